@@ -1,0 +1,140 @@
+"""Value types that every folder shares. NumPy only: importing this never loads torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.errors import DataError, UsageError
+
+FloatArray = npt.NDArray[np.float32]
+ByteArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A footprint in degrees, EPSG:4326.
+
+    ``west > east`` means that the box crosses the antimeridian.
+    """
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+    def __post_init__(self) -> None:
+        values = (self.west, self.south, self.east, self.north)
+        if not all(math.isfinite(v) for v in values):
+            raise UsageError(f"bounds {values} are not finite: give W,S,E,N in degrees")
+        if not (-180 <= self.west <= 180 and -180 <= self.east <= 180):
+            raise UsageError(f"bounds {values}: longitudes must lie in -180..180")
+        if not -90 <= self.south <= self.north <= 90:
+            raise UsageError(f"bounds {values}: need -90 <= south <= north <= 90 (order W,S,E,N)")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image of a source, before it is encoded.
+
+    Attributes:
+        id: Unique within its source, stable between runs.
+        path: The image file.
+        labels: Annotated label names in the source's order; ``None`` when nobody annotated it
+            (which is not the same as an image annotated with no label, ``()``).
+        group: What the image was drawn from (scene class, larger scene), for splits.
+        bounds: Footprint, if known without opening the file.
+        time: Acquisition time in UTC, if known.
+        part: ``train``, ``val`` or ``test`` when a split was applied.
+    """
+
+    id: str
+    path: Path
+    labels: tuple[str, ...] | None = None
+    group: str | None = None
+    bounds: Bounds | None = None
+    time: datetime | None = None
+    part: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a source that was skipped, and why; counted in reports."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What a model says about n images.
+
+    Attributes:
+        embedding: float32 ``[n, d]``, unit norm.
+        code: packed uint8 ``[n, ceil(n_bits / 8)]``, bit 0 = least significant bit of byte 0;
+            ``[n, 0]`` when the model has no hash head.
+        n_bits: Bits of a code (0 without a hash head).
+        label_scores: float32 ``[n, C]`` in 0..1; ``[n, 0]`` without a label head.
+    """
+
+    embedding: FloatArray
+    code: ByteArray
+    n_bits: int
+    label_scores: FloatArray
+
+    def __len__(self) -> int:
+        return int(self.embedding.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer of a search: the smaller the distance (the larger the score), the nearer."""
+
+    id: str
+    path: str
+    distance: float
+    score: float
+    labels: tuple[str, ...]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """All that an archive or a search needs to know of a model."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over configuration and weights."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Length d of an embedding."""
+        ...
+
+    @property
+    def n_bits(self) -> int:
+        """Bits of a hash code; 0 without a hash head."""
+        ...
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the C label scores, in order; empty without a label head."""
+        ...
+
+    def prepare(self, image: ByteArray) -> ByteArray:
+        """Resize one decoded uint8 ``[h, w, 3]`` image to what :meth:`encode` takes."""
+        ...
+
+    def encode(self, pixels: Sequence[ByteArray] | ByteArray) -> Encoding:
+        """Encode n prepared images, uint8 ``[n, s, s, 3]``."""
+        ...
