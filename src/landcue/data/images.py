@@ -1,0 +1,116 @@
+"""Safe image decoding: an allow-list of formats, a pixel cap, one-line errors with the file's name."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from landcue.errors import DataError
+from landcue.types import ByteArray
+
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
+MAX_PIXELS = 64_000_000
+"""Largest image decoded (8,000 x 8,000); below the level at which Pillow warns (89 M pixels)."""
+
+_SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
+
+
+def is_image_path(path: Path) -> bool:
+    """Tell whether a file name promises an allowed image (``._*`` and dot files do not)."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def read_image(source: Path | bytes, *, name: str | None = None) -> ByteArray:
+    """Decode one image to RGB.
+
+    Gray, 16-bit, float, palette, CMYK and alpha images become 8-bit RGB: 16-bit values are
+    divided by 256, float values are taken as 0..1, and transparent pixels turn black. An EXIF
+    orientation is applied. The first page of a TIFF is taken.
+
+    Args:
+        source: The file, or its bytes.
+        name: What error messages call it; the path by default.
+
+    Returns:
+        uint8 ``[height, width, 3]``.
+
+    Raises:
+        DataError: The file is missing, empty, truncated, animated, too large, or not a JPEG, PNG,
+            TIFF or WebP image. The message names the file.
+    """
+    name = name or (str(source) if isinstance(source, Path) else "image")
+    if isinstance(source, Path):
+        try:
+            source = source.read_bytes()
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read ({error.strerror})") from None
+    if not source:
+        raise DataError(f"{name}: the file is empty (0 bytes)")
+    try:
+        # Pillow's own size warning must not reach the terminal: our cap is lower than its level.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(source), formats=FORMATS) as image:
+                _check_size(image, name)
+                image.load()
+                return np.asarray(_to_rgb(image))
+    except UnidentifiedImageError:
+        raise DataError(f"{name}: not a JPEG, PNG, TIFF or WebP image") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{name}: larger than {MAX_PIXELS:,} pixels; cut it into chips") from None
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise almost anything on broken bytes
+        raise DataError(f"{name}: truncated or corrupt ({error or type(error).__name__})") from None
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{name}: {width} x {height} pixels, over the limit of {MAX_PIXELS:,}; cut it into chips"
+        )
+    # A TIFF's further pages are often its own overviews; other formats' are an animation.
+    if image.format != "TIFF" and getattr(image, "is_animated", False):
+        frames = getattr(image, "n_frames", 0)
+        raise DataError(f"{name}: animated ({frames} frames); save the frame you mean as a still")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _SIXTEEN_BIT or image.mode == "I":
+        values = np.asarray(image).astype(np.int64)
+        return Image.fromarray(np.clip(values // 256, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        values = np.nan_to_num(np.asarray(image, np.float32), nan=0.0, posinf=1.0, neginf=0.0)
+        return Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8)).convert("RGB")
+    image = ImageOps.exif_transpose(image)
+    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+        image = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def resize_square(image: ByteArray, size: int) -> ByteArray:
+    """Resize to ``size`` x ``size`` pixels with an anti-aliased bilinear filter.
+
+    The aspect ratio is not kept: chips are square or nearly so, and a crop would lose labels.
+
+    Args:
+        image: uint8 ``[h, w, 3]``.
+        size: Side in pixels.
+
+    Returns:
+        uint8 ``[size, size, 3]``; the input itself when it already has that size.
+    """
+    if image.shape[0] == size and image.shape[1] == size:
+        return image
+    resized = Image.fromarray(image).resize(
+        (size, size), Image.Resampling.BILINEAR, reducing_gap=3.0
+    )
+    return np.asarray(resized)
