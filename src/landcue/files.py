@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def read_json(path: Path, kind: type[LandcueError], hint: str) -> dict[str, Any]
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path, kind: type[LandcueError], doing: str) -> Iterator[None]:
+def exclusive(folder: Path, kind: type[LandcueError], doing: str) -> Generator[None]:
     """Hold ``folder/.lock`` for this process; a second holder is refused at once.
 
     The kernel frees the lock when its process dies, so a kill -9 leaves nothing to clean up.

@@ -1,1 +1,1 @@
-"""data"""
+"""Images, labels, splits and where they come from. No torch."""

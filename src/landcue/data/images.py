@@ -1,4 +1,4 @@
-"""Safe image decoding: an allow-list of formats, a pixel cap, one-line errors with the file's name."""
+"""Safe image decoding: an allow-list of formats, a pixel cap, errors that name the file."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def _check_size(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DataError(
-            f"{name}: {width} x {height} pixels, over the limit of {MAX_PIXELS:,}; cut it into chips"
+            f"{name}: {width} x {height} pixels, over the limit of {MAX_PIXELS:,}; "
+            "cut it into chips"
         )
     # A TIFF's further pages are often its own overviews; other formats' are an animation.
     if image.format != "TIFF" and getattr(image, "is_animated", False):

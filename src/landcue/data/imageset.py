@@ -1,0 +1,102 @@
+"""An image set: records, label names and what had to be skipped."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from landcue.errors import DataError
+from landcue.types import ByteArray, Problem, Record
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """The readable images of one source, sorted by id.
+
+    Attributes:
+        name: ``ucmerced``, ``folder``, ``csv`` …
+        root: Folder that relative paths refer to.
+        records: Sorted by id; ids are unique.
+        label_names: All labels that may occur, in the source's order.
+        problems: What was skipped, and why.
+    """
+
+    name: str
+    root: Path
+    records: tuple[Record, ...]
+    label_names: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def subset(self, records: Iterable[Record]) -> ImageSet:
+        """Return the same set with only these records."""
+        return replace(self, records=tuple(records))
+
+    def part(self, name: str) -> ImageSet:
+        """Return the records of one part (``train``, ``val``, ``test``) of an applied split."""
+        return self.subset(record for record in self.records if record.part == name)
+
+    def label_matrix(self) -> ByteArray:
+        """Return the labels as multi-hot uint8 ``[n, C]``; unannotated images are all zero."""
+        return label_matrix([record.labels for record in self.records], self.label_names)
+
+
+def label_matrix(labels: Sequence[Sequence[str] | None], label_names: Sequence[str]) -> ByteArray:
+    """Turn label names into multi-hot uint8 ``[n, C]``.
+
+    Raises:
+        DataError: A label is not among ``label_names``.
+    """
+    column = {name: index for index, name in enumerate(label_names)}
+    matrix = np.zeros((len(labels), len(label_names)), np.uint8)
+    for row, names in enumerate(labels):
+        for name in names or ():
+            if name not in column:
+                raise DataError(f"label {name!r} of image {row} is not among {list(label_names)}")
+            matrix[row, column[name]] = 1
+    return matrix
+
+
+def make_image_set(
+    name: str,
+    root: Path,
+    records: Iterable[Record],
+    label_names: Sequence[str],
+    problems: Sequence[Problem],
+) -> ImageSet:
+    """Sort records by id and refuse ids that two files share.
+
+    Raises:
+        DataError: Two records have one id, or there is no record at all.
+    """
+    ordered = sorted(records, key=lambda record: record.id)
+    for first, second in itertools.pairwise(ordered):
+        if first.id == second.id:
+            raise DataError(
+                f"two files have the id {first.id!r}: {first.path} and {second.path}; remove one"
+            )
+    if not ordered:
+        skipped = f" ({len(problems)} skipped, first: {problems[0]})" if problems else ""
+        raise DataError(
+            f"{root} holds no usable image{skipped}; need .jpg, .png, .tif or .webp files"
+        )
+    return ImageSet(name, root, tuple(ordered), tuple(label_names), tuple(problems))
+
+
+def existing_folder(path: Path) -> Path:
+    """Return ``path`` when it is a folder.
+
+    Raises:
+        DataError: It does not exist, or is a file.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give the folder that holds the images")
+    if not path.is_dir():
+        raise DataError(f"{path} is a file; give the folder that holds the images")
+    return path

@@ -1,0 +1,132 @@
+"""Label tables: CSV with a ``path`` column, and one 0/1 column per label or one ``labels`` list."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from landcue.errors import DataError
+
+_META = ("path", "id", "group", "time", "labels")
+_ZERO = {"", "0", "0.0"}
+_ONE = {"1", "1.0"}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRow:
+    """One row of a label table; ``line`` is its line number in the file."""
+
+    line: int
+    path: str
+    id: str | None
+    group: str | None
+    time: datetime | None
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """A whole table; label names in column order, or sorted for a ``labels`` list."""
+
+    label_names: tuple[str, ...]
+    rows: tuple[LabelRow, ...]
+
+
+def read_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, stripped cells) of every non-blank line.
+
+    Raises:
+        DataError: The file is missing, unreadable or not text.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, delimiter=delimiter)
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield reader.line_num, [cell.strip() for cell in cells]
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a UTF-8 table ({error})") from None
+
+
+def parse_flag(cell: str, where: str) -> bool:
+    """Read one 0/1 cell, blank meaning 0.
+
+    Raises:
+        DataError: The cell holds something else.
+    """
+    if cell in _ZERO:
+        return False
+    if cell in _ONE:
+        return True
+    raise DataError(f"{where}: {cell!r} is not 0, 1 or blank")
+
+
+def parse_time(text: str, where: str) -> datetime | None:
+    """Read an ISO 8601 time (UTC when it names no zone); blank means unknown.
+
+    Raises:
+        DataError: The text is no ISO 8601 time.
+    """
+    if not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise DataError(f"{where}: {text!r} is not an ISO 8601 time (2024-06-01T10:00Z)") from None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def read_label_table(path: Path) -> LabelTable:
+    """Read ``path,labels`` (labels joined by ``;``) or ``path,label1,label2…`` (0/1 cells).
+
+    Optional columns: ``id``, ``group``, ``time`` (ISO 8601).
+
+    Raises:
+        DataError: No ``path`` column, no label column, a bad cell, or a row of another length;
+            the message names file and line.
+    """
+    lines = read_rows(path)
+    _, header = next(lines, (0, []))
+    if "path" not in header:
+        raise DataError(f"{path} has no 'path' column; its first line must be like path,labels")
+    if len(set(header)) != len(header):
+        raise DataError(f"{path} has two columns of one name: {', '.join(header)}")
+    flags = [name for name in header if name not in _META]
+    if "labels" not in header and not flags:
+        raise DataError(f"{path} has no label column; need 'labels' or one 0/1 column per label")
+    if "labels" in header and flags:
+        raise DataError(f"{path} has 'labels' and also {', '.join(flags)}; keep one of the two")
+    rows: list[LabelRow] = []
+    seen: dict[str, int] = {}
+    for line, cells in lines:
+        where = f"{path} line {line}"
+        if len(cells) != len(header):
+            raise DataError(f"{where}: {len(cells)} cells, the header has {len(header)}")
+        row = dict(zip(header, cells, strict=True))
+        if not row["path"]:
+            raise DataError(f"{where}: no path")
+        first = seen.setdefault(row["path"], line)
+        if first != line:
+            raise DataError(f"{where}: {row['path']!r} stands in line {first} too; remove one")
+        if flags:
+            labels = tuple(n for n in flags if parse_flag(row[n], f"{where}, column {n}"))
+        else:
+            names = (name.strip() for name in row["labels"].split(";"))
+            labels = tuple(dict.fromkeys(name for name in names if name))
+        rows.append(
+            LabelRow(
+                line=line,
+                path=row["path"],
+                id=row.get("id") or None,
+                group=row.get("group") or None,
+                time=parse_time(row.get("time", ""), where),
+                labels=labels,
+            )
+        )
+    names = flags or sorted({name for row in rows for name in row.labels})
+    return LabelTable(tuple(names), tuple(rows))

@@ -1,0 +1,90 @@
+"""Named, deterministic splits: the id says all that is needed to make the split again."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from landcue.data.imageset import ImageSet
+from landcue.errors import DataError, UsageError
+from landcue.types import Record
+
+PARTS = ("train", "val", "test")
+_PATTERN = re.compile(r"^(?:per-class-(\d+)-(\d+)-(\d+)-seed(\d+)|files-(\d+)(?:-(\d+))?-(\d+))$")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How images are divided, per group (scene class).
+
+    Attributes:
+        percent: Shares of train, val and test; they sum to 100.
+        seed: ``None``: by order of id (files 00-79 train, 80-99 test); otherwise shuffled.
+    """
+
+    percent: tuple[int, int, int]
+    seed: int | None
+
+    @property
+    def id(self) -> str:
+        """The name this split has in run folders, cards and reports."""
+        train, val, test = self.percent
+        if self.seed is None:
+            return f"files-{train}-{test}" if val == 0 else f"files-{train}-{val}-{test}"
+        return f"per-class-{train}-{val}-{test}-seed{self.seed}"
+
+
+def parse_split(split_id: str) -> Split:
+    """Read ``per-class-70-10-20-seed42``, ``files-80-20`` or ``files-70-10-20``.
+
+    Raises:
+        UsageError: Another form, or shares that do not sum to 100.
+    """
+    match = _PATTERN.match(split_id)
+    if match is None:
+        raise UsageError(
+            f"unknown split {split_id!r}; use per-class-70-10-20-seed42 or files-80-20"
+        )
+    a, b, c, seed, x, y, z = match.groups()
+    if seed is None:
+        split = Split((int(x), int(y or 0), int(z)), None)
+    else:
+        split = Split((int(a), int(b), int(c)), int(seed))
+    if sum(split.percent) != 100 or split.percent[0] == 0:
+        raise UsageError(f"split {split_id!r}: the shares must sum to 100 and leave a train part")
+    return split
+
+
+def apply_split(images: ImageSet, split_id: str) -> ImageSet:
+    """Return the set with every record's ``part`` filled in.
+
+    Each group (scene class) is divided alone, so that all parts see all groups. The result
+    depends on ids, groups and the split id only.
+
+    Raises:
+        UsageError: A bad split id.
+        DataError: Too few images to fill the train part.
+    """
+    split = parse_split(split_id)
+    groups: dict[str, list[Record]] = {}
+    for record in images.records:
+        groups.setdefault(record.group or "", []).append(record)
+    train, val, _ = split.percent
+    parts: dict[str, str] = {}
+    for name, members in groups.items():
+        order = np.arange(len(members))
+        if split.seed is not None:
+            order = np.random.default_rng([split.seed, zlib.crc32(name.encode())]).permutation(
+                len(members)
+            )
+        first = round(len(members) * train / 100)
+        second = round(len(members) * (train + val) / 100)
+        for position, index in enumerate(order):
+            part = PARTS[(position >= first) + (position >= second)]
+            parts[members[int(index)].id] = part
+    if "train" not in parts.values():
+        raise DataError(f"split {split_id}: {len(images)} images are too few for a train part")
+    return images.subset(replace(record, part=parts[record.id]) for record in images.records)
