@@ -1,1 +1,1 @@
-"""models"""
+"""Backbones, heads, the encoder and its checkpoint folder."""

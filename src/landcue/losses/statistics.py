@@ -1,0 +1,89 @@
+"""Label statistics of a training split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landcue.errors import ModelError, UsageError
+
+
+@dataclass(frozen=True)
+class LabelStatistics:
+    """Counts of labels and label pairs, from the training split only.
+
+    Attributes:
+        n_images: M.
+        counts: float64 ``[C, C]``; ``counts[c, d]`` images carry both labels, the diagonal counts
+            each label.
+        rarity_range: (mean, max - min) of the anchors' rarity rho over the split; see
+            :meth:`rarity`.
+    """
+
+    n_images: int
+    counts: Tensor
+    rarity_range: tuple[float, float]
+
+    @staticmethod
+    def of(labels: Tensor) -> LabelStatistics:
+        """Count a multi-hot label matrix ``[M, C]``.
+
+        Raises:
+            UsageError: No image, or values other than 0 and 1.
+        """
+        y = labels.to(torch.float64)
+        if y.ndim != 2 or len(y) == 0:
+            raise UsageError(f"label statistics need labels [M >= 1, C], got {list(labels.shape)}")
+        if not bool(((y == 0) | (y == 1)).all()):
+            raise UsageError("label statistics need labels of 0 and 1")
+        statistics = LabelStatistics(len(y), y.T @ y, (0.0, 0.0))
+        rho = statistics._rho(y)[y.sum(1) > 0]
+        spread = (float(rho.mean()), float(rho.max() - rho.min())) if len(rho) else (0.0, 0.0)
+        return LabelStatistics(len(y), statistics.counts, spread)
+
+    @property
+    def frequency(self) -> Tensor:
+        """``f_c = (n_c + 1) / (M + 1)``, float64 ``[C]``."""
+        return self.joint.diagonal()
+
+    @property
+    def joint(self) -> Tensor:
+        """``Q_cd = (n_cd + 1) / (M + 1)``, float64 ``[C, C]``, with ``Q_cc = f_c``."""
+        return (self.counts + 1) / (self.n_images + 1)
+
+    def rarity(self, labels: Tensor) -> Tensor:
+        """Return ``r_i = (rho_i - mean) / (max - min)`` for labels ``[n, C]``, 0 if all are equal.
+
+        ``rho_i`` is the mean over the labels of i of ``f_c ** -0.5``; mean and range were taken
+        over the training split. An image without any label has 0.
+        """
+        mean, span = self.rarity_range
+        y = labels.to(torch.float64)
+        if span <= 1e-12:
+            return torch.zeros(len(y), dtype=torch.float64, device=y.device)
+        return torch.where(y.sum(1) > 0, (self._rho(y) - mean) / span, 0.0)
+
+    def _rho(self, y: Tensor) -> Tensor:
+        return y @ self.frequency.to(y.device).pow(-0.5) / y.sum(1).clamp(min=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what :meth:`from_json` reads."""
+        return {"n_images": self.n_images, "counts": self.counts.to(torch.int64).tolist(),
+                "rarity_range": list(self.rarity_range)}  # fmt: skip
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> LabelStatistics:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ModelError: The value is not one of ours.
+        """
+        try:
+            counts = torch.tensor(value["counts"], dtype=torch.float64)
+            mean, span = (float(v) for v in value["rarity_range"])
+            return LabelStatistics(int(value["n_images"]), counts, (mean, span))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"broken label statistics in the checkpoint: {error!r}") from None

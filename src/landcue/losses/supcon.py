@@ -1,0 +1,59 @@
+"""Supervised contrastive loss for multi-label images."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from landcue.errors import UsageError
+from landcue.losses.pairs import (
+    check_inputs,
+    logsumexp_over_others,
+    off_diagonal,
+    shared_labels,
+    zero,
+)
+
+Positives = Literal["any", "all"]
+
+
+def supcon_loss(
+    z: Tensor, y: Tensor, *, temperature: float = 0.1, positives: Positives = "any"
+) -> Tensor:
+    """Pull images with common labels together.
+
+    ``L = mean over anchors of mean over p in P(i) of (log sum_{a != i} exp(s_ia / tau) - s_ip /
+    tau)``, the ``L_out`` form of P. Khosla et al., "Supervised Contrastive Learning", NeurIPS
+    2020, with P(i) read for several labels.
+
+    Args:
+        z: Unit-norm embeddings ``[n, d]``.
+        y: Labels ``[n, C]`` of 0 and 1.
+        temperature: tau > 0.
+        positives: ``any``: at least one shared label; ``all``: the same non-empty label set.
+
+    Returns:
+        A scalar; 0 with a zero gradient when no image has a positive.
+
+    Raises:
+        UsageError: Wrong shapes, labels other than 0 and 1, or a bad option.
+    """
+    if temperature <= 0:
+        raise UsageError(f"temperature must be above 0, not {temperature}")
+    if positives not in ("any", "all"):
+        raise UsageError(f"positives must be 'any' or 'all', not {positives!r}")
+    z, y = check_inputs(z, y)
+    shared = shared_labels(y)
+    match = shared > 0
+    if positives == "all":
+        size = y.sum(1)
+        match &= (shared == size[:, None]) & (shared == size[None, :])
+    match &= off_diagonal(len(z), z.device)
+    n_positives = match.sum(1)
+    anchors = n_positives > 0
+    if not bool(anchors.any()):
+        return zero(z)
+    logits = z @ z.T / temperature
+    pulled = (logits * match).sum(1) / n_positives.clamp(min=1)
+    return (logsumexp_over_others(logits) - pulled)[anchors].mean()

@@ -1,0 +1,125 @@
+"""Checkpoint folders: ``model.safetensors``, ``config.json`` and a card. Never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from landcue import __version__
+from landcue.errors import LandcueError, ModelError
+from landcue.files import read_json, write_atomic
+from landcue.models.card import model_card
+from landcue.models.encoder import ModelConfig, NeuralEncoder
+
+FORMAT = 1
+_HINT = "give a run folder that 'landcue train' finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A trained encoder and what is known about its making.
+
+    Attributes:
+        encoder: On CPU, in evaluation mode.
+        provenance: ``dataset``, ``split``, ``seed``, ``label_statistics``, ``training``,
+            ``scores``; whatever the training wrote.
+    """
+
+    encoder: NeuralEncoder
+    provenance: dict[str, Any]
+
+
+def fingerprint(config: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 (hex) over configuration, tensor names, shapes and bytes."""
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def save_checkpoint(folder: Path, encoder: NeuralEncoder, provenance: Mapping[str, Any]) -> str:
+    """Write a checkpoint folder and return its fingerprint.
+
+    Each file is replaced atomically, the weights first: a crash in between leaves a mismatch that
+    loading names, never a silent mixture.
+
+    Raises:
+        LandcueError: The folder cannot be written.
+    """
+    tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
+    mark = fingerprint(encoder.config, tensors)
+    config = {
+        "format": FORMAT,
+        "landcue": __version__,
+        "fingerprint": mark,
+        "model": asdict(encoder.config),
+        "provenance": dict(provenance),
+    }
+    write_atomic(folder / "model.safetensors", save(tensors))
+    write_atomic(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_atomic(folder / "README.md", model_card(config, sum(t.numel() for t in tensors.values())))
+    encoder.fingerprint = mark
+    return mark
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint folder and check that weights and configuration belong together.
+
+    Raises:
+        ModelError: Missing or broken files, a pickle, an unknown format version, or weights whose
+            fingerprint is not the recorded one.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise ModelError(f"{folder} {what}; {_HINT}")
+    raw = read_json(folder / "config.json", ModelError, _HINT)
+    if raw.get("format") != FORMAT:
+        raise ModelError(
+            f"{folder}/config.json has format {raw.get('format')!r}, this LandCue reads {FORMAT}"
+        )
+    config = _model_config(raw.get("model"), folder)
+    file = folder / "model.safetensors"
+    try:
+        tensors = load(file.read_bytes())
+    except FileNotFoundError:
+        raise ModelError(f"{file} is missing; {_HINT}") from None
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file} is broken ({error}); train or copy it again") from None
+    if fingerprint(config, tensors) != raw.get("fingerprint"):
+        raise ModelError(
+            f"{folder}: weights and config.json do not belong together (fingerprint differs); "
+            "train or copy the folder again"
+        )
+    encoder = NeuralEncoder(config)
+    try:
+        encoder.load_state_dict(tensors)
+    except RuntimeError as error:
+        line = str(error).splitlines()[-1].strip()
+        raise ModelError(f"{file} does not fit its config.json: {line}") from None
+    encoder.fingerprint = str(raw["fingerprint"])
+    provenance = raw.get("provenance")
+    return Checkpoint(encoder.eval(), provenance if isinstance(provenance, dict) else {})
+
+
+def _model_config(value: object, folder: Path) -> ModelConfig:
+    known = {field.name for field in fields(ModelConfig)}
+    if not isinstance(value, dict) or set(value) != known:
+        raise ModelError(f"{folder}/config.json does not describe a model; {_HINT}")
+    settings: dict[str, Any] = {
+        str(key): tuple(item) if isinstance(item, list) else item for key, item in value.items()
+    }
+    try:
+        return ModelConfig(**settings)
+    except (LandcueError, TypeError) as error:
+        raise ModelError(f"{folder}/config.json: {error}; {_HINT}") from None

@@ -1,0 +1,182 @@
+"""The encoder: one backbone, up to three heads, pixels in and :class:`Encoding` out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from landcue.codes.packing import pack_bits
+from landcue.data.images import resize_square
+from landcue.errors import UsageError
+from landcue.models.backbones import IMAGENET_MEAN, IMAGENET_STD, create_backbone, normalization
+from landcue.types import ByteArray, Encoding
+
+Projection = Literal["mlp", "linear"]
+Space = Literal["embedding", "features"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """All that is needed to build an encoder again.
+
+    Attributes:
+        backbone: Name of the backbone.
+        dim: Length d of the projection.
+        projection: ``linear``, or ``mlp`` (one hidden layer as wide as the features).
+        n_bits: Bits K of the hash head; 0 for none.
+        label_names: Names of the label head's C outputs; empty for none.
+        retrieval: Which space is searched: the projection (``embedding``) or the backbone's
+            pooled ``features``.
+        image_size: Side in pixels that images are resized to.
+        mean: Subtracted from RGB values in 0..1.
+        std: Divides them afterwards.
+    """
+
+    backbone: str
+    dim: int = 128
+    projection: Projection = "mlp"
+    n_bits: int = 64
+    label_names: tuple[str, ...] = ()
+    retrieval: Space = "embedding"
+    image_size: int = 160
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise UsageError(f"dim must be at least 1, not {self.dim}")
+        if not 0 <= self.n_bits <= 4096:
+            raise UsageError(f"n_bits must lie in 0..4096, not {self.n_bits}")
+        if not 32 <= self.image_size <= 1024:
+            raise UsageError(f"image size must lie in 32..1024 pixels, not {self.image_size}")
+
+
+class Outputs(NamedTuple):
+    """What one forward pass gives.
+
+    Attributes:
+        features: ``[n, F]``, pooled backbone features.
+        embedding: ``[n, d]``, unit norm.
+        hash: ``[n, K]`` in (-1, 1); its sign is the code; ``[n, 0]`` without the head.
+        logits: ``[n, C]``; ``[n, 0]`` without the head.
+    """
+
+    features: Tensor
+    embedding: Tensor
+    hash: Tensor
+    logits: Tensor
+
+
+class NeuralEncoder(nn.Module):
+    """Backbone with embedding, hash and label heads; implements :class:`landcue.types.Encoder`."""
+
+    def __init__(self, config: ModelConfig, backbone: nn.Module | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.fingerprint = "untrained"
+        self.backbone = create_backbone(config.backbone) if backbone is None else backbone
+        features = int(cast(int, self.backbone.num_features))
+        self.n_features = features
+        self.projection = _projection(config.projection, features, config.dim)
+        self.hash = nn.Linear(features, config.n_bits)
+        self.label = nn.Linear(features, len(config.label_names))
+        if config.n_bits:
+            nn.init.kaiming_normal_(self.hash.weight, mode="fan_out")
+            nn.init.zeros_(self.hash.bias)
+        mean, std = torch.tensor(config.mean), torch.tensor(config.std)
+        self.register_buffer("_mean", mean.view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("_std", std.view(1, 3, 1, 1) * 255, persistent=False)
+
+    @property
+    def dim(self) -> int:
+        """Length of a retrieval embedding."""
+        return self.config.dim if self.config.retrieval == "embedding" else self.n_features
+
+    @property
+    def n_bits(self) -> int:
+        """Bits of a hash code."""
+        return self.config.n_bits
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the label scores."""
+        return self.config.label_names
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.parameters()).device
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Turn RGB values 0..255 ``[n, 3, h, w]`` into what the backbone was made for."""
+        return (pixels.float() - cast(Tensor, self._mean)) / cast(Tensor, self._std)
+
+    def forward(self, x: Tensor) -> Outputs:
+        """Run normalized images ``[n, 3, h, w]`` through backbone and heads."""
+        features = self.backbone(x)
+        # Heads are tiny; float32 keeps near-duplicates apart that bf16 would merge.
+        with torch.autocast(x.device.type, enabled=False):
+            features = features.float()
+            return Outputs(
+                features=features,
+                embedding=F.normalize(self.projection(features), dim=1),
+                hash=torch.tanh(self.hash(features)),
+                logits=self.label(features),
+            )
+
+    def prepare(self, image: ByteArray) -> ByteArray:
+        """Resize one decoded image, uint8 ``[h, w, 3]``, to ``[s, s, 3]``."""
+        return resize_square(image, self.config.image_size)
+
+    def outputs(self, pixels: Sequence[ByteArray] | ByteArray) -> Outputs:
+        """Run prepared uint8 images ``[n, s, s, 3]`` in inference mode.
+
+        Raises:
+            UsageError: The images are not uint8 ``[n, s, s, 3]`` of the model's size.
+        """
+        batch = np.ascontiguousarray(np.stack(list(pixels)) if len(pixels) else np.empty(0))
+        size = self.config.image_size
+        if batch.shape[1:] != (size, size, 3) or batch.dtype != np.uint8:
+            raise UsageError(
+                f"need uint8 images [n, {size}, {size}, 3], got {batch.dtype} {list(batch.shape)}"
+            )
+        self.eval()
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype=torch.bfloat16):
+            # NHWC memory seen as NCHW is exactly channels_last: no copy.
+            x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2)
+            return self(self.normalize(x))
+
+    def encode(self, pixels: Sequence[ByteArray] | ByteArray) -> Encoding:
+        """Encode prepared uint8 images ``[n, s, s, 3]``.
+
+        Raises:
+            UsageError: See :meth:`outputs`.
+        """
+        out = self.outputs(pixels)
+        space = out.embedding
+        if self.config.retrieval == "features":
+            space = F.normalize(out.features, dim=1)
+        return Encoding(
+            embedding=space.cpu().numpy().astype(np.float32, copy=False),
+            code=pack_bits(out.hash.cpu().numpy() > 0),
+            n_bits=self.n_bits,
+            label_scores=torch.sigmoid(out.logits).cpu().numpy().astype(np.float32, copy=False),
+        )
+
+
+def _projection(kind: Projection, features: int, dim: int) -> nn.Module:
+    if kind == "linear":
+        return nn.Linear(features, dim)
+    return nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, dim))
+
+
+def build_config(backbone: str, **options: object) -> ModelConfig:
+    """Make a :class:`ModelConfig` with the backbone's own normalization."""
+    mean, std = normalization(backbone)
+    return ModelConfig(backbone=backbone, mean=mean, std=std, **options)  # pyright: ignore[reportArgumentType]

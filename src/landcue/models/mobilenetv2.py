@@ -1,0 +1,101 @@
+"""MobileNetV2 with batch normalization folded into the convolutions and TensorFlow padding."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# expansion, output channels, repeats, stride of the first block
+_BLOCKS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow's "SAME": an odd rest goes to the bottom and right."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve ``[n, c, h, w]`` to ``[n, c', ceil(h / stride), ceil(w / stride)]``."""
+        if self.stride[0] == 1:
+            return F.conv2d(
+                input, self.weight, self.bias, 1, self.kernel_size[0] // 2, groups=self.groups
+            )
+        pad: list[int] = []
+        for side in (input.shape[3], input.shape[2]):
+            total = max((-(-side // self.stride[0]) - 1) * self.stride[0] + 3 - side, 0)
+            pad += [total // 2, total - total // 2]
+        return F.conv2d(F.pad(input, pad), self.weight, self.bias, self.stride, groups=self.groups)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> SameConv2d:
+    return SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=True)
+
+
+class _Block(nn.Module):
+    """Expand (1x1), depthwise (3x3), project (1x1, linear), with a residual where shapes allow."""
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        convs = [_conv(inputs, hidden, 1)] if expansion > 1 else []
+        convs += [_conv(hidden, hidden, 3, stride, groups=hidden), _conv(hidden, outputs, 1)]
+        self.conv = nn.ModuleList(convs)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[n, inputs, h, w]`` to ``[n, outputs, h / stride, w / stride]``."""
+        y = x
+        for conv in self.conv[:-1]:
+            y = F.relu6(conv(y))
+        y = self.conv[-1](y)
+        return x + y if self.residual else y
+
+
+class MobileNetV2Folded(nn.Module):
+    """MobileNetV2 1.0 (Sandler et al., CVPR 2018) without batch-norm layers.
+
+    Input ``[n, 3, h, w]`` with values in -1..1; output ``[n, 1280]``, the global average of the
+    last feature map. Tensor names follow the folded ImageNet weights:
+    ``features.N.conv.M.weight``.
+    """
+
+    num_features = 1280
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.ModuleList([_conv(3, 32, 3, 2)])]
+        channels = 32
+        for expansion, outputs, repeats, stride in _BLOCKS:
+            for index in range(repeats):
+                layers.append(_Block(channels, outputs, expansion, stride if index == 0 else 1))
+                channels = outputs
+        layers.append(nn.ModuleList([_conv(channels, self.num_features, 1)]))
+        self.features = nn.ModuleList(layers)
+        for module in self.modules():
+            if isinstance(module, SameConv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                nn.init.zeros_(module.bias) if module.bias is not None else None
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last feature map, ``[n, 1280, h / 32, w / 32]``."""
+        x = F.relu6(self._stem(0)(x))
+        for block in self.features[1:-1]:
+            x = block(x)
+        return F.relu6(self._stem(-1)(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return pooled features, ``[n, 1280]``."""
+        return torch.mean(self.forward_features(x), dim=(2, 3))
+
+    def _stem(self, index: int) -> nn.Module:
+        layer = self.features[index]
+        if not isinstance(layer, nn.ModuleList):  # pragma: no cover - fixed by the constructor
+            raise TypeError("first and last layers are lists of one convolution")
+        return layer[0]
