@@ -1,1 +1,1 @@
-"""codes"""
+"""Packed hash codes: their bits, exact nearest codes, statistics."""

@@ -1,0 +1,98 @@
+"""Bits to bytes and back: how a hash code lies in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.errors import UsageError
+from landcue.types import ByteArray
+
+WORD_BITS = 64
+
+
+def code_width(n_bits: int) -> int:
+    """Return the bytes of one packed code of ``n_bits`` bits."""
+    return (n_bits + 7) // 8
+
+
+def sign_bits(values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """Cut real-valued hash outputs at zero: bool ``[n, K]``, true where ``values > 0``.
+
+    Raises:
+        UsageError: ``values`` is not ``[n, K]``, or holds NaN, which has no sign.
+    """
+    if values.ndim != 2:
+        raise UsageError(f"hash outputs have shape {list(values.shape)}: give [n, bits]")
+    broken = np.isnan(values)
+    if broken.any():
+        row = int(np.flatnonzero(broken.any(axis=1))[0])
+        raise UsageError(f"hash outputs of row {row} are NaN: check the model that made them")
+    return values > 0
+
+
+def pack_bits(bits: npt.ArrayLike) -> ByteArray:
+    """Pack bits ``[n, K]`` (bool, or the numbers 0 and 1) to codes ``[n, ceil(K / 8)]``.
+
+    Bit 0 becomes the least significant bit of byte 0; bits past K are zero.
+
+    Raises:
+        UsageError: ``bits`` is not ``[n, K]`` or holds anything but 0 and 1.
+    """
+    array = np.asarray(bits)
+    if array.ndim != 2:
+        raise UsageError(f"bits have shape {list(array.shape)}: give [n, bits]")
+    ones = array == 1
+    if array.dtype != np.bool_ and not np.all(ones | (array == 0)):
+        raise UsageError("bits hold values other than 0 and 1: cut them with sign_bits first")
+    return np.packbits(ones, axis=1, bitorder="little")
+
+
+def unpack_bits(code: ByteArray, n_bits: int) -> npt.NDArray[np.bool_]:
+    """Return the bits of packed codes as bool ``[n, n_bits]``.
+
+    Raises:
+        UsageError: The codes are not packed codes of ``n_bits`` bits.
+    """
+    check_codes(code, n_bits)
+    return np.unpackbits(code, axis=1, count=n_bits, bitorder="little").astype(np.bool_)
+
+
+def check_codes(code: ByteArray, n_bits: int, name: str = "codes") -> None:
+    """Refuse anything but packed codes uint8 ``[n, ceil(n_bits / 8)]`` with zero padding.
+
+    Raises:
+        UsageError: The type, the width or the padding bits are wrong; ``name`` says of what.
+    """
+    if n_bits < 0:
+        raise UsageError(f"{name} cannot have {n_bits} bits: give 0 or more")
+    if code.dtype != np.uint8:
+        raise UsageError(f"{name} are {code.dtype}: give packed uint8 (see pack_bits)")
+    width = code_width(n_bits)
+    if code.ndim != 2 or code.shape[1] != width:
+        raise UsageError(
+            f"{name} have shape {list(code.shape)}: {n_bits} bits need [n, {width}] bytes"
+        )
+    used = n_bits % 8
+    if used and np.any(code[:, -1] >> used):
+        row = int(np.flatnonzero(code[:, -1] >> used)[0])
+        raise UsageError(
+            f"{name} have bits set past bit {n_bits - 1} (first in row {row}): "
+            "they were packed with another number of bits"
+        )
+
+
+def to_words(code: ByteArray) -> npt.NDArray[np.uint64]:
+    """Lay packed codes ``[n, B]`` out word by word: uint64 ``[ceil(B / 8), n]``, contiguous.
+
+    Bit 0 is the least significant bit of word 0; missing bytes count as zero. Codes of exactly
+    8 bytes are not copied where the machine's byte order allows it.
+    """
+    n, width = code.shape
+    n_words = (width + 7) // 8
+    if width % 8:
+        padded = np.zeros((n, n_words * 8), np.uint8)
+        padded[:, :width] = code
+        code = padded
+    words = np.ascontiguousarray(code).view(np.dtype("<u8")).reshape(n, n_words)
+    return np.require(words.T, dtype=np.uint64, requirements=["C", "A"])

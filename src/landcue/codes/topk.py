@@ -1,0 +1,50 @@
+"""What every exact search shares: checked arguments, and the order (distance, row)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.errors import UsageError
+
+
+def check_k(k: object) -> int:
+    """Return ``k`` as a plain int.
+
+    Raises:
+        UsageError: ``k`` is not a whole number of at least 1.
+    """
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise UsageError(f"k is {k!r}: ask for a whole number of hits, 1 or more")
+    return int(k)
+
+
+def check_mask(mask: npt.NDArray[np.bool_] | None, n: int) -> int:
+    """Return how many of ``n`` rows the filter ``mask`` allows (all of them without one).
+
+    Raises:
+        UsageError: ``mask`` is not bool ``[n]``.
+    """
+    if mask is None:
+        return n
+    if mask.dtype != np.bool_ or mask.shape != (n,):
+        raise UsageError(
+            f"the filter is {mask.dtype} {list(mask.shape)}: give one bool per record, [{n}]"
+        )
+    return int(np.count_nonzero(mask))
+
+
+def smallest(distances: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
+    """Return the positions int64 ``[min(k, n)]`` of the smallest of ``[n]`` distances.
+
+    They are ordered by (distance, position), also where a tie straddles the k-th place.
+    """
+    if k < distances.size:
+        limit = np.partition(distances, k - 1)[k - 1]
+        near = np.flatnonzero(distances <= limit)
+    else:
+        near = np.arange(distances.size)
+    order = np.argsort(distances[near], kind="stable")[:k]
+    return near[order].astype(np.int64, copy=False)
