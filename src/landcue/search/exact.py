@@ -1,0 +1,143 @@
+"""Exact nearest embeddings by cosine distance, in the order (distance, row)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.codes.topk import check_k, check_mask, smallest
+from landcue.errors import UsageError
+from landcue.types import FloatArray
+
+_ROWS_AT_ONCE = 65_536
+_SCORES_AT_ONCE = 2**26  # float32 scores held at a time, 256 MiB
+_FEW_QUERIES = 5  # up to here one pass per query beats one matrix product
+_GROUP = 64
+
+
+class FloatIndex:
+    """Embeddings, searched exactly with plain matrix products.
+
+    The distance is ``1 - dot``: the cosine distance of unit vectors. It is summed in float64
+    and rounded to float32, so it depends only on the two vectors, and equal embeddings tie exactly.
+    The float32 matrix product, whose sums differ with the shapes multiplied, only picks
+    candidates: all rows within its error bound of the k-th best score.
+    """
+
+    def __init__(self, embeddings: FloatArray) -> None:
+        """Hold float32 ``[n, d]`` embeddings, of unit norm for cosine distances.
+
+        C-contiguous embeddings are shared, not copied: do not change them afterwards.
+
+        Raises:
+            UsageError: The embeddings are not float32 ``[n, d]`` or hold NaN or infinity.
+        """
+        norms = _norms(embeddings, "embeddings")
+        self._rows = np.require(embeddings, requirements=["C", "A", "E"])
+        self._norm = float(norms.max(initial=0.0))
+
+    def __len__(self) -> int:
+        return int(self._rows.shape[0])
+
+    @property
+    def dim(self) -> int:
+        """Length d of an embedding."""
+        return int(self._rows.shape[1])
+
+    def search(
+        self, queries: FloatArray, k: int, mask: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """Return the k nearest embeddings of every query, ordered by (distance, row).
+
+        Args:
+            queries: float32 ``[q, d]``, of unit norm for cosine distances.
+            k: Hits per query, at least 1.
+            mask: bool ``[n]``, true for the rows that may be found; all without it.
+
+        Returns:
+            Distances float32 and rows int64, both ``[q, k']`` with k' = k, or the number of
+            allowed rows if that is less.
+
+        Raises:
+            UsageError: The queries are not finite float32 ``[q, d]``, ``k`` is less than 1, or
+                the mask is not one bool per embedding.
+        """
+        norms = _norms(queries, "queries")
+        if queries.shape[1] != self.dim:
+            raise UsageError(
+                f"queries have {queries.shape[1]} dimensions, the embeddings {self.dim}: "
+                "encode both with the same model"
+            )
+        n_allowed = check_mask(mask, len(self))
+        k = min(check_k(k), n_allowed)
+        distances = np.empty((len(queries), k), np.float32)
+        rows = np.empty((len(queries), k), np.int64)
+        if not distances.size:
+            return distances, rows
+        if mask is not None and 8 * n_allowed < len(self):
+            kept = np.flatnonzero(mask)
+            distances, rows = FloatIndex(self._rows[kept]).search(queries, k)
+            return distances, kept[rows]
+
+        hidden = None if mask is None else ~mask
+        few = len(queries) <= _FEW_QUERIES
+        step = 1 if few else max(1, _SCORES_AT_ONCE // len(self))
+        for first in range(0, len(queries), step):
+            scores = queries[first : first + step] @ self._rows.T
+            for q, row in enumerate(scores, start=first):
+                if hidden is not None:
+                    np.copyto(row, -np.inf, where=hidden)
+                limit = _reached(row, k) - 2 * self._error(norms[q])
+                candidates = np.flatnonzero(row >= np.float32(limit))
+                if mask is not None:
+                    candidates = candidates[mask[candidates]]
+                distances[q], rows[q] = self._rank(queries[q], candidates, k)
+        return distances, rows
+
+    def _rank(
+        self, query: FloatArray, candidates: npt.NDArray[np.int64], k: int
+    ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """Return distances and rows ``[k]`` of the nearest of some candidates in row order."""
+        wide = query.astype(np.float64)
+        distances = np.empty(candidates.size, np.float32)
+        for first in range(0, candidates.size, _ROWS_AT_ONCE):
+            part = slice(first, first + _ROWS_AT_ONCE)
+            # Summed along each row on its own: unlike a matrix product, the same for equal rows.
+            distances[part] = 1 - (self._rows[candidates[part]] * wide).sum(axis=1)
+        order = smallest(distances, k)
+        return distances[order], candidates[order]
+
+    def _error(self, norm: float) -> float:
+        """Bound the error of a float32 dot product with a query of this norm, in any order.
+
+        The classic bound is ``d * u / (1 - d * u)`` times the two norms, with u = 2 ** -24. The
+        factor 2 and the spare terms cover the denominator and the rounding of the distance.
+        """
+        return 2.0**-23 * ((self.dim + 2) * (self._norm * norm) + 1)
+
+
+def _reached(scores: FloatArray, k: int) -> float:
+    """Return a score that at least k of ``[n]`` scores reach: the k-th best or a little less."""
+    n_groups = scores.size // _GROUP
+    if n_groups >= 8 * k:
+        # The best of k groups are k scores, and far fewer of them need to be sorted.
+        scores = scores[: n_groups * _GROUP].reshape(_GROUP, n_groups).max(axis=0)
+    return float(np.partition(scores, scores.size - k)[scores.size - k])
+
+
+def _norms(vectors: FloatArray, name: str) -> npt.NDArray[np.float64]:
+    """Return the norms float64 ``[n]`` of checked float32 ``[n, d]`` vectors."""
+    if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[1] == 0:
+        raise UsageError(
+            f"{name} are {vectors.dtype} {list(vectors.shape)}: give float32 [n, dimensions]"
+        )
+    norms = np.empty(len(vectors), np.float64)
+    for first in range(0, len(vectors), _ROWS_AT_ONCE):
+        part = vectors[first : first + _ROWS_AT_ONCE]
+        norms[first : first + len(part)] = np.sqrt(np.einsum("nd,nd->n", part, part))
+    broken = np.flatnonzero(~np.isfinite(norms))
+    if broken.size:
+        raise UsageError(
+            f"row {int(broken[0])} of the {name} is not finite: check the model that made it"
+        )
+    return norms

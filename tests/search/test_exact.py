@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from landcue.errors import UsageError
+from landcue.search import exact
+from landcue.search.exact import FloatIndex
+
+
+def unit_rows(n, dim, seed):
+    rows = np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+def brute_force(embeddings, queries, k, mask=None):
+    """Order by (float64 distance as float32, row) with one Python sum per pair."""
+    rows = range(len(embeddings))
+    answers = []
+    for query in queries.astype(np.float64):
+        distances = [float(np.float32(1 - np.sum(query * row))) for row in embeddings]
+        allowed = [i for i in rows if mask is None or mask[i]]
+        answers.append(sorted((distances[i], i) for i in allowed)[:k])
+    return answers
+
+
+def pairs(found):
+    distances, rows = found
+    assert distances.dtype == np.float32
+    assert rows.dtype == np.int64
+    assert distances.shape == rows.shape
+    return [
+        list(zip(d, r, strict=True)) for d, r in zip(distances.tolist(), rows.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("n", [0, 1, 5, 1000])
+@pytest.mark.parametrize("dim", [1, 3, 64])
+@pytest.mark.parametrize("n_query", [0, 1, 7])
+def test_equals_brute_force(n, dim, n_query):
+    embeddings, queries = unit_rows(n, dim, 1), unit_rows(n_query, dim, 2)
+    index = FloatIndex(embeddings)
+    assert (len(index), index.dim) == (n, dim)
+    for k in {1, max(n, 1), n + 5}:
+        assert pairs(index.search(queries, k)) == brute_force(embeddings, queries, k)
+
+
+@pytest.mark.parametrize("n_query", [1, 8])
+def test_groups_of_scores_lose_nothing(n_query):
+    embeddings, queries = unit_rows(3001, 16, 3), unit_rows(n_query, 16, 4)
+    # 3001 rows and k = 5 take the grouped path; the best rows share one group and the tail.
+    embeddings[[46, 92, 138, 184, 3000]] = queries[0]
+    found = pairs(FloatIndex(embeddings).search(queries, 5))
+    assert found == brute_force(embeddings, queries, 5)
+    assert [row for _, row in found[0]] == [46, 92, 138, 184, 3000]
+
+
+@pytest.mark.parametrize("n_query", [1, 8])
+@pytest.mark.parametrize("k", [3, 17, 60])
+def test_duplicates_at_the_boundary_come_lowest_row_first(n_query, k):
+    rng = np.random.default_rng(5)
+    distinct = unit_rows(3, 33, 6)
+    which = rng.integers(0, 3, 4000)
+    embeddings = distinct[which]
+    queries = np.repeat(distinct[1:2], n_query, axis=0)
+    expected = np.flatnonzero(which == 1)[:k].tolist()
+    for answer in FloatIndex(embeddings).search(queries, k)[1].tolist():
+        assert answer == expected
+
+
+def test_all_rows_equal():
+    embeddings = np.repeat(unit_rows(1, 20, 7), 2000, axis=0)
+    distances, rows = FloatIndex(embeddings).search(unit_rows(2, 20, 8), 11)
+    assert rows.tolist() == [list(range(11))] * 2
+    assert len(set(distances[0].tolist())) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 900), st.integers(1, 40), st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_nearly_equal_rows(n, k, n_query, seed):
+    """Rows closer together than a float32 dot product can tell apart."""
+    rng = np.random.default_rng(seed)
+    embeddings = unit_rows(3, 24, seed)[rng.integers(0, 3, n)]
+    embeddings += rng.integers(-1, 2, embeddings.shape).astype(np.float32) * np.float32(2**-25)
+    queries = unit_rows(n_query, 24, seed + 1)
+    found = pairs(FloatIndex(embeddings).search(queries, k))
+    assert found == brute_force(embeddings, queries, k)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.05, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("n_query", [1, 8])
+def test_masks_filter_before_ranking(share, n_query):
+    embeddings, queries = unit_rows(1500, 10, 9), unit_rows(n_query, 10, 10)
+    mask = np.random.default_rng(11).random(1500) < share
+    found = pairs(FloatIndex(embeddings).search(queries, 20, mask))
+    assert found == brute_force(embeddings, queries, 20, mask)
+    assert {len(answer) for answer in found} == {min(20, int(mask.sum()))}
+
+
+def test_mask_hiding_the_nearest_rows_and_most_groups():
+    embeddings, queries = unit_rows(2000, 6, 12), unit_rows(1, 6, 13)
+    mask = np.ones(2000, bool)
+    mask[np.argsort(-(embeddings @ queries[0]))[:1500]] = False
+    found = pairs(FloatIndex(embeddings).search(queries, 3, mask))
+    assert found == brute_force(embeddings, queries, 3, mask)
+
+
+def test_answer_does_not_depend_on_how_queries_are_batched(monkeypatch):
+    embeddings, queries = unit_rows(800, 48, 14), unit_rows(30, 48, 15)
+    index = FloatIndex(embeddings)
+    together = pairs(index.search(queries, 10))
+    assert [pairs(index.search(query[None], 10))[0] for query in queries] == together
+    monkeypatch.setattr(exact, "_SCORES_AT_ONCE", 5600)
+    assert pairs(index.search(queries, 10)) == together
+
+
+def test_vectors_of_any_length_are_ranked_by_one_minus_dot():
+    rng = np.random.default_rng(16)
+    embeddings = (rng.standard_normal((900, 12)) * 1000).astype(np.float32)
+    queries = (rng.standard_normal((2, 12)) * 1000).astype(np.float32)
+    found = pairs(FloatIndex(embeddings).search(queries, 7))
+    assert found == brute_force(embeddings, queries, 7)
+
+
+def test_strided_and_mapped_arrays(tmp_path):
+    embeddings, queries = unit_rows(300, 8, 17), unit_rows(2, 8, 18)
+    expected = pairs(FloatIndex(embeddings).search(queries, 6))
+    np.save(tmp_path / "rows.npy", embeddings)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    assert pairs(FloatIndex(mapped).search(queries, 6)) == expected
+    strided = np.asfortranarray(embeddings)
+    assert pairs(FloatIndex(strided).search(np.asfortranarray(queries), 6)) == expected
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite(bad):
+    embeddings = unit_rows(9, 4, 19)
+    broken = embeddings.copy()
+    broken[5, 2] = bad
+    with pytest.raises(UsageError, match="row 5 of the embeddings"):
+        FloatIndex(broken)
+    with pytest.raises(UsageError, match="row 5 of the queries"):
+        FloatIndex(embeddings).search(broken, 3)
+
+
+def test_bad_inputs():
+    embeddings = unit_rows(9, 4, 20)
+    index = FloatIndex(embeddings)
+    with pytest.raises(UsageError, match="float64"):
+        FloatIndex(embeddings.astype(np.float64))
+    with pytest.raises(UsageError, match=r"\[9, 0\]"):
+        FloatIndex(embeddings[:, :0])
+    with pytest.raises(UsageError, match=r"\[4\]"):
+        index.search(embeddings[0], 3)
+    with pytest.raises(UsageError, match="queries have 3 dimensions, the embeddings 4"):
+        index.search(unit_rows(1, 3, 0), 3)
+    with pytest.raises(UsageError, match="k is 0"):
+        index.search(embeddings, 0)
+    with pytest.raises(UsageError, match="one bool per record"):
+        index.search(embeddings, 3, np.ones((9, 1), bool))
