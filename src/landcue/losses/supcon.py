@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -18,9 +19,21 @@ from landcue.losses.pairs import (
 Positives = Literal["any", "all"]
 
 
-def supcon_loss(
-    z: Tensor, y: Tensor, *, temperature: float = 0.1, positives: Positives = "any"
-) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class SupConOptions:
+    """Temperature tau > 0, and which images are positives: ``any`` shared label, or ``all``."""
+
+    temperature: float = 0.1
+    positives: Positives = "any"
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise UsageError(f"temperature must be above 0, not {self.temperature}")
+        if self.positives not in ("any", "all"):
+            raise UsageError(f"positives must be 'any' or 'all', not {self.positives!r}")
+
+
+def supcon_loss(z: Tensor, y: Tensor, options: SupConOptions | None = None) -> Tensor:
     """Pull images with common labels together.
 
     ``L = mean over anchors of mean over p in P(i) of (log sum_{a != i} exp(s_ia / tau) - s_ip /
@@ -30,23 +43,20 @@ def supcon_loss(
     Args:
         z: Unit-norm embeddings ``[n, d]``.
         y: Labels ``[n, C]`` of 0 and 1.
-        temperature: tau > 0.
-        positives: ``any``: at least one shared label; ``all``: the same non-empty label set.
+        options: Temperature and positives.  ``any``: at least one shared label; ``all``: the same
+            non-empty label set.
 
     Returns:
         A scalar; 0 with a zero gradient when no image has a positive.
 
     Raises:
-        UsageError: Wrong shapes, labels other than 0 and 1, or a bad option.
+        UsageError: Wrong shapes, or labels other than 0 and 1.
     """
-    if temperature <= 0:
-        raise UsageError(f"temperature must be above 0, not {temperature}")
-    if positives not in ("any", "all"):
-        raise UsageError(f"positives must be 'any' or 'all', not {positives!r}")
+    options = options or SupConOptions()
     z, y = check_inputs(z, y)
     shared = shared_labels(y)
     match = shared > 0
-    if positives == "all":
+    if options.positives == "all":
         size = y.sum(1)
         match &= (shared == size[:, None]) & (shared == size[None, :])
     match &= off_diagonal(len(z), z.device)
@@ -54,6 +64,6 @@ def supcon_loss(
     anchors = n_positives > 0
     if not bool(anchors.any()):
         return zero(z)
-    logits = z @ z.T / temperature
+    logits = z @ z.T / options.temperature
     pulled = (logits * match).sum(1) / n_positives.clamp(min=1)
     return (logsumexp_over_others(logits) - pulled)[anchors].mean()

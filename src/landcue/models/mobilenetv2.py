@@ -53,7 +53,7 @@ class _Block(nn.Module):
         """Map ``[n, inputs, h, w]`` to ``[n, outputs, h / stride, w / stride]``."""
         y = x
         for conv in self.conv[:-1]:
-            y = F.relu6(conv(y))
+            y = F.relu6(conv(y), inplace=True)
         y = self.conv[-1](y)
         return x + y if self.residual else y
 
@@ -85,10 +85,10 @@ class MobileNetV2Folded(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last feature map, ``[n, 1280, h / 32, w / 32]``."""
-        x = F.relu6(self._stem(0)(x))
+        x = F.relu6(self._stem(0)(x), inplace=True)
         for block in self.features[1:-1]:
             x = block(x)
-        return F.relu6(self._stem(-1)(x))
+        return F.relu6(self._stem(-1)(x), inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return pooled features, ``[n, 1280]``."""

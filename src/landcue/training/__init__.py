@@ -1,1 +1,1 @@
-"""training"""
+"""Training: configuration, loop, resumable state, logs."""

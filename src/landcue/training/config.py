@@ -1,0 +1,157 @@
+"""The training configuration: frozen, complete, and strict about its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from landcue.errors import UsageError, did_you_mean
+from landcue.files import write_atomic
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSection(_Section):
+    """Which images, and how they are divided."""
+
+    dataset: str = "folder"
+    root: str
+    split: str = "per-class-70-10-20-seed42"
+
+
+class ModelSection(_Section):
+    """Backbone and heads; ``init`` is ``none``, ``hub`` or a weight file."""
+
+    backbone: str = "resnet18"
+    init: str = "hub"
+    image_size: int = Field(160, ge=32, le=1024)
+    dim: int = Field(128, ge=1)
+    projection: Literal["mlp", "linear"] = "mlp"
+    n_bits: int = Field(64, ge=0, le=4096)
+    label_head: bool = True
+    retrieval: Literal["embedding", "features"] = "embedding"
+
+
+class LossSection(_Section):
+    """The metric loss by name with its options, and the weight of each term."""
+
+    name: str = "marc"
+    options: dict[str, Any] = Field(default_factory=dict)
+    embedding: float = Field(1.0, ge=0)
+    hash: float = Field(1.0, ge=0)
+    quantization: float = Field(0.1, ge=0)
+    label: float = Field(1.0, ge=0)
+
+
+class OptimizerSection(_Section):
+    """AdamW with linear warm-up and a cosine to zero; ``head_lr`` is for the new layers."""
+
+    epochs: int = Field(12, ge=1)
+    batch_size: int = Field(96, ge=2)
+    lr: float = Field(3e-4, gt=0)
+    head_lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    warmup_epochs: float = Field(1.0, ge=0)
+
+
+class AugmentSection(_Section):
+    """For nadir views, which have no up: flips, quarter turns, scale, color."""
+
+    flips: bool = True
+    turns: bool = True
+    min_area: float = Field(0.6, gt=0, le=1)
+    color: float = Field(0.2, ge=0, le=0.9)
+
+
+class TrainConfig(_Section):
+    """Everything a run depends on, except the machine."""
+
+    data: DataSection
+    model: ModelSection = Field(default_factory=ModelSection)  # pyright: ignore[reportArgumentType]
+    loss: LossSection = Field(default_factory=LossSection)  # pyright: ignore[reportArgumentType]
+    optimizer: OptimizerSection = Field(default_factory=OptimizerSection)  # pyright: ignore[reportArgumentType]
+    augment: AugmentSection = Field(default_factory=AugmentSection)  # pyright: ignore[reportArgumentType]
+    seed: int = Field(0, ge=0)
+    choose_by: str = "nDCG@100"
+    loggers: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ("csv", "tensorboard")
+
+
+def make_config(values: dict[str, Any]) -> TrainConfig:
+    """Check a nested dictionary.
+
+    Raises:
+        UsageError: Unknown keys (with near matches), missing keys, or bad values; one line.
+    """
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            key = str(first["loc"][-1])
+            known = _keys_beside(first["loc"][:-1])
+            raise UsageError(f"unknown config key {where!r}{did_you_mean(key, known)}") from None
+        raise UsageError(f"config key {where!r}: {first['msg']}") from None
+
+
+def read_config(file: Path, overrides: Iterable[str] = ()) -> TrainConfig:
+    """Read a YAML config and apply ``a.b=value`` overrides.
+
+    Raises:
+        UsageError: A missing or broken file, or a bad key or value.
+    """
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = str(error).replace("\n", " ")
+        raise UsageError(f"{file} is not valid YAML: {line}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{file} must hold sections (data, model, loss …), not a single value")
+    return make_config(override(cast(dict[str, Any], values), overrides))
+
+
+def override(values: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """Apply ``a.b=value`` assignments, values read as YAML, to a copy of ``values``.
+
+    Raises:
+        UsageError: An assignment without ``=``, or into something that is no section.
+    """
+    result = cast(dict[str, Any], yaml.safe_load(yaml.safe_dump(values)))
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {assignment!r}: write section.key=value")
+        *path, last = key.strip().split(".")
+        section: Any = result
+        for name in path:
+            section = section.setdefault(name, {})
+            if not isinstance(section, dict):
+                raise UsageError(f"--set {assignment!r}: {name!r} is not a section")
+        try:
+            section[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UsageError(f"--set {assignment!r}: the value is not valid YAML") from None
+    return result
+
+
+def save_config(config: TrainConfig, file: Path) -> None:
+    """Write the resolved config as YAML."""
+    write_atomic(file, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def _keys_beside(path: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = TrainConfig
+    for name in path:
+        inner = model.model_fields[str(name)].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
