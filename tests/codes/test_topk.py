@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landcue.codes.topk import check_k, check_mask, smallest
+from landcue.codes.topk import check_k, check_mask, reach, smallest
 from landcue.errors import UsageError
 
 
@@ -14,6 +14,16 @@ def test_smallest_orders_by_value_then_position(values, k):
     expected = sorted(range(len(values)), key=lambda i: (values[i], i))[:k]
     assert smallest(np.array(values, np.uint16), k).tolist() == expected
     assert smallest(np.array(values, np.float32), k).tolist() == expected
+
+
+@pytest.mark.parametrize("n", [512, 575, 3001])
+@pytest.mark.parametrize("k", [1, 3, 512])
+def test_at_least_k_values_are_within_reach(n, k):
+    rng = np.random.default_rng(n)
+    for values in (rng.random(n, np.float32), rng.integers(0, 30, n).astype(np.uint16)):
+        assert np.sum(values <= reach(values, k)) >= k
+        expected = sorted(range(n), key=lambda i: (values[i], i))[:k]
+        assert smallest(values, k).tolist() == expected
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.0, True, "3", None])

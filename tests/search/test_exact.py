@@ -48,7 +48,7 @@ def test_equals_brute_force(n, dim, n_query):
 
 
 @pytest.mark.parametrize("n_query", [1, 8])
-def test_groups_of_scores_lose_nothing(n_query):
+def test_groups_of_rows_lose_nothing(n_query):
     embeddings, queries = unit_rows(3001, 16, 3), unit_rows(n_query, 16, 4)
     # 3001 rows and k = 5 take the grouped path; the best rows share one group and the tail.
     embeddings[[46, 92, 138, 184, 3000]] = queries[0]
@@ -112,7 +112,7 @@ def test_answer_does_not_depend_on_how_queries_are_batched(monkeypatch):
     index = FloatIndex(embeddings)
     together = pairs(index.search(queries, 10))
     assert [pairs(index.search(query[None], 10))[0] for query in queries] == together
-    monkeypatch.setattr(exact, "_SCORES_AT_ONCE", 5600)
+    monkeypatch.setattr(exact, "_PRODUCTS_AT_ONCE", 5600)
     assert pairs(index.search(queries, 10)) == together
 
 

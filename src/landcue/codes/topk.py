@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from landcue.errors import UsageError
 
+_GROUP = 64
+
 
 def check_k(k: object) -> int:
     """Return ``k`` as a plain int.
@@ -36,14 +38,25 @@ def check_mask(mask: npt.NDArray[np.bool_] | None, n: int) -> int:
     return int(np.count_nonzero(mask))
 
 
+def reach(distances: npt.NDArray[Any], k: int) -> float:
+    """Return a value that at least k of ``[n]`` distances do not exceed, k <= n.
+
+    It is the k-th smallest, or a little more where that is much cheaper to find.
+    """
+    n_groups = distances.size // _GROUP
+    if n_groups >= 8 * k:
+        # The least of k groups are k distances, and far fewer of them need to be ordered.
+        distances = distances[: n_groups * _GROUP].reshape(_GROUP, n_groups).min(axis=0)
+    return np.partition(distances, k - 1)[k - 1].item()
+
+
 def smallest(distances: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
     """Return the positions int64 ``[min(k, n)]`` of the smallest of ``[n]`` distances.
 
     They are ordered by (distance, position), also where a tie straddles the k-th place.
     """
     if k < distances.size:
-        limit = np.partition(distances, k - 1)[k - 1]
-        near = np.flatnonzero(distances <= limit)
+        near = np.flatnonzero(distances <= reach(distances, k))
     else:
         near = np.arange(distances.size)
     order = np.argsort(distances[near], kind="stable")[:k]

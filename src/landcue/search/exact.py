@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from landcue.codes.topk import check_k, check_mask, smallest
+from landcue.codes.topk import check_k, check_mask, reach, smallest
 from landcue.errors import UsageError
 from landcue.types import FloatArray
 
 _ROWS_AT_ONCE = 65_536
-_SCORES_AT_ONCE = 2**26  # float32 scores held at a time, 256 MiB
+_PRODUCTS_AT_ONCE = 2**26  # float32 products held at a time, 256 MiB
 _FEW_QUERIES = 5  # up to here one pass per query beats one matrix product
-_GROUP = 64
 
 
 class FloatIndex:
@@ -21,7 +20,7 @@ class FloatIndex:
     The distance is ``1 - dot``: the cosine distance of unit vectors. It is summed in float64
     and rounded to float32, so it depends only on the two vectors, and equal embeddings tie exactly.
     The float32 matrix product, whose sums differ with the shapes multiplied, only picks
-    candidates: all rows within its error bound of the k-th best score.
+    candidates: all rows within its error bound of the k-th place.
     """
 
     def __init__(self, embeddings: FloatArray) -> None:
@@ -81,15 +80,16 @@ class FloatIndex:
 
         hidden = None if mask is None else ~mask
         few = len(queries) <= _FEW_QUERIES
-        step = 1 if few else max(1, _SCORES_AT_ONCE // len(self))
+        step = 1 if few else max(1, _PRODUCTS_AT_ONCE // len(self))
         for first in range(0, len(queries), step):
-            scores = queries[first : first + step] @ self._rows.T
-            for q, row in enumerate(scores, start=first):
+            # The distance less 1, roughly.
+            product = -queries[first : first + step] @ self._rows.T
+            for q, rough in enumerate(product, start=first):
                 if hidden is not None:
-                    np.copyto(row, -np.inf, where=hidden)
-                limit = _reached(row, k) - 2 * self._error(norms[q])
-                candidates = np.flatnonzero(row >= np.float32(limit))
-                if mask is not None:
+                    np.copyto(rough, np.inf, where=hidden)
+                limit = reach(rough, k) + 2 * self._error(norms[q])
+                candidates = np.flatnonzero(rough <= np.float32(limit))
+                if mask is not None:  # a limit of infinity would let hidden rows pass
                     candidates = candidates[mask[candidates]]
                 distances[q], rows[q] = self._rank(queries[q], candidates, k)
         return distances, rows
@@ -114,15 +114,6 @@ class FloatIndex:
         factor 2 and the spare terms cover the denominator and the rounding of the distance.
         """
         return 2.0**-23 * ((self.dim + 2) * (self._norm * norm) + 1)
-
-
-def _reached(scores: FloatArray, k: int) -> float:
-    """Return a score that at least k of ``[n]`` scores reach: the k-th best or a little less."""
-    n_groups = scores.size // _GROUP
-    if n_groups >= 8 * k:
-        # The best of k groups are k scores, and far fewer of them need to be sorted.
-        scores = scores[: n_groups * _GROUP].reshape(_GROUP, n_groups).max(axis=0)
-    return float(np.partition(scores, scores.size - k)[scores.size - k])
 
 
 def _norms(vectors: FloatArray, name: str) -> npt.NDArray[np.float64]:

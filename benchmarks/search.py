@@ -1,0 +1,171 @@
+"""Exact search against raw faiss, both in one run: milliseconds and ratios.
+
+    python benchmarks/search.py --rows 1000000 --bits 64 --k 20
+
+Hamming: CodeIndex (numba and NumPy) against faiss IndexBinaryFlat on random codes, on clustered
+codes and on rows sorted by falling distance (the worst order for a running top-k).
+Float: FloatIndex against faiss IndexFlatIP on clustered unit vectors.
+A ratio above 1 means that LandCue is faster than faiss. Answers are compared while timing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from landcue.codes.hamming import CodeIndex, hamming_distances
+from landcue.codes.packing import pack_bits
+from landcue.search.exact import FloatIndex
+
+N_BATCH = 100
+
+
+def describe_machine() -> str:
+    """Return processor, cores, threads, load and versions in one line."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].split(":", 1)[1].strip() if names else model
+    load = " ".join(f"{value:.2f}" for value in os.getloadavg())
+    return (
+        f"{model}, {len(os.sched_getaffinity(0))} usable of {os.cpu_count()} cores, "
+        f"faiss {faiss.__version__} with {faiss.omp_get_max_threads()} threads, "
+        f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}, "
+        f"numpy {np.__version__}, load {load}"
+    )
+
+
+def timed(search: Callable[[int], object], repeats: int) -> tuple[float, float]:
+    """Return p50 and p99 milliseconds of ``search(i)``, after one unmeasured call."""
+    search(0)
+    taken = []
+    for i in range(repeats):
+        start = time.perf_counter()
+        search(i)
+        taken.append((time.perf_counter() - start) * 1e3)
+    return float(np.percentile(taken, 50)), float(np.percentile(taken, 99))
+
+
+def compare(title: str, searches: dict[str, Callable[[int], object]], repeats: int) -> None:
+    """Time the searches one after another; the first is the reference of the ratios."""
+    reference = 0.0
+    for name, search in searches.items():
+        p50, p99 = timed(search, repeats)
+        reference = reference or p50
+        ratio = f"{reference / p50:6.2f}x"
+        print(f"{title:34} {name:14} p50 {p50:9.3f} ms  p99 {p99:9.3f} ms  {ratio}", flush=True)
+
+
+def code_sets(
+    rows: int, bits: int, rng: np.random.Generator
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return packed codes ``[rows, B]`` and ``N_BATCH`` queries for each kind of data."""
+    codes = pack_bits(rng.integers(0, 2, (rows, bits), dtype=np.uint8))
+    queries = pack_bits(rng.integers(0, 2, (N_BATCH, bits), dtype=np.uint8))
+    centers = rng.integers(0, 2, (200, bits), dtype=np.uint8)
+
+    def near_centers(n: int) -> np.ndarray:
+        flips = rng.random((n, bits), dtype=np.float32) < 0.1
+        return pack_bits(centers[rng.integers(0, 200, n)] ^ flips)
+
+    order = np.argsort(-hamming_distances(queries[:1], codes)[0].astype(int), kind="stable")
+    return {
+        "random": (codes, queries),
+        "clustered": (near_centers(rows), near_centers(N_BATCH)),
+        "falling": (codes[order], np.repeat(queries[:1], N_BATCH, axis=0)),
+    }
+
+
+def benchmark_codes(rows: int, bits: int, k: int, repeats: int, rng: np.random.Generator) -> None:
+    """Compare Hamming search for one code length."""
+    for kind, (codes, queries) in code_sets(rows, bits, rng).items():
+        reference = faiss.IndexBinaryFlat(codes.shape[1] * 8)
+        reference.add(codes)
+        compiled = CodeIndex(codes, bits, engine="numba")
+        plain = CodeIndex(codes, bits, engine="numpy")
+        expected, _ = reference.search(queries, k)
+        for index in (compiled, plain):
+            if not np.array_equal(index.search(queries, k)[0], expected):
+                raise SystemExit(f"{kind}: {index.engine} and faiss disagree on the distances")
+        singles = [queries[i : i + 1] for i in range(N_BATCH)]
+        compare(
+            f"{rows:,} x {bits} bit {kind}, 1",
+            {
+                "faiss": lambda i: reference.search(singles[i % N_BATCH], k),  # noqa: B023
+                "landcue numba": lambda i: compiled.search(singles[i % N_BATCH], k),  # noqa: B023
+                "landcue numpy": lambda i: plain.search(singles[i % N_BATCH], k),  # noqa: B023
+            },
+            repeats,
+        )
+        compare(
+            f"{rows:,} x {bits} bit {kind}, {N_BATCH}",
+            {
+                "faiss": lambda _: reference.search(queries, k),  # noqa: B023
+                "landcue numba": lambda _: compiled.search(queries, k),  # noqa: B023
+                "landcue numpy": lambda _: plain.search(queries, k),  # noqa: B023
+            },
+            max(3, repeats // 40),
+        )
+
+
+def benchmark_floats(rows: int, dim: int, k: int, repeats: int, rng: np.random.Generator) -> None:
+    """Compare float search for one dimension."""
+    centers = rng.standard_normal((200, dim), dtype=np.float32)
+
+    def near_centers(n: int) -> np.ndarray:
+        found = rng.standard_normal((n, dim), dtype=np.float32)
+        found += centers[rng.integers(0, 200, n)]
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    embeddings, queries = near_centers(rows), near_centers(N_BATCH)
+    reference = faiss.IndexFlatIP(dim)
+    reference.add(embeddings)
+    index = FloatIndex(embeddings)
+    scores, _ = reference.search(queries[:8], k)
+    if not np.allclose(1 - scores, index.search(queries[:8], k)[0], atol=1e-5):
+        raise SystemExit("float: landcue and faiss disagree on the distances")
+    for n_query, times in ((1, max(5, repeats // 10)), (N_BATCH, 3)):
+        part = queries[:n_query]
+        compare(
+            f"{rows:,} x {dim} float32, {n_query}",
+            {
+                "faiss": lambda _: reference.search(part, k),  # noqa: B023
+                "landcue": lambda _: index.search(part, k),  # noqa: B023
+            },
+            times,
+        )
+
+
+def main() -> None:
+    """Run every comparison and print one line for each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--bits", type=int, nargs="+", default=[64])
+    parser.add_argument("--dim", type=int, default=128, help="float dimensions; 0 skips floats")
+    parser.add_argument("--k", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if min(options.rows, options.k, options.repeats, *options.bits) < 1:
+        parser.error("--rows, --bits, --k and --repeats must be at least 1")
+    k = min(options.k, options.rows)
+
+    print(describe_machine())
+    print(f"top-{k}; the ratio is faiss's p50 over ours")
+    rng = np.random.default_rng(options.seed)
+    for bits in options.bits:
+        benchmark_codes(options.rows, bits, k, options.repeats, rng)
+    if options.dim:
+        benchmark_floats(options.rows, options.dim, k, options.repeats, rng)
+
+
+if __name__ == "__main__":
+    main()
