@@ -100,11 +100,20 @@ def make_config(values: dict[str, Any]) -> TrainConfig:
         raise UsageError(f"config key {where!r}: {first['msg']}") from None
 
 
-def read_config(file: Path, overrides: Iterable[str] = ()) -> TrainConfig:
-    """Read a YAML config and apply ``a.b=value`` overrides.
+def read_config(file: Path) -> TrainConfig:
+    """Read a YAML config.
 
     Raises:
         UsageError: A missing or broken file, or a bad key or value.
+    """
+    return make_config(read_values(file))
+
+
+def read_values(file: Path) -> dict[str, Any]:
+    """Read a YAML file as nested dictionaries, unchecked.
+
+    Raises:
+        UsageError: A missing or broken file.
     """
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -115,7 +124,7 @@ def read_config(file: Path, overrides: Iterable[str] = ()) -> TrainConfig:
         raise UsageError(f"{file} is not valid YAML: {line}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{file} must hold sections (data, model, loss …), not a single value")
-    return make_config(override(cast(dict[str, Any], values), overrides))
+    return cast(dict[str, Any], values)
 
 
 def override(values: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""What commands print: JSON or tables on stdout, progress and messages on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import TracebackType
+from typing import Any
+
+
+class Reporter:
+    """Messages and one progress bar at a time on stderr; the bar is silent without a terminal."""
+
+    def __init__(self) -> None:
+        self._progress: Any = None
+        self._task: Any = None
+        self._stage: str | None = None
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def say(self, message: str) -> None:
+        """Print one line, above the progress bar if one runs."""
+        if self._progress is None:
+            print(message, file=sys.stderr, flush=True)
+        else:
+            self._progress.console.print(message, markup=False, highlight=False)
+
+    def tick(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is; a new stage replaces the bar."""
+        if not sys.stderr.isatty():
+            return
+        if stage != self._stage:
+            self._stop()
+            self._start(stage, total)
+        self._progress.update(self._task, completed=done, total=total)
+        if done >= total:
+            self._stop()
+
+    def _start(self, stage: str, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task(stage, total=total)
+        self._stage = stage
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress, self._stage = None, None
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document on stdout."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))

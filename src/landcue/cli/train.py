@@ -1,0 +1,95 @@
+"""``landcue train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from landcue.cli.console import Reporter, print_json
+from landcue.errors import UsageError
+
+if TYPE_CHECKING:
+    from landcue.training.config import TrainConfig
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Run folder to write, or to resume.")],
+    config: Annotated[Path | None, typer.Argument(help="YAML config; flags override it.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="ucmerced, or folder for your own.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
+    split: Annotated[str | None, typer.Option(help="Such as per-class-70-10-20-seed42.")] = None,
+    loss: Annotated[str | None, typer.Option(help="marc or supcon.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="mobilenetv2_folded, or any timm name.")
+    ] = None,
+    init: Annotated[str | None, typer.Option(help="Weight file, hub, or none.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the train part.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any config key, as section.key=value.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train an encoder; the same command resumes after a crash."""
+    flags: dict[str, object] = {
+        "data.dataset": dataset,
+        "data.root": None if data_root is None else str(data_root),
+        "data.split": split,
+        "loss.name": loss,
+        "model.backbone": backbone,
+        "model.init": init,
+        "optimizer.epochs": epochs,
+        "optimizer.batch_size": batch_size,
+        "model.image_size": image_size,
+        "seed": seed,
+    }
+    resolved = _resolve(config, flags, set_ or [])
+    from landcue.training.loop import train as run
+
+    with Reporter() as reporter:
+        summary = run(resolved, out, say=reporter.say, tick=reporter.tick)
+    if json_:
+        print_json(
+            {
+                "run": str(summary.folder),
+                "fingerprint": summary.fingerprint,
+                "best_epoch": summary.best_epoch,
+                "resumed_from": summary.resumed_from,
+                "skipped": summary.skipped,
+                "scores": summary.scores,
+            }
+        )
+        return
+    print(f"{summary.folder}: epoch {summary.best_epoch} kept, model {summary.fingerprint[:12]}")
+    for name, value in summary.scores.items():
+        print(f"  {name:<12} {value:.4f}  (validation part)")
+
+
+def _resolve(
+    file: Path | None, flags: dict[str, object], assignments: list[str]
+) -> TrainConfig:
+    from landcue.training.config import make_config, override, read_values
+
+    values: dict[str, Any] = read_values(file) if file else {}
+    for key, value in flags.items():
+        if value is None:
+            continue
+        section: dict[str, Any] = values
+        *path, last = key.split(".")
+        for name in path:
+            section = section.setdefault(name, {})
+        section[last] = value
+    values = override(values, assignments)
+    data = values.get("data")
+    if not isinstance(data, dict) or not data.get("root"):
+        raise UsageError("which images? give --data-root FOLDER (and --dataset ucmerced for it)")
+    # Runs must be found again from any folder.
+    data["root"] = str(Path(data["root"]).expanduser().resolve())
+    model = values.get("model") or {}
+    if model.get("init") not in (None, "hub", "none"):
+        model["init"] = str(Path(model["init"]).expanduser().resolve())
+    return make_config(values)
