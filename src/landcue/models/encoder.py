@@ -81,12 +81,14 @@ class NeuralEncoder(nn.Module):
         self.config = config
         self.fingerprint = "untrained"
         self.backbone = create_backbone(config.backbone) if backbone is None else backbone
-        features = int(cast(int, self.backbone.num_features))
+        # timm: some backbones end in a wider layer than their last feature map.
+        width = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+        features = int(cast(int, width))
         self.n_features = features
         self.projection = _projection(config.projection, features, config.dim)
-        self.hash = nn.Linear(features, config.n_bits)
-        self.label = nn.Linear(features, len(config.label_names))
-        if config.n_bits:
+        self.hash = _head(features, config.n_bits)
+        self.label = _head(features, len(config.label_names))
+        if isinstance(self.hash, nn.Linear):
             nn.init.kaiming_normal_(self.hash.weight, mode="fan_out")
             nn.init.zeros_(self.hash.bias)
         mean, std = torch.tensor(config.mean), torch.tensor(config.std)
@@ -168,6 +170,17 @@ class NeuralEncoder(nn.Module):
             n_bits=self.n_bits,
             label_scores=torch.sigmoid(out.logits).cpu().numpy().astype(np.float32, copy=False),
         )
+
+
+class _Absent(nn.Module):
+    """A head that is left out: ``[n, F]`` to ``[n, 0]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :0]
+
+
+def _head(features: int, outputs: int) -> nn.Module:
+    return nn.Linear(features, outputs) if outputs else _Absent()
 
 
 def _projection(kind: Projection, features: int, dim: int) -> nn.Module:

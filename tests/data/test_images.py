@@ -1,0 +1,153 @@
+"""Decoding: every allowed kind, every broken kind."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from landcue.data.images import MAX_PIXELS, is_image_path, read_image, resize_square
+from landcue.errors import DataError
+
+RGB = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_lossless_formats_keep_every_pixel(kind):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    assert np.array_equal(read_image(encoded(Image.fromarray(RGB), kind, **options)), RGB)
+
+
+def test_jpeg_is_close():
+    smooth = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    got = read_image(encoded(Image.fromarray(smooth), "JPEG", quality=95))
+    assert np.abs(got.astype(int) - smooth).max() <= 3
+
+
+def test_gray_and_palette_become_rgb():
+    gray = RGB[..., 0]
+    assert np.array_equal(read_image(encoded(Image.fromarray(gray), "PNG"))[..., 2], gray)
+    palette = Image.fromarray(RGB).convert("P", palette=Image.Palette.ADAPTIVE, colors=4)
+    assert np.array_equal(read_image(encoded(palette, "PNG")), np.asarray(palette.convert("RGB")))
+
+
+def test_transparent_pixels_turn_black():
+    rgba = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
+    rgba[0, 0, 3] = 0
+    got = read_image(encoded(Image.fromarray(rgba), "PNG"))
+    assert got[0, 0].tolist() == [0, 0, 0]
+    assert np.array_equal(got[1:], RGB[1:])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_is_divided_by_256(kind):
+    values = np.array([[0, 255, 256], [30000, 65535, 513]], np.uint16)
+    got = read_image(encoded(Image.fromarray(values), kind))
+    assert got[..., 0].tolist() == [[0, 0, 1], [117, 255, 2]]
+
+
+def test_float_tiff_is_taken_as_reflectance():
+    values = np.array([[0.0, 0.5], [1.0, np.nan]], np.float32)
+    assert read_image(encoded(Image.fromarray(values), "TIFF"))[..., 1].tolist() == [
+        [0, 127],
+        [255, 0],
+    ]
+
+
+def test_cmyk_becomes_rgb():
+    image = Image.new("CMYK", (4, 4), (0, 0, 0, 0))
+    assert read_image(encoded(image, "JPEG")).shape == (4, 4, 3)
+
+
+def test_exif_orientation_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate 90 degrees clockwise to show
+    got = read_image(encoded(Image.fromarray(RGB), "PNG", exif=exif))
+    assert np.array_equal(got, np.rot90(RGB, -1))
+
+
+def test_first_page_of_a_tiff_is_taken():
+    pages = [Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy())]
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert np.array_equal(read_image(data), RGB)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A valid 1-bit PNG of any size: its pixels compress to almost nothing."""
+    return encoded(Image.new("1", (width, height)), "PNG")
+
+
+def animated(kind: str) -> bytes:
+    frames = [Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy())]
+    return encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "empty"),
+        (b"hello, I am a text file\n" * 10, "not a JPEG, PNG, TIFF or WebP"),
+        (encoded(Image.fromarray(RGB), "PNG")[:60], "truncated or corrupt"),
+        (encoded(Image.fromarray(RGB), "JPEG")[:-40], "truncated or corrupt"),
+        (encoded(Image.fromarray(RGB), "GIF"), "not a JPEG, PNG, TIFF or WebP"),
+        (animated("PNG"), "animated (2 frames)"),
+        (animated("WEBP"), "animated (2 frames)"),
+        (png_header(30_000, 30_000), f"larger than {MAX_PIXELS:,} pixels"),
+        (png_header(9_000, 8_000), f"over the limit of {MAX_PIXELS:,}"),
+    ],
+    ids=["empty", "text", "cut png", "cut jpeg", "gif", "apng", "webp", "huge", "large"],
+)
+def test_bad_files_are_named_in_one_line(content, word, tmp_path, recwarn):
+    file = tmp_path / "field.png"
+    file.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_image(file)
+    message = str(caught.value)
+    assert message.startswith(str(file))
+    assert word in message
+    assert "\n" not in message
+    assert not recwarn.list
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.png: cannot be read"):
+        read_image(tmp_path / "gone.png")
+
+
+def test_flipped_bytes_never_escape_as_another_error():
+    data = bytearray(
+        encoded(Image.fromarray(np.tile(RGB, (8, 8, 1))), "TIFF", compression="tiff_lzw")
+    )
+    rng = np.random.default_rng(1)
+    outcomes = set()
+    for _ in range(300):
+        broken = bytearray(data)
+        broken[rng.integers(len(broken))] ^= 1 << int(rng.integers(8))
+        try:
+            outcomes.add(read_image(bytes(broken), name="x").ndim)
+        except DataError as error:
+            outcomes.add(str(error).startswith("x: "))
+    assert outcomes == {3, True}
+
+
+def test_resize_square():
+    assert resize_square(RGB, 5).shape == (5, 5, 3)
+    square = RGB[:9, :9]
+    assert resize_square(square, 9) is square
+    flat = np.full((50, 70, 3), 77, np.uint8)
+    assert np.array_equal(resize_square(flat, 8), flat[:8, :8])
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"), [("a.TIF", True), ("a.webp", True), ("._a.png", False), ("a.gif", False)]
+)
+def test_is_image_path(name, answer, tmp_path):
+    assert is_image_path(tmp_path / name) is answer

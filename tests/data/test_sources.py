@@ -1,0 +1,198 @@
+"""Readers: folders, label tables, the UC Merced layout, and what is wrong with them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from landcue.data.datasets import detect_source, read_dataset
+from landcue.data.datasets.ucmerced import LABELS
+from landcue.data.imageset import label_matrix
+from landcue.data.label_table import read_label_table
+from landcue.data.sources import open_source
+from landcue.errors import DataError, UsageError
+
+
+def image(path, color=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((8, 8, 3), color, np.uint8)).save(path)
+    return path
+
+
+def ucmerced(root, rows=None, suffix=".png"):
+    """A tiny copy of the published layout: two classes of three images."""
+    table = ["\t".join(["IMAGE\\LABEL", *LABELS])]
+    for name in ("beach", "river"):
+        for i in range(3):
+            image(root / "UCMerced_LandUse" / "Images" / name / f"{name}{i:02}{suffix}", i)
+            flags = ["0"] * 17
+            flags[LABELS.index("sand" if name == "beach" else "water")] = "1"
+            flags[LABELS.index("trees")] = "1" if i == 2 else ""
+            table.append("\t".join([f"{name}{i:02}", *flags]))
+    (root / "multilabel").mkdir()
+    text = "\n".join(table if rows is None else rows(table)) + "\n"
+    (root / "multilabel" / "LandUse_Multilabeled.txt").write_text(text)
+    return root
+
+
+def test_ucmerced_layout(tmp_path):
+    images = read_dataset("ucmerced", ucmerced(tmp_path))
+    assert [r.id for r in images.records[:2]] == ["beach00", "beach01"]
+    assert images.records[2].labels == ("sand", "trees")
+    assert images.records[5].group == "river"
+    assert images.label_names == LABELS
+    assert images.label_matrix().sum() == 8
+    assert images.problems == ()
+    assert detect_source(tmp_path).name == "ucmerced"
+
+
+def test_ucmerced_reports_what_does_not_fit(tmp_path):
+    def drop_and_add(table):
+        return [*table[:-1], "\t".join(["ghost00", "1"])]
+
+    root = ucmerced(tmp_path, drop_and_add)
+    images = root / "UCMerced_LandUse" / "Images"
+    (images / "beach" / "._beach00.png").write_bytes(b"x")
+    (images / "beach" / "Thumbs.db").write_bytes(b"x")
+    got = read_dataset("ucmerced", root)
+    assert len(got) == 5
+    found = sorted(str(problem) for problem in got.problems)
+    assert len(found) == 3
+    assert "ghost00" in found[2] or "ghost00" in found[0]
+    assert any("river02.png: image without a label row" in text for text in found)
+    assert any("Thumbs.db: not an image file" in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (lambda t: [t[0].replace("sand", "sands"), *t[1:]], "sand, sands"),
+        (lambda t: [*t, t[1]], "a second row for 'beach00'"),
+        (lambda t: [t[0], t[1].replace("\t1", "\t7"), *t[2:]], "'7' is not 0, 1 or blank"),
+    ],
+    ids=["header", "twice", "value"],
+)
+def test_ucmerced_broken_table(tmp_path, damage, word):
+    with pytest.raises(DataError) as caught:
+        read_dataset("ucmerced", ucmerced(tmp_path, damage))
+    assert word in str(caught.value)
+    assert "LandUse_Multilabeled.txt" in str(caught.value)
+
+
+def test_ucmerced_two_files_of_one_id(tmp_path):
+    root = ucmerced(tmp_path)
+    image(root / "UCMerced_LandUse" / "Images" / "beach" / "beach00.tif")
+    with pytest.raises(DataError, match=r"id 'beach00'.*beach00\.png.*beach00\.tif"):
+        read_dataset("ucmerced", root)
+
+
+def test_ucmerced_missing_pieces(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        read_dataset("ucmerced", tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no UCMerced_LandUse/Images"):
+        read_dataset("ucmerced", tmp_path)
+    (ucmerced(tmp_path) / "multilabel" / "LandUse_Multilabeled.txt").unlink()
+    with pytest.raises(DataError, match=r"LandUse_Multilabeled\.txt"):
+        read_dataset("ucmerced", tmp_path)
+
+
+def test_unknown_dataset_suggests(tmp_path):
+    with pytest.raises(UsageError, match="did you mean 'ucmerced'"):
+        read_dataset("uc_merced", tmp_path)
+
+
+def test_folder_per_class(tmp_path):
+    image(tmp_path / "forest" / "b.png")
+    image(tmp_path / "beach" / "a.tif")
+    image(tmp_path / "loose.jpg")
+    image(tmp_path / ".hidden" / "c.png")
+    got = open_source(tmp_path)
+    assert [(r.id, r.labels, r.group) for r in got.records] == [
+        ("beach/a.tif", ("beach",), "beach"),
+        ("forest/b.png", ("forest",), "forest"),
+        ("loose.jpg", None, None),
+    ]
+    assert got.label_names == ("beach", "forest")
+
+
+def test_folder_with_a_label_file(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        image(tmp_path / "images" / name)
+    table = tmp_path / "mine.csv"
+    table.write_text("path,labels\na.png,water;ship\nb.png,\nghost.png,water\n")
+    got = open_source(tmp_path / "images", table)
+    assert [(r.id, r.labels) for r in got.records] == [
+        ("a.png", ("water", "ship")), ("b.png", ()), ("c.png", None),
+    ]  # fmt: skip
+    assert [str(p) for p in got.problems] == [
+        "c.png: no row in mine.csv; kept without labels",
+        "mine.csv line 4: no image 'ghost.png'",
+    ]
+
+
+def test_label_table_as_source(tmp_path):
+    image(tmp_path / "x" / "a.png")
+    image(tmp_path / "x" / "b.png")
+    (tmp_path / "labels.csv").write_text(
+        "id,path,group,time,water,trees\n"
+        "A,x/a.png,lake,2024-05-01T12:00:00+02:00,1,\n"
+        "B,x/b.png,,2024-05-02,0,1\n"
+        "C,x/c.png,,,0,1\n"
+    )
+    got = open_source(tmp_path)
+    assert [(r.id, r.labels, r.group) for r in got.records] == [
+        ("A", ("water",), "lake"), ("B", ("trees",), None),
+    ]  # fmt: skip
+    assert got.records[0].time == datetime(2024, 5, 1, 10, tzinfo=UTC)
+    assert [str(p) for p in got.problems] == ["labels.csv line 4: no image 'x/c.png'"]
+    assert got.label_matrix().tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("file,labels\na.png,x\n", "no 'path' column"),
+        ("path\na.png\n", "no label column"),
+        ("path,labels,water\na.png,x,1\n", "also water"),
+        ("path,water\na.png,yes\n", "line 2, column water: 'yes' is not 0, 1 or blank"),
+        ("path,labels\na.png,x,y\n", "line 2: 3 cells, the header has 2"),
+        ("path,labels\n,x\n", "line 2: no path"),
+        ("path,labels\na.png,x\na.png,y\n", "line 3: 'a.png' stands in line 2 too"),
+        ("path,labels,time\na.png,x,soon\n", "'soon' is not an ISO 8601 time"),
+        ("path,water,water\na.png,1,1\n", "two columns of one name"),
+    ],
+)
+def test_broken_label_tables_name_file_and_line(tmp_path, text, word):
+    file = tmp_path / "labels.csv"
+    file.write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_label_table(file)
+    assert word in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_binary_label_table(tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_bytes(b"path,labels\n\xff\xfe\x00")
+    with pytest.raises(DataError, match="not a UTF-8 table"):
+        read_label_table(file)
+
+
+def test_empty_and_missing_sources(tmp_path):
+    with pytest.raises(DataError, match="holds no usable image"):
+        open_source(tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        open_source(tmp_path / "gone")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"only files of kind '\.txt'"):
+        open_source(tmp_path)
+    with pytest.raises(DataError, match="neither a folder nor"):
+        open_source(tmp_path / "notes.txt")
+
+
+def test_label_matrix_refuses_unknown_labels():
+    with pytest.raises(DataError, match="'lake'"):
+        label_matrix([("lake",)], ("water",))

@@ -1,0 +1,244 @@
+"""Backbones, encoder and checkpoint folders."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from landcue.errors import ModelError, UsageError
+from landcue.models.backbones import create_backbone, load_backbone_weights, normalization
+from landcue.models.checkpoint import load_checkpoint, save_checkpoint
+from landcue.models.encoder import NeuralEncoder, build_config
+from landcue.models.mobilenetv2 import SameConv2d
+from landcue.types import Encoder
+
+SMALL = "mobilenetv3_small_050"
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+
+
+def small(**options) -> NeuralEncoder:
+    torch.manual_seed(0)
+    defaults = {"image_size": 32, "dim": 8, "n_bits": 12, "label_names": ("a", "b", "c")}
+    return NeuralEncoder(build_config(SMALL, **{**defaults, **options})).eval()
+
+
+@pytest.mark.parametrize("side", [7, 8, 31, 32])
+def test_same_padding_equals_the_tensorflow_rule(side):
+    conv = SameConv2d(2, 3, 3, stride=2)
+    x = torch.randn(1, 2, side, side)
+    out = -(-side // 2)
+    total = max((out - 1) * 2 + 3 - side, 0)
+    padded = torch.zeros(1, 2, side + total, side + total)
+    padded[:, :, total // 2 : total // 2 + side, total // 2 : total // 2 + side] = x
+    assert torch.allclose(
+        conv(x), torch.nn.functional.conv2d(padded, conv.weight, conv.bias, 2), atol=1e-6
+    )
+    assert conv(x).shape[-1] == out
+
+
+def test_folded_mobilenet_has_the_published_size():
+    backbone = create_backbone("mobilenetv2_folded")
+    assert sum(p.numel() for p in backbone.parameters()) == 3_489_097 - 1001 * 1281
+    assert backbone(torch.zeros(2, 3, 65, 64)).shape == (2, 1280)
+
+
+@pytest.mark.real_data
+def test_folded_mobilenet_reproduces_the_reference(real_data):
+    from landcue.data.datasets import read_dataset
+    from landcue.data.images import read_image
+
+    weights = real_data / "weights"
+    backbone = create_backbone("mobilenetv2_folded").eval()
+    load_backbone_weights(backbone, weights / "mobilenet_v2_1.0_224_imagenet_folded.npz")
+    reference = np.load(weights / "mobilenet_v2_reference_outputs.npz")
+    paths = {r.id: r.path for r in read_dataset("ucmerced", real_data / "uc_merced").records}
+    images = np.stack([read_image(paths[str(i)]) for i in reference["image_ids"]])
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        got = backbone(x).numpy()
+    assert np.abs(got - reference["features"]).max() < 1e-3
+
+
+def test_encoder_fulfils_the_protocol():
+    model = small()
+    assert isinstance(model, Encoder)
+    got = model.encode(IMAGES)
+    assert got.embedding.shape == (5, 8)
+    assert got.embedding.dtype == np.float32
+    assert np.allclose(np.linalg.norm(got.embedding, axis=1), 1, atol=1e-5)
+    assert got.code.shape == (5, 2)
+    assert got.n_bits == 12
+    assert (got.code[:, 1] >> 4 == 0).all()  # padding bits
+    assert got.label_scores.shape == (5, 3)
+    assert ((got.label_scores >= 0) & (got.label_scores <= 1)).all()
+
+
+def test_code_bits_are_the_signs_of_the_hash_head():
+    model = small()
+    relaxed = model.outputs(IMAGES).hash.numpy()
+    bits = np.unpackbits(model.encode(IMAGES).code, axis=1, bitorder="little")[:, :12]
+    assert np.array_equal(bits.astype(bool), relaxed > 0)
+
+
+def test_heads_can_be_left_out():
+    got = small(n_bits=0, label_names=()).encode(IMAGES)
+    assert got.code.shape == (5, 0)
+    assert got.label_scores.shape == (5, 0)
+
+
+def test_features_can_be_searched_instead():
+    model = small(retrieval="features")
+    features = model.outputs(IMAGES).features.numpy()
+    expected = features / np.linalg.norm(features, axis=1, keepdims=True)
+    assert model.dim == features.shape[1]
+    assert np.allclose(model.encode(IMAGES).embedding, expected, atol=1e-5)
+
+
+def test_prepare_resizes():
+    assert small().prepare(np.zeros((40, 90, 3), np.uint8)).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("bad", [IMAGES[:, :16], IMAGES.astype(np.float32), IMAGES[..., :2]])
+def test_encode_refuses_other_shapes(bad):
+    with pytest.raises(UsageError, match=r"need uint8 images \[n, 32, 32, 3\]"):
+        small().encode(bad)
+
+
+@pytest.mark.parametrize("option", [{"dim": 0}, {"n_bits": -1}, {"image_size": 8}])
+def test_impossible_configs(option):
+    with pytest.raises(UsageError):
+        build_config(SMALL, **option)
+
+
+def test_normalization_follows_the_backbone():
+    assert normalization("mobilenetv2_folded") == ((0.5,) * 3, (0.5,) * 3)
+    assert normalization("resnet18")[0] == (0.485, 0.456, 0.406)
+
+
+def test_unknown_backbone_suggests():
+    with pytest.raises(UsageError, match="resnet18"):
+        create_backbone("resnet-18")
+
+
+def test_checkpoint_round_trip(tmp_path):
+    model = small()
+    mark = save_checkpoint(tmp_path, model, {"dataset": "d", "scores": {"nDCG@100": 0.5}})
+    made = load_checkpoint(tmp_path)
+    assert made.encoder.fingerprint == mark == model.fingerprint
+    assert made.encoder.config == model.config
+    assert made.provenance["dataset"] == "d"
+    a, b = model.encode(IMAGES), made.encoder.encode(IMAGES)
+    assert np.array_equal(a.embedding, b.embedding)
+    assert np.array_equal(a.code, b.code)
+    card = (tmp_path / "README.md").read_text()
+    assert mark in card
+    assert "| nDCG@100 | 0.5000 |" in card
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".md", ".safetensors"]
+
+
+def test_fingerprint_changes_with_weights_and_config(tmp_path):
+    first = save_checkpoint(tmp_path / "a", small(), {})
+    assert save_checkpoint(tmp_path / "b", small(), {"note": "provenance is not identity"}) == first
+    assert save_checkpoint(tmp_path / "c", small(retrieval="features"), {}) != first
+    model = small()
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1e-6
+    assert save_checkpoint(tmp_path / "d", model, {}) != first
+
+
+def flip(file, offset):
+    data = bytearray(file.read_bytes())
+    data[offset] ^= 1
+    file.write_bytes(data)
+
+
+def edit(file, change):
+    config = json.loads(file.read_text())
+    change(config)
+    file.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (lambda d: flip(d / "model.safetensors", -5), "fingerprint differs"),
+        (lambda d: flip(d / "model.safetensors", 3), "is broken"),
+        (lambda d: (d / "model.safetensors").write_bytes(b"x"), "is broken"),
+        (lambda d: (d / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda d: (d / "config.json").unlink(), "config.json is missing"),
+        (lambda d: (d / "config.json").write_text("{"), "not valid JSON"),
+        (lambda d: (d / "config.json").write_text("[]"), "JSON object"),
+        (lambda d: edit(d / "config.json", lambda c: c.update(format=99)), "format 99"),
+        (lambda d: edit(d / "config.json", lambda c: c["model"].pop("dim")), "does not describe"),
+        (lambda d: edit(d / "config.json", lambda c: c["model"].update(dim=9)), "fingerprint"),
+    ],
+)
+def test_damaged_checkpoints_are_refused_in_one_line(tmp_path, damage, word):
+    save_checkpoint(tmp_path, small(), {})
+    damage(tmp_path)
+    with pytest.raises(ModelError) as caught:
+        load_checkpoint(tmp_path)
+    assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_missing_checkpoint(tmp_path):
+    with pytest.raises(ModelError, match="does not exist"):
+        load_checkpoint(tmp_path / "gone")
+
+
+def test_backbone_weights_from_safetensors_and_from_a_checkpoint(tmp_path):
+    source, target = create_backbone(SMALL), create_backbone(SMALL)
+    save_file(
+        source.state_dict() | {"classifier.weight": torch.zeros(3)}, tmp_path / "w.safetensors"
+    )
+    load_backbone_weights(target, tmp_path / "w.safetensors")
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(source.eval()(x), target.eval()(x))
+    model = small()
+    save_checkpoint(tmp_path / "run", model, {})
+    load_backbone_weights(target, tmp_path / "run" / "model.safetensors")
+    assert torch.equal(model.backbone(x), target(x))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".pkl", ".ckpt"])
+def test_pickles_are_refused_unopened(tmp_path, suffix):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "exploded"), "w"))
+
+    file = tmp_path / f"weights{suffix}"
+    file.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ModelError, match="refused"):
+        load_backbone_weights(create_backbone(SMALL), file)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_pickled_arrays_inside_npz_are_refused(tmp_path):
+    np.savez(tmp_path / "w.npz", a=np.array([{"x": 1}], dtype=object))
+    with pytest.raises(ModelError, match="is broken"):
+        load_backbone_weights(create_backbone("mobilenetv2_folded"), tmp_path / "w.npz")
+
+
+def test_weights_of_another_architecture(tmp_path):
+    save_file({"conv.weight": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="does not fit this backbone"):
+        load_backbone_weights(create_backbone(SMALL), tmp_path / "w.safetensors")
+    state = create_backbone(SMALL).state_dict()
+    name = next(iter(state))
+    save_file(state | {name: torch.zeros(7)}, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"is \(7,\), need"):
+        load_backbone_weights(create_backbone(SMALL), tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("name", ["gone.safetensors", "notes.txt"])
+def test_unreadable_weight_files(tmp_path, name):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ModelError, match=name):
+        load_backbone_weights(create_backbone(SMALL), tmp_path / name)
