@@ -152,9 +152,10 @@ class Canvas:
         along, across = dx * cos + dy * sin, dy * cos - dx * sin
         return Area((rows, cols), np.asarray(along, np.float32), np.asarray(across, np.float32))
 
-    def index(self, meters: float) -> int:
-        """Row or column of the pixel at ``meters`` from the upper or left edge."""
-        return min(max(int(meters * _PER_METER), 0), self.side - 1)
+    def indices(self, meters: float | Values) -> npt.NDArray[np.intp]:
+        """Rows or columns of the pixels nearest to ``meters`` from the upper or left edge."""
+        pixels = np.floor(np.asarray(meters) * _PER_METER)
+        return np.clip(pixels, 0, self.side - 1).astype(np.intp)
 
     def _span(self, center: float, reach: float) -> slice:
         low, high = int((center - reach) * _PER_METER), math.ceil((center + reach) * _PER_METER)

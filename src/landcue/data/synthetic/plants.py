@@ -36,7 +36,7 @@ def scatter_trees(
     for _ in range(round(count * (canvas.extent / 64) ** 2)):
         x, y = canvas.uniform(0, canvas.extent), canvas.uniform(0, canvas.extent)
         size = canvas.uniform(*radius)
-        if not allowed[canvas.index(y), canvas.index(x)]:
+        if not allowed[canvas.indices(y), canvas.indices(x)]:
             continue
         area = canvas.area(x, y, reach=max(0.6, size * 0.4))
         if canvas.is_free(area, area.box(size * 0.8, size * 0.8), *grounds):
@@ -57,7 +57,7 @@ def canopy(
 
     Args:
         canvas: What to paint on.
-        mask: Where crowns may reach, bool ``[side, side]``.
+        mask: Where trees may stand, bool ``[side, side]``; crowns reach beyond it.
         spacing: Meters between grid points along and across ``angle``.
         radius: Smallest and largest crown, meters; below the spacing.
         jitter: How far a tree may stand off its grid point, in shares of the spacing.
@@ -78,10 +78,15 @@ def canopy(
     base = (row.astype(np.intp) + cells) * shape[1] + col.astype(np.intp) + cells
     shift_u = ((random[0] - 0.5) * 2 * jitter * spacing[0]).ravel()
     shift_v = ((random[1] - 0.5) * 2 * jitter * spacing[1]).ravel()
+    at_v, at_u = (axis.ravel() for axis in np.mgrid[-cells : cells + 1, -cells : cells + 1])
+    at_u, at_v = at_u * spacing[0] + shift_u, at_v * spacing[1] + shift_v
+    x = middle + at_u * math.cos(angle) - at_v * math.sin(angle)
+    y = middle + at_u * math.sin(angle) + at_v * math.cos(angle)
+    stands = mask[canvas.indices(y), canvas.indices(x)]
     ragged = 1 + 0.2 * canvas.leaves
     best = np.zeros_like(canvas.height)
     owner = np.zeros(base.shape, np.intp)
-    flat_reach = reach.ravel().astype(np.float32)
+    flat_reach = np.where(stands, reach.ravel(), 0.01).astype(np.float32)
     for step_v in (-1, 0, 1):
         for step_u in (-1, 0, 1):
             cell = base + (step_v * shape[1] + step_u)
@@ -95,4 +100,4 @@ def canopy(
     trunk = flat_reach[owner] * 0.9
     top = trunk + np.sqrt(best * flat_reach[owner]) + 0.35 * canvas.leaves
     color = tones[:, tone.ravel()[owner]] * (1 + 0.28 * canvas.leaves)
-    canvas.paint(area, mask & (best > 0) & (top > canvas.height), color, "trees", top)
+    canvas.paint(area, (best > 0.02) & (top > canvas.height), color, "trees", top)
