@@ -1,0 +1,322 @@
+"""Training: configuration, augmentation, schedule, and a resume that changes nothing."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from landcue.data.imageset import label_matrix
+from landcue.errors import DataError, ModelError, UsageError
+from landcue.models.checkpoint import load_checkpoint
+from landcue.training.augment import augment
+from landcue.training.config import AugmentSection, make_config, override, read_config, save_config
+from landcue.training.loop import train
+from landcue.training.pixels import load_pixels
+from landcue.training.schedule import lr_factor
+
+LABELS = ("blue", "green", "red")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """60 tiny images whose labels are their colors."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    lines = ["path,group,labels"]
+    for i in range(60):
+        has = rng.random(3) < 0.5
+        has[i % 3] = True
+        pixels = rng.integers(0, 60, (40, 40, 3))
+        for channel, on in zip((2, 1, 0), has, strict=True):
+            pixels[..., channel] += 150 * on
+        Image.fromarray(pixels.astype(np.uint8)).save(root / f"{i:02}.png")
+        lines.append(
+            f"{i:02}.png,g{i % 2}," + ";".join(n for n, o in zip(LABELS, has, strict=True) if o)
+        )
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def config(root, **sections):
+    values = {
+        "data": {"dataset": "folder", "root": str(root), "split": "per-class-70-10-20-seed1"},
+        "model": {
+            "backbone": "mobilenetv3_small_050", "init": "none", "image_size": 32,
+            "dim": 16, "n_bits": 16,
+        },
+        "optimizer": {"epochs": 3, "batch_size": 14},
+        "loggers": ["csv"],
+    }  # fmt: skip
+    for name, value in sections.items():
+        values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
+    return make_config(values)
+
+
+def test_training_learns_and_records_what_it_did(images, tmp_path):
+    run = tmp_path / "run"
+    summary = train(config(images, loggers=("csv", "tensorboard"), optimizer={"epochs": 4}), run)
+    made = load_checkpoint(run)
+    assert made.encoder.fingerprint == summary.fingerprint
+    assert made.encoder.label_names == LABELS
+    assert made.provenance["split"] == "per-class-70-10-20-seed1"
+    assert made.provenance["label_statistics"]["n_images"] == 42
+    assert made.provenance["training"]["finished"] is True
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    best = max(rows, key=lambda row: float(row["val/nDCG@100"]))
+    assert int(best["epoch"]) == summary.best_epoch
+    assert summary.scores["nDCG@100"] == pytest.approx(float(best["val/nDCG@100"]))
+    assert any(path.name.startswith("events") for path in (run / "tensorboard").iterdir())
+    assert not (run / "state.safetensors").exists()
+    assert read_config(run / "config.yaml").data.split == "per-class-70-10-20-seed1"
+
+
+def test_same_command_again_does_nothing(images, tmp_path):
+    first = train(config(images, optimizer={"epochs": 1}), tmp_path / "run")
+    before = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    said = []
+    again = train(config(images, optimizer={"epochs": 1}), tmp_path / "run", say=said.append)
+    assert again.fingerprint == first.fingerprint
+    assert "already trained" in said[0]
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_seed_decides_the_result(images, tmp_path):
+    a = train(config(images, optimizer={"epochs": 1}), tmp_path / "a")
+    b = train(config(images, optimizer={"epochs": 1}), tmp_path / "b")
+    c = train(config(images, optimizer={"epochs": 1}, seed=1), tmp_path / "c")
+    assert a.fingerprint == b.fingerprint != c.fingerprint
+
+
+CHILD = """
+import sys, json
+from pathlib import Path
+from landcue.training.config import make_config
+from landcue.training.loop import train
+def say(line):
+    print(line, flush=True)
+summary = train(make_config(json.loads(sys.argv[1])), Path(sys.argv[2]), say=say)
+print("finished", summary.fingerprint, summary.resumed_from, flush=True)
+"""
+
+
+def child(settings, run):
+    command = [sys.executable, "-c", CHILD, json.dumps(settings.model_dump(mode="json")), str(run)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def finish(process) -> tuple[str, int]:
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    _, mark, resumed = out.splitlines()[-1].split()
+    return mark, int(resumed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", ["epoch 1", "epoch 3"])
+def test_kill_9_and_resume_ends_with_the_same_weights(images, tmp_path, after):
+    settings = config(images, optimizer={"epochs": 5})
+    undisturbed, _ = finish(child(settings, tmp_path / "whole"))
+    process = child(settings, tmp_path / "cut")
+    for line in process.stdout:
+        if line.startswith(after):
+            time.sleep(0.15)  # somewhere inside the next epoch or its checkpoint
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    resumed, done = finish(child(settings, tmp_path / "cut"))
+    assert done >= int(after[-1])
+    assert resumed == undisturbed
+    whole, cut = (
+        [
+            {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")}
+            for row in csv.DictReader((tmp_path / name / "metrics.csv").open())
+        ]
+        for name in ("whole", "cut")
+    )
+    assert whole == cut
+
+
+def test_other_settings_or_other_files_are_not_overwritten(images, tmp_path):
+    train(config(images, optimizer={"epochs": 1}), tmp_path / "run")
+    with pytest.raises(UsageError, match=r"other settings \(optimizer\)"):
+        train(config(images, optimizer={"epochs": 2}), tmp_path / "run")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"not empty \(cat\.png"):
+        train(config(images), tmp_path / "photos")
+    assert (tmp_path / "photos" / "cat.png").read_bytes() == b"x"
+
+
+def test_two_trainings_in_one_folder(images, tmp_path):
+    from landcue.files import exclusive
+
+    with (
+        exclusive(tmp_path / "run", ModelError, "training in"),
+        pytest.raises(ModelError, match="another process is training in"),
+    ):
+        train(config(images), tmp_path / "run")
+
+
+def test_unwritable_run_folder(images, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ModelError, match="cannot write"):
+        train(config(images), tmp_path / "file" / "run")
+
+
+def test_broken_state_says_what_to_do(images, tmp_path):
+    settings = config(images)
+    save_config(settings, tmp_path / "config.yaml")
+    (tmp_path / "state.safetensors").write_bytes(b"garbage")
+    with pytest.raises(ModelError, match=r"cannot be resumed .* delete it to start over"):
+        train(settings, tmp_path)
+
+
+def test_diverging_loss_is_named(images, tmp_path):
+    settings = config(images, optimizer={"lr": 1e30, "head_lr": 1e30, "warmup_epochs": 0})
+    with pytest.raises(ModelError, match="loss became nan in epoch"):
+        train(settings, tmp_path / "run")
+
+
+def test_unlabelled_images_cannot_be_trained_on(tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="has no labels"):
+        train(config(tmp_path), tmp_path / "run")
+
+
+def test_broken_images_are_skipped_and_counted(images, tmp_path):
+    root = tmp_path / "copy"
+    root.mkdir()
+    for file in images.iterdir():
+        (root / file.name).write_bytes(file.read_bytes())
+    (root / "00.png").write_bytes(b"")
+    (root / "01.png").write_text("not an image")
+    said = []
+    summary = train(config(root, optimizer={"epochs": 1}), tmp_path / "run", say=said.append)
+    named = [line for line in said if line.startswith("skipped")]
+    assert len(named) == summary.skipped
+    assert 1 <= summary.skipped <= 2  # one of them may lie in the test part
+    assert all("00.png" in line or "01.png" in line for line in named)
+
+
+def test_split_without_validation_keeps_the_last_epoch(images, tmp_path):
+    said = []
+    settings = config(images, data={"split": "files-80-20"}, optimizer={"epochs": 2})
+    summary = train(settings, tmp_path / "run", say=said.append)
+    assert summary.best_epoch == 2
+    assert summary.scores == {}
+    assert any("no validation part" in line for line in said)
+
+
+def test_unknown_metric_to_choose_by(images, tmp_path):
+    with pytest.raises(UsageError, match="no metric 'nDCG'"):
+        train(config(images, choose_by="nDCG"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"data": {"root": "x"}, "optimiser": {}}, "'optimiser' (did you mean 'optimizer'"),
+        ({"data": {"root": "x"}, "optimizer": {"epoch": 3}}, "(did you mean 'epochs'"),
+        ({"data": {}}, "'data.root'"),
+        ({}, "'data'"),
+        ({"data": {"root": "x"}, "optimizer": {"epochs": 0}}, "optimizer.epochs"),
+        ({"data": {"root": "x"}, "model": {"projection": "big"}}, "model.projection"),
+    ],
+)
+def test_config_mistakes_are_one_line(values, word):
+    with pytest.raises(UsageError) as caught:
+        make_config(values)
+    assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_overrides():
+    values = {"data": {"root": "x"}, "optimizer": {"epochs": 3}}
+    got = make_config(override(values, ["optimizer.epochs=5", "loss.options.gamma=0.25", "seed=7"]))
+    assert (got.optimizer.epochs, got.loss.options, got.seed) == (5, {"gamma": 0.25}, 7)
+    assert values["optimizer"]["epochs"] == 3
+    for bad in ("epochs", "=3", "seed.x=1", "a.b=[1"):
+        with pytest.raises(UsageError, match="--set"):
+            override({"seed": 0, "a": {}}, [bad])
+
+
+def test_config_file_round_trip_and_errors(tmp_path):
+    settings = make_config({"data": {"root": "x"}, "loss": {"options": {"alpha": 0.5}}})
+    save_config(settings, tmp_path / "c.yaml")
+    assert read_config(tmp_path / "c.yaml") == settings
+    (tmp_path / "broken.yaml").write_text("a: [1\nb: {")
+    (tmp_path / "list.yaml").write_text("- 1")
+    for name, word in (("gone", "cannot read"), ("broken", "not valid YAML"), ("list", "sections")):
+        with pytest.raises(UsageError, match=word):
+            read_config(tmp_path / f"{name}.yaml")
+
+
+def test_augmentation_is_seeded_and_switches_off():
+    pixels = torch.randint(0, 256, (4, 20, 20, 3), dtype=torch.uint8)
+    plain = AugmentSection(flips=False, turns=False, min_area=1.0, color=0.0)
+
+    def run(options, seed=0, size=20):
+        return augment(pixels, size, options, torch.Generator().manual_seed(seed))
+
+    assert torch.equal(run(plain), pixels.permute(0, 3, 1, 2).float())
+    full = AugmentSection()
+    assert torch.equal(run(full), run(full))
+    assert not torch.equal(run(full), run(full, seed=1))
+    assert run(full, size=16).shape == (4, 3, 16, 16)
+    assert run(full).min() >= 0
+    assert run(full).max() <= 255
+
+
+def test_augmentation_without_scale_and_color_is_one_of_eight_views():
+    pixels = torch.randint(0, 256, (32, 12, 12, 3), dtype=torch.uint8)
+    options = AugmentSection(min_area=1.0, color=0.0)
+    got = augment(pixels, 12, options, torch.Generator().manual_seed(0))
+    seen = set()
+    for view, image in zip(got, pixels.permute(0, 3, 1, 2).float(), strict=True):
+        views = [torch.rot90(f, k, (1, 2)) for f in (image, image.flip(2)) for k in range(4)]
+        distances = [float((view - other).abs().max()) for other in views]
+        assert min(distances) < 0.01
+        seen.add(int(np.argmin(distances)))
+    assert len(seen) == 8
+
+
+def test_learning_rate_warms_up_and_falls_to_zero():
+    factors = [lr_factor(step, 10, 110) for step in range(111)]
+    assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert factors[60] == pytest.approx(0.5)
+    assert factors[110] == pytest.approx(0.0)
+    assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
+
+
+def test_pixels_keep_order_and_leave_broken_files_out(images, tmp_path):
+    from dataclasses import replace
+
+    from landcue.data.sources import open_source
+
+    records = list(open_source(images).records[:5])
+    records[2] = replace(records[2], path=tmp_path / "gone.png")
+    got = load_pixels(records, 16)
+    assert [r.id for r in got.records] == ["00.png", "01.png", "03.png", "04.png"]
+    assert got.pixels.shape == (4, 16, 16, 3)
+    labels = label_matrix([r.labels for r in got.records], LABELS)
+    bright = got.pixels.mean((1, 2))[:, ::-1] > 100  # blue, green, red
+    assert np.array_equal(bright, labels.astype(bool))
+    assert got.problems[0].where == "02.png"
+    with pytest.raises(DataError, match="none of 1 images"):
+        load_pixels([records[2]], 16)
+    with pytest.raises(DataError, match="GiB"):
+        load_pixels(records * 100_000, 1024)
