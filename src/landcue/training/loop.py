@@ -37,7 +37,7 @@ Tick = Callable[[str, int, int], None]
 Say = Callable[[str], None]
 
 
-def _no_tick(_stage: str, _done: int, _total: int) -> None:
+def no_tick(_stage: str, _done: int, _total: int) -> None:
     """Show nothing."""
 
 
@@ -57,7 +57,7 @@ class RunSummary:
 
 
 def train(
-    config: TrainConfig, out: Path, *, say: Say = lambda _: None, tick: Tick = _no_tick
+    config: TrainConfig, out: Path, *, say: Say = lambda _: None, tick: Tick = no_tick
 ) -> RunSummary:
     """Train an encoder into the run folder ``out``, or resume the run that was cut off there.
 

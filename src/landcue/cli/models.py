@@ -1,0 +1,55 @@
+"""``landcue models``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from landcue.cli.console import print_json
+
+models_app = typer.Typer(name="models", help="Look at models.", no_args_is_help=True)
+
+
+@models_app.command("list")
+def list_models(
+    pattern: Annotated[str, typer.Argument(help="Such as resnet* or *mobilenet*.")] = "*",
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """List the backbones that can be trained."""
+    import fnmatch
+
+    import timm
+
+    from landcue.models.backbones import FOLDED
+
+    names = [name for name in [FOLDED, *timm.list_models()] if fnmatch.fnmatch(name, pattern)]
+    if json_:
+        print_json({"backbones": names})
+    else:
+        print("\n".join(names))
+
+
+@models_app.command()
+def show(
+    model: Annotated[Path, typer.Argument(help="A run folder, or an archive's model folder.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Print a trained model's card."""
+    from dataclasses import asdict
+
+    from landcue.models.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(model)
+    if json_:
+        encoder = checkpoint.encoder
+        print_json(
+            {
+                "fingerprint": encoder.fingerprint,
+                "model": asdict(encoder.config),
+                "provenance": checkpoint.provenance,
+            }
+        )
+    else:
+        print((model / "README.md").read_text(encoding="utf-8"))
