@@ -165,9 +165,10 @@ def weight_of_pair(first, second, plr, gamma=1.0):
 
     y = torch.zeros(2, C, dtype=torch.float64)
     y[0, first], y[1, second] = 1, 1
-    shared = shared_labels(y)
+    shared = shared_labels(y, y)
     options = MarcOptions(plr=plr, gamma=gamma)
-    return float(pair_weights(y, shared, jaccard(y, shared), statistics(), options)[0, 1])
+    weights = pair_weights(y, y, shared, jaccard(y, y, shared), statistics(), options)
+    return float(weights[0, 1])
 
 
 @pytest.mark.parametrize("plr", ["pairwise", "marginal"])
@@ -232,7 +233,11 @@ def test_low_precision_computes_in_float32(name, dtype):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize(
     "y",
-    [torch.zeros(4, C).long(), torch.eye(4, C).long(), torch.tensor([[1, 0, 0, 0]] + [[0] * 4] * 3)],
+    [
+        torch.zeros(4, C).long(),
+        torch.eye(4, C).long(),
+        torch.tensor([[1, 0, 0, 0]] + [[0] * 4] * 3),
+    ],
     ids=["no labels", "nothing shared", "one label once"],
 )
 def test_no_positive_pair_gives_zero_and_zero_gradient(name, y):
@@ -342,11 +347,11 @@ def test_marc_refuses_statistics_of_other_labels():
 )
 def test_registry_names_the_mistake(name, options, word):
     with pytest.raises(UsageError) as caught:
-        create_loss(name, options, statistics())
+        create_loss(name, options, statistics(), DIM)
     assert word in str(caught.value)
 
 
 def test_registry_binds_options():
     z, y = batch()
-    loss = create_loss("supcon", {"temperature": 0.3}, statistics())
+    loss = create_loss("supcon", {"temperature": 0.3}, statistics(), DIM)
     assert float(loss(z, y)) == float(supcon_loss(z, y, SupConOptions(0.3)))

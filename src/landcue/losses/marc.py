@@ -6,6 +6,7 @@ and no formula is public. The directions of reweighting and temperature are ours
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,13 +14,18 @@ import torch
 from torch import Tensor
 
 from landcue.errors import UsageError
+from landcue.losses.mulsupcon import per_label_weights
 from landcue.losses.pairs import (
+    blocks,
+    check_choice,
     check_inputs,
+    check_temperature,
+    contrast,
+    full_precision,
     jaccard,
-    logsumexp_over_others,
-    off_diagonal,
+    mean_over_anchors,
+    others,
     shared_labels,
-    zero,
 )
 from landcue.losses.statistics import LabelStatistics
 
@@ -27,6 +33,8 @@ Reweighting = Literal["rarity_jaccard", "pairwise", "marginal", "off"]
 Weighting = Literal["none", "jaccard", "label"]
 Norm = Literal["weight", "count"]
 Mode = Literal["pair", "row"]
+Pairs = Callable[[slice], tuple[Tensor, Tensor, Tensor]]
+"""Maps rows to weights, positives and overlap, each ``[b, n]``."""
 _TAU_RANGE = (0.02, 1.0)
 
 
@@ -60,16 +68,16 @@ class MarcOptions:
     mode: Mode = "pair"
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise UsageError(f"temperature must be above 0, not {self.temperature}")
+        check_temperature(self.temperature)
         if self.gamma < 0 or self.power < 0:
             raise UsageError(f"gamma and power must be >= 0, not {self.gamma} and {self.power}")
-        _choice("plr", self.plr, ("rarity_jaccard", "pairwise", "marginal", "off"))
-        _choice("weighting", self.weighting, ("none", "jaccard", "label"))
-        _choice("norm", self.norm, ("weight", "count"))
-        _choice("mode", self.mode, ("pair", "row"))
+        check_choice("plr", self.plr, ("rarity_jaccard", "pairwise", "marginal", "off"))
+        check_choice("weighting", self.weighting, ("none", "jaccard", "label"))
+        check_choice("norm", self.norm, ("weight", "count"))
+        check_choice("mode", self.mode, ("pair", "row"))
 
 
+@full_precision
 def marc_loss(
     z: Tensor, y: Tensor, statistics: LabelStatistics, options: MarcOptions | None = None
 ) -> Tensor:
@@ -96,43 +104,69 @@ def marc_loss(
         raise UsageError(
             f"labels have {y.shape[1]} columns, the statistics {len(statistics.frequency)}"
         )
-    shared = shared_labels(y)
-    positive = (shared > 0) & off_diagonal(len(z), z.device)
-    anchors = positive.any(1)
-    if not bool(anchors.any()):
-        return zero(z)
-    overlap = jaccard(y, shared)
-    weights = pair_weights(y, shared, overlap, statistics, options)
-    weights = _normalized(weights * positive, y, positive, options)
-    tau = temperatures(y, overlap, statistics, options)
-    if options.mode == "pair":
-        logits = z @ z.T / tau
-        total = weights.sum(1) * logsumexp_over_others(logits) - (weights * logits).sum(1)
-    else:
-        total = _row_mode(z @ z.T, tau, weights)
-    return total[anchors].mean()
+
+    def pairs(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        shared = shared_labels(y[rows], y)
+        overlap = jaccard(y[rows], y, shared)
+        positive = (shared > 0) & others(rows, len(y), y.device)
+        weights = pair_weights(y[rows], y, shared, overlap, statistics, options) * positive
+        if options.weighting == "label":
+            weights = weights * per_label_weights(y, rows)
+        return weights, positive, overlap
+
+    mean_weight = _mean_weight(pairs, len(z), options) if options.norm == "count" else None
+    # Without alpha an anchor has one temperature, and both modes are the same.
+    by_row = options.mode == "row" and options.alpha != 0
+    levels = _overlap_levels(pairs, y) if by_row else y.new_zeros(1)
+
+    def term(rows: slice) -> tuple[Tensor, Tensor]:
+        weights, positive, overlap = pairs(rows)
+        weights = _normalized(weights, positive, mean_weight, options)
+        if by_row:
+            total = _row_mode(z, rows, y, weights, overlap, levels, statistics, options)
+        else:
+            tau = temperatures(y[rows], overlap, statistics, options)
+            total = contrast(z, rows, weights, tau)
+        return total, positive.any(1)
+
+    return mean_over_anchors(term, z, width=len(levels))
 
 
 def pair_weights(
-    y: Tensor, shared: Tensor, overlap: Tensor, statistics: LabelStatistics, options: MarcOptions
+    first: Tensor,
+    second: Tensor,
+    shared: Tensor,
+    overlap: Tensor,
+    statistics: LabelStatistics,
+    options: MarcOptions,
 ) -> Tensor:
-    """Return the weight of every pair, ``w_ij`` in ``[n, n]``, before any normalization."""
+    """Return the weight of every pair, ``w_ij`` in ``[b, n]``, before any normalization.
+
+    Args:
+        first: Labels of the anchors ``[b, C]``.
+        second: Labels of the batch ``[n, C]``.
+        shared: ``|S_ij|``.
+        overlap: ``J_ij``.
+        statistics: Of the training split.
+        options: ``plr``, ``gamma``, ``power`` and ``weighting`` are used.
+    """
     if options.plr == "off":
         weights = torch.ones_like(shared)
     elif options.plr == "pairwise":
         # mean of Q_cd^-gamma over S x S: both labels of each co-occurrence are shared.
-        rarity = statistics.joint.to(y).pow(-options.gamma)
-        pairs = torch.einsum("ic,jc,cd,id,jd->ij", y, y, rarity, y, y)
-        weights = pairs / shared.square().clamp(min=1)
+        rarity = statistics.joint.to(first).pow(-options.gamma)
+        weights = torch.zeros_like(shared)
+        for c, row in enumerate(rarity):  # label by label: [b, n, C] would not fit
+            weights += ((first[:, c, None] * first * row) @ second.T) * second[:, c]
+        weights = weights / shared.square().clamp(min=1)
     else:
-        rarity = statistics.frequency.to(y).pow(-options.gamma)
-        common = (y * rarity) @ y.T
+        rarity = statistics.frequency.to(first).pow(-options.gamma)
+        common = (first * rarity) @ second.T
         if options.plr == "marginal":
             weights = common / shared.clamp(min=1)
         else:
-            own = y @ rarity
-            union = own[:, None] + own[None, :] - common
-            weights = common / union.clamp(min=torch.finfo(y.dtype).tiny)
+            union = (first @ rarity)[:, None] + (second @ rarity)[None, :] - common
+            weights = common / union.clamp(min=torch.finfo(first.dtype).tiny)
     weights = weights.pow(options.power)
     return weights * overlap.pow(options.power) if options.weighting == "jaccard" else weights
 
@@ -140,7 +174,7 @@ def pair_weights(
 def temperatures(
     y: Tensor, overlap: Tensor, statistics: LabelStatistics, options: MarcOptions
 ) -> Tensor:
-    """Return ``tau_ij = tau0 (1 + alpha J_ij)(1 - beta r_i)``, clipped to 0.02..1, ``[n, n]``.
+    """Return ``tau_ij = tau0 (1 + alpha J_ij)(1 - beta r_i)``, clipped to 0.02..1, ``[b, n]``.
 
     At the optimum the soft-max equals its target, ``s_ip = tau_ip (log q_ip + const)``, so a pair
     with a larger temperature ends up more similar: overlap must raise it.
@@ -153,43 +187,62 @@ def temperatures(
     return tau.clamp(low, high)
 
 
-def _normalized(weights: Tensor, y: Tensor, positive: Tensor, options: MarcOptions) -> Tensor:
-    if options.weighting == "label":
-        weights = weights * _per_label(y)
-        if options.norm == "count":
-            mean = weights.sum() / positive.any(1).sum()
-            return weights / mean.clamp(min=torch.finfo(y.dtype).tiny)
-    if options.norm == "weight":
-        return weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(y.dtype).tiny)
-    n_positives = positive.sum(1, keepdim=True)
-    mean = weights.sum() / positive.sum()
-    return weights / (mean * n_positives.clamp(min=1)).clamp(min=torch.finfo(y.dtype).tiny)
+def _mean_weight(pairs: Pairs, n: int, options: MarcOptions) -> Tensor:
+    """Return the weights' mean over positives; over anchors where labels share them out."""
+    sums: list[Tensor] = []
+    for rows in blocks(n):
+        weights, positive, _ = pairs(rows)
+        counted = positive.any(1) if options.weighting == "label" else positive
+        sums.append(torch.stack([weights.sum(), counted.sum().to(weights)]))
+    if not sums:
+        return torch.ones(())
+    total, count = torch.stack(sums).sum(0)
+    return total / count.clamp(min=1)
 
 
-def _per_label(y: Tensor) -> Tensor:
-    """Share of each pair when positives are averaged per label, then over the anchor's labels."""
-    others = (y.sum(0) - 1).clamp(min=1)  # positives that carry c, without the anchor itself
-    usable = y * (y.sum(0) > 1)
-    return (usable / others) @ usable.T / usable.sum(1, keepdim=True).clamp(min=1)
+def _normalized(
+    weights: Tensor, positive: Tensor, mean_weight: Tensor | None, options: MarcOptions
+) -> Tensor:
+    if mean_weight is None:
+        norm = weights.sum(1, keepdim=True)
+    elif options.weighting == "label":
+        norm = mean_weight
+    else:
+        norm = mean_weight * positive.sum(1, keepdim=True)
+    return weights / norm.clamp(min=torch.finfo(weights.dtype).tiny)
 
 
-def _row_mode(similarity: Tensor, tau: Tensor, weights: Tensor) -> Tensor:
-    """Sum over positives of ``w (log sum_a exp(s_ia / tau_ip) - s_ip / tau_ip)``, one row a time.
+def _overlap_levels(pairs: Pairs, y: Tensor) -> Tensor:
+    """Return the distinct overlaps of positives, ascending; a few dozen in practice."""
+    levels = [y.new_zeros(1)]
+    for rows in blocks(len(y)):
+        _, positive, overlap = pairs(rows)
+        levels.append(overlap[positive].unique())
+    return torch.cat(levels).unique()
 
-    Memory is O(n^2) per anchor, never O(n^3).
+
+def _row_mode(
+    z: Tensor,
+    rows: slice,
+    y: Tensor,
+    weights: Tensor,
+    overlap: Tensor,
+    levels: Tensor,
+    statistics: LabelStatistics,
+    options: MarcOptions,
+) -> Tensor:
+    """Return ``sum_p w_ip (log sum_a exp(s_ia / tau_ip) - s_ip / tau_ip)`` as ``[b]``.
+
+    Positives of equal overlap have equal temperatures, so each anchor needs one soft-max per
+    level of overlap: memory is O(b x levels x n).
     """
-    n = len(similarity)
-    rows: list[Tensor] = []
-    for i in range(n):
-        positives = weights[i].nonzero().squeeze(1)
-        others = torch.cat([similarity[i, :i], similarity[i, i + 1 :]])
-        scale = tau[i, positives]
-        normalizer = torch.logsumexp(others[None, :] / scale[:, None], dim=1)
-        pulled = similarity[i, positives] / scale
-        rows.append((weights[i, positives] * (normalizer - pulled)).sum())
-    return torch.stack(rows)
-
-
-def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    similarity = z[rows] @ z.T
+    own = y[rows]
+    tau = temperatures(own, levels.expand(len(own), -1), statistics, options)
+    logits = similarity[:, None, :] / tau[:, :, None]
+    mask = others(rows, len(y), y.device)[:, None, :]
+    normalizers = torch.logsumexp(logits.masked_fill(~mask, float("-inf")), dim=2)
+    level = torch.searchsorted(levels, overlap).clamp(max=len(levels) - 1)
+    per_level = torch.zeros_like(tau).scatter_add_(1, level, weights)
+    pulled = weights * similarity / temperatures(own, overlap, statistics, options)
+    return (per_level * normalizers).sum(1) - pulled.sum(1)

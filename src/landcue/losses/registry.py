@@ -6,34 +6,98 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from landcue.errors import UsageError, did_you_mean
+from landcue.losses import single_label
+from landcue.losses.dhcl import DhclOptions, dhcl_loss
 from landcue.losses.marc import MarcOptions, marc_loss
+from landcue.losses.msc import MscOptions, msc_loss
+from landcue.losses.mulsupcon import MulSupConOptions, mulsupcon_loss
+from landcue.losses.multisupcon import MultiSupConOptions, multisupcon_loss
+from landcue.losses.proxies import ProxyLoss
+from landcue.losses.proxy_anchor import ProxyAnchorOptions, proxy_anchor_loss
+from landcue.losses.similarity_dissimilarity import (
+    SimilarityDissimilarityOptions,
+    similarity_dissimilarity_loss,
+)
 from landcue.losses.statistics import LabelStatistics
 from landcue.losses.supcon import SupConOptions, supcon_loss
 
-PairLoss = Callable[[Tensor, Tensor], Tensor]
-"""Maps embeddings ``[n, d]`` and labels ``[n, C]`` to a scalar."""
+Build = Callable[[Any, LabelStatistics, int], nn.Module]
+"""Makes a loss from its options, the training split's statistics and the embeddings' length."""
+
+
+class PairLoss(nn.Module):
+    """A loss without parameters as a module."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self._function = function
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of embeddings ``[n, d]`` and labels ``[n, C]``."""
+        return self._function(z, y)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     options: type
-    bind: Callable[[Any, LabelStatistics], PairLoss]
+    build: Build
+
+
+def _pairs(function: Callable[[Tensor, Tensor, Any], Tensor]) -> Build:
+    return lambda o, _s, _d: PairLoss(lambda z, y: function(z, y, o))
+
+
+def _proxies(function: Callable[[Tensor, Tensor, Tensor, Any], Tensor]) -> Build:
+    return lambda o, s, d: ProxyLoss(function, o, len(s.frequency), d)
+
+
+def _marc(options: MarcOptions, statistics: LabelStatistics, _dim: int) -> nn.Module:
+    return PairLoss(lambda z, y: marc_loss(z, y, statistics, options))
 
 
 LOSSES: dict[str, _Entry] = {
-    "marc": _Entry(MarcOptions, lambda o, s: lambda z, y: marc_loss(z, y, s, o)),
-    "supcon": _Entry(SupConOptions, lambda o, _: lambda z, y: supcon_loss(z, y, o)),
+    "marc": _Entry(MarcOptions, _marc),
+    "supcon": _Entry(SupConOptions, _pairs(supcon_loss)),
+    "mulsupcon": _Entry(MulSupConOptions, _pairs(mulsupcon_loss)),
+    "multisupcon": _Entry(MultiSupConOptions, _pairs(multisupcon_loss)),
+    "similarity_dissimilarity": _Entry(
+        SimilarityDissimilarityOptions, _pairs(similarity_dissimilarity_loss)
+    ),
+    "msc": _Entry(MscOptions, _proxies(msc_loss)),
+    "proxy_anchor": _Entry(ProxyAnchorOptions, _proxies(proxy_anchor_loss)),
+    "dhcl": _Entry(DhclOptions, _proxies(dhcl_loss)),
+    "triplet": _Entry(single_label.TripletOptions, lambda o, _s, _d: single_label.triplet(o)),
+    "multi_similarity": _Entry(
+        single_label.MultiSimilarityOptions, lambda o, _s, _d: single_label.multi_similarity(o)
+    ),
+    "n_pair": _Entry(single_label.NPairOptions, lambda o, _s, _d: single_label.n_pair(o)),
+    "contrastive": _Entry(
+        single_label.ContrastiveOptions, lambda o, _s, _d: single_label.contrastive(o)
+    ),
+    "proxy_nca": _Entry(
+        single_label.ProxyNcaOptions,
+        lambda o, s, d: single_label.proxy_nca(o, len(s.frequency), d),
+    ),
 }
 
 
-def create_loss(name: str, options: dict[str, Any], statistics: LabelStatistics) -> PairLoss:
-    """Bind a loss to its options and the training split's statistics.
+def create_loss(
+    name: str, options: dict[str, Any], statistics: LabelStatistics, dim: int
+) -> nn.Module:
+    """Make a loss module: ``loss(z, y)`` maps ``[n, dim]`` and ``[n, C]`` to a scalar.
+
+    Args:
+        name: A key of ``LOSSES``.
+        options: Its options by name; defaults for all others.
+        statistics: Of the training split; their C labels are those of ``y``.
+        dim: Length of the embeddings, for losses with learned proxies.
 
     Raises:
-        UsageError: Unknown loss, or an option it does not have, with near matches.
+        UsageError: Unknown loss, or an option it does not have, with near matches; a loss that
+            needs a library which is not installed.
     """
     if name not in LOSSES:
         raise UsageError(f"unknown loss {name!r}{did_you_mean(name, LOSSES)}")
@@ -43,6 +107,7 @@ def create_loss(name: str, options: dict[str, Any], statistics: LabelStatistics)
         if key not in known:
             raise UsageError(f"loss {name} has no option {key!r}{did_you_mean(key, known)}")
     try:
-        return entry.bind(entry.options(**options), statistics)
+        made = entry.options(**options)
     except TypeError as error:
         raise UsageError(f"loss {name}: an option has the wrong type ({error})") from None
+    return entry.build(made, statistics, dim)

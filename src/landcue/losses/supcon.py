@@ -10,10 +10,12 @@ from torch import Tensor
 from landcue.errors import UsageError
 from landcue.losses.pairs import (
     check_inputs,
-    logsumexp_over_others,
-    off_diagonal,
+    check_temperature,
+    contrast,
+    full_precision,
+    mean_over_anchors,
+    others,
     shared_labels,
-    zero,
 )
 
 Positives = Literal["any", "all"]
@@ -27,12 +29,12 @@ class SupConOptions:
     positives: Positives = "any"
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise UsageError(f"temperature must be above 0, not {self.temperature}")
+        check_temperature(self.temperature)
         if self.positives not in ("any", "all"):
             raise UsageError(f"positives must be 'any' or 'all', not {self.positives!r}")
 
 
+@full_precision
 def supcon_loss(z: Tensor, y: Tensor, options: SupConOptions | None = None) -> Tensor:
     """Pull images with common labels together.
 
@@ -54,16 +56,15 @@ def supcon_loss(z: Tensor, y: Tensor, options: SupConOptions | None = None) -> T
     """
     options = options or SupConOptions()
     z, y = check_inputs(z, y)
-    shared = shared_labels(y)
-    match = shared > 0
-    if options.positives == "all":
-        size = y.sum(1)
-        match &= (shared == size[:, None]) & (shared == size[None, :])
-    match &= off_diagonal(len(z), z.device)
-    n_positives = match.sum(1)
-    anchors = n_positives > 0
-    if not bool(anchors.any()):
-        return zero(z)
-    logits = z @ z.T / options.temperature
-    pulled = (logits * match).sum(1) / n_positives.clamp(min=1)
-    return (logsumexp_over_others(logits) - pulled)[anchors].mean()
+    size = y.sum(1)
+
+    def term(rows: slice) -> tuple[Tensor, Tensor]:
+        shared = shared_labels(y[rows], y)
+        match = (shared > 0) & others(rows, len(y), y.device)
+        if options.positives == "all":
+            match &= (shared == size[rows, None]) & (shared == size[None, :])
+        n_positives = match.sum(1, keepdim=True)
+        weights = match.to(z) / n_positives.clamp(min=1)
+        return contrast(z, rows, weights, options.temperature), n_positives[:, 0] > 0
+
+    return mean_over_anchors(term, z)

@@ -146,9 +146,10 @@ class _Run:
         labels = label_matrix([r.labels for r in self.train.records], self.images.label_names)
         self.labels = torch.from_numpy(labels).to(self.device)
         self.statistics = LabelStatistics.of(torch.from_numpy(labels))
-        self.objective = Objective(config.loss, self.statistics)
         self.model = self._model()
-        self.optimizer = create_optimizer(self.model, config.optimizer)
+        dim, n_bits = config.model.dim, config.model.n_bits
+        self.objective = Objective(config.loss, self.statistics, dim, n_bits).to(self.device)
+        self.optimizer = create_optimizer(self.model, config.optimizer, self.objective.parameters())
         n = len(self.train.records)
         self.batch = min(config.optimizer.batch_size, n)
         self.steps = n // self.batch
@@ -156,7 +157,9 @@ class _Run:
 
     def run(self) -> RunSummary:
         config, state = self.config, self.out / "state.safetensors"
-        progress = load_state(state, self.model, self.optimizer) or Progress(0, None, [])
+        progress = load_state(state, self.model, self.objective, self.optimizer) or Progress(
+            0, None, []
+        )
         resumed = progress.epoch
         if resumed:
             self.say(f"resuming after epoch {resumed}")
@@ -171,7 +174,7 @@ class _Run:
             if better:
                 self._save(history, scores, finished=False)
             progress = Progress(epoch + 1, best, history)
-            save_state(state, self.model, self.optimizer, progress)
+            save_state(state, self.model, self.objective, self.optimizer, progress)
             self.loggers.epoch(history)
             shown = f", {config.choose_by} {score:.4f} on val" if score is not None else ""
             self.say(f"epoch {epoch + 1}: loss {row['loss']:.4f}{shown}"

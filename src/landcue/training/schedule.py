@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from landcue.models.encoder import NeuralEncoder
 from landcue.training.config import OptimizerSection
+
+PROXY_RATE = 100
+"""How much faster than the heads the proxies of a loss learn, as Proxy-Anchor and DHCL do."""
 
 
 def lr_factor(step: int, warmup_steps: int, total_steps: int) -> float:
@@ -19,11 +23,16 @@ def lr_factor(step: int, warmup_steps: int, total_steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def create_optimizer(model: NeuralEncoder, options: OptimizerSection) -> torch.optim.AdamW:
+def create_optimizer(
+    model: NeuralEncoder,
+    options: OptimizerSection,
+    loss_parameters: Iterable[nn.Parameter] = (),
+) -> torch.optim.AdamW:
     """Make AdamW with one rate for the backbone and one for the heads.
 
-    Biases and normalization weights are not decayed. Each group keeps its base rate under
-    ``base_lr``.
+    Biases and normalization weights are not decayed. ``loss_parameters``, the proxies of a loss,
+    learn 100 times as fast as the heads, undecayed since only their direction counts. Each group
+    keeps its base rate under ``base_lr``.
     """
     groups: list[dict[str, object]] = []
     backbone = {id(parameter) for parameter in model.backbone.parameters()}
@@ -34,6 +43,9 @@ def create_optimizer(model: NeuralEncoder, options: OptimizerSection) -> torch.o
             if chosen:
                 decay = options.weight_decay if decayed else 0.0
                 groups.append({"params": chosen, "lr": lr, "base_lr": lr, "weight_decay": decay})
+    if learned := list(loss_parameters):
+        lr = options.head_lr * PROXY_RATE
+        groups.append({"params": learned, "lr": lr, "base_lr": lr, "weight_decay": 0.0})
     return torch.optim.AdamW(groups)
 
 

@@ -32,10 +32,17 @@ class Progress:
 
 
 def save_state(
-    file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    file: Path,
+    model: nn.Module,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
 ) -> None:
-    """Write model, optimizer and progress into one safetensors file."""
-    tensors = {f"model.{k}": v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    """Write model, objective, optimizer and progress into one safetensors file."""
+    tensors: dict[str, Tensor] = {}
+    for part, module in (("model", model), ("objective", objective)):
+        for key, value in module.state_dict().items():
+            tensors[f"{part}.{key}"] = value.detach().cpu().contiguous()
     state = cast(dict[int, dict[str, Tensor]], optimizer.state_dict()["state"])
     for index, entries in state.items():
         for key, value in entries.items():
@@ -44,7 +51,9 @@ def save_state(
     write_atomic(file, save(tensors, metadata={"progress": json.dumps(note)}))
 
 
-def load_state(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+def load_state(
+    file: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer
+) -> Progress | None:
     """Load what :func:`save_state` wrote; ``None`` when there is no such file.
 
     Raises:
@@ -56,7 +65,10 @@ def load_state(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
         with safe_open(file, "pt") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             note = cast(dict[str, Any], json.loads(opened.metadata()["progress"]))
-        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        for part, module in (("model.", model), ("objective.", objective)):
+            module.load_state_dict(
+                {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
+            )
         entries: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
