@@ -1,1 +1,1 @@
-"""evaluation"""
+"""Measure retrieval: relevance, rankings with ties, metrics, protocols and reports."""

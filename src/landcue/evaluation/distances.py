@@ -1,0 +1,132 @@
+"""Distances of queries to a gallery, a few queries at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.errors import UsageError
+from landcue.types import ByteArray, FloatArray
+
+Matrix = npt.NDArray[Any]
+
+_VALUES_AT_ONCE = 2**22  # gallery values widened to float64 at a time, 32 MiB
+_NORM_TOLERANCE = 1e-2  # vectors stored in half precision pass
+
+
+@dataclass(frozen=True, slots=True)
+class Distances:
+    """How far n gallery items are from q queries; the smaller the nearer.
+
+    Attributes:
+        kind: ``cosine``, ``hamming`` or ``given``; in whole numbers many items tie.
+        n_query: q.
+        n_gallery: n.
+        rows: Returns the distances ``[len, n]`` of a slice of the queries.
+    """
+
+    kind: str
+    n_query: int
+    n_gallery: int
+    rows: Callable[[slice], Matrix]
+
+
+def cosine(query: FloatArray, gallery: FloatArray) -> Distances:
+    """Return ``1 - dot`` of unit vectors ``[q, d]`` and ``[n, d]``, as float32.
+
+    Products are summed in float64 and rounded once, to about 6e-8: equal vectors tie, whatever
+    their place in the matrix.
+
+    Raises:
+        UsageError: The vectors are not finite ``[n, d]`` of unit norm with one d.
+    """
+    _check_vectors(query, "query")
+    _check_vectors(gallery, "gallery")
+    dim = query.shape[1]
+    if gallery.shape[1] != dim:
+        raise UsageError(
+            f"query embeddings have {dim} dimensions, the gallery's {gallery.shape[1]}: "
+            "encode both with the same model"
+        )
+    step = max(1, _VALUES_AT_ONCE // dim)
+
+    def rows(part: slice) -> Matrix:
+        ours = query[part].astype(np.float64)
+        out = np.empty((len(ours), len(gallery)), np.float32)
+        for first in range(0, len(gallery), step):
+            columns = slice(first, first + step)
+            out[:, columns] = ours @ gallery[columns].astype(np.float64).T
+        return np.subtract(1, out, out=out)
+
+    return Distances("cosine", len(query), len(gallery), rows)
+
+
+def hamming(query: ByteArray, gallery: ByteArray, n_bits: int) -> Distances:
+    """Return the number of different bits of packed codes ``[q, B]`` and ``[n, B]``.
+
+    Raises:
+        UsageError: The codes are not uint8 ``[n, ceil(n_bits / 8)]`` with zero padding.
+    """
+    ours, theirs = _words(query, n_bits, "query"), _words(gallery, n_bits, "gallery")
+    kind = np.uint8 if n_bits <= 255 else np.uint16 if n_bits <= 65_535 else np.uint32
+
+    def rows(part: slice) -> Matrix:
+        mine = ours[part]
+        out = np.zeros((len(mine), len(theirs)), kind)
+        for word in range(theirs.shape[1]):
+            out += np.bitwise_count(mine[:, word, None] ^ theirs[None, :, word])
+        return out
+
+    return Distances("hamming", len(query), len(gallery), rows)
+
+
+def given(matrix: Matrix) -> Distances:
+    """Use a distance matrix ``[q, n]``: float, or whole numbers of 0 and more.
+
+    Raises:
+        UsageError: It is not a matrix.
+    """
+    if matrix.ndim != 2:
+        raise UsageError(f"distances have shape {list(matrix.shape)}: give [queries, gallery]")
+    return Distances("given", matrix.shape[0], matrix.shape[1], lambda part: matrix[part])
+
+
+def _check_vectors(vectors: FloatArray, name: str) -> None:
+    if vectors.dtype.kind != "f" or vectors.ndim != 2 or vectors.shape[1] == 0:
+        raise UsageError(
+            f"{name} embeddings are {vectors.dtype} {list(vectors.shape)}: "
+            "give floats [n, dimensions]"
+        )
+    step = max(1, _VALUES_AT_ONCE // vectors.shape[1])
+    for first in range(0, len(vectors), step):
+        part = vectors[first : first + step].astype(np.float64)
+        norms = np.sqrt(np.einsum("nd,nd->n", part, part))
+        broken = np.flatnonzero(~(np.abs(norms - 1) <= _NORM_TOLERANCE))
+        if broken.size:
+            row, norm = first + int(broken[0]), float(norms[broken[0]])
+            if np.isfinite(norm):
+                raise UsageError(
+                    f"row {row} of the {name} embeddings has norm {norm:.4g}: "
+                    "divide every vector by its norm"
+                )
+            raise UsageError(
+                f"row {row} of the {name} embeddings is not finite: check the model that made it"
+            )
+
+
+def _words(code: ByteArray, n_bits: int, name: str) -> npt.NDArray[np.uint64]:
+    width = (n_bits + 7) // 8
+    if n_bits < 1 or code.dtype != np.uint8 or code.ndim != 2 or code.shape[1] != width:
+        raise UsageError(
+            f"{name} codes are {code.dtype} {list(code.shape)}: {n_bits} bits need packed uint8 "
+            f"[n, {width}]"
+        )
+    if n_bits % 8 and np.any(code[:, -1] >> (n_bits % 8)):
+        raise UsageError(f"{name} codes have bits set past bit {n_bits - 1}: give their n_bits")
+    words = np.zeros((len(code), (width + 7) // 8 * 8), np.uint8)
+    words[:, :width] = code
+    return words.view(np.uint64)

@@ -1,0 +1,198 @@
+"""When one image is relevant to another, and how much.
+
+Every kind of relevance here depends on two numbers of a pair alone: how many labels it shares and
+how many it has together. A pair is therefore coded as one small integer, and a kind of relevance
+is a table over these integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.errors import UsageError, did_you_mean
+from landcue.types import ByteArray
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+GAINS = ("shared", "jaccard")
+PREDICATES = ("any", "j0.4", "j0.6", "j0.8", "exact", "same-class")
+
+
+@dataclass(frozen=True, slots=True)
+class PairTable:
+    """The code of a pair with ``shared`` common labels and ``union`` labels together.
+
+    The code is ``shared * (2 * most + 1) + union``; 0 is a pair without labels, which is relevant
+    in no sense.
+
+    Attributes:
+        most: The largest number of labels that one image has.
+    """
+
+    most: int
+
+    @property
+    def n_codes(self) -> int:
+        """One more than the largest code."""
+        return (self.most + 1) * (2 * self.most + 1)
+
+    def codes(self, query: ByteArray, gallery: ByteArray) -> npt.NDArray[np.integer[Any]]:
+        """Return the codes ``[q, n]`` of multi-hot labels ``[q, C]`` and ``[n, C]``."""
+        kind = np.uint16 if self.n_codes <= 2**16 else np.uint32
+        shared = np.zeros((len(query), len(gallery)), kind)
+        for ours, theirs in zip(_words(query).T, _words(gallery).T, strict=True):
+            shared += np.bitwise_count(ours[:, None] & theirs[None, :])
+        shared *= kind(2 * self.most)
+        shared += query.sum(axis=1, dtype=kind)[:, None]
+        shared += gallery.sum(axis=1, dtype=kind)[None, :]
+        return shared
+
+    def gain(self, kind: str) -> Floats:
+        """Return the graded gain of every code, float64 ``[n_codes]``.
+
+        Raises:
+            UsageError: ``kind`` is not one of ``GAINS``.
+        """
+        if kind not in GAINS:
+            raise UsageError(f"unknown gain {kind!r}{did_you_mean(kind, GAINS)}")
+        shared, union = self._counts()
+        return shared.astype(np.float64) if kind == "shared" else shared / np.maximum(union, 1)
+
+    def relevant(self, kind: str) -> npt.NDArray[np.bool_]:
+        """Return whether a pair of each code is relevant, bool ``[n_codes]``.
+
+        Raises:
+            UsageError: ``kind`` is neither one of ``PREDICATES`` nor ``j`` and a number in 0..1.
+        """
+        shared, union = self._counts()
+        threshold = jaccard_threshold(kind)
+        if threshold is not None:
+            return (shared > 0) & (shared / np.maximum(union, 1) >= threshold)
+        if kind == "exact":
+            return (shared > 0) & (shared == union)
+        return shared > 0
+
+    def _counts(self) -> tuple[Integers, Integers]:
+        shared, union = np.divmod(np.arange(self.n_codes), 2 * self.most + 1)
+        return shared, union
+
+
+def jaccard_threshold(kind: str) -> float | None:
+    """Return the t of a relevance ``j<t>``, or ``None`` for the other predicates.
+
+    Raises:
+        UsageError: ``kind`` is no relevance.
+    """
+    if kind.startswith("j"):
+        try:
+            threshold = float(kind[1:])
+        except ValueError:
+            threshold = np.nan
+        if 0 < threshold <= 1:
+            return threshold
+    if kind not in PREDICATES:
+        raise UsageError(
+            f"unknown relevance {kind!r}{did_you_mean(kind, PREDICATES)}; "
+            "j<t> with 0 < t <= 1 asks for a Jaccard overlap of at least t"
+        )
+    return None
+
+
+def check_labels(labels: npt.ArrayLike, name: str) -> ByteArray:
+    """Return multi-hot labels as uint8 ``[n, C]``.
+
+    Raises:
+        UsageError: They are not ``[n, C]``, or hold anything but 0 and 1.
+    """
+    array = np.asarray(labels)
+    if array.ndim != 2:
+        raise UsageError(f"labels of the {name} have shape {list(array.shape)}: give [n, labels]")
+    ones = array == 1
+    broken = np.flatnonzero(~(ones | (array == 0)).all(axis=1))
+    if broken.size:
+        raise UsageError(
+            f"labels of the {name} hold values other than 0 and 1 (first in row {int(broken[0])}): "
+            "give one column per label"
+        )
+    return ones.astype(np.uint8)
+
+
+def check_single_label(labels: ByteArray, name: str) -> None:
+    """Refuse images with several labels where the relevance is the same class.
+
+    Raises:
+        UsageError: An image has more than one label.
+    """
+    several = np.flatnonzero(labels.sum(axis=1, dtype=np.int64) > 1)
+    if several.size:
+        raise UsageError(
+            f"row {int(several[0])} of the {name} has several labels, so 'same-class' is not "
+            "defined: use a protocol with relevance 'any'"
+        )
+
+
+def pair_table(query: ByteArray, gallery: ByteArray) -> PairTable:
+    """Return the table that codes all pairs of these multi-hot labels."""
+    counts = [labels.sum(axis=1, dtype=np.int64).max(initial=0) for labels in (query, gallery)]
+    return PairTable(int(max(counts)))
+
+
+def gains(query: npt.ArrayLike, gallery: npt.ArrayLike, kind: str = "shared") -> Floats:
+    """Return graded gains ``[q, n]``: the number of shared labels, or their Jaccard overlap.
+
+    Args:
+        query: Multi-hot labels ``[q, C]``.
+        gallery: Multi-hot labels ``[n, C]``.
+        kind: ``shared`` or ``jaccard``.
+
+    Raises:
+        UsageError: The labels or the kind cannot be used.
+    """
+    ours, theirs = _check_pair(query, gallery)
+    table = pair_table(ours, theirs)
+    return table.gain(kind)[table.codes(ours, theirs)]
+
+
+def relevant(
+    query: npt.ArrayLike, gallery: npt.ArrayLike, kind: str = "any"
+) -> npt.NDArray[np.bool_]:
+    """Return who is relevant to whom, bool ``[q, n]``.
+
+    Args:
+        query: Multi-hot labels ``[q, C]``.
+        gallery: Multi-hot labels ``[n, C]``.
+        kind: ``any`` shared label, ``j0.4`` (Jaccard overlap of at least 0.4; any number in 0..1),
+            ``exact`` (the same labels, at least one), ``same-class`` (one label per image).
+
+    Raises:
+        UsageError: The labels or the kind cannot be used.
+    """
+    ours, theirs = _check_pair(query, gallery)
+    if kind == "same-class":
+        check_single_label(ours, "queries")
+        check_single_label(theirs, "gallery")
+    table = pair_table(ours, theirs)
+    return table.relevant(kind)[table.codes(ours, theirs)]
+
+
+def _words(labels: ByteArray) -> npt.NDArray[np.uint64]:
+    """Pack multi-hot labels ``[n, C]`` to 64 labels a word, ``[n, ceil(C / 64)]``."""
+    n, width = labels.shape
+    padded = np.zeros((n, (width + 63) // 64 * 64), np.uint8)
+    padded[:, :width] = labels
+    return np.packbits(padded, axis=1).view(np.uint64)
+
+
+def _check_pair(query: npt.ArrayLike, gallery: npt.ArrayLike) -> tuple[ByteArray, ByteArray]:
+    ours, theirs = check_labels(query, "queries"), check_labels(gallery, "gallery")
+    if ours.shape[1] != theirs.shape[1]:
+        raise UsageError(
+            f"the queries have {ours.shape[1]} labels, the gallery {theirs.shape[1]}: "
+            "use the same label columns for both"
+        )
+    return ours, theirs
