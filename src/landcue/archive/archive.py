@@ -1,0 +1,177 @@
+"""An archive, opened for reading at one version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landcue.archive.columns import COLUMNS, Columns, by_id, to_columns
+from landcue.archive.manifest import Manifest, read_manifest
+from landcue.archive.readers import ReaderMark
+from landcue.archive.schema import from_fixed, row_check
+from landcue.archive.table import TABLE_FOLDER, RecordTable
+from landcue.errors import ArchiveError, UsageError, did_you_mean
+from landcue.types import FloatArray, Problem
+
+MODEL_FOLDER = "model"
+
+_NEAR = 1000
+
+
+class Archive:
+    """A consistent view of an archive: what a writer does later stays invisible.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: What it is.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, table: RecordTable | None) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._table = table
+        self._mark: ReaderMark | None = None
+
+    @classmethod
+    def open(cls, folder: Path) -> Archive:
+        """Open an archive for reading.
+
+        Raises:
+            ArchiveError: There is none, or it is broken.
+        """
+        manifest = read_manifest(folder)
+        mark = ReaderMark(folder)  # first, so that no writer removes the version opened next
+        table = RecordTable.open(folder, pinned=True)
+        if table is None and manifest.records:
+            raise ArchiveError(
+                f"{folder / TABLE_FOLDER} is missing; restore it from a copy, or index the images "
+                "again into a new folder"
+            )
+        if table is not None and not table.schema.equals(manifest.schema):
+            raise ArchiveError(
+                f"{folder / TABLE_FOLDER} does not fit the manifest beside it (other columns or "
+                "sizes); restore both from one copy, or index again into a new folder"
+            )
+        archive = cls(folder, manifest, table)
+        archive._mark = mark
+        return archive
+
+    @property
+    def model_folder(self) -> Path | None:
+        """The copy of the model that made the archive, if it has one."""
+        folder = self.folder / MODEL_FOLDER
+        return folder if folder.is_dir() else None
+
+    @property
+    def count(self) -> int:
+        """Number of records."""
+        return 0 if self._table is None else self._table.count()
+
+    def close(self) -> None:
+        """Let writers remove the version this archive shows."""
+        if self._mark is not None:
+            self._mark.release()
+
+    def columns(self) -> Columns:
+        """Read what search and evaluation need, sorted by id. Keep it: each call reads again.
+
+        Raises:
+            ArchiveError: The table is broken.
+        """
+        names = [*COLUMNS, "code"] if self.manifest.n_bits else list(COLUMNS)
+        if self._table is None:
+            return to_columns(self.manifest.schema.empty_table(), self.manifest)
+        return to_columns(self._table.read(names), self.manifest)
+
+    def label_scores(self) -> FloatArray:
+        """Return float32 ``[n, C]`` in 0..1, rows in the order of :meth:`columns`."""
+        width = len(self.manifest.label_names)
+        if self._table is None or not width:
+            return np.empty((self.count, width), np.float32)
+        rows = by_id(self._table.read(["id", "label_scores"]))
+        return from_fixed(rows["label_scores"], width, np.float32)
+
+    def record(self, id_: str) -> dict[str, Any]:
+        """Return all stored values of one record but its vectors and its thumbnail.
+
+        Raises:
+            UsageError: No record has this id; the message names near matches.
+        """
+        hidden = {"embedding", "code", "label_scores", "thumbnail", "check"}
+        names = [name for name in self.manifest.schema.names if name not in hidden]
+        rows = self._rows([id_], names)
+        if not rows:
+            raise self.unknown(id_)
+        return rows[0]
+
+    def file(self, id_: str) -> Path:
+        """Return where the image of a record lay when it was indexed.
+
+        Raises:
+            UsageError: No record has this id.
+        """
+        return Path(self.manifest.source_root) / self.record(id_)["path"]
+
+    def thumbnail(self, id_: str) -> bytes:
+        """Return the JPEG thumbnail of one record.
+
+        Raises:
+            UsageError: No record has this id.
+        """
+        found = self.thumbnails([id_])
+        if not found:
+            raise self.unknown(id_)
+        return found[id_]
+
+    def thumbnails(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """Return the JPEG thumbnails of the records among ``ids``."""
+        return {row["id"]: row["thumbnail"] for row in self._rows(ids, ["id", "thumbnail"])}
+
+    def verify(self) -> tuple[Problem, ...]:
+        """Read every record and compare it with its checksum.
+
+        Raises:
+            ArchiveError: The table cannot be read at all.
+        """
+        if self._table is None:
+            return ()
+        problems: list[Problem] = []
+        seen: set[str] = set()
+        vectors = [
+            n for n in ("embedding", "code", "label_scores") if n in self._table.schema.names
+        ]
+        for batch in self._table.batches(["id", "content", "thumbnail", "check", *vectors]):
+            rows = batch.select(["id", "content", "thumbnail", "check"]).to_pylist()
+            arrays = [
+                batch[name].flatten().to_numpy().reshape(len(rows), -1) if rows else np.empty(0)
+                for name in vectors
+            ]
+            for i, row in enumerate(rows):
+                parts = (row["id"], row["content"], row["thumbnail"])
+                if row_check(*parts, *(array[i] for array in arrays)) != row["check"]:
+                    problems.append(Problem(row["id"], "was damaged; its checksum differs"))
+                if row["id"] in seen:
+                    problems.append(Problem(row["id"], "is stored twice"))
+                seen.add(row["id"])
+        return tuple(problems)
+
+    def unknown(self, id_: str) -> UsageError:
+        """Return the error for an id that no record has, naming near matches."""
+        ids = [] if self._table is None else sorted(self._table.read(["id"])["id"].to_pylist())
+        return unknown_id(id_, ids)
+
+    def _rows(self, ids: Iterable[str], columns: list[str]) -> list[dict[str, Any]]:
+        return [] if self._table is None else self._table.rows(ids, columns).to_pylist()
+
+
+def unknown_id(id_: str, ids: list[str] | tuple[str, ...]) -> UsageError:
+    """Return the error for an id that is not among the sorted ``ids``."""
+    if len(ids) > 2 * _NEAR:  # comparing with a million ids would take minutes
+        import bisect
+
+        place = bisect.bisect_left(ids, id_)
+        ids = ids[max(0, place - _NEAR) : place + _NEAR]
+    return UsageError(f"no record has the id {id_!r}{did_you_mean(id_, ids)}")

@@ -1,0 +1,233 @@
+"""Ingest: bring an archive up to date with its source, resumable at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from landcue import __version__
+from landcue.archive.create import check_free, copy_model, create_table
+from landcue.archive.encoding import encode_rows
+from landcue.archive.manifest import MANIFEST, Manifest, now, read_manifest, write_manifest
+from landcue.archive.plan import Plan, Stored, Task, check_unique, make_plan, read_stored
+from landcue.archive.readers import unread
+from landcue.archive.reading import ReadImage, read_task
+from landcue.archive.report import IngestReport
+from landcue.archive.schema import Metadata, metadata_rows
+from landcue.archive.table import RecordTable
+from landcue.archive.writer import Writer
+from landcue.errors import ArchiveError, DataError, UsageError
+from landcue.files import exclusive
+from landcue.types import Encoder, Problem, Record
+
+Progress = Callable[[int, int], object]
+"""Called with (files done, files to read) after each batch."""
+
+_MOST_WORKERS = 4
+
+
+@dataclass(slots=True)
+class _Tally:
+    added: int = 0
+    updated: int = 0
+    refreshed: int = 0
+    problems: list[Problem] = field(default_factory=lambda: list[Problem]())
+
+
+def ingest(
+    records: Sequence[Record],
+    folder: Path,
+    encoder: Encoder,
+    *,
+    source_root: Path,
+    model_folder: Path | None = None,
+    model: Mapping[str, Any] | None = None,
+    batch_size: int = 64,
+    commit_every: int = 512,
+    prune: bool = False,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> IngestReport:
+    """Make an archive, or bring it up to date; only new and changed images are encoded.
+
+    Files are read and decoded by a few threads ahead of the encoder, which runs in the calling
+    thread; a writer thread commits. Each commit is atomic: after a crash the same call goes on
+    with what is missing.
+
+    Args:
+        records: What the source holds. Labels, group, time and part of the archive follow it.
+        folder: The archive; made if missing.
+        encoder: The model; an existing archive must be its own.
+        source_root: Folder that stored paths are relative to. An archive follows a source that
+            moved; while it keeps records of another root, paths outside that are absolute.
+        model_folder: Checkpoint folder to copy into the archive, unless it has a model.
+        model: What to note about the model in a new manifest.
+        batch_size: Images per encoder call.
+        commit_every: Rows per commit.
+        prune: Remove records whose source is gone, instead of keeping them.
+        progress: Called after each batch.
+        workers: Reading threads; by default the cores this process may use, up to 4.
+
+    Raises:
+        UsageError: ``batch_size``, ``commit_every`` or ``workers`` is less than 1.
+        DataError: Two records share an id, or no image at all can be read.
+        ArchiveError: The archive is locked, broken, another model's, or cannot be written.
+        ModelError: The encoder's output does not have the shape it promises.
+    """
+    workers = workers or min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
+    for name, value in (("batch", batch_size), ("commit", commit_every), ("workers", workers)):
+        if value < 1:
+            raise UsageError(f"{name} size is {value}: give 1 or more")
+    check_unique(records)
+    root = Path(os.path.abspath(source_root))
+    with exclusive(folder, ArchiveError, "indexing into"):
+        manifest, table = _open(folder, encoder)
+        stored = read_stored(table)
+        if manifest is not None:
+            root = _choose_root(manifest, root, records, stored, prune)
+            manifest = _prepare(folder, manifest, root, encoder, model_folder)
+        plan = make_plan(records, stored, root)
+
+        def create() -> RecordTable:
+            nonlocal manifest, table
+            manifest, table = create_table(folder, encoder, root, model_folder, model or {})
+            return table
+
+        started = time.perf_counter()
+        tally = _Tally(problems=list(plan.problems))
+        with contextlib.closing(_read_ahead(plan.tasks, encoder, workers, 2 * batch_size)) as read:
+            _fill(plan, read, encoder, table, create, batch_size, commit_every, tally, progress)
+        seconds = time.perf_counter() - started
+
+        if manifest is None or table is None:
+            first = f" (first: {tally.problems[0]})" if tally.problems else ""
+            raise DataError(f"no readable image among {len(records)} records{first}")
+        pruned = len(plan.vanished) if prune else 0
+        if pruned:
+            table.delete(plan.vanished)
+        changed = tally.added + tally.updated + tally.refreshed + pruned > 0
+        count = _finish(folder, manifest, table, changed)
+        encoded = tally.added + tally.updated
+        return IngestReport(
+            added=tally.added,
+            updated=tally.updated,
+            refreshed=tally.refreshed,
+            unchanged=plan.unchanged,
+            vanished=len(plan.vanished),
+            pruned=pruned,
+            skipped=tuple(tally.problems),
+            records=count,
+            seconds=seconds,
+            images_per_second=encoded / seconds if encoded else 0.0,
+        )
+
+
+def _open(folder: Path, encoder: Encoder) -> tuple[Manifest | None, RecordTable | None]:
+    """Return what an earlier ingest left; refuse another model's archive before any work."""
+    if not (folder / MANIFEST).exists():
+        check_free(folder)
+        return None, None
+    manifest = read_manifest(folder)
+    manifest.check_encoder(encoder, folder)
+    table = RecordTable.open(folder, pinned=False)
+    if table is None and manifest.records:
+        raise ArchiveError(f"{folder} lost its table; restore it from a copy, or index anew")
+    # Without a table an earlier run died while it made the archive: make it again.
+    return (manifest, table) if table is not None else (None, None)
+
+
+def _choose_root(
+    manifest: Manifest,
+    root: Path,
+    records: Sequence[Record],
+    stored: Mapping[str, Stored],
+    prune: bool,
+) -> Path:
+    stay = stored.keys() - {record.id for record in records}
+    return Path(manifest.source_root) if stay and not prune else root
+
+
+def _prepare(
+    folder: Path, manifest: Manifest, root: Path, encoder: Encoder, model_folder: Path | None
+) -> Manifest:
+    if model_folder is not None:
+        copy_model(model_folder, folder, encoder)
+    if manifest.source_root != str(root):
+        manifest = replace(manifest, source_root=str(root))
+        write_manifest(folder, manifest)
+    return manifest
+
+
+def _read_ahead(
+    tasks: Sequence[Task], encoder: Encoder, workers: int, ahead: int
+) -> Generator[ReadImage | Metadata | Problem]:
+    """Yield what was read, in order, while up to ``ahead`` more files are being read."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="image reader")
+    pending: deque[Future[ReadImage | Metadata | Problem]] = deque()
+    try:
+        for task in tasks:
+            pending.append(pool.submit(read_task, task, encoder))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _fill(
+    plan: Plan,
+    read: Iterator[ReadImage | Metadata | Problem],
+    encoder: Encoder,
+    table: RecordTable | None,
+    create: Callable[[], RecordTable],
+    batch_size: int,
+    commit_every: int,
+    tally: _Tally,
+    progress: Progress | None,
+) -> None:
+    """Encode and write all that was planned; the archive is made when there is a first row."""
+    done = 0
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(Writer(table, commit_every)) if table else None
+        if writer is not None:
+            for first in range(0, len(plan.refreshes), commit_every):
+                writer.put("refresh", metadata_rows(plan.refreshes[first : first + commit_every]))
+            tally.refreshed += len(plan.refreshes)
+        while batch := list(itertools.islice(read, batch_size)):
+            images = [item for item in batch if isinstance(item, ReadImage)]
+            same = [item for item in batch if isinstance(item, Metadata)]
+            tally.problems += [item for item in batch if isinstance(item, Problem)]
+            rows, problems = encode_rows(images, encoder)
+            tally.problems += problems
+            if writer is None and rows:
+                writer = stack.enter_context(Writer(create(), commit_every))
+            if writer is not None:
+                for kind, part in rows.items():
+                    writer.put(kind, part)
+                writer.put("refresh", metadata_rows(same))
+            tally.added += len(rows.get("add", ()))
+            tally.updated += len(rows.get("replace", ()))
+            tally.refreshed += len(same)
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(plan.tasks))
+
+
+def _finish(folder: Path, manifest: Manifest, table: RecordTable, changed: bool) -> int:
+    """Leave one version behind if nobody reads an older one; note the count."""
+    if changed or not table.is_tidy():
+        with unread(folder) as nobody:
+            table.compact(drop_old=nobody)
+    count = table.count()
+    if changed or count != manifest.records:
+        write_manifest(folder, replace(manifest, records=count, updated=now(), landcue=__version__))
+    return count

@@ -1,0 +1,150 @@
+"""The manifest: what an archive is and which model made it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+
+from landcue import __version__
+from landcue.archive.schema import record_schema
+from landcue.errors import ArchiveError
+from landcue.files import read_json, write_atomic
+from landcue.types import Encoder
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+BIT_ORDER = "little"
+METRIC = "cosine"
+THUMBNAIL_SIDE = 96
+
+_MISSING = "give an archive folder that 'landcue index' made"
+_RESTORE = "restore it from a copy, or index the images again into a new folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an archive is.
+
+    Attributes:
+        fingerprint: Of the model; another model's embeddings are refused.
+        dim: Length d of an embedding.
+        n_bits: Bits of a code; 0 without codes.
+        label_names: Names of the C label scores.
+        source_root: Absolute folder that relative paths of records refer to.
+        records: Records when the last ingest finished.
+        created: ISO 8601, UTC.
+        updated: ISO 8601, UTC.
+        landcue: The version that last wrote the archive.
+        model: What the caller wants to note about the model.
+    """
+
+    fingerprint: str
+    dim: int
+    n_bits: int
+    label_names: tuple[str, ...]
+    source_root: str
+    records: int = 0
+    created: str = field(default_factory=lambda: now())
+    updated: str = field(default_factory=lambda: now())
+    landcue: str = __version__
+    model: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
+
+    @classmethod
+    def of(cls, encoder: Encoder, source_root: Path, model: Mapping[str, Any]) -> Manifest:
+        """Describe a new archive made by ``encoder``."""
+        return cls(
+            fingerprint=encoder.fingerprint,
+            dim=encoder.dim,
+            n_bits=encoder.n_bits,
+            label_names=encoder.label_names,
+            source_root=str(source_root),
+            model=dict(model),
+        )
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the table of records."""
+        return record_schema(self.dim, self.n_bits, len(self.label_names))
+
+    def check_encoder(self, encoder: Encoder, folder: Path) -> None:
+        """Refuse a model other than the one that made the archive.
+
+        Raises:
+            ArchiveError: Fingerprint, dimensions, bits or label names differ.
+        """
+        ours = (self.fingerprint, self.dim, self.n_bits, self.label_names)
+        theirs = (encoder.fingerprint, encoder.dim, encoder.n_bits, encoder.label_names)
+        if ours != theirs:
+            raise ArchiveError(
+                f"{folder} was made by model {self.fingerprint[:12]} "
+                f"(dim {self.dim}, {self.n_bits} bits, {len(self.label_names)} labels), "
+                f"not by {encoder.fingerprint[:12]} "
+                f"(dim {encoder.dim}, {encoder.n_bits} bits, {len(encoder.label_names)} labels); "
+                "use the archive's own model, or index into a new folder"
+            )
+
+
+def now() -> str:
+    """Return the time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Replace the manifest atomically.
+
+    Raises:
+        LandcueError: The folder cannot be written.
+    """
+    value: dict[str, Any] = {
+        "format": FORMAT,
+        "metric": METRIC,
+        "bit_order": BIT_ORDER,
+        "thumbnail": THUMBNAIL_SIDE,
+        **asdict(manifest),
+    }
+    value["checksum"] = _checksum(value)
+    write_atomic(folder / MANIFEST, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of an archive.
+
+    Raises:
+        ArchiveError: No archive, a truncated or changed manifest, missing keys, or a format this
+            LandCue does not read.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise ArchiveError(f"{folder} {what}; {_MISSING}")
+    file = folder / MANIFEST
+    hint = _RESTORE if file.exists() else _MISSING
+    value = read_json(file, ArchiveError, hint)
+    if value.get("format") != FORMAT:
+        raise ArchiveError(
+            f"{file} has format {value.get('format')!r}, this LandCue reads {FORMAT}; "
+            "use the LandCue version that wrote it, or index again into a new folder"
+        )
+    names = [field.name for field in fields(Manifest)]
+    missing = [name for name in names if name not in value]
+    if missing:
+        raise ArchiveError(f"{file} lacks {', '.join(missing)}; {_RESTORE}")
+    checksum = value.pop("checksum", None)
+    if checksum != _checksum(value):
+        raise ArchiveError(f"{file} was damaged or changed (its checksum differs); {_RESTORE}")
+    if value.get("metric") != METRIC or value.get("bit_order") != BIT_ORDER:
+        raise ArchiveError(f"{file} asks for another metric or bit order; {_RESTORE}")
+    known: dict[str, Any] = {name: value[name] for name in names}
+    known["label_names"] = tuple(known["label_names"])
+    return Manifest(**known)
+
+
+def _checksum(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,105 @@
+"""From an image file to all that an archive stores of it but the encoding."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+from landcue.archive.manifest import THUMBNAIL_SIDE
+from landcue.archive.plan import MAX_BYTES, Task, with_status
+from landcue.archive.schema import Metadata
+from landcue.data.geo import read_footprint
+from landcue.data.images import read_image
+from landcue.errors import DataError, LandcueError
+from landcue.types import Bounds, ByteArray, Encoder, Problem
+
+_GEO_KEYS = (b"\xaf\x87\x03\x00", b"\x87\xaf\x00\x03")
+"""Tag 34735 (GeoKeyDirectory, 16-bit) as it stands in a TIFF of either byte order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadImage:
+    """One image, ready for the encoder.
+
+    Attributes:
+        metadata: Its columns, with size and time as they were when the file was read.
+        content: BLAKE2b-128 of the file's bytes, hex.
+        thumbnail: JPEG.
+        pixels: What :meth:`landcue.types.Encoder.prepare` made.
+        replaces: Whether the archive holds an older row of the same id.
+    """
+
+    metadata: Metadata
+    content: str
+    thumbnail: bytes
+    pixels: ByteArray
+    replaces: bool
+
+
+def read_task(task: Task, encoder: Encoder) -> ReadImage | Metadata | Problem:
+    """Read one file once: hash it and decode it from the same bytes.
+
+    Returns:
+        The image; or only its new metadata when the bytes are those of the stored row; or why
+        it must be skipped.
+    """
+    try:
+        metadata, data = _load(task)
+        content = hashlib.blake2b(data, digest_size=16).hexdigest()
+        if task.stored is not None and task.stored.content == content:
+            return metadata
+        image = read_image(data, name=metadata.path)
+        # Bounds of older bytes say nothing about these.
+        bounds = task.record.bounds or _footprint(task.record.path, data)
+        return ReadImage(
+            metadata=replace(metadata, bounds=bounds),
+            content=content,
+            thumbnail=make_thumbnail(image),
+            pixels=encoder.prepare(image),
+            replaces=task.stored is not None,
+        )
+    except LandcueError as error:
+        path = task.metadata.path
+        return Problem(path, str(error).removeprefix(f"{path}: "))
+
+
+def make_thumbnail(image: ByteArray) -> bytes:
+    """Return a JPEG of uint8 ``[h, w, 3]`` whose longer side is at most 96 pixels."""
+    small = Image.fromarray(image)
+    # Halving first and a cheap filter: this runs once per image beside the encoder.
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR, reducing_gap=1.0)
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=80)
+    return out.getvalue()
+
+
+def _load(task: Task) -> tuple[Metadata, bytes]:
+    path = task.record.path
+    try:
+        with path.open("rb") as file:
+            metadata = with_status(task.metadata, os.fstat(file.fileno()))
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})") from None
+    if len(data) > MAX_BYTES:
+        raise DataError("is larger than 1 GiB; cut it into chips")
+    return metadata, data
+
+
+def _footprint(path: Path, data: bytes) -> Bounds | None:
+    if path.suffix.lower() not in {".tif", ".tiff"}:
+        return None
+    # Opening a file for its geo-reference costs more than decoding it: look for one first.
+    if not any(mark in data for mark in _GEO_KEYS):
+        sidecar = path.with_name(path.name + ".aux.xml")
+        if not sidecar.exists():
+            return None
+    try:
+        return read_footprint(path)
+    except LandcueError:  # a transform to nowhere on Earth
+        return None

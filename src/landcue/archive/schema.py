@@ -1,0 +1,166 @@
+"""The columns of an archive, and how encoded images become rows."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from landcue.codes.packing import code_width
+from landcue.types import Bounds, ByteArray, Encoding
+
+LABEL_THRESHOLD = 0.5
+"""A label is predicted when its score is at least this."""
+
+_STRINGS = pa.list_(pa.string())
+_METADATA: dict[str, Any] = {
+    "path": pa.string(),
+    "labels": _STRINGS,
+    "west": pa.float64(),
+    "south": pa.float64(),
+    "east": pa.float64(),
+    "north": pa.float64(),
+    "time": pa.timestamp("us", tz="UTC"),
+    "group": pa.string(),
+    "part": pa.string(),
+    "size": pa.int64(),
+    "mtime_ns": pa.int64(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """All columns of a record that do not come from its pixels.
+
+    Attributes:
+        id: The record's id.
+        path: Posix path, relative to the source root when below it.
+        labels: Annotated labels; ``None`` when nobody annotated the image.
+        bounds: Footprint in degrees.
+        time: Acquisition time, aware, in UTC.
+        group: What the image was drawn from.
+        part: ``train``, ``val``, ``test`` or ``None``.
+        size: Of the file, in bytes.
+        mtime_ns: Modification time of the file.
+    """
+
+    id: str
+    path: str
+    labels: tuple[str, ...] | None
+    bounds: Bounds | None
+    time: datetime | None
+    group: str | None
+    part: str | None
+    size: int
+    mtime_ns: int
+
+
+def in_utc(time: datetime | None) -> datetime | None:
+    """Return ``time`` in UTC; a time without a zone is taken as UTC."""
+    if time is None:
+        return None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def record_schema(dim: int, n_bits: int, n_labels: int) -> pa.Schema:
+    """Return the columns of an archive; ``code`` and ``label_scores`` exist if the model has them.
+
+    ``check`` is the checksum of what a model run made (see :func:`row_check`).
+    """
+    columns: dict[str, Any] = {"id": pa.string(), **_METADATA, "content": pa.string()}
+    columns["embedding"] = pa.list_(pa.float32(), dim)
+    if n_bits:
+        columns["code"] = pa.list_(pa.uint8(), code_width(n_bits))
+    if n_labels:
+        columns["label_scores"] = pa.list_(pa.float32(), n_labels)
+    columns["predicted_labels"] = _STRINGS
+    columns["thumbnail"] = pa.binary()
+    columns["check"] = pa.binary()
+    return pa.schema(list(columns.items()))
+
+
+def metadata_rows(metadata: Sequence[Metadata]) -> pa.Table:
+    """Return only id and metadata columns, for updates that leave the pixels' columns alone."""
+    columns: dict[str, list[Any]] = {name: [] for name in ("id", *_METADATA)}
+    for row in metadata:
+        for name in ("id", "path", "labels", "time", "group", "part", "size", "mtime_ns"):
+            columns[name].append(getattr(row, name))
+        for name in ("west", "south", "east", "north"):
+            columns[name].append(None if row.bounds is None else getattr(row.bounds, name))
+    fields: list[tuple[str, Any]] = [("id", pa.string()), *_METADATA.items()]
+    return pa.table(columns, schema=pa.schema(fields))
+
+
+def encoded_rows(
+    metadata: Sequence[Metadata],
+    contents: Sequence[str],
+    thumbnails: Sequence[bytes],
+    encoding: Encoding,
+    label_names: Sequence[str],
+    schema: pa.Schema,
+) -> pa.Table:
+    """Return whole rows for n encoded images."""
+    rows = metadata_rows(metadata)
+    columns: dict[str, Any] = {name: rows[name] for name in rows.schema.names}
+    columns["content"] = pa.array(contents, pa.string())
+    columns["embedding"] = _fixed(encoding.embedding)
+    if encoding.n_bits:
+        columns["code"] = _fixed(encoding.code)
+    if label_names:
+        columns["label_scores"] = _fixed(encoding.label_scores)
+    columns["predicted_labels"] = pa.array(
+        predicted_labels(encoding.label_scores, label_names), _STRINGS
+    )
+    columns["thumbnail"] = pa.array(thumbnails, pa.binary())
+    checks = [
+        row_check(row.id, content, thumbnail, *vectors)
+        for row, content, thumbnail, *vectors in zip(
+            metadata,
+            contents,
+            thumbnails,
+            encoding.embedding,
+            encoding.code,
+            encoding.label_scores,
+            strict=True,
+        )
+    ]
+    columns["check"] = pa.array(checks, pa.binary())
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def predicted_labels(scores: npt.NDArray[np.float32], names: Sequence[str]) -> list[list[str]]:
+    """Return the names whose scores ``[n, C]`` reach the threshold."""
+    return [list(itertools.compress(names, row >= LABEL_THRESHOLD)) for row in scores]
+
+
+def row_check(id_: str, content: str, thumbnail: bytes, *vectors: npt.NDArray[Any]) -> bytes:
+    """Return the 8-byte checksum of a row's id, file digest, thumbnail and model outputs."""
+    digest = hashlib.blake2b(f"{id_}\0{content}\0".encode(), digest_size=8)
+    digest.update(thumbnail)
+    for vector in vectors:
+        digest.update(np.ascontiguousarray(vector).tobytes())
+    return digest.digest()
+
+
+def from_fixed(column: pa.ChunkedArray, width: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return a fixed-size list column as ``[n, width]``, without a copy if it is one chunk."""
+    if not len(column):
+        return np.empty((0, width), dtype)
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # one that is too large for a single chunk
+        return np.concatenate(
+            [from_fixed(pa.chunked_array([c]), width, dtype) for c in array.chunks]
+        )
+    return array.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)
+
+
+def _fixed(values: npt.NDArray[np.float32] | ByteArray) -> pa.FixedSizeListArray:
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])

@@ -1,0 +1,180 @@
+"""The table of records on disk: every touch of LanceDB, with its failures in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import warnings
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from landcue.errors import ArchiveError
+
+TABLE = "records"
+TABLE_FOLDER = "records.lance"
+
+_IDS_AT_ONCE = 500
+_FOREVER = timedelta(days=36_500)
+
+
+class RecordTable:
+    """The rows of one archive, at one version for readers, at the latest for a writer."""
+
+    def __init__(self, folder: Path, table: Any) -> None:
+        self.folder = folder
+        self._table = table
+
+    @classmethod
+    def open(cls, folder: Path, *, pinned: bool) -> RecordTable | None:
+        """Open the table of an archive, or return ``None`` when it has none yet.
+
+        Args:
+            folder: The archive.
+            pinned: Stay at the present version whatever a writer does.
+
+        Raises:
+            ArchiveError: The table is broken.
+        """
+        if not (folder / TABLE_FOLDER).is_dir():
+            return None
+        with reading(folder):
+            table = _connect(folder).open_table(TABLE)
+            if pinned:
+                table.checkout(table.version)
+            return cls(folder, table)
+
+    @classmethod
+    def create(cls, folder: Path, schema: pa.Schema) -> RecordTable:
+        """Make an empty table.
+
+        Raises:
+            ArchiveError: The folder cannot be written.
+        """
+        with writing(folder, 0):
+            return cls(folder, _connect(folder).create_table(TABLE, schema=schema))
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        with reading(self.folder):
+            return self._table.schema
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        with reading(self.folder):
+            return int(self._table.count_rows())
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """Return some columns of all rows, in no particular order."""
+        with reading(self.folder):
+            return self._table.search().select(list(columns)).to_arrow()
+
+    def batches(self, columns: Sequence[str], rows: int = 1024) -> Iterator[pa.RecordBatch]:
+        """Yield some columns of all rows piece by piece."""
+        with reading(self.folder):
+            yield from self._table.search().select(list(columns)).to_batches(rows)
+
+    def rows(self, ids: Iterable[str], columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows with these ids, all columns by default, in no particular order."""
+        with reading(self.folder):
+            parts: list[pa.Table] = []
+            for where in _id_filters(ids):
+                found = self._table.search().where(where)
+                parts.append((found.select(list(columns)) if columns else found).to_arrow())
+            return pa.concat_tables(parts)
+
+    def add(self, rows: pa.Table) -> None:
+        """Append new rows, all or none."""
+        with writing(self.folder, self._safe()):
+            self._table.add(rows)
+
+    def replace(self, rows: pa.Table) -> None:
+        """Replace the rows with the same ids, all or none.
+
+        Columns that ``rows`` does not have keep their values.
+        """
+        with writing(self.folder, self._safe()):
+            self._table.merge_insert("id").when_matched_update_all().execute(rows)
+
+    def delete(self, ids: Iterable[str]) -> None:
+        """Remove the rows with these ids."""
+        with writing(self.folder, self._safe()):
+            for where in _id_filters(ids):
+                self._table.delete(where)
+
+    def is_tidy(self) -> bool:
+        """Tell whether there is one version only."""
+        with reading(self.folder):
+            return len(self._table.list_versions()) <= 1
+
+    def compact(self, *, drop_old: bool) -> None:
+        """Join small files; with ``drop_old`` also remove every older version.
+
+        Only drop old versions while nobody reads or writes the archive.
+        """
+        with writing(self.folder, self._safe()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of just that
+            self._table.optimize(
+                cleanup_older_than=timedelta(0) if drop_old else _FOREVER,
+                delete_unverified=drop_old,
+            )
+
+    def _safe(self) -> int | None:
+        try:
+            return int(self._table.count_rows())
+        except (RuntimeError, OSError, ValueError):
+            return None
+
+
+@contextlib.contextmanager
+def reading(folder: Path) -> Generator[None]:
+    """Turn a failure to read the table into an :class:`ArchiveError`."""
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError, pa.ArrowException) as error:
+        raise ArchiveError(
+            f"{folder / TABLE_FOLDER} cannot be read ({_short(error)}); "
+            "restore it from a copy, or index the images again into a new folder"
+        ) from None
+
+
+@contextlib.contextmanager
+def writing(folder: Path, safe: int | None) -> Generator[None]:
+    """Turn a failure to write the table into an :class:`ArchiveError` that says what is safe."""
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError, pa.ArrowException) as error:
+        kept = "the records committed so far" if safe is None else f"{safe} records"
+        full = f"os error {errno.ENOSPC}" in str(error) or f"os error {errno.EDQUOT}" in str(error)
+        why, fix = ("no space left", "free space") if full else (_short(error), "mend that")
+        raise ArchiveError(
+            f"cannot write {folder}: {why}; {kept} are safe, {fix} and run the same command again"
+        ) from None
+
+
+def _connect(folder: Path) -> Any:
+    # Read once by the library when it loads: its notes on ordinary events are not for users.
+    os.environ.setdefault("LANCEDB_LOG", "error")
+    import lancedb
+
+    return lancedb.connect(folder)
+
+
+def _id_filters(ids: Iterable[str]) -> Iterator[str]:
+    quoted = ["'" + id_.replace("'", "''") + "'" for id_ in ids]
+    for first in range(0, max(1, len(quoted)), _IDS_AT_ONCE):
+        part = ", ".join(quoted[first : first + _IDS_AT_ONCE])
+        yield f"id IN ({part})" if part else "false"
+
+
+def _short(error: BaseException) -> str:
+    """Return the first line of a message, without the library's own source positions."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    line = re.sub(r",?\s*/\S+\.rs:\d+:\d+.*$", "", line)
+    return line if len(line) <= 300 else line[:299] + "…"
