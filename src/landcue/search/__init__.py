@@ -1,1 +1,1 @@
-"""search"""
+"""Searching an archive, and measuring how well it is searched."""
