@@ -1,1 +1,1 @@
-"""Searching an archive, and measuring how well it is searched."""
+"""Search an archive: exact indexes, filters, the searcher, and a picture of its hits."""
