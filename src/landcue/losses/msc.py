@@ -77,7 +77,7 @@ def msc_loss(z: Tensor, y: Tensor, prototypes: Tensor, options: MscOptions | Non
         n_labels = own.sum(1, keepdim=True).clamp(min=1)
         mask = others(rows, len(y), y.device)
         union = union_size(own, y, shared_labels(own, y)).clamp(min=1)
-        images = options.alpha * mask / union
+        images = options.alpha * mask.to(y) / union
         to_prototypes = own / (1 + own * (images @ y)) / n_labels
         to_images = images * (to_prototypes @ y.T)
         image_logits = z[rows] @ z.T / options.temperature

@@ -15,8 +15,11 @@ from torch.utils.checkpoint import checkpoint
 
 from landcue.errors import UsageError
 
-BLOCK = 2048 * 2048
-"""Most pairs held at once; a batch of up to 2,048 images is one block."""
+BLOCK = 4096 * 2048
+"""Most pairs held at once; a batch of up to 2,896 images is one block.
+
+In float32 a block is 32 MiB: smaller ones are kept by the C allocator and fragment its heap.
+"""
 
 Term = Callable[[slice], tuple[Tensor, Tensor]]
 """Maps rows to the loss ``[b]`` of these anchors and the weight ``[b]`` each has in the mean."""
