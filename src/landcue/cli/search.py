@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ from landcue.cli.console import print_json
 from landcue.errors import UsageError
 
 if TYPE_CHECKING:
-    from landcue.search.searcher import Searcher
+    from landcue.search.searcher import ById, Searcher, SearchResult
     from landcue.types import ByteArray, Encoding
 
 
@@ -38,10 +38,10 @@ def search(
     opened = Archive.open(archive)
     searcher = Searcher(opened)
     where = _filter(labels, bbox, after)
-    asked, image = _query(searcher, archive, query)
+    asked, image = _query(searcher, query)
     result = searcher.search(asked, k=k, mode=mode, where=where, name=query)
     if grid is not None:
-        _draw(searcher, image, query, result, grid)
+        draw(searcher, image, query, result, grid)
     if json_:
         print_json(result.to_json())
         return
@@ -51,3 +51,58 @@ def search(
         print(f"{rank:>3}  {hit.distance:<9.4g} {hit.id:<32} {', '.join(hit.labels)}")
     if grid is not None:
         print(f"picture: {grid}")
+
+
+def _filter(labels: str | None, bbox: str | None, after: datetime | None) -> Any:
+    from landcue.search.filters import Filter
+    from landcue.types import Bounds
+
+    bounds = None
+    if bbox is not None:
+        try:
+            west, south, east, north = (float(part) for part in bbox.split(","))
+        except ValueError:
+            raise UsageError(f"--bbox {bbox!r}: write W,S,E,N in degrees") from None
+        bounds = Bounds(west, south, east, north)
+    names = tuple(name.strip() for name in (labels or "").split(",") if name.strip())
+    time = None if after is None else after.replace(tzinfo=UTC)
+    return Filter(labels=names, bbox=bounds, after=time)
+
+
+def _query(searcher: Searcher, query: str) -> tuple[ById | Encoding, ByteArray | None]:
+    """Take a record's id, or encode an image file with the archive's own model."""
+    from landcue.search.searcher import ById
+
+    if searcher.columns.find(query) is not None or not Path(query).is_file():
+        return ById(query), None
+    from landcue.data.images import read_image
+
+    image = read_image(Path(query))
+    folder = searcher.archive.model_folder
+    if folder is None:
+        raise UsageError("the archive holds no model: only its own records can be queries")
+    from landcue.models.checkpoint import load_checkpoint
+
+    encoder = load_checkpoint(folder).encoder
+    return encoder.encode(encoder.prepare(image)[None]), image
+
+
+def draw(
+    searcher: Searcher,
+    image: ByteArray | None,
+    title: str,
+    result: SearchResult,
+    out: Path,
+) -> None:
+    """Write a picture of the query and its hits; without an image the query is a record."""
+    from landcue.search.grid import draw_grid
+
+    draw_grid(
+        out,
+        result.hits,
+        searcher.archive.thumbnails(hit.id for hit in result.hits),
+        query_title=title,
+        query_image=searcher.archive.thumbnail(title) if image is None else image,
+        query_labels=searcher.labels_of(title) if image is None else None,
+        mode=result.mode,
+    )

@@ -69,9 +69,7 @@ def train(
         print(f"  {name:<12} {value:.4f}  (validation part)")
 
 
-def _resolve(
-    file: Path | None, flags: dict[str, object], assignments: list[str]
-) -> TrainConfig:
+def _resolve(file: Path | None, flags: dict[str, object], assignments: list[str]) -> TrainConfig:
     from landcue.training.config import make_config, override, read_values
 
     values: dict[str, Any] = read_values(file) if file else {}

@@ -1,0 +1,90 @@
+"""``landcue demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from landcue.cli.console import Reporter, print_json
+
+if TYPE_CHECKING:
+    from landcue.training.config import TrainConfig
+
+_QUERY = "images/harbor/harbor_0007.tif"
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything is written.")] = Path("demo"),
+    images: Annotated[int, typer.Option(min=140, help="How many synthetic images.")] = 600,
+    epochs: Annotated[int, typer.Option(min=1, help="How long to train.")] = 20,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Render an archive, train on it, index it, evaluate it and search it."""
+    from landcue.archive.archive import Archive
+    from landcue.archive.ingest import ingest
+    from landcue.cli.index import with_parts
+    from landcue.cli.search import draw
+    from landcue.data.sources import open_source
+    from landcue.data.synthetic import write_demo_archive
+    from landcue.models.checkpoint import load_checkpoint
+    from landcue.search.assess import assess_archive
+    from landcue.search.searcher import ById, Searcher
+    from landcue.training.loop import train
+
+    data, run, archive, grid = (folder / name for name in ("data", "run", "archive", "hits.png"))
+    with Reporter() as reporter:
+        reporter.say(f"1/5 rendering {images} synthetic geo-referenced images into {data}")
+        write_demo_archive(data, n=images, progress=lambda i, n: reporter.tick("rendering", i, n))
+        reporter.say(f"2/5 training a small encoder into {run}")
+        train(_config(data, epochs), run, say=reporter.say, tick=reporter.tick)
+        reporter.say(f"3/5 indexing into {archive}")
+        checkpoint = load_checkpoint(run)
+        source = with_parts(open_source(data), checkpoint)
+        report = ingest(
+            source.records,
+            archive,
+            checkpoint.encoder,
+            source_root=source.root,
+            model_folder=run,
+            progress=lambda i, n: reporter.tick("indexing", i, n),
+        )
+        reporter.say(f"    {report.summary()}")
+        reporter.say("4/5 evaluating on the test part, which was not trained on")
+        about, spaces = assess_archive(archive, say=reporter.say)
+        reporter.say("5/5 searching for a harbor")
+        searcher = Searcher(Archive.open(archive))
+        result = searcher.search(ById(_QUERY), k=12)
+        draw(searcher, None, _QUERY, result, grid)
+    scores = {name: _main_scores(found) for name, found in spaces.items()}
+    if json_:
+        print_json({"folder": str(folder), "about": about, "scores": scores,
+                    "search": result.to_json(), "grid": str(grid)})  # fmt: skip
+        return
+    print(f"\n{'':12}" + "".join(f"{name:>12}" for name in next(iter(scores.values()))))
+    for name, values in scores.items():
+        print(f"{name:12}" + "".join(f"{value:12.3f}" for value in values.values()))
+    print(f"\nnearest to {_QUERY}:")
+    for rank, hit in enumerate(result.hits[:5], start=1):
+        print(f"{rank:>3}  {hit.distance:.4f}  {hit.id:<36} {', '.join(hit.labels)}")
+    print(f"\nlook at {grid}; then try")
+    print(f"  landcue search {archive} {_QUERY} --labels ships --grid ships.png")
+    print(f"  landcue evaluate {archive}")
+
+
+def _config(data: Path, epochs: int) -> TrainConfig:
+    from landcue.training.config import make_config
+
+    return make_config(
+        {
+            "data": {"dataset": "folder", "root": str(data.resolve())},
+            "model": {"backbone": "resnet10t", "init": "none", "image_size": 96},
+            "optimizer": {"epochs": epochs, "batch_size": 60, "lr": 1e-3},
+        }
+    )
+
+
+def _main_scores(found: Any) -> dict[str, float]:
+    names = ("nDCG@100", "mAP", "mAP@20", "WAP@100")
+    return {name: found.metrics[name] for name in names} | {"chance nDCG": found.chance["nDCG@100"]}

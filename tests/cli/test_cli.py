@@ -1,0 +1,245 @@
+"""The command line as a person uses it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TRAIN = [
+    "--dataset", "folder", "--backbone", "mobilenetv3_small_050", "--init", "none",
+    "--image-size", "32", "--epochs", "1", "--batch-size", "20",
+    "--set", "loggers=[csv]", "--set", "model.n_bits=16", "--set", "model.dim=16",
+]  # fmt: skip
+
+
+def landcue(*args, cwd=None):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, "-m", "landcue.cli.main", *map(str, args)],
+        capture_output=True, text=True, cwd=cwd, env=environment, timeout=300,
+    )  # fmt: skip
+
+
+def ok(*args, **options):
+    done = landcue(*args, **options)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def fails(status, *args, **options) -> str:
+    """Run a command that must fail with one line; return the line."""
+    done = landcue(*args, **options)
+    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    assert done.stderr.splitlines()[-1] == lines[0]
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Images, a trained run and an archive, all made by the command line."""
+    from landcue.data.synthetic import write_demo_archive
+
+    root = tmp_path_factory.mktemp("world")
+    write_demo_archive(root / "data", n=70, size=48, seed=3)
+    (root / "data" / "images" / "lake" / "broken.tif").write_bytes(b"II*\0 not really")
+    labels = root / "data" / "labels.csv"
+    labels.write_text(
+        labels.read_text() + "images/lake/broken.tif,lake,2024-01-01T00:00:00Z,water\n"
+    )
+    trained = ok("train", "--data-root", root / "data", "--out", root / "run", *TRAIN, "--json")
+    indexed = ok("index", root / "data", root / "archive", "--model", root / "run", "--json")
+    return {
+        "root": root,
+        "data": root / "data",
+        "run": root / "run",
+        "archive": root / "archive",
+        "trained": json.loads(trained.stdout),
+        "indexed": json.loads(indexed.stdout),
+        "stderr": indexed.stderr,
+    }
+
+
+def test_train_and_index_report_what_they_did(world):
+    assert world["trained"]["best_epoch"] == 1
+    assert "nDCG@100" in world["trained"]["scores"]
+    assert world["indexed"]["added"] == 70
+    assert [p["where"] for p in world["indexed"]["skipped"]] == ["images/lake/broken.tif"]
+    assert "broken.tif" in world["stderr"]
+
+
+def test_index_again_does_nothing_and_train_again_does_nothing(world):
+    again = json.loads(ok("index", world["data"], world["archive"], "--json").stdout)
+    assert (again["added"], again["updated"], again["unchanged"]) == (0, 0, 70)
+    done = ok("train", "--data-root", world["data"], "--out", world["run"], *TRAIN, "--json")
+    assert json.loads(done.stdout)["fingerprint"] == world["trained"]["fingerprint"]
+    assert "already trained" in done.stderr
+
+
+def test_search_by_record(world):
+    query = "images/harbor/harbor_0001.tif"
+    found = json.loads(ok("search", world["archive"], query, "-k", 7, "--json").stdout)
+    assert found["query"] == query
+    assert found["mode"] == "embedding"
+    hits = found["hits"]
+    assert len(hits) == 7
+    assert query not in [hit["id"] for hit in hits]
+    assert set(hits[0]) >= {"id", "path", "distance", "score", "labels"}
+    order = [(hit["distance"], hit["id"]) for hit in hits]
+    assert order == sorted(order)
+
+
+def test_search_by_image_finds_the_image_itself_first(world, tmp_path):
+    file = world["data"] / "images" / "coast" / "coast_0002.tif"
+    grid = tmp_path / "grid.png"
+    done = ok("search", world["archive"], file, "-k", 3, "--json", "--grid", grid)
+    hits = json.loads(done.stdout)["hits"]
+    assert hits[0]["id"] == "images/coast/coast_0002.tif"
+    assert hits[0]["distance"] == pytest.approx(0, abs=1e-2)  # bf16 may differ between batches
+    assert Image.open(grid).size[0] > 300
+
+
+def test_search_codes_and_filters(world):
+    query = "images/lake/lake_0001.tif"
+    args = ("search", world["archive"], query, "--mode", "code", "--json")
+    found = json.loads(ok(*args, "-k", 100).stdout)
+    assert found["mode"] == "code"
+    assert len(found["hits"]) == 69
+    assert all(hit["distance"] == int(hit["distance"]) for hit in found["hits"])
+    water = json.loads(ok(*args, "-k", 100, "--labels", "water,grass").stdout)["hits"]
+    assert 0 < len(water) < 69
+    assert all({"water", "grass"} <= set(hit["labels"]) for hit in water)
+    assert json.loads(ok(*args, "--bbox", "-10,-10,-9,-9").stdout)["hits"] == []
+    assert "no record matches" in ok(*args[:-1], "--after", "2090-01-01").stdout
+
+
+def test_evaluate_a_run_and_its_archive_agree(world):
+    run = json.loads(ok("evaluate", world["run"], "--json", "--resamples", 50).stdout)
+    archive = json.loads(ok("evaluate", world["archive"], "--json", "--resamples", 50).stdout)
+    assert run["protocol"] == archive["protocol"] == "ml-retrieval-v1"
+    assert run["part"] == archive["part"] == "test"
+    assert run["counts"] == archive["counts"]
+    for name in ("mAP", "nDCG@100", "WAP@100"):
+        assert archive["metrics"][name] == pytest.approx(run["metrics"][name], abs=0.02)
+        assert archive["chance"][name] == pytest.approx(run["chance"][name], rel=1e-9)
+    assert set(run["spaces"]) == {"embedding", "features", "code"}
+    assert set(archive["spaces"]) == {"embedding", "code"}
+
+
+def test_evaluate_prints_its_definitions(world):
+    text = ok("evaluate", world["archive"], "--part", "all", "--resamples", 0).stdout
+    assert "nDCG@100" in text
+    assert "min(20, R)" in text
+    assert "70 queries, 70 gallery images" in text
+
+
+def test_models_datasets_and_archive_show(world):
+    assert world["trained"]["fingerprint"] in ok("models", "show", world["run"]).stdout
+    assert "mobilenetv2_folded" in ok("models", "list", "mobilenetv2*").stdout
+    assert "ucmerced" in ok("datasets", "list").stdout
+    checked = json.loads(ok("datasets", "check", "folder", world["data"], "--json").stdout)
+    assert checked["images"] == 71
+    info = json.loads(ok("archive", "info", world["archive"], "--json").stdout)
+    assert info["records"] == 70
+    assert info["fingerprint"] == world["trained"]["fingerprint"]
+    assert "70 records" in ok("archive", "verify", world["archive"]).stdout
+
+
+def test_help_does_not_load_torch():
+    code = (
+        "import sys\nsys.argv=['landcue','--help']\nfrom landcue.cli.main import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "slow = {'torch','timm','lancedb','numba','rasterio','pandas'}\\n"
+        "heavy = slow & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for verb in ("demo", "train", "index", "search", "evaluate", "archive", "models", "datasets"):
+        assert verb in done.stdout
+
+
+def test_version_and_typos():
+    assert ok("--version").stdout.startswith("landcue 0.")
+    typo = landcue("trian")
+    assert typo.returncode == 2
+    assert "train" in typo.stderr
+    option = landcue("train", "--epoch", "3")
+    assert option.returncode == 2
+    assert "--epochs" in option.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "word"),
+    [
+        (["train", "--data-root", "{tmp}/gone", "--out", "{tmp}/r", *TRAIN], 1, "does not exist"),
+        (["train", "--data-root", "{tmp}/empty", "--out", "{tmp}/r", *TRAIN], 1, "no usable image"),
+        (["train", "--data-root", "{data}", "--out", "{tmp}/r", "--loss", "mark",
+          *TRAIN], 2, "'marc'"),
+        (["train", "--out", "{tmp}/r"], 2, "--data-root"),
+        (["train", "--data-root", "{data}", "--out", "{tmp}/r", "--set", "optimizer.epoch=1"], 2,
+         "did you mean 'epochs'"),
+        (["train", "{tmp}/gone.yaml", "--out", "{tmp}/r"], 2, "gone.yaml"),
+        (["index", "{tmp}/gone", "{tmp}/a", "--model", "{run}"], 1, "gone does not exist"),
+        (["index", "{tmp}/empty", "{tmp}/a", "--model", "{run}"], 1, "no usable image"),
+        (["index", "{data}", "{tmp}/a"], 2, "--model RUN"),
+        (["index", "{data}", "{tmp}/a", "--model", "{tmp}/empty"], 1, "config.json is missing"),
+        (["index", "{data}", "{tmp}/file/a", "--model", "{run}"], 1, "cannot write"),
+        (["search", "{tmp}/gone", "x"], 1, "gone"),
+        (["search", "{archive}", "images/lake/lake_001.tif"], 2, "lake_0001.tif"),
+        (["search", "{archive}", "{tmp}/text.png"], 1, "text.png: not a JPEG"),
+        (["search", "{archive}", "images/lake/lake_0001.tif", "-k", "0"], 2, "k"),
+        (["search", "{archive}", "images/lake/lake_0001.tif", "--labels", "watr"], 2, "'water'"),
+        (["search", "{archive}", "images/lake/lake_0001.tif", "--bbox", "1,2,3"], 2, "W,S,E,N"),
+        (["search", "{archive}", "images/lake/lake_0001.tif", "--mode", "hash"], 2, "code"),
+        (["search", "{archive}", "images/lake/lake_0001.tif", "--grid", "{tmp}/file/g.png"], 1,
+         "g.png"),
+        (["evaluate", "{tmp}/empty"], 2, "neither a run"),
+        (["evaluate", "{archive}", "--part", "tset"], 2, "tset"),
+        (["evaluate", "{run}", "--protocol", "ml-retrival-v1"], 2, "ml-retrieval-v1"),
+        (["models", "show", "{tmp}/gone"], 1, "does not exist"),
+        (["datasets", "check", "ucmerce", "{data}"], 2, "ucmerced"),
+        (["archive", "info", "{data}"], 1, "manifest.json"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,
+)  # fmt: skip
+def test_mistakes_are_one_line(world, tmp_path, args, status, word):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "text.png").write_text("hello")
+    places = {key: world[key] for key in ("data", "run", "archive")} | {"tmp": tmp_path}
+    message = fails(status, *(arg.format(**places) for arg in args))
+    assert word in message
+
+
+def test_archive_of_another_model_is_refused_and_untouched(world, tmp_path):
+    ok("train", "--data-root", world["data"], "--out", tmp_path / "other", *TRAIN, "--seed", 9)
+    before = (world["archive"] / "manifest.json").read_bytes()
+    message = fails(1, "index", world["data"], world["archive"], "--model", tmp_path / "other")
+    assert world["trained"]["fingerprint"][:12] in message
+    assert (world["archive"] / "manifest.json").read_bytes() == before
+
+
+def test_output_into_a_closed_pipe(world):
+    command = f"{sys.executable} -m landcue.cli.main models list | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "mobilenetv2_folded"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_query_image_never_writes_the_grid(world, tmp_path):
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    message = fails(
+        1, "search", world["archive"], tmp_path / "a.png", "--grid", tmp_path / "grid.png"
+    )
+    assert "a.png: truncated or corrupt" in message
+    assert not (tmp_path / "grid.png").exists()
