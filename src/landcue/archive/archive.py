@@ -12,7 +12,7 @@ from landcue.archive.columns import COLUMNS, Columns, by_id, to_columns
 from landcue.archive.manifest import Manifest, read_manifest
 from landcue.archive.readers import ReaderMark
 from landcue.archive.schema import from_fixed, row_check
-from landcue.archive.table import TABLE_FOLDER, RecordTable
+from landcue.archive.table import TABLE_FOLDER, RecordTable, reading
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.types import FloatArray, Problem
 
@@ -84,15 +84,17 @@ class Archive:
         names = [*COLUMNS, "code"] if self.manifest.n_bits else list(COLUMNS)
         if self._table is None:
             return to_columns(self.manifest.schema.empty_table(), self.manifest)
-        return to_columns(self._table.read(names), self.manifest)
+        with reading(self.folder):
+            return to_columns(self._table.read(names), self.manifest)
 
     def label_scores(self) -> FloatArray:
         """Return float32 ``[n, C]`` in 0..1, rows in the order of :meth:`columns`."""
         width = len(self.manifest.label_names)
         if self._table is None or not width:
             return np.empty((self.count, width), np.float32)
-        rows = by_id(self._table.read(["id", "label_scores"]))
-        return from_fixed(rows["label_scores"], width, np.float32)
+        with reading(self.folder):
+            rows = by_id(self._table.read(["id", "label_scores"]))
+            return from_fixed(rows["label_scores"], width, np.float32)
 
     def record(self, id_: str) -> dict[str, Any]:
         """Return all stored values of one record but its vectors and its thumbnail.
@@ -131,7 +133,7 @@ class Archive:
         return {row["id"]: row["thumbnail"] for row in self._rows(ids, ["id", "thumbnail"])}
 
     def verify(self) -> tuple[Problem, ...]:
-        """Read every record and compare it with its checksum.
+        """Read every record and compare file digest, thumbnail and vectors with its checksum.
 
         Raises:
             ArchiveError: The table cannot be read at all.
@@ -140,22 +142,21 @@ class Archive:
             return ()
         problems: list[Problem] = []
         seen: set[str] = set()
-        vectors = [
-            n for n in ("embedding", "code", "label_scores") if n in self._table.schema.names
-        ]
-        for batch in self._table.batches(["id", "content", "thumbnail", "check", *vectors]):
-            rows = batch.select(["id", "content", "thumbnail", "check"]).to_pylist()
-            arrays = [
-                batch[name].flatten().to_numpy().reshape(len(rows), -1) if rows else np.empty(0)
-                for name in vectors
-            ]
-            for i, row in enumerate(rows):
-                parts = (row["id"], row["content"], row["thumbnail"])
-                if row_check(*parts, *(array[i] for array in arrays)) != row["check"]:
-                    problems.append(Problem(row["id"], "was damaged; its checksum differs"))
-                if row["id"] in seen:
-                    problems.append(Problem(row["id"], "is stored twice"))
-                seen.add(row["id"])
+        plain = ["id", "content", "thumbnail", "check"]
+        present = self.manifest.schema.names
+        vectors = [name for name in ("embedding", "code", "label_scores") if name in present]
+        with reading(self.folder):
+            for batch in self._table.batches([*plain, *vectors]):
+                rows = batch.select(plain).to_pylist()
+                arrays = [batch[name].flatten().to_numpy() for name in vectors]
+                arrays = [array.reshape(len(rows), -1) for array in arrays] if rows else []
+                for i, row in enumerate(rows):
+                    parts = (row["id"], row["content"], row["thumbnail"] or b"")
+                    if row_check(*parts, *(array[i] for array in arrays)) != row["check"]:
+                        problems.append(Problem(row["id"], "is damaged: its checksum differs"))
+                    if row["id"] in seen:
+                        problems.append(Problem(row["id"], "is stored twice"))
+                    seen.add(row["id"])
         return tuple(problems)
 
     def unknown(self, id_: str) -> UsageError:
@@ -164,7 +165,10 @@ class Archive:
         return unknown_id(id_, ids)
 
     def _rows(self, ids: Iterable[str], columns: list[str]) -> list[dict[str, Any]]:
-        return [] if self._table is None else self._table.rows(ids, columns).to_pylist()
+        if self._table is None:
+            return []
+        with reading(self.folder):
+            return self._table.rows(ids, columns).to_pylist()
 
 
 def unknown_id(id_: str, ids: list[str] | tuple[str, ...]) -> UsageError:

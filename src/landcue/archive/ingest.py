@@ -83,9 +83,10 @@ def ingest(
         ModelError: The encoder's output does not have the shape it promises.
     """
     workers = workers or min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
-    for name, value in (("batch", batch_size), ("commit", commit_every), ("workers", workers)):
+    sizes = {"batch_size": batch_size, "commit_every": commit_every, "workers": workers}
+    for name, value in sizes.items():
         if value < 1:
-            raise UsageError(f"{name} size is {value}: give 1 or more")
+            raise UsageError(f"{name} is {value}: give 1 or more")
     check_unique(records)
     root = Path(os.path.abspath(source_root))
     with exclusive(folder, ArchiveError, "indexing into"):

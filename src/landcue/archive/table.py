@@ -41,7 +41,8 @@ class RecordTable:
         Raises:
             ArchiveError: The table is broken.
         """
-        if not (folder / TABLE_FOLDER).is_dir():
+        # A writer that was killed while it made the table leaves a folder without a version.
+        if not any((folder / TABLE_FOLDER / "_versions").glob("*.manifest")):
             return None
         with reading(folder):
             table = _connect(folder).open_table(TABLE)
@@ -120,6 +121,9 @@ class RecordTable:
         """
         with writing(self.folder, self._safe()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of just that
+            if drop_old:  # parts of files, left by a writer that was killed
+                for part in (self.folder / TABLE_FOLDER).rglob(".tmp*"):
+                    part.unlink(missing_ok=True)
             self._table.optimize(
                 cleanup_older_than=timedelta(0) if drop_old else _FOREVER,
                 delete_unverified=drop_old,
@@ -137,7 +141,9 @@ def reading(folder: Path) -> Generator[None]:
     """Turn a failure to read the table into an :class:`ArchiveError`."""
     try:
         yield
-    except (RuntimeError, OSError, ValueError, pa.ArrowException) as error:
+    except BaseException as error:
+        if not _from_library(error):
+            raise
         raise ArchiveError(
             f"{folder / TABLE_FOLDER} cannot be read ({_short(error)}); "
             "restore it from a copy, or index the images again into a new folder"
@@ -149,7 +155,9 @@ def writing(folder: Path, safe: int | None) -> Generator[None]:
     """Turn a failure to write the table into an :class:`ArchiveError` that says what is safe."""
     try:
         yield
-    except (RuntimeError, OSError, ValueError, pa.ArrowException) as error:
+    except BaseException as error:
+        if not _from_library(error):
+            raise
         kept = "the records committed so far" if safe is None else f"{safe} records"
         full = f"os error {errno.ENOSPC}" in str(error) or f"os error {errno.EDQUOT}" in str(error)
         why, fix = ("no space left", "free space") if full else (_short(error), "mend that")
@@ -171,6 +179,13 @@ def _id_filters(ids: Iterable[str]) -> Iterator[str]:
     for first in range(0, max(1, len(quoted)), _IDS_AT_ONCE):
         part = ", ".join(quoted[first : first + _IDS_AT_ONCE])
         yield f"id IN ({part})" if part else "false"
+
+
+def _from_library(error: BaseException) -> bool:
+    """Tell the failures LanceDB and Arrow report from our mistakes and from interrupts."""
+    # A panic on broken bytes arrives as a class that neither library exports.
+    panicked = type(error).__name__ in {"RustPanic", "PanicException"}
+    return panicked or isinstance(error, RuntimeError | OSError | ValueError | pa.ArrowException)
 
 
 def _short(error: BaseException) -> str:

@@ -1,0 +1,411 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from landcue.archive.archive import Archive
+from landcue.archive.ingest import ingest
+from landcue.data.images import read_image
+from landcue.errors import ArchiveError, DataError, LandcueError, ModelError, UsageError
+from landcue.types import Bounds, Encoding, Record
+
+NAMES = [f"{'ab'[i % 2]}/{i:02}.png" for i in range(30)]
+
+
+@pytest.fixture
+def source(tmp_path, tools):
+    root = tmp_path / "source"
+    return root, tools.write_images(root, NAMES)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return tmp_path / "archive"
+
+
+def counts(report):
+    return {
+        name: getattr(report, name)
+        for name in ("added", "updated", "refreshed", "unchanged", "vanished", "pruned")
+        if getattr(report, name)
+    }
+
+
+def test_new_archive_holds_what_the_encoder_says(source, archive, tools):
+    root, records = source
+    encoder = tools.PixelEncoder()
+    steps = []
+    report = ingest(
+        records[::-1], archive, encoder, source_root=root, batch_size=7, commit_every=10,
+        progress=lambda done, total: steps.append((done, total)),
+    )  # fmt: skip
+    assert counts(report) == {"added": 30}
+    assert report.records == 30
+    assert report.images_per_second > 0
+    assert steps == [(7, 30), (14, 30), (21, 30), (28, 30), (30, 30)]
+
+    opened = Archive.open(archive)
+    columns = opened.columns()
+    assert columns.ids == tuple(sorted(NAMES))
+    assert columns.paths == columns.ids
+    by_id = {record.id: record for record in records}
+    pixels = [encoder.prepare(read_image(by_id[id_].path)) for id_ in columns.ids]
+    expected = encoder.encode(pixels)
+    np.testing.assert_array_equal(columns.embedding, expected.embedding)
+    np.testing.assert_array_equal(columns.code, expected.code)
+    np.testing.assert_array_equal(opened.label_scores(), expected.label_scores)
+    for row, id_ in enumerate(columns.ids):
+        assert columns.find(id_) == row
+        assert columns.labels.row(row) == by_id[id_].labels
+        scores = zip(encoder.label_names, expected.label_scores[row], strict=True)
+        assert columns.predicted.row(row) == tuple(name for name, score in scores if score >= 0.5)
+    assert opened.verify() == ()
+    assert opened.manifest.records == opened.count == 30
+
+
+def test_same_run_again_changes_nothing(source, archive, tools):
+    root, records = source
+    ingest(records, archive, tools.PixelEncoder(), source_root=root)
+    files = {path: path.read_bytes() for path in archive.rglob("*") if path.is_file()}
+    encoder = tools.PixelEncoder()
+    assert counts(ingest(records, archive, encoder, source_root=root)) == {"unchanged": 30}
+    assert encoder.encoded == 0
+    assert {path: path.read_bytes() for path in archive.rglob("*") if path.is_file()} == files
+
+
+def test_changed_new_touched_and_vanished_files(source, archive, tools):
+    root, records = source
+    ingest(records, archive, tools.PixelEncoder(), source_root=root)
+    tools.write_image(records[3].path, seed=999)
+    os.utime(records[3].path, ns=(1, 1))
+    os.utime(records[5].path, ns=(2, 2))
+    records[7].path.unlink()
+    kept = [record for record in records if record.id != records[9].id]
+    kept += tools.write_images(root, ["new/1.png", "new/2.png"], first_seed=500)
+
+    encoder = tools.PixelEncoder()
+    report = ingest(kept, archive, encoder, source_root=root)
+    assert counts(report) == {
+        "added": 2, "updated": 1, "refreshed": 1, "unchanged": 26, "vanished": 2,
+    }  # fmt: skip
+    assert encoder.encoded == 3
+    assert report.skipped == ()
+    assert report.records == 32
+    columns = Archive.open(archive).columns()
+    changed = encoder.encode([encoder.prepare(read_image(records[3].path))])
+    row = columns.find(records[3].id)
+    np.testing.assert_array_equal(columns.embedding[row], changed.embedding[0])
+    assert Archive.open(archive).record(records[5].id)["mtime_ns"] == 2
+
+    report = ingest(kept, archive, tools.PixelEncoder(), source_root=root, prune=True)
+    assert counts(report) == {"unchanged": 30, "vanished": 2, "pruned": 2}
+    ids = Archive.open(archive).columns().ids
+    assert set(ids) == {record.id for record in kept} - {records[7].id}
+    assert Archive.open(archive).verify() == ()
+
+
+def test_new_metadata_does_not_encode_again(source, archive, tools):
+    root, records = source
+    ingest(records, archive, tools.PixelEncoder(), source_root=root)
+    before = Archive.open(archive).columns()
+    box = Bounds(170, -10, -170, 10)
+    when = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
+    records[0] = replace(records[0], labels=("sand", "it's"), part="test", group="g")
+    records[1] = replace(records[1], labels=None, bounds=box)
+    records[2] = replace(records[2], time=when)
+    encoder = tools.PixelEncoder()
+    report = ingest(records, archive, encoder, source_root=root)
+    assert counts(report) == {"refreshed": 3, "unchanged": 27}
+    assert encoder.encoded == 0
+
+    columns = Archive.open(archive).columns()
+    np.testing.assert_array_equal(columns.embedding, before.embedding)
+    np.testing.assert_array_equal(columns.code, before.code)
+    rows = [columns.find(record.id) for record in records]
+    assert columns.labels.row(rows[0]) == ("sand", "it's")
+    assert (columns.part[rows[0]], columns.group[rows[0]]) == ("test", "g")
+    assert columns.labels.row(rows[1]) is None
+    assert columns.bounds[rows[1]].tolist() == [170, -10, -170, 10]
+    assert np.isnan(columns.bounds[rows[2]]).all()
+    assert columns.time[rows[2]] == np.datetime64("2024-05-06T07:08:09.123456")
+    assert Archive.open(archive).verify() == ()
+    # Nobody says any more where record 1 lies: the archive still knows.
+    records[1] = replace(records[1], bounds=None)
+    assert counts(ingest(records, archive, encoder, source_root=root)) == {"unchanged": 30}
+
+
+def test_times_are_kept_in_utc(source, archive, tools):
+    root, records = source
+    naive = datetime(2024, 1, 2, 3)
+    shifted = datetime.fromisoformat("2024-01-02T03:00:00+05:00")
+    records[0], records[1] = replace(records[0], time=naive), replace(records[1], time=shifted)
+    for expected in ({"added": 30}, {"unchanged": 30}):
+        report = ingest(records, archive, tools.PixelEncoder(), source_root=root)
+        assert counts(report) == expected
+    columns = Archive.open(archive).columns()
+    times = [columns.time[columns.find(records[i].id)] for i in (0, 1)]
+    assert times == [np.datetime64("2024-01-02T03:00:00"), np.datetime64("2024-01-01T22:00:00")]
+
+
+def test_broken_files_are_skipped_by_name(source, archive, tools):
+    root, records = source
+    whole = records[4].path.read_bytes()
+    records[4].path.write_bytes(whole[: len(whole) // 2])
+    records[8].path.write_bytes(b"")
+    records[12].path.unlink()
+    records[16].path.unlink()
+    os.mkfifo(records[16].path)
+    report = ingest(records, archive, tools.PixelEncoder(), source_root=root)
+    assert counts(report) == {"added": 26}
+    assert {problem.where for problem in report.skipped} == {NAMES[i] for i in (4, 8, 12, 16)}
+    assert all("\n" not in str(problem) for problem in report.skipped)
+    assert "4 skipped" in report.summary()
+    assert len(json.loads(json.dumps(report.to_json()))["skipped"]) == 4
+
+    records[4].path.write_bytes(whole)  # mended: only this one is read and encoded
+    assert counts(ingest(records, archive, tools.PixelEncoder(), source_root=root)) == {
+        "added": 1, "unchanged": 26,
+    }  # fmt: skip
+
+
+def test_file_that_breaks_later_keeps_its_row(source, archive, tools):
+    root, records = source
+    ingest(records, archive, tools.PixelEncoder(), source_root=root)
+    before = tools.contents(Archive.open(archive))
+    records[4].path.write_bytes(b"no image")
+    report = ingest(records, archive, tools.PixelEncoder(), source_root=root, prune=True)
+    assert counts(report) == {"unchanged": 29}
+    assert [problem.where for problem in report.skipped] == [NAMES[4]]
+    assert tools.contents(Archive.open(archive)) == before
+
+
+def test_images_the_model_cannot_embed_are_skipped(source, archive, tools):
+    root, records = source
+    for i in (2, 11):
+        Image.new("RGB", (64, 64)).save(records[i].path)
+    report = ingest(records, archive, tools.BlindEncoder(), source_root=root, batch_size=5)
+    assert counts(report) == {"added": 28}
+    assert {problem.where for problem in report.skipped} == {NAMES[2], NAMES[11]}
+    assert "finite" in report.skipped[0].what
+    assert np.isfinite(Archive.open(archive).columns().embedding).all()
+
+
+def test_encoder_that_breaks_its_promise(source, archive, tools):
+    class Liar(tools.PixelEncoder):
+        def encode(self, pixels):
+            encoding = super().encode(pixels)
+            return Encoding(
+                encoding.embedding[:, :-1], encoding.code, encoding.n_bits, encoding.label_scores
+            )
+
+    root, records = source
+    with pytest.raises(ModelError, match="promised"):
+        ingest(records, archive, Liar(), source_root=root)
+
+
+def test_no_readable_image(tmp_path, archive, tools):
+    (tmp_path / "a.png").write_bytes(b"nothing")
+    records = [Record("a.png", tmp_path / "a.png"), Record("b.png", tmp_path / "b.png")]
+    with pytest.raises(DataError, match=r"no readable image among 2 records.*b\.png"):
+        ingest(records, archive, tools.PixelEncoder(), source_root=tmp_path)
+    with pytest.raises(DataError, match="no readable image among 0 records"):
+        ingest([], archive, tools.PixelEncoder(), source_root=tmp_path)
+    # Nothing binds the folder to that model: another may use it.
+    tools.write_image(tmp_path / "a.png", 1)
+    report = ingest(records, archive, tools.PixelEncoder(seed=5), source_root=tmp_path)
+    assert counts(report) == {"added": 1}
+
+
+def test_two_records_with_one_id(source, archive, tools):
+    root, records = source
+    twin = replace(records[1], id=records[0].id)
+    with pytest.raises(DataError, match=r"a/00\.png.* and .*b/01\.png"):
+        ingest([records[0], twin], archive, tools.PixelEncoder(), source_root=root)
+    assert not archive.exists()
+
+
+@pytest.mark.parametrize("option", ["batch_size", "commit_every", "workers"])
+def test_sizes_below_one(source, archive, tools, option):
+    root, records = source
+    with pytest.raises(UsageError, match="-1"):
+        ingest(records, archive, tools.PixelEncoder(), source_root=root, **{option: -1})
+
+
+@pytest.mark.parametrize(
+    "other", [{"seed": 1}, {"dim": 8}, {"n_bits": 24}, {"label_names": ("dark",)}]
+)
+def test_another_model_is_refused_before_any_work(source, archive, tools, other):
+    root, records = source
+    ours, theirs = tools.PixelEncoder(), tools.PixelEncoder(**other)
+    ingest(records[:5], archive, ours, source_root=root)
+    files = {path: path.read_bytes() for path in archive.rglob("*") if path.is_file()}
+    with pytest.raises(ArchiveError) as caught:
+        ingest(records, archive, theirs, source_root=root, prune=True)
+    assert ours.fingerprint[:12] in str(caught.value)
+    assert theirs.fingerprint[:12] in str(caught.value)
+    assert theirs.encoded == 0
+    assert {path: path.read_bytes() for path in archive.rglob("*") if path.is_file()} == files
+
+
+def test_second_writer_is_refused_while_the_first_works(source, archive, tools):
+    root, records = source
+    refused = []
+
+    def meanwhile(done, total):
+        with pytest.raises(ArchiveError, match="another process is indexing"):
+            ingest(records, archive, tools.PixelEncoder(), source_root=root)
+        refused.append(done)
+
+    ingest(records, archive, tools.PixelEncoder(), source_root=root, progress=meanwhile)
+    assert refused == [30]
+    assert Archive.open(archive).count == 30
+
+
+def test_reader_keeps_its_version_while_a_writer_works(source, archive, tools):
+    root, records = source
+    ingest(records, archive, tools.PixelEncoder(), source_root=root)
+    reader = Archive.open(archive)
+    before, picture = tools.contents(reader), reader.thumbnail(NAMES[1])
+    tools.write_image(records[0].path, seed=77)
+    os.utime(records[0].path, ns=(1, 1))
+    left = [record for record in records if record.id != NAMES[1]]
+    ingest(left, archive, tools.PixelEncoder(), source_root=root, prune=True)
+    assert tools.contents(reader) == before
+    assert reader.thumbnail(NAMES[1]) == picture
+    assert reader.count == 30
+    now = Archive.open(archive)
+    assert now.count == 29
+    assert now.columns().find(NAMES[1]) is None
+    now.close()
+    reader.close()
+    # With nobody reading, the next run leaves a single version and file.
+    ingest(left, archive, tools.PixelEncoder(), source_root=root)
+    assert len(list((archive / "records.lance/data").iterdir())) == 1
+    assert len(list((archive / "records.lance/_versions").glob("*.manifest"))) == 1
+    assert Archive.open(archive).verify() == ()
+
+
+def test_model_without_hash_and_label_heads(source, archive, tools):
+    root, records = source
+    encoder = tools.PixelEncoder(n_bits=0, label_names=())
+    ingest(records, archive, encoder, source_root=root)
+    opened = Archive.open(archive)
+    assert opened.columns().code.shape == (30, 0)
+    assert opened.label_scores().shape == (30, 0)
+    assert opened.columns().predicted.names == ()
+    assert opened.verify() == ()
+
+
+def test_model_is_copied_without_training_state(source, archive, tools, tmp_path):
+    root, records = source
+    encoder = tools.PixelEncoder()
+    run = tools.write_model(tmp_path / "run", encoder)
+    ingest(records, archive, encoder, source_root=root, model_folder=run)
+    model = Archive.open(archive).model_folder
+    assert sorted(path.name for path in model.iterdir()) == ["config.json", "model.safetensors"]
+    assert (model / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    # The archive's own copy serves for the next run.
+    report = ingest(records, archive, encoder, source_root=root, model_folder=model)
+    assert counts(report) == {"unchanged": 30}
+
+    other = tools.write_model(tmp_path / "other", tools.PixelEncoder(seed=3))
+    with pytest.raises(ArchiveError, match="holds model"):
+        ingest(records, tmp_path / "second", encoder, source_root=root, model_folder=other)
+    with pytest.raises(ArchiveError, match="holds no model"):
+        ingest(records, tmp_path / "third", encoder, source_root=root, model_folder=root)
+
+
+def test_source_that_moved(source, archive, tools, tmp_path):
+    root, records = source
+    ingest(records, archive, tools.PixelEncoder(), source_root=root)
+    moved = tmp_path / "elsewhere"
+    root.rename(moved)
+    records = [replace(record, path=moved / record.id) for record in records]
+    encoder = tools.PixelEncoder()
+    report = ingest(records, archive, encoder, source_root=moved)
+    assert counts(report) == {"unchanged": 30}
+    assert Archive.open(archive).file(NAMES[0]) == moved / NAMES[0]
+
+    # A second source beside it: the first keeps its root.
+    extra = tools.write_images(tmp_path / "extra", ["x.png"])
+    report = ingest(extra, archive, encoder, source_root=tmp_path / "extra")
+    assert counts(report) == {"added": 1, "vanished": 30}
+    assert Archive.open(archive).file("x.png") == tmp_path / "extra/x.png"
+    assert Archive.open(archive).file(NAMES[0]) == moved / NAMES[0]
+
+
+def test_footprint_is_read_from_geotiff(tmp_path, archive, tools):
+    import rasterio
+    from rasterio.transform import from_bounds
+
+    place = {"crs": "EPSG:4326", "transform": from_bounds(10, 50, 11, 51, 64, 64)}
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 64, 64)).astype(np.uint8)
+    with rasterio.open(
+        tmp_path / "geo.tif", "w", driver="GTiff", width=64, height=64, count=3, dtype="uint8",
+        **place,
+    ) as scene:  # fmt: skip
+        scene.write(pixels)
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(tmp_path / "plain.tif")
+    given = Bounds(1, 2, 3, 4)
+    records = [
+        Record("geo", tmp_path / "geo.tif"),
+        Record("given", tmp_path / "geo.tif", bounds=given),
+        Record("plain", tmp_path / "plain.tif"),
+    ]
+    ingest(records, archive, tools.PixelEncoder(), source_root=tmp_path)
+    columns = Archive.open(archive).columns()
+    np.testing.assert_allclose(columns.bounds[0], [10, 50, 11, 51])
+    assert columns.bounds[1].tolist() == [1, 2, 3, 4]
+    assert np.isnan(columns.bounds[2]).all()
+
+
+def test_thumbnails_are_small_jpegs_of_the_image(tmp_path, archive, tools):
+    path = tmp_path / "wide.png"
+    half = np.zeros((100, 200, 3), np.uint8)
+    half[:, 100:] = (250, 120, 10)
+    Image.fromarray(half).save(path)
+    ingest([Record("wide", path)], archive, tools.PixelEncoder(), source_root=tmp_path)
+    picture = read_image(Archive.open(archive).thumbnail("wide"))
+    assert picture.shape == (48, 96, 3)
+    assert np.abs(picture[:, :40].astype(int)).max() < 12
+    assert np.abs(picture[:, 56:].astype(int) - (250, 120, 10)).max() < 12
+
+
+def test_folder_with_other_things_is_refused(source, archive, tools):
+    root, records = source
+    archive.mkdir()
+    (archive / "thesis.docx").write_bytes(b"years of work")
+    with pytest.raises(ArchiveError, match=r"not empty \(thesis\.docx"):
+        ingest(records, archive, tools.PixelEncoder(), source_root=root)
+
+
+def test_target_that_cannot_be_written(source, tmp_path, tools):
+    root, records = source
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(LandcueError) as caught:
+        ingest(records, tmp_path / "file" / "archive", tools.PixelEncoder(), source_root=root)
+    assert "\n" not in str(caught.value)
+
+
+def test_interrupt_keeps_what_was_encoded(source, archive, tools):
+    root, records = source
+
+    def interrupt(done, total):
+        if done >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(
+            records, archive, tools.PixelEncoder(), source_root=root, batch_size=5,
+            progress=interrupt,
+        )  # fmt: skip
+    encoder = tools.PixelEncoder()
+    report = ingest(records, archive, encoder, source_root=root)
+    assert counts(report) == {"added": 10, "unchanged": 20}
+    assert encoder.encoded == 10

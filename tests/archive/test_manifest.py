@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from landcue.archive.archive import Archive
+from landcue.archive.ingest import ingest
+from landcue.archive.manifest import Manifest, read_manifest, write_manifest
+from landcue.errors import ArchiveError, LandcueError, UsageError
+
+NAMES = [f"{i:02}.png" for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, tools):
+    folder = tmp_path_factory.mktemp("made")
+    records = tools.write_images(folder / "source", NAMES)
+    ingest(records, folder / "archive", tools.PixelEncoder(), source_root=folder / "source")
+    return folder / "archive"
+
+
+@pytest.fixture
+def archive(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "archive")
+
+
+def attempt(action):
+    """Return what ``action`` gives, or the message of its ArchiveError."""
+    try:
+        return action(), None
+    except ArchiveError as error:
+        return None, str(error)
+
+
+def read_all(archive, tools):
+    opened = Archive.open(archive)
+    problems = opened.verify()
+    opened.columns()
+    return problems, tools.contents(opened)
+
+
+def test_round_trip(tmp_path, tools):
+    manifest = Manifest.of(tools.PixelEncoder(), tmp_path, {"backbone": "pixels", "über": 1})
+    write_manifest(tmp_path, manifest)
+    assert read_manifest(tmp_path) == manifest
+    stored = json.loads((tmp_path / "manifest.json").read_text())
+    assert (stored["format"], stored["bit_order"], stored["metric"]) == (1, "little", "cosine")
+
+
+def test_every_truncation_is_an_error(archive):
+    file = archive / "manifest.json"
+    whole = file.read_bytes().rstrip()
+    for length in range(len(whole)):
+        file.write_bytes(whole[:length])
+        with pytest.raises(ArchiveError) as caught:
+            read_manifest(archive)
+        assert "manifest.json" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_every_flipped_bit_is_seen(archive):
+    file = archive / "manifest.json"
+    whole, expected = file.read_bytes(), read_manifest(archive)
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        file.write_bytes(flipped)
+        found, error = attempt(lambda: read_manifest(archive))
+        # Blanks between values carry no meaning.
+        assert found == expected if error is None else "manifest.json" in error
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "has format 2, this LandCue reads 1"),
+        ({"format": None}, "has format None"),
+        ({"dim": 17}, "checksum differs"),
+        ({"fingerprint": "0" * 64}, "checksum differs"),
+    ],
+)
+def test_changed_values(archive, change, message):
+    file = archive / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(ArchiveError, match=message):
+        Archive.open(archive)
+
+
+def test_missing_key_and_missing_file(archive, tmp_path):
+    file = archive / "manifest.json"
+    value = json.loads(file.read_text())
+    del value["n_bits"]
+    file.write_text(json.dumps(value))
+    with pytest.raises(ArchiveError, match="lacks n_bits"):
+        Archive.open(archive)
+    file.unlink()
+    with pytest.raises(ArchiveError, match=r"manifest\.json is missing; give an archive folder"):
+        Archive.open(archive)
+    with pytest.raises(ArchiveError, match="does not exist"):
+        Archive.open(tmp_path / "nowhere")
+    file.write_bytes(b"")
+    with pytest.raises(ArchiveError, match="is a file"):
+        Archive.open(file)
+
+
+def test_manifest_of_another_table(archive, tools, tmp_path):
+    write_manifest(archive, Manifest.of(tools.PixelEncoder(dim=8), tmp_path, {}))
+    with pytest.raises(ArchiveError, match="does not fit the manifest"):
+        Archive.open(archive)
+
+
+def test_lost_table(archive, tools):
+    shutil.rmtree(archive / "records.lance")
+    with pytest.raises(ArchiveError, match=r"records\.lance is missing"):
+        Archive.open(archive)
+    with pytest.raises(ArchiveError, match="lost its table"):
+        ingest([], archive, tools.PixelEncoder(), source_root=archive)
+
+
+def test_flipped_bytes_in_the_table_never_pass_verify(archive, tools):
+    """Any damage to stored values is an error in one line or a named record."""
+    expected = tools.contents(Archive.open(archive))
+    (data,) = (archive / "records.lance/data").iterdir()
+    whole = data.read_bytes()
+    seen = 0
+    for place in np.random.default_rng(0).integers(0, len(whole), 40):
+        flipped = bytearray(whole)
+        flipped[place] ^= 0x41
+        data.write_bytes(flipped)
+        answer, error = attempt(lambda: read_all(archive, tools))
+        if error is not None:
+            assert "\n" not in error
+            seen += 1
+            continue
+        problems, found = answer
+        checked = ("id", "content", "embedding", "code", "label_scores", "thumbnail")
+        differing = {
+            new["id"]
+            for old, new in zip(expected, found, strict=True)
+            if any(np.array_equal(old[name], new[name]) is False for name in checked)
+        }
+        assert {problem.where for problem in problems} >= differing
+        seen += bool(problems)
+    assert seen > 10
+
+
+def test_truncated_table(archive):
+    (data,) = (archive / "records.lance/data").iterdir()
+    data.write_bytes(data.read_bytes()[:1000])
+    with pytest.raises(ArchiveError, match=r"records\.lance cannot be read"):
+        Archive.open(archive).columns()
+
+
+def test_empty_archive_opens(tmp_path, tools):
+    write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), tmp_path, {}))
+    opened = Archive.open(tmp_path)
+    assert opened.count == 0
+    assert len(opened.columns()) == 0
+    assert opened.columns().embedding.shape == (0, 16)
+    assert opened.label_scores().shape == (0, 3)
+    assert opened.thumbnails(["a"]) == {}
+    assert opened.verify() == ()
+    with pytest.raises(UsageError, match="no record has the id 'a'"):
+        opened.record("a")
+
+
+def test_unknown_id_names_near_ones(made):
+    opened = Archive.open(made)
+    for read in (opened.record, opened.thumbnail, opened.file):
+        with pytest.raises(UsageError, match=r"'00\.pgn' \(did you mean '00\.png'"):
+            read("00.pgn")
+    with pytest.raises(UsageError, match="no record has the id"):
+        opened.record("x' OR 'a' = 'a")
+
+
+def test_manifest_that_cannot_be_written(tmp_path, tools):
+    (tmp_path / "file").write_bytes(b"")
+    manifest = Manifest.of(tools.PixelEncoder(), tmp_path, {})
+    with pytest.raises(LandcueError, match="cannot write"):
+        write_manifest(tmp_path / "file", manifest)
