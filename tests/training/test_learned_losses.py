@@ -127,7 +127,7 @@ def images(tmp_path_factory):
 def test_a_run_cut_after_an_epoch_ends_as_if_it_had_not_been(images, tmp_path, loss):
     config = make_config(
         {
-            "data": {"root": str(images), "split": "per-class-70-10-20-seed1"},
+            "data": {"root": str(images), "split": "files-80-20"},
             "model": {"backbone": "mobilenetv3_small_050", "init": "none", "image_size": 32,
                       "dim": 16, "n_bits": 8},
             "loss": {"name": loss},
@@ -145,4 +145,5 @@ def test_a_run_cut_after_an_epoch_ends_as_if_it_had_not_been(images, tmp_path, l
         train(config, tmp_path / "cut", say=cut)
     resumed = train(config, tmp_path / "cut")
     assert resumed.resumed_from == 1
+    assert resumed.best_epoch == 2  # no validation part: the last epoch is what is compared
     assert resumed.fingerprint == whole.fingerprint
