@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -154,9 +156,14 @@ def _fit(
     """Cut a text with an ellipsis until it is at most ``width`` pixels wide."""
     if pen.textlength(text, _font(size)) <= width:
         return text
-    while text and pen.textlength(text + "…", _font(size)) > width:
-        text = text[1:] if keep_end else text[:-1]
-    return "…" + text if keep_end else text + "…"
+
+    def cut(n: int) -> str:
+        return "…" + text[len(text) - n :] if keep_end else text[:n] + "…"
+
+    kept = bisect.bisect_right(
+        range(len(text)), width, key=lambda n: pen.textlength(cut(n), _font(size))
+    )
+    return cut(max(0, kept - 1))
 
 
 def _wrap(pen: ImageDraw.ImageDraw, text: str, width: float) -> list[str]:
@@ -177,6 +184,7 @@ def _wrap(pen: ImageDraw.ImageDraw, text: str, width: float) -> list[str]:
     return lines
 
 
+@functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 

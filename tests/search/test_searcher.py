@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from landcue.archive.archive import Archive
+from landcue.archive.ingest import ingest
+from landcue.archive.manifest import Manifest, write_manifest
+from landcue.errors import ArchiveError, UsageError
+from landcue.search.filters import Filter, touches
+from landcue.search.searcher import ById, Searcher
+from landcue.types import Bounds, Encoding
+
+spec = importlib.util.spec_from_file_location(
+    "pixel_encoder", Path(__file__).parents[1] / "archive/pixel_encoder.py"
+)
+tools = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tools)
+
+NAMES = [f"{i:02}.png" for i in range(40)]
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def searcher(tmp_path_factory):
+    """40 records; 30..39 are copies of 00 and 01, by turns."""
+    folder = tmp_path_factory.mktemp("search")
+    root = folder / "source"
+    records = tools.write_images(root, NAMES)
+    for i in range(30, 40):
+        shutil.copyfile(records[i % 2].path, records[i].path)
+    for i in range(20):
+        box = Bounds(i, 0, i + 0.5, 1) if i else Bounds(179, -1, -179, 1)
+        records[i] = replace(records[i], bounds=box, time=START + timedelta(days=i))
+    ingest(records, folder / "archive", tools.PixelEncoder(), source_root=root)
+    return Searcher(Archive.open(folder / "archive"))
+
+
+def encoding_of(seed, encoder=None):
+    """Encode an image that no record has."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (32, 32, 3)).astype(np.uint8)
+    return (encoder or tools.PixelEncoder()).encode([pixels])
+
+
+def brute_force(searcher, embedding, code, mode, own=None, mask=None):
+    """Sort (distance, id, row) of every allowed record, one at a time."""
+    found = []
+    columns = searcher.columns
+    for row, id_ in enumerate(columns.ids):
+        if row == own or (mask is not None and not mask[row]):
+            continue
+        if mode == "code":
+            distance = sum(int(byte).bit_count() for byte in columns.code[row] ^ code)
+        else:
+            dot = sum(
+                float(a) * float(b) for a, b in zip(columns.embedding[row], embedding, strict=True)
+            )
+            distance = max(0.0, float(np.float32(1 - dot)))
+        found.append((distance, id_))
+    return sorted(found)
+
+
+def pairs(result):
+    return [(hit.distance, hit.id) for hit in result.hits]
+
+
+def check(result, expected, mode):
+    if mode == "code":
+        assert pairs(result) == expected
+    else:
+        assert [id_ for _, id_ in pairs(result)] == [id_ for _, id_ in expected]
+        distances = [distance for distance, _ in expected]
+        np.testing.assert_allclose([hit.distance for hit in result.hits], distances, atol=2e-7)
+
+
+@pytest.mark.parametrize("mode", ["embedding", "code"])
+@pytest.mark.parametrize("k", [1, 7, 39, 40, 1000])
+def test_records_find_what_brute_force_finds(searcher, mode, k):
+    columns = searcher.columns
+    for row in (0, 1, 5, 31, 39):
+        result = searcher.search(ById(columns.ids[row]), k, mode)
+        expected = brute_force(searcher, columns.embedding[row], columns.code[row], mode, own=row)
+        check(result, expected[:k], mode)
+        assert columns.ids[row] not in {hit.id for hit in result.hits}
+        assert len(result.hits) == min(k, 39)
+
+
+@pytest.mark.parametrize("mode", ["embedding", "code"])
+def test_images_find_what_brute_force_finds(searcher, mode):
+    for seed in range(10):
+        query = encoding_of(seed)
+        result = searcher.search(query, 40, mode)
+        check(result, brute_force(searcher, query.embedding[0], query.code[0], mode), mode)
+        assert len(result.hits) == 40
+
+
+@pytest.mark.parametrize("mode", ["embedding", "code"])
+def test_duplicates_come_first_in_the_order_of_their_ids(searcher, mode):
+    copies = ["00.png", *[f"{i}.png" for i in range(30, 40, 2)]]
+    for query in ("00.png", "34.png", "38.png"):
+        others = [id_ for id_ in copies if id_ != query]
+        hits = searcher.search(ById(query), 5, mode).hits
+        assert [hit.id for hit in hits] == others
+        assert [hit.distance for hit in hits] == pytest.approx([0] * 5, abs=1e-6)
+        # Even when more copies than asked for come before the query's own row.
+        assert [hit.id for hit in searcher.search(ById(query), 1, mode).hits] == others[:1]
+
+
+def test_auto_searches_embeddings(searcher):
+    automatic = searcher.search(ById("03.png"), 9)
+    assert automatic == searcher.search(ById("03.png"), 9, "embedding")
+    assert automatic.mode == "embedding"
+    assert len(searcher.search(ById("03.png")).hits) == 20
+
+
+def test_scores_and_labels(searcher):
+    columns = searcher.columns
+    for mode in ("embedding", "code"):
+        for hit in searcher.search(ById("02.png"), 39, mode).hits:
+            row = columns.find(hit.id)
+            if mode == "code":
+                assert hit.score == pytest.approx(1 - hit.distance / 20)
+            else:
+                cosine = float(columns.embedding[row] @ columns.embedding[columns.find("02.png")])
+                assert hit.score == pytest.approx(cosine, abs=1e-6)
+            annotated = (None, (), ("water",), ("trees", "water"))[row % 4]
+            expected = columns.predicted.row(row) if annotated is None else annotated
+            assert hit.labels == expected
+            assert hit.path == hit.id
+    assert searcher.labels_of("03.png") == ("trees", "water")
+    assert searcher.labels_of("00.png") is None
+
+
+def test_json(searcher):
+    result = searcher.search(ById("02.png"), 3, "code")
+    value = json.loads(json.dumps(result.to_json()))
+    assert list(value) == ["query", "mode", "hits"]
+    assert (value["query"], value["mode"]) == ("02.png", "code")
+    assert [list(hit) for hit in value["hits"]] == [
+        ["id", "path", "distance", "score", "labels"]
+    ] * 3
+    assert all(isinstance(hit["distance"], int) for hit in value["hits"])
+    named = searcher.search(encoding_of(1), 1, name="my.tif")
+    assert named.to_json()["query"] == "my.tif"
+
+
+FILTERS = [
+    Filter(labels=("water",)),
+    Filter(labels=("trees", "water")),
+    Filter(labels=("bright",)),
+    Filter(bbox=Bounds(2.25, 0.5, 6, 3)),
+    Filter(bbox=Bounds(-179.5, 0, -170, 1)),
+    Filter(bbox=Bounds(170, 0, -170, 1)),
+    Filter(after=START + timedelta(days=4)),
+    Filter(before=START + timedelta(days=4)),
+    Filter(("water",), Bounds(0, 0, 15, 1), START + timedelta(days=2), START + timedelta(days=12)),
+]
+
+
+def allowed(searcher, where, row):
+    """Decide one record by the words of the filter."""
+    columns = searcher.columns
+    labels = columns.labels.row(row)
+    labels = columns.predicted.row(row) if labels is None else labels
+    fits = all(name in labels for name in where.labels)
+    if where.bbox is not None:
+        west, south, east, north = columns.bounds[row]
+        # Half degrees, exactly as the footprints and boxes are laid out.
+        boxes = [degrees(west, east), degrees(where.bbox.west, where.bbox.east)]
+        fits &= (
+            bool(boxes[0] & boxes[1]) and south <= where.bbox.north and north >= where.bbox.south
+        )
+    time = columns.time[row]
+    if where.after is not None:
+        fits &= bool(time >= np.datetime64(where.after.replace(tzinfo=None)))
+    if where.before is not None:
+        fits &= bool(time < np.datetime64(where.before.replace(tzinfo=None)))
+    return fits
+
+
+def degrees(west, east):
+    """Return the quarter degrees of a span of longitudes, going east from its west end."""
+    if np.isnan(west):
+        return set()
+    steps = round(((east - west) % 360) * 4)
+    return {(round(west * 4) + step) % 1440 for step in range(steps + 1)}
+
+
+@pytest.mark.parametrize("where", FILTERS)
+@pytest.mark.parametrize("mode", ["embedding", "code"])
+def test_filters_apply_before_ranking(searcher, where, mode):
+    mask = where.mask(searcher.columns)
+    assert mask.tolist() == [allowed(searcher, where, row) for row in range(40)]
+    assert 0 < mask.sum() < 40
+    row = searcher.columns.find("03.png")
+    embedding, code = searcher.columns.embedding[row], searcher.columns.code[row]
+    result = searcher.search(ById("03.png"), 5, mode, where)
+    check(result, brute_force(searcher, embedding, code, mode, row, mask)[:5], mode)
+
+
+def test_filter_that_leaves_nothing(searcher):
+    nowhere = Filter(bbox=Bounds(-90, 50, -80, 60))
+    for mode in ("embedding", "code"):
+        result = searcher.search(ById("03.png"), 5, mode, nowhere)
+        assert result.hits == ()
+        assert result.to_json()["hits"] == []
+    only_itself = Filter(after=START + timedelta(days=3), before=START + timedelta(days=3, hours=1))
+    assert searcher.search(ById("03.png"), 5, where=only_itself).hits == ()
+    assert len(searcher.search(ById("04.png"), 5, where=only_itself).hits) == 1
+
+
+def test_filter_times_without_a_zone_are_utc(searcher):
+    naive = Filter(after=datetime(2024, 1, 5))
+    shifted = Filter(after=datetime.fromisoformat("2024-01-05T02:00:00+02:00"))
+    assert naive.mask(searcher.columns).tolist() == shifted.mask(searcher.columns).tolist()
+    with pytest.raises(UsageError, match="swap them"):
+        Filter(after=datetime(2024, 2, 1), before=datetime(2024, 1, 1)).mask(searcher.columns)
+
+
+def test_unknown_label_names_near_ones(searcher):
+    with pytest.raises(UsageError, match=r"no record has the label 'watr' .*'water'"):
+        searcher.search(ById("03.png"), where=Filter(labels=("water", "watr")))
+
+
+def test_touching_at_the_antimeridian():
+    boxes = np.array([[170, 0, 180, 1], [-180, 0, -170, 1], [175, 0, -175, 1], [0, 0, 1, 1]], float)
+    assert touches(boxes, Bounds(179, 0, -179, 1)).tolist() == [True, True, True, False]
+    assert touches(boxes, Bounds(-180, 1, -180, 2)).tolist() == [True, True, True, False]
+    assert touches(boxes, Bounds(-180, 0, 180, 1)).tolist() == [True] * 4
+    assert touches(boxes, Bounds(1, 1, 2, 2)).tolist() == [False, False, False, True]
+    assert touches(boxes, Bounds(-180, 1.5, 180, 2)).tolist() == [False] * 4
+
+
+@pytest.mark.parametrize("k", [0, -3, 2.5, True])
+def test_k_below_one(searcher, k):
+    with pytest.raises(UsageError, match="k is"):
+        searcher.search(ById("03.png"), k)
+
+
+def test_unknown_id_and_mode(searcher):
+    with pytest.raises(
+        UsageError, match=r"no record has the id '03\.pgn' \(did you mean '03\.png'"
+    ):
+        searcher.search(ById("03.pgn"))
+    with pytest.raises(UsageError, match=r"unknown mode 'codes' \(did you mean 'code'"):
+        searcher.search(ById("03.png"), mode="codes")
+
+
+def test_encodings_that_do_not_fit(searcher):
+    good = encoding_of(3)
+    for other in ({"dim": 8}, {"n_bits": 24}, {"n_bits": 0}):
+        with pytest.raises(UsageError, match="archive's own model"):
+            searcher.search(encoding_of(3, tools.PixelEncoder(**other)))
+    for broken in (np.nan, np.inf, 0.0):
+        bad = replace(good, embedding=np.full_like(good.embedding, broken))
+        with pytest.raises(UsageError, match="norm"):
+            searcher.search(bad)
+    two = Encoding(
+        good.embedding.repeat(2, 0), good.code.repeat(2, 0), 20, good.label_scores.repeat(2, 0)
+    )
+    with pytest.raises(UsageError, match="2 images"):
+        searcher.search(two)
+    with pytest.raises(UsageError, match="query codes"):
+        searcher.search(replace(good, code=good.code[:, :1]), mode="code")
+
+
+def test_code_mode_needs_a_hash_head(tmp_path):
+    encoder = tools.PixelEncoder(n_bits=0)
+    records = tools.write_images(tmp_path / "source", NAMES[:5])
+    ingest(records, tmp_path / "archive", encoder, source_root=tmp_path / "source")
+    searcher = Searcher(Archive.open(tmp_path / "archive"))
+    with pytest.raises(UsageError, match="no hash head"):
+        searcher.search(ById("03.png"), mode="code")
+    assert len(searcher.search(encoding_of(1, encoder)).hits) == 5
+    assert [hit.id for hit in searcher.search(ById("03.png"), 99).hits] != []
+
+
+def test_empty_archive(tmp_path):
+    write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), tmp_path, {}))
+    searcher = Searcher(Archive.open(tmp_path))
+    for query in (ById("a"), encoding_of(1)):
+        with pytest.raises(ArchiveError, match="holds no records"):
+            searcher.search(query)
+
+
+def test_many_threads_agree(searcher):
+    from concurrent.futures import ThreadPoolExecutor
+
+    fresh = Searcher(searcher.archive)
+    queries = [(ById(name), mode) for name in NAMES for mode in ("embedding", "code")]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda query: fresh.search(query[0], 9, query[1]), queries))
+    assert found == [searcher.search(query, 9, mode) for query, mode in queries]
