@@ -15,10 +15,11 @@ from torch.utils.checkpoint import checkpoint
 
 from landcue.errors import UsageError
 
-BLOCK = 4096 * 2048
-"""Most pairs held at once; a batch of up to 2,896 images is one block.
+BLOCK = 9 * 2**20
+"""Most pairs held at once; a batch of up to 3,072 images is one block.
 
-In float32 a block is 32 MiB: smaller ones are kept by the C allocator and fragment its heap.
+In float32 a full block is above 32 MiB, so that the C library maps it and gives it back at once;
+smaller ones would fragment its heap to several times what is alive.
 """
 
 Term = Callable[[slice], tuple[Tensor, Tensor]]
