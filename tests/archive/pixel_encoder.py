@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from landcue.codes.packing import pack_bits
-from landcue.data.images import resize_square
 from landcue.types import Encoding, Record
 
 
@@ -26,7 +25,7 @@ class PixelEncoder:
         self.encoded = 0
 
     def prepare(self, image):
-        return resize_square(image, 32)
+        return np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BILINEAR))
 
     def encode(self, pixels):
         self.encoded += len(pixels)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from landcue.data.images import MAX_PIXELS, is_image_path, read_image, resize_square
+from landcue.data.images import MAX_PIXELS, is_image_path, read_image
 from landcue.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
@@ -136,14 +136,6 @@ def test_flipped_bytes_never_escape_as_another_error():
         except DataError as error:
             outcomes.add(str(error).startswith("x: "))
     assert outcomes == {3, True}
-
-
-def test_resize_square():
-    assert resize_square(RGB, 5).shape == (5, 5, 3)
-    square = RGB[:9, :9]
-    assert resize_square(square, 9) is square
-    flat = np.full((50, 70, 3), 77, np.uint8)
-    assert np.array_equal(resize_square(flat, 8), flat[:8, :8])
 
 
 @pytest.mark.parametrize(

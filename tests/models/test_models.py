@@ -15,6 +15,7 @@ from landcue.models.backbones import create_backbone, load_backbone_weights, nor
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.mobilenetv2 import SameConv2d
+from landcue.models.resize import resize_square
 from landcue.types import Encoder
 
 SMALL = "mobilenetv3_small_050"
@@ -97,6 +98,21 @@ def test_features_can_be_searched_instead():
     expected = features / np.linalg.norm(features, axis=1, keepdims=True)
     assert model.dim == features.shape[1]
     assert np.allclose(model.encode(IMAGES).embedding, expected, atol=1e-5)
+
+
+def test_resize_square_is_pillows_filter_within_a_gray_level():
+    from PIL import Image
+
+    image = np.random.default_rng(1).integers(0, 256, (50, 70, 3), np.uint8)
+    image.setflags(write=False)
+    for size in (16, 50, 90):
+        expected = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+        got = resize_square(image, size)
+        assert got.shape == (size, size, 3)
+        assert got.flags.c_contiguous
+        assert np.abs(got.astype(int) - np.asarray(expected)).max() <= 1
+    square = image[:50, :50]
+    assert resize_square(square, 50) is square
 
 
 def test_prepare_resizes():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -55,6 +56,7 @@ def ingest(
     prune: bool = False,
     progress: Progress | None = None,
     workers: int | None = None,
+    overlap: bool = False,
 ) -> IngestReport:
     """Make an archive, or bring it up to date; only new and changed images are encoded.
 
@@ -75,6 +77,8 @@ def ingest(
         prune: Remove records whose source is gone, instead of keeping them.
         progress: Called after each batch.
         workers: Reading threads; by default the cores this process may use, up to 4.
+        overlap: Read while the encoder runs: right for an encoder on a device of its own. On the
+            CPU, whose cores the encoder fills, readers would slow it by more than they gain.
 
     Raises:
         UsageError: ``batch_size``, ``commit_every`` or ``workers`` is less than 1.
@@ -104,8 +108,14 @@ def ingest(
 
         started = time.perf_counter()
         tally = _Tally(problems=list(plan.problems))
-        with contextlib.closing(_read_ahead(plan.tasks, encoder, workers, 2 * batch_size)) as read:
-            _fill(plan, read, encoder, table, create, batch_size, commit_every, tally, progress)
+        free = threading.Event()
+        free.set()
+        ahead = _read_ahead(plan.tasks, encoder, workers, 2 * batch_size, free)
+        with contextlib.closing(ahead) as read:
+            held = contextlib.nullcontext if overlap else lambda: _hold(free)
+            _fill(
+                plan, read, encoder, table, create, batch_size, commit_every, tally, progress, held
+            )
         seconds = time.perf_counter() - started
 
         if manifest is None or table is None:
@@ -167,15 +177,30 @@ def _prepare(
     return manifest
 
 
+@contextlib.contextmanager
+def _hold(free: threading.Event) -> Generator[None]:
+    """Let no reader start another file."""
+    free.clear()
+    try:
+        yield
+    finally:
+        free.set()
+
+
 def _read_ahead(
-    tasks: Sequence[Task], encoder: Encoder, workers: int, ahead: int
+    tasks: Sequence[Task], encoder: Encoder, workers: int, ahead: int, free: threading.Event
 ) -> Generator[ReadImage | Metadata | Problem]:
     """Yield what was read, in order, while up to ``ahead`` more files are being read."""
+
+    def read(task: Task) -> ReadImage | Metadata | Problem:
+        free.wait()
+        return read_task(task, encoder)
+
     pool = ThreadPoolExecutor(workers, thread_name_prefix="image reader")
     pending: deque[Future[ReadImage | Metadata | Problem]] = deque()
     try:
         for task in tasks:
-            pending.append(pool.submit(read_task, task, encoder))
+            pending.append(pool.submit(read, task))
             if len(pending) > ahead:
                 yield pending.popleft().result()
         while pending:
@@ -194,6 +219,7 @@ def _fill(
     commit_every: int,
     tally: _Tally,
     progress: Progress | None,
+    held: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> None:
     """Encode and write all that was planned; the archive is made when there is a first row."""
     done = 0
@@ -207,7 +233,8 @@ def _fill(
             images = [item for item in batch if isinstance(item, ReadImage)]
             same = [item for item in batch if isinstance(item, Metadata)]
             tally.problems += [item for item in batch if isinstance(item, Problem)]
-            rows, problems = encode_rows(images, encoder)
+            with held():
+                rows, problems = encode_rows(images, encoder)
             tally.problems += problems
             if writer is None and rows:
                 writer = stack.enter_context(Writer(create(), commit_every))

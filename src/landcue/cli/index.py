@@ -48,6 +48,7 @@ def index(
             model_folder=folder,
             batch_size=batch,
             prune=prune,
+            overlap=checkpoint.encoder.device.type != "cpu",
             progress=lambda done, total: reporter.tick("indexing", done, total),
         )
         for problem in report.skipped:

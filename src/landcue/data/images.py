@@ -17,6 +17,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 64_000_000
 """Largest image decoded (8,000 x 8,000); below the level at which Pillow warns (89 M pixels)."""
 
+_ORIENTATION = 0x0112
 _SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
 
 
@@ -89,29 +90,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         values = np.nan_to_num(np.asarray(image, np.float32), nan=0.0, posinf=1.0, neginf=0.0)
         return Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8)).convert("RGB")
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         image = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         return Image.alpha_composite(black, image).convert("RGB")
-    return image.convert("RGB")
-
-
-def resize_square(image: ByteArray, size: int) -> ByteArray:
-    """Resize to ``size`` x ``size`` pixels with an anti-aliased bilinear filter.
-
-    The aspect ratio is not kept: chips are square or nearly so, and a crop would lose labels.
-
-    Args:
-        image: uint8 ``[h, w, 3]``.
-        size: Side in pixels.
-
-    Returns:
-        uint8 ``[size, size, 3]``; the input itself when it already has that size.
-    """
-    if image.shape[0] == size and image.shape[1] == size:
-        return image
-    resized = Image.fromarray(image).resize(
-        (size, size), Image.Resampling.BILINEAR, reducing_gap=3.0
-    )
-    return np.asarray(resized)
+    return image if image.mode == "RGB" else image.convert("RGB")

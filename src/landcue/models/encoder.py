@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landcue.codes.packing import pack_bits
-from landcue.data.images import resize_square
 from landcue.errors import UsageError
 from landcue.models.backbones import IMAGENET_MEAN, IMAGENET_STD, create_backbone, normalization
+from landcue.models.resize import resize_square
 from landcue.types import ByteArray, Encoding
 
 Projection = Literal["mlp", "linear"]

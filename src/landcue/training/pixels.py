@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from landcue.data.images import read_image, resize_square
+from landcue.data.images import read_image
 from landcue.errors import DataError
+from landcue.models.resize import resize_square
 from landcue.types import ByteArray, Problem, Record
 
 MAX_BYTES = 12 * 2**30
