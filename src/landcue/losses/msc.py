@@ -51,8 +51,9 @@ def msc_loss(z: Tensor, y: Tensor, prototypes: Tensor, options: MscOptions | Non
     carries c weight ``alpha / |y_i or y_j|``; these weights are divided by their sum. The weighted
     mean of ``log(beta sum_{j != i} exp(s_ij / tau) + sum_k exp(s_ik / tau)) - s_ip / tau`` is
     averaged over the labels of i, then over the images with a label. After A. Audibert et al.,
-    arXiv 2404.08720, and a public program that implements it. Reconstructed: without its memory queue, alpha and
-    beta 1 where the authors tune them, and images without labels left out of the mean.
+    arXiv 2404.08720, and a public program that implements it. Reconstructed: without its memory
+    queue, alpha and beta 1 where the authors tune them, and images without labels left out of the
+    mean.
 
     Args:
         z: Unit-norm embeddings ``[n, d]``.
