@@ -162,7 +162,12 @@ PROXY = [
 ]
 
 
-@pytest.mark.parametrize(("loss", "naive", "options"), PAIRWISE, ids=lambda v: repr(v)[:60])
+def named(value):
+    """Return a name that is the same in every process: a function's repr holds its address."""
+    return getattr(value, "__name__", None) or repr(value)
+
+
+@pytest.mark.parametrize(("loss", "naive", "options"), PAIRWISE, ids=named)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_pairwise_loss_equals_double_loop(loss, naive, options, seed):
     z, y = batch(seed)
@@ -171,7 +176,7 @@ def test_pairwise_loss_equals_double_loop(loss, naive, options, seed):
     assert float(loss(z, y, options)) == pytest.approx(naive(z, y, options), rel=1e-10)
 
 
-@pytest.mark.parametrize(("loss", "naive", "options"), PROXY, ids=lambda v: repr(v)[:60])
+@pytest.mark.parametrize(("loss", "naive", "options"), PROXY, ids=named)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_proxy_loss_equals_double_loop(loss, naive, options, seed):
     z, y = batch(seed)
