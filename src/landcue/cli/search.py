@@ -73,8 +73,12 @@ def _query(searcher: Searcher, query: str) -> tuple[ById | Encoding, ByteArray |
     """Take a record's id, or encode an image file with the archive's own model."""
     from landcue.search.searcher import ById
 
-    if searcher.columns.find(query) is not None or not Path(query).is_file():
+    if searcher.columns.find(query) is not None:
         return ById(query), None
+    if not Path(query).is_file():
+        from landcue.archive.archive import unknown_id
+
+        raise UsageError(f"{query} is no image file, and {unknown_id(query, searcher.columns.ids)}")
     from landcue.data.images import read_image
 
     image = read_image(Path(query))

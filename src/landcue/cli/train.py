@@ -19,16 +19,22 @@ def train(
     config: Annotated[Path | None, typer.Argument(help="YAML config; flags override it.")] = None,
     dataset: Annotated[str | None, typer.Option(help="ucmerced, or folder for your own.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
-    split: Annotated[str | None, typer.Option(help="Such as per-class-70-10-20-seed42.")] = None,
-    loss: Annotated[str | None, typer.Option(help="marc or supcon.")] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="mobilenetv2_folded, or any timm name.")
+    split: Annotated[
+        str | None, typer.Option(help="Such as per-class-70-10-20-seed42 (default).")
     ] = None,
-    init: Annotated[str | None, typer.Option(help="Weight file, hub, or none.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the train part.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="marc (default), supcon, mulsupcon, msc, dhcl …")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="mobilenetv2_folded, or any timm name (resnet18).")
+    ] = None,
+    init: Annotated[str | None, typer.Option(help="Weight file, hub (default), or none.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the train part (12).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step (96).")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the input in pixels (160).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random (0).")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any config key, as section.key=value.")
     ] = None,
