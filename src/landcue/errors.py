@@ -30,13 +30,13 @@ class ArchiveError(LandcueError):
     """An archive is missing, broken, locked, or was made by another model."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for near matches, or the short list of what is known."""
+def did_you_mean(word: str, known: Iterable[str], most: int = 20) -> str:
+    """Return `` (did you mean 'x'?)`` for near matches, or else the first ``most`` names known."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
     if near:
         return " (did you mean " + " or ".join(repr(name) for name in near) + "?)"
     if not names:
         return ""
-    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    shown = ", ".join(names[:most]) + (", …" if len(names) > most else "")
     return f" (known: {shown})"

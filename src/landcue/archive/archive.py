@@ -178,4 +178,4 @@ def unknown_id(id_: str, ids: list[str] | tuple[str, ...]) -> UsageError:
 
         place = bisect.bisect_left(ids, id_)
         ids = ids[max(0, place - _NEAR) : place + _NEAR]
-    return UsageError(f"no record has the id {id_!r}{did_you_mean(id_, ids)}")
+    return UsageError(f"no record has the id {id_!r}{did_you_mean(id_, ids, most=3)}")
