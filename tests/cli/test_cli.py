@@ -84,6 +84,11 @@ def test_index_again_does_nothing_and_train_again_does_nothing(world):
     assert "already trained" in done.stderr
 
 
+def test_train_from_a_config_file_is_the_same_run(world, tmp_path):
+    done = ok("train", world["run"] / "config.yaml", "--out", tmp_path / "again", "--json")
+    assert json.loads(done.stdout)["fingerprint"] == world["trained"]["fingerprint"]
+
+
 def test_search_by_record(world):
     query = "images/harbor/harbor_0001.tif"
     found = json.loads(ok("search", world["archive"], query, "-k", 7, "--json").stdout)

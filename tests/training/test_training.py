@@ -19,6 +19,7 @@ from PIL import Image
 from landcue.data.imageset import label_matrix
 from landcue.errors import DataError, ModelError, UsageError
 from landcue.models.checkpoint import load_checkpoint
+from landcue.training.assess import assess_run
 from landcue.training.augment import augment
 from landcue.training.config import AugmentSection, make_config, override, read_config, save_config
 from landcue.training.loop import train
@@ -159,6 +160,25 @@ def test_other_settings_or_other_files_are_not_overwritten(images, tmp_path):
     with pytest.raises(UsageError, match=r"not empty \(cat\.png"):
         train(config(images), tmp_path / "photos")
     assert (tmp_path / "photos" / "cat.png").read_bytes() == b"x"
+
+
+def test_a_training_cut_off_says_so_when_it_is_evaluated(images, tmp_path):
+    class CutError(Exception):
+        pass
+
+    def cut(stage, done, _total):
+        if stage == "epoch 2/3" and done == 1:
+            raise CutError
+
+    with pytest.raises(CutError):
+        train(config(images), tmp_path / "run", tick=cut)
+    said = []
+    assess_run(tmp_path / "run", resamples=0, say=said.append)
+    assert any("has not ended" in line for line in said)
+    train(config(images), tmp_path / "run")
+    said.clear()
+    assess_run(tmp_path / "run", resamples=0, say=said.append)
+    assert said == []
 
 
 def test_two_trainings_in_one_folder(images, tmp_path):

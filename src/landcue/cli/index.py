@@ -38,6 +38,11 @@ def index(
         raise UsageError(f"{archive} is a new archive: say which model with --model RUN")
     checkpoint = load_checkpoint(folder)
     with Reporter() as reporter:
+        if checkpoint.unfinished:
+            reporter.say(
+                f"warning: the training of {folder} has not ended; an archive keeps its model, "
+                "so index into a new folder once it has"
+            )
         for problem in images.problems:
             reporter.say(f"skipped {problem}")
         report = ingest(
@@ -61,8 +66,7 @@ def index(
 
 def with_parts(images: ImageSet, checkpoint: Checkpoint) -> ImageSet:
     """Mark each record as ``train``, ``val`` or ``test`` when these are the model's own images."""
-    from landcue.data.splits import apply_split
-    from landcue.training.loop import data_id
+    from landcue.data.splits import apply_split, data_id
 
     split = checkpoint.provenance.get("split")
     known = checkpoint.provenance.get("data_id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 from dataclasses import dataclass, replace
@@ -88,3 +89,12 @@ def apply_split(images: ImageSet, split_id: str) -> ImageSet:
     if "train" not in parts.values():
         raise DataError(f"split {split_id}: {len(images)} images are too few for a train part")
     return images.subset(replace(record, part=parts[record.id]) for record in images.records)
+
+
+def data_id(images: ImageSet) -> str:
+    """Return a short hash over ids, labels and parts: the same data and split give the same."""
+    digest = hashlib.sha256()
+    for record in images.records:
+        labels = sorted(record.labels or ())
+        digest.update(repr((record.id, labels, record.part)).encode())
+    return digest.hexdigest()[:16]

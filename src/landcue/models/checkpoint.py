@@ -37,6 +37,11 @@ class Checkpoint:
     encoder: NeuralEncoder
     provenance: dict[str, Any]
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether this is the best epoch so far of a training that has not ended."""
+        return self.provenance.get("training", {}).get("finished") is False
+
 
 def fingerprint(config: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 (hex) over configuration, tensor names, shapes and bytes."""

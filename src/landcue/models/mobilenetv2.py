@@ -29,7 +29,9 @@ class SameConv2d(nn.Conv2d):
             )
         pad: list[int] = []
         for side in (input.shape[3], input.shape[2]):
-            total = max((-(-side // self.stride[0]) - 1) * self.stride[0] + 3 - side, 0)
+            total = max(
+                (-(-side // self.stride[0]) - 1) * self.stride[0] + self.kernel_size[0] - side, 0
+            )
             pad += [total // 2, total - total // 2]
         return F.conv2d(F.pad(input, pad), self.weight, self.bias, self.stride, groups=self.groups)
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from landcue.data.splits import data_id
 from landcue.errors import DataError, UsageError
 from landcue.evaluation.evaluate import Scores
 from landcue.evaluation.protocol import DEFAULT, Protocol
 from landcue.models.checkpoint import load_checkpoint
 from landcue.training.config import read_config
-from landcue.training.loop import Say, Tick, data_id, no_tick, read_split
+from landcue.training.loop import Say, Tick, no_tick, read_split
 from landcue.training.pixels import load_pixels
 from landcue.training.validation import annotate_pixels, encode_pixels, score_spaces
 
@@ -59,6 +60,8 @@ def assess_run(
     if part not in ("train", "val", "test"):
         raise UsageError(f"unknown part {part!r}; use test, val or train")
     checkpoint = load_checkpoint(run)
+    if checkpoint.unfinished:
+        say(f"warning: the training of {run} has not ended; this is its best epoch so far")
     config = read_config(run / "config.yaml")
     if data_root is not None:
         data = config.data.model_copy(update={"root": str(data_root)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from landcue.data.datasets import read_dataset
 from landcue.data.imageset import ImageSet, label_matrix
-from landcue.data.splits import apply_split
+from landcue.data.splits import apply_split, data_id
 from landcue.errors import DataError, ModelError, UsageError
 from landcue.files import exclusive
 from landcue.losses.statistics import LabelStatistics
@@ -77,15 +76,6 @@ def train(
             say(f"{out} is already trained; nothing to do")
             return finished
         return _Run(config, out, say, tick).run()
-
-
-def data_id(images: ImageSet) -> str:
-    """Return a short hash over ids, labels and parts: the same data and split give the same."""
-    digest = hashlib.sha256()
-    for record in images.records:
-        labels = sorted(record.labels or ())
-        digest.update(repr((record.id, labels, record.part)).encode())
-    return digest.hexdigest()[:16]
 
 
 def read_split(config: TrainConfig) -> ImageSet:
