@@ -21,6 +21,8 @@ from landcue.models.card import model_card
 from landcue.models.encoder import ModelConfig, NeuralEncoder
 
 FORMAT = 1
+_LATER = {"pooling": "avg", "channel_order": "rgb", "exclusive_labels": False}
+"""Settings that the first checkpoints do not have, and what they mean there."""
 _HINT = "give a run folder that 'landcue train' finished"
 
 
@@ -44,8 +46,15 @@ class Checkpoint:
 
 
 def fingerprint(config: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 (hex) over configuration, tensor names, shapes and bytes."""
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    """Return the SHA-256 (hex) over configuration, tensor names, shapes and bytes.
+
+    Settings that came later are left out at their default, so that old fingerprints stay valid.
+    """
+    settings = asdict(config)
+    for name, default in _LATER.items():
+        if settings[name] == default:
+            del settings[name]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -119,7 +128,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 def _model_config(value: object, folder: Path) -> ModelConfig:
     known = {field.name for field in fields(ModelConfig)}
-    if not isinstance(value, dict) or set(value) != known:
+    if not isinstance(value, dict) or not known - set(_LATER) <= set(value) <= known:
         raise ModelError(f"{folder}/config.json does not describe a model; {_HINT}")
     settings: dict[str, Any] = {
         str(key): tuple(item) if isinstance(item, list) else item for key, item in value.items()

@@ -19,6 +19,8 @@ from landcue.types import ByteArray, Encoding
 
 Projection = Literal["mlp", "linear"]
 Space = Literal["embedding", "features"]
+Pooling = Literal["avg", "avgmax"]
+ChannelOrder = Literal["rgb", "bgr"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,13 @@ class ModelConfig:
         retrieval: Which space is searched: the projection (``embedding``) or the backbone's
             pooled ``features``.
         image_size: Side in pixels that images are resized to.
-        mean: Subtracted from RGB values in 0..1.
+        mean: Subtracted from values in 0..1, in the order of the channels that the backbone sees.
         std: Divides them afterwards.
+        pooling: How the last feature map becomes features: global average, or global average plus
+            global maximum.
+        channel_order: Order of the channels that the backbone was made for.
+        exclusive_labels: Whether every image has exactly one label (scene classes): label scores
+            are then a soft-max and not one sigmoid each.
     """
 
     backbone: str
@@ -47,6 +54,9 @@ class ModelConfig:
     image_size: int = 160
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    pooling: Pooling = "avg"
+    channel_order: ChannelOrder = "rgb"
+    exclusive_labels: bool = False
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -168,8 +178,14 @@ class NeuralEncoder(nn.Module):
             embedding=space.cpu().numpy().astype(np.float32, copy=False),
             code=pack_bits(out.hash.cpu().numpy() > 0),
             n_bits=self.n_bits,
-            label_scores=torch.sigmoid(out.logits).cpu().numpy().astype(np.float32, copy=False),
+            label_scores=self.label_scores(out.logits).cpu().numpy().astype(np.float32, copy=False),
         )
+
+    def label_scores(self, logits: Tensor) -> Tensor:
+        """Turn logits ``[n, C]`` into scores in 0..1."""
+        if self.config.exclusive_labels:
+            return torch.softmax(logits, dim=1)
+        return torch.sigmoid(logits)
 
 
 class _Absent(nn.Module):
