@@ -11,10 +11,15 @@ import torch
 from safetensors.torch import save_file
 
 from landcue.errors import ModelError, UsageError
-from landcue.models.backbones import create_backbone, load_backbone_weights, normalization
+from landcue.models.backbones import (
+    create_backbone,
+    freeze_first_layers,
+    load_backbone_weights,
+    normalization,
+)
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
-from landcue.models.mobilenetv2 import SameConv2d
+from landcue.models.mobilenetv2 import MobileNetV2Folded, SameConv2d
 from landcue.models.resize import resize_square
 from landcue.types import Encoder
 
@@ -258,3 +263,25 @@ def test_unreadable_weight_files(tmp_path, name):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ModelError, match=name):
         load_backbone_weights(create_backbone(SMALL), tmp_path / name)
+
+
+@pytest.mark.parametrize("side", [32, 35, 64])
+def test_folded_mobilenet_computes_the_same_while_it_learns(side):
+    model = MobileNetV2Folded().double()
+    x = torch.randn(2, 3, side, side, dtype=torch.float64)
+    with torch.no_grad():
+        expected = model.forward_features(x)
+    learning = model.forward_features(x)
+    assert learning.shape == expected.shape
+    torch.testing.assert_close(learning.detach(), expected)
+
+
+def test_frozen_layers_are_the_first_ones():
+    model = MobileNetV2Folded()
+    frozen = freeze_first_layers(model, 3)
+    assert [tuple(layer.weight.shape[:2]) for layer in frozen] == [(32, 3), (32, 1), (16, 32)]
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
+    still = [p.grad is None for p in model.parameters()]
+    assert still == [True] * 6 + [False] * (len(still) - 6)
+    with pytest.raises(UsageError, match="52 layers"):
+        freeze_first_layers(model, 52)

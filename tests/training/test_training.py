@@ -10,14 +10,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from landcue.data.imageset import label_matrix
+from landcue.data.datasets import read_dataset
+from landcue.data.imageset import label_matrix, labelled_by_group
 from landcue.errors import DataError, ModelError, UsageError
+from landcue.models.backbones import freeze_first_layers
 from landcue.models.checkpoint import load_checkpoint
 from landcue.training.assess import assess_run
 from landcue.training.augment import augment
@@ -272,6 +275,50 @@ def test_overrides():
     for bad in ("epochs", "=3", "seed.x=1", "a.b=[1"):
         with pytest.raises(UsageError, match="--set"):
             override({"seed": 0, "a": {}}, [bad])
+
+
+def test_frozen_layers_and_their_statistics_stay(images, tmp_path):
+    values = {"freeze_layers": 4, "init": "none"}
+    data = {"split": "files-80-20"}  # without a validation part, so that the last epoch is kept
+    for run, epochs in (("one", 1), ("two", 2)):
+        train(config(images, data=data, model=values, optimizer={"epochs": epochs}), tmp_path / run)
+    first, second = (load_checkpoint(tmp_path / run).encoder.backbone for run in ("one", "two"))
+    layers = freeze_first_layers(first, 4), freeze_first_layers(second, 4)
+    assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in layers[0])
+    for one, two in zip(*layers, strict=True):
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, two.state_dict()[name]), name
+    learned = (dict(model.named_parameters()) for model in (first, second))
+    assert any(not torch.equal(a, b) for a, b in zip(*(d.values() for d in learned), strict=True))
+
+
+def test_groups_as_the_only_label(images, tmp_path):
+    run = tmp_path / "run"
+    train(config(images, data={"target": "group"}), run)
+    encoder = load_checkpoint(run).encoder
+    assert encoder.label_names == ("g0", "g1")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    scores = encoder.encode(pixels).label_scores
+    np.testing.assert_allclose(scores.sum(1), 1, atol=1e-6)
+
+
+def test_group_target_needs_groups(images):
+    names = labelled_by_group(read_dataset("folder", images))
+    assert names.label_names == ("g0", "g1")
+    assert {record.labels for record in names.records} == {("g0",), ("g1",)}
+    bare = replace(names, records=tuple(replace(r, group=None) for r in names.records))
+    with pytest.raises(DataError, match="has no group"):
+        labelled_by_group(bare)
+
+
+def test_freed_memory_is_kept_where_the_c_library_can():
+    code = (
+        "import torch; from landcue.training.allocator import keep_freed_memory\n"
+        "print(keep_freed_memory(), torch.ones(2**26).sum().item() == 2**26)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split()[1] == "True"
+    assert out.stdout.split()[0] in ("True", "False")
 
 
 def test_config_file_round_trip_and_errors(tmp_path):

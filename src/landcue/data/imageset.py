@@ -63,6 +63,22 @@ def label_matrix(labels: Sequence[Sequence[str] | None], label_names: Sequence[s
     return matrix
 
 
+def labelled_by_group(images: ImageSet) -> ImageSet:
+    """Return the set with each image's group (scene class) as its only label.
+
+    Raises:
+        DataError: An image has no group.
+    """
+    for record in images.records:
+        if record.group is None:
+            raise DataError(
+                f"image {record.id!r} has no group; put images into one folder per scene class"
+            )
+    names = sorted({record.group for record in images.records if record.group is not None})
+    records = [replace(record, labels=(str(record.group),)) for record in images.records]
+    return replace(images, records=tuple(records), label_names=tuple(names))
+
+
 def make_image_set(
     name: str,
     root: Path,

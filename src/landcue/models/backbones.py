@@ -62,6 +62,26 @@ def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(config.mean), tuple(config.std)
 
 
+def freeze_first_layers(backbone: nn.Module, count: int) -> list[nn.Module]:
+    """Stop the first ``count`` layers from learning and return them.
+
+    A layer is a module with parameters of its own, such as a convolution or a normalization, in
+    the order of definition. Batch normalization among them must be kept in evaluation mode.
+
+    Raises:
+        UsageError: The backbone has no more layers than that.
+    """
+    layers = [m for m in backbone.modules() if next(m.parameters(recurse=False), None) is not None]
+    if count >= len(layers):
+        raise UsageError(
+            f"freeze_layers must be below the backbone's {len(layers)} layers, not {count}"
+        )
+    for layer in layers[:count]:
+        for parameter in layer.parameters(recurse=False):
+            parameter.requires_grad_(False)
+    return layers[:count]
+
+
 def load_backbone_weights(backbone: nn.Module, file: Path) -> None:
     """Load a local weight file: ``.safetensors`` state dict, or folded MobileNetV2 ``.npz``.
 

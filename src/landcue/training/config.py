@@ -18,15 +18,22 @@ class _Section(BaseModel):
 
 
 class DataSection(_Section):
-    """Which images, and how they are divided."""
+    """Which images, what is learned about them, and how they are divided.
+
+    ``target`` is the images' labels, or their group (scene class) as the only label.
+    """
 
     dataset: str = "folder"
     root: str
+    target: Literal["labels", "group"] = "labels"
     split: str = "per-class-70-10-20-seed42"
 
 
 class ModelSection(_Section):
-    """Backbone and heads; ``init`` is ``none``, ``hub`` or a weight file."""
+    """Backbone and heads; ``init`` is ``none``, ``hub`` or a weight file.
+
+    The first ``freeze_layers`` layers of the backbone keep their initial weights.
+    """
 
     backbone: str = "resnet18"
     init: str = "hub"
@@ -36,6 +43,7 @@ class ModelSection(_Section):
     n_bits: int = Field(64, ge=0, le=4096)
     label_head: bool = True
     retrieval: Literal["embedding", "features"] = "embedding"
+    freeze_layers: int = Field(0, ge=0)
 
 
 class LossSection(_Section):

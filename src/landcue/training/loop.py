@@ -14,14 +14,19 @@ import torch
 from torch import Tensor
 
 from landcue.data.datasets import read_dataset
-from landcue.data.imageset import ImageSet, label_matrix
+from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
 from landcue.data.splits import apply_split, data_id
 from landcue.errors import DataError, ModelError, UsageError
 from landcue.files import exclusive
 from landcue.losses.statistics import LabelStatistics
-from landcue.models.backbones import create_backbone, load_backbone_weights
+from landcue.models.backbones import (
+    create_backbone,
+    freeze_first_layers,
+    load_backbone_weights,
+)
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
+from landcue.training.allocator import keep_freed_memory
 from landcue.training.augment import augment
 from landcue.training.config import TrainConfig, read_config, save_config
 from landcue.training.loggers import Loggers
@@ -81,10 +86,14 @@ def train(
 def read_split(config: TrainConfig) -> ImageSet:
     """Read the configured dataset, leave unannotated images out, and apply the split.
 
+    With ``data.target: group`` the group of an image is its only label.
+
     Raises:
         DataError: Missing data, or no annotated image.
     """
     images = read_dataset(config.data.dataset, Path(config.data.root))
+    if config.data.target == "group":
+        images = labelled_by_group(images)
     labelled = [record for record in images.records if record.labels is not None]
     if not labelled or not images.label_names:
         raise DataError(
@@ -125,6 +134,8 @@ class _Run:
     def __init__(self, config: TrainConfig, out: Path, say: Say, tick: Tick) -> None:
         self.config, self.out, self.say, self.tick = config, out, say, tick
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device.type == "cpu":
+            keep_freed_memory()
         torch.manual_seed(config.seed)
         self.images = read_split(config)
         size = config.model.image_size
@@ -137,6 +148,7 @@ class _Run:
         self.labels = torch.from_numpy(labels).to(self.device)
         self.statistics = LabelStatistics.of(torch.from_numpy(labels))
         self.model = self._model()
+        self.frozen = freeze_first_layers(self.model.backbone, config.model.freeze_layers)
         dim, n_bits = config.model.dim, config.model.n_bits
         self.objective = Objective(config.loss, self.statistics, dim, n_bits).to(self.device)
         self.optimizer = create_optimizer(self.model, config.optimizer, self.objective.parameters())
@@ -193,6 +205,7 @@ class _Run:
             label_names=self.images.label_names if options.label_head else (),
             retrieval=options.retrieval,
             image_size=options.image_size,
+            exclusive_labels=self.config.data.target == "group",
         )
         model = NeuralEncoder(config, backbone)
         return model.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -207,6 +220,8 @@ class _Run:
         warmup = round(config.optimizer.warmup_epochs * self.steps)
         total = config.optimizer.epochs * self.steps
         self.model.train()
+        for layer in self.frozen:
+            layer.eval()
         sums: dict[str, Tensor] = {}
         factor = 0.0
         start = time.perf_counter()

@@ -37,7 +37,9 @@ def create_optimizer(
     groups: list[dict[str, object]] = []
     backbone = {id(parameter) for parameter in model.backbone.parameters()}
     for is_backbone, lr in ((True, options.lr), (False, options.head_lr)):
-        members = [p for p in model.parameters() if (id(p) in backbone) == is_backbone]
+        members = [
+            p for p in model.parameters() if p.requires_grad and (id(p) in backbone) == is_backbone
+        ]
         for decayed in (True, False):
             chosen: list[nn.Parameter] = [p for p in members if (p.ndim > 1) == decayed]
             if chosen:
