@@ -68,6 +68,19 @@ class OptimizerSection(_Section):
     warmup_epochs: float = Field(1.0, ge=0)
 
 
+class SamplerSection(_Section):
+    """Which images stand together in a batch.
+
+    ``label_aware`` brings ``min_count`` images of every label into a batch and draws no image more
+    than ``cap`` times per epoch; ``class_balanced`` takes ``per_class`` images per class.
+    """
+
+    name: Literal["shuffle", "label_aware", "class_balanced"] = "shuffle"
+    min_count: int = Field(2, ge=2)
+    cap: int = Field(3, ge=1)
+    per_class: int = Field(4, ge=2)
+
+
 class AugmentSection(_Section):
     """For nadir views, which have no up: flips, quarter turns, scale, color."""
 
@@ -84,6 +97,7 @@ class TrainConfig(_Section):
     model: ModelSection = Field(default_factory=ModelSection)  # pyright: ignore[reportArgumentType]
     loss: LossSection = Field(default_factory=LossSection)  # pyright: ignore[reportArgumentType]
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection)  # pyright: ignore[reportArgumentType]
+    sampler: SamplerSection = Field(default_factory=SamplerSection)  # pyright: ignore[reportArgumentType]
     augment: AugmentSection = Field(default_factory=AugmentSection)  # pyright: ignore[reportArgumentType]
     seed: int = Field(0, ge=0)
     choose_by: str = "nDCG@100"

@@ -32,7 +32,9 @@ from landcue.training.config import TrainConfig, read_config, save_config
 from landcue.training.loggers import Loggers
 from landcue.training.objective import Objective
 from landcue.training.pixels import Pixels, load_pixels
+from landcue.training.samplers import create_sampler, epoch_seed
 from landcue.training.schedule import create_optimizer, lr_factor, set_lr
+from landcue.training.shares import Shares
 from landcue.training.state import Progress, load_state, save_state
 from landcue.training.validation import validation_scores
 
@@ -154,7 +156,12 @@ class _Run:
         self.optimizer = create_optimizer(self.model, config.optimizer, self.objective.parameters())
         n = len(self.train.records)
         self.batch = min(config.optimizer.batch_size, n)
-        self.steps = n // self.batch
+        groups = [record.group for record in self.train.records]
+        self.sampler = create_sampler(
+            config.sampler, Shares(n, self.batch), config.seed, labels, groups,
+            self.images.label_names,
+        )  # fmt: skip
+        self.steps = len(self.sampler)
         self.loggers = Loggers(config, out)
 
     def run(self) -> RunSummary:
@@ -213,10 +220,11 @@ class _Run:
     def _epoch(self, epoch: int) -> dict[str, float]:
         config = self.config
         # Everything random in an epoch follows from (seed, epoch): a resume needs no other state.
-        seed = int(np.random.SeedSequence([config.seed, epoch]).generate_state(1)[0])
+        seed = epoch_seed(config.seed, epoch)
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
-        order = torch.randperm(len(self.train.records), generator=generator).numpy()
+        # Once the batches came from this draw: without it, older runs would see other views.
+        torch.randperm(len(self.train.records), generator=generator)
         warmup = round(config.optimizer.warmup_epochs * self.steps)
         total = config.optimizer.epochs * self.steps
         self.model.train()
@@ -225,8 +233,7 @@ class _Run:
         sums: dict[str, Tensor] = {}
         factor = 0.0
         start = time.perf_counter()
-        for step in range(self.steps):
-            rows = np.sort(order[step * self.batch : (step + 1) * self.batch])
+        for step, rows in enumerate(self.sampler.batches(epoch)):
             factor = lr_factor(epoch * self.steps + step, warmup, total)
             set_lr(self.optimizer, factor)
             for name, value in self._step(rows, generator).items():
