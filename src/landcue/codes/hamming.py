@@ -172,11 +172,11 @@ def hamming_distances(queries: ByteArray, codes: ByteArray) -> npt.NDArray[np.ui
     planes, words = to_words(codes), to_words(queries).T
     distances = np.empty((len(queries), len(codes)), np.uint16)
     for row, query in zip(distances, words, strict=True):
-        row[:] = _distances(planes, query)
+        row[:] = plane_distances(planes, query)
     return distances
 
 
-def _distances(
+def plane_distances(
     planes: npt.NDArray[np.uint64], query: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.uint16]:
     """Return the distances uint16 ``[n]`` of one query ``[W]`` to ``[W, n]``."""
@@ -196,7 +196,7 @@ def _search_numpy(
     """Fill ``distances`` and ``rows`` ``[q, k]`` without numba."""
     hidden = None if mask is None else ~mask
     for q, query in enumerate(words):
-        found = _distances(planes, query)
+        found = plane_distances(planes, query)
         if hidden is not None:
             found[hidden] = MAX_BITS + 1
         rows[q] = smallest(found, rows.shape[1])
