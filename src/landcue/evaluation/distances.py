@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ class Distances:
     """How far n gallery items are from q queries; the smaller the nearer.
 
     Attributes:
-        kind: ``cosine``, ``hamming`` or ``given``; in whole numbers many items tie.
+        kind: ``cosine``, ``hamming``, ``cue`` or ``given``; in whole numbers many items tie.
         n_query: q.
         n_gallery: n.
         rows: Returns the distances ``[len, n]`` of a slice of the queries.
@@ -84,6 +84,68 @@ def hamming(query: ByteArray, gallery: ByteArray, n_bits: int) -> Distances:
     return Distances("hamming", len(query), len(gallery), rows)
 
 
+class LabelledCodes(Protocol):
+    """Label codes beside hash codes, as ``landcue.codes.cue.CueCodes`` holds them."""
+
+    @property
+    def label(self) -> ByteArray:
+        """Packed uint8 ``[n, ceil(n_label_bits / 8)]``."""
+        ...
+
+    @property
+    def hash(self) -> ByteArray:
+        """Packed uint8 ``[n, ceil(n_hash_bits / 8)]``."""
+        ...
+
+    @property
+    def n_label_bits(self) -> int:
+        """Bits of a label code; may be 0."""
+        ...
+
+    @property
+    def n_hash_bits(self) -> int:
+        """Bits of a hash code; may be 0."""
+        ...
+
+
+def cue(query: LabelledCodes, gallery: LabelledCodes, weight: int) -> Distances:
+    """Return ``weight * Hamming(label codes) + Hamming(hash codes)``.
+
+    Raises:
+        UsageError: The codes differ in bits, the weight is not a whole number of 0 or more, or
+            it leaves no bit to compare.
+    """
+    ours, theirs = ((c.n_label_bits, c.n_hash_bits) for c in (query, gallery))
+    if ours != theirs:
+        raise UsageError(
+            f"query codes have {ours[0]} label bits and {ours[1]} hash bits, the gallery's "
+            f"{theirs[0]} and {theirs[1]}: encode both with the same model and codebook"
+        )
+    n_label_bits, n_hash_bits = ours
+    weight = _whole(weight)
+    farthest = weight * n_label_bits + n_hash_bits
+    if not 0 < farthest < 2**31:
+        raise UsageError(
+            f"a label weight of {weight} with {n_hash_bits} + {n_label_bits} bits gives distances "
+            f"up to {farthest}: they must reach at least 1 and stay below 2**31"
+        )
+    parts: list[tuple[int, Distances]] = []
+    if weight and n_label_bits:
+        parts.append((weight, hamming(query.label, gallery.label, n_label_bits)))
+    if n_hash_bits:
+        parts.append((1, hamming(query.hash, gallery.hash, n_hash_bits)))
+    kind = np.uint16 if farthest <= 65_535 else np.uint32
+    first = parts[0][1]
+
+    def rows(part: slice) -> Matrix:
+        out = np.zeros((len(range(first.n_query)[part]), first.n_gallery), kind)
+        for times, distances in parts:
+            out += kind(times) * distances.rows(part)
+        return out
+
+    return Distances("cue", first.n_query, first.n_gallery, rows)
+
+
 def given(matrix: Matrix) -> Distances:
     """Use a distance matrix ``[q, n]``: float, or whole numbers of 0 and more.
 
@@ -93,6 +155,12 @@ def given(matrix: Matrix) -> Distances:
     if matrix.ndim != 2:
         raise UsageError(f"distances have shape {list(matrix.shape)}: give [queries, gallery]")
     return Distances("given", matrix.shape[0], matrix.shape[1], lambda part: matrix[part])
+
+
+def _whole(weight: object) -> int:
+    if isinstance(weight, bool) or not isinstance(weight, int | np.integer) or weight < 0:
+        raise UsageError(f"the label weight is {weight!r}: give a whole number, 0 or more")
+    return int(weight)
 
 
 def _check_vectors(vectors: FloatArray, name: str) -> None:

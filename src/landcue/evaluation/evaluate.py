@@ -13,7 +13,7 @@ from landcue.errors import UsageError
 from landcue.evaluation.annotations import Annotations
 from landcue.evaluation.blocks import Part, Ranker
 from landcue.evaluation.bootstrap import mean_intervals
-from landcue.evaluation.distances import Distances, cosine, hamming
+from landcue.evaluation.distances import Distances, LabelledCodes, cosine, cue, hamming
 from landcue.evaluation.per_label import LabelScore, macro_means, score_labels
 from landcue.evaluation.protocol import DEFAULT, Metric, Protocol, find_protocol, suffix
 from landcue.evaluation.relevance import Floats, check_single_label, pair_table
@@ -153,6 +153,35 @@ def evaluate_codes(
         query,
         query if gallery is None else gallery,
         hamming(codes, theirs, n_bits),
+        protocol=protocol,
+        resamples=resamples,
+        seed=seed,
+        band=band,
+    )
+
+
+def evaluate_cue_codes(
+    query: Annotations,
+    codes: LabelledCodes,
+    weight: int = 1,
+    gallery: Annotations | None = None,
+    gallery_codes: LabelledCodes | None = None,
+    *,
+    protocol: Protocol | str = DEFAULT,
+    resamples: int = 0,
+    seed: int = 0,
+    band: bool = True,
+) -> Scores:
+    """Evaluate label codes beside hash codes (:class:`landcue.codes.cue.CueCodes`).
+
+    The distance is ``weight * Hamming(label) + Hamming(hash)``: see :func:`evaluate`. Without a
+    gallery every query searches the other queries.
+    """
+    theirs = codes if gallery_codes is None else gallery_codes
+    return evaluate(
+        query,
+        query if gallery is None else gallery,
+        cue(codes, theirs, weight),
         protocol=protocol,
         resamples=resamples,
         seed=seed,
