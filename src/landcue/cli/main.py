@@ -13,6 +13,7 @@ from landcue.cli.archive import archive_app
 from landcue.cli.datasets import datasets_app
 from landcue.cli.demo import demo
 from landcue.cli.evaluate import evaluate
+from landcue.cli.experiment import experiment
 from landcue.cli.index import index
 from landcue.cli.models import models_app
 from landcue.cli.search import search
@@ -50,6 +51,7 @@ app.command()(train)
 app.command()(index)
 app.command()(search)
 app.command()(evaluate)
+app.command()(experiment)
 app.add_typer(archive_app)
 app.add_typer(models_app)
 app.add_typer(datasets_app)

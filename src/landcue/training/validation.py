@@ -30,12 +30,14 @@ class Spaces:
         features: Unit-norm backbone features, float32 ``[n, F]``.
         code: Packed hash codes, uint8 ``[n, ceil(K / 8)]``.
         n_bits: K; 0 without a hash head.
+        label_scores: Of the label head, float32 ``[n, C]`` in 0..1; ``[n, 0]`` without it.
     """
 
     embedding: FloatArray
     features: FloatArray
     code: ByteArray
     n_bits: int
+    label_scores: FloatArray
 
 
 def encode_pixels(
@@ -44,17 +46,18 @@ def encode_pixels(
     progress: Callable[[int, int], None] | None = None,
 ) -> Spaces:
     """Encode prepared images, uint8 ``[n, s, s, 3]``, in batches."""
-    parts: list[tuple[FloatArray, FloatArray, ByteArray]] = []
+    parts: list[tuple[FloatArray, FloatArray, ByteArray, FloatArray]] = []
     for first in range(0, len(pixels), _BATCH):
         out = model.outputs(pixels[first : first + _BATCH])
         features = out.features.cpu().numpy()
         features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
         bits = out.hash.cpu().numpy() > 0
-        parts.append((out.embedding.cpu().numpy(), features, pack_bits(bits)))
+        scores = model.label_scores(out.logits).cpu().numpy()
+        parts.append((out.embedding.cpu().numpy(), features, pack_bits(bits), scores))
         if progress:
             progress(min(first + _BATCH, len(pixels)), len(pixels))
-    embedding, features, code = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Spaces(embedding, features, code, model.n_bits)
+    embedding, features, code, scores = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return Spaces(embedding, features, code, model.n_bits, scores)
 
 
 def annotate_pixels(pixels: Pixels, label_names: tuple[str, ...]) -> Annotations:

@@ -1,0 +1,143 @@
+"""The ways to rank images with one trained model, by the name a specification gives them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from landcue.codes.codebook import base2, hadamard
+from landcue.codes.cue import CueCodes
+from landcue.codes.packing import pack_bits
+from landcue.codes.statistics import code_statistics
+from landcue.codes.unlearned import fit
+from landcue.errors import UsageError, did_you_mean
+from landcue.evaluation.distances import Distances, cosine, cue, hamming
+from landcue.training.validation import Spaces
+from landcue.types import ByteArray
+
+UNLEARNED = ("sign", "itq", "lsh")
+RANKINGS = ("embedding", "features", "code", "label", "label-first", "cue", *UNLEARNED)
+_WEIGHTED = re.compile(r"^cue\*([0-9]+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """A way to rank: its kind, and the label weight of a cue code."""
+
+    kind: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Distances of a query part to a gallery, and what a record costs.
+
+    Attributes:
+        distances: Of every query to every gallery image.
+        size: What is stored per record, such as ``128 floats`` or ``17 + 64 bits``.
+        imbalance: Mean |bit mean| of the codes' bits as -1 and 1; ``None`` for floats.
+        distinct: Different codes among the queries; ``None`` for floats.
+    """
+
+    distances: Distances
+    size: str
+    imbalance: float | None = None
+    distinct: int | None = None
+
+
+def parse_ranking(name: str) -> Ranking:
+    """Read the name of a ranking.
+
+    ``embedding`` and ``features`` are floats; ``code`` is the hash code alone; ``label`` the
+    predicted labels' code alone; ``cue`` both with equal weight, ``cue*4`` with a label bit worth
+    4 hash bits, ``label-first`` with one worth more than all hash bits; ``sign``, ``itq`` and
+    ``lsh`` are unlearned codes of the embedding.
+
+    Raises:
+        UsageError: There is no such ranking.
+    """
+    if match := _WEIGHTED.match(name):
+        return Ranking("cue", int(match[1]))
+    if name not in RANKINGS:
+        raise UsageError(f"unknown ranking {name!r}{did_you_mean(name, RANKINGS)}")
+    return Ranking(name)
+
+
+def needs_train(name: str) -> bool:
+    """Whether a ranking is fitted to the embeddings of the train part."""
+    return parse_ranking(name).kind in UNLEARNED
+
+
+def rank(
+    name: str,
+    query: Spaces,
+    gallery: Spaces,
+    *,
+    train: Spaces | None = None,
+    bits: int | None = None,
+    exclusive_labels: bool = False,
+    codebook: str = "base2",
+    seed: int = 0,
+) -> Ranked:
+    """Rank a gallery for queries.
+
+    Args:
+        name: See :func:`parse_ranking`.
+        query: The queries in every space of the model.
+        gallery: The gallery, from the same model.
+        train: The train part, for unlearned codes.
+        bits: Length of an unlearned code.
+        exclusive_labels: Whether an image has exactly one label; its label code is then a word of
+            the codebook and not one bit per label.
+        codebook: ``base2`` or ``hadamard``.
+        seed: Of the unlearned codes.
+
+    Raises:
+        UsageError: The model lacks what the ranking needs.
+    """
+    ranking = parse_ranking(name)
+    if ranking.kind in ("embedding", "features"):
+        ours, theirs = getattr(query, ranking.kind), getattr(gallery, ranking.kind)
+        return Ranked(cosine(ours, theirs), f"{ours.shape[1]} floats")
+    if ranking.kind in UNLEARNED:
+        if train is None or bits is None:
+            raise UsageError(f"ranking {name} needs bits and a train part to be fitted to")
+        hasher = fit(ranking.kind, train.embedding, bits, seed)
+        ours, theirs = hasher.encode(query.embedding), hasher.encode(gallery.embedding)
+        return _codes(ours, hamming(ours, theirs, bits), bits, f"{bits} bits")
+    if ranking.kind == "code":
+        if not query.n_bits:
+            raise UsageError("ranking code needs a hash head; set model.n_bits")
+        distances = hamming(query.code, gallery.code, query.n_bits)
+        return _codes(query.code, distances, query.n_bits, f"{query.n_bits} bits")
+    ours, theirs = (
+        _cue_codes(spaces, exclusive_labels, codebook, with_hash=ranking.kind != "label")
+        for spaces in (query, gallery)
+    )
+    weight = ours.n_hash_bits + 1 if ranking.kind == "label-first" else ranking.weight
+    total = ours.n_label_bits + ours.n_hash_bits
+    size = f"{ours.n_hash_bits} + {ours.n_label_bits} bits"
+    if not ours.n_hash_bits:
+        size = f"{ours.n_label_bits} bits"
+    return _codes(ours.joined(), cue(ours, theirs, weight), total, size)
+
+
+def _codes(codes: ByteArray, distances: Distances, n_bits: int, size: str) -> Ranked:
+    found = code_statistics(codes, n_bits)
+    return Ranked(distances, size, found.imbalance, found.n_distinct)
+
+
+def _cue_codes(spaces: Spaces, exclusive: bool, codebook: str, *, with_hash: bool) -> CueCodes:
+    scores = spaces.label_scores
+    if not scores.shape[1]:
+        raise UsageError("a cue code needs a label head; set model.label_head")
+    n_bits = spaces.n_bits if with_hash else 0
+    if with_hash and not n_bits:
+        raise UsageError("a cue code needs a hash head; set model.n_bits")
+    hashes = spaces.code if with_hash else pack_bits(np.zeros((len(scores), 0), bool))
+    if not exclusive:
+        return CueCodes.from_label_scores(scores, hashes, n_bits)
+    words = {"base2": base2, "hadamard": hadamard}[codebook](scores.shape[1])
+    return CueCodes.from_classes(scores, words, hashes, n_bits)

@@ -1,0 +1,307 @@
+"""Run an experiment: train every cell, choose on validation, measure the test part once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landcue.data.imageset import ImageSet
+from landcue.data.splits import parse_split
+from landcue.errors import DataError, LandcueError, ModelError, UsageError
+from landcue.experiments.measure import Encodings, Measured, load_measured, measure
+from landcue.experiments.spec import Spec
+from landcue.files import exclusive, read_json, write_atomic
+from landcue.training.config import TrainConfig
+from landcue.training.loop import no_tick, read_split, train
+
+Say = Callable[[str], None]
+Tick = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One training: a method, a seed and, for hash heads, a code length."""
+
+    method: str
+    seed: int
+    bits: int | None
+
+    @property
+    def name(self) -> str:
+        """Name of its run folder."""
+        return f"{self.method}-s{self.seed}" + (f"-b{self.bits}" if self.bits else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        method: Its name in the specification.
+        bits: Code length; ``None`` for floats.
+        ranking: What the validation part chose.
+        validation: By seed, with the chosen ranking; empty if the split has no such part.
+        test: By seed; empty until every seed is trained, or for an ablation.
+        considered: Mean of the deciding metric on the validation part, by ranking.
+    """
+
+    method: str
+    bits: int | None
+    ranking: str
+    validation: dict[int, Measured]
+    test: dict[int, Measured]
+    considered: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """An experiment's outcome so far.
+
+    Attributes:
+        spec: What was asked for.
+        rows: Complete rows, in the order of the specification.
+        failed: Cells that could not be trained, and why.
+        missing: Rows that lack a cell.
+        readings: How often the test part was measured, over all calls.
+        histories: Metrics by epoch of every trained cell.
+    """
+
+    spec: Spec
+    rows: list[Row]
+    failed: dict[str, str]
+    missing: list[str]
+    readings: int
+    histories: dict[str, list[dict[str, float]]] = field(repr=False)
+
+
+def run_experiment(
+    spec: Spec,
+    out: Path,
+    *,
+    only: Iterable[str] = (),
+    say: Say = lambda _: None,
+    tick: Tick = no_tick,
+) -> Results:
+    """Run what is not done yet of an experiment in the folder ``out``.
+
+    Every training is a run folder under ``runs/``; a training that was cut off resumes, one that
+    is finished is kept. For each row all seeds' models are measured on the validation part, the
+    ranking with the best mean is chosen, and only then the test part is measured: once per model
+    and ranking, and every measurement leaves a line in ``test_log.jsonl``.
+
+    Args:
+        spec: See :class:`landcue.experiments.spec.Spec`.
+        out: The experiment's folder.
+        only: Methods to train now; all by default.
+        say: Told what happens.
+        tick: Told how far the current stage is.
+
+    Raises:
+        UsageError: ``only`` names no method, or several rankings without a validation part.
+        ModelError: Another process works in the folder.
+    """
+    wanted = set(only)
+    for name in wanted - set(spec.methods):
+        raise UsageError(f"no method {name!r} in {spec.name}; it has {', '.join(spec.methods)}")
+    _check_choice(spec)
+    with exclusive(out, ModelError, "running the experiment in"):
+        return _Run(spec, out, say, tick).run({spec.trained_by(name) for name in wanted})
+
+
+def cells(spec: Spec) -> list[Cell]:
+    """Return all trainings, one seed after the other: early rows can be compared soon."""
+    methods = [name for name, method in spec.methods.items() if method.train is None]
+    return [
+        Cell(name, seed, bits)
+        for seed in spec.seeds
+        for name in methods
+        for bits in spec.bits_of(name)
+    ]
+
+
+def _check_choice(spec: Spec) -> None:
+    for name, method in spec.methods.items():
+        trainer = spec.trained_by(name)
+        split = spec.training(trainer, spec.seeds[0], spec.bits_of(trainer)[0]).data.split
+        has_validation = parse_split(split).percent[1] > 0
+        if len(method.rank) > 1 and not has_validation:
+            raise UsageError(
+                f"method {name} has {len(method.rank)} rankings, but split {split} has no "
+                "validation part to choose by; name one"
+            )
+        if not (has_validation or spec.test):
+            raise UsageError(f"split {split} has no validation part, and test is false")
+
+
+class _Run:
+    def __init__(self, spec: Spec, out: Path, say: Say, tick: Tick) -> None:
+        self.spec, self.out, self.say, self.tick = spec, out, say, tick
+        self.images: dict[str, ImageSet] = {}
+        self.open: tuple[Cell, Encodings] | None = None
+
+    def run(self, only: set[str]) -> Results:
+        failed = self._train(only)
+        rows: list[Row] = []
+        missing: list[str] = []
+        for name in self.spec.methods:
+            for bits in self.spec.bits_of(name):
+                if all((self._folder(c) / "finished").exists() for c in self._cells(name, bits)):
+                    rows.append(self._row(name, bits))
+                else:
+                    missing.append(name + (f" at {bits} bits" if bits else ""))
+        histories = {
+            cell.name: _history(self._folder(cell) / "metrics.csv")
+            for cell in cells(self.spec)
+            if (self._folder(cell) / "finished").exists()
+        }
+        return Results(self.spec, rows, failed, missing, self._readings(), histories)
+
+    def _train(self, only: set[str]) -> dict[str, str]:
+        failed: dict[str, str] = {}
+        todo = [cell for cell in cells(self.spec) if not only or cell.method in only]
+        for number, cell in enumerate(todo, 1):
+            folder = self._folder(cell)
+            config = self.spec.training(cell.method, cell.seed, cell.bits)
+            try:
+                self.say(f"[{number}/{len(todo)}] {cell.name}")
+                made = train(config, folder, say=self.say, tick=self.tick)
+            except (ModelError, DataError) as error:
+                failed[cell.name] = str(error)
+                self.say(f"failed: {cell.name}: {error}")
+                continue
+            write_atomic(folder / "finished", made.fingerprint + "\n")
+        return failed
+
+    def _row(self, name: str, bits: int | None) -> Row:
+        spec, method = self.spec, self.spec.methods[name]
+        members = self._cells(name, bits)
+        validation: dict[str, dict[int, Measured]] = {}
+        if self._has_validation(members[0]):
+            for ranking in method.rank:
+                validation[ranking] = {
+                    cell.seed: self._measure(cell, ranking, bits, "val") for cell in members
+                }
+        key = spec.metrics[0]
+        considered = {
+            ranking: float(np.mean([_value(m, key) for m in found.values()]))
+            for ranking, found in validation.items()
+        }
+        ranking = max(considered, key=considered.__getitem__) if considered else method.rank[0]
+        ranking = self._settle(name, bits, ranking)
+        test: dict[int, Measured] = {}
+        if spec.test:
+            test = {cell.seed: self._measure(cell, ranking, bits, "test") for cell in members}
+        return Row(name, bits, ranking, validation.get(ranking, {}), test, considered)
+
+    def _settle(self, name: str, bits: int | None, ranking: str) -> str:
+        """Return the choice of a row; what was once tested stays chosen."""
+        file = self.out / "choices.json"
+        choices: dict[str, str] = {}
+        if file.exists():
+            choices = read_json(file, ModelError, "delete it, and the choice is made again")
+        key = name + (f"-b{bits}" if bits else "")
+        old = choices.get(key)
+        if old and old != ranking and old in self.spec.methods[name].rank:
+            tested = self.out / "test" / self._cells(name, bits)[0].name
+            if (tested / f"{_file_name(old)}.json").exists():
+                self.say(f"{key}: stays with {old}, whose test part was measured")
+                return old
+        if old != ranking:
+            write_atomic(file, json.dumps({**choices, key: ranking}, indent=1) + "\n")
+        return ranking
+
+    def _measure(self, cell: Cell, ranking: str, bits: int | None, part: str) -> Measured:
+        name = _file_name(ranking) + (f"-{bits}" if bits and cell.bits is None else "")
+        file = self.out / part / cell.name / f"{name}.json"
+        mark = (self._folder(cell) / "finished").read_text().strip()
+        found = load_measured(file)
+        if found and found.facts["fingerprint"] == mark and self._same_rules(found):
+            return found
+        made = measure(self._encodings(cell), ranking, part, self.spec, bits=bits, seed=cell.seed)
+        if part == "test":
+            self._log(cell, ranking, made)
+        made.facts["protocol"], made.facts["codebook"] = self.spec.protocol, self.spec.codebook
+        made.facts["asked"] = self.spec.gallery
+        made.save(file)
+        return made
+
+    def _same_rules(self, found: Measured) -> bool:
+        spec = self.spec
+        rules = (found.facts.get(key) for key in ("protocol", "codebook", "asked"))
+        return tuple(rules) == (spec.protocol, spec.codebook, spec.gallery)
+
+    def _log(self, cell: Cell, ranking: str, made: Measured) -> None:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "cell": cell.name,
+            "ranking": ranking,
+            "protocol": self.spec.protocol,
+            "gallery": made.facts["gallery"],
+            "model": made.facts["fingerprint"],
+        }
+        try:
+            with (self.out / "test_log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise LandcueError(
+                f"cannot write {self.out}/test_log.jsonl: {error.strerror}"
+            ) from None
+
+    def _readings(self) -> int:
+        file = self.out / "test_log.jsonl"
+        return len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0
+
+    def _cells(self, name: str, bits: int | None) -> list[Cell]:
+        trainer = self.spec.trained_by(name)
+        trained = self.spec.bits_of(trainer)
+        length = bits if bits in trained else trained[0]
+        if length is not None and length != bits:
+            raise UsageError(f"method {name}: {trainer} is not trained at {bits} bits")
+        return [Cell(trainer, seed, length) for seed in self.spec.seeds]
+
+    def _folder(self, cell: Cell) -> Path:
+        return self.out / "runs" / cell.name
+
+    def _config(self, cell: Cell) -> TrainConfig:
+        return self.spec.training(cell.method, cell.seed, cell.bits)
+
+    def _has_validation(self, cell: Cell) -> bool:
+        return parse_split(self._config(cell).data.split).percent[1] > 0
+
+    def _encodings(self, cell: Cell) -> Encodings:
+        if self.open is None or self.open[0] != cell:
+            config = self._config(cell)
+            key = config.data.model_dump_json()
+            if key not in self.images:
+                self.images[key] = read_split(config)
+            images = self.images[key]
+            self.open = cell, Encodings(self._folder(cell), config, images, self.tick)
+        return self.open[1]
+
+
+def _value(measured: Measured, metric: str) -> float:
+    if metric not in measured.metrics:
+        known = ", ".join(measured.metrics)
+        raise UsageError(f"metrics: no metric {metric!r} (known: {known})")
+    return measured.metrics[metric]
+
+
+def _file_name(ranking: str) -> str:
+    return ranking.replace("*", "x")
+
+
+def _history(file: Path) -> list[dict[str, Any]]:
+    if not file.exists():
+        return []
+    header, *lines = file.read_text(encoding="utf-8").splitlines()
+    names = header.split(",")
+    return [
+        {name: float(cell) for name, cell in zip(names, line.split(","), strict=True) if cell}
+        for line in lines
+    ]

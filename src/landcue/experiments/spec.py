@@ -1,0 +1,173 @@
+"""The specification of an experiment: one YAML file, checked before anything is computed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from landcue.errors import UsageError, did_you_mean
+from landcue.evaluation.protocol import DEFAULT, find_protocol
+from landcue.experiments.rankings import parse_ranking
+from landcue.training.config import TrainConfig, make_config, read_values
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
+Values = dict[str, Any]
+
+
+class MethodSpec(BaseModel):
+    """One row of the table: what is trained, and how its images are ranked.
+
+    Attributes:
+        config: Training settings over those of ``base``.
+        train: The method whose trained models are ranked instead of training anew.
+        rank: Candidate rankings; the validation part chooses one of them.
+        bits: Instead of the experiment's ``bits``; empty for a method that has none.
+        extra_bits: Added to the hash head's bits, for a plain code as long as a cue code.
+        note: Shown in the table's legend.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: Values = Field(default_factory=dict)
+    train: str | None = None
+    rank: tuple[str, ...] = ("embedding",)
+    bits: tuple[int, ...] | None = None
+    extra_bits: int = Field(0, ge=0)
+    note: str = ""
+
+
+class Spec(BaseModel):
+    """An experiment.
+
+    Attributes:
+        name: Names the tables.
+        base: Training settings that all methods share; ``{seed}`` in a text is replaced.
+        seeds: Each is the seed of the training and, through ``{seed}``, of the split.
+        methods: Rows by name; the first is the one that is compared with its best rival.
+        bits: Lengths of hash codes; empty if no method has a hash head.
+        metrics: Columns; the first decides on the validation part.
+        protocol: What is measured.
+        gallery: What a test query searches: the other test images, or the train part.
+        test: Whether the test part is measured at all; an ablation leaves it alone.
+        codebook: How a cue code writes a predicted scene class: ``base2`` or ``hadamard``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    base: Values
+    seeds: tuple[int, ...] = Field(min_length=1)
+    methods: dict[str, MethodSpec] = Field(min_length=1)
+    bits: tuple[int, ...] = ()
+    metrics: tuple[str, ...] = ("nDCG@100", "WAP@100", "mAP", "mAP of rare labels")
+    protocol: str = DEFAULT
+    gallery: Literal["test", "train"] = "test"
+    test: bool = True
+    codebook: Literal["base2", "hadamard"] = "base2"
+
+    def trained_by(self, name: str) -> str:
+        """Return the method whose models a row ranks."""
+        return self.methods[name].train or name
+
+    def bits_of(self, name: str) -> tuple[int | None, ...]:
+        """Return the code lengths of a row; ``(None,)`` for a row without any."""
+        own = self.methods[name].bits
+        return (self.bits if own is None else own) or (None,)
+
+    def training(self, name: str, seed: int, bits: int | None) -> TrainConfig:
+        """Return the resolved training settings of one trained method.
+
+        Raises:
+            UsageError: A setting that does not exist or does not fit.
+        """
+        method = self.methods[name]
+        values = merged(self.base, method.config)
+        values = cast(Values, _filled(values, seed)) | {"seed": seed}
+        if bits is not None:
+            values = merged(values, {"model": {"n_bits": bits + method.extra_bits}})
+        return make_config(values)
+
+
+def read_spec(file: Path, base: Values | None = None) -> Spec:
+    """Read and check a specification.
+
+    Args:
+        file: The YAML file.
+        base: Settings that go over the file's ``base``, such as where the images are.
+
+    Raises:
+        UsageError: Broken YAML, an unknown key, or methods that contradict each other.
+    """
+    values = read_values(file)
+    known = list(Spec.model_fields)
+    for key in values:
+        if key not in known:
+            raise UsageError(f"{file}: unknown key {key!r}{did_you_mean(str(key), known)}")
+    values.setdefault("name", file.stem)
+    values["base"] = merged(values.get("base") or {}, base or {})
+    try:
+        spec = Spec.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        hint = ""
+        if first["type"] == "extra_forbidden":
+            hint = did_you_mean(str(first["loc"][-1]), list(MethodSpec.model_fields))
+        raise UsageError(f"{file}: {where}: {first['msg']}{hint}") from None
+    _check(file, spec)
+    return spec
+
+
+def merged(base: Values, over: Values) -> Values:
+    """Return nested dictionaries with those of ``over`` laid over them.
+
+    A ``loss`` of another name takes none of the options of the one below it.
+    """
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        if isinstance(value, dict) and isinstance(below, dict):
+            section, inner = cast(Values, value), cast(Values, below)
+            if section.get("name", inner.get("name")) != inner.get("name"):
+                inner = {k: v for k, v in inner.items() if k != "options"}
+            result[key] = merged(inner, section)
+        else:
+            result[key] = value
+    return result
+
+
+def _filled(value: Any, seed: int) -> Any:
+    if isinstance(value, dict):
+        return {key: _filled(item, seed) for key, item in cast(Values, value).items()}
+    return value.replace("{seed}", str(seed)) if isinstance(value, str) else value
+
+
+def _check(file: Path, spec: Spec) -> None:
+    find_protocol(spec.protocol)
+    if not spec.metrics:
+        raise UsageError(f"{file}: metrics is empty; name at least one, such as nDCG@100")
+    if len(set(spec.seeds)) != len(spec.seeds):
+        raise UsageError(f"{file}: a seed occurs twice; every seed is one run")
+    for name, method in spec.methods.items():
+        if not _NAME.match(name):
+            raise UsageError(f"{file}: method name {name!r}: use letters, digits, '-', '_', '.'")
+        if not method.rank:
+            raise UsageError(f"{file}: method {name}: rank is empty; name at least one ranking")
+        for ranking in method.rank:
+            parse_ranking(ranking)
+        if method.train is None:
+            for bits in spec.bits_of(name):
+                spec.training(name, spec.seeds[0], bits)
+            continue
+        if method.train not in spec.methods:
+            near = did_you_mean(method.train, spec.methods)
+            raise UsageError(f"{file}: method {name}: no method {method.train!r} to train{near}")
+        other = spec.methods[method.train]
+        if other.train is not None or method.config or method.extra_bits:
+            raise UsageError(
+                f"{file}: method {name} ranks the models of {method.train}: it can have no "
+                "config or extra_bits, and that method must train its own"
+            )

@@ -1,0 +1,243 @@
+"""The outcome of an experiment as JSON, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from landcue.evaluation.paired import compare, mean_over_runs
+from landcue.experiments.measure import Measured
+from landcue.experiments.run import Results, Row
+
+Cells = list[list[str]]
+
+
+def part_of(results: Results) -> str:
+    """Return the part that the tables show: ``test``, or ``val`` for an ablation."""
+    return "test" if results.spec.test else "val"
+
+
+def scores_of(row: Row, part: str) -> dict[int, Measured]:
+    """Return a row's measurements of a part by seed."""
+    return row.test if part == "test" else row.validation
+
+
+def best_rival(results: Results, row: Row, metric: str) -> Row | None:
+    """Return the other row of the same length with the best mean of a metric."""
+    part = part_of(results)
+    others = [r for r in results.rows if r is not row and r.bits == row.bits]
+    known = [r for r in others if metric in _means(r, part)]
+    return max(known, key=lambda r: _means(r, part)[metric], default=None)
+
+
+def comparisons(results: Results) -> list[dict[str, Any]]:
+    """Compare the first method with its best rival, for every metric and code length."""
+    part, found = part_of(results), list[dict[str, Any]]()
+    first = next(iter(results.spec.methods))
+    for row in results.rows:
+        if row.method != first:
+            continue
+        for metric in results.spec.metrics:
+            rival = best_rival(results, row, metric)
+            if rival is None or metric not in _means(row, part):
+                continue
+            ours, theirs = scores_of(row, part), scores_of(rival, part)
+            by_query = compare(
+                [m.per_query[metric] for m in ours.values()],
+                [theirs[seed].per_query[metric] for seed in ours],
+            )
+            by_seed = [ours[s].metrics[metric] - theirs[s].metrics[metric] for s in ours]
+            found.append(
+                {
+                    "metric": metric,
+                    "bits": row.bits,
+                    "method": row.method,
+                    "rival": rival.method,
+                    **asdict(by_query),
+                    "by_seed": by_seed,
+                    "half_width_over_seeds": _finite(mean_over_runs(by_seed)[1]),
+                }
+            )
+    return found
+
+
+def to_json(results: Results) -> dict[str, Any]:
+    """Return everything but the values per query as plain JSON types."""
+    part = part_of(results)
+    return {
+        "name": results.spec.name,
+        "spec": results.spec.model_dump(mode="json"),
+        "part": part,
+        "test_readings": results.readings,
+        "failed": results.failed,
+        "missing": results.missing,
+        "rows": [_row_json(row, part) for row in results.rows],
+        "comparisons": comparisons(results),
+    }
+
+
+def to_markdown(results: Results) -> str:
+    """Return the tables for a page: scores, then the comparison with the best rival."""
+    lines = [f"# {results.spec.name}", "", *_facts(results), ""]
+    lines += _markdown(_score_cells(results, "**{}**".format, "{} ± {}"))
+    found = comparisons(results)
+    if found:
+        lines += ["", _COMPARISON_NOTE, "", *_markdown(_comparison_cells(found))]
+    notes = [f"* `{n}`: {m.note}" for n, m in results.spec.methods.items() if m.note]
+    if notes:
+        lines += ["", *notes]
+    if results.missing or results.failed:
+        lines += ["", *(f"* not complete: {name}" for name in results.missing)]
+        lines += [f"* failed: `{cell}`: {why}" for cell, why in results.failed.items()]
+    return "\n".join(lines) + "\n"
+
+
+def to_latex(results: Results) -> str:
+    """Return the table of scores as a LaTeX ``tabular`` (needs ``booktabs``)."""
+    header, *body = _score_cells(results, r"\textbf{{{}}}".format, r"{} $\pm$ {}")
+    columns = "l" * (len(header) - len(results.spec.metrics)) + "r" * len(results.spec.metrics)
+    lines = [f"% {fact}" for fact in _facts(results)]
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_line(header), r"\midrule"]
+    lines += [_latex_line(line) for line in body]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+_COMPARISON_NOTE = (
+    "The first method against its best rival. Interval and p: bootstrap and permutation over "
+    "queries, for these trained models; over seeds: the difference of each seed."
+)
+
+
+def _facts(results: Results) -> list[str]:
+    spec = results.spec
+    seeds = ", ".join(str(seed) for seed in spec.seeds)
+    part = part_of(results)
+    gallery = "train part" if part == "test" and spec.gallery == "train" else f"{part} part"
+    spread = " ± half of the 95 % Student interval over seeds" if len(spec.seeds) > 1 else ""
+    facts = [
+        f"Queries: the {part} part; gallery: the {gallery}; protocol `{spec.protocol}`; "
+        f"seeds {seeds}; mean{spread}.",
+        f"Ranking and epoch were chosen on the validation part by {spec.metrics[0]}.",
+    ]
+    if all(not row.considered for row in results.rows):
+        facts[1] = "No validation part: the last epoch and the ranking named in the specification."
+    if spec.test:
+        models = sum(len(row.test) for row in results.rows)
+        facts.append(
+            f"The test part was measured {results.readings} times for {models} models and rankings."
+        )
+    return facts
+
+
+def _score_cells(results: Results, bold: Callable[[str], str], spread: str) -> Cells:
+    part, metrics = part_of(results), results.spec.metrics
+    has_bits = any(row.bits for row in results.rows)
+    rows = sorted(results.rows, key=lambda row: row.bits or 0) if has_bits else results.rows
+    best = {
+        (bits, metric): max(
+            (_means(r, part).get(metric, -math.inf) for r in rows if r.bits == bits),
+            default=-math.inf,
+        )
+        for bits in {row.bits for row in rows}
+        for metric in metrics
+    }
+    table = [["method", "ranking", "stored", *metrics]]
+    for row in rows:
+        means = _means(row, part)
+        line = [row.method, row.ranking, _any(row, part).facts["size"]]
+        for metric in metrics:
+            if metric not in means:
+                line.append("-")
+                continue
+            values = [m.metrics[metric] for m in scores_of(row, part).values()]
+            mean, half = mean_over_runs(values)
+            text = (
+                f"{mean:.3f}" if math.isnan(half) else spread.format(f"{mean:.3f}", f"{half:.3f}")
+            )
+            line.append(bold(text) if means[metric] == best[row.bits, metric] else text)
+        table.append(line)
+    if rows:
+        chance = _chance(rows[0], part)
+        table.append(
+            ["chance", "", "", *(f"{chance[m]:.3f}" if m in chance else "" for m in metrics)]
+        )
+    return table
+
+
+def _comparison_cells(found: Sequence[dict[str, Any]]) -> Cells:
+    table = [["metric", "bits", "against", "difference", "95 % interval", "p", "by seed"]]
+    for one in found:
+        low, high = one["interval"]
+        table.append(
+            [
+                one["metric"],
+                str(one["bits"] or "-"),
+                one["rival"],
+                f"{one['difference']:+.4f}",
+                f"{low:+.4f} .. {high:+.4f}",
+                f"{one['p_value']:.4f}",
+                ", ".join(f"{value:+.3f}" for value in one["by_seed"]),
+            ]
+        )
+    return table
+
+
+def _row_json(row: Row, part: str) -> dict[str, Any]:
+    measured = scores_of(row, part)
+    names = list(_means(row, part))
+    spread = {name: mean_over_runs([m.metrics[name] for m in measured.values()]) for name in names}
+    return {
+        "method": row.method,
+        "bits": row.bits,
+        "ranking": row.ranking,
+        "validation_by_ranking": row.considered,
+        "stored": _any(row, part).facts["size"],
+        "imbalance": [m.facts["imbalance"] for m in measured.values()],
+        "distinct": [m.facts["distinct"] for m in measured.values()],
+        "mean": {name: mean for name, (mean, _) in spread.items()},
+        "half_width_95": {name: _finite(half) for name, (_, half) in spread.items()},
+        "by_seed": {
+            str(seed): {name: _finite(m.metrics[name]) for name in m.metrics}
+            for seed, m in measured.items()
+        },
+        "chance": _chance(row, part),
+        "models": {str(seed): m.facts["fingerprint"] for seed, m in measured.items()},
+    }
+
+
+def _means(row: Row, part: str) -> dict[str, float]:
+    measured = list(scores_of(row, part).values())
+    if not measured:
+        return {}
+    sums = {n: sum(m.metrics[n] for m in measured) / len(measured) for n in measured[0].metrics}
+    return {name: value for name, value in sums.items() if math.isfinite(value)}
+
+
+def _chance(row: Row, part: str) -> dict[str, float]:
+    measured = list(scores_of(row, part).values())
+    names = [n for n, v in measured[0].chance.items() if v is not None]  # pyright: ignore[reportUnnecessaryComparison]
+    return {name: sum(m.chance[name] for m in measured) / len(measured) for name in names}
+
+
+def _any(row: Row, part: str) -> Measured:
+    return next(iter(scores_of(row, part).values()))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _markdown(table: Cells) -> list[str]:
+    header, *body = table
+    return [_bar(header), _bar(["---"] * len(header)), *(_bar(line) for line in body)]
+
+
+def _bar(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    escaped = (cell.replace("_", r"\_").replace("%", r"\%") for cell in cells)
+    return " & ".join(escaped) + r" \\"
