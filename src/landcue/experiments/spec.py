@@ -15,6 +15,7 @@ from landcue.training.config import TrainConfig, make_config, read_values
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
 Values = dict[str, Any]
+BEST = "best"
 
 
 class MethodSpec(BaseModel):
@@ -46,7 +47,10 @@ class Spec(BaseModel):
         name: Names the tables.
         base: Training settings that all methods share; ``{seed}`` in a text is replaced.
         seeds: Each is the seed of the training and, through ``{seed}``, of the split.
-        methods: Rows by name; the first is the one that is compared with its best rival.
+        methods: Rows by name.
+        compare: Pairs of methods to test against each other; ``best`` as the second stands for
+            the best method with other models at the same code length. The first method against
+            the best by default.
         bits: Lengths of hash codes; empty if no method has a hash head.
         metrics: Columns; the first decides on the validation part.
         protocol: What is measured.
@@ -66,7 +70,13 @@ class Spec(BaseModel):
     protocol: str = DEFAULT
     gallery: Literal["test", "train"] = "test"
     test: bool = True
+    compare: tuple[tuple[str, str], ...] = ()
     codebook: Literal["base2", "hadamard"] = "base2"
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The comparisons to make."""
+        return self.compare or ((next(iter(self.methods)), BEST),)
 
     def trained_by(self, name: str) -> str:
         """Return the method whose models a row ranks."""
@@ -151,7 +161,13 @@ def _check(file: Path, spec: Spec) -> None:
         raise UsageError(f"{file}: metrics is empty; name at least one, such as nDCG@100")
     if len(set(spec.seeds)) != len(spec.seeds):
         raise UsageError(f"{file}: a seed occurs twice; every seed is one run")
+    for pair in spec.pairs:
+        for name, known in zip(pair, ([*spec.methods], [*spec.methods, BEST]), strict=True):
+            if name not in known:
+                raise UsageError(f"{file}: compare: no method {name!r}{did_you_mean(name, known)}")
     for name, method in spec.methods.items():
+        if name == BEST:
+            raise UsageError(f"{file}: a method cannot be called {BEST!r}, see compare")
         if not _NAME.match(name):
             raise UsageError(f"{file}: method name {name!r}: use letters, digits, '-', '_', '.'")
         if not method.rank:

@@ -10,6 +10,7 @@ from typing import Any
 from landcue.evaluation.paired import compare, mean_over_runs
 from landcue.experiments.measure import Measured
 from landcue.experiments.run import Results, Row
+from landcue.experiments.spec import BEST
 
 Cells = list[list[str]]
 
@@ -25,42 +26,52 @@ def scores_of(row: Row, part: str) -> dict[int, Measured]:
 
 
 def best_rival(results: Results, row: Row, metric: str) -> Row | None:
-    """Return the other row of the same length with the best mean of a metric."""
-    part = part_of(results)
-    others = [r for r in results.rows if r is not row and r.bits == row.bits]
-    known = [r for r in others if metric in _means(r, part)]
-    return max(known, key=lambda r: _means(r, part)[metric], default=None)
+    """Return the row of other models, at the same code length, with the best mean of a metric."""
+    spec, part = results.spec, part_of(results)
+    own = spec.trained_by(row.method)
+    others = [
+        other
+        for other in results.rows
+        if other.bits == row.bits
+        and spec.trained_by(other.method) != own
+        and metric in _means(other, part)
+    ]
+    return max(others, key=lambda other: _means(other, part)[metric], default=None)
 
 
 def comparisons(results: Results) -> list[dict[str, Any]]:
-    """Compare the first method with its best rival, for every metric and code length."""
-    part, found = part_of(results), list[dict[str, Any]]()
-    first = next(iter(results.spec.methods))
-    for row in results.rows:
-        if row.method != first:
-            continue
-        for metric in results.spec.metrics:
-            rival = best_rival(results, row, metric)
-            if rival is None or metric not in _means(row, part):
-                continue
-            ours, theirs = scores_of(row, part), scores_of(rival, part)
-            by_query = compare(
-                [m.per_query[metric] for m in ours.values()],
-                [theirs[seed].per_query[metric] for seed in ours],
-            )
-            by_seed = [ours[s].metrics[metric] - theirs[s].metrics[metric] for s in ours]
-            found.append(
-                {
-                    "metric": metric,
-                    "bits": row.bits,
-                    "method": row.method,
-                    "rival": rival.method,
-                    **asdict(by_query),
-                    "by_seed": by_seed,
-                    "half_width_over_seeds": _finite(mean_over_runs(by_seed)[1]),
-                }
-            )
+    """Make the comparisons that the specification asks for, by metric and code length."""
+    found: list[dict[str, Any]] = []
+    for first, second in results.spec.pairs:
+        for row in (row for row in results.rows if row.method == first):
+            for metric in results.spec.metrics:
+                if second == BEST:
+                    rival = best_rival(results, row, metric)
+                else:
+                    same = [r for r in results.rows if r.method == second]
+                    rival = next((r for r in same if r.bits == row.bits), None)
+                if rival is not None and metric in _means(row, part_of(results)):
+                    found.append(_compared(results, row, rival, metric))
     return found
+
+
+def _compared(results: Results, row: Row, rival: Row, metric: str) -> dict[str, Any]:
+    part = part_of(results)
+    ours, theirs = scores_of(row, part), scores_of(rival, part)
+    by_query = compare(
+        [ours[seed].per_query[metric] for seed in ours],
+        [theirs[seed].per_query[metric] for seed in ours],
+    )
+    by_seed = [ours[s].metrics[metric] - theirs[s].metrics[metric] for s in ours]
+    return {
+        "metric": metric,
+        "bits": row.bits,
+        "method": row.method,
+        "rival": rival.method,
+        **asdict(by_query),
+        "by_seed": by_seed,
+        "half_width_over_seeds": _finite(mean_over_runs(by_seed)[1]),
+    }
 
 
 def to_json(results: Results) -> dict[str, Any]:
@@ -105,8 +116,8 @@ def to_latex(results: Results) -> str:
 
 
 _COMPARISON_NOTE = (
-    "The first method against its best rival. Interval and p: bootstrap and permutation over "
-    "queries, for these trained models; over seeds: the difference of each seed."
+    "Differences, first minus second. Interval and p: bootstrap and permutation over queries, for "
+    "these trained models; by seed: the difference in each seed's split."
 )
 
 
@@ -167,13 +178,14 @@ def _score_cells(results: Results, bold: Callable[[str], str], spread: str) -> C
 
 
 def _comparison_cells(found: Sequence[dict[str, Any]]) -> Cells:
-    table = [["metric", "bits", "against", "difference", "95 % interval", "p", "by seed"]]
+    table = [["metric", "bits", "first", "second", "difference", "95 % interval", "p", "by seed"]]
     for one in found:
         low, high = one["interval"]
         table.append(
             [
                 one["metric"],
                 str(one["bits"] or "-"),
+                one["method"],
                 one["rival"],
                 f"{one['difference']:+.4f}",
                 f"{low:+.4f} .. {high:+.4f}",
