@@ -137,7 +137,7 @@ def test_impossible_configs(option):
 
 
 def test_normalization_follows_the_backbone():
-    assert normalization("mobilenetv2_folded") == ((0.5,) * 3, (0.5,) * 3)
+    assert normalization("mobilenetv2_folded") == ((0.5,) * 3, (0.5,) * 3, "rgb")
     assert normalization("resnet18")[0] == (0.485, 0.456, 0.406)
 
 

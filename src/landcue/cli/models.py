@@ -22,9 +22,9 @@ def list_models(
 
     import timm
 
-    from landcue.models.backbones import FOLDED
+    from landcue.models.backbones import OWN
 
-    names = [name for name in [FOLDED, *timm.list_models()] if fnmatch.fnmatch(name, pattern)]
+    names = [name for name in [*OWN, *timm.list_models()] if fnmatch.fnmatch(name, pattern)]
     if json_:
         print_json({"backbones": names})
     else:

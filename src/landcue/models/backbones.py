@@ -1,8 +1,11 @@
-"""Backbones: any timm architecture by name, and our folded MobileNetV2."""
+"""Backbones: any timm architecture by name, our folded MobileNetV2, and BN-Inception."""
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -11,36 +14,67 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from landcue.errors import ModelError, UsageError, did_you_mean
+from landcue.models.bn_inception import BNInception
 from landcue.models.mobilenetv2 import MobileNetV2Folded
 
+ChannelOrder = Literal["rgb", "bgr"]
+
+
+class Normalization(NamedTuple):
+    """What a backbone expects of values in 0..1: (value - mean) / std.
+
+    Attributes:
+        mean: Per channel, in ``channel_order``.
+        std: Per channel, in ``channel_order``.
+        channel_order: Order of the channels.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channel_order: ChannelOrder = "rgb"
+
+
+BN_INCEPTION = "bn_inception"
 FOLDED = "mobilenetv2_folded"
+OWN = (BN_INCEPTION, FOLDED)
+"""Backbones that are ours and not timm's."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_OWN_NORMALIZATION = {
+    # Values 0..255 less the mean, in the channel order of Caffe.
+    BN_INCEPTION: Normalization((104 / 255, 117 / 255, 128 / 255), (1 / 255,) * 3, "bgr"),
+    FOLDED: Normalization((0.5,) * 3, (0.5,) * 3),
+}
 _PICKLES = {".pt", ".pth", ".bin", ".pkl", ".ckpt", ".tar"}
 
 
-def create_backbone(name: str, *, hub_weights: bool = False) -> nn.Module:
+def create_backbone(
+    name: str, *, hub_weights: bool = False, image_size: int | None = None
+) -> nn.Module:
     """Build a backbone that maps ``[n, 3, h, w]`` to pooled features ``[n, num_features]``.
 
     Args:
-        name: ``mobilenetv2_folded`` or any architecture of timm.
+        name: ``bn_inception``, ``mobilenetv2_folded`` or any architecture of timm.
         hub_weights: Download timm's pre-trained weights.
+        image_size: Side in pixels of the images to come, for architectures such as ViT that are
+            built for one size; their own size if not given.
 
     Raises:
-        UsageError: Unknown name.
+        UsageError: Unknown name, or an image size that the architecture cannot take.
         ModelError: The weights cannot be downloaded.
     """
-    if name == FOLDED:
+    if name in OWN:
         if hub_weights:
-            raise ModelError(f"{FOLDED} has no weights to download; give --init FILE.npz or none")
-        return MobileNetV2Folded()
+            suffix = "npz" if name == FOLDED else "safetensors"
+            raise ModelError(
+                f"{name} has no weights to download; give --init FILE.{suffix} or none"
+            )
+        return BNInception() if name == BN_INCEPTION else MobileNetV2Folded()
     import timm
 
-    if not timm.is_model(name.split(".")[0]):
-        known = [FOLDED, *timm.list_models()]
-        raise UsageError(f"unknown backbone {name!r}{did_you_mean(name, known)}")
+    size = _size_option(name, _timm_settings(name), image_size)
     try:
-        return timm.create_model(name, pretrained=hub_weights, num_classes=0)
+        return timm.create_model(name, pretrained=hub_weights, num_classes=0, **size)
     except Exception as error:
         if not hub_weights:
             raise
@@ -50,16 +84,58 @@ def create_backbone(name: str, *, hub_weights: bool = False) -> nn.Module:
         ) from None
 
 
-def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the (mean, std) of RGB values in 0..1 that a backbone was made for."""
-    if name == FOLDED:
-        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+def normalization(name: str) -> Normalization:
+    """Return the pixel values that a backbone was made for.
+
+    Raises:
+        UsageError: Unknown name.
+    """
+    if name in OWN:
+        return _OWN_NORMALIZATION[name]
+    settings = _timm_settings(name)
+    if settings is None:
+        return Normalization(IMAGENET_MEAN, IMAGENET_STD)
+    return Normalization(tuple(settings.mean), tuple(settings.std))
+
+
+def _timm_settings(name: str) -> Any:
+    """Return what timm knows about the weights of ``name`` (``architecture.weights``)."""
     import timm
 
-    config = timm.get_pretrained_cfg(name.split(".")[0])
-    if config is None:
-        return IMAGENET_MEAN, IMAGENET_STD
-    return tuple(config.mean), tuple(config.std)
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        known = [*OWN, *timm.list_models()]
+        raise UsageError(f"unknown backbone {name!r}{did_you_mean(name, known)}")
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        known = timm.list_pretrained(architecture)
+        raise UsageError(
+            f"{architecture} has no weights {name!r}{did_you_mean(name, known)}"
+        ) from None
+
+
+def _size_option(name: str, settings: Any, image_size: int | None) -> dict[str, Any]:
+    """Return the argument that builds an architecture for another image size than its own.
+
+    Whether it fits shows only in use, so that the architecture is tried without any memory.
+    """
+    if image_size is None or settings is None or not settings.fixed_input_size:
+        return {}
+    native = int(settings.input_size[-1])
+    if image_size == native:
+        return {}
+    import timm
+
+    options: tuple[dict[str, Any], ...] = ({"img_size": image_size}, {})
+    for option in options:
+        with suppress(Exception), torch.device("meta"), torch.no_grad():
+            trial = timm.create_model(name, num_classes=0, **option).eval()
+            trial(torch.empty(1, 3, image_size, image_size))
+            return option
+    raise UsageError(
+        f"{name} cannot take images of {image_size} pixels; give --image-size {native}"
+    )
 
 
 def freeze_first_layers(backbone: nn.Module, count: int) -> list[nn.Module]:
@@ -85,26 +161,46 @@ def freeze_first_layers(backbone: nn.Module, count: int) -> list[nn.Module]:
 def load_backbone_weights(backbone: nn.Module, file: Path) -> None:
     """Load a local weight file: ``.safetensors`` state dict, or folded MobileNetV2 ``.npz``.
 
-    Classifier tensors are ignored; anything else must fit exactly.
+    Classifier tensors are ignored; anything else must fit exactly, but for a ViT's position
+    embedding, which is resized to the image size, and for what old weight files do differently:
+    batch normalization with a leading axis of 1 or without its step counter.
 
     Raises:
         ModelError: A pickle, a missing or broken file, or weights of another architecture.
     """
     tensors = _read_tensors(file)
-    wanted = backbone.state_dict()
-    missing = sorted(wanted.keys() - tensors.keys())
+    wanted: dict[str, Tensor] = backbone.state_dict()
+    counters = {name for name in wanted if name.endswith(".num_batches_tracked")}
+    missing = sorted(wanted.keys() - tensors.keys() - counters)
     if missing:
         raise ModelError(
             f"{file} does not fit this backbone: {len(missing)} of {len(wanted)} tensors are "
             f"missing, first {missing[0]!r}; check --backbone"
         )
-    for name, tensor in wanted.items():
-        if tensors[name].shape != tensor.shape:
+    fitted = {n: _fit(backbone, n, tensors.get(n, old), old.shape) for n, old in wanted.items()}
+    for name, tensor in fitted.items():
+        if wanted[name].shape != tensor.shape:
             raise ModelError(
-                f"{file} does not fit this backbone: {name} is {tuple(tensors[name].shape)}, "
-                f"need {tuple(tensor.shape)}; check --backbone"
+                f"{file} does not fit this backbone: {name} is {tuple(tensor.shape)}, "
+                f"need {tuple(wanted[name].shape)}; check --backbone"
             )
-    backbone.load_state_dict({name: tensors[name] for name in wanted})
+    backbone.load_state_dict(fitted)
+
+
+def _fit(backbone: nn.Module, name: str, tensor: Tensor, shape: torch.Size) -> Tensor:
+    """Return ``tensor`` in ``shape`` where that is only a matter of form, or else unchanged."""
+    if tensor.shape == (1, *shape):
+        return tensor[0]
+    grid = getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
+    if name != "pos_embed" or grid is None or tensor.shape == shape or tensor.ndim != 3:
+        return tensor
+    prefix = shape[1] - math.prod(cast(tuple[int, int], grid))
+    patches = tensor.shape[1] - prefix
+    if tensor.shape[2] != shape[2] or patches < 1 or math.isqrt(patches) ** 2 != patches:
+        return tensor
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    return resample_abs_pos_embed(tensor, list(grid), num_prefix_tokens=prefix)
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:

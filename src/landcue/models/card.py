@@ -21,7 +21,8 @@ def model_card(config: dict[str, Any], n_parameters: int) -> str:
         "# LandCue encoder",
         "",
         f"- Fingerprint: `{config['fingerprint']}`",
-        f"- Backbone: `{model['backbone']}`, {n_parameters:,} parameters with its heads",
+        f"- Backbone: `{model['backbone']}`, `{model['pooling']}` pooling, "
+        f"{n_parameters:,} parameters with its heads",
         f"- Input: RGB, resized to {model['image_size']} x {model['image_size']} pixels",
         f"- Searched space: {model['retrieval']} ({model['projection']} projection, "
         f"{model['dim']} dimensions)",

@@ -13,14 +13,19 @@ from torch import Tensor, nn
 
 from landcue.codes.packing import pack_bits
 from landcue.errors import UsageError
-from landcue.models.backbones import IMAGENET_MEAN, IMAGENET_STD, create_backbone, normalization
+from landcue.models.backbones import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ChannelOrder,
+    create_backbone,
+    normalization,
+)
+from landcue.models.pooling import Pooling, set_pooling
 from landcue.models.resize import resize_square
 from landcue.types import ByteArray, Encoding
 
 Projection = Literal["mlp", "linear"]
 Space = Literal["embedding", "features"]
-Pooling = Literal["avg", "avgmax"]
-ChannelOrder = Literal["rgb", "bgr"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,10 @@ class NeuralEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.fingerprint = "untrained"
-        self.backbone = create_backbone(config.backbone) if backbone is None else backbone
+        if backbone is None:
+            backbone = create_backbone(config.backbone, image_size=config.image_size)
+        set_pooling(backbone, config.pooling, config.backbone)
+        self.backbone = backbone
         # timm: some backbones end in a wider layer than their last feature map.
         width = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
         features = int(cast(int, width))
@@ -127,6 +135,8 @@ class NeuralEncoder(nn.Module):
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Turn RGB values 0..255 ``[n, 3, h, w]`` into what the backbone was made for."""
+        if self.config.channel_order == "bgr":
+            pixels = pixels.flip(1)
         return (pixels.float() - cast(Tensor, self._mean)) / cast(Tensor, self._std)
 
     def forward(self, x: Tensor) -> Outputs:
@@ -206,6 +216,6 @@ def _projection(kind: Projection, features: int, dim: int) -> nn.Module:
 
 
 def build_config(backbone: str, **options: object) -> ModelConfig:
-    """Make a :class:`ModelConfig` with the backbone's own normalization."""
-    mean, std = normalization(backbone)
-    return ModelConfig(backbone=backbone, mean=mean, std=std, **options)  # pyright: ignore[reportArgumentType]
+    """Make a :class:`ModelConfig` with the backbone's own normalization and channel order."""
+    made_for = normalization(backbone)._asdict()
+    return ModelConfig(backbone=backbone, **made_for, **options)  # pyright: ignore[reportArgumentType]

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from landcue.models.pooling import GlobalPool
+
 # expansion, output channels, repeats, stride of the first block
 _BLOCKS = (
     (1, 16, 1, 1),
@@ -69,8 +71,8 @@ class _Block(nn.Module):
 class MobileNetV2Folded(nn.Module):
     """MobileNetV2 1.0 (Sandler et al., CVPR 2018) without batch-norm layers.
 
-    Input ``[n, 3, h, w]`` with values in -1..1; output ``[n, 1280]``, the global average of the
-    last feature map. Tensor names follow the folded ImageNet weights:
+    Input ``[n, 3, h, w]`` with values in -1..1; output ``[n, 1280]``, the pooled last
+    feature map. Tensor names follow the folded ImageNet weights:
     ``features.N.conv.M.weight``.
     """
 
@@ -86,6 +88,7 @@ class MobileNetV2Folded(nn.Module):
                 channels = outputs
         layers.append(nn.ModuleList([_conv(channels, self.num_features, 1)]))
         self.features = nn.ModuleList(layers)
+        self.global_pool = GlobalPool()
         for module in self.modules():
             if isinstance(module, SameConv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
@@ -100,7 +103,7 @@ class MobileNetV2Folded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return pooled features, ``[n, 1280]``."""
-        return torch.mean(self.forward_features(x), dim=(2, 3))
+        return self.global_pool(self.forward_features(x))
 
     def _stem(self, index: int) -> nn.Module:
         layer = self.features[index]

@@ -32,11 +32,13 @@ class DataSection(_Section):
 class ModelSection(_Section):
     """Backbone and heads; ``init`` is ``none``, ``hub`` or a weight file.
 
+    ``pooling`` is the global average of the last feature map, or average plus maximum.
     The first ``freeze_layers`` layers of the backbone keep their initial weights.
     """
 
     backbone: str = "resnet18"
     init: str = "hub"
+    pooling: Literal["avg", "avgmax"] = "avg"
     image_size: int = Field(160, ge=32, le=1024)
     dim: int = Field(128, ge=1)
     projection: Literal["mlp", "linear"] = "mlp"

@@ -201,7 +201,9 @@ class _Run:
 
     def _model(self) -> NeuralEncoder:
         options = self.config.model
-        backbone = create_backbone(options.backbone, hub_weights=options.init == "hub")
+        backbone = create_backbone(
+            options.backbone, hub_weights=options.init == "hub", image_size=options.image_size
+        )
         if options.init not in ("hub", "none"):
             load_backbone_weights(backbone, Path(options.init))
         config = build_config(
@@ -212,6 +214,7 @@ class _Run:
             label_names=self.images.label_names if options.label_head else (),
             retrieval=options.retrieval,
             image_size=options.image_size,
+            pooling=options.pooling,
             exclusive_labels=self.config.data.target == "group",
         )
         model = NeuralEncoder(config, backbone)
