@@ -90,10 +90,13 @@ class BatchPlan:
     def fill(self) -> None:
         """Fill all batches, with the images drawn least first.
 
+        A batch without labels begins with two images that share one, as long as the cap allows.
         An image is put where it shares a label with the batch. One that shares none is put only
         into a batch for which no other image with draws left shares any, and then in a pair when
         a pair is left. Images without labels need no partner; they are drawn once at most.
         """
+        for b in np.flatnonzero(~self.count.any(1)).tolist():
+            self._put_pair(b)
         for level in range(self.cap):
             if (self.size == self.batch).all():
                 return
@@ -114,8 +117,6 @@ class BatchPlan:
             while queue and self.size[b] < self.batch:
                 image = queue.popleft()
                 labels = self.table.of[image]
-                if labels and not self.count[b].any():
-                    self._put_pair(b, labels)
                 if not self._put_beside(b, image, level) and labels:
                     waiting[max(labels, key=self.table.n_images.__getitem__)].append(image)
 
@@ -132,11 +133,9 @@ class BatchPlan:
         self.put(b, image)
         return True
 
-    def _put_pair(self, b: int, labels: list[int]) -> None:
-        """Put two images that share one of these labels into batch ``b``, if there is room."""
-        if self.batch - self.size[b] < 2:
-            return
-        for label in labels:
+    def _put_pair(self, b: int) -> None:
+        """Put two images that share a label into batch ``b``, if any such have draws left."""
+        for label in self.rng.permutation(len(self._decks)).tolist():
             pair = self._take(label, 2, b)
             for image in pair:
                 self.put(b, image)

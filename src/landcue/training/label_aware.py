@@ -26,7 +26,8 @@ class LabelAware:
       when the sampler is made: as short as the batch size (for many labels) and the cap (for
       rare ones) let them be. A label on one image can have no positive and is not covered.
     * **Cap.** No image is drawn more than ``cap`` times per epoch, or twice in a batch.
-    * **Positives.** An image shares a label with another of its batch, unless each of its labels
+    * **Positives.** Every batch holds two images that share a label, unless no two such have
+      draws left. An image shares a label with another of its batch, unless each of its labels
       occurs on one image only, or the batch had a place left for which no image with draws left
       shared a label. With all windows 1 every image that can have a partner has one.
     * **Length.** S batches of B images, as without label-awareness: what rare images gain,
