@@ -90,11 +90,8 @@ def test_label_aware_keeps_its_promises(problem, epoch):
             assert counts[run * window : stop, c].max() >= min(needed, n)
 
 
-@given(problems(), st.integers(0, 3))
-@settings(max_examples=500, deadline=None)
-def test_an_anchor_is_alone_only_where_no_image_with_draws_left_would_fit(problem, epoch):
-    labels, _, _, cap, _ = problem
-    batches = epoch_of(label_aware(problem), epoch)
+def check_company(sampler, labels, cap, epoch):
+    batches = epoch_of(sampler, epoch)
     draws = draws_of(batches, len(labels))
     for rows in batches:
         alone = lonely(labels, rows)
@@ -105,6 +102,20 @@ def test_an_anchor_is_alone_only_where_no_image_with_draws_left_would_fit(proble
         if len(alone) > 1 or not offered.any():
             # There was room for two, and no two were left that share a label.
             assert labels[np.union1d(left, alone)].sum(0, dtype=int).max() <= 1
+
+
+@given(problems(), st.integers(0, 3))
+@settings(max_examples=500, deadline=None)
+def test_an_anchor_is_alone_only_where_no_image_with_draws_left_would_fit(problem, epoch):
+    check_company(label_aware(problem), problem[0], problem[3], epoch)
+
+
+def test_the_last_places_of_a_batch_go_to_images_that_fit():
+    held = [(2, 3), (2,), (1, 3), (0, 3), (1,), (0,), (0, 3), (0,), (2,)]
+    labels = np.array([[c in has for c in range(4)] for has in held])
+    sampler = LabelAware(labels, Shares(9, 4), 0, cap=1)
+    for epoch in range(40):
+        check_company(sampler, labels, 1, epoch)
 
 
 @given(problems(), st.integers(0, 3))
