@@ -161,13 +161,10 @@ def test_marc_on_uniform_single_labels_is_supcon(plr):
 
 def weight_of_pair(first, second, plr, gamma=1.0):
     from landcue.losses.marc import pair_weights
-    from landcue.losses.pairs import jaccard, shared_labels
 
     y = torch.zeros(2, C, dtype=torch.float64)
     y[0, first], y[1, second] = 1, 1
-    shared = shared_labels(y, y)
-    options = MarcOptions(plr=plr, gamma=gamma)
-    weights = pair_weights(y, y, shared, jaccard(y, y, shared), statistics(), options)
+    weights = pair_weights(y, y, statistics(), MarcOptions(plr=plr, gamma=gamma))
     return float(weights[0, 1])
 
 

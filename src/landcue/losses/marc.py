@@ -6,7 +6,6 @@ and no formula is public. The directions of reweighting and temperature are ours
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,17 +14,19 @@ from torch import Tensor
 
 from landcue.errors import UsageError
 from landcue.losses.mulsupcon import per_label_weights
+from landcue.losses.overlap_levels import OverlapLevels
 from landcue.losses.pairs import (
     blocks,
     check_choice,
     check_inputs,
     check_temperature,
+    clear_self,
     contrast,
     full_precision,
     jaccard,
     mean_over_anchors,
-    others,
     shared_labels,
+    without_self,
 )
 from landcue.losses.statistics import LabelStatistics
 
@@ -33,8 +34,6 @@ Reweighting = Literal["rarity_jaccard", "pairwise", "marginal", "off"]
 Weighting = Literal["none", "jaccard", "label"]
 Norm = Literal["weight", "count"]
 Mode = Literal["pair", "row"]
-Pairs = Callable[[slice], tuple[Tensor, Tensor, Tensor]]
-"""Maps rows to weights, positives and overlap, each ``[b, n]``."""
 _TAU_RANGE = (0.02, 1.0)
 
 
@@ -105,70 +104,65 @@ def marc_loss(
             f"labels have {y.shape[1]} columns, the statistics {len(statistics.frequency)}"
         )
 
-    def pairs(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-        shared = shared_labels(y[rows], y)
-        overlap = jaccard(y[rows], y, shared)
-        positive = (shared > 0) & others(rows, len(y), y.device)
-        weights = pair_weights(y[rows], y, shared, overlap, statistics, options) * positive
-        if options.weighting == "label":
-            weights = weights * per_label_weights(y, rows)
-        return weights, positive, overlap
-
-    mean_weight = _mean_weight(pairs, len(z), options) if options.norm == "count" else None
     # Without alpha an anchor has one temperature, and both modes are the same.
-    by_row = options.mode == "row" and options.alpha != 0
-    levels = _overlap_levels(pairs, y) if by_row else y.new_zeros(1)
+    levels = OverlapLevels(y) if options.mode == "row" and options.alpha != 0 else None
+    mean_weight = _mean_weight(y, statistics, options) if options.norm == "count" else None
 
-    def term(rows: slice) -> tuple[Tensor, Tensor]:
-        weights, positive, overlap = pairs(rows)
-        weights = _normalized(weights, positive, mean_weight, options)
-        if by_row:
-            total = _row_mode(z, rows, y, weights, overlap, levels, statistics, options)
+    def term(rows: slice, z: Tensor) -> tuple[Tensor, Tensor]:
+        weights = _positive_weights(y, rows, statistics, options)
+        norm = weights.sum(1)
+        found = norm > 0
+        if mean_weight is not None:
+            per_anchor = 1 if options.weighting == "label" else (weights > 0).sum(1)
+            norm = mean_weight * per_anchor
+        if levels is not None:
+            total = _row_mode(z, rows, y, weights, levels, statistics, options)
         else:
-            tau = temperatures(y[rows], overlap, statistics, options)
-            total = contrast(z, rows, weights, tau)
-        return total, positive.any(1)
+            total = contrast(z, rows, weights, _pair_temperatures(y, rows, statistics, options))
+        return total / norm.clamp(min=torch.finfo(z.dtype).tiny), found
 
-    return mean_over_anchors(term, z, width=len(levels))
+    return mean_over_anchors(term, z, width=1 if levels is None else len(levels.overlap))
 
 
 def pair_weights(
-    first: Tensor,
-    second: Tensor,
-    shared: Tensor,
-    overlap: Tensor,
-    statistics: LabelStatistics,
-    options: MarcOptions,
+    first: Tensor, second: Tensor, statistics: LabelStatistics, options: MarcOptions
 ) -> Tensor:
     """Return the weight of every pair, ``w_ij`` in ``[b, n]``, before any normalization.
+
+    It is above 0 exactly for pairs with a common label.
 
     Args:
         first: Labels of the anchors ``[b, C]``.
         second: Labels of the batch ``[n, C]``.
-        shared: ``|S_ij|``.
-        overlap: ``J_ij``.
         statistics: Of the training split.
         options: ``plr``, ``gamma``, ``power`` and ``weighting`` are used.
     """
+    by_overlap = options.weighting == "jaccard"
+    if options.power == 0 or (options.plr == "off" and not by_overlap):
+        return shared_labels(first, second).clamp_(max=1)
     if options.plr == "off":
-        weights = torch.ones_like(shared)
+        weights = shared_labels(first, second).clamp_(max=1)
     elif options.plr == "pairwise":
         # mean of Q_cd^-gamma over S x S: both labels of each co-occurrence are shared.
         rarity = statistics.joint.to(first).pow(-options.gamma)
-        weights = torch.zeros_like(shared)
+        rarity = torch.triu(rarity) + torch.triu(rarity, 1)  # symmetric: each c < d counts twice
+        weights = first.new_zeros(len(first), len(second))
         for c, row in enumerate(rarity):  # label by label: [b, n, C] would not fit
-            weights += ((first[:, c, None] * first * row) @ second.T) * second[:, c]
-        weights = weights / shared.square().clamp(min=1)
+            own, all_ = (y[:, c:] * y[:, c, None] for y in (first, second))
+            weights.addmm_(own * row[c:], all_.T)
+        weights /= shared_labels(first, second).square_().clamp_(min=1)
     else:
         rarity = statistics.frequency.to(first).pow(-options.gamma)
-        common = (first * rarity) @ second.T
+        weights = (first * rarity) @ second.T
         if options.plr == "marginal":
-            weights = common / shared.clamp(min=1)
+            weights /= shared_labels(first, second).clamp_(min=1)
         else:
-            union = (first @ rarity)[:, None] + (second @ rarity)[None, :] - common
-            weights = common / union.clamp(min=torch.finfo(first.dtype).tiny)
-    weights = weights.pow(options.power)
-    return weights * overlap.pow(options.power) if options.weighting == "jaccard" else weights
+            union = torch.addmm(second @ rarity, first * -rarity, second.T)
+            union += (first @ rarity)[:, None]
+            weights /= union.clamp_(min=torch.finfo(first.dtype).tiny)
+    if by_overlap:
+        weights *= jaccard(first, second, shared_labels(first, second))
+    return weights if options.power == 1 else weights.pow_(options.power)
 
 
 def temperatures(
@@ -179,46 +173,41 @@ def temperatures(
     At the optimum the soft-max equals its target, ``s_ip = tau_ip (log q_ip + const)``, so a pair
     with a larger temperature ends up more similar: overlap must raise it.
     """
-    rarity = statistics.rarity(y).to(y)
-    tau = options.temperature * (1 + options.alpha * overlap)
-    tau = tau * (1 - options.beta * rarity)[:, None]
+    base = options.temperature * (1 - options.beta * statistics.rarity(y).to(y))[:, None]
+    tau = base * (1 + options.alpha * overlap)
     # A base outside the range is the caller's own choice: the range bounds the adaptation.
     low, high = min(_TAU_RANGE[0], options.temperature), max(_TAU_RANGE[1], options.temperature)
-    return tau.clamp(low, high)
+    return tau.clamp_(low, high)
 
 
-def _mean_weight(pairs: Pairs, n: int, options: MarcOptions) -> Tensor:
-    """Return the weights' mean over positives; over anchors where labels share them out."""
-    sums: list[Tensor] = []
-    for rows in blocks(n):
-        weights, positive, _ = pairs(rows)
-        counted = positive.any(1) if options.weighting == "label" else positive
-        sums.append(torch.stack([weights.sum(), counted.sum().to(weights)]))
-    if not sums:
-        return torch.ones(())
-    total, count = torch.stack(sums).sum(0)
-    return total / count.clamp(min=1)
-
-
-def _normalized(
-    weights: Tensor, positive: Tensor, mean_weight: Tensor | None, options: MarcOptions
+def _pair_temperatures(
+    y: Tensor, rows: slice, statistics: LabelStatistics, options: MarcOptions
 ) -> Tensor:
-    if mean_weight is None:
-        norm = weights.sum(1, keepdim=True)
-    elif options.weighting == "label":
-        norm = mean_weight
+    """Return the temperatures ``[b, n]``; without alpha those of the anchors, ``[b, 1]``."""
+    if options.alpha == 0:
+        overlap = y.new_zeros(1, 1)
     else:
-        norm = mean_weight * positive.sum(1, keepdim=True)
-    return weights / norm.clamp(min=torch.finfo(weights.dtype).tiny)
+        overlap = jaccard(y[rows], y, shared_labels(y[rows], y))
+    return temperatures(y[rows], overlap, statistics, options)
 
 
-def _overlap_levels(pairs: Pairs, y: Tensor) -> Tensor:
-    """Return the distinct overlaps of positives, ascending; a few dozen in practice."""
-    levels = [y.new_zeros(1)]
+def _positive_weights(
+    y: Tensor, rows: slice, statistics: LabelStatistics, options: MarcOptions
+) -> Tensor:
+    """Return the weights ``[b, n]`` of positives; all other pairs have 0."""
+    weights = clear_self(pair_weights(y[rows], y, statistics, options), rows)
+    return weights * per_label_weights(y, rows) if options.weighting == "label" else weights
+
+
+def _mean_weight(y: Tensor, statistics: LabelStatistics, options: MarcOptions) -> Tensor:
+    """Return the weights' mean over positives; over anchors where labels share them out."""
+    total, count = y.new_zeros(()), y.new_zeros(())
     for rows in blocks(len(y)):
-        _, positive, overlap = pairs(rows)
-        levels.append(overlap[positive].unique())
-    return torch.cat(levels).unique()
+        weights = _positive_weights(y, rows, statistics, options)
+        positive = weights > 0
+        total += weights.sum()
+        count += (positive.any(1) if options.weighting == "label" else positive).sum()
+    return total / count.clamp(min=1)
 
 
 def _row_mode(
@@ -226,8 +215,7 @@ def _row_mode(
     rows: slice,
     y: Tensor,
     weights: Tensor,
-    overlap: Tensor,
-    levels: Tensor,
+    levels: OverlapLevels,
     statistics: LabelStatistics,
     options: MarcOptions,
 ) -> Tensor:
@@ -236,13 +224,10 @@ def _row_mode(
     Positives of equal overlap have equal temperatures, so each anchor needs one soft-max per
     level of overlap: memory is O(b x levels x n).
     """
-    similarity = z[rows] @ z.T
-    own = y[rows]
-    tau = temperatures(own, levels.expand(len(own), -1), statistics, options)
-    logits = similarity[:, None, :] / tau[:, :, None]
-    mask = others(rows, len(y), y.device)[:, None, :]
-    normalizers = torch.logsumexp(logits.masked_fill(~mask, float("-inf")), dim=2)
-    level = torch.searchsorted(levels, overlap).clamp(max=len(levels) - 1)
+    similarity = without_self(z[rows] @ z.T, rows)
+    tau = temperatures(y[rows], levels.overlap[None, :], statistics, options)
+    normalizers = torch.logsumexp(similarity[:, None, :] / tau[:, :, None], dim=2)
+    level = levels.of(rows)
     per_level = torch.zeros_like(tau).scatter_add_(1, level, weights)
-    pulled = weights * similarity / temperatures(own, overlap, statistics, options)
+    pulled = weights / tau.gather(1, level) * similarity
     return (per_level * normalizers).sum(1) - pulled.sum(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +13,12 @@ from landcue.errors import UsageError
 from landcue.losses.pairs import (
     check_inputs,
     check_temperature,
+    clear_self,
     full_precision,
     mean_over_anchors,
-    others,
     shared_labels,
     union_size,
+    without_self,
 )
 from landcue.losses.proxies import check_proxies
 
@@ -71,20 +73,19 @@ def msc_loss(z: Tensor, y: Tensor, prototypes: Tensor, options: MscOptions | Non
     z, y = check_inputs(z, y)
     check_proxies(z, y, prototypes)
     prototypes = F.normalize(prototypes.to(z), dim=1)
-    log_beta = torch.log(torch.tensor(options.beta, dtype=z.dtype, device=z.device))
+    log_beta = math.log(options.beta)
 
-    def term(rows: slice) -> tuple[Tensor, Tensor]:
+    def term(rows: slice, z: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
         own = y[rows]
         n_labels = own.sum(1, keepdim=True).clamp(min=1)
-        mask = others(rows, len(y), y.device)
         union = union_size(own, y, shared_labels(own, y)).clamp(min=1)
-        images = options.alpha * mask.to(y) / union
+        images = clear_self(options.alpha / union, rows)
         to_prototypes = own / (1 + own * (images @ y)) / n_labels
         to_images = images * (to_prototypes @ y.T)
-        image_logits = z[rows] @ z.T / options.temperature
+        image_logits = without_self(z[rows] @ z.T / options.temperature, rows)
         prototype_logits = z[rows] @ prototypes.T / options.temperature
-        in_normalizer = (image_logits + log_beta).masked_fill(~mask, float("-inf"))
-        normalizer = torch.logsumexp(torch.cat([in_normalizer, prototype_logits], 1), dim=1)
+        both = torch.cat([image_logits + log_beta, prototype_logits], 1)
+        normalizer = torch.logsumexp(both, dim=1)
         pulled = (to_images * image_logits).sum(1) + (to_prototypes * prototype_logits).sum(1)
         total = to_images.sum(1) + to_prototypes.sum(1)
         return total * normalizer - pulled, own.sum(1) > 0

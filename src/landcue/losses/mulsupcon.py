@@ -11,10 +11,10 @@ from landcue.losses.pairs import (
     check_choice,
     check_inputs,
     check_temperature,
+    clear_self,
     contrast,
     full_precision,
     mean_over_anchors,
-    others,
 )
 
 Average = Literal["label", "anchor"]
@@ -64,13 +64,13 @@ def mulsupcon_loss(z: Tensor, y: Tensor, options: MulSupConOptions | None = None
     options = options or MulSupConOptions()
     z, y = check_inputs(z, y)
 
-    def term(rows: slice) -> tuple[Tensor, Tensor]:
+    def term(rows: slice, z: Tensor) -> tuple[Tensor, Tensor]:
         weights = per_label_weights(y, rows)
         n_labels = usable_labels(y)[rows].sum(1)
+        loss = contrast(z, rows, weights, options.temperature)
         if options.average == "anchor":
-            return contrast(z, rows, weights, options.temperature), n_labels > 0
-        weights = weights * n_labels[:, None]
-        return contrast(z, rows, weights, options.temperature), n_labels
+            return loss, n_labels > 0
+        return loss * n_labels, n_labels
 
     return mean_over_anchors(term, z)
 
@@ -88,5 +88,4 @@ def per_label_weights(y: Tensor, rows: slice) -> Tensor:
     usable = usable_labels(y)
     carriers = (y.sum(0) - 1).clamp(min=1)  # without the anchor itself
     n_labels = usable[rows].sum(1, keepdim=True).clamp(min=1)
-    shares = (usable[rows] / carriers) @ usable.T / n_labels
-    return shares * others(rows, len(y), y.device)
+    return clear_self((usable[rows] / carriers / n_labels) @ usable.T, rows)

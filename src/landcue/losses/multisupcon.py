@@ -10,11 +10,11 @@ from landcue.errors import UsageError
 from landcue.losses.pairs import (
     check_inputs,
     check_temperature,
+    clear_self,
     contrast,
     full_precision,
     jaccard,
     mean_over_anchors,
-    others,
     shared_labels,
 )
 
@@ -55,13 +55,12 @@ def multisupcon_loss(z: Tensor, y: Tensor, options: MultiSupConOptions | None = 
     options = options or MultiSupConOptions()
     z, y = check_inputs(z, y)
 
-    def term(rows: slice) -> tuple[Tensor, Tensor]:
-        overlap = jaccard(y[rows], y, shared_labels(y[rows], y))
+    def term(rows: slice, z: Tensor) -> tuple[Tensor, Tensor]:
+        overlap = clear_self(jaccard(y[rows], y, shared_labels(y[rows], y)), rows)
         # A threshold such as 0.2 must include an overlap of 1/5 in either precision.
         match = (overlap >= options.threshold - 1e-6) & (overlap > 0)
-        match &= others(rows, len(y), y.device)
-        n_positives = match.sum(1, keepdim=True)
-        weights = overlap * match / n_positives.clamp(min=1)
-        return contrast(z, rows, weights, options.temperature), n_positives[:, 0] > 0
+        n_positives = match.sum(1)
+        loss = contrast(z, rows, overlap * match, options.temperature)
+        return loss / n_positives.clamp(min=1), n_positives > 0
 
     return mean_over_anchors(term, z)

@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, cast
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from landcue.errors import UsageError
 
-BLOCK = 9 * 2**20
-"""Most pairs held at once; a batch of up to 3,072 images is one block.
+BLOCK = 2**20
+"""Most pairs held at once. In float32 a block takes 4 MiB, so that its passes stay in cache."""
 
-In float32 a full block is above 32 MiB, so that the C library maps it and gives it back at once;
-smaller ones would fragment its heap to several times what is alive.
-"""
+_NEVER = -1e30  # finite, so that a weight of 0 makes it 0
 
-Term = Callable[[slice], tuple[Tensor, Tensor]]
-"""Maps rows to the loss ``[b]`` of these anchors and the weight ``[b]`` each has in the mean."""
+Term = Callable[..., tuple[Tensor, Tensor]]
+"""Maps rows and the learned tensors to the loss ``[b]`` of these anchors and the weight ``[b]``
+that each has in the mean."""
 
 _P = ParamSpec("_P")
 
@@ -49,7 +48,7 @@ def check_inputs(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         y: Labels ``[n, C]`` of 0 and 1, any type.
 
     Raises:
-        UsageError: Wrong shapes or labels other than 0 and 1.
+        UsageError: Wrong shapes, embeddings that are not finite, or labels other than 0 and 1.
     """
     if z.ndim != 2 or y.ndim != 2 or len(z) != len(y):
         raise UsageError(
@@ -57,6 +56,12 @@ def check_inputs(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         )
     if not z.is_floating_point():
         raise UsageError(f"embeddings must be floating point, not {z.dtype}")
+    wrong = ~torch.isfinite(z).all(1)
+    if bool(wrong.any()):
+        raise UsageError(
+            f"embeddings must be finite; {int(wrong.sum())} of {len(z)} rows hold nan or "
+            f"infinity, the first is row {int(wrong.nonzero()[0])}"
+        )
     dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
     y = y.to(dtype)
     if not bool(((y == 0) | (y == 1)).all()):
@@ -74,30 +79,50 @@ def blocks(n: int, width: int = 1) -> Iterator[slice]:
 def mean_over_anchors(term: Term, *learned: Tensor, width: int = 1) -> Tensor:
     """Average a loss over its anchors, holding a bounded number of pairs at a time.
 
-    Beyond one block the pairs are computed again in the backward pass instead of being kept.
+    The gradient is taken block by block in the forward pass, so that nothing of the size of the
+    pairs is kept or computed again for the backward pass. Second derivatives are not available.
 
     Args:
-        term: The loss of some anchors, and 0 as the weight of those that have no positive.
-        learned: All tensors that ``term`` depends on and that may need a gradient; the first one
-            holds the anchors.
+        term: Called with some rows and with ``learned``; the loss of these anchors, and 0 as the
+            weight of those that have no positive. A loss of weight 0 must be 0.
+        learned: All tensors of ``term`` that may need a gradient; the first holds the anchors.
         width: Values that ``term`` holds for each pair.
 
     Returns:
         A scalar; 0 with a zero gradient when all weights are 0.
     """
-    cut = list(blocks(len(learned[0]), width))
-    if len(cut) > 1 and torch.is_grad_enabled():
-        parts = [_recomputed(term, rows) for rows in cut]
-    else:
-        parts = [term(rows) for rows in cut]
-    count = sum(float(weight.sum()) for _, weight in parts)
-    if not count:
-        return zero(*learned)
-    return torch.cat([loss for loss, _ in parts]).sum() / count
+    return cast(Tensor, _MeanOverAnchors.apply(term, width, *learned))
 
 
-def _recomputed(term: Term, rows: slice) -> tuple[Tensor, Tensor]:
-    return checkpoint(term, rows, use_reentrant=False, preserve_rng_state=False)
+class _MeanOverAnchors(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, term: Term, width: int, *learned: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        needed: tuple[bool, ...] = ctx.needs_input_grad[2:]
+        leaves = [t.detach().requires_grad_(n) for t, n in zip(learned, needed, strict=True)]
+        sought = [leaf for leaf in leaves if leaf.requires_grad]
+        gradients = [torch.zeros_like(leaf) for leaf in sought]
+        total, count = learned[0].new_zeros(()), learned[0].new_zeros(())
+        for rows in blocks(len(learned[0]), width):
+            with torch.set_grad_enabled(bool(sought)):
+                loss, weight = term(rows, *leaves)
+                part = loss.sum()
+            if sought:
+                for gradient, added in zip(
+                    gradients, torch.autograd.grad(part, sought), strict=True
+                ):
+                    gradient += added
+            total += part.detach()
+            count += weight.sum()
+        count = count.clamp(min=1)  # weights are whole numbers
+        ctx.save_for_backward(*(gradient.div_(count) for gradient in gradients))
+        return total / count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        gradients = iter(cast(tuple[Tensor, ...], ctx.saved_tensors))
+        needed: tuple[bool, ...] = ctx.needs_input_grad[2:]
+        return None, None, *(outer * next(gradients) if n else None for n in needed)
 
 
 def contrast(z: Tensor, rows: slice, weights: Tensor, temperature: Tensor | float) -> Tensor:
@@ -107,11 +132,29 @@ def contrast(z: Tensor, rows: slice, weights: Tensor, temperature: Tensor | floa
         z: Embeddings ``[n, d]``.
         rows: The anchors i.
         weights: ``[b, n]``, 0 for all pairs but positives.
-        temperature: tau, a number or ``[b, n]``.
+        temperature: tau, a number, ``[b, 1]`` or ``[b, n]``.
     """
-    logits = z[rows] @ z.T / temperature
-    normalizer = logsumexp_over_others(logits, rows)
-    return weights.sum(1) * normalizer - (weights * logits).sum(1)
+    if isinstance(temperature, Tensor) and temperature.shape[1] > 1:
+        logits = z[rows] @ z.T / temperature
+    else:  # one pass over the pairs less
+        logits = (z[rows] / temperature) @ z.T
+    return -(weights * torch.log_softmax(without_self(logits, rows), dim=1)).sum(1)
+
+
+def without_self(logits: Tensor, rows: slice) -> Tensor:
+    """Set the logits ``[b, n]`` of anchors with themselves so low, in place, that exp gives 0.
+
+    Autograd does not see it: what it sends back to these logits is 0 by the soft-max itself,
+    wherever their weight is 0.
+    """
+    logits.detach().diagonal(rows.start).fill_(_NEVER)
+    return logits
+
+
+def clear_self(pairs: Tensor, rows: slice) -> Tensor:
+    """Set what an anchor has with itself in ``[b, n]`` to 0, in place."""
+    pairs.diagonal(rows.start).fill_(0)
+    return pairs
 
 
 def shared_labels(first: Tensor, second: Tensor) -> Tensor:
@@ -127,23 +170,6 @@ def jaccard(first: Tensor, second: Tensor, shared: Tensor) -> Tensor:
 def union_size(first: Tensor, second: Tensor, shared: Tensor) -> Tensor:
     """Return ``|y_i or y_j|`` as ``[b, n]``."""
     return first.sum(1)[:, None] + second.sum(1)[None, :] - shared
-
-
-def others(rows: slice, n: int, device: torch.device) -> Tensor:
-    """Return a bool mask ``[b, n]`` that is false where an anchor meets itself."""
-    index = torch.arange(n, device=device)
-    return index[rows, None] != index[None, :]
-
-
-def logsumexp_over_others(logits: Tensor, rows: slice) -> Tensor:
-    """Return ``log sum_{a != i} exp(logits_ia)`` as ``[b]``."""
-    mask = others(rows, logits.shape[1], logits.device)
-    return torch.logsumexp(logits.masked_fill(~mask, float("-inf")), dim=1)
-
-
-def zero(*learned: Tensor) -> Tensor:
-    """Return 0 with a zero gradient, for a batch without any positive pair."""
-    return torch.stack([(tensor * 0).sum() for tensor in learned]).sum()
 
 
 def check_temperature(temperature: float) -> None:

@@ -9,10 +9,10 @@ from torch import Tensor
 from landcue.losses.pairs import (
     check_inputs,
     check_temperature,
+    clear_self,
     contrast,
     full_precision,
     mean_over_anchors,
-    others,
     shared_labels,
 )
 
@@ -54,13 +54,11 @@ def similarity_dissimilarity_loss(
     z, y = check_inputs(z, y)
     size = y.sum(1)
 
-    def term(rows: slice) -> tuple[Tensor, Tensor]:
-        shared = shared_labels(y[rows], y)
-        match = (shared > 0) & others(rows, len(y), y.device)
-        n_positives = match.sum(1, keepdim=True)
-        similarity = shared / size[rows, None].clamp(min=1)
-        dissimilarity = 1 / (1 + size[None, :] - shared)
-        weights = similarity * dissimilarity * match / n_positives.clamp(min=1)
-        return contrast(z, rows, weights, options.temperature), n_positives[:, 0] > 0
+    def term(rows: slice, z: Tensor) -> tuple[Tensor, Tensor]:
+        shared = clear_self(shared_labels(y[rows], y), rows)
+        n_positives = (shared > 0).sum(1)
+        only_p = size[None, :] - shared  # |y_p without y_i|; wrong for the anchor, whose share is 0
+        loss = contrast(z, rows, shared / (1 + only_p), options.temperature)
+        return loss / (size[rows] * n_positives).clamp(min=1), n_positives > 0
 
     return mean_over_anchors(term, z)

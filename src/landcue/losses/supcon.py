@@ -11,10 +11,10 @@ from landcue.errors import UsageError
 from landcue.losses.pairs import (
     check_inputs,
     check_temperature,
+    clear_self,
     contrast,
     full_precision,
     mean_over_anchors,
-    others,
     shared_labels,
 )
 
@@ -58,13 +58,15 @@ def supcon_loss(z: Tensor, y: Tensor, options: SupConOptions | None = None) -> T
     z, y = check_inputs(z, y)
     size = y.sum(1)
 
-    def term(rows: slice) -> tuple[Tensor, Tensor]:
-        shared = shared_labels(y[rows], y)
-        match = (shared > 0) & others(rows, len(y), y.device)
+    def term(rows: slice, z: Tensor) -> tuple[Tensor, Tensor]:
+        shared = clear_self(shared_labels(y[rows], y), rows)
         if options.positives == "all":
-            match &= (shared == size[rows, None]) & (shared == size[None, :])
-        n_positives = match.sum(1, keepdim=True)
-        weights = match.to(z) / n_positives.clamp(min=1)
-        return contrast(z, rows, weights, options.temperature), n_positives[:, 0] > 0
+            match = (shared > 0) & (shared == size[rows, None]) & (shared == size[None, :])
+            positive = match.to(shared)
+        else:
+            positive = shared.clamp_(max=1)
+        n_positives = positive.sum(1)
+        loss = contrast(z, rows, positive, options.temperature) / n_positives.clamp(min=1)
+        return loss, n_positives > 0
 
     return mean_over_anchors(term, z)
