@@ -36,6 +36,19 @@ def test_supcon_equals_the_library(seed):
     assert float(got) == pytest.approx(float(pml.SupConLoss(temperature=0.2)(z, classes)))
 
 
+@pytest.mark.parametrize("name", ["mulsupcon", "multisupcon", "similarity_dissimilarity", "marc"])
+def test_multi_label_losses_equal_the_library_on_classes(name):
+    z, y, classes = batch(4)
+    options = {"temperature": 0.2} | ({"plr": "off"} if name == "marc" else {})
+    assert min(torch.bincount(classes)) > 1
+    z.requires_grad_()
+    got = create_loss(name, options, STATISTICS, DIM)(F.normalize(z, dim=1), y)
+    wanted = pml.SupConLoss(temperature=0.2)(z, classes)
+    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=0)
+    ours, theirs = (torch.autograd.grad(value, z)[0] for value in (got, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-12)
+
+
 @pytest.mark.parametrize("absent", [False, True])
 def test_proxy_anchor_equals_the_library(absent):
     z, y, classes = batch()

@@ -39,13 +39,14 @@ def test_each_space_has_proxies_of_its_own_length():
     assert not list(objective("marc").parameters())
 
 
-def test_proxies_learn_100_times_as_fast_as_heads_without_decay():
+@pytest.mark.parametrize(("given", "rate"), [(None, 0.02), (0.5, 0.5)])
+def test_proxies_learn_100_times_as_fast_as_the_backbone_without_decay(given, rate):
     model, learned = encoder(), objective()
-    options = OptimizerSection(lr=1e-4, head_lr=1e-3, weight_decay=0.1)
+    options = OptimizerSection(lr=2e-4, head_lr=1e-3, proxy_lr=given, weight_decay=0.1)
     optimizer = create_optimizer(model, options, learned.parameters())
     group = optimizer.param_groups[-1]
     assert [id(p) for p in group["params"]] == [id(p) for p in learned.parameters()]
-    assert group["base_lr"] == pytest.approx(0.1)
+    assert group["base_lr"] == pytest.approx(rate)
     assert group["weight_decay"] == 0
     held = [id(p) for g in optimizer.param_groups for p in g["params"]]
     wanted = [id(p) for m in (model, learned) for p in m.parameters()]

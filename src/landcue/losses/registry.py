@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from landcue.errors import UsageError, did_you_mean
 from landcue.losses import single_label
+from landcue.losses.asymmetric import AsymmetricOptions, asymmetric_loss
+from landcue.losses.classification import label_loss, softmax_loss
 from landcue.losses.dhcl import DhclOptions, dhcl_loss
 from landcue.losses.marc import MarcOptions, marc_loss
 from landcue.losses.msc import MscOptions, msc_loss
@@ -84,10 +86,24 @@ LOSSES: dict[str, _Entry] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class NoOptions:
+    """Options of a loss that has none."""
+
+
+CLASSIFICATIONS: dict[str, tuple[type, Callable[[Tensor, Tensor, Any], Tensor]]] = {
+    "bce": (NoOptions, lambda logits, y, _: label_loss(logits, y)),
+    "asymmetric": (AsymmetricOptions, asymmetric_loss),
+    "softmax": (NoOptions, lambda logits, y, _: softmax_loss(logits, y)),
+}
+NONE = "none"
+"""The name of no metric loss at all."""
+
+
 def create_loss(
     name: str, options: dict[str, Any], statistics: LabelStatistics, dim: int
 ) -> nn.Module:
-    """Make a loss module: ``loss(z, y)`` maps ``[n, dim]`` and ``[n, C]`` to a scalar.
+    """Make a metric loss module: ``loss(z, y)`` maps ``[n, dim]`` and ``[n, C]`` to a scalar.
 
     Args:
         name: A key of ``LOSSES``.
@@ -100,14 +116,36 @@ def create_loss(
             needs a library which is not installed.
     """
     if name not in LOSSES:
-        raise UsageError(f"unknown loss {name!r}{did_you_mean(name, LOSSES)}")
+        raise UsageError(f"unknown loss {name!r}{did_you_mean(name, [*LOSSES, NONE])}")
     entry = LOSSES[name]
-    known = [field.name for field in fields(entry.options)]
-    for key in options:
+    return entry.build(_options(f"loss {name}", entry.options, options), statistics, dim)
+
+
+def create_classification(name: str, options: dict[str, Any]) -> PairLoss:
+    """Make a classification loss: ``loss(logits, y)`` maps twice ``[n, C]`` to a scalar.
+
+    Args:
+        name: A key of ``CLASSIFICATIONS``.
+        options: Its options by name; defaults for all others.
+
+    Raises:
+        UsageError: Unknown loss, or an option it does not have, with near matches.
+    """
+    if name not in CLASSIFICATIONS:
+        near = did_you_mean(name, CLASSIFICATIONS)
+        raise UsageError(f"unknown classification loss {name!r}{near}")
+    kind, function = CLASSIFICATIONS[name]
+    made = _options(f"classification loss {name}", kind, options)
+    return PairLoss(lambda logits, y: function(logits, y, made))
+
+
+def _options(of: str, kind: type, values: dict[str, Any]) -> Any:
+    known = [field.name for field in fields(kind)]
+    for key in values:
         if key not in known:
-            raise UsageError(f"loss {name} has no option {key!r}{did_you_mean(key, known)}")
+            near = did_you_mean(key, known) if known else " (it has none)"
+            raise UsageError(f"{of} has no option {key!r}{near}")
     try:
-        made = entry.options(**options)
+        return kind(**values)
     except TypeError as error:
-        raise UsageError(f"loss {name}: an option has the wrong type ({error})") from None
-    return entry.build(made, statistics, dim)
+        raise UsageError(f"{of}: an option has the wrong type ({error})") from None

@@ -101,8 +101,12 @@ class SingleLabelLoss(nn.Module):
             return self.inner(z, class_numbers(y))
 
 
-def class_numbers(y: Tensor) -> Tensor:
+def class_numbers(y: Tensor, instead: str = "a multi-label loss such as marc") -> Tensor:
     """Return the class of each image, int64 ``[n]``, from one-hot labels ``[n, C]``.
+
+    Args:
+        y: The labels.
+        instead: What the message recommends for others.
 
     Raises:
         UsageError: An image has no label or several.
@@ -112,8 +116,7 @@ def class_numbers(y: Tensor) -> Tensor:
         row = int(wrong[0])
         raise UsageError(
             f"this loss needs exactly one label per image; image {row} of the batch has "
-            f"{int(y[row].sum())} ({len(wrong)} of {len(y)} images are such); use a multi-label "
-            "loss such as marc"
+            f"{int(y[row].sum())} ({len(wrong)} of {len(y)} images are such); use {instead}"
         )
     return y.argmax(1)
 

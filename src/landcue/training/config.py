@@ -49,23 +49,36 @@ class ModelSection(_Section):
 
 
 class LossSection(_Section):
-    """The metric loss by name with its options, and the weight of each term."""
+    """The losses by name with their options, and the weight of each term.
+
+    ``name`` is the metric loss, or ``none``; ``hash_name`` that of the hash head, if it is another
+    one. ``classification`` is ``bce``, ``asymmetric`` or, for one label per image, ``softmax``.
+    """
 
     name: str = "marc"
     options: dict[str, Any] = Field(default_factory=dict)
+    hash_name: str | None = None
+    hash_options: dict[str, Any] | None = None
+    classification: str = "bce"
+    classification_options: dict[str, Any] = Field(default_factory=dict)
     embedding: float = Field(1.0, ge=0)
     hash: float = Field(1.0, ge=0)
     quantization: float = Field(0.1, ge=0)
+    balance: float = Field(0.0, ge=0)
     label: float = Field(1.0, ge=0)
 
 
 class OptimizerSection(_Section):
-    """AdamW with linear warm-up and a cosine to zero; ``head_lr`` is for the new layers."""
+    """AdamW with linear warm-up and a cosine to zero; ``head_lr`` is for the new layers.
+
+    ``proxy_lr`` is for the proxies or prototypes of a loss: 100 times ``lr`` if not given.
+    """
 
     epochs: int = Field(12, ge=1)
     batch_size: int = Field(96, ge=2)
     lr: float = Field(3e-4, gt=0)
     head_lr: float = Field(1e-3, gt=0)
+    proxy_lr: float | None = Field(None, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     warmup_epochs: float = Field(1.0, ge=0)
 

@@ -2,55 +2,98 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landcue.losses.classification import label_loss
+from landcue.errors import UsageError
+from landcue.losses.balance import balance_loss
+from landcue.losses.gather import gather_batch
 from landcue.losses.quantization import quantization_loss
-from landcue.losses.registry import create_loss
+from landcue.losses.registry import NONE, create_classification, create_loss
 from landcue.losses.statistics import LabelStatistics
 from landcue.models.encoder import Outputs
 from landcue.training.config import LossSection
 
 
 class Objective(nn.Module):
-    """Metric loss on embedding and hash, quantization on hash, classification on labels.
+    """Metric loss on embedding and hash, quantization and balance on hash, labels classified.
 
-    The hash head learns from the same metric loss, on its relaxed codes scaled to unit norm, so
-    that Hamming order follows the same notion of similarity. Terms of absent heads and of weight
-    0 are left out. Each of the two spaces has a metric loss of its own, whose proxies, if it
+    The hash head learns from a metric loss on its relaxed codes scaled to unit norm, by default
+    the embedding's, so that Hamming order follows the same notion of similarity. Terms of absent
+    heads and of weight 0 are left out, and so are quantization and balance of a hash head that no
+    metric loss trains. Each of the two spaces has a metric loss of its own, whose proxies, if it
     learns any, are this module's parameters.
+
+    With several processes every term is that of their joined batch; see
+    :func:`landcue.losses.gather.gather_batch`. The statistics must be those of the whole split.
     """
 
     def __init__(
         self, section: LossSection, statistics: LabelStatistics, dim: int, n_bits: int
     ) -> None:
-        """Make the losses for embeddings ``[n, dim]`` and relaxed codes ``[n, n_bits]``."""
+        """Make the losses for embeddings ``[n, dim]`` and relaxed codes ``[n, n_bits]``.
+
+        Raises:
+            UsageError: An unknown loss or option.
+        """
         super().__init__()
         self._weights = section
-        used = {"embedding": (section.embedding, dim), "hash": (section.hash, n_bits)}
-        self.metric = nn.ModuleDict(
-            {
-                space: create_loss(section.name, section.options, statistics, length)
-                for space, (weight, length) in used.items()
-                if weight and length
-            }
+        self._classify = create_classification(
+            section.classification, section.classification_options
         )
+        self.metric = nn.ModuleDict()
+        for space, weight, length, (name, options) in (
+            ("embedding", section.embedding, dim, (section.name, section.options)),
+            ("hash", section.hash, n_bits, _of_hash(section)),
+        ):
+            if name == NONE and options:
+                raise UsageError(f"loss none has no option {next(iter(options))!r} (it has none)")
+            if name != NONE and weight and length:
+                self.metric[space] = create_loss(name, options, statistics, length)
 
     def forward(self, out: Outputs, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted sum and the unweighted terms by name."""
+        """Return the weighted sum and the unweighted terms by name.
+
+        A diverged model, whose outputs are not finite, has the loss nan and no terms.
+
+        Raises:
+            UsageError: Nothing is left to learn, labels that a loss refuses, or processes with
+                batches of different sizes.
+        """
         weights = self._weights
+        embedding, codes, logits, y = gather_batch(out.embedding, out.hash, out.logits, y)
+        outputs = (embedding, codes, logits)
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in outputs):
+            return sum((t.sum() for t in outputs), y.new_zeros(())) * float("nan"), {}
         terms: dict[str, tuple[float, Tensor]] = {}
         if "embedding" in self.metric:
-            terms["embedding"] = weights.embedding, self.metric["embedding"](out.embedding, y)
+            terms["embedding"] = weights.embedding, self.metric["embedding"](embedding, y)
         if "hash" in self.metric:
-            codes = F.normalize(out.hash, dim=1)
-            terms["hash"] = weights.hash, self.metric["hash"](codes, y)
-        if out.hash.shape[1] and weights.quantization:
-            terms["quantization"] = weights.quantization, quantization_loss(out.hash)
-        if out.logits.shape[1] and weights.label:
-            terms["label"] = weights.label, label_loss(out.logits, y)
+            unit = F.normalize(codes, dim=1)
+            terms["hash"] = weights.hash, self.metric["hash"](unit, y)
+            if weights.quantization:
+                terms["quantization"] = weights.quantization, quantization_loss(codes)
+            if weights.balance:
+                terms["balance"] = weights.balance, balance_loss(codes)
+        if logits.shape[1] and weights.label:
+            terms["label"] = weights.label, self._classify(logits, y)
+        if not terms:
+            raise UsageError(
+                "nothing is left to learn: without a metric loss (loss.name none) keep "
+                "model.label_head and loss.label"
+            )
         total = out.features.new_zeros(())
         for weight, value in terms.values():
             total = total + weight * value
         return total, {name: value.detach() for name, (_, value) in terms.items()}
+
+
+def _of_hash(section: LossSection) -> tuple[str, dict[str, Any]]:
+    """Return name and options of the hash head's loss: the embedding's where none are given."""
+    name = section.hash_name or section.name
+    if section.hash_options is not None:
+        return name, section.hash_options
+    return name, section.options if name == section.name else {}

@@ -12,7 +12,7 @@ from landcue.models.encoder import NeuralEncoder
 from landcue.training.config import OptimizerSection
 
 PROXY_RATE = 100
-"""How much faster than the heads the proxies of a loss learn, as Proxy-Anchor and DHCL do."""
+"""How much faster than the backbone the proxies of a loss learn, as in Proxy-Anchor and DHCL."""
 
 
 def lr_factor(step: int, warmup_steps: int, total_steps: int) -> float:
@@ -31,8 +31,8 @@ def create_optimizer(
     """Make AdamW with one rate for the backbone and one for the heads.
 
     Biases and normalization weights are not decayed. ``loss_parameters``, the proxies of a loss,
-    learn 100 times as fast as the heads, undecayed since only their direction counts. Each group
-    keeps its base rate under ``base_lr``.
+    learn at ``proxy_lr``, by default 100 times as fast as the backbone, undecayed since only their
+    direction counts. Each group keeps its base rate under ``base_lr``.
     """
     groups: list[dict[str, object]] = []
     backbone = {id(parameter) for parameter in model.backbone.parameters()}
@@ -46,7 +46,7 @@ def create_optimizer(
                 decay = options.weight_decay if decayed else 0.0
                 groups.append({"params": chosen, "lr": lr, "base_lr": lr, "weight_decay": decay})
     if learned := list(loss_parameters):
-        lr = options.head_lr * PROXY_RATE
+        lr = options.proxy_lr or options.lr * PROXY_RATE
         groups.append({"params": learned, "lr": lr, "base_lr": lr, "weight_decay": 0.0})
     return torch.optim.AdamW(groups)
 

@@ -1,0 +1,138 @@
+"""Losses of the label and the hash head against plain float64 loops; the registry of the former."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from landcue.errors import UsageError
+from landcue.losses.asymmetric import AsymmetricOptions, asymmetric_loss
+from landcue.losses.balance import balance_loss
+from landcue.losses.classification import label_loss, softmax_loss
+from landcue.losses.quantization import quantization_loss
+from landcue.losses.registry import CLASSIFICATIONS, create_classification
+
+N, C = 6, 4
+
+
+def data(seed=0):
+    g = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(N, C, generator=g, dtype=torch.float64)
+    return logits, (torch.rand(N, C, generator=g) < 0.4).long()
+
+
+def one_hot(seed=0):
+    return F.one_hot(torch.randint(0, C, (N,), generator=torch.Generator().manual_seed(seed)), C)
+
+
+def naive_bce(logits, y):
+    total = 0.0
+    for x, on in zip(logits.flatten().tolist(), y.flatten().tolist(), strict=True):
+        p = 1 / (1 + math.exp(-x))
+        total -= math.log(p) if on else math.log(1 - p)
+    return total / logits.numel()
+
+
+def naive_softmax(logits, y):
+    total = 0.0
+    for row, labels in zip(logits.tolist(), y.tolist(), strict=True):
+        total += math.log(sum(math.exp(x) for x in row)) - row[labels.index(1)]
+    return total / len(logits)
+
+
+def naive_quantization(h):
+    return sum((abs(v) - 1) ** 2 for v in h.flatten().tolist()) / h.numel()
+
+
+def naive_balance(h):
+    return sum((sum(bit) / len(bit)) ** 2 for bit in h.T.tolist()) / h.shape[1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_losses_equal_plain_loops(seed):
+    logits, y = data(seed)
+    assert float(label_loss(logits, y)) == pytest.approx(naive_bce(logits, y), rel=1e-12)
+    y = one_hot(seed)
+    assert float(softmax_loss(logits, y)) == pytest.approx(naive_softmax(logits, y), rel=1e-12)
+    h = torch.tanh(logits)
+    assert float(quantization_loss(h)) == pytest.approx(naive_quantization(h), rel=1e-12)
+    assert float(balance_loss(h)) == pytest.approx(naive_balance(h), rel=1e-12)
+
+
+HEADS = {
+    "bce": lambda v: label_loss(v, data()[1]),
+    "softmax": lambda v: softmax_loss(v, one_hot()),
+    "asymmetric": lambda v: asymmetric_loss(v, data()[1], AsymmetricOptions(1, 2, 0.1)),
+    "quantization": lambda v: quantization_loss(torch.tanh(v)),
+    "balance": lambda v: balance_loss(torch.tanh(v)),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_gradients_are_exact(name):
+    logits, _ = data()
+    assert torch.autograd.gradcheck(HEADS[name], (logits.requires_grad_(),))
+
+
+@pytest.mark.parametrize("name", ["bce", "softmax", "asymmetric"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_low_precision_computes_in_float32(name, dtype):
+    low = data()[0].to(dtype)
+    got = HEADS[name](low)
+    assert got.dtype == torch.float32
+    assert float(got) == pytest.approx(float(HEADS[name](low.double())), rel=2e-5)
+
+
+@pytest.mark.parametrize("name", CLASSIFICATIONS)
+def test_order_of_the_batch_does_not_matter(name):
+    logits, y = data()[0], one_hot()
+    loss = create_classification(name, {})
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(1))
+    assert float(loss(logits[order], y[order])) == pytest.approx(float(loss(logits, y)), rel=1e-12)
+
+
+def test_classifications_are_what_their_names_say():
+    logits, y = data()[0], one_hot()
+    options = {"gamma_negative": 2.0, "clip": 0.1}
+    got = {name: float(create_classification(name, {})(logits, y)) for name in CLASSIFICATIONS}
+    got["options"] = float(create_classification("asymmetric", options)(logits, y))
+    assert got == {
+        "bce": float(label_loss(logits, y)),
+        "softmax": float(softmax_loss(logits, y)),
+        "asymmetric": float(asymmetric_loss(logits, y)),
+        "options": float(asymmetric_loss(logits, y, AsymmetricOptions(0, 2.0, 0.1))),
+    }
+    assert len(set(got.values())) == 4
+
+
+@pytest.mark.parametrize(("row", "count"), [([0, 0, 0, 0], 0), ([1, 0, 1, 0], 2)])
+def test_softmax_refuses_images_without_exactly_one_label(row, count):
+    y = one_hot()
+    y[2] = torch.tensor(row)
+    with pytest.raises(UsageError, match=f"image 2 of the batch has {count} .1 of 6") as caught:
+        softmax_loss(data()[0], y)
+    assert "use bce or asymmetric" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", CLASSIFICATIONS)
+def test_other_shapes_are_refused_with_both(name):
+    with pytest.raises(UsageError, match=r"\[2, 3\] and labels \[2, 4\]"):
+        create_classification(name, {})(torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "word"),
+    [
+        ("softmx", {}, "unknown classification loss 'softmx' .did you mean 'softmax'"),
+        ("bce", {"gamma": 1}, "classification loss bce has no option 'gamma' .it has none"),
+        ("asymmetric", {"gamma_negativ": 1}, "did you mean 'gamma_negative'"),
+        ("asymmetric", {"clip": 2}, "clip must lie in 0..1"),
+        ("asymmetric", {"clip": "much"}, "wrong type"),
+    ],
+)
+def test_mistakes_are_named(name, options, word):
+    with pytest.raises(UsageError, match=word):
+        create_classification(name, options)
