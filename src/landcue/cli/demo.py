@@ -21,38 +21,46 @@ def demo(
     epochs: Annotated[int, typer.Option(min=1, help="How long to train.")] = 20,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Render an archive, train on it, index it, evaluate it and search it."""
+    """Render an archive, train on it, index it, evaluate it and search it.
+
+    The encoder that comes with LandCue, which never saw such images, is measured beside.
+    """
     from landcue.archive.archive import Archive
     from landcue.archive.ingest import ingest
     from landcue.cli.index import with_parts
     from landcue.cli.search import draw
     from landcue.data.sources import open_source
     from landcue.data.synthetic import write_demo_archive
+    from landcue.models.builtin import BUILTIN, find_model
     from landcue.models.checkpoint import load_checkpoint
     from landcue.search.assess import assess_archive
     from landcue.search.searcher import ById, Searcher
     from landcue.training.loop import train
 
     data, run, archive, grid = (folder / name for name in ("data", "run", "archive", "hits.png"))
+    other = folder / "archive-builtin"
     with Reporter() as reporter:
         reporter.say(f"1/5 rendering {images} synthetic geo-referenced images into {data}")
         write_demo_archive(data, n=images, progress=lambda i, n: reporter.tick("rendering", i, n))
         reporter.say(f"2/5 training a small encoder into {run}")
         train(_config(data, epochs), run, say=reporter.say, tick=reporter.tick)
-        reporter.say(f"3/5 indexing into {archive}")
+        reporter.say(f"3/5 indexing into {archive}, and with the built-in encoder into {other}")
         checkpoint = load_checkpoint(run)
         source = with_parts(open_source(data), checkpoint)
-        report = ingest(
-            source.records,
-            archive,
-            checkpoint.encoder,
-            source_root=source.root,
-            model_folder=run,
-            progress=lambda i, n: reporter.tick("indexing", i, n),
-        )
-        reporter.say(f"    {report.summary()}")
+        for target, model in ((archive, run), (other, find_model(BUILTIN))):
+            report = ingest(
+                source.records,
+                target,
+                load_checkpoint(model).encoder,
+                source_root=source.root,
+                model_folder=model,
+                progress=lambda i, n: reporter.tick("indexing", i, n),
+            )
+            reporter.say(f"    {target.name}: {report.summary()}")
         reporter.say("4/5 evaluating on the test part, which was not trained on")
         about, spaces = assess_archive(archive, say=reporter.say)
+        _, builtin = assess_archive(other, say=reporter.say)
+        spaces |= {f"{name} (built-in)": found for name, found in builtin.items()}
         reporter.say("5/5 searching for a harbor")
         searcher = Searcher(Archive.open(archive))
         result = searcher.search(ById(_QUERY), k=12)
@@ -62,9 +70,9 @@ def demo(
         print_json({"folder": str(folder), "about": about, "scores": scores,
                     "search": result.to_json(), "grid": str(grid)})  # fmt: skip
         return
-    print(f"\n{'':12}" + "".join(f"{name:>12}" for name in next(iter(scores.values()))))
+    print(f"\n{'':22}" + "".join(f"{name:>12}" for name in next(iter(scores.values()))))
     for name, values in scores.items():
-        print(f"{name:12}" + "".join(f"{value:12.3f}" for value in values.values()))
+        print(f"{name:22}" + "".join(f"{value:12.3f}" for value in values.values()))
     print(f"\nnearest to {_QUERY}:")
     for rank, hit in enumerate(result.hits[:5], start=1):
         print(f"{rank:>3}  {hit.distance:.4f}  {hit.id:<36} {', '.join(hit.labels)}")

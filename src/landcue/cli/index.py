@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from landcue.cli.console import Reporter, print_json
-from landcue.errors import UsageError
 
 if TYPE_CHECKING:
     from landcue.data.imageset import ImageSet
@@ -19,7 +18,8 @@ def index(
     source: Annotated[Path, typer.Argument(help="Folder of images, or a label table (.csv).")],
     archive: Annotated[Path, typer.Argument(help="Archive folder to make, or to update.")],
     model: Annotated[
-        Path | None, typer.Option(help="Run folder; an existing archive knows its own.")
+        str | None,
+        typer.Option(help="Run folder, or builtin (default); an existing archive keeps its own."),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Label table for a folder.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per model call.")] = 64,
@@ -30,12 +30,12 @@ def index(
     from landcue.archive.archive import MODEL_FOLDER
     from landcue.archive.ingest import ingest
     from landcue.data.datasets import detect_source
+    from landcue.models.builtin import BUILTIN, find_model
     from landcue.models.checkpoint import load_checkpoint
 
     images = detect_source(source, labels)
-    folder = model or archive / MODEL_FOLDER
-    if model is None and not folder.exists():
-        raise UsageError(f"{archive} is a new archive: say which model with --model RUN")
+    own = archive / MODEL_FOLDER
+    folder = own if model is None and own.exists() else find_model(model or BUILTIN)
     checkpoint = load_checkpoint(folder)
     with Reporter() as reporter:
         if checkpoint.unfinished:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,15 +32,19 @@ def list_models(
 
 @models_app.command()
 def show(
-    model: Annotated[Path, typer.Argument(help="A run folder, or an archive's model folder.")],
+    model: Annotated[
+        str, typer.Argument(help="A run folder, an archive's model folder, or builtin.")
+    ] = "builtin",
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Print a trained model's card."""
     from dataclasses import asdict
 
+    from landcue.models.builtin import find_model
     from landcue.models.checkpoint import load_checkpoint
 
-    checkpoint = load_checkpoint(model)
+    folder = find_model(model)
+    checkpoint = load_checkpoint(folder)
     if json_:
         encoder = checkpoint.encoder
         print_json(
@@ -52,4 +55,4 @@ def show(
             }
         )
     else:
-        print((model / "README.md").read_text(encoding="utf-8"))
+        print((folder / "README.md").read_text(encoding="utf-8"))

@@ -37,9 +37,23 @@ def model_card(config: dict[str, Any], n_parameters: int) -> str:
     if isinstance(scores, dict) and scores:
         lines += ["", "## Scores on the validation part", "", "| metric | value |", "| --- | --- |"]
         lines += [f"| {name} | {value:.4f} |" for name, value in scores.items()]
+    test = made.get("test")
+    if isinstance(test, dict):
+        lines += _test_scores(test)
     lines += [
         "",
         "The model was chosen on the validation part. Scores on images that were trained on say "
         "nothing about new places: run `landcue evaluate` on a test part.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _test_scores(test: dict[str, Any]) -> list[str]:
+    """Render ``about`` (one line) and ``spaces`` (metrics and chance by space)."""
+    spaces: dict[str, dict[str, float]] = test["spaces"]
+    names = list(next(iter(spaces.values())))
+    lines = ["", "## Scores on the test part", "", str(test["about"]), ""]
+    lines += ["| space | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
+    for space, values in spaces.items():
+        lines.append(f"| {space} | " + " | ".join(f"{values[name]:.4f}" for name in names) + " |")
+    return lines

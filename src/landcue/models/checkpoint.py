@@ -62,8 +62,13 @@ def fingerprint(config: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_checkpoint(folder: Path, encoder: NeuralEncoder, provenance: Mapping[str, Any]) -> str:
+def save_checkpoint(
+    folder: Path, encoder: NeuralEncoder, provenance: Mapping[str, Any], *, half: bool = False
+) -> str:
     """Write a checkpoint folder and return its fingerprint.
+
+    With ``half`` the file holds float16, half as many bytes, and the encoder takes on the rounded
+    weights.
 
     Each file is replaced atomically, the weights first: a crash in between leaves a mismatch that
     loading names, never a silent mixture.
@@ -72,6 +77,9 @@ def save_checkpoint(folder: Path, encoder: NeuralEncoder, provenance: Mapping[st
         LandcueError: The folder cannot be written.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
+    if half:
+        tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+        encoder.load_state_dict(tensors)
     mark = fingerprint(encoder.config, tensors)
     config = {
         "format": FORMAT,

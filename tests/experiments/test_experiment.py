@@ -1,0 +1,323 @@
+"""Experiments: specification, cells, choice on validation, one reading of the test part."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from landcue.codes.packing import pack_bits, unpack_bits
+from landcue.errors import ModelError, UsageError
+from landcue.experiments.measure import load_measured
+from landcue.experiments.plots import draw
+from landcue.experiments.rankings import rank
+from landcue.experiments.run import cells, run_experiment
+from landcue.experiments.spec import merged, read_spec
+from landcue.experiments.tables import comparisons, to_json, to_latex, to_markdown
+from landcue.files import exclusive
+from landcue.training.config import read_config
+from landcue.training.validation import Spaces
+
+LABELS = ("blue", "green", "red")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """72 tiny images whose labels are their colors."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    lines = ["path,group,labels"]
+    for i in range(72):
+        has = rng.random(3) < 0.5
+        has[i % 3] = True
+        pixels = rng.integers(0, 60, (36, 36, 3))
+        for channel, on in zip((2, 1, 0), has, strict=True):
+            pixels[..., channel] += 150 * on
+        Image.fromarray(pixels.astype(np.uint8)).save(root / f"{i:02}.png")
+        named = ";".join(name for name, on in zip(LABELS, has, strict=True) if on)
+        lines.append(f"{i:02}.png,g{i % 2},{named}")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def values(**changes):
+    spec = {
+        "base": {
+            "data": {
+                "dataset": "folder", "root": "images", "split": "per-class-70-10-20-seed{seed}",
+            },
+            "model": {
+                "backbone": "mobilenetv3_small_050", "init": "none", "image_size": 32,
+                "dim": 12, "n_bits": 8,
+            },
+            "optimizer": {"epochs": 1, "batch_size": 16},
+            "loggers": ["csv"],
+        },
+        "seeds": [1, 2],
+        "metrics": ["nDCG@100", "mAP", "mAP of rare labels"],
+        "methods": {
+            "marc": {"rank": ["embedding", "features"]},
+            "supcon": {"config": {"loss": {"name": "supcon"}}, "note": "any shared label"},
+        },
+    }  # fmt: skip
+    return {**spec, **changes}
+
+
+def write(tmp_path, images, **changes):
+    file = tmp_path / "spec.yaml"
+    file.write_text(yaml.safe_dump(values(**changes), sort_keys=False))
+    return read_spec(file, {"data": {"root": str(images)}})
+
+
+@pytest.fixture(scope="module")
+def finished(images, tmp_path_factory):
+    """An experiment with codes, run once for all tests that only read it."""
+    folder = tmp_path_factory.mktemp("finished")
+    methods = {
+        "marc": {"rank": ["code", "cue", "cue*3", "label-first"]},
+        "longer": {"config": {"loss": {"name": "supcon"}}, "rank": ["code"], "extra_bits": 3},
+        "label": {"train": "marc", "rank": ["label"]},
+        "float": {"train": "marc", "rank": ["embedding"]},
+        "itq": {"train": "marc", "rank": ["itq"]},
+    }
+    compare = [["marc", "best"], ["marc", "label"]]
+    spec = write(folder, images, methods=methods, bits=[8, 12], compare=compare)
+    return spec, folder / "out", run_experiment(spec, folder / "out")
+
+
+def test_cells_are_all_combinations_seed_by_seed(finished):
+    spec, out, _ = finished
+    names = [cell.name for cell in cells(spec)]
+    expected = ["marc-s1-b8", "marc-s1-b12", "longer-s1-b8", "longer-s1-b12"]
+    assert names == expected + [name.replace("s1", "s2") for name in expected]
+    config = read_config(out / "runs" / "longer-s2-b12" / "config.yaml")
+    assert (config.model.n_bits, config.seed) == (15, 2)
+    assert config.data.split == "per-class-70-10-20-seed2"
+    assert config.loss.name == "supcon"
+
+
+def test_rows_choose_their_ranking_on_validation(finished):
+    _, _, results = finished
+    assert not results.missing
+    assert not results.failed
+    assert len(results.rows) == 10
+    for row in results.rows:
+        best = max(row.considered.values())
+        assert row.considered[row.ranking] == best
+        for seed, measured in row.validation.items():
+            assert measured.facts["part"] == "val"
+            assert row.test[seed].facts["ranking"] == row.ranking
+            assert row.test[seed].facts["part"] == "test"
+    for row in results.rows:
+        mean = np.mean([m.metrics["nDCG@100"] for m in row.validation.values()])
+        assert row.considered[row.ranking] == pytest.approx(mean)
+
+
+def test_test_part_is_measured_once_per_model_and_ranking(finished):
+    spec, out, results = finished
+    log = [json.loads(line) for line in (out / "test_log.jsonl").read_text().splitlines()]
+    assert len(log) == results.readings == 20
+    assert len({(line["cell"], line["ranking"]) for line in log}) == 20
+    again = run_experiment(spec, out)
+    assert again.readings == 20
+    assert to_json(again) == to_json(results)
+
+
+def test_values_per_query_average_to_the_metric(finished):
+    _, out, results = finished
+    for row in results.rows[:3]:
+        for measured in row.test.values():
+            for name, per_query in measured.per_query.items():
+                assert np.nanmean(per_query) == pytest.approx(measured.metrics[name]), name
+    file = out / "test" / "marc-s1-b8" / f"{results.rows[0].ranking.replace('*', 'x')}.json"
+    loaded = load_measured(file)
+    assert loaded is not None
+    assert loaded.metrics == results.rows[0].test[1].metrics
+    file_copy = out / "copy.json"
+    shutil.copy(file, file_copy)
+    with pytest.raises(ModelError, match="measures it again"):
+        load_measured(file_copy)
+    file_copy.unlink()
+
+
+def test_tables_say_what_was_measured(finished):
+    spec, _, results = finished
+    text = to_markdown(results)
+    for row in results.rows:
+        assert f"| {row.method} | {row.ranking} |" in text
+    assert "measured 20 times" in text
+    assert "| longer | code | 11 bits |" in text
+    assert "| chance |" in text
+    latex = to_latex(results)
+    assert latex.count(r"\\") == len(results.rows) + 2
+    assert r"\begin{tabular}{lllrrr}" in latex
+    found = comparisons(results)
+    assert {(one["method"], one["bits"]) for one in found} == {("marc", 8), ("marc", 12)}
+    rivals = {one["rival"] for one in found}
+    assert rivals == {"longer", "label"}  # label, float and itq rank marc's own models
+    for one in found:
+        assert one["difference"] == pytest.approx(np.mean(one["by_seed"]))
+        assert one["interval"][0] <= one["difference"] <= one["interval"][1]
+    json.dumps(to_json(results), allow_nan=False)
+    assert spec.name in text
+
+
+def test_figures_are_drawn(finished, tmp_path):
+    files = draw(finished[2], tmp_path)
+    assert [file.name for file in files] == ["by_bits.png", "by_label.png", "training.png"]
+    for file in files:
+        with Image.open(file) as image:
+            assert min(image.size) > 300
+            assert len(image.convert("RGB").getcolors(2**20) or []) > 20
+
+
+def test_a_row_waits_for_all_its_seeds(images, tmp_path):
+    spec = write(tmp_path, images)
+    out = tmp_path / "out"
+    part = run_experiment(spec, out, only=["supcon"])
+    assert [row.method for row in part.rows] == ["supcon"]
+    assert part.missing == ["marc"]
+    assert "not complete: marc" in to_markdown(part)
+    whole = run_experiment(spec, out)
+    assert [row.method for row in whole.rows] == ["marc", "supcon"]
+    assert whole.readings == 4
+
+
+def test_an_ablation_leaves_the_test_part_alone(images, tmp_path):
+    results = run_experiment(write(tmp_path, images, test=False, seeds=[1]), tmp_path / "out")
+    assert results.readings == 0
+    assert not (tmp_path / "out" / "test").exists()
+    assert all(not row.test for row in results.rows)
+    assert "Queries: the val part" in to_markdown(results)
+
+
+def test_a_choice_stays_once_its_test_part_was_measured(images, tmp_path):
+    out = tmp_path / "out"
+    methods = {"marc": {"rank": ["embedding"]}}
+    run_experiment(write(tmp_path, images, methods=methods, seeds=[1]), out)
+    both = {"marc": {"rank": ["features", "embedding"]}}
+    spec = write(tmp_path, images, methods=both, seeds=[1])
+    said: list[str] = []
+    results = run_experiment(spec, out, say=said.append)
+    assert results.rows[0].ranking == "embedding"
+    best = max(results.rows[0].considered, key=results.rows[0].considered.__getitem__)
+    assert any("stays with embedding" in line for line in said) == (best == "features")
+
+
+def test_a_method_that_cannot_be_trained_does_not_stop_the_others(images, tmp_path):
+    methods = {
+        "wild": {"config": {"optimizer": {"lr": 1e30, "head_lr": 1e30, "epochs": 3}}},
+        "supcon": {"config": {"loss": {"name": "supcon"}}},
+    }
+    results = run_experiment(write(tmp_path, images, methods=methods, seeds=[1]), tmp_path / "out")
+    assert list(results.failed) == ["wild-s1"]
+    assert [row.method for row in results.rows] == ["supcon"]
+    assert "failed: `wild-s1`" in to_markdown(results)
+
+
+def test_gallery_of_training_images_and_scene_classes(images, tmp_path):
+    base = values()["base"]
+    base["data"] |= {"target": "group", "split": "files-80-20"}
+    methods = {
+        "hash": {"config": {"loss": {"name": "supcon"}}, "rank": ["code"]},
+        "cue": {"train": "hash", "rank": ["cue"]},
+        "label": {"train": "hash", "rank": ["label"]},
+    }
+    spec = write(
+        tmp_path, images, base=base, methods=methods, seeds=[1], gallery="train", bits=[8],
+        metrics=["mAP@20", "mAP"], protocol="sl-retrieval-v1", codebook="hadamard",
+    )  # fmt: skip
+    results = run_experiment(spec, tmp_path / "out")
+    sizes = [row.test[1].facts["size"] for row in results.rows]
+    assert sizes == ["8 bits", "8 + 4 bits", "4 bits"]
+    assert {row.test[1].facts["gallery"] for row in results.rows} == {"train"}
+    assert "No validation part" in to_markdown(results)
+
+
+def test_two_at_once_are_refused(images, tmp_path):
+    spec, out = write(tmp_path, images), tmp_path / "out"
+    with exclusive(out, ModelError, "x"), pytest.raises(ModelError, match="another process"):
+        run_experiment(spec, out)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 1]}, "seed occurs twice"),
+        ({"methods": {}}, "methods"),
+        ({"metrics": []}, "metrics is empty"),
+        ({"sedes": [1]}, "did you mean 'seeds'"),
+        ({"protocol": "ml-retrieval-v2"}, "ml-retrieval-v1"),
+        ({"methods": {"a": {"rnak": ["code"]}}}, "did you mean 'rank'"),
+        ({"methods": {"a": {"rank": ["codes"]}}}, "did you mean 'code'"),
+        ({"methods": {"a": {"rank": []}}}, "rank is empty"),
+        ({"methods": {"a/b": {}}}, "method name"),
+        ({"methods": {"best": {}}}, "cannot be called"),
+        ({"methods": {"a": {"train": "b"}}}, "no method 'b'"),
+        ({"methods": {"a": {}, "b": {"train": "a"}, "c": {"train": "b"}}}, "must train its own"),
+        ({"methods": {"a": {"config": {"optimizer": {"epoch": 3}}}}}, "did you mean 'epochs'"),
+        ({"compare": [["marc", "supcn"]]}, "did you mean 'supcon'"),
+    ],
+)
+def test_mistakes_in_a_specification_are_one_line(images, tmp_path, changes, word):
+    with pytest.raises(UsageError) as caught:
+        write(tmp_path, images, **changes)
+    assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_mistakes_that_only_running_shows(images, tmp_path):
+    base = values()["base"]
+    base["data"] |= {"split": "files-80-20"}
+    with pytest.raises(UsageError, match="no validation part to choose by"):
+        run_experiment(write(tmp_path, images, base=base), tmp_path / "a")
+    with pytest.raises(UsageError, match="no method 'x'"):
+        run_experiment(write(tmp_path, images), tmp_path / "b", only=["x"])
+    spec = write(tmp_path, images, metrics=["nDCG@7"], methods={"marc": {}}, seeds=[1])
+    with pytest.raises(UsageError, match="no metric 'nDCG@7'"):
+        run_experiment(spec, tmp_path / "c")
+
+
+def test_settings_lie_over_each_other():
+    base = {"loss": {"name": "marc", "options": {"alpha": 1}, "label": 2}, "seed": 3}
+    assert merged(base, {"loss": {"options": {"gamma": 0}}})["loss"] == {
+        "name": "marc", "options": {"alpha": 1, "gamma": 0}, "label": 2,
+    }  # fmt: skip
+    assert merged(base, {"loss": {"name": "supcon"}})["loss"] == {"name": "supcon", "label": 2}
+    assert base["loss"]["options"] == {"alpha": 1}
+
+
+def spaces(n, n_bits, n_labels, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 16)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    code = pack_bits(rng.integers(0, 2, (n, n_bits)).astype(bool))
+    return Spaces(x, x, code, n_bits, rng.random((n, n_labels)).astype(np.float32))
+
+
+@pytest.mark.parametrize("weight", [1, 3])
+def test_cue_distance_bit_by_bit(weight):
+    ours, theirs = spaces(5, 11, 6, 0), spaces(7, 11, 6, 1)
+    ranked = rank("cue" if weight == 1 else f"cue*{weight}", ours, theirs)
+    rows = ranked.distances.rows(slice(0, 5))
+    bits = [unpack_bits(s.code, 11) for s in (ours, theirs)]
+    for i in range(5):
+        for j in range(7):
+            label = sum((ours.label_scores[i] >= 0.5) != (theirs.label_scores[j] >= 0.5))
+            hashed = sum(bits[0][i] != bits[1][j])
+            assert rows[i, j] == weight * label + hashed
+    assert ranked.size == "11 + 6 bits"
+
+
+def test_rankings_that_the_model_cannot_give():
+    bare = spaces(4, 0, 0, 0)
+    for name, word in (("code", "hash head"), ("cue", "label head"), ("itq", "needs bits")):
+        with pytest.raises(UsageError, match=word):
+            rank(name, bare, bare)
+    with pytest.raises(UsageError, match="hash head"):
+        rank("cue", spaces(4, 0, 3, 0), spaces(4, 0, 3, 0))
