@@ -37,6 +37,7 @@ class ModelConfig:
         dim: Length d of the projection.
         projection: ``linear``, or ``mlp`` (one hidden layer as wide as the features).
         n_bits: Bits K of the hash head; 0 for none.
+        hash_head: ``linear``, or ``mlp`` (one hidden layer as wide as the features).
         label_names: Names of the label head's C outputs; empty for none.
         retrieval: Which space is searched: the projection (``embedding``) or the backbone's
             pooled ``features``.
@@ -62,6 +63,7 @@ class ModelConfig:
     pooling: Pooling = "avg"
     channel_order: ChannelOrder = "rgb"
     exclusive_labels: bool = False
+    hash_head: Projection = "linear"
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -104,11 +106,8 @@ class NeuralEncoder(nn.Module):
         features = int(cast(int, width))
         self.n_features = features
         self.projection = _projection(config.projection, features, config.dim)
-        self.hash = _head(features, config.n_bits)
+        self.hash = _hash_head(config.hash_head, features, config.n_bits)
         self.label = _head(features, len(config.label_names))
-        if isinstance(self.hash, nn.Linear):
-            nn.init.kaiming_normal_(self.hash.weight, mode="fan_out")
-            nn.init.zeros_(self.hash.bias)
         mean, std = torch.tensor(config.mean), torch.tensor(config.std)
         self.register_buffer("_mean", mean.view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("_std", std.view(1, 3, 1, 1) * 255, persistent=False)
@@ -207,6 +206,17 @@ class _Absent(nn.Module):
 
 def _head(features: int, outputs: int) -> nn.Module:
     return nn.Linear(features, outputs) if outputs else _Absent()
+
+
+def _hash_head(kind: Projection, features: int, n_bits: int) -> nn.Module:
+    if not n_bits:
+        return _Absent()
+    head = _projection(kind, features, n_bits)
+    for layer in head.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+            nn.init.zeros_(layer.bias)
+    return head
 
 
 def _projection(kind: Projection, features: int, dim: int) -> nn.Module:

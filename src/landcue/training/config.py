@@ -43,6 +43,7 @@ class ModelSection(_Section):
     dim: int = Field(128, ge=1)
     projection: Literal["mlp", "linear"] = "mlp"
     n_bits: int = Field(64, ge=0, le=4096)
+    hash_head: Literal["linear", "mlp"] = "linear"
     label_head: bool = True
     retrieval: Literal["embedding", "features"] = "embedding"
     freeze_layers: int = Field(0, ge=0)
@@ -59,6 +60,7 @@ class LossSection(_Section):
     options: dict[str, Any] = Field(default_factory=dict)
     hash_name: str | None = None
     hash_options: dict[str, Any] | None = None
+    hash_codes: Literal["relaxed", "signs"] = "relaxed"
     classification: str = "bce"
     classification_options: dict[str, Any] = Field(default_factory=dict)
     embedding: float = Field(1.0, ge=0)
