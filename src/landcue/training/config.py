@@ -32,6 +32,7 @@ class DataSection(_Section):
 class ModelSection(_Section):
     """Backbone and heads; ``init`` is ``none``, ``hub`` or a weight file.
 
+    ``projection`` and ``hash_head`` are ``linear``, or ``mlp`` with one hidden layer.
     ``pooling`` is the global average of the last feature map, or average plus maximum.
     The first ``freeze_layers`` layers of the backbone keep their initial weights.
     """
@@ -53,7 +54,9 @@ class LossSection(_Section):
     """The losses by name with their options, and the weight of each term.
 
     ``name`` is the metric loss, or ``none``; ``hash_name`` that of the hash head, if it is another
-    one. ``classification`` is ``bce``, ``asymmetric`` or, for one label per image, ``softmax``.
+    one. With ``hash_codes: signs`` the hash head's metric loss sees the codes themselves, with the
+    gradient of the relaxed ones. ``classification`` is ``bce``, ``asymmetric`` or, for one label
+    per image, ``softmax``.
     """
 
     name: str = "marc"
