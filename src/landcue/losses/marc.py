@@ -182,8 +182,10 @@ def temperatures(
 
 def _pair_temperatures(
     y: Tensor, rows: slice, statistics: LabelStatistics, options: MarcOptions
-) -> Tensor:
-    """Return the temperatures ``[b, n]``; without alpha those of the anchors, ``[b, 1]``."""
+) -> Tensor | float:
+    """Return temperatures ``[b, n]``, those of the anchors ``[b, 1]``, or the only one."""
+    if options.alpha == options.beta == 0:
+        return options.temperature
     if options.alpha == 0:
         overlap = y.new_zeros(1, 1)
     else:
