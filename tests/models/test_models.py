@@ -285,3 +285,26 @@ def test_frozen_layers_are_the_first_ones():
     assert still == [True] * 6 + [False] * (len(still) - 6)
     with pytest.raises(UsageError, match="52 layers"):
         freeze_first_layers(model, 52)
+
+
+def test_hash_head_with_a_hidden_layer(tmp_path):
+    model = small(hash_head="mlp")
+    wide = model.n_features
+    layers = [m for m in model.hash.modules() if isinstance(m, torch.nn.Linear)]
+    assert [(m.in_features, m.out_features) for m in layers] == [(wide, wide), (wide, 12)]
+    save_checkpoint(tmp_path, model, {})
+    made = load_checkpoint(tmp_path).encoder
+    np.testing.assert_array_equal(made.encode(IMAGES).code, model.encode(IMAGES).code)
+    assert small(hash_head="mlp", n_bits=0).encode(IMAGES).code.shape == (5, 0)
+
+
+def test_half_precision_takes_half_the_bytes_and_is_what_the_encoder_becomes(tmp_path):
+    model = small()
+    save_checkpoint(tmp_path / "whole", model, {})
+    mark = save_checkpoint(tmp_path / "half", model, {}, half=True)
+    sizes = [(tmp_path / n / "model.safetensors").stat().st_size for n in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    made = load_checkpoint(tmp_path / "half").encoder
+    assert made.fingerprint == mark
+    assert next(made.parameters()).dtype == torch.float32
+    np.testing.assert_array_equal(made.encode(IMAGES).embedding, model.encode(IMAGES).embedding)

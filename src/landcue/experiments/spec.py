@@ -16,6 +16,11 @@ from landcue.training.config import TrainConfig, make_config, read_values
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
 Values = dict[str, Any]
 BEST = "best"
+_OPTIONS = {
+    "name": "options",
+    "hash_name": "hash_options",
+    "classification": "classification_options",
+}
 
 
 class MethodSpec(BaseModel):
@@ -134,15 +139,16 @@ def read_spec(file: Path, base: Values | None = None) -> Spec:
 def merged(base: Values, over: Values) -> Values:
     """Return nested dictionaries with those of ``over`` laid over them.
 
-    A ``loss`` of another name takes none of the options of the one below it.
+    A loss of another name takes none of the options of the one below it.
     """
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
         if isinstance(value, dict) and isinstance(below, dict):
             section, inner = cast(Values, value), cast(Values, below)
-            if section.get("name", inner.get("name")) != inner.get("name"):
-                inner = {k: v for k, v in inner.items() if k != "options"}
+            for name, options in _OPTIONS.items():
+                if section.get(name, inner.get(name)) != inner.get(name):
+                    inner = {k: v for k, v in inner.items() if k != options}
             result[key] = merged(inner, section)
         else:
             result[key] = value

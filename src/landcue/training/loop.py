@@ -216,7 +216,8 @@ class _Run:
             retrieval=options.retrieval,
             image_size=options.image_size,
             pooling=options.pooling,
-            exclusive_labels=self.config.data.target == "group",
+            exclusive_labels=self.config.data.target == "group"
+            or self.config.loss.classification == "softmax",
         )
         model = NeuralEncoder(config, backbone)
         return model.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,68 @@
+"""Train the encoder that comes with LandCue and store it in the package.
+
+    python scripts/make_builtin.py --data-root DATA/uc_merced \
+        --init DATA/weights/mobilenet_v2_1.0_224_imagenet_folded.npz --out runs/builtin
+
+Settings: ``scripts/builtin.yaml``. The same command resumes after a crash. The test part is
+measured once, with the rounded weights that are stored.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from landcue.cli.console import Reporter
+from landcue.models.builtin import BUILTIN, find_model
+from landcue.models.checkpoint import load_checkpoint, save_checkpoint
+from landcue.training.assess import assess_run
+from landcue.training.config import make_config, read_values, save_config
+from landcue.training.loop import train
+
+_SHOWN = ("nDCG@100", "WAP@100", "mAP", "mAP@20")
+_MOST_BYTES = 8_000_000
+
+
+def main() -> None:
+    """Train, store in half precision, measure on the test part, and write the card."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-root", type=Path, required=True, help="UC Merced's folder")
+    parser.add_argument("--init", type=Path, required=True, help="folded MobileNetV2 weights")
+    parser.add_argument("--out", type=Path, required=True, help="run folder")
+    args = parser.parse_args()
+    values = read_values(Path(__file__).with_name("builtin.yaml"))
+    values["data"]["root"] = str(args.data_root.resolve())
+    values["model"]["init"] = str(args.init.resolve())
+    with Reporter() as reporter:
+        train(make_config(values), args.out, say=reporter.say, tick=reporter.tick)
+        made = load_checkpoint(args.out)
+        half = args.out.with_name(args.out.name + "-half")
+        save_checkpoint(half, made.encoder, made.provenance, half=True)
+        save_config(make_config(values), half / "config.yaml")
+        found = assess_run(half, resamples=0, say=reporter.say, tick=reporter.tick)
+    counts = found.spaces["embedding"].counts
+    about = (
+        f"{counts['n_query']} images of split {found.about['split']}, leave-one-out, protocol "
+        f"{found.spaces['embedding'].protocol.name}; not seen in training, measured once"
+    )
+    spaces = {
+        name: {metric: scores.metrics[metric] for metric in _SHOWN}
+        for name, scores in found.spaces.items()
+    }
+    spaces["chance"] = {m: found.spaces["embedding"].chance[m] for m in _SHOWN}
+    made = load_checkpoint(half)
+    provenance = made.provenance | {
+        "made_by": "scripts/make_builtin.py with scripts/builtin.yaml",
+        "initial_weights": "MobileNetV2 1.0 224, ImageNet, batch norm folded (Apache-2.0)",
+        "test": {"about": about, "spaces": spaces},
+    }
+    folder = find_model(BUILTIN)
+    mark = save_checkpoint(folder, made.encoder, provenance, half=True)
+    size = (folder / "model.safetensors").stat().st_size
+    if size >= _MOST_BYTES:
+        raise SystemExit(f"{folder} has {size:,} bytes of weights, the limit is {_MOST_BYTES:,}")
+    print(f"{folder}: {size:,} bytes, model {mark[:12]}")
+
+
+if __name__ == "__main__":
+    main()
