@@ -210,17 +210,3 @@ def test_training_by_classification_alone_learns_the_labels(images, tmp_path, cl
     encoder = load_checkpoint(tmp_path / "run").encoder
     encoded = encoder.encode(np.zeros((2, 32, 32, 3), np.uint8))
     assert encoded.embedding.shape == (2, encoder.n_features)
-
-
-def test_codes_that_learn_from_their_signs():
-    out = outputs()
-    _, terms = objective(hash_codes="signs")(out, Y)
-    signs = torch.where(out.hash > 0, 1.0, -1.0).detach().requires_grad_()
-    expected = marc_loss(F.normalize(signs, dim=1), Y, STATISTICS)
-    assert value(terms["hash"]) == pytest.approx(value(expected))
-    expected.backward()
-    only = objective(hash_codes="signs", embedding=0, quantization=0, label=0)
-    only(out, Y)[0].backward()
-    torch.testing.assert_close(out.hash.grad, signs.grad)
-    with pytest.raises(UsageError, match="hash_codes"):
-        make_config({"data": {"root": "x"}, "loss": {"hash_codes": "sign"}})

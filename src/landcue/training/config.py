@@ -54,16 +54,13 @@ class LossSection(_Section):
     """The losses by name with their options, and the weight of each term.
 
     ``name`` is the metric loss, or ``none``; ``hash_name`` that of the hash head, if it is another
-    one. With ``hash_codes: signs`` the hash head's metric loss sees the codes themselves, with the
-    gradient of the relaxed ones. ``classification`` is ``bce``, ``asymmetric`` or, for one label
-    per image, ``softmax``.
+    one. ``classification`` is ``bce``, ``asymmetric`` or, for one label per image, ``softmax``.
     """
 
     name: str = "marc"
     options: dict[str, Any] = Field(default_factory=dict)
     hash_name: str | None = None
     hash_options: dict[str, Any] | None = None
-    hash_codes: Literal["relaxed", "signs"] = "relaxed"
     classification: str = "bce"
     classification_options: dict[str, Any] = Field(default_factory=dict)
     embedding: float = Field(1.0, ge=0)

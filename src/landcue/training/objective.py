@@ -21,9 +21,8 @@ from landcue.training.config import LossSection
 class Objective(nn.Module):
     """Metric loss on embedding and hash, quantization and balance on hash, labels classified.
 
-    The hash head learns from a metric loss on its relaxed codes, or on their signs with a
-    straight-through gradient, scaled to unit norm; by default it is the embedding's loss, so that
-    Hamming order follows the same notion of similarity. Terms of absent
+    The hash head learns from a metric loss on its relaxed codes scaled to unit norm, by default
+    the embedding's, so that Hamming order follows the same notion of similarity. Terms of absent
     heads and of weight 0 are left out, and so are quantization and balance of a hash head that no
     metric loss trains. Each of the two spaces has a metric loss of its own, whose proxies, if it
     learns any, are this module's parameters.
@@ -73,10 +72,7 @@ class Objective(nn.Module):
         if "embedding" in self.metric:
             terms["embedding"] = weights.embedding, self.metric["embedding"](embedding, y)
         if "hash" in self.metric:
-            seen = codes
-            if weights.hash_codes == "signs":
-                seen = codes + (torch.where(codes > 0, 1.0, -1.0) - codes).detach()
-            unit = F.normalize(seen, dim=1)
+            unit = F.normalize(codes, dim=1)
             terms["hash"] = weights.hash, self.metric["hash"](unit, y)
             if weights.quantization:
                 terms["quantization"] = weights.quantization, quantization_loss(codes)
