@@ -25,6 +25,7 @@ from landcue.models.resize import resize_square
 from landcue.types import ByteArray, Encoding
 
 Projection = Literal["mlp", "linear"]
+HashHead = Literal["linear", "batchnorm"]
 Space = Literal["embedding", "features"]
 
 
@@ -37,7 +38,10 @@ class ModelConfig:
         dim: Length d of the projection.
         projection: ``linear``, or ``mlp`` (one hidden layer as wide as the features).
         n_bits: Bits K of the hash head; 0 for none.
-        hash_head: ``linear``, or ``mlp`` (one hidden layer as wide as the features).
+        hash_head: ``linear``, or ``batchnorm``: a linear layer whose outputs are centered and
+            scaled over the batch, which keeps bits balanced and off the flat ends of tanh (as in
+            Hoe et al., "One Loss for All: Deep Hashing with a Single Cosine Similarity based
+            Learning Objective", NeurIPS 2021).
         label_names: Names of the label head's C outputs; empty for none.
         retrieval: Which space is searched: the projection (``embedding``) or the backbone's
             pooled ``features``.
@@ -63,7 +67,7 @@ class ModelConfig:
     pooling: Pooling = "avg"
     channel_order: ChannelOrder = "rgb"
     exclusive_labels: bool = False
-    hash_head: Projection = "linear"
+    hash_head: HashHead = "linear"
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -208,15 +212,15 @@ def _head(features: int, outputs: int) -> nn.Module:
     return nn.Linear(features, outputs) if outputs else _Absent()
 
 
-def _hash_head(kind: Projection, features: int, n_bits: int) -> nn.Module:
+def _hash_head(kind: HashHead, features: int, n_bits: int) -> nn.Module:
     if not n_bits:
         return _Absent()
-    head = _projection(kind, features, n_bits)
-    for layer in head.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
-            nn.init.zeros_(layer.bias)
-    return head
+    linear = nn.Linear(features, n_bits)
+    nn.init.kaiming_normal_(linear.weight, mode="fan_out")
+    nn.init.zeros_(linear.bias)
+    if kind == "linear":
+        return linear
+    return nn.Sequential(linear, nn.BatchNorm1d(n_bits, affine=False))
 
 
 def _projection(kind: Projection, features: int, dim: int) -> nn.Module:
