@@ -195,7 +195,9 @@ def test_version_and_typos():
         (["train", "{tmp}/gone.yaml", "--out", "{tmp}/r"], 2, "gone.yaml"),
         (["index", "{tmp}/gone", "{tmp}/a", "--model", "{run}"], 1, "gone does not exist"),
         (["index", "{tmp}/empty", "{tmp}/a", "--model", "{run}"], 1, "no usable image"),
-        (["index", "{data}", "{tmp}/a"], 2, "--model RUN"),
+        (["index", "{data}", "{tmp}/a", "--model", "buitin"], 1, "buitin does not exist"),
+        (["experiment", "{tmp}/gone.yaml", "--out", "{tmp}/r"], 2, "gone.yaml"),
+        (["experiment", "{tmp}/text.png", "--out", "{tmp}/r"], 2, "must hold sections"),
         (["index", "{data}", "{tmp}/a", "--model", "{tmp}/empty"], 1, "config.json is missing"),
         (["index", "{data}", "{tmp}/file/a", "--model", "{run}"], 1, "cannot write"),
         (["search", "{tmp}/gone", "x"], 1, "gone"),
@@ -233,11 +235,55 @@ def test_archive_of_another_model_is_refused_and_untouched(world, tmp_path):
     assert (world["archive"] / "manifest.json").read_bytes() == before
 
 
+def test_new_archive_takes_the_built_in_encoder(world, tmp_path):
+    done = ok("index", world["data"], tmp_path / "a", "--json")
+    assert json.loads(done.stdout)["added"] == 70
+    shown = json.loads(ok("models", "show", "--json").stdout)
+    info = json.loads(ok("archive", "info", tmp_path / "a", "--json").stdout)
+    assert info["fingerprint"] == shown["fingerprint"]
+    assert len(shown["model"]["label_names"]) == 17
+    assert "airplane" in ok("models", "show", "builtin").stdout
+    again = ok("index", world["data"], tmp_path / "a", "--json")
+    assert json.loads(again.stdout)["added"] == 0
+
+
+def test_experiment_writes_tables_and_goes_on(world, tmp_path):
+    spec = tmp_path / "tiny.yaml"
+    spec.write_text(
+        """
+seeds: [1]
+metrics: [nDCG@100, mAP]
+base:
+  data: {dataset: folder, root: elsewhere, split: "per-class-60-20-20-seed{seed}"}
+  model: {backbone: mobilenetv3_small_050, init: none, image_size: 32, dim: 8, n_bits: 8}
+  optimizer: {epochs: 1, batch_size: 20}
+  loggers: [csv]
+methods:
+  marc: {rank: [embedding, code]}
+  supcon: {config: {loss: {name: supcon}}}
+"""
+    )
+    args = ("experiment", spec, "--out", tmp_path / "out", "--data-root", world["data"])
+    done = ok(*args)
+    assert "| supcon | embedding | 8 floats |" in done.stdout
+    for name in ("table.md", "table.tex", "results.json", "by_label.png", "training.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 100
+    before = (tmp_path / "out" / "results.json").read_bytes()
+    again = ok(*args, "--json")
+    assert json.loads(again.stdout)["test_readings"] == 2
+    assert (tmp_path / "out" / "results.json").read_bytes() == before
+    log = (tmp_path / "out" / "test_log.jsonl").read_text().splitlines()
+    assert len(log) == 2
+    spec.write_text(spec.read_text().replace("  supcon:", "  sup con:"))
+    assert "method name" in fails(2, *args)
+
+
 @pytest.mark.slow
 def test_demo_runs_end_to_end_and_again(tmp_path):
     args = ("demo", tmp_path / "demo", "--images", 140, "--epochs", 2, "--json")
     found = json.loads(ok(*args).stdout)
     assert found["about"]["part"] == "test"
+    assert "embedding (built-in)" in found["scores"]
     assert found["scores"]["embedding"]["nDCG@100"] > found["scores"]["embedding"]["chance nDCG"]
     assert len(found["search"]["hits"]) == 12
     assert Image.open(tmp_path / "demo" / "hits.png").size[0] > 600

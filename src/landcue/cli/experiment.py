@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,10 +40,9 @@ def experiment(
     read = read_spec(spec, base)
     with Reporter() as reporter:
         results = run_experiment(read, out, only=only or (), say=reporter.say, tick=reporter.tick)
-    import json
-
     table = to_markdown(results)
-    write_atomic(out / "results.json", json.dumps(to_json(results), indent=1) + "\n")
+    found = json.dumps(to_json(results), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomic(out / "results.json", found + "\n")
     write_atomic(out / "table.md", table)
     write_atomic(out / "table.tex", to_latex(results))
     draw(results, out)

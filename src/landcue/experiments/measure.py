@@ -55,8 +55,8 @@ class Measured:
         write_atomic(file.with_suffix(".npz"), buffer.getvalue())
         content = {
             **self.facts,
-            "metrics": _plain(self.metrics),
-            "chance": _plain(self.chance),
+            "metrics": {k: v if np.isfinite(v) else None for k, v in self.metrics.items()},
+            "chance": self.chance,
             "per_label": self.per_label,
         }
         write_atomic(file, json.dumps(content, indent=1) + "\n")
@@ -164,7 +164,8 @@ def _summary(facts: dict[str, Any], query: Annotations, scores: Scores) -> Measu
         for label, s in scores.per_label.items()
         if s.third
     }
-    return Measured(facts, metrics, dict(scores.chance), per_label, per_query)
+    chance = {name: value for name, value in scores.chance.items() if np.isfinite(value)}
+    return Measured(facts, metrics, chance, per_label, per_query)
 
 
 def _as_mean_over_queries(average: Floats, labels: np.ndarray[Any, Any]) -> Floats:
@@ -173,7 +174,3 @@ def _as_mean_over_queries(average: Floats, labels: np.ndarray[Any, Any]) -> Floa
     carried = labels.astype(np.float64) * counted[:, None]
     weight = (carried / np.maximum(carried.sum(0), 1)).sum(1) / max(labels.shape[1], 1)
     return np.where(counted, np.nan_to_num(average) * weight, 0.0) * len(average)
-
-
-def _plain(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if np.isfinite(value) else None for name, value in values.items()}

@@ -229,7 +229,7 @@ def _means(row: Row, part: str) -> dict[str, float]:
 
 def _chance(row: Row, part: str) -> dict[str, float]:
     measured = list(scores_of(row, part).values())
-    names = [n for n, v in measured[0].chance.items() if v is not None]  # pyright: ignore[reportUnnecessaryComparison]
+    names = [name for name in measured[0].chance if all(name in m.chance for m in measured)]
     return {name: sum(m.chance[name] for m in measured) / len(measured) for name in names}
 
 
