@@ -287,18 +287,10 @@ def test_frozen_layers_are_the_first_ones():
         freeze_first_layers(model, 52)
 
 
-def test_hash_head_that_balances_its_bits(tmp_path):
-    model, plain = small(hash_head="batchnorm").train(), small()
-    # Pooled features are positive: what all images have in common decides the plain bits.
-    features = 1 + 0.1 * torch.randn(256, model.n_features, generator=torch.manual_seed(0))
-    shares = [(m.hash(features) > 0).float().mean(0) for m in (model, plain)]
-    assert float((shares[0] - 0.5).abs().max()) < 0.15
-    assert float((shares[1] - 0.5).abs().mean()) > 0.35
-    model.eval()
-    save_checkpoint(tmp_path, model, {})
-    made = load_checkpoint(tmp_path).encoder
-    np.testing.assert_array_equal(made.encode(IMAGES).code, model.encode(IMAGES).code)
-    assert small(hash_head="batchnorm", n_bits=0).encode(IMAGES).code.shape == (5, 0)
+def test_hash_head_starts_where_tanh_has_a_gradient():
+    features = 1 + 0.1 * torch.randn(64, 1280, generator=torch.manual_seed(0))
+    model = NeuralEncoder(build_config("mobilenetv2_folded", n_bits=64))
+    assert float(torch.tanh(model.hash(features)).abs().mean()) < 0.7
 
 
 def test_half_precision_takes_half_the_bytes_and_is_what_the_encoder_becomes(tmp_path):

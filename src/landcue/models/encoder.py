@@ -25,7 +25,6 @@ from landcue.models.resize import resize_square
 from landcue.types import ByteArray, Encoding
 
 Projection = Literal["mlp", "linear"]
-HashHead = Literal["linear", "batchnorm"]
 Space = Literal["embedding", "features"]
 
 
@@ -38,10 +37,6 @@ class ModelConfig:
         dim: Length d of the projection.
         projection: ``linear``, or ``mlp`` (one hidden layer as wide as the features).
         n_bits: Bits K of the hash head; 0 for none.
-        hash_head: ``linear``, or ``batchnorm``: a linear layer whose outputs are centered and
-            scaled over the batch, which keeps bits balanced and off the flat ends of tanh (as in
-            Hoe et al., "One Loss for All: Deep Hashing with a Single Cosine Similarity based
-            Learning Objective", NeurIPS 2021).
         label_names: Names of the label head's C outputs; empty for none.
         retrieval: Which space is searched: the projection (``embedding``) or the backbone's
             pooled ``features``.
@@ -67,7 +62,6 @@ class ModelConfig:
     pooling: Pooling = "avg"
     channel_order: ChannelOrder = "rgb"
     exclusive_labels: bool = False
-    hash_head: HashHead = "linear"
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -110,7 +104,9 @@ class NeuralEncoder(nn.Module):
         features = int(cast(int, width))
         self.n_features = features
         self.projection = _projection(config.projection, features, config.dim)
-        self.hash = _hash_head(config.hash_head, features, config.n_bits)
+        # torch's own small initial weights: with Kaiming fan-out, as DHCL has it, tanh is saturated
+        # from the first step and the head hardly learns (docs/results/contest.md).
+        self.hash = _head(features, config.n_bits)
         self.label = _head(features, len(config.label_names))
         mean, std = torch.tensor(config.mean), torch.tensor(config.std)
         self.register_buffer("_mean", mean.view(1, 3, 1, 1) * 255, persistent=False)
@@ -210,17 +206,6 @@ class _Absent(nn.Module):
 
 def _head(features: int, outputs: int) -> nn.Module:
     return nn.Linear(features, outputs) if outputs else _Absent()
-
-
-def _hash_head(kind: HashHead, features: int, n_bits: int) -> nn.Module:
-    if not n_bits:
-        return _Absent()
-    linear = nn.Linear(features, n_bits)
-    nn.init.kaiming_normal_(linear.weight, mode="fan_out")
-    nn.init.zeros_(linear.bias)
-    if kind == "linear":
-        return linear
-    return nn.Sequential(linear, nn.BatchNorm1d(n_bits, affine=False))
 
 
 def _projection(kind: Projection, features: int, dim: int) -> nn.Module:

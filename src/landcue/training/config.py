@@ -32,8 +32,7 @@ class DataSection(_Section):
 class ModelSection(_Section):
     """Backbone and heads; ``init`` is ``none``, ``hub`` or a weight file.
 
-    ``projection`` is ``linear``, or ``mlp`` with one hidden layer; ``hash_head`` is ``linear``, or
-    ``batchnorm`` with outputs that are centered and scaled over the batch.
+    ``projection`` is ``linear``, or ``mlp`` with one hidden layer.
     ``pooling`` is the global average of the last feature map, or average plus maximum.
     The first ``freeze_layers`` layers of the backbone keep their initial weights.
     """
@@ -45,7 +44,6 @@ class ModelSection(_Section):
     dim: int = Field(128, ge=1)
     projection: Literal["mlp", "linear"] = "mlp"
     n_bits: int = Field(64, ge=0, le=4096)
-    hash_head: Literal["linear", "batchnorm"] = "linear"
     label_head: bool = True
     retrieval: Literal["embedding", "features"] = "embedding"
     freeze_layers: int = Field(0, ge=0)

@@ -211,7 +211,6 @@ class _Run:
             dim=options.dim,
             projection=options.projection,
             n_bits=options.n_bits,
-            hash_head=options.hash_head,
             label_names=self.images.label_names if options.label_head else (),
             retrieval=options.retrieval,
             image_size=options.image_size,
