@@ -75,10 +75,11 @@ def naive_marc(z, y, stats, o):
 
     def tau(i, j):
         u = labels[i] | labels[j]
-        jac = len(labels[i] & labels[j]) / len(u) if u else 0.0
+        whole = labels[i] if o.overlap == "share" else u
+        overlap = len(labels[i] & labels[j]) / len(whole) if whole else 0.0
         rho = sum(f[c] ** -0.5 for c in labels[i]) / max(len(labels[i]), 1)
         r = (rho - mean) / span if labels[i] and span else 0.0
-        value = o.temperature * (1 + o.alpha * jac) * (1 - o.beta * r)
+        value = o.temperature * (1 + o.alpha * overlap) * (1 - o.beta * r)
         return min(max(value, 0.02), 1.0)
 
     pos = [[j for j in range(n) if j != i and labels[i] & labels[j]] for i in range(n)]
@@ -119,7 +120,7 @@ FAMILY = [
         ("pair", "row"),
     )
     for g, a, b, power in ((0.5, 0.5, 0.3, 1.0), (1.0, -0.4, 0.0, 2.0))
-]
+] + [MarcOptions(alpha=0.7, beta=0.2, overlap="share", mode=mode) for mode in ("pair", "row")]
 
 
 @pytest.mark.parametrize("positives", ["any", "all"])

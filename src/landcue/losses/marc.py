@@ -24,6 +24,7 @@ from landcue.losses.pairs import (
     contrast,
     full_precision,
     jaccard,
+    label_share,
     mean_over_anchors,
     shared_labels,
     without_self,
@@ -34,6 +35,7 @@ Reweighting = Literal["rarity_jaccard", "pairwise", "marginal", "off"]
 Weighting = Literal["none", "jaccard", "label"]
 Norm = Literal["weight", "count"]
 Mode = Literal["pair", "row"]
+Overlap = Literal["jaccard", "share"]
 _TAU_RANGE = (0.02, 1.0)
 
 
@@ -48,6 +50,8 @@ class MarcOptions:
         power: Exponent of ``plr``'s weight (and of J with ``weighting="jaccard"``).
         alpha: Dynamic temperature: more overlap, larger tau (more similar at the optimum).
         beta: Dynamic temperature: rarer anchor, smaller tau.
+        overlap: What ``alpha`` follows: ``jaccard``, J_ij, or ``share`` of the anchor's labels,
+            ``|S_ij| / |y_i|``.
         weighting: ``jaccard`` multiplies the weight by J; ``label`` averages per label of the
             anchor, as MulSupCon does.
         norm: ``weight``: each anchor's weights sum to one; ``count``: divide by the number of
@@ -62,6 +66,7 @@ class MarcOptions:
     power: float = 1.0
     alpha: float = 0.0
     beta: float = 0.0
+    overlap: Overlap = "jaccard"
     weighting: Weighting = "none"
     norm: Norm = "weight"
     mode: Mode = "pair"
@@ -71,6 +76,7 @@ class MarcOptions:
         if self.gamma < 0 or self.power < 0:
             raise UsageError(f"gamma and power must be >= 0, not {self.gamma} and {self.power}")
         check_choice("plr", self.plr, ("rarity_jaccard", "pairwise", "marginal", "off"))
+        check_choice("overlap", self.overlap, ("jaccard", "share"))
         check_choice("weighting", self.weighting, ("none", "jaccard", "label"))
         check_choice("norm", self.norm, ("weight", "count"))
         check_choice("mode", self.mode, ("pair", "row"))
@@ -105,7 +111,8 @@ def marc_loss(
         )
 
     # Without alpha an anchor has one temperature, and both modes are the same.
-    levels = OverlapLevels(y) if options.mode == "row" and options.alpha != 0 else None
+    by_level = options.mode == "row" and options.alpha != 0
+    levels = OverlapLevels(y, share=options.overlap == "share") if by_level else None
     mean_weight = _mean_weight(y, statistics, options) if options.norm == "count" else None
 
     def term(rows: slice, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,7 +175,7 @@ def pair_weights(
 def temperatures(
     y: Tensor, overlap: Tensor, statistics: LabelStatistics, options: MarcOptions
 ) -> Tensor:
-    """Return ``tau_ij = tau0 (1 + alpha J_ij)(1 - beta r_i)``, clipped to 0.02..1, ``[b, n]``.
+    """Return ``tau_ij = tau0 (1 + alpha o_ij)(1 - beta r_i)``, clipped to 0.02..1, ``[b, n]``.
 
     At the optimum the soft-max equals its target, ``s_ip = tau_ip (log q_ip + const)``, so a pair
     with a larger temperature ends up more similar: overlap must raise it.
@@ -189,7 +196,9 @@ def _pair_temperatures(
     if options.alpha == 0:
         overlap = y.new_zeros(1, 1)
     else:
-        overlap = jaccard(y[rows], y, shared_labels(y[rows], y))
+        shared = shared_labels(y[rows], y)
+        by_share = options.overlap == "share"
+        overlap = label_share(y[rows], shared) if by_share else jaccard(y[rows], y, shared)
     return temperatures(y[rows], overlap, statistics, options)
 
 

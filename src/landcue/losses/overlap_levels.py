@@ -9,15 +9,17 @@ from landcue.losses.pairs import blocks, shared_labels, union_size
 
 
 class OverlapLevels:
-    """The distinct overlaps ``J_ij`` of all pairs of a batch; a few dozen in practice.
+    """The distinct overlaps of all pairs of a batch; a few dozen in practice.
+
+    The overlap is J_ij, or the share ``|S_ij| / |y_i|`` of the anchor's labels.
 
     Attributes:
         overlap: ``[levels]``, ascending; 0 is one of them.
     """
 
-    def __init__(self, y: Tensor) -> None:
+    def __init__(self, y: Tensor, *, share: bool = False) -> None:
         """Look through all pairs of labels ``[n, C]``, a block at a time."""
-        self._y, self._side = y, int(y.shape[1]) + 1
+        self._y, self._side, self._share = y, int(y.shape[1]) + 1, share
         seen = torch.zeros(self._side**2, dtype=torch.bool, device=y.device)
         seen[0] = True  # nothing shared
         for rows in blocks(len(y)):
@@ -32,7 +34,8 @@ class OverlapLevels:
         return self._level[self._kind(rows)]
 
     def _kind(self, rows: slice) -> Tensor:
-        """Number the pairs by how many labels they share and how many they have together."""
+        """Number the pairs by how many labels they share, and out of how many."""
         first, second = self._y[rows], self._y
         shared = shared_labels(first, second)
-        return (shared * self._side + union_size(first, second, shared)).long()
+        whole = first.sum(1)[:, None] if self._share else union_size(first, second, shared)
+        return (shared * self._side + whole).long()

@@ -167,6 +167,11 @@ def jaccard(first: Tensor, second: Tensor, shared: Tensor) -> Tensor:
     return shared / union_size(first, second, shared).clamp(min=1)
 
 
+def label_share(first: Tensor, shared: Tensor) -> Tensor:
+    """Return ``|S_ij| / |y_i|`` as ``[b, n]``; 0 for anchors without labels."""
+    return shared / first.sum(1).clamp(min=1)[:, None]
+
+
 def union_size(first: Tensor, second: Tensor, shared: Tensor) -> Tensor:
     """Return ``|y_i or y_j|`` as ``[b, n]``."""
     return first.sum(1)[:, None] + second.sum(1)[None, :] - shared
