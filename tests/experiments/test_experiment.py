@@ -261,6 +261,13 @@ def test_two_at_once_are_refused(images, tmp_path):
         ({"methods": {"a": {"train": "b"}}}, "no method 'b'"),
         ({"methods": {"a": {}, "b": {"train": "a"}, "c": {"train": "b"}}}, "must train its own"),
         ({"methods": {"a": {"config": {"optimizer": {"epoch": 3}}}}}, "did you mean 'epochs'"),
+        (
+            {
+                "bits": [8, 16],
+                "methods": {"a": {"bits": [8]}, "b": {"train": "a", "rank": ["cue"]}},
+            },
+            "a is not trained at 16 bits",
+        ),
         ({"compare": [["marc", "supcn"]]}, "did you mean 'supcon'"),
     ],
 )
@@ -281,6 +288,15 @@ def test_mistakes_that_only_running_shows(images, tmp_path):
     spec = write(tmp_path, images, metrics=["nDCG@7"], methods={"marc": {}}, seeds=[1])
     with pytest.raises(UsageError, match="no metric 'nDCG@7'"):
         run_experiment(spec, tmp_path / "c")
+
+
+def test_unlearned_codes_of_any_length_come_from_one_model(images, tmp_path):
+    methods = {"a": {"bits": [8]}, "b": {"train": "a", "rank": ["itq"]}}
+    spec = write(tmp_path, images, bits=[4, 12], methods=methods, seeds=[1], test=False)
+    assert [cell.name for cell in cells(spec)] == ["a-s1-b8"]
+    rows = run_experiment(spec, tmp_path / "out").rows
+    sizes = [row.validation[1].facts["size"] for row in rows]
+    assert sizes == ["12 floats", "4 bits", "12 bits"]
 
 
 def test_settings_lie_over_each_other():

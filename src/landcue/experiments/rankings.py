@@ -70,6 +70,11 @@ def needs_train(name: str) -> bool:
     return parse_ranking(name).kind in UNLEARNED
 
 
+def needs_hash_head(name: str) -> bool:
+    """Whether a ranking compares the model's own hash codes."""
+    return parse_ranking(name).kind in ("code", "cue", "label-first")
+
+
 def rank(
     name: str,
     query: Spaces,

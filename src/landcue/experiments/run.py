@@ -217,7 +217,7 @@ class _Run:
         return ranking
 
     def _measure(self, cell: Cell, ranking: str, bits: int | None, part: str) -> Measured:
-        name = _file_name(ranking) + (f"-{bits}" if bits and cell.bits is None else "")
+        name = _file_name(ranking) + (f"-{bits}" if bits and bits != cell.bits else "")
         file = self.out / part / cell.name / f"{name}.json"
         mark = (self._folder(cell) / "finished").read_text().strip()
         found = load_measured(file)
@@ -258,12 +258,8 @@ class _Run:
         return len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0
 
     def _cells(self, name: str, bits: int | None) -> list[Cell]:
-        trainer = self.spec.trained_by(name)
-        trained = self.spec.bits_of(trainer)
-        length = bits if bits in trained else trained[0]
-        if length is not None and length != bits:
-            raise UsageError(f"method {name}: {trainer} is not trained at {bits} bits")
-        return [Cell(trainer, seed, length) for seed in self.spec.seeds]
+        return [Cell(self.spec.trained_by(name), seed, self.spec.trained_bits(name, bits))
+                for seed in self.spec.seeds]  # fmt: skip
 
     def _folder(self, cell: Cell) -> Path:
         return self.out / "runs" / cell.name

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from landcue.errors import UsageError, did_you_mean
 from landcue.evaluation.protocol import DEFAULT, find_protocol
-from landcue.experiments.rankings import parse_ranking
+from landcue.experiments.rankings import needs_hash_head, parse_ranking
 from landcue.training.config import TrainConfig, make_config, read_values
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
@@ -91,6 +91,22 @@ class Spec(BaseModel):
         """Return the code lengths of a row; ``(None,)`` for a row without any."""
         own = self.methods[name].bits
         return (self.bits if own is None else own) or (None,)
+
+    def trained_bits(self, name: str, bits: int | None) -> int | None:
+        """Return the code length of the models that a row ranks.
+
+        Floats and unlearned codes of one length may come from models of another, if those have
+        one length only.
+
+        Raises:
+            UsageError: No model has a hash head of this length.
+        """
+        trained = self.bits_of(self.trained_by(name))
+        if bits in trained:
+            return bits
+        if len(trained) == 1 and not any(needs_hash_head(r) for r in self.methods[name].rank):
+            return trained[0]
+        raise UsageError(f"method {name}: {self.trained_by(name)} is not trained at {bits} bits")
 
     def training(self, name: str, seed: int, bits: int | None) -> TrainConfig:
         """Return the resolved training settings of one trained method.
@@ -193,3 +209,5 @@ def _check(file: Path, spec: Spec) -> None:
                 f"{file}: method {name} ranks the models of {method.train}: it can have no "
                 "config or extra_bits, and that method must train its own"
             )
+        for bits in spec.bits_of(name):
+            spec.trained_bits(name, bits)
