@@ -162,7 +162,8 @@ def test_tables_say_what_was_measured(finished):
     for one in found:
         assert one["difference"] == pytest.approx(np.mean(one["by_seed"]))
         assert one["interval"][0] <= one["difference"] <= one["interval"][1]
-    json.dumps(to_json(results), allow_nan=False)
+    found = json.dumps(to_json(results), allow_nan=False)
+    assert spec.base["data"]["root"] not in found
     assert spec.name in text
 
 

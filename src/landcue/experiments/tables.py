@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from landcue.evaluation.paired import compare, mean_over_runs
@@ -79,7 +80,7 @@ def to_json(results: Results) -> dict[str, Any]:
     part = part_of(results)
     return {
         "name": results.spec.name,
-        "spec": results.spec.model_dump(mode="json"),
+        "spec": _without_places(results.spec.model_dump(mode="json")),
         "part": part,
         "test_readings": results.readings,
         "failed": results.failed,
@@ -87,6 +88,15 @@ def to_json(results: Results) -> dict[str, Any]:
         "rows": [_row_json(row, part) for row in results.rows],
         "comparisons": comparisons(results),
     }
+
+
+def _without_places(spec: dict[str, Any]) -> dict[str, Any]:
+    """Keep the last part of paths only: where data lies on one machine says nothing elsewhere."""
+    for section, key in (("data", "root"), ("model", "init")):
+        values = spec["base"].get(section, {})
+        if isinstance(values.get(key), str):
+            values[key] = Path(values[key]).name
+    return spec
 
 
 def to_markdown(results: Results) -> str:
