@@ -143,7 +143,7 @@ def test_marc_equals_double_loop(options):
 @pytest.mark.parametrize("norm", ["weight", "count"])
 def test_marc_without_options_on_is_supcon(norm):
     z, y = batch(3)
-    options = MarcOptions(temperature=0.1, plr="off", alpha=0, beta=0, norm=norm)
+    options = MarcOptions(plr="off", alpha=0, beta=0, weighting="none", norm=norm)
     assert float(marc_loss(z, y, statistics(), options)) == pytest.approx(
         float(supcon_loss(z, y, SupConOptions(0.1))), rel=1e-12
     )

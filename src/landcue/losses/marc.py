@@ -43,6 +43,8 @@ _TAU_RANGE = (0.02, 1.0)
 class MarcOptions:
     """The member of the MARC family.
 
+    The defaults are those that validation parts of UC Merced preferred; see docs/results.
+
     Attributes:
         temperature: tau0, the base temperature.
         plr: Pairwise label reweighting, how a pair's shared labels become its weight.
@@ -61,13 +63,13 @@ class MarcOptions:
     """
 
     temperature: float = 0.1
-    plr: Reweighting = "rarity_jaccard"
+    plr: Reweighting = "off"
     gamma: float = 0.5
     power: float = 1.0
-    alpha: float = 0.0
+    alpha: float = 0.5
     beta: float = 0.0
     overlap: Overlap = "jaccard"
-    weighting: Weighting = "none"
+    weighting: Weighting = "label"
     norm: Norm = "weight"
     mode: Mode = "pair"
 

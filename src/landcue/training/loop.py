@@ -108,6 +108,8 @@ def _claim(config: TrainConfig, out: Path) -> RunSummary | None:
     """Make ``out`` ours; return the summary when the very run is finished there."""
     file = out / "config.yaml"
     if not file.exists():
+        for leftover in out.glob(".*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink()
         others = sorted(path.name for path in out.iterdir() if path.name != ".lock")
         if others:
             raise UsageError(f"{out} is not empty ({others[0]} …); choose a new --out folder")
