@@ -3,8 +3,8 @@
     python scripts/make_builtin.py --data-root DATA/uc_merced \
         --init DATA/weights/mobilenet_v2_1.0_224_imagenet_folded.npz --out runs/builtin
 
-Settings: ``scripts/builtin.yaml``. The same command resumes after a crash. The test part is
-measured once, with the rounded weights that are stored.
+Settings: ``scripts/builtin.yaml``. The same command resumes after a crash, and does nothing once
+the model is stored: the test part is measured once, with the rounded weights.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ _SHOWN = ("nDCG@100", "WAP@100", "mAP", "mAP@20")
 _MOST_BYTES = 8_000_000
 
 
+def fingerprint_of(folder: Path) -> str | None:
+    """Return the fingerprint of a stored model, if there is one."""
+    return load_checkpoint(folder).encoder.fingerprint if folder.is_dir() else None
+
+
 def main() -> None:
     """Train, store in half precision, measure on the test part, and write the card."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -33,12 +38,17 @@ def main() -> None:
     values = read_values(Path(__file__).with_name("builtin.yaml"))
     values["data"]["root"] = str(args.data_root.resolve())
     values["model"]["init"] = str(args.init.resolve())
+    half = args.out.with_name(args.out.name + "-half")
     with Reporter() as reporter:
         train(make_config(values), args.out, say=reporter.say, tick=reporter.tick)
         made = load_checkpoint(args.out)
-        half = args.out.with_name(args.out.name + "-half")
         save_checkpoint(half, made.encoder, made.provenance, half=True)
         save_config(make_config(values), half / "config.yaml")
+        size = (half / "model.safetensors").stat().st_size
+        if size >= _MOST_BYTES:
+            raise SystemExit(f"{half} has {size:,} bytes of weights, limit {_MOST_BYTES:,}")
+        if fingerprint_of(find_model(BUILTIN)) == fingerprint_of(half):
+            raise SystemExit(f"{half} is the built-in encoder already; nothing to do")
         found = assess_run(half, resamples=0, say=reporter.say, tick=reporter.tick)
     counts = found.spaces["embedding"].counts
     about = (
@@ -53,14 +63,11 @@ def main() -> None:
     made = load_checkpoint(half)
     provenance = made.provenance | {
         "made_by": "scripts/make_builtin.py with scripts/builtin.yaml",
-        "initial_weights": "MobileNetV2 1.0 224, ImageNet, batch norm folded (Apache-2.0)",
+        "initial_weights": args.init.name,
         "test": {"about": about, "spaces": spaces},
     }
     folder = find_model(BUILTIN)
     mark = save_checkpoint(folder, made.encoder, provenance, half=True)
-    size = (folder / "model.safetensors").stat().st_size
-    if size >= _MOST_BYTES:
-        raise SystemExit(f"{folder} has {size:,} bytes of weights, the limit is {_MOST_BYTES:,}")
     print(f"{folder}: {size:,} bytes, model {mark[:12]}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -74,7 +76,7 @@ class BNInception(nn.Module):
     def _add(self, name: str, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out")
-        nn.init.zeros_(conv.bias) if conv.bias is not None else None
+        nn.init.zeros_(cast(nn.Parameter, conv.bias))
         self.add_module(name, conv)
         self.add_module(f"{name}_bn", nn.BatchNorm2d(outputs))
 
