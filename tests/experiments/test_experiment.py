@@ -156,9 +156,13 @@ def test_tables_say_what_was_measured(finished):
     assert latex.count(r"\\") == len(results.rows) + 2
     assert r"\begin{tabular}{lllrrr}" in latex
     found = comparisons(results)
-    assert {(one["method"], one["bits"]) for one in found} == {("marc", 8), ("marc", 12)}
-    rivals = {one["rival"] for one in found}
-    assert rivals == {"longer", "label"}  # label, float and itq rank marc's own models
+    assert {one["bits"] for one in found} == {8, 12}
+    assert {one["method"] for one in found} == {"marc"}
+    # label, float and itq rank marc's own models, and the longer code stores more bits.
+    by_bits = {(row.method, row.bits): row.test[1].facts["bits"] for row in results.rows}
+    for one in found:
+        mine, other = (by_bits[name, one["bits"]] for name in (one["method"], one["rival"]))
+        assert one["rival"] == "label" or (one["rival"], mine) == ("longer", other)
     for one in found:
         assert one["difference"] == pytest.approx(np.mean(one["by_seed"]))
         assert one["interval"][0] <= one["difference"] <= one["interval"][1]
@@ -250,6 +254,28 @@ def test_two_at_once_are_refused(images, tmp_path):
     [
         ({"seeds": []}, "seeds"),
         ({"seeds": [1, 1]}, "seed occurs twice"),
+        ({"seeds": [1, -2]}, "seed"),
+        ({"seeds": 3}, "write a list"),
+        ({"bits": [0, 8]}, "bits"),
+        ({"base": [1]}, "base must hold sections"),
+        ({"methods": {"a": {"rank": "code"}}}, "write a list"),
+        ({"methods": {"a": None}}, "write settings"),
+        ({"methods": {"a": {"rank": ["itq"]}}}, "ranking itq needs bits"),
+        ({"methods": {"a": {"extra_bits": 2}}}, "extra_bits needs bits"),
+        ({"methods": {"a": {"rank": ["cue*99999999"]}}}, "label weight"),
+        ({"methods": {"a": {"config": {"data": {"split": "files-80-20"}}}}}, "same images"),
+        ({"methods": {"a": {"config": {"loss": {"name": "supconn"}}}}}, "method a: unknown loss"),
+        ({"methods": {"a": {"config": {"loss": {"options": {"alpha": "5e-1"}}}}}}, "finite number"),
+        (
+            {"methods": {"a": {"rank": ["cue"], "config": {"model": {"label_head": False}}}}},
+            "needs model.label_head",
+        ),
+        (
+            {"methods": {"a": {"rank": ["code"], "config": {"model": {"n_bits": 0}}}}},
+            "needs a hash head",
+        ),
+        ({"metrics": ["nDCG@7"]}, "no metric 'nDCG@7'"),
+        ({"metrics": ["ANMRR"]}, "better when it is lower"),
         ({"methods": {}}, "methods"),
         ({"metrics": []}, "metrics is empty"),
         ({"sedes": [1]}, "did you mean 'seeds'"),
@@ -258,7 +284,7 @@ def test_two_at_once_are_refused(images, tmp_path):
         ({"methods": {"a": {"rank": ["codes"]}}}, "did you mean 'code'"),
         ({"methods": {"a": {"rank": []}}}, "rank is empty"),
         ({"methods": {"a/b": {}}}, "method name"),
-        ({"methods": {"best": {}}}, "cannot be called"),
+        ({"methods": {"best": {}}}, "not 'best'"),
         ({"methods": {"a": {"train": "b"}}}, "no method 'b'"),
         ({"methods": {"a": {}, "b": {"train": "a"}, "c": {"train": "b"}}}, "must train its own"),
         ({"methods": {"a": {"config": {"optimizer": {"epoch": 3}}}}}, "did you mean 'epochs'"),
@@ -286,9 +312,25 @@ def test_mistakes_that_only_running_shows(images, tmp_path):
         run_experiment(write(tmp_path, images, base=base), tmp_path / "a")
     with pytest.raises(UsageError, match="no method 'x'"):
         run_experiment(write(tmp_path, images), tmp_path / "b", only=["x"])
-    spec = write(tmp_path, images, metrics=["nDCG@7"], methods={"marc": {}}, seeds=[1])
-    with pytest.raises(UsageError, match="no metric 'nDCG@7'"):
-        run_experiment(spec, tmp_path / "c")
+    base["data"] |= {"split": "per-class-96-1-3-seed1"}  # of 36 images a class
+    with pytest.raises(UsageError, match="these images has no validation part"):
+        run_experiment(write(tmp_path, images, base=base), tmp_path / "c")
+
+
+def test_a_ranking_cannot_be_chosen_by_what_is_not_defined(images, tmp_path):
+    base = values()["base"]
+    base["data"] |= {"split": "per-class-90-3-7-seed{seed}"}  # one validation image a class
+    spec = write(tmp_path, images, base=base, metrics=["mAP(exact)", "mAP"])
+    with pytest.raises(UsageError, match="not defined on the validation part"):
+        run_experiment(spec, tmp_path / "out")
+    assert not (tmp_path / "out" / "test").exists()
+
+
+def test_what_a_killed_process_left_does_not_block_a_cell(images, tmp_path):
+    spec, out = write(tmp_path, images, seeds=[1], methods={"marc": {}}), tmp_path / "out"
+    (out / "runs" / "marc-s1").mkdir(parents=True)
+    (out / "runs" / "marc-s1" / ".config.yaml.77.tmp").write_text("da")
+    assert not run_experiment(spec, out).failed
 
 
 def test_unlearned_codes_of_any_length_come_from_one_model(images, tmp_path):
@@ -306,6 +348,9 @@ def test_settings_lie_over_each_other():
         "name": "marc", "options": {"alpha": 1, "gamma": 0}, "label": 2,
     }  # fmt: skip
     assert merged(base, {"loss": {"name": "supcon"}})["loss"] == {"name": "supcon", "label": 2}
+    assert merged(base, {"loss": {"name": "marc"}})["loss"] == base["loss"]
+    unnamed = {"loss": {"options": {"alpha": 1}}}
+    assert merged(unnamed, {"loss": {"name": "marc"}})["loss"]["options"] == {"alpha": 1}
     assert base["loss"]["options"] == {"alpha": 1}
 
 

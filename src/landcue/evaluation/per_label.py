@@ -11,6 +11,8 @@ from landcue.evaluation.relevance import Floats
 from landcue.types import ByteArray
 
 THIRDS = ("rare", "medium", "frequent")
+OF_LABELS = {third: f"mAP of {third} labels" for third in THIRDS} | {"all": "mAP over labels"}
+"""The names of :func:`macro_means` in tables."""
 
 
 @dataclass(frozen=True, slots=True)

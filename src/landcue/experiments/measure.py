@@ -15,7 +15,7 @@ from landcue.data.imageset import ImageSet
 from landcue.errors import DataError, ModelError
 from landcue.evaluation.annotations import Annotations
 from landcue.evaluation.evaluate import Scores, evaluate
-from landcue.evaluation.per_label import THIRDS
+from landcue.evaluation.per_label import OF_LABELS
 from landcue.evaluation.relevance import Floats
 from landcue.experiments.rankings import needs_train, rank
 from landcue.experiments.spec import Spec
@@ -26,7 +26,6 @@ from landcue.training.pixels import load_pixels
 from landcue.training.validation import Spaces, annotate_pixels, encode_pixels
 
 Tick = Callable[[str, int, int], None]
-OF_LABELS = {third: f"mAP of {third} labels" for third in THIRDS} | {"all": "mAP over labels"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Measured:
 
     Attributes:
         facts: ``fingerprint``, ``ranking``, ``part``, ``gallery``, ``size``, ``imbalance``,
-            ``distinct``, ``n_query``.
+            ``distinct``, ``n_query``, and the stored ``bits`` (``None`` for floats).
         metrics: Mean of every metric, with ``mAP of rare labels`` and the like.
         chance: The same for a random order, where it is known.
         per_label: ``mAP``, ``n_gallery`` and ``third`` by label.
@@ -143,6 +142,7 @@ def measure(
         "part": part,
         "gallery": "train" if against_train else part,
         "size": ranked.size,
+        "bits": ranked.bits,
         "imbalance": ranked.imbalance,
         "distinct": ranked.distinct,
         "n_query": len(query),

@@ -9,7 +9,7 @@ import numpy as np
 
 from landcue.evaluation.paired import mean_over_runs
 from landcue.experiments.run import Results, Row, cells
-from landcue.experiments.tables import best_rival, part_of, scores_of
+from landcue.experiments.tables import part_of, rivals, scores_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,11 +40,16 @@ def _by_bits(results: Results, file: Path) -> Path | None:
     for number, method in enumerate(dict.fromkeys(row.method for row in results.rows)):
         rows = [row for row in results.rows if row.method == method]
         values = [_spread(row, part, metric) for row in rows]
-        if rows[0].bits is None:
-            axes.axhline(values[0][0], label=f"{method} (no bits)", **_style(number, marker=False))
+        stored: list[int | None] = [_facts(row, part)["bits"] for row in rows]
+        if None in stored:
+            if len(set(values)) > 1:
+                axes.plot([float(row.bits or 0) for row in rows], [mean for mean, _ in values],
+                          label=f"{method} (floats)", **_style(number))  # fmt: skip
+                continue
+            axes.axhline(values[0][0], label=f"{method} (floats)", **_style(number, marker=False))
             continue
         axes.errorbar(
-            [float(row.bits or 0) for row in rows],
+            [float(bits) for bits in stored if bits is not None],
             [mean for mean, _ in values],
             yerr=[np.nan_to_num(half) for _, half in values],
             capsize=2,
@@ -52,21 +57,17 @@ def _by_bits(results: Results, file: Path) -> Path | None:
             **_style(number),
         )
     axes.set_xticks(lengths)
-    axes.set_xlabel("bits")
+    axes.set_xlabel("stored bits")
     axes.set_ylabel(metric)
     return _save(figure, axes, file)
 
 
 def _by_label(results: Results, file: Path) -> Path | None:
-    """Difference of mAP by label between the first method and its best rival, rare labels left."""
-    part, first = part_of(results), next(iter(results.spec.methods))
-    mine = [row for row in results.rows if row.method == first]
-    if not mine:
+    """Difference of mAP by label in the longest codes' first comparison, rare labels left."""
+    part, pairs = part_of(results), rivals(results, results.spec.metrics[0])
+    if not pairs:
         return None
-    row = mine[-1]
-    rival = best_rival(results, row, results.spec.metrics[0])
-    if rival is None:
-        return None
+    row, rival = max(pairs, key=lambda pair: pair[0].bits or 0)
     ours, theirs = scores_of(row, part), scores_of(rival, part)
     names = [n for n in _any_labels(row, part) if all(n in m.per_label for m in ours.values())]
     gains = {
@@ -145,6 +146,10 @@ def _save(figure: Any, axes: Axes, file: Path) -> Path:
 
 def _spread(row: Row, part: str, metric: str) -> tuple[float, float]:
     return mean_over_runs([m.metrics[metric] for m in scores_of(row, part).values()])
+
+
+def _facts(row: Row, part: str) -> dict[str, Any]:
+    return next(iter(scores_of(row, part).values())).facts
 
 
 def _any_labels(row: Row, part: str) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,7 @@ from landcue.types import ByteArray
 
 UNLEARNED = ("sign", "itq", "lsh")
 RANKINGS = ("embedding", "features", "code", "label", "label-first", "cue", *UNLEARNED)
+_MOST_WEIGHT = 4096
 _WEIGHTED = re.compile(r"^cue\*([0-9]+)$")
 
 
@@ -36,13 +37,15 @@ class Ranked:
 
     Attributes:
         distances: Of every query to every gallery image.
-        size: What is stored per record, such as ``128 floats`` or ``17 + 64 bits``.
+        size: What is stored per record, such as ``128 floats`` or ``64 + 17 bits``.
+        bits: Its bits; ``None`` for floats.
         imbalance: Mean |bit mean| of the codes' bits as -1 and 1; ``None`` for floats.
         distinct: Different codes among the queries; ``None`` for floats.
     """
 
     distances: Distances
     size: str
+    bits: int | None = None
     imbalance: float | None = None
     distinct: int | None = None
 
@@ -59,6 +62,8 @@ def parse_ranking(name: str) -> Ranking:
         UsageError: There is no such ranking.
     """
     if match := _WEIGHTED.match(name):
+        if int(match[1]) > _MOST_WEIGHT:
+            raise UsageError(f"ranking {name!r}: a label weight of at most {_MOST_WEIGHT}, please")
         return Ranking("cue", int(match[1]))
     if name not in RANKINGS:
         raise UsageError(f"unknown ranking {name!r}{did_you_mean(name, RANKINGS)}")
@@ -73,6 +78,11 @@ def needs_train(name: str) -> bool:
 def needs_hash_head(name: str) -> bool:
     """Whether a ranking compares the model's own hash codes."""
     return parse_ranking(name).kind in ("code", "cue", "label-first")
+
+
+def needs_label_head(name: str) -> bool:
+    """Whether a ranking compares predicted labels."""
+    return parse_ranking(name).kind in ("label", "cue", "label-first")
 
 
 def rank(
@@ -131,7 +141,7 @@ def rank(
 
 def _codes(codes: ByteArray, distances: Distances, n_bits: int, size: str) -> Ranked:
     found = code_statistics(codes, n_bits)
-    return Ranked(distances, size, found.imbalance, found.n_distinct)
+    return Ranked(distances, size, n_bits, found.imbalance, found.n_distinct)
 
 
 def _cue_codes(spaces: Spaces, exclusive: bool, codebook: str, *, with_hash: bool) -> CueCodes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -12,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from landcue.data.imageset import ImageSet
-from landcue.data.splits import parse_split
-from landcue.errors import DataError, LandcueError, ModelError, UsageError
+from landcue.errors import LandcueError, ModelError, UsageError
 from landcue.experiments.measure import Encodings, Measured, load_measured, measure
 from landcue.experiments.spec import Spec
 from landcue.files import exclusive, read_json, write_atomic
@@ -109,7 +109,6 @@ def run_experiment(
     wanted = set(only)
     for name in wanted - set(spec.methods):
         raise UsageError(f"no method {name!r} in {spec.name}; it has {', '.join(spec.methods)}")
-    _check_choice(spec)
     with exclusive(out, ModelError, "running the experiment in"):
         return _Run(spec, out, say, tick).run({spec.trained_by(name) for name in wanted})
 
@@ -125,20 +124,6 @@ def cells(spec: Spec) -> list[Cell]:
     ]
 
 
-def _check_choice(spec: Spec) -> None:
-    for name, method in spec.methods.items():
-        trainer = spec.trained_by(name)
-        split = spec.training(trainer, spec.seeds[0], spec.bits_of(trainer)[0]).data.split
-        has_validation = parse_split(split).percent[1] > 0
-        if len(method.rank) > 1 and not has_validation:
-            raise UsageError(
-                f"method {name} has {len(method.rank)} rankings, but split {split} has no "
-                "validation part to choose by; name one"
-            )
-        if not (has_validation or spec.test):
-            raise UsageError(f"split {split} has no validation part, and test is false")
-
-
 class _Run:
     def __init__(self, spec: Spec, out: Path, say: Say, tick: Tick) -> None:
         self.spec, self.out, self.say, self.tick = spec, out, say, tick
@@ -146,6 +131,7 @@ class _Run:
         self.open: tuple[Cell, Encodings] | None = None
 
     def run(self, only: set[str]) -> Results:
+        self._check_choice()
         failed = self._train(only)
         rows: list[Row] = []
         missing: list[str] = []
@@ -171,12 +157,28 @@ class _Run:
             try:
                 self.say(f"[{number}/{len(todo)}] {cell.name}")
                 made = train(config, folder, say=self.say, tick=self.tick)
-            except (ModelError, DataError) as error:
+            except LandcueError as error:
                 failed[cell.name] = str(error)
                 self.say(f"failed: {cell.name}: {error}")
                 continue
             write_atomic(folder / "finished", made.fingerprint + "\n")
         return failed
+
+    def _check_choice(self) -> None:
+        for name, method in self.spec.methods.items():
+            for cell in self._cells(name, self.spec.bits_of(name)[0]):
+                if self._has_validation(cell):
+                    continue
+                split = self._config(cell).data.split
+                if len(method.rank) > 1:
+                    raise UsageError(
+                        f"method {name} has {len(method.rank)} rankings, but split {split} of "
+                        "these images has no validation part to choose by; name one"
+                    )
+                if not self.spec.test:
+                    raise UsageError(
+                        f"split {split} of these images has no validation part, and test is false"
+                    )
 
     def _row(self, name: str, bits: int | None) -> Row:
         spec, method = self.spec, self.spec.methods[name]
@@ -192,6 +194,11 @@ class _Run:
             ranking: float(np.mean([_value(m, key) for m in found.values()]))
             for ranking, found in validation.items()
         }
+        if len(considered) > 1 and not all(map(math.isfinite, considered.values())):
+            raise UsageError(
+                f"method {name}: {key} is not defined on the validation part, so nothing can be "
+                "chosen by it; name one ranking, or take more images"
+            )
         ranking = max(considered, key=considered.__getitem__) if considered else method.rank[0]
         ranking = self._settle(name, bits, ranking)
         test: dict[int, Measured] = {}
@@ -208,8 +215,8 @@ class _Run:
         key = name + (f"-b{bits}" if bits else "")
         old = choices.get(key)
         if old and old != ranking and old in self.spec.methods[name].rank:
-            tested = self.out / "test" / self._cells(name, bits)[0].name
-            if (tested / f"{_file_name(old)}.json").exists():
+            tested = (self._file(cell, old, bits, "test") for cell in self._cells(name, bits))
+            if any(file.exists() for file in tested):
                 self.say(f"{key}: stays with {old}, whose test part was measured")
                 return old
         if old != ranking:
@@ -217,8 +224,7 @@ class _Run:
         return ranking
 
     def _measure(self, cell: Cell, ranking: str, bits: int | None, part: str) -> Measured:
-        name = _file_name(ranking) + (f"-{bits}" if bits and bits != cell.bits else "")
-        file = self.out / part / cell.name / f"{name}.json"
+        file = self._file(cell, ranking, bits, part)
         mark = (self._folder(cell) / "finished").read_text().strip()
         found = load_measured(file)
         if found and found.facts["fingerprint"] == mark and self._same_rules(found):
@@ -230,6 +236,10 @@ class _Run:
         made.facts["asked"] = self.spec.gallery
         made.save(file)
         return made
+
+    def _file(self, cell: Cell, ranking: str, bits: int | None, part: str) -> Path:
+        length = f"-{bits}" if bits and bits != cell.bits else ""
+        return self.out / part / cell.name / f"{ranking.replace('*', 'x')}{length}.json"
 
     def _same_rules(self, found: Measured) -> bool:
         spec = self.spec
@@ -268,17 +278,20 @@ class _Run:
         return self.spec.training(cell.method, cell.seed, cell.bits)
 
     def _has_validation(self, cell: Cell) -> bool:
-        return parse_split(self._config(cell).data.split).percent[1] > 0
+        return bool(self._images(self._config(cell)).part("val").records)
 
     def _encodings(self, cell: Cell) -> Encodings:
         if self.open is None or self.open[0] != cell:
             config = self._config(cell)
-            key = config.data.model_dump_json()
-            if key not in self.images:
-                self.images[key] = read_split(config)
-            images = self.images[key]
+            images = self._images(config)
             self.open = cell, Encodings(self._folder(cell), config, images, self.tick)
         return self.open[1]
+
+    def _images(self, config: TrainConfig) -> ImageSet:
+        key = config.data.model_dump_json()
+        if key not in self.images:
+            self.images[key] = read_split(config)
+        return self.images[key]
 
 
 def _value(measured: Measured, metric: str) -> float:
@@ -286,10 +299,6 @@ def _value(measured: Measured, metric: str) -> float:
         known = ", ".join(measured.metrics)
         raise UsageError(f"metrics: no metric {metric!r} (known: {known})")
     return measured.metrics[metric]
-
-
-def _file_name(ranking: str) -> str:
-    return ranking.replace("*", "x")
 
 
 def _history(file: Path) -> list[dict[str, Any]]:

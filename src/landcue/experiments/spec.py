@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from landcue.errors import UsageError, did_you_mean
+from landcue.evaluation.per_label import OF_LABELS
 from landcue.evaluation.protocol import DEFAULT, find_protocol
-from landcue.experiments.rankings import needs_hash_head, parse_ranking
-from landcue.training.config import TrainConfig, make_config, read_values
+from landcue.experiments.rankings import needs_hash_head, needs_label_head, needs_train
+from landcue.training.config import LossSection, TrainConfig, make_config, read_values
+from landcue.training.objective import check_losses
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
 Values = dict[str, Any]
+Lengths = tuple[Annotated[int, Field(ge=1, le=4096)], ...]
 BEST = "best"
 _OPTIONS = {
     "name": "options",
     "hash_name": "hash_options",
     "classification": "classification_options",
 }
+_DEFAULT = {name: LossSection.model_fields[name].default for name in _OPTIONS}
 
 
 class MethodSpec(BaseModel):
@@ -40,7 +44,7 @@ class MethodSpec(BaseModel):
     config: Values = Field(default_factory=dict)
     train: str | None = None
     rank: tuple[str, ...] = ("embedding",)
-    bits: tuple[int, ...] | None = None
+    bits: Lengths | None = None
     extra_bits: int = Field(0, ge=0)
     note: str = ""
 
@@ -70,7 +74,7 @@ class Spec(BaseModel):
     base: Values
     seeds: tuple[int, ...] = Field(min_length=1)
     methods: dict[str, MethodSpec] = Field(min_length=1)
-    bits: tuple[int, ...] = ()
+    bits: Lengths = ()
     metrics: tuple[str, ...] = ("nDCG@100", "WAP@100", "mAP", "mAP of rare labels")
     protocol: str = DEFAULT
     gallery: Literal["test", "train"] = "test"
@@ -138,16 +142,25 @@ def read_spec(file: Path, base: Values | None = None) -> Spec:
         if key not in known:
             raise UsageError(f"{file}: unknown key {key!r}{did_you_mean(str(key), known)}")
     values.setdefault("name", file.stem)
-    values["base"] = merged(values.get("base") or {}, base or {})
+    own = values.get("base", {})
+    if not isinstance(own, dict):
+        raise UsageError(
+            f"{file}: base must hold sections (data, model, loss …), not a single value"
+        )
+    values["base"] = merged(cast(Values, own), base or {})
     try:
         spec = Spec.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        hint = ""
+        message = first["msg"]
         if first["type"] == "extra_forbidden":
-            hint = did_you_mean(str(first["loc"][-1]), list(MethodSpec.model_fields))
-        raise UsageError(f"{file}: {where}: {first['msg']}{hint}") from None
+            message += did_you_mean(str(first["loc"][-1]), list(MethodSpec.model_fields))
+        elif first["type"] == "tuple_type":
+            message = "write a list, such as [a, b]"
+        elif first["type"] in ("model_type", "dict_type", "model_attributes_type"):
+            message = "write settings, such as {rank: [embedding]}"
+        raise UsageError(f"{file}: {where}: {message}") from None
     _check(file, spec)
     return spec
 
@@ -163,7 +176,7 @@ def merged(base: Values, over: Values) -> Values:
         if isinstance(value, dict) and isinstance(below, dict):
             section, inner = cast(Values, value), cast(Values, below)
             for name, options in _OPTIONS.items():
-                if section.get(name, inner.get(name)) != inner.get(name):
+                if name in section and section[name] != inner.get(name, _DEFAULT[name]):
                     inner = {k: v for k, v in inner.items() if k != options}
             result[key] = merged(inner, section)
         else:
@@ -178,36 +191,62 @@ def _filled(value: Any, seed: int) -> Any:
 
 
 def _check(file: Path, spec: Spec) -> None:
-    find_protocol(spec.protocol)
-    if not spec.metrics:
-        raise UsageError(f"{file}: metrics is empty; name at least one, such as nDCG@100")
-    if len(set(spec.seeds)) != len(spec.seeds):
-        raise UsageError(f"{file}: a seed occurs twice; every seed is one run")
+    _check_metrics(file, spec)
+    for what, values in (("seed", spec.seeds), ("code length", spec.bits)):
+        if len(set(values)) != len(values):
+            raise UsageError(f"{file}: a {what} occurs twice; each stands for runs of its own")
     for pair in spec.pairs:
         for name, known in zip(pair, ([*spec.methods], [*spec.methods, BEST]), strict=True):
             if name not in known:
                 raise UsageError(f"{file}: compare: no method {name!r}{did_you_mean(name, known)}")
     for name, method in spec.methods.items():
-        if name == BEST:
-            raise UsageError(f"{file}: a method cannot be called {BEST!r}, see compare")
-        if not _NAME.match(name):
-            raise UsageError(f"{file}: method name {name!r}: use letters, digits, '-', '_', '.'")
-        if not method.rank:
-            raise UsageError(f"{file}: method {name}: rank is empty; name at least one ranking")
-        for ranking in method.rank:
-            parse_ranking(ranking)
-        if method.train is None:
-            for bits in spec.bits_of(name):
-                spec.training(name, spec.seeds[0], bits)
-            continue
+        if name == BEST or not _NAME.match(name):
+            raise UsageError(
+                f"{file}: method name {name!r}: use letters, digits, '-', '_', '.'; not {BEST!r}"
+            )
+        try:
+            _check_method(spec, name, method)
+        except UsageError as error:
+            raise UsageError(f"{file}: method {name}: {error}") from None
+
+
+def _check_metrics(file: Path, spec: Spec) -> None:
+    known = {metric.name: metric for metric in find_protocol(spec.protocol).metrics()}
+    if not spec.metrics:
+        raise UsageError(f"{file}: metrics is empty; name at least one, such as nDCG@100")
+    for name in spec.metrics:
+        if name in known and known[name].family.falling:
+            raise UsageError(f"{file}: metrics: {name} is better when it is lower; name another")
+        if name not in known and name not in OF_LABELS.values():
+            near = did_you_mean(name, [*known, *OF_LABELS.values()])
+            raise UsageError(f"{file}: metrics: {spec.protocol} has no metric {name!r}{near}")
+
+
+def _check_method(spec: Spec, name: str, method: MethodSpec) -> None:
+    if not method.rank:
+        raise UsageError("rank is empty; name at least one ranking")
+    if method.train is not None:
         if method.train not in spec.methods:
             near = did_you_mean(method.train, spec.methods)
-            raise UsageError(f"{file}: method {name}: no method {method.train!r} to train{near}")
-        other = spec.methods[method.train]
-        if other.train is not None or method.config or method.extra_bits:
+            raise UsageError(f"no method {method.train!r} to train{near}")
+        if spec.methods[method.train].train is not None or method.config or method.extra_bits:
             raise UsageError(
-                f"{file}: method {name} ranks the models of {method.train}: it can have no "
-                "config or extra_bits, and that method must train its own"
+                f"it ranks the models of {method.train}: it can have no config or extra_bits, and "
+                "that method must train its own"
             )
-        for bits in spec.bits_of(name):
-            spec.trained_bits(name, bits)
+    if "seed" in method.config or "data" in method.config:
+        raise UsageError("data and seed belong to base and seeds: all methods see the same images")
+    for bits in spec.bits_of(name):
+        if method.extra_bits and bits is None:
+            raise UsageError("extra_bits needs bits")
+        trainer, length = spec.trained_by(name), spec.trained_bits(name, bits)
+        for seed in spec.seeds:
+            check_losses(spec.training(trainer, seed, length))
+        model = spec.training(trainer, spec.seeds[0], length).model
+        for ranking in method.rank:
+            if needs_hash_head(ranking) and not model.n_bits:
+                raise UsageError(f"ranking {ranking} needs a hash head; give bits or model.n_bits")
+            if needs_label_head(ranking) and not model.label_head:
+                raise UsageError(f"ranking {ranking} needs model.label_head")
+            if needs_train(ranking) and bits is None:
+                raise UsageError(f"ranking {ranking} needs bits")

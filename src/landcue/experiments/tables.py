@@ -27,33 +27,36 @@ def scores_of(row: Row, part: str) -> dict[int, Measured]:
 
 
 def best_rival(results: Results, row: Row, metric: str) -> Row | None:
-    """Return the row of other models, at the same code length, with the best mean of a metric."""
+    """Return the row of other models, with as many stored bits, with the best mean of a metric."""
     spec, part = results.spec, part_of(results)
     own = spec.trained_by(row.method)
     others = [
         other
         for other in results.rows
-        if other.bits == row.bits
+        if _stored(other, part) == _stored(row, part)
+        and other.bits == row.bits
         and spec.trained_by(other.method) != own
         and metric in _means(other, part)
     ]
     return max(others, key=lambda other: _means(other, part)[metric], default=None)
 
 
-def comparisons(results: Results) -> list[dict[str, Any]]:
-    """Make the comparisons that the specification asks for, by metric and code length."""
-    found: list[dict[str, Any]] = []
+def rivals(results: Results, metric: str) -> list[tuple[Row, Row]]:
+    """Return the pairs of rows that the specification compares by a metric."""
+    found: list[tuple[Row, Row]] = []
     for first, second in results.spec.pairs:
         for row in (row for row in results.rows if row.method == first):
-            for metric in results.spec.metrics:
-                if second == BEST:
-                    rival = best_rival(results, row, metric)
-                else:
-                    same = [r for r in results.rows if r.method == second]
-                    rival = next((r for r in same if r.bits == row.bits), None)
-                if rival is not None and metric in _means(row, part_of(results)):
-                    found.append(_compared(results, row, rival, metric))
+            same = [r for r in results.rows if r.method == second and r.bits == row.bits]
+            rival = best_rival(results, row, metric) if second == BEST else next(iter(same), None)
+            if rival is not None and metric in _means(row, part_of(results)):
+                found.append((row, rival))
     return found
+
+
+def comparisons(results: Results) -> list[dict[str, Any]]:
+    """Make the comparisons that the specification asks for, by metric and code length."""
+    metrics = results.spec.metrics
+    return [_compared(results, *pair, m) for m in metrics for pair in rivals(results, m)]
 
 
 def _compared(results: Results, row: Row, rival: Row, metric: str) -> dict[str, Any]:
@@ -63,7 +66,8 @@ def _compared(results: Results, row: Row, rival: Row, metric: str) -> dict[str, 
         [ours[seed].per_query[metric] for seed in ours],
         [theirs[seed].per_query[metric] for seed in ours],
     )
-    by_seed = [ours[s].metrics[metric] - theirs[s].metrics[metric] for s in ours]
+    by_seed = [_finite(ours[s].metrics[metric] - theirs[s].metrics[metric]) for s in ours]
+    spread = [value for value in by_seed if value is not None]
     return {
         "metric": metric,
         "bits": row.bits,
@@ -71,7 +75,7 @@ def _compared(results: Results, row: Row, rival: Row, metric: str) -> dict[str, 
         "rival": rival.method,
         **asdict(by_query),
         "by_seed": by_seed,
-        "half_width_over_seeds": _finite(mean_over_runs(by_seed)[1]),
+        "half_width_over_seeds": _finite(mean_over_runs(spread)[1]) if spread else None,
     }
 
 
@@ -140,9 +144,10 @@ def _facts(results: Results) -> list[str]:
     facts = [
         f"Queries: the {part} part; gallery: the {gallery}; protocol `{spec.protocol}`; "
         f"seeds {seeds}; mean{spread}.",
-        f"Ranking and epoch were chosen on the validation part by {spec.metrics[0]}.",
+        f"Chosen on the validation part: the ranking by {spec.metrics[0]}, the epoch by "
+        f"{_chosen_by(results)}.",
     ]
-    if all(not row.considered for row in results.rows):
+    if results.rows and all(not row.considered for row in results.rows):
         facts[1] = "No validation part: the last epoch and the ranking named in the specification."
     if spec.test:
         models = sum(len(row.test) for row in results.rows)
@@ -152,16 +157,25 @@ def _facts(results: Results) -> list[str]:
     return facts
 
 
+def _chosen_by(results: Results) -> str:
+    spec = results.spec
+    trained = [name for name, method in spec.methods.items() if method.train is None]
+    first, bits = spec.seeds[0], {name: spec.bits_of(name)[0] for name in trained}
+    return " or ".join(
+        dict.fromkeys(spec.training(name, first, bits[name]).choose_by for name in trained)
+    )
+
+
 def _score_cells(results: Results, bold: Callable[[str], str], spread: str) -> Cells:
     part, metrics = part_of(results), results.spec.metrics
     has_bits = any(row.bits for row in results.rows)
     rows = sorted(results.rows, key=lambda row: row.bits or 0) if has_bits else results.rows
     best = {
-        (bits, metric): max(
-            (_means(r, part).get(metric, -math.inf) for r in rows if r.bits == bits),
+        (stored, metric): max(
+            (_means(r, part).get(metric, -math.inf) for r in rows if _stored(r, part) == stored),
             default=-math.inf,
         )
-        for bits in {row.bits for row in rows}
+        for stored in {_stored(row, part) for row in rows}
         for metric in metrics
     }
     table = [["method", "ranking", "stored", *metrics]]
@@ -177,7 +191,7 @@ def _score_cells(results: Results, bold: Callable[[str], str], spread: str) -> C
             text = (
                 f"{mean:.3f}" if math.isnan(half) else spread.format(f"{mean:.3f}", f"{half:.3f}")
             )
-            line.append(bold(text) if means[metric] == best[row.bits, metric] else text)
+            line.append(bold(text) if means[metric] == best[_stored(row, part), metric] else text)
         table.append(line)
     if rows:
         chance = _chance(rows[0], part)
@@ -200,7 +214,7 @@ def _comparison_cells(found: Sequence[dict[str, Any]]) -> Cells:
                 f"{one['difference']:+.4f}",
                 f"{low:+.4f} .. {high:+.4f}",
                 f"{one['p_value']:.4f}",
-                ", ".join(f"{value:+.3f}" for value in one["by_seed"]),
+                ", ".join("-" if v is None else f"{v:+.3f}" for v in one["by_seed"]),
             ]
         )
     return table
@@ -214,7 +228,7 @@ def _row_json(row: Row, part: str) -> dict[str, Any]:
         "method": row.method,
         "bits": row.bits,
         "ranking": row.ranking,
-        "validation_by_ranking": row.considered,
+        "validation_by_ranking": {name: _finite(v) for name, v in row.considered.items()},
         "stored": _any(row, part).facts["size"],
         "imbalance": [m.facts["imbalance"] for m in measured.values()],
         "distinct": [m.facts["distinct"] for m in measured.values()],
@@ -241,6 +255,10 @@ def _chance(row: Row, part: str) -> dict[str, float]:
     measured = list(scores_of(row, part).values())
     names = [name for name in measured[0].chance if all(name in m.chance for m in measured)]
     return {name: sum(m.chance[name] for m in measured) / len(measured) for name in names}
+
+
+def _stored(row: Row, part: str) -> int | None:
+    return _any(row, part).facts["bits"]
 
 
 def _any(row: Row, part: str) -> Measured:

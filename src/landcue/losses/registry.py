@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -145,7 +146,19 @@ def _options(of: str, kind: type, values: dict[str, Any]) -> Any:
         if key not in known:
             near = did_you_mean(key, known) if known else " (it has none)"
             raise UsageError(f"{of} has no option {key!r}{near}")
+    checked = {key: _checked(of, key, value, kind) for key, value in values.items()}
     try:
-        return kind(**values)
+        return kind(**checked)
     except TypeError as error:
         raise UsageError(f"{of}: an option has the wrong type ({error})") from None
+
+
+def _checked(of: str, key: str, value: Any, kind: type) -> Any:
+    default = getattr(kind(), key)
+    if isinstance(default, str) and value is False:
+        return "off"  # as YAML reads a bare off
+    if isinstance(default, float) and not (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    ):
+        raise UsageError(f"{of}: option {key} must be a finite number, not {value!r}")
+    return value

@@ -30,7 +30,7 @@ from landcue.training.allocator import keep_freed_memory
 from landcue.training.augment import augment
 from landcue.training.config import TrainConfig, read_config, save_config
 from landcue.training.loggers import Loggers
-from landcue.training.objective import Objective
+from landcue.training.objective import Objective, check_losses
 from landcue.training.pixels import Pixels, load_pixels
 from landcue.training.samplers import create_sampler, epoch_seed
 from landcue.training.schedule import create_optimizer, lr_factor, set_lr
@@ -77,6 +77,7 @@ def train(
         DataError: No usable or no labelled image.
         ModelError: Broken weights, a locked folder, or a diverged loss.
     """
+    check_losses(config)
     with exclusive(out, ModelError, "training in"):
         finished = _claim(config, out)
         if finished is not None:

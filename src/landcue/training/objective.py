@@ -15,7 +15,7 @@ from landcue.losses.quantization import quantization_loss
 from landcue.losses.registry import NONE, create_classification, create_loss
 from landcue.losses.statistics import LabelStatistics
 from landcue.models.encoder import Outputs
-from landcue.training.config import LossSection
+from landcue.training.config import LossSection, TrainConfig
 
 
 class Objective(nn.Module):
@@ -97,3 +97,13 @@ def _of_hash(section: LossSection) -> tuple[str, dict[str, Any]]:
     if section.hash_options is not None:
         return name, section.hash_options
     return name, section.options if name == section.name else {}
+
+
+def check_losses(config: TrainConfig) -> None:
+    """Make the losses of a configuration once, so that mistakes show before images are read.
+
+    Raises:
+        UsageError: An unknown loss or option, or a bad value.
+    """
+    model = config.model
+    Objective(config.loss, LabelStatistics.of(torch.eye(2)), model.dim, model.n_bits)
