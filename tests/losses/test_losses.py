@@ -339,7 +339,7 @@ def test_marc_refuses_statistics_of_other_labels():
         ("marc", {"gama": 1}, "'gamma'"),
         ("marc", {"plr": "frequency"}, "plr must be one of"),
         ("marc", {"temperature": -1}, "temperature"),
-        ("marc", {"temperature": "hot"}, "wrong type"),
+        ("marc", {"temperature": "hot"}, "finite number"),
         ("supcon", {"positives": "some"}, "'any' or 'all'"),
     ],
 )

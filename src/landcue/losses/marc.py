@@ -182,11 +182,15 @@ def temperatures(
     At the optimum the soft-max equals its target, ``s_ip = tau_ip (log q_ip + const)``, so a pair
     with a larger temperature ends up more similar: overlap must raise it.
     """
-    base = options.temperature * (1 - options.beta * statistics.rarity(y).to(y))[:, None]
-    tau = base * (1 + options.alpha * overlap)
+    base = y.new_full((len(y), 1), options.temperature)
+    if options.beta:
+        base *= (1 - options.beta * statistics.rarity(y).to(y))[:, None]
+    tau = torch.addcmul(base, base, overlap, value=options.alpha)  # one pass over the pairs
     # A base outside the range is the caller's own choice: the range bounds the adaptation.
     low, high = min(_TAU_RANGE[0], options.temperature), max(_TAU_RANGE[1], options.temperature)
-    return tau.clamp_(low, high)
+    least = float(base.min()) * (1 + min(options.alpha, 0))
+    most = float(base.max()) * (1 + max(options.alpha, 0))
+    return tau if low <= least and most <= high else tau.clamp_(low, high)
 
 
 def _pair_temperatures(
@@ -208,6 +212,9 @@ def _positive_weights(
     y: Tensor, rows: slice, statistics: LabelStatistics, options: MarcOptions
 ) -> Tensor:
     """Return the weights ``[b, n]`` of positives; all other pairs have 0."""
+    alike = options.power == 0 or (options.plr == "off" and options.weighting != "jaccard")
+    if alike and options.weighting == "label":
+        return per_label_weights(y, rows)
     weights = clear_self(pair_weights(y[rows], y, statistics, options), rows)
     return weights * per_label_weights(y, rows) if options.weighting == "label" else weights
 

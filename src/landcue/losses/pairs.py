@@ -164,7 +164,8 @@ def shared_labels(first: Tensor, second: Tensor) -> Tensor:
 
 def jaccard(first: Tensor, second: Tensor, shared: Tensor) -> Tensor:
     """Return ``J_ij = |S_ij| / |y_i or y_j|`` as ``[b, n]``; 0 when both are empty."""
-    return shared / union_size(first, second, shared).clamp(min=1)
+    union = union_size(first, second, shared).clamp_(min=1)
+    return torch.div(shared, union, out=union)
 
 
 def label_share(first: Tensor, shared: Tensor) -> Tensor:
@@ -174,7 +175,7 @@ def label_share(first: Tensor, shared: Tensor) -> Tensor:
 
 def union_size(first: Tensor, second: Tensor, shared: Tensor) -> Tensor:
     """Return ``|y_i or y_j|`` as ``[b, n]``."""
-    return first.sum(1)[:, None] + second.sum(1)[None, :] - shared
+    return (first.sum(1)[:, None] + second.sum(1)[None, :]).sub_(shared)
 
 
 def check_temperature(temperature: float) -> None:
