@@ -295,7 +295,7 @@ def test_demo_runs_end_to_end_and_again(tmp_path):
 def test_output_into_a_closed_pipe(world):
     command = f"{sys.executable} -m landcue.cli.main models list | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "mobilenetv2_folded"
+    assert done.stdout.strip() == "bn_inception"
     assert "Traceback" not in done.stderr
 
 
