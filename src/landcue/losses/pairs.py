@@ -164,7 +164,8 @@ def shared_labels(first: Tensor, second: Tensor) -> Tensor:
 
 def jaccard(first: Tensor, second: Tensor, shared: Tensor) -> Tensor:
     """Return ``J_ij = |S_ij| / |y_i or y_j|`` as ``[b, n]``; 0 when both are empty."""
-    union = union_size(first, second, shared).clamp_(min=1)
+    # An anchor without labels shares none, whatever its union: counting it as 1 avoids 0 / 0.
+    union = (first.sum(1).clamp(min=1)[:, None] + second.sum(1)[None, :]).sub_(shared)
     return torch.div(shared, union, out=union)
 
 
