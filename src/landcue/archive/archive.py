@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from landcue.archive.columns import COLUMNS, Columns, by_id, to_columns
 from landcue.archive.manifest import Manifest, read_manifest
@@ -69,6 +70,20 @@ class Archive:
     def count(self) -> int:
         """Number of records."""
         return 0 if self._table is None else self._table.count()
+
+    @property
+    def version(self) -> int:
+        """Version of the table shown: it grows with every commit; 0 without a table."""
+        return 0 if self._table is None else self._table.version
+
+    def batches(self, columns: Sequence[str], rows: int = 8192) -> Iterator[pa.RecordBatch]:
+        """Yield some columns of all records piece by piece, always in the same order.
+
+        Raises:
+            ArchiveError: The table is broken.
+        """
+        if self._table is not None:
+            yield from self._table.batches(columns, rows)
 
     def close(self) -> None:
         """Let writers remove the version this archive shows."""

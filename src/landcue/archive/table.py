@@ -66,6 +66,12 @@ class RecordTable:
         with reading(self.folder):
             return self._table.schema
 
+    @property
+    def version(self) -> int:
+        """The version shown: it grows with every commit."""
+        with reading(self.folder):
+            return int(self._table.version)
+
     def count(self) -> int:
         """Return the number of rows."""
         with reading(self.folder):
