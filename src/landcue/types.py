@@ -40,19 +40,52 @@ class Bounds:
             raise UsageError(f"bounds {values}: need -90 <= south <= north <= 90 (order W,S,E,N)")
 
 
+Ring = tuple[tuple[float, float], ...]
+"""Corners of a footprint, (longitude, latitude) in degrees, EPSG:4326, each once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The pixels of a scene that make a chip, in pixels of the file at full resolution.
+
+    Attributes:
+        col: First column, counted from the left, from 0.
+        row: First row, counted from the top, from 0.
+        width: Columns.
+        height: Rows.
+    """
+
+    col: int
+    row: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.col < 0 or self.row < 0 or self.width < 1 or self.height < 1:
+            raise UsageError(
+                f"window {self.col},{self.row},{self.width},{self.height}: need col and row of at "
+                "least 0, width and height of at least 1"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image of a source, before it is encoded.
+    """One image of a source, or one chip of a scene, before it is encoded.
 
     Attributes:
         id: Unique within its source, stable between runs.
-        path: The image file.
+        path: The image file; of a chip, the file of its scene.
         labels: Annotated label names in the source's order; ``None`` when nobody annotated it
             (which is not the same as an image annotated with no label, ``()``).
         group: What the image was drawn from (scene class, larger scene), for splits.
         bounds: Footprint, if known without opening the file.
         time: Acquisition time in UTC, if known.
         part: ``train``, ``val`` or ``test`` when a split was applied.
+        window: The pixels of ``path`` that make the chip; ``None`` for a whole image.
+        sensor: What took the image (platform or constellation), if known.
+        footprint: Corners in the order top left, top right, bottom right, bottom left of the
+            pixels; ``None`` when only bounds are known. Two neighbors more than 180 degrees of
+            longitude apart are joined over the antimeridian.
     """
 
     id: str
@@ -62,6 +95,9 @@ class Record:
     bounds: Bounds | None = None
     time: datetime | None = None
     part: str | None = None
+    window: Window | None = None
+    sensor: str | None = None
+    footprint: Ring | None = None
 
 
 @dataclass(frozen=True, slots=True)

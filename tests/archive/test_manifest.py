@@ -47,7 +47,7 @@ def test_round_trip(tmp_path, tools):
     write_manifest(tmp_path, manifest)
     assert read_manifest(tmp_path) == manifest
     stored = json.loads((tmp_path / "manifest.json").read_text())
-    assert (stored["format"], stored["bit_order"], stored["metric"]) == (1, "little", "cosine")
+    assert (stored["format"], stored["bit_order"], stored["metric"]) == (2, "little", "cosine")
 
 
 def test_every_truncation_is_an_error(archive):
@@ -76,7 +76,11 @@ def test_every_flipped_bit_is_seen(archive):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "has format 2, this LandCue reads 1"),
+        (
+            {"format": 1},
+            "has format 1, this LandCue reads 2; use the LandCue version that wrote it",
+        ),
+        ({"format": 3}, "has format 3, this LandCue reads 2"),
         ({"format": None}, "has format None"),
         ({"dim": 17}, "checksum differs"),
         ({"fingerprint": "0" * 64}, "checksum differs"),

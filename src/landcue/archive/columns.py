@@ -21,7 +21,7 @@ pc: Any = pyarrow.compute
 
 COLUMNS = (
     *("id", "path", "labels", "predicted_labels", "embedding"),
-    *("west", "south", "east", "north", "time", "group", "part"),
+    *("west", "south", "east", "north", "time", "group", "part", "sensor"),
 )
 
 
@@ -85,6 +85,7 @@ class Columns:
         time: datetime64[us] ``[n]`` in UTC; NaT where unknown.
         group: What each image was drawn from, or ``None``.
         part: ``train``, ``val``, ``test`` or ``None``.
+        sensor: What took each image, or ``None``.
     """
 
     ids: tuple[str, ...]
@@ -97,6 +98,7 @@ class Columns:
     time: npt.NDArray[np.datetime64]
     group: tuple[str | None, ...]
     part: tuple[str | None, ...]
+    sensor: tuple[str | None, ...]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -131,6 +133,7 @@ def to_columns(table: pa.Table, manifest: Manifest) -> Columns:
         time=table["time"].cast(pa.timestamp("us")).to_numpy(),
         group=tuple(table["group"].to_pylist()),
         part=tuple(table["part"].to_pylist()),
+        sensor=tuple(table["sensor"].to_pylist()),
     )
 
 

@@ -18,7 +18,7 @@ from landcue.errors import ArchiveError
 from landcue.files import read_json, write_atomic
 from landcue.types import Encoder
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 BIT_ORDER = "little"
 METRIC = "cosine"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.schema import Metadata, in_utc
+from landcue.archive.schema import Metadata, from_wkb, in_utc, window_of
 from landcue.archive.table import RecordTable
 from landcue.errors import DataError
 from landcue.types import Bounds, Problem, Record
@@ -19,7 +19,7 @@ MAX_BYTES = 2**30
 
 _COLUMNS = (
     *("id", "path", "labels", "west", "south", "east", "north", "time", "group", "part"),
-    *("size", "mtime_ns", "content"),
+    *("pixel_bbox", "sensor", "geometry", "size", "mtime_ns", "content"),
 )
 
 
@@ -141,6 +141,9 @@ def _metadata(record: Record, path: str, status: os.stat_result, old: Stored | N
         time=in_utc(record.time),
         group=record.group,
         part=record.part,
+        window=record.window,
+        sensor=record.sensor,
+        footprint=record.footprint,
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
     )
@@ -150,5 +153,8 @@ def _stored(row: dict[str, Any]) -> Stored:
     content = row.pop("content")
     box = [row.pop(name) for name in ("west", "south", "east", "north")]
     row["bounds"] = None if box[0] is None else Bounds(*box)
+    geometry = row.pop("geometry")
+    row["footprint"] = None if geometry is None else from_wkb(geometry)
+    row["window"] = window_of(row.pop("pixel_bbox"))
     row["labels"] = None if row["labels"] is None else tuple(row["labels"])
     return Stored(Metadata(**row), content)

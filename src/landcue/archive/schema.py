@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,11 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from landcue.codes.packing import code_width
-from landcue.types import Bounds, ByteArray, Encoding
+from landcue.errors import ArchiveError
+from landcue.types import Bounds, ByteArray, Encoding, Ring, Window
 
 LABEL_THRESHOLD = 0.5
 """A label is predicted when its score is at least this."""
 
+_POLYGON = 3
 _STRINGS = pa.list_(pa.string())
 _METADATA: dict[str, Any] = {
     "path": pa.string(),
@@ -30,9 +33,13 @@ _METADATA: dict[str, Any] = {
     "time": pa.timestamp("us", tz="UTC"),
     "group": pa.string(),
     "part": pa.string(),
+    "pixel_bbox": pa.list_(pa.int32()),
+    "sensor": pa.string(),
+    "geometry": pa.binary(),
     "size": pa.int64(),
     "mtime_ns": pa.int64(),
 }
+_PLAIN = ("id", "path", "labels", "time", "group", "part", "sensor", "size", "mtime_ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,9 @@ class Metadata:
         time: Acquisition time, aware, in UTC.
         group: What the image was drawn from.
         part: ``train``, ``val``, ``test`` or ``None``.
+        window: The pixels of a scene that make a chip; ``None`` for a whole image.
+        sensor: What took the image.
+        footprint: Corners in degrees (see :class:`landcue.types.Record`).
         size: Of the file, in bytes.
         mtime_ns: Modification time of the file.
     """
@@ -58,6 +68,9 @@ class Metadata:
     time: datetime | None
     group: str | None
     part: str | None
+    window: Window | None
+    sensor: str | None
+    footprint: Ring | None
     size: int
     mtime_ns: int
 
@@ -90,12 +103,52 @@ def metadata_rows(metadata: Sequence[Metadata]) -> pa.Table:
     """Return only id and metadata columns, for updates that leave the pixels' columns alone."""
     columns: dict[str, list[Any]] = {name: [] for name in ("id", *_METADATA)}
     for row in metadata:
-        for name in ("id", "path", "labels", "time", "group", "part", "size", "mtime_ns"):
+        for name in _PLAIN:
             columns[name].append(getattr(row, name))
+        columns["pixel_bbox"].append(pixel_bbox(row.window))
+        columns["geometry"].append(None if row.footprint is None else to_wkb(row.footprint))
         for name in ("west", "south", "east", "north"):
             columns[name].append(None if row.bounds is None else getattr(row.bounds, name))
     fields: list[tuple[str, Any]] = [("id", pa.string()), *_METADATA.items()]
     return pa.table(columns, schema=pa.schema(fields))
+
+
+def pixel_bbox(window: Window | None) -> list[int] | None:
+    """Return first column, first row, last column + 1 and last row + 1 of a chip in its scene."""
+    if window is None:
+        return None
+    return [window.col, window.row, window.col + window.width, window.row + window.height]
+
+
+def window_of(bbox: Sequence[int] | None) -> Window | None:
+    """Return the chip that :func:`pixel_bbox` described."""
+    if bbox is None:
+        return None
+    left, top, right, bottom = bbox
+    return Window(left, top, right - left, bottom - top)
+
+
+def to_wkb(ring: Ring) -> bytes:
+    """Return a footprint as a little-endian WKB polygon, its first corner repeated at the end."""
+    closed = (*ring, ring[0])
+    numbers = itertools.chain.from_iterable(closed)
+    return struct.pack(f"<BIII{2 * len(closed)}d", 1, _POLYGON, 1, len(closed), *numbers)
+
+
+def from_wkb(data: bytes) -> Ring:
+    """Return the corners of a polygon that :func:`to_wkb` wrote.
+
+    Raises:
+        ArchiveError: The bytes are no such polygon.
+    """
+    try:
+        order, kind, rings, n = struct.unpack_from("<BIII", data)
+        numbers = struct.unpack_from(f"<{2 * n}d", data, 13)
+    except struct.error:
+        order, kind, rings, numbers = 0, 0, 0, ()
+    if (order, kind, rings) != (1, _POLYGON, 1):
+        raise ArchiveError("a footprint of the archive is damaged; run 'landcue archive verify'")
+    return tuple(zip(numbers[:-2:2], numbers[1:-2:2], strict=True))
 
 
 def encoded_rows(
