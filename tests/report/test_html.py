@@ -99,3 +99,14 @@ def test_a_figure_embeds_its_svg_unchanged():
     src = str(next(attrs["src"] for tag, attrs in found.tags if tag == "img"))
     assert base64.b64decode(src.removeprefix("data:image/svg+xml;base64,")).decode() == svg
     assert "".join(found.text) == "one <dot>"
+
+
+def test_sections_have_anchors_pages_a_style_and_missing_numbers_a_dash():
+    text = page("t", section("A", "b", anchor='x"y'), style=".mine { color: red }")
+    checked = Checker(text)
+    assert checked.errors == []
+    assert ("section", {"id": 'x"y'}) in checked.tags
+    assert ".mine { color: red }</style>" in text
+    cells = table(["n"], [[float("nan")], [0.5]])
+    assert '<td class="number">–</td>' in cells
+    assert '<td class="number">0.5000</td>' in cells

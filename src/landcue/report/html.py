@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -73,21 +74,22 @@ def join(parts: Iterable[object], separator: str = "\n") -> Html:
     return Html(separator.join(escape(part) for part in parts))
 
 
-def page(title: str, body: str) -> str:
-    """Return a whole page: ``title`` is escaped, ``body`` is markup and used as it is."""
+def page(title: str, body: str, style: str = "") -> str:
+    """Return a whole page: ``title`` is escaped; ``body`` is markup and ``style`` further CSS."""
     head = escape(title)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{head}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<title>{head}</title>\n<style>{_STYLE}{style}</style>\n</head>\n"
         f"<body>\n<h1>{head}</h1>\n{body}\n</body>\n</html>\n"
     )
 
 
-def section(title: str, *parts: object) -> Html:
-    """Return one part of a page below a heading of the second level."""
-    return Html(f"<section>\n<h2>{escape(title)}</h2>\n{join(parts)}\n</section>")
+def section(title: str, *parts: object, anchor: str = "") -> Html:
+    """Return one part of a page below a heading of the second level; ``anchor`` is its id."""
+    attribute = f' id="{escape(anchor)}"' if anchor else ""
+    return Html(f"<section{attribute}>\n<h2>{escape(title)}</h2>\n{join(parts)}\n</section>")
 
 
 def paragraph(*parts: object, kind: str = "") -> Html:
@@ -102,12 +104,14 @@ def badge(text: str, kind: str) -> Html:
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], caption: str = "") -> Html:
-    """Return a table whose numbers stand to the right; floats are shown with four digits."""
+    """Return a table whose numbers stand to the right; floats have four digits, NaN is a dash."""
 
     def cell(tag: str, value: object) -> str:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         kind = ' class="number"' if number else ""
-        shown = f"{value:.4f}" if isinstance(value, float) else value
+        shown = value
+        if isinstance(value, float):
+            shown = f"{value:.4f}" if math.isfinite(value) else "–"
         return f"<{tag}{kind}>{escape(shown)}</{tag}>"
 
     lines = ["<tr>" + "".join(cell("td", value) for value in row) + "</tr>" for row in rows]
