@@ -134,13 +134,37 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search: the smaller the distance (the larger the score), the nearer."""
+    """One answer of a search: the smaller the distance (the larger the score), the nearer.
+
+    Attributes:
+        id: Of the record.
+        path: Posix path of its image or scene, relative to the source root when below it.
+        distance: What it is depends on the search's mode.
+        score: Likewise; at most 1.
+        labels: As annotated, or as predicted where nobody annotated the record.
+        shared: Those that the query has too.
+        bounds: Footprint in degrees.
+        footprint: Its corners, if known: see :class:`Record`.
+        window: The pixels of a scene that make the chip; ``None`` for a whole image.
+        time: Acquisition time in UTC.
+        sensor: What took the image.
+        group: What the image was drawn from.
+        near: Near duplicates that were left out in its favor.
+    """
 
     id: str
     path: str
     distance: float
     score: float
     labels: tuple[str, ...]
+    shared: tuple[str, ...] = ()
+    bounds: Bounds | None = None
+    footprint: Ring | None = None
+    window: Window | None = None
+    time: datetime | None = None
+    sensor: str | None = None
+    group: str | None = None
+    near: int = 0
 
 
 @runtime_checkable
