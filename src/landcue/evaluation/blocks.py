@@ -12,7 +12,7 @@ from landcue.errors import UsageError
 from landcue.evaluation.annotations import Annotations, same_group
 from landcue.evaluation.distances import Distances
 from landcue.evaluation.protocol import Protocol
-from landcue.evaluation.ranking import HIDDEN, Keys, distance_keys, group_starts, low_half, sort_by
+from landcue.evaluation.ranking import Keys, Mask, distance_keys, hide, sort_by
 from landcue.evaluation.relevance import PairTable
 from landcue.evaluation.scoring import Bound, Census, Codes, Ranked
 
@@ -63,10 +63,13 @@ class Ranker:
         """Sort the gallery by id and find each query in it."""
         self._query, self._gallery = query, gallery
         self._distances, self._protocol, self._pairs = distances, protocol, pairs
-        self._by_id = np.array(sorted(range(len(gallery)), key=gallery.ids.__getitem__))
-        column = {gallery.ids[row]: place for place, row in enumerate(self._by_id)}
+        n = len(gallery)
+        by_id = np.array(sorted(range(n), key=gallery.ids.__getitem__), np.int64)
+        column = {gallery.ids[row]: place for place, row in enumerate(by_id)}
+        self._by_id = None if np.array_equal(by_id, np.arange(n)) else by_id
         self._own = np.array([column.get(name, -1) for name in query.ids])
-        self._labels = gallery.labels[self._by_id]
+        self._theirs = pairs.pack(gallery.labels[by_id])
+        self._ours = pairs.pack(query.labels)
 
     def parts(self) -> Generator[list[Part]]:
         """Compute distances of many queries at once, and cut them into parts to rank.
@@ -95,22 +98,23 @@ class Ranker:
             UsageError: A distance is NaN.
         """
         rows = part.rows
-        hidden = self._hidden(rows)
-        keys = distance_keys(part.distances)[:, self._by_id]
-        codes = self._pairs.codes(self._query.labels[rows], self._labels)
-        keys[hidden] = HIDDEN
-        codes[hidden] = 0  # relevant in no sense
-        packed = sort_by(keys, np.arange(len(self._gallery)))
-        order = low_half(packed) + np.arange(len(codes))[:, None] * len(self._gallery)
-        ties = self._protocol.ties == "expectation"
-        starts = group_starts(packed) if ties else np.ones(packed.shape, np.bool_)
-        census = _count(codes, hidden, self._pairs.n_codes)
-        return Block(census, Ranked(np.take(codes, order), starts), keys, codes)
+        keys = distance_keys(part.distances)
+        if self._by_id is not None:
+            keys = np.take(keys, self._by_id, axis=1)
+        return rank_rows(
+            keys,
+            self._ours[rows].codes(self._theirs),
+            self._hidden(rows),
+            self._pairs.n_codes,
+            ties=self._protocol.ties == "expectation",
+        )
 
-    def _hidden(self, rows: slice) -> npt.NDArray[np.bool_]:
+    def _hidden(self, rows: slice) -> Mask:
         own = self._own[rows]
         if self._protocol.exclude_group:
-            hidden = same_group(self._query, self._gallery, rows)[:, self._by_id]
+            hidden = same_group(self._query, self._gallery, rows)
+            if self._by_id is not None:
+                hidden = hidden[:, self._by_id]
         else:
             hidden = np.zeros((len(own), len(self._gallery)), np.bool_)
         with_self = np.flatnonzero(own >= 0)
@@ -118,7 +122,30 @@ class Ranker:
         return hidden
 
 
-def _count(codes: Codes, hidden: npt.NDArray[np.bool_], n_codes: int) -> Census:
+def rank_rows(keys: Keys, codes: Codes, hidden: Mask, n_codes: int, *, ties: bool) -> Block:
+    """Rank items by their keys; ``keys`` and ``codes`` are changed in place.
+
+    Args:
+        keys: Distance keys ``[q, n]``.
+        codes: What is known of each item, ``[q, n]``: 0 for one that is relevant in no sense.
+        hidden: bool ``[q, n]``, true for items that must not be found.
+        n_codes: One more than the largest code.
+        ties: Whether equal keys form a group; otherwise they keep the order of their columns.
+    """
+    hide(keys, hidden)
+    codes[hidden] = 0
+    census = _count(codes, hidden, n_codes)
+    if ties:  # the order within a group is of no account, so the codes themselves are carried
+        ranked = sort_by(keys, codes, n_codes)
+        carried = ranked.carried().astype(codes.dtype, copy=False)
+        return Block(census, Ranked(carried, ranked.starts()), keys, codes)
+    n = codes.shape[1]
+    order = sort_by(keys, np.arange(n), n).carried().astype(np.int64)
+    order += np.arange(len(codes))[:, None] * n
+    return Block(census, Ranked(np.take(codes, order), np.ones(order.shape, np.bool_)), keys, codes)
+
+
+def _count(codes: Codes, hidden: Mask, n_codes: int) -> Census:
     n_query = len(codes)
     flat = codes + np.arange(n_query)[:, None] * n_codes
     counts = np.bincount(flat.ravel(), minlength=n_query * n_codes).reshape(n_query, n_codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,6 @@ Keys = npt.NDArray[np.uint32]
 Mask = npt.NDArray[np.bool_]
 
 HIDDEN = np.uint32(2**32 - 1)  # after every distance, infinity included
-_HIGH = np.uint64(32)
-_LOW = np.uint64(2**32 - 1)
 
 
 def distance_keys(distances: npt.NDArray[Any]) -> Keys:
@@ -47,36 +46,60 @@ def distance_keys(distances: npt.NDArray[Any]) -> Keys:
     return bits ^ (signs | np.uint32(2**31))
 
 
-def sort_by(keys: Keys, low: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint64]:
-    """Sort every row by (key, low): uint64 ``[q, n]``, the key in the high half.
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """Rows ``[q, n]`` sorted by key; equal keys by the number that each item carries.
+
+    Attributes:
+        packed: Unsigned integers ``[q, n]``, rising: the key above the carried number.
+        bits: Bits of the carried number.
+    """
+
+    packed: npt.NDArray[np.unsignedinteger[Any]]
+    bits: int
+
+    def carried(self) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Return the carried numbers in ranked order, ``[q, n]``."""
+        return self.packed & self._mask
+
+    def starts(self, *, carried: bool = False) -> Mask:
+        """Return bool ``[q, n]``: true where a key differs from the one before it.
+
+        Args:
+            carried: Whether the carried number must be equal too for two items to tie.
+        """
+        starts = np.ones(self.packed.shape, np.bool_)
+        changed = self.packed[:, 1:] ^ self.packed[:, :-1]
+        np.greater(changed, 0 if carried else self._mask, out=starts[:, 1:])
+        return starts
+
+    @property
+    def _mask(self) -> np.unsignedinteger[Any]:
+        return self.packed.dtype.type(2**self.bits - 1)
+
+
+def sort_by(keys: Keys, low: npt.NDArray[np.integer[Any]], n_low: int) -> Sorted:
+    """Sort every row by (key, low), in the narrowest type that holds both.
 
     Args:
         keys: uint32 ``[q, n]``.
-        low: What orders equal keys and is carried along: below ``2**32``, ``[n]`` or ``[q, n]``.
+        low: What orders equal keys and is carried along: 0 to ``n_low - 1``, ``[n]`` or
+            ``[q, n]``.
+        n_low: At most ``2**32``.
     """
-    packed = keys.astype(np.uint64)
-    packed <<= _HIGH
-    packed |= low.astype(np.uint64)
-    packed.sort(axis=1)
-    return packed
+    bits = max(1, (n_low - 1).bit_length())
+    width = int(keys.max(initial=0)).bit_length() + bits
+    kind = np.uint16 if width <= 16 else np.uint32 if width <= 32 else np.uint64
+    packed = keys.astype(kind)
+    packed <<= kind(bits)
+    packed |= low.astype(kind, copy=False)
+    packed.sort(axis=1, kind="stable" if kind is np.uint16 else None)  # stable: a radix sort
+    return Sorted(packed, bits)
 
 
-def low_half(packed: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Return what :func:`sort_by` carried along, int64 ``[q, n]``."""
-    return (packed & _LOW).view(np.int64)
-
-
-def group_starts(packed: npt.NDArray[np.uint64], *, low: bool = False) -> Mask:
-    """Return bool ``[q, n]``: true where a distance differs from the one before it.
-
-    Args:
-        packed: Rows sorted by :func:`sort_by`.
-        low: Whether the carried low half must be equal too for two items to tie.
-    """
-    starts = np.ones(packed.shape, np.bool_)
-    changed = packed[:, 1:] ^ packed[:, :-1]
-    np.greater(changed, np.uint64(0) if low else _LOW, out=starts[:, 1:])
-    return starts
+def hide(keys: Keys, hidden: Mask) -> None:
+    """Put hidden items after all others: in place, as one group."""
+    keys[hidden] = min(int(keys.max(initial=0)) + 1, int(HIDDEN))
 
 
 def order(
@@ -100,9 +123,10 @@ def order(
         raise UsageError(f"distances have shape {list(distances.shape)}: give [queries, gallery]")
     keys = distance_keys(distances)
     if hidden is not None:
-        keys[hidden] = HIDDEN
-    packed = sort_by(keys, np.arange(distances.shape[1]))
-    return low_half(packed), group_starts(packed)
+        hide(keys, hidden)
+    n = distances.shape[1]
+    ranked = sort_by(keys, np.arange(n), n)
+    return ranked.carried().astype(np.int64), ranked.starts()
 
 
 def _places(distances: npt.NDArray[np.floating[Any]]) -> Keys:

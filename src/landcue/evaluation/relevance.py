@@ -24,6 +24,34 @@ PREDICATES = ("any", "j0.4", "j0.6", "j0.8", "exact", "same-class")
 
 
 @dataclass(frozen=True, slots=True)
+class PackedLabels:
+    """Labels of n images, as :meth:`PairTable.pack` makes them.
+
+    Attributes:
+        words: 64 labels a word, uint64 ``[n, ceil(C / 64)]``.
+        counts: Labels of each image, uint16 or uint32 ``[n]``.
+        stride: What one shared label adds to the code of a pair, its share in the union aside.
+    """
+
+    words: npt.NDArray[np.uint64]
+    counts: npt.NDArray[np.unsignedinteger[Any]]
+    stride: np.unsignedinteger[Any]
+
+    def __getitem__(self, rows: slice) -> PackedLabels:
+        return PackedLabels(self.words[rows], self.counts[rows], self.stride)
+
+    def codes(self, gallery: PackedLabels) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Return the pair codes ``[q, n]`` of these images as queries."""
+        shared = np.zeros((len(self.words), len(gallery.words)), self.counts.dtype)
+        for ours, theirs in zip(self.words.T, gallery.words.T, strict=True):
+            shared += np.bitwise_count(ours[:, None] & theirs[None, :])
+        shared *= self.stride
+        shared += self.counts[:, None]
+        shared += gallery.counts[None, :]
+        return shared
+
+
+@dataclass(frozen=True, slots=True)
 class PairTable:
     """The code of a pair with ``shared`` common labels and ``union`` labels together.
 
@@ -41,16 +69,15 @@ class PairTable:
         """One more than the largest code."""
         return (self.most + 1) * (2 * self.most + 1)
 
-    def codes(self, query: ByteArray, gallery: ByteArray) -> npt.NDArray[np.integer[Any]]:
+    def codes(self, query: ByteArray, gallery: ByteArray) -> npt.NDArray[np.unsignedinteger[Any]]:
         """Return the codes ``[q, n]`` of multi-hot labels ``[q, C]`` and ``[n, C]``."""
+        return self.pack(query).codes(self.pack(gallery))
+
+    def pack(self, labels: ByteArray) -> PackedLabels:
+        """Pack multi-hot labels ``[n, C]``, so that their pairs are coded fast."""
         kind = np.uint16 if self.n_codes <= 2**16 else np.uint32
-        shared = np.zeros((len(query), len(gallery)), kind)
-        for ours, theirs in zip(_words(query).T, _words(gallery).T, strict=True):
-            shared += np.bitwise_count(ours[:, None] & theirs[None, :])
-        shared *= kind(2 * self.most)
-        shared += query.sum(axis=1, dtype=kind)[:, None]
-        shared += gallery.sum(axis=1, dtype=kind)[None, :]
-        return shared
+        counts = labels.sum(axis=1, dtype=np.int64).astype(kind)
+        return PackedLabels(_words(labels), counts, kind(2 * self.most))
 
     def gain(self, kind: str) -> Floats:
         """Return the graded gain of every code, float64 ``[n_codes]``.

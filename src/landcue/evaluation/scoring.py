@@ -15,11 +15,11 @@ import numpy.typing as npt
 from landcue.evaluation import metrics
 from landcue.evaluation.groups import Groups, TieRuns, one_group
 from landcue.evaluation.protocol import Metric
-from landcue.evaluation.ranking import Keys, group_starts, low_half, sort_by
+from landcue.evaluation.ranking import Keys, sort_by
 from landcue.evaluation.relevance import Floats, Integers, PairTable
 
 Table = npt.NDArray[Any]
-Codes = npt.NDArray[np.integer[Any]]
+Codes = npt.NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Census:
 
     def count(self, table: Table) -> Integers:
         """Return the items with a positive entry in the table, ``[q]``."""
-        return self.counts[:, table > 0].sum(axis=1)
+        return self.counts @ (table > 0).astype(np.int64)
 
     def groups(self, table: Table, depth: int | None) -> Groups:
         """Return the groups of a random ranking."""
@@ -83,7 +83,7 @@ class Ranked:
         width = self._width(depth)
         if width not in self.runs:
             self.runs[width] = TieRuns.of(self.starts[:, :width])
-        return self.runs[width].collect(table[self.codes[:, :width]])
+        return self.runs[width].collect(np.take(table, self.codes[:, :width]))
 
     def _width(self, depth: int | None) -> int:
         """Return the ranks that hold all groups starting before ``depth`` as a whole."""
@@ -116,9 +116,9 @@ class Bound:
             groups = self.ranked.groups(table, depth)
             return groups.relevant_first() if self.falling else groups.relevant_last()
         levels, level = np.unique(-table if self.falling else table, return_inverse=True)
-        packed = sort_by(self.keys, level[self.codes])
-        gains = np.abs(levels)[low_half(packed)]
-        return TieRuns.of(group_starts(packed, low=True)).collect(gains)
+        ranked = sort_by(self.keys, np.take(level, self.codes), len(levels))
+        gains = np.take(np.abs(levels), ranked.carried())
+        return TieRuns.of(ranked.starts(carried=True)).collect(gains)
 
 
 def score_block(
