@@ -14,6 +14,8 @@ from landcue.errors import ArchiveError, UsageError
 from landcue.evaluation.annotations import Annotations
 from landcue.evaluation.evaluate import Scores, evaluate_codes, evaluate_embeddings
 from landcue.evaluation.protocol import DEFAULT, Protocol
+from landcue.files import read_json
+from landcue.report.subject import Subject, code_space, float_space
 
 PARTS = ("test", "val", "train", "all")
 
@@ -26,6 +28,19 @@ def assess_archive(
     resamples: int = 1000,
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, Any], dict[str, Scores]]:
+    """Return provenance and scores by space: see :func:`study_archive`."""
+    subject = study_archive(folder, part=part, protocol=protocol, resamples=resamples, say=say)
+    return subject.about, subject.scores
+
+
+def study_archive(
+    folder: Path,
+    *,
+    part: str = "test",
+    protocol: Protocol | str = DEFAULT,
+    resamples: int = 1000,
+    say: Callable[[str], None] = lambda _: None,
+) -> Subject:
     """Let each annotated record of a part query the others of that part.
 
     An archive made of the images its model was trained on knows the part of every record. Without
@@ -39,8 +54,7 @@ def assess_archive(
         say: Told when the parts are unknown.
 
     Returns:
-        Facts (``archive``, ``part``, ``model``, ``searched``) and the scores of ``embedding``
-        and, where there are codes, ``code``.
+        Images and scores in the spaces ``embedding`` and, where there are codes, ``code``.
 
     Raises:
         ArchiveError: No archive, or no annotated record in the part.
@@ -66,27 +80,40 @@ def assess_archive(
             "or choose another --part"
         )
     rows = np.flatnonzero(chosen)
-    images = _annotations(columns, rows)
+    images = _annotations(columns, rows, folder)
     manifest = archive.manifest
-    scores = {
-        "embedding": evaluate_embeddings(
-            images, columns.embedding[rows], protocol=protocol, resamples=resamples
-        )
-    }
+    vectors = columns.embedding[rows]
+    scores = evaluate_embeddings(images, vectors, protocol=protocol, resamples=resamples)
+    spaces = {"embedding": float_space(scores, vectors)}
     if manifest.n_bits:
-        scores["code"] = evaluate_codes(
-            images, columns.code[rows], manifest.n_bits, protocol=protocol, resamples=resamples
-        )
+        codes, n_bits = columns.code[rows], manifest.n_bits
+        scores = evaluate_codes(images, codes, n_bits, protocol=protocol, resamples=resamples)
+        spaces["code"] = code_space(scores, codes, n_bits)
     about = {
-        "archive": folder.name,
+        "archive": folder.resolve().name,
+        **(_trained_on(archive) if any(columns.part) else {}),
         "part": part,
         "model": manifest.fingerprint,
         "searched": "embedding",
     }
-    return about, scores
+    return Subject(about["archive"], about, images, images, spaces, archive.thumbnails)
 
 
-def _annotations(columns: Columns, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Annotations:
+def _trained_on(archive: Archive) -> dict[str, Any]:
+    """Return dataset and split of the model, which are the archive's where it knows parts."""
+    if archive.model_folder is None:
+        return {}
+    file = archive.model_folder / "config.json"
+    known = read_json(file, ArchiveError, "restore it from a copy of the model")
+    provenance = known.get("provenance") or {}
+    return {key: provenance[key] for key in ("dataset", "split") if key in provenance}
+
+
+def _annotations(
+    columns: Columns, rows: np.ndarray[Any, np.dtype[np.int64]], folder: Path
+) -> Annotations:
+    if not columns.labels.names:
+        raise ArchiveError(f"no record of {folder} carries a label; index images with labels")
     labels = np.stack([columns.labels.having(name)[rows] for name in columns.labels.names], axis=1)
     return Annotations(
         ids=tuple(columns.ids[row] for row in rows),

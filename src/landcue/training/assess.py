@@ -11,6 +11,8 @@ from landcue.errors import DataError, UsageError
 from landcue.evaluation.evaluate import Scores
 from landcue.evaluation.protocol import DEFAULT, Protocol
 from landcue.models.checkpoint import load_checkpoint
+from landcue.report.pictures import pictures_of
+from landcue.report.subject import Subject, code_space, float_space
 from landcue.training.config import read_config
 from landcue.training.loop import Say, Tick, no_tick, read_split
 from landcue.training.pixels import load_pixels
@@ -41,6 +43,29 @@ def assess_run(
     say: Say = lambda _: None,
     tick: Tick = no_tick,
 ) -> Assessment:
+    """Return the scores alone: see :func:`study_run`."""
+    found = study_run(
+        run,
+        part=part,
+        data_root=data_root,
+        protocol=protocol,
+        resamples=resamples,
+        say=say,
+        tick=tick,
+    )
+    return Assessment(found.about, found.scores)
+
+
+def study_run(
+    run: Path,
+    *,
+    part: str = "test",
+    data_root: Path | None = None,
+    protocol: Protocol | str = DEFAULT,
+    resamples: int = 1000,
+    say: Say = lambda _: None,
+    tick: Tick = no_tick,
+) -> Subject:
     """Encode a part of the run's dataset and evaluate it leave-one-out.
 
     Args:
@@ -81,9 +106,18 @@ def assess_run(
     )
     for problem in pixels.problems:
         say(f"skipped {problem.what}")
-    spaces = encode_pixels(model, pixels.pixels, lambda i, n: tick(f"encoding {part}", i, n))
+    found = encode_pixels(model, pixels.pixels, lambda i, n: tick(f"encoding {part}", i, n))
     known = annotate_pixels(pixels, images.label_names)
+    scores = score_spaces(found, known, protocol=protocol, resamples=resamples)
+    spaces = {
+        "embedding": float_space(scores["embedding"], found.embedding),
+        "features": float_space(scores["features"], found.features),
+    }
+    if "code" in scores:
+        spaces["code"] = code_space(scores["code"], found.code, found.n_bits)
+    name = run.resolve().name
     about = {
+        "run": name,
         "dataset": config.data.dataset,
         "split": config.data.split,
         "part": part,
@@ -91,4 +125,4 @@ def assess_run(
         "searched": model.config.retrieval,
         "skipped": len(pixels.problems),
     }
-    return Assessment(about, score_spaces(spaces, known, protocol=protocol, resamples=resamples))
+    return Subject(name, about, known, known, spaces, pictures_of(known.ids, pixels.pixels))

@@ -1,0 +1,86 @@
+"""What a report is about: images, the spaces they were compared in, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from landcue.evaluation.annotations import Annotations
+from landcue.evaluation.distances import Distances, cosine, hamming
+from landcue.evaluation.evaluate import Scores
+from landcue.types import ByteArray, FloatArray
+
+Pictures = Callable[[Iterable[str]], dict[str, bytes]]
+"""Returns JPEG thumbnails by image id; an id without a picture is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """One way to compare the images of an evaluation.
+
+    Attributes:
+        scores: What was measured.
+        distances: Of every query to every gallery image.
+        floats: The gallery's vectors, float32 ``[n, d]``, unless it is compared by codes.
+        codes: The gallery's packed codes, uint8 ``[n, ceil(n_bits / 8)]``, unless by floats.
+        n_bits: Bits of a code; 0 with floats.
+    """
+
+    scores: Scores
+    distances: Distances
+    floats: FloatArray | None = field(default=None, repr=False)
+    codes: ByteArray | None = field(default=None, repr=False)
+    n_bits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An evaluated model and its images.
+
+    Attributes:
+        name: What tables call it: the last part of the run's or archive's folder.
+        about: Provenance: ``part``, ``model`` (fingerprint), ``searched``, and ``dataset`` and
+            ``split`` where they are known. Nothing in it tells where files lie.
+        query: Ids and labels of the queries.
+        gallery: Ids and labels of the gallery; often the queries themselves.
+        spaces: By name, such as ``embedding``, ``features`` and ``code``.
+        pictures: Thumbnails.
+    """
+
+    name: str
+    about: dict[str, Any]
+    query: Annotations
+    gallery: Annotations
+    spaces: dict[str, Space]
+    pictures: Pictures = field(repr=False)
+
+    @property
+    def searched(self) -> str:
+        """The space in which the model is searched."""
+        return str(self.about["searched"])
+
+    @property
+    def main(self) -> Space:
+        """The space in which the model is searched."""
+        return self.spaces[self.searched]
+
+    @property
+    def scores(self) -> dict[str, Scores]:
+        """Scores by space, the searched one first."""
+        names = [self.searched, *(name for name in self.spaces if name != self.searched)]
+        return {name: self.spaces[name].scores for name in names}
+
+
+def float_space(scores: Scores, query: FloatArray, gallery: FloatArray | None = None) -> Space:
+    """Return the space of unit-norm vectors ``[q, d]`` and ``[n, d]``, compared by cosine."""
+    theirs = query if gallery is None else gallery
+    return Space(scores, cosine(query, theirs), floats=theirs)
+
+
+def code_space(
+    scores: Scores, query: ByteArray, n_bits: int, gallery: ByteArray | None = None
+) -> Space:
+    """Return the space of packed codes, compared by Hamming distance."""
+    theirs = query if gallery is None else gallery
+    return Space(scores, hamming(query, theirs, n_bits), codes=theirs, n_bits=n_bits)
