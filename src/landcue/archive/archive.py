@@ -12,12 +12,12 @@ import pyarrow as pa
 from landcue.archive.columns import COLUMNS, Columns, by_id, to_columns
 from landcue.archive.manifest import Manifest, read_manifest
 from landcue.archive.readers import ReaderMark
-from landcue.archive.schema import from_fixed, row_check
+from landcue.archive.rows import row_faults
+from landcue.archive.schema import from_fixed
+from landcue.archive.seal import MEND, MODEL_FOLDER, check_table_files
 from landcue.archive.table import TABLE_FOLDER, RecordTable, reading
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.types import FloatArray, Problem
-
-MODEL_FOLDER = "model"
 
 _NEAR = 1000
 
@@ -43,18 +43,17 @@ class Archive:
         Raises:
             ArchiveError: There is none, or it is broken.
         """
-        manifest = read_manifest(folder)
         mark = ReaderMark(folder)  # first, so that no writer removes the version opened next
-        table = RecordTable.open(folder, pinned=True)
+        manifest = read_manifest(folder)
+        base = folder / manifest.base
+        check_table_files(folder, manifest.base)
+        table = RecordTable.open(base, pinned=True)
         if table is None and manifest.records:
-            raise ArchiveError(
-                f"{folder / TABLE_FOLDER} is missing; restore it from a copy, or index the images "
-                "again into a new folder"
-            )
+            raise ArchiveError(f"{base / TABLE_FOLDER} is missing; {MEND}")
         if table is not None and not table.schema.equals(manifest.schema):
             raise ArchiveError(
-                f"{folder / TABLE_FOLDER} does not fit the manifest beside it (other columns or "
-                "sizes); restore both from one copy, or index again into a new folder"
+                f"{base / TABLE_FOLDER} does not fit the manifest beside it (other columns or "
+                f"sizes); {MEND}"
             )
         archive = cls(folder, manifest, table)
         archive._mark = mark
@@ -63,7 +62,7 @@ class Archive:
     @property
     def model_folder(self) -> Path | None:
         """The copy of the model that made the archive, if it has one."""
-        folder = self.folder / MODEL_FOLDER
+        folder = self.folder / self.manifest.base / MODEL_FOLDER
         return folder if folder.is_dir() else None
 
     @property
@@ -117,7 +116,7 @@ class Archive:
         Raises:
             UsageError: No record has this id; the message names near matches.
         """
-        hidden = {"embedding", "code", "label_scores", "thumbnail", "check"}
+        hidden = {"embedding", "code", "label_scores", "thumbnail", "check", "metadata_check"}
         names = [name for name in self.manifest.schema.names if name not in hidden]
         rows = self._rows([id_], names)
         if not rows:
@@ -148,7 +147,7 @@ class Archive:
         return {row["id"]: row["thumbnail"] for row in self._rows(ids, ["id", "thumbnail"])}
 
     def verify(self) -> tuple[Problem, ...]:
-        """Read every record and compare file digest, thumbnail and vectors with its checksum.
+        """Read every record and compare all of it with its checksums.
 
         Raises:
             ArchiveError: The table cannot be read at all.
@@ -157,21 +156,15 @@ class Archive:
             return ()
         problems: list[Problem] = []
         seen: set[str] = set()
-        plain = ["id", "content", "thumbnail", "check"]
-        present = self.manifest.schema.names
-        vectors = [name for name in ("embedding", "code", "label_scores") if name in present]
         with reading(self.folder):
-            for batch in self._table.batches([*plain, *vectors]):
-                rows = batch.select(plain).to_pylist()
-                arrays = [batch[name].flatten().to_numpy() for name in vectors]
-                arrays = [array.reshape(len(rows), -1) for array in arrays] if rows else []
-                for i, row in enumerate(rows):
-                    parts = (row["id"], row["content"], row["thumbnail"] or b"")
-                    if row_check(*parts, *(array[i] for array in arrays)) != row["check"]:
-                        problems.append(Problem(row["id"], "is damaged: its checksum differs"))
-                    if row["id"] in seen:
-                        problems.append(Problem(row["id"], "is stored twice"))
-                    seen.add(row["id"])
+            for batch in self._table.batches(self.manifest.schema.names):
+                ids = batch["id"].to_pylist()
+                for id_, what in zip(ids, row_faults(batch, self.manifest), strict=True):
+                    if what:
+                        problems.append(Problem(id_, what))
+                    if id_ in seen:
+                        problems.append(Problem(id_, "is stored twice"))
+                    seen.add(id_)
         return tuple(problems)
 
     def unknown(self, id_: str) -> UsageError:

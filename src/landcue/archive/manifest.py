@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -25,7 +26,10 @@ METRIC = "cosine"
 THUMBNAIL_SIDE = 96
 
 _MISSING = "give an archive folder that 'landcue index' made"
-_RESTORE = "restore it from a copy, or index the images again into a new folder"
+_RESTORE = (
+    "run 'landcue archive repair', restore it from a copy, or index the images again into a new "
+    "folder"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Manifest:
         updated: ISO 8601, UTC.
         landcue: The version that last wrote the archive.
         model: What the caller wants to note about the model.
+        base: Sub-folder of the table and the model that serve now; empty for the archive's own.
     """
 
     fingerprint: str
@@ -55,6 +60,7 @@ class Manifest:
     updated: str = field(default_factory=lambda: now())
     landcue: str = __version__
     model: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
+    base: str = ""
 
     @classmethod
     def of(cls, encoder: Encoder, source_root: Path, model: Mapping[str, Any]) -> Manifest:
@@ -102,6 +108,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     Raises:
         LandcueError: The folder cannot be written.
     """
+    write_atomic(folder / MANIFEST, manifest_text(manifest))
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """Return what the manifest file holds, to the byte."""
     value: dict[str, Any] = {
         "format": FORMAT,
         "metric": METRIC,
@@ -110,7 +121,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         **asdict(manifest),
     }
     value["checksum"] = _checksum(value)
-    write_atomic(folder / MANIFEST, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -139,7 +150,12 @@ def read_manifest(folder: Path) -> Manifest:
     if checksum != _checksum(value):
         raise ArchiveError(f"{file} was damaged or changed (its checksum differs); {_RESTORE}")
     if value.get("metric") != METRIC or value.get("bit_order") != BIT_ORDER:
-        raise ArchiveError(f"{file} asks for another metric or bit order; {_RESTORE}")
+        raise ArchiveError(
+            f"{file} has metric {value.get('metric')!r} and bit order {value.get('bit_order')!r}, "
+            f"this LandCue reads {METRIC!r} and {BIT_ORDER!r}; index again into a new folder"
+        )
+    if not re.fullmatch(r"(v[0-9]+)?", str(value["base"])):
+        raise ArchiveError(f"{file} names no folder of an archive as its base; {_RESTORE}")
     known: dict[str, Any] = {name: value[name] for name in names}
     known["label_names"] = tuple(known["label_names"])
     return Manifest(**known)

@@ -39,6 +39,9 @@ _METADATA: dict[str, Any] = {
     "size": pa.int64(),
     "mtime_ns": pa.int64(),
 }
+METADATA_NAMES = ("id", *_METADATA)
+"""The columns that :func:`metadata_checks` covers."""
+
 _PLAIN = ("id", "path", "labels", "time", "group", "part", "sensor", "size", "mtime_ns")
 
 
@@ -85,9 +88,11 @@ def in_utc(time: datetime | None) -> datetime | None:
 def record_schema(dim: int, n_bits: int, n_labels: int) -> pa.Schema:
     """Return the columns of an archive; ``code`` and ``label_scores`` exist if the model has them.
 
-    ``check`` is the checksum of what a model run made (see :func:`row_check`).
+    ``metadata_check`` is the checksum of the columns before it (see :func:`metadata_checks`),
+    ``check`` that of what a model run made (see :func:`row_check`).
     """
-    columns: dict[str, Any] = {"id": pa.string(), **_METADATA, "content": pa.string()}
+    columns: dict[str, Any] = {"id": pa.string(), **_METADATA}
+    columns |= {"metadata_check": pa.binary(), "content": pa.string()}
     columns["embedding"] = pa.list_(pa.float32(), dim)
     if n_bits:
         columns["code"] = pa.list_(pa.uint8(), code_width(n_bits))
@@ -110,7 +115,20 @@ def metadata_rows(metadata: Sequence[Metadata]) -> pa.Table:
         for name in ("west", "south", "east", "north"):
             columns[name].append(None if row.bounds is None else getattr(row.bounds, name))
     fields: list[tuple[str, Any]] = [("id", pa.string()), *_METADATA.items()]
-    return pa.table(columns, schema=pa.schema(fields))
+    return with_metadata_checks(pa.table(columns, schema=pa.schema(fields)))
+
+
+def with_metadata_checks(rows: pa.Table) -> pa.Table:
+    """Return rows of id and metadata columns with their checksums as one more column."""
+    return rows.append_column("metadata_check", pa.array(metadata_checks(rows), pa.binary()))
+
+
+def metadata_checks(rows: pa.Table | pa.RecordBatch) -> list[bytes]:
+    """Return the 8-byte checksum of each row's id and metadata columns."""
+    columns = [rows[name] for name in METADATA_NAMES]
+    plain = [c.cast(pa.int64()) if pa.types.is_timestamp(c.type) else c for c in columns]
+    values = zip(*(column.to_pylist() for column in plain), strict=True)
+    return [hashlib.blake2b(repr(row).encode(), digest_size=8).digest() for row in values]
 
 
 def pixel_bbox(window: Window | None) -> list[int] | None:

@@ -14,12 +14,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from landcue.archive.panics import hidden_panics
 from landcue.errors import ArchiveError
 
 TABLE = "records"
 TABLE_FOLDER = "records.lance"
 
 _IDS_AT_ONCE = 500
+_LAST_VERSION = 2**64 - 1
 _FOREVER = timedelta(days=36_500)
 
 
@@ -42,9 +44,9 @@ class RecordTable:
             ArchiveError: The table is broken.
         """
         # A writer that was killed while it made the table leaves a folder without a version.
-        if not any((folder / TABLE_FOLDER / "_versions").glob("*.manifest")):
+        if newest_version(folder) is None:
             return None
-        with reading(folder):
+        with reading(folder), hidden_panics():
             table = _connect(folder).open_table(TABLE)
             if pinned:
                 table.checkout(table.version)
@@ -63,33 +65,47 @@ class RecordTable:
     @property
     def schema(self) -> pa.Schema:
         """The columns."""
-        with reading(self.folder):
+        with reading(self.folder), hidden_panics():
             return self._table.schema
 
     @property
     def version(self) -> int:
         """The version shown: it grows with every commit."""
-        with reading(self.folder):
+        with reading(self.folder), hidden_panics():
             return int(self._table.version)
 
     def count(self) -> int:
         """Return the number of rows."""
-        with reading(self.folder):
+        with reading(self.folder), hidden_panics():
             return int(self._table.count_rows())
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Return some columns of all rows, in no particular order."""
-        with reading(self.folder):
+        with reading(self.folder), hidden_panics():
             return self._table.search().select(list(columns)).to_arrow()
 
     def batches(self, columns: Sequence[str], rows: int = 1024) -> Iterator[pa.RecordBatch]:
         """Yield some columns of all rows piece by piece."""
         with reading(self.folder):
-            yield from self._table.search().select(list(columns)).to_batches(rows)
+            with hidden_panics():
+                read = iter(self._table.search().select(list(columns)).to_batches(rows))
+            while True:
+                with hidden_panics():
+                    batch = next(read, None)
+                if batch is None:
+                    return
+                yield batch
+
+    def slice(self, start: int, n: int) -> pa.RecordBatch:
+        """Return whole rows by their position, which is the same while the version is."""
+        with reading(self.folder), hidden_panics():
+            rows = self._table.search().offset(start).limit(n).to_arrow().combine_chunks()
+            batches = rows.to_batches()
+            return batches[0] if batches else pa.RecordBatch.from_pylist([], rows.schema)
 
     def rows(self, ids: Iterable[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows with these ids, all columns by default, in no particular order."""
-        with reading(self.folder):
+        with reading(self.folder), hidden_panics():
             parts: list[pa.Table] = []
             for where in _id_filters(ids):
                 found = self._table.search().where(where)
@@ -98,7 +114,7 @@ class RecordTable:
 
     def add(self, rows: pa.Table) -> None:
         """Append new rows, all or none."""
-        with writing(self.folder, self._safe()):
+        with writing(self.folder, self._safe()), hidden_panics():
             self._table.add(rows)
 
     def replace(self, rows: pa.Table) -> None:
@@ -106,18 +122,18 @@ class RecordTable:
 
         Columns that ``rows`` does not have keep their values.
         """
-        with writing(self.folder, self._safe()):
+        with writing(self.folder, self._safe()), hidden_panics():
             self._table.merge_insert("id").when_matched_update_all().execute(rows)
 
     def delete(self, ids: Iterable[str]) -> None:
         """Remove the rows with these ids."""
-        with writing(self.folder, self._safe()):
+        with writing(self.folder, self._safe()), hidden_panics():
             for where in _id_filters(ids):
                 self._table.delete(where)
 
     def is_tidy(self) -> bool:
         """Tell whether there is one version only."""
-        with reading(self.folder):
+        with reading(self.folder), hidden_panics():
             return len(self._table.list_versions()) <= 1
 
     def compact(self, *, drop_old: bool) -> None:
@@ -125,21 +141,55 @@ class RecordTable:
 
         Only drop old versions while nobody reads or writes the archive.
         """
-        with writing(self.folder, self._safe()), warnings.catch_warnings():
+        with (
+            writing(self.folder, self._safe()),
+            hidden_panics(),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")  # it warns of just that
-            if drop_old:  # parts of files, left by a writer that was killed
+            self._table.optimize(cleanup_older_than=_FOREVER)
+            if drop_old:
+                # The new files must be safe from a power cut before the old ones go.
+                sync_folder(self.folder / TABLE_FOLDER)
                 for part in (self.folder / TABLE_FOLDER).rglob(".tmp*"):
-                    part.unlink(missing_ok=True)
-            self._table.optimize(
-                cleanup_older_than=timedelta(0) if drop_old else _FOREVER,
-                delete_unverified=drop_old,
-            )
+                    part.unlink(missing_ok=True)  # left by a writer that was killed
+                self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
     def _safe(self) -> int | None:
         try:
             return int(self._table.count_rows())
         except (RuntimeError, OSError, ValueError):
             return None
+
+
+def newest_version(folder: Path) -> Path | None:
+    """Return the file that describes the newest version of an archive's table, if it has one."""
+    return max(version_files(folder), key=version_number, default=None)
+
+
+def version_files(folder: Path) -> list[Path]:
+    """Return the files that describe the versions of an archive's table, in no order."""
+    return [
+        path
+        for path in (folder / TABLE_FOLDER / "_versions").glob("*.manifest")
+        if path.stem.isdecimal()
+    ]
+
+
+def version_number(path: Path) -> int:
+    """Return the version that such a file describes; newer ones have smaller names."""
+    name = int(path.stem)
+    return _LAST_VERSION - name if name > _LAST_VERSION // 2 else name
+
+
+def sync_folder(folder: Path) -> None:
+    """Force all files below a folder, and their names, to the disk."""
+    for path in (folder, *folder.rglob("*")):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextlib.contextmanager
@@ -151,8 +201,8 @@ def reading(folder: Path) -> Generator[None]:
         if not _from_library(error):
             raise
         raise ArchiveError(
-            f"{folder / TABLE_FOLDER} cannot be read ({_short(error)}); "
-            "restore it from a copy, or index the images again into a new folder"
+            f"{folder / TABLE_FOLDER} cannot be read ({_short(error)}); run 'landcue archive "
+            "repair', restore it from a copy, or index the images again into a new folder"
         ) from None
 
 

@@ -1,0 +1,197 @@
+"""Checksums of the files of an archive, written after every change.
+
+The table's files never change once they are written, so the checksum of a known file is kept and
+not computed again: damage that comes later cannot slip in. Beside the checksums lie copies of the
+two small files without which nothing else can be read.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from landcue.archive.manifest import Manifest, manifest_text
+from landcue.archive.table import TABLE_FOLDER, newest_version, version_number
+from landcue.errors import ArchiveError
+from landcue.files import read_json, write_atomic
+from landcue.types import Problem
+
+SEAL = "checksums.json"
+MODEL_FOLDER = "model"
+MEND = (
+    "run 'landcue archive repair', restore it from a copy, or index the images again into a new "
+    "folder"
+)
+
+_HINT = "latest_version_hint.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What was known of an archive's files when it was last changed.
+
+    Attributes:
+        files: Checksum (BLAKE2b-128, hex) of each file, by its posix path below the archive.
+        version: Path of the file that describes the table's newest version; empty without one.
+        version_file: Its content.
+        manifest: Content of the archive's manifest.
+    """
+
+    files: dict[str, str]
+    version: str
+    version_file: bytes
+    manifest: str
+
+
+def read_seal(folder: Path) -> Seal | None:
+    """Return the checksums of an archive; ``None`` if it has none yet.
+
+    Raises:
+        ArchiveError: They are damaged themselves.
+    """
+    file = folder / SEAL
+    if not file.exists():
+        return None
+    value = read_json(file, ArchiveError, MEND)
+    broken = ArchiveError(f"{file} was damaged or changed (its checksum differs); {MEND}")
+    if value.pop("checksum", None) != _checksum(value):
+        raise broken
+    try:
+        content = base64.b64decode(value["version_file"])
+        seal = Seal(dict(value["files"]), str(value["version"]), content, str(value["manifest"]))
+        if file.read_text(encoding="utf-8") != _text(seal):
+            raise broken
+    except (KeyError, TypeError, ValueError):
+        raise broken from None
+    return seal
+
+
+def write_seal(folder: Path, manifest: Manifest) -> None:
+    """Note the checksums of all files that are part of the archive now.
+
+    New files are forced to the disk first.
+
+    Raises:
+        LandcueError: The folder cannot be written.
+    """
+    try:
+        old = read_seal(folder)
+    except ArchiveError:
+        old = None
+    known = old.files if old else {}
+    files: dict[str, str] = {}
+    try:
+        for path in archive_files(folder, manifest.base):
+            name = path.relative_to(folder).as_posix()
+            files[name] = known.get(name) or digest(path, sync=True)
+        newest = newest_version(folder / manifest.base)
+        content = newest.read_bytes() if newest else b""
+    except OSError as error:
+        raise ArchiveError(f"cannot read {error.filename}: {error.strerror}; {MEND}") from None
+    version = newest.relative_to(folder).as_posix() if newest else ""
+    seal = Seal(files, version, content, manifest_text(manifest))
+    write_atomic(folder / SEAL, _text(seal))
+
+
+def forget(folder: Path, name: str) -> None:
+    """Drop the checksums of all files below ``name``, before they are replaced.
+
+    Raises:
+        LandcueError: The folder cannot be written.
+    """
+    with contextlib.suppress(ArchiveError):
+        seal = read_seal(folder)
+        if seal is not None:
+            kept = {n: d for n, d in seal.files.items() if not n.startswith(f"{name}/")}
+            if kept != seal.files:
+                changed = Seal(kept, seal.version, seal.version_file, seal.manifest)
+                write_atomic(folder / SEAL, _text(changed))
+
+
+def archive_files(folder: Path, base: str) -> Iterator[Path]:
+    """Yield the files of the table and the model that serve, sorted."""
+    for part in (TABLE_FOLDER, MODEL_FOLDER):
+        for path in sorted((folder / base / part).rglob("*")):
+            if path.is_file() and path.name != _HINT and not path.name.startswith("."):
+                yield path
+
+
+def damaged_files(folder: Path, seal: Seal, base: str, below: str = "") -> list[Problem]:
+    """Read the files that are known and compare them with their checksums.
+
+    Args:
+        folder: The archive.
+        seal: What is known.
+        base: The folder of what serves, as the manifest says.
+        below: Look only at files whose path starts with this.
+    """
+    newest = newest_version(folder / base)
+    sealed = version_number(Path(seal.version)) if seal.version else 0
+    current = newest is not None and version_number(newest) <= sealed
+    problems: list[Problem] = []
+    for name, known in sorted(seal.files.items()):
+        if not name.startswith(below) or not name.startswith(f"{base}/" if base else ""):
+            continue
+        try:
+            if digest(folder / name) != known:
+                problems.append(Problem(name, "is damaged: its checksum differs"))
+        except FileNotFoundError:
+            # A run that was killed may have removed files of older versions.
+            if current or not name.startswith((f"{base}/" if base else "") + TABLE_FOLDER):
+                problems.append(Problem(name, "is missing"))
+        except OSError as error:
+            problems.append(Problem(name, f"cannot be read ({error.strerror})"))
+    return problems
+
+
+def check_table_files(folder: Path, base: str) -> None:
+    """Compare the small files that describe the table with their checksums, before it is opened.
+
+    Raises:
+        ArchiveError: Names one that is damaged.
+    """
+    try:
+        seal = read_seal(folder)
+    except ArchiveError:  # the checksums are damaged, not what they are of: verify tells
+        return
+    if seal is None:
+        return
+    data = (Path(base) / TABLE_FOLDER / "data").as_posix()
+    table = (Path(base) / TABLE_FOLDER).as_posix()
+    for name, known in seal.files.items():
+        if not name.startswith(table + "/") or name.startswith(data + "/"):
+            continue
+        with contextlib.suppress(OSError):
+            if digest(folder / name) != known:
+                raise ArchiveError(f"{folder / name} is damaged: its checksum differs; {MEND}")
+
+
+def digest(path: Path, *, sync: bool = False) -> str:
+    """Return the BLAKE2b-128 of a file, hex; with ``sync`` force it to the disk first."""
+    with path.open("rb") as file:
+        if sync:
+            os.fsync(file.fileno())
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _text(seal: Seal) -> str:
+    value: dict[str, Any] = {
+        "files": seal.files,
+        "version": seal.version,
+        "version_file": base64.b64encode(seal.version_file).decode(),
+        "manifest": seal.manifest,
+    }
+    value["checksum"] = _checksum(value)
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
