@@ -51,7 +51,7 @@ def test_ucmerced_layout(tmp_path):
 
 def test_ucmerced_reports_what_does_not_fit(tmp_path):
     def drop_and_add(table):
-        return [*table[:-1], "\t".join(["ghost00", "1"])]
+        return [*table[:-1], "\t".join(["ghost00", "1", *["0"] * 16])]
 
     root = ucmerced(tmp_path, drop_and_add)
     images = root / "UCMerced_LandUse" / "Images"

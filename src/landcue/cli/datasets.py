@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landcue.cli.console import print_json
+from landcue.cli.console import Reporter, print_json
+
+if TYPE_CHECKING:
+    from landcue.data.datasets.check import Report
+    from landcue.data.datasets.facts import Facts
 
 datasets_app = typer.Typer(name="datasets", help="Look at datasets.", no_args_is_help=True)
+
+_SHOWN = 20
 
 
 @datasets_app.command("list")
 def list_datasets(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List the datasets that can be trained on."""
-    from landcue.data.datasets import DATASETS
+    """List the datasets that can be trained on, with their facts and citations."""
+    from landcue.data.datasets import DATASETS, FACTS
 
-    known = {name: (read.__doc__ or "").splitlines()[0] for name, read in DATASETS.items()}
     if json_:
-        print_json(known)
+        print_json({name: _facts(FACTS.get(name)) for name in DATASETS})
         return
-    for name, about in known.items():
-        print(f"{name:<12} {about}")
+    for name in DATASETS:
+        facts = FACTS.get(name)
+        if facts is None:
+            print(f"{name}: any folder or label table of your own")
+            continue
+        kind = "labels" if facts.multi_label else "classes, one per image"
+        groups = f", {len(facts.classes)} groups" if facts.multi_label and facts.classes else ""
+        print(f"{name}: {facts.title}, {facts.images:,} images, {len(facts.labels)} {kind}{groups}")
+        print(f"    {facts.citation}")
 
 
 @datasets_app.command()
@@ -34,29 +45,82 @@ def check(
     root: Annotated[Path, typer.Argument(help="Folder of the images.")],
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Count the images and labels of a copy, and name what is wrong with it."""
-    from landcue.data.datasets import read_dataset
+    """Count the images and labels of a copy, and say what is missing or wrong (status 1)."""
+    from landcue.data.datasets import FACTS, check_dataset
 
-    images = read_dataset(name, root)
-    labels = Counter(label for record in images.records for label in record.labels or ())
-    groups = Counter(record.group or "-" for record in images.records)
-    unlabelled = sum(not record.labels for record in images.records)
-    problems = [str(problem) for problem in images.problems]
+    with Reporter() as reporter:
+        report = check_dataset(name, root, lambda i, n: reporter.tick("checking", i, n))
+    facts = FACTS.get(name)
     if json_:
-        print_json(
-            {
-                "images": len(images),
-                "labels": {label: labels[label] for label in images.label_names},
-                "groups": dict(sorted(groups.items())),
-                "without_label": unlabelled,
-                "problems": problems,
-            }
-        )
-        return
-    mean = sum(labels.values()) / len(images)
-    print(f"{len(images)} images, {len(images.label_names)} labels, {mean:.3f} per image")
-    print(f"{len(groups)} groups, {unlabelled} images without a label, {len(problems)} problems")
-    for label in images.label_names:
-        print(f"  {label:<20} {labels[label]}")
-    for problem in problems:
-        print(f"problem: {problem}")
+        print_json(_as_json(name, report, facts))
+    else:
+        _print(report, facts)
+    if not report.complete:
+        raise typer.Exit(1)
+
+
+def _facts(facts: Facts | None) -> dict[str, object]:
+    if facts is None:
+        return {"title": "any folder or label table of your own"}
+    return {
+        "title": facts.title,
+        "images": facts.images,
+        "labels": facts.labels,
+        "multi_label": facts.multi_label,
+        "classes": dict(facts.classes),
+        "parts": dict(facts.parts),
+        "positives": dict(facts.positives),
+        "size": facts.size,
+        "pixel_size": facts.pixel_size,
+        "layout": facts.layout,
+        "defects": facts.defects,
+        "citation": facts.citation,
+        "homepage": facts.homepage,
+    }
+
+
+def _as_json(name: str, report: Report, facts: Facts | None) -> dict[str, object]:
+    return {
+        "dataset": name,
+        "complete": report.complete,
+        "images": report.images,
+        "published": None if facts is None else facts.images,
+        "labels": dict(report.positives),
+        "groups": dict(report.groups),
+        "parts": dict(report.parts),
+        "sizes": dict(report.sizes),
+        "without_label": len(report.unlabeled),
+        "missing": report.missing,
+        "wrong": report.wrong,
+        "problems": [str(problem) for problem in report.problems],
+        "known_defects": [] if facts is None else facts.defects,
+    }
+
+
+def _print(report: Report, facts: Facts | None) -> None:
+    of = f" of {facts.images:,}" if facts else ""
+    n_labels = sum(report.positives.values())
+    mean = f", {n_labels / report.images:.3f} per image" if report.images else ""
+    print(f"{report.images:,}{of} images, {len(report.label_names)} labels{mean}")
+    print(f"{len(report.groups)} groups, {len(report.unlabeled)} images without a label")
+    if report.parts:
+        print("parts: " + ", ".join(f"{name} {n:,}" for name, n in report.parts.items()))
+    if report.sizes:
+        shown = [f"{size} ({n:,})" for size, n in list(report.sizes.items())[:5]]
+        more = f" and {len(report.sizes) - 5} more" if len(report.sizes) > 5 else ""
+        print("sizes: " + ", ".join(shown) + more)
+    for label, count in report.positives.items():
+        print(f"  {label:<24} {count:,}")
+    _lines("missing", report.missing)
+    _lines("wrong", report.wrong)
+    _lines("problem", [str(problem) for problem in report.problems])
+    _lines("known", facts.defects if facts else ())
+    if facts:
+        print("complete, as published" if report.complete else "not complete")
+
+
+def _lines(kind: str, lines: tuple[str, ...] | list[str]) -> None:
+    for line in lines[:_SHOWN]:
+        print(f"{kind}: {line}")
+    if len(lines) > _SHOWN:
+        print(f"{kind}: and {len(lines) - _SHOWN:,} more (--json lists all)")

@@ -14,6 +14,9 @@ from landcue.errors import DataError, UsageError
 from landcue.types import Record
 
 PARTS = ("train", "val", "test")
+PUBLISHED = "published"
+"""The split that comes with a dataset: records keep the part their reader gave them."""
+
 _PATTERN = re.compile(r"^(?:per-class-(\d+)-(\d+)-(\d+)-seed(\d+)|files-(\d+)(?:-(\d+))?-(\d+))$")
 
 
@@ -23,7 +26,8 @@ class Split:
 
     Attributes:
         percent: Shares of train, val and test; they sum to 100.
-        seed: ``None``: by order of id (files 00-79 train, 80-99 test); otherwise shuffled.
+        seed: ``None``: by order of id, numbers by value (files 00-79 train, 80-99 test);
+            otherwise shuffled.
     """
 
     percent: tuple[int, int, int]
@@ -47,7 +51,7 @@ def parse_split(split_id: str) -> Split:
     match = _PATTERN.match(split_id)
     if match is None:
         raise UsageError(
-            f"unknown split {split_id!r}; use per-class-70-10-20-seed42 or files-80-20"
+            f"unknown split {split_id!r}; use per-class-70-10-20-seed42, files-80-20 or {PUBLISHED}"
         )
     a, b, c, seed, x, y, z = match.groups()
     if seed is None:
@@ -63,12 +67,15 @@ def apply_split(images: ImageSet, split_id: str) -> ImageSet:
     """Return the set with every record's ``part`` filled in.
 
     Each group (scene class) is divided alone, so that all parts see all groups. The result
-    depends on ids, groups and the split id only.
+    depends on ids, groups and the split id only. ``published`` keeps the parts that came with
+    the dataset.
 
     Raises:
         UsageError: A bad split id.
-        DataError: Too few images to fill the train part.
+        DataError: Too few images to fill the train part, or no published split.
     """
+    if split_id == PUBLISHED:
+        return _published(images)
     split = parse_split(split_id)
     groups: dict[str, list[Record]] = {}
     for record in images.records:
@@ -76,6 +83,8 @@ def apply_split(images: ImageSet, split_id: str) -> ImageSet:
     train, val, _ = split.percent
     parts: dict[str, str] = {}
     for name, members in groups.items():
+        if split.seed is None:
+            members = sorted(members, key=_by_number)
         order = np.arange(len(members))
         if split.seed is not None:
             order = np.random.default_rng([split.seed, zlib.crc32(name.encode())]).permutation(
@@ -89,6 +98,24 @@ def apply_split(images: ImageSet, split_id: str) -> ImageSet:
     if "train" not in parts.values():
         raise DataError(f"split {split_id}: {len(images)} images are too few for a train part")
     return images.subset(replace(record, part=parts[record.id]) for record in images.records)
+
+
+def _published(images: ImageSet) -> ImageSet:
+    without = [record.id for record in images.records if record.part not in PARTS]
+    if without:
+        raise DataError(
+            f"{images.name} comes with no split ({without[0]!r} has no part); use another, such as "
+            "per-class-70-10-20-seed42"
+        )
+    if not any(record.part == "train" for record in images.records):
+        raise DataError(f"split {PUBLISHED}: {images.root} holds no image of the train part")
+    return images
+
+
+def _by_number(record: Record) -> tuple[list[str | int], str]:
+    """Order airport_2 before airport_10: numbers in names are not always padded."""
+    pieces = re.split(r"(\d+)", record.id)
+    return [int(p) if i % 2 else p for i, p in enumerate(pieces)], record.id
 
 
 def data_id(images: ImageSet) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from landcue.data.images import read_image
+from landcue.data.datasets.bands import read_rgb
 from landcue.errors import DataError
 from landcue.models.resize import resize_square
 from landcue.types import ByteArray, Problem, Record
@@ -52,7 +52,7 @@ def load_pixels(
 
     def load(index: int) -> Problem | None:
         try:
-            pixels[index] = resize_square(read_image(records[index].path), size)
+            pixels[index] = resize_square(read_rgb(records[index].path), size)
         except DataError as error:
             return Problem(records[index].id, str(error))
         return None

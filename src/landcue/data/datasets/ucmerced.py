@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from landcue.data.images import is_image_path
+from landcue.data.datasets.facts import Facts
+from landcue.data.datasets.folders import image_files, subfolders
+from landcue.data.datasets.sheets import Sheet, read_mat, read_sheet
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set
-from landcue.data.label_table import parse_flag, read_rows
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 
@@ -15,73 +16,99 @@ LABELS = (
     "mobile-home", "pavement", "sand", "sea", "ship", "tanks", "trees", "water",
 )  # fmt: skip
 
-_TABLE = "LandUse_Multilabeled.txt"
+CLASSES = (
+    "agricultural", "airplane", "baseballdiamond", "beach", "buildings", "chaparral",
+    "denseresidential", "forest", "freeway", "golfcourse", "harbor", "intersection",
+    "mediumresidential", "mobilehomepark", "overpass", "parkinglot", "river", "runway",
+    "sparseresidential", "storagetanks", "tenniscourt",
+)  # fmt: skip
+
+FACTS = Facts(
+    title="UC Merced",
+    images=2_100,
+    labels=LABELS,
+    classes=dict.fromkeys(CLASSES, 100),
+    positives={
+        "airplane": 100, "bare-soil": 718, "buildings": 691, "cars": 886, "chaparral": 115,
+        "court": 105, "dock": 100, "field": 103, "grass": 975, "mobile-home": 102,
+        "pavement": 1300, "sand": 294, "sea": 100, "ship": 102, "tanks": 100, "trees": 1009,
+        "water": 203,
+    },
+    size=(256, 256),
+    odd_sizes=44,
+    pixel_size="0.3 m",
+    citation='images: Y. Yang, S. Newsam, "Bag-Of-Visual-Words and Spatial Extensions for '
+    'Land-Use Classification", ACM SIGSPATIAL GIS 2010; labels: B. Chaudhuri et al., "Multilabel '
+    'Remote Sensing Image Retrieval Using a Semisupervised Graph-Theoretic Method", IEEE TGRS '
+    "56(2), 2018",
+    homepage="bigearth.eu/datasets",
+    layout="UCMerced_LandUse/Images/<class>/<class>NN.tif and "
+    "multilabel/LandUse_Multilabeled.txt (or .xlsx, or LandUse_multilabels.mat)",
+    defects=(
+        "44 images are not 256 x 256: sides run from 242 to 257",
+        "airplane01 and airplane02 are identical",
+        "LandUse_multilabels.mat gives tenniscourt97 the label field; the text file is right",
+    ),
+)  # fmt: skip
+
+IMAGES = Path("UCMerced_LandUse") / "Images"
+
+_TABLES = ("LandUse_Multilabeled.txt", "LandUse_Multilabeled.xlsx", "LandUse_multilabels.mat")
+_FOLDERS = ("multilabel", "", "UCMerced_LandUse")
 
 
 def read_ucmerced(root: Path) -> ImageSet:
     """Read UC Merced and its multi-label annotation.
 
-    2,100 RGB aerial images, 21 scene classes x 100, 0.3 m per pixel, 256 x 256 pixels but for 44
-    whose sides lie between 242 and 257. 1 to 7 of 17 labels per image, 3.335 on average.
-    ``airplane01`` and ``airplane02`` are identical.
-
-    Images: Y. Yang, S. Newsam, "Bag-Of-Visual-Words and Spatial Extensions for Land-Use
-    Classification", ACM SIGSPATIAL GIS 2010. Labels: B. Chaudhuri et al., "Multilabel Remote
-    Sensing Image Retrieval Using a Semisupervised Graph-Theoretic Method", IEEE TGRS 56(2), 2018.
-
-    Layout: ``UCMerced_LandUse/Images/<class>/<class>NN.{tif,webp,png,jpg}`` and
-    ``LandUse_Multilabeled.txt`` in ``root``, ``multilabel/`` or ``UCMerced_LandUse/``. The record
-    id is the file name without extension, the group is the scene class.
+    2,100 RGB aerial images, 21 scene classes x 100, 1 to 7 of 17 labels per image, 3.335 on
+    average. The id of a record is the file name without suffix, the group is the scene class.
+    The label table is the ``.txt`` file where there is one, else the ``.xlsx`` file, else the
+    ``.mat`` file (the last two need the extra ``landcue[formats]``).
 
     Args:
-        root: The folder that holds ``UCMerced_LandUse``.
+        root: The folder that holds ``UCMerced_LandUse``, and the table there, in ``multilabel/``
+            or in ``UCMerced_LandUse/``.
 
     Raises:
         DataError: Images or table missing, a bad cell, or two files of one id.
     """
-    images = existing_folder(root) / "UCMerced_LandUse" / "Images"
-    if not images.is_dir():
+    if not (existing_folder(root) / IMAGES).is_dir():
         raise DataError(f"{root} holds no UCMerced_LandUse/Images; give the folder above it")
-    names, labels = _read_labels(_find_table(root))
+    sheet = sheet_ucmerced(root)
     records: list[Record] = []
     problems: list[Problem] = []
-    for folder in sorted(path for path in images.iterdir() if path.is_dir()):
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith("."):
+    for group, path in ucmerced_files(root / IMAGES, problems):
+        if path.stem in sheet.rows:
+            records.append(Record(path.stem, path, sheet.rows[path.stem], group=group))
+        else:
+            problems.append(Problem(str(path), "image without a label row"))
+    for missing in sorted(sheet.rows.keys() - {record.id for record in records}):
+        problems.append(Problem(sheet.path.name, f"label row without an image: {missing!r}"))
+    return make_image_set("ucmerced", root, records, sheet.label_names, problems)
+
+
+def sheet_ucmerced(root: Path) -> Sheet:
+    """Read the label table, the text file before the others.
+
+    Raises:
+        DataError: No table, or a broken one.
+    """
+    for name in _TABLES:
+        for folder in _FOLDERS:
+            path = root / folder / name
+            if not path.is_file():
                 continue
-            if not is_image_path(path):
-                problems.append(Problem(str(path), "not an image file"))
-            elif path.stem not in labels:
-                problems.append(Problem(str(path), "image without a label row"))
-            else:
-                records.append(Record(path.stem, path, labels[path.stem], group=folder.name))
-    for missing in sorted(labels.keys() - {record.id for record in records}):
-        problems.append(Problem(_TABLE, f"label row without an image: {missing!r}"))
-    return make_image_set("ucmerced", root, records, names, problems)
+            if path.suffix == ".mat":
+                rows = [f"{group}{number:02}" for group in CLASSES for number in range(100)]
+                return read_mat(path, "labels", LABELS, rows)
+            return read_sheet(path, LABELS)
+    raise DataError(f"{root} holds no multilabel/{_TABLES[0]}; put the 17-label table there")
 
 
-def _find_table(root: Path) -> Path:
-    for folder in (root / "multilabel", root, root / "UCMerced_LandUse"):
-        if (folder / _TABLE).is_file():
-            return folder / _TABLE
-    raise DataError(f"{root} holds no multilabel/{_TABLE}; put the 17-label table there")
-
-
-def _read_labels(table: Path) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    lines = read_rows(table, delimiter="\t")
-    _, header = next(lines, (0, [""]))
-    names = tuple(header[1:])
-    if set(names) != set(LABELS):
-        wrong = ", ".join(sorted(set(names) ^ set(LABELS)))
-        raise DataError(f"{table}: the header must name the 17 labels; these differ: {wrong}")
-    labels: dict[str, tuple[str, ...]] = {}
-    for line, cells in lines:
-        where = f"{table} line {line}"
-        if cells[0] in labels:
-            raise DataError(f"{where}: a second row for {cells[0]!r}; remove one")
-        if len(cells) > len(header):
-            raise DataError(f"{where}: {len(cells)} cells, the header has {len(header)}")
-        cells += [""] * (len(header) - len(cells))
-        flags = zip(names, cells[1:], strict=True)
-        labels[cells[0]] = tuple(n for n, cell in flags if parse_flag(cell, f"{where}, {n}"))
-    return names, labels
+def ucmerced_files(images: Path, problems: list[Problem]) -> list[tuple[str, Path]]:
+    """Return (scene class, file) of every image below ``UCMerced_LandUse/Images``."""
+    return [
+        (folder.name, path)
+        for folder in subfolders(images)
+        for path in image_files(folder, problems)
+    ]

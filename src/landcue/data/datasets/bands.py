@@ -1,0 +1,122 @@
+"""Multi-band images, as one file or as one file per band, stacked or as RGB."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.data.datasets.bigearthnet import band_files
+from landcue.data.datasets.eurosat import BANDS as EUROSAT_BANDS
+from landcue.data.images import MAX_PIXELS, read_image
+from landcue.errors import DataError
+from landcue.types import ByteArray
+
+UShortArray = npt.NDArray[np.uint16]
+
+WHITE = 3_000
+"""Sentinel-2 value that becomes 255: reflectance 0.3; brighter surfaces saturate."""
+
+_RGB = ("B04", "B03", "B02")
+_SUFFIXES = {".tif", ".tiff"}
+
+
+def stack_bands(files: Sequence[Path]) -> UShortArray:
+    """Read one band per file and stack them at the size of the largest.
+
+    Smaller bands are enlarged bilinearly, as the 20 m and 60 m bands of Sentinel-2 need.
+
+    Returns:
+        uint16 ``[bands, height, width]``.
+
+    Raises:
+        DataError: No file, or one that is missing, broken, or not 16-bit.
+    """
+    if not files:
+        raise DataError("no band files were given")
+    width, height = max((raster_size(path) for path in files), key=lambda size: size[0] * size[1])
+    return np.concatenate([_read(path, [1], (height, width)) for path in files])
+
+
+def read_rgb(path: Path) -> ByteArray:
+    """Read any image of a benchmark dataset as RGB.
+
+    The folder of a BigEarthNet patch gives its bands B04, B03 and B02, a 13-band file of EuroSAT
+    the same three, both scaled so that :data:`WHITE` is 255. Every other file goes through
+    :func:`landcue.data.images.read_image`.
+
+    Returns:
+        uint8 ``[height, width, 3]``.
+
+    Raises:
+        DataError: Missing, broken or too large; the message names the file.
+    """
+    if path.is_dir():
+        files = band_files(path)
+        return _to_rgb(stack_bands([files[band] for band in _RGB]))
+    try:
+        return read_image(path)
+    except DataError:
+        # Pillow knows no TIFF of 13 bands.
+        if path.suffix.lower() not in _SUFFIXES or _count(path) != len(EUROSAT_BANDS):
+            raise
+    return _to_rgb(_read(path, [1 + EUROSAT_BANDS.index(band) for band in _RGB]))
+
+
+def raster_size(path: Path) -> tuple[int, int]:
+    """Return width and height of a GeoTIFF.
+
+    Raises:
+        DataError: It is missing or broken.
+    """
+    with _open(path) as raster:
+        return int(raster.width), int(raster.height)
+
+
+def _count(path: Path) -> int:
+    try:
+        with _open(path) as raster:
+            return int(raster.count)
+    except DataError:
+        return 0
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Generator[Any]:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    if not path.is_file():
+        raise DataError(f"{path} is missing")
+    try:
+        # Only the file itself is read: no headers, masks or overviews beside it.
+        alone = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
+        with warnings.catch_warnings(), alone:
+            warnings.simplefilter("ignore")  # a file without a place on Earth is no event
+            with rasterio.open(path.resolve(), driver="GTiff", sharing=False) as raster:
+                yield raster
+    except (RasterioError, OSError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path}: truncated or corrupt ({line})") from None
+
+
+def _read(path: Path, bands: list[int], size: tuple[int, int] | None = None) -> UShortArray:
+    from rasterio.enums import Resampling
+
+    with _open(path) as raster:
+        if raster.width * raster.height > MAX_PIXELS:
+            raise DataError(f"{path}: larger than {MAX_PIXELS:,} pixels; cut it into chips")
+        if set(raster.dtypes) != {"uint16"}:
+            raise DataError(f"{path}: holds {raster.dtypes[0]} values, need 16-bit bands")
+        shape = None if size is None else (len(bands), *size)
+        return raster.read(bands, out_shape=shape, resampling=Resampling.bilinear)
+
+
+def _to_rgb(stack: UShortArray) -> ByteArray:
+    scaled = np.clip(stack.astype(np.float32) * (255 / WHITE), 0, 255)
+    return np.ascontiguousarray(np.rint(scaled).astype(np.uint8).transpose(1, 2, 0))
