@@ -14,8 +14,9 @@ from landcue.evaluation.annotations import Annotations
 from landcue.evaluation.blocks import Part, Ranker
 from landcue.evaluation.bootstrap import mean_intervals
 from landcue.evaluation.distances import Distances, LabelledCodes, cosine, cue, hamming
+from landcue.evaluation.kinds import Metric, suffix
 from landcue.evaluation.per_label import LabelScore, macro_means, score_labels
-from landcue.evaluation.protocol import DEFAULT, Metric, Protocol, find_protocol, suffix
+from landcue.evaluation.protocol import DEFAULT, Protocol, find_protocol
 from landcue.evaluation.relevance import Floats, check_single_label, pair_table
 from landcue.evaluation.scoring import Source, Tables, score_block
 from landcue.types import ByteArray, FloatArray

@@ -20,18 +20,29 @@ from landcue.evaluation.groups import Groups
 from landcue.evaluation.relevance import Floats, Integers
 
 
-def average_precision(groups: Groups, n_relevant: Integers, k: int | None = None) -> Floats:
+def average_precision(
+    groups: Groups, n_relevant: Integers, k: int | None = None, by: str = "min(k,R)"
+) -> Floats:
     """``AP@k = sum_{r<=k} rel_r * Prec@r / min(k, R)``; without k over the whole ranking.
+
+    Other tools divide the same sum by R, by k, or by the relevant items among the first k
+    (``hits``; 0 if there is none), where the expectation is that of the quotient.
 
     Args:
         groups: Groups with gain 1 per relevant item.
         n_relevant: R, relevant items of each query in the whole gallery, ``[q]``.
         k: Cut-off.
+        by: The denominator: ``min(k,R)``, ``R``, ``k`` or ``hits``.
     """
-    found = n_relevant if k is None else np.minimum(n_relevant, k)
+    if by == "hits":
+        return weighted_mean_gain(groups, k)  # with gains of 1, ACG@r is Prec@r
     if k is not None:
         groups = groups.keep(groups.start < k)
-    return groups.total(_running_mean(groups, k)) / np.maximum(found, 1)
+    summed = groups.total(_running_mean(groups, k))
+    if by == "k" and k is not None:
+        return summed / k
+    found = n_relevant if k is None or by == "R" else np.minimum(n_relevant, k)
+    return summed / np.maximum(found, 1)
 
 
 def precision(groups: Groups, k: int) -> Floats:

@@ -2,92 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
 
 from landcue.errors import UsageError, did_you_mean
-from landcue.evaluation.relevance import GAINS, jaccard_threshold
+from landcue.evaluation.kinds import DCG_GAINS, DENOMINATORS, OWN_DENOMINATOR, Metric
+from landcue.evaluation.relevance import GAINS, cut_of
+from landcue.evaluation.roles import Roles
 
 TIES = ("expectation", "id")
 DEFAULT = "ml-retrieval-v1"
+RUNS = "run-v1"
+TOOLS = "+tools"
 
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A family of metrics.
-
-    Attributes:
-        title: Name without cut-off and relevance.
-        formula: Definition with ``{k}`` for the cut-off, R = relevant items in the gallery.
-        needs: ``relevance`` (relevant or not), ``gain`` or ``exponential`` (``2**gain - 1``).
-        zero: Whether a query without any relevant item counts as 0; else it is left out.
-        falling: Whether smaller is better.
-    """
-
-    title: str
-    formula: str
-    needs: str = "relevance"
-    zero: bool = False
-    falling: bool = False
-
-
-KINDS: dict[str, Kind] = {
-    "AP": Kind("mAP", "mean of AP = sum over ranks r of rel_r * Prec@r / R"),
-    "AP@k": Kind("mAP", "mean of AP@{k} = sum over r <= {k} of rel_r * Prec@r / min({k}, R)"),
-    "P": Kind("P", "share of relevant items in the first {k}; always divided by {k}", zero=True),
-    "R-precision": Kind("R-precision", "share of relevant items in the first R"),
-    "hit": Kind("Recall", "share of queries with a relevant item in the first {k} (hit rate)"),
-    "found": Kind("found", "share of the R relevant items that are in the first {k}"),
-    "MRR": Kind("MRR", "mean of 1 / rank of the first relevant item"),
-    "ANMRR": Kind(
-        "ANMRR",
-        "mean normalized modified retrieval rank, ranks beyond K = 2R counted as 1.25 K; "
-        "0 is best, 1 worst",
-        falling=True,
-    ),
-    "nDCG": Kind(
-        "nDCG",
-        "DCG@{k} = sum over r <= {k} of (2^gain_r - 1) / log2(1 + r), over the DCG@{k} of the "
-        "best order of the whole gallery",
-        needs="exponential",
-    ),
-    "ACG": Kind("ACG", "mean gain of the first {k}; always divided by {k}", "gain", zero=True),
-    "WAP": Kind(
-        "WAP",
-        "mean of ACG@r over the ranks r <= {k} with gain_r > 0; 0 if there is none; "
-        "no percentage: the most is the mean number of labels",
-        needs="gain",
-        zero=True,
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric: a kind, a cut-off, and what counts as relevant or as gain."""
-
-    kind: str
-    k: int | None
-    relevance: str
-
-    @property
-    def family(self) -> Kind:
-        """What the metric has in common with others of its kind."""
-        return KINDS[self.kind]
-
-    @property
-    def name(self) -> str:
-        """The name in tables, such as ``mAP@20`` or ``mAP(J>=0.4)``."""
-        cut = "" if self.k is None else f"@{self.k}"
-        return f"{self.family.title}{cut}{suffix(self.relevance)}"
-
-    @property
-    def definition(self) -> str:
-        """The definition in one line."""
-        formula = self.family.formula.format(k=self.k)
-        empty = "queries without a relevant item count as 0"
-        if not self.family.zero:
-            empty = "queries without a relevant item are left out"
-        return f"{formula}; {_MEANING.get(self.relevance) or _jaccard(self.relevance)}; {empty}"
+_RULES = 1  # part of the fingerprint: count up when a definition changes its meaning
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +26,13 @@ class Protocol:
     A query never finds the image with its own id. Averages run over queries.
 
     Attributes:
-        name: The name to print with every table.
-        relevance: What counts as relevant: see :func:`landcue.evaluation.relevance.relevant`.
+        name: The name to print with every table; it ends with a version.
+        roles: The dataset, its split and the parts that query and are searched; ``None`` for
+            rules that fit any images.
+        relevance: What counts as relevant: see :func:`landcue.evaluation.relevance.relevant`;
+            ``given`` or ``g<t>`` for runs that come with their own gains.
         grades: Further relevances, for mAP only.
-        gain: Graded gain: ``shared`` labels or ``jaccard`` overlap.
+        gain: Graded gain: ``shared`` labels, ``jaccard`` overlap, or as ``judged``.
         ties: ``expectation`` over all orders of equal distances, or ``id`` for the order of ids.
         exclude_group: Whether a query must not find images of its own group.
         map_ks: Cut-offs of mAP, besides the one over the whole ranking.
@@ -109,9 +41,13 @@ class Protocol:
         found_ks: Cut-offs of the share of relevant items found.
         ndcg_ks: Cut-offs of nDCG.
         gain_ks: Cut-offs of ACG and WAP.
+        denominators: What AP@k is divided by: ``min(k,R)``, and after it those of other tools,
+            ``R``, ``hits`` or ``k``, whose scores are shown under names that say so.
+        dcg_gains: ``exponential``, and after it ``linear`` as in other tools.
     """
 
     name: str
+    roles: Roles | None = None
     relevance: str = "any"
     grades: tuple[str, ...] = ()
     gain: str = "shared"
@@ -123,17 +59,33 @@ class Protocol:
     found_ks: tuple[int, ...] = (100,)
     ndcg_ks: tuple[int, ...] = (10, 100)
     gain_ks: tuple[int, ...] = (100,)
+    denominators: tuple[str, ...] = (OWN_DENOMINATOR,)
+    dcg_gains: tuple[str, ...] = DCG_GAINS[:1]
 
     def __post_init__(self) -> None:
         for kind in (self.relevance, *self.grades):
-            jaccard_threshold(kind)
-        if self.gain not in GAINS:
+            cut_of(kind)
+        if self.gain not in (*GAINS, "judged"):
             raise UsageError(f"unknown gain {self.gain!r}{did_you_mean(self.gain, GAINS)}")
         if self.ties not in TIES:
             raise UsageError(f"unknown tie rule {self.ties!r}{did_you_mean(self.ties, TIES)}")
+        for given, known in ((self.denominators, DENOMINATORS), (self.dcg_gains, DCG_GAINS)):
+            if given[:1] != known[:1] or not set(given) <= set(known):
+                raise UsageError(
+                    f"protocol {self.name}: {list(given)} must start with {known[0]!r}, the "
+                    f"definition of the plain name, and go on with any of {list(known[1:])}"
+                )
         for k in self._cutoffs():
             if isinstance(k, bool) or not isinstance(k, int) or k < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise UsageError(f"cut-off {k!r} of a metric: give a whole number of 1 or more")
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits over all rules but the name: the same rules give the same."""
+        rules = {**asdict(self), "rules": _RULES}
+        del rules["name"]
+        text = json.dumps(rules, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def depth(self) -> int:
@@ -145,10 +97,12 @@ class Protocol:
         main, gain = self.relevance, self.gain
         cut = {
             "AP@k": (self.map_ks, main),
+            **{f"AP@k/{by}": (self.map_ks, main) for by in self.denominators[1:]},
             "P": (self.precision_ks, main),
             "hit": (self.hit_ks, main),
             "found": (self.found_ks, main),
             "nDCG": (self.ndcg_ks, gain),
+            **{f"nDCG-{worth}": (self.ndcg_ks, gain) for worth in self.dcg_gains[1:]},
             "ACG": (self.gain_ks, gain),
             "WAP": (self.gain_ks, gain),
         }
@@ -169,7 +123,9 @@ class Protocol:
             "expectation": "equal distances: mean over all their orders",
             "id": "equal distances: in the order of ids",
         }
-        lines = [f"protocol {self.name}", "a query does not find itself (the same id)"]
+        lines = [f"protocol {self.name} (fingerprint {self.fingerprint})"]
+        lines += self.roles.describe() if self.roles else []
+        lines.append("a query does not find itself (the same id)")
         if self.exclude_group:
             lines.append("a query does not find images of its own group")
         return [*lines, ties[self.ties], "chance: mean over all orders of the gallery"]
@@ -179,38 +135,59 @@ class Protocol:
         return shallow + self.ndcg_ks + self.gain_ks
 
 
-PROTOCOLS: dict[str, Protocol] = {
-    DEFAULT: Protocol(DEFAULT, grades=("j0.4", "j0.6", "j0.8", "exact")),
-    "sl-retrieval-v1": Protocol("sl-retrieval-v1", relevance="same-class", gain_ks=()),
-}
+_GRADES = ("j0.4", "j0.6", "j0.8", "exact")
+_SHUFFLED = "per-class-70-10-20-seed*"
 
-_MEANING = {
-    "any": "relevant: at least one shared label",
-    "exact": "relevant: the same labels, at least one",
-    "same-class": "relevant: the same class",
-    "shared": "gain: number of shared labels",
-    "jaccard": "gain: shared labels over labels of either",
+
+def _multi_label(name: str, dataset: str, split: str) -> Protocol:
+    return Protocol(name, Roles(dataset, split), grades=_GRADES)
+
+
+def _dhcl(name: str, dataset: str, split: str, gallery: str) -> Protocol:
+    roles = Roles(dataset, split, target="group", gallery=gallery)
+    return Protocol(name, roles, relevance="same-class", gain_ks=())
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(DEFAULT, grades=_GRADES),
+        Protocol("sl-retrieval-v1", relevance="same-class", gain_ks=()),
+        Protocol(RUNS, relevance="given", gain="judged"),
+        _multi_label("ucm-ml-v1", "ucmerced", _SHUFFLED),
+        _multi_label("dlrsd-v1", "dlrsd", _SHUFFLED),
+        _multi_label("ml-aid-v1", "ml_aid", "published"),
+        _multi_label("whdld-v1", "whdld", _SHUFFLED),
+        _dhcl("ucmd-dhcl-v1", "ucmerced", "files-80-20", "test"),
+        _dhcl("ucmd-dhcl-train-v1", "ucmerced", "files-80-20", "train"),
+        _dhcl("aid-dhcl-v1", "aid", "files-50-50", "test"),
+        _dhcl("aid-dhcl-train-v1", "aid", "files-50-50", "train"),
+    )
 }
+"""All protocols by name. A published one never changes: its rules go on under the next version."""
 
 
 def find_protocol(name: str) -> Protocol:
     """Return the protocol of this name.
 
+    A name without version means the newest one. ``NAME+tools`` adds the definitions of other tools
+    to those of ``NAME``: mAP@k divided by R, by hits and by k, and nDCG with linear gains.
+
     Raises:
         UsageError: There is none.
     """
-    if name not in PROTOCOLS:
+    plain = name.removesuffix(TOOLS)
+    versions = [known for known in PROTOCOLS if known.rpartition("-v")[0] == plain]
+    found = plain if plain in PROTOCOLS else max(versions, key=_version, default=None)
+    if found is None:
         raise UsageError(f"unknown protocol {name!r}{did_you_mean(name, PROTOCOLS)}")
-    return PROTOCOLS[name]
+    protocol = PROTOCOLS[found]
+    if plain == name:
+        return protocol
+    return replace(
+        protocol, name=protocol.name + TOOLS, denominators=DENOMINATORS, dcg_gains=DCG_GAINS
+    )
 
 
-def suffix(relevance: str) -> str:
-    """Return what a relevance adds to a metric's name: nothing for the usual ones."""
-    if relevance in ("any", "same-class", "shared"):
-        return ""
-    threshold = None if relevance == "jaccard" else jaccard_threshold(relevance)
-    return f"({relevance})" if threshold is None else f"(J>={threshold:g})"
-
-
-def _jaccard(relevance: str) -> str:
-    return f"relevant: shared labels over labels of either >= {jaccard_threshold(relevance):g}"
+def _version(name: str) -> int:
+    return int(name.rpartition("-v")[2])

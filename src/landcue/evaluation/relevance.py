@@ -97,9 +97,14 @@ class PairTable:
             UsageError: ``kind`` is neither one of ``PREDICATES`` nor ``j`` and a number in 0..1.
         """
         shared, union = self._counts()
-        threshold = jaccard_threshold(kind)
-        if threshold is not None:
-            return (shared > 0) & (shared / np.maximum(union, 1) >= threshold)
+        cut = cut_of(kind)
+        if kind == "given" or (cut is not None and not cut.jaccard):
+            raise UsageError(
+                f"relevance {kind!r} is that of judged runs, not of labels: "
+                "use a protocol with relevance 'any', or landcue.evaluation.runs"
+            )
+        if cut is not None:
+            return (shared > 0) & (shared / np.maximum(union, 1) >= cut.least)
         if kind == "exact":
             return (shared > 0) & (shared == union)
         return shared > 0
@@ -109,25 +114,34 @@ class PairTable:
         return shared, union
 
 
-def jaccard_threshold(kind: str) -> float | None:
-    """Return the t of a relevance ``j<t>``, or ``None`` for the other predicates.
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A relevance that begins at a number: a Jaccard overlap, or a judged gain."""
+
+    jaccard: bool
+    least: float
+
+
+def cut_of(kind: str) -> Cut | None:
+    """Return the cut of a relevance ``j<t>`` or ``g<t>``, or ``None`` for the other predicates.
 
     Raises:
         UsageError: ``kind`` is no relevance.
     """
-    if kind.startswith("j"):
-        try:
-            threshold = float(kind[1:])
-        except ValueError:
-            threshold = np.nan
-        if 0 < threshold <= 1:
-            return threshold
-    if kind not in PREDICATES:
-        raise UsageError(
-            f"unknown relevance {kind!r}{did_you_mean(kind, PREDICATES)}; "
-            "j<t> with 0 < t <= 1 asks for a Jaccard overlap of at least t"
-        )
-    return None
+    if kind in ("any", "exact", "same-class", "given"):
+        return None
+    try:
+        least = float(kind[1:])
+    except ValueError:
+        least = np.nan
+    if kind[:1] == "j" and 0 < least <= 1:
+        return Cut(jaccard=True, least=least)
+    if kind[:1] == "g" and 0 < least < np.inf:
+        return Cut(jaccard=False, least=least)
+    raise UsageError(
+        f"unknown relevance {kind!r}{did_you_mean(kind, PREDICATES)}; j<t> with 0 < t <= 1 asks "
+        "for a Jaccard overlap, g<t> for a judged gain of at least t"
+    )
 
 
 def check_labels(labels: npt.ArrayLike, name: str) -> ByteArray:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from landcue.evaluation import metrics
 from landcue.evaluation.groups import Groups, TieRuns, one_group
-from landcue.evaluation.protocol import Metric
+from landcue.evaluation.kinds import Metric
 from landcue.evaluation.ranking import Keys, sort_by
 from landcue.evaluation.relevance import Floats, Integers, PairTable
 
@@ -164,11 +164,11 @@ def _values(
         if metric.kind == "MRR":
             return metrics.reciprocal_rank(groups)
         return whole[metric.kind](groups, n_relevant)
-    if metric.kind == "AP@k":
-        return metrics.average_precision(groups, n_relevant, k)
+    if metric.kind.startswith("AP@k"):
+        return metrics.average_precision(groups, n_relevant, k, metric.kind[5:] or "min(k,R)")
     if metric.kind == "found":
         return metrics.found(groups, n_relevant, k)
-    if metric.kind == "nDCG":
+    if metric.kind in ("nDCG", "nDCG-linear"):
         levels = -np.unique(-table[table > 0])
         counts = np.stack([census.count(table == level) for level in levels], axis=-1)
         ideal = metrics.ideal_dcg(levels, counts, k)
