@@ -23,7 +23,8 @@ spec.loader.exec_module(tools)
 POINTS = {
     "copy_model": ("landcue.archive.create", None, "copy_model"),
     "first manifest": ("landcue.archive.create", None, "write_manifest"),
-    "last manifest": ("landcue.archive.ingest", None, "write_manifest"),
+    "last manifest": ("landcue.archive.settle", None, "write_manifest"),
+    "seal": ("landcue.archive.settle", None, "write_seal"),
     "create": ("landcue.archive.table", "RecordTable", "create"),
     "add": ("landcue.archive.table", "RecordTable", "add"),
     "replace": ("landcue.archive.table", "RecordTable", "replace"),

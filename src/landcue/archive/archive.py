@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from landcue.archive.columns import COLUMNS, Columns, by_id, to_columns
-from landcue.archive.manifest import Manifest, read_manifest
+from landcue.archive.manifest import MANIFEST, Manifest, read_manifest
 from landcue.archive.readers import ReaderMark
 from landcue.archive.rows import row_faults
 from landcue.archive.schema import from_fixed
@@ -60,9 +60,14 @@ class Archive:
         return archive
 
     @property
+    def base(self) -> Path:
+        """The folder that holds the table and the model that serve."""
+        return self.folder / self.manifest.base
+
+    @property
     def model_folder(self) -> Path | None:
         """The copy of the model that made the archive, if it has one."""
-        folder = self.folder / self.manifest.base / MODEL_FOLDER
+        folder = self.base / MODEL_FOLDER
         return folder if folder.is_dir() else None
 
     @property
@@ -177,6 +182,17 @@ class Archive:
             return []
         with reading(self.folder):
             return self._table.rows(ids, columns).to_pylist()
+
+
+def own_model(folder: Path) -> Path | None:
+    """Return the copy of its model in an archive that may still be unfinished, or ``None``.
+
+    Raises:
+        ArchiveError: Its manifest is broken.
+    """
+    base = read_manifest(folder).base if (folder / MANIFEST).exists() else ""
+    model = folder / base / MODEL_FOLDER
+    return model if model.is_dir() else None
 
 
 def unknown_id(id_: str, ids: list[str] | tuple[str, ...]) -> UsageError:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.archive import MODEL_FOLDER
 from landcue.archive.manifest import MANIFEST, Manifest, write_manifest
 from landcue.archive.readers import READERS
+from landcue.archive.seal import MODEL_FOLDER, SEAL
 from landcue.archive.table import TABLE_FOLDER, RecordTable
 from landcue.errors import ArchiveError
 from landcue.files import read_json
@@ -18,7 +18,7 @@ from landcue.types import Encoder
 
 MODEL_FILES = ("config.json", "model.safetensors", "README.md")
 
-_OURS = {".lock", READERS, MODEL_FOLDER, f".{MODEL_FOLDER}.tmp", MANIFEST, TABLE_FOLDER}
+_OURS = {".lock", READERS, MODEL_FOLDER, f".{MODEL_FOLDER}.tmp", MANIFEST, TABLE_FOLDER, SEAL}
 
 
 def check_free(folder: Path) -> None:
@@ -70,7 +70,7 @@ def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
         ArchiveError: There is no checkpoint, it is another model's, or the copy fails.
     """
     target, temporary = folder / MODEL_FOLDER, folder / f".{MODEL_FOLDER}.tmp"
-    if _fingerprint(target) == encoder.fingerprint:
+    if has_model(folder, encoder):
         return
     mark = _fingerprint(source)
     if mark is None:
@@ -95,6 +95,11 @@ def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
             f"cannot copy {source} to {target}: {error.strerror or error}; free space and run the "
             "same command again"
         ) from None
+
+
+def has_model(folder: Path, encoder: Encoder) -> bool:
+    """Tell whether the folder of table and model holds this model already."""
+    return _fingerprint(folder / MODEL_FOLDER) == encoder.fingerprint
 
 
 def _fingerprint(folder: Path) -> str | None:

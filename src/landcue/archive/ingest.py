@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from landcue import __version__
-from landcue.archive.create import check_free, copy_model, create_table
+from landcue.archive.create import check_free, copy_model, create_table, has_model
 from landcue.archive.encoding import encode_rows
-from landcue.archive.manifest import MANIFEST, Manifest, now, read_manifest, write_manifest
+from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from landcue.archive.plan import Plan, Stored, Task, check_unique, make_plan, read_stored
-from landcue.archive.readers import unread
 from landcue.archive.reading import ReadImage, read_task
 from landcue.archive.report import IngestReport
 from landcue.archive.schema import Metadata, metadata_rows
+from landcue.archive.seal import MODEL_FOLDER, forget
+from landcue.archive.settle import settle
 from landcue.archive.table import RecordTable
 from landcue.archive.writer import Writer
 from landcue.errors import ArchiveError, DataError, UsageError
@@ -125,7 +125,7 @@ def ingest(
         if pruned:
             table.delete(plan.vanished)
         changed = tally.added + tally.updated + tally.refreshed + pruned > 0
-        count = _finish(folder, manifest, table, changed)
+        count = settle(folder, manifest, table, changed=changed)
         encoded = tally.added + tally.updated
         return IngestReport(
             added=tally.added,
@@ -148,7 +148,7 @@ def _open(folder: Path, encoder: Encoder) -> tuple[Manifest | None, RecordTable 
         return None, None
     manifest = read_manifest(folder)
     manifest.check_encoder(encoder, folder)
-    table = RecordTable.open(folder, pinned=False)
+    table = RecordTable.open(folder / manifest.base, pinned=False)
     if table is None and manifest.records:
         raise ArchiveError(f"{folder} lost its table; restore it from a copy, or index anew")
     # Without a table an earlier run died while it made the archive: make it again.
@@ -170,7 +170,9 @@ def _prepare(
     folder: Path, manifest: Manifest, root: Path, encoder: Encoder, model_folder: Path | None
 ) -> Manifest:
     if model_folder is not None:
-        copy_model(model_folder, folder, encoder)
+        if not has_model(folder / manifest.base, encoder):
+            forget(folder, (Path(manifest.base) / MODEL_FOLDER).as_posix())
+        copy_model(model_folder, folder / manifest.base, encoder)
     if manifest.source_root != str(root):
         manifest = replace(manifest, source_root=str(root))
         write_manifest(folder, manifest)
@@ -248,14 +250,3 @@ def _fill(
             done += len(batch)
             if progress is not None:
                 progress(done, len(plan.tasks))
-
-
-def _finish(folder: Path, manifest: Manifest, table: RecordTable, changed: bool) -> int:
-    """Leave one version behind if nobody reads an older one; note the count."""
-    if changed or not table.is_tidy():
-        with unread(folder) as nobody:
-            table.compact(drop_old=nobody)
-    count = table.count()
-    if changed or count != manifest.records:
-        write_manifest(folder, replace(manifest, records=count, updated=now(), landcue=__version__))
-    return count

@@ -27,15 +27,15 @@ def index(
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Put images into an archive; only new and changed ones are encoded."""
-    from landcue.archive.archive import MODEL_FOLDER
+    from landcue.archive.archive import own_model
     from landcue.archive.ingest import ingest
     from landcue.data.datasets import detect_source
     from landcue.models.builtin import BUILTIN, find_model
     from landcue.models.checkpoint import load_checkpoint
 
     images = detect_source(source, labels)
-    own = archive / MODEL_FOLDER
-    folder = own if model is None and own.exists() else find_model(model or BUILTIN)
+    own = own_model(archive) if model is None else None
+    folder = own or find_model(model or BUILTIN)
     checkpoint = load_checkpoint(folder)
     with Reporter() as reporter:
         if checkpoint.unfinished:
