@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from landcue.archive.ahead import Item, reading_ahead
 from landcue.archive.create import check_free, copy_model, create_table, has_model
 from landcue.archive.encoding import encode_rows
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
-from landcue.archive.plan import Plan, Stored, Task, check_unique, make_plan, read_stored
-from landcue.archive.reading import ReadImage, read_task
-from landcue.archive.report import IngestReport
+from landcue.archive.plan import Plan, Stored, check_unique, make_plan, read_stored
+from landcue.archive.reading import ReadImage
+from landcue.archive.report import IngestReport, Tally
 from landcue.archive.schema import Metadata, metadata_rows
 from landcue.archive.seal import MODEL_FOLDER, forget
 from landcue.archive.settle import settle
 from landcue.archive.table import RecordTable
 from landcue.archive.writer import Writer
+from landcue.data.raster_read import SceneOptions
 from landcue.errors import ArchiveError, DataError, UsageError
 from landcue.files import exclusive
-from landcue.types import Encoder, Problem, Record
+from landcue.types import Encoder, Record
 
 Progress = Callable[[int, int], object]
 """Called with (files done, files to read) after each batch."""
 
 _MOST_WORKERS = 4
-
-
-@dataclass(slots=True)
-class _Tally:
-    added: int = 0
-    updated: int = 0
-    refreshed: int = 0
-    problems: list[Problem] = field(default_factory=lambda: list[Problem]())
 
 
 def ingest(
@@ -57,6 +47,8 @@ def ingest(
     progress: Progress | None = None,
     workers: int | None = None,
     overlap: bool = False,
+    scenes: SceneOptions | None = None,
+    unread: Collection[Path] = (),
 ) -> IngestReport:
     """Make an archive, or bring it up to date; only new and changed images are encoded.
 
@@ -79,9 +71,12 @@ def ingest(
         workers: Reading threads; by default the cores this process may use, up to 4.
         overlap: Read while the encoder runs: right for an encoder on a device of its own. On the
             CPU, whose cores the encoder fills, readers would slow it by more than they gain.
+        scenes: How records that are chips are read; chips made with other options are made again.
+        unread: Scenes that could not be cut: their records stay, with ``prune`` too.
 
     Raises:
-        UsageError: ``batch_size``, ``commit_every`` or ``workers`` is less than 1.
+        UsageError: ``batch_size``, ``commit_every`` or ``workers`` is less than 1, or there are
+            chips but no ``scenes``.
         DataError: Two records share an id, or no image at all can be read.
         ArchiveError: The archive is locked, broken, another model's, or cannot be written.
         ModelError: The encoder's output does not have the shape it promises.
@@ -91,6 +86,8 @@ def ingest(
     for name, value in sizes.items():
         if value < 1:
             raise UsageError(f"{name} is {value}: give 1 or more")
+    if scenes is None and any(record.window is not None for record in records):
+        raise UsageError("records that are chips need scenes=SceneOptions(…)")
     check_unique(records)
     root = Path(os.path.abspath(source_root))
     with exclusive(folder, ArchiveError, "indexing into"):
@@ -99,7 +96,8 @@ def ingest(
         if manifest is not None:
             root = _choose_root(manifest, root, records, stored, prune)
             manifest = _prepare(folder, manifest, root, encoder, model_folder)
-        plan = make_plan(records, stored, root)
+        plan = make_plan(records, stored, root, scenes.recipe if scenes else "", unread)
+        del stored
 
         def create() -> RecordTable:
             nonlocal manifest, table
@@ -107,23 +105,21 @@ def ingest(
             return table
 
         started = time.perf_counter()
-        tally = _Tally(problems=list(plan.problems))
-        free = threading.Event()
-        free.set()
-        ahead = _read_ahead(plan.tasks, encoder, workers, 2 * batch_size, free)
-        with contextlib.closing(ahead) as read:
-            held = contextlib.nullcontext if overlap else lambda: _hold(free)
+        tally = Tally(plan.problems)
+        with reading_ahead(
+            plan.tasks, encoder, scenes, workers, 2 * batch_size, beside_encoder=overlap
+        ) as (read, held):
             _fill(
                 plan, read, encoder, table, create, batch_size, commit_every, tally, progress, held
             )
         seconds = time.perf_counter() - started
 
         if manifest is None or table is None:
-            first = f" (first: {tally.problems[0]})" if tally.problems else ""
-            raise DataError(f"no readable image among {len(records)} records{first}")
-        pruned = len(plan.vanished) if prune else 0
+            raise DataError(tally.nothing(len(records)))
+        lost = sorted({*plan.vanished, *tally.emptied})
+        pruned = len(lost) if prune else 0
         if pruned:
-            table.delete(plan.vanished)
+            table.delete(lost)
         changed = tally.added + tally.updated + tally.refreshed + pruned > 0
         count = settle(folder, manifest, table, changed=changed)
         encoded = tally.added + tally.updated
@@ -132,9 +128,10 @@ def ingest(
             updated=tally.updated,
             refreshed=tally.refreshed,
             unchanged=plan.unchanged,
-            vanished=len(plan.vanished),
+            vanished=len(lost),
             pruned=pruned,
-            skipped=tuple(tally.problems),
+            empty=tally.empty,
+            skipped=tally.problems,
             records=count,
             seconds=seconds,
             images_per_second=encoded / seconds if encoded else 0.0,
@@ -179,47 +176,15 @@ def _prepare(
     return manifest
 
 
-@contextlib.contextmanager
-def _hold(free: threading.Event) -> Generator[None]:
-    """Let no reader start another file."""
-    free.clear()
-    try:
-        yield
-    finally:
-        free.set()
-
-
-def _read_ahead(
-    tasks: Sequence[Task], encoder: Encoder, workers: int, ahead: int, free: threading.Event
-) -> Generator[ReadImage | Metadata | Problem]:
-    """Yield what was read, in order, while up to ``ahead`` more files are being read."""
-
-    def read(task: Task) -> ReadImage | Metadata | Problem:
-        free.wait()
-        return read_task(task, encoder)
-
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="image reader")
-    pending: deque[Future[ReadImage | Metadata | Problem]] = deque()
-    try:
-        for task in tasks:
-            pending.append(pool.submit(read, task))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _fill(
     plan: Plan,
-    read: Iterator[ReadImage | Metadata | Problem],
+    read: Iterator[Item],
     encoder: Encoder,
     table: RecordTable | None,
     create: Callable[[], RecordTable],
     batch_size: int,
     commit_every: int,
-    tally: _Tally,
+    tally: Tally,
     progress: Progress | None,
     held: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> None:
@@ -231,13 +196,13 @@ def _fill(
             for first in range(0, len(plan.refreshes), commit_every):
                 writer.put("refresh", metadata_rows(plan.refreshes[first : first + commit_every]))
             tally.refreshed += len(plan.refreshes)
-        while batch := list(itertools.islice(read, batch_size)):
+        while batch := _take(read, batch_size):
             images = [item for item in batch if isinstance(item, ReadImage)]
             same = [item for item in batch if isinstance(item, Metadata)]
-            tally.problems += [item for item in batch if isinstance(item, Problem)]
+            tally.note(batch)
             with held():
                 rows, problems = encode_rows(images, encoder)
-            tally.problems += problems
+            tally.note(problems)
             if writer is None and rows:
                 writer = stack.enter_context(Writer(create(), commit_every))
             if writer is not None:
@@ -250,3 +215,15 @@ def _fill(
             done += len(batch)
             if progress is not None:
                 progress(done, len(plan.tasks))
+
+
+def _take(read: Iterator[Item], images: int) -> list[Item]:
+    """Return what was read up to the given number of images, but not for ever without any."""
+    batch: list[Item] = []
+    found = 0
+    for item in read:
+        batch.append(item)
+        found += isinstance(item, ReadImage)
+        if found == images or len(batch) == 4 * images:
+            break
+    return batch

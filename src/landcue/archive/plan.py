@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,40 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the archive knows of a record: its metadata and the digest of its file."""
+    """What the archive knows of a record: its metadata and what it was made of.
+
+    ``content`` is the digest of the file; of a chip, followed by ``-`` and how it was made.
+    """
 
     metadata: Metadata
     content: str
 
+    @property
+    def digest(self) -> str:
+        """Digest of the file."""
+        return self.content.partition("-")[0]
+
+    @property
+    def recipe(self) -> str:
+        """How the chip was made; empty for a whole image."""
+        return self.content.partition("-")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An image file to read; ``stored`` is ``None`` when the record is new."""
+    """An image or a chip to read.
+
+    Attributes:
+        record: What the source says.
+        metadata: The new row's metadata.
+        stored: The archive's row of the same id; ``None`` when the record is new.
+        digest: Of a scene that the archive knows: its file has not changed.
+    """
 
     record: Record
     metadata: Metadata
     stored: Stored | None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +66,8 @@ class Plan:
     """The work of one ingest.
 
     Attributes:
-        tasks: Files to read: new records, and those whose size or time changed.
+        tasks: Images to read: new records, those whose file has another size or time, and chips
+            made with other options.
         refreshes: Rows whose metadata changed while the file did not.
         unchanged: Number of rows to leave alone.
         vanished: Ids in the archive whose record or file is gone, sorted.
@@ -82,42 +104,90 @@ def read_stored(table: RecordTable | None) -> dict[str, Stored]:
     return {row["id"]: _stored(row) for row in table.read(_COLUMNS).to_pylist()}
 
 
-def make_plan(records: Sequence[Record], stored: dict[str, Stored], root: Path) -> Plan:
-    """Look at each file's size and time, without opening it, and decide what to do."""
+def make_plan(
+    records: Sequence[Record],
+    stored: dict[str, Stored],
+    root: Path,
+    recipe: str = "",
+    unread: Collection[Path] = (),
+) -> Plan:
+    """Look at each file's size and time, without opening it, and decide what to do.
+
+    Args:
+        records: What the source holds.
+        stored: What the archive holds.
+        root: Folder that stored paths are relative to.
+        recipe: How chips are made (see :attr:`landcue.data.raster_read.SceneOptions.recipe`).
+        unread: Scenes that could not be cut: their rows are left alone.
+    """
     tasks: list[Task] = []
     refreshes: list[Metadata] = []
     problems: list[Problem] = []
     gone = set(stored)
     unchanged = 0
+    digests = _scene_digests(stored)
+    files = _Files(root)
     for record in records:
         old = stored.get(record.id)
-        path = relative(record.path, root)
-        try:
-            status = os.stat(record.path)
-        except OSError as error:
-            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        path, status = files.look(record.path)
+        if isinstance(status, OSError):
+            missing = isinstance(status, FileNotFoundError | NotADirectoryError)
             if not (old and missing):
                 gone.discard(record.id)
-                problems.append(Problem(path, f"cannot be read ({error.strerror})"))
+                problems.append(Problem(path, f"cannot be read ({status.strerror})"))
             continue
         gone.discard(record.id)
-        if not stat.S_ISREG(status.st_mode):
-            problems.append(Problem(path, "is not a regular file"))
-            continue
-        if status.st_size > MAX_BYTES:
-            problems.append(Problem(path, "is larger than 1 GiB; cut it into chips"))
+        if fault := _fault(record, status):
+            problems.append(Problem(path, fault))
             continue
         found = _metadata(record, path, status, old)
-        if old is None or (found.size, found.mtime_ns) != (
-            old.metadata.size,
-            old.metadata.mtime_ns,
-        ):
-            tasks.append(Task(record, found, old))
+        if old is None or _changed(found, old, recipe):
+            digest = digests.get((path, found.size, found.mtime_ns)) if record.window else None
+            tasks.append(Task(record, found, old, digest))
         elif found != old.metadata:
             refreshes.append(found)
         else:
             unchanged += 1
-    return Plan(tuple(tasks), tuple(refreshes), unchanged, tuple(sorted(gone)), tuple(problems))
+    kept = {relative(path, root) for path in unread}
+    lost = sorted(id_ for id_ in gone if stored[id_].metadata.path not in kept)
+    return Plan(tuple(tasks), tuple(refreshes), unchanged, tuple(lost), tuple(problems))
+
+
+class _Files:
+    """Path and status of files; chips of one scene, which follow each other, ask only once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._last: tuple[Path, str, os.stat_result | OSError] | None = None
+
+    def look(self, path: Path) -> tuple[str, os.stat_result | OSError]:
+        if self._last is None or self._last[0] != path:
+            try:
+                status: os.stat_result | OSError = os.stat(path)
+            except OSError as error:
+                status = error
+            self._last = path, relative(path, self._root), status
+        return self._last[1:]
+
+
+def _fault(record: Record, status: os.stat_result) -> str | None:
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file"
+    if record.window is None and status.st_size > MAX_BYTES:
+        return "is larger than 1 GiB; cut it into chips"
+    return None
+
+
+def _changed(found: Metadata, old: Stored, recipe: str) -> bool:
+    known = old.metadata
+    same = (found.size, found.mtime_ns) == (known.size, known.mtime_ns)
+    return not same or (found.window is not None and old.recipe != recipe)
+
+
+def _scene_digests(stored: dict[str, Stored]) -> dict[tuple[str, int, int], str]:
+    """Return the digests of scenes by path, size and time."""
+    rows = (row for row in stored.values() if row.metadata.window is not None)
+    return {(m.path, m.size, m.mtime_ns): row.digest for row in rows for m in (row.metadata,)}
 
 
 def with_status(metadata: Metadata, status: os.stat_result) -> Metadata:
@@ -132,18 +202,20 @@ def relative(path: Path, root: Path) -> str:
 
 
 def _metadata(record: Record, path: str, status: os.stat_result, old: Stored | None) -> Metadata:
-    known = old.metadata.bounds if old else None
+    known, footprint = record.bounds, record.footprint
+    if known is None and old is not None:
+        known, footprint = old.metadata.bounds, old.metadata.footprint
     return Metadata(
         id=record.id,
         path=path,
         labels=record.labels,
-        bounds=record.bounds or known,
+        bounds=known,
         time=in_utc(record.time),
         group=record.group,
         part=record.part,
         window=record.window,
         sensor=record.sensor,
-        footprint=record.footprint,
+        footprint=footprint,
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
     )

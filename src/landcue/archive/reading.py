@@ -13,10 +13,10 @@ from PIL import Image
 from landcue.archive.manifest import THUMBNAIL_SIDE
 from landcue.archive.plan import MAX_BYTES, Task, with_status
 from landcue.archive.schema import Metadata
-from landcue.data.geo import read_footprint
+from landcue.data.geo import Place, read_place
 from landcue.data.images import read_image
 from landcue.errors import DataError, LandcueError
-from landcue.types import Bounds, ByteArray, Encoder, Problem
+from landcue.types import ByteArray, Encoder, Problem
 
 _GEO_KEYS = (b"\xaf\x87\x03\x00", b"\x87\xaf\x00\x03")
 """Tag 34735 (GeoKeyDirectory, 16-bit) as it stands in a TIFF of either byte order."""
@@ -28,7 +28,8 @@ class ReadImage:
 
     Attributes:
         metadata: Its columns, with size and time as they were when the file was read.
-        content: BLAKE2b-128 of the file's bytes, hex.
+        content: BLAKE2b-128 of the file's bytes, hex; of a chip, followed by ``-`` and how it was
+            made.
         thumbnail: JPEG.
         pixels: What :meth:`landcue.types.Encoder.prepare` made.
         replaces: Whether the archive holds an older row of the same id.
@@ -55,9 +56,11 @@ def read_task(task: Task, encoder: Encoder) -> ReadImage | Metadata | Problem:
             return metadata
         image = read_image(data, name=metadata.path)
         # Bounds of older bytes say nothing about these.
-        bounds = task.record.bounds or _footprint(task.record.path, data)
+        bounds, footprint = task.record.bounds, task.record.footprint
+        if bounds is None and (place := _place(task.record.path, data)):
+            bounds, footprint = place.bounds, place.footprint
         return ReadImage(
-            metadata=replace(metadata, bounds=bounds),
+            metadata=replace(metadata, bounds=bounds, footprint=footprint),
             content=content,
             thumbnail=make_thumbnail(image),
             pixels=encoder.prepare(image),
@@ -69,8 +72,13 @@ def read_task(task: Task, encoder: Encoder) -> ReadImage | Metadata | Problem:
 
 
 def make_thumbnail(image: ByteArray) -> bytes:
-    """Return a JPEG of uint8 ``[h, w, 3]`` whose longer side is at most 96 pixels."""
-    small = Image.fromarray(image)
+    """Return a JPEG of uint8 ``[h, w, C]`` whose longer side is at most 96 pixels.
+
+    Of more than three bands the first three are taken as red, green and blue, of fewer the first
+    as gray.
+    """
+    bands = image.shape[2]
+    small = Image.fromarray(image if bands == 3 else image[..., :3] if bands > 3 else image[..., 0])
     # Halving first and a cheap filter: this runs once per image beside the encoder.
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR, reducing_gap=1.0)
     out = io.BytesIO()
@@ -91,15 +99,8 @@ def _load(task: Task) -> tuple[Metadata, bytes]:
     return metadata, data
 
 
-def _footprint(path: Path, data: bytes) -> Bounds | None:
+def _place(path: Path, data: bytes) -> Place | None:
     if path.suffix.lower() not in {".tif", ".tiff"}:
         return None
     # Opening a file for its geo-reference costs more than decoding it: look for one first.
-    if not any(mark in data for mark in _GEO_KEYS):
-        sidecar = path.with_name(path.name + ".aux.xml")
-        if not sidecar.exists():
-            return None
-    try:
-        return read_footprint(path)
-    except LandcueError:  # a transform to nowhere on Earth
-        return None
+    return read_place(path) if any(mark in data for mark in _GEO_KEYS) else None

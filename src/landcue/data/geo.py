@@ -1,37 +1,198 @@
-"""Footprints of geo-referenced images."""
+"""Footprints in degrees: of geo-referenced images, and of the chips of a scene."""
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from landcue.types import Bounds
+import numpy as np
+import numpy.typing as npt
+
+from landcue.errors import DataError
+from landcue.types import Bounds, Ring
+
+Points = npt.NDArray[np.float64]
 
 _GEO_SUFFIXES = {".tif", ".tiff"}
+_EDGE_POINTS = 8
+_AT_POLE = 90 - 1e-9
+# WGS 84, for lengths on the ground.
+_RADIUS = 6_378_137.0
+_ECCENTRICITY_2 = 6.694379990141317e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an image lies: its bounds, and its corners from top left clockwise in pixels."""
+
+    bounds: Bounds
+    footprint: Ring
+
+
+def read_place(path: Path) -> Place | None:
+    """Return where a GeoTIFF lies, or ``None`` when it does not say."""
+    if path.suffix.lower() not in _GEO_SUFFIXES:
+        return None
+    from landcue.data.raster import read_facts
+
+    try:
+        facts = read_facts(path)
+    except DataError:
+        return None
+    if facts.crs is None:
+        return None
+    window = np.array([[0, 0, facts.width, facts.height]])
+    return window_places(facts.crs, facts.transform, window)[0]
 
 
 def read_footprint(path: Path) -> Bounds | None:
-    """Return where a GeoTIFF lies, in degrees (EPSG:4326), or ``None`` when it does not say.
+    """Return the bounds of a GeoTIFF in degrees (EPSG:4326), or ``None`` when it does not say.
 
-    A footprint over the antimeridian comes back with ``west > east``.
+    Bounds over the antimeridian come back with ``west > east``.
     """
-    if path.suffix.lower() not in _GEO_SUFFIXES:
-        return None
-    import rasterio
+    place = read_place(path)
+    return None if place is None else place.bounds
+
+
+def window_places(crs: Any, transform: Any, windows: npt.NDArray[np.int64]) -> list[Place | None]:
+    """Return where the windows of one raster lie.
+
+    Edges are followed in eight steps each, because a straight edge of a projection is a curve in
+    degrees.
+
+    Args:
+        crs: The raster's coordinate reference system (rasterio).
+        transform: From (column, row) to coordinates (affine); it may rotate and shear.
+        windows: ``[n, 4]``: column, row, width, height in pixels.
+
+    Returns:
+        n places; ``None`` where a window reaches off the map.
+    """
+    outline = _outlines(windows)
+    points = to_degrees(crs, transform, outline.reshape(-1, 2)).reshape(outline.shape)
+    plane = not crs.is_geographic
+    return [_place(ring, plane) if np.isfinite(ring).all() else None for ring in points]
+
+
+def to_degrees(crs: Any, transform: Any, pixels: Points) -> Points:
+    """Turn (column, row) ``[n, 2]`` into (longitude, latitude) ``[n, 2]``, longitudes -180..180.
+
+    Points that are nowhere on Earth come back as infinities or NaN.
+    """
     from rasterio.errors import RasterioError
-    from rasterio.warp import transform_bounds
+    from rasterio.warp import transform as project
 
+    a, b, c, d, e, f = tuple(transform)[:6]
+    cols, rows = pixels.T
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a TIFF without geo-reference is no event
-            with rasterio.open(path) as scene:
-                if scene.crs is None:
-                    return None
-                west, south, east, north = transform_bounds(scene.crs, "EPSG:4326", *scene.bounds)
-    except (RasterioError, ValueError, OSError):
-        return None
-    return Bounds(_wrap(west), max(south, -90.0), _wrap(east), min(north, 90.0))
+        lon, lat = project(crs, "EPSG:4326", a * cols + b * rows + c, d * cols + e * rows + f)  # pyright: ignore[reportAssignmentType]
+    except (RasterioError, ValueError):
+        return np.full_like(pixels, np.nan)
+    degrees = np.stack([np.asarray(lon, np.float64), np.asarray(lat, np.float64)], axis=1)
+    with np.errstate(invalid="ignore"):
+        off = ~np.isfinite(degrees).all(axis=1) | (np.abs(degrees[:, 1]) > 90 + 1e-6)
+        degrees[off] = np.nan
+        outside = np.abs(degrees[:, 0]) > 180
+    degrees[outside, 0] = (degrees[outside, 0] + 180) % 360 - 180
+    degrees[:, 1] = np.clip(degrees[:, 1], -90, 90)
+    return degrees
 
 
-def _wrap(longitude: float) -> float:
-    return longitude if -180 <= longitude <= 180 else (longitude + 180) % 360 - 180
+def ground_steps(crs: Any, transform: Any, col: float, row: float) -> tuple[float, float]:
+    """Return how many metres on the ground a step of one column and one row is at a pixel.
+
+    Raises:
+        DataError: The pixel lies nowhere on Earth.
+    """
+    steps = [(0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5)]
+    around = np.array([(col + across, row + along) for across, along in steps])
+    right, left, down, up = _cartesian(to_degrees(crs, transform, around))
+    lengths = float(np.linalg.norm(right - left)), float(np.linalg.norm(down - up))
+    if not all(np.isfinite(lengths)) or min(lengths) <= 0:
+        raise DataError("its geo-reference leads nowhere on Earth; give --chip in pixels (256px)")
+    return lengths
+
+
+def split_ring(ring: Ring) -> list[list[tuple[float, float]]]:
+    """Cut a footprint at the antimeridian into closed rings, as GeoJSON wants them.
+
+    A footprint around a pole becomes one ring along the antimeridian and over the pole.
+    """
+    points = np.array([*ring, ring[0]], np.float64)
+    lon = np.unwrap(points[:, 0], period=360)
+    turn = lon[-1] - lon[0]
+    if abs(turn) > 180:
+        return [_around_pole(points[:-1])]
+    points[:, 0] = lon - 360 * np.floor((lon.min() + 180) / 360)
+    if points[:, 0].max() <= 180:
+        return [[(float(x), float(y)) for x, y in points]]
+    halves = (_clip(points[:-1], 180.0, 1), _clip(points[:-1], 180.0, -1))
+    halves[1][:, 0] -= 360
+    return [[(float(x), float(y)) for x, y in (*half, half[0])] for half in halves]
+
+
+def _outlines(windows: npt.NDArray[np.int64]) -> Points:
+    """Return the points along the edges of windows, ``[n, 32, 2]``, from top left clockwise."""
+    step = np.arange(_EDGE_POINTS) / _EDGE_POINTS
+    zero, one = np.zeros(_EDGE_POINTS), np.ones(_EDGE_POINTS)
+    u = np.concatenate([step, one, 1 - step, zero])
+    v = np.concatenate([zero, step, one, 1 - step])
+    col, row, width, height = (windows[:, [i]].astype(np.float64) for i in range(4))
+    return np.stack([col + u * width, row + v * height], axis=2)
+
+
+def _place(outline: Points, plane: bool) -> Place:
+    """Bound a ring of 32 points; in a projected plane it may run around a pole or through it."""
+    corners = outline[::_EDGE_POINTS]
+    footprint = tuple((float(x), float(y)) for x, y in corners)
+    lon, lat = outline.T
+    south, north = float(lat.min()), float(lat.max())
+    unwrapped = np.unwrap(np.append(lon, lon[0]), period=360)
+    if plane and (abs(unwrapped[-1] - unwrapped[0]) > 180 or max(north, -south) >= _AT_POLE):
+        south, north = (south, 90.0) if lat.mean() > 0 else (-90.0, north)
+        return Place(Bounds(-180.0, south, 180.0, north), footprint)
+    west, east = float(unwrapped.min()), float(unwrapped.max())
+    turns = 360 * np.floor((west + 180) / 360)
+    west, east = float(west - turns), float(east - turns)
+    if east - west >= 360:
+        return Place(Bounds(-180.0, south, 180.0, north), footprint)
+    return Place(Bounds(west, south, east - 360 if east > 180 else east, north), footprint)
+
+
+def _around_pole(points: Points) -> list[tuple[float, float]]:
+    pole = 90.0 if points[:, 1].mean() > 0 else -90.0
+    ordered = points[np.argsort(points[:, 0])]
+    first, last = ordered[0], ordered[-1]
+    gap = first[0] + 360 - last[0]
+    share = (180 - last[0]) / gap if gap > 0 else 0.0
+    seam = float(last[1] + share * (first[1] - last[1]))
+    inner = [(float(x), float(y)) for x, y in ordered]
+    ring = [(-180.0, seam), *inner, (180.0, seam), (180.0, pole), (-180.0, pole), (-180.0, seam)]
+    return ring if pole > 0 else ring[::-1]
+
+
+def _clip(points: Points, at: float, side: int) -> Points:
+    """Return the part of a ring with longitudes below (1) or above (-1) ``at``."""
+    kept: list[Points] = []
+    for p, q in zip(points, np.roll(points, -1, axis=0), strict=True):
+        if side * (at - p[0]) >= 0:
+            kept.append(p)
+        if (p[0] - at) * (q[0] - at) < 0:
+            share = (at - p[0]) / (q[0] - p[0])
+            kept.append(np.array([at, p[1] + share * (q[1] - p[1])]))
+    return np.array(kept)
+
+
+def _cartesian(degrees: Points) -> Points:
+    """Return positions on the ellipsoid in metres from the Earth's centre, ``[n, 3]``."""
+    lon, lat = np.radians(degrees).T
+    curvature = _RADIUS / np.sqrt(1 - _ECCENTRICITY_2 * np.sin(lat) ** 2)
+    return np.stack(
+        [
+            curvature * np.cos(lat) * np.cos(lon),
+            curvature * np.cos(lat) * np.sin(lon),
+            (1 - _ECCENTRICITY_2) * curvature * np.sin(lat),
+        ],
+        axis=1,
+    )

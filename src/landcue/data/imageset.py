@@ -23,6 +23,7 @@ class ImageSet:
         records: Sorted by id; ids are unique.
         label_names: All labels that may occur, in the source's order.
         problems: What was skipped, and why.
+        unread: Files among these that may hold records nobody could list.
     """
 
     name: str
@@ -30,6 +31,7 @@ class ImageSet:
     records: tuple[Record, ...]
     label_names: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
+    unread: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)

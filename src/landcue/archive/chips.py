@@ -1,0 +1,162 @@
+"""From a chip of a scene to all that an archive stores of it but the encoding."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from landcue.archive.plan import Task, with_status
+from landcue.archive.reading import ReadImage, make_thumbnail
+from landcue.archive.schema import Metadata
+from landcue.data.raster import read_facts
+from landcue.data.raster_read import SceneOptions, SceneReader
+from landcue.errors import DataError, LandcueError
+from landcue.types import Encoder, Problem
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyChip:
+    """A chip with too little data; ``stored`` tells whether the archive holds an older row."""
+
+    id: str
+    stored: bool
+
+
+@dataclass(slots=True)
+class _Scene:
+    """What all chips of one scene share, found out by the first thread that needs it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    status: os.stat_result | None = None
+    digest: str = ""
+    bands: tuple[int, ...] = ()
+    limits: npt.NDArray[Any] | None = None
+    scaled: bool = False
+    error: LandcueError | None = None
+
+
+class ChipReader:
+    """Reads chips in several threads; each keeps the scene open that it read last.
+
+    A scene's file is hashed once, and not at all when the archive already knows it; its scaling is
+    estimated once, when a chip of it is read.
+    """
+
+    def __init__(self, options: SceneOptions, encoder: Encoder) -> None:
+        self._options = options
+        self._encoder = encoder
+        self._lock = threading.Lock()
+        self._scenes: dict[Path, _Scene] = {}
+        self._readers: dict[int, SceneReader] = {}
+
+    def read(self, task: Task) -> ReadImage | Metadata | Problem | EmptyChip:
+        """Read one chip.
+
+        Returns:
+            The chip; only its new metadata when the scene holds the same bytes as before; that it
+            has too little data; or why it must be skipped.
+        """
+        try:
+            return self._read(task)
+        except LandcueError as error:
+            return Problem(task.metadata.path, str(error).removeprefix(f"{task.record.path}: "))
+
+    def close(self) -> None:
+        """Close all scenes; no thread may be reading any more."""
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+    def _read(self, task: Task) -> ReadImage | Metadata | EmptyChip:
+        window = task.record.window
+        if window is None:
+            raise DataError("is no chip of a scene")
+        scene, status = self._scene(task)
+        metadata = with_status(task.metadata, status)
+        content = f"{scene.digest}-{self._options.recipe}"
+        if task.stored is not None and task.stored.content == content:
+            return metadata
+        reader = self._reader(task.record.path, scene)
+        image = reader.chip(window, self._limits(scene, reader))
+        _check_same(task.record.path, status)
+        if image is None:
+            return EmptyChip(task.record.id, task.stored is not None)
+        return ReadImage(
+            metadata=replace(metadata, bounds=task.record.bounds, footprint=task.record.footprint),
+            content=content,
+            thumbnail=make_thumbnail(image),
+            pixels=self._encoder.prepare(image),
+            replaces=task.stored is not None,
+        )
+
+    def _scene(self, task: Task) -> tuple[_Scene, os.stat_result]:
+        path = task.record.path
+        with self._lock:
+            scene = self._scenes.setdefault(path, _Scene())
+        with scene.lock:
+            if scene.status is None and scene.error is None:
+                try:
+                    status, scene.digest = _digest(task)
+                    scene.bands = self._options.choose(read_facts(path))
+                    scene.status = status
+                except LandcueError as error:
+                    scene.error = error
+        if scene.status is None:
+            raise scene.error or DataError("cannot be read")
+        return scene, scene.status
+
+    def _reader(self, path: Path, scene: _Scene) -> SceneReader:
+        thread = threading.get_ident()
+        reader = self._readers.get(thread)
+        if reader is None or reader.path != path:
+            if reader is not None:
+                reader.close()
+                del self._readers[thread]
+            reader = self._readers[thread] = SceneReader(path, scene.bands, self._options)
+        return reader
+
+    def _limits(self, scene: _Scene, reader: SceneReader) -> npt.NDArray[Any] | None:
+        with scene.lock:
+            if not scene.scaled:
+                try:
+                    scene.limits, scene.scaled = reader.limits(), True
+                except LandcueError as error:  # the next chip need not try again
+                    scene.status, scene.error = None, error
+                    raise
+            return scene.limits
+
+
+def _digest(task: Task) -> tuple[os.stat_result, str]:
+    """Return size and time of a scene's file, and the digest of its bytes."""
+    path = task.record.path
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            known = (task.metadata.size, task.metadata.mtime_ns)
+            if task.digest is not None and (status.st_size, status.st_mtime_ns) == known:
+                return status, task.digest
+            digest = hashlib.blake2b(digest_size=16)
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})") from None
+    _check_same(path, status)
+    return status, digest.hexdigest()
+
+
+def _check_same(path: Path, status: os.stat_result) -> None:
+    """Refuse pixels that may be of other bytes than the digest."""
+    try:
+        now = os.stat(path)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})") from None
+    if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+        raise DataError("changed while it was read; run the same command again")

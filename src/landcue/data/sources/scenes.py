@@ -1,0 +1,92 @@
+"""Scenes of a source, cut into chips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from landcue.data.geo import window_places
+from landcue.data.imageset import ImageSet, make_image_set
+from landcue.data.raster import RASTER_SUFFIXES, RasterFacts, read_facts
+from landcue.data.raster_grid import MAX_SIDE, grid, pixel_metres, pixels_of
+from landcue.data.raster_read import SceneOptions
+from landcue.errors import DataError
+from landcue.types import Problem, Record, Window
+
+
+def cut_scenes(images: ImageSet, options: SceneOptions) -> ImageSet:
+    """Replace each GeoTIFF of a source by its chips; no pixel is read yet.
+
+    A chip's id is that of its scene without suffix and its window, ``scene/r000256-c000512-256x256``
+    (first row and column, width x height), so that ids sort as chips are read; the scene is its
+    group. It takes time and sensor from the source
+    or else from the file's tags. It has no labels: those of a whole scene say nothing of one chip.
+
+    Raises:
+        DataError: No chip at all; the message names the first problem.
+    """
+    problems = list(images.problems)
+    unread: list[Path] = []
+    records: list[Record] = []
+    for scene in images.records:
+        if scene.path.suffix.lower() not in RASTER_SUFFIXES:
+            problems.append(Problem(scene.id, "is no GeoTIFF; index images without --chip"))
+            continue
+        try:
+            facts = read_facts(scene.path)
+            options.choose(facts)
+            chips = list(_chips(scene, facts, options))
+        except DataError as error:
+            what = str(error).removeprefix(f"{scene.path}: ")
+            problems.append(Problem(scene.id, what))
+            unread.append(scene.path)
+            continue
+        if facts.crs is None:
+            problems.append(Problem(scene.id, "has no geo-reference; its chips have no footprint"))
+        elif any(chip.bounds is None for chip in chips):
+            problems.append(Problem(scene.id, "reaches off the map; chips there have no footprint"))
+        records += chips
+    if not records:
+        first = f" ({len(problems)} problems, first: {problems[0]})" if problems else ""
+        raise DataError(f"{images.root} holds no scene to cut{first}; need GeoTIFF files")
+    cut = make_image_set("scenes", images.root, records, (), problems)
+    return replace(cut, unread=tuple(unread))
+
+
+def _chips(scene: Record, facts: RasterFacts, options: SceneOptions) -> Iterator[Record]:
+    steps = None
+    if facts.crs is not None and (options.chip.metres or (options.stride or options.chip).metres):
+        steps = pixel_metres(facts.crs, facts.transform, facts.width, facts.height)
+    chip = pixels_of(options.chip, steps)
+    stride = chip if options.stride is None else pixels_of(options.stride, steps)
+    if max(chip) > MAX_SIDE:
+        raise DataError(f"{options.chip} are {max(chip)} of its pixels, over {MAX_SIDE}")
+    windows = grid(facts.width, facts.height, chip, stride)
+    name = _scene_name(scene)
+    for window, place in zip(windows.tolist(), _places(facts, windows), strict=True):
+        col, row, width, height = window
+        yield Record(
+            id=f"{name}/r{row:06}-c{col:06}-{width}x{height}",
+            path=scene.path,
+            group=name,
+            bounds=None if place is None else place.bounds,
+            time=scene.time or facts.time,
+            window=Window(col, row, width, height),
+            sensor=scene.sensor or facts.sensor,
+            footprint=None if place is None else place.footprint,
+        )
+
+
+def _places(facts: RasterFacts, windows: np.ndarray[Any, Any]) -> list[Any]:
+    if facts.crs is None:
+        return [None] * len(windows)
+    return list(window_places(facts.crs, facts.transform, windows))
+
+
+def _scene_name(scene: Record) -> str:
+    suffix = PurePosixPath(scene.id).suffix
+    return scene.id.removesuffix(suffix) if suffix.lower() in RASTER_SUFFIXES else scene.id
