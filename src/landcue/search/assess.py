@@ -13,7 +13,7 @@ from landcue.archive.columns import Columns
 from landcue.errors import ArchiveError, UsageError
 from landcue.evaluation.annotations import Annotations
 from landcue.evaluation.evaluate import Scores, evaluate_codes, evaluate_embeddings
-from landcue.evaluation.protocol import DEFAULT, Protocol
+from landcue.evaluation.protocol import DEFAULT, Protocol, find_protocol
 from landcue.files import read_json
 from landcue.report.subject import Subject, code_space, float_space
 
@@ -58,45 +58,67 @@ def study_archive(
 
     Raises:
         ArchiveError: No archive, or no annotated record in the part.
-        UsageError: An unknown part or protocol.
+        UsageError: An unknown part or protocol, or a protocol for other images.
     """
+    if isinstance(protocol, str):
+        protocol = find_protocol(protocol)
     if part not in PARTS:
         raise UsageError(f"unknown part {part!r}; use {', '.join(PARTS)}")
     archive = Archive.open(folder)
     columns = archive.columns()
+    made = _trained_on(archive) if any(columns.part) else {}
+    gallery = part
+    if protocol.roles is not None:
+        protocol.roles.check(
+            protocol.name,
+            dataset=str(made.get("dataset", "unknown")),
+            split=str(made.get("split", "unknown")),
+            target="labels",
+            part=part,
+        )
+        gallery = protocol.roles.gallery
+    if part != "all" and not any(columns.part):
+        part = gallery = "all"
+        say(
+            "the archive does not hold the images its model was trained on, as far as it "
+            "knows: all annotated records are taken"
+        )
+    rows = _rows(columns, part, folder)
+    images = others = _annotations(columns, rows, folder)
+    vectors, codes = columns.embedding[rows], columns.code[rows]
+    their_vectors, their_codes = vectors, codes
+    if gallery != part:
+        rows = _rows(columns, gallery, folder)
+        others = _annotations(columns, rows, folder)
+        their_vectors, their_codes = columns.embedding[rows], columns.code[rows]
+    rules: dict[str, Any] = {"protocol": protocol, "resamples": resamples}
+    manifest, n_bits = archive.manifest, archive.manifest.n_bits
+    scores = evaluate_embeddings(images, vectors, others, their_vectors, **rules)
+    spaces = {"embedding": float_space(scores, vectors, their_vectors)}
+    if n_bits:
+        scores = evaluate_codes(images, codes, n_bits, others, their_codes, **rules)
+        spaces["code"] = code_space(scores, codes, n_bits, their_codes)
+    about = {
+        "archive": folder.resolve().name,
+        **made,
+        "part": part,
+        "gallery": gallery,
+        "model": manifest.fingerprint,
+        "searched": "embedding",
+    }
+    return Subject(about["archive"], about, images, others, spaces, archive.thumbnails)
+
+
+def _rows(columns: Columns, part: str, folder: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
     chosen = columns.labels.known.copy()
     if part != "all":
-        if any(columns.part):
-            chosen &= np.array([p == part for p in columns.part], np.bool_)
-        else:
-            part = "all"
-            say(
-                "the archive does not hold the images its model was trained on, as far as it "
-                "knows: all annotated records are taken"
-            )
+        chosen &= np.array([p == part for p in columns.part], np.bool_)
     if not chosen.any():
         raise ArchiveError(
             f"{folder} has no annotated record in part {part!r}; index images with labels, "
             "or choose another --part"
         )
-    rows = np.flatnonzero(chosen)
-    images = _annotations(columns, rows, folder)
-    manifest = archive.manifest
-    vectors = columns.embedding[rows]
-    scores = evaluate_embeddings(images, vectors, protocol=protocol, resamples=resamples)
-    spaces = {"embedding": float_space(scores, vectors)}
-    if manifest.n_bits:
-        codes, n_bits = columns.code[rows], manifest.n_bits
-        scores = evaluate_codes(images, codes, n_bits, protocol=protocol, resamples=resamples)
-        spaces["code"] = code_space(scores, codes, n_bits)
-    about = {
-        "archive": folder.resolve().name,
-        **(_trained_on(archive) if any(columns.part) else {}),
-        "part": part,
-        "model": manifest.fingerprint,
-        "searched": "embedding",
-    }
-    return Subject(about["archive"], about, images, images, spaces, archive.thumbnails)
+    return np.flatnonzero(chosen)
 
 
 def _trained_on(archive: Archive) -> dict[str, Any]:

@@ -6,17 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from landcue.data.imageset import ImageSet
 from landcue.data.splits import data_id
 from landcue.errors import DataError, UsageError
+from landcue.evaluation.annotations import Annotations
 from landcue.evaluation.evaluate import Scores
-from landcue.evaluation.protocol import DEFAULT, Protocol
+from landcue.evaluation.protocol import DEFAULT, Protocol, find_protocol
 from landcue.models.checkpoint import load_checkpoint
+from landcue.models.encoder import NeuralEncoder
 from landcue.report.pictures import pictures_of
 from landcue.report.subject import Subject, code_space, float_space
 from landcue.training.config import read_config
 from landcue.training.loop import Say, Tick, no_tick, read_split
 from landcue.training.pixels import load_pixels
-from landcue.training.validation import annotate_pixels, encode_pixels, score_spaces
+from landcue.training.validation import Spaces, annotate_pixels, encode_pixels, score_spaces
+from landcue.types import ByteArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +30,9 @@ class Assessment:
     """Scores of a run, with what they were measured on.
 
     Attributes:
-        about: ``dataset``, ``split``, ``part``, ``model`` (fingerprint), ``searched`` (the space
-            that the model is searched in, a key of ``spaces``) and ``skipped`` images.
+        about: ``dataset``, ``split``, ``part`` (of the queries), ``gallery`` (the part that they
+            search), ``model`` (fingerprint), ``searched`` (the space that the model is searched
+            in, a key of ``spaces``) and ``skipped`` images.
         spaces: Scores of ``embedding``, ``features`` and, with a hash head, ``code``.
     """
 
@@ -66,7 +73,10 @@ def study_run(
     say: Say = lambda _: None,
     tick: Tick = no_tick,
 ) -> Subject:
-    """Encode a part of the run's dataset and evaluate it leave-one-out.
+    """Encode a part of the run's dataset and let each image query all others of it.
+
+    A protocol with roles names the part that is searched instead, and the dataset and split that
+    the run must have.
 
     Args:
         run: A folder that :func:`landcue.training.loop.train` finished.
@@ -80,14 +90,23 @@ def study_run(
     Raises:
         ModelError: No finished run in the folder.
         DataError: The images are missing, or the part is empty.
-        UsageError: An unknown part or protocol.
+        UsageError: An unknown part or protocol, or a protocol for another dataset, split or part.
     """
+    if isinstance(protocol, str):
+        protocol = find_protocol(protocol)
     if part not in ("train", "val", "test"):
         raise UsageError(f"unknown part {part!r}; use test, val or train")
     checkpoint = load_checkpoint(run)
     if checkpoint.unfinished:
         say(f"warning: the training of {run} has not ended; this is its best epoch so far")
     config = read_config(run / "config.yaml")
+    gallery = part
+    if protocol.roles is not None:
+        data = config.data
+        protocol.roles.check(
+            protocol.name, dataset=data.dataset, split=data.split, target=data.target, part=part
+        )
+        gallery = protocol.roles.gallery
     if data_root is not None:
         data = config.data.model_copy(update={"root": str(data_root)})
         config = config.model_copy(update={"data": data})
@@ -97,32 +116,59 @@ def study_run(
             "warning: ids, labels or split differ from what this model was trained on; "
             "images it has seen may be among the queries"
         )
-    records = images.part(part).records
-    if not records:
-        raise DataError(f"split {config.data.split} has no {part} part; use --part test or train")
     model = checkpoint.encoder
-    pixels = load_pixels(
-        records, model.config.image_size, lambda i, n: tick(f"decoding {part}", i, n)
+    query = _encode(model, images, part, say, tick)
+    theirs = query if gallery == part else _encode(model, images, gallery, say, tick)
+    scores = score_spaces(
+        query.spaces,
+        query.known,
+        (theirs.known, theirs.spaces),
+        protocol=protocol,
+        resamples=resamples,
     )
-    for problem in pixels.problems:
-        say(f"skipped {problem.what}")
-    found = encode_pixels(model, pixels.pixels, lambda i, n: tick(f"encoding {part}", i, n))
-    known = annotate_pixels(pixels, images.label_names)
-    scores = score_spaces(found, known, protocol=protocol, resamples=resamples)
+    ours, found = query.spaces, theirs.spaces
     spaces = {
-        "embedding": float_space(scores["embedding"], found.embedding),
-        "features": float_space(scores["features"], found.features),
+        "embedding": float_space(scores["embedding"], ours.embedding, found.embedding),
+        "features": float_space(scores["features"], ours.features, found.features),
     }
     if "code" in scores:
-        spaces["code"] = code_space(scores["code"], found.code, found.n_bits)
+        spaces["code"] = code_space(scores["code"], ours.code, ours.n_bits, found.code)
+    parts = [query] if theirs is query else [query, theirs]
     name = run.resolve().name
     about = {
         "run": name,
         "dataset": config.data.dataset,
         "split": config.data.split,
         "part": part,
+        "gallery": gallery,
         "model": model.fingerprint,
         "searched": model.config.retrieval,
-        "skipped": len(pixels.problems),
+        "skipped": sum(encoded.skipped for encoded in parts),
     }
-    return Subject(name, about, known, known, spaces, pictures_of(known.ids, pixels.pixels))
+    pictures = pictures_of(
+        [name for encoded in parts for name in encoded.known.ids],
+        query.pixels if theirs is query else np.concatenate([query.pixels, theirs.pixels]),
+    )
+    return Subject(name, about, query.known, theirs.known, spaces, pictures)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    known: Annotations
+    spaces: Spaces
+    pixels: ByteArray
+    skipped: int
+
+
+def _encode(model: NeuralEncoder, images: ImageSet, part: str, say: Say, tick: Tick) -> _Encoded:
+    records = images.part(part).records
+    if not records:
+        raise DataError(f"the run's split has no {part} part; use --part test or train")
+    pixels = load_pixels(
+        records, model.config.image_size, lambda i, n: tick(f"decoding {part}", i, n)
+    )
+    for problem in pixels.problems:
+        say(f"skipped {problem.what}")
+    spaces = encode_pixels(model, pixels.pixels, lambda i, n: tick(f"encoding {part}", i, n))
+    known = annotate_pixels(pixels, images.label_names)
+    return _Encoded(known, spaces, pixels.pixels, len(pixels.problems))

@@ -71,26 +71,37 @@ def annotate_pixels(pixels: Pixels, label_names: tuple[str, ...]) -> Annotations
 def score_spaces(
     spaces: Spaces,
     images: Annotations,
+    gallery: tuple[Annotations, Spaces] | None = None,
     *,
     protocol: Protocol | str = DEFAULT,
     resamples: int = 0,
 ) -> dict[str, Scores]:
-    """Evaluate every space leave-one-out: each image queries all others.
+    """Evaluate every space: each image queries a gallery, or all other images without one.
 
     Returns:
         ``embedding``, ``features`` and, with a hash head, ``code``.
     """
+    known, theirs = gallery or (images, spaces)
     scores = {
-        "embedding": evaluate_embeddings(
-            images, spaces.embedding, protocol=protocol, resamples=resamples
-        ),
-        "features": evaluate_embeddings(
-            images, spaces.features, protocol=protocol, resamples=resamples
-        ),
+        name: evaluate_embeddings(
+            images,
+            getattr(spaces, name),
+            known,
+            getattr(theirs, name),
+            protocol=protocol,
+            resamples=resamples,
+        )
+        for name in ("embedding", "features")
     }
     if spaces.n_bits:
         scores["code"] = evaluate_codes(
-            images, spaces.code, spaces.n_bits, protocol=protocol, resamples=resamples
+            images,
+            spaces.code,
+            spaces.n_bits,
+            known,
+            theirs.code,
+            protocol=protocol,
+            resamples=resamples,
         )
     return scores
 
