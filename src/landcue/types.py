@@ -192,9 +192,9 @@ class Encoder(Protocol):
         ...
 
     def prepare(self, image: ByteArray) -> ByteArray:
-        """Resize one decoded uint8 ``[h, w, 3]`` image to what :meth:`encode` takes."""
+        """Resize one decoded uint8 ``[h, w, C]`` image to what :meth:`encode` takes."""
         ...
 
     def encode(self, pixels: Sequence[ByteArray] | ByteArray) -> Encoding:
-        """Encode n prepared images, uint8 ``[n, s, s, 3]``."""
+        """Encode n prepared images, uint8 ``[n, s, s, C]``; C is 3 for color images."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -49,21 +50,29 @@ _PICKLES = {".pt", ".pth", ".bin", ".pkl", ".ckpt", ".tar"}
 
 
 def create_backbone(
-    name: str, *, hub_weights: bool = False, image_size: int | None = None
+    name: str,
+    *,
+    hub_weights: bool = False,
+    image_size: int | None = None,
+    in_chans: int = 3,
 ) -> nn.Module:
-    """Build a backbone that maps ``[n, 3, h, w]`` to pooled features ``[n, num_features]``.
+    """Build a backbone that maps ``[n, in_chans, h, w]`` to pooled features ``[n, num_features]``.
 
     Args:
         name: ``bn_inception``, ``mobilenetv2_folded`` or any architecture of timm.
         hub_weights: Download timm's pre-trained weights.
         image_size: Side in pixels of the images to come, for architectures such as ViT that are
             built for one size; their own size if not given.
+        in_chans: Bands of the images to come. Weights for three colors are repeated over the
+            bands, as timm does it.
 
     Raises:
-        UsageError: Unknown name, or an image size that the architecture cannot take.
+        UsageError: Unknown name, or an image size or number of bands that it cannot take.
         ModelError: The weights cannot be downloaded.
     """
     if name in OWN:
+        if in_chans != 3:
+            raise UsageError(f"{name} takes 3 bands, not {in_chans}; choose a backbone of timm")
         if hub_weights:
             suffix = "npz" if name == FOLDED else "safetensors"
             raise ModelError(
@@ -74,7 +83,9 @@ def create_backbone(
 
     size = _size_option(name, _timm_settings(name), image_size)
     try:
-        return timm.create_model(name, pretrained=hub_weights, num_classes=0, **size)
+        return timm.create_model(
+            name, pretrained=hub_weights, num_classes=0, in_chans=in_chans, **size
+        )
     except Exception as error:
         if not hub_weights:
             raise
@@ -84,8 +95,11 @@ def create_backbone(
         ) from None
 
 
-def normalization(name: str) -> Normalization:
+def normalization(name: str, in_chans: int = 3) -> Normalization:
     """Return the pixel values that a backbone was made for.
+
+    With other bands than three colors, those of the colors are repeated over the bands like the
+    weights; one band gets their mean.
 
     Raises:
         UsageError: Unknown name.
@@ -94,8 +108,15 @@ def normalization(name: str) -> Normalization:
         return _OWN_NORMALIZATION[name]
     settings = _timm_settings(name)
     if settings is None:
-        return Normalization(IMAGENET_MEAN, IMAGENET_STD)
-    return Normalization(tuple(settings.mean), tuple(settings.std))
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+        return Normalization(_over_bands(mean, in_chans), _over_bands(std, in_chans))
+    return Normalization(_over_bands(settings.mean, in_chans), _over_bands(settings.std, in_chans))
+
+
+def _over_bands(values: Sequence[float], in_chans: int) -> tuple[float, ...]:
+    if in_chans == 1:
+        return (sum(values) / len(values),)
+    return tuple(values[i % len(values)] for i in range(in_chans))
 
 
 def _timm_settings(name: str) -> Any:
@@ -162,8 +183,9 @@ def load_backbone_weights(backbone: nn.Module, file: Path) -> None:
     """Load a local weight file: ``.safetensors`` state dict, or folded MobileNetV2 ``.npz``.
 
     Classifier tensors are ignored; anything else must fit exactly, but for a ViT's position
-    embedding, which is resized to the image size, and for what old weight files do differently:
-    batch normalization with a leading axis of 1 or without its step counter.
+    embedding, which is resized to the image size, weights for three colors in a backbone for other
+    bands, and what old weight files do differently: batch normalization with a leading axis of 1
+    or without its step counter.
 
     Raises:
         ModelError: A pickle, a missing or broken file, or weights of another architecture.
@@ -191,6 +213,12 @@ def _fit(backbone: nn.Module, name: str, tensor: Tensor, shape: torch.Size) -> T
     """Return ``tensor`` in ``shape`` where that is only a matter of form, or else unchanged."""
     if tensor.shape == (1, *shape):
         return tensor[0]
+    settings = cast(dict[str, Any], getattr(backbone, "pretrained_cfg", {}))
+    first = f"{settings.get('first_conv')}.weight"
+    if name == first and tensor.ndim == 4 and tensor.shape[1] == 3 != shape[1]:
+        from timm.models import adapt_input_conv
+
+        return adapt_input_conv(shape[1], tensor)
     grid = getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
     if name != "pos_embed" or grid is None or tensor.shape == shape or tensor.ndim != 3:
         return tensor

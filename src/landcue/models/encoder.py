@@ -48,6 +48,7 @@ class ModelConfig:
         channel_order: Order of the channels that the backbone was made for.
         exclusive_labels: Whether every image has exactly one label (scene classes): label scores
             are then a soft-max and not one sigmoid each.
+        in_chans: Bands of an image.
     """
 
     backbone: str
@@ -62,6 +63,7 @@ class ModelConfig:
     pooling: Pooling = "avg"
     channel_order: ChannelOrder = "rgb"
     exclusive_labels: bool = False
+    in_chans: int = 3
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -70,6 +72,13 @@ class ModelConfig:
             raise UsageError(f"n_bits must lie in 0..4096, not {self.n_bits}")
         if not 32 <= self.image_size <= 1024:
             raise UsageError(f"image size must lie in 32..1024 pixels, not {self.image_size}")
+        if not 1 <= self.in_chans <= 256:
+            raise UsageError(f"in_chans must lie in 1..256, not {self.in_chans}")
+        if not len(self.mean) == len(self.std) == self.in_chans:
+            raise UsageError(
+                f"mean and std have {len(self.mean)} and {len(self.std)} values, in_chans is "
+                f"{self.in_chans}; give one of each per band"
+            )
 
 
 class Outputs(NamedTuple):
@@ -96,7 +105,9 @@ class NeuralEncoder(nn.Module):
         self.config = config
         self.fingerprint = "untrained"
         if backbone is None:
-            backbone = create_backbone(config.backbone, image_size=config.image_size)
+            backbone = create_backbone(
+                config.backbone, image_size=config.image_size, in_chans=config.in_chans
+            )
         set_pooling(backbone, config.pooling, config.backbone)
         self.backbone = backbone
         # timm: some backbones end in a wider layer than their last feature map.
@@ -109,8 +120,8 @@ class NeuralEncoder(nn.Module):
         self.hash = _head(features, config.n_bits)
         self.label = _head(features, len(config.label_names))
         mean, std = torch.tensor(config.mean), torch.tensor(config.std)
-        self.register_buffer("_mean", mean.view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("_std", std.view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("_mean", mean.view(1, -1, 1, 1) * 255, persistent=False)
+        self.register_buffer("_std", std.view(1, -1, 1, 1) * 255, persistent=False)
 
     @property
     def dim(self) -> int:
@@ -133,13 +144,13 @@ class NeuralEncoder(nn.Module):
         return next(self.parameters()).device
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Turn RGB values 0..255 ``[n, 3, h, w]`` into what the backbone was made for."""
+        """Turn band values 0..255 ``[n, C, h, w]`` into what the backbone was made for."""
         if self.config.channel_order == "bgr":
             pixels = pixels.flip(1)
         return (pixels.float() - cast(Tensor, self._mean)) / cast(Tensor, self._std)
 
     def forward(self, x: Tensor) -> Outputs:
-        """Run normalized images ``[n, 3, h, w]`` through backbone and heads."""
+        """Run normalized images ``[n, C, h, w]`` through backbone and heads."""
         features = self.backbone(x)
         # Heads are tiny; float32 keeps near-duplicates apart that bf16 would merge.
         with torch.autocast(x.device.type, enabled=False):
@@ -152,20 +163,21 @@ class NeuralEncoder(nn.Module):
             )
 
     def prepare(self, image: ByteArray) -> ByteArray:
-        """Resize one decoded image, uint8 ``[h, w, 3]``, to ``[s, s, 3]``."""
+        """Resize one decoded image, uint8 ``[h, w, C]``, to ``[s, s, C]``."""
         return resize_square(image, self.config.image_size)
 
     def outputs(self, pixels: Sequence[ByteArray] | ByteArray) -> Outputs:
-        """Run prepared uint8 images ``[n, s, s, 3]`` in inference mode.
+        """Run prepared uint8 images ``[n, s, s, C]`` in inference mode.
 
         Raises:
-            UsageError: The images are not uint8 ``[n, s, s, 3]`` of the model's size.
+            UsageError: The images are not uint8 ``[n, s, s, C]`` of the model's size and bands.
         """
         batch = np.ascontiguousarray(np.stack(list(pixels)) if len(pixels) else np.empty(0))
-        size = self.config.image_size
-        if batch.shape[1:] != (size, size, 3) or batch.dtype != np.uint8:
+        size, bands = self.config.image_size, self.config.in_chans
+        if batch.shape[1:] != (size, size, bands) or batch.dtype != np.uint8:
             raise UsageError(
-                f"need uint8 images [n, {size}, {size}, 3], got {batch.dtype} {list(batch.shape)}"
+                f"need uint8 images [n, {size}, {size}, {bands}], got {batch.dtype} "
+                f"{list(batch.shape)}"
             )
         self.eval()
         with torch.inference_mode(), torch.autocast(self.device.type, dtype=torch.bfloat16):
@@ -174,7 +186,7 @@ class NeuralEncoder(nn.Module):
             return self(self.normalize(x))
 
     def encode(self, pixels: Sequence[ByteArray] | ByteArray) -> Encoding:
-        """Encode prepared uint8 images ``[n, s, s, 3]``.
+        """Encode prepared uint8 images ``[n, s, s, C]``.
 
         Raises:
             UsageError: See :meth:`outputs`.
@@ -214,7 +226,7 @@ def _projection(kind: Projection, features: int, dim: int) -> nn.Module:
     return nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, dim))
 
 
-def build_config(backbone: str, **options: object) -> ModelConfig:
+def build_config(backbone: str, *, in_chans: int = 3, **options: object) -> ModelConfig:
     """Make a :class:`ModelConfig` with the backbone's own normalization and channel order."""
-    made_for = normalization(backbone)._asdict()
-    return ModelConfig(backbone=backbone, **made_for, **options)  # pyright: ignore[reportArgumentType]
+    made_for = normalization(backbone, in_chans)._asdict()
+    return ModelConfig(backbone=backbone, in_chans=in_chans, **made_for, **options)  # pyright: ignore[reportArgumentType]

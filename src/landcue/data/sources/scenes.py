@@ -21,10 +21,10 @@ from landcue.types import Problem, Record, Window
 def cut_scenes(images: ImageSet, options: SceneOptions) -> ImageSet:
     """Replace each GeoTIFF of a source by its chips; no pixel is read yet.
 
-    A chip's id is that of its scene without suffix and its window, ``scene/r000256-c000512-256x256``
-    (first row and column, width x height), so that ids sort as chips are read; the scene is its
-    group. It takes time and sensor from the source
-    or else from the file's tags. It has no labels: those of a whole scene say nothing of one chip.
+    A chip's id is that of its scene without suffix, its first row and column, and its size, such as
+    ``scene/r000256-c000512-256x256``: ids sort in the order in which chips are read. The scene is
+    its group. It takes time and sensor from the source or else from the file's tags. It has no
+    labels: those of a whole scene say nothing of one chip.
 
     Raises:
         DataError: No chip at all; the message names the first problem.
