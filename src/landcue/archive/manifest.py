@@ -136,7 +136,23 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArchiveError(f"{folder} {what}; {_MISSING}")
     file = folder / MANIFEST
     hint = _RESTORE if file.exists() else _MISSING
-    value = read_json(file, ArchiveError, hint)
+    return _from_json(read_json(file, ArchiveError, hint), file)
+
+
+def parse_manifest(text: str, file: Path) -> Manifest:
+    """Return the manifest that :func:`manifest_text` wrote; ``file`` is named in errors.
+
+    Raises:
+        ArchiveError: As :func:`read_manifest`.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ArchiveError(f"{file} is not valid JSON ({error}); {_RESTORE}") from None
+    return _from_json(value, file)
+
+
+def _from_json(value: dict[str, Any], file: Path) -> Manifest:
     if value.get("format") != FORMAT:
         raise ArchiveError(
             f"{file} has format {value.get('format')!r}, this LandCue reads {FORMAT}; "

@@ -96,10 +96,11 @@ class RecordTable:
                     return
                 yield batch
 
-    def slice(self, start: int, n: int) -> pa.RecordBatch:
-        """Return whole rows by their position, which is the same while the version is."""
+    def slice(self, start: int, n: int, columns: Sequence[str] | None = None) -> pa.RecordBatch:
+        """Return rows by their position, which is the same while the version is."""
         with reading(self.folder), hidden_panics():
-            rows = self._table.search().offset(start).limit(n).to_arrow().combine_chunks()
+            asked = self._table.search().offset(start).limit(n)
+            rows = (asked.select(list(columns)) if columns else asked).to_arrow().combine_chunks()
             batches = rows.to_batches()
             return batches[0] if batches else pa.RecordBatch.from_pylist([], rows.schema)
 

@@ -1,0 +1,136 @@
+"""Is an archive what was written? Every file and every row against its checksum."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from landcue.archive.archive import Archive
+from landcue.archive.manifest import (
+    MANIFEST,
+    Manifest,
+    manifest_text,
+    parse_manifest,
+    read_manifest,
+)
+from landcue.archive.readers import ReaderMark
+from landcue.archive.salvage import salvage
+from landcue.archive.seal import SEAL, Seal, archive_files, damaged_files, read_seal
+from landcue.archive.table import TABLE_FOLDER, newest_version, version_number
+from landcue.errors import ArchiveError
+from landcue.types import Problem
+
+HINT = "latest_version_hint.json"
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was found.
+
+    Attributes:
+        records: Records without a fault.
+        files: What is wrong with files; ``where`` is a path below the archive.
+        rows: What is wrong with records; ``where`` is an id.
+    """
+
+    records: int
+    files: tuple[Problem, ...]
+    rows: tuple[Problem, ...]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All of them, files first."""
+        return self.files + self.rows
+
+
+def verify_archive(folder: Path) -> VerifyReport:
+    """Read every file and every record of an archive.
+
+    Raises:
+        ArchiveError: There is none, or neither its manifest nor the copy of it can be read.
+    """
+    mark = ReaderMark(folder)
+    manifest, seal, files = _read_small_files(folder)
+    if seal is not None:
+        files += damaged_files(folder, seal, manifest.base)
+    base = folder / manifest.base
+    files += _check_hint(folder, base)
+    table = (Path(manifest.base) / TABLE_FOLDER).as_posix()
+    sound = seal is not None and not any(
+        problem.where.startswith((table, MANIFEST)) for problem in files
+    )
+    records, rows = 0, list[Problem]()
+    try:
+        # Broken bytes can crash the reader: files not known to be sound are left to a child.
+        if sound and _all_known(folder, manifest, seal):
+            opened = Archive.open(folder)
+            rows = list(opened.verify())
+            records = opened.count - len({problem.where for problem in rows})
+            opened.close()
+        elif newest_version(base) is not None:
+            found = salvage(base, manifest)
+            records, rows = found.kept, found.problems
+        elif manifest.records:
+            files.append(Problem(table, "is missing"))
+    except ArchiveError as error:
+        if not any(problem.where.startswith(table) for problem in files):
+            files.append(Problem(table, str(error)))
+    mark.release()
+    return VerifyReport(records, tuple(files), tuple(rows))
+
+
+def find_manifest(folder: Path) -> tuple[Manifest, Seal | None]:
+    """Return the manifest, or the copy of it beside the checksums, and the checksums.
+
+    Raises:
+        ArchiveError: There is no archive, or both are damaged.
+    """
+    manifest, seal, _ = _read_small_files(folder)
+    return manifest, seal
+
+
+def _read_small_files(folder: Path) -> tuple[Manifest, Seal | None, list[Problem]]:
+    problems: list[Problem] = []
+    seal = None
+    try:
+        seal = read_seal(folder)
+    except ArchiveError as error:
+        problems.append(_named(folder / SEAL, SEAL, error))
+    file = folder / MANIFEST
+    try:
+        manifest = read_manifest(folder)
+        if file.read_bytes() != manifest_text(manifest).encode():
+            problems.append(Problem(MANIFEST, "was changed: it is not what LandCue wrote"))
+    except ArchiveError as error:
+        if seal is None:
+            raise
+        manifest = parse_manifest(seal.manifest, folder / SEAL)
+        problems.append(_named(file, MANIFEST, error))
+    return manifest, seal, problems
+
+
+def _named(file: Path, name: str, error: ArchiveError) -> Problem:
+    return Problem(name, str(error).split(";")[0].removeprefix(f"{file} "))
+
+
+def _all_known(folder: Path, manifest: Manifest, seal: Seal | None) -> bool:
+    names = {path.relative_to(folder).as_posix() for path in archive_files(folder, manifest.base)}
+    return seal is not None and names <= seal.files.keys()
+
+
+def _check_hint(folder: Path, base: Path) -> list[Problem]:
+    """Check the note of the newest version, which may only be behind."""
+    file = base / TABLE_FOLDER / "_versions" / HINT
+    newest = newest_version(base)
+    if newest is None or not file.exists():
+        return []
+    try:
+        text = file.read_text(encoding="utf-8")
+        version = json.loads(text)["version"]
+        plain = json.dumps({"version": version}, separators=(",", ":"))
+        if text == plain and 0 < version <= version_number(newest):
+            return []
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return [Problem(file.relative_to(folder).as_posix(), "is damaged: it names no version")]
