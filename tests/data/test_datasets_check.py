@@ -118,6 +118,13 @@ def test_labels_and_sizes_are_compared_with_the_published_ones(tmp_path, change,
     assert report.wrong == wrong
 
 
+def test_sizes_of_a_partial_copy_are_wrong_only_beyond_the_published_oddities(tmp_path):
+    images = read_dataset("ucmerced", ucmerced(tmp_path, sides=(256, 250, 250)))
+    partial = replace(SMALL, images=9, classes={"beach": 9})
+    assert check_images(images, replace(partial, odd_sizes=3)).wrong == ()
+    assert check_images(images, partial).wrong == ("2 images are not 256x256; 1 are published so",)
+
+
 def test_published_images_without_a_label_are_expected(tmp_path):
     root = ucmerced(tmp_path)
     table = root / "LandUse_Multilabeled.txt"

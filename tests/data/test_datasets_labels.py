@@ -21,6 +21,7 @@ from landcue.data.datasets.ucmerced import CLASSES, LABELS
 from landcue.data.datasets.whdld import COLORS
 from landcue.data.datasets.whdld import LABELS as WHDLD
 from landcue.errors import DataError
+from landcue.types import Record
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 
@@ -227,23 +228,23 @@ def test_rgb_of_a_patch_folder(tmp_path):
         side = {"B01": 20, "B09": 20}.get(name, 120)
         pixels = np.full((side, side), values.get(name, 9999), np.uint16)
         band(patch / f"{patch.name}_{name}.tif", pixels)
-    image = read_rgb(patch)
+    image = read_rgb(Record("a", patch))
     assert image.shape == (120, 120, 3)
     assert image.dtype == np.uint8
     assert np.unique(image.reshape(-1, 3), axis=0).tolist() == [[255, 128, 0]]
     (patch / f"{patch.name}_B03.tif").unlink()
     with pytest.raises(DataError, match=r"_B03\.tif is missing"):
-        read_rgb(patch)
+        read_rgb(Record("a", patch))
 
 
 def test_rgb_of_a_13_band_file_and_of_a_photo(tmp_path):
     pixels = np.zeros((13, 64, 64), np.uint16)
     pixels[3], pixels[2], pixels[1] = 600, 9000, 300  # B04, B03 (saturates), B02
-    image = read_rgb(band(tmp_path / "Forest_1.tif", pixels))
+    image = read_rgb(Record("a", band(tmp_path / "Forest_1.tif", pixels), sensor="sentinel-2"))
     assert np.unique(image.reshape(-1, 3), axis=0).tolist() == [[51, 255, 26]]
     photo = np.random.default_rng(0).integers(0, 255, (5, 6, 3)).astype(np.uint8)
     Image.fromarray(photo).save(tmp_path / "photo.tif")
-    assert np.array_equal(read_rgb(tmp_path / "photo.tif"), photo)
+    assert np.array_equal(read_rgb(Record("b", tmp_path / "photo.tif")), photo)
 
 
 def test_bands_that_cannot_be_read_name_the_file(tmp_path):
@@ -257,4 +258,9 @@ def test_bands_that_cannot_be_read_name_the_file(tmp_path):
         stack_bands([cut])
     (tmp_path / "text.tif").write_text("hello")
     with pytest.raises(DataError, match=r"text\.tif: not a JPEG"):
-        read_rgb(tmp_path / "text.tif")
+        read_rgb(Record("a", tmp_path / "text.tif"))
+    with pytest.raises(DataError, match=r"text\.tif: truncated or corrupt"):
+        read_rgb(Record("a", tmp_path / "text.tif", sensor="sentinel-2"))
+    few = band(tmp_path / "few.tif", np.zeros((3, 2, 2), np.uint16))
+    with pytest.raises(DataError, match=r"few\.tif: has 3 bands, need 1 per file or 13 in one"):
+        read_rgb(Record("a", few, sensor="sentinel-2"))

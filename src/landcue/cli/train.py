@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 def train(
     out: Annotated[Path, typer.Option(help="Run folder to write, or to resume.")],
     config: Annotated[Path | None, typer.Argument(help="YAML config; flags override it.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="ucmerced, or folder for your own.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="A name of `landcue datasets list`; folder for your own.")
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="Such as per-class-70-10-20-seed42 (default).")
+        str | None,
+        typer.Option(help="per-class-70-10-20-seed42 (default), files-80-20, published."),
     ] = None,
     loss: Annotated[
         str | None, typer.Option(help="marc (default), supcon, mulsupcon, msc, dhcl …")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landcue.data.datasets import read_dataset
+from landcue.data.datasets import dataset_warnings, read_dataset
 from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
 from landcue.data.splits import apply_split, data_id
 from landcue.errors import DataError, ModelError, UsageError
@@ -143,6 +143,8 @@ class _Run:
             keep_freed_memory()
         torch.manual_seed(config.seed)
         self.images = read_split(config)
+        for line in dataset_warnings(config.data.dataset, self.images):
+            say(f"warning: {line}")
         size = config.model.image_size
         self.train = self._pixels("train", round(size * _MARGIN))
         has_val = any(record.part == "val" for record in self.images.records)

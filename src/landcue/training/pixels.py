@@ -52,7 +52,7 @@ def load_pixels(
 
     def load(index: int) -> Problem | None:
         try:
-            pixels[index] = resize_square(read_rgb(records[index].path), size)
+            pixels[index] = resize_square(read_rgb(records[index]), size)
         except DataError as error:
             return Problem(records[index].id, str(error))
         return None

@@ -17,7 +17,13 @@ from landcue.data.datasets import (
     ucmerced,
     whdld,
 )
-from landcue.data.datasets.check import Progress, Report, check_images, check_sheet
+from landcue.data.datasets.check import (
+    Progress,
+    Report,
+    check_images,
+    check_sheet,
+    shortfall,
+)
 from landcue.data.datasets.detect import detect_dataset
 from landcue.data.datasets.facts import Facts
 from landcue.data.datasets.sheets import Sheet
@@ -92,6 +98,22 @@ def check_dataset(name: str, root: Path, progress: Progress | None = None) -> Re
             raise error from None
         return check_sheet(sheet, FACTS[name], str(error))
     return check_images(images, FACTS.get(name), progress)
+
+
+def dataset_warnings(name: str, images: ImageSet) -> list[str]:
+    """Say in at most two lines what a set lacks and what its reader found odd."""
+    facts = FACTS.get(name)
+    missing = shortfall(images, facts) if facts else ()
+    lines: list[str] = []
+    if missing:
+        more = f"; and {len(missing) - 3} more" if len(missing) > 3 else ""
+        lines.append(
+            f"{'; '.join(missing[:3])}{more}: this copy is not whole "
+            f"(landcue datasets check {name} {images.root})"
+        )
+    if images.problems:
+        lines.append(f"{len(images.problems):,} problems in the data (first: {images.problems[0]})")
+    return lines
 
 
 def detect_source(path: Path, labels: Path | None = None) -> ImageSet:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from landcue.data.datasets.bigearthnet import band_files
+from landcue.data.datasets.bigearthnet import SENTINEL_2, band_files
 from landcue.data.datasets.eurosat import BANDS as EUROSAT_BANDS
 from landcue.data.images import MAX_PIXELS, read_image
 from landcue.errors import DataError
-from landcue.types import ByteArray
+from landcue.types import ByteArray, Record
 
 UShortArray = npt.NDArray[np.uint16]
 
@@ -43,29 +43,32 @@ def stack_bands(files: Sequence[Path]) -> UShortArray:
     return np.concatenate([_read(path, [1], (height, width)) for path in files])
 
 
-def read_rgb(path: Path) -> ByteArray:
+def read_rgb(record: Record) -> ByteArray:
     """Read any image of a benchmark dataset as RGB.
 
-    The folder of a BigEarthNet patch gives its bands B04, B03 and B02, a 13-band file of EuroSAT
-    the same three, both scaled so that :data:`WHITE` is 255. Every other file goes through
-    :func:`landcue.data.images.read_image`.
+    The folder of a BigEarthNet patch gives its bands B04, B03 and B02, a 13-band Sentinel-2 file
+    of EuroSAT the same three, both scaled so that :data:`WHITE` is 255. Every other file goes
+    through :func:`landcue.data.images.read_image`.
 
     Returns:
         uint8 ``[height, width, 3]``.
 
     Raises:
-        DataError: Missing, broken or too large; the message names the file.
+        DataError: Missing, broken or too large, or a Sentinel-2 file of other bands; the message
+            names the file.
     """
+    path = record.path
     if path.is_dir():
         files = band_files(path)
         return _to_rgb(stack_bands([files[band] for band in _RGB]))
-    try:
+    if not is_band_file(record):
         return read_image(path)
-    except DataError:
-        # Pillow knows no TIFF of 13 bands.
-        if path.suffix.lower() not in _SUFFIXES or _count(path) != len(EUROSAT_BANDS):
-            raise
     return _to_rgb(_read(path, [1 + EUROSAT_BANDS.index(band) for band in _RGB]))
+
+
+def is_band_file(record: Record) -> bool:
+    """Tell whether an image is one file of Sentinel-2 bands, as its reader said."""
+    return record.sensor == SENTINEL_2 and record.path.suffix.lower() in _SUFFIXES
 
 
 def raster_size(path: Path) -> tuple[int, int]:
@@ -76,14 +79,6 @@ def raster_size(path: Path) -> tuple[int, int]:
     """
     with _open(path) as raster:
         return int(raster.width), int(raster.height)
-
-
-def _count(path: Path) -> int:
-    try:
-        with _open(path) as raster:
-            return int(raster.count)
-    except DataError:
-        return 0
 
 
 @contextlib.contextmanager
@@ -109,6 +104,9 @@ def _read(path: Path, bands: list[int], size: tuple[int, int] | None = None) -> 
     from rasterio.enums import Resampling
 
     with _open(path) as raster:
+        if raster.count < max(bands):
+            n = len(EUROSAT_BANDS)
+            raise DataError(f"{path}: has {raster.count} bands, need 1 per file or {n} in one")
         if raster.width * raster.height > MAX_PIXELS:
             raise DataError(f"{path}: larger than {MAX_PIXELS:,} pixels; cut it into chips")
         if set(raster.dtypes) != {"uint16"}:

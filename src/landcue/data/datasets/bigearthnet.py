@@ -57,6 +57,8 @@ FACTS = Facts(
 )
 
 IMAGES = "BigEarthNet-S2"
+SENTINEL_2 = "sentinel-2"
+"""What records of Sentinel-2 patches call their sensor."""
 METADATA = "metadata.parquet"
 
 _PARTS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
@@ -102,7 +104,7 @@ def read_bigearthnet(root: Path) -> ImageSet:
                 group=tile,
                 time=_time(patch),
                 part=_PARTS[part],
-                sensor="sentinel-2",
+                sensor=SENTINEL_2,
             )
         )
     return make_image_set("bigearthnet", root, records, LABELS, problems)

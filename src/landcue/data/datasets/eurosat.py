@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from landcue.data.datasets.bigearthnet import SENTINEL_2
 from landcue.data.datasets.facts import Facts
 from landcue.data.datasets.folders import read_class_folders
 from landcue.data.imageset import ImageSet
@@ -62,4 +63,4 @@ def read_eurosat(root: Path) -> ImageSet:
         DataError: No class folder, no image, or two files of one id.
     """
     images = read_class_folders("eurosat", FACTS, root, _BELOW)
-    return images.subset(replace(record, sensor="sentinel-2") for record in images.records)
+    return images.subset(replace(record, sensor=SENTINEL_2) for record in images.records)
