@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import shutil
@@ -14,7 +15,8 @@ from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import Manifest, write_manifest
 from landcue.errors import ArchiveError, UsageError
-from landcue.search.filters import Filter, touches
+from landcue.search.filters import Filter
+from landcue.search.place import touches
 from landcue.search.searcher import ById, Searcher
 from landcue.types import Bounds, Encoding
 
@@ -43,6 +45,12 @@ def searcher(tmp_path_factory):
     return Searcher(Archive.open(folder / "archive"))
 
 
+@functools.cache
+def columns_of(searcher):
+    """The same records, read the plain way."""
+    return searcher.archive.columns()
+
+
 def encoding_of(seed, encoder=None):
     """Encode an image that no record has."""
     pixels = np.random.default_rng(seed).integers(0, 255, (32, 32, 3)).astype(np.uint8)
@@ -52,7 +60,7 @@ def encoding_of(seed, encoder=None):
 def brute_force(searcher, embedding, code, mode, own=None, mask=None):
     """Sort (distance, id, row) of every allowed record, one at a time."""
     found = []
-    columns = searcher.columns
+    columns = columns_of(searcher)
     for row, id_ in enumerate(columns.ids):
         if row == own or (mask is not None and not mask[row]):
             continue
@@ -83,7 +91,7 @@ def check(result, expected, mode):
 @pytest.mark.parametrize("mode", ["embedding", "code"])
 @pytest.mark.parametrize("k", [1, 7, 39, 40, 1000])
 def test_records_find_what_brute_force_finds(searcher, mode, k):
-    columns = searcher.columns
+    columns = columns_of(searcher)
     for row in (0, 1, 5, 31, 39):
         result = searcher.search(ById(columns.ids[row]), k, mode)
         expected = brute_force(searcher, columns.embedding[row], columns.code[row], mode, own=row)
@@ -121,7 +129,7 @@ def test_auto_searches_embeddings(searcher):
 
 
 def test_scores_and_labels(searcher):
-    columns = searcher.columns
+    columns = columns_of(searcher)
     for mode in ("embedding", "code"):
         for hit in searcher.search(ById("02.png"), 39, mode).hits:
             row = columns.find(hit.id)
@@ -141,11 +149,10 @@ def test_scores_and_labels(searcher):
 def test_json(searcher):
     result = searcher.search(ById("02.png"), 3, "code")
     value = json.loads(json.dumps(result.to_json()))
-    assert list(value) == ["query", "mode", "hits"]
+    assert list(value)[:3] == ["query", "mode", "hits"]
     assert (value["query"], value["mode"]) == ("02.png", "code")
-    assert [list(hit) for hit in value["hits"]] == [
-        ["id", "path", "distance", "score", "labels"]
-    ] * 3
+    for hit in value["hits"]:
+        assert list(hit)[:5] == ["id", "path", "distance", "score", "labels"]
     assert all(isinstance(hit["distance"], int) for hit in value["hits"])
     named = searcher.search(encoding_of(1), 1, name="my.tif")
     assert named.to_json()["query"] == "my.tif"
@@ -166,7 +173,7 @@ FILTERS = [
 
 def allowed(searcher, where, row):
     """Decide one record by the words of the filter."""
-    columns = searcher.columns
+    columns = columns_of(searcher)
     labels = columns.labels.row(row)
     labels = columns.predicted.row(row) if labels is None else labels
     fits = all(name in labels for name in where.labels)
@@ -196,11 +203,11 @@ def degrees(west, east):
 @pytest.mark.parametrize("where", FILTERS)
 @pytest.mark.parametrize("mode", ["embedding", "code"])
 def test_filters_apply_before_ranking(searcher, where, mode):
-    mask = where.mask(searcher.columns)
+    mask = where.mask(searcher.records, searcher.vectors)
     assert mask.tolist() == [allowed(searcher, where, row) for row in range(40)]
     assert 0 < mask.sum() < 40
-    row = searcher.columns.find("03.png")
-    embedding, code = searcher.columns.embedding[row], searcher.columns.code[row]
+    row = columns_of(searcher).find("03.png")
+    embedding, code = columns_of(searcher).embedding[row], columns_of(searcher).code[row]
     result = searcher.search(ById("03.png"), 5, mode, where)
     check(result, brute_force(searcher, embedding, code, mode, row, mask)[:5], mode)
 
@@ -219,9 +226,12 @@ def test_filter_that_leaves_nothing(searcher):
 def test_filter_times_without_a_zone_are_utc(searcher):
     naive = Filter(after=datetime(2024, 1, 5))
     shifted = Filter(after=datetime.fromisoformat("2024-01-05T02:00:00+02:00"))
-    assert naive.mask(searcher.columns).tolist() == shifted.mask(searcher.columns).tolist()
+    assert (
+        naive.mask(searcher.records, searcher.vectors).tolist()
+        == shifted.mask(searcher.records, searcher.vectors).tolist()
+    )
     with pytest.raises(UsageError, match="swap them"):
-        Filter(after=datetime(2024, 2, 1), before=datetime(2024, 1, 1)).mask(searcher.columns)
+        searcher.search(where=Filter(after=datetime(2024, 2, 1), before=datetime(2024, 1, 1)))
 
 
 def test_unknown_label_names_near_ones(searcher):

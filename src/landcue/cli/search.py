@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,49 +13,133 @@ from landcue.cli.console import print_json
 from landcue.errors import UsageError
 
 if TYPE_CHECKING:
-    from landcue.search.searcher import ById, Searcher, SearchResult
-    from landcue.types import ByteArray, Encoding
+    from landcue.search.filters import Filter
+    from landcue.search.queries import Example, Query
+    from landcue.search.searcher import Searcher, SearchResult
+    from landcue.types import ByteArray, Encoder
+
+_DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
 
 def search(
     archive: Annotated[Path, typer.Argument(help="Archive folder.")],
-    query: Annotated[str, typer.Argument(help="An image file, or the id of a record.")],
+    query: Annotated[
+        str | None,
+        typer.Argument(help="An image file, or the id of a record. Not needed with a filter."),
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 20,
-    mode: Annotated[str, typer.Option(help="auto, embedding or code.")] = "auto",
+    mode: Annotated[
+        str, typer.Option(help="auto, embedding, code, cue, two-stage or ann.")
+    ] = "auto",
+    positive: Annotated[
+        list[str] | None, typer.Option(help="Another example to come near to; repeat.")
+    ] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option(help="An example to keep away from; repeat.")
+    ] = None,
+    rule: Annotated[str, typer.Option(help="Of several examples: mean, rocchio, linear.")] = "mean",
+    negative_weight: Annotated[float, typer.Option(help="Of rule mean.")] = 0.5,
     labels: Annotated[
-        str | None, typer.Option(help="Only records with all of these: water,ships")
+        str | None, typer.Option(help="Only records whose labels fit: 'water and not ships'.")
+    ] = None,
+    score: Annotated[
+        list[str] | None, typer.Option(help="Least predicted score: ships=0.7; repeat.")
     ] = None,
     bbox: Annotated[str | None, typer.Option(help="Only inside W,S,E,N in degrees.")] = None,
-    after: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="UTC.")
+    polygon: Annotated[
+        str | None, typer.Option(help="Only inside: a GeoJSON or WKT file, or its text.")
     ] = None,
+    after: Annotated[
+        datetime | None, typer.Option(formats=_DATES, help="This or later, UTC.")
+    ] = None,
+    before: Annotated[datetime | None, typer.Option(formats=_DATES, help="Earlier, UTC.")] = None,
+    path: Annotated[str | None, typer.Option(help="Only paths that start so.")] = None,
+    group: Annotated[list[str] | None, typer.Option(help="Only this group; repeat.")] = None,
+    sensor: Annotated[list[str] | None, typer.Option(help="Only this sensor; repeat.")] = None,
+    part: Annotated[list[str] | None, typer.Option(help="Only train, val or test; repeat.")] = None,
+    min_score: Annotated[float | None, typer.Option(help="Leave out hits below it.")] = None,
+    collapse: Annotated[
+        float | None, typer.Option(help="Leave out near duplicates: cosine distance, 0.02.")
+    ] = None,
+    label_weight: Annotated[int, typer.Option(help="Of mode cue: cost of a label bit.")] = 1,
+    shortlist: Annotated[
+        int, typer.Option(help="Of modes two-stage and ann: candidates compared exactly.")
+    ] = 200,
+    recall: Annotated[float, typer.Option(help="Least measured recall of mode ann.")] = 0.95,
+    cursor: Annotated[str | None, typer.Option(help="Go on after an earlier page.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Tell how it was found.")] = False,
     grid: Annotated[Path | None, typer.Option(help="Write a picture of the hits (.png).")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the hits as JSON.")] = False,
 ) -> None:
-    """Find the records that look most like an image or another record."""
+    """Find the records that look most like an image or another record, or lie at a place.
+
+    Give --labels, --bbox or another filter alone to list the records that fit.
+    """
     from landcue.archive.archive import Archive
     from landcue.search.searcher import Searcher
 
     opened = Archive.open(archive)
-    searcher = Searcher(opened)
-    where = _filter(labels, bbox, after)
-    asked, image = _query(searcher, query)
-    result = searcher.search(asked, k=k, mode=mode, where=where, name=query)
+    searcher = Searcher(opened, lambda: _encoder(opened.model_folder))
+    where = _filter(labels, score, bbox, polygon, after, before, path, group, sensor, part)
+    asked, image = _query(searcher, query, positive, negative, rule, negative_weight)
+    if asked is None and where.empty:
+        raise UsageError("nothing to search for: give an image, a record's id, or a filter")
+    result = searcher.search(
+        asked,
+        k=k,
+        mode=mode,
+        where=where,
+        name=query,
+        cursor=cursor,
+        min_score=min_score,
+        collapse=collapse,
+        label_weight=label_weight,
+        shortlist=shortlist,
+        recall=recall,
+    )
     if grid is not None:
-        draw(searcher, image, query, result, grid)
+        draw(searcher, image, result.query, result, grid)
     if json_:
-        print_json(result.to_json())
+        print_json(result.to_json(explain=explain))
         return
-    if not result.hits:
-        print("no record matches the filter")
-    for rank, hit in enumerate(result.hits, start=1):
-        print(f"{rank:>3}  {hit.distance:<9.4g} {hit.id:<32} {', '.join(hit.labels)}")
+    _print(result, explain)
     if grid is not None:
         print(f"picture: {grid}")
 
 
-def _filter(labels: str | None, bbox: str | None, after: datetime | None) -> Any:
+def _print(result: SearchResult, explain: bool) -> None:
+    if result.note:
+        print(result.note)
+    for rank, hit in enumerate(result.hits, start=1):
+        more = f"  (+{hit.near} alike)" if hit.near else ""
+        print(f"{rank:>3}  {hit.distance:<9.4g} {hit.id:<32} {', '.join(hit.labels)}{more}")
+    if result.cursor:
+        print(f"next page: --cursor {result.cursor}")
+    if explain and result.plan is not None:
+        plan = result.plan
+        print(
+            f"mode {plan.mode}: {plan.why}; {plan.scanned} of {plan.allowed} allowed records "
+            f"scanned ({plan.records} in all), {plan.reranked} ranked again; "
+            f"{plan.milliseconds:.1f} ms"
+        )
+        if plan.recall is not None:
+            print(f"measured recall {plan.recall:.3f}, {plan.lists} lists visited")
+
+
+def _filter(
+    labels: str | None,
+    scores: Sequence[str] | None,
+    bbox: str | None,
+    polygon: str | None,
+    after: datetime | None,
+    before: datetime | None,
+    path: str | None,
+    group: Sequence[str] | None,
+    sensor: Sequence[str] | None,
+    part: Sequence[str] | None,
+) -> Filter:
     from landcue.search.filters import Filter
+    from landcue.search.place import read_polygon
     from landcue.types import Bounds
 
     bounds = None
@@ -64,31 +149,73 @@ def _filter(labels: str | None, bbox: str | None, after: datetime | None) -> Any
         except ValueError:
             raise UsageError(f"--bbox {bbox!r}: write W,S,E,N in degrees") from None
         bounds = Bounds(west, south, east, north)
-    names = tuple(name.strip() for name in (labels or "").split(",") if name.strip())
-    time = None if after is None else after.replace(tzinfo=UTC)
-    return Filter(labels=names, bbox=bounds, after=time)
+    return Filter(
+        expression=labels if labels and labels.strip(" ,") else None,
+        scores=tuple(_score(text) for text in scores or ()),
+        bbox=bounds,
+        polygon=None if polygon is None else read_polygon(polygon),
+        after=None if after is None else after.replace(tzinfo=UTC),
+        before=None if before is None else before.replace(tzinfo=UTC),
+        path=path,
+        groups=tuple(group or ()),
+        sensors=tuple(sensor or ()),
+        parts=tuple(part or ()),
+    )
 
 
-def _query(searcher: Searcher, query: str) -> tuple[ById | Encoding, ByteArray | None]:
-    """Take a record's id, or encode an image file with the archive's own model."""
-    from landcue.search.searcher import ById
+def _score(text: str) -> tuple[str, float]:
+    name, _, least = text.rpartition("=")
+    try:
+        return name.strip().rstrip(">").strip(), float(least)
+    except ValueError:
+        raise UsageError(f"--score {text!r}: write a label and 0 to 1, as ships=0.7") from None
 
-    if searcher.columns.find(query) is not None:
-        return ById(query), None
-    if not Path(query).is_file():
+
+def _query(
+    searcher: Searcher,
+    query: str | None,
+    positive: Sequence[str] | None,
+    negative: Sequence[str] | None,
+    rule: str,
+    negative_weight: float,
+) -> tuple[Query | None, ByteArray | None]:
+    """Return what is asked for, and the pixels of a lone image."""
+    from landcue.search.queries import ByPixels, Mix
+
+    first = [] if query is None else [query]
+    positives = tuple(_example(searcher, text) for text in (*first, *(positive or ())))
+    negatives = tuple(_example(searcher, text) for text in negative or ())
+    if len(positives) > 1 or negatives:
+        return Mix(positives, negatives, rule, negative_weight), None
+    if not positives:
+        return None, None
+    only = positives[0]
+    return only, only.pixels if isinstance(only, ByPixels) else None
+
+
+def _example(searcher: Searcher, text: str) -> Example:
+    """Take a record's id, or read an image file."""
+    from landcue.search.queries import ById, ByPixels
+
+    if searcher.records.find(text) is not None:
+        return ById(text)
+    if not Path(text).is_file():
         from landcue.archive.archive import unknown_id
 
-        raise UsageError(f"{query} is no image file, and {unknown_id(query, searcher.columns.ids)}")
+        raise UsageError(
+            f"{text} is no image file, and {unknown_id(text, searcher.records.near_ids(text))}"
+        )
     from landcue.data.images import read_image
 
-    image = read_image(Path(query))
-    folder = searcher.archive.model_folder
+    return ByPixels(read_image(Path(text)))
+
+
+def _encoder(folder: Path | None) -> Encoder:
     if folder is None:
         raise UsageError("the archive holds no model: only its own records can be queries")
     from landcue.models.checkpoint import load_checkpoint
 
-    encoder = load_checkpoint(folder).encoder
-    return encoder.encode(encoder.prepare(image)[None]), image
+    return load_checkpoint(folder).encoder
 
 
 def draw(
@@ -101,12 +228,13 @@ def draw(
     """Write a picture of the query and its hits; without an image the query is a record."""
     from landcue.search.grid import draw_grid
 
+    own = image is None and searcher.records.find(title) is not None
     draw_grid(
         out,
         result.hits,
         searcher.archive.thumbnails(hit.id for hit in result.hits),
         query_title=title,
-        query_image=searcher.archive.thumbnail(title) if image is None else image,
-        query_labels=searcher.labels_of(title) if image is None else None,
+        query_image=searcher.archive.thumbnail(title) if own else image,
+        query_labels=searcher.labels_of(title) if own else None,
         mode=result.mode,
     )

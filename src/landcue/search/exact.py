@@ -91,21 +91,8 @@ class FloatIndex:
                 candidates = np.flatnonzero(rough <= np.float32(limit))
                 if mask is not None:  # a limit of infinity would let hidden rows pass
                     candidates = candidates[mask[candidates]]
-                distances[q], rows[q] = self._rank(queries[q], candidates, k)
+                distances[q], rows[q] = rank(self._rows, queries[q], candidates, k)
         return distances, rows
-
-    def _rank(
-        self, query: FloatArray, candidates: npt.NDArray[np.int64], k: int
-    ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        """Return distances and rows ``[k]`` of the nearest of some candidates in row order."""
-        wide = query.astype(np.float64)
-        distances = np.empty(candidates.size, np.float32)
-        for first in range(0, candidates.size, _ROWS_AT_ONCE):
-            part = slice(first, first + _ROWS_AT_ONCE)
-            # Summed along each row on its own: unlike a matrix product, the same for equal rows.
-            distances[part] = 1 - (self._rows[candidates[part]] * wide).sum(axis=1)
-        order = smallest(distances, k)
-        return distances[order], candidates[order]
 
     def _error(self, norm: float) -> float:
         """Bound the error of a float32 dot product with a query of this norm, in any order.
@@ -114,6 +101,30 @@ class FloatIndex:
         factor 2 and the spare terms cover the denominator and the rounding of the distance.
         """
         return 2.0**-23 * ((self.dim + 2) * (self._norm * norm) + 1)
+
+
+def rank(
+    embeddings: FloatArray, query: FloatArray, candidates: npt.NDArray[np.int64], k: int
+) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Order some rows by their exact distance; nothing else of the embeddings is read.
+
+    Args:
+        embeddings: float32 ``[n, d]``, which may be mapped from disk.
+        query: float32 ``[d]``.
+        candidates: Ascending rows ``[m]``.
+        k: At most so many are wanted.
+
+    Returns:
+        Distances float32 and rows int64 ``[min(k, m)]``, ordered by (distance, row).
+    """
+    wide = query.astype(np.float64)
+    distances = np.empty(candidates.size, np.float32)
+    for first in range(0, candidates.size, _ROWS_AT_ONCE):
+        part = slice(first, first + _ROWS_AT_ONCE)
+        # Summed along each row on its own: unlike a matrix product, the same for equal rows.
+        distances[part] = 1 - (embeddings[candidates[part]] * wide).sum(axis=1)
+    order = smallest(distances, k)
+    return distances[order], candidates[order]
 
 
 def _norms(vectors: FloatArray, name: str) -> npt.NDArray[np.float64]:

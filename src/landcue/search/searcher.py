@@ -1,204 +1,309 @@
-"""Search one archive by a record or by an encoded image."""
+"""Search one archive: by image, by record, by several of them, or by place and label alone."""
 
 from __future__ import annotations
 
+import functools
 import threading
-from dataclasses import dataclass
-from typing import Any, Literal
+import time
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from landcue.archive.archive import Archive, unknown_id
-from landcue.codes.hamming import CodeIndex
-from landcue.codes.packing import check_codes
+from landcue.archive.archive import Archive
 from landcue.codes.topk import check_k
-from landcue.errors import ArchiveError, UsageError, did_you_mean
-from landcue.search.exact import FloatIndex
+from landcue.errors import ArchiveError, UsageError
+from landcue.search.ann import SHORTLIST
 from landcue.search.filters import Filter
-from landcue.types import ByteArray, Encoding, FloatArray, Hit
+from landcue.search.modes import Modes, Ranking, check_weight
+from landcue.search.pages import Cursor, Page, take_page
+from landcue.search.place import center, kilometers
+from landcue.search.plan import MODES, NEEDS, Plan, check_mode, choose
+from landcue.search.queries import Asker, ById, ByImage, ByPixels, Mix, Query, Target
+from landcue.search.records import Records, read_records
+from landcue.search.result import SearchResult
+from landcue.search.store import Store
+from landcue.search.vectors import Vectors
+from landcue.types import Encoder
 
-MODES = ("auto", "embedding", "code")
-SearchedMode = Literal["embedding", "code"]
+__all__ = ["MODES", "ById", "ByImage", "ByPixels", "Mix", "SearchResult", "Searcher"]
 
-
-@dataclass(frozen=True, slots=True)
-class ById:
-    """A query by a record of the archive, which does not find itself."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """The nearest records, nearest first; equal distances in the order of their ids.
-
-    Attributes:
-        query: What was asked for: an id, or what the caller calls its image.
-        mode: ``embedding``: distance is 1 - cosine, score the cosine. ``code``: distance is the
-            number of differing bits, score the share of equal bits.
-        hits: At most k.
-    """
-
-    query: str
-    mode: SearchedMode
-    hits: tuple[Hit, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values: ``query``, ``mode`` and ``hits``."""
-        return {
-            "query": self.query,
-            "mode": self.mode,
-            "hits": [
-                {
-                    "id": hit.id,
-                    "path": hit.path,
-                    "distance": int(hit.distance) if self.mode == "code" else hit.distance,
-                    "score": hit.score,
-                    "labels": list(hit.labels),
-                }
-                for hit in self.hits
-            ],
-        }
+CACHE_FROM = 20_000
+"""From so many records on derived files are kept on disk; smaller archives are quick to read."""
 
 
 class Searcher:
-    """All records of an archive in memory, searched exactly.
-
-    It may be used from several threads.
+    """Searches an archive as it was when it was opened. Several threads may use it.
 
     Attributes:
-        archive: As it was when the searcher was made.
-        columns: Its records, sorted by id.
+        archive: What is searched.
+        records: Its records without their vectors, sorted by id.
+        vectors: Their vectors, read when a mode first needs them.
     """
 
-    def __init__(self, archive: Archive) -> None:
-        """Read the archive.
+    def __init__(
+        self,
+        archive: Archive,
+        encoder: Encoder | Callable[[], Encoder] | None = None,
+        *,
+        cache: bool | None = None,
+    ) -> None:
+        """Read the records, or map the file derived from them.
+
+        Args:
+            archive: What is searched.
+            encoder: The archive's own model, or what loads it when an image is asked with.
+            cache: Keep derived files below ``indexes/`` in the archive; by default from
+                :data:`CACHE_FROM` records on. Where that cannot be written they stay in memory.
 
         Raises:
-            ArchiveError: It is broken.
+            ArchiveError: The archive is broken.
         """
         self.archive = archive
-        self.columns = archive.columns()
-        self._floats: FloatIndex | None = None
-        self._codes: CodeIndex | None = None
-        self._lock = threading.Lock()
+        manifest, count = archive.manifest, archive.count
+        store = Store(
+            archive, on_disk=count >= CACHE_FROM if cache is None else cache and count > 0
+        )
+        self.records = Records(store.table("records", functools.partial(read_records, archive)))
+        self.vectors = Vectors(archive, store)
+        self._modes = Modes(manifest, self.vectors)
+        self._encoder: Encoder | None = None
+        self._loading = threading.Lock()
+        sizes = (manifest.dim, manifest.n_bits, manifest.label_names)
+        load = None if encoder is None else functools.partial(self._load, encoder)
+        self._asker = Asker(self.records, self.vectors, sizes, load)
 
     def search(
         self,
-        query: ById | Encoding,
+        query: Query | None = None,
         k: int = 20,
         mode: str = "auto",
         where: Filter | None = None,
         *,
         name: str | None = None,
+        cursor: str | None = None,
+        min_score: float | None = None,
+        collapse: float | None = None,
+        label_weight: int = 1,
+        shortlist: int = SHORTLIST,
+        recall: float = 0.95,
     ) -> SearchResult:
         """Return the k nearest records.
 
         Args:
-            query: A record of the archive, or one image encoded by the archive's own model.
+            query: A record, an image, several of them, or an encoded image; records asked with
+                are not found. ``None`` ranks the records that ``where`` lets through by their
+                distance from the middle of its box or polygon, or else by id.
             k: Hits wanted; fewer come back when fewer records match.
-            mode: ``embedding`` (also ``auto``) or ``code``.
-            where: Which records may be found; all without it.
+            mode: One of :data:`MODES`: see :class:`landcue.search.result.SearchResult`.
+            where: Which records may be found; all without it. It applies before ranking.
             name: What the result calls the query; by default its id, or ``image``.
+            cursor: Of an earlier result of the same search: go on after its hits.
+            min_score: Leave out hits below this score.
+            collapse: Leave out a hit whose embedding is within this cosine distance of that of an
+                earlier hit.
+            label_weight: Of mode ``cue``: what a differing label bit costs.
+            shortlist: Of modes ``two-stage`` and ``ann``: candidates ranked by exact distance. No
+                more than these, or k if that is more, can be found, on all pages together.
+            recall: Asked of mode ``ann``, 0..1, and what ``auto`` takes it for.
 
         Raises:
-            UsageError: ``k`` is less than 1; the mode, the id or a label is unknown; codes are
-                asked for and the model has none; or the encoding is not one finite image of the
-                archive's sizes.
+            UsageError: A value that cannot be used; the message names it.
             ArchiveError: The archive is empty.
+            DataError: An image cannot be read.
         """
-        k = check_k(k)
-        chosen = self._mode(mode)
-        if not len(self.columns):
+        started = time.perf_counter()
+        k, weight = check_k(k), check_weight(label_weight)
+        _check_numbers(min_score, collapse, shortlist, recall)
+        check_mode(mode, self.archive.manifest)
+        if not len(self.records):
             raise ArchiveError(
                 f"{self.archive.folder} holds no records; index images into it first"
             )
-        mask = None if where is None else where.mask(self.columns)
-        own = None
-        if isinstance(query, ById):
-            own = self.columns.find(query.id)
-            if own is None:
-                raise unknown_id(query.id, self.columns.ids)
-            embedding, code = self.columns.embedding[[own]], self.columns.code[[own]]
-            name = name or query.id
-        else:
-            self._check(query)
-            embedding, code = query.embedding, query.code
-        # One more than asked for, because the query itself may be among them.
-        wanted = k if own is None else k + 1
-        distances, rows = self._nearest(chosen, embedding, code, wanted, mask)
-        found = zip(distances.tolist(), rows.tolist(), strict=True)
-        others = [(distance, row) for distance, row in found if row != own][:k]
-        hits = tuple(self._hit(chosen, distance, row) for distance, row in others)
-        return SearchResult(name or "image", chosen, hits)
+        where = where or Filter()
+        after = None if cursor is None else self._cursor(cursor, mode)
+        if after is not None:
+            mode, shortlist = after.mode, after.shortlist
+        shortlist = max(shortlist, k)
+        mask = None if where.empty else where.mask(self.records, self.vectors)
+        allowed = len(self.records) if mask is None else int(np.count_nonzero(mask))
+        chosen, why = self._choose(query, mode, where, allowed, recall)
+        plan = Plan(chosen, why, len(self.records), allowed)
+        name = name or _name(query)
+        target = None if query is None else self._asker.target(query, self._needs(chosen))
+        labels = target.labels if target else ()
+        if not allowed:
+            note = where.why_empty(self.records, self.vectors)
+            plan = replace(plan, milliseconds=_since(started))
+            return SearchResult(name, chosen, (), labels, None, note, plan)
+
+        lists = None if after is None else after.lists
+        ranking = self._ranking(
+            chosen, target, where, mask, allowed, weight, shortlist, recall, lists
+        )
+        farthest = None
+        if min_score is not None:  # a hair of room: scores are themselves rounded
+            farthest = (1 - min_score) * ranking.worst + 1e-9
+        page = take_page(
+            ranking.fetch,
+            0 if after is None else after.seen,
+            k,
+            own=target.own if target else frozenset(),
+            farthest=farthest,
+            collapse=collapse,
+            embeddings=lambda: self.vectors.embedding,
+        )
+        self._check_before(page, after)
+        rows = page.rows.tolist()
+        hits = self.records.hits(
+            rows,
+            page.distances.tolist(),
+            (1 - page.distances / ranking.worst).tolist(),
+            page.near.tolist(),
+            labels,
+        )
+        next_cursor = None
+        if page.more:
+            seen = len(rows) + (0 if after is None else after.seen)
+            last = hits[-1]
+            next_cursor = Cursor(
+                self._mark, chosen, seen, last.distance, last.id, shortlist, ranking.lists
+            ).encode()
+        note = None
+        if not hits:
+            note = "there are no further hits" if after else _why_none(min_score)
+        plan = replace(
+            plan,
+            scanned=ranking.scanned,
+            reranked=ranking.reranked,
+            recall=ranking.recall,
+            lists=ranking.lists,
+            milliseconds=_since(started),
+        )
+        return SearchResult(name, chosen, hits, labels, next_cursor, note, plan)
 
     def labels_of(self, id_: str) -> tuple[str, ...] | None:
         """Return the annotated labels of a record; ``None`` if unknown or not annotated."""
-        row = self.columns.find(id_)
-        return None if row is None else self.columns.labels.row(row)
+        row = self.records.find(id_)
+        return None if row is None else self.records.annotated(row)
 
-    def _mode(self, mode: str) -> SearchedMode:
-        if mode not in MODES:
-            raise UsageError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}")
-        if mode == "code" and not self.archive.manifest.n_bits:
-            raise UsageError(
-                f"{self.archive.folder} has no codes, because its model has no hash head; "
-                "search it with mode embedding"
-            )
-        return "code" if mode == "code" else "embedding"
+    def build_ann(self) -> dict[str, object]:
+        """Load or build the approximate index; return what was measured of it.
 
-    def _check(self, query: Encoding) -> None:
-        manifest = self.archive.manifest
-        dim = query.embedding.shape[-1] if query.embedding.ndim else 0
-        if (dim, query.n_bits) != (manifest.dim, manifest.n_bits):
-            raise UsageError(
-                f"the query has {dim} dimensions and {query.n_bits} bits, the archive "
-                f"{manifest.dim} and {manifest.n_bits}: encode it with the archive's own model"
-            )
-        if query.embedding.shape[0] != 1 or query.embedding.ndim != 2:
-            raise UsageError(f"the query holds {len(query)} images: search with one at a time")
-        check_codes(query.code, query.n_bits, "query codes")
-        norm = float(np.linalg.norm(query.embedding))
-        if not abs(norm - 1) <= 1e-3:  # also for NaN
-            raise UsageError(
-                f"the query's embedding has norm {norm}, not 1: check the model that made it"
-            )
+        Raises:
+            UsageError: FAISS is not installed.
+        """
+        return self._modes.ann_index()[1].to_json()
 
-    def _nearest(
+    @property
+    def _mark(self) -> str:
+        return self.vectors.store.folder.name
+
+    def _load(self, encoder: Encoder | Callable[[], Encoder]) -> Encoder:
+        with self._loading:
+            if self._encoder is None:
+                self._encoder = encoder if isinstance(encoder, Encoder) else encoder()
+                self.archive.manifest.check_encoder(self._encoder, self.archive.folder)
+            return self._encoder
+
+    def _cursor(self, word: str, mode: str) -> Cursor:
+        found = Cursor.decode(word)
+        if found.mark != self._mark:
+            raise UsageError(
+                f"the cursor belongs to another version of the archive ({found.mark[:40]}, now "
+                f"{self._mark}): search again from the first page"
+            )
+        if mode not in ("auto", found.mode) or found.mode not in NEEDS:
+            raise UsageError(
+                f"the cursor is one of mode {found.mode[:40]}, not {mode}: keep to one mode"
+            )
+        return found
+
+    def _check_before(self, page: Page, after: Cursor | None) -> None:
+        """Refuse the cursor of another search: the page before would have ended elsewhere."""
+        if after is None:
+            return
+        if page.before is not None:
+            distance, row = page.before
+            if self.records.id(row) == after.id and abs(distance - after.distance) <= 1e-6:
+                return
+        raise UsageError("the cursor belongs to another search: give the same query and filters")
+
+    def _choose(
+        self, query: Query | None, mode: str, where: Filter, allowed: int, recall: float
+    ) -> tuple[str, str]:
+        if query is None:
+            if mode not in ("auto", "place", "list"):
+                raise UsageError(f"mode {mode} needs a query: give an image or a record's id")
+            if where.place() is not None:
+                return "place", "no example to compare with: nearest to the middle of the place"
+            return "list", "no example to compare with: in the order of ids"
+        facts = self._modes.ann_facts() if mode == "auto" else None
+        return choose(mode, allowed=allowed, filtered=not where.empty, ann=facts, recall=recall)
+
+    def _needs(self, mode: str) -> frozenset[str]:
+        return NEEDS[mode] - (frozenset() if self.archive.manifest.n_bits else {"code"})
+
+    def _ranking(
         self,
-        mode: SearchedMode,
-        embedding: FloatArray,
-        code: ByteArray,
-        k: int,
+        mode: str,
+        target: Target | None,
+        where: Filter,
         mask: npt.NDArray[np.bool_] | None,
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        allowed: int,
+        weight: int,
+        shortlist: int,
+        recall: float,
+        lists: int | None,
+    ) -> Ranking:
+        modes = self._modes
+        if target is None:
+            every = np.ones(len(self.records), np.bool_) if mask is None else mask
+            box = where.place()
+            if box is None:
+                return modes.listing(every)
+            return modes.place(kilometers(self.records.bounds, center(box)), every)
         if mode == "code":
-            distances, rows = self._code_index().search(code, k, mask)
-            return distances[0], rows[0]
-        distances, rows = self._float_index().search(embedding, k, mask)
-        return distances[0], rows[0]
+            return modes.code(target, mask, allowed)
+        if mode == "cue":
+            return modes.cue(target, mask, allowed, weight)
+        if mode == "two-stage":
+            return modes.two_stage(target, mask, allowed, shortlist)
+        if mode == "ann":
+            return modes.ann(target, mask, allowed, shortlist, recall, lists)
+        return modes.embedding(target, mask, allowed)
 
-    def _float_index(self) -> FloatIndex:
-        with self._lock:
-            if self._floats is None:
-                self._floats = FloatIndex(self.columns.embedding)
-            return self._floats
 
-    def _code_index(self) -> CodeIndex:
-        with self._lock:
-            if self._codes is None:
-                self._codes = CodeIndex(self.columns.code, self.archive.manifest.n_bits)
-            return self._codes
+def _check_numbers(
+    min_score: float | None, collapse: float | None, shortlist: object, recall: float
+) -> None:
+    if min_score is not None and not min_score <= 1:
+        raise UsageError(f"the least score is {min_score}: give 1 or less")
+    if collapse is not None and not 0 <= collapse <= 2:
+        raise UsageError(f"collapse is {collapse}: give a cosine distance, 0 to 2")
+    if isinstance(shortlist, bool) or not isinstance(shortlist, int) or shortlist < 1:
+        raise UsageError(f"the shortlist is {shortlist!r}: give a whole number, 1 or more")
+    if not 0 <= recall <= 1:
+        raise UsageError(f"recall is {recall}: give 0 to 1")
 
-    def _hit(self, mode: SearchedMode, distance: float, row: int) -> Hit:
-        # Rounding can put equal embeddings a hair beyond each other.
-        distance = max(0.0, distance)
-        worst = self.archive.manifest.n_bits if mode == "code" else 1
-        return Hit(
-            id=self.columns.ids[row],
-            path=self.columns.paths[row],
-            distance=distance,
-            score=1 - distance / worst,
-            labels=self.columns.labels_of(row),
-        )
+
+def _name(query: Query | None) -> str:
+    if isinstance(query, ById):
+        return query.id
+    if isinstance(query, ByImage) and not isinstance(query.image, bytes):
+        return str(query.image)
+    if isinstance(query, Mix):
+        parts = [_name(example) for example in query.positives]
+        return " ".join([" + ".join(parts), *(f"- {_name(e)}" for e in query.negatives)])
+    return "all" if query is None else "image"
+
+
+def _why_none(min_score: float | None) -> str:
+    if min_score is not None:
+        return f"no record reaches the score {min_score:g}"
+    return "no other record matches"
+
+
+def _since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)

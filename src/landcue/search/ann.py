@@ -1,0 +1,200 @@
+"""Approximate nearest embeddings (FAISS IVF with 8-bit values), and how many they miss.
+
+The index proposes candidates; the searcher ranks those by their exact distances. How many of the
+true nearest come through is measured on the archive itself, on records that the index was not
+trained on, and kept beside it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.errors import UsageError
+from landcue.search.exact import FloatIndex, rank
+from landcue.types import FloatArray
+
+MEASURED_K = 20
+MEASURED_QUERIES = 256
+SHORTLIST = 200
+
+_SEED = 0
+_MOST_LISTS = 65_536
+_TRAINED_PER_LIST = 64
+_ROWS_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class AnnFacts:
+    """What is known of an index.
+
+    Attributes:
+        kind: As FAISS writes it, ``IVF1024,SQ8``.
+        k: Recall is that of the k nearest.
+        shortlist: Candidates that were ranked by exact distance for it.
+        queries: Rows of the records that asked, each without itself; none trained the index.
+        recall: Share of the true k nearest found, by the number of lists visited.
+    """
+
+    kind: str
+    k: int
+    shortlist: int
+    queries: tuple[int, ...]
+    recall: dict[int, float]
+
+    def lists_for(self, recall: float) -> int | None:
+        """Return the fewest lists to visit that reach a recall, or ``None``."""
+        return min((n for n, found in self.recall.items() if found >= recall), default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        recall = {str(n): found for n, found in self.recall.items()}
+        return {**asdict(self), "queries": list(self.queries), "recall": recall}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> AnnFacts:
+        """Read what :meth:`to_json` gave."""
+        recall = {int(n): float(found) for n, found in value["recall"].items()}
+        queries = tuple(int(row) for row in value["queries"])
+        return cls(str(value["kind"]), int(value["k"]), int(value["shortlist"]), queries, recall)
+
+
+class AnnIndex:
+    """An index in memory. Several threads may search it."""
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+        self._lock = threading.Lock()
+
+    @property
+    def lists(self) -> int:
+        """Number of lists the rows are spread over."""
+        return int(self._index.nlist)
+
+    @classmethod
+    def build(cls, embeddings: FloatArray, queries: npt.NDArray[np.int64]) -> AnnIndex:
+        """Train on a sample that leaves the rows ``queries`` out, then add all rows.
+
+        Raises:
+            UsageError: FAISS is not installed.
+        """
+        faiss = load_faiss()
+        n, dim = embeddings.shape
+        others = np.setdiff1d(np.arange(n), queries)
+        others = others if others.size else np.arange(n)
+        lists = min(_MOST_LISTS, 2 ** round(math.log2(max(1.0, math.sqrt(n)))), others.size)
+        most = min(others.size, _TRAINED_PER_LIST * lists)
+        chosen = np.random.default_rng(_SEED).choice(others, most, replace=False)
+        quantizer = faiss.IndexFlatIP(dim)
+        index = faiss.IndexIVFScalarQuantizer(
+            quantizer, dim, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+        )
+        index.cp.min_points_per_centroid = 1  # or it prints a warning
+        index.cp.seed = _SEED + 1
+        index.train(np.ascontiguousarray(embeddings[np.sort(chosen)]))
+        for first in range(0, n, _ROWS_AT_ONCE):
+            index.add(np.ascontiguousarray(embeddings[first : first + _ROWS_AT_ONCE]))
+        return cls(index)
+
+    @classmethod
+    def load(cls, path: Path) -> AnnIndex:
+        """Read an index that :meth:`save` wrote.
+
+        Raises:
+            UsageError: FAISS is not installed.
+        """
+        return cls(load_faiss().read_index(str(path)))
+
+    def save(self, path: Path) -> None:
+        """Write the index."""
+        try:
+            load_faiss().write_index(self._index, str(path))
+        except RuntimeError as error:
+            raise OSError(f"cannot write {path}: {error}") from None
+
+    def candidates(
+        self, query: FloatArray, n: int, lists: int, mask: npt.NDArray[np.bool_] | None = None
+    ) -> npt.NDArray[np.int64]:
+        """Return up to ``n`` rows near a query float32 ``[1, d]``, ascending.
+
+        Args:
+            query: Of unit norm.
+            n: At most so many.
+            lists: How many lists are visited.
+            mask: bool ``[rows]``, true for the rows that may be found; all without it.
+        """
+        faiss = load_faiss()
+        options: dict[str, Any] = {"nprobe": lists}
+        if mask is not None:
+            options["sel"] = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+        parameters = faiss.SearchParametersIVF(**options)
+        _, found = self._index.search(np.ascontiguousarray(query), n, params=parameters)
+        return np.sort(found[0][found[0] >= 0]).astype(np.int64)
+
+
+def held_out(n: int) -> npt.NDArray[np.int64]:
+    """Return the rows that measure an index of ``n`` rows: a seeded sample, ascending."""
+    size = min(MEASURED_QUERIES, max(1, n // 2), n)
+    return np.sort(np.random.default_rng(_SEED).choice(n, size, replace=False))
+
+
+def measure(
+    embeddings: FloatArray,
+    index: AnnIndex,
+    queries: npt.NDArray[np.int64],
+    k: int = MEASURED_K,
+    shortlist: int = SHORTLIST,
+) -> AnnFacts:
+    """Measure recall for 1, 2, 4, … visited lists, up to an eighth of all, or until it is 1.
+
+    A record found counts when it is no farther than the true k-th, so ties cost nothing.
+    """
+    exact, _ = _without_self(*FloatIndex(embeddings).search(embeddings[queries], k + 1), queries, k)
+    recall: dict[int, float] = {}
+    lists, most = 1, max(1, index.lists // 8)
+    while lists <= most and recall.get(lists // 2, 0.0) < 1:
+        found = 0
+        for query, true in zip(queries.tolist(), exact, strict=True):
+            rows = index.candidates(embeddings[[query]], shortlist + 1, lists)
+            distances, _ = rank(embeddings, embeddings[query], rows[rows != query], k)
+            found += int(np.count_nonzero(distances <= true[-1])) if true.size else 0
+        recall[lists] = found / max(1, sum(true.size for true in exact))
+        lists *= 2
+    kind = f"IVF{index.lists},SQ8"
+    return AnnFacts(kind, k, shortlist, tuple(queries.tolist()), recall)
+
+
+def _without_self(
+    distances: FloatArray,
+    rows: npt.NDArray[np.int64],
+    queries: npt.NDArray[np.int64],
+    k: int,
+) -> tuple[list[FloatArray], list[npt.NDArray[np.int64]]]:
+    others = [found != query for found, query in zip(rows, queries, strict=True)]
+    return (
+        [d[other][:k] for d, other in zip(distances, others, strict=True)],
+        [r[other][:k] for r, other in zip(rows, others, strict=True)],
+    )
+
+
+@functools.cache
+def load_faiss() -> Any:
+    """Return the faiss module.
+
+    Raises:
+        UsageError: It is not installed.
+    """
+    try:
+        return importlib.import_module("faiss")
+    except ImportError:
+        raise UsageError(
+            "mode ann needs FAISS: run pip install 'landcue[ann]', or search with mode auto"
+        ) from None

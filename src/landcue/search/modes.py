@@ -1,0 +1,245 @@
+"""The rankings of the records for one query, mode by mode, with the indexes they share."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.archive.manifest import Manifest
+from landcue.codes.cue import CueCodes
+from landcue.codes.cue_search import CueIndex
+from landcue.codes.hamming import CodeIndex
+from landcue.codes.topk import smallest
+from landcue.errors import UsageError
+from landcue.search.ann import SHORTLIST, AnnFacts, AnnIndex, held_out, measure
+from landcue.search.exact import FloatIndex, rank
+from landcue.search.pages import Distances, Fetch, Rows
+from landcue.search.place import HALFWAY_KM
+from landcue.search.queries import Target
+from landcue.search.store import Facts
+from landcue.search.vectors import Vectors
+
+Mask = npt.NDArray[np.bool_]
+
+_ANN = "ann.faiss"
+
+
+@dataclass(slots=True)
+class Ranking:
+    """One ranking of the allowed records.
+
+    Attributes:
+        fetch: Gives its first K.
+        worst: The distance whose score is 0: score = 1 - distance / worst.
+        scanned: See :class:`landcue.search.plan.Plan`; likewise the others.
+        reranked: Likewise.
+        recall: Likewise.
+        lists: Likewise.
+    """
+
+    fetch: Fetch
+    worst: float
+    scanned: int
+    reranked: int = 0
+    recall: float | None = None
+    lists: int | None = None
+
+
+class Modes:
+    """All ways to rank the records of one archive; indexes are made when first needed."""
+
+    def __init__(self, manifest: Manifest, vectors: Vectors) -> None:
+        self._manifest, self._vectors = manifest, vectors
+        self._lock = threading.RLock()
+        self._floats: FloatIndex | None = None
+        self._codes: CodeIndex | None = None
+        self._cues: dict[int, CueIndex] = {}
+        self._ann: tuple[AnnIndex, AnnFacts] | None = None
+
+    def embedding(self, target: Target, mask: Mask | None, allowed: int) -> Ranking:
+        """Rank by exact float distance."""
+        with self._lock:
+            if self._floats is None:
+                self._floats = FloatIndex(self._vectors.embedding)
+            index = self._floats
+
+        def fetch(k: int) -> tuple[Distances, Rows]:
+            asked = k
+            while True:
+                distances, rows = (
+                    found[0] for found in index.search(target.embedding, asked, mask)
+                )
+                # Rounding puts equal embeddings a hair below 0: all of them tie at 0.
+                if len(rows) < asked or distances[-1] > 0:
+                    return _ordered(distances, rows, k)
+                asked *= 2
+
+        return Ranking(fetch, 1.0, allowed)
+
+    def code(self, target: Target, mask: Mask | None, allowed: int) -> Ranking:
+        """Rank by exact Hamming distance."""
+        index = self._code_index()
+
+        def fetch(k: int) -> tuple[Distances, Rows]:
+            distances, rows = index.search(target.code, k, mask)
+            return distances[0].astype(np.float64), rows[0]
+
+        return Ranking(fetch, float(self._manifest.n_bits), allowed)
+
+    def cue(self, target: Target, mask: Mask | None, allowed: int, weight: int) -> Ranking:
+        """Rank by ``weight * Hamming(predicted labels) + Hamming(codes)``."""
+        n_labels, n_bits = len(self._manifest.label_names), self._manifest.n_bits
+        with self._lock:
+            index = self._cues.get(weight)
+            if index is None:
+                index = CueIndex(self._vectors.cue_codes(), weight)
+                self._cues = {weight: index}  # one at a time: each holds codes of its own
+        code = target.code if n_bits else np.empty((1, 0), np.uint8)
+        query = CueCodes(target.cue, code, n_labels, n_bits)
+
+        def fetch(k: int) -> tuple[Distances, Rows]:
+            distances, rows = index.search(query, k, mask)
+            return distances[0].astype(np.float64), rows[0]
+
+        return Ranking(fetch, float(weight * n_labels + n_bits), allowed)
+
+    def two_stage(self, target: Target, mask: Mask | None, allowed: int, shortlist: int) -> Ranking:
+        """Rank a Hamming shortlist by exact float distance, reading only its embeddings."""
+        # What was asked with is not found, and so takes no place in the shortlist.
+        wanted = shortlist + len(target.own)
+        _, rows = self._code_index().search(target.code, wanted, mask)
+        found = _without(rows[0], target.own)[:shortlist]
+        return self._reranked(target, found, Ranking(_nothing, 1.0, allowed))
+
+    def ann(
+        self,
+        target: Target,
+        mask: Mask | None,
+        allowed: int,
+        shortlist: int,
+        recall: float,
+        lists: int | None,
+    ) -> Ranking:
+        """Rank the candidates of the approximate index by exact float distance.
+
+        The fewest lists that reach ``recall`` are visited, or as many as were measured, and more
+        where those hold fewer candidates than wanted.
+        """
+        index, facts = self.ann_index()
+        if lists is None:
+            lists = facts.lists_for(recall) or max(facts.recall)
+        known = facts.recall.get(lists) if mask is None else None
+        wanted = shortlist + len(target.own)
+        while True:
+            lists = min(lists, index.lists)
+            rows = index.candidates(target.embedding, wanted, lists, mask)
+            if len(rows) >= min(wanted, allowed) or lists == index.lists:
+                break
+            lists *= 2
+        found = _without(rows, target.own)
+        scanned = round(allowed * lists / index.lists)
+        ranking = Ranking(_nothing, 1.0, scanned, recall=known, lists=lists)
+        return self._reranked(target, found, ranking)
+
+    def place(self, kilometers: npt.NDArray[np.float64], mask: Mask) -> Ranking:
+        """Rank by distance from a point, float64 ``[n]`` in km, NaN where that is unknown."""
+        mask = mask & ~np.isnan(kilometers)
+        return _listed(kilometers, mask, float(HALFWAY_KM))
+
+    def listing(self, mask: Mask) -> Ranking:
+        """Rank by id alone."""
+        return _listed(np.zeros(len(mask)), mask, 1.0)
+
+    def ann_facts(self) -> AnnFacts | None:
+        """Return what was measured of the approximate index, if it was ever built."""
+        with self._lock:
+            if self._ann is not None:
+                return self._ann[1]
+            found = self._vectors.store.existing(_ANN)
+            return None if found is None else AnnFacts.from_json(found[1])
+
+    def ann_index(self) -> tuple[AnnIndex, AnnFacts]:
+        """Load the approximate index, or build and measure it.
+
+        Raises:
+            UsageError: FAISS is not installed.
+        """
+        with self._lock:
+            if self._ann is None:
+                made: list[tuple[AnnIndex, AnnFacts]] = []
+
+                def make() -> tuple[AnnIndex, AnnFacts]:
+                    embeddings = self._vectors.embedding
+                    queries = held_out(len(embeddings))
+                    index = AnnIndex.build(embeddings, queries)
+                    made.append((index, measure(embeddings, index, queries, shortlist=SHORTLIST)))
+                    return made[0]
+
+                def write(path: Path) -> Facts:
+                    index, facts = make()
+                    index.save(path)
+                    return facts.to_json()
+
+                found = self._vectors.store.file(_ANN, write)
+                if made or found is None:
+                    self._ann = made[0] if made else make()
+                else:
+                    self._ann = AnnIndex.load(found[0]), AnnFacts.from_json(found[1])
+            return self._ann
+
+    def _code_index(self) -> CodeIndex:
+        with self._lock:
+            if self._codes is None:
+                self._codes = CodeIndex(self._vectors.code, self._manifest.n_bits)
+            return self._codes
+
+    def _reranked(self, target: Target, rows: Rows, ranking: Ranking) -> Ranking:
+        query = target.embedding[0]
+        distances, order = rank(self._vectors.embedding, query, np.sort(rows), len(rows))
+        distances, order = _ordered(distances, order, len(rows))
+
+        def fetch(k: int) -> tuple[Distances, Rows]:
+            return distances[:k], order[:k]
+
+        return replace(ranking, fetch=fetch, reranked=len(rows))
+
+
+def check_weight(weight: object) -> int:
+    """Return a label weight as an int.
+
+    Raises:
+        UsageError: It is not a whole number of 0 or more.
+    """
+    if isinstance(weight, bool) or not isinstance(weight, int | np.integer) or weight < 0:
+        raise UsageError(f"the label weight is {weight!r}: give a whole number, 0 or more")
+    return int(weight)
+
+
+def _ordered(distances: npt.NDArray[np.float32], rows: Rows, k: int) -> tuple[Distances, Rows]:
+    """Lift distances to 0 and more; return the first k by (distance, row)."""
+    lifted = np.maximum(distances.astype(np.float64), 0.0)
+    order = np.lexsort((rows, lifted))[:k]
+    return lifted[order], rows[order]
+
+
+def _listed(distances: Distances, mask: Mask, worst: float) -> Ranking:
+    allowed = np.flatnonzero(mask)
+    kept = distances[allowed]
+
+    def fetch(k: int) -> tuple[Distances, Rows]:
+        order = smallest(kept, k) if len(kept) else np.empty(0, np.int64)
+        return kept[order], allowed[order]
+
+    return Ranking(fetch, worst, len(allowed))
+
+
+def _without(rows: Rows, own: frozenset[int]) -> Rows:
+    return rows[~np.isin(rows, np.array(sorted(own), np.int64))]
+
+
+def _nothing(_: int) -> tuple[Distances, Rows]:
+    return np.empty(0), np.empty(0, np.int64)

@@ -1,0 +1,168 @@
+"""Pages of one ranking: cursors, a least score, and near duplicates left out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.errors import UsageError
+from landcue.types import FloatArray
+
+Rows = npt.NDArray[np.int64]
+Distances = npt.NDArray[np.float64]
+Fetch = Callable[[int], tuple[Distances, Rows]]
+"""Returns the first K distances and rows of a ranking, ordered by (distance, row)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page ended.
+
+    Attributes:
+        mark: Of the archive's version that was searched.
+        mode: That answered.
+        seen: Hits shown so far.
+        distance: Of the last one.
+        id: Of the last one.
+        shortlist: Candidates of a first stage.
+        lists: Visited by the approximate index.
+    """
+
+    mark: str
+    mode: str
+    seen: int
+    distance: float
+    id: str
+    shortlist: int
+    lists: int | None
+
+    def encode(self) -> str:
+        """Return the cursor as one word."""
+        text = json.dumps(list(asdict(self).values()), ensure_ascii=False)
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, word: str) -> Cursor:
+        """Read what :meth:`encode` gave.
+
+        Raises:
+            UsageError: It is no cursor.
+        """
+        try:
+            data = base64.b64decode(word + "=" * (-len(word) % 4), b"-_", validate=True)
+            value: Any = json.loads(data)
+        except (binascii.Error, ValueError, RecursionError):
+            value = None
+        if isinstance(value, list) and _plausible(value):
+            return cls(*value)
+        raise UsageError(
+            f"the cursor {word[:40]!r} cannot be read: give the one of the last page unchanged"
+        )
+
+
+def _plausible(value: Sequence[Any]) -> bool:
+    if len(value) != len(fields(Cursor)):
+        return False
+    mark, mode, seen, distance, id_, shortlist, lists = value
+    return (
+        all(isinstance(word, str) for word in (mark, mode, id_))
+        and all(type(count) is int and count > 0 for count in (seen, shortlist))
+        and (lists is None or (type(lists) is int and lists > 0))
+        and type(distance) in (int, float)
+        and math.isfinite(distance)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some consecutive hits of a ranking.
+
+    Attributes:
+        distances: float64 ``[m]``.
+        rows: int64 ``[m]``.
+        near: Near duplicates left out in favor of each, ``[m]``.
+        before: Distance and row of the last hit of the page before, if there is one.
+        more: Whether there are further hits.
+    """
+
+    distances: Distances
+    rows: Rows
+    near: npt.NDArray[np.int64]
+    before: tuple[float, int] | None
+    more: bool
+
+
+def take_page(
+    fetch: Fetch,
+    seen: int,
+    k: int,
+    *,
+    own: frozenset[int] = frozenset(),
+    farthest: float | None = None,
+    collapse: float | None = None,
+    embeddings: Callable[[], FloatArray] | None = None,
+) -> Page:
+    """Return hits ``seen`` to ``seen + k`` of a ranking.
+
+    Args:
+        fetch: The ranking.
+        seen: Hits on earlier pages.
+        k: At most so many.
+        own: Rows left out: those asked with.
+        farthest: Hits beyond this distance are left out.
+        collapse: A hit whose cosine distance to an earlier one is this or less is left out.
+        embeddings: Returns float32 ``[n, d]``, for ``collapse``.
+    """
+    need = seen + k + 1  # one more tells whether there is a further page
+    asked = need + len(own)
+    leave_out = np.array(sorted(own), np.int64)
+    while True:
+        distances, rows = fetch(asked)
+        done = len(rows) < asked
+        keep = ~np.isin(rows, leave_out)
+        if farthest is not None:
+            done |= bool((distances > farthest).any())
+            keep &= distances <= farthest
+        distances, rows = distances[keep], rows[keep]
+        near = np.zeros(len(rows), np.int64)
+        if collapse is not None and embeddings is not None:
+            kept, near = _collapse(embeddings(), rows, collapse, need)
+            distances, rows = distances[kept], rows[kept]
+        if done or len(rows) >= need:
+            break
+        asked *= 2
+    page = slice(seen, seen + k)
+    before = None
+    if 0 < seen <= len(rows):
+        before = float(distances[seen - 1]), int(rows[seen - 1])
+    return Page(distances[page], rows[page], near[page], before, len(rows) > seen + k)
+
+
+def _collapse(
+    embeddings: FloatArray, rows: Rows, limit: float, most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return positions of rows with no earlier kept one within ``limit``, and what they replace."""
+    kept: list[int] = []
+    near: list[int] = []
+    chosen = np.empty((most, embeddings.shape[1]), np.float64)
+    for position, row in enumerate(rows.tolist()):
+        vector = embeddings[row].astype(np.float64)
+        # Summed along each row on its own: the same however many were kept before.
+        far = 1 - (chosen[: len(kept)] * vector).sum(axis=1) > limit
+        if not far.all():
+            near[int(np.argmin(far))] += 1
+        elif len(kept) < most:
+            chosen[len(kept)] = vector
+            kept.append(position)
+            near.append(0)
+        else:
+            break
+    return np.array(kept, np.int64), np.array(near, np.int64)

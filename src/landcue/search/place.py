@@ -1,0 +1,177 @@
+"""Places on the Earth in degrees: boxes, polygons, and distances to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+import shapely.affinity
+from shapely.geometry.base import BaseGeometry
+
+from landcue.errors import UsageError
+from landcue.types import Bounds
+
+EARTH_KM = 6371.0088
+"""Mean radius of the Earth."""
+HALFWAY_KM = np.pi * EARTH_KM
+"""From a point to its antipode."""
+
+_TURNS = (-360, 0, 360)
+_AREAS = {"Polygon", "MultiPolygon"}
+
+
+def touches(footprints: npt.NDArray[np.float64], box: Bounds) -> npt.NDArray[np.bool_]:
+    """Return bool ``[n]``: true where a footprint and ``box`` share a point.
+
+    Args:
+        footprints: ``[n, 4]``, west, south, east, north in degrees; ``west > east`` crosses the
+            antimeridian, NaN is no footprint and touches nothing.
+        box: Likewise.
+    """
+    west, south, east, north = footprints.T
+    east = np.where(west > east, east + 360, east)
+    box_east = box.east + 360 if box.west > box.east else box.east
+    overlap = np.zeros(len(footprints), np.bool_)
+    for turn in _TURNS:  # the same box, seen from one turn around the Earth
+        overlap |= (west <= box_east + turn) & (east >= box.west + turn)
+    return overlap & (south <= box.north) & (north >= box.south)
+
+
+def read_polygon(source: str | Path) -> BaseGeometry:
+    """Read a polygon in degrees from WKT, GeoJSON text, or a file that holds either.
+
+    A polygon over the antimeridian is written as one with longitudes beyond 180, or cut into two.
+
+    Raises:
+        UsageError: It cannot be read, crosses itself, is empty, or is no polygon.
+    """
+    text, name = str(source), "polygon"
+    if isinstance(source, Path) or not text.lstrip().startswith(("{", "P", "p", "M", "m")):
+        name = text
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError, ValueError):
+            raise UsageError(f"{name!r} is no polygon: give WKT, GeoJSON, or such a file") from None
+    try:
+        if text.lstrip().startswith("{"):
+            shape = shapely.from_geojson(json.dumps(_geometry(json.loads(text))))
+        else:
+            shape = shapely.from_wkt(text.strip())
+    except (shapely.errors.ShapelyError, ValueError, TypeError, RecursionError):
+        raise UsageError(f"{name}: not a polygon as WKT or GeoJSON") from None
+    return check_polygon(shape, name)
+
+
+def check_polygon(shape: Any, name: str = "polygon") -> BaseGeometry:
+    """Refuse anything but a valid, non-empty polygon in degrees.
+
+    Raises:
+        UsageError: Says what is wrong.
+    """
+    if not isinstance(shape, BaseGeometry) or shape.geom_type not in _AREAS:
+        kind = getattr(shape, "geom_type", type(shape).__name__)
+        raise UsageError(f"{name}: a {kind}; give a Polygon or MultiPolygon")
+    if shape.is_empty:
+        raise UsageError(f"{name}: is empty; give at least three corners")
+    west, south, east, north = shape.bounds
+    if not (-540 <= west <= east <= 540 and -90 <= south <= north <= 90):
+        raise UsageError(f"{name}: leaves longitude -540..540 or latitude -90..90; give degrees")
+    if not shape.is_valid:
+        why = shapely.is_valid_reason(shape)
+        raise UsageError(f"{name}: crosses itself or is broken ({why}); draw a simple outline")
+    return shape
+
+
+def box_of(shape: BaseGeometry) -> Bounds:
+    """Return the box around a polygon, over the antimeridian where its longitudes say so."""
+    west, south, east, north = shape.bounds
+    if east - west >= 360:
+        return Bounds(-180, south, 180, north)
+    return Bounds(_wrap(west), south, _wrap(east, 180.0), north)
+
+
+def inside(
+    shape: BaseGeometry,
+    footprints: npt.NDArray[np.float64],
+    outlines: Callable[[npt.NDArray[np.int64]], npt.NDArray[Any]] | None = None,
+) -> npt.NDArray[np.bool_]:
+    """Return bool ``[n]``: true where a footprint and a polygon share a point.
+
+    Args:
+        shape: In degrees.
+        footprints: ``[n, 4]`` as in :func:`touches`.
+        outlines: Returns the exact footprints of some rows ``[m]`` as polygons, object ``[m]``,
+            ``None`` where only the box is known; their longitudes may run past 180.
+    """
+    near = np.flatnonzero(touches(footprints, box_of(shape)))
+    west, south, east, north = footprints[near].T
+    east = np.where(west > east, east + 360, east)
+    shapes: Any = shapely.box(west, south, east, north)
+    if outlines is not None:
+        exact = outlines(near)
+        known = np.array([outline is not None for outline in exact], np.bool_)
+        shapes = np.where(known, exact, shapes)
+    found = np.zeros(len(near), np.bool_)
+    for turn in _TURNS:
+        moved = shapely.affinity.translate(shape, xoff=turn)
+        shapely.prepare(moved)
+        found |= shapely.intersects(moved, shapes)
+    mask = np.zeros(len(footprints), np.bool_)
+    mask[near] = found
+    return mask
+
+
+def outline(ring: tuple[tuple[float, float], ...]) -> BaseGeometry:
+    """Return a footprint's corners as a polygon, its longitudes unrolled past 180."""
+    corners = [ring[0]]
+    for longitude, latitude in ring[1:]:
+        turns = round((corners[-1][0] - longitude) / 360)
+        corners.append((longitude + 360 * turns, latitude))
+    return shapely.Polygon(corners)
+
+
+def center(box: Bounds) -> tuple[float, float]:
+    """Return longitude and latitude of the middle of a box."""
+    east = box.east + 360 if box.west > box.east else box.east
+    return _wrap((box.west + east) / 2), (box.south + box.north) / 2
+
+
+def kilometers(
+    footprints: npt.NDArray[np.float64], point: tuple[float, float]
+) -> npt.NDArray[np.float64]:
+    """Return the distances float64 ``[n]`` of footprints' middles from a point, in km.
+
+    NaN where there is no footprint. On a sphere (haversine): good to half a percent.
+    """
+    west, south, east, north = footprints.T
+    east = np.where(west > east, east + 360, east)
+    longitude, latitude = np.radians((west + east) / 2), np.radians((south + north) / 2)
+    to_longitude, to_latitude = np.radians(point)
+    a = np.sin((latitude - to_latitude) / 2) ** 2
+    a += np.cos(latitude) * np.cos(to_latitude) * np.sin((longitude - to_longitude) / 2) ** 2
+    return 2 * EARTH_KM * np.arcsin(np.sqrt(np.clip(a, 0, 1)))
+
+
+def _geometry(value: Any) -> Any:
+    """Take the geometry out of a GeoJSON feature, or out of a collection of one feature."""
+    if isinstance(value, dict) and value.get("type") == "FeatureCollection":
+        features = value.get("features") or []
+        if len(features) != 1:
+            raise UsageError(f"the GeoJSON holds {len(features)} features; give one polygon")
+        value = features[0]
+    if isinstance(value, dict) and value.get("type") == "Feature":
+        value = value.get("geometry")
+    return value
+
+
+def _wrap(longitude: float, at: float = -180.0) -> float:
+    """Return the longitude in -180..180; ``at`` says what the antimeridian is called."""
+    if -180 <= longitude <= 180:
+        return longitude
+    wrapped = (longitude + 180) % 360 - 180
+    return at if wrapped == -180 else wrapped

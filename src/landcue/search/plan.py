@@ -1,0 +1,102 @@
+"""Which mode answers a query, and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from landcue.archive.manifest import Manifest
+from landcue.errors import UsageError, did_you_mean
+from landcue.search.ann import AnnFacts
+
+MODES = ("auto", "embedding", "code", "cue", "two-stage", "ann")
+
+EXACT_ROWS = 200_000
+"""Up to so many rows auto scans embeddings exactly: milliseconds, and nothing is missed."""
+
+NEEDS = {
+    "embedding": frozenset({"embedding"}),
+    "ann": frozenset({"embedding"}),
+    "code": frozenset({"code"}),
+    "two-stage": frozenset({"code", "embedding"}),
+    "cue": frozenset({"cue", "code"}),
+    "place": frozenset[str](),
+    "list": frozenset[str](),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a search went.
+
+    Attributes:
+        mode: That answered.
+        why: In one line.
+        records: Of the archive.
+        allowed: Records that the filter lets through.
+        scanned: Records whose distance was computed, or bounded, in the first stage.
+        reranked: Candidates ranked by exact float distance in a second stage; 0 without one.
+        recall: Measured recall of the approximate index; ``None`` for exact modes.
+        lists: Lists that the approximate index visited.
+        milliseconds: From the checked query to the hits, encoding of images included.
+    """
+
+    mode: str
+    why: str
+    records: int
+    allowed: int
+    scanned: int = 0
+    reranked: int = 0
+    recall: float | None = None
+    lists: int | None = None
+    milliseconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def check_mode(mode: str, manifest: Manifest) -> None:
+    """Refuse a mode that is unknown, or that the archive's model cannot serve.
+
+    Raises:
+        UsageError: Says which head the model lacks.
+    """
+    if mode not in MODES:
+        raise UsageError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}")
+    if mode in ("code", "two-stage") and not manifest.n_bits:
+        raise UsageError(
+            f"mode {mode} needs codes, and the archive's model has no hash head; "
+            "search with mode embedding"
+        )
+    if mode == "cue" and not manifest.label_names:
+        raise UsageError(
+            "mode cue needs predicted labels, and the archive's model has no label head; "
+            "search with mode embedding or code"
+        )
+
+
+def choose(
+    asked: str, *, allowed: int, filtered: bool, ann: AnnFacts | None, recall: float
+) -> tuple[str, str]:
+    """Return the mode for a query with examples, and why.
+
+    Args:
+        asked: A checked mode.
+        allowed: Records that the filter lets through.
+        filtered: Whether there is a filter.
+        ann: What was measured of the approximate index, if there is one for this version.
+        recall: Asked of an approximate answer.
+    """
+    if asked != "auto":
+        return asked, "asked for"
+    if allowed <= EXACT_ROWS:
+        return "embedding", f"{allowed} records are few enough to compare exactly"
+    if ann is None:
+        return "embedding", "no approximate index was built (a search with mode ann builds it)"
+    if filtered:
+        return "embedding", "recall under a filter is not known, so compared exactly"
+    if ann.lists_for(recall) is None:
+        best = max(ann.recall.values())
+        return "embedding", f"the approximate index reaches recall {best:.3f}, not {recall:g}"
+    return "ann", f"measured recall reaches {recall:g}"

@@ -1,0 +1,225 @@
+"""What can be asked for: a record, an image, or several of them, for and against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.codes.packing import check_codes, pack_bits, unpack_bits
+from landcue.errors import UsageError, did_you_mean
+from landcue.search.feedback import RULES, direction
+from landcue.search.records import Records
+from landcue.search.vectors import Vectors, cue_bits
+from landcue.types import ByteArray, Encoder, Encoding, FloatArray
+
+Rule = Literal["mean", "rocchio", "linear"]
+
+
+@dataclass(frozen=True, slots=True)
+class ById:
+    """A record of the archive, which does not find itself."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ByImage:
+    """An image file, or the bytes of one: JPEG, PNG, TIFF or WebP."""
+
+    image: Path | bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ByPixels:
+    """Decoded pixels, uint8 ``[h, w, 3]``."""
+
+    pixels: ByteArray
+
+
+Example = ById | ByImage | ByPixels | Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Several examples to come near to, and others to keep away from.
+
+    Attributes:
+        positives: At least one.
+        negatives: Any number.
+        rule: ``mean``: the mean of the positives less ``negative_weight`` times the mean of the
+            negatives, then unit norm. ``rocchio`` and ``linear``: see
+            :mod:`landcue.search.feedback`; the first positive is the original query.
+        negative_weight: 0 or more; of the rule ``mean``, and of codes.
+    """
+
+    positives: tuple[Example, ...]
+    negatives: tuple[Example, ...] = ()
+    rule: str = "mean"
+    negative_weight: float = 0.5
+
+
+Query = Example | Mix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """A query as numbers.
+
+    Attributes:
+        embedding: float32 ``[1, d]``, unit norm.
+        code: uint8 ``[1, ceil(n_bits / 8)]``.
+        cue: Predicted labels as bits, uint8 ``[1, ceil(C / 8)]``.
+        labels: Labels of its positives.
+        own: Rows of the records asked with, which are not found.
+    """
+
+    embedding: FloatArray
+    code: ByteArray
+    cue: ByteArray
+    labels: tuple[str, ...]
+    own: frozenset[int]
+
+
+class Asker:
+    """Turns queries into numbers, with the records of one archive and its encoder."""
+
+    def __init__(
+        self,
+        records: Records,
+        vectors: Vectors,
+        sizes: tuple[int, int, tuple[str, ...]],
+        encoder: Callable[[], Encoder] | None,
+    ) -> None:
+        """Take dimensions, bits and label names of the archive, and what loads its encoder."""
+        self._records, self._vectors, self._encoder = records, vectors, encoder
+        self._dim, self._n_bits, self._label_names = sizes
+
+    def target(self, query: Query, needs: frozenset[str]) -> Target:
+        """Return a query as numbers, of ``embedding``, ``code`` and ``cue`` those it ``needs``.
+
+        Raises:
+            UsageError: An unknown id or rule, no positive, an encoding that does not fit, or an
+                image without an encoder.
+            DataError: An image cannot be read.
+        """
+        if not isinstance(query, Mix):
+            return self._one(query, needs)
+        if query.rule not in RULES:
+            raise UsageError(f"unknown rule {query.rule!r}{did_you_mean(query.rule, RULES)}")
+        if not 0 <= query.negative_weight < np.inf:
+            raise UsageError(f"the negative weight is {query.negative_weight}: give 0 or more")
+        if not query.positives:
+            raise UsageError("there are only negatives: give at least one positive example")
+        positives = [self._one(example, needs) for example in query.positives]
+        negatives = [self._one(example, needs) for example in query.negatives]
+        own = frozenset[int]().union(*(target.own for target in (*positives, *negatives)))
+        if len(positives) == 1 and not negatives:
+            return positives[0]
+        labels = dict.fromkeys(label for target in positives for label in target.labels)
+        embedding = positives[0].embedding
+        if "embedding" in needs:
+            embedding = direction(
+                np.concatenate([target.embedding for target in positives]),
+                np.concatenate([target.embedding for target in negatives] or [embedding[:0]]),
+                query.rule,
+                query.negative_weight,
+            )[None]
+        code, cue = (
+            _vote(
+                [getattr(target, name) for target in positives],
+                [getattr(target, name) for target in negatives],
+                n_bits,
+                query.negative_weight,
+            )
+            for name, n_bits in (("code", self._n_bits), ("cue", len(self._label_names)))
+        )
+        return Target(embedding, code, cue, tuple(labels), own)
+
+    def _one(self, example: Example, needs: frozenset[str]) -> Target:
+        if isinstance(example, ById):
+            return self._record(example.id, needs)
+        encoding = example if isinstance(example, Encoding) else self._encode(example)
+        check_encoding(encoding, self._dim, self._n_bits)
+        cue = cue_bits(encoding.label_scores) if self._label_names else _NO_BITS
+        labels: tuple[str, ...] = ()
+        if self._label_names:
+            bits = unpack_bits(cue, len(self._label_names))[0]
+            labels = tuple(np.array(self._label_names, object)[bits].tolist())
+        return Target(encoding.embedding, encoding.code, cue, labels, frozenset())
+
+    def _record(self, id_: str, needs: frozenset[str]) -> Target:
+        row = self._records.find(id_)
+        if row is None:
+            near = did_you_mean(id_, self._records.near_ids(id_), most=3)
+            raise UsageError(f"no record has the id {id_!r}{near}")
+        vectors, bits = self._vectors, {"code": _NO_BITS, "cue": _NO_BITS}
+        for name in needs & bits.keys():
+            bits[name] = np.array(getattr(vectors, name)[[row]])
+        embedding = _NO_NUMBERS
+        if "embedding" in needs:
+            embedding = np.array(vectors.embedding[[row]])
+        labels = self._records.labels_of(row)
+        return Target(embedding, bits["code"], bits["cue"], labels, frozenset({row}))
+
+    def _encode(self, example: ByImage | ByPixels) -> Encoding:
+        if self._encoder is None:
+            raise UsageError("there is no model to encode an image with: ask with a record's id")
+        encoder = self._encoder()
+        if isinstance(example, ByPixels):
+            pixels = example.pixels
+        else:
+            from landcue.data.images import read_image
+
+            pixels = read_image(example.image)
+        return encoder.encode(encoder.prepare(pixels)[None])
+
+
+_NO_BITS: ByteArray = np.empty((1, 0), np.uint8)
+_NO_NUMBERS: FloatArray = np.empty((1, 0), np.float32)
+
+
+def check_encoding(encoding: Encoding, dim: int, n_bits: int) -> None:
+    """Refuse anything but one finite image of the archive's sizes.
+
+    Raises:
+        UsageError: Says what does not fit.
+    """
+    found = encoding.embedding.shape[-1] if encoding.embedding.ndim else 0
+    if (found, encoding.n_bits) != (dim, n_bits):
+        raise UsageError(
+            f"the query has {found} dimensions and {encoding.n_bits} bits, the archive "
+            f"{dim} and {n_bits}: encode it with the archive's own model"
+        )
+    if encoding.embedding.shape[0] != 1 or encoding.embedding.ndim != 2:
+        raise UsageError(f"the query holds {len(encoding)} images: search with one at a time")
+    check_codes(encoding.code, encoding.n_bits, "query codes")
+    norm = float(np.linalg.norm(encoding.embedding))
+    if not abs(norm - 1) <= 1e-3:  # also for NaN
+        raise UsageError(
+            f"the query's embedding has norm {norm}, not 1: check the model that made it"
+        )
+
+
+def _vote(
+    positives: Sequence[ByteArray], negatives: Sequence[ByteArray], n_bits: int, weight: float
+) -> ByteArray:
+    """Set each bit as the positives have it on average, less the weighted negatives.
+
+    A draw goes to the first positive.
+    """
+    if not n_bits or not positives[0].shape[1]:
+        return _NO_BITS
+    votes: npt.NDArray[np.float64] = _mean_sign(positives, n_bits)
+    if negatives:
+        votes = votes - weight * _mean_sign(negatives, n_bits)
+    first = unpack_bits(positives[0], n_bits)[0]
+    return pack_bits(np.where(np.abs(votes) < 1e-12, first, votes > 0)[None])
+
+
+def _mean_sign(codes: Sequence[ByteArray], n_bits: int) -> npt.NDArray[np.float64]:
+    return np.where(unpack_bits(np.concatenate(codes), n_bits), 1.0, -1.0).mean(axis=0)

@@ -1,0 +1,192 @@
+"""All records of an archive but their vectors, sorted by id, decoded only where asked for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute
+import shapely
+
+from landcue.archive.archive import Archive
+from landcue.archive.columns import LabelLists
+from landcue.archive.schema import from_wkb, window_of
+from landcue.search.place import outline
+from landcue.types import Bounds, Hit
+
+pc: Any = pyarrow.compute
+
+COLUMNS = (
+    *("id", "path", "labels", "predicted_labels", "west", "south", "east", "north", "time"),
+    *("group", "part", "sensor", "pixel_bbox", "geometry"),
+)
+_BOX = ("west", "south", "east", "north")
+
+
+class Records:
+    """A table of records in the order of their ids: row r is the r-th id.
+
+    The table may be mapped from disk; of a million records only what is looked at is read.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        self._ids = table["id"]
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def id(self, row: int) -> str:
+        """Return the id of a row."""
+        return self._ids[row].as_py()
+
+    def ids(self) -> list[str]:
+        """Return all ids, ascending."""
+        return self._ids.to_pylist()
+
+    def find(self, id_: str) -> int | None:
+        """Return the row of an id, or ``None``."""
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self.id(middle) < id_:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < len(self) and self.id(low) == id_ else None
+
+    def near_ids(self, id_: str, most: int = 1000) -> list[str]:
+        """Return ids around the place where an unknown one would stand."""
+        place = int(pc.sum(pc.less(self._ids, id_)).as_py() or 0)
+        return self._ids.slice(max(0, place - most), 2 * most).to_pylist()
+
+    @functools.cached_property
+    def labels(self) -> LabelLists:
+        """Annotated labels."""
+        return LabelLists.of(self._table["labels"])
+
+    @functools.cached_property
+    def predicted(self) -> LabelLists:
+        """Predicted labels."""
+        return LabelLists.of(self._table["predicted_labels"])
+
+    @functools.cached_property
+    def label_names(self) -> frozenset[str]:
+        """Names that some record carries."""
+        return frozenset((*self.labels.names, *self.predicted.names))
+
+    def having(self, name: str) -> npt.NDArray[np.bool_]:
+        """Return bool ``[n]``: annotated with the label, or predicted where not annotated."""
+        predicted = self.predicted.having(name)
+        return np.where(self.labels.known, self.labels.having(name), predicted)
+
+    @functools.cached_property
+    def bounds(self) -> npt.NDArray[np.float64]:
+        """Footprints ``[n, 4]``: west, south, east, north in degrees, NaN where unknown."""
+        return np.stack([self._table[name].to_numpy() for name in _BOX], axis=1).astype(np.float64)
+
+    @functools.cached_property
+    def time(self) -> npt.NDArray[np.datetime64]:
+        """Times datetime64[us] ``[n]`` in UTC, NaT where unknown."""
+        return self._table["time"].cast(pa.timestamp("us")).to_numpy()
+
+    def outlines(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the exact footprints of some rows as polygons, object ``[m]``.
+
+        ``None`` where only the bounds are known.
+        """
+        column = self._table["geometry"].take(rows)
+        shapes: Any = shapely.from_wkb(column.to_numpy())
+        west, _, east, _ = self.bounds[rows].T
+        for i in np.flatnonzero(west > east).tolist():
+            if shapes[i] is not None:
+                shapes[i] = outline(from_wkb(column[i].as_py()))
+        return shapes
+
+    def among(self, column: str, values: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Return bool ``[n]``: where ``group``, ``part`` or ``sensor`` is one of the values."""
+        return pc.is_in(self._table[column], value_set=pa.array(values, pa.string())).to_numpy()
+
+    def values(self, column: str) -> list[str]:
+        """Return the values of ``group``, ``part`` or ``sensor`` that occur, sorted."""
+        return sorted(value for value in pc.unique(self._table[column]).to_pylist() if value)
+
+    def below(self, prefix: str) -> npt.NDArray[np.bool_]:
+        """Return bool ``[n]``: where the path starts with ``prefix``."""
+        return pc.starts_with(self._table["path"], pattern=prefix).to_numpy()
+
+    def labels_of(self, row: int) -> tuple[str, ...]:
+        """Return the annotated labels where there are any known, else the predicted ones."""
+        annotated = self.annotated(row)
+        if annotated is not None:
+            return annotated
+        return tuple(self._table["predicted_labels"][row].as_py() or ())
+
+    def annotated(self, row: int) -> tuple[str, ...] | None:
+        """Return the annotated labels of a record; ``None`` if nobody annotated it."""
+        found = self._table["labels"][row].as_py()
+        return None if found is None else tuple(found)
+
+    def hits(
+        self,
+        rows: Sequence[int],
+        distances: Sequence[float],
+        scores: Sequence[float],
+        near: Sequence[int],
+        query_labels: Sequence[str],
+    ) -> tuple[Hit, ...]:
+        """Return the hits of some rows, in their order."""
+        wanted = set(query_labels)
+        hits: list[Hit] = []
+        for fact, row, *numbers in zip(
+            self._table.take(pa.array(rows, pa.int64())).to_pylist(),
+            rows,
+            distances,
+            scores,
+            near,
+            strict=True,
+        ):
+            labels = self.labels_of(row)
+            box = [fact[name] for name in _BOX]
+            time: datetime | None = fact["time"]
+            ring = fact["geometry"]
+            hits.append(
+                Hit(
+                    id=fact["id"],
+                    path=fact["path"],
+                    distance=numbers[0],
+                    score=numbers[1],
+                    labels=labels,
+                    shared=tuple(label for label in labels if label in wanted),
+                    bounds=None if box[0] is None else Bounds(*box),
+                    footprint=None if ring is None else from_wkb(ring),
+                    window=window_of(fact["pixel_bbox"]),
+                    time=time,
+                    sensor=fact["sensor"],
+                    group=fact["group"],
+                    near=int(numbers[2]),
+                )
+            )
+        return tuple(hits)
+
+
+def read_records(archive: Archive) -> pa.Table:
+    """Read the columns of :data:`COLUMNS`, sorted by id, in one chunk.
+
+    Raises:
+        ArchiveError: The table is broken.
+    """
+    schema = pa.schema([_wide(archive.manifest.schema.field(name)) for name in COLUMNS])
+    batches = [batch.cast(schema) for batch in archive.batches(COLUMNS)]
+    table = pa.Table.from_batches(batches, schema)
+    return table.take(pc.sort_indices(table["id"])).combine_chunks()
+
+
+def _wide(field: Any) -> Any:
+    """Let ids and paths be longer than 2 GiB together."""
+    return field.with_type(pa.large_string()) if field.name in ("id", "path") else field

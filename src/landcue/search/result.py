@@ -1,0 +1,71 @@
+"""What a search gives back."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, field
+from typing import Any
+
+from landcue.search.plan import Plan
+from landcue.types import Hit
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The nearest records, nearest first; equal distances in the order of their ids.
+
+    Attributes:
+        query: What was asked for: an id, or what the caller calls its image.
+        mode: ``embedding``, ``two-stage`` and ``ann``: distance is 1 - cosine, score the cosine.
+            ``code``: distance is the number of differing bits, score the share of equal bits.
+            ``cue``: distance is the differing hash bits plus the label weight times the differing
+            label bits, score 1 less its share of the greatest. ``place``: distance is that
+            from the middle of the box in kilometers, score 1 less its share of half the way
+            around the Earth. ``list``: records in the order of ids, distance 0.
+        hits: At most k.
+        labels: Labels of the query: annotated or predicted.
+        cursor: Gives the next page; ``None`` on the last one.
+        note: Why there is no hit, if there is none.
+        plan: How the search went; it does not count when results are compared.
+    """
+
+    query: str
+    mode: str
+    hits: tuple[Hit, ...]
+    labels: tuple[str, ...] = ()
+    cursor: str | None = None
+    note: str | None = None
+    plan: Plan | None = field(default=None, compare=False)
+
+    def to_json(self, *, explain: bool = False) -> dict[str, Any]:
+        """Return plain values; ``explain`` adds the plan, which tells times."""
+        whole = self.mode in ("code", "cue")
+        value: dict[str, Any] = {
+            "query": self.query,
+            "mode": self.mode,
+            "hits": [hit_json(hit, whole=whole) for hit in self.hits],
+            "labels": list(self.labels),
+            "cursor": self.cursor,
+            "note": self.note,
+        }
+        if explain and self.plan is not None:
+            value["plan"] = self.plan.to_json()
+        return value
+
+
+def hit_json(hit: Hit, *, whole: bool) -> dict[str, Any]:
+    """Return a hit as plain values; ``whole`` distances are written as integers."""
+    return {
+        "id": hit.id,
+        "path": hit.path,
+        "distance": int(hit.distance) if whole else hit.distance,
+        "score": hit.score,
+        "labels": list(hit.labels),
+        "shared": list(hit.shared),
+        "bounds": None if hit.bounds is None else list(astuple(hit.bounds)),
+        "footprint": None if hit.footprint is None else [list(c) for c in hit.footprint],
+        "window": None if hit.window is None else list(astuple(hit.window)),
+        "time": None if hit.time is None else hit.time.isoformat().replace("+00:00", "Z"),
+        "sensor": hit.sensor,
+        "group": hit.group,
+        "near": hit.near,
+    }

@@ -1,0 +1,227 @@
+"""Derived files of one version of an archive: built at first use, kept below ``indexes/``.
+
+Nothing here is a source of truth: every file can be deleted and is made again from the table. A
+file is named by its checksum and found through a small JSON header that replaces an older one
+atomically, so two processes that build the same thing at once do no harm. Where the folder cannot
+be written, things are kept in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from landcue.archive.archive import Archive
+from landcue.archive.table import TABLE_FOLDER
+from landcue.errors import ArchiveError, LandcueError
+from landcue.files import read_json, write_atomic
+from landcue.types import Problem
+
+INDEXES = "indexes"
+FORMAT = 1
+
+_HINT = "delete the folder; it is built again at the next search"
+_ALIGN = 4096
+
+Facts = dict[str, Any]
+
+
+class Store:
+    """The derived files of an opened archive.
+
+    Attributes:
+        folder: Where they lie.
+        on_disk: Whether they are written: ``False`` keeps everything in memory.
+    """
+
+    def __init__(self, archive: Archive, *, on_disk: bool = True) -> None:
+        self.on_disk = on_disk
+        manifest = archive.manifest
+        self._origin: Facts = {
+            "format": FORMAT,
+            "fingerprint": manifest.fingerprint,
+            "version": archive.version,
+            "table": _table_digest(archive),
+        }
+        mark = hashlib.blake2b(json.dumps(self._origin, sort_keys=True).encode(), digest_size=6)
+        base = _base(archive)
+        self.folder = base / INDEXES / f"v{archive.version:08}-{mark.hexdigest()}"
+
+    def array(
+        self,
+        name: str,
+        dtype: npt.DTypeLike,
+        shape: tuple[int, ...],
+        fill: Callable[[npt.NDArray[Any]], None],
+    ) -> npt.NDArray[Any]:
+        """Return a read-only array that ``fill`` writes, mapped from disk where possible."""
+
+        def write(path: Path) -> Facts:
+            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            _reserve(path, size)
+            mapped = np.memmap(path, dtype, "r+", shape=shape)
+            fill(mapped)
+            mapped.flush()
+            return {"dtype": np.dtype(dtype).str, "shape": list(shape)}
+
+        found = self.file(f"{name}.bin", write) if np.prod(shape) else None
+        if found is not None:
+            return np.memmap(found[0], dtype, "r", shape=shape)
+        array = np.empty(shape, dtype)
+        fill(array)
+        array.flags.writeable = False
+        return array
+
+    def table(self, name: str, make: Callable[[], pa.Table]) -> pa.Table:
+        """Return a table of one chunk, mapped from disk where possible."""
+        made: list[pa.Table] = []
+
+        def write(path: Path) -> Facts:
+            made.append(make())
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, made[0].schema) as out:
+                out.write_table(made[0])
+            return {"rows": len(made[0])}
+
+        found = self.file(f"{name}.arrow", write)
+        if found is not None:
+            return pa.ipc.open_file(pa.memory_map(str(found[0]))).read_all()
+        return made[0] if made else make()
+
+    def existing(self, name: str) -> tuple[Path, Facts] | None:
+        """Return a derived file and what is noted about it, if it was built for this version."""
+        header = self._header(name)
+        if header is None:
+            return None
+        return self.folder / str(header["file"]), dict(header["facts"])
+
+    def file(self, name: str, write: Callable[[Path], Facts]) -> tuple[Path, Facts] | None:
+        """Return a derived file and its facts, built now if need be.
+
+        Args:
+            name: Of the file.
+            write: Writes the path it is given, and returns facts to note.
+
+        Returns:
+            ``None`` if nothing may or can be written: the caller keeps it in memory.
+        """
+        if not self.on_disk:
+            return None
+        found = self.existing(name)
+        if found is not None:
+            return found
+        try:
+            return self._build(name, write)
+        except (OSError, LandcueError) as error:
+            if isinstance(error, ArchiveError):
+                raise
+            return None
+
+    def _build(self, name: str, write: Callable[[Path], Facts]) -> tuple[Path, Facts]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{name}.{os.getpid()}.{threading.get_ident()}.tmp"
+        try:
+            facts = write(temporary)
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            checksum = _checksum(temporary)
+            path = self.folder / f"{checksum[:16]}-{name}"
+            size = temporary.stat().st_size
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        header = {**self._origin, "file": path.name, "bytes": size, "checksum": checksum}
+        header["facts"] = facts
+        write_atomic(self.folder / f"{name}.json", json.dumps(header, indent=2) + "\n")
+        _remove_older(self.folder)
+        return path, facts
+
+    def _header(self, name: str) -> Facts | None:
+        """Return a header that fits this version and whose file has the noted size."""
+        path = self.folder / f"{name}.json"
+        if not self.on_disk or not path.is_file():
+            return None
+        try:
+            header = read_json(path, ArchiveError, _HINT)
+            fits = all(header.get(key) == value for key, value in self._origin.items())
+            if fits and (self.folder / header["file"]).stat().st_size == header["bytes"]:
+                return header if isinstance(header["facts"], dict) else None
+        except (ArchiveError, OSError, KeyError, TypeError):
+            pass  # a damaged header is as good as none: build again
+        return None
+
+
+def verify_indexes(folder: Path) -> tuple[Problem, ...]:
+    """Compare every derived file of an archive folder with its checksum.
+
+    Damage is no loss: delete what is named, and the next search builds it again.
+    """
+    problems: list[Problem] = []
+    for header in sorted((folder / INDEXES).glob("*/*.json")):
+        name = header.relative_to(folder).as_posix()
+        try:
+            value = read_json(header, ArchiveError, _HINT)
+            path = header.with_name(value["file"])
+            if path.stat().st_size != value["bytes"] or _checksum(path) != value["checksum"]:
+                where = path.relative_to(folder).as_posix()
+                problems.append(Problem(where, "is damaged: its checksum differs; delete it"))
+        except (ArchiveError, OSError, KeyError, TypeError, ValueError):
+            problems.append(Problem(name, "cannot be read, or its file is missing; delete it"))
+    return tuple(problems)
+
+
+def _base(archive: Archive) -> Path:
+    """Return the folder that holds the table, the archive's or one below it."""
+    return archive.folder / getattr(archive.manifest, "base", "")
+
+
+def _table_digest(archive: Archive) -> str:
+    """Return a digest of the table's own list of files, which no other content shares."""
+    versions = _base(archive) / TABLE_FOLDER / "_versions"
+    for number in (2**64 - 1 - archive.version, archive.version):
+        for name in (f"{number:020}.manifest", f"{number}.manifest"):
+            with contextlib.suppress(OSError):
+                return hashlib.blake2b((versions / name).read_bytes(), digest_size=8).hexdigest()
+    return ""
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make a file of ``size`` bytes that are really there: a full disk shows now, not later."""
+    with path.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            file.truncate(size)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        new: Any = functools.partial(hashlib.blake2b, digest_size=16)
+        return hashlib.file_digest(file, new).hexdigest()
+
+
+def _remove_older(folder: Path) -> None:
+    """Remove what belongs to versions before this one; whoever has it mapped keeps it."""
+    for other in _siblings(folder):
+        if other.name.split("-")[0] < folder.name.split("-")[0]:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _siblings(folder: Path) -> Iterator[Path]:
+    with contextlib.suppress(OSError):
+        yield from (path for path in folder.parent.glob("v*-*") if path != folder)

@@ -1,0 +1,133 @@
+"""The vectors of an archive in the order of ids, mapped from derived files, read when asked for.
+
+Codes cost memory of their own only when they are scanned; embeddings stay on disk, and a search
+that needs a few of them reads just those.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute
+
+from landcue.archive.archive import Archive
+from landcue.archive.schema import LABEL_THRESHOLD
+from landcue.codes.cue import CueCodes
+from landcue.codes.packing import code_width, pack_bits
+from landcue.errors import ArchiveError, UsageError, did_you_mean
+from landcue.search.store import Store
+from landcue.types import ByteArray, FloatArray
+
+pc: Any = pyarrow.compute
+
+
+class Vectors:
+    """Embeddings, codes and label scores; several threads may ask for them.
+
+    Attributes:
+        store: Where they are kept.
+    """
+
+    def __init__(self, archive: Archive, store: Store) -> None:
+        self.store = store
+        self._archive = archive
+        self._manifest = archive.manifest
+        self._arrays: dict[str, npt.NDArray[Any]] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def read(self) -> frozenset[str]:
+        """Which were asked for so far: ``embedding``, ``code``, ``scores``, ``cue``."""
+        return frozenset(self._arrays)
+
+    @property
+    def embedding(self) -> FloatArray:
+        """float32 ``[n, d]``."""
+        return self._array("embedding", "embedding", np.float32, self._manifest.dim)
+
+    @property
+    def code(self) -> ByteArray:
+        """Packed uint8 ``[n, ceil(n_bits / 8)]``."""
+        return self._array("code", "code", np.uint8, code_width(self._manifest.n_bits))
+
+    @property
+    def scores(self) -> FloatArray:
+        """Label scores float32 ``[n, C]`` in 0..1."""
+        width = len(self._manifest.label_names)
+        return self._array("scores", "label_scores", np.float32, width)
+
+    @property
+    def cue(self) -> ByteArray:
+        """Predicted labels as bits, packed uint8 ``[n, ceil(C / 8)]``."""
+        width = code_width(len(self._manifest.label_names))
+        return self._array("cue", "label_scores", np.uint8, width, cue_bits)
+
+    def cue_codes(self) -> CueCodes:
+        """Return label bits and hash codes of all records."""
+        n_bits, n_labels = self._manifest.n_bits, len(self._manifest.label_names)
+        code = self.code if n_bits else np.empty((len(self.cue), 0), np.uint8)
+        return CueCodes(self.cue, code, n_labels, n_bits)
+
+    def score(self, name: str) -> FloatArray:
+        """Return what the model gave one label, float32 ``[n]``.
+
+        Raises:
+            UsageError: The model does not score this label.
+        """
+        names = self._manifest.label_names
+        if name not in names:
+            raise UsageError(f"the model scores no label {name!r}{did_you_mean(name, names)}")
+        return self.scores[:, names.index(name)]
+
+    def _array(
+        self,
+        name: str,
+        column: str,
+        dtype: npt.DTypeLike,
+        width: int,
+        change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = lambda values: values,
+    ) -> npt.NDArray[Any]:
+        with self._lock:
+            if name not in self._arrays:
+
+                def fill(out: npt.NDArray[Any]) -> None:
+                    self._fill(column, change, out)
+
+                shape = (self._archive.count, width)
+                self._arrays[name] = self.store.array(name, dtype, shape, fill)
+            return self._arrays[name]
+
+    def _fill(
+        self,
+        column: str,
+        change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+        out: npt.NDArray[Any],
+    ) -> None:
+        """Write a column of the table to ``out``, in the order of ids, piece by piece."""
+        stored = self._ids()
+        order = pc.sort_indices(stored).to_numpy()
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        first = 0
+        for batch in self._archive.batches(["id", column]):
+            n = len(batch)
+            if not batch["id"].cast(pa.large_string()).equals(stored.slice(first, n)):
+                raise ArchiveError(f"{self._archive.folder} changed while it was read: try again")
+            values = batch[column].flatten().to_numpy(zero_copy_only=True).reshape(n, -1)
+            out[rank[first : first + n]] = change(values)
+            first += n
+
+    def _ids(self) -> Any:
+        batches = self._archive.batches(["id"], 65_536)
+        parts = [batch["id"].cast(pa.large_string()) for batch in batches]
+        return pa.concat_arrays(parts) if parts else pa.array([], pa.large_string())
+
+
+def cue_bits(scores: FloatArray) -> ByteArray:
+    """Return the predicted labels of scores ``[n, C]`` as packed bits ``[n, ceil(C / 8)]``."""
+    return pack_bits(scores >= LABEL_THRESHOLD)
