@@ -29,10 +29,11 @@ def test_intervals_equal_resampling_one_by_one(monkeypatch):
 
 
 def test_a_metric_without_values_has_no_interval_and_a_constant_one_no_width():
-    values = np.array([[np.nan, np.nan], [0.5, 0.5]])
+    values = np.array([[np.nan, np.nan], [0.5, 0.5], [0.5, np.nan]])
     intervals = mean_intervals(values, 20, seed=0)
     assert np.isnan(intervals[0]).all()
     assert intervals[1].tolist() == [0.5, 0.5]
+    assert np.isnan(intervals[2]).all()  # one query tells nothing about others
 
 
 def test_the_seed_decides():

@@ -48,9 +48,9 @@ def test_runs_weigh_alike_whatever_their_queries():
 
 
 def test_queries_that_do_not_count_are_left_out_of_both():
-    first, second = np.array([1.0, np.nan, 0.5]), np.array([0.0, 1.0, np.nan])
+    first, second = np.array([1.0, np.nan, 0.5, 2.0]), np.array([0.0, 1.0, np.nan, 2.0])
     found = compare([first], [second], resamples=100)
-    assert (found.difference, found.n_query) == (1.0, 1)
+    assert (found.difference, found.n_query) == (0.5, 2)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,8 @@ def test_queries_that_do_not_count_are_left_out_of_both():
         ([np.zeros(3)], [], "1 runs against 0"),
         ([], [], "0 runs against 0"),
         ([np.zeros(3)], [np.zeros(4)], "the same queries"),
-        ([np.full(3, np.nan)], [np.zeros(3)], "no query"),
+        ([np.full(3, np.nan)], [np.zeros(3)], "0 queries of a run count"),
+        ([np.zeros(3), np.ones(1)], [np.zeros(3), np.zeros(1)], "1 queries of a run count"),
     ],
 )
 def test_comparisons_that_make_no_sense(first, second, word):

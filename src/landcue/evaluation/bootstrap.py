@@ -14,7 +14,7 @@ def mean_intervals(values: Floats, resamples: int, seed: int, level: float = 0.9
     """Return percentile bootstrap intervals of means over queries, ``[m, 2]``.
 
     The same resampled queries serve all metrics. NaN values are left out of their mean; a metric
-    without any value gets NaN.
+    with fewer than two values gets NaN, for a single query tells nothing about others.
 
     Args:
         values: One value per metric and query, ``[m, q]``; NaN where it is not defined.
@@ -44,7 +44,7 @@ def mean_intervals(values: Floats, resamples: int, seed: int, level: float = 0.9
         totals = times @ weight
         np.divide(times @ known, totals, out=means[first : first + n], where=totals > 0)
     intervals = np.full((n_metric, 2), np.nan)
-    some = np.flatnonzero(counted.any(axis=1))
+    some = np.flatnonzero(counted.sum(axis=1) > 1)
     tails = [50 * (1 - level), 50 * (1 + level)]
     if some.size:
         intervals[some] = np.nanpercentile(means[:, some], tails, axis=0).T

@@ -83,8 +83,9 @@ def curves(
     """
     if ks is None:
         ks = cutoffs(len(gallery), protocol)
-    tables = Tables(pair_table(query.labels, gallery.labels))
-    ranker = Ranker(query, gallery, distances, protocol, tables.pairs)
+    pairs = pair_table(query.labels, gallery.labels)
+    tables = Tables(pairs)
+    ranker = Ranker(query, gallery, distances, protocol, pairs)
 
     def measure(part: Part) -> tuple[Floats, Floats]:
         block = ranker.rank(part)

@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import replace
 
 from landcue.errors import UsageError
 from landcue.evaluation.annotations import Annotations
-from landcue.evaluation.blocks import Part, Ranker
-from landcue.evaluation.bootstrap import mean_intervals
+from landcue.evaluation.blocks import Ranker
 from landcue.evaluation.distances import Distances, LabelledCodes, cosine, cue, hamming
-from landcue.evaluation.kinds import Metric, suffix
-from landcue.evaluation.per_label import LabelScore, macro_means, score_labels
+from landcue.evaluation.measure import measure
+from landcue.evaluation.per_label import macro_means, score_labels
 from landcue.evaluation.protocol import DEFAULT, Protocol, find_protocol
-from landcue.evaluation.relevance import Floats, check_single_label, pair_table
-from landcue.evaluation.scoring import Source, Tables, score_block
+from landcue.evaluation.relevance import check_single_label, pair_table
+from landcue.evaluation.scores import Scores, summarize
+from landcue.evaluation.scoring import Tables
 from landcue.types import ByteArray, FloatArray
 
-_MOST_THREADS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """The outcome of an evaluation. Means that no query defines are NaN.
-
-    Attributes:
-        protocol: What was measured, and how.
-        metrics: Mean over queries of each metric.
-        chance: The same for a random order of the gallery, in closed form.
-        intervals: 95 % bootstrap interval over queries (low, high); empty if not asked for.
-        bands: Means with ties ordered by gain, (rising, falling): the worst and the best order,
-            except that WAP@k may pass it where k divides a group; empty if not asked for.
-        per_query: Each metric's values ``[q]`` in the order of the queries; NaN where a query
-            has no relevant item and does not count.
-        per_label: Mean AP of the queries with each label.
-        macro: Mean over labels of ``per_label``: ``all``, ``rare``, ``medium``, ``frequent``.
-        counts: Queries, gallery images, and queries without a relevant image.
-    """
-
-    protocol: Protocol
-    metrics: dict[str, float]
-    chance: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-    bands: dict[str, tuple[float, float]]
-    per_query: dict[str, Floats] = field(repr=False)
-    per_label: dict[str, LabelScore] = field(repr=False)
-    macro: dict[str, float]
-    counts: dict[str, int]
+__all__ = ["Scores", "evaluate", "evaluate_codes", "evaluate_cue_codes", "evaluate_embeddings"]
 
 
 def evaluate(
@@ -85,27 +52,17 @@ def evaluate(
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)
     _check(query, gallery, distances, protocol)
-    wanted = protocol.metrics()
-    tables = Tables(pair_table(query.labels, gallery.labels))
-    ranker = Ranker(query, gallery, distances, protocol, tables.pairs)
-
-    def score(part: Part) -> Floats:
-        """Return ``[2 or 4, metrics, len]``: values, chance, worst and best order of ties."""
-        block = ranker.rank(part)
-        sources: list[Source] = [block.ranked, block.census]
-        if band:
-            sources += [block.bound(best=False), block.bound(best=True)]
-        depth = protocol.depth
-        return np.stack([score_block(wanted, tables, block.census, s, depth) for s in sources])
-
-    values = np.empty((4 if band else 2, len(wanted), len(query)))
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        for parts in ranker.parts():
-            for part, block in zip(parts, pool.map(score, parts), strict=True):
-                values[:, :, part.rows] = block
-            if progress is not None:
-                progress(parts[-1].rows.stop, len(query))
-    return _summarize(query, gallery, protocol, values, resamples, seed)
+    pairs = pair_table(query.labels, gallery.labels)
+    tables = Tables(pairs)
+    ranker = Ranker(query, gallery, distances, protocol, pairs)
+    values = measure(
+        ranker.parts(), ranker.rank, protocol, tables, len(query), band=band, progress=progress
+    )
+    per_label = score_labels(
+        query.label_names, query.labels, gallery.labels, values[0, 0], values[1, 0]
+    )
+    scores = summarize(protocol, values, len(gallery), resamples, seed)
+    return replace(scores, per_label=per_label, macro=macro_means(per_label))
 
 
 def evaluate_embeddings(
@@ -214,46 +171,3 @@ def _check(
             f"protocol {protocol.name} leaves out a query's own group, but the images have no "
             "groups: give them, or set exclude_group to false"
         )
-
-
-def _summarize(
-    query: Annotations,
-    gallery: Annotations,
-    protocol: Protocol,
-    sources: Floats,
-    resamples: int,
-    seed: int,
-) -> Scores:
-    values, chance, *bounds = sources
-    wanted = protocol.metrics()
-    names = [metric.name for metric in wanted]
-    counts = {"n_query": len(query), "n_gallery": len(gallery)}
-    for metric, row in zip(wanted, values, strict=True):
-        if metric.kind == "AP":
-            left_out = f"n_without_relevant{suffix(metric.relevance)}"
-            counts[left_out] = int(np.isnan(row).sum())
-    intervals = mean_intervals(values, resamples, seed) if resamples else np.empty((0, 2))
-    per_label = score_labels(query.label_names, query.labels, gallery.labels, values[0], chance[0])
-    lows, highs = (_means(wanted, b) for b in bounds) if bounds else ({}, {})
-    return Scores(
-        protocol=protocol,
-        metrics=_means(wanted, values),
-        chance=_means(wanted, chance),
-        intervals={
-            name: (float(low), float(high))
-            for name, (low, high) in zip(names, intervals, strict=False)
-        },
-        bands={name: (lows[name], highs[name]) for name in lows},
-        per_query=dict(zip(names, values, strict=True)),
-        per_label=per_label,
-        macro=macro_means(per_label),
-        counts=counts,
-    )
-
-
-def _means(wanted: tuple[Metric, ...], values: Floats) -> dict[str, float]:
-    counted = np.count_nonzero(~np.isnan(values), axis=1)
-    means = np.divide(
-        np.nansum(values, axis=1), counted, out=np.full(len(wanted), np.nan), where=counted > 0
-    )
-    return {metric.name: float(mean) for metric, mean in zip(wanted, means, strict=True)}

@@ -91,7 +91,8 @@ def reciprocal_rank(groups: Groups) -> Floats:
 def nmrr(groups: Groups, n_relevant: Integers) -> Floats:
     """Normalized modified retrieval rank (MPEG-7) with ``K = 2 R``; 0 is best, 1 worst.
 
-    The rank of a relevant item beyond K counts as ``1.25 K``; with the mean ``a`` of these ranks,
+    The rank of a relevant item beyond K, or of one that is not in the ranking, counts as
+    ``1.25 K``; with the mean ``a`` of these ranks,
     ``NMRR = (a - (1 + R) / 2) / (1.25 K - (1 + R) / 2)``.
     """
     limit = 2 * n_relevant[groups.query]
@@ -108,7 +109,8 @@ def nmrr(groups: Groups, n_relevant: Integers) -> Floats:
 
         summed = cost(groups.start[many] + size) - cost(groups.start[many])
         costs[many] = groups.count[many] / size * summed
-    mean = groups.total(costs) / np.maximum(n_relevant, 1)
+    missed = n_relevant - groups.total(groups.count)  # not in the ranking at all
+    mean = (groups.total(costs) + 2.5 * n_relevant * missed) / np.maximum(n_relevant, 1)
     best = (1 + n_relevant) / 2
     return np.where(n_relevant > 0, (mean - best) / np.maximum(2.5 * n_relevant - best, 0.5), 0.0)
 

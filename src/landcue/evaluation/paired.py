@@ -50,7 +50,8 @@ def compare(
         seed: Seed of both.
 
     Raises:
-        UsageError: The runs or their queries differ in number, or no query counts.
+        UsageError: The runs or their queries differ in number, or fewer than two queries of a
+            run count.
     """
     if len(first) != len(second) or not first:
         raise UsageError(f"{len(first)} runs against {len(second)}: give the same runs of both")
@@ -64,8 +65,11 @@ def compare(
             )
         difference = ours - theirs
         runs.append(difference[~np.isnan(difference)])
-    if not all(len(run) for run in runs):
-        raise UsageError("no query of a run counts for both rankings")
+    fewest = min(len(run) for run in runs)
+    if fewest < 2:
+        raise UsageError(
+            f"{fewest} queries of a run count for both rankings: a paired test needs 2 or more"
+        )
     observed = float(np.mean([run.mean() for run in runs]))
     rng = np.random.default_rng(seed)
     drawn, flipped = np.zeros(resamples), np.zeros(resamples)

@@ -52,16 +52,17 @@ def to_text(scores: Scores) -> str:
     parts = [
         [*scores.protocol.describe(), size, *left_out],
         aligned(rows(scores)),
-        aligned(label_rows(scores)),
+        aligned(label_rows(scores)) if scores.per_label else [],
         definitions,
     ]
-    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
 def to_json(scores: Scores) -> dict[str, Any]:
     """Return everything but the values per query as plain JSON types; NaN becomes null."""
     return {
         "protocol": scores.protocol.name,
+        "fingerprint": scores.protocol.fingerprint,
         "rules": scores.protocol.describe(),
         "counts": dict(scores.counts),
         "metrics": _plain(scores.metrics),

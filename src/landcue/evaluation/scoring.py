@@ -16,17 +16,29 @@ from landcue.evaluation import metrics
 from landcue.evaluation.groups import Groups, TieRuns, one_group
 from landcue.evaluation.kinds import Metric
 from landcue.evaluation.ranking import Keys, sort_by
-from landcue.evaluation.relevance import Floats, Integers, PairTable
+from landcue.evaluation.relevance import Floats, Integers
 
 Table = npt.NDArray[Any]
 Codes = npt.NDArray[np.unsignedinteger[Any]]
+
+
+class CodeTable(Protocol):
+    """What is known of a pair of images by its code, 0 for what is relevant in no sense."""
+
+    def gain(self, kind: str) -> Floats:
+        """Return the graded gain of every code, ``[n_codes]``."""
+        ...
+
+    def relevant(self, kind: str) -> npt.NDArray[np.bool_]:
+        """Return whether a pair of each code is relevant, ``[n_codes]``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
     """Relevance and gains as tables over pair codes, built once per evaluation."""
 
-    pairs: PairTable
+    pairs: CodeTable
     built: dict[tuple[str, str], Table] = field(default_factory=dict[tuple[str, str], Table])
 
     def of(self, needs: str, kind: str) -> Table:
