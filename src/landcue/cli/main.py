@@ -10,10 +10,12 @@ import typer
 
 from landcue import __version__
 from landcue.cli.archive import archive_app
+from landcue.cli.audit import audit
 from landcue.cli.datasets import datasets_app
 from landcue.cli.demo import demo
 from landcue.cli.evaluate import evaluate
 from landcue.cli.experiment import experiment
+from landcue.cli.export import export
 from landcue.cli.index import index
 from landcue.cli.models import models_app
 from landcue.cli.search import search
@@ -51,7 +53,9 @@ app.command()(train)
 app.command()(index)
 app.command()(search)
 app.command()(evaluate)
+app.command()(audit)
 app.command()(experiment)
+app.command()(export)
 app.add_typer(archive_app)
 app.add_typer(models_app)
 app.add_typer(datasets_app)

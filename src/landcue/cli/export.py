@@ -1,0 +1,50 @@
+"""``landcue export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from landcue.cli.console import Reporter, print_json
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A run folder, or builtin.")],
+    out: Annotated[Path, typer.Argument(help="File to write: NAME.onnx.")],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantize to 8 bits; needs --calibrate.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Images to calibrate with (up to 256) and to measure the loss on."),
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Label table for these images.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
+) -> None:
+    """Write a model as one ONNX file, checked against the original."""
+    from dataclasses import asdict
+
+    from landcue.data.datasets import detect_source
+    from landcue.models.builtin import find_model
+    from landcue.models.checkpoint import load_checkpoint
+    from landcue.models.onnx.card import describe
+    from landcue.models.onnx.export import export as write
+
+    images = None if calibrate is None else detect_source(calibrate, labels)
+    checkpoint = load_checkpoint(find_model(model))
+    with Reporter() as reporter:
+        card = write(
+            checkpoint,
+            out,
+            int8=int8,
+            records=images.records if images else (),
+            label_names=images.label_names if images else (),
+            say=reporter.say,
+        )
+    if json_:
+        print_json({"file": str(out), **asdict(card)})
+    else:
+        print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+        print(describe(card))
