@@ -1,7 +1,7 @@
 """Images per second of one encoder in torch and ONNX Runtime, float32 and int8.
 
-Run it on an idle machine. The weights are random, which does not change the speed: what int8 loses is
-measured by ``landcue export MODEL OUT.onnx --int8 --calibrate SOURCE``.
+Run it on an idle machine. The weights are random, which does not change the speed: what int8 loses
+is measured by ``landcue export MODEL OUT.onnx --int8 --calibrate SOURCE``.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
-    print(f"{platform.machine()}, {cores} cores, torch {torch.__version__}, {args.backbone}, "
-          f"{args.image_size} px, batches of {args.batch}, load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    print(
+        f"{platform.machine()}, {cores} cores, torch {torch.__version__}, {args.backbone}, "
+        f"{args.image_size} px, batches of {args.batch}, load {os.getloadavg()[0]:.1f}"
+    )
 
     torch.manual_seed(0)
     config = build_config(args.backbone, image_size=args.image_size, label_names=("a",))
