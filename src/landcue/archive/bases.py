@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from landcue.archive.manifest import MANIFEST, Manifest, write_manifest
+from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from landcue.archive.readers import READERS, unread
 from landcue.archive.seal import MODEL_FOLDER, SEAL, write_seal
-from landcue.archive.table import TABLE_FOLDER, sync_folder
+from landcue.archive.table import TABLE_FOLDER, RecordTable, sync_folder
 from landcue.errors import ArchiveError
 
 _INDEXES = "indexes"
@@ -29,6 +29,21 @@ def number(base: str) -> int:
 def next_base(base: str) -> str:
     """Return the name of the folder that is filled while ``base`` serves."""
     return f"v{number(base) + 1}"
+
+
+def unfinished(folder: Path, manifest: Manifest) -> str | None:
+    """Say what is being made beside what serves, or was interrupted."""
+    stage = folder / next_base(manifest.base)
+    if not stage.is_dir():
+        return None
+    if not (stage / MANIFEST).exists():
+        return "a repair or the start of another model's embeddings"
+    try:
+        mark = read_manifest(stage).fingerprint
+    except ArchiveError:
+        return "embeddings of another model"
+    table = RecordTable.open(stage, pinned=True)
+    return f"embeddings of model {mark[:12]}: {0 if table is None else table.count()} records"
 
 
 def switch(folder: Path, manifest: Manifest, base: str) -> Manifest:

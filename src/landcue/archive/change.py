@@ -44,12 +44,20 @@ def delete(folder: Path, ids: Sequence[str]) -> int:
     read_manifest(folder)
     with exclusive(folder, ArchiveError, "writing to"):
         manifest, table = open_for_change(folder)
-        known = table.read(["id"])["id"].to_pylist()
-        unknown = set(ids) - set(known)
-        if unknown:
-            raise unknown_id(min(unknown), sorted(known))
+        _check_known(table, ids)
         table.delete(ids)
         return settle(folder, manifest, table, changed=bool(ids))
+
+
+def count_known(folder: Path, ids: Sequence[str]) -> int:
+    """Return how many records there are, if all ids are among them.
+
+    Raises:
+        UsageError: No record has one of the ids.
+        ArchiveError: The archive is missing or broken.
+    """
+    _, table = open_for_change(folder)
+    return _check_known(table, ids)
 
 
 def compact(folder: Path) -> tuple[Size, Size]:
@@ -89,3 +97,11 @@ def open_for_change(folder: Path) -> tuple[Manifest, RecordTable]:
     if table is None:
         raise ArchiveError(f"{folder / manifest.base / TABLE_FOLDER} is missing; {MEND}")
     return manifest, table
+
+
+def _check_known(table: RecordTable, ids: Sequence[str]) -> int:
+    known = table.read(["id"])["id"].to_pylist()
+    unknown = set(ids) - set(known)
+    if unknown:
+        raise unknown_id(min(unknown), sorted(known))
+    return len(known)

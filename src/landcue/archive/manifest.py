@@ -24,6 +24,8 @@ MANIFEST = "manifest.json"
 BIT_ORDER = "little"
 METRIC = "cosine"
 THUMBNAIL_SIDE = 96
+IMPORTED = "imported"
+"""Name of the model of an archive whose embeddings came from a table."""
 
 _MISSING = "give an archive folder that 'landcue index' made"
 _RESTORE = (
@@ -79,12 +81,22 @@ class Manifest:
         """The columns of the table of records."""
         return record_schema(self.dim, self.n_bits, len(self.label_names))
 
+    @property
+    def imported(self) -> bool:
+        """Whether the embeddings came from a table, made by a model that is not here."""
+        return self.model.get("name") == IMPORTED
+
     def check_encoder(self, encoder: Encoder, folder: Path) -> None:
         """Refuse a model other than the one that made the archive.
 
         Raises:
             ArchiveError: Fingerprint, dimensions, bits or label names differ.
         """
+        if self.imported:
+            raise ArchiveError(
+                f"{folder} holds imported embeddings, whose model is not known here: new images "
+                "cannot be encoded; search it by record or by vector"
+            )
         ours = (self.fingerprint, self.dim, self.n_bits, self.label_names)
         theirs = (encoder.fingerprint, encoder.dim, encoder.n_bits, encoder.label_names)
         if ours != theirs:

@@ -1,31 +1,47 @@
-"""``landcue archive``."""
+"""``landcue archive``: look after archives."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from landcue.cli.console import print_json
-from landcue.errors import ArchiveError
+from landcue.cli.archive_tables import export, import_
+from landcue.cli.console import Reporter, print_json
+from landcue.errors import ArchiveError, UsageError
+
+if TYPE_CHECKING:
+    from landcue.models.checkpoint import Checkpoint
+    from landcue.types import Problem
 
 archive_app = typer.Typer(name="archive", help="Look after archives.", no_args_is_help=True)
 
 _Archive = Annotated[Path, typer.Argument(help="Archive folder.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+_Yes = Annotated[bool, typer.Option("--yes", help="Do it; without, only tell.")]
+
+archive_app.command()(export)
+archive_app.command("import")(import_)
 
 
 @archive_app.command()
 def info(archive: _Archive, json_: _Json = False) -> None:
     """Say what an archive holds and which model made it."""
     from landcue.archive.archive import Archive
+    from landcue.archive.bases import unfinished
+    from landcue.archive.change import size_of
+    from landcue.archive.manifest import FORMAT
 
     opened = Archive.open(archive)
     manifest = opened.manifest
-    facts = {
+    size = size_of(archive)
+    facts: dict[str, Any] = {
         "archive": str(archive),
+        "format": FORMAT,
         "records": opened.count,
+        "model": manifest.model.get("name"),
         "fingerprint": manifest.fingerprint,
         "dim": manifest.dim,
         "n_bits": manifest.n_bits,
@@ -33,28 +49,211 @@ def info(archive: _Archive, json_: _Json = False) -> None:
         "source": manifest.source_root,
         "created": manifest.created,
         "updated": manifest.updated,
+        "landcue": manifest.landcue,
+        "version": opened.version,
+        "versions": size.versions,
+        "files": size.files,
+        "bytes": size.bytes,
+        "unfinished": unfinished(archive, manifest),
     }
     if json_:
         print_json(facts)
         return
     for name, value in facts.items():
-        print(f"{name:<12} {', '.join(value) if isinstance(value, list) else value}")
+        if value is not None:
+            print(f"{name:<12} {', '.join(value) if isinstance(value, list) else value}")
 
 
 @archive_app.command()
 def verify(archive: _Archive, json_: _Json = False) -> None:
-    """Read every record and compare it with its checksum."""
-    from landcue.archive.archive import Archive
+    """Read every file and every record and compare them with their checksums."""
+    from landcue.archive.verify import verify_archive
 
-    opened = Archive.open(archive)
-    problems = [str(problem) for problem in opened.verify()]
+    found = verify_archive(archive)
+    problems = [str(problem) for problem in (*found.problems, *_derived(archive))]
     if json_:
-        print_json({"records": opened.count, "problems": problems})
+        print_json({"records": found.records, "problems": problems})
     else:
         for problem in problems:
             print(problem)
-        print(f"{opened.count} records, {len(problems)} problems")
+        print(f"{found.records} records, {len(problems)} problems")
     if problems:
         raise ArchiveError(
-            f"{archive} is damaged; restore it from a copy, or index the images into a new folder"
+            f"{archive} is damaged; 'landcue archive repair {archive}' tells what can be mended"
         )
+
+
+@archive_app.command()
+def repair(
+    archive: _Archive,
+    yes: _Yes = False,
+    model: Annotated[
+        str | None, typer.Option(help="Folder of the archive's model, to replace a damaged copy.")
+    ] = None,
+    json_: _Json = False,
+) -> None:
+    """Mend a damaged archive; records that cannot be saved are dropped and named."""
+    from dataclasses import asdict
+
+    from landcue.archive.repair import repair as mend
+
+    given = None
+    if model is not None:
+        folder, checkpoint = _load(model)
+        given = folder, checkpoint.encoder
+    report = mend(archive, apply=yes, model=given, derived=_derived(archive))
+    if json_:
+        print_json({"archive": str(archive), "applied": yes, **asdict(report)})
+    else:
+        _print_repair(report, archive, yes)
+    if report.problems and not yes:
+        raise ArchiveError("nothing was changed; add --yes to do it")
+    if report.left:
+        raise ArchiveError(f"{archive} is not whole yet; see above")
+
+
+def _print_repair(report: Any, archive: Path, yes: bool) -> None:
+    if not report.problems:
+        print(f"{archive}: nothing to mend")
+    for problem in report.problems:
+        print(f"problem: {problem}")
+    for what in report.mended:
+        print(f"{'mended' if yes else 'would mend'}: {what}")
+    for id_ in report.dropped:
+        print(f"{'dropped' if yes else 'would drop'}: {id_}")
+    if report.lost:
+        print(f"{report.lost} records are lost whose id cannot be read either")
+    for what in report.left:
+        print(f"left: {what}")
+    if yes and (report.dropped or report.lost):
+        print("run 'landcue index' with the same source to encode what was dropped")
+    print(f"{archive}: {report.records} records")
+
+
+@archive_app.command()
+def compact(archive: _Archive, json_: _Json = False) -> None:
+    """Merge small files and drop old versions; readers keep what they opened."""
+    from dataclasses import asdict
+
+    from landcue.archive.change import compact as tidy
+
+    before, after = tidy(archive)
+    if json_:
+        print_json({"archive": str(archive), "before": asdict(before), "after": asdict(after)})
+        return
+    for name, size in (("before", before), ("after", after)):
+        print(f"{name:<7} {size.files} files, {size.versions} versions, {size.bytes / 1e6:,.1f} MB")
+    if after.versions > 1:
+        print("old versions stay while somebody reads the archive")
+
+
+@archive_app.command()
+def delete(
+    archive: _Archive,
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of records.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--ids", help="Text file with an id per line; - for stdin.")
+    ] = None,
+    yes: _Yes = False,
+    json_: _Json = False,
+) -> None:
+    """Remove records; their images stay, and the next index of them adds the records again."""
+    from landcue.archive.change import count_known
+    from landcue.archive.change import delete as remove
+
+    wanted = dict.fromkeys(ids or ())
+    if file is not None:
+        wanted |= dict.fromkeys(_read_ids(file))
+    if not wanted:
+        raise UsageError("no ids: name them, or give a file of them with --ids FILE")
+    chosen = list(wanted)
+    count = remove(archive, chosen) if yes else count_known(archive, chosen)
+    if json_:
+        print_json({"archive": str(archive), "deleted": len(chosen) * yes, "records": count})
+    else:
+        what = "deleted" if yes else "would delete"
+        print(f"{archive}: {what} {len(chosen)} records, {count} {'are left' if yes else 'in all'}")
+    if not yes:
+        raise ArchiveError("nothing was changed; add --yes to do it")
+
+
+@archive_app.command()
+def reembed(
+    archive: _Archive,
+    model: Annotated[str, typer.Option(help="Run folder of the new model, or builtin.")],
+    drop_missing: Annotated[
+        bool, typer.Option("--drop-missing", help="Go on without images that cannot be read.")
+    ] = False,
+    bands: Annotated[str | None, typer.Option(help="As given to index, for chips.")] = None,
+    scale: Annotated[str | None, typer.Option(help="As given to index, for chips.")] = None,
+    nodata: Annotated[
+        float | None, typer.Option(min=0, max=1, help="As given to index, for chips.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images per model call.")] = 64,
+    workers: Annotated[int | None, typer.Option(min=1, help="Reading threads.")] = None,
+    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
+    json_: _Json = False,
+) -> None:
+    """Encode all records with another model; searches use the old one until all is done."""
+    from landcue.archive.reembed import reembed as encode_again
+    from landcue.cli.index import find_device
+    from landcue.data.raster_grid import Length
+    from landcue.data.raster_read import SceneOptions, parse_bands
+    from landcue.data.raster_scale import Scale
+
+    folder, checkpoint = _load(model)
+    encoder = checkpoint.encoder
+    scenes = None
+    if (bands, scale, nodata) != (None, None, None):
+        scenes = SceneOptions(
+            chip=Length.parse("256px", "--chip"),  # windows are stored: nothing is cut
+            bands=None if bands is None else parse_bands(bands),
+            channels=encoder.config.in_chans,
+            scale=Scale.parse(scale or "auto"),
+            nodata=0.5 if nodata is None else nodata,
+            side=encoder.config.image_size,
+        )
+    encoder.to(find_device(device))
+    with Reporter() as reporter:
+        report = encode_again(
+            archive,
+            encoder,
+            model_folder=folder,
+            drop_missing=drop_missing,
+            scenes=scenes,
+            batch_size=batch,
+            workers=workers,
+            overlap=encoder.device.type != "cpu",
+            progress=lambda done, total: reporter.tick("encoding again", done, total),
+        )
+    if json_:
+        facts = {"records": report.records, "dropped": list(report.dropped)}
+        facts |= {"old": report.old, "new": report.new, **report.ingest.to_json()}
+        print_json({"archive": str(archive), **facts})
+        return
+    for id_ in report.dropped:
+        print(f"dropped: {id_}")
+    print(f"{archive}: {report.records} records now by model {report.new[:12]}")
+
+
+def _derived(archive: Path) -> tuple[Problem, ...]:
+    """Return what is wrong with the indexes that searches built."""
+    from landcue.search.store import verify_indexes
+
+    return verify_indexes(archive)
+
+
+def _load(model: str) -> tuple[Path, Checkpoint]:
+    from landcue.models.builtin import find_model
+    from landcue.models.checkpoint import load_checkpoint
+
+    folder = find_model(model)
+    return folder, load_checkpoint(folder)
+
+
+def _read_ids(file: Path) -> list[str]:
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--ids {file}: cannot be read as text ({error})") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,0 +1,1 @@
+"""Archives in the formats of other tools."""

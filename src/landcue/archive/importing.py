@@ -1,0 +1,173 @@
+"""Import: an archive from a table of embeddings that others made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from landcue import __version__
+from landcue.archive.create import check_free
+from landcue.archive.import_columns import ImportColumns, TableReader
+from landcue.archive.manifest import IMPORTED, MANIFEST, Manifest, read_manifest, write_manifest
+from landcue.archive.readers import READERS
+from landcue.archive.schema import encoded_rows
+from landcue.archive.settle import settle
+from landcue.archive.table import RecordTable
+from landcue.archive.writer import Writer
+from landcue.errors import ArchiveError, DataError
+from landcue.files import exclusive
+from landcue.types import Problem
+
+Progress = Callable[[int, int], object]
+"""Called with (rows done, rows)."""
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        added: Records added now.
+        present: Records that an earlier run of the same import had added.
+        skipped: Rows that were left out, and why.
+        records: Records in the archive now.
+        dim: Length of an embedding.
+        n_bits: Bits of a code.
+        least_norm: Smallest length of an embedding as it stood in the table.
+        largest_norm: Largest. Embeddings are stored with length 1.
+    """
+
+    dim: int
+    n_bits: int
+    added: int = 0
+    present: int = 0
+    records: int = 0
+    least_norm: float = float("inf")
+    largest_norm: float = 0.0
+    skipped: list[Problem] = field(default_factory=lambda: list[Problem]())
+
+    @property
+    def normalized(self) -> bool:
+        """Whether the embeddings did not all have length 1 and were scaled."""
+        return self.added > 0 and not (
+            abs(self.least_norm - 1) <= 1e-3 and abs(self.largest_norm - 1) <= 1e-3
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        value = asdict(self) | {"skipped": [asdict(problem) for problem in self.skipped]}
+        if not self.added:
+            value["least_norm"] = value["largest_norm"] = None
+        return value | {"normalized": self.normalized}
+
+
+def import_table(
+    file: Path,
+    folder: Path,
+    columns: ImportColumns,
+    *,
+    commit_every: int = 8192,
+    progress: Progress | None = None,
+) -> ImportReport:
+    """Make an archive from a Parquet table; after a crash the same call goes on.
+
+    The archive has no images, no thumbnails and no model: it is searched by record and by vector.
+    Embeddings are scaled to length 1.
+
+    Args:
+        file: The table.
+        folder: The archive to make.
+        columns: Which columns hold what.
+        commit_every: Rows per commit.
+        progress: Called after each piece.
+
+    Raises:
+        UsageError: The table has no such column, or one of the wrong type.
+        DataError: The table cannot be read, or none of its rows can be used.
+        ArchiveError: The folder holds another archive or something else, or cannot be written.
+    """
+    reader = TableReader(file, columns)
+    manifest = Manifest(
+        fingerprint=_fingerprint(file, columns),
+        dim=reader.dim,
+        n_bits=reader.n_bits,
+        label_names=(),
+        source_root=str(file.absolute().parent),
+        model={"name": IMPORTED, "table": file.name, "columns": asdict(columns)},
+        landcue=__version__,
+    )
+    report = ImportReport(reader.dim, reader.n_bits)
+    with exclusive(folder, ArchiveError, "importing into"):
+        manifest, table = _open(folder, manifest, file)
+        known = set(table.read(["id"])["id"].to_pylist())
+        before = len(known)
+        with Writer(table, commit_every) as writer:
+            for done, piece in reader.pieces():
+                report.skipped += piece.problems
+                fresh = [i for i, row in enumerate(piece.metadata) if row.id not in known]
+                again = len(piece.metadata) - len(fresh)
+                report.present += again
+                known.update(piece.metadata[i].id for i in fresh)
+                if fresh:
+                    report.least_norm = min(report.least_norm, float(piece.norms[fresh].min()))
+                    report.largest_norm = max(report.largest_norm, float(piece.norms[fresh].max()))
+                    writer.put("add", _rows(piece, fresh, manifest.schema))
+                report.added += len(fresh)
+                if progress is not None:
+                    progress(done, reader.rows)
+        if not known:
+            first = f" (first: {report.skipped[0]})" if report.skipped else ""
+            raise DataError(f"{file} has no usable row{first}")
+        repeated = report.present - before
+        if repeated > 0:
+            report.present = before
+            report.skipped.append(Problem(file.name, f"{repeated} rows repeat an id: left out"))
+        report.records = settle(folder, manifest, table, changed=report.added > 0)
+    return report
+
+
+def _rows(piece: Any, wanted: list[int], schema: pa.Schema) -> pa.Table:
+    return encoded_rows(
+        [piece.metadata[i] for i in wanted],
+        [""] * len(wanted),
+        [b""] * len(wanted),
+        piece.encoding(wanted),
+        (),
+        schema,
+    )
+
+
+def _open(folder: Path, manifest: Manifest, file: Path) -> tuple[Manifest, RecordTable]:
+    """Make the archive, or go on with what the same import left."""
+    if (folder / MANIFEST).exists():
+        found = read_manifest(folder)
+        if found.fingerprint != manifest.fingerprint:
+            raise ArchiveError(
+                f"{folder} holds another archive, not an import of {file}; choose a new folder"
+            )
+        table = RecordTable.open(folder / found.base, pinned=False)
+        if table is not None:
+            return found, table
+    else:
+        check_free(folder)
+    try:
+        (folder / READERS).touch()
+    except OSError as error:
+        raise ArchiveError(f"cannot write {folder}: {error.strerror}; free space") from None
+    write_manifest(folder, manifest)
+    return manifest, RecordTable.create(folder, manifest.schema)
+
+
+def _fingerprint(file: Path, columns: ImportColumns) -> str:
+    """Return SHA-256 (hex) over the table and the choice of columns: it stands for the model."""
+    try:
+        with file.open("rb") as data:
+            content = hashlib.file_digest(data, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror})") from None
+    return hashlib.sha256(f"{content} {asdict(columns)}".encode()).hexdigest()

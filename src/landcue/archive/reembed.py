@@ -1,0 +1,158 @@
+"""Encode all records again with another model, beside the vectors that serve meanwhile."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from landcue.archive.bases import next_base, switch
+from landcue.archive.change import open_for_change
+from landcue.archive.ingest import Progress, ingest
+from landcue.archive.manifest import MANIFEST, read_manifest
+from landcue.archive.plan import read_stored
+from landcue.archive.report import IngestReport
+from landcue.archive.table import RecordTable
+from landcue.data.raster_read import SceneOptions
+from landcue.errors import ArchiveError, UsageError
+from landcue.files import exclusive
+from landcue.types import Encoder, Record
+
+
+@dataclass(frozen=True, slots=True)
+class ReembedReport:
+    """What became of an archive.
+
+    Attributes:
+        records: Records it holds now.
+        dropped: Ids of records that could not be encoded again, and are gone.
+        old: Fingerprint of the model that served.
+        new: Fingerprint of the model that serves now.
+        ingest: Of the last run; earlier ones that were interrupted are not in it.
+    """
+
+    records: int
+    dropped: tuple[str, ...]
+    old: str
+    new: str
+    ingest: IngestReport
+
+
+def reembed(
+    folder: Path,
+    encoder: Encoder,
+    *,
+    model_folder: Path | None = None,
+    model: Mapping[str, Any] | None = None,
+    drop_missing: bool = False,
+    scenes: SceneOptions | None = None,
+    batch_size: int = 64,
+    commit_every: int = 512,
+    workers: int | None = None,
+    overlap: bool = False,
+    progress: Progress | None = None,
+) -> ReembedReport:
+    """Make new embeddings, codes and label scores from the records' images, then switch to them.
+
+    Until the switch, which is one atomic change, searches go on with the old model. After a crash
+    the same call goes on where it stopped.
+
+    Args:
+        folder: The archive.
+        encoder: The new model.
+        model_folder: Checkpoint folder to copy into the archive.
+        model: What to note about the model.
+        drop_missing: Go on without records whose image cannot be read; else nothing changes.
+        scenes: How chips of scenes are read, if the archive holds any.
+        batch_size: Images per encoder call.
+        commit_every: Rows per commit.
+        workers: Reading threads.
+        overlap: Read while the encoder runs.
+        progress: Called after each batch.
+
+    Raises:
+        UsageError: The archive is this model's already.
+        ArchiveError: Its embeddings were imported, records cannot be encoded again, or it is
+            locked, broken or cannot be written.
+        DataError: No image can be read.
+    """
+    read_manifest(folder)
+    with exclusive(folder, ArchiveError, "writing to"):
+        manifest, table = open_for_change(folder)
+        if manifest.imported:
+            raise ArchiveError(
+                f"{folder} holds imported embeddings and no images; index the images themselves "
+                "into a new folder"
+            )
+        if manifest.fingerprint == encoder.fingerprint:
+            raise UsageError(f"{folder} was made by this very model: nothing to do")
+        records = stored_records(table, Path(manifest.source_root))
+        if scenes is None and any(record.window is not None for record in records):
+            raise UsageError(
+                f"{folder} holds chips of scenes: add the --bands, --scale and --nodata that they "
+                "were indexed with"
+            )
+        stage = folder / next_base(manifest.base)
+        _drop_other(stage, encoder)
+        report = ingest(
+            records,
+            stage,
+            encoder,
+            source_root=Path(manifest.source_root),
+            model_folder=model_folder,
+            model=model,
+            batch_size=batch_size,
+            commit_every=commit_every,
+            prune=True,
+            progress=progress,
+            workers=workers,
+            overlap=overlap,
+            scenes=scenes,
+        )
+        made = RecordTable.open(stage, pinned=False)
+        present = set() if made is None else set(made.read(["id"])["id"].to_pylist())
+        missing = tuple(sorted({record.id for record in records} - present))
+        if missing and not drop_missing:
+            reasons = [str(problem) for problem in report.skipped[:1]]
+            raise ArchiveError(
+                f"{len(missing)} of {len(records)} records cannot be encoded again (first: "
+                f"{(*reasons, missing[0])[0]}), so {folder} still serves the old ones; put their "
+                "images back, or add --drop-missing"
+            )
+        new = replace(read_manifest(stage), created=manifest.created)
+        switch(folder, new, stage.name)
+        return ReembedReport(
+            len(present), missing, manifest.fingerprint, encoder.fingerprint, report
+        )
+
+
+def stored_records(table: RecordTable, root: Path) -> list[Record]:
+    """Return what a source would say of the records of an archive, sorted by id."""
+    return [
+        Record(
+            id=id_,
+            path=root / row.metadata.path,
+            labels=row.metadata.labels,
+            group=row.metadata.group,
+            bounds=row.metadata.bounds,
+            time=row.metadata.time,
+            part=row.metadata.part,
+            window=row.metadata.window,
+            sensor=row.metadata.sensor,
+            footprint=row.metadata.footprint,
+        )
+        for id_, row in sorted(read_stored(table).items())
+    ]
+
+
+def _drop_other(stage: Path, encoder: Encoder) -> None:
+    """Remove what a run with another model, or a repair, left unfinished."""
+    if not (stage / MANIFEST).exists():
+        # What a run left that died while it copied the model is replaced by the next.
+        keep = not (stage / "records.lance").exists()
+    else:
+        keep = read_manifest(stage).fingerprint == encoder.fingerprint
+    if stage.exists() and not keep:
+        shutil.rmtree(stage)
