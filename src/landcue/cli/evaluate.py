@@ -11,14 +11,19 @@ from landcue.cli.console import Reporter, print_json
 from landcue.errors import UsageError
 
 if TYPE_CHECKING:
-    from landcue.evaluation.evaluate import Scores
+    from landcue.evaluation.protocol import Protocol
+    from landcue.report.comparison import Contest
+    from landcue.report.subject import Subject
 
 _ARCHIVE_FILE = "manifest.json"
 _RUN_FILE = "config.yaml"
 
 
 def evaluate(
-    target: Annotated[Path, typer.Argument(help="A run folder, or an archive.")],
+    targets: Annotated[
+        list[Path],
+        typer.Argument(metavar="TARGET...", help="A run folder or an archive; two to compare."),
+    ],
     part: Annotated[
         str, typer.Option(help="test, val, train; or all records of an archive: all.")
     ] = "test",
@@ -27,48 +32,106 @@ def evaluate(
     resamples: Annotated[
         int, typer.Option(min=0, help="Bootstrap resamples for the 95 % intervals.")
     ] = 1000,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Test two targets against each other, by query.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a self-contained page (.html).")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write tables in Markdown (.md).")] = None,
+    latex: Annotated[Path | None, typer.Option(help="Write tables in LaTeX (.tex).")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Measure retrieval: each image of a part queries all others of that part."""
+    if len(targets) != 1 + compare:
+        wanted = "two targets, --compare A B" if compare else "one target, or two with --compare"
+        raise UsageError(f"{len(targets)} targets: give {wanted}")
+    from landcue.evaluation.protocol import find_protocol
+
+    rules = find_protocol(protocol)
+    contests: list[Contest] = []
     with Reporter() as reporter:
-        if (target / _ARCHIVE_FILE).is_file():
-            from landcue.search.assess import assess_archive
+        found = [_study(t, part, rules, data_root, resamples, reporter) for t in targets]
+        if compare:
+            from landcue.report.comparison import compare_subjects
 
-            about, spaces = assess_archive(
-                target, part=part, protocol=protocol, resamples=resamples, say=reporter.say
-            )
-        elif (target / _RUN_FILE).is_file():
-            from landcue.training.assess import assess_run
+            contests = compare_subjects(found[0], found[1])
+        if report or markdown or latex:
+            from landcue.report.write import write_report
 
-            found = assess_run(
-                target,
-                part=part,
-                data_root=data_root,
-                protocol=protocol,
-                resamples=resamples,
-                say=reporter.say,
-                tick=reporter.tick,
-            )
-            about, spaces = found.about, found.spaces
-        else:
-            raise UsageError(
-                f"{target} is neither a run ({_RUN_FILE}) nor an archive ({_ARCHIVE_FILE})"
-            )
+            second = found[1] if compare else None
+            outputs = {"page": report, "markdown": markdown, "latex": latex}
+            for file in write_report(found[0], second, contests, **outputs):
+                reporter.say(f"wrote {file}")
     if json_:
-        print_json(_as_json(about, spaces))
+        print_json(_as_json(found, contests))
     else:
-        print(_as_text(about, spaces))
+        print(_as_text(found, contests))
 
 
-def _as_json(about: dict[str, Any], spaces: dict[str, Scores]) -> dict[str, Any]:
+def _study(
+    target: Path,
+    part: str,
+    protocol: Protocol,
+    data_root: Path | None,
+    resamples: int,
+    reporter: Reporter,
+) -> Subject:
+    if (target / _ARCHIVE_FILE).is_file():
+        from landcue.search.assess import study_archive
+
+        return study_archive(
+            target, part=part, protocol=protocol, resamples=resamples, say=reporter.say
+        )
+    if (target / _RUN_FILE).is_file():
+        from landcue.training.assess import study_run
+
+        return study_run(
+            target,
+            part=part,
+            data_root=data_root,
+            protocol=protocol,
+            resamples=resamples,
+            say=reporter.say,
+            tick=reporter.tick,
+        )
+    raise UsageError(f"{target} is neither a run ({_RUN_FILE}) nor an archive ({_ARCHIVE_FILE})")
+
+
+def _as_json(found: list[Subject], contests: list[Contest]) -> dict[str, Any]:
+    from landcue.codes.statistics import code_statistics
     from landcue.evaluation.report import to_json
 
-    searched = to_json(spaces[about["searched"]])
-    return {**about, **searched, "spaces": {name: to_json(s) for name, s in spaces.items()}}
+    first = found[0]
+    spaces = {name: to_json(scores) for name, scores in first.scores.items()}
+    for name, space in first.spaces.items():
+        if space.codes is not None:
+            spaces[name]["codes"] = code_statistics(space.codes, space.n_bits).to_json()
+    value = {**first.about, **to_json(first.main.scores), "spaces": spaces}
+    if contests:
+        from landcue.report.comparison import to_json as comparison_json
+
+        value["comparison"] = {"with": found[1].about, "contests": comparison_json(contests)}
+    return value
 
 
-def _as_text(about: dict[str, Any], spaces: dict[str, Scores]) -> str:
+def _as_text(found: list[Subject], contests: list[Contest]) -> str:
+    from landcue.evaluation.report import aligned
     from landcue.evaluation.side_by_side import side_by_side
 
-    facts = [f"{name}: {value}" for name, value in about.items()]
-    return "\n".join(facts) + "\n\n" + side_by_side(spaces, about["searched"])
+    first = found[0]
+    if not contests:
+        facts = [f"{name}: {value}" for name, value in first.about.items()]
+        return "\n".join(facts) + "\n\n" + side_by_side(first.scores, first.searched)
+    from landcue.report.comparison import column_names, label_cells, metric_cells
+    from landcue.report.comparison_page import verdict
+    from landcue.report.queries import deciding_metric
+
+    names = column_names(found[0], found[1])
+    metric = deciding_metric(first.main.scores.protocol).name
+    blocks = [[verdict(contests[0], metric, names)]]
+    for contest in contests:
+        blocks.append([contest.title, *aligned(metric_cells(contest, *names))])
+    blocks.append(["mean AP by label", *aligned(label_cells(contests[0], *names))])
+    blocks.append(first.main.scores.protocol.describe())
+    return "\n\n".join("\n".join(block) for block in blocks)

@@ -12,8 +12,7 @@ from landcue.evaluation.paired import compare, mean_over_runs
 from landcue.experiments.measure import Measured
 from landcue.experiments.run import Results, Row
 from landcue.experiments.spec import BEST
-
-Cells = list[list[str]]
+from landcue.report.tables import Cells, latex, latex_escape, markdown
 
 
 def part_of(results: Results) -> str:
@@ -106,10 +105,10 @@ def _without_places(spec: dict[str, Any]) -> dict[str, Any]:
 def to_markdown(results: Results) -> str:
     """Return the tables for a page: scores, then the comparison with the best rival."""
     lines = [f"# {results.spec.name}", "", *_facts(results), ""]
-    lines += _markdown(_score_cells(results, "**{}**".format, "{} ± {}"))
+    lines += markdown(_score_cells(results, "**{}**".format, "{} ± {}"))
     found = comparisons(results)
     if found:
-        lines += ["", _COMPARISON_NOTE, "", *_markdown(_comparison_cells(found))]
+        lines += ["", _COMPARISON_NOTE, "", *markdown(_comparison_cells(found))]
     notes = [f"* `{n}`: {m.note}" for n, m in results.spec.methods.items() if m.note]
     if notes:
         lines += ["", *notes]
@@ -121,12 +120,8 @@ def to_markdown(results: Results) -> str:
 
 def to_latex(results: Results) -> str:
     """Return the table of scores as a LaTeX ``tabular`` (needs ``booktabs``)."""
-    header, *body = _score_cells(results, r"\textbf{{{}}}".format, r"{} $\pm$ {}")
-    columns = "l" * (len(header) - len(results.spec.metrics)) + "r" * len(results.spec.metrics)
-    lines = [f"% {fact}" for fact in _facts(results)]
-    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_line(header), r"\midrule"]
-    lines += [_latex_line(line) for line in body]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    cells = _score_cells(results, r"\textbf{{{}}}".format, r"{} $\pm$ {}", latex_escape)
+    return latex(cells, len(cells[0]) - len(results.spec.metrics), _facts(results))
 
 
 _COMPARISON_NOTE = (
@@ -166,7 +161,9 @@ def _chosen_by(results: Results) -> str:
     )
 
 
-def _score_cells(results: Results, bold: Callable[[str], str], spread: str) -> Cells:
+def _score_cells(
+    results: Results, bold: Callable[[str], str], spread: str, text: Callable[[str], str] = str
+) -> Cells:
     part, metrics = part_of(results), results.spec.metrics
     has_bits = any(row.bits for row in results.rows)
     rows = sorted(results.rows, key=lambda row: row.bits or 0) if has_bits else results.rows
@@ -178,20 +175,21 @@ def _score_cells(results: Results, bold: Callable[[str], str], spread: str) -> C
         for stored in {_stored(row, part) for row in rows}
         for metric in metrics
     }
-    table = [["method", "ranking", "stored", *metrics]]
+    table = [["method", "ranking", "stored", *map(text, metrics)]]
     for row in rows:
         means = _means(row, part)
-        line = [row.method, row.ranking, _any(row, part).facts["size"]]
+        line = [text(cell) for cell in (row.method, row.ranking, _any(row, part).facts["size"])]
         for metric in metrics:
             if metric not in means:
                 line.append("-")
                 continue
             values = [m.metrics[metric] for m in scores_of(row, part).values()]
             mean, half = mean_over_runs(values)
-            text = (
+            shown = (
                 f"{mean:.3f}" if math.isnan(half) else spread.format(f"{mean:.3f}", f"{half:.3f}")
             )
-            line.append(bold(text) if means[metric] == best[_stored(row, part), metric] else text)
+            is_best = means[metric] == best[_stored(row, part), metric]
+            line.append(bold(shown) if is_best else shown)
         table.append(line)
     if rows:
         chance = _chance(rows[0], part)
@@ -267,17 +265,3 @@ def _any(row: Row, part: str) -> Measured:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _markdown(table: Cells) -> list[str]:
-    header, *body = table
-    return [_bar(header), _bar(["---"] * len(header)), *(_bar(line) for line in body)]
-
-
-def _bar(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _latex_line(cells: Sequence[str]) -> str:
-    escaped = (cell.replace("_", r"\_").replace("%", r"\%") for cell in cells)
-    return " & ".join(escaped) + r" \\"

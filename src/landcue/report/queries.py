@@ -1,0 +1,158 @@
+"""Single queries of an evaluation: which went best and worst, and what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.evaluation.annotations import Annotations, same_group
+from landcue.evaluation.protocol import Metric, Protocol
+from landcue.evaluation.ranking import order
+from landcue.evaluation.relevance import Floats, Integers
+from landcue.report.subject import Space, Subject
+
+_PAIRS_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one query found.
+
+    Attributes:
+        row: Row of the query.
+        value: Its score; NaN if it does not count.
+        hits: Gallery rows, nearest first; equal distances in the order of ids.
+        distances: Of the hits.
+    """
+
+    row: int
+    value: float
+    hits: tuple[int, ...]
+    distances: tuple[float, ...]
+
+
+def deciding_metric(protocol: Protocol) -> Metric:
+    """Return the metric by which queries are sorted: graded and deep if there is one.
+
+    It is nDCG at the largest cut-off, or else the protocol's first metric.
+    """
+    metrics = protocol.metrics()
+    graded = [metric for metric in metrics if metric.kind == "nDCG"]
+    return max(graded, key=lambda metric: metric.k or 0, default=metrics[0])
+
+
+def extremes(
+    values: Floats, images: Annotations, n: int, *, falling: bool = False
+) -> tuple[list[int], list[int]]:
+    """Return the rows of the n best and the n worst queries, the most extreme first.
+
+    Each side shows a set of labels once while others are left, so that it is no row of twins;
+    equal values come in the order of ids. No query is on both sides.
+
+    Args:
+        values: Score of each query, ``[q]``; NaN where it does not count.
+        images: The queries.
+        n: Queries on each side, at most half of those that count.
+        falling: Whether smaller is better.
+    """
+    counted = [int(row) for row in np.flatnonzero(np.isfinite(values))]
+    sign = 1 if falling else -1
+    rows = sorted(counted, key=lambda row: (sign * values[row], images.ids[row]))
+    n = min(n, len(rows) // 2) or min(1, len(rows))
+    half = (len(rows) + 1) // 2
+    best = _various(rows[:half], images, n)
+    lowest = sorted(rows[half:], key=lambda row: (-sign * values[row], images.ids[row]))
+    return best, _various(lowest, images, n)
+
+
+def retrieve(
+    subject: Subject, space: Space, rows: Iterable[int], k: int, values: Floats | None = None
+) -> list[Found]:
+    """Return what some queries find among the first k.
+
+    Args:
+        subject: Queries and gallery.
+        space: How they are compared.
+        rows: Rows of queries.
+        k: Hits, fewer in a smaller gallery.
+        values: Score of each query, ``[q]``.
+    """
+    found: list[Found] = []
+    by_id, protocol = _by_id(subject.gallery), space.scores.protocol
+    for row in rows:
+        part = slice(row, row + 1)
+        hits, distances, n_hits = _first(subject, space, part, by_id, protocol, k)
+        n = int(n_hits[0])
+        value = float("nan") if values is None else float(values[row])
+        near = tuple(float(d) for d in distances[0, :n])
+        found.append(Found(row, value, tuple(hits[0, :n].tolist()), near))
+    return found
+
+
+def first_hits(
+    subject: Subject, space: Space, k: int
+) -> Generator[tuple[slice, Integers, npt.NDArray[np.bool_]]]:
+    """Rank the gallery for all queries, many at a time.
+
+    Yields:
+        A slice of the queries, the gallery rows of their first k' hits, int64 ``[b, k']`` with k'
+        = k or the size of the gallery, and bool ``[b, k']``, false where a query has no such hit
+        because it must not find that image.
+    """
+    by_id, protocol = _by_id(subject.gallery), space.scores.protocol
+    step = max(1, _PAIRS_AT_ONCE // max(1, len(subject.gallery)))
+    for first in range(0, len(subject.query), step):
+        part = slice(first, min(first + step, len(subject.query)))
+        hits, _, n_hits = _first(subject, space, part, by_id, protocol, k)
+        yield part, hits, np.arange(hits.shape[1]) < n_hits[:, None]
+
+
+def _first(
+    subject: Subject,
+    space: Space,
+    part: slice,
+    by_id: Integers,
+    protocol: Protocol,
+    k: int,
+) -> tuple[Integers, npt.NDArray[np.generic], Integers]:
+    """Return rows and distances ``[b, k']`` of the first hits, and how many there are, ``[b]``."""
+    distances = space.distances.rows(part)[:, by_id]
+    hidden = _hidden(subject, part, protocol)[:, by_id]
+    places, _ = order(distances, hidden=hidden)
+    places = places[:, :k]
+    n_hits = np.count_nonzero(~hidden, axis=1)
+    return by_id[places], np.take_along_axis(distances, places, axis=1), n_hits
+
+
+def _hidden(subject: Subject, part: slice, protocol: Protocol) -> npt.NDArray[np.bool_]:
+    """Return bool ``[b, n]``: the gallery images that a query must not find."""
+    own = subject.query.ids[part]
+    if protocol.exclude_group:
+        hidden = same_group(subject.query, subject.gallery, part)
+    else:
+        hidden = np.zeros((len(own), len(subject.gallery)), np.bool_)
+    rows = {name: row for row, name in enumerate(own)}
+    for column, name in enumerate(subject.gallery.ids):
+        if name in rows:
+            hidden[rows[name], column] = True
+    return hidden
+
+
+def _by_id(gallery: Annotations) -> Integers:
+    return np.array(sorted(range(len(gallery)), key=gallery.ids.__getitem__), np.int64)
+
+
+def _various(rows: list[int], images: Annotations, n: int) -> list[int]:
+    """Return the first n rows, of each set of labels one before any other's second."""
+    seen: set[bytes] = set()
+    new: list[int] = []
+    again: list[int] = []
+    for row in rows:
+        key = images.labels[row].tobytes()
+        (again if key in seen else new).append(row)
+        seen.add(key)
+    kept = set((new + again)[:n])
+    return [row for row in rows if row in kept]

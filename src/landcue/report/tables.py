@@ -1,0 +1,113 @@
+"""Tables of text cells as Markdown and LaTeX, and the tables of an evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from landcue.evaluation.evaluate import Scores
+from landcue.evaluation.report import label_rows
+
+Cells = list[list[str]]
+"""Rows of a table, the header first."""
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "–": "--",
+}  # fmt: skip
+
+
+def markdown(cells: Cells) -> list[str]:
+    """Return the lines of a Markdown table."""
+    header, *body = cells
+    return [_bar(header), _bar(["---"] * len(header)), *(_bar(line) for line in body)]
+
+
+def latex(cells: Cells, n_text: int, facts: Sequence[str] = ()) -> str:
+    """Return a LaTeX ``tabular`` (needs ``booktabs``) of cells that are LaTeX already.
+
+    Args:
+        cells: See :func:`latex_escape`.
+        n_text: How many first columns are text, to the left; the others are numbers, to the right.
+        facts: What stands above it as comments.
+    """
+    header, *body = cells
+    columns = "l" * n_text + "r" * (len(header) - n_text)
+    lines = [f"% {fact}" for fact in facts]
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_line(header), r"\midrule"]
+    lines += [_latex_line(line) for line in body]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def latex_escape(text: str) -> str:
+    """Return text whose special characters LaTeX prints as they are."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def score_cells(spaces: Mapping[str, Scores]) -> Cells:
+    """Return every metric in every space, with 95 % intervals, tie bands and chance.
+
+    Args:
+        spaces: Scores of the same images and protocol by column name; the first one's chance is
+            shown.
+    """
+    first = next(iter(spaces.values()))
+    header = ["metric"]
+    for name, scores in spaces.items():
+        header += [name]
+        header += ["95 % interval"] if scores.intervals else []
+        header += ["ties worst..best"] if scores.bands else []
+    table = [[*header, "chance"]]
+    for metric in first.protocol.metrics():
+        line = [metric.name + (" (lower is better)" if metric.family.falling else "")]
+        for scores in spaces.values():
+            line.append(number(scores.metrics[metric.name]))
+            line += [span(scores.intervals[metric.name])] if scores.intervals else []
+            line += [span(scores.bands[metric.name])] if scores.bands else []
+        table.append([*line, number(first.chance[metric.name])])
+    return table
+
+
+def evaluation_markdown(title: str, facts: Sequence[str], spaces: Mapping[str, Scores]) -> str:
+    """Return scores, scores by label of the first space, and definitions as Markdown."""
+    main, scores = next(iter(spaces.items()))
+    lines = [f"# {title}", "", *(f"* {fact}" for fact in facts), ""]
+    lines += [*markdown(score_cells(spaces)), "", f"By label ({main}), rare labels first:", ""]
+    lines += [*markdown(label_rows(scores)), "", "Definitions:", ""]
+    lines += [f"* {name}: {text}" for name, text in scores.protocol.definitions().items()]
+    return "\n".join(lines) + "\n"
+
+
+def evaluation_latex(facts: Sequence[str], spaces: Mapping[str, Scores]) -> str:
+    """Return scores and scores by label of the first space as two ``tabular`` blocks."""
+    scores = next(iter(spaces.values()))
+    by_label = latex(_escaped(label_rows(scores)), 1)
+    return latex(_escaped(score_cells(spaces)), 1, facts) + "\n" + by_label
+
+
+def number(value: float) -> str:
+    """Return four digits, or a dash for NaN."""
+    return f"{value:.4f}" if math.isfinite(value) else "–"
+
+
+def signed(value: float) -> str:
+    """Return four digits with their sign, or a dash for NaN."""
+    return f"{value:+.4f}" if math.isfinite(value) else "–"
+
+
+def span(pair: tuple[float, float]) -> str:
+    """Return an interval, or a dash if it is not known."""
+    return f"{number(pair[0])} .. {number(pair[1])}" if all(map(math.isfinite, pair)) else "–"
+
+
+def _escaped(cells: Cells) -> Cells:
+    return [[latex_escape(cell) for cell in line] for line in cells]
+
+
+def _bar(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"

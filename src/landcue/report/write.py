@@ -1,0 +1,122 @@
+"""Write the report of an evaluation or a comparison: a page, Markdown and LaTeX tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from landcue import __version__
+from landcue.errors import UsageError
+from landcue.files import write_atomic
+from landcue.report.comparison import Contest, column_names
+from landcue.report.parts import size_facts
+from landcue.report.subject import Subject
+from landcue.report.tables import evaluation_latex, evaluation_markdown
+
+
+def write_report(
+    first: Subject,
+    second: Subject | None = None,
+    contests: Sequence[Contest] = (),
+    *,
+    page: Path | None = None,
+    markdown: Path | None = None,
+    latex: Path | None = None,
+) -> list[Path]:
+    """Write the files asked for and return them.
+
+    Args:
+        first: What was evaluated.
+        second: What it was compared with.
+        contests: The comparison.
+        page: A self-contained HTML page.
+        markdown: Tables for a README or an issue.
+        latex: Tables for a paper (needs ``booktabs``).
+
+    Raises:
+        LandcueError: A file cannot be written.
+        UsageError: SOURCE_DATE_EPOCH is no time.
+    """
+    made = day()
+    facts = _facts(first, made) if second is None else _common_facts(first, second, made)
+    written: list[Path] = []
+    for file, text in (
+        (page, _page), (markdown, _markdown), (latex, _latex),
+    ):  # fmt: skip
+        if file is not None:
+            write_atomic(file, text(first, second, contests, facts, made))
+            written.append(file)
+    return written
+
+
+def day() -> str:
+    """Return the day in UTC, ISO 8601: that of SOURCE_DATE_EPOCH where it is set.
+
+    Raises:
+        UsageError: SOURCE_DATE_EPOCH is not a number of seconds.
+    """
+    seconds = os.environ.get("SOURCE_DATE_EPOCH")
+    if seconds is None:
+        return datetime.now(UTC).date().isoformat()
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH is {seconds!r}: give seconds since 1970, or unset it"
+        ) from None
+
+
+def _page(
+    first: Subject, second: Subject | None, contests: Sequence[Contest], _: list[str], made: str
+) -> str:
+    if second is None:
+        from landcue.report.evaluation_page import evaluation_page
+
+        return evaluation_page(first, made)
+    from landcue.report.comparison_page import comparison_page
+
+    return comparison_page(first, second, contests, made)
+
+
+def _markdown(
+    first: Subject, second: Subject | None, contests: Sequence[Contest], facts: list[str], _: str
+) -> str:
+    if second is None:
+        return evaluation_markdown(f"Retrieval report: {first.name}", facts, first.scores)
+    from landcue.report.comparison_page import comparison_markdown
+
+    return comparison_markdown(facts, contests, column_names(first, second))
+
+
+def _latex(
+    first: Subject, second: Subject | None, contests: Sequence[Contest], facts: list[str], _: str
+) -> str:
+    if second is None:
+        return evaluation_latex(facts, first.scores)
+    from landcue.report.comparison_page import comparison_latex
+
+    return comparison_latex(facts, contests, column_names(first, second))
+
+
+def _facts(subject: Subject, made: str) -> list[str]:
+    facts = [f"{key}: {value}" for key, value in subject.about.items()]
+    scores = subject.main.scores
+    return [
+        *facts,
+        *scores.protocol.describe(),
+        *size_facts(scores.counts),
+        f"LandCue {__version__}, {made}",
+    ]
+
+
+def _common_facts(first: Subject, second: Subject, made: str) -> list[str]:
+    """Return the facts of the first, and of the second where they differ."""
+    names = column_names(first, second)
+    facts: list[str] = []
+    for key, value in first.about.items():
+        other = second.about.get(key, "–")
+        same = value == other
+        facts.append(f"{key}: {value}" if same else f"{key}: {value} / {other}")
+    return [f"{names[0]} / {names[1]}", *facts, *_facts(first, made)[len(first.about) :]]
