@@ -15,6 +15,23 @@ def average_precision(gains, k, n_relevant):
     return total / min(len(gains) if k is None else k, n_relevant) if n_relevant else 0.0
 
 
+def summed_precision(gains, k):
+    return sum(precision(gains, r) for r in range(1, min(k, len(gains)) + 1) if gains[r - 1] > 0)
+
+
+def over_hits(gains, k):
+    hits = sum(g > 0 for g in gains[:k])
+    return summed_precision(gains, k) / hits if hits else 0.0
+
+
+def linear_ndcg(gains, k):
+    def dcg(ranked):
+        return sum(g / math.log2(1 + r) for r, g in enumerate(ranked[:k], start=1))
+
+    ideal = dcg(sorted(gains, reverse=True))
+    return dcg(gains) / ideal if ideal else 0.0
+
+
 def precision(gains, k):
     return sum(g > 0 for g in gains[:k]) / k
 
@@ -74,11 +91,15 @@ def by_name(gains, n_relevant, ks):
     for k in ks:
         every |= {
             ("AP@k", k): average_precision(gains, k, n_relevant),
+            ("AP@k/R", k): summed_precision(gains, k) / max(n_relevant, 1),
+            ("AP@k/hits", k): over_hits(gains, k),
+            ("AP@k/k", k): summed_precision(gains, k) / k,
             ("P", k): precision(gains, k),
             ("hit", k): hit(gains, k),
             ("found", k): found(gains, k, n_relevant),
             ("ACG", k): mean_gain(gains, k),
             ("nDCG", k): ndcg(gains, k),
+            ("nDCG-linear", k): linear_ndcg(gains, k),
             ("WAP", k): weighted_mean_gain(gains, k),
         }
     return every

@@ -18,7 +18,7 @@ from landcue.evaluation import blocks
 from landcue.evaluation.annotations import annotate
 from landcue.evaluation.distances import given
 from landcue.evaluation.evaluate import evaluate, evaluate_codes, evaluate_embeddings
-from landcue.evaluation.protocol import PROTOCOLS, Protocol
+from landcue.evaluation.protocol import PROTOCOLS, Protocol, find_protocol
 from landcue.evaluation.relevance import gains, relevant
 from landcue.evaluation.report import rows, to_json, to_text
 
@@ -64,8 +64,9 @@ def test_every_metric_equals_loops_over_the_definitions(gain, coarse):
     query, gallery, distances = sample(n_query=5, n_gallery=7 if coarse else 25)
     if coarse:
         distances = np.floor(distances * 3).astype(np.uint8)
+    tools = find_protocol("ml-retrieval-v1+tools")
     protocol = replace(
-        DEFAULT, gain=gain, map_ks=(3,), precision_ks=(1, 4), found_ks=(2,), gain_ks=(4, 60)
+        tools, gain=gain, map_ks=(3, 60), precision_ks=(1, 4), found_ks=(2,), gain_ks=(4, 60)
     )
     scores = evaluate(query, gallery, given(distances), protocol=protocol)
     for metric in protocol.metrics():
@@ -193,6 +194,14 @@ def test_an_evaluation_without_any_relevant_image_says_null_not_nan():
     assert json.loads(text)["metrics"]["P@1"] == 0
     assert json.loads(text)["macro"]["rare"] is None
     assert "mAP  " in to_text(scores)
+
+
+def test_images_without_any_label_are_all_left_out():
+    images = annotate(["a", "b"], np.zeros((2, 3), int))
+    scores = evaluate(images, images, given(np.zeros((2, 2), np.uint8)), band=True)
+    assert scores.counts["n_without_relevant"] == 2
+    assert np.isnan(scores.metrics["nDCG@10"])
+    assert scores.metrics["P@1"] == 0
 
 
 @settings(deadline=None, max_examples=25)

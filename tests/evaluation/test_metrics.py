@@ -41,17 +41,23 @@ def measured(relevant, graded, exponential, ordered, n_relevant, ks):
         ("ANMRR", None): metrics.nmrr(relevant, n_relevant),
         ("WAP", None): metrics.weighted_mean_gain(graded, None),
     }
-    levels = -np.unique(-(2**ordered - 1))
-    counts = np.array([[np.count_nonzero(2**ordered - 1 == level) for level in levels]])
+    levels = -np.unique(-ordered)
+    counts = np.array([[np.count_nonzero(ordered == level) for level in levels]])
     for k in ks:
-        ideal = metrics.ideal_dcg(levels, counts, k)
+        ideal = metrics.ideal_dcg(2**levels - 1, counts, k)
+        linear = metrics.ideal_dcg(levels, counts, k)
         every |= {
             ("AP@k", k): metrics.average_precision(relevant, n_relevant, k),
+            **{
+                (f"AP@k/{by}", k): metrics.average_precision(relevant, n_relevant, k, by)
+                for by in ("R", "hits", "k")
+            },
             ("P", k): metrics.precision(relevant, k),
             ("hit", k): metrics.hit(relevant, k),
             ("found", k): metrics.found(relevant, n_relevant, k),
             ("ACG", k): metrics.mean_gain(graded, k),
             ("nDCG", k): metrics.dcg(exponential, k) / np.where(ideal > 0, ideal, 1),
+            ("nDCG-linear", k): metrics.dcg(graded, k) / np.where(linear > 0, linear, 1),
             ("WAP", k): metrics.weighted_mean_gain(graded, k),
         }
     return {name: float(value[0]) for name, value in every.items()}
@@ -63,6 +69,11 @@ def test_a_ranking_worked_out_by_hand():
     assert got["AP", None] == pytest.approx((1 / 1 + 2 / 3) / 2)
     assert got["AP@k", 1] == pytest.approx(1)  # min(1, R) = 1
     assert got["AP@k", 2] == pytest.approx(1 / 2)
+    assert got["AP@k/R", 1] == pytest.approx(1 / 2)
+    assert got["AP@k/hits", 2] == pytest.approx(1 / 1)  # one found, on rank 1
+    assert got["AP@k/k", 4] == pytest.approx((1 + 2 / 3) / 4)
+    # (2/1 + 1/log2(4)) / (2/1 + 1/log2(3))
+    assert got["nDCG-linear", 4] == pytest.approx(2.5 / 2.6309297536)
     assert got["P", 4] == pytest.approx(2 / 4)
     assert got["P", 9] == pytest.approx(2 / 9)  # divided by k, though 4 items are all
     assert got["R-precision", None] == pytest.approx(1 / 2)

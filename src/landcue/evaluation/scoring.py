@@ -181,6 +181,8 @@ def _values(
     if metric.kind == "found":
         return metrics.found(groups, n_relevant, k)
     if metric.kind in ("nDCG", "nDCG-linear"):
+        if not table.any():
+            return np.zeros(len(n_relevant))
         levels = -np.unique(-table[table > 0])
         counts = np.stack([census.count(table == level) for level in levels], axis=-1)
         ideal = metrics.ideal_dcg(levels, counts, k)
