@@ -15,8 +15,9 @@ from landcue.errors import UsageError
 if TYPE_CHECKING:
     from landcue.search.filters import Filter
     from landcue.search.queries import Example, Query
+    from landcue.search.scene import ByScene
     from landcue.search.searcher import Searcher, SearchResult
-    from landcue.types import ByteArray, Encoder
+    from landcue.types import Bounds, ByteArray, Encoder
 
 _DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
@@ -39,6 +40,14 @@ def search(
     ] = None,
     rule: Annotated[str, typer.Option(help="Of several examples: mean, rocchio, linear.")] = "mean",
     negative_weight: Annotated[float, typer.Option(help="Of rule mean.")] = 0.5,
+    window: Annotated[
+        str | None, typer.Option(help="QUERY is a scene: its chip at COL,ROW,WIDTH,HEIGHT pixels.")
+    ] = None,
+    chip_bbox: Annotated[
+        str | None, typer.Option(help="QUERY is a scene: its chip at W,S,E,N degrees.")
+    ] = None,
+    bands: Annotated[str | None, typer.Option(help="Bands of that chip: 4,3,2.")] = None,
+    scale: Annotated[str, typer.Option(help="Of that chip, as landcue index takes it.")] = "auto",
     labels: Annotated[
         str | None, typer.Option(help="Only records whose labels fit: 'water and not ships'.")
     ] = None,
@@ -81,7 +90,9 @@ def search(
     opened = Archive.open(archive)
     searcher = Searcher(opened, lambda: _encoder(opened.model_folder))
     where = _filter(labels, score, bbox, polygon, after, before, path, group, sensor, part)
-    asked, image = _query(searcher, query, positive, negative, rule, negative_weight)
+    chip = _chip(query, window, chip_bbox, bands, scale)
+    first = None if query is None else (chip or _example(searcher, query))
+    asked, image = _query(searcher, first, positive, negative, rule, negative_weight)
     if asked is None and where.empty:
         raise UsageError("nothing to search for: give an image, a record's id, or a filter")
     result = searcher.search(
@@ -140,19 +151,11 @@ def _filter(
 ) -> Filter:
     from landcue.search.filters import Filter
     from landcue.search.place import read_polygon
-    from landcue.types import Bounds
 
-    bounds = None
-    if bbox is not None:
-        try:
-            west, south, east, north = (float(part) for part in bbox.split(","))
-        except ValueError:
-            raise UsageError(f"--bbox {bbox!r}: write W,S,E,N in degrees") from None
-        bounds = Bounds(west, south, east, north)
     return Filter(
         expression=labels if labels and labels.strip(" ,") else None,
         scores=tuple(_score(text) for text in scores or ()),
-        bbox=bounds,
+        bbox=None if bbox is None else _bounds(bbox, "--bbox"),
         polygon=None if polygon is None else read_polygon(polygon),
         after=None if after is None else after.replace(tzinfo=UTC),
         before=None if before is None else before.replace(tzinfo=UTC),
@@ -160,6 +163,46 @@ def _filter(
         groups=tuple(group or ()),
         sensors=tuple(sensor or ()),
         parts=tuple(part or ()),
+    )
+
+
+def _bounds(text: str, option: str) -> Bounds:
+    from landcue.types import Bounds
+
+    try:
+        west, south, east, north = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: write W,S,E,N in degrees") from None
+    return Bounds(west, south, east, north)
+
+
+def _chip(
+    query: str | None, window: str | None, bbox: str | None, bands: str | None, scale: str
+) -> ByScene | None:
+    """Return the chip of a scene that was asked for, if any was."""
+    if window is None and bbox is None:
+        if bands is not None or scale != "auto":
+            raise UsageError("--bands and --scale belong to a chip: give --window or --chip-bbox")
+        return None
+    if query is None:
+        raise UsageError("--window and --chip-bbox need a scene: give its file as QUERY")
+    from landcue.data.raster_read import parse_bands
+    from landcue.search.scene import ByScene
+    from landcue.types import Window
+
+    pixels = None
+    if window is not None:
+        try:
+            col, row, width, height = (int(part) for part in window.split(","))
+        except ValueError:
+            raise UsageError(f"--window {window!r}: write COL,ROW,WIDTH,HEIGHT in pixels") from None
+        pixels = Window(col, row, width, height)
+    return ByScene(
+        Path(query),
+        pixels,
+        None if bbox is None else _bounds(bbox, "--chip-bbox"),
+        None if bands is None else parse_bands(bands),
+        scale,
     )
 
 
@@ -173,7 +216,7 @@ def _score(text: str) -> tuple[str, float]:
 
 def _query(
     searcher: Searcher,
-    query: str | None,
+    first: Example | None,
     positive: Sequence[str] | None,
     negative: Sequence[str] | None,
     rule: str,
@@ -182,8 +225,10 @@ def _query(
     """Return what is asked for, and the pixels of a lone image."""
     from landcue.search.queries import ByPixels, Mix
 
-    first = [] if query is None else [query]
-    positives = tuple(_example(searcher, text) for text in (*first, *(positive or ())))
+    positives = (
+        *(() if first is None else (first,)),
+        *(_example(searcher, text) for text in positive or ()),
+    )
     negatives = tuple(_example(searcher, text) for text in negative or ())
     if len(positives) > 1 or negatives:
         return Mix(positives, negatives, rule, negative_weight), None

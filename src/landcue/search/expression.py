@@ -1,8 +1,8 @@
 """Label expressions: ``water and not ships``, ``(trees or grass) and not "bare soil"``.
 
 From loose to tight: ``,`` (and), ``or``, ``and``, ``not``, parentheses. Words next to one another
-are one name, ``bare soil``; quotes take a name as it is, ``"and"``. The words and, or, not may be
-written in any case.
+are one name, ``bare soil``; quotes take a name as it is, ``"and"``, and a quote inside is written
+twice. The words and, or, not may be written in any case.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Mask = npt.NDArray[np.bool_]
 MAX_DEPTH = 50
 MAX_LENGTH = 10_000
 
-_TOKEN = re.compile(r"""\s*(?:([(),])|"([^"]*)"|'([^']*)'|([^\s(),"'][^\s(),]*))""")
+_TOKEN = re.compile(r"""\s*(?:([(),])|"((?:[^"]|"")*)"|'((?:[^']|'')*)'|([^\s(),"'][^\s(),]*))""")
 _OPERATORS = ("and", "or", "not")
 Kind = Literal["mark", "name", "word"]
 
@@ -37,7 +37,8 @@ class Label:
         plain = re.fullmatch(r"""[^\s(),"'][^\s(),]*""", self.name)
         if plain and self.name.lower() not in _OPERATORS:
             return self.name
-        return f"'{self.name}'" if '"' in self.name else f'"{self.name}"'
+        quoted = self.name.replace('"', '""')
+        return f'"{quoted}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,8 @@ class _Parser:
             elif word is not None:
                 yield "word", word, start
             else:
-                yield "name", double if double is not None else single, start
+                quoted = single.replace("''", "'") if double is None else double.replace('""', '"')
+                yield "name", quoted, start
 
     def whole(self) -> Expression | None:
         parts: list[Expression] = []

@@ -1,4 +1,4 @@
-"""What can be asked for: a record, an image, or several of them, for and against."""
+"""What can be asked for: a record, an image, a chip, or several of them, for and against."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from landcue.codes.packing import check_codes, pack_bits, unpack_bits
 from landcue.errors import UsageError, did_you_mean
 from landcue.search.feedback import RULES, direction
 from landcue.search.records import Records
+from landcue.search.scene import ByScene, read_chip
 from landcue.search.vectors import Vectors, cue_bits
 from landcue.types import ByteArray, Encoder, Encoding, FloatArray
 
@@ -41,7 +42,7 @@ class ByPixels:
     pixels: ByteArray
 
 
-Example = ById | ByImage | ByPixels | Encoding
+Example = ById | ByImage | ByPixels | ByScene | Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +167,16 @@ class Asker:
         labels = self._records.labels_of(row)
         return Target(embedding, bits["code"], bits["cue"], labels, frozenset({row}))
 
-    def _encode(self, example: ByImage | ByPixels) -> Encoding:
+    def _encode(self, example: ByImage | ByPixels | ByScene) -> Encoding:
         if self._encoder is None:
             raise UsageError("there is no model to encode an image with: ask with a record's id")
         encoder = self._encoder()
         if isinstance(example, ByPixels):
             pixels = example.pixels
+        elif isinstance(example, ByScene):
+            channels = 3 if example.bands is None else len(example.bands)
+            side = len(encoder.prepare(np.zeros((8, 8, channels), np.uint8)))
+            pixels = read_chip(example, side)
         else:
             from landcue.data.images import read_image
 

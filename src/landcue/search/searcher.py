@@ -23,11 +23,12 @@ from landcue.search.plan import MODES, NEEDS, Plan, check_mode, choose
 from landcue.search.queries import Asker, ById, ByImage, ByPixels, Mix, Query, Target
 from landcue.search.records import Records, read_records
 from landcue.search.result import SearchResult
+from landcue.search.scene import ByScene
 from landcue.search.store import Store
 from landcue.search.vectors import Vectors
 from landcue.types import Encoder
 
-__all__ = ["MODES", "ById", "ByImage", "ByPixels", "Mix", "SearchResult", "Searcher"]
+__all__ = ["MODES", "ById", "ByImage", "ByPixels", "ByScene", "Mix", "SearchResult", "Searcher"]
 
 CACHE_FROM = 20_000
 """From so many records on derived files are kept on disk; smaller archives are quick to read."""
@@ -293,6 +294,8 @@ def _name(query: Query | None) -> str:
         return query.id
     if isinstance(query, ByImage) and not isinstance(query.image, bytes):
         return str(query.image)
+    if isinstance(query, ByScene):
+        return str(query.path)
     if isinstance(query, Mix):
         parts = [_name(example) for example in query.positives]
         return " ".join([" + ".join(parts), *(f"- {_name(e)}" for e in query.negatives)])

@@ -15,8 +15,9 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from landcue.archive.archive import Archive
-from landcue.archive.table import TABLE_FOLDER
+from landcue.archive.table import version_files, version_number
 from landcue.errors import ArchiveError, LandcueError
 from landcue.files import read_json, write_atomic
 from landcue.types import Problem
@@ -57,8 +58,9 @@ class Store:
             "table": _table_digest(archive),
         }
         mark = hashlib.blake2b(json.dumps(self._origin, sort_keys=True).encode(), digest_size=6)
-        base = _base(archive)
-        self.folder = base / INDEXES / f"v{archive.version:08}-{mark.hexdigest()}"
+        prefix = f"{manifest.base}-" if manifest.base else ""
+        name = f"{prefix}v{archive.version:08}-{mark.hexdigest()}"
+        self.folder = archive.folder / INDEXES / name
 
     def array(
         self,
@@ -145,6 +147,7 @@ class Store:
                 temporary.unlink(missing_ok=True)
         header = {**self._origin, "file": path.name, "bytes": size, "checksum": checksum}
         header["facts"] = facts
+        header["header"] = _header_digest(header)
         write_atomic(self.folder / f"{name}.json", json.dumps(header, indent=2) + "\n")
         _remove_older(self.folder)
         return path, facts
@@ -157,6 +160,7 @@ class Store:
         try:
             header = read_json(path, ArchiveError, _HINT)
             fits = all(header.get(key) == value for key, value in self._origin.items())
+            fits = fits and header.get("header") == _header_digest(header)
             if fits and (self.folder / header["file"]).stat().st_size == header["bytes"]:
                 return header if isinstance(header["facts"], dict) else None
         except (ArchiveError, OSError, KeyError, TypeError):
@@ -175,7 +179,9 @@ def verify_indexes(folder: Path) -> tuple[Problem, ...]:
         try:
             value = read_json(header, ArchiveError, _HINT)
             path = header.with_name(value["file"])
-            if path.stat().st_size != value["bytes"] or _checksum(path) != value["checksum"]:
+            if value.get("header") != _header_digest(value):
+                problems.append(Problem(name, "is damaged: its checksum differs; delete it"))
+            elif path.stat().st_size != value["bytes"] or _checksum(path) != value["checksum"]:
                 where = path.relative_to(folder).as_posix()
                 problems.append(Problem(where, "is damaged: its checksum differs; delete it"))
         except (ArchiveError, OSError, KeyError, TypeError, ValueError):
@@ -183,18 +189,18 @@ def verify_indexes(folder: Path) -> tuple[Problem, ...]:
     return tuple(problems)
 
 
-def _base(archive: Archive) -> Path:
-    """Return the folder that holds the table, the archive's or one below it."""
-    return archive.folder / getattr(archive.manifest, "base", "")
+def _header_digest(header: Facts) -> str:
+    facts = {key: value for key, value in header.items() if key != "header"}
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _table_digest(archive: Archive) -> str:
     """Return a digest of the table's own list of files, which no other content shares."""
-    versions = _base(archive) / TABLE_FOLDER / "_versions"
-    for number in (2**64 - 1 - archive.version, archive.version):
-        for name in (f"{number:020}.manifest", f"{number}.manifest"):
+    for path in version_files(archive.folder / archive.manifest.base):
+        if version_number(path) == archive.version:
             with contextlib.suppress(OSError):
-                return hashlib.blake2b((versions / name).read_bytes(), digest_size=8).hexdigest()
+                return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
     return ""
 
 
@@ -216,12 +222,19 @@ def _checksum(path: Path) -> str:
 
 
 def _remove_older(folder: Path) -> None:
-    """Remove what belongs to versions before this one; whoever has it mapped keeps it."""
-    for other in _siblings(folder):
-        if other.name.split("-")[0] < folder.name.split("-")[0]:
-            shutil.rmtree(other, ignore_errors=True)
+    """Remove what belongs to versions of the same table before this one.
 
-
-def _siblings(folder: Path) -> Iterator[Path]:
+    Whoever has such a file mapped keeps it.
+    """
     with contextlib.suppress(OSError):
-        yield from (path for path in folder.parent.glob("v*-*") if path != folder)
+        table, version = _table_and_version(folder)
+        for other in folder.parent.iterdir():
+            other_table, other_version = _table_and_version(other)
+            if other_table == table and other_version < version:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def _table_and_version(folder: Path) -> tuple[str, int]:
+    table, _, rest = folder.name.rpartition("v")
+    number = rest.partition("-")[0]
+    return table, int(number) if number.isdecimal() else sys.maxsize

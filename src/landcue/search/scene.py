@@ -1,0 +1,117 @@
+"""One chip of a scene as a query: read as an ingest would read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from landcue.data.raster import RasterFacts, read_facts
+from landcue.data.raster_grid import Length
+from landcue.data.raster_read import SceneOptions, SceneReader
+from landcue.data.raster_scale import Scale
+from landcue.errors import DataError, UsageError
+from landcue.types import Bounds, ByteArray, Window
+
+_EDGE_POINTS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class ByScene:
+    """A chip of a GeoTIFF: by its pixels, or by a box in degrees; without either the whole scene.
+
+    Attributes:
+        path: The file.
+        window: Pixels at full resolution.
+        bbox: The chip is the least window that covers this box. It may not cross the antimeridian.
+        bands: Numbers from 1, in the order the model wants; without them all of a scene that has
+            as many as the model takes.
+        scale: From stored numbers to bytes, as ``landcue index --scale`` takes it.
+    """
+
+    path: Path
+    window: Window | None = None
+    bbox: Bounds | None = None
+    bands: tuple[int, ...] | None = None
+    scale: str = "auto"
+
+
+def read_chip(scene: ByScene, side: int | None = None) -> ByteArray:
+    """Read the pixels of a chip, uint8 ``[h, w, C]``.
+
+    Args:
+        scene: Which chip.
+        side: Pixels a side that the encoder takes; larger chips are read coarser, never below it.
+
+    Raises:
+        DataError: The scene cannot be read, or has other bands.
+        UsageError: The window or box lies outside the scene, or holds no data.
+    """
+    facts = read_facts(scene.path)
+    window = _window(scene, facts)
+    options = SceneOptions(
+        chip=Length(float(window.width), metres=False),
+        bands=scene.bands,
+        channels=3 if scene.bands is None else len(scene.bands),
+        scale=Scale.parse(scene.scale),
+        nodata=1.0,
+        side=side,
+    )
+    try:
+        bands = options.choose(facts)
+    except DataError as error:
+        raise DataError(f"{scene.path}: {error}") from None
+    reader = SceneReader(scene.path, bands, options)
+    try:
+        pixels = reader.chip(window, reader.limits())
+    finally:
+        reader.close()
+    if pixels is None:
+        raise UsageError(f"{scene.path}: this chip holds no data; choose another window")
+    return pixels
+
+
+def _window(scene: ByScene, facts: RasterFacts) -> Window:
+    if scene.window is not None and scene.bbox is not None:
+        raise UsageError("give a window in pixels or a box in degrees, not both")
+    if scene.bbox is not None:
+        return _covering(scene.path, scene.bbox, facts)
+    window = scene.window or Window(0, 0, facts.width, facts.height)
+    if window.col + window.width > facts.width or window.row + window.height > facts.height:
+        raise UsageError(
+            f"{scene.path}: window {window.col},{window.row},{window.width},{window.height} "
+            f"leaves the scene of {facts.width} x {facts.height} pixels"
+        )
+    return window
+
+
+def _covering(path: Path, box: Bounds, facts: RasterFacts) -> Window:
+    """Return the least window that covers a box in degrees, cut at the scene's edges."""
+    from rasterio.warp import transform as project
+
+    if facts.crs is None or facts.transform is None:
+        raise UsageError(f"{path}: has no geo-reference; give a window in pixels")
+    if box.west > box.east:
+        raise UsageError("the box of a chip crosses the antimeridian; give a window in pixels")
+    steps = np.linspace(0, 1, _EDGE_POINTS)
+    across, along = np.meshgrid(
+        box.west + (box.east - box.west) * steps, box.south + (box.north - box.south) * steps
+    )
+    try:
+        xs, ys = project("EPSG:4326", facts.crs, across.ravel(), along.ravel())  # pyright: ignore[reportAssignmentType]
+    except Exception:  # GDAL's own errors have no class that rasterio exports
+        raise UsageError(f"{path}: the box lies outside the scene's projection") from None
+    points = np.stack([np.asarray(xs, np.float64), np.asarray(ys, np.float64)])
+    a, b, c, d, e, f = tuple(facts.transform)[:6]
+    cols, rows = np.linalg.solve(np.array([[a, b], [d, e]]), points - np.array([[c], [f]]))
+    edges = np.array([cols.min(), rows.min(), cols.max(), rows.max()])
+    if not np.isfinite(edges).all():
+        raise UsageError(f"{path}: the box lies off the map of its projection")
+    # A millionth of a pixel of room, so that a box cut from whole pixels gives those pixels.
+    left, top = np.floor(edges[:2] + 1e-6).astype(int).clip(0).tolist()
+    right, bottom = np.ceil(edges[2:] - 1e-6).astype(int).tolist()
+    right, bottom = min(right, facts.width), min(bottom, facts.height)
+    if left >= right or top >= bottom:
+        raise UsageError(f"{path}: the box lies outside the scene")
+    return Window(left, top, right - left, bottom - top)

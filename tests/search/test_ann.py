@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from landcue.archive.archive import Archive
+from landcue.archive.table import RecordTable
+from landcue.errors import UsageError
+from landcue.search import ann as ann_module
+from landcue.search import plan as plan_module
+from landcue.search.ann import AnnFacts, AnnIndex, held_out, measure
+from landcue.search.exact import FloatIndex
+from landcue.search.filters import Filter
+from landcue.search.searcher import ById, Searcher
+
+pytest.importorskip("faiss")
+
+
+def clustered(n, dim, seed, clusters=30):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(clusters, dim))[rng.integers(0, clusters, n)]
+    rows = rows + 0.3 * rng.normal(size=(n, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_recall_is_that_of_a_plain_count():
+    rows = clustered(3000, 24, 0)
+    queries = held_out(len(rows))
+    index = AnnIndex.build(rows, queries)
+    facts = measure(rows, index, queries, k=10, shortlist=60)
+    assert facts.queries == tuple(queries.tolist())
+    assert list(facts.recall) == [1, 2, 4, 8][: len(facts.recall)]
+    for lists, recall in facts.recall.items():
+        found = total = 0
+        for query in queries.tolist():
+            dots = rows.astype(np.float64) @ rows[query].astype(np.float64)
+            dots[query] = -np.inf
+            least = np.sort(dots)[-10]
+            candidates = index.candidates(rows[[query]], 61, lists)
+            found += int((dots[candidates] >= least - 1e-6).sum())
+            total += 10
+        assert recall == pytest.approx(found / total, abs=2 / total)
+    assert sorted(facts.recall.values()) == list(facts.recall.values())
+
+
+def test_held_out_rows_do_not_train_the_index():
+    """Queries far from all else would get a list of their own if they were trained on."""
+    rows = clustered(2000, 8, 1)
+    queries = held_out(len(rows))
+    assert len(queries) == len(set(queries.tolist())) == 256
+    one = AnnIndex.build(rows, queries)
+    moved = rows.copy()
+    moved[queries] = -moved[queries]
+    other = AnnIndex.build(moved, queries)
+    faiss = ann_module.load_faiss()
+    centers = [
+        faiss.downcast_index(index._index.quantizer).reconstruct_n(0, index.lists)
+        for index in (one, other)
+    ]
+    np.testing.assert_array_equal(*centers)
+
+
+def test_all_lists_find_what_the_exact_search_finds(made, tmp_path):
+    searcher = Searcher(made.make_archive(tmp_path / "a", 400), cache=True)
+    lists = searcher._modes.ann_index()[0].lists
+    for row in (0, 50, 399):
+        query = searcher.vectors.embedding[[row]]
+        candidates = searcher._modes.ann_index()[0].candidates(query, 400, lists)
+        assert candidates.tolist() == list(range(400))
+        found = searcher.search(ById(searcher.records.id(row)), 30, "ann", shortlist=400)
+        exact = searcher.search(ById(searcher.records.id(row)), 30, "embedding")
+        assert found.hits == exact.hits
+        assert found.mode == "ann"
+
+
+@pytest.mark.parametrize("where", [Filter(path="scene1"), Filter(labels=("ships",))])
+def test_filters_apply_before_candidates_are_taken(made, tmp_path, where):
+    searcher = Searcher(made.make_archive(tmp_path / "a", 400), cache=True)
+    query = ById(searcher.records.id(7))
+    found = searcher.search(query, 200, "ann", where, shortlist=400)
+    exact = searcher.search(query, 200, "embedding", where)
+    assert found.hits == exact.hits
+    assert 0 < len(found.hits) < 200
+    assert found.plan.recall is None
+
+
+def test_recall_is_stored_beside_the_index_and_can_be_measured_again(made, tmp_path):
+    folder = tmp_path / "a"
+    searcher = Searcher(made.make_archive(folder, 600), cache=True)
+    facts = searcher.build_ann()
+    header = json.loads(next((folder / "indexes").rglob("ann.faiss.json")).read_text())
+    assert header["facts"] == facts
+    again = Searcher(Archive.open(folder), cache=True)
+    built = {path.name: path.stat().st_mtime_ns for path in (folder / "indexes").rglob("*ann*")}
+    assert again._modes.ann_facts() == AnnFacts.from_json(facts)
+    index, stored = again._modes.ann_index()
+    rows = np.array(stored.queries)
+    assert measure(again.vectors.embedding, index, rows, stored.k, stored.shortlist) == stored
+    assert len(built) == 2
+    assert built == {
+        path.name: path.stat().st_mtime_ns for path in (folder / "indexes").rglob("*ann*")
+    }
+
+
+def test_an_index_of_an_older_version_is_not_used(made, tmp_path):
+    folder = tmp_path / "a"
+    searcher = Searcher(made.make_archive(folder, 300), cache=True)
+    searcher.build_ann()
+    gone = searcher.records.id(5)
+    RecordTable.open(folder, pinned=False).delete([gone])
+    newer = Searcher(Archive.open(folder), cache=True)
+    assert newer._modes.ann_facts() is None
+    found = newer.search(ById(newer.records.id(5)), 299, "ann", shortlist=299)
+    assert gone not in {hit.id for hit in found.hits}
+    assert len(found.hits) == 298
+
+
+def test_auto_takes_it_only_when_measured_recall_is_enough(made, tmp_path, monkeypatch):
+    searcher = Searcher(made.make_archive(tmp_path / "a", 500), cache=True)
+    query = ById(searcher.records.id(3))
+    assert searcher.search(query).mode == "embedding"  # small
+    monkeypatch.setattr(plan_module, "EXACT_ROWS", 100)
+    found = searcher.search(query)
+    assert (found.mode, "no approximate index" in found.plan.why) == ("embedding", True)
+    facts = AnnFacts.from_json(searcher.build_ann())
+    best = max(facts.recall.values())
+    found = searcher.search(query, recall=best)
+    assert found.mode == "ann"
+    assert found.plan.recall >= best
+    missed = searcher.search(query, recall=min(1.0, best + 1e-6))
+    if best < 1:
+        assert missed.mode == "embedding"
+        assert f"reaches recall {best:.3f}" in missed.plan.why
+    filtered = searcher.search(query, where=Filter(no_labels=("ships",)), recall=0)
+    assert (filtered.mode, "under a filter" in filtered.plan.why) == ("embedding", True)
+
+
+def test_pages_join_to_the_shortlist(made, tmp_path):
+    searcher = Searcher(made.make_archive(tmp_path / "a", 500), cache=True)
+    query = ById(searcher.records.id(3))
+    whole = searcher.search(query, 120, "ann", shortlist=120)
+    joined, cursor = [], None
+    while cursor or not joined:
+        page = searcher.search(query, 11, "ann", shortlist=120, cursor=cursor)
+        joined, cursor = [*joined, *page.hits], page.cursor
+    assert joined[:120] == list(whole.hits)
+    assert len(whole.hits) == 120
+
+
+def test_in_memory_and_few_records(made, tmp_path):
+    for n in (1, 2, 3, 40):
+        searcher = Searcher(made.make_archive(tmp_path / f"a{n}", n), cache=False)
+        query = ById(searcher.records.id(0))
+        exact = searcher.search(query, 50, "embedding").hits
+        assert searcher.search(query, 50, "ann").hits == exact
+        assert len(exact) == n - 1
+        assert not (tmp_path / f"a{n}/indexes").exists()
+
+
+def test_without_faiss_one_line_says_what_to_install(made, tmp_path, monkeypatch):
+    searcher = Searcher(made.make_archive(tmp_path / "a", 50))
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    ann_module.load_faiss.cache_clear()
+    with pytest.raises(UsageError, match=r"pip install 'landcue\[ann\]'"):
+        searcher.search(ById(searcher.records.id(0)), mode="ann")
+    assert searcher.search(ById(searcher.records.id(0))).hits
+    ann_module.load_faiss.cache_clear()
+
+
+def test_searching_imports_no_faiss(made, tmp_path):
+    import subprocess
+
+    made.make_archive(tmp_path / "a", 50)
+    code = (
+        "import sys; from pathlib import Path; from landcue.archive.archive import Archive;"
+        "from landcue.search.searcher import *; s = Searcher(Archive.open(Path(sys.argv[1])));"
+        "s.search(ById(s.records.id(0)));"
+        "print([m for m in ('faiss', 'torch', 'matplotlib') if m in sys.modules])"
+    )
+    run = [sys.executable, "-c", code, str(tmp_path / "a")]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_exact_distances_are_those_of_the_exact_index(made, tmp_path):
+    searcher = Searcher(made.make_archive(tmp_path / "a", 300), cache=True)
+    query = searcher.vectors.embedding[[9]]
+    distances, rows = FloatIndex(searcher.vectors.embedding).search(query, 300)
+    exact = dict(zip(rows[0].tolist(), distances[0].tolist(), strict=True))
+    for hit in searcher.search(ById(searcher.records.id(9)), 40, "ann").hits:
+        row = searcher.records.find(hit.id)
+        assert hit.distance == pytest.approx(max(0, exact[row]), abs=1e-9)
