@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +16,7 @@ class Reporter:
         self._progress: Any = None
         self._task: Any = None
         self._stage: str | None = None
+        self._started = 0.0
 
     def __enter__(self) -> Reporter:
         return self
@@ -41,7 +43,9 @@ class Reporter:
         if stage != self._stage:
             self._stop()
             self._start(stage, total)
-        self._progress.update(self._task, completed=done, total=total)
+        seconds = time.monotonic() - self._started
+        rate = f"{done / seconds:,.0f}/s" if seconds > 1 else ""
+        self._progress.update(self._task, completed=done, total=total, rate=rate)
         if done >= total:
             self._stop()
 
@@ -59,12 +63,14 @@ class Reporter:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
         )
         self._progress.start()
-        self._task = self._progress.add_task(stage, total=total)
+        self._task = self._progress.add_task(stage, total=total, rate="")
+        self._started = time.monotonic()
         self._stage = stage
 
     def _stop(self) -> None:

@@ -8,35 +8,80 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from landcue.cli.console import Reporter, print_json
+from landcue.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from landcue.data.imageset import ImageSet
+    from landcue.data.raster_read import SceneOptions
     from landcue.models.checkpoint import Checkpoint
+    from landcue.models.encoder import ModelConfig
 
 
 def index(
-    source: Annotated[Path, typer.Argument(help="Folder of images, or a label table (.csv).")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="Folder, table (.csv, .parquet), STAC items (.json) or GeoTIFF."),
+    ],
     archive: Annotated[Path, typer.Argument(help="Archive folder to make, or to update.")],
     model: Annotated[
         str | None,
         typer.Option(help="Run folder, or builtin (default); an existing archive keeps its own."),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Label table for a folder.")] = None,
+    chip: Annotated[
+        str | None,
+        typer.Option(help="Cut GeoTIFF scenes into chips of this side: 256px, 120m."),
+    ] = None,
+    stride: Annotated[
+        str | None, typer.Option(help="From one chip to the next; by default the side.")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands of a scene, from 1, in the model's order: 4,3,2.")
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="Stored values to bytes: auto, percentile:2,98, fixed:0,3000.")
+    ] = "auto",
+    nodata: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest share of a chip without data.")
+    ] = 0.5,
+    asset: Annotated[
+        str | None, typer.Option(help="Asset of STAC items that is the image.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per model call.")] = 64,
+    workers: Annotated[int | None, typer.Option(min=1, help="Reading threads.")] = None,
+    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
     prune: Annotated[bool, typer.Option(help="Drop records whose file is gone.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Put images into an archive; only new and changed ones are encoded."""
+    """Put images, or chips of scenes, into an archive; only new and changed ones are encoded."""
     from landcue.archive.archive import own_model
     from landcue.archive.ingest import ingest
     from landcue.data.datasets import detect_source
+    from landcue.data.sources import open_source
+    from landcue.data.sources.scenes import cut_scenes
     from landcue.models.builtin import BUILTIN, find_model
     from landcue.models.checkpoint import load_checkpoint
 
-    images = detect_source(source, labels)
+    if chip is None:
+        given = {"--stride": stride, "--bands": bands}
+        for option in (name for name, value in given.items() if value is not None):
+            raise UsageError(f"{option} is for scenes; give the size of their chips: --chip 256px")
+    elif labels is not None:
+        raise UsageError("--labels are of whole images and say nothing of chips; leave them out")
+    if source.is_dir() and asset is None:
+        images = detect_source(source, labels)
+    else:
+        images = open_source(source, labels, asset)
     own = own_model(archive) if model is None else None
     folder = own or find_model(model or BUILTIN)
     checkpoint = load_checkpoint(folder)
+    encoder = checkpoint.encoder
+    scenes = _scene_options(encoder.config, chip, stride, bands, scale, nodata)
+    if scenes is not None:
+        images = cut_scenes(images, scenes)
+    encoder.to(find_device(device))
     with Reporter() as reporter:
         if checkpoint.unfinished:
             reporter.say(
@@ -44,16 +89,19 @@ def index(
                 "so index into a new folder once it has"
             )
         for problem in images.problems:
-            reporter.say(f"skipped {problem}")
+            reporter.say(f"problem: {problem}")
         report = ingest(
             with_parts(images, checkpoint).records,
             archive,
-            checkpoint.encoder,
+            encoder,
             source_root=images.root,
             model_folder=folder,
             batch_size=batch,
             prune=prune,
-            overlap=checkpoint.encoder.device.type != "cpu",
+            overlap=encoder.device.type != "cpu",
+            workers=workers,
+            scenes=scenes,
+            unread=images.unread,
             progress=lambda done, total: reporter.tick("indexing", done, total),
         )
         for problem in report.skipped:
@@ -62,6 +110,54 @@ def index(
         print_json({"archive": str(archive), **report.to_json()})
     else:
         print(f"{archive}: {report.summary()}")
+
+
+def find_device(name: str) -> torch.device:
+    """Return a device that is there.
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise UsageError(f"--device {name}: cannot be used ({line}); give cpu or cuda") from None
+    return device
+
+
+def _scene_options(
+    config: ModelConfig,
+    chip: str | None,
+    stride: str | None,
+    bands: str | None,
+    scale: str,
+    nodata: float,
+) -> SceneOptions | None:
+    from landcue.data.raster_grid import Length
+    from landcue.data.raster_read import SceneOptions, parse_bands
+    from landcue.data.raster_scale import Scale
+
+    scaling = Scale.parse(scale)
+    if chip is None:
+        if config.in_chans != 3:
+            raise UsageError(
+                f"the model takes {config.in_chans} bands, images have 3; give --chip and --bands "
+                "to index scenes"
+            )
+        return None
+    return SceneOptions(
+        chip=Length.parse(chip, "--chip"),
+        stride=None if stride is None else Length.parse(stride, "--stride"),
+        bands=None if bands is None else parse_bands(bands),
+        channels=config.in_chans,
+        scale=scaling,
+        nodata=nodata,
+        side=config.image_size,
+    )
 
 
 def with_parts(images: ImageSet, checkpoint: Checkpoint) -> ImageSet:

@@ -80,16 +80,9 @@ def to_degrees(crs: Any, transform: Any, pixels: Points) -> Points:
 
     Points that are nowhere on Earth come back as infinities or NaN.
     """
-    from rasterio.errors import RasterioError
-    from rasterio.warp import transform as project
-
     a, b, c, d, e, f = tuple(transform)[:6]
     cols, rows = pixels.T
-    try:
-        lon, lat = project(crs, "EPSG:4326", a * cols + b * rows + c, d * cols + e * rows + f)  # pyright: ignore[reportAssignmentType]
-    except (RasterioError, ValueError):
-        return np.full_like(pixels, np.nan)
-    degrees = np.stack([np.asarray(lon, np.float64), np.asarray(lat, np.float64)], axis=1)
+    degrees = _project(crs, np.stack([a * cols + b * rows + c, d * cols + e * rows + f], axis=1))
     with np.errstate(invalid="ignore"):
         off = ~np.isfinite(degrees).all(axis=1) | (np.abs(degrees[:, 1]) > 90 + 1e-6)
         degrees[off] = np.nan
@@ -130,6 +123,21 @@ def split_ring(ring: Ring) -> list[list[tuple[float, float]]]:
     halves = (_clip(points[:-1], 180.0, 1), _clip(points[:-1], 180.0, -1))
     halves[1][:, 0] -= 360
     return [[(float(x), float(y)) for x, y in (*half, half[0])] for half in halves]
+
+
+def _project(crs: Any, points: Points) -> Points:
+    """Turn coordinates ``[n, 2]`` into degrees, NaN where there is no answer."""
+    from rasterio.warp import transform as project
+
+    x, y = points.T
+    try:
+        lon, lat, *_ = project(crs, "EPSG:4326", x, y)
+    except Exception:  # GDAL's own family, raised for all points because of one
+        if len(points) == 1:
+            return np.full_like(points, np.nan)
+        half = len(points) // 2
+        return np.concatenate([_project(crs, points[:half]), _project(crs, points[half:])])
+    return np.stack([np.asarray(lon, np.float64), np.asarray(lat, np.float64)], axis=1)
 
 
 def _outlines(windows: npt.NDArray[np.int64]) -> Points:

@@ -8,23 +8,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from landcue.errors import DataError
+from landcue.errors import DataError, UsageError
+from landcue.types import Bounds
 
-_META = ("path", "id", "group", "time", "labels")
+_SIDES = ("west", "south", "east", "north")
+_META = ("path", "id", "group", "time", "sensor", *_SIDES, "labels")
 _ZERO = {"", "0", "0.0"}
 _ONE = {"1", "1.0"}
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """One row of a label table; ``line`` is its line number in the file."""
+    """One row of a label table; ``line`` is its line number in the file.
+
+    ``labels`` is ``None`` in a table without label columns.
+    """
 
     line: int
     path: str
     id: str | None
     group: str | None
     time: datetime | None
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    sensor: str | None = None
+    bounds: Bounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +88,26 @@ def parse_time(text: str, where: str) -> datetime | None:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-def read_label_table(path: Path) -> LabelTable:
+def _bounds(cells: list[str], where: str) -> Bounds | None:
+    if not any(cells):
+        return None
+    try:
+        return Bounds(*(float(cell) for cell in cells))
+    except ValueError:
+        raise DataError(f"{where}: west, south, east, north must be four numbers") from None
+    except UsageError as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def read_label_table(path: Path, *, unlabelled: bool = False) -> LabelTable:
     """Read ``path,labels`` (labels joined by ``;``) or ``path,label1,label2…`` (0/1 cells).
 
-    Optional columns: ``id``, ``group``, ``time`` (ISO 8601).
+    Optional columns: ``id``, ``group``, ``time`` (ISO 8601), ``sensor``, and a footprint in degrees
+    as ``west``, ``south``, ``east``, ``north``.
+
+    Args:
+        path: The file.
+        unlabelled: Allow a table without label columns.
 
     Raises:
         DataError: No ``path`` column, no label column, a bad cell, or a row of another length;
@@ -97,7 +120,8 @@ def read_label_table(path: Path) -> LabelTable:
     if len(set(header)) != len(header):
         raise DataError(f"{path} has two columns of one name: {', '.join(header)}")
     flags = [name for name in header if name not in _META]
-    if "labels" not in header and not flags:
+    labelled = "labels" in header or bool(flags)
+    if not labelled and not unlabelled:
         raise DataError(f"{path} has no label column; need 'labels' or one 0/1 column per label")
     if "labels" in header and flags:
         raise DataError(f"{path} has 'labels' and also {', '.join(flags)}; keep one of the two")
@@ -116,8 +140,10 @@ def read_label_table(path: Path) -> LabelTable:
         if flags:
             labels = tuple(n for n in flags if parse_flag(row[n], f"{where}, column {n}"))
         else:
-            names = (name.strip() for name in row["labels"].split(";"))
+            names = (name.strip() for name in row.get("labels", "").split(";"))
             labels = tuple(dict.fromkeys(name for name in names if name))
+        if not labelled:
+            labels = None
         rows.append(
             LabelRow(
                 line=line,
@@ -126,7 +152,9 @@ def read_label_table(path: Path) -> LabelTable:
                 group=row.get("group") or None,
                 time=parse_time(row.get("time", ""), where),
                 labels=labels,
+                sensor=row.get("sensor") or None,
+                bounds=_bounds([row.get(side, "") for side in _SIDES], where),
             )
         )
-    names = flags or sorted({name for row in rows for name in row.labels})
+    names = flags or sorted({name for row in rows for name in row.labels or ()})
     return LabelTable(tuple(names), tuple(rows))

@@ -85,6 +85,18 @@ class SceneOptions:
         return bands
 
 
+def parse_bands(text: str) -> tuple[int, ...]:
+    """Read ``4,3,2``.
+
+    Raises:
+        UsageError: Not whole numbers joined by commas.
+    """
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise UsageError(f"--bands {text!r}: give band numbers from 1, such as 4,3,2") from None
+
+
 class SceneReader:
     """One open scene, for one thread at a time.
 

@@ -1,33 +1,57 @@
-"""Where images come from: folders and label tables."""
+"""Where images come from: folders, tables, STAC items and scenes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from landcue.data.imageset import ImageSet
+from landcue.data.imageset import ImageSet, make_image_set
+from landcue.data.raster import RASTER_SUFFIXES, check_local
 from landcue.data.sources.folder import read_folder
 from landcue.data.sources.table import read_table
 from landcue.errors import DataError
+from landcue.types import Record
+
+_PARQUET = {".parquet", ".geoparquet"}
+_STAC = {".json", ".geojson"}
+_KINDS = "a folder, a table (.csv, .parquet), STAC items (.json) or a GeoTIFF"
 
 
-def open_source(path: Path, labels: Path | None = None) -> ImageSet:
-    """Read a label table (``.csv``), a folder with ``labels.csv``, or a folder of images.
+def open_source(path: Path, labels: Path | None = None, asset: str | None = None) -> ImageSet:
+    """Read a folder of images, a folder with ``labels.csv``, a table, STAC items, or one scene.
 
     Args:
-        path: A ``.csv`` file or a folder.
+        path: A folder, or a ``.csv``, ``.parquet``, ``.json`` or ``.tif`` file.
         labels: A label table for the images of a folder.
+        asset: Which asset of a STAC item is the image.
 
     Raises:
         DataError: ``path`` is missing or holds no usable image.
     """
+    check_local(path)
     if not path.exists():
-        raise DataError(f"{path} does not exist; give a folder of images or a label table (.csv)")
+        raise DataError(f"{path} does not exist; give {_KINDS}")
     if path.is_file():
-        if path.suffix.lower() != ".csv":
-            raise DataError(f"{path} is neither a folder nor a .csv label table")
-        if labels is not None:
-            raise DataError(f"{path} already is a label table; leave --labels out")
-        return read_table(path)
+        return _open_file(path, labels, asset)
     if labels is None and (path / "labels.csv").is_file():
         return read_table(path / "labels.csv")
     return read_folder(path, labels)
+
+
+def _open_file(path: Path, labels: Path | None, asset: str | None) -> ImageSet:
+    kind = path.suffix.lower()
+    if labels is not None:
+        what = "already is a label table" if kind == ".csv" else "is no folder"
+        raise DataError(f"{path} {what}; leave --labels out")
+    if kind == ".csv":
+        return read_table(path)
+    if kind in _PARQUET:
+        from landcue.data.sources.parquet import read_parquet
+
+        return read_parquet(path)
+    if kind in _STAC:
+        from landcue.data.sources.stac import read_stac
+
+        return read_stac(path, asset)
+    if kind in RASTER_SUFFIXES:
+        return make_image_set("scene", path.parent, [Record(path.name, path)], (), ())
+    raise DataError(f"{path} is neither a folder nor a .csv, .parquet, .json or .tif file")

@@ -66,7 +66,16 @@ def _with_table(root: Path, records: list[Record], labels: Path) -> ImageSet:
             labelled.append(replace(record, labels=None))
         else:
             group = row.group or record.group
-            labelled.append(replace(record, labels=row.labels, group=group, time=row.time))
+            labelled.append(
+                replace(
+                    record,
+                    labels=row.labels,
+                    group=group,
+                    time=row.time,
+                    bounds=row.bounds,
+                    sensor=row.sensor,
+                )
+            )
     problems += [
         Problem(f"{labels.name} line {row.line}", f"no image {row.path!r}") for row in rows.values()
     ]

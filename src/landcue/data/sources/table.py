@@ -6,6 +6,8 @@ from pathlib import Path
 
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import read_label_table
+from landcue.data.raster import check_local
+from landcue.errors import DataError
 from landcue.types import Problem, Record
 
 
@@ -17,11 +19,16 @@ def read_table(path: Path) -> ImageSet:
     Raises:
         DataError: A broken table, two rows of one id, or no image left.
     """
-    table = read_label_table(path)
+    table = read_label_table(path, unlabelled=True)
     root = path.parent
     records: list[Record] = []
     problems: list[Problem] = []
     for row in table.rows:
+        try:
+            check_local(Path(row.path))
+        except DataError as error:
+            problems.append(Problem(f"{path.name} line {row.line}", str(error)))
+            continue
         file = root / row.path
         if not file.is_file():
             problems.append(Problem(f"{path.name} line {row.line}", f"no image {row.path!r}"))
@@ -32,7 +39,9 @@ def read_table(path: Path) -> ImageSet:
                 path=file,
                 labels=row.labels,
                 group=row.group,
+                bounds=row.bounds,
                 time=row.time,
+                sensor=row.sensor,
             )
         )
     return make_image_set("table", root, records, table.label_names, problems)

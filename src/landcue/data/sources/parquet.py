@@ -1,0 +1,131 @@
+"""Parquet and GeoParquet tables of images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from landcue.data.imageset import ImageSet, make_image_set
+from landcue.data.label_table import parse_time
+from landcue.data.raster import check_local
+from landcue.data.sources.geometry import box_of, place_of
+from landcue.errors import DataError
+from landcue.types import Problem, Record
+
+_IDS = ("id", "unique_id")
+_GROUPS = ("group", "product_id", "collection")
+_TIMES = ("time", "datetime", "timestamp")
+_SENSORS = ("sensor", "constellation", "platform")
+_SIDES = ("west", "south", "east", "north")
+_DEGREES = {("OGC", "CRS84"), ("EPSG", "4326")}
+
+
+def read_parquet(path: Path) -> ImageSet:
+    """Read the images a Parquet table lists, paths relative to the table's folder.
+
+    Columns: ``path``; and, where there are any, ``id``, ``labels`` (a list, or text joined by
+    ``;``), ``group``, ``time`` (``datetime``, ``timestamp``), ``sensor`` (``constellation``,
+    ``platform``), and a footprint as ``geometry`` (GeoParquet, WKB, in degrees), ``bbox`` or
+    ``west``, ``south``, ``east``, ``north``. Rows whose image does not exist are reported.
+
+    Raises:
+        DataError: A broken table, no ``path`` column, a geometry that is not in degrees, or no
+            image left.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    reader: Any = pyarrow.parquet
+    try:
+        with reader.ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            geometry = _geometry_column(path, file.schema_arrow.metadata or {})
+            known = {"path", "labels", "bbox", geometry, *_IDS, *_GROUPS, *_TIMES, *_SENSORS}
+            wanted = [name for name in names if name in known or name in _SIDES]
+            if "path" not in names:
+                raise DataError(f"{path} has no 'path' column, only {', '.join(names[:8])}")
+            rows = [row for batch in file.iter_batches(columns=wanted) for row in batch.to_pylist()]
+    except (pa.ArrowException, OSError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} is not a readable Parquet file ({line})") from None
+    records: list[Record] = []
+    problems: list[Problem] = []
+    for number, row in enumerate(rows):
+        try:
+            records.append(_record(row, path.parent, geometry))
+        except DataError as error:
+            problems.append(Problem(f"{path.name} row {number}", str(error)))
+    labels = sorted({name for record in records for name in record.labels or ()})
+    return make_image_set("table", path.parent, records, labels, problems)
+
+
+def _record(row: Mapping[str, Any], root: Path, geometry: str | None) -> Record:
+    name = row["path"]
+    if not isinstance(name, str) or not name:
+        raise DataError("no path")
+    check_local(Path(name))
+    file = root / name
+    if not file.is_file():
+        raise DataError(f"no image {name!r}")
+    bounds, footprint = place_of(row.get(geometry) if geometry else None)
+    box = row.get("bbox")
+    if isinstance(box, dict):  # GeoParquet's covering
+        box = [cast(dict[str, Any], box).get(k) for k in ("xmin", "ymin", "xmax", "ymax")]
+    for sides in (box, [row.get(side) for side in _SIDES]):
+        bounds = bounds or (box_of(cast(list[Any], sides)) if isinstance(sides, list) else None)
+    return Record(
+        id=_text(row, _IDS) or Path(name).as_posix(),
+        path=file,
+        labels=_labels(row.get("labels")),
+        group=_text(row, _GROUPS),
+        bounds=bounds,
+        time=_time(next((row[n] for n in _TIMES if row.get(n) is not None), None)),
+        sensor=_text(row, _SENSORS),
+        footprint=footprint,
+    )
+
+
+def _text(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((str(row[name]) for name in names if row.get(name) not in (None, "")), None)
+
+
+def _labels(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | list):
+        raise DataError(f"labels {value!r} are neither a list nor text joined by ;")
+    names = value.split(";") if isinstance(value, str) else cast(list[Any], value)
+    return tuple(dict.fromkeys(text for name in names if (text := str(name).strip())))
+
+
+def _time(value: object) -> datetime | None:
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return parse_time("" if value is None else str(value), "its time")
+
+
+def _geometry_column(path: Path, metadata: Mapping[bytes, bytes]) -> str | None:
+    """Return the name of the WKB column of a GeoParquet file.
+
+    Raises:
+        DataError: It is not in degrees of longitude and latitude.
+    """
+    if b"geo" not in metadata:
+        return None
+    try:
+        geo = json.loads(metadata[b"geo"])
+        name = str(geo["primary_column"])
+        column = geo["columns"][name]
+        crs = column.get("crs", {"id": {"authority": "OGC", "code": "CRS84"}})
+        encoding = column.get("encoding")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(f"{path}: its GeoParquet metadata is broken; write it again") from None
+    id_ = crs.get("id") if isinstance(crs, dict) else None
+    if not isinstance(id_, dict) or (id_.get("authority"), str(id_.get("code"))) not in _DEGREES:
+        raise DataError(f"{path}: its geometry is not in EPSG:4326; reproject it first")
+    return name if encoding == "WKB" else None

@@ -1,0 +1,125 @@
+"""STAC items in a JSON file on this machine: an item collection or a single item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import unquote
+
+from landcue.data.images import SUFFIXES
+from landcue.data.imageset import ImageSet, make_image_set
+from landcue.data.label_table import parse_time
+from landcue.data.raster import check_local
+from landcue.data.sources.geometry import box_of, place_of
+from landcue.errors import DataError
+from landcue.types import Problem, Record
+
+_NOT_IMAGES = {"thumbnail", "overview", "metadata"}
+_USUAL = ("visual", "image", "data")
+
+
+def read_stac(path: Path, asset: str | None = None) -> ImageSet:
+    """Read the images that STAC items name; nothing is fetched from a network.
+
+    Of an item come its id, ``datetime`` (or else ``start_datetime``), ``constellation`` or
+    ``platform`` as sensor, ``collection`` as group, and ``bbox`` and ``geometry``.
+
+    Args:
+        path: A ``FeatureCollection`` of items, or one item.
+        asset: Which asset is the image, for items with several; by default ``visual``, ``image`` or
+            ``data``, or the only one that is an image.
+
+    Raises:
+        DataError: No STAC items, or none with an image on this machine.
+    """
+    records: list[Record] = []
+    problems: list[Problem] = []
+    for number, item in enumerate(_items(path)):
+        where = f"{path.name} item {item.get('id') or number}"
+        try:
+            records.append(_record(item, path.parent, asset))
+        except DataError as error:
+            problems.append(Problem(where, str(error)))
+    return make_image_set("stac", path.parent, records, (), problems)
+
+
+def _items(path: Path) -> list[dict[str, Any]]:
+    hint = "give a JSON file with a STAC item collection (FeatureCollection)"
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}); {hint}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds no JSON object; {hint}")
+    document = cast(dict[str, Any], value)
+    kind = document.get("type")
+    found = document.get("features") if kind == "FeatureCollection" else [document]
+    if kind not in ("FeatureCollection", "Feature") or not isinstance(found, list):
+        raise DataError(f"{path} is of type {kind!r}; {hint}")
+    items = [item for item in cast(list[Any], found) if isinstance(item, dict)]
+    return cast(list[dict[str, Any]], items)
+
+
+def _record(item: Mapping[str, Any], root: Path, asset: str | None) -> Record:
+    id_ = item.get("id")
+    if not isinstance(id_, str) or not id_:
+        raise DataError("has no id")
+    properties = _mapping(item.get("properties"))
+    path = _file(_choose(_mapping(item.get("assets")), asset), root)
+    box = item.get("bbox")
+    bounds, footprint = place_of(item.get("geometry"))
+    bounds = (box_of(cast(list[Any], box)) if isinstance(box, list) else None) or bounds
+    time = properties.get("datetime") or properties.get("start_datetime") or ""
+    sensor = properties.get("constellation") or properties.get("platform")
+    collection = item.get("collection")
+    return Record(
+        id=id_,
+        path=path,
+        group=collection if isinstance(collection, str) else None,
+        bounds=bounds,
+        time=parse_time(str(time), "its datetime"),
+        sensor=sensor if isinstance(sensor, str) else None,
+        footprint=footprint,
+    )
+
+
+def _choose(assets: Mapping[str, Any], wanted: str | None) -> str:
+    """Return the address of the asset that is the image."""
+    if wanted is not None:
+        if wanted not in assets:
+            raise DataError(f"has no asset {wanted!r}, only {', '.join(sorted(assets)) or 'none'}")
+        return str(_mapping(assets[wanted]).get("href") or "")
+    images: dict[str, str] = {}
+    for name, value in assets.items():
+        entry = _mapping(value)
+        href, roles = str(entry.get("href") or ""), entry.get("roles")
+        other = isinstance(roles, list) and _NOT_IMAGES & {str(r) for r in cast(list[Any], roles)}
+        if Path(href).suffix.lower() in SUFFIXES and not other and name not in _NOT_IMAGES:
+            images[name] = href
+    if len(images) == 1:
+        return next(iter(images.values()))
+    for name in _USUAL:
+        if name in images:
+            return images[name]
+    if not images:
+        raise DataError("has no asset that is an image (.tif, .jpg, .png, .webp)")
+    raise DataError(f"has several images ({', '.join(sorted(images))}); choose with --asset")
+
+
+def _file(href: str, root: Path) -> Path:
+    href = href.removeprefix("file://")
+    check_local(Path(href))
+    if "://" in href or not href:
+        raise DataError(f"{href or 'an empty href'}: only files on this machine are read")
+    for name in dict.fromkeys((href, unquote(href))):
+        if (root / name).is_file():
+            return root / name
+    raise DataError(f"no image {href!r}")
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
