@@ -100,7 +100,7 @@ def search(
         k=k,
         mode=mode,
         where=where,
-        name=query,
+        name=_name(query, positive or (), negative or ()),
         cursor=cursor,
         min_score=min_score,
         collapse=collapse,
@@ -236,6 +236,11 @@ def _query(
         return None, None
     only = positives[0]
     return only, only.pixels if isinstance(only, ByPixels) else None
+
+
+def _name(query: str | None, positive: Sequence[str], negative: Sequence[str]) -> str | None:
+    first = [] if query is None else [query]
+    return " ".join([" + ".join([*first, *positive]), *(f"- {text}" for text in negative)]) or None
 
 
 def _example(searcher: Searcher, text: str) -> Example:

@@ -72,20 +72,24 @@ def rocchio(
 
 
 def linear(positives: FloatArray, negatives: FloatArray, ridge: float = RIDGE) -> Vector:
-    """Return the weights float64 ``[d]`` of a ridge classifier of positives against negatives.
+    """Return the weights float64 ``[d]`` of a linear classifier of positives against negatives.
 
-    Targets are +1 and -1; the examples of a class weigh 1 together, and the intercept, which
-    moves no rank, is not held back. Without negatives it is the mean of the positives.
+    A ridge regression to +1 and -1 that is held back towards the mean of the positives instead of
+    towards 0: with few examples, all of them near the query, the difference of the classes alone
+    would forget what the positives have in common. The examples of a class weigh 1 together; the
+    intercept, which moves no rank, is not held back.
     """
+    center = positives.astype(np.float64).mean(axis=0)
     if not len(negatives):
-        return positives.astype(np.float64).mean(axis=0)
+        return center
     examples = np.concatenate([positives, negatives]).astype(np.float64)
-    target = np.repeat([1.0, -1.0], [len(positives), len(negatives)])
-    weight = np.repeat([1 / len(positives), 1 / len(negatives)], [len(positives), len(negatives)])
-    # The classes weigh the same, so both weighted means lie half way: they take the intercept out.
-    center = (weight[:, None] * examples).sum(axis=0) / 2
+    sizes = [len(positives), len(negatives)]
+    weight = np.repeat([1 / len(positives), 1 / len(negatives)], sizes)
+    # What the mean of the positives leaves to explain, less its weighted mean: the intercept.
+    rest = np.repeat([1.0, -1.0], sizes) - examples @ center
+    rest = rest - weight @ rest / 2
     root = np.sqrt(weight)
-    rows = root[:, None] * (examples - center)
+    rows = root[:, None] * (examples - weight @ examples / 2)
     # Few examples in many dimensions: solve in the space of examples.
     gram = rows @ rows.T + ridge * np.eye(len(rows))
-    return rows.T @ np.linalg.solve(gram, root * target)
+    return center + rows.T @ np.linalg.solve(gram, root * rest)

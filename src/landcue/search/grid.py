@@ -20,6 +20,12 @@ _PAPER, _INK, _FAINT, _FRAME = "#FFFFFF", "#1F2328", "#5B636D", "#C9CED6"
 _TILE, _BORDER, _GAP, _MARGIN = 176, 5, 22, 32
 _TITLE, _TEXT, _SMALL = 24, 15, 13
 _LABEL_LINES = 3
+_DISTANCES = {
+    "code": "Hamming distance",
+    "cue": "distance of labels and codes",
+    "place": "kilometers",
+    "list": "id",
+}
 _MOST_COLUMNS = 6
 _MOST_HITS = 300
 _TEXT_HEIGHT = 8 + 20 + 18 + _LABEL_LINES * 17
@@ -47,7 +53,7 @@ def draw_grid(
         query_title: What the query is called.
         query_image: uint8 ``[h, w, 3]``, or an image file's bytes; ``None`` for an empty tile.
         query_labels: Labels of the query, if known.
-        mode: What the distances are: ``embedding`` or ``code``.
+        mode: That answered: it says what the distances are.
 
     Raises:
         LandcueError: The picture cannot be written.
@@ -63,7 +69,7 @@ def draw_grid(
     height = top + rows * cell_height - _GAP + legend + _MARGIN
     canvas = Image.new("RGB", (max(width, 760), height), _PAPER)
     pen = ImageDraw.Draw(canvas)
-    distance = "Hamming distance" if mode == "code" else "cosine distance"
+    distance = _DISTANCES.get(mode, "cosine distance")
     pen.text((_MARGIN, _MARGIN - 6), _fit(pen, query_title, _TITLE, canvas.width - 2 * _MARGIN),
              _INK, _font(_TITLE))  # fmt: skip
     first = f"first {len(hits)} of " if len(hits) < n_found else ""
@@ -78,7 +84,7 @@ def draw_grid(
         row, column = divmod(rank - 1, columns)
         x, y = left + column * cell_width, top + row * cell_height
         _draw_tile(canvas, (x, y), _open(thumbnails.get(hit.id)), _color(hit, query_labels))
-        shown = f"{hit.distance:.0f}" if mode == "code" else f"{hit.distance:.4f}"
+        shown = f"{hit.distance:.{0 if mode in ('code', 'cue') else 4}f}"
         _draw_text(pen, (x, y + _TILE), f"{rank}", shown, hit.id, hit.labels)
     if query_labels is not None:
         _draw_legend(pen, (_MARGIN, height - _MARGIN - 14))
@@ -93,7 +99,7 @@ def _color(hit: Hit, query_labels: Sequence[str] | None) -> str:
 
 
 def _open(source: ByteArray | bytes | None) -> Image.Image | None:
-    if source is None:
+    if source is None or len(source) == 0:  # embeddings that others made come without pictures
         return None
     if isinstance(source, bytes):
         with Image.open(io.BytesIO(source)) as image:

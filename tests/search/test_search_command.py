@@ -1,0 +1,162 @@
+"""The command, run in this process: an archive without a model is asked by ids and places."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import shapely
+
+from landcue.cli import main as cli
+
+
+@pytest.fixture(scope="module")
+def archive(made, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("command") / "archive"
+    return made.make_archive(folder, 120)
+
+
+@pytest.fixture
+def run(archive, monkeypatch, capsys):
+    def run(*args, status=0):
+        words = [str(arg) for arg in args]
+        monkeypatch.setattr(sys, "argv", ["landcue", "search", str(archive.folder), *words])
+        with pytest.raises(SystemExit) as ended:
+            sys.exit(cli.main())
+        assert (ended.value.code or 0) == status
+        return capsys.readouterr()
+
+    return run
+
+
+def hits(done):
+    return json.loads(done.out)["hits"]
+
+
+@pytest.fixture(scope="module")
+def ids(archive):
+    return archive.columns().ids
+
+
+@pytest.mark.parametrize("mode", ["auto", "embedding", "code", "cue", "two-stage", "ann"])
+def test_modes(run, ids, mode):
+    found = json.loads(run(ids[3], "--mode", mode, "-k", 4, "--json").out)
+    assert found["mode"] == ("embedding" if mode == "auto" else mode)
+    assert list(found)[:3] == ["query", "mode", "hits"]
+    assert found["query"] == ids[3]
+    assert list(found["hits"][0])[:5] == ["id", "path", "distance", "score", "labels"]
+    order = [(hit["distance"], hit["id"]) for hit in found["hits"]]
+    assert order == sorted(order)
+    assert len(order) == 4
+
+
+def test_expressions_and_old_label_lists(run, archive):
+    columns = archive.columns()
+    for text, holds in (
+        ("water", lambda labels: "water" in labels),
+        ("water,ships", lambda labels: {"water", "ships"} <= labels),
+        ("bare soil or not water", lambda labels: "bare soil" in labels or "water" not in labels),
+    ):
+        found = hits(run("--labels", text, "-k", 200, "--json"))
+        expected = [
+            id_ for row, id_ in enumerate(columns.ids) if holds(set(columns.labels_of(row)))
+        ]
+        assert [hit["id"] for hit in found] == expected
+        assert 0 < len(expected) < 120
+
+
+def test_filters_of_every_kind(run, ids, tmp_path):
+    (tmp_path / "p.geojson").write_text(shapely.to_geojson(shapely.box(100, -80, 250, 80)))
+    args = (
+        *(ids[3], "--json", "-k", 200, "--after", "2024-01-05", "--before", "2024-02-10"),
+        *("--polygon", tmp_path / "p.geojson", "--bbox", "90,-89,-90,89"),
+        *("--sensor", "S2A", "--sensor", "S2B", "--score", "water=0.1", "--path", "scene"),
+        *("--group", "scene1", "--group", "scene2", "--group", "scene3", "--group", "scene4"),
+    )
+    found = hits(run(*args))
+    assert found
+    for hit in found:
+        assert "2024-01-05" <= hit["time"] < "2024-02-10"
+        assert hit["time"].endswith("Z")
+        assert hit["sensor"] in ("S2A", "S2B")
+        assert hit["path"].startswith("scene")
+        assert hit["group"] != "scene0"
+        west, _, east, _ = hit["bounds"]
+        assert west >= 90 or west <= -90 or east <= -90 or east < west
+
+
+def test_pages_follow_one_another(run, ids):
+    whole = [hit["id"] for hit in hits(run(ids[3], "-k", 119, "--mode", "code", "--json"))]
+    joined, cursor = [], []
+    while True:
+        done = json.loads(run(ids[3], "-k", 50, "--mode", "code", "--json", *cursor).out)
+        joined += [hit["id"] for hit in done["hits"]]
+        if done["cursor"] is None:
+            break
+        cursor = ["--cursor", done["cursor"]]
+    assert joined == whole
+    assert "next page: --cursor " in run(ids[3], "-k", 5).out
+
+
+def test_examples_for_and_against(run, ids):
+    found = json.loads(
+        run(ids[3], "--positive", ids[9], "--negative", ids[50], "--rule", "linear", "--json").out
+    )
+    assert not {ids[3], ids[9], ids[50]} & {hit["id"] for hit in found["hits"]}
+    assert found["query"] == f"{ids[3]} + {ids[9]} - {ids[50]}"
+    same = run("--positive", ids[3], "--json")
+    assert hits(same) == hits(run(ids[3], "--json"))
+
+
+def test_collapse_least_score_and_explain(run, ids):
+    plain = hits(run(ids[3], "-k", 119, "--json"))
+    kept = hits(run(ids[3], "-k", 119, "--collapse", "0.02", "--min-score", "0.2", "--json"))
+    assert len(kept) < len(plain)
+    assert all(hit["score"] >= 0.2 for hit in kept)
+    assert any(hit["near"] for hit in kept)
+    done = json.loads(run(ids[3], "--json", "--explain").out)
+    assert done["plan"]["mode"] == "embedding"
+    assert done["plan"]["scanned"] == 120
+    assert "plan" not in json.loads(run(ids[3], "--json").out)
+    assert "120 records are few enough" in run(ids[3], "--explain").out
+
+
+def test_an_empty_answer_is_no_error(run, ids):
+    done = run(ids[3], "--bbox", "0.1,89,0.2,90", "--labels", "water")
+    assert "no record matches labels water (" in done.out
+    assert "bbox 0.1,89,0.2,90 (0 of 120 records)" in done.out
+
+
+def test_a_picture_of_a_place(run, tmp_path):
+    done = run("--bbox", "-180,-90,180,90", "-k", 5, "--grid", tmp_path / "g.png")
+    assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
+    assert "picture: " in done.out
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        ([], "nothing to search for"),
+        (["--labels", "watr"], "'water'"),
+        (["--labels", "water and"], "found the end"),
+        (["--bbox", "1,2,3"], "--bbox '1,2,3': write W,S,E,N"),
+        (["--bbox", "0,50,1,40"], "south <= north"),
+        (["--polygon", "POLYGON ((0 0, 1 1, 1 0, 0 1, 0 0))"], "crosses itself"),
+        (["--after", "2024-02-01", "--before", "2024-01-01"], "swap them"),
+        (["--score", "water"], "ships=0.7"),
+        (["--score", "water=2"], "give 0 to 1"),
+        (["--labels", "water", "--cursor", "xyz"], "cannot be read"),
+        (["--labels", "water", "--mode", "code"], "needs a query"),
+        (["--labels", "water", "--mode", "cod"], "'code'"),
+        (["--window", "0,0,5,5"], "need a scene"),
+        (["x.tif", "--window", "0,0,5"], "COL,ROW,WIDTH,HEIGHT"),
+        (["x.tif", "--bands", "1,2,3"], "--window"),
+        (["gone.png"], "gone.png is no image file"),
+    ],
+)
+def test_mistakes_are_one_line(run, args, word):
+    done = run(*args, status=2)
+    assert done.out == ""
+    assert done.err.count("\n") == 1
+    assert word in done.err
