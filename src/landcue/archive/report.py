@@ -51,9 +51,10 @@ class Tally:
     def nothing(self, n: int) -> str:
         """Return why an ingest of n records has nothing to write."""
         if self.empty:
+            which = f"all {n}" if self.empty == n else f"{self.empty} of {n}"
             return (
-                f"{self.empty} of {n} chips hold too little data; raise --nodata, or check the "
-                "nodata value of the files"
+                f"{which} chips hold too little data; raise --nodata, or check the nodata value "
+                "of the files"
             )
         first = f" (first: {self.problems[0]})" if self._problems else ""
         return f"no readable image among {n} records{first}"

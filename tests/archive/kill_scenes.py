@@ -1,0 +1,42 @@
+"""Run by test_ingest_scenes.py in a process of its own: an ingest of scenes that is killed.
+
+Arguments: archive, source root, number of chips after which the process kills itself; 0: never.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+from pathlib import Path
+
+from landcue.archive.ingest import ingest
+from landcue.data.raster_grid import Length
+from landcue.data.raster_read import SceneOptions
+from landcue.data.sources import open_source
+from landcue.data.sources.scenes import cut_scenes
+
+spec = importlib.util.spec_from_file_location(
+    "pixel_encoder", Path(__file__).with_name("pixel_encoder.py")
+)
+tools = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tools)
+
+
+def main(folder, root, count):
+    def progress(done, total):
+        print(done, flush=True)
+        if count and done >= count:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    options = SceneOptions(Length(32, metres=False), side=32)
+    scenes = cut_scenes(open_source(root), options)
+    ingest(
+        scenes.records, folder, tools.PixelEncoder(), source_root=root, scenes=options,
+        batch_size=4, commit_every=8, progress=progress,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,358 @@
+"""Chips of scenes in an archive: what is stored, what is done again, and what goes wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from landcue.archive.archive import Archive
+from landcue.archive.ingest import ingest
+from landcue.archive.schema import from_wkb, to_wkb, window_of
+from landcue.data.images import read_image
+from landcue.data.raster import read_facts
+from landcue.data.raster_grid import Length
+from landcue.data.raster_read import SceneOptions, SceneReader
+from landcue.data.raster_scale import Scale
+from landcue.data.sources import open_source
+from landcue.data.sources.scenes import cut_scenes
+from landcue.errors import ArchiveError, DataError, UsageError
+from landcue.types import Record, Window
+
+HERE = Path(__file__).parent
+spec = importlib.util.spec_from_file_location(
+    "scene_files", HERE.parent / "data" / "scene_files.py"
+)
+files = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(files)
+
+CHIP = Length(32, metres=False)
+OPTIONS = SceneOptions(CHIP, side=32)
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "scenes"
+    for i, name in enumerate(("a", "b", "c")):
+        files.write_scene(folder / f"{name}.tif", files.noise(i, 3, 70, 100))
+    return folder
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return tmp_path / "archive"
+
+
+def index(root, archive, tools, options=OPTIONS, encoder=None, **more):
+    scenes = cut_scenes(open_source(root), options)
+    encoder = encoder or tools.PixelEncoder()
+    report = ingest(
+        scenes.records, archive, encoder, source_root=root, scenes=options, unread=scenes.unread,
+        **more,
+    )  # fmt: skip
+    names = ("added", "updated", "refreshed", "unchanged", "vanished", "pruned", "empty")
+    counts = {name: getattr(report, name) for name in names if getattr(report, name)}
+    return counts, [str(p) for p in (*scenes.problems, *report.skipped)], encoder.encoded
+
+
+def rewrite(path, values, at=1, **options):
+    files.write_scene(path, values, **options)
+    os.utime(path, ns=(at, at))
+
+
+def test_chips_hold_what_the_encoder_says_of_their_pixels(root, archive, tools):
+    assert index(root, archive, tools, batch_size=5, workers=3) == ({"added": 36}, [], 36)
+    opened = Archive.open(archive)
+    columns = opened.columns()
+    records = {r.id: r for r in cut_scenes(open_source(root), OPTIONS).records}
+    assert columns.ids == tuple(sorted(records))
+    encoder = tools.PixelEncoder()
+    for name in ("a", "b", "c"):
+        reader = SceneReader(root / f"{name}.tif", (1, 2, 3), OPTIONS)
+        limits = reader.limits()
+        for id_ in (i for i in columns.ids if i.startswith(f"{name}/")):
+            record, row = records[id_], columns.find(id_)
+            expected = encoder.encode([encoder.prepare(reader.chip(record.window, limits))])
+            np.testing.assert_array_equal(columns.embedding[row], expected.embedding[0])
+            box = record.bounds
+            assert columns.bounds[row].tolist() == [box.west, box.south, box.east, box.north]
+            assert columns.group[row] == name
+            stored = opened.record(id_)
+            assert window_of(stored["pixel_bbox"]) == record.window
+            assert from_wkb(stored["geometry"]) == record.footprint
+            assert stored["path"] == f"{name}.tif"
+        reader.close()
+    assert opened.verify() == ()
+    assert read_image(opened.thumbnail(columns.ids[0])).shape == (32, 32, 3)
+
+
+def test_nothing_is_done_twice(root, archive, tools):
+    index(root, archive, tools)
+    assert index(root, archive, tools) == ({"unchanged": 36}, [], 0)
+    # Touched: the same bytes under another time are hashed, and not decoded.
+    os.utime(root / "b.tif", ns=(5, 5))
+    assert index(root, archive, tools) == ({"refreshed": 12, "unchanged": 24}, [], 0)
+    assert index(root, archive, tools) == ({"unchanged": 36}, [], 0)
+    # New pixels, a new scene, a scene that is gone.
+    rewrite(root / "a.tif", files.noise(9, 3, 70, 100))
+    files.write_scene(root / "d.tif", files.noise(10, 3, 32, 32))
+    (root / "c.tif").unlink()
+    assert index(root, archive, tools) == (
+        {"added": 1, "updated": 12, "unchanged": 12, "vanished": 12}, [], 13,
+    )  # fmt: skip
+    assert index(root, archive, tools, prune=True)[0] == {
+        "unchanged": 25, "vanished": 12, "pruned": 12,
+    }  # fmt: skip
+    assert Archive.open(archive).verify() == ()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"bands": (3, 2, 1)}, {"scale": Scale.parse("fixed:0,3000")}, {"nodata": 0.1}]
+)
+def test_other_options_make_chips_again(root, archive, tools, changes):
+    index(root, archive, tools)
+    other = SceneOptions(CHIP, side=32, **changes)
+    assert index(root, archive, tools, other) == ({"updated": 36}, [], 36)
+    assert index(root, archive, tools, other) == ({"unchanged": 36}, [], 0)
+
+
+def test_another_grid_leaves_old_chips_until_pruned(root, archive, tools):
+    index(root, archive, tools)
+    coarse = SceneOptions(Length(64, metres=False), side=32)
+    counts, _, _ = index(root, archive, tools, coarse)
+    assert counts == {"added": 12, "vanished": 36}
+    counts, _, _ = index(root, archive, tools, coarse, prune=True)
+    assert counts == {"unchanged": 12, "vanished": 36, "pruned": 36}
+
+
+def test_a_scene_is_hashed_once(root, archive, tools, monkeypatch):
+    """A run that goes on knows the digest from the chips that are there."""
+    from landcue.archive import chips
+
+    hashed = []
+    genuine = chips._digest
+
+    def noted(task):
+        if task.digest is None:
+            hashed.append(task.record.path.name)
+        return genuine(task)
+
+    monkeypatch.setattr(chips, "_digest", noted)
+
+    def stop(done, total):
+        if done >= 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index(root, archive, tools, batch_size=4, workers=1, progress=stop)
+    assert hashed in (["a.tif", "b.tif"], ["a.tif", "b.tif", "c.tif"])
+    hashed.clear()
+    assert index(root, archive, tools)[0] == {"added": 20, "unchanged": 16}
+    assert hashed == ["c.tif"]
+
+
+def test_chips_without_data_are_counted_and_kept_out(root, archive, tools):
+    values = files.noise(0, 3, 70, 100)
+    values[:, :, :40] = 0
+    rewrite(root / "a.tif", values, nodata=0)
+    counts, problems, encoded = index(root, archive, tools)
+    assert counts == {"added": 33, "empty": 3}
+    assert problems == []
+    assert encoded == 33
+    assert index(root, archive, tools)[0] == {"unchanged": 33, "empty": 3}
+    # A scene whose data goes away: its rows are vanished.
+    values[:, :, :70] = 0
+    rewrite(root / "a.tif", values, at=3, nodata=0)
+    counts, _, _ = index(root, archive, tools)
+    assert counts == {"updated": 6, "unchanged": 24, "vanished": 3, "empty": 6}
+    counts, _, _ = index(root, archive, tools, prune=True)
+    assert counts == {"unchanged": 30, "vanished": 3, "pruned": 3, "empty": 6}
+
+
+def test_nodata_everywhere(root, archive, tools):
+    for name in ("a", "b", "c"):
+        rewrite(root / f"{name}.tif", np.zeros((3, 70, 100), np.uint16))
+    with pytest.raises(DataError, match="all 36 chips hold too little data; raise --nodata"):
+        index(root, archive, tools)
+    assert not (archive / "manifest.json").exists()
+
+
+def test_nan_chips(root, archive, tools):
+    values = files.noise(0, 3, 70, 100, dtype="float32")
+    values[:, :40] = np.nan
+    values[1] = np.nan  # one band alone is not the end of a chip
+    rewrite(root / "a.tif", values)
+    counts, problems, _ = index(root, archive, tools)
+    assert counts == {"added": 32, "empty": 4}
+    assert problems == []
+
+
+def test_truncated_scene_is_one_problem_and_others_go_on(root, archive, tools):
+    large = files.write_scene(root / "b.tif", files.noise(5, 3, 320, 320))
+    content = large.read_bytes()
+    large.write_bytes(content[: len(content) // 2])
+    options = SceneOptions(CHIP, side=32, scale=Scale.parse("fixed:0,3000"))
+    counts, problems, _ = index(root, archive, tools, options)
+    assert 24 < counts["added"] < 124
+    (problem,) = problems
+    assert problem.startswith("b.tif: truncated or corrupt (")
+    left = 124 - counts["added"] - 1
+    assert problem.endswith(f"(and {left} more of its chips)")
+    # With percentiles the whole scene is needed: none of its chips, and no new try for each.
+    counts, problems, _ = index(root, archive.with_name("other"), tools)
+    assert counts == {"added": 24}
+    assert problems[0].endswith("(and 99 more of its chips)")
+    # Mended, only what is missing is made; the stored chips were hashed from other bytes.
+    large.write_bytes(content)
+    assert index(root, archive.with_name("other"), tools)[0] == {"added": 100, "unchanged": 24}
+    assert index(root, archive, tools, options)[0]["unchanged"] == 24
+
+
+def test_scene_that_cannot_be_opened_keeps_its_rows(root, archive, tools):
+    index(root, archive, tools)
+    (root / "b.tif").write_bytes(b"II*\0")
+    counts, problems, _ = index(root, archive, tools, prune=True)
+    assert counts == {"unchanged": 24}
+    assert len(problems) == 1
+    assert problems[0].startswith("b.tif: ")
+    assert Archive.open(archive).count == 36
+
+
+def test_scene_that_changes_while_it_is_read(root, archive, tools):
+    """Chips never carry the digest of other bytes than their pixels are from."""
+    target = root / "b.tif"
+
+    def swap(done, total):
+        if done == 16:  # in the middle of b
+            rewrite(target, files.noise(77, 3, 70, 100))
+
+    counts, problems, _ = index(
+        root, archive, tools, batch_size=4, workers=1, progress=swap, commit_every=4
+    )
+    assert counts["added"] < 36
+    assert problems
+    assert problems[0].startswith("b.tif: changed while it was read; run the same command again")
+    index(root, archive, tools)
+    rows = {row["id"]: row for row in tools.contents(Archive.open(archive))}
+    fresh = archive.with_name("fresh")
+    index(root, fresh, tools)
+    expected = {row["id"]: row for row in tools.contents(Archive.open(fresh))}
+    assert {i: r["embedding"] for i, r in rows.items()} == {
+        i: r["embedding"] for i, r in expected.items()
+    }
+    assert {r["content"] for r in rows.values()} == {r["content"] for r in expected.values()}
+
+
+def test_four_bands(root, archive, tools):
+    class FourBands(tools.PixelEncoder):
+        def __init__(self):
+            super().__init__()
+            width = self._projection.shape[1]
+            self._projection = np.random.default_rng(0).normal(size=(16, width))
+
+        def prepare(self, image):
+            assert image.shape == (32, 32, 4)
+            return image
+
+    for name in ("a", "b", "c"):
+        rewrite(root / f"{name}.tif", files.noise(3, 4, 70, 100))
+    options = SceneOptions(CHIP, channels=4, side=32)
+    assert index(root, archive, tools, options, FourBands())[0] == {"added": 36}
+    opened = Archive.open(archive)
+    assert read_image(opened.thumbnail(opened.columns().ids[0])).shape == (32, 32, 3)
+
+
+def test_one_band_has_a_gray_thumbnail(tmp_path, archive, tools):
+    class OneBand(tools.PixelEncoder):
+        def prepare(self, image):
+            return super().prepare(np.repeat(image, 3, axis=2))
+
+    files.write_scene(tmp_path / "s" / "a.tif", files.noise(3, 1, 70, 100))
+    options = SceneOptions(CHIP, channels=1)
+    index(tmp_path / "s", archive, tools, options, OneBand())
+    opened = Archive.open(archive)
+    picture = read_image(opened.thumbnail(opened.columns().ids[0])).astype(int)
+    assert np.abs(picture[..., 0] - picture[..., 2]).max() <= 2
+
+
+def test_images_and_chips_in_one_archive(root, archive, tools, tmp_path):
+    index(root, archive, tools)
+    pictures = tools.write_images(tmp_path / "pictures", ["p.png"])
+    report = ingest(pictures, archive, tools.PixelEncoder(), source_root=tmp_path / "pictures")
+    assert report.records == 37
+    assert Archive.open(archive).record("p.png")["pixel_bbox"] is None
+
+
+def test_chips_need_options(root, archive, tools):
+    records = cut_scenes(open_source(root), OPTIONS).records
+    with pytest.raises(UsageError, match="scenes=SceneOptions"):
+        ingest(records, archive, tools.PixelEncoder(), source_root=root)
+
+
+def test_wkb_round_trip():
+    import shapely
+
+    ring = ((179.5, 1.25), (-179.5, 1.0), (-179.5, 0.0), (179.5, 0.1))
+    data = to_wkb(ring)
+    assert from_wkb(data) == ring
+    assert tuple(shapely.from_wkb(data).exterior.coords) == (*ring, ring[0])
+    for broken in (data[:-1], b"", b"\0" + data[1:], data[:1] + b"\x01" + data[2:]):
+        with pytest.raises(ArchiveError, match="footprint of the archive is damaged"):
+            from_wkb(broken)
+
+
+@pytest.mark.parametrize("values", [(-1, 0, 1, 1), (0, 0, 0, 1), (0, -2, 3, 3), (0, 0, 1, -1)])
+def test_windows_that_are_none(values):
+    with pytest.raises(UsageError, match="window"):
+        Window(*values)
+
+
+def run(archive, root, count):
+    script = [sys.executable, str(HERE / "kill_scenes.py"), str(archive), str(root), str(count)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(script, stdout=subprocess.PIPE, text=True, env=env)
+
+
+@pytest.mark.parametrize("moment", ["1", "13", "30", "any"])
+def test_killed_ingest_of_scenes_goes_on(root, archive, tools, moment, tmp_path):
+    whole = tmp_path / "whole"
+    values = files.noise(1, 3, 70, 100)
+    values[:, :, :40] = 0
+    rewrite(root / "b.tif", values, nodata=0)
+    counts, _, _ = index(root, whole, tools)
+    assert counts == {"added": 33, "empty": 3}
+    if moment == "any":
+        process = run(archive, root, 0)
+        process.stdout.readline()
+        time.sleep(random.random() / 20)
+        process.kill()
+    else:
+        process = run(archive, root, int(moment))
+    process.communicate(timeout=120)
+    if moment != "any":
+        assert process.returncode == -signal.SIGKILL
+    index(root, archive, tools)
+    again = Archive.open(archive)
+    assert again.verify() == ()
+    assert tools.contents(again) == tools.contents(Archive.open(whole))
+    assert index(root, archive, tools) == ({"unchanged": 33, "empty": 3}, [], 0)
+
+
+def test_place_of_a_plain_image_is_stored(tmp_path, archive, tools):
+    path = files.write_scene(tmp_path / "a.tif", files.noise(0, 3, 60, 60, high=256, dtype="uint8"))
+    ingest([Record("a", path)], archive, tools.PixelEncoder(), source_root=tmp_path)
+    stored = Archive.open(archive).record("a")
+    corners = from_wkb(stored["geometry"])
+    assert min(x for x, _ in corners) == pytest.approx(stored["west"])
+    assert len(corners) == 4
+    assert read_facts(path).time is None
+    again = ingest([Record("a", path)], archive, tools.PixelEncoder(), source_root=tmp_path)
+    assert again.unchanged == 1
