@@ -117,6 +117,18 @@ def test_other_things_are_refused_with_one_line(make_subject, subject, change, w
     assert "\n" not in str(error.value)
 
 
+def test_a_single_query_has_means_and_no_test(make_subject):
+    subject = make_subject(labels=[[1, 0], [1, 1], [0, 0]], groups=0)
+    contests = compare_subjects(
+        subject, make_subject(seed=2, labels=subject.query.labels, groups=0)
+    )
+    line = contests[0].labels["_under|bar"]
+    assert line.test is None
+    assert line.first == pytest.approx(subject.main.scores.per_label["_under|bar"].mean)
+    assert np.isnan(line.adjusted)
+    assert to_json(contests)[0]["per_label"]["_under|bar"]["first"] == line.first
+
+
 def test_queries_without_relevant_images_give_nulls(make_subject):
     subject = make_subject(labels=np.eye(4), groups=0)
     contests = compare_subjects(subject, subject, resamples=20)

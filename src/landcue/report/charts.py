@@ -168,12 +168,15 @@ def difference_figure(labels: Mapping[str, Comparison], first: str, second: str)
 @themed
 def bits_figure(found: CodeStatistics, name: str) -> Html:
     """Return the share of ones of every bit, sorted by bit."""
+    from matplotlib.ticker import MaxNLocator
+
     canvas = Canvas(7.6, 2.5)
     axes = canvas.axes
     axes.bar(np.arange(found.n_bits), found.bit_means, width=0.8, color=COLORS[0])
     axes.axhline(0.5, color=INK, linewidth=1.2, linestyle="--")
     axes.set_xlim(-0.8, found.n_bits - 0.2)
     axes.set_ylim(0, 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("bit")
     axes.set_ylabel("share of ones")
     axes.grid(visible=True, axis="y")

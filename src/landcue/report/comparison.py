@@ -26,7 +26,8 @@ class Line:
     Attributes:
         first: The first model's mean; NaN if no query counts.
         second: The second model's.
-        test: First minus second, with interval and p value; ``None`` if no query counts.
+        test: First minus second, with interval and p value; ``None`` if fewer than two queries
+            count.
         adjusted: The p value, corrected by Holm's method for the lines of its table; NaN without
             a test, and for metrics, which are not corrected.
     """
@@ -155,8 +156,10 @@ def _contest(
         counted = ~np.isnan(mine - other)
         if not counted.any():
             return Line(math.nan, math.nan, None)
-        test = compare([mine], [other], resamples=resamples, seed=seed)
-        return Line(float(mine[counted].mean()), float(other[counted].mean()), test)
+        means = float(mine[counted].mean()), float(other[counted].mean())
+        if counted.sum() < 2:
+            return Line(*means, None)
+        return Line(*means, compare([mine], [other], resamples=resamples, seed=seed))
 
     metrics = {
         metric.name: line(ours.per_query[metric.name], theirs.per_query[metric.name][rows])

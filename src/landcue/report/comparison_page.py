@@ -99,7 +99,7 @@ def verdict(contest: Contest, metric: str, names: tuple[str, str]) -> str:
     """Say in a sentence which model is better by a metric, or that the queries cannot tell."""
     line = contest.metrics[metric]
     if line.test is None:
-        return f"No query defines {metric}, so nothing can be compared."
+        return f"Fewer than two queries define {metric}, so nothing can be compared."
     low, high = line.test.interval
     found = (
         f"{metric} {number(line.first)} against {number(line.second)}: "

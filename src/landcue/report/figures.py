@@ -122,7 +122,7 @@ def inline(svg: str, name: str, text: str) -> str:
     svg = re.sub(r' id="([^"]*)"', rename, svg)
     svg = re.sub(r'href="#', f'href="#{name}-', svg)
     svg = re.sub(r"url\(#", f"url(#{name}-", svg)
-    svg = re.sub(r"(font: (?:\w+ )*[\d.]+px )[^;\"]+", r"\1system-ui, sans-serif", svg)
+    svg = re.sub(r"'DejaVu Sans'", "system-ui", svg)
     svg = re.sub(r" version=\"[^\"]*\"", "", svg, count=1)
     for color, variable in _VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")

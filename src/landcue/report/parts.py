@@ -24,7 +24,9 @@ nav a { color: var(--accent); }
 .fact strong { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums; }
 .fact span { color: var(--muted); font-size: .85rem; display: block; }
 figure.chart { overflow-x: auto; max-width: 100%; }
-figure.chart svg { display: block; height: auto; max-width: 100%; min-width: 24rem; }
+figure.chart svg { display: block; height: auto; max-width: 100%; min-width: 36rem; }
+.charts figure.chart svg { min-width: 0; }
+td.number, #scores td, #labels td { white-space: nowrap; }
 .charts figure { flex: 1 1 27rem; max-width: 34rem; margin: 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; font-size: .92rem; }
 dt { font-weight: 600; } dd { margin: 0; }
