@@ -131,7 +131,7 @@ def test_one_xor_mask_on_everything_changes_no_answer(n_bits, n, k, seed, engine
 @pytest.mark.parametrize("filtered", [False, True])
 def test_engines_agree_however_the_work_is_split(monkeypatch, threads, n_query, filtered):
     monkeypatch.setattr("landcue.codes.hamming._WORDS_PER_THREAD", 1000)
-    monkeypatch.setattr("landcue.codes.hamming._NOTES_PER_PASS", 20_000)
+    monkeypatch.setattr("landcue.codes.hamming._KEYS_PER_PASS", 500)
     codes = random_codes(5003, 70, seed=11, distinct=2000)
     queries = random_codes(n_query, 70, seed=12)
     # Nearly all allowed rows lie in the first third: parts find different numbers of rows.

@@ -29,7 +29,7 @@ class CueIndex:
         Raises:
             UsageError: The weight is not a whole number of 0 or more, or leaves no bit to compare.
         """
-        self._codes, self._weight = codes, _check_weight(codes, weight)
+        self._codes, self._weight = codes, check_weight(codes, weight)
         # All weights above K give one order, and from that of K + 1 both distances can be read.
         self._repeat = min(self._weight, codes.label_first)
         n_bits = self._repeat * codes.n_label_bits + codes.n_hash_bits
@@ -60,7 +60,7 @@ class CueIndex:
             UsageError: The queries have other bits, ``k`` is less than 1, or the mask is not one
                 bool per code.
         """
-        _check_same(queries, self._codes)
+        check_same(queries, self._codes)
         k = check_k(k)
         if self._index is not None:
             distances, rows = self._index.search(queries.joined(self._repeat), k, mask)
@@ -98,8 +98,8 @@ def distances(queries: CueCodes, gallery: CueCodes, weight: int = 1) -> npt.NDAr
     Raises:
         UsageError: The codes differ in bits, or the weight cannot be used.
     """
-    _check_same(queries, gallery)
-    weight = _check_weight(gallery, weight)
+    check_same(queries, gallery)
+    weight = check_weight(gallery, weight)
     planes = to_words(gallery.label), to_words(gallery.hash)
     words = to_words(queries.label).T, to_words(queries.hash).T
     out = np.empty((len(queries), len(gallery)), np.int32)
@@ -121,7 +121,12 @@ def _weighted(
     return total
 
 
-def _check_same(queries: CueCodes, gallery: CueCodes) -> None:
+def check_same(queries: CueCodes, gallery: CueCodes) -> None:
+    """Refuse queries of other bits than the gallery's.
+
+    Raises:
+        UsageError: The label bits or the hash bits differ.
+    """
     ours = queries.n_label_bits, queries.n_hash_bits
     if ours != (gallery.n_label_bits, gallery.n_hash_bits):
         raise UsageError(
@@ -130,7 +135,13 @@ def _check_same(queries: CueCodes, gallery: CueCodes) -> None:
         )
 
 
-def _check_weight(codes: CueCodes, weight: object) -> int:
+def check_weight(codes: CueCodes, weight: object) -> int:
+    """Return the label weight as a plain int.
+
+    Raises:
+        UsageError: It is not a whole number of 0 or more, or leaves no bit to compare, or lets
+            distances overflow.
+    """
     if isinstance(weight, bool) or not isinstance(weight, int | np.integer) or weight < 0:
         raise UsageError(f"the label weight is {weight!r}: give a whole number, 0 or more")
     if weight == 0 and codes.n_hash_bits == 0:

@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from landcue.codes import codefile
+from landcue.codes.engine import (
+    Engine,
+    check_size,
+    check_threads,
+    for_each,
+    frozen,
+    load_compiled,
+    merge,
+    room,
+    to_answer,
+)
 from landcue.codes.packing import check_codes, to_words
-from landcue.codes.topk import check_k, check_mask, smallest
+from landcue.codes.topk import check_k, check_mask, check_mask_shape, smallest
 from landcue.errors import UsageError
 from landcue.types import ByteArray
 
 MAX_BITS = 65_534
-Engine = Literal["auto", "numba", "numpy"]
+_KIND = "hamming"
 
 # Below this many compared words a second thread costs more than it saves.
 _WORDS_PER_THREAD = 4_000_000
+_PARTS_PER_THREAD = 4  # so that a busy core does not hold up the others
 _QUERIES_PER_PASS = 64
-_NOTES_PER_PASS = 4_000_000
+_KEYS_PER_PASS = 4_000_000
+_PACK = 8  # queries from which on it pays to gather the rows that a filter allows
 
 
 class CodeIndex:
     """Packed codes, ready to be searched exactly.
 
     The codes are kept word by word, uint64 ``[W, n]`` with ``W = ceil(n_bits / 64)``. Codes of
-    64 bits are shared with the caller, not copied: do not change them afterwards.
+    64 bits are shared with the caller, not copied, in memory or in a memory map: do not change
+    them afterwards.
 
     Attributes:
         n_bits: Bits of a code.
         engine: ``numba`` (compiled) or ``numpy``; both give the same answers.
     """
+
+    n_bits: int
+    engine: Literal["numba", "numpy"]
 
     def __init__(
         self,
@@ -52,16 +69,60 @@ class CodeIndex:
             threads: Threads for large searches; by default the cores this process may use.
 
         Raises:
-            UsageError: The codes do not fit ``n_bits``, or numba was asked for and is missing.
+            UsageError: The codes do not fit ``n_bits``, they are more than 4,294,967,295, or
+                numba was asked for and is missing.
         """
         if not 1 <= n_bits <= MAX_BITS:
             raise UsageError(f"codes of {n_bits} bits cannot be searched: need 1 to {MAX_BITS}")
         check_codes(codes, n_bits)
+        check_size(len(codes))
+        self._set(to_words(codes), n_bits, engine, threads)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        engine: Engine = "auto",
+        threads: int | None = None,
+        in_memory: bool = False,
+        verify: bool = False,
+    ) -> CodeIndex:
+        """Open what :meth:`save` wrote as a memory map: at once, and shared between processes.
+
+        Args:
+            path: The file.
+            engine: As for a new index.
+            threads: As for a new index.
+            in_memory: Read the codes into memory of this process, where scans are a little faster.
+            verify: Read everything and compare the checksums.
+
+        Raises:
+            ArchiveError: The file is missing, cut off, damaged, or no such index.
+            UsageError: See above for ``engine`` and ``threads``.
+        """
+        stored = codefile.read(path, _KIND, in_memory=in_memory, verify=verify)
+        index = cls.__new__(cls)
+        index._set(stored.array("words", np.uint64, 2), stored.fact("n_bits"), engine, threads)
+        return index
+
+    def save(self, path: Path) -> None:
+        """Write the index to one file, which is replaced whole or not at all.
+
+        Raises:
+            LandcueError: The file cannot be written.
+        """
+        facts = {"n_bits": self.n_bits, "count": len(self)}
+        codefile.write(path, _KIND, facts, {"words": self._planes})
+
+    def _set(
+        self, planes: npt.NDArray[np.uint64], n_bits: int, engine: Engine, threads: int | None
+    ) -> None:
         self.n_bits = n_bits
-        self._planes = _frozen(to_words(codes))
-        self._kernel = _load_kernel(engine)
-        self.engine: Literal["numba", "numpy"] = "numpy" if self._kernel is None else "numba"
-        self._threads = threads or _usable_cores()
+        self._planes = frozen(planes)
+        self._threads = check_threads(threads)
+        self._compiled = load_compiled(engine)
+        self.engine = "numpy" if self._compiled is None else "numba"
 
     def __len__(self) -> int:
         return int(self._planes.shape[1])
@@ -85,77 +146,60 @@ class CodeIndex:
                 mask is not one bool per code.
         """
         check_codes(queries, self.n_bits, "query codes")
-        n_allowed = check_mask(mask, len(self))
-        k = min(check_k(k), n_allowed)
+        check_mask_shape(mask, len(self))
+        k = min(check_k(k), len(self))
+        if self._compiled is not None and k and len(queries):
+            words = frozen(to_words(queries).T)
+            return to_answer(self._nearest_keys(self._compiled, words, k, mask))
+        k = min(k, check_mask(mask, len(self)))
         distances = np.empty((len(queries), k), np.int32)
         rows = np.empty((len(queries), k), np.int64)
-        if not distances.size:
-            return distances, rows
-        words = _frozen(to_words(queries).T)
-        planes, kept = self._planes, None
-        if mask is not None and 4 * n_allowed < len(self):
-            kept = np.flatnonzero(mask)
-            planes, mask = _frozen(np.take(planes, kept, axis=1)), None
-        if self._kernel is None:
-            _search_numpy(planes, words, mask, distances, rows)
-        else:
-            allowed = np.empty(0, np.bool_) if mask is None else mask
-            self._search_numba(self._kernel, planes, words, _frozen(allowed), distances, rows)
-        return distances, rows if kept is None else kept[rows]
+        if distances.size:
+            _search_numpy(self._planes, to_words(queries).T, mask, distances, rows)
+        return distances, rows
 
-    def _search_numba(
+    def _nearest_keys(
         self,
-        kernel: Callable[..., int],
-        planes: npt.NDArray[np.uint64],
+        compiled: ModuleType,
         words: npt.NDArray[np.uint64],
-        allowed: npt.NDArray[np.bool_],
-        distances: npt.NDArray[np.int32],
-        rows: npt.NDArray[np.int64],
-    ) -> None:
-        """Fill ``distances`` and ``rows``, over threads where the work is worth it."""
-        n_query, k = distances.shape
-        n = planes.shape[1]
+        k: int,
+        mask: npt.NDArray[np.bool_] | None,
+    ) -> npt.NDArray[np.uint64]:
+        """Return the k least keys of every query ``[q, k']``, unsorted."""
+        planes, n, n_query = self._planes, len(self), len(words)
+        allowed = None if mask is None else frozen(mask.view(np.uint8))
+        # Many rows are shared out between threads, and a batch over few rows by its queries.
+        share = planes.size // (_WORDS_PER_THREAD * self._threads)
+        n_parts = self._threads * min(_PARTS_PER_THREAD, share) if share else 1
         threads = max(1, min(self._threads, planes.size * n_query // _WORDS_PER_THREAD))
-        if n_query < threads:
-            self._search_row_parts(kernel, threads, planes, words, allowed, distances, rows)
-            return
-        # Every query of a pass notes up to k rows per distance: bound the memory of a pass.
-        notes = min(n, k * (self.n_bits + 1))
-        size = min(_QUERIES_PER_PASS, -(-n_query // threads), max(1, _NOTES_PER_PASS // notes))
+        size = min(_QUERIES_PER_PASS, max(1, _KEYS_PER_PASS // room(k, n)))
+        size = size if share else min(size, -(-n_query // threads))
+        edges = [n * part // n_parts for part in range(n_parts + 1)]
+        n_passes = -(-n_query // size)
+        found: list[list[npt.NDArray[np.uint64]]] = [
+            [np.empty((0, 0), np.uint64)] * n_parts for _ in range(n_passes)
+        ]
 
-        def run(first: int) -> None:
-            part = slice(first, first + size)
-            kernel(planes, 0, n, words[part], allowed, self.n_bits, distances[part], rows[part])
+        def run(item: int) -> None:
+            number, part = divmod(item, n_parts)
+            queries = words[number * size : (number + 1) * size]
+            start, stop = edges[part], edges[part + 1]
+            keys = np.empty((len(queries), room(k, stop - start)), np.uint64)
+            counts = np.empty(len(queries), np.int64)
+            if allowed is None:
+                compiled.scan()(planes, start, stop, queries, k, keys, counts)
+            else:
+                step = len(queries) if len(queries) >= _PACK else 1
+                for q in range(0, len(queries), step):
+                    at = slice(q, q + step)
+                    compiled.scan_allowed()(
+                        planes, start, stop, queries[at], allowed, k, keys[at], counts[at]
+                    )
+            found[number][part] = keys[:, : counts[0]]  # every query finds as many
 
-        _for_each(run, range(0, n_query, size), threads)
-
-    def _search_row_parts(
-        self,
-        kernel: Callable[..., int],
-        n_parts: int,
-        planes: npt.NDArray[np.uint64],
-        words: npt.NDArray[np.uint64],
-        allowed: npt.NDArray[np.bool_],
-        distances: npt.NDArray[np.int32],
-        rows: npt.NDArray[np.int64],
-    ) -> None:
-        """Search ranges of rows side by side, then merge their answers."""
-        shape = (n_parts, *distances.shape)
-        part_distances, part_rows = np.empty(shape, np.int32), np.empty(shape, np.int64)
-        edges = np.linspace(0, planes.shape[1], n_parts + 1).astype(np.int64).tolist()
-        found = [0] * n_parts
-
-        def run(p: int) -> None:
-            outputs = part_distances[p], part_rows[p]
-            found[p] = kernel(planes, edges[p], edges[p + 1], words, allowed, self.n_bits, *outputs)
-
-        _for_each(run, range(n_parts), n_parts)
-        # Parts follow one another in row order, so a stable sort keeps the lowest row first.
-        filled = [(part_distances[p, :, :f], part_rows[p, :, :f]) for p, f in enumerate(found)]
-        merged = np.concatenate([d for d, _ in filled], axis=1)
-        order = np.argsort(merged, axis=1, kind="stable")[:, : distances.shape[1]]
-        distances[:] = np.take_along_axis(merged, order, axis=1)
-        rows[:] = np.take_along_axis(np.concatenate([r for _, r in filled], axis=1), order, axis=1)
+        for_each(run, n_passes * n_parts, threads)
+        answers = [merge(parts, k) for parts in found]
+        return answers[0] if n_passes == 1 else np.concatenate(answers)
 
 
 def hamming_distances(queries: ByteArray, codes: ByteArray) -> npt.NDArray[np.uint16]:
@@ -201,45 +245,3 @@ def _search_numpy(
             found[hidden] = MAX_BITS + 1
         rows[q] = smallest(found, rows.shape[1])
         distances[q] = found[rows[q]]
-
-
-def _for_each(run: Callable[[int], None], items: range, threads: int) -> None:
-    """Call ``run`` for every item, side by side if more than one thread is asked for."""
-    if threads == 1 or len(items) == 1:
-        for item in items:
-            run(item)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, items))
-
-
-def _load_kernel(engine: Engine) -> Any | None:
-    """Return the compiled scan, or ``None`` where NumPy must do."""
-    if engine not in ("auto", "numba", "numpy"):
-        raise UsageError(f"unknown search engine {engine!r}: give 'auto', 'numba' or 'numpy'")
-    if engine == "numpy" or (engine == "auto" and os.environ.get("LANDCUE_NUMBA") == "0"):
-        return None
-    try:
-        from landcue.codes import kernel
-
-        if kernel.usable():
-            return kernel.compiled()
-    except ImportError:
-        pass
-    if engine == "numba":
-        raise UsageError("numba is missing or disabled: install numba, or use engine='numpy'")
-    return None
-
-
-def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return a contiguous, read-only view: the one array type the kernel is compiled for."""
-    view = np.require(array, requirements=["C", "A", "E"]).view()
-    view.flags.writeable = False
-    return view
-
-
-def _usable_cores() -> int:
-    """Return the cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

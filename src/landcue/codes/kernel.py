@@ -1,30 +1,43 @@
-"""The compiled Hamming scan. Importing this loads numba: ``hamming`` does so on first use.
+"""The Hamming scans, to be compiled. Importing this loads numba: the indexes do so on first use.
 
-Codes are read in blocks that stay in the first-level cache while every query passes over them.
-A block's distances go to a small buffer with one vectorized loop, and only a block whose minimum
-beats the query's current limit is looked at row by row.
+A row enters an answer as one number, its key: ``distance << 32 | row``. Keys are unique and in the
+order (distance, row), so the answer of a query is its k least keys, whatever the order in which
+rows are seen, and answers of separate ranges of rows merge by sorting.
 
-The limit of a query is the smallest distance that can no longer enter its answer. Since rows come
-in order and a later row loses a tie, the limit drops to d as soon as k rows have distance d or
-less. So at most k rows of any one distance are ever noted, and one counting sort of the notes at
-the end gives the answer in the order (distance, row). The cost does not depend on the order of
-the rows: at most ``k * (n_bits + 1)`` rows per query are noted.
+Rows are read in blocks that stay in the first-level cache while every query passes over them. Most
+blocks need one vectorized loop, the least distance: only where that can still enter the answer are
+rows looked at one by one and their keys noted. When a little more than k keys are noted, the k
+least are kept, and the greatest of them is the worst key that later ones must stay under. Rows
+ascend, so a block beyond the worst key's row must even have a smaller distance: an archive of equal
+codes, or one sorted by falling distance, costs little more than any other.
+
+All compiled functions are in this file, because numba's cache of a function notices changes of its
+own file alone. Those whose names begin with an underscore share a few arguments:
+
+* ``planes`` uint64 ``[W, n]`` and ``queries`` uint64 ``[q, W]``: codes, word by word;
+* ``rows`` uint32 ``[n]``: the row at a position, or ``[0]`` where the two are the same;
+* ``allowed`` uint8 ``[n]``, by row: 1 where the filter allows it, or ``[0]`` without a filter;
+* ``buffer`` uint64 ``[BLOCK]``: the distances of one block;
+* ``answer``: a tuple of ``keys`` uint64 ``[q, c]`` with c > k or enough for all rows, ``found``
+  int64 ``[q]``, how many are noted, ``worst`` uint64 ``[q]``, and ``limit`` uint64 ``[q]``, which
+  the distances of the next rows must stay under.
 """
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numba
 import numpy as np
 from numba import types
-from numba.core import config
 from numba.extending import intrinsic
 
 BLOCK = 1024
 CHUNK = 64
-FAR = 65535  # above every distance: marks rows that the filter hides
+SHIFT = 32
+FAR = 0xFFFFFFFF  # above every distance: marks rows that the filter hides
+NOTHING = (FAR - 1) << SHIFT | 0xFFFFFFFF  # the limit before k rows are known
+WARY = 32  # blocks for which the filter is looked at first, after it hid a block's near rows
 
 
 def _emit_popcount(_context: Any, _word: Any) -> Any:
@@ -40,136 +53,307 @@ _popcount: Any = intrinsic(_emit_popcount)
 
 
 @numba.njit(nogil=True)
-def _fill(planes: Any, first: int, size: int, words: Any, buffer: Any) -> Any:
-    """Write the distances of ``size`` rows from ``first`` to ``buffer``; return the least."""
-    low = np.uint16(FAR)
-    plane = planes[0, first : first + size]
-    word = words[0]
-    if planes.shape[0] == 1:
-        for i in range(size):
-            distance = np.uint16(_popcount(plane[i] ^ word))
-            buffer[i] = distance
-            low = min(low, distance)
-        return low
-    for i in range(size):
-        buffer[i] = np.uint16(_popcount(plane[i] ^ word))
-    for w in range(1, planes.shape[0]):
-        plane = planes[w, first : first + size]
-        word = words[w]
-        for i in range(size):
-            buffer[i] += np.uint16(_popcount(plane[i] ^ word))
-    for i in range(size):
-        low = min(low, buffer[i])
-    return low
+def _block_rows(n_words: int) -> Any:
+    """Return the rows of a block: fewer for longer codes, so that it stays in the cache."""
+    return np.uint64(max(128, BLOCK // max(1, n_words)))
 
 
 @numba.njit(nogil=True)
-def _hide(allowed: Any, first: int, size: int, buffer: Any) -> Any:
-    """Push rows that are not ``allowed`` out of reach in ``buffer``; return the least left."""
-    low = np.uint16(FAR)
-    shown = allowed[first : first + size]
+def _fill(planes: Any, first: Any, size: Any, queries: Any, q: int, buffer: Any) -> None:
+    """Write the distances of ``size`` rows from ``first`` to ``buffer``, two words at a time."""
+    odd = planes.shape[0] % 2
+    word = queries[q, 0]
     for i in range(size):
-        distance = buffer[i] if shown[i] else np.uint16(FAR)
-        buffer[i] = distance
-        low = min(low, distance)
-    return low
+        buffer[i] = _popcount(planes[0, first + i] ^ word) if odd else 0
+    for w in range(odd, planes.shape[0], 2):
+        word = queries[q, w]
+        other = queries[q, w + 1]
+        for i in range(size):
+            buffer[i] += _popcount(planes[w, first + i] ^ word)
+            buffer[i] += _popcount(planes[w + 1, first + i] ^ other)
 
 
-def _scan(
-    planes: Any,
-    start: int,
-    stop: int,
-    queries: Any,
-    allowed: Any,
-    n_bits: int,
-    distances: Any,
-    rows: Any,
-) -> int:
-    """Fill ``distances`` and ``rows`` ``[q, k]``; see :func:`compiled`."""
-    n_query, k = distances.shape
-    capacity = min(stop - start, k * (n_bits + 1))
-    noted_row = np.empty((n_query, capacity), np.int64)
-    noted_distance = np.empty((n_query, capacity), np.uint16)
-    n_noted = np.zeros(n_query, np.int64)
-    count = np.zeros((n_query, n_bits + 1), np.int64)  # noted rows by distance
-    below = np.zeros(n_query, np.int64)  # noted rows nearer than the limit
-    limit = np.full(n_query, n_bits + 1, np.int64)
-    buffer = np.empty(BLOCK, np.uint16)
-    filtered = allowed.shape[0] > 0
+@numba.njit(nogil=True)
+def _seek(
+    planes: Any, first: Any, stop: Any, queries: Any, q: int, limit: Any, buffer: Any
+) -> tuple[Any, int]:
+    """Return the first block and query, from (``first``, ``q``) on, that come under the limit.
 
-    for first in range(start, stop, BLOCK):
-        size = min(BLOCK, stop - first)
-        for q in range(n_query):
-            low = _fill(planes, first, size, queries[q], buffer)
-            if filtered and low < limit[q]:
-                low = _hide(allowed, first, size, buffer)
-            if low >= limit[q]:
-                continue
-            for begin in range(0, size, CHUNK):
-                end = min(begin + CHUNK, size)
-                low = np.uint16(FAR)
-                for i in range(begin, end):
-                    low = min(low, buffer[i])
-                if low >= limit[q]:
-                    continue
-                for i in range(begin, end):
-                    distance = np.int64(buffer[i])
-                    if distance >= limit[q]:
-                        continue
-                    noted_row[q, n_noted[q]] = first + i
-                    noted_distance[q, n_noted[q]] = distance
-                    n_noted[q] += 1
-                    count[q, distance] += 1
-                    below[q] += 1
-                    while below[q] >= k:
-                        limit[q] -= 1
-                        below[q] -= count[q, limit[q]]
-
-    for q in range(n_query):
-        place = 0
-        for d in range(n_bits + 1):
-            place, count[q, d] = place + count[q, d], place
-        for i in range(n_noted[q]):
-            distance = noted_distance[q, i]
-            place = count[q, distance]
-            count[q, distance] += 1
-            if place < k:
-                distances[q, place] = distance
-                rows[q, place] = noted_row[q, i]
-    return min(k, n_noted[0])
-
-
-def usable() -> bool:
-    """Return whether numba may compile here (``NUMBA_DISABLE_JIT`` is not set)."""
-    return not config.DISABLE_JIT  # pyright: ignore[reportAttributeAccessIssue]
-
-
-@functools.cache
-def compiled() -> Any:
-    """Compile the scan, or load it from numba's cache folder; seconds once, then milliseconds.
-
-    The returned function holds no lock while it runs and takes
-
-    * ``planes`` uint64 ``[W, n]``, read-only, and the range ``start``, ``stop`` of its rows;
-    * ``queries`` uint64 ``[q, W]``, read-only, q >= 1;
-    * ``allowed`` bool ``[n]``, read-only, or ``[0]`` when every row is;
-    * ``n_bits`` in 1..65534;
-    * ``distances`` int32 ``[q, k]`` and ``rows`` int64 ``[q, k]``, which it fills,
-
-    and returns how many columns it filled: fewer than k when fewer rows are allowed.
+    With more than one word the block's distances then lie in ``buffer``.
     """
-    words = types.Array(types.uint64, 2, "C", readonly=True)
-    signature = types.int64(
-        words,
-        types.int64,
-        types.int64,
-        words,
-        types.Array(types.boolean, 1, "C", readonly=True),
-        types.int64,
-        types.int32[:, ::1],
-        types.int64[:, ::1],
-    )
-    try:
-        return numba.njit(signature, cache=True, nogil=True)(_scan)
-    except Exception:  # no writable cache folder, or a broken one: compile for this process only
-        return numba.njit(signature, nogil=True)(_scan)
+    block = _block_rows(planes.shape[0])
+    while first < stop:
+        size = min(block, stop - first)
+        while q < queries.shape[0]:
+            low = np.uint64(FAR)
+            if planes.shape[0] == 1:
+                word = queries[q, 0]
+                for i in range(first, first + size):
+                    low = min(low, _popcount(planes[0, i] ^ word))
+            else:
+                _fill(planes, first, size, queries, q, buffer)
+                for i in range(size):
+                    low = min(low, buffer[i])
+            if low < limit[q]:
+                return first, q
+            q += 1
+        q = 0
+        first += block
+    return stop, 0
+
+
+@numba.njit(nogil=True)
+def _seek_allowed(planes: Any, first: Any, stop: Any, query: Any, allowed: Any, limit: Any) -> Any:
+    """Return the first block in which an allowed row may come under the limit of one query."""
+    if planes.shape[0] > 1:
+        return first
+    word = query[0, 0]
+    while first < stop:
+        low = np.uint64(FAR)
+        for i in range(first, min(first + np.uint64(BLOCK), stop)):
+            distance = _popcount(planes[0, i] ^ word)
+            low = min(low, distance if allowed[i] else np.uint64(FAR))
+        if low < limit[0]:
+            return first
+        first += np.uint64(BLOCK)
+    return stop
+
+
+@numba.njit(nogil=True)
+def _keep(keys: Any, q: int, n: int, k: int) -> Any:
+    """Move the k least of ``keys[q, :n]``, n >= k, to the front; return the greatest of them."""
+    left = 0
+    right = n - 1
+    while left < right:
+        a, b, c = keys[q, left], keys[q, (left + right) // 2], keys[q, right]
+        pivot = max(min(a, b), min(max(a, b), c))
+        i = left
+        j = right
+        while i <= j:
+            while keys[q, i] < pivot:
+                i += 1
+            while keys[q, j] > pivot:
+                j -= 1
+            if i <= j:
+                keys[q, i], keys[q, j] = keys[q, j], keys[q, i]
+                i += 1
+                j -= 1
+        if k - 1 <= j:
+            right = j
+        elif k - 1 >= i:
+            left = i
+        else:
+            break
+    return keys[q, k - 1]
+
+
+@numba.njit(nogil=True)
+def _limit(worst: Any, row: Any, base: Any) -> Any:
+    """Return what Hamming distances from ``row`` on must stay under, beside a bound ``base``."""
+    tie = np.uint64(row <= (worst & np.uint64(FAR)))
+    return (worst >> np.uint64(SHIFT)) + tie - base
+
+
+@numba.njit(nogil=True)
+def _note(
+    buffer: Any,
+    rows: Any,
+    allowed: Any,
+    first: Any,
+    size: Any,
+    base: Any,
+    k: int,
+    answer: Any,
+    q: int,
+) -> None:
+    """Note the rows of one block that may enter the answer.
+
+    ``buffer`` holds their distances less ``base``.
+    """
+    keys, found, worsts, limits = answer
+    noted = found[q]
+    worst = worsts[q]
+    mapped = rows.shape[0] > 0
+    filtered = allowed.shape[0] > 0
+    limit = _limit(worst, np.uint64(rows[first]) if mapped else first, base)
+    for begin in range(np.uint64(0), size, np.uint64(CHUNK)):
+        end = min(begin + np.uint64(CHUNK), size)
+        low = np.uint64(FAR)
+        for i in range(begin, end):
+            low = min(low, buffer[i])
+        if low >= limit:
+            continue
+        for i in range(begin, end):
+            if buffer[i] >= limit:
+                continue
+            row = np.uint64(rows[first + i]) if mapped else first + i
+            key = ((buffer[i] + base) << np.uint64(SHIFT)) | row
+            if key >= worst or (filtered and not allowed[row]):
+                continue
+            keys[q, noted] = key
+            noted += 1
+            if noted == keys.shape[1] and noted > k:
+                worst = _keep(keys, q, noted, k)
+                noted = k
+                limit = _limit(worst, row, base)
+    found[q] = noted
+    worsts[q] = worst
+    limits[q] = worst >> np.uint64(SHIFT)
+
+
+@numba.njit(nogil=True)
+def _sweep(
+    planes: Any, rows: Any, start: Any, stop: Any, queries: Any, k: int, answer: Any, buffer: Any
+) -> None:
+    """Note the rows of a range, all of them allowed and beyond those seen before."""
+    everything = np.empty(0, np.uint8)
+    block = _block_rows(planes.shape[0])
+    first, q = _seek(planes, start, stop, queries, 0, answer[3], buffer)
+    while first < stop:
+        size = min(block, stop - first)
+        if planes.shape[0] == 1:
+            _fill(planes, first, size, queries, q, buffer)
+        _note(buffer, rows, everything, first, size, np.uint64(0), k, answer, q)
+        first, q = _seek(planes, first, stop, queries, q + 1, answer[3], buffer)
+
+
+@numba.njit(nogil=True)
+def _sweep_packed(
+    planes: Any, start: Any, stop: Any, queries: Any, allowed: Any, k: int, answer: Any, buffer: Any
+) -> None:
+    """Gather the allowed rows block by block, once for many queries, and note those."""
+    block = _block_rows(planes.shape[0])
+    packed = np.empty((planes.shape[0], block), np.uint64)
+    rows = np.empty(block + np.uint64(1), np.uint32)
+    for first in range(start, stop, block):
+        n = np.uint64(0)
+        for i in range(first, min(first + block, stop)):
+            rows[n] = i
+            n += np.uint64(allowed[i])
+        for w in range(planes.shape[0]):
+            for i in range(n):
+                packed[w, i] = planes[w, rows[i]]
+        _sweep(packed, rows, np.uint64(0), n, queries, k, answer, buffer)
+
+
+@numba.njit(nogil=True)
+def _sweep_allowed(
+    planes: Any, start: Any, stop: Any, query: Any, allowed: Any, k: int, answer: Any, buffer: Any
+) -> None:
+    """Note the allowed rows of a range for one query.
+
+    The filter is looked at where a block has near rows; and at once for some blocks after one in
+    which it hid them all.
+    """
+    limit = answer[3]
+    rows = np.empty(0, np.uint32)
+    everything = np.empty(0, np.uint8)
+    block = _block_rows(planes.shape[0])
+    wary = False
+    first = start
+    while first < stop:
+        if wary:
+            end = min(stop, first + np.uint64(WARY) * block)
+            first = _seek_allowed(planes, first, end, query, allowed, limit)
+            wary = first < end
+            if not wary:
+                continue
+        else:
+            first, _ = _seek(planes, first, stop, query, 0, limit, buffer)
+        size = min(block, stop - first)
+        _fill(planes, first, size, query, 0, buffer)
+        low = np.uint64(FAR)
+        for i in range(size):
+            buffer[i] = buffer[i] if allowed[first + i] else np.uint64(FAR)
+            low = min(low, buffer[i])
+        if low < limit[0]:
+            _note(buffer, rows, everything, first, size, np.uint64(0), k, answer, 0)
+        else:
+            wary = True
+        first += block
+
+
+@numba.njit(nogil=True)
+def _start(keys: Any, found: Any) -> Any:
+    """Return an empty answer."""
+    found[:] = 0
+    worst = np.full(found.shape[0], np.uint64(NOTHING))
+    return keys, found, worst, worst >> np.uint64(SHIFT)
+
+
+@numba.njit(nogil=True)
+def _finish(k: int, answer: Any) -> None:
+    """Leave no more than the k least keys of every query."""
+    keys, found, _, _ = answer
+    for q in range(found.shape[0]):
+        if found[q] > k:
+            _keep(keys, q, found[q], k)
+            found[q] = k
+
+
+def scan(planes: Any, start: int, stop: int, queries: Any, k: int, keys: Any, found: Any) -> None:
+    """Note the least keys of every query over a range: see ``compiled.scan``."""
+    answer = _start(keys, found)
+    rows = np.empty(0, np.uint32)
+    buffer = np.empty(BLOCK, np.uint64)
+    _sweep(planes, rows, np.uint64(start), np.uint64(stop), queries, k, answer, buffer)
+    _finish(k, answer)
+
+
+def scan_allowed(
+    planes: Any, start: int, stop: int, queries: Any, allowed: Any, k: int, keys: Any, found: Any
+) -> None:
+    """Note the least keys of every query over a range: see ``compiled.scan_allowed``."""
+    answer = _start(keys, found)
+    buffer = np.empty(BLOCK, np.uint64)
+    first, end = np.uint64(start), np.uint64(stop)
+    if queries.shape[0] > 1:
+        _sweep_packed(planes, first, end, queries, allowed, k, answer, buffer)
+    else:
+        _sweep_allowed(planes, first, end, queries, allowed, k, answer, buffer)
+    _finish(k, answer)
+
+
+def visit(
+    planes: Any,
+    rows: Any,
+    edges: Any,
+    order: Any,
+    bounds: Any,
+    query: Any,
+    allowed: Any,
+    part: int,
+    n_parts: int,
+    k: int,
+    keys: Any,
+    found: Any,
+) -> Any:
+    """Note the least keys of one query, group by group: see ``compiled.visit``."""
+    answer = _start(keys, found)
+    _, _, worst, limit = answer
+    buffer = np.empty(BLOCK, np.uint64)
+    block = _block_rows(planes.shape[0])
+    visited = 0
+    for g in range(order.shape[0]):
+        base = bounds[g]
+        if base > worst[0] >> np.uint64(SHIFT):
+            break
+        begin = edges[order[g]]
+        n = edges[order[g] + 1] - begin
+        first = np.uint64(begin + n * part // n_parts)
+        stop = np.uint64(begin + n * (part + 1) // n_parts)
+        visited += np.int64(stop - first)
+        while first < stop:
+            row = np.uint64(rows[first]) if rows.shape[0] > 0 else first
+            limit[0] = _limit(worst[0], row, base)
+            first, _ = _seek(planes, first, stop, query, 0, limit, buffer)
+            if first < stop:
+                size = min(block, stop - first)
+                if planes.shape[0] == 1:
+                    _fill(planes, first, size, query, 0, buffer)
+                _note(buffer, rows, allowed, first, size, base, k, answer, 0)
+                first += block
+        if found[0] >= k:
+            worst[0] = _keep(keys, 0, found[0], k)
+            found[0] = k
+    return visited

@@ -29,13 +29,20 @@ def check_mask(mask: npt.NDArray[np.bool_] | None, n: int) -> int:
     Raises:
         UsageError: ``mask`` is not bool ``[n]``.
     """
-    if mask is None:
-        return n
-    if mask.dtype != np.bool_ or mask.shape != (n,):
+    check_mask_shape(mask, n)
+    return n if mask is None else int(np.count_nonzero(mask))
+
+
+def check_mask_shape(mask: npt.NDArray[np.bool_] | None, n: int) -> None:
+    """Refuse a filter that is not one bool for each of ``n`` rows.
+
+    Raises:
+        UsageError: ``mask`` is not bool ``[n]``.
+    """
+    if mask is not None and (mask.dtype != np.bool_ or mask.shape != (n,)):
         raise UsageError(
             f"the filter is {mask.dtype} {list(mask.shape)}: give one bool per record, [{n}]"
         )
-    return int(np.count_nonzero(mask))
 
 
 def reach(distances: npt.NDArray[Any], k: int) -> float:

@@ -1,0 +1,92 @@
+"""The Hamming scans of :mod:`landcue.codes.kernel`, compiled for the types they are called with.
+
+The compiler runs once for each and takes seconds; from then on numba's cache folder holds them.
+Arrays are C-contiguous, and where it says so read-only.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numba
+from numba import types
+from numba.core import config
+
+from landcue.codes import kernel
+
+_PLANES = types.Array(types.uint64, 2, "C", readonly=True)
+_ALLOWED = types.Array(types.uint8, 1, "C", readonly=True)
+_ROWS = types.Array(types.uint32, 1, "C", readonly=True)
+_GROUPS = types.Array(types.int64, 1, "C", readonly=True)
+_BOUNDS = types.Array(types.uint64, 1, "C", readonly=True)
+_KEYS = types.uint64[:, ::1]
+_FOUND = types.int64[::1]
+
+
+def usable() -> bool:
+    """Return whether numba may compile here (``NUMBA_DISABLE_JIT`` is not set)."""
+    return not config.DISABLE_JIT  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@functools.cache
+def scan() -> Any:
+    """Compile the flat scan, or load it from numba's cache: seconds once, then milliseconds.
+
+    The returned function holds no lock while it runs and takes
+
+    * ``planes`` uint64 ``[W, n]``, read-only, and the range ``start``, ``stop`` of its rows;
+    * ``queries`` uint64 ``[q, W]``, read-only;
+    * ``k`` of at least 1;
+    * ``keys`` uint64 ``[q, c]`` with c > k, or c >= stop - start, whose first columns it fills, in
+      no order, and ``found`` int64 ``[q]``, how many of them: k, or all rows of the range.
+    """
+    rows = types.int64, types.int64
+    return _compiled(kernel.scan, types.void(_PLANES, *rows, _PLANES, types.int64, _KEYS, _FOUND))
+
+
+@functools.cache
+def scan_allowed() -> Any:
+    """Compile the flat scan behind a filter, or load it from numba's cache.
+
+    The returned function takes what that of :func:`scan` does and, after the queries, ``allowed``
+    uint8 ``[n]`` of 0 and 1, read-only. More than one query pays from about eight on: they share
+    the gathering of the allowed rows.
+    """
+    rows = types.int64, types.int64
+    return _compiled(
+        kernel.scan_allowed,
+        types.void(_PLANES, *rows, _PLANES, _ALLOWED, types.int64, _KEYS, _FOUND),
+    )
+
+
+@functools.cache
+def visit() -> Any:
+    """Compile the scan of groups, or load it from numba's cache.
+
+    The returned function holds no lock while it runs and takes
+
+    * ``planes`` uint64 ``[W, n]``, read-only, group after group;
+    * ``rows`` uint32 ``[n]``, read-only, ascending in each group, or ``[0]`` where a row is its
+      position;
+    * ``edges`` int64 ``[G + 1]``: group g lies from ``edges[g]`` to ``edges[g + 1]``;
+    * ``order`` int64 ``[G]``: groups in the order of their ``bounds`` uint64 ``[G]``, ascending;
+      a row's distance is its group's bound plus the Hamming distance;
+    * ``query`` uint64 ``[1, W]``, read-only;
+    * ``allowed`` uint8 ``[n]`` by row, read-only, or ``[0]`` when every row is;
+    * ``part`` of ``n_parts``: which share of every group is looked at;
+    * ``k``, ``keys`` and ``found`` as :func:`scan` does, for one query,
+
+    and returns how many records it visited.
+    """
+    groups = _ROWS, _GROUPS, _GROUPS, _BOUNDS
+    numbers = types.int64, types.int64, types.int64
+    signature = types.int64(_PLANES, *groups, _PLANES, _ALLOWED, *numbers, _KEYS, _FOUND)
+    return _compiled(kernel.visit, signature)
+
+
+def _compiled(function: Any, signature: Any) -> Any:
+    try:
+        return numba.njit(signature, cache=True, nogil=True)(function)
+    except Exception:  # no writable cache folder, or a broken one: compile for this process only
+        return numba.njit(signature, nogil=True)(function)

@@ -1,0 +1,287 @@
+"""Exact search over semantic-cue codes that skips the records whose labels are too far.
+
+Records are grouped by label code. The distance of a record x of group g is
+
+    d(x) = weight * Hamming(label codes) + Hamming(hash codes) >= weight * Hamming(label codes),
+
+and the right side, the bound b(g), is the same for the whole group. Groups are visited in the order
+of their bounds, and the search stops before the first group with b(g) > t, where t is the k-th
+least distance among the allowed records visited so far.
+
+The answer equals that of a full scan. Let x be a record that was not visited: its group's bound is
+b >= b(g) > t, so d(x) > t, and at least k allowed records are strictly nearer than x. Hence x is
+not among the k first in the order (distance, row), whatever its row. A group with b(g) = t is still
+visited, because one of its records may have d(x) = t and a lower row than the k-th. Among visited
+records the k least of (distance, row) are kept, so order and ties are those of the full scan too.
+Where threads share the work, each takes its share of every group and stops by its own t, which
+makes it exact for the records of its share; and the k least of all shares' answers are the k least
+of all.
+
+Little is skipped where the weight or the label codes say little: weight 0 visits everything.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.codes import codefile
+from landcue.codes.cue import CueCodes
+from landcue.codes.cue_search import check_same, check_weight
+from landcue.codes.engine import (
+    ROW_BITS,
+    Engine,
+    check_size,
+    check_threads,
+    for_each,
+    frozen,
+    load_compiled,
+    merge,
+    room,
+    to_answer,
+    to_keys,
+)
+from landcue.codes.hamming import plane_distances
+from landcue.codes.label_groups import LabelGroups, group_by_label
+from landcue.codes.packing import check_codes, code_width, to_words
+from landcue.codes.topk import check_k, check_mask_shape
+from landcue.errors import UsageError
+from landcue.types import ByteArray
+
+_KIND = "cue"
+_WORDS_PER_THREAD = 4_000_000
+
+
+class PrunedCueIndex:
+    """Semantic-cue codes grouped by label code, ready to be searched exactly under any weight.
+
+    It holds the hash codes group by group, the row of each (4 bytes), and the distinct label codes.
+    Records that come grouped need no row numbers, and their hash codes of 64 bits are shared with
+    the caller, not copied: do not change them afterwards.
+
+    Attributes:
+        engine: ``numba`` (compiled) or ``numpy``; both give the same answers.
+    """
+
+    engine: Literal["numba", "numpy"]
+
+    def __init__(
+        self, codes: CueCodes, *, engine: Engine = "auto", threads: int | None = None
+    ) -> None:
+        """Group the codes.
+
+        Args:
+            codes: Of at most 4,294,967,295 records.
+            engine: ``auto`` takes numba if it is installed and ``LANDCUE_NUMBA`` is not ``0``.
+            threads: Threads for large searches; by default the cores this process may use.
+
+        Raises:
+            UsageError: There are too many codes, or numba was asked for and is missing.
+        """
+        check_size(len(codes))
+        groups = group_by_label(codes.label, codes.n_label_bits)
+        planes = to_words(codes.hash)
+        if groups.rows.size:
+            planes = np.take(planes, groups.rows, axis=1)
+        self._set(groups, planes, codes.n_hash_bits, engine, threads)
+
+    @classmethod
+    def from_groups(
+        cls,
+        groups: LabelGroups,
+        hash_codes: ByteArray,
+        n_hash_bits: int,
+        *,
+        engine: Engine = "auto",
+        threads: int | None = None,
+    ) -> PrunedCueIndex:
+        """Take records that are grouped already, packed ``[n, ceil(K / 8)]`` by position.
+
+        Raises:
+            UsageError: The hash codes do not fit the groups or ``n_hash_bits``; and as above.
+        """
+        check_codes(hash_codes, n_hash_bits, "hash codes")
+        check_size(len(groups))
+        if len(hash_codes) != len(groups):
+            raise UsageError(
+                f"{len(hash_codes)} hash codes and groups of {len(groups)} records: give one of "
+                "each per record"
+            )
+        index = cls.__new__(cls)
+        index._set(groups, to_words(hash_codes), n_hash_bits, engine, threads)
+        return index
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        engine: Engine = "auto",
+        threads: int | None = None,
+        in_memory: bool = False,
+        verify: bool = False,
+    ) -> PrunedCueIndex:
+        """Open what :meth:`save` wrote as a memory map: at once, and shared between processes.
+
+        Args:
+            path: The file.
+            engine: As for a new index.
+            threads: As for a new index.
+            in_memory: Read the codes into memory of this process, where scans are a little faster.
+            verify: Read everything and compare the checksums.
+
+        Raises:
+            ArchiveError: The file is missing, cut off, damaged, or no such index.
+            UsageError: See above for ``engine`` and ``threads``.
+        """
+        stored = codefile.read(path, _KIND, in_memory=in_memory, verify=verify)
+        groups = LabelGroups(
+            stored.array("labels", np.uint8, 2),
+            stored.array("edges", np.int64, 1),
+            stored.array("rows", np.uint32, 1),
+            stored.fact("n_label_bits"),
+        )
+        index = cls.__new__(cls)
+        words = stored.array("words", np.uint64, 2)
+        index._set(groups, words, stored.fact("n_hash_bits"), engine, threads)
+        return index
+
+    def save(self, path: Path) -> None:
+        """Write the index to one file, which is replaced whole or not at all.
+
+        Raises:
+            LandcueError: The file cannot be written.
+        """
+        groups = self._groups
+        facts = {
+            "n_label_bits": groups.n_label_bits,
+            "n_hash_bits": self._cues.n_hash_bits,
+            "count": len(self),
+        }
+        arrays = {"labels": groups.labels, "edges": groups.edges, "rows": groups.rows}
+        codefile.write(path, _KIND, facts, {**arrays, "words": self._planes})
+
+    def _set(
+        self,
+        groups: LabelGroups,
+        planes: npt.NDArray[np.uint64],
+        n_hash_bits: int,
+        engine: Engine,
+        threads: int | None,
+    ) -> None:
+        self._groups = groups
+        # One record for each group, which says what bits queries must have.
+        no_hash = np.zeros((len(groups.labels), code_width(n_hash_bits)), np.uint8)
+        self._cues = CueCodes(groups.labels, no_hash, groups.n_label_bits, n_hash_bits)
+        self._label_words = to_words(groups.labels)
+        self._planes = frozen(planes)
+        self._rows, self._edges = frozen(groups.rows), frozen(groups.edges)
+        self._threads = check_threads(threads)
+        # The compiled scan needs a word to compare, also of codes without hash bits.
+        self._compiled = load_compiled(engine) if n_hash_bits else None
+        self.engine = "numpy" if self._compiled is None else "numba"
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def search(
+        self,
+        queries: CueCodes,
+        k: int,
+        mask: npt.NDArray[np.bool_] | None = None,
+        *,
+        weight: int = 1,
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """Return the k nearest codes of every query, ordered by (distance, row).
+
+        Args:
+            queries: q codes with as many bits as the index.
+            k: Hits per query, at least 1.
+            mask: bool ``[n]``, by row: true for those that may be found; all without it.
+            weight: Of the label distance, 0 or more.
+
+        Returns:
+            Distances int32 and rows int64, both ``[q, k']`` with k' = k, or the number of
+            allowed rows if that is less.
+
+        Raises:
+            UsageError: The queries have other bits, ``k`` is less than 1, the weight cannot be
+                used, or the mask is not one bool per code.
+        """
+        keys, _ = self._nearest_keys(queries, k, mask, weight)
+        return to_answer(keys)
+
+    def visited(
+        self,
+        queries: CueCodes,
+        k: int,
+        mask: npt.NDArray[np.bool_] | None = None,
+        *,
+        weight: int = 1,
+    ) -> npt.NDArray[np.int64]:
+        """Return how many records :meth:`search` looks at for each query, int64 ``[q]``."""
+        return self._nearest_keys(queries, k, mask, weight)[1]
+
+    def _nearest_keys(
+        self, queries: CueCodes, k: int, mask: npt.NDArray[np.bool_] | None, weight: int
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        """Return the k least keys ``[q, k']``, unsorted, and the records visited ``[q]``."""
+        check_same(queries, self._cues)
+        weight = check_weight(self._cues, weight)
+        check_mask_shape(mask, len(self))
+        k, n, n_query = min(check_k(k), len(self)), len(self), len(queries)
+        if not (k and n_query):
+            return np.empty((n_query, k), np.uint64), np.zeros(n_query, np.int64)
+        labels, words = to_words(queries.label).T, frozen(to_words(queries.hash).T)
+        compiled = self._compiled
+        allowed = frozen(np.empty(0, np.uint8) if mask is None else mask.view(np.uint8))
+        # Few queries over many records share every group out between threads.
+        work = self._planes.size // _WORDS_PER_THREAD
+        n_parts = self._threads if work >= self._threads > n_query and compiled is not None else 1
+        found = [[np.empty((1, 0), np.uint64)] * n_parts for _ in range(n_query)]
+        visited = np.zeros((n_query, n_parts), np.int64)
+
+        def run(item: int) -> None:
+            q, part = divmod(item, n_parts)
+            near = plane_distances(self._label_words, labels[q])
+            order = np.argsort(near, kind="stable").astype(np.int64, copy=False)
+            bounds = near[order].astype(np.uint64) * np.uint64(weight)
+            if compiled is None:
+                found[q][part], visited[q, part] = self._visit(order, bounds, words[q], mask, k)
+                return
+            keys, count = np.empty((1, room(k, n)), np.uint64), np.empty(1, np.int64)
+            arrays = self._planes, self._rows, self._edges, frozen(order), frozen(bounds)
+            visited[q, part] = compiled.visit()(
+                *arrays, words[q : q + 1], allowed, part, n_parts, k, keys, count
+            )
+            found[q][part] = keys[:, : count[0]]
+
+        threads = max(1, min(self._threads, work * n_query))
+        for_each(run, n_query * n_parts, threads)
+        return np.concatenate([merge(parts, k) for parts in found]), visited.sum(axis=1)
+
+    def _visit(
+        self,
+        order: npt.NDArray[np.int64],
+        bounds: npt.NDArray[np.uint64],
+        query: npt.NDArray[np.uint64],
+        mask: npt.NDArray[np.bool_] | None,
+        k: int,
+    ) -> tuple[npt.NDArray[np.uint64], int]:
+        """Return the k least keys ``[1, k']`` of one query and the records visited, in NumPy."""
+        best, visited = np.empty(0, np.uint64), 0
+        for group, bound in zip(order.tolist(), bounds.tolist(), strict=True):
+            if best.size == k and bound > int(best.max()) >> ROW_BITS:
+                break
+            at = slice(*self._edges[group : group + 2].tolist())
+            visited += at.stop - at.start
+            rows = self._rows[at] if self._rows.size else np.arange(at.start, at.stop)
+            distances = plane_distances(self._planes[:, at], query).astype(np.int64) + bound
+            keys = to_keys(distances, rows)
+            if mask is not None:
+                keys = keys[mask[rows]]
+            best = merge([best[None], keys[None]], k)[0]
+        return best[None], visited

@@ -1,0 +1,119 @@
+"""How an exact search runs: compiled or in NumPy, over how many threads, and what its keys say."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.errors import UsageError
+
+Engine = Literal["auto", "numba", "numpy"]
+MAX_ROWS = 2**32 - 1
+ROW_BITS = 32
+
+
+def load_compiled(engine: Engine) -> ModuleType | None:
+    """Return the module of compiled scans, or ``None`` where NumPy must do.
+
+    Raises:
+        UsageError: The engine is unknown, or numba was asked for and is missing.
+    """
+    if engine not in ("auto", "numba", "numpy"):
+        raise UsageError(f"unknown search engine {engine!r}: give 'auto', 'numba' or 'numpy'")
+    if engine == "numpy" or (engine == "auto" and os.environ.get("LANDCUE_NUMBA") == "0"):
+        return None
+    try:
+        from landcue.codes import compiled
+
+        if compiled.usable():
+            return compiled
+    except ImportError:
+        pass
+    if engine == "numba":
+        raise UsageError("numba is missing or disabled: install numba, or use engine='numpy'")
+    return None
+
+
+def check_size(n: int) -> None:
+    """Refuse more rows than a key can number.
+
+    Raises:
+        UsageError: ``n`` is above 4,294,967,295.
+    """
+    if n > MAX_ROWS:
+        raise UsageError(f"{n:,} codes are too many for one index: split them at {MAX_ROWS:,}")
+
+
+def check_threads(threads: int | None) -> int:
+    """Return how many threads to use: by default the cores this process may run on.
+
+    Raises:
+        UsageError: ``threads`` is less than 1.
+    """
+    if threads is not None and threads < 1:
+        raise UsageError(f"a search cannot run on {threads} threads: give 1 or more")
+    if threads is None and hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return threads or os.cpu_count() or 1
+
+
+def for_each(run: Callable[[int], None], count: int, threads: int) -> None:
+    """Call ``run(0)`` to ``run(count - 1)``, side by side if there are threads for it."""
+    threads = min(threads, count)
+    if threads <= 1:
+        for item in range(count):
+            run(item)
+        return
+    items = itertools.count()
+
+    def work() -> None:
+        while (item := next(items)) < count:
+            run(item)
+
+    with ThreadPoolExecutor(threads - 1) as pool:
+        helpers = [pool.submit(work) for _ in range(threads - 1)]
+        work()
+        for helper in helpers:
+            helper.result()
+
+
+def room(k: int, n: int) -> int:
+    """Return how many keys a scan of ``n`` rows notes before it keeps the k least of them."""
+    return min(k + k // 4 + 8, n)
+
+
+def to_keys(
+    distances: npt.NDArray[Any], rows: npt.NDArray[np.integer[Any]]
+) -> npt.NDArray[np.uint64]:
+    """Return ``distance << 32 | row``: one number with the order (distance, row)."""
+    shift = np.uint64(ROW_BITS)
+    return (distances.astype(np.uint64) << shift) | rows.astype(np.uint64)
+
+
+def merge(parts: list[npt.NDArray[np.uint64]], k: int) -> npt.NDArray[np.uint64]:
+    """Return the k least keys ``[q, min(k, ...)]`` of keys ``[q, ...]``, unsorted."""
+    keys = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    return np.partition(keys, k - 1, axis=1)[:, :k] if keys.shape[1] > k else keys
+
+
+def to_answer(
+    keys: npt.NDArray[np.uint64],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Return distances and rows ``[q, k]`` of keys ``[q, k]``, in the order (distance, row)."""
+    ordered = np.sort(keys, axis=1)
+    rows = (ordered & np.uint64(MAX_ROWS)).view(np.int64)
+    return (ordered >> np.uint64(ROW_BITS)).astype(np.int32), rows
+
+
+def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a contiguous, read-only view: the one array type the scans are compiled for."""
+    view = np.require(array, requirements=["C", "A", "E"]).view()
+    view.flags.writeable = False
+    return view
