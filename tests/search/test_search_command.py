@@ -160,3 +160,22 @@ def test_mistakes_are_one_line(run, args, word):
     assert done.out == ""
     assert done.err.count("\n") == 1
     assert word in done.err
+
+
+def test_evaluate_simulates_feedback(archive, monkeypatch, capsys):
+    from landcue.search.feedback_rounds import simulate_feedback
+
+    words = ["landcue", "evaluate", str(archive.folder), "--feedback", "2", "--resamples", "0"]
+    for more in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", [*words, *more])
+        with pytest.raises(SystemExit) as ended:
+            sys.exit(cli.main())
+        assert not ended.value.code
+    text, value = capsys.readouterr().out.split("\n{", 1)
+    expected = simulate_feedback(archive.folder, 2)
+    assert json.loads("{" + value)["feedback"] == [json.loads(json.dumps(expected.to_json()))]
+    assert expected.to_text() in text
+    monkeypatch.setattr(sys, "argv", [*words[:2], "/nowhere", *words[3:]])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2

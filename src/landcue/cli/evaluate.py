@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from landcue.evaluation.protocol import Protocol
     from landcue.report.comparison import Contest
     from landcue.report.subject import Subject
+    from landcue.search.feedback_rounds import FeedbackReport
 
 _ARCHIVE_FILE = "manifest.json"
 _RUN_FILE = "config.yaml"
@@ -35,6 +36,9 @@ def evaluate(
     compare: Annotated[
         bool, typer.Option("--compare", help="Test two targets against each other, by query.")
     ] = False,
+    feedback: Annotated[
+        int, typer.Option(min=0, help="Simulate so many rounds of relevance feedback (archives).")
+    ] = 0,
     report: Annotated[
         Path | None, typer.Option(help="Write a self-contained page (.html).")
     ] = None,
@@ -63,10 +67,12 @@ def evaluate(
             outputs = {"page": report, "markdown": markdown, "latex": latex}
             for file in write_report(found[0], second, contests, **outputs):
                 reporter.say(f"wrote {file}")
+    rounds = [_rounds(target, part, feedback) for target in targets] if feedback else []
     if json_:
-        print_json(_as_json(found, contests))
+        value = _as_json(found, contests)
+        print_json({**value, "feedback": [r.to_json() for r in rounds]} if rounds else value)
     else:
-        print(_as_text(found, contests))
+        print("\n\n".join([_as_text(found, contests), *(r.to_text() for r in rounds)]))
 
 
 def _study(
@@ -96,6 +102,15 @@ def _study(
             tick=reporter.tick,
         )
     raise UsageError(f"{target} is neither a run ({_RUN_FILE}) nor an archive ({_ARCHIVE_FILE})")
+
+
+def _rounds(target: Path, part: str, rounds: int) -> FeedbackReport:
+    if not (target / _ARCHIVE_FILE).is_file():
+        raise UsageError(f"--feedback needs archives; index the images of {target} first")
+    from landcue.search.feedback_rounds import simulate_feedback
+
+    with Reporter() as reporter:
+        return simulate_feedback(target, rounds, part=part, tick=reporter.tick)
 
 
 def _as_json(found: list[Subject], contests: list[Contest]) -> dict[str, Any]:

@@ -80,6 +80,9 @@ class FeedbackReport:
             + "".join(f"{f'{name} plain':>12}{'feedback':>10}{'gain':>8}" for name in _SCORES),
         ]
         for found in self.rounds:
+            if not found.queries:
+                lines.append(f"{found.round:>5} {0:>8}  no relevant record is left to be found")
+                continue
             scores = "".join(
                 f"{found.plain[name]:>12.4f}{found.feedback[name]:>10.4f}{found.gain[name]:>+8.4f}"
                 for name in _SCORES

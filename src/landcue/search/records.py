@@ -143,15 +143,10 @@ class Records:
         """Return the hits of some rows, in their order."""
         wanted = set(query_labels)
         hits: list[Hit] = []
-        for fact, row, *numbers in zip(
-            self._table.take(pa.array(rows, pa.int64())).to_pylist(),
-            rows,
-            distances,
-            scores,
-            near,
-            strict=True,
-        ):
-            labels = self.labels_of(row)
+        facts = self._table.take(pa.array(rows, pa.int64())).to_pylist()
+        for fact, *numbers in zip(facts, distances, scores, near, strict=True):
+            known = fact["predicted_labels"] if fact["labels"] is None else fact["labels"]
+            labels = tuple(known or ())
             box = [fact[name] for name in _BOX]
             time: datetime | None = fact["time"]
             ring = fact["geometry"]
