@@ -62,7 +62,7 @@ def to_json(scores: Scores) -> dict[str, Any]:
     """Return everything but the values per query as plain JSON types; NaN becomes null."""
     return {
         "protocol": scores.protocol.name,
-        "fingerprint": scores.protocol.fingerprint,
+        "protocol_fingerprint": scores.protocol.fingerprint,
         "rules": scores.protocol.describe(),
         "counts": dict(scores.counts),
         "metrics": _plain(scores.metrics),
