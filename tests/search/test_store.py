@@ -40,7 +40,8 @@ def test_files_are_built_once_and_used_again(made, tmp_path):
     assert answers(first) == plain
     built = files(tmp_path / "a")
     assert {name for name in built if name.endswith(".json")} == {
-        *("records.arrow.json", "embedding.bin.json", "code.bin.json", "cue.bin.json")
+        *("records.arrow.json", "embedding.bin.json", "code.bin.json", "cue.bin.json"),
+        "cue.index.json",
     }
     second = Searcher(Archive.open(tmp_path / "a"), cache=True)
     assert answers(second) == plain
@@ -128,6 +129,17 @@ def test_damage_is_named_and_mended(made, tmp_path, harm):
         path.unlink()
     assert answers(Searcher(archive, cache=True)) == expected
     assert verify_indexes(folder) == ()
+
+
+def test_a_damaged_cue_index_is_not_used(made, tmp_path):
+    archive = made.make_archive(tmp_path / "a", 150)
+    expected = answers(Searcher(archive, cache=True))
+    path = next((tmp_path / "a/indexes").rglob("*-cue.index"))
+    data = bytearray(path.read_bytes())
+    data[:64] = bytes(64)
+    path.write_bytes(data)
+    assert "cue.index" in verify_indexes(tmp_path / "a")[0].where
+    assert answers(Searcher(archive, cache=True)) == expected
 
 
 def test_a_header_of_another_archive_is_not_used(made, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +12,10 @@ import numpy.typing as npt
 
 from landcue.archive.manifest import Manifest
 from landcue.codes.cue import CueCodes
-from landcue.codes.cue_search import CueIndex
+from landcue.codes.cue_pruned import PrunedCueIndex
 from landcue.codes.hamming import CodeIndex
 from landcue.codes.topk import smallest
-from landcue.errors import UsageError
+from landcue.errors import ArchiveError, UsageError
 from landcue.search.ann import SHORTLIST, AnnFacts, AnnIndex, held_out, measure
 from landcue.search.exact import FloatIndex, rank
 from landcue.search.pages import Distances, Fetch, Rows
@@ -57,7 +58,7 @@ class Modes:
         self._lock = threading.RLock()
         self._floats: FloatIndex | None = None
         self._codes: CodeIndex | None = None
-        self._cues: dict[int, CueIndex] = {}
+        self._cues: PrunedCueIndex | None = None
         self._ann: tuple[AnnIndex, AnnFacts] | None = None
 
     def embedding(self, target: Target, mask: Mask | None, allowed: int) -> Ranking:
@@ -93,16 +94,12 @@ class Modes:
     def cue(self, target: Target, mask: Mask | None, allowed: int, weight: int) -> Ranking:
         """Rank by ``weight * Hamming(predicted labels) + Hamming(codes)``."""
         n_labels, n_bits = len(self._manifest.label_names), self._manifest.n_bits
-        with self._lock:
-            index = self._cues.get(weight)
-            if index is None:
-                index = CueIndex(self._vectors.cue_codes(), weight)
-                self._cues = {weight: index}  # one at a time: each holds codes of its own
+        index = self._cue_index()
         code = target.code if n_bits else np.empty((1, 0), np.uint8)
         query = CueCodes(target.cue, code, n_labels, n_bits)
 
         def fetch(k: int) -> tuple[Distances, Rows]:
-            distances, rows = index.search(query, k, mask)
+            distances, rows = index.search(query, k, mask, weight=weight)
             return distances[0].astype(np.float64), rows[0]
 
         return Ranking(fetch, float(weight * n_labels + n_bits), allowed)
@@ -196,6 +193,21 @@ class Modes:
             if self._codes is None:
                 self._codes = CodeIndex(self._vectors.code, self._manifest.n_bits)
             return self._codes
+
+    def _cue_index(self) -> PrunedCueIndex:
+        with self._lock:
+            if self._cues is None:
+
+                def write(path: Path) -> Facts:
+                    PrunedCueIndex(self._vectors.cue_codes()).save(path)
+                    return {}
+
+                found = self._vectors.store.file("cue.index", write)
+                with contextlib.suppress(ArchiveError):  # damaged: verify names it
+                    self._cues = PrunedCueIndex.open(found[0]) if found else None
+                if self._cues is None:
+                    self._cues = PrunedCueIndex(self._vectors.cue_codes())
+            return self._cues
 
     def _reranked(self, target: Target, rows: Rows, ranking: Ranking) -> Ranking:
         query = target.embedding[0]
