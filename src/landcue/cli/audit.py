@@ -76,10 +76,9 @@ def audit(
 def _encoder(model: str) -> Encoder | None:
     if model == _NONE:
         return None
-    from landcue.models.builtin import find_model
-    from landcue.models.checkpoint import load_checkpoint
+    from landcue.models.load import load_model
 
-    return load_checkpoint(find_model(model)).encoder
+    return load_model(model).encoder
 
 
 def _as_text(found: Audit) -> str:

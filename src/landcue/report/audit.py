@@ -131,7 +131,8 @@ def _copies(audit: Audit) -> Iterable[Html]:
         if not found:
             yield section(_TITLES[kind], about, paragraph("None."))
             continue
-        shown = [_card(audit, thumbnail, *card) for card in found[:SHOWN]]
+        severity = "note" if kind == "alike" else "error"
+        shown = [_card(audit, thumbnail, severity, *card) for card in found[:SHOWN]]
         rest = len(found) - len(shown)
         more = [paragraph(f"{rest:,} more are in the JSON.", kind="muted")] if rest else []
         grid = Html(f'<div class="grid">{join(shown)}</div>')
@@ -159,6 +160,7 @@ def _counts(counts: PairCounts) -> Html:
 def _card(
     audit: Audit,
     thumbnail: Callable[[int, Frame | None], Html],
+    severity: str,
     rows: tuple[int, ...],
     text: str,
     frames: Sequence[Frame | None],
@@ -175,7 +177,7 @@ def _card(
         (thumbnail(row, frames[i] if frames else None) for i, row in enumerate(rows[:4])), " "
     )
     crossing = len({audit.parts[row] for row in rows}) > 1
-    mark = join((" ", badge("across parts", "error")), "") if crossing else ""
+    mark = join((" ", badge("across parts", severity)), "") if crossing else ""
     return Html(
         f'<div class="card" style="max-width: {2 * _SIDE + 40}px">{pictures}'
         f"<br>{escape(text)}{mark}{join(lines, '')}{more}</div>"

@@ -59,8 +59,8 @@ def _copies(audit: Audit) -> Iterator[Finding]:
             yield Finding("error", across, counts.crossing, text)
         inside = counts.total - counts.crossing
         if inside:
-            place = "one part" if audit.split else "this source"
-            text = f"{_n(inside, 'pair')} {what} {_lie(inside)} in {place}"
+            place = ", both in one part" if audit.split else ""
+            text = f"{_n(inside, 'pair')} {what}{place}"
             yield Finding("warning", within, inside, text)
     wrong = len(audit.conflicts["identical"])
     if wrong:

@@ -24,8 +24,8 @@ class Limits:
         min_cosine: Embeddings of look-alikes have at least this cosine. An encoder trained on
             labels draws different images of one kind together, so this finds candidates, no copies.
         overlap_neighbors: So many of an image's nearest embeddings are tried for a shared area.
-        min_overlap_correlation: Fine detail of the shared area correlates at least so much. True
-            overlaps have 0.995 and more, parallel lines of different runways up to 0.88.
+        min_overlap_correlation: Fine detail of the shared area correlates at least so much. Crops
+            of one picture have 1.00, parallel lines of different runways up to 0.88.
         min_shared: Least shared area, as a share of the image.
         blank: Gray values (32 x 32, 0..255) of a blank picture deviate by less than this.
         few: A label on fewer images of a part than this is too rare to be measured there.
