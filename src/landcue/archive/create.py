@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from landcue.files import read_json
 from landcue.types import Encoder
 
 MODEL_FILES = ("config.json", "model.safetensors", "README.md")
+EXPORTED = "model.onnx"
+"""Name of an exported model, which is a single file."""
 
 _OURS = {".lock", READERS, MODEL_FOLDER, f".{MODEL_FOLDER}.tmp", MANIFEST, TABLE_FOLDER, SEAL}
 
@@ -64,7 +67,7 @@ def create_table(
 
 
 def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
-    """Copy the files of a checkpoint folder into the archive, complete or not at all.
+    """Copy a checkpoint folder, or an exported file, into the archive, complete or not at all.
 
     Raises:
         ArchiveError: There is no checkpoint, it is another model's, or the copy fails.
@@ -78,9 +81,12 @@ def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        for name in MODEL_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, temporary / name)
+        files = {name: source / name for name in MODEL_FILES}
+        if source.is_file():
+            files = {EXPORTED: source}
+        for name, file in files.items():
+            if file.is_file():
+                shutil.copyfile(file, temporary / name)
                 _sync(temporary / name)
         mark = _fingerprint(temporary)
         if mark != encoder.fingerprint:
@@ -102,11 +108,16 @@ def has_model(folder: Path, encoder: Encoder) -> bool:
     return _fingerprint(folder / MODEL_FOLDER) == encoder.fingerprint
 
 
-def _fingerprint(folder: Path) -> str | None:
-    if not (folder / MODEL_FILES[0]).is_file():
+def _fingerprint(model: Path) -> str | None:
+    """Return the fingerprint of a checkpoint folder or an exported file."""
+    if (model / MODEL_FILES[0]).is_file():
+        hint = "restore it from a copy of the model"
+        return str(read_json(model / MODEL_FILES[0], ArchiveError, hint).get("fingerprint"))
+    exported = model / EXPORTED if model.is_dir() else model
+    if not exported.is_file():
         return None
-    hint = "restore it from a copy of the model"
-    return str(read_json(folder / MODEL_FILES[0], ArchiveError, hint).get("fingerprint"))
+    with exported.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -13,7 +13,6 @@ from landcue.cli.console import Reporter, print_json
 from landcue.errors import ArchiveError, UsageError
 
 if TYPE_CHECKING:
-    from landcue.models.checkpoint import Checkpoint
     from landcue.types import Problem
 
 archive_app = typer.Typer(name="archive", help="Look after archives.", no_args_is_help=True)
@@ -196,34 +195,32 @@ def reembed(
 ) -> None:
     """Encode all records with another model; searches use the old one until all is done."""
     from landcue.archive.reembed import reembed as encode_again
-    from landcue.cli.index import find_device
     from landcue.data.raster_grid import Length
     from landcue.data.raster_read import SceneOptions, parse_bands
     from landcue.data.raster_scale import Scale
+    from landcue.models.load import load_model
 
-    folder, checkpoint = _load(model)
-    encoder = checkpoint.encoder
+    loaded = load_model(model, device=device)
     scenes = None
     if (bands, scale, nodata) != (None, None, None):
         scenes = SceneOptions(
             chip=Length.parse("256px", "--chip"),  # windows are stored: nothing is cut
             bands=None if bands is None else parse_bands(bands),
-            channels=encoder.config.in_chans,
+            channels=loaded.in_chans,
             scale=Scale.parse(scale or "auto"),
             nodata=0.5 if nodata is None else nodata,
-            side=encoder.config.image_size,
+            side=loaded.image_size,
         )
-    encoder.to(find_device(device))
     with Reporter() as reporter:
         report = encode_again(
             archive,
-            encoder,
-            model_folder=folder,
+            loaded.encoder,
+            model_folder=loaded.path,
             drop_missing=drop_missing,
             scenes=scenes,
             batch_size=batch,
             workers=workers,
-            overlap=encoder.device.type != "cpu",
+            overlap=not loaded.on_cpu,
             progress=lambda done, total: reporter.tick("encoding again", done, total),
         )
     if json_:
@@ -241,14 +238,6 @@ def _derived(archive: Path) -> tuple[Problem, ...]:
     from landcue.search.store import verify_indexes
 
     return verify_indexes(archive)
-
-
-def _load(model: str) -> tuple[Path, Checkpoint]:
-    from landcue.models.builtin import find_model
-    from landcue.models.checkpoint import load_checkpoint
-
-    folder = find_model(model)
-    return folder, load_checkpoint(folder)
 
 
 def _read_ids(file: Path) -> list[str]:

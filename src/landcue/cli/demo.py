@@ -46,7 +46,7 @@ def demo(
         train(_config(data, epochs), run, say=reporter.say, tick=reporter.tick)
         reporter.say(f"3/5 indexing into {archive}, and with the built-in encoder into {other}")
         checkpoint = load_checkpoint(run)
-        source = with_parts(open_source(data), checkpoint)
+        source = with_parts(open_source(data), checkpoint.provenance)
         for target, model in ((archive, run), (other, find_model(BUILTIN))):
             report = ingest(
                 source.records,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,12 +11,11 @@ from landcue.cli.console import Reporter, print_json
 from landcue.errors import UsageError
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Mapping
 
     from landcue.data.imageset import ImageSet
     from landcue.data.raster_read import SceneOptions
-    from landcue.models.checkpoint import Checkpoint
-    from landcue.models.encoder import ModelConfig
+    from landcue.models.load import Model
 
 
 def index(
@@ -27,7 +26,10 @@ def index(
     archive: Annotated[Path, typer.Argument(help="Archive folder to make, or to update.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Run folder, or builtin (default); an existing archive keeps its own."),
+        typer.Option(
+            help="Run folder, exported .onnx file, or builtin (default); an existing archive keeps "
+            "its own."
+        ),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Label table for a folder.")] = None,
     chip: Annotated[
@@ -52,6 +54,9 @@ def index(
     batch: Annotated[int, typer.Option(min=1, help="Images per model call.")] = 64,
     workers: Annotated[int | None, typer.Option(min=1, help="Reading threads.")] = None,
     device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
+    runtime: Annotated[
+        str, typer.Option(help="torch, onnx (the model.onnx of a run folder), or auto.")
+    ] = "auto",
     prune: Annotated[bool, typer.Option(help="Drop records whose file is gone.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -61,8 +66,8 @@ def index(
     from landcue.data.datasets import detect_source
     from landcue.data.sources import open_source
     from landcue.data.sources.scenes import cut_scenes
-    from landcue.models.builtin import BUILTIN, find_model
-    from landcue.models.checkpoint import load_checkpoint
+    from landcue.models.builtin import BUILTIN
+    from landcue.models.load import load_model
 
     if chip is None:
         given = {"--stride": stride, "--bands": bands}
@@ -75,30 +80,27 @@ def index(
     else:
         images = open_source(source, labels, asset)
     own = own_model(archive) if model is None else None
-    folder = own or find_model(model or BUILTIN)
-    checkpoint = load_checkpoint(folder)
-    encoder = checkpoint.encoder
-    scenes = _scene_options(encoder.config, chip, stride, bands, scale, nodata)
+    loaded = load_model(own or model or BUILTIN, runtime=runtime, device=device)
+    scenes = _scene_options(loaded, chip, stride, bands, scale, nodata)
     if scenes is not None:
         images = cut_scenes(images, scenes)
-    encoder.to(find_device(device))
     with Reporter() as reporter:
-        if checkpoint.unfinished:
+        if loaded.unfinished:
             reporter.say(
-                f"warning: the training of {folder} has not ended; an archive keeps its model, "
-                "so index into a new folder once it has"
+                f"warning: the training of {loaded.path} has not ended; an archive keeps its "
+                "model, so index into a new folder once it has"
             )
         for problem in images.problems:
             reporter.say(f"problem: {problem}")
         report = ingest(
-            with_parts(images, checkpoint).records,
+            with_parts(images, loaded.provenance).records,
             archive,
-            encoder,
+            loaded.encoder,
             source_root=images.root,
-            model_folder=folder,
+            model_folder=loaded.path,
             batch_size=batch,
             prune=prune,
-            overlap=encoder.device.type != "cpu",
+            overlap=not loaded.on_cpu,
             workers=workers,
             scenes=scenes,
             unread=images.unread,
@@ -112,25 +114,8 @@ def index(
         print(f"{archive}: {report.summary()}")
 
 
-def find_device(name: str) -> torch.device:
-    """Return a device that is there.
-
-    Raises:
-        UsageError: There is no such device.
-    """
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        line = (str(error).splitlines() or [""])[0]
-        raise UsageError(f"--device {name}: cannot be used ({line}); give cpu or cuda") from None
-    return device
-
-
 def _scene_options(
-    config: ModelConfig,
+    model: Model,
     chip: str | None,
     stride: str | None,
     bands: str | None,
@@ -143,9 +128,9 @@ def _scene_options(
 
     scaling = Scale.parse(scale)
     if chip is None:
-        if config.in_chans != 3:
+        if model.in_chans != 3:
             raise UsageError(
-                f"the model takes {config.in_chans} bands, images have 3; give --chip and --bands "
+                f"the model takes {model.in_chans} bands, images have 3; give --chip and --bands "
                 "to index scenes"
             )
         return None
@@ -153,19 +138,19 @@ def _scene_options(
         chip=Length.parse(chip, "--chip"),
         stride=None if stride is None else Length.parse(stride, "--stride"),
         bands=None if bands is None else parse_bands(bands),
-        channels=config.in_chans,
+        channels=model.in_chans,
         scale=scaling,
         nodata=nodata,
-        side=config.image_size,
+        side=model.image_size,
     )
 
 
-def with_parts(images: ImageSet, checkpoint: Checkpoint) -> ImageSet:
+def with_parts(images: ImageSet, provenance: Mapping[str, Any]) -> ImageSet:
     """Mark each record as ``train``, ``val`` or ``test`` when these are the model's own images."""
     from landcue.data.splits import apply_split, data_id
 
-    split = checkpoint.provenance.get("split")
-    known = checkpoint.provenance.get("data_id")
+    split = provenance.get("split")
+    known = provenance.get("data_id")
     if not isinstance(split, str) or any(record.labels is None for record in images.records):
         return images
     divided = apply_split(images, split)

@@ -33,7 +33,7 @@ def list_models(
 @models_app.command()
 def show(
     model: Annotated[
-        str, typer.Argument(help="A run folder, an archive's model folder, or builtin.")
+        str, typer.Argument(help="A run folder, an exported .onnx file, or builtin.")
     ] = "builtin",
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
@@ -44,6 +44,16 @@ def show(
     from landcue.models.checkpoint import load_checkpoint
 
     folder = find_model(model)
+    if folder.suffix.lower() == ".onnx":
+        from landcue.models.onnx.card import describe
+        from landcue.models.onnx.runtime import OnnxEncoder
+
+        exported = OnnxEncoder(folder)
+        if json_:
+            print_json({"fingerprint": exported.fingerprint, **asdict(exported.card)})
+        else:
+            print(describe(exported.card))
+        return
     checkpoint = load_checkpoint(folder)
     if json_:
         encoder = checkpoint.encoder

@@ -263,9 +263,9 @@ def _example(searcher: Searcher, text: str) -> Example:
 def _encoder(folder: Path | None) -> Encoder:
     if folder is None:
         raise UsageError("the archive holds no model: only its own records can be queries")
-    from landcue.models.checkpoint import load_checkpoint
+    from landcue.models.load import load_model
 
-    return load_checkpoint(folder).encoder
+    return load_model(folder).encoder
 
 
 def draw(

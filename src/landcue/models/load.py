@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from landcue.errors import ModelError, UsageError, did_you_mean
 from landcue.models.builtin import find_model
 from landcue.types import Encoder
 
-Runtime = Literal["auto", "torch", "onnx"]
+if TYPE_CHECKING:
+    import torch
+
 RUNTIMES = ("auto", "torch", "onnx")
 EXPORTED = "model.onnx"
 """Name of an exported file inside a run folder or an archive's model folder."""
@@ -23,15 +25,21 @@ class Model:
     Attributes:
         encoder: A :class:`landcue.models.encoder.NeuralEncoder` or
             :class:`landcue.models.onnx.runtime.OnnxEncoder`.
-        path: Where it was found.
+        path: Its run folder or exported file.
         provenance: Whatever its training wrote.
+        image_size: Side in pixels of a prepared image.
+        in_chans: Bands of an image.
         unfinished: Whether its training has not ended.
+        on_cpu: Whether it computes on the CPU's cores.
     """
 
     encoder: Encoder
     path: Path
     provenance: dict[str, Any]
+    image_size: int
+    in_chans: int
     unfinished: bool = False
+    on_cpu: bool = True
 
 
 def load_model(name: str | Path, *, runtime: str = "auto", device: str = "cpu") -> Model:
@@ -62,17 +70,38 @@ def load_model(name: str | Path, *, runtime: str = "auto", device: str = "cpu") 
         from landcue.models.onnx.runtime import OnnxEncoder
 
         encoder = OnnxEncoder(exported)
-        return Model(encoder, exported, encoder.card.provenance)
+        settings = encoder.card.model
+        bands = int(settings.get("in_chans", 3))
+        return Model(encoder, exported, encoder.card.provenance, int(settings["image_size"]), bands)
     if only_exported:
         raise UsageError(f"{path} was exported: use it with --runtime onnx")
-    import torch
-
     from landcue.models.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(path)
+    config = checkpoint.encoder.config
+    return Model(
+        checkpoint.encoder.to(find_device(device)),
+        path,
+        checkpoint.provenance,
+        config.image_size,
+        config.in_chans,
+        checkpoint.unfinished,
+        device == "cpu",
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """Return a device that is there.
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    import torch
+
     try:
-        encoder = checkpoint.encoder.to(torch.device(device))
+        device = torch.device(name)
+        torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(f"device {device!r} cannot be used ({first})") from None
-    return Model(encoder, path, checkpoint.provenance, checkpoint.unfinished)
+        line = (str(error).splitlines() or [""])[0]
+        raise UsageError(f"--device {name}: cannot be used ({line}); give cpu or cuda") from None
+    return device
