@@ -78,6 +78,18 @@ def test_equals_the_full_scan_and_brute_force(search, engine):
     assert_same(CueIndex(gallery, weight).search(queries, k, mask), expected)
 
 
+@settings(max_examples=150, deadline=None)
+@given(searches(), st.sampled_from([1, 3, 30]))
+def test_groups_split_into_rings_give_the_same_answers(search, least):
+    gallery, queries, weight, k, mask = search
+    expected = brute_force(gallery, queries, weight, k, mask)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("landcue.codes.rings._LEAST", least)
+        for engine in ("numba", "numpy"):
+            index = PrunedCueIndex(gallery, engine=engine, threads=1)
+            assert_same(index.search(queries, k, mask, weight=weight), expected)
+
+
 @pytest.mark.parametrize("engine", ["numba", "numpy"])
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_more_than_one_block_in_a_group(engine, weight):
@@ -114,6 +126,23 @@ def test_ties_over_groups_come_in_the_order_of_rows(engine):
     distances, rows = PrunedCueIndex(gallery, engine=engine).search(query, 5000)
     assert set(distances[0].tolist()) == {2}
     np.testing.assert_array_equal(rows[0], np.arange(5000))
+
+
+def test_far_rings_are_skipped():
+    rng = np.random.default_rng(8)
+    noise = np.arange(20_000) % 41  # bits in which a record differs from the center
+    bits = np.arange(64) < noise[:, None]
+    gallery = CueCodes(
+        np.zeros((20_000, 1), np.uint8), pack_bits(rng.permuted(bits, axis=1)), 3, 64
+    )
+    center = CueCodes(np.zeros((1, 1), np.uint8), np.zeros((1, 8), np.uint8), 3, 64)
+    index = PrunedCueIndex(gallery, engine="numba")
+    k = int((noise <= 5).sum())
+    assert_same(index.search(center, k), brute_force(gallery, center, 1, k))
+    # Their majority is the center, whose distance to a ring is the ring's radius.
+    assert index.visited(center, k).tolist() == [k]
+    for queries in (gallery.take(slice(0, 3)), random_cue(rng, 3, 3, 64)):
+        assert_same(index.search(queries, 50), brute_force(gallery, queries, 1, 50))
 
 
 def test_far_groups_are_skipped_and_weight_0_skips_none():
@@ -162,13 +191,13 @@ def test_an_xor_mask_on_everything_changes_no_answer(seed, weight):
 @pytest.mark.parametrize("grouped", [False, True])
 def test_a_saved_index_is_opened_with_the_same_answers(tmp_path, grouped):
     rng = np.random.default_rng(3)
-    gallery, queries = random_cue(rng, 4000, 17, 64, 12), random_cue(rng, 2, 17, 64, 2)
+    gallery, queries = random_cue(rng, 20_000, 17, 64, 4), random_cue(rng, 2, 17, 64, 2)
     if grouped:
         gallery = gallery.take(np.lexsort(gallery.label.T))
     index = PrunedCueIndex(gallery)
     index.save(tmp_path / "cue.bin")
     opened = PrunedCueIndex.open(tmp_path / "cue.bin", verify=True)
-    assert len(opened) == 4000
+    assert len(opened) == 20_000
     for weight in WEIGHTS:
         found = opened.search(queries, 30, weight=weight)
         assert_same(found, brute_force(gallery, queries, weight, 30))

@@ -18,7 +18,7 @@ from landcue.codes import kernel
 _PLANES = types.Array(types.uint64, 2, "C", readonly=True)
 _ALLOWED = types.Array(types.uint8, 1, "C", readonly=True)
 _ROWS = types.Array(types.uint32, 1, "C", readonly=True)
-_GROUPS = types.Array(types.int64, 1, "C", readonly=True)
+_NUMBERS = types.Array(types.int64, 1, "C", readonly=True)
 _BOUNDS = types.Array(types.uint64, 1, "C", readonly=True)
 _KEYS = types.uint64[:, ::1]
 _FOUND = types.int64[::1]
@@ -66,22 +66,23 @@ def visit() -> Any:
 
     The returned function holds no lock while it runs and takes
 
-    * ``planes`` uint64 ``[W, n]``, read-only, group after group;
-    * ``rows`` uint32 ``[n]``, read-only, ascending in each group, or ``[0]`` where a row is its
-      position;
-    * ``edges`` int64 ``[G + 1]``: group g lies from ``edges[g]`` to ``edges[g + 1]``;
+    * ``planes`` uint64 ``[W, n]``, read-only, ring after ring;
+    * ``rows``, ``edges``, ``radii``, ``firsts`` and ``centers`` of
+      :class:`landcue.codes.rings.Rings`, read-only;
     * ``order`` int64 ``[G]``: groups in the order of their ``bounds`` uint64 ``[G]``, ascending;
       a row's distance is its group's bound plus the Hamming distance;
     * ``query`` uint64 ``[1, W]``, read-only;
     * ``allowed`` uint8 ``[n]`` by row, read-only, or ``[0]`` when every row is;
-    * ``part`` of ``n_parts``: which share of every group is looked at;
+    * ``part`` of ``n_parts``: which share of every ring is looked at;
     * ``k``, ``keys`` and ``found`` as :func:`scan` does, for one query,
 
     and returns how many records it visited.
     """
-    groups = _ROWS, _GROUPS, _GROUPS, _BOUNDS
+    rings = _ROWS, _NUMBERS, _NUMBERS, _NUMBERS, _PLANES
     numbers = types.int64, types.int64, types.int64
-    signature = types.int64(_PLANES, *groups, _PLANES, _ALLOWED, *numbers, _KEYS, _FOUND)
+    signature = types.int64(
+        _PLANES, *rings, _NUMBERS, _BOUNDS, _PLANES, _ALLOWED, *numbers, _KEYS, _FOUND
+    )
     return _compiled(kernel.visit, signature)
 
 

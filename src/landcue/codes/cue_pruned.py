@@ -1,23 +1,29 @@
-"""Exact search over semantic-cue codes that skips the records whose labels are too far.
+"""Exact search over semantic-cue codes that skips the records that are too far by their labels.
 
-Records are grouped by label code. The distance of a record x of group g is
+Records are grouped by label code, and large groups into rings: records whose hash codes have the
+same distance, the radius, to a center of the group. The distance of a record x of group g is
 
     d(x) = weight * Hamming(label codes) + Hamming(hash codes) >= weight * Hamming(label codes),
 
-and the right side, the bound b(g), is the same for the whole group. Groups are visited in the order
-of their bounds, and the search stops before the first group with b(g) > t, where t is the k-th
-least distance among the allowed records visited so far.
+where the right side, the bound b(g), is the same for the whole group. By the triangle inequality,
+Hamming(hash codes) is at least the difference between the radius of x's ring and the query's own
+distance to the center; with that added, b(r) <= d(x) is a bound of the ring. Groups are visited in
+the order of b(g), and the rings of a group in that of b(r). Let t be the k-th least distance among
+the allowed records visited so far. The search leaves a group at its first ring with b(r) > t, and
+stops at the first group with b(g) > t.
 
-The answer equals that of a full scan. Let x be a record that was not visited: its group's bound is
-b >= b(g) > t, so d(x) > t, and at least k allowed records are strictly nearer than x. Hence x is
-not among the k first in the order (distance, row), whatever its row. A group with b(g) = t is still
-visited, because one of its records may have d(x) = t and a lower row than the k-th. Among visited
-records the k least of (distance, row) are kept, so order and ties are those of the full scan too.
-Where threads share the work, each takes its share of every group and stops by its own t, which
-makes it exact for the records of its share; and the k least of all shares' answers are the k least
-of all.
+The answer equals that of a full scan. Let x be a record that was not visited. Its ring or group was
+left out by a bound above t, and so are the bounds of those that would have followed: so d(x) > t,
+and at least k allowed records are strictly nearer than x. As t never rises, this holds to the end,
+and x is not among the k first in the order (distance, row), whatever its row. A bound equal to t
+does not stop the search, because a record with d(x) = t and a lower row than the k-th may follow.
+Among visited records the k least of (distance, row) are kept, so order and ties are those of the
+full scan too. Where threads share the work, each takes its share of every ring and stops by its own
+t, which makes it exact for the records of its share; and the k least of all shares' answers are the
+k least of all.
 
-Little is skipped where the weight or the label codes say little: weight 0 visits everything.
+Little is skipped where labels and hash codes say little: a small weight, or hash codes that have
+nothing to do with labels.
 """
 
 from __future__ import annotations
@@ -47,6 +53,7 @@ from landcue.codes.engine import (
 from landcue.codes.hamming import plane_distances
 from landcue.codes.label_groups import LabelGroups, group_by_label
 from landcue.codes.packing import check_codes, code_width, to_words
+from landcue.codes.rings import Rings, split_groups, whole_groups
 from landcue.codes.topk import check_k, check_mask_shape
 from landcue.errors import UsageError
 from landcue.types import ByteArray
@@ -58,9 +65,7 @@ _WORDS_PER_THREAD = 4_000_000
 class PrunedCueIndex:
     """Semantic-cue codes grouped by label code, ready to be searched exactly under any weight.
 
-    It holds the hash codes group by group, the row of each (4 bytes), and the distinct label codes.
-    Records that come grouped need no row numbers, and their hash codes of 64 bits are shared with
-    the caller, not copied: do not change them afterwards.
+    It holds the hash codes ring by ring, the row of each (4 bytes), and the distinct label codes.
 
     Attributes:
         engine: ``numba`` (compiled) or ``numpy``; both give the same answers.
@@ -83,10 +88,9 @@ class PrunedCueIndex:
         """
         check_size(len(codes))
         groups = group_by_label(codes.label, codes.n_label_bits)
-        planes = to_words(codes.hash)
-        if groups.rows.size:
-            planes = np.take(planes, groups.rows, axis=1)
-        self._set(groups, planes, codes.n_hash_bits, engine, threads)
+        rings, planes = split_groups(groups, to_words(codes.hash))
+        bits = codes.n_label_bits, codes.n_hash_bits
+        self._set(groups.labels, rings, planes, bits, engine, threads)
 
     @classmethod
     def from_groups(
@@ -98,7 +102,16 @@ class PrunedCueIndex:
         engine: Engine = "auto",
         threads: int | None = None,
     ) -> PrunedCueIndex:
-        """Take records that are grouped already, packed ``[n, ceil(K / 8)]`` by position.
+        """Take records as they are grouped, without row numbers or rings.
+
+        Hash codes of 64 bits are shared with the caller, not copied: do not change them afterwards.
+
+        Args:
+            groups: Of n records.
+            hash_codes: Packed uint8 ``[n, ceil(K / 8)]``, by position.
+            n_hash_bits: K.
+            engine: As for a new index.
+            threads: As for a new index.
 
         Raises:
             UsageError: The hash codes do not fit the groups or ``n_hash_bits``; and as above.
@@ -111,7 +124,9 @@ class PrunedCueIndex:
                 "each per record"
             )
         index = cls.__new__(cls)
-        index._set(groups, to_words(hash_codes), n_hash_bits, engine, threads)
+        planes = to_words(hash_codes)
+        rings, bits = whole_groups(groups, len(planes)), (groups.n_label_bits, n_hash_bits)
+        index._set(groups.labels, rings, planes, bits, engine, threads)
         return index
 
     @classmethod
@@ -138,15 +153,17 @@ class PrunedCueIndex:
             UsageError: See above for ``engine`` and ``threads``.
         """
         stored = codefile.read(path, _KIND, in_memory=in_memory, verify=verify)
-        groups = LabelGroups(
-            stored.array("labels", np.uint8, 2),
-            stored.array("edges", np.int64, 1),
+        rings = Rings(
             stored.array("rows", np.uint32, 1),
-            stored.fact("n_label_bits"),
+            stored.array("edges", np.int64, 1),
+            stored.array("radii", np.int64, 1),
+            stored.array("firsts", np.int64, 1),
+            stored.array("centers", np.uint64, 2),
         )
+        bits = stored.fact("n_label_bits"), stored.fact("n_hash_bits")
+        labels, words = stored.array("labels", np.uint8, 2), stored.array("words", np.uint64, 2)
         index = cls.__new__(cls)
-        words = stored.array("words", np.uint64, 2)
-        index._set(groups, words, stored.fact("n_hash_bits"), engine, threads)
+        index._set(labels, rings, words, bits, engine, threads)
         return index
 
     def save(self, path: Path) -> None:
@@ -155,37 +172,33 @@ class PrunedCueIndex:
         Raises:
             LandcueError: The file cannot be written.
         """
-        groups = self._groups
-        facts = {
-            "n_label_bits": groups.n_label_bits,
-            "n_hash_bits": self._cues.n_hash_bits,
-            "count": len(self),
-        }
-        arrays = {"labels": groups.labels, "edges": groups.edges, "rows": groups.rows}
-        codefile.write(path, _KIND, facts, {**arrays, "words": self._planes})
+        bits = {"n_label_bits": self._cues.n_label_bits, "n_hash_bits": self._cues.n_hash_bits}
+        arrays = {field: getattr(self._rings, field) for field in Rings.__slots__}
+        arrays |= {"labels": self._cues.label, "words": self._planes}
+        codefile.write(path, _KIND, {**bits, "count": len(self)}, arrays)
 
     def _set(
         self,
-        groups: LabelGroups,
+        labels: ByteArray,
+        rings: Rings,
         planes: npt.NDArray[np.uint64],
-        n_hash_bits: int,
+        bits: tuple[int, int],
         engine: Engine,
         threads: int | None,
     ) -> None:
-        self._groups = groups
         # One record for each group, which says what bits queries must have.
-        no_hash = np.zeros((len(groups.labels), code_width(n_hash_bits)), np.uint8)
-        self._cues = CueCodes(groups.labels, no_hash, groups.n_label_bits, n_hash_bits)
-        self._label_words = to_words(groups.labels)
+        no_hash = np.zeros((len(labels), code_width(bits[1])), np.uint8)
+        self._cues = CueCodes(labels, no_hash, *bits)
+        self._label_words = to_words(labels)
         self._planes = frozen(planes)
-        self._rows, self._edges = frozen(groups.rows), frozen(groups.edges)
+        self._rings = Rings(*(frozen(getattr(rings, field)) for field in Rings.__slots__))
         self._threads = check_threads(threads)
         # The compiled scan needs a word to compare, also of codes without hash bits.
-        self._compiled = load_compiled(engine) if n_hash_bits else None
+        self._compiled = load_compiled(engine) if bits[1] else None
         self.engine = "numpy" if self._compiled is None else "numba"
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return int(self._planes.shape[1])
 
     def search(
         self,
@@ -253,9 +266,23 @@ class PrunedCueIndex:
                 found[q][part], visited[q, part] = self._visit(order, bounds, words[q], mask, k)
                 return
             keys, count = np.empty((1, room(k, n)), np.uint64), np.empty(1, np.int64)
-            arrays = self._planes, self._rows, self._edges, frozen(order), frozen(bounds)
+            rings = self._rings
             visited[q, part] = compiled.visit()(
-                *arrays, words[q : q + 1], allowed, part, n_parts, k, keys, count
+                self._planes,
+                rings.rows,
+                rings.edges,
+                rings.radii,
+                rings.firsts,
+                rings.centers,
+                frozen(order),
+                frozen(bounds),
+                words[q : q + 1],
+                allowed,
+                part,
+                n_parts,
+                k,
+                keys,
+                count,
             )
             found[q][part] = keys[:, : count[0]]
 
@@ -272,13 +299,15 @@ class PrunedCueIndex:
         k: int,
     ) -> tuple[npt.NDArray[np.uint64], int]:
         """Return the k least keys ``[1, k']`` of one query and the records visited, in NumPy."""
+        rings = self._rings
         best, visited = np.empty(0, np.uint64), 0
         for group, bound in zip(order.tolist(), bounds.tolist(), strict=True):
             if best.size == k and bound > int(best.max()) >> ROW_BITS:
                 break
-            at = slice(*self._edges[group : group + 2].tolist())
+            # All rings of a group at once: rows need not ascend here.
+            at = slice(*rings.edges[rings.firsts[group : group + 2]].tolist())
             visited += at.stop - at.start
-            rows = self._rows[at] if self._rows.size else np.arange(at.start, at.stop)
+            rows = rings.rows[at] if rings.rows.size else np.arange(at.start, at.stop)
             distances = plane_distances(self._planes[:, at], query).astype(np.int64) + bound
             keys = to_keys(distances, rows)
             if mask is not None:

@@ -314,10 +314,45 @@ def scan_allowed(
     _finish(k, answer)
 
 
+@numba.njit(nogil=True)
+def _visit_ring(
+    planes: Any,
+    rows: Any,
+    first: Any,
+    stop: Any,
+    query: Any,
+    allowed: Any,
+    base: Any,
+    k: int,
+    answer: Any,
+    buffer: Any,
+) -> None:
+    """Note the rows of one ring, whose distances are ``base`` more than those of the codes."""
+    keys, found, worst, limit = answer
+    block = _block_rows(planes.shape[0])
+    before = found[0]
+    while first < stop:
+        row = np.uint64(rows[first]) if rows.shape[0] > 0 else first
+        limit[0] = _limit(worst[0], row, base)
+        first, _ = _seek(planes, first, stop, query, 0, limit, buffer)
+        if first < stop:
+            size = min(block, stop - first)
+            if planes.shape[0] == 1:
+                _fill(planes, first, size, query, 0, buffer)
+            _note(buffer, rows, allowed, first, size, base, k, answer, 0)
+            first += block
+    if found[0] != before and found[0] >= k:
+        worst[0] = _keep(keys, 0, found[0], k)
+        found[0] = k
+
+
 def visit(
     planes: Any,
     rows: Any,
     edges: Any,
+    radii: Any,
+    firsts: Any,
+    centers: Any,
     order: Any,
     bounds: Any,
     query: Any,
@@ -330,30 +365,37 @@ def visit(
 ) -> Any:
     """Note the least keys of one query, group by group: see ``compiled.visit``."""
     answer = _start(keys, found)
-    _, _, worst, limit = answer
+    worst = answer[2]
     buffer = np.empty(BLOCK, np.uint64)
-    block = _block_rows(planes.shape[0])
     visited = 0
-    for g in range(order.shape[0]):
-        base = bounds[g]
+    for group, base in zip(order, bounds):  # noqa: B905 - the compiler knows no strict
         if base > worst[0] >> np.uint64(SHIFT):
             break
-        begin = edges[order[g]]
-        n = edges[order[g] + 1] - begin
-        first = np.uint64(begin + n * part // n_parts)
-        stop = np.uint64(begin + n * (part + 1) // n_parts)
-        visited += np.int64(stop - first)
-        while first < stop:
-            row = np.uint64(rows[first]) if rows.shape[0] > 0 else first
-            limit[0] = _limit(worst[0], row, base)
-            first, _ = _seek(planes, first, stop, query, 0, limit, buffer)
-            if first < stop:
-                size = min(block, stop - first)
-                if planes.shape[0] == 1:
-                    _fill(planes, first, size, query, 0, buffer)
-                _note(buffer, rows, allowed, first, size, base, k, answer, 0)
-                first += block
-        if found[0] >= k:
-            worst[0] = _keep(keys, 0, found[0], k)
-            found[0] = k
+        distance = 0
+        for w in range(planes.shape[0]):
+            distance += np.int64(_popcount(centers[w, group] ^ query[0, w]))
+        # From the ring at the query's own distance to the center outwards.
+        low, high = firsts[group], firsts[group + 1]
+        outer = low
+        while outer < high and radii[outer] < distance:
+            outer += 1
+        inner = outer - 1
+        while inner >= low or outer < high:
+            if outer == high or (
+                inner >= low and distance - radii[inner] <= radii[outer] - distance
+            ):
+                ring = inner
+                inner -= 1
+            else:
+                ring = outer
+                outer += 1
+            gap = 0 if radii[ring] < 0 else abs(distance - radii[ring])
+            if base + np.uint64(gap) > worst[0] >> np.uint64(SHIFT):
+                break
+            begin = edges[ring]
+            size = edges[ring + 1] - begin
+            first = np.uint64(begin + size * part // n_parts)
+            stop = np.uint64(begin + size * (part + 1) // n_parts)
+            visited += np.int64(stop - first)
+            _visit_ring(planes, rows, first, stop, query, allowed, base, k, answer, buffer)
     return visited
