@@ -98,8 +98,10 @@ def repair(
 
     given = None
     if model is not None:
-        folder, checkpoint = _load(model)
-        given = folder, checkpoint.encoder
+        from landcue.models.load import load_model
+
+        loaded = load_model(model)
+        given = loaded.path, loaded.encoder
     report = mend(archive, apply=yes, model=given, derived=_derived(archive))
     if json_:
         print_json({"archive": str(archive), "applied": yes, **asdict(report)})
