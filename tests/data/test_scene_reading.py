@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 
-from landcue.data.raster import open_dataset, read_facts
+from landcue.data.raster import open_dataset, raster_options, read_facts
 from landcue.data.raster_grid import Length
 from landcue.data.raster_read import SceneOptions, SceneReader, parse_bands
 from landcue.data.raster_scale import Scale
@@ -324,3 +324,11 @@ def test_broken_and_odd_files(tmp_path):
         read_facts(tmp_path / "c.tif")
     with pytest.raises(DataError, match="is no file"):
         read_facts(tmp_path)
+
+
+def test_blocks_are_kept_between_chips():
+    """GDAL takes the size of its cache in bytes here; too small, each chip decodes blocks anew."""
+    from rasterio.env import getenv
+
+    with raster_options(False):
+        assert getenv()["GDAL_CACHEMAX"] >= 64 << 20

@@ -24,7 +24,7 @@ _OPTIONS: dict[str, Any] = {
     "CPL_VSIL_CURL_USE_HEAD": "NO",
     "GDAL_HTTP_MAX_RETRY": "0",
     "CPL_DEBUG": "OFF",
-    "GDAL_CACHEMAX": 128,
+    "GDAL_CACHEMAX": 128 << 20,  # bytes
 }
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/")
 _TIME_TAGS = ("ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "DATETIME", "TIFFTAG_DATETIME")
@@ -180,4 +180,4 @@ def short_error(error: Exception, path: Path) -> str:
     line = (str(error).splitlines() or [type(error).__name__])[0]
     for name in (str(path.resolve()), str(path), path.name):
         line = line.replace(f"'{name}'", "the file").replace(name, "the file")
-    return line
+    return re.sub(r"^(the file:\s*)+", "", line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -114,6 +114,7 @@ class SceneReader:
         self._bands = list(bands)
         self._options = options
         self._dataset, self._sidecars = open_dataset(path)
+        self._kind, self._blanks = _missing(self._dataset, self._bands)
 
     def close(self) -> None:
         """Close the file."""
@@ -157,7 +158,7 @@ class SceneReader:
         self, window: Window, factor: int, *, average: bool
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Read ``[C, h, w]`` at 1/factor of the resolution, and where there is data ``[h, w]``."""
-        from rasterio.enums import MaskFlags, Resampling
+        from rasterio.enums import Resampling
         from rasterio.errors import RasterioError
         from rasterio.windows import Window as RasterWindow
 
@@ -168,8 +169,7 @@ class SceneReader:
         try:
             with raster_options(self._sidecars):
                 values = self._dataset.read(self._bands, **options)
-                flags = {flag for band in self._bands for flag in self._flags(band)}
-                if flags & {MaskFlags.per_dataset, MaskFlags.alpha}:
+                if self._kind == "mask":
                     options["resampling"] = Resampling.nearest
                     valid = (self._dataset.read_masks(self._bands, **options) > 0).any(axis=0)
                 else:
@@ -179,14 +179,19 @@ class SceneReader:
             raise DataError(f"{self.path}: truncated or corrupt ({line})") from None
         return values, valid & np.isfinite(values).any(axis=0)
 
-    def _flags(self, band: int) -> list[Any]:
-        return self._dataset.mask_flag_enums[band - 1]
-
     def _with_data(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Tell where any band has data; without a declared nodata value, 0 in all means none."""
         valid = np.zeros(values.shape[1:], np.bool_)
-        for band, plane in zip(self._bands, values, strict=True):
-            nodata = self._dataset.nodatavals[band - 1]
-            blank = 0 if nodata is None else nodata
+        for blank, plane in zip(self._blanks, values, strict=True):
             valid |= ~np.isnan(plane) if np.isnan(blank) else plane != blank
         return valid
+
+
+def _missing(dataset: Any, bands: list[int]) -> tuple[Literal["mask", "value"], list[float]]:
+    """Return how a scene marks pixels without data, and the value of each band that means none."""
+    from rasterio.enums import MaskFlags
+
+    flags = {flag for band in bands for flag in dataset.mask_flag_enums[band - 1]}
+    kind = "mask" if flags & {MaskFlags.per_dataset, MaskFlags.alpha} else "value"
+    declared = (dataset.nodatavals[band - 1] for band in bands)
+    return kind, [0.0 if value is None else float(value) for value in declared]

@@ -1,0 +1,95 @@
+"""``landcue index`` on scenes, as a user runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from landcue.archive.archive import Archive
+from landcue.models.checkpoint import save_checkpoint
+from landcue.models.encoder import NeuralEncoder, build_config
+
+spec = importlib.util.spec_from_file_location(
+    "scene_files", Path(__file__).parent.parent / "data" / "scene_files.py"
+)
+files = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(files)
+
+
+def landcue(*args):
+    command = [sys.executable, "-m", "landcue.cli.main", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    folder = tmp_path / "scenes"
+    files.write_scene(folder / "a.tif", files.noise(0, 4, 100, 130))
+    files.write_scene(folder / "b.tif", files.noise(1, 4, 100, 130), place={})
+    (folder / "c.tif").write_bytes(b"II*\0")
+    return folder
+
+
+def test_scenes_become_chips(scenes, tmp_path):
+    options = ["--chip", "640m", "--bands", "4,3,2", "--scale", "fixed:0,3000", "--batch", "5"]
+    done = landcue("index", scenes / "a.tif", tmp_path / "archive", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["added"], report["empty"], report["skipped"]) == (6, 0, [])
+    opened = Archive.open(tmp_path / "archive")
+    columns = opened.columns()
+    assert columns.ids[:2] == ("a/r000000-c000000-64x64", "a/r000000-c000064-64x64")
+    assert np.isfinite(columns.bounds).all()
+    opened.close()
+    options[1] = "64px"
+    done = landcue("index", scenes, tmp_path / "archive", *options)
+    assert done.returncode == 0, done.stderr
+    assert "12 records (6 added, 6 unchanged)" in done.stdout
+    assert "b.tif: has no geo-reference; its chips have no footprint" in done.stderr
+    assert "c.tif: " in done.stderr
+    found = landcue("search", tmp_path / "archive", "a/r000000-c000064-64x64", "-k", "2", "--json")
+    assert json.loads(found.stdout)["hits"][0]["id"].startswith(("a/", "b/")), found.stderr
+
+
+def test_a_model_of_four_bands(scenes, tmp_path):
+    model = NeuralEncoder(build_config("resnet10t", in_chans=4, image_size=32, n_bits=16))
+    save_checkpoint(tmp_path / "run", model, {})
+    options = ["--model", tmp_path / "run"]
+    done = landcue("index", scenes, tmp_path / "archive", "--chip", "50px", *options)
+    assert done.returncode == 0, done.stderr
+    assert "12 records (12 added)" in done.stdout
+    done = landcue("index", scenes, tmp_path / "other", *options)
+    assert done.returncode == 2
+    assert "the model takes 4 bands" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "word"),
+    [
+        (["--chip", "64px"], 1, "has 4 bands, the model takes 3; choose with --bands"),
+        (["--chip", "64"], 2, "give pixels or metres, such as 256px or 120m"),
+        (["--bands", "1,2,3"], 2, "--bands is for scenes"),
+        (["--chip", "64px", "--bands", "1,2"], 2, "names 2 bands, but the model takes 3"),
+        (["--chip", "64px", "--labels", "x.csv"], 2, "say nothing of chips"),
+        (["--chip", "64px", "--bands", "1,2,3", "--device", "abacus"], 2, "--device abacus"),
+    ],
+)
+def test_bad_options(scenes, tmp_path, args, status, word):
+    done = landcue("index", scenes, tmp_path / "archive", *args)
+    assert done.returncode == status
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "archive").exists()
+
+
+@pytest.mark.parametrize("source", ["a.vrt", "/vsicurl/http://127.0.0.1/a.tif", "http://a.b/c.tif"])
+def test_refused_sources(tmp_path, source):
+    done = landcue("index", source, tmp_path / "archive", "--chip", "64px")
+    assert done.returncode == 1
+    assert "only files on this machine" in done.stderr or "VRT" in done.stderr

@@ -1,0 +1,219 @@
+"""Tables and catalogs of images: CSV with places, Parquet, GeoParquet, STAC items."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from PIL import Image
+
+from landcue.data.label_table import read_label_table
+from landcue.data.sources import open_source
+from landcue.errors import DataError
+from landcue.types import Bounds
+
+BOX = shapely.box(10, 50, 11, 51)
+RING = ((11.0, 50.0), (11.0, 51.0), (10.0, 51.0), (10.0, 50.0))
+DATELINE = shapely.MultiPolygon([shapely.box(179, -1, 180, 1), shapely.box(-180, -1, -178, 1)])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a.png", "x/b.png", "c d.jpg", "thumb.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+    return tmp_path
+
+
+def test_csv_without_labels_but_with_places(folder):
+    (folder / "t.csv").write_text(
+        "path,time,sensor,west,south,east,north\n"
+        "a.png,2024-01-02,Landsat 9,179,-1,-178,1\nx/b.png,,,,,,\nhttps://a.b/c.png,,,,,,\n"
+    )
+    images = open_source(folder / "t.csv")
+    first, second = images.records
+    assert (first.labels, first.sensor, first.bounds) == (
+        None, "Landsat 9", Bounds(179, -1, -178, 1),
+    )  # fmt: skip
+    assert (second.labels, second.sensor, second.bounds) == (None, None, None)
+    assert "only files on this machine" in str(images.problems[0])
+    with pytest.raises(DataError, match="no label column"):
+        read_label_table(folder / "t.csv")
+
+
+@pytest.mark.parametrize("cells", ["1,2,3,x", "1,2,,4", "1,5,2,4", "0,0,400,1"])
+def test_csv_with_broken_places(folder, cells):
+    (folder / "t.csv").write_text(f"path,west,south,east,north\na.png,{cells}\n")
+    with pytest.raises(DataError, match=r"t\.csv line 2"):
+        open_source(folder / "t.csv")
+
+
+def write_parquet(path, rows, geo=None):
+    table = pa.Table.from_pylist(rows)
+    if geo is not None:
+        table = table.replace_schema_metadata({"geo": json.dumps(geo)})
+    pq.write_table(table, path)
+    return path
+
+
+def test_parquet(folder):
+    when = datetime(2024, 5, 6, 7, tzinfo=UTC)
+    rows = [
+        {"path": "a.png", "labels": ["water", "ship"], "timestamp": when, "product_id": "S2A",
+         "unique_id": "one", "bbox": {"xmin": 1.0, "ymin": 2.0, "xmax": 3.0, "ymax": 4.0}},
+        {"path": "x/b.png", "labels": None, "timestamp": None, "product_id": None,
+         "unique_id": None, "bbox": None},
+        {"path": "gone.png", "labels": None, "timestamp": None, "product_id": None,
+         "unique_id": "gone", "bbox": None},
+    ]  # fmt: skip
+    images = open_source(write_parquet(folder / "t.parquet", rows))
+    assert [(r.id, r.labels, r.group, r.time, r.bounds) for r in images.records] == [
+        ("one", ("water", "ship"), "S2A", when, Bounds(1, 2, 3, 4)),
+        ("x/b.png", None, None, None, None),
+    ]
+    assert images.label_names == ("ship", "water")
+    assert [str(p) for p in images.problems] == ["t.parquet row 2: no image 'gone.png'"]
+
+
+def geo(crs=...):
+    column = {"encoding": "WKB", "geometry_types": []}
+    if crs is not ...:
+        column["crs"] = crs
+    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+
+
+@pytest.mark.parametrize("crs", [..., {"id": {"authority": "EPSG", "code": 4326}}])
+def test_geoparquet(folder, crs):
+    rows = [
+        {"path": "a.png", "labels": "water;ship", "geometry": shapely.to_wkb(BOX)},
+        {"path": "x/b.png", "labels": "", "geometry": shapely.to_wkb(DATELINE)},
+        {"path": "c d.jpg", "labels": "", "geometry": b"no geometry"},
+    ]
+    images = open_source(write_parquet(folder / "t.geoparquet", rows, geo(crs)))
+    found = {r.path.name: (r.bounds, r.footprint, r.labels) for r in images.records}
+    assert found["a.png"] == (Bounds(10, 50, 11, 51), RING, ("water", "ship"))
+    assert found["b.png"] == (Bounds(179, -1, -178, 1), None, ())
+    assert found["c d.jpg"] == (None, None, ())
+
+
+@pytest.mark.parametrize(
+    ("rows", "meta", "word"),
+    [
+        ([{"file": "a.png"}], None, "no 'path' column, only file"),
+        ([{"path": "a.png", "geometry": b""}], geo({"id": {"authority": "EPSG", "code": 3857}}),
+         "not in EPSG:4326"),
+        ([{"path": "a.png", "geometry": b""}], geo(None), "not in EPSG:4326"),
+        ([{"path": "a.png", "geometry": b""}], {"columns": 3}, "metadata is broken"),
+        ([{"path": "gone.png"}], None, "no image 'gone.png'"),
+        ([{"path": "/vsicurl/a.png"}], None, "only files on this machine"),
+        ([{"path": "a.png", "labels": 3}], None, "neither a list nor text"),
+        ([{"path": "a.png", "time": "soon"}], None, "not an ISO 8601 time"),
+    ],
+)  # fmt: skip
+def test_broken_parquet(folder, rows, meta, word):
+    with pytest.raises(DataError, match=word) as caught:
+        open_source(write_parquet(folder / "t.parquet", rows, meta))
+    assert "t.parquet" in str(caught.value)
+
+
+def test_no_parquet(folder):
+    (folder / "t.parquet").write_bytes(b"PAR1 but not really")
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        open_source(folder / "t.parquet")
+
+
+def item(id_, assets, **changes):
+    properties = {"datetime": "2024-05-06T07:08:09Z", "platform": "sentinel-2a"}
+    value = {
+        "type": "Feature", "stac_version": "1.0.0", "id": id_, "collection": "s2",
+        "geometry": shapely.geometry.mapping(BOX), "bbox": [10, 50, 0, 11, 51, 99],
+        "properties": properties, "assets": {k: {"href": v} for k, v in assets.items()},
+    }  # fmt: skip
+    value["properties"] = properties | changes.pop("properties", {})
+    return value | changes
+
+
+def write_stac(folder, *items):
+    path = folder / "items.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    return path
+
+
+def test_stac_items(folder):
+    images = open_source(
+        write_stac(
+            folder,
+            item("one", {"image": "./a.png", "thumbnail": "thumb.png", "meta": "a.xml"}),
+            item("two", {"B04": "x/b.png", "visual": "c%20d.jpg"},
+                 bbox=[179, -1, -178, 1], geometry=shapely.geometry.mapping(DATELINE),
+                 properties={"constellation": "sentinel-2", "datetime": None,
+                             "start_datetime": "2024-05-06T00:00:00+02:00"}),
+        )
+    )  # fmt: skip
+    one, two = images.records
+    assert (one.path.name, one.group, one.sensor) == ("a.png", "s2", "sentinel-2a")
+    assert one.time == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+    assert (one.bounds, one.footprint) == (Bounds(10, 50, 11, 51), RING)
+    assert (two.path.name, two.sensor) == ("c d.jpg", "sentinel-2")
+    assert two.time == datetime(2024, 5, 5, 22, tzinfo=UTC)
+    assert (two.bounds, two.footprint) == (Bounds(179, -1, -178, 1), None)
+    assert images.problems == ()
+
+
+def test_one_stac_item_and_a_chosen_asset(folder):
+    (folder / "item.json").write_text(json.dumps(item("one", {"B04": "a.png", "B03": "x/b.png"})))
+    assert open_source(folder / "item.json", asset="B03").records[0].path.name == "b.png"
+    with pytest.raises(DataError, match=r"several images \(B03, B04\); choose with --asset"):
+        open_source(folder / "item.json")
+    with pytest.raises(DataError, match="has no asset 'B99', only B03, B04"):
+        open_source(folder / "item.json", asset="B99")
+
+
+def test_stac_items_that_cannot_be_used_are_named(folder):
+    path = write_stac(
+        folder,
+        item("good", {"image": "a.png"}),
+        item("far", {"image": "https://example.org/a.png"}),
+        item("s3", {"image": "s3://bucket/a.png"}),
+        item("vsi", {"image": "/vsicurl/http://x/a.png"}),
+        item("gone", {"image": "gone.png"}),
+        item("none", {"metadata": "a.xml"}),
+        item("late", {"image": "a.png"}, properties={"datetime": "soon"}),
+        {"type": "Feature"},
+        7,
+    )
+    images = open_source(path)
+    assert [record.id for record in images.records] == ["good"]
+    problems = {
+        str(p).split(":")[0].removeprefix("items.json item "): p.what for p in images.problems
+    }
+    assert set(problems) == {"far", "s3", "vsi", "gone", "none", "late", "7"}
+    for name in ("far", "s3", "vsi"):
+        assert "only files on this machine are read" in problems[name]
+    assert problems["gone"] == "no image 'gone.png'"
+    assert "no asset that is an image" in problems["none"]
+    assert "not an ISO 8601 time" in problems["late"]
+    assert problems["7"] == "has no id"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("{", "not valid JSON"),
+        ("[1]", "holds no JSON object"),
+        ('{"type": "Catalog"}', "'Catalog'"),
+        ('{"type": "FeatureCollection", "features": 3}', "item collection"),
+        ("[" * 100_000, "JSON"),
+        ('{"type": "FeatureCollection", "features": []}', "no usable image"), ("\udcff", "JSON"),
+    ],
+)  # fmt: skip
+def test_broken_stac(folder, text, word):
+    (folder / "items.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(DataError, match=word):
+        open_source(folder / "items.json")
