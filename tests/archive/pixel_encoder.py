@@ -109,3 +109,13 @@ def contents(archive):
     from landcue.archive.columns import by_id
 
     return by_id(archive._table.read(archive.manifest.schema.names)).to_pylist()
+
+
+def write_table(file, n, dim=6):
+    """Write a table of embeddings as others make them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values = np.random.default_rng(0).normal(size=(n, dim)).astype(np.float32)
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), dim)
+    pq.write_table(pa.table({"id": [f"r{i:03}" for i in range(n)], "embedding": embedding}), file)

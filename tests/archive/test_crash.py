@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
+import json
 import os
+import random
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +12,76 @@ from pathlib import Path
 import pytest
 
 from landcue.archive.archive import Archive
+from landcue.archive.change import compact, delete
+from landcue.archive.import_columns import ImportColumns
+from landcue.archive.importing import import_table
 from landcue.archive.ingest import ingest
-from landcue.errors import ArchiveError
+from landcue.archive.reembed import reembed
+from landcue.archive.repair import repair
+from landcue.archive.seal import damaged_files
+from landcue.archive.table import RecordTable
+from landcue.archive.verify import find_manifest, verify_archive
+from landcue.errors import ArchiveError, LandcueError
 
-SCRIPT = Path(__file__).with_name("kill_ingest.py")
+HERE = Path(__file__).parent
 OPTIONS = {"prune": True, "batch_size": 4, "commit_every": 8}
+FAIL, DIE, TEAR = 0, 1, 2
+# Some calls are hit, by one of these in turn; with LANDCUE_FAULTS=all every call is.
+FAULTS = [
+    (DIE, 0, False),
+    (FAIL, errno.ENOSPC, True),
+    (TEAR, 0, False),
+    (FAIL, errno.EIO, False),
+]
+EVERY = os.environ.get("LANDCUE_FAULTS") == "all"
+
+
+class Server:
+    """Carries out tasks in processes that may die."""
+
+    def __init__(self, scratch, preload=None):
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        if preload:
+            env["LD_PRELOAD"] = str(preload)
+        self.scratch = scratch
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "fault_server.py")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
+        )  # fmt: skip
+
+    def run(self, task, archive, root, **order):
+        order |= {"task": task, "archive": str(archive), "root": str(root)}
+        self._process.stdin.write(json.dumps(order | {"scratch": str(self.scratch)}) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def kill_at(self, point, count, archive, root, task="update"):
+        assert self.run(task, archive, root, point=point, count=count)["killed"]
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    """A server in which any call that changes a file can be made to fail."""
+    folder = tmp_path_factory.mktemp("faulty")
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("needs a C compiler on Linux")
+    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(folder / "faults.so")]
+    subprocess.run([*command, str(HERE / "faults.c"), "-ldl", "-lpthread"], check=True)
+    server = Server(folder, folder / "faults.so")
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +95,8 @@ def stage(tmp_path_factory, tools):
     tools.change_source(root)
     shutil.copytree(folder / "old", folder / "undisturbed")
     resume(folder / "undisturbed", root, tools)
+    tools.write_model(folder / "other run", other_encoder(tools))
+    tools.write_table(folder / "table.parquet", 40)
     return folder, tools.contents(Archive.open(folder / "undisturbed"))
 
 
@@ -39,12 +108,30 @@ def resume(archive, root, tools):
     )
 
 
-def kill(archive, root, point, count):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(archive), str(root), point, str(count)],
-        capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, done.stderr
+def other_encoder(tools):
+    return tools.PixelEncoder(seed=5, dim=24, n_bits=12)
+
+
+def whole(archive):
+    """Check all of an archive and return its rows."""
+    assert verify_archive(archive).problems == ()
+    return between(archive)
+
+
+def between(archive):
+    """Check what a run left that died: no file and no row may look damaged. Return its rows."""
+    manifest, seal = find_manifest(archive)
+    assert seal is None or damaged_files(archive, seal, manifest.base) == []
+    opened = Archive.open(archive)
+    assert opened.verify() == ()
+    rows = tools_contents(opened) if opened.count else []
+    opened.close()
+    return rows
+
+
+def tools_contents(opened):
+    rows = opened._table.read(opened.manifest.schema.names).to_pylist()
+    return sorted(rows, key=lambda row: row["id"])
 
 
 @pytest.mark.parametrize(
@@ -54,27 +141,22 @@ def kill(archive, root, point, count):
         *[("<add", 1), ("~add", 2), (">add", 1)],
         *[("<replace", 1), ("~replace", 1), (">replace", 2)],
         *[("<delete", 1), ("~compact", 1), (">compact", 1), ("<last manifest", 1)],
+        *[("<seal", 1), (">seal", 1)],
     ],
 )
-def test_update_killed_anywhere_goes_on(stage, tmp_path, tools, point, count):
+def test_update_killed_anywhere_goes_on(server, stage, tmp_path, tools, point, count):
     folder, expected = stage
     root, archive = folder / "source", tmp_path / "archive"
     shutil.copytree(folder / "old", archive)
-    kill(archive, root, point, count)
+    server.kill_at(point, count, archive, root)
     # What the dead process left is a whole archive: rows of the old state or of the new one.
-    between = Archive.open(archive)
-    assert between.verify() == ()
     new = {row["id"]: row["content"] for row in expected}
     old = {row["id"]: row["content"] for row in tools.contents(Archive.open(folder / "old"))}
-    for row in tools.contents(between):
+    for row in between(archive):
         assert row["content"] in {new.get(row["id"]), old.get(row["id"])}
-    between.close()
 
     resume(archive, root, tools)
-    again = Archive.open(archive)
-    assert tools.contents(again) == expected
-    assert again.verify() == ()
-    again.close()
+    assert whole(archive) == expected
     report = resume(archive, root, tools)
     assert report.unchanged == report.records == len(expected)
     # Nothing of the killed run stays behind.
@@ -88,29 +170,183 @@ def test_update_killed_anywhere_goes_on(stage, tmp_path, tools, point, count):
         *[*[("~create", 1)] * 3, (">create", 1), ("~add", 1), (" progress", 20)],
     ],
 )
-def test_new_archive_killed_anywhere_goes_on(stage, tmp_path, tools, point, count):
+def test_new_archive_killed_anywhere_goes_on(server, stage, tmp_path, tools, point, count):
     folder, expected = stage
     root, archive = folder / "source", tmp_path / "archive"
-    kill(archive, root, point, count)
+    server.kill_at(point, count, archive, root)
     resume(archive, root, tools)
+    assert whole(archive) == expected
     again = Archive.open(archive)
-    assert tools.contents(again) == expected
     assert again.manifest.records == len(expected)
     weights = folder / "run/model.safetensors"
     assert (again.model_folder / "model.safetensors").read_bytes() == weights.read_bytes()
     assert not (archive / ".model.tmp").exists()
 
 
-def test_killed_while_made_leaves_the_choice_of_model(stage, tmp_path, tools):
+def test_killed_while_made_leaves_the_choice_of_model(server, stage, tmp_path, tools):
     folder, _ = stage
     root, archive = folder / "source", tmp_path / "archive"
-    kill(archive, root, ">copy_model", 1)
+    server.kill_at(">copy_model", 1, archive, root)
     other = tools.PixelEncoder(seed=9)
     run = tools.write_model(tmp_path / "other", other)
     ingest(tools.second_state(root), archive, other, source_root=root, model_folder=run)
     opened = Archive.open(archive)
     assert opened.manifest.fingerprint == other.fingerprint
     assert other.fingerprint in (opened.model_folder / "config.json").read_text()
+
+
+@pytest.mark.parametrize("count", [4, 24, 36])
+def test_reembed_killed_while_encoding_goes_on(server, stage, tmp_path, tools, count):
+    folder, expected = stage
+    root, archive = folder / "source", tmp_path / "archive"
+    shutil.copytree(folder / "undisturbed", archive)
+    server.kill_at(" progress", count, archive, root, "reembed")
+    assert between(archive) == expected  # the old embeddings serve
+    staged = RecordTable.open(archive / "v2", pinned=True)
+    kept = staged.count() if staged else 0
+    encoder = other_encoder(tools)
+    reembed(archive, encoder, model_folder=folder / "other run", batch_size=4, commit_every=8)
+    assert encoder.encoded == len(expected) - kept
+    assert [row["id"] for row in whole(archive)] == [row["id"] for row in expected]
+    assert Archive.open(archive).manifest.dim == 24
+
+
+@pytest.mark.parametrize("point", ["<switch", ">switch", "<sweep", ">sweep"])
+def test_reembed_killed_around_its_switch(server, stage, tmp_path, tools, point):
+    folder, expected = stage
+    root, archive = folder / "source", tmp_path / "archive"
+    shutil.copytree(folder / "undisturbed", archive)
+    server.kill_at(point, 1, archive, root, "reembed")
+    rows = between(archive)
+    assert [row["id"] for row in rows] == [row["id"] for row in expected]
+    dim = Archive.open(archive).manifest.dim
+    assert {len(row["embedding"]) for row in rows} == {dim}
+    assert dim == (16 if point == "<switch" else 24)
+
+
+def test_killed_at_random_moments(server, stage, tmp_path, tools):
+    """Whatever the moment: old state or new, and the end equals an undisturbed run."""
+    folder, expected = stage
+    root, archive = folder / "source", tmp_path / "archive"
+    shutil.copytree(folder / "old", archive)
+    moments = random.Random(0)
+    deaths = 0
+    for _ in range(40 if EVERY else 8):
+        said = server.run("update", archive, root, after_seconds=moments.uniform(0.02, 0.4))
+        deaths += said["killed"]
+        between(archive)
+    assert deaths or EVERY
+    resume(archive, root, tools)
+    assert whole(archive) == expected
+
+
+def test_any_failing_call_of_an_update(faulty, stage, tmp_path, tools):
+    folder, expected = stage
+    root = folder / "source"
+    new = {row["id"]: row for row in expected}
+    old = {row["id"]: row for row in tools.contents(Archive.open(folder / "old"))}
+
+    def check(archive):
+        for row in between(archive):
+            assert row["content"] in {state[row["id"]]["content"] for state in (old, new)
+                                      if row["id"] in state}  # fmt: skip
+        resume(archive, root, tools)
+        assert whole(archive) == expected
+
+    ended = hit_every_call(faulty, "update", folder / "old", root, tmp_path, check, most=24)
+    assert ended > 12
+
+
+def test_any_failing_call_of_a_new_archive(faulty, stage, tmp_path, tools):
+    folder, expected = stage
+    root = folder / "source"
+
+    def check(archive):
+        resume(archive, root, tools)
+        assert whole(archive) == expected
+
+    assert hit_every_call(faulty, "update", None, root, tmp_path, check, most=12) > 3
+
+
+@pytest.mark.parametrize(
+    ("task", "most"),
+    [("delete", 8), ("compact", 8), ("repair", 2), ("reembed", 8), ("import", 8)],
+)
+def test_any_failing_call_of_other_changes(faulty, stage, tmp_path, tools, task, most):
+    folder, expected = stage
+    root, before = folder / "source", tmp_path / "before"
+    if task != "import":
+        shutil.copytree(folder / "undisturbed", before)
+    if task == "compact":
+        reader = Archive.open(before)
+        delete(before, ["20.png"])  # leaves two versions, because somebody reads
+        reader.close()
+    if task == "repair":
+        (data,) = (before / "records.lance/data").iterdir()
+        damaged = bytearray(data.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        data.write_bytes(damaged)
+    sound = None if task in ("import", "repair") else whole(before)
+
+    def check(archive):
+        if sound is not None:
+            left = {row["id"] for row in between(archive)}
+            assert {row["id"] for row in sound} - left <= {"12.png", "13.png"}
+        if task == "delete":
+            left = Archive.open(archive).columns().ids
+            delete(archive, [id_ for id_ in ("12.png", "13.png") if id_ in left])
+            assert len(whole(archive)) == len(expected) - 2
+        elif task == "compact":
+            compact(archive)
+            assert whole(archive) == sound
+        elif task == "repair":
+            repair(archive, apply=True)
+            assert len(whole(archive)) >= len(expected) - 1
+        elif task == "reembed":
+            if Archive.open(archive).manifest.dim == 16:
+                reembed(archive, other_encoder(tools), model_folder=folder / "other run")
+            assert {len(row["embedding"]) for row in whole(archive)} == {24}
+            assert len(whole(archive)) == len(expected)
+        else:
+            import_table(folder / "table.parquet", archive, ImportColumns("embedding"))
+            assert len(whole(archive)) == 40
+
+    start = None if task == "import" else before
+    assert hit_every_call(faulty, task, start, root, tmp_path, check, most=most) > 2
+
+
+def hit_every_call(faulty, task, start, root, tmp_path, check, most):
+    """Let calls that change a file fail, one in each run of a task; return how many runs it ended.
+
+    Args:
+        most: Runs, spread evenly over the calls, unless every call is wanted.
+    """
+    ended = 0
+    counted = fresh(start, tmp_path / "counted")
+    calls = faulty.run(task, counted, root, fault=[0, 0, 0, 0])["calls"]
+    shutil.rmtree(counted)
+    step = 1 if EVERY else max(1, calls // most)
+    for i, n in enumerate(range(1, calls + 1, step)):
+        mode, number, again = FAULTS[i % 4]
+        archive = fresh(start, tmp_path / "archive")
+        said = faulty.run(task, archive, root, fault=[n, mode, number, again])
+        where = f"call {n} of {calls}, fault {mode} {number}: {said}"
+        assert "crash" not in said, where
+        assert "panicked" not in said["screen"]
+        assert "\n" not in said.get("error", "")
+        ended += said["killed"] or "error" in said
+        try:
+            check(archive)
+        except (LandcueError, AssertionError) as error:
+            raise AssertionError(where) from error
+        shutil.rmtree(archive)
+    return ended
+
+
+def fresh(start, archive):
+    if start is not None:
+        shutil.copytree(start, archive)
+    return archive
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from landcue.archive.columns import COLUMNS, Columns, by_id, to_columns
+from landcue.archive.failures import reading
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest
 from landcue.archive.readers import ReaderMark
 from landcue.archive.rows import row_faults
 from landcue.archive.schema import from_fixed
 from landcue.archive.seal import MEND, MODEL_FOLDER, check_table_files
-from landcue.archive.table import TABLE_FOLDER, RecordTable, reading
+from landcue.archive.table import TABLE_FOLDER, RecordTable
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.types import FloatArray, Problem
 
@@ -164,7 +165,9 @@ class Archive:
         with reading(self.folder):
             for batch in self._table.batches(self.manifest.schema.names):
                 ids = batch["id"].to_pylist()
-                for id_, what in zip(ids, row_faults(batch, self.manifest), strict=True):
+                for id_, what in zip(
+                    ids, row_faults(batch, self.manifest.label_names), strict=True
+                ):
                     if what:
                         problems.append(Problem(id_, what))
                     if id_ in seen:

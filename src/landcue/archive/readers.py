@@ -26,10 +26,12 @@ class ReaderMark:
 @contextlib.contextmanager
 def unread(folder: Path) -> Generator[bool]:
     """Tell whether nobody reads the archive; readers that come then wait until the end."""
-    with (folder / READERS).open("a+b") as handle:
+    with contextlib.ExitStack() as stack:
         try:
+            handle = stack.enter_context((folder / READERS).open("a+b"))
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
+        except OSError:  # also when nothing can be written: then nothing may be removed either
+            nobody = False
         else:
-            yield True
+            nobody = True
+        yield nobody

@@ -153,7 +153,7 @@ def _rebuild(
             "--prune' on the source settles it"
         )
     report.dropped += found.dropped
-    report.lost += found.lost
+    report.lost += len(found.lost)
     report.records = found.kept
     if not apply:
         return

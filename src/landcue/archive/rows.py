@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from landcue.archive.manifest import Manifest
 from landcue.archive.schema import metadata_checks, predicted_labels, row_check
 
 _VECTORS = ("embedding", "code", "label_scores")
 
 
-def row_faults(batch: pa.RecordBatch, manifest: Manifest) -> list[str | None]:
+def row_faults(batch: pa.RecordBatch, label_names: Sequence[str] | None = None) -> list[str | None]:
     """Compare whole rows with their checksums.
 
     Args:
         batch: Rows with all columns of the archive.
-        manifest: Of the archive.
+        label_names: Of the label scores, to compare predicted labels with them too.
 
     Returns:
         For each row what is wrong with it, or ``None``.
@@ -28,10 +28,10 @@ def row_faults(batch: pa.RecordBatch, manifest: Manifest) -> list[str | None]:
     n = len(batch)
     if not n:
         return []
-    present = manifest.schema.names
+    present = batch.schema.names
     vectors = [_matrix(batch, name) for name in _VECTORS if name in present]
-    scores = vectors[-1] if manifest.label_names else np.empty((n, 0), np.float32)
-    expected = predicted_labels(scores, manifest.label_names)
+    scores = vectors[-1] if label_names else np.empty((n, 0), np.float32)
+    expected = predicted_labels(scores, label_names or ())
     metadata = metadata_checks(batch)
     columns = ("id", "content", "thumbnail", "check", "metadata_check", "predicted_labels")
     plain = zip(*(batch[name].to_pylist() for name in columns), strict=True)
@@ -41,7 +41,7 @@ def row_faults(batch: pa.RecordBatch, manifest: Manifest) -> list[str | None]:
             faults.append("is damaged: its checksum differs")
         elif metadata[i] != metadata_check:
             faults.append("is damaged: the checksum of its metadata differs")
-        elif predicted != expected[i]:
+        elif label_names is not None and predicted != expected[i]:
             faults.append("is damaged: its predicted labels are not those of its scores")
         else:
             faults.append(None)

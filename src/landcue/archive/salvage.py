@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from landcue.archive.failures import reading
 from landcue.archive.manifest import Manifest, manifest_text, parse_manifest
 from landcue.archive.rows import first_of_each, only, row_faults
-from landcue.archive.table import RecordTable, reading
+from landcue.archive.table import RecordTable
 from landcue.errors import ArchiveError, LandcueError
 from landcue.types import Problem
 
@@ -30,16 +31,30 @@ class Salvaged:
 
     Attributes:
         kept: Rows without a fault.
-        problems: What is wrong with the others; ``where`` is the id, or the row's position where
-            the id cannot be read either.
-        dropped: Ids of rows with a fault.
-        lost: Rows whose id cannot be read.
+        faults: What is wrong with others; ``where`` is the id.
+        lost: Positions of rows whose id cannot be read either.
     """
 
     kept: int = 0
-    problems: list[Problem] = field(default_factory=lambda: list[Problem]())
-    dropped: list[str] = field(default_factory=lambda: list[str]())
-    lost: int = 0
+    faults: list[Problem] = field(default_factory=lambda: list[Problem]())
+    lost: list[int] = field(default_factory=lambda: list[int]())
+
+    @property
+    def problems(self) -> list[Problem]:
+        """The faults, then the lost rows, neighbors as one."""
+        ends: list[list[int]] = []
+        for row in self.lost:
+            if ends and ends[-1][1] == row - 1:
+                ends[-1][1] = row
+            else:
+                ends.append([row, row])
+        names = [f"row {a}" if a == b else f"rows {a} to {b}" for a, b in ends]
+        return [*self.faults, *(Problem(name, "cannot be read") for name in names)]
+
+    @property
+    def dropped(self) -> list[str]:
+        """Ids of rows with a fault."""
+        return [problem.where for problem in self.faults]
 
 
 def salvage(folder: Path, manifest: Manifest, out: Path | None = None) -> Salvaged:
@@ -61,8 +76,7 @@ def salvage(folder: Path, manifest: Manifest, out: Path | None = None) -> Salvag
             return found
         start, n = at
         if n == 1:
-            found.problems.append(Problem(f"row {start}", "cannot be read"))
-            found.lost += 1
+            found.lost.append(start)
             start, n = start + 1, ROWS_AT_ONCE
         else:
             careful, n = start + n, _smaller(n)
@@ -99,11 +113,9 @@ def _run_child(
             elif "kept" in said:
                 found.kept += said["kept"]
             elif "id" in said:
-                found.problems.append(Problem(said["id"], said["what"]))
-                found.dropped.append(said["id"])
+                found.faults.append(Problem(said["id"], said["what"]))
             elif "row" in said:
-                found.problems.append(Problem(f"row {said['row']}", "cannot be read"))
-                found.lost += 1
+                found.lost.append(said["row"])
             elif "end" in said:
                 return True, (0, 0)
     if at is None:
@@ -154,7 +166,7 @@ def _read(
             batch.validate(full=True)
             if len(batch) != n:
                 raise ArchiveError("rows are missing")
-            faults = row_faults(batch, manifest)
+            faults = row_faults(batch, manifest.label_names)
             ids = batch["id"].to_pylist()
     except ArchiveError:
         if n == 1:

@@ -13,12 +13,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from landcue.archive.failures import TABLE_FOLDER
 from landcue.archive.manifest import Manifest, manifest_text
-from landcue.archive.table import TABLE_FOLDER, newest_version, version_number
+from landcue.archive.table import newest_version
 from landcue.errors import ArchiveError
 from landcue.files import read_json, write_atomic
 from landcue.types import Problem
@@ -42,12 +43,15 @@ class Seal:
         version: Path of the file that describes the table's newest version; empty without one.
         version_file: Its content.
         manifest: Content of the archive's manifest.
+        cleaning: Whether files of older versions are being removed: then a table's file that is
+            missing is no damage.
     """
 
     files: dict[str, str]
     version: str
     version_file: bytes
     manifest: str
+    cleaning: bool = False
 
 
 def read_seal(folder: Path) -> Seal | None:
@@ -65,7 +69,13 @@ def read_seal(folder: Path) -> Seal | None:
         raise broken
     try:
         content = base64.b64decode(value["version_file"])
-        seal = Seal(dict(value["files"]), str(value["version"]), content, str(value["manifest"]))
+        seal = Seal(
+            dict(value["files"]),
+            str(value["version"]),
+            content,
+            str(value["manifest"]),
+            bool(value["cleaning"]),
+        )
         if file.read_text(encoding="utf-8") != _text(seal):
             raise broken
     except (KeyError, TypeError, ValueError):
@@ -111,8 +121,19 @@ def forget(folder: Path, name: str) -> None:
         if seal is not None:
             kept = {n: d for n, d in seal.files.items() if not n.startswith(f"{name}/")}
             if kept != seal.files:
-                changed = Seal(kept, seal.version, seal.version_file, seal.manifest)
-                write_atomic(folder / SEAL, _text(changed))
+                write_atomic(folder / SEAL, _text(replace(seal, files=kept)))
+
+
+def start_cleaning(folder: Path) -> None:
+    """Note that files of older versions are about to be removed.
+
+    Raises:
+        LandcueError: The folder cannot be written.
+    """
+    with contextlib.suppress(ArchiveError):
+        seal = read_seal(folder)
+        if seal is not None and not seal.cleaning:
+            write_atomic(folder / SEAL, _text(replace(seal, cleaning=True)))
 
 
 def archive_files(folder: Path, base: str) -> Iterator[Path]:
@@ -132,9 +153,7 @@ def damaged_files(folder: Path, seal: Seal, base: str, below: str = "") -> list[
         base: The folder of what serves, as the manifest says.
         below: Look only at files whose path starts with this.
     """
-    newest = newest_version(folder / base)
-    sealed = version_number(Path(seal.version)) if seal.version else 0
-    current = newest is not None and version_number(newest) <= sealed
+    table = (Path(base) / TABLE_FOLDER).as_posix() + "/"
     problems: list[Problem] = []
     for name, known in sorted(seal.files.items()):
         if not name.startswith(below) or not name.startswith(f"{base}/" if base else ""):
@@ -143,8 +162,7 @@ def damaged_files(folder: Path, seal: Seal, base: str, below: str = "") -> list[
             if digest(folder / name) != known:
                 problems.append(Problem(name, "is damaged: its checksum differs"))
         except FileNotFoundError:
-            # A run that was killed may have removed files of older versions.
-            if current or not name.startswith((f"{base}/" if base else "") + TABLE_FOLDER):
+            if not (seal.cleaning and name.startswith(table)):
                 problems.append(Problem(name, "is missing"))
         except OSError as error:
             problems.append(Problem(name, f"cannot be read ({error.strerror})"))
@@ -187,6 +205,7 @@ def _text(seal: Seal) -> str:
         "version": seal.version,
         "version_file": base64.b64encode(seal.version_file).decode(),
         "manifest": seal.manifest,
+        "cleaning": seal.cleaning,
     }
     value["checksum"] = _checksum(value)
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

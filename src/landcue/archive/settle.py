@@ -9,7 +9,7 @@ from landcue import __version__
 from landcue.archive.bases import sweep
 from landcue.archive.manifest import Manifest, manifest_text, now, write_manifest
 from landcue.archive.readers import unread
-from landcue.archive.seal import MEND, Seal, damaged_files, read_seal, write_seal
+from landcue.archive.seal import MEND, Seal, damaged_files, read_seal, start_cleaning, write_seal
 from landcue.archive.table import TABLE_FOLDER, RecordTable
 from landcue.errors import ArchiveError
 
@@ -35,6 +35,8 @@ def settle(folder: Path, manifest: Manifest, table: RecordTable, *, changed: boo
         if seal is not None:
             check_table(folder, seal, manifest.base)
         with unread(folder) as nobody:
+            if nobody:
+                start_cleaning(folder)
             table.compact(drop_old=nobody)
     count = table.count()
     if changed or count != manifest.records:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import re
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from landcue.archive.failures import TABLE_FOLDER, reading, writing
 from landcue.archive.panics import hidden_panics
+from landcue.archive.rows import row_faults
 from landcue.errors import ArchiveError
 
 TABLE = "records"
-TABLE_FOLDER = "records.lance"
 
 _IDS_AT_ONCE = 500
+_ROWS_AT_ONCE = 1024
+_ADDRESSES_AT_ONCE = 65_536
 _LAST_VERSION = 2**64 - 1
 _FOREVER = timedelta(days=36_500)
 
@@ -115,22 +116,41 @@ class RecordTable:
 
     def add(self, rows: pa.Table) -> None:
         """Append new rows, all or none."""
-        with writing(self.folder, self._safe()), hidden_panics():
-            self._table.add(rows)
+        start = self.count()
+
+        def check(fresh: RecordTable) -> bool:
+            return _same(pa.Table.from_batches([fresh.slice(start, len(rows))]), rows)
+
+        self._change(lambda: self._table.add(rows), check)
 
     def replace(self, rows: pa.Table) -> None:
         """Replace the rows with the same ids, all or none.
 
         Columns that ``rows`` does not have keep their values.
         """
-        with writing(self.folder, self._safe()), hidden_panics():
+        ids = rows["id"].to_pylist()
+
+        def check(fresh: RecordTable) -> bool:
+            return _same(fresh.rows(ids).select(rows.schema.names), rows)
+
+        def change() -> None:
             self._table.merge_insert("id").when_matched_update_all().execute(rows)
+
+        self._change(change, check)
 
     def delete(self, ids: Iterable[str]) -> None:
         """Remove the rows with these ids."""
-        with writing(self.folder, self._safe()), hidden_panics():
-            for where in _id_filters(ids):
+        gone = set(ids)
+        left = [id_ for id_ in self.read(["id"])["id"].to_pylist() if id_ not in gone]
+
+        def change() -> None:
+            for where in _id_filters(gone):
                 self._table.delete(where)
+
+        def check(fresh: RecordTable) -> bool:
+            return fresh.read(["id"])["id"].to_pylist() == left
+
+        self._change(change, check)
 
     def is_tidy(self) -> bool:
         """Tell whether there is one version only."""
@@ -142,25 +162,80 @@ class RecordTable:
 
         Only drop old versions while nobody reads or writes the archive.
         """
-        with (
-            writing(self.folder, self._safe()),
-            hidden_panics(),
-            warnings.catch_warnings(),
-        ):
+        count, before = self.count(), set(self._fragments())
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of just that
-            self._table.optimize(cleanup_older_than=_FOREVER)
+
+            def check(fresh: RecordTable) -> bool:
+                return fresh.count() == count and fresh.are_sound(before)
+
+            self._change(lambda: self._table.optimize(cleanup_older_than=_FOREVER), check)
             if drop_old:
-                # The new files must be safe from a power cut before the old ones go.
-                sync_folder(self.folder / TABLE_FOLDER)
-                for part in (self.folder / TABLE_FOLDER).rglob(".tmp*"):
-                    part.unlink(missing_ok=True)  # left by a writer that was killed
-                self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+                with writing(self.folder, self._safe()), hidden_panics():
+                    # The new files must be safe from a power cut before the old ones go.
+                    sync_folder(self.folder / TABLE_FOLDER)
+                    for part in (self.folder / TABLE_FOLDER).rglob(".tmp*"):
+                        part.unlink(missing_ok=True)  # left by a writer that was killed
+                    self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+
+    def are_sound(self, but: set[int]) -> bool:
+        """Tell whether the rows of all fragments ``but`` some can be read and have no fault."""
+        start = 0
+        for fragment, n in self._fragments().items():
+            for first in range(start, start + n, _ROWS_AT_ONCE) if fragment not in but else ():
+                batch = self.slice(first, min(_ROWS_AT_ONCE, start + n - first))
+                if any(row_faults(batch)):
+                    return False
+            start += n
+        return True
+
+    def _fragments(self) -> dict[int, int]:
+        """Return how many rows each of the table's pieces has, in the order of the rows."""
+        found: dict[int, int] = {}
+        for batch in self.batches(["_rowaddr"], _ADDRESSES_AT_ONCE):
+            pieces, counts = np.unique(batch["_rowaddr"].to_numpy() >> 32, return_counts=True)
+            for piece, n in zip(pieces.tolist(), counts.tolist(), strict=True):
+                found[piece] = found.get(piece, 0) + n
+        return found
+
+    def _change(self, change: Callable[[], object], check: Callable[[RecordTable], bool]) -> None:
+        """Commit a change, and take it back unless it can be read again from the disk.
+
+        A disk that fails now and then loses writes that the library counts as done.
+        """
+        safe, before = self._safe(), newest_version(self.folder)
+        with writing(self.folder, safe):
+            with hidden_panics():
+                change()
+            try:
+                fresh = RecordTable.open(self.folder, pinned=True)
+                good, why = fresh is not None and check(fresh), "other values came back"
+            except ArchiveError as error:
+                good, why = False, str(error).partition(" cannot be read ")[2].split(";")[0]
+            if not good:
+                self._take_back(before)
+                raise ArchiveError(
+                    f"cannot write {self.folder}: what was written cannot be read again {why}; "
+                    f"{safe} records are safe, check the disk and run the same command again"
+                )
+
+    def _take_back(self, version: Path | None) -> None:
+        for path in version_files(self.folder):
+            if version is not None and version_number(path) > version_number(version):
+                path.unlink(missing_ok=True)
+        with hidden_panics():
+            self._table.checkout_latest()
 
     def _safe(self) -> int | None:
         try:
             return int(self._table.count_rows())
         except (RuntimeError, OSError, ValueError):
             return None
+
+
+def _same(found: pa.Table, rows: pa.Table) -> bool:
+    """Tell whether two tables hold the same rows, in any order of them."""
+    return found.sort_by("id").equals(rows.sort_by("id"))
 
 
 def newest_version(folder: Path) -> Path | None:
@@ -193,36 +268,6 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-@contextlib.contextmanager
-def reading(folder: Path) -> Generator[None]:
-    """Turn a failure to read the table into an :class:`ArchiveError`."""
-    try:
-        yield
-    except BaseException as error:
-        if not _from_library(error):
-            raise
-        raise ArchiveError(
-            f"{folder / TABLE_FOLDER} cannot be read ({_short(error)}); run 'landcue archive "
-            "repair', restore it from a copy, or index the images again into a new folder"
-        ) from None
-
-
-@contextlib.contextmanager
-def writing(folder: Path, safe: int | None) -> Generator[None]:
-    """Turn a failure to write the table into an :class:`ArchiveError` that says what is safe."""
-    try:
-        yield
-    except BaseException as error:
-        if not _from_library(error):
-            raise
-        kept = "the records committed so far" if safe is None else f"{safe} records"
-        full = f"os error {errno.ENOSPC}" in str(error) or f"os error {errno.EDQUOT}" in str(error)
-        why, fix = ("no space left", "free space") if full else (_short(error), "mend that")
-        raise ArchiveError(
-            f"cannot write {folder}: {why}; {kept} are safe, {fix} and run the same command again"
-        ) from None
-
-
 def _connect(folder: Path) -> Any:
     # Read once by the library when it loads: its notes on ordinary events are not for users.
     os.environ.setdefault("LANCEDB_LOG", "error")
@@ -236,17 +281,3 @@ def _id_filters(ids: Iterable[str]) -> Iterator[str]:
     for first in range(0, max(1, len(quoted)), _IDS_AT_ONCE):
         part = ", ".join(quoted[first : first + _IDS_AT_ONCE])
         yield f"id IN ({part})" if part else "false"
-
-
-def _from_library(error: BaseException) -> bool:
-    """Tell the failures LanceDB and Arrow report from our mistakes and from interrupts."""
-    # A panic on broken bytes arrives as a class that neither library exports.
-    panicked = type(error).__name__ in {"RustPanic", "PanicException"}
-    return panicked or isinstance(error, RuntimeError | OSError | ValueError | pa.ArrowException)
-
-
-def _short(error: BaseException) -> str:
-    """Return the first line of a message, without the library's own source positions."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    line = re.sub(r",?\s*/\S+\.rs:\d+:\d+.*$", "", line)
-    return line if len(line) <= 300 else line[:299] + "…"

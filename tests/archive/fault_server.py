@@ -1,0 +1,165 @@
+"""Runs tasks that end badly, each in a process of its own; started once by ``test_crash.py``.
+
+Reads one JSON order a line and answers with one. Each order is carried out by a fork of this
+process, which has everything imported and never touched a table: a fork costs a fraction of a
+start. A fork may be told to die at a point of our own code (``point``), or, where ``faults.so`` is
+preloaded, at any call that changes a file (``fault``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import json
+import os
+import signal
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import lancedb  # noqa: F401  # imported before the fork, not used before it
+
+from landcue.archive.change import compact, delete
+from landcue.archive.import_columns import ImportColumns
+from landcue.archive.importing import import_table
+from landcue.archive.ingest import ingest
+from landcue.archive.reembed import reembed
+from landcue.archive.repair import repair
+from landcue.errors import LandcueError
+
+spec = importlib.util.spec_from_file_location(
+    "pixel_encoder", Path(__file__).with_name("pixel_encoder.py")
+)
+tools = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tools)
+
+POINTS = {
+    "copy_model": ("landcue.archive.create", None, "copy_model"),
+    "first manifest": ("landcue.archive.create", None, "write_manifest"),
+    "last manifest": ("landcue.archive.settle", None, "write_manifest"),
+    "seal": ("landcue.archive.settle", None, "write_seal"),
+    "create": ("landcue.archive.table", "RecordTable", "create"),
+    "add": ("landcue.archive.table", "RecordTable", "add"),
+    "replace": ("landcue.archive.table", "RecordTable", "replace"),
+    "delete": ("landcue.archive.table", "RecordTable", "delete"),
+    "compact": ("landcue.archive.table", "RecordTable", "compact"),
+    "switch": ("landcue.archive.bases", None, "write_manifest"),
+    "sweep": ("landcue.archive.bases", None, "sweep"),
+}
+
+
+def update(archive, root, progress=None):
+    return ingest(
+        tools.second_state(root), archive, tools.PixelEncoder(), source_root=root, prune=True,
+        batch_size=4, commit_every=8, model_folder=root.parent / "run", progress=progress,
+    )  # fmt: skip
+
+
+def embed_again(archive, root, progress=None):
+    return reembed(
+        archive, tools.PixelEncoder(seed=5, dim=24, n_bits=12), batch_size=4, commit_every=8,
+        model_folder=root.parent / "other run", progress=progress,
+    )  # fmt: skip
+
+
+TASKS = {
+    "update": update,
+    "reembed": embed_again,
+    "delete": lambda archive, root: delete(archive, ["12.png", "13.png"]),
+    "compact": lambda archive, root: compact(archive),
+    "repair": lambda archive, root: repair(archive, apply=True),
+    "import": lambda archive, root: import_table(
+        root.parent / "table.parquet", archive, ImportColumns("embedding"), commit_every=8
+    ),
+}
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def install(point, when, count, folder):
+    module_name, class_name, name = POINTS[point]
+    owner = importlib.import_module(module_name)
+    owner = getattr(owner, class_name) if class_name else owner
+    genuine = getattr(owner, name)
+    calls = 0
+
+    def deadly(*args, **options):
+        nonlocal calls
+        calls += 1
+        if calls < count:
+            return genuine(*args, **options)
+        if when == "<":
+            die()
+        if when == "~":
+            threading.Thread(target=die_at_first_new_file, args=(folder,), daemon=True).start()
+        result = genuine(*args, **options)
+        die()
+        return result
+
+    setattr(owner, name, deadly)
+
+
+def die_at_first_new_file(folder):
+    before = set(folder.rglob("*"))
+    while set(folder.rglob("*")) == before:
+        pass
+    die()
+
+
+def carry_out(order):
+    archive, root = Path(order["archive"]), Path(order["root"])
+    options = {}
+    if "point" in order:
+        when, point = order["point"][0], order["point"][1:]
+        if point == "progress":
+
+            def progress(done, total):
+                if done >= order["count"]:
+                    die()
+
+            options["progress"] = progress
+        else:
+            install(point, when, order["count"], archive)
+    if "after_seconds" in order:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        threading.Timer(order["after_seconds"], die).start()
+    shim = ctypes.CDLL(None) if "fault" in order else None
+    if shim is not None:
+        n, mode, number, again = order["fault"]
+        shim.faults_calls.restype = ctypes.c_longlong
+        shim.faults_arm(os.fsencode(archive), ctypes.c_longlong(n), mode, number, again)
+    said = {}
+    try:
+        TASKS[order["task"]](archive, root, **options)
+    except LandcueError as error:
+        said["error"] = str(error)
+    except BaseException as error:
+        said["crash"] = f"{type(error).__name__}: {error}"
+    if shim is not None:
+        said["calls"] = shim.faults_calls()
+    return said
+
+
+def main():
+    warnings.simplefilter("ignore")  # a fork before any table is touched is safe
+    for line in sys.stdin:
+        order = json.loads(line)
+        screen, answer = Path(order["scratch"]) / "stderr", Path(order["scratch"]) / "answer"
+        answer.unlink(missing_ok=True)
+        pid = os.fork()
+        if not pid:
+            os.dup2(os.open(screen, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+            answer.write_text(json.dumps(carry_out(order)))
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        said = json.loads(answer.read_text()) if answer.exists() else {}
+        said |= {"killed": os.WIFSIGNALED(status), "screen": screen.read_text(errors="replace")}
+        print(json.dumps(said), flush=True)
+
+
+if __name__ == "__main__":
+    main()
