@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landcue.archive.archive import Archive
+from landcue.archive.failures import TABLE_FOLDER
 from landcue.archive.manifest import (
     MANIFEST,
     Manifest,
@@ -17,7 +18,7 @@ from landcue.archive.manifest import (
 from landcue.archive.readers import ReaderMark
 from landcue.archive.salvage import salvage
 from landcue.archive.seal import SEAL, Seal, archive_files, damaged_files, read_seal
-from landcue.archive.table import TABLE_FOLDER, newest_version, version_number
+from landcue.archive.table import RecordTable, newest_version, version_number
 from landcue.errors import ArchiveError
 from landcue.types import Problem
 
@@ -57,17 +58,14 @@ def verify_archive(folder: Path) -> VerifyReport:
     base = folder / manifest.base
     files += _check_hint(folder, base)
     table = (Path(manifest.base) / TABLE_FOLDER).as_posix()
-    sound = seal is not None and not any(
-        problem.where.startswith((table, MANIFEST)) for problem in files
-    )
+    sound = seal is not None and not any(problem.where.startswith(table) for problem in files)
     records, rows = 0, list[Problem]()
     try:
         # Broken bytes can crash the reader: files not known to be sound are left to a child.
         if sound and _all_known(folder, manifest, seal):
-            opened = Archive.open(folder)
+            opened = Archive(folder, manifest, RecordTable.open(base, pinned=True))
             rows = list(opened.verify())
             records = opened.count - len({problem.where for problem in rows})
-            opened.close()
         elif newest_version(base) is not None:
             found = salvage(base, manifest)
             records, rows = found.kept, found.problems

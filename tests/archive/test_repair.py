@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from landcue.archive.archive import Archive
+from landcue.archive.change import delete
+from landcue.archive.ingest import ingest
+from landcue.archive.manifest import MANIFEST
+from landcue.archive.repair import repair
+from landcue.archive.seal import SEAL
+from landcue.archive.verify import verify_archive
+from landcue.errors import ArchiveError
+
+NAMES = [f"{i:02}.png" for i in range(16)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, tools):
+    """An archive with a model, a list of deleted records and several versions."""
+    folder = tmp_path_factory.mktemp("made")
+    records = tools.write_images(folder / "source", NAMES)
+    encoder = tools.PixelEncoder()
+    model = tools.write_model(folder / "run", encoder)
+    root, archive = folder / "source", folder / "archive"
+    ingest(records[:12], archive, encoder, source_root=root, model_folder=model, commit_every=4)
+    reader = Archive.open(archive)  # keeps old versions from being removed
+    ingest(records, archive, encoder, source_root=root, model_folder=model)
+    delete(archive, [NAMES[3]])
+    reader.close()
+    return folder
+
+
+@pytest.fixture
+def archive(made, tmp_path):
+    return shutil.copytree(made / "archive", tmp_path / "archive")
+
+
+def flip(file, place):
+    content = bytearray(file.read_bytes())
+    content[place % len(content)] ^= 0x10
+    file.write_bytes(content)
+
+
+def flip_thumbnail(archive, id_):
+    """Change a record's thumbnail in all files that hold it, and return their names."""
+    opened = Archive.open(archive)
+    thumbnail = opened.thumbnail(id_)
+    opened.close()
+    files = [f for f in (archive / "records.lance/data").iterdir() if thumbnail in f.read_bytes()]
+    for file in files:
+        flip(file, file.read_bytes().index(thumbnail) + len(thumbnail) // 2)
+    return [file.name for file in files]
+
+
+def every_file(made):
+    folder = made / "archive"
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size]
+    return [path.relative_to(folder) for path in paths]
+
+
+def test_sound_archive_needs_nothing(archive):
+    before = {path: path.read_bytes() for path in archive.rglob("*") if path.is_file()}
+    assert verify_archive(archive).problems == ()
+    assert verify_archive(archive).records == 15
+    report = repair(archive, apply=False)
+    assert (report.problems, report.mended, report.left) == ((), [], [])
+    assert {path: path.read_bytes() for path in archive.rglob("*") if path.is_file()} == before
+
+
+def test_flipped_byte_in_any_file_is_named(made, tmp_path, capfd):
+    """Every file of the folder, at two places each; nothing native reaches the screen."""
+    rng = np.random.default_rng(0)
+    names = every_file(made)
+    assert {path.parts[0] for path in names} == {MANIFEST, SEAL, "model", "records.lance"}
+    for name in names:
+        for place in rng.integers(0, 10_000, 2).tolist():
+            archive = shutil.copytree(made / "archive", tmp_path / "flipped")
+            flip(archive / name, place)
+            # Reading rows of a damaged table is for the tests below; here it is its files.
+            found = verify_files(archive)
+            assert name.as_posix() in found, (name, place)
+            shutil.rmtree(archive)
+    assert "panicked" not in capfd.readouterr().err
+
+
+def verify_files(archive):
+    from landcue.archive.seal import damaged_files
+    from landcue.archive.verify import _check_hint, _read_small_files
+
+    manifest, seal, problems = _read_small_files(archive)
+    if seal is not None:
+        problems += damaged_files(archive, seal, manifest.base)
+    problems += _check_hint(archive, archive / manifest.base)
+    return {problem.where for problem in problems}
+
+
+@pytest.mark.parametrize(
+    "pattern", ["records.lance/data/*", "records.lance/_versions/*.manifest", SEAL, MANIFEST]
+)
+def test_damage_is_mended(archive, tools, made, pattern):
+    file = sorted(archive.glob(pattern))[0]
+    expected = {row["id"]: row for row in tools.contents(Archive.open(archive))}
+    flip(file, file.stat().st_size // 2)
+    found = verify_archive(archive)
+    assert file.relative_to(archive).as_posix() in [problem.where for problem in found.problems]
+    told = repair(archive, apply=False)
+    assert verify_archive(archive).problems == found.problems  # telling changes nothing
+    done = repair(archive, apply=True)
+    assert (told.problems, told.dropped, told.lost) == (done.problems, done.dropped, done.lost)
+    assert not done.left
+    assert verify_archive(archive).problems == ()
+    rows = {row["id"]: row for row in tools.contents(Archive.open(archive))}
+    assert rows.items() <= expected.items()
+    assert expected.keys() - rows.keys() == set(done.dropped)
+    # The next index encodes what was dropped, and nothing else.
+    encoder = tools.PixelEncoder()
+    root = made / "source"
+    records = [r for r in tools.stored_images(root, NAMES) if r.id != NAMES[3]]
+    ingest(records, archive, encoder, source_root=root)
+    assert encoder.encoded == len(done.dropped)
+    assert {row["id"]: row for row in tools.contents(Archive.open(archive))} == expected
+
+
+def test_damaged_rows_are_dropped_and_named(archive, tools):
+    """A record whose stored thumbnail changed goes, the others stay."""
+    flip_thumbnail(archive, NAMES[7])
+    found = verify_archive(archive)
+    assert [problem.where for problem in found.rows] == [NAMES[7]]
+    assert found.records == 14
+    report = repair(archive, apply=True)
+    assert report.dropped == [NAMES[7]]
+    assert report.records == Archive.open(archive).count == 14
+    assert Archive.open(archive).columns().find(NAMES[7]) is None
+
+
+def test_newest_readable_version_without_checksums(archive):
+    """Without checksums and with a broken newest version, the version before it comes back."""
+    (archive / SEAL).unlink()
+    newest = min((archive / "records.lance/_versions").glob("*.manifest"))
+    newest.write_bytes(newest.read_bytes()[:40])
+    report = repair(archive, apply=True)
+    assert report.records == Archive.open(archive).count
+    assert report.records > 0
+    assert verify_archive(archive).problems == ()
+
+
+def test_nothing_left_to_mend(archive):
+    shutil.rmtree(archive / "records.lance")
+    (archive / SEAL).unlink()
+    (archive / "records.lance/_versions").mkdir(parents=True)
+    (archive / "records.lance/_versions/18446744073709551610.manifest").write_bytes(b"x")
+    with pytest.raises(ArchiveError, match=r"no version of .* can be read"):
+        repair(archive, apply=True)
+    (archive / MANIFEST).write_text("{")
+    with pytest.raises(ArchiveError, match=r"manifest\.json"):
+        repair(archive, apply=True)
+
+
+def test_model_copy(archive, made, tools):
+    flip(archive / "model/model.safetensors", 5)
+    found = verify_archive(archive)
+    assert [problem.where for problem in found.problems] == ["model/model.safetensors"]
+    report = repair(archive, apply=True)
+    assert report.left == ["model: add --model with the folder of the same model"]
+    assert verify_archive(archive).problems == found.problems  # still told
+    other = tools.PixelEncoder(seed=3)
+    with pytest.raises(ArchiveError, match="was made by model"):
+        repair(archive, apply=True, model=(made / "run", other))
+    report = repair(archive, apply=True, model=(made / "run", tools.PixelEncoder()))
+    assert report.left == []
+    assert verify_archive(archive).problems == ()
+
+
+def test_damage_is_not_carried_over_by_a_change(archive, tools, made):
+    """A change that would rewrite a damaged file stops and names it."""
+    names = flip_thumbnail(archive, NAMES[7])
+    with pytest.raises(ArchiveError, match="|".join(names)):
+        delete(archive, [NAMES[9]])
+    assert verify_archive(archive).rows[0].where == NAMES[7]
+
+
+def test_changed_manifest_is_told_although_it_can_be_read(archive):
+    value = json.loads((archive / MANIFEST).read_text())
+    (archive / MANIFEST).write_text(json.dumps(value))
+    assert [p.where for p in verify_archive(archive).problems] == [MANIFEST]
+    repair(archive, apply=True)
+    assert verify_archive(archive).problems == ()
