@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from landcue.archive.archive import Archive
+from landcue.archive.bases import unfinished
+from landcue.archive.change import compact, delete, size_of
+from landcue.archive.ingest import ingest
+from landcue.archive.reembed import reembed
+from landcue.archive.repair import repair
+from landcue.archive.verify import verify_archive
+from landcue.errors import ArchiveError, DataError, LandcueError, UsageError
+from landcue.files import exclusive
+
+NAMES = [f"{i:02}.png" for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, tools):
+    folder = tmp_path_factory.mktemp("made")
+    records = tools.write_images(folder / "source", NAMES)
+    model = tools.write_model(folder / "run", tools.PixelEncoder())
+    ingest(
+        records, folder / "archive", tools.PixelEncoder(), source_root=folder / "source",
+        model_folder=model,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def archive(made, tmp_path):
+    return shutil.copytree(made / "archive", tmp_path / "archive")
+
+
+def other(tools):
+    return tools.PixelEncoder(seed=4, dim=8, n_bits=9, label_names=("green",))
+
+
+def test_delete(archive, tools):
+    expected = [row for row in tools.contents(Archive.open(archive)) if row["id"] not in NAMES[:2]]
+    assert delete(archive, NAMES[:2]) == 10
+    opened = Archive.open(archive)
+    assert tools.contents(opened) == expected
+    assert opened.manifest.records == 10
+    assert verify_archive(archive).problems == ()
+    with pytest.raises(UsageError, match="no record has the id '0x'"):
+        delete(archive, [NAMES[5], "0x"])
+    assert Archive.open(archive).count == 10  # nothing of it was done
+
+
+def test_deleted_records_come_back_with_the_next_index(archive, made, tools):
+    delete(archive, [NAMES[3]])
+    encoder = tools.PixelEncoder()
+    records = tools.stored_images(made / "source", NAMES)
+    report = ingest(records, archive, encoder, source_root=made / "source")
+    assert (report.added, report.unchanged, encoder.encoded) == (1, 11, 1)
+
+
+def test_compact_waits_for_readers(archive):
+    reader = Archive.open(archive)
+    seen = reader.columns()
+    delete(archive, [NAMES[0]])
+    delete(archive, [NAMES[1]])
+    before, after = compact(archive)
+    assert after.versions > 1
+    assert reader.count == 12
+    np.testing.assert_array_equal(reader.columns().embedding, seen.embedding)
+    reader.close()
+    before, after = compact(archive)
+    assert (before.versions > 1, after.versions) == (True, 1)
+    assert after == size_of(archive)
+    assert after.bytes < before.bytes
+    assert Archive.open(archive).count == 10
+
+
+def test_reembed_serves_the_old_embeddings_until_it_is_done(archive, made, tools):
+    reader = Archive.open(archive)
+    old = reader.columns()
+    during = []
+
+    def look(done, total):
+        now = Archive.open(archive)
+        during.append((now.manifest.dim, now.count, unfinished(archive, now.manifest) is not None))
+        now.close()
+
+    tools.write_model(made / f"other-{archive.parent.name}", other(tools))
+    report = reembed(
+        archive, other(tools), model_folder=made / f"other-{archive.parent.name}", batch_size=4,
+        progress=look,
+    )  # fmt: skip
+    assert during == [(16, 12, True)] * 3
+    assert (report.records, report.dropped) == (12, ())
+    # Who reads keeps what was opened; who opens now sees the new ones.
+    np.testing.assert_array_equal(reader.columns().embedding, old.embedding)
+    assert reader.thumbnail(NAMES[0])
+    new = Archive.open(archive)
+    assert (new.manifest.dim, new.manifest.n_bits) == (8, 9)
+    assert new.columns().ids == old.ids
+    assert [new.columns().labels.row(i) for i in range(12)] == [
+        old.labels.row(i) for i in range(12)
+    ]
+    assert other(tools).fingerprint in (new.model_folder / "config.json").read_text()
+    assert new.manifest.created == reader.manifest.created
+    expected = [np.asarray(row["embedding"], np.float32) for row in fresh_rows(made, tools)]
+    np.testing.assert_array_equal(new.columns().embedding, expected)
+    assert (archive / "records.lance").exists()
+    new.close()
+    reader.close()
+    # With nobody reading, the next change removes the old ones.
+    compact(archive)
+    assert sorted(path.name for path in archive.iterdir() if path.name[0] != ".") == [
+        "checksums.json", "manifest.json", "v2",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (archive / "v2").iterdir()) == ["model", "records.lance"]
+    assert verify_archive(archive).problems == ()
+
+
+def fresh_rows(made, tools):
+    """Return the rows of a new archive by the other model."""
+    folder = made / "fresh"
+    if not folder.exists():
+        records = tools.stored_images(made / "source", NAMES)
+        ingest(records, folder, other(tools), source_root=made / "source")
+    return tools.contents(Archive.open(folder))
+
+
+def test_archive_goes_on_after_reembedding(archive, made, tools):
+    """Index, delete, repair and another model again, in the new folder."""
+    reembed(archive, other(tools))
+    records = tools.stored_images(made / "source", NAMES)
+    delete(archive, [NAMES[2]])
+    encoder = other(tools)
+    report = ingest(records, archive, encoder, source_root=made / "source")
+    assert (report.added, report.unchanged) == (1, 11)
+    with pytest.raises(ArchiveError, match="was made by model"):
+        ingest(records, archive, tools.PixelEncoder(), source_root=made / "source")
+    assert repair(archive, apply=True).problems == ()
+    reembed(archive, tools.PixelEncoder())
+    assert Archive.open(archive).manifest.base == "v3"
+    first = tools.contents(Archive.open(made / "archive"))
+    assert tools.contents(Archive.open(archive)) == first
+
+
+def test_reembed_needs_all_images(archive, made, tmp_path, tools):
+    moved = shutil.copytree(made / "source", tmp_path / "source")
+    records = tools.stored_images(moved, NAMES)
+    ingest(records, archive, tools.PixelEncoder(), source_root=moved)
+    (moved / NAMES[4]).unlink()
+    (moved / NAMES[5]).write_bytes(b"no image")
+    before = tools.contents(Archive.open(archive))
+    with pytest.raises(ArchiveError, match="2 of 12 records cannot be encoded again"):
+        reembed(archive, other(tools))
+    assert tools.contents(Archive.open(archive)) == before
+    report = reembed(archive, other(tools), drop_missing=True)
+    assert report.dropped == (NAMES[4], NAMES[5])
+    assert Archive.open(archive).count == 10
+    shutil.rmtree(moved)
+    with pytest.raises(DataError, match="no readable image"):
+        reembed(archive, tools.PixelEncoder())
+
+
+def test_reembed_by_the_same_model(archive, tools):
+    with pytest.raises(UsageError, match="nothing to do"):
+        reembed(archive, tools.PixelEncoder())
+
+
+def test_unfinished_reembedding_by_a_third_model_is_replaced(archive, tools):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reembed(archive, other(tools), batch_size=4, commit_every=4, progress=interrupt)
+    manifest = Archive.open(archive).manifest
+    assert "embeddings of model" in unfinished(archive, manifest)
+    third = tools.PixelEncoder(seed=6)
+    reembed(archive, third, batch_size=4)
+    assert third.encoded == 12
+    assert Archive.open(archive).manifest.fingerprint == third.fingerprint
+
+
+@pytest.mark.parametrize("task", ["ingest", "delete", "compact", "repair", "reembed"])
+def test_second_writer_is_refused(archive, made, tools, task):
+    """The lock is held by another process, as it would be on a real machine."""
+    hold = (
+        "import sys, pathlib; from landcue.files import exclusive; from landcue.errors import *\n"
+        "with exclusive(pathlib.Path(sys.argv[1]), ArchiveError, 'testing'):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", hold, str(archive)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout.readline() == b"held\n"
+    records = tools.stored_images(made / "source", NAMES)
+    tasks = {
+        "ingest": lambda: ingest(
+            records, archive, tools.PixelEncoder(), source_root=made / "source"
+        ),
+        "delete": lambda: delete(archive, NAMES[:1]),
+        "compact": lambda: compact(archive),
+        "repair": lambda: repair(archive, apply=True),
+        "reembed": lambda: reembed(archive, other(tools)),
+    }
+    with pytest.raises(ArchiveError, match="another process is") as caught:
+        tasks[task]()
+    assert "\n" not in str(caught.value)
+    assert Archive.open(archive).count == 12  # readers are not kept out
+    holder.kill()
+    holder.wait()
+    with exclusive(archive, ArchiveError, "testing"):  # the lock died with its holder
+        pass
+
+
+@pytest.fixture
+def read_only(archive, tmp_path):
+    target = tmp_path / "read only"
+    target.mkdir()
+    done = subprocess.run(["mount", "--bind", str(archive), str(target)], capture_output=True)
+    if done.returncode:
+        pytest.skip("cannot mount a folder")
+    options = "remount,ro,bind"
+    done = subprocess.run(["mount", "-o", options, str(target)], capture_output=True)
+    if done.returncode:
+        subprocess.run(["umount", str(target)], check=True)
+        pytest.skip("cannot mount read-only")
+    yield target
+    subprocess.run(["umount", str(target)], check=True)
+
+
+def test_read_only_archive(read_only, made, tools):
+    opened = Archive.open(read_only)
+    assert len(opened.columns()) == 12
+    assert opened.thumbnail(NAMES[0])
+    opened.close()
+    assert verify_archive(read_only).problems == ()
+    assert repair(read_only, apply=False).problems == ()
+    records = tools.stored_images(made / "source", NAMES)
+    changes = (
+        lambda: ingest(records, read_only, tools.PixelEncoder(), source_root=made / "source"),
+        lambda: delete(read_only, NAMES[:1]),
+        lambda: compact(read_only),
+        lambda: repair(read_only, apply=True),
+        lambda: reembed(read_only, other(tools)),
+    )
+    for change in changes:
+        with pytest.raises(LandcueError, match="Read-only file system") as caught:
+            change()
+        assert "\n" not in str(caught.value)
+
+
+def test_no_archive_is_made_by_looking(tmp_path):
+    for change in (
+        lambda: delete(tmp_path / "none", ["a"]),
+        lambda: compact(tmp_path / "none"),
+        lambda: repair(tmp_path / "none", apply=True),
+        lambda: verify_archive(tmp_path / "none"),
+    ):
+        with pytest.raises(ArchiveError, match="does not exist"):
+            change()
+    assert not (tmp_path / "none").exists()
