@@ -226,8 +226,10 @@ class TableReader:
             if self.n_bits % 8:
                 beyond = (code[:, -1] >> (self.n_bits % 8)) > 0
                 mark(faults, beyond, f"has code bits beyond {self.n_bits}")
-        mark(faults, ~np.isfinite(embedding).all(axis=1), "has an embedding that is not finite")
-        norms = np.linalg.norm(np.nan_to_num(embedding), axis=1)
+        finite = np.isfinite(embedding).all(axis=1)
+        mark(faults, ~finite, "has an embedding that is not finite")
+        embedding[~finite] = 0
+        norms = np.linalg.norm(embedding, axis=1)
         mark(faults, norms <= 1e-12, "has an embedding of length 0")
         with np.errstate(all="ignore"):
             scaled = (embedding / norms[:, None]).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from landcue.archive.create import check_free
 from landcue.archive.import_columns import ImportColumns, TableReader
 from landcue.archive.manifest import IMPORTED, MANIFEST, Manifest, read_manifest, write_manifest
 from landcue.archive.readers import READERS
+from landcue.archive.rows import first_of_each
 from landcue.archive.schema import encoded_rows
 from landcue.archive.settle import settle
 from landcue.archive.table import RecordTable
@@ -109,10 +111,9 @@ def import_table(
         with Writer(table, commit_every) as writer:
             for done, piece in reader.pieces():
                 report.skipped += piece.problems
-                fresh = [i for i, row in enumerate(piece.metadata) if row.id not in known]
-                again = len(piece.metadata) - len(fresh)
-                report.present += again
-                known.update(piece.metadata[i].id for i in fresh)
+                new = first_of_each([row.id for row in piece.metadata], known)
+                fresh = list(itertools.compress(range(len(new)), new))
+                report.present += len(new) - len(fresh)
                 if fresh:
                     report.least_norm = min(report.least_norm, float(piece.norms[fresh].min()))
                     report.largest_norm = max(report.largest_norm, float(piece.norms[fresh].max()))

@@ -36,33 +36,17 @@ def write_geoparquet(
     Raises:
         LandcueError: The archive is broken or the file cannot be written.
     """
-    manifest = archive.manifest
-    schema = _schema(manifest.dim, manifest.n_bits, vectors=vectors)
-    kinds: set[str] = set()
-    whole: list[float] = []
+    schema = _schema(archive, vectors=vectors)
     n = 0
     with whole_file(out) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for rows in exported_rows(archive, vectors=vectors, progress=progress):
-            geometries = [geometry_of(row) for row in rows]
-            boxes = [None if g is None else planar_box(g) for g in geometries]
-            kinds |= {geometry["type"] for geometry in geometries if geometry is not None}
-            whole = _around(whole, [box for box in boxes if box is not None])
-            columns = [
-                _plain(row, geometry, box)
-                for row, geometry, box in zip(rows, geometries, boxes, strict=True)
-            ]
-            writer.write_table(pa.Table.from_pylist(columns, schema=schema))
+            writer.write_table(pa.Table.from_pylist([_plain(row) for row in rows], schema=schema))
             n += len(rows)
-        writer.add_key_value_metadata(
-            {
-                "geo": json.dumps(_geo(sorted(kinds), whole)),
-                "landcue": json.dumps(model_facts(manifest)),
-            }
-        )
     return n
 
 
-def _schema(dim: int, n_bits: int, *, vectors: bool) -> pa.Schema:
+def _schema(archive: Archive, *, vectors: bool) -> pa.Schema:
+    dim, n_bits = archive.manifest.dim, archive.manifest.n_bits
     strings = pa.list_(pa.string())
     fields: list[Any] = [
         ("unique_id", pa.string()),
@@ -85,22 +69,29 @@ def _schema(dim: int, n_bits: int, *, vectors: bool) -> pa.Schema:
         ("geometry", pa.binary()),
         ("bbox", _BOX),
     ]
-    return pa.schema(fields)
+    kinds, whole = _extent(archive)
+    facts = {"geo": _geo(kinds, whole), "landcue": model_facts(archive.manifest)}
+    return pa.schema(fields, {name: json.dumps(value) for name, value in facts.items()})
 
 
-def _plain(
-    row: Row, geometry: dict[str, Any] | None, box: tuple[float, float, float, float] | None
-) -> Row:
-    renamed = {"unique_id": row["id"], "product_id": row["group"], "timestamp": row["time"]}
+def _extent(archive: Archive) -> tuple[list[str], list[float]]:
+    """Return the kinds of geometry that occur and the box around all of them."""
+    kinds: set[str] = set()
+    whole: list[float] = []
+    for rows in exported_rows(archive, vectors=False, progress=None):
+        present = [geometry for row in rows if (geometry := geometry_of(row)) is not None]
+        kinds |= {geometry["type"] for geometry in present}
+        whole = _around(whole, [planar_box(geometry) for geometry in present])
+    return sorted(kinds), whole
+
+
+def _plain(row: Row) -> Row:
+    geometry = geometry_of(row)
     lon, lat = _center(row)
-    return {
-        **row,
-        **renamed,
-        "centre_lon": lon,
-        "centre_lat": lat,
-        "geometry": to_wkb(geometry),
-        "bbox": None if box is None else dict(zip(_SIDES, box, strict=True)),
-    }
+    box = None if geometry is None else dict(zip(_SIDES, planar_box(geometry), strict=True))
+    renamed = {"unique_id": row["id"], "product_id": row["group"], "timestamp": row["time"]}
+    places = {"centre_lon": lon, "centre_lat": lat, "geometry": to_wkb(geometry), "bbox": box}
+    return {**row, **renamed, **places}
 
 
 def _center(row: Row) -> tuple[float | None, float | None]:
