@@ -17,6 +17,8 @@ from landcue.errors import UsageError
 Engine = Literal["auto", "numba", "numpy"]
 MAX_ROWS = 2**32 - 1
 ROW_BITS = 32
+_ROW_BITS = np.uint64(ROW_BITS)
+_ROW_MASK = np.uint64(MAX_ROWS)
 
 
 def load_compiled(engine: Engine) -> ModuleType | None:
@@ -93,8 +95,7 @@ def to_keys(
     distances: npt.NDArray[Any], rows: npt.NDArray[np.integer[Any]]
 ) -> npt.NDArray[np.uint64]:
     """Return ``distance << 32 | row``: one number with the order (distance, row)."""
-    shift = np.uint64(ROW_BITS)
-    return (distances.astype(np.uint64) << shift) | rows.astype(np.uint64)
+    return (distances.astype(np.uint64) << _ROW_BITS) | rows.astype(np.uint64)
 
 
 def merge(parts: list[npt.NDArray[np.uint64]], k: int) -> npt.NDArray[np.uint64]:
@@ -108,12 +109,16 @@ def to_answer(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Return distances and rows ``[q, k]`` of keys ``[q, k]``, in the order (distance, row)."""
     ordered = np.sort(keys, axis=1)
-    rows = (ordered & np.uint64(MAX_ROWS)).view(np.int64)
-    return (ordered >> np.uint64(ROW_BITS)).astype(np.int32), rows
+    distances = (ordered >> _ROW_BITS).astype(np.int32)
+    ordered &= _ROW_MASK
+    return distances, ordered.view(np.int64)
 
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return a contiguous, read-only view: the one array type the scans are compiled for."""
-    view = np.require(array, requirements=["C", "A", "E"]).view()
+    flags = array.flags
+    if type(array) is not np.ndarray or not (flags.c_contiguous and flags.aligned):
+        array = np.require(array, requirements=["C", "A", "E"])
+    view = array.view()
     view.flags.writeable = False
     return view

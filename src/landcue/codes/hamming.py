@@ -34,6 +34,7 @@ _WORDS_PER_THREAD = 4_000_000
 _PARTS_PER_THREAD = 4  # so that a busy core does not hold up the others
 _QUERIES_PER_PASS = 64
 _KEYS_PER_PASS = 4_000_000
+_NO_KEYS = np.empty((0, 0), np.uint64)
 _PACK = 8  # queries from which on it pays to gather the rows that a filter allows
 
 
@@ -174,32 +175,41 @@ class CodeIndex:
         threads = max(1, min(self._threads, planes.size * n_query // _WORDS_PER_THREAD))
         size = min(_QUERIES_PER_PASS, max(1, _KEYS_PER_PASS // room(k, n)))
         size = size if share else min(size, -(-n_query // threads))
-        edges = [n * part // n_parts for part in range(n_parts + 1)]
         n_passes = -(-n_query // size)
-        found: list[list[npt.NDArray[np.uint64]]] = [
-            [np.empty((0, 0), np.uint64)] * n_parts for _ in range(n_passes)
-        ]
+        if n_passes * n_parts == 1:
+            return _scan(compiled, planes, 0, n, words, k, allowed)
+        found = [[_NO_KEYS] * n_parts for _ in range(n_passes)]
 
         def run(item: int) -> None:
             number, part = divmod(item, n_parts)
             queries = words[number * size : (number + 1) * size]
-            start, stop = edges[part], edges[part + 1]
-            keys = np.empty((len(queries), room(k, stop - start)), np.uint64)
-            counts = np.empty(len(queries), np.int64)
-            if allowed is None:
-                compiled.scan()(planes, start, stop, queries, k, keys, counts)
-            else:
-                step = len(queries) if len(queries) >= _PACK else 1
-                for q in range(0, len(queries), step):
-                    at = slice(q, q + step)
-                    compiled.scan_allowed()(
-                        planes, start, stop, queries[at], allowed, k, keys[at], counts[at]
-                    )
-            found[number][part] = keys[:, : counts[0]]  # every query finds as many
+            start, stop = n * part // n_parts, n * (part + 1) // n_parts
+            found[number][part] = _scan(compiled, planes, start, stop, queries, k, allowed)
 
         for_each(run, n_passes * n_parts, threads)
-        answers = [merge(parts, k) for parts in found]
-        return answers[0] if n_passes == 1 else np.concatenate(answers)
+        return np.concatenate([merge(parts, k) for parts in found])
+
+
+def _scan(
+    compiled: ModuleType,
+    planes: npt.NDArray[np.uint64],
+    start: int,
+    stop: int,
+    words: npt.NDArray[np.uint64],
+    k: int,
+    allowed: npt.NDArray[np.uint8] | None,
+) -> npt.NDArray[np.uint64]:
+    """Return the k least keys of every query in a range of rows ``[q, k']``, unsorted."""
+    keys = np.empty((len(words), room(k, stop - start)), np.uint64)
+    found = np.empty(len(words), np.int64)
+    if allowed is None:
+        compiled.scan()(planes, start, stop, words, k, keys, found)
+    else:
+        step = len(words) if len(words) >= _PACK else 1
+        for q in range(0, len(words), step):
+            at = slice(q, q + step)
+            compiled.scan_allowed()(planes, start, stop, words[at], allowed, k, keys[at], found[at])
+    return keys[:, : found[0]]  # every query finds as many
 
 
 def hamming_distances(queries: ByteArray, codes: ByteArray) -> npt.NDArray[np.uint16]:

@@ -59,13 +59,15 @@ def _block_rows(n_words: int) -> Any:
 
 
 @numba.njit(nogil=True)
-def _fill(planes: Any, first: Any, size: Any, queries: Any, q: int, buffer: Any) -> None:
-    """Write the distances of ``size`` rows from ``first`` to ``buffer``, two words at a time."""
-    odd = planes.shape[0] % 2
+def _fill(
+    planes: Any, n_words: int, first: Any, size: Any, queries: Any, q: int, buffer: Any
+) -> None:
+    """Write the distances of ``size`` rows from ``first``, in the first words, to ``buffer``."""
+    odd = n_words % 2
     word = queries[q, 0]
     for i in range(size):
         buffer[i] = _popcount(planes[0, first + i] ^ word) if odd else 0
-    for w in range(odd, planes.shape[0], 2):
+    for w in range(odd, n_words, 2):
         word = queries[q, w]
         other = queries[q, w + 1]
         for i in range(size):
@@ -77,23 +79,25 @@ def _fill(planes: Any, first: Any, size: Any, queries: Any, q: int, buffer: Any)
 def _seek(
     planes: Any, first: Any, stop: Any, queries: Any, q: int, limit: Any, buffer: Any
 ) -> tuple[Any, int]:
-    """Return the first block and query, from (``first``, ``q``) on, that come under the limit.
-
-    With more than one word the block's distances then lie in ``buffer``.
-    """
+    """Return the first block and query, from (``first``, ``q``) on, that come under the limit."""
+    last = planes.shape[0] - 1
     block = _block_rows(planes.shape[0])
     while first < stop:
         size = min(block, stop - first)
         while q < queries.shape[0]:
             low = np.uint64(FAR)
-            if planes.shape[0] == 1:
-                word = queries[q, 0]
+            word = queries[q, last]
+            if last == 0:
                 for i in range(first, first + size):
                     low = min(low, _popcount(planes[0, i] ^ word))
+            elif last == 1:
+                other = queries[q, 0]
+                for i in range(first, first + size):
+                    low = min(low, _popcount(planes[0, i] ^ other) + _popcount(planes[1, i] ^ word))
             else:
-                _fill(planes, first, size, queries, q, buffer)
+                _fill(planes, last, first, size, queries, q, buffer)
                 for i in range(size):
-                    low = min(low, buffer[i])
+                    low = min(low, buffer[i] + _popcount(planes[last, first + i] ^ word))
             if low < limit[q]:
                 return first, q
             q += 1
@@ -103,19 +107,29 @@ def _seek(
 
 
 @numba.njit(nogil=True)
-def _seek_allowed(planes: Any, first: Any, stop: Any, query: Any, allowed: Any, limit: Any) -> Any:
-    """Return the first block in which an allowed row may come under the limit of one query."""
-    if planes.shape[0] > 1:
-        return first
-    word = query[0, 0]
+def _seek_allowed(
+    planes: Any, first: Any, stop: Any, query: Any, allowed: Any, limit: Any, buffer: Any
+) -> Any:
+    """Return the first block in which an allowed row comes under the limit of one query."""
+    last = planes.shape[0] - 1
+    word = query[0, last]
+    block = _block_rows(planes.shape[0])
+    far = np.uint64(FAR)
     while first < stop:
-        low = np.uint64(FAR)
-        for i in range(first, min(first + np.uint64(BLOCK), stop)):
-            distance = _popcount(planes[0, i] ^ word)
-            low = min(low, distance if allowed[i] else np.uint64(FAR))
+        low = far
+        size = min(block, stop - first)
+        if last == 0:
+            for i in range(first, first + size):
+                distance = _popcount(planes[0, i] ^ word)
+                low = min(low, distance if allowed[i] else far)
+        else:
+            _fill(planes, last, first, size, query, 0, buffer)
+            for i in range(size):
+                distance = buffer[i] + _popcount(planes[last, first + i] ^ word)
+                low = min(low, distance if allowed[first + i] else far)
         if low < limit[0]:
             return first
-        first += np.uint64(BLOCK)
+        first += block
     return stop
 
 
@@ -211,8 +225,7 @@ def _sweep(
     first, q = _seek(planes, start, stop, queries, 0, answer[3], buffer)
     while first < stop:
         size = min(block, stop - first)
-        if planes.shape[0] == 1:
-            _fill(planes, first, size, queries, q, buffer)
+        _fill(planes, planes.shape[0], first, size, queries, q, buffer)
         _note(buffer, rows, everything, first, size, np.uint64(0), k, answer, q)
         first, q = _seek(planes, first, stop, queries, q + 1, answer[3], buffer)
 
@@ -254,14 +267,14 @@ def _sweep_allowed(
     while first < stop:
         if wary:
             end = min(stop, first + np.uint64(WARY) * block)
-            first = _seek_allowed(planes, first, end, query, allowed, limit)
+            first = _seek_allowed(planes, first, end, query, allowed, limit, buffer)
             wary = first < end
             if not wary:
                 continue
         else:
             first, _ = _seek(planes, first, stop, query, 0, limit, buffer)
         size = min(block, stop - first)
-        _fill(planes, first, size, query, 0, buffer)
+        _fill(planes, planes.shape[0], first, size, query, 0, buffer)
         low = np.uint64(FAR)
         for i in range(size):
             buffer[i] = buffer[i] if allowed[first + i] else np.uint64(FAR)
@@ -337,8 +350,7 @@ def _visit_ring(
         first, _ = _seek(planes, first, stop, query, 0, limit, buffer)
         if first < stop:
             size = min(block, stop - first)
-            if planes.shape[0] == 1:
-                _fill(planes, first, size, query, 0, buffer)
+            _fill(planes, planes.shape[0], first, size, query, 0, buffer)
             _note(buffer, rows, allowed, first, size, base, k, answer, 0)
             first += block
     if found[0] != before and found[0] >= k:

@@ -95,4 +95,7 @@ def to_words(code: ByteArray) -> npt.NDArray[np.uint64]:
         padded[:, :width] = code
         code = padded
     words = np.ascontiguousarray(code).view(np.dtype("<u8")).reshape(n, n_words)
-    return np.require(words.T, dtype=np.uint64, requirements=["C", "A"])
+    planes = words.T
+    if planes.dtype == np.uint64 and planes.flags.c_contiguous and planes.flags.aligned:
+        return planes
+    return np.require(planes, dtype=np.uint64, requirements=["C", "A"])
