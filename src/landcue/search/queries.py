@@ -137,6 +137,8 @@ class Asker:
                 n_bits,
                 query.negative_weight,
             )
+            if name in needs  # records asked with have only those
+            else _NO_BITS
             for name, n_bits in (("code", self._n_bits), ("cue", len(self._label_names)))
         )
         return Target(embedding, code, cue, tuple(labels), own)
