@@ -19,6 +19,7 @@ from landcue.cli.export import export
 from landcue.cli.index import index
 from landcue.cli.models import models_app
 from landcue.cli.search import search
+from landcue.cli.serve import serve
 from landcue.cli.train import train
 from landcue.errors import LandcueError
 
@@ -52,6 +53,7 @@ app.command()(demo)
 app.command()(train)
 app.command()(index)
 app.command()(search)
+app.command()(serve)
 app.command()(evaluate)
 app.command()(audit)
 app.command()(experiment)

@@ -1,0 +1,46 @@
+"""``landcue serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    archives: Annotated[list[Path], typer.Argument(help="Archive folders; the first is default.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than loopback need --token-file.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Lines 'read TOKEN' or 'feedback TOKEN'; chmod 600.")
+    ] = None,
+    feedback_file: Annotated[
+        Path | None, typer.Option(help="Keep feedback here, a JSON object per line.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="A web origin whose pages may read; repeat.")
+    ] = None,
+    max_upload_mb: Annotated[int, typer.Option(min=1, max=1_024, help="Body of an upload.")] = 32,
+    rate: Annotated[
+        float | None, typer.Option(min=0.01, help="Requests per second of one client.")
+    ] = None,
+) -> None:
+    """Serve archives over HTTP: search, records, labels, exports and feedback."""
+    from landcue.serve.settings import Limits, Settings, check_host, is_loopback, read_tokens
+
+    tokens = None if token_file is None else read_tokens(token_file)
+    check_host(host, tokens)
+    from landcue.serve.catalog import Catalog
+    from landcue.serve.server import run
+
+    settings = Settings(
+        hosts=Settings().hosts if is_loopback(host) else (),
+        tokens=tokens,
+        origins=tuple(allow_origin or ()),
+        feedback_file=feedback_file,
+        limits=Limits(upload_bytes=max_upload_mb << 20, per_second=rate),
+    )
+    run(Catalog.open(archives), settings, host, port)

@@ -1,0 +1,1 @@
+"""The REST service: search, records and exports of archives over HTTP, with limits."""

@@ -1,0 +1,73 @@
+"""The process that decodes: ``python -m landcue.serve.decoder BYTES``, started by the service."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from landcue.data.images import FORMATS, read_image
+from landcue.errors import DataError, LandcueError
+from landcue.serve.decoding import receive, send
+from landcue.types import ByteArray, Window
+
+
+def main() -> None:
+    """Answer one message after another until the service closes the pipe."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not mix with answers
+    _limit(int(sys.argv[1]))
+    while True:
+        try:
+            asked, data = receive(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            pixels = np.ascontiguousarray(_pixels(asked, data))
+        except MemoryError:
+            send(out, {"error": "image: takes too much memory to decode"}, b"")
+        except LandcueError as error:
+            send(out, {"error": str(error)}, b"")
+        else:
+            send(out, {"shape": list(pixels.shape)}, pixels.data.cast("B"))
+
+
+def _pixels(asked: dict[str, Any], data: bytes) -> ByteArray:
+    most = int(asked["pixels"])
+    if asked["op"] == "chip":
+        window = Window(*asked["window"])
+        _check(window.width, window.height, most)
+        from landcue.search.scene import ByScene, read_chip
+
+        return read_chip(ByScene(Path(asked["path"]), window))
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+    except Exception:
+        width = height = 0  # the reader below says what is wrong
+    _check(width, height, most)
+    return read_image(data, name="image")
+
+
+def _check(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise DataError(
+            f"image: {width} x {height} pixels, over the limit of {most:,}; cut it into chips"
+        )
+
+
+def _limit(size: int) -> None:
+    """Take memory, files to write and core dumps away from this process."""
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    main()

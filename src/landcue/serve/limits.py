@@ -1,0 +1,167 @@
+"""What stands before every request: who may ask, from where, how often and how much."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from landcue.serve.problems import ProblemError, problem
+from landcue.serve.settings import Scope as TokenScope
+from landcue.serve.settings import Settings
+
+OPEN = ("/healthz", "/readyz")
+"""Paths that need no token and are never counted against a limit."""
+UPLOADS = "/v1/search"
+FEEDBACK = "/v1/feedback"
+
+_CLIENTS = 10_000
+_BURST_SECONDS = 10.0
+
+
+class Guard:
+    """ASGI middleware that refuses before anything is parsed."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._running = 0
+        self._rate = Rate(settings.limits.per_second)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with a problem."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        try:
+            self._check_origin(scope["method"], headers)
+            if scope["path"] in OPEN:
+                await self._app(scope, receive, send)
+                return
+            self._check_token(scope["path"], headers)
+            client = scope.get("client")
+            self._rate.check(client[0] if client else "")
+            most = self._most_bytes(scope["path"])
+            _check_length(headers, most)
+            if self._running >= self._settings.limits.requests:
+                raise ProblemError(429, "too many requests are under way", {"Retry-After": "1"})
+        except ProblemError as error:
+            answer = problem(error.status_code, error.detail, headers=error.headers)
+            await answer(scope, receive, send)
+            return
+        self._running += 1
+        try:
+            limited = _Limited(receive, most, self._settings.limits.body_seconds)
+            await self._app(scope, limited, send)
+        finally:
+            self._running -= 1
+
+    def _most_bytes(self, path: str) -> int:
+        limits = self._settings.limits
+        return limits.upload_bytes if path == UPLOADS else limits.json_bytes
+
+    def _check_origin(self, method: str, headers: Headers) -> None:
+        """Refuse other names of this host, and what pages of other sites send.
+
+        A page elsewhere could otherwise point a name of its own at this machine, or post a form.
+        """
+        host = headers.get("host", "")
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+        if self._settings.hosts and name.lower() not in self._settings.hosts:
+            raise ProblemError(421, "the service does not go by this host name")
+        origin = headers.get("origin")
+        if origin is None or method in ("GET", "HEAD") or origin in self._settings.origins:
+            return
+        if urlsplit(origin).netloc != host:
+            raise ProblemError(403, "pages of other sites may not send requests")
+
+    def _check_token(self, path: str, headers: Headers) -> None:
+        tokens = self._settings.tokens
+        if tokens is None:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        needed: TokenScope = "feedback" if path == FEEDBACK else "read"
+        if scheme.lower() == "bearer":
+            if tokens.allows(given.strip(), needed):
+                return
+            if tokens.allows(given.strip(), "read"):
+                raise ProblemError(403, f"the token lacks the scope {needed!r}")
+        raise ProblemError(
+            401, "send a valid token: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"}
+        )
+
+
+class Rate:
+    """Requests per second of each client, with some room for bursts."""
+
+    def __init__(self, per_second: float | None) -> None:
+        self._per_second = per_second
+        self._seen: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def check(self, client: str) -> None:
+        """Count one request.
+
+        Raises:
+            ProblemError: 429.
+        """
+        if self._per_second is None:
+            return
+        now, burst = time.monotonic(), max(1.0, self._per_second * _BURST_SECONDS)
+        left, then = self._seen.pop(client, (burst, now))
+        left = min(burst, left + (now - then) * self._per_second)
+        self._seen[client] = (left - 1 if left >= 1 else left, now)
+        if len(self._seen) > _CLIENTS:
+            self._seen.popitem(last=False)
+        if left < 1:
+            seconds = max(1, math.ceil((1 - left) / self._per_second))
+            raise ProblemError(429, "too many requests", {"Retry-After": str(seconds)})
+
+
+class _Limited:
+    """Receives a body up to a size and within a time; afterwards it only passes on."""
+
+    def __init__(self, receive: Receive, most: int, seconds: float) -> None:
+        self._receive, self._most = receive, most
+        self._until = time.monotonic() + seconds
+        self._bytes = 0
+        self._done = False
+
+    async def __call__(self) -> Message:
+        if self._done:
+            return await self._receive()
+        try:
+            left = max(0.0, self._until - time.monotonic())
+            message = await asyncio.wait_for(self._receive(), left)
+        except TimeoutError:
+            raise ProblemError(
+                408, "the body took too long to arrive", {"Connection": "close"}
+            ) from None
+        if message["type"] == "http.request":
+            self._bytes += len(message.get("body", b""))
+            if self._bytes > self._most:
+                raise _too_large(self._most)
+            self._done = not message.get("more_body", False)
+        return message
+
+
+def _check_length(headers: Headers, most: int) -> None:
+    text = headers.get("content-length", "0")
+    if not text.isdecimal():
+        raise ProblemError(400, "Content-Length is no number")
+    if len(text) > 20 or int(text) > most:
+        raise _too_large(most)
+
+
+def _too_large(most: int) -> ProblemError:
+    return ProblemError(
+        413, f"the body is larger than the limit of {most:,} bytes", {"Connection": "close"}
+    )

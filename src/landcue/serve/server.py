@@ -1,0 +1,56 @@
+"""Run the application with uvicorn: quiet about itself, and gone only when requests are done."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import uvicorn
+
+from landcue.errors import UsageError
+from landcue.serve.app import create_app
+from landcue.serve.catalog import Catalog
+from landcue.serve.observe import JsonLines
+from landcue.serve.settings import Settings, check_host
+
+SHUTDOWN_SECONDS = 20
+
+
+def run(catalog: Catalog, settings: Settings, host: str, port: int) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way get some seconds to end.
+
+    Raises:
+        UsageError: The host is open to others and there is no token, or the port cannot be used.
+    """
+    check_host(host, settings.tokens)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    for name in ("landcue.serve", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO if name == "landcue.serve" else logging.WARNING)
+    config = uvicorn.Config(
+        create_app(catalog, settings),
+        host=host.strip("[]"),
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    try:
+        sock = config.bind_socket()
+    except SystemExit:
+        raise UsageError(f"--port {port}: cannot be used on {host}; choose another") from None
+    bound: int = sock.getsockname()[1]
+    shown = f"[{config.host}]" if ":" in config.host else config.host
+    print(f"serving {', '.join(catalog.names)} on http://{shown}:{bound}", file=sys.stderr)
+    sys.stderr.flush()
+    try:
+        server.run(sockets=[sock])
+    finally:
+        sock.close()

@@ -1,0 +1,87 @@
+"""The body of a search: JSON, or a form of images beside a JSON part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from landcue.serve.problems import ProblemError
+from landcue.serve.schemas import SearchRequest
+from landcue.serve.settings import Limits
+
+PARTS = ("image", "positive", "negative")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What was asked, and the files that came with it.
+
+    Attributes:
+        search: The JSON.
+        images: Bytes by part name, in the order they came.
+    """
+
+    search: SearchRequest
+    images: dict[str, tuple[bytes, ...]]
+
+    @property
+    def any(self) -> bool:
+        """Whether any image came."""
+        return any(self.images.values())
+
+
+class InvalidError(Exception):
+    """JSON that does not fit the schema."""
+
+    def __init__(self, error: ValidationError) -> None:
+        super().__init__("the request does not fit the schema")
+        self.errors: list[Any] = list(error.errors(include_url=False, include_input=False))
+
+
+def parse_search(text: bytes | str) -> SearchRequest:
+    """Read a search.
+
+    Raises:
+        InvalidError: It does not fit the schema.
+    """
+    try:
+        return SearchRequest.model_validate_json(text)
+    except ValidationError as error:
+        raise InvalidError(error) from None
+
+
+async def read_body(request: Request, limits: Limits) -> Body:
+    """Read a search request.
+
+    Raises:
+        ProblemError: 400: a broken form or an unknown part; 413: too many or too large parts;
+            415: another kind of content.
+        InvalidError: The JSON does not fit the schema.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return Body(parse_search(await request.body()), {})
+    if kind != "multipart/form-data":
+        raise ProblemError(415, "send application/json, or multipart/form-data with images")
+    async with request.form(
+        max_files=limits.images, max_fields=1, max_part_size=limits.json_bytes
+    ) as form:
+        images: dict[str, list[bytes]] = {}
+        text = "{}"
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile) and name in PARTS:
+                images.setdefault(name, []).append(await value.read())
+            elif isinstance(value, str) and name == "request":
+                text = value
+            else:
+                known = ", ".join(PARTS)
+                raise ProblemError(
+                    400, f"a part is called {name[:40]!r}: send 'request' (JSON), files {known}"
+                )
+    if len(images.get("image", ())) > 1:
+        raise ProblemError(400, "send one part 'image'; further ones as 'positive' or 'negative'")
+    return Body(parse_search(text), {name: tuple(data) for name, data in images.items()})
