@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from landcue.archive.archive import Archive
+from landcue.archive.ingest import ingest
+
+NAMES = [f"{i:02}.png" for i in range(8)]
+
+
+@pytest.fixture
+def archive(tmp_path, tools):
+    root = tmp_path / "source"
+    records = tools.write_images(root, NAMES)
+    ingest(records, tmp_path / "archive", tools.PixelEncoder(), source_root=root)
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Run the command as the shell would, and return what it wrote to both streams."""
+    from landcue.cli.main import main
+
+    def run(*arguments, stdin="", code=0):
+        monkeypatch.setattr(sys, "argv", ["landcue", "archive", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        try:
+            main()
+            ended = 0
+        except SystemExit as error:
+            ended = error.code or 0
+        out, error = capfd.readouterr()
+        assert ended == code, error
+        return out, error
+
+    return run
+
+
+def test_look_export_and_delete(run, archive, tmp_path):
+    facts = json.loads(run("info", archive, "--json")[0])
+    assert (facts["records"], facts["dim"], facts["n_bits"], facts["format"]) == (8, 16, 20, 2)
+    assert (facts["versions"], facts["unfinished"]) == (1, None)
+    out, _ = run("verify", archive)
+    assert out == "8 records, 0 problems\n"
+    out, _ = run("export", archive, "--geojson", tmp_path / "o.geojson", "--json")
+    assert json.loads(out)["records"] == 8
+    assert len(json.loads((tmp_path / "o.geojson").read_text())["features"]) == 8
+    _, error = run("export", archive, code=2)
+    assert error == "error: nothing to write: give --geoparquet, --geojson or --stac FILE\n"
+    out, error = run("delete", archive, NAMES[0], code=1)
+    assert "would delete 1 records" in out
+    assert error == "error: nothing was changed; add --yes to do it\n"
+    assert Archive.open(archive).count == 8
+    out, _ = run("delete", archive, NAMES[0], "--ids", "-", "--yes", stdin=f"{NAMES[1]}\n\n")
+    assert "deleted 2 records, 6 are left" in out
+
+
+def test_verify_and_repair_a_damaged_archive(run, archive):
+    """A broken table is a few plain lines, whatever its library does."""
+    (data,) = (archive / "records.lance/data").iterdir()
+    content = bytearray(data.read_bytes())
+    for place in range(100, len(content), 997):
+        content[place] ^= 0xFF
+    data.write_bytes(content)
+    out, error = run("verify", archive, "--json", code=1)
+    problems = json.loads(out)["problems"]
+    assert problems[0].startswith(f"records.lance/data/{data.name}: is damaged")
+    assert error.startswith(f"error: {archive} is damaged; 'landcue archive repair")
+    assert error.count("\n") == 1
+    out, error = run("repair", archive, "--json", code=1)
+    told = json.loads(out)
+    assert (told["applied"], error) == (False, "error: nothing was changed; add --yes to do it\n")
+    out, error = run("repair", archive, "--yes", "--json")
+    done = json.loads(out)
+    assert done["applied"]
+    assert done["records"] + len(done["dropped"]) + done["lost"] == 8
+    assert run("verify", archive)[0] == f"{done['records']} records, 0 problems\n"
+    out, _ = run("compact", archive, "--json")
+    assert json.loads(out)["after"]["versions"] == 1
+
+
+def test_import(run, tmp_path, tools):
+    tools.write_table(tmp_path / "t.parquet", 9)
+    table, archive = tmp_path / "t.parquet", tmp_path / "archive"
+    out, error = run("import", table, archive, "--embedding", "embedding")
+    assert "9 records of 6 values and 0 bits; 9 added, 0 problems" in out
+    assert "were scaled to length 1" in out
+    assert error == ""
+    _, error = run("import", table, archive, "--embedding", "nothing", code=2)
+    assert error.startswith("error: --embedding: t.parquet has no column 'nothing'")
+    _, error = run("reembed", archive, "--model", "builtin", code=1)
+    assert "holds imported embeddings" in error
+    assert error.count("\n") == 1
