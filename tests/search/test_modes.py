@@ -15,6 +15,7 @@ from landcue.archive.schema import LABEL_THRESHOLD
 from landcue.codes.packing import unpack_bits
 from landcue.search.filters import Filter
 from landcue.search.searcher import ById, Mix, Searcher
+from landcue.search.sketch import Sketches
 from landcue.types import Bounds
 
 N = 260
@@ -32,6 +33,13 @@ def searcher(request, made, tmp_path_factory):
     return found
 
 
+def sketched(searcher, embeddings):
+    """Return the bits of the first stage of two-stage search."""
+    sketches = Sketches(searcher.vectors, searcher.archive.manifest.dim)
+    codes = sketches.encode(np.asarray(embeddings, np.float32))
+    return unpack_bits(codes, 8 * codes.shape[1])
+
+
 @functools.cache
 def truth(searcher):
     """All records as plain Python values, in the order of ids."""
@@ -41,12 +49,15 @@ def truth(searcher):
     sensors = columns.sensor
     table = searcher.archive._table.read(["id", "geometry"]).to_pylist()
     shapes = {row["id"]: row["geometry"] for row in table}
+    sketch = sketched(searcher, columns.embedding)
+    assert 0.2 < sketch.mean() < 0.8
     return [
         {
             "id": columns.ids[row],
             "path": columns.paths[row],
             "embedding": columns.embedding[row].astype(np.float64),
             "bits": unpack_bits(columns.code[[row]], searcher.archive.manifest.n_bits)[0],
+            "sketch": sketch[row],
             "cue": scores[row] >= LABEL_THRESHOLD,
             "scores": dict(zip(names, scores[row].tolist(), strict=True)),
             "labels": set(columns.labels_of(row)),
@@ -73,7 +84,7 @@ def distance(mode, one, other, weight=1):
 def brute_force(mode, query, others, weight=1, shortlist=200):
     """Sort (distance, id) pairs of some records."""
     if mode == "two-stage":
-        near = sorted((distance("code", query, other), other["id"]) for other in others)
+        near = sorted((int(np.sum(query["sketch"] != o["sketch"])), o["id"]) for o in others)
         kept = {id_ for _, id_ in near[:shortlist]}
         others = [other for other in others if other["id"] in kept]
     return sorted((distance(mode, query, other, weight), other["id"]) for other in others)
@@ -330,7 +341,7 @@ def test_several_positives_and_negatives(searcher):
     mean = (mean / np.linalg.norm(mean)).astype(np.float32).astype(np.float64)
     votes = (np.where(a["bits"], 1, -1) + np.where(b["bits"], 1, -1)) / 2
     votes = votes - 0.7 * np.where(c["bits"], 1, -1)
-    mixed = {"embedding": mean, "bits": votes > 0}
+    mixed = {"embedding": mean, "bits": votes > 0, "sketch": sketched(searcher, mean[None])[0]}
     others = [r for r in records if r["id"] not in {a["id"], b["id"], c["id"]}]
     for mode in ("embedding", "code", "two-stage"):
         close(pairs(searcher.search(query, 30, mode)), brute_force(mode, mixed, others)[:30], mode)

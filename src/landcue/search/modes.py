@@ -21,6 +21,7 @@ from landcue.search.exact import FloatIndex, rank
 from landcue.search.pages import Distances, Fetch, Rows
 from landcue.search.place import HALFWAY_KM
 from landcue.search.queries import Target
+from landcue.search.sketch import Sketches
 from landcue.search.store import Facts
 from landcue.search.vectors import Vectors
 
@@ -60,6 +61,7 @@ class Modes:
         self._codes: CodeIndex | None = None
         self._cues: PrunedCueIndex | None = None
         self._ann: tuple[AnnIndex, AnnFacts] | None = None
+        self._sketches = Sketches(vectors, manifest.dim)
 
     def embedding(self, target: Target, mask: Mask | None, allowed: int) -> Ranking:
         """Rank by exact float distance."""
@@ -105,11 +107,11 @@ class Modes:
         return Ranking(fetch, float(weight * n_labels + n_bits), allowed)
 
     def two_stage(self, target: Target, mask: Mask | None, allowed: int, shortlist: int) -> Ranking:
-        """Rank a Hamming shortlist by exact float distance, reading only its embeddings."""
+        """Rank a shortlist by sketches by exact float distance, reading only its embeddings."""
         # What was asked with is not found, and so takes no place in the shortlist.
         wanted = shortlist + len(target.own)
-        _, rows = self._code_index().search(target.code, wanted, mask)
-        found = _without(rows[0], target.own)[:shortlist]
+        rows = self._sketches.candidates(target.embedding, wanted, mask)
+        found = _without(rows, target.own)[:shortlist]
         return self._reranked(target, found, Ranking(_nothing, 1.0, allowed))
 
     def ann(

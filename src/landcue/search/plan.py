@@ -18,7 +18,7 @@ NEEDS = {
     "embedding": frozenset({"embedding"}),
     "ann": frozenset({"embedding"}),
     "code": frozenset({"code"}),
-    "two-stage": frozenset({"code", "embedding"}),
+    "two-stage": frozenset({"embedding"}),
     "cue": frozenset({"cue", "code"}),
     "place": frozenset[str](),
     "list": frozenset[str](),
@@ -64,9 +64,9 @@ def check_mode(mode: str, manifest: Manifest) -> None:
     """
     if mode not in MODES:
         raise UsageError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}")
-    if mode in ("code", "two-stage") and not manifest.n_bits:
+    if mode == "code" and not manifest.n_bits:
         raise UsageError(
-            f"mode {mode} needs codes, and the archive's model has no hash head; "
+            "mode code needs codes, and the archive's model has no hash head; "
             "search with mode embedding"
         )
     if mode == "cue" and not manifest.label_names:

@@ -37,6 +37,8 @@ class Records:
     def __init__(self, table: pa.Table) -> None:
         self._table = table
         self._ids = table["id"]
+        filled = [name for name in COLUMNS if table[name].null_count < len(table)]
+        self._filled = table.select(filled)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -143,8 +145,10 @@ class Records:
         """Return the hits of some rows, in their order."""
         wanted = set(query_labels)
         hits: list[Hit] = []
-        facts = self._table.take(pa.array(rows, pa.int64())).to_pylist()
-        for fact, *numbers in zip(facts, distances, scores, near, strict=True):
+        empty = dict.fromkeys(COLUMNS)
+        facts = self._filled.take(pa.array(rows, pa.int64())).to_pylist()
+        for known_facts, *numbers in zip(facts, distances, scores, near, strict=True):
+            fact: dict[str, Any] = {**empty, **known_facts}
             known = fact["predicted_labels"] if fact["labels"] is None else fact["labels"]
             labels = tuple(known or ())
             box = [fact[name] for name in _BOX]

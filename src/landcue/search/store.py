@@ -81,7 +81,8 @@ class Store:
 
         found = self.file(f"{name}.bin", write) if np.prod(shape) else None
         if found is not None:
-            return np.memmap(found[0], dtype, "r", shape=shape)
+            # A plain view: every slice of a memmap pays for being one.
+            return np.asarray(np.memmap(found[0], dtype, "r", shape=shape))
         array = np.empty(shape, dtype)
         fill(array)
         array.flags.writeable = False
