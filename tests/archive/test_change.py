@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -162,6 +163,17 @@ def test_reembed_needs_all_images(archive, made, tmp_path, tools):
     shutil.rmtree(moved)
     with pytest.raises(DataError, match="no readable image"):
         reembed(archive, tools.PixelEncoder())
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_parts_belong_to_the_training_of_a_model(tmp_path, tools, same):
+    records = tools.write_images(tmp_path / "source", NAMES[:3])
+    parts = ["train", "test", None]
+    records = [replace(r, part=part) for r, part in zip(records, parts, strict=True)]
+    archive = tmp_path / "archive"
+    ingest(records, archive, tools.PixelEncoder(), source_root=tmp_path / "source")
+    reembed(archive, other(tools), keep_parts=same)
+    assert Archive.open(archive).columns().part == (tuple(parts) if same else (None,) * 3)
 
 
 def test_reembed_by_the_same_model(archive, tools):

@@ -47,6 +47,7 @@ def reembed(
     model_folder: Path | None = None,
     model: Mapping[str, Any] | None = None,
     drop_missing: bool = False,
+    keep_parts: bool = False,
     scenes: SceneOptions | None = None,
     batch_size: int = 64,
     commit_every: int = 512,
@@ -65,6 +66,8 @@ def reembed(
         model_folder: Checkpoint folder to copy into the archive.
         model: What to note about the model.
         drop_missing: Go on without records whose image cannot be read; else nothing changes.
+        keep_parts: Whether the new model was trained on the same part of the same images; else
+            the records no longer say which part they were in.
         scenes: How chips of scenes are read, if the archive holds any.
         batch_size: Images per encoder call.
         commit_every: Rows per commit.
@@ -89,6 +92,8 @@ def reembed(
         if manifest.fingerprint == encoder.fingerprint:
             raise UsageError(f"{folder} was made by this very model: nothing to do")
         records = stored_records(table, Path(manifest.source_root))
+        if not keep_parts:
+            records = [replace(record, part=None) for record in records]
         if scenes is None and any(record.window is not None for record in records):
             raise UsageError(
                 f"{folder} holds chips of scenes: add the --bands, --scale and --nodata that they "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 from landcue.cli.archive_tables import export, import_
 from landcue.cli.console import Reporter, print_json
-from landcue.errors import ArchiveError, UsageError
+from landcue.errors import ArchiveError, LandcueError, UsageError
 
 if TYPE_CHECKING:
     from landcue.types import Problem
@@ -219,6 +220,7 @@ def reembed(
             loaded.encoder,
             model_folder=loaded.path,
             drop_missing=drop_missing,
+            keep_parts=_same_training(archive, loaded.provenance),
             scenes=scenes,
             batch_size=batch,
             workers=workers,
@@ -233,6 +235,19 @@ def reembed(
     for id_ in report.dropped:
         print(f"dropped: {id_}")
     print(f"{archive}: {report.records} records now by model {report.new[:12]}")
+
+
+def _same_training(archive: Path, provenance: Mapping[str, Any]) -> bool:
+    """Tell whether a model was trained on the same part of the same images as the archive's."""
+    from landcue.archive.archive import own_model
+    from landcue.models.load import load_model
+
+    own = own_model(archive)
+    try:
+        old = {} if own is None else load_model(own).provenance
+    except LandcueError:  # a damaged copy does not keep a new model out
+        old = {}
+    return all(old.get(key) and old[key] == provenance.get(key) for key in ("split", "data_id"))
 
 
 def _derived(archive: Path) -> tuple[Problem, ...]:
