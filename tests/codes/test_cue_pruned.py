@@ -168,10 +168,11 @@ def test_one_thread_equals_many(monkeypatch, n_query, filtered):
     rng = np.random.default_rng(n_query)
     gallery, queries = random_cue(rng, 9000, 17, 70, 30), random_cue(rng, n_query, 17, 70, 3)
     mask = rng.random(9000) < 0.1 if filtered else None
-    expected = brute_force(gallery, queries, 3, 25, mask)
-    for threads in (1, 2, 3, 16):
-        index = PrunedCueIndex(gallery, threads=threads)
-        assert_same(index.search(queries, 25, mask, weight=3), expected)
+    for k in (25, 9000):
+        expected = brute_force(gallery, queries, 3, k, mask)
+        for threads in (1, 2, 3, 16):
+            index = PrunedCueIndex(gallery, threads=threads)
+            assert_same(index.search(queries, k, mask, weight=3), expected)
 
 
 @settings(max_examples=20, deadline=None)

@@ -75,13 +75,13 @@ def test_one_thread_equals_many(monkeypatch, n_query, n_bits, filtered):
     rng = np.random.default_rng(n_query + n_bits)
     codes, queries = random_codes(rng, 9000, n_bits, 4000), random_codes(rng, n_query, n_bits)
     mask = rng.random(9000) < 0.02 if filtered else None
-    expected = CodeIndex(codes, n_bits, threads=1).search(queries, 40, mask)
-    assert_same(expected, brute_force(codes, queries, n_bits, 40, mask))
-    for words in (300, 3000, 9000):  # many parts for each thread, one, and parts by query
-        monkeypatch.setattr("landcue.codes.hamming._WORDS_PER_THREAD", words)
-        for threads in (2, 3, 7):
-            found = CodeIndex(codes, n_bits, threads=threads).search(queries, 40, mask)
-            assert_same(found, expected)
+    for k in (40, 9000):
+        expected = brute_force(codes, queries, n_bits, k, mask)
+        for words in (300, 3000, 9000):  # many parts for each thread, one, and parts by query
+            monkeypatch.setattr("landcue.codes.hamming._WORDS_PER_THREAD", words)
+            for threads in (1, 2, 3, 7):
+                index = CodeIndex(codes, n_bits, threads=threads)
+                assert_same(index.search(queries, k, mask), expected)
 
 
 def test_masks_of_whole_stretches():
