@@ -12,7 +12,13 @@ from landcue.training.config import AugmentSection
 
 
 def augment(
-    pixels: Tensor, size: int, options: AugmentSection, generator: torch.Generator
+    pixels: Tensor,
+    size: int,
+    options: AugmentSection,
+    generator: torch.Generator,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Tensor:
     """Draw one random view of every image.
 
@@ -24,6 +30,10 @@ def augment(
         size: Side of the result in pixels.
         options: What may vary, and by how much.
         generator: A CPU generator; equal seeds give equal views on every device.
+        rank: This process. It draws for the batch of all processes and takes every
+            ``world_size``-th draw, as it does of the images: an image's view does not depend on
+            the number of processes.
+        world_size: Number of processes.
 
     Returns:
         RGB values 0..255 as float ``[n, 3, size, size]`` in channels_last memory.
@@ -32,13 +42,16 @@ def augment(
     device = pixels.device
 
     def uniform(low: float, high: float) -> Tensor:
-        values = torch.rand(n, generator=generator)
+        values = torch.rand(n * world_size, generator=generator)[rank::world_size]
         return (low + (high - low) * values).to(device)
+
+    def below(stop: int) -> Tensor:
+        values = torch.randint(0, stop, (n * world_size,), generator=generator)
+        return values[rank::world_size].to(device)
 
     scale = uniform(options.min_area, 1.0).sqrt()
     shift = torch.stack([uniform(-1, 1), uniform(-1, 1)], dim=1) * (1 - scale)[:, None]
-    turns = torch.randint(0, 4, (n,), generator=generator).to(device)
-    mirror = torch.randint(0, 2, (n,), generator=generator).to(device)
+    turns, mirror = below(4), below(2)
     angle = turns * (math.pi / 2) if options.turns else torch.zeros(n, device=device)
     flip = 1.0 - 2.0 * mirror if options.flips else torch.ones(n, device=device)
     cos, sin = torch.cos(angle).round(), torch.sin(angle).round()

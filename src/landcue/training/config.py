@@ -72,7 +72,10 @@ class LossSection(_Section):
 class OptimizerSection(_Section):
     """AdamW with linear warm-up and a cosine to zero; ``head_lr`` is for the new layers.
 
+    ``batch_size`` counts the images of all processes together.
     ``proxy_lr`` is for the proxies or prototypes of a loss: 100 times ``lr`` if not given.
+    ``precision`` is that of the backbone's forward and backward pass; weights, heads and losses
+    are always float32.
     """
 
     epochs: int = Field(12, ge=1)
@@ -82,6 +85,7 @@ class OptimizerSection(_Section):
     proxy_lr: float | None = Field(None, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     warmup_epochs: float = Field(1.0, ge=0)
+    precision: Literal["bf16", "float32"] = "bf16"
 
 
 class SamplerSection(_Section):

@@ -1,7 +1,8 @@
-"""The training loop: exact resume, model choice on the validation part only."""
+"""The training loop, in one process or several: exact resume, model choice on validation only."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -29,8 +30,9 @@ from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.training.allocator import keep_freed_memory
 from landcue.training.augment import augment
 from landcue.training.config import TrainConfig, read_config, save_config
+from landcue.training.distributed import Team
 from landcue.training.loggers import Loggers
-from landcue.training.objective import Objective, check_losses
+from landcue.training.objective import Objective, check_losses, unused_heads
 from landcue.training.pixels import Pixels, load_pixels
 from landcue.training.samplers import create_sampler, epoch_seed
 from landcue.training.schedule import create_optimizer, lr_factor, set_lr
@@ -45,6 +47,10 @@ Say = Callable[[str], None]
 
 def no_tick(_stage: str, _done: int, _total: int) -> None:
     """Show nothing."""
+
+
+def _silent(_line: str) -> None:
+    pass
 
 
 _MARGIN = 1.15  # training pixels are kept this much larger than a crop's side
@@ -72,18 +78,30 @@ def train(
     same command again after a crash goes on after the last finished epoch and ends, on the same
     machine and device, with the same weights as an undisturbed run.
 
+    Started by ``torchrun`` it is one process of several, each of which calls this with the same
+    arguments; all of them must see the images and ``out``. The first one validates and writes.
+
     Raises:
-        UsageError: ``out`` holds another run or other files, or a bad option.
+        UsageError: ``out`` holds another run or other files, a bad option, or processes that
+            differ in settings or cannot share a batch.
         DataError: No usable or no labelled image.
-        ModelError: Broken weights, a locked folder, or a diverged loss.
+        ModelError: Broken weights, a locked folder, a diverged loss, or a lost process.
     """
     check_losses(config)
-    with exclusive(out, ModelError, "training in"):
-        finished = _claim(config, out)
+    team = Team.of_environment()
+    batch = config.optimizer.batch_size
+    Shares(batch, batch, team.rank, team.size)  # can they share it at all?
+    if not team.is_first:
+        say, tick = _silent, no_tick
+    with team.connected(), contextlib.ExitStack() as held:
+        settings = config.model_dump(mode="json")
+        team.agree("the configuration", settings, "start all processes with the same command")
+        team.first(lambda: held.enter_context(exclusive(out, ModelError, "training in")))
+        finished = team.first(_claim, config, out)
         if finished is not None:
             say(f"{out} is already trained; nothing to do")
             return finished
-        return _Run(config, out, say, tick).run()
+        return team.each(_Run, config, out, team, say, tick).run()
 
 
 def read_split(config: TrainConfig) -> ImageSet:
@@ -136,9 +154,9 @@ def _claim(config: TrainConfig, out: Path) -> RunSummary | None:
 
 
 class _Run:
-    def __init__(self, config: TrainConfig, out: Path, say: Say, tick: Tick) -> None:
-        self.config, self.out, self.say, self.tick = config, out, say, tick
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, config: TrainConfig, out: Path, team: Team, say: Say, tick: Tick) -> None:
+        self.config, self.out, self.team, self.say, self.tick = config, out, team, say, tick
+        self.device = team.device
         if self.device.type == "cpu":
             keep_freed_memory()
         torch.manual_seed(config.seed)
@@ -162,40 +180,52 @@ class _Run:
         n = len(self.train.records)
         self.batch = min(config.optimizer.batch_size, n)
         groups = [record.group for record in self.train.records]
+        shares = Shares(n, self.batch, team.rank, team.size)
         self.sampler = create_sampler(
-            config.sampler, Shares(n, self.batch), config.seed, labels, groups,
-            self.images.label_names,
-        )  # fmt: skip
+            config.sampler, shares, config.seed, labels, groups, self.images.label_names
+        )
         self.steps = len(self.sampler)
-        self.loggers = Loggers(config, out)
+        self.state = out / "state.safetensors"
+        self.progress = load_state(
+            self.state, self.model, self.objective, self.optimizer
+        ) or Progress(0, None, [])
+        self.loggers = Loggers(config, out) if team.is_first else None
 
     def run(self) -> RunSummary:
-        config, state = self.config, self.out / "state.safetensors"
-        progress = load_state(state, self.model, self.objective, self.optimizer) or Progress(
-            0, None, []
-        )
-        resumed = progress.epoch
+        team, resumed = self.team, self.progress.epoch
+        readable = [record.id for record in self.train.records]
+        seen = {"dataset and split": data_id(self.images), "readable images": readable}
+        team.agree("the data", seen, "give all processes the same files")
+        team.agree("the epoch to resume", resumed, "put the run folder where all nodes see it")
         if resumed:
             self.say(f"resuming after epoch {resumed}")
-        for epoch in range(resumed, config.optimizer.epochs):
+        # What is called in training; validation and checkpoints use the model itself.
+        self.trained = team.wrap(
+            self.model, self.objective, unused_heads(self.model, self.objective)
+        )
+        for epoch in range(resumed, self.config.optimizer.epochs):
             row = self._epoch(epoch)
-            scores = self._validate()
-            row |= {f"val/{name}": value for name, value in scores.items()}
-            score = scores[config.choose_by] if scores else None
-            history = [*progress.history, row]
-            better = score is None or progress.best is None or score > progress.best
-            best = score if better else progress.best
-            if better:
-                self._save(history, scores, finished=False)
-            progress = Progress(epoch + 1, best, history)
-            save_state(state, self.model, self.objective, self.optimizer, progress)
+            self.progress = team.first(self._close, row)
+        return team.first(self._finish, resumed)
+
+    def _close(self, row: dict[str, float]) -> Progress:
+        """Validate after an epoch, keep the model if it is the best, and save the state."""
+        config, old = self.config, self.progress
+        scores = self._validate()
+        row |= {f"val/{name}": value for name, value in scores.items()}
+        score = scores[config.choose_by] if scores else None
+        history = [*old.history, row]
+        better = score is None or old.best is None or score > old.best
+        if better:
+            self._save(history, scores, finished=False)
+        progress = Progress(old.epoch + 1, score if better else old.best, history)
+        save_state(self.state, self.model, self.objective, self.optimizer, progress)
+        if self.loggers:
             self.loggers.epoch(history)
-            shown = f", {config.choose_by} {score:.4f} on val" if score is not None else ""
-            self.say(f"epoch {epoch + 1}: loss {row['loss']:.4f}{shown}"
-                     f", {row['images_per_second']:.0f} images/s")  # fmt: skip
-        summary = self._finish(resumed)
-        state.unlink()
-        return summary
+        shown = f", {config.choose_by} {score:.4f} on val" if score is not None else ""
+        self.say(f"epoch {progress.epoch}: loss {row['loss']:.4f}{shown}"
+                 f", {row['images_per_second']:.0f} images/s")  # fmt: skip
+        return progress
 
     def _pixels(self, part: str, size: int) -> Pixels:
         records = self.images.part(part).records
@@ -231,7 +261,7 @@ class _Run:
         # Everything random in an epoch follows from (seed, epoch): a resume needs no other state.
         seed = epoch_seed(config.seed, epoch)
         generator = torch.Generator().manual_seed(seed)
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + self.team.rank)  # of dropout, where a backbone has it
         # Once the batches came from this draw: without it, older runs would see other views.
         torch.randperm(len(self.train.records), generator=generator)
         warmup = round(config.optimizer.warmup_epochs * self.steps)
@@ -266,9 +296,13 @@ class _Run:
 
     def _step(self, rows: np.ndarray[Any, Any], generator: torch.Generator) -> dict[str, Tensor]:
         pixels = torch.from_numpy(self.train.pixels[rows]).to(self.device)
-        views = augment(pixels, self.config.model.image_size, self.config.augment, generator)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            out = self.model(self.model.normalize(views))
+        views = augment(
+            pixels, self.config.model.image_size, self.config.augment, generator,
+            rank=self.team.rank, world_size=self.team.size,
+        )  # fmt: skip
+        bf16 = self.config.optimizer.precision == "bf16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
+            out = self.trained(self.model.normalize(views))
         loss, terms = self.objective(out, self.labels[torch.from_numpy(rows)])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -312,4 +346,5 @@ class _Run:
         mark = save_checkpoint(self.out, made.encoder, made.provenance | {"training": note})
         skipped = len(self.train.problems) + (len(self.val.problems) if self.val else 0)
         scores = made.provenance["scores"]
+        self.state.unlink()
         return RunSummary(self.out, mark, int(note["best_epoch"]), scores, skipped, resumed)

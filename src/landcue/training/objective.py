@@ -14,7 +14,7 @@ from landcue.losses.gather import gather_batch
 from landcue.losses.quantization import quantization_loss
 from landcue.losses.registry import NONE, create_classification, create_loss
 from landcue.losses.statistics import LabelStatistics
-from landcue.models.encoder import Outputs
+from landcue.models.encoder import NeuralEncoder, Outputs
 from landcue.training.config import LossSection, TrainConfig
 
 
@@ -54,6 +54,11 @@ class Objective(nn.Module):
             if name != NONE and weight and length:
                 self.metric[space] = create_loss(name, options, statistics, length)
 
+    @property
+    def learns_labels(self) -> bool:
+        """Whether the label head, if there is one, is trained."""
+        return self._weights.label > 0
+
     def forward(self, out: Outputs, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum and the unweighted terms by name.
 
@@ -89,6 +94,16 @@ class Objective(nn.Module):
         for weight, value in terms.values():
             total = total + weight * value
         return total, {name: value.detach() for name, (_, value) in terms.items()}
+
+
+def unused_heads(model: NeuralEncoder, objective: Objective) -> list[nn.Module]:
+    """Return the heads of a model that no term of an objective takes a gradient from."""
+    used = {
+        model.projection: "embedding" in objective.metric,
+        model.hash: "hash" in objective.metric,
+        model.label: objective.learns_labels,
+    }
+    return [head for head, learns in used.items() if not learns]
 
 
 def _of_hash(section: LossSection) -> tuple[str, dict[str, Any]]:
