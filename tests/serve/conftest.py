@@ -172,3 +172,9 @@ def call():
         return sent[0]["status"], json.loads(body)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    """The encoder that made the archive of real images."""
+    return tools.PixelEncoder()

@@ -11,12 +11,11 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from landcue.serve.observe import PROBES
 from landcue.serve.problems import ProblemError, problem
 from landcue.serve.settings import Scope as TokenScope
 from landcue.serve.settings import Settings
 
-OPEN = ("/healthz", "/readyz")
-"""Paths that need no token and are never counted against a limit."""
 UPLOADS = "/v1/search"
 FEEDBACK = "/v1/feedback"
 
@@ -44,7 +43,7 @@ class Guard:
         headers = Headers(scope=scope)
         try:
             self._check_origin(scope["method"], headers)
-            if scope["path"] in OPEN:
+            if scope["path"] in PROBES:
                 await self._app(scope, receive, send)
                 return
             self._check_token(scope["path"], headers)

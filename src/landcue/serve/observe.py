@@ -32,6 +32,9 @@ HEADERS = {
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+PROBES = ("/healthz", "/readyz")
+"""Asked every few seconds: not logged, and never refused."""
+
 _METHODS = {"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"}
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger("landcue.serve")
@@ -125,7 +128,8 @@ class Observe:
                 "status": status,
                 "milliseconds": round(seconds * 1000, 2),
             }
-            _log.info("request", extra={"facts": facts})
+            level = logging.DEBUG if scope["path"] in PROBES else logging.INFO
+            _log.log(level, "request", extra={"facts": facts})
 
 
 class JsonLines(logging.Formatter):

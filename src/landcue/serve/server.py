@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+from types import FrameType
 
 import uvicorn
 
@@ -46,11 +48,19 @@ def run(catalog: Catalog, settings: Settings, host: str, port: int) -> None:
         sock = config.bind_socket()
     except SystemExit:
         raise UsageError(f"--port {port}: cannot be used on {host}; choose another") from None
+    sock.listen(config.backlog)  # who reads the line below may connect at once
     bound: int = sock.getsockname()[1]
     shown = f"[{config.host}]" if ":" in config.host else config.host
     print(f"serving {', '.join(catalog.names)} on http://{shown}:{bound}", file=sys.stderr)
     sys.stderr.flush()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn closes on these and raises them again at its end; that is no failure.
+        signal.signal(number, _ignore)
     try:
         server.run(sockets=[sock])
     finally:
         sock.close()
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Do nothing on a signal."""

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+LANDCUE = [sys.executable, "-m", "landcue.cli.main"]
+
+
+def run(*words):
+    return subprocess.run(
+        [*LANDCUE, *map(str, words)], capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def archive(source, tmp_path_factory):
+    """The images of the source, indexed with the built-in encoder."""
+    folder = tmp_path_factory.mktemp("command") / "places"
+    done = run("index", source[0], folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def serve():
+    """Start the command; returns its process and address. It ends with the test."""
+    processes = []
+
+    def serve(*words):
+        process = subprocess.Popen(
+            [*LANDCUE, "serve", *map(str, words), "--port", "0"], stderr=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        line = process.stderr.readline()
+        assert line.startswith("serving "), line + process.stderr.read()
+        return process, line.split()[-1]
+
+    yield serve
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def get(url, **headers):
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_wrong_usage_is_one_line(tmp_path, made):
+    for words, code, part in (
+        ((made, "--host", "0.0.0.0"), 2, "--token-file"),
+        ((made, "--token-file", tmp_path / "none"), 2, "cannot be read"),
+        ((tmp_path / "none",), 1, "does not exist"),
+        ((made, made), 2, "same name"),
+    ):
+        done = run("serve", *words)
+        assert done.returncode == code, done.stderr
+        assert part in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_taken_port_is_one_line(made):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = run("serve", made, "--port", taken.getsockname()[1])
+    assert done.returncode == 2
+    assert "choose another" in done.stderr.splitlines()[-1]
+
+
+def test_tokens_on_every_address(serve, made, tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text("read " + "t" * 24)
+    file.chmod(0o600)
+    _, url = serve(made, "--host", "0.0.0.0", "--token-file", file)
+    url = url.replace("0.0.0.0", "127.0.0.1")
+    assert get(f"{url}/v1/labels")[0] == 401
+    assert get(f"{url}/v1/labels", Authorization="Bearer " + "t" * 24)[0] == 200
+
+
+def upload(address, image, id_):
+    boundary = "b0undary"
+    parts = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="request"\r\n\r\n'
+        f'{json.dumps({"k": 3})}\r\n--{boundary}\r\nContent-Disposition: form-data; name="image"; '
+        'filename="x.png"\r\nContent-Type: image/png\r\n\r\n'
+    ).encode()
+    body = parts + image + f"\r\n--{boundary}--\r\n".encode()
+    head = (
+        f"POST /v1/search HTTP/1.1\r\nHost: {address}\r\nX-Request-ID: {id_}\r\n"
+        f"Content-Type: multipart/form-data; boundary={boundary}\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    ).encode()
+    return head, body
+
+
+@pytest.mark.slow
+def test_an_upload_under_way_is_answered_before_the_service_ends(serve, archive, source):
+    process, url = serve(archive)
+    address = url.removeprefix("http://")
+    host, _, port = address.partition(":")
+    while get(f"{url}/readyz")[0] != 200:
+        time.sleep(0.1)
+    assert json.loads(get(f"{url}/v1/archive")[1])["encodes_images"]
+    head, body = upload(address, (source[0] / "port/01.png").read_bytes(), "last-one")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head + body[:200])
+        get(f"{url}/healthz")  # comes after the half upload on the same loop
+        process.send_signal(signal.SIGTERM)
+        connection.sendall(body[200:])
+        answer = b""
+        while data := connection.recv(65_536):
+            answer += data
+    head, _, text = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert json.loads(text)["hits"][0]["id"] == "port/01.png"
+    assert json.loads(text)["hits"][0]["distance"] < 1e-3
+    assert process.wait(60) == 0
+    lines = [json.loads(line) for line in process.stderr.read().splitlines()]
+    assert [line["status"] for line in lines if line.get("request_id") == "last-one"] == [200]
