@@ -15,12 +15,13 @@ from landcue.archive.manifest import MANIFEST, Manifest, now, read_manifest, wri
 from landcue.archive.salvage import Salvaged, salvage
 from landcue.archive.seal import MODEL_FOLDER, SEAL, Seal, forget, write_seal
 from landcue.archive.table import (
+    HINT,
     TABLE_FOLDER,
     RecordTable,
     version_files,
     version_number,
 )
-from landcue.archive.verify import HINT, find_manifest, verify_archive
+from landcue.archive.verify import find_manifest, verify_archive
 from landcue.errors import ArchiveError
 from landcue.files import exclusive
 from landcue.types import Encoder, Problem

@@ -19,7 +19,7 @@ from typing import Any
 
 from landcue.archive.failures import TABLE_FOLDER
 from landcue.archive.manifest import Manifest, manifest_text
-from landcue.archive.table import newest_version
+from landcue.archive.table import HINT, newest_version
 from landcue.errors import ArchiveError
 from landcue.files import read_json, write_atomic
 from landcue.types import Problem
@@ -30,8 +30,6 @@ MEND = (
     "run 'landcue archive repair', restore it from a copy, or index the images again into a new "
     "folder"
 )
-
-_HINT = "latest_version_hint.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +138,7 @@ def archive_files(folder: Path, base: str) -> Iterator[Path]:
     """Yield the files of the table and the model that serve, sorted."""
     for part in (TABLE_FOLDER, MODEL_FOLDER):
         for path in sorted((folder / base / part).rglob("*")):
-            if path.is_file() and path.name != _HINT and not path.name.startswith("."):
+            if path.is_file() and path.name != HINT and not path.name.startswith("."):
                 yield path
 
 

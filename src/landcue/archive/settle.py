@@ -10,7 +10,7 @@ from landcue.archive.bases import sweep
 from landcue.archive.manifest import Manifest, manifest_text, now, write_manifest
 from landcue.archive.readers import unread
 from landcue.archive.seal import MEND, Seal, damaged_files, read_seal, start_cleaning, write_seal
-from landcue.archive.table import TABLE_FOLDER, RecordTable
+from landcue.archive.table import TABLE_FOLDER, RecordTable, drop_bad_hint
 from landcue.errors import ArchiveError
 
 
@@ -38,6 +38,7 @@ def settle(folder: Path, manifest: Manifest, table: RecordTable, *, changed: boo
             if nobody:
                 start_cleaning(folder)
             table.compact(drop_old=nobody)
+    drop_bad_hint(folder / manifest.base)
     count = table.count()
     if changed or count != manifest.records:
         manifest = replace(manifest, records=count, updated=now(), landcue=__version__)

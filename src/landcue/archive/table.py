@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +20,7 @@ from landcue.archive.rows import row_faults
 from landcue.errors import ArchiveError
 
 TABLE = "records"
+HINT = "latest_version_hint.json"
 
 _IDS_AT_ONCE = 500
 _ROWS_AT_ONCE = 1024
@@ -223,6 +226,7 @@ class RecordTable:
         for path in version_files(self.folder):
             if version is not None and version_number(path) > version_number(version):
                 path.unlink(missing_ok=True)
+        drop_bad_hint(self.folder)
         with hidden_panics():
             self._table.checkout_latest()
 
@@ -256,6 +260,30 @@ def version_number(path: Path) -> int:
     """Return the version that such a file describes; newer ones have smaller names."""
     name = int(path.stem)
     return _LAST_VERSION - name if name > _LAST_VERSION // 2 else name
+
+
+def is_hint_sound(folder: Path) -> bool:
+    """Tell whether the note of the newest version, which may be behind, is well formed.
+
+    The library finds its way without it, and does not always write it whole.
+    """
+    newest, file = newest_version(folder), folder / TABLE_FOLDER / "_versions" / HINT
+    if newest is None or not file.exists():
+        return True
+    try:
+        text = file.read_text(encoding="utf-8")
+        version = json.loads(text)["version"]
+        plain = json.dumps({"version": version}, separators=(",", ":"))
+        return text == plain and 0 < version <= version_number(newest)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def drop_bad_hint(folder: Path) -> None:
+    """Remove the note of the newest version unless it is sound."""
+    if not is_hint_sound(folder):
+        with contextlib.suppress(OSError):
+            (folder / TABLE_FOLDER / "_versions" / HINT).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

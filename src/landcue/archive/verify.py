@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +17,9 @@ from landcue.archive.manifest import (
 from landcue.archive.readers import ReaderMark
 from landcue.archive.salvage import salvage
 from landcue.archive.seal import SEAL, Seal, archive_files, damaged_files, read_seal
-from landcue.archive.table import RecordTable, newest_version, version_number
+from landcue.archive.table import HINT, RecordTable, is_hint_sound, newest_version
 from landcue.errors import ArchiveError
 from landcue.types import Problem
-
-HINT = "latest_version_hint.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +115,7 @@ def _all_known(folder: Path, manifest: Manifest, seal: Seal | None) -> bool:
 
 
 def _check_hint(folder: Path, base: Path) -> list[Problem]:
-    """Check the note of the newest version, which may only be behind."""
-    file = base / TABLE_FOLDER / "_versions" / HINT
-    newest = newest_version(base)
-    if newest is None or not file.exists():
+    if is_hint_sound(base):
         return []
-    try:
-        text = file.read_text(encoding="utf-8")
-        version = json.loads(text)["version"]
-        plain = json.dumps({"version": version}, separators=(",", ":"))
-        if text == plain and 0 < version <= version_number(newest):
-            return []
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    file = base / TABLE_FOLDER / "_versions" / HINT
     return [Problem(file.relative_to(folder).as_posix(), "is damaged: it names no version")]
