@@ -312,7 +312,7 @@ def test_any_failing_call_of_other_changes(faulty, stage, tmp_path, tools, task,
             assert len(whole(archive)) == 40
 
     start = None if task == "import" else before
-    assert hit_every_call(faulty, task, start, root, tmp_path, check, most=most) > 2
+    assert hit_every_call(faulty, task, start, root, tmp_path, check, most=most) > most // 3
 
 
 def hit_every_call(faulty, task, start, root, tmp_path, check, most):
