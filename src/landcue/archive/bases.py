@@ -6,6 +6,7 @@ the old one goes when nobody reads it any more.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -80,7 +81,8 @@ def sweep(folder: Path, base: str) -> None:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # the next change tries again
+                    path.unlink(missing_ok=True)
 
 
 def _leftovers(folder: Path, base: str) -> Iterator[Path]:
