@@ -21,7 +21,7 @@ from landcue.archive.table import (
     version_files,
     version_number,
 )
-from landcue.archive.verify import find_manifest, verify_archive
+from landcue.archive.verify import Files, verify_files, verify_rows
 from landcue.errors import ArchiveError
 from landcue.files import exclusive
 from landcue.types import Encoder, Problem
@@ -71,16 +71,21 @@ def repair(
     Raises:
         ArchiveError: Nothing is left to mend, the archive is locked, or it cannot be written.
     """
-    find_manifest(folder)  # before a lock file is made in a folder that is no archive
+    verify_files(folder)  # before a lock file is made in a folder that is no archive
     with exclusive(folder, ArchiveError, "writing to") if apply else contextlib.nullcontext():
-        found = verify_archive(folder)
-        manifest, seal = find_manifest(folder)
-        report = RepairReport((*found.problems, *derived), records=found.records)
+        files = verify_files(folder)
+        manifest = files.manifest
         if model is not None:
             manifest.check_encoder(model[1], folder)
-        table = (Path(manifest.base) / TABLE_FOLDER).as_posix()
-        files = [problem.where for problem in found.files]
-        if MANIFEST in files:
+        report = RepairReport((*files.problems, *derived))
+        damaged = files.table_damaged
+        if not damaged:
+            found = verify_rows(folder, files)
+            report.problems = (*found.problems, *derived)
+            report.records = found.records
+            damaged = len(found.problems) > len(files.problems)
+        names = [problem.where for problem in files.problems]
+        if MANIFEST in names:
             report.mended.append(f"{MANIFEST}: restored from its copy")
             if apply:
                 write_manifest(folder, manifest)
@@ -88,24 +93,32 @@ def repair(
             report.mended.append(f"{_INDEXES}: removed, the next search builds it again")
             if apply:
                 shutil.rmtree(folder / _INDEXES, ignore_errors=True)
-        model_broken = _mend_model(folder, manifest, files, model, report, apply=apply)
-        if found.rows or any(_is_table(name, table) for name in files):
-            _rebuild(folder, manifest, seal, report, model_broken=model_broken, apply=apply)
+        model_broken = _mend_model(folder, manifest, names, model, report, apply=apply)
+        if damaged:
+            _rebuild(folder, files, report, model_broken=model_broken, apply=apply)
         else:
-            for name in files:
-                if name.endswith(HINT):
-                    report.mended.append(f"{name}: removed, it is not needed")
-                    if apply:
-                        (folder / name).unlink(missing_ok=True)
-            if SEAL in files or seal is None:
-                report.mended.append(f"{SEAL}: written again")
-            if apply and not model_broken:
-                write_seal(folder, read_manifest(folder))
+            _mend_small(folder, files, names, report, seal=not model_broken, apply=apply)
     return report
 
 
-def _is_table(name: str, table: str) -> bool:
-    return name.startswith(table) and not name.endswith(HINT)
+def _mend_small(
+    folder: Path,
+    files: Files,
+    names: Sequence[str],
+    report: RepairReport,
+    *,
+    seal: bool,
+    apply: bool,
+) -> None:
+    for name in names:
+        if name.endswith(HINT):
+            report.mended.append(f"{name}: removed, it is not needed")
+            if apply:
+                (folder / name).unlink(missing_ok=True)
+    if SEAL in names or files.seal is None:
+        report.mended.append(f"{SEAL}: written again")
+    if apply and seal:
+        write_seal(folder, read_manifest(folder))
 
 
 def _mend_model(
@@ -135,24 +148,26 @@ def _mend_model(
 
 def _rebuild(
     folder: Path,
-    manifest: Manifest,
-    seal: Seal | None,
+    files: Files,
     report: RepairReport,
     *,
     model_broken: bool,
     apply: bool,
 ) -> None:
+    manifest = files.manifest
     stage = folder / next_base(manifest.base)
     if apply:
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir()
-    found, version = _first_readable(folder, manifest, seal, stage if apply else None)
+    found, version = _first_readable(folder, manifest, files.seal, stage if apply else None)
     report.mended.append(f"{TABLE_FOLDER}: written again from version {version}")
     if any("/_deletions/" in problem.where for problem in report.problems):
         report.left.append(
             "a list of deleted records was damaged: some may be back, others gone; 'landcue index "
             "--prune' on the source settles it"
         )
+    if files.table_damaged:  # else its rows were read before
+        report.problems += tuple(found.problems)
     report.dropped += found.dropped
     report.lost += len(found.lost)
     report.records = found.kept

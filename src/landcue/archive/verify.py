@@ -49,17 +49,59 @@ def verify_archive(folder: Path) -> VerifyReport:
         ArchiveError: There is none, or neither its manifest nor the copy of it can be read.
     """
     mark = ReaderMark(folder)
-    manifest, seal, files = _read_small_files(folder)
+    found = verify_files(folder)
+    report = verify_rows(folder, found)
+    mark.release()
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What was found out about the files of an archive.
+
+    Attributes:
+        manifest: Of the archive, or the copy of it.
+        seal: The checksums.
+        problems: What is wrong with files.
+    """
+
+    manifest: Manifest
+    seal: Seal | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def table(self) -> str:
+        """Path of the table that serves, below the archive."""
+        return (Path(self.manifest.base) / TABLE_FOLDER).as_posix()
+
+    @property
+    def table_damaged(self) -> bool:
+        """Whether a file of the table is, other than one that is not needed."""
+        names = [problem.where for problem in self.problems]
+        return any(name.startswith(self.table) and not name.endswith(HINT) for name in names)
+
+
+def verify_files(folder: Path) -> Files:
+    """Read every file of an archive that has a checksum.
+
+    Raises:
+        ArchiveError: There is none, or neither its manifest nor the copy of it can be read.
+    """
+    manifest, seal, problems = _read_small_files(folder)
     if seal is not None:
-        files += damaged_files(folder, seal, manifest.base)
-    base = folder / manifest.base
-    files += _check_hint(folder, base)
-    table = (Path(manifest.base) / TABLE_FOLDER).as_posix()
-    sound = seal is not None and not any(problem.where.startswith(table) for problem in files)
+        problems += damaged_files(folder, seal, manifest.base)
+    problems += _check_hint(folder, folder / manifest.base)
+    return Files(manifest, seal, tuple(problems))
+
+
+def verify_rows(folder: Path, files: Files) -> VerifyReport:
+    """Read every record of an archive whose files were read."""
+    manifest, base = files.manifest, folder / files.manifest.base
+    problems = list(files.problems)
     records, rows = 0, list[Problem]()
     try:
         # Broken bytes can crash the reader: files not known to be sound are left to a child.
-        if sound and _all_known(folder, manifest, seal):
+        if not files.table_damaged and _all_known(folder, manifest, files.seal):
             opened = Archive(folder, manifest, RecordTable.open(base, pinned=True))
             rows = list(opened.verify())
             records = opened.count - len({problem.where for problem in rows})
@@ -67,22 +109,11 @@ def verify_archive(folder: Path) -> VerifyReport:
             found = salvage(base, manifest)
             records, rows = found.kept, found.problems
         elif manifest.records:
-            files.append(Problem(table, "is missing"))
+            problems.append(Problem(files.table, "is missing"))
     except ArchiveError as error:
-        if not any(problem.where.startswith(table) for problem in files):
-            files.append(Problem(table, str(error)))
-    mark.release()
-    return VerifyReport(records, tuple(files), tuple(rows))
-
-
-def find_manifest(folder: Path) -> tuple[Manifest, Seal | None]:
-    """Return the manifest, or the copy of it beside the checksums, and the checksums.
-
-    Raises:
-        ArchiveError: There is no archive, or both are damaged.
-    """
-    manifest, seal, _ = _read_small_files(folder)
-    return manifest, seal
+        if not files.table_damaged:
+            problems.append(Problem(files.table, str(error)))
+    return VerifyReport(records, tuple(problems), tuple(rows))
 
 
 def _read_small_files(folder: Path) -> tuple[Manifest, Seal | None, list[Problem]]:
