@@ -231,11 +231,11 @@ def test_scene_that_changes_while_it_is_read(root, archive, tools):
     target = root / "b.tif"
 
     def swap(done, total):
-        if done == 16:  # in the middle of b
+        if done == 16:  # in the middle of b: reading is two images ahead at most
             rewrite(target, files.noise(77, 3, 70, 100))
 
     counts, problems, _ = index(
-        root, archive, tools, batch_size=4, workers=1, progress=swap, commit_every=4
+        root, archive, tools, batch_size=1, workers=1, progress=swap, commit_every=4
     )
     assert counts["added"] < 36
     assert problems
