@@ -15,7 +15,7 @@ from pathlib import Path
 from landcue.cli.console import Reporter
 from landcue.models.builtin import BUILTIN, find_model
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
-from landcue.training.assess import assess_run
+from landcue.training.assess import study_run
 from landcue.training.config import make_config, read_values, save_config
 from landcue.training.loop import train
 
@@ -49,17 +49,17 @@ def main() -> None:
             raise SystemExit(f"{half} has {size:,} bytes of weights, limit {_MOST_BYTES:,}")
         if fingerprint_of(find_model(BUILTIN)) == fingerprint_of(half):
             raise SystemExit(f"{half} is the built-in encoder already; nothing to do")
-        found = assess_run(half, resamples=0, say=reporter.say, tick=reporter.tick)
-    counts = found.spaces["embedding"].counts
+        found = study_run(half, resamples=0, say=reporter.say, tick=reporter.tick)
+    counts = found.scores["embedding"].counts
     about = (
         f"{counts['n_query']} images of split {found.about['split']}, leave-one-out, protocol "
-        f"{found.spaces['embedding'].protocol.name}; not seen in training, measured once"
+        f"{found.scores['embedding'].protocol.name}; not seen in training, measured once"
     )
     spaces = {
         name: {metric: scores.metrics[metric] for metric in _SHOWN}
-        for name, scores in found.spaces.items()
+        for name, scores in found.scores.items()
     }
-    spaces["chance"] = {m: found.spaces["embedding"].chance[m] for m in _SHOWN}
+    spaces["chance"] = {m: found.scores["embedding"].chance[m] for m in _SHOWN}
     made = load_checkpoint(half)
     provenance = made.provenance | {
         "made_by": "scripts/make_builtin.py with scripts/builtin.yaml",

@@ -13,26 +13,35 @@ from typing import Any
 from landcue.errors import LandcueError
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Replace ``path`` by ``content`` so that a crash leaves the old file or the new one.
+@contextlib.contextmanager
+def replacing(path: Path) -> Generator[Path]:
+    """Give a temporary path to write; it replaces ``path`` when the block ends well.
+
+    A crash leaves the old file or the new one.
 
     Raises:
         LandcueError: The folder cannot be written or the disk is full; the old file stays.
     """
-    data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error)
         raise LandcueError(f"cannot write {path}: {reason}; free space or choose another") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Replace ``path`` by ``content``: see :func:`replacing`."""
+    data = content.encode() if isinstance(content, str) else content
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def read_json(path: Path, kind: type[LandcueError], hint: str) -> dict[str, Any]:

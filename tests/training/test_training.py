@@ -22,7 +22,7 @@ from landcue.data.imageset import label_matrix, labelled_by_group
 from landcue.errors import DataError, ModelError, UsageError
 from landcue.models.backbones import freeze_first_layers
 from landcue.models.checkpoint import load_checkpoint
-from landcue.training.assess import assess_run
+from landcue.training.assess import study_run
 from landcue.training.augment import augment
 from landcue.training.config import AugmentSection, make_config, override, read_config, save_config
 from landcue.training.loop import train
@@ -176,11 +176,11 @@ def test_a_training_cut_off_says_so_when_it_is_evaluated(images, tmp_path):
     with pytest.raises(CutError):
         train(config(images), tmp_path / "run", tick=cut)
     said = []
-    assess_run(tmp_path / "run", resamples=0, say=said.append)
+    study_run(tmp_path / "run", resamples=0, say=said.append)
     assert any("has not ended" in line for line in said)
     train(config(images), tmp_path / "run")
     said.clear()
-    assess_run(tmp_path / "run", resamples=0, say=said.append)
+    study_run(tmp_path / "run", resamples=0, say=said.append)
     assert said == []
 
 

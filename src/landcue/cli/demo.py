@@ -33,7 +33,7 @@ def demo(
     from landcue.data.synthetic import write_demo_archive
     from landcue.models.builtin import BUILTIN, find_model
     from landcue.models.checkpoint import load_checkpoint
-    from landcue.search.assess import assess_archive
+    from landcue.search.assess import study_archive
     from landcue.search.searcher import ById, Searcher
     from landcue.training.loop import train
 
@@ -58,8 +58,9 @@ def demo(
             )
             reporter.say(f"    {target.name}: {report.summary()}")
         reporter.say("4/5 evaluating on the test part, which was not trained on")
-        about, spaces = assess_archive(archive, say=reporter.say)
-        _, builtin = assess_archive(other, say=reporter.say)
+        own = study_archive(archive, say=reporter.say)
+        about, spaces = own.about, own.scores
+        builtin = study_archive(other, say=reporter.say).scores
         spaces |= {f"{name} (built-in)": found for name, found in builtin.items()}
         reporter.say("5/5 searching for a harbor")
         searcher = Searcher(Archive.open(archive))

@@ -14,7 +14,6 @@ Arrays are little-endian, C-contiguous, and begin at multiples of 4,096 bytes.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import mmap
 import os
@@ -27,7 +26,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from landcue.errors import ArchiveError, LandcueError
+from landcue.errors import ArchiveError
+from landcue.files import replacing
 
 FORMAT = 1
 _MAGIC = b"LANDCUE\0"
@@ -79,36 +79,24 @@ def write(
     Raises:
         LandcueError: The folder cannot be written or the disk is full; the old file stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(bytes(_PAGE))
-            entries: dict[str, Any] = {}
-            for name, array in arrays.items():
-                offset = file.tell()
-                plain = np.require(array, array.dtype.newbyteorder("<"), ["C"])
-                content = plain.reshape(-1).view(np.uint8).data
-                checksum = 0
-                for first in range(0, len(content), _BLOCK):
-                    block = content[first : first + _BLOCK]
-                    checksum = zlib.crc32(block, checksum)
-                    file.write(block)
-                file.write(bytes(-len(content) % _PAGE))
-                shape, type_ = list(array.shape), plain.dtype.str
-                entries[name] = dict(type=type_, shape=shape, offset=offset, crc32=checksum)
-            size = file.tell()
-            file.seek(0)
-            file.write(_header(kind, dict(facts), entries, size))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise LandcueError(f"cannot write {path}: {reason}; free space or choose another") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(bytes(_PAGE))
+        entries: dict[str, Any] = {}
+        for name, array in arrays.items():
+            offset = file.tell()
+            plain = np.require(array, array.dtype.newbyteorder("<"), ["C"])
+            content = plain.reshape(-1).view(np.uint8).data
+            checksum = 0
+            for first in range(0, len(content), _BLOCK):
+                block = content[first : first + _BLOCK]
+                checksum = zlib.crc32(block, checksum)
+                file.write(block)
+            file.write(bytes(-len(content) % _PAGE))
+            shape, type_ = list(array.shape), plain.dtype.str
+            entries[name] = dict(type=type_, shape=shape, offset=offset, crc32=checksum)
+        size = file.tell()
+        file.seek(0)
+        file.write(_header(kind, dict(facts), entries, size))
 
 
 def read(path: Path, kind: str, *, in_memory: bool = False, verify: bool = False) -> Stored:

@@ -12,25 +12,12 @@ from landcue.archive.archive import Archive
 from landcue.archive.columns import Columns
 from landcue.errors import ArchiveError, UsageError
 from landcue.evaluation.annotations import Annotations
-from landcue.evaluation.evaluate import Scores, evaluate_codes, evaluate_embeddings
+from landcue.evaluation.evaluate import evaluate_codes, evaluate_embeddings
 from landcue.evaluation.protocol import DEFAULT, Protocol, find_protocol
 from landcue.files import read_json
 from landcue.report.subject import Subject, code_space, float_space
 
 PARTS = ("test", "val", "train", "all")
-
-
-def assess_archive(
-    folder: Path,
-    *,
-    part: str = "test",
-    protocol: Protocol | str = DEFAULT,
-    resamples: int = 1000,
-    say: Callable[[str], None] = lambda _: None,
-) -> tuple[dict[str, Any], dict[str, Scores]]:
-    """Return provenance and scores by space: see :func:`study_archive`."""
-    subject = study_archive(folder, part=part, protocol=protocol, resamples=resamples, say=say)
-    return subject.about, subject.scores
 
 
 def study_archive(

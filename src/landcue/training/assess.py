@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from landcue.data.imageset import ImageSet
 from landcue.data.splits import data_id
 from landcue.errors import DataError, UsageError
 from landcue.evaluation.annotations import Annotations
-from landcue.evaluation.evaluate import Scores
 from landcue.evaluation.protocol import DEFAULT, Protocol, find_protocol
 from landcue.models.checkpoint import load_checkpoint
 from landcue.models.encoder import NeuralEncoder
@@ -23,44 +21,6 @@ from landcue.training.loop import Say, Tick, no_tick, read_split
 from landcue.training.pixels import load_pixels
 from landcue.training.validation import Spaces, annotate_pixels, encode_pixels, score_spaces
 from landcue.types import ByteArray
-
-
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    """Scores of a run, with what they were measured on.
-
-    Attributes:
-        about: ``dataset``, ``split``, ``part`` (of the queries), ``gallery`` (the part that they
-            search), ``model`` (fingerprint), ``searched`` (the space that the model is searched
-            in, a key of ``spaces``) and ``skipped`` images.
-        spaces: Scores of ``embedding``, ``features`` and, with a hash head, ``code``.
-    """
-
-    about: dict[str, Any]
-    spaces: dict[str, Scores]
-
-
-def assess_run(
-    run: Path,
-    *,
-    part: str = "test",
-    data_root: Path | None = None,
-    protocol: Protocol | str = DEFAULT,
-    resamples: int = 1000,
-    say: Say = lambda _: None,
-    tick: Tick = no_tick,
-) -> Assessment:
-    """Return the scores alone: see :func:`study_run`."""
-    found = study_run(
-        run,
-        part=part,
-        data_root=data_root,
-        protocol=protocol,
-        resamples=resamples,
-        say=say,
-        tick=tick,
-    )
-    return Assessment(found.about, found.scores)
 
 
 def study_run(

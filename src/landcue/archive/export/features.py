@@ -11,10 +11,11 @@ from typing import Any
 
 from landcue.archive.archive import Archive
 from landcue.archive.export.geometry import Row, geojson_box, geometry_of
-from landcue.archive.export.write import Progress, exported_rows, whole_file
+from landcue.archive.export.write import Progress, exported_rows
 from landcue.archive.manifest import Manifest
 from landcue.archive.schema import in_utc
 from landcue.errors import DataError
+from landcue.files import replacing
 
 STAC_VERSION = "1.1.0"
 
@@ -133,7 +134,7 @@ def _iso(time: datetime) -> str:
 
 def _write(out: Path, head: dict[str, Any], features: Iterator[dict[str, Any]]) -> int:
     n = 0
-    with whole_file(out) as path, path.open("w", encoding="utf-8") as file:
+    with replacing(out) as path, path.open("w", encoding="utf-8") as file:
         file.write(_json(head)[:-1] + ', "features": [')
         for n, feature in enumerate(features, start=1):
             file.write((",\n" if n > 1 else "\n") + _json(feature))

@@ -12,8 +12,9 @@ import pyarrow.parquet
 from landcue.archive.archive import Archive
 from landcue.archive.export.features import model_facts
 from landcue.archive.export.geometry import Row, geometry_of, planar_box, to_wkb
-from landcue.archive.export.write import Progress, exported_rows, whole_file
+from landcue.archive.export.write import Progress, exported_rows
 from landcue.codes.packing import code_width
+from landcue.files import replacing
 
 pq: Any = pyarrow.parquet
 
@@ -38,7 +39,7 @@ def write_geoparquet(
     """
     schema = _schema(archive, vectors=vectors)
     n = 0
-    with whole_file(out) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with replacing(out) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for rows in exported_rows(archive, vectors=vectors, progress=progress):
             writer.write_table(pa.Table.from_pylist([_plain(row) for row in rows], schema=schema))
             n += len(rows)
