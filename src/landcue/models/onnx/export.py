@@ -28,7 +28,7 @@ from landcue.types import ByteArray, Encoding, Record
 _TOLERANCE = 1e-3
 _CALIBRATION_IMAGES = 128
 _CALIBRATION_PERCENTILE = 99.9
-"""Of the activations of a tensor: outliers would cost the built-in encoder twice the nDCG@100."""
+"""Of the activations of a tensor: a range that holds the outliers too would coarsen all others."""
 _CHECKED_IMAGES = 2048
 _BATCH = 32
 _CHIPS = ("harbor", "city", "forest", "farmland")
