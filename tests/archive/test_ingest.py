@@ -372,9 +372,9 @@ def test_thumbnails_are_small_jpegs_of_the_image(tmp_path, archive, tools):
     Image.fromarray(half).save(path)
     ingest([Record("wide", path)], archive, tools.PixelEncoder(), source_root=tmp_path)
     picture = read_image(Archive.open(archive).thumbnail("wide"))
-    assert picture.shape == (48, 96, 3)
-    assert np.abs(picture[:, :40].astype(int)).max() < 12
-    assert np.abs(picture[:, 56:].astype(int) - (250, 120, 10)).max() < 12
+    assert picture.shape == (34, 67, 3)
+    assert np.abs(picture[:, :28].astype(int)).max() < 12
+    assert np.abs(picture[:, 40:].astype(int) - (250, 120, 10)).max() < 12
 
 
 def test_folder_with_other_things_is_refused(source, archive, tools):

@@ -143,3 +143,33 @@ def test_flipped_bytes_never_escape_as_another_error():
 )
 def test_is_image_path(name, answer, tmp_path):
     assert is_image_path(tmp_path / name) is answer
+
+
+@pytest.mark.parametrize("quality", [50, 95])
+@pytest.mark.parametrize(
+    "options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}]
+)
+@pytest.mark.parametrize("size", [(64, 64), (37, 53), (1, 1)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_fast_jpeg_path_gives_pillows_pixels(mode, size, options, quality):
+    noise = np.random.default_rng(7).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    data = encoded(Image.fromarray(noise).convert(mode), "JPEG", quality=quality, **options)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(read_image(data), expected)
+
+
+def test_jpeg_of_several_pictures_is_refused_as_animated():
+    pictures = [Image.fromarray(RGB), Image.fromarray(RGB)]
+    out = io.BytesIO()
+    pictures[0].save(out, "MPO", save_all=True, append_images=pictures[1:])
+    with pytest.raises(DataError, match=r"not a JPEG|animated"):
+        read_image(out.getvalue(), name="two.jpg")
+
+
+def test_a_jpeg_header_that_promises_too_much_is_refused_before_decoding():
+    data = bytearray(encoded(Image.fromarray(RGB), "JPEG"))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = b"\xea\x60\xea\x60"
+    with pytest.raises(DataError, match="60000 x 60000 pixels, over the limit"):
+        read_image(bytes(data), name="lie.jpg")
