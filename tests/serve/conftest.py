@@ -15,7 +15,8 @@ from PIL import Image
 from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.serve.app import create_app
-from landcue.serve.catalog import Catalog, Served
+from landcue.serve.catalog import Catalog
+from landcue.serve.served import Served
 from landcue.serve.settings import Limits, Settings
 from landcue.types import Bounds
 

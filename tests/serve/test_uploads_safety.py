@@ -16,8 +16,9 @@ from PIL import Image
 from landcue.archive.archive import Archive
 from landcue.models.load import load_model
 from landcue.serve.app import create_app
-from landcue.serve.catalog import Catalog, Served
+from landcue.serve.catalog import Catalog
 from landcue.serve.decoding import Decoders
+from landcue.serve.served import Served
 from landcue.serve.settings import Limits, Settings
 
 MULTIPART = (b"content-type", b"multipart/form-data; boundary=b")

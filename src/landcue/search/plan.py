@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from landcue.archive.manifest import Manifest
 from landcue.errors import UsageError, did_you_mean
 from landcue.search.ann import AnnFacts
 
-MODES = ("auto", "embedding", "code", "cue", "two-stage", "ann")
+Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 EXACT_ROWS = 200_000
 """Up to so many rows auto scans embeddings exactly: milliseconds, and nothing is missed."""

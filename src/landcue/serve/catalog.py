@@ -2,186 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import io
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from landcue.archive.archive import Archive
-from landcue.archive.schema import window_of
-from landcue.data.images import is_image_path
-from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
-from landcue.files import read_json
-from landcue.search.searcher import Searcher
-from landcue.serve.decoding import Decoders
-from landcue.serve.problems import ProblemError, without_paths
-from landcue.types import ByteArray, Encoder
-
-LARGEST_FILE = 256 << 20
-"""Bytes of an image file that a chip is made from; scenes are read window by window instead."""
-
-_CHIP_QUALITY = 92
-
-
-class Served:
-    """One archive, as it was when it was opened.
-
-    Attributes:
-        name: That requests call it by.
-        archive: The archive.
-        searcher: Searches it.
-    """
-
-    def __init__(
-        self, name: str, archive: Archive, load: Callable[[], Encoder] | None = None
-    ) -> None:
-        """Take what loads the archive's encoder; without it, its own model is loaded."""
-        self.name = name
-        self.archive = archive
-        self._load_lock = threading.Lock()
-        self._encoder: Encoder | None = None
-        self._load = load or functools.partial(_own_encoder, archive.model_folder)
-        manifest = archive.manifest
-        self.encodes = not manifest.imported and (load or archive.model_folder) is not None
-        self.searcher = Searcher(archive, self.encoder if self.encodes else None)
-
-    def encoder(self) -> Encoder:
-        """Return the archive's encoder, loaded once."""
-        with self._load_lock:
-            if self._encoder is None:
-                self._encoder = self._load()
-            return self._encoder
-
-    def check_id(self, id_: str) -> str:
-        """Return an id that a record has.
-
-        Raises:
-            ProblemError: 404, with near matches.
-        """
-        records = self.searcher.records
-        if records.find(id_) is None:
-            near = did_you_mean(id_, records.near_ids(id_), most=3)
-            raise ProblemError(404, f"no record has the id {id_!r}{near}")
-        return id_
-
-    def record(self, id_: str) -> dict[str, Any]:
-        """Return what is known of a record, without its path.
-
-        Raises:
-            ProblemError: 404: no record has this id.
-        """
-        row = self.archive.record(self.check_id(id_))
-        window = window_of(row["pixel_bbox"])
-        bounds = [row[side] for side in ("west", "south", "east", "north")]
-        time = row["time"]
-        return {
-            "archive": self.name,
-            "id": row["id"],
-            "labels": row["labels"],
-            "predicted_labels": row["predicted_labels"],
-            "bounds": None if bounds[0] is None else bounds,
-            "window": window and [window.col, window.row, window.width, window.height],
-            "time": None if time is None else time.isoformat().replace("+00:00", "Z"),
-            "sensor": row["sensor"],
-            "group": row["group"],
-            "part": row["part"],
-        }
-
-    def thumbnail(self, id_: str) -> bytes:
-        """Return the JPEG thumbnail of a record.
-
-        Raises:
-            ProblemError: 404: no such record, or none was stored.
-        """
-        data = self.archive.thumbnail(self.check_id(id_))
-        if not data:
-            raise ProblemError(404, "the archive holds no thumbnail of this record")
-        return data
-
-    def chip(self, id_: str, decoders: Decoders, side: int) -> bytes:
-        """Return a record's pixels as a JPEG whose longer side is at most ``side``.
-
-        Raises:
-            ProblemError: 404: no such record, or its file is not there any more.
-            DataError: The file is broken or too large.
-        """
-        row = self.archive.record(self.check_id(id_))
-        path = self._file(row["path"])
-        window = window_of(row["pixel_bbox"])
-        if window is None:
-            return _jpeg(decoders.image(_bytes(path)), side)
-        return _jpeg(decoders.chip(path, window), side)
-
-    @functools.cached_property
-    def labels(self) -> list[dict[str, Any]]:
-        """Each label with the records that carry it: annotated, predicted, and found by it."""
-        records = self.searcher.records
-        counts: dict[str, dict[str, int]] = {}
-        for kind, lists in (("annotated", records.labels), ("predicted", records.predicted)):
-            found = np.bincount(lists.values, minlength=len(lists.names))
-            for name, count in zip(lists.names, found.tolist(), strict=True):
-                counts.setdefault(name, {"annotated": 0, "predicted": 0})[kind] = count
-        return [
-            {"name": name, **counts[name], "records": int(np.count_nonzero(records.having(name)))}
-            for name in sorted(counts)
-        ]
-
-    def about(self) -> dict[str, Any]:
-        """Return the manifest, the model's card and its scores, without paths."""
-        manifest = self.archive.manifest
-        card, scores = self._card()
-        name = manifest.model.get("name")
-        return {
-            "name": self.name,
-            "records": self.archive.count,
-            "version": self.archive.version,
-            "created": manifest.created,
-            "updated": manifest.updated,
-            "landcue": manifest.landcue,
-            "fingerprint": manifest.fingerprint,
-            "dim": manifest.dim,
-            "n_bits": manifest.n_bits,
-            "label_names": list(manifest.label_names),
-            "metric": "cosine",
-            "model": None if name is None else Path(str(name)).name,
-            "encodes_images": self.encodes,
-            "card": card,
-            "scores": scores,
-        }
-
-    def known_paths(self) -> tuple[str, ...]:
-        """Return paths that answers must not show."""
-        folder, root = self.archive.folder, self.archive.manifest.source_root
-        return (str(folder), str(folder.resolve()), root)
-
-    def _card(self) -> tuple[str | None, dict[str, Any]]:
-        folder = self.archive.model_folder
-        if folder is None or not (folder / "config.json").is_file():
-            return None, {}
-        provenance = read_json(folder / "config.json", ArchiveError, "restore it").get("provenance")
-        known = provenance if isinstance(provenance, dict) else {}
-        scores = {key: known[key] for key in ("scores", "test") if isinstance(known.get(key), dict)}
-        card = folder / "README.md"
-        text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
-        hide = self.known_paths()
-        return None if text is None else without_paths(text, hide), _plain(scores, hide)
-
-    def _file(self, stored: str) -> Path:
-        """Return the file of a record: below the source root, whatever links lie on the way."""
-        gone = ProblemError(404, "the image of this record is not available here")
-        try:
-            root = Path(self.archive.manifest.source_root).resolve(strict=True)
-            path = (root / stored).resolve(strict=True)
-        except (OSError, RuntimeError, ValueError):
-            raise gone from None
-        if not path.is_relative_to(root) or not path.is_file() or not is_image_path(path):
-            raise gone
-        return path
+from landcue.errors import LandcueError, UsageError, did_you_mean
+from landcue.search.queries import ById
+from landcue.serve.problems import ProblemError
+from landcue.serve.served import Served
 
 
 class Catalog:
@@ -240,8 +69,6 @@ class Catalog:
                 if served.encodes:
                     served.encoder()
                 if len(served.searcher.records):
-                    from landcue.search.queries import ById
-
                     served.searcher.search(ById(served.searcher.records.id(0)), k=1)
             except LandcueError as error:
                 problems.append(error)
@@ -251,37 +78,3 @@ class Catalog:
         """Let writers remove the versions shown."""
         for served in self:
             served.archive.close()
-
-
-def _own_encoder(folder: Path | None) -> Encoder:
-    if folder is None:
-        raise UsageError("the archive holds no model: ask with a record's id")
-    from landcue.models.load import load_model
-
-    return load_model(folder).encoder
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ProblemError(404, "the image of this record is too large to be shown")
-        return path.read_bytes()
-    except OSError:
-        raise ProblemError(404, "the image of this record is not available here") from None
-
-
-def _jpeg(pixels: ByteArray, side: int) -> bytes:
-    bands = pixels.shape[2]
-    image = Image.fromarray(np.ascontiguousarray(pixels[..., :3] if bands >= 3 else pixels[..., 0]))
-    image.thumbnail((side, side), Image.Resampling.BILINEAR)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=_CHIP_QUALITY, subsampling=0)
-    return out.getvalue()
-
-
-def _plain(value: Any, hide: Sequence[str]) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one, hide) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one, hide) for one in value]
-    return without_paths(value, hide) if isinstance(value, str) else value

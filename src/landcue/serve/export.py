@@ -14,7 +14,7 @@ import pyarrow.parquet
 from landcue.archive.export.geometry import geojson_box, geometry_of, planar_box, to_wkb
 from landcue.archive.schema import to_wkb as ring_to_wkb
 from landcue.search.result import SearchResult
-from landcue.serve.catalog import Served
+from landcue.serve.served import Served
 from landcue.types import Hit
 
 Format = Literal["json", "geojson", "csv", "geoparquet"]

@@ -8,9 +8,9 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
-from landcue.serve.catalog import Served
 from landcue.serve.problems import ProblemError
 from landcue.serve.schemas import FeedbackRequest
+from landcue.serve.served import Served
 
 
 class FeedbackFile:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from landcue.errors import UsageError
 from landcue.search.filters import Filter
 from landcue.search.place import read_polygon
+from landcue.search.plan import Mode
 from landcue.types import Bounds
 
 MAX_K = 1_000
@@ -120,7 +121,7 @@ class SearchRequest(_Strict):
     rule: Literal["mean", "rocchio", "linear"] = "mean"
     negative_weight: float = Field(0.5, ge=0, le=100)
     filters: Filters = Field(default_factory=lambda: Filters.model_validate({}))
-    mode: Literal["auto", "embedding", "code", "cue", "two-stage", "ann"] = "auto"
+    mode: Mode = "auto"
     k: int = Field(20, ge=1, le=MAX_K)
     cursor: str | None = Field(None, max_length=4_096, description="Of the page before.")
     min_score: float | None = Field(None, ge=-1_000, le=1)

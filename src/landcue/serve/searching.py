@@ -6,10 +6,10 @@ from landcue.errors import UsageError
 from landcue.search.pages import Cursor
 from landcue.search.queries import ById, ByPixels, Example, Mix, Query
 from landcue.search.result import SearchResult
-from landcue.serve.catalog import Served
 from landcue.serve.decoding import Decoders
 from landcue.serve.problems import ProblemError
 from landcue.serve.schemas import MAX_DEPTH, SearchRequest
+from landcue.serve.served import Served
 from landcue.serve.uploads import Body
 from landcue.types import ByteArray
 

@@ -1,0 +1,53 @@
+"""How the application answers what goes wrong in a route."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from landcue.errors import LandcueError
+from landcue.serve.problems import of_landcue, problem, without_paths
+from landcue.serve.uploads import InvalidError
+
+_log = logging.getLogger("landcue.serve")
+
+
+def add_errors(app: FastAPI, hidden: Sequence[str]) -> None:
+    """Answer every error with a problem, without the paths ``hidden``."""
+
+    async def of_http(_: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        detail = without_paths(str(error.detail), hidden)
+        return problem(error.status_code, detail, headers=error.headers)
+
+    async def of_ours(request: Request, error: Exception) -> Response:
+        if not isinstance(error, LandcueError):
+            raise error
+        status, detail = of_landcue(error)
+        if status >= 500:
+            facts = {"request_id": request.state.request_id, "error": str(error)}
+            _log.error("archive or model failed", extra={"facts": facts})
+        return problem(status, without_paths(detail, hidden))
+
+    async def of_schema(_: Request, error: Exception) -> Response:
+        if not isinstance(error, RequestValidationError | InvalidError):
+            raise error
+        found: list[Any] = list(error.errors() if callable(error.errors) else error.errors)
+        errors = [
+            {"at": ".".join(str(step) for step in one["loc"])[:200], "what": str(one["msg"])[:200]}
+            for one in found[:20]
+        ]
+        first = f"{errors[0]['at'] or 'the request'}: {errors[0]['what']}" if errors else "bad"
+        return problem(422, first, errors=errors)
+
+    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(LandcueError, of_ours)
+    app.add_exception_handler(RequestValidationError, of_schema)
+    app.add_exception_handler(InvalidError, of_schema)

@@ -1,0 +1,30 @@
+"""Archives as wholes: what they are, and their labels."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.responses import JSONResponse, Response
+
+from landcue.serve.routes.answers import ArchiveName, json_of
+from landcue.serve.schemas import ArchiveAnswer, LabelsAnswer
+from landcue.serve.service import Service
+
+
+def add(app: FastAPI, service: Service) -> None:
+    """Add the paths."""
+    catalog = service.catalog
+
+    async def labels(archive: ArchiveName = None) -> Response:
+        """Return the labels of an archive, with counts."""
+        served = catalog.get(archive)
+        found = await service.searches.run(lambda: served.labels)
+        return JSONResponse({"archive": served.name, "labels": found})
+
+    async def about(archive: ArchiveName = None) -> Response:
+        """Return what an archive is, its model's card and scores, and all archives' names."""
+        served = catalog.get(archive)
+        facts = await service.searches.run(served.about)
+        return JSONResponse({**facts, "archives": catalog.names})
+
+    app.get("/v1/labels", responses=json_of(LabelsAnswer))(labels)
+    app.get("/v1/archive", responses=json_of(ArchiveAnswer))(about)

@@ -1,0 +1,87 @@
+"""What the routes share: archives, pools, decoders, counters."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.responses import Response
+
+from landcue.serve import export
+from landcue.serve.catalog import Catalog
+from landcue.serve.decoding import Decoders
+from landcue.serve.feedback import FeedbackFile
+from landcue.serve.observe import Metrics
+from landcue.serve.pool import Pool
+from landcue.serve.searching import run_search
+from landcue.serve.served import Served
+from landcue.serve.settings import Settings
+from landcue.serve.uploads import Body
+
+_log = logging.getLogger("landcue.serve")
+
+
+@dataclass(slots=True)
+class Service:
+    """What the routes share."""
+
+    catalog: Catalog
+    settings: Settings
+    metrics: Metrics = field(default_factory=Metrics)
+    ready: bool = False
+    encoders: Pool = field(init=False)
+    searches: Pool = field(init=False)
+    decoders: Decoders = field(init=False)
+    feedback: FeedbackFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits = self.settings.limits
+        self.encoders = Pool("encoding", limits.encoders, limits.encoders_waiting)
+        self.searches = Pool("search", limits.searches, limits.searches_waiting)
+        self.decoders = Decoders(limits)
+        self.feedback = FeedbackFile(self.settings.feedback_file, limits.feedback_bytes)
+
+    async def search(self, body: Body, kind: export.Format) -> Response:
+        """Answer a search in one of the formats."""
+        served = self.catalog.get(body.search.archive)
+        pool = self.encoders if body.any else self.searches
+        return await pool.run(functools.partial(self._found, served, body, kind))
+
+    def _found(self, served: Served, body: Body, kind: export.Format) -> Response:
+        result = run_search(served, body, self.decoders)
+        headers: dict[str, str] = {}
+        if kind != "json":
+            name = f"landcue-result.{export.SUFFIXES[kind]}"
+            headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        return Response(export.write(served, result, kind), 200, headers, export.MEDIA_TYPES[kind])
+
+    def gauges(self) -> list[tuple[str, dict[str, str], float]]:
+        """Return what is so now, for metrics."""
+        pools = (self.encoders, self.searches)
+        named: list[tuple[str, Callable[[Pool], float]]] = [
+            ("landcue_pool_jobs", lambda pool: pool.jobs),
+            ("landcue_pool_limit", lambda pool: pool.most),
+            ("landcue_pool_refused", lambda pool: pool.refused),
+        ]
+        found = [(name, {"pool": pool.name}, of(pool)) for name, of in named for pool in pools]
+        found += [
+            ("landcue_archive_records", {"archive": one.name}, float(one.archive.count))
+            for one in self.catalog
+        ]
+        return [*found, ("landcue_ready", {}, float(self.ready))]
+
+    async def warm(self) -> None:
+        """Load models and vectors, then be ready."""
+        for error in await self.encoders.run(self.catalog.warm):
+            _log.warning("not warm", extra={"facts": {"error": str(error)}})
+        self.ready = True
+
+    def close(self) -> None:
+        """Finish what runs, and let go of everything."""
+        self.ready = False
+        self.encoders.close()
+        self.searches.close()
+        self.decoders.close()
+        self.catalog.close()
