@@ -1,0 +1,188 @@
+/** A typed client of the REST API. It throws {@link ApiError} and nothing else. */
+
+import type {
+  ArchiveAnswer,
+  ExportFormat,
+  LabelCount,
+  Problem,
+  RecordAnswer,
+  SearchAnswer,
+  SearchRequest,
+} from "./types";
+
+/** Why a request got no answer: status 0 when the server could not be reached. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    detail: string,
+    /** Seconds after which trying again helps; null when the server did not say. */
+    readonly retryAfter: number | null = null,
+  ) {
+    super(detail);
+    this.name = "ApiError";
+  }
+
+  get away(): boolean {
+    return this.status === 0;
+  }
+}
+
+const TOKEN_KEY = "landcue.token";
+
+export interface TokenStore {
+  get(): string;
+  set(token: string): void;
+}
+
+/** The token of this tab, forgotten when it closes. */
+export const sessionToken: TokenStore = {
+  get: () => {
+    try {
+      return sessionStorage.getItem(TOKEN_KEY) ?? "";
+    } catch {
+      return "";
+    }
+  },
+  set: (token) => {
+    try {
+      if (token) sessionStorage.setItem(TOKEN_KEY, token);
+      else sessionStorage.removeItem(TOKEN_KEY);
+    } catch {
+      // Storage is switched off: the token then lasts for this call only.
+    }
+  },
+};
+
+/** Return a record id as part of a path: its slashes stay, everything else is escaped. */
+export function idPath(id: string): string {
+  return id
+    .split("/")
+    .map((part) => (part === "." || part === ".." ? part.replaceAll(".", "%2E") : encodeURIComponent(part)))
+    .join("/");
+}
+
+/** Read seconds, or an HTTP date, of a Retry-After header. */
+export function retrySeconds(value: string | null, now: number = Date.now()): number | null {
+  if (value === null || value.trim() === "") return null;
+  const seconds = Number(value);
+  if (Number.isFinite(seconds)) return Math.max(0, Math.ceil(seconds));
+  const date = Date.parse(value);
+  return Number.isNaN(date) ? null : Math.max(0, Math.ceil((date - now) / 1000));
+}
+
+export class Api {
+  constructor(
+    private readonly token: TokenStore = sessionToken,
+    private readonly base: string = ".",
+    private readonly send: typeof fetch = (...given) => fetch(...given),
+  ) {}
+
+  get hasToken(): boolean {
+    return this.token.get() !== "";
+  }
+
+  setToken(token: string): void {
+    this.token.set(token.trim());
+  }
+
+  about(archive: string | null, signal?: AbortSignal): Promise<ArchiveAnswer> {
+    return this.json(`/v1/archive${query({ archive })}`, signal);
+  }
+
+  async labels(archive: string | null, signal?: AbortSignal): Promise<LabelCount[]> {
+    const answer = await this.json<{ labels: LabelCount[] }>(`/v1/labels${query({ archive })}`, signal);
+    return answer.labels;
+  }
+
+  record(id: string, archive: string | null, signal?: AbortSignal): Promise<RecordAnswer> {
+    return this.json(`/v1/records/${idPath(id)}${query({ archive })}`, signal);
+  }
+
+  thumbnailUrl(id: string, archive: string | null): string {
+    return `${this.base}/v1/records/${idPath(id)}/thumbnail${query({ archive })}`;
+  }
+
+  chipUrl(id: string, archive: string | null, side = 512): string {
+    return `${this.base}/v1/records/${idPath(id)}/chip${query({ archive, side: String(side) })}`;
+  }
+
+  /** Fetch an image that a plain `<img>` could not: with the token. */
+  async image(url: string, signal?: AbortSignal): Promise<Blob> {
+    return (await this.fetched(url, signal ? { signal } : {})).blob();
+  }
+
+  search(request: SearchRequest, image: Blob | null, signal?: AbortSignal): Promise<SearchAnswer> {
+    return this.json("/v1/search", signal, searchBody(request, image));
+  }
+
+  async exported(request: SearchRequest, image: Blob | null, format: ExportFormat): Promise<Blob> {
+    const answer = await this.fetched(`${this.base}/v1/search?format=${format}`, searchBody(request, image));
+    return answer.blob();
+  }
+
+  async feedback(given: {
+    archive?: string;
+    query?: string;
+    positives: string[];
+    negatives: string[];
+    mode?: string;
+  }): Promise<void> {
+    await this.fetched(`${this.base}/v1/feedback`, jsonBody(given));
+  }
+
+  private async json<T>(path: string, signal?: AbortSignal, init: RequestInit = {}): Promise<T> {
+    const answer = await this.fetched(this.base + path, signal ? { ...init, signal } : init);
+    try {
+      return (await answer.json()) as T;
+    } catch {
+      throw new ApiError(answer.status, "The server's answer is no JSON. Is this address LandCue's?");
+    }
+  }
+
+  private async fetched(url: string, init: RequestInit): Promise<Response> {
+    const headers = new Headers(init.headers);
+    const token = this.token.get();
+    if (token) headers.set("Authorization", `Bearer ${token}`);
+    let answer: Response;
+    try {
+      answer = await this.send(url, { ...init, headers });
+    } catch (error) {
+      if (error instanceof DOMException && error.name === "AbortError") throw error;
+      throw new ApiError(0, "The server does not answer.");
+    }
+    if (!answer.ok) throw await problemOf(answer);
+    return answer;
+  }
+}
+
+/** Read the problem details of an answer; whatever came instead of them is not shown. */
+export async function problemOf(answer: Response): Promise<ApiError> {
+  let detail = "";
+  try {
+    const found = (await answer.json()) as Partial<Problem>;
+    if (typeof found.detail === "string") detail = found.detail;
+  } catch {
+    // Something in between answered, with a page of its own.
+  }
+  const wait = retrySeconds(answer.headers.get("Retry-After"));
+  return new ApiError(answer.status, detail || `The server answered with status ${answer.status}.`, wait);
+}
+
+function query(given: Record<string, string | null>): string {
+  const found = new URLSearchParams();
+  for (const [key, value] of Object.entries(given)) if (value !== null) found.set(key, value);
+  const text = found.toString();
+  return text && `?${text}`;
+}
+
+function jsonBody(value: unknown): RequestInit {
+  return { method: "POST", body: JSON.stringify(value), headers: { "Content-Type": "application/json" } };
+}
+
+function searchBody(request: SearchRequest, image: Blob | null): RequestInit {
+  if (image === null) return jsonBody(request);
+  const form = new FormData();
+  form.set("request", JSON.stringify(request));
+  form.set("image", image, "query");
+  return { method: "POST", body: form };
+}

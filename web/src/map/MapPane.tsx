@@ -1,0 +1,6 @@
+import type { MapProps } from "./props";
+
+/** The map of results. */
+export default function MapPane(_: MapProps) {
+  return null;
+}

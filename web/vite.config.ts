@@ -1,0 +1,22 @@
+import { defineConfig } from "vitest/config";
+
+const server = { "/v1": "http://127.0.0.1:8000" };
+
+export default defineConfig({
+  base: "./",
+  build: {
+    outDir: "../src/landcue/serve/page",
+    emptyOutDir: true,
+    target: "es2022",
+    // A preload polyfill and inlined assets would ask for a looser content security policy.
+    modulePreload: { polyfill: false },
+    assetsInlineLimit: 0,
+    reportCompressedSize: true,
+    // MapLibre is large, and loaded only when a map is shown.
+    chunkSizeWarningLimit: 1200,
+  },
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+  server: { host: "127.0.0.1", port: 5173, proxy: server },
+  preview: { host: "127.0.0.1", port: 4173, proxy: server },
+  test: { environment: "happy-dom", include: ["tests/**/*.test.{ts,tsx}"] },
+});
