@@ -53,12 +53,14 @@ export const sessionToken: TokenStore = {
   },
 };
 
-/** Return a record id as part of a path: its slashes stay, everything else is escaped. */
+/**
+ * Return a record id as part of a path. Its slashes stay, but for an id with steps such as `..`,
+ * which a browser would take for folders.
+ */
 export function idPath(id: string): string {
-  return id
-    .split("/")
-    .map((part) => (part === "." || part === ".." ? part.replaceAll(".", "%2E") : encodeURIComponent(part)))
-    .join("/");
+  const parts = id.split("/");
+  if (parts.includes(".") || parts.includes("..")) return encodeURIComponent(id);
+  return parts.map(encodeURIComponent).join("/");
 }
 
 /** Read seconds, or an HTTP date, of a Retry-After header. */
