@@ -16,6 +16,7 @@ import shapely
 from landcue.archive.archive import Archive
 from landcue.archive.columns import LabelLists
 from landcue.archive.schema import from_wkb, window_of
+from landcue.search.ids import SortedIds
 from landcue.search.place import outline
 from landcue.types import Bounds, Hit
 
@@ -36,7 +37,7 @@ class Records:
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
-        self._ids = table["id"]
+        self._ids = SortedIds(table["id"])
         filled = [name for name in COLUMNS if table[name].null_count < len(table)]
         self._filled = table.select(filled)
 
@@ -45,27 +46,21 @@ class Records:
 
     def id(self, row: int) -> str:
         """Return the id of a row."""
-        return self._ids[row].as_py()
+        return self._ids[row]
 
     def ids(self) -> list[str]:
         """Return all ids, ascending."""
-        return self._ids.to_pylist()
+        return self._table["id"].to_pylist()
 
     def find(self, id_: str) -> int | None:
         """Return the row of an id, or ``None``."""
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if self.id(middle) < id_:
-                low = middle + 1
-            else:
-                high = middle
-        return low if low < len(self) and self.id(low) == id_ else None
+        row = self._ids.place(id_)
+        return row if row < len(self) and self.id(row) == id_ else None
 
     def near_ids(self, id_: str, most: int = 1000) -> list[str]:
         """Return ids around the place where an unknown one would stand."""
-        place = int(pc.sum(pc.less(self._ids, id_)).as_py() or 0)
-        return self._ids.slice(max(0, place - most), 2 * most).to_pylist()
+        first = max(0, self._ids.place(id_) - most)
+        return self._table["id"].slice(first, 2 * most).to_pylist()
 
     @functools.cached_property
     def labels(self) -> LabelLists:
@@ -118,6 +113,11 @@ class Records:
         """Return the values of ``group``, ``part`` or ``sensor`` that occur, sorted."""
         return sorted(value for value in pc.unique(self._table[column]).to_pylist() if value)
 
+    def counts(self, column: str) -> dict[str, int]:
+        """Return how many records have each value of ``group``, ``part`` or ``sensor``."""
+        found = pc.value_counts(self._table[column].drop_null()).to_pylist()
+        return {one["values"]: one["counts"] for one in found}
+
     def below(self, prefix: str) -> npt.NDArray[np.bool_]:
         """Return bool ``[n]``: where the path starts with ``prefix``."""
         return pc.starts_with(self._table["path"], pattern=prefix).to_numpy()
@@ -133,6 +133,10 @@ class Records:
         """Return the annotated labels of a record; ``None`` if nobody annotated it."""
         found = self._table["labels"][row].as_py()
         return None if found is None else tuple(found)
+
+    def groups_of(self, rows: npt.NDArray[np.int64]) -> list[str | None]:
+        """Return what the records of some rows were drawn from."""
+        return self._table["group"].take(pa.array(rows)).to_pylist()
 
     def hits(
         self,

@@ -26,7 +26,7 @@ from landcue.search.result import SearchResult
 from landcue.search.scene import ByScene
 from landcue.search.store import Store
 from landcue.search.vectors import Vectors
-from landcue.types import Encoder
+from landcue.types import Encoder, FloatArray
 
 __all__ = ["MODES", "ById", "ByImage", "ByPixels", "ByScene", "Mix", "SearchResult", "Searcher"]
 
@@ -183,6 +183,23 @@ class Searcher:
             milliseconds=_since(started),
         )
         return SearchResult(name, chosen, hits, labels, next_cursor, note, plan)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Modes that this archive answers; ``ann`` only where its index was built."""
+        manifest = self.archive.manifest
+        lacking = {"code": not manifest.n_bits, "cue": not manifest.label_names}
+        lacking["ann"] = self._modes.ann_facts() is None
+        return tuple(mode for mode in MODES if not lacking.get(mode, False))
+
+    def embed(self, query: Query) -> FloatArray:
+        """Return what a query is in the searched space, float32 ``[1, d]``, unit norm.
+
+        Raises:
+            UsageError: It cannot be used; see :meth:`search`.
+            DataError: An image cannot be read.
+        """
+        return self._asker.target(query, frozenset({"embedding"})).embedding
 
     def labels_of(self, id_: str) -> tuple[str, ...] | None:
         """Return the annotated labels of a record; ``None`` if unknown or not annotated."""

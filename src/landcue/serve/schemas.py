@@ -221,6 +221,26 @@ class LabelsAnswer(BaseModel):
     labels: list[LabelCount]
 
 
+class ValueCount(BaseModel):
+    """How many records have a value."""
+
+    name: str
+    records: int
+
+
+class FacetsAnswer(BaseModel):
+    """What the records of an archive can be filtered by."""
+
+    archive: str
+    modes: list[str] = Field(description="That it answers; `ann` only where its index was built.")
+    groups: list[ValueCount]
+    sensors: list[ValueCount]
+    parts: list[ValueCount]
+    time: list[str] | None = Field(description="The first and the last.")
+    bounds: list[float] | None = Field(description="West, south, east, north of all footprints.")
+    examples: list[str] = Field(description="Some ids, spread evenly over all of them.")
+
+
 class ArchiveAnswer(BaseModel):
     """What an archive is and which model made it."""
 

@@ -121,6 +121,13 @@ class Served:
             for name in sorted(counts)
         ]
 
+    @functools.cached_property
+    def facets(self) -> dict[str, Any]:
+        """Return what records can be told apart by; see :mod:`landcue.serve.facets`."""
+        from landcue.serve.facets import facets
+
+        return facets(self)
+
     def about(self) -> dict[str, Any]:
         """Return the manifest, the model's card and its scores, without paths."""
         manifest = self.archive.manifest

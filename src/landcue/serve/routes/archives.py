@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response
 
 from landcue.serve.routes.answers import ArchiveName, json_of
-from landcue.serve.schemas import ArchiveAnswer, LabelsAnswer
+from landcue.serve.schemas import ArchiveAnswer, FacetsAnswer, LabelsAnswer
 from landcue.serve.service import Service
 
 
@@ -26,5 +26,12 @@ def add(app: FastAPI, service: Service) -> None:
         facts = await service.searches.run(served.about)
         return JSONResponse({**facts, "archives": catalog.names})
 
+    async def facets(archive: ArchiveName = None) -> Response:
+        """Return what the records of an archive can be filtered by, and some ids to begin with."""
+        served = catalog.get(archive)
+        found = await service.searches.run(lambda: served.facets)
+        return JSONResponse({**found, "modes": served.searcher.modes})
+
+    app.get("/v1/facets", responses=json_of(FacetsAnswer))(facets)
     app.get("/v1/labels", responses=json_of(LabelsAnswer))(labels)
     app.get("/v1/archive", responses=json_of(ArchiveAnswer))(about)

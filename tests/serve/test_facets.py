@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from landcue.archive.manifest import Manifest, write_manifest
+
+_SPEC = importlib.util.spec_from_file_location(
+    "facets_pixel_encoder", Path(__file__).parents[1] / "archive/pixel_encoder.py"
+)
+tools = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(tools)
+
+
+def test_facets_tell_values_spans_and_ids(start, photos):
+    client = start()
+    found = client.get("/v1/facets").json()
+    assert found["archive"] == "photos"
+    assert found["time"] == ["2024-01-01T00:00:00Z", "2024-01-30T00:00:00Z"]
+    # The first footprint crosses the antimeridian.
+    assert found["bounds"] == [-180.0, -1.0, 180.0, 1.0]
+    ids = [hit["id"] for hit in client.post("/v1/search", json={"k": 30}).json()["hits"]]
+    assert len(found["examples"]) == 24
+    assert found["examples"][0] == ids[0]
+    assert found["examples"][-1] == ids[-1]
+    assert found["examples"] == sorted(set(found["examples"]))
+
+
+def test_facets_count_what_filters_find(start):
+    client = start()
+    found = client.get("/v1/facets", params={"archive": "made"}).json()
+    assert found["groups"]
+    assert [one["records"] for one in found["groups"]] == sorted(
+        (one["records"] for one in found["groups"]), reverse=True
+    )
+    for one in found["groups"][:3]:
+        asked = {"archive": "made", "filters": {"groups": [one["name"]]}, "k": 200}
+        assert len(client.post("/v1/search", json=asked).json()["hits"]) == one["records"]
+
+
+def test_modes_are_those_that_answer(start):
+    client = start()
+    for name in ("photos", "made"):
+        modes = client.get("/v1/facets", params={"archive": name}).json()["modes"]
+        id_ = client.post("/v1/search", json={"archive": name, "k": 1}).json()["hits"][0]["id"]
+        assert {"auto", "embedding", "two-stage"} <= set(modes)
+        for mode in ("auto", "embedding", "code", "cue", "two-stage"):
+            asked = client.post("/v1/search", json={"archive": name, "id": id_, "mode": mode})
+            assert (asked.status_code == 200) == (mode in modes)
+
+
+def test_facets_of_an_empty_archive(start, tmp_path):
+    write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), tmp_path, {}))
+    found = start(folders=[tmp_path]).get("/v1/facets").json()
+    assert found["examples"] == []
+    assert found["time"] is None
+    assert found["bounds"] is None
