@@ -7,7 +7,8 @@
 SOURCE is a folder of images; without one, 256-pixel synthetic images are written as JPEG. With
 ``--scenes`` the images are chips of that many 12-band 16-bit scenes of 2,048 pixels. The model
 alone encodes the same images, decoded before the clock starts; indexing reads, hashes, decodes,
-makes thumbnails, encodes and commits.
+makes thumbnails, encodes and commits. Each model runs in torch and, exported to int8, in ONNX
+Runtime.
 
 With ``--memory`` chips of 32 pixels go through a tiny encoder, and the resident memory of the
 process is printed as the ingest proceeds, and its growth from a tenth of the way to the end.
@@ -110,17 +111,32 @@ def decode(images: ImageSet, encoder: Encoder, options: SceneOptions | None) -> 
     return prepared
 
 
-def measure(
-    images: ImageSet, name: str, size: int, rounds: int, options: SceneOptions | None
-) -> None:
-    """Print the best of some rounds of both, interleaved."""
+def runtimes(name: str, size: int, images: ImageSet, folder: Path) -> dict[str, Encoder]:
+    """Return the model, with random weights, in torch and as int8 in ONNX Runtime.
+
+    Chips calibrate nothing: they run in torch alone.
+    """
     import torch
 
+    from landcue.models.checkpoint import Checkpoint
     from landcue.models.encoder import NeuralEncoder, build_config
+    from landcue.models.onnx.export import export
+    from landcue.models.onnx.runtime import OnnxEncoder
 
     labels = tuple(f"label{i}" for i in range(17))
-    encoder = NeuralEncoder(build_config(name, label_names=labels, image_size=size))
-    encoder = encoder.to(memory_format=torch.channels_last).eval()
+    encoder = NeuralEncoder(build_config(name, label_names=labels, image_size=size)).eval()
+    found: dict[str, Encoder] = {}
+    if whole := [record for record in images.records if record.window is None]:
+        out = folder / f"{name}.onnx"
+        export(Checkpoint(encoder, {}), out, int8=True, records=whole[:64], say=lambda _: None)
+        found["int8"] = OnnxEncoder(out)
+    return {"torch": encoder.to(memory_format=torch.channels_last), **found}
+
+
+def measure(
+    images: ImageSet, label: str, encoder: Encoder, rounds: int, options: SceneOptions | None
+) -> None:
+    """Print the best of some rounds of both, interleaved."""
     prepared = decode(images, encoder, options)
     encoder.encode(prepared[:BATCH])
     alone, indexed = 0.0, 0.0
@@ -135,7 +151,7 @@ def measure(
             )
         indexed = max(indexed, report.images_per_second)
     print(
-        f"{name:<20} {size} px   model alone {alone:7.1f} images/s   "
+        f"{label:<32} model alone {alone:7.1f} images/s   "
         f"indexing {indexed:7.1f} images/s   {100 * indexed / alone:5.1f} %"
     )
 
@@ -201,7 +217,9 @@ def main() -> None:
                 options = SceneOptions(chip, bands=(4, 3, 2), scale=scale, side=size)
                 images = cut_scenes(images, options)
             images = images.subset(images.records[: args.images])
-            measure(images, name, size, args.rounds, options)
+            with tempfile.TemporaryDirectory() as models:
+                for runtime, encoder in runtimes(name, size, images, Path(models)).items():
+                    measure(images, f"{name} {size} px {runtime}", encoder, args.rounds, options)
 
 
 if __name__ == "__main__":

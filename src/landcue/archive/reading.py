@@ -72,7 +72,7 @@ def read_task(task: Task, encoder: Encoder) -> ReadImage | Metadata | Problem:
 
 
 def make_thumbnail(image: ByteArray) -> bytes:
-    """Return a JPEG of uint8 ``[h, w, C]`` whose longer side is 65 to 96 pixels, or the image's own.
+    """Return a JPEG of uint8 ``[h, w, C]`` with a longer side of 65 to 96 pixels, or its own.
 
     Of more than three bands the first three are taken as red, green and blue, of fewer the first
     as gray.
