@@ -17,6 +17,7 @@ from landcue.serve.catalog import Catalog
 from landcue.serve.failures import add_errors
 from landcue.serve.limits import Guard
 from landcue.serve.observe import Observe
+from landcue.serve.page import Page
 from landcue.serve.problems import ProblemError
 from landcue.serve.routes import add_routes
 from landcue.serve.routes.answers import REF
@@ -25,10 +26,12 @@ from landcue.serve.service import Service
 from landcue.serve.settings import Settings
 
 
-def create_app(catalog: Catalog, settings: Settings | None = None) -> FastAPI:
+def create_app(
+    catalog: Catalog, settings: Settings | None = None, page: Page | None = None
+) -> FastAPI:
     """Return the application of some archives; ``app.state.service`` is its :class:`Service`."""
     settings = settings or Settings()
-    service = Service(catalog, settings)
+    service = Service(catalog, settings, page or Page.load())
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -51,7 +54,7 @@ def create_app(catalog: Catalog, settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = service
     # The last one added is the outermost.
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Guard, settings=settings, public=service.page.paths)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,

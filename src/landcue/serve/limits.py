@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -26,8 +27,9 @@ _BURST_SECONDS = 10.0
 class Guard:
     """ASGI middleware that refuses before anything is parsed."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, public: Iterable[str] = ()) -> None:
         self._app = app
+        self._public = frozenset({*PROBES, *public})
         self._settings = settings
         self._running = 0
         self._rate = Rate(settings.limits.per_second)
@@ -43,7 +45,7 @@ class Guard:
         headers = Headers(scope=scope)
         try:
             self._check_origin(scope["method"], headers)
-            if scope["path"] in PROBES:
+            if scope["path"] in self._public:
                 await self._app(scope, receive, send)
                 return
             self._check_token(scope["path"], headers)

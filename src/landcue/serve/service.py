@@ -14,6 +14,7 @@ from landcue.serve.catalog import Catalog
 from landcue.serve.decoding import Decoders
 from landcue.serve.feedback import FeedbackFile
 from landcue.serve.observe import Metrics
+from landcue.serve.page import Page
 from landcue.serve.pool import Pool
 from landcue.serve.searching import run_search
 from landcue.serve.served import Served
@@ -29,6 +30,7 @@ class Service:
 
     catalog: Catalog
     settings: Settings
+    page: Page
     metrics: Metrics = field(default_factory=Metrics)
     ready: bool = False
     encoders: Pool = field(init=False)

@@ -79,6 +79,7 @@ class Settings:
         hosts: Names that a request may call the service by; any when empty.
         tokens: ``None`` lets every request in.
         origins: Web origins whose pages may read answers (CORS); none by default.
+        basemap: Address template of map tiles that the page shows; ``None`` shows none.
         feedback_file: Where feedback is kept, a JSON object per line; ``None`` refuses it.
         limits: See :class:`Limits`.
     """
@@ -86,6 +87,7 @@ class Settings:
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     tokens: Tokens | None = None
     origins: tuple[str, ...] = ()
+    basemap: str | None = None
     feedback_file: Path | None = None
     limits: Limits = field(default_factory=Limits)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from landcue.serve.routes import archives, feedback, operations, records, search
+from landcue.serve.routes import archives, feedback, operations, page, records, search
 from landcue.serve.service import Service
 
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add every path to an application."""
-    for resource in (search, records, archives, feedback, operations):
+    for resource in (search, records, archives, feedback, operations, page):
         resource.add(app, service)
