@@ -1,15 +1,19 @@
-# make demo: watch LandCue work.  make test: lint, types and tests.  Both install into .venv first.
+# make demo: watch LandCue work.  make test: lint, types and tests.  Both install into .venv first,
+# and build the web page with the machine's Node or one from PyPI.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PAGE := src/landcue/serve/page/.built
+PAGE_SOURCES := $(wildcard web/*.json web/*.html web/*.ts scripts/*page*) \
+	$(shell find web/src web/public -type f)
 
-.PHONY: demo test lint tests install docs clean
+.PHONY: demo test lint tests page page-check install docs clean
 
-demo: install
+demo: install page
 	$(BIN)/landcue demo demo
 
-test: lint tests
+test: lint page-check tests
 
 lint: install
 	$(BIN)/ruff format --check .
@@ -18,8 +22,17 @@ lint: install
 	$(BIN)/lint-imports
 
 # The suite runs one file per process and core; torch takes one thread in each.
-tests: install
+tests: install page
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+
+page: $(PAGE)
+
+$(PAGE): $(PAGE_SOURCES) | $(BIN)/python
+	$(BIN)/python scripts/build_page.py
+
+# Types and tests of the page itself.
+page-check: | $(BIN)/python
+	$(BIN)/python scripts/build_page.py check
 
 docs: $(STAMP)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
@@ -29,13 +42,15 @@ install: $(STAMP)
 
 # torch, torchvision and timm come together with everything else: a torch of another build than
 # torchvision's fails at import.
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "LandCue needs Python 3.11 or newer: make PYTHON=python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24'
 	@echo "Installing LandCue and what it needs (torch is large: a few minutes) ..."
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "LandCue needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
 clean:
-	rm -rf $(VENV) demo site build dist
+	rm -rf $(VENV) demo site build dist web/node_modules $(dir $(PAGE))
