@@ -61,7 +61,7 @@ def similar_regions(encoder: NeuralEncoder, image: ByteArray, query: FloatArray)
     Raises:
         UsageError: The encoder's backbone ends in no feature map, or the sizes do not fit.
     """
-    direction = np.asarray(query, np.float32).reshape(-1)
+    direction = np.array(query, np.float32).reshape(-1)  # torch wants memory it may write to
     size, bands = encoder.config.image_size, encoder.config.in_chans
     if direction.shape != (encoder.dim,) or image.shape != (size, size, bands):
         raise UsageError(

@@ -28,10 +28,20 @@ def chip_jpeg(
         ProblemError: 404: the file is not there, too large, or not below the source root.
         DataError: It is broken, or costs too much to decode.
     """
+    return _jpeg(chip_pixels(decoders, source_root, stored, window), side)
+
+
+def chip_pixels(
+    decoders: Decoders, source_root: str, stored: str, window: Window | None
+) -> ByteArray:
+    """Return the image ``stored``, or a window of it, as uint8 ``[h, w, C]``.
+
+    Raises:
+        ProblemError: 404: the file is not there, too large, or not below the source root.
+        DataError: It is broken, or costs too much to decode.
+    """
     path = _file(source_root, stored)
-    if window is None:
-        return _jpeg(decoders.image(_bytes(path)), side)
-    return _jpeg(decoders.chip(path, window), side)
+    return decoders.image(_bytes(path)) if window is None else decoders.chip(path, window)
 
 
 def _file(source_root: str, stored: str) -> Path:

@@ -18,6 +18,8 @@ from landcue.serve.settings import Scope as TokenScope
 from landcue.serve.settings import Settings
 
 UPLOADS = "/v1/search"
+UPLOADS_TOO = "/regions"
+"""How the paths end that compare a record with an uploaded image."""
 FEEDBACK = "/v1/feedback"
 
 _CLIENTS = 10_000
@@ -68,7 +70,8 @@ class Guard:
 
     def _most_bytes(self, path: str) -> int:
         limits = self._settings.limits
-        return limits.upload_bytes if path == UPLOADS else limits.json_bytes
+        uploads = path == UPLOADS or path.endswith(UPLOADS_TOO)
+        return limits.upload_bytes if uploads else limits.json_bytes
 
     def _check_origin(self, method: str, headers: Headers) -> None:
         """Refuse other names of this host, and what pages of other sites send.

@@ -260,6 +260,7 @@ class ArchiveAnswer(BaseModel):
     card: str | None
     scores: dict[str, Any]
     archives: list[str]
+    basemap: str | None = Field(description="Address template of map tiles for the page.")
 
 
 class FeedbackAnswer(BaseModel):

@@ -36,7 +36,7 @@ def run_search(served: Served, body: Body, decoders: Decoders) -> SearchResult:
         _check_cursor(served, asked)
     where = asked.filters.to_filter()
     return served.searcher.search(
-        _query(served, body, decoders),
+        read_query(served, body, decoders),
         k=asked.k,
         mode=asked.mode,
         where=where,
@@ -49,7 +49,13 @@ def run_search(served: Served, body: Body, decoders: Decoders) -> SearchResult:
     )
 
 
-def _query(served: Served, body: Body, decoders: Decoders) -> Query | None:
+def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
+    """Return what a request asks with; ``None`` where it only filters.
+
+    Raises:
+        ProblemError: 404: an unknown record; 400: a crop outside the image, or of none.
+        DataError: An image cannot be read.
+    """
     asked = body.search
     ids = [served.check_id(id_) for id_ in (*asked.positives, *asked.negatives)]
     positive_ids, negative_ids = ids[: len(asked.positives)], ids[len(asked.positives) :]

@@ -33,8 +33,10 @@ class Service:
     page: Page
     metrics: Metrics = field(default_factory=Metrics)
     ready: bool = False
+    when_ready: Callable[[], None] | None = None
     encoders: Pool = field(init=False)
     searches: Pool = field(init=False)
+    insights: Pool = field(init=False)
     decoders: Decoders = field(init=False)
     feedback: FeedbackFile = field(init=False)
 
@@ -42,6 +44,7 @@ class Service:
         limits = self.settings.limits
         self.encoders = Pool("encoding", limits.encoders, limits.encoders_waiting)
         self.searches = Pool("search", limits.searches, limits.searches_waiting)
+        self.insights = Pool("insight", 1, limits.insights_waiting)
         self.decoders = Decoders(limits)
         self.feedback = FeedbackFile(self.settings.feedback_file, limits.feedback_bytes)
 
@@ -61,7 +64,7 @@ class Service:
 
     def gauges(self) -> list[tuple[str, dict[str, str], float]]:
         """Return what is so now, for metrics."""
-        pools = (self.encoders, self.searches)
+        pools = (self.encoders, self.searches, self.insights)
         named: list[tuple[str, Callable[[Pool], float]]] = [
             ("landcue_pool_jobs", lambda pool: pool.jobs),
             ("landcue_pool_limit", lambda pool: pool.most),
@@ -78,6 +81,8 @@ class Service:
         """Load models and vectors, then be ready."""
         for error in await self.encoders.run(self.catalog.warm):
             _log.warning("not warm", extra={"facts": {"error": str(error)}})
+        if self.when_ready is not None:
+            self.when_ready()
         self.ready = True
 
     def close(self) -> None:
@@ -85,5 +90,6 @@ class Service:
         self.ready = False
         self.encoders.close()
         self.searches.close()
+        self.insights.close()
         self.decoders.close()
         self.catalog.close()

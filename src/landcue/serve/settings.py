@@ -33,6 +33,7 @@ class Limits:
         encoders_waiting: Image searches that may wait; further ones get 429.
         searches: Other searches at a time.
         searches_waiting: Likewise.
+        insights_waiting: Requests about a model that wait while one is computed.
         requests: Requests of any kind under way.
         per_second: Requests of one client in the long run; ``None`` for any number.
         feedback_bytes: Most that the feedback file may grow to.
@@ -50,6 +51,7 @@ class Limits:
     encoders_waiting: int = 16
     searches: int = 4
     searches_waiting: int = 256
+    insights_waiting: int = 32
     requests: int = 512
     per_second: float | None = None
     feedback_bytes: int = 100 << 20

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from landcue.serve.routes import archives, feedback, operations, page, records, search
+from landcue.serve.routes import (
+    archives,
+    feedback,
+    insight,
+    operations,
+    page,
+    records,
+    search,
+)
 from landcue.serve.service import Service
 
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add every path to an application."""
-    for resource in (search, records, archives, feedback, operations, page):
+    # A record's regions come before the record: an id may hold slashes.
+    for resource in (search, insight, records, archives, feedback, operations, page):
         resource.add(app, service)

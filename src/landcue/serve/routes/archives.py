@@ -24,7 +24,8 @@ def add(app: FastAPI, service: Service) -> None:
         """Return what an archive is, its model's card and scores, and all archives' names."""
         served = catalog.get(archive)
         facts = await service.searches.run(served.about)
-        return JSONResponse({**facts, "archives": catalog.names})
+        shown = {"archives": catalog.names, "basemap": service.settings.basemap}
+        return JSONResponse({**facts, **shown})
 
     async def facets(archive: ArchiveName = None) -> Response:
         """Return what the records of an archive can be filtered by, and some ids to begin with."""

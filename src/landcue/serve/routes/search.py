@@ -34,11 +34,11 @@ def add(app: FastAPI, service: Service) -> None:
         """Return the result of a search as a file."""
         return await service.search(Body(parse_search(request), {}), format)
 
-    app.post("/v1/search", responses=json_of(SearchAnswer), openapi_extra=_search_body())(search)
+    app.post("/v1/search", responses=json_of(SearchAnswer), openapi_extra=search_body())(search)
     app.get("/v1/export", responses=PROBLEMS)(result)
 
 
-def _search_body() -> dict[str, Any]:
+def search_body() -> dict[str, Any]:
     """Describe the body of a search, which is read by hand."""
     ref = {"$ref": REF.format(model=SearchRequest.__name__)}
     file = {"type": "string", "format": "binary"}

@@ -1,0 +1,128 @@
+"""An archive at a glance: a flat map of its embeddings, and how well it finds by its own labels.
+
+Both look at a bounded sample of the records, drawn with a fixed seed, so that one version of an
+archive gives the same picture each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.errors import UsageError
+from landcue.evaluation.annotations import Annotations
+from landcue.evaluation.evaluate import evaluate_codes, evaluate_embeddings
+from landcue.evaluation.scores import Scores
+from landcue.report.embedding_map import categories, principal_components
+from landcue.search.records import Records
+from landcue.search.searcher import Searcher
+from landcue.types import ByteArray
+
+MOST_POINTS = 2_000
+MOST_QUERIES = 2_000
+RESAMPLES = 1_000
+_SEED = 0
+_TEST = "test"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlatMap:
+    """Records laid out by the first two principal components of their embeddings.
+
+    Attributes:
+        rows: Rows of the searcher's records, int64 ``[m]``, rising.
+        points: float64 ``[m, 2]``.
+        shares: Of the sample's variance, 0..1, that each of the two components holds.
+        kinds: What each point is colored by: its group, or one of its labels.
+        colored_by: What that is, in words.
+    """
+
+    rows: npt.NDArray[np.int64]
+    points: npt.NDArray[np.float64]
+    shares: tuple[float, float]
+    kinds: tuple[str, ...]
+    colored_by: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OwnScores:
+    """How well an archive's annotated records find each other, each leaving itself out.
+
+    Attributes:
+        spaces: ``embedding`` and, where there are codes, ``code``.
+        annotated: Annotated records there are to choose from.
+        part: ``test`` where the archive knows which records the model was not trained on and
+            only those were taken; else ``all``, which may include images it was trained on.
+    """
+
+    spaces: dict[str, Scores]
+    annotated: int
+    part: str
+
+
+def flat_map(searcher: Searcher, most: int = MOST_POINTS) -> FlatMap:
+    """Lay out a sample of at most ``most`` records.
+
+    Raises:
+        UsageError: There are fewer than three records.
+    """
+    records = searcher.records
+    if len(records) < 3:
+        raise UsageError(f"{len(records)} records are too few for a map: it needs three")
+    rows = _sample(np.arange(len(records)), most)
+    points, shares = principal_components(searcher.vectors.embedding[rows].astype(np.float64))
+    carried = [records.labels_of(row) for row in rows.tolist()]
+    kinds, colored_by = categories(_annotations(records, rows, carried))
+    return FlatMap(rows, points, shares, tuple(kinds), colored_by)
+
+
+def own_scores(searcher: Searcher, most: int = MOST_QUERIES) -> OwnScores:
+    """Let each of at most ``most`` annotated records search the others of this sample.
+
+    Raises:
+        UsageError: Fewer than two records are annotated.
+    """
+    records = searcher.records
+    known = records.labels.known
+    held_out = known & records.among("part", [_TEST])
+    part = _TEST if np.count_nonzero(held_out) >= 2 else "all"
+    chosen = np.flatnonzero(held_out if part == _TEST else known)
+    if len(chosen) < 2:
+        raise UsageError("fewer than two records are annotated: there is nothing to measure by")
+    rows = _sample(chosen, most)
+    images = _annotations(records, rows, [records.labels.row(row) or () for row in rows.tolist()])
+    if not images.label_names:
+        raise UsageError("no annotated record carries a label: there is nothing to measure by")
+    spaces = {
+        "embedding": evaluate_embeddings(
+            images, np.array(searcher.vectors.embedding[rows]), resamples=RESAMPLES, seed=_SEED
+        )
+    }
+    n_bits = searcher.archive.manifest.n_bits
+    if n_bits:
+        codes: ByteArray = np.array(searcher.vectors.code[rows])
+        spaces["code"] = evaluate_codes(
+            images, codes, n_bits, resamples=RESAMPLES, seed=_SEED, band=False
+        )
+    return OwnScores(spaces, len(chosen), part)
+
+
+def _sample(rows: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(_SEED).choice(rows, most, replace=False))
+
+
+def _annotations(
+    records: Records, rows: npt.NDArray[np.int64], carried: Sequence[Sequence[str]]
+) -> Annotations:
+    names = sorted({name for labels in carried for name in labels})
+    place = {name: c for c, name in enumerate(names)}
+    labels = np.zeros((len(rows), len(names)), np.uint8)
+    for line, found in zip(labels, carried, strict=True):
+        line[[place[name] for name in found]] = 1
+    ids = tuple(records.id(row) for row in rows.tolist())
+    return Annotations(ids, labels, tuple(names), tuple(records.groups_of(rows)))
