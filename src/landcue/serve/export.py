@@ -8,6 +8,7 @@ import json
 from dataclasses import astuple
 from typing import Any, Literal
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -144,4 +145,4 @@ def _geoparquet(served: Served, result: SearchResult) -> bytes:
 
 
 def _dump(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return orjson.dumps(value)

@@ -135,7 +135,7 @@ class _Limited:
 
     def __init__(self, receive: Receive, most: int, seconds: float) -> None:
         self._receive, self._most = receive, most
-        self._until = time.monotonic() + seconds
+        self._until = asyncio.get_running_loop().time() + seconds
         self._bytes = 0
         self._done = False
 
@@ -143,8 +143,8 @@ class _Limited:
         if self._done:
             return await self._receive()
         try:
-            left = max(0.0, self._until - time.monotonic())
-            message = await asyncio.wait_for(self._receive(), left)
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
         except TimeoutError:
             raise ProblemError(
                 408, "the body took too long to arrive", {"Connection": "close"}

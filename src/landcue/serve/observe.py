@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import re
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -92,7 +92,7 @@ class Observe:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        id_ = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        id_ = given if _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"  # no secret
         scope.setdefault("state", {})["request_id"] = id_
         started, status = time.perf_counter(), 0
 
