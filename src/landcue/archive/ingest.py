@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.ahead import Item, reading_ahead
 from landcue.archive.create import check_free, copy_model, create_table, has_model
-from landcue.archive.encoding import encode_rows
+from landcue.archive.encoded import Encoded, Engine, encoding_here
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from landcue.archive.plan import Plan, Stored, check_unique, make_plan, read_stored
-from landcue.archive.reading import ReadImage
 from landcue.archive.report import IngestReport, Tally
-from landcue.archive.schema import Metadata, metadata_rows
+from landcue.archive.schema import metadata_rows
 from landcue.archive.seal import MODEL_FOLDER, forget
 from landcue.archive.settle import settle
 from landcue.archive.table import RecordTable
@@ -49,6 +47,7 @@ def ingest(
     overlap: bool = False,
     scenes: SceneOptions | None = None,
     unread: Collection[Path] = (),
+    engine: Engine | None = None,
 ) -> IngestReport:
     """Make an archive, or bring it up to date; only new and changed images are encoded.
 
@@ -73,6 +72,7 @@ def ingest(
             CPU, whose cores the encoder fills, readers would slow it by more than they gain.
         scenes: How records that are chips are read; chips made with other options are made again.
         unread: Scenes that could not be cut: their records stay, with ``prune`` too.
+        engine: Reads and encodes instead of this process; ``workers`` and ``overlap`` are not its.
 
     Raises:
         UsageError: ``batch_size``, ``commit_every`` or ``workers`` is less than 1, or there are
@@ -104,15 +104,19 @@ def ingest(
             manifest, table = create_table(folder, encoder, root, model_folder, model or {})
             return table
 
-        started = time.perf_counter()
         tally = Tally(plan.problems)
-        with reading_ahead(
-            plan.tasks, encoder, scenes, workers, 2 * batch_size, beside_encoder=overlap
-        ) as (read, held):
-            _fill(
-                plan, read, encoder, table, create, batch_size, commit_every, tally, progress, held
+        encoding = (
+            engine(plan.tasks, scenes)
+            if engine is not None and plan.tasks
+            else encoding_here(
+                plan.tasks, encoder, scenes,
+                batch_size=batch_size, workers=workers, overlap=overlap,
             )
-        seconds = time.perf_counter() - started
+        )  # fmt: skip
+        with encoding as encoded:
+            started = time.perf_counter()  # an engine may take long to start
+            _fill(plan, encoded, table, create, commit_every, tally, progress)
+            seconds = time.perf_counter() - started
 
         if manifest is None or table is None:
             raise DataError(tally.nothing(len(records)))
@@ -178,17 +182,14 @@ def _prepare(
 
 def _fill(
     plan: Plan,
-    read: Iterator[Item],
-    encoder: Encoder,
+    encoded: Iterable[Encoded],
     table: RecordTable | None,
     create: Callable[[], RecordTable],
-    batch_size: int,
     commit_every: int,
     tally: Tally,
     progress: Progress | None,
-    held: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> None:
-    """Encode and write all that was planned; the archive is made when there is a first row."""
+    """Write all that was planned; the archive is made when there is a first row."""
     done = 0
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(Writer(table, commit_every)) if table else None
@@ -196,34 +197,17 @@ def _fill(
             for first in range(0, len(plan.refreshes), commit_every):
                 writer.put("refresh", metadata_rows(plan.refreshes[first : first + commit_every]))
             tally.refreshed += len(plan.refreshes)
-        while batch := _take(read, batch_size):
-            images = [item for item in batch if isinstance(item, ReadImage)]
-            same = [item for item in batch if isinstance(item, Metadata)]
-            tally.note(batch)
-            with held():
-                rows, problems = encode_rows(images, encoder)
-            tally.note(problems)
-            if writer is None and rows:
+        for batch in encoded:
+            tally.note(batch.left_out)
+            if writer is None and batch.rows:
                 writer = stack.enter_context(Writer(create(), commit_every))
             if writer is not None:
-                for kind, part in rows.items():
+                for kind, part in batch.rows.items():
                     writer.put(kind, part)
-                writer.put("refresh", metadata_rows(same))
-            tally.added += len(rows.get("add", ()))
-            tally.updated += len(rows.get("replace", ()))
-            tally.refreshed += len(same)
-            done += len(batch)
+                writer.put("refresh", metadata_rows(batch.same))
+            tally.added += len(batch.rows.get("add", ()))
+            tally.updated += len(batch.rows.get("replace", ()))
+            tally.refreshed += len(batch.same)
+            done += batch.n
             if progress is not None:
                 progress(done, len(plan.tasks))
-
-
-def _take(read: Iterator[Item], images: int) -> list[Item]:
-    """Return what was read up to the given number of images, but not for ever without any."""
-    batch: list[Item] = []
-    found = 0
-    for item in read:
-        batch.append(item)
-        found += isinstance(item, ReadImage)
-        if found == images or len(batch) == 4 * images:
-            break
-    return batch
