@@ -69,6 +69,27 @@ def test_a_model_of_four_bands(scenes, tmp_path):
     assert "the model takes 4 bands" in done.stderr
 
 
+def test_another_model_reads_the_chips_as_they_were_read(scenes, tmp_path):
+    for name in ("first", "second"):
+        model = NeuralEncoder(build_config("resnet10t", image_size=32, n_bits=16))
+        save_checkpoint(tmp_path / name, model, {})
+    options = ["--chip", "50px", "--bands", "4,2,1", "--scale", "fixed:0,2000", "--nodata", "0.3"]
+    for archive, model in (("archive", "first"), ("fresh", "second")):
+        options_ = [*options, "--model", tmp_path / model]
+        done = landcue("index", scenes / "a.tif", tmp_path / archive, *options_)
+        assert done.returncode == 0, done.stderr
+    done = landcue("archive", "reembed", tmp_path / "archive", "--model", tmp_path / "second")
+    assert done.returncode == 0, done.stderr
+    again, fresh = (Archive.open(tmp_path / name) for name in ("archive", "fresh"))
+    assert again.manifest.scenes == fresh.manifest.scenes
+    assert again.manifest.scenes == {"bands": [4, 2, 1], "scale": "fixed:0,2000", "nodata": 0.3}
+    assert again.columns().ids == fresh.columns().ids
+    for old, new in zip(again.batches(["embedding"]), fresh.batches(["embedding"]), strict=True):
+        assert old == new
+    done = landcue("index", scenes / "a.tif", tmp_path / "archive", *options)
+    assert "(6 unchanged)" in done.stdout, done.stdout
+
+
 @pytest.mark.parametrize(
     ("args", "status", "word"),
     [

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,14 @@ def create_table(
     source_root: Path,
     model_folder: Path | None,
     model: Mapping[str, Any],
+    scenes: Mapping[str, Any] | None = None,
 ) -> tuple[Manifest, RecordTable]:
     """Make an empty archive in a locked folder, or finish making one.
 
     Raises:
         LandcueError: The folder cannot be written, or the model cannot be copied.
     """
-    manifest = Manifest.of(encoder, source_root, model)
+    manifest = replace(Manifest.of(encoder, source_root, model), scenes=dict(scenes or {}))
     if model_folder is not None:
         copy_model(model_folder, folder, encoder)
     try:

@@ -95,13 +95,14 @@ def ingest(
         stored = read_stored(table)
         if manifest is not None:
             root = _choose_root(manifest, root, records, stored, prune)
-            manifest = _prepare(folder, manifest, root, encoder, model_folder)
+            manifest = _prepare(folder, manifest, root, encoder, model_folder, scenes)
         plan = make_plan(records, stored, root, scenes.recipe if scenes else "", unread)
         del stored
 
         def create() -> RecordTable:
             nonlocal manifest, table
-            manifest, table = create_table(folder, encoder, root, model_folder, model or {})
+            note = scenes.note if scenes else {}
+            manifest, table = create_table(folder, encoder, root, model_folder, model or {}, note)
             return table
 
         tally = Tally(plan.problems)
@@ -168,16 +169,22 @@ def _choose_root(
 
 
 def _prepare(
-    folder: Path, manifest: Manifest, root: Path, encoder: Encoder, model_folder: Path | None
+    folder: Path,
+    manifest: Manifest,
+    root: Path,
+    encoder: Encoder,
+    model_folder: Path | None,
+    scenes: SceneOptions | None,
 ) -> Manifest:
     if model_folder is not None:
         if not has_model(folder / manifest.base, encoder):
             forget(folder, (Path(manifest.base) / MODEL_FOLDER).as_posix())
         copy_model(model_folder, folder / manifest.base, encoder)
-    if manifest.source_root != str(root):
-        manifest = replace(manifest, source_root=str(root))
-        write_manifest(folder, manifest)
-    return manifest
+    note = scenes.note if scenes else manifest.scenes
+    new = replace(manifest, source_root=str(root), scenes=note)
+    if new != manifest:
+        write_manifest(folder, new)
+    return new
 
 
 def _fill(

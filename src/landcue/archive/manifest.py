@@ -27,6 +27,9 @@ THUMBNAIL_SIDE = 96
 IMPORTED = "imported"
 """Name of the model of an archive whose embeddings came from a table."""
 
+_LATER = frozenset({"scenes"})
+"""Keys that a manifest of this format has only when they say something."""
+
 _MISSING = "give an archive folder that 'landcue index' made"
 _RESTORE = (
     "run 'landcue archive repair', restore it from a copy, or index the images again into a new "
@@ -49,6 +52,8 @@ class Manifest:
         updated: ISO 8601, UTC.
         landcue: The version that last wrote the archive.
         model: What the caller wants to note about the model.
+        scenes: How chips of scenes were last read, see
+            :attr:`landcue.data.raster_read.SceneOptions.note`; empty without chips.
         base: Sub-folder of the table and the model that serve now; empty for the archive's own.
     """
 
@@ -62,6 +67,7 @@ class Manifest:
     updated: str = field(default_factory=lambda: now())
     landcue: str = __version__
     model: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
+    scenes: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
     base: str = ""
 
     @classmethod
@@ -130,7 +136,7 @@ def manifest_text(manifest: Manifest) -> str:
         "metric": METRIC,
         "bit_order": BIT_ORDER,
         "thumbnail": THUMBNAIL_SIDE,
-        **asdict(manifest),
+        **{name: item for name, item in asdict(manifest).items() if item or name not in _LATER},
     }
     value["checksum"] = _checksum(value)
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
@@ -171,7 +177,7 @@ def _from_json(value: dict[str, Any], file: Path) -> Manifest:
             "use the LandCue version that wrote it, or index again into a new folder"
         )
     names = [field.name for field in fields(Manifest)]
-    missing = [name for name in names if name not in value]
+    missing = [name for name in names if name not in value and name not in _LATER]
     if missing:
         raise ArchiveError(f"{file} lacks {', '.join(missing)}; {_RESTORE}")
     checksum = value.pop("checksum", None)
@@ -184,7 +190,7 @@ def _from_json(value: dict[str, Any], file: Path) -> Manifest:
         )
     if not re.fullmatch(r"(v[0-9]+)?", str(value["base"])):
         raise ArchiveError(f"{file} names no folder of an archive as its base; {_RESTORE}")
-    known: dict[str, Any] = {name: value[name] for name in names}
+    known: dict[str, Any] = {name: value[name] for name in names if name in value}
     known["label_names"] = tuple(known["label_names"])
     return Manifest(**known)
 

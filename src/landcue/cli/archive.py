@@ -186,10 +186,15 @@ def reembed(
     drop_missing: Annotated[
         bool, typer.Option("--drop-missing", help="Go on without images that cannot be read.")
     ] = False,
-    bands: Annotated[str | None, typer.Option(help="As given to index, for chips.")] = None,
-    scale: Annotated[str | None, typer.Option(help="As given to index, for chips.")] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands of chips: 4,3,2; by default as indexed.")
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Stored values of chips to bytes; by default as indexed.")
+    ] = None,
     nodata: Annotated[
-        float | None, typer.Option(min=0, max=1, help="As given to index, for chips.")
+        float | None,
+        typer.Option(min=0, max=1, help="Largest share of a chip without data, as indexed."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per model call.")] = 64,
     workers: Annotated[int | None, typer.Option(min=1, help="Reading threads.")] = None,
@@ -197,23 +202,18 @@ def reembed(
     json_: _Json = False,
 ) -> None:
     """Encode all records with another model; searches use the old one until all is done."""
+    from landcue.archive.manifest import read_manifest
     from landcue.archive.reembed import reembed as encode_again
-    from landcue.data.raster_grid import Length
     from landcue.data.raster_read import SceneOptions, parse_bands
-    from landcue.data.raster_scale import Scale
     from landcue.models.load import load_model
 
     loaded = load_model(model, device=device)
+    given = {"bands": bands and parse_bands(bands), "scale": scale, "nodata": nodata}
+    note = {**read_manifest(archive).scenes}
+    note |= {name: value for name, value in given.items() if value is not None}
     scenes = None
-    if (bands, scale, nodata) != (None, None, None):
-        scenes = SceneOptions(
-            chip=Length.parse("256px", "--chip"),  # windows are stored: nothing is cut
-            bands=None if bands is None else parse_bands(bands),
-            channels=loaded.in_chans,
-            scale=Scale.parse(scale or "auto"),
-            nodata=0.5 if nodata is None else nodata,
-            side=loaded.image_size,
-        )
+    if note:
+        scenes = SceneOptions.noted(note, channels=loaded.in_chans, side=loaded.image_size)
     with Reporter() as reporter:
         report = encode_again(
             archive,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +66,29 @@ class SceneOptions:
         """Digest of all that decides a chip's pixels besides file and window, 16 hex digits."""
         facts = (self.bands, self.channels, str(self.scale), self.nodata, self.side)
         return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
+
+    @property
+    def note(self) -> dict[str, Any]:
+        """What an archive remembers of these options; the rest follows from the model."""
+        bands = None if self.bands is None else list(self.bands)
+        return {"bands": bands, "scale": str(self.scale), "nodata": self.nodata}
+
+    @classmethod
+    def noted(cls, note: Mapping[str, Any], *, channels: int, side: int | None) -> SceneOptions:
+        """Return the options of a note, for chips whose windows are known.
+
+        Raises:
+            UsageError: The note's bands are not as many as ``channels``.
+        """
+        bands = note.get("bands")
+        return cls(
+            chip=Length(side or MAX_SIDE, metres=False),
+            bands=None if bands is None else tuple(int(band) for band in bands),
+            channels=channels,
+            scale=Scale.parse(str(note.get("scale", "auto"))),
+            nodata=float(note.get("nodata", 0.5)),
+            side=side,
+        )
 
     def choose(self, facts: RasterFacts) -> tuple[int, ...]:
         """Return the bands to read from a scene.
