@@ -7,7 +7,7 @@ export default defineConfig({
   build: {
     outDir: "../src/landcue/serve/page",
     emptyOutDir: true,
-    target: "es2022",
+    target: ["chrome123", "edge123", "firefox121", "safari17.5"],
     // A preload polyfill and inlined assets would ask for a looser content security policy.
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,

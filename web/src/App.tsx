@@ -1,4 +1,52 @@
+import { Header } from "./Header";
+import { lazy } from "./lazy";
+import type { ModelProps } from "./model/props";
+import { DropAnywhere } from "./search/DropZone";
+import { ErrorState } from "./search/ErrorState";
+import { HelpSheet } from "./search/HelpSheet";
+import { PastSheet } from "./search/PastSheet";
+import { askRecord, loadArchive, search } from "./search/run";
+import { SearchPage } from "./search/SearchPage";
+import { about, api, archiveError, dialog, labels, phase, state, toast } from "./store";
+import { dark } from "./theme";
+
+const ModelPage = lazy<ModelProps>(() => import("./model/ModelPage"), "the model page");
+
 /** The page. */
 export function App() {
-  return <h1>LandCue</h1>;
+  return (
+    <>
+      <a class="skip" href="#main">
+        Skip to the content
+      </a>
+      <Header />
+      <main id="main" tabIndex={-1}>
+        <Page />
+      </main>
+      <DropAnywhere />
+      {dialog.value === "help" && <HelpSheet />}
+      {dialog.value === "past" && <PastSheet />}
+      <div class="toasts" role="status" aria-live="polite">
+        {toast.value && <p class="toast">{toast.value}</p>}
+      </div>
+    </>
+  );
+}
+
+function Page() {
+  const archive = about.value;
+  if (archiveError.value) return <ErrorState error={archiveError.value} onRetry={() => void retry()} />;
+  if (!archive)
+    return (
+      <p class="note" role="status">
+        Opening the archive …
+      </p>
+    );
+  if (state.value.page === "search") return <SearchPage />;
+  return <ModelPage api={api} about={archive} labels={labels.value} dark={dark.value} onQuery={askRecord} />;
+}
+
+async function retry(): Promise<void> {
+  await loadArchive();
+  if (about.value && phase.value === "failed") await search();
 }

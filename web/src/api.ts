@@ -3,6 +3,7 @@
 import type {
   ArchiveAnswer,
   ExportFormat,
+  Facets,
   LabelCount,
   Problem,
   RecordAnswer,
@@ -94,6 +95,10 @@ export class Api {
   async labels(archive: string | null, signal?: AbortSignal): Promise<LabelCount[]> {
     const answer = await this.json<{ labels: LabelCount[] }>(`/v1/labels${query({ archive })}`, signal);
     return answer.labels;
+  }
+
+  facets(archive: string | null, signal?: AbortSignal): Promise<Facets> {
+    return this.json(`/v1/facets${query({ archive })}`, signal);
   }
 
   record(id: string, archive: string | null, signal?: AbortSignal): Promise<RecordAnswer> {

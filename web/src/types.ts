@@ -106,10 +106,26 @@ export interface ArchiveAnswer {
   card: string | null;
   scores: Record<string, unknown>;
   archives: string[];
-  /** Search modes this archive can answer, where the server tells them. */
-  modes?: string[];
   /** URL template of map tiles, where the operator set one. */
   basemap?: string | null;
+}
+
+export interface ValueCount {
+  name: string;
+  records: number;
+}
+
+export interface Facets {
+  archive: string;
+  /** Search modes that this archive answers. */
+  modes: string[];
+  groups: ValueCount[];
+  sensors: ValueCount[];
+  parts: ValueCount[];
+  time: [string, string] | null;
+  bounds: [number, number, number, number] | null;
+  /** Some ids, spread evenly over all of them. */
+  examples: string[];
 }
 
 export type ExportFormat = "geojson" | "csv" | "geoparquet";

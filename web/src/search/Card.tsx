@@ -1,0 +1,84 @@
+import { Icon } from "../icons";
+import { Remote } from "../Remote";
+import { api, archiveName } from "../store";
+import type { Hit } from "../types";
+import { markHit } from "./act";
+import { shortNearness } from "./why";
+
+interface Props {
+  hit: Hit;
+  at: number;
+  mode: string;
+  mark: "good" | "bad" | null;
+  open: boolean;
+  focused: boolean;
+  /** Rank before, 0 for a hit that is new, null where nothing is compared. */
+  was: number | null;
+  describe: string;
+  onOpen: () => void;
+  onFocus: () => void;
+}
+
+/** One result: its image, how near it is, and which labels it shares. */
+export function Card({ hit, at, mode, mark, open, focused, was, describe, onOpen, onFocus }: Props) {
+  const shared = new Set(hit.shared);
+  const near = shortNearness(hit, mode);
+  // Shared labels first: they are why.
+  const labels = [...hit.shared, ...hit.labels.filter((label) => !shared.has(label))];
+  const says = [
+    `${at + 1}: ${hit.id}`,
+    describe,
+    hit.shared.length ? `shares ${hit.shared.join(", ")}` : hit.labels.join(", "),
+    mark ? `marked ${mark}` : "",
+    was === 0 ? "new" : was !== null && was !== at + 1 ? `was ${was}` : "",
+  ];
+  return (
+    <li class="card" data-mark={mark ?? undefined} data-open={open || undefined}>
+      <button
+        type="button"
+        class="card-image"
+        tabIndex={focused ? 0 : -1}
+        aria-label={says.filter(Boolean).join("; ")}
+        aria-expanded={open}
+        onClick={onOpen}
+        onFocus={onFocus}
+      >
+        <Remote src={api.thumbnailUrl(hit.id, archiveName.value || null)} alt="" />
+        {mark && (
+          <span class="card-mark">
+            <Icon name={mark === "good" ? "plus" : "minus"} />
+          </span>
+        )}
+        {was !== null && was !== at + 1 && (
+          <span class="card-was mono" data-way={was === 0 ? "new" : was > at + 1 ? "up" : "down"}>
+            {was === 0 ? "new" : `${was > at + 1 ? "▲" : "▼"}${Math.abs(was - at - 1)}`}
+          </span>
+        )}
+      </button>
+      <div class="card-actions">
+        <button type="button" tabIndex={-1} aria-pressed={mark === "good"} aria-label={`Good: ${hit.id}`} title="Good  +" onClick={() => markHit(hit.id, "good")}>
+          <Icon name="plus" />
+        </button>
+        <button type="button" tabIndex={-1} aria-pressed={mark === "bad"} aria-label={`Bad: ${hit.id}`} title="Bad  -" onClick={() => markHit(hit.id, "bad")}>
+          <Icon name="minus" />
+        </button>
+      </div>
+      <div class="card-line">
+        <span class="card-rank mono">{at + 1}</span>
+        <span class="clip" title={hit.id}>
+          {hit.id}
+        </span>
+        <span class="card-near mono">{near}</span>
+      </div>
+      <ul class="card-labels" aria-label="Labels">
+        {labels.slice(0, 6).map((label) => (
+          <li key={label} class={shared.has(label) ? "shared" : undefined}>
+            {label}
+          </li>
+        ))}
+        {labels.length > 6 && <li>{`+${labels.length - 6}`}</li>}
+      </ul>
+      {hit.near > 0 && <p class="small faint">{`${hit.near} near duplicates left out`}</p>}
+    </li>
+  );
+}

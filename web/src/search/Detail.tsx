@@ -1,0 +1,125 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import HeatOverlay, { heatAvailable } from "../heat/HeatOverlay";
+import { Icon } from "../icons";
+import { Remote, useBlobUrl } from "../Remote";
+import { about, api, archiveName, draft, found, picture, shownHits, shownMode, state } from "../store";
+import type { Hit, RecordAnswer } from "../types";
+import { copyLink, focusGrid, markHit, openHit } from "./act";
+import { Facts } from "./Facts";
+import { markOf } from "./marks";
+import { askRecord, imageOf } from "./run";
+import { nearness } from "./why";
+import { Reasons } from "./Reasons";
+
+/** A hit beside the query: both images, why it was found, and what is known of it. */
+export function Detail({ hit, at }: { hit: Hit; at: number }) {
+  const record = useRecord(hit.id);
+  const { query } = state.value;
+  const other = useRecord(query.kind === "record" ? query.id : null);
+  const [heat, setHeat] = useState(false);
+  const [image, setImage] = useState<Blob | null>(null);
+  const title = useRef<HTMLHeadingElement>(null);
+  useEffect(() => title.current?.focus({ preventScroll: true }), []);
+  useEffect(() => {
+    let wanted = true;
+    void imageOf(state.value).then((blob) => wanted && setImage(blob ?? null));
+    return () => {
+      wanted = false;
+    };
+  }, [query, picture.value]);
+  const hits = shownHits.value;
+  const mark = markOf(draft.value, hit.id);
+  const archive = archiveName.value;
+  const asked = query.kind === "record" ? { id: query.id } : image ? { image } : null;
+  const close = () => {
+    openHit(null);
+    focusGrid();
+  };
+  const step = (by: number) => openHit(hits[at + by]?.id ?? hit.id);
+  return (
+    <aside class="detail" aria-label="Result details" onKeyDown={(event) => event.key === "Escape" && close()}>
+      <header class="detail-head">
+        <h2 ref={title} tabIndex={-1}>
+          <span class="mono faint">{at + 1}</span> <span class="clip">{hit.id}</span>
+        </h2>
+        <button type="button" class="quiet" aria-label="Previous result" disabled={at === 0} onClick={() => step(-1)}>
+          <Icon name="left" />
+        </button>
+        <button type="button" class="quiet" aria-label="Next result" disabled={at >= hits.length - 1} onClick={() => step(1)}>
+          <Icon name="right" />
+        </button>
+        <button type="button" class="quiet" aria-label="Close details" onClick={close}>
+          <Icon name="close" />
+        </button>
+      </header>
+      <div class={asked ? "compare" : "compare alone"}>
+        {asked && (
+          <figure>
+            <div class="frame">
+              {"id" in asked ? (
+                <Remote src={api.chipUrl(asked.id, archive, 512)} alt={`Query: ${asked.id}`} eager />
+              ) : (
+                <BlobImage blob={asked.image} />
+              )}
+              {heat && <HeatOverlay api={api} archive={archive} query={asked} id={hit.id} side="query" />}
+            </div>
+            <figcaption>Query</figcaption>
+          </figure>
+        )}
+        <figure>
+          <div class="frame">
+            <Remote src={api.chipUrl(hit.id, archive, 512)} alt={hit.id} eager />
+            {heat && asked && <HeatOverlay api={api} archive={archive} query={asked} id={hit.id} side="hit" />}
+          </div>
+          <figcaption>{nearness(hit, shownMode.value, about.value?.n_bits ?? 0) || "Result"}</figcaption>
+        </figure>
+      </div>
+      {heatAvailable && asked && (
+        <button type="button" class="tool" aria-pressed={heat} onClick={() => setHeat(!heat)}>
+          Similar regions
+        </button>
+      )}
+      <div class="row actions">
+        <button type="button" class="tool" aria-pressed={mark === "good"} onClick={() => markHit(hit.id, "good")}>
+          <Icon name="plus" /> Good
+        </button>
+        <button type="button" class="tool" aria-pressed={mark === "bad"} onClick={() => markHit(hit.id, "bad")}>
+          <Icon name="minus" /> Bad
+        </button>
+        <button type="button" class="tool" onClick={() => askRecord(hit.id)}>
+          <Icon name="search" /> Search by this
+        </button>
+        <button type="button" class="tool" onClick={() => void copyLink()}>
+          <Icon name="link" /> Link
+        </button>
+      </div>
+      {asked && (
+        <Reasons
+          hit={hit}
+          mode={shownMode.value}
+          hitPredicted={record?.predicted_labels ?? null}
+          queryPredicted={query.kind === "record" ? (other?.predicted_labels ?? null) : (found.value?.labels ?? null)}
+        />
+      )}
+      <Facts hit={hit} record={record} />
+    </aside>
+  );
+}
+
+function BlobImage({ blob }: { blob: Blob }) {
+  const url = useBlobUrl(blob);
+  return url ? <img src={url} alt="Query: your image" /> : <span class="no-image" />;
+}
+
+/** What is known of a record; null while it is not known yet. */
+function useRecord(id: string | null): RecordAnswer | null {
+  const [record, setRecord] = useState<RecordAnswer | null>(null);
+  useEffect(() => {
+    setRecord(null);
+    if (id === null) return;
+    const stop = new AbortController();
+    api.record(id, archiveName.value || null, stop.signal).then(setRecord, () => undefined);
+    return () => stop.abort();
+  }, [id]);
+  return record;
+}

@@ -1,0 +1,117 @@
+import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import type { ApiError } from "../api";
+import { api } from "../store";
+import { ChooseImage } from "./DropZone";
+
+interface Props {
+  error: ApiError;
+  onRetry: () => void;
+}
+
+/** Says what went wrong and what helps: a token, waiting, or another request. */
+export function ErrorState({ error, onRetry }: Props) {
+  if (error.status === 401 || error.status === 403) return <TokenForm error={error} onDone={onRetry} />;
+  if (error.away)
+    return (
+      <Trouble title="The server does not answer">
+        <p>It may have been stopped, or the connection is down. The page tries again by itself.</p>
+        <Countdown seconds={5} onRetry={onRetry} />
+      </Trouble>
+    );
+  if (error.retryAfter !== null)
+    return (
+      <Trouble title={error.status === 429 ? "The server is busy" : "Not ready yet"}>
+        <p>{sentence(error.message)}</p>
+        <Countdown seconds={error.retryAfter} onRetry={onRetry} />
+      </Trouble>
+    );
+  return (
+    <Trouble title={error.status >= 500 ? "The server has a problem" : "This search cannot be answered"}>
+      <p>{sentence(error.message)}</p>
+      <button type="button" class="tool" onClick={onRetry}>
+        Try again
+      </button>
+    </Trouble>
+  );
+}
+
+/** Shown for a link whose image is in another browser. */
+export function PictureWanted() {
+  return (
+    <Trouble title="This search needs its image">
+      <p>
+        The link was made with an image that was dropped into another browser, and images do not travel in links. Drop
+        or choose the same image to see the same search.
+      </p>
+      <ChooseImage />
+    </Trouble>
+  );
+}
+
+export function Trouble({ title, children }: { title: string; children: ComponentChildren }) {
+  return (
+    <section class="trouble" role="alert">
+      <h2>{title}</h2>
+      {children}
+    </section>
+  );
+}
+
+function TokenForm({ error, onDone }: { error: ApiError; onDone: () => void }) {
+  const [text, setText] = useState("");
+  const wrong = api.hasToken;
+  return (
+    <Trouble title={wrong ? "The token is not accepted" : "A token is needed"}>
+      <p>
+        {wrong ? sentence(error.message) : "This service is open to those who have a token. Its operator hands them out."} It
+        is kept until this tab closes.
+      </p>
+      <form
+        class="row"
+        onSubmit={(event) => {
+          event.preventDefault();
+          api.setToken(text);
+          onDone();
+        }}
+      >
+        <input
+          type="password"
+          aria-label="Token"
+          autocomplete="off"
+          required
+          class="mono"
+          value={text}
+          onInput={(event) => setText(event.currentTarget.value)}
+        />
+        <button type="submit" class="primary">
+          Use token
+        </button>
+      </form>
+    </Trouble>
+  );
+}
+
+function Countdown({ seconds, onRetry }: { seconds: number; onRetry: () => void }) {
+  const [left, setLeft] = useState(Math.max(1, seconds));
+  useEffect(() => {
+    const timer = setInterval(() => setLeft((now) => Math.max(0, now - 1)), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  useEffect(() => {
+    if (left > 0) return;
+    onRetry();
+    setLeft(Math.max(5, seconds));
+  }, [left]);
+  return (
+    <button type="button" class="tool" onClick={onRetry}>
+      Try again <span class="mono faint">{`in ${left} s`}</span>
+    </button>
+  );
+}
+
+/** Details of the server begin small and have no full stop. */
+function sentence(text: string): string {
+  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(first) ? first : `${first}.`;
+}

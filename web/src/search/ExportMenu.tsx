@@ -1,0 +1,54 @@
+import { useRef } from "preact/hooks";
+import { ApiError } from "../api";
+import { Icon } from "../icons";
+import { api, found, say, state } from "../store";
+import { MOST_HITS } from "../state";
+import type { ExportFormat } from "../types";
+import { requestOf } from "./request";
+import { imageOf } from "./run";
+
+const FORMATS: readonly (readonly [ExportFormat, string, string])[] = [
+  ["geojson", "GeoJSON", "geojson"],
+  ["csv", "CSV", "csv"],
+  ["geoparquet", "GeoParquet", "parquet"],
+];
+
+/** Saves the results that are shown as a file. */
+export function ExportMenu() {
+  const own = useRef<HTMLDetailsElement>(null);
+  const count = found.value?.hits.length ?? 0;
+  if (!count) return null;
+  const save = async (format: ExportFormat, ending: string) => {
+    own.current?.removeAttribute("open");
+    try {
+      const image = await imageOf(state.value);
+      const request = { ...requestOf(state.value), k: Math.min(MOST_HITS, count) };
+      const blob = await api.exported(request, image ?? null, format);
+      const url = URL.createObjectURL(blob);
+      const link = document.createElement("a");
+      [link.href, link.download] = [url, `landcue-result.${ending}`];
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(url), 10_000);
+      say(`${count} results saved as landcue-result.${ending}.`);
+    } catch (error) {
+      say(error instanceof ApiError ? error.message : "The results could not be saved.");
+    }
+  };
+  return (
+    <details class="menu" ref={own} onKeyDown={(event) => event.key === "Escape" && own.current?.removeAttribute("open")}>
+      <summary class="tool">
+        <Icon name="export" /> <span class="wide-only">Export</span>
+        <span class="hidden">the results</span>
+      </summary>
+      <ul>
+        {FORMATS.map(([format, name, ending]) => (
+          <li key={format}>
+            <button type="button" onClick={() => void save(format, ending)}>
+              {name}
+            </button>
+          </li>
+        ))}
+      </ul>
+    </details>
+  );
+}

@@ -1,0 +1,70 @@
+import { state } from "../store";
+import type { Hit, RecordAnswer } from "../types";
+import { setFilter } from "./act";
+import { wantLabel } from "./filters";
+
+/** What is known of a hit; labels and groups lead to filters. */
+export function Facts({ hit, record }: { hit: Hit; record: RecordAnswer | null }) {
+  const { filters } = state.value;
+  const annotated = record?.labels ?? null;
+  const predicted = record?.predicted_labels ?? [];
+  const [west, south, east, north] = hit.bounds ?? [];
+  const rows: [string, string | null | undefined][] = [
+    ["Score", hit.score.toFixed(4)],
+    ["Distance", String(Number(hit.distance.toFixed(4)))],
+    ["Time", hit.time?.replace("T", " ").replace(/(:00)?Z$/, " UTC")],
+    ["Sensor", hit.sensor],
+    ["Part", record?.part],
+    ["Window", hit.window ? `${hit.window[2]} × ${hit.window[3]} at ${hit.window[0]}, ${hit.window[1]}` : null],
+    ["Place", hit.bounds ? `${degrees(south!, "N", "S")} ${degrees(west!, "E", "W")} – ${degrees(north!, "N", "S")} ${degrees(east!, "E", "W")}` : null],
+  ];
+  return (
+    <section class="facts" aria-label="What is known of it">
+      <h3>Record</h3>
+      <dl>
+        {annotated && <LabelFact name="Annotated" labels={annotated} />}
+        {predicted.length > 0 && <LabelFact name="Predicted" labels={predicted} />}
+        {hit.group && (
+          <div>
+            <dt>Group</dt>
+            <dd>
+              <button type="button" class="link" onClick={() => setFilter({ ...filters, groups: [hit.group ?? ""] })}>
+                {hit.group}
+              </button>
+            </dd>
+          </div>
+        )}
+        {rows.map(
+          ([name, value]) =>
+            value && (
+              <div key={name}>
+                <dt>{name}</dt>
+                <dd class="mono">{value}</dd>
+              </div>
+            ),
+        )}
+      </dl>
+    </section>
+  );
+}
+
+function LabelFact({ name, labels }: { name: string; labels: readonly string[] }) {
+  const { filters } = state.value;
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>
+        {labels.length === 0 && <span class="faint">none</span>}
+        {labels.map((label) => (
+          <button key={label} type="button" class="link" title={`Filter: has ${label}`} onClick={() => setFilter(wantLabel(filters, label, "all"))}>
+            {label}
+          </button>
+        ))}
+      </dd>
+    </div>
+  );
+}
+
+function degrees(value: number, positive: string, negative: string): string {
+  return `${Math.abs(value).toFixed(4)}° ${value < 0 ? negative : positive}`;
+}

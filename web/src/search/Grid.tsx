@@ -1,0 +1,81 @@
+import { useEffect, useRef } from "preact/hooks";
+import { about, before, draft, focus, found, showBefore, shownHits, shownMode, state } from "../store";
+import { markHit, openHit } from "./act";
+import { Card } from "./Card";
+import { compare } from "./compare";
+import { gridKey } from "./keys";
+import { markOf } from "./marks";
+import { askRecord } from "./run";
+import { nearness } from "./why";
+
+/** The results as a grid that arrow keys walk through; one of them takes the Tab key. */
+export function Grid() {
+  const list = useRef<HTMLUListElement>(null);
+  const hits = shownHits.value;
+  const mode = shownMode.value;
+  const at = Math.min(focus.value, hits.length - 1);
+  const old = before.value;
+  const changes =
+    old && !showBefore.value && found.value
+      ? compare(
+          old.hits.map((hit) => hit.id),
+          found.value.hits.map((hit) => hit.id),
+        )
+      : null;
+  const nBits = about.value?.n_bits ?? 0;
+
+  // A hit that was opened elsewhere, such as on the map, comes into view.
+  const open = state.value.open;
+  useEffect(() => {
+    const place = hits.findIndex((hit) => hit.id === open);
+    if (place >= 0) list.current?.children[place]?.scrollIntoView({ block: "nearest" });
+  }, [open]);
+
+  const onKeyDown = (event: KeyboardEvent) => {
+    const own = list.current;
+    if (!own || !(event.target instanceof HTMLElement) || !event.target.classList.contains("card-image")) return;
+    const action = gridKey(event, at, hits.length, columnsOf(own));
+    const hit = hits[at];
+    if (!action || !hit) return;
+    event.preventDefault();
+    switch (action.kind) {
+      case "focus":
+        focus.value = action.at;
+        own.children[action.at]?.querySelector<HTMLElement>(".card-image")?.focus();
+        return;
+      case "open":
+        return openHit(state.value.open === hit.id ? null : hit.id);
+      case "query":
+        return askRecord(hit.id);
+      default:
+        return markHit(hit.id, action.kind);
+    }
+  };
+  return (
+    <ul ref={list} class="grid" aria-label={showBefore.value ? "Results before" : "Results"} onKeyDown={onKeyDown}>
+      {hits.map((hit, place) => (
+        <Card
+          key={hit.id}
+          hit={hit}
+          at={place}
+          mode={mode}
+          mark={markOf(draft.value, hit.id)}
+          open={open === hit.id}
+          focused={place === at}
+          was={changes ? (changes.moved.get(hit.id)?.from ?? 0) : null}
+          describe={nearness(hit, mode, nBits)}
+          onOpen={() => openHit(open === hit.id ? null : hit.id)}
+          onFocus={() => (focus.value = place)}
+        />
+      ))}
+    </ul>
+  );
+}
+
+/** How many cards stand in the first row. */
+function columnsOf(list: HTMLElement): number {
+  const cards = [...list.children] as HTMLElement[];
+  const top = cards[0]?.offsetTop;
+  const next = cards.findIndex((card) => card.offsetTop !== top);
+  return next < 0 ? Math.max(1, cards.length) : next;
+}

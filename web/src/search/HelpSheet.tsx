@@ -1,0 +1,25 @@
+import { Sheet } from "../Sheet";
+import { dialog } from "../store";
+import { HELP } from "./keys";
+
+/** The keys, and what the numbers on the page mean. */
+export function HelpSheet() {
+  return (
+    <Sheet title="Keys" onClose={() => (dialog.value = null)}>
+      <dl class="keys">
+        {HELP.map(([key, what]) => (
+          <div key={key}>
+            <dt>
+              <kbd>{key}</kbd>
+            </dt>
+            <dd>{what}</dd>
+          </div>
+        ))}
+      </dl>
+      <p class="small">
+        An orange label is one that the query has too. Cosine is 1 for the same image; in mode Code the number counts
+        bits that differ, in mode Cue it adds predicted labels that differ.
+      </p>
+    </Sheet>
+  );
+}

@@ -1,0 +1,80 @@
+import { useState } from "preact/hooks";
+import { about, ask, labels, state } from "../store";
+import { dropLabel, setScore, suggest, wantedOf, wantLabel, WANTED, WANTED_WORD } from "./filters";
+import { count } from "./why";
+
+/** Labels to filter by: type to find one, choose how it is wanted. */
+export function LabelFilter() {
+  const [text, setText] = useState("");
+  const [all, setAll] = useState(false);
+  const { filters } = state.value;
+  const known = labels.value;
+  if (!known.length) return null;
+  const shown = suggest(known, text, all || text ? 60 : 6);
+  const predicted = new Set(about.value?.label_names ?? []);
+  return (
+    <fieldset class="filter">
+      <legend>Labels</legend>
+      <input
+        id="label-search"
+        type="search"
+        placeholder="Find a label  /"
+        aria-label="Find a label"
+        autocomplete="off"
+        value={text}
+        onInput={(event) => setText(event.currentTarget.value)}
+        onKeyDown={(event) => {
+          const first = shown[0];
+          if (event.key !== "Enter" || !first || !text.trim()) return;
+          ask({ filters: wantLabel(filters, first.name, "all") });
+          setText("");
+        }}
+      />
+      <ul class="label-rows">
+        {shown.map(({ name, records }) => {
+          const wanted = wantedOf(filters, name);
+          const score = filters.scores.find(([other]) => other === name)?.[1];
+          return (
+            <li key={name} class="label-row">
+              <span class="clip">{name}</span>
+              <span class="mono faint">{count(records)}</span>
+              <span class="wants" role="group" aria-label={name}>
+                {WANTED.map((one) => (
+                  <button
+                    key={one}
+                    type="button"
+                    aria-pressed={wanted === one}
+                    aria-label={`${WANTED_WORD[one]} ${name}`}
+                    title={`${WANTED_WORD[one]} ${name}`}
+                    onClick={() =>
+                      ask({ filters: wanted === one ? dropLabel(filters, name) : wantLabel(filters, name, one) })
+                    }
+                  >
+                    {{ all: "all", any: "any", none: "not" }[one]}
+                  </button>
+                ))}
+                {predicted.has(name) && (
+                  <button
+                    type="button"
+                    aria-pressed={score !== undefined}
+                    aria-label={`predicted score of ${name}`}
+                    title={`the model is sure of ${name}`}
+                    onClick={() => ask({ filters: setScore(filters, name, score === undefined ? 0.7 : null) })}
+                  >
+                    ≥
+                  </button>
+                )}
+              </span>
+            </li>
+          );
+        })}
+      </ul>
+      {!shown.length && <p class="small">No label is called so.</p>}
+      {!text && known.length > 6 && (
+        <button type="button" class="link" aria-expanded={all} onClick={() => setAll(!all)}>
+          {all ? "Fewer" : `All ${known.length} labels`}
+        </button>
+      )}
+    </fieldset>
+  );
+}

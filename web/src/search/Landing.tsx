@@ -1,0 +1,52 @@
+import { Contours } from "../icons";
+import { Remote } from "../Remote";
+import { about, api, facets } from "../store";
+import { ChooseImage } from "./DropZone";
+import { askRecord } from "./run";
+import { count } from "./why";
+
+/** What is shown before anything is asked: take an image, or begin somewhere in the archive. */
+export function Landing() {
+  const archive = about.value;
+  if (!archive) return null;
+  const examples = facets.value?.examples ?? [];
+  return (
+    <section class="landing" aria-label="Start">
+      <div class="hero">
+        <Contours />
+        <div class="hero-text">
+          <h1>Find look-alike places</h1>
+          {archive.encodes_images ? (
+            <>
+              <p>
+                Drop an image anywhere, paste one, or choose a file. It is compared with{" "}
+                {count(archive.records)} records.
+              </p>
+              <ChooseImage />
+            </>
+          ) : (
+            <p>
+              This archive of {count(archive.records)} records holds no model for new images. Begin with one of its
+              records.
+            </p>
+          )}
+        </div>
+      </div>
+      {examples.length > 0 && (
+        <>
+          <h2 class="rule">Or begin with a place in the archive</h2>
+          <ul class="examples">
+            {examples.map((id) => (
+              <li key={id}>
+                <button type="button" class="example" onClick={() => askRecord(id)}>
+                  <Remote src={api.thumbnailUrl(id, archive.name)} alt="" />
+                  <span class="mono clip">{id}</span>
+                </button>
+              </li>
+            ))}
+          </ul>
+        </>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,73 @@
+import { about, ask, facets, found, latencies, state } from "../store";
+import { MODES, type Mode } from "../types";
+import { hasExample } from "./request";
+import { milliseconds } from "./why";
+
+const NAMES: Record<Mode, string> = {
+  auto: "Auto",
+  embedding: "Float",
+  code: "Code",
+  cue: "Cue",
+  "two-stage": "Two-stage",
+  ann: "ANN",
+};
+
+const TELLS: Record<Mode, string> = {
+  auto: "The server chooses",
+  embedding: "Exact, by float embeddings",
+  code: "Exact, by hash codes: bits that differ",
+  cue: "By predicted labels and hash codes",
+  "two-stage": "A shortlist by sketches, ranked again by floats",
+  ann: "Approximate index, ranked again by floats",
+};
+
+/** Chooses how records are compared; each mode shows how long its last search took. */
+export function ModeSwitch() {
+  const current = state.value;
+  if (!hasExample(current)) return null;
+  const possible = facets.value?.modes ?? ["auto", "embedding"];
+  const modes = MODES.filter((mode) => possible.includes(mode) || mode === current.mode);
+  const answered = found.value;
+  return (
+    <div class="modes-line">
+      <div class="modes" role="radiogroup" aria-label="Search mode">
+        {modes.map((mode) => {
+          const time = mode === "auto" ? undefined : latencies.value.get(mode);
+          const on = mode === current.mode;
+          return (
+            <button
+              key={mode}
+              type="button"
+              role="radio"
+              aria-checked={on}
+              tabIndex={on ? 0 : -1}
+              title={TELLS[mode]}
+              onClick={() => ask({ mode, pages: 1 })}
+              onKeyDown={(event) => {
+                const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+                if (!by) return;
+                event.preventDefault();
+                const next = modes[(modes.indexOf(mode) + by + modes.length) % modes.length] ?? mode;
+                ask({ mode: next, pages: 1 });
+                const group = event.currentTarget.parentElement;
+                (group?.children[modes.indexOf(next)] as HTMLElement | undefined)?.focus();
+              }}
+            >
+              <span>{NAMES[mode]}</span>
+              <span class="mode-time mono">
+                {mode === "auto" ? (answered ? NAMES[answered.mode as Mode] ?? "" : " ") : time === undefined ? "–" : milliseconds(time)}
+              </span>
+            </button>
+          );
+        })}
+      </div>
+      {answered && (
+        <p class="small faint mode-plan">
+          {milliseconds(answered.plan.milliseconds)} on the server, {milliseconds(answered.roundTrip)} in all
+          {answered.plan.recall !== null && `; measured recall ${answered.plan.recall.toFixed(3)}`}
+          {about.value && answered.plan.allowed < answered.plan.records && `; ${answered.plan.allowed.toLocaleString("en-US")} records fit the filters`}
+        </p>
+      )}
+    </div>
+  );
+}

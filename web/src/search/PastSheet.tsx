@@ -1,0 +1,52 @@
+import { Remote } from "../Remote";
+import { Sheet } from "../Sheet";
+import { fromQuery } from "../state";
+import { api, dialog, go, state } from "../store";
+import { forget, past } from "./remember";
+import { count } from "./why";
+
+/** Searches made before in this browser. */
+export function PastSheet() {
+  const close = () => (dialog.value = null);
+  const visits = past.value;
+  return (
+    <Sheet title="History" onClose={close} side>
+      {!visits.length && <p class="note">Searches you make are listed here, in this browser alone.</p>}
+      <ol class="past">
+        {visits.map((visit) => (
+          <li key={visit.url}>
+            <a
+              href={`./${visit.url}`}
+              onClick={(event) => {
+                if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+                event.preventDefault();
+                go({ ...fromQuery(visit.url), view: state.value.view });
+                close();
+              }}
+            >
+              {visit.thumb ? <Remote src={api.thumbnailUrl(visit.thumb, visit.archive)} alt="" /> : <span class="no-image" />}
+              <span>
+                <span class="past-title">{visit.title}</span>
+                <span class="small faint">{[visit.archive, ago(Date.now() - visit.at)].filter(Boolean).join(" · ")}</span>
+              </span>
+            </a>
+          </li>
+        ))}
+      </ol>
+      {visits.length > 0 && (
+        <button type="button" class="tool" onClick={forget}>
+          Forget all
+        </button>
+      )}
+    </Sheet>
+  );
+}
+
+function ago(milliseconds: number): string {
+  const minutes = Math.floor(milliseconds / 60_000);
+  if (minutes < 1) return "just now";
+  if (minutes < 60) return `${minutes} min ago`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 24) return `${hours} h ago`;
+  return `${count(Math.floor(hours / 24))} d ago`;
+}

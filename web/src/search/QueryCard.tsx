@@ -1,0 +1,93 @@
+import { Icon } from "../icons";
+import { pictureOf, sentOf, type Picture } from "../images";
+import { Remote, useBlobUrl } from "../Remote";
+import type { Crop } from "../state";
+import { api, archiveName, ask, dialog, found, picture, pictures, say, state } from "../store";
+import { useEffect, useState } from "preact/hooks";
+import { ChooseImage } from "./DropZone";
+import { NO_MARKS } from "./marks";
+
+/** What is asked with: a record or an image, with its region and its labels. */
+export function QueryCard() {
+  const { query, positives } = state.value;
+  const labels = found.value?.labels ?? [];
+  if (query.kind === "none") {
+    return (
+      <section class="query-card empty" aria-label="Query">
+        <p>{positives.length ? "Searching with your marks alone." : "No query yet: drop, paste or choose an image, or pick a result."}</p>
+        <ChooseImage />
+      </section>
+    );
+  }
+  const name = query.kind === "record" ? query.id : (picture.value?.name ?? "An image");
+  const crop = query.kind === "image" ? query.crop : null;
+  const croppable = query.kind === "record" || (picture.value?.size ?? null) !== null;
+  return (
+    <section class="query-card" aria-label="Query">
+      <div class="query-image">
+        {query.kind === "record" ? (
+          <Remote src={api.chipUrl(query.id, archiveName.value || null, 512)} alt={`Query: ${query.id}`} eager />
+        ) : (
+          <Uploaded picture={picture.value} crop={crop} />
+        )}
+      </div>
+      <div class="query-facts">
+        <p class="mono clip" title={name}>
+          {name}
+        </p>
+        {crop && <p class="small">{`Region of ${crop.width} × ${crop.height} pixels`}</p>}
+        {labels.length > 0 && (
+          <ul class="labels" aria-label="Labels of the query">
+            {labels.map((label) => (
+              <li key={label} class="label">
+                {label}
+              </li>
+            ))}
+          </ul>
+        )}
+        <div class="row">
+          {croppable && (
+            <button type="button" class="tool" onClick={() => void openCrop()}>
+              <Icon name="crop" /> Crop
+            </button>
+          )}
+          <button type="button" class="tool" onClick={() => ask({ query: { kind: "none" }, ...NO_MARKS })}>
+            <Icon name="close" /> Clear
+          </button>
+        </div>
+      </div>
+    </section>
+  );
+}
+
+function Uploaded({ picture, crop }: { picture: Picture | null; crop: Crop | null }) {
+  const [shown, setShown] = useState<Blob | null>(null);
+  useEffect(() => {
+    let wanted = true;
+    setShown(null);
+    if (picture?.size) void sentOf(picture, crop).then((blob) => wanted && setShown(blob));
+    return () => {
+      wanted = false;
+    };
+  }, [picture, crop]);
+  const url = useBlobUrl(shown);
+  if (picture && !picture.size) return <span class="no-image said">TIFF: not shown, searched whole</span>;
+  return url ? <img src={url} alt={`Query: ${picture?.name ?? "image"}`} /> : <span class="no-image" />;
+}
+
+/** Open the cropper; the pixels of a record are fetched first. */
+async function openCrop(): Promise<void> {
+  const { query } = state.value;
+  if (query.kind === "record") {
+    try {
+      const blob = await api.image(api.chipUrl(query.id, archiveName.value || null, 2048));
+      const made = await pictureOf(blob, query.id);
+      await pictures.keep(made);
+      picture.value = made;
+    } catch {
+      say("The pixels of this record are not available here, so it cannot be cropped.");
+      return;
+    }
+  }
+  dialog.value = "crop";
+}

@@ -1,0 +1,137 @@
+import { Icon, type IconName } from "../icons";
+import type { View } from "../state";
+import { about, facets, found, go, phase, searchError, spoken, state } from "../store";
+import { ChangeBar } from "./ChangeBar";
+import { ErrorState, PictureWanted, Trouble } from "./ErrorState";
+import { ExportMenu } from "./ExportMenu";
+import { FilterChips } from "./FilterChips";
+import { Grid } from "./Grid";
+import { ModeSwitch } from "./ModeSwitch";
+import { copyLink } from "./act";
+import { hasExample } from "./request";
+import { more, search } from "./run";
+import { titleOf } from "./remember";
+import { ask } from "../store";
+import { count } from "./why";
+
+const SIZES = [12, 24, 48, 96, 192];
+
+/** The results: what they are of, how they were ranked, and every state they can be in. */
+export function Results() {
+  const now = phase.value;
+  return (
+    <section class="results" aria-label="Search results" aria-busy={now === "loading" || now === "more"}>
+      <header class="results-head">
+        <div class="results-title">
+          <h1 class="clip" title={titleOf(state.value)}>
+            {hasExample(state.value) ? "Look-alikes" : "Records that fit"}
+            <span class="faint">{` of ${titleOf(state.value)}`}</span>
+          </h1>
+          <Tools />
+        </div>
+        <ModeSwitch />
+        <FilterChips />
+        <ChangeBar />
+      </header>
+      <Body />
+      <p class="hidden" role="status" aria-live="polite">
+        {spoken.value}
+      </p>
+    </section>
+  );
+}
+
+function Tools() {
+  const { k } = state.value;
+  return (
+    <div class="row tools">
+      <label class="inline">
+        <span class="hidden">Results per page</span>
+        <select value={String(k)} aria-label="Results per page" onChange={(event) => ask({ k: Number(event.currentTarget.value) })}>
+          {[...new Set([...SIZES, k])].sort((a, b) => a - b).map((size) => (
+            <option key={size} value={String(size)}>
+              {size}
+            </option>
+          ))}
+        </select>
+      </label>
+      {facets.value?.bounds && <ViewSwitch />}
+      <button type="button" class="tool" title="Copy a link to this search" aria-label="Copy a link to this search" onClick={() => void copyLink()}>
+        <Icon name="link" />
+      </button>
+      <ExportMenu />
+    </div>
+  );
+}
+
+const VIEWS: readonly (readonly [View, IconName, string])[] = [
+  ["grid", "grid", "Grid"],
+  ["both", "both", "Grid and map"],
+  ["map", "map", "Map"],
+];
+
+function ViewSwitch() {
+  return (
+    <div class="switch" role="group" aria-label="View">
+      {VIEWS.map(([view, icon, name]) => (
+        <button key={view} type="button" aria-label={name} title={`${name}  m`} aria-pressed={state.value.view === view} onClick={() => go({ view }, true)}>
+          <Icon name={icon} />
+        </button>
+      ))}
+    </div>
+  );
+}
+
+function Body() {
+  const now = phase.value;
+  const answer = found.value;
+  if (now === "picture-wanted") return <PictureWanted />;
+  if (now === "failed" && searchError.value) return <ErrorState error={searchError.value} onRetry={() => void search()} />;
+  if (!answer) return <Waiting />;
+  if (!answer.hits.length)
+    return (
+      <Trouble title="Nothing fits">
+        <p>{answer.note ? `${answer.note.charAt(0).toUpperCase()}${answer.note.slice(1)}.` : "No record matches."}</p>
+        <p class="small">Take a filter away, or ask for another label.</p>
+      </Trouble>
+    );
+  return (
+    <div class={now === "loading" ? "stale" : undefined}>
+      {state.value.view !== "map" && <Grid />}
+      {answer.cursor && state.value.view !== "map" && (
+        <div class="row more">
+          <button type="button" class="tool" disabled={now !== "done"} onClick={() => void more()}>
+            {now === "more" ? "Loading …" : `More results`}
+          </button>
+          <span class="small faint">{`${count(answer.hits.length)} of ${count(answer.plan.allowed)}`}</span>
+        </div>
+      )}
+    </div>
+  );
+}
+
+/** Empty frames where results will stand. */
+function Waiting() {
+  const places = Math.min(state.value.k, 24);
+  return (
+    <ul class="grid waiting" aria-hidden="true">
+      {Array.from({ length: places }, (_, at) => (
+        <li key={at} class="card">
+          <span class="no-image" />
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+/** Shown in place of everything when the archive holds nothing. */
+export function EmptyArchive() {
+  return (
+    <Trouble title="This archive is empty">
+      <p>Put images into it, then start the service again:</p>
+      <p>
+        <code>{`landcue index FOLDER ${about.value?.name ?? "ARCHIVE"}`}</code>
+      </p>
+    </Trouble>
+  );
+}

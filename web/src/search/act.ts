@@ -1,0 +1,64 @@
+/** What one does with a hit: mark it, open it, ask with it, tell others of it. */
+
+import { ApiError } from "../api";
+import type { FilterState } from "../state";
+import * as store from "../store";
+import { marked, markOf } from "./marks";
+
+/** Mark a hit, or take the same mark back. */
+export function markHit(id: string, as: "good" | "bad"): void {
+  store.draft.value = marked(store.draft.value, id, as);
+  const now = markOf(store.draft.value, id);
+  const { positives, negatives } = store.draft.value;
+  store.spoken.value = `${now ? `Marked ${now}` : "Mark taken back"}. ${positives.length} good, ${negatives.length} bad. R refines.`;
+}
+
+/** Open the details of a hit; null closes them. */
+export function openHit(id: string | null): void {
+  const at = store.shownHits.value.findIndex((hit) => hit.id === id);
+  if (at >= 0) store.focus.value = at;
+  store.go({ open: id }, true);
+}
+
+/** Move the focus into the grid, to the hit it was on last. */
+export function focusGrid(): void {
+  document.querySelector<HTMLElement>('.card-image[tabindex="0"]')?.focus();
+}
+
+/** Keep the marks on the server, for whoever trains on them. */
+export async function sendFeedback(): Promise<void> {
+  const { positives, negatives } = store.draft.value;
+  const { archive, query, mode } = store.state.value;
+  try {
+    await store.api.feedback({
+      positives: [...positives],
+      negatives: [...negatives],
+      mode: store.found.value?.mode ?? mode,
+      ...(archive ? { archive } : {}),
+      ...(query.kind === "record" ? { query: query.id } : {}),
+    });
+    store.say("The marks are kept on the server.");
+  } catch (error) {
+    store.say(error instanceof ApiError ? error.message : "The marks could not be sent.");
+  }
+}
+
+/** Copy the address of this search; an image that is asked with does not travel along. */
+export async function copyLink(): Promise<void> {
+  const image = store.state.value.query.kind === "image";
+  try {
+    await navigator.clipboard.writeText(location.href);
+    store.say(
+      image
+        ? "Link copied. Your image stays in this browser: whoever opens the link is asked to drop it again."
+        : "Link copied.",
+    );
+  } catch {
+    store.say("The browser does not let the page copy: take the link from the address bar.");
+  }
+}
+
+/** Set the filters; the details stay open. */
+export function setFilter(filters: FilterState): void {
+  store.ask({ filters, open: store.state.value.open });
+}

@@ -1,0 +1,63 @@
+/** The list of searches made before, kept in this browser. */
+
+import { signal } from "@preact/signals";
+import { toQuery, type PageState } from "../state";
+import * as store from "../store";
+import { readPast, visited, writePast, type Visit } from "./past";
+import { expressionOf } from "./request";
+
+const KEY = "landcue.past";
+
+export const past = signal<readonly Visit[]>(load());
+
+/** Put a search first in the list. */
+export function remember(state: PageState): void {
+  const plain = { ...state, open: null, pages: 1, view: "grid" as const };
+  const visit: Visit = {
+    url: toQuery(plain),
+    title: titleOf(state),
+    at: Date.now(),
+    thumb: state.query.kind === "record" ? state.query.id : (state.positives[0] ?? null),
+    archive: store.archiveName.value || null,
+  };
+  write(visited(past.value, visit));
+}
+
+export function forget(): void {
+  write([]);
+}
+
+/** Say a search in a few words. */
+export function titleOf(state: PageState): string {
+  const { query, filters } = state;
+  const crop = query.kind === "image" && query.crop ? "a region of " : "";
+  const parts = [
+    query.kind === "record" ? query.id : "",
+    query.kind === "image" ? crop + (store.picture.value?.name ?? "an image") : "",
+    state.positives.length ? `${state.positives.length} good` : "",
+    state.negatives.length ? `${state.negatives.length} bad` : "",
+    expressionOf(filters),
+    ...filters.scores.map(([name, least]) => `${name} ≥ ${least}`),
+    filters.groups.join(" or "),
+    filters.from || filters.until ? `${filters.from ?? "…"} – ${filters.until ?? "…"}` : "",
+    filters.box ? "in a box" : "",
+  ].filter(Boolean);
+  return parts.join(" · ") || "All records";
+}
+
+function write(visits: readonly Visit[]): void {
+  past.value = visits;
+  try {
+    localStorage.setItem(KEY, writePast(visits));
+  } catch {
+    // Storage is full or switched off: the list lasts as long as the page.
+  }
+}
+
+function load(): Visit[] {
+  try {
+    return readPast(localStorage.getItem(KEY));
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,82 @@
+/** From the page's state to the search that the server is asked. */
+
+import type { FilterState, PageState } from "../state";
+import { MOST_HITS } from "../state";
+import type { Filters, SearchRequest } from "../types";
+
+/** Write a label name as label expressions take it: quoted where it would not be read as one. */
+export function quoted(name: string): string {
+  const plain = /^[^\s(),"'][^\s(),]*$/.test(name) && !/^(and|or|not)$/i.test(name);
+  return plain ? name : `"${name.replaceAll('"', '""')}"`;
+}
+
+/** Join label chips and the expression box into one label expression; empty for none. */
+export function expressionOf(filters: FilterState): string {
+  const own = filters.expression.trim();
+  const parts = filters.all.map(quoted);
+  const any = filters.any.map(quoted);
+  if (any.length) parts.push(any.length === 1 ? any[0]! : `(${any.join(" or ")})`);
+  parts.push(...filters.none.map((name) => `not ${quoted(name)}`));
+  if (!parts.length) return own;
+  if (own) parts.push(`(${own})`);
+  return parts.join(" and ");
+}
+
+/** Return the filters of a request, without those that are not set. */
+export function filtersOf(filters: FilterState): Filters {
+  const out: Filters = {};
+  const labels = expressionOf(filters);
+  if (labels) out.labels = labels;
+  if (filters.scores.length) out.scores = Object.fromEntries(filters.scores);
+  if (filters.box) out.bbox = filters.box;
+  if (filters.from) out.after = `${filters.from}T00:00:00Z`;
+  if (filters.until) out.before = `${nextDay(filters.until)}T00:00:00Z`;
+  if (filters.groups.length) out.groups = [...filters.groups];
+  if (filters.sensors.length) out.sensors = [...filters.sensors];
+  if (filters.parts.length) out.parts = [...filters.parts];
+  return out;
+}
+
+export function hasFilters(filters: FilterState): boolean {
+  return Object.keys(filtersOf(filters)).length > 0;
+}
+
+/** Whether there is an example to compare records with. */
+export function hasExample(state: PageState): boolean {
+  return state.query.kind !== "none" || state.positives.length > 0;
+}
+
+/** Whether there is anything to search for. */
+export function isSearch(state: PageState): boolean {
+  return hasExample(state) || hasFilters(state.filters);
+}
+
+/** Return the request of a state; an uploaded image travels beside it. */
+export function requestOf(state: PageState): SearchRequest {
+  const filters = filtersOf(state.filters);
+  const out: SearchRequest = { k: Math.min(MOST_HITS, state.k * state.pages) };
+  if (state.archive) out.archive = state.archive;
+  if (state.query.kind === "record") out.id = state.query.id;
+  if (state.positives.length) out.positives = [...state.positives];
+  // Without anything to come near to there is nothing to keep away from.
+  if (state.negatives.length && hasExample(state)) out.negatives = [...state.negatives];
+  if (Object.keys(filters).length) out.filters = filters;
+  if (state.mode !== "auto" && hasExample(state)) out.mode = state.mode;
+  return out;
+}
+
+/** Two states with the same key have the same hits. */
+export function searchKey(state: PageState): string {
+  const { k: _, ...request } = requestOf(state);
+  const image = state.query.kind === "image" ? [state.query.key, state.query.crop] : null;
+  return JSON.stringify([request, image, state.k]);
+}
+
+/** Two states with the same key ask for the same example, however they rank and filter. */
+export function exampleKey(state: PageState): string {
+  return JSON.stringify([state.archive, state.query]);
+}
+
+function nextDay(day: string): string {
+  return new Date(Date.parse(`${day}T00:00:00Z`) + 86_400_000).toISOString().slice(0, 10);
+}

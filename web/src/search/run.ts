@@ -1,0 +1,197 @@
+/** Runs what the state asks for: the archive's facts, searches, further pages, refinements. */
+
+import { effect, untracked } from "@preact/signals";
+import { ApiError } from "../api";
+import { pictureOf, sentOf } from "../images";
+import * as store from "../store";
+import type { PageState } from "../state";
+import { MOST_HITS } from "../state";
+import type { SearchAnswer } from "../types";
+import { NO_MARKS } from "./marks";
+import { remember } from "./remember";
+import { exampleKey, hasExample, isSearch, requestOf, searchKey } from "./request";
+
+let asking: AbortController | null = null;
+let asked: PageState | null = null;
+
+/** Follow the state from now on. */
+export function follow(): void {
+  effect(() => {
+    const archive = store.state.value.archive;
+    untracked(() => {
+      const known = store.about.value;
+      if (!known || (archive !== null && archive !== known.name)) void loadArchive();
+    });
+  });
+  effect(() => {
+    const state = store.state.value;
+    untracked(() => {
+      if (!asked || searchKey(asked) !== searchKey(state)) void search();
+    });
+  });
+}
+
+/** Read what the archive is, and what can be filtered in it. */
+export async function loadArchive(): Promise<void> {
+  const name = store.state.value.archive;
+  store.archiveError.value = null;
+  try {
+    const [about, labels, facets] = await Promise.all([
+      store.api.about(name),
+      store.api.labels(name),
+      store.api.facets(name),
+    ]);
+    if (name !== store.state.value.archive) return;
+    store.about.value = about;
+    store.labels.value = labels;
+    store.facets.value = facets;
+    store.latencies.value = new Map();
+  } catch (error) {
+    store.archiveError.value = asApiError(error);
+  }
+}
+
+/** Search for what the state asks, or show the start when it asks for nothing. */
+export async function search(): Promise<void> {
+  const state = store.state.value;
+  const old = asked;
+  asking?.abort();
+  asked = state;
+  store.draft.value = { positives: state.positives, negatives: state.negatives };
+  store.showBefore.value = false;
+  if (!old || exampleKey(old) !== exampleKey(state)) store.focus.value = 0;
+  if (!isSearch(state)) {
+    store.found.value = store.before.value = store.picture.value = null;
+    store.phase.value = "idle";
+    return;
+  }
+  const mine = (asking = new AbortController());
+  store.phase.value = "loading";
+  try {
+    const image = await imageOf(state);
+    if (mine.signal.aborted) return;
+    if (image === undefined) {
+      store.found.value = store.before.value = null;
+      store.phase.value = "picture-wanted";
+      return;
+    }
+    const started = performance.now();
+    const answer = await store.api.search(requestOf(state), image, mine.signal);
+    keepBefore(old, state);
+    show(answer, performance.now() - started);
+    remember(state);
+  } catch (error) {
+    if (mine.signal.aborted) return;
+    store.searchError.value = asApiError(error);
+    store.found.value = store.before.value = null;
+    store.phase.value = "failed";
+  }
+}
+
+/** Get the hits after those shown. */
+export async function more(): Promise<void> {
+  const [state, known] = [store.state.value, store.found.value];
+  if (!known?.cursor || store.phase.value !== "done" || known.hits.length >= MOST_HITS) return;
+  const mine = (asking = new AbortController());
+  store.phase.value = "more";
+  try {
+    const image = await imageOf(state);
+    const request = { ...requestOf(state), k: state.k, cursor: known.cursor };
+    const answer = await store.api.search(request, image ?? null, mine.signal);
+    const hits = [...known.hits, ...answer.hits];
+    store.found.value = { ...known, hits, cursor: answer.cursor };
+    store.phase.value = "done";
+    store.spoken.value = `${answer.hits.length} more results, ${hits.length} in all.`;
+    asked = { ...state, pages: state.pages + 1 };
+    store.go({ pages: state.pages + 1 }, true);
+  } catch (error) {
+    if (mine.signal.aborted) return;
+    store.phase.value = "done";
+    store.say(asApiError(error).message);
+  }
+}
+
+/** Search again with the marks. */
+export function refine(): void {
+  const { positives, negatives } = store.draft.value;
+  const state = store.state.value;
+  if (!store.unasked.value) return;
+  if (!positives.length && !hasExample({ ...state, positives })) {
+    store.say("Mark at least one result as good: there is nothing to come near to yet.");
+    return;
+  }
+  store.ask({ positives, negatives });
+}
+
+export function clearMarks(): void {
+  store.draft.value = NO_MARKS;
+  if (store.state.value.positives.length || store.state.value.negatives.length) store.ask(NO_MARKS);
+}
+
+/** Ask with a record. */
+export function askRecord(id: string): void {
+  store.ask({ page: "search", query: { kind: "record", id }, ...NO_MARKS });
+}
+
+/** Ask with a file as it was dropped, pasted or chosen. */
+export async function askFile(file: Blob, name: string): Promise<boolean> {
+  if (store.about.value && !store.about.value.encodes_images) {
+    store.say("This archive holds no model for new images: pick one of its records instead.");
+    return false;
+  }
+  try {
+    const picture = await pictureOf(file, name);
+    await store.pictures.keep(picture);
+    store.picture.value = picture;
+    store.ask({ page: "search", query: { kind: "image", key: picture.key, crop: null }, ...NO_MARKS });
+    return true;
+  } catch (error) {
+    store.say(error instanceof Error ? error.message : `${name} cannot be read.`);
+    return false;
+  }
+}
+
+/** The image a state asks with: null for none, undefined when it is not in this browser. */
+export async function imageOf(state: PageState): Promise<Blob | null | undefined> {
+  if (state.query.kind !== "image") {
+    store.picture.value = null;
+    return null;
+  }
+  const known = store.picture.value;
+  const picture = known?.key === state.query.key ? known : await store.pictures.find(state.query.key);
+  store.picture.value = picture;
+  return picture ? sentOf(picture, state.query.crop) : undefined;
+}
+
+function show(answer: SearchAnswer, roundTrip: number): void {
+  const { hits, labels, mode, cursor, note, plan } = answer;
+  store.found.value = { hits, labels, mode, cursor, note, plan, roundTrip };
+  store.searchError.value = null;
+  store.phase.value = "done";
+  store.latencies.value = new Map(store.latencies.value).set(mode, plan.milliseconds);
+  store.focus.value = Math.min(store.focus.value, Math.max(0, hits.length - 1));
+  const one = hits.length === 1;
+  store.spoken.value = hits.length
+    ? `${hits.length} ${one ? "result" : "results"}, mode ${mode}.`
+    : `No results. ${note ?? ""}`;
+}
+
+/** Keep the ranking that the next one is compared with: that of the same example before. */
+function keepBefore(old: PageState | null, state: PageState): void {
+  const known = store.found.value;
+  const same = old && known && hasExample(old) && hasExample(state) && exampleKey(old) === exampleKey(state);
+  store.before.value = same ? { hits: known.hits, mode: known.mode, change: changeOf(old, state) } : null;
+}
+
+function changeOf(old: PageState, state: PageState): string {
+  const differ = (key: "positives" | "negatives" | "filters" | "mode") =>
+    JSON.stringify(old[key]) !== JSON.stringify(state[key]);
+  if (differ("positives") || differ("negatives")) return "your marks";
+  if (differ("mode")) return "another mode";
+  return differ("filters") ? "other filters" : "another number of results";
+}
+
+function asApiError(error: unknown): ApiError {
+  if (error instanceof ApiError) return error;
+  return new ApiError(-1, error instanceof Error ? error.message : "Something in the page failed.");
+}

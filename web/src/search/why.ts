@@ -1,0 +1,63 @@
+/** Why a hit was found: which labels agree, and how near it is in words. */
+
+import type { Hit } from "../types";
+
+export interface LabelBits {
+  /** Predicted for both, for the query alone, for the hit alone. */
+  readonly both: readonly string[];
+  readonly query: readonly string[];
+  readonly hit: readonly string[];
+  /** Of `total` label bits so many are equal, counting labels that neither has. */
+  readonly agree: number;
+  readonly total: number;
+}
+
+/** Compare predicted labels bit by bit, as the label cue does. */
+export function labelBits(names: readonly string[], query: readonly string[], hit: readonly string[]): LabelBits {
+  const known = names.length ? names : [...new Set([...query, ...hit])];
+  const [q, h] = [new Set(query), new Set(hit)];
+  const both = known.filter((name) => q.has(name) && h.has(name));
+  const onlyQuery = known.filter((name) => q.has(name) && !h.has(name));
+  const onlyHit = known.filter((name) => !q.has(name) && h.has(name));
+  const agree = known.length - onlyQuery.length - onlyHit.length;
+  return { both, query: onlyQuery, hit: onlyHit, agree, total: known.length };
+}
+
+/** Say how near a hit is, in the unit of the mode that found it. */
+export function nearness(hit: Hit, mode: string, nBits: number): string {
+  switch (mode) {
+    case "list":
+      return "";
+    case "place":
+      return kilometers(hit.distance);
+    case "code":
+      return `${hit.distance} of ${nBits} bits differ`;
+    case "cue":
+      return `cue distance ${hit.distance}`;
+    default:
+      return `cosine ${hit.score.toFixed(3)}`;
+  }
+}
+
+/** The same in a few characters, for the corner of a card. */
+export function shortNearness(hit: Hit, mode: string): string {
+  if (mode === "list") return "";
+  if (mode === "place") return kilometers(hit.distance);
+  if (mode === "code") return `${hit.distance} b`;
+  return mode === "cue" ? `${hit.distance}` : hit.score.toFixed(2);
+}
+
+/** Milliseconds with as many digits as they are worth. */
+export function milliseconds(value: number): string {
+  if (value < 10) return `${value.toFixed(1)} ms`;
+  return value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
+}
+
+export function count(value: number): string {
+  return value.toLocaleString("en-US");
+}
+
+function kilometers(value: number): string {
+  if (value < 1) return `${Math.round(value * 1000)} m`;
+  return value < 100 ? `${value.toFixed(1)} km` : `${count(Math.round(value))} km`;
+}

@@ -1,0 +1,213 @@
+/**
+ * What the page shows, as a value that fits into a URL: reload, back, forward and a shared link all
+ * show the same. Whatever a URL holds is checked; what does not fit is left out.
+ */
+
+import { MODES, type Box, type Mode } from "./types";
+
+/** A region of an image in its own pixels. */
+export interface Crop {
+  readonly col: number;
+  readonly row: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+export type Query =
+  | { readonly kind: "none" }
+  | { readonly kind: "record"; readonly id: string }
+  /** The image itself stays in this browser, below its key. */
+  | { readonly kind: "image"; readonly key: string; readonly crop: Crop | null };
+
+export interface FilterState {
+  readonly all: readonly string[];
+  readonly any: readonly string[];
+  readonly none: readonly string[];
+  readonly expression: string;
+  readonly scores: readonly (readonly [string, number])[];
+  /** First and last day, both included, as YYYY-MM-DD. */
+  readonly from: string | null;
+  readonly until: string | null;
+  readonly groups: readonly string[];
+  readonly sensors: readonly string[];
+  readonly parts: readonly string[];
+  readonly box: Box | null;
+}
+
+export type View = "grid" | "both" | "map";
+
+export interface PageState {
+  readonly page: "search" | "model";
+  /** Null for the server's first one. */
+  readonly archive: string | null;
+  readonly query: Query;
+  readonly positives: readonly string[];
+  readonly negatives: readonly string[];
+  readonly filters: FilterState;
+  readonly mode: Mode;
+  readonly k: number;
+  readonly pages: number;
+  readonly view: View;
+  /** The hit whose details are open. */
+  readonly open: string | null;
+}
+
+export const NO_FILTERS: FilterState = {
+  all: [],
+  any: [],
+  none: [],
+  expression: "",
+  scores: [],
+  from: null,
+  until: null,
+  groups: [],
+  sensors: [],
+  parts: [],
+  box: null,
+};
+
+export const START: PageState = {
+  page: "search",
+  archive: null,
+  query: { kind: "none" },
+  positives: [],
+  negatives: [],
+  filters: NO_FILTERS,
+  mode: "auto",
+  k: 24,
+  pages: 1,
+  view: "grid",
+  open: null,
+};
+
+export const MOST_HITS = 1000;
+export const MOST_MARKS = 100;
+const LONGEST_ID = 1024;
+const LONGEST_NAME = 200;
+const LONGEST_EXPRESSION = 2000;
+const PARTS = ["train", "val", "test"];
+
+/** Return the query string of a state, empty for the start. */
+export function toQuery(state: PageState): string {
+  const out = new URLSearchParams();
+  const put = (key: string, value: string | null) => value && out.append(key, value);
+  const each = (key: string, values: readonly string[]) => values.forEach((value) => put(key, value));
+  const { query, filters } = state;
+  if (state.page !== START.page) put("page", state.page);
+  put("archive", state.archive);
+  if (query.kind === "record") put("id", query.id);
+  if (query.kind === "image") {
+    put("image", query.key);
+    if (query.crop) put("crop", [query.crop.col, query.crop.row, query.crop.width, query.crop.height].join(","));
+  }
+  each("good", state.positives);
+  each("bad", state.negatives);
+  each("all", filters.all);
+  each("any", filters.any);
+  each("none", filters.none);
+  put("where", filters.expression);
+  for (const [name, least] of filters.scores) put("score", `${least}:${name}`);
+  put("from", filters.from);
+  put("until", filters.until);
+  each("group", filters.groups);
+  each("sensor", filters.sensors);
+  each("part", filters.parts);
+  if (filters.box) put("bbox", filters.box.join(","));
+  if (state.mode !== START.mode) put("mode", state.mode);
+  if (state.k !== START.k) put("k", String(state.k));
+  if (state.pages !== START.pages) put("pages", String(state.pages));
+  if (state.view !== START.view) put("view", state.view);
+  put("open", state.open);
+  const text = out.toString().replaceAll("%2C", ",").replaceAll("%2F", "/").replaceAll("%3A", ":");
+  return text && `?${text}`;
+}
+
+/** Return the state that a query string tells. */
+export function fromQuery(text: string): PageState {
+  const given = new URLSearchParams(text);
+  const one = (key: string, longest: number) => bounded(given.get(key), longest);
+  const names = (key: string, longest = LONGEST_NAME) => unique(given.getAll(key), longest);
+  const k = whole(given.get("k"), 1, MOST_HITS) ?? START.k;
+  const mode = given.get("mode");
+  const view = given.get("view");
+  const positives = names("good", LONGEST_ID);
+  return {
+    page: given.get("page") === "model" ? "model" : "search",
+    archive: one("archive", LONGEST_NAME),
+    query: readQuery(given),
+    positives,
+    negatives: names("bad", LONGEST_ID).filter((id) => !positives.includes(id)),
+    filters: {
+      all: names("all"),
+      any: names("any"),
+      none: names("none"),
+      expression: one("where", LONGEST_EXPRESSION) ?? "",
+      scores: readScores(given.getAll("score")),
+      from: readDate(given.get("from")),
+      until: readDate(given.get("until")),
+      groups: names("group"),
+      sensors: names("sensor"),
+      parts: names("part").filter((part) => PARTS.includes(part)),
+      box: readBox(given.get("bbox")),
+    },
+    mode: MODES.find((known) => known === mode) ?? START.mode,
+    k,
+    pages: whole(given.get("pages"), 1, Math.floor(MOST_HITS / k)) ?? START.pages,
+    view: view === "both" || view === "map" ? view : START.view,
+    open: one("open", LONGEST_ID),
+  };
+}
+
+/** Read west,south,east,north in degrees. */
+export function readBox(text: string | null): Box | null {
+  const found = (text ?? "").split(",");
+  if (found.length !== 4 || found.some((part) => part.trim() === "")) return null;
+  const [west, south, east, north] = found.map(Number) as [number, number, number, number];
+  const inside = [west, east].every((x) => Math.abs(x) <= 180) && [south, north].every((y) => Math.abs(y) <= 90);
+  return inside && south <= north ? [west, south, east, north] : null;
+}
+
+/** Read a day that exists, as YYYY-MM-DD. */
+export function readDate(text: string | null): string | null {
+  if (!text || !/^(19\d\d|2[01]\d\d)-\d\d-\d\d$/.test(text)) return null;
+  const date = new Date(`${text}T00:00:00Z`);
+  return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(text) ? text : null;
+}
+
+function readQuery(given: URLSearchParams): Query {
+  const id = bounded(given.get("id"), LONGEST_ID);
+  if (id) return { kind: "record", id };
+  const key = given.get("image");
+  if (!key || !/^[0-9a-f]{16}$/.test(key)) return { kind: "none" };
+  return { kind: "image", key, crop: readCrop(given.get("crop")) };
+}
+
+function readCrop(text: string | null): Crop | null {
+  if (!text || !/^\d{1,6}(,\d{1,6}){3}$/.test(text)) return null;
+  const [col, row, width, height] = text.split(",").map(Number) as [number, number, number, number];
+  return width && height ? { col, row, width, height } : null;
+}
+
+function readScores(given: string[]): [string, number][] {
+  const found = new Map<string, number>();
+  for (const text of given.slice(0, MOST_MARKS)) {
+    const at = text.indexOf(":");
+    const name = bounded(text.slice(at + 1), LONGEST_NAME);
+    const least = at > 0 ? Number(text.slice(0, at)) : NaN;
+    if (name && least >= 0 && least <= 1) found.set(name, least);
+  }
+  return [...found];
+}
+
+function whole(text: string | null, least: number, most: number): number | null {
+  if (!text || !/^\d{1,6}$/.test(text)) return null;
+  return Math.min(most, Math.max(least, Number(text)));
+}
+
+function bounded(text: string | null, longest: number): string | null {
+  return text && text.length <= longest ? text : null;
+}
+
+function unique(given: string[], longest: number): string[] {
+  return [...new Set(given.filter((text) => bounded(text, longest)))].slice(0, MOST_MARKS);
+}

@@ -1,0 +1,97 @@
+/** What the page knows, as signals, and how it goes from one state to the next. */
+
+import { computed, signal } from "@preact/signals";
+import { Api, type ApiError } from "./api";
+import { PictureStore, type Picture } from "./images";
+import { NO_MARKS, sameMarks, type Marks } from "./search/marks";
+import { fromQuery, toQuery, type PageState } from "./state";
+import type { ArchiveAnswer, Facets, Hit, LabelCount, Plan } from "./types";
+
+export interface Found {
+  readonly hits: readonly Hit[];
+  /** Labels of the query. */
+  readonly labels: readonly string[];
+  readonly mode: string;
+  readonly cursor: string | null;
+  readonly note: string | null;
+  readonly plan: Plan;
+  /** Milliseconds from asking to having the answer. */
+  readonly roundTrip: number;
+}
+
+export interface Before {
+  readonly hits: readonly Hit[];
+  readonly mode: string;
+  /** What changed since, in words. */
+  readonly change: string;
+}
+
+export type Phase = "idle" | "loading" | "more" | "done" | "failed" | "picture-wanted";
+
+export const api = new Api();
+export const pictures = new PictureStore();
+
+export const state = signal<PageState>(fromQuery(location.search));
+export const about = signal<ArchiveAnswer | null>(null);
+export const labels = signal<readonly LabelCount[]>([]);
+export const facets = signal<Facets | null>(null);
+/** Why the archive could not be read. */
+export const archiveError = signal<ApiError | null>(null);
+
+export const phase = signal<Phase>("idle");
+export const found = signal<Found | null>(null);
+export const searchError = signal<ApiError | null>(null);
+export const before = signal<Before | null>(null);
+export const showBefore = signal(false);
+/** The image that is asked with. */
+export const picture = signal<Picture | null>(null);
+/** Marks that are not asked with yet. */
+export const draft = signal<Marks>(NO_MARKS);
+/** Place of the focused hit. */
+export const focus = signal(0);
+/** Milliseconds of the last search in each mode, in this archive. */
+export const latencies = signal<ReadonlyMap<string, number>>(new Map());
+/** Read out by screen readers. */
+export const spoken = signal("");
+/** A message that passes: what was done, or why not. */
+export const toast = signal("");
+
+export const dialog = signal<"help" | "past" | "crop" | null>(null);
+
+export const shownHits = computed(() =>
+  showBefore.value && before.value ? before.value.hits : (found.value?.hits ?? []),
+);
+export const shownMode = computed(() =>
+  showBefore.value && before.value ? before.value.mode : (found.value?.mode ?? "list"),
+);
+export const unasked = computed(() => !sameMarks(draft.value, state.value));
+export const archiveName = computed(() => about.value?.name ?? state.value.archive ?? "");
+
+/** Go to another state; `replace` for what is no step that one goes back over. */
+export function go(patch: Partial<PageState>, replace = false): void {
+  const next = { ...state.value, ...patch };
+  const url = location.pathname + toQuery(next);
+  if (url !== location.pathname + location.search) {
+    if (replace) history.replaceState(null, "", url);
+    else history.pushState(null, "", url);
+  }
+  state.value = next;
+}
+
+/** Go to another search: what belongs to single hits is left behind. */
+export function ask(patch: Partial<PageState>): void {
+  go({ pages: 1, open: null, ...patch });
+}
+
+addEventListener("popstate", () => {
+  state.value = fromQuery(location.search);
+});
+
+let fading: ReturnType<typeof setTimeout> | undefined;
+
+/** Show a message for some seconds; it is read out too. */
+export function say(message: string): void {
+  toast.value = message;
+  clearTimeout(fading);
+  fading = setTimeout(() => (toast.value = ""), 6000);
+}
