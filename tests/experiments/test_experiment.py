@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from landcue.codes.asymmetric import RIDGE
 from landcue.codes.packing import pack_bits, unpack_bits
 from landcue.errors import ModelError, UsageError
 from landcue.experiments.measure import load_measured
@@ -83,6 +84,7 @@ def finished(images, tmp_path_factory):
         "label": {"train": "marc", "rank": ["label"]},
         "float": {"train": "marc", "rank": ["embedding"]},
         "itq": {"train": "marc", "rank": ["itq"]},
+        "asymmetric": {"train": "marc", "rank": ["asymmetric", "asymmetric-cue"]},
     }
     compare = [["marc", "best"], ["marc", "label"]]
     spec = write(folder, images, methods=methods, bits=[8, 12], compare=compare)
@@ -104,7 +106,7 @@ def test_rows_choose_their_ranking_on_validation(finished):
     _, _, results = finished
     assert not results.missing
     assert not results.failed
-    assert len(results.rows) == 10
+    assert len(results.rows) == 12
     for row in results.rows:
         best = max(row.considered.values())
         assert row.considered[row.ranking] == best
@@ -120,10 +122,10 @@ def test_rows_choose_their_ranking_on_validation(finished):
 def test_test_part_is_measured_once_per_model_and_ranking(finished):
     spec, out, results = finished
     log = [json.loads(line) for line in (out / "test_log.jsonl").read_text().splitlines()]
-    assert len(log) == results.readings == 20
-    assert len({(line["cell"], line["ranking"]) for line in log}) == 20
+    assert len(log) == results.readings == 24
+    assert len({(line["cell"], line["ranking"]) for line in log}) == 24
     again = run_experiment(spec, out)
-    assert again.readings == 20
+    assert again.readings == 24
     assert to_json(again) == to_json(results)
 
 
@@ -149,7 +151,7 @@ def test_tables_say_what_was_measured(finished):
     text = to_markdown(results)
     for row in results.rows:
         assert f"| {row.method} | {row.ranking} |" in text
-    assert "measured 20 times" in text
+    assert "measured 24 times" in text
     assert "| longer | code | 11 bits |" in text
     assert "| chance |" in text
     latex = to_latex(results)
@@ -376,10 +378,37 @@ def test_cue_distance_bit_by_bit(weight):
     assert ranked.size == "11 + 6 bits"
 
 
+@pytest.mark.parametrize(("name", "n_bits"), [("asymmetric", 11), ("asymmetric-cue", 17)])
+def test_asymmetric_rankings_are_the_least_squares_fit_of_the_train_part(name, n_bits):
+    train, ours, theirs = (spaces(n, 11, 6, n) for n in (60, 5, 7))
+
+    def signs(known):
+        bits = unpack_bits(known.code, 11)
+        if n_bits == 17:
+            bits = np.hstack([known.label_scores >= 0.5, bits])
+        return np.where(bits, 1.0, -1.0)
+
+    ranked = rank(name, ours, theirs, train=train)
+    # The ridge as extra images: rows of sqrt(penalty) for one bit each, whose embedding is 0.
+    images = np.hstack([signs(train), np.ones((60, 1))])
+    extra = np.hstack([np.sqrt(RIDGE * 60) * np.eye(n_bits), np.zeros((n_bits, 1))])
+    target = np.vstack([train.embedding, np.zeros((n_bits, 16))])
+    fitted = np.linalg.lstsq(np.vstack([images, extra]), target, rcond=None)[0]
+    decoded = np.hstack([signs(theirs), np.ones((7, 1))]) @ fitted
+    rows = ranked.distances.rows(slice(1, 5))
+    np.testing.assert_allclose(rows, -ours.embedding[1:5] @ decoded.T, atol=1e-6)
+    assert ranked.bits == n_bits
+    assert ranked.size == ("11 bits" if n_bits == 11 else "11 + 6 bits")
+    with pytest.raises(UsageError, match="train part"):
+        rank(name, ours, theirs)
+
+
 def test_rankings_that_the_model_cannot_give():
     bare = spaces(4, 0, 0, 0)
     for name, word in (("code", "hash head"), ("cue", "label head"), ("itq", "needs bits")):
         with pytest.raises(UsageError, match=word):
             rank(name, bare, bare)
+    with pytest.raises(UsageError, match="asymmetric needs a hash head"):
+        rank("asymmetric", bare, bare, train=bare)
     with pytest.raises(UsageError, match="hash head"):
         rank("cue", spaces(4, 0, 3, 0), spaces(4, 0, 3, 0))

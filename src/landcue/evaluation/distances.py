@@ -23,7 +23,8 @@ class Distances:
     """How far n gallery items are from q queries; the smaller the nearer.
 
     Attributes:
-        kind: ``cosine``, ``hamming``, ``cue`` or ``given``; in whole numbers many items tie.
+        kind: ``cosine``, ``hamming``, ``cue``, ``decoded`` or ``given``; in whole numbers many
+            items tie.
         n_query: q.
         n_gallery: n.
         rows: Returns the distances ``[len, n]`` of a slice of the queries.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from landcue.codes.asymmetric import fit_decoder
 from landcue.codes.codebook import base2, hadamard
 from landcue.codes.cue import CueCodes
 from landcue.codes.packing import pack_bits
@@ -18,7 +19,8 @@ from landcue.training.validation import Spaces
 from landcue.types import ByteArray
 
 UNLEARNED = ("sign", "itq", "lsh")
-RANKINGS = ("embedding", "features", "code", "label", "label-first", "cue", *UNLEARNED)
+ASYMMETRIC = ("asymmetric", "asymmetric-cue")
+RANKINGS = ("embedding", "features", "code", "label", "label-first", "cue", *ASYMMETRIC, *UNLEARNED)
 _MOST_WEIGHT = 4096
 _WEIGHTED = re.compile(r"^cue\*([0-9]+)$")
 
@@ -55,8 +57,9 @@ def parse_ranking(name: str) -> Ranking:
 
     ``embedding`` and ``features`` are floats; ``code`` is the hash code alone; ``label`` the
     predicted labels' code alone; ``cue`` both with equal weight, ``cue*4`` with a label bit worth
-    4 hash bits, ``label-first`` with one worth more than all hash bits; ``sign``, ``itq`` and
-    ``lsh`` are unlearned codes of the embedding.
+    4 hash bits, ``label-first`` with one worth more than all hash bits; ``asymmetric`` compares the
+    query's embedding with embeddings decoded from ``code``, ``asymmetric-cue`` from ``cue``;
+    ``sign``, ``itq`` and ``lsh`` are unlearned codes of the embedding.
 
     Raises:
         UsageError: There is no such ranking.
@@ -72,17 +75,22 @@ def parse_ranking(name: str) -> Ranking:
 
 def needs_train(name: str) -> bool:
     """Whether a ranking is fitted to the embeddings of the train part."""
+    return parse_ranking(name).kind in (*UNLEARNED, *ASYMMETRIC)
+
+
+def needs_bits(name: str) -> bool:
+    """Whether a ranking makes codes of any length, which the experiment's ``bits`` must name."""
     return parse_ranking(name).kind in UNLEARNED
 
 
 def needs_hash_head(name: str) -> bool:
     """Whether a ranking compares the model's own hash codes."""
-    return parse_ranking(name).kind in ("code", "cue", "label-first")
+    return parse_ranking(name).kind in ("code", "cue", "label-first", *ASYMMETRIC)
 
 
 def needs_label_head(name: str) -> bool:
     """Whether a ranking compares predicted labels."""
-    return parse_ranking(name).kind in ("label", "cue", "label-first")
+    return parse_ranking(name).kind in ("label", "cue", "label-first", "asymmetric-cue")
 
 
 def rank(
@@ -102,7 +110,7 @@ def rank(
         name: See :func:`parse_ranking`.
         query: The queries in every space of the model.
         gallery: The gallery, from the same model.
-        train: The train part, for unlearned codes.
+        train: The train part, for unlearned codes and asymmetric rankings.
         bits: Length of an unlearned code.
         exclusive_labels: Whether an image has exactly one label; its label code is then a word of
             the codebook and not one bit per label.
@@ -122,21 +130,42 @@ def rank(
         hasher = fit(ranking.kind, train.embedding, bits, seed)
         ours, theirs = hasher.encode(query.embedding), hasher.encode(gallery.embedding)
         return _codes(ours, hamming(ours, theirs, bits), bits, f"{bits} bits")
-    if ranking.kind == "code":
+    if ranking.kind in ASYMMETRIC and train is None:
+        raise UsageError(f"ranking {name} needs a train part to be fitted to")
+    if ranking.kind in ("code", "asymmetric"):
         if not query.n_bits:
-            raise UsageError("ranking code needs a hash head; set model.n_bits")
-        distances = hamming(query.code, gallery.code, query.n_bits)
+            raise UsageError(f"ranking {name} needs a hash head; set model.n_bits")
+        if train is not None and ranking.kind in ASYMMETRIC:
+            distances = _decoded(query, gallery.code, train, train.code, query.n_bits)
+        else:
+            distances = hamming(query.code, gallery.code, query.n_bits)
         return _codes(query.code, distances, query.n_bits, f"{query.n_bits} bits")
-    ours, theirs = (
-        _cue_codes(spaces, exclusive_labels, codebook, with_hash=ranking.kind != "label")
-        for spaces in (query, gallery)
-    )
+
+    def cue_codes(spaces: Spaces) -> CueCodes:
+        with_hash = ranking.kind != "label"
+        return _cue_codes(spaces, exclusive_labels, codebook, with_hash=with_hash)
+
+    ours, theirs = cue_codes(query), cue_codes(gallery)
     weight = ours.n_hash_bits + 1 if ranking.kind == "label-first" else ranking.weight
     total = ours.n_label_bits + ours.n_hash_bits
     size = f"{ours.n_hash_bits} + {ours.n_label_bits} bits"
     if not ours.n_hash_bits:
         size = f"{ours.n_label_bits} bits"
-    return _codes(ours.joined(), cue(ours, theirs, weight), total, size)
+    if train is not None and ranking.kind in ASYMMETRIC:
+        known = cue_codes(train).joined()
+        distances = _decoded(query, theirs.joined(), train, known, total)
+    else:
+        distances = cue(ours, theirs, weight)
+    return _codes(ours.joined(), distances, total, size)
+
+
+def _decoded(
+    query: Spaces, gallery: ByteArray, train: Spaces, known: ByteArray, n_bits: int
+) -> Distances:
+    """Compare the queries' embeddings with those decoded from the gallery's codes."""
+    scores = fit_decoder(known, train.embedding, n_bits).scorer(gallery)
+    ours = query.embedding
+    return Distances("decoded", len(ours), len(gallery), lambda part: -scores(ours[part]))
 
 
 def _codes(codes: ByteArray, distances: Distances, n_bits: int, size: str) -> Ranked:

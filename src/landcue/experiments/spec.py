@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from landcue.errors import UsageError, did_you_mean
 from landcue.evaluation.per_label import OF_LABELS
 from landcue.evaluation.protocol import DEFAULT, find_protocol
-from landcue.experiments.rankings import needs_hash_head, needs_label_head, needs_train
+from landcue.experiments.rankings import needs_bits, needs_hash_head, needs_label_head
 from landcue.training.config import LossSection, TrainConfig, make_config, read_values
 from landcue.training.objective import check_losses
 
@@ -248,5 +248,5 @@ def _check_method(spec: Spec, name: str, method: MethodSpec) -> None:
                 raise UsageError(f"ranking {ranking} needs a hash head; give bits or model.n_bits")
             if needs_label_head(ranking) and not model.label_head:
                 raise UsageError(f"ranking {ranking} needs model.label_head")
-            if needs_train(ranking) and bits is None:
+            if needs_bits(ranking) and bits is None:
                 raise UsageError(f"ranking {ranking} needs bits")
