@@ -278,20 +278,6 @@ methods:
     assert "method name" in fails(2, *args)
 
 
-@pytest.mark.slow
-def test_demo_runs_end_to_end_and_again(tmp_path):
-    args = ("demo", tmp_path / "demo", "--images", 140, "--epochs", 2, "--json")
-    found = json.loads(ok(*args).stdout)
-    assert found["about"]["part"] == "test"
-    assert "embedding (built-in)" in found["scores"]
-    assert found["scores"]["embedding"]["nDCG@100"] > found["scores"]["embedding"]["chance nDCG"]
-    assert len(found["search"]["hits"]) == 12
-    assert Image.open(tmp_path / "demo" / "hits.png").size[0] > 600
-    again = ok(*args)
-    assert "already trained" in again.stderr
-    assert json.loads(again.stdout) == found
-
-
 def test_output_into_a_closed_pipe(world):
     command = f"{sys.executable} -m landcue.cli.main models list | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)

@@ -10,6 +10,7 @@ import typer
 from landcue.cli.console import Reporter, print_json
 
 if TYPE_CHECKING:
+    from landcue.search.result import SearchResult
     from landcue.training.config import TrainConfig
 
 _QUERY = "images/harbor/harbor_0007.tif"
@@ -20,8 +21,19 @@ def demo(
     images: Annotated[int, typer.Option(min=140, help="How many synthetic images.")] = 600,
     epochs: Annotated[int, typer.Option(min=1, help="How long to train.")] = 20,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    serve: Annotated[
+        bool | None,
+        typer.Option(
+            "--serve/--no-serve",
+            help="Show the page at the end, until Ctrl-C. By default on a terminal only.",
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="Of the page. By default 8000, or a free one."),
+    ] = None,
 ) -> None:
-    """Render an archive, train on it, index it, evaluate it and search it.
+    """Render an archive, train on it, index it, evaluate it, search it and show it in a browser.
 
     The encoder that comes with LandCue, which never saw such images, is measured beside.
     """
@@ -29,6 +41,7 @@ def demo(
     from landcue.archive.ingest import ingest
     from landcue.cli.index import with_parts
     from landcue.cli.search import draw
+    from landcue.cli.showing import show, somebody_watches
     from landcue.data.sources import open_source
     from landcue.data.synthetic import write_demo_archive
     from landcue.models.builtin import BUILTIN, find_model
@@ -70,7 +83,15 @@ def demo(
     if json_:
         print_json({"folder": str(folder), "about": about, "scores": scores,
                     "search": result.to_json(), "grid": str(grid)})  # fmt: skip
-        return
+    else:
+        _print(scores, result, archive, grid)
+    if serve or (serve is None and not json_ and somebody_watches()):
+        show((archive, other), port, folder / "feedback.jsonl")
+
+
+def _print(
+    scores: dict[str, dict[str, float]], result: SearchResult, archive: Path, grid: Path
+) -> None:
     print(f"\n{'':22}" + "".join(f"{name:>12}" for name in next(iter(scores.values()))))
     for name, values in scores.items():
         print(f"{name:22}" + "".join(f"{value:12.3f}" for value in values.values()))
@@ -80,6 +101,7 @@ def demo(
     print(f"\nlook at {grid}; then try")
     print(f"  landcue search {archive} {_QUERY} --labels ships --grid ships.png")
     print(f"  landcue evaluate {archive}")
+    print(f"  landcue serve {archive}")
 
 
 def _config(data: Path, epochs: int) -> TrainConfig:
