@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from landcue.serve.problems import ProblemError
@@ -67,9 +70,8 @@ async def read_body(request: Request, limits: Limits) -> Body:
         return Body(parse_search(await request.body()), {})
     if kind != "multipart/form-data":
         raise ProblemError(415, "send application/json, or multipart/form-data with images")
-    async with request.form(
-        max_files=limits.images, max_fields=1, max_part_size=limits.json_bytes
-    ) as form:
+    form = await _read_form(request, limits)
+    try:
         images: dict[str, list[bytes]] = {}
         text = "{}"
         for name, value in form.multi_items():
@@ -82,6 +84,40 @@ async def read_body(request: Request, limits: Limits) -> Body:
                 raise ProblemError(
                     400, f"a part is called {name[:40]!r}: send 'request' (JSON), files {known}"
                 )
+    finally:
+        await form.close()
     if len(images.get("image", ())) > 1:
         raise ProblemError(400, "send one part 'image'; further ones as 'positive' or 'negative'")
     return Body(parse_search(text), {name: tuple(data) for name, data in images.items()})
+
+
+class _Form(MultiPartParser):
+    """Notes whether the closing boundary came: without it a part may be missing."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        """Note the end."""
+        self.ended = True
+
+
+async def _read_form(request: Request, limits: Limits) -> FormData:
+    charset = parse_options_header(request.headers["content-type"])[1].get(b"charset", b"utf-8")
+    if charset.lower() not in (b"utf-8", b"utf8"):
+        raise ProblemError(415, "send the form in UTF-8")
+    async with contextlib.aclosing(request.stream()) as stream:
+        parser = _Form(
+            request.headers,
+            stream,
+            max_files=limits.images,
+            max_fields=1,
+            max_part_size=limits.json_bytes,
+        )
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            raise ProblemError(400, f"the form cannot be read: {error.message}") from None
+    if not parser.ended:
+        await form.close()
+        raise ProblemError(400, "the form is cut off: its closing boundary is missing")
+    return form
