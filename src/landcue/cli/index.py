@@ -53,10 +53,27 @@ def index(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per model call.")] = 64,
     workers: Annotated[int | None, typer.Option(min=1, help="Reading threads.")] = None,
-    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the model runs: cpu, cuda, cuda:1. By default cpu; with --ray the GPUs, "
+            "if there are any."
+        ),
+    ] = None,
     runtime: Annotated[
         str, typer.Option(help="torch, onnx (the model.onnx of a run folder), or auto.")
     ] = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|local",
+            help="Read and encode on a Ray cluster: local, auto, or its head's host:port.",
+        ),
+    ] = None,
+    ray_workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Ray workers; by default one per GPU, or else per core."),
+    ] = None,
     prune: Annotated[bool, typer.Option(help="Drop records whose file is gone.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -69,6 +86,8 @@ def index(
     from landcue.models.builtin import BUILTIN
     from landcue.models.load import load_model
 
+    if ray is None and ray_workers is not None:
+        raise UsageError("--ray-workers is for Ray; give its address too: --ray local")
     if chip is None:
         given = {"--stride": stride, "--bands": bands}
         for option in (name for name, value in given.items() if value is not None):
@@ -80,7 +99,8 @@ def index(
     else:
         images = open_source(source, labels, asset)
     own = own_model(archive) if model is None else None
-    loaded = load_model(own or model or BUILTIN, runtime=runtime, device=device)
+    here = device if ray is None else None  # with Ray, what is loaded here only describes
+    loaded = load_model(own or model or BUILTIN, runtime=runtime, device=here or "cpu")
     scenes = _scene_options(loaded, chip, stride, bands, scale, nodata)
     if scenes is not None:
         images = cut_scenes(images, scenes)
@@ -92,6 +112,20 @@ def index(
             )
         for problem in images.problems:
             reporter.say(f"problem: {problem}")
+        engine = None
+        if ray is not None:
+            from landcue.ray.engine import RayEngine
+            from landcue.ray.worker import ModelFiles
+
+            engine = RayEngine(
+                ray,
+                lambda device: ModelFiles.read(loaded.path, runtime, device),
+                loaded.encoder.fingerprint,
+                workers=ray_workers,
+                device=device,
+                batch_size=batch,
+                say=reporter.say,
+            )
         report = ingest(
             with_parts(images, loaded.provenance).records,
             archive,
@@ -104,12 +138,16 @@ def index(
             workers=workers,
             scenes=scenes,
             unread=images.unread,
+            engine=engine,
             progress=lambda done, total: reporter.tick("indexing", done, total),
         )
         for problem in report.skipped:
             reporter.say(f"skipped {problem}")
+        for line in engine.summary() if engine is not None else ():
+            reporter.say(line)
     if json_:
-        print_json({"archive": str(archive), **report.to_json()})
+        spread = {} if engine is None else {"ray": engine.to_json()}
+        print_json({"archive": str(archive), **report.to_json(), **spread})
     else:
         print(f"{archive}: {report.summary()}")
 

@@ -42,7 +42,9 @@ class Model:
     on_cpu: bool = True
 
 
-def load_model(name: str | Path, *, runtime: str = "auto", device: str = "cpu") -> Model:
+def load_model(
+    name: str | Path, *, runtime: str = "auto", device: str = "cpu", threads: int | None = None
+) -> Model:
     """Open a model.
 
     Args:
@@ -50,6 +52,7 @@ def load_model(name: str | Path, *, runtime: str = "auto", device: str = "cpu") 
         runtime: ``torch``, ``onnx``, or ``auto``: onnx for an exported file and for a folder
             that holds nothing but one, else torch.
         device: Where torch runs: ``cpu``, ``cuda``, ``cuda:1`` …
+        threads: Of an exported model, per call; torch has its own setting.
 
     Raises:
         ModelError: There is no such model, or it is broken.
@@ -69,7 +72,7 @@ def load_model(name: str | Path, *, runtime: str = "auto", device: str = "cpu") 
             raise UsageError("exported models run on the cpu: drop --device, or use torch")
         from landcue.models.onnx.runtime import OnnxEncoder
 
-        encoder = OnnxEncoder(exported)
+        encoder = OnnxEncoder(exported, threads=threads)
         settings = encoder.card.model
         bands = int(settings.get("in_chans", 3))
         return Model(encoder, exported, encoder.card.provenance, int(settings["image_size"]), bands)
