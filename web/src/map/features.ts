@@ -1,0 +1,91 @@
+/** Hits as what the map draws. */
+
+import type * as GeoJSON from "geojson";
+import type { Hit } from "../types";
+import { rankColor } from "./colors";
+import { extentOfRing, ringOfHit, zoomToSee, type Point } from "./geometry";
+
+export interface Placed {
+  readonly hit: Hit;
+  /** From 1. */
+  readonly rank: number;
+  readonly ring: Point[];
+}
+
+export interface Facts {
+  id: string;
+  rank: number;
+  color: string;
+  /** Whether it is marked: good 1, bad -1, neither 0. */
+  mark: number;
+  /** From this zoom on its outline is large enough to be seen. */
+  seen: number;
+}
+
+/** Return the hits whose place is known, in rank order. */
+export function placed(hits: readonly Hit[]): Placed[] {
+  return hits.flatMap((hit, i) => {
+    const ring = ringOfHit(hit);
+    return ring ? [{ hit, rank: i + 1, ring }] : [];
+  });
+}
+
+export function factsOf(
+  one: Placed,
+  n: number,
+  ranks: readonly string[],
+  good: ReadonlySet<string>,
+  bad: ReadonlySet<string>,
+): Facts {
+  const { id } = one.hit;
+  return {
+    id,
+    rank: one.rank,
+    color: rankColor(one.rank - 1, n, ranks),
+    mark: good.has(id) ? 1 : bad.has(id) ? -1 : 0,
+    seen: zoomToSee(one.ring),
+  };
+}
+
+/** Return footprints, the nearest hit last so that it is drawn on top. */
+export function footprints(list: readonly Placed[], facts: readonly Facts[]): GeoJSON.FeatureCollection {
+  return collection(
+    list.map((one, i) => feature({ type: "Polygon", coordinates: [one.ring] }, facts[i])).reverse(),
+  );
+}
+
+/** Return the middles of footprints, likewise. */
+export function middles(list: readonly Placed[], facts: readonly Facts[]): GeoJSON.FeatureCollection {
+  return collection(
+    list
+      .map((one, i) => {
+        const [west, south, east, north] = extentOfRing(one.ring);
+        return feature({ type: "Point", coordinates: [(west + east) / 2, (south + north) / 2] }, facts[i]);
+      })
+      .reverse(),
+  );
+}
+
+export function lines(coordinates: Point[][]): GeoJSON.FeatureCollection {
+  return collection([feature({ type: "MultiLineString", coordinates }, {})]);
+}
+
+export function polygon(ring: Point[] | null): GeoJSON.FeatureCollection {
+  return collection(ring ? [feature({ type: "Polygon", coordinates: [ring] }, {})] : []);
+}
+
+/** Say how many hits have no place; nothing when all have one. */
+export function sayUnplaced(hits: number, shown: number): string {
+  if (!hits || hits === shown) return "";
+  if (!shown) return hits === 1 ? "The hit has no place on a map." : `None of the ${hits} hits has a place on a map.`;
+  const missing = hits - shown;
+  return `${missing} of ${hits} hits ${missing === 1 ? "has" : "have"} no place on a map.`;
+}
+
+function feature(geometry: GeoJSON.Geometry, properties: object | undefined): GeoJSON.Feature {
+  return { type: "Feature", geometry, properties: { ...properties } };
+}
+
+function collection(features: GeoJSON.Feature[]): GeoJSON.FeatureCollection {
+  return { type: "FeatureCollection", features };
+}
