@@ -127,15 +127,14 @@ class Searcher:
         if after is not None:
             mode, shortlist = after.mode, after.shortlist
         shortlist = max(shortlist, k)
-        mask = None if where.empty else where.mask(self.records, self.vectors)
-        allowed = len(self.records) if mask is None else int(np.count_nonzero(mask))
+        mask, allowed = self._select(where)
         chosen, why = self._choose(query, mode, where, allowed, recall)
         plan = Plan(chosen, why, len(self.records), allowed)
         name = name or _name(query)
         target = None if query is None else self._asker.target(query, self._needs(chosen))
         labels = target.labels if target else ()
         if not allowed:
-            note = where.why_empty(self.records, self.vectors)
+            note = self._why_empty(where)
             plan = replace(plan, milliseconds=_since(started))
             return SearchResult(name, chosen, (), labels, None, note, plan)
 
@@ -201,6 +200,11 @@ class Searcher:
         """
         return self._asker.target(query, frozenset({"embedding"})).embedding
 
+    @property
+    def mark(self) -> str:
+        """A word for the version that is searched; a cursor belongs to one."""
+        return self._mark
+
     def labels_of(self, id_: str) -> tuple[str, ...] | None:
         """Return the annotated labels of a record; ``None`` if unknown or not annotated."""
         row = self.records.find(id_)
@@ -224,6 +228,16 @@ class Searcher:
                 self._encoder = encoder if isinstance(encoder, Encoder) else encoder()
                 self.archive.manifest.check_encoder(self._encoder, self.archive.folder)
             return self._encoder
+
+    def _select(self, where: Filter | None) -> tuple[npt.NDArray[np.bool_] | None, int]:
+        """Return which records may be found, if not all, and how many that are."""
+        if where is None or where.empty:
+            return None, len(self.records)
+        mask = where.mask(self.records, self.vectors)
+        return mask, int(np.count_nonzero(mask))
+
+    def _why_empty(self, where: Filter) -> str:
+        return where.why_empty(self.records, self.vectors)
 
     def _cursor(self, word: str, mode: str) -> Cursor:
         found = Cursor.decode(word)

@@ -63,7 +63,7 @@ class Sketches:
     def _ready(self) -> tuple[CodeIndex, Hasher]:
         with self._lock:
             if self._index is None or self._hasher is None:
-                hasher = self._fitted()
+                hasher = self.fitted()
                 embedding = self._vectors.embedding
 
                 def fill(out: npt.NDArray[np.uint8]) -> None:
@@ -76,8 +76,8 @@ class Sketches:
                 self._index, self._hasher = CodeIndex(codes, self._bits), hasher
             return self._index, self._hasher
 
-    def _fitted(self) -> Hasher:
-        """Load or fit the projection."""
+    def fitted(self) -> Hasher:
+        """Load or fit the projection that makes sketches of embeddings."""
 
         def write(out: npt.NDArray[np.float64]) -> None:
             embedding = self._vectors.embedding

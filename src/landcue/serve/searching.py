@@ -91,7 +91,7 @@ def _cropped(pixels: ByteArray, crop: list[int] | None) -> ByteArray:
 def _check_cursor(served: Served, asked: SearchRequest) -> None:
     """Refuse cursors that would cost more than any page that was handed out."""
     cursor = Cursor.decode(asked.cursor or "")
-    if cursor.mark != served.searcher.vectors.store.folder.name:
+    if cursor.mark != served.searcher.mark:
         raise ProblemError(
             409, "the cursor belongs to another archive or version: search from the first page"
         )
