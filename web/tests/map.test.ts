@@ -192,7 +192,7 @@ describe("the scale", () => {
     expect(scaleBar(0, 0, 110)).toEqual({ pixels: expect.closeTo(63.88, 1), text: "5000 km" });
     const close = scaleBar(15, 45.14);
     expect(close.text).toBe("100 m");
-    expect(close.pixels).toBeCloseTo(59.3, 1);
+    expect(close.pixels).toBeCloseTo(59.35, 1);
   });
 
   it("at 60 degrees has twice the pixels for the same meters", () => {
