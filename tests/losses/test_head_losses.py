@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from landcue.errors import UsageError
 from landcue.losses.asymmetric import AsymmetricOptions, asymmetric_loss
 from landcue.losses.balance import balance_loss
-from landcue.losses.classification import label_loss, softmax_loss
+from landcue.losses.classification import SoftmaxOptions, label_loss, softmax_loss
 from landcue.losses.quantization import quantization_loss
 from landcue.losses.registry import CLASSIFICATIONS, create_classification
 
@@ -36,10 +36,12 @@ def naive_bce(logits, y):
     return total / logits.numel()
 
 
-def naive_softmax(logits, y):
+def naive_softmax(logits, y, smoothing=0.0):
     total = 0.0
     for row, labels in zip(logits.tolist(), y.tolist(), strict=True):
-        total += math.log(sum(math.exp(x) for x in row)) - row[labels.index(1)]
+        norm = math.log(sum(math.exp(x) for x in row))
+        for x, on in zip(row, labels, strict=True):
+            total += ((1 - smoothing) * on + smoothing / len(row)) * (norm - x)
     return total / len(logits)
 
 
@@ -57,6 +59,8 @@ def test_losses_equal_plain_loops(seed):
     assert float(label_loss(logits, y)) == pytest.approx(naive_bce(logits, y), rel=1e-12)
     y = one_hot(seed)
     assert float(softmax_loss(logits, y)) == pytest.approx(naive_softmax(logits, y), rel=1e-12)
+    smoothed = softmax_loss(logits, y, SoftmaxOptions(0.1))
+    assert float(smoothed) == pytest.approx(naive_softmax(logits, y, 0.1), rel=1e-12)
     h = torch.tanh(logits)
     assert float(quantization_loss(h)) == pytest.approx(naive_quantization(h), rel=1e-12)
     assert float(balance_loss(h)) == pytest.approx(naive_balance(h), rel=1e-12)
@@ -131,6 +135,7 @@ def test_other_shapes_are_refused_with_both(name):
         ("asymmetric", {"gamma_negativ": 1}, "did you mean 'gamma_negative'"),
         ("asymmetric", {"clip": 2}, "clip must lie in 0..1"),
         ("asymmetric", {"clip": "much"}, "finite number"),
+        ("softmax", {"label_smoothing": 1}, "label_smoothing must lie in 0..1"),
     ],
 )
 def test_mistakes_are_named(name, options, word):

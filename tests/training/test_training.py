@@ -292,6 +292,22 @@ def test_frozen_layers_and_their_statistics_stay(images, tmp_path):
     assert any(not torch.equal(a, b) for a, b in zip(*(d.values() for d in learned), strict=True))
 
 
+def test_flips_are_averaged_by_the_finished_model_and_in_validation(images, tmp_path):
+    scores = {}
+    for run, flips in (("plain", False), ("flips", True)):
+        settings = config(images, model={"average_flips": flips}, optimizer={"epochs": 1})
+        scores[run] = train(settings, tmp_path / run).scores
+    plain, flips = (load_checkpoint(tmp_path / run).encoder for run in ("plain", "flips"))
+    assert flips.config.average_flips
+    for name, tensor in plain.state_dict().items():  # the training itself is the same
+        assert torch.equal(tensor, flips.state_dict()[name]), name
+    assert scores["plain"] != scores["flips"]
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    mirrored = flips.encode(pixels[:, :, ::-1]).embedding
+    np.testing.assert_allclose(flips.encode(pixels).embedding, mirrored, atol=5e-3)  # in bf16
+    assert np.abs(plain.encode(pixels).embedding - mirrored).max() > 5e-3
+
+
 def test_groups_as_the_only_label(images, tmp_path):
     run = tmp_path / "run"
     train(config(images, data={"target": "group"}), run)
@@ -359,6 +375,34 @@ def test_augmentation_without_scale_and_color_is_one_of_eight_views():
         assert min(distances) < 0.01
         seen.add(int(np.argmin(distances)))
     assert len(seen) == 8
+
+
+def test_rotation_turns_by_any_angle_up_to_its_limit():
+    # A disk off the center keeps its distance from the center and moves by the drawn angle.
+    side = 65
+    ys, xs = np.mgrid[:side, :side] - side // 2
+    disk = ((xs - 18) ** 2 + ys**2 < 30).astype(np.uint8) * 200
+    pixels = torch.from_numpy(np.repeat(disk[None, :, :, None], 3, axis=3)).repeat(64, 1, 1, 1)
+    options = AugmentSection(flips=False, turns=False, min_area=1.0, color=0.0, rotation=40)
+    got = augment(pixels, side, options, torch.Generator().manual_seed(0))[:, 0].numpy()
+    got = got * (np.hypot(xs, ys) < 28)  # without what is mirrored into the corners
+    weight = got.sum((1, 2))
+    x, y = (got * xs).sum((1, 2)) / weight, (got * ys).sum((1, 2)) / weight
+    np.testing.assert_allclose(np.hypot(x, y), 18, atol=0.3)
+    angles = np.degrees(np.arctan2(y, x))
+    assert np.abs(angles).max() < 40.5
+    assert angles.min() < -25
+    assert angles.max() > 25
+    assert len(np.unique(angles.round(1))) > 40
+
+
+def test_rotation_of_zero_draws_the_views_of_before():
+    pixels = torch.randint(0, 256, (6, 20, 20, 3), dtype=torch.uint8)
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    augment(pixels, 20, AugmentSection(rotation=0), generators[0])
+    augment(pixels, 20, AugmentSection(rotation=30), generators[1])
+    states = [torch.rand(1, generator=generator) for generator in generators]
+    assert not torch.equal(*states)  # an angle per image was drawn only where one is needed
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from landcue.errors import UsageError, did_you_mean
 from landcue.losses import single_label
 from landcue.losses.asymmetric import AsymmetricOptions, asymmetric_loss
-from landcue.losses.classification import label_loss, softmax_loss
+from landcue.losses.classification import SoftmaxOptions, label_loss, softmax_loss
 from landcue.losses.dhcl import DhclOptions, dhcl_loss
 from landcue.losses.marc import MarcOptions, marc_loss
 from landcue.losses.msc import MscOptions, msc_loss
@@ -95,7 +95,7 @@ class NoOptions:
 CLASSIFICATIONS: dict[str, tuple[type, Callable[[Tensor, Tensor, Any], Tensor]]] = {
     "bce": (NoOptions, lambda logits, y, _: label_loss(logits, y)),
     "asymmetric": (AsymmetricOptions, asymmetric_loss),
-    "softmax": (NoOptions, lambda logits, y, _: softmax_loss(logits, y)),
+    "softmax": (SoftmaxOptions, softmax_loss),
 }
 NONE = "none"
 """The name of no metric loss at all."""

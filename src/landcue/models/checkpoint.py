@@ -21,7 +21,13 @@ from landcue.models.card import model_card
 from landcue.models.encoder import ModelConfig, NeuralEncoder
 
 FORMAT = 1
-_LATER = {"pooling": "avg", "channel_order": "rgb", "exclusive_labels": False, "in_chans": 3}
+_LATER = {
+    "pooling": "avg",
+    "channel_order": "rgb",
+    "exclusive_labels": False,
+    "in_chans": 3,
+    "average_flips": False,
+}
 """Settings that the first checkpoints do not have, and what they mean there."""
 _HINT = "give a run folder that 'landcue train' finished"
 

@@ -49,6 +49,8 @@ class ModelConfig:
         exclusive_labels: Whether every image has exactly one label (scene classes): label scores
             are then a soft-max and not one sigmoid each.
         in_chans: Bands of an image.
+        average_flips: Whether an image is encoded as the mean of itself and its three flips, for
+            four times the work. Training steps see one view.
     """
 
     backbone: str
@@ -64,6 +66,7 @@ class ModelConfig:
     channel_order: ChannelOrder = "rgb"
     exclusive_labels: bool = False
     in_chans: int = 3
+    average_flips: bool = False
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -150,17 +153,25 @@ class NeuralEncoder(nn.Module):
         return (pixels.float() - cast(Tensor, self._mean)) / cast(Tensor, self._std)
 
     def forward(self, x: Tensor) -> Outputs:
-        """Run normalized images ``[n, C, h, w]`` through backbone and heads."""
+        """Run normalized images ``[n, C, h, w]`` through backbone and heads.
+
+        With ``average_flips`` and outside of training, what the heads give before normalization
+        and tanh is the mean over the image and its flips.
+        """
+        features, projected, hashed, logits = self._heads(x)
+        if self.config.average_flips and not self.training:
+            flipped = [self._heads(x.flip(axes)) for axes in ((3,), (2,), (2, 3))]
+            views = zip((features, projected, hashed, logits), *flipped, strict=True)
+            features, projected, hashed, logits = (torch.stack(seen).mean(0) for seen in views)
+        return Outputs(features, F.normalize(projected, dim=1), torch.tanh(hashed), logits)
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return features and, from them, projection, hash values and logits of one view."""
         features = self.backbone(x)
         # Heads are tiny; float32 keeps near-duplicates apart that bf16 would merge.
         with torch.autocast(x.device.type, enabled=False):
             features = features.float()
-            return Outputs(
-                features=features,
-                embedding=F.normalize(self.projection(features), dim=1),
-                hash=torch.tanh(self.hash(features)),
-                logits=self.label(features),
-            )
+            return features, self.projection(features), self.hash(features), self.label(features)
 
     def prepare(self, image: ByteArray) -> ByteArray:
         """Resize one decoded image, uint8 ``[h, w, C]``, to ``[s, s, C]``."""

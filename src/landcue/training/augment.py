@@ -1,4 +1,4 @@
-"""Augmentation for nadir views, on whole batches: flips, quarter turns, scale and color."""
+"""Augmentation for nadir views, on whole batches: flips, turns, scale and color."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def augment(
 ) -> Tensor:
     """Draw one random view of every image.
 
-    One affine grid does crop, flip and quarter turn together. Brightness, contrast and saturation
-    are drawn per image.
+    One affine grid does crop, flip and turn together; past an edge the image is mirrored.
+    Brightness, contrast and saturation are drawn per image.
 
     Args:
         pixels: uint8 ``[n, s, s, 3]``, on the training device.
@@ -55,6 +55,10 @@ def augment(
     angle = turns * (math.pi / 2) if options.turns else torch.zeros(n, device=device)
     flip = 1.0 - 2.0 * mirror if options.flips else torch.ones(n, device=device)
     cos, sin = torch.cos(angle).round(), torch.sin(angle).round()
+    if options.rotation:
+        by = math.radians(options.rotation)
+        angle = angle + uniform(-by, by)
+        cos, sin = torch.cos(angle), torch.sin(angle)
     theta = torch.stack(
         [
             torch.stack([cos * flip * scale, -sin * scale, shift[:, 0]], dim=1),
@@ -63,7 +67,7 @@ def augment(
         dim=1,
     )
     x = pixels.permute(0, 3, 1, 2).float()
-    if side != size or options.min_area < 1 or options.turns or options.flips:
+    if side != size or options.min_area < 1 or options.turns or options.flips or options.rotation:
         grid = F.affine_grid(theta, [n, 3, size, size], align_corners=False)
         x = F.grid_sample(x, grid, "bilinear", "reflection", align_corners=False)
     if options.color > 0:

@@ -35,6 +35,7 @@ class ModelSection(_Section):
     ``projection`` is ``linear``, or ``mlp`` with one hidden layer.
     ``pooling`` is the global average of the last feature map, or average plus maximum.
     The first ``freeze_layers`` layers of the backbone keep their initial weights.
+    With ``average_flips`` the finished model encodes an image as the mean of it and its flips.
     """
 
     backbone: str = "resnet18"
@@ -47,6 +48,7 @@ class ModelSection(_Section):
     label_head: bool = True
     retrieval: Literal["embedding", "features"] = "embedding"
     freeze_layers: int = Field(0, ge=0)
+    average_flips: bool = False
 
 
 class LossSection(_Section):
@@ -102,10 +104,16 @@ class SamplerSection(_Section):
 
 
 class AugmentSection(_Section):
-    """For nadir views, which have no up: flips, quarter turns, scale, color."""
+    """For nadir views, which have no up: flips, quarter turns, any angle, scale, color.
+
+    ``rotation`` is the largest angle in degrees, either way, beside the quarter turns.
+    ``min_area`` is the least share of an image that a view shows; ``color`` the largest change of
+    brightness, contrast and saturation.
+    """
 
     flips: bool = True
     turns: bool = True
+    rotation: float = Field(0.0, ge=0, le=180)
     min_area: float = Field(0.6, gt=0, le=1)
     color: float = Field(0.2, ge=0, le=0.9)
 

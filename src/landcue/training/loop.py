@@ -250,6 +250,7 @@ class _Run:
             retrieval=options.retrieval,
             image_size=options.image_size,
             pooling=options.pooling,
+            average_flips=options.average_flips,
             exclusive_labels=self.config.data.target == "group"
             or self.config.loss.classification == "softmax",
         )
