@@ -18,6 +18,7 @@ from landcue.serve.catalog import Catalog
 from landcue.serve.logs import GatheringHandler
 from landcue.serve.observe import JsonLines
 from landcue.serve.page import NOT_BUILT, Page
+from landcue.serve.protocol import Protocol
 from landcue.serve.settings import Settings, check_host
 
 SHUTDOWN_SECONDS = 20
@@ -59,6 +60,7 @@ def run(
         app,
         host=host.strip("[]"),
         port=port,
+        http=Protocol,
         log_config=None,
         access_log=False,
         server_header=False,
