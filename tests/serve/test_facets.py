@@ -55,3 +55,14 @@ def test_facets_of_an_empty_archive(start, tmp_path):
     assert found["examples"] == []
     assert found["time"] is None
     assert found["bounds"] is None
+
+
+def test_predicted_labels_of_hits_where_asked_for(start):
+    client = start()
+    plain = client.post("/v1/search", json={"k": 30}).json()["hits"]
+    assert all("predicted" not in hit for hit in plain)
+    hits = client.post("/v1/search", json={"k": 30, "predicted": True}).json()["hits"]
+    told = {hit["id"]: hit["predicted"] for hit in hits}
+    for id_, labels in told.items():
+        assert client.get(f"/v1/records/{id_}").json()["predicted_labels"] == labels
+    assert any(told.values())

@@ -129,6 +129,10 @@ class Records:
             return annotated
         return tuple(self._table["predicted_labels"][row].as_py() or ())
 
+    def predicted_of(self, row: int) -> tuple[str, ...]:
+        """Return the predicted labels of a record."""
+        return tuple(self._table["predicted_labels"][row].as_py() or ())
+
     def annotated(self, row: int) -> tuple[str, ...] | None:
         """Return the annotated labels of a record; ``None`` if nobody annotated it."""
         found = self._table["labels"][row].as_py()

@@ -34,23 +34,25 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _SIDES = ("west", "south", "east", "north")
 
 
-def answer(served: Served, result: SearchResult) -> dict[str, Any]:
+def answer(served: Served, result: SearchResult, *, predicted: bool = False) -> dict[str, Any]:
     """Return a result as plain values."""
     value = result.to_json(explain=True)
     for hit in value["hits"]:
         del hit["path"]
+        if predicted:
+            hit["predicted"] = served.predicted(hit["id"])
     return {"archive": served.name, **value}
 
 
-def write(served: Served, result: SearchResult, kind: Format) -> bytes:
-    """Return a result as a file."""
+def write(served: Served, result: SearchResult, kind: Format, *, predicted: bool = False) -> bytes:
+    """Return a result as a file; with labels that were ``predicted`` only as JSON."""
     if kind == "geojson":
         return _geojson(served, result)
     if kind == "csv":
         return _csv(result)
     if kind == "geoparquet":
         return _geoparquet(served, result)
-    return _dump(answer(served, result))
+    return _dump(answer(served, result, predicted=predicted))
 
 
 def _row(hit: Hit) -> dict[str, Any]:

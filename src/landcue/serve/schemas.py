@@ -124,6 +124,7 @@ class SearchRequest(_Strict):
     mode: Mode = "auto"
     k: int = Field(20, ge=1, le=MAX_K)
     cursor: str | None = Field(None, max_length=4_096, description="Of the page before.")
+    predicted: bool = Field(False, description="Tell predicted labels of hits; in JSON alone.")
     min_score: float | None = Field(None, ge=-1_000, le=1)
     collapse: float | None = Field(None, ge=0, le=0.5)
     label_weight: int = Field(1, ge=0, le=1_000)
@@ -175,6 +176,7 @@ class Hit(BaseModel):
     sensor: str | None
     group: str | None
     near: int = Field(description="Near duplicates left out in its favor.")
+    predicted: list[str] | None = Field(None, description="By the model; where asked for.")
 
 
 class SearchAnswer(BaseModel):

@@ -85,6 +85,11 @@ class Served:
             "part": row["part"],
         }
 
+    def predicted(self, id_: str) -> list[str]:
+        """Return the labels that the model predicted for a record."""
+        row = self.searcher.records.find(id_)
+        return [] if row is None else list(self.searcher.records.predicted_of(row))
+
     def thumbnail(self, id_: str) -> bytes:
         """Return the JPEG thumbnail of a record.
 

@@ -61,7 +61,9 @@ class Service:
         if kind != "json":
             name = f"landcue-result.{export.SUFFIXES[kind]}"
             headers["Content-Disposition"] = f'attachment; filename="{name}"'
-        return Response(export.write(served, result, kind), 200, headers, export.MEDIA_TYPES[kind])
+        asked = body.search.predicted
+        data = export.write(served, result, kind, predicted=asked)
+        return Response(data, 200, headers, export.MEDIA_TYPES[kind])
 
     def gauges(self) -> list[tuple[str, dict[str, str], float]]:
         """Return what is so now, for metrics."""
