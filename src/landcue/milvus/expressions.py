@@ -1,0 +1,77 @@
+"""Boolean expressions of Milvus, built from data so that no data can end a string."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from landcue.errors import UsageError
+from landcue.search.expression import Expression, Label, Not
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ./-:+,=@")
+
+NONE = 'id == ""'
+"""What no record fulfills."""
+
+
+def quoted(text: str) -> str:
+    """Return a string literal: every character but letters, digits and a few marks is escaped.
+
+    Raises:
+        UsageError: The text is no Unicode.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{text!r} is not valid Unicode: give text") from None
+    return '"' + "".join(c if c in _PLAIN else _escaped(ord(c)) for c in text) + '"'
+
+
+def _escaped(point: int) -> str:
+    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+
+
+def one_of(field: str, values: Iterable[str]) -> str:
+    """Return the expression that a field equals one of some strings."""
+    return f"{field} in [{', '.join(map(quoted, values))}]"
+
+
+def starts(field: str, prefix: str) -> str:
+    """Return the expression that a field starts with a text; ``%`` and ``_`` mean themselves."""
+    after = _after(prefix)
+    least = f"{field} >= {quoted(prefix)}"
+    return least if after is None else f"{least} and {field} < {quoted(after)}"
+
+
+def _after(prefix: str) -> str | None:
+    """Return the least text that is larger than all that start so; ``None`` if there is none."""
+    kept = prefix.rstrip("\U0010ffff")
+    if not kept:
+        return None
+    point = ord(kept[-1]) + 1
+    return kept[:-1] + chr(0xE000 if 0xD800 <= point <= 0xDFFF else point)
+
+
+def both(*parts: str) -> str:
+    """Return the expression that all parts hold; empty parts say nothing."""
+    said = [part for part in parts if part]
+    return said[0] if len(said) == 1 else " and ".join(f"({part})" for part in said)
+
+
+def carries(number: int) -> str:
+    """Return the expression that a record has the label of this number."""
+    return f"array_contains(labels, {int(number)})"
+
+
+def labels_fit(parsed: Expression, numbers: dict[str, int]) -> str:
+    """Return what a label expression says."""
+    if isinstance(parsed, Label):
+        return carries(numbers[parsed.name])
+    if isinstance(parsed, Not):
+        return f"not ({labels_fit(parsed.part, numbers)})"
+    parts = [f"({labels_fit(part, numbers)})" for part in parsed.parts]
+    return f" {parsed.word} ".join(parts)
+
+
+def any_of(parts: Sequence[str]) -> str:
+    """Return the expression that one of the parts holds."""
+    return " or ".join(f"({part})" for part in parts)
