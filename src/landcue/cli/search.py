@@ -23,7 +23,9 @@ _DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
 
 def search(
-    archive: Annotated[Path, typer.Argument(help="Archive folder.")],
+    archive: Annotated[
+        Path, typer.Argument(help="Archive folder, or milvus://host:port/collection.")
+    ],
     query: Annotated[
         str | None,
         typer.Argument(help="An image file, or the id of a record. Not needed with a filter."),
@@ -76,6 +78,9 @@ def search(
     ] = 200,
     recall: Annotated[float, typer.Option(help="Least measured recall of mode ann.")] = 0.95,
     cursor: Annotated[str | None, typer.Option(help="Go on after an earlier page.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Of a milvus:// collection: its model, to ask with images.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Tell how it was found.")] = False,
     grid: Annotated[Path | None, typer.Option(help="Write a picture of the hits (.png).")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the hits as JSON.")] = False,
@@ -84,11 +89,10 @@ def search(
 
     Give --labels, --bbox or another filter alone to list the records that fit.
     """
-    from landcue.archive.archive import Archive
-    from landcue.search.searcher import Searcher
+    from landcue.milvus.opening import open_archive, open_searcher
 
-    opened = Archive.open(archive)
-    searcher = Searcher(opened, lambda: _encoder(opened.model_folder))
+    opened = open_archive(archive, model)
+    searcher = open_searcher(opened, lambda: _encoder(opened.model_folder))
     where = _filter(labels, score, bbox, polygon, after, before, path, group, sensor, part)
     chip = _chip(query, window, chip_bbox, bands, scale)
     first = None if query is None else (chip or _example(searcher, query))

@@ -9,7 +9,10 @@ import typer
 
 
 def serve(
-    archives: Annotated[list[Path], typer.Argument(help="Archive folders; the first is default.")],
+    archives: Annotated[
+        list[Path],
+        typer.Argument(help="Archive folders or milvus:// collections; the first is default."),
+    ],
     host: Annotated[
         str, typer.Option(help="Address to listen on; others than loopback need --token-file.")
     ] = "127.0.0.1",
@@ -27,6 +30,9 @@ def serve(
     rate: Annotated[
         float | None, typer.Option(min=0.01, help="Requests per second of one client.")
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Of milvus:// collections: their model, for images.")
+    ] = None,
 ) -> None:
     """Serve archives over HTTP: search, records, labels, exports and feedback."""
     from landcue.serve.settings import Limits, Settings, check_host, is_loopback, read_tokens
@@ -43,4 +49,4 @@ def serve(
         feedback_file=feedback_file,
         limits=Limits(upload_bytes=max_upload_mb << 20, per_second=rate),
     )
-    run(Catalog.open(archives), settings, host, port)
+    run(Catalog.open(archives, model), settings, host, port)

@@ -109,7 +109,7 @@ class FoundRecords:
         self._found = found
 
     def __getattr__(self, name: str) -> Any:
-        raise _refused(self._found, name)
+        raise _refused(name)
 
     def __len__(self) -> int:
         return self._found.pushed.records
@@ -175,12 +175,28 @@ class CollectionRecords(FoundRecords):
     """The records of a collection between searches: a row tells that there is one, and no more."""
 
     def id(self, row: int) -> str:
-        """Return the id of the first record, which is all that can be told in no time."""
-        found = self._found
-        if row:
-            raise _refused(found, "id")
-        rows = found.link.query(found.pushed.layout.name, 'id >= ""', ["id"], limit=1)
-        return str(rows[0]["id"])
+        """Return the id of one of the rows that were noted when the collection was pushed."""
+        noted = self._found.pushed.summary.examples
+        if row not in noted:
+            raise _refused("id")
+        return noted[row]
+
+    def counts(self, column: str) -> dict[str, int]:
+        """Return the values of ``group``, ``part`` or ``sensor`` with the records that have them.
+
+        Of more than were noted when the collection was pushed, those of most records.
+        """
+        return self._found.pushed.summary.counts[column]
+
+    @property
+    def time(self) -> npt.NDArray[np.datetime64]:
+        """The first and the last time, datetime64[us] in UTC, if any is known."""
+        return np.array(self._found.pushed.summary.times, "datetime64[us]")
+
+    @property
+    def bounds(self) -> npt.NDArray[np.float64]:
+        """The box around all footprints, ``[1, 4]``, or ``[0, 4]`` without any."""
+        return np.array(self._found.pushed.summary.bounds, np.float64).reshape(-1, 4)
 
     def find(self, id_: str) -> int | None:
         """Return a row if there is such a record, else ``None``."""
@@ -194,7 +210,7 @@ class CollectionVectors:
         self._found = found
 
     def __getattr__(self, name: str) -> Any:
-        raise _refused(self._found, name)
+        raise _refused(name)
 
 
 class FoundVectors:
@@ -238,12 +254,12 @@ class _Column:
         return self._read([int(row) for row in rows])
 
 
-def _refused(found: Found, name: str) -> Exception:
+def _refused(name: str) -> Exception:
     if name.startswith("_"):
         return AttributeError(name)
     return UsageError(
-        f"{found.link.address} is a Milvus collection, and this looks at every record: use the "
-        "archive folder that was pushed"
+        "this looks at every record, which a Milvus collection is too large for: use the archive "
+        "folder that was pushed"
     )
 
 

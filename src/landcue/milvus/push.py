@@ -21,6 +21,7 @@ from landcue.milvus.link import Link
 from landcue.milvus.lists import list_count, measure_lists
 from landcue.milvus.pushed import COMPLETE, PUSHING, ManifestStore, Pushed, Tile
 from landcue.milvus.rows import Local, Part, Writer
+from landcue.milvus.summary import summarize
 from landcue.milvus.tiling import Range, tiling
 from landcue.search.sketch import MOST_BITS, Sketches
 
@@ -157,6 +158,7 @@ class _Push:
             "names": (*names, *(name for name in local.names if name not in names)),
             "carried": tuple(sorted(local.records.label_names)),
             "patterns": _patterns(local),
+            "summary": summarize(local.records),
         }
         if known is not None:
             return known.renewed(**about)
@@ -276,7 +278,7 @@ def check_model(ours: Manifest, theirs: Manifest, address: Address) -> None:
 
 
 def _told_anew(known: Pushed | None, pushed: Pushed) -> bool:
-    names = ("manifest", "source", "records", "version", "names", "carried", "patterns")
+    names = ("manifest", "source", "records", "version", "names", "carried", "patterns", "summary")
     return any(getattr(known, name) != getattr(pushed, name) for name in names)
 
 

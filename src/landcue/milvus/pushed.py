@@ -7,7 +7,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from landcue.errors import ArchiveError
 from landcue.milvus.expressions import one_of, quoted, starts
 from landcue.milvus.layout import MANIFEST_KEY, Layout, make_manifest, manifest_name
 from landcue.milvus.link import Link, missing
+from landcue.milvus.summary import Summary
 from landcue.search.ann import AnnFacts
 
 FORMAT = 1
@@ -43,6 +44,7 @@ class Pushed:
         carried: Of them, those that some record carries.
         patterns: The sets of predicted labels that occur, as packed bits in hex.
         sketcher: Makes sketches of embeddings.
+        summary: Of all records.
         ann: What was measured of the approximate index.
         revision: A new word with every push that changed something.
     """
@@ -57,6 +59,7 @@ class Pushed:
     carried: tuple[str, ...]
     patterns: tuple[str, ...]
     sketcher: Hasher
+    summary: Summary
     ann: AnnFacts | None = None
     revision: str = field(default_factory=lambda: secrets.token_hex(6))
 
@@ -79,6 +82,7 @@ class Pushed:
             "carried": self.carried,
             "patterns": self.patterns,
             "sketcher": base64.b64encode(matrix.astype("<f8").tobytes()).decode(),
+            "summary": asdict(self.summary),
             "ann": None if self.ann is None else self.ann.to_json(),
             "revision": self.revision,
         }
@@ -108,6 +112,7 @@ class Pushed:
                 carried=tuple(value["carried"]),
                 patterns=tuple(value["patterns"]),
                 sketcher=Hasher("sketch", matrix[:, 0], matrix[:, 1:]),
+                summary=Summary.from_json(value["summary"]),
                 ann=None if ann is None else AnnFacts.from_json(ann),
                 revision=str(value["revision"]),
             )

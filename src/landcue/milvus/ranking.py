@@ -120,8 +120,8 @@ class Rankings:
         facts, most = self._found.pushed.ann, self._layout.lists
         if facts is None:
             raise UsageError(
-                f"{self._found.link.address} has no approximate index: push into another "
-                "collection with --index ivf, or search with mode embedding"
+                "the collection has no approximate index: push into another one with --index ivf, "
+                "or search with mode embedding"
             )
         lists = min(lists or facts.lists_for(recall) or max(facts.recall), most)
         wanted = min(shortlist + len(target.own), LARGEST)

@@ -142,6 +142,18 @@ class Records:
         """Return what the records of some rows were drawn from."""
         return self._table["group"].take(pa.array(rows)).to_pylist()
 
+    def label_counts(self) -> list[dict[str, Any]]:
+        """Return each label with the records that carry it: annotated, predicted, found by it."""
+        counts: dict[str, dict[str, int]] = {}
+        for kind, lists in (("annotated", self.labels), ("predicted", self.predicted)):
+            found = np.bincount(lists.values, minlength=len(lists.names))
+            for name, count in zip(lists.names, found.tolist(), strict=True):
+                counts.setdefault(name, {"annotated": 0, "predicted": 0})[kind] = count
+        return [
+            {"name": name, **counts[name], "records": int(np.count_nonzero(self.having(name)))}
+            for name in sorted(counts)
+        ]
+
     def hits(
         self,
         rows: Sequence[int],

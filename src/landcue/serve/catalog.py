@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.archive import Archive
 from landcue.errors import LandcueError, UsageError, did_you_mean
+from landcue.milvus.address import is_address
+from landcue.milvus.opening import open_archive
 from landcue.search.queries import ById
 from landcue.serve.problems import ProblemError
 from landcue.serve.served import Served
@@ -29,13 +30,20 @@ class Catalog:
             raise UsageError("two archives have the same name: give folders of different names")
 
     @classmethod
-    def open(cls, folders: Sequence[Path]) -> Catalog:
-        """Open archives; the name of each is that of its folder.
+    def open(cls, folders: Sequence[Path], model: Path | None = None) -> Catalog:
+        """Open archives; the name of each is that of its folder or collection.
+
+        Args:
+            folders: Archive folders, or addresses ``milvus://host:port/collection``.
+            model: Of all collections among them.
 
         Raises:
             ArchiveError: One is missing or broken.
         """
-        opened = [(folder.resolve().name, Archive.open(folder)) for folder in folders]
+        opened = [
+            (folder.resolve().name, open_archive(folder, model if is_address(folder) else None))
+            for folder in folders
+        ]
         return cls([Served(name, archive) for name, archive in opened])
 
     def __iter__(self) -> Any:

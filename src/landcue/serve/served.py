@@ -8,13 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from landcue.archive.archive import Archive
 from landcue.archive.schema import window_of
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.files import read_json
-from landcue.search.searcher import Searcher
+from landcue.milvus.opening import open_searcher
 from landcue.serve.chips import chip_jpeg
 from landcue.serve.decoding import Decoders
 from landcue.serve.problems import ProblemError, without_paths
@@ -41,7 +39,7 @@ class Served:
         self._load = load or functools.partial(_own_encoder, archive.model_folder)
         manifest = archive.manifest
         self.encodes = not manifest.imported and (load or archive.model_folder) is not None
-        self.searcher = Searcher(archive, self.encoder if self.encodes else None)
+        self.searcher = open_searcher(archive, self.encoder if self.encodes else None)
 
     def encoder(self) -> Encoder:
         """Return the archive's encoder, loaded once."""
@@ -115,16 +113,7 @@ class Served:
     @functools.cached_property
     def labels(self) -> list[dict[str, Any]]:
         """Each label with the records that carry it: annotated, predicted, and found by it."""
-        records = self.searcher.records
-        counts: dict[str, dict[str, int]] = {}
-        for kind, lists in (("annotated", records.labels), ("predicted", records.predicted)):
-            found = np.bincount(lists.values, minlength=len(lists.names))
-            for name, count in zip(lists.names, found.tolist(), strict=True):
-                counts.setdefault(name, {"annotated": 0, "predicted": 0})[kind] = count
-        return [
-            {"name": name, **counts[name], "records": int(np.count_nonzero(records.having(name)))}
-            for name in sorted(counts)
-        ]
+        return self.searcher.records.label_counts()
 
     @functools.cached_property
     def facets(self) -> dict[str, Any]:
