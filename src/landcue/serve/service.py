@@ -34,7 +34,6 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     ready: bool = False
     when_ready: Callable[[], None] | None = None
-    when_ready: Callable[[], None] | None = None
     encoders: Pool = field(init=False)
     searches: Pool = field(init=False)
     insights: Pool = field(init=False)
@@ -84,8 +83,6 @@ class Service:
         """Load models and vectors, then be ready."""
         for error in await self.encoders.run(self.catalog.warm):
             _log.warning("not warm", extra={"facts": {"error": str(error)}})
-        if self.when_ready is not None:
-            self.when_ready()
         if self.when_ready is not None:
             self.when_ready()
         self.ready = True
