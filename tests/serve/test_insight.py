@@ -92,6 +92,7 @@ def test_the_model_tells_how_it_was_made_and_scored(client, views):
         == statistics["counts"][names.index("ship")][names.index("ship")]
     )
     assert answer["regions"]
+    assert client.get("/v1/archive").json()["regions"]
     assert str(views[1]) not in json.dumps(answer)
 
 
@@ -195,6 +196,7 @@ def test_what_cannot_be_compared_is_said(client, start, photos, made, views, is_
         url = f"/v1/records/{ids[0]}/regions?query={ids[1]}&archive=made"
         assert "no model" in is_problem(other.get(url), 409)
         assert not other.get("/v1/model?archive=made").json()["regions"]
+        assert not other.get("/v1/archive?archive=made").json()["regions"]
     (views[0] / "field00.png").rename(views[0] / "away.png")
     is_problem(client.get("/v1/records/field00.png/regions?query=road01.png"), 404)
     answer = client.get("/v1/records/road01.png/regions?query=field00.png").json()

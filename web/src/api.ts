@@ -1,5 +1,7 @@
 /** A typed client of the REST API. It throws {@link ApiError} and nothing else. */
 
+import type { RegionsAnswer } from "./heat/types";
+import type { EmbeddingMap, ModelAnswer, OwnScores } from "./model/types";
 import type {
   ArchiveAnswer,
   ExportFormat,
@@ -116,6 +118,23 @@ export class Api {
   /** Fetch an image that a plain `<img>` could not: with the token. */
   async image(url: string, signal?: AbortSignal): Promise<Blob> {
     return (await this.fetched(url, signal ? { signal } : {})).blob();
+  }
+
+  model(archive: string | null, signal?: AbortSignal): Promise<ModelAnswer> {
+    return this.json(`/v1/model${query({ archive })}`, signal);
+  }
+
+  modelScores(archive: string | null, signal?: AbortSignal): Promise<OwnScores> {
+    return this.json(`/v1/model/scores${query({ archive })}`, signal);
+  }
+
+  modelMap(archive: string | null, signal?: AbortSignal): Promise<EmbeddingMap> {
+    return this.json(`/v1/model/map${query({ archive })}`, signal);
+  }
+
+  /** Where a record and the query of a search are alike. */
+  regions(id: string, request: SearchRequest, image: Blob | null, signal?: AbortSignal): Promise<RegionsAnswer> {
+    return this.json(`/v1/records/${idPath(id)}/regions`, signal, searchBody(request, image));
   }
 
   search(request: SearchRequest, image: Blob | null, signal?: AbortSignal): Promise<SearchAnswer> {

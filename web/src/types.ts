@@ -106,6 +106,8 @@ export interface ArchiveAnswer {
   card: string | null;
   scores: Record<string, unknown>;
   archives: string[];
+  /** Whether similar regions of a hit can be asked for. */
+  regions: boolean;
   /** URL template of map tiles, where the operator set one. */
   basemap?: string | null;
 }

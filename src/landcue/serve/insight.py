@@ -64,7 +64,7 @@ class Insight:
 
     def _model(self) -> dict[str, Any]:
         served = self._served
-        config, trained = self._config()
+        config = self._config()
         settings, made = _mapping(config.get("model")), _mapping(config.get("provenance"))
         statistics = _mapping(made.get("label_statistics"))
         images = statistics.get("n_images")
@@ -78,22 +78,21 @@ class Insight:
             "training_labels": _diagonal(settings.get("label_names"), statistics.get("counts")),
             "validation": _numbers(made.get("scores")),
             "test": self._test(_mapping(made.get("test"))),
-            "regions": trained and served.encodes,
+            "regions": served.explains,
         }
 
-    def _config(self) -> tuple[dict[str, Any], bool]:
-        """Return what the model's file tells of it, and whether it is one as it was trained."""
+    def _config(self) -> dict[str, Any]:
+        """Return what the model's file tells of it."""
         folder = self._served.archive.model_folder
         if folder is None:
-            return {}, False
+            return {}
         if (folder / "config.json").is_file():
-            config = read_json(folder / "config.json", ArchiveError, "restore it")
-            return config, "backbone" in _mapping(config.get("model"))
+            return read_json(folder / "config.json", ArchiveError, "restore it")
         card: Any = getattr(self._served.encoder(), "card", None)  # of an exported file
         if card is None:
-            return {}, False
+            return {}
         settings = {**card.model, "precision": card.precision}
-        return {"model": settings, "provenance": card.provenance}, False
+        return {"model": settings, "provenance": card.provenance}
 
     def _test(self, test: Mapping[str, Any]) -> dict[str, Any] | None:
         spaces = {str(name): _numbers(one) for name, one in _mapping(test.get("spaces")).items()}

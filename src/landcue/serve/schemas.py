@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from landcue.errors import UsageError
 from landcue.search.filters import Filter
@@ -24,6 +24,18 @@ _Name = Annotated[str, Field(min_length=1, max_length=200)]
 _Names = Annotated[list[_Name], Field(max_length=100)]
 _Degrees = Annotated[float, Field(ge=-180, le=180)]
 _Share = Annotated[float, Field(ge=0, le=1)]
+_Place = Annotated[int, Field(ge=0, le=100_000)]
+_Length = Annotated[int, Field(ge=1, le=100_000)]
+
+
+def _check_text(value: Any) -> Any:
+    """Refuse numbers, which pydantic would take for seconds since 1970."""
+    if isinstance(value, int | float):
+        raise ValueError("give a date or a date and time as text (ISO 8601)")
+    return value
+
+
+_Time = Annotated[datetime, BeforeValidator(_check_text)]
 
 
 class _Strict(BaseModel):
@@ -39,8 +51,8 @@ class Filters(_Strict):
         None, description="West, south, east, north in degrees; west > east crosses 180."
     )
     polygon: dict[str, Any] | None = Field(None, description="A GeoJSON polygon, in degrees.")
-    after: datetime | None = Field(None, description="This or later; UTC without a zone.")
-    before: datetime | None = Field(None, description="Earlier; UTC without a zone.")
+    after: _Time | None = Field(None, description="This or later; UTC without a zone.")
+    before: _Time | None = Field(None, description="Earlier; UTC without a zone.")
     path: str | None = Field(None, max_length=1_024, description="Relative paths that start so.")
     groups: _Names = []
     sensors: _Names = []
@@ -115,8 +127,8 @@ class SearchRequest(_Strict):
     id: _Id | None = Field(None, description="The record to look for; it does not find itself.")
     positives: list[_Id] = Field([], max_length=MAX_EXAMPLES, description="More such records.")
     negatives: list[_Id] = Field([], max_length=MAX_EXAMPLES, description="Records to avoid.")
-    crop: Annotated[list[Annotated[int, Field(ge=0, le=100_000)]], Field(min_length=4)] | None = (
-        Field(None, max_length=4, description="Of the part `image`: col, row, width, height.")
+    crop: tuple[_Place, _Place, _Length, _Length] | None = Field(
+        None, description="Of the part `image`: col, row, width, height in pixels."
     )
     rule: Literal["mean", "rocchio", "linear"] = "mean"
     negative_weight: float = Field(0.5, ge=0, le=100)
@@ -131,19 +143,17 @@ class SearchRequest(_Strict):
     shortlist: int = Field(200, ge=1, le=10_000)
     recall: _Share = 0.95
 
-    @model_validator(mode="after")
-    def _check_crop(self) -> SearchRequest:
-        if self.crop is not None and not (self.crop[2] and self.crop[3]):
-            raise ValueError("crop: width and height must be 1 or more")
-        return self
-
 
 class FeedbackRequest(_Strict):
     """What somebody thinks of hits."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"query": "harbor/harbor07.tif", "positives": ["harbor/harbor11.tif"]}]
+            "examples": [{"query": "harbor/harbor07.tif", "positives": ["harbor/harbor11.tif"]}],
+            "anyOf": [
+                {"properties": {name: {"minItems": 1}}, "required": [name]}
+                for name in ("positives", "negatives")
+            ],
         }
     )
 
@@ -259,6 +269,7 @@ class ArchiveAnswer(BaseModel):
     metric: str
     model: str | None
     encodes_images: bool
+    regions: bool = Field(description="Whether similar regions of a hit can be asked for.")
     card: str | None
     scores: dict[str, Any]
     archives: list[str]

@@ -26,6 +26,8 @@ class Served:
         name: That requests call it by.
         archive: The archive.
         searcher: Searches it.
+        encodes: Whether it can be asked with images.
+        explains: Whether its model may tell similar regions.
     """
 
     def __init__(
@@ -39,6 +41,10 @@ class Served:
         self._load = load or functools.partial(_own_encoder, archive.model_folder)
         manifest = archive.manifest
         self.encodes = not manifest.imported and (load or archive.model_folder) is not None
+        folder = archive.model_folder
+        # An exported model gives embeddings alone; as it was trained, it can be looked into.
+        trained = folder is not None and (folder / "model.safetensors").is_file()
+        self.explains = self.encodes and trained
         self.searcher = open_searcher(archive, self.encoder if self.encodes else None)
 
     def encoder(self) -> Encoder:
@@ -141,6 +147,7 @@ class Served:
             "metric": "cosine",
             "model": None if name is None else Path(str(name)).name,
             "encodes_images": self.encodes,
+            "regions": self.explains,
             "card": card,
             "scores": scores,
         }

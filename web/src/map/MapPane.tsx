@@ -77,7 +77,7 @@ export default function MapPane(props: MapProps) {
     props.onBox(next);
   };
   return (
-    <section class="map-pane" aria-label="Map of results">
+    <section class="map-view" aria-label="Map of results">
       <div class="map-bar">
         <button
           type="button"

@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import HeatOverlay, { heatAvailable } from "../heat/HeatOverlay";
+import HeatOverlay from "../heat/HeatOverlay";
 import { Icon } from "../icons";
 import { Remote, useBlobUrl } from "../Remote";
 import { about, api, archiveName, draft, found, picture, shownHits, shownMode, state } from "../store";
@@ -74,7 +74,7 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
           <figcaption>{nearness(hit, shownMode.value, about.value?.n_bits ?? 0) || "Result"}</figcaption>
         </figure>
       </div>
-      {heatAvailable && asked && (
+      {about.value?.regions && asked && (
         <button type="button" class="tool" aria-pressed={heat} onClick={() => setHeat(!heat)}>
           Similar regions
         </button>
