@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from landcue.cli.archive_milvus import about_collection, count_collection, diff, push
 from landcue.cli.archive_tables import export, import_
 from landcue.cli.console import Reporter, print_json
 from landcue.errors import ArchiveError, LandcueError, UsageError
@@ -19,21 +20,30 @@ if TYPE_CHECKING:
 archive_app = typer.Typer(name="archive", help="Look after archives.", no_args_is_help=True)
 
 _Archive = Annotated[Path, typer.Argument(help="Archive folder.")]
+_Anywhere = Annotated[
+    Path, typer.Argument(help="Archive folder, or milvus://host:port/collection.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do it; without, only tell.")]
 
 archive_app.command()(export)
 archive_app.command("import")(import_)
+archive_app.command()(push)
+archive_app.command()(diff)
 
 
 @archive_app.command()
-def info(archive: _Archive, json_: _Json = False) -> None:
+def info(archive: _Anywhere, json_: _Json = False) -> None:
     """Say what an archive holds and which model made it."""
     from landcue.archive.archive import Archive
     from landcue.archive.bases import unfinished
     from landcue.archive.change import size_of
     from landcue.archive.manifest import FORMAT
+    from landcue.milvus.address import is_address
 
+    if is_address(archive):
+        _print_facts(about_collection(archive), json_)
+        return
     opened = Archive.open(archive)
     manifest = opened.manifest
     size = size_of(archive)
@@ -56,6 +66,10 @@ def info(archive: _Archive, json_: _Json = False) -> None:
         "bytes": size.bytes,
         "unfinished": unfinished(archive, manifest),
     }
+    _print_facts(facts, json_)
+
+
+def _print_facts(facts: Mapping[str, Any], json_: bool) -> None:
     if json_:
         print_json(facts)
         return
@@ -65,10 +79,17 @@ def info(archive: _Archive, json_: _Json = False) -> None:
 
 
 @archive_app.command()
-def verify(archive: _Archive, json_: _Json = False) -> None:
-    """Read every file and every record and compare them with their checksums."""
-    from landcue.archive.verify import verify_archive
+def verify(archive: _Anywhere, json_: _Json = False) -> None:
+    """Read every file and every record and compare them with their checksums.
 
+    Of a milvus:// collection only the records are counted: 'landcue archive diff' compares them.
+    """
+    from landcue.archive.verify import verify_archive
+    from landcue.milvus.address import is_address
+
+    if is_address(archive):
+        count_collection(archive, json_)
+        return
     found = verify_archive(archive)
     problems = [str(problem) for problem in (*found.problems, *_derived(archive))]
     if json_:

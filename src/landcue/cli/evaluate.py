@@ -23,7 +23,9 @@ _RUN_FILE = "config.yaml"
 def evaluate(
     targets: Annotated[
         list[Path],
-        typer.Argument(metavar="TARGET...", help="A run folder or an archive; two to compare."),
+        typer.Argument(
+            metavar="TARGET...", help="A run or archive folder, or milvus://…; two to compare."
+        ),
     ],
     part: Annotated[
         str, typer.Option(help="test, val, train; or all records of an archive: all.")
@@ -83,11 +85,17 @@ def _study(
     resamples: int,
     reporter: Reporter,
 ) -> Subject:
-    if (target / _ARCHIVE_FILE).is_file():
+    if _is_archive(target):
+        from landcue.milvus.opening import open_archive
         from landcue.search.assess import study_archive
 
         return study_archive(
-            target, part=part, protocol=protocol, resamples=resamples, say=reporter.say
+            target,
+            part=part,
+            protocol=protocol,
+            resamples=resamples,
+            say=reporter.say,
+            opening=open_archive,
         )
     if (target / _RUN_FILE).is_file():
         from landcue.training.assess import study_run
@@ -105,12 +113,21 @@ def _study(
 
 
 def _rounds(target: Path, part: str, rounds: int) -> FeedbackReport:
-    if not (target / _ARCHIVE_FILE).is_file():
+    if not _is_archive(target):
         raise UsageError(f"--feedback needs archives; index the images of {target} first")
+    from landcue.milvus.opening import open_archive
     from landcue.search.feedback_rounds import simulate_feedback
 
     with Reporter() as reporter:
-        return simulate_feedback(target, rounds, part=part, tick=reporter.tick)
+        return simulate_feedback(
+            target, rounds, part=part, tick=reporter.tick, opening=open_archive
+        )
+
+
+def _is_archive(target: Path) -> bool:
+    from landcue.milvus.address import is_address
+
+    return is_address(target) or (target / _ARCHIVE_FILE).is_file()
 
 
 def _as_json(found: list[Subject], contests: list[Contest]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def study_archive(
     protocol: Protocol | str = DEFAULT,
     resamples: int = 1000,
     say: Callable[[str], None] = lambda _: None,
+    opening: Callable[[Path], Archive] = Archive.open,
 ) -> Subject:
     """Let each annotated record of a part query the others of that part.
 
@@ -39,6 +40,7 @@ def study_archive(
         protocol: What is measured.
         resamples: Bootstrap resamples for the intervals.
         say: Told when the parts are unknown.
+        opening: Opens it.
 
     Returns:
         Images and scores in the spaces ``embedding`` and, where there are codes, ``code``.
@@ -51,7 +53,7 @@ def study_archive(
         protocol = find_protocol(protocol)
     if part not in PARTS:
         raise UsageError(f"unknown part {part!r}; use {', '.join(PARTS)}")
-    archive = Archive.open(folder)
+    archive = opening(folder)
     columns = archive.columns()
     made = _trained_on(archive) if any(columns.part) else {}
     gallery = part

@@ -105,6 +105,7 @@ def simulate_feedback(
     per_round: int = 10,
     most_queries: int = 500,
     tick: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
+    opening: Callable[[Path], Archive] = Archive.open,
 ) -> FeedbackReport:
     """Simulate rounds of feedback on the embeddings of an archive.
 
@@ -119,6 +120,7 @@ def simulate_feedback(
         per_round: Records judged in each round.
         most_queries: Of more, an even choice in the order of ids asks.
         tick: Called with what is done, how much of it, and how much there is.
+        opening: Opens the archive.
 
     Raises:
         ArchiveError: No archive, or fewer than two annotated records in the part.
@@ -133,7 +135,7 @@ def simulate_feedback(
             raise UsageError(f"unknown {name} {value!r}{did_you_mean(value, known)}")
     if min(rounds, per_round, most_queries) < 1:
         raise UsageError("rounds, judged records and queries: give 1 or more of each")
-    columns = Archive.open(folder).columns()
+    columns = opening(folder).columns()
     chosen = columns.labels.known.copy()
     if part != "all" and any(columns.part):
         chosen &= np.array([p == part for p in columns.part], np.bool_)
