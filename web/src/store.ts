@@ -11,6 +11,8 @@ export interface Found {
   readonly hits: readonly Hit[];
   /** Labels of the query. */
   readonly labels: readonly string[];
+  /** Labels that the model predicts for the query; null where they are not known. */
+  readonly predicted: readonly string[] | null;
   readonly mode: string;
   readonly cursor: string | null;
   readonly note: string | null;

@@ -26,6 +26,7 @@ export interface SearchRequest {
   mode?: Mode;
   k?: number;
   cursor?: string;
+  predicted?: boolean;
 }
 
 export interface Hit {
@@ -42,7 +43,7 @@ export interface Hit {
   sensor: string | null;
   group: string | null;
   near: number;
-  /** Labels the model predicted, where the server tells them. */
+  /** Labels the model predicted, where asked for. */
   predicted?: string[];
 }
 

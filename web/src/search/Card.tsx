@@ -1,9 +1,9 @@
 import { Icon } from "../icons";
 import { Remote } from "../Remote";
-import { api, archiveName } from "../store";
+import { about, api, archiveName, found } from "../store";
 import type { Hit } from "../types";
 import { markHit } from "./act";
-import { shortNearness } from "./why";
+import { labelBits, shortId, shortNearness } from "./why";
 
 interface Props {
   hit: Hit;
@@ -22,12 +22,17 @@ interface Props {
 /** One result: its image, how near it is, and which labels it shares. */
 export function Card({ hit, at, mode, mark, open, focused, was, describe, onOpen, onFocus }: Props) {
   const shared = new Set(hit.shared);
+  const asked = found.value?.predicted;
+  const names = about.value?.label_names ?? [];
+  const cue = asked && hit.predicted && names.length ? labelBits(names, asked, hit.predicted) : null;
   const near = shortNearness(hit, mode);
   // Shared labels first: they are why.
   const labels = [...hit.shared, ...hit.labels.filter((label) => !shared.has(label))];
+  const guessed = (hit.predicted ?? []).filter((label) => !hit.labels.includes(label));
   const says = [
     `${at + 1}: ${hit.id}`,
     describe,
+    cue ? `${cue.agree} of ${cue.total} label bits agree` : "",
     hit.shared.length ? `shares ${hit.shared.join(", ")}` : hit.labels.join(", "),
     mark ? `marked ${mark}` : "",
     was === 0 ? "new" : was !== null && was !== at + 1 ? `was ${was}` : "",
@@ -66,7 +71,7 @@ export function Card({ hit, at, mode, mark, open, focused, was, describe, onOpen
       <div class="card-line">
         <span class="card-rank mono">{at + 1}</span>
         <span class="clip" title={hit.id}>
-          {hit.id}
+          {shortId(hit.id)}
         </span>
         <span class="card-near mono">{near}</span>
       </div>
@@ -77,7 +82,13 @@ export function Card({ hit, at, mode, mark, open, focused, was, describe, onOpen
           </li>
         ))}
         {labels.length > 6 && <li>{`+${labels.length - 6}`}</li>}
+        {guessed.slice(0, 4).map((label) => (
+          <li key={label} class="guess" title={`${label}: predicted, not annotated`}>
+            {label}
+          </li>
+        ))}
       </ul>
+      {cue && <p class="card-cue mono" title={`${cue.agree} of ${cue.total} predicted label bits are those of the query`}>{`cue ${cue.agree}/${cue.total}`}</p>}
       {hit.near > 0 && <p class="small faint">{`${hit.near} near duplicates left out`}</p>}
     </li>
   );

@@ -15,7 +15,6 @@ import { Reasons } from "./Reasons";
 export function Detail({ hit, at }: { hit: Hit; at: number }) {
   const record = useRecord(hit.id);
   const { query } = state.value;
-  const other = useRecord(query.kind === "record" ? query.id : null);
   const [heat, setHeat] = useState(false);
   const [image, setImage] = useState<Blob | null>(null);
   const title = useRef<HTMLHeadingElement>(null);
@@ -97,8 +96,8 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
         <Reasons
           hit={hit}
           mode={shownMode.value}
-          hitPredicted={record?.predicted_labels ?? null}
-          queryPredicted={query.kind === "record" ? (other?.predicted_labels ?? null) : (found.value?.labels ?? null)}
+          hitPredicted={hit.predicted ?? record?.predicted_labels ?? null}
+          queryPredicted={found.value?.predicted ?? null}
         />
       )}
       <Facts hit={hit} record={record} />

@@ -11,7 +11,7 @@ interface Props {
 
 /** Says what went wrong and what helps: a token, waiting, or another request. */
 export function ErrorState({ error, onRetry }: Props) {
-  if (error.status === 401 || error.status === 403) return <TokenForm error={error} onDone={onRetry} />;
+  if (error.status === 401 || (error.status === 403 && api.hasToken)) return <TokenForm error={error} onDone={onRetry} />;
   if (error.away)
     return (
       <Trouble title="The server does not answer">

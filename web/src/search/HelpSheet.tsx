@@ -17,7 +17,8 @@ export function HelpSheet() {
         ))}
       </dl>
       <p class="small">
-        An orange label is one that the query has too. Cosine is 1 for the same image; in mode Code the number counts
+        A colored label is one that the query has too, one in italics was predicted and not annotated, and cue 16/17 says how
+        many predicted label bits are those of the query. Cosine is 1 for the same image; in mode Code the number counts
         bits that differ, in mode Cue it adds predicted labels that differ.
       </p>
     </Sheet>

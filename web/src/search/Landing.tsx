@@ -3,7 +3,7 @@ import { Remote } from "../Remote";
 import { about, api, facets } from "../store";
 import { ChooseImage } from "./DropZone";
 import { askRecord } from "./run";
-import { count } from "./why";
+import { count, shortId } from "./why";
 
 /** What is shown before anything is asked: take an image, or begin somewhere in the archive. */
 export function Landing() {
@@ -40,7 +40,9 @@ export function Landing() {
               <li key={id}>
                 <button type="button" class="example" onClick={() => askRecord(id)}>
                   <Remote src={api.thumbnailUrl(id, archive.name)} alt="" />
-                  <span class="mono clip">{id}</span>
+                  <span class="mono clip" title={id}>
+                    {shortId(id)}
+                  </span>
                 </button>
               </li>
             ))}

@@ -54,7 +54,7 @@ export function isSearch(state: PageState): boolean {
 /** Return the request of a state; an uploaded image travels beside it. */
 export function requestOf(state: PageState): SearchRequest {
   const filters = filtersOf(state.filters);
-  const out: SearchRequest = { k: Math.min(MOST_HITS, state.k * state.pages) };
+  const out: SearchRequest = { k: Math.min(MOST_HITS, state.k * state.pages), predicted: true };
   if (state.archive) out.archive = state.archive;
   if (state.query.kind === "record") out.id = state.query.id;
   if (state.positives.length) out.positives = [...state.positives];

@@ -34,6 +34,7 @@ export function follow(): void {
 /** Read what the archive is, and what can be filtered in it. */
 export async function loadArchive(): Promise<void> {
   const name = store.state.value.archive;
+  if (store.about.value?.name !== name) store.latencies.value = new Map();
   store.archiveError.value = null;
   try {
     const [about, labels, facets] = await Promise.all([
@@ -45,7 +46,6 @@ export async function loadArchive(): Promise<void> {
     store.about.value = about;
     store.labels.value = labels;
     store.facets.value = facets;
-    store.latencies.value = new Map();
   } catch (error) {
     store.archiveError.value = asApiError(error);
   }
@@ -75,10 +75,14 @@ export async function search(): Promise<void> {
       store.phase.value = "picture-wanted";
       return;
     }
+    const known = predictedOf(state, mine.signal);
     const started = performance.now();
     const answer = await store.api.search(requestOf(state), image, mine.signal);
+    const roundTrip = performance.now() - started;
+    const predicted = state.query.kind === "image" ? answer.labels : await known;
+    if (mine.signal.aborted) return;
     keepBefore(old, state);
-    show(answer, performance.now() - started);
+    show(answer, predicted, roundTrip);
     remember(state);
   } catch (error) {
     if (mine.signal.aborted) return;
@@ -143,6 +147,12 @@ export async function askFile(file: Blob, name: string): Promise<boolean> {
     const picture = await pictureOf(file, name);
     await store.pictures.keep(picture);
     store.picture.value = picture;
+    const { query } = store.state.value;
+    if (query.kind === "image" && query.key === picture.key) {
+      // The image that a shared link lacked: its region, marks and filters stay.
+      await search();
+      return true;
+    }
     store.ask({ page: "search", query: { kind: "image", key: picture.key, crop: null }, ...NO_MARKS });
     return true;
   } catch (error) {
@@ -163,9 +173,19 @@ export async function imageOf(state: PageState): Promise<Blob | null | undefined
   return picture ? sentOf(picture, state.query.crop) : undefined;
 }
 
-function show(answer: SearchAnswer, roundTrip: number): void {
+/** Labels the model predicts for the record that is asked with. */
+async function predictedOf(state: PageState, signal: AbortSignal): Promise<string[] | null> {
+  if (state.query.kind !== "record") return null;
+  try {
+    return (await store.api.record(state.query.id, state.archive, signal)).predicted_labels;
+  } catch {
+    return null;
+  }
+}
+
+function show(answer: SearchAnswer, predicted: readonly string[] | null, roundTrip: number): void {
   const { hits, labels, mode, cursor, note, plan } = answer;
-  store.found.value = { hits, labels, mode, cursor, note, plan, roundTrip };
+  store.found.value = { hits, labels, predicted, mode, cursor, note, plan, roundTrip };
   store.searchError.value = null;
   store.phase.value = "done";
   store.latencies.value = new Map(store.latencies.value).set(mode, plan.milliseconds);

@@ -43,8 +43,13 @@ export function nearness(hit: Hit, mode: string, nBits: number): string {
 export function shortNearness(hit: Hit, mode: string): string {
   if (mode === "list") return "";
   if (mode === "place") return kilometers(hit.distance);
-  if (mode === "code") return `${hit.distance} b`;
-  return mode === "cue" ? `${hit.distance}` : hit.score.toFixed(2);
+  if (mode === "code") return hit.distance === 1 ? "1 bit" : `${hit.distance} bits`;
+  return mode === "cue" ? `d ${hit.distance}` : hit.score.toFixed(3);
+}
+
+/** The last step of an id that is a path: what tells neighbors apart where room is scarce. */
+export function shortId(id: string): string {
+  return id.slice(id.lastIndexOf("/") + 1) || id;
 }
 
 /** Milliseconds with as many digits as they are worth. */
