@@ -2,12 +2,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from landcue.errors import UsageError
 from landcue.search import exact
 from landcue.search.exact import FloatIndex
+
+
+@pytest.fixture(autouse=True, params=["matrix product", "compiled"])
+def way(request, monkeypatch):
+    """Small indexes multiply matrices; let them scan as large ones do, too."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+        monkeypatch.setattr(exact, "_COMPILED_FROM", 1)
+        monkeypatch.setattr(exact, "_VALUES_PER_PART", 999)
 
 
 def unit_rows(n, dim, seed):
@@ -77,7 +86,11 @@ def test_all_rows_equal():
     assert len(set(distances[0].tolist())) == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # the same for all examples
+)
 @given(st.integers(1, 900), st.integers(1, 40), st.integers(1, 8), st.integers(0, 2**32 - 1))
 def test_nearly_equal_rows(n, k, n_query, seed):
     """Rows closer together than a float32 dot product can tell apart."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import numpy as np
 import pytest
 import shapely
 
@@ -96,7 +97,56 @@ def test_pages_follow_one_another(run, ids):
             break
         cursor = ["--cursor", done["cursor"]]
     assert joined == whole
-    assert "next page: --cursor " in run(ids[3], "-k", 5).out
+
+
+def test_the_next_page_is_told_where_it_is_asked_for(run, ids):
+    assert "next page" not in run(ids[3], "-k", 5).out
+    first = run(ids[3], "-k", 60, "--pages").out.splitlines()
+    told = first[-1].removeprefix("next page: ").split()
+    assert told[0] == "--cursor"
+    second = run(ids[3], "-k", 59, *told).out.splitlines()  # and no further one: 119 in all
+    assert (len(first), len(second)) == (61, 59)
+    assert "next page: --cursor " in run(ids[3], "-k", 5, *told).out
+    assert "next page" not in run(ids[3], "-k", 500, "--pages").out
+
+
+def test_vectors_of_a_file(run, archive, ids, tmp_path):
+    embeddings = archive.columns().embedding
+    np.save(tmp_path / "v.npy", 3 * embeddings[3])
+    found = json.loads(run("--vector", tmp_path / "v.npy", "-k", 5, "--json").out)
+    assert found["query"] == str(tmp_path / "v.npy")
+    order = np.lexsort((np.arange(120), np.float32(1 - embeddings @ embeddings[3]).round(5)))[:5]
+    assert [hit["id"] for hit in found["hits"]] == [ids[row] for row in order]
+    np.save(tmp_path / "v.npy", embeddings[[3]].astype(np.float64))  # [1, d], of another type
+    assert hits(run("--vector", tmp_path / "v.npy", "-k", 5, "--json")) == found["hits"]
+    both = hits(run("--vector", tmp_path / "v.npy", "--negative", ids[9], "--json"))
+    assert ids[9] not in {hit["id"] for hit in both}
+    for mode in ("two-stage", "ann"):
+        again = run("--vector", tmp_path / "v.npy", "-k", 5, "--mode", mode, "--json")
+        assert hits(again) == found["hits"]
+
+
+def test_vectors_that_cannot_be_used(run, ids, tmp_path):
+    file = tmp_path / "v.npy"
+    for value, word in (
+        (np.zeros(12), "length 0.0"),
+        (np.full(12, np.nan), "length nan"),
+        (np.ones(11), "float64 [11]: give one of 12"),
+        (np.ones((2, 12)), "[2, 12]"),
+        (np.ones(12, np.int64), "int64"),
+        (np.ones(12, object), "no .npy file of numbers"),
+    ):
+        np.save(file, value)
+        done = run("--vector", file, status=2)
+        assert word in done.err
+        assert done.err.count("\n") == 1
+    np.save(file, np.ones(12))
+    for mode in ("code", "cue"):
+        assert "has neither code nor labels" in run("--vector", file, "--mode", mode, status=2).err
+    assert "QUERY or --vector" in run(ids[3], "--vector", file, status=2).err
+    assert "No such file" in run("--vector", tmp_path / "gone.npy", status=2).err
+    np.savez(tmp_path / "some.npz", a=np.ones(12))
+    assert "no .npy file" in run("--vector", tmp_path / "some.npz", status=2).err
 
 
 def test_examples_for_and_against(run, ids):

@@ -14,7 +14,7 @@ from landcue.errors import UsageError
 
 if TYPE_CHECKING:
     from landcue.search.filters import Filter
-    from landcue.search.queries import Example, Query
+    from landcue.search.queries import ByVector, Example, Query
     from landcue.search.scene import ByScene
     from landcue.search.searcher import Searcher, SearchResult
     from landcue.types import Bounds, ByteArray, Encoder
@@ -29,6 +29,9 @@ def search(
     query: Annotated[
         str | None,
         typer.Argument(help="An image file, or the id of a record. Not needed with a filter."),
+    ] = None,
+    vector: Annotated[
+        Path | None, typer.Option(help="Instead of QUERY: an embedding in a .npy file.")
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 20,
     mode: Annotated[
@@ -78,6 +81,9 @@ def search(
     ] = 200,
     recall: Annotated[float, typer.Option(help="Least measured recall of mode ann.")] = 0.95,
     cursor: Annotated[str | None, typer.Option(help="Go on after an earlier page.")] = None,
+    pages: Annotated[
+        bool, typer.Option("--pages", help="Tell how to get the next page, if there is one.")
+    ] = False,
     model: Annotated[
         Path | None, typer.Option(help="Of a milvus:// collection: its model, to ask with images.")
     ] = None,
@@ -96,6 +102,10 @@ def search(
     where = _filter(labels, score, bbox, polygon, after, before, path, group, sensor, part)
     chip = _chip(query, window, chip_bbox, bands, scale)
     first = None if query is None else (chip or _example(searcher, query))
+    if vector is not None:
+        if query is not None:
+            raise UsageError("give QUERY or --vector, not both; --positive takes more examples")
+        first = _vector(vector)
     asked, image = _query(searcher, first, positive, negative, rule, negative_weight)
     if asked is None and where.empty:
         raise UsageError("nothing to search for: give an image, a record's id, or a filter")
@@ -104,7 +114,7 @@ def search(
         k=k,
         mode=mode,
         where=where,
-        name=_name(query, positive or (), negative or ()),
+        name=_name(query or (vector and str(vector)), positive or (), negative or ()),
         cursor=cursor,
         min_score=min_score,
         collapse=collapse,
@@ -117,18 +127,18 @@ def search(
     if json_:
         print_json(result.to_json(explain=explain))
         return
-    _print(result, explain)
+    _print(result, explain, pages=pages or cursor is not None)
     if grid is not None:
         print(f"picture: {grid}")
 
 
-def _print(result: SearchResult, explain: bool) -> None:
+def _print(result: SearchResult, explain: bool, *, pages: bool) -> None:
     if result.note:
         print(result.note)
     for rank, hit in enumerate(result.hits, start=1):
         more = f"  (+{hit.near} alike)" if hit.near else ""
         print(f"{rank:>3}  {hit.distance:<9.4g} {hit.id:<32} {', '.join(hit.labels)}{more}")
-    if result.cursor:
+    if pages and result.cursor:
         print(f"next page: --cursor {result.cursor}")
     if explain and result.plan is not None:
         plan = result.plan
@@ -245,6 +255,23 @@ def _query(
 def _name(query: str | None, positive: Sequence[str], negative: Sequence[str]) -> str | None:
     first = [] if query is None else [query]
     return " ".join([" + ".join([*first, *positive]), *(f"- {text}" for text in negative)]) or None
+
+
+def _vector(path: Path) -> ByVector:
+    """Read an embedding."""
+    import numpy as np
+
+    from landcue.search.queries import ByVector
+
+    try:
+        found = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, EOFError):
+        found = None
+    if not isinstance(found, np.ndarray):
+        raise UsageError(f"{path} is no .npy file of numbers: write it with numpy.save")
+    return ByVector(found)
 
 
 def _example(searcher: Searcher, text: str) -> Example:

@@ -26,6 +26,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from landcue.codes.large_pages import want_large_pages
 from landcue.errors import ArchiveError
 from landcue.files import replacing
 
@@ -118,6 +119,7 @@ def read(path: Path, kind: str, *, in_memory: bool = False, verify: bool = False
                     "added to; rebuild it"
                 )
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            want_large_pages(content)
     except OSError as error:
         raise ArchiveError(f"cannot read {path}: {error.strerror}; rebuild it") from None
     arrays: dict[str, npt.NDArray[Any]] = {}

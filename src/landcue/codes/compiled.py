@@ -1,4 +1,4 @@
-"""The Hamming scans of :mod:`landcue.codes.kernel`, compiled for the types they are called with.
+"""The scans of :mod:`landcue.codes.kernel`, compiled for the types they are called with.
 
 The compiler runs once for each and takes seconds; from then on numba's cache folder holds them.
 Arrays are C-contiguous, and where it says so read-only.
@@ -86,8 +86,23 @@ def visit() -> Any:
     return _compiled(kernel.visit, signature)
 
 
-def _compiled(function: Any, signature: Any) -> Any:
+@functools.cache
+def dots() -> Any:
+    """Compile the dot products of many rows with one query, or load them from numba's cache.
+
+    The returned function holds no lock while it runs and takes ``rows`` float32 ``[n, d]``,
+    read-only, the range ``start``, ``stop`` of them, ``query`` float32 ``[d]``, read-only, and
+    ``out`` float32 ``[n]``, of which it fills that range. It sums in any order.
+    """
+    rows = types.Array(types.float32, 2, "C", readonly=True)
+    query = types.Array(types.float32, 1, "C", readonly=True)
+    signature = types.void(rows, types.int64, types.int64, query, types.float32[::1])
+    return _compiled(kernel.dots, signature, fastmath={"reassoc", "contract"})
+
+
+def _compiled(function: Any, signature: Any, **options: Any) -> Any:
+    options["nogil"] = True
     try:
-        return numba.njit(signature, cache=True, nogil=True)(function)
+        return numba.njit(signature, cache=True, **options)(function)
     except Exception:  # no writable cache folder, or a broken one: compile for this process only
-        return numba.njit(signature, nogil=True)(function)
+        return numba.njit(signature, **options)(function)

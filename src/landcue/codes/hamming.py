@@ -21,6 +21,7 @@ from landcue.codes.engine import (
     room,
     to_answer,
 )
+from landcue.codes.large_pages import want_large_pages
 from landcue.codes.packing import check_codes, to_words
 from landcue.codes.topk import check_k, check_mask, check_mask_shape, smallest
 from landcue.errors import UsageError
@@ -120,6 +121,7 @@ class CodeIndex:
         self, planes: npt.NDArray[np.uint64], n_bits: int, engine: Engine, threads: int | None
     ) -> None:
         self.n_bits = n_bits
+        want_large_pages(planes)
         self._planes = frozen(planes)
         self._threads = check_threads(threads)
         self._compiled = load_compiled(engine)

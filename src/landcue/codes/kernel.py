@@ -1,4 +1,4 @@
-"""The Hamming scans, to be compiled. Importing this loads numba: the indexes do so on first use.
+"""The scans, to be compiled. Importing this loads numba: the indexes do so on first use.
 
 A row enters an answer as one number, its key: ``distance << 32 | row``. Keys are unique and in the
 order (distance, row), so the answer of a query is its k least keys, whatever the order in which
@@ -411,3 +411,12 @@ def visit(
             visited += np.int64(stop - first)
             _visit_ring(planes, rows, first, stop, query, allowed, base, k, answer, buffer)
     return visited
+
+
+def dots(rows: Any, start: int, stop: int, query: Any, out: Any) -> None:
+    """Write the dot products of a range of rows with a query: see ``compiled.dots``."""
+    for i in range(start, stop):
+        total = np.float32(0)
+        for j in range(query.shape[0]):
+            total += rows[i, j] * query[j]
+        out[i] = total

@@ -57,7 +57,9 @@ class MilvusSearcher(Searcher):
         Raises:
             ArchiveError: The server cannot be reached, or the collection is being pushed.
         """
-        return super(MilvusSearcher, self._one()).search(*args, **options)
+        result = super(MilvusSearcher, self._one()).search(*args, **options)
+        tuple(result.hits)  # read now, while the server has what was searched
+        return result
 
     def embed(self, query: Query) -> FloatArray:
         """Return what a query is in the searched space, float32 ``[1, d]``, unit norm."""

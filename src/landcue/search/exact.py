@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from landcue.codes.engine import check_threads, for_each, frozen, load_compiled
+from landcue.codes.large_pages import want_large_pages
 from landcue.codes.topk import check_k, check_mask, reach, smallest
 from landcue.errors import UsageError
 from landcue.types import FloatArray
@@ -12,15 +14,17 @@ from landcue.types import FloatArray
 _ROWS_AT_ONCE = 65_536
 _PRODUCTS_AT_ONCE = 2**26  # float32 products held at a time, 256 MiB
 _FEW_QUERIES = 5  # up to here one pass per query beats one matrix product
+_COMPILED_FROM = 1 << 24  # values: smaller indexes answer in milliseconds and need no compiler
+_VALUES_PER_PART = 1 << 23
 
 
 class FloatIndex:
-    """Embeddings, searched exactly with plain matrix products.
+    """Embeddings, searched exactly.
 
     The distance is ``1 - dot``: the cosine distance of unit vectors. It is summed in float64
     and rounded to float32, so it depends only on the two vectors, and equal embeddings tie exactly.
-    The float32 matrix product, whose sums differ with the shapes multiplied, only picks
-    candidates: all rows within its error bound of the k-th place.
+    A sum in float32, in whatever order is fastest, only picks candidates: all rows within its
+    error bound of the k-th place.
     """
 
     def __init__(self, embeddings: FloatArray) -> None:
@@ -31,8 +35,9 @@ class FloatIndex:
         Raises:
             UsageError: The embeddings are not float32 ``[n, d]`` or hold NaN or infinity.
         """
+        want_large_pages(embeddings)
         norms = _norms(embeddings, "embeddings")
-        self._rows = np.require(embeddings, requirements=["C", "A", "E"])
+        self._rows = frozen(embeddings)
         self._norm = float(norms.max(initial=0.0))
 
     def __len__(self) -> int:
@@ -82,9 +87,7 @@ class FloatIndex:
         few = len(queries) <= _FEW_QUERIES
         step = 1 if few else max(1, _PRODUCTS_AT_ONCE // len(self))
         for first in range(0, len(queries), step):
-            # The distance less 1, roughly.
-            product = -queries[first : first + step] @ self._rows.T
-            for q, rough in enumerate(product, start=first):
+            for q, rough in enumerate(self._rough(queries[first : first + step]), start=first):
                 if hidden is not None:
                     np.copyto(rough, np.inf, where=hidden)
                 limit = reach(rough, k) + 2 * self._error(norms[q])
@@ -93,6 +96,22 @@ class FloatIndex:
                     candidates = candidates[mask[candidates]]
                 distances[q], rows[q] = rank(self._rows, queries[q], candidates, k)
         return distances, rows
+
+    def _rough(self, queries: FloatArray) -> FloatArray:
+        """Return the distances less 1, roughly: float32 ``[q, n]``."""
+        large = len(queries) == 1 and self._rows.size >= _COMPILED_FROM
+        compiled = load_compiled("auto") if large else None
+        if compiled is None:
+            return -queries @ self._rows.T
+        rough, query, n = np.empty(len(self), np.float32), frozen(-queries[0]), len(self)
+        n_parts = -(-self._rows.size // _VALUES_PER_PART)
+
+        def run(part: int) -> None:
+            start, stop = n * part // n_parts, n * (part + 1) // n_parts
+            compiled.dots()(self._rows, start, stop, query, rough)
+
+        for_each(run, n_parts, check_threads(None))
+        return rough[None]
 
     def _error(self, norm: float) -> float:
         """Bound the error of a float32 dot product with a query of this norm, in any order.
@@ -117,14 +136,22 @@ def rank(
     Returns:
         Distances float32 and rows int64 ``[min(k, m)]``, ordered by (distance, row).
     """
-    wide = query.astype(np.float64)
-    distances = np.empty(candidates.size, np.float32)
-    for first in range(0, candidates.size, _ROWS_AT_ONCE):
-        part = slice(first, first + _ROWS_AT_ONCE)
-        # Summed along each row on its own: unlike a matrix product, the same for equal rows.
-        distances[part] = 1 - (embeddings[candidates[part]] * wide).sum(axis=1)
+    distances = distances_of(embeddings, query, candidates)
     order = smallest(distances, k)
     return distances[order], candidates[order]
+
+
+def distances_of(
+    embeddings: FloatArray, query: FloatArray, rows: npt.NDArray[np.int64]
+) -> FloatArray:
+    """Return the exact distances float32 ``[m]`` of some rows, in any order: see :func:`rank`."""
+    wide = query.astype(np.float64)
+    distances = np.empty(rows.size, np.float32)
+    for first in range(0, rows.size, _ROWS_AT_ONCE):
+        part = slice(first, first + _ROWS_AT_ONCE)
+        # Summed along each row on its own: unlike a matrix product, the same for equal rows.
+        distances[part] = 1 - (embeddings.take(rows[part], axis=0) * wide).sum(axis=1)
+    return distances
 
 
 def _norms(vectors: FloatArray, name: str) -> npt.NDArray[np.float64]:

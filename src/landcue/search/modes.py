@@ -17,8 +17,8 @@ from landcue.codes.hamming import CodeIndex
 from landcue.codes.topk import smallest
 from landcue.errors import ArchiveError, UsageError
 from landcue.search.ann import SHORTLIST, AnnFacts, AnnIndex, held_out, measure
-from landcue.search.exact import FloatIndex, rank
-from landcue.search.pages import Distances, Fetch, Rows
+from landcue.search.exact import FloatIndex, distances_of
+from landcue.search.pages import Distances, Fetch, Rows, others
 from landcue.search.place import HALFWAY_KM
 from landcue.search.queries import Target
 from landcue.search.sketch import Sketches
@@ -111,7 +111,7 @@ class Modes:
         # What was asked with is not found, and so takes no place in the shortlist.
         wanted = shortlist + len(target.own)
         rows = self._sketches.candidates(target.embedding, wanted, mask)
-        found = _without(rows, target.own)[:shortlist]
+        found = rows[others(rows, target.own)][:shortlist]
         return self._reranked(target, found, Ranking(_nothing, 1.0, allowed))
 
     def ann(
@@ -139,7 +139,7 @@ class Modes:
             if len(rows) >= min(wanted, allowed) or lists == index.lists:
                 break
             lists *= 2
-        found = _without(rows, target.own)
+        found = rows[others(rows, target.own)]
         scanned = round(allowed * lists / index.lists)
         ranking = Ranking(_nothing, 1.0, scanned, recall=known, lists=lists)
         return self._reranked(target, found, ranking)
@@ -212,9 +212,8 @@ class Modes:
             return self._cues
 
     def _reranked(self, target: Target, rows: Rows, ranking: Ranking) -> Ranking:
-        query = target.embedding[0]
-        distances, order = rank(self._vectors.embedding, query, np.sort(rows), len(rows))
-        distances, order = _ordered(distances, order, len(rows))
+        distances = distances_of(self._vectors.embedding, target.embedding[0], rows)
+        distances, order = _ordered(distances, rows, len(rows))
 
         def fetch(k: int) -> tuple[Distances, Rows]:
             return distances[:k], order[:k]
@@ -249,10 +248,6 @@ def _listed(distances: Distances, mask: Mask, worst: float) -> Ranking:
         return kept[order], allowed[order]
 
     return Ranking(fetch, worst, len(allowed))
-
-
-def _without(rows: Rows, own: frozenset[int]) -> Rows:
-    return rows[~np.isin(rows, np.array(sorted(own), np.int64))]
 
 
 def _nothing(_: int) -> tuple[Distances, Rows]:

@@ -7,7 +7,7 @@ import binascii
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class Cursor:
 
     def encode(self) -> str:
         """Return the cursor as one word."""
-        text = json.dumps(list(asdict(self).values()), ensure_ascii=False)
+        text = json.dumps([getattr(self, name) for name in self.__slots__], ensure_ascii=False)
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     @classmethod
@@ -123,11 +123,10 @@ def take_page(
     """
     need = seen + k + 1  # one more tells whether there is a further page
     asked = need + len(own)
-    leave_out = np.array(sorted(own), np.int64)
     while True:
         distances, rows = fetch(asked)
         done = len(rows) < asked
-        keep = ~np.isin(rows, leave_out)
+        keep = others(rows, own)
         if farthest is not None:
             done |= bool((distances > farthest).any())
             keep &= distances <= farthest
@@ -144,6 +143,14 @@ def take_page(
     if 0 < seen <= len(rows):
         before = float(distances[seen - 1]), int(rows[seen - 1])
     return Page(distances[page], rows[page], near[page], before, len(rows) > seen + k)
+
+
+def others(rows: Rows, own: frozenset[int]) -> npt.NDArray[np.bool_]:
+    """Return where ``[m]`` rows are not among a few of the searcher's own."""
+    keep = rows >= 0
+    for row in own:
+        keep &= rows != row
+    return keep
 
 
 def _collapse(

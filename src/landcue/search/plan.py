@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -78,7 +79,12 @@ def check_mode(mode: str, manifest: Manifest) -> None:
 
 
 def choose(
-    asked: str, *, allowed: int, filtered: bool, ann: AnnFacts | None, recall: float
+    asked: str,
+    *,
+    allowed: int,
+    filtered: bool,
+    ann_facts: Callable[[], AnnFacts | None],
+    recall: float,
 ) -> tuple[str, str]:
     """Return the mode for a query with examples, and why.
 
@@ -86,13 +92,15 @@ def choose(
         asked: A checked mode.
         allowed: Records that the filter lets through.
         filtered: Whether there is a filter.
-        ann: What was measured of the approximate index, if there is one for this version.
+        ann_facts: Returns what was measured of the approximate index, if there is one for this
+            version.
         recall: Asked of an approximate answer.
     """
     if asked != "auto":
         return asked, "asked for"
     if allowed <= EXACT_ROWS:
         return "embedding", f"{allowed} records are few enough to compare exactly"
+    ann = ann_facts()
     if ann is None:
         return "embedding", "no approximate index was built (a search with mode ann builds it)"
     if filtered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,18 @@ class ByPixels:
     pixels: ByteArray
 
 
-Example = ById | ByImage | ByPixels | ByScene | Encoding
+@dataclass(frozen=True, slots=True, eq=False)
+class ByVector:
+    """An embedding alone, of any length but 0: it is scaled to length 1.
+
+    Attributes:
+        embedding: float ``[d]`` or ``[1, d]``.
+    """
+
+    embedding: npt.NDArray[np.floating[Any]]
+
+
+Example = ById | ByImage | ByPixels | ByScene | ByVector | Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +157,8 @@ class Asker:
     def _one(self, example: Example, needs: frozenset[str]) -> Target:
         if isinstance(example, ById):
             return self._record(example.id, needs)
+        if isinstance(example, ByVector):
+            return self._vector(example, needs)
         encoding = example if isinstance(example, Encoding) else self._encode(example)
         check_encoding(encoding, self._dim, self._n_bits)
         cue = cue_bits(encoding.label_scores) if self._label_names else _NO_BITS
@@ -161,13 +174,21 @@ class Asker:
             near = did_you_mean(id_, self._records.near_ids(id_), most=3)
             raise UsageError(f"no record has the id {id_!r}{near}")
         vectors, bits = self._vectors, {"code": _NO_BITS, "cue": _NO_BITS}
+        at = slice(row, row + 1)
         for name in needs & bits.keys():
-            bits[name] = np.array(getattr(vectors, name)[[row]])
-        embedding = _NO_NUMBERS
-        if "embedding" in needs:
-            embedding = np.array(vectors.embedding[[row]])
+            bits[name] = getattr(vectors, name)[at]
+        embedding = vectors.embedding[at] if "embedding" in needs else _NO_NUMBERS
         labels = self._records.labels_of(row)
         return Target(embedding, bits["code"], bits["cue"], labels, frozenset({row}))
+
+    def _vector(self, example: ByVector, needs: frozenset[str]) -> Target:
+        if needs - {"embedding"}:
+            raise UsageError(
+                "a vector alone has neither code nor labels: search with mode embedding, "
+                "two-stage or ann"
+            )
+        vector = unit_vector(example.embedding, self._dim)
+        return Target(vector, _NO_BITS, _NO_BITS, (), frozenset())
 
     def _encode(self, example: ByImage | ByPixels | ByScene) -> Encoding:
         if self._encoder is None:
@@ -188,6 +209,25 @@ class Asker:
 
 _NO_BITS: ByteArray = np.empty((1, 0), np.uint8)
 _NO_NUMBERS: FloatArray = np.empty((1, 0), np.float32)
+
+
+def unit_vector(vector: npt.NDArray[Any], dim: int) -> FloatArray:
+    """Scale one vector to length 1: float32 ``[1, dim]``.
+
+    Raises:
+        UsageError: It is not numbers of that many dimensions, or has no direction.
+    """
+    flat = vector[0] if vector.ndim == 2 and len(vector) == 1 else vector
+    if flat.shape != (dim,) or not np.issubdtype(flat.dtype, np.floating):
+        raise UsageError(
+            f"the vector is {vector.dtype} {list(vector.shape)}: give one of {dim} float values, "
+            "as the archive's embeddings have"
+        )
+    wide = flat.astype(np.float64)
+    norm = float(np.linalg.norm(wide))
+    if not 0 < norm < np.inf:  # also for NaN
+        raise UsageError(f"the vector has length {norm}: give finite values that are not all 0")
+    return (wide / norm).astype(np.float32)[None]
 
 
 def check_encoding(encoding: Encoding, dim: int, n_bits: int) -> None:

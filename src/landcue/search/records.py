@@ -38,6 +38,7 @@ class Records:
     def __init__(self, table: pa.Table) -> None:
         self._table = table
         self._ids = SortedIds(table["id"])
+        self._annotated, self._predicted = table["labels"], table["predicted_labels"]
         filled = [name for name in COLUMNS if table[name].null_count < len(table)]
         self._filled = table.select(filled)
 
@@ -127,7 +128,7 @@ class Records:
         annotated = self.annotated(row)
         if annotated is not None:
             return annotated
-        return tuple(self._table["predicted_labels"][row].as_py() or ())
+        return tuple(self._predicted[row].as_py() or ())
 
     def predicted_of(self, row: int) -> tuple[str, ...]:
         """Return the predicted labels of a record."""
@@ -135,7 +136,7 @@ class Records:
 
     def annotated(self, row: int) -> tuple[str, ...] | None:
         """Return the annotated labels of a record; ``None`` if nobody annotated it."""
-        found = self._table["labels"][row].as_py()
+        found = self._annotated[row].as_py()
         return None if found is None else tuple(found)
 
     def groups_of(self, rows: npt.NDArray[np.int64]) -> list[str | None]:
@@ -156,7 +157,7 @@ class Records:
 
     def hits(
         self,
-        rows: Sequence[int],
+        rows: npt.NDArray[np.int64],
         distances: Sequence[float],
         scores: Sequence[float],
         near: Sequence[int],
@@ -166,7 +167,7 @@ class Records:
         wanted = set(query_labels)
         hits: list[Hit] = []
         empty = dict.fromkeys(COLUMNS)
-        facts = self._filled.take(pa.array(rows, pa.int64())).to_pylist()
+        facts = self._filled.take(pa.array(rows)).to_pylist()
         for known_facts, *numbers in zip(facts, distances, scores, near, strict=True):
             fact: dict[str, Any] = {**empty, **known_facts}
             known = fact["predicted_labels"] if fact["labels"] is None else fact["labels"]

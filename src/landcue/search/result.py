@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
+from landcue.search.pages import Cursor
 from landcue.search.plan import Plan
 from landcue.types import Hit
 
@@ -21,20 +23,25 @@ class SearchResult:
             label bits, score 1 less its share of the greatest. ``place``: distance is that
             from the middle of the box in kilometers, score 1 less its share of half the way
             around the Earth. ``list``: records in the order of ids, distance 0.
-        hits: At most k.
+        hits: At most k; what a search gives is a :class:`landcue.search.hits.Hits`.
         labels: Labels of the query: annotated or predicted.
-        cursor: Gives the next page; ``None`` on the last one.
+        end: Where this page ended; ``None`` on the last one.
         note: Why there is no hit, if there is none.
         plan: How the search went; it does not count when results are compared.
     """
 
     query: str
     mode: str
-    hits: tuple[Hit, ...]
+    hits: Sequence[Hit]
     labels: tuple[str, ...] = ()
-    cursor: str | None = None
+    end: Cursor | None = None
     note: str | None = None
     plan: Plan | None = field(default=None, compare=False)
+
+    @property
+    def cursor(self) -> str | None:
+        """Gives the next page; ``None`` on the last one."""
+        return None if self.end is None else self.end.encode()
 
     def to_json(self, *, explain: bool = False) -> dict[str, Any]:
         """Return plain values; ``explain`` adds the plan, which tells times."""

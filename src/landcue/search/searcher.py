@@ -6,7 +6,6 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +15,12 @@ from landcue.codes.topk import check_k
 from landcue.errors import ArchiveError, UsageError
 from landcue.search.ann import SHORTLIST
 from landcue.search.filters import Filter
+from landcue.search.hits import Hits
 from landcue.search.modes import Modes, Ranking, check_weight
 from landcue.search.pages import Cursor, Page, take_page
 from landcue.search.place import center, kilometers
 from landcue.search.plan import MODES, NEEDS, Plan, check_mode, choose
-from landcue.search.queries import Asker, ById, ByImage, ByPixels, Mix, Query, Target
+from landcue.search.queries import Asker, ById, ByImage, ByPixels, ByVector, Mix, Query, Target
 from landcue.search.records import Records, read_records
 from landcue.search.result import SearchResult
 from landcue.search.scene import ByScene
@@ -28,7 +28,17 @@ from landcue.search.store import Store
 from landcue.search.vectors import Vectors
 from landcue.types import Encoder, FloatArray
 
-__all__ = ["MODES", "ById", "ByImage", "ByPixels", "ByScene", "Mix", "SearchResult", "Searcher"]
+__all__ = [
+    "MODES",
+    "ById",
+    "ByImage",
+    "ByPixels",
+    "ByScene",
+    "ByVector",
+    "Mix",
+    "SearchResult",
+    "Searcher",
+]
 
 CACHE_FROM = 20_000
 """From so many records on derived files are kept on disk; smaller archives are quick to read."""
@@ -68,6 +78,7 @@ class Searcher:
         )
         self.records = Records(store.table("records", functools.partial(read_records, archive)))
         self.vectors = Vectors(archive, store)
+        self._mark = store.folder.name
         self._modes = Modes(manifest, self.vectors)
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
@@ -122,20 +133,20 @@ class Searcher:
             raise ArchiveError(
                 f"{self.archive.folder} holds no records; index images into it first"
             )
-        where = where or Filter()
         after = None if cursor is None else self._cursor(cursor, mode)
         if after is not None:
             mode, shortlist = after.mode, after.shortlist
         shortlist = max(shortlist, k)
+        if where is not None and where.empty:
+            where = None
         mask, allowed = self._select(where)
         chosen, why = self._choose(query, mode, where, allowed, recall)
-        plan = Plan(chosen, why, len(self.records), allowed)
         name = name or _name(query)
         target = None if query is None else self._asker.target(query, self._needs(chosen))
         labels = target.labels if target else ()
-        if not allowed:
+        if where is not None and not allowed:
             note = self._why_empty(where)
-            plan = replace(plan, milliseconds=_since(started))
+            plan = Plan(chosen, why, len(self.records), 0, milliseconds=_since(started))
             return SearchResult(name, chosen, (), labels, None, note, plan)
 
         lists = None if after is None else after.lists
@@ -155,33 +166,27 @@ class Searcher:
             embeddings=lambda: self.vectors.embedding,
         )
         self._check_before(page, after)
-        rows = page.rows.tolist()
-        hits = self.records.hits(
-            rows,
-            page.distances.tolist(),
-            (1 - page.distances / ranking.worst).tolist(),
-            page.near.tolist(),
-            labels,
-        )
-        next_cursor = None
+        hits = Hits(self.records, page, ranking.worst, labels)
+        end = None
         if page.more:
-            seen = len(rows) + (0 if after is None else after.seen)
-            last = hits[-1]
-            next_cursor = Cursor(
-                self._mark, chosen, seen, last.distance, last.id, shortlist, ranking.lists
-            ).encode()
+            seen = len(hits) + (0 if after is None else after.seen)
+            distance, id_ = float(page.distances[-1]), self.records.id(int(page.rows[-1]))
+            end = Cursor(self._mark, chosen, seen, distance, id_, shortlist, ranking.lists)
         note = None
-        if not hits:
+        if not len(hits):
             note = "there are no further hits" if after else _why_none(min_score)
-        plan = replace(
-            plan,
+        plan = Plan(
+            mode=chosen,
+            why=why,
+            records=len(self.records),
+            allowed=allowed,
             scanned=ranking.scanned,
             reranked=ranking.reranked,
             recall=ranking.recall,
             lists=ranking.lists,
             milliseconds=_since(started),
         )
-        return SearchResult(name, chosen, hits, labels, next_cursor, note, plan)
+        return SearchResult(name, chosen, hits, labels, end, note, plan)
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -217,10 +222,6 @@ class Searcher:
             UsageError: FAISS is not installed.
         """
         return self._modes.ann_index()[1].to_json()
-
-    @property
-    def _mark(self) -> str:
-        return self.vectors.store.folder.name
 
     def _load(self, encoder: Encoder | Callable[[], Encoder]) -> Encoder:
         with self._loading:
@@ -263,16 +264,21 @@ class Searcher:
         raise UsageError("the cursor belongs to another search: give the same query and filters")
 
     def _choose(
-        self, query: Query | None, mode: str, where: Filter, allowed: int, recall: float
+        self, query: Query | None, mode: str, where: Filter | None, allowed: int, recall: float
     ) -> tuple[str, str]:
         if query is None:
             if mode not in ("auto", "place", "list"):
                 raise UsageError(f"mode {mode} needs a query: give an image or a record's id")
-            if where.place() is not None:
+            if where is not None and where.place() is not None:
                 return "place", "no example to compare with: nearest to the middle of the place"
             return "list", "no example to compare with: in the order of ids"
-        facts = self._modes.ann_facts() if mode == "auto" else None
-        return choose(mode, allowed=allowed, filtered=not where.empty, ann=facts, recall=recall)
+        return choose(
+            mode,
+            allowed=allowed,
+            filtered=where is not None,
+            ann_facts=self._modes.ann_facts,
+            recall=recall,
+        )
 
     def _needs(self, mode: str) -> frozenset[str]:
         return NEEDS[mode] - (frozenset() if self.archive.manifest.n_bits else {"code"})
@@ -281,7 +287,7 @@ class Searcher:
         self,
         mode: str,
         target: Target | None,
-        where: Filter,
+        where: Filter | None,
         mask: npt.NDArray[np.bool_] | None,
         allowed: int,
         weight: int,
@@ -292,7 +298,7 @@ class Searcher:
         modes = self._modes
         if target is None:
             every = np.ones(len(self.records), np.bool_) if mask is None else mask
-            box = where.place()
+            box = None if where is None else where.place()
             if box is None:
                 return modes.listing(every)
             return modes.place(kilometers(self.records.bounds, center(box)), every)
@@ -330,6 +336,8 @@ def _name(query: Query | None) -> str:
     if isinstance(query, Mix):
         parts = [_name(example) for example in query.positives]
         return " ".join([" + ".join(parts), *(f"- {_name(e)}" for e in query.negatives)])
+    if isinstance(query, ByVector):
+        return "vector"
     return "all" if query is None else "image"
 
 

@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from landcue.archive.archive import Archive
 from landcue.archive.table import version_files, version_number
+from landcue.codes.large_pages import want_large_pages
 from landcue.errors import ArchiveError, LandcueError
 from landcue.files import read_json, write_atomic
 from landcue.types import Problem
@@ -75,6 +76,7 @@ class Store:
             size = int(np.prod(shape)) * np.dtype(dtype).itemsize
             _reserve(path, size)
             mapped = np.memmap(path, dtype, "r+", shape=shape)
+            want_large_pages(mapped)
             fill(mapped)
             mapped.flush()
             return {"dtype": np.dtype(dtype).str, "shape": list(shape)}
