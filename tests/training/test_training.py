@@ -292,13 +292,13 @@ def test_frozen_layers_and_their_statistics_stay(images, tmp_path):
     assert any(not torch.equal(a, b) for a, b in zip(*(d.values() for d in learned), strict=True))
 
 
-def test_flips_are_averaged_by_the_finished_model_and_in_validation(images, tmp_path):
+def test_views_are_averaged_by_the_finished_model_and_in_validation(images, tmp_path):
     scores = {}
-    for run, flips in (("plain", False), ("flips", True)):
-        settings = config(images, model={"average_flips": flips}, optimizer={"epochs": 1})
+    for run, views in (("plain", 1), ("flips", 4)):
+        settings = config(images, model={"average_views": views}, optimizer={"epochs": 1})
         scores[run] = train(settings, tmp_path / run).scores
     plain, flips = (load_checkpoint(tmp_path / run).encoder for run in ("plain", "flips"))
-    assert flips.config.average_flips
+    assert flips.config.average_views == 4
     for name, tensor in plain.state_dict().items():  # the training itself is the same
         assert torch.equal(tensor, flips.state_dict()[name]), name
     assert scores["plain"] != scores["flips"]

@@ -26,7 +26,7 @@ _LATER = {
     "channel_order": "rgb",
     "exclusive_labels": False,
     "in_chans": 3,
-    "average_flips": False,
+    "average_views": 1,
 }
 """Settings that the first checkpoints do not have, and what they mean there."""
 _HINT = "give a run folder that 'landcue train' finished"

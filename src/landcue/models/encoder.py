@@ -49,8 +49,9 @@ class ModelConfig:
         exclusive_labels: Whether every image has exactly one label (scene classes): label scores
             are then a soft-max and not one sigmoid each.
         in_chans: Bands of an image.
-        average_flips: Whether an image is encoded as the mean of itself and its three flips, for
-            four times the work. Training steps see one view.
+        average_views: An image is encoded as the mean of so many views, for so many times the
+            work: 1, itself; 4, with its flips; 8, with its flips and quarter turns. Training
+            steps see one view.
     """
 
     backbone: str
@@ -66,7 +67,7 @@ class ModelConfig:
     channel_order: ChannelOrder = "rgb"
     exclusive_labels: bool = False
     in_chans: int = 3
-    average_flips: bool = False
+    average_views: int = 1
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -77,6 +78,8 @@ class ModelConfig:
             raise UsageError(f"image size must lie in 32..1024 pixels, not {self.image_size}")
         if not 1 <= self.in_chans <= 256:
             raise UsageError(f"in_chans must lie in 1..256, not {self.in_chans}")
+        if self.average_views not in (1, 4, 8):
+            raise UsageError(f"average_views must be 1, 4 or 8, not {self.average_views}")
         if not len(self.mean) == len(self.std) == self.in_chans:
             raise UsageError(
                 f"mean and std have {len(self.mean)} and {len(self.std)} values, in_chans is "
@@ -155,13 +158,13 @@ class NeuralEncoder(nn.Module):
     def forward(self, x: Tensor) -> Outputs:
         """Run normalized images ``[n, C, h, w]`` through backbone and heads.
 
-        With ``average_flips`` and outside of training, what the heads give before normalization
-        and tanh is the mean over the image and its flips.
+        Outside of training, what the heads give before normalization and tanh is the mean over
+        ``average_views`` views.
         """
         features, projected, hashed, logits = self._heads(x)
-        if self.config.average_flips and not self.training:
-            flipped = [self._heads(x.flip(axes)) for axes in ((3,), (2,), (2, 3))]
-            views = zip((features, projected, hashed, logits), *flipped, strict=True)
+        if self.config.average_views > 1 and not self.training:
+            others = [self._heads(view) for view in _other_views(x, self.config.average_views)]
+            views = zip((features, projected, hashed, logits), *others, strict=True)
             features, projected, hashed, logits = (torch.stack(seen).mean(0) for seen in views)
         return Outputs(features, F.normalize(projected, dim=1), torch.tanh(hashed), logits)
 
@@ -218,6 +221,12 @@ class NeuralEncoder(nn.Module):
         if self.config.exclusive_labels:
             return torch.softmax(logits, dim=1)
         return torch.sigmoid(logits)
+
+
+def _other_views(x: Tensor, n_views: int) -> list[Tensor]:
+    """Return the flips of images ``[n, C, s, s]``; for 8 views also their transposes, the turns."""
+    flips = [x.flip(3), x.flip(2), x.flip((2, 3))]
+    return flips if n_views == 4 else [*flips, *(view.transpose(2, 3) for view in (x, *flips))]
 
 
 class _Absent(nn.Module):

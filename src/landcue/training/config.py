@@ -35,7 +35,8 @@ class ModelSection(_Section):
     ``projection`` is ``linear``, or ``mlp`` with one hidden layer.
     ``pooling`` is the global average of the last feature map, or average plus maximum.
     The first ``freeze_layers`` layers of the backbone keep their initial weights.
-    With ``average_flips`` the finished model encodes an image as the mean of it and its flips.
+    The finished model encodes an image as the mean of ``average_views`` views: itself (1), with its
+    flips (4), or with its flips and quarter turns (8).
     """
 
     backbone: str = "resnet18"
@@ -48,7 +49,7 @@ class ModelSection(_Section):
     label_head: bool = True
     retrieval: Literal["embedding", "features"] = "embedding"
     freeze_layers: int = Field(0, ge=0)
-    average_flips: bool = False
+    average_views: Literal[1, 4, 8] = 1
 
 
 class LossSection(_Section):

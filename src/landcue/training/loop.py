@@ -250,7 +250,7 @@ class _Run:
             retrieval=options.retrieval,
             image_size=options.image_size,
             pooling=options.pooling,
-            average_flips=options.average_flips,
+            average_views=options.average_views,
             exclusive_labels=self.config.data.target == "group"
             or self.config.loss.classification == "softmax",
         )
