@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class LandcueError(Exception):
@@ -28,6 +28,32 @@ class ModelError(LandcueError):
 
 class ArchiveError(LandcueError):
     """An archive is missing, broken, locked, or was made by another model."""
+
+
+class ServiceError(LandcueError):
+    """A service refused a request, failed at it, or cannot be reached.
+
+    Attributes:
+        status: Of the HTTP answer; ``None`` when there was none.
+        detail: What the service says of it.
+        request_id: By which the service's log tells more.
+        errors: For each wrong field of a request where (``at``) and ``what``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        detail: str,
+        status: int | None = None,
+        request_id: str | None = None,
+        errors: Iterable[Mapping[str, str]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.detail = detail
+        self.request_id = request_id
+        self.errors = tuple(errors)
 
 
 def did_you_mean(word: str, known: Iterable[str], most: int = 20) -> str:

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from itertools import islice
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from landcue.client import Asked, Client, ServiceError
+from landcue.errors import LandcueError, UsageError
+from landcue.search.filters import Filter
+from landcue.search.searcher import ById, ByImage, ByPixels, Mix
+from landcue.serve.schemas import Filters, SearchRequest
+from landcue.serve.settings import Tokens
+from landcue.types import Bounds
+
+
+def expected(result):
+    return [(hit.id, pytest.approx(hit.distance)) for hit in result.hits]
+
+
+def found(page):
+    return [(hit.id, hit.distance) for hit in page.hits]
+
+
+@pytest.fixture
+def client(url):
+    return Client(url)
+
+
+def test_search_by_record_is_the_plain_search(client, plain):
+    for mode in ("embedding", "code", "cue", "two-stage"):
+        page = client.search(record="port/01.png", k=7, mode=mode)
+        result = plain.search(ById("port/01.png"), k=7, mode=mode)
+        assert found(page) == expected(result)
+        assert (page.mode, page.archive, page.query) == (mode, "photos", "port/01.png")
+        assert page.labels == result.labels
+        for hit, other in zip(page.hits, result.hits, strict=True):
+            assert (hit.labels, hit.shared, hit.time) == (other.labels, other.shared, other.time)
+            assert Bounds(*hit.bounds) == other.bounds
+            assert (hit.sensor, hit.group, hit.near) == (other.sensor, other.group, other.near)
+    assert page.plan["mode"] == "two-stage"
+    assert len(client.search(archive="made", k=3).hits) == 3
+
+
+def test_search_by_image_crop_and_examples(client, plain, png, tmp_path):
+    image, other = png(seed=1), png(60, 50, seed=2)
+    file = tmp_path / "query.png"
+    file.write_bytes(image)
+    for given in (image, file, str(file)):
+        assert found(client.search(image=given, k=5)) == expected(plain.search(ByImage(image), 5))
+    pixels = np.asarray(Image.open(io.BytesIO(image)))[5:25, 10:30]
+    page = client.search(image=file, k=5, crop=(10, 5, 20, 20))
+    assert found(page) == expected(plain.search(ByPixels(pixels), 5))
+    page = client.search(
+        image=image,
+        record="farm/02.png",
+        positives=[other],
+        negatives=["port/03.png"],
+        rule="rocchio",
+        negative_weight=0.25,
+        k=30,
+    )
+    for_ = (ByImage(image), ById("farm/02.png"), ByImage(other))
+    mix = Mix(for_, (ById("port/03.png"),), "rocchio", 0.25)
+    assert found(page) == expected(plain.search(mix, 30))
+
+
+@pytest.mark.parametrize(
+    "after", [date(2024, 1, 3), datetime(2024, 1, 3, tzinfo=UTC), "2024-01-03"]
+)
+def test_filters_and_pages(client, plain, after):
+    asked = Asked(
+        record="port/01.png",
+        labels="water and not field",
+        bbox=(0, -5, 12, 5),
+        after=after,
+        k=2,
+    )
+    where = Filter(
+        expression="water and not field",
+        bbox=Bounds(0, -5, 12, 5),
+        after=datetime(2024, 1, 3, tzinfo=UTC),
+    )
+    whole = plain.search(ById("port/01.png"), k=30, where=where)
+    assert 3 <= len(whole.hits) < 10
+    pages = list(client.pages(**asked))
+    assert [len(page.hits) for page in pages[:-1]] == [2] * (len(pages) - 1)
+    assert [one for page in pages for one in found(page)] == expected(whole)
+    again = client.search(**asked, cursor=pages[0].cursor)
+    assert found(again) == found(pages[1])
+
+
+def test_pages_are_asked_for_when_needed(client):
+    asked = {"mode": "embedding", "record": "port/01.png", "k": 5}
+    first, second = islice(client.pages(**asked), 2)
+    assert found(first) + found(second) == found(client.search(**{**asked, "k": 10}))
+
+
+def test_other_filters_reach_the_search(client):
+    triangle = [[[1, 0], [4, 0], [4, 2], [1, 0]]]
+    page = client.search(polygon={"type": "Polygon", "coordinates": triangle})
+    assert page.mode == "place"
+    assert 0 < len(page.hits) < 6
+    only = client.search(path="farm/", before="2024-01-09", k=100)
+    assert sorted(hit.id for hit in only.hits) == [f"farm/0{i}.png" for i in (0, 2, 4, 6)]
+    assert client.search(groups=["nowhere"]).hits == ()
+    assert "nowhere" in client.search(groups=["nowhere"]).note
+    assert client.search(scores={"bright": 1.0}, sensors=["none"], parts=["test"]).hits == ()
+
+
+def test_predicted_labels_of_hits(client):
+    asked = {"record": "port/01.png", "k": 3}
+    for hit in client.search(**asked, predicted=True).hits:
+        assert hit.predicted == client.record(hit.id).predicted_labels
+    assert {hit.predicted for hit in client.search(**asked).hits} == {None}
+
+
+def test_a_search_has_every_field_of_the_service():
+    of_examples = {"image", "positives", "negatives"}
+    of_filters = set(Filters.model_fields)
+    of_request = set(SearchRequest.model_fields) - {"id", "filters"} | {"record"}
+    assert set(Asked.__annotations__) == of_examples | of_filters | of_request
+
+
+def test_records_and_their_pixels(client, source):
+    record = client.record("port/01.png")
+    assert (record.archive, record.labels) == ("photos", ("water", "ship"))
+    assert (record.bounds, record.window) == ((1, 0, 1.5, 1), None)
+    assert record.time == datetime(2024, 1, 2, tzinfo=UTC)
+    assert client.record("port/29.png").labels is None
+    assert Image.open(io.BytesIO(client.thumbnail("port/01.png"))).format == "JPEG"
+    shown = np.asarray(Image.open(io.BytesIO(client.chip("port/01.png")))).astype(int)
+    original = np.asarray(Image.open(source[0] / "port/01.png")).astype(int)
+    assert abs(shown - original).mean() < 10
+    assert Image.open(io.BytesIO(client.chip("port/01.png", side=16))).size == (16, 16)
+
+
+@pytest.mark.parametrize("id_", ["none", "a/../port/01.png", "./x", "a b/ü?#%2e", "port//01.png"])
+def test_ids_arrive_as_they_are(client, id_):
+    with pytest.raises(ServiceError) as caught:
+        client.record(id_)
+    assert caught.value.status == 404
+    assert f"no record has the id {id_!r}" in caught.value.detail
+
+
+def test_archives_and_labels(client):
+    assert client.archives() == ("photos", "made")
+    about = client.archive()
+    assert (about.name, about.records, about.dim, about.encodes_images) == ("photos", 30, 16, True)
+    assert client.archive("made").records == 200
+    counts = {one.name: one for one in client.labels()}
+    assert (counts["ship"].annotated, counts["ship"].records) == (10, 10)
+    assert client.labels(archive="made") != client.labels()
+
+
+def test_exports_hold_the_hits(client, tmp_path):
+    asked = {"record": "port/01.png", "k": 30}
+    ids = [hit.id for hit in client.search(**asked).hits]
+    geojson = json.loads(client.export(tmp_path / "a.geojson", **asked).read_text())
+    assert [feature["id"] for feature in geojson["features"]] == ids
+    rows = csv.DictReader(io.StringIO(client.export(tmp_path / "a.CSV", **asked).read_text()))
+    assert [row["id"] for row in rows] == ids
+    assert pq.read_table(client.export(tmp_path / "a.parquet", **asked))["id"].to_pylist() == ids
+    plain = json.loads(client.export(tmp_path / "hits", format="json", **asked).read_text())
+    assert [hit["id"] for hit in plain["hits"]] == ids
+
+
+def test_a_failed_export_keeps_the_old_file(client, tmp_path):
+    file = tmp_path / "hits.csv"
+    file.write_text("old")
+    with pytest.raises(ServiceError, match="no record has the id"):
+        client.export(file, record="none")
+    with pytest.raises(UsageError, match=r"\.xlsx.*no such format.*\.csv"):
+        client.export(tmp_path / "hits.xlsx", record="port/01.png")
+    with pytest.raises(UsageError, match="did you mean 'geojson'"):
+        client.export(file, format="geojsn", record="port/01.png")
+    with pytest.raises(LandcueError, match="cannot write"):
+        client.export(file / "below.csv", record="port/01.png")
+    assert file.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["hits.csv"]
+
+
+def test_feedback_is_kept(start, tmp_path):
+    file = tmp_path / "feedback.jsonl"
+    with start(feedback_file=file) as url:
+        client = Client(url)
+        client.feedback(query="port/01.png", positives=["port/03.png"], note="good")
+        with pytest.raises(ServiceError, match="give positives or negatives") as caught:
+            client.feedback(query="port/01.png")
+    assert caught.value.status in (400, 422)
+    (line,) = file.read_text().splitlines()
+    kept = json.loads(line)
+    assert (kept["query"], kept["positives"], kept["note"]) == (
+        "port/01.png",
+        ["port/03.png"],
+        "good",
+    )
+
+
+def test_health_tells_when_models_are_loaded(start, encoder):
+    loaded = threading.Event()
+
+    def slow():
+        loaded.wait()
+        return encoder
+
+    with start(encoder=slow) as url:
+        client = Client(url)
+        try:
+            assert client.health() == "starting"
+        finally:
+            loaded.set()
+        while client.health() != "ready":
+            pass
+
+
+def test_problems_are_one_clear_error(client, url):
+    with pytest.raises(ServiceError) as caught:
+        client.search(record="port/2l.png")
+    error = caught.value
+    assert isinstance(error, LandcueError)
+    assert error.status == 404
+    assert "did you mean 'port/" in error.detail  # a near match
+    assert str(error) == f"{url}: 404: {error.detail} (request {error.request_id})"
+    assert len(error.request_id) >= 16
+    with pytest.raises(ServiceError, match="k: ") as caught:
+        client.search(k=0)
+    assert caught.value.status == 422
+    assert [one["at"] for one in caught.value.errors] == ["k"]
+    with pytest.raises(ServiceError, match="JPEG, PNG, TIFF"):
+        client.search(image=b"no image")
+
+
+def test_tokens(start):
+    read, feedback = "r" * 24, "f" * 24
+    with start(tokens=Tokens((read,), (feedback,))) as url:
+        for token, status in ((None, 401), ("wrong" * 8, 401)):
+            with pytest.raises(ServiceError) as caught:
+                Client(url, token=token).labels()
+            assert caught.value.status == status
+            assert str(token) not in str(caught.value)
+        client = Client(url, token=read)
+        assert client.labels()
+        with pytest.raises(ServiceError, match="lacks the scope") as caught:
+            client.feedback(positives=["port/01.png"])
+        assert caught.value.status == 403
+        assert read not in repr(client) + str(caught.value)
+        assert Client(url).health() in ("ready", "starting")
+
+
+def test_threads_share_a_client(client):
+    ids = [f"port/{i:02}.png" for i in range(1, 30, 2)] * 2
+    alone = [found(client.search(record=id_)) for id_ in ids]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda id_: found(client.search(record=id_)), ids)) == alone
+
+
+def test_wrong_usage_is_told_before_anything_is_sent(tmp_path):
+    client = Client("http://127.0.0.1:9")  # nobody is there
+    for asked, part in (
+        ({"recrod": "a"}, "no keyword 'recrod' (did you mean 'record'"),
+        ({"image": tmp_path / "none.png"}, "none.png cannot be read"),
+        ({"positives": "port/01.png"}, "positives: give a list"),
+        ({"min_score": float("nan")}, "JSON"),
+        ({"record": object()}, "JSON"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            client.search(**asked)
+        assert part in str(caught.value)
+    with pytest.raises(UsageError, match="id is empty"):
+        client.record("")
+
+
+def test_importing_the_client_is_light():
+    code = "import sys, landcue.client; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "landcue" in loaded
+    assert not loaded & {"torch", "numpy", "pyarrow", "pydantic", "fastapi", "PIL", "rasterio"}
