@@ -105,7 +105,7 @@ class Insight:
         found = own_scores(self._served.searcher)
         taken = next(iter(found.spaces.values())).counts["n_query"]
         which = (
-            "of the part `test`, which the model was not trained on"
+            "of the part test, which the model was not trained on"
             if found.part == "test"
             else "of this archive, which may include images that the model was trained on"
         )

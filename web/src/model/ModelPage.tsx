@@ -1,6 +1,175 @@
+import type { ComponentChildren } from "preact";
+import type { ArchiveAnswer } from "../types";
+import { Card } from "./Card";
+import { FlatMap } from "./FlatMap";
+import "./model.css";
+import { factsIn, sayNumber, testTable } from "./numbers";
 import type { ModelProps } from "./props";
+import { Scores } from "./Scores";
+import type { ModelAnswer } from "./types";
+import { useAnswer, type Asked } from "./useAnswer";
 
-/** The model of an archive: its card, protocol and scores. */
-export default function ModelPage(_: ModelProps) {
-  return null;
+/** The model of an archive: what it is, how good it is, what it sees, its card. */
+export default function ModelPage({ api, about, dark, onQuery }: ModelProps) {
+  const key = `${about.name} ${about.version}`;
+  const model = useAnswer((signal) => api.model(about.name, signal), key);
+  const scores = useAnswer((signal) => api.modelScores(about.name, signal), key);
+  const map = useAnswer((signal) => api.modelMap(about.name, signal), key);
+  const training = model.state === "there" ? model.value.training_labels : {};
+  return (
+    <div class="model-page">
+      <header class="model-head">
+        <h1>Model of {about.name}</h1>
+        <p>
+          {about.records.toLocaleString("en")} images as {about.dim} numbers each
+          {about.n_bits > 0 && <> and codes of {about.n_bits} bits</>}, compared by cosine.
+        </p>
+      </header>
+      <section aria-labelledby="model-map">
+        <h2 id="model-map">What it sees</h2>
+        <Wait asked={map} what="Laying out the images …">
+          {(found) => (
+            <>
+              <p class="model-about">
+                {found.ids.length === found.records ? "Every image" : `${found.ids.length.toLocaleString("en")} of ${found.records.toLocaleString("en")} images, drawn at random,`}{" "}
+                as a point, near to those the model takes for alike: the first two principal components of the
+                embeddings, {percent(found.shares[0])} and {percent(found.shares[1])} of their variance. Colors:{" "}
+                {found.colored_by}. Point at one to see it, click to search by it.
+              </p>
+              <FlatMap api={api} map={found} dark={dark} onQuery={onQuery} />
+            </>
+          )}
+        </Wait>
+      </section>
+      <section aria-labelledby="model-scores">
+        <h2 id="model-scores">Scores on this archive</h2>
+        <Wait asked={scores} what="Measuring; the first time takes some seconds …">
+          {(found) => <Scores scores={found} training={training} />}
+        </Wait>
+      </section>
+      <section aria-labelledby="model-made">
+        <h2 id="model-made">How it was made</h2>
+        <Wait asked={model} what="Reading the model's description …">
+          {(found) => <Made model={found} />}
+        </Wait>
+      </section>
+      <section aria-labelledby="model-archive">
+        <h2 id="model-archive">The archive</h2>
+        <Facts facts={archiveFacts(about)} />
+      </section>
+      {about.card && (
+        <section aria-labelledby="model-card">
+          <h2 id="model-card">Model card</h2>
+          <Card text={about.card} />
+        </section>
+      )}
+    </div>
+  );
+}
+
+function Made({ model }: { model: ModelAnswer }) {
+  const facts = [...factsIn(model.settings), ...factsIn(model.training)];
+  if (!facts.length) return <p class="model-about">The archive keeps no description of its model.</p>;
+  const validation = Object.entries(model.validation);
+  return (
+    <>
+      <Facts facts={facts} />
+      {model.test && <TestTable test={model.test} />}
+      {validation.length > 0 && (
+        <details class="model-details">
+          <summary>Scores on the part it was chosen on</summary>
+          <Facts facts={validation.map(([name, value]) => [name, sayNumber(value)])} />
+        </details>
+      )}
+    </>
+  );
+}
+
+function TestTable({ test }: { test: NonNullable<ModelAnswer["test"]> }) {
+  const { metrics, rows } = testTable(test);
+  return (
+    <>
+      <h3>Its maker's scores</h3>
+      <p class="model-about">{test.about}</p>
+      <div class="model-scroll" tabIndex={0} role="region" aria-label="Its maker's scores">
+        <table class="scores">
+          <thead>
+            <tr>
+              <th scope="col">Space</th>
+              {metrics.map((metric) => (
+                <th scope="col" key={metric}>
+                  {metric}
+                </th>
+              ))}
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map(([space, values]) => (
+              <tr key={space}>
+                <th scope="row">{space}</th>
+                {values.map((value, i) => (
+                  <td class="number" key={metrics[i]}>
+                    {sayNumber(value)}
+                  </td>
+                ))}
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </>
+  );
+}
+
+function Facts({ facts }: { facts: readonly (readonly [string, string])[] }) {
+  return (
+    <dl class="model-facts">
+      {facts.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+function Wait<T>({ asked, what, children }: { asked: Asked<T>; what: string; children: (value: T) => ComponentChildren }) {
+  if (asked.state === "there") return <>{children(asked.value)}</>;
+  if (asked.state === "waiting")
+    return (
+      <p class="model-wait" role="status">
+        {what}
+      </p>
+    );
+  return (
+    <p class="model-about" role="status">
+      {asked.why}{" "}
+      {asked.status !== 404 && (
+        <button type="button" class="tool" onClick={asked.retry}>
+          Try again
+        </button>
+      )}
+    </p>
+  );
+}
+
+function archiveFacts(about: ArchiveAnswer): [string, string][] {
+  const day = (text: string) => text.slice(0, 10);
+  const facts: [string, string][] = [
+    ["Images", about.records.toLocaleString("en")],
+    ["Version", about.version.toLocaleString("en")],
+    ["Created", day(about.created)],
+    ["Updated", day(about.updated)],
+    ["Written by", `LandCue ${about.landcue}`],
+    ["Model", about.model ?? "not noted"],
+    ["Fingerprint", about.fingerprint.slice(0, 16)],
+    ["Takes new images", about.encodes_images ? "yes" : "no"],
+  ];
+  if (about.label_names.length) facts.push(["Labels it predicts", about.label_names.join(", ")]);
+  return facts;
+}
+
+function percent(share: number): string {
+  return `${Math.round(100 * share)} %`;
 }

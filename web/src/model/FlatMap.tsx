@@ -1,0 +1,167 @@
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import type { Api } from "../api";
+import { Remote } from "../Remote";
+import { fitted, kindColor, moved, nearest, onCanvas, PALETTE, step, zoomed, type Size, type View } from "./flat";
+import type { EmbeddingMap } from "./types";
+
+interface Props {
+  api: Api;
+  map: EmbeddingMap;
+  dark: boolean;
+  onQuery: (id: string) => void;
+}
+
+const REACH = 14;
+const ARROWS: Record<string, readonly [number, number]> = {
+  ArrowLeft: [-1, 0],
+  ArrowRight: [1, 0],
+  ArrowUp: [0, 1],
+  ArrowDown: [0, -1],
+};
+
+/** A sample of the archive as the model sees it: each point is an image. */
+export function FlatMap({ api, map, dark, onQuery }: Props) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const [size, setSize] = useState<Size>({ width: 0, height: 0 });
+  const whole = useMemo(() => fitted(map, size), [map, size]);
+  const [chosen, setView] = useState<View | null>(null);
+  const view = chosen ?? whole;
+  const [at, setAt] = useState<number | null>(null);
+  const [kind, setKind] = useState<number | null>(null);
+  const from = useRef<{ x: number; y: number; moved: boolean } | null>(null);
+  const shown = (i: number) => kind === null || map.kind[i] === kind;
+
+  useEffect(() => {
+    const element = canvas.current;
+    if (!element) return;
+    const watch = new ResizeObserver(() => setSize({ width: element.clientWidth, height: element.clientHeight }));
+    watch.observe(element);
+    return () => watch.disconnect();
+  }, []);
+  useEffect(() => {
+    if (canvas.current && size.width) paint(canvas.current, map, view, size, dark, kind, at);
+  }, [map, view, size, dark, kind, at]);
+
+  const place = (event: MouseEvent): [number, number] => [event.offsetX, event.offsetY];
+  const find = (event: MouseEvent) => nearest(map, view, size, place(event), REACH, shown);
+  const onMove = (event: PointerEvent) => {
+    const start = from.current;
+    if (!start) return setAt(find(event));
+    const [dx, dy] = [event.clientX - start.x, event.clientY - start.y];
+    if (!start.moved && Math.hypot(dx, dy) < 4) return;
+    from.current = { x: event.clientX, y: event.clientY, moved: true };
+    setView(moved(view, dx, dy));
+  };
+  const onUp = (event: PointerEvent) => {
+    const was = from.current;
+    from.current = null;
+    const found = was && !was.moved ? find(event) : null;
+    if (found !== null) onQuery(map.ids[found] as string);
+  };
+  const onKey = (event: KeyboardEvent) => {
+    const arrow = ARROWS[event.key];
+    if (arrow) {
+      event.preventDefault();
+      const first = map.ids.findIndex((_, i) => shown(i));
+      setAt(at === null || !shown(at) ? Math.max(0, first) : step(map, at, arrow[0], arrow[1], shown));
+    } else if ((event.key === "Enter" || event.key === " ") && at !== null) {
+      event.preventDefault();
+      onQuery(map.ids[at] as string);
+    } else if (event.key === "Escape") setAt(null);
+  };
+  return (
+    <div class="flat">
+      <div class="flat-frame">
+        <canvas
+          ref={canvas}
+          tabIndex={0}
+          role="application"
+          aria-label={`Map of ${map.ids.length} images. Arrow keys go from image to image, Enter searches by it.`}
+          onPointerDown={(event) => {
+            if (event.button !== 0) return;
+            event.currentTarget.setPointerCapture(event.pointerId);
+            from.current = { x: event.clientX, y: event.clientY, moved: false };
+          }}
+          onPointerMove={onMove}
+          onPointerUp={onUp}
+          onPointerLeave={() => !from.current && setAt(null)}
+          onKeyDown={onKey}
+        />
+        <div class="flat-zoom">
+          <button type="button" class="tool" aria-label="Zoom in" onClick={() => setView(zoomed(view, 1.6, whole))}>
+            +
+          </button>
+          <button type="button" class="tool" aria-label="Zoom out" onClick={() => setView(zoomed(view, 1 / 1.6, whole))}>
+            −
+          </button>
+          <button type="button" class="tool" aria-label="Show all" disabled={!chosen} onClick={() => setView(null)}>
+            ⤢
+          </button>
+        </div>
+        {at !== null && <Tip api={api} map={map} at={at} spot={onCanvas(view, size, map.x[at] ?? 0, map.y[at] ?? 0)} size={size} />}
+      </div>
+      <p class="sr-only" role="status">
+        {at !== null && `${map.ids[at]}: ${map.kinds[map.kind[at] ?? 0]}`}
+      </p>
+      <Legend map={map} dark={dark} kind={kind} onKind={setKind} />
+    </div>
+  );
+}
+
+function Tip({ api, map, at, spot, size }: { api: Api; map: EmbeddingMap; at: number; spot: [number, number]; size: Size }) {
+  const id = map.ids[at] as string;
+  const left = Math.min(Math.max(spot[0], 80), Math.max(80, size.width - 80));
+  return (
+    <div class="flat-tip" data-below={spot[1] < 170 || undefined} style={{ left: `${left}px`, top: `${spot[1]}px` }}>
+      <Remote key={id} src={api.thumbnailUrl(id, map.archive)} alt="" eager />
+      <b>{map.kinds[map.kind[at] ?? 0]}</b>
+      <span>{id}</span>
+    </div>
+  );
+}
+
+function Legend({ map, dark, kind, onKind }: { map: EmbeddingMap; dark: boolean; kind: number | null; onKind: (kind: number | null) => void }) {
+  const counts = useMemo(() => {
+    const found = map.kinds.map(() => 0);
+    for (const one of map.kind) found[one] = (found[one] ?? 0) + 1;
+    return found;
+  }, [map]);
+  return (
+    <div class="flat-legend" role="group" aria-label={`Show one ${map.colored_by} alone`}>
+      {map.kinds.map((name, i) => (
+        <button type="button" key={name} aria-pressed={kind === i} onClick={() => onKind(kind === i ? null : i)}>
+          <i class={i < PALETTE.light.length ? "" : "flat-rest"} style={{ background: kindColor(i, dark) }} />
+          {name} <small>{counts[i]}</small>
+        </button>
+      ))}
+    </div>
+  );
+}
+
+function paint(canvas: HTMLCanvasElement, map: EmbeddingMap, view: View, size: Size, dark: boolean, kind: number | null, at: number | null): void {
+  const context = canvas.getContext("2d");
+  if (!context) return;
+  const ratio = devicePixelRatio || 1;
+  canvas.width = Math.round(size.width * ratio);
+  canvas.height = Math.round(size.height * ratio);
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  const dot = (i: number, radius: number) => {
+    const [x, y] = onCanvas(view, size, map.x[i] as number, map.y[i] as number);
+    context.beginPath();
+    context.arc(x, y, radius, 0, 2 * Math.PI);
+  };
+  const order = map.ids.map((_, i) => i).sort((a, b) => (map.kind[b] as number) - (map.kind[a] as number));
+  for (const i of order) {
+    const on = kind === null || map.kind[i] === kind;
+    context.globalAlpha = on ? 0.85 : 0.1;
+    context.fillStyle = kind !== null && on ? kindColor(Math.min(kind, 7), dark) : kindColor(map.kind[i] as number, dark);
+    dot(i, on && kind !== null ? 4.5 : 3.5);
+    context.fill();
+  }
+  context.globalAlpha = 1;
+  if (at === null) return;
+  context.strokeStyle = dark ? "#ffffff" : "#17212b";
+  context.lineWidth = 2;
+  dot(at, 7);
+  context.stroke();
+}
