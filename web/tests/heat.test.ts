@@ -24,8 +24,9 @@ describe("the ramp", () => {
   it("has one range for both images", () => {
     expect(rangeOf([[[1, 2]], [[-1], [5]]])).toEqual([-1, 5]);
     expect(shareOf(2, [-1, 5])).toBe(0.5);
-    const [low, high] = rangeOf([[[3, 3]], []]);
-    expect(shareOf(3, [low, high])).toBe(0.5);
+    expect(rangeOf([[[3, 3]], []])).toEqual([0, 3]);
+    expect(rangeOf([[[-3, -1]]])).toEqual([-3, 0]);
+    expect(rangeOf([[[0, 0]]])).toEqual([0, 1]);
   });
 });
 

@@ -4,11 +4,11 @@ export type Rgba = readonly [number, number, number, number];
 
 /** Dark violet over orange to pale yellow; low values stay nearly clear. Red, green, blue 0..255, alpha 0..1. */
 const STOPS: readonly Rgba[] = [
-  [27, 12, 65, 0.16],
-  [104, 25, 108, 0.34],
-  [187, 55, 84, 0.5],
-  [243, 120, 25, 0.62],
-  [252, 255, 164, 0.74],
+  [27, 12, 65, 0.06],
+  [104, 25, 108, 0.22],
+  [187, 55, 84, 0.38],
+  [243, 120, 25, 0.5],
+  [252, 255, 164, 0.62],
 ];
 
 /** Return the color of a share 0..1. */
@@ -24,13 +24,15 @@ export function cssColor([red, green, blue, alpha]: Rgba): string {
   return `rgb(${red} ${green} ${blue} / ${alpha})`;
 }
 
-/** Lowest and highest value of all grids, so that both images share one scale; equal ends move apart. */
+/**
+ * Return the ends of one scale for all grids, so that both images share it. It holds 0, where a
+ * region adds nothing: an image that is alike all over is colored all over.
+ */
 export function rangeOf(grids: readonly (readonly number[])[][]): [number, number] {
   const values = grids.flat(2);
-  const low = Math.min(...values);
-  const high = Math.max(...values);
-  if (!(high > low)) return [low - 0.5, high + 0.5];
-  return [low, high];
+  const low = Math.min(0, ...values);
+  const high = Math.max(0, ...values);
+  return high > low ? [low, high] : [0, 1];
 }
 
 /** Return a grid's place of a value between the ends of a range, 0..1. */
