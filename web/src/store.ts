@@ -49,6 +49,8 @@ export const showBefore = signal(false);
 export const picture = signal<Picture | null>(null);
 /** Marks that are not asked with yet. */
 export const draft = signal<Marks>(NO_MARKS);
+/** Id of the hit that the pointer is on, in the grid or on the map. */
+export const pointed = signal<string | null>(null);
 /** Place of the focused hit. */
 export const focus = signal(0);
 /** Milliseconds of the last search in each mode, in this archive. */

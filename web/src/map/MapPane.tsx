@@ -1,4 +1,5 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { pointed } from "../store";
 import type { Box } from "../types";
 import { BoxFields } from "./BoxFields";
 import { Chart, type Grid } from "./chart";
@@ -15,7 +16,6 @@ export default function MapPane(props: MapProps) {
   const chart = useRef<Chart | null>(null);
   const calls = useRef(props);
   calls.current = props;
-  const [hovered, setHovered] = useState<string | null>(null);
   const [drawing, setDrawing] = useState(false);
   const [broken, setBroken] = useState(false);
   const [tilesFailed, setTilesFailed] = useState(false);
@@ -34,10 +34,7 @@ export default function MapPane(props: MapProps) {
     try {
       chart.current = new Chart(holder.current, colors, basemap, {
         onPick: (id) => calls.current.onSelect(id),
-        onHover: (id) => {
-          setHovered(id);
-          calls.current.onHover?.(id);
-        },
+        onHover: (id) => (pointed.value = id),
         onDrawn: (drawn) => {
           setDrawing(false);
           calls.current.onBox(drawn);
@@ -65,8 +62,8 @@ export default function MapPane(props: MapProps) {
   useEffect(() => chart.current?.setBox(box), [box]);
   useEffect(() => chart.current?.fitIfNeeded(), [ids]);
   useEffect(() => chart.current?.setDrawing(drawing), [drawing, colors, basemap]);
-  const pointed = hovered ?? props.hovered ?? null;
-  useEffect(() => chart.current?.setMarked(selected, pointed), [selected, pointed]);
+  const hovered = pointed.value;
+  useEffect(() => chart.current?.setMarked(selected, hovered), [selected, hovered]);
   useEffect(() => {
     if (selected !== null) chart.current?.reveal(selected);
   }, [selected]);
@@ -171,7 +168,7 @@ export default function MapPane(props: MapProps) {
         </div>
       )}
       <p class="map-note">
-        <Readout list={list} id={pointed ?? selected} />
+        <Readout list={list} id={hovered ?? selected} />
         {box && <span>Searched box: {sayBox(box)}. </span>}
         {unplaced && <span>{unplaced} </span>}
         {tilesFailed && <span>Some tiles of the basemap could not be loaded.</span>}

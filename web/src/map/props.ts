@@ -8,10 +8,6 @@ export interface MapProps {
   selected: string | null;
   /** A footprint was clicked; null clears the selection. */
   onSelect: (id: string | null) => void;
-  /** Id of the hit that is pointed at in the grid. */
-  hovered?: string | null;
-  /** A footprint is pointed at, or none any more. */
-  onHover?: (id: string | null) => void;
   /** The box that filters, if there is one. */
   box: Box | null;
   /** A box was drawn, or cleared. */

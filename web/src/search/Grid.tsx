@@ -1,5 +1,5 @@
 import { useEffect, useRef } from "preact/hooks";
-import { about, before, draft, focus, found, showBefore, shownHits, shownMode, state } from "../store";
+import { about, before, draft, focus, found, pointed, showBefore, shownHits, shownMode, state } from "../store";
 import { markHit, openHit } from "./act";
 import { Card } from "./Card";
 import { compare } from "./compare";
@@ -31,6 +31,21 @@ export function Grid() {
     if (place >= 0) list.current?.children[place]?.scrollIntoView({ block: "nearest" });
   }, [open]);
 
+  // Pointing at a hit marks its place on the map, and the other way around; no card is drawn anew.
+  useEffect(
+    () =>
+      pointed.subscribe((id) => {
+        const place = id === null ? -1 : hits.findIndex((hit) => hit.id === id);
+        for (const [i, card] of [...(list.current?.children ?? [])].entries()) card.toggleAttribute("data-pointed", i === place);
+      }),
+    [hits],
+  );
+  const onPoint = (event: Event) => {
+    const card = event.target instanceof Element ? event.target.closest(".card") : null;
+    const place = card && list.current ? [...list.current.children].indexOf(card) : -1;
+    pointed.value = hits[place]?.id ?? null;
+  };
+
   const onKeyDown = (event: KeyboardEvent) => {
     const own = list.current;
     if (!own || !(event.target instanceof HTMLElement) || !event.target.classList.contains("card-image")) return;
@@ -52,7 +67,14 @@ export function Grid() {
     }
   };
   return (
-    <ul ref={list} class="grid" aria-label={showBefore.value ? "Results before" : "Results"} onKeyDown={onKeyDown}>
+    <ul
+      ref={list}
+      class="grid"
+      aria-label={showBefore.value ? "Results before" : "Results"}
+      onKeyDown={onKeyDown}
+      onMouseOver={onPoint}
+      onMouseLeave={() => (pointed.value = null)}
+    >
       {hits.map((hit, place) => (
         <Card
           key={hit.id}
