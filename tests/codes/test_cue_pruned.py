@@ -9,8 +9,9 @@ from landcue.codes.cue import CueCodes
 from landcue.codes.cue_pruned import PrunedCueIndex
 from landcue.codes.cue_search import CueIndex
 from landcue.codes.hamming import CodeIndex
-from landcue.codes.label_groups import LabelGroups
-from landcue.codes.packing import pack_bits, unpack_bits
+from landcue.codes.label_groups import LabelGroups, group_by_label
+from landcue.codes.packing import pack_bits, to_words, unpack_bits
+from landcue.codes.rings import split_groups
 from landcue.errors import ArchiveError, UsageError
 
 WEIGHTS = [0, 1, 2, 7, 65, 1000]
@@ -217,6 +218,38 @@ def test_groups_given_as_such_share_their_codes():
     assert index.search(query, 1, weight=9)[1].tolist() == [[3]]
     with pytest.raises(UsageError, match="4 hash codes and groups of 5"):
         PrunedCueIndex.from_groups(groups, codes[:4], 64)
+
+
+@pytest.mark.parametrize("engine", ["auto", "numpy"])
+@pytest.mark.parametrize("n_hash_bits", [64, 72])
+def test_reordered_groups_are_searched_by_their_new_rows(engine, n_hash_bits, monkeypatch):
+    monkeypatch.setattr("landcue.codes.rings._LEAST", 40)
+    rng = np.random.default_rng(8)
+    label = np.sort(rng.integers(0, 8, 700)).astype(np.uint8)[:, None]
+    code = pack_bits(rng.random((700, n_hash_bits)) < 0.3)
+    groups = group_by_label(label, 3)
+    shared = code.copy()
+    index = PrunedCueIndex.from_groups(
+        groups, shared, n_hash_bits, reorder=True, engine=engine, threads=2
+    )
+    if n_hash_bits == 64:
+        assert (shared != code).any()
+    order = split_groups(groups, to_words(code))[0].rows
+    gallery = CueCodes(label, code[order], 3, n_hash_bits)
+    queries = random_cue(rng, 20, 3, n_hash_bits)
+    mask = rng.random(700) < 0.5
+    for weight in (0, 1, 9):
+        for allowed in (None, mask):
+            found = index.search(queries, 30, allowed, weight=weight)
+            assert_same(found, brute_force(gallery, queries, weight, 30, allowed))
+    assert (index.visited(queries, 5, weight=99) < 700).any()
+    code.flags.writeable = False
+    if n_hash_bits == 64:
+        with pytest.raises(UsageError, match="read-only"):
+            PrunedCueIndex.from_groups(groups, code, 64, reorder=True)
+    numbered = group_by_label(label[::-1].copy(), 3)
+    with pytest.raises(UsageError, match="number their rows"):
+        PrunedCueIndex.from_groups(numbered, shared, n_hash_bits, reorder=True)
 
 
 def test_no_queries_and_no_records():

@@ -48,6 +48,23 @@ def test_rings_hold_every_row_once_at_their_radius(n, n_bits, least, grouped, se
             assert radius == WHOLE or (distances == radius).all()
 
 
+@pytest.mark.parametrize("n_bits", [0, 64, 100])
+def test_codes_are_reordered_where_they_lie(n_bits, monkeypatch):
+    monkeypatch.setattr("landcue.codes.rings._LEAST", 50)
+    rng = np.random.default_rng(2)
+    label = np.sort(rng.integers(0, 8, 900)).astype(np.uint8)[:, None]
+    planes = to_words(pack_bits(rng.random((900, n_bits)) < 0.3))
+    groups, before = group_by_label(label, 3), planes.copy()
+    expected, ordered = split_groups(groups, before)
+    rings, same = split_groups(groups, planes, in_place=True)
+    assert same is planes
+    assert rings.rows.size == 0
+    np.testing.assert_array_equal(planes, before[:, expected.rows])
+    np.testing.assert_array_equal(planes, ordered)
+    for field in ("edges", "radii", "firsts", "centers"):
+        np.testing.assert_array_equal(getattr(rings, field), getattr(expected, field))
+
+
 def test_the_center_is_the_majority_code():
     bits = np.random.default_rng(1).random((9001, 70)) < np.linspace(0.1, 0.9, 70)
     planes = to_words(pack_bits(bits))

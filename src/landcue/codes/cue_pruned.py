@@ -99,22 +99,27 @@ class PrunedCueIndex:
         hash_codes: ByteArray,
         n_hash_bits: int,
         *,
+        reorder: bool = False,
         engine: Engine = "auto",
         threads: int | None = None,
     ) -> PrunedCueIndex:
-        """Take records as they are grouped, without row numbers or rings.
+        """Take records as they are grouped, without row numbers.
 
         Hash codes of 64 bits are shared with the caller, not copied: do not change them afterwards.
 
         Args:
-            groups: Of n records.
+            groups: Of n records, which come group by group.
             hash_codes: Packed uint8 ``[n, ceil(K / 8)]``, by position.
             n_hash_bits: K.
+            reorder: Put the records of each group in the order of their rings, which small weights
+                need to skip much; rows are then counted in this order. Shared hash codes are
+                reordered where they lie. Otherwise there are no rings.
             engine: As for a new index.
             threads: As for a new index.
 
         Raises:
-            UsageError: The hash codes do not fit the groups or ``n_hash_bits``; and as above.
+            UsageError: The hash codes do not fit the groups or ``n_hash_bits``, the groups number
+                their rows, or what shall be reordered is read-only; and as above.
         """
         check_codes(hash_codes, n_hash_bits, "hash codes")
         check_size(len(groups))
@@ -123,9 +128,16 @@ class PrunedCueIndex:
                 f"{len(hash_codes)} hash codes and groups of {len(groups)} records: give one of "
                 "each per record"
             )
+        if reorder and groups.rows.size:
+            raise UsageError("groups that number their rows cannot be reordered: sort the records")
+        planes, bits = to_words(hash_codes), (groups.n_label_bits, n_hash_bits)
+        if reorder and not planes.flags.writeable:
+            raise UsageError("the hash codes are read-only: give a copy to reorder")
+        if reorder:
+            rings, planes = split_groups(groups, planes, in_place=True)
+        else:
+            rings = whole_groups(groups, len(planes))
         index = cls.__new__(cls)
-        planes = to_words(hash_codes)
-        rings, bits = whole_groups(groups, len(planes)), (groups.n_label_bits, n_hash_bits)
         index._set(groups.labels, rings, planes, bits, engine, threads)
         return index
 

@@ -48,12 +48,16 @@ def whole_groups(groups: LabelGroups, n_words: int) -> Rings:
     return Rings(groups.rows, groups.edges, radii, firsts, np.zeros((n_words, n), np.uint64))
 
 
-def split_groups(groups: LabelGroups, planes: Words) -> tuple[Rings, Words]:
+def split_groups(
+    groups: LabelGroups, planes: Words, *, in_place: bool = False
+) -> tuple[Rings, Words]:
     """Split large groups into rings around their majority code.
 
     Args:
         groups: Of n records.
         planes: Codes word by word ``[W, n]``, by row.
+        in_place: The records come group by group: reorder ``planes`` themselves within each group,
+            and number the rows anew, so that a row is its position.
 
     Returns:
         The rings, and the codes in their order; the very ``planes`` where that is the rows' own.
@@ -63,7 +67,9 @@ def split_groups(groups: LabelGroups, planes: Words) -> tuple[Rings, Words]:
     sizes = np.diff(groups.edges)
     if not (sizes >= _LEAST).any():
         return whole_groups(groups, len(planes)), planes
-    if groups.rows.size:
+    if in_place:
+        rows = np.empty(0, np.uint32)
+    elif groups.rows.size:
         rows = groups.rows.copy()
     else:
         rows, planes = np.arange(len(groups), dtype=np.uint32), planes.copy()
@@ -79,7 +85,9 @@ def split_groups(groups: LabelGroups, planes: Words) -> tuple[Rings, Words]:
         centers[:, group] = _majority(planes[:, at])
         distances = plane_distances(planes[:, at], centers[:, group])
         order = np.argsort(distances, kind="stable")
-        rows[at], planes[:, at] = rows[at][order], planes[:, at][:, order]
+        planes[:, at] = planes[:, at][:, order]
+        if rows.size:
+            rows[at] = rows[at][order]
         count = np.bincount(distances)
         radii.append(np.flatnonzero(count))
         counts.append(count[count > 0])
