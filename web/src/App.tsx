@@ -35,7 +35,13 @@ export function App() {
 
 function Page() {
   const archive = about.value;
-  if (archiveError.value) return <ErrorState error={archiveError.value} onRetry={() => void retry()} />;
+  if (archiveError.value)
+    return (
+      <>
+        <h1 class="hidden">LandCue</h1>
+        <ErrorState error={archiveError.value} onRetry={() => void retry()} />
+      </>
+    );
   if (!archive)
     return (
       <p class="note" role="status">

@@ -1,5 +1,5 @@
 import { Icon } from "./icons";
-import { NO_FILTERS, START } from "./state";
+import { NO_FILTERS, START, toQuery } from "./state";
 import { about, dialog, go, state } from "./store";
 import { NO_MARKS } from "./search/marks";
 import { count } from "./search/why";
@@ -36,7 +36,6 @@ export function Header() {
               value={archive.name}
               onChange={(event) => {
                 const name = event.currentTarget.value;
-                about.value = null;
                 go({ ...start, page, archive: name, filters: NO_FILTERS, ...NO_MARKS });
               }}
             >
@@ -54,7 +53,7 @@ export function Header() {
         {(["search", "model"] as const).map((name) => (
           <a
             key={name}
-            href={name === "search" ? "./" : "?page=model"}
+            href={`./${toQuery({ ...state.value, page: name })}`}
             aria-current={page === name ? "page" : undefined}
             onClick={(event) => {
               event.preventDefault();

@@ -1,4 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
+import { ApiError } from "./api";
 import { api } from "./store";
 
 interface Props {
@@ -8,32 +9,57 @@ interface Props {
   eager?: boolean;
 }
 
-/** An image of the service. With a token it is fetched, since `<img>` could not send one. */
+const MOST_TRIES = 4;
+
+/**
+ * An image of the service. It is fetched where `<img>` would not do: with a token, which it could
+ * not send, and after a failure, to learn whether waiting helps.
+ */
 export function Remote({ src, alt, class: name, eager }: Props) {
-  const [failed, setFailed] = useState(false);
-  const [url, setUrl] = useState<string | null>(api.hasToken ? null : src);
+  const [fetched, setFetched] = useState(api.hasToken);
+  const [shown, setShown] = useState<{ url: string | null; failed: boolean }>({ url: fetched ? null : src, failed: false });
   useEffect(() => {
-    setFailed(false);
-    if (!api.hasToken) {
-      setUrl(src);
-      return;
-    }
+    setShown({ url: fetched ? null : src, failed: false });
+    if (!fetched) return;
     const stop = new AbortController();
     let made: string | null = null;
-    api.image(src, stop.signal).then(
-      (blob) => setUrl((made = URL.createObjectURL(blob))),
-      () => !stop.signal.aborted && setFailed(true),
+    patient(src, stop.signal).then(
+      (blob) => setShown({ url: (made = URL.createObjectURL(blob)), failed: false }),
+      () => !stop.signal.aborted && setShown({ url: null, failed: true }),
     );
     return () => {
       stop.abort();
       if (made) URL.revokeObjectURL(made);
     };
-  }, [src]);
-  if (failed) return <span class={`no-image ${name ?? ""}`} role="img" aria-label={alt || "No image"} />;
-  if (!url) return <span class={`no-image waiting ${name ?? ""}`} />;
+  }, [src, fetched]);
+  if (shown.failed) return <span class={`no-image ${name ?? ""}`} role="img" aria-label={alt || "No image"} />;
+  if (!shown.url) return <span class={`no-image waiting ${name ?? ""}`} />;
+  const onError = () => (fetched ? setShown({ url: null, failed: true }) : setFetched(true));
   return (
-    <img src={url} alt={alt} class={name} loading={eager ? "eager" : "lazy"} decoding="async" onError={() => setFailed(true)} />
+    <img
+      src={shown.url}
+      alt={alt}
+      class={name}
+      draggable={false}
+      loading={eager ? "eager" : "lazy"}
+      decoding="async"
+      onError={onError}
+    />
   );
+}
+
+/** Fetch an image; a busy server is asked again when it says so. */
+async function patient(url: string, signal: AbortSignal): Promise<Blob> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await api.image(url, signal);
+    } catch (error) {
+      const wait = error instanceof ApiError ? error.retryAfter : null;
+      if (wait === null || tries === MOST_TRIES || signal.aborted) throw error;
+      // Not all at once again.
+      await new Promise((done) => setTimeout(done, wait * 1000 + Math.random() * 1500 * tries));
+    }
+  }
 }
 
 /** The URL of a blob for as long as it is shown. */

@@ -49,10 +49,10 @@ export function PictureWanted() {
   );
 }
 
-export function Trouble({ title, children }: { title: string; children: ComponentChildren }) {
+export function Trouble({ title, children, level = 2 }: { title: string; children: ComponentChildren; level?: 1 | 2 }) {
   return (
     <section class="trouble" role="alert">
-      <h2>{title}</h2>
+      {level === 1 ? <h1>{title}</h1> : <h2>{title}</h2>}
       {children}
     </section>
   );
@@ -64,8 +64,8 @@ function TokenForm({ error, onDone }: { error: ApiError; onDone: () => void }) {
   return (
     <Trouble title={wrong ? "The token is not accepted" : "A token is needed"}>
       <p>
-        {wrong ? sentence(error.message) : "This service is open to those who have a token. Its operator hands them out."} It
-        is kept until this tab closes.
+        {wrong ? sentence(error.message) : "This service is open to those who have a token; its operator hands them out."} This
+        tab keeps it until it closes.
       </p>
       <form
         class="row"

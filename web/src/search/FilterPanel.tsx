@@ -1,9 +1,10 @@
 import { useEffect, useState } from "preact/hooks";
 import { readBox, readDate, type FilterState } from "../state";
-import { ask, facets, state } from "../store";
+import { ask, facets, labels, state } from "../store";
 import type { ValueCount } from "../types";
 import { setDays, toggled } from "./filters";
 import { LabelFilter } from "./LabelFilter";
+import { quoted } from "./request";
 import { count } from "./why";
 
 const set = (patch: Partial<FilterState>) => ask({ filters: { ...state.value.filters, ...patch } });
@@ -33,6 +34,8 @@ function Expression() {
   const { expression } = state.value.filters;
   const [text, setText] = useState(expression);
   useEffect(() => setText(expression), [expression]);
+  const [one, other] = labels.value.map((label) => quoted(label.name));
+  const example = one && other ? `${one} and not ${other}` : "water and not ship";
   return (
     <form
       class="filter"
@@ -49,7 +52,7 @@ function Expression() {
         spellcheck={false}
         autocomplete="off"
         maxLength={2000}
-        placeholder="water and not ship"
+        placeholder={example}
         value={text}
         onInput={(event) => setText(event.currentTarget.value)}
         onBlur={() => text.trim() !== expression && set({ expression: text.trim() })}

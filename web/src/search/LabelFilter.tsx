@@ -1,7 +1,9 @@
 import { useState } from "preact/hooks";
 import { about, ask, labels, state } from "../store";
-import { dropLabel, setScore, suggest, wantedOf, wantLabel, WANTED, WANTED_WORD } from "./filters";
+import { dropLabel, setScore, suggest, wantedOf, wantLabel, WANTED, WANTED_WORD, type Wanted } from "./filters";
 import { count } from "./why";
+
+const SHORT: Record<Wanted, string> = { all: "all", any: "any", none: "not" };
 
 /** Labels to filter by: type to find one, choose how it is wanted. */
 export function LabelFilter() {
@@ -44,20 +46,20 @@ export function LabelFilter() {
                     key={one}
                     type="button"
                     aria-pressed={wanted === one}
-                    aria-label={`${WANTED_WORD[one]} ${name}`}
+                    aria-label={`${SHORT[one]}: ${name}`}
                     title={`${WANTED_WORD[one]} ${name}`}
                     onClick={() =>
                       ask({ filters: wanted === one ? dropLabel(filters, name) : wantLabel(filters, name, one) })
                     }
                   >
-                    {{ all: "all", any: "any", none: "not" }[one]}
+                    {SHORT[one]}
                   </button>
                 ))}
                 {predicted.has(name) && (
                   <button
                     type="button"
                     aria-pressed={score !== undefined}
-                    aria-label={`predicted score of ${name}`}
+                    aria-label={`≥ predicted score of ${name}`}
                     title={`the model is sure of ${name}`}
                     onClick={() => ask({ filters: setScore(filters, name, score === undefined ? 0.7 : null) })}
                   >

@@ -1,7 +1,7 @@
-import { about, ask, facets, found, latencies, state } from "../store";
+import { ask, facets, found, latencies, state } from "../store";
 import { MODES, type Mode } from "../types";
 import { hasExample } from "./request";
-import { milliseconds } from "./why";
+import { count, milliseconds } from "./why";
 
 const NAMES: Record<Mode, string> = {
   auto: "Auto",
@@ -65,7 +65,8 @@ export function ModeSwitch() {
         <p class="small faint mode-plan">
           {milliseconds(answered.plan.milliseconds)} on the server, {milliseconds(answered.roundTrip)} in all
           {answered.plan.recall !== null && `; measured recall ${answered.plan.recall.toFixed(3)}`}
-          {about.value && answered.plan.allowed < answered.plan.records && `; ${answered.plan.allowed.toLocaleString("en-US")} records fit the filters`}
+          {answered.plan.allowed < answered.plan.records &&
+            `; ${answered.plan.allowed === 1 ? "1 record fits" : `${count(answered.plan.allowed)} records fit`} the filters`}
         </p>
       )}
     </div>

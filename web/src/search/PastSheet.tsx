@@ -1,7 +1,9 @@
-import { Remote } from "../Remote";
+import { useEffect, useState } from "preact/hooks";
+import { Remote, useBlobUrl } from "../Remote";
 import { Sheet } from "../Sheet";
 import { fromQuery } from "../state";
-import { api, dialog, go, state } from "../store";
+import { api, dialog, go, pictures, state } from "../store";
+import type { Visit } from "./past";
 import { forget, past } from "./remember";
 import { count } from "./why";
 
@@ -24,7 +26,7 @@ export function PastSheet() {
                 close();
               }}
             >
-              {visit.thumb ? <Remote src={api.thumbnailUrl(visit.thumb, visit.archive)} alt="" /> : <span class="no-image" />}
+              <Thumb visit={visit} />
               <span>
                 <span class="past-title">{visit.title}</span>
                 <span class="small faint">{[visit.archive, ago(Date.now() - visit.at)].filter(Boolean).join(" · ")}</span>
@@ -40,6 +42,17 @@ export function PastSheet() {
       )}
     </Sheet>
   );
+}
+
+function Thumb({ visit }: { visit: Visit }) {
+  const { query } = fromQuery(visit.url);
+  const [blob, setBlob] = useState<Blob | null>(null);
+  const url = useBlobUrl(blob);
+  useEffect(() => {
+    if (query.kind === "image") void pictures.find(query.key).then((found) => setBlob(found?.size ? found.blob : null));
+  }, [visit.url]);
+  if (url) return <img src={url} alt="" />;
+  return visit.thumb ? <Remote src={api.thumbnailUrl(visit.thumb, visit.archive)} alt="" /> : <span class="no-image" />;
 }
 
 function ago(milliseconds: number): string {

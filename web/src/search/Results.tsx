@@ -127,7 +127,7 @@ function Waiting() {
 /** Shown in place of everything when the archive holds nothing. */
 export function EmptyArchive() {
   return (
-    <Trouble title="This archive is empty">
+    <Trouble title="This archive is empty" level={1}>
       <p>Put images into it, then start the service again:</p>
       <p>
         <code>{`landcue index FOLDER ${about.value?.name ?? "ARCHIVE"}`}</code>

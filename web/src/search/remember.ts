@@ -5,6 +5,7 @@ import { toQuery, type PageState } from "../state";
 import * as store from "../store";
 import { readPast, visited, writePast, type Visit } from "./past";
 import { expressionOf } from "./request";
+import { shortId } from "./why";
 
 const KEY = "landcue.past";
 
@@ -32,7 +33,7 @@ export function titleOf(state: PageState): string {
   const { query, filters } = state;
   const crop = query.kind === "image" && query.crop ? "a region of " : "";
   const parts = [
-    query.kind === "record" ? query.id : "",
+    query.kind === "record" ? shortId(query.id) : "",
     query.kind === "image" ? crop + (store.picture.value?.name ?? "an image") : "",
     state.positives.length ? `${state.positives.length} good` : "",
     state.negatives.length ? `${state.negatives.length} bad` : "",
@@ -41,6 +42,7 @@ export function titleOf(state: PageState): string {
     filters.groups.join(" or "),
     filters.from || filters.until ? `${filters.from ?? "…"} – ${filters.until ?? "…"}` : "",
     filters.box ? "in a box" : "",
+    state.mode === "auto" ? "" : state.mode,
   ].filter(Boolean);
   return parts.join(" · ") || "All records";
 }

@@ -1,12 +1,13 @@
 /** Runs what the state asks for: the archive's facts, searches, further pages, refinements. */
 
-import { effect, untracked } from "@preact/signals";
+import { computed, effect, untracked } from "@preact/signals";
 import { ApiError } from "../api";
 import { pictureOf, sentOf } from "../images";
 import * as store from "../store";
 import type { PageState } from "../state";
 import { MOST_HITS } from "../state";
 import type { SearchAnswer } from "../types";
+import { focusGrid } from "./act";
 import { NO_MARKS } from "./marks";
 import { remember } from "./remember";
 import { exampleKey, hasExample, isSearch, requestOf, searchKey } from "./request";
@@ -16,11 +17,12 @@ let asked: PageState | null = null;
 
 /** Follow the state from now on. */
 export function follow(): void {
+  const archive = computed(() => store.state.value.archive);
   effect(() => {
-    const archive = store.state.value.archive;
+    const name = archive.value;
     untracked(() => {
       const known = store.about.value;
-      if (!known || (archive !== null && archive !== known.name)) void loadArchive();
+      if (!known || known.name !== (name ?? known.archives[0])) void loadArchive();
     });
   });
   effect(() => {
@@ -34,7 +36,9 @@ export function follow(): void {
 /** Read what the archive is, and what can be filtered in it. */
 export async function loadArchive(): Promise<void> {
   const name = store.state.value.archive;
-  if (store.about.value?.name !== name) store.latencies.value = new Map();
+  store.about.value = store.facets.value = null;
+  store.labels.value = [];
+  store.latencies.value = new Map();
   store.archiveError.value = null;
   try {
     const [about, labels, facets] = await Promise.all([
@@ -47,7 +51,7 @@ export async function loadArchive(): Promise<void> {
     store.labels.value = labels;
     store.facets.value = facets;
   } catch (error) {
-    store.archiveError.value = asApiError(error);
+    if (name === store.state.value.archive) store.archiveError.value = asApiError(error);
   }
 }
 
@@ -66,6 +70,7 @@ export async function search(): Promise<void> {
     return;
   }
   const mine = (asking = new AbortController());
+  const inside = document.activeElement?.closest(".grid, .detail, .landing, .marks") != null;
   store.phase.value = "loading";
   try {
     const image = await imageOf(state);
@@ -83,6 +88,7 @@ export async function search(): Promise<void> {
     if (mine.signal.aborted) return;
     keepBefore(old, state);
     show(answer, predicted, roundTrip);
+    if (inside) keepFocus();
     remember(state);
   } catch (error) {
     if (mine.signal.aborted) return;
@@ -90,6 +96,13 @@ export async function search(): Promise<void> {
     store.found.value = store.before.value = null;
     store.phase.value = "failed";
   }
+}
+
+/** Put the focus on a hit when the element that had it is gone with the hits before. */
+function keepFocus(): void {
+  setTimeout(() => {
+    if (!document.activeElement || document.activeElement === document.body) focusGrid();
+  }, 60);
 }
 
 /** Get the hits after those shown. */
