@@ -1,6 +1,7 @@
 import { defineConfig } from "vitest/config";
 
-const server = { "/v1": "http://127.0.0.1:8000" };
+// The service refuses pages of other origins, so the name the browser asked by is passed on.
+const server = { "/v1": { target: "http://127.0.0.1:8000", changeOrigin: false } };
 
 export default defineConfig({
   base: "./",

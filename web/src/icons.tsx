@@ -50,7 +50,7 @@ export function Contours() {
 
 /** A closed line around a point, uneven as a hill is. */
 function hill(x: number, y: number, radius: number, seed: number): string {
-  const steps = 48;
+  const steps = 120;
   const points = Array.from({ length: steps }, (_, at) => {
     const turn = (at / steps) * 2 * Math.PI;
     const uneven = 1 + 0.16 * Math.sin(2 * turn + seed * 0.3) + 0.09 * Math.sin(3 * turn + 1.2 - seed * 0.2) + 0.04 * Math.sin(7 * turn + seed);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { dropLabel, setDays, setScore, suggest, toggled, turnLabel, wantedOf, wantLabel } from "../src/search/filters";
-import { exampleKey, expressionOf, filtersOf, isSearch, quoted, requestOf, searchKey } from "../src/search/request";
+import { exampleKey, expressionOf, filtersOf, isBrowsing, isSearch, quoted, requestOf, searchKey } from "../src/search/request";
 import { NO_FILTERS, START, type PageState } from "../src/state";
 
 const record: PageState = { ...START, query: { kind: "record", id: "a" } };
@@ -78,6 +78,14 @@ describe("keys", () => {
     const other = { ...record, mode: "code" as const, positives: ["b"], filters: { ...NO_FILTERS, all: ["x"] } };
     expect(exampleKey(other)).toBe(exampleKey(record));
     expect(exampleKey({ ...record, archive: "other" })).not.toBe(exampleKey(record));
+  });
+  it("of the map before anything is asked list records", () => {
+    const browsing: PageState = { ...START, view: "both" };
+    expect(isBrowsing(browsing)).toBe(true);
+    expect(isBrowsing(START)).toBe(false);
+    expect(isBrowsing({ ...record, view: "map" })).toBe(false);
+    expect(requestOf(browsing).k).toBeGreaterThan(START.k);
+    expect(searchKey(browsing)).not.toBe(searchKey(START));
   });
   it("tell whether anything is asked", () => {
     expect(isSearch(START)).toBe(false);

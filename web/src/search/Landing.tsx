@@ -1,6 +1,6 @@
-import { Contours } from "../icons";
+import { Contours, Icon } from "../icons";
 import { Remote } from "../Remote";
-import { about, api, facets } from "../store";
+import { about, api, facets, go } from "../store";
 import { ChooseImage } from "./DropZone";
 import { askRecord } from "./run";
 import { count, shortId } from "./why";
@@ -22,7 +22,10 @@ export function Landing() {
                 Drop an image anywhere, paste one, or choose a file. It is compared with{" "}
                 {count(archive.records)} records.
               </p>
-              <ChooseImage />
+              <div class="row">
+                <ChooseImage />
+                {facets.value?.bounds && <BrowseMap />}
+              </div>
             </>
           ) : (
             <p>
@@ -30,6 +33,7 @@ export function Landing() {
               records.
             </p>
           )}
+          {!archive.encodes_images && facets.value?.bounds && <BrowseMap />}
         </div>
       </div>
       {examples.length > 0 && (
@@ -50,5 +54,14 @@ export function Landing() {
         </>
       )}
     </section>
+  );
+}
+
+/** Shows where the records are; a box drawn there finds those in it. */
+function BrowseMap() {
+  return (
+    <button type="button" class="tool" onClick={() => go({ view: "both" })}>
+      <Icon name="map" /> Begin on the map
+    </button>
   );
 }

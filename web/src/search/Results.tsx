@@ -8,7 +8,7 @@ import { FilterChips } from "./FilterChips";
 import { Grid } from "./Grid";
 import { ModeSwitch } from "./ModeSwitch";
 import { copyLink } from "./act";
-import { hasExample } from "./request";
+import { hasExample, isSearch } from "./request";
 import { more, search } from "./run";
 import { titleOf } from "./remember";
 import { ask } from "../store";
@@ -24,8 +24,8 @@ export function Results() {
       <header class="results-head">
         <div class="results-title">
           <h1 class="clip" title={titleOf(state.value)}>
-            {hasExample(state.value) ? "Look-alikes" : "Records that fit"}
-            <span class="faint">{` of ${titleOf(state.value)}`}</span>
+            {hasExample(state.value) ? "Look-alikes of " : isSearch(state.value) ? "Records: " : ""}
+            <span class={isSearch(state.value) ? "faint" : undefined}>{titleOf(state.value)}</span>
           </h1>
           <Tools />
         </div>

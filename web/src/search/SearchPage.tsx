@@ -11,7 +11,7 @@ import { FilterPanel } from "./FilterPanel";
 import { Landing } from "./Landing";
 import { MarksBar } from "./MarksBar";
 import { QueryCard } from "./QueryCard";
-import { isSearch } from "./request";
+import { isBrowsing, isSearch } from "./request";
 import { EmptyArchive, Results } from "./Results";
 
 const MapPane = lazy<MapProps>(() => import("../map/MapPane"), "the map");
@@ -23,7 +23,7 @@ export function SearchPage() {
   const archive = about.value;
   if (!archive) return null;
   if (!archive.records) return <EmptyArchive />;
-  const asked = isSearch(current);
+  const asked = isSearch(current) || isBrowsing(current);
   const hits = shownHits.value;
   const at = hits.findIndex((hit) => hit.id === current.open);
   const hit = hits[at];

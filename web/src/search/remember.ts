@@ -14,11 +14,12 @@ export const past = signal<readonly Visit[]>(load());
 /** Put a search first in the list. */
 export function remember(state: PageState): void {
   const plain = { ...state, open: null, pages: 1, view: "grid" as const };
+  const first = state.query.kind === "none" ? (store.found.value?.hits[0]?.id ?? null) : null;
   const visit: Visit = {
     url: toQuery(plain),
     title: titleOf(state),
     at: Date.now(),
-    thumb: state.query.kind === "record" ? state.query.id : (state.positives[0] ?? null),
+    thumb: state.query.kind === "record" ? state.query.id : (state.positives[0] ?? first),
     archive: store.archiveName.value || null,
   };
   write(visited(past.value, visit));

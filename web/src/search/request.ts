@@ -4,6 +4,9 @@ import type { FilterState, PageState } from "../state";
 import { MOST_HITS } from "../state";
 import type { Filters, SearchRequest } from "../types";
 
+/** Records whose places are shown before anything is asked. */
+const MOST_BROWSED = 400;
+
 /** Write a label name as label expressions take it: quoted where it would not be read as one. */
 export function quoted(name: string): string {
   const plain = /^[^\s(),"'][^\s(),]*$/.test(name) && !/^(and|or|not)$/i.test(name);
@@ -51,10 +54,16 @@ export function isSearch(state: PageState): boolean {
   return hasExample(state) || hasFilters(state.filters);
 }
 
+/** Whether records are listed without anything asked: to see on the map where they are. */
+export function isBrowsing(state: PageState): boolean {
+  return !isSearch(state) && state.view !== "grid";
+}
+
 /** Return the request of a state; an uploaded image travels beside it. */
 export function requestOf(state: PageState): SearchRequest {
   const filters = filtersOf(state.filters);
-  const out: SearchRequest = { k: Math.min(MOST_HITS, state.k * state.pages), predicted: true };
+  const least = isBrowsing(state) ? MOST_BROWSED : 1;
+  const out: SearchRequest = { k: Math.min(MOST_HITS, Math.max(least, state.k * state.pages)), predicted: true };
   if (state.archive) out.archive = state.archive;
   if (state.query.kind === "record") out.id = state.query.id;
   if (state.positives.length) out.positives = [...state.positives];
@@ -69,7 +78,7 @@ export function requestOf(state: PageState): SearchRequest {
 export function searchKey(state: PageState): string {
   const { k: _, ...request } = requestOf(state);
   const image = state.query.kind === "image" ? [state.query.key, state.query.crop] : null;
-  return JSON.stringify([request, image, state.k]);
+  return JSON.stringify([request, image, state.k, isBrowsing(state)]);
 }
 
 /** Two states with the same key ask for the same example, however they rank and filter. */

@@ -10,7 +10,7 @@ import type { SearchAnswer } from "../types";
 import { focusGrid } from "./act";
 import { NO_MARKS } from "./marks";
 import { remember } from "./remember";
-import { exampleKey, hasExample, isSearch, requestOf, searchKey } from "./request";
+import { exampleKey, hasExample, isBrowsing, isSearch, requestOf, searchKey } from "./request";
 
 let asking: AbortController | null = null;
 let asked: PageState | null = null;
@@ -64,7 +64,7 @@ export async function search(): Promise<void> {
   store.draft.value = { positives: state.positives, negatives: state.negatives };
   store.showBefore.value = false;
   if (!old || exampleKey(old) !== exampleKey(state)) store.focus.value = 0;
-  if (!isSearch(state)) {
+  if (!isSearch(state) && !isBrowsing(state)) {
     store.found.value = store.before.value = store.picture.value = null;
     store.phase.value = "idle";
     return;
@@ -89,7 +89,7 @@ export async function search(): Promise<void> {
     keepBefore(old, state);
     show(answer, predicted, roundTrip);
     if (inside) keepFocus();
-    remember(state);
+    if (isSearch(state)) remember(state);
   } catch (error) {
     if (mine.signal.aborted) return;
     store.searchError.value = asApiError(error);
