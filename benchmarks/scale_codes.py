@@ -161,7 +161,7 @@ def measure(n: int, options: argparse.Namespace) -> None:
     """Build n records, check one answer, and time all searches."""
     rng = np.random.default_rng(options.seed)
     world = World(options.labels, options.kind, rng)
-    need = n * (8 if options.order == "grouped" else 8 + 8 + 4 + 3 + 2 + 8) / 1e9 + 0.5
+    need = n * (12 if options.order == "grouped" else 8 + 8 + 4 + 3 + 2 + 8) / 1e9 + 0.5
     if need > free_gb():
         raise SystemExit(f"{n:,} records need {need:.1f} GB, {free_gb():.1f} GB are free")
     before = resident_gb()
