@@ -183,7 +183,7 @@ def test_feedback_is_kept(start, tmp_path, is_problem):
             answer = client.post("/v1/feedback", json=given, headers={"X-Request-ID": "abc"})
             assert (answer.status_code, answer.json()) == (201, {"kept": True})
         is_problem(client.post("/v1/feedback", json={"positives": ["none"]}), 404)
-        is_problem(client.post("/v1/feedback", json={"query": "port/01.png"}), 422)
+        is_problem(client.post("/v1/feedback", json={"query": "port/01.png"}), 400)
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert len(lines) == 2
     assert lines[0].items() >= {**given, "archive": "photos", "request_id": "abc"}.items()

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from landcue.errors import UsageError
 from landcue.search.filters import Filter
@@ -23,23 +34,28 @@ _Id = Annotated[str, Field(min_length=1, max_length=1_024)]
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
 _Names = Annotated[list[_Name], Field(max_length=100)]
 _Degrees = Annotated[float, Field(ge=-180, le=180)]
+_Latitude = Annotated[float, Field(ge=-90, le=90)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Place = Annotated[int, Field(ge=0, le=100_000)]
 _Length = Annotated[int, Field(ge=1, le=100_000)]
 
 
-def _check_text(value: Any) -> Any:
-    """Refuse numbers, which pydantic would take for seconds since 1970."""
-    if isinstance(value, int | float):
-        raise ValueError("give a date or a date and time as text (ISO 8601)")
+def _check_date_text(value: Any) -> Any:
+    """Refuse numbers, also as text, which pydantic would take for seconds since 1970."""
+    if not isinstance(value, str) or not _DATE.match(value):
+        raise PydanticCustomError("date", "give a date or a date and time as text (ISO 8601)")
     return value
 
 
-_Time = Annotated[datetime, BeforeValidator(_check_text)]
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DATES = {"anyOf": [{"type": "string", "format": name} for name in ("date-time", "date")]}
+_Time = Annotated[
+    datetime, Strict(False), BeforeValidator(_check_date_text), WithJsonSchema(_DATES)
+]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
 class Filters(_Strict):
@@ -47,7 +63,7 @@ class Filters(_Strict):
 
     labels: str | None = Field(None, max_length=2_000, examples=["water and not ship"])
     scores: dict[_Name, _Share] = Field({}, max_length=100, examples=[{"ship": 0.7}])
-    bbox: tuple[_Degrees, _Degrees, _Degrees, _Degrees] | None = Field(
+    bbox: tuple[_Degrees, _Latitude, _Degrees, _Latitude] | None = Field(
         None, description="West, south, east, north in degrees; west > east crosses 180."
     )
     polygon: dict[str, Any] | None = Field(None, description="A GeoJSON polygon, in degrees.")
@@ -274,6 +290,7 @@ class ArchiveAnswer(BaseModel):
     scores: dict[str, Any]
     archives: list[str]
     basemap: str | None = Field(description="Address template of map tiles for the page.")
+    basemap_credit: str | None = Field(description="Whom the map names for its tiles.")
 
 
 class FeedbackAnswer(BaseModel):

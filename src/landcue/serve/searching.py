@@ -78,13 +78,13 @@ def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
     return Mix(tuple(positives), tuple(negatives), asked.rule, asked.negative_weight)
 
 
-def _cropped(pixels: ByteArray, crop: list[int] | None) -> ByteArray:
+def _cropped(pixels: ByteArray, crop: tuple[int, int, int, int] | None) -> ByteArray:
     if crop is None:
         return pixels
     col, row, width, height = crop
     if col + width > pixels.shape[1] or row + height > pixels.shape[0]:
         size = f"{pixels.shape[1]} x {pixels.shape[0]}"
-        raise ProblemError(400, f"crop {crop} leaves the image of {size} pixels")
+        raise ProblemError(400, f"crop {list(crop)} leaves the image of {size} pixels")
     return pixels[row : row + height, col : col + width]
 
 

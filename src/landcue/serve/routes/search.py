@@ -8,11 +8,20 @@ from fastapi import FastAPI, Query, Request
 from starlette.responses import Response
 
 from landcue.serve import export
-from landcue.serve.routes.answers import PROBLEMS, REF, json_of
+from landcue.serve.routes.answers import REF, json_of
 from landcue.serve.schemas import SearchAnswer, SearchRequest
 from landcue.serve.service import Service
+from landcue.serve.settings import Limits
 from landcue.serve.uploads import PARTS, Body, parse_search, read_body
 
+_FILES: dict[str, Any] = {
+    export.MEDIA_TYPES[kind].partition(";")[0]: {"schema": {"type": shown, "format": written}}
+    for kind, shown, written in (
+        ("geojson", "object", "geojson"),
+        ("csv", "string", "csv"),
+        ("geoparquet", "string", "binary"),
+    )
+}
 ResultFormat = Annotated[export.Format, Query(description="Of the answer.")]
 
 
@@ -28,14 +37,32 @@ def add(app: FastAPI, service: Service) -> None:
         return await service.search(body, format)
 
     async def result(
-        request: Annotated[str, Query(max_length=8_192, description="A search, as JSON.")],
+        request: Annotated[str, Query(max_length=8_192, include_in_schema=False)],
         format: ResultFormat = "geojson",
     ) -> Response:
         """Return the result of a search as a file."""
         return await service.search(Body(parse_search(request), {}), format)
 
-    app.post("/v1/search", responses=json_of(SearchAnswer), openapi_extra=search_body())(search)
-    app.get("/v1/export", responses=PROBLEMS)(result)
+    answers = json_of(SearchAnswer)
+    answers[200]["content"] = _FILES
+    app.post("/v1/search", responses=answers, openapi_extra=search_body())(search)
+    app.get("/v1/export", responses=answers, openapi_extra=_search_query())(result)
+
+
+def _search_query() -> dict[str, Any]:
+    """Describe a search in the query of an address."""
+    ref = {"$ref": REF.format(model=SearchRequest.__name__)}
+    return {
+        "parameters": [
+            {
+                "name": "request",
+                "in": "query",
+                "required": True,
+                "description": "A search, as JSON.",
+                "content": {"application/json": {"schema": ref}},
+            }
+        ]
+    }
 
 
 def search_body() -> dict[str, Any]:
@@ -43,8 +70,8 @@ def search_body() -> dict[str, Any]:
     ref = {"$ref": REF.format(model=SearchRequest.__name__)}
     file = {"type": "string", "format": "binary"}
     form: dict[str, Any] = {"type": "object", "properties": {"request": ref}}
-    form["properties"] |= {
-        name: file if name == "image" else {"type": "array", "items": file} for name in PARTS
-    }
+    files = {"type": "array", "items": file, "maxItems": Limits().images}
+    form["properties"] |= {name: file if name == "image" else files for name in PARTS}
+    form["additionalProperties"] = False
     content = {"application/json": {"schema": ref}, "multipart/form-data": {"schema": form}}
     return {"requestBody": {"required": True, "content": content}}

@@ -1,0 +1,59 @@
+"""Requests made from the OpenAPI description, good and bad ones, each answer held against it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import uvicorn
+
+from landcue.serve.protocol import Protocol
+
+pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
+
+SECONDS = 240
+EXAMPLES = 15
+CONFIG = """
+[warnings]
+enabled = false
+
+# What fits the description may ask for a label that the model lacks, or hold no image: 400 or 404.
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", 400, 404, 409]
+"""
+
+
+@pytest.fixture(scope="module")
+def address(start, tmp_path_factory):
+    """The address of a service of two archives on loopback."""
+    feedback = tmp_path_factory.mktemp("fuzz") / "feedback"
+    client = start(feedback_file=feedback)
+    config = uvicorn.Config(client.app, port=0, http=Protocol, log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    sock = config.bind_socket()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    thread.start()
+    while not client.app.state.service.ready:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    sock.close()
+
+
+def test_answers_are_as_described(address, tmp_path):
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
+        *("--checks", "all", "--mode", "all", "--phases", "examples,coverage,fuzzing"),
+        *("--max-examples", str(EXAMPLES), "--seed", "1", "--request-timeout", "60"),
+        *("--suppress-health-check", "all", "--no-shrink", "--continue-on-failure"),
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=SECONDS
+    )
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+    assert "No issues found" in done.stdout, done.stdout[-5_000:]
