@@ -109,7 +109,7 @@ class Encodings:
             if not records:
                 raise DataError(f"split {self._config.data.split} has no {name} part")
             size = self._model.config.image_size
-            pixels = load_pixels(records, size)
+            pixels = load_pixels(records, size, bands=self._config.data.bands)
             spaces = encode_pixels(
                 self._model, pixels.pixels, lambda i, n: self._tick(f"encoding {name}", i, n)
             )

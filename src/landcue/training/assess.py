@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from landcue.data.datasets.bands import RGB
 from landcue.data.imageset import ImageSet
 from landcue.data.splits import data_id
 from landcue.errors import DataError, UsageError
@@ -77,8 +79,9 @@ def study_run(
             "images it has seen may be among the queries"
         )
     model = checkpoint.encoder
-    query = _encode(model, images, part, say, tick)
-    theirs = query if gallery == part else _encode(model, images, gallery, say, tick)
+    bands = config.data.bands
+    query = _encode(model, images, part, bands, say, tick)
+    theirs = query if gallery == part else _encode(model, images, gallery, bands, say, tick)
     scores = score_spaces(
         query.spaces,
         query.known,
@@ -120,15 +123,26 @@ class _Encoded:
     skipped: int
 
 
-def _encode(model: NeuralEncoder, images: ImageSet, part: str, say: Say, tick: Tick) -> _Encoded:
+def _encode(
+    model: NeuralEncoder, images: ImageSet, part: str, bands: Sequence[str], say: Say, tick: Tick
+) -> _Encoded:
     records = images.part(part).records
     if not records:
         raise DataError(f"the run's split has no {part} part; use --part test or train")
     pixels = load_pixels(
-        records, model.config.image_size, lambda i, n: tick(f"decoding {part}", i, n)
+        records, model.config.image_size, lambda i, n: tick(f"decoding {part}", i, n), bands
     )
     for problem in pixels.problems:
         say(f"skipped {problem.what}")
     spaces = encode_pixels(model, pixels.pixels, lambda i, n: tick(f"encoding {part}", i, n))
     known = annotate_pixels(pixels, images.label_names)
-    return _Encoded(known, spaces, pixels.pixels, len(pixels.problems))
+    return _Encoded(known, spaces, _as_rgb(pixels.pixels, bands), len(pixels.problems))
+
+
+def _as_rgb(pixels: ByteArray, bands: Sequence[str]) -> ByteArray:
+    """Return three bands ``[n, s, s, 3]`` for pictures: the colors where they are known."""
+    if not bands:
+        return pixels
+    of_colors = all(band in bands for band in RGB)
+    shown = [bands.index(band) for band in RGB] if of_colors else [0, len(bands) // 2, -1]
+    return pixels[..., shown]

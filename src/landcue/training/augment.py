@@ -26,7 +26,7 @@ def augment(
     Brightness, contrast and saturation are drawn per image.
 
     Args:
-        pixels: uint8 ``[n, s, s, 3]``, on the training device.
+        pixels: uint8 ``[n, s, s, C]``, on the training device.
         size: Side of the result in pixels.
         options: What may vary, and by how much.
         generator: A CPU generator; equal seeds give equal views on every device.
@@ -36,7 +36,7 @@ def augment(
         world_size: Number of processes.
 
     Returns:
-        RGB values 0..255 as float ``[n, 3, size, size]`` in channels_last memory.
+        Values 0..255 as float ``[n, C, size, size]`` in channels_last memory.
     """
     n, side = pixels.shape[0], pixels.shape[1]
     device = pixels.device
@@ -68,7 +68,7 @@ def augment(
     )
     x = pixels.permute(0, 3, 1, 2).float()
     if side != size or options.min_area < 1 or options.turns or options.flips or options.rotation:
-        grid = F.affine_grid(theta, [n, 3, size, size], align_corners=False)
+        grid = F.affine_grid(theta, [n, x.shape[1], size, size], align_corners=False)
         x = F.grid_sample(x, grid, "bilinear", "reflection", align_corners=False)
     if options.color > 0:
         x = _color(x, *(uniform(1 - options.color, 1 + options.color) for _ in range(3)))
@@ -76,7 +76,9 @@ def augment(
 
 
 def _color(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
-    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)
+    bands = x.shape[1]
+    shares = [0.299, 0.587, 0.114] if bands == 3 else [1 / bands] * bands
+    weights = torch.tensor(shares, device=x.device).view(1, bands, 1, 1)
     gray = (x * weights).sum(1, keepdim=True)
     x = gray + saturation.view(-1, 1, 1, 1) * (x - gray)
     mean = gray.mean((2, 3), keepdim=True)

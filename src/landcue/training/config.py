@@ -21,12 +21,20 @@ class DataSection(_Section):
     """Which images, what is learned about them, and how they are divided.
 
     ``target`` is the images' labels, or their group (scene class) as the only label.
+    ``bands`` names what is read of Sentinel-2 images, such as ``[B02, B03, B04, B08]``, and the
+    backbone takes as many bands (``in_chans``); RGB if none is named.
     """
 
     dataset: str = "folder"
     root: str
     target: Literal["labels", "group"] = "labels"
+    bands: tuple[str, ...] = Field((), max_length=256)
     split: str = "per-class-70-10-20-seed42"
+
+    @property
+    def in_chans(self) -> int:
+        """Bands of an image."""
+        return len(self.bands) or 3
 
 
 class ModelSection(_Section):

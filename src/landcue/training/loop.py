@@ -229,7 +229,12 @@ class _Run:
 
     def _pixels(self, part: str, size: int) -> Pixels:
         records = self.images.part(part).records
-        pixels = load_pixels(records, size, lambda i, n: self.tick(f"decoding {part}", i, n))
+        pixels = load_pixels(
+            records,
+            size,
+            lambda i, n: self.tick(f"decoding {part}", i, n),
+            bands=self.config.data.bands,
+        )
         for problem in pixels.problems:
             self.say(f"skipped {problem.what}")
         return pixels
@@ -237,7 +242,10 @@ class _Run:
     def _model(self) -> NeuralEncoder:
         options = self.config.model
         backbone = create_backbone(
-            options.backbone, hub_weights=options.init == "hub", image_size=options.image_size
+            options.backbone,
+            hub_weights=options.init == "hub",
+            image_size=options.image_size,
+            in_chans=self.config.data.in_chans,
         )
         if options.init not in ("hub", "none"):
             load_backbone_weights(backbone, Path(options.init))
@@ -250,6 +258,7 @@ class _Run:
             retrieval=options.retrieval,
             image_size=options.image_size,
             pooling=options.pooling,
+            in_chans=self.config.data.in_chans,
             average_views=options.average_views,
             exclusive_labels=self.config.data.target == "group"
             or self.config.loss.classification == "softmax",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from landcue.data.datasets.bands import read_rgb
+from landcue.data.datasets.bands import read_bands, read_rgb
 from landcue.errors import DataError
 from landcue.models.resize import resize_square
 from landcue.types import ByteArray, Problem, Record
@@ -22,7 +22,7 @@ class Pixels:
     """Decoded images.
 
     Attributes:
-        pixels: uint8 ``[n, s, s, 3]``.
+        pixels: uint8 ``[n, s, s, C]``.
         records: The n records whose files could be decoded, in order.
         problems: The files that could not.
     """
@@ -33,26 +33,38 @@ class Pixels:
 
 
 def load_pixels(
-    records: Sequence[Record], size: int, progress: Callable[[int, int], None] | None = None
+    records: Sequence[Record],
+    size: int,
+    progress: Callable[[int, int], None] | None = None,
+    bands: Sequence[str] = (),
 ) -> Pixels:
     """Decode and resize the images of ``records`` to ``size`` x ``size``.
 
     Broken files are left out and reported.
 
+    Args:
+        records: The images.
+        size: Side in pixels.
+        progress: Told how many images are done, and of how many.
+        bands: What is read of Sentinel-2 images; of none, and of all other images, RGB.
+
     Raises:
         DataError: No file could be decoded, or the images would not fit in memory.
     """
-    need = len(records) * size * size * 3
+    channels = len(bands) or 3
+    need = len(records) * size * size * channels
     if need > MAX_BYTES:
         raise DataError(
             f"{len(records)} images of {size} px need {need / 2**30:.0f} GiB of memory; "
             "use a smaller --image-size or fewer images"
         )
-    pixels = np.empty((len(records), size, size, 3), np.uint8)
+    pixels = np.empty((len(records), size, size, channels), np.uint8)
 
     def load(index: int) -> Problem | None:
         try:
-            pixels[index] = resize_square(read_rgb(records[index]), size)
+            record = records[index]
+            image = read_bands(record, bands) if bands else read_rgb(record)
+            pixels[index] = resize_square(image, size)
         except DataError as error:
             return Problem(records[index].id, str(error))
         return None

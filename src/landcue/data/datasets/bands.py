@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from landcue.data.datasets.bigearthnet import SENTINEL_2, band_files
 from landcue.data.datasets.eurosat import BANDS as EUROSAT_BANDS
 from landcue.data.images import MAX_PIXELS, read_image
-from landcue.errors import DataError
+from landcue.errors import DataError, UsageError, did_you_mean
 from landcue.types import ByteArray, Record
 
 UShortArray = npt.NDArray[np.uint16]
@@ -22,7 +22,7 @@ UShortArray = npt.NDArray[np.uint16]
 WHITE = 3_000
 """Sentinel-2 value that becomes 255: reflectance 0.3; brighter surfaces saturate."""
 
-_RGB = ("B04", "B03", "B02")
+RGB = ("B04", "B03", "B02")
 _SUFFIXES = {".tif", ".tiff"}
 
 
@@ -57,13 +57,35 @@ def read_rgb(record: Record) -> ByteArray:
         DataError: Missing, broken or too large, or a Sentinel-2 file of other bands; the message
             names the file.
     """
+    if record.path.is_dir() or is_band_file(record):
+        return read_bands(record, RGB)
+    return read_image(record.path)
+
+
+def read_bands(record: Record, bands: Sequence[str]) -> ByteArray:
+    """Read chosen bands of a Sentinel-2 image, scaled so that :data:`WHITE` is 255.
+
+    Args:
+        record: The folder of a BigEarthNet patch, or a 13-band file of EuroSAT.
+        bands: Their names, such as ``B08``, in the order of the result.
+
+    Returns:
+        uint8 ``[height, width, len(bands)]``.
+
+    Raises:
+        DataError: Missing, broken or too large, or not an image of Sentinel-2 bands; the message
+            names the file.
+        UsageError: A band that such images do not have.
+    """
     path = record.path
     if path.is_dir():
         files = band_files(path)
-        return _to_rgb(stack_bands([files[band] for band in _RGB]))
+        _check_known(bands, files)
+        return _to_bytes(stack_bands([files[band] for band in bands]))
     if not is_band_file(record):
-        return read_image(path)
-    return _to_rgb(_read(path, [1 + EUROSAT_BANDS.index(band) for band in _RGB]))
+        raise DataError(f"{path}: has no bands named {', '.join(bands)}; leave data.bands out")
+    _check_known(bands, EUROSAT_BANDS)
+    return _to_bytes(_read(path, [1 + EUROSAT_BANDS.index(band) for band in bands]))
 
 
 def is_band_file(record: Record) -> bool:
@@ -115,6 +137,14 @@ def _read(path: Path, bands: list[int], size: tuple[int, int] | None = None) -> 
         return raster.read(bands, out_shape=shape, resampling=Resampling.bilinear)
 
 
-def _to_rgb(stack: UShortArray) -> ByteArray:
+def _check_known(bands: Iterable[str], known: Iterable[str]) -> None:
+    names = list(known)
+    for band in bands:
+        if band not in names:
+            near = did_you_mean(band, names)
+            raise UsageError(f"data.bands: no band {band!r}{near} (known: {', '.join(names)})")
+
+
+def _to_bytes(stack: UShortArray) -> ByteArray:
     scaled = np.clip(stack.astype(np.float32) * (255 / WHITE), 0, 255)
     return np.ascontiguousarray(np.rint(scaled).astype(np.uint8).transpose(1, 2, 0))
