@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,12 @@ from PIL import Image
 from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.data.sources import open_source
+from landcue.errors import UsageError
 from landcue.models.builtin import find_model
 from landcue.models.checkpoint import load_checkpoint
 from landcue.models.load import load_model
 from landcue.serve.app import create_app
+from landcue.serve.basemap import check_basemap
 from landcue.serve.catalog import Catalog
 from landcue.serve.insight_schemas import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
 from landcue.serve.settings import Limits, Settings
@@ -240,3 +243,28 @@ def test_requests_over_the_limit_are_turned_away(views, is_problem):
         with insights._lock:
             insights._jobs -= 1
         assert client.get("/v1/model/scores").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("https://tiles.example.org/{z}/{x}.png", "lacks {y}"),
+        ("https://tiles.example.org/", "lacks {z}, {x}, {y}"),
+        ("https://tiles.example.org/{z}/{x}/{y}" + "a" * 500, "too long"),
+        ("https://tiles.example.org/{z}/{x}/{y}\n", "plain"),
+        ("ftp://tiles.example.org/{z}/{x}/{y}", "basemap"),
+        ("https://me:secret@tiles.example.org/{z}/{x}/{y}", "basemap"),
+    ],
+)
+def test_a_basemap_that_cannot_work_is_refused_at_the_start(address, says):
+    with pytest.raises(UsageError, match=re.escape(says)):
+        check_basemap(address)
+
+
+def test_the_page_is_told_of_the_basemap(start):
+    tiles = check_basemap("https://tiles.example.org/{z}/{x}/{y}.png")
+    with start(basemap=tiles, basemap_credit="© Somebody") as client:
+        told = client.get("/v1/archive").json()
+        assert (told["basemap"], told["basemap_credit"]) == (tiles, "© Somebody")
+    with start() as client:
+        assert client.get("/v1/archive").json()["basemap"] is None

@@ -111,6 +111,7 @@ export interface ArchiveAnswer {
   regions: boolean;
   /** URL template of map tiles, where the operator set one. */
   basemap?: string | null;
+  basemap_credit?: string | null;
 }
 
 export interface ValueCount {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { DARK, LIGHT, mixed, rankColor } from "../src/map/colors";
-import { factsOf, footprints, placed, sayUnplaced } from "../src/map/features";
+import { factsOf, footprints, placed, sayCredit, sayUnplaced } from "../src/map/features";
 import {
   boxFromDrag,
   extentOf,
@@ -100,6 +100,13 @@ describe("outlines of hits", () => {
     expect(sayUnplaced(5, 4)).toBe("1 of 5 hits has no place on a map.");
     expect(sayUnplaced(5, 2)).toBe("3 of 5 hits have no place on a map.");
   });
+});
+
+it("tiles are credited as the operator wrote, or to their host", () => {
+  expect(sayCredit(null, "somebody")).toBe("");
+  expect(sayCredit("https://a.example.org:8443/{z}/{x}/{y}.png", "© Somebody")).toBe("© Somebody");
+  expect(sayCredit("https://a.example.org:8443/{z}/{x}/{y}.png", null)).toBe("Tiles from a.example.org:8443");
+  expect(sayCredit("/tiles/{z}/{x}/{y}.png", undefined)).toBe("");
 });
 
 describe("the extent of results", () => {

@@ -30,6 +30,13 @@ def serve(
     rate: Annotated[
         float | None, typer.Option(min=0.01, help="Requests per second of one client.")
     ] = None,
+    basemap: Annotated[
+        str | None,
+        typer.Option(help="Map tiles for the page: https://host/{z}/{x}/{y}.png; by default none."),
+    ] = None,
+    basemap_credit: Annotated[
+        str | None, typer.Option(help="Whom the map names for its tiles; by default their host.")
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="Of milvus:// collections: their model, for images.")
     ] = None,
@@ -39,6 +46,10 @@ def serve(
 
     tokens = None if token_file is None else read_tokens(token_file)
     check_host(host, tokens)
+    if basemap is not None:
+        from landcue.serve.basemap import check_basemap
+
+        check_basemap(basemap)
     from landcue.serve.catalog import Catalog
     from landcue.serve.server import run
 
@@ -46,6 +57,8 @@ def serve(
         hosts=Settings().hosts if is_loopback(host) else (),
         tokens=tokens,
         origins=tuple(allow_origin or ()),
+        basemap=basemap,
+        basemap_credit=basemap_credit,
         feedback_file=feedback_file,
         limits=Limits(upload_bytes=max_upload_mb << 20, per_second=rate),
     )

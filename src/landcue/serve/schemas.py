@@ -291,6 +291,7 @@ class ArchiveAnswer(BaseModel):
     archives: list[str]
     basemap: str | None = Field(description="Address template of map tiles for the page.")
     basemap_credit: str | None = Field(description="Whom the map names for its tiles.")
+    basemap_credit: str | None = Field(description="Whom the map names for its tiles.")
 
 
 class FeedbackAnswer(BaseModel):

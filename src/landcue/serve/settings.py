@@ -82,6 +82,7 @@ class Settings:
         tokens: ``None`` lets every request in.
         origins: Web origins whose pages may read answers (CORS); none by default.
         basemap: Address template of map tiles that the page shows; ``None`` shows none.
+        basemap_credit: Whom the map names for its tiles; their host without it.
         feedback_file: Where feedback is kept, a JSON object per line; ``None`` refuses it.
         limits: See :class:`Limits`.
     """
@@ -90,6 +91,7 @@ class Settings:
     tokens: Tokens | None = None
     origins: tuple[str, ...] = ()
     basemap: str | None = None
+    basemap_credit: str | None = None
     feedback_file: Path | None = None
     limits: Limits = field(default_factory=Limits)
 

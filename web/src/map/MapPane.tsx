@@ -1,10 +1,10 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { pointed } from "../store";
+import { about, pointed } from "../store";
 import type { Box } from "../types";
 import { BoxFields } from "./BoxFields";
 import { Chart, type Grid } from "./chart";
 import { DARK, LIGHT } from "./colors";
-import { factsOf, placed, sayUnplaced } from "./features";
+import { factsOf, placed, sayCredit, sayUnplaced } from "./features";
 import { sayBox, sayLatitude, sayLongitude } from "./geometry";
 import "./map.css";
 import type { MapProps } from "./props";
@@ -18,6 +18,7 @@ export default function MapPane(props: MapProps) {
   calls.current = props;
   const [drawing, setDrawing] = useState(false);
   const [broken, setBroken] = useState(false);
+  const [ready, setReady] = useState(false);
   const [tilesFailed, setTilesFailed] = useState(false);
   const [grid, setGrid] = useState<Grid | null>(null);
   const colors = dark ? DARK : LIGHT;
@@ -41,6 +42,7 @@ export default function MapPane(props: MapProps) {
         },
         onGrid: setGrid,
         onTrouble: () => setTilesFailed(true),
+        onReady: () => setReady(true),
       });
     } catch {
       setBroken(true);
@@ -53,6 +55,7 @@ export default function MapPane(props: MapProps) {
     made.fit();
     return () => {
       chart.current = null;
+      setReady(false);
       made.remove();
     };
     // A new theme or basemap makes a new map; everything else changes the one there is.
@@ -68,6 +71,7 @@ export default function MapPane(props: MapProps) {
     if (selected !== null) chart.current?.reveal(selected);
   }, [selected]);
 
+  const credit = sayCredit(basemap, about.value?.basemap_credit);
   const unplaced = sayUnplaced(hits.length, list.length);
   const apply = (next: Box | null) => {
     setDrawing(false);
@@ -144,7 +148,13 @@ export default function MapPane(props: MapProps) {
               ⤢
             </button>
           </div>
+          {!ready && (
+            <p class="map-hint" role="status">
+              Drawing the map …
+            </p>
+          )}
           {drawing && <p class="map-hint">Drag over the map to draw a box. Escape cancels.</p>}
+          {credit && <p class="map-credit">{credit}</p>}
           <div class="map-legend" aria-hidden="true">
             {list.length > 0 && (
               <span class="map-key">

@@ -1,14 +1,14 @@
 /** MapLibre behind a few plain calls: what is shown goes in as data, what people do comes out as calls. */
 
 import type * as GeoJSON from "geojson";
-import { Map as MapLibre, setWorkerUrl, type GeoJSONSource, type MapGeoJSONFeature, type PointLike } from "maplibre-gl";
+import { Map as MapLibre, setWorkerUrl, type ExpressionSpecification, type GeoJSONSource, type MapGeoJSONFeature, type PointLike } from "maplibre-gl";
 // A file of its own from this server: the page's policy allows no worker made of a blob.
 import workerUrl from "maplibre-gl/dist/maplibre-gl-worker.mjs?worker&url";
 import type { Box } from "../types";
 import type { MapColors } from "./colors";
 import { footprints, lines, middles, polygon, type Facts, type Placed } from "./features";
 import { boxFromDrag, boxFromView, extentOf, graticule, graticuleStep, ringOfBox, scaleBar, ticks, type Point } from "./geometry";
-import { NOTHING, styleOf } from "./style";
+import { styleOf } from "./style";
 
 export interface ChartCalls {
   onPick(id: string | null): void;
@@ -17,6 +17,7 @@ export interface ChartCalls {
   /** The view changed. */
   onGrid(grid: Grid): void;
   onTrouble(): void;
+  onReady(): void;
 }
 
 export interface Tick {
@@ -76,12 +77,14 @@ export class Chart {
       this.ready = true;
       this.draw();
       this.drawGrid();
+      this.map.once("idle", () => this.calls.onReady());
     });
     this.map.on("move", () => this.tellGrid());
     this.map.on("moveend", () => this.drawGrid());
     this.map.on("resize", () => this.drawGrid());
     this.map.on("error", (event) => {
       if ("sourceId" in event && event.sourceId === "basemap") this.calls.onTrouble();
+      else console.error(event.error);
     });
     this.map.on("mousemove", (event) => this.hover(event.point));
     this.map.on("mouseout", () => this.hover(null));
@@ -109,14 +112,16 @@ export class Chart {
     this.selected = selected;
     this.pointed = hovered;
     if (!this.ready) return;
+    const small: ExpressionSpecification = [">=", ["get", "seen"], this.map.getZoom()];
     for (const [layer, id] of [
       ["selected", selected],
-      ["selected-dot", selected],
       ["pointed", hovered],
-      ["pointed-dot", hovered],
     ] as const) {
-      this.map.setFilter(layer, id === null ? NOTHING : ["==", ["get", "id"], id]);
+      const own: ExpressionSpecification = ["==", ["get", "id"], id ?? ""];
+      this.map.setFilter(layer, own);
+      this.map.setFilter(`${layer}-dot`, ["all", own, small]);
     }
+    this.map.setFilter("dots", small);
   }
 
   /** Draw a box with the next drag, instead of moving the map. */
@@ -205,8 +210,7 @@ export class Chart {
     if (!this.ready) return;
     const bounds = this.map.getBounds();
     this.put("grid", lines(graticule(bounds.getWest(), bounds.getSouth(), bounds.getEast(), bounds.getNorth())));
-    const near = ["<", ["get", "seen"], this.map.getZoom()];
-    this.map.setFilter("dots", ["!", near] as never);
+    this.setMarked(this.selected, this.pointed);
     this.tellGrid();
   }
 

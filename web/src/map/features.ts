@@ -82,6 +82,14 @@ export function sayUnplaced(hits: number, shown: number): string {
   return `${missing} of ${hits} hits ${missing === 1 ? "has" : "have"} no place on a map.`;
 }
 
+/** Say whose tiles are shown: what the operator wrote, or else their host. */
+export function sayCredit(basemap: string | null, credit: string | null | undefined): string {
+  if (!basemap) return "";
+  if (credit) return credit;
+  const host = /^https?:\/\/([^/]+)/.exec(basemap)?.[1];
+  return host ? `Tiles from ${host}` : "";
+}
+
 function feature(geometry: GeoJSON.Geometry, properties: object | undefined): GeoJSON.Feature {
   return { type: "Feature", geometry, properties: { ...properties } };
 }

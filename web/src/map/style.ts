@@ -3,7 +3,7 @@
 import type { FilterSpecification, LayerSpecification, SourceSpecification, StyleSpecification } from "maplibre-gl";
 import type { MapColors } from "./colors";
 
-export const NOTHING: FilterSpecification = ["==", ["get", "id"], ""];
+const NOTHING: FilterSpecification = ["==", ["get", "id"], ""];
 
 const EMPTY: SourceSpecification = { type: "geojson", data: { type: "FeatureCollection", features: [] } };
 

@@ -24,8 +24,9 @@ def add(app: FastAPI, service: Service) -> None:
         """Return what an archive is, its model's card and scores, and all archives' names."""
         served = catalog.get(archive)
         facts = await service.searches.run(served.about)
-        shown = {"archives": catalog.names, "basemap": service.settings.basemap}
-        return JSONResponse({**facts, **shown})
+        settings = service.settings
+        tiles = {"basemap": settings.basemap, "basemap_credit": settings.basemap_credit}
+        return JSONResponse({**facts, "archives": catalog.names, **tiles})
 
     async def facets(archive: ArchiveName = None) -> Response:
         """Return what the records of an archive can be filtered by, and some ids to begin with."""
