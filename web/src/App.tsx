@@ -1,3 +1,4 @@
+import { useEffect } from "preact/hooks";
 import { Header } from "./Header";
 import { lazy } from "./lazy";
 import type { ModelProps } from "./model/props";
@@ -5,15 +6,23 @@ import { DropAnywhere } from "./search/DropZone";
 import { ErrorState } from "./search/ErrorState";
 import { HelpSheet } from "./search/HelpSheet";
 import { PastSheet } from "./search/PastSheet";
+import { titleOf } from "./search/remember";
+import { isSearch } from "./search/request";
 import { askRecord, loadArchive, search } from "./search/run";
 import { SearchPage } from "./search/SearchPage";
-import { about, api, archiveError, dialog, labels, phase, state, toast } from "./store";
+import { about, api, archiveError, archiveName, dialog, labels, phase, state, toast } from "./store";
 import { dark } from "./theme";
 
 const ModelPage = lazy<ModelProps>(() => import("./model/ModelPage"), "the model page");
 
 /** The page. */
 export function App() {
+  const { page } = state.value;
+  const name = page === "model" ? `Model of ${archiveName.value}` : titleOf(state.value);
+  useEffect(() => {
+    // What tabs, bookmarks and the browser's own history call it.
+    document.title = page === "search" && !isSearch(state.value) ? "LandCue" : `${name} – LandCue`;
+  }, [name, page]);
   return (
     <>
       <a class="skip" href="#main">

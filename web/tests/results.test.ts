@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { compare, inWords } from "../src/search/compare";
 import { gridKey, isTyping } from "../src/search/keys";
 import { marked, markOf, NO_MARKS, sameMarks } from "../src/search/marks";
-import { labelBits, milliseconds, nearness, shortId, shortNearness } from "../src/search/why";
+import { labelBits, middleOf, milliseconds, nearness, shortId, shortNearness } from "../src/search/why";
 import type { Hit } from "../src/types";
 
 function hit(distance: number, score = 1): Hit {
@@ -143,6 +143,11 @@ describe("numbers in words", () => {
     [12.4, "12 ms"],
     [2500, "2.5 s"],
   ])("of %s milliseconds", (value, text) => expect(milliseconds(value)).toBe(text));
+  it("find the middle of a box, also across the antimeridian", () => {
+    expect(middleOf([10, -2, 20, 4])).toEqual([15, 1]);
+    expect(middleOf([179, 0, -177, 2])).toEqual([-179, 1]);
+    expect(middleOf([177, 0, -179, 2])).toEqual([179, 1]);
+  });
   it("show the end of a path", () => {
     expect(shortId("a/b.tif")).toBe("b.tif");
     expect(shortId("a")).toBe("a");

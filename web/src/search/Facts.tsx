@@ -2,13 +2,13 @@ import { state } from "../store";
 import type { Hit, RecordAnswer } from "../types";
 import { setFilter } from "./act";
 import { wantLabel } from "./filters";
+import { middleOf } from "./why";
 
 /** What is known of a hit; labels and groups lead to filters. */
 export function Facts({ hit, record }: { hit: Hit; record: RecordAnswer | null }) {
   const { filters } = state.value;
   const annotated = record?.labels ?? null;
   const predicted = record?.predicted_labels ?? [];
-  const [west, south, east, north] = hit.bounds ?? [];
   const rows: [string, string | null | undefined][] = [
     ["Score", hit.score.toFixed(4)],
     ["Distance", String(Number(hit.distance.toFixed(4)))],
@@ -16,7 +16,7 @@ export function Facts({ hit, record }: { hit: Hit; record: RecordAnswer | null }
     ["Sensor", hit.sensor],
     ["Part", record?.part],
     ["Window", hit.window ? `${hit.window[2]} × ${hit.window[3]} at ${hit.window[0]}, ${hit.window[1]}` : null],
-    ["Place", hit.bounds ? `${degrees(south!, "N", "S")} ${degrees(west!, "E", "W")} – ${degrees(north!, "N", "S")} ${degrees(east!, "E", "W")}` : null],
+    ["Middle", hit.bounds && placeOf(middleOf(hit.bounds))],
   ];
   return (
     <section class="facts" aria-label="What is known of it">
@@ -65,6 +65,7 @@ function LabelFact({ name, labels }: { name: string; labels: readonly string[] }
   );
 }
 
-function degrees(value: number, positive: string, negative: string): string {
-  return `${Math.abs(value).toFixed(4)}° ${value < 0 ? negative : positive}`;
+function placeOf([longitude, latitude]: [number, number]): string {
+  const degrees = (value: number, letters: string) => `${Math.abs(value).toFixed(4)}° ${letters[Number(value < 0)]}`;
+  return `${degrees(latitude, "NS")}, ${degrees(longitude, "EW")}`;
 }

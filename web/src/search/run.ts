@@ -72,6 +72,7 @@ export async function search(): Promise<void> {
   const mine = (asking = new AbortController());
   const inside = document.activeElement?.closest(".grid, .detail, .landing, .marks") != null;
   store.phase.value = "loading";
+  store.spoken.value = "Searching.";
   try {
     const image = await imageOf(state);
     if (mine.signal.aborted) return;

@@ -1,6 +1,6 @@
 /** Why a hit was found: which labels agree, and how near it is in words. */
 
-import type { Hit } from "../types";
+import type { Box, Hit } from "../types";
 
 export interface LabelBits {
   /** Predicted for both, for the query alone, for the hit alone. */
@@ -45,6 +45,13 @@ export function shortNearness(hit: Hit, mode: string): string {
   if (mode === "place") return kilometers(hit.distance);
   if (mode === "code") return hit.distance === 1 ? "1 bit" : `${hit.distance} bits`;
   return mode === "cue" ? `d ${hit.distance}` : hit.score.toFixed(3);
+}
+
+/** The middle of a box as longitude and latitude; west > east crosses the antimeridian. */
+export function middleOf([west, south, east, north]: Box): [number, number] {
+  const turned = west > east ? east + 360 : east;
+  const longitude = (west + turned) / 2;
+  return [longitude > 180 ? longitude - 360 : longitude, (south + north) / 2];
 }
 
 /** The last step of an id that is a path: what tells neighbors apart where room is scarce. */
