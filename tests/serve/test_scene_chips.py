@@ -16,6 +16,7 @@ from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.data.raster_grid import Length
 from landcue.data.raster_read import SceneOptions
+from landcue.data.raster_scale import Scale
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.models.builtin import find_model
@@ -75,6 +76,29 @@ def test_a_chip_holds_the_pixels_of_its_window_at_full_resolution(scenes):
         assert abs(shown - expected).max() <= 12
         assert abs(shown - expected).mean() < 2
     assert chip_of(client, ids[0], side=48).shape == (48, 48, 3)
+
+
+def test_bands_and_scale_are_those_that_the_archive_was_made_with(tmp_path):
+    down, right = np.mgrid[0:96, 0:96] / 96
+    values = np.stack([3000 * down, 2000 + 0 * down, 3000 * right, 1000 * down]).astype(np.uint16)
+    files.write_scene(tmp_path / "root" / "a.tif", values)
+    options = SceneOptions(Length(96, metres=False), bands=(3, 2, 1), scale=Scale.parse("fixed:0,4000"))
+    cut = cut_scenes(open_source(tmp_path / "root"), options)
+    model = find_model("builtin")
+    ingest(
+        cut.records,
+        tmp_path / "archive",
+        load_model(model).encoder,
+        source_root=tmp_path / "root",
+        model_folder=model,
+        scenes=options,
+    )
+    with TestClient(create_app(Catalog.open([tmp_path / "archive"])), "http://127.0.0.1") as client:
+        (id_,) = Archive.open(tmp_path / "archive").columns().ids
+        shown = chip_of(client, id_)
+    expected = values[[2, 1, 0]].transpose(1, 2, 0) * (255 / 4000)
+    assert abs(shown - expected).max() <= 12
+    assert abs(shown - expected).mean() < 3
 
 
 def test_regions_of_chips_are_compared(scenes):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from landcue.archive.manifest import Manifest
 from landcue.data.images import is_image_path
 from landcue.serve.decoding import Decoders
 from landcue.serve.problems import ProblemError
@@ -20,7 +21,7 @@ _QUALITY = 92
 
 
 def chip_jpeg(
-    decoders: Decoders, source_root: str, stored: str, window: Window | None, side: int
+    decoders: Decoders, manifest: Manifest, stored: str, window: Window | None, side: int
 ) -> bytes:
     """Return the image ``stored``, or a window of it, at most ``side`` pixels on its longer side.
 
@@ -28,11 +29,11 @@ def chip_jpeg(
         ProblemError: 404: the file is not there, too large, or not below the source root.
         DataError: It is broken, or costs too much to decode.
     """
-    return _jpeg(chip_pixels(decoders, source_root, stored, window), side)
+    return _jpeg(chip_pixels(decoders, manifest, stored, window), side)
 
 
 def chip_pixels(
-    decoders: Decoders, source_root: str, stored: str, window: Window | None
+    decoders: Decoders, manifest: Manifest, stored: str, window: Window | None
 ) -> ByteArray:
     """Return the image ``stored``, or a window of it, as uint8 ``[h, w, C]``.
 
@@ -40,8 +41,10 @@ def chip_pixels(
         ProblemError: 404: the file is not there, too large, or not below the source root.
         DataError: It is broken, or costs too much to decode.
     """
-    path = _file(source_root, stored)
-    return decoders.image(_bytes(path)) if window is None else decoders.chip(path, window)
+    path = _file(manifest.source_root, stored)
+    if window is None:
+        return decoders.image(_bytes(path))
+    return decoders.chip(path, window, manifest.scenes)
 
 
 def _file(source_root: str, stored: str) -> Path:

@@ -43,9 +43,7 @@ def _pixels(asked: dict[str, Any], data: bytes) -> ByteArray:
     if asked["op"] == "chip":
         window = Window(*asked["window"])
         _check(window.width, window.height, most)
-        from landcue.search.scene import ByScene, read_chip
-
-        return read_chip(ByScene(Path(asked["path"]), window))
+        return _chip(Path(asked["path"]), window, asked["bands"], asked["scale"])
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
@@ -53,6 +51,15 @@ def _pixels(asked: dict[str, Any], data: bytes) -> ByteArray:
         width = height = 0  # the reader below says what is wrong
     _check(width, height, most)
     return read_image(data, name="image")
+
+
+def _chip(path: Path, window: Window, bands: list[int] | None, scale: str | None) -> ByteArray:
+    """Read a window with the bands and the scale that the archive was made with."""
+    from landcue.data.raster import read_facts
+    from landcue.search.scene import ByScene, read_chip
+
+    chosen = tuple(bands or read_facts(path).colors)
+    return read_chip(ByScene(path, window, bands=chosen, scale=scale or "auto"))
 
 
 def _check(width: int, height: int, most: int) -> None:

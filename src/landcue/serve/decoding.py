@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,20 @@ class Decoders:
         """
         return self._ask({"op": "image", "pixels": self._limits.pixels}, data)
 
-    def chip(self, path: Path, window: Window) -> ByteArray:
+    def chip(self, path: Path, window: Window, scenes: Mapping[str, Any]) -> ByteArray:
         """Return a chip of a scene as uint8 ``[h, w, C]``.
+
+        Args:
+            path: The file.
+            window: At full resolution.
+            scenes: Bands and scale, as the archive notes them.
 
         Raises:
             DataError: It cannot be read, or is too large or too slow.
         """
         box = [window.col, window.row, window.width, window.height]
         asked = {"op": "chip", "path": str(path), "window": box, "pixels": self._limits.pixels}
-        return self._ask(asked, b"")
+        return self._ask({**asked, "bands": scenes.get("bands"), "scale": scenes.get("scale")}, b"")
 
     def close(self) -> None:
         """End the processes."""

@@ -18,7 +18,6 @@ from landcue.serve.uploads import Body
 from landcue.types import ByteArray, FloatArray
 
 _DIGITS = 4
-_COLORS = 3
 
 
 def similar_regions(served: Served, id_: str, body: Body, decoders: Decoders) -> dict[str, Any]:
@@ -61,8 +60,9 @@ def _grid(served: Served, pixels: ByteArray, query: FloatArray) -> tuple[dict[st
             409,
             "similar regions need the model as it was trained; this archive holds an exported one",
         )
-    if encoder.config.in_chans != _COLORS:
-        raise ProblemError(409, "similar regions are shown for models of three bands only")
+    bands = encoder.config.in_chans
+    if pixels.shape[2] != bands:
+        raise ProblemError(409, f"the image has {pixels.shape[2]} bands, the model takes {bands}")
     try:
         found = compare(encoder, encoder.prepare(pixels), query)
     except UsageError as error:
@@ -73,8 +73,8 @@ def _grid(served: Served, pixels: ByteArray, query: FloatArray) -> tuple[dict[st
 
 def _pixels(served: Served, id_: str, decoders: Decoders) -> ByteArray:
     row = served.archive.record(id_)
-    root = served.archive.manifest.source_root
-    return chip_pixels(decoders, root, row["path"], window_of(row["pixel_bbox"]))
+    window = window_of(row["pixel_bbox"])
+    return chip_pixels(decoders, served.archive.manifest, row["path"], window)
 
 
 def _query_pixels(served: Served, query: Query, decoders: Decoders) -> ByteArray | None:

@@ -113,8 +113,8 @@ class Served:
             DataError: The file is broken or too large.
         """
         row = self.archive.record(self.check_id(id_))
-        root = self.archive.manifest.source_root
-        return chip_jpeg(decoders, root, row["path"], window_of(row["pixel_bbox"]), side)
+        window = window_of(row["pixel_bbox"])
+        return chip_jpeg(decoders, self.archive.manifest, row["path"], window, side)
 
     @functools.cached_property
     def labels(self) -> list[dict[str, Any]]:
