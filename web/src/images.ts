@@ -76,11 +76,15 @@ export class PictureStore {
   async keep(picture: Picture): Promise<void> {
     this.recent.set(picture.key, picture);
     const database = await this.database();
-    if (!database) return;
-    const store = database.transaction("pictures", "readwrite").objectStore("pictures");
-    store.put({ ...picture, at: Date.now() });
-    const keys = await answer(store.index("at").getAllKeys());
-    for (const old of (keys ?? []).slice(0, -MOST_KEPT)) store.delete(old);
+    try {
+      const store = database?.transaction("pictures", "readwrite").objectStore("pictures");
+      if (!store) return;
+      store.put({ ...picture, at: Date.now() });
+      const keys = await answer(store.index("at").getAllKeys());
+      for (const old of (keys ?? []).slice(0, -MOST_KEPT)) store.delete(old);
+    } catch {
+      // Storage is full or closed: the picture lasts as long as the page.
+    }
   }
 
   async find(key: string): Promise<Picture | null> {

@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import { describe, expect, it } from "vitest";
 import { compare, inWords } from "../src/search/compare";
 import { gridKey, isTyping } from "../src/search/keys";

@@ -100,7 +100,7 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
           queryPredicted={found.value?.predicted ?? null}
         />
       )}
-      <Facts hit={hit} record={record} />
+      <Facts hit={hit} mode={shownMode.value} record={record} />
     </aside>
   );
 }

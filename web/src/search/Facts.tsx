@@ -5,13 +5,13 @@ import { wantLabel } from "./filters";
 import { middleOf } from "./why";
 
 /** What is known of a hit; labels and groups lead to filters. */
-export function Facts({ hit, record }: { hit: Hit; record: RecordAnswer | null }) {
+export function Facts({ hit, mode, record }: { hit: Hit; mode: string; record: RecordAnswer | null }) {
   const { filters } = state.value;
   const annotated = record?.labels ?? null;
   const predicted = record?.predicted_labels ?? [];
   const rows: [string, string | null | undefined][] = [
-    ["Score", hit.score.toFixed(4)],
-    ["Distance", String(Number(hit.distance.toFixed(4)))],
+    ["Score", mode === "list" ? null : hit.score.toFixed(4)],
+    ["Distance", mode === "list" ? null : `${Number(hit.distance.toFixed(4))}${mode === "place" ? " km" : ""}`],
     ["Time", hit.time?.replace("T", " ").replace(/(:00)?Z$/, " UTC")],
     ["Sensor", hit.sensor],
     ["Part", record?.part],

@@ -2,7 +2,7 @@ import { Icon } from "../icons";
 import { pictureOf, sentOf, type Picture } from "../images";
 import { Remote, useBlobUrl } from "../Remote";
 import type { Crop } from "../state";
-import { api, archiveName, ask, dialog, found, picture, pictures, say, state } from "../store";
+import { about, api, archiveName, ask, dialog, found, picture, pictures, say, state } from "../store";
 import { useEffect, useState } from "preact/hooks";
 import { ChooseImage } from "./DropZone";
 import { NO_MARKS } from "./marks";
@@ -21,7 +21,8 @@ export function QueryCard() {
   }
   const name = query.kind === "record" ? query.id : (picture.value?.name ?? "An image");
   const crop = query.kind === "image" ? query.crop : null;
-  const croppable = query.kind === "record" || (picture.value?.size ?? null) !== null;
+  const shown = query.kind === "record" || (picture.value?.size ?? null) !== null;
+  const croppable = shown && about.value?.encodes_images === true;
   return (
     <section class="query-card" aria-label="Query">
       <div class="query-image">
