@@ -20,6 +20,7 @@ from landcue.archive.seal import MODEL_FOLDER, forget
 from landcue.archive.settle import settle
 from landcue.archive.table import RecordTable
 from landcue.archive.writer import Writer
+from landcue.data.objects import absolute
 from landcue.data.raster_read import SceneOptions
 from landcue.errors import ArchiveError, DataError, UsageError
 from landcue.files import exclusive
@@ -89,7 +90,7 @@ def ingest(
     if scenes is None and any(record.window is not None for record in records):
         raise UsageError("records that are chips need scenes=SceneOptions(…)")
     check_unique(records)
-    root = Path(os.path.abspath(source_root))
+    root = absolute(source_root)
     with exclusive(folder, ArchiveError, "indexing into"):
         manifest, table = _open(folder, encoder)
         stored = read_stored(table)

@@ -11,6 +11,7 @@ from typing import Any
 
 from landcue.archive.schema import Metadata, from_wkb, in_utc, window_of
 from landcue.archive.table import RecordTable
+from landcue.data.objects import absolute
 from landcue.errors import DataError
 from landcue.types import Bounds, Problem, Record
 
@@ -163,7 +164,7 @@ class _Files:
     def look(self, path: Path) -> tuple[str, os.stat_result | OSError]:
         if self._last is None or self._last[0] != path:
             try:
-                status: os.stat_result | OSError = os.stat(path)
+                status: os.stat_result | OSError = path.stat()
             except OSError as error:
                 status = error
             self._last = path, relative(path, self._root), status
@@ -197,7 +198,7 @@ def with_status(metadata: Metadata, status: os.stat_result) -> Metadata:
 
 def relative(path: Path, root: Path) -> str:
     """Return a posix path relative to ``root`` when below it, else absolute."""
-    full = Path(os.path.abspath(path))
+    full = absolute(path)
     return (full.relative_to(root) if full.is_relative_to(root) else full).as_posix()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from landcue.archive.plan import MAX_BYTES, Task, with_status
 from landcue.archive.schema import Metadata
 from landcue.data.geo import Place, read_place
 from landcue.data.images import read_image
+from landcue.data.objects import is_object, read_file
 from landcue.errors import DataError, LandcueError
 from landcue.types import ByteArray, Encoder, Problem
 
@@ -91,13 +92,8 @@ def make_thumbnail(image: ByteArray) -> bytes:
 
 
 def _load(task: Task) -> tuple[Metadata, bytes]:
-    path = task.record.path
-    try:
-        with path.open("rb") as file:
-            metadata = with_status(task.metadata, os.fstat(file.fileno()))
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})") from None
+    status, data = read_file(task.record.path, MAX_BYTES + 1)
+    metadata = with_status(task.metadata, status)
     if len(data) > MAX_BYTES:
         raise DataError("is larger than 1 GiB; cut it into chips")
     return metadata, data
@@ -107,4 +103,11 @@ def _place(path: Path, data: bytes) -> Place | None:
     if path.suffix.lower() not in {".tif", ".tiff"}:
         return None
     # Opening a file for its geo-reference costs more than decoding it: look for one first.
-    return read_place(path) if any(mark in data for mark in _GEO_KEYS) else None
+    if not any(mark in data for mark in _GEO_KEYS):
+        return None
+    if not is_object(path):
+        return read_place(path)
+    with tempfile.NamedTemporaryFile(suffix=path.suffix) as copy:
+        copy.write(data)
+        copy.flush()
+        return read_place(Path(copy.name))

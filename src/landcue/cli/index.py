@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 def index(
     source: Annotated[
         Path,
-        typer.Argument(help="Folder, table (.csv, .parquet), STAC items (.json) or GeoTIFF."),
+        typer.Argument(
+            help="Folder, s3://bucket/prefix, table (.csv, .parquet), STAC items (.json) or "
+            "GeoTIFF."
+        ),
     ],
     archive: Annotated[Path, typer.Argument(help="Archive folder to make, or to update.")],
     model: Annotated[
@@ -81,11 +86,14 @@ def index(
     from landcue.archive.archive import own_model
     from landcue.archive.ingest import ingest
     from landcue.data.datasets import detect_source
+    from landcue.data.objects import is_object
     from landcue.data.sources import open_source
     from landcue.data.sources.scenes import cut_scenes
     from landcue.models.builtin import BUILTIN
     from landcue.models.load import load_model
 
+    if chip is not None and is_object(source):
+        raise UsageError("scenes are cut on this machine: download them first, or drop --chip")
     if ray is None and ray_workers is not None:
         raise UsageError("--ray-workers is for Ray; give its address too: --ray local")
     if chip is None:
@@ -126,21 +134,23 @@ def index(
                 batch_size=batch,
                 say=reporter.say,
             )
-        report = ingest(
-            with_parts(images, loaded.provenance).records,
-            archive,
-            loaded.encoder,
-            source_root=images.root,
-            model_folder=loaded.path,
-            batch_size=batch,
-            prune=prune,
-            overlap=not loaded.on_cpu,
-            workers=workers,
-            scenes=scenes,
-            unread=images.unread,
-            engine=engine,
-            progress=lambda done, total: reporter.tick("indexing", done, total),
-        )
+        # Ray tells of dead workers on stdout, which is for results.
+        with contextlib.redirect_stdout(sys.stderr):
+            report = ingest(
+                with_parts(images, loaded.provenance).records,
+                archive,
+                loaded.encoder,
+                source_root=images.root,
+                model_folder=loaded.path,
+                batch_size=batch,
+                prune=prune,
+                overlap=not loaded.on_cpu or is_object(source),
+                workers=workers,
+                scenes=scenes,
+                unread=images.unread,
+                engine=engine,
+                progress=lambda done, total: reporter.tick("indexing", done, total),
+            )
         for problem in report.skipped:
             reporter.say(f"skipped {problem}")
         for line in engine.summary() if engine is not None else ():

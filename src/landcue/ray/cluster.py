@@ -107,13 +107,28 @@ def check_address(address: str) -> None:
     if found is None or int(found[2]) > 65_535:
         raise UsageError(f"--ray {address}: give local, auto, or the head's host:port (…:6379)")
     try:
-        with socket.create_connection((found[1], int(found[2])), _CONNECT_SECONDS):
-            pass
+        with socket.create_connection((found[1], int(found[2])), _CONNECT_SECONDS) as peer:
+            answers = os.environ.get("RAY_USE_TLS") == "1" or _speaks_http2(peer)
     except OSError as error:
         raise UsageError(
             f"--ray {address}: no Ray cluster answers ({error.strerror or error}); start one with "
             "'ray start --head', or use --ray local"
         ) from None
+    if not answers:  # Ray itself would wait for minutes
+        raise UsageError(
+            f"--ray {address}: what answers there is no Ray head; give its host and port (…:6379)"
+        )
+
+
+def _speaks_http2(peer: socket.socket) -> bool:
+    """Greet a server as gRPC does; one that speaks it answers with its settings at once."""
+    settings = bytes(3) + b"\x04" + bytes(5)  # an empty frame of type 4
+    peer.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+    answer = b""
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        while len(answer) < 9 and (part := peer.recv(9 - len(answer))):
+            answer += part
+    return len(answer) == 9 and answer[3] == 4
 
 
 def size_workers(ray: Any, workers: int | None, device: str | None) -> Sizing:

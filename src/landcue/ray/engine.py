@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from typing import Any
 from landcue import __version__
 from landcue.archive.encoded import Encoded
 from landcue.archive.plan import Task
+from landcue.data.objects import absolute, is_object
 from landcue.data.raster_read import SceneOptions
 from landcue.errors import ArchiveError, LandcueError
 from landcue.ray.cluster import Sizing, connected, size_workers
@@ -41,6 +41,7 @@ class NodeRate:
 
     Attributes:
         host: Its name.
+        node: Ray's id of it.
         workers: Process ids of its workers so far.
         images: Images and chips done.
         started: When its first call began, in seconds of this machine's clock.
@@ -48,6 +49,7 @@ class NodeRate:
     """
 
     host: str
+    node: str
     workers: list[int] = field(default_factory=lambda: [])
     images: int = 0
     started: float = 0.0
@@ -60,7 +62,8 @@ class NodeRate:
 
     def __str__(self) -> str:
         workers = f"{len(self.workers)} worker{'s' if len(self.workers) > 1 else ''}"
-        return f"node {self.host}: {self.images:,} images, {self.rate:.0f}/s, {workers}"
+        done = f"{self.images:,} images, {self.rate:.0f}/s"
+        return f"node {self.host} ({self.node[:8]}): {done}, {workers}"
 
 
 @dataclass(slots=True)
@@ -79,7 +82,7 @@ class RayEngine:
     Attributes:
         sizing: Workers and their shares, once running.
         startup_seconds: From connecting to the first worker that is ready.
-        nodes: What each node has done, by host.
+        nodes: What each node has done, by its id.
         deaths: Workers that died and were replaced.
     """
 
@@ -127,7 +130,8 @@ class RayEngine:
         with connected(self._address, self._workers) as ray:
             sizing = self.sizing = size_workers(ray, self._workers, self._device)
             device = self._device or ("cuda" if sizing.gpus else "cpu")
-            overlap = device != "cpu"
+            # A device of its own, or a store far away, leaves the cores time to read meanwhile.
+            overlap = device != "cpu" or is_object(tasks[0].record.path)
             job = Job(
                 open_encoder=self._open(device),
                 fingerprint=self._fingerprint,
@@ -167,6 +171,7 @@ class RayEngine:
             "nodes": [
                 {
                     "host": node.host,
+                    "node": node.node,
                     "workers": len(node.workers),
                     "images": node.images,
                     "images_per_second": node.rate,
@@ -176,7 +181,7 @@ class RayEngine:
         }
 
     def _sorted(self) -> list[NodeRate]:
-        return [self.nodes[host] for host in sorted(self.nodes)]
+        return sorted(self.nodes.values(), key=lambda node: (node.host, node.node))
 
     def died(self, why: str) -> None:
         """Note that a worker died."""
@@ -186,7 +191,8 @@ class RayEngine:
     def note(self, place: Place, done: Done) -> None:
         """Count what a worker has done."""
         now = time.monotonic()
-        node = self.nodes.setdefault(place.host, NodeRate(place.host, started=now - done.seconds))
+        fresh = NodeRate(place.host, place.node, started=now - done.seconds)
+        node = self.nodes.setdefault(place.node, fresh)
         node.ended = now
         if place.pid not in node.workers:
             node.workers.append(place.pid)
@@ -349,14 +355,15 @@ class _Crew:
 def _absolute(tasks: Sequence[Task]) -> list[Task]:
     """Return the tasks with paths that do not depend on where a process runs."""
     return [
-        replace(task, record=replace(task.record, path=Path(os.path.abspath(task.record.path))))
+        replace(task, record=replace(task.record, path=absolute(task.record.path)))
         for task in tasks
     ]
 
 
 def _probe(tasks: Sequence[Task]) -> Path | None:
     """Return a folder that all nodes must see."""
-    return Path(os.path.abspath(tasks[0].record.path)).parent if tasks else None
+    path = tasks[0].record.path
+    return None if is_object(path) else absolute(path).parent
 
 
 def _hopeless(tasks: Sequence[Task], why: str) -> str:
@@ -371,10 +378,10 @@ def _hopeless(tasks: Sequence[Task], why: str) -> str:
 def _reason(error: Exception) -> str:
     """Return in a few words why a worker is gone."""
     name, text = type(error).__name__, str(error).lower()
-    if name == "OutOfMemoryError" or "memory" in text:
+    if name == "OutOfMemoryError" or "node_out_of_memory" in text or "low on memory" in text:
         return "its node ran out of memory"
-    if name == "NodeDiedError" or ("node" in text and "died" in text and "process" not in text):
+    if name == "NodeDiedError" or "node is dead" in text or "node died" in text:
         return "its node is gone"
     if "sigkill" in text or "connection" in text:
-        return "its process was killed or crashed"
+        return "it was killed or crashed; memory may have run out"
     return name

@@ -16,6 +16,7 @@ from landcue.archive.encoded import Encoded, encoding_here
 from landcue.archive.plan import Task
 from landcue.data.raster_read import SceneOptions
 from landcue.errors import LandcueError, ModelError, UsageError
+from landcue.ray.cluster import import_ray
 from landcue.types import ByteArray, Encoder, Encoding
 
 OpenEncoder = Callable[[int], Encoder]
@@ -49,9 +50,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a worker runs: its host and process id."""
+    """Where a worker runs: its host, Ray's id of the node, and its process id."""
 
     host: str
+    node: str
     pid: int
 
 
@@ -98,7 +100,7 @@ class Worker:
                 "its training may be going on: wait for its end"
             )
         self._encoder = _OneAtATime(encoder) if job.overlap else encoder
-        return Place(host, os.getpid())
+        return Place(host, import_ray().get_runtime_context().get_node_id(), os.getpid())
 
     def encode(self, tasks: Sequence[Task]) -> Done:
         """Read and encode some tasks.

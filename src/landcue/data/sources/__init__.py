@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from landcue.data.imageset import ImageSet, make_image_set
+from landcue.data.objects import is_object
 from landcue.data.raster import RASTER_SUFFIXES, check_local
 from landcue.data.sources.folder import read_folder
 from landcue.data.sources.table import read_table
@@ -20,13 +21,18 @@ def open_source(path: Path, labels: Path | None = None, asset: str | None = None
     """Read a folder of images, a folder with ``labels.csv``, a table, STAC items, or one scene.
 
     Args:
-        path: A folder, or a ``.csv``, ``.parquet``, ``.json`` or ``.tif`` file.
+        path: A folder, a ``.csv``, ``.parquet``, ``.json`` or ``.tif`` file, or a prefix of an
+            object store (``s3://bucket/prefix``).
         labels: A label table for the images of a folder.
         asset: Which asset of a STAC item is the image.
 
     Raises:
         DataError: ``path`` is missing or holds no usable image.
     """
+    if is_object(path):
+        from landcue.data.sources.objects import read_objects
+
+        return read_objects(path, labels)
     check_local(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; give {_KINDS}")

@@ -35,17 +35,9 @@ def read_folder(root: Path, labels: Path | None = None) -> ImageSet:
             if not is_image_path(path):
                 continue
             relative = path.relative_to(root)
-            parent = relative.parent.name or None
-            records.append(
-                Record(
-                    id=relative.as_posix(),
-                    path=path,
-                    labels=(parent,) if parent else None,
-                    group=parent,
-                )
-            )
+            records.append(folder_record(relative, path))
     if labels is not None:
-        return _with_table(root, records, labels)
+        return with_table(root, records, labels)
     names = sorted({name for record in records for name in record.labels or ()})
     problems: list[Problem] = []
     if not records:
@@ -54,7 +46,16 @@ def read_folder(root: Path, labels: Path | None = None) -> ImageSet:
     return make_image_set("folder", root, records, names, problems)
 
 
-def _with_table(root: Path, records: list[Record], labels: Path) -> ImageSet:
+def folder_record(relative: Path, path: Path) -> Record:
+    """Return the record of an image by its path below the source's root."""
+    parent = relative.parent.name or None
+    return Record(
+        id=relative.as_posix(), path=path, labels=(parent,) if parent else None, group=parent
+    )
+
+
+def with_table(root: Path, records: list[Record], labels: Path) -> ImageSet:
+    """Give records the labels of a table, which may lie elsewhere."""
     table = read_label_table(labels)
     rows = {Path(row.path).as_posix(): row for row in table.rows}
     problems: list[Problem] = []
