@@ -1,0 +1,104 @@
+"""Sources, slow encoders and runs for the tests of Ray; run as a script it is a driver."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from landcue.archive.archive import Archive
+from landcue.archive.ingest import ingest
+from landcue.data.sources import open_source
+from landcue.ray.engine import RayEngine
+
+spec = importlib.util.spec_from_file_location(
+    "pixel_encoder", Path(__file__).parents[1] / "archive" / "pixel_encoder.py"
+)
+tools = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tools)
+
+BATCH = 8
+NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+
+
+class SlowEncoder(tools.PixelEncoder):
+    """Takes a while for each batch, so that there is time to break something."""
+
+    def __init__(self, pause=0.1):
+        super().__init__()
+        self._pause = pause
+
+    def encode(self, pixels):
+        time.sleep(self._pause)
+        return super().encode(pixels)
+
+
+class DeadlyEncoder(tools.PixelEncoder):
+    """Ends its process at an image that is all white, as the system does when memory is out."""
+
+    def encode(self, pixels):
+        if any(image.min() == 255 for image in pixels):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode(pixels)
+
+
+class FaultyEncoder(tools.PixelEncoder):
+    """Raises what libraries raise."""
+
+    def encode(self, pixels):
+        raise RuntimeError("device-side assert")
+
+
+def write_source(folder, n=200):
+    """Write n images, of which two are broken."""
+    tools.write_images(folder, [f"{i:03}.png" for i in range(n)])
+    (folder / "017.png").write_bytes(b"no image")
+    (folder / "100.png").write_bytes(b"")
+    return folder
+
+
+def run(source, archive, encoder, engine=None, **options):
+    images = open_source(source)
+    return ingest(
+        images.records, archive, encoder, source_root=images.root,
+        batch_size=BATCH, commit_every=16, engine=engine, **options,
+    )  # fmt: skip
+
+
+def engine_for(address, encoder, **options):
+    return RayEngine(
+        address, lambda _: lambda threads: encoder, encoder.fingerprint, batch_size=BATCH, **options
+    )
+
+
+def state(archive):
+    """All that an archive holds: its rows, as they lie in the table, and a digest of them."""
+    opened = Archive.open(archive)
+    rows = opened._table.read(opened.manifest.schema.names)
+    assert len(rows) == opened.manifest.records
+    digest = hashlib.sha256(b"".join(rows["check"].to_pylist())).hexdigest()
+    opened.close()
+    return digest, rows.to_pylist()
+
+
+def skipped(report):
+    return [(problem.where, problem.what) for problem in report.skipped]
+
+
+def main():
+    """Index until killed, telling in a file what is done."""
+    address, source, archive, told = sys.argv[1:]
+    encoder = SlowEncoder()
+    engine = engine_for(address, encoder)
+    run(
+        Path(source), Path(archive), encoder, engine,
+        progress=lambda done, _: Path(told).write_text(str(done)),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
