@@ -4,6 +4,7 @@ import { lazy } from "./lazy";
 import type { ModelProps } from "./model/props";
 import { DropAnywhere } from "./search/DropZone";
 import { ErrorState } from "./search/ErrorState";
+import { focusGrid } from "./search/act";
 import { HelpSheet } from "./search/HelpSheet";
 import { PastSheet } from "./search/PastSheet";
 import { titleOf } from "./search/remember";
@@ -25,8 +26,8 @@ export function App() {
   }, [name, page]);
   return (
     <>
-      <a class="skip" href="#main">
-        Skip to the content
+      <a class="skip" href="#main" onClick={(event) => focusGrid() && event.preventDefault()}>
+        Skip to the results
       </a>
       <Header />
       <main id="main" tabIndex={-1}>

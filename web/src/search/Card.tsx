@@ -1,8 +1,9 @@
 import { Icon } from "../icons";
+import { memo } from "../memo";
 import { Remote } from "../Remote";
-import { about, api, archiveName, found } from "../store";
+import { about, api, archiveName, focus, found } from "../store";
 import type { Hit } from "../types";
-import { markHit } from "./act";
+import { markHit, openHit } from "./act";
 import { labelBits, shortId, shortNearness } from "./why";
 
 interface Props {
@@ -15,12 +16,10 @@ interface Props {
   /** Rank before, 0 for a hit that is new, null where nothing is compared. */
   was: number | null;
   describe: string;
-  onOpen: () => void;
-  onFocus: () => void;
 }
 
 /** One result: its image, how near it is, and which labels it shares. */
-export function Card({ hit, at, mode, mark, open, focused, was, describe, onOpen, onFocus }: Props) {
+export const Card = memo(function Card({ hit, at, mode, mark, open, focused, was, describe }: Props) {
   const shared = new Set(hit.shared);
   const asked = found.value?.predicted;
   const names = about.value?.label_names ?? [];
@@ -45,8 +44,8 @@ export function Card({ hit, at, mode, mark, open, focused, was, describe, onOpen
         tabIndex={focused ? 0 : -1}
         aria-label={says.filter(Boolean).join("; ")}
         aria-expanded={open}
-        onClick={onOpen}
-        onFocus={onFocus}
+        onClick={() => openHit(open ? null : hit.id)}
+        onFocus={() => (focus.value = at)}
       >
         <Remote src={api.thumbnailUrl(hit.id, archiveName.value || null)} alt="" />
         {mark && (
@@ -92,4 +91,4 @@ export function Card({ hit, at, mode, mark, open, focused, was, describe, onOpen
       {hit.near > 0 && <p class="small faint">{`${hit.near} near duplicates left out`}</p>}
     </li>
   );
-}
+});

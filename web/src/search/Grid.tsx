@@ -86,8 +86,6 @@ export function Grid() {
           focused={place === at}
           was={changes ? (changes.moved.get(hit.id)?.from ?? 0) : null}
           describe={nearness(hit, mode, nBits)}
-          onOpen={() => openHit(open === hit.id ? null : hit.id)}
-          onFocus={() => (focus.value = place)}
         />
       ))}
     </ul>

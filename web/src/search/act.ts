@@ -20,9 +20,11 @@ export function openHit(id: string | null): void {
   store.go({ open: id }, true);
 }
 
-/** Move the focus into the grid, to the hit it was on last. */
-export function focusGrid(): void {
-  document.querySelector<HTMLElement>('.card-image[tabindex="0"]')?.focus();
+/** Move the focus into the grid, to the hit it was on last; tell whether there is one. */
+export function focusGrid(): boolean {
+  const card = document.querySelector<HTMLElement>('.card-image[tabindex="0"]');
+  card?.focus();
+  return card !== null;
 }
 
 /** Keep the marks on the server, for whoever trains on them. */
