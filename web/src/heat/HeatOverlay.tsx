@@ -63,12 +63,12 @@ export default function HeatOverlay({ api, archive, query, id, side }: HeatProps
         role="img"
         aria-label={`Regions like ${other}: most alike at ${sayPeak(grid)} of the image.`}
       />
-      {side === "hit" && <Legend range={range} similarity={found.similarity} />}
+      {side === "hit" && <Legend range={range} />}
     </>
   );
 }
 
-function Legend({ range, similarity }: { range: readonly [number, number]; similarity: number }) {
+function Legend({ range }: { range: readonly [number, number] }) {
   const shares = [0, 0.2, 0.4, 0.6, 0.8, 1];
   return (
     <p class="heat-legend" title="What each region adds to the similarity, as this model sees it: a hint, no proof.">
@@ -79,7 +79,6 @@ function Legend({ range, similarity }: { range: readonly [number, number]; simil
         ))}
       </span>
       <span>{range[1].toFixed(2)}</span>
-      <span>mean {similarity.toFixed(2)}</span>
     </p>
   );
 }

@@ -18,8 +18,6 @@ from landcue.serve.schemas import SearchRequest
 from landcue.serve.service import Service
 from landcue.serve.uploads import Body, read_body
 
-_KEPT = {"Cache-Control": "private, max-age=300"}
-
 QueryId = Annotated[str, Query(min_length=1, max_length=1_024, description="Of the query.")]
 
 
@@ -30,8 +28,7 @@ def add(app: FastAPI, service: Service) -> None:
 
     async def told(archive: str | None, what: Callable[[Insight], dict[str, Any]]) -> Response:
         insight = insights[catalog.get(archive).name]
-        found = await service.insights.run(functools.partial(what, insight))
-        return JSONResponse(found, headers=_KEPT)
+        return JSONResponse(await service.insights.run(functools.partial(what, insight)))
 
     async def model(archive: ArchiveName = None) -> Response:
         """Return how an archive's model is built and was made, and its maker's scores."""
