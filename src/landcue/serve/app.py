@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from landcue import __version__
 from landcue.serve.catalog import Catalog
+from landcue.serve.examples import add_examples
 from landcue.serve.failures import add_errors
 from landcue.serve.limits import Guard
 from landcue.serve.observe import Observe
@@ -69,10 +70,16 @@ def create_app(
     return app
 
 
+def description() -> dict[str, Any]:
+    """Return the OpenAPI description of the service, whatever archives it serves."""
+    return create_app(Catalog([])).openapi()
+
+
 def _describe(app: FastAPI, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return the OpenAPI description, with the schemas that FastAPI does not see."""
     described = make()
     pairs: list[Any] = [(SearchRequest, "validation"), (Problem, "serialization")]
     _, extra = models_json_schema(pairs, ref_template=REF)
     described.setdefault("components", {}).setdefault("schemas", {}).update(extra["$defs"])
+    add_examples(described)
     return described

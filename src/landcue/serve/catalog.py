@@ -18,14 +18,12 @@ class Catalog:
     """Archives by name; the first is the default."""
 
     def __init__(self, served: Sequence[Served]) -> None:
-        """Take at least one archive.
+        """Take archives.
 
         Raises:
-            UsageError: None, or two of one name.
+            UsageError: Two have one name.
         """
         self._served = {one.name: one for one in served}
-        if not served:
-            raise UsageError("there is nothing to serve: give an archive folder")
         if len(self._served) != len(served):
             raise UsageError("two archives have the same name: give folders of different names")
 
@@ -55,13 +53,12 @@ class Catalog:
         Raises:
             ProblemError: 404: none has this name.
         """
-        if name is None:
+        if name is None and self._served:
             return next(iter(self._served.values()))
-        found = self._served.get(name)
+        found = self._served.get(name or "")
         if found is None:
-            raise ProblemError(
-                404, f"no archive is called {name!r}{did_you_mean(name, self.names)}"
-            )
+            near = did_you_mean(name or "", self.names)
+            raise ProblemError(404, f"no archive is called {name!r}{near}")
         return found
 
     @property

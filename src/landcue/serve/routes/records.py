@@ -41,6 +41,6 @@ def add(app: FastAPI, service: Service) -> None:
         return JSONResponse(await service.searches.run(functools.partial(served.record, id)))
 
     # An id may hold slashes, so what follows it is matched before the id alone.
-    app.get("/v1/records/{id:path}/thumbnail", responses=JPEG)(thumbnail)
-    app.get("/v1/records/{id:path}/chip", responses=JPEG)(chip)
+    app.get("/v1/records/{id:path}/thumbnail", responses=JPEG, response_class=Response)(thumbnail)
+    app.get("/v1/records/{id:path}/chip", responses=JPEG, response_class=Response)(chip)
     app.get("/v1/records/{id:path}", responses=json_of(RecordAnswer))(record)
