@@ -12,11 +12,13 @@ import pyarrow as pa
 from landcue.archive.columns import COLUMNS, Columns, by_id, to_columns
 from landcue.archive.failures import reading
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest
+from landcue.archive.published import readable
 from landcue.archive.readers import ReaderMark
 from landcue.archive.rows import row_faults
 from landcue.archive.schema import from_fixed
 from landcue.archive.seal import MEND, MODEL_FOLDER, check_table_files
 from landcue.archive.table import TABLE_FOLDER, RecordTable
+from landcue.data.objects import is_object
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.types import FloatArray, Problem
 
@@ -39,11 +41,14 @@ class Archive:
 
     @classmethod
     def open(cls, folder: Path) -> Archive:
-        """Open an archive for reading.
+        """Open an archive for reading; one in an object store through its local copy.
 
         Raises:
             ArchiveError: There is none, or it is broken.
+            DataError: The object store cannot be reached, or refuses.
         """
+        if is_object(folder):
+            folder = readable(folder)
         mark = ReaderMark(folder)  # first, so that no writer removes the version opened next
         manifest = read_manifest(folder)
         base = folder / manifest.base

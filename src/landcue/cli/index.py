@@ -28,7 +28,9 @@ def index(
             "GeoTIFF."
         ),
     ],
-    archive: Annotated[Path, typer.Argument(help="Archive folder to make, or to update.")],
+    archive: Annotated[
+        Path, typer.Argument(help="Archive to make or to update: a folder, or s3://bucket/prefix.")
+    ],
     model: Annotated[
         str | None,
         typer.Option(
@@ -85,8 +87,9 @@ def index(
     """Put images, or chips of scenes, into an archive; only new and changed ones are encoded."""
     from landcue.archive.archive import own_model
     from landcue.archive.ingest import ingest
+    from landcue.archive.published import publishing
     from landcue.data.datasets import detect_source
-    from landcue.data.objects import is_object
+    from landcue.data.objects import is_object, url
     from landcue.data.sources import open_source
     from landcue.data.sources.scenes import cut_scenes
     from landcue.models.builtin import BUILTIN
@@ -106,13 +109,15 @@ def index(
         images = detect_source(source, labels)
     else:
         images = open_source(source, labels, asset)
-    own = own_model(archive) if model is None else None
-    here = device if ray is None else None  # with Ray, what is loaded here only describes
-    loaded = load_model(own or model or BUILTIN, runtime=runtime, device=here or "cpu")
-    scenes = _scene_options(loaded, chip, stride, bands, scale, nodata)
-    if scenes is not None:
-        images = cut_scenes(images, scenes)
-    with Reporter() as reporter:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(publishing(archive)) if is_object(archive) else archive
+        reporter = stack.enter_context(Reporter())
+        own = own_model(folder) if model is None else None
+        here = device if ray is None else None  # with Ray, what is loaded here only describes
+        loaded = load_model(own or model or BUILTIN, runtime=runtime, device=here or "cpu")
+        scenes = _scene_options(loaded, chip, stride, bands, scale, nodata)
+        if scenes is not None:
+            images = cut_scenes(images, scenes)
         if loaded.unfinished:
             reporter.say(
                 f"warning: the training of {loaded.path} has not ended; an archive keeps its "
@@ -138,7 +143,7 @@ def index(
         with contextlib.redirect_stdout(sys.stderr):
             report = ingest(
                 with_parts(images, loaded.provenance).records,
-                archive,
+                folder,
                 loaded.encoder,
                 source_root=images.root,
                 model_folder=loaded.path,
@@ -155,11 +160,12 @@ def index(
             reporter.say(f"skipped {problem}")
         for line in engine.summary() if engine is not None else ():
             reporter.say(line)
+    name = url(archive) if is_object(archive) else str(archive)
     if json_:
         spread = {} if engine is None else {"ray": engine.to_json()}
-        print_json({"archive": str(archive), **report.to_json(), **spread})
+        print_json({"archive": name, **report.to_json(), **spread})
     else:
-        print(f"{archive}: {report.summary()}")
+        print(f"{name}: {report.summary()}")
 
 
 def _scene_options(
