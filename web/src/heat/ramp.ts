@@ -4,11 +4,11 @@ export type Rgba = readonly [number, number, number, number];
 
 /** Dark violet over orange to pale yellow; low values stay nearly clear. Red, green, blue 0..255, alpha 0..1. */
 const STOPS: readonly Rgba[] = [
-  [27, 12, 65, 0.06],
-  [104, 25, 108, 0.22],
-  [187, 55, 84, 0.38],
-  [243, 120, 25, 0.5],
-  [252, 255, 164, 0.62],
+  [27, 12, 65, 0.05],
+  [104, 25, 108, 0.18],
+  [187, 55, 84, 0.32],
+  [243, 120, 25, 0.42],
+  [252, 255, 164, 0.5],
 ];
 
 /** Return the color of a share 0..1. */
