@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from http_load import Load, cpu_seconds, load, post, resident_mb
 
+from http_load import Load, cpu_seconds, load, post, resident_mb
 from landcue.archive.archive import Archive
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table

@@ -14,7 +14,7 @@ from landcue.serve.protocol import Protocol
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
 
-SECONDS = 240
+SECONDS = 600
 EXAMPLES = 15
 CONFIG = """
 [warnings]

@@ -70,14 +70,7 @@ def run(
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     server = uvicorn.Server(config)
-    try:
-        sock = config.bind_socket()
-    except SystemExit:
-        raise UsageError(f"--port {port}: cannot be used on {host}; choose another") from None
-    # Without this the body of an answer waits 40 ms for the client to confirm its head: asyncio
-    # sets it only on sockets made with the protocol's number. Accepted ones take it over.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.listen(config.backlog)  # who reads the line below may connect at once
+    sock = listen(config)
     bound: int = sock.getsockname()[1]
     shown = f"[{config.host}]" if ":" in config.host else config.host
     address = f"http://{shown}:{bound}"
@@ -95,6 +88,25 @@ def run(
     finally:
         sock.close()
         handler.flush()
+
+
+def listen(config: uvicorn.Config) -> socket.socket:
+    """Return a socket to which clients may connect at once.
+
+    Raises:
+        UsageError: The port cannot be used.
+    """
+    try:
+        sock = config.bind_socket()
+    except SystemExit:
+        raise UsageError(
+            f"--port {config.port}: cannot be used on {config.host}; choose another"
+        ) from None
+    # Without this the body of an answer waits 40 ms for the client to confirm its head: asyncio
+    # sets it only on sockets made with the protocol's number. Accepted ones take it over.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.listen(config.backlog)
+    return sock
 
 
 def _settle() -> None:

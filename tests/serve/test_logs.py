@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import io
+import logging
+import socket
+import threading
+import time
+
+import pytest
+import uvicorn
+
+from landcue.errors import UsageError
+from landcue.serve import logs
+from landcue.serve.logs import GatheringHandler
+from landcue.serve.server import listen
+
+
+@pytest.fixture
+def told():
+    """A logger, what it wrote so far, and its handler."""
+    out = io.StringIO()
+    handler = GatheringHandler(out)
+    logger = logging.Logger("told", logging.INFO)
+    logger.addHandler(handler)
+    yield logger, out, handler
+    handler.close()
+
+
+def test_lines_are_written_together_and_in_order(told):
+    logger, out, handler = told
+    for i in range(5):
+        logger.info("line %d", i)
+    handler.flush()
+    assert out.getvalue() == "".join(f"line {i}\n" for i in range(5))
+
+
+def test_lines_do_not_wait_for_long(told):
+    logger, out, _ = told
+    for i in range(2):  # again after the first time
+        logger.info("line %d", i)
+        while f"line {i}\n" not in out.getvalue():
+            time.sleep(0.01)
+
+
+def test_warnings_are_written_at_once_after_what_came_before(told):
+    logger, out, _ = told
+    logger.info("before")
+    logger.warning("now")
+    assert out.getvalue() == "before\nnow\n"
+
+
+def test_no_more_lines_are_kept_than_some(told, monkeypatch):
+    logger, out, _ = told
+    monkeypatch.setattr(logs, "MOST_LINES", 3)
+    for i in range(3):
+        logger.info("line %d", i)
+    assert len(out.getvalue().splitlines()) == 3
+
+
+def test_no_line_of_many_threads_is_lost(told):
+    logger, out, handler = told
+
+    def work(name):
+        for i in range(500):
+            logger.info("%s %d", name, i)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    handler.flush()
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 2_000
+    for name in "abcd":
+        assert [line for line in lines if line[0] == name] == [f"{name} {i}" for i in range(500)]
+
+
+def test_a_stream_that_nobody_reads_is_no_failure(told):
+    logger, out, handler = told
+    out.close()
+    logger.warning("lost")
+    handler.flush()
+
+
+def test_answers_do_not_wait_for_confirmations():
+    """Connections send at once (TCP_NODELAY), which asyncio would not see to for this socket."""
+    with listen(uvicorn.Config("none", port=0)) as sock:
+        with socket.create_connection(sock.getsockname()):
+            accepted, _ = sock.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        with pytest.raises(UsageError, match="choose another"):
+            listen(uvicorn.Config("none", port=sock.getsockname()[1]))
