@@ -22,7 +22,10 @@ OLDEST = (2, 3, 2)
 
 _SECONDS = 10.0
 _NO_COLLECTION = 100
-_REFUSED = ("auth check failure", "unauthenticated", "permission deny", "invalid token")
+_REFUSED = (
+    *("auth check failure", "unauthenticated", "missing authorization"),
+    *("permission deny", "invalid token"),
+)
 _UNREACHABLE = ("fail connecting", "unavailable", "deadline exceeded", "failed to connect")
 
 
@@ -198,7 +201,7 @@ class Link:
     def _explained(self, error: Exception, doing: str) -> LandcueError:
         server = self.address.server
         text = " ".join(str(getattr(error, "message", "") or error).split())
-        low = text.lower()
+        low = f"{text} {_causes(error)}".lower()
         if any(mark in low for mark in _REFUSED):
             return ArchiveError(
                 f"Milvus at {server} refuses these credentials: set {USER} and {PASSWORD}, or "
@@ -212,6 +215,18 @@ class Link:
                 "(milvuss://)"
             )
         return ArchiveError(f"Milvus at {server} failed while {doing}: {text[:300]}")
+
+
+def _causes(error: BaseException) -> str:
+    """Return what lies behind an error, which the library hides; it is its own cause at times."""
+    texts: list[str] = []
+    seen = {id(error)}
+    cause = error.__cause__
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        texts.append(str(cause))
+        cause = cause.__cause__
+    return " ".join(texts)
 
 
 def missing(address: Address) -> ArchiveError:

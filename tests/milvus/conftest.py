@@ -1,0 +1,99 @@
+"""A real Milvus server on a free loopback port, started once and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import socket
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+_MADE = Path(__file__).parents[1] / "search" / "made_archive.py"
+_spec = importlib.util.spec_from_file_location("made_archive", _MADE)
+_made = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_made)
+
+
+@pytest.fixture(scope="session")
+def made():
+    """The makers of ``tests/search/made_archive.py``."""
+    return _made
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(folder: Path, **settings):
+    """Run a server whose files lie in ``folder``; give its port."""
+    pytest.importorskip("pymilvus", reason="pip install 'landcue[milvus]'")
+    package = pytest.importorskip("milvus", reason="pip install milvus==2.3.5 (Linux, x86-64)")
+    server = package.MilvusServer(data_dir=str(folder))
+    for name, value in settings.items():
+        server.config.set(name, value)
+    # Ports of its own, so that several servers run on one machine.
+    ports = {name: free_port() for name in server.config_keys if name.endswith("_port")}
+    server.config.update(**ports)
+    server.webservice_port = free_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ETCD_CONFIG_PATH", str(etcd_settings(folder, ports["etcd_port"])))
+        server.wait_for_started = False
+        server.start()
+    process = server.server_proc
+    try:
+        wait_until_healthy(process, server.webservice_port, folder)
+        yield server.listen_port
+    finally:
+        process.kill()  # its data go with the folder, and a gentle end takes half a minute
+        process.wait(10)
+        server.stop()
+
+
+def etcd_settings(folder: Path, port: int) -> Path:
+    """Write where the server's own etcd listens; its second port has no setting of Milvus."""
+    client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{free_port()}"
+    file = folder / "etcd.yaml"
+    file.write_text(
+        f"name: default\ndata-dir: {folder / 'etcd'}\n"
+        f"listen-client-urls: {client}\nadvertise-client-urls: {client}\n"
+        f"listen-peer-urls: {peer}\ninitial-advertise-peer-urls: {peer}\n"
+        f"initial-cluster: default={peer}\n"
+    )
+    return file
+
+
+def wait_until_healthy(process, port: int, folder: Path, seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            log = (folder / "logs" / "milvus-stderr.log").read_text(errors="replace")
+            pytest.fail(f"Milvus ended at its start: {log[:500]}")
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer,
+        ):
+            if b"OK" in answer.read():
+                time.sleep(1)
+                return
+        time.sleep(0.2)
+    pytest.fail(f"Milvus did not start in {seconds:.0f} s: see {folder / 'logs'}")
+
+
+@pytest.fixture(scope="session")
+def port(tmp_path_factory):
+    """The port of a server without accounts."""
+    with running(tmp_path_factory.mktemp("milvus")) as number:
+        yield number
+
+
+@pytest.fixture(scope="session")
+def guarded_port(tmp_path_factory):
+    """The port of a server that wants a user and a password."""
+    with running(tmp_path_factory.mktemp("guarded"), authorization_enabled=True) as number:
+        yield number

@@ -1,0 +1,176 @@
+"""What can be told of addresses, expressions and ranges without a server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landcue.errors import ArchiveError, UsageError
+from landcue.milvus.address import Address, credentials, is_address
+from landcue.milvus.expressions import _after, quoted
+from landcue.milvus.layout import Room
+from landcue.milvus.link import check_version
+from landcue.milvus.pushed import Tile
+from landcue.milvus.tiling import tiling
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("milvus://localhost:19530/chips", Address("localhost", 19530, "chips")),
+        ("milvus://10.0.0.7/chips", Address("10.0.0.7", 19530, "chips")),
+        ("milvuss://db.example.org:443/a_1", Address("db.example.org", 443, "a_1", secure=True)),
+        ("milvus://[::1]:19530/chips", Address("[::1]", 19530, "chips")),
+    ],
+)
+def test_an_address_survives_the_path_of_a_command_line(text, address):
+    assert is_address(text)
+    assert is_address(Path(text))
+    assert Address.parse(text) == Address.parse(Path(text)) == address
+    assert Address.parse(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "milvus://localhost:19530",
+        "milvus://localhost:19530/",
+        "milvus://localhost:0/chips",
+        "milvus://localhost:99999/chips",
+        "milvus://localhost/a-b",
+        "milvus://localhost/a/b",
+        "milvus:///chips",
+        "http://localhost/chips",
+        "chips",
+    ],
+)
+def test_what_is_no_address_is_refused_in_one_line(text):
+    with pytest.raises(UsageError, match=r"write milvus://host:port/collection"):
+        Address.parse(text)
+
+
+def test_credentials_stand_in_the_environment_alone(monkeypatch):
+    with pytest.raises(UsageError, match=r"LANDCUE_MILVUS_USER and LANDCUE_MILVUS_PASSWORD"):
+        Address.parse("milvus://root:secret@localhost/chips")
+    for name in ("USER", "PASSWORD", "TOKEN"):
+        monkeypatch.delenv(f"LANDCUE_MILVUS_{name}", raising=False)
+    assert credentials() == {}
+    monkeypatch.setenv("LANDCUE_MILVUS_USER", "root")
+    with pytest.raises(UsageError, match="set both"):
+        credentials()
+    monkeypatch.setenv("LANDCUE_MILVUS_PASSWORD", "secret")
+    assert credentials() == {"user": "root", "password": "secret"}
+    monkeypatch.setenv("LANDCUE_MILVUS_TOKEN", "t")
+    assert credentials() == {"token": "t"}
+
+
+@pytest.mark.parametrize("folder", ["archive", "./milvus", "/data/milvus:/x", "s3://bucket/a"])
+def test_a_folder_is_no_address(folder):
+    assert not is_address(folder)
+
+
+@pytest.mark.parametrize("version", ["v2.2.16", "2.3.1", "v1.1.0", "unknown", ""])
+def test_an_old_server_is_refused(version):
+    with pytest.raises(ArchiveError, match=r"Milvus at host:1 .* needs 2\.3\.2 or newer"):
+        check_version(version, "host:1")
+
+
+@pytest.mark.parametrize("version", ["v2.3.5-lite", "2.3.2", "v2.4.0", "v2.10.1", "3.0.0"])
+def test_a_newer_server_is_taken(version):
+    check_version(version, "host:1")
+
+
+@given(st.text())
+def test_a_literal_is_one_string_and_means_its_text(text):
+    literal = quoted(text)
+    assert literal[0] == literal[-1] == '"'
+    inner = literal[1:-1]
+    assert inner.isascii()
+    assert '"' not in inner
+    assert inner.encode().decode("unicode_escape") == text
+
+
+def test_half_characters_are_refused():
+    with pytest.raises(UsageError, match="not valid Unicode"):
+        quoted("a\udce4")
+
+
+@given(st.text(min_size=1), st.text())
+def test_after_a_prefix_come_all_that_start_so_and_no_other(prefix, rest):
+    after = _after(prefix)
+    starting = (prefix + rest).encode()
+    assert starting >= prefix.encode()
+    assert after is None or starting < after.encode()
+    if after is not None:  # nothing lies between the prefix's own texts and what follows
+        assert not after.startswith(prefix)
+        assert (prefix + "\U0010ffff" * 3).encode() < after.encode()
+
+
+@given(
+    st.sets(st.text("abc", min_size=1, max_size=5), min_size=1, max_size=40),
+    st.sets(st.text("abc", min_size=1, max_size=5), max_size=10),
+    st.integers(1, 6),
+)
+def test_ranges_cover_every_id_once(ids, known, rows):
+    ids = sorted(ids)
+    noted = {low: Tile(low, 1 + len(low), "") for low in known}
+    ranges = tiling(ids, noted, rows)
+    assert [ids[r.first : r.last] for r in ranges if r.first < r.last] == [
+        part for r in ranges if (part := [id_ for id_ in ids if _within(id_, r)])
+    ]
+    assert sum(r.last - r.first for r in ranges) == len(ids)
+    assert ranges[0].start is None
+    assert ranges[-1].high is None
+    assert [r.start for r in ranges[1:]] == [r.high for r in ranges[:-1]]
+    assert set(noted) <= {r.low for r in ranges}
+    assert ranges == tiling(ids, noted, rows)
+
+
+def _within(id_, found):
+    return (found.start is None or id_ >= found.start) and (found.high is None or id_ < found.high)
+
+
+def test_ranges_stay_where_they_were_noted():
+    ids = [f"{i:03}" for i in range(100)]
+    first = tiling(ids, {}, 10)
+    noted = {r.low: Tile(r.low, r.last - r.first, "") for r in first}
+    grown = sorted([*ids, "0335", "999"])
+    assert [r.low for r in tiling(grown, noted, 10)] == [r.low for r in first]
+
+
+def test_values_beyond_what_milvus_holds_are_refused():
+    fine = {"id": 20, "path": 30, "text": 0, "record": 300, "labels": 5}
+    room = Room.of(fine)
+    assert room.fits(fine) is None
+    assert room.fits({**fine, "id": 10_000}) == "id"
+    with pytest.raises(ArchiveError, match=r"the longest record has 70,000 bytes"):
+        Room.of({**fine, "record": 70_000})
+
+
+def test_pymilvus_is_loaded_by_what_needs_it_alone():
+    code = (
+        "import sys, landcue, landcue.cli.main, landcue.milvus.opening, landcue.milvus.searcher\n"
+        "import landcue.milvus.push, landcue.milvus.diff\n"
+        "assert 'pymilvus' not in sys.modules and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_pymilvus_the_extra_is_named(monkeypatch, tmp_path):
+    from landcue.milvus.opening import open_archive
+
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    with pytest.raises(UsageError, match=r"pip install 'landcue\[milvus\]'"):
+        open_archive(Path("milvus://127.0.0.1:1/chips"))
+
+
+def test_a_folder_takes_no_model(tmp_path):
+    from landcue.milvus.opening import open_archive
+
+    with pytest.raises(UsageError, match="--model belongs to milvus"):
+        open_archive(tmp_path, tmp_path)
