@@ -59,6 +59,16 @@ def test_search_by_image_crop_and_examples(client, plain, send, png):
     assert found(answer) == expected(plain.search(mix, 30))
 
 
+def test_whole_numbers_may_be_written_with_a_point(client):
+    asked = {"id": "port/01.png", "mode": "cue"}
+    text = json.dumps({**asked, "k": 3.0, "label_weight": 2.0})
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/v1/search", content=text, headers=headers)
+    same = client.post("/v1/search", json={**asked, "k": 3, "label_weight": 2})
+    assert len(found(answer)) == 3
+    assert found(answer) == found(same)
+
+
 def test_filters_and_pages(client, plain):
     filters = {"labels": "water and not field", "bbox": [0, -5, 12, 5], "after": "2024-01-03"}
     asked = {"id": "port/01.png", "filters": filters, "k": 2}

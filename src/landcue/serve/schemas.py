@@ -36,8 +36,16 @@ _Names = Annotated[list[_Name], Field(max_length=100)]
 _Degrees = Annotated[float, Field(ge=-180, le=180)]
 _Latitude = Annotated[float, Field(ge=-90, le=90)]
 _Share = Annotated[float, Field(ge=0, le=1)]
-_Place = Annotated[int, Field(ge=0, le=100_000)]
-_Length = Annotated[int, Field(ge=1, le=100_000)]
+
+
+def _check_whole(value: Any) -> Any:
+    """Take 20.0 for 20: JSON has one kind of number, and clients write whole ones either way."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Whole = Annotated[int, BeforeValidator(_check_whole)]
+_Place = Annotated[int, Field(ge=0, le=100_000), BeforeValidator(_check_whole)]
+_Length = Annotated[int, Field(ge=1, le=100_000), BeforeValidator(_check_whole)]
 
 
 def _check_date_text(value: Any) -> Any:
@@ -150,13 +158,13 @@ class SearchRequest(_Strict):
     negative_weight: float = Field(0.5, ge=0, le=100)
     filters: Filters = Field(default_factory=lambda: Filters.model_validate({}))
     mode: Mode = "auto"
-    k: int = Field(20, ge=1, le=MAX_K)
+    k: _Whole = Field(20, ge=1, le=MAX_K)
     cursor: str | None = Field(None, max_length=4_096, description="Of the page before.")
     predicted: bool = Field(False, description="Tell predicted labels of hits; in JSON alone.")
     min_score: float | None = Field(None, ge=-1_000, le=1)
     collapse: float | None = Field(None, ge=0, le=0.5)
-    label_weight: int = Field(1, ge=0, le=1_000)
-    shortlist: int = Field(200, ge=1, le=10_000)
+    label_weight: _Whole = Field(1, ge=0, le=1_000)
+    shortlist: _Whole = Field(200, ge=1, le=10_000)
     recall: _Share = 0.95
 
 
@@ -290,7 +298,6 @@ class ArchiveAnswer(BaseModel):
     scores: dict[str, Any]
     archives: list[str]
     basemap: str | None = Field(description="Address template of map tiles for the page.")
-    basemap_credit: str | None = Field(description="Whom the map names for its tiles.")
     basemap_credit: str | None = Field(description="Whom the map names for its tiles.")
 
 
