@@ -1,0 +1,106 @@
+"""A local S3 server (moto), in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def load(file):
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tools():
+    """The encoder and the image makers of the archive's tests."""
+    return load(HERE.parent / "archive" / "pixel_encoder.py")
+
+
+def find_moto():
+    beside = Path(sys.executable).with_name("moto_server")
+    own = HERE.parents[1] / ".venv-moto" / "bin" / "moto_server"
+    found = os.environ.get("LANDCUE_MOTO") or shutil.which("moto_server")
+    return found or next((str(path) for path in (beside, own) if path.exists()), None)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The port of an S3 server."""
+    command = find_moto()
+    if command is None:
+        pytest.skip("needs moto's S3 server: see tests/s3/requirements.txt")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [command, "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            break
+        except OSError:
+            assert process.poll() is None, "the S3 server ended"
+            assert time.monotonic() < deadline, "the S3 server does not answer"
+            time.sleep(0.1)
+    yield port
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture
+def store(server, monkeypatch, tmp_path):
+    """An empty bucket, and the environment that leads there; gives the file system."""
+    from pyarrow import fs
+
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    values = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",  # nothing outside this machine is asked
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        "HOME": str(tmp_path),
+        "LANDCUE_CACHE": str(tmp_path / "cache"),
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    from landcue.data import objects
+
+    objects._store.cache_clear()
+    files = fs.S3FileSystem(
+        endpoint_override=f"127.0.0.1:{server}", scheme="http", region="us-east-1",
+        access_key="key", secret_key="secret",
+        allow_bucket_creation=True, allow_bucket_deletion=True,
+    )  # fmt: skip
+    files.create_dir("bucket")
+    yield files
+    files.delete_dir("bucket")
+
+
+@pytest.fixture
+def throttle(server, store, monkeypatch):
+    """A proxy before the server that can ask to slow down."""
+    proxy = load(HERE / "slow_down.py").Proxy(server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    yield proxy
+    proxy.close()
