@@ -1,0 +1,224 @@
+"""Pushes to a Milvus server against plain inserts of the same rows, and searches of the collection.
+
+    python benchmarks/scale_milvus.py --rows 1000000 [--server milvus://127.0.0.1:19530]
+
+Without ``--server`` the standalone server of the PyPI package ``milvus`` is started for the run, on
+the same cores, which both sides share. The archive is synthetic: clustered 128-d unit vectors,
+64-bit codes, 17 label scores, groups and footprints. Plain inserts send the same rows to
+collections of the same fields and indexes with ``MilvusClient.insert``, one batch after the other,
+as its manual does; the rows are made beforehand and cost it nothing. A push reads them from the
+archive, computes checksums and sketches, and notes each batch. Both end when the server has
+acknowledged the last batch; indexing, which the server does by itself, is reported apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from landcue.archive.archive import Archive
+from landcue.archive.create import create_table
+from landcue.archive.manifest import write_manifest
+from landcue.archive.schema import predicted_labels
+from landcue.milvus import push as pushing
+from landcue.milvus.address import Address
+from landcue.milvus.layout import make_collections
+from landcue.milvus.link import Link
+from landcue.milvus.opening import open_archive, open_searcher
+from landcue.milvus.pushed import ManifestStore
+from landcue.milvus.rows import Local, Writer
+from landcue.search.filters import Filter
+from landcue.search.queries import ById
+from landcue.search.searcher import Searcher
+from landcue.types import Bounds
+
+DIM, BITS = 128, 64
+NAMES = tuple(f"label {i:02}" for i in range(17))
+ROWS_AT_ONCE = 20_000
+QUERIES = 50
+
+
+class Model:
+    """The sizes of an encoder, which are all that making an archive asks for."""
+
+    dim, n_bits, label_names = DIM, BITS, NAMES
+    fingerprint = hashlib.sha256(b"synthetic").hexdigest()
+
+    def prepare(self, image: Any) -> Any:
+        """Return the image."""
+        return image
+
+    def encode(self, pixels: Any) -> Any:
+        """Refuse: there are no images here."""
+        raise NotImplementedError
+
+
+def make_archive(folder: Path, n: int, seed: int = 0) -> Archive:
+    """Write n synthetic records; their checksums stay empty, which nothing here reads."""
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(200, DIM))
+    likely = rng.random((200, len(NAMES))) < 0.15
+    folder.mkdir(parents=True)
+    manifest, table = create_table(folder, Model(), folder, None, {})
+    schema = manifest.schema
+    for first in range(0, n, ROWS_AT_ONCE):
+        m = min(ROWS_AT_ONCE, n - first)
+        kind = rng.integers(0, len(centers), m)
+        vectors = centers[kind] + 0.7 * rng.normal(size=(m, DIM))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        scores = np.clip(0.8 * likely[kind] + 0.3 * rng.random((m, len(NAMES))), 0, 1)
+        west, south = rng.uniform(-180, 179, m), rng.uniform(-80, 79, m)
+        columns: dict[str, Any] = {
+            "id": [f"scene{i // 1000:05}/chip{i:09}.tif" for i in range(first, first + m)],
+            "path": [f"scene{i // 1000:05}.tif" for i in range(first, first + m)],
+            "west": west,
+            "south": south,
+            "east": west + 0.02,
+            "north": south + 0.02,
+            "group": [f"scene{i // 1000:05}" for i in range(first, first + m)],
+            "embedding": _fixed(vectors.astype(np.float32)),
+            "code": _fixed(rng.integers(0, 256, (m, BITS // 8), dtype=np.uint8)),
+            "label_scores": _fixed(scores.astype(np.float32)),
+            "predicted_labels": predicted_labels(scores.astype(np.float32), NAMES),
+            "size": np.ones(m, np.int64),
+            "mtime_ns": np.ones(m, np.int64),
+            "thumbnail": [b""] * m,
+        }
+        arrays = [
+            columns[f.name] if isinstance(columns.get(f.name), pa.Array)
+            else pa.array(columns.get(f.name, [None] * m), f.type)
+            for f in schema
+        ]  # fmt: skip
+        table.add(pa.table(arrays, schema=schema))
+    write_manifest(folder, replace(manifest, records=n))
+    return Archive.open(folder)
+
+
+def _fixed(values: Any) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+@contextlib.contextmanager
+def server(given: str | None, folder: Path) -> Generator[tuple[str, int]]:
+    """Give host and port of a server, started if none was given."""
+    if given is not None:
+        address = Address.parse(f"{given.rstrip('/')}/any")
+        yield address.host, address.port
+        return
+    from milvus import MilvusServer
+
+    started = MilvusServer(data_dir=str(folder))
+    started.start()
+    try:
+        yield "127.0.0.1", started.listen_port
+    finally:
+        started.stop()
+
+
+def push_seconds(archive: Archive, address: Address) -> tuple[float, float]:
+    """Push; return the seconds until the last batch was acknowledged, and until all was indexed."""
+    acknowledged: list[float] = []
+
+    def tick(stage: str, done: int, total: int) -> None:
+        if stage == "pushing" and done == total and not acknowledged:
+            acknowledged.append(time.perf_counter())
+
+    started = time.perf_counter()
+    pushing.push(archive, address, tick=tick)
+    return acknowledged[0] - started, time.perf_counter() - started
+
+
+def plain_seconds(archive: Archive, pushed_to: Address, rows: int) -> float:
+    """Insert the rows of a pushed collection again, in the plainest way."""
+    link = Link(pushed_to)
+    pushed = ManifestStore(link).read()
+    if pushed is None:
+        raise SystemExit("the push left no manifest")
+    layout = replace(pushed.layout, name=f"{pushed.layout.name}_plain")
+    make_collections(link, layout)
+    local = Local(archive)
+    writer = Writer(local, layout, pushed.names, pushed.sketcher)
+    seconds = 0.0
+    for first in range(0, len(local), rows):
+        part = writer.part(first, min(first + rows, len(local)))
+        made = {name: writer.rows(part, name, range(len(part.ids))) for name in layout.names}
+        started = time.perf_counter()
+        for name, batch in made.items():
+            link.client.insert(name, batch)
+        seconds += time.perf_counter() - started
+    for name in layout.names:
+        link.client.drop_collection(name)
+    link.close()
+    return seconds
+
+
+def latencies(archive: Archive, address: Address) -> dict[str, Any]:
+    """Return milliseconds per search, and in how many the folder gave the same ids."""
+    near, far = Searcher(archive), open_searcher(open_archive(Path(str(address))))
+    rng = np.random.default_rng(1)
+    rows = rng.integers(0, len(near.records), QUERIES).tolist()
+    filters = {"": None, " + labels": Filter(any_labels=(NAMES[0], NAMES[1]))}
+    filters[" + box"] = Filter(bbox=Bounds(-60, -30, 60, 30))
+    found: dict[str, Any] = {}
+    for mode in ("embedding", "code", "cue", "two-stage"):
+        for name, where in filters.items():
+            seconds: list[float] = []
+            same = 0
+            for row in rows:
+                query = ById(near.records.id(row))
+                started = time.perf_counter()
+                ids = [hit.id for hit in far.search(query, 20, mode, where).hits]
+                seconds.append(time.perf_counter() - started)
+                same += ids == [hit.id for hit in near.search(query, 20, mode, where).hits]
+            found[mode + name] = {
+                "p50_ms": round(1000 * statistics.median(seconds), 2),
+                "p95_ms": round(1000 * float(np.quantile(seconds, 0.95)), 2),
+                "same_as_folder": same / len(rows),
+            }
+    return found
+
+
+def main() -> None:
+    """Print one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--server", help="milvus://host:port; by default one is started")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        archive = make_archive(folder / "archive", options.rows)
+        Searcher(archive).search(ById("scene00000/chip000000000.tif"), 1)  # derived files
+        with server(options.server, folder / "milvus") as (host, port):
+            address = Address(host, port, f"bench_{int(time.time())}")
+            acknowledged, indexed = push_seconds(archive, address)
+            plain = plain_seconds(archive, address, pushing.ROWS)
+            print(
+                json.dumps(
+                    {
+                        "records": options.rows,
+                        "push_records_per_s": round(options.rows / acknowledged),
+                        "plain_records_per_s": round(options.rows / plain),
+                        "push_over_plain": round(plain / acknowledged, 3),
+                        "seconds_until_searchable": round(indexed, 1),
+                        "searches": latencies(archive, address),
+                    },
+                    indent=2,
+                )
+            )
+
+
+if __name__ == "__main__":
+    main()
