@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from landcue.archive.archive import Archive
+from landcue.errors import UsageError
+from landcue.search.overview import flat_map, own_scores
+from landcue.search.searcher import Searcher
+
+spec = importlib.util.spec_from_file_location(
+    "made_archive_of_overview", Path(__file__).parent / "made_archive.py"
+)
+made_archive = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(made_archive)
+
+
+@pytest.fixture(scope="module")
+def searcher(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("overview") / "made"
+    made_archive.make_archive(folder, n=200).close()
+    return Searcher(Archive.open(folder))
+
+
+def test_a_map_takes_a_bounded_sample_the_same_each_time(searcher):
+    found, again = flat_map(searcher, most=50), flat_map(searcher, most=50)
+    assert len(found.rows) == len(found.kinds) == 50
+    assert (np.diff(found.rows) > 0).all()
+    assert np.array_equal(found.rows, again.rows)
+    assert np.array_equal(found.points, again.points)
+    assert 1 >= found.shares[0] >= found.shares[1] > 0
+    assert len(flat_map(searcher).rows) == 200
+
+
+def test_scores_take_a_bounded_sample_of_what_is_annotated(searcher):
+    known = searcher.records.labels.known
+    held_out = known & searcher.records.among("part", ["test"])
+    found = own_scores(searcher, most=20)
+    assert found.part == ("test" if held_out.sum() >= 2 else "all")
+    assert found.annotated == int((held_out if found.part == "test" else known).sum())
+    assert found.spaces["embedding"].counts["n_query"] == min(20, found.annotated)
+    assert found.spaces.keys() == {"embedding", "code"}
+    again = own_scores(searcher, most=20)
+    assert found.spaces["code"].metrics == pytest.approx(again.spaces["code"].metrics, nan_ok=True)
+
+
+def test_an_archive_without_labels_has_no_scores(tmp_path):
+    made_archive.make_archive(tmp_path / "made", n=10, metadata=False).close()
+    searcher = Searcher(Archive.open(tmp_path / "made"))
+    if searcher.records.labels.names:
+        pytest.fail("made records without metadata must carry no labels")
+    with pytest.raises(UsageError, match="nothing to measure by"):
+        own_scores(searcher)
