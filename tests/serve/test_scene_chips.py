@@ -82,7 +82,9 @@ def test_bands_and_scale_are_those_that_the_archive_was_made_with(tmp_path):
     down, right = np.mgrid[0:96, 0:96] / 96
     values = np.stack([3000 * down, 2000 + 0 * down, 3000 * right, 1000 * down]).astype(np.uint16)
     files.write_scene(tmp_path / "root" / "a.tif", values)
-    options = SceneOptions(Length(96, metres=False), bands=(3, 2, 1), scale=Scale.parse("fixed:0,4000"))
+    options = SceneOptions(
+        Length(96, metres=False), bands=(3, 2, 1), scale=Scale.parse("fixed:0,4000")
+    )
     cut = cut_scenes(open_source(tmp_path / "root"), options)
     model = find_model("builtin")
     ingest(
