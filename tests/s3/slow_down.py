@@ -26,7 +26,7 @@ class Proxy:
                 pass
 
             def _any(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                body = self._body()
                 with lock:
                     refuse = proxy.refuse > 0
                     proxy.refuse -= refuse
@@ -36,7 +36,9 @@ class Proxy:
                     self._answer(503, {"Content-Type": "application/xml"}, SLOW_DOWN)
                     return
                 server = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-                server.request(self.command, self.path, body, dict(self.headers))
+                gone = {"transfer-encoding", "content-length", "expect", "connection"}
+                sent = {k: v for k, v in self.headers.items() if k.lower() not in gone}
+                server.request(self.command, self.path, body, sent)
                 answer = server.getresponse()
                 content = answer.read()
                 headers = dict(answer.getheaders())
@@ -45,6 +47,17 @@ class Proxy:
                     answer.status, headers, content, length if self.command == "HEAD" else None
                 )
                 server.close()
+
+            def _body(self):
+                if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                parts = []
+                while size := int(self.rfile.readline().split(b";")[0], 16):
+                    parts.append(self.rfile.read(size))
+                    self.rfile.readline()
+                while self.rfile.readline().strip():
+                    pass
+                return b"".join(parts)
 
             def _answer(self, status, headers, content, length=None):
                 self.send_response_only(status)

@@ -139,23 +139,24 @@ def index(
                 batch_size=batch,
                 say=reporter.say,
             )
-        # Ray tells of dead workers on stdout, which is for results.
-        with contextlib.redirect_stdout(sys.stderr):
-            report = ingest(
-                with_parts(images, loaded.provenance).records,
-                folder,
-                loaded.encoder,
-                source_root=images.root,
-                model_folder=loaded.path,
-                batch_size=batch,
-                prune=prune,
-                overlap=not loaded.on_cpu or is_object(source),
-                workers=workers,
-                scenes=scenes,
-                unread=images.unread,
-                engine=engine,
-                progress=lambda done, total: reporter.tick("indexing", done, total),
-            )
+            # Ray tells of dead workers on stdout, which is for results.
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            stack.enter_context(engine.connection())
+        report = ingest(
+            with_parts(images, loaded.provenance).records,
+            folder,
+            loaded.encoder,
+            source_root=images.root,
+            model_folder=loaded.path,
+            batch_size=batch,
+            prune=prune,
+            overlap=not loaded.on_cpu or is_object(source),
+            workers=workers,
+            scenes=scenes,
+            unread=images.unread,
+            engine=engine,
+            progress=lambda done, total: reporter.tick("indexing", done, total),
+        )
         for problem in report.skipped:
             reporter.say(f"skipped {problem}")
         for line in engine.summary() if engine is not None else ():

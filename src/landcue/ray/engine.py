@@ -117,6 +117,21 @@ class RayEngine:
         self.deaths = 0
 
     @contextlib.contextmanager
+    def connection(self) -> Generator[None]:
+        """Connect now, for as long as the block lasts.
+
+        Starting a local cluster forks this process, which the archive's table, once it is open,
+        does not like.
+
+        Raises:
+            UsageError: See :func:`landcue.ray.cluster.connected`.
+        """
+        started = time.perf_counter()
+        with connected(self._address, self._workers):
+            self.startup_seconds = time.perf_counter() - started
+            yield
+
+    @contextlib.contextmanager
     def __call__(
         self, tasks: Sequence[Task], scenes: SceneOptions | None
     ) -> Generator[Iterator[Encoded]]:
@@ -148,7 +163,7 @@ class RayEngine:
             crew = _Crew(ray, ray.put(job), replace(sizing, workers=n), overlap, self)
             try:
                 crew.start()
-                self.startup_seconds = time.perf_counter() - started
+                self.startup_seconds += time.perf_counter() - started
                 yield crew.results(
                     [tasks[i : i + per_call] for i in range(0, len(tasks), per_call)]
                 )
