@@ -1,11 +1,34 @@
-"""Where the real data lies, for tests marked ``real_data``."""
+"""Where the real data lies, and how long tests that start something may take."""
 
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
+
+BUDGETS = {"browser": 300, "ddp": 300, "fuzz": 240, "milvus": 300, "ray": 300, "s3": 300}
+"""Seconds that all tests of a mark should take together on 2 idle cores, fixtures included. No
+single one of them may take as long: then it hangs, and is ended."""
+
+_spent: defaultdict[str, float] = defaultdict(float)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for mark in BUDGETS.keys() & {marker.name for marker in item.iter_markers()}:
+            item.add_marker(pytest.mark.timeout(BUDGETS[mark]))
+
+
+def pytest_runtest_logreport(report):
+    for mark in BUDGETS.keys() & set(report.keywords):
+        _spent[mark] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter):
+    for mark, seconds in sorted(_spent.items()):
+        terminalreporter.write_line(f"{mark}: {seconds:.0f} s of {BUDGETS[mark]} s")
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,8 @@ from landcue.training.config import AugmentSection, make_config, save_config
 from landcue.training.distributed import Team
 from landcue.training.loop import train
 
+pytestmark = pytest.mark.ddp
+
 WORKER = Path(__file__).with_name("joined_training.py")
 LIMIT = 300  # seconds, for a busy machine
 CANCELLED = ("2.0.bn2.bias", "3.0.bn3.bias", "4.0.bn3.bias")
