@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -29,24 +28,14 @@ def tools():
     return load(HERE.parent / "archive" / "pixel_encoder.py")
 
 
-def find_moto():
-    beside = Path(sys.executable).with_name("moto_server")
-    own = HERE.parents[1] / ".venv-moto" / "bin" / "moto_server"
-    found = os.environ.get("LANDCUE_MOTO") or shutil.which("moto_server")
-    return found or next((str(path) for path in (beside, own) if path.exists()), None)
-
-
 @pytest.fixture(scope="session")
 def server():
     """The port of an S3 server."""
-    command = find_moto()
-    if command is None:
-        pytest.skip("needs moto's S3 server: see tests/s3/requirements.txt")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [command, "-H", "127.0.0.1", "-p", str(port)],
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 90
