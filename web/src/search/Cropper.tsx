@@ -75,11 +75,12 @@ export function Cropper() {
           onPointerUp={() => (drag.current = null)}
           onPointerCancel={() => (drag.current = null)}
           onKeyDown={(event) => {
-            const next = cropKey(crop, event.key, event.shiftKey, size);
-            if (next) {
+            const { key, shiftKey } = event;
+            if (cropKey(crop, key, shiftKey, size)) {
               event.preventDefault();
-              setCrop(next);
-            } else if (event.key === "Enter") use(crop);
+              // Of the newest one: keys may come faster than they are drawn.
+              setCrop((now) => now && cropKey(now, key, shiftKey, size));
+            } else if (key === "Enter") use(crop);
           }}
         >
           <path class="crop-outside" d={outside} fill-rule="evenodd" />
