@@ -22,6 +22,7 @@ from landcue.training.loop import no_tick, read_split, train
 
 Say = Callable[[str], None]
 Tick = Callable[[str, int, int], None]
+_MOST_OPEN = 16  # models whose encodings stay in memory: a row goes through its seeds twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class _Run:
     def __init__(self, spec: Spec, out: Path, say: Say, tick: Tick) -> None:
         self.spec, self.out, self.say, self.tick = spec, out, say, tick
         self.images: dict[str, ImageSet] = {}
-        self.open: tuple[Cell, Encodings] | None = None
+        self.open: dict[Cell, Encodings] = {}
 
     def run(self, only: set[str]) -> Results:
         self._check_choice()
@@ -281,11 +282,13 @@ class _Run:
         return bool(self._images(self._config(cell)).part("val").records)
 
     def _encodings(self, cell: Cell) -> Encodings:
-        if self.open is None or self.open[0] != cell:
+        if cell not in self.open:
+            if len(self.open) == _MOST_OPEN:
+                del self.open[next(iter(self.open))]  # the oldest
             config = self._config(cell)
             images = self._images(config)
-            self.open = cell, Encodings(self._folder(cell), config, images, self.tick)
-        return self.open[1]
+            self.open[cell] = Encodings(self._folder(cell), config, images, self.tick)
+        return self.open[cell]
 
     def _images(self, config: TrainConfig) -> ImageSet:
         key = config.data.model_dump_json()
