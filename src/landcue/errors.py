@@ -22,6 +22,10 @@ class DataError(LandcueError):
     """Images, labels or splits are missing, broken or contradict each other."""
 
 
+class StoreError(DataError):
+    """An object store cannot be reached, refuses, or asks to slow down for too long."""
+
+
 class ModelError(LandcueError):
     """A checkpoint or weight file is missing, broken, refused, or fits another model."""
 

@@ -16,7 +16,7 @@ from landcue.archive.published import publishing, readable
 from landcue.archive.verify import verify_archive
 from landcue.data import objects
 from landcue.data.sources import open_source
-from landcue.errors import ArchiveError, DataError, LandcueError, UsageError
+from landcue.errors import ArchiveError, DataError, LandcueError, StoreError, UsageError
 
 pytestmark = pytest.mark.s3
 
@@ -126,6 +126,26 @@ def test_throttling_without_end(store, folder, throttle, monkeypatch):
         open_source(SOURCE)
     assert "\n" not in str(caught.value)
     assert throttle.refused == 4  # a cap
+
+
+def test_throttling_amid_an_ingest(tools, store, folder, throttle, tmp_path, monkeypatch):
+    """Objects that the store does not give are not skipped as broken; the next run goes on."""
+    monkeypatch.setattr(objects, "ATTEMPTS", 2)
+    upload(store, folder, "bucket/images")
+
+    class Ending(tools.PixelEncoder):
+        def encode(self, pixels):
+            if self.encoded >= 8:
+                throttle.refuse = 10**6
+            return super().encode(pixels)
+
+    with pytest.raises(StoreError, match="run the same command again later"):
+        run(SOURCE, tmp_path / "a", Ending(), workers=1)
+    throttle.refuse = 0
+    report = run(SOURCE, tmp_path / "a", tools.PixelEncoder())
+    assert report.unchanged >= 8
+    assert report.added == 20 - report.unchanged
+    assert len(report.skipped) == 1
 
 
 def test_publish_and_open(tools, store, folder, tmp_path):

@@ -16,7 +16,7 @@ from landcue.archive.schema import Metadata
 from landcue.data.geo import Place, read_place
 from landcue.data.images import read_image
 from landcue.data.objects import is_object, read_file
-from landcue.errors import DataError, LandcueError
+from landcue.errors import DataError, LandcueError, StoreError, UsageError
 from landcue.types import ByteArray, Encoder, Problem
 
 _GEO_KEYS = (b"\xaf\x87\x03\x00", b"\x87\xaf\x00\x03")
@@ -49,6 +49,10 @@ def read_task(task: Task, encoder: Encoder) -> ReadImage | Metadata | Problem:
     Returns:
         The image; or only its new metadata when the bytes are those of the stored row; or why
         it must be skipped.
+
+    Raises:
+        StoreError: The object store does not answer: what it holds is no less usable for that.
+        UsageError: There are no credentials for it.
     """
     try:
         metadata, data = _load(task)
@@ -67,6 +71,8 @@ def read_task(task: Task, encoder: Encoder) -> ReadImage | Metadata | Problem:
             pixels=encoder.prepare(image),
             replaces=task.stored is not None,
         )
+    except (StoreError, UsageError):
+        raise
     except LandcueError as error:
         path = task.metadata.path
         return Problem(path, str(error).removeprefix(f"{path}: "))

@@ -12,18 +12,20 @@ import io
 import os
 import re
 import shutil
+import socket
 import stat
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from landcue.errors import DataError, UsageError
+from landcue.errors import DataError, StoreError, UsageError
 
 SCHEME = "s3:"
 ATTEMPTS = 8
 """Tries of each request before a store that asks to slow down counts as failing."""
 
+_CONNECT_SECONDS = 5.0
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_PROFILE",
@@ -84,6 +86,16 @@ def url(path: Path) -> str:
     return f"s3://{address(path)}"
 
 
+def check_store(path: Path) -> None:
+    """Find out whether the store of an object can be asked.
+
+    Raises:
+        StoreError: It cannot be reached.
+        UsageError: There are no credentials, or the endpoint's address is none.
+    """
+    _store(address(path).partition("/")[0])
+
+
 def read_file(path: Path, limit: int) -> tuple[os.stat_result, bytes]:
     """Read a file, or an object, up to ``limit`` bytes.
 
@@ -92,6 +104,7 @@ def read_file(path: Path, limit: int) -> tuple[os.stat_result, bytes]:
 
     Raises:
         DataError: It cannot be read.
+        StoreError: The store cannot be reached, or refuses.
     """
     if isinstance(path, ObjectPath):
         data = _store(address(path).partition("/")[0]).read(address(path), limit)
@@ -124,8 +137,8 @@ class ObjectStore:
         """Yield all objects below ``bucket/prefix``, sorted.
 
         Raises:
-            DataError: The store cannot be reached or refuses; or there is nothing, unless that is
-                fine.
+            StoreError: The store cannot be reached, or refuses.
+            DataError: There is nothing, unless that is fine.
         """
         from pyarrow import fs
 
@@ -171,7 +184,7 @@ class ObjectStore:
         """Write an object from a file or from bytes; it appears whole or not at all.
 
         Raises:
-            DataError: The store cannot be reached, or refuses.
+            StoreError: The store cannot be reached, or refuses.
         """
         with self._asking(key):
             opened: Any = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
@@ -182,7 +195,7 @@ class ObjectStore:
         """Remove an object.
 
         Raises:
-            DataError: The store cannot be reached, or refuses.
+            StoreError: The store cannot be reached, or refuses.
         """
         with self._asking(key):
             self._files.delete_file(key)
@@ -202,17 +215,25 @@ class ObjectStore:
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         if self.endpoint:
             parts = urlsplit(self.endpoint)
-            if parts.scheme not in ("http", "https") or not parts.netloc:
+            if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise UsageError(f"AWS_ENDPOINT_URL {self.endpoint!r}: give http(s)://host:port")
+            self._greet(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
             options = {"endpoint_override": parts.netloc, "scheme": parts.scheme}
             region = region or "us-east-1"
         with self._asking(self.bucket):
             return fs.S3FileSystem(
                 region=region or fs.resolve_s3_region(self.bucket),
                 retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
-                connect_timeout=5,
+                connect_timeout=_CONNECT_SECONDS,
                 **options,
             )
+
+    def _greet(self, host: str, port: int) -> None:
+        """Find out now that nobody answers: the library would try for half a minute."""
+        try:
+            socket.create_connection((host, port), _CONNECT_SECONDS).close()
+        except OSError:
+            raise StoreError(f"s3://{self.bucket}: {self._unreachable()}") from None
 
     @contextlib.contextmanager
     def _asking(self, key: str) -> Generator[None]:
@@ -220,13 +241,14 @@ class ObjectStore:
         try:
             yield
         except OSError as error:
-            raise DataError(f"s3://{key}: {self._why(error)}") from None
+            kind = DataError if _is_missing(error) else StoreError
+            raise kind(f"s3://{key}: {self._why(error)}") from None
 
     def _why(self, error: OSError) -> str:
         text = str(error)
-        code = (re.findall(r"AWS Error ([A-Z_]+)", text) or [""])[0]
+        code = _code(error)
         where = self.endpoint or "the store"
-        if isinstance(error, FileNotFoundError) or code in ("NO_SUCH_KEY", "RESOURCE_NOT_FOUND"):
+        if _is_missing(error):
             return "there is nothing"
         if code == "NO_SUCH_BUCKET" or ("ucket" in text and "does not exist" in text):
             return f"there is no bucket {self.bucket!r} at {where}"
@@ -238,5 +260,18 @@ class ObjectStore:
         if code in ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"):
             return "access is denied; check AWS_ACCESS_KEY_ID and its kin, or AWS_PROFILE"
         if code == "NETWORK_CONNECTION" or "curlCode" in text:
-            return f"{where} cannot be reached; check AWS_ENDPOINT_URL and the network"
+            return self._unreachable()
         return (text.splitlines() or [type(error).__name__])[0]
+
+    def _unreachable(self) -> str:
+        where = self.endpoint or "the store"
+        return f"{where} cannot be reached; check AWS_ENDPOINT_URL and the network"
+
+
+def _code(error: OSError) -> str:
+    return (re.findall(r"AWS Error ([A-Z_]+)", str(error)) or [""])[0]
+
+
+def _is_missing(error: OSError) -> bool:
+    known = _code(error) in ("NO_SUCH_KEY", "RESOURCE_NOT_FOUND")
+    return known or isinstance(error, FileNotFoundError)
