@@ -356,3 +356,21 @@ def test_place_of_a_plain_image_is_stored(tmp_path, archive, tools):
     assert read_facts(path).time is None
     again = ingest([Record("a", path)], archive, tools.PixelEncoder(), source_root=tmp_path)
     assert again.unchanged == 1
+
+
+def test_readers_that_share_facts_hash_a_scene_once(root, tools, monkeypatch):
+    from landcue.archive import chips
+    from landcue.archive.plan import make_plan
+
+    hashed = []
+    digest = chips._digest
+    monkeypatch.setattr(chips, "_digest", lambda task: hashed.append(task) or digest(task))
+    tasks = make_plan(cut_scenes(open_source(root), OPTIONS).records, {}, root, "", ()).tasks
+    facts, found = chips.SceneFacts(), []
+    for part in (tasks[::2], tasks[1::2]):
+        reader = chips.ChipReader(OPTIONS, tools.PixelEncoder(), facts)
+        found += [reader.read(task).content for task in part]
+        reader.close()
+    assert len(hashed) == 3
+    assert len(found) == 36
+    assert len(set(found)) == 3

@@ -26,7 +26,7 @@ def work():
     return load(HERE / "ray_work.py")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster(work):
     """Two nodes with one core each."""
     from ray.cluster_utils import Cluster

@@ -54,7 +54,7 @@ class FaultyEncoder(tools.PixelEncoder):
 
 
 def write_source(folder, n=200):
-    """Write n images, of which two are broken."""
+    """Write n images, of which two are broken; with fewer than 100 the second comes on top."""
     tools.write_images(folder, [f"{i:03}.png" for i in range(n)])
     (folder / "017.png").write_bytes(b"no image")
     (folder / "100.png").write_bytes(b"")

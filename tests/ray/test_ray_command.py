@@ -31,7 +31,7 @@ def error_line(done, status):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory, work):
-    return work.write_source(tmp_path_factory.mktemp("images"), 120)
+    return work.write_source(tmp_path_factory.mktemp("images"), 40)
 
 
 def test_local_equals_plain(source, work, tmp_path):
@@ -39,14 +39,14 @@ def test_local_equals_plain(source, work, tmp_path):
     assert plain.returncode == 0, plain.stderr
     done = landcue(
         "index", source, tmp_path / "a", "--ray", "local", "--ray-workers", "2",
-        "--batch", "64", "--json",
+        "--batch", "16", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     report, expected = json.loads(done.stdout), json.loads(plain.stdout)
-    assert report["added"] == expected["added"] == 118
+    assert report["added"] == expected["added"] == 39
     assert report["skipped"] == expected["skipped"]
     assert report["ray"]["workers"] == 2
-    assert sum(node["images"] for node in report["ray"]["nodes"]) == 120
+    assert sum(node["images"] for node in report["ray"]["nodes"]) == 41
     assert "images, " in done.stderr
     ids = [row["id"] for row in work.state(tmp_path / "a")[1]]
     assert ids == [row["id"] for row in work.state(tmp_path / "plain")[1]]

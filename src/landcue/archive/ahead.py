@@ -13,7 +13,6 @@ from landcue.archive.chips import ChipReader, EmptyChip
 from landcue.archive.plan import Task
 from landcue.archive.reading import ReadImage, read_task
 from landcue.archive.schema import Metadata
-from landcue.data.raster_read import SceneOptions
 from landcue.types import Encoder, Problem
 
 Item = ReadImage | Metadata | Problem | EmptyChip
@@ -26,7 +25,7 @@ _RUN = 16
 def reading_ahead(
     tasks: Sequence[Task],
     encoder: Encoder,
-    scenes: SceneOptions | None,
+    chips: ChipReader | None,
     workers: int,
     ahead: int,
     *,
@@ -37,7 +36,7 @@ def reading_ahead(
     Args:
         tasks: What to read.
         encoder: Prepares what was read.
-        scenes: How chips are read.
+        chips: Reads tasks that are chips; its files are closed at the end.
         workers: Reading threads.
         ahead: Most images in memory beside those handed over.
         beside_encoder: Read on while the encoder runs.
@@ -56,8 +55,6 @@ def reading_ahead(
             yield
         finally:
             free.set()
-
-    chips = ChipReader(scenes, encoder) if scenes is not None else None
 
     def read_run(run: Sequence[Task]) -> list[Item]:
         items: list[Item] = []

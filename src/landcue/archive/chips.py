@@ -43,18 +43,32 @@ class _Scene:
     error: LandcueError | None = None
 
 
-class ChipReader:
-    """Reads chips in several threads; each keeps the scene open that it read last.
+class SceneFacts:
+    """What was found out about scenes; several readers may share it.
 
     A scene's file is hashed once, and not at all when the archive already knows it; its scaling is
     estimated once, when a chip of it is read.
     """
 
-    def __init__(self, options: SceneOptions, encoder: Encoder) -> None:
-        self._options = options
-        self._encoder = encoder
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._scenes: dict[Path, _Scene] = {}
+
+    def of(self, path: Path) -> _Scene:
+        """Return the place for the facts of one scene."""
+        with self._lock:
+            return self._scenes.setdefault(path, _Scene())
+
+
+class ChipReader:
+    """Reads chips in several threads; each keeps the scene open that it read last."""
+
+    def __init__(
+        self, options: SceneOptions, encoder: Encoder, facts: SceneFacts | None = None
+    ) -> None:
+        self._options = options
+        self._encoder = encoder
+        self._facts = facts or SceneFacts()
         self._readers: dict[int, SceneReader] = {}
 
     def read(self, task: Task) -> ReadImage | Metadata | Problem | EmptyChip:
@@ -99,8 +113,7 @@ class ChipReader:
 
     def _scene(self, task: Task) -> tuple[_Scene, os.stat_result]:
         path = task.record.path
-        with self._lock:
-            scene = self._scenes.setdefault(path, _Scene())
+        scene = self._facts.of(path)
         with scene.lock:
             if scene.status is None and scene.error is None:
                 try:

@@ -11,7 +11,7 @@ from typing import Literal
 import pyarrow as pa
 
 from landcue.archive.ahead import Hold, Item, reading_ahead
-from landcue.archive.chips import EmptyChip
+from landcue.archive.chips import ChipReader, EmptyChip
 from landcue.archive.encoding import encode_rows
 from landcue.archive.plan import Task
 from landcue.archive.reading import ReadImage
@@ -45,7 +45,7 @@ Engine = Callable[[Sequence[Task], SceneOptions | None], AbstractContextManager[
 def encoding_here(
     tasks: Sequence[Task],
     encoder: Encoder,
-    scenes: SceneOptions | None,
+    chips: ChipReader | None,
     *,
     batch_size: int,
     workers: int,
@@ -56,12 +56,12 @@ def encoding_here(
     Args:
         tasks: What to read.
         encoder: The model; it runs in the calling thread.
-        scenes: How chips are read.
+        chips: Reads tasks that are chips.
         batch_size: Images per encoder call.
         workers: Reading threads.
         overlap: Read while the encoder runs.
     """
-    with reading_ahead(tasks, encoder, scenes, workers, 2 * batch_size, beside_encoder=overlap) as (
+    with reading_ahead(tasks, encoder, chips, workers, 2 * batch_size, beside_encoder=overlap) as (
         read,
         held,
     ):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from landcue.archive.chips import ChipReader
 from landcue.archive.create import check_free, copy_model, create_table, has_model
 from landcue.archive.encoded import Encoded, Engine, encoding_here
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
@@ -111,7 +112,7 @@ def ingest(
             engine(plan.tasks, scenes)
             if engine is not None and plan.tasks
             else encoding_here(
-                plan.tasks, encoder, scenes,
+                plan.tasks, encoder, ChipReader(scenes, encoder) if scenes else None,
                 batch_size=batch_size, workers=workers, overlap=overlap,
             )
         )  # fmt: skip

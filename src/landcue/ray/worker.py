@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landcue import __version__
+from landcue.archive.chips import ChipReader, SceneFacts
 from landcue.archive.encoded import Encoded, encoding_here
 from landcue.archive.plan import Task
+from landcue.data.objects import check_store, is_object
 from landcue.data.raster_read import SceneOptions
 from landcue.errors import LandcueError, ModelError, UsageError
 from landcue.ray.cluster import import_ray
@@ -31,7 +33,7 @@ class Job:
         open_encoder: Opens the model.
         fingerprint: Which model it must be.
         version: Of LandCue, which must be the same everywhere.
-        probe: A folder that every node must see, if the source is one of files.
+        probe: A folder that every node must see, or an object in the store it must reach.
         scenes: How chips are read.
         batch_size: Images per encoder call.
         threads: Of the encoder, and reading ones.
@@ -41,7 +43,7 @@ class Job:
     open_encoder: OpenEncoder
     fingerprint: str
     version: str
-    probe: Path | None
+    probe: Path
     scenes: SceneOptions | None
     batch_size: int
     threads: int
@@ -71,6 +73,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._encoder: Encoder | None = None
+        self._facts = SceneFacts()  # a scene is hashed once, however many calls bring its chips
 
     def open(self) -> Place:
         """Load the model.
@@ -84,7 +87,12 @@ class Worker:
                 f"node {host} has LandCue {__version__}, not {job.version}; install the same "
                 "version on all nodes"
             )
-        if job.probe is not None and not job.probe.is_dir():
+        if is_object(job.probe):
+            try:
+                check_store(job.probe)
+            except LandcueError as error:
+                raise type(error)(f"node {host}: {error}") from None
+        elif not job.probe.is_dir():
             raise UsageError(
                 f"node {host} does not see {job.probe}; mount it at the same path on all nodes, or "
                 "index from an object store (s3://…)"
@@ -111,9 +119,10 @@ class Worker:
         if self._encoder is None:
             raise LandcueError("a worker was asked before it was opened")
         started = time.perf_counter()
-        job = self._job
+        job, encoder = self._job, self._encoder
+        chips = ChipReader(job.scenes, encoder, self._facts) if job.scenes else None
         with encoding_here(
-            tasks, self._encoder, job.scenes,
+            tasks, encoder, chips,
             batch_size=job.batch_size, workers=job.threads, overlap=job.overlap,
         ) as encoded:  # fmt: skip
             found = list(encoded)

@@ -1,0 +1,73 @@
+"""Chips of scenes through Ray: as without, and each scene read by as few workers as may be."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from landcue.archive.ingest import ingest
+from landcue.data.raster_grid import Length
+from landcue.data.raster_read import SceneOptions
+from landcue.data.sources import open_source
+from landcue.data.sources.scenes import cut_scenes
+from landcue.ray.engine import RayEngine
+
+pytestmark = pytest.mark.ray
+
+spec = importlib.util.spec_from_file_location(
+    "scene_files", Path(__file__).parents[1] / "data" / "scene_files.py"
+)
+files = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(files)
+
+OPTIONS = SceneOptions(Length(32, metres=False), side=32)
+CHIPS = 24  # of each scene: three calls of eight
+
+
+class Watching(RayEngine):
+    """Notes which worker did chips of which scene."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.seen = set()
+
+    def note(self, place, done):
+        for part in done.encoded:
+            for rows in part.rows.values():
+                self.seen |= {(place.pid, path) for path in rows["path"].to_pylist()}
+        super().note(place, done)
+
+
+def index(cut, root, archive, encoder, engine=None):
+    return ingest(
+        cut.records, archive, encoder, source_root=root, scenes=OPTIONS, unread=cut.unread,
+        batch_size=2, commit_every=16, engine=engine,
+    )  # fmt: skip
+
+
+def test_chips_equal_plain_ingest(work, cluster, tmp_path):
+    root = tmp_path / "scenes"
+    for i in range(4):
+        values = files.noise(i, 3, 128, 192)
+        if i == 2:
+            values[:, :, :64] = 0  # without data
+        files.write_scene(root / f"{i}.tif", values, nodata=0)
+    cut = cut_scenes(open_source(root), OPTIONS)
+    assert len(cut.records) == 4 * CHIPS
+    (root / "3.tif").write_bytes(b"no scene any more")
+    encoder = work.SlowEncoder(0.05)
+    plain = index(cut, root, tmp_path / "plain", work.tools.PixelEncoder())
+    engine = Watching(cluster.address, lambda _: lambda threads: encoder, encoder.fingerprint,
+                      batch_size=2)  # fmt: skip
+    report = index(cut, root, tmp_path / "a", encoder, engine)
+    assert report.added == plain.added == 3 * CHIPS - 8
+    assert report.empty == plain.empty == 8
+    assert work.skipped(report) == work.skipped(plain)
+    assert len(report.skipped) >= 1
+    assert work.state(tmp_path / "a") == work.state(tmp_path / "plain")
+    assert encoder.encoded == 0
+    # Of three scenes only one is shared: the last, which both find nothing else beside.
+    assert len({pid for pid, _ in engine.seen}) == 2
+    assert len(engine.seen) <= 3 + 1

@@ -1,0 +1,89 @@
+"""An object store as the source of an ingest with Ray."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from landcue.data.objects import ObjectStore
+from landcue.errors import StoreError, UsageError
+
+pytestmark = [pytest.mark.ray, pytest.mark.s3]
+
+SOURCE = Path("s3://bucket/images")
+
+
+@pytest.fixture(scope="module")
+def work():
+    file = Path(__file__).parents[1] / "ray" / "ray_work.py"
+    spec = importlib.util.spec_from_file_location("ray_work", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def clusters():
+    """Start clusters whose nodes have the environment of that moment, and other variables."""
+    from ray.cluster_utils import Cluster
+
+    made = []
+
+    def start(node, **env):
+        args = {**node, "env_vars": env}
+        made.append(Cluster(initialize_head=True, connect=False, head_node_args=args))
+        made[-1].add_node(**args)
+        made[-1].wait_for_nodes()
+        return made[-1].address
+
+    yield start
+    for cluster in made:
+        cluster.shutdown()
+
+
+@pytest.fixture
+def folder(work, store, tmp_path):
+    work.write_source(tmp_path / "images", 40)
+    target = ObjectStore(SOURCE)
+    for path in sorted((tmp_path / "images").iterdir()):
+        target.upload(path, f"bucket/images/{path.name}")
+    return tmp_path / "images"
+
+
+def rows(work, archive):
+    return [
+        {name: value for name, value in row.items() if name not in ("mtime_ns", "metadata_check")}
+        for row in work.state(archive)[1]
+    ]
+
+
+def test_source_equals_folder(work, folder, clusters, tmp_path):
+    address = clusters(work.NODE)
+    encoder = work.SlowEncoder()
+    engine = work.engine_for(address, encoder)
+    plain = work.run(folder, tmp_path / "plain", work.tools.PixelEncoder())
+    report = work.run(SOURCE, tmp_path / "a", encoder, engine)
+    assert encoder.encoded == 0
+    assert (report.added, work.skipped(report)) == (plain.added, work.skipped(plain))
+    assert report.added == 39
+    assert rows(work, tmp_path / "a") == rows(work, tmp_path / "plain")
+    assert len(engine.nodes) == 2
+    assert work.run(SOURCE, tmp_path / "a", encoder, engine).unchanged == 39
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind", "said"),
+    [
+        ("AWS_ACCESS_KEY_ID", "", UsageError, "no credentials for s3://bucket"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", StoreError, "127.0.0.1:1 cannot be reached"),
+    ],
+)
+def test_node_that_cannot_ask(work, folder, clusters, tmp_path, name, value, kind, said):
+    """The store answers here, but not there."""
+    address = clusters(work.NODE, **{name: value})
+    encoder = work.SlowEncoder()
+    with pytest.raises(kind, match=rf"node \S+: .*{said}"):
+        work.run(SOURCE, tmp_path / "a", encoder, work.engine_for(address, encoder))
+    assert not (tmp_path / "a" / "manifest.json").exists()
