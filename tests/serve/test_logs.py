@@ -7,7 +7,6 @@ import threading
 import time
 
 import pytest
-import uvicorn
 
 from landcue.errors import UsageError
 from landcue.serve import logs
@@ -85,10 +84,10 @@ def test_a_stream_that_nobody_reads_is_no_failure(told):
 
 def test_answers_do_not_wait_for_confirmations():
     """Connections send at once (TCP_NODELAY), which asyncio would not see to for this socket."""
-    with listen(uvicorn.Config("none", port=0)) as sock:
+    with listen("127.0.0.1", 0) as sock:
         with socket.create_connection(sock.getsockname()):
             accepted, _ = sock.accept()
             with accepted:
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         with pytest.raises(UsageError, match="choose another"):
-            listen(uvicorn.Config("none", port=sock.getsockname()[1]))
+            listen(*sock.getsockname())

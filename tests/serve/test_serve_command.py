@@ -63,7 +63,12 @@ def test_wrong_usage_is_one_line(tmp_path, made):
         ((made, "--host", "0.0.0.0"), 2, "--token-file"),
         ((made, "--token-file", tmp_path / "none"), 2, "cannot be read"),
         ((tmp_path / "none",), 1, "does not exist"),
-        ((made, made), 2, "same name"),
+        ((made, made), 2, f"both called '{made.name}'"),
+        ((made, "--model", made), 2, "--model belongs to milvus://"),
+        ((made, "--allow-origin", "*"), 2, "https://maps.example.org"),
+        ((made, "--allow-origin", "https://maps.example.org/"), 2, "https://maps.example.org"),
+        ((made, "--feedback-file", tmp_path / "none" / "marks.jsonl"), 2, "No such file"),
+        ((made, "--feedback-file", tmp_path), 2, "Is a directory"),
     ):
         done = run("serve", *words)
         assert done.returncode == code, done.stderr
@@ -77,7 +82,19 @@ def test_a_taken_port_is_one_line(made):
         taken.listen()
         done = run("serve", made, "--port", taken.getsockname()[1])
     assert done.returncode == 2
-    assert "choose another" in done.stderr.splitlines()[-1]
+    assert len(done.stderr.splitlines()) == 1
+    assert "address already in use" in done.stderr
+    assert "choose another" in done.stderr
+
+
+def test_a_host_of_another_machine_is_one_line(made, tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text("read " + "t" * 24)
+    file.chmod(0o600)
+    done = run("serve", made, "--host", "192.0.2.1", "--token-file", file)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "--host 192.0.2.1: cannot be used" in done.stderr
 
 
 def test_tokens_on_every_address(serve, made, tmp_path):

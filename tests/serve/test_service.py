@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import resource
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -206,6 +207,29 @@ def test_feedback_needs_a_file_with_room(client, start, tmp_path, is_problem):
     with start({"feedback_bytes": 20}, feedback_file=file) as small:
         is_problem(small.post("/v1/feedback", json={"positives": ["port/01.png"]}), 503)
     assert file.read_bytes() == b""
+
+
+def test_a_line_of_feedback_that_finds_no_room_leaves_no_half(start, tmp_path, is_problem, caplog):
+    file = tmp_path / "feedback.jsonl"
+    given = {"positives": ["port/01.png"]}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with start(feedback_file=file) as client:
+        assert client.post("/v1/feedback", json=given).status_code == 201
+        size = file.stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))
+        try:
+            refused = client.post("/v1/feedback", json=given)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        is_problem(refused, 503)
+        assert file.stat().st_size == size
+        assert client.post("/v1/feedback", json=given).status_code == 201
+    assert [json.loads(line)["positives"] for line in file.read_text().splitlines()] == [
+        ["port/01.png"]
+    ] * 2
+    told = [one for one in caplog.records if one.getMessage() == "feedback was not kept"]
+    assert len(told) == 1
+    assert str(file) in told[0].facts["error"]
 
 
 def test_health_metrics_and_readiness(start, is_problem):

@@ -42,7 +42,14 @@ def serve(
     ] = None,
 ) -> None:
     """Serve archives over HTTP: search, records, labels, exports and feedback."""
-    from landcue.serve.settings import Limits, Settings, check_host, is_loopback, read_tokens
+    from landcue.serve.settings import (
+        Limits,
+        Settings,
+        check_host,
+        check_origin,
+        is_loopback,
+        read_tokens,
+    )
 
     tokens = None if token_file is None else read_tokens(token_file)
     check_host(host, tokens)
@@ -56,7 +63,7 @@ def serve(
     settings = Settings(
         hosts=Settings().hosts if is_loopback(host) else (),
         tokens=tokens,
-        origins=tuple(allow_origin or ()),
+        origins=tuple(map(check_origin, allow_origin or ())),
         basemap=basemap,
         basemap_credit=basemap_credit,
         feedback_file=feedback_file,

@@ -23,9 +23,13 @@ class Catalog:
         Raises:
             UsageError: Two have one name.
         """
-        self._served = {one.name: one for one in served}
-        if len(self._served) != len(served):
-            raise UsageError("two archives have the same name: give folders of different names")
+        self._served: dict[str, Served] = {}
+        for one in served:
+            if one.name in self._served:
+                raise UsageError(
+                    f"two archives are both called {one.name!r}: give folders of different names"
+                )
+            self._served[one.name] = one
 
     @classmethod
     def open(cls, folders: Sequence[Path], model: Path | None = None) -> Catalog:
@@ -37,7 +41,12 @@ class Catalog:
 
         Raises:
             ArchiveError: One is missing or broken.
+            UsageError: Two have one name, or the model is of none of them.
         """
+        if model is not None and not any(map(is_address, folders)):
+            raise UsageError(
+                "--model belongs to milvus:// collections: a folder holds its own model"
+            )
         opened = [
             (folder.resolve().name, open_archive(folder, model if is_address(folder) else None))
             for folder in folders

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
+from landcue.errors import UsageError
 from landcue.serve.problems import ProblemError
 from landcue.serve.schemas import FeedbackRequest
 from landcue.serve.served import Served
+
+_log = logging.getLogger("landcue.serve")
 
 
 class FeedbackFile:
@@ -19,6 +24,22 @@ class FeedbackFile:
     def __init__(self, path: Path | None, most_bytes: int) -> None:
         self._path, self._most = path, most_bytes
         self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Make the file, if there is to be one.
+
+        Raises:
+            UsageError: It cannot be written.
+        """
+        if self._path is None:
+            return
+        try:
+            os.close(self._open())
+        except OSError as error:
+            raise UsageError(
+                f"--feedback-file {self._path}: cannot be written ({error.strerror}); "
+                "give a file in a folder that exists"
+            ) from None
 
     def keep(self, served: Served, given: FeedbackRequest, request_id: str) -> None:
         """Append what was given, once all its records are known.
@@ -41,14 +62,24 @@ class FeedbackFile:
             },
             ensure_ascii=False,
         )
-        data = (line + "\n").encode()
         try:
             with self._lock:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-                handle = os.open(self._path, flags, 0o600)
-                with os.fdopen(handle, "ab") as file:
-                    if os.fstat(handle).st_size + len(data) > self._most:
-                        raise ProblemError(503, "the feedback file is full")
-                    file.write(data)
-        except OSError:
+                self._append((line + "\n").encode())
+        except OSError as error:
+            facts = {"request_id": request_id, "error": str(error)}
+            _log.error("feedback was not kept", extra={"facts": facts})
             raise ProblemError(503, "feedback cannot be kept now") from None
+
+    def _append(self, data: bytes) -> None:
+        """Append a line, all of it or nothing."""
+        with os.fdopen(self._open(), "ab", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size + len(data) > self._most:
+                raise ProblemError(503, "the feedback file is full")
+            if file.write(data) != len(data):
+                os.ftruncate(file.fileno(), size)  # else the next line would go on from a half one
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(self._path or "", flags, 0o600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import signal
@@ -22,6 +23,7 @@ from landcue.serve.protocol import Protocol
 from landcue.serve.settings import Settings, check_host
 
 SHUTDOWN_SECONDS = 20
+BACKLOG = 2048
 
 
 def run(
@@ -43,7 +45,8 @@ def run(
         quiet: Log what goes wrong, and not every request.
 
     Raises:
-        UsageError: The host is open to others and there is no token, or the port cannot be used.
+        UsageError: The host is open to others and there is no token, or it, the port or the
+            feedback file cannot be used.
     """
     check_host(host, settings.tokens)
     handler = GatheringHandler()
@@ -56,6 +59,7 @@ def run(
     page = Page.load()
     app = create_app(catalog, settings, page)
     app.state.service.when_ready = _settle
+    app.state.service.feedback.check()
     config = uvicorn.Config(
         app,
         host=host.strip("[]"),
@@ -70,7 +74,7 @@ def run(
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     server = uvicorn.Server(config)
-    sock = listen(config)
+    sock = listen(config.host, port)
     bound: int = sock.getsockname()[1]
     shown = f"[{config.host}]" if ":" in config.host else config.host
     address = f"http://{shown}:{bound}"
@@ -88,24 +92,33 @@ def run(
     finally:
         sock.close()
         handler.flush()
+        gc.unfreeze()  # else torch's libraries complain at exit of what was never let go of
 
 
-def listen(config: uvicorn.Config) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Return a socket to which clients may connect at once.
 
     Raises:
-        UsageError: The port cannot be used.
+        UsageError: The host or the port cannot be used.
     """
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock = config.bind_socket()
-    except SystemExit:
-        raise UsageError(
-            f"--port {config.port}: cannot be used on {config.host}; choose another"
-        ) from None
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        what, mend = (
+            (f"--host {host}", "give an address of this machine")
+            if elsewhere
+            else (f"--port {port} on {host}", "choose another, or --port 0 for a free one")
+        )
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{what}: cannot be used ({reason}); {mend}") from None
     # Without this the body of an answer waits 40 ms for the client to confirm its head: asyncio
     # sets it only on sockets made with the protocol's number. Accepted ones take it over.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.listen(config.backlog)
+    sock.listen(BACKLOG)
     return sock
 
 

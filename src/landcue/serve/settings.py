@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from landcue.errors import UsageError
 Scope = Literal["read", "feedback"]
 
 SHORTEST_TOKEN = 20
+
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,20 @@ def read_tokens(path: Path) -> Tokens:
     if not any(found.values()):
         raise UsageError(f"--token-file {path}: holds no token")
     return Tokens(tuple(found["read"]), tuple(found["feedback"]))
+
+
+def check_origin(origin: str) -> str:
+    """Return a web origin as browsers send it: scheme, host and port alone, in lower case.
+
+    Raises:
+        UsageError: It is none, and would never match or match every page.
+    """
+    if not _ORIGIN.fullmatch(origin):
+        raise UsageError(
+            f"--allow-origin {origin[:200]!r}: give one origin as browsers send it, such as "
+            "https://maps.example.org, in lower case and without a path"
+        )
+    return origin
 
 
 def is_loopback(host: str) -> bool:
