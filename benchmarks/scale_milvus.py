@@ -156,7 +156,7 @@ def plain_seconds(archive: Archive, pushed_to: Address, rows: int) -> float:
     seconds = 0.0
     for first in range(0, len(local), rows):
         part = writer.part(first, min(first + rows, len(local)))
-        made = {name: writer.rows(part, name, range(len(part.ids))) for name in layout.names}
+        made = {name: _dicts(writer.columns(part, name, range(len(part.ids)))) for name in layout.names}
         started = time.perf_counter()
         for name, batch in made.items():
             link.client.insert(name, batch)
@@ -165,6 +165,10 @@ def plain_seconds(archive: Archive, pushed_to: Address, rows: int) -> float:
         link.client.drop_collection(name)
     link.close()
     return seconds
+
+
+def _dicts(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def latencies(archive: Archive, address: Address) -> dict[str, Any]:

@@ -141,6 +141,7 @@ def make_manifest(link: Link) -> None:
         schema.add_field("value", kinds.VARCHAR, max_length=MOST_BYTES)
         schema.add_field("nothing", kinds.FLOAT_VECTOR, dim=2)  # a collection must have a vector
         _create(link, manifest_name(link.address.collection), schema, "nothing", "FLAT", "L2", {})
+        client.load_collection(manifest_name(link.address.collection), _async=True)
 
 
 def make_collections(link: Link, layout: Layout) -> None:
@@ -200,7 +201,7 @@ def _create(
     wanted = link.client.prepare_index_params()
     wanted.add_index(field, index_type=index, metric_type=metric, params=parameters)
     link.client.create_collection(name, schema=schema)
-    link.client.create_index(name, wanted)
+    link.client.create_index(name, wanted, sync=False)  # there is nothing to wait for yet
 
 
 def _roomy(size: int, name: str) -> int:

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from landcue.errors import ArchiveError, LandcueError, UsageError
@@ -26,6 +26,10 @@ _REFUSED = (
     *("auth check failure", "unauthenticated", "missing authorization"),
     *("permission deny", "invalid token"),
 )
+_FULL = (
+    *("oom if load", "out of memory", "insufficient memory", "insufficientmemory"),
+    *("memory limit exceeded", "memory quota", "disk quota", "disk limit", "disk space is not"),
+)
 _UNREACHABLE = ("fail connecting", "unavailable", "deadline exceeded", "failed to connect")
 
 
@@ -41,6 +45,7 @@ class Link:
         """
         self.address = address
         self._milvus = load_pymilvus()
+        self._fields: dict[str, list[dict[str, Any]]] = {}
         known = credentials()
         certificate = os.environ.get(CERTIFICATE)
         if address.secure and certificate:
@@ -150,15 +155,24 @@ class Link:
             )
             return [list(hits) for hits in found]
 
-    def insert(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Add rows whose keys are new."""
-        with self.talking(f"writing {name}"):
-            self.client.insert(name, rows)
+    def insert(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Add rows whose keys are new, given by field."""
+        self._write("batch_insert", name, columns)
 
-    def upsert(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Add rows, or replace those with the same keys."""
+    def upsert(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Add rows, or replace those with the same keys, given by field."""
+        self._write("upsert", name, columns)
+
+    def _write(self, how: str, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        # The client's own calls take a dictionary a row, which costs several times as much.
         with self.talking(f"writing {name}"):
-            self.client.upsert(name, rows)
+            fields = self._fields.get(name)
+            if fields is None:
+                fields = self._fields[name] = self.client.describe_collection(name)["fields"]
+            values = [
+                {"name": f["name"], "type": f["type"], "values": columns[f["name"]]} for f in fields
+            ]
+            getattr(self.client._get_connection(), how)(name, values, schema={"fields": fields})
 
     def delete(self, name: str, keys: Sequence[str], key: str = "id") -> None:
         """Remove rows by their keys."""
@@ -209,6 +223,11 @@ class Link:
             )
         if getattr(error, "code", None) == _NO_COLLECTION or "collection not found" in low:
             return missing(self.address)
+        if any(mark in low for mark in _FULL):
+            return ArchiveError(
+                f"Milvus at {server} has no room left while {doing}: give its nodes more memory or "
+                "disk, or drop a collection that nobody asks, then run the same command again"
+            )
         if any(mark in low for mark in _UNREACHABLE) or "connect" in type(error).__name__.lower():
             return ArchiveError(
                 f"Milvus at {server} cannot be reached: start it, or check host, port and TLS "

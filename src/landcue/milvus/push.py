@@ -211,9 +211,9 @@ class _Push:
             if self._known is not None:
                 differ = compare(part, stamps_there(link, name, where))
             for write, chosen in ((link.insert, differ.missing), (link.upsert, differ.different)):
-                rows = self._writer.rows(part, name, chosen)
-                for first in range(0, len(rows), self._at_once):
-                    write(name, rows[first : first + self._at_once])
+                for first in range(0, len(chosen), self._at_once):
+                    some = chosen[first : first + self._at_once]
+                    write(name, self._writer.columns(part, name, some))
             link.delete(name, differ.extra)
             if name == layout.name:
                 with self._counting:

@@ -165,7 +165,8 @@ class ManifestStore:
 
     def write(self, pushed: Pushed) -> None:
         """Replace what is known, all of it at once."""
-        if not self._link.has(self._name):
+        new = not self._link.has(self._name)
+        if new:
             make_manifest(self._link)
         text = pushed.to_text()
         key = f"piece/{pushed.revision}/"
@@ -175,6 +176,8 @@ class ManifestStore:
         self._put(pieces)
         head = {"format": FORMAT, "revision": pushed.revision, "checksum": _digest(text)}
         self._put({_HEAD: json.dumps(head)})
+        if new:
+            return
         self._link.load(self._name)
         old = self._values(starts(MANIFEST_KEY, "piece/"), fields=())
         self._link.delete(
@@ -202,8 +205,8 @@ class ManifestStore:
 
     def _put(self, values: Mapping[str, str]) -> None:
         for name, value in values.items():
-            row = {MANIFEST_KEY: name, "value": value, "nothing": _NOTHING}
-            self._link.upsert(self._name, [row])
+            row = {MANIFEST_KEY: [name], "value": [value], "nothing": [_NOTHING]}
+            self._link.upsert(self._name, row)
 
     def _values(self, where: str, fields: tuple[str, ...] = ("value",)) -> dict[str, str]:
         rows = [row for page in self._pages(where, fields) for row in page]

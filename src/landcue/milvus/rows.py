@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,7 +29,9 @@ pc: Any = pyarrow.compute
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 _SIDES = ("west", "south", "east", "north")
 _WIDE = ("id", "path")
-_TOLD = ("path", "labels", "predicted_labels", *_SIDES, "group", "part", "sensor", "pixel_bbox")
+_NAMED = ("group", "part", "sensor")
+_TOLD = ("path", "labels", "predicted_labels", *_SIDES, *_NAMED, "pixel_bbox")
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Local:
@@ -61,7 +63,7 @@ class Local:
         return {
             "id": _longest(self.table["id"]),
             "path": _longest(self.table["path"]),
-            "text": max(_longest(self.table[name]) for name in ("group", "sensor", "part")),
+            "text": max(_longest(self.table[name]) for name in _NAMED),
             "record": self._longest_record(),
             "labels": max(len(self.names), *(size or 0 for size in labels)),
         }
@@ -77,7 +79,7 @@ class Local:
             column = self.table[name]
             size = pc.max(pc.list_value_length(column)).as_py() or 0
             lists += size * (6 * _longest(pc.list_flatten(column)) + 4)
-        texts = sum(6 * _longest(self.table[name]) for name in ("path", "group", "part", "sensor"))
+        texts = sum(6 * _longest(self.table[name]) for name in ("path", *_NAMED))
         geometry = 2 * (pc.max(pc.binary_length(self.table["geometry"])).as_py() or 0)
         loose = 400 + lists + texts + geometry
         if loose <= 4_096:
@@ -98,7 +100,7 @@ def told(fact: Mapping[str, Any]) -> str:
         value["time"] = _microseconds(fact["time"])
     if fact["geometry"] is not None:
         value["geometry"] = fact["geometry"].hex()
-    return json.dumps(value, separators=(",", ":"))
+    return _to_json(value)
 
 
 def told_values(ids: Sequence[str], texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -133,7 +135,7 @@ class Part:
         facts: Of each record.
         texts: What is told of each.
         stamps: A checksum of all that is known of each.
-        base: The fields that all collections have.
+        fields: The columns that all collections have, once they are made.
     """
 
     first: int
@@ -141,7 +143,7 @@ class Part:
     facts: list[dict[str, Any]]
     texts: list[str]
     stamps: list[str]
-    base: list[dict[str, Any]] | None = None
+    fields: dict[str, list[Any]] | None = None
 
     @property
     def ids(self) -> list[str]:
@@ -150,7 +152,7 @@ class Part:
 
 
 class Writer:
-    """Makes the rows of all collections from an archive's records."""
+    """Makes the columns of all collections from an archive's records."""
 
     def __init__(
         self, local: Local, layout: Layout, names: Sequence[str], sketcher: Hasher
@@ -177,64 +179,66 @@ class Writer:
             stamps.append(digest.hexdigest())
         return Part(first, last, facts, texts, stamps)
 
-    def rows(self, part: Part, name: str, chosen: Iterable[int]) -> list[dict[str, Any]]:
-        """Return some rows of a part for one of the collections.
+    def columns(self, part: Part, name: str, chosen: Sequence[int]) -> dict[str, list[Any]]:
+        """Return some rows of a part for one of the collections, by field.
 
         Args:
             part: What was read.
             name: Of the collection.
-            chosen: Positions in the part.
+            chosen: Positions in the part, ascending.
         """
-        layout, at = self.layout, list(chosen)
-        if not at:
-            return []
-        rows = [self._base(part)[i] for i in at]
-        here = np.array(at) + part.first
-        if name == layout.code:
-            codes = self.local.vectors.code[here]
-            return [{**row, "code": code.tobytes()} for row, code in zip(rows, codes, strict=True)]
-        embedding = np.ascontiguousarray(self.local.vectors.embedding[here])
-        if name == layout.sketch:
+        if part.fields is None:
+            part.fields = self._fields(part)
+        fields, rows = part.fields, np.array(chosen, np.int64) + part.first
+        if len(rows) < len(part.facts):
+            fields = {field: [values[i] for i in chosen] for field, values in fields.items()}
+        vectors = self.local.vectors
+        if name == self.layout.code:
+            return {**fields, "code": [code.tobytes() for code in vectors.code[rows]]}
+        embedding = vectors.embedding[rows]
+        if name == self.layout.sketch:
             sketches = self._sketcher.encode(embedding)
-            both = zip(rows, sketches, strict=True)
-            return [{**row, "sketch": sketch.tobytes()} for row, sketch in both]
-        return [
-            {**row, "embedding": vector, "record": part.texts[i]}
-            for row, vector, i in zip(rows, embedding, at, strict=True)
-        ]
+            return {**fields, "sketch": [sketch.tobytes() for sketch in sketches]}
+        texts = [part.texts[i] for i in chosen]
+        return {**fields, "embedding": embedding.tolist(), "record": texts}
 
-    def _base(self, part: Part) -> list[dict[str, Any]]:
-        """Return the fields that all collections have, made once."""
-        if part.base is None:
-            base = [
-                {**self._filters(fact), "stamp": stamp}
-                for fact, stamp in zip(part.facts, part.stamps, strict=True)
-            ]
-            if self.layout.n_labels:
-                scores = self.local.vectors.scores[part.first : part.last].tolist()
-                cues = self.local.vectors.cue[part.first : part.last]
-                for row, score, cue in zip(base, scores, cues, strict=True):
-                    row["scores"], row["cue"] = score, cue.tobytes().hex()
-            part.base = base
-        return part.base
-
-    def _filters(self, fact: Mapping[str, Any]) -> dict[str, Any]:
-        known = fact["labels"] is not None
-        labels = fact["labels"] if known else fact["predicted_labels"] or ()
-        row: dict[str, Any] = {
-            "id": fact["id"],
-            "known": known,
-            "labels": [self._numbers[name] for name in labels],
-            "time": NO_TIME if fact["time"] is None else _microseconds(fact["time"]),
-            "path": fact["path"],
+    def _fields(self, part: Part) -> dict[str, list[Any]]:
+        """Return the columns that all collections have."""
+        facts, numbers = part.facts, self._numbers
+        fields: dict[str, list[Any]] = {
+            "id": part.ids,
+            "stamp": part.stamps,
+            "known": [fact["labels"] is not None for fact in facts],
+            "labels": [[numbers[name] for name in _labels(fact)] for fact in facts],
+            "time": [_time(fact) for fact in facts],
+            "path": [fact["path"] for fact in facts],
         }
-        for name in ("group", "sensor", "part"):
-            row[name] = fact[name] or ""
-        if fact["west"] is None:
-            return {**row, "west": 0.0, "east": 0.0, "south": NOWHERE, "north": -NOWHERE}
-        west, east = fact["west"], fact["east"]
-        row["west"], row["east"] = west, east + 360 if west > east else east
-        return {**row, "south": fact["south"], "north": fact["north"]}
+        for name in _NAMED:
+            fields[name] = [fact[name] or "" for fact in facts]
+        boxes = np.array([_box(fact) for fact in facts], np.float64).reshape(-1, 4)
+        fields |= zip(_SIDES, boxes.T.tolist(), strict=True)
+        if self.layout.n_labels:
+            vectors, rows = self.local.vectors, slice(part.first, part.last)
+            fields["scores"] = vectors.scores[rows].tolist()
+            fields["cue"] = [cue.tobytes().hex() for cue in vectors.cue[rows]]
+        return fields
+
+
+def _labels(fact: Mapping[str, Any]) -> Sequence[str]:
+    """Return the annotated labels where there are any known, else the predicted ones."""
+    return fact["predicted_labels"] or () if fact["labels"] is None else fact["labels"]
+
+
+def _time(fact: Mapping[str, Any]) -> int:
+    return NO_TIME if fact["time"] is None else _microseconds(fact["time"])
+
+
+def _box(fact: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """Return west, south, east, north; ``east`` beyond 180 across the antimeridian."""
+    if fact["west"] is None:
+        return 0.0, NOWHERE, 0.0, -NOWHERE
+    west, south, east, north = (fact[side] for side in _SIDES)
+    return west, south, east + 360 if west > east else east, north
 
 
 def _longest(column: Any) -> int:
