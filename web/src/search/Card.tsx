@@ -54,9 +54,12 @@ export const Card = memo(function Card({ hit, at, mode, mark, open, focused, was
           </span>
         )}
         {was !== null && was !== at + 1 && (
-          <span class="card-was mono" data-way={was === 0 ? "new" : was > at + 1 ? "up" : "down"}>
-            {was === 0 ? "new" : `${was > at + 1 ? "▲" : "▼"}${Math.abs(was - at - 1)}`}
-          </span>
+          // Drawn by its style: text in here would have to be part of the button's name.
+          <span
+            class="card-was mono"
+            data-way={was === 0 ? "new" : was > at + 1 ? "up" : "down"}
+            data-says={was === 0 ? "new" : `${was > at + 1 ? "▲" : "▼"}${Math.abs(was - at - 1)}`}
+          />
         )}
       </button>
       <div class="card-actions">
