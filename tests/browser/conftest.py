@@ -1,0 +1,190 @@
+"""One Chromium and one real server per run; a page that fails its test on any complaint."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from landcue.data.synthetic import write_demo_archive
+from landcue.serve.page import Page as BuiltPage
+
+LANDCUE = [sys.executable, "-m", "landcue.cli.main"]
+FLAGS = [
+    "--no-sandbox",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    # The map's WebGL without a graphics card.
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
+PATIENCE = 30_000
+"""Milliseconds until something that should appear is missing: machines may be busy."""
+
+KEEP_VIOLATIONS = """
+addEventListener("securitypolicyviolation", (event) =>
+  console.error(`policy violation: ${event.violatedDirective} by ${event.blockedURI}`));
+"""
+
+
+def _load(name):
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"browser_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+visitor = _load("visitor")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The path of Chromium; ``LANDCUE_BROWSER`` names one that must be there."""
+    if not BuiltPage.load().built:
+        pytest.skip("the page is not built: make page")
+    named = os.environ.get("LANDCUE_BROWSER")
+    found = shutil.which(named or "chromium")
+    if named and not found:
+        pytest.fail(f"LANDCUE_BROWSER={named} is no program")
+    if not found:
+        pytest.skip("chromium is missing: apt-get install chromium")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(chromium):
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """Synthetic geo-referenced images with labels, groups and times."""
+    return write_demo_archive(tmp_path_factory.mktemp("browser") / "data", n=140)
+
+
+@pytest.fixture(scope="session")
+def places(images):
+    """Their archive, made with the built-in encoder."""
+    folder = images.parent / "places"
+    landcue("index", images, folder)
+    return folder
+
+
+def landcue(*words):
+    """Run a command that must succeed."""
+    done = subprocess.run(
+        [*LANDCUE, *map(str, words)], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+
+
+class Server:
+    """``landcue serve`` as a process of its own, at an address that outlives it."""
+
+    def __init__(self, *words):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self.words = [str(word) for word in words]
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [*LANDCUE, "serve", *self.words, "--port", str(self.port)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        line = self.process.stderr.readline()
+        assert line.startswith("serving "), line + self.process.stderr.read()
+        # A log that nobody reads would stop the server.
+        self.log = threading.Thread(target=self.process.stderr.read, daemon=True)
+        self.log.start()
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.log.join()
+        self.process.stderr.close()
+
+
+@pytest.fixture(scope="session")
+def feedback(tmp_path_factory):
+    """The file that the shared server keeps feedback in."""
+    return tmp_path_factory.mktemp("browser") / "feedback.jsonl"
+
+
+@pytest.fixture(scope="session")
+def server(places, chromium, feedback):
+    """The server of the images that every test but those that stop one shares."""
+    server = Server(places, "--feedback-file", feedback)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def serve(chromium):
+    """Start a server of one's own; it ends with the test."""
+    started = []
+
+    def serve(*words):
+        started.append(Server(*words))
+        return started[-1]
+
+    yield serve
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def visit(browser, server, serve):  # after serve, so that pages are closed before their servers
+    """Open the page in a fresh profile; at the end the test fails on whatever went wrong in it."""
+    opened = []
+
+    def visit(path="", url=None, width=1280, height=860, **options):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, accept_downloads=True, **options
+        )
+        context.set_default_timeout(PATIENCE)
+        context.add_init_script(KEEP_VIOLATIONS)
+        guest = visitor.Visitor(context, url or server.url)
+        opened.append(guest)
+        guest.open(path)
+        return guest
+
+    yield visit
+    for guest in opened:
+        guest.context.close()
+    for guest in opened:
+        assert guest.complaints() == []
+
+
+@pytest.fixture
+def guest(visit):
+    """Somebody at the start of the page."""
+    return visit()

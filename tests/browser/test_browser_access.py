@@ -1,0 +1,187 @@
+"""For everybody: axe's rules, keys alone, narrow screens, both themes."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
+GRAVE = ("serious", "critical")
+
+
+def violations(guest):
+    """Return what axe finds grave on what is shown, one line each."""
+    # Half-faded colors would be measured as they are.
+    guest.page.wait_for_function(
+        "() => document.getAnimations().every((one) => one.playState !== 'running')"
+    )
+    # A policy of the page forbids injected scripts; the debugger's door is not the page's.
+    guest.page.evaluate(AXE.read_text())
+    found = guest.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    return [
+        f"{one['impact']} {one['id']}: {node['target']} {node['failureSummary']}"
+        for one in found["violations"]
+        if one["impact"] in GRAVE
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_grave(visit, scheme):
+    guest = visit(color_scheme=scheme)
+    expect(guest.page.locator(".example img").first).to_be_visible()
+    found = {"landing": violations(guest)}
+    guest.ask_record()
+    ids = guest.ids()
+    guest.card(0).focus()
+    guest.page.keyboard.press("+")
+    guest.searching(guest.page.get_by_role("button", name="not: cars", exact=True).click)
+    guest.card(1).focus()
+    guest.page.keyboard.press("+")
+    guest.searching(guest.button("Refine").click)
+    guest.page.mouse.move(0, 0)
+    found["results"] = violations(guest)
+    guest.card(2).click()
+    guest.button("Similar regions").click()
+    expect(guest.detail.locator("canvas.heat")).to_have_count(2)
+    found["detail"] = violations(guest)
+    guest.page.keyboard.press("Escape")
+    guest.button("Grid and map").click()
+    expect(guest.page.locator(".map-holder canvas")).to_be_visible()
+    expect(guest.page.get_by_text("Drawing the map …")).to_have_count(0)
+    found["map"] = violations(guest)
+    guest.page.keyboard.press("?")
+    expect(guest.page.get_by_role("dialog")).to_be_visible()
+    found["help"] = violations(guest)
+    guest.page.keyboard.press("Escape")
+    guest.page.set_viewport_size({"width": 390, "height": 844})
+    guest.open(f"?id={ids[0]}")
+    guest.settled()
+    guest.button("Filters").click()
+    expect(guest.page.get_by_role("textbox", name="Expression")).to_be_visible()
+    found["filters on a narrow screen"] = violations(guest)
+    guest.page.set_viewport_size({"width": 1280, "height": 860})
+    guest.open("?page=model")
+    expect(guest.page.locator("table.bars")).to_be_visible()
+    expect(guest.page.locator(".flat canvas")).to_be_visible()
+    found["model"] = violations(guest)
+    assert {place: lines for place, lines in found.items() if lines} == {}
+
+
+def wide_parts(guest):
+    """Return what makes the page scroll sideways."""
+    return guest.page.evaluate(
+        """() => {
+          const width = document.documentElement.clientWidth;
+          if (document.documentElement.scrollWidth <= width) return [];
+          return [...document.querySelectorAll("body *")]
+            .filter((one) => one.getBoundingClientRect().right > width + 1)
+            .map((one) => `${one.tagName} ${one.className}`);
+        }"""
+    )
+
+
+def test_a_narrow_screen_never_scrolls_sideways(visit):
+    guest = visit(width=360, height=740, has_touch=True, is_mobile=True)
+    expect(guest.page.locator(".example img").first).to_be_visible()
+    found = {"landing": wide_parts(guest)}
+    guest.ask_record()
+    found["results"] = wide_parts(guest)
+    guest.button("Filters").click()
+    expect(guest.page.get_by_role("textbox", name="Expression")).to_be_visible()
+    guest.searching(guest.page.get_by_role("button", name="not: cars", exact=True).click)
+    found["filters"] = wide_parts(guest)
+    guest.button("Filters").click()
+    guest.card(0).click()
+    expect(guest.detail).to_be_visible()
+    found["detail"] = wide_parts(guest)
+    guest.button("Close details").click()
+    for view in ("Grid and map", "Map"):
+        guest.button(view).click()
+        expect(guest.page.locator(".map-holder canvas")).to_be_visible()
+        found[view] = wide_parts(guest)
+    guest.button("History").click()
+    found["history"] = wide_parts(guest)
+    guest.button("Close").click()
+    guest.page.get_by_role("link", name="Model").click()
+    expect(guest.page.locator("table.bars")).to_be_visible()
+    found["model"] = wide_parts(guest)
+    assert {place: parts for place, parts in found.items() if parts} == {}
+
+
+def test_the_theme_is_chosen_and_kept(visit):
+    guest = visit(color_scheme="light")
+    assert brightness(guest) > 600
+    guest.button("Dark colors").click()
+    expect(guest.page.locator("html[data-theme=dark]")).to_have_count(1)
+    assert brightness(guest) < 150
+    guest.page.reload()
+    expect(guest.button("Light colors")).to_be_visible()
+    assert brightness(guest) < 150
+
+
+def brightness(guest):
+    """Return the sum of red, green and blue of the page's ground, as it is drawn."""
+    shot = guest.page.screenshot(clip={"x": 2, "y": 400, "width": 4, "height": 4})
+    return sum(Image.open(io.BytesIO(shot)).convert("RGB").getpixel((1, 1)))
+
+
+def test_keys_alone_lead_from_the_start_to_refined_results(guest):
+    press = guest.page.keyboard.press
+
+    def tab_to(wanted, most=80):
+        for _ in range(most):
+            press("Tab")
+            if re.search(wanted, guest.focused()):
+                return
+        raise AssertionError(f"Tab does not lead to {wanted}: it is at {guest.focused()}")
+
+    press("Tab")
+    assert guest.focused() == "Skip to the results"
+    tab_to(r"^city_0001\.tif$")
+    guest.searching(lambda: press("Enter"))
+    # The focus is not lost with the button that had it.
+    guest.page.wait_for_function("() => document.activeElement.classList.contains('card-image')")
+    before = guest.ids()
+    press("End")
+    expect(guest.card(len(before) - 1)).to_be_focused()
+    press("Home")
+    press("+")
+    guest.searching(lambda: press("r"))
+    guest.page.wait_for_function("() => document.activeElement !== document.body")
+    guest.card(0).focus()
+    press("Enter")
+    expect(guest.detail.get_by_role("heading", level=2)).to_be_focused()
+    press("Escape")
+    expect(guest.card(0)).to_be_focused()
+    press("?")
+    expect(guest.page.get_by_role("dialog", name="Keys")).to_be_visible()
+    press("Escape")
+    expect(guest.page.get_by_role("dialog")).to_have_count(0)
+    press("m")
+    expect(guest.page.locator(".map-holder")).to_be_visible()
+    press("m")
+    press("m")
+    expect(guest.page.locator(".map-holder")).to_have_count(0)
+    press("/")
+    guest.page.keyboard.type("water")
+    guest.searching(lambda: press("Enter"))
+    expect(guest.chip("has water")).to_be_visible()
+
+
+def test_what_happens_is_told_to_screen_readers(guest):
+    answer = guest.ask_record()
+    status = guest.page.locator(".results > [role=status]")
+    expect(status).to_have_text(f"{len(answer['hits'])} results, mode embedding.")
+    label = guest.card(0).get_attribute("aria-label")
+    hit = answer["hits"][0]
+    assert label.startswith(f"1: {hit['id']}; cosine {hit['score']:.3f}")
+    guest.card(0).focus()
+    guest.page.keyboard.press("+")
+    expect(status).to_contain_text("Marked good. 1 good, 0 bad.")
+    assert "marked good" in guest.card(0).get_attribute("aria-label")

@@ -1,0 +1,157 @@
+"""Filters as chips: set, changed, taken away, and what a wrong one says."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+from playwright.sync_api import expect
+
+
+@pytest.fixture(scope="module")
+def table(images):
+    """What the archive holds: id, labels, group and time of every record."""
+    with (images / "labels.csv").open() as file:
+        return {row["path"]: row for row in csv.DictReader(file)}
+
+
+def labels_of(table, one):
+    return set(table[one]["labels"].split(";"))
+
+
+def choose(guest, how, label):
+    row = guest.page.get_by_role("group", name=label, exact=True)
+    if not row.count():
+        guest.page.get_by_label("Find a label").fill(label)
+    return row.get_by_role("button", name=f"{how}: {label}", exact=True)
+
+
+def show_many(guest):
+    """List as many results as there may be, so that counts tell something."""
+    box = guest.page.get_by_label("Results per page")
+    return guest.searching(lambda: box.select_option("192"))
+
+
+def test_labels_all_any_none_as_chips(guest, table):
+    guest.searching(choose(guest, "all", "grass").click)
+    answer = show_many(guest)
+    want = {one for one in table if "grass" in labels_of(table, one)}
+    assert set(guest.ids()) == want
+    assert answer["plan"]["allowed"] == len(want)
+    expect(guest.chip("has grass")).to_be_visible()
+
+    guest.searching(choose(guest, "not", "trees").click)
+    want = {one for one in want if "trees" not in labels_of(table, one)}
+    assert set(guest.ids()) == want
+    expect(guest.chip("without trees")).to_be_visible()
+
+    guest.searching(choose(guest, "any", "water").click)
+    guest.searching(choose(guest, "any", "sand").click)
+    want = {one for one in want if labels_of(table, one) & {"water", "sand"}}
+    assert set(guest.ids()) == want
+    expect(guest.chip("any of sand")).to_be_visible()
+
+    # A chip turns into the next kind, and goes away.
+    guest.searching(guest.chip("any of sand").locator(".chip-turn").click)
+    expect(guest.chip("without sand")).to_be_visible()
+    for label in ("sand", "water", "trees"):
+        name = guest.chip(label).locator(".chip-drop")
+        guest.searching(name.click)
+    assert set(guest.ids()) == {one for one in table if "grass" in labels_of(table, one)}
+    guest.button("Clear all").click()
+    expect(guest.page.get_by_role("heading", name="Find look-alike places")).to_be_visible()
+
+
+def test_a_label_is_found_by_typing(guest, table):
+    guest.page.keyboard.press("/")
+    find = guest.page.get_by_label("Find a label")
+    expect(find).to_be_focused()
+    guest.page.keyboard.type("tank")
+    guest.searching(lambda: guest.page.keyboard.press("Enter"))
+    assert all("tanks" in labels_of(table, one) for one in guest.ids())
+    expect(guest.chip("has tanks")).to_be_visible()
+
+
+def test_an_expression_and_what_a_wrong_one_says(guest, table):
+    box = guest.page.get_by_role("textbox", name="Expression")
+
+    def ask(text):
+        box.fill(text)
+        box.press("Enter")
+
+    guest.searching(lambda: ask("(water or sand) and not ships"))
+    for one in guest.ids():
+        labels = labels_of(table, one)
+        assert labels & {"water", "sand"}
+        assert "ships" not in labels
+    guest.expected.append("Failed to load resource: .* 4\\d\\d")
+    for wrong, says in (("water and", "expression"), ("water and not volcano", "volcano")):
+        ask(wrong)
+        trouble = guest.page.locator(".trouble")
+        expect(trouble).to_contain_text("This search cannot be answered")
+        expect(trouble).to_contain_text(says)
+        expect(box).to_have_value(wrong)
+    guest.searching(lambda: ask("tanks"))
+    guest.chip("tanks").locator(".chip-drop").click()
+    expect(guest.page.get_by_role("heading", name="Find look-alike places")).to_be_visible()
+    expect(box).to_have_value("")
+
+
+def test_a_predicted_score_a_group_and_times(guest, table):
+    guest.ask_record()
+    group = guest.page.get_by_label("Group", exact=True)
+    guest.searching(lambda: group.select_option("harbor"))
+    assert {table[one]["group"] for one in guest.ids()} == {"harbor"}
+    guest.searching(lambda: group.select_option("lake"))
+    show_many(guest)
+    assert {table[one]["group"] for one in guest.ids()} == {"harbor", "lake"}
+
+    guest.searching(lambda: guest.page.get_by_label("From").fill("2024-03-01"))
+    guest.searching(lambda: guest.page.get_by_label("Until").fill("2024-09-30"))
+    want = {
+        one
+        for one, row in table.items()
+        if row["group"] in ("harbor", "lake") and "2024-03-01" <= row["time"][:10] <= "2024-09-30"
+    }
+    assert set(guest.ids()) | {guest.page.url.split("id=")[1].split("&")[0]} >= want
+    assert set(guest.ids()) <= want
+    expect(guest.chip("2024-03-01 – 2024-09-30")).to_be_visible()
+
+    for chip in ("harbor", "lake", "2024-03-01"):
+        guest.searching(guest.chip(chip).locator(".chip-drop").click)
+    score = guest.page.get_by_role("button", name="≥ predicted score of water", exact=True)
+    first = guest.searching(score.click)
+    slider = guest.page.get_by_label("Least predicted score of water")
+    expect(slider).to_have_value("0.7")
+    more = guest.searching(lambda: slider.fill("0.3"))
+    assert 0 < first["plan"]["allowed"] < more["plan"]["allowed"] < len(table)
+
+
+def test_nothing_fits_and_the_way_back(guest):
+    guest.searching(choose(guest, "all", "tanks").click)
+    count = len(guest.ids())
+    choose(guest, "all", "ships").click()
+    choose(guest, "all", "field").click()
+    expect(guest.page.get_by_role("heading", name="Nothing fits")).to_be_visible()
+    expect(guest.page.locator(".trouble")).to_contain_text("Take a filter away")
+    guest.chip("field").locator(".chip-drop").click()
+    guest.searching(guest.chip("ships").locator(".chip-drop").click)
+    assert len(guest.ids()) == count
+
+
+def test_a_box_is_typed_and_checked(guest, places):
+    box = guest.page.get_by_label("Box", exact=True)
+    box.fill("1, 2, 3")
+    box.press("Enter")
+    expect(guest.page.get_by_text("Four numbers in degrees")).to_be_visible()
+    expect(box).to_have_attribute("aria-invalid", "true")
+    box.fill("13.602, 45.1405, 13.6045, 45.1425")
+    answer = guest.searching(lambda: box.press("Enter"))
+    assert answer["hits"]
+    for hit in answer["hits"]:
+        west, south, east, north = hit["bounds"]
+        assert west <= 13.6045
+        assert east >= 13.602
+        assert south <= 45.1425
+        assert north >= 45.1405
+    expect(guest.chip("box")).to_be_visible()

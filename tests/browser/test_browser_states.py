@@ -1,0 +1,98 @@
+"""When something is missing: the server, a token, records, the model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from playwright.sync_api import expect
+
+TOKEN = "a-token-long-enough-for-reading"
+LOST = "Failed to load resource"
+
+
+def test_a_server_that_is_gone_and_comes_back(visit, serve, places):
+    server = serve(places)
+    guest = visit(url=server.url)
+    guest.ask_record()
+    ids = guest.ids()
+    guest.expected.append(LOST)
+    server.stop()
+    guest.page.get_by_role("button", name="all: grass").click()
+    trouble = guest.page.locator(".trouble")
+    expect(trouble).to_contain_text("The server does not answer")
+    expect(trouble.get_by_role("button", name="Try again")).to_be_visible()
+    server.start()
+    # Nobody clicks: the page asks again by itself.
+    expect(guest.cards.first).to_be_visible()
+    assert set(guest.ids()) != set(ids)
+    expect(guest.chip("has grass")).to_be_visible()
+
+
+def test_a_token_is_asked_for_and_works(visit, serve, places, tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text(f"read {TOKEN}\n")
+    file.chmod(0o600)
+    server = serve(places, "--token-file", file)
+    guest = visit(url=server.url)
+    guest.expected.append(LOST)
+    trouble = guest.page.locator(".trouble")
+    expect(trouble).to_contain_text("A token is needed")
+    guest.page.get_by_label("Token").fill("this-one-is-long-but-wrong")
+    guest.button("Use token").click()
+    expect(trouble).to_contain_text("The token is not accepted")
+    guest.page.get_by_label("Token").fill(TOKEN)
+    guest.button("Use token").click()
+    guest.ask_record()
+    image = guest.cards.first.locator("img")
+    expect(image).to_be_visible()
+    assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") > 0
+    # The token is nowhere in the address, and gone with the tab.
+    assert TOKEN not in guest.page.url
+    assert TOKEN not in str(guest.context.storage_state())
+    # It reads, and gives no feedback: the page says so and stays.
+    guest.card(0).focus()
+    guest.page.keyboard.press("+")
+    guest.button("Keep as feedback").click()
+    expect(guest.page.locator(".toast")).to_contain_text("feedback")
+    expect(guest.cards.first).to_be_visible()
+
+
+@pytest.fixture(scope="module")
+def empty(images, tmp_path_factory):
+    """An archive whose only record was removed."""
+    root = tmp_path_factory.mktemp("empty")
+    (root / "images").mkdir()
+    name = "harbor_0001.tif"
+    (root / "images" / name).write_bytes((images / "images/harbor" / name).read_bytes())
+    landcue = [sys.executable, "-m", "landcue.cli.main"]
+    for words in (
+        ("index", root / "images", root / "empty"),
+        ("archive", "delete", root / "empty", name, "--yes"),
+    ):
+        done = subprocess.run(
+            [*landcue, *map(str, words)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    return root / "empty"
+
+
+def test_an_empty_archive_says_what_to_do(visit, serve, empty, places):
+    server = serve(empty, places)
+    guest = visit(url=server.url)
+    expect(guest.page.get_by_role("heading", name="This archive is empty")).to_be_visible()
+    expect(guest.page.get_by_text("landcue index FOLDER empty")).to_be_visible()
+    # The other archive of the same server is one choice away.
+    guest.page.get_by_label("Archive", exact=True).last.select_option("places")
+    expect(guest.page.get_by_role("heading", name="Find look-alike places")).to_be_visible()
+    guest.ask_record()
+    assert "archive=places" in guest.page.url
+
+
+def test_a_record_that_is_not_there(visit):
+    guest = visit("?id=images/harbor/no.tif")
+    guest.expected.append(LOST)
+    expect(guest.page.locator(".trouble")).to_contain_text("no.tif")
+    guest.button("Clear").click()
+    expect(guest.page.get_by_role("heading", name="Find look-alike places")).to_be_visible()
