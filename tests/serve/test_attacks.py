@@ -164,7 +164,7 @@ def test_only_the_first_of_many_pages_is_decoded(client, send):
     assert one.json()["hits"] == many.json()["hits"]
 
 
-def test_a_decoder_killed_at_work_costs_one_answer(start, send, png, is_problem):
+def test_a_decoder_killed_at_work_costs_one_answer(start, send, png, is_problem, caplog):
     with start() as client:
         assert send(client, ("image", png())).status_code == 200
         decoders = client.app.state.service.decoders
@@ -179,6 +179,8 @@ def test_a_decoder_killed_at_work_costs_one_answer(start, send, png, is_problem)
         os.kill(worker.pid, signal.SIGKILL)
         asking.join()
         is_problem(answers[0], 400)
+        ended = [one for one in caplog.records if one.getMessage() == "a decoder ended at work"]
+        assert [one.facts for one in ended] == [{"status": -signal.SIGKILL}]
         assert send(client, ("image", png())).status_code == 200
         assert client.get("/healthz").status_code == 200
 

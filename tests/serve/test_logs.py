@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import socket
 import threading
@@ -11,6 +12,7 @@ import pytest
 from landcue.errors import UsageError
 from landcue.serve import logs
 from landcue.serve.logs import GatheringHandler
+from landcue.serve.observe import JsonLines
 from landcue.serve.server import listen
 
 
@@ -91,3 +93,13 @@ def test_answers_do_not_wait_for_confirmations():
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         with pytest.raises(UsageError, match="choose another"):
             listen(*sock.getsockname())
+
+
+@pytest.mark.parametrize("text", ["plain", "\x9b31m", "é\u202e", "a\nb\x1b[2J", "\ud800"])
+def test_no_text_of_a_request_reaches_a_terminal_as_it_is(text):
+    record = logging.makeLogRecord({"msg": "request", "facts": {"path": text, "status": 404}})
+    line = JsonLines().format(record)
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["path"] == text
+    assert json.loads(line)["status"] == 404

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import overload
 
 import numpy as np
@@ -54,6 +54,9 @@ class Hits(Sequence[Hit]):
 
     def __len__(self) -> int:
         return len(self.distances)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self._decoded)
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from landcue.search.pages import Cursor
@@ -61,6 +61,7 @@ class SearchResult:
 
 def hit_json(hit: Hit, *, whole: bool) -> dict[str, Any]:
     """Return a hit as plain values; ``whole`` distances are written as integers."""
+    box, window = hit.bounds, hit.window
     return {
         "id": hit.id,
         "path": hit.path,
@@ -68,9 +69,9 @@ def hit_json(hit: Hit, *, whole: bool) -> dict[str, Any]:
         "score": hit.score,
         "labels": list(hit.labels),
         "shared": list(hit.shared),
-        "bounds": None if hit.bounds is None else list(astuple(hit.bounds)),
+        "bounds": None if box is None else [box.west, box.south, box.east, box.north],
         "footprint": None if hit.footprint is None else [list(c) for c in hit.footprint],
-        "window": None if hit.window is None else list(astuple(hit.window)),
+        "window": None if window is None else [window.col, window.row, window.width, window.height],
         "time": None if hit.time is None else hit.time.isoformat().replace("+00:00", "Z"),
         "sensor": hit.sensor,
         "group": hit.group,

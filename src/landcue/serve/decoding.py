@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import struct
@@ -23,6 +24,8 @@ import numpy as np
 from landcue.errors import DataError
 from landcue.serve.settings import Limits
 from landcue.types import ByteArray, Window
+
+_log = logging.getLogger("landcue.serve")
 
 HEADER = struct.Struct("<II")
 """Lengths of the JSON header and, in further bytes, of what follows it."""
@@ -75,6 +78,8 @@ class Decoders:
             answer, pixels = self._exchange(worker, asked, data)
         except (OSError, EOFError):
             _end(worker)
+            ended = None if worker is None else worker.returncode
+            _log.warning("a decoder ended at work", extra={"facts": {"status": ended}})
             worker = None
             raise DataError("image: took too long or too much memory to decode") from None
         finally:

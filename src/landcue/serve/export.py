@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import astuple
 from typing import Any, Literal
 
 import orjson
@@ -57,9 +56,8 @@ def write(served: Served, result: SearchResult, kind: Format, *, predicted: bool
 
 def _row(hit: Hit) -> dict[str, Any]:
     """Return a footprint as the archive stores it."""
-    box = (None,) * 4 if hit.bounds is None else astuple(hit.bounds)
     geometry = None if hit.footprint is None else ring_to_wkb(hit.footprint)
-    return {**dict(zip(_SIDES, box, strict=True)), "geometry": geometry}
+    return {**{side: getattr(hit.bounds, side, None) for side in _SIDES}, "geometry": geometry}
 
 
 def _about(served: Served, result: SearchResult) -> dict[str, Any]:

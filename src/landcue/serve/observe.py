@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import logging
 import random
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -52,8 +54,7 @@ class Metrics:
         """Count one request."""
         self._requests[method, route, status] += 1
         self._seconds[route] += seconds
-        place = sum(seconds > edge for edge in BUCKETS)
-        self._buckets[route][place] += 1
+        self._buckets[route][bisect.bisect_left(BUCKETS, seconds)] += 1
 
     def text(self, gauges: Iterable[tuple[str, dict[str, str], float]]) -> str:
         """Return all counters and some gauges as Prometheus reads them."""
@@ -145,7 +146,12 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             value["trace"] = self.formatException(record.exc_info)
-        return json.dumps(value, ensure_ascii=True, default=str)
+        try:
+            line = orjson.dumps(value, default=str)
+        except TypeError:  # such as half a surrogate pair
+            line = b"\xff"
+        # What a terminal might take for a command is escaped, which only the slower one does.
+        return line.decode() if line.isascii() else json.dumps(value, default=str)
 
 
 def _line(name: str, labels: dict[str, str], value: float) -> str:
