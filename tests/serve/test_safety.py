@@ -437,6 +437,7 @@ def test_a_writer_beside_the_service(moved, start, encoder, source):
     asked = {"id": "port/01.png", "k": 50}
     with start(folders=[moved / "photos"]) as client:
         before = client.post("/v1/search", json=asked).json()
+        assert client.get("/v1/archive").json()["stale"] is False
         records = [replace(r, path=moved / "source" / r.id) for r in source[1]]
         writer = threading.Thread(
             target=ingest,
@@ -450,6 +451,8 @@ def test_a_writer_beside_the_service(moved, start, encoder, source):
         for answer in answers:
             assert answer["hits"] == before["hits"]
         assert client.get("/v1/records/port/01.png/thumbnail").status_code == 200
+        about = client.get("/v1/archive").json()
+        assert (about["stale"], about["records"]) == (True, 9)
     assert Archive.open(moved / "photos").count > 9
 
 

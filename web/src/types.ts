@@ -96,6 +96,8 @@ export interface ArchiveAnswer {
   version: number;
   created: string;
   updated: string;
+  /** Whether a newer version lies on the server's disk. */
+  stale?: boolean;
   landcue: string;
   fingerprint: string;
   dim: number;

@@ -186,6 +186,7 @@ class ArchiveInfo:
         version: Of its content.
         created: ISO 8601 UTC.
         updated: Likewise.
+        stale: Whether a newer version lies there, which the service shows once it starts again.
         fingerprint: SHA-256 of the model that made it.
         dim: Of embeddings.
         n_bits: Of hash codes.
@@ -202,6 +203,7 @@ class ArchiveInfo:
     version: int
     created: str
     updated: str
+    stale: bool
     fingerprint: str
     dim: int
     n_bits: int
@@ -221,6 +223,7 @@ class ArchiveInfo:
             version=value["version"],
             created=value["created"],
             updated=value["updated"],
+            stale=value["stale"],
             fingerprint=value["fingerprint"],
             dim=value["dim"],
             n_bits=value["n_bits"],

@@ -285,6 +285,7 @@ class ArchiveAnswer(BaseModel):
     version: int
     created: str
     updated: str
+    stale: bool = Field(description="Whether a newer version lies there: start the service again.")
     landcue: str
     fingerprint: str
     dim: int

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from landcue.archive.archive import Archive
+from landcue.archive.manifest import read_manifest
 from landcue.archive.schema import window_of
-from landcue.errors import ArchiveError, UsageError, did_you_mean
+from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
 from landcue.files import read_json
 from landcue.milvus.opening import open_searcher
 from landcue.serve.chips import chip_jpeg
@@ -139,6 +140,7 @@ class Served:
             "version": self.archive.version,
             "created": manifest.created,
             "updated": manifest.updated,
+            "stale": self.stale(),
             "landcue": manifest.landcue,
             "fingerprint": manifest.fingerprint,
             "dim": manifest.dim,
@@ -151,6 +153,15 @@ class Served:
             "card": card,
             "scores": scores,
         }
+
+    def stale(self) -> bool:
+        """Tell whether the archive's folder was written to after it was opened."""
+        shown = self.archive.manifest
+        try:
+            found = read_manifest(self.archive.folder)
+        except LandcueError:  # a collection, or a folder that is being replaced
+            return False
+        return (found.updated, found.records) != (shown.updated, shown.records)
 
     def known_paths(self) -> tuple[str, ...]:
         """Return paths that answers must not show."""

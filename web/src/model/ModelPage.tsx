@@ -160,7 +160,7 @@ function archiveFacts(about: ArchiveAnswer): [string, string][] {
     ["Images", about.records.toLocaleString("en")],
     ["Version", about.version.toLocaleString("en")],
     ["Created", day(about.created)],
-    ["Updated", day(about.updated)],
+    ["Updated", about.stale ? `${day(about.updated)}; a newer version is shown once the service starts again` : day(about.updated)],
     ["Written by", `LandCue ${about.landcue}`],
     ["Model", about.model ?? "not noted"],
     ["Fingerprint", about.fingerprint.slice(0, 16)],
@@ -171,5 +171,5 @@ function archiveFacts(about: ArchiveAnswer): [string, string][] {
 }
 
 function percent(share: number): string {
-  return `${Math.round(100 * share)} %`;
+  return `${Math.round(100 * share)}\u00a0%`;
 }

@@ -33,6 +33,9 @@ export function Landing() {
               records.
             </p>
           )}
+          {archive.stale && (
+            <p class="small faint">The archive was indexed again: what is new is found once the service starts again.</p>
+          )}
           {!archive.encodes_images && facets.value?.bounds && <BrowseMap />}
         </div>
       </div>
