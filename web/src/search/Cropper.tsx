@@ -66,7 +66,8 @@ export function Cropper() {
           class="crop-frame"
           viewBox={`0 0 ${size.width} ${size.height}`}
           preserveAspectRatio="none"
-          tabIndex={0}
+          // In small letters: on SVG the other spelling is no attribute, and keys would not reach it.
+          tabindex={0}
           role="application"
           aria-label="Region"
           aria-describedby="crop-says"
