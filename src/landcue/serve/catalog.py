@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from landcue.errors import LandcueError, UsageError, did_you_mean
 from landcue.milvus.address import is_address
@@ -53,7 +52,7 @@ class Catalog:
         ]
         return cls([Served(name, archive) for name, archive in opened])
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Served]:
         return iter(self._served.values())
 
     def get(self, name: str | None) -> Served:
