@@ -29,8 +29,29 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+# A server looks by itself every second or so whether something is to be done: here oftener.
+SOONER = {
+    "QUERYCOORD_CHECKSEGMENTINTERVAL": "100",
+    "QUERYCOORD_CHECKCHANNELINTERVAL": "100",
+    "QUERYCOORD_DISTPULLINTERVAL": "100",
+    "INDEXCOORD_SCHEDULER_INTERVAL": "100",
+}
+# It takes no writes while its memory is fuller than this, which it always is.
+STARVED = {"QUOTAANDLIMITS_ENABLED": "true", "QUOTAANDLIMITS_QUOTACENTERCOLLECTINTERVAL": "1"} | {
+    f"QUOTAANDLIMITS_LIMITWRITING_MEMPROTECTION_{name}": value
+    for name, value in {
+        "ENABLED": "true",
+        "QUERYNODEMEMORYLOWWATERLEVEL": "0.000001",
+        "QUERYNODEMEMORYHIGHWATERLEVEL": "0.00001",
+        "DATANODEMEMORYLOWWATERLEVEL": "0.000001",
+        "DATANODEMEMORYHIGHWATERLEVEL": "0.00001",
+    }.items()
+}
+USER, PASSWORD = "root", "Milvus"
+
+
 @contextlib.contextmanager
-def running(folder: Path, **settings):
+def running(folder: Path, environment=None, **settings):
     """Run a server whose files lie in ``folder``; give its port."""
     pytest.importorskip("pymilvus", reason="pip install 'landcue[milvus]'")
     package = pytest.importorskip("milvus", reason="pip install milvus==2.3.5 (Linux, x86-64)")
@@ -43,6 +64,8 @@ def running(folder: Path, **settings):
     server.webservice_port = free_port()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ETCD_CONFIG_PATH", str(etcd_settings(folder, ports["etcd_port"])))
+        for name, value in {**SOONER, **(environment or {})}.items():
+            patch.setenv(name, value)
         server.wait_for_started = False
         server.start()
     process = server.server_proc
@@ -58,6 +81,7 @@ def running(folder: Path, **settings):
 def etcd_settings(folder: Path, port: int) -> Path:
     """Write where the server's own etcd listens; its second port has no setting of Milvus."""
     client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{free_port()}"
+    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "etcd.yaml"
     file.write_text(
         f"name: default\ndata-dir: {folder / 'etcd'}\n"
@@ -87,13 +111,19 @@ def wait_until_healthy(process, port: int, folder: Path, seconds: float = 120.0)
 
 @pytest.fixture(scope="session")
 def port(tmp_path_factory):
-    """The port of a server without accounts."""
-    with running(tmp_path_factory.mktemp("milvus")) as number:
+    """The port of a server that wants a user and a password, which the environment tells."""
+    folder = tmp_path_factory.mktemp("milvus")
+    with (
+        running(folder, authorization_enabled=True) as number,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("LANDCUE_MILVUS_USER", USER)
+        patch.setenv("LANDCUE_MILVUS_PASSWORD", PASSWORD)
         yield number
 
 
-@pytest.fixture(scope="session")
-def guarded_port(tmp_path_factory):
-    """The port of a server that wants a user and a password."""
-    with running(tmp_path_factory.mktemp("guarded"), authorization_enabled=True) as number:
+@pytest.fixture
+def starved_port(tmp_path):
+    """The port of a server that takes no writes once it has looked at its memory."""
+    with running(tmp_path / "milvus", STARVED) as number:
         yield number

@@ -260,23 +260,35 @@ def test_the_command_line_takes_addresses(pair, tmp_path):
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr.strip()
 
+    folder, there = str(pair.archive.folder), str(pair.address)
     ask = [pair.ids[8], "-k", "6", "--mode", "cue", "--labels", "water", "--json"]
-    code, far, error = run("search", str(pair.address), *ask)
+    nowhere = f"milvus://127.0.0.1:{pair.address.port}/none"
+    commands = [
+        ("search", there, *ask),
+        ("archive", "info", there, "--json"),
+        ("archive", "push", folder, there, "--json"),
+        ("archive", "diff", folder, there),
+        ("search", nowhere, pair.ids[0]),
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(lambda command: run(*command), commands))
+    searched, info, pushed, compared, failed = said
+    code, far, error = searched
     assert (code, error) == (0, "")
     near = pair.near.search(ById(ask[0]), 6, "cue", Filter(expression="water"))
     found = json.loads(far)
     assert found | {"cursor": found["cursor"] is not None} == plain(near)
 
-    code, out, _ = run("archive", "info", str(pair.address), "--json")
+    code, out, _ = info
     about = json.loads(out)
     assert (code, about["records"], about["state"]) == (0, 500, "complete")
     assert about["fingerprint"] == pair.archive.manifest.fingerprint
     assert open_archive(Path(str(pair.address))).verify() == ()
-    code, out, _ = run("archive", "push", str(pair.archive.folder), str(pair.address), "--json")
+    code, out, _ = pushed
     assert (code, json.loads(out)["same"], json.loads(out)["added"]) == (0, 500, 0)
-    code, out, _ = run("archive", "diff", str(pair.archive.folder), str(pair.address))
+    code, out, _ = compared
     assert (code, out) == (0, "500 records: 0 missing, 0 extra, 0 different\n")
-    code, _, error = run("search", f"milvus://127.0.0.1:{pair.address.port}/none", pair.ids[0])
+    code, _, error = failed
     assert code == 1
     assert error.startswith("error: milvus://")
     assert "landcue archive push" in error
@@ -311,6 +323,14 @@ def test_a_collection_is_served_as_a_folder_is(pair):
                 value.pop("archive", None)
             answers.append([*values[:4], about["fingerprint"], about["records"]])
             assert client.get(f"/v1/records/{pair.ids[2]}/thumbnail").status_code == 404
+            if catalog is far:
+                for name in ("map", "scores"):
+                    refused = client.get(f"/v1/model/{name}")
+                    assert refused.status_code in range(400, 500)
+                    assert "archive folder" in refused.json()["detail"]
+                chip = client.get(f"/v1/records/{pair.ids[2]}/chip")
+                assert chip.status_code == 404  # the images are not there
+                assert "detail" in chip.json()
     assert answers[0] == answers[1]
 
 
@@ -513,11 +533,9 @@ def test_an_empty_archive_is_not_pushed(port, tmp_path, made):
         push(Archive.open(tmp_path / "archive"), address(port, "empty"))
 
 
-def test_wrong_or_missing_credentials_are_told_in_one_line(
-    guarded_port, tmp_path, made, monkeypatch
-):
+def test_wrong_or_missing_credentials_are_told_in_one_line(port, tmp_path, made, monkeypatch):
     archive = made.make_archive(tmp_path / "archive", n=20)
-    where = address(guarded_port, "guarded")
+    where = address(port, "guarded")
     for name in ("USER", "PASSWORD", "TOKEN"):
         monkeypatch.delenv(f"LANDCUE_MILVUS_{name}", raising=False)
     with pytest.raises(ArchiveError, match="set LANDCUE_MILVUS_USER and LANDCUE_MILVUS_PASSWORD"):
@@ -530,6 +548,15 @@ def test_wrong_or_missing_credentials_are_told_in_one_line(
     assert Link(where).has("guarded") is False
     monkeypatch.setenv("LANDCUE_MILVUS_TOKEN", "root:Milvus")
     assert Link(where).has("guarded") is False
+
+
+def test_a_server_without_memory_is_told_in_one_line(starved_port, tmp_path, made):
+    archive = made.make_archive(tmp_path / "archive", n=60)
+    where = address(starved_port, "full")
+    with pytest.raises(ArchiveError, match=r"has no room left while .* the same command again$"):
+        push(archive, where, rows=16)
+    with pytest.raises(ArchiveError, match=r"is pushed in part|does not exist"):
+        open_archive(Path(str(where)))
 
 
 def test_rankings_are_made_by_the_server(pair, monkeypatch):

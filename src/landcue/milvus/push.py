@@ -23,7 +23,7 @@ from landcue.milvus.pushed import COMPLETE, PUSHING, ManifestStore, Pushed, Tile
 from landcue.milvus.rows import Local, Part, Writer
 from landcue.milvus.summary import summarize
 from landcue.milvus.tiling import Range, tiling
-from landcue.search.sketch import MOST_BITS, Sketches
+from landcue.search.sketch import MOST_BITS
 
 ROWS = 4_096
 """Records written and noted at a time."""
@@ -145,9 +145,8 @@ class _Push:
     def _planned(self) -> Pushed:
         """Return what the collection will know of itself."""
         local, manifest, known = self._local, self._local.manifest, self._known
-        longest = local.longest()
         if known is not None:
-            self._check(known, longest)
+            self._check(known, local.longest())
         names = known.names if known else ()
         about: dict[str, Any] = {
             "manifest": manifest,
@@ -162,20 +161,8 @@ class _Push:
         }
         if known is not None:
             return known.renewed(**about)
-        index = self._index or INDEXES[0]
-        layout = Layout(
-            name=self._link.address.collection,
-            dim=manifest.dim,
-            n_bits=manifest.n_bits,
-            n_labels=len(manifest.label_names),
-            sketch_bits=min(MOST_BITS, max(8, manifest.dim // 8 * 8)),
-            index=index,
-            lists=list_count(len(local)) if index == "ivf" else 0,
-            room=Room.of(longest),
-        )
-        return Pushed(
-            layout=layout, sketcher=Sketches(local.vectors, manifest.dim).fitted(), **about
-        )
+        layout = planned_layout(local, self._link.address.collection, self._index)
+        return Pushed(layout=layout, sketcher=local.sketcher(), **about)
 
     def _check(self, known: Pushed, longest: dict[str, int]) -> None:
         """Refuse another model, another index, and values that have no room."""
@@ -259,6 +246,25 @@ class _Push:
         # Rows that were not sealed when they were loaded are looked at through another index.
         link.load(name, again=main and layout.index == "ivf" and self._known is not None)
         return link.count(name, now=True)
+
+
+def planned_layout(local: Local, name: str, index: str | None = None) -> Layout:
+    """Return the collections that a first push makes for an archive.
+
+    Raises:
+        ArchiveError: A value is longer than Milvus allows.
+    """
+    manifest, index = local.manifest, index or INDEXES[0]
+    return Layout(
+        name=name,
+        dim=manifest.dim,
+        n_bits=manifest.n_bits,
+        n_labels=len(manifest.label_names),
+        sketch_bits=min(MOST_BITS, max(8, manifest.dim // 8 * 8)),
+        index=index,
+        lists=list_count(len(local)) if index == "ivf" else 0,
+        room=Room.of(local.longest()),
+    )
 
 
 def check_model(ours: Manifest, theirs: Manifest, address: Address) -> None:

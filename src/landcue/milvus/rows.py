@@ -21,6 +21,7 @@ from landcue.codes.unlearned import Hasher
 from landcue.milvus.layout import NO_TIME, NOWHERE, Layout
 from landcue.search.records import COLUMNS, Records, read_records
 from landcue.search.searcher import CACHE_FROM
+from landcue.search.sketch import Sketches
 from landcue.search.store import Store
 from landcue.search.vectors import Vectors
 
@@ -54,6 +55,10 @@ class Local:
         """All label names that the model scores or a record carries."""
         model = self.manifest.label_names
         return (*model, *sorted(self.records.label_names - set(model)))
+
+    def sketcher(self) -> Hasher:
+        """Return what makes sketches, as searches of the folder fitted it or else fitted now."""
+        return Sketches(self.vectors, self.manifest.dim).fitted()
 
     def longest(self) -> dict[str, int]:
         """Return the sizes of the largest values, by the names of :class:`Room`."""
