@@ -108,3 +108,7 @@ def main() -> None:
         middle, least, most = statistics.median(found), min(found), max(found)
         print(f"{name:24} median {middle:.2f} s, {least:.2f} to {most:.2f} s")
     print(f"goal {GOAL} s: {'met' if statistics.median(readies) <= GOAL else 'missed'}")
+
+
+if __name__ == "__main__":
+    main()
