@@ -1,38 +1,66 @@
 """Ingest with Ray's workers against plain processes, and what a killed worker changes.
 
-    python benchmarks/scale.py [--chips 20000] [--workers 2]
+    python benchmarks/scale.py [--chips 20000] [--workers 2] [--ray-data] [--driver-only]
 
-Chips are 256-pixel synthetic JPEGs and the model is the built-in one. Each plain process indexes
-its share of the files, with one thread, into an archive of its own. Rates are of the steady state:
-from a tenth to nine tenths of the images; start-up is reported apart. One machine stands in for
+Chips are 256-pixel synthetic JPEGs and the model is the built-in one, in torch, opened the same way
+with one thread for every contestant. Each plain process indexes its share of the files into an
+archive of its own. Rates are of the steady state: from a tenth to nine tenths of the images;
+start-up is reported apart. A run in which a worker is killed takes the first quarter of the chips,
+and its rows are compared with the first rows of the undisturbed run. One machine stands in for
 many: workers share its disk and memory, and no network lies between them.
+
+What the driver commits alone is measured by giving it rows that are encoded already, by a model of
+the same shape that does no work.
+
+With ``--ray-data`` the same work runs as a pipeline of Ray Data too: files are read, a pool of
+actors decodes and encodes them, and the driver takes rows in order and commits them. Its rows come
+in bursts: below some 5,000 chips its rate means little.
+
+LandCue uses plain actors nevertheless. Rows are to be committed in the order of the source as they
+come; a pipeline that keeps the order hands over block by block, and a driver that dies loses more.
+A call that died with its worker is counted, so that images that kill one worker after another
+end the run and are named; a pipeline begins actors and their tasks again without end. And how far
+workers run ahead is bounded in calls that wait for their turn, not in bytes of a shared store,
+through which whole files would pass.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import itertools
 import multiprocessing
 import os
+import pickle
 import platform
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
+
 from ingest import write_images
 from landcue.archive.archive import Archive
+from landcue.archive.encoded import Encoded, encoding_here
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import Task
+from landcue.data.raster_read import SceneOptions
 from landcue.data.sources import open_source
 from landcue.models.builtin import BUILTIN, find_model
-from landcue.models.load import load_model
+from landcue.ray.cluster import connected
 from landcue.ray.engine import RayEngine
 from landcue.ray.worker import ModelFiles
+from landcue.types import ByteArray, Encoder, Encoding
+from ray_data import RayData
 
 GOAL = 0.85
+BATCH = 64
+BURSTS = 5_000  # chips below which bursts of Ray Data hide its rate
 Times = list[tuple[float, int]]
 
 
@@ -40,7 +68,14 @@ def steady(times: Times, n: int) -> float:
     """Return images per second between a tenth and nine tenths of n images."""
     first = next(point for point in times if point[1] >= n / 10)
     last = next(point for point in times if point[1] >= 9 * n / 10)
+    if last[0] <= first[0]:
+        raise SystemExit(f"{n} chips are too few for a rate; give more --chips")
     return (last[1] - first[1]) / (last[0] - first[0])
+
+
+def model(device: str = "cpu") -> ModelFiles:
+    """Return the model of all contestants, as it travels to workers."""
+    return ModelFiles.read(find_model(BUILTIN), "auto", device)
 
 
 def plain(source: Path, folder: Path, part: int, parts: int, points: multiprocessing.Queue) -> None:
@@ -50,8 +85,8 @@ def plain(source: Path, folder: Path, part: int, parts: int, points: multiproces
     torch.set_num_threads(1)
     images = open_source(source)
     ingest(
-        images.records[part::parts], folder, load_model(BUILTIN).encoder,
-        source_root=images.root, workers=1,
+        images.records[part::parts], folder, model()(1), source_root=images.root,
+        batch_size=BATCH, workers=1,
         progress=lambda done, _: points.put((part, time.perf_counter(), done)),
     )  # fmt: skip
 
@@ -82,11 +117,8 @@ def run_plain(source: Path, folder: Path, n: int, workers: int) -> float:
 
 def run_ray(source: Path, folder: Path, n: int, workers: int, kill: bool) -> float:
     """Return images per second with Ray; with ``kill`` a worker dies in the middle."""
-    encoder = load_model(BUILTIN).encoder
-    engine = RayEngine(
-        "local", lambda device: ModelFiles.read(find_model(BUILTIN), "auto", device),
-        encoder.fingerprint, workers=workers,
-    )  # fmt: skip
+    encoder = model()(1)
+    engine = RayEngine("local", model, encoder.fingerprint, workers=workers, batch_size=BATCH)
     times, killed = Times(), list[int]()
 
     def progress(done: int, total: int) -> None:
@@ -96,9 +128,11 @@ def run_ray(source: Path, folder: Path, n: int, workers: int, kill: bool) -> flo
             os.kill(killed[0], signal.SIGKILL)
 
     images = open_source(source)
-    report = ingest(
-        images.records, folder, encoder, source_root=images.root, engine=engine, progress=progress
-    )
+    with engine.connection():
+        report = ingest(
+            images.records[:n], folder, encoder, source_root=images.root, batch_size=BATCH,
+            engine=engine, progress=progress,
+        )  # fmt: skip
     rate = steady(times, n)
     note = f", {engine.deaths} worker killed" if kill else ""
     print(
@@ -108,12 +142,78 @@ def run_ray(source: Path, folder: Path, n: int, workers: int, kill: bool) -> flo
     return rate
 
 
-def content(folder: Path) -> str:
-    """Return a digest of all rows in their order: ids, digests of files, thumbnails, vectors."""
+def run_ray_data(source: Path, folder: Path, n: int, workers: int) -> float | None:
+    """Return images per second of a pipeline of Ray Data, ``None`` for too few to tell."""
+    encoder, times = model()(1), Times()
+    engine = RayData(model(), workers, BATCH)
+    images = open_source(source)
+    with connected("local", workers):
+        report = ingest(
+            images.records, folder, encoder, source_root=images.root, engine=engine,
+            progress=lambda done, _: times.append((time.perf_counter(), done)),
+        )  # fmt: skip
+    rate = steady(times, n) if n >= BURSTS else None
+    shown = "too few chips for a rate" if rate is None else f"{rate:5.1f} images/s"
+    print(
+        f"Ray Data, {workers} actors {shown}   first batch after {engine.startup_seconds:.1f} s; "
+        f"{report.summary()}"
+    )
+    return rate
+
+
+class NoWork:
+    """Gives vectors of another model's shape without a look at the pixels."""
+
+    fingerprint = hashlib.sha256(b"no work").hexdigest()
+
+    def __init__(self, like: Encoder) -> None:
+        self.dim, self.n_bits, self.label_names = like.dim, like.n_bits, like.label_names
+        self._random = np.random.default_rng(0)
+
+    def prepare(self, image: ByteArray) -> ByteArray:
+        """Take one pixel."""
+        return image[:1, :1]
+
+    def encode(self, pixels: Sequence[ByteArray] | ByteArray) -> Encoding:
+        """Draw vectors of length 1, codes and scores."""
+        n = len(pixels)
+        embedding = self._random.normal(size=(n, self.dim)).astype(np.float32)
+        embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
+        codes = self._random.integers(0, 256, (n, -(-self.n_bits // 8)), np.uint8)
+        if self.n_bits % 8:
+            codes[:, -1] &= (1 << self.n_bits % 8) - 1
+        scores = self._random.random((n, len(self.label_names)), np.float32)
+        return Encoding(embedding, codes, self.n_bits, scores)
+
+
+def run_driver(source: Path, folder: Path) -> float:
+    """Return rows per second that one process takes from workers and commits, if they wait."""
+    encoder = NoWork(model()(1))
+
+    @contextlib.contextmanager
+    def ready(tasks: Sequence[Task], scenes: SceneOptions | None) -> Generator[Iterator[Encoded]]:
+        with encoding_here(
+            tasks, encoder, None, batch_size=BATCH, workers=2, overlap=True
+        ) as encoded:
+            sent = [pickle.dumps(part) for part in encoded]
+        yield (pickle.loads(part) for part in sent)
+
+    images = open_source(source)
+    report = ingest(images.records, folder, encoder, source_root=images.root, engine=ready)
+    print(f"driver commits {report.images_per_second:,.0f} rows/s")
+    return report.images_per_second
+
+
+def content(folder: Path, n: int) -> str:
+    """Return a digest of the first n rows in their order, each with the checksum of its values."""
     archive = Archive.open(folder)
     digest = hashlib.sha256()
-    for batch in archive.batches(["id", "check", "metadata_check"]):
-        digest.update(repr(batch.to_pylist()).encode())
+    rows = itertools.chain.from_iterable(
+        batch.to_pylist() for batch in archive.batches(["id", "check", "metadata_check"])
+    )
+    for row in itertools.islice(rows, n):
+        digest.update(repr(row).encode())
+    archive.close()
     return digest.hexdigest()
 
 
@@ -127,20 +227,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chips", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--ray-data", action="store_true")
+    parser.add_argument("--driver-only", action="store_true")
     args = parser.parse_args()
     n, workers = args.chips, args.workers
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        (folder / "source").mkdir()
-        write_images(folder / "source", n)
-        alone = run_plain(folder / "source", folder, n, workers)
-        spread = run_ray(folder / "source", folder / "ray", n, workers, kill=False)
-        run_ray(folder / "source", folder / "killed", n, workers, kill=True)
-        ratio = spread / alone
-        check(f"Ray / processes {ratio:.2f}, goal {GOAL}", lambda: ratio >= GOAL)
-        same = content(folder / "ray") == content(folder / "killed")
-        check("a killed worker leaves the archive identical", lambda: same)
+        source = folder / "source"
+        source.mkdir()
+        write_images(source, n)
+        if not args.driver_only:
+            compare(source, folder, n, workers, args.ray_data)
+        run_driver(source, folder / "driver")
+
+
+def compare(source: Path, folder: Path, n: int, workers: int, ray_data: bool) -> None:
+    """Run all contestants."""
+    print(f"model {BUILTIN}, {type(model()(1)).__name__}, 1 thread a worker, batches of {BATCH}")
+    alone = run_plain(source, folder, n, workers)
+    spread = run_ray(source, folder / "ray", n, workers, kill=False)
+    if ray_data:
+        piped = run_ray_data(source, folder / "ray_data", n, workers)
+        if piped is not None:
+            print(
+                f"Ray Data / processes {piped / alone:.2f}, LandCue / Ray Data {spread / piped:.2f}"
+            )
+    part = max(n // 4 // BATCH, 4) * BATCH
+    run_ray(source, folder / "killed", part, workers, kill=True)
+    ratio = spread / alone
+    check(f"Ray / processes {ratio:.2f}, goal {GOAL}", lambda: ratio >= GOAL)
+    same = content(folder / "ray", part) == content(folder / "killed", part)
+    check("a killed worker leaves the archive identical", lambda: same)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Hand images out to workers, take rows back in order, and outlive workers that die.
 
 Workers read, decode and encode by themselves: only paths and windows go to them, only rows come
-back. Ray's actors are used directly and not Ray Data, whose blocks would carry decoded pixels from
-readers to encoders, and whose retries know nothing of rows that are committed already.
+back. Ray's actors are used directly and not Ray Data, whose blocks would carry files or pixels from
+readers to encoders, and which begins an actor that its images kill again without end.
 """
 
 from __future__ import annotations
