@@ -157,6 +157,7 @@ def test_archives_and_labels(client):
     assert client.archives() == ("photos", "made")
     about = client.archive()
     assert (about.name, about.records, about.dim, about.encodes_images) == ("photos", 30, 16, True)
+    assert not about.stale
     assert client.archive("made").records == 200
     counts = {one.name: one for one in client.labels()}
     assert (counts["ship"].annotated, counts["ship"].records) == (10, 10)
