@@ -204,6 +204,19 @@ def test_a_query_of_other_sizes_is_refused(pair, made):
         searcher.search(ByPixels(pixels), 5)
 
 
+def test_a_collection_finds_the_model_of_its_archive(pair, tmp_path):
+    there, beside = Path(str(pair.address)), pair.archive.folder / "model"
+    assert open_archive(there).model_folder is None
+    beside.mkdir()
+    try:
+        assert open_archive(there).model_folder == beside
+        assert open_archive(there, tmp_path).model_folder == tmp_path
+    finally:
+        beside.rmdir()
+    with pytest.raises(UsageError, match="none does not exist: give the folder"):
+        open_archive(there, tmp_path / "none")
+
+
 def test_threads_do_not_mix_their_searches(pair):
     def ask(number):
         return plain(pair.far.search(ById(pair.ids[number]), 12, MODES[number % 4]))

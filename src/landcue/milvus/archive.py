@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from landcue.archive.archive import Archive
 from landcue.archive.columns import Columns, to_columns
+from landcue.archive.seal import MODEL_FOLDER
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.milvus.address import Address
 from landcue.milvus.expressions import one_of
@@ -20,6 +21,7 @@ from landcue.milvus.layout import MANIFEST_KEY, manifest_name
 from landcue.milvus.link import Link
 from landcue.milvus.pushed import Pushed, open_pushed
 from landcue.milvus.rows import told_values
+from landcue.models.builtin import find_model
 from landcue.types import FloatArray, Problem
 
 
@@ -55,7 +57,11 @@ class MilvusArchive(Archive):
         Raises:
             ArchiveError: The server cannot be used; the collection does not exist, or was pushed in
                 part.
+            UsageError: There is no such model.
         """
+        model = None if model is None else find_model(model)
+        if model is not None and not model.exists():
+            raise UsageError(f"{model} does not exist: give the folder of the collection's model")
         link = Link(address)
         try:
             return cls(address, link, model)
@@ -80,14 +86,11 @@ class MilvusArchive(Archive):
 
     @property
     def model_folder(self) -> Path | None:
-        """The model that was given, or that the archive was indexed with if it is still there."""
+        """The model that was given, or that of the archive that was pushed if it is still there."""
         if self._model is not None:
             return self._model
-        from landcue.models.builtin import find_model
-
-        name = self.manifest.model.get("name")
-        folder = None if name is None or self.manifest.imported else find_model(str(name))
-        return folder if folder is not None and folder.exists() else None
+        folder = Path(self.pushed.source) / self.manifest.base / MODEL_FOLDER
+        return folder if folder.is_dir() else None
 
     @property
     def count(self) -> int:
