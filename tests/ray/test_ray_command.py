@@ -48,11 +48,13 @@ def test_local_equals_plain(source, work, tmp_path):
     assert report["ray"]["workers"] == 2
     assert sum(node["images"] for node in report["ray"]["nodes"]) == 41
     assert "images, " in done.stderr
-    ids = [row["id"] for row in work.state(tmp_path / "a")[1]]
-    assert ids == [row["id"] for row in work.state(tmp_path / "plain")[1]]
-    # The archive is searched like any other.
-    found = landcue("search", tmp_path / "a", source / "001.png", "-k", "1", "--json")
-    assert json.loads(found.stdout)["hits"][0]["id"] == "001.png"
+    rows, same = (work.state(tmp_path / name)[1] for name in ("a", "plain"))
+    assert [(row["id"], row["content"]) for row in rows] == [
+        (row["id"], row["content"]) for row in same
+    ]
+    # Batches of other images may change the last bits.
+    for row, other in zip(rows, same, strict=True):
+        assert row["embedding"] == pytest.approx(other["embedding"], abs=1e-5)
 
 
 def test_unreachable_address(source, tmp_path):

@@ -28,7 +28,7 @@ def starved(work):
 def test_node_without_memory(work, starved, tmp_path):
     source = work.write_source(tmp_path / "source", 60)
     work.run(source, tmp_path / "plain", work.tools.PixelEncoder())
-    encoder = work.SlowEncoder()
+    encoder = work.SlowEncoder(pause=0.6)  # time to see workers die on the other node
     engine = work.engine_for(starved.address, encoder)
     with pytest.raises(ArchiveError, match=r"died before they were ready .*out of memory") as error:
         work.run(source, tmp_path / "a", encoder, engine)
