@@ -13,7 +13,7 @@ import pyarrow as pa
 from landcue.archive.archive import Archive
 from landcue.archive.columns import Columns, to_columns
 from landcue.archive.seal import MODEL_FOLDER
-from landcue.errors import ArchiveError, UsageError, did_you_mean
+from landcue.errors import UsageError, did_you_mean
 from landcue.milvus.address import Address
 from landcue.milvus.expressions import one_of
 from landcue.milvus.found import Found, FoundRecords
@@ -176,10 +176,6 @@ class MilvusArchive(Archive):
     def close(self) -> None:
         """Let go of the server."""
         self.link.close()
-
-    def refused(self, what: str) -> ArchiveError:
-        """Return the error for something that only an archive folder can do."""
-        return ArchiveError(f"{self.address} is a Milvus collection: {what}")
 
 
 _COLUMNS = (

@@ -7,7 +7,7 @@ are in the order of ids; what orders rows here looks at the ids themselves.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -261,18 +261,6 @@ def _refused(name: str) -> Exception:
         "this looks at every record, which a Milvus collection is too large for: use the archive "
         "folder that was pushed"
     )
-
-
-def all_records(
-    link: Link, name: str, where: str, fields: Sequence[str], most: int
-) -> Iterator[list[dict[str, Any]]]:
-    """Yield the first ``most`` rows that an expression lets through, in the order of ids."""
-    given = 0
-    for page in link.pages(name, where, fields):
-        yield page[: most - given]
-        given += len(page)
-        if given >= most:
-            return
 
 
 def _bytes(values: Sequence[Any], width: int) -> ByteArray:

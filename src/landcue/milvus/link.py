@@ -118,19 +118,27 @@ class Link:
             )
 
     def pages(
-        self, name: str, where: str, fields: Sequence[str], *, key: str = "id", now: bool = False
+        self,
+        name: str,
+        where: str,
+        fields: Sequence[str],
+        *,
+        key: str = "id",
+        now: bool = False,
+        most: int | None = None,
     ) -> Iterator[list[dict[str, Any]]]:
-        """Yield all rows in the order of their keys, in pieces of what the server gives."""
+        """Yield ``most`` rows, or all, in the order of their keys, in pieces the server gives."""
         from landcue.milvus.expressions import both, quoted
 
-        last: str | None = None
+        start, left = f'{key} >= ""', most
         while True:
-            start = "" if last is None else f"{key} > {quoted(last)}"
-            rows = self.query(name, both(where, start) or f'{key} >= ""', [key, *fields], now=now)
+            limit = LARGEST if left is None else min(LARGEST, left)
+            rows = self.query(name, both(where, start), [key, *fields], now=now, limit=limit)
             yield rows
-            if len(rows) < LARGEST:
+            left = None if left is None else left - len(rows)
+            if len(rows) < limit or left == 0:
                 return
-            last = str(rows[-1][key])
+            start = f"{key} > {quoted(str(rows[-1][key]))}"
 
     def search(
         self,

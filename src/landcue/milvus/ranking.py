@@ -15,7 +15,7 @@ import numpy.typing as npt
 from landcue.codes.packing import unpack_bits
 from landcue.errors import UsageError
 from landcue.milvus.expressions import one_of
-from landcue.milvus.found import Found, Rows, all_records
+from landcue.milvus.found import Found, Rows
 from landcue.milvus.link import LARGEST
 from landcue.milvus.selection import Selection, order
 from landcue.search.exact import rank
@@ -208,8 +208,8 @@ class Rankings:
         found, rows = self._found, np.empty(0, np.int64)
         where = self._selection.narrowed(more)
         # What a polygon leaves out has to be looked at, so that k are left.
-        most = k if self._selection.conditions is None or not self._polygon else 2**62
-        for page in all_records(found.link, self._layout.name, where, fields, most):
+        most = None if self._polygon else k
+        for page in found.link.pages(self._layout.name, where, fields, most=most):
             given = found.rows(page)
             rows = np.concatenate([rows, given[self._selection.keep(found, given)]])
             if len(rows) >= k:
