@@ -94,6 +94,7 @@ def test_a_region_of_an_image_gives_other_results(guest, photo):
 def test_a_record_is_cropped_by_keys(guest):
     guest.ask_record()
     guest.button("Crop").click()
+    expect(guest.page.get_by_role("dialog", name="Search with a region")).to_be_visible()
     guest.page.get_by_label("Region", exact=True).focus()
     said = guest.page.locator("#crop-says")
     expect(said).to_have_text("77 × 77 pixels at 26, 26 of 128 × 128")
