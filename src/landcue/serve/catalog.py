@@ -12,6 +12,9 @@ from landcue.search.queries import ById
 from landcue.serve.problems import ProblemError
 from landcue.serve.served import Served
 
+_COMPILED = ("code", "cue")
+"""Modes whose scans are compiled."""
+
 
 class Catalog:
     """Archives by name; the first is the default."""
@@ -75,14 +78,19 @@ class Catalog:
         return list(self._served)
 
     def warm(self) -> list[LandcueError]:
-        """Load models and the vectors of a first search; return what went wrong."""
+        """Load models, codes and the vectors of a first search; return what went wrong.
+
+        The scans of codes are compiled here, which takes seconds where numba's cache is empty.
+        """
         problems: list[LandcueError] = []
         for served in self:
             try:
                 if served.encodes:
                     served.encoder()
                 if len(served.searcher.records):
-                    served.searcher.search(ById(served.searcher.records.id(0)), k=1)
+                    first = ById(served.searcher.records.id(0))
+                    for mode in ("auto", *(m for m in _COMPILED if m in served.searcher.modes)):
+                        served.searcher.search(first, k=1, mode=mode)
             except LandcueError as error:
                 problems.append(error)
         return problems
