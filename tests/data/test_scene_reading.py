@@ -245,7 +245,7 @@ def test_virtual_rasters_are_refused(tmp_path, vrt):
     "name",
     [
         "/vsicurl/http://127.0.0.1/a.tif", "/vsizip/a.zip/a.tif", "https://127.0.0.1/a.tif",
-        "s3://bucket/a.tif", "GTIFF_DIR:1:a.tif", "file:///etc/passwd",
+        "GTIFF_DIR:1:a.tif", "file:///etc/passwd",
     ],
 )  # fmt: skip
 def test_addresses_are_refused(name):
@@ -253,6 +253,11 @@ def test_addresses_are_refused(name):
         open_dataset(Path(name))
     with pytest.raises(DataError, match=r"only files on this machine|does not exist"):
         open_source(Path(name))
+
+
+def test_scenes_of_an_object_store_are_refused():
+    with pytest.raises(DataError, match=r"only files on this machine|does not exist"):
+        open_dataset(Path("s3://bucket/a.tif"))
 
 
 def test_overviews_in_another_file_are_refused(tmp_path, vrt):
