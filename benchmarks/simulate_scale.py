@@ -24,7 +24,7 @@ import numpy as np
 FIGURES = Path(__file__).parents[1] / "docs" / "results" / "scale" / "figures.json"
 NODES = (1, 2, 4, 10, 20, 50, 100)
 CHIPS = (10**6, 10**8, 10**9, 10**10)
-BLOCKS = 4_000
+BLOCKS = 40_000
 
 
 @dataclass(frozen=True, slots=True)
