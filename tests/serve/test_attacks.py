@@ -427,3 +427,11 @@ def test_logs_carry_request_ids_and_no_tokens(start, send, png, tmp_path):
     kept = (tmp_path / "f").read_text()
     for secret in (READ, FEEDBACK, "w" * 30):
         assert secret not in "".join(lines) + kept
+
+
+def test_a_request_does_not_build_an_index(client):
+    for _ in range(2):  # an index made for the first would serve the second
+        answer = client.post("/v1/search", json={"id": "port/01.png", "mode": "ann"})
+        assert answer.status_code == 409
+        assert "has no approximate index" in answer.json()["detail"]
+    assert "ann" not in client.get("/v1/facets").json()["modes"]

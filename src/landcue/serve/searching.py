@@ -23,11 +23,19 @@ def run_search(served: Served, body: Body, decoders: Decoders) -> SearchResult:
     """Answer a request. This computes: call it in a thread.
 
     Raises:
-        ProblemError: 404: an unknown record; 409: images where there is no model, or a cursor of
-            another version; 400: a crop outside the image, or a cursor too deep.
+        ProblemError: 404: an unknown record; 409: images where there is no model, an approximate
+            search where no index was built, or a cursor of another version; 400: a crop outside
+            the image, or a cursor too deep.
         LandcueError: Whatever the search refuses.
     """
     asked = body.search
+    # A search would build the index: minutes of work and new files, for whoever asks.
+    if asked.mode == "ann" and "ann" not in served.searcher.modes:
+        raise ProblemError(
+            409,
+            f"archive {served.name!r} has no approximate index: its operator makes one with "
+            "'landcue search ARCHIVE --mode ann'",
+        )
     if body.any and not served.encodes:
         raise ProblemError(
             409, f"archive {served.name!r} holds no model for new images: ask with a record's id"
