@@ -18,10 +18,10 @@ from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.errors import UsageError
 from landcue.search.pages import Cursor
-from landcue.serve.limits import Rate
 from landcue.serve.observe import HEADERS, JsonLines
 from landcue.serve.pool import Pool
 from landcue.serve.problems import ProblemError, one_line
+from landcue.serve.rate import Rate
 from landcue.serve.settings import Tokens, check_host, read_tokens
 
 READ, FEEDBACK = "r" * 30, "f" * 30

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import bisect
 import json
 import logging
 import random
 import re
 import time
-from collections import defaultdict
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +14,7 @@ import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from landcue.serve.metrics import Metrics
 from landcue.serve.problems import problem
 
 CSP = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -32,52 +30,12 @@ HEADERS = {
 }
 """Set where an answer does not set its own."""
 
-BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
 PROBES = ("/healthz", "/readyz")
 """Asked every few seconds: not logged, and never refused."""
 
 _METHODS = {"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"}
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger("landcue.serve")
-
-
-class Metrics:
-    """Counters of requests, by route and status."""
-
-    def __init__(self) -> None:
-        self._requests: dict[tuple[str, str, int], int] = defaultdict(int)
-        self._seconds: dict[str, float] = defaultdict(float)
-        self._buckets: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
-
-    def add(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one request."""
-        self._requests[method, route, status] += 1
-        self._seconds[route] += seconds
-        self._buckets[route][bisect.bisect_left(BUCKETS, seconds)] += 1
-
-    def text(self, gauges: Iterable[tuple[str, dict[str, str], float]]) -> str:
-        """Return all counters and some gauges as Prometheus reads them."""
-        lines = ["# TYPE landcue_requests_total counter"]
-        for (method, route, status), count in sorted(self._requests.items()):
-            labels = {"method": method, "route": route, "status": str(status)}
-            lines.append(_line("landcue_requests_total", labels, count))
-        name = "landcue_request_seconds"
-        lines.append(f"# TYPE {name} histogram")
-        for route, counts in sorted(self._buckets.items()):
-            total = 0
-            for edge, count in zip((*BUCKETS, "+Inf"), counts, strict=True):
-                total += count
-                lines.append(_line(f"{name}_bucket", {"route": route, "le": str(edge)}, total))
-            lines.append(_line(f"{name}_sum", {"route": route}, self._seconds[route]))
-            lines.append(_line(f"{name}_count", {"route": route}, total))
-        named: set[str] = set()
-        for gauge, labels, value in gauges:
-            if gauge not in named:
-                lines.append(f"# TYPE {gauge} gauge")
-                named.add(gauge)
-            lines.append(_line(gauge, labels, value))
-        return "\n".join(lines) + "\n"
 
 
 class Observe:
@@ -152,12 +110,3 @@ class JsonLines(logging.Formatter):
             line = b"\xff"
         # What a terminal might take for a command is escaped, which only the slower one does.
         return line.decode() if line.isascii() else json.dumps(value, default=str)
-
-
-def _line(name: str, labels: dict[str, str], value: float) -> str:
-    inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-    return f"{name}{{{inside}}} {value:.15g}" if inside else f"{name} {value:.15g}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -13,7 +13,7 @@ from landcue.serve import export
 from landcue.serve.catalog import Catalog
 from landcue.serve.decoding import Decoders
 from landcue.serve.feedback import FeedbackFile
-from landcue.serve.observe import Metrics
+from landcue.serve.metrics import Metrics
 from landcue.serve.page import Page
 from landcue.serve.pool import Pool
 from landcue.serve.searching import run_search
