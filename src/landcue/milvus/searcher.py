@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from landcue.errors import UsageError
@@ -60,6 +60,12 @@ class MilvusSearcher(Searcher):
         result = super(MilvusSearcher, self._one()).search(*args, **options)
         tuple(result.hits)  # read now, while the server has what was searched
         return result
+
+    def search_many(
+        self, queries: Sequence[Query], *args: Any, **options: Any
+    ) -> list[SearchResult]:
+        """Return for several queries what :meth:`search` returns for each, one after the other."""
+        return [self.search(query, *args, **options) for query in queries]
 
     def embed(self, query: Query) -> FloatArray:
         """Return what a query is in the searched space, float32 ``[1, d]``, unit norm."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from landcue.search.ann import SHORTLIST, AnnFacts, AnnIndex, held_out, measure
 from landcue.search.exact import FloatIndex, distances_of
 from landcue.search.pages import Distances, Fetch, Rows, others
 from landcue.search.place import HALFWAY_KM
-from landcue.search.queries import Target
+from landcue.search.queries import Target, stacked
 from landcue.search.sketch import Sketches
 from landcue.search.store import Facts
 from landcue.search.vectors import Vectors
@@ -83,28 +85,37 @@ class Modes:
 
         return Ranking(fetch, 1.0, allowed)
 
-    def code(self, target: Target, mask: Mask | None, allowed: int) -> Ranking:
-        """Rank by exact Hamming distance."""
-        index = self._code_index()
+    def codes(
+        self,
+        mode: str,
+        targets: Sequence[Target],
+        mask: Mask | None,
+        allowed: int,
+        weight: int,
+        first: int = 0,
+    ) -> list[Ranking]:
+        """Rank for several targets: the ``first`` records of all of them are found in one scan.
 
-        def fetch(k: int) -> tuple[Distances, Rows]:
-            distances, rows = index.search(target.code, k, mask)
-            return distances[0].astype(np.float64), rows[0]
+        Mode ``code`` ranks by exact Hamming distance, mode ``cue`` by
+        ``weight * Hamming(predicted labels) + Hamming(codes)``.
+        """
+        worst = float(self._manifest.n_bits)
+        if mode == "cue":
+            worst += weight * len(self._manifest.label_names)
+        scan = functools.partial(self._scan, mode, mask=mask, weight=weight)
+        known = scan(stacked(targets), first) if first and targets else None
 
-        return Ranking(fetch, float(self._manifest.n_bits), allowed)
+        def fetch(number: int, k: int) -> tuple[Distances, Rows]:
+            if known is None or k > first:
+                distances, rows = scan(targets[number], k)
+                return distances[0].astype(np.float64), rows[0]
+            distances, rows = known
+            return distances[number, :k].astype(np.float64), rows[number, :k]
 
-    def cue(self, target: Target, mask: Mask | None, allowed: int, weight: int) -> Ranking:
-        """Rank by ``weight * Hamming(predicted labels) + Hamming(codes)``."""
-        n_labels, n_bits = len(self._manifest.label_names), self._manifest.n_bits
-        index = self._cue_index()
-        code = target.code if n_bits else np.empty((1, 0), np.uint8)
-        query = CueCodes(target.cue, code, n_labels, n_bits)
-
-        def fetch(k: int) -> tuple[Distances, Rows]:
-            distances, rows = index.search(query, k, mask, weight=weight)
-            return distances[0].astype(np.float64), rows[0]
-
-        return Ranking(fetch, float(weight * n_labels + n_bits), allowed)
+        return [
+            Ranking(functools.partial(fetch, number), worst, allowed)
+            for number in range(len(targets))
+        ]
 
     def two_stage(self, target: Target, mask: Mask | None, allowed: int, shortlist: int) -> Ranking:
         """Rank a shortlist by sketches by exact float distance, reading only its embeddings."""
@@ -189,6 +200,17 @@ class Modes:
                 else:
                     self._ann = AnnIndex.load(found[0]), AnnFacts.from_json(found[1])
             return self._ann
+
+    def _scan(
+        self, mode: str, target: Target, k: int, mask: Mask | None, weight: int
+    ) -> tuple[npt.NDArray[np.int32], Rows]:
+        """Return distances and rows ``[q, k]`` of a target, or of several stacked."""
+        if mode == "code":
+            return self._code_index().search(target.code, k, mask)
+        n_labels, n_bits = len(self._manifest.label_names), self._manifest.n_bits
+        code = target.code if n_bits else np.empty((len(target.cue), 0), np.uint8)
+        query = CueCodes(target.cue, code, n_labels, n_bits)
+        return self._cue_index().search(query, k, mask, weight=weight)
 
     def _code_index(self) -> CodeIndex:
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from landcue.archive.manifest import Manifest
@@ -15,6 +15,9 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 EXACT_ROWS = 200_000
 """Up to so many rows auto scans embeddings exactly: milliseconds, and nothing is missed."""
+
+ASKED = "asked for"
+"""Why a mode was taken that a search named."""
 
 NEEDS = {
     "embedding": frozenset({"embedding"}),
@@ -55,7 +58,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def check_mode(mode: str, manifest: Manifest) -> None:
@@ -97,7 +100,7 @@ def choose(
         recall: Asked of an approximate answer.
     """
     if asked != "auto":
-        return asked, "asked for"
+        return asked, ASKED
     if allowed <= EXACT_ROWS:
         return "embedding", f"{allowed} records are few enough to compare exactly"
     ann = ann_facts()

@@ -97,6 +97,14 @@ class Target:
     own: frozenset[int]
 
 
+def stacked(targets: Sequence[Target]) -> Target:
+    """Return several queries as one of as many rows; labels and own records are left out."""
+    embedding = np.concatenate([target.embedding for target in targets])
+    code = np.concatenate([target.code for target in targets])
+    cue = np.concatenate([target.cue for target in targets])
+    return Target(embedding, code, cue, (), frozenset())
+
+
 class Asker:
     """Turns queries into numbers, with the records of one archive and its encoder."""
 
