@@ -54,6 +54,16 @@ def test_delete(archive, tools):
     assert Archive.open(archive).count == 10  # nothing of it was done
 
 
+def test_what_another_process_shows_can_be_opened_after_a_writer(archive, tools):
+    shown = Archive.open(archive)
+    before = tools.contents(shown)
+    delete(archive, NAMES[:2])
+    assert Archive.open(archive).count == 10
+    same = Archive.open_version(shown.folder, shown.manifest, shown.version)
+    assert tools.contents(same) == before
+    assert (same.version, same.manifest) == (shown.version, shown.manifest)
+
+
 def test_deleted_records_come_back_with_the_next_index(archive, made, tools):
     delete(archive, [NAMES[3]])
     encoder = tools.PixelEncoder()

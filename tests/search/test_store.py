@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -266,3 +267,25 @@ def test_an_empty_archive_writes_nothing(made, tmp_path):
     empty = Archive.open(tmp_path / "a")
     assert len(Searcher(empty, cache=True).records) == 0
     assert not (tmp_path / "a/indexes").exists()
+
+
+def test_whoever_comes_while_a_file_is_built_shares_it(made, tmp_path):
+    store = Searcher(made.make_archive(tmp_path / "a", 150), cache=True).vectors.store
+    second = Searcher(Archive.open(tmp_path / "a"), cache=True).vectors.store
+    began, may, written = threading.Event(), threading.Event(), []
+
+    def write(path):
+        written.append(path)
+        began.set()
+        may.wait()
+        path.write_bytes(b"built")
+        return {}
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(store.file, "some.bin", write)
+        began.wait()
+        other = pool.submit(second.file, "some.bin", write)
+        may.set()
+        assert first.result() == other.result()
+    assert len(written) == 1
+    assert not list(store.folder.glob(".*"))

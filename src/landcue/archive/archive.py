@@ -50,10 +50,29 @@ class Archive:
         if is_object(folder):
             folder = readable(folder)
         mark = ReaderMark(folder)  # first, so that no writer removes the version opened next
-        manifest = read_manifest(folder)
+        return cls._open(folder, mark, read_manifest(folder), None)
+
+    @classmethod
+    def open_version(cls, folder: Path, manifest: Manifest, version: int) -> Archive:
+        """Open what another process shows, although a writer may have gone on since.
+
+        Args:
+            folder: Of the archive that is open there, which keeps writers from removing it.
+            manifest: Likewise.
+            version: Likewise.
+
+        Raises:
+            ArchiveError: It is gone, or broken.
+        """
+        return cls._open(folder, ReaderMark(folder), manifest, version)
+
+    @classmethod
+    def _open(
+        cls, folder: Path, mark: ReaderMark, manifest: Manifest, version: int | None
+    ) -> Archive:
         base = folder / manifest.base
         check_table_files(folder, manifest.base)
-        table = RecordTable.open(base, pinned=True)
+        table = None if version == 0 else RecordTable.open(base, pinned=True, version=version)
         if table is None and manifest.records:
             raise ArchiveError(f"{base / TABLE_FOLDER} is missing; {MEND}")
         if table is not None and not table.schema.equals(manifest.schema):

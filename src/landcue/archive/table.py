@@ -37,12 +37,13 @@ class RecordTable:
         self._table = table
 
     @classmethod
-    def open(cls, folder: Path, *, pinned: bool) -> RecordTable | None:
+    def open(cls, folder: Path, *, pinned: bool, version: int | None = None) -> RecordTable | None:
         """Open the table of an archive, or return ``None`` when it has none yet.
 
         Args:
             folder: The archive.
             pinned: Stay at the present version whatever a writer does.
+            version: Of a pinned table, in place of the present one.
 
         Raises:
             ArchiveError: The table is broken.
@@ -53,7 +54,7 @@ class RecordTable:
         with reading(folder), hidden_panics():
             table = _connect(folder).open_table(TABLE)
             if pinned:
-                table.checkout(table.version)
+                table.checkout(table.version if version is None else version)
             return cls(folder, table)
 
     @classmethod

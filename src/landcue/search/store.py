@@ -2,14 +2,15 @@
 
 Nothing here is a source of truth: every file can be deleted and is made again from the table. A
 file is named by its checksum and found through a small JSON header that replaces an older one
-atomically, so two processes that build the same thing at once do no harm. Where the folder cannot
-be written, things are kept in memory.
+atomically; of two processes that want the same one at once, one builds it for both. Where the
+folder cannot be written, things are kept in memory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import functools
 import hashlib
 import json
@@ -17,7 +18,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -128,14 +129,27 @@ class Store:
         if found is not None:
             return found
         try:
-            return self._build(name, write)
+            with self._alone(name):  # what was built meanwhile is shared: mapped once for all
+                return self.existing(name) or self._build(name, write)
         except (OSError, LandcueError) as error:
             if isinstance(error, ArchiveError):
                 raise
             return None
 
-    def _build(self, name: str, write: Callable[[Path], Facts]) -> tuple[Path, Facts]:
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> Generator[None]:
+        """Let one process, and one thread of it, build a file at a time."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f".{name}.lock"
+        with path.open("a") as lock:
+            with contextlib.suppress(OSError):  # no locks here: building twice does no harm
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)  # whoever waits for it finds what was built
+
+    def _build(self, name: str, write: Callable[[Path], Facts]) -> tuple[Path, Facts]:
         temporary = self.folder / f".{name}.{os.getpid()}.{threading.get_ident()}.tmp"
         try:
             facts = write(temporary)
