@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +14,9 @@ import shapely
 
 from landcue.archive.archive import Archive
 from landcue.archive.columns import LabelLists
-from landcue.archive.schema import from_wkb, window_of
+from landcue.archive.schema import from_wkb
 from landcue.search.ids import SortedIds
 from landcue.search.place import outline
-from landcue.types import Bounds, Hit
 
 pc: Any = pyarrow.compute
 
@@ -26,6 +24,7 @@ COLUMNS = (
     *("id", "path", "labels", "predicted_labels", "west", "south", "east", "north", "time"),
     *("group", "part", "sensor", "pixel_bbox", "geometry"),
 )
+"""What is known of a record beside its vectors."""
 _BOX = ("west", "south", "east", "north")
 
 
@@ -158,42 +157,12 @@ class Records:
             for name in sorted(counts)
         ]
 
-    def hits(
-        self,
-        rows: npt.NDArray[np.int64],
-        distances: Sequence[float],
-        scores: Sequence[float],
-        near: Sequence[int],
-        query_labels: Sequence[str],
-    ) -> tuple[Hit, ...]:
-        """Return the hits of some rows, in their order."""
-        wanted = set(query_labels)
-        hits: list[Hit] = []
+    def facts(self, rows: npt.NDArray[np.int64]) -> list[tuple[Any, ...]]:
+        """Return the values of :data:`COLUMNS` of some rows, in their order."""
         taken = self._filled.take(pa.array(rows))
         filled = {name: taken.column(name).to_pylist() for name in taken.schema.names}
-        facts = zip(*(filled.get(name, itertools.repeat(None)) for name in COLUMNS), strict=False)
-        for fact, distance, score, left_out in zip(facts, distances, scores, near, strict=True):
-            id_, path, annotated, predicted, west, south, east, north, time = fact[:9]
-            group, _, sensor, pixel_bbox, ring = fact[9:]
-            labels = tuple((predicted if annotated is None else annotated) or ())
-            hits.append(
-                Hit(
-                    id=id_,
-                    path=path,
-                    distance=distance,
-                    score=score,
-                    labels=labels,
-                    shared=tuple([label for label in labels if label in wanted]),
-                    bounds=None if west is None else Bounds(west, south, east, north),
-                    footprint=None if ring is None else from_wkb(ring),
-                    window=window_of(pixel_bbox),
-                    time=time,
-                    sensor=sensor,
-                    group=group,
-                    near=left_out,
-                )
-            )
-        return tuple(hits)
+        nothing = [None] * len(rows)
+        return list(zip(*(filled.get(name, nothing) for name in COLUMNS), strict=True))
 
 
 def read_records(archive: Archive) -> pa.Table:
