@@ -19,7 +19,7 @@ from landcue.milvus.link import Link
 from landcue.milvus.pushed import Pushed
 from landcue.milvus.rows import to_records
 from landcue.search.records import Records
-from landcue.types import ByteArray, FloatArray, Hit
+from landcue.types import ByteArray, FloatArray
 
 Rows = npt.NDArray[np.int64]
 
@@ -139,18 +139,10 @@ class FoundRecords:
         """Return the annotated labels of a record; ``None`` if nobody annotated it."""
         return self._found.told([row]).annotated(0)
 
-    def hits(
-        self,
-        rows: Sequence[int] | Rows,
-        distances: Sequence[float],
-        scores: Sequence[float],
-        near: Sequence[int],
-        query_labels: Sequence[str],
-    ) -> tuple[Hit, ...]:
-        """Return the hits of some rows, in their order."""
+    def facts(self, rows: Sequence[int] | Rows) -> list[tuple[Any, ...]]:
+        """Return what is known of some rows: see :class:`landcue.search.records.Records`."""
         chosen = [int(row) for row in rows]
-        at: Any = np.arange(len(chosen))
-        return self._found.told(chosen).hits(at, distances, scores, near, query_labels)
+        return self._found.told(chosen).facts(np.arange(len(chosen)))
 
     def label_counts(self) -> list[dict[str, Any]]:
         """Return each label with the records that carry it: annotated, predicted, found by it."""

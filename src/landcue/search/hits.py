@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from typing import overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from landcue.archive.schema import from_wkb, window_of
 from landcue.search.pages import Page
 from landcue.search.records import Records
-from landcue.types import Hit
+from landcue.types import Bounds, Hit
+
+
+class Told:
+    """What is known of the hits of several pages, read together when somebody first looks."""
+
+    def __init__(self, records: Records, pages: Sequence[Page]) -> None:
+        self._records, self._pages = records, pages
+
+    @functools.cached_property
+    def _facts(self) -> list[tuple[Any, ...]]:
+        return self._records.facts(np.concatenate([page.rows for page in self._pages]))
+
+    def of(self, number: int) -> list[tuple[Any, ...]]:
+        """Return the facts of one page: see :meth:`landcue.search.records.Records.facts`."""
+        first = sum(len(page.rows) for page in self._pages[:number])
+        return self._facts[first : first + len(self._pages[number].rows)]
 
 
 class Hits(Sequence[Hit]):
@@ -25,11 +42,20 @@ class Hits(Sequence[Hit]):
     """
 
     def __init__(
-        self, records: Records, page: Page, worst: float, query_labels: Sequence[str]
+        self,
+        records: Records,
+        page: Page,
+        worst: float,
+        query_labels: Sequence[str],
+        told: Callable[[], list[tuple[Any, ...]]] | None = None,
     ) -> None:
-        """Take the hits of a page; a distance of ``worst`` has the score 0."""
+        """Take the hits of a page; a distance of ``worst`` has the score 0.
+
+        What is known of the records comes from ``told``, or is read for this page alone.
+        """
         self._records, self._page, self._worst = records, page, worst
         self._query_labels = query_labels
+        self._told = told or functools.partial(records.facts, page.rows)
         self.distances = page.distances
 
     @property
@@ -44,13 +70,10 @@ class Hits(Sequence[Hit]):
 
     @functools.cached_property
     def _decoded(self) -> tuple[Hit, ...]:
-        return self._records.hits(
-            self._page.rows,
-            self.distances.tolist(),
-            self.scores.tolist(),
-            self._page.near.tolist(),
-            self._query_labels,
-        )
+        numbers = self.distances.tolist(), self.scores.tolist(), self._page.near.tolist()
+        each = zip(self._told(), *numbers, strict=True)
+        wanted = frozenset(self._query_labels)
+        return tuple([_hit(fact, far, score, near, wanted) for fact, far, score, near in each])
 
     def __len__(self) -> int:
         return len(self.distances)
@@ -75,3 +98,26 @@ class Hits(Sequence[Hit]):
 
     def __repr__(self) -> str:
         return repr(self._decoded)
+
+
+def _hit(
+    fact: tuple[Any, ...], distance: float, score: float, near: int, wanted: frozenset[str]
+) -> Hit:
+    id_, path, annotated, predicted, west, south, east, north, time = fact[:9]
+    group, _, sensor, pixel_bbox, ring = fact[9:]
+    labels = tuple((predicted if annotated is None else annotated) or ())
+    return Hit(
+        id=id_,
+        path=path,
+        distance=distance,
+        score=score,
+        labels=labels,
+        shared=tuple([label for label in labels if label in wanted]),
+        bounds=None if west is None else Bounds(west, south, east, north),
+        footprint=None if ring is None else from_wkb(ring),
+        window=window_of(pixel_bbox),
+        time=time,
+        sensor=sensor,
+        group=group,
+        near=near,
+    )

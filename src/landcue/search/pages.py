@@ -16,6 +16,8 @@ import numpy.typing as npt
 from landcue.errors import UsageError
 from landcue.types import FloatArray
 
+_to_json = json.JSONEncoder(ensure_ascii=False).encode  # made once: it costs more than its work
+
 Rows = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.float64]
 Fetch = Callable[[int], tuple[Distances, Rows]]
@@ -46,7 +48,7 @@ class Cursor:
 
     def encode(self) -> str:
         """Return the cursor as one word."""
-        text = json.dumps([getattr(self, name) for name in self.__slots__], ensure_ascii=False)
+        text = _to_json([getattr(self, name) for name in self.__slots__])
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     @classmethod

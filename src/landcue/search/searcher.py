@@ -16,7 +16,7 @@ from landcue.codes.topk import check_k
 from landcue.errors import ArchiveError, UsageError
 from landcue.search.ann import SHORTLIST
 from landcue.search.filters import Filter
-from landcue.search.hits import Hits
+from landcue.search.hits import Hits, Told
 from landcue.search.modes import Modes, Ranking, check_weight
 from landcue.search.pages import Cursor, Page, take_page
 from landcue.search.place import center, kilometers
@@ -163,10 +163,13 @@ class Searcher:
             embeddings=lambda: self.vectors.embedding,
         )
         self._check_before(page, after)
-        plan = Plan(chosen, why, len(self.records), allowed)
-        note = "there are no further hits" if after else _why_none(min_score)
-        seen = 0 if after is None else after.seen
-        return self._result(name, labels, plan, ranking, page, seen, shortlist, started, note)
+        hits = Hits(self.records, page, ranking.worst, labels)
+        end = self._end(page, chosen, 0 if after is None else after.seen, shortlist, ranking.lists)
+        note = None
+        if not len(hits):
+            note = "there are no further hits" if after else _why_none(min_score)
+        plan = _done(Plan(chosen, why, len(self.records), allowed), ranking, started)
+        return SearchResult(name, chosen, hits, labels, end, note, plan)
 
     def search_many(
         self,
@@ -202,49 +205,30 @@ class Searcher:
         own = max((len(target.own) for target in targets), default=0)
         rankings = self._modes.codes(mode, targets, None, n, weight, first=k + 1 + own)
         plan = Plan(mode, ASKED, n, n)
-        return [
-            self._result(
-                _name(query),
-                target.labels,
-                plan,
-                ranking,
-                take_page(ranking.fetch, 0, k, own=target.own),
-                0,
-                max(SHORTLIST, k),
-                started,
-                _why_none(None),
-            )
-            for query, target, ranking in zip(queries, targets, rankings, strict=True)
+        pages = [
+            take_page(ranking.fetch, 0, k, own=target.own)
+            for ranking, target in zip(rankings, targets, strict=True)
         ]
+        told = Told(self.records, pages)
+        results: list[SearchResult] = []
+        for number, page in enumerate(pages):
+            name, labels = _name(queries[number]), targets[number].labels
+            ranking, of_page = rankings[number], functools.partial(told.of, number)
+            hits = Hits(self.records, page, ranking.worst, labels, of_page)
+            end = self._end(page, mode, 0, max(SHORTLIST, k), None)
+            note = None if len(hits) else _why_none(None)
+            done = _done(plan, ranking, started)
+            results.append(SearchResult(name, mode, hits, labels, end, note, done))
+        return results
 
-    def _result(
-        self,
-        name: str,
-        labels: tuple[str, ...],
-        plan: Plan,
-        ranking: Ranking,
-        page: Page,
-        seen: int,
-        shortlist: int,
-        started: float,
-        note: str,
-    ) -> SearchResult:
-        """Return a page as a result; the ``note`` is for one without hits."""
-        hits = Hits(self.records, page, ranking.worst, labels)
-        end = None
-        if page.more:
-            seen += len(hits)
-            distance, id_ = float(page.distances[-1]), self.records.id(int(page.rows[-1]))
-            end = Cursor(self._mark, plan.mode, seen, distance, id_, shortlist, ranking.lists)
-        plan = replace(
-            plan,
-            scanned=ranking.scanned,
-            reranked=ranking.reranked,
-            recall=ranking.recall,
-            lists=ranking.lists,
-            milliseconds=_since(started),
-        )
-        return SearchResult(name, plan.mode, hits, labels, end, None if len(hits) else note, plan)
+    def _end(
+        self, page: Page, mode: str, seen: int, shortlist: int, lists: int | None
+    ) -> Cursor | None:
+        """Return where a page ends that others follow, ``seen`` hits before it."""
+        if not page.more:
+            return None
+        distance, id_ = float(page.distances[-1]), self.records.id(int(page.rows[-1]))
+        return Cursor(self._mark, mode, seen + len(page.rows), distance, id_, shortlist, lists)
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -402,6 +386,17 @@ def _name(query: Query | None) -> str:
     if isinstance(query, ByVector):
         return "vector"
     return "all" if query is None else "image"
+
+
+def _done(plan: Plan, ranking: Ranking, started: float) -> Plan:
+    return replace(
+        plan,
+        scanned=ranking.scanned,
+        reranked=ranking.reranked,
+        recall=ranking.recall,
+        lists=ranking.lists,
+        milliseconds=_since(started),
+    )
 
 
 def _why_none(min_score: float | None) -> str:
