@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+import visitor
 from landcue.data.synthetic import write_demo_archive
 from landcue.serve.page import Page as BuiltPage
 
@@ -36,18 +36,6 @@ KEEP_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error(`policy violation: ${event.violatedDirective} by ${event.blockedURI}`));
 """
-
-
-def _load(name):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"browser_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-visitor = _load("visitor")
 
 
 @pytest.hookimpl(tryfirst=True)

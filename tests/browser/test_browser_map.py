@@ -100,7 +100,7 @@ def test_a_footprint_opens_its_result(guest):
     guest.page.mouse.click(x, y)
     expect(guest.detail).to_be_visible()
     opened = re.search(r"open=([^&]+)", guest.page.url)[1]
-    expect(guest.detail.get_by_role("heading", level=2)).to_contain_text(opened)
+    expect(guest.detail.get_by_role("heading", level=2)).to_contain_text(opened.rsplit("/", 1)[1])
 
 
 def test_a_drawn_box_filters_and_is_cleared(guest):

@@ -62,7 +62,7 @@ def test_points_show_their_image_and_are_searched_by(model):
     model.page.mouse.move(box["x"] + float(x), box["y"] + float(y))
     tip = model.page.locator(".flat-tip")
     expect(tip).to_be_visible()
-    expect(tip.locator("img")).to_be_visible()
+    expect(tip.locator("img").first).to_be_visible()
     name = tip.locator("span").last.inner_text()
     model.searching(lambda: model.page.mouse.click(box["x"] + float(x), box["y"] + float(y)))
     assert f"id={name}" in model.page.url

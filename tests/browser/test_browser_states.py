@@ -45,9 +45,10 @@ def test_a_token_is_asked_for_and_works(visit, serve, places, tmp_path):
     guest.page.get_by_label("Token").fill(TOKEN)
     guest.button("Use token").click()
     guest.ask_record()
-    image = guest.cards.first.locator("img")
-    expect(image).to_be_visible()
-    assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") > 0
+    for kind in ("img:not(.sharp)", "img.sharp"):
+        image = guest.cards.first.locator(kind)
+        expect(image).to_be_visible()
+        assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") > 0
     # The token is nowhere in the address, and gone with the tab.
     assert TOKEN not in guest.page.url
     assert TOKEN not in str(guest.context.storage_state())
@@ -88,6 +89,19 @@ def test_an_empty_archive_says_what_to_do(visit, serve, empty, places):
     expect(guest.page.get_by_role("heading", name="Find look-alike places")).to_be_visible()
     guest.ask_record()
     assert "archive=places" in guest.page.url
+
+
+def test_an_archive_that_is_indexed_again_is_told(guest):
+    def newer(route):
+        route.fulfill(json={**route.fetch().json(), "stale": True})
+
+    guest.page.clock.install()
+    guest.open()
+    banner = guest.page.get_by_text("The archive was indexed again")
+    expect(banner).to_have_count(0)
+    guest.page.route("**/v1/archive*", newer)
+    guest.page.clock.fast_forward("01:00")
+    expect(banner).to_be_visible()
 
 
 def test_a_record_that_is_not_there(visit):

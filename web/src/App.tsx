@@ -30,6 +30,11 @@ export function App() {
         Skip to the results
       </a>
       <Header />
+      {about.value?.stale && (
+        <p class="banner" role="status">
+          The archive was indexed again: what is new is found once the service starts again.
+        </p>
+      )}
       <main id="main" tabIndex={-1}>
         <Page />
       </main>

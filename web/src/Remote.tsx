@@ -7,6 +7,8 @@ interface Props {
   alt: string;
   class?: string;
   eager?: boolean;
+  /** It is there to be seen; null when it will not be. */
+  onShown?: (image: HTMLImageElement | null) => void;
 }
 
 const MOST_TRIES = 4;
@@ -15,7 +17,7 @@ const MOST_TRIES = 4;
  * An image of the service. It is fetched where `<img>` would not do: with a token, which it could
  * not send, and after a failure, to learn whether waiting helps.
  */
-export function Remote({ src, alt, class: name, eager }: Props) {
+export function Remote({ src, alt, class: name, eager, onShown }: Props) {
   const [fetched, setFetched] = useState(api.hasToken);
   const [shown, setShown] = useState<{ url: string | null; failed: boolean }>({ url: fetched ? null : src, failed: false });
   useEffect(() => {
@@ -32,6 +34,9 @@ export function Remote({ src, alt, class: name, eager }: Props) {
       if (made) URL.revokeObjectURL(made);
     };
   }, [src, fetched]);
+  useEffect(() => {
+    if (shown.failed) onShown?.(null);
+  }, [shown.failed]);
   if (shown.failed) return <span class={`no-image ${name ?? ""}`} role="img" aria-label={alt || "No image"} />;
   if (!shown.url) return <span class={`no-image waiting ${name ?? ""}`} />;
   const onError = () => (fetched ? setShown({ url: null, failed: true }) : setFetched(true));
@@ -43,6 +48,7 @@ export function Remote({ src, alt, class: name, eager }: Props) {
       draggable={false}
       loading={eager ? "eager" : "lazy"}
       decoding="async"
+      onLoad={(event) => onShown?.(event.currentTarget)}
       onError={onError}
     />
   );

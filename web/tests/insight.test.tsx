@@ -6,8 +6,6 @@ import { Api } from "../src/api";
 import HeatOverlay from "../src/heat/HeatOverlay";
 import ModelPage from "../src/model/ModelPage";
 import type { OwnScores, SpaceScores } from "../src/model/types";
-import { Landing } from "../src/search/Landing";
-import { about } from "../src/store";
 import type { ArchiveAnswer } from "../src/types";
 
 const ABOUT: ArchiveAnswer = {
@@ -115,17 +113,6 @@ describe("the Model page", () => {
     expect(holder.querySelector(".bars tbody")?.textContent).toContain("frequent");
     expect(holder.textContent).toContain("0.625");
     expect(holder.textContent).toContain("resnet18");
-  });
-
-  it("tells that the archive was indexed again, only where it was", async () => {
-    for (const stale of [false, true]) {
-      await show(<ModelPage api={apiOf(ALL)} about={{ ...ABOUT, stale }} labels={[]} dark={false} onQuery={vi.fn()} />);
-      expect(holder.textContent?.includes("a newer version is shown once")).toBe(stale);
-      about.value = { ...ABOUT, stale };
-      await show(<Landing />);
-      expect(holder.textContent?.includes("was indexed again")).toBe(stale);
-      about.value = null;
-    }
   });
 
   it("switches space and order", async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { fitted, kindColor, moved, nearest, onCanvas, PALETTE, step, zoomed } from "../src/model/flat";
+import { fitted, kindColor, kindShape, moved, nearest, onCanvas, step, zoomed } from "../src/model/flat";
 import { parseMarkdown, spansOf } from "../src/model/markdown";
 import { barsOf, factsIn, isShare, metricsOf, sayInterval, sayNumber, testTable } from "../src/model/numbers";
 import type { LabelScore, SpaceScores } from "../src/model/types";
@@ -128,12 +128,13 @@ describe("the embedding map", () => {
     expect(zoomed(view, 1e-9, view).scale).toBe(view.scale * 0.8);
   });
 
-  it("has a color for the frequent kinds and one gray for the rest", () => {
+  it("tells 24 kinds apart by color and shape, and gives the rest one gray", () => {
     for (const dark of [true, false]) {
-      const colors = PALETTE[dark ? "dark" : "light"].map((_, i) => kindColor(i, dark));
-      expect(new Set(colors).size).toBe(8);
-      expect(colors).not.toContain(kindColor(8, dark));
-      expect(kindColor(8, dark)).toBe(kindColor(30, dark));
+      const look = (kind: number) => `${kindColor(kind, dark)} ${kindShape(kind)}`;
+      const looks = Array.from({ length: 24 }, (_, kind) => look(kind));
+      expect(new Set(looks).size).toBe(24);
+      expect(looks).not.toContain(look(24));
+      expect(look(24)).toBe(look(300));
     }
   });
 });

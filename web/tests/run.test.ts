@@ -5,11 +5,12 @@ import type { Hit, SearchRequest } from "../src/types";
 /** A service of one archive: what it was asked, and how it answers searches. */
 class Service {
   readonly asked: SearchRequest[] = [];
+  stale = false;
   answer: (request: SearchRequest) => Promise<Response> | Response = (request) => hits(["a", "b", "c"], request);
 
   readonly fetch = async (input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> => {
     const path = new URL(String(input), "http://x/").pathname;
-    if (path === "/v1/archive") return json({ name: "places", records: 9, archives: ["places", "other"], label_names: [] });
+    if (path === "/v1/archive") return json({ name: "places", records: 9, archives: ["places", "other"], label_names: [], stale: this.stale });
     if (path === "/v1/labels") return json({ archive: "places", labels: [] });
     if (path === "/v1/facets") return json({ modes: ["auto", "embedding", "code"], groups: [], examples: [] });
     if (path.startsWith("/v1/records/")) return json({ predicted_labels: ["water"] });
@@ -58,6 +59,17 @@ describe("following the state", () => {
     await settled(() => expect(store.about.value?.name).toBe("places"));
     expect(store.phase.value).toBe("idle");
     expect(service.asked).toEqual([]);
+  });
+
+  it("learns within a minute that the archive was indexed again", async () => {
+    vi.useFakeTimers({ toFake: ["setInterval"] });
+    const { service, store, run } = await opened("/");
+    run.follow();
+    await settled(() => expect(store.about.value?.stale).toBe(false));
+    service.stale = true;
+    vi.advanceTimersByTime(60_000);
+    vi.useRealTimers();
+    await settled(() => expect(store.about.value?.stale).toBe(true));
   });
 
   it("searches for what a URL says, and remembers it", async () => {

@@ -71,7 +71,7 @@ export default function HeatOverlay({ api, archive, query, id, side }: HeatProps
 function Legend({ range }: { range: readonly [number, number] }) {
   const shares = [0, 0.2, 0.4, 0.6, 0.8, 1];
   return (
-    <p class="heat-legend" title="What each region adds to the similarity, as this model sees it: a hint, no proof.">
+    <p class="heat-legend">
       <span>{range[0].toFixed(2)}</span>
       <span class="heat-ramp" aria-hidden="true">
         {shares.map((share) => (

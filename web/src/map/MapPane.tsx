@@ -1,4 +1,5 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { nearness } from "../search/why";
 import { about, pointed } from "../store";
 import type { Box } from "../types";
 import { BoxFields } from "./BoxFields";
@@ -11,7 +12,7 @@ import type { MapProps } from "./props";
 
 /** The map of results. It draws without any tile server; everything it does has a button or a field too. */
 export default function MapPane(props: MapProps) {
-  const { hits, selected, box, basemap, dark, positives, negatives } = props;
+  const { hits, mode, selected, box, basemap, dark, positives, negatives } = props;
   const holder = useRef<HTMLDivElement>(null);
   const chart = useRef<Chart | null>(null);
   const calls = useRef(props);
@@ -26,8 +27,9 @@ export default function MapPane(props: MapProps) {
   const list = useMemo(() => placed(hits), [hits]);
   const facts = useMemo(() => {
     const [good, bad] = [new Set(positives), new Set(negatives)];
-    return list.map((one) => factsOf(one, hits.length, colors.ranks, good, bad));
-  }, [list, hits.length, colors, positives, negatives]);
+    const ranks = mode === "list" ? colors.ranks.slice(2, 3) : colors.ranks;
+    return list.map((one) => factsOf(one, hits.length, ranks, good, bad));
+  }, [list, hits.length, mode, colors, positives, negatives]);
   const ids = useMemo(() => list.map((one) => one.hit.id).join("\n"), [list]);
 
   useEffect(() => {
@@ -156,7 +158,7 @@ export default function MapPane(props: MapProps) {
           {drawing && <p class="map-hint">Drag over the map to draw a box. Escape cancels.</p>}
           {credit && <p class="map-credit">{credit}</p>}
           <div class="map-legend" aria-hidden="true">
-            {list.length > 0 && (
+            {list.length > 0 && mode !== "list" && (
               <span class="map-key">
                 rank 1
                 <span class="map-ramp">
@@ -178,7 +180,7 @@ export default function MapPane(props: MapProps) {
         </div>
       )}
       <p class="map-note">
-        <Readout list={list} id={hovered ?? selected} />
+        <Readout list={list} mode={mode} id={hovered ?? selected} />
         {box && <span>Searched box: {sayBox(box)}. </span>}
         {unplaced && <span>{unplaced} </span>}
         {tilesFailed && <span>Some tiles of the basemap could not be loaded.</span>}
@@ -187,13 +189,13 @@ export default function MapPane(props: MapProps) {
   );
 }
 
-function Readout({ list, id }: { list: ReturnType<typeof placed>; id: string | null }) {
+function Readout({ list, mode, id }: { list: ReturnType<typeof placed>; mode: string; id: string | null }) {
   const one = list.find((each) => each.hit.id === id);
   if (!one) return list.length ? <span class="map-dim">Point at a place to read its name. </span> : null;
   const { hit, rank } = one;
   return (
     <span>
-      <b>{rank}.</b> {hit.id} <span class="map-dim">distance {hit.distance.toFixed(3)}</span>
+      <b>{rank}.</b> {hit.id} <span class="map-dim">{nearness(hit, mode, about.value?.n_bits ?? 0)}</span>
       {hit.labels.length > 0 && <span class="map-dim"> · {hit.labels.slice(0, 6).join(", ")}</span>}.{" "}
     </span>
   );

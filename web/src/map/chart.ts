@@ -38,6 +38,8 @@ const REACH = 6;
 const CLOSEST = 20;
 const PADDING = 48;
 const LEAST_DRAG = 4;
+/** Pixels that a meridian's degrees take. */
+const TICK_ROOM = 80;
 
 export class Chart {
   private readonly map: MapLibre;
@@ -219,8 +221,13 @@ export class Chart {
     const [west, east] = [bounds.getWest(), bounds.getEast()];
     const [south, north] = [Math.max(-85, bounds.getSouth()), Math.min(85, bounds.getNorth())];
     const step = graticuleStep(Math.max(east - west, 1e-4));
+    // Lines may stand nearer than what is written at them.
+    const wide = this.map.getCanvas().clientWidth;
+    const apart = (wide * step) / Math.max(east - west, 1e-9);
     this.calls.onGrid({
-      meridians: ticks(west, east, step).map((value) => ({ value, at: this.map.project([value, north]).x })),
+      meridians: ticks(west, east, step * Math.ceil(TICK_ROOM / apart))
+        .map((value) => ({ value, at: this.map.project([value, north]).x }))
+        .filter(({ at }) => Math.abs(at - wide / 2) < (wide - TICK_ROOM) / 2),
       parallels: ticks(south, north, step).map((value) => ({ value, at: this.map.project([west, value]).y })),
       scale: scaleBar(this.map.getZoom(), this.map.getCenter().lat),
     });

@@ -37,8 +37,8 @@ export const DARK: MapColors = {
 /** Return the color of a rank, counted from 0, of ``n`` hits. */
 export function rankColor(rank: number, n: number, ranks: readonly string[]): string {
   const place = n > 1 ? (rank / (n - 1)) * (ranks.length - 1) : 0;
-  const low = Math.min(Math.floor(place), ranks.length - 2);
-  return mixed(ranks[low] as string, ranks[low + 1] as string, place - low);
+  const low = Math.min(Math.floor(place), ranks.length - 1);
+  return mixed(ranks[low] as string, ranks[low + 1] ?? (ranks[low] as string), place - low);
 }
 
 /** Return the color a share of the way from one ``#rrggbb`` to another. */

@@ -2,6 +2,8 @@ import type { Box, Hit } from "../types";
 
 /** What the page hands to the map of results. */
 export interface MapProps {
+  /** How the hits were found: the unit of their distances; in a list ranks mean nothing. */
+  mode: string;
   /** Hits in rank order; those without bounds and footprint have no place. */
   hits: readonly Hit[];
   /** Id of the hit that is open or focused in the grid. */

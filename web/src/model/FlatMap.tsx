@@ -1,17 +1,16 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { Api } from "../api";
-import { Remote } from "../Remote";
-import { fitted, kindColor, moved, nearest, onCanvas, PALETTE, step, zoomed, type Size, type View } from "./flat";
+import { Sharp } from "../Sharp";
+import { fitted, kindColor, kindShape, moved, nearest, onCanvas, PALETTE, SHAPES, step, zoomed, type Size, type View } from "./flat";
 import type { EmbeddingMap } from "./types";
 
 interface Props {
-  api: Api;
   map: EmbeddingMap;
   dark: boolean;
   onQuery: (id: string) => void;
 }
 
 const REACH = 14;
+const MOST_KINDS = SHAPES.length * PALETTE.light.length;
 const ARROWS: Record<string, readonly [number, number]> = {
   ArrowLeft: [-1, 0],
   ArrowRight: [1, 0],
@@ -20,14 +19,16 @@ const ARROWS: Record<string, readonly [number, number]> = {
 };
 
 /** A sample of the archive as the model sees it: each point is an image. */
-export function FlatMap({ api, map, dark, onQuery }: Props) {
+export function FlatMap({ map, dark, onQuery }: Props) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const [size, setSize] = useState<Size>({ width: 0, height: 0 });
   const whole = useMemo(() => fitted(map, size), [map, size]);
   const [chosen, setView] = useState<View | null>(null);
   const view = chosen ?? whole;
   const [at, setAt] = useState<number | null>(null);
-  const [kind, setKind] = useState<number | null>(null);
+  const [chosenKind, setKind] = useState<number | null>(null);
+  const [hint, setHint] = useState<number | null>(null);
+  const kind = hint ?? chosenKind;
   const from = useRef<{ x: number; y: number; moved: boolean } | null>(null);
   const shown = (i: number) => kind === null || map.kind[i] === kind;
 
@@ -98,29 +99,40 @@ export function FlatMap({ api, map, dark, onQuery }: Props) {
             ⤢
           </button>
         </div>
-        {at !== null && <Tip api={api} map={map} at={at} spot={onCanvas(view, size, map.x[at] ?? 0, map.y[at] ?? 0)} size={size} />}
+        {at !== null && <Tip map={map} at={at} spot={onCanvas(view, size, map.x[at] ?? 0, map.y[at] ?? 0)} size={size} />}
       </div>
       <p class="sr-only" role="status">
         {at !== null && `${map.ids[at]}: ${map.kinds[map.kind[at] ?? 0]}`}
       </p>
-      <Legend map={map} dark={dark} kind={kind} onKind={setKind} />
+      <Legend map={map} dark={dark} kind={chosenKind} onKind={setKind} onHint={setHint} />
     </div>
   );
 }
 
-function Tip({ api, map, at, spot, size }: { api: Api; map: EmbeddingMap; at: number; spot: [number, number]; size: Size }) {
+function Tip({ map, at, spot, size }: { map: EmbeddingMap; at: number; spot: [number, number]; size: Size }) {
   const id = map.ids[at] as string;
   const left = Math.min(Math.max(spot[0], 80), Math.max(80, size.width - 80));
   return (
     <div class="flat-tip" data-below={spot[1] < 170 || undefined} style={{ left: `${left}px`, top: `${spot[1]}px` }}>
-      <Remote key={id} src={api.thumbnailUrl(id, map.archive)} alt="" eager />
+      <span class="flat-image">
+        <Sharp id={id} archive={map.archive} eager />
+      </span>
       <b>{map.kinds[map.kind[at] ?? 0]}</b>
       <span>{id}</span>
     </div>
   );
 }
 
-function Legend({ map, dark, kind, onKind }: { map: EmbeddingMap; dark: boolean; kind: number | null; onKind: (kind: number | null) => void }) {
+interface LegendProps {
+  map: EmbeddingMap;
+  dark: boolean;
+  kind: number | null;
+  onKind: (kind: number | null) => void;
+  /** The pointer is on one: it is shown alone for as long. */
+  onHint: (kind: number | null) => void;
+}
+
+function Legend({ map, dark, kind, onKind, onHint }: LegendProps) {
   const counts = useMemo(() => {
     const found = map.kinds.map(() => 0);
     for (const one of map.kind) found[one] = (found[one] ?? 0) + 1;
@@ -129,8 +141,18 @@ function Legend({ map, dark, kind, onKind }: { map: EmbeddingMap; dark: boolean;
   return (
     <div class="flat-legend" role="group" aria-label={`Show one ${map.colored_by} alone`}>
       {map.kinds.map((name, i) => (
-        <button type="button" key={name} aria-pressed={kind === i} onClick={() => onKind(kind === i ? null : i)}>
-          <i class={i < PALETTE.light.length ? "" : "flat-rest"} style={{ background: kindColor(i, dark) }} />
+        <button
+          type="button"
+          key={name}
+          aria-pressed={kind === i}
+          onClick={() => {
+            onHint(null);
+            onKind(kind === i ? null : i);
+          }}
+          onPointerEnter={() => onHint(i)}
+          onPointerLeave={() => onHint(null)}
+        >
+          <i data-shape={kindShape(i)} style={{ background: kindColor(i, dark) }} />
           {name} <small>{counts[i]}</small>
         </button>
       ))}
@@ -147,14 +169,22 @@ function paint(canvas: HTMLCanvasElement, map: EmbeddingMap, view: View, size: S
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   const dot = (i: number, radius: number) => {
     const [x, y] = onCanvas(view, size, map.x[i] as number, map.y[i] as number);
+    const shape = kindShape(map.kind[i] as number);
     context.beginPath();
-    context.arc(x, y, radius, 0, 2 * Math.PI);
+    if (shape === "disc") context.arc(x, y, radius, 0, 2 * Math.PI);
+    else if (shape === "square") context.rect(x - 0.9 * radius, y - 0.9 * radius, 1.8 * radius, 1.8 * radius);
+    else {
+      context.moveTo(x, y - 1.25 * radius);
+      context.lineTo(x + 1.2 * radius, y + 0.9 * radius);
+      context.lineTo(x - 1.2 * radius, y + 0.9 * radius);
+      context.closePath();
+    }
   };
   const order = map.ids.map((_, i) => i).sort((a, b) => (map.kind[b] as number) - (map.kind[a] as number));
   for (const i of order) {
     const on = kind === null || map.kind[i] === kind;
     context.globalAlpha = on ? 0.85 : 0.1;
-    context.fillStyle = kind !== null && on ? kindColor(Math.min(kind, 7), dark) : kindColor(map.kind[i] as number, dark);
+    context.fillStyle = kind !== null && on ? kindColor(Math.min(kind, MOST_KINDS - 1), dark) : kindColor(map.kind[i] as number, dark);
     dot(i, on && kind !== null ? 4.5 : 3.5);
     context.fill();
   }

@@ -32,11 +32,11 @@ export default function ModelPage({ api, about, dark, onQuery }: ModelProps) {
             <>
               <p class="model-about">
                 {found.ids.length === found.records ? "Every image" : `${found.ids.length.toLocaleString("en")} of ${found.records.toLocaleString("en")} images, drawn at random,`}{" "}
-                as a point, near to those the model takes for alike: the first two principal components of the
-                embeddings, {percent(found.shares[0])} and {percent(found.shares[1])} of their variance. Colors:{" "}
-                {found.colored_by}. Point at one to see it, click to search by it.
+                each a point, near to those the model takes for alike: the first two principal components of the
+                embeddings, {percent(found.shares[0])} and {percent(found.shares[1])} of their variance. Colors and
+                shapes: {found.colored_by}. Point at one to see it, click to search by it.
               </p>
-              <FlatMap api={api} map={found} dark={dark} onQuery={onQuery} />
+              <FlatMap map={found} dark={dark} onQuery={onQuery} />
             </>
           )}
         </Wait>
@@ -160,7 +160,7 @@ function archiveFacts(about: ArchiveAnswer): [string, string][] {
     ["Images", about.records.toLocaleString("en")],
     ["Version", about.version.toLocaleString("en")],
     ["Created", day(about.created)],
-    ["Updated", about.stale ? `${day(about.updated)}; a newer version is shown once the service starts again` : day(about.updated)],
+    ["Updated", day(about.updated)],
     ["Written by", `LandCue ${about.landcue}`],
     ["Model", about.model ?? "not noted"],
     ["Fingerprint", about.fingerprint.slice(0, 16)],

@@ -84,16 +84,24 @@ export function zoomed(view: View, by: number, whole: View): View {
   return { ...view, scale: Math.min(Math.max(view.scale * by, whole.scale * 0.8), whole.scale * 40) };
 }
 
-/** Colors of the most frequent kinds; all others share a gray. Told apart also without red or green. */
+/** Colors of kinds, told apart also without red or green; the next kinds have them again in another shape. */
 export const PALETTE = {
   light: ["#0072b2", "#d55e00", "#007a5a", "#b5489a", "#8a6d00", "#3b9ad1", "#7b3294", "#4d4d4d"],
   dark: ["#56b4e9", "#ff8f4d", "#2fd6a6", "#f29ac9", "#f0e442", "#9db8ff", "#d3a0f0", "#e0e0e0"],
   rest: { light: "#a5a79f", dark: "#5d6870" },
 } as const;
 
+/** How kinds are drawn: the most frequent as discs, then triangles, then squares; all others as gray discs. */
+export const SHAPES = ["disc", "triangle", "square"] as const;
+const COLORS = PALETTE.light.length;
+
+export function kindShape(kind: number): (typeof SHAPES)[number] {
+  return SHAPES[Math.floor(kind / COLORS)] ?? "disc";
+}
+
 export function kindColor(kind: number, dark: boolean): string {
-  const colors = dark ? PALETTE.dark : PALETTE.light;
-  return colors[kind] ?? (dark ? PALETTE.rest.dark : PALETTE.rest.light);
+  const colors: readonly string[] = dark ? PALETTE.dark : PALETTE.light;
+  return colors[kind < SHAPES.length * COLORS ? kind % COLORS : COLORS] ?? (dark ? PALETTE.rest.dark : PALETTE.rest.light);
 }
 
 function ends(values: readonly number[]): [number, number] {

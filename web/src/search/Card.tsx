@@ -1,7 +1,7 @@
 import { Icon } from "../icons";
 import { memo } from "../memo";
-import { Remote } from "../Remote";
-import { about, api, archiveName, focus, found } from "../store";
+import { Sharp } from "../Sharp";
+import { about, archiveName, focus, found } from "../store";
 import type { Hit } from "../types";
 import { markHit, openHit } from "./act";
 import { labelBits, shortId, shortNearness } from "./why";
@@ -47,7 +47,7 @@ export const Card = memo(function Card({ hit, at, mode, mark, open, focused, was
         onClick={() => openHit(open ? null : hit.id)}
         onFocus={() => (focus.value = at)}
       >
-        <Remote src={api.thumbnailUrl(hit.id, archiveName.value || null)} alt="" />
+        <Sharp id={hit.id} archive={archiveName.value || null} />
         {mark && (
           <span class="card-mark">
             <Icon name={mark === "good" ? "plus" : "minus"} />

@@ -1,14 +1,15 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import HeatOverlay from "../heat/HeatOverlay";
 import { Icon } from "../icons";
-import { Remote, useBlobUrl } from "../Remote";
+import { useBlobUrl } from "../Remote";
+import { Sharp } from "../Sharp";
 import { about, api, archiveName, draft, found, picture, shownHits, shownMode, state } from "../store";
 import type { Hit, RecordAnswer } from "../types";
 import { copyLink, focusGrid, markHit, openHit } from "./act";
 import { Facts } from "./Facts";
 import { markOf } from "./marks";
 import { askRecord, imageOf } from "./run";
-import { nearness } from "./why";
+import { nearness, shortId } from "./why";
 import { Reasons } from "./Reasons";
 
 /** A hit beside the query: both images, why it was found, and what is known of it. */
@@ -39,8 +40,14 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
     <aside class="detail" aria-label="Result details" onKeyDown={(event) => event.key === "Escape" && close()}>
       <header class="detail-head">
         <h2 ref={title} tabIndex={-1}>
-          <span class="mono faint">{at + 1}</span> <span class="clip">{hit.id}</span>
+          <span class="mono faint">{at + 1}</span>{" "}
+          <span class="clip" title={hit.id}>
+            {shortId(hit.id)}
+          </span>
         </h2>
+        <button type="button" class="quiet" aria-label="Copy a link to this result" title="Copy a link to this result" onClick={() => void copyLink()}>
+          <Icon name="link" />
+        </button>
         <button type="button" class="quiet" aria-label="Previous result" disabled={at === 0} onClick={() => step(-1)}>
           <Icon name="left" />
         </button>
@@ -56,7 +63,7 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
           <figure>
             <div class="frame">
               {"id" in asked ? (
-                <Remote src={api.chipUrl(asked.id, archive, 512)} alt={`Query: ${asked.id}`} eager />
+                <Sharp id={asked.id} archive={archive} alt={`Query: ${asked.id}`} eager />
               ) : (
                 <BlobImage blob={asked.image} />
               )}
@@ -67,16 +74,19 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
         )}
         <figure>
           <div class="frame">
-            <Remote src={api.chipUrl(hit.id, archive, 512)} alt={hit.id} eager />
+            <Sharp id={hit.id} archive={archive} alt={hit.id} eager />
             {heat && asked && <HeatOverlay api={api} archive={archive} query={asked} id={hit.id} side="hit" />}
           </div>
           <figcaption>{nearness(hit, shownMode.value, about.value?.n_bits ?? 0) || "Result"}</figcaption>
         </figure>
       </div>
       {about.value?.regions && asked && (
-        <button type="button" class="tool" aria-pressed={heat} onClick={() => setHeat(!heat)}>
-          Similar regions
-        </button>
+        <div class="row">
+          <button type="button" class="tool" aria-pressed={heat} onClick={() => setHeat(!heat)}>
+            Similar regions
+          </button>
+          {heat && <span class="small faint hint">What each adds to the similarity: a hint, no proof.</span>}
+        </div>
       )}
       <div class="row actions">
         <button type="button" class="tool" aria-pressed={mark === "good"} onClick={() => markHit(hit.id, "good")}>
@@ -87,9 +97,6 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
         </button>
         <button type="button" class="tool" onClick={() => askRecord(hit.id)}>
           <Icon name="search" /> Search by this
-        </button>
-        <button type="button" class="tool" onClick={() => void copyLink()}>
-          <Icon name="link" /> Link
         </button>
       </div>
       {asked && (

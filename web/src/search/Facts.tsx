@@ -10,6 +10,7 @@ export function Facts({ hit, mode, record }: { hit: Hit; mode: string; record: R
   const annotated = record?.labels ?? null;
   const predicted = record?.predicted_labels ?? [];
   const rows: [string, string | null | undefined][] = [
+    ["Id", hit.id.includes("/") ? hit.id : null],
     ["Score", mode === "list" ? null : hit.score.toFixed(4)],
     ["Distance", mode === "list" ? null : `${Number(hit.distance.toFixed(4))}${mode === "place" ? " km" : ""}`],
     ["Time", hit.time?.replace("T", " ").replace(/(:00)?Z$/, " UTC")],

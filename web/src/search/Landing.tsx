@@ -1,6 +1,6 @@
 import { Contours, Icon } from "../icons";
-import { Remote } from "../Remote";
-import { about, api, facets, go } from "../store";
+import { Sharp } from "../Sharp";
+import { about, facets, go } from "../store";
 import { ChooseImage } from "./DropZone";
 import { askRecord } from "./run";
 import { count, shortId } from "./why";
@@ -33,9 +33,6 @@ export function Landing() {
               records.
             </p>
           )}
-          {archive.stale && (
-            <p class="small faint">The archive was indexed again: what is new is found once the service starts again.</p>
-          )}
           {!archive.encodes_images && facets.value?.bounds && <BrowseMap />}
         </div>
       </div>
@@ -46,7 +43,7 @@ export function Landing() {
             {examples.map((id) => (
               <li key={id}>
                 <button type="button" class="example" onClick={() => askRecord(id)}>
-                  <Remote src={api.thumbnailUrl(id, archive.name)} alt="" />
+                  <Sharp id={id} archive={archive.name} />
                   <span class="mono clip" title={id}>
                     {shortId(id)}
                   </span>

@@ -55,7 +55,7 @@ export function ModeSwitch() {
             >
               <span>{NAMES[mode]}</span>
               <span class="mode-time mono">
-                {mode === "auto" ? (answered ? NAMES[answered.mode as Mode] ?? "" : " ") : time === undefined ? "–" : milliseconds(time)}
+                {mode === "auto" ? (on && answered && NAMES[answered.mode as Mode]) || "–" : time === undefined ? "–" : milliseconds(time)}
               </span>
             </button>
           );

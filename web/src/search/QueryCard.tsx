@@ -1,11 +1,13 @@
 import { Icon } from "../icons";
 import { pictureOf, sentOf, type Picture } from "../images";
-import { Remote, useBlobUrl } from "../Remote";
+import { useBlobUrl } from "../Remote";
+import { Sharp } from "../Sharp";
 import type { Crop } from "../state";
 import { about, api, archiveName, ask, dialog, found, picture, pictures, say, state } from "../store";
 import { useEffect, useState } from "preact/hooks";
 import { ChooseImage } from "./DropZone";
 import { NO_MARKS } from "./marks";
+import { shortId } from "./why";
 
 /** What is asked with: a record or an image, with its region and its labels. */
 export function QueryCard() {
@@ -27,14 +29,14 @@ export function QueryCard() {
     <section class="query-card" aria-label="Query">
       <div class="query-image">
         {query.kind === "record" ? (
-          <Remote src={api.chipUrl(query.id, archiveName.value || null, 512)} alt={`Query: ${query.id}`} eager />
+          <Sharp id={query.id} archive={archiveName.value || null} alt={`Query: ${query.id}`} eager />
         ) : (
           <Uploaded picture={picture.value} crop={crop} />
         )}
       </div>
       <div class="query-facts">
         <p class="mono clip" title={name}>
-          {name}
+          {query.kind === "record" ? shortId(name) : name}
         </p>
         {crop && <p class="small">{`Region of ${crop.width} × ${crop.height} pixels`}</p>}
         {labels.length > 0 && (

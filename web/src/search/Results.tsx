@@ -19,13 +19,15 @@ const SIZES = [12, 24, 48, 96, 192];
 /** The results: what they are of, how they were ranked, and every state they can be in. */
 export function Results() {
   const now = phase.value;
+  const fit = found.value?.plan.allowed;
+  const allowed = fit === undefined ? "Records" : fit === 1 ? "1 record" : `${count(fit)} records`;
   return (
     <section class="results" aria-label="Search results" aria-busy={now === "loading" || now === "more"}>
       <header class="results-head">
         <div class="results-title">
           <h1 class="clip" title={titleOf(state.value)}>
-            {hasExample(state.value) ? "Look-alikes of " : isSearch(state.value) ? "Records: " : ""}
-            <span class={isSearch(state.value) ? "faint" : undefined}>{titleOf(state.value)}</span>
+            {hasExample(state.value) ? "Look-alikes of " : isSearch(state.value) ? `${allowed}: ` : allowed}
+            {isSearch(state.value) && <span class="faint">{titleOf(state.value)}</span>}
           </h1>
           <Tools />
         </div>
@@ -50,7 +52,7 @@ function Tools() {
         <select value={String(k)} aria-label="Results per page" onChange={(event) => ask({ k: Number(event.currentTarget.value) })}>
           {[...new Set([...SIZES, k])].sort((a, b) => a - b).map((size) => (
             <option key={size} value={String(size)}>
-              {size}
+              {`${size} results`}
             </option>
           ))}
         </select>

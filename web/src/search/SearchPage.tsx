@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import { Icon } from "../icons";
 import { lazy } from "../lazy";
 import type { MapProps } from "../map/props";
-import { about, ask, dialog, draft, facets, shownHits, state } from "../store";
+import { about, ask, dialog, draft, facets, shownHits, shownMode, state } from "../store";
 import { dark } from "../theme";
 import { openHit } from "./act";
 import { Cropper } from "./Cropper";
@@ -51,6 +51,7 @@ export function SearchPage() {
         <div class="map-pane">
           <MapPane
             hits={hits}
+            mode={shownMode.value}
             selected={current.open}
             onSelect={openHit}
             box={current.filters.box}

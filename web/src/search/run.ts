@@ -12,6 +12,8 @@ import { NO_MARKS } from "./marks";
 import { remember } from "./remember";
 import { exampleKey, hasExample, isBrowsing, isSearch, requestOf, searchKey } from "./request";
 
+const LOOK_AGAIN = 60_000;
+
 let asking: AbortController | null = null;
 let asked: PageState | null = null;
 
@@ -25,12 +27,22 @@ export function follow(): void {
       if (!known || known.name !== (name ?? known.archives[0])) void loadArchive();
     });
   });
+  setInterval(() => void lookAgain(), LOOK_AGAIN);
   effect(() => {
     const state = store.state.value;
     untracked(() => {
       if (!asked || searchKey(asked) !== searchKey(state)) void search();
     });
   });
+}
+
+/** Learn whether the archive was indexed again, or the service started again, since the page was opened. */
+async function lookAgain(): Promise<void> {
+  const known = store.about.value;
+  if (!known || document.hidden) return;
+  const now = await store.api.about(known.name).catch(() => known);
+  const differs = now.stale !== known.stale || now.version !== known.version;
+  if (differs && store.about.value === known) store.about.value = now;
 }
 
 /** Read what the archive is, and what can be filtered in it. */

@@ -1,0 +1,94 @@
+import { describe, expect, it } from "vitest";
+import { ApiError } from "../src/api";
+import { Sharpener, sideFor } from "../src/sharp";
+
+const thumbnail = { width: 96, height: 48 };
+
+describe("the side to ask for", () => {
+  it("is none where the thumbnail is large enough", () => {
+    expect(sideFor(thumbnail, 48)).toBeNull();
+    expect(sideFor(thumbnail, 52)).toBeNull();
+    expect(sideFor({ width: 0, height: 0 }, 100)).toBeNull();
+  });
+
+  it("is in steps, of the longer side, and bounded", () => {
+    expect(sideFor({ width: 96, height: 96 }, 176)).toBe(256);
+    expect(sideFor(thumbnail, 176)).toBe(512);
+    expect(sideFor(thumbnail, 1e6)).toBe(2048);
+  });
+});
+
+/** A service whose answers wait until they are let go. */
+class Service {
+  readonly asked: string[] = [];
+  private readonly held: ((status: number) => void)[] = [];
+
+  chipUrl(id: string, archive: string | null, side = 512): string {
+    return `${archive}/${id}/${side}`;
+  }
+
+  image(url: string): Promise<Blob> {
+    this.asked.push(url);
+    return new Promise((done, failed) =>
+      this.held.push((status) => (status === 200 ? done(new Blob([url])) : failed(new ApiError(status, "no")))),
+    );
+  }
+
+  async answer(status: number): Promise<void> {
+    this.held.shift()?.(status);
+    await new Promise((done) => setTimeout(done));
+  }
+}
+
+function started() {
+  const service = new Service();
+  const sharpener = new Sharpener(service);
+  const stop = new AbortController();
+  const ask = (id: string, archive = "a", urgent = false) => sharpener.ask(id, archive, 256, stop.signal, urgent);
+  return { service, ask, stop };
+}
+
+describe("sharp images", () => {
+  it("are asked for one at a time, urgent ones first", async () => {
+    const { service, ask } = started();
+    const first = ask("1");
+    void ask("2");
+    void ask("3", "a", true);
+    expect(service.asked).toEqual(["a/1/256"]);
+    await service.answer(200);
+    expect((await first)?.size).toBe(7);
+    expect(service.asked).toEqual(["a/1/256", "a/3/256"]);
+    await service.answer(200);
+    expect(service.asked).toEqual(["a/1/256", "a/3/256", "a/2/256"]);
+  });
+
+  it("cost one request where an archive's sources are gone, whatever others hold", async () => {
+    const { service, ask } = started();
+    const all = ["1", "2", "3"].map((id) => ask(id));
+    const other = ask("1", "b");
+    await service.answer(404);
+    expect(await Promise.all(all)).toEqual([null, null, null]);
+    await service.answer(200);
+    expect(await other).not.toBeNull();
+    expect(await ask("4")).toBeNull();
+    expect(service.asked).toEqual(["a/1/256", "b/1/256"]);
+  });
+
+  it("go on after a busy server or one broken file", async () => {
+    const { service, ask } = started();
+    const [first, second] = [ask("1"), ask("2")];
+    await service.answer(429);
+    expect(await first).toBeNull();
+    await service.answer(200);
+    expect(await second).not.toBeNull();
+  });
+
+  it("are not fetched when nobody waits for them any more", async () => {
+    const { service, ask, stop } = started();
+    const [, second] = [ask("1"), ask("2")];
+    stop.abort();
+    await service.answer(200);
+    expect(await second).toBeNull();
+    expect(service.asked).toHaveLength(1);
+  });
+});
