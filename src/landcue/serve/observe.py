@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from landcue.serve.metrics import Metrics
@@ -29,6 +28,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Set where an answer does not set its own."""
+
+_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 PROBES = ("/healthz", "/readyz")
 """Asked every few seconds: not logged, and never refused."""
@@ -50,7 +51,7 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        given = _header(scope, b"x-request-id").decode("latin-1")
         id_ = given if _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"  # no secret
         scope.setdefault("state", {})["request_id"] = id_
         started, status = time.perf_counter(), 0
@@ -59,10 +60,10 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                headers["X-Request-ID"] = id_
+                own: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
+                set_ = {name for name, _ in own}
+                ours = [pair for pair in _HEADERS if pair[0] not in set_]
+                message["headers"] = [*own, *ours, (b"x-request-id", id_.encode())]
             await send(message)
 
         try:
@@ -89,6 +90,10 @@ class Observe:
             }
             level = logging.DEBUG if scope["path"] in PROBES else logging.INFO
             _log.log(level, "request", extra={"facts": facts})
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    return next((value for name, value in scope["headers"] if name == wanted), b"")
 
 
 class JsonLines(logging.Formatter):

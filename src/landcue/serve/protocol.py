@@ -14,6 +14,7 @@ HEAD_BYTES = 32 << 10
 HEAD_SECONDS = 10.0
 """Until the head is there: else clients that dribble would hold connections for nothing."""
 
+_KEPT_BYTES = 4 << 10
 _MOST_CONNECTIONS = 2_000
 _OTHER_FILES = 200
 
@@ -30,6 +31,8 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, unless there are too many already."""
         super().connection_made(transport)
+        joined: Any = _Joined(transport, self.loop)
+        self.transport = joined
         if len(self.connections) > _most_connections():
             transport.close()
         else:
@@ -76,6 +79,41 @@ class Protocol(HttpToolsProtocol):
         self._head_timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+class _Joined:
+    """A transport that sends the head of an answer and the first of its body in one packet.
+
+    To send twice costs the service and the client a wake-up more than a short search takes.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._kept = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send what is kept and this, or keep this until the loop comes by."""
+        if self._kept:
+            kept, self._kept = self._kept, b""
+            self._transport.write(kept + data)
+        elif len(data) > _KEPT_BYTES:
+            self._transport.write(data)
+        else:
+            self._kept = data
+            self._loop.call_soon(self._send)
+
+    def close(self) -> None:
+        """Send what is kept, and close."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._kept:
+            kept, self._kept = self._kept, b""
+            self._transport.write(kept)
 
 
 def _most_connections() -> int:

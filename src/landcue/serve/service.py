@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
+from landcue.search.result import SearchResult
 from landcue.serve import export
 from landcue.serve.catalog import Catalog
 from landcue.serve.decoding import Decoders
@@ -16,6 +17,7 @@ from landcue.serve.feedback import FeedbackFile
 from landcue.serve.metrics import Metrics
 from landcue.serve.page import Page
 from landcue.serve.pool import Pool
+from landcue.serve.quick import QuickSearches, is_quick
 from landcue.serve.searching import run_search
 from landcue.serve.served import Served
 from landcue.serve.settings import Settings
@@ -37,6 +39,7 @@ class Service:
     encoders: Pool = field(init=False)
     searches: Pool = field(init=False)
     insights: Pool = field(init=False)
+    quick: QuickSearches = field(default_factory=QuickSearches)
     decoders: Decoders = field(init=False)
     feedback: FeedbackFile = field(init=False)
 
@@ -51,18 +54,13 @@ class Service:
     async def search(self, body: Body, kind: export.Format) -> Response:
         """Answer a search in one of the formats."""
         served = self.catalog.get(body.search.archive)
+        if self.ready and kind == "json" and is_quick(served, body):
+            return _written(served, body, kind, await self.quick.run(served, body.search))
         pool = self.encoders if body.any else self.searches
         return await pool.run(functools.partial(self._found, served, body, kind))
 
     def _found(self, served: Served, body: Body, kind: export.Format) -> Response:
-        result = run_search(served, body, self.decoders)
-        headers: dict[str, str] = {}
-        if kind != "json":
-            name = f"landcue-result.{export.SUFFIXES[kind]}"
-            headers["Content-Disposition"] = f'attachment; filename="{name}"'
-        asked = body.search.predicted
-        data = export.write(served, result, kind, predicted=asked)
-        return Response(data, 200, headers, export.MEDIA_TYPES[kind])
+        return _written(served, body, kind, run_search(served, body, self.decoders))
 
     def gauges(self) -> list[tuple[str, dict[str, str], float]]:
         """Return what is so now, for metrics."""
@@ -95,3 +93,12 @@ class Service:
         self.insights.close()
         self.decoders.close()
         self.catalog.close()
+
+
+def _written(served: Served, body: Body, kind: export.Format, result: SearchResult) -> Response:
+    headers: dict[str, str] = {}
+    if kind != "json":
+        name = f"landcue-result.{export.SUFFIXES[kind]}"
+        headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    data = export.write(served, result, kind, predicted=body.search.predicted)
+    return Response(data, 200, headers, export.MEDIA_TYPES[kind])

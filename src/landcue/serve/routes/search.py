@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from landcue.serve import export
 from landcue.serve.routes.answers import REF, json_of
+from landcue.serve.routes.lean import LeanRoute
 from landcue.serve.schemas import SearchAnswer, SearchRequest
 from landcue.serve.service import Service
 from landcue.serve.settings import Limits
@@ -45,7 +46,9 @@ def add(app: FastAPI, service: Service) -> None:
 
     answers = json_of(SearchAnswer)
     answers[200]["content"] = _FILES
-    app.post("/v1/search", responses=answers, openapi_extra=search_body())(search)
+    extra, methods = search_body(), ["POST"]
+    lean = LeanRoute("/v1/search", search, methods=methods, responses=answers, openapi_extra=extra)
+    app.router.routes.append(lean)
     app.get("/v1/export", responses=answers, openapi_extra=_search_query())(result)
 
 
