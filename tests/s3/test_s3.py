@@ -265,6 +265,6 @@ def test_clear_errors(store, folder, tmp_path):
     line = error_line("index", SOURCE, tmp_path / "a", AWS_ENDPOINT_URL="http://127.0.0.1:1")
     assert "http://127.0.0.1:1 cannot be reached" in line
     line = error_line("index", SOURCE, tmp_path / "a", "--chip", "64px")
-    assert "download them first" in line
+    assert "s3://bucket/images: there is nothing" in line
     with pytest.raises(UsageError, match="name a bucket"):
         open_source(Path("s3://"))

@@ -18,7 +18,7 @@ from landcue.archive.rows import row_faults
 from landcue.archive.schema import from_fixed
 from landcue.archive.seal import MEND, MODEL_FOLDER, check_table_files
 from landcue.archive.table import TABLE_FOLDER, RecordTable
-from landcue.data.objects import is_object
+from landcue.data.objects import is_object, joined
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.types import FloatArray, Problem
 
@@ -159,7 +159,7 @@ class Archive:
         Raises:
             UsageError: No record has this id.
         """
-        return Path(self.manifest.source_root) / self.record(id_)["path"]
+        return joined(Path(self.manifest.source_root), self.record(id_)["path"])
 
     def thumbnail(self, id_: str) -> bytes:
         """Return the JPEG thumbnail of one record.

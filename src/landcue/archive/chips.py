@@ -14,9 +14,11 @@ import numpy.typing as npt
 from landcue.archive.plan import Task, with_status
 from landcue.archive.reading import ReadImage, make_thumbnail
 from landcue.archive.schema import Metadata
+from landcue.data.object_ranges import object_path
+from landcue.data.objects import CHANGED, is_object, shown
 from landcue.data.raster import read_facts
 from landcue.data.raster_read import SceneOptions, SceneReader
-from landcue.errors import DataError, LandcueError
+from landcue.errors import DataError, LandcueError, StoreError, UsageError
 from landcue.types import Encoder, Problem
 
 _BLOCK = 1 << 20
@@ -35,6 +37,7 @@ class _Scene:
     """What all chips of one scene share, found out by the first thread that needs it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
+    path: Path = Path()
     status: os.stat_result | None = None
     digest: str = ""
     bands: tuple[int, ...] = ()
@@ -46,8 +49,8 @@ class _Scene:
 class SceneFacts:
     """What was found out about scenes; several readers may share it.
 
-    A scene's file is hashed once, and not at all when the archive already knows it; its scaling is
-    estimated once, when a chip of it is read.
+    A scene's file is hashed once, and not at all when the archive already knows it or a store
+    tells its ETag; its scaling is estimated once, when a chip of it is read.
     """
 
     def __init__(self) -> None:
@@ -77,11 +80,18 @@ class ChipReader:
         Returns:
             The chip; only its new metadata when the scene holds the same bytes as before; that it
             has too little data; or why it must be skipped.
+
+        Raises:
+            StoreError: The object store does not answer: what it holds is no less usable for that.
+            UsageError: There are no credentials for it.
         """
         try:
             return self._read(task)
+        except (StoreError, UsageError):
+            raise
         except LandcueError as error:
-            return Problem(task.metadata.path, str(error).removeprefix(f"{task.record.path}: "))
+            what = str(error).removeprefix(f"{shown(task.record.path)}: ")
+            return Problem(task.metadata.path, what)
 
     def close(self) -> None:
         """Close all scenes; no thread may be reading any more."""
@@ -98,7 +108,7 @@ class ChipReader:
         content = f"{scene.digest}-{self._options.recipe}"
         if task.stored is not None and task.stored.content == content:
             return metadata
-        reader = self._reader(task.record.path, scene)
+        reader = self._reader(scene)
         image = reader.chip(window, self._limits(scene, reader))
         _check_same(task.record.path, status)
         if image is None:
@@ -117,8 +127,8 @@ class ChipReader:
         with scene.lock:
             if scene.status is None and scene.error is None:
                 try:
-                    status, scene.digest = _digest(task)
-                    scene.bands = self._options.choose(read_facts(path))
+                    scene.path, status, scene.digest = _digest(task)
+                    scene.bands = self._options.choose(read_facts(scene.path))
                     scene.status = status
                 except LandcueError as error:
                     scene.error = error
@@ -126,14 +136,14 @@ class ChipReader:
             raise scene.error or DataError("cannot be read")
         return scene, scene.status
 
-    def _reader(self, path: Path, scene: _Scene) -> SceneReader:
+    def _reader(self, scene: _Scene) -> SceneReader:
         thread = threading.get_ident()
         reader = self._readers.get(thread)
-        if reader is None or reader.path != path:
+        if reader is None or reader.path != scene.path:
             if reader is not None:
                 reader.close()
                 del self._readers[thread]
-            reader = self._readers[thread] = SceneReader(path, scene.bands, self._options)
+            reader = self._readers[thread] = SceneReader(scene.path, scene.bands, self._options)
         return reader
 
     def _limits(self, scene: _Scene, reader: SceneReader) -> npt.NDArray[Any] | None:
@@ -147,29 +157,34 @@ class ChipReader:
             return scene.limits
 
 
-def _digest(task: Task) -> tuple[os.stat_result, str]:
-    """Return size and time of a scene's file, and the digest of its bytes."""
+def _digest(task: Task) -> tuple[Path, os.stat_result, str]:
+    """Return a scene's file, its size and time, and the digest of its bytes or of their ETag."""
     path = task.record.path
+    if is_object(path):
+        found = object_path(path)
+        return found, found.stat(), found.digest
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             known = (task.metadata.size, task.metadata.mtime_ns)
             if task.digest is not None and (status.st_size, status.st_mtime_ns) == known:
-                return status, task.digest
+                return path, status, task.digest
             digest = hashlib.blake2b(digest_size=16)
             while block := file.read(_BLOCK):
                 digest.update(block)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from None
     _check_same(path, status)
-    return status, digest.hexdigest()
+    return path, status, digest.hexdigest()
 
 
 def _check_same(path: Path, status: os.stat_result) -> None:
     """Refuse pixels that may be of other bytes than the digest."""
+    if is_object(path):
+        return  # whoever fetched them has asked
     try:
         now = os.stat(path)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from None
     if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
-        raise DataError("changed while it was read; run the same command again")
+        raise DataError(CHANGED)

@@ -11,7 +11,7 @@ from typing import Any
 
 from landcue.archive.schema import Metadata, from_wkb, in_utc, window_of
 from landcue.archive.table import RecordTable
-from landcue.data.objects import absolute
+from landcue.data.objects import ObjectPath, absolute, is_object, shown
 from landcue.errors import DataError
 from landcue.types import Bounds, Problem, Record
 
@@ -92,8 +92,8 @@ def check_unique(records: Sequence[Record]) -> None:
     for record in records:
         if record.id in seen:
             raise DataError(
-                f"two records have the id {record.id!r}: {seen[record.id].path} and "
-                f"{record.path}; rename one"
+                f"two records have the id {record.id!r}: {shown(seen[record.id].path)} "
+                f"and {shown(record.path)}; rename one"
             )
         seen[record.id] = record
 
@@ -142,7 +142,7 @@ def make_plan(
             problems.append(Problem(path, fault))
             continue
         found = _metadata(record, path, status, old)
-        if old is None or _changed(found, old, recipe):
+        if old is None or _changed(found, old, recipe, _named(record)):
             digest = digests.get((path, found.size, found.mtime_ns)) if record.window else None
             tasks.append(Task(record, found, old, digest))
         elif found != old.metadata:
@@ -179,10 +179,18 @@ def _fault(record: Record, status: os.stat_result) -> str | None:
     return None
 
 
-def _changed(found: Metadata, old: Stored, recipe: str) -> bool:
+def _changed(found: Metadata, old: Stored, recipe: str, named: str) -> bool:
     known = old.metadata
     same = (found.size, found.mtime_ns) == (known.size, known.mtime_ns)
-    return not same or (found.window is not None and old.recipe != recipe)
+    if found.window is None:
+        return not same
+    return not same or old.recipe != recipe or named not in ("", old.digest)
+
+
+def _named(record: Record) -> str:
+    """Return the digest of a scene that its store tells, or nothing."""
+    path = record.path
+    return path.digest if record.window is not None and isinstance(path, ObjectPath) else ""
 
 
 def _scene_digests(stored: dict[str, Stored]) -> dict[tuple[str, int, int], str]:
@@ -199,7 +207,9 @@ def with_status(metadata: Metadata, status: os.stat_result) -> Metadata:
 def relative(path: Path, root: Path) -> str:
     """Return a posix path relative to ``root`` when below it, else absolute."""
     full = absolute(path)
-    return (full.relative_to(root) if full.is_relative_to(root) else full).as_posix()
+    if full.is_relative_to(root):
+        return full.relative_to(root).as_posix()
+    return shown(full) if is_object(full) else full.as_posix()
 
 
 def _metadata(record: Record, path: str, status: os.stat_result, old: Stored | None) -> Metadata:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from landcue.archive.manifest import MANIFEST, read_manifest
 from landcue.archive.plan import read_stored
 from landcue.archive.report import IngestReport
 from landcue.archive.table import RecordTable
+from landcue.data.objects import is_object, joined, look_up_all
 from landcue.data.raster_read import SceneOptions
 from landcue.errors import ArchiveError, UsageError
 from landcue.files import exclusive
@@ -134,11 +135,17 @@ def reembed(
 
 
 def stored_records(table: RecordTable, root: Path) -> list[Record]:
-    """Return what a source would say of the records of an archive, sorted by id."""
+    """Return what a source would say of the records of an archive, sorted by id.
+
+    Raises:
+        StoreError: A store that holds their images cannot be reached, or refuses.
+    """
+    stored = read_stored(table)
+    files = _files(root, {row.metadata.path for row in stored.values()})
     return [
         Record(
             id=id_,
-            path=root / row.metadata.path,
+            path=files[row.metadata.path],
             labels=row.metadata.labels,
             group=row.metadata.group,
             bounds=row.metadata.bounds,
@@ -148,8 +155,15 @@ def stored_records(table: RecordTable, root: Path) -> list[Record]:
             sensor=row.metadata.sensor,
             footprint=row.metadata.footprint,
         )
-        for id_, row in sorted(read_stored(table).items())
+        for id_, row in sorted(stored.items())
     ]
+
+
+def _files(root: Path, names: Collection[str]) -> dict[str, Path]:
+    """Return where the images of an archive lie; a store is asked for all of its own at once."""
+    paths = {name: joined(root, name) for name in names}
+    objects = look_up_all(path for path in paths.values() if is_object(path))
+    return {name: objects.get(path) or path for name, path in paths.items()}
 
 
 def _drop_other(stage: Path, encoder: Encoder) -> None:

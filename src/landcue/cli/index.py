@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,7 @@ def index(
         Path,
         typer.Argument(
             help="Folder, s3://bucket/prefix, table (.csv, .parquet), STAC items (.json) or "
-            "GeoTIFF."
+            "GeoTIFF; also as s3://bucket/key."
         ),
     ],
     archive: Annotated[
@@ -95,8 +96,6 @@ def index(
     from landcue.models.builtin import BUILTIN
     from landcue.models.load import load_model
 
-    if chip is not None and is_object(source):
-        raise UsageError("scenes are cut on this machine: download them first, or drop --chip")
     if ray is None and ray_workers is not None:
         raise UsageError("--ray-workers is for Ray; give its address too: --ray local")
     if chip is None:
@@ -117,7 +116,8 @@ def index(
         loaded = load_model(own or model or BUILTIN, runtime=runtime, device=here or "cpu")
         scenes = _scene_options(loaded, chip, stride, bands, scale, nodata)
         if scenes is not None:
-            images = cut_scenes(images, scenes)
+            looked = partial(reporter.tick, "reading headers")
+            images = cut_scenes(images, scenes, looked if is_object(source) else None)
         if loaded.unfinished:
             reporter.say(
                 f"warning: the training of {loaded.path} has not ended; an archive keeps its "

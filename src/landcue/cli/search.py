@@ -28,7 +28,9 @@ def search(
     ],
     query: Annotated[
         str | None,
-        typer.Argument(help="An image file, or the id of a record. Not needed with a filter."),
+        typer.Argument(
+            help="An image file (s3://… too), or the id of a record. Not needed with a filter."
+        ),
     ] = None,
     vector: Annotated[
         Path | None, typer.Option(help="Instead of QUERY: an embedding in a .npy file.")
@@ -276,18 +278,22 @@ def _vector(path: Path) -> ByVector:
 
 def _example(searcher: Searcher, text: str) -> Example:
     """Take a record's id, or read an image file."""
+    from landcue.archive.plan import MAX_BYTES
+    from landcue.data.images import read_image
+    from landcue.data.objects import is_object, look_up, read_file
     from landcue.search.queries import ById, ByPixels
 
     if searcher.records.find(text) is not None:
         return ById(text)
+    if is_object(Path(text)):
+        _, data = read_file(look_up(Path(text)), MAX_BYTES)
+        return ByPixels(read_image(data, name=text))
     if not Path(text).is_file():
         from landcue.archive.archive import unknown_id
 
         raise UsageError(
             f"{text} is no image file, and {unknown_id(text, searcher.records.near_ids(text))}"
         )
-    from landcue.data.images import read_image
-
     return ByPixels(read_image(Path(text)))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from landcue.data.objects import shown
 from landcue.errors import DataError
 from landcue.types import ByteArray, Problem, Record
 
@@ -97,12 +98,13 @@ def make_image_set(
     for first, second in itertools.pairwise(ordered):
         if first.id == second.id:
             raise DataError(
-                f"two files have the id {first.id!r}: {first.path} and {second.path}; remove one"
+                f"two files have the id {first.id!r}: {shown(first.path)} and "
+                f"{shown(second.path)}; remove one"
             )
     if not ordered:
         skipped = f" ({len(problems)} skipped, first: {problems[0]})" if problems else ""
         raise DataError(
-            f"{root} holds no usable image{skipped}; need .jpg, .png, .tif or .webp files"
+            f"{shown(root)} holds no usable image{skipped}; need .jpg, .png, .tif or .webp files"
         )
     return ImageSet(name, root, tuple(ordered), tuple(label_names), tuple(problems))
 

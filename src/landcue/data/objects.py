@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import io
 import os
 import re
 import shutil
 import socket
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +28,9 @@ SCHEME = "s3:"
 ATTEMPTS = 8
 """Tries of each request before a store that asks to slow down counts as failing."""
 
+CHANGED = "changed while it was read; run the same command again"
+
+_AT_ONCE = 32
 _CONNECT_SECONDS = 5.0
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
@@ -49,19 +55,27 @@ class ObjectPath(type(Path())):
     """The address of one object, with size and time as they were when it was listed.
 
     It takes the place of a file's path in records: only what reading an image needs is there.
+    ``etag`` is what the store calls its bytes, or empty: listings do not tell.
     """
 
     known: tuple[int, int] = (0, 0)
+    etag: str = ""
 
     @classmethod
-    def of(cls, bucket_key: str, size: int, mtime_ns: int) -> ObjectPath:
+    def of(cls, bucket_key: str, size: int, mtime_ns: int, etag: str = "") -> ObjectPath:
         """Describe a listed object, given as ``bucket/key``."""
         path = cls(f"{SCHEME}/{bucket_key}")
-        path.known = size, mtime_ns
+        path.known, path.etag = (size, mtime_ns), etag
         return path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ObjectPath.of, (address(self), *self.known)
+        return ObjectPath.of, (address(self), *self.known, self.etag)
+
+    @property
+    def digest(self) -> str:
+        """Digest of what the store calls the object's bytes, 32 hex digits; empty if not known."""
+        name = f"{self.etag} {self.known[0]}".encode()
+        return hashlib.blake2b(name, digest_size=16).hexdigest() if self.etag else ""
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Return what the listing said; nothing is asked again."""
@@ -86,14 +100,55 @@ def url(path: Path) -> str:
     return f"s3://{address(path)}"
 
 
-def check_store(path: Path) -> None:
-    """Find out whether the store of an object can be asked.
+def shown(path: Path) -> str:
+    """Return a file's path, or an object's address as people write it."""
+    return url(path) if is_object(path) else str(path)
+
+
+def joined(root: Path, stored: str) -> Path:
+    """Return the file or object that an archive stored: below ``root``, or with a whole address."""
+    path = Path(stored)
+    return path if is_object(path) else root / path
+
+
+def store_of(path: Path) -> ObjectStore:
+    """Return the store of an object; its connections are kept and shared.
 
     Raises:
         StoreError: It cannot be reached.
         UsageError: There are no credentials, or the endpoint's address is none.
     """
-    _store(address(path).partition("/")[0])
+    return _store(address(path).partition("/")[0])
+
+
+def look_up(path: Path) -> ObjectPath:
+    """Ask for an object's size, time and ETag.
+
+    Raises:
+        DataError: There is none, or it changed since it was listed.
+        StoreError: The store cannot be reached, or refuses.
+    """
+    file, found = store_of(path).open(path)
+    file.close()
+    return found
+
+
+def look_up_all(paths: Iterable[Path]) -> dict[Path, ObjectPath | None]:
+    """Ask for many objects, several at once; ``None`` where there is none.
+
+    Raises:
+        StoreError: The store cannot be reached, or refuses.
+    """
+    wanted = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(zip(wanted, pool.map(_look_up, wanted), strict=True))
+
+
+def _look_up(path: Path) -> ObjectPath | None:
+    try:
+        return look_up(path)
+    except DataError:
+        return None
 
 
 def read_file(path: Path, limit: int) -> tuple[os.stat_result, bytes]:
@@ -107,10 +162,10 @@ def read_file(path: Path, limit: int) -> tuple[os.stat_result, bytes]:
         StoreError: The store cannot be reached, or refuses.
     """
     if isinstance(path, ObjectPath):
-        data = _store(address(path).partition("/")[0]).read(address(path), limit)
+        data = store_of(path).read(address(path), limit)
         status = path.stat()
         if len(data) != min(status.st_size, limit):
-            raise DataError("changed while it was read; run the same command again")
+            raise DataError(CHANGED)
         return status, data
     try:
         with path.open("rb") as file:
@@ -158,6 +213,60 @@ class ObjectStore:
         with self._asking(key), self._files.open_input_file(key) as file:
             return file.read() if limit < 0 else file.read(limit)
 
+    def open(self, path: Path) -> tuple[Any, ObjectPath]:
+        """Open an object for reading by range.
+
+        Returns:
+            The file (pyarrow), for the caller to close, and the object with its ETag.
+
+        Raises:
+            DataError: There is none, or it is not the one that was listed.
+            StoreError: The store cannot be reached, or refuses.
+        """
+        key = address(path)
+        with self._asking(key):
+            file = self._files.open_input_file(key)
+            size, facts = file.size(), {k: v.decode() for k, v in file.metadata().items()}
+        time = facts.get("Last-Modified", "")
+        etag = facts.get("ETag", "").strip('"') or time
+        mtime_ns = int(datetime.fromisoformat(time).timestamp()) * 10**9 if time else 0
+        if not isinstance(path, ObjectPath):
+            return file, ObjectPath.of(key, size, mtime_ns, etag)
+        # Some stores list fractions of a second, but none tells them of one object.
+        listed_size, listed_ns = path.known
+        same = size == listed_size and mtime_ns // 10**9 == listed_ns // 10**9
+        if not same or (path.etag and path.etag != etag):
+            file.close()
+            raise DataError(f"s3://{key}: {CHANGED}")
+        return file, ObjectPath.of(key, *path.known, etag)
+
+    def read_range(self, file: Any, key: str, start: int, size: int) -> bytes:
+        """Return bytes of an object that :meth:`open` opened.
+
+        Raises:
+            DataError: It is gone.
+            StoreError: The store cannot be reached, or refuses.
+        """
+        with self._asking(key):
+            return file.read_at(size, start)
+
+    def exists(self, key: str) -> bool:
+        """Tell whether there is an object; one that may not be read counts as missing.
+
+        Stores that refuse listing say so of what is missing, too.
+
+        Raises:
+            StoreError: The store cannot be reached.
+        """
+        with self._asking(key):
+            try:
+                self._files.open_input_file(key).close()
+            except OSError as error:
+                if _is_missing(error) or _code(error) == "ACCESS_DENIED":
+                    return False
+                raise
+        return True
+
     def find(self, key: str) -> bytes | None:
         """Return the bytes of ``bucket/key``, or ``None`` if there is no such object.
 
@@ -199,6 +308,18 @@ class ObjectStore:
         """
         with self._asking(key):
             self._files.delete_file(key)
+
+    def refuse(self, key: str, error: Exception) -> None:
+        """Raise what went wrong with the store, if it was the store.
+
+        Raises:
+            DataError: There is no such object.
+            StoreError: The store cannot be reached, or refuses.
+        """
+        text = str(error)
+        if isinstance(error, OSError) and ("AWS Error" in text or "curlCode" in text):
+            with self._asking(key):
+                raise error
 
     def _connect(self) -> Any:
         from pyarrow import fs

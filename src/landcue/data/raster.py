@@ -9,8 +9,9 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from landcue.data.objects import is_object, shown
 from landcue.errors import DataError
 
 RASTER_SUFFIXES = frozenset({".tif", ".tiff"})
@@ -26,6 +27,7 @@ _OPTIONS: dict[str, Any] = {
     "CPL_DEBUG": "OFF",
     "GDAL_CACHEMAX": 128 << 20,  # bytes
 }
+_VIRTUAL = re.compile(r"'?(/vsiriopener_\w+/)?\bscene\.tif(\.ovr|\.msk)*'?")
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/")
 _TIME_TAGS = ("ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "DATETIME", "TIFFTAG_DATETIME")
 _SENSOR_TAGS = ("SATELLITEID", "PLATFORM", "SPACECRAFT_ID", "SPACECRAFT_NAME")
@@ -74,26 +76,31 @@ def open_dataset(path: Path) -> tuple[Any, bool]:
     """Open a GeoTIFF (a COG is one) for reading; nothing but the file itself is read.
 
     Overviews and masks beside the file (``.ovr``, ``.msk``) are used when they are plain TIFFs too.
+    Of an object in a store only the ranges are read that GDAL asks for.
 
     Returns:
         The dataset (rasterio), for the caller to close, and whether there are files beside it;
         :func:`raster_options` wants to know when the dataset is read.
 
     Raises:
-        DataError: Not a local GeoTIFF, a broken one, or one that names other files.
+        DataError: Neither a local GeoTIFF nor one in a store, a broken one, or one that names
+            other files.
+        StoreError: The store cannot be reached, or refuses.
     """
     from rasterio.errors import RasterioError
 
-    check_local(path)
+    if not is_object(path):
+        check_local(path)
     try:
-        sidecars = _check_sidecars(path)
+        files = _files_of(path)
+        sidecars = _check_sidecars(files, path, "")
         with raster_options(sidecars):
-            return _open(path), sidecars
+            return _open(files, path, ""), sidecars
     except (RasterioError, OSError, ValueError) as error:
         line = short_error(error, path)
         if "not recognized as being in a supported file format" in line:
-            raise DataError(f"{path}: is not a GeoTIFF") from None
-        raise DataError(f"{path}: cannot be read ({line})") from None
+            raise DataError(f"{shown(path)}: is not a GeoTIFF") from None
+        raise DataError(f"{shown(path)}: cannot be read ({line})") from None
 
 
 @contextlib.contextmanager
@@ -117,7 +124,7 @@ def read_facts(path: Path) -> RasterFacts:
     scene, sidecars = open_dataset(path)
     with scene, raster_options(sidecars):
         if any(kind.startswith("complex") for kind in scene.dtypes):
-            raise DataError(f"{path}: complex values; save amplitudes first")
+            raise DataError(f"{shown(path)}: complex values; save amplitudes first")
         placed = scene.crs is not None and not scene.transform.is_identity
         tags = {**scene.tags(), **scene.tags(ns="IMAGERY")}
         tags = {str(name).upper(): str(value).strip() for name, value in tags.items()}
@@ -137,29 +144,64 @@ def read_facts(path: Path) -> RasterFacts:
         )
 
 
-def _open(path: Path) -> Any:
-    import rasterio
+class _Files(Protocol):
+    """A scene and the files beside it."""
 
-    if not path.is_file():
-        raise DataError(f"{path}: {'is no file' if path.exists() else 'does not exist'}")
+    def has(self, suffix: str) -> bool:
+        """Tell whether there is a file of the scene's name followed by ``suffix``."""
+        ...
+
+    def dataset(self, suffix: str) -> Any:
+        """Open that file with rasterio."""
+        ...
+
+
+class _LocalFiles:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def has(self, suffix: str) -> bool:
+        return self._of(suffix).exists()
+
+    def dataset(self, suffix: str) -> Any:
+        import rasterio
+
+        path = self._of(suffix)
+        if not path.is_file():
+            raise DataError(f"{path}: {'is no file' if path.exists() else 'does not exist'}")
+        # Another driver would follow what the file says about other files.
+        return rasterio.open(path.resolve(), driver="GTiff", sharing=False)
+
+    def _of(self, suffix: str) -> Path:
+        return self._path.with_name(self._path.name + suffix)
+
+
+def _files_of(path: Path) -> _Files:
+    if not is_object(path):
+        return _LocalFiles(path)
+    from landcue.data.raster_objects import ObjectFiles
+
+    return ObjectFiles(path)
+
+
+def _open(files: _Files, path: Path, suffix: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a TIFF without geo-reference is no event
-        # Another driver would follow what the file says about other files.
-        dataset = rasterio.open(path.resolve(), driver="GTiff", sharing=False)
+        dataset = files.dataset(suffix)
     if dataset.tags(ns="OVERVIEWS"):
         dataset.close()
-        raise DataError(f"{path}: its overviews lie in another file; save it as a COG")
+        name = shown(path) + suffix
+        raise DataError(f"{name}: its overviews lie in another file; save it as a COG")
     return dataset
 
 
-def _check_sidecars(path: Path) -> bool:
+def _check_sidecars(files: _Files, path: Path, suffix: str) -> bool:
     """Check overviews and masks beside a file like the file itself; tell whether there are any."""
-    found = [path.with_name(path.name + suffix) for suffix in _SIDECARS]
-    found = [beside for beside in found if beside.exists()]
+    found = [suffix + beside for beside in _SIDECARS if files.has(suffix + beside)]
     for beside in found:
-        _check_sidecars(beside)
+        _check_sidecars(files, path, beside)
         with raster_options(False):
-            _open(beside).close()
+            _open(files, path, beside).close()
     return bool(found)
 
 
@@ -178,6 +220,8 @@ def _time(tags: dict[str, str]) -> datetime | None:
 def short_error(error: Exception, path: Path) -> str:
     """Return the first line of GDAL's message without the file's name."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
-    for name in (str(path.resolve()), str(path), path.name):
+    line = _VIRTUAL.sub("the file", line)
+    names = () if is_object(path) else (str(path.resolve()), str(path), path.name)
+    for name in names:
         line = line.replace(f"'{name}'", "the file").replace(name, "the file")
     return re.sub(r"^(the file:\s*)+", "", line)

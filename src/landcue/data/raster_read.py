@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from landcue.data.objects import CHANGED, shown
 from landcue.data.raster import RasterFacts, open_dataset, raster_options, short_error
 from landcue.data.raster_grid import MAX_SIDE, Length
 from landcue.data.raster_scale import Scale, limits, to_bytes
@@ -170,7 +171,7 @@ class SceneReader:
             window.col + window.width > self._dataset.width
             or window.row + window.height > self._dataset.height
         ):
-            raise DataError(f"{self.path}: changed while it was read; run the same command again")
+            raise DataError(f"{shown(self.path)}: {CHANGED}")
         side = self._options.side
         factor = 1 if side is None else max(1, min(window.width, window.height) // side)
         values, valid = self._values(window, factor, average=True)
@@ -200,7 +201,7 @@ class SceneReader:
                     valid = self._with_data(values)
         except (RasterioError, OSError) as error:
             line = short_error(error, self.path)
-            raise DataError(f"{self.path}: truncated or corrupt ({line})") from None
+            raise DataError(f"{shown(self.path)}: truncated or corrupt ({line})") from None
         return values, valid & np.isfinite(values).any(axis=0)
 
     def _with_data(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from landcue.archive.manifest import Manifest
 from landcue.data.images import is_image_path
+from landcue.data.objects import is_object, joined
 from landcue.serve.decoding import Decoders
 from landcue.serve.problems import ProblemError
 from landcue.types import ByteArray, Window
@@ -50,6 +51,12 @@ def chip_pixels(
 def _file(source_root: str, stored: str) -> Path:
     """Return the file of a record: below the source root, whatever links lie on the way."""
     gone = ProblemError(404, "the image of this record is not available here")
+    if is_object(joined(Path(source_root), stored)):
+        # Decoders hold no credentials, and whoever asks must not spend the store's requests.
+        raise ProblemError(
+            404, "the image of this record lies in an object store, which the service does not "
+            "read; use its thumbnail"
+        )  # fmt: skip
     try:
         root = Path(source_root).resolve(strict=True)
         path = (root / stored).resolve(strict=True)

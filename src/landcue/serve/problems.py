@@ -15,8 +15,11 @@ from landcue.errors import ArchiveError, DataError, LandcueError, ModelError, Us
 MEDIA_TYPE = "application/problem+json"
 
 _LONGEST = 500
-# An absolute path of two names or more; a slash after a word, a dot or another slash is no start.
-_PATH = re.compile(r"(?<![\w.:/~-])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:'\",;()]+){2,}[/\\]?")
+# An object's address, or an absolute path of two names or more; a slash after a word, a dot or
+# another slash is no start.
+_PATH = re.compile(
+    r"\bs3:/[^\s'\",;()]+|(?<![\w.:/~-])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:'\",;()]+){2,}[/\\]?"
+)
 
 
 class ProblemError(HTTPException):

@@ -11,6 +11,7 @@ from typing import Any
 from landcue.archive.archive import Archive
 from landcue.archive.manifest import read_manifest
 from landcue.archive.schema import window_of
+from landcue.data.objects import shown
 from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
 from landcue.files import read_json
 from landcue.milvus.opening import open_searcher
@@ -166,7 +167,7 @@ class Served:
     def known_paths(self) -> tuple[str, ...]:
         """Return paths that answers must not show."""
         folder, root = self.archive.folder, self.archive.manifest.source_root
-        return (str(folder), str(folder.resolve()), root)
+        return (str(folder), str(folder.resolve()), root, shown(Path(root)))
 
     def _card(self) -> tuple[str | None, dict[str, Any]]:
         folder = self.archive.model_folder

@@ -14,6 +14,7 @@ from landcue.archive.export.geometry import Row, geojson_box, geometry_of
 from landcue.archive.export.write import Progress, exported_rows
 from landcue.archive.manifest import Manifest
 from landcue.archive.schema import in_utc
+from landcue.data.objects import is_object, joined, url
 from landcue.errors import DataError
 from landcue.files import replacing
 
@@ -108,8 +109,9 @@ def _item(row: Row, manifest: Manifest, default: datetime | None) -> dict[str, A
     item["properties"] |= {"datetime": _iso(time), **model_facts(manifest)}
     if row["sensor"] is not None:
         item["properties"]["platform"] = item["properties"].pop("sensor")
-    path = Path(manifest.source_root) / row["path"]
-    asset: dict[str, Any] = {"href": path.as_posix(), "roles": ["data"]}
+    path = joined(Path(manifest.source_root), row["path"])
+    href = url(path) if is_object(path) else path.as_posix()
+    asset: dict[str, Any] = {"href": href, "roles": ["data"]}
     kind = mimetypes.guess_type(path.name)[0]
     if kind is not None:
         asset["type"] = kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from landcue.data.imageset import ImageSet, make_image_set
-from landcue.data.objects import is_object
+from landcue.data.objects import address, is_object, look_up, shown, store_of
 from landcue.data.raster import RASTER_SUFFIXES, check_local
 from landcue.data.sources.folder import read_folder
 from landcue.data.sources.table import read_table
@@ -14,6 +14,7 @@ from landcue.types import Record
 
 _PARQUET = {".parquet", ".geoparquet"}
 _STAC = {".json", ".geojson"}
+_FILES = {".csv", *_PARQUET, *_STAC, *RASTER_SUFFIXES}
 _KINDS = "a folder, a table (.csv, .parquet), STAC items (.json) or a GeoTIFF"
 
 
@@ -21,15 +22,18 @@ def open_source(path: Path, labels: Path | None = None, asset: str | None = None
     """Read a folder of images, a folder with ``labels.csv``, a table, STAC items, or one scene.
 
     Args:
-        path: A folder, a ``.csv``, ``.parquet``, ``.json`` or ``.tif`` file, or a prefix of an
-            object store (``s3://bucket/prefix``).
+        path: A folder, or a ``.csv``, ``.parquet``, ``.json`` or ``.tif`` file; or a prefix or
+            such a file of an object store (``s3://bucket/prefix``).
         labels: A label table for the images of a folder.
         asset: Which asset of a STAC item is the image.
 
     Raises:
         DataError: ``path`` is missing or holds no usable image.
+        StoreError: The store cannot be reached, or refuses.
     """
     if is_object(path):
+        if path.suffix.lower() in _FILES and store_of(path).exists(address(path)):
+            return _open_file(path, labels, asset)
         from landcue.data.sources.objects import read_objects
 
         return read_objects(path, labels)
@@ -47,7 +51,7 @@ def _open_file(path: Path, labels: Path | None, asset: str | None) -> ImageSet:
     kind = path.suffix.lower()
     if labels is not None:
         what = "already is a label table" if kind == ".csv" else "is no folder"
-        raise DataError(f"{path} {what}; leave --labels out")
+        raise DataError(f"{shown(path)} {what}; leave --labels out")
     if kind == ".csv":
         return read_table(path)
     if kind in _PARQUET:
@@ -59,5 +63,6 @@ def _open_file(path: Path, labels: Path | None, asset: str | None) -> ImageSet:
 
         return read_stac(path, asset)
     if kind in RASTER_SUFFIXES:
-        return make_image_set("scene", path.parent, [Record(path.name, path)], (), ())
+        file = look_up(path) if is_object(path) else path
+        return make_image_set("scene", path.parent, [Record(path.name, file)], (), ())
     raise DataError(f"{path} is neither a folder nor a .csv, .parquet, .json or .tif file")

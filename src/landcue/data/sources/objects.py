@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from landcue.data.images import is_image_path
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.objects import ObjectStore, address, url
 from landcue.data.sources.folder import folder_record, with_table
+from landcue.data.sources.named import local_copy
 from landcue.errors import DataError
 from landcue.types import Record
 
@@ -41,8 +41,7 @@ def read_objects(path: Path, labels: Path | None = None) -> ImageSet:
     if labels is not None:
         return with_table(path, records, labels)
     if table is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            store.download(address(table), Path(folder) / _TABLE)
-            return with_table(path, records, Path(folder) / _TABLE)
+        with local_copy(table) as copy:
+            return with_table(path, records, copy)
     names = sorted({name for record in records for name in record.labels or ()})
     return make_image_set("objects", path, records, names, ())

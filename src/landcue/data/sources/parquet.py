@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, cast
 
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import parse_time
-from landcue.data.raster import check_local
+from landcue.data.objects import address, is_object, shown, store_of
 from landcue.data.sources.geometry import box_of, place_of
+from landcue.data.sources.named import NamedFiles
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 
@@ -40,35 +42,37 @@ def read_parquet(path: Path) -> ImageSet:
 
     reader: Any = pyarrow.parquet
     try:
-        with reader.ParquetFile(path) as file:
+        with _opened(path) as opened, reader.ParquetFile(opened) as file:
             names = list(file.schema_arrow.names)
             geometry = _geometry_column(path, file.schema_arrow.metadata or {})
             known = {"path", "labels", "bbox", geometry, *_IDS, *_GROUPS, *_TIMES, *_SENSORS}
             wanted = [name for name in names if name in known or name in _SIDES]
             if "path" not in names:
-                raise DataError(f"{path} has no 'path' column, only {', '.join(names[:8])}")
+                raise DataError(f"{shown(path)} has no 'path' column, only {', '.join(names[:8])}")
             rows = [row for batch in file.iter_batches(columns=wanted) for row in batch.to_pylist()]
     except (pa.ArrowException, OSError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path} is not a readable Parquet file ({line})") from None
+        if is_object(path):
+            store_of(path).refuse(address(path), error)
+        raise DataError(f"{shown(path)} is not a readable Parquet file ({line})") from None
+    files = NamedFiles(path.parent, (row["path"] for row in rows if isinstance(row["path"], str)))
     records: list[Record] = []
     problems: list[Problem] = []
     for number, row in enumerate(rows):
         try:
-            records.append(_record(row, path.parent, geometry))
+            records.append(_record(row, files, geometry))
         except DataError as error:
             problems.append(Problem(f"{path.name} row {number}", str(error)))
     labels = sorted({name for record in records for name in record.labels or ()})
     return make_image_set("table", path.parent, records, labels, problems)
 
 
-def _record(row: Mapping[str, Any], root: Path, geometry: str | None) -> Record:
+def _record(row: Mapping[str, Any], files: NamedFiles, geometry: str | None) -> Record:
     name = row["path"]
     if not isinstance(name, str) or not name:
         raise DataError("no path")
-    check_local(Path(name))
-    file = root / name
-    if not file.is_file():
+    file = files.find(name)
+    if file is None:
         raise DataError(f"no image {name!r}")
     bounds, footprint = place_of(row.get(geometry) if geometry else None)
     box = row.get("bbox")
@@ -86,6 +90,17 @@ def _record(row: Mapping[str, Any], root: Path, geometry: str | None) -> Record:
         sensor=_text(row, _SENSORS),
         footprint=footprint,
     )
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Generator[Any]:
+    """Give what pyarrow reads: a path, or an object, of which only some columns are fetched."""
+    if not is_object(path):
+        yield path
+        return
+    file, _ = store_of(path).open(path)
+    with file:
+        yield file
 
 
 def _text(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
@@ -124,8 +139,10 @@ def _geometry_column(path: Path, metadata: Mapping[bytes, bytes]) -> str | None:
         crs = column.get("crs", {"id": {"authority": "OGC", "code": "CRS84"}})
         encoding = column.get("encoding")
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path}: its GeoParquet metadata is broken; write it again") from None
+        raise DataError(
+            f"{shown(path)}: its GeoParquet metadata is broken; write it again"
+        ) from None
     id_ = crs.get("id") if isinstance(crs, dict) else None
     if not isinstance(id_, dict) or (id_.get("authority"), str(id_.get("code"))) not in _DEGREES:
-        raise DataError(f"{path}: its geometry is not in EPSG:4326; reproject it first")
+        raise DataError(f"{shown(path)}: its geometry is not in EPSG:4326; reproject it first")
     return name if encoding == "WKB" else None

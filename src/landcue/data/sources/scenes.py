@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,14 +12,24 @@ import numpy as np
 
 from landcue.data.geo import window_places
 from landcue.data.imageset import ImageSet, make_image_set
+from landcue.data.objects import is_object, look_up, shown
 from landcue.data.raster import RASTER_SUFFIXES, RasterFacts, read_facts
 from landcue.data.raster_grid import MAX_SIDE, grid, pixel_metres, pixels_of
 from landcue.data.raster_read import SceneOptions
 from landcue.errors import DataError
 from landcue.types import Problem, Record, Window
 
+_AT_ONCE = 16
+"""Headers that are asked for at once: a store answers each after a while."""
+_SHARE = 256
+"""Scenes after which a failing store ends the work."""
 
-def cut_scenes(images: ImageSet, options: SceneOptions) -> ImageSet:
+
+def cut_scenes(
+    images: ImageSet,
+    options: SceneOptions,
+    progress: Callable[[int, int], object] | None = None,
+) -> ImageSet:
     """Replace each GeoTIFF of a source by its chips; no pixel is read yet.
 
     A chip's id is that of its scene without suffix, its first row and column, and its size, such as
@@ -26,22 +37,32 @@ def cut_scenes(images: ImageSet, options: SceneOptions) -> ImageSet:
     its group. It takes time and sensor from the source or else from the file's tags. It has no
     labels: those of a whole scene say nothing of one chip.
 
+    Args:
+        images: The source.
+        options: How scenes are cut.
+        progress: Called with (scenes looked at, scenes).
+
     Raises:
         DataError: No chip at all; the message names the first problem.
+        StoreError: A store that holds scenes cannot be reached, or refuses.
     """
     problems = list(images.problems)
     unread: list[Path] = []
     records: list[Record] = []
-    for scene in images.records:
+    tiffs = [record for record in images.records if record.path.suffix.lower() in RASTER_SUFFIXES]
+    headers = _headers(tiffs)
+    for done, scene in enumerate(images.records, start=1):
+        if progress is not None:
+            progress(done, len(images.records))
         if scene.path.suffix.lower() not in RASTER_SUFFIXES:
             problems.append(Problem(scene.id, "is no GeoTIFF; index images without --chip"))
             continue
         try:
-            facts = read_facts(scene.path)
+            scene, facts = _known(next(headers))
             options.choose(facts)
             chips = list(_chips(scene, facts, options))
         except DataError as error:
-            what = str(error).removeprefix(f"{scene.path}: ")
+            what = str(error).removeprefix(f"{shown(scene.path)}: ")
             problems.append(Problem(scene.id, what))
             unread.append(scene.path)
             continue
@@ -52,9 +73,38 @@ def cut_scenes(images: ImageSet, options: SceneOptions) -> ImageSet:
         records += chips
     if not records:
         first = f" ({len(problems)} problems, first: {problems[0]})" if problems else ""
-        raise DataError(f"{images.root} holds no scene to cut{first}; need GeoTIFF files")
+        raise DataError(f"{shown(images.root)} holds no scene to cut{first}; need GeoTIFF files")
     cut = make_image_set("scenes", images.root, records, (), problems)
     return replace(cut, unread=tuple(unread))
+
+
+_Header = tuple[Record, RasterFacts] | DataError
+
+
+def _headers(scenes: Sequence[Record]) -> Iterator[_Header]:
+    """Read the headers of scenes, in order; those in a store several at once."""
+    for first in range(0, len(scenes), _SHARE):
+        part = scenes[first : first + _SHARE]
+        if not any(is_object(scene.path) for scene in part):
+            yield from map(_header, part)
+            continue
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            yield from pool.map(_header, part)
+
+
+def _header(scene: Record) -> _Header:
+    try:
+        if is_object(scene.path):
+            scene = replace(scene, path=look_up(scene.path))
+        return scene, read_facts(scene.path)
+    except DataError as error:
+        return error
+
+
+def _known(header: _Header) -> tuple[Record, RasterFacts]:
+    if isinstance(header, DataError):
+        raise header
+    return header
 
 
 def _chips(scene: Record, facts: RasterFacts, options: SceneOptions) -> Iterator[Record]:

@@ -1,9 +1,9 @@
-"""STAC items in a JSON file on this machine: an item collection or a single item."""
+"""STAC items in a JSON file: an item collection or a single item."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
@@ -11,8 +11,8 @@ from urllib.parse import unquote
 from landcue.data.images import SUFFIXES
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import parse_time
-from landcue.data.raster import check_local
 from landcue.data.sources.geometry import box_of, place_of
+from landcue.data.sources.named import NamedFiles, local_copy
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 
@@ -21,7 +21,7 @@ _USUAL = ("visual", "image", "data")
 
 
 def read_stac(path: Path, asset: str | None = None) -> ImageSet:
-    """Read the images that STAC items name; nothing is fetched from a network.
+    """Read the images that STAC items name, each on the machine or in the store that they are on.
 
     Of an item come its id, ``datetime`` (or else ``start_datetime``), ``constellation`` or
     ``platform`` as sensor, ``collection`` as group, and ``bbox`` and ``geometry``.
@@ -32,14 +32,18 @@ def read_stac(path: Path, asset: str | None = None) -> ImageSet:
             ``data``, or the only one that is an image.
 
     Raises:
-        DataError: No STAC items, or none with an image on this machine.
+        DataError: No STAC items, or none with an image there.
+        StoreError: The store cannot be reached, or refuses.
     """
     records: list[Record] = []
     problems: list[Problem] = []
-    for number, item in enumerate(_items(path)):
+    with local_copy(path) as copy:
+        items = _items(copy)
+    files = NamedFiles(path.parent, (name for item in items for name in _names(item)))
+    for number, item in enumerate(items):
         where = f"{path.name} item {item.get('id') or number}"
         try:
-            records.append(_record(item, path.parent, asset))
+            records.append(_record(item, files, asset))
         except DataError as error:
             problems.append(Problem(where, str(error)))
     return make_image_set("stac", path.parent, records, (), problems)
@@ -64,12 +68,12 @@ def _items(path: Path) -> list[dict[str, Any]]:
     return cast(list[dict[str, Any]], items)
 
 
-def _record(item: Mapping[str, Any], root: Path, asset: str | None) -> Record:
+def _record(item: Mapping[str, Any], files: NamedFiles, asset: str | None) -> Record:
     id_ = item.get("id")
     if not isinstance(id_, str) or not id_:
         raise DataError("has no id")
     properties = _mapping(item.get("properties"))
-    path = _file(_choose(_mapping(item.get("assets")), asset), root)
+    path = _file(_choose(_mapping(item.get("assets")), asset), files)
     box = item.get("bbox")
     bounds, footprint = place_of(item.get("geometry"))
     bounds = (box_of(cast(list[Any], box)) if isinstance(box, list) else None) or bounds
@@ -110,14 +114,25 @@ def _choose(assets: Mapping[str, Any], wanted: str | None) -> str:
     raise DataError(f"has several images ({', '.join(sorted(images))}); choose with --asset")
 
 
-def _file(href: str, root: Path) -> Path:
+def _names(item: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the addresses of an item's assets that may be images."""
+    for asset in _mapping(item.get("assets")).values():
+        href = str(_mapping(asset).get("href") or "")
+        if Path(href).suffix.lower() in SUFFIXES:
+            yield from _spellings(href)
+
+
+def _spellings(href: str) -> Iterator[str]:
+    yield from dict.fromkeys((href, unquote(href)))
+
+
+def _file(href: str, files: NamedFiles) -> Path:
     href = href.removeprefix("file://")
-    check_local(Path(href))
-    if "://" in href or not href:
-        raise DataError(f"{href or 'an empty href'}: only files on this machine are read")
-    for name in dict.fromkeys((href, unquote(href))):
-        if (root / name).is_file():
-            return root / name
+    if not href:
+        raise DataError("an empty href: name an image")
+    for name in _spellings(href):
+        if (found := files.find(name)) is not None:
+            return found
     raise DataError(f"no image {href!r}")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import read_label_table
-from landcue.data.raster import check_local
+from landcue.data.sources.named import NamedFiles, local_copy
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 
@@ -19,18 +19,19 @@ def read_table(path: Path) -> ImageSet:
     Raises:
         DataError: A broken table, two rows of one id, or no image left.
     """
-    table = read_label_table(path, unlabelled=True)
+    with local_copy(path) as copy:
+        table = read_label_table(copy, unlabelled=True)
     root = path.parent
+    files = NamedFiles(root, (row.path for row in table.rows))
     records: list[Record] = []
     problems: list[Problem] = []
     for row in table.rows:
         try:
-            check_local(Path(row.path))
+            file = files.find(row.path)
         except DataError as error:
             problems.append(Problem(f"{path.name} line {row.line}", str(error)))
             continue
-        file = root / row.path
-        if not file.is_file():
+        if file is None:
             problems.append(Problem(f"{path.name} line {row.line}", f"no image {row.path!r}"))
             continue
         records.append(
