@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import logging
+import select
 import socket
 import threading
 import time
@@ -11,9 +13,9 @@ import pytest
 
 from landcue.errors import UsageError
 from landcue.serve import logs
+from landcue.serve.listening import listen
 from landcue.serve.logs import GatheringHandler
 from landcue.serve.observe import JsonLines
-from landcue.serve.server import listen
 
 
 @pytest.fixture
@@ -75,6 +77,59 @@ def test_no_line_of_many_threads_is_lost(told):
     assert len(lines) == 2_000
     for name in "abcd":
         assert [line for line in lines if line[0] == name] == [f"{name} {i}" for i in range(500)]
+
+
+class Pieces(io.StringIO):
+    """Notes what was written between two flushes."""
+
+    def __init__(self):
+        super().__init__()
+        self.pieces, self.last = [], ""
+
+    def write(self, text):
+        self.last += text
+        return super().write(text)
+
+    def flush(self):
+        if self.last:
+            self.pieces.append(self.last)
+        self.last = ""
+
+
+def test_lines_are_written_in_pieces_that_a_pipe_takes_whole():
+    out = Pieces()
+    handler = GatheringHandler(out)
+    logger = logging.Logger("told", logging.INFO)
+    logger.addHandler(handler)
+    sizes = [1, 4_000, 94, 95, 5_000, 2, 4_095, 4_094, 1, *[100] * 100]
+    for i, size in enumerate(sizes):
+        logger.info("%s", chr(ord("a") + i % 26) * size)
+    logger.info("é" * 2_100)  # more bytes than characters
+    logger.info("é" * 100)
+    handler.close()
+    assert out.getvalue().split() == "".join(out.pieces).split()
+    assert [len(line) for line in out.getvalue().splitlines()] == [*sizes, 2_100, 100]
+    for piece in out.pieces:
+        assert piece.endswith("\n")
+        assert len(piece.encode()) <= select.PIPE_BUF or piece.count("\n") == 1
+    assert len(out.pieces) < 16
+
+
+def test_a_process_waits_until_another_has_written(tmp_path):
+    (tmp_path / "lock").touch()
+    out = io.StringIO()
+    handler = GatheringHandler(out, tmp_path / "lock")
+    logger = logging.Logger("told", logging.INFO)
+    logger.addHandler(handler)
+    with (tmp_path / "lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        thread = threading.Thread(target=logger.warning, args=("now",))
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+        assert not out.getvalue()
+    thread.join()
+    assert out.getvalue() == "now\n"
 
 
 def test_a_stream_that_nobody_reads_is_no_failure(told):

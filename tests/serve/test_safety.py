@@ -21,7 +21,7 @@ from landcue.search.pages import Cursor
 from landcue.serve.observe import HEADERS, JsonLines
 from landcue.serve.pool import Pool
 from landcue.serve.problems import ProblemError, one_line
-from landcue.serve.rate import Rate
+from landcue.serve.rate import CLIENTS, Rate, make_table
 from landcue.serve.settings import Tokens, check_host, read_tokens
 
 READ, FEEDBACK = "r" * 30, "f" * 30
@@ -395,12 +395,37 @@ def test_rate_of_one_client(start, is_problem):
 
 def test_rates_of_many_clients_take_bounded_memory():
     rate = Rate(0.001)
-    for i in range(10_500):
+    rate.check("first")
+    with pytest.raises(ProblemError):
+        rate.check("first")
+    for i in range(4 * CLIENTS):
         rate.check(str(i))
     with pytest.raises(ProblemError):
-        rate.check("10499")
-    rate.check("0")  # long forgotten
-    assert len(rate._seen) == 10_000
+        rate.check(str(4 * CLIENTS - 1))
+    rate.check("first")  # long forgotten
+
+
+def test_clients_have_rates_of_their_own():
+    rate = Rate(0.2)  # with room for two
+    for i in range(1_000):
+        rate.check(str(i))
+        rate.check(str(i))
+    for i in range(1_000):
+        with pytest.raises(ProblemError) as caught:
+            rate.check(str(i))
+        assert caught.value.headers["Retry-After"] in ("4", "5")
+
+
+def test_a_rate_holds_for_all_who_share_its_table(tmp_path):
+    make_table(tmp_path / "rates")
+    assert (tmp_path / "rates").stat().st_mode & 0o777 == 0o600
+    rates = [Rate(0.4, tmp_path / "rates") for _ in range(2)]  # with room for four
+    for i in range(4):
+        rates[i % 2].check("some")
+    for rate in rates:
+        with pytest.raises(ProblemError):
+            rate.check("some")
+        rate.check("other")
 
 
 def test_requests_under_way_are_limited(start, is_problem):

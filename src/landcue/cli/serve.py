@@ -40,6 +40,10 @@ def serve(
     model: Annotated[
         Path | None, typer.Option(help="Of milvus:// collections: their model, for images.")
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, max=256, help="Server processes; each has its own models and limits."),
+    ] = 1,
 ) -> None:
     """Serve archives over HTTP: search, records, labels, exports and feedback."""
     from landcue.serve.settings import (
@@ -57,9 +61,6 @@ def serve(
         from landcue.serve.basemap import check_basemap
 
         check_basemap(basemap)
-    from landcue.serve.catalog import Catalog
-    from landcue.serve.server import run
-
     settings = Settings(
         hosts=Settings().hosts if is_loopback(host) else (),
         tokens=tokens,
@@ -69,4 +70,12 @@ def serve(
         feedback_file=feedback_file,
         limits=Limits(upload_bytes=max_upload_mb << 20, per_second=rate),
     )
+    if processes > 1:
+        from landcue.serve.processes import run_processes
+
+        run_processes(archives, model, settings, host, port, processes)
+        return
+    from landcue.serve.catalog import Catalog
+    from landcue.serve.server import run
+
     run(Catalog.open(archives, model), settings, host, port)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from landcue.errors import LandcueError, UsageError, did_you_mean
+from landcue.archive.archive import Archive
+from landcue.archive.manifest import Manifest
+from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
 from landcue.milvus.address import is_address
 from landcue.milvus.opening import open_archive
 from landcue.search.queries import ById
@@ -14,6 +17,38 @@ from landcue.serve.served import Served
 
 _COMPILED = ("code", "cue")
 """Modes whose scans are compiled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What one process shows of an archive, for another one to show the same.
+
+    Attributes:
+        folder: Of the archive.
+        manifest: Likewise.
+        version: Of its table.
+        mark: Of its content; see :attr:`landcue.search.searcher.Searcher.mark`.
+    """
+
+    folder: Path
+    manifest: Manifest
+    version: int
+    mark: str
+
+    def open(self) -> Archive:
+        """Open what is shown; :meth:`check` tells whether it is the same."""
+        return Archive.open_version(self.folder, self.manifest, self.version)
+
+    def check(self, served: Served) -> None:
+        """Refuse another archive that is in the same place now.
+
+        Raises:
+            ArchiveError: It is another one.
+        """
+        if served.searcher.mark != self.mark:
+            raise ArchiveError(
+                f"{self.folder} was replaced while it is served: start the service again"
+            )
 
 
 class Catalog:
@@ -34,26 +69,47 @@ class Catalog:
             self._served[one.name] = one
 
     @classmethod
-    def open(cls, folders: Sequence[Path], model: Path | None = None) -> Catalog:
+    def open(
+        cls,
+        folders: Sequence[Path],
+        model: Path | None = None,
+        pins: Sequence[Pin | None] | None = None,
+    ) -> Catalog:
         """Open archives; the name of each is that of its folder or collection.
 
         Args:
             folders: Archive folders, or addresses ``milvus://host:port/collection``.
             model: Of all collections among them.
+            pins: What another process shows of them, see :meth:`pins`; the newest without it.
 
         Raises:
-            ArchiveError: One is missing or broken.
+            ArchiveError: One is missing or broken, or is not what the other process shows.
             UsageError: Two have one name, or the model is of none of them.
         """
         if model is not None and not any(map(is_address, folders)):
             raise UsageError(
                 "--model belongs to milvus:// collections: a folder holds its own model"
             )
-        opened = [
-            (folder.resolve().name, open_archive(folder, model if is_address(folder) else None))
-            for folder in folders
+        found: list[Served] = []
+        for folder, pin in zip(folders, pins or [None] * len(folders), strict=True):
+            own = model if is_address(folder) else None
+            archive = open_archive(folder, own) if pin is None else pin.open()
+            served = Served(folder.resolve().name, archive)
+            if pin is not None:
+                pin.check(served)
+            found.append(served)
+        return cls(found)
+
+    def pins(self) -> list[Pin | None]:
+        """Return what is shown of each archive; ``None`` of collections, which show the newest."""
+        return [
+            None
+            if is_address(one.archive.folder)
+            else Pin(
+                one.archive.folder, one.archive.manifest, one.archive.version, one.searcher.mark
+            )
+            for one in self
         ]
-        return cls([Served(name, archive) for name, archive in opened])
 
     def __iter__(self) -> Iterator[Served]:
         return iter(self._served.values())

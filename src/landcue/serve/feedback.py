@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import os
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,11 +19,10 @@ _log = logging.getLogger("landcue.serve")
 
 
 class FeedbackFile:
-    """Where feedback is kept; threads may share it."""
+    """Where feedback is kept; threads may share it, and so may processes."""
 
     def __init__(self, path: Path | None, most_bytes: int) -> None:
         self._path, self._most = path, most_bytes
-        self._lock = threading.Lock()
 
     def check(self) -> None:
         """Make the file, if there is to be one.
@@ -63,8 +62,7 @@ class FeedbackFile:
             ensure_ascii=False,
         )
         try:
-            with self._lock:
-                self._append((line + "\n").encode())
+            self._append((line + "\n").encode())
         except OSError as error:
             facts = {"request_id": request_id, "error": str(error)}
             _log.error("feedback was not kept", extra={"facts": facts})
@@ -73,6 +71,7 @@ class FeedbackFile:
     def _append(self, data: bytes) -> None:
         """Append a line, all of it or nothing."""
         with os.fdopen(self._open(), "ab", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             size = os.fstat(file.fileno()).st_size
             if size + len(data) > self._most:
                 raise ProblemError(503, "the feedback file is full")

@@ -29,7 +29,8 @@ class Guard:
         self._public = frozenset({*PROBES, *public})
         self._settings = settings
         self._running = 0
-        self._rate = Rate(settings.limits.per_second)
+        shared = settings.shared
+        self._rate = Rate(settings.limits.per_second, shared and shared.rates)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with a problem."""

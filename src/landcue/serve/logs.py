@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import os
+import select
 import sys
 import threading
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
 from typing import TextIO
+
+from landcue.serve.observe import JsonLines
+from landcue.serve.shared import Shared
 
 GATHERED_SECONDS = 0.2
 MOST_LINES = 200
@@ -19,9 +27,11 @@ class GatheringHandler(logging.Handler):
     milliseconds: one write per request would cost more than the request.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, lock: Path | None = None) -> None:
+        """Take where to write, and a file that processes lock before they write there."""
         super().__init__()
         self._stream = stream or sys.stderr
+        self._lock_file = None if lock is None else lock.open("rb")
         self._lines: list[str] = []
         self._timer: threading.Timer | None = None
 
@@ -58,7 +68,56 @@ class GatheringHandler(logging.Handler):
             self._timer = None
         lines, self._lines = self._lines, []
         if lines:
-            text = "\n".join(lines) + "\n"
-            with contextlib.suppress(OSError, ValueError):  # nobody reads any more
-                self._stream.write(text)
-                self._stream.flush()
+            with contextlib.suppress(OSError, ValueError), self._alone():  # perhaps nobody reads
+                for piece in _pieces(lines):
+                    self._stream.write(piece)
+                    self._stream.flush()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Generator[None]:
+        """Keep other processes from writing; the kernel lets them when this one dies."""
+        if self._lock_file is None:
+            yield
+            return
+        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+
+def start_logging(quiet: bool = False, shared: Shared | None = None) -> GatheringHandler:
+    """Log to standard error, and return what to flush at the end.
+
+    Args:
+        quiet: Tell what goes wrong, and not every request.
+        shared: With others: lines tell the process, and none is cut by another's.
+    """
+    handler = GatheringHandler(lock=None if shared is None else shared.log)
+    handler.setFormatter(JsonLines())
+    if shared is not None:
+        handler.addFilter(_with_process)
+    for name in ("landcue.serve", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        every = name == "landcue.serve" and not quiet
+        logger.setLevel(logging.INFO if every else logging.WARNING)
+    return handler
+
+
+def _with_process(record: logging.LogRecord) -> bool:
+    record.facts = {"process": os.getpid(), **getattr(record, "facts", {})}
+    return True
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Join lines to pieces that a pipe takes whole; only a line that is longer may be cut."""
+    piece, size = "", 0
+    for line in lines:
+        n = len(line.encode(errors="backslashreplace")) + 1
+        if piece and size + n > select.PIPE_BUF:
+            yield piece
+            piece, size = "", 0
+        piece, size = f"{piece}{line}\n", size + n
+    if piece:
+        yield piece

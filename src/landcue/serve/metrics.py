@@ -8,6 +8,9 @@ from collections.abc import Iterable
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+Families = dict[str, tuple[str, dict[str, float]]]
+"""By name: the kind of a metric, and its samples by their names with labels."""
+
 
 class Metrics:
     """Counters of requests, by route and status."""
@@ -23,34 +26,58 @@ class Metrics:
         self._seconds[route] += seconds
         self._buckets[route][bisect.bisect_left(BUCKETS, seconds)] += 1
 
-    def text(self, gauges: Iterable[tuple[str, dict[str, str], float]]) -> str:
-        """Return all counters and some gauges as Prometheus reads them."""
-        lines = ["# TYPE landcue_requests_total counter"]
+    def counters(self) -> Families:
+        """Return all counters."""
+        name = "landcue_requests_total"
+        requests: dict[str, float] = {}
         for (method, route, status), count in sorted(self._requests.items()):
             labels = {"method": method, "route": route, "status": str(status)}
-            lines.append(_line("landcue_requests_total", labels, count))
+            requests[_sample(name, labels)] = count
+        found: Families = {name: ("counter", requests)}
         name = "landcue_request_seconds"
-        lines.append(f"# TYPE {name} histogram")
+        seconds: dict[str, float] = {}
         for route, counts in sorted(self._buckets.items()):
             total = 0
             for edge, count in zip((*BUCKETS, "+Inf"), counts, strict=True):
                 total += count
-                lines.append(_line(f"{name}_bucket", {"route": route, "le": str(edge)}, total))
-            lines.append(_line(f"{name}_sum", {"route": route}, self._seconds[route]))
-            lines.append(_line(f"{name}_count", {"route": route}, total))
-        named: set[str] = set()
-        for gauge, labels, value in gauges:
-            if gauge not in named:
-                lines.append(f"# TYPE {gauge} gauge")
-                named.add(gauge)
-            lines.append(_line(gauge, labels, value))
-        return "\n".join(lines) + "\n"
+                seconds[_sample(f"{name}_bucket", {"route": route, "le": str(edge)})] = total
+            seconds[_sample(f"{name}_sum", {"route": route})] = self._seconds[route]
+            seconds[_sample(f"{name}_count", {"route": route})] = total
+        return {**found, name: ("histogram", seconds)}
 
 
-def _line(name: str, labels: dict[str, str], value: float) -> str:
-    inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-    return f"{name}{{{inside}}} {value:.15g}" if inside else f"{name} {value:.15g}"
+def families(kind: str, values: Iterable[tuple[str, dict[str, str], float]]) -> Families:
+    """Return metrics of one kind from names, labels and values."""
+    found: Families = {}
+    for name, labels, value in values:
+        found.setdefault(name, (kind, {}))[1][_sample(name, labels)] = value
+    return found
 
 
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def added(parts: Iterable[Families]) -> Families:
+    """Return the sums of the samples that have one name."""
+    found: Families = {}
+    for part in parts:
+        for name, (kind, samples) in part.items():
+            sums = found.setdefault(name, (kind, {}))[1]
+            for sample, value in samples.items():
+                sums[sample] = sums.get(sample, 0) + value
+    return found
+
+
+def text(metrics: Families) -> str:
+    """Return metrics as Prometheus reads them."""
+    lines: list[str] = []
+    for name, (kind, samples) in metrics.items():
+        lines.append(f"# TYPE {name} {kind}")
+        lines += [f"{sample} {value:.15g}" for sample, value in samples.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _sample(name: str, labels: dict[str, str]) -> str:
+    inside = ",".join(f'{key}="{_escaped(value)}"' for key, value in labels.items())
+    return f"{name}{{{inside}}}" if inside else name
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from starlette.responses import Response
 
 from landcue.search.result import SearchResult
-from landcue.serve import export
+from landcue.serve import export, metrics
 from landcue.serve.catalog import Catalog
 from landcue.serve.decoding import Decoders
 from landcue.serve.feedback import FeedbackFile
-from landcue.serve.metrics import Metrics
 from landcue.serve.page import Page
 from landcue.serve.pool import Pool
 from landcue.serve.quick import QuickSearches, is_quick
 from landcue.serve.searching import run_search
 from landcue.serve.served import Served
 from landcue.serve.settings import Settings
+from landcue.serve.shared import Accounts
 from landcue.serve.uploads import Body
 
 _log = logging.getLogger("landcue.serve")
@@ -33,7 +33,7 @@ class Service:
     catalog: Catalog
     settings: Settings
     page: Page
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: metrics.Metrics = field(default_factory=metrics.Metrics)
     ready: bool = False
     when_ready: Callable[[], None] | None = None
     encoders: Pool = field(init=False)
@@ -42,6 +42,7 @@ class Service:
     quick: QuickSearches = field(default_factory=QuickSearches)
     decoders: Decoders = field(init=False)
     feedback: FeedbackFile = field(init=False)
+    _accounts: Accounts | None = field(init=False)
 
     def __post_init__(self) -> None:
         limits = self.settings.limits
@@ -50,6 +51,8 @@ class Service:
         self.insights = Pool("insight", 1, limits.insights_waiting)
         self.decoders = Decoders(limits)
         self.feedback = FeedbackFile(self.settings.feedback_file, limits.feedback_bytes)
+        shared = self.settings.shared
+        self._accounts = None if shared is None else Accounts(shared)
 
     async def search(self, body: Body, kind: export.Format) -> Response:
         """Answer a search in one of the formats."""
@@ -62,20 +65,54 @@ class Service:
     def _found(self, served: Served, body: Body, kind: export.Format) -> Response:
         return _written(served, body, kind, run_search(served, body, self.decoders))
 
-    def gauges(self) -> list[tuple[str, dict[str, str], float]]:
-        """Return what is so now, for metrics."""
-        pools = (self.encoders, self.searches, self.insights)
-        named: list[tuple[str, Callable[[Pool], float]]] = [
-            ("landcue_pool_jobs", lambda pool: pool.jobs),
-            ("landcue_pool_limit", lambda pool: pool.most),
-            ("landcue_pool_refused", lambda pool: pool.refused),
-        ]
-        found = [(name, {"pool": pool.name}, of(pool)) for name, of in named for pool in pools]
-        found += [
+    @property
+    def all_ready(self) -> bool:
+        """Whether this process is ready, and all others that serve the same."""
+        if self._accounts is None or not self.ready:
+            return self.ready
+        return all(account.ready for account in self._accounts.all())
+
+    def tell(self) -> None:
+        """Let other processes know how this one does, if there are any."""
+        if self._accounts is not None:
+            self._accounts.tell(self.ready, self._counters(), self._gauges())
+
+    def told(self) -> str:
+        """Return counters and gauges of all processes as Prometheus reads them."""
+        counters, gauges, ready = self._counters(), self._gauges(), self.ready
+        if self._accounts is not None:
+            self.tell()
+            accounts = self._accounts.all()
+            counters = metrics.added(account.counters for account in accounts)
+            gauges = metrics.added(account.gauges for account in accounts)
+            ready = all(account.ready for account in accounts)
+        archives = [
             ("landcue_archive_records", {"archive": one.name}, float(one.archive.count))
             for one in self.catalog
         ]
-        return [*found, ("landcue_ready", {}, float(self.ready))]
+        same = metrics.families("gauge", [*archives, ("landcue_ready", {}, float(ready))])
+        return metrics.text({**counters, **gauges, **same})
+
+    def _counters(self) -> metrics.Families:
+        refused = [
+            ("landcue_pool_refused_total", {"pool": pool.name}, float(pool.refused))
+            for pool in self._pools
+        ]
+        return {**self.metrics.counters(), **metrics.families("counter", refused)}
+
+    def _gauges(self) -> metrics.Families:
+        named: list[tuple[str, Callable[[Pool], float]]] = [
+            ("landcue_pool_jobs", lambda pool: pool.jobs),
+            ("landcue_pool_limit", lambda pool: pool.most),
+        ]
+        found = [
+            (name, {"pool": pool.name}, of(pool)) for name, of in named for pool in self._pools
+        ]
+        return metrics.families("gauge", [*found, ("landcue_processes", {}, 1.0)])
+
+    @property
+    def _pools(self) -> tuple[Pool, ...]:
+        return self.encoders, self.searches, self.insights
 
     async def warm(self) -> None:
         """Load models and vectors, then be ready."""
@@ -84,10 +121,12 @@ class Service:
         if self.when_ready is not None:
             self.when_ready()
         self.ready = True
+        self.tell()
 
     def close(self) -> None:
         """Finish what runs, and let go of everything."""
         self.ready = False
+        self.tell()
         self.encoders.close()
         self.searches.close()
         self.insights.close()

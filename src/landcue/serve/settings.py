@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from landcue.errors import UsageError
+from landcue.serve.shared import Shared
 
 Scope = Literal["read", "feedback"]
 
@@ -87,7 +88,8 @@ class Settings:
         basemap: Address template of map tiles that the page shows; ``None`` shows none.
         basemap_credit: Whom the map names for its tiles; their host without it.
         feedback_file: Where feedback is kept, a JSON object per line; ``None`` refuses it.
-        limits: See :class:`Limits`.
+        limits: See :class:`Limits`; of each process.
+        shared: Where this process meets others that serve the same; ``None`` when it is alone.
     """
 
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
@@ -97,6 +99,7 @@ class Settings:
     basemap_credit: str | None = None
     feedback_file: Path | None = None
     limits: Limits = field(default_factory=Limits)
+    shared: Shared | None = None
 
 
 def read_tokens(path: Path) -> Tokens:

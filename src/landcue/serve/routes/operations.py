@@ -18,16 +18,14 @@ def add(app: FastAPI, service: Service) -> None:
         return PlainTextResponse("ok\n")
 
     async def readyz() -> Response:
-        """Tell whether models and vectors are loaded."""
-        if not service.ready:
+        """Tell whether models and vectors are loaded, in all processes if there are several."""
+        if not service.all_ready:
             return problem(503, "models are being loaded", headers={"Retry-After": "2"})
         return PlainTextResponse("ready\n")
 
     async def metrics() -> Response:
         """Return counters as Prometheus reads them."""
-        return PlainTextResponse(
-            service.metrics.text(service.gauges()), media_type="text/plain; version=0.0.4"
-        )
+        return PlainTextResponse(service.told(), media_type="text/plain; version=0.0.4")
 
     app.get("/healthz", response_class=PlainTextResponse)(healthz)
     app.get("/readyz", response_class=PlainTextResponse, responses=PROBLEMS)(readyz)
