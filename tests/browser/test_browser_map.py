@@ -86,7 +86,10 @@ def test_grid_and_map_point_at_each_other(guest):
     note = guest.page.locator(".map-note")
     guest.cards.nth(3).hover()
     expect(note).to_contain_text(guest.ids()[3])
+    peek = guest.page.locator(".map-peek img").first
+    expect(peek).to_have_count(0)
     guest.page.mouse.move(*spot_of_a_footprint(guest))
+    expect(peek).to_be_visible()
     pointed = guest.page.locator(".card[data-pointed]")
     expect(pointed).to_have_count(1)
     name = pointed.locator(".card-image").get_attribute("aria-label")

@@ -45,7 +45,10 @@ export class Sharpener {
     try {
       return await this.api.image(this.api.chipUrl(id, archive, side), signal);
     } catch (error) {
-      if (error instanceof ApiError && error.status === 404) this.without.add(archive);
+      if (!(error instanceof ApiError)) return null;
+      if (error.status === 404) this.without.add(archive);
+      // A busy server is left alone for as long as it says.
+      if (error.retryAfter) await new Promise((done) => setTimeout(done, 1000 * (error.retryAfter ?? 0)));
       return null;
     }
   }

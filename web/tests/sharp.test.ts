@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { ApiError } from "../src/api";
 import { Sharpener, sideFor } from "../src/sharp";
 
@@ -30,13 +30,13 @@ class Service {
   image(url: string): Promise<Blob> {
     this.asked.push(url);
     return new Promise((done, failed) =>
-      this.held.push((status) => (status === 200 ? done(new Blob([url])) : failed(new ApiError(status, "no")))),
+      this.held.push((status) => (status === 200 ? done(new Blob([url])) : failed(new ApiError(status, "no", status === 429 ? 7 : null)))),
     );
   }
 
   async answer(status: number): Promise<void> {
     this.held.shift()?.(status);
-    await new Promise((done) => setTimeout(done));
+    for (let i = 0; i < 9; i += 1) await Promise.resolve();
   }
 }
 
@@ -49,6 +49,8 @@ function started() {
 }
 
 describe("sharp images", () => {
+  afterEach(() => void vi.useRealTimers());
+
   it("are asked for one at a time, urgent ones first", async () => {
     const { service, ask } = started();
     const first = ask("1");
@@ -74,13 +76,17 @@ describe("sharp images", () => {
     expect(service.asked).toEqual(["a/1/256", "b/1/256"]);
   });
 
-  it("go on after a busy server or one broken file", async () => {
+  it("go on after one broken file, and after a busy server when it says", async () => {
+    vi.useFakeTimers();
     const { service, ask } = started();
-    const [first, second] = [ask("1"), ask("2")];
+    const [, , third] = [ask("1"), ask("2"), ask("3")];
+    await service.answer(422);
     await service.answer(429);
-    expect(await first).toBeNull();
+    await vi.advanceTimersByTimeAsync(6_999);
+    expect(service.asked).toHaveLength(2);
+    await vi.advanceTimersByTimeAsync(1);
     await service.answer(200);
-    expect(await second).not.toBeNull();
+    expect(await third).not.toBeNull();
   });
 
   it("are not fetched when nobody waits for them any more", async () => {

@@ -1,6 +1,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { nearness } from "../search/why";
-import { about, pointed } from "../store";
+import { Sharp } from "../Sharp";
+import { about, archiveName, pointed } from "../store";
 import type { Box } from "../types";
 import { BoxFields } from "./BoxFields";
 import { Chart, type Grid } from "./chart";
@@ -22,6 +23,8 @@ export default function MapPane(props: MapProps) {
   const [ready, setReady] = useState(false);
   const [tilesFailed, setTilesFailed] = useState(false);
   const [grid, setGrid] = useState<Grid | null>(null);
+  // The place that the pointer is on, here and not in the grid.
+  const [peek, setPeek] = useState<string | null>(null);
   const colors = dark ? DARK : LIGHT;
 
   const list = useMemo(() => placed(hits), [hits]);
@@ -37,7 +40,10 @@ export default function MapPane(props: MapProps) {
     try {
       chart.current = new Chart(holder.current, colors, basemap, {
         onPick: (id) => calls.current.onSelect(id),
-        onHover: (id) => (pointed.value = id),
+        onHover: (id) => {
+          pointed.value = id;
+          setPeek(id);
+        },
         onDrawn: (drawn) => {
           setDrawing(false);
           calls.current.onBox(drawn);
@@ -157,6 +163,11 @@ export default function MapPane(props: MapProps) {
           )}
           {drawing && <p class="map-hint">Drag over the map to draw a box. Escape cancels.</p>}
           {credit && <p class="map-credit">{credit}</p>}
+          {peek !== null && list.some((one) => one.hit.id === peek) && (
+            <div class="map-peek" aria-hidden="true">
+              <Sharp id={peek} archive={archiveName.value || null} eager />
+            </div>
+          )}
           <div class="map-legend" aria-hidden="true">
             {list.length > 0 && mode !== "list" && (
               <span class="map-key">

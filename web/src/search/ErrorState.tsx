@@ -1,7 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { ApiError } from "../api";
-import { api } from "../store";
+import { api, ask, state } from "../store";
 import { ChooseImage } from "./DropZone";
 
 interface Props {
@@ -29,9 +29,16 @@ export function ErrorState({ error, onRetry }: Props) {
   return (
     <Trouble title={error.status >= 500 ? "The server has a problem" : "This search cannot be answered"}>
       <p>{sentence(error.message)}</p>
-      <button type="button" class="tool" onClick={onRetry}>
-        Try again
-      </button>
+      <div class="row">
+        <button type="button" class="tool" onClick={onRetry}>
+          Try again
+        </button>
+        {error.status < 500 && state.value.mode !== "auto" && (
+          <button type="button" class="primary" onClick={() => ask({ mode: "auto" })}>
+            Search in mode Auto
+          </button>
+        )}
+      </div>
     </Trouble>
   );
 }
