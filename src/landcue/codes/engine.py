@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import ModuleType
 from typing import Any, Literal
 
@@ -79,11 +80,23 @@ def for_each(run: Callable[[int], None], count: int, threads: int) -> None:
         while (item := next(items)) < count:
             run(item)
 
-    with ThreadPoolExecutor(threads - 1) as pool:
-        helpers = [pool.submit(work) for _ in range(threads - 1)]
+    helpers = [_helpers().submit(work) for _ in range(threads - 1)]
+    try:
         work()
-        for helper in helpers:
-            helper.result()
+    finally:
+        begun = [helper for helper in helpers if not helper.cancel()]
+        wait(begun)
+    for helper in begun:
+        helper.result()
+
+
+@functools.cache
+def _helpers() -> ThreadPoolExecutor:
+    """Return the threads that help; to start them anew takes as long as a short scan."""
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
+
+
+os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not outlive a fork
 
 
 def room(k: int, n: int) -> int:
