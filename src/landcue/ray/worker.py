@@ -15,7 +15,7 @@ from landcue import __version__
 from landcue.archive.chips import ChipReader, SceneFacts
 from landcue.archive.encoded import Encoded, encoding_here
 from landcue.archive.plan import Task
-from landcue.data.objects import check_store, is_object
+from landcue.data.objects import is_object, store_of
 from landcue.data.raster_read import SceneOptions
 from landcue.errors import LandcueError, ModelError, UsageError
 from landcue.ray.cluster import import_ray
@@ -89,7 +89,7 @@ class Worker:
             )
         if is_object(job.probe):
             try:
-                check_store(job.probe)
+                store_of(job.probe)
             except LandcueError as error:
                 raise type(error)(f"node {host}: {error}") from None
         elif not job.probe.is_dir():
