@@ -1,4 +1,4 @@
-"""Where the real data lies, and how long tests that start something may take."""
+"""Where helpers and real data lie, and how long tests that start something may take."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import pytest
 BUDGETS = {"browser": 400, "ddp": 300, "fuzz": 240, "milvus": 300, "ray": 300, "s3": 300}
 """Seconds that all tests of a mark should take together on 2 idle cores, fixtures included. No
 single one of them may take as long: then it hangs, and is ended."""
+
+# For processes that tests start; for tests themselves pyproject.toml tells.
+_paths = (str(Path(__file__).parent / "helpers"), os.environ.get("PYTHONPATH"))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _paths))
 
 _spent: defaultdict[str, float] = defaultdict(float)
 
@@ -29,6 +33,22 @@ def pytest_runtest_logreport(report):
 def pytest_terminal_summary(terminalreporter):
     for mark, seconds in sorted(_spent.items()):
         terminalreporter.write_line(f"{mark}: {seconds:.0f} s of {BUDGETS[mark]} s")
+
+
+@pytest.fixture(scope="session")
+def tools():
+    """The encoder and the image makers of ``helpers/pixel_encoder.py``."""
+    import pixel_encoder
+
+    return pixel_encoder
+
+
+@pytest.fixture(scope="session")
+def made():
+    """The makers of ``helpers/made_archive.py``."""
+    import made_archive
+
+    return made_archive
 
 
 @pytest.fixture(scope="session")

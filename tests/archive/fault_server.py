@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.util
 import json
 import os
 import signal
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import lancedb  # noqa: F401  # imported before the fork, not used before it
 
+import pixel_encoder as tools
 from landcue.archive.change import compact, delete
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
@@ -28,12 +28,6 @@ from landcue.archive.ingest import ingest
 from landcue.archive.reembed import reembed
 from landcue.archive.repair import repair
 from landcue.errors import LandcueError
-
-spec = importlib.util.spec_from_file_location(
-    "pixel_encoder", Path(__file__).with_name("pixel_encoder.py")
-)
-tools = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tools)
 
 POINTS = {
     "copy_model": ("landcue.archive.create", None, "copy_model"),

@@ -5,23 +5,17 @@ Arguments: archive, source root, number of chips after which the process kills i
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
 from pathlib import Path
 
+import pixel_encoder as tools
 from landcue.archive.ingest import ingest
 from landcue.data.raster_grid import Length
 from landcue.data.raster_read import SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
-
-spec = importlib.util.spec_from_file_location(
-    "pixel_encoder", Path(__file__).with_name("pixel_encoder.py")
-)
-tools = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tools)
 
 
 def main(folder, root, count):

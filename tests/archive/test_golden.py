@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+import make_golden as golden
 from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import FORMAT, Manifest, manifest_text
@@ -14,9 +14,6 @@ from landcue.archive.verify import verify_archive
 from landcue.errors import ArchiveError
 
 HERE = Path(__file__).parent
-spec = importlib.util.spec_from_file_location("make_golden", HERE / "make_golden.py")
-golden = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(golden)
 
 
 @pytest.fixture

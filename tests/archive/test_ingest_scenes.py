@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import scene_files as files
 from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.archive.schema import from_wkb, to_wkb, window_of
@@ -28,11 +28,6 @@ from landcue.errors import ArchiveError, DataError, UsageError
 from landcue.types import Record, Window
 
 HERE = Path(__file__).parent
-spec = importlib.util.spec_from_file_location(
-    "scene_files", HERE.parent / "data" / "scene_files.py"
-)
-files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(files)
 
 CHIP = Length(32, metres=False)
 OPTIONS = SceneOptions(CHIP, side=32)

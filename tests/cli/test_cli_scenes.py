@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+import scene_files as files
 from landcue.archive.archive import Archive
 from landcue.models.checkpoint import save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
-
-spec = importlib.util.spec_from_file_location(
-    "scene_files", Path(__file__).parent.parent / "data" / "scene_files.py"
-)
-files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(files)
 
 
 def landcue(*args):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from affine import Affine
@@ -19,18 +16,13 @@ from rasterio.windows import bounds as window_bounds
 from rasterio.windows import transform as window_transform
 from shapely.geometry import Polygon
 
+import scene_files as files
 from landcue.data.geo import ground_steps, read_footprint, split_ring, window_places
 from landcue.data.raster_grid import Length, grid, pixel_metres, pixels_of
 from landcue.data.raster_read import SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import DataError, UsageError
-
-spec = importlib.util.spec_from_file_location(
-    "scene_files", Path(__file__).with_name("scene_files.py")
-)
-files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(files)
 
 SCENES = {
     "utm north": ("EPSG:32633", from_origin(500_000, 5_500_000, 10, 10)),

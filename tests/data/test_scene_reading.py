@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 
+import scene_files as files
 from landcue.data.raster import open_dataset, raster_options, read_facts
 from landcue.data.raster_grid import Length
 from landcue.data.raster_read import SceneOptions, SceneReader, parse_bands
@@ -19,12 +19,6 @@ from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import DataError, UsageError
 from landcue.types import Window
-
-spec = importlib.util.spec_from_file_location(
-    "scene_files", Path(__file__).with_name("scene_files.py")
-)
-files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(files)
 
 CHIP = Length(50, metres=False)
 
@@ -253,11 +247,6 @@ def test_addresses_are_refused(name):
         open_dataset(Path(name))
     with pytest.raises(DataError, match=r"only files on this machine|does not exist"):
         open_source(Path(name))
-
-
-def test_scenes_of_an_object_store_are_refused():
-    with pytest.raises(DataError, match=r"only files on this machine|does not exist"):
-        open_dataset(Path("s3://bucket/a.tif"))
 
 
 def test_overviews_in_another_file_are_refused(tmp_path, vrt):

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, ndcg_score
 
+import brute_force
 from landcue.errors import UsageError
 from landcue.evaluation import blocks
 from landcue.evaluation.annotations import annotate
@@ -21,12 +20,6 @@ from landcue.evaluation.evaluate import evaluate, evaluate_codes, evaluate_embed
 from landcue.evaluation.protocol import PROTOCOLS, Protocol, find_protocol
 from landcue.evaluation.relevance import gains, relevant
 from landcue.evaluation.report import rows, to_json, to_text
-
-spec = importlib.util.spec_from_file_location(
-    "brute_force", Path(__file__).with_name("brute_force.py")
-)
-brute_force = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(brute_force)
 
 DEFAULT = PROTOCOLS["ml-retrieval-v1"]
 

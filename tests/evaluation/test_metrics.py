@@ -1,21 +1,13 @@
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import brute_force
 from landcue.evaluation import metrics
 from landcue.evaluation.groups import TieRuns, one_group
-
-spec = importlib.util.spec_from_file_location(
-    "brute_force", Path(__file__).with_name("brute_force.py")
-)
-brute_force = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(brute_force)
 
 KS = (1, 2, 3, 4, 5, 9)
 

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import socket
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
-
-_MADE = Path(__file__).parents[1] / "search" / "made_archive.py"
-_spec = importlib.util.spec_from_file_location("made_archive", _MADE)
-_made = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_made)
-
-
-@pytest.fixture(scope="session")
-def made():
-    """The makers of ``tests/search/made_archive.py``."""
-    return _made
 
 
 def free_port() -> int:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from pathlib import Path
 
 import pytest
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
-HERE = Path(__file__).parent
-
-
-def load(file):
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 @pytest.fixture(scope="session")
 def work():
     """The encoders, sources and runs of ``ray_work.py``."""
-    return load(HERE / "ray_work.py")
+    import ray_work
+
+    return ray_work
 
 
 @pytest.fixture(scope="session")

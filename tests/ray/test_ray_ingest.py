@@ -95,7 +95,7 @@ def test_lost_node(world, work, cluster, tmp_path):
 
 def test_killed_driver_goes_on(world, work, cluster, tmp_path):
     source, plain, skipped = world
-    script, told = Path(__file__).with_name("ray_work.py"), tmp_path / "told"
+    script, told = Path(work.__file__), tmp_path / "told"
     with subprocess.Popen(
         [sys.executable, script, cluster.address, source, tmp_path / "a", told]
     ) as driver:

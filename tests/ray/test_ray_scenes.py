@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
+import scene_files as files
 from landcue.archive.ingest import ingest
 from landcue.data.raster_grid import Length
 from landcue.data.raster_read import SceneOptions
@@ -16,11 +14,6 @@ from landcue.ray.engine import RayEngine
 
 pytestmark = pytest.mark.ray
 
-spec = importlib.util.spec_from_file_location(
-    "scene_files", Path(__file__).parents[1] / "data" / "scene_files.py"
-)
-files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(files)
 
 OPTIONS = SceneOptions(Length(32, metres=False), side=32)
 CHIPS = 24  # of each scene: three calls of eight

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-
-
-def load(file):
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def tools():
-    """The encoder and the image makers of the archive's tests."""
-    return load(HERE.parent / "archive" / "pixel_encoder.py")
+import slow_down
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +74,7 @@ def store(server, monkeypatch, tmp_path):
 @pytest.fixture
 def throttle(server, store, monkeypatch):
     """A proxy before the server that can ask to slow down."""
-    proxy = load(HERE / "slow_down.py").Proxy(server)
+    proxy = slow_down.Proxy(server)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
     yield proxy
     proxy.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,9 @@ SOURCE = Path("s3://bucket/images")
 
 @pytest.fixture(scope="module")
 def work():
-    file = Path(__file__).parents[1] / "ray" / "ray_work.py"
-    spec = importlib.util.spec_from_file_location("ray_work", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    import ray_work
+
+    return ray_work
 
 
 @pytest.fixture

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+import pixel_encoder as tools
 from landcue.archive.archive import MODEL_FOLDER, Archive
 from landcue.archive.ingest import ingest
 from landcue.errors import UsageError
 from landcue.evaluation.protocol import find_protocol
 from landcue.evaluation.roles import Roles
 from landcue.search.assess import study_archive
-
-spec = importlib.util.spec_from_file_location(
-    "pixel_encoder", Path(__file__).parents[1] / "archive/pixel_encoder.py"
-)
-tools = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tools)
 
 RULES = replace(
     find_protocol("ml-retrieval-v1"),

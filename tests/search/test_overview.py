@@ -1,21 +1,13 @@
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+import made_archive
 from landcue.archive.archive import Archive
 from landcue.errors import UsageError
 from landcue.search.overview import flat_map, own_scores
 from landcue.search.searcher import Searcher
-
-spec = importlib.util.spec_from_file_location(
-    "made_archive_of_overview", Path(__file__).parent / "made_archive.py"
-)
-made_archive = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(made_archive)
 
 
 @pytest.fixture(scope="module")

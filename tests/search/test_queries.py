@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from dataclasses import replace
 from datetime import datetime
@@ -17,6 +16,7 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
+import pixel_encoder as tools
 from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.errors import ArchiveError, DataError, UsageError
@@ -25,12 +25,6 @@ from landcue.search.pages import Cursor
 from landcue.search.place import box_of, read_polygon
 from landcue.search.searcher import ById, ByImage, ByPixels, ByScene, Mix, Searcher
 from landcue.types import Bounds, Window
-
-spec = importlib.util.spec_from_file_location(
-    "pixel_encoder", Path(__file__).parents[1] / "archive/pixel_encoder.py"
-)
-tools = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tools)
 
 NAMES = [f"{i:02}.png" for i in range(20)]
 

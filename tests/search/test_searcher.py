@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+import pixel_encoder as tools
 from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import Manifest, write_manifest
@@ -19,12 +18,6 @@ from landcue.search.filters import Filter
 from landcue.search.place import touches
 from landcue.search.searcher import ById, Searcher
 from landcue.types import Bounds, Encoding
-
-spec = importlib.util.spec_from_file_location(
-    "pixel_encoder", Path(__file__).parents[1] / "archive/pixel_encoder.py"
-)
-tools = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tools)
 
 NAMES = [f"{i:02}.png" for i in range(40)]
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -1,86 +1,30 @@
 from __future__ import annotations
 
-import importlib.util
-import io
 import json
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+import logging
+import subprocess
+import sys
+import time
 
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from PIL import Image
 
-from landcue.archive.archive import Archive
-from landcue.archive.ingest import ingest
-from landcue.serve.app import create_app
-from landcue.serve.catalog import Catalog
-from landcue.serve.served import Served
-from landcue.serve.settings import Limits, Settings
-from landcue.types import Bounds
+import services
+from landcue.serve.observe import JsonLines
 
 BASE = "http://127.0.0.1"
-START = datetime(2024, 1, 1, tzinfo=UTC)
-
-
-def _load(name, path):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tools = _load("serve_pixel_encoder", "archive/pixel_encoder.py")
-made_archive = _load("serve_made_archive", "search/made_archive.py")
+source, photos, made = services.source, services.photos, services.made
+app, plain, encoder = services.app, services.plain, services.encoder
+png, views = services.png, services.views
 
 
 @pytest.fixture(scope="session")
-def source(tmp_path_factory):
-    """Thirty images in two folders below a source root."""
-    root = tmp_path_factory.mktemp("serve") / "source"
-    names = [f"{'port' if i % 2 else 'farm'}/{i:02}.png" for i in range(30)]
-    records = tools.write_images(root, names)
-    for i, record in enumerate(records):
-        labels = ("water", "ship") if i % 2 else ("field",)
-        box = Bounds(i, 0, i + 0.5, 1) if i else Bounds(179, -1, -179, 1)
-        records[i] = replace(
-            record, labels=labels if i < 20 else None, bounds=box, time=START + timedelta(days=i)
-        )
-    return root, records
-
-
-@pytest.fixture(scope="session")
-def photos(source, tmp_path_factory):
-    """An archive of real images, with the encoder that made it."""
-    root, records = source
-    folder = tmp_path_factory.mktemp("served") / "photos"
-    ingest(records, folder, tools.PixelEncoder(), source_root=root)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory):
-    """An archive of made-up records without images or a model."""
-    folder = tmp_path_factory.mktemp("served2") / "made"
-    made_archive.make_archive(folder, n=200).close()
-    return folder
-
-
-@pytest.fixture(scope="session")
-def start(photos, made):
+def start(app):
     """Return a client of a service of both archives, with the settings given."""
 
     def start(limits=None, folders=None, **settings):
-        served = [
-            Served("photos", Archive.open(folder), tools.PixelEncoder)
-            if folder.name != "made"
-            else Served("made", Archive.open(folder))
-            for folder in folders or (photos, made)
-        ]
-        limits = Limits(**{"decoders": 1, "encoders": 1, **(limits or {})})
-        app = create_app(Catalog(served), Settings(limits=limits, **settings))
-        return TestClient(app, base_url=BASE, raise_server_exceptions=False)
+        made = app(limits, folders, **settings)
+        return TestClient(made, base_url=BASE, raise_server_exceptions=False)
 
     return start
 
@@ -103,21 +47,6 @@ def send():
 
 
 @pytest.fixture(scope="session")
-def png():
-    """Return an image file of a size, black or of seeded noise."""
-
-    def png(width=40, height=30, seed=None):
-        pixels = np.zeros((height, width, 3), np.uint8)
-        if seed is not None:
-            pixels = np.random.default_rng(seed).integers(0, 255, pixels.shape).astype(np.uint8)
-        out = io.BytesIO()
-        Image.fromarray(pixels).save(out, "PNG")
-        return out.getvalue()
-
-    return png
-
-
-@pytest.fixture(scope="session")
 def is_problem():
     """Check that an answer is a problem of a status, and return its detail."""
 
@@ -134,14 +63,6 @@ def is_problem():
         return detail
 
     return is_problem
-
-
-@pytest.fixture(scope="session")
-def plain(photos):
-    """The same archive, searched without a service."""
-    from landcue.search.searcher import Searcher
-
-    return Searcher(Archive.open(photos), tools.PixelEncoder())
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +96,46 @@ def call():
     return call
 
 
-@pytest.fixture(scope="session")
-def encoder():
-    """The encoder that made the archive of real images."""
-    return tools.PixelEncoder()
+@pytest.fixture
+def log_lines():
+    """The lines that services log while the test runs."""
+    lines = []
+
+    class Keep(logging.Handler):
+        def emit(self, record):
+            lines.append(JsonLines().format(record))
+
+    logger, handler = logging.getLogger("landcue.serve"), Keep()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Start the command; returns its process, address and log. It ends with the test."""
+    processes = []
+
+    def serve(*words):
+        log = tmp_path / f"log{len(processes)}"
+        command = [sys.executable, "-m", "landcue.cli.main", "serve", *map(str, words)]
+        with log.open("w") as file:  # a pipe that nobody reads would stop it
+            process = subprocess.Popen([*command, "--port", "0"], stderr=file)
+        processes.append(process)
+        while "\n" not in (said := log.read_text()):
+            assert process.poll() is None, said
+            time.sleep(0.05)
+        line = said.partition("\n")[0]
+        assert line.startswith("serving "), said
+        return process, line.split()[-1], log
+
+    yield serve
+    for process in processes:
+        process.terminate()
+        try:
+            process.wait(60)
+        finally:
+            process.kill()

@@ -1,15 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
+import pixel_encoder as tools
 from landcue.archive.manifest import Manifest, write_manifest
-
-_SPEC = importlib.util.spec_from_file_location(
-    "facets_pixel_encoder", Path(__file__).parents[1] / "archive/pixel_encoder.py"
-)
-tools = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tools)
 
 
 def test_facets_tell_values_spans_and_ids(start, photos):

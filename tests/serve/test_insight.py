@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 import re
 from dataclasses import replace
@@ -8,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from PIL import Image
 
+import services
 from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.data.sources import open_source
@@ -22,60 +21,13 @@ from landcue.serve.basemap import check_basemap
 from landcue.serve.catalog import Catalog
 from landcue.serve.insight_schemas import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
 from landcue.serve.settings import Limits, Settings
-from landcue.types import Record
 
 BASE = "http://127.0.0.1"
-KINDS = ("field", "road")
-
-
-def texture(kind, size=160, seed=0):
-    """Grass, or stripes as of a parking lot."""
-    rng = np.random.default_rng(seed)
-    pixels = np.clip(rng.normal((70, 110, 60), 12, (size, size, 3)), 0, 255).astype(np.uint8)
-    if kind == "road":
-        pixels[:] = 90
-        pixels[:, (np.arange(size) + seed) % 8 < 2] = 240
-        pixels[(np.arange(size) + seed) % 24 < 3] = 60
-    return pixels
-
-
-def quartered(row, column):
-    pixels = texture("field")
-    pixels[80 * row : 80 * row + 80, 80 * column : 80 * column + 80] = texture("road", 80)
-    return pixels
-
-
-def file_of(pixels):
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
-
-
-@pytest.fixture(scope="module")
-def views(tmp_path_factory):
-    """A folder of views, its archive made by the built-in encoder, and a client of it."""
-    root = tmp_path_factory.mktemp("insight") / "views"
-    root.mkdir()
-    records = []
-    for i in range(12):
-        kind = KINDS[i % 2]
-        (root / f"{kind}{i:02}.png").write_bytes(file_of(texture(kind, seed=i)))
-        part = "test" if i < 8 else "train"
-        records.append(Record(f"{kind}{i:02}.png", root / f"{kind}{i:02}.png", (kind,), part=part))
-    for row, column in ((0, 0), (1, 1)):
-        name = f"quarter{row}{column}.png"
-        (root / name).write_bytes(file_of(quartered(row, column)))
-        records.append(Record(name, root / name))
-    folder = root.parent / "places"
-    model = find_model("builtin")
-    ingest(records, folder, load_model(model).encoder, source_root=root, model_folder=model)
-    return root, folder
 
 
 @pytest.fixture(scope="module")
 def client(views):
-    limits = Limits(decoders=1, encoders=1)
-    with TestClient(create_app(Catalog.open([views[1]]), Settings(limits=limits)), BASE) as client:
+    with TestClient(services.application(Catalog.open([views[1]])), BASE) as client:
         yield client
 
 
@@ -112,7 +64,7 @@ def test_scores_are_those_of_the_part_that_was_not_trained_on(client, views):
         assert found["metrics"]["mAP"] == pytest.approx(theirs[space].metrics["mAP"])
         low, high = found["intervals"]["mAP"]
         assert low <= found["metrics"]["mAP"] <= high
-        assert found["per_label"].keys() == set(KINDS)
+        assert found["per_label"].keys() == set(services.KINDS)
 
 
 def test_without_parts_the_scores_say_that_images_may_have_been_trained_on(start, photos):
@@ -167,7 +119,7 @@ def test_the_quarter_like_the_query_lights_up(client):
 
 def test_an_upload_is_compared_as_its_search_is(client, send):
     url = "/v1/records/quarter11.png/regions"
-    image = file_of(np.hstack([texture("road"), texture("field")]))
+    image = services.file_of(np.hstack([services.texture("road"), services.texture("field")]))
     answer = send(client, ("image", image), url=url, crop=[0, 0, 160, 160])
     RegionsAnswer.model_validate(answer.json(), extra="forbid")
     same = client.get(url, params={"query": "road07.png"}).json()
@@ -183,7 +135,7 @@ def test_an_upload_is_compared_as_its_search_is(client, send):
 def test_large_uploads_are_compared_and_larger_ones_refused(client, send, is_problem):
     noise = np.random.default_rng(0).integers(0, 255, (700, 700, 3)).astype(np.uint8)
     url = "/v1/records/road01.png/regions"
-    assert send(client, ("image", file_of(noise)), url=url).status_code == 200
+    assert send(client, ("image", services.file_of(noise)), url=url).status_code == 200
     is_problem(client.post(url, content=b"x" * (40 << 20)), 413)
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
-import uvicorn
 
-from landcue.serve.protocol import Protocol
+import services
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
 
@@ -27,21 +25,13 @@ expected-statuses = ["2xx", 400, 404, 409]
 
 
 @pytest.fixture(scope="module")
-def address(start, tmp_path_factory):
+def address(app, tmp_path_factory):
     """The address of a service of two archives on loopback."""
-    feedback = tmp_path_factory.mktemp("fuzz") / "feedback"
-    client = start(feedback_file=feedback)
-    config = uvicorn.Config(client.app, port=0, http=Protocol, log_config=None, ws="none")
-    server = uvicorn.Server(config)
-    sock = config.bind_socket()
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
-    thread.start()
-    while not client.app.state.service.ready:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    sock.close()
+    made = app(feedback_file=tmp_path_factory.mktemp("fuzz") / "feedback")
+    with services.running(made) as port:
+        while not made.state.service.ready:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_answers_are_as_described(address, tmp_path):

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
 import os
 import shutil
 import threading
@@ -18,7 +17,7 @@ from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.errors import UsageError
 from landcue.search.pages import Cursor
-from landcue.serve.observe import HEADERS, JsonLines
+from landcue.serve.observe import HEADERS
 from landcue.serve.pool import Pool
 from landcue.serve.problems import ProblemError, one_line
 from landcue.serve.rate import CLIENTS, Rate, make_table
@@ -481,28 +480,14 @@ def test_a_writer_beside_the_service(moved, start, encoder, source):
     assert Archive.open(moved / "photos").count > 9
 
 
-def test_request_ids_and_log_lines(client):
-    lines = []
-
-    class Keep(logging.Handler):
-        def emit(self, record):
-            lines.append(JsonLines().format(record))
-
-    logger, handler = logging.getLogger("landcue.serve"), Keep()
-    logger.addHandler(handler)
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    try:
-        good = client.get("/v1/labels?archive=made", headers={"X-Request-ID": "a-b.c_1"})
-        bad = client.get("/v1/x%0aforged", headers={"X-Request-ID": "a b" * 50})
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+def test_request_ids_and_log_lines(client, log_lines):
+    good = client.get("/v1/labels?archive=made", headers={"X-Request-ID": "a-b.c_1"})
+    bad = client.get("/v1/x%0aforged", headers={"X-Request-ID": "a b" * 50})
     assert good.headers["x-request-id"] == "a-b.c_1"
     assert len(bad.headers["x-request-id"]) == 32
-    assert len(lines) == 2
-    assert all("\n" not in line for line in lines)
-    first, second = (json.loads(line) for line in lines)
+    assert len(log_lines) == 2
+    assert all("\n" not in line for line in log_lines)
+    first, second = (json.loads(line) for line in log_lines)
     assert first.items() >= {"request_id": "a-b.c_1", "status": 200, "path": "/v1/labels"}.items()
     assert second["path"] == "/v1/x\nforged"
     assert second["request_id"] == bad.headers["x-request-id"]

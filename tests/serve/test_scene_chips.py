@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ import rasterio
 from fastapi.testclient import TestClient
 from PIL import Image
 
+import scene_files as files
 from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.data.raster_grid import Length
@@ -23,12 +22,6 @@ from landcue.models.builtin import find_model
 from landcue.models.load import load_model
 from landcue.serve.app import create_app
 from landcue.serve.catalog import Catalog
-
-spec = importlib.util.spec_from_file_location(
-    "scene_files_of_serve", Path(__file__).parents[1] / "data" / "scene_files.py"
-)
-files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(files)
 
 
 @pytest.fixture(scope="module")

@@ -29,27 +29,6 @@ def archive(source, tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def serve():
-    """Start the command; returns its process and address. It ends with the test."""
-    processes = []
-
-    def serve(*words):
-        process = subprocess.Popen(
-            [*LANDCUE, "serve", *map(str, words), "--port", "0"], stderr=subprocess.PIPE, text=True
-        )
-        processes.append(process)
-        line = process.stderr.readline()
-        assert line.startswith("serving "), line + process.stderr.read()
-        return process, line.split()[-1]
-
-    yield serve
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-
-
 def get(url, **headers):
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
@@ -101,7 +80,7 @@ def test_tokens_on_every_address(serve, made, tmp_path):
     file = tmp_path / "tokens"
     file.write_text("read " + "t" * 24)
     file.chmod(0o600)
-    _, url = serve(made, "--host", "0.0.0.0", "--token-file", file)
+    _, url, _ = serve(made, "--host", "0.0.0.0", "--token-file", file)
     url = url.replace("0.0.0.0", "127.0.0.1")
     assert get(f"{url}/v1/labels")[0] == 401
     assert get(f"{url}/v1/labels", Authorization="Bearer " + "t" * 24)[0] == 200
@@ -125,7 +104,7 @@ def upload(address, image, id_):
 
 @pytest.mark.slow
 def test_an_upload_under_way_is_answered_before_the_service_ends(serve, archive, source):
-    process, url = serve(archive)
+    process, url, log = serve(archive)
     address = url.removeprefix("http://")
     host, _, port = address.partition(":")
     while get(f"{url}/readyz")[0] != 200:
@@ -145,5 +124,5 @@ def test_an_upload_under_way_is_answered_before_the_service_ends(serve, archive,
     assert json.loads(text)["hits"][0]["id"] == "port/01.png"
     assert json.loads(text)["hits"][0]["distance"] < 1e-3
     assert process.wait(60) == 0
-    lines = [json.loads(line) for line in process.stderr.read().splitlines()]
+    lines = [json.loads(line) for line in log.read_text().splitlines()[1:]]
     assert [line["status"] for line in lines if line.get("request_id") == "last-one"] == [200]

@@ -6,44 +6,30 @@ import contextlib
 import json
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
-import uvicorn
 
+import services
 from landcue.serve import protocol
-from landcue.serve.protocol import Protocol
 
 LANDCUE = [sys.executable, "-m", "landcue.cli.main"]
 
 
 @pytest.fixture
-def wire(start):
-    """Start a service with some limits in this process; gives its address and its client."""
+def wire(app):
+    """Start a service with some limits in this process; gives its address and itself."""
     with contextlib.ExitStack() as stack:
 
         def wire(limits=None):
-            client = start(limits)
-            config = uvicorn.Config(client.app, port=0, http=Protocol, log_config=None, ws="none")
-            server = uvicorn.Server(config)
-            sock = config.bind_socket()
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
-            thread.start()
-
-            def end():
-                server.should_exit = True
-                thread.join()
-                sock.close()
-
-            stack.callback(end)
-            while not server.started:
+            made = app(limits)
+            port = stack.enter_context(services.running(made))
+            while not made.state.service.ready:  # warming up is a job, too
                 time.sleep(0.01)
-            return ("127.0.0.1", sock.getsockname()[1]), client.app.state.service
+            return ("127.0.0.1", port), made.state.service
 
         yield wire
 
@@ -234,40 +220,22 @@ def resident(process):
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS"))
 
 
-@pytest.fixture
-def serve():
-    """Start the command; returns its process and address. It ends with the test."""
-    processes = []
-
-    def serve(*words):
-        process = subprocess.Popen(
-            [*LANDCUE, "serve", *map(str, words), "--port", "0"], stderr=subprocess.PIPE, text=True
-        )
-        processes.append(process)
-        line = process.stderr.readline()
-        assert line.startswith("serving "), line + process.stderr.read()
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        host, _, port = line.split()[-1].removeprefix("http://").rpartition(":")
-        address = host, int(port)
-        ask = head(address, "Connection: close", path="/readyz", method="GET")
-        while not exchange(address, ask).startswith(b"HTTP/1.1 200"):
-            time.sleep(0.1)
-        return process, address
-
-    yield serve
-    for process in processes:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(60)
-        finally:
-            process.kill()
+def ready(url):
+    """Return the address of a service once it is ready."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    address = host, int(port)
+    ask = head(address, "Connection: close", path="/readyz", method="GET")
+    while not exchange(address, ask).startswith(b"HTTP/1.1 200"):
+        time.sleep(0.1)
+    return address
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=b"])
 def test_ten_gigabytes_are_cut_at_the_cap(serve, made, kind):
     """In chunks, so that no length is told; what was sent is counted here."""
-    process, address = serve(made, "--max-upload-mb", 1)
+    process, url, _ = serve(made, "--max-upload-mb", 1)
+    address = ready(url)
     block = b"x" * (1 << 20)
     chunked = b"%x\r\n" % len(block) + block + b"\r\n"
     part = b'--b\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
@@ -300,7 +268,7 @@ def test_an_index_command_beside_the_service(serve, source, tmp_path):
     shutil.rmtree(root / "farm")
     index = [*LANDCUE, "index", str(root), str(archive)]
     subprocess.run(index, check=True, capture_output=True)
-    _, address = serve(archive)
+    address = ready(serve(archive)[1])
     bodies = [json.dumps({"id": f"port/{i:02}.png", "k": 50}).encode() for i in (1, 3, 5)]
 
     def ask(body):
@@ -326,6 +294,5 @@ def test_an_index_command_beside_the_service(serve, source, tmp_path):
             rounds += 1
         assert writer.returncode == 0
     assert [ask(body) for body in bodies] == before
-    _, later = serve(archive)  # opened now: the version of now
-    address = later
+    address = ready(serve(archive)[1])  # opened now: the version of now
     assert ask(bodies[0])[1] >= 29

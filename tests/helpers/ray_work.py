@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import signal
 import sys
 import time
 from pathlib import Path
 
+import pixel_encoder as tools
 from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.data.sources import open_source
 from landcue.ray.engine import RayEngine
-
-spec = importlib.util.spec_from_file_location(
-    "pixel_encoder", Path(__file__).parents[1] / "archive" / "pixel_encoder.py"
-)
-tools = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tools)
 
 BATCH = 8
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}

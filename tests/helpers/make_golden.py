@@ -1,4 +1,4 @@
-"""Makes ``golden/format-N`` again: ``python tests/archive/make_golden.py`` (only for a new format).
+"""Makes ``golden/format-N`` again: ``python tests/helpers/make_golden.py`` (only for a new format).
 
 The committed archive was written by the LandCue that introduced its format, and must be read by
 every later one that claims to read it.
@@ -6,7 +6,6 @@ every later one that claims to read it.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import tempfile
@@ -14,19 +13,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pixel_encoder as tools
 from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import FORMAT
 from landcue.types import Bounds
 
-HERE = Path(__file__).parent
-GOLDEN = HERE / "golden"
+GOLDEN = Path(__file__).parents[1] / "archive" / "golden"
 SHOWN = ("id", "path", "labels", "west", "south", "east", "north", "group", "part", "pixel_bbox",
          "sensor", "predicted_labels", "content", "code")  # fmt: skip
-
-spec = importlib.util.spec_from_file_location("pixel_encoder", HERE / "pixel_encoder.py")
-tools = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tools)
 
 
 def golden_records(root):

@@ -1,0 +1,126 @@
+"""What somebody does at the page, in a few words, and what the browser complains of meanwhile."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from playwright.sync_api import expect
+
+LOST = "Failed to load resource"
+"""How Chromium logs an answer with an error status: a complaint unless the test wants one."""
+
+
+class Visitor:
+    """One browser profile with one tab."""
+
+    def __init__(self, context, url):
+        self.context = context
+        self.url = url
+        self.expected = []
+        self.asked = []
+        self._complaints = []
+        self.page = context.new_page()
+        context.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self._complaints.append(f"error: {error}"))
+
+    def _heard(self, message):
+        if message.type in ("error", "warning"):
+            self._complaints.append(f"{message.type}: {message.text}")
+
+    def complaints(self):
+        """Return unexpected console errors and policy violations, and foreign requests."""
+        found = [
+            text
+            for text in self._complaints
+            if not any(re.search(pattern, text) for pattern in self.expected)
+        ]
+        for url in self.asked:
+            parts = urlsplit(url)
+            if parts.scheme not in ("blob", "data") and parts.hostname != "127.0.0.1":
+                found.append(f"request to {url}")
+        return found
+
+    def open(self, path=""):
+        self.page.goto(self.url + path)
+        # Whatever is shown at the end: the page listens by then.
+        self.page.wait_for_selector(".search-page, .model-page, .trouble")
+
+    # Where things are.
+
+    @property
+    def cards(self):
+        return self.page.locator(".grid:not(.waiting) > .card")
+
+    def card(self, place):
+        return self.cards.nth(place).locator(".card-image")
+
+    def button(self, name, within=None):
+        return (within or self.page).get_by_role("button", name=name, exact=True)
+
+    def chip(self, text):
+        return self.page.locator(".chips > .chip").filter(has_text=text)
+
+    @property
+    def results(self):
+        return self.page.get_by_label("Search results")
+
+    @property
+    def detail(self):
+        return self.page.get_by_label("Result details")
+
+    def ids(self):
+        """Return the ids of the results, in their order."""
+        labels = self.cards.locator(".card-image").evaluate_all(
+            "cards => cards.map((card) => card.getAttribute('aria-label'))"
+        )
+        return [re.sub(r"^\d+: ", "", label.split(";")[0]) for label in labels]
+
+    # What one does.
+
+    def settled(self, count=None):
+        """Wait until a search is answered and its results are there; returns their ids."""
+        expect(self.results).to_have_attribute("aria-busy", "false")
+        if count is None:
+            expect(self.cards.first).to_be_visible()
+        else:
+            expect(self.cards).to_have_count(count)
+        return self.ids()
+
+    def searching(self, act):
+        """Do something that searches; returns the new results and the server's answer."""
+        with self.page.expect_response(
+            lambda answer: urlsplit(answer.url).path == "/v1/search" and answer.status == 200
+        ) as waited:
+            act()
+        answer = waited.value.json()
+        wanted = [hit["id"] for hit in answer["hits"]]
+        self.page.wait_for_function(
+            "count => document.querySelectorAll('.grid:not(.waiting) > .card').length === count",
+            arg=len(wanted),
+        )
+        expect(self.results).to_have_attribute("aria-busy", "false")
+        assert self.ids() == wanted
+        return answer
+
+    def ask_record(self, place=0):
+        """Begin with a place of the archive."""
+        example = self.page.locator(".example").nth(place)
+        return self.searching(example.click)
+
+    def drop(self, path):
+        """Drop a file onto the page as the system's file manager does."""
+        input_ = self.context.new_cdp_session(self.page)
+        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "dragOver", "drop"):
+            input_.send("Input.dispatchDragEvent", {"type": kind, "x": 700, "y": 500, "data": data})
+            if kind != "drop":
+                expect(self.page.get_by_text("Drop to find look-alikes")).to_be_visible()
+
+    def focused(self):
+        """Return the accessible name of what has the focus, or its tag."""
+        return self.page.evaluate(
+            "() => { const e = document.activeElement;"
+            " return e.getAttribute('aria-label') || e.textContent.trim() || e.tagName; }"
+        )
