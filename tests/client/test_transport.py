@@ -138,6 +138,28 @@ def test_an_answer_cut_short_is_an_error():
         fails(url, "cannot be reached")
 
 
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("facets", b'{"archive": "a", "time": ["2024-01-01"]}'),
+        ("model", b'{"archive": "a", "test": 3}'),
+        (
+            "scores",
+            b'{"archive": "a", "part": "all", "annotated": 1, "taken": 1, "about": "",'
+            b' "spaces": []}',
+        ),
+        (
+            "embedding_map",
+            b'{"archive": "a", "records": 1, "shares": [1, 0], "colored_by": "group", "kinds": [],'
+            b' "ids": ["a"], "x": [0], "y": [0], "kind": [0]}',
+        ),
+    ],
+)
+def test_strange_answers_of_an_archive_are_told_apart(name, body):
+    with answering((200, {}, body)) as (url, _), pytest.raises(ServiceError, match="not LandCue's"):
+        getattr(Client(url), name)()
+
+
 def test_the_token_and_the_prefix_of_a_proxy_are_sent():
     with answering(LABELS) as (url, asked):
         Client(f"{url}/landcue/", token="secret" * 4).labels(archive="a b&c")

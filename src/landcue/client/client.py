@@ -9,8 +9,10 @@ from typing import Any, Literal, TypeVar, Unpack
 from urllib.parse import quote
 
 from landcue.client.asking import Asked, json_content, search_content
+from landcue.client.model import ModelInfo, OwnScores
 from landcue.client.results import ArchiveInfo, FoundRecord, LabelCount, SearchPage
 from landcue.client.transport import Transport
+from landcue.client.views import EmbeddingMap, Facets, Regions
 from landcue.errors import ServiceError, UsageError, did_you_mean
 from landcue.files import write_atomic
 
@@ -115,10 +117,30 @@ class Client:
         query = {"side": side, "archive": archive}
         return self._transport.send("GET", f"{_record(id)}/chip", query)
 
+    def regions(self, id: str, **asked: Unpack[Asked]) -> Regions:
+        """Return where a record and the query of a search are alike.
+
+        Args:
+            id: Of the record, which a hit has.
+            **asked: The search, see :class:`landcue.client.asking.Asked`; its query counts.
+
+        Raises:
+            UsageError: An unknown keyword, or an image that cannot be read.
+        """
+        content = search_content(asked)
+        value = self._transport.json("POST", f"{_record(id)}/regions", {}, content)
+        return self._as(Regions.read, value)
+
     def labels(self, *, archive: str | None = None) -> tuple[LabelCount, ...]:
         """Return the labels of an archive with their counts, by name."""
         value = self._transport.json("GET", "/v1/labels", {"archive": archive})
         return self._as(lambda found: tuple(map(LabelCount.read, found["labels"])), value)
+
+    def facets(self, *, archive: str | None = None) -> Facets:
+        """Return what the records of an archive can be filtered by, and its modes of search."""
+        return self._as(
+            Facets.read, self._transport.json("GET", "/v1/facets", {"archive": archive})
+        )
 
     def archive(self, name: str | None = None) -> ArchiveInfo:
         """Return what an archive is; the default one without a name."""
@@ -129,6 +151,24 @@ class Client:
     def archives(self) -> tuple[str, ...]:
         """Return the names of the archives that the service shows, the default one first."""
         return self.archive().archives
+
+    def model(self, *, archive: str | None = None) -> ModelInfo:
+        """Return how an archive's model is built and was made, and its maker's scores."""
+        value = self._transport.json("GET", "/v1/model", {"archive": archive})
+        return self._as(ModelInfo.read, value)
+
+    def scores(self, *, archive: str | None = None) -> OwnScores:
+        """Return how well annotated records of an archive find each other.
+
+        The service measures it when it is first asked: give a large archive time (``timeout``).
+        """
+        value = self._transport.json("GET", "/v1/model/scores", {"archive": archive})
+        return self._as(OwnScores.read, value)
+
+    def embedding_map(self, *, archive: str | None = None) -> EmbeddingMap:
+        """Return a sample of an archive, laid out by two principal components."""
+        value = self._transport.json("GET", "/v1/model/map", {"archive": archive})
+        return self._as(EmbeddingMap.read, value)
 
     def feedback(
         self,
@@ -167,7 +207,7 @@ class Client:
     def _as(self, read: Callable[[Mapping[str, Any]], T], value: Mapping[str, Any]) -> T:
         try:
             return read(value)
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             raise self._transport.strange() from None
 
 

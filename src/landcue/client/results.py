@@ -58,10 +58,10 @@ class Hit:
             score=value["score"],
             labels=tuple(value["labels"]),
             shared=tuple(value["shared"]),
-            bounds=_box(value["bounds"]),
+            bounds=read_box(value["bounds"]),
             footprint=None if corners is None else tuple((x, y) for x, y in corners),
             window=_window(value["window"]),
-            time=_time(value["time"]),
+            time=read_time(value["time"]),
             sensor=value["sensor"],
             group=value["group"],
             near=value["near"],
@@ -145,9 +145,9 @@ class FoundRecord:
             id=value["id"],
             labels=None if labels is None else tuple(labels),
             predicted_labels=tuple(value["predicted_labels"]),
-            bounds=_box(value["bounds"]),
+            bounds=read_box(value["bounds"]),
             window=_window(value["window"]),
-            time=_time(value["time"]),
+            time=read_time(value["time"]),
             sensor=value["sensor"],
             group=value["group"],
             part=value["part"],
@@ -187,12 +187,15 @@ class ArchiveInfo:
         created: ISO 8601 UTC.
         updated: Likewise.
         stale: Whether a newer version lies there, which the service shows once it starts again.
+        landcue: Version of LandCue that wrote it.
         fingerprint: SHA-256 of the model that made it.
         dim: Of embeddings.
         n_bits: Of hash codes.
         label_names: That its model predicts.
+        metric: Of distances between embeddings.
         model: Name of that model, if known.
         encodes_images: Whether images can be searched with.
+        regions: Whether similar regions of a hit can be asked for.
         card: The model's card, Markdown.
         scores: Of the model, as its maker measured them.
         archives: Names of all archives of the service, the default one first.
@@ -204,12 +207,15 @@ class ArchiveInfo:
     created: str
     updated: str
     stale: bool
+    landcue: str
     fingerprint: str
     dim: int
     n_bits: int
     label_names: tuple[str, ...]
+    metric: str
     model: str | None
     encodes_images: bool
+    regions: bool
     card: str | None
     scores: Mapping[str, Any]
     archives: tuple[str, ...]
@@ -224,19 +230,23 @@ class ArchiveInfo:
             created=value["created"],
             updated=value["updated"],
             stale=value["stale"],
+            landcue=value["landcue"],
             fingerprint=value["fingerprint"],
             dim=value["dim"],
             n_bits=value["n_bits"],
             label_names=tuple(value["label_names"]),
+            metric=value["metric"],
             model=value["model"],
             encodes_images=value["encodes_images"],
+            regions=value["regions"],
             card=value["card"],
             scores=value["scores"],
             archives=tuple(value["archives"]),
         )
 
 
-def _box(value: list[float] | None) -> Box | None:
+def read_box(value: list[float] | None) -> Box | None:
+    """Read a footprint of an answer."""
     if value is None:
         return None
     west, south, east, north = value
@@ -250,5 +260,6 @@ def _window(value: list[int] | None) -> Window | None:
     return col, row, width, height
 
 
-def _time(value: str | None) -> datetime | None:
+def read_time(value: str | None) -> datetime | None:
+    """Read a time of an answer."""
     return None if value is None else datetime.fromisoformat(value)

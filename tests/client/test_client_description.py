@@ -1,0 +1,103 @@
+"""The client against the OpenAPI description: every path has a method, every field a place."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+import urllib.request
+
+import pytest
+
+import services
+from landcue import client as module
+from landcue.client import Client
+from landcue.serve.app import description
+from landcue.serve.catalog import Catalog
+
+DESCRIBED = description()
+SCHEMAS = DESCRIBED["components"]["schemas"]
+
+# What no method asks for. The page and the description itself are not described.
+WITHOUT = {
+    "/healthz": "a probe: `health` asks /readyz, which answers only where /healthz does",
+    "/metrics": "Prometheus reads it",
+    "/v1/export": "`export` sends its search as a body, which may hold images",
+}
+
+CALLS = {
+    "archive": lambda client, folder: client.archive(),
+    "archives": lambda client, folder: client.archives(),
+    "chip": lambda client, folder: client.chip("road01.png"),
+    "embedding_map": lambda client, folder: client.embedding_map(),
+    "export": lambda client, folder: client.export(folder / "hits.csv", record="road01.png"),
+    "facets": lambda client, folder: client.facets(),
+    "feedback": lambda client, folder: client.feedback(positives=["road01.png"]),
+    "health": lambda client, folder: client.health(),
+    "labels": lambda client, folder: client.labels(),
+    "model": lambda client, folder: client.model(),
+    "pages": lambda client, folder: list(client.pages(record="road01.png", k=7)),
+    "record": lambda client, folder: client.record("road01.png"),
+    "regions": lambda client, folder: client.regions("road01.png", record="road03.png"),
+    "scores": lambda client, folder: client.scores(),
+    "search": lambda client, folder: client.search(record="road01.png"),
+    "thumbnail": lambda client, folder: client.thumbnail("road01.png"),
+}
+
+RESULTS = {
+    "ArchiveAnswer": module.ArchiveInfo,
+    "FacetsAnswer": module.Facets,
+    "Hit": module.Hit,
+    "LabelCount": module.LabelCount,
+    "MapAnswer": module.EmbeddingMap,
+    "ModelAnswer": module.ModelInfo,
+    "OwnScoresAnswer": module.OwnScores,
+    "RecordAnswer": module.FoundRecord,
+    "RegionGrid": module.RegionGrid,
+    "RegionsAnswer": module.Regions,
+    "SearchAnswer": module.SearchPage,
+    "TestScores": module.TestScores,
+    "ValueCount": module.ValueCount,
+}
+ELSEWHERE = {
+    "ArchiveAnswer": {"basemap", "basemap_credit"},  # settings of the page
+    "MapAnswer": {"ids", "x", "y", "kind"},  # make the points
+}
+
+
+def test_every_path_is_asked_for_by_a_method(views, tmp_path):
+    methods = {name for name, _ in inspect.getmembers(Client, inspect.isfunction) if name[0] != "_"}
+    assert set(CALLS) == methods
+    app = services.application(Catalog.open([views[1]]), feedback_file=tmp_path / "feedback")
+    with services.running(app) as port:
+        url = f"http://127.0.0.1:{port}"
+        client = Client(url)
+        while client.health() != "ready":
+            pass
+        for call in CALLS.values():
+            call(client, tmp_path)
+        with urllib.request.urlopen(f"{url}/metrics") as answer:
+            counted = answer.read().decode()
+    asked = set(re.findall(r'route="([^"]+)",status="2\d\d"', counted))
+    asked = {path.replace(":path}", "}") for path in asked}
+    assert asked.isdisjoint(WITHOUT)
+    assert asked | set(WITHOUT) == set(DESCRIBED["paths"])
+
+
+def test_every_answer_has_a_result():
+    bodies = {"FeedbackRequest", "Filters", "SearchRequest"}
+    said_by_coming_back = {"FeedbackAnswer", "LabelsAnswer", "Problem"}
+    left = {name for name in SCHEMAS if "ValidationError" not in name}
+    assert left - bodies - said_by_coming_back == set(RESULTS)
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_have_the_fields_of_answers(name):
+    fields = SCHEMAS[name]["properties"]
+    hints = typing.get_type_hints(RESULTS[name])
+    elsewhere = ELSEWHERE.get(name, set())
+    assert elsewhere <= set(fields)
+    assert set(hints) == set(fields) - elsewhere | ({"points"} if name == "MapAnswer" else set())
+    for field in set(fields) - elsewhere:
+        may_lack = {"type": "null"} in fields[field].get("anyOf", ())
+        assert (type(None) in typing.get_args(hints[field])) == may_lack, field
