@@ -278,16 +278,14 @@ def _vector(path: Path) -> ByVector:
 
 def _example(searcher: Searcher, text: str) -> Example:
     """Take a record's id, or read an image file."""
-    from landcue.archive.plan import MAX_BYTES
     from landcue.data.images import read_image
-    from landcue.data.objects import is_object, look_up, read_file
+    from landcue.data.objects import is_object, look_up
     from landcue.search.queries import ById, ByPixels
 
     if searcher.records.find(text) is not None:
         return ById(text)
     if is_object(Path(text)):
-        _, data = read_file(look_up(Path(text)), MAX_BYTES)
-        return ByPixels(read_image(data, name=text))
+        return ByPixels(read_image(look_up(Path(text)), name=text))
     if not Path(text).is_file():
         from landcue.archive.archive import unknown_id
 

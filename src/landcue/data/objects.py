@@ -31,6 +31,7 @@ ATTEMPTS = 8
 CHANGED = "changed while it was read; run the same command again"
 
 _AT_ONCE = 32
+_MOST_BYTES = 2**30
 _CONNECT_SECONDS = 5.0
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
@@ -76,6 +77,17 @@ class ObjectPath(type(Path())):
         """Digest of what the store calls the object's bytes, 32 hex digits; empty if not known."""
         name = f"{self.etag} {self.known[0]}".encode()
         return hashlib.blake2b(name, digest_size=16).hexdigest() if self.etag else ""
+
+    def read_bytes(self) -> bytes:
+        """Read the whole object.
+
+        Raises:
+            DataError: It is missing, changed since it was listed, or is larger than 1 GiB.
+            StoreError: The store cannot be reached, or refuses.
+        """
+        if self.known[0] > _MOST_BYTES:
+            raise DataError(f"{url(self)}: is larger than 1 GiB; cut it into chips")
+        return read_file(self, _MOST_BYTES)[1]
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Return what the listing said; nothing is asked again."""
@@ -147,6 +159,8 @@ def look_up_all(paths: Iterable[Path]) -> dict[Path, ObjectPath | None]:
 def _look_up(path: Path) -> ObjectPath | None:
     try:
         return look_up(path)
+    except StoreError:
+        raise
     except DataError:
         return None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from landcue.data.objects import shown
 from landcue.data.raster import RasterFacts, read_facts
 from landcue.data.raster_grid import Length
 from landcue.data.raster_read import SceneOptions, SceneReader
@@ -61,14 +62,14 @@ def read_chip(scene: ByScene, side: int | None = None) -> ByteArray:
     try:
         bands = options.choose(facts)
     except DataError as error:
-        raise DataError(f"{scene.path}: {error}") from None
+        raise DataError(f"{shown(scene.path)}: {error}") from None
     reader = SceneReader(scene.path, bands, options)
     try:
         pixels = reader.chip(window, reader.limits())
     finally:
         reader.close()
     if pixels is None:
-        raise UsageError(f"{scene.path}: this chip holds no data; choose another window")
+        raise UsageError(f"{shown(scene.path)}: this chip holds no data; choose another window")
     return pixels
 
 
@@ -80,7 +81,7 @@ def _window(scene: ByScene, facts: RasterFacts) -> Window:
     window = scene.window or Window(0, 0, facts.width, facts.height)
     if window.col + window.width > facts.width or window.row + window.height > facts.height:
         raise UsageError(
-            f"{scene.path}: window {window.col},{window.row},{window.width},{window.height} "
+            f"{shown(scene.path)}: window {window.col},{window.row},{window.width},{window.height} "
             f"leaves the scene of {facts.width} x {facts.height} pixels"
         )
     return window
@@ -91,7 +92,7 @@ def _covering(path: Path, box: Bounds, facts: RasterFacts) -> Window:
     from rasterio.warp import transform as project
 
     if facts.crs is None or facts.transform is None:
-        raise UsageError(f"{path}: has no geo-reference; give a window in pixels")
+        raise UsageError(f"{shown(path)}: has no geo-reference; give a window in pixels")
     if box.west > box.east:
         raise UsageError("the box of a chip crosses the antimeridian; give a window in pixels")
     steps = np.linspace(0, 1, _EDGE_POINTS)
@@ -101,17 +102,17 @@ def _covering(path: Path, box: Bounds, facts: RasterFacts) -> Window:
     try:
         xs, ys = project("EPSG:4326", facts.crs, across.ravel(), along.ravel())  # pyright: ignore[reportAssignmentType]
     except Exception:  # GDAL's own errors have no class that rasterio exports
-        raise UsageError(f"{path}: the box lies outside the scene's projection") from None
+        raise UsageError(f"{shown(path)}: the box lies outside the scene's projection") from None
     points = np.stack([np.asarray(xs, np.float64), np.asarray(ys, np.float64)])
     a, b, c, d, e, f = tuple(facts.transform)[:6]
     cols, rows = np.linalg.solve(np.array([[a, b], [d, e]]), points - np.array([[c], [f]]))
     edges = np.array([cols.min(), rows.min(), cols.max(), rows.max()])
     if not np.isfinite(edges).all():
-        raise UsageError(f"{path}: the box lies off the map of its projection")
+        raise UsageError(f"{shown(path)}: the box lies off the map of its projection")
     # A millionth of a pixel of room, so that a box cut from whole pixels gives those pixels.
     left, top = np.floor(edges[:2] + 1e-6).astype(int).clip(0).tolist()
     right, bottom = np.ceil(edges[2:] - 1e-6).astype(int).tolist()
     right, bottom = min(right, facts.width), min(bottom, facts.height)
     if left >= right or top >= bottom:
-        raise UsageError(f"{path}: the box lies outside the scene")
+        raise UsageError(f"{shown(path)}: the box lies outside the scene")
     return Window(left, top, right - left, bottom - top)

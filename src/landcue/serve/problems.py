@@ -18,7 +18,7 @@ _LONGEST = 500
 # An object's address, or an absolute path of two names or more; a slash after a word, a dot or
 # another slash is no start.
 _PATH = re.compile(
-    r"\bs3:/[^\s'\",;()]+|(?<![\w.:/~-])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:'\",;()]+){2,}[/\\]?"
+    r"\bs3:/[^\s'\",;()]*[^\s'\",;():.]|(?<![\w.:/~-])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:'\",;()]+){2,}[/\\]?"
 )
 
 

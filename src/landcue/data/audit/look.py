@@ -12,7 +12,7 @@ from PIL import Image
 
 from landcue.data.audit.phash import gray
 from landcue.data.images import FORMATS, read_image
-from landcue.errors import DataError
+from landcue.errors import DataError, StoreError
 from landcue.types import ByteArray, FloatArray, Record
 
 CANVAS = 128
@@ -62,6 +62,8 @@ def look(record: Record) -> tuple[Look, ByteArray] | Unreadable:
             return Unreadable(None, f"cannot be read ({error.strerror})")
         content = _digest(data)
         image = read_image(data, name=record.id)
+    except StoreError:  # what a store does not give is not broken
+        raise
     except DataError as error:
         return Unreadable(content, str(error).removeprefix(f"{record.id}: "))
     kind, bands = _stored(data)

@@ -16,7 +16,7 @@ from landcue.data.objects import is_object, look_up, shown
 from landcue.data.raster import RASTER_SUFFIXES, RasterFacts, read_facts
 from landcue.data.raster_grid import MAX_SIDE, grid, pixel_metres, pixels_of
 from landcue.data.raster_read import SceneOptions
-from landcue.errors import DataError
+from landcue.errors import DataError, StoreError
 from landcue.types import Problem, Record, Window
 
 _AT_ONCE = 16
@@ -57,8 +57,9 @@ def cut_scenes(
         if scene.path.suffix.lower() not in RASTER_SUFFIXES:
             problems.append(Problem(scene.id, "is no GeoTIFF; index images without --chip"))
             continue
+        header = next(headers)
         try:
-            scene, facts = _known(next(headers))
+            scene, facts = _known(header)
             options.choose(facts)
             chips = list(_chips(scene, facts, options))
         except DataError as error:
@@ -97,6 +98,8 @@ def _header(scene: Record) -> _Header:
         if is_object(scene.path):
             scene = replace(scene, path=look_up(scene.path))
         return scene, read_facts(scene.path)
+    except StoreError:
+        raise
     except DataError as error:
         return error
 
