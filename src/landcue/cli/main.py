@@ -9,22 +9,12 @@ from typing import Annotated
 import typer
 
 from landcue import __version__
-from landcue.cli.archive import archive_app
-from landcue.cli.audit import audit
-from landcue.cli.datasets import datasets_app
-from landcue.cli.demo import demo
-from landcue.cli.evaluate import evaluate
-from landcue.cli.experiment import experiment
-from landcue.cli.export import export
-from landcue.cli.index import index
-from landcue.cli.models import models_app
-from landcue.cli.search import search
-from landcue.cli.serve import serve
-from landcue.cli.train import train
+from landcue.cli.verbs import Verbs
 from landcue.errors import LandcueError
 
 app = typer.Typer(
     name="landcue",
+    cls=Verbs,
     help="Find look-alike places in an Earth-observation archive.",
     no_args_is_help=True,
     add_completion=False,
@@ -47,20 +37,6 @@ def _root(
     ] = False,
 ) -> None:
     """Find look-alike places in an Earth-observation archive."""
-
-
-app.command()(demo)
-app.command()(train)
-app.command()(index)
-app.command()(search)
-app.command()(serve)
-app.command()(evaluate)
-app.command()(audit)
-app.command()(experiment)
-app.command()(export)
-app.add_typer(archive_app)
-app.add_typer(models_app)
-app.add_typer(datasets_app)
 
 
 def main() -> None:
