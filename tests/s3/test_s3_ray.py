@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 
+import scene_files as files
+from landcue.archive.ingest import ingest
 from landcue.data.objects import ObjectStore
+from landcue.data.raster_grid import Length
+from landcue.data.raster_read import SceneOptions
+from landcue.data.sources import open_source
+from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import StoreError, UsageError
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3]
 
 SOURCE = Path("s3://bucket/images")
+SCENES = Path("s3://bucket/scenes")
+OPTIONS = SceneOptions(Length(32, metres=False), side=32)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +76,34 @@ def test_source_equals_folder(work, folder, clusters, tmp_path):
     assert rows(work, tmp_path / "a") == rows(work, tmp_path / "plain")
     assert len(engine.nodes) == 2
     assert work.run(SOURCE, tmp_path / "a", encoder, engine).unchanged == 39
+    check_scenes(work, address, tmp_path)
+
+
+def check_scenes(work, address, tmp_path):
+    """Workers read the ranges of their chips themselves."""
+    scenes, target = tmp_path / "scenes", ObjectStore(SOURCE)
+    for name in ("a.tif", "b.tif", "gone.tif"):
+        files.write_scene(scenes / name, files.noise(len(name), 3, 128, 192))
+        target.upload(scenes / name, f"bucket/scenes/{name}")
+    encoder = work.SlowEncoder(0.05)
+    engine = work.engine_for(address, encoder)
+    cuts = [cut_scenes(open_source(root), OPTIONS) for root in (SCENES, scenes)]
+    target.delete("bucket/scenes/gone.tif")
+    (scenes / "gone.tif").unlink()
+    reports = [
+        ingest(cut.records, tmp_path / name, encoder, source_root=cut.root, scenes=OPTIONS,
+               batch_size=work.BATCH, engine=on)
+        for cut, name, on in zip(cuts, ("far", "near"), (engine, None), strict=True)
+    ]  # fmt: skip
+    assert [report.added for report in reports] == [48, 48]
+    assert {(p.where, p.what[:16]) for p in reports[0].skipped} == {
+        ("gone.tif", "there is nothing")
+    }
+    far, near = (
+        [{k: v for k, v in row.items() if k not in ("content", "check")} for row in rows(work, a)]
+        for a in (tmp_path / "far", tmp_path / "near")
+    )
+    assert far == near
 
 
 @pytest.mark.parametrize(
