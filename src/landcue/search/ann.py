@@ -11,6 +11,7 @@ import functools
 import importlib
 import math
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ class AnnIndex:
         n, dim = embeddings.shape
         others = np.setdiff1d(np.arange(n), queries)
         others = others if others.size else np.arange(n)
-        lists = min(_MOST_LISTS, 2 ** round(math.log2(max(1.0, math.sqrt(n)))), others.size)
+        lists = min(list_count(n), others.size)
         most = min(others.size, _TRAINED_PER_LIST * lists)
         chosen = np.random.default_rng(_SEED).choice(others, most, replace=False)
         quantizer = faiss.IndexFlatIP(dim)
@@ -140,6 +141,11 @@ class AnnIndex:
         return found[0][found[0] >= 0]
 
 
+def list_count(n: int) -> int:
+    """Return the lists of an index for n rows: about the square root, a power of two."""
+    return int(min(_MOST_LISTS, 2 ** round(math.log2(max(1.0, math.sqrt(n))))))
+
+
 def held_out(n: int) -> npt.NDArray[np.int64]:
     """Return the rows that measure an index of ``n`` rows: a seeded sample, ascending."""
     size = min(MEASURED_QUERIES, max(1, n // 2), n)
@@ -153,36 +159,50 @@ def measure(
     k: int = MEASURED_K,
     shortlist: int = SHORTLIST,
 ) -> AnnFacts:
-    """Measure recall for 1, 2, 4, … visited lists, up to an eighth of all, or until it is 1.
+    """Measure the recall of an index: see :func:`recall_by_lists`."""
 
-    A record found counts when it is no farther than the true k-th, so ties cost nothing.
-    """
-    exact, _ = _without_self(*FloatIndex(embeddings).search(embeddings[queries], k + 1), queries, k)
-    recall: dict[int, float] = {}
-    lists, most = 1, max(1, index.lists // 8)
-    while lists <= most and recall.get(lists // 2, 0.0) < 1:
-        found = 0
-        for query, true in zip(queries.tolist(), exact, strict=True):
-            rows = np.sort(index.candidates(embeddings[[query]], shortlist + 1, lists))
-            distances, _ = rank(embeddings, embeddings[query], rows[rows != query], k)
-            found += int(np.count_nonzero(distances <= true[-1])) if true.size else 0
-        recall[lists] = found / max(1, sum(true.size for true in exact))
-        lists *= 2
+    def candidates(lists: int) -> Iterator[npt.NDArray[np.int64]]:
+        for query in queries.tolist():
+            yield index.candidates(embeddings[[query]], shortlist + 1, lists)
+
+    recall = recall_by_lists(embeddings, queries, k, index.lists, candidates)
     kind = f"IVF{index.lists},SQ8"
     return AnnFacts(kind, k, shortlist, tuple(queries.tolist()), recall)
 
 
-def _without_self(
-    distances: FloatArray,
-    rows: npt.NDArray[np.int64],
+def recall_by_lists(
+    embeddings: FloatArray,
     queries: npt.NDArray[np.int64],
     k: int,
-) -> tuple[list[FloatArray], list[npt.NDArray[np.int64]]]:
-    others = [found != query for found, query in zip(rows, queries, strict=True)]
-    return (
-        [d[other][:k] for d, other in zip(distances, others, strict=True)],
-        [r[other][:k] for r, other in zip(rows, others, strict=True)],
-    )
+    most: int,
+    candidates: Callable[[int], Iterable[npt.NDArray[np.int64]]],
+) -> dict[int, float]:
+    """Measure recall for 1, 2, 4, … visited lists, up to an eighth of all, or until it is 1.
+
+    A record found counts when it is no farther than the true k-th, so ties cost nothing.
+
+    Args:
+        embeddings: float32 ``[n, d]``.
+        queries: Rows that ask, each without itself.
+        k: Recall is that of the k nearest.
+        most: All lists.
+        candidates: Returns the rows that a number of visited lists proposes to each query.
+    """
+    distances, rows = FloatIndex(embeddings).search(embeddings[queries], k + 1)
+    exact = [
+        one[others][:k] for one, others in zip(distances, rows != queries[:, None], strict=True)
+    ]
+    recall: dict[int, float] = {}
+    lists = 1
+    while lists <= max(1, most // 8) and recall.get(lists // 2, 0.0) < 1:
+        found = 0
+        for query, true, some in zip(queries.tolist(), exact, candidates(lists), strict=True):
+            rows = np.sort(some)
+            distances, _ = rank(embeddings, embeddings[query], rows[rows != query], k)
+            found += int(np.count_nonzero(distances <= true[-1])) if true.size else 0
+        recall[lists] = found / max(1, sum(true.size for true in exact))
+        lists *= 2
+    return recall
 
 
 @functools.cache
