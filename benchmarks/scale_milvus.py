@@ -39,13 +39,16 @@ from landcue.archive.manifest import write_manifest
 from landcue.archive.schema import predicted_labels
 from landcue.milvus import push as pushing
 from landcue.milvus.address import Address
-from landcue.milvus.layout import make_collections
 from landcue.milvus.link import Link
+from landcue.milvus.local import Local
 from landcue.milvus.opening import open_archive, open_searcher
-from landcue.milvus.rows import Local, Writer
+from landcue.milvus.planning import planned
+from landcue.milvus.rows import Writer, make_collections
+from landcue.milvus.tiling import tiling
 from landcue.search.filters import Filter
 from landcue.search.queries import ById
 from landcue.search.searcher import Searcher
+from landcue.search.sketch import Sketches
 from landcue.types import Bounds
 
 DIM, BITS = 128, 64
@@ -158,14 +161,13 @@ def push_seconds(archive: Archive, address: Address) -> tuple[float, float]:
 def plain_seconds(archive: Archive, address: Address, first: int, last: int) -> float:
     """Insert some rows in the plainest way into collections as a push makes them."""
     link, local = Link(address), Local(archive)
-    layout = pushing.planned_layout(local, address.collection)
+    pushed = planned(local, address)
+    layout, writer = pushed.layout, Writer(local, pushed)
     make_collections(link, layout)
-    writer = Writer(local, layout, local.names, local.sketcher())
     seconds = 0.0
-    for at in range(first, last, pushing.ROWS):
-        part = writer.part(at, min(at + pushing.ROWS, last))
-        chosen = range(len(part.ids))
-        made = {name: _dicts(writer.columns(part, name, chosen)) for name in layout.names}
+    for where in tiling(local.records.ids()[first:last], {}, pushing.ROWS):
+        part = local.part(replace(where, first=where.first + first, last=where.last + first))
+        made = {name: _dicts(writer.columns(part, name, part.stamps)) for name in layout.names}
         started = time.perf_counter()
         for name, batch in made.items():
             link.client.insert(name, batch)
@@ -211,7 +213,7 @@ def raw_ms(near: Searcher, address: Address, mode: str, rows: list[int]) -> floa
     """Return the median milliseconds of the server's own search that a mode builds upon."""
     link = Link(address)
     name = address.collection
-    sketcher, vectors = Local(near.archive).sketcher(), near.vectors
+    sketcher, vectors = Sketches(near.vectors, DIM).fitted(), near.vectors
     seconds: list[float] = []
     for row in rows:
         embedding = np.array(vectors.embedding[row])

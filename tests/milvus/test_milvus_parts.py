@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from landcue.errors import ArchiveError, UsageError
 from landcue.milvus.address import Address, credentials, is_address
 from landcue.milvus.expressions import _after, quoted
+from landcue.milvus.failures import check_version
 from landcue.milvus.layout import Room
-from landcue.milvus.link import check_version
-from landcue.milvus.pushed import Tile
-from landcue.milvus.tiling import tiling
+from landcue.milvus.tiling import Tile, tiling
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ from landcue.milvus.archive import MilvusArchive
 from landcue.milvus.diff import diff
 from landcue.milvus.link import LARGEST, Link
 from landcue.milvus.opening import open_archive, open_searcher
+from landcue.milvus.proposals import Proposals
 from landcue.milvus.push import push
-from landcue.milvus.ranking import Rankings
 from landcue.search.assess import study_archive
 from landcue.search.filters import Filter
 from landcue.search.queries import ById, Mix
@@ -230,13 +230,13 @@ def test_threads_do_not_mix_their_searches(pair):
 
 def test_a_tie_that_is_larger_than_milvus_gives_is_refused(pair, monkeypatch):
     """With the limit lowered: 500 records are fewer than the server's own."""
-    import landcue.milvus.ranking as ranking
+    import landcue.milvus.proposals as proposals
 
     assert LARGEST == 16_384
-    monkeypatch.setattr(ranking, "LARGEST", 32)
+    monkeypatch.setattr(proposals, "LARGEST", 32)
     anywhere = pair.far.search(ById(pair.ids[0]), 2, "embedding")
     assert plain(anywhere) == plain(pair.near.search(ById(pair.ids[0]), 2, "embedding"))
-    monkeypatch.setattr(ranking, "LARGEST", 8)
+    monkeypatch.setattr(proposals, "LARGEST", 8)
     tied = next(
         id_
         for id_ in pair.ids
@@ -464,7 +464,7 @@ def test_a_push_that_is_killed_at_any_moment_goes_on_and_loses_nothing(port, tmp
     for count, when in ((1, "before"), (14, "after"), (17, "before")):
         done = run(count, when)
         assert done.returncode == -signal.SIGKILL, done.stderr
-    for opening in (lambda: open_archive(Path(str(where))), lambda: MilvusArchive.connect(where)):
+    for opening in (lambda: open_archive(Path(str(where))), lambda: MilvusArchive(where)):
         with pytest.raises(
             ArchiveError, match=r"pushed in part: run 'landcue archive push /.* mil"
         ):
@@ -575,11 +575,11 @@ def test_a_server_without_memory_is_told_in_one_line(starved_port, tmp_path, mad
 def test_rankings_are_made_by_the_server(pair, monkeypatch):
     """Nothing above may pass because the folder was read in secret."""
     asked = []
-    real = Rankings._propose
+    real = Proposals.some
     monkeypatch.setattr(
-        Rankings,
-        "_propose",
-        lambda self, name, *rest: asked.append(name) or real(self, name, *rest),
+        Proposals,
+        "some",
+        lambda self, name, *rest, **more: asked.append(name) or real(self, name, *rest, **more),
     )
     for mode in MODES:
         pair.far.search(ById(pair.ids[4]), 5, mode)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landcue.errors import UsageError
-from landcue.search.expression import Joined, Label, Not, evaluate, names, parse
+from landcue.search.expression import Joined, Label, Not, evaluate, parse
 
 LABELS = ("water", "bare soil", "and", "farmer's field", "a(b)", "Not", 'say "x"', "x,y")
 
@@ -37,6 +37,10 @@ def holds(expression, labels):
     return all(parts) if expression.word == "and" else any(parts)
 
 
+def joined(word, parts):
+    return np.all(parts, axis=0) if word == "and" else np.any(parts, axis=0)
+
+
 @given(expressions, worlds)
 def test_what_is_written_is_read_back_and_means_the_same(expression, world):
     def having(name):
@@ -44,8 +48,7 @@ def test_what_is_written_is_read_back_and_means_the_same(expression, world):
 
     again = parse(str(expression))
     expected = [holds(expression, labels) for labels in world]
-    assert evaluate(again, having).tolist() == expected
-    assert set(names(again)) == set(names(expression))
+    assert evaluate(again, having, np.logical_not, joined).tolist() == expected
     assert parse(str(again)) == again
 
 
@@ -70,7 +73,9 @@ def test_any_tokens_are_read_or_refused(tokens):
     except UsageError:
         return
     python = [t if t in ("and", "or", "not", "(", ")") else None for t in tokens]
-    assert list(names(found))
+    named = []
+    evaluate(found, named.append, lambda part: part, lambda word, parts: None)
+    assert named
     assert python.count("(") == python.count(")")
 
 

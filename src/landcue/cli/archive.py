@@ -15,6 +15,7 @@ from landcue.cli.console import Reporter, print_json
 from landcue.errors import ArchiveError, LandcueError, UsageError
 
 if TYPE_CHECKING:
+    from landcue.archive.manifest import Manifest
     from landcue.types import Problem
 
 archive_app = typer.Typer(name="archive", help="Look after archives.", no_args_is_help=True)
@@ -35,22 +36,12 @@ archive_app.command()(diff)
 @archive_app.command()
 def info(archive: _Anywhere, json_: _Json = False) -> None:
     """Say what an archive holds and which model made it."""
-    from landcue.archive.archive import Archive
-    from landcue.archive.bases import unfinished
-    from landcue.archive.change import size_of
-    from landcue.archive.manifest import FORMAT
     from landcue.milvus.address import is_address
 
-    if is_address(archive):
-        _print_facts(about_collection(archive), json_)
-        return
-    opened = Archive.open(archive)
-    manifest = opened.manifest
-    size = size_of(archive)
+    about = about_collection if is_address(archive) else _about_folder
+    manifest, first, last = about(archive)
     facts: dict[str, Any] = {
-        "archive": str(archive),
-        "format": FORMAT,
-        "records": opened.count,
+        **first,
         "model": manifest.model.get("name"),
         "fingerprint": manifest.fingerprint,
         "dim": manifest.dim,
@@ -60,22 +51,32 @@ def info(archive: _Anywhere, json_: _Json = False) -> None:
         "created": manifest.created,
         "updated": manifest.updated,
         "landcue": manifest.landcue,
-        "version": opened.version,
-        "versions": size.versions,
-        "files": size.files,
-        "bytes": size.bytes,
-        "unfinished": unfinished(archive, manifest),
+        **last,
     }
-    _print_facts(facts, json_)
-
-
-def _print_facts(facts: Mapping[str, Any], json_: bool) -> None:
     if json_:
         print_json(facts)
         return
     for name, value in facts.items():
         if value is not None:
             print(f"{name:<12} {', '.join(value) if isinstance(value, list) else value}")
+
+
+def _about_folder(folder: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
+    from landcue.archive.archive import Archive
+    from landcue.archive.bases import unfinished
+    from landcue.archive.change import size_of
+    from landcue.archive.manifest import FORMAT
+
+    opened, size = Archive.open(folder), size_of(folder)
+    first = {"archive": str(folder), "format": FORMAT, "records": opened.count}
+    last: dict[str, Any] = {
+        "version": opened.version,
+        "versions": size.versions,
+        "files": size.files,
+        "bytes": size.bytes,
+        "unfinished": unfinished(folder, opened.manifest),
+    }
+    return opened.manifest, first, last
 
 
 @archive_app.command()
@@ -88,20 +89,21 @@ def verify(archive: _Anywhere, json_: _Json = False) -> None:
     from landcue.milvus.address import is_address
 
     if is_address(archive):
-        count_collection(archive, json_)
-        return
-    found = verify_archive(archive)
-    problems = [str(problem) for problem in (*found.problems, *_derived(archive))]
+        records, problems, damaged = count_collection(archive)
+    else:
+        found = verify_archive(archive)
+        records, problems = found.records, (*found.problems, *_derived(archive))
+        damaged = (
+            f"{archive} is damaged; 'landcue archive repair {archive}' tells what can be mended"
+        )
     if json_:
-        print_json({"records": found.records, "problems": problems})
+        print_json({"records": records, "problems": [str(problem) for problem in problems]})
     else:
         for problem in problems:
             print(problem)
-        print(f"{found.records} records, {len(problems)} problems")
+        print(f"{records} records, {len(problems)} problems")
     if problems:
-        raise ArchiveError(
-            f"{archive} is damaged; 'landcue archive repair {archive}' tells what can be mended"
-        )
+        raise ArchiveError(damaged)
 
 
 @archive_app.command()

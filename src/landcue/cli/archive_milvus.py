@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,9 @@ from landcue.cli.console import Reporter, print_json
 from landcue.errors import ArchiveError
 
 if TYPE_CHECKING:
+    from landcue.archive.manifest import Manifest
     from landcue.milvus.diff import DiffReport
+    from landcue.types import Problem
 
 _SHOWN = 20
 
@@ -100,65 +103,38 @@ def _print_diff(report: DiffReport) -> None:
     )
 
 
-def about_collection(path: Path) -> dict[str, Any]:
-    """Return what a collection holds and which model made it.
+def about_collection(path: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
+    """Return the manifest of what a collection holds, and what to tell before and after it.
 
     Raises:
         ArchiveError: The server cannot be used, or there is no such collection.
     """
     from landcue.milvus.address import Address
-    from landcue.milvus.link import Link, missing
-    from landcue.milvus.pushed import FORMAT, ManifestStore
+    from landcue.milvus.link import Link
+    from landcue.milvus.notes import FORMAT, Notes, read_pushed
 
     address = Address.parse(path)
-    link = Link(address)
-    try:
-        pushed = ManifestStore(link).read()
-        if pushed is None:
-            raise missing(address)
-        manifest, layout = pushed.manifest, pushed.layout
-        return {
-            "archive": str(address),
-            "format": FORMAT,
-            "state": pushed.state,
-            "records": pushed.records,
-            "model": manifest.model.get("name"),
-            "fingerprint": manifest.fingerprint,
-            "dim": manifest.dim,
-            "n_bits": manifest.n_bits,
-            "labels": list(manifest.label_names),
-            "source": manifest.source_root,
-            "pushed from": pushed.source,
-            "created": manifest.created,
-            "updated": manifest.updated,
-            "landcue": manifest.landcue,
-            "version": pushed.version,
-            "index": layout.index,
-            "collections": [*layout.names, f"{layout.name}_manifest"],
-        }
-    finally:
-        link.close()
+    with contextlib.closing(Link(address)) as link:
+        pushed, notes = read_pushed(link), Notes(link)
+    first: dict[str, Any] = {"archive": str(address), "format": FORMAT, "state": pushed.state}
+    last: dict[str, Any] = {
+        "version": pushed.version,
+        "pushed from": pushed.source,
+        "index": pushed.layout.index,
+        "collections": [*pushed.layout.names, notes.name],
+    }
+    return pushed.manifest, first | {"records": pushed.records}, last
 
 
-def count_collection(path: Path, json_: bool) -> None:
-    """Count the records of a collection, and print what is wrong.
+def count_collection(path: Path) -> tuple[int, tuple[Problem, ...], str]:
+    """Count the records of a collection; return also what is wrong, and how to say so.
 
     Raises:
-        ArchiveError: The server cannot be used, or a count is wrong.
+        ArchiveError: The server cannot be used.
     """
     from landcue.milvus.address import Address
     from landcue.milvus.archive import MilvusArchive
 
-    opened = MilvusArchive.connect(Address.parse(path))
-    problems = [str(problem) for problem in opened.verify()]
-    if json_:
-        print_json({"records": opened.count, "problems": problems})
-    else:
-        for problem in problems:
-            print(problem)
-        print(f"{opened.count} records, {len(problems)} problems")
-    opened.close()
-    if problems:
-        raise ArchiveError(
-            f"{opened.address} is damaged: push its archive again ({opened.pushed.source})"
-        )
+    with contextlib.closing(MilvusArchive(Address.parse(path))) as opened:
+        cure = f"push its archive again ({opened.pushed.source})"
+        return opened.count, opened.verify(), f"{opened.address} is damaged: {cure}"

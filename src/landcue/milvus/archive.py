@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from landcue.archive.archive import Archive
-from landcue.archive.columns import Columns, to_columns
+from landcue.archive.columns import COLUMNS, Columns, to_columns
 from landcue.archive.seal import MODEL_FOLDER
 from landcue.errors import UsageError, did_you_mean
 from landcue.milvus.address import Address
 from landcue.milvus.expressions import one_of
-from landcue.milvus.found import Found, FoundRecords
-from landcue.milvus.layout import MANIFEST_KEY, manifest_name
+from landcue.milvus.found import Found
 from landcue.milvus.link import Link
-from landcue.milvus.pushed import Pushed, open_pushed
-from landcue.milvus.rows import told_values
+from landcue.milvus.notes import Notes, read_pushed
+from landcue.milvus.records import FoundRecords
+from landcue.milvus.told import told_values
 from landcue.models.builtin import find_model
 from landcue.types import FloatArray, Problem
 
@@ -36,18 +36,7 @@ class MilvusArchive(Archive):
         pushed: What it knows of itself.
     """
 
-    def __init__(self, address: Address, link: Link, model: Path | None = None) -> None:
-        """Take a connected server, and where the model is that made the embeddings."""
-        self.address, self.link = address, link
-        self.pushed = open_pushed(link)
-        self._model = model
-        self._following = threading.Lock()
-        for name in self.pushed.layout.names:
-            link.load(name)
-        super().__init__(Path(str(address)), self.pushed.manifest, None)
-
-    @classmethod
-    def connect(cls, address: Address, model: Path | None = None) -> MilvusArchive:
+    def __init__(self, address: Address, model: Path | None = None) -> None:
         """Open a collection for searches.
 
         Args:
@@ -59,15 +48,21 @@ class MilvusArchive(Archive):
                 part.
             UsageError: There is no such model.
         """
-        model = None if model is None else find_model(model)
-        if model is not None and not model.exists():
-            raise UsageError(f"{model} does not exist: give the folder of the collection's model")
-        link = Link(address)
+        self._model = None if model is None else find_model(model)
+        if self._model is not None and not self._model.exists():
+            raise UsageError(
+                f"{self._model} does not exist: give the folder of the collection's model"
+            )
+        self.address, self.link = address, Link(address)
         try:
-            return cls(address, link, model)
+            self.pushed = read_pushed(self.link, complete=True)
+            for name in self.pushed.layout.names:
+                self.link.load(name)
         except BaseException:
-            link.close()
+            self.link.close()
             raise
+        self._following = threading.Lock()
+        super().__init__(Path(str(address)), self.pushed.manifest, None)
 
     def follow(self) -> None:
         """Take notice of what was pushed since.
@@ -75,13 +70,11 @@ class MilvusArchive(Archive):
         Raises:
             ArchiveError: It was pushed in part.
         """
-        rows = self.link.query(
-            manifest_name(self.address.collection), one_of(MANIFEST_KEY, ["head"]), ["value"]
-        )
-        if rows and f'"{self.pushed.revision}"' in str(rows[0]["value"]):
+        head = Notes(self.link).head(now=False)
+        if head is not None and head["revision"] == self.pushed.revision:
             return
         with self._following:
-            self.pushed: Pushed = open_pushed(self.link)
+            self.pushed = read_pushed(self.link, complete=True)
             self.manifest = self.pushed.manifest
 
     @property
@@ -113,20 +106,17 @@ class MilvusArchive(Archive):
             ArchiveError: The server cannot be used.
         """
         layout = self.pushed.layout
+        vectors = ["embedding", "code"] if layout.n_bits else ["embedding"]
+        names = dict.fromkeys((*COLUMNS, *vectors))
+        fields = pa.schema([self.manifest.schema.field(name) for name in names])
         parts: list[pa.Table] = []
-        schema = self.manifest.schema
-        names = [name for name in _COLUMNS if name != "code" or layout.n_bits]
         for page in self.link.pages(layout.name, "", ["record"]):
             found = Found(self.link, self.pushed)
             rows = found.rows(page).tolist()
-            texts = [str(row["record"]) for row in page]
-            values = told_values([found.ids[row] for row in rows], texts)
-            for value, vector in zip(values, found.embedding(rows), strict=True):
-                value["embedding"] = vector
-            if layout.n_bits:
-                for value, code in zip(values, found.code(rows), strict=True):
-                    value["code"] = code
-            fields = pa.schema([schema.field(name) for name in names])
+            values = told_values(found.ids, [str(row["record"]) for row in page])
+            for vector in vectors:
+                for value, one in zip(values, found.vectors(vector, rows), strict=True):
+                    value[vector] = one
             parts.append(pa.Table.from_pylist(values, fields))
         return to_columns(pa.concat_tables(parts), self.manifest)
 
@@ -137,19 +127,6 @@ class MilvusArchive(Archive):
             return np.empty((self.count, 0), np.float32)
         pages = self.link.pages(layout.name, "", ["scores"])
         return np.array([row["scores"] for page in pages for row in page], np.float32)
-
-    def record(self, id_: str) -> dict[str, Any]:
-        """Return what is told of one record.
-
-        Raises:
-            UsageError: No record has this id; the message names near matches.
-        """
-        rows = self.link.query(self.pushed.layout.name, one_of("id", [id_]), ["record"])
-        if not rows:
-            raise self.unknown(id_)
-        (value,) = told_values([id_], [str(rows[0]["record"])])
-        names = [n for n in self.manifest.schema.names if n not in _NOT_TOLD]
-        return {name: value.get(name) for name in names}
 
     def thumbnails(self, ids: Iterable[str]) -> dict[str, bytes]:
         """Return an empty picture for each record: a collection holds none."""
@@ -177,11 +154,7 @@ class MilvusArchive(Archive):
         """Let go of the server."""
         self.link.close()
 
-
-_COLUMNS = (
-    *("id", "path", "labels", "predicted_labels", "embedding", "code"),
-    *("west", "south", "east", "north", "time", "group", "part", "sensor"),
-)
-_NOT_TOLD = frozenset(
-    {"embedding", "code", "label_scores", "thumbnail", "check", "metadata_check", "content"}
-)
+    def _rows(self, ids: Iterable[str], columns: list[str]) -> list[dict[str, Any]]:
+        rows = self.link.query(self.pushed.layout.name, one_of("id", ids), ["record"])
+        values = told_values([row["id"] for row in rows], [row["record"] for row in rows])
+        return [{name: value.get(name) for name in columns} for value in values]

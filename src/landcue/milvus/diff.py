@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from landcue.archive.archive import Archive
 from landcue.milvus.address import Address
-from landcue.milvus.compare import compare, stamps_there
-from landcue.milvus.link import Link, missing
-from landcue.milvus.push import ROWS, check_model
-from landcue.milvus.pushed import COMPLETE, ManifestStore
-from landcue.milvus.rows import Local, Writer
-from landcue.milvus.tiling import tiling
+from landcue.milvus.link import Link
+from landcue.milvus.local import Local
+from landcue.milvus.notes import read_pushed
+from landcue.milvus.planning import check_model
+from landcue.milvus.push import ROWS
+from landcue.milvus.pushed import COMPLETE
+from landcue.milvus.tiling import compare, tiling
 
 
 @dataclass(slots=True)
@@ -56,36 +58,23 @@ def diff(
         ArchiveError: The server cannot be used, there is no collection, or it holds embeddings of
             another model.
     """
-    link = Link(address)
-    try:
-        pushed = ManifestStore(link).read()
-        if pushed is None:
-            raise missing(address)
+    with contextlib.closing(Link(address)) as link:
+        pushed = read_pushed(link)
         check_model(archive.manifest, pushed.manifest, address)
         local = Local(archive)
-        names = (*pushed.names, *(name for name in local.names if name not in pushed.names))
-        writer = Writer(local, pushed.layout, names, pushed.sketcher)
         report = DiffReport(len(local), pushed.state == COMPLETE)
-        there = [name for name in pushed.layout.names if link.has(name)]
-        for name in there:
-            link.load(name)
-            link.count(name, now=True)  # what follows sees all that was written before
+        names = [name for name in pushed.layout.names if link.has(name)]
+        link.catch_up(names)
         # Without a record there is still one range: all ids, which are then extra.
         ids = local.records.ids()
         for where in tiling(ids or [""], {}, ROWS):
-            part = writer.part(where.first, min(where.last, len(ids)))
-            lacking: set[str] = set() if len(there) == len(pushed.layout.names) else set(part.ids)
-            extra: set[str] = set()
-            other: set[str] = set()
-            for name in there:
-                found = compare(part, stamps_there(link, name, where))
-                lacking.update(part.ids[i] for i in found.missing)
-                other.update(part.ids[i] for i in found.different)
-                extra.update(found.extra)
+            stamps = local.part(where).stamps
+            found = [compare(link, name, where, stamps) for name in names]
+            lacking = {id_ for one in found for id_ in one.missing}
+            if len(names) < len(pushed.layout.names):
+                lacking = set(stamps)
             report.missing += sorted(lacking)
-            report.different += sorted(other - lacking)
-            report.extra += sorted(extra)
+            report.different += sorted({id_ for one in found for id_ in one.different} - lacking)
+            report.extra += sorted({id_ for one in found for id_ in one.extra})
             tick(where.last, len(local))
         return report
-    finally:
-        link.close()

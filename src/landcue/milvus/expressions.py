@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from landcue.errors import UsageError
-from landcue.search.expression import Expression, Label, Not
+from landcue.search.expression import Word
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ./-:+,=@")
-
-NONE = 'id == ""'
-"""What no record fulfills."""
 
 
 def quoted(text: str) -> str:
@@ -54,24 +51,14 @@ def _after(prefix: str) -> str | None:
 def both(*parts: str) -> str:
     """Return the expression that all parts hold; empty parts say nothing."""
     said = [part for part in parts if part]
-    return said[0] if len(said) == 1 else " and ".join(f"({part})" for part in said)
+    return said[0] if len(said) == 1 else joined("and", said)
+
+
+def joined(word: Word, parts: Sequence[str]) -> str:
+    """Return the expression that all parts hold, or one of them."""
+    return f" {word} ".join(f"({part})" for part in parts)
 
 
 def carries(number: int) -> str:
     """Return the expression that a record has the label of this number."""
     return f"array_contains(labels, {int(number)})"
-
-
-def labels_fit(parsed: Expression, numbers: dict[str, int]) -> str:
-    """Return what a label expression says."""
-    if isinstance(parsed, Label):
-        return carries(numbers[parsed.name])
-    if isinstance(parsed, Not):
-        return f"not ({labels_fit(parsed.part, numbers)})"
-    parts = [f"({labels_fit(part, numbers)})" for part in parsed.parts]
-    return f" {parsed.word} ".join(parts)
-
-
-def any_of(parts: Sequence[str]) -> str:
-    """Return the expression that one of the parts holds."""
-    return " or ".join(f"({part})" for part in parts)

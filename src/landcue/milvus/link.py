@@ -1,4 +1,4 @@
-"""The connection to a Milvus server: every touch of pymilvus, with its failures in one line."""
+"""The connection to a Milvus server: every touch of pymilvus."""
 
 from __future__ import annotations
 
@@ -6,31 +6,19 @@ import contextlib
 import importlib
 import logging
 import os
-import re
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from landcue.errors import ArchiveError, LandcueError, UsageError
-from landcue.milvus.address import CERTIFICATE, PASSWORD, TOKEN, USER, Address, credentials
+from landcue.errors import ArchiveError, UsageError
+from landcue.milvus.address import CERTIFICATE, Address, credentials
+from landcue.milvus.expressions import both, one_of, quoted
+from landcue.milvus.failures import check_version, explain
 
 LARGEST = 16_384
 """Hits or rows that the server gives at a time."""
 
-OLDEST = (2, 3, 2)
-"""The first version with arrays."""
-
 _SECONDS = 10.0
-_NO_COLLECTION = 100
-_REFUSED = (
-    *("auth check failure", "unauthenticated", "missing authorization"),
-    *("permission deny", "invalid token"),
-)
-_FULL = (
-    *("oom if load", "out of memory", "insufficient memory", "insufficientmemory"),
-    *("memory limit exceeded", "memory quota", "disk quota", "disk limit", "disk space is not"),
-)
-_UNREACHABLE = ("fail connecting", "unavailable", "deadline exceeded", "failed to connect")
 
 
 class Link:
@@ -55,34 +43,53 @@ class Link:
             version = str(self.client.get_server_version(timeout=_SECONDS))
         check_version(version, address.server)
 
+    @property
+    def kinds(self) -> Any:
+        """The kinds of fields."""
+        return self._milvus.DataType
+
     @contextlib.contextmanager
     def talking(self, doing: str) -> Generator[None]:
         """Turn the library's errors into one line that names the server and what was done."""
         try:
             yield
-        except LandcueError:
-            raise
-        except self._milvus.MilvusException as error:
-            raise self._explained(error, doing) from None
-        except Exception as error:  # gRPC and the library's own helpers raise all kinds
+        except Exception as error:  # gRPC and the library raise all kinds
             if type(error).__module__.partition(".")[0] not in ("grpc", "pymilvus"):
                 raise
-            raise self._explained(error, doing) from None
+            raise explain(error, doing, self.address) from None
 
     def has(self, name: str) -> bool:
         """Tell whether a collection exists."""
         with self.talking("looking for the collection"):
             return bool(self.client.has_collection(name))
 
-    def load(self, name: str, *, again: bool = False) -> None:
+    def new_schema(self) -> Any:
+        """Return a schema without fields."""
+        return self.client.create_schema(auto_id=False, enable_dynamic_field=False)
+
+    def create(self, name: str, schema: Any, field: str, **index: Any) -> None:
+        """Make a collection, and the index of its one vector field, as pymilvus names it."""
+        with self.talking(f"making {name}"):
+            wanted = self.client.prepare_index_params()
+            wanted.add_index(field, **index)
+            self.client.create_collection(name, schema=schema)
+            self.client.create_index(name, wanted, sync=False)  # there is nothing to wait for yet
+
+    def load(self, name: str, *, wait: bool = True, again: bool = False) -> None:
         """Bring a collection into the server's memory, and wait for it.
 
         ``again`` takes up segments that were sealed since.
         """
         with self.talking(f"loading {name}"):
-            self.client.load_collection(name)
+            self.client.load_collection(name, _async=not wait)
             if again:
                 self.client.refresh_load(name)
+
+    def catch_up(self, names: Iterable[str]) -> None:
+        """Load collections so that what follows sees all that was written to them before."""
+        for name in names:
+            self.load(name)
+            self.count(name, now=True)
 
     def count(self, name: str, where: str = "", *, now: bool = False) -> int:
         """Return how many rows an expression lets through.
@@ -128,8 +135,6 @@ class Link:
         most: int | None = None,
     ) -> Iterator[list[dict[str, Any]]]:
         """Yield ``most`` rows, or all, in the order of their keys, in pieces the server gives."""
-        from landcue.milvus.expressions import both, quoted
-
         start, left = f'{key} >= ""', most
         while True:
             limit = LARGEST if left is None else min(LARGEST, left)
@@ -184,8 +189,6 @@ class Link:
 
     def delete(self, name: str, keys: Sequence[str], key: str = "id") -> None:
         """Remove rows by their keys."""
-        from landcue.milvus.expressions import one_of
-
         with self.talking(f"writing {name}"):
             for first in range(0, len(keys), LARGEST // 4):
                 part = keys[first : first + LARGEST // 4]
@@ -219,63 +222,6 @@ class Link:
         """Let go of the server."""
         with contextlib.suppress(Exception):
             self.client.close()
-
-    def _explained(self, error: Exception, doing: str) -> LandcueError:
-        server = self.address.server
-        text = " ".join(str(getattr(error, "message", "") or error).split())
-        low = f"{text} {_causes(error)}".lower()
-        if any(mark in low for mark in _REFUSED):
-            return ArchiveError(
-                f"Milvus at {server} refuses these credentials: set {USER} and {PASSWORD}, or "
-                f"{TOKEN}"
-            )
-        if getattr(error, "code", None) == _NO_COLLECTION or "collection not found" in low:
-            return missing(self.address)
-        if any(mark in low for mark in _FULL):
-            return ArchiveError(
-                f"Milvus at {server} has no room left while {doing}: give its nodes more memory or "
-                "disk, or drop a collection that nobody asks, then run the same command again"
-            )
-        if any(mark in low for mark in _UNREACHABLE) or "connect" in type(error).__name__.lower():
-            return ArchiveError(
-                f"Milvus at {server} cannot be reached: start it, or check host, port and TLS "
-                "(milvuss://)"
-            )
-        return ArchiveError(f"Milvus at {server} failed while {doing}: {text[:300]}")
-
-
-def _causes(error: BaseException) -> str:
-    """Return what lies behind an error, which the library hides; it is its own cause at times."""
-    texts: list[str] = []
-    seen = {id(error)}
-    cause = error.__cause__
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        texts.append(str(cause))
-        cause = cause.__cause__
-    return " ".join(texts)
-
-
-def missing(address: Address) -> ArchiveError:
-    """Return the error for a collection that does not exist."""
-    return ArchiveError(
-        f"{address} does not exist: make it with 'landcue archive push ARCHIVE {address}'"
-    )
-
-
-def check_version(version: str, server: str) -> None:
-    """Refuse a server that lacks what is needed.
-
-    Raises:
-        ArchiveError: Names its version and the one that is needed.
-    """
-    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
-    if found is None or tuple(map(int, found.groups())) < OLDEST:
-        needed = ".".join(map(str, OLDEST))
-        raise ArchiveError(
-            f"Milvus at {server} has version {version or 'unknown'}, LandCue needs {needed} or "
-            "newer: update the server"
-        )
 
 
 def load_pymilvus() -> Any:

@@ -26,7 +26,7 @@ def open_archive(path: Path, model: Path | None = None) -> Archive:
     if is_address(path):
         from landcue.milvus.archive import MilvusArchive
 
-        return MilvusArchive.connect(Address.parse(path), model)
+        return MilvusArchive(Address.parse(path), model)
     if model is not None:
         raise UsageError("--model belongs to milvus:// collections: a folder holds its own model")
     return Archive.open(path)

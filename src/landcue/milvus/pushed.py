@@ -1,13 +1,11 @@
-"""What a collection knows of itself: the archive's manifest, and how far a push came."""
+"""What a collection knows of itself: the manifest of its archive, and what a push found out."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, cast
 
 import numpy as np
@@ -15,18 +13,11 @@ import numpy as np
 from landcue.archive.manifest import Manifest, manifest_text, parse_manifest
 from landcue.codes.unlearned import Hasher
 from landcue.errors import ArchiveError
-from landcue.milvus.expressions import one_of, quoted, starts
-from landcue.milvus.layout import MANIFEST_KEY, Layout, make_manifest, manifest_name
-from landcue.milvus.link import Link, missing
-from landcue.milvus.summary import Summary
+from landcue.milvus.layout import Layout
 from landcue.search.ann import AnnFacts
+from landcue.search.summary import Summary
 
-FORMAT = 1
 COMPLETE, PUSHING = "complete", "pushing"
-
-_HEAD = "head"
-_PIECE = 60_000
-_NOTHING = [0.0, 0.0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +62,12 @@ class Pushed:
         """Return all of it as JSON in ASCII."""
         projection = self.sketcher.projection
         matrix = np.concatenate([self.sketcher.mean[:, None], cast("Any", projection)], axis=1)
-        value = {
-            "manifest": manifest_text(self.manifest),
-            "layout": self.layout.to_json(),
-            "state": self.state,
-            "source": self.source,
-            "records": self.records,
-            "version": self.version,
-            "names": self.names,
-            "carried": self.carried,
-            "patterns": self.patterns,
-            "sketcher": base64.b64encode(matrix.astype("<f8").tobytes()).decode(),
-            "summary": asdict(self.summary),
-            "ann": None if self.ann is None else self.ann.to_json(),
-            "revision": self.revision,
-        }
+        value = {one.name: getattr(self, one.name) for one in fields(self)}
+        value["manifest"] = manifest_text(self.manifest)
+        value["layout"] = asdict(self.layout)
+        value["sketcher"] = base64.b64encode(matrix.astype("<f8").tobytes()).decode()
+        value["summary"] = asdict(self.summary)
+        value["ann"] = None if self.ann is None else self.ann.to_json()
         return json.dumps(value)
 
     @classmethod
@@ -96,174 +78,19 @@ class Pushed:
             ArchiveError: It is broken.
         """
         try:
-            value: dict[str, Any] = json.loads(text)
-            layout = Layout.from_json(value["layout"])
-            data = base64.b64decode(value["sketcher"])
-            matrix = np.frombuffer(data, "<f8").reshape(layout.dim, 1 + layout.sketch_bits)
-            ann = value["ann"]
-            return cls(
-                manifest=parse_manifest(value["manifest"], cast("Any", where)),
-                layout=layout,
-                state=str(value["state"]),
-                source=str(value["source"]),
-                records=int(value["records"]),
-                version=int(value["version"]),
-                names=tuple(value["names"]),
-                carried=tuple(value["carried"]),
-                patterns=tuple(value["patterns"]),
-                sketcher=Hasher("sketch", matrix[:, 0], matrix[:, 1:]),
-                summary=Summary.from_json(value["summary"]),
-                ann=None if ann is None else AnnFacts.from_json(ann),
-                revision=str(value["revision"]),
-            )
+            found: dict[str, Any] = json.loads(text)
+            value = {one.name: found[one.name] for one in fields(cls)}
+            layout = value["layout"] = Layout.from_json(value["layout"])
+            shape = layout.dim, 1 + layout.sketch_bits
+            matrix = np.frombuffer(base64.b64decode(value["sketcher"]), "<f8").reshape(shape)
+            value["sketcher"] = Hasher("sketch", matrix[:, 0], matrix[:, 1:])
+            value["manifest"] = parse_manifest(value["manifest"], cast("Any", where))
+            value["summary"] = Summary.from_json(value["summary"])
+            value["ann"] = None if value["ann"] is None else AnnFacts.from_json(value["ann"])
+            for name in ("names", "carried", "patterns"):
+                value[name] = tuple(value[name])
+            return cls(**value)
         except (KeyError, TypeError, ValueError) as error:
             raise ArchiveError(
                 f"{where} is damaged ({error}): drop the collection and push the archive again"
             ) from None
-
-
-class ManifestStore:
-    """The collection of facts beside the collections of records."""
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._name = manifest_name(link.address.collection)
-
-    def read(self) -> Pushed | None:
-        """Return what is known; ``None`` if nothing was ever pushed here.
-
-        Raises:
-            ArchiveError: It is damaged, of another format, or there is a collection of this name
-                that LandCue did not make.
-        """
-        link = self._link
-        if not link.has(self._name):
-            if link.has(link.address.collection):
-                raise ArchiveError(
-                    f"{link.address} was not made by LandCue (it has no {self._name}): choose "
-                    "another name"
-                )
-            return None
-        link.load(self._name)
-        head = self._values(one_of(MANIFEST_KEY, [_HEAD])).get(_HEAD)
-        if head is None:
-            return None
-        known = json.loads(head)
-        if known.get("format") != FORMAT:
-            raise ArchiveError(
-                f"{link.address} has format {known.get('format')!r}, this LandCue reads {FORMAT}: "
-                "use the LandCue version that pushed it, or push into another collection"
-            )
-        pieces = self._values(starts(MANIFEST_KEY, f"piece/{known['revision']}/"))
-        text = "".join(pieces[key] for key in sorted(pieces))
-        if _digest(text) != known["checksum"]:
-            raise ArchiveError(
-                f"{link.address}: its manifest is damaged (its checksum differs): drop the "
-                "collection and push the archive again"
-            )
-        return Pushed.from_text(text, str(link.address))
-
-    def write(self, pushed: Pushed) -> None:
-        """Replace what is known, all of it at once."""
-        new = not self._link.has(self._name)
-        if new:
-            make_manifest(self._link)
-        text = pushed.to_text()
-        key = f"piece/{pushed.revision}/"
-        pieces = {
-            f"{key}{at // _PIECE:06}": text[at : at + _PIECE] for at in range(0, len(text), _PIECE)
-        }
-        self._put(pieces)
-        head = {"format": FORMAT, "revision": pushed.revision, "checksum": _digest(text)}
-        self._put({_HEAD: json.dumps(head)})
-        if new:
-            return
-        self._link.load(self._name)
-        old = self._values(starts(MANIFEST_KEY, "piece/"), fields=())
-        self._link.delete(
-            self._name, [name for name in old if not name.startswith(key)], MANIFEST_KEY
-        )
-
-    def tiles(self) -> dict[str, Tile]:
-        """Return the id ranges that were written whole, by their first ids."""
-        self._link.load(self._name)
-        found: dict[str, Tile] = {}
-        for rows in self._pages(starts(MANIFEST_KEY, "tile/")):
-            for row in rows:
-                tile = Tile(**json.loads(row["value"]))
-                found[tile.first] = tile
-        return found
-
-    def note(self, tile: Tile) -> None:
-        """Note that an id range was written whole."""
-        value = {"first": tile.first, "rows": tile.rows, "digest": tile.digest}
-        self._put({_tile_key(tile.first): json.dumps(value)})
-
-    def forget(self, firsts: list[str]) -> None:
-        """Forget id ranges."""
-        self._link.delete(self._name, [_tile_key(first) for first in firsts], MANIFEST_KEY)
-
-    def _put(self, values: Mapping[str, str]) -> None:
-        for name, value in values.items():
-            row = {MANIFEST_KEY: [name], "value": [value], "nothing": [_NOTHING]}
-            self._link.upsert(self._name, row)
-
-    def _values(self, where: str, fields: tuple[str, ...] = ("value",)) -> dict[str, str]:
-        rows = [row for page in self._pages(where, fields) for row in page]
-        return {str(row[MANIFEST_KEY]): str(row.get("value", "")) for row in rows}
-
-    def _pages(
-        self, where: str, fields: tuple[str, ...] = ("value",)
-    ) -> Iterator[list[dict[str, Any]]]:
-        return self._link.pages(self._name, where, fields, key=MANIFEST_KEY, now=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A range of ids whose records were written whole.
-
-    Attributes:
-        first: No id in it comes before this; it reaches to the next range.
-        rows: Records in it.
-        digest: Of their ids and stamps.
-    """
-
-    first: str
-    rows: int
-    digest: str
-
-    @classmethod
-    def of(cls, first: str, ids: list[str], stamps: list[str]) -> Tile:
-        """Describe records in the order of their ids."""
-        return cls(first, len(ids), _digest(json.dumps([ids, stamps])))
-
-
-def between(first: str | None, last: str | None) -> str:
-    """Return the expression that an id is at least ``first`` and before ``last``."""
-    low = 'id >= ""' if first is None else f"id >= {quoted(first)}"
-    return low if last is None else f"{low} and id < {quoted(last)}"
-
-
-def open_pushed(link: Link) -> Pushed:
-    """Return what is known of a collection that can be searched.
-
-    Raises:
-        ArchiveError: There is none, or its push has not ended.
-    """
-    found = ManifestStore(link).read()
-    if found is None:
-        raise missing(link.address)
-    if found.state != COMPLETE:
-        raise ArchiveError(
-            f"{link.address} is pushed in part: run 'landcue archive push {found.source} "
-            f"{link.address}' to go on"
-        )
-    return found
-
-
-def _tile_key(first: str) -> str:
-    return f"tile/{hashlib.blake2b(first.encode(), digest_size=12).hexdigest()}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

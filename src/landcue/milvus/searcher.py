@@ -10,22 +10,15 @@ from typing import Any, cast
 
 from landcue.errors import UsageError
 from landcue.milvus.archive import MilvusArchive
-from landcue.milvus.conditions import Conditions
-from landcue.milvus.found import (
-    CollectionRecords,
-    CollectionVectors,
-    Found,
-    FoundRecords,
-    FoundVectors,
-)
+from landcue.milvus.found import Found
 from landcue.milvus.ranking import Rankings
+from landcue.milvus.records import CollectionRecords, FoundRecords, FoundVectors, Refusing
 from landcue.milvus.selection import Selection
-from landcue.search.ann import AnnFacts
 from landcue.search.filters import Filter
-from landcue.search.modes import Ranking
-from landcue.search.queries import Asker, Query, Target
+from landcue.search.queries import Asker, Query
 from landcue.search.result import SearchResult
 from landcue.search.searcher import Searcher
+from landcue.search.summary import Summary
 from landcue.types import Encoder, FloatArray
 
 
@@ -49,7 +42,7 @@ class MilvusSearcher(Searcher):
         self._root = self
         self._begin()
         self.records = cast("Any", CollectionRecords(self._found))
-        self.vectors = cast("Any", CollectionVectors(self._found))
+        self.vectors = cast("Any", Refusing())
 
     def search(self, *args: Any, **options: Any) -> SearchResult:
         """Return the k nearest records: see :meth:`landcue.search.searcher.Searcher.search`.
@@ -75,6 +68,10 @@ class MilvusSearcher(Searcher):
         """Return the annotated labels of a record; ``None`` if unknown or not annotated."""
         return super(MilvusSearcher, self._one()).labels_of(id_)
 
+    def summary(self) -> Summary:
+        """Return what was told of all records when the collection was pushed."""
+        return self._collection.pushed.summary
+
     def build_ann(self) -> dict[str, object]:
         """Refuse: the index of a collection is chosen when it is pushed."""
         raise UsageError("the index of a collection is chosen with 'landcue archive push --index'")
@@ -93,14 +90,13 @@ class MilvusSearcher(Searcher):
         return one
 
     def _begin(self) -> None:
-        self.archive = self._collection
+        """Forget what an earlier search met."""
         pushed = self._collection.pushed
+        self.archive, self._mark = self._collection, self.mark
         self._found = Found(self._collection.link, pushed)
-        self._mark = self.mark
-        self._selection: Selection | None = None
         self.records = cast("Any", FoundRecords(self._found))
         self.vectors = cast("Any", FoundVectors(self._found))
-        self._modes = cast("Any", _Facts(pushed.ann))
+        self._modes = cast("Any", Rankings(self._found))
         given = self._given
         load = None if given is None else functools.partial(self._root._load, given)
         manifest = pushed.manifest
@@ -108,50 +104,8 @@ class MilvusSearcher(Searcher):
         self._asker = Asker(self.records, self.vectors, sizes, load)
 
     def _select(self, where: Filter | None) -> tuple[Any, int]:
-        found = self._found
-        if where is None or where.empty:
-            self._selection = Selection.every(found)
-        else:
-            pushed = found.pushed
-            names = (pushed.names, pushed.carried, pushed.manifest.label_names)
-            self._selection = Selection.of(Conditions(where, *names), found)
-        return self._selection, self._selection.allowed
+        selection = Selection(self._found, where)
+        return selection, selection.allowed
 
-    def _why_empty(self, where: Filter) -> str:
-        return "" if self._selection is None else self._selection.why_empty(self._found)
-
-    def _ranking(
-        self,
-        mode: str,
-        target: Target | None,
-        where: Filter | None,
-        mask: Any,
-        allowed: int,
-        weight: int,
-        shortlist: int,
-        recall: float,
-        lists: int | None,
-    ) -> Ranking:
-        rankings = Rankings(self._found, cast("Selection", mask))
-        if target is None:
-            box = None if where is None else where.place()
-            return rankings.listing() if box is None else rankings.place(box)
-        if mode == "code":
-            return rankings.code(target)
-        if mode == "cue":
-            return rankings.cue(target, weight)
-        if mode == "two-stage":
-            return rankings.two_stage(target, shortlist)
-        if mode == "ann":
-            return rankings.ann(target, shortlist, recall, lists)
-        return rankings.embedding(target)
-
-
-class _Facts:
-    """What is known of the approximate index."""
-
-    def __init__(self, ann: AnnFacts | None) -> None:
-        self._ann = ann
-
-    def ann_facts(self) -> AnnFacts | None:
-        return self._ann
+    def _why_empty(self, where: Filter, mask: Any) -> str:
+        return mask.why_empty()

@@ -2,87 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
+import numpy.typing as npt
 
-from landcue.milvus.conditions import Conditions
+from landcue.milvus.conditions import Expressions
 from landcue.milvus.expressions import both
 from landcue.milvus.found import Found, Rows
 from landcue.milvus.link import LARGEST
+from landcue.search.filters import Filter, why_empty
 from landcue.search.place import inside
 
 
-@dataclass(slots=True)
 class Selection:
     """What may be found.
 
     Attributes:
+        found: What the search knows of the records it met.
         where: As an expression; of a polygon, the box around it.
         allowed: Records; of a polygon whose box holds too many to look at, those in the box.
-        conditions: Of the filter, if there is one.
-        inside: Of a polygon: the ids in it, if its box holds few enough to look at.
+        polygon: To be compared with exact footprints, if there is one.
     """
 
-    where: str
-    allowed: int
-    conditions: Conditions | None = None
-    inside: frozenset[str] | None = None
+    def __init__(self, found: Found, where: Filter | None) -> None:
+        """Ask the server how many records a filter lets through.
 
-    @classmethod
-    def every(cls, found: Found) -> Selection:
-        """Select all records."""
-        return cls("", found.pushed.records)
+        Raises:
+            UsageError: As :meth:`landcue.search.filters.Filter.conditions`.
+        """
+        self.found = found
+        self.polygon = None if where is None else where.polygon
+        terms = Expressions(found.pushed)
+        self._parts = [] if where is None else list(where.conditions(terms))
+        self.where = both(*(part for _, part in self._parts))
+        self.allowed = found.count(self.where) if self._parts else found.pushed.records
+        self._inside = self._rows_inside(self.where, self.allowed)
+        if self._inside is not None:
+            self.allowed = len(self._inside)
 
-    @classmethod
-    def of(cls, conditions: Conditions, found: Found) -> Selection:
-        """Ask the server how many records a filter lets through."""
-        name = found.pushed.layout.name
-        allowed = found.link.count(name, conditions.where)
-        selection = cls(conditions.where, allowed, conditions)
-        if conditions.polygon is not None and 0 < allowed <= LARGEST:
-            rows = found.rows(found.link.query(name, conditions.where, ["id", "record"]))
-            kept = selection.keep(found, rows)
-            selection.inside = frozenset(found.ids[row] for row in rows[kept].tolist())
-            selection.allowed = len(selection.inside)
-        return selection
-
-    def keep(self, found: Found, rows: Rows) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def keep(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """Return bool ``[m]``: which rows of those the server let through are really allowed."""
-        polygon = None if self.conditions is None else self.conditions.polygon
-        if polygon is None or not len(rows):
-            return np.ones(len(rows), np.bool_)
-        if self.inside is not None:
-            return np.array([found.ids[row] in self.inside for row in rows.tolist()], np.bool_)
-        records = found.told(rows.tolist())
-        return inside(polygon, records.bounds, records.outlines)
+        if self._inside is not None:
+            return np.isin(rows, self._inside)
+        return self._touching(rows)
 
-    def why_empty(self, found: Found) -> str:
+    def why_empty(self) -> str:
         """Return one line that names the conditions, and how many records each leaves alone."""
-        name, total = found.pushed.layout.name, found.pushed.records
-        counts: list[str] = []
-        for part in () if self.conditions is None else self.conditions.parts:
-            n = found.link.count(name, part.where)
-            if part.name == "polygon" and self.conditions is not None:
-                n = self._polygon_count(found, part.where, n)
-            counts.append(f"{part.name} ({n} of {total} records)")
-        return "no record matches " + (" and ".join(counts) if counts else "the query")
+        counts: list[tuple[str, int]] = []
+        for name, part in self._parts:
+            count = self.found.count(part)
+            if name == "polygon":
+                rows = self._rows_inside(part, count)
+                count = count if rows is None else len(rows)
+            counts.append((name, count))
+        return why_empty(counts, self.found.pushed.records)
 
-    def _polygon_count(self, found: Found, where: str, n: int) -> int:
-        if n > LARGEST:
-            return n
-        rows = found.rows(found.link.query(found.pushed.layout.name, where, ["id", "record"]))
-        alone = Selection(where, n, self.conditions)
-        return int(np.count_nonzero(alone.keep(found, rows)))
+    def _rows_inside(self, where: str, count: int) -> Rows | None:
+        """Return the rows in the polygon, if there is one and its box holds few enough to look."""
+        if self.polygon is None or not 0 < count <= LARGEST:
+            return None
+        rows = self.found.ask(where, ["record"])
+        return rows[self._touching(rows)]
 
-    def narrowed(self, *more: str) -> str:
-        """Return the expression with further conditions."""
-        return both(self.where, *more)
-
-
-def order(distances: Sequence[float] | Any, ids: Sequence[str]) -> Rows:
-    """Return positions in the order (distance, id)."""
-    pairs = list(zip(np.asarray(distances).tolist(), ids, strict=True))
-    return np.array(sorted(range(len(pairs)), key=pairs.__getitem__), np.int64)
+    def _touching(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        if self.polygon is None or not len(rows):
+            return np.ones(len(rows), np.bool_)
+        records = self.found.records(rows)
+        return inside(self.polygon, records.bounds, records.outlines)

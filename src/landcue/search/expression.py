@@ -8,16 +8,14 @@ twice. The words and, or, not may be written in any case.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import Literal, TypeVar
 
 from landcue.errors import UsageError
 
-Mask = npt.NDArray[np.bool_]
+T = TypeVar("T")
+Word = Literal["and", "or"]
 
 MAX_DEPTH = 50
 MAX_LENGTH = 10_000
@@ -55,7 +53,7 @@ class Not:
 class Joined:
     """True where all parts are (``and``), or any part is (``or``)."""
 
-    word: Literal["and", "or"]
+    word: Word
     parts: tuple[Expression, ...]
 
     def __str__(self) -> str:
@@ -80,33 +78,25 @@ def parse(text: str) -> Expression:
     return found
 
 
-def names(expression: Expression) -> Iterator[str]:
-    """Yield the label names of an expression."""
-    if isinstance(expression, Label):
-        yield expression.name
-    elif isinstance(expression, Not):
-        yield from names(expression.part)
-    else:
-        for part in expression.parts:
-            yield from names(part)
-
-
-def evaluate(expression: Expression, having: Callable[[str], Mask]) -> Mask:
-    """Return bool ``[n]``: where the expression is true.
+def evaluate(
+    expression: Expression,
+    having: Callable[[str], T],
+    negated: Callable[[T], T],
+    joined: Callable[[Word, Sequence[T]], T],
+) -> T:
+    """Return what an expression comes to.
 
     Args:
         expression: What :func:`parse` gave.
-        having: Returns bool ``[n]`` for a label name: which records carry it.
+        having: Returns what a label name stands for.
+        negated: Returns the contrary.
+        joined: Returns what holds where all parts do (``and``), or any of them (``or``).
     """
     if isinstance(expression, Label):
         return having(expression.name)
-    if isinstance(expression, Not):
-        return ~evaluate(expression.part, having)
-    combine: Any = np.logical_and if expression.word == "and" else np.logical_or
-    found = evaluate(expression.parts[0], having)
-    for part in expression.parts[1:]:
-        found = combine(found, evaluate(part, having))
-    return found
+    parts = expression.parts if isinstance(expression, Joined) else (expression.part,)
+    found = [evaluate(part, having, negated, joined) for part in parts]
+    return joined(expression.word, found) if isinstance(expression, Joined) else negated(found[0])
 
 
 def _inner(part: Expression) -> str:
@@ -212,5 +202,5 @@ class _Parser:
         )
 
 
-def _join(word: Literal["and", "or"], parts: list[Expression]) -> Expression:
+def _join(word: Word, parts: list[Expression]) -> Expression:
     return parts[0] if len(parts) == 1 else Joined(word, tuple(parts))

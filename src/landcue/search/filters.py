@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +15,15 @@ from shapely.geometry.base import BaseGeometry
 
 from landcue.errors import UsageError, did_you_mean
 from landcue.search import expression
+from landcue.search.expression import Word
 from landcue.search.place import box_of, check_polygon, inside, touches
 from landcue.search.records import Records
+from landcue.search.terms import Terms
 from landcue.search.vectors import Vectors
 from landcue.types import Bounds
 
 Mask = npt.NDArray[np.bool_]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,73 +77,111 @@ class Filter:
         """Return bool ``[n]``: true where a record matches.
 
         Raises:
-            UsageError: A label that no record carries, a broken expression or polygon, a score
-                that the model does not give, or a span of time that is empty.
+            UsageError: As :meth:`conditions`.
         """
         mask = np.ones(len(records), np.bool_)
-        for _, found in self._conditions(records, vectors):
+        for _, found in self.conditions(_Masks(records, vectors)):
             mask &= found
         return mask
 
     def why_empty(self, records: Records, vectors: Vectors) -> str:
         """Return one line that names the conditions, and how many records each leaves alone."""
-        counts = [
-            f"{name} ({int(np.count_nonzero(found))} of {len(records)} records)"
-            for name, found in self._conditions(records, vectors)
-        ]
-        return "no record matches " + (" and ".join(counts) if counts else "the query")
+        found = self.conditions(_Masks(records, vectors))
+        return why_empty(
+            ((name, int(np.count_nonzero(mask))) for name, mask in found), len(records)
+        )
 
-    def _conditions(self, records: Records, vectors: Vectors) -> Iterator[tuple[str, Mask]]:
-        yield from self._label_conditions(records, vectors)
+    def conditions(self, terms: Terms[T]) -> Iterator[tuple[str, T]]:
+        """Yield the conditions, each in words and as ``terms`` put it.
+
+        Raises:
+            UsageError: A label that no record carries, a broken expression or polygon, a score
+                that the model does not give, or a span of time that is empty.
+        """
+        for name in self.labels:
+            yield f"label {name}", terms.label(name)
+        if self.any_labels:
+            parts = [terms.label(name) for name in self.any_labels]
+            yield f"any label of {', '.join(self.any_labels)}", terms.joined("or", parts)
+        for name in self.no_labels:
+            yield f"not label {name}", terms.negated(terms.label(name))
+        if self.expression is not None:
+            parsed = expression.parse(self.expression)
+            found = expression.evaluate(parsed, terms.label, terms.negated, terms.joined)
+            yield f"labels {parsed}", found
+        for name, least in self.scores:
+            yield f"score {name}>={least:g}", terms.score(name, _share(least))
         if self.bbox is not None:
             box = ",".join(f"{edge:g}" for edge in dataclasses.astuple(self.bbox))
-            yield f"bbox {box}", touches(records.bounds, self.bbox)
+            yield f"bbox {box}", terms.touching(self.bbox)
         if self.polygon is not None:
-            shape = check_polygon(self.polygon)
-            yield "polygon", inside(shape, records.bounds, records.outlines)
+            yield "polygon", terms.inside(check_polygon(self.polygon))
         after, before = _instant(self.after), _instant(self.before)
         if after is not None and before is not None and after >= before:
             raise UsageError(f"no time is after {after} and before {before}: swap them")
         if after is not None:
-            yield f"after {self.after}", records.time >= after  # false for NaT
+            yield f"after {self.after}", terms.after(after)
         if before is not None:
-            yield f"before {self.before}", records.time < before
+            yield f"before {self.before}", terms.before(before)
         if self.path is not None:
-            yield f"path {self.path}…", records.below(self.path)
+            yield f"path {self.path}…", terms.below(self.path)
         for column, values in (
             ("group", self.groups),
             ("sensor", self.sensors),
             ("part", self.parts),
         ):
             if values:
-                yield f"{column} {' or '.join(values)}", records.among(column, values)
-
-    def _label_conditions(self, records: Records, vectors: Vectors) -> Iterator[tuple[str, Mask]]:
-        for name in self.labels:
-            yield f"label {name}", _having(records, name)
-        if self.any_labels:
-            parts = [_having(records, name) for name in self.any_labels]
-            yield f"any label of {', '.join(self.any_labels)}", np.logical_or.reduce(parts)
-        for name in self.no_labels:
-            yield f"not label {name}", ~_having(records, name)
-        if self.expression is not None:
-            parsed = expression.parse(self.expression)
-            for name in expression.names(parsed):
-                _check_known(records, name)
-            yield f"labels {parsed}", expression.evaluate(parsed, records.having)
-        for name, least in self.scores:
-            yield f"score {name}>={least:g}", vectors.score(name) >= np.float32(_share(least))
+                yield f"{column} {' or '.join(values)}", terms.among(column, values)
 
 
-def _having(records: Records, name: str) -> Mask:
-    _check_known(records, name)
-    return records.having(name)
+class _Masks:
+    """Conditions as bool ``[n]`` of an archive's records."""
+
+    def __init__(self, records: Records, vectors: Vectors) -> None:
+        self._records, self._vectors = records, vectors
+        self.below, self.among = records.below, records.among
+
+    def label(self, name: str) -> Mask:
+        check_carried(name, self._records.label_names)
+        return self._records.having(name)
+
+    def score(self, name: str, least: float) -> Mask:
+        return self._vectors.score(name) >= np.float32(least)
+
+    def touching(self, box: Bounds) -> Mask:
+        return touches(self._records.bounds, box)
+
+    def inside(self, shape: BaseGeometry) -> Mask:
+        return inside(shape, self._records.bounds, self._records.outlines)
+
+    def after(self, time: np.datetime64) -> Mask:
+        return self._records.time >= time  # false for NaT
+
+    def before(self, time: np.datetime64) -> Mask:
+        return self._records.time < time
+
+    def negated(self, part: Mask) -> Mask:
+        return ~part
+
+    def joined(self, word: Word, parts: Sequence[Mask]) -> Mask:
+        combine: Any = np.logical_and if word == "and" else np.logical_or
+        return functools.reduce(combine, parts)
 
 
-def _check_known(records: Records, name: str) -> None:
-    if name not in records.label_names:
-        near = did_you_mean(name, records.label_names)
-        raise UsageError(f"no record has the label {name!r}{near}")
+def check_carried(name: str, names: Collection[str]) -> None:
+    """Refuse a label that is not among those that records carry.
+
+    Raises:
+        UsageError: Names near matches.
+    """
+    if name not in names:
+        raise UsageError(f"no record has the label {name!r}{did_you_mean(name, names)}")
+
+
+def why_empty(counts: Iterable[tuple[str, int]], total: int) -> str:
+    """Return one line that names conditions, and how many of all records each leaves alone."""
+    said = [f"{name} ({count} of {total} records)" for name, count in counts]
+    return "no record matches " + (" and ".join(said) or "the query")
 
 
 def _share(score: float) -> float:

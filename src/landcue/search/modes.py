@@ -21,11 +21,13 @@ from landcue.errors import ArchiveError, UsageError
 from landcue.search.ann import SHORTLIST, AnnFacts, AnnIndex, held_out, measure
 from landcue.search.exact import FloatIndex, distances_of
 from landcue.search.pages import Distances, Fetch, Rows, others
-from landcue.search.place import HALFWAY_KM
+from landcue.search.place import HALFWAY_KM, center, kilometers
 from landcue.search.queries import Target, stacked
+from landcue.search.records import Records
 from landcue.search.sketch import Sketches
 from landcue.search.store import Facts
 from landcue.search.vectors import Vectors
+from landcue.types import Bounds
 
 Mask = npt.NDArray[np.bool_]
 
@@ -56,8 +58,8 @@ class Ranking:
 class Modes:
     """All ways to rank the records of one archive; indexes are made when first needed."""
 
-    def __init__(self, manifest: Manifest, vectors: Vectors) -> None:
-        self._manifest, self._vectors = manifest, vectors
+    def __init__(self, manifest: Manifest, records: Records, vectors: Vectors) -> None:
+        self._manifest, self._records, self._vectors = manifest, records, vectors
         self._lock = threading.RLock()
         self._floats: FloatIndex | None = None
         self._codes: CodeIndex | None = None
@@ -155,14 +157,16 @@ class Modes:
         ranking = Ranking(_nothing, 1.0, scanned, recall=known, lists=lists)
         return self._reranked(target, found, ranking)
 
-    def place(self, kilometers: npt.NDArray[np.float64], mask: Mask) -> Ranking:
-        """Rank by distance from a point, float64 ``[n]`` in km, NaN where that is unknown."""
-        mask = mask & ~np.isnan(kilometers)
-        return _listed(kilometers, mask, float(HALFWAY_KM))
+    def place(self, box: Bounds, mask: Mask | None) -> Ranking:
+        """Rank by distance from the middle of a box."""
+        away = kilometers(self._records.bounds, center(box))
+        known = ~np.isnan(away)
+        return _listed(away, known if mask is None else known & mask, float(HALFWAY_KM))
 
-    def listing(self, mask: Mask) -> Ranking:
+    def listing(self, mask: Mask | None) -> Ranking:
         """Rank by id alone."""
-        return _listed(np.zeros(len(mask)), mask, 1.0)
+        n = len(self._records)
+        return _listed(np.zeros(n), np.ones(n, np.bool_) if mask is None else mask, 1.0)
 
     def ann_facts(self) -> AnnFacts | None:
         """Return what was measured of the approximate index, if it was ever built."""

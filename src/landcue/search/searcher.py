@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +20,13 @@ from landcue.search.filters import Filter
 from landcue.search.hits import Hits, Told
 from landcue.search.modes import Modes, Ranking, check_weight
 from landcue.search.pages import Cursor, Page, take_page
-from landcue.search.place import center, kilometers
 from landcue.search.plan import ASKED, MODES, NEEDS, Plan, check_mode, choose
 from landcue.search.queries import Asker, ById, ByImage, ByPixels, ByVector, Mix, Query, Target
 from landcue.search.records import Records, read_records
 from landcue.search.result import SearchResult
 from landcue.search.scene import ByScene
 from landcue.search.store import Store
+from landcue.search.summary import Summary, summarize
 from landcue.search.vectors import Vectors
 from landcue.types import Encoder, FloatArray
 
@@ -80,7 +81,7 @@ class Searcher:
         self.records = Records(store.table("records", functools.partial(read_records, archive)))
         self.vectors = Vectors(archive, store)
         self._mark = store.folder.name
-        self._modes = Modes(manifest, self.vectors)
+        self._modes = Modes(manifest, self.records, self.vectors)
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
         sizes = (manifest.dim, manifest.n_bits, manifest.label_names)
@@ -142,7 +143,7 @@ class Searcher:
         target = None if query is None else self._asker.target(query, self._needs(chosen))
         labels = target.labels if target else ()
         if where is not None and not allowed:
-            note = self._why_empty(where)
+            note = self._why_empty(where, mask)
             plan = Plan(chosen, why, len(self.records), 0, milliseconds=_since(started))
             return SearchResult(name, chosen, (), labels, None, note, plan)
 
@@ -257,6 +258,10 @@ class Searcher:
         row = self.records.find(id_)
         return None if row is None else self.records.annotated(row)
 
+    def summary(self) -> Summary:
+        """Return what is told of all records."""
+        return summarize(self.records)
+
     def build_ann(self) -> dict[str, object]:
         """Load or build the approximate index; return what was measured of it.
 
@@ -286,7 +291,7 @@ class Searcher:
         mask = where.mask(self.records, self.vectors)
         return mask, int(np.count_nonzero(mask))
 
-    def _why_empty(self, where: Filter) -> str:
+    def _why_empty(self, where: Filter, mask: Any) -> str:
         return where.why_empty(self.records, self.vectors)
 
     def _cursor(self, word: str, mode: str) -> Cursor:
@@ -346,11 +351,8 @@ class Searcher:
     ) -> Ranking:
         modes = self._modes
         if target is None:
-            every = np.ones(len(self.records), np.bool_) if mask is None else mask
             box = None if where is None else where.place()
-            if box is None:
-                return modes.listing(every)
-            return modes.place(kilometers(self.records.bounds, center(box)), every)
+            return modes.listing(mask) if box is None else modes.place(box, mask)
         if mode in ("code", "cue"):
             return modes.codes(mode, [target], mask, allowed, weight)[0]
         if mode == "two-stage":

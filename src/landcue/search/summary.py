@@ -1,4 +1,4 @@
-"""What is told of all records of a collection without looking at them again."""
+"""What is told of all records of an archive without looking at them again."""
 
 from __future__ import annotations
 

@@ -1,0 +1,56 @@
+"""All that is told of a record but its id, as one text in a collection, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from landcue.archive.manifest import Manifest
+from landcue.search.records import COLUMNS, Records
+
+_START = datetime(1970, 1, 1, tzinfo=UTC)
+# Checksums depend on the order of the names.
+_PLAIN = tuple(name for name in COLUMNS if name not in ("id", "time", "geometry"))
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def told(fact: Mapping[str, Any]) -> str:
+    """Return all that is told of a record but its id, as JSON in ASCII."""
+    value: dict[str, Any] = {name: fact[name] for name in _PLAIN if fact[name] is not None}
+    if fact["time"] is not None:
+        value["time"] = microseconds(fact["time"])
+    if fact["geometry"] is not None:
+        value["geometry"] = fact["geometry"].hex()
+    return _to_json(value)
+
+
+def told_values(ids: Sequence[str], texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the values of records whose :func:`told` texts are given; absent ones are null."""
+    rows: list[dict[str, Any]] = []
+    for id_, text in zip(ids, texts, strict=True):
+        value = json.loads(text)
+        if "time" in value:
+            value["time"] = _START + timedelta(microseconds=value["time"])
+        if "geometry" in value:
+            value["geometry"] = bytes.fromhex(value["geometry"])
+        rows.append({"id": id_, **value})
+    return rows
+
+
+def to_records(ids: Sequence[str], texts: Sequence[str], manifest: Manifest) -> Records:
+    """Return the records of ids whose :func:`told` texts are given, in that order."""
+    wide = pa.large_string()  # as in the sorted records of an archive folder
+    schema = pa.schema(
+        pa.field(name, wide if name in ("id", "path") else manifest.schema.field(name).type)
+        for name in COLUMNS
+    )
+    return Records(pa.Table.from_pylist(told_values(ids, texts), schema).combine_chunks())
+
+
+def microseconds(time: datetime) -> int:
+    """Return a time as microseconds since 1970."""
+    return (time - _START) // timedelta(microseconds=1)
