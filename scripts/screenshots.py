@@ -59,6 +59,9 @@ def settle(page: Page) -> None:
           const box = one.getBoundingClientRect();
           const away = box.bottom < 0 || box.top > innerHeight || !box.width;
           return away || (one.complete && one.naturalWidth);
+        }) && [...document.querySelectorAll(".example, .grid .card-image")].every((one) => {
+          const box = one.getBoundingClientRect();
+          return box.bottom < 0 || box.top > innerHeight || one.querySelector(".sharp");
         })"""
     )
     page.wait_for_timeout(700)

@@ -31,8 +31,8 @@ export default function ModelPage({ api, about, dark, onQuery }: ModelProps) {
           {(found) => (
             <>
               <p class="model-about">
-                {found.ids.length === found.records ? "Every image" : `${found.ids.length.toLocaleString("en")} of ${found.records.toLocaleString("en")} images, drawn at random,`}{" "}
-                each a point, near to those the model takes for alike: the first two principal components of the
+                {found.ids.length === found.records ? "Every image is" : `${found.ids.length.toLocaleString("en")} of ${found.records.toLocaleString("en")} images, drawn at random, are each`}{" "}
+                a point, near to those the model takes for alike: the first two principal components of the
                 embeddings, {percent(found.shares[0])} and {percent(found.shares[1])} of their variance. Colors and
                 shapes: {found.colored_by}. Point at one to see it, click to search by it.
               </p>
