@@ -7,6 +7,7 @@ import http.client
 import itertools
 import json
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -20,8 +21,12 @@ from pathlib import Path
 
 import pytest
 
+import made_archive
 from landcue.archive.archive import Archive
 from landcue.archive.change import delete
+from landcue.errors import ArchiveError
+from landcue.search.queries import ById
+from landcue.serve.catalog import Catalog
 
 LANDCUE = [sys.executable, "-m", "landcue.cli.main", "serve"]
 LONG = 120
@@ -336,3 +341,29 @@ def test_what_one_cannot_open_is_one_line(made, tmp_path, start):
         until(lambda service=service: not service._reader.is_alive())
         assert part in "".join(service.lines)
         assert len([line for line in service.lines if "rror" in line]) == 1
+
+
+def test_a_catalog_shows_what_another_one_does(made, tmp_path):
+    folder = shutil.copytree(made, tmp_path / "made")
+    first = Catalog.open([folder])
+    pins = pickle.loads(pickle.dumps(first.pins()))
+    ids = Archive.open(folder).columns().ids
+    delete(folder, list(ids[:3]))
+    assert Catalog.open([folder]).get(None).archive.count == 197
+    same = Catalog.open([folder], pins=pins).get("made")
+    assert same.archive.count == 200
+    assert same.searcher.mark == first.get(None).searcher.mark
+    assert same.searcher.search(ById(ids[0]), 9) == first.get(None).searcher.search(ById(ids[0]), 9)
+    assert same.stale()
+
+
+def test_a_catalog_refuses_another_archive_in_the_same_place(made, tmp_path):
+    folder = shutil.copytree(made, tmp_path / "made")
+    first = Catalog.open([folder])
+    pins = first.pins()
+    first.close()
+    shutil.rmtree(folder)
+    made_archive.make_archive(folder, n=200, seed=9).close()
+    assert Archive.open(folder).version == pins[0].version
+    with pytest.raises(ArchiveError, match="made was replaced while it is served"):
+        Catalog.open([folder], pins=pins)

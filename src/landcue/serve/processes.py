@@ -193,10 +193,16 @@ class _Minder:
                     worker.serving = True
                 elif report == "ready":
                     worker.ready, worker.failures = True, 0
+                    self._tell_of(worker)
         except (EOFError, OSError):
             if worker.pipe is not None:
                 worker.pipe.close()
             worker.pipe = None
+
+    def _tell_of(self, worker: _Worker) -> None:
+        if worker.process is not None:
+            facts = {"began": worker.process.pid}
+            _log.info("a server process is ready", extra={"facts": facts})
 
     def _choose(self, opened: Opened) -> None:
         """Let all processes show what the first one has opened, and writers keep it."""
