@@ -70,6 +70,10 @@ def test_a_label_is_found_by_typing(guest, table):
     guest.searching(lambda: guest.page.keyboard.press("Enter"))
     assert all("tanks" in labels_of(table, one) for one in guest.ids())
     expect(guest.chip("has tanks")).to_be_visible()
+    # It is none of the frequent ones, and stays in sight while it filters.
+    expect(find).to_have_value("")
+    pressed = guest.page.get_by_role("button", name="all: tanks", exact=True)
+    expect(pressed).to_have_attribute("aria-pressed", "true")
 
 
 def test_an_expression_and_what_a_wrong_one_says(guest, table):

@@ -12,7 +12,10 @@ export function LabelFilter() {
   const { filters } = state.value;
   const known = labels.value;
   if (!known.length) return null;
-  const shown = suggest(known, text, all || text ? 60 : 6);
+  const first = suggest(known, text, all || text ? 60 : 6);
+  const isSet = (name: string) => wantedOf(filters, name) !== null || filters.scores.some(([other]) => other === name);
+  // Those that filter stay in sight, however rare they are.
+  const shown = text ? first : [...first, ...known.filter((one) => isSet(one.name) && !first.includes(one))];
   const predicted = new Set(about.value?.label_names ?? []);
   return (
     <fieldset class="filter">
