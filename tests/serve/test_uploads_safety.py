@@ -230,4 +230,4 @@ def test_full_pool_answers_429_and_searches_go_on(photos, encoder, send, png, is
         first.join()
         assert answers[0].status_code == 200
         assert send(client, ("image", png())).status_code == 200
-        assert 'landcue_pool_refused{pool="encoding"} 1' in client.get("/metrics").text
+        assert 'landcue_pool_refused_total{pool="encoding"} 1' in client.get("/metrics").text

@@ -200,7 +200,8 @@ class _Minder:
             worker.pipe = None
 
     def _tell_of(self, worker: _Worker) -> None:
-        if worker.process is not None:
+        """Log that a process took the place of another."""
+        if self.announced and worker.process is not None:
             facts = {"began": worker.process.pid}
             _log.info("a server process is ready", extra={"facts": facts})
 
