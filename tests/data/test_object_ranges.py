@@ -90,7 +90,8 @@ def test_a_failure_leaves_blocks_to_others():
 
 
 def test_runs_are_bounded():
-    numbers = [*range(40), 50, 52, 53]
+    end = 2 * RUN + 8
+    numbers = [*range(end), end + 9, end + 11, end + 12]
     runs = object_ranges._runs(numbers)
     assert [i for run in runs for i in run] == numbers
-    assert [len(run) for run in runs] == [RUN, RUN, 40 - 2 * RUN, 1, 2]
+    assert [len(run) for run in runs] == [RUN, RUN, 8, 1, 2]

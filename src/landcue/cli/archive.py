@@ -36,6 +36,7 @@ archive_app.command()(diff)
 @archive_app.command()
 def info(archive: _Anywhere, json_: _Json = False) -> None:
     """Say what an archive holds and which model made it."""
+    from landcue.data.objects import shown
     from landcue.milvus.address import is_address
 
     about = about_collection if is_address(archive) else _about_folder
@@ -47,7 +48,7 @@ def info(archive: _Anywhere, json_: _Json = False) -> None:
         "dim": manifest.dim,
         "n_bits": manifest.n_bits,
         "labels": list(manifest.label_names),
-        "source": manifest.source_root,
+        "source": shown(Path(manifest.source_root)),
         "created": manifest.created,
         "updated": manifest.updated,
         "landcue": manifest.landcue,

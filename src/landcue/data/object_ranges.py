@@ -13,9 +13,9 @@ from pathlib import Path
 from landcue.data.objects import ObjectPath, address, look_up, store_of
 from landcue.errors import DataError
 
-BLOCK = 256 << 10
+BLOCK = 128 << 10
 """Bytes of a block: the least that is fetched."""
-RUN = 16
+RUN = 32
 """Most blocks of one request, 4 MiB."""
 
 _ROOM = 128 << 20
