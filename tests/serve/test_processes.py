@@ -115,7 +115,11 @@ class Running:
         return found
 
     def end(self):
+        workers = self.workers  # some may be stopped where a test failed
         self.process.kill()
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
         self.process.wait()
         until(lambda: not self._reader.is_alive())  # nobody holds the other end any more
         self.process.stderr.close()
