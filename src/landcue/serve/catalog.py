@@ -103,11 +103,9 @@ class Catalog:
     def pins(self) -> list[Pin | None]:
         """Return what is shown of each archive; ``None`` of collections, which show the newest."""
         return [
-            None
-            if is_address(one.archive.folder)
-            else Pin(
-                one.archive.folder, one.archive.manifest, one.archive.version, one.searcher.mark
-            )
+            Pin(one.archive.folder, one.archive.manifest, one.archive.version, one.searcher.mark)
+            if one.local
+            else None
             for one in self
         ]
 

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from landcue.milvus.address import is_address
 from landcue.search.queries import ById
 from landcue.search.result import SearchResult
 from landcue.serve.schemas import SearchRequest
@@ -70,7 +69,7 @@ class QuickSearches:
 def is_quick(served: Served, body: Body) -> bool:
     """Tell whether a search takes about as long as reading its request."""
     search, manifest = body.search, served.archive.manifest
-    if body.any or search.id is None or search.k > _HITS or is_address(served.archive.folder):
+    if body.any or search.id is None or search.k > _HITS or not served.local:
         return False
     bits = {"code": manifest.n_bits, "cue": manifest.n_bits + len(manifest.label_names)}
     width = bits.get(search.mode, 32 * manifest.dim) // 8

@@ -14,6 +14,7 @@ from landcue.archive.schema import window_of
 from landcue.data.objects import shown
 from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
 from landcue.files import read_json
+from landcue.milvus.address import is_address
 from landcue.milvus.opening import open_searcher
 from landcue.serve.chips import chip_jpeg
 from landcue.serve.decoding import Decoders
@@ -27,6 +28,7 @@ class Served:
     Attributes:
         name: That requests call it by.
         archive: The archive.
+        local: Whether it is a folder, and no collection on a server.
         searcher: Searches it.
         encodes: Whether it can be asked with images.
         explains: Whether its model may tell similar regions.
@@ -38,6 +40,7 @@ class Served:
         """Take what loads the archive's encoder; without it, its own model is loaded."""
         self.name = name
         self.archive = archive
+        self.local = not is_address(archive.folder)
         self._load_lock = threading.Lock()
         self._encoder: Encoder | None = None
         self._load = load or functools.partial(_own_encoder, archive.model_folder)
