@@ -128,7 +128,8 @@ class _Push:
                 for first in range(0, len(ids), self._at_once):
                     some = ids[first : first + self._at_once]
                     write(name, self._writer.columns(part, name, some))
-            link.delete(name, differ.extra)
+            if differ.extra:
+                link.delete(name, differ.extra)
         if tile.rows:
             self._notes.note(tile)
         return Counter(
