@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
@@ -68,12 +69,23 @@ class Hits(Sequence[Hit]):
         """Ids alone, which costs less than whole hits."""
         return tuple(map(self._records.id, self._page.rows.tolist()))
 
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return hits as plain values, without making hits of them."""
+        return [_plain(*numbers) for numbers in self._numbers()]
+
+    def _numbers(self) -> Iterator[tuple[tuple[Any, ...], float, float, int, frozenset[str]]]:
+        """Yield of each hit what is known of it, distance, score, and near duplicates left out."""
+        wanted = itertools.repeat(frozenset(self._query_labels))
+        far, near = self.distances.tolist(), self._page.near.tolist()
+        return zip(self._facts, far, self.scores.tolist(), near, wanted, strict=False)
+
+    @functools.cached_property
+    def _facts(self) -> list[tuple[Any, ...]]:
+        return self._told()
+
     @functools.cached_property
     def _decoded(self) -> tuple[Hit, ...]:
-        numbers = self.distances.tolist(), self.scores.tolist(), self._page.near.tolist()
-        each = zip(self._told(), *numbers, strict=True)
-        wanted = frozenset(self._query_labels)
-        return tuple([_hit(fact, far, score, near, wanted) for fact, far, score, near in each])
+        return tuple([_hit(*numbers) for numbers in self._numbers()])
 
     def __len__(self) -> int:
         return len(self.distances)
@@ -121,3 +133,27 @@ def _hit(
         group=group,
         near=near,
     )
+
+
+def _plain(
+    fact: tuple[Any, ...], distance: float, score: float, near: int, wanted: frozenset[str]
+) -> dict[str, Any]:
+    id_, path, annotated, predicted, west, south, east, north, time = fact[:9]
+    group, _, sensor, pixel_bbox, ring = fact[9:]
+    labels = (predicted if annotated is None else annotated) or []
+    window = window_of(pixel_bbox)
+    return {
+        "id": id_,
+        "path": path,
+        "distance": distance,
+        "score": score,
+        "labels": list(labels),
+        "shared": [label for label in labels if label in wanted],
+        "bounds": None if west is None else [west, south, east, north],
+        "footprint": None if ring is None else [list(corner) for corner in from_wkb(ring)],
+        "window": window and [window.col, window.row, window.width, window.height],
+        "time": None if time is None else time.isoformat().replace("+00:00", "Z"),
+        "sensor": sensor,
+        "group": group,
+        "near": near,
+    }

