@@ -234,7 +234,7 @@ def test_one_that_is_killed_is_replaced_and_shows_the_same_version(service):
     os.kill(killed, signal.SIGKILL)
     (new,) = until(lambda: service.workers - before)
     os.kill(new, signal.SIGSTOP)
-    for _ in range(20):  # the other one answers, whichever socket it comes to
+    for _ in range(20):  # the other one answers
         assert service.get("/v1/labels")[0] == 200
         now = service.counters()
         assert all(now[name] >= value for name, value in counted.items())

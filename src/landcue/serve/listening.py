@@ -16,52 +16,14 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         UsageError: The host or the port cannot be used.
     """
-    sock = _bound(host, port)
-    sock.listen(BACKLOG)
-    return sock
-
-
-def listen_together(host: str, port: int, n: int) -> list[socket.socket]:
-    """Return sockets of one port, among which the kernel spreads connections.
-
-    The first one listens, the others begin when a process does. Each takes part from then on, so
-    hold them all: what is queued at a socket waits for whoever serves it next.
-
-    Raises:
-        UsageError: The host or the port cannot be used, or somebody listens there.
-    """
-    if port:
-        # Sockets that share a port are let in by others that do; this one is not.
-        _bound(host, port).close()
-    first = _bound(host, port, together=True)
-    first.listen(BACKLOG)
-    sockets = [first]
-    try:
-        for _ in range(1, n):
-            sockets.append(_bound(host, first.getsockname()[1], together=True))
-    except BaseException:
-        for sock in sockets:
-            sock.close()
-        raise
-    return sockets
-
-
-def address_of(host: str, sock: socket.socket) -> str:
-    """Return the address of the page that a socket leads to."""
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{sock.getsockname()[1]}"
-
-
-def _bound(host: str, port: int, *, together: bool = False) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # Without this the body of an answer waits 40 ms for the client to confirm its head: asyncio
     # sets it only on sockets made with the protocol's number. Accepted ones take it over.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if together:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         sock.bind((host, port))
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
@@ -73,3 +35,9 @@ def _bound(host: str, port: int, *, together: bool = False) -> socket.socket:
         reason = (error.strerror or str(error)).lower()
         raise UsageError(f"{what}: cannot be used ({reason}); {mend}") from None
     return sock
+
+
+def address_of(host: str, sock: socket.socket) -> str:
+    """Return the address of the page that a socket leads to."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{sock.getsockname()[1]}"

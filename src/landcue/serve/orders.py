@@ -54,13 +54,5 @@ class Failed:
     exit_code: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cover:
-    """Take what comes to the socket of another process, which is gone, or leave that again."""
-
-    number: int
-    begin: bool
-
-
 Report = Opened | Failed | Literal["serving", "ready"]
 """What a process tells the one that started it."""

@@ -1,13 +1,14 @@
 """Several processes that serve the same archives on one port, and the one that minds them.
 
-Each has a socket of its own, among which the kernel spreads connections. This process holds all of
-them, so that no connection is lost with a process: another one takes what comes there until the
-next one has begun. It opens no archive itself.
+This process accepts connections and hands each to the process that has the fewest: among sockets of
+their own the kernel would spread them by chance, and the slowest answers come from whoever got the
+most. What comes while none serves waits in the queue. It opens no archive itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import multiprocessing
@@ -28,9 +29,9 @@ from typing import Any
 
 from landcue.archive.readers import ReaderMark
 from landcue.errors import LandcueError, UsageError
-from landcue.serve.listening import address_of, listen_together
+from landcue.serve.listening import address_of, listen
 from landcue.serve.logs import start_logging
-from landcue.serve.orders import Cover, Failed, Job, Opened
+from landcue.serve.orders import Failed, Job, Opened
 from landcue.serve.settings import Settings, check_host
 from landcue.serve.shared import Shared, end_account
 from landcue.serve.worker import work
@@ -41,6 +42,7 @@ END_SECONDS = 27.0
 _MOST_FAILURES = 4
 _LONGEST_WAIT = 30.0
 _SETTLED = 60.0
+_DEALT_AT_ONCE = 64
 
 _log = logging.getLogger("landcue.serve")
 _spawn = multiprocessing.get_context("spawn")
@@ -60,7 +62,8 @@ class _Worker:
         due: When it begins anew.
         failures: Ends in a row before it was ready.
         short: Ends in a row soon after the beginning.
-        cover: Number of the process that takes what comes to this one's socket.
+        door: Connections go through it.
+        dealt: Connections handed over.
         message: Why it ended.
     """
 
@@ -73,7 +76,8 @@ class _Worker:
     due: float = 0.0
     failures: int = 0
     short: int = 0
-    cover: int | None = None
+    door: socket.socket | None = None
+    dealt: int = 0
     message: str = ""
 
 
@@ -103,14 +107,14 @@ def run_processes(
     host = host.strip("[]")
     with contextlib.ExitStack() as stack:
         wake = stack.enter_context(_signals())
-        sockets = listen_together(host, port, processes)
-        stack.callback(_close, sockets)
+        listener = stack.enter_context(listen(host, port))
+        listener.setblocking(False)
         shared = Shared.make(processes)
         stack.callback(shutil.rmtree, shared.folder, ignore_errors=True)
         stack.enter_context(_kept(shared.folder))
         handler = start_logging(shared=shared)
         stack.callback(handler.flush)
-        _Minder(Job(tuple(archives), model, settings, host, shared), sockets).run(wake)
+        _Minder(Job(tuple(archives), model, settings, host, shared), listener).run(wake)
 
 
 @dataclass
@@ -118,7 +122,7 @@ class _Minder:
     """Begins processes, and begins them anew."""
 
     job: Job
-    sockets: list[socket.socket]
+    listener: socket.socket
     workers: list[_Worker] = field(init=False)
     opened: Opened | None = None
     announced: bool = False
@@ -126,6 +130,7 @@ class _Minder:
 
     def __post_init__(self) -> None:
         self.workers = [_Worker(number) for number in range(self.job.shared.processes)]
+        self._ended_connections = self.job.shared.ended()
 
     def run(self, wake: socket.socket) -> None:
         """Mind the processes until a signal wakes this one."""
@@ -139,15 +144,18 @@ class _Minder:
                         self._ended(worker)
                     if worker.process is None and worker.due <= time.monotonic():
                         self._begin(worker)
-                self._cover()
                 self._announce()
+                if self.listener in found:
+                    self._deal()
         finally:
             self._end()
 
     def _watched(self, wake: socket.socket) -> list[Any]:
         running = [worker for worker in self.workers if worker.process is not None]
         sentinels = [worker.process.sentinel for worker in running if worker.process is not None]
-        return [wake, *sentinels, *(worker.pipe for worker in running if worker.pipe is not None)]
+        pipes = [worker.pipe for worker in running if worker.pipe is not None]
+        serving = self.announced and any(worker.serving for worker in self.workers)
+        return [wake, *sentinels, *pipes, *([self.listener] if serving else [])]
 
     def _patience(self) -> float | None:
         due = [worker.due for worker in self.workers if worker.process is None]
@@ -155,9 +163,10 @@ class _Minder:
 
     def _begin(self, worker: _Worker) -> None:
         here, there = _spawn.Pipe()
+        door, far = socket.socketpair()
         job = replace(self.job, shared=replace(self.job.shared, number=worker.number))
         process = _spawn.Process(
-            target=work, args=(job, there, self.sockets), name=f"landcue-serve-{worker.number}"
+            target=work, args=(job, there, far), name=f"landcue-serve-{worker.number}"
         )
         resource_tracker.ensure_running()  # it would let signals in again
         # A signal that comes now is kept until the process can ignore it.
@@ -166,8 +175,12 @@ class _Minder:
             process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            far.close()
         there.close()
+        door.setblocking(False)
         worker.process, worker.pipe, worker.began = process, here, time.monotonic()
+        worker.door, worker.dealt = door, 0
+        self._ended_connections[worker.number] = 0
         worker.serving = worker.ready = False
         worker.message = ""
         if self.opened is not None:
@@ -175,10 +188,10 @@ class _Minder:
         elif worker.number == 0:
             self._send(worker, None)  # the first one chooses what all show
 
-    def _send(self, worker: _Worker, order: bytes | Cover | None) -> None:
+    def _send(self, worker: _Worker, pins: bytes | None) -> None:
         with contextlib.suppress(OSError):  # it has ended, which is noticed next
             if worker.pipe is not None:
-                worker.pipe.send(order)
+                worker.pipe.send(pins)
 
     def _hear(self, worker: _Worker) -> None:
         """Take notice of what a process reports."""
@@ -225,12 +238,13 @@ class _Minder:
         worker.process.join()
         pid, status = worker.process.pid, worker.process.exitcode
         end_account(self.job.shared.account(worker.number))
-        if worker.pipe is not None:
-            worker.pipe.close()
+        for end in (worker.pipe, worker.door):
+            if end is not None:
+                end.close()
         now = time.monotonic()
         worker.failures += not worker.ready
         worker.short = 0 if worker.ready and now - worker.began > _SETTLED else worker.short + 1
-        worker.process = worker.pipe = None
+        worker.process = worker.pipe = worker.door = None
         worker.serving = worker.ready = False
         why = worker.message or f"exit status {status}"
         if worker.failures >= _MOST_FAILURES:
@@ -243,19 +257,28 @@ class _Minder:
         facts = {"ended": pid, "why": why, "again_in_seconds": pause}
         _log.warning("a server process ended", extra={"facts": facts})
 
-    def _cover(self) -> None:
-        """Let others take what comes to the sockets of processes that do not serve."""
-        if not self.announced:
-            return
+    def _deal(self) -> None:
+        """Hand connections to the processes that have the fewest."""
         serving = [worker for worker in self.workers if worker.serving]
-        for worker in self.workers:
-            cover = None if worker.cover is None else self.workers[worker.cover]
-            if cover is not None and (worker.serving or not cover.serving):
-                self._send(cover, Cover(worker.number, begin=False))
-                cover = worker.cover = None
-            if cover is None and serving and not worker.serving:
-                worker.cover = serving[worker.number % len(serving)].number
-                self._send(self.workers[worker.cover], Cover(worker.number, begin=True))
+        for _ in range(_DEALT_AT_ONCE):
+            try:
+                connection, _ = self.listener.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    time.sleep(0.05)  # until somebody closes a file
+                return
+            with connection:
+                for worker in sorted(serving, key=self._connections):
+                    try:
+                        if worker.door is not None:
+                            socket.send_fds(worker.door, [b"c"], [connection.fileno()])
+                            worker.dealt += 1
+                            break
+                    except OSError:  # it has ended, or takes nothing any more: the next one does
+                        continue
+
+    def _connections(self, worker: _Worker) -> int:
+        return worker.dealt - self._ended_connections[worker.number]
 
     def _announce(self) -> None:
         """Tell that the service can be asked, once all processes serve."""
@@ -264,7 +287,7 @@ class _Minder:
         from landcue.serve.page import NOT_BUILT
 
         self.announced = True
-        names, address = ", ".join(self.opened.names), address_of(self.job.host, self.sockets[0])
+        names, address = ", ".join(self.opened.names), address_of(self.job.host, self.listener)
         print(f"serving {names} on {address}", file=sys.stderr)
         if not self.opened.built:
             print(NOT_BUILT, end="", file=sys.stderr)
@@ -272,7 +295,7 @@ class _Minder:
 
     def _end(self) -> None:
         """Let all processes finish what they do, and kill those that take too long."""
-        _close(self.sockets)  # nobody would answer what comes from now on
+        self.listener.close()  # nobody would answer what comes from now on
         left = [worker.process for worker in self.workers if worker.process is not None]
         for process in left:
             process.terminate()
@@ -318,8 +341,3 @@ def _kept(folder: Path) -> Generator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _close(sockets: Sequence[socket.socket]) -> None:
-    for sock in sockets:
-        sock.close()

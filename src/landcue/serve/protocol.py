@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -22,8 +23,10 @@ _OTHER_FILES = 200
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, ended: Callable[[], None] | None = None, **kwargs: Any) -> None:
+        """Take what uvicorn gives, and whom to tell when the connection has ended."""
         super().__init__(*args, **kwargs)
+        self._ended = ended
         self._head_bytes = 0
         self._in_body = False
         self._head_timer: asyncio.TimerHandle | None = None
@@ -42,6 +45,8 @@ class Protocol(HttpToolsProtocol):
         """End."""
         self._stop_waiting()
         super().connection_lost(exc)
+        if self._ended is not None:
+            self._ended()
 
     def data_received(self, data: bytes) -> None:
         """Read on; give up where a head takes too many bytes or too long."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import mmap
 import os
 import tempfile
 import threading
@@ -15,6 +16,7 @@ from typing import Any, Self
 from landcue.serve.metrics import Families, added
 from landcue.serve.rate import make_table
 
+_ENDED = "ended"
 _log = logging.getLogger("landcue.serve")
 
 
@@ -38,6 +40,7 @@ class Shared:
         shared = cls(Path(tempfile.mkdtemp(prefix="landcue-serve-")), processes)
         make_table(shared.rates)
         shared.log.touch(0o600)
+        (shared.folder / _ENDED).write_bytes(bytes(8 * processes))
         return shared
 
     @property
@@ -49,6 +52,14 @@ class Shared:
     def log(self) -> Path:
         """Whoever locks it may write log lines."""
         return self.folder / "log"
+
+    def ended(self) -> memoryview:
+        """Return how many connections each process has ended, int64 ``[processes]``.
+
+        All see what one writes there.
+        """
+        with (self.folder / _ENDED).open("r+b") as file:
+            return memoryview(mmap.mmap(file.fileno(), 8 * self.processes)).cast("q")
 
     def account(self, number: int) -> Path:
         """What a process tells of itself."""

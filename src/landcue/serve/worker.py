@@ -8,7 +8,6 @@ import pickle
 import shutil
 import signal
 import socket
-from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
@@ -16,21 +15,21 @@ from landcue.errors import LandcueError
 from landcue.serve.orders import Failed, Job, Opened
 
 
-def work(job: Job, parent: Connection, sockets: Sequence[socket.socket]) -> None:
+def work(job: Job, parent: Connection, door: socket.socket) -> None:
     """Serve until told to end, or until the parent is gone.
 
     Args:
         job: What to serve.
-        parent: Gives the pins of what to show, or ``None`` to the process that is to choose, then
-            orders; takes reports.
-        sockets: Of all processes.
+        parent: Gives the pins of what to show, or ``None`` to the process that is to choose; takes
+            reports.
+        door: Connections come through it.
     """
     # Ctrl-C reaches all processes of a terminal; until uvicorn is there the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     status = 0
     try:
-        _serve(job, parent, list(sockets))
+        _serve(job, parent, door)
     except EOFError:
         pass  # the parent is gone
     except (LandcueError, OSError) as error:
@@ -43,7 +42,7 @@ def work(job: Job, parent: Connection, sockets: Sequence[socket.socket]) -> None
     os._exit(status)
 
 
-def _serve(job: Job, parent: Connection, sockets: list[socket.socket]) -> None:
+def _serve(job: Job, parent: Connection, door: socket.socket) -> None:
     _share_cores(job.shared.processes)
     # What computes is loaded only now: it looks once at how many cores it may use.
     from landcue.serve.catalog import Catalog
@@ -72,7 +71,7 @@ def _serve(job: Job, parent: Connection, sockets: list[socket.socket]) -> None:
     service.tell()
     ignore_signals()
     try:
-        Follower(config, parent, sockets).run(sockets=[sockets[job.shared.number]])
+        Follower(config, parent, door, job.shared).run()
     finally:
         service.tell()
         handler.flush()
