@@ -79,32 +79,31 @@ def is_quick(served: Served, body: Body) -> bool:
 
 def _search(group: Sequence[_Asked]) -> None:
     """Settle the futures of searches that share a scan."""
-    known: list[_Asked] = []
-    for asked in group:
-        try:
-            asked.served.check_id(asked.search.id or "")
-            known.append(asked)
-        except Exception as error:  # the caller's, whatever it is
-            _fail(asked, error)
-    if not known:
-        return
-    served, search = known[0].served, known[0].search
+    served, search = group[0].served, group[0].search
     try:
         results = served.searcher.search_many(
-            [ById(asked.search.id or "") for asked in known],
+            [ById(asked.search.id or "") for asked in group],
             search.k,
             search.mode,
             label_weight=search.label_weight,
         )
-    except Exception as error:
-        for asked in known:
-            _fail(asked, error)
+    except Exception as error:  # the caller's, whatever it is
+        if len(group) == 1:
+            _fail(group[0], error)
+        else:  # one that cannot be answered must not keep the others from it
+            for asked in group:
+                _search([asked])
         return
-    for asked, result in zip(known, results, strict=True):
+    for asked, result in zip(group, results, strict=True):
         if not asked.future.done():
             asked.future.set_result(result)
 
 
 def _fail(asked: _Asked, error: Exception) -> None:
+    """Tell the caller; that there is no such record, if that is it."""
+    try:
+        asked.served.check_id(asked.search.id or "")
+    except Exception as found:
+        error = found
     if not asked.future.done():
         asked.future.set_exception(error)

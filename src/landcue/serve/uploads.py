@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from landcue.serve.problems import ProblemError
 from landcue.serve.schemas import SearchRequest
@@ -67,7 +67,7 @@ async def read_body(request: Request, limits: Limits) -> Body:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return Body(parse_search(await request.body()), {})
+        return Body(parse_search(await _whole(request)), {})
     if kind != "multipart/form-data":
         raise ProblemError(415, "send application/json, or multipart/form-data with images")
     form = await _read_form(request, limits)
@@ -89,6 +89,18 @@ async def read_body(request: Request, limits: Limits) -> Body:
     if len(images.get("image", ())) > 1:
         raise ProblemError(400, "send one part 'image'; further ones as 'positive' or 'negative'")
     return Body(parse_search(text), {name: tuple(data) for name, data in images.items()})
+
+
+async def _whole(request: Request) -> bytes:
+    """Return the body; ``request.body`` takes several steps for one piece."""
+    data = bytearray()
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        data += message.get("body", b"")
+        if not message.get("more_body", False):
+            return bytes(data)
 
 
 class _Form(MultiPartParser):
