@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import select
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from landcue.serve.alone import alone
 from landcue.serve.observe import JsonLines
 from landcue.serve.shared import Shared
 
@@ -68,22 +68,11 @@ class GatheringHandler(logging.Handler):
             self._timer = None
         lines, self._lines = self._lines, []
         if lines:
-            with contextlib.suppress(OSError, ValueError), self._alone():  # perhaps nobody reads
+            # Perhaps nobody reads any more.
+            with contextlib.suppress(OSError, ValueError), alone(self._lock_file):
                 for piece in _pieces(lines):
                     self._stream.write(piece)
                     self._stream.flush()
-
-    @contextlib.contextmanager
-    def _alone(self) -> Generator[None]:
-        """Keep other processes from writing; the kernel lets them when this one dies."""
-        if self._lock_file is None:
-            yield
-            return
-        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
 
 def start_logging(quiet: bool = False, shared: Shared | None = None) -> GatheringHandler:

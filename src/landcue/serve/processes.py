@@ -64,6 +64,7 @@ class _Worker:
         short: Ends in a row soon after the beginning.
         door: Connections go through it.
         dealt: Connections handed over.
+        turn: When the last one was; of processes with as many, the one that waited longest is next.
         message: Why it ended.
     """
 
@@ -78,6 +79,7 @@ class _Worker:
     short: int = 0
     door: socket.socket | None = None
     dealt: int = 0
+    turn: float = 0.0
     message: str = ""
 
 
@@ -273,12 +275,13 @@ class _Minder:
                         if worker.door is not None:
                             socket.send_fds(worker.door, [b"c"], [connection.fileno()])
                             worker.dealt += 1
+                            worker.turn = time.monotonic()
                             break
                     except OSError:  # it has ended, or takes nothing any more: the next one does
                         continue
 
-    def _connections(self, worker: _Worker) -> int:
-        return worker.dealt - self._ended_connections[worker.number]
+    def _connections(self, worker: _Worker) -> tuple[int, float]:
+        return worker.dealt - self._ended_connections[worker.number], worker.turn
 
     def _announce(self) -> None:
         """Tell that the service can be asked, once all processes serve."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import math
 import mmap
 import secrets
 import struct
 import time
-from collections.abc import Generator
 from pathlib import Path
 
+from landcue.serve.alone import alone
 from landcue.serve.problems import ProblemError
 
 _BURST_SECONDS = 10.0
@@ -52,7 +50,7 @@ class Rate:
         digest = hashlib.blake2b(client.encode(), digest_size=8, key=self._secret).digest()
         hashed = int.from_bytes(digest, "little")
         burst = max(1.0, self._per_second * _BURST_SECONDS)
-        with self._alone():
+        with alone(self._file):
             now = time.monotonic()  # the same clock for all processes
             place, left, then = self._find(hashed)
             left = burst if then is None else min(burst, left + (now - then) * self._per_second)
@@ -73,18 +71,6 @@ class Rate:
             if then < when:
                 oldest, when = start + place * _ENTRY.size, then
         return oldest, 0.0, None
-
-    @contextlib.contextmanager
-    def _alone(self) -> Generator[None]:
-        """Keep other processes out; the kernel lets them in when this one dies."""
-        if self._file is None:
-            yield
-            return
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
 
 
 def make_table(path: Path) -> None:
