@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PAGE := src/landcue/serve/page/.built
+PAGE := src/landcue/server/page/.built
 PAGE_SOURCES := $(wildcard web/*.json web/*.html web/*.ts scripts/*page*) \
 	$(shell find web/src web/public -type f)
 

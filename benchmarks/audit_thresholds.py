@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from landcue.audit.limits import Limits
+from landcue.audit.phash import gray, hashes
 from landcue.codes.hamming import hamming_distances
-from landcue.data.audit.limits import Limits
-from landcue.data.audit.phash import gray, hashes
 from landcue.data.datasets import read_dataset
 from landcue.data.images import read_image
 from landcue.models.builtin import find_model

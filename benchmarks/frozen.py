@@ -15,7 +15,7 @@ import numpy as np
 
 from landcue.data.datasets import read_dataset
 from landcue.data.splits import apply_split
-from landcue.evaluation.evaluate import evaluate_embeddings
+from landcue.metrics.evaluate import evaluate_embeddings
 from landcue.models.backbones import FOLDED, create_backbone, load_backbone_weights
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.training.pixels import load_pixels

@@ -69,7 +69,7 @@ class TinyEncoder:
 
 def write_images(folder: Path, n: int) -> None:
     """Write n synthetic JPEGs of 256 pixels, from 50 different scenes."""
-    from landcue.data.synthetic import THEMES, render_chip
+    from landcue.demo import THEMES, render_chip
 
     themes = sorted(THEMES)
     for i in range(50):

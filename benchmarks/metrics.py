@@ -22,14 +22,14 @@ from dataclasses import replace
 import numpy as np
 
 import metrics_peers as peers
-from landcue.evaluation.annotations import Annotations, annotate
-from landcue.evaluation.blocks import Ranker
-from landcue.evaluation.distances import given, hamming
-from landcue.evaluation.evaluate import Scores, evaluate, evaluate_codes, evaluate_embeddings
-from landcue.evaluation.kinds import Metric
-from landcue.evaluation.protocol import Protocol, find_protocol
-from landcue.evaluation.relevance import pair_table
-from landcue.evaluation.scoring import Tables, score_block
+from landcue.metrics.annotations import Annotations, annotate
+from landcue.metrics.blocks import Ranker
+from landcue.metrics.distances import given, hamming
+from landcue.metrics.evaluate import Scores, evaluate, evaluate_codes, evaluate_embeddings
+from landcue.metrics.kinds import Metric
+from landcue.metrics.protocol import Protocol, find_protocol
+from landcue.metrics.relevance import pair_table
+from landcue.metrics.scoring import Tables, score_block
 
 EXACT, SINGLE = 1e-9, 2e-6  # packages that compute in float64, in float32
 NOTHING = {f"{name}_ks": () for name in ("map", "precision", "hit", "found", "ndcg", "gain")}

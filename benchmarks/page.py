@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from playwright.sync_api import Browser, sync_playwright
 
-from landcue.data.synthetic import write_demo_archive
+from landcue.demo import write_demo_archive
 
 LANDCUE = [sys.executable, "-m", "landcue.cli.main"]
 FLAGS = ["--no-sandbox", "--no-first-run", "--disable-background-networking"]

@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 
 from landcue.codes.packing import pack_bits
-from landcue.evaluation.annotations import annotate
-from landcue.evaluation.distances import hamming
-from landcue.evaluation.evaluate import evaluate_codes
+from landcue.metrics.annotations import annotate
+from landcue.metrics.distances import hamming
+from landcue.metrics.evaluate import evaluate_codes
 
 CLASSES, PER_CLASS, K = 21, 20, 20  # UC Merced, files 80-99 of every class
 

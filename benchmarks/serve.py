@@ -224,7 +224,7 @@ def goal(what: str, value: float, most: float, unit: str) -> None:
 
 def make_images(place: Path) -> tuple[list[Path], Path]:
     """Render images and index them with the built-in encoder."""
-    from landcue.data.synthetic import write_demo_archive
+    from landcue.demo import write_demo_archive
 
     source, archive = place / "rendered", place / "rendered-archive"
     if not archive.exists():

@@ -13,7 +13,7 @@ import shlex
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from landcue.serve.app import description
+from landcue.server.app import description
 
 MARKER = "<!-- endpoints -->"
 ADDRESS = "http://127.0.0.1:8000"

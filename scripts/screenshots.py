@@ -23,7 +23,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from landcue.data.synthetic import write_demo_archive
+from landcue.demo import write_demo_archive
 
 ROOT = Path(__file__).resolve().parents[1]
 LANDCUE = [sys.executable, "-m", "landcue.cli.main"]

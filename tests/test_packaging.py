@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from landcue.serve.page import FOLDER, Page
+from landcue.server.page import FOLDER, Page
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,7 +27,7 @@ def build(kind, source, target):
 
 def page_of(names, root):
     """Return the paths of the page below ``root`` of an archive file."""
-    inside = f"{root}landcue/serve/page/"
+    inside = f"{root}landcue/server/page/"
     return {name.removeprefix(inside) for name in names if name.startswith(inside)}
 
 
@@ -49,12 +49,12 @@ def test_wheels_and_sdists_carry_the_page(tmp_path):
     for name, folder in (("direct", ROOT), ("through the sdist", source)):
         with zipfile.ZipFile(build("wheel", folder, tmp_path / name)) as file:
             assert page_of(file.namelist(), "") == built, name
-            assert "landcue/serve/page.py" in file.namelist()
+            assert "landcue/server/page.py" in file.namelist()
 
 
 def test_the_built_page_is_not_committed():
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    run = [git, "-C", str(ROOT), "ls-files", "--", "src/landcue/serve/page", "web/node_modules"]
+    run = [git, "-C", str(ROOT), "ls-files", "--", "src/landcue/server/page", "web/node_modules"]
     assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == ""

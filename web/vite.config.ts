@@ -6,7 +6,7 @@ const server = { "/v1": { target: "http://127.0.0.1:8000", changeOrigin: false }
 export default defineConfig({
   base: "./",
   build: {
-    outDir: "../src/landcue/serve/page",
+    outDir: "../src/landcue/server/page",
     emptyOutDir: true,
     target: ["chrome123", "edge123", "firefox121", "safari17.5"],
     // A preload polyfill and inlined assets would ask for a looser content security policy.

@@ -14,8 +14,8 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 import visitor
-from landcue.data.synthetic import write_demo_archive
-from landcue.serve.page import Page as BuiltPage
+from landcue.demo import write_demo_archive
+from landcue.server.page import Page as BuiltPage
 
 LANDCUE = [sys.executable, "-m", "landcue.cli.main"]
 FLAGS = [

@@ -46,7 +46,7 @@ def fails(status, *args, **options) -> str:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """Images, a trained run and an archive, all made by the command line."""
-    from landcue.data.synthetic import write_demo_archive
+    from landcue.demo import write_demo_archive
 
     root = tmp_path_factory.mktemp("world")
     write_demo_archive(root / "data", n=70, size=48, seed=3)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from landcue.cli.showing import has_display
 from landcue.client import Client
-from landcue.serve.page import Page
+from landcue.server.page import Page
 
 LANDCUE = [sys.executable, "-m", "landcue.cli.main"]
 SMALL = ("--images", "140", "--epochs", "2")

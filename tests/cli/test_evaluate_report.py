@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from landcue.cli.main import app
-from landcue.data.synthetic import write_demo_archive
+from landcue.demo import write_demo_archive
 from landcue.errors import LandcueError
 
 SPLIT = "per-class-60-20-20-seed1"

@@ -19,8 +19,8 @@ from landcue.client import Asked, Client, ServiceError
 from landcue.errors import LandcueError, UsageError
 from landcue.search.filters import Filter
 from landcue.search.searcher import ById, ByImage, ByPixels, Mix
-from landcue.serve.schemas import Filters, SearchRequest
-from landcue.serve.settings import Tokens
+from landcue.server.schemas import Filters, SearchRequest
+from landcue.server.settings import Tokens
 from landcue.types import Bounds
 
 

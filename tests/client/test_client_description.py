@@ -12,8 +12,8 @@ import pytest
 import services
 from landcue import client as module
 from landcue.client import Client
-from landcue.serve.app import description
-from landcue.serve.catalog import Catalog
+from landcue.server.app import description
+from landcue.server.catalog import Catalog
 
 DESCRIBED = description()
 SCHEMAS = DESCRIBED["components"]["schemas"]

@@ -13,7 +13,7 @@ from landcue.archive.archive import Archive
 from landcue.client import Client, MapPoint, ServiceError, ValueCount
 from landcue.errors import UsageError
 from landcue.search.assess import study_archive
-from landcue.serve.catalog import Catalog
+from landcue.server.catalog import Catalog
 
 
 @pytest.fixture(scope="module")

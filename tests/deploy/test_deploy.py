@@ -73,7 +73,7 @@ def test_probes_ask_for_what_the_service_answers(tmp_path):
                 if probe in container:
                     asked.add(container[probe]["httpGet"]["path"])
     assert asked == {"/healthz", "/readyz"}
-    routes = (ROOT / "src/landcue/serve").rglob("*.py")
+    routes = (ROOT / "src/landcue/server").rglob("*.py")
     source = "".join(file.read_text() for file in routes)
     assert all(f'"{path}"' in source for path in asked)
 

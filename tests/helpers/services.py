@@ -20,11 +20,11 @@ from landcue.archive.ingest import ingest
 from landcue.models.builtin import find_model
 from landcue.models.load import load_model
 from landcue.search.searcher import Searcher
-from landcue.serve.app import create_app
-from landcue.serve.catalog import Catalog
-from landcue.serve.protocol import Protocol
-from landcue.serve.served import Served
-from landcue.serve.settings import Limits, Settings
+from landcue.server.app import create_app
+from landcue.server.catalog import Catalog
+from landcue.server.protocol import Protocol
+from landcue.server.served import Served
+from landcue.server.settings import Limits, Settings
 from landcue.types import Bounds, Record
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

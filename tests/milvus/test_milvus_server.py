@@ -23,7 +23,7 @@ from landcue.archive.manifest import read_manifest, write_manifest
 from landcue.archive.schema import encoded_rows
 from landcue.archive.table import RecordTable
 from landcue.errors import ArchiveError, UsageError
-from landcue.evaluation.report import to_json
+from landcue.metrics.report import to_json
 from landcue.milvus.address import Address
 from landcue.milvus.archive import MilvusArchive
 from landcue.milvus.diff import diff
@@ -311,8 +311,8 @@ def test_the_command_line_takes_addresses(pair, tmp_path):
 def test_a_collection_is_served_as_a_folder_is(pair):
     from starlette.testclient import TestClient
 
-    from landcue.serve.app import create_app
-    from landcue.serve.catalog import Catalog
+    from landcue.server.app import create_app
+    from landcue.server.catalog import Catalog
 
     near = Catalog.open([pair.archive.folder])
     far = Catalog.open([Path(str(pair.address))])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from landcue.data.synthetic.scenes import THEMES, render_chip
+from landcue.demo.scenes import THEMES, render_chip
 from landcue.errors import DataError, ModelError, UsageError
 from landcue.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from landcue.models.encoder import ModelConfig, NeuralEncoder

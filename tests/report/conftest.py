@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from landcue.codes.packing import pack_bits
-from landcue.evaluation.annotations import annotate
-from landcue.evaluation.evaluate import evaluate_codes, evaluate_embeddings
-from landcue.evaluation.protocol import DEFAULT
+from landcue.metrics.annotations import annotate
+from landcue.metrics.evaluate import evaluate_codes, evaluate_embeddings
+from landcue.metrics.protocol import DEFAULT
 from landcue.report.pictures import pictures_of
 from landcue.report.subject import Subject, code_space, float_space
 

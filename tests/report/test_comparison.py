@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from landcue.errors import UsageError
-from landcue.evaluation.annotations import annotate
-from landcue.evaluation.paired import compare
+from landcue.metrics.annotations import annotate
+from landcue.metrics.paired import compare
 from landcue.report.comparison import column_names, compare_subjects, to_json
 from landcue.report.comparison_page import (
     comparison_latex,

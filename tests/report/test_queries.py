@@ -7,10 +7,10 @@ import importlib.util
 import numpy as np
 import pytest
 
-from landcue.evaluation.annotations import annotate
-from landcue.evaluation.distances import given
-from landcue.evaluation.evaluate import evaluate
-from landcue.evaluation.protocol import Protocol
+from landcue.metrics.annotations import annotate
+from landcue.metrics.distances import given
+from landcue.metrics.evaluate import evaluate
+from landcue.metrics.protocol import Protocol
 from landcue.report.confusion import confusion
 from landcue.report.embedding_map import categories, largest, make_map, principal_components
 from landcue.report.failures import wrong_first_hits

@@ -18,9 +18,9 @@ import scene_files as files
 from landcue.archive.archive import Archive
 from landcue.archive.ingest import ingest
 from landcue.archive.reembed import reembed
+from landcue.audit.look import look
 from landcue.cli.search import _example
 from landcue.data import objects
-from landcue.data.audit.look import look
 from landcue.data.images import read_image
 from landcue.data.objects import ObjectStore, look_up_all
 from landcue.data.raster_grid import Length
@@ -29,8 +29,8 @@ from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import ArchiveError, DataError, StoreError, UsageError
 from landcue.search.scene import ByScene, read_chip
-from landcue.serve.chips import chip_pixels
-from landcue.serve.problems import ProblemError, without_paths
+from landcue.server.chips import chip_pixels
+from landcue.server.problems import ProblemError, without_paths
 from landcue.types import Window
 
 pytestmark = pytest.mark.s3

@@ -11,8 +11,8 @@ import pixel_encoder as tools
 from landcue.archive.archive import MODEL_FOLDER, Archive
 from landcue.archive.ingest import ingest
 from landcue.errors import UsageError
-from landcue.evaluation.protocol import find_protocol
-from landcue.evaluation.roles import Roles
+from landcue.metrics.protocol import find_protocol
+from landcue.metrics.roles import Roles
 from landcue.search.assess import study_archive
 
 RULES = replace(

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from landcue.errors import UsageError
-from landcue.evaluation.protocol import find_protocol
-from landcue.evaluation.roles import Roles
+from landcue.metrics.protocol import find_protocol
+from landcue.metrics.roles import Roles
 from landcue.training.assess import study_run
 from landcue.training.config import make_config
 from landcue.training.loop import train

@@ -11,7 +11,7 @@ import typer
 from landcue.cli.console import Reporter, print_json
 
 if TYPE_CHECKING:
-    from landcue.data.audit.audit import Audit
+    from landcue.audit.audit import Audit
     from landcue.types import Encoder
 
 _NONE = "none"
@@ -43,9 +43,9 @@ def audit(
     json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Find copies, leakage across a split, and what is wrong with labels and files."""
-    from landcue.data.audit.as_json import to_json
-    from landcue.data.audit.audit import audit as look
-    from landcue.data.audit.limits import Limits
+    from landcue.audit.as_json import to_json
+    from landcue.audit.audit import audit as look
+    from landcue.audit.limits import Limits
     from landcue.data.datasets import detect_source
     from landcue.files import write_atomic
 
@@ -82,7 +82,7 @@ def _encoder(model: str) -> Encoder | None:
 
 
 def _as_text(found: Audit) -> str:
-    from landcue.data.audit.findings import findings
+    from landcue.audit.findings import findings
 
     lines = [f"{len(found.parts):,} images, {found.split or 'no split'}"]
     lines += [f"{f.severity + ':':<9}{f.text}" for f in findings(found)]

@@ -43,7 +43,7 @@ def demo(
     from landcue.cli.search import draw
     from landcue.cli.showing import show, somebody_watches
     from landcue.data.sources import open_source
-    from landcue.data.synthetic import write_demo_archive
+    from landcue.demo import write_demo_archive
     from landcue.models.builtin import BUILTIN, find_model
     from landcue.models.checkpoint import load_checkpoint
     from landcue.search.assess import study_archive

@@ -11,7 +11,7 @@ from landcue.cli.console import Reporter, print_json
 from landcue.errors import UsageError
 
 if TYPE_CHECKING:
-    from landcue.evaluation.protocol import Protocol
+    from landcue.metrics.protocol import Protocol
     from landcue.report.comparison import Contest
     from landcue.report.subject import Subject
     from landcue.search.feedback_rounds import FeedbackReport
@@ -52,7 +52,7 @@ def evaluate(
     if len(targets) != 1 + compare:
         wanted = "two targets, --compare A B" if compare else "one target, or two with --compare"
         raise UsageError(f"{len(targets)} targets: give {wanted}")
-    from landcue.evaluation.protocol import find_protocol
+    from landcue.metrics.protocol import find_protocol
 
     rules = find_protocol(protocol)
     contests: list[Contest] = []
@@ -132,7 +132,7 @@ def _is_archive(target: Path) -> bool:
 
 def _as_json(found: list[Subject], contests: list[Contest]) -> dict[str, Any]:
     from landcue.codes.statistics import code_statistics
-    from landcue.evaluation.report import to_json
+    from landcue.metrics.report import to_json
 
     first = found[0]
     spaces = {name: to_json(scores) for name, scores in first.scores.items()}
@@ -148,8 +148,8 @@ def _as_json(found: list[Subject], contests: list[Contest]) -> dict[str, Any]:
 
 
 def _as_text(found: list[Subject], contests: list[Contest]) -> str:
-    from landcue.evaluation.report import aligned
-    from landcue.evaluation.side_by_side import side_by_side
+    from landcue.metrics.report import aligned
+    from landcue.metrics.side_by_side import side_by_side
 
     first = found[0]
     if not contests:

@@ -46,7 +46,7 @@ def serve(
     ] = 1,
 ) -> None:
     """Serve archives over HTTP: search, records, labels, exports and feedback."""
-    from landcue.serve.settings import (
+    from landcue.server.settings import (
         Limits,
         Settings,
         check_host,
@@ -58,7 +58,7 @@ def serve(
     tokens = None if token_file is None else read_tokens(token_file)
     check_host(host, tokens)
     if basemap is not None:
-        from landcue.serve.basemap import check_basemap
+        from landcue.server.basemap import check_basemap
 
         check_basemap(basemap)
     settings = Settings(
@@ -71,11 +71,11 @@ def serve(
         limits=Limits(upload_bytes=max_upload_mb << 20, per_second=rate),
     )
     if processes > 1:
-        from landcue.serve.processes import run_processes
+        from landcue.server.processes import run_processes
 
         run_processes(archives, model, settings, host, port, processes)
         return
-    from landcue.serve.catalog import Catalog
-    from landcue.serve.server import run
+    from landcue.server.catalog import Catalog
+    from landcue.server.server import run
 
     run(Catalog.open(archives, model), settings, host, port)

@@ -30,9 +30,9 @@ def show(archives: Sequence[Path], port: int | None, feedback_file: Path) -> Non
         ArchiveError: One cannot be opened.
         UsageError: The port is taken.
     """
-    from landcue.serve.catalog import Catalog
-    from landcue.serve.server import run
-    from landcue.serve.settings import Settings
+    from landcue.server.catalog import Catalog
+    from landcue.server.server import run
+    from landcue.server.settings import Settings
 
     def opened(address: str) -> None:
         print(f"\nopen {address} in a browser; Ctrl-C ends it", flush=True)

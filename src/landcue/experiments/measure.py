@@ -13,13 +13,13 @@ import numpy as np
 
 from landcue.data.imageset import ImageSet
 from landcue.errors import DataError, ModelError
-from landcue.evaluation.annotations import Annotations
-from landcue.evaluation.evaluate import Scores, evaluate
-from landcue.evaluation.per_label import OF_LABELS
-from landcue.evaluation.relevance import Floats
 from landcue.experiments.rankings import needs_train, rank
 from landcue.experiments.spec import Spec
 from landcue.files import read_json, write_atomic
+from landcue.metrics.annotations import Annotations
+from landcue.metrics.evaluate import Scores, evaluate
+from landcue.metrics.per_label import OF_LABELS
+from landcue.metrics.relevance import Floats
 from landcue.models.checkpoint import load_checkpoint
 from landcue.training.config import TrainConfig
 from landcue.training.pixels import load_pixels

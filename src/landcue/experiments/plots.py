@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from landcue.evaluation.paired import mean_over_runs
 from landcue.experiments.run import Results, Row, cells
 from landcue.experiments.tables import part_of, rivals, scores_of
+from landcue.metrics.paired import mean_over_runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

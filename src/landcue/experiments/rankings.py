@@ -14,7 +14,7 @@ from landcue.codes.packing import pack_bits
 from landcue.codes.statistics import code_statistics
 from landcue.codes.unlearned import fit
 from landcue.errors import UsageError, did_you_mean
-from landcue.evaluation.distances import Distances, cosine, cue, hamming
+from landcue.metrics.distances import Distances, cosine, cue, hamming
 from landcue.training.validation import Spaces
 from landcue.types import ByteArray
 

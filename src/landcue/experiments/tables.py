@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from landcue.evaluation.paired import compare, mean_over_runs
 from landcue.experiments.measure import Measured
 from landcue.experiments.run import Results, Row
 from landcue.experiments.spec import BEST
+from landcue.metrics.paired import compare, mean_over_runs
 from landcue.report.tables import Cells, latex, latex_escape, markdown
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from landcue.data.audit.audit import Audit
-from landcue.data.audit.counts import PairCounts, part_order
-from landcue.data.audit.findings import findings
-from landcue.data.audit.overlap import Frame, shared_frames
-from landcue.data.audit.phash import FORMS
+from landcue.audit.audit import Audit
+from landcue.audit.counts import PairCounts, part_order
+from landcue.audit.findings import findings
+from landcue.audit.overlap import Frame, shared_frames
+from landcue.audit.phash import FORMS
 from landcue.data.images import read_image
 from landcue.errors import DataError
 from landcue.report.audit_labels import labels_section

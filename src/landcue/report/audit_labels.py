@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from landcue.data.audit.labels import LabelFacts
+from landcue.audit.labels import LabelFacts
 from landcue.report.html import Html, escape, join, paragraph, section, table
 
 MATRIX = 40

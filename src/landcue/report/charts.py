@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from landcue.codes.statistics import CodeStatistics
-from landcue.evaluation.curves import Curve, Curves
-from landcue.evaluation.evaluate import Scores
-from landcue.evaluation.kinds import suffix
-from landcue.evaluation.paired import Comparison
+from landcue.metrics.curves import Curve, Curves
+from landcue.metrics.evaluate import Scores
+from landcue.metrics.kinds import suffix
+from landcue.metrics.paired import Comparison
 from landcue.report.confusion import Confusion
 from landcue.report.embedding_map import EmbeddingMap, largest
 from landcue.report.figures import (

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from landcue.errors import UsageError
-from landcue.evaluation.annotations import Annotations
-from landcue.evaluation.paired import Comparison, compare
-from landcue.evaluation.relevance import Floats
+from landcue.metrics.annotations import Annotations
+from landcue.metrics.paired import Comparison, compare
+from landcue.metrics.relevance import Floats
 from landcue.report.subject import Subject
 from landcue.report.tables import Cells, number, signed
 

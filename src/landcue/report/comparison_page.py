@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from landcue.evaluation.curves import curves
-from landcue.evaluation.evaluate import Scores
+from landcue.metrics.curves import curves
+from landcue.metrics.evaluate import Scores
 from landcue.report import parts
 from landcue.report.charts import curve_figures, difference_figure
 from landcue.report.comparison import (

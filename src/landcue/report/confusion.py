@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from landcue.evaluation.relevance import Floats, Integers
+from landcue.metrics.relevance import Floats, Integers
 from landcue.report.queries import first_hits
 from landcue.report.subject import Space, Subject
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from landcue.codes.packing import unpack_bits
-from landcue.evaluation.annotations import Annotations
-from landcue.evaluation.relevance import Floats, Integers
+from landcue.metrics.annotations import Annotations
+from landcue.metrics.relevance import Floats, Integers
 from landcue.report.subject import Space
 
 MOST_POINTS = 1500

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from landcue.codes.statistics import code_statistics
-from landcue.evaluation.curves import curves
-from landcue.evaluation.evaluate import Scores
+from landcue.metrics.curves import curves
+from landcue.metrics.evaluate import Scores
 from landcue.report import parts
 from landcue.report.charts import (
     bits_figure,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from landcue.evaluation.relevance import Floats, relevant
+from landcue.metrics.relevance import Floats, relevant
 from landcue.report.charts import confusion_figure
 from landcue.report.confusion import Confusion, confusion
 from landcue.report.grids import asked_tile, hit_tiles, wanted_pictures

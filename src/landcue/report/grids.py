@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from landcue.evaluation.relevance import relevant
+from landcue.metrics.relevance import relevant
 from landcue.report.html import Html, data_uri, escape, join
 from landcue.report.queries import Found
 from landcue.report.subject import Space, Subject

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 
 from landcue import __version__
-from landcue.evaluation.annotations import Annotations
-from landcue.evaluation.protocol import Protocol
+from landcue.metrics.annotations import Annotations
+from landcue.metrics.protocol import Protocol
 from landcue.report import grids
 from landcue.report.html import Html, escape, paragraph, section, table
 from landcue.report.subject import Subject

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from landcue.evaluation.annotations import Annotations, same_group
-from landcue.evaluation.protocol import Metric, Protocol
-from landcue.evaluation.ranking import order
-from landcue.evaluation.relevance import Floats, Integers
+from landcue.metrics.annotations import Annotations, same_group
+from landcue.metrics.protocol import Metric, Protocol
+from landcue.metrics.ranking import order
+from landcue.metrics.relevance import Floats, Integers
 from landcue.report.subject import Space, Subject
 
 _PAIRS_AT_ONCE = 2**22

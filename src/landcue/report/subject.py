@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from landcue.evaluation.annotations import Annotations
-from landcue.evaluation.distances import Distances, cosine, hamming
-from landcue.evaluation.evaluate import Scores
+from landcue.metrics.annotations import Annotations
+from landcue.metrics.distances import Distances, cosine, hamming
+from landcue.metrics.evaluate import Scores
 from landcue.types import ByteArray, FloatArray
 
 Pictures = Callable[[Iterable[str]], dict[str, bytes]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from landcue.evaluation.evaluate import Scores
-from landcue.evaluation.report import label_rows
+from landcue.metrics.evaluate import Scores
+from landcue.metrics.report import label_rows
 
 Cells = list[list[str]]
 """Rows of a table, the header first."""

@@ -11,10 +11,10 @@ import numpy as np
 from landcue.archive.archive import Archive
 from landcue.archive.columns import Columns
 from landcue.errors import ArchiveError, UsageError
-from landcue.evaluation.annotations import Annotations
-from landcue.evaluation.evaluate import evaluate_codes, evaluate_embeddings
-from landcue.evaluation.protocol import DEFAULT, Protocol, find_protocol
 from landcue.files import read_json
+from landcue.metrics.annotations import Annotations
+from landcue.metrics.evaluate import evaluate_codes, evaluate_embeddings
+from landcue.metrics.protocol import DEFAULT, Protocol, find_protocol
 from landcue.report.subject import Subject, code_space, float_space
 
 PARTS = ("test", "val", "train", "all")

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.errors import UsageError
-from landcue.evaluation.annotations import Annotations
-from landcue.evaluation.evaluate import evaluate_codes, evaluate_embeddings
-from landcue.evaluation.scores import Scores
+from landcue.metrics.annotations import Annotations
+from landcue.metrics.evaluate import evaluate_codes, evaluate_embeddings
+from landcue.metrics.scores import Scores
 from landcue.report.embedding_map import categories, principal_components
 from landcue.search.records import Records
 from landcue.search.searcher import Searcher

@@ -12,8 +12,8 @@ from landcue.data.datasets.bands import RGB
 from landcue.data.imageset import ImageSet
 from landcue.data.splits import data_id
 from landcue.errors import DataError, UsageError
-from landcue.evaluation.annotations import Annotations
-from landcue.evaluation.protocol import DEFAULT, Protocol, find_protocol
+from landcue.metrics.annotations import Annotations
+from landcue.metrics.protocol import DEFAULT, Protocol, find_protocol
 from landcue.models.checkpoint import load_checkpoint
 from landcue.models.encoder import NeuralEncoder
 from landcue.report.pictures import pictures_of

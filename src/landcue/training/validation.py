@@ -10,9 +10,9 @@ import numpy as np
 
 from landcue.codes.packing import pack_bits
 from landcue.data.imageset import label_matrix
-from landcue.evaluation.annotations import Annotations
-from landcue.evaluation.evaluate import Scores, evaluate_codes, evaluate_embeddings
-from landcue.evaluation.protocol import DEFAULT, Protocol
+from landcue.metrics.annotations import Annotations
+from landcue.metrics.evaluate import Scores, evaluate_codes, evaluate_embeddings
+from landcue.metrics.protocol import DEFAULT, Protocol
 from landcue.models.encoder import NeuralEncoder
 from landcue.training.pixels import Pixels
 from landcue.types import ByteArray, FloatArray

@@ -127,7 +127,7 @@ def _rendered(encoder: NeuralEncoder) -> ByteArray:
         size = (_BATCH, encoder.config.image_size, encoder.config.image_size)
         rng = np.random.default_rng(0)
         return rng.integers(0, 256, (*size, encoder.config.in_chans), np.uint8)
-    from landcue.data.synthetic.scenes import render_chip
+    from landcue.demo.scenes import render_chip
 
     return np.stack([encoder.prepare(render_chip(i, t)[0]) for i, t in enumerate(_CHIPS)])
 

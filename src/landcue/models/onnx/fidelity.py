@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from landcue.codes.packing import unpack_bits
 from landcue.data.imageset import label_matrix
-from landcue.evaluation.annotations import annotate
-from landcue.evaluation.evaluate import evaluate_codes, evaluate_embeddings
+from landcue.metrics.annotations import annotate
+from landcue.metrics.evaluate import evaluate_codes, evaluate_embeddings
 from landcue.types import Encoding, Record
 
 _NEIGHBORS = 20

@@ -1,7 +1,0 @@
-"""A synthetic archive: scenes seen from above, drawn from a seed, with labels true by design."""
-
-from landcue.data.synthetic.archive import write_demo_archive
-from landcue.data.synthetic.canvas import LABELS
-from landcue.data.synthetic.scenes import THEMES, render_chip
-
-__all__ = ["LABELS", "THEMES", "render_chip", "write_demo_archive"]

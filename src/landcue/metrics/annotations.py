@@ -1,0 +1,93 @@
+"""Who the images of an evaluation are, and what is on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.errors import UsageError
+from landcue.metrics.relevance import check_labels
+from landcue.types import ByteArray
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """Ids and labels of n images, as queries or as a gallery.
+
+    Attributes:
+        ids: Unique ids; a query does not find the gallery image with its own id.
+        labels: Multi-hot uint8 ``[n, C]``; a row of zeros is an image without labels, which is
+            relevant to nothing.
+        label_names: The C label names.
+        groups: What each image was drawn from (scene, tile), or ``None`` for an image without
+            one; empty if no image has one.
+    """
+
+    ids: tuple[str, ...]
+    labels: ByteArray
+    label_names: tuple[str, ...]
+    groups: tuple[str | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        if self.labels.shape != (n, len(self.label_names)):
+            raise UsageError(
+                f"labels have shape {list(self.labels.shape)}, but there are {n} ids and "
+                f"{len(self.label_names)} label names: give [ids, label names]"
+            )
+        if len(set(self.ids)) != n:
+            seen: set[str] = set()
+            twice = next(i for i in self.ids if i in seen or seen.add(i))
+            raise UsageError(f"id {twice!r} occurs twice: give every image its own id")
+        if len(set(self.label_names)) != len(self.label_names):
+            raise UsageError("a label name occurs twice: give every label column its own name")
+        if self.groups and len(self.groups) != n:
+            raise UsageError(f"{len(self.groups)} groups for {n} ids: give one per image, or none")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def annotate(
+    ids: Sequence[str],
+    labels: npt.ArrayLike,
+    label_names: Sequence[str] | None = None,
+    groups: Sequence[str | None] = (),
+) -> Annotations:
+    """Check and freeze ids and labels.
+
+    Args:
+        ids: n unique ids.
+        labels: Multi-hot ``[n, C]``: bool, or the numbers 0 and 1.
+        label_names: C names; ``label 0`` and so on without them.
+        groups: n groups, or none.
+
+    Raises:
+        UsageError: Sizes contradict each other, an id or a label name occurs twice, or the labels
+            are not 0 and 1.
+    """
+    array = check_labels(labels, "images")
+    names = label_names or [f"label {i}" for i in range(array.shape[1])]
+    return Annotations(tuple(ids), array, tuple(names), tuple(groups))
+
+
+def same_group(query: Annotations, gallery: Annotations, rows: slice) -> npt.NDArray[np.bool_]:
+    """Return bool ``[q, n]``: true where a query of ``rows`` and an image share their group.
+
+    Images without a group share it with none.
+    """
+    numbers: dict[str, int] = {}
+
+    def number(groups: tuple[str | None, ...], n: int, missing: int) -> npt.NDArray[np.int64]:
+        if not groups:
+            return np.full(n, missing)
+        return np.array(
+            [missing if g is None else numbers.setdefault(g, len(numbers)) for g in groups]
+        )
+
+    ours = number(query.groups[rows], len(range(len(query))[rows]), -1)
+    theirs = number(gallery.groups, len(gallery), -2)
+    return ours[:, None] == theirs[None, :]

@@ -1,0 +1,104 @@
+"""Whether one ranking beats another on the same queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from landcue.errors import UsageError
+from landcue.metrics.relevance import Floats
+
+_VALUES_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The mean difference of a metric between two rankings of the same queries.
+
+    Attributes:
+        difference: First minus second, mean over runs of the mean over queries.
+        interval: 95 % percentile bootstrap interval of it over queries.
+        p_value: Two-sided, of a permutation test that exchanges the two rankings query by query.
+        n_query: Queries that count, over all runs.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    n_query: int
+
+
+def compare(
+    first: Sequence[Floats],
+    second: Sequence[Floats],
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two rankings query by query, in one run or in several.
+
+    Queries are resampled within each run, and runs keep equal weight. Interval and p value speak
+    of other queries for these trained models; what another training would give, the spread over
+    runs tells.
+
+    Args:
+        first: Values of a metric, one array ``[q]`` per run; NaN where a query does not count.
+        second: The other ranking's values, of the same queries in the same order.
+        resamples: Resamples and permutations.
+        seed: Seed of both.
+
+    Raises:
+        UsageError: The runs or their queries differ in number, or fewer than two queries of a
+            run count.
+    """
+    if len(first) != len(second) or not first:
+        raise UsageError(f"{len(first)} runs against {len(second)}: give the same runs of both")
+    if resamples < 1:
+        raise UsageError(f"{resamples} resamples: give at least 1")
+    runs: list[Floats] = []
+    for ours, theirs in zip(first, second, strict=True):
+        if ours.shape != theirs.shape or ours.ndim != 1:
+            raise UsageError(
+                f"queries {list(ours.shape)} against {list(theirs.shape)}: give the same queries"
+            )
+        difference = ours - theirs
+        runs.append(difference[~np.isnan(difference)])
+    fewest = min(len(run) for run in runs)
+    if fewest < 2:
+        raise UsageError(
+            f"{fewest} queries of a run count for both rankings: a paired test needs 2 or more"
+        )
+    observed = float(np.mean([run.mean() for run in runs]))
+    rng = np.random.default_rng(seed)
+    drawn, flipped = np.zeros(resamples), np.zeros(resamples)
+    for run in runs:
+        step = max(1, _VALUES_AT_ONCE // len(run))
+        for start in range(0, resamples, step):
+            rows = slice(start, min(start + step, resamples))
+            shape = (rows.stop - rows.start, len(run))
+            drawn[rows] += run[rng.integers(0, len(run), shape)].mean(axis=1)
+            flipped[rows] += (rng.integers(0, 2, shape, np.int8) * 2 - 1) @ run / len(run)
+    low, high = np.percentile(drawn / len(runs), [2.5, 97.5])
+    # Equal up to rounding counts as reached: the observed order is one of the permutations.
+    reached = np.abs(flipped / len(runs)) >= abs(observed) - 1e-12
+    p = (1 + int(reached.sum())) / (1 + resamples)
+    return Comparison(observed, (float(low), float(high)), p, sum(len(run) for run in runs))
+
+
+def mean_over_runs(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and the half width of its 95 % Student interval; NaN for a single value."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, float("nan")
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return mean, _T975[min(len(values) - 1, len(_T975)) - 1] * error
+
+
+# 97.5 % quantiles of Student's t with 1 to 30 degrees of freedom; the last one serves for more.
+_T975 = (
+    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
+    2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
+    2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423,
+)  # fmt: skip

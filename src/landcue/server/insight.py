@@ -1,0 +1,170 @@
+"""What the page tells of a model: its making, its scores, a flat map of what it sees.
+
+An archive is served at one version, so that each answer is computed once and kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from landcue.errors import ArchiveError, UsageError
+from landcue.files import read_json
+from landcue.metrics.report import to_json
+from landcue.search.overview import flat_map, own_scores
+from landcue.server.problems import ProblemError, without_paths
+from landcue.server.served import Served
+
+_SETTINGS = (
+    *("backbone", "pooling", "retrieval", "projection", "dim", "n_bits"),
+    *("image_size", "in_chans", "channel_order", "exclusive_labels", "precision"),
+)
+_TRAINING = ("dataset", "split", "seed", "loss", "made_by", "initial_weights")
+_EPOCHS = ("epochs", "best_epoch", "n_train")
+
+
+class Insight:
+    """Answers about one archive's model, each computed once."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._known: dict[str, dict[str, Any]] = {}
+        self._lock = threading.Lock()
+
+    def model(self) -> dict[str, Any]:
+        """Return how the model is built and was made."""
+        return self._once("model", self._model)
+
+    def scores(self) -> dict[str, Any]:
+        """Return how well the annotated records find each other.
+
+        Raises:
+            ProblemError: 404: too few records are annotated.
+        """
+        return self._once("scores", self._scores)
+
+    def map(self) -> dict[str, Any]:
+        """Return a flat map of a sample of the records.
+
+        Raises:
+            ProblemError: 404: there are too few records.
+        """
+        return self._once("map", self._map)
+
+    def _once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        with self._lock:
+            if name not in self._known:
+                try:
+                    self._known[name] = make()
+                except UsageError as error:
+                    raise ProblemError(404, f"archive {self._served.name!r}: {error}") from None
+            return self._known[name]
+
+    def _model(self) -> dict[str, Any]:
+        served = self._served
+        config = self._config()
+        settings, made = _mapping(config.get("model")), _mapping(config.get("provenance"))
+        statistics = _mapping(made.get("label_statistics"))
+        images = statistics.get("n_images")
+        return {
+            "archive": served.name,
+            "fingerprint": served.archive.manifest.fingerprint,
+            "settings": self._plain(settings, _SETTINGS),
+            "training": self._plain(made, _TRAINING)
+            | self._plain(_mapping(made.get("training")), _EPOCHS),
+            "training_images": images if isinstance(images, int) else None,
+            "training_labels": _diagonal(settings.get("label_names"), statistics.get("counts")),
+            "validation": _numbers(made.get("scores")),
+            "test": self._test(_mapping(made.get("test"))),
+            "regions": served.explains,
+        }
+
+    def _config(self) -> dict[str, Any]:
+        """Return what the model's file tells of it."""
+        folder = self._served.archive.model_folder
+        if folder is None:
+            return {}
+        if (folder / "config.json").is_file():
+            return read_json(folder / "config.json", ArchiveError, "restore it")
+        card: Any = getattr(self._served.encoder(), "card", None)  # of an exported file
+        if card is None:
+            return {}
+        settings = {**card.model, "precision": card.precision}
+        return {"model": settings, "provenance": card.provenance}
+
+    def _test(self, test: Mapping[str, Any]) -> dict[str, Any] | None:
+        spaces = {str(name): _numbers(one) for name, one in _mapping(test.get("spaces")).items()}
+        if not any(spaces.values()):
+            return None
+        about = without_paths(str(test.get("about", "")), self._served.known_paths())
+        return {"about": about, "spaces": spaces}
+
+    def _scores(self) -> dict[str, Any]:
+        found = own_scores(self._served.searcher)
+        taken = next(iter(found.spaces.values())).counts["n_query"]
+        which = (
+            "of the part test, which the model was not trained on"
+            if found.part == "test"
+            else "of this archive, which may include images that the model was trained on"
+        )
+        return {
+            "archive": self._served.name,
+            "part": found.part,
+            "annotated": found.annotated,
+            "taken": taken,
+            "about": f"{taken:,} of {found.annotated:,} annotated records {which}; "
+            "each searches all others of them",
+            "spaces": {name: to_json(scores) for name, scores in found.spaces.items()},
+        }
+
+    def _map(self) -> dict[str, Any]:
+        searcher = self._served.searcher
+        found = flat_map(searcher)
+        counts = Counter(found.kinds)
+        kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))
+        place = {kind: i for i, kind in enumerate(kinds)}
+        return {
+            "archive": self._served.name,
+            "records": len(searcher.records),
+            "shares": [round(share, 4) for share in found.shares],
+            "colored_by": found.colored_by,
+            "kinds": kinds,
+            "ids": [searcher.records.id(row) for row in found.rows.tolist()],
+            "x": found.points[:, 0].round(4).tolist(),
+            "y": found.points[:, 1].round(4).tolist(),
+            "kind": [place[kind] for kind in found.kinds],
+        }
+
+    def _plain(self, values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+        hide = self._served.known_paths()
+        return {
+            name: without_paths(value, hide) if isinstance(value, str) else value
+            for name in names
+            if isinstance(value := values.get(name), str | int | float | bool)
+        }
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return {str(key): one for key, one in value.items()} if isinstance(value, dict) else {}
+
+
+def _numbers(value: object) -> dict[str, float]:
+    return {
+        name: float(one)
+        for name, one in _mapping(value).items()
+        if isinstance(one, int | float) and one == one
+    }
+
+
+def _diagonal(names: object, counts: object) -> dict[str, int]:
+    """Return how many images carry each label, of a table of how many carry each two."""
+    if not isinstance(names, list) or not isinstance(counts, list) or len(names) != len(counts):
+        return {}
+    found = [
+        row[i] if isinstance(row, list) and i < len(row) else None for i, row in enumerate(counts)
+    ]
+    return {
+        str(name): count for name, count in zip(names, found, strict=True) if isinstance(count, int)
+    }

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from landcue.errors import DataError
+from landcue.metrics.run_file import read_qrels, read_run
+
+RUN = "q1 Q0 b 1 0.9 mine\nq1 Q0 a 2 0.5 mine\n\nq2\tQ0\ta\t1\t3\tmine\nq2 Q0 b 2 3 mine\n"
+QRELS = "q1 0 a 2\nq1 0 b 0\nq2 0 b 1\n"
+
+
+def write(folder, name, text):
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_files_are_read(tmp_path):
+    run = read_run(write(tmp_path, "run.txt", RUN))
+    assert run == {"q1": [("b", 0.9), ("a", 0.5)], "q2": [("a", 3.0), ("b", 3.0)]}
+    qrels = read_qrels(write(tmp_path, "qrels.txt", QRELS))
+    assert qrels == {"q1": {"a": 2, "b": 0}, "q2": {"b": 1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("q Q0 a 1 0.9\n", r"run.txt line 1: 5 fields; give 6"),
+        ("q Q0 a 1 0.9 t\nq Q0 b 2 1.5 t\n", r"line 2: rank 2 and score 1.5 after .* score 0.9"),
+        ("q Q0 a 2 0.9 t\nq Q0 b 1 0.5 t\n", "line 2: rank 1"),
+        ("q Q0 a 1 nan t\n", "line 1: score 'nan' is not a number"),
+        ("q Q0 a one 1 t\n", "line 1: rank 'one' is not a number"),
+    ],
+)
+def test_broken_runs_name_their_line(tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        read_run(write(tmp_path, "run.txt", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("q 0 a\n", r"qrels.txt line 1: 3 fields; give 4"),
+        ("q 0 a 1\nq 0 b -1\n", "line 2: gain -1 is negative"),
+        ("q 0 a 1\nq 0 a 1\n", "line 2: item 'a' is judged twice"),
+        ("q 0 a many\n", "line 1: gain 'many' is not a number"),
+    ],
+)
+def test_broken_qrels_name_their_line(tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        read_qrels(write(tmp_path, "qrels.txt", text))
+
+
+def test_missing_and_binary_files(tmp_path):
+    with pytest.raises(DataError, match=r"cannot read .*nothing"):
+        read_run(tmp_path / "nothing")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_run(tmp_path / "binary")
+
+
+def test_the_command_prints_all_metrics_or_one_line(tmp_path):
+    run, qrels = write(tmp_path, "run.txt", RUN), write(tmp_path, "qrels.txt", QRELS)
+    command = [sys.executable, "-m", "landcue.metrics.run_file", str(run), str(qrels)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # q1: a on rank 2; q2: b ties with a. (1/2 + 3/4) / 2
+    assert "mAP  " in done.stdout
+    assert "0.6250" in done.stdout
+    qrels.write_text("q1 0 a 2\n")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: query 'q2' is missing in the qrels")
+    assert done.stderr.count("\n") == 1

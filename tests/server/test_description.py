@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from landcue.server import insight_schemas, schemas
+from landcue.server.app import description
+
+ROOT = Path(__file__).parents[2]
+
+DESCRIBED = description()
+OPERATIONS = {
+    f"{method.upper()} {path}": operation
+    for path, operations in DESCRIBED["paths"].items()
+    for method, operation in operations.items()
+}
+
+
+def model_of(content):
+    """Return the pydantic model that a body or an answer is described by."""
+    name = content["schema"]["$ref"].rpartition("/")[2]
+    return getattr(schemas, name, None) or getattr(insight_schemas, name)
+
+
+def answers(operation):
+    return next(one for code, one in operation["responses"].items() if code.startswith("2"))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_endpoint_has_examples_that_fit(name):
+    operation = OPERATIONS[name]
+    assert operation["description"]
+    for parameter in operation.get("parameters", ()):
+        at = parameter.get("content", {}).get("application/json")
+        if at is not None:
+            model_of(at).model_validate_json(json.dumps(at["example"]))
+        elif parameter["required"]:
+            assert parameter["example"]
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    if body is not None:
+        model_of(body).model_validate_json(json.dumps(body["example"]))
+    for media_type, content in answers(operation)["content"].items():
+        if media_type == "application/json" and "example" in content:
+            model_of(content).model_validate_json(json.dumps(content["example"]), extra="forbid")
+    shown = [one.get("example") for one in answers(operation)["content"].values()]
+    # Files are not shown: images, tables.
+    files = ("/thumbnail", "/chip", "/export")
+    assert name.endswith(files) or any(one is not None for one in shown)
+
+
+def test_no_example_shows_a_path_of_a_machine():
+    text = json.dumps(DESCRIBED)
+    assert "/home/" not in text
+    assert "/tmp/" not in text
+
+
+def test_images_are_described_as_images(client):
+    for kind in ("thumbnail", "chip"):
+        operation = OPERATIONS[f"GET /v1/records/{{id}}/{kind}"]
+        assert list(answers(operation)["content"]) == ["image/jpeg"]
+    assert client.get("/openapi.json").json()["paths"] == DESCRIBED["paths"]
+
+
+def test_the_reference_page_lists_every_endpoint():
+    spec = importlib.util.spec_from_file_location(
+        "rest_reference", ROOT / "scripts" / "rest_reference.py"
+    )
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    page = reference.on_page_markdown((ROOT / "docs" / "reference" / "rest.md").read_text())
+    assert reference.MARKER not in page
+    for name, operation in OPERATIONS.items():
+        section = page.split(f"## `{name}`")[1].split("\n## ")[0]
+        assert operation["description"] in section
+        assert "curl -s" in section
+    assert reference.on_page_markdown("another page") == "another page"

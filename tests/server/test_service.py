@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import resource
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from PIL import Image
+
+from landcue.search.filters import Filter
+from landcue.search.result import SearchResult
+from landcue.search.searcher import ById, ByImage, ByPixels, Mix
+from landcue.server.export import write
+from landcue.server.schemas import ArchiveAnswer, LabelsAnswer, RecordAnswer, SearchAnswer
+from landcue.types import Bounds
+
+
+def expected(result):
+    return [(hit.id, pytest.approx(hit.distance)) for hit in result.hits]
+
+
+def found(answer):
+    assert answer.status_code == 200, answer.text
+    SearchAnswer.model_validate(answer.json(), extra="forbid")
+    return [(hit["id"], hit["distance"]) for hit in answer.json()["hits"]]
+
+
+def test_search_by_record_is_the_plain_search(client, plain):
+    for mode in ("embedding", "code", "cue", "two-stage"):
+        answer = client.post("/v1/search", json={"id": "port/01.png", "k": 7, "mode": mode})
+        assert found(answer) == expected(plain.search(ById("port/01.png"), k=7, mode=mode))
+        assert answer.json()["mode"] == mode
+        assert answer.json()["archive"] == "photos"
+
+
+def test_search_by_image_crop_and_examples(client, plain, send, png):
+    image, other = png(seed=1), png(60, 50, seed=2)
+    assert found(send(client, ("image", image), k=5)) == expected(plain.search(ByImage(image), 5))
+    pixels = np.asarray(Image.open(io.BytesIO(image)))[5:25, 10:30]
+    cropped = send(client, ("image", image), k=5, crop=[10, 5, 20, 20])
+    assert found(cropped) == expected(plain.search(ByPixels(pixels), 5))
+    mix = Mix(
+        (ByImage(image), ById("farm/02.png"), ByImage(other)), (ById("port/03.png"),), "rocchio"
+    )
+    answer = send(
+        client,
+        ("image", image),
+        ("positive", other),
+        id="farm/02.png",
+        negatives=["port/03.png"],
+        rule="rocchio",
+        k=30,
+    )
+    assert found(answer) == expected(plain.search(mix, 30))
+
+
+def test_whole_numbers_may_be_written_with_a_point(client):
+    asked = {"id": "port/01.png", "mode": "cue"}
+    text = json.dumps({**asked, "k": 3.0, "label_weight": 2.0})
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/v1/search", content=text, headers=headers)
+    same = client.post("/v1/search", json={**asked, "k": 3, "label_weight": 2})
+    assert len(found(answer)) == 3
+    assert found(answer) == found(same)
+
+
+def test_filters_and_pages(client, plain):
+    filters = {"labels": "water and not field", "bbox": [0, -5, 12, 5], "after": "2024-01-03"}
+    asked = {"id": "port/01.png", "filters": filters, "k": 2}
+    where = Filter(
+        expression="water and not field",
+        bbox=Bounds(0, -5, 12, 5),
+        after=datetime(2024, 1, 3, tzinfo=UTC),
+    )
+    whole = plain.search(ById("port/01.png"), k=30, where=where)
+    assert 3 <= len(whole.hits) < 10
+    hits, cursor = [], None
+    while True:
+        answer = client.post("/v1/search", json={**asked, "cursor": cursor})
+        hits += found(answer)
+        cursor = answer.json()["cursor"]
+        if cursor is None:
+            break
+    assert hits == expected(whole)
+
+
+def test_polygon_and_place(client, plain):
+    polygon = {"type": "Polygon", "coordinates": [[[1, 0], [4, 0], [4, 2], [1, 0]]]}
+    answer = client.post("/v1/search", json={"filters": {"polygon": polygon}})
+    where = Filter(polygon=shapely.geometry.shape(polygon))
+    assert found(answer) == expected(plain.search(None, where=where))
+    assert answer.json()["mode"] == "place"
+
+
+def test_nothing_found_says_why(client):
+    answer = client.post("/v1/search", json={"filters": {"groups": ["nowhere"]}})
+    assert found(answer) == []
+    assert "nowhere (0 of 30" in answer.json()["note"]
+
+
+def test_several_archives(client, is_problem):
+    assert client.get("/v1/archive").json()["archives"] == ["photos", "made"]
+    assert client.get("/v1/archive?archive=made").json()["records"] == 200
+    answer = client.post("/v1/search", json={"archive": "made", "k": 3})
+    assert len(found(answer)) == 3
+    assert "photo" in is_problem(client.get("/v1/labels?archive=photo"), 404)
+
+
+def test_records_thumbnails_and_chips(client, source, is_problem):
+    value = client.get("/v1/records/port/01.png").json()
+    RecordAnswer.model_validate(value, extra="forbid")
+    assert value["labels"] == ["water", "ship"]
+    assert value["bounds"] == [1, 0, 1.5, 1]
+    assert value["time"] == "2024-01-02T00:00:00Z"
+    thumbnail = client.get("/v1/records/port/01.png/thumbnail")
+    assert thumbnail.headers["content-type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(thumbnail.content)).size == (64, 64)
+    original = np.asarray(Image.open(source[0] / "port/01.png")).astype(int)
+    chip = client.get("/v1/records/port/01.png/chip")
+    shown = np.asarray(Image.open(io.BytesIO(chip.content))).astype(int)
+    assert shown.shape == original.shape
+    assert abs(shown - original).mean() < 10
+    small = client.get("/v1/records/port/01.png/chip?side=16")
+    assert Image.open(io.BytesIO(small.content)).size == (16, 16)
+    assert "port/29.png" in is_problem(client.get("/v1/records/port/99.png"), 404)
+    is_problem(client.get("/v1/records/scene0/none.tif/thumbnail?archive=made"), 404)
+
+
+def test_labels_are_counted(client, plain):
+    value = client.get("/v1/labels").json()
+    LabelsAnswer.model_validate(value, extra="forbid")
+    counts = {one["name"]: one for one in value["labels"]}
+    assert counts["ship"] == {"name": "ship", "annotated": 10, "predicted": 0, "records": 10}
+    predicted = sum("bright" in hit.labels for hit in plain.search(k=30).hits)
+    assert counts["bright"]["annotated"] == 0
+    assert counts["bright"]["records"] == predicted
+
+
+def test_archive_tells_of_its_model_and_no_path(client, photos, source):
+    answer = client.get("/v1/archive")
+    ArchiveAnswer.model_validate(answer.json(), extra="forbid")
+    assert answer.json()["dim"] == 16
+    assert answer.json()["encodes_images"]
+    for path in (photos, source[0]):
+        assert str(path) not in answer.text
+
+
+def test_exports_hold_the_hits(client, plain):
+    asked = json.dumps({"id": "port/01.png", "k": 30})
+    result = plain.search(ById("port/01.png"), k=30)
+    ids = [hit.id for hit in result.hits]
+
+    answer = client.get("/v1/export", params={"request": asked})
+    assert answer.headers["content-type"] == "application/geo+json"
+    assert "attachment" in answer.headers["content-disposition"]
+    features = answer.json()["features"]
+    assert [feature["id"] for feature in features] == ids
+    crossing = features[ids.index("farm/00.png")]
+    assert crossing["geometry"]["type"] == "MultiPolygon"
+    assert crossing["bbox"] == [179, -1, -179, 1]
+
+    answer = client.get("/v1/export", params={"request": asked, "format": "csv"})
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["id"] for row in rows] == ids
+    assert [float(row["distance"]) for row in rows] == [hit.distance for hit in result.hits]
+
+    answer = client.post("/v1/search?format=geoparquet", json=json.loads(asked))
+    table = pq.read_table(io.BytesIO(answer.content))
+    assert table["id"].to_pylist() == ids
+    assert json.loads(table.schema.metadata[b"geo"])["columns"]["geometry"]["encoding"] == "WKB"
+    shapes = shapely.from_wkb(table["geometry"].to_pylist())
+    hit = ids.index("port/03.png")
+    assert shapes[hit].bounds == (3, 0, 3.5, 1)
+
+
+def test_csv_runs_no_formula(client, plain):
+    hit = replace(plain.search(k=1).hits[0], group="=1+1", sensor="S2A")
+    text = write(None, SearchResult("q", "list", (hit,)), "csv").decode()
+    row = next(csv.DictReader(io.StringIO(text)))
+    assert (row["group"], row["sensor"]) == ("'=1+1", "S2A")
+
+
+def test_feedback_is_kept(start, tmp_path, is_problem):
+    file = tmp_path / "feedback.jsonl"
+    given = {"query": "port/01.png", "positives": ["port/03.png"], "note": "a\nb"}
+    with start(feedback_file=file) as client:
+        for _ in range(2):
+            answer = client.post("/v1/feedback", json=given, headers={"X-Request-ID": "abc"})
+            assert (answer.status_code, answer.json()) == (201, {"kept": True})
+        is_problem(client.post("/v1/feedback", json={"positives": ["none"]}), 404)
+        is_problem(client.post("/v1/feedback", json={"query": "port/01.png"}), 400)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(lines) == 2
+    assert lines[0].items() >= {**given, "archive": "photos", "request_id": "abc"}.items()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_feedback_needs_a_file_with_room(client, start, tmp_path, is_problem):
+    is_problem(client.post("/v1/feedback", json={"positives": ["port/01.png"]}), 409)
+    file = tmp_path / "feedback.jsonl"
+    with start({"feedback_bytes": 20}, feedback_file=file) as small:
+        is_problem(small.post("/v1/feedback", json={"positives": ["port/01.png"]}), 503)
+    assert file.read_bytes() == b""
+
+
+def test_a_line_of_feedback_that_finds_no_room_leaves_no_half(start, tmp_path, is_problem, caplog):
+    file = tmp_path / "feedback.jsonl"
+    given = {"positives": ["port/01.png"]}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with start(feedback_file=file) as client:
+        assert client.post("/v1/feedback", json=given).status_code == 201
+        size = file.stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))
+        try:
+            refused = client.post("/v1/feedback", json=given)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        is_problem(refused, 503)
+        assert file.stat().st_size == size
+        assert client.post("/v1/feedback", json=given).status_code == 201
+    assert [json.loads(line)["positives"] for line in file.read_text().splitlines()] == [
+        ["port/01.png"]
+    ] * 2
+    told = [one for one in caplog.records if one.getMessage() == "feedback was not kept"]
+    assert len(told) == 1
+    assert str(file) in told[0].facts["error"]
+
+
+def test_health_metrics_and_readiness(start, is_problem):
+    with start() as client:
+        assert client.get("/healthz").text == "ok\n"
+        while client.get("/readyz").status_code != 200:
+            pass
+        client.post("/v1/search", json={"id": "port/01.png"})
+        client.get("/v1/nowhere")
+        text = client.get("/metrics").text
+    assert 'landcue_requests_total{method="POST",route="/v1/search",status="200"} 1' in text
+    assert 'landcue_requests_total{method="GET",route="unmatched",status="404"} 1' in text
+    assert 'landcue_archive_records{archive="made"} 200' in text
+    assert 'landcue_request_seconds_bucket{route="/v1/search",le="+Inf"} 1' in text
+    is_problem(start().get("/readyz"), 503)  # never started
+
+
+def test_openapi_describes_every_route_and_refers_to_nothing_missing(client):
+    described = client.get("/openapi.json").json()
+    assert set(described["paths"]) == {
+        "/v1/search",
+        "/v1/export",
+        "/v1/records/{id}",
+        "/v1/records/{id}/thumbnail",
+        "/v1/records/{id}/chip",
+        "/v1/labels",
+        "/v1/archive",
+        "/v1/model",
+        "/v1/model/scores",
+        "/v1/model/map",
+        "/v1/records/{id}/regions",
+        "/v1/facets",
+        "/v1/feedback",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    }
+    known = {f"#/components/schemas/{name}" for name in described["components"]["schemas"]}
+    refs = set()
+
+    def walk(value):
+        if isinstance(value, dict):
+            refs.update(v for k, v in value.items() if k == "$ref")
+            value = list(value.values())
+        if isinstance(value, list):
+            for one in value:
+                walk(one)
+
+    walk(described)
+    assert refs <= known
+    assert "#/components/schemas/SearchRequest" in refs

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import asyncio
+import functools
+import io
+import os
+import pickle
+import signal
+import threading
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from landcue.archive.archive import Archive
+from landcue.models.load import load_model
+from landcue.server.app import create_app
+from landcue.server.catalog import Catalog
+from landcue.server.decoding import Decoders
+from landcue.server.served import Served
+from landcue.server.settings import Limits, Settings
+
+MULTIPART = (b"content-type", b"multipart/form-data; boundary=b")
+PART = b'--b\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
+
+
+def test_declared_size_is_refused_before_reading(start, call):
+    async def receive():
+        raise AssertionError("the body was read")
+
+    headers = [MULTIPART, (b"content-length", str(10 << 30).encode())]
+    status, value = asyncio.run(call(start().app, "/v1/search", receive, headers))
+    assert status == 413
+    assert "33,554,432" in value["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/feedback"])
+def test_a_stream_is_cut_at_the_cap(start, call, path):
+    received = 0
+
+    async def receive():
+        nonlocal received
+        body = PART if not received else b"x" * 1000
+        received += len(body)
+        return {"type": "http.request", "body": body, "more_body": True}
+
+    limits = {"upload_bytes": 50_000, "json_bytes": 50_000}
+    kind = MULTIPART if path == "/v1/search" else (b"content-type", b"application/json")
+    status, _ = asyncio.run(call(start(limits).app, path, receive, [kind]))
+    assert status == 413
+    assert received <= 51_000
+
+
+def test_other_bodies_have_a_cap_of_their_own(start, is_problem):
+    client = start({"json_bytes": 1000})
+    is_problem(client.post("/v1/feedback", json={"note": "x" * 2000}), 413)
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/feedback"])
+def test_a_slow_body_is_given_up(start, call, path):
+    async def receive():
+        await asyncio.Event().wait()
+
+    app = start({"body_seconds": 0.01}).app
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"10")]
+    status, _ = asyncio.run(call(app, path, receive, headers))
+    assert status == 408
+
+
+def test_many_parts_are_refused(client, send, png, is_problem):
+    is_problem(send(client, *[("positive", png())] * 1000), 400)
+    is_problem(send(client, *[("positive", png())] * 9), 400)
+    fields = {f"field{i}": (None, "x") for i in range(1000)}
+    is_problem(client.post("/v1/search", files=fields), 400)
+    is_problem(send(client, ("image", png()), ("image", png())), 400)
+    assert "upload" in is_problem(send(client, ("upload", png())), 400)
+
+
+def test_a_large_json_part_is_refused(client, send, png, is_problem):
+    is_problem(send(client, ("image", png()), id="x" * 300_000), 400)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("multipart/form-data", PART, 400),
+        ("multipart/form-data; boundary=", PART, 400),
+        ("multipart/form-data; boundary=b", b"no part at all", 400),
+        ("multipart/form-data; boundary=b", PART.replace(b"; name", b"; game") + b"x", 400),
+        ("multipart/form-data; boundary=" + "b" * 10_000, PART, 400),
+        ("application/json", b"{", 422),
+        ("application/json", b'"text"', 422),
+        ("application/json", b"[" * 100_000, 422),
+        ("application/json", b'{"id": "\xff"}', 422),
+        ("application/x-www-form-urlencoded", b"id=port/01.png", 415),
+        ("text/plain", b"{}", 415),
+    ],
+)
+def test_broken_bodies_are_problems(client, is_problem, kind, body, status):
+    answer = client.post("/v1/search", content=body, headers={"content-type": kind})
+    is_problem(answer, status)
+
+
+def images_of_other_formats():
+    image = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
+    for kind in ("GIF", "BMP", "ICO", "PPM", "EPS", "PDF"):
+        out = io.BytesIO()
+        image.save(out, kind)
+        yield pytest.param(out.getvalue(), id=kind)
+    yield pytest.param(b'<svg xmlns="http://www.w3.org/2000/svg"/>', id="svg")
+    yield pytest.param(b"", id="empty")
+    yield pytest.param(pickle.dumps(image.tobytes()), id="pickle")
+    yield pytest.param(b"http://127.0.0.1/image.png", id="address")
+
+
+@pytest.mark.parametrize("data", list(images_of_other_formats()))
+def test_only_allowed_formats_are_decoded(client, send, is_problem, data):
+    is_problem(send(client, ("image", data)), 400)
+
+
+def test_broken_images_are_problems(client, send, png, is_problem):
+    data = png(seed=1)
+    for broken in (data[:200], data[:60] + b"\0" * 50 + data[110:]):
+        is_problem(send(client, ("image", broken)), 400)
+
+
+def test_pixel_cap(start, send, png, is_problem):
+    with start({"pixels": 10_000}) as client:
+        assert send(client, ("image", png(100, 100))).status_code == 200
+        assert "100 x 101" in is_problem(send(client, ("image", png(100, 101))), 400)
+
+
+def test_memory_cap_and_the_next_image_works(start, send, png, is_problem):
+    with start({"decode_bytes": 400 << 20, "pixels": 60_000_000}) as client:
+        assert send(client, ("image", png())).status_code == 200
+        is_problem(send(client, ("image", png(7000, 7000))), 400)
+        assert send(client, ("image", png())).status_code == 200
+
+
+def test_time_cap(start, send, png, is_problem):
+    with start({"decode_seconds": 0}) as client:
+        assert "too long" in is_problem(send(client, ("image", png())), 400)
+
+
+def test_a_dead_decoder_is_replaced(png):
+    decoders = Decoders(Limits(decoders=1))
+    try:
+        assert decoders.image(png(5, 4)).shape == (4, 5, 3)
+        worker = decoders._free.get()
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+        decoders._free.put(worker)
+        assert decoders.image(png(6, 4)).shape == (4, 6, 3)
+    finally:
+        decoders.close()
+
+
+def test_a_decoder_cannot_write_files_or_see_the_environment(png, monkeypatch):
+    monkeypatch.setenv("LANDCUE_SECRET", "secret")
+    decoders = Decoders(Limits(decoders=1))
+    try:
+        decoders.image(png())
+        worker = decoders._free.get()
+        decoders._free.put(worker)
+        with open(f"/proc/{worker.pid}/environ", "rb") as file:
+            assert b"LANDCUE_SECRET" not in file.read()
+        with open(f"/proc/{worker.pid}/limits") as file:
+            limits = {line[:26].strip(): line[26:].split()[:2] for line in file}
+        assert limits["Max file size"] == ["0", "0"]
+        assert limits["Max core file size"] == ["0", "0"]
+        assert limits["Max address space"] == [str(2 << 30)] * 2
+    finally:
+        decoders.close()
+
+
+def test_crops_outside_the_image_are_refused(client, send, png, is_problem):
+    is_problem(send(client, ("image", png(40, 30)), crop=[30, 0, 11, 5]), 400)
+    is_problem(send(client, ("image", png(40, 30)), crop=[0, 0, 0, 5]), 422)
+    is_problem(client.post("/v1/search", json={"id": "port/01.png", "crop": [0, 0, 1, 1]}), 400)
+
+
+def test_images_need_a_model(client, send, png, is_problem):
+    is_problem(send(client, ("image", png()), archive="made"), 409)
+
+
+def test_a_model_that_fails_is_told_without_its_path(photos, send, png, is_problem):
+    load = functools.partial(load_model, "/secret/place/model")
+    app = create_app(Catalog([Served("photos", Archive.open(photos), load)]))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        assert "secret" not in is_problem(send(client, ("image", png())), 503)
+
+
+class SlowEncoder:
+    """Waits with the first image until it may go on."""
+
+    def __init__(self, encoder):
+        self._encoder = encoder
+        self.began, self.may = threading.Event(), threading.Event()
+        self.fingerprint, self.dim = encoder.fingerprint, encoder.dim
+        self.n_bits, self.label_names = encoder.n_bits, encoder.label_names
+
+    def prepare(self, image):
+        return self._encoder.prepare(image)
+
+    def encode(self, pixels):
+        self.began.set()
+        self.may.wait()
+        return self._encoder.encode(pixels)
+
+
+def test_full_pool_answers_429_and_searches_go_on(photos, encoder, send, png, is_problem):
+    encoder = SlowEncoder(encoder)
+    limits = Limits(encoders=1, encoders_waiting=0, decoders=1)
+    catalog = Catalog([Served("photos", Archive.open(photos), lambda: encoder)])
+    with TestClient(
+        create_app(catalog, Settings(limits=limits)), base_url="http://[::1]"
+    ) as client:
+        while client.get("/readyz").status_code != 200:
+            pass
+        answers = []
+        first = threading.Thread(target=lambda: answers.append(send(client, ("image", png()))))
+        first.start()
+        encoder.began.wait()
+        refused = send(client, ("image", png()))
+        is_problem(refused, 429)
+        assert int(refused.headers["retry-after"]) >= 1
+        assert client.post("/v1/search", json={"id": "port/01.png"}).status_code == 200
+        encoder.may.set()
+        first.join()
+        assert answers[0].status_code == 200
+        assert send(client, ("image", png())).status_code == 200
+        assert 'landcue_pool_refused_total{pool="encoding"} 1' in client.get("/metrics").text
