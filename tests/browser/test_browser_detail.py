@@ -10,7 +10,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-SAYS = re.compile("Regions like the (query|result): most alike at")
+SAYS = re.compile("Regions like the (query|result): most similar at")
 
 
 def test_details_tell_why_and_step_on(guest):

@@ -139,7 +139,7 @@ def test_a_drawn_box_filters_and_is_cleared(guest):
 
 
 def test_begin_on_the_map(guest):
-    guest.searching(guest.button("Begin on the map").click)
+    guest.searching(guest.button("Start on the map").click)
     drawn(guest)
     wait_for_footprints(guest)
     assert len(guest.ids()) == 140

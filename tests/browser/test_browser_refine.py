@@ -31,7 +31,8 @@ def test_marks_by_click_refine_and_the_ranking_before_is_shown(guest):
     assert before[1] not in after
     assert before[4] not in after
     assert answer["hits"][0]["id"] == after[0]
-    expect(change(guest)).to_contain_text(re.compile(r"(new|moved|dropped).* after your marks"))
+    changed = re.compile(r"(new|moved|dropped).* after refining with your marks")
+    expect(change(guest)).to_contain_text(changed)
     moved = [i for i, one in enumerate(after) if one in before and before.index(one) != i]
     assert moved
     place = moved[0]
@@ -70,7 +71,7 @@ def test_marks_by_keyboard_refine(guest):
     expect(guest.page.get_by_label("Results", exact=True)).to_be_visible()
 
 
-def test_marks_are_taken_back(guest):
+def test_marks_are_removed(guest):
     guest.ask_record()
     before = guest.ids()
     guest.card(2).focus()
@@ -87,8 +88,8 @@ def test_marks_are_kept_as_feedback(guest, feedback):
     ids = guest.ids()
     guest.card(0).focus()
     guest.page.keyboard.press("+")
-    guest.button("Keep as feedback").click()
-    expect(guest.page.get_by_text("The marks are kept on the server.")).to_be_visible()
+    guest.button("Save as feedback").click()
+    expect(guest.page.get_by_text("The marks were saved on the server.")).to_be_visible()
     kept = json.loads(feedback.read_text().splitlines()[-1])
     assert kept["positives"] == [ids[0]]
     assert kept["negatives"] == []
@@ -99,7 +100,7 @@ def test_modes_answer_differently_and_show_their_times(guest):
     assert first["mode"] == "embedding"
     modes = guest.page.get_by_role("radiogroup", name="Search mode")
     found = {}
-    for name, mode in (("Code", "code"), ("Cue", "cue"), ("Two-stage", "two-stage")):
+    for name, mode in (("Hash", "code"), ("Labels + hash", "cue"), ("Re-ranked", "two-stage")):
         button = modes.get_by_role("radio", name=re.compile(f"^{name}"))
         expect(button).to_contain_text("–")
         answer = guest.searching(button.click)
@@ -110,7 +111,7 @@ def test_modes_answer_differently_and_show_their_times(guest):
         expect(guest.page.locator(".mode-plan")).to_contain_text(
             f"{shown(answer['plan']['milliseconds'])} on the server"
         )
-        expect(change(guest)).to_contain_text("after another mode")
+        expect(change(guest)).to_contain_text("after changing the ranking method")
     assert found["code"] != found["cue"]
     expect(guest.cards.first).to_contain_text("0.")
     guest.searching(lambda: guest.page.keyboard.press("ArrowLeft"))
@@ -120,7 +121,7 @@ def test_modes_answer_differently_and_show_their_times(guest):
 
 def test_the_time_in_all_is_no_less_than_that_on_the_server(guest):
     guest.ask_record()
-    for name in ("Code", "Cue", "Float"):
+    for name in ("Hash", "Labels + hash", "Embedding (exact)"):
         button = guest.page.get_by_role("radio", name=re.compile(f"^{name}"))
         guest.searching(button.click)
         said = guest.page.locator(".mode-plan").inner_text()

@@ -30,7 +30,7 @@ def test_reload_keeps_everything(guest):
     assert guest.settled(len(ids)) == ids
     assert guest.page.url == url
     expect(guest.detail).to_be_visible()
-    expect(guest.chip("without cars")).to_be_visible()
+    expect(guest.chip("exclude cars")).to_be_visible()
     expect(guest.page.get_by_role("radio", name=re.compile("^Code"))).to_be_checked()
     expect(guest.page.get_by_label("Marks", exact=True)).to_contain_text("1 good")
 
@@ -77,7 +77,7 @@ def test_a_link_without_its_image_asks_for_it(guest, visit, photo):
     ids = guest.ids()
     other = visit("?" + guest.page.url.split("?")[1])
     trouble = other.page.locator(".trouble")
-    expect(trouble).to_contain_text("This search needs its image")
+    expect(trouble).to_contain_text("This search needs the query image")
     other.searching(lambda: other.drop(photo))
     assert other.ids() == ids
 
@@ -107,5 +107,5 @@ def test_history_lists_searches_and_leads_back(guest, photo):
     assert guest.ids() == first
     expect(sheet).to_have_count(0)
     guest.button("History").click()
-    guest.button("Forget all").click()
+    guest.button("Clear history").click()
     expect(sheet).to_contain_text("Searches you make are listed here")

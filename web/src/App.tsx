@@ -27,12 +27,12 @@ export function App() {
   return (
     <>
       <a class="skip" href="#main" onClick={(event) => focusGrid() && event.preventDefault()}>
-        Skip to the results
+        Skip to results
       </a>
       <Header />
       {about.value?.stale && (
         <p class="banner" role="status">
-          The archive was indexed again: what is new is found once the service starts again.
+          The archive was indexed again. Restart the service to search the new version.
         </p>
       )}
       <main id="main" tabIndex={-1}>

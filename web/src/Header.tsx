@@ -71,7 +71,7 @@ export function Header() {
         <button type="button" class="quiet" aria-label={dark.value ? "Light colors" : "Dark colors"} title={dark.value ? "Light" : "Dark"} onClick={switchTheme}>
           <Icon name={dark.value ? "sun" : "moon"} />
         </button>
-        <button type="button" class="quiet" aria-label="Keys and help" title="Help  ?" onClick={() => (dialog.value = "help")}>
+        <button type="button" class="quiet" aria-label="Keyboard shortcuts and help" title="Help  ?" onClick={() => (dialog.value = "help")}>
           <Icon name="help" />
         </button>
       </div>

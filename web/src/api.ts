@@ -161,7 +161,7 @@ export class Api {
     try {
       return (await answer.json()) as T;
     } catch {
-      throw new ApiError(answer.status, "The server's answer is no JSON. Is this address LandCue's?");
+      throw new ApiError(answer.status, "The server did not answer with JSON. Is this a LandCue server?");
     }
   }
 
@@ -174,7 +174,7 @@ export class Api {
       answer = await this.send(url, { ...init, headers });
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") throw error;
-      throw new ApiError(0, "The server does not answer.");
+      throw new ApiError(0, "The server is not responding.");
     }
     if (!answer.ok) throw await problemOf(answer);
     return answer;

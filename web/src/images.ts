@@ -48,7 +48,7 @@ export async function cutPng(blob: Blob, crop: Crop): Promise<Blob> {
   canvas.getContext("2d")?.drawImage(bitmap, 0, 0);
   bitmap.close();
   return new Promise((done, failed) =>
-    canvas.toBlob((made) => (made ? done(made) : failed(new Error("The region could not be cut out."))), "image/png"),
+    canvas.toBlob((made) => (made ? done(made) : failed(new Error("The region could not be cropped."))), "image/png"),
   );
 }
 

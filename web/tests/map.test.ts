@@ -96,9 +96,9 @@ describe("outlines of hits", () => {
   it("that are missing are counted in words", () => {
     expect(sayUnplaced(0, 0)).toBe("");
     expect(sayUnplaced(5, 5)).toBe("");
-    expect(sayUnplaced(5, 0)).toBe("None of the 5 hits has a place on a map.");
-    expect(sayUnplaced(5, 4)).toBe("1 of 5 hits has no place on a map.");
-    expect(sayUnplaced(5, 2)).toBe("3 of 5 hits have no place on a map.");
+    expect(sayUnplaced(5, 0)).toBe("None of the 5 hits has a location.");
+    expect(sayUnplaced(5, 4)).toBe("1 of 5 hits has no location.");
+    expect(sayUnplaced(5, 2)).toBe("3 of 5 hits have no location.");
   });
 });
 

@@ -146,7 +146,7 @@ describe("refining", () => {
     await settled(() => expect(ids()).toEqual(["b", "d"]));
     expect(service.asked[1]).toMatchObject({ id: "one", positives: ["a"], negatives: ["c"] });
     expect(store.before.value?.hits.map((hit) => hit.id)).toEqual(["a", "b", "c"]);
-    expect(store.before.value?.change).toBe("your marks");
+    expect(store.before.value?.change).toBe("refining with your marks");
     expect(store.unasked.value).toBe(false);
     expect(location.search).toBe("?id=one&good=a&bad=c");
   });

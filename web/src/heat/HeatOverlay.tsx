@@ -25,7 +25,7 @@ export default function HeatOverlay({ api, archive, query, id, side }: HeatProps
     regionsOf(api, archive, query, id).then(
       (answer) => wanted && setFound(answer),
       (error: unknown) => {
-        if (wanted) setTrouble(error instanceof ApiError ? error.message : "Similar regions could not be read.");
+        if (wanted) setTrouble(error instanceof ApiError ? error.message : "Similar regions could not be loaded.");
       },
     );
     return () => {
@@ -61,7 +61,7 @@ export default function HeatOverlay({ api, archive, query, id, side }: HeatProps
         width={SIDE}
         height={SIDE}
         role="img"
-        aria-label={`Regions like ${other}: most alike at ${sayPeak(grid)} of the image.`}
+        aria-label={`Regions like ${other}: most similar at ${sayPeak(grid)} of the image.`}
       />
       {side === "hit" && <Legend range={range} />}
     </>

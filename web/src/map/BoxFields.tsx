@@ -24,7 +24,7 @@ export function BoxFields({ box, onBox }: { box: Box | null; onBox: (box: Box) =
   };
   return (
     <details class="map-numbers">
-      <summary>By numbers</summary>
+      <summary>Enter coordinates</summary>
       <form onSubmit={submit} noValidate>
         {NAMES.map((name, i) => (
           <label key={name}>

@@ -114,7 +114,7 @@ export default function MapPane(props: MapProps) {
       </div>
       {broken ? (
         <p class="map-note">
-          This browser draws no WebGL, which the map needs. A box can still be given by its numbers.
+          The map needs WebGL, which this browser does not provide. You can still enter a bounding box as coordinates.
         </p>
       ) : (
         <div
@@ -161,7 +161,7 @@ export default function MapPane(props: MapProps) {
               Drawing the map …
             </p>
           )}
-          {drawing && <p class="map-hint">Drag over the map to draw a box. Escape cancels.</p>}
+          {drawing && <p class="map-hint">Drag on the map to draw a bounding box. Press Escape to cancel.</p>}
           {credit && <p class="map-credit">{credit}</p>}
           {peek !== null && list.some((one) => one.hit.id === peek) && (
             <div class="map-peek" aria-hidden="true">
@@ -202,7 +202,7 @@ export default function MapPane(props: MapProps) {
 
 function Readout({ list, mode, id }: { list: ReturnType<typeof placed>; mode: string; id: string | null }) {
   const one = list.find((each) => each.hit.id === id);
-  if (!one) return list.length ? <span class="map-dim">Point at a place to read its name. </span> : null;
+  if (!one) return list.length ? <span class="map-dim">Hover over a footprint to see its name. </span> : null;
   const { hit, rank } = one;
   return (
     <span>

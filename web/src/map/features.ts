@@ -77,9 +77,9 @@ export function polygon(ring: Point[] | null): GeoJSON.FeatureCollection {
 /** Say how many hits have no place; nothing when all have one. */
 export function sayUnplaced(hits: number, shown: number): string {
   if (!hits || hits === shown) return "";
-  if (!shown) return hits === 1 ? "The hit has no place on a map." : `None of the ${hits} hits has a place on a map.`;
+  if (!shown) return hits === 1 ? "The hit has no location." : `None of the ${hits} hits has a location.`;
   const missing = hits - shown;
-  return `${missing} of ${hits} hits ${missing === 1 ? "has" : "have"} no place on a map.`;
+  return `${missing} of ${hits} hits ${missing === 1 ? "has" : "have"} no location.`;
 }
 
 /** Say whose tiles are shown: what the operator wrote, or else their host. */

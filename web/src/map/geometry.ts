@@ -107,12 +107,12 @@ export function parseBox(texts: readonly [string, string, string, string]): Box 
   for (const [i, text] of texts.entries()) {
     const value = text.trim() === "" ? Number.NaN : Number(text.trim().replace("−", "-"));
     const most = i % 2 ? 90 : 180;
-    if (!(value >= -most && value <= most)) return `${names[i]}: give degrees from -${most} to ${most}.`;
+    if (!(value >= -most && value <= most)) return `${names[i]}: enter degrees from -${most} to ${most}.`;
     found.push(value);
   }
   const [west, south, east, north] = found as [number, number, number, number];
-  if (south > north) return "South lies north of North: swap them.";
-  if (west === east || south === north) return "The box is empty: its sides must differ.";
+  if (south > north) return "South is north of North; swap them.";
+  if (west === east || south === north) return "The bounding box is empty; its edges must differ.";
   return [west, south, east, north];
 }
 

@@ -77,7 +77,7 @@ export function FlatMap({ map, dark, onQuery }: Props) {
           ref={canvas}
           tabIndex={0}
           role="application"
-          aria-label={`Map of ${map.ids.length} images. Arrow keys go from image to image, Enter searches by it.`}
+          aria-label={`Map of ${map.ids.length} images. Arrow keys move between images; Enter searches with the current one.`}
           onPointerDown={(event) => {
             if (event.button !== 0) return;
             event.currentTarget.setPointerCapture(event.pointerId);
@@ -139,7 +139,7 @@ function Legend({ map, dark, kind, onKind, onHint }: LegendProps) {
     return found;
   }, [map]);
   return (
-    <div class="flat-legend" role="group" aria-label={`Show one ${map.colored_by} alone`}>
+    <div class="flat-legend" role="group" aria-label={`Show only one ${map.colored_by}`}>
       {map.kinds.map((name, i) => (
         <button
           type="button"

@@ -25,7 +25,7 @@ export function LabelBars({ labels, training }: { labels: Record<string, LabelSc
             <th scope="col">Label</th>
             <th scope="col">Frequency</th>
             <th scope="col">
-              mAP <small>with chance</small>
+              mAP <small>and chance level</small>
             </th>
             <th scope="col">Images</th>
             {trained && <th scope="col">Trained on</th>}
@@ -53,7 +53,7 @@ export function LabelBars({ labels, training }: { labels: Record<string, LabelSc
         </tbody>
       </table>
       <p class="model-hint">
-        The tick on each bar is what chance gives. A third of the labels each is rare, medium and frequent, by the number of
+        The tick on each bar marks the chance level. Labels are split into rare, medium and frequent thirds by the number of
         images searched.
       </p>
     </>

@@ -26,15 +26,15 @@ export default function ModelPage({ api, about, dark, onQuery }: ModelProps) {
         </p>
       </header>
       <section aria-labelledby="model-map">
-        <h2 id="model-map">What it sees</h2>
-        <Wait asked={map} what="Laying out the images …">
+        <h2 id="model-map">Embedding map</h2>
+        <Wait asked={map} what="Computing the map …">
           {(found) => (
             <>
               <p class="model-about">
                 {found.ids.length === found.records ? "Every image is" : `${found.ids.length.toLocaleString("en")} of ${found.records.toLocaleString("en")} images, drawn at random, are each`}{" "}
-                a point, near to those the model takes for alike: the first two principal components of the
+                a point; points close together look similar to the model. Axes: the first two principal components of the
                 embeddings, {percent(found.shares[0])} and {percent(found.shares[1])} of their variance. Colors and
-                shapes: {found.colored_by}. Point at one to see it, click to search by it.
+                shapes show the {found.colored_by}. Hover over a point to see its image; click to search with it.
               </p>
               <FlatMap map={found} dark={dark} onQuery={onQuery} />
             </>
@@ -43,13 +43,13 @@ export default function ModelPage({ api, about, dark, onQuery }: ModelProps) {
       </section>
       <section aria-labelledby="model-scores">
         <h2 id="model-scores">Scores on this archive</h2>
-        <Wait asked={scores} what="Measuring; the first time takes some seconds …">
+        <Wait asked={scores} what="Computing the scores; the first time takes a few seconds …">
           {(found) => <Scores scores={found} training={training} />}
         </Wait>
       </section>
       <section aria-labelledby="model-made">
-        <h2 id="model-made">How it was made</h2>
-        <Wait asked={model} what="Reading the model's description …">
+        <h2 id="model-made">Training details</h2>
+        <Wait asked={model} what="Loading the model description …">
           {(found) => <Made model={found} />}
         </Wait>
       </section>
@@ -69,7 +69,7 @@ export default function ModelPage({ api, about, dark, onQuery }: ModelProps) {
 
 function Made({ model }: { model: ModelAnswer }) {
   const facts = [...factsIn(model.settings), ...factsIn(model.training)];
-  if (!facts.length) return <p class="model-about">The archive keeps no description of its model.</p>;
+  if (!facts.length) return <p class="model-about">The archive stores no description of its model.</p>;
   const validation = Object.entries(model.validation);
   return (
     <>
@@ -77,7 +77,7 @@ function Made({ model }: { model: ModelAnswer }) {
       {model.test && <TestTable test={model.test} />}
       {validation.length > 0 && (
         <details class="model-details">
-          <summary>Scores on the part it was chosen on</summary>
+          <summary>Validation scores</summary>
           <Facts facts={validation.map(([name, value]) => [name, sayNumber(value)])} />
         </details>
       )}
@@ -89,9 +89,9 @@ function TestTable({ test }: { test: NonNullable<ModelAnswer["test"]> }) {
   const { metrics, rows } = testTable(test);
   return (
     <>
-      <h3>Its maker's scores</h3>
+      <h3>Published scores</h3>
       <p class="model-about">{test.about}</p>
-      <div class="model-scroll" tabIndex={0} role="region" aria-label="Its maker's scores">
+      <div class="model-scroll" tabIndex={0} role="region" aria-label="Published scores">
         <table class="scores">
           <thead>
             <tr>
@@ -162,9 +162,9 @@ function archiveFacts(about: ArchiveAnswer): [string, string][] {
     ["Created", day(about.created)],
     ["Updated", day(about.updated)],
     ["Written by", `LandCue ${about.landcue}`],
-    ["Model", about.model ?? "not noted"],
+    ["Model", about.model ?? "not recorded"],
     ["Fingerprint", about.fingerprint.slice(0, 16)],
-    ["Takes new images", about.encodes_images ? "yes" : "no"],
+    ["Accepts image queries", about.encodes_images ? "yes" : "no"],
   ];
   if (about.label_names.length) facts.push(["Labels it predicts", about.label_names.join(", ")]);
   return facts;

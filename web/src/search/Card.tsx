@@ -90,8 +90,8 @@ export const Card = memo(function Card({ hit, at, mode, mark, open, focused, was
           </li>
         ))}
       </ul>
-      {cue && <p class="card-cue mono" title={`${cue.agree} of ${cue.total} predicted label bits are those of the query`}>{`cue ${cue.agree}/${cue.total}`}</p>}
-      {hit.near > 0 && <p class="small faint">{`${hit.near} near duplicates left out`}</p>}
+      {cue && <p class="card-cue mono" title={`${cue.agree} of ${cue.total} predicted labels agree with the query`}>{`cue ${cue.agree}/${cue.total}`}</p>}
+      {hit.near > 0 && <p class="small faint">{`${hit.near} near-duplicates hidden`}</p>}
     </li>
   );
 });

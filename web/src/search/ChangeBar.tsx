@@ -23,7 +23,7 @@ export function ChangeBar() {
         type="button"
         class="tool"
         aria-pressed={showBefore.value}
-        title="Before and after  b"
+        title="Compare before and after  b"
         onClick={() => (showBefore.value = !showBefore.value)}
       >
         {showBefore.value ? "Show after" : "Show before"}

@@ -58,7 +58,7 @@ export function Cropper() {
   const unit = Math.max(size.width, size.height) / 100;
   return (
     <Sheet title="Search with a region" onClose={close}>
-      <p class="small">Draw a region, drag it or its corners. With keys: arrows move it, with Shift they resize it.</p>
+      <p class="small">Draw a region, or drag it or its corners. Arrow keys move it; Shift + arrow keys resize it.</p>
       <div class="crop-stage">
         {url && <img src={url} alt={`Image to crop: ${known.name}`} />}
         <svg

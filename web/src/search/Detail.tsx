@@ -85,7 +85,7 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
           <button type="button" class="tool" aria-pressed={heat} onClick={() => setHeat(!heat)}>
             Similar regions
           </button>
-          {heat && <span class="small faint hint">What each adds to the similarity: a hint, no proof.</span>}
+          {heat && <span class="small faint hint">How much each region adds to the similarity; indicative only.</span>}
         </div>
       )}
       <div class="row actions">

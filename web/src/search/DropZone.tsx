@@ -74,7 +74,7 @@ export function DropAnywhere() {
   if (!over) return null;
   return (
     <div class="drop-over" aria-hidden="true">
-      <p>Drop to find look-alikes</p>
+      <p>Drop to search</p>
     </div>
   );
 }

@@ -14,8 +14,8 @@ export function ErrorState({ error, onRetry }: Props) {
   if (error.status === 401 || (error.status === 403 && api.hasToken)) return <TokenForm error={error} onDone={onRetry} />;
   if (error.away)
     return (
-      <Trouble title="The server does not answer">
-        <p>It may have been stopped, or the connection is down. The page tries again by itself.</p>
+      <Trouble title="The server is not responding">
+        <p>It may have been stopped, or the connection is down. The page retries automatically.</p>
         <Countdown seconds={5} onRetry={onRetry} />
       </Trouble>
     );
@@ -27,7 +27,7 @@ export function ErrorState({ error, onRetry }: Props) {
       </Trouble>
     );
   return (
-    <Trouble title={error.status >= 500 ? "The server has a problem" : "This search cannot be answered"}>
+    <Trouble title={error.status >= 500 ? "Server error" : "Search failed"}>
       <p>{sentence(error.message)}</p>
       <div class="row">
         <button type="button" class="tool" onClick={onRetry}>
@@ -35,7 +35,7 @@ export function ErrorState({ error, onRetry }: Props) {
         </button>
         {error.status < 500 && state.value.mode !== "auto" && (
           <button type="button" class="primary" onClick={() => ask({ mode: "auto" })}>
-            Search in mode Auto
+            Use the automatic method
           </button>
         )}
       </div>
@@ -46,10 +46,10 @@ export function ErrorState({ error, onRetry }: Props) {
 /** Shown for a link whose image is in another browser. */
 export function PictureWanted() {
   return (
-    <Trouble title="This search needs its image">
+    <Trouble title="This search needs the query image">
       <p>
-        The link was made with an image that was dropped into another browser, and images do not travel in links. Drop
-        or choose the same image to see the same search.
+        The link refers to an image that was dropped into another browser; links do not contain images. Drop or choose
+        the same image to repeat the search.
       </p>
       <ChooseImage />
     </Trouble>
@@ -69,9 +69,9 @@ function TokenForm({ error, onDone }: { error: ApiError; onDone: () => void }) {
   const [text, setText] = useState("");
   const wrong = api.hasToken;
   return (
-    <Trouble title={wrong ? "The token is not accepted" : "A token is needed"}>
+    <Trouble title={wrong ? "Invalid token" : "Token required"}>
       <p>
-        {wrong ? sentence(error.message) : "This service is open to those who have a token; its operator hands them out."} This
+        {wrong ? sentence(error.message) : "This service requires a token. Ask its operator for one."} This
         tab keeps it until it closes.
       </p>
       <form

@@ -31,7 +31,7 @@ export function ExportMenu() {
       setTimeout(() => URL.revokeObjectURL(url), 10_000);
       say(`${count} results saved as landcue-result.${ending}.`);
     } catch (error) {
-      say(error instanceof ApiError ? error.message : "The results could not be saved.");
+      say(error instanceof ApiError ? error.message : "The results could not be exported.");
     }
   };
   return (

@@ -15,12 +15,12 @@ export function Facts({ hit, mode, record }: { hit: Hit; mode: string; record: R
     ["Distance", mode === "list" ? null : `${Number(hit.distance.toFixed(4))}${mode === "place" ? " km" : ""}`],
     ["Time", hit.time?.replace("T", " ").replace(/(:00)?Z$/, " UTC")],
     ["Sensor", hit.sensor],
-    ["Part", record?.part],
+    ["Split", record?.part],
     ["Window", hit.window ? `${hit.window[2]} × ${hit.window[3]} at ${hit.window[0]}, ${hit.window[1]}` : null],
-    ["Middle", hit.bounds && placeOf(middleOf(hit.bounds))],
+    ["Center", hit.bounds && placeOf(middleOf(hit.bounds))],
   ];
   return (
-    <section class="facts" aria-label="What is known of it">
+    <section class="facts" aria-label="Record details">
       <h3>Record</h3>
       <dl>
         {annotated && <LabelFact name="Annotated" labels={annotated} />}
@@ -57,7 +57,7 @@ function LabelFact({ name, labels }: { name: string; labels: readonly string[] }
       <dd>
         {labels.length === 0 && <span class="faint">none</span>}
         {labels.map((label) => (
-          <button key={label} type="button" class="link" title={`Filter: has ${label}`} onClick={() => setFilter(wantLabel(filters, label, "all"))}>
+          <button key={label} type="button" class="link" title={`Filter: must have ${label}`} onClick={() => setFilter(wantLabel(filters, label, "all"))}>
             {label}
           </button>
         ))}

@@ -13,12 +13,12 @@ export function FilterChips() {
   const names = [...filters.all, ...filters.any, ...filters.none];
   const lists = ["groups", "sensors", "parts"] as const;
   return (
-    <ul class="chips" aria-label="Filters that are set">
+    <ul class="chips" aria-label="Active filters">
       {names.map((name) => {
         const wanted = wantedOf(filters, name) ?? "all";
         return (
           <Chip key={`l${name}`} what={`${WANTED_WORD[wanted]} ${name}`} onDrop={() => set(dropLabel(filters, name))}>
-            <button type="button" class="chip-turn" title="Change to all, any, none" onClick={() => set(turnLabel(filters, name))}>
+            <button type="button" class="chip-turn" title="Switch between must have, any of and exclude" onClick={() => set(turnLabel(filters, name))}>
               <span class="chip-word">{WANTED_WORD[wanted]}</span> {name}
             </button>
           </Chip>
@@ -34,7 +34,7 @@ export function FilterChips() {
               max="1"
               step="0.05"
               value={least}
-              aria-label={`Least predicted score of ${name}`}
+              aria-label={`Minimum predicted score of ${name}`}
               onChange={(event) => set(setScore(filters, name, Number(event.currentTarget.value)))}
             />
             <span class="mono">{least.toFixed(2)}</span>
@@ -61,9 +61,9 @@ export function FilterChips() {
         </Chip>
       )}
       {filters.box && (
-        <Chip what="box" onDrop={() => set({ ...filters, box: null })}>
+        <Chip what="bounding box" onDrop={() => set({ ...filters, box: null })}>
           <span>
-            <span class="chip-word">box</span> <span class="mono">{filters.box.map((x) => Number(x.toFixed(3))).join(", ")}</span>
+            <span class="chip-word">bounding box</span> <span class="mono">{filters.box.map((x) => Number(x.toFixed(3))).join(", ")}</span>
           </span>
         </Chip>
       )}
@@ -73,7 +73,7 @@ export function FilterChips() {
           class="link"
           onClick={() => {
             set(NO_FILTERS);
-            say("All filters are taken away.");
+            say("All filters removed.");
           }}
         >
           Clear all
@@ -87,7 +87,7 @@ function Chip({ what, onDrop, children }: { what: string; onDrop: () => void; ch
   return (
     <li class="chip">
       {children}
-      <button type="button" class="chip-drop" aria-label={`Take away: ${what}`} onClick={onDrop}>
+      <button type="button" class="chip-drop" aria-label={`Remove filter: ${what}`} onClick={onDrop}>
         <Icon name="close" />
       </button>
     </li>

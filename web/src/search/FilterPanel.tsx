@@ -21,7 +21,7 @@ export function FilterPanel() {
         <>
           <Values name="Group" values={known.groups} chosen={filters.groups} onChange={(groups) => set({ groups })} />
           <Values name="Sensor" values={known.sensors} chosen={filters.sensors} onChange={(sensors) => set({ sensors })} />
-          <Values name="Part" values={known.parts} chosen={filters.parts} onChange={(parts) => set({ parts })} />
+          <Values name="Split" values={known.parts} chosen={filters.parts} onChange={(parts) => set({ parts })} />
           {known.time && <Days first={known.time[0].slice(0, 10)} last={known.time[1].slice(0, 10)} />}
           {known.bounds && <BoxFilter />}
         </>
@@ -144,7 +144,7 @@ function BoxFilter() {
         apply();
       }}
     >
-      <label for="box">Box</label>
+      <label for="box">Bounding box</label>
       <input
         id="box"
         type="text"
@@ -159,7 +159,7 @@ function BoxFilter() {
         onBlur={apply}
       />
       <p class={wrong ? "small wrong" : "small faint"} id="box-says">
-        {wrong ? "Four numbers in degrees: west, south, east, north." : "In degrees, or draw it on the map."}
+        {wrong ? "Enter four numbers in degrees: west, south, east, north." : "In degrees, or draw it on the map."}
       </p>
     </form>
   );

@@ -3,7 +3,7 @@ import { about, ask, labels, state } from "../store";
 import { dropLabel, setScore, suggest, wantedOf, wantLabel, WANTED, WANTED_WORD, type Wanted } from "./filters";
 import { count } from "./why";
 
-const SHORT: Record<Wanted, string> = { all: "all", any: "any", none: "not" };
+const SHORT: Record<Wanted, string> = { all: "must", any: "any", none: "not" };
 
 /** Labels to filter by: type to find one, choose how it is wanted. */
 export function LabelFilter() {
@@ -62,8 +62,8 @@ export function LabelFilter() {
                   <button
                     type="button"
                     aria-pressed={score !== undefined}
-                    aria-label={`≥ predicted score of ${name}`}
-                    title={`the model is sure of ${name}`}
+                    aria-label={`Model confidence for ${name}`}
+                    title={`Model confidence for ${name}`}
                     onClick={() => ask({ filters: setScore(filters, name, score === undefined ? 0.7 : null) })}
                   >
                     ≥
@@ -74,7 +74,7 @@ export function LabelFilter() {
           );
         })}
       </ul>
-      {!shown.length && <p class="small">No label is called so.</p>}
+      {!shown.length && <p class="small">No matching label.</p>}
       {!text && known.length > 6 && (
         <button type="button" class="link" aria-expanded={all} onClick={() => setAll(!all)}>
           {all ? "Fewer" : `All ${known.length} labels`}

@@ -29,7 +29,7 @@ export function Landing() {
             </>
           ) : (
             <p>
-              This archive of {count(archive.records)} records holds no model for new images. Begin with one of its
+              This archive of {count(archive.records)} records has no model to encode new images. Start with one of its
               records.
             </p>
           )}
@@ -38,7 +38,7 @@ export function Landing() {
       </div>
       {examples.length > 0 && (
         <>
-          <h2 class="rule">Or begin with a place in the archive</h2>
+          <h2 class="rule">Or start with a record of the archive</h2>
           <ul class="examples">
             {examples.map((id) => (
               <li key={id}>
@@ -61,7 +61,7 @@ export function Landing() {
 function BrowseMap() {
   return (
     <button type="button" class="tool" onClick={() => go({ view: "both" })}>
-      <Icon name="map" /> Begin on the map
+      <Icon name="map" /> Start on the map
     </button>
   );
 }

@@ -16,8 +16,8 @@ export function MarksBar() {
         <button type="button" class="tool" onClick={clearMarks}>
           Clear
         </button>
-        <button type="button" class="tool" title="Keep these marks on the server" onClick={() => void sendFeedback()}>
-          Keep as feedback
+        <button type="button" class="tool" title="Save these marks on the server" onClick={() => void sendFeedback()}>
+          Save as feedback
         </button>
         <button type="button" class="primary" disabled={!unasked.value} title="Search again with the marks  r" onClick={refine}>
           Refine
@@ -37,7 +37,7 @@ function Pile({ name, ids, as }: { name: string; ids: readonly string[]; as: "go
       <ul aria-label={`Marked ${name.toLowerCase()}`}>
         {ids.slice(-8).map((id) => (
           <li key={id}>
-            <button type="button" aria-label={`Take back: ${id}`} title={`Take back: ${id}`} onClick={() => markHit(id, as)}>
+            <button type="button" aria-label={`Remove mark: ${id}`} title={`Remove mark: ${id}`} onClick={() => markHit(id, as)}>
               <Remote src={api.thumbnailUrl(id, archiveName.value || null)} alt="" />
             </button>
           </li>

@@ -5,20 +5,20 @@ import { count, milliseconds } from "./why";
 
 const NAMES: Record<Mode, string> = {
   auto: "Auto",
-  embedding: "Float",
-  code: "Code",
-  cue: "Cue",
-  "two-stage": "Two-stage",
+  embedding: "Embedding (exact)",
+  code: "Hash",
+  cue: "Labels + hash",
+  "two-stage": "Re-ranked",
   ann: "ANN",
 };
 
 const TELLS: Record<Mode, string> = {
-  auto: "The server chooses",
-  embedding: "Exact, by float embeddings",
-  code: "Exact, by hash codes: bits that differ",
-  cue: "By predicted labels and hash codes",
-  "two-stage": "A shortlist by sketches, ranked again by floats",
-  ann: "Approximate index, ranked again by floats",
+  auto: "The server chooses the method",
+  embedding: "Exact search over the float embeddings",
+  code: "Exact search over the hash codes, by differing bits",
+  cue: "Exact search over predicted labels and hash codes",
+  "two-stage": "A compressed shortlist, re-ranked by the float embeddings",
+  ann: "An approximate index, re-ranked by the float embeddings",
 };
 
 /** Chooses how records are compared; each mode shows how long its last search took. */
@@ -30,7 +30,7 @@ export function ModeSwitch() {
   const answered = found.value;
   return (
     <div class="modes-line">
-      <div class="modes" role="radiogroup" aria-label="Search mode">
+      <div class="modes" role="radiogroup" aria-label="Ranking method">
         {modes.map((mode) => {
           const time = mode === "auto" ? undefined : latencies.value.get(mode);
           const on = mode === current.mode;

@@ -13,7 +13,7 @@ export function PastSheet() {
   const visits = past.value;
   return (
     <Sheet title="History" onClose={close} side>
-      {!visits.length && <p class="note">Searches you make are listed here, in this browser alone.</p>}
+      {!visits.length && <p class="note">Your searches are listed here. They are stored in this browser only.</p>}
       <ol class="past">
         {visits.map((visit) => (
           <li key={visit.url}>
@@ -37,7 +37,7 @@ export function PastSheet() {
       </ol>
       {visits.length > 0 && (
         <button type="button" class="tool" onClick={forget}>
-          Forget all
+          Clear history
         </button>
       )}
     </Sheet>

@@ -16,7 +16,7 @@ export function QueryCard() {
   if (query.kind === "none") {
     return (
       <section class="query-card empty" aria-label="Query">
-        <p>{positives.length ? "Searching with your marks alone." : "No query yet: drop, paste or choose an image, or pick a result."}</p>
+        <p>{positives.length ? "Searching with your marks only." : "No query yet. Drop, paste or choose an image, or pick a result."}</p>
         <ChooseImage />
       </section>
     );
@@ -74,7 +74,7 @@ function Uploaded({ picture, crop }: { picture: Picture | null; crop: Crop | nul
     };
   }, [picture, crop]);
   const url = useBlobUrl(shown);
-  if (picture && !picture.size) return <span class="no-image said">TIFF: not shown, searched whole</span>;
+  if (picture && !picture.size) return <span class="no-image said">TIFF: no preview; the whole image is searched</span>;
   return url ? <img src={url} alt={`Query: ${picture?.name ?? "image"}`} /> : <span class="no-image" />;
 }
 
@@ -88,7 +88,7 @@ async function openCrop(): Promise<void> {
       await pictures.keep(made);
       picture.value = made;
     } catch {
-      say("The pixels of this record are not available here, so it cannot be cropped.");
+      say("The full-size image of this record is not available, so it cannot be cropped.");
       return;
     }
   }

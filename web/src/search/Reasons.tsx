@@ -32,7 +32,7 @@ export function Reasons({ hit, mode, hitPredicted, queryPredicted }: Props) {
             .
           </>
         ) : (
-          "Shares no label with the query: it is near by its looks alone."
+          "Shares no label with the query; similar in appearance only."
         )}
         {mode === "code" && nBits > 0 && ` ${nBits - hit.distance} of ${nBits} bits of the code agree.`}
       </p>

@@ -92,9 +92,9 @@ function Body() {
   if (!answer) return <Waiting />;
   if (!answer.hits.length)
     return (
-      <Trouble title="Nothing fits">
+      <Trouble title="No results">
         <p>{answer.note ? `${answer.note.charAt(0).toUpperCase()}${answer.note.slice(1)}.` : "No record matches."}</p>
-        <p class="small">Take a filter away, or ask for another label.</p>
+        <p class="small">Remove a filter or choose another label.</p>
       </Trouble>
     );
   return (
@@ -130,7 +130,7 @@ function Waiting() {
 export function EmptyArchive() {
   return (
     <Trouble title="This archive is empty" level={1}>
-      <p>Put images into it, then start the service again:</p>
+      <p>Index some images, then restart the service:</p>
       <p>
         <code>{`landcue index FOLDER ${about.value?.name ?? "ARCHIVE"}`}</code>
       </p>

@@ -10,7 +10,7 @@ export function markHit(id: string, as: "good" | "bad"): void {
   store.draft.value = marked(store.draft.value, id, as);
   const now = markOf(store.draft.value, id);
   const { positives, negatives } = store.draft.value;
-  store.spoken.value = `${now ? `Marked ${now}` : "Mark taken back"}. ${positives.length} good, ${negatives.length} bad. R refines.`;
+  store.spoken.value = `${now ? `Marked ${now}` : "Mark removed"}. ${positives.length} good, ${negatives.length} bad. R refines.`;
 }
 
 /** Open the details of a hit; null closes them. */
@@ -39,9 +39,9 @@ export async function sendFeedback(): Promise<void> {
       ...(archive ? { archive } : {}),
       ...(query.kind === "record" ? { query: query.id } : {}),
     });
-    store.say("The marks are kept on the server.");
+    store.say("The marks were saved on the server.");
   } catch (error) {
-    store.say(error instanceof ApiError ? error.message : "The marks could not be sent.");
+    store.say(error instanceof ApiError ? error.message : "The marks could not be saved.");
   }
 }
 
@@ -52,11 +52,11 @@ export async function copyLink(): Promise<void> {
     await navigator.clipboard.writeText(location.href);
     store.say(
       image
-        ? "Link copied. Your image stays in this browser: whoever opens the link is asked to drop it again."
+        ? "Link copied. Your image stays in this browser; anyone who opens the link must supply the image again."
         : "Link copied.",
     );
   } catch {
-    store.say("The browser does not let the page copy: take the link from the address bar.");
+    store.say("The browser blocked copying; copy the link from the address bar.");
   }
 }
 

@@ -51,16 +51,16 @@ export function gridKey(press: KeyPress, at: number, count: number, columns: num
 
 /** Keys that work wherever no text is typed, with what they do. */
 export const HELP: readonly (readonly [string, string])[] = [
-  ["← ↑ → ↓", "move in the results"],
-  ["+", "mark as good, or take the mark back"],
-  ["-", "mark as bad, or take the mark back"],
+  ["← ↑ → ↓", "move between results"],
+  ["+", "mark as good, or remove the mark"],
+  ["-", "mark as bad, or remove the mark"],
   ["r", "refine: search again with the marks"],
-  ["b", "show the ranking before, and back"],
+  ["b", "compare with the previous ranking"],
   ["Enter", "open the details"],
-  ["q", "search by the focused result"],
-  ["Esc", "close what is open"],
+  ["q", "search with the focused result"],
+  ["Esc", "close the open panel"],
   ["/", "go to the label filter"],
-  ["m", "grid, both, map"],
+  ["m", "switch between grid, both and map"],
   ["h", "history"],
   ["?", "this help"],
 ];

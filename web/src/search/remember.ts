@@ -42,7 +42,7 @@ export function titleOf(state: PageState): string {
     ...filters.scores.map(([name, least]) => `${name} ≥ ${least}`),
     filters.groups.join(" or "),
     filters.from || filters.until ? `${filters.from ?? "…"} – ${filters.until ?? "…"}` : "",
-    filters.box ? "in a box" : "",
+    filters.box ? "in a bounding box" : "",
     state.mode === "auto" ? "" : state.mode,
   ].filter(Boolean);
   return parts.join(" · ") || "All records";

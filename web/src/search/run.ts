@@ -147,7 +147,7 @@ export function refine(): void {
   const state = store.state.value;
   if (!store.unasked.value) return;
   if (!positives.length && !hasExample({ ...state, positives })) {
-    store.say("Mark at least one result as good: there is nothing to come near to yet.");
+    store.say("Mark at least one result as good before refining.");
     return;
   }
   store.ask({ positives, negatives });
@@ -166,7 +166,7 @@ export function askRecord(id: string): void {
 /** Ask with a file as it was dropped, pasted or chosen. */
 export async function askFile(file: Blob, name: string): Promise<boolean> {
   if (store.about.value && !store.about.value.encodes_images) {
-    store.say("This archive holds no model for new images: pick one of its records instead.");
+    store.say("This archive has no model to encode new images. Choose one of its records instead.");
     return false;
   }
   try {
@@ -232,12 +232,12 @@ function keepBefore(old: PageState | null, state: PageState): void {
 function changeOf(old: PageState, state: PageState): string {
   const differ = (key: "positives" | "negatives" | "filters" | "mode") =>
     JSON.stringify(old[key]) !== JSON.stringify(state[key]);
-  if (differ("positives") || differ("negatives")) return "your marks";
-  if (differ("mode")) return "another mode";
-  return differ("filters") ? "other filters" : "another number of results";
+  if (differ("positives") || differ("negatives")) return "refining with your marks";
+  if (differ("mode")) return "changing the ranking method";
+  return differ("filters") ? "changing the filters" : "changing the number of results";
 }
 
 function asApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
-  return new ApiError(-1, error instanceof Error ? error.message : "Something in the page failed.");
+  return new ApiError(-1, error instanceof Error ? error.message : "The page hit an unexpected error.");
 }
