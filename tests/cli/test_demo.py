@@ -122,7 +122,7 @@ def test_on_a_terminal_it_shows_the_page_until_ctrl_c(demo, on_a_terminal, tmp_p
     folder, _ = demo
     env = environment(tmp_path, DISPLAY=":99")
     shown = on_a_terminal("demo", folder, *SMALL, "--port", "0", env=env)
-    url = shown.read_until(r"open (http://127\.0\.0\.1:\d+) in a browser; Ctrl-C ends it")[1]
+    url = shown.read_until(r"open (http://127\.0\.0\.1:\d+) in a browser; press Ctrl-C to stop")[1]
     assert json.loads(get(f"{url}/v1/archive"))["archives"] == ["archive", "archive-builtin"]
     if Page.load().built:
         assert b"<!doctype html>" in get(url)

@@ -41,7 +41,7 @@ def demo(
     from landcue.archive.ingest import ingest
     from landcue.cli.index import with_parts
     from landcue.cli.search import draw
-    from landcue.cli.showing import show, somebody_watches
+    from landcue.cli.showing import is_interactive, show
     from landcue.data.sources import open_source
     from landcue.demo import write_demo_archive
     from landcue.models.builtin import BUILTIN, find_model
@@ -85,7 +85,7 @@ def demo(
                     "search": result.to_json(), "grid": str(grid)})  # fmt: skip
     else:
         _print(scores, result, archive, grid)
-    if serve or (serve is None and not json_ and somebody_watches()):
+    if serve or (serve is None and not json_ and is_interactive()):
         show((archive, other), port, folder / "feedback.jsonl")
 
 

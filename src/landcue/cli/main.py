@@ -1,20 +1,79 @@
-"""The ``landcue`` command. Verbs import what they need when they run: ``--help`` stays quick."""
+"""The ``landcue`` command. Each subcommand is imported when it is called: ``--help`` is fast."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from landcue import __version__
-from landcue.cli.verbs import Verbs
 from landcue.errors import LandcueError
+
+COMMANDS = {
+    "demo": "Run everything once on a synthetic archive.",
+    "train": "Train an encoder; run the same command again to resume.",
+    "index": "Add images, or chips cut from scenes, to an archive.",
+    "search": "Find similar records in an archive.",
+    "serve": "Serve archives over HTTP: web page and REST API.",
+    "evaluate": "Measure the retrieval quality of an archive or a model.",
+    "audit": "Find duplicates, leakage between parts, and broken files.",
+    "experiment": "Train and compare methods over several seeds.",
+    "export": "Export a model to one ONNX file and check its outputs.",
+    "archive": "Inspect, verify, repair and change archives.",
+    "models": "List models and show their cards.",
+    "datasets": "List data sets and check local copies.",
+}
+"""Commands and their help; module ``landcue.cli.NAME`` defines ``NAME`` or ``NAME_app``."""
+
+
+class _LazyCommands(Mapping[str, Any]):
+    """Commands by name, imported on access."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        module = importlib.import_module(f"landcue.cli.{name}")
+        alone = typer.Typer(rich_markup_mode=None)
+        several = getattr(module, f"{name}_app", None)
+        if several is None:
+            alone.command(name)(getattr(module, name))
+        else:
+            alone.add_typer(several)
+        return typer.main.get_group(alone).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class CommandGroup(TyperGroup):
+    """All commands; each is imported only when it is called."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        commands: Any = _LazyCommands()
+        self.commands = commands
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the command names in the order of the help."""
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the command table without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
 
 app = typer.Typer(
     name="landcue",
-    cls=Verbs,
+    cls=CommandGroup,
     help="Find look-alike places in an Earth-observation archive.",
     no_args_is_help=True,
     add_completion=False,
@@ -48,14 +107,14 @@ def main() -> None:
         sys.exit(error.exit_code)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
-            # The reader of our output left, as `head` does; there is nobody to tell.
+            # The reader of the output closed it, as `head` does.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         named = f"{error.filename}: " if error.filename else ""
         print(f"error: {named}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
 
 

@@ -1,4 +1,4 @@
-"""Archives shown in a browser, when somebody sits in front of one."""
+"""Serve archives on this machine and open the page in a browser."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ HOST = "127.0.0.1"
 PORT = 8000
 
 
-def somebody_watches() -> bool:
-    """Tell whether a person sits at this terminal: otherwise serving would block a program."""
+def is_interactive() -> bool:
+    """Return whether standard input and output are terminals; serving would block a script."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def show(archives: Sequence[Path], port: int | None, feedback_file: Path) -> None:
-    """Serve archives on loopback until Ctrl-C, and open the page where there is a display.
+    """Serve archives on the loopback until Ctrl-C; open the page where there is a display.
 
     Args:
         archives: Their folders; the first is shown first.
         port: ``None`` takes 8000, or a free one where that is taken.
-        feedback_file: Keeps what is marked on the page.
+        feedback_file: Where marks made on the page are saved.
 
     Raises:
         ArchiveError: One cannot be opened.
@@ -35,8 +35,8 @@ def show(archives: Sequence[Path], port: int | None, feedback_file: Path) -> Non
     from landcue.server.settings import Settings
 
     def opened(address: str) -> None:
-        print(f"\nopen {address} in a browser; Ctrl-C ends it", flush=True)
-        if somebody_watches() and has_display():
+        print(f"\nopen {address} in a browser; press Ctrl-C to stop", flush=True)
+        if is_interactive() and has_display():
             webbrowser.open(address)
 
     settings = Settings(feedback_file=feedback_file)
@@ -45,7 +45,7 @@ def show(archives: Sequence[Path], port: int | None, feedback_file: Path) -> Non
 
 
 def has_display() -> bool:
-    """Tell whether a browser could show itself here."""
+    """Return whether this machine can show a browser window."""
     if sys.platform in ("darwin", "win32"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import typer
 
-from landcue.cli import verbs
-from landcue.cli.main import app
+from landcue.cli import main as cli
+from landcue.cli.main import COMMANDS, app
 
 
-@pytest.mark.parametrize("name", verbs.VERBS)
-def test_every_verb_is_there(name):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_there(name):
     command = typer.main.get_command(app).commands[name]
     assert command.name == name
     assert command.help
@@ -20,22 +20,22 @@ def test_every_verb_is_there(name):
         assert command.commands
 
 
-def test_every_file_of_a_verb_is_one():
+def test_every_file_of_a_command_is_one():
     def holds(file):
         text = file.read_text()
         return f"\ndef {file.stem}(" in text or f"\n{file.stem}_app =" in text
 
-    files = Path(verbs.__file__).parent.glob("*.py")
-    assert {file.stem for file in files if holds(file)} - {"main"} == set(verbs.VERBS)
+    files = Path(cli.__file__).parent.glob("*.py")
+    assert {file.stem for file in files if holds(file)} - {"main"} == set(COMMANDS)
 
 
-def test_help_of_all_fits_and_loads_no_verb():
+def test_help_of_all_fits_and_loads_no_command():
     code = (
         "import sys\nfrom landcue.cli.main import main\nsys.argv = ['landcue', '--help']\n"
         "try: main()\nexcept SystemExit: pass\n"
         "print(*(m for m in sys.modules if m.startswith('landcue.cli.')), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(done.stderr.split()) == {"landcue.cli.main", "landcue.cli.verbs"}
+    assert set(done.stderr.split()) == {"landcue.cli.main"}
     lines = done.stdout.partition("Commands:\n")[2].splitlines()
-    assert [line.split(None, 1) for line in lines] == [list(one) for one in verbs.VERBS.items()]
+    assert [line.split(None, 1) for line in lines] == [list(one) for one in COMMANDS.items()]
