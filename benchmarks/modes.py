@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
 from landcue.codes import compiled
@@ -48,7 +48,7 @@ def main() -> None:
     args = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     print(f"{platform.machine()}, {cores} cores, load {os.getloadavg()[0]:.1f}")
-    real = Archive.open(args.archive)
+    real = ArchiveFolder.open(args.archive)
     real_recall(real)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.keep or Path(temporary)) / f"of-{args.records}"
@@ -59,7 +59,7 @@ def main() -> None:
         large(folder, args.queries)
 
 
-def real_recall(archive: Archive) -> None:
+def real_recall(archive: ArchiveFolder) -> None:
     """Print two-stage's share of the true neighbors on the images themselves."""
     searcher = Searcher(archive, cache=False)
     names = searcher.records.ids()[:: max(1, archive.count // 500)]
@@ -79,7 +79,7 @@ def overlap(searcher: Searcher, names: list[str], mode: str) -> float:
     return found / (K * len(names))
 
 
-def build(real: Archive, folder: Path, n: int) -> None:
+def build(real: ArchiveFolder, folder: Path, n: int) -> None:
     """Import n records drawn around the real ones."""
     columns = real.columns()
     rng = np.random.default_rng(0)
@@ -117,14 +117,14 @@ def build(real: Archive, folder: Path, n: int) -> None:
 def large(folder: Path, n_queries: int) -> None:
     """Time every mode on a large archive, beside the engine that it rests on."""
     started = time.perf_counter()
-    first_searcher = Searcher(Archive.open(folder))
+    first_searcher = Searcher(ArchiveFolder.open(folder))
     ids = first_searcher.records.ids()
     names = ids[:: max(1, len(ids) // n_queries)][:n_queries]
     for mode in ("code", "two-stage"):
         first_searcher.search(ById(names[0]), K, mode)
     print(f"derived files of code and two-stage built in {time.perf_counter() - started:.1f} s")
     started = time.perf_counter()
-    searcher = Searcher(Archive.open(folder))
+    searcher = Searcher(ArchiveFolder.open(folder))
     searcher.search(ById(names[0]), K, "code")
     print(f"open to first hit by code: {time.perf_counter() - started:.2f} s")
     for mode in ("code", "two-stage", "embedding"):
@@ -137,7 +137,7 @@ def large(folder: Path, n_queries: int) -> None:
         )
     print(f"two-stage finds {overlap(searcher, names[:50], 'two-stage'):.2%} of the true {K}")
 
-    columns = Archive.open(folder).columns()
+    columns = ArchiveFolder.open(folder).columns()
     rows = [columns.find(name) for name in names]
     costs_of_codes(searcher, columns.code, rows, names)
     exact = FloatIndex(columns.embedding)

@@ -45,7 +45,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from ingest import write_images
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.encoded import Encoded, encoding_here
 from landcue.archive.ingest import ingest
 from landcue.archive.plan import Task
@@ -206,7 +206,7 @@ def run_driver(source: Path, folder: Path) -> float:
 
 def content(folder: Path, n: int) -> str:
     """Return a digest of the first n rows in their order, each with the checksum of its values."""
-    archive = Archive.open(folder)
+    archive = ArchiveFolder.open(folder)
     digest = hashlib.sha256()
     rows = itertools.chain.from_iterable(
         batch.to_pylist() for batch in archive.batches(["id", "check", "metadata_check"])

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.create import create_table
 from landcue.archive.manifest import write_manifest
 from landcue.archive.schema import predicted_labels
@@ -73,7 +73,7 @@ class Model:
         raise NotImplementedError
 
 
-def make_archive(folder: Path, n: int, seed: int = 0) -> Archive:
+def make_archive(folder: Path, n: int, seed: int = 0) -> ArchiveFolder:
     """Write n synthetic records; their checksums stay empty, which nothing here reads."""
     rng = np.random.default_rng(seed)
     centers = rng.normal(size=(200, DIM))
@@ -111,7 +111,7 @@ def make_archive(folder: Path, n: int, seed: int = 0) -> Archive:
         ]  # fmt: skip
         table.add(pa.table(arrays, schema=schema))
     write_manifest(folder, replace(manifest, records=n))
-    return Archive.open(folder)
+    return ArchiveFolder.open(folder)
 
 
 def _fixed(values: Any) -> pa.Array:
@@ -145,7 +145,7 @@ def resident(process: int | None) -> int:
     return 1024 * int(line.split()[1])
 
 
-def push_seconds(archive: Archive, address: Address) -> tuple[float, float]:
+def push_seconds(archive: ArchiveFolder, address: Address) -> tuple[float, float]:
     """Push; return the seconds until the last batch was acknowledged, and until all was indexed."""
     acknowledged: list[float] = []
 
@@ -158,7 +158,7 @@ def push_seconds(archive: Archive, address: Address) -> tuple[float, float]:
     return acknowledged[0] - started, time.perf_counter() - started
 
 
-def plain_seconds(archive: Archive, address: Address, first: int, last: int) -> float:
+def plain_seconds(archive: ArchiveFolder, address: Address, first: int, last: int) -> float:
     """Insert some rows in the plainest way into collections as a push makes them."""
     link, local = Link(address), Local(archive)
     pushed = planned(local, address)
@@ -182,7 +182,7 @@ def _dicts(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def latencies(archive: Archive, address: Address) -> dict[str, Any]:
+def latencies(archive: ArchiveFolder, address: Address) -> dict[str, Any]:
     """Return milliseconds per search, and in how many the folder gave the same ids."""
     near, far = Searcher(archive), open_searcher(open_archive(Path(str(address))))
     rng = np.random.default_rng(1)

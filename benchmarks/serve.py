@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from http_load import Load, children, cpu_seconds, load, post, resident_mb
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
 from landcue.codes.hamming import CodeIndex
@@ -101,7 +101,7 @@ def make_records(folder: Path, options: argparse.Namespace) -> Path:
 
 def measure_raw(folder: Path, mode: str) -> tuple[list[str], float]:
     """Print what a search takes in this process; return ids to ask for and its p50."""
-    searcher = Searcher(Archive.open(folder))
+    searcher = Searcher(ArchiveFolder.open(folder))
     n = len(searcher.records)
     rows = np.random.default_rng(1).integers(0, n, 2_000).tolist()
     ids = [searcher.records.id(row) for row in rows]

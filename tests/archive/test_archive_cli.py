@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 
 NAMES = [f"{i:02}.png" for i in range(8)]
@@ -54,7 +54,7 @@ def test_look_export_and_delete(run, archive, tmp_path):
     out, error = run("delete", archive, NAMES[0], code=1)
     assert "would delete 1 records" in out
     assert error == "error: nothing was changed; add --yes to do it\n"
-    assert Archive.open(archive).count == 8
+    assert ArchiveFolder.open(archive).count == 8
     out, _ = run("delete", archive, NAMES[0], "--ids", "-", "--yes", stdin=f"{NAMES[1]}\n\n")
     assert "deleted 2 records, 6 are left" in out
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.bases import unfinished
 from landcue.archive.change import compact, delete, size_of
 from landcue.archive.ingest import ingest
@@ -43,23 +43,25 @@ def other(tools):
 
 
 def test_delete(archive, tools):
-    expected = [row for row in tools.contents(Archive.open(archive)) if row["id"] not in NAMES[:2]]
+    expected = [
+        row for row in tools.contents(ArchiveFolder.open(archive)) if row["id"] not in NAMES[:2]
+    ]
     assert delete(archive, NAMES[:2]) == 10
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     assert tools.contents(opened) == expected
     assert opened.manifest.records == 10
     assert verify_archive(archive).problems == ()
     with pytest.raises(UsageError, match="no record has the id '0x'"):
         delete(archive, [NAMES[5], "0x"])
-    assert Archive.open(archive).count == 10  # nothing of it was done
+    assert ArchiveFolder.open(archive).count == 10  # nothing of it was done
 
 
 def test_what_another_process_shows_can_be_opened_after_a_writer(archive, tools):
-    shown = Archive.open(archive)
+    shown = ArchiveFolder.open(archive)
     before = tools.contents(shown)
     delete(archive, NAMES[:2])
-    assert Archive.open(archive).count == 10
-    same = Archive.open_version(shown.folder, shown.manifest, shown.version)
+    assert ArchiveFolder.open(archive).count == 10
+    same = ArchiveFolder.open_version(shown.folder, shown.manifest, shown.version)
     assert tools.contents(same) == before
     assert (same.version, same.manifest) == (shown.version, shown.manifest)
 
@@ -73,7 +75,7 @@ def test_deleted_records_come_back_with_the_next_index(archive, made, tools):
 
 
 def test_compact_waits_for_readers(archive):
-    reader = Archive.open(archive)
+    reader = ArchiveFolder.open(archive)
     seen = reader.columns()
     delete(archive, [NAMES[0]])
     delete(archive, [NAMES[1]])
@@ -86,16 +88,16 @@ def test_compact_waits_for_readers(archive):
     assert (before.versions > 1, after.versions) == (True, 1)
     assert after == size_of(archive)
     assert after.bytes < before.bytes
-    assert Archive.open(archive).count == 10
+    assert ArchiveFolder.open(archive).count == 10
 
 
 def test_reembed_serves_the_old_embeddings_until_it_is_done(archive, made, tools):
-    reader = Archive.open(archive)
+    reader = ArchiveFolder.open(archive)
     old = reader.columns()
     during = []
 
     def look(done, total):
-        now = Archive.open(archive)
+        now = ArchiveFolder.open(archive)
         during.append((now.manifest.dim, now.count, unfinished(archive, now.manifest) is not None))
         now.close()
 
@@ -109,7 +111,7 @@ def test_reembed_serves_the_old_embeddings_until_it_is_done(archive, made, tools
     # Who reads keeps what was opened; who opens now sees the new ones.
     np.testing.assert_array_equal(reader.columns().embedding, old.embedding)
     assert reader.thumbnail(NAMES[0])
-    new = Archive.open(archive)
+    new = ArchiveFolder.open(archive)
     assert (new.manifest.dim, new.manifest.n_bits) == (8, 9)
     assert new.columns().ids == old.ids
     assert [new.columns().labels.row(i) for i in range(12)] == [
@@ -137,7 +139,7 @@ def fresh_rows(made, tools):
     if not folder.exists():
         records = tools.stored_images(made / "source", NAMES)
         ingest(records, folder, other(tools), source_root=made / "source")
-    return tools.contents(Archive.open(folder))
+    return tools.contents(ArchiveFolder.open(folder))
 
 
 def test_archive_goes_on_after_reembedding(archive, made, tools):
@@ -152,9 +154,9 @@ def test_archive_goes_on_after_reembedding(archive, made, tools):
         ingest(records, archive, tools.PixelEncoder(), source_root=made / "source")
     assert repair(archive, apply=True).problems == ()
     reembed(archive, tools.PixelEncoder())
-    assert Archive.open(archive).manifest.base == "v3"
-    first = tools.contents(Archive.open(made / "archive"))
-    assert tools.contents(Archive.open(archive)) == first
+    assert ArchiveFolder.open(archive).manifest.base == "v3"
+    first = tools.contents(ArchiveFolder.open(made / "archive"))
+    assert tools.contents(ArchiveFolder.open(archive)) == first
 
 
 def test_reembed_needs_all_images(archive, made, tmp_path, tools):
@@ -163,13 +165,13 @@ def test_reembed_needs_all_images(archive, made, tmp_path, tools):
     ingest(records, archive, tools.PixelEncoder(), source_root=moved)
     (moved / NAMES[4]).unlink()
     (moved / NAMES[5]).write_bytes(b"no image")
-    before = tools.contents(Archive.open(archive))
+    before = tools.contents(ArchiveFolder.open(archive))
     with pytest.raises(ArchiveError, match="2 of 12 records cannot be encoded again"):
         reembed(archive, other(tools))
-    assert tools.contents(Archive.open(archive)) == before
+    assert tools.contents(ArchiveFolder.open(archive)) == before
     report = reembed(archive, other(tools), drop_missing=True)
     assert report.dropped == (NAMES[4], NAMES[5])
-    assert Archive.open(archive).count == 10
+    assert ArchiveFolder.open(archive).count == 10
     shutil.rmtree(moved)
     with pytest.raises(DataError, match="no readable image"):
         reembed(archive, tools.PixelEncoder())
@@ -183,7 +185,7 @@ def test_parts_belong_to_the_training_of_a_model(tmp_path, tools, same):
     archive = tmp_path / "archive"
     ingest(records, archive, tools.PixelEncoder(), source_root=tmp_path / "source")
     reembed(archive, other(tools), keep_parts=same)
-    assert Archive.open(archive).columns().part == (tuple(parts) if same else (None,) * 3)
+    assert ArchiveFolder.open(archive).columns().part == (tuple(parts) if same else (None,) * 3)
 
 
 def test_reembed_by_the_same_model(archive, tools):
@@ -197,12 +199,12 @@ def test_unfinished_reembedding_by_a_third_model_is_replaced(archive, tools):
 
     with pytest.raises(KeyboardInterrupt):
         reembed(archive, other(tools), batch_size=4, commit_every=4, progress=interrupt)
-    manifest = Archive.open(archive).manifest
+    manifest = ArchiveFolder.open(archive).manifest
     assert "embeddings of model" in unfinished(archive, manifest)
     third = tools.PixelEncoder(seed=6)
     reembed(archive, third, batch_size=4)
     assert third.encoded == 12
-    assert Archive.open(archive).manifest.fingerprint == third.fingerprint
+    assert ArchiveFolder.open(archive).manifest.fingerprint == third.fingerprint
 
 
 @pytest.mark.parametrize("task", ["ingest", "delete", "compact", "repair", "reembed"])
@@ -230,7 +232,7 @@ def test_second_writer_is_refused(archive, made, tools, task):
     with pytest.raises(ArchiveError, match="another process is") as caught:
         tasks[task]()
     assert "\n" not in str(caught.value)
-    assert Archive.open(archive).count == 12  # readers are not kept out
+    assert ArchiveFolder.open(archive).count == 12  # readers are not kept out
     holder.kill()
     holder.wait()
     with exclusive(archive, ArchiveError, "testing"):  # the lock died with its holder
@@ -254,7 +256,7 @@ def read_only(archive, tmp_path):
 
 
 def test_read_only_archive(read_only, made, tools):
-    opened = Archive.open(read_only)
+    opened = ArchiveFolder.open(read_only)
     assert len(opened.columns()) == 12
     assert opened.thumbnail(NAMES[0])
     opened.close()

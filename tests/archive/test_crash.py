@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.change import compact, delete
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
@@ -96,7 +96,7 @@ def stage(tmp_path_factory, tools):
     resume(folder / "undisturbed", root, tools)
     tools.write_model(folder / "other run", other_encoder(tools))
     tools.write_table(folder / "table.parquet", 40)
-    return folder, tools.contents(Archive.open(folder / "undisturbed"))
+    return folder, tools.contents(ArchiveFolder.open(folder / "undisturbed"))
 
 
 def resume(archive, root, tools):
@@ -120,7 +120,7 @@ def whole(archive):
 def between(archive):
     """Check what a run left that died: no file and no row may look damaged. Return its rows."""
     assert not verify_files(archive).problems
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     assert opened.verify() == ()
     rows = tools_contents(opened) if opened.count else []
     opened.close()
@@ -149,7 +149,7 @@ def test_update_killed_anywhere_goes_on(server, stage, tmp_path, tools, point, c
     server.kill_at(point, count, archive, root)
     # What the dead process left is a whole archive: rows of the old state or of the new one.
     new = {row["id"]: row["content"] for row in expected}
-    old = {row["id"]: row["content"] for row in tools.contents(Archive.open(folder / "old"))}
+    old = {row["id"]: row["content"] for row in tools.contents(ArchiveFolder.open(folder / "old"))}
     for row in between(archive):
         assert row["content"] in {new.get(row["id"]), old.get(row["id"])}
 
@@ -174,7 +174,7 @@ def test_new_archive_killed_anywhere_goes_on(server, stage, tmp_path, tools, poi
     server.kill_at(point, count, archive, root)
     resume(archive, root, tools)
     assert whole(archive) == expected
-    again = Archive.open(archive)
+    again = ArchiveFolder.open(archive)
     assert again.manifest.records == len(expected)
     weights = folder / "run/model.safetensors"
     assert (again.model_folder / "model.safetensors").read_bytes() == weights.read_bytes()
@@ -188,7 +188,7 @@ def test_killed_while_made_leaves_the_choice_of_model(server, stage, tmp_path, t
     other = tools.PixelEncoder(seed=9)
     run = tools.write_model(tmp_path / "other", other)
     ingest(tools.second_state(root), archive, other, source_root=root, model_folder=run)
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     assert opened.manifest.fingerprint == other.fingerprint
     assert other.fingerprint in (opened.model_folder / "config.json").read_text()
 
@@ -206,7 +206,7 @@ def test_reembed_killed_while_encoding_goes_on(server, stage, tmp_path, tools, c
     reembed(archive, encoder, model_folder=folder / "other run", batch_size=4, commit_every=8)
     assert encoder.encoded == len(expected) - kept
     assert [row["id"] for row in whole(archive)] == [row["id"] for row in expected]
-    assert Archive.open(archive).manifest.dim == 24
+    assert ArchiveFolder.open(archive).manifest.dim == 24
 
 
 @pytest.mark.parametrize("point", ["<switch", ">switch", "<sweep", ">sweep"])
@@ -217,7 +217,7 @@ def test_reembed_killed_around_its_switch(server, stage, tmp_path, tools, point)
     server.kill_at(point, 1, archive, root, "reembed")
     rows = between(archive)
     assert [row["id"] for row in rows] == [row["id"] for row in expected]
-    dim = Archive.open(archive).manifest.dim
+    dim = ArchiveFolder.open(archive).manifest.dim
     assert {len(row["embedding"]) for row in rows} == {dim}
     assert dim == (16 if point == "<switch" else 24)
 
@@ -247,7 +247,7 @@ def test_any_failing_call_of_an_update(faulty, stage, tmp_path, tools):
     folder, expected = stage
     root = folder / "source"
     new = {row["id"]: row for row in expected}
-    old = {row["id"]: row for row in tools.contents(Archive.open(folder / "old"))}
+    old = {row["id"]: row for row in tools.contents(ArchiveFolder.open(folder / "old"))}
 
     def check(archive):
         for row in between(archive):
@@ -281,7 +281,7 @@ def test_any_failing_call_of_other_changes(faulty, stage, tmp_path, tools, task,
     if task != "import":
         shutil.copytree(folder / "undisturbed", before)
     if task == "compact":
-        reader = Archive.open(before)
+        reader = ArchiveFolder.open(before)
         delete(before, ["20.png"])  # leaves two versions, because somebody reads
         reader.close()
     if task == "repair":
@@ -296,7 +296,7 @@ def test_any_failing_call_of_other_changes(faulty, stage, tmp_path, tools, task,
             left = {row["id"] for row in between(archive)}
             assert {row["id"] for row in sound} - left <= {"12.png", "13.png"}
         if task == "delete":
-            left = Archive.open(archive).columns().ids
+            left = ArchiveFolder.open(archive).columns().ids
             delete(archive, [id_ for id_ in ("12.png", "13.png") if id_ in left])
             assert len(whole(archive)) == len(expected) - 2
         elif task == "compact":
@@ -306,7 +306,7 @@ def test_any_failing_call_of_other_changes(faulty, stage, tmp_path, tools, task,
             repair(archive, apply=True)
             assert len(whole(archive)) >= len(expected) - 1
         elif task == "reembed":
-            if Archive.open(archive).manifest.dim == 16:
+            if ArchiveFolder.open(archive).manifest.dim == 16:
                 reembed(archive, other_encoder(tools), model_folder=folder / "other run")
             assert {len(row["embedding"]) for row in whole(archive)} == {24}
             assert len(whole(archive)) == len(expected)
@@ -375,11 +375,11 @@ def test_disk_full_names_what_is_safe_and_goes_on(small_disk, tmp_path, tools):
         ingest(records, archive, encoder, source_root=root, batch_size=10, commit_every=20)
     message = str(caught.value)
     assert "\n" not in message
-    reader = Archive.open(archive)
+    reader = ArchiveFolder.open(archive)
     assert 0 < reader.count < 200
     assert f"no space left; {reader.count} records are safe, free space" in message
     assert reader.verify() == ()
     reader.close()
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
     ingest(records, archive, encoder, source_root=root)
-    assert Archive.open(archive).columns().ids == tuple(record.id for record in records)
+    assert ArchiveFolder.open(archive).columns().ids == tuple(record.id for record in records)

@@ -10,7 +10,7 @@ import pytest
 import shapely
 import shapely.geometry
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.export.features import write_geojson, write_stac
 from landcue.archive.export.geometry import geometry_of
 from landcue.archive.export.geoparquet import write_geoparquet
@@ -39,7 +39,7 @@ def archive(tmp_path_factory, tools):
         records.append(Record(name, root / name, **place))
     folder = tmp_path_factory.mktemp("made") / "archive"
     ingest(records, folder, tools.PixelEncoder(), source_root=root)
-    return Archive.open(folder)
+    return ArchiveFolder.open(folder)
 
 
 def row(west=None, south=None, east=None, north=None, geometry=None):

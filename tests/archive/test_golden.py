@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import make_golden as golden
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import FORMAT, Manifest, manifest_text
 from landcue.archive.verify import verify_archive
@@ -24,7 +24,7 @@ def archive(tmp_path):
 def test_golden_archive_is_read_back(archive):
     """An archive that an earlier LandCue of this format wrote says what it said then."""
     expected = json.loads((golden.GOLDEN / f"format-{FORMAT}.json").read_text())
-    assert golden.facts(Archive.open(archive)) == expected
+    assert golden.facts(ArchiveFolder.open(archive)) == expected
     assert len(expected) == 6
     assert verify_archive(archive).problems == ()
 
@@ -35,10 +35,10 @@ def test_golden_archive_takes_changes(archive, tmp_path, tools):
     records = golden.golden_records(root)
     records += tools.write_images(root, ["new.tif"], first_seed=99)
     encoder = tools.PixelEncoder()
-    before = Archive.open(archive).columns()
+    before = ArchiveFolder.open(archive).columns()
     report = ingest(records, archive, encoder, source_root=root)
     assert (report.added, report.updated, report.records) == (1, 0, 7)
-    after = Archive.open(archive).columns()
+    after = ArchiveFolder.open(archive).columns()
     assert (after.embedding[:6] == before.embedding).all()
     assert verify_archive(archive).problems == ()
 
@@ -66,7 +66,7 @@ def test_other_bit_order_metric_or_base(archive, key, value, message):
     stored["checksum"] = module._checksum(stored)
     (archive / "manifest.json").write_text(json.dumps(stored))
     with pytest.raises(ArchiveError, match=message):
-        Archive.open(archive)
+        ArchiveFolder.open(archive)
 
 
 def test_text_of_a_manifest_is_read_back(tools):

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.export.geoparquet import write_geoparquet
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
@@ -51,7 +51,7 @@ def test_import_and_search(tmp_path, values):
     assert report.normalized
     assert (report.least_norm, report.largest_norm) == pytest.approx((norms.min(), norms.max()))
     unit = values / norms[:, None]
-    opened = Archive.open(tmp_path / "archive")
+    opened = ArchiveFolder.open(tmp_path / "archive")
     np.testing.assert_allclose(opened.columns().embedding, unit, atol=1e-6)
     assert opened.manifest.imported
     assert verify_archive(tmp_path / "archive").problems == ()
@@ -75,7 +75,7 @@ def test_new_images_are_refused(tmp_path, values, tools):
     ):
         with pytest.raises(ArchiveError, match="holds imported embeddings"):
             change()
-    assert Archive.open(tmp_path / "archive").columns().ids[:2] == ("000000000", "000000001")
+    assert ArchiveFolder.open(tmp_path / "archive").columns().ids[:2] == ("000000000", "000000001")
 
 
 @pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
@@ -87,7 +87,7 @@ def test_types_of_embeddings(tmp_path, values, kind, fixed):
     file = write(tmp_path / "t.parquet", {"v": column})
     import_table(file, tmp_path / "archive", ImportColumns("v"))
     unit = values / np.linalg.norm(values, axis=1)[:, None]
-    found = Archive.open(tmp_path / "archive").columns().embedding
+    found = ArchiveFolder.open(tmp_path / "archive").columns().embedding
     np.testing.assert_allclose(found, unit, atol=2e-3 if kind == pa.float16() else 1e-6)
 
 
@@ -115,7 +115,7 @@ def test_rows_that_cannot_be_used_are_named(tmp_path, values):
         "t.parquet": "1 rows repeat an id: left out",
     }
     assert report.records == N - 7
-    assert Archive.open(tmp_path / "archive").columns().find("r44") is not None
+    assert ArchiveFolder.open(tmp_path / "archive").columns().find("r44") is not None
 
 
 def test_second_run_adds_nothing_and_other_tables_are_refused(tmp_path, values):
@@ -142,7 +142,7 @@ def test_what_was_exported_is_imported(tmp_path, tools):
         tools.write_image(root / name, i)
         records.append(Record(name, root / name, **place))
     ingest(records, tmp_path / "first", tools.PixelEncoder(), source_root=root)
-    first = Archive.open(tmp_path / "first")
+    first = ArchiveFolder.open(tmp_path / "first")
     write_geoparquet(first, tmp_path / "t.parquet")
     columns = ImportColumns(
         "embedding", geometry="geometry", code="code", bits=20, time="timestamp",
@@ -150,7 +150,7 @@ def test_what_was_exported_is_imported(tmp_path, tools):
     )  # fmt: skip
     report = import_table(tmp_path / "t.parquet", tmp_path / "second", columns)
     assert not report.normalized
-    second = Archive.open(tmp_path / "second")
+    second = ArchiveFolder.open(tmp_path / "second")
     one, two = first.columns(), second.columns()
     assert one.ids == two.ids
     np.testing.assert_allclose(one.embedding, two.embedding, atol=1e-7)
@@ -170,7 +170,7 @@ def test_geometry(tmp_path, values):
     file = write(tmp_path / "t.parquet", {"v": lists(values[:6]), "g": pa.array(wkb, pa.binary())})
     report = import_table(file, tmp_path / "archive", ImportColumns("v", geometry="g"))
     assert [p.where for p in report.skipped] == ["t.parquet row 3", "t.parquet row 5"]
-    bounds = Archive.open(tmp_path / "archive").columns().bounds
+    bounds = ArchiveFolder.open(tmp_path / "archive").columns().bounds
     np.testing.assert_array_equal(
         bounds, [[3, 4, 3, 4], [1, 2, 3, 4], [np.nan] * 4, [175, 0, -170, 6]]
     )
@@ -211,7 +211,7 @@ def test_codes_with_bits_beyond(tmp_path, values):
     file = write(tmp_path / "t.parquet", {"v": lists(values), "c": code})
     report = import_table(file, tmp_path / "archive", ImportColumns("v", code="c", bits=12))
     assert [problem.what for problem in report.skipped] == ["has code bits beyond 12"]
-    assert Archive.open(tmp_path / "archive").columns().code[3].tolist() == [255, 3]
+    assert ArchiveFolder.open(tmp_path / "archive").columns().code[3].tolist() == [255, 3]
 
 
 def test_files_that_are_no_table(tmp_path, values):

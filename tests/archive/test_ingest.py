@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.data.images import read_image
 from landcue.errors import ArchiveError, DataError, LandcueError, ModelError, UsageError
@@ -50,7 +50,7 @@ def test_new_archive_holds_what_the_encoder_says(source, archive, tools):
     assert report.images_per_second > 0
     assert steps == [(7, 30), (14, 30), (21, 30), (28, 30), (30, 30)]
 
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     columns = opened.columns()
     assert columns.ids == tuple(sorted(NAMES))
     assert columns.paths == columns.ids
@@ -97,23 +97,23 @@ def test_changed_new_touched_and_vanished_files(source, archive, tools):
     assert encoder.encoded == 3
     assert report.skipped == ()
     assert report.records == 32
-    columns = Archive.open(archive).columns()
+    columns = ArchiveFolder.open(archive).columns()
     changed = encoder.encode([encoder.prepare(read_image(records[3].path))])
     row = columns.find(records[3].id)
     np.testing.assert_array_equal(columns.embedding[row], changed.embedding[0])
-    assert Archive.open(archive).record(records[5].id)["mtime_ns"] == 2
+    assert ArchiveFolder.open(archive).record(records[5].id)["mtime_ns"] == 2
 
     report = ingest(kept, archive, tools.PixelEncoder(), source_root=root, prune=True)
     assert counts(report) == {"unchanged": 30, "vanished": 2, "pruned": 2}
-    ids = Archive.open(archive).columns().ids
+    ids = ArchiveFolder.open(archive).columns().ids
     assert set(ids) == {record.id for record in kept} - {records[7].id}
-    assert Archive.open(archive).verify() == ()
+    assert ArchiveFolder.open(archive).verify() == ()
 
 
 def test_new_metadata_does_not_encode_again(source, archive, tools):
     root, records = source
     ingest(records, archive, tools.PixelEncoder(), source_root=root)
-    before = Archive.open(archive).columns()
+    before = ArchiveFolder.open(archive).columns()
     box = Bounds(170, -10, -170, 10)
     when = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
     records[0] = replace(records[0], labels=("sand", "it's"), part="test", group="g")
@@ -124,7 +124,7 @@ def test_new_metadata_does_not_encode_again(source, archive, tools):
     assert counts(report) == {"refreshed": 3, "unchanged": 27}
     assert encoder.encoded == 0
 
-    columns = Archive.open(archive).columns()
+    columns = ArchiveFolder.open(archive).columns()
     np.testing.assert_array_equal(columns.embedding, before.embedding)
     np.testing.assert_array_equal(columns.code, before.code)
     rows = [columns.find(record.id) for record in records]
@@ -134,7 +134,7 @@ def test_new_metadata_does_not_encode_again(source, archive, tools):
     assert columns.bounds[rows[1]].tolist() == [170, -10, -170, 10]
     assert np.isnan(columns.bounds[rows[2]]).all()
     assert columns.time[rows[2]] == np.datetime64("2024-05-06T07:08:09.123456")
-    assert Archive.open(archive).verify() == ()
+    assert ArchiveFolder.open(archive).verify() == ()
     # Nobody says any more where record 1 lies: the archive still knows.
     records[1] = replace(records[1], bounds=None)
     assert counts(ingest(records, archive, encoder, source_root=root)) == {"unchanged": 30}
@@ -148,7 +148,7 @@ def test_times_are_kept_in_utc(source, archive, tools):
     for expected in ({"added": 30}, {"unchanged": 30}):
         report = ingest(records, archive, tools.PixelEncoder(), source_root=root)
         assert counts(report) == expected
-    columns = Archive.open(archive).columns()
+    columns = ArchiveFolder.open(archive).columns()
     times = [columns.time[columns.find(records[i].id)] for i in (0, 1)]
     assert times == [np.datetime64("2024-01-02T03:00:00"), np.datetime64("2024-01-01T22:00:00")]
 
@@ -177,12 +177,12 @@ def test_broken_files_are_skipped_by_name(source, archive, tools):
 def test_file_that_breaks_later_keeps_its_row(source, archive, tools):
     root, records = source
     ingest(records, archive, tools.PixelEncoder(), source_root=root)
-    before = tools.contents(Archive.open(archive))
+    before = tools.contents(ArchiveFolder.open(archive))
     records[4].path.write_bytes(b"no image")
     report = ingest(records, archive, tools.PixelEncoder(), source_root=root, prune=True)
     assert counts(report) == {"unchanged": 29}
     assert [problem.where for problem in report.skipped] == [NAMES[4]]
-    assert tools.contents(Archive.open(archive)) == before
+    assert tools.contents(ArchiveFolder.open(archive)) == before
 
 
 def test_images_the_model_cannot_embed_are_skipped(source, archive, tools):
@@ -193,7 +193,7 @@ def test_images_the_model_cannot_embed_are_skipped(source, archive, tools):
     assert counts(report) == {"added": 28}
     assert {problem.where for problem in report.skipped} == {NAMES[2], NAMES[11]}
     assert "finite" in report.skipped[0].what
-    assert np.isfinite(Archive.open(archive).columns().embedding).all()
+    assert np.isfinite(ArchiveFolder.open(archive).columns().embedding).all()
 
 
 def test_encoder_that_breaks_its_promise(source, archive, tools):
@@ -264,13 +264,13 @@ def test_second_writer_is_refused_while_the_first_works(source, archive, tools):
 
     ingest(records, archive, tools.PixelEncoder(), source_root=root, progress=meanwhile)
     assert refused == [30]
-    assert Archive.open(archive).count == 30
+    assert ArchiveFolder.open(archive).count == 30
 
 
 def test_reader_keeps_its_version_while_a_writer_works(source, archive, tools):
     root, records = source
     ingest(records, archive, tools.PixelEncoder(), source_root=root)
-    reader = Archive.open(archive)
+    reader = ArchiveFolder.open(archive)
     before, picture = tools.contents(reader), reader.thumbnail(NAMES[1])
     tools.write_image(records[0].path, seed=77)
     os.utime(records[0].path, ns=(1, 1))
@@ -279,7 +279,7 @@ def test_reader_keeps_its_version_while_a_writer_works(source, archive, tools):
     assert tools.contents(reader) == before
     assert reader.thumbnail(NAMES[1]) == picture
     assert reader.count == 30
-    now = Archive.open(archive)
+    now = ArchiveFolder.open(archive)
     assert now.count == 29
     assert now.columns().find(NAMES[1]) is None
     now.close()
@@ -288,14 +288,14 @@ def test_reader_keeps_its_version_while_a_writer_works(source, archive, tools):
     ingest(left, archive, tools.PixelEncoder(), source_root=root)
     assert len(list((archive / "records.lance/data").iterdir())) == 1
     assert len(list((archive / "records.lance/_versions").glob("*.manifest"))) == 1
-    assert Archive.open(archive).verify() == ()
+    assert ArchiveFolder.open(archive).verify() == ()
 
 
 def test_model_without_hash_and_label_heads(source, archive, tools):
     root, records = source
     encoder = tools.PixelEncoder(n_bits=0, label_names=())
     ingest(records, archive, encoder, source_root=root)
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     assert opened.columns().code.shape == (30, 0)
     assert opened.label_scores().shape == (30, 0)
     assert opened.columns().predicted.names == ()
@@ -307,7 +307,7 @@ def test_model_is_copied_without_training_state(source, archive, tools, tmp_path
     encoder = tools.PixelEncoder()
     run = tools.write_model(tmp_path / "run", encoder)
     ingest(records, archive, encoder, source_root=root, model_folder=run)
-    model = Archive.open(archive).model_folder
+    model = ArchiveFolder.open(archive).model_folder
     assert sorted(path.name for path in model.iterdir()) == ["config.json", "model.safetensors"]
     assert (model / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
     # The archive's own copy serves for the next run.
@@ -330,14 +330,14 @@ def test_source_that_moved(source, archive, tools, tmp_path):
     encoder = tools.PixelEncoder()
     report = ingest(records, archive, encoder, source_root=moved)
     assert counts(report) == {"unchanged": 30}
-    assert Archive.open(archive).file(NAMES[0]) == moved / NAMES[0]
+    assert ArchiveFolder.open(archive).file(NAMES[0]) == moved / NAMES[0]
 
     # A second source beside it: the first keeps its root.
     extra = tools.write_images(tmp_path / "extra", ["x.png"])
     report = ingest(extra, archive, encoder, source_root=tmp_path / "extra")
     assert counts(report) == {"added": 1, "vanished": 30}
-    assert Archive.open(archive).file("x.png") == tmp_path / "extra/x.png"
-    assert Archive.open(archive).file(NAMES[0]) == moved / NAMES[0]
+    assert ArchiveFolder.open(archive).file("x.png") == tmp_path / "extra/x.png"
+    assert ArchiveFolder.open(archive).file(NAMES[0]) == moved / NAMES[0]
 
 
 def test_footprint_is_read_from_geotiff(tmp_path, archive, tools):
@@ -359,7 +359,7 @@ def test_footprint_is_read_from_geotiff(tmp_path, archive, tools):
         Record("plain", tmp_path / "plain.tif"),
     ]
     ingest(records, archive, tools.PixelEncoder(), source_root=tmp_path)
-    columns = Archive.open(archive).columns()
+    columns = ArchiveFolder.open(archive).columns()
     np.testing.assert_allclose(columns.bounds[0], [10, 50, 11, 51])
     assert columns.bounds[1].tolist() == [1, 2, 3, 4]
     assert np.isnan(columns.bounds[2]).all()
@@ -371,7 +371,7 @@ def test_thumbnails_are_small_jpegs_of_the_image(tmp_path, archive, tools):
     half[:, 100:] = (250, 120, 10)
     Image.fromarray(half).save(path)
     ingest([Record("wide", path)], archive, tools.PixelEncoder(), source_root=tmp_path)
-    picture = read_image(Archive.open(archive).thumbnail("wide"))
+    picture = read_image(ArchiveFolder.open(archive).thumbnail("wide"))
     assert picture.shape == (34, 67, 3)
     assert np.abs(picture[:, :28].astype(int)).max() < 12
     assert np.abs(picture[:, 40:].astype(int) - (250, 120, 10)).max() < 12

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import scene_files as files
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.schema import from_wkb, to_wkb, window_of
 from landcue.data.images import read_image
@@ -65,7 +65,7 @@ def rewrite(path, values, at=1, **options):
 
 def test_chips_hold_what_the_encoder_says_of_their_pixels(root, archive, tools):
     assert index(root, archive, tools, batch_size=5, workers=3) == ({"added": 36}, [], 36)
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     columns = opened.columns()
     records = {r.id: r for r in cut_scenes(open_source(root), OPTIONS).records}
     assert columns.ids == tuple(sorted(records))
@@ -106,7 +106,7 @@ def test_nothing_is_done_twice(root, archive, tools):
     assert index(root, archive, tools, prune=True)[0] == {
         "unchanged": 25, "vanished": 12, "pruned": 12,
     }  # fmt: skip
-    assert Archive.open(archive).verify() == ()
+    assert ArchiveFolder.open(archive).verify() == ()
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_scene_that_cannot_be_opened_keeps_its_rows(root, archive, tools):
     assert counts == {"unchanged": 24}
     assert len(problems) == 1
     assert problems[0].startswith("b.tif: ")
-    assert Archive.open(archive).count == 36
+    assert ArchiveFolder.open(archive).count == 36
 
 
 def test_scene_that_changes_while_it_is_read(root, archive, tools):
@@ -236,10 +236,10 @@ def test_scene_that_changes_while_it_is_read(root, archive, tools):
     assert problems
     assert problems[0].startswith("b.tif: changed while it was read; run the same command again")
     index(root, archive, tools)
-    rows = {row["id"]: row for row in tools.contents(Archive.open(archive))}
+    rows = {row["id"]: row for row in tools.contents(ArchiveFolder.open(archive))}
     fresh = archive.with_name("fresh")
     index(root, fresh, tools)
-    expected = {row["id"]: row for row in tools.contents(Archive.open(fresh))}
+    expected = {row["id"]: row for row in tools.contents(ArchiveFolder.open(fresh))}
     assert {i: r["embedding"] for i, r in rows.items()} == {
         i: r["embedding"] for i, r in expected.items()
     }
@@ -261,7 +261,7 @@ def test_four_bands(root, archive, tools):
         rewrite(root / f"{name}.tif", files.noise(3, 4, 70, 100))
     options = SceneOptions(CHIP, channels=4, side=32)
     assert index(root, archive, tools, options, FourBands())[0] == {"added": 36}
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     assert read_image(opened.thumbnail(opened.columns().ids[0])).shape == (32, 32, 3)
 
 
@@ -273,7 +273,7 @@ def test_one_band_has_a_gray_thumbnail(tmp_path, archive, tools):
     files.write_scene(tmp_path / "s" / "a.tif", files.noise(3, 1, 70, 100))
     options = SceneOptions(CHIP, channels=1)
     index(tmp_path / "s", archive, tools, options, OneBand())
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     picture = read_image(opened.thumbnail(opened.columns().ids[0])).astype(int)
     assert np.abs(picture[..., 0] - picture[..., 2]).max() <= 2
 
@@ -283,7 +283,7 @@ def test_images_and_chips_in_one_archive(root, archive, tools, tmp_path):
     pictures = tools.write_images(tmp_path / "pictures", ["p.png"])
     report = ingest(pictures, archive, tools.PixelEncoder(), source_root=tmp_path / "pictures")
     assert report.records == 37
-    assert Archive.open(archive).record("p.png")["pixel_bbox"] is None
+    assert ArchiveFolder.open(archive).record("p.png")["pixel_bbox"] is None
 
 
 def test_chips_need_options(root, archive, tools):
@@ -335,16 +335,16 @@ def test_killed_ingest_of_scenes_goes_on(root, archive, tools, moment, tmp_path)
     if moment != "any":
         assert process.returncode == -signal.SIGKILL
     index(root, archive, tools)
-    again = Archive.open(archive)
+    again = ArchiveFolder.open(archive)
     assert again.verify() == ()
-    assert tools.contents(again) == tools.contents(Archive.open(whole))
+    assert tools.contents(again) == tools.contents(ArchiveFolder.open(whole))
     assert index(root, archive, tools) == ({"unchanged": 33, "empty": 3}, [], 0)
 
 
 def test_place_of_a_plain_image_is_stored(tmp_path, archive, tools):
     path = files.write_scene(tmp_path / "a.tif", files.noise(0, 3, 60, 60, high=256, dtype="uint8"))
     ingest([Record("a", path)], archive, tools.PixelEncoder(), source_root=tmp_path)
-    stored = Archive.open(archive).record("a")
+    stored = ArchiveFolder.open(archive).record("a")
     corners = from_wkb(stored["geometry"])
     assert min(x for x, _ in corners) == pytest.approx(stored["west"])
     assert len(corners) == 4

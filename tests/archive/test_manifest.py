@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import Manifest, read_manifest, write_manifest
 from landcue.errors import ArchiveError, LandcueError, UsageError
@@ -36,7 +36,7 @@ def attempt(action):
 
 
 def read_all(archive, tools):
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     problems = opened.verify()
     opened.columns()
     return problems, tools.contents(opened)
@@ -90,7 +90,7 @@ def test_changed_values(archive, change, message):
     file = archive / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(ArchiveError, match=message):
-        Archive.open(archive)
+        ArchiveFolder.open(archive)
 
 
 def test_missing_key_and_missing_file(archive, tmp_path):
@@ -99,34 +99,34 @@ def test_missing_key_and_missing_file(archive, tmp_path):
     del value["n_bits"]
     file.write_text(json.dumps(value))
     with pytest.raises(ArchiveError, match="lacks n_bits"):
-        Archive.open(archive)
+        ArchiveFolder.open(archive)
     file.unlink()
     with pytest.raises(ArchiveError, match=r"manifest\.json is missing; give an archive folder"):
-        Archive.open(archive)
+        ArchiveFolder.open(archive)
     with pytest.raises(ArchiveError, match="does not exist"):
-        Archive.open(tmp_path / "nowhere")
+        ArchiveFolder.open(tmp_path / "nowhere")
     file.write_bytes(b"")
     with pytest.raises(ArchiveError, match="is a file"):
-        Archive.open(file)
+        ArchiveFolder.open(file)
 
 
 def test_manifest_of_another_table(archive, tools, tmp_path):
     write_manifest(archive, Manifest.of(tools.PixelEncoder(dim=8), tmp_path, {}))
     with pytest.raises(ArchiveError, match="does not fit the manifest"):
-        Archive.open(archive)
+        ArchiveFolder.open(archive)
 
 
 def test_lost_table(archive, tools):
     shutil.rmtree(archive / "records.lance")
     with pytest.raises(ArchiveError, match=r"records\.lance is missing"):
-        Archive.open(archive)
+        ArchiveFolder.open(archive)
     with pytest.raises(ArchiveError, match="lost its table"):
         ingest([], archive, tools.PixelEncoder(), source_root=archive)
 
 
 def test_flipped_bytes_in_the_table_never_pass_verify(archive, tools):
     """Any damage to stored values is an error in one line or a named record."""
-    expected = tools.contents(Archive.open(archive))
+    expected = tools.contents(ArchiveFolder.open(archive))
     (data,) = (archive / "records.lance/data").iterdir()
     whole = data.read_bytes()
     seen = 0
@@ -155,12 +155,12 @@ def test_truncated_table(archive):
     (data,) = (archive / "records.lance/data").iterdir()
     data.write_bytes(data.read_bytes()[:1000])
     with pytest.raises(ArchiveError, match=r"records\.lance cannot be read"):
-        Archive.open(archive).columns()
+        ArchiveFolder.open(archive).columns()
 
 
 def test_empty_archive_opens(tmp_path, tools):
     write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), tmp_path, {}))
-    opened = Archive.open(tmp_path)
+    opened = ArchiveFolder.open(tmp_path)
     assert opened.count == 0
     assert len(opened.columns()) == 0
     assert opened.columns().embedding.shape == (0, 16)
@@ -172,7 +172,7 @@ def test_empty_archive_opens(tmp_path, tools):
 
 
 def test_unknown_id_names_near_ones(made):
-    opened = Archive.open(made)
+    opened = ArchiveFolder.open(made)
     for read in (opened.record, opened.thumbnail, opened.file):
         with pytest.raises(UsageError, match=r"'00\.pgn' \(did you mean '00\.png'"):
             read("00.pgn")

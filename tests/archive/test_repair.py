@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.change import delete
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import MANIFEST
@@ -27,7 +27,7 @@ def made(tmp_path_factory, tools):
     model = tools.write_model(folder / "run", encoder)
     root, archive = folder / "source", folder / "archive"
     ingest(records[:12], archive, encoder, source_root=root, model_folder=model, commit_every=4)
-    reader = Archive.open(archive)  # keeps old versions from being removed
+    reader = ArchiveFolder.open(archive)  # keeps old versions from being removed
     ingest(records, archive, encoder, source_root=root, model_folder=model)
     delete(archive, [NAMES[3]])
     reader.close()
@@ -47,7 +47,7 @@ def flip(file, place):
 
 def flip_thumbnail(archive, id_):
     """Change a record's thumbnail in all files that hold it, and return their names."""
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     thumbnail = opened.thumbnail(id_)
     opened.close()
     files = [f for f in (archive / "records.lance/data").iterdir() if thumbnail in f.read_bytes()]
@@ -96,7 +96,7 @@ def test_flipped_byte_in_any_file_is_named(made, tmp_path, capfd):
 )
 def test_damage_is_mended(archive, tools, made, pattern):
     file = sorted(archive.glob(pattern))[0]
-    expected = {row["id"]: row for row in tools.contents(Archive.open(archive))}
+    expected = {row["id"]: row for row in tools.contents(ArchiveFolder.open(archive))}
     flip(file, file.stat().st_size // 2)
     found = verify_archive(archive)
     assert file.relative_to(archive).as_posix() in [problem.where for problem in found.problems]
@@ -108,7 +108,7 @@ def test_damage_is_mended(archive, tools, made, pattern):
     assert (told.problems, told.dropped, told.lost) == (done.problems, done.dropped, done.lost)
     assert not done.left
     assert verify_archive(archive).problems == ()
-    rows = {row["id"]: row for row in tools.contents(Archive.open(archive))}
+    rows = {row["id"]: row for row in tools.contents(ArchiveFolder.open(archive))}
     assert rows.items() <= expected.items()
     assert expected.keys() - rows.keys() == set(done.dropped)
     # The next index encodes what was dropped, and nothing else.
@@ -117,7 +117,7 @@ def test_damage_is_mended(archive, tools, made, pattern):
     records = [r for r in tools.stored_images(root, NAMES) if r.id != NAMES[3]]
     ingest(records, archive, encoder, source_root=root)
     assert encoder.encoded == len(done.dropped)
-    assert {row["id"]: row for row in tools.contents(Archive.open(archive))} == expected
+    assert {row["id"]: row for row in tools.contents(ArchiveFolder.open(archive))} == expected
 
 
 def test_damaged_rows_are_dropped_and_named(archive, tools):
@@ -128,8 +128,8 @@ def test_damaged_rows_are_dropped_and_named(archive, tools):
     assert found.records == 14
     report = repair(archive, apply=True)
     assert report.dropped == [NAMES[7]]
-    assert report.records == Archive.open(archive).count == 14
-    assert Archive.open(archive).columns().find(NAMES[7]) is None
+    assert report.records == ArchiveFolder.open(archive).count == 14
+    assert ArchiveFolder.open(archive).columns().find(NAMES[7]) is None
 
 
 def test_newest_readable_version_without_checksums(archive):
@@ -138,7 +138,7 @@ def test_newest_readable_version_without_checksums(archive):
     newest = min((archive / "records.lance/_versions").glob("*.manifest"))
     newest.write_bytes(newest.read_bytes()[:40])
     report = repair(archive, apply=True)
-    assert report.records == Archive.open(archive).count
+    assert report.records == ArchiveFolder.open(archive).count
     assert report.records > 0
     assert verify_archive(archive).problems == ()
 

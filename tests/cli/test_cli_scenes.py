@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import scene_files as files
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.models.checkpoint import save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
 
@@ -35,7 +35,7 @@ def test_scenes_become_chips(scenes, tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["added"], report["empty"], report["skipped"]) == (6, 0, [])
-    opened = Archive.open(tmp_path / "archive")
+    opened = ArchiveFolder.open(tmp_path / "archive")
     columns = opened.columns()
     assert columns.ids[:2] == ("a/r000000-c000000-64x64", "a/r000000-c000064-64x64")
     assert np.isfinite(columns.bounds).all()
@@ -73,7 +73,7 @@ def test_another_model_reads_the_chips_as_they_were_read(scenes, tmp_path):
         assert done.returncode == 0, done.stderr
     done = landcue("archive", "reembed", tmp_path / "archive", "--model", tmp_path / "second")
     assert done.returncode == 0, done.stderr
-    again, fresh = (Archive.open(tmp_path / name) for name in ("archive", "fresh"))
+    again, fresh = (ArchiveFolder.open(tmp_path / name) for name in ("archive", "fresh"))
     assert again.manifest.scenes == fresh.manifest.scenes
     assert again.manifest.scenes == {"bands": [4, 2, 1], "scale": "fixed:0,2000", "nodata": 0.3}
     assert again.columns().ids == fresh.columns().ids

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import services
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.client import Client, MapPoint, ServiceError, ValueCount
 from landcue.errors import UsageError
 from landcue.search.assess import study_archive
@@ -78,7 +78,7 @@ def test_scores_are_those_of_the_archive(client, views):
 
 def test_the_map_holds_each_record_where_it_lies(client, views):
     found = client.embedding_map()
-    columns = Archive.open(views[1]).columns()
+    columns = ArchiveFolder.open(views[1]).columns()
     assert [point.id for point in found.points] == list(columns.ids)
     assert found.records == 14
     centered = columns.embedding - columns.embedding.mean(axis=0)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.create import create_table
 from landcue.archive.manifest import write_manifest
 from landcue.archive.schema import Metadata, encoded_rows
@@ -68,7 +68,7 @@ def make_archive(folder, n=300, seed=0, sizes=None, distinct=120, metadata=True)
     from dataclasses import replace
 
     write_manifest(folder, replace(manifest, records=n))
-    return Archive.open(folder)
+    return ArchiveFolder.open(folder)
 
 
 def plain_record(i):

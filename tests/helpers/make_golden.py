@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pixel_encoder as tools
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import FORMAT
 from landcue.types import Bounds
@@ -69,7 +69,7 @@ def main():
     manifest = replace(read_manifest(folder), source_root="/data/golden")
     write_manifest(folder, manifest)
     write_seal(folder, manifest)
-    opened = Archive.open(folder)
+    opened = ArchiveFolder.open(folder)
     text = json.dumps(facts(opened), indent=1, ensure_ascii=False)
     (GOLDEN / f"format-{FORMAT}.json").write_text(text + "\n")
 

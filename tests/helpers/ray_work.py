@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pixel_encoder as tools
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.data.sources import open_source
 from landcue.ray.engine import RayEngine
@@ -71,7 +71,7 @@ def engine_for(address, encoder, **options):
 
 def state(archive):
     """All that an archive holds: its rows, as they lie in the table, and a digest of them."""
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     rows = opened._table.read(opened.manifest.schema.names)
     assert len(rows) == opened.manifest.records
     digest = hashlib.sha256(b"".join(rows["check"].to_pylist())).hexdigest()

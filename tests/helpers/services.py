@@ -15,7 +15,7 @@ from PIL import Image
 
 import made_archive
 import pixel_encoder as tools
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.models.builtin import find_model
 from landcue.models.load import load_model
@@ -66,7 +66,7 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="session")
 def plain(photos):
     """The archive of real images, searched without a service."""
-    return Searcher(Archive.open(photos), tools.PixelEncoder())
+    return Searcher(ArchiveFolder.open(photos), tools.PixelEncoder())
 
 
 @pytest.fixture(scope="session")
@@ -94,9 +94,9 @@ def app(photos, made):
 
     def app(limits=None, folders=None, encoder=tools.PixelEncoder, **settings):
         served = [
-            Served("made", Archive.open(folder))
+            Served("made", ArchiveFolder.open(folder))
             if folder.name == "made"
-            else Served("photos", Archive.open(folder), encoder)
+            else Served("photos", ArchiveFolder.open(folder), encoder)
             for folder in folders or (photos, made)
         ]
         return application(Catalog(served), limits, **settings)

@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.milvus import push as module
 from landcue.milvus.address import Address
 from landcue.milvus.link import Link
@@ -37,7 +37,7 @@ def main() -> None:
 
     for name in ("insert", "upsert", "delete", "settle"):
         deadly(name)
-    report = module.push(Archive.open(Path(archive)), Address.parse(address), rows=16)
+    report = module.push(ArchiveFolder.open(Path(archive)), Address.parse(address), rows=16)
     print(report.added)
 
 

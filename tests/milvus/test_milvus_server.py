@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import shapely
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.change import delete
 from landcue.archive.manifest import read_manifest, write_manifest
 from landcue.archive.schema import encoded_rows
@@ -372,7 +372,7 @@ def strange(port, tmp_path_factory, made):
     schema = archive.manifest.schema
     table.add(encoded_rows(facts, *content, encoding, sizes.label_names, schema))
     write_manifest(folder, replace(read_manifest(folder), records=table.count()))
-    archive = Archive.open(folder)
+    archive = ArchiveFolder.open(folder)
     push(archive, address(port, "strange"))
     return Pair(archive, address(port, "strange"))
 
@@ -426,7 +426,7 @@ def test_a_changed_archive_pushes_its_changes_alone(port, tmp_path, made):
     table.replace(encoded_rows(altered, *content, encoding, sizes.label_names, schema))
     write_manifest(folder, replace(read_manifest(folder), records=table.count()))
 
-    changed = Archive.open(folder)
+    changed = ArchiveFolder.open(folder)
     found = diff(changed, where)
     assert not found.same
     assert found.extra == gone
@@ -540,10 +540,10 @@ def test_without_an_approximate_index_mode_ann_is_refused(pair):
 
 def test_an_empty_archive_is_not_pushed(port, tmp_path, made):
     made.make_archive(tmp_path / "archive", n=2)
-    ids = Searcher(Archive.open(tmp_path / "archive")).records.ids()
+    ids = Searcher(ArchiveFolder.open(tmp_path / "archive")).records.ids()
     delete(tmp_path / "archive", ids)
     with pytest.raises(ArchiveError, match="holds no records"):
-        push(Archive.open(tmp_path / "archive"), address(port, "empty"))
+        push(ArchiveFolder.open(tmp_path / "archive"), address(port, "empty"))
 
 
 def test_wrong_or_missing_credentials_are_told_in_one_line(port, tmp_path, made, monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.published import publishing, readable
 from landcue.archive.verify import verify_archive
@@ -50,7 +50,7 @@ def run(source, archive, encoder, **options):
 
 def rows(tools, archive):
     """All values of all records but where and when their files were."""
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     found = tools.contents(opened)
     opened.close()
     return [
@@ -153,7 +153,7 @@ def test_publish_and_open(tools, store, folder, tmp_path):
     with publishing(TARGET) as place:
         run(folder, place, encoder)
     run(folder, tmp_path / "plain", encoder)
-    opened = Archive.open(TARGET)
+    opened = ArchiveFolder.open(TARGET)
     assert opened.count == 20
     assert rows(tools, TARGET) == rows(tools, tmp_path / "plain")
     assert not verify_archive(readable(TARGET)).problems
@@ -163,7 +163,7 @@ def test_publish_and_open(tools, store, folder, tmp_path):
     with publishing(TARGET) as place:
         assert run(folder, place, encoder).added == 1
     assert encoder.encoded == 1
-    assert Archive.open(TARGET).count == 21
+    assert ArchiveFolder.open(TARGET).count == 21
     assert opened.count == 20
     assert len(opened.columns().ids) == 20
 
@@ -198,7 +198,7 @@ def test_two_writers(tools, store, folder, tmp_path, monkeypatch):
         monkeypatch.setenv("LANDCUE_CACHE", str(tmp_path / "elsewhere"))
         with publishing(TARGET) as other:
             run(folder, other, encoder)
-    assert Archive.open(TARGET).count == 22
+    assert ArchiveFolder.open(TARGET).count == 22
     monkeypatch.setenv("LANDCUE_CACHE", str(tmp_path / "cache"))
     with publishing(TARGET) as place:
         assert run(folder, place, encoder).records == 22
@@ -211,12 +211,12 @@ def test_interrupted_before_publication(tools, store, folder):
         run(folder, place, encoder)
         raise KeyboardInterrupt
     with pytest.raises(ArchiveError, match="holds no archive"):
-        Archive.open(TARGET)
+        ArchiveFolder.open(TARGET)
     encoder.encoded = 0
     with publishing(TARGET) as place:
         run(folder, place, encoder)
     assert encoder.encoded == 0
-    assert Archive.open(TARGET).count == 20
+    assert ArchiveFolder.open(TARGET).count == 20
 
 
 def test_interrupted_while_publishing(tools, store, folder, throttle, monkeypatch):
@@ -230,10 +230,10 @@ def test_interrupted_while_publishing(tools, store, folder, throttle, monkeypatc
         run(folder, place, encoder)
         throttle.refuse = 10**6
     throttle.refuse = 0
-    assert Archive.open(TARGET).count == 20
+    assert ArchiveFolder.open(TARGET).count == 20
     with publishing(TARGET) as place:
         run(folder, place, encoder)
-    assert Archive.open(TARGET).count == 21
+    assert ArchiveFolder.open(TARGET).count == 21
 
 
 def test_damaged_object(tools, store, folder):
@@ -245,7 +245,7 @@ def test_damaged_object(tools, store, folder):
     with store.open_output_stream(found[0].path) as to:
         to.write(b"other bytes")
     with pytest.raises(ArchiveError, match="is damaged"):
-        Archive.open(TARGET)
+        ArchiveFolder.open(TARGET)
 
 
 @pytest.mark.parametrize("name", ["../../escape", "/etc/passwd", "a//b"])
@@ -253,7 +253,7 @@ def test_list_that_leads_out(store, name):
     with store.open_output_stream("bucket/archives/one/archive.json") as to:
         to.write(json.dumps({"format": 1, "files": {name: "0" * 32}}).encode())
     with pytest.raises(ArchiveError, match="is broken"):
-        Archive.open(TARGET)
+        ArchiveFolder.open(TARGET)
 
 
 def test_clear_errors(store, folder, tmp_path):

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import scene_files as files
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.reembed import reembed
 from landcue.audit.look import look
@@ -86,7 +86,7 @@ def facts(images):
 
 
 def rows(tools, archive, *aside):
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     found = tools.contents(opened)
     opened.close()
     aside = {"mtime_ns", "metadata_check", "content", "check", *aside}
@@ -111,7 +111,7 @@ def test_parquet_equals_a_local_one(tools, folder, tmp_path):
         ingest(cut.records, tmp_path / name, tools.PixelEncoder(), source_root=cut.root,
                scenes=OPTIONS)  # fmt: skip
     assert rows(tools, tmp_path / "a", "path") == rows(tools, tmp_path / "plain", "path")
-    opened = Archive.open(tmp_path / "a")
+    opened = ArchiveFolder.open(tmp_path / "a")
     found = {opened.file(id_).as_posix() for id_ in opened.columns().ids}
     opened.close()
     assert found == {
@@ -256,7 +256,7 @@ def test_service_names_no_bucket(tools, folder, tmp_path):
     put("items/table.parquet", write_parquet(folder / "t.parquet", TABLE))
     cut = cut_scenes(open_source(ITEMS / "table.parquet"), OPTIONS)
     ingest(cut.records, tmp_path / "a", tools.PixelEncoder(), source_root=cut.root, scenes=OPTIONS)
-    opened = Archive.open(tmp_path / "a")
+    opened = ArchiveFolder.open(tmp_path / "a")
     for id_ in opened.columns().ids[:7]:
         row = opened.record(id_)
         with pytest.raises(ProblemError, match="object store") as caught:

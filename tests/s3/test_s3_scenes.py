@@ -12,7 +12,7 @@ import rasterio
 import rasterio.shutil
 
 import scene_files as files
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.plan import Stored, make_plan, read_stored
 from landcue.data import object_ranges, objects, raster_objects
@@ -75,7 +75,7 @@ def index(source, archive, encoder, options=CHIP, **more):
 
 def rows(tools, archive):
     """All values but when files were written, and what names their bytes."""
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     found = tools.contents(opened)
     opened.close()
     aside = {"mtime_ns", "metadata_check", "content", "check"}
@@ -213,7 +213,7 @@ def test_only_changed_scenes_are_read_again(tools, store, folder, fetched, tmp_p
 def test_etag_tells_bytes_of_one_second_apart(tools, store, folder, tmp_path):
     upload(folder)
     index(SOURCE / "cog.tif", tmp_path / "a", tools.PixelEncoder())
-    opened = Archive.open(tmp_path / "a")
+    opened = ArchiveFolder.open(tmp_path / "a")
     stored: dict[str, Stored] = read_stored(opened._table)
     opened.close()
     cut = cut_scenes(open_source(SOURCE / "cog.tif"), CHIP)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.table import RecordTable
 from landcue.errors import UsageError
 from landcue.search import ann as ann_module
@@ -93,7 +93,7 @@ def test_recall_is_stored_beside_the_index_and_can_be_measured_again(made, tmp_p
     facts = searcher.build_ann()
     header = json.loads(next((folder / "indexes").rglob("ann.faiss.json")).read_text())
     assert header["facts"] == facts
-    again = Searcher(Archive.open(folder), cache=True)
+    again = Searcher(ArchiveFolder.open(folder), cache=True)
     built = {path.name: path.stat().st_mtime_ns for path in (folder / "indexes").rglob("*ann*")}
     assert again._modes.ann_facts() == AnnFacts.from_json(facts)
     index, stored = again._modes.ann_index()
@@ -111,7 +111,7 @@ def test_an_index_of_an_older_version_is_not_used(made, tmp_path):
     searcher.build_ann()
     gone = searcher.records.id(5)
     RecordTable.open(folder, pinned=False).delete([gone])
-    newer = Searcher(Archive.open(folder), cache=True)
+    newer = Searcher(ArchiveFolder.open(folder), cache=True)
     assert newer._modes.ann_facts() is None
     found = newer.search(ById(newer.records.id(5)), 299, "ann", shortlist=299)
     assert gone not in {hit.id for hit in found.hits}
@@ -175,8 +175,9 @@ def test_searching_imports_no_faiss(made, tmp_path):
 
     made.make_archive(tmp_path / "a", 50)
     code = (
-        "import sys; from pathlib import Path; from landcue.archive.archive import Archive;"
-        "from landcue.search.searcher import *; s = Searcher(Archive.open(Path(sys.argv[1])));"
+        "import sys; from pathlib import Path; from landcue.archive.archive import ArchiveFolder;"
+        "from landcue.search.searcher import *;"
+        "s = Searcher(ArchiveFolder.open(Path(sys.argv[1])));"
         "s.search(ById(s.records.id(0)));"
         "print([m for m in ('faiss', 'torch', 'matplotlib') if m in sys.modules])"
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import pixel_encoder as tools
-from landcue.archive.archive import MODEL_FOLDER, Archive
+from landcue.archive.archive import MODEL_FOLDER, ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.errors import UsageError
 from landcue.metrics.protocol import find_protocol
@@ -33,7 +33,7 @@ def made(tmp_path):
             for i, record in enumerate(tools.write_images(root, [f"{i}.png" for i in range(10)]))
         ]
         ingest(records, tmp_path / "archive", tools.PixelEncoder(), source_root=root)
-        model = Archive.open(tmp_path / "archive").base / MODEL_FOLDER
+        model = ArchiveFolder.open(tmp_path / "archive").base / MODEL_FOLDER
         model.mkdir()
         about = {"provenance": {"dataset": "flowers", "split": "files-60-40"}}
         (model / "config.json").write_text(json.dumps(about))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.errors import ArchiveError, UsageError
 from landcue.search.feedback import direction, linear, rocchio
 from landcue.search.feedback_rounds import relevant_to, simulate_feedback
@@ -110,7 +110,7 @@ def reference(embeddings, relevant, query, rounds, per_round, rule):
 def test_rounds_equal_a_loop_over_lists(made, tmp_path, rule, relevance):
     folder = tmp_path / "a"
     made.make_archive(folder, 50, distinct=None)
-    columns = Archive.open(folder).columns()
+    columns = ArchiveFolder.open(folder).columns()
     rows = np.flatnonzero(columns.labels.known)
     labels = np.stack([columns.labels.having(n)[rows] for n in columns.labels.names], axis=1)
     report = simulate_feedback(

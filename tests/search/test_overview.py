@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import made_archive
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.errors import UsageError
 from landcue.search.overview import flat_map, own_scores
 from landcue.search.searcher import Searcher
@@ -14,7 +14,7 @@ from landcue.search.searcher import Searcher
 def searcher(tmp_path_factory):
     folder = tmp_path_factory.mktemp("overview") / "made"
     made_archive.make_archive(folder, n=200).close()
-    return Searcher(Archive.open(folder))
+    return Searcher(ArchiveFolder.open(folder))
 
 
 def test_a_map_takes_a_bounded_sample_the_same_each_time(searcher):
@@ -41,7 +41,7 @@ def test_scores_take_a_bounded_sample_of_what_is_annotated(searcher):
 
 def test_an_archive_without_labels_has_no_scores(tmp_path):
     made_archive.make_archive(tmp_path / "made", n=10, metadata=False).close()
-    searcher = Searcher(Archive.open(tmp_path / "made"))
+    searcher = Searcher(ArchiveFolder.open(tmp_path / "made"))
     if searcher.records.labels.names:
         pytest.fail("made records without metadata must carry no labels")
     with pytest.raises(UsageError, match="nothing to measure by"):

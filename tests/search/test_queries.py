@@ -17,7 +17,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 import pixel_encoder as tools
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.errors import ArchiveError, DataError, UsageError
 from landcue.search.filters import Filter
@@ -40,7 +40,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def searcher(world):
-    return Searcher(Archive.open(world / "archive"), tools.PixelEncoder())
+    return Searcher(ArchiveFolder.open(world / "archive"), tools.PixelEncoder())
 
 
 def pairs(result):
@@ -73,7 +73,7 @@ def test_the_encoder_is_loaded_once_and_only_for_images(world):
         calls.append(1)
         return tools.PixelEncoder()
 
-    searcher = Searcher(Archive.open(world / "archive"), load)
+    searcher = Searcher(ArchiveFolder.open(world / "archive"), load)
     searcher.search(ById("07.png"))
     assert calls == []
     for _ in range(3):
@@ -82,10 +82,10 @@ def test_the_encoder_is_loaded_once_and_only_for_images(world):
 
 
 def test_another_model_is_refused(world):
-    other = Searcher(Archive.open(world / "archive"), tools.PixelEncoder(seed=5))
+    other = Searcher(ArchiveFolder.open(world / "archive"), tools.PixelEncoder(seed=5))
     with pytest.raises(ArchiveError, match="was made by model"):
         other.search(ByImage(world / "source/07.png"))
-    without = Searcher(Archive.open(world / "archive"))
+    without = Searcher(ArchiveFolder.open(world / "archive"))
     with pytest.raises(UsageError, match="no model"):
         without.search(ByImage(world / "source/07.png"))
 

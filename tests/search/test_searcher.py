@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pixel_encoder as tools
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import Manifest, write_manifest
 from landcue.errors import ArchiveError, UsageError
@@ -35,7 +35,7 @@ def searcher(tmp_path_factory):
         box = Bounds(i, 0, i + 0.5, 1) if i else Bounds(179, -1, -179, 1)
         records[i] = replace(records[i], bounds=box, time=START + timedelta(days=i))
     ingest(records, folder / "archive", tools.PixelEncoder(), source_root=root)
-    return Searcher(Archive.open(folder / "archive"))
+    return Searcher(ArchiveFolder.open(folder / "archive"))
 
 
 @functools.cache
@@ -278,7 +278,7 @@ def test_code_mode_needs_a_hash_head(tmp_path):
     encoder = tools.PixelEncoder(n_bits=0)
     records = tools.write_images(tmp_path / "source", NAMES[:5])
     ingest(records, tmp_path / "archive", encoder, source_root=tmp_path / "source")
-    searcher = Searcher(Archive.open(tmp_path / "archive"))
+    searcher = Searcher(ArchiveFolder.open(tmp_path / "archive"))
     with pytest.raises(UsageError, match="no hash head"):
         searcher.search(ById("03.png"), mode="code")
     assert len(searcher.search(encoding_of(1, encoder)).hits) == 5
@@ -287,7 +287,7 @@ def test_code_mode_needs_a_hash_head(tmp_path):
 
 def test_empty_archive(tmp_path):
     write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), tmp_path, {}))
-    searcher = Searcher(Archive.open(tmp_path))
+    searcher = Searcher(ArchiveFolder.open(tmp_path))
     for query in (ById("a"), encoding_of(1)):
         with pytest.raises(ArchiveError, match="holds no records"):
             searcher.search(query)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.table import RecordTable
 from landcue.errors import UsageError
 from landcue.search.filters import Filter
@@ -44,7 +44,7 @@ def test_files_are_built_once_and_used_again(made, tmp_path):
         *("records.arrow.json", "embedding.bin.json", "code.bin.json", "cue.bin.json"),
         *("cue.index.json", "sketch.bin.json", "sketch-projection.bin.json"),
     }
-    second = Searcher(Archive.open(tmp_path / "a"), cache=True)
+    second = Searcher(ArchiveFolder.open(tmp_path / "a"), cache=True)
     assert answers(second) == plain
     assert files(tmp_path / "a") == built
     assert isinstance(second.vectors.embedding.base, np.memmap)
@@ -71,7 +71,7 @@ def test_a_changed_archive_gets_new_files_and_loses_the_old(made, tmp_path):
     before = answers(old)
     gone = old.records.id(7)
     RecordTable.open(folder, pinned=False).delete([gone])
-    new = Searcher(Archive.open(folder), cache=True)
+    new = Searcher(ArchiveFolder.open(folder), cache=True)
     assert new.records.find(gone) is None
     assert len(new.records) == 149
     assert {hit.id for hit in new.search(k=200, where=Filter(path="")).hits} == {
@@ -89,7 +89,7 @@ def test_a_cursor_of_another_version_is_refused(made, tmp_path):
     assert searcher.search(query, 5, cursor=cursor).hits
     RecordTable.open(folder, pinned=False).delete([searcher.records.id(99)])
     with pytest.raises(UsageError, match=r"another version .* first page"):
-        Searcher(Archive.open(folder)).search(query, 5, cursor=cursor)
+        Searcher(ArchiveFolder.open(folder)).search(query, 5, cursor=cursor)
     assert searcher.search(query, 5, cursor=cursor).hits  # the searcher's own view did not change
 
 
@@ -102,8 +102,8 @@ def test_other_content_of_the_same_version_is_not_mistaken(made, tmp_path):
     shutil.rmtree(folder)
     made.make_archive(folder, 150, seed=2)
     shutil.copytree(kept, folder / "indexes")
-    two = Searcher(Archive.open(folder), cache=True)
-    assert answers(two) == answers(Searcher(Archive.open(folder)))
+    two = Searcher(ArchiveFolder.open(folder), cache=True)
+    assert answers(two) == answers(Searcher(ArchiveFolder.open(folder)))
     assert answers(two) != one
 
 
@@ -195,10 +195,10 @@ def test_threads_with_searchers_of_their_own(made, tmp_path):
 PROCESS = """
 import json, sys
 from pathlib import Path
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.search.filters import Filter
 from landcue.search.searcher import ById, Searcher
-searcher = Searcher(Archive.open(Path(sys.argv[1])), cache=True)
+searcher = Searcher(ArchiveFolder.open(Path(sys.argv[1])), cache=True)
 sys.stdin.readline()
 found = [searcher.search(ById(searcher.records.id(r)), 9, mode).to_json()
          for r in (0, 7, 99) for mode in ("embedding", "code", "cue", "two-stage")]
@@ -226,7 +226,7 @@ def test_two_processes_build_at_once(made, tmp_path):
 MEMORY = """
 import gc, sys
 from pathlib import Path
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.search.filters import Filter
 from landcue.search.searcher import ById, Searcher
 
@@ -235,7 +235,7 @@ def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024
 
-small, large = (Searcher(Archive.open(Path(folder)), cache=True) for folder in sys.argv[1:3])
+small, large = (Searcher(ArchiveFolder.open(Path(folder)), cache=True) for folder in sys.argv[1:3])
 small.search(ById("0000003.tif"), 20, "two-stage")  # loads every library
 before = anonymous()
 large.search(ById("0000003.tif"), 20, "two-stage")
@@ -264,14 +264,14 @@ def test_an_empty_archive_writes_nothing(made, tmp_path):
     RecordTable.open(tmp_path / "a", pinned=False).delete(
         [Searcher(archive).records.id(row) for row in range(20)]
     )
-    empty = Archive.open(tmp_path / "a")
+    empty = ArchiveFolder.open(tmp_path / "a")
     assert len(Searcher(empty, cache=True).records) == 0
     assert not (tmp_path / "a/indexes").exists()
 
 
 def test_whoever_comes_while_a_file_is_built_shares_it(made, tmp_path):
     store = Searcher(made.make_archive(tmp_path / "a", 150), cache=True).vectors.store
-    second = Searcher(Archive.open(tmp_path / "a"), cache=True).vectors.store
+    second = Searcher(ArchiveFolder.open(tmp_path / "a"), cache=True).vectors.store
     began, may, written = threading.Event(), threading.Event(), []
 
     def write(path):

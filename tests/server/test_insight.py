@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import services
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.data.sources import open_source
 from landcue.errors import UsageError
@@ -78,7 +78,7 @@ def test_the_map_holds_the_principal_components_of_the_embeddings(client, views)
     answer = client.get("/v1/model/map").json()
     MapAnswer.model_validate(answer, extra="forbid")
     assert answer["records"] == len(answer["ids"]) == 14
-    columns = Archive.open(views[1]).columns()
+    columns = ArchiveFolder.open(views[1]).columns()
     assert answer["ids"] == list(columns.ids)
     centered = columns.embedding - columns.embedding.mean(axis=0)
     values = np.linalg.eigvalsh(centered.T.astype(np.float64) @ centered)[::-1]

@@ -8,7 +8,7 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.errors import UsageError
 from landcue.server.app import create_app
 from landcue.server.catalog import Catalog
@@ -46,7 +46,7 @@ def serve(made, folder):
     """Return a client of a service with a page and the settings given."""
 
     def serve(page=folder, **settings):
-        catalog = Catalog([Served("made", Archive.open(made))])
+        catalog = Catalog([Served("made", ArchiveFolder.open(made))])
         app = create_app(catalog, Settings(**settings), Page.load(page))
         return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 import made_archive
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.change import delete
 from landcue.errors import ArchiveError
 from landcue.search.queries import ById
@@ -175,7 +175,7 @@ def service(made, tmp_path_factory):
 
 
 def test_two_processes_answer_alike_on_one_port(service, made):
-    id_ = Archive.open(made).columns().ids[0]
+    id_ = ArchiveFolder.open(made).columns().ids[0]
     answers, ids = set(), []
     for _ in range(40):
         status, text, request = service.ask("POST", "/v1/search", {"id": id_, "k": 9})
@@ -208,7 +208,7 @@ def test_the_rate_of_a_client_holds_over_both(service):
 
 
 def test_feedback_of_both_lands_whole_in_one_file(service, made):
-    id_ = Archive.open(made).columns().ids[0]
+    id_ = ArchiveFolder.open(made).columns().ids[0]
     note = "n" * 1_500
 
     def give(number):
@@ -226,9 +226,9 @@ def test_feedback_of_both_lands_whole_in_one_file(service, made):
 
 def test_one_that_is_killed_is_replaced_and_shows_the_same_version(service):
     shown = json.loads(service.get("/v1/archive")[1])
-    some = Archive.open(service.archive).columns().ids[:5]
+    some = ArchiveFolder.open(service.archive).columns().ids[:5]
     delete(service.archive, list(some))
-    assert Archive.open(service.archive).version > shown["version"]
+    assert ArchiveFolder.open(service.archive).version > shown["version"]
     before, counted = service.workers, service.counters()
     killed = min(before)
     os.kill(killed, signal.SIGKILL)
@@ -351,7 +351,7 @@ def test_a_catalog_shows_what_another_one_does(made, tmp_path):
     folder = shutil.copytree(made, tmp_path / "made")
     first = Catalog.open([folder])
     pins = pickle.loads(pickle.dumps(first.pins()))
-    ids = Archive.open(folder).columns().ids
+    ids = ArchiveFolder.open(folder).columns().ids
     delete(folder, list(ids[:3]))
     assert Catalog.open([folder]).get(None).archive.count == 197
     same = Catalog.open([folder], pins=pins).get("made")
@@ -368,6 +368,6 @@ def test_a_catalog_refuses_another_archive_in_the_same_place(made, tmp_path):
     first.close()
     shutil.rmtree(folder)
     made_archive.make_archive(folder, n=200, seed=9).close()
-    assert Archive.open(folder).version == pins[0].version
+    assert ArchiveFolder.open(folder).version == pins[0].version
     with pytest.raises(ArchiveError, match="made was replaced while it is served"):
         Catalog.open([folder], pins=pins)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.errors import UsageError
 from landcue.search.pages import Cursor
@@ -477,7 +477,7 @@ def test_a_writer_beside_the_service(moved, start, encoder, source):
         assert client.get("/v1/records/port/01.png/thumbnail").status_code == 200
         about = client.get("/v1/archive").json()
         assert (about["stale"], about["records"]) == (True, 9)
-    assert Archive.open(moved / "photos").count > 9
+    assert ArchiveFolder.open(moved / "photos").count > 9
 
 
 def test_request_ids_and_log_lines(client, log_lines):

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 import scene_files as files
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.data.raster_grid import Length
 from landcue.data.raster_read import SceneOptions
@@ -45,7 +45,7 @@ def scenes(tmp_path_factory):
         scenes=options,
     )
     with TestClient(create_app(Catalog.open([folder])), "http://127.0.0.1") as client:
-        yield root, Archive.open(folder).columns().ids, client
+        yield root, ArchiveFolder.open(folder).columns().ids, client
 
 
 def chip_of(client, id_, **query):
@@ -89,7 +89,7 @@ def test_bands_and_scale_are_those_that_the_archive_was_made_with(tmp_path):
         scenes=options,
     )
     with TestClient(create_app(Catalog.open([tmp_path / "archive"])), "http://127.0.0.1") as client:
-        (id_,) = Archive.open(tmp_path / "archive").columns().ids
+        (id_,) = ArchiveFolder.open(tmp_path / "archive").columns().ids
         shown = chip_of(client, id_)
     expected = values[[2, 1, 0]].transpose(1, 2, 0) * (255 / 4000)
     assert abs(shown - expected).max() <= 12

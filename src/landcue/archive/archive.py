@@ -25,7 +25,7 @@ from landcue.types import FloatArray, Problem
 _NEAR = 1000
 
 
-class Archive:
+class ArchiveFolder:
     """A consistent view of an archive: what a writer does later stays invisible.
 
     Attributes:
@@ -40,7 +40,7 @@ class Archive:
         self._mark: ReaderMark | None = None
 
     @classmethod
-    def open(cls, folder: Path) -> Archive:
+    def open(cls, folder: Path) -> ArchiveFolder:
         """Open an archive for reading; one in an object store through its local copy.
 
         Raises:
@@ -53,7 +53,7 @@ class Archive:
         return cls._open(folder, mark, read_manifest(folder), None)
 
     @classmethod
-    def open_version(cls, folder: Path, manifest: Manifest, version: int) -> Archive:
+    def open_version(cls, folder: Path, manifest: Manifest, version: int) -> ArchiveFolder:
         """Open what another process shows, although a writer may have gone on since.
 
         Args:
@@ -69,7 +69,7 @@ class Archive:
     @classmethod
     def _open(
         cls, folder: Path, mark: ReaderMark, manifest: Manifest, version: int | None
-    ) -> Archive:
+    ) -> ArchiveFolder:
         base = folder / manifest.base
         check_table_files(folder, manifest.base)
         table = None if version == 0 else RecordTable.open(base, pinned=True, version=version)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.failures import TABLE_FOLDER
 from landcue.archive.manifest import (
     MANIFEST,
@@ -102,7 +102,7 @@ def verify_rows(folder: Path, files: Files) -> VerifyReport:
     try:
         # Broken bytes can crash the reader: files not known to be sound are left to a child.
         if not files.table_damaged and _all_known(folder, manifest, files.seal):
-            opened = Archive(folder, manifest, RecordTable.open(base, pinned=True))
+            opened = ArchiveFolder(folder, manifest, RecordTable.open(base, pinned=True))
             rows = list(opened.verify())
             records = opened.count - len({problem.where for problem in rows})
         elif newest_version(base) is not None:

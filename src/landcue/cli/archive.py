@@ -63,12 +63,12 @@ def info(archive: _Anywhere, json_: _Json = False) -> None:
 
 
 def _about_folder(folder: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
-    from landcue.archive.archive import Archive
+    from landcue.archive.archive import ArchiveFolder
     from landcue.archive.bases import unfinished
     from landcue.archive.change import size_of
     from landcue.archive.manifest import FORMAT
 
-    opened, size = Archive.open(folder), size_of(folder)
+    opened, size = ArchiveFolder.open(folder), size_of(folder)
     first = {"archive": str(folder), "format": FORMAT, "records": opened.count}
     last: dict[str, Any] = {
         "version": opened.version,

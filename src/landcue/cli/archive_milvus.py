@@ -39,14 +39,16 @@ def push(
     import time
     from dataclasses import asdict
 
-    from landcue.archive.archive import Archive
+    from landcue.archive.archive import ArchiveFolder
     from landcue.milvus.address import Address
     from landcue.milvus.push import push as write
 
     address = Address.parse(collection)
     started = time.monotonic()
     with Reporter() as reporter:
-        report = write(Archive.open(archive), address, index=index, rows=batch, tick=reporter.tick)
+        report = write(
+            ArchiveFolder.open(archive), address, index=index, rows=batch, tick=reporter.tick
+        )
     seconds = time.monotonic() - started
     if json_:
         facts = {"seconds": round(seconds, 3), **asdict(report)}
@@ -68,14 +70,14 @@ def diff(
     """Compare an archive with a Milvus collection, record by record; status 1 if they differ."""
     from dataclasses import asdict
 
-    from landcue.archive.archive import Archive
+    from landcue.archive.archive import ArchiveFolder
     from landcue.milvus.address import Address
     from landcue.milvus.diff import diff as compare
 
     address = Address.parse(collection)
     with Reporter() as reporter:
         report = compare(
-            Archive.open(archive),
+            ArchiveFolder.open(archive),
             address,
             tick=lambda done, total: reporter.tick("comparing", done, total),
         )

@@ -31,14 +31,14 @@ def export(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Write the records for other tools."""
-    from landcue.archive.archive import Archive
+    from landcue.archive.archive import ArchiveFolder
     from landcue.archive.export.features import write_geojson, write_stac
     from landcue.archive.export.geoparquet import write_geoparquet
 
     wanted = {"geoparquet": geoparquet, "geojson": geojson, "stac": stac}
     if not any(wanted.values()):
         raise UsageError("nothing to write: give --geoparquet, --geojson or --stac FILE")
-    opened = Archive.open(archive)
+    opened = ArchiveFolder.open(archive)
     with Reporter() as reporter:
 
         def tick(done: int, total: int) -> None:

@@ -37,7 +37,7 @@ def demo(
 
     The encoder that comes with LandCue, which never saw such images, is measured beside.
     """
-    from landcue.archive.archive import Archive
+    from landcue.archive.archive import ArchiveFolder
     from landcue.archive.ingest import ingest
     from landcue.cli.index import with_parts
     from landcue.cli.search import draw
@@ -76,7 +76,7 @@ def demo(
         builtin = study_archive(other, say=reporter.say).scores
         spaces |= {f"{name} (built-in)": found for name, found in builtin.items()}
         reporter.say("5/5 searching for a harbor")
-        searcher = Searcher(Archive.open(archive))
+        searcher = Searcher(ArchiveFolder.open(archive))
         result = searcher.search(ById(_QUERY), k=12)
         draw(searcher, None, _QUERY, result, grid)
     scores = {name: _main_scores(found) for name, found in spaces.items()}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.columns import COLUMNS, Columns, to_columns
 from landcue.archive.seal import MODEL_FOLDER
 from landcue.errors import UsageError, did_you_mean
@@ -25,7 +25,7 @@ from landcue.models.builtin import find_model
 from landcue.types import FloatArray, Problem
 
 
-class MilvusArchive(Archive):
+class MilvusArchive(ArchiveFolder):
     """A collection that ``landcue archive push`` wrote, seen as it is now.
 
     Thumbnails are not in it: a picture of every record would fill the servers' memory.

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.milvus.address import Address
 from landcue.milvus.link import Link
 from landcue.milvus.local import Local
@@ -42,7 +42,7 @@ class DiffReport:
 
 
 def diff(
-    archive: Archive,
+    archive: ArchiveFolder,
     address: Address,
     *,
     tick: Callable[[int, int], None] = lambda _done, _total: None,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.milvus.tiling import Range
 from landcue.milvus.told import told
 from landcue.search.records import Records, read_records
@@ -51,7 +51,7 @@ class Part:
 class Local:
     """The records of an archive folder in the order of their ids, read where they are needed."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: ArchiveFolder) -> None:
         """Open the files that searches derive from an archive, or make them."""
         self.archive = archive
         self.manifest = archive.manifest

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.errors import UsageError
 from landcue.milvus.address import Address, is_address
 from landcue.search.searcher import Searcher
 from landcue.types import Encoder
 
 
-def open_archive(path: Path, model: Path | None = None) -> Archive:
+def open_archive(path: Path, model: Path | None = None) -> ArchiveFolder:
     """Open an archive folder, or a collection ``milvus://host:port/collection``.
 
     Args:
@@ -29,11 +29,11 @@ def open_archive(path: Path, model: Path | None = None) -> Archive:
         return MilvusArchive(Address.parse(path), model)
     if model is not None:
         raise UsageError("--model belongs to milvus:// collections: a folder holds its own model")
-    return Archive.open(path)
+    return ArchiveFolder.open(path)
 
 
 def open_searcher(
-    archive: Archive, encoder: Encoder | Callable[[], Encoder] | None = None
+    archive: ArchiveFolder, encoder: Encoder | Callable[[], Encoder] | None = None
 ) -> Searcher:
     """Return what searches an archive that :func:`open_archive` opened."""
     from landcue.milvus.archive import MilvusArchive

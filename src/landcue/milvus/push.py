@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.milvus.address import Address
 from landcue.milvus.layout import INDEXES
@@ -51,7 +51,7 @@ class PushReport:
 
 
 def push(
-    archive: Archive,
+    archive: ArchiveFolder,
     address: Address,
     *,
     index: str | None = None,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.columns import Columns
 from landcue.errors import ArchiveError, UsageError
 from landcue.files import read_json
@@ -27,7 +27,7 @@ def study_archive(
     protocol: Protocol | str = DEFAULT,
     resamples: int = 1000,
     say: Callable[[str], None] = lambda _: None,
-    opening: Callable[[Path], Archive] = Archive.open,
+    opening: Callable[[Path], ArchiveFolder] = ArchiveFolder.open,
 ) -> Subject:
     """Let each annotated record of a part query the others of that part.
 
@@ -110,7 +110,7 @@ def _rows(columns: Columns, part: str, folder: Path) -> np.ndarray[Any, np.dtype
     return np.flatnonzero(chosen)
 
 
-def _trained_on(archive: Archive) -> dict[str, Any]:
+def _trained_on(archive: ArchiveFolder) -> dict[str, Any]:
     """Return dataset and split of the model, which are the archive's where it knows parts."""
     if archive.model_folder is None:
         return {}

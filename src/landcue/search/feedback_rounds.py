@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.search.feedback import RULES, direction
 from landcue.types import FloatArray
@@ -105,7 +105,7 @@ def simulate_feedback(
     per_round: int = 10,
     most_queries: int = 500,
     tick: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
-    opening: Callable[[Path], Archive] = Archive.open,
+    opening: Callable[[Path], ArchiveFolder] = ArchiveFolder.open,
 ) -> FeedbackReport:
     """Simulate rounds of feedback on the embeddings of an archive.
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute
 import shapely
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.columns import LabelLists
 from landcue.archive.schema import from_wkb
 from landcue.search.ids import SortedIds
@@ -165,7 +165,7 @@ class Records:
         return list(zip(*(filled.get(name, nothing) for name in COLUMNS), strict=True))
 
 
-def read_records(archive: Archive) -> pa.Table:
+def read_records(archive: ArchiveFolder) -> pa.Table:
     """Read the columns of :data:`COLUMNS`, sorted by id, in one chunk.
 
     Raises:

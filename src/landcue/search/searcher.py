@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.codes.topk import check_k
 from landcue.errors import ArchiveError, UsageError
 from landcue.search.ann import SHORTLIST
@@ -57,7 +57,7 @@ class Searcher:
 
     def __init__(
         self,
-        archive: Archive,
+        archive: ArchiveFolder,
         encoder: Encoder | Callable[[], Encoder] | None = None,
         *,
         cache: bool | None = None,

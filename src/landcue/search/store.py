@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.table import version_files, version_number
 from landcue.codes.large_pages import want_large_pages
 from landcue.errors import ArchiveError, LandcueError
@@ -50,7 +50,7 @@ class Store:
         on_disk: Whether they are written: ``False`` keeps everything in memory.
     """
 
-    def __init__(self, archive: Archive, *, on_disk: bool = True) -> None:
+    def __init__(self, archive: ArchiveFolder, *, on_disk: bool = True) -> None:
         self.on_disk = on_disk
         manifest = archive.manifest
         self._origin: Facts = {
@@ -212,7 +212,7 @@ def _header_digest(header: Facts) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _table_digest(archive: Archive) -> str:
+def _table_digest(archive: ArchiveFolder) -> str:
     """Return a digest of the table's own list of files, which no other content shares."""
     for path in version_files(archive.folder / archive.manifest.base):
         if version_number(path) == archive.version:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.schema import LABEL_THRESHOLD
 from landcue.codes.cue import CueCodes
 from landcue.codes.packing import code_width, pack_bits
@@ -33,7 +33,7 @@ class Vectors:
         store: Where they are kept.
     """
 
-    def __init__(self, archive: Archive, store: Store) -> None:
+    def __init__(self, archive: ArchiveFolder, store: Store) -> None:
         self.store = store
         self._archive = archive
         self._manifest = archive.manifest

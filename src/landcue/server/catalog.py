@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.manifest import Manifest
 from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
 from landcue.milvus.address import is_address
@@ -35,9 +35,9 @@ class Pin:
     version: int
     mark: str
 
-    def open(self) -> Archive:
+    def open(self) -> ArchiveFolder:
         """Open what is shown; :meth:`check` tells whether it is the same."""
-        return Archive.open_version(self.folder, self.manifest, self.version)
+        return ArchiveFolder.open_version(self.folder, self.manifest, self.version)
 
     def check(self, served: Served) -> None:
         """Refuse another archive that is in the same place now.

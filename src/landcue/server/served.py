@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.manifest import read_manifest
 from landcue.archive.schema import window_of
 from landcue.data.objects import shown
@@ -35,7 +35,7 @@ class Served:
     """
 
     def __init__(
-        self, name: str, archive: Archive, load: Callable[[], Encoder] | None = None
+        self, name: str, archive: ArchiveFolder, load: Callable[[], Encoder] | None = None
     ) -> None:
         """Take what loads the archive's encoder; without it, its own model is loaded."""
         self.name = name

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.export.geometry import Row, geojson_box, geometry_of
 from landcue.archive.export.write import Progress, exported_rows
 from landcue.archive.manifest import Manifest
@@ -22,7 +22,7 @@ STAC_VERSION = "1.1.0"
 
 
 def write_geojson(
-    archive: Archive, out: Path, *, vectors: bool = True, progress: Progress | None = None
+    archive: ArchiveFolder, out: Path, *, vectors: bool = True, progress: Progress | None = None
 ) -> int:
     """Write a FeatureCollection (RFC 7946), a feature per record.
 
@@ -44,7 +44,7 @@ def write_geojson(
 
 
 def write_stac(
-    archive: Archive,
+    archive: ArchiveFolder,
     out: Path,
     *,
     vectors: bool = True,

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.export.features import model_facts
 from landcue.archive.export.geometry import Row, geometry_of, planar_box, to_wkb
 from landcue.archive.export.write import Progress, exported_rows
@@ -25,7 +25,7 @@ _BOX = pa.struct([(name, pa.float64()) for name in _SIDES])
 
 
 def write_geoparquet(
-    archive: Archive, out: Path, *, vectors: bool = True, progress: Progress | None = None
+    archive: ArchiveFolder, out: Path, *, vectors: bool = True, progress: Progress | None = None
 ) -> int:
     """Write all records with WKB geometry, box columns, and embeddings as fixed-size lists.
 
@@ -46,7 +46,7 @@ def write_geoparquet(
     return n
 
 
-def _schema(archive: Archive, *, vectors: bool) -> pa.Schema:
+def _schema(archive: ArchiveFolder, *, vectors: bool) -> pa.Schema:
     dim, n_bits = archive.manifest.dim, archive.manifest.n_bits
     strings = pa.list_(pa.string())
     fields: list[Any] = [
@@ -75,7 +75,7 @@ def _schema(archive: Archive, *, vectors: bool) -> pa.Schema:
     return pa.schema(fields, {name: json.dumps(value) for name, value in facts.items()})
 
 
-def _extent(archive: Archive) -> tuple[list[str], list[float]]:
+def _extent(archive: ArchiveFolder) -> tuple[list[str], list[float]]:
     """Return the kinds of geometry that occur and the box around all of them."""
     kinds: set[str] = set()
     whole: list[float] = []

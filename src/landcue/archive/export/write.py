@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from landcue.archive.archive import Archive
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.schema import METADATA_NAMES
 
 Progress = Callable[[int, int], object]
@@ -15,7 +15,7 @@ ROWS_AT_ONCE = 1024
 
 
 def exported_rows(
-    archive: Archive, *, vectors: bool, progress: Progress | None
+    archive: ArchiveFolder, *, vectors: bool, progress: Progress | None
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield rows piece by piece, in the table's order.
 
