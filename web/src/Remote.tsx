@@ -54,7 +54,7 @@ export function Remote({ src, alt, class: name, eager, onShown }: Props) {
   );
 }
 
-/** Fetch an image; a busy server is asked again when it says so. */
+/** Fetch an image; retry a busy server after the time it gives. */
 async function patient(url: string, signal: AbortSignal): Promise<Blob> {
   for (let tries = 1; ; tries += 1) {
     try {

@@ -10,7 +10,7 @@ interface Props {
   side?: boolean;
 }
 
-/** A modal dialog: it takes the focus, keeps it, and gives it back. */
+/** A modal dialog that traps the focus and restores it when closed. */
 export function Sheet({ title, onClose, children, side }: Props) {
   const own = useRef<HTMLDialogElement>(null);
   useEffect(() => {

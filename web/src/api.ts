@@ -58,7 +58,7 @@ export const sessionToken: TokenStore = {
 
 /**
  * Return a record id as part of a path. Its slashes stay, but for an id with steps such as `..`,
- * which a browser would take for folders.
+ * which a browser would interpret as folders.
  */
 export function idPath(id: string): string {
   const parts = id.split("/");
@@ -132,7 +132,7 @@ export class Api {
     return this.json(`/v1/model/map${query({ archive })}`, signal);
   }
 
-  /** Where a record and the query of a search are alike. */
+  /** Regions in which a record and the query are similar. */
   regions(id: string, request: SearchRequest, image: Blob | null, signal?: AbortSignal): Promise<RegionsAnswer> {
     return this.json(`/v1/records/${idPath(id)}/regions`, signal, searchBody(request, image));
   }

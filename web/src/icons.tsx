@@ -1,4 +1,4 @@
-/** Line icons, 16 by 16. They say nothing to screen readers: what they stand for is written beside. */
+/** Line icons, 16 by 16 pixels, hidden from screen readers; a text label accompanies each. */
 
 const PATHS = {
   plus: "M8 3v10M3 8h10",

@@ -1,5 +1,5 @@
 /**
- * Images from the archive's sources, for where a thumbnail is shown larger than it is. They are asked
+ * Images from the archive's sources, for where a thumbnail is shown larger than it is. They are requested
  * for one at a time, so that searches never wait for them, and no more where there are no sources.
  */
 

@@ -28,7 +28,7 @@ export interface Before {
   readonly change: string;
 }
 
-export type Phase = "idle" | "loading" | "more" | "done" | "failed" | "picture-wanted";
+export type Phase = "idle" | "loading" | "more" | "done" | "failed" | "query-image-needed";
 
 export const api = new Api();
 export const pictures = new PictureStore();
@@ -45,9 +45,9 @@ export const found = signal<Found | null>(null);
 export const searchError = signal<ApiError | null>(null);
 export const before = signal<Before | null>(null);
 export const showBefore = signal(false);
-/** The image that is asked with. */
+/** The query image. */
 export const picture = signal<Picture | null>(null);
-/** Marks that are not asked with yet. */
+/** Whether some marks have not been searched with yet. */
 export const draft = signal<Marks>(NO_MARKS);
 /** Id of the hit that the pointer is on, in the grid or on the map. */
 export const pointed = signal<string | null>(null);
@@ -56,7 +56,7 @@ export const focus = signal(0);
 /** Milliseconds of the last search in each mode, in this archive. */
 export const latencies = signal<ReadonlyMap<string, number>>(new Map());
 /** Read out by screen readers. */
-export const spoken = signal("");
+export const announcement = signal("");
 /** A message that passes: what was done, or why not. */
 export const toast = signal("");
 
@@ -68,7 +68,7 @@ export const shownHits = computed(() =>
 export const shownMode = computed(() =>
   showBefore.value && before.value ? before.value.mode : (found.value?.mode ?? "list"),
 );
-export const unasked = computed(() => !sameMarks(draft.value, state.value));
+export const pendingMarks = computed(() => !sameMarks(draft.value, state.value));
 export const archiveName = computed(() => about.value?.name ?? state.value.archive ?? "");
 
 /** Go to another state; `replace` for what is no step that one goes back over. */
@@ -94,7 +94,7 @@ addEventListener("popstate", () => {
 let fading: ReturnType<typeof setTimeout> | undefined;
 
 /** Show a message for some seconds; it is read out too. */
-export function say(message: string): void {
+export function notify(message: string): void {
   toast.value = message;
   clearTimeout(fading);
   fading = setTimeout(() => (toast.value = ""), 6000);

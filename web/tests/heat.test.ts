@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from "vitest";
 import { Api } from "../src/api";
 import { regionsOf } from "../src/heat/known";
-import { heatColor, rangeOf, sayPeak, shareOf, valueAt } from "../src/heat/ramp";
+import { heatColor, rangeOf, describePeak, shareOf, valueAt } from "../src/heat/ramp";
 
 const light = ([red, green, blue]: readonly number[]) =>
   0.2126 * (red as number) + 0.7152 * (green as number) + 0.0722 * (blue as number);
@@ -50,10 +50,10 @@ describe("a grid over an image", () => {
   });
 
   it("has its peak said in words", () => {
-    expect(sayPeak([[9, 1, 1], [1, 1, 1], [1, 1, 1]])).toBe("the top left");
-    expect(sayPeak([[1, 1, 1], [1, 9, 1], [1, 1, 1]])).toBe("the center");
-    expect(sayPeak([[1, 1, 1], [1, 1, 9], [1, 1, 1]])).toBe("the right");
-    expect(sayPeak([[1, 1, 1], [1, 1, 1], [1, 9, 1]])).toBe("the bottom");
+    expect(describePeak([[9, 1, 1], [1, 1, 1], [1, 1, 1]])).toBe("the top left");
+    expect(describePeak([[1, 1, 1], [1, 9, 1], [1, 1, 1]])).toBe("the center");
+    expect(describePeak([[1, 1, 1], [1, 1, 9], [1, 1, 1]])).toBe("the right");
+    expect(describePeak([[1, 1, 1], [1, 1, 1], [1, 9, 1]])).toBe("the bottom");
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { DARK, LIGHT, mixed, rankColor } from "../src/map/colors";
-import { factsOf, footprints, placed, sayCredit, sayUnplaced } from "../src/map/features";
+import { factsOf, footprints, placed, sayCredit, describeMissing } from "../src/map/features";
 import {
   boxFromDrag,
   extentOf,
@@ -94,11 +94,11 @@ describe("outlines of hits", () => {
   });
 
   it("that are missing are counted in words", () => {
-    expect(sayUnplaced(0, 0)).toBe("");
-    expect(sayUnplaced(5, 5)).toBe("");
-    expect(sayUnplaced(5, 0)).toBe("None of the 5 hits has a location.");
-    expect(sayUnplaced(5, 4)).toBe("1 of 5 hits has no location.");
-    expect(sayUnplaced(5, 2)).toBe("3 of 5 hits have no location.");
+    expect(describeMissing(0, 0)).toBe("");
+    expect(describeMissing(5, 5)).toBe("");
+    expect(describeMissing(5, 0)).toBe("None of the 5 hits has a location.");
+    expect(describeMissing(5, 4)).toBe("1 of 5 hits has no location.");
+    expect(describeMissing(5, 2)).toBe("3 of 5 hits have no location.");
   });
 });
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { fitted, kindColor, kindShape, moved, nearest, onCanvas, step, zoomed } from "../src/model/flat";
 import { parseMarkdown, spansOf } from "../src/model/markdown";
-import { barsOf, factsIn, isShare, metricsOf, sayInterval, sayNumber, testTable } from "../src/model/numbers";
+import { barsOf, factsIn, isShare, metricsOf, sayInterval, formatNumber, testTable } from "../src/model/numbers";
 import type { LabelScore, SpaceScores } from "../src/model/types";
 
 describe("model cards", () => {
@@ -67,8 +67,8 @@ describe("metrics", () => {
   });
 
   it("are said with intervals, undefined ones as a dash", () => {
-    expect(sayNumber(0.12345)).toBe("0.123");
-    expect(sayNumber(null)).toBe("–");
+    expect(formatNumber(0.12345)).toBe("0.123");
+    expect(formatNumber(null)).toBe("–");
     expect(sayInterval([0.1, 0.25])).toBe("0.100 to 0.250");
     expect(sayInterval([null, null])).toBe("–");
     expect(sayInterval(undefined)).toBe("–");

@@ -117,7 +117,7 @@ describe("following the state", () => {
   it("says that an image is wanted, and asks nothing", async () => {
     const { service, store, run } = await opened("/?image=0123456789abcdef&all=water");
     run.follow();
-    await settled(() => expect(store.phase.value).toBe("picture-wanted"));
+    await settled(() => expect(store.phase.value).toBe("query-image-needed"));
     expect(service.asked).toEqual([]);
   });
 
@@ -140,14 +140,14 @@ describe("refining", () => {
     run.follow();
     await settled(() => expect(ids()).toEqual(["a", "b", "c"]));
     store.draft.value = { positives: ["a"], negatives: ["c"] };
-    expect(store.unasked.value).toBe(true);
+    expect(store.pendingMarks.value).toBe(true);
     service.answer = (request) => hits(["b", "d"], request);
     run.refine();
     await settled(() => expect(ids()).toEqual(["b", "d"]));
     expect(service.asked[1]).toMatchObject({ id: "one", positives: ["a"], negatives: ["c"] });
     expect(store.before.value?.hits.map((hit) => hit.id)).toEqual(["a", "b", "c"]);
     expect(store.before.value?.change).toBe("refining with your marks");
-    expect(store.unasked.value).toBe(false);
+    expect(store.pendingMarks.value).toBe(false);
     expect(location.search).toBe("?id=one&good=a&bad=c");
   });
 

@@ -3,7 +3,7 @@ import { ApiError } from "../api";
 import "./heat.css";
 import { regionsOf } from "./known";
 import type { HeatProps } from "./props";
-import { cssColor, heatColor, rangeOf, sayPeak, shareOf, valueAt } from "./ramp";
+import { cssColor, heatColor, rangeOf, describePeak, shareOf, valueAt } from "./ramp";
 import type { RegionsAnswer } from "./types";
 
 const SIDE = 96;
@@ -61,7 +61,7 @@ export default function HeatOverlay({ api, archive, query, id, side }: HeatProps
         width={SIDE}
         height={SIDE}
         role="img"
-        aria-label={`Regions like ${other}: most similar at ${sayPeak(grid)} of the image.`}
+        aria-label={`Regions like ${other}: most similar at ${describePeak(grid)} of the image.`}
       />
       {side === "hit" && <Legend range={range} />}
     </>

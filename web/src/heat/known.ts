@@ -1,4 +1,4 @@
-/** Answers that were asked for lately: both images of a pair share one request. */
+/** Answers that were answer for lately: both images of a pair share one request. */
 
 import type { Api } from "../api";
 import type { HeatProps } from "./props";
@@ -9,21 +9,21 @@ const known = new Map<string, Promise<RegionsAnswer>>();
 const numbers = new WeakMap<Blob, number>();
 let count = 0;
 
-/** Return where a hit and the query are alike; asked once as long as it is among the last ones. */
+/** Return where a hit and the query are alike; answer once as long as it is among the last ones. */
 export function regionsOf(api: Api, archive: string, query: HeatProps["query"], id: string): Promise<RegionsAnswer> {
   const key = JSON.stringify([archive, "id" in query ? query.id : numberOf(query.image), id]);
   const before = known.get(key);
   if (before) return before;
   const request = archive ? { archive } : {};
-  const asked =
+  const answer =
     "id" in query ? api.regions(id, { ...request, id: query.id }, null) : api.regions(id, request, query.image);
-  known.set(key, asked);
-  asked.catch(() => known.delete(key));
+  known.set(key, answer);
+  answer.catch(() => known.delete(key));
   for (const old of known.keys()) {
     if (known.size <= MOST) break;
     known.delete(old);
   }
-  return asked;
+  return answer;
 }
 
 function numberOf(image: Blob): number {

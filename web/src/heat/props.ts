@@ -1,6 +1,6 @@
 import type { Api } from "../api";
 
-/** What the page hands to the overlay of similar regions, which lies over a square image. */
+/** Properties of the overlay of similar regions on a square image. */
 export interface HeatProps {
   api: Api;
   archive: string;
@@ -8,6 +8,6 @@ export interface HeatProps {
   query: { id: string } | { image: Blob };
   /** The hit whose regions are compared with it. */
   id: string;
-  /** On which of the two images this overlay lies. */
+  /** Which of the two images this overlay covers. */
   side: "query" | "hit";
 }

@@ -26,7 +26,7 @@ export function cssColor([red, green, blue, alpha]: Rgba): string {
 
 /**
  * Return the ends of one scale for all grids, so that both images share it. It holds 0, where a
- * region adds nothing: an image that is alike all over is colored all over.
+ * region adds nothing: an image that is similar everywhere is colored everywhere.
  */
 export function rangeOf(grids: readonly (readonly number[])[][]): [number, number] {
   const values = grids.flat(2);
@@ -62,7 +62,7 @@ function between(place: number, n: number): [number, number, number] {
 }
 
 /** Say in words where a grid is highest: for those who do not see the colors. */
-export function sayPeak(grid: readonly (readonly number[])[]): string {
+export function describePeak(grid: readonly (readonly number[])[]): string {
   let [best, row, column] = [-Infinity, 0, 0];
   grid.forEach((line, r) =>
     line.forEach((value, c) => {

@@ -6,7 +6,7 @@ import type { Box } from "../types";
 import { BoxFields } from "./BoxFields";
 import { Chart, type Grid } from "./chart";
 import { DARK, LIGHT } from "./colors";
-import { factsOf, placed, sayCredit, sayUnplaced } from "./features";
+import { factsOf, placed, sayCredit, describeMissing } from "./features";
 import { sayBox, sayLatitude, sayLongitude } from "./geometry";
 import "./map.css";
 import type { MapProps } from "./props";
@@ -80,7 +80,7 @@ export default function MapPane(props: MapProps) {
   }, [selected]);
 
   const credit = sayCredit(basemap, about.value?.basemap_credit);
-  const unplaced = sayUnplaced(hits.length, list.length);
+  const unplaced = describeMissing(hits.length, list.length);
   const apply = (next: Box | null) => {
     setDrawing(false);
     props.onBox(next);

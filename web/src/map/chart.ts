@@ -221,7 +221,7 @@ export class Chart {
     const [west, east] = [bounds.getWest(), bounds.getEast()];
     const [south, north] = [Math.max(-85, bounds.getSouth()), Math.min(85, bounds.getNorth())];
     const step = graticuleStep(Math.max(east - west, 1e-4));
-    // Lines may stand nearer than what is written at them.
+    // Lines may be closer together than their labels.
     const wide = this.map.getCanvas().clientWidth;
     const apart = (wide * step) / Math.max(east - west, 1e-9);
     this.calls.onGrid({

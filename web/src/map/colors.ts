@@ -1,4 +1,4 @@
-/** Colors of the map: one hue whose lightness tells the rank, so that no two hues must be told apart. */
+/** Colors of the map: one hue whose lightness encodes the rank, readable without color vision. */
 
 export interface MapColors {
   readonly paper: string;

@@ -75,7 +75,7 @@ export function polygon(ring: Point[] | null): GeoJSON.FeatureCollection {
 }
 
 /** Say how many hits have no place; nothing when all have one. */
-export function sayUnplaced(hits: number, shown: number): string {
+export function describeMissing(hits: number, shown: number): string {
   if (!hits || hits === shown) return "";
   if (!shown) return hits === 1 ? "The hit has no location." : `None of the ${hits} hits has a location.`;
   const missing = hits - shown;

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { barsOf, sayNumber, type Order } from "./numbers";
+import { barsOf, formatNumber, type Order } from "./numbers";
 import type { LabelScore } from "./types";
 
 /** How well the images with each label are found: bars for the eye, a table for everything else. */
@@ -43,8 +43,8 @@ export function LabelBars({ labels, training }: { labels: Record<string, LabelSc
                   <i style={{ width: `${100 * (bar.mAP ?? 0)}%` }} class={`bar-${bar.third ?? "none"}`} />
                   {bar.chance !== null && <b style={{ left: `${100 * bar.chance}%` }} />}
                 </span>
-                <span class="bar-number">{sayNumber(bar.mAP)}</span>
-                <span class="sr-only">, by chance {sayNumber(bar.chance)}</span>
+                <span class="bar-number">{formatNumber(bar.mAP)}</span>
+                <span class="sr-only">, by chance {formatNumber(bar.chance)}</span>
               </td>
               <td class="number">{bar.n_gallery.toLocaleString("en")}</td>
               {trained && <td class="number">{training[bar.name]?.toLocaleString("en") ?? "–"}</td>}

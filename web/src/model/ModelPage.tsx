@@ -3,11 +3,11 @@ import type { ArchiveAnswer } from "../types";
 import { Card } from "./Card";
 import { FlatMap } from "./FlatMap";
 import "./model.css";
-import { factsIn, sayNumber, testTable } from "./numbers";
+import { factsIn, formatNumber, testTable } from "./numbers";
 import type { ModelProps } from "./props";
 import { Scores } from "./Scores";
 import type { ModelAnswer } from "./types";
-import { useAnswer, type Asked } from "./useAnswer";
+import { useAnswer, type Loadable } from "./useAnswer";
 
 /** The model of an archive: what it is, how good it is, what it sees, its card. */
 export default function ModelPage({ api, about, dark, onQuery }: ModelProps) {
@@ -27,7 +27,7 @@ export default function ModelPage({ api, about, dark, onQuery }: ModelProps) {
       </header>
       <section aria-labelledby="model-map">
         <h2 id="model-map">Embedding map</h2>
-        <Wait asked={map} what="Computing the map …">
+        <Wait request={map} what="Computing the map …">
           {(found) => (
             <>
               <p class="model-about">
@@ -43,13 +43,13 @@ export default function ModelPage({ api, about, dark, onQuery }: ModelProps) {
       </section>
       <section aria-labelledby="model-scores">
         <h2 id="model-scores">Scores on this archive</h2>
-        <Wait asked={scores} what="Computing the scores; the first time takes a few seconds …">
+        <Wait request={scores} what="Computing the scores; the first time takes a few seconds …">
           {(found) => <Scores scores={found} training={training} />}
         </Wait>
       </section>
       <section aria-labelledby="model-made">
         <h2 id="model-made">Training details</h2>
-        <Wait asked={model} what="Loading the model description …">
+        <Wait request={model} what="Loading the model description …">
           {(found) => <Made model={found} />}
         </Wait>
       </section>
@@ -78,7 +78,7 @@ function Made({ model }: { model: ModelAnswer }) {
       {validation.length > 0 && (
         <details class="model-details">
           <summary>Validation scores</summary>
-          <Facts facts={validation.map(([name, value]) => [name, sayNumber(value)])} />
+          <Facts facts={validation.map(([name, value]) => [name, formatNumber(value)])} />
         </details>
       )}
     </>
@@ -109,7 +109,7 @@ function TestTable({ test }: { test: NonNullable<ModelAnswer["test"]> }) {
                 <th scope="row">{space}</th>
                 {values.map((value, i) => (
                   <td class="number" key={metrics[i]}>
-                    {sayNumber(value)}
+                    {formatNumber(value)}
                   </td>
                 ))}
               </tr>
@@ -134,9 +134,9 @@ function Facts({ facts }: { facts: readonly (readonly [string, string])[] }) {
   );
 }
 
-function Wait<T>({ asked, what, children }: { asked: Asked<T>; what: string; children: (value: T) => ComponentChildren }) {
-  if (asked.state === "there") return <>{children(asked.value)}</>;
-  if (asked.state === "waiting")
+function Wait<T>({ request, what, children }: { request: Loadable<T>; what: string; children: (value: T) => ComponentChildren }) {
+  if (request.state === "there") return <>{children(request.value)}</>;
+  if (request.state === "waiting")
     return (
       <p class="model-wait" role="status">
         {what}
@@ -144,9 +144,9 @@ function Wait<T>({ asked, what, children }: { asked: Asked<T>; what: string; chi
     );
   return (
     <p class="model-about" role="status">
-      {asked.why}{" "}
-      {asked.status !== 404 && (
-        <button type="button" class="tool" onClick={asked.retry}>
+      {request.why}{" "}
+      {request.status !== 404 && (
+        <button type="button" class="tool" onClick={request.retry}>
           Try again
         </button>
       )}

@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { LabelBars } from "./LabelBars";
-import { isShare, metricsOf, sayInterval, sayNumber, SPACES } from "./numbers";
+import { isShare, metricsOf, sayInterval, formatNumber, SPACES } from "./numbers";
 import type { OwnScores, SpaceScores } from "./types";
 
 /** Scores measured on this archive: a switch between spaces, metrics with intervals, labels. */
@@ -77,9 +77,9 @@ function Metric({ name, space }: { name: string; space: SpaceScores }) {
       <th scope="row" title={space.definitions[name]}>
         {name}
       </th>
-      <td class="number">{sayNumber(value)}</td>
+      <td class="number">{formatNumber(value)}</td>
       <td class="number">{sayInterval(pair)}</td>
-      <td class="number">{sayNumber(chance)}</td>
+      <td class="number">{formatNumber(chance)}</td>
       <td class="whisker-cell" aria-hidden="true">
         {drawn && value != null && (
           <span class="whisker">

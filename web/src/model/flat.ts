@@ -3,7 +3,7 @@
 export interface View {
   /** Pixels per unit of the map. */
   readonly scale: number;
-  /** What lies in the middle of the canvas. */
+  /** The point at the center of the canvas. */
   readonly x: number;
   readonly y: number;
 }
@@ -31,7 +31,7 @@ export function fitted({ x, y }: Cloud, { width, height }: Size): View {
   return { scale, x: (left + right) / 2, y: (low + high) / 2 };
 }
 
-/** Return where a point of the map lies, in pixels; up is up. */
+/** Return the position of a point in pixels, with y upward. */
 export function onCanvas(view: View, size: Size, x: number, y: number): [number, number] {
   return [size.width / 2 + (x - view.x) * view.scale, size.height / 2 - (y - view.y) * view.scale];
 }
@@ -84,7 +84,7 @@ export function zoomed(view: View, by: number, whole: View): View {
   return { ...view, scale: Math.min(Math.max(view.scale * by, whole.scale * 0.8), whole.scale * 40) };
 }
 
-/** Colors of kinds, told apart also without red or green; the next kinds have them again in another shape. */
+/** Category colors that are distinguishable without red-green vision; further categories reuse them with another shape. */
 export const PALETTE = {
   light: ["#0072b2", "#d55e00", "#007a5a", "#b5489a", "#8a6d00", "#3b9ad1", "#7b3294", "#4d4d4d"],
   dark: ["#56b4e9", "#ff8f4d", "#2fd6a6", "#f29ac9", "#f0e442", "#9db8ff", "#d3a0f0", "#e0e0e0"],

@@ -19,7 +19,7 @@ export const SPACES: Record<string, string> = {
   chance: "Chance",
 };
 
-export function sayNumber(value: number | null | undefined, digits = 3): string {
+export function formatNumber(value: number | null | undefined, digits = 3): string {
   return value === null || value === undefined || !Number.isFinite(value) ? "–" : value.toFixed(digits);
 }
 
@@ -49,7 +49,7 @@ export function metricsOf(space: SpaceScores, more: boolean): string[] {
   return more ? [...main, ...known.filter((name) => !main.includes(name))] : main;
 }
 
-/** Whether a metric lies in 0..1, so that it can be drawn as a share. */
+/** Whether a metric is in 0..1 and can be drawn as a share. */
 export function isShare(name: string, values: readonly (number | null | undefined)[]): boolean {
   return !/^(WAP|ACG)/.test(name) && values.every((value) => value == null || (value >= 0 && value <= 1));
 }

@@ -21,9 +21,9 @@ interface Props {
 /** One result: its image, how near it is, and which labels it shares. */
 export const Card = memo(function Card({ hit, at, mode, mark, open, focused, was, describe }: Props) {
   const shared = new Set(hit.shared);
-  const asked = found.value?.predicted;
+  const queryLabels = found.value?.predicted;
   const names = about.value?.label_names ?? [];
-  const cue = asked && hit.predicted && names.length ? labelBits(names, asked, hit.predicted) : null;
+  const cue = queryLabels && hit.predicted && names.length ? labelBits(names, queryLabels, hit.predicted) : null;
   const near = shortNearness(hit, mode);
   // Shared labels first: they are why.
   const labels = [...hit.shared, ...hit.labels.filter((label) => !shared.has(label))];

@@ -8,11 +8,11 @@ export function ChangeBar() {
   const now = found.value;
   if (!old || !now) return null;
   const { query, positives, negatives } = state.value;
-  const asked = new Set([...positives, ...negatives, ...(query.kind === "record" ? [query.id] : [])]);
+  const queryIds = new Set([...positives, ...negatives, ...(query.kind === "record" ? [query.id] : [])]);
   const changes = compare(
     old.hits.map((hit) => hit.id),
     now.hits.map((hit) => hit.id),
-    asked,
+    queryIds,
   );
   return (
     <section class="change" aria-label="Before and after">

@@ -10,7 +10,7 @@ const HANDLES: readonly Handle[] = ([-1, 0, 1] as const).flatMap((y) =>
   ([-1, 0, 1] as const).filter((x) => x || y).map((x) => ({ x, y })),
 );
 
-/** Choose the region of an image that is asked with, by pointer or keys. */
+/** Choose the region of the query image by pointer or keyboard. */
 export function Cropper() {
   const known = picture.value;
   const size = known?.size ?? null;

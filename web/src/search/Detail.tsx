@@ -30,7 +30,7 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
   const hits = shownHits.value;
   const mark = markOf(draft.value, hit.id);
   const archive = archiveName.value;
-  const asked = query.kind === "record" ? { id: query.id } : image ? { image } : null;
+  const queryImage = query.kind === "record" ? { id: query.id } : image ? { image } : null;
   const close = () => {
     openHit(null);
     focusGrid();
@@ -58,16 +58,16 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
           <Icon name="close" />
         </button>
       </header>
-      <div class={asked ? "compare" : "compare alone"}>
-        {asked && (
+      <div class={queryImage ? "compare" : "compare alone"}>
+        {queryImage && (
           <figure>
             <div class="frame">
-              {"id" in asked ? (
-                <Sharp id={asked.id} archive={archive} alt={`Query: ${asked.id}`} eager />
+              {"id" in queryImage ? (
+                <Sharp id={queryImage.id} archive={archive} alt={`Query: ${queryImage.id}`} eager />
               ) : (
-                <BlobImage blob={asked.image} />
+                <BlobImage blob={queryImage.image} />
               )}
-              {heat && <HeatOverlay api={api} archive={archive} query={asked} id={hit.id} side="query" />}
+              {heat && <HeatOverlay api={api} archive={archive} query={queryImage} id={hit.id} side="query" />}
             </div>
             <figcaption>Query</figcaption>
           </figure>
@@ -75,12 +75,12 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
         <figure>
           <div class="frame">
             <Sharp id={hit.id} archive={archive} alt={hit.id} eager />
-            {heat && asked && <HeatOverlay api={api} archive={archive} query={asked} id={hit.id} side="hit" />}
+            {heat && queryImage && <HeatOverlay api={api} archive={archive} query={queryImage} id={hit.id} side="hit" />}
           </div>
           <figcaption>{nearness(hit, shownMode.value, about.value?.n_bits ?? 0) || "Result"}</figcaption>
         </figure>
       </div>
-      {about.value?.regions && asked && (
+      {about.value?.regions && queryImage && (
         <div class="row">
           <button type="button" class="tool" aria-pressed={heat} onClick={() => setHeat(!heat)}>
             Similar regions
@@ -99,7 +99,7 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
           <Icon name="search" /> Search by this
         </button>
       </div>
-      {asked && (
+      {queryImage && (
         <Reasons
           hit={hit}
           mode={shownMode.value}

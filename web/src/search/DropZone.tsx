@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { Icon } from "../icons";
 import { about } from "../store";
 import { isTyping } from "./keys";
-import { askFile } from "./run";
+import { searchFile } from "./run";
 
 const ACCEPT = "image/jpeg,image/png,image/webp,image/tiff,.tif,.tiff";
 
@@ -23,7 +23,7 @@ export function ChooseImage({ label = "Choose an image" }: { label?: string }) {
         aria-label="Image to search with"
         onChange={(event) => {
           const file = event.currentTarget.files?.[0];
-          if (file) void askFile(file, file.name);
+          if (file) void searchFile(file, file.name);
           event.currentTarget.value = "";
         }}
       />
@@ -60,13 +60,13 @@ export function DropAnywhere() {
         depth = 0;
         setOver(false);
         const file = event.dataTransfer?.files[0];
-        if (file) void askFile(file, file.name);
+        if (file) void searchFile(file, file.name);
       }),
       on("paste", (event) => {
         const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
         if (!file || isTyping(event.target)) return;
         event.preventDefault();
-        void askFile(file, file.name || "pasted image");
+        void searchFile(file, file.name || "pasted image");
       }),
     ];
     return () => stop.forEach((end) => end());

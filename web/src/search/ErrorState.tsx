@@ -44,7 +44,7 @@ export function ErrorState({ error, onRetry }: Props) {
 }
 
 /** Shown for a link whose image is in another browser. */
-export function PictureWanted() {
+export function QueryImageNeeded() {
   return (
     <Trouble title="This search needs the query image">
       <p>

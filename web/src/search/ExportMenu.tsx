@@ -1,7 +1,7 @@
 import { useRef } from "preact/hooks";
 import { ApiError } from "../api";
 import { Icon } from "../icons";
-import { api, found, say, state } from "../store";
+import { api, found, notify, state } from "../store";
 import { MOST_HITS } from "../state";
 import type { ExportFormat } from "../types";
 import { requestOf } from "./request";
@@ -29,9 +29,9 @@ export function ExportMenu() {
       [link.href, link.download] = [url, `landcue-result.${ending}`];
       link.click();
       setTimeout(() => URL.revokeObjectURL(url), 10_000);
-      say(`${count} results saved as landcue-result.${ending}.`);
+      notify(`${count} results saved as landcue-result.${ending}.`);
     } catch (error) {
-      say(error instanceof ApiError ? error.message : "The results could not be exported.");
+      notify(error instanceof ApiError ? error.message : "The results could not be exported.");
     }
   };
   return (

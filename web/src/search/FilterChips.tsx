@@ -1,7 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { Icon } from "../icons";
 import { NO_FILTERS, type FilterState } from "../state";
-import { ask, say, state } from "../store";
+import { ask, notify, state } from "../store";
 import { dropLabel, setScore, toggled, turnLabel, wantedOf, WANTED_WORD } from "./filters";
 import { hasFilters } from "./request";
 
@@ -73,7 +73,7 @@ export function FilterChips() {
           class="link"
           onClick={() => {
             set(NO_FILTERS);
-            say("All filters removed.");
+            notify("All filters removed.");
           }}
         >
           Clear all

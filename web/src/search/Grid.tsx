@@ -92,7 +92,7 @@ export function Grid() {
   );
 }
 
-/** How many cards stand in the first row. */
+/** Number of cards in the first row. */
 function columnsOf(list: HTMLElement): number {
   const cards = [...list.children] as HTMLElement[];
   const top = cards[0]?.offsetTop;

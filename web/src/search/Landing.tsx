@@ -5,7 +5,7 @@ import { ChooseImage } from "./DropZone";
 import { askRecord } from "./run";
 import { count, shortId } from "./why";
 
-/** What is shown before anything is asked: take an image, or begin somewhere in the archive. */
+/** The start page: supply an image, or start from a record of the archive. */
 export function Landing() {
   const archive = about.value;
   if (!archive) return null;

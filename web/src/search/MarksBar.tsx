@@ -1,13 +1,13 @@
 import { Icon } from "../icons";
 import { Remote } from "../Remote";
-import { api, archiveName, draft, unasked } from "../store";
+import { api, archiveName, draft, pendingMarks } from "../store";
 import { markHit, sendFeedback } from "./act";
 import { clearMarks, refine } from "./run";
 
 /** The marks, and what to do with them. It stays in view while there are any. */
 export function MarksBar() {
   const { positives, negatives } = draft.value;
-  if (!positives.length && !negatives.length && !unasked.value) return null;
+  if (!positives.length && !negatives.length && !pendingMarks.value) return null;
   return (
     <section class="marks" aria-label="Marks">
       <Pile name="Good" ids={positives} as="good" />
@@ -19,7 +19,7 @@ export function MarksBar() {
         <button type="button" class="tool" title="Save these marks on the server" onClick={() => void sendFeedback()}>
           Save as feedback
         </button>
-        <button type="button" class="primary" disabled={!unasked.value} title="Search again with the marks  r" onClick={refine}>
+        <button type="button" class="primary" disabled={!pendingMarks.value} title="Search again with the marks  r" onClick={refine}>
           Refine
         </button>
       </div>

@@ -4,7 +4,7 @@ import { Sheet } from "../Sheet";
 import { fromQuery } from "../state";
 import { api, dialog, go, pictures, state } from "../store";
 import type { Visit } from "./past";
-import { forget, past } from "./remember";
+import { clearHistory, past } from "./remember";
 import { count } from "./why";
 
 /** Searches made before in this browser. */
@@ -36,7 +36,7 @@ export function PastSheet() {
         ))}
       </ol>
       {visits.length > 0 && (
-        <button type="button" class="tool" onClick={forget}>
+        <button type="button" class="tool" onClick={clearHistory}>
           Clear history
         </button>
       )}

@@ -3,13 +3,13 @@ import { pictureOf, sentOf, type Picture } from "../images";
 import { useBlobUrl } from "../Remote";
 import { Sharp } from "../Sharp";
 import type { Crop } from "../state";
-import { about, api, archiveName, ask, dialog, found, picture, pictures, say, state } from "../store";
+import { about, api, archiveName, ask, dialog, found, picture, pictures, notify, state } from "../store";
 import { useEffect, useState } from "preact/hooks";
 import { ChooseImage } from "./DropZone";
 import { NO_MARKS } from "./marks";
 import { shortId } from "./why";
 
-/** What is asked with: a record or an image, with its region and its labels. */
+/** The query: a record or an image, with its region and its labels. */
 export function QueryCard() {
   const { query, positives } = state.value;
   const labels = found.value?.labels ?? [];
@@ -74,7 +74,7 @@ function Uploaded({ picture, crop }: { picture: Picture | null; crop: Crop | nul
     };
   }, [picture, crop]);
   const url = useBlobUrl(shown);
-  if (picture && !picture.size) return <span class="no-image said">TIFF: no preview; the whole image is searched</span>;
+  if (picture && !picture.size) return <span class="no-image text">TIFF: no preview; the whole image is searched</span>;
   return url ? <img src={url} alt={`Query: ${picture?.name ?? "image"}`} /> : <span class="no-image" />;
 }
 
@@ -88,7 +88,7 @@ async function openCrop(): Promise<void> {
       await pictures.keep(made);
       picture.value = made;
     } catch {
-      say("The full-size image of this record is not available, so it cannot be cropped.");
+      notify("The full-size image of this record is not available, so it cannot be cropped.");
       return;
     }
   }

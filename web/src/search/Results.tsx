@@ -1,8 +1,8 @@
 import { Icon, type IconName } from "../icons";
 import type { View } from "../state";
-import { about, facets, found, go, phase, searchError, spoken, state } from "../store";
+import { about, facets, found, go, phase, searchError, announcement, state } from "../store";
 import { ChangeBar } from "./ChangeBar";
-import { ErrorState, PictureWanted, Trouble } from "./ErrorState";
+import { ErrorState, QueryImageNeeded, Trouble } from "./ErrorState";
 import { ExportMenu } from "./ExportMenu";
 import { FilterChips } from "./FilterChips";
 import { Grid } from "./Grid";
@@ -37,7 +37,7 @@ export function Results() {
       </header>
       <Body />
       <p class="hidden" role="status" aria-live="polite">
-        {spoken.value}
+        {announcement.value}
       </p>
     </section>
   );
@@ -87,7 +87,7 @@ function ViewSwitch() {
 function Body() {
   const now = phase.value;
   const answer = found.value;
-  if (now === "picture-wanted") return <PictureWanted />;
+  if (now === "query-image-needed") return <QueryImageNeeded />;
   if (now === "failed" && searchError.value) return <ErrorState error={searchError.value} onRetry={() => void search()} />;
   if (!answer) return <Waiting />;
   if (!answer.hits.length)
@@ -112,7 +112,7 @@ function Body() {
   );
 }
 
-/** Empty frames where results will stand. */
+/** Placeholders while results load. */
 function Waiting() {
   const places = Math.min(state.value.k, 24);
   return (

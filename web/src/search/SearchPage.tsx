@@ -23,16 +23,16 @@ export function SearchPage() {
   const archive = about.value;
   if (!archive) return null;
   if (!archive.records) return <EmptyArchive />;
-  const asked = isSearch(current) || isBrowsing(current);
+  const searching = isSearch(current) || isBrowsing(current);
   const hits = shownHits.value;
   const at = hits.findIndex((hit) => hit.id === current.open);
   const hit = hits[at];
-  const view = asked ? current.view : "grid";
+  const view = searching ? current.view : "grid";
   const mapped = facets.value?.bounds && view !== "grid";
   return (
     <div class="search-page" data-view={mapped ? view : "grid"} data-detail={hit ? true : undefined}>
       <div class="rail" data-open={filtersOpen || undefined}>
-        {asked && <QueryCard />}
+        {searching && <QueryCard />}
         <button
           type="button"
           class="tool narrow-only rail-toggle"
@@ -44,8 +44,8 @@ export function SearchPage() {
         <FilterPanel />
       </div>
       <div class="stage">
-        {asked ? <Results /> : <Landing />}
-        {asked && <MarksBar />}
+        {searching ? <Results /> : <Landing />}
+        {searching && <MarksBar />}
       </div>
       {mapped && (
         <div class="map-pane">

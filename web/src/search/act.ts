@@ -1,4 +1,4 @@
-/** What one does with a hit: mark it, open it, ask with it, tell others of it. */
+/** Actions on a hit: mark it, open it, search with it, share it. */
 
 import { ApiError } from "../api";
 import type { FilterState } from "../state";
@@ -10,7 +10,7 @@ export function markHit(id: string, as: "good" | "bad"): void {
   store.draft.value = marked(store.draft.value, id, as);
   const now = markOf(store.draft.value, id);
   const { positives, negatives } = store.draft.value;
-  store.spoken.value = `${now ? `Marked ${now}` : "Mark removed"}. ${positives.length} good, ${negatives.length} bad. R refines.`;
+  store.announcement.value = `${now ? `Marked ${now}` : "Mark removed"}. ${positives.length} good, ${negatives.length} bad. R refines.`;
 }
 
 /** Open the details of a hit; null closes them. */
@@ -20,14 +20,14 @@ export function openHit(id: string | null): void {
   store.go({ open: id }, true);
 }
 
-/** Move the focus into the grid, to the hit it was on last; tell whether there is one. */
+/** Move the focus into the grid, to the hit that had it last; return whether there is one. */
 export function focusGrid(): boolean {
   const card = document.querySelector<HTMLElement>('.card-image[tabindex="0"]');
   card?.focus();
   return card !== null;
 }
 
-/** Keep the marks on the server, for whoever trains on them. */
+/** Save the marks on the server, as training data. */
 export async function sendFeedback(): Promise<void> {
   const { positives, negatives } = store.draft.value;
   const { archive, query, mode } = store.state.value;
@@ -39,24 +39,24 @@ export async function sendFeedback(): Promise<void> {
       ...(archive ? { archive } : {}),
       ...(query.kind === "record" ? { query: query.id } : {}),
     });
-    store.say("The marks were saved on the server.");
+    store.notify("The marks were saved on the server.");
   } catch (error) {
-    store.say(error instanceof ApiError ? error.message : "The marks could not be saved.");
+    store.notify(error instanceof ApiError ? error.message : "The marks could not be saved.");
   }
 }
 
-/** Copy the address of this search; an image that is asked with does not travel along. */
+/** Copy the address of this search; a query image is not part of it. */
 export async function copyLink(): Promise<void> {
   const image = store.state.value.query.kind === "image";
   try {
     await navigator.clipboard.writeText(location.href);
-    store.say(
+    store.notify(
       image
         ? "Link copied. Your image stays in this browser; anyone who opens the link must supply the image again."
         : "Link copied.",
     );
   } catch {
-    store.say("The browser blocked copying; copy the link from the address bar.");
+    store.notify("The browser blocked copying; copy the link from the address bar.");
   }
 }
 

@@ -14,12 +14,12 @@ export interface Comparison {
  * Compare two rankings.
  *
  * A hit dropped when it stood among as many hits as there are now and is not there any more. Ids
- * that are asked with leave the hits for that reason and do not count.
+ * of the query itself are excluded and do not count.
  */
 export function compare(
   before: readonly string[],
   after: readonly string[],
-  asked: ReadonlySet<string> = new Set(),
+  queryIds: ReadonlySet<string> = new Set(),
 ): Comparison {
   const old = new Map(before.map((id, at) => [id, at + 1]));
   const now = new Set(after);
@@ -37,7 +37,7 @@ export function compare(
       if (to > from) down += 1;
     }
   });
-  const dropped = before.slice(0, after.length || before.length).filter((id) => !now.has(id) && !asked.has(id));
+  const dropped = before.slice(0, after.length || before.length).filter((id) => !now.has(id) && !queryIds.has(id));
   return { moved, fresh, dropped, up, down, same: moved.size - up - down };
 }
 
@@ -49,6 +49,6 @@ export function inWords(found: Comparison): string {
     [found.down, "moved down"],
     [found.dropped.length, "dropped"],
   ] as const;
-  const said = parts.filter(([count]) => count).map(([count, word]) => `${count} ${word}`);
-  return said.length ? said.join(", ") : "Nothing changed";
+  const words = parts.filter(([count]) => count).map(([count, word]) => `${count} ${word}`);
+  return words.length ? words.join(", ") : "Nothing changed";
 }

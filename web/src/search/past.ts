@@ -6,7 +6,7 @@ export interface Visit {
   readonly title: string;
   /** Milliseconds since 1970. */
   readonly at: number;
-  /** A record whose thumbnail stands for it, with its archive. */
+  /** A record whose thumbnail represents it, with its archive. */
   readonly thumb: string | null;
   readonly archive: string | null;
 }

@@ -25,7 +25,7 @@ export function remember(state: PageState): void {
   write(visited(past.value, visit));
 }
 
-export function forget(): void {
+export function clearHistory(): void {
   write([]);
 }
 

@@ -1,10 +1,10 @@
-/** From the page's state to the search that the server is asked. */
+/** Convert the page's state to a search request. */
 
 import type { FilterState, PageState } from "../state";
 import { MOST_HITS } from "../state";
 import type { Filters, SearchRequest } from "../types";
 
-/** Records whose places are shown before anything is asked. */
+/** Number of records shown on the map before the first search. */
 const MOST_BROWSED = 400;
 
 /** Write a label name as label expressions take it: quoted where it would not be read as one. */
@@ -54,7 +54,7 @@ export function isSearch(state: PageState): boolean {
   return hasExample(state) || hasFilters(state.filters);
 }
 
-/** Whether records are listed without anything asked: to see on the map where they are. */
+/** Whether records are listed without a query, to show them on the map. */
 export function isBrowsing(state: PageState): boolean {
   return !isSearch(state) && state.view !== "grid";
 }

@@ -15,7 +15,7 @@ import { exampleKey, hasExample, isBrowsing, isSearch, requestOf, searchKey } fr
 const LOOK_AGAIN = 60_000;
 
 let asking: AbortController | null = null;
-let asked: PageState | null = null;
+let lastState: PageState | null = null;
 
 /** Follow the state from now on. */
 export function follow(): void {
@@ -31,7 +31,7 @@ export function follow(): void {
   effect(() => {
     const state = store.state.value;
     untracked(() => {
-      if (!asked || searchKey(asked) !== searchKey(state)) void search();
+      if (!lastState || searchKey(lastState) !== searchKey(state)) void search();
     });
   });
 }
@@ -70,9 +70,9 @@ export async function loadArchive(): Promise<void> {
 /** Search for what the state asks, or show the start when it asks for nothing. */
 export async function search(): Promise<void> {
   const state = store.state.value;
-  const old = asked;
+  const old = lastState;
   asking?.abort();
-  asked = state;
+  lastState = state;
   store.draft.value = { positives: state.positives, negatives: state.negatives };
   store.showBefore.value = false;
   if (!old || exampleKey(old) !== exampleKey(state)) store.focus.value = 0;
@@ -84,13 +84,13 @@ export async function search(): Promise<void> {
   const mine = (asking = new AbortController());
   const inside = document.activeElement?.closest(".grid, .detail, .landing, .marks") != null;
   store.phase.value = "loading";
-  store.spoken.value = "Searching.";
+  store.announcement.value = "Searching.";
   try {
     const image = await imageOf(state);
     if (mine.signal.aborted) return;
     if (image === undefined) {
       store.found.value = store.before.value = null;
-      store.phase.value = "picture-wanted";
+      store.phase.value = "query-image-needed";
       return;
     }
     const known = predictedOf(state, mine.signal);
@@ -131,13 +131,13 @@ export async function more(): Promise<void> {
     const hits = [...known.hits, ...answer.hits];
     store.found.value = { ...known, hits, cursor: answer.cursor };
     store.phase.value = "done";
-    store.spoken.value = `${answer.hits.length} more results, ${hits.length} in all.`;
-    asked = { ...state, pages: state.pages + 1 };
+    store.announcement.value = `${answer.hits.length} more results, ${hits.length} in all.`;
+    lastState = { ...state, pages: state.pages + 1 };
     store.go({ pages: state.pages + 1 }, true);
   } catch (error) {
     if (mine.signal.aborted) return;
     store.phase.value = "done";
-    store.say(asApiError(error).message);
+    store.notify(asApiError(error).message);
   }
 }
 
@@ -145,9 +145,9 @@ export async function more(): Promise<void> {
 export function refine(): void {
   const { positives, negatives } = store.draft.value;
   const state = store.state.value;
-  if (!store.unasked.value) return;
+  if (!store.pendingMarks.value) return;
   if (!positives.length && !hasExample({ ...state, positives })) {
-    store.say("Mark at least one result as good before refining.");
+    store.notify("Mark at least one result as good before refining.");
     return;
   }
   store.ask({ positives, negatives });
@@ -164,9 +164,9 @@ export function askRecord(id: string): void {
 }
 
 /** Ask with a file as it was dropped, pasted or chosen. */
-export async function askFile(file: Blob, name: string): Promise<boolean> {
+export async function searchFile(file: Blob, name: string): Promise<boolean> {
   if (store.about.value && !store.about.value.encodes_images) {
-    store.say("This archive has no model to encode new images. Choose one of its records instead.");
+    store.notify("This archive has no model to encode new images. Choose one of its records instead.");
     return false;
   }
   try {
@@ -182,7 +182,7 @@ export async function askFile(file: Blob, name: string): Promise<boolean> {
     store.ask({ page: "search", query: { kind: "image", key: picture.key, crop: null }, ...NO_MARKS });
     return true;
   } catch (error) {
-    store.say(error instanceof Error ? error.message : `${name} cannot be read.`);
+    store.notify(error instanceof Error ? error.message : `${name} cannot be read.`);
     return false;
   }
 }
@@ -199,7 +199,7 @@ export async function imageOf(state: PageState): Promise<Blob | null | undefined
   return picture ? sentOf(picture, state.query.crop) : undefined;
 }
 
-/** Labels the model predicts for the record that is asked with. */
+/** Labels the model predicts for the query record. */
 async function predictedOf(state: PageState, signal: AbortSignal): Promise<string[] | null> {
   if (state.query.kind !== "record") return null;
   try {
@@ -217,7 +217,7 @@ function show(answer: SearchAnswer, predicted: readonly string[] | null, roundTr
   store.latencies.value = new Map(store.latencies.value).set(mode, plan.milliseconds);
   store.focus.value = Math.min(store.focus.value, Math.max(0, hits.length - 1));
   const one = hits.length === 1;
-  store.spoken.value = hits.length
+  store.announcement.value = hits.length
     ? `${hits.length} ${one ? "result" : "results"}, mode ${mode}.`
     : `No results. ${note ?? ""}`;
 }
