@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from landcue.errors import ArchiveError, LandcueError, did_you_mean
-from landcue.files import exclusive, read_json, write_atomic
+from landcue.files import core_count, exclusive, read_json, reserve, write_atomic
 
 
 def test_suggestions_name_near_matches_or_what_is_known():
@@ -57,3 +62,31 @@ def test_broken_json_names_the_file_and_the_hint(tmp_path, content, word):
         read_json(tmp_path / "m.json", ArchiveError, "do this")
     assert word in str(caught.value)
     assert str(caught.value).endswith("do this")
+
+
+def test_a_lock_of_a_killed_process_is_free(tmp_path):
+    code = (
+        "import os, signal, sys, pathlib; from landcue.files import exclusive\n"
+        "from landcue.errors import ArchiveError\n"
+        "with exclusive(pathlib.Path(sys.argv[1]), ArchiveError, 'indexing into'):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    with exclusive(tmp_path, ArchiveError, "indexing into"):
+        pass
+
+
+def test_the_core_count_obeys_the_affinity_of_the_process():
+    assert 1 <= core_count() <= (os.cpu_count() or 1)
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from landcue.files import core_count; print(core_count())"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "1"
+
+
+def test_reserved_bytes_are_there(tmp_path):
+    reserve(tmp_path / "a", 12_345)
+    assert (tmp_path / "a").stat().st_size == 12_345

@@ -1,40 +1,79 @@
-"""Files that survive a crash: atomic replacement and a lock between processes."""
+"""What differs between operating systems: atomic replacement, file locks, the core count."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
+import functools
 import json
 import os
+import sys
+import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from landcue.errors import LandcueError
+
+_WINDOWS_RETRIES = 40
+_WINDOWS_PAUSE = 0.05
+_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+"""Of the container: microseconds of processor time that it may use, and in which period."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Generator[Path]:
-    """Give a temporary path to write; it replaces ``path`` when the block ends well.
+    """Yield a temporary path to write; it replaces ``path`` when the block ends without an error.
 
-    A crash leaves the old file or the new one.
+    A crash leaves the old file or the new one, on every system.
 
     Raises:
         LandcueError: The folder cannot be written or the disk is full; the old file stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise LandcueError(f"cannot write {path}: {reason}; free space or choose another") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename over ``path``; Windows refuses while another process has it open, so try again."""
+    for _ in range(_WINDOWS_RETRIES if sys.platform == "win32" else 0):
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            time.sleep(_WINDOWS_PAUSE)
+    temporary.replace(path)
+
+
+def reserve(path: Path, size: int) -> None:
+    """Create a file of ``size`` bytes; where the system can, a full disk shows now, not later.
+
+    Raises:
+        OSError: The disk is full, or the file cannot be written.
+    """
+    with path.open("wb") as file:
+        if sys.platform == "linux":
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+                return
+            except OSError as error:  # some file systems cannot
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+        file.truncate(size)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -61,23 +100,49 @@ def read_json(path: Path, kind: type[LandcueError], hint: str) -> dict[str, Any]
 
 @contextlib.contextmanager
 def exclusive(folder: Path, kind: type[LandcueError], doing: str) -> Generator[None]:
-    """Hold ``folder/.lock`` for this process; a second holder is refused at once.
+    """Hold ``folder/.lock`` for this process; a second process is refused at once.
 
-    The kernel frees the lock when its process dies, so a kill -9 leaves nothing to clean up.
+    The system releases the lock when its process dies, so a kill -9 leaves nothing to clean up.
 
     Raises:
         kind: Another process holds the lock, or the folder cannot be written.
     """
+    lock = FileLock(folder / ".lock", timeout=0, thread_local=False, fallback_to_soft=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("a+b")
-    except OSError as error:
-        raise kind(f"cannot write {folder}: {error.strerror}; choose another folder") from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise kind(
-                f"another process is {doing} {folder}; wait for it or choose another folder"
-            ) from None
+        lock.acquire()
+    except Timeout:
+        raise kind(
+            f"another process is {doing} {folder}; wait for it or choose another folder"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise kind(f"cannot write {folder}: {reason}; choose another folder") from None
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def core_count() -> int:
+    """Return how many processor cores this process may use, at least 1.
+
+    Counts the cores that the process is bound to and the limit of its container, if any; else
+    all cores of the machine.
+    """
+    if sys.platform == "linux":
+        cores = len(os.sched_getaffinity(0))
+    elif sys.version_info >= (3, 13):
+        cores = os.process_cpu_count() or 1
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, _container_limit() or cores))
+
+
+@functools.cache
+def _container_limit() -> int | None:
+    try:
+        quota, period = _CPU_LIMIT.read_text(encoding="ascii").split()
+        return -(-int(quota) // int(period))
+    except (OSError, ValueError):  # not Linux, or "max": no limit
+        return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from landcue.archive.writer import Writer
 from landcue.data.objects import absolute
 from landcue.data.raster_read import SceneOptions
 from landcue.errors import ArchiveError, DataError, UsageError
-from landcue.files import exclusive
+from landcue.files import core_count, exclusive
 from landcue.types import Encoder, Record
 
 Progress = Callable[[int, int], object]
@@ -83,7 +82,7 @@ def ingest(
         ArchiveError: The archive is locked, broken, another model's, or cannot be written.
         ModelError: The encoder's output does not have the shape it promises.
     """
-    workers = workers or min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
+    workers = workers or min(_MOST_WORKERS, core_count())
     sizes = {"batch_size": batch_size, "commit_every": commit_every, "workers": workers}
     for name, value in sizes.items():
         if value < 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from landcue.audit.overlap import Overlap, overlaps
 from landcue.data.images import read_image
 from landcue.data.imageset import ImageSet
 from landcue.data.splits import apply_split
+from landcue.files import core_count
 from landcue.types import ByteArray, Encoder, FloatArray, Record
 
 Progress = Callable[[str, int, int], object]
@@ -186,7 +186,7 @@ def _look_at_all(
             return found
         return found[0], encoder.prepare(found[1])
 
-    with ThreadPoolExecutor(min(_MOST_WORKERS, len(os.sched_getaffinity(0)))) as pool:
+    with ThreadPoolExecutor(min(_MOST_WORKERS, core_count())) as pool:
         for start in range(0, len(records), _BATCH):
             prepared: list[ByteArray] = []
             batch = pool.map(read, records[start : start + _BATCH])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import ModuleType
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.errors import UsageError
+from landcue.files import core_count
 
 Engine = Literal["auto", "numba", "numpy"]
 MAX_ROWS = 2**32 - 1
@@ -62,9 +64,7 @@ def check_threads(threads: int | None) -> int:
     """
     if threads is not None and threads < 1:
         raise UsageError(f"a search cannot run on {threads} threads: give 1 or more")
-    if threads is None and hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return threads or os.cpu_count() or 1
+    return core_count() if threads is None else threads
 
 
 def for_each(run: Callable[[int], None], count: int, threads: int) -> None:
@@ -96,7 +96,8 @@ def _helpers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
 
 
-os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not outlive a fork
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not outlive a fork
 
 
 def room(k: int, n: int) -> int:

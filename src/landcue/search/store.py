@@ -9,8 +9,6 @@ folder cannot be written, things are kept in memory.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import functools
 import hashlib
 import json
@@ -25,12 +23,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from filelock import FileLock
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.table import version_files, version_number
 from landcue.codes.large_pages import want_large_pages
 from landcue.errors import ArchiveError, LandcueError
-from landcue.files import read_json, write_atomic
+from landcue.files import read_json, reserve, write_atomic
 from landcue.types import Problem
 
 INDEXES = "indexes"
@@ -75,7 +74,7 @@ class Store:
 
         def write(path: Path) -> Facts:
             size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            _reserve(path, size)
+            reserve(path, size)
             mapped = np.memmap(path, dtype, "r+", shape=shape)
             want_large_pages(mapped)
             fill(mapped)
@@ -140,14 +139,8 @@ class Store:
     def _alone(self, name: str) -> Generator[None]:
         """Let one process, and one thread of it, build a file at a time."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f".{name}.lock"
-        with path.open("a") as lock:
-            with contextlib.suppress(OSError):  # no locks here: building twice does no harm
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)  # whoever waits for it finds what was built
+        with FileLock(self.folder / f".{name}.lock"):
+            yield
 
     def _build(self, name: str, write: Callable[[Path], Facts]) -> tuple[Path, Facts]:
         temporary = self.folder / f".{name}.{os.getpid()}.{threading.get_ident()}.tmp"
@@ -219,17 +212,6 @@ def _table_digest(archive: ArchiveFolder) -> str:
             with contextlib.suppress(OSError):
                 return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
     return ""
-
-
-def _reserve(path: Path, size: int) -> None:
-    """Make a file of ``size`` bytes that are really there: a full disk shows now, not later."""
-    with path.open("wb") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-            file.truncate(size)
 
 
 def _checksum(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 
 from landcue.data.datasets.bands import read_bands, read_rgb
 from landcue.errors import DataError
+from landcue.files import core_count
 from landcue.models.resize import resize_square
 from landcue.types import ByteArray, Problem, Record
 
@@ -70,7 +70,7 @@ def load_pixels(
         return None
 
     problems: list[Problem | None] = []
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
+    with ThreadPoolExecutor(max(2, core_count())) as pool:
         for problem in pool.map(load, range(len(records))):
             problems.append(problem)
             if progress:
