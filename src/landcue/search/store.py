@@ -139,8 +139,13 @@ class Store:
     def _alone(self, name: str) -> Generator[None]:
         """Let one process, and one thread of it, build a file at a time."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / f".{name}.lock"):
-            yield
+        path = self.folder / f".{name}.lock"
+        with FileLock(path):
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # Windows keeps it until it is unlocked
+                    path.unlink(missing_ok=True)
 
     def _build(self, name: str, write: Callable[[Path], Facts]) -> tuple[Path, Facts]:
         temporary = self.folder / f".{name}.{os.getpid()}.{threading.get_ident()}.tmp"
