@@ -32,9 +32,7 @@ from landcue.codes.packing import pack_bits
 from landcue.data.images import read_image
 from landcue.data.imageset import ImageSet
 from landcue.data.raster import read_facts
-from landcue.data.raster_grid import Length
-from landcue.data.raster_read import SceneOptions, SceneReader
-from landcue.data.raster_scale import Scale
+from landcue.data.scenes import Length, Scale, SceneOptions, SceneReader
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.types import ByteArray, Encoder, Encoding

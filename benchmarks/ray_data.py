@@ -11,12 +11,11 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.encoded import Encoded
-from landcue.archive.encoding import encode_rows
+from landcue.archive.encoding import Encoded, encode_rows
 from landcue.archive.plan import Task
 from landcue.archive.reading import ReadImage, make_thumbnail
 from landcue.data.images import read_image
-from landcue.data.raster_read import SceneOptions
+from landcue.data.scenes import SceneOptions
 from landcue.ray.worker import ModelFiles
 
 

@@ -46,10 +46,10 @@ import numpy as np
 
 from ingest import write_images
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.encoded import Encoded, encoding_here
+from landcue.archive.encoding import Encoded, encoding_here
 from landcue.archive.ingest import ingest
 from landcue.archive.plan import Task
-from landcue.data.raster_read import SceneOptions
+from landcue.data.scenes import SceneOptions
 from landcue.data.sources import open_source
 from landcue.models.builtin import BUILTIN, find_model
 from landcue.ray.cluster import connected

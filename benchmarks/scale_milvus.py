@@ -34,7 +34,7 @@ import numpy as np
 import pyarrow as pa
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.create import create_table
+from landcue.archive.layout import create_table
 from landcue.archive.manifest import write_manifest
 from landcue.archive.schema import predicted_labels
 from landcue.milvus import push as pushing

@@ -21,7 +21,7 @@ from pathlib import Path
 import lancedb  # noqa: F401  # imported before the fork, not used before it
 
 import pixel_encoder as tools
-from landcue.archive.change import compact, delete
+from landcue.archive.changes import compact, delete
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
 from landcue.archive.ingest import ingest
@@ -30,17 +30,17 @@ from landcue.archive.repair import repair
 from landcue.errors import LandcueError
 
 POINTS = {
-    "copy_model": ("landcue.archive.create", None, "copy_model"),
-    "first manifest": ("landcue.archive.create", None, "write_manifest"),
-    "last manifest": ("landcue.archive.settle", None, "write_manifest"),
-    "seal": ("landcue.archive.settle", None, "write_seal"),
+    "copy_model": ("landcue.archive.layout", None, "copy_model"),
+    "first manifest": ("landcue.archive.layout", None, "write_manifest"),
+    "last manifest": ("landcue.archive.changes", None, "write_manifest"),
+    "checksums": ("landcue.archive.changes", None, "write_checksums"),
     "create": ("landcue.archive.table", "RecordTable", "create"),
     "add": ("landcue.archive.table", "RecordTable", "add"),
     "replace": ("landcue.archive.table", "RecordTable", "replace"),
     "delete": ("landcue.archive.table", "RecordTable", "delete"),
     "compact": ("landcue.archive.table", "RecordTable", "compact"),
-    "switch": ("landcue.archive.bases", None, "write_manifest"),
-    "sweep": ("landcue.archive.bases", None, "sweep"),
+    "switch": ("landcue.archive.reembed", None, "switch"),
+    "sweep": ("landcue.archive.layout", None, "sweep"),
 }
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.bases import unfinished
-from landcue.archive.change import compact, delete, size_of
+from landcue.archive.changes import compact, delete, size_of
 from landcue.archive.ingest import ingest
+from landcue.archive.layout import unfinished
 from landcue.archive.reembed import reembed
 from landcue.archive.repair import repair
 from landcue.archive.verify import verify_archive

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.change import compact, delete
+from landcue.archive.changes import compact, delete
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
 from landcue.archive.ingest import ingest
@@ -139,7 +139,7 @@ def tools_contents(opened):
         *[("<add", 1), ("~add", 2), (">add", 1)],
         *[("<replace", 1), ("~replace", 1), (">replace", 2)],
         *[("<delete", 1), ("~compact", 1), (">compact", 1), ("<last manifest", 1)],
-        *[("<seal", 1), (">seal", 1)],
+        *[("<checksums", 1), (">checksums", 1)],
     ],
 )
 def test_update_killed_anywhere_goes_on(server, stage, tmp_path, tools, point, count):
@@ -282,7 +282,7 @@ def test_any_failing_call_of_other_changes(faulty, stage, tmp_path, tools, task,
         shutil.copytree(folder / "undisturbed", before)
     if task == "compact":
         reader = ArchiveFolder.open(before)
-        delete(before, ["20.png"])  # leaves two versions, because somebody reads
+        delete(before, ["20.png"])  # leaves two versions, because a process reads
         reader.close()
     if task == "repair":
         (data,) = (before / "records.lance/data").iterdir()

@@ -11,9 +11,7 @@ import shapely
 import shapely.geometry
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.export.features import write_geojson, write_stac
-from landcue.archive.export.geometry import geometry_of
-from landcue.archive.export.geoparquet import write_geoparquet
+from landcue.archive.export import geometry_of, write_geojson, write_geoparquet, write_stac
 from landcue.archive.ingest import ingest
 from landcue.errors import DataError, LandcueError
 from landcue.types import Bounds, Record

@@ -10,7 +10,7 @@ import pytest
 import shapely
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.export.geoparquet import write_geoparquet
+from landcue.archive.export import write_geoparquet
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
 from landcue.archive.ingest import ingest

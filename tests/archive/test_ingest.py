@@ -168,7 +168,7 @@ def test_broken_files_are_skipped_by_name(source, archive, tools):
     assert "4 skipped" in report.summary()
     assert len(json.loads(json.dumps(report.to_json()))["skipped"]) == 4
 
-    records[4].path.write_bytes(whole)  # mended: only this one is read and encoded
+    records[4].path.write_bytes(whole)  # repaired: only this one is read and encoded
     assert counts(ingest(records, archive, tools.PixelEncoder(), source_root=root)) == {
         "added": 1, "unchanged": 26,
     }  # fmt: skip

@@ -19,9 +19,7 @@ from landcue.archive.ingest import ingest
 from landcue.archive.schema import from_wkb, to_wkb, window_of
 from landcue.data.images import read_image
 from landcue.data.raster import read_facts
-from landcue.data.raster_grid import Length
-from landcue.data.raster_read import SceneOptions, SceneReader
-from landcue.data.raster_scale import Scale
+from landcue.data.scenes import Length, Scale, SceneOptions, SceneReader
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import ArchiveError, DataError, UsageError
@@ -130,17 +128,17 @@ def test_another_grid_leaves_old_chips_until_pruned(root, archive, tools):
 
 def test_a_scene_is_hashed_once(root, archive, tools, monkeypatch):
     """A run that goes on knows the digest from the chips that are there."""
-    from landcue.archive import chips
+    from landcue.archive import reading
 
     hashed = []
-    genuine = chips._digest
+    genuine = reading._digest
 
     def noted(task):
         if task.digest is None:
             hashed.append(task.record.path.name)
         return genuine(task)
 
-    monkeypatch.setattr(chips, "_digest", noted)
+    monkeypatch.setattr(reading, "_digest", noted)
 
     def stop(done, total):
         if done >= 16:
@@ -354,16 +352,16 @@ def test_place_of_a_plain_image_is_stored(tmp_path, archive, tools):
 
 
 def test_readers_that_share_facts_hash_a_scene_once(root, tools, monkeypatch):
-    from landcue.archive import chips
+    from landcue.archive import reading
     from landcue.archive.plan import make_plan
 
     hashed = []
-    digest = chips._digest
-    monkeypatch.setattr(chips, "_digest", lambda task: hashed.append(task) or digest(task))
+    digest = reading._digest
+    monkeypatch.setattr(reading, "_digest", lambda task: hashed.append(task) or digest(task))
     tasks = make_plan(cut_scenes(open_source(root), OPTIONS).records, {}, root, "", ()).tasks
-    facts, found = chips.SceneFacts(), []
+    facts, found = reading.SceneFacts(), []
     for part in (tasks[::2], tasks[1::2]):
-        reader = chips.ChipReader(OPTIONS, tools.PixelEncoder(), facts)
+        reader = reading.ChipReader(OPTIONS, tools.PixelEncoder(), facts)
         found += [reader.read(task).content for task in part]
         reader.close()
     assert len(hashed) == 3

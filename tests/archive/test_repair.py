@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.change import delete
+from landcue.archive.changes import delete
+from landcue.archive.checksums import CHECKSUMS
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import MANIFEST
 from landcue.archive.repair import repair
-from landcue.archive.seal import SEAL
 from landcue.archive.verify import verify_archive, verify_files
 from landcue.errors import ArchiveError
 
@@ -71,7 +71,7 @@ def test_sound_archive_needs_nothing(archive):
     assert verify_archive(archive).problems == ()
     assert verify_archive(archive).records == 15
     report = repair(archive, apply=False)
-    assert (report.problems, report.mended, report.left) == ((), [], [])
+    assert (report.problems, report.repaired, report.left) == ((), [], [])
     assert contents_of_files(archive) == before
 
 
@@ -79,7 +79,7 @@ def test_flipped_byte_in_any_file_is_named(made, tmp_path, capfd):
     """Every file of the folder, at two places each; nothing native reaches the screen."""
     rng = np.random.default_rng(0)
     names = every_file(made)
-    assert {path.parts[0] for path in names} == {MANIFEST, SEAL, "model", "records.lance"}
+    assert {path.parts[0] for path in names} == {MANIFEST, CHECKSUMS, "model", "records.lance"}
     for name in names:
         for place in rng.integers(0, 10_000, 2).tolist():
             archive = shutil.copytree(made / "archive", tmp_path / "flipped")
@@ -92,7 +92,7 @@ def test_flipped_byte_in_any_file_is_named(made, tmp_path, capfd):
 
 
 @pytest.mark.parametrize(
-    "pattern", ["records.lance/data/*", "records.lance/_versions/*.manifest", SEAL, MANIFEST]
+    "pattern", ["records.lance/data/*", "records.lance/_versions/*.manifest", CHECKSUMS, MANIFEST]
 )
 def test_damage_is_mended(archive, tools, made, pattern):
     file = sorted(archive.glob(pattern))[0]
@@ -134,7 +134,7 @@ def test_damaged_rows_are_dropped_and_named(archive, tools):
 
 def test_newest_readable_version_without_checksums(archive):
     """Without checksums and with a broken newest version, the version before it comes back."""
-    (archive / SEAL).unlink()
+    (archive / CHECKSUMS).unlink()
     newest = min((archive / "records.lance/_versions").glob("*.manifest"))
     newest.write_bytes(newest.read_bytes()[:40])
     report = repair(archive, apply=True)
@@ -145,7 +145,7 @@ def test_newest_readable_version_without_checksums(archive):
 
 def test_nothing_left_to_mend(archive):
     shutil.rmtree(archive / "records.lance")
-    (archive / SEAL).unlink()
+    (archive / CHECKSUMS).unlink()
     (archive / "records.lance/_versions").mkdir(parents=True)
     (archive / "records.lance/_versions/18446744073709551610.manifest").write_bytes(b"x")
     with pytest.raises(ArchiveError, match=r"no version of .* can be read"):

@@ -18,8 +18,7 @@ from shapely.geometry import Polygon
 
 import scene_files as files
 from landcue.data.geo import ground_steps, read_footprint, split_ring, window_places
-from landcue.data.raster_grid import Length, grid, pixel_metres, pixels_of
-from landcue.data.raster_read import SceneOptions
+from landcue.data.scenes import Length, SceneOptions, grid, pixel_metres, pixels_of
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import DataError, UsageError

@@ -12,9 +12,7 @@ from rasterio.enums import ColorInterp
 
 import scene_files as files
 from landcue.data.raster import open_dataset, raster_options, read_facts
-from landcue.data.raster_grid import Length
-from landcue.data.raster_read import SceneOptions, SceneReader, parse_bands
-from landcue.data.raster_scale import Scale
+from landcue.data.scenes import Length, Scale, SceneOptions, SceneReader, parse_bands
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import DataError, UsageError

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.create import create_table
+from landcue.archive.layout import create_table
 from landcue.archive.manifest import write_manifest
 from landcue.archive.schema import Metadata, encoded_rows
 from landcue.codes.packing import pack_bits

@@ -63,12 +63,12 @@ def main():
         records = golden_records(root)
         ingest(records, folder, encoder, source_root=root, model_folder=model)
     # The archive must not name the folder of whoever made it.
+    from landcue.archive.checksums import write_checksums
     from landcue.archive.manifest import read_manifest, write_manifest
-    from landcue.archive.seal import write_seal
 
     manifest = replace(read_manifest(folder), source_root="/data/golden")
     write_manifest(folder, manifest)
-    write_seal(folder, manifest)
+    write_checksums(folder, manifest)
     opened = ArchiveFolder.open(folder)
     text = json.dumps(facts(opened), indent=1, ensure_ascii=False)
     (GOLDEN / f"format-{FORMAT}.json").write_text(text + "\n")

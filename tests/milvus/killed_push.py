@@ -35,7 +35,7 @@ def main() -> None:
 
         setattr(Link, name, call)
 
-    for name in ("insert", "upsert", "delete", "settle"):
+    for name in ("insert", "upsert", "delete", "finalize"):
         deadly(name)
     report = module.push(ArchiveFolder.open(Path(archive)), Address.parse(address), rows=16)
     print(report.added)

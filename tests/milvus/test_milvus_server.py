@@ -18,7 +18,7 @@ import pytest
 import shapely
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.change import delete
+from landcue.archive.changes import delete
 from landcue.archive.manifest import read_manifest, write_manifest
 from landcue.archive.schema import encoded_rows
 from landcue.archive.table import RecordTable

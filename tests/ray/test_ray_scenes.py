@@ -6,8 +6,7 @@ import pytest
 
 import scene_files as files
 from landcue.archive.ingest import ingest
-from landcue.data.raster_grid import Length
-from landcue.data.raster_read import SceneOptions
+from landcue.data.scenes import Length, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.ray.engine import RayEngine

@@ -23,8 +23,7 @@ from landcue.cli.search import _example
 from landcue.data import objects
 from landcue.data.images import read_image
 from landcue.data.objects import ObjectStore, look_up_all
-from landcue.data.raster_grid import Length
-from landcue.data.raster_read import SceneOptions
+from landcue.data.scenes import Length, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import ArchiveError, DataError, StoreError, UsageError

@@ -18,8 +18,7 @@ from landcue.archive.plan import Stored, make_plan, read_stored
 from landcue.data import object_ranges, objects, raster_objects
 from landcue.data.objects import ObjectPath, ObjectStore, look_up
 from landcue.data.raster import open_dataset, read_facts
-from landcue.data.raster_grid import Length
-from landcue.data.raster_read import SceneOptions, SceneReader
+from landcue.data.scenes import Length, SceneOptions, SceneReader
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import DataError, StoreError

@@ -139,7 +139,7 @@ def test_feedback_helps_where_labels_lie_in_space(made, tmp_path):
     """Embeddings that show the labels, blurred: judged examples sharpen the query."""
     from dataclasses import replace as change
 
-    from landcue.archive.create import create_table
+    from landcue.archive.layout import create_table
     from landcue.archive.manifest import write_manifest
     from landcue.archive.schema import encoded_rows
     from landcue.types import Encoding

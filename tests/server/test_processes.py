@@ -23,7 +23,7 @@ import pytest
 
 import made_archive
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.change import delete
+from landcue.archive.changes import delete
 from landcue.errors import ArchiveError
 from landcue.search.queries import ById
 from landcue.server.catalog import Catalog

@@ -13,9 +13,7 @@ from PIL import Image
 import scene_files as files
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
-from landcue.data.raster_grid import Length
-from landcue.data.raster_read import SceneOptions
-from landcue.data.raster_scale import Scale
+from landcue.data.scenes import Length, Scale, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.models.builtin import find_model

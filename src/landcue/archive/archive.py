@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from landcue.archive.checksums import HOW_TO_RESTORE, MODEL_FOLDER, check_table_files
 from landcue.archive.columns import COLUMNS, Columns, by_id, to_columns
-from landcue.archive.failures import reading
+from landcue.archive.layout import ReaderMark
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest
 from landcue.archive.published import readable
-from landcue.archive.readers import ReaderMark
-from landcue.archive.rows import row_faults
-from landcue.archive.schema import from_fixed
-from landcue.archive.seal import MEND, MODEL_FOLDER, check_table_files
-from landcue.archive.table import TABLE_FOLDER, RecordTable
+from landcue.archive.schema import from_fixed, row_faults
+from landcue.archive.table import TABLE_FOLDER, RecordTable, reading
 from landcue.data.objects import is_object, joined
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.types import FloatArray, Problem
@@ -74,11 +72,11 @@ class ArchiveFolder:
         check_table_files(folder, manifest.base)
         table = None if version == 0 else RecordTable.open(base, pinned=True, version=version)
         if table is None and manifest.records:
-            raise ArchiveError(f"{base / TABLE_FOLDER} is missing; {MEND}")
+            raise ArchiveError(f"{base / TABLE_FOLDER} is missing; {HOW_TO_RESTORE}")
         if table is not None and not table.schema.equals(manifest.schema):
             raise ArchiveError(
                 f"{base / TABLE_FOLDER} does not fit the manifest beside it (other columns or "
-                f"sizes); {MEND}"
+                f"sizes); {HOW_TO_RESTORE}"
             )
         archive = cls(folder, manifest, table)
         archive._mark = mark

@@ -12,15 +12,12 @@ from typing import Any
 import pyarrow as pa
 
 from landcue import __version__
-from landcue.archive.create import check_free
+from landcue.archive.changes import finalize
 from landcue.archive.import_columns import ImportColumns, TableReader
+from landcue.archive.layout import READERS, check_free
 from landcue.archive.manifest import IMPORTED, MANIFEST, Manifest, read_manifest, write_manifest
-from landcue.archive.readers import READERS
-from landcue.archive.rows import first_of_each
-from landcue.archive.schema import encoded_rows
-from landcue.archive.settle import settle
-from landcue.archive.table import RecordTable
-from landcue.archive.writer import Writer
+from landcue.archive.schema import encoded_rows, first_of_each
+from landcue.archive.table import RecordTable, Writer
 from landcue.errors import ArchiveError, DataError
 from landcue.files import exclusive
 from landcue.types import Problem
@@ -128,7 +125,7 @@ def import_table(
         if repeated > 0:
             report.present = before
             report.skipped.append(Problem(file.name, f"{repeated} rows repeat an id: left out"))
-        report.records = settle(folder, manifest, table, changed=report.added > 0)
+        report.records = finalize(folder, manifest, table, changed=report.added > 0)
     return report
 
 

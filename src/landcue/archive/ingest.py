@@ -1,30 +1,131 @@
-"""Ingest: bring an archive up to date with its source, resumable at any moment."""
+"""What an ingest did."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.chips import ChipReader
-from landcue.archive.create import check_free, copy_model, create_table, has_model
-from landcue.archive.encoded import Encoded, Engine, encoding_here
+from landcue.archive.changes import finalize
+from landcue.archive.checksums import MODEL_FOLDER, forget_checksums
+from landcue.archive.encoding import Encoded, Engine, encoding_here
+from landcue.archive.layout import check_free, copy_model, create_table, has_model
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from landcue.archive.plan import Plan, Stored, check_unique, make_plan, read_stored
-from landcue.archive.report import IngestReport, Tally
+from landcue.archive.reading import ChipReader, EmptyChip
 from landcue.archive.schema import metadata_rows
-from landcue.archive.seal import MODEL_FOLDER, forget
-from landcue.archive.settle import settle
-from landcue.archive.table import RecordTable
-from landcue.archive.writer import Writer
+from landcue.archive.table import RecordTable, Writer
 from landcue.data.objects import absolute
-from landcue.data.raster_read import SceneOptions
+from landcue.data.scenes import SceneOptions
 from landcue.errors import ArchiveError, DataError, UsageError
 from landcue.files import core_count, exclusive
-from landcue.types import Encoder, Record
+from landcue.types import Encoder, Problem, Record
+
+
+class Tally:
+    """Counts while an ingest runs.
+
+    Attributes:
+        added: New records.
+        updated: Records encoded again.
+        refreshed: Records with new metadata only.
+        empty: Chips with too little data.
+        emptied: Ids of those that the archive holds an older row of.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.added = self.updated = self.refreshed = self.empty = 0
+        self.emptied: list[str] = []
+        self._problems: dict[str, tuple[Problem, int]] = {}
+        self.note(problems)
+
+    def note(self, items: Iterable[object]) -> None:
+        """Note problems and empty chips among what was read."""
+        for item in items:
+            if isinstance(item, Problem):
+                first, count = self._problems.get(item.where, (item, 0))
+                self._problems[item.where] = first, count + 1
+            elif isinstance(item, EmptyChip):
+                self.empty += 1
+                if item.stored:
+                    self.emptied.append(item.id)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What was skipped; many chips of one scene are one problem."""
+        return tuple(
+            problem
+            if count == 1
+            else Problem(problem.where, f"{problem.what} (and {count - 1} more of its chips)")
+            for problem, count in self._problems.values()
+        )
+
+    def nothing(self, n: int) -> str:
+        """Return why an ingest of n records has nothing to write."""
+        if self.empty:
+            which = f"all {n}" if self.empty == n else f"{self.empty} of {n}"
+            return (
+                f"{which} chips hold too little data; raise --nodata, or check the nodata value "
+                "of the files"
+            )
+        first = f" (first: {self.problems[0]})" if self._problems else ""
+        return f"no readable image among {n} records{first}"
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """Counts of one ingest.
+
+    Attributes:
+        added: New records.
+        updated: Records encoded again because their file changed.
+        refreshed: Records whose labels or other metadata changed, but not their pixels.
+        unchanged: Records left alone.
+        vanished: Records of the archive whose source is gone, or whose chip has too little data
+            now, pruned ones included.
+        pruned: Of these, how many were removed.
+        empty: Chips left out because they have too little data.
+        skipped: What could not be indexed, and why.
+        records: Records in the archive now.
+        seconds: Spent reading and encoding.
+        images_per_second: Encoded images over ``seconds``; 0 when none was encoded.
+    """
+
+    added: int
+    updated: int
+    refreshed: int
+    unchanged: int
+    vanished: int
+    pruned: int
+    empty: int
+    skipped: tuple[Problem, ...]
+    records: int
+    seconds: float
+    images_per_second: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; ``skipped`` becomes a list of ``{"where":…, "what":…}``."""
+        return asdict(self) | {"skipped": [asdict(problem) for problem in self.skipped]}
+
+    def summary(self) -> str:
+        """Return one line for people; counts of zero are left out."""
+        counts = {
+            "added": self.added,
+            "updated": self.updated,
+            "refreshed": self.refreshed,
+            "unchanged": self.unchanged,
+            "vanished but kept": self.vanished - self.pruned,
+            "pruned": self.pruned,
+            "chips without data": self.empty,
+            "skipped": len(self.skipped),
+        }
+        parts = [f"{n:,} {name}" for name, n in counts.items() if n]
+        speed = f"; {self.images_per_second:.0f} images/s" if self.images_per_second else ""
+        return f"{self.records:,} records ({', '.join(parts)}){speed}"
+
 
 Progress = Callable[[int, int], object]
 """Called with (files done, files to read) after each batch."""
@@ -127,7 +228,7 @@ def ingest(
         if pruned:
             table.delete(lost)
         changed = tally.added + tally.updated + tally.refreshed + pruned > 0
-        count = settle(folder, manifest, table, changed=changed)
+        count = finalize(folder, manifest, table, changed=changed)
         encoded = tally.added + tally.updated
         return IngestReport(
             added=tally.added,
@@ -179,7 +280,7 @@ def _prepare(
 ) -> Manifest:
     if model_folder is not None:
         if not has_model(folder / manifest.base, encoder):
-            forget(folder, (Path(manifest.base) / MODEL_FOLDER).as_posix())
+            forget_checksums(folder, (Path(manifest.base) / MODEL_FOLDER).as_posix())
         copy_model(model_folder, folder / manifest.base, encoder)
     note = scenes.note if scenes else manifest.scenes
     new = replace(manifest, source_root=str(root), scenes=note)

@@ -53,7 +53,7 @@ class Manifest:
         landcue: The version that last wrote the archive.
         model: What the caller wants to note about the model.
         scenes: How chips of scenes were last read, see
-            :attr:`landcue.data.raster_read.SceneOptions.note`; empty without chips.
+            :attr:`landcue.data.scenes.SceneOptions.note`; empty without chips.
         base: Sub-folder of the table and the model that serve now; empty for the archive's own.
     """
 

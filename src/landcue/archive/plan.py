@@ -118,7 +118,7 @@ def make_plan(
         records: What the source holds.
         stored: What the archive holds.
         root: Folder that stored paths are relative to.
-        recipe: How chips are made (see :attr:`landcue.data.raster_read.SceneOptions.recipe`).
+        recipe: How chips are made (see :attr:`landcue.data.scenes.SceneOptions.recipe`).
         unread: Scenes that could not be cut: their rows are left alone.
     """
     tasks: list[Task] = []

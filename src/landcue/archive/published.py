@@ -20,9 +20,9 @@ import re
 from collections.abc import Generator
 from pathlib import Path
 
+from landcue.archive.checksums import CHECKSUMS, archive_files, digest
+from landcue.archive.layout import READERS, unread
 from landcue.archive.manifest import MANIFEST, read_manifest
-from landcue.archive.readers import READERS, unread
-from landcue.archive.seal import SEAL, archive_files, digest
 from landcue.data.objects import ObjectStore, address, url
 from landcue.errors import ArchiveError
 from landcue.files import exclusive, write_atomic
@@ -111,7 +111,7 @@ def _fetch(store: ObjectStore, path: Path, head: bytes, folder: Path, *, last: b
     folder.mkdir(parents=True, exist_ok=True)
     marks = _marks(folder)
     had: dict[str, str] = json.loads(marks.read_bytes()) if marks.exists() else {}
-    for name, mark in sorted(files.items(), key=lambda item: item[0] in (MANIFEST, SEAL)):
+    for name, mark in sorted(files.items(), key=lambda item: item[0] in (MANIFEST, CHECKSUMS)):
         file = folder / name
         if had.get(name) == mark and file.exists():
             continue
@@ -143,8 +143,8 @@ def _marks(folder: Path) -> Path:
 
 def _files(folder: Path) -> dict[str, str]:
     """Return the digest of each file of a finished archive, by its path."""
-    sealed = json.loads((folder / SEAL).read_bytes())["files"]
-    files: dict[str, str] = {name: digest(folder / name) for name in (MANIFEST, SEAL)}
+    sealed = json.loads((folder / CHECKSUMS).read_bytes())["files"]
+    files: dict[str, str] = {name: digest(folder / name) for name in (MANIFEST, CHECKSUMS)}
     for file in archive_files(folder, read_manifest(folder).base):
         name = file.relative_to(folder).as_posix()
         files[name] = sealed.get(name) or digest(file)

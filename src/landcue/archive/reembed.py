@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.bases import next_base, switch
-from landcue.archive.change import open_for_change
-from landcue.archive.ingest import Progress, ingest
+from landcue.archive.changes import open_for_change
+from landcue.archive.ingest import IngestReport, Progress, ingest
+from landcue.archive.layout import next_base, switch
 from landcue.archive.manifest import MANIFEST, read_manifest
 from landcue.archive.plan import read_stored
-from landcue.archive.report import IngestReport
 from landcue.archive.table import RecordTable
 from landcue.data.objects import is_object, joined, look_up_all
-from landcue.data.raster_read import SceneOptions
+from landcue.data.scenes import SceneOptions
 from landcue.errors import ArchiveError, UsageError
 from landcue.files import exclusive
 from landcue.types import Encoder, Record

@@ -1,4 +1,4 @@
-"""Mend what can be mended: restore small files, rebuild what is derived, drop damaged records."""
+"""Repair an archive: restore small files, rebuild what is derived, drop damaged records."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from landcue.archive.bases import next_base, switch
-from landcue.archive.create import copy_model
+from landcue.archive.checksums import (
+    CHECKSUMS,
+    MODEL_FOLDER,
+    Checksums,
+    forget_checksums,
+    write_checksums,
+)
+from landcue.archive.layout import copy_model, next_base, switch
 from landcue.archive.manifest import MANIFEST, Manifest, now, read_manifest, write_manifest
 from landcue.archive.salvage import Salvaged, salvage
-from landcue.archive.seal import MODEL_FOLDER, SEAL, Seal, forget, write_seal
 from landcue.archive.table import (
     HINT,
     TABLE_FOLDER,
@@ -35,15 +40,15 @@ class RepairReport:
 
     Attributes:
         problems: What was wrong.
-        mended: What was restored or built again.
+        repaired: What was restored or built again.
         dropped: Ids of removed records; the next ``landcue index`` encodes them again.
         lost: Removed records whose id could not be read either.
-        left: What could not be mended, and what to do.
+        left: What could not be repaired, and what to do.
         records: Records afterwards.
     """
 
     problems: tuple[Problem, ...]
-    mended: list[str] = field(default_factory=lambda: list[str]())
+    repaired: list[str] = field(default_factory=lambda: list[str]())
     dropped: list[str] = field(default_factory=lambda: list[str]())
     lost: int = 0
     left: list[str] = field(default_factory=lambda: list[str]())
@@ -57,7 +62,7 @@ def repair(
     model: tuple[Path, Encoder] | None = None,
     derived: Sequence[Problem] = (),
 ) -> RepairReport:
-    """Mend an archive.
+    """Repair an archive.
 
     Records are copied into a new table and the archive switches to it when all is written: a crash
     leaves the damaged archive as it was, and readers keep what they opened.
@@ -86,18 +91,18 @@ def repair(
             damaged = len(found.problems) > len(files.problems)
         names = [problem.where for problem in files.problems]
         if MANIFEST in names:
-            report.mended.append(f"{MANIFEST}: restored from its copy")
+            report.repaired.append(f"{MANIFEST}: restored from its copy")
             if apply:
                 write_manifest(folder, manifest)
         if derived:
-            report.mended.append(f"{_INDEXES}: removed, the next search builds it again")
+            report.repaired.append(f"{_INDEXES}: removed, the next search builds it again")
             if apply:
                 shutil.rmtree(folder / _INDEXES, ignore_errors=True)
         model_broken = _mend_model(folder, manifest, names, model, report, apply=apply)
         if damaged:
             _rebuild(folder, files, report, model_broken=model_broken, apply=apply)
         else:
-            _mend_small(folder, files, names, report, seal=not model_broken, apply=apply)
+            _mend_small(folder, files, names, report, checksums=not model_broken, apply=apply)
     return report
 
 
@@ -107,18 +112,18 @@ def _mend_small(
     names: Sequence[str],
     report: RepairReport,
     *,
-    seal: bool,
+    checksums: bool,
     apply: bool,
 ) -> None:
     for name in names:
         if name.endswith(HINT):
-            report.mended.append(f"{name}: removed, it is not needed")
+            report.repaired.append(f"{name}: removed, it is not needed")
             if apply:
                 (folder / name).unlink(missing_ok=True)
-    if SEAL in names or files.seal is None:
-        report.mended.append(f"{SEAL}: written again")
-    if apply and seal:
-        write_seal(folder, read_manifest(folder))
+    if CHECKSUMS in names or files.checksums is None:
+        report.repaired.append(f"{CHECKSUMS}: written again")
+    if apply and checksums:
+        write_checksums(folder, read_manifest(folder))
 
 
 def _mend_model(
@@ -138,9 +143,9 @@ def _mend_model(
             report.left.append(f"{name}: add --model with the folder of the same model")
         return broken
     if broken or not (folder / name).is_dir():
-        report.mended.append(f"{name}: copied from {model[0]}")
+        report.repaired.append(f"{name}: copied from {model[0]}")
         if apply:
-            forget(folder, name)
+            forget_checksums(folder, name)
             shutil.rmtree(folder / name, ignore_errors=True)
             copy_model(model[0], folder / manifest.base, model[1])
     return False
@@ -159,8 +164,8 @@ def _rebuild(
     if apply:
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir()
-    found, version = _first_readable(folder, manifest, files.seal, stage if apply else None)
-    report.mended.append(f"{TABLE_FOLDER}: written again from version {version}")
+    found, version = _first_readable(folder, manifest, files.checksums, stage if apply else None)
+    report.repaired.append(f"{TABLE_FOLDER}: written again from version {version}")
     if any("/_deletions/" in problem.where for problem in report.problems):
         report.left.append(
             "a list of deleted records was damaged: some may be back, others gone; 'landcue index "
@@ -184,13 +189,13 @@ def _rebuild(
 
 
 def _first_readable(
-    folder: Path, manifest: Manifest, seal: Seal | None, out: Path | None
+    folder: Path, manifest: Manifest, checksums: Checksums | None, out: Path | None
 ) -> tuple[Salvaged, int]:
     """Salvage the newest version that can be opened."""
     reasons: list[str] = []
     base = folder / manifest.base
     with tempfile.TemporaryDirectory(prefix="landcue-") as name:
-        for i, (file, content) in enumerate(_versions(base, seal)):
+        for i, (file, content) in enumerate(_versions(base, checksums)):
             view = Path(name) / str(i)
             try:
                 _make_view(base / TABLE_FOLDER, view / TABLE_FOLDER, file, content)
@@ -204,11 +209,11 @@ def _first_readable(
     )
 
 
-def _versions(base: Path, seal: Seal | None) -> Iterator[tuple[str, bytes]]:
+def _versions(base: Path, checksums: Checksums | None) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of what describes each version, newest first."""
     found = {path.name: path.read_bytes() for path in version_files(base)}
-    if seal is not None and seal.version:
-        found[Path(seal.version).name] = seal.version_file
+    if checksums is not None and checksums.version:
+        found[Path(checksums.version).name] = checksums.version_file
     for name in sorted(found, key=lambda name: version_number(Path(name)), reverse=True):
         yield name, found[name]
 

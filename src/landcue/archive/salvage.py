@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.failures import reading
 from landcue.archive.manifest import Manifest, manifest_text, parse_manifest
-from landcue.archive.rows import first_of_each, only, row_faults
-from landcue.archive.table import RecordTable
+from landcue.archive.schema import first_of_each, only, row_faults
+from landcue.archive.table import RecordTable, reading
 from landcue.errors import ArchiveError, LandcueError
 from landcue.types import Problem
 

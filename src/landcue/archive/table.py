@@ -1,23 +1,74 @@
-"""The table of records on disk: every touch of LanceDB, with its failures in one line."""
+"""The table of records on disk: every use of LanceDB, with its failures in one line."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import queue
+import re
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from landcue.archive.failures import TABLE_FOLDER, reading, writing
 from landcue.archive.panics import hidden_panics
-from landcue.archive.rows import row_faults
+from landcue.archive.schema import row_faults
 from landcue.errors import ArchiveError
+
+TABLE_FOLDER = "records.lance"
+
+
+@contextlib.contextmanager
+def reading(folder: Path) -> Generator[None]:
+    """Turn a failure to read the table into an :class:`ArchiveError`."""
+    try:
+        yield
+    except BaseException as error:
+        if not _from_library(error):
+            raise
+        raise ArchiveError(
+            f"{folder / TABLE_FOLDER} cannot be read ({_short(error)}); run 'landcue archive "
+            "repair', restore it from a copy, or index the images again into a new folder"
+        ) from None
+
+
+@contextlib.contextmanager
+def writing(folder: Path, safe: int | None) -> Generator[None]:
+    """Turn a failure to write the table into an :class:`ArchiveError` that says what is safe."""
+    try:
+        yield
+    except BaseException as error:
+        if not _from_library(error):
+            raise
+        kept = "the records committed so far" if safe is None else f"{safe} records"
+        full = f"os error {errno.ENOSPC}" in str(error) or f"os error {errno.EDQUOT}" in str(error)
+        why, fix = ("no space left", "free space") if full else (_short(error), "fix that")
+        raise ArchiveError(
+            f"cannot write {folder}: {why}; {kept} are safe, {fix} and run the same command again"
+        ) from None
+
+
+def _from_library(error: BaseException) -> bool:
+    """Tell the failures LanceDB and Arrow report from our mistakes and from interrupts."""
+    # A panic on broken bytes arrives as a class that neither library exports.
+    panicked = type(error).__name__ in {"RustPanic", "PanicException"}
+    return panicked or isinstance(error, RuntimeError | OSError | ValueError | pa.ArrowException)
+
+
+def _short(error: BaseException) -> str:
+    """Return the first line of a message, without the library's own source positions."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    line = re.sub(r",?\s*/\S+\.rs:\d+:\d+.*$", "", line)
+    return line if len(line) <= 300 else line[:299] + "…"
+
 
 TABLE = "records"
 HINT = "latest_version_hint.json"
@@ -164,7 +215,7 @@ class RecordTable:
     def compact(self, *, drop_old: bool) -> None:
         """Join small files; with ``drop_old`` also remove every older version.
 
-        Only drop old versions while nobody reads or writes the archive.
+        Only drop old versions while no process reads or writes the archive.
         """
         count, before = self.count(), set(self._fragments())
         with warnings.catch_warnings():
@@ -310,3 +361,75 @@ def _id_filters(ids: Iterable[str]) -> Iterator[str]:
     for first in range(0, max(1, len(quoted)), _IDS_AT_ONCE):
         part = ", ".join(quoted[first : first + _IDS_AT_ONCE])
         yield f"id IN ({part})" if part else "false"
+
+
+Kind = Literal["add", "replace", "refresh"]
+
+_BATCHES_WAITING = 8
+
+
+class Writer:
+    """Collects rows and commits them beside the encoder; use it as a context manager.
+
+    Leaving it commits what is left, also when the caller failed or was interrupted: finished
+    work is kept.
+    """
+
+    def __init__(self, table: RecordTable, commit_every: int) -> None:
+        self._table = table
+        self._commit_every = commit_every
+        self._queue: queue.Queue[tuple[Kind, pa.Table] | None] = queue.Queue(_BATCHES_WAITING)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="archive writer", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        if kind is None and self._error is not None:
+            raise self._error
+
+    def put(self, kind: Kind, rows: pa.Table) -> None:
+        """Hand over rows; waits while the disk is far behind.
+
+        Raises:
+            ArchiveError: An earlier commit failed.
+        """
+        if self._error is not None:
+            raise self._error
+        if len(rows):
+            self._queue.put((kind, rows))
+
+    def _run(self) -> None:
+        waiting: dict[Kind, list[pa.Table]] = {"add": [], "replace": [], "refresh": []}
+        n_waiting = 0
+        while (item := self._queue.get()) is not None:
+            if self._error is not None:
+                continue  # keep emptying the queue, or the other side would wait for ever
+            kind, rows = item
+            waiting[kind].append(rows)
+            n_waiting += len(rows)
+            if n_waiting >= self._commit_every:
+                self._commit(waiting)
+                n_waiting = 0
+        if self._error is None:
+            self._commit(waiting)
+
+    def _commit(self, waiting: dict[Kind, list[pa.Table]]) -> None:
+        try:
+            for kind, tables in waiting.items():
+                if tables:
+                    rows = pa.concat_tables(tables)
+                    (self._table.add if kind == "add" else self._table.replace)(rows)
+        except Exception as error:  # raised again in the caller's thread
+            self._error = error
+        for tables in waiting.values():
+            tables.clear()

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.failures import TABLE_FOLDER
+from landcue.archive.checksums import (
+    CHECKSUMS,
+    Checksums,
+    archive_files,
+    damaged_files,
+    read_checksums,
+)
+from landcue.archive.layout import ReaderMark
 from landcue.archive.manifest import (
     MANIFEST,
     Manifest,
@@ -14,10 +21,8 @@ from landcue.archive.manifest import (
     parse_manifest,
     read_manifest,
 )
-from landcue.archive.readers import ReaderMark
 from landcue.archive.salvage import salvage
-from landcue.archive.seal import SEAL, Seal, archive_files, damaged_files, read_seal
-from landcue.archive.table import HINT, RecordTable, is_hint_sound, newest_version
+from landcue.archive.table import HINT, TABLE_FOLDER, RecordTable, is_hint_sound, newest_version
 from landcue.errors import ArchiveError
 from landcue.types import Problem
 
@@ -61,12 +66,12 @@ class Files:
 
     Attributes:
         manifest: Of the archive, or the copy of it.
-        seal: The checksums.
+        checksums: The checksums.
         problems: What is wrong with files.
     """
 
     manifest: Manifest
-    seal: Seal | None
+    checksums: Checksums | None
     problems: tuple[Problem, ...]
 
     @property
@@ -87,11 +92,11 @@ def verify_files(folder: Path) -> Files:
     Raises:
         ArchiveError: There is none, or neither its manifest nor the copy of it can be read.
     """
-    manifest, seal, problems = _read_small_files(folder)
-    if seal is not None:
-        problems += damaged_files(folder, seal, manifest.base)
+    manifest, checksums, problems = _read_small_files(folder)
+    if checksums is not None:
+        problems += damaged_files(folder, checksums, manifest.base)
     problems += _check_hint(folder, folder / manifest.base)
-    return Files(manifest, seal, tuple(problems))
+    return Files(manifest, checksums, tuple(problems))
 
 
 def verify_rows(folder: Path, files: Files) -> VerifyReport:
@@ -101,7 +106,7 @@ def verify_rows(folder: Path, files: Files) -> VerifyReport:
     records, rows = 0, list[Problem]()
     try:
         # Broken bytes can crash the reader: files not known to be sound are left to a child.
-        if not files.table_damaged and _all_known(folder, manifest, files.seal):
+        if not files.table_damaged and _all_known(folder, manifest, files.checksums):
             opened = ArchiveFolder(folder, manifest, RecordTable.open(base, pinned=True))
             rows = list(opened.verify())
             records = opened.count - len({problem.where for problem in rows})
@@ -116,33 +121,33 @@ def verify_rows(folder: Path, files: Files) -> VerifyReport:
     return VerifyReport(records, tuple(problems), tuple(rows))
 
 
-def _read_small_files(folder: Path) -> tuple[Manifest, Seal | None, list[Problem]]:
+def _read_small_files(folder: Path) -> tuple[Manifest, Checksums | None, list[Problem]]:
     problems: list[Problem] = []
-    seal = None
+    checksums = None
     try:
-        seal = read_seal(folder)
+        checksums = read_checksums(folder)
     except ArchiveError as error:
-        problems.append(_named(folder / SEAL, SEAL, error))
+        problems.append(_named(folder / CHECKSUMS, CHECKSUMS, error))
     file = folder / MANIFEST
     try:
         manifest = read_manifest(folder)
         if file.read_bytes() != manifest_text(manifest).encode():
             problems.append(Problem(MANIFEST, "was changed: it is not what LandCue wrote"))
     except ArchiveError as error:
-        if seal is None:
+        if checksums is None:
             raise
-        manifest = parse_manifest(seal.manifest, folder / SEAL)
+        manifest = parse_manifest(checksums.manifest, folder / CHECKSUMS)
         problems.append(_named(file, MANIFEST, error))
-    return manifest, seal, problems
+    return manifest, checksums, problems
 
 
 def _named(file: Path, name: str, error: ArchiveError) -> Problem:
     return Problem(name, str(error).split(";")[0].removeprefix(f"{file} "))
 
 
-def _all_known(folder: Path, manifest: Manifest, seal: Seal | None) -> bool:
+def _all_known(folder: Path, manifest: Manifest, checksums: Checksums | None) -> bool:
     names = {path.relative_to(folder).as_posix() for path in archive_files(folder, manifest.base)}
-    return seal is not None and names <= seal.files.keys()
+    return checksums is not None and names <= checksums.files.keys()
 
 
 def _check_hint(folder: Path, base: Path) -> list[Problem]:

@@ -64,8 +64,8 @@ def info(archive: _Anywhere, json_: _Json = False) -> None:
 
 def _about_folder(folder: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
     from landcue.archive.archive import ArchiveFolder
-    from landcue.archive.bases import unfinished
-    from landcue.archive.change import size_of
+    from landcue.archive.changes import size_of
+    from landcue.archive.layout import unfinished
     from landcue.archive.manifest import FORMAT
 
     opened, size = ArchiveFolder.open(folder), size_of(folder)
@@ -95,7 +95,7 @@ def verify(archive: _Anywhere, json_: _Json = False) -> None:
         found = verify_archive(archive)
         records, problems = found.records, (*found.problems, *_derived(archive))
         damaged = (
-            f"{archive} is damaged; 'landcue archive repair {archive}' tells what can be mended"
+            f"{archive} is damaged; 'landcue archive repair {archive}' tells what can be repaired"
         )
     if json_:
         print_json({"records": records, "problems": [str(problem) for problem in problems]})
@@ -116,7 +116,7 @@ def repair(
     ] = None,
     json_: _Json = False,
 ) -> None:
-    """Mend a damaged archive; records that cannot be saved are dropped and named."""
+    """Repair a damaged archive; records that cannot be saved are dropped and named."""
     from dataclasses import asdict
 
     from landcue.archive.repair import repair as mend
@@ -140,11 +140,11 @@ def repair(
 
 def _print_repair(report: Any, archive: Path, yes: bool) -> None:
     if not report.problems:
-        print(f"{archive}: nothing to mend")
+        print(f"{archive}: nothing to repair")
     for problem in report.problems:
         print(f"problem: {problem}")
-    for what in report.mended:
-        print(f"{'mended' if yes else 'would mend'}: {what}")
+    for what in report.repaired:
+        print(f"{'repaired' if yes else 'would repair'}: {what}")
     for id_ in report.dropped:
         print(f"{'dropped' if yes else 'would drop'}: {id_}")
     if report.lost:
@@ -161,7 +161,7 @@ def compact(archive: _Archive, json_: _Json = False) -> None:
     """Merge small files and drop old versions; readers keep what they opened."""
     from dataclasses import asdict
 
-    from landcue.archive.change import compact as tidy
+    from landcue.archive.changes import compact as tidy
 
     before, after = tidy(archive)
     if json_:
@@ -170,7 +170,7 @@ def compact(archive: _Archive, json_: _Json = False) -> None:
     for name, size in (("before", before), ("after", after)):
         print(f"{name:<7} {size.files} files, {size.versions} versions, {size.bytes / 1e6:,.1f} MB")
     if after.versions > 1:
-        print("old versions stay while somebody reads the archive")
+        print("old versions stay while a process reads the archive")
 
 
 @archive_app.command()
@@ -184,8 +184,8 @@ def delete(
     json_: _Json = False,
 ) -> None:
     """Remove records; their images stay, and the next index of them adds the records again."""
-    from landcue.archive.change import count_known
-    from landcue.archive.change import delete as remove
+    from landcue.archive.changes import count_known
+    from landcue.archive.changes import delete as remove
 
     wanted = dict.fromkeys(ids or ())
     if file is not None:
@@ -228,7 +228,7 @@ def reembed(
     """Encode all records with another model; searches use the old one until all is done."""
     from landcue.archive.manifest import read_manifest
     from landcue.archive.reembed import reembed as encode_again
-    from landcue.data.raster_read import SceneOptions, parse_bands
+    from landcue.data.scenes import SceneOptions, parse_bands
     from landcue.models.load import load_model
 
     loaded = load_model(model, device=device)

@@ -32,8 +32,7 @@ def export(
 ) -> None:
     """Write the records for other tools."""
     from landcue.archive.archive import ArchiveFolder
-    from landcue.archive.export.features import write_geojson, write_stac
-    from landcue.archive.export.geoparquet import write_geoparquet
+    from landcue.archive.export import write_geojson, write_geoparquet, write_stac
 
     wanted = {"geoparquet": geoparquet, "geojson": geojson, "stac": stac}
     if not any(wanted.values()):

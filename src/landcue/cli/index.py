@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from landcue.data.imageset import ImageSet
-    from landcue.data.raster_read import SceneOptions
+    from landcue.data.scenes import SceneOptions
     from landcue.models.load import Model
 
 
@@ -177,9 +177,7 @@ def _scene_options(
     scale: str,
     nodata: float,
 ) -> SceneOptions | None:
-    from landcue.data.raster_grid import Length
-    from landcue.data.raster_read import SceneOptions, parse_bands
-    from landcue.data.raster_scale import Scale
+    from landcue.data.scenes import Length, Scale, SceneOptions, parse_bands
 
     scaling = Scale.parse(scale)
     if chip is None:

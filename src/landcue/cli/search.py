@@ -202,7 +202,7 @@ def _chip(
         return None
     if query is None:
         raise UsageError("--window and --chip-bbox need a scene: give its file as QUERY")
-    from landcue.data.raster_read import parse_bands
+    from landcue.data.scenes import parse_bands
     from landcue.search.scene import ByScene
     from landcue.types import Window
 

@@ -194,8 +194,8 @@ class Link:
                 part = keys[first : first + LARGEST // 4]
                 self.client.delete(name, filter=one_of(key, part))
 
-    def settle(self, name: str, tick: Any = None, seconds: float = 3600.0) -> None:
-        """Seal what was written and wait until it is indexed.
+    def finalize(self, name: str, tick: Any = None, seconds: float = 3600.0) -> None:
+        """Checksums what was written and wait until it is indexed.
 
         Raises:
             ArchiveError: It takes longer than ``seconds``.

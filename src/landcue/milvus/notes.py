@@ -101,7 +101,7 @@ class Notes:
         """Note that an id range was written whole."""
         self._put(_tile_key(tile.first), json.dumps(asdict(tile)))
 
-    def forget(self, firsts: Sequence[str]) -> None:
+    def forget_checksums(self, firsts: Sequence[str]) -> None:
         """Forget id ranges."""
         self._link.delete(self.name, [_tile_key(first) for first in firsts], _KEY)
 

@@ -156,12 +156,12 @@ class _Push:
                 counts = list(pool.map(self._settle, layout.names))
             for name, found in zip(layout.names, counts, strict=True):
                 if found != n:
-                    self._notes.forget(list(self._notes.tiles()))
+                    self._notes.forget_checksums(list(self._notes.tiles()))
                     raise ArchiveError(
                         f"{link.address}: {name} holds {found} records instead of {n}: run the "
                         "same command again, it compares them all"
                     )
-            self._notes.forget(gone)
+            self._notes.forget_checksums(gone)
             if layout.index == "ivf":
                 ann = measure_lists(link, self._local, layout)
         elif replace(self._pushed, state=COMPLETE, revision=known.revision) == known:
@@ -176,7 +176,7 @@ class _Push:
             if main:
                 self._tick("indexing", done, total)
 
-        link.settle(name, tick)
+        link.finalize(name, tick)
         # Rows that were not sealed when they were loaded are looked at through another index.
         link.load(name, again=main and self._layout.index == "ivf" and self._known is not None)
         return link.count(name, now=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.encoded import Encoded
+from landcue.archive.encoding import Encoded
 from landcue.archive.plan import Task
 from landcue.data.objects import absolute
 from landcue.errors import ArchiveError, LandcueError

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from landcue import __version__
-from landcue.archive.encoded import Encoded
+from landcue.archive.encoding import Encoded
 from landcue.archive.plan import Task
 from landcue.data.objects import absolute, is_object
-from landcue.data.raster_read import SceneOptions
+from landcue.data.scenes import SceneOptions
 from landcue.ray.cluster import Sizing, connected, size_workers
 from landcue.ray.crew import Crew
 from landcue.ray.worker import Done, Job, OpenEncoder, Place

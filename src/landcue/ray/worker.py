@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landcue import __version__
-from landcue.archive.chips import ChipReader, SceneFacts
-from landcue.archive.encoded import Encoded, encoding_here
+from landcue.archive.encoding import Encoded, encoding_here
 from landcue.archive.plan import Task
+from landcue.archive.reading import ChipReader, SceneFacts
 from landcue.data.objects import is_object, store_of
-from landcue.data.raster_read import SceneOptions
+from landcue.data.scenes import SceneOptions
 from landcue.errors import LandcueError, ModelError, UsageError
 from landcue.ray.cluster import import_ray
 from landcue.types import ByteArray, Encoder, Encoding
@@ -167,7 +167,7 @@ class ModelFiles:
         Raises:
             ModelError: It cannot be read.
         """
-        from landcue.archive.create import EXPORTED, MODEL_FILES
+        from landcue.archive.layout import EXPORTED, MODEL_FILES
 
         names = {EXPORTED: path} if path.is_file() else {n: path / n for n in MODEL_FILES}
         if path.is_dir() and (path / EXPORTED).is_file():

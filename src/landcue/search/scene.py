@@ -9,9 +9,7 @@ import numpy as np
 
 from landcue.data.objects import shown
 from landcue.data.raster import RasterFacts, read_facts
-from landcue.data.raster_grid import Length
-from landcue.data.raster_read import SceneOptions, SceneReader
-from landcue.data.raster_scale import Scale
+from landcue.data.scenes import Length, Scale, SceneOptions, SceneReader
 from landcue.errors import DataError, UsageError
 from landcue.types import Bounds, ByteArray, Window
 

@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet
 
-from landcue.archive.export.geometry import geojson_box, geometry_of, planar_box, to_wkb
+from landcue.archive.export import geojson_box, geometry_of, planar_box, to_wkb
 from landcue.archive.schema import to_wkb as ring_to_wkb
 from landcue.search.result import SearchResult
 from landcue.server.served import Served

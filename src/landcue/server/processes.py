@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from landcue.archive.readers import ReaderMark
+from landcue.archive.layout import ReaderMark
 from landcue.errors import LandcueError, UsageError
 from landcue.server.listening import address_of, listen
 from landcue.server.logs import start_logging

@@ -7,8 +7,7 @@ from pathlib import Path
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.objects import address, is_object, look_up, shown, store_of
 from landcue.data.raster import RASTER_SUFFIXES, check_local
-from landcue.data.sources.folder import read_folder
-from landcue.data.sources.table import read_table
+from landcue.data.sources.folder import read_folder, read_table
 from landcue.errors import DataError
 from landcue.types import Record
 
@@ -34,7 +33,7 @@ def open_source(path: Path, labels: Path | None = None, asset: str | None = None
     if is_object(path):
         if path.suffix.lower() in _FILES and store_of(path).exists(address(path)):
             return _open_file(path, labels, asset)
-        from landcue.data.sources.objects import read_objects
+        from landcue.data.sources.folder import read_objects
 
         return read_objects(path, labels)
     check_local(path)

@@ -1,15 +1,111 @@
-"""A folder of images, one sub-folder per class (or none at all)."""
+"""Folders of images, label tables, and the files that tables and catalogs name."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import posixpath
+import re
+import tempfile
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from landcue.data.images import SUFFIXES, is_image_path
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set
 from landcue.data.label_table import read_label_table
+from landcue.data.objects import (
+    SCHEME,
+    ObjectPath,
+    ObjectStore,
+    address,
+    is_object,
+    look_up_all,
+    store_of,
+    url,
+)
+from landcue.data.raster import check_local
+from landcue.errors import DataError
 from landcue.types import Problem, Record
+
+_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/")
+
+
+class NamedFiles:
+    """Finds files by the names that a table or a catalog gives them.
+
+    What lies on this machine names files of this machine, and what lies in a store names objects:
+    nothing read from far away leads to a file here.
+    """
+
+    def __init__(self, root: Path, names: Iterable[str] = ()) -> None:
+        """Prepare for some names; in a store they are asked for several at once.
+
+        Args:
+            root: Folder of the table, which names are relative to.
+            names: Names that may be asked for; the others are not found in a store.
+
+        Raises:
+            StoreError: The store cannot be reached, or refuses.
+        """
+        self._root = root
+        self._objects: dict[Path, ObjectPath | None] = {}
+        if not is_object(root):
+            return
+        wanted: list[Path] = []
+        for name in names:
+            with contextlib.suppress(DataError):
+                wanted.append(_object(root, name))
+        self._objects = look_up_all(wanted)
+
+    def find(self, name: str) -> Path | None:
+        """Return the file of a name, or ``None`` if there is none.
+
+        Raises:
+            DataError: A name that is not followed.
+        """
+        if is_object(self._root):
+            return self._objects.get(_object(self._root, name))
+        check_local(Path(name))
+        file = self._root / name
+        return file if file.is_file() else None
+
+
+@contextlib.contextmanager
+def local_copy(path: Path) -> Generator[Path]:
+    """Give a file, or a copy of an object for as long as the block lasts.
+
+    Raises:
+        DataError: There is no such object; or what the block raises, with the object's name.
+        StoreError: The store cannot be reached, or refuses.
+    """
+    if not is_object(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="landcue-") as folder:
+        copy = Path(folder) / path.name
+        store_of(path).download(address(path), copy)
+        try:
+            yield copy
+        except DataError as error:
+            raise DataError(str(error).replace(str(copy), url(path))) from None
+
+
+def _object(root: Path, name: str) -> Path:
+    """Return the address of an object by its name in a table below ``root``."""
+    if name.startswith("s3://"):
+        bucket, _, key = name.removeprefix("s3://").partition("/")
+    elif name.startswith("/") or _ADDRESS.match(name):
+        raise DataError(f"{name}: a table in a store may name only objects: s3://… or relative")
+    else:
+        bucket, _, folder = address(root).partition("/")
+        key = f"{folder}/{name}" if folder else name
+    key = posixpath.normpath(key)
+    if not bucket or key in ("", ".", "..") or key.startswith(("../", "/")):
+        raise DataError(f"{name}: leads out of its bucket")
+    if key.lower().endswith(".vrt"):
+        check_local(Path(key))
+    return Path(f"{SCHEME}/{bucket}/{key}")
 
 
 def read_folder(root: Path, labels: Path | None = None) -> ImageSet:
@@ -81,3 +177,75 @@ def with_table(root: Path, records: list[Record], labels: Path) -> ImageSet:
         Problem(f"{labels.name} line {row.line}", f"no image {row.path!r}") for row in rows.values()
     ]
     return make_image_set("folder", root, labelled, table.label_names, problems)
+
+
+_TABLE = "labels.csv"
+
+
+def read_objects(path: Path, labels: Path | None = None) -> ImageSet:
+    """List the images below ``s3://bucket/prefix``; ids are keys relative to it.
+
+    Labels are those that a folder would give: the last part of the prefix, a table named
+    ``labels.csv`` directly below it, or ``labels``. Nothing is downloaded but that table.
+
+    Raises:
+        DataError: The store cannot be reached or refuses, or holds no image there.
+        UsageError: No credentials, or no bucket.
+    """
+    root = address(path)
+    store = ObjectStore(path)
+    records: list[Record] = []
+    table = None
+    for found in store.list(root):
+        relative = address(found).removeprefix(f"{root}/")
+        hidden = any(part.startswith(".") for part in relative.split("/"))
+        if relative == _TABLE:
+            table = found
+        if not hidden and is_image_path(found):
+            records.append(folder_record(Path(relative), found))
+    if not records:
+        raise DataError(f"{url(path)} holds no usable image; need .jpg, .png, .tif or .webp")
+    if labels is not None:
+        return with_table(path, records, labels)
+    if table is not None:
+        with local_copy(table) as copy:
+            return with_table(path, records, copy)
+    names = sorted({name for record in records for name in record.labels or ()})
+    return make_image_set("objects", path, records, names, ())
+
+
+def read_table(path: Path) -> ImageSet:
+    """Read the images a label table lists; ids are the ``id`` column, or else the paths.
+
+    Rows whose image does not exist are skipped and reported.
+
+    Raises:
+        DataError: A broken table, two rows of one id, or no image left.
+    """
+    with local_copy(path) as copy:
+        table = read_label_table(copy, unlabelled=True)
+    root = path.parent
+    files = NamedFiles(root, (row.path for row in table.rows))
+    records: list[Record] = []
+    problems: list[Problem] = []
+    for row in table.rows:
+        try:
+            file = files.find(row.path)
+        except DataError as error:
+            problems.append(Problem(f"{path.name} line {row.line}", str(error)))
+            continue
+        if file is None:
+            problems.append(Problem(f"{path.name} line {row.line}", f"no image {row.path!r}"))
+            continue
+        records.append(
+            Record(
+                id=row.id or Path(row.path).as_posix(),
+                path=file,
+                labels=row.labels,
+                group=row.group,
+                bounds=row.bounds,
+                time=row.time,
+                sensor=row.sensor,
+            )
+        )
+    return make_image_set("table", root, records, table.label_names, problems)

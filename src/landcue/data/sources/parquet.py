@@ -9,11 +9,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from landcue.data.geo import box_of, place_of
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import parse_time
 from landcue.data.objects import address, is_object, shown, store_of
-from landcue.data.sources.geometry import box_of, place_of
-from landcue.data.sources.named import NamedFiles
+from landcue.data.sources.folder import NamedFiles
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 

@@ -14,8 +14,7 @@ from landcue.data.geo import window_places
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.objects import is_object, look_up, shown
 from landcue.data.raster import RASTER_SUFFIXES, RasterFacts, read_facts
-from landcue.data.raster_grid import MAX_SIDE, grid, pixel_metres, pixels_of
-from landcue.data.raster_read import SceneOptions
+from landcue.data.scenes import MAX_SIDE, SceneOptions, grid, pixel_metres, pixels_of
 from landcue.errors import DataError, StoreError
 from landcue.types import Problem, Record, Window
 

@@ -17,23 +17,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.failures import TABLE_FOLDER
 from landcue.archive.manifest import Manifest, manifest_text
-from landcue.archive.table import HINT, newest_version
+from landcue.archive.table import HINT, TABLE_FOLDER, newest_version
 from landcue.errors import ArchiveError
 from landcue.files import read_json, write_atomic
 from landcue.types import Problem
 
-SEAL = "checksums.json"
+CHECKSUMS = "checksums.json"
 MODEL_FOLDER = "model"
-MEND = (
+HOW_TO_RESTORE = (
     "run 'landcue archive repair', restore it from a copy, or index the images again into a new "
     "folder"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class Checksums:
     """What was known of an archive's files when it was last changed.
 
     Attributes:
@@ -52,36 +51,36 @@ class Seal:
     cleaning: bool = False
 
 
-def read_seal(folder: Path) -> Seal | None:
+def read_checksums(folder: Path) -> Checksums | None:
     """Return the checksums of an archive; ``None`` if it has none yet.
 
     Raises:
         ArchiveError: They are damaged themselves.
     """
-    file = folder / SEAL
+    file = folder / CHECKSUMS
     if not file.exists():
         return None
-    value = read_json(file, ArchiveError, MEND)
-    broken = ArchiveError(f"{file} was damaged or changed (its checksum differs); {MEND}")
+    value = read_json(file, ArchiveError, HOW_TO_RESTORE)
+    broken = ArchiveError(f"{file} was damaged or changed (its checksum differs); {HOW_TO_RESTORE}")
     if value.pop("checksum", None) != _checksum(value):
         raise broken
     try:
         content = base64.b64decode(value["version_file"])
-        seal = Seal(
+        checksums = Checksums(
             dict(value["files"]),
             str(value["version"]),
             content,
             str(value["manifest"]),
             bool(value["cleaning"]),
         )
-        if file.read_text(encoding="utf-8") != _text(seal):
+        if file.read_text(encoding="utf-8") != _text(checksums):
             raise broken
     except (KeyError, TypeError, ValueError):
         raise broken from None
-    return seal
+    return checksums
 
 
-def write_seal(folder: Path, manifest: Manifest) -> None:
+def write_checksums(folder: Path, manifest: Manifest) -> None:
     """Note the checksums of all files that are part of the archive now.
 
     New files are forced to the disk first.
@@ -90,7 +89,7 @@ def write_seal(folder: Path, manifest: Manifest) -> None:
         LandcueError: The folder cannot be written.
     """
     try:
-        old = read_seal(folder)
+        old = read_checksums(folder)
     except ArchiveError:
         old = None
     known = old.files if old else {}
@@ -102,24 +101,26 @@ def write_seal(folder: Path, manifest: Manifest) -> None:
         newest = newest_version(folder / manifest.base)
         content = newest.read_bytes() if newest else b""
     except OSError as error:
-        raise ArchiveError(f"cannot read {error.filename}: {error.strerror}; {MEND}") from None
+        raise ArchiveError(
+            f"cannot read {error.filename}: {error.strerror}; {HOW_TO_RESTORE}"
+        ) from None
     version = newest.relative_to(folder).as_posix() if newest else ""
-    seal = Seal(files, version, content, manifest_text(manifest))
-    write_atomic(folder / SEAL, _text(seal))
+    checksums = Checksums(files, version, content, manifest_text(manifest))
+    write_atomic(folder / CHECKSUMS, _text(checksums))
 
 
-def forget(folder: Path, name: str) -> None:
+def forget_checksums(folder: Path, name: str) -> None:
     """Drop the checksums of all files below ``name``, before they are replaced.
 
     Raises:
         LandcueError: The folder cannot be written.
     """
     with contextlib.suppress(ArchiveError):
-        seal = read_seal(folder)
-        if seal is not None:
-            kept = {n: d for n, d in seal.files.items() if not n.startswith(f"{name}/")}
-            if kept != seal.files:
-                write_atomic(folder / SEAL, _text(replace(seal, files=kept)))
+        checksums = read_checksums(folder)
+        if checksums is not None:
+            kept = {n: d for n, d in checksums.files.items() if not n.startswith(f"{name}/")}
+            if kept != checksums.files:
+                write_atomic(folder / CHECKSUMS, _text(replace(checksums, files=kept)))
 
 
 def start_cleaning(folder: Path) -> None:
@@ -129,9 +130,9 @@ def start_cleaning(folder: Path) -> None:
         LandcueError: The folder cannot be written.
     """
     with contextlib.suppress(ArchiveError):
-        seal = read_seal(folder)
-        if seal is not None and not seal.cleaning:
-            write_atomic(folder / SEAL, _text(replace(seal, cleaning=True)))
+        checksums = read_checksums(folder)
+        if checksums is not None and not checksums.cleaning:
+            write_atomic(folder / CHECKSUMS, _text(replace(checksums, cleaning=True)))
 
 
 def archive_files(folder: Path, base: str) -> Iterator[Path]:
@@ -142,25 +143,25 @@ def archive_files(folder: Path, base: str) -> Iterator[Path]:
                 yield path
 
 
-def damaged_files(folder: Path, seal: Seal, base: str, below: str = "") -> list[Problem]:
+def damaged_files(folder: Path, checksums: Checksums, base: str, below: str = "") -> list[Problem]:
     """Read the files that are known and compare them with their checksums.
 
     Args:
         folder: The archive.
-        seal: What is known.
+        checksums: What is known.
         base: The folder of what serves, as the manifest says.
         below: Look only at files whose path starts with this.
     """
     table = (Path(base) / TABLE_FOLDER).as_posix() + "/"
     problems: list[Problem] = []
-    for name, known in sorted(seal.files.items()):
+    for name, known in sorted(checksums.files.items()):
         if not name.startswith(below) or not name.startswith(f"{base}/" if base else ""):
             continue
         try:
             if digest(folder / name) != known:
                 problems.append(Problem(name, "is damaged: its checksum differs"))
         except FileNotFoundError:
-            if not (seal.cleaning and name.startswith(table)):
+            if not (checksums.cleaning and name.startswith(table)):
                 problems.append(Problem(name, "is missing"))
         except OSError as error:
             problems.append(Problem(name, f"cannot be read ({error.strerror})"))
@@ -174,19 +175,21 @@ def check_table_files(folder: Path, base: str) -> None:
         ArchiveError: Names one that is damaged.
     """
     try:
-        seal = read_seal(folder)
+        checksums = read_checksums(folder)
     except ArchiveError:  # the checksums are damaged, not what they are of: verify tells
         return
-    if seal is None:
+    if checksums is None:
         return
     data = (Path(base) / TABLE_FOLDER / "data").as_posix()
     table = (Path(base) / TABLE_FOLDER).as_posix()
-    for name, known in seal.files.items():
+    for name, known in checksums.files.items():
         if not name.startswith(table + "/") or name.startswith(data + "/"):
             continue
         with contextlib.suppress(OSError):
             if digest(folder / name) != known:
-                raise ArchiveError(f"{folder / name} is damaged: its checksum differs; {MEND}")
+                raise ArchiveError(
+                    f"{folder / name} is damaged: its checksum differs; {HOW_TO_RESTORE}"
+                )
 
 
 def digest(path: Path, *, sync: bool = False) -> str:
@@ -197,13 +200,13 @@ def digest(path: Path, *, sync: bool = False) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def _text(seal: Seal) -> str:
+def _text(checksums: Checksums) -> str:
     value: dict[str, Any] = {
-        "files": seal.files,
-        "version": seal.version,
-        "version_file": base64.b64encode(seal.version_file).decode(),
-        "manifest": seal.manifest,
-        "cleaning": seal.cleaning,
+        "files": checksums.files,
+        "version": checksums.version,
+        "version_file": base64.b64encode(checksums.version_file).decode(),
+        "manifest": checksums.manifest,
+        "cleaning": checksums.cleaning,
     }
     value["checksum"] = _checksum(value)
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -1,19 +1,79 @@
-"""Small changes to an archive: delete records, tidy it up."""
+"""Small changes to an archive: delete records, merge its files; and the end of every change."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from landcue import __version__
 from landcue.archive.archive import unknown_id
-from landcue.archive.bases import sweep
-from landcue.archive.manifest import Manifest, read_manifest
-from landcue.archive.seal import MEND
-from landcue.archive.settle import settle
-from landcue.archive.table import TABLE_FOLDER, RecordTable, version_files
+from landcue.archive.checksums import (
+    HOW_TO_RESTORE,
+    Checksums,
+    damaged_files,
+    read_checksums,
+    start_cleaning,
+    write_checksums,
+)
+from landcue.archive.layout import sweep, unread
+from landcue.archive.manifest import Manifest, manifest_text, now, read_manifest, write_manifest
+from landcue.archive.table import TABLE_FOLDER, RecordTable, drop_bad_hint, version_files
 from landcue.errors import ArchiveError
 from landcue.files import exclusive
+
+
+def finalize(folder: Path, manifest: Manifest, table: RecordTable, *, changed: bool) -> int:
+    """Leave one version behind if no process reads an older one; note counts and checksums.
+
+    Args:
+        folder: The archive, locked.
+        manifest: Of the archive.
+        table: Its table.
+        changed: Whether rows were written or removed.
+
+    Returns:
+        The number of records.
+
+    Raises:
+        ArchiveError: A file is damaged, or the folder cannot be written. The rows are safe.
+    """
+    checksums = _known(folder)
+    compacted = changed or not table.is_tidy()
+    if compacted:
+        if checksums is not None:
+            check_table(folder, checksums, manifest.base)
+        with unread(folder) as nobody:
+            if nobody:
+                start_cleaning(folder)
+            table.compact(drop_old=nobody)
+    drop_bad_hint(folder / manifest.base)
+    count = table.count()
+    if changed or count != manifest.records:
+        manifest = replace(manifest, records=count, updated=now(), landcue=__version__)
+        write_manifest(folder, manifest)
+    if compacted or checksums is None or checksums.manifest != manifest_text(manifest):
+        write_checksums(folder, manifest)
+    sweep(folder, manifest.base)
+    return count
+
+
+def check_table(folder: Path, checksums: Checksums, base: str) -> None:
+    """Refuse to rewrite damaged rows: their new file would look sound.
+
+    Raises:
+        ArchiveError: Names the first damaged file.
+    """
+    below = (Path(base) / TABLE_FOLDER).as_posix()
+    for problem in damaged_files(folder, checksums, base, below):
+        raise ArchiveError(f"{folder / problem.where} {problem.what}; {HOW_TO_RESTORE}")
+
+
+def _known(folder: Path) -> Checksums | None:
+    try:
+        return read_checksums(folder)
+    except ArchiveError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +106,7 @@ def delete(folder: Path, ids: Sequence[str]) -> int:
         manifest, table = open_for_change(folder)
         _check_known(table, ids)
         table.delete(ids)
-        return settle(folder, manifest, table, changed=bool(ids))
+        return finalize(folder, manifest, table, changed=bool(ids))
 
 
 def count_known(folder: Path, ids: Sequence[str]) -> int:
@@ -61,7 +121,7 @@ def count_known(folder: Path, ids: Sequence[str]) -> int:
 
 
 def compact(folder: Path) -> tuple[Size, Size]:
-    """Merge small files and drop old versions, unless somebody reads them.
+    """Merge small files and drop old versions, unless a process reads them.
 
     Returns:
         The size before and after.
@@ -73,7 +133,7 @@ def compact(folder: Path) -> tuple[Size, Size]:
     with exclusive(folder, ArchiveError, "writing to"):
         before = size_of(folder)
         manifest, table = open_for_change(folder)
-        settle(folder, manifest, table, changed=True)
+        finalize(folder, manifest, table, changed=True)
         sweep(folder, manifest.base)
         return before, size_of(folder)
 
@@ -95,7 +155,7 @@ def open_for_change(folder: Path) -> tuple[Manifest, RecordTable]:
     manifest = read_manifest(folder)
     table = RecordTable.open(folder / manifest.base, pinned=False)
     if table is None:
-        raise ArchiveError(f"{folder / manifest.base / TABLE_FOLDER} is missing; {MEND}")
+        raise ArchiveError(f"{folder / manifest.base / TABLE_FOLDER} is missing; {HOW_TO_RESTORE}")
     return manifest, table
 
 

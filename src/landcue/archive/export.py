@@ -1,0 +1,365 @@
+"""Archives as GeoParquet, GeoJSON and STAC items."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import mimetypes
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from landcue.archive.archive import ArchiveFolder
+from landcue.archive.manifest import Manifest
+from landcue.archive.schema import METADATA_NAMES, from_wkb, in_utc
+from landcue.codes.packing import code_width
+from landcue.data.geo import split_ring
+from landcue.data.objects import is_object, joined, url
+from landcue.errors import DataError
+from landcue.files import replacing
+from landcue.types import Bounds
+
+Progress = Callable[[int, int], object]
+"""Called with (records done, records)."""
+
+ROWS_AT_ONCE = 1024
+
+
+def exported_rows(
+    archive: ArchiveFolder, *, vectors: bool, progress: Progress | None
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield rows piece by piece, in the table's order.
+
+    Args:
+        archive: Whose rows.
+        vectors: Whether embeddings and codes are wanted too.
+        progress: Called after each piece.
+    """
+    present = archive.manifest.schema.names
+    names = [*METADATA_NAMES, "predicted_labels"]
+    names += [name for name in ("embedding", "code") if vectors and name in present]
+    total, rows = archive.count, 0
+    for batch in archive.batches(names, ROWS_AT_ONCE):
+        yield batch.to_pylist()
+        rows += len(batch)
+        if progress is not None:
+            progress(rows, total)
+
+
+Row = dict[str, Any]
+Point = tuple[float, float]
+
+
+def bounds_of(row: Row) -> Bounds | None:
+    """Return the box of a stored row."""
+    if row["west"] is None:
+        return None
+    return Bounds(row["west"], row["south"], row["east"], row["north"])
+
+
+def geometry_of(row: Row) -> dict[str, Any] | None:
+    """Return the footprint of a stored row, or else its box, as GeoJSON (RFC 7946).
+
+    Exterior rings run counterclockwise. What crosses the antimeridian becomes a MultiPolygon with
+    a part on each side (section 3.1.9).
+    """
+    if row["geometry"] is not None:
+        rings = split_ring(from_wkb(row["geometry"]))
+    else:
+        bounds = bounds_of(row)
+        if bounds is None:
+            return None
+        rings = _box_rings(bounds)
+    polygons = [[_counterclockwise(ring)] for ring in rings]
+    if len(polygons) == 1:
+        return {"type": "Polygon", "coordinates": polygons[0]}
+    return {"type": "MultiPolygon", "coordinates": polygons}
+
+
+def to_wkb(geometry: dict[str, Any] | None) -> bytes | None:
+    """Return GeoJSON geometry as little-endian WKB."""
+    import shapely
+    import shapely.geometry
+
+    if geometry is None:
+        return None
+    return shapely.to_wkb(shapely.geometry.shape(geometry), byte_order=1)
+
+
+def planar_box(geometry: dict[str, Any]) -> tuple[float, float, float, float]:
+    """Return least x and y, largest x and y of a geometry; -180 to 180 if it crosses."""
+    polygons = geometry["coordinates"]
+    if geometry["type"] == "Polygon":
+        polygons = [polygons]
+    points = [point for polygon in polygons for ring in polygon for point in ring]
+    xs, ys = zip(*points, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def geojson_box(row: Row, geometry: dict[str, Any]) -> list[float]:
+    """Return west, south, east, north; west > east over the antimeridian (section 5.2)."""
+    bounds = bounds_of(row)
+    if bounds is None:
+        return list(planar_box(geometry))
+    return [bounds.west, bounds.south, bounds.east, bounds.north]
+
+
+def _box_rings(box: Bounds) -> list[list[Point]]:
+    if box.west <= box.east:
+        return [_ring(box.west, box.south, box.east, box.north)]
+    sides = [(box.west, 180.0), (-180.0, box.east)]
+    return [_ring(west, box.south, east, box.north) for west, east in sides if west < east]
+
+
+def _ring(west: float, south: float, east: float, north: float) -> list[Point]:
+    return [(west, south), (east, south), (east, north), (west, north), (west, south)]
+
+
+def _counterclockwise(ring: list[Point]) -> list[list[float]]:
+    area = sum(a[0] * b[1] - b[0] * a[1] for a, b in itertools.pairwise(ring))
+    ordered = ring if area >= 0 else ring[::-1]
+    return [[x, y] for x, y in ordered]
+
+
+STAC_VERSION = "1.1.0"
+
+
+def write_geojson(
+    archive: ArchiveFolder, out: Path, *, vectors: bool = True, progress: Progress | None = None
+) -> int:
+    """Write a FeatureCollection (RFC 7946), a feature per record.
+
+    Features without a footprint have null geometry. Codes are hexadecimal text.
+
+    Returns:
+        The number of features.
+
+    Raises:
+        LandcueError: The archive is broken or the file cannot be written.
+    """
+
+    def features() -> Iterator[dict[str, Any]]:
+        for rows in exported_rows(archive, vectors=vectors, progress=progress):
+            yield from (_feature(row) for row in rows)
+
+    head = {"type": "FeatureCollection", "landcue": model_facts(archive.manifest)}
+    return _write(out, head, features())
+
+
+def write_stac(
+    archive: ArchiveFolder,
+    out: Path,
+    *,
+    vectors: bool = True,
+    time: datetime | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write a STAC 1.1 ItemCollection, an item per record, with the model in each.
+
+    Args:
+        archive: What to write.
+        out: The file (.json).
+        vectors: Whether items hold their embedding and code.
+        time: Acquisition time of records that have none, because an item must have one.
+        progress: Called as records are written.
+
+    Returns:
+        The number of items.
+
+    Raises:
+        DataError: A record has no time and none was given.
+        LandcueError: The archive is broken or the file cannot be written.
+    """
+
+    def items() -> Iterator[dict[str, Any]]:
+        for rows in exported_rows(archive, vectors=vectors, progress=progress):
+            yield from (_item(row, archive.manifest, time) for row in rows)
+
+    return _write(out, {"type": "FeatureCollection"}, items())
+
+
+def model_facts(manifest: Manifest) -> dict[str, Any]:
+    """Return what an export tells of the model, in the names of the embeddings extension."""
+    return {
+        "emb:dimensions": manifest.dim,
+        "data_type": "float32",
+        "landcue:model": manifest.model.get("name"),
+        "landcue:model_fingerprint": manifest.fingerprint,
+        "landcue:code_bits": manifest.n_bits,
+        "landcue:metric": "cosine",
+    }
+
+
+def _feature(row: Row) -> dict[str, Any]:
+    properties = _properties(row)
+    if row["time"] is not None:
+        properties["datetime"] = _iso(row["time"])
+    geometry = geometry_of(row)
+    feature = {"type": "Feature", "id": row["id"], "geometry": geometry, "properties": properties}
+    if geometry is not None:
+        feature["bbox"] = geojson_box(row, geometry)
+    return feature
+
+
+def _item(row: Row, manifest: Manifest, default: datetime | None) -> dict[str, Any]:
+    time = row["time"] or in_utc(default)
+    if time is None:
+        raise DataError(
+            f"record {row['id']!r} has no time, and a STAC item needs one; add --datetime for "
+            "records without"
+        )
+    item: dict[str, Any] = {"stac_version": STAC_VERSION, "stac_extensions": [], **_feature(row)}
+    item["properties"] |= {"datetime": _iso(time), **model_facts(manifest)}
+    if row["sensor"] is not None:
+        item["properties"]["platform"] = item["properties"].pop("sensor")
+    path = joined(Path(manifest.source_root), row["path"])
+    href = url(path) if is_object(path) else path.as_posix()
+    asset: dict[str, Any] = {"href": href, "roles": ["data"]}
+    kind = mimetypes.guess_type(path.name)[0]
+    if kind is not None:
+        asset["type"] = kind
+    item["links"], item["assets"] = [], {"image": asset} if row["path"] else {}
+    return item
+
+
+def _properties(row: Row) -> dict[str, Any]:
+    """Return the columns of a row that are set, as JSON values."""
+    names = ("path", "labels", "predicted_labels", "group", "part", "sensor", "pixel_bbox")
+    found = {name: row[name] for name in names if row[name] not in (None, "")}
+    if "embedding" in row:
+        found["embedding"] = row["embedding"]
+    if "code" in row:
+        found["code"] = bytes(row["code"]).hex()
+    return found
+
+
+def _iso(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
+
+
+def _write(out: Path, head: dict[str, Any], features: Iterator[dict[str, Any]]) -> int:
+    n = 0
+    with replacing(out) as path, path.open("w", encoding="utf-8") as file:
+        file.write(_json(head)[:-1] + ', "features": [')
+        for n, feature in enumerate(features, start=1):
+            file.write((",\n" if n > 1 else "\n") + _json(feature))
+        file.write("\n]}\n")
+    return n
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+pq: Any = pyarrow.parquet
+
+VERSION = "1.1.0"
+
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_BOX = pa.struct([(name, pa.float64()) for name in _SIDES])
+
+
+def write_geoparquet(
+    archive: ArchiveFolder, out: Path, *, vectors: bool = True, progress: Progress | None = None
+) -> int:
+    """Write all records with WKB geometry, box columns, and embeddings as fixed-size lists.
+
+    Geometry over the antimeridian is a MultiPolygon, whose ``bbox`` then reaches from -180 to 180.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        LandcueError: The archive is broken or the file cannot be written.
+    """
+    schema = _schema(archive, vectors=vectors)
+    n = 0
+    with replacing(out) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for rows in exported_rows(archive, vectors=vectors, progress=progress):
+            writer.write_table(pa.Table.from_pylist([_plain(row) for row in rows], schema=schema))
+            n += len(rows)
+    return n
+
+
+def _schema(archive: ArchiveFolder, *, vectors: bool) -> pa.Schema:
+    dim, n_bits = archive.manifest.dim, archive.manifest.n_bits
+    strings = pa.list_(pa.string())
+    fields: list[Any] = [
+        ("unique_id", pa.string()),
+        ("path", pa.string()),
+        ("product_id", pa.string()),
+        ("timestamp", pa.timestamp("us", tz="UTC")),
+        ("sensor", pa.string()),
+        ("pixel_bbox", pa.list_(pa.int32())),
+        ("labels", strings),
+        ("predicted_labels", strings),
+        ("part", pa.string()),
+    ]
+    if vectors:
+        fields.append(("embedding", pa.list_(pa.float32(), dim)))
+        if n_bits:
+            fields.append(("code", pa.list_(pa.uint8(), code_width(n_bits))))
+    fields += [
+        ("centre_lon", pa.float64()),
+        ("centre_lat", pa.float64()),
+        ("geometry", pa.binary()),
+        ("bbox", _BOX),
+    ]
+    kinds, whole = _extent(archive)
+    facts = {"geo": _geo(kinds, whole), "landcue": model_facts(archive.manifest)}
+    return pa.schema(fields, {name: json.dumps(value) for name, value in facts.items()})
+
+
+def _extent(archive: ArchiveFolder) -> tuple[list[str], list[float]]:
+    """Return the kinds of geometry that occur and the box around all of them."""
+    kinds: set[str] = set()
+    whole: list[float] = []
+    for rows in exported_rows(archive, vectors=False, progress=None):
+        present = [geometry for row in rows if (geometry := geometry_of(row)) is not None]
+        kinds |= {geometry["type"] for geometry in present}
+        whole = _around(whole, [planar_box(geometry) for geometry in present])
+    return sorted(kinds), whole
+
+
+def _plain(row: Row) -> Row:
+    geometry = geometry_of(row)
+    lon, lat = _center(row)
+    box = None if geometry is None else dict(zip(_SIDES, planar_box(geometry), strict=True))
+    renamed = {"unique_id": row["id"], "product_id": row["group"], "timestamp": row["time"]}
+    places = {"centre_lon": lon, "centre_lat": lat, "geometry": to_wkb(geometry), "bbox": box}
+    return {**row, **renamed, **places}
+
+
+def _center(row: Row) -> tuple[float | None, float | None]:
+    """Return the middle of the box, longitude first."""
+    if row["west"] is None:
+        return None, None
+    east = row["east"] + 360 if row["west"] > row["east"] else row["east"]
+    lon = (row["west"] + east) / 2
+    return lon - 360 if lon > 180 else lon, (row["south"] + row["north"]) / 2
+
+
+def _around(whole: list[float], boxes: list[tuple[float, float, float, float]]) -> list[float]:
+    every = [*boxes, whole] if whole else boxes
+    if not every:
+        return []
+    west, south, east, north = zip(*every, strict=True)
+    return [min(west), min(south), max(east), max(north)]
+
+
+def _geo(kinds: list[str], whole: list[float]) -> dict[str, Any]:
+    covering = {name: ["bbox", name] for name in _SIDES}
+    column: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": kinds,
+        "orientation": "counterclockwise",
+        "edges": "planar",
+        "covering": {"bbox": covering},
+    }
+    if whole:
+        column["bbox"] = whole
+    return {"version": VERSION, "primary_column": "geometry", "columns": {"geometry": column}}

@@ -1,1 +1,0 @@
-"""Archives in the formats of other tools."""

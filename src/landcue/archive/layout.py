@@ -1,0 +1,242 @@
+"""The folder of an archive: how it is made, who reads it, and where its parts lie."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import weakref
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from landcue.archive.checksums import CHECKSUMS, MODEL_FOLDER, write_checksums
+from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from landcue.archive.table import TABLE_FOLDER, RecordTable, sync_folder
+from landcue.errors import ArchiveError
+from landcue.files import read_json
+from landcue.types import Encoder
+
+READERS = ".readers"
+
+
+class ReaderMark:
+    """Marks an archive as being read until it is released, collected, or the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.release = lambda: None
+        with contextlib.suppress(OSError):  # an archive nobody can write has no writer either
+            handle = os.open(folder / READERS, os.O_RDONLY | os.O_CLOEXEC)
+            self.release = weakref.finalize(self, os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+
+
+@contextlib.contextmanager
+def unread(folder: Path) -> Generator[bool]:
+    """Tell whether no process reads the archive; readers that come then wait until the end."""
+    with contextlib.ExitStack() as stack:
+        try:
+            handle = stack.enter_context((folder / READERS).open("a+b"))
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # also when nothing can be written: then nothing may be removed either
+            nobody = False
+        else:
+            nobody = True
+        yield nobody
+
+
+MODEL_FILES = ("config.json", "model.safetensors", "README.md")
+EXPORTED = "model.onnx"
+"""Name of an exported model, which is a single file."""
+
+_OURS = {".lock", READERS, MODEL_FOLDER, f".{MODEL_FOLDER}.tmp", MANIFEST, TABLE_FOLDER, CHECKSUMS}
+
+
+def check_free(folder: Path) -> None:
+    """Refuse to make an archive in a folder that holds something else.
+
+    Raises:
+        ArchiveError: Names one of the things.
+    """
+    if not folder.is_dir():
+        return
+    others = [
+        path.name
+        for path in folder.iterdir()
+        if path.name not in _OURS and not path.name.startswith(f".{MANIFEST}.")
+    ]
+    if others:
+        raise ArchiveError(
+            f"{folder} is not an archive and not empty ({min(others)} …); choose a new folder"
+        )
+
+
+def create_table(
+    folder: Path,
+    encoder: Encoder,
+    source_root: Path,
+    model_folder: Path | None,
+    model: Mapping[str, Any],
+    scenes: Mapping[str, Any] | None = None,
+) -> tuple[Manifest, RecordTable]:
+    """Make an empty archive in a locked folder, or finish making one.
+
+    Raises:
+        LandcueError: The folder cannot be written, or the model cannot be copied.
+    """
+    manifest = replace(Manifest.of(encoder, source_root, model), scenes=dict(scenes or {}))
+    if model_folder is not None:
+        copy_model(model_folder, folder, encoder)
+    try:
+        (folder / READERS).touch()
+    except OSError as error:
+        raise ArchiveError(f"cannot write {folder}: {error.strerror}; free space") from None
+    write_manifest(folder, manifest)
+    return manifest, RecordTable.create(folder, manifest.schema)
+
+
+def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
+    """Copy a checkpoint folder, or an exported file, into the archive, complete or not at all.
+
+    Raises:
+        ArchiveError: There is no checkpoint, it is another model's, or the copy fails.
+    """
+    target, temporary = folder / MODEL_FOLDER, folder / f".{MODEL_FOLDER}.tmp"
+    if has_model(folder, encoder):
+        return
+    mark = _fingerprint(source)
+    if mark is None:
+        raise ArchiveError(f"{source} holds no model; give the folder of the model that encodes")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        files = {name: source / name for name in MODEL_FILES}
+        if source.is_file():
+            files = {EXPORTED: source}
+        for name, file in files.items():
+            if file.is_file():
+                shutil.copyfile(file, temporary / name)
+                _sync(temporary / name)
+        mark = _fingerprint(temporary)
+        if mark != encoder.fingerprint:
+            raise ArchiveError(
+                f"{source} holds model {str(mark)[:12]}, but {encoder.fingerprint[:12]} encodes; "
+                "wait until its training is over and load it again"
+            )
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+    except OSError as error:
+        raise ArchiveError(
+            f"cannot copy {source} to {target}: {error.strerror or error}; free space and run the "
+            "same command again"
+        ) from None
+
+
+def has_model(folder: Path, encoder: Encoder) -> bool:
+    """Tell whether the folder of table and model holds this model already."""
+    return _fingerprint(folder / MODEL_FOLDER) == encoder.fingerprint
+
+
+def _fingerprint(model: Path) -> str | None:
+    """Return the fingerprint of a checkpoint folder or an exported file."""
+    if (model / MODEL_FILES[0]).is_file():
+        hint = "restore it from a copy of the model"
+        return str(read_json(model / MODEL_FILES[0], ArchiveError, hint).get("fingerprint"))
+    exported = model / EXPORTED if model.is_dir() else model
+    if not exported.is_file():
+        return None
+    with exported.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+_INDEXES = "indexes"
+
+
+def number(base: str) -> int:
+    """Return 1 for the archive's own folder, n for ``vn``."""
+    return int(base[1:]) if base else 1
+
+
+def next_base(base: str) -> str:
+    """Return the name of the folder that is filled while ``base`` serves."""
+    return f"v{number(base) + 1}"
+
+
+def unfinished(folder: Path, manifest: Manifest) -> str | None:
+    """Say what is being made beside what serves, or was interrupted."""
+    stage = folder / next_base(manifest.base)
+    if not stage.is_dir():
+        return None
+    if not (stage / MANIFEST).exists():
+        return "a repair or the start of another model's embeddings"
+    try:
+        mark = read_manifest(stage).fingerprint
+    except ArchiveError:
+        return "embeddings of another model"
+    table = RecordTable.open(stage, pinned=True)
+    return f"embeddings of model {mark[:12]}: {0 if table is None else table.count()} records"
+
+
+def switch(folder: Path, manifest: Manifest, base: str) -> Manifest:
+    """Let a finished base serve, and remove the older ones unless a process reads them.
+
+    Args:
+        folder: The archive, locked.
+        manifest: Of what shall serve.
+        base: The folder that holds it.
+
+    Raises:
+        LandcueError: The folder cannot be written; what served before still does.
+    """
+    try:
+        sync_folder(folder / base)
+    except OSError as error:
+        raise ArchiveError(f"cannot write {folder / base}: {error.strerror}; free space") from None
+    manifest = replace(manifest, base=base)
+    write_manifest(folder, manifest)
+    write_checksums(folder, manifest)
+    sweep(folder, base)
+    return manifest
+
+
+def sweep(folder: Path, base: str) -> None:
+    """Remove what bases before this one left, if no process reads the archive."""
+    left = list(_leftovers(folder, base))
+    if not left:
+        return
+    with unread(folder) as nobody:
+        if not nobody:
+            return
+        for path in left:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):  # the next change tries again
+                    path.unlink(missing_ok=True)
+
+
+def _leftovers(folder: Path, base: str) -> Iterator[Path]:
+    if not base:
+        return
+    older = [folder / TABLE_FOLDER, folder / MODEL_FOLDER]
+    older += [path for path in folder.glob("v*") if 1 < _number(path) < number(base)]
+    older = [path for path in older if path.exists()]
+    yield from older
+    if older and (folder / _INDEXES).exists():  # built for them; searches build them again
+        yield folder / _INDEXES
+    for name in (MANIFEST, CHECKSUMS, READERS, ".lock"):  # from when it was made like an archive
+        if (folder / base / name).exists():
+            yield folder / base / name
+
+
+def _number(path: Path) -> int:
+    return int(path.name[1:]) if re.fullmatch(r"v[0-9]+", path.name) else 0
