@@ -15,7 +15,8 @@ import numpy as np
 
 from landcue.data.datasets import read_dataset
 from landcue.data.splits import apply_split
-from landcue.metrics.evaluate import evaluate_embeddings
+from landcue.metrics.evaluation import evaluate
+from landcue.metrics.protocol import DEFAULT
 from landcue.models.backbones import FOLDED, create_backbone, load_backbone_weights
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.training.pixels import load_pixels
@@ -38,10 +39,10 @@ def main() -> None:
     backbone = create_backbone(FOLDED)
     load_backbone_weights(backbone, args.data / "weights" / WEIGHTS)
     model = NeuralEncoder(build_config(FOLDED, image_size=args.image_size), backbone)
-    frozen = evaluate_embeddings(known, encode_pixels(model, pixels.pixels).features)
+    frozen = evaluate(encode_pixels(model, pixels.pixels).features, known, protocol=DEFAULT)
     vectors = np.random.default_rng(0).normal(size=(len(known), 128)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    random = evaluate_embeddings(known, vectors)
+    random = evaluate(vectors, known, protocol=DEFAULT)
     print(f"{args.split}, {len(known)} test images, {args.image_size} px")
     print(f"{'':16}" + "".join(f"{name:>14}" for name in SHOWN))
     for name, metrics in (

@@ -23,16 +23,15 @@ import numpy as np
 
 import metrics_peers as peers
 from landcue.metrics.annotations import Annotations, annotate
-from landcue.metrics.blocks import Ranker
 from landcue.metrics.distances import given, hamming
-from landcue.metrics.evaluate import Scores, evaluate, evaluate_codes, evaluate_embeddings
-from landcue.metrics.kinds import Metric
-from landcue.metrics.protocol import Protocol, find_protocol
+from landcue.metrics.evaluation import evaluate, evaluate_codes, evaluate_distances
+from landcue.metrics.protocol import DEFAULT, Metric, Protocol, find_protocol
 from landcue.metrics.relevance import pair_table
-from landcue.metrics.scoring import Tables, score_block
+from landcue.metrics.report import Report
+from landcue.metrics.scoring import Ranker, Tables, score_block
 
 EXACT, SINGLE = 1e-9, 2e-6  # packages that compute in float64, in float32
-NOTHING = {f"{name}_ks": () for name in ("map", "precision", "hit", "found", "ndcg", "gain")}
+NOTHING = {f"{name}_ks": () for name in ("map", "precision", "hit", "recall", "ndcg", "gain")}
 FEW = Protocol("few", **NOTHING)
 TWO = replace(FEW, ndcg_ks=(peers.K,))
 MANY = replace(Protocol("many", denominators=("min(k,R)", "R")), gain_ks=(), ndcg_ks=(10, peers.K))
@@ -67,7 +66,7 @@ def make_case(
     return peers.Case(query.ids, gallery.ids, query.labels, gallery.labels, scores, own)
 
 
-def compare(name: str, ours: Scores, theirs: peers.Timed, most: float) -> float:
+def compare(name: str, ours: Report, theirs: peers.Timed, most: float) -> float:
     """Return the largest difference of values, per query where they are known.
 
     Raises:
@@ -98,7 +97,10 @@ def against_peers(
 ) -> None:
     """Print times of all packages; the others get the first ``n_peer`` queries."""
     n_query = len(query)
-    whole = seconds(lambda: evaluate_embeddings(query, ours, gallery, theirs), repeats)
+    whole = seconds(
+        lambda: evaluate(ours, query, gallery=theirs, gallery_labels=gallery, protocol=DEFAULT),
+        repeats,
+    )
     n_metric = len(find_protocol("ml-retrieval-v1").metrics())
     print(f"\n{title}: landcue from embeddings, {n_metric} metrics and chance: {whole:.3f} s")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -106,7 +108,9 @@ def against_peers(
     some = take(query, slice(0, n_peer))
     case = make_case(some, gallery, ours[:n_peer], theirs)
     scale = n_query / n_peer
-    full = scale * seconds(lambda: evaluate(some, gallery, given(-case.scores)), repeats)
+    full = scale * seconds(
+        lambda: evaluate_distances(given(-case.scores), some, gallery, protocol=DEFAULT), repeats
+    )
     print(f"landcue from distances, {n_metric} metrics and chance: {full:.3f} s")
     note = "" if scale == 1 else f" (others: {n_peer} queries, times x {scale:g})"
     print(
@@ -114,8 +118,8 @@ def against_peers(
     )
 
     def line(name: str, protocol: Protocol, timed: peers.Timed, most: float) -> None:
-        def work() -> Scores:
-            return evaluate(some, gallery, given(-case.scores), protocol=protocol)
+        def work() -> Report:
+            return evaluate_distances(given(-case.scores), some, gallery, protocol=protocol)
 
         difference = compare(name, work(), timed, most)
         own = seconds(work, repeats)
@@ -160,7 +164,7 @@ def ties(images: Annotations, vectors: np.ndarray, n_bits: int, repeats: int) ->
     print(f"\n{len(images):,} codes of {n_bits} bits")
 
     def every(protocol: Protocol) -> None:
-        evaluate_codes(images, codes, n_bits, protocol=protocol, band=False)
+        evaluate_codes(codes, n_bits, images, protocol=protocol, band=False)
 
     def line(name: str, work: Callable[[Protocol], None]) -> None:
         plain = seconds(lambda: work(by_id), repeats)
@@ -171,7 +175,7 @@ def ties(images: Annotations, vectors: np.ndarray, n_bits: int, repeats: int) ->
 
     line("ranking and nDCG@100", only_ndcg)
     line("all metrics", every)
-    banded = seconds(lambda: evaluate_codes(images, codes, n_bits), repeats)
+    banded = seconds(lambda: evaluate_codes(codes, n_bits, images, protocol=DEFAULT), repeats)
     print(f"all metrics with tie bands: {banded:.3f} s")
 
 

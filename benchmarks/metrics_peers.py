@@ -16,8 +16,8 @@ SHARED = {
     "mAP": ("map", "map"), "mAP@20(/R)": ("map@20", "map_cut_20"),
     **{f"P@{k}": (f"precision@{k}", f"P_{k}") for k in (1, 5, 10, 20, 100)},
     "R-precision": ("r-precision", "Rprec"), "MRR": ("mrr", "recip_rank"),
-    **{f"Recall@{k}": (f"hit_rate@{k}", f"success_{k}") for k in (1, 5, 10)},
-    "found@100": ("recall@100", "recall_100"),
+    **{f"hit rate@{k}": (f"hit_rate@{k}", f"success_{k}") for k in (1, 5, 10)},
+    "recall@100": ("recall@100", "recall_100"),
     **{f"nDCG@{k}": (f"ndcg_burges@{k}", f"ndcg_cut_{k}") for k in (10, 100)},
 }  # fmt: skip
 """LandCue's names of what ranx and trec_eval compute too, and their names."""

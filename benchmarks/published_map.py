@@ -14,7 +14,7 @@ import numpy as np
 from landcue.codes.packing import pack_bits
 from landcue.metrics.annotations import annotate
 from landcue.metrics.distances import hamming
-from landcue.metrics.evaluate import evaluate_codes
+from landcue.metrics.evaluation import evaluate_codes
 
 CLASSES, PER_CLASS, K = 21, 20, 20  # UC Merced, files 80-99 of every class
 
@@ -42,7 +42,7 @@ def main() -> None:
             rng = np.random.default_rng(seed)
             codes = pack_bits(rng.random((len(classes), n_bits)) < 0.5)
             published.append(published_map(codes, n_bits, classes))
-            scores = evaluate_codes(images, codes, n_bits, protocol="sl-retrieval-v1", band=False)
+            scores = evaluate_codes(codes, n_bits, images, protocol="sl-retrieval-v1", band=False)
             true.append(scores.metrics["mAP@20"])
             chance = scores.chance["mAP@20"]
         print(f"{n_bits:>5} {np.mean(published):>18.4f} {np.mean(true):>12.4f} {chance:>8.4f}")

@@ -12,6 +12,7 @@ as ids, orders and distances of codes, must be equal; other numbers may differ b
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -63,7 +64,10 @@ def names(n: int, first: str = "r") -> list[str]:
 def report_answers(name: str, scores: Any) -> Answers:
     """Return all of a report: means, chance, intervals, bands, values per query and per label."""
     found: Answers = {
-        f"{name} names": list(scores.metrics),
+        f"{name} names": [
+            re.sub(r"\bhit rate\b", "Recall", re.sub("^recall", "found", metric))
+            for metric in scores.metrics
+        ],
         f"{name} metrics": list(scores.metrics.values()),
         f"{name} chance": list(scores.chance.values()),
         f"{name} intervals": [*scores.intervals.values()],
@@ -75,27 +79,16 @@ def report_answers(name: str, scores: Any) -> Answers:
         f"{name} thirds": [
             f"{label} {s.n_query} {s.n_gallery} {s.third}" for label, s in scores.per_label.items()
         ],
-        f"{name} definitions": list(scores.protocol.definitions().values()),
-        f"{name} rules": scores.protocol.describe(),
     }
     return found
 
 
 def metric_answers() -> Answers:
     """Evaluate embeddings, codes, cue codes, matrices and runs under all protocols."""
+    from landcue import metrics
     from landcue.codes.cue import CueCodes
     from landcue.codes.packing import pack_bits
-    from landcue.metrics.annotations import annotate
-    from landcue.metrics.arrays import evaluate_arrays
-    from landcue.metrics.distances import cosine, given
-    from landcue.metrics.evaluate import (
-        evaluate,
-        evaluate_codes,
-        evaluate_cue_codes,
-        evaluate_embeddings,
-    )
-    from landcue.metrics.protocol import PROTOCOLS, Protocol
-    from landcue.metrics.runs import evaluate_run
+    from landcue.metrics import Protocol, annotate
 
     out: Answers = {}
     n, m = 60, 25
@@ -108,32 +101,40 @@ def metric_answers() -> Answers:
     vectors, theirs = unit(n, 10, 4, kinds=40), unit(m, 10, 5)
     codes, others = pack_bits(random_bits(n, 20, 6, 9)), pack_bits(random_bits(m, 20, 7, 9))
 
-    for name, protocol in PROTOCOLS.items():
+    for name, protocol in metrics.PROTOCOLS.items():
         if protocol.gain == "judged":
             continue
         which = classes if protocol.relevance == "same-class" else all_
-        found = evaluate_embeddings(which, vectors, protocol=name, resamples=50, seed=3)
+        found = metrics.evaluate(vectors, which, protocol=name, resamples=50, seed=3)
         out |= report_answers(f"embeddings {name}", found)
     tools = "ml-retrieval-v1+tools"
-    out |= report_answers("tools", evaluate_embeddings(all_, vectors, protocol=tools))
-    out |= report_answers("two collections", evaluate_embeddings(query, theirs, all_, vectors))
-    out |= report_answers("codes", evaluate_codes(all_, codes, 20, resamples=50, seed=1))
-    out |= report_answers("codes of two", evaluate_codes(query, others, 20, all_, codes))
+    usual = "ml-retrieval-v1"
+    out |= report_answers("tools", metrics.evaluate(vectors, all_, protocol=tools))
+    found = metrics.evaluate(theirs, query, gallery=vectors, gallery_labels=all_, protocol=usual)
+    out |= report_answers("two collections", found)
+    found = metrics.evaluate_codes(codes, 20, all_, protocol=usual, resamples=50, seed=1)
+    out |= report_answers("codes", found)
+    found = metrics.evaluate_codes(
+        others, 20, query, gallery=codes, gallery_labels=all_, protocol=usual
+    )
+    out |= report_answers("codes of two", found)
     by_id = Protocol("by id", ties="id", grades=("j0.5", "exact"), gain="jaccard")
-    out |= report_answers("ties by id", evaluate_codes(all_, codes, 20, protocol=by_id))
+    out |= report_answers("ties by id", metrics.evaluate_codes(codes, 20, all_, protocol=by_id))
     apart = Protocol("apart", exclude_group=True, map_ks=(3, 20), relevance="j0.4")
-    out |= report_answers("own group", evaluate_embeddings(all_, vectors, protocol=apart))
+    out |= report_answers("own group", metrics.evaluate(vectors, all_, protocol=apart))
     cues = CueCodes(pack_bits(random_bits(n, 5, 8, 6)), codes, 5, 20)
     for weight in (0, 1, 3, 30):
-        out |= report_answers(f"cue {weight}", evaluate_cue_codes(all_, cues, weight))
+        found = metrics.evaluate_cue_codes(cues, all_, weight, protocol=usual)
+        out |= report_answers(f"cue {weight}", found)
     matrix = np.random.default_rng(9).integers(0, 12, (m, n))
-    out |= report_answers("given", evaluate(query, all_, given(matrix), band=True))
-    out["cosine rows"] = cosine(theirs, vectors).rows(slice(0, 5))
+    found = metrics.evaluate_distances(matrix, query, all_, protocol=usual, band=True)
+    out |= report_answers("given", found)
+    out["cosine rows"] = metrics.cosine(theirs, vectors).rows(slice(0, 5))
 
     rng = np.random.default_rng(10)
     scores = rng.integers(0, 15, (m, n)) / 4
     gains = rng.integers(0, 4, (m, n)) * (rng.random((m, n)) < 0.3)
-    found = evaluate_arrays(scores, gains, resamples=40, seed=2, band=True)
+    found = metrics.evaluate_scores(scores, gains, resamples=40, seed=2, band=True)
     out |= report_answers("arrays", found)
     order = np.argsort(-scores, axis=1, kind="stable")
     items, asked = names(n), names(m, "q")
@@ -145,22 +146,27 @@ def metric_answers() -> Answers:
         q: {items[c]: float(g[c]) for c in range(n) if g[c]}
         for q, g in zip(asked, gains, strict=True)
     }
-    out |= report_answers("run", evaluate_run(run, qrels, resamples=40, seed=2, band=True))
+    found = metrics.evaluate_run(run, qrels, resamples=40, seed=2, band=True)
+    out |= report_answers("run", found)
     short = {q: results[: 3 + i] for i, (q, results) in enumerate(run.items())}
     graded = Protocol("graded", relevance="g2", gain="judged", ties="id")
-    found = evaluate_run(short, qrels, ragged=True, n_gallery=500, protocol=graded)
+    found = metrics.evaluate_run(short, qrels, ragged=True, n_gallery=500, protocol=graded)
     return out | report_answers("short run", found)
 
 
 def comparison_answers() -> Answers:
     """Compute relevance, gains, intervals, paired tests and curves."""
-    from landcue.metrics.annotations import annotate
-    from landcue.metrics.bootstrap import mean_intervals
-    from landcue.metrics.curves import curves
-    from landcue.metrics.distances import cosine
-    from landcue.metrics.paired import compare, mean_over_runs
-    from landcue.metrics.protocol import find_protocol
-    from landcue.metrics.relevance import gains, relevant
+    from landcue.metrics import (
+        annotate,
+        compare,
+        compute_curves,
+        cosine,
+        find_protocol,
+        gains,
+        mean_intervals,
+        mean_over_runs,
+        relevant,
+    )
 
     out: Answers = {}
     a, b = multi_hot(30, 9, 1), multi_hot(40, 9, 2)
@@ -177,8 +183,9 @@ def comparison_answers() -> Answers:
     out["over runs"] = mean_over_runs([0.5, 0.6, 0.55])
     images = annotate(names(60), multi_hot(60, 7, 1))
     vectors = unit(60, 10, 4, kinds=40)
-    drawn = curves(images, images, cosine(vectors, vectors), find_protocol("ml-retrieval"))
-    for name, curve in {"recall": drawn.precision_recall, **drawn.by_k}.items():
+    drawn = compute_curves(images, images, cosine(vectors, vectors), find_protocol("ml-retrieval"))
+    by_k = {"found" if name == "recall" else name: curve for name, curve in drawn.by_k.items()}
+    for name, curve in {"recall": drawn.precision_recall, **by_k}.items():
         out[f"curve {name}"] = np.stack([curve.x, curve.mean, curve.chance])
     return out
 

@@ -40,7 +40,7 @@ def hit(gains, k):
     return float(any(g > 0 for g in gains[:k]))
 
 
-def found(gains, k, n_relevant):
+def recall(gains, k, n_relevant):
     return sum(g > 0 for g in gains[:k]) / n_relevant if n_relevant else 0.0
 
 
@@ -83,7 +83,7 @@ def by_name(gains, n_relevant, ks):
     """Return all metrics of one ranking, by (name, k); n_relevant = relevant items of all."""
     every = {
         ("AP", None): average_precision(gains, None, n_relevant),
-        ("R-precision", None): found(gains, n_relevant, n_relevant),
+        ("R-precision", None): recall(gains, n_relevant, n_relevant),
         ("MRR", None): reciprocal_rank(gains),
         ("ANMRR", None): nmrr(gains, n_relevant),
         ("WAP", None): weighted_mean_gain(gains, None),
@@ -95,8 +95,8 @@ def by_name(gains, n_relevant, ks):
             ("AP@k/hits", k): over_hits(gains, k),
             ("AP@k/k", k): summed_precision(gains, k) / k,
             ("P", k): precision(gains, k),
-            ("hit", k): hit(gains, k),
-            ("found", k): found(gains, k, n_relevant),
+            ("hit rate", k): hit(gains, k),
+            ("recall", k): recall(gains, k, n_relevant),
             ("ACG", k): mean_gain(gains, k),
             ("nDCG", k): ndcg(gains, k),
             ("nDCG-linear", k): linear_ndcg(gains, k),

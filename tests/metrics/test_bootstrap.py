@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from landcue.errors import UsageError
-from landcue.metrics import bootstrap
-from landcue.metrics.bootstrap import mean_intervals
+from landcue.metrics import intervals
+from landcue.metrics.intervals import mean_intervals
 
 
 def test_interval_of_a_normal_mean_has_the_known_width():
@@ -17,7 +17,7 @@ def test_interval_of_a_normal_mean_has_the_known_width():
 
 
 def test_intervals_equal_resampling_one_by_one(monkeypatch):
-    monkeypatch.setattr(bootstrap, "_WEIGHTS_AT_ONCE", 7 * 5)  # several blocks of resamples
+    monkeypatch.setattr(intervals, "_WEIGHTS_AT_ONCE", 7 * 5)  # several blocks of resamples
     values = np.array([[1.0, 2, 3, 4, 5, 6, 7], [0, np.nan, 1, np.nan, 0, 1, 1]])
     rng = np.random.default_rng(3)
     means = []

@@ -8,11 +8,9 @@ from landcue.codes.cue import CueCodes
 from landcue.codes.cue_search import distances as cue_distances
 from landcue.codes.packing import pack_bits
 from landcue.errors import UsageError
-from landcue.metrics import blocks
 from landcue.metrics.annotations import annotate
 from landcue.metrics.distances import cue, given
-from landcue.metrics.evaluate import evaluate, evaluate_codes, evaluate_cue_codes
-from landcue.metrics.report import to_json
+from standard_protocol import evaluate, evaluate_codes, evaluate_cue_codes
 
 
 def sample(n=60, n_labels=5, n_bits=21, seed=0):
@@ -30,7 +28,7 @@ def test_weight_0_is_the_evaluation_of_the_hash_codes():
     images, codes = sample()
     found = evaluate_cue_codes(images, codes, 0, resamples=50)
     expected = evaluate_codes(images, codes.hash, 21, resamples=50)
-    assert to_json(found) == to_json(expected)
+    assert found.to_json() == expected.to_json()
     for name, values in expected.per_query.items():
         np.testing.assert_array_equal(found.per_query[name], values)
 
@@ -39,20 +37,20 @@ def test_weight_1_is_the_evaluation_of_the_joined_codes():
     images, codes = sample()
     found = evaluate_cue_codes(images, codes, resamples=50)
     expected = evaluate_codes(images, codes.joined(), 26, resamples=50)
-    assert to_json(found) == to_json(expected)
-    assert to_json(found) != to_json(evaluate_codes(images, codes.hash, 21, resamples=50))
+    assert found.to_json() == expected.to_json()
+    assert found.to_json() != evaluate_codes(images, codes.hash, 21, resamples=50).to_json()
 
 
 @pytest.mark.parametrize("weight", [2, 22, 70_000])
-def test_any_weight_is_the_evaluation_of_its_distances(monkeypatch, weight):
+def test_any_weight_is_the_evaluation_of_its_distances(weight):
     images, codes = sample()
     query, gallery = (annotate(images.ids[a:b], images.labels[a:b]) for a, b in ((0, 25), (25, 60)))
     ours, theirs = codes.take(slice(0, 25)), codes.take(slice(25, 60))
     expected = evaluate(query, gallery, given(cue_distances(ours, theirs, weight)), band=True)
-    monkeypatch.setattr(blocks, "_DISTANCES_AT_ONCE", 100)  # a few queries at a time
-    monkeypatch.setattr(blocks, "_PAIRS_AT_ONCE", 40)
     found = evaluate_cue_codes(query, ours, weight, gallery, theirs)
-    assert to_json(found) == to_json(expected)
+    assert found.to_json() == expected.to_json()
+    few = evaluate(query, gallery, cue(ours, theirs, weight), band=True, block=40)
+    assert few.to_json() == expected.to_json()
 
 
 def test_right_labels_first_rank_every_relevant_image_first():

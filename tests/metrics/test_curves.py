@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from landcue.metrics.annotations import annotate
-from landcue.metrics.curves import curves, cutoffs
+from landcue.metrics.curves import compute_curves, cutoffs
 from landcue.metrics.distances import given
-from landcue.metrics.evaluate import evaluate
 from landcue.metrics.protocol import Protocol
+from standard_protocol import evaluate
 
-PROTOCOL = Protocol("test", precision_ks=(1, 3, 6), found_ks=(2, 5), ndcg_ks=(4, 6), map_ks=())
+PROTOCOL = Protocol("test", precision_ks=(1, 3, 6), recall_ks=(2, 5), ndcg_ks=(4, 6), map_ks=())
 
 
 def world(seed=0, n_query=3, n=6, ties=3, **options):
@@ -35,7 +35,7 @@ def all_orders(distances):
 
 
 def naive_by_k(shared, distances, k):
-    """Return P@k, found@k and nDCG@k of one query by loops, as means over all orders."""
+    """Return P@k, recall@k and nDCG@k of one query by loops, as means over all orders."""
     n_relevant = sum(s > 0 for s in shared)
     best = sorted(shared, reverse=True)
 
@@ -62,11 +62,11 @@ def naive_precision(shared, distances, level):
 def test_curves_are_means_over_all_orders_of_ties(seed):
     query, gallery, matrix = world(seed)
     shared = query.labels.astype(int) @ gallery.labels.T
-    found = curves(query, gallery, given(matrix), PROTOCOL, np.arange(1, 7))
+    found = compute_curves(query, gallery, given(matrix), PROTOCOL, np.arange(1, 7))
     for k in range(1, 7):
         each = np.array([naive_by_k(s, d, k) for s, d in zip(shared, matrix, strict=True)])
         random = np.array([naive_by_k(s, np.zeros(6), k) for s in shared])
-        for column, kind in enumerate(("P", "found", "nDCG")):
+        for column, kind in enumerate(("P", "recall", "nDCG")):
             curve = found.by_k[kind]
             assert curve.mean[k - 1] == pytest.approx(np.nanmean(each[:, column]), abs=1e-12)
             assert curve.chance[k - 1] == pytest.approx(np.nanmean(random[:, column]), abs=1e-12)
@@ -83,7 +83,7 @@ def test_curves_pass_through_the_metrics():
     images = annotate([f"{i:03}" for i in range(90)], rng.random((90, 5)) < 0.15)
     distances = given(rng.integers(0, 9, (90, 90)).astype(np.uint8))
     scores = evaluate(images, images, distances, protocol=PROTOCOL)
-    found = curves(images, images, distances, PROTOCOL)
+    found = compute_curves(images, images, distances, PROTOCOL)
     assert scores.counts["n_without_relevant"] > 0
     for metric in PROTOCOL.metrics():
         if metric.kind in found.by_k:
@@ -98,7 +98,7 @@ def test_a_perfect_ranking_has_precision_one_at_every_recall():
     labels = np.repeat(np.eye(2), 4, axis=0)
     images = annotate([f"{i}" for i in range(8)], labels)
     distances = given(1 - labels @ labels.T)
-    found = curves(images, images, distances, PROTOCOL)
+    found = compute_curves(images, images, distances, PROTOCOL)
     assert found.precision_recall.mean == pytest.approx(1)
     assert found.precision_recall.chance == pytest.approx(3 / 7)
 
@@ -107,21 +107,21 @@ def test_groups_and_the_rule_for_ties_are_kept():
     query, gallery, matrix = world(1, n_query=4, n=12, ties=2, groups=())
     by_id = Protocol("ids", ties="id", precision_ks=(4,), map_ks=())
     scores = evaluate(query, gallery, given(matrix), protocol=by_id)
-    curve = curves(query, gallery, given(matrix), by_id).by_k["P"]
+    curve = compute_curves(query, gallery, given(matrix), by_id).by_k["P"]
     assert curve.mean[np.flatnonzero(curve.x == 4)] == pytest.approx(scores.metrics["P@4"])
-    expectation = curves(query, gallery, given(matrix), PROTOCOL).by_k["P"]
+    expectation = compute_curves(query, gallery, given(matrix), PROTOCOL).by_k["P"]
     assert not np.allclose(curve.mean, expectation.mean)
 
 
 def test_queries_without_relevant_images_give_nan_and_no_precision():
     images = annotate(["a", "b"], [[1, 0], [0, 1]])
-    found = curves(images, images, given(np.zeros((2, 2), np.uint8)), PROTOCOL)
+    found = compute_curves(images, images, given(np.zeros((2, 2), np.uint8)), PROTOCOL)
     assert np.isnan(found.precision_recall.mean).all()
     assert np.isnan(found.by_k["nDCG"].mean).all()
     assert found.by_k["P"].mean == pytest.approx(0)
     unlabelled = annotate(["a", "b"], np.zeros((2, 3)))
-    found = curves(unlabelled, unlabelled, given(np.zeros((2, 2), np.uint8)), PROTOCOL)
-    assert np.isnan(found.by_k["found"].mean).all()
+    found = compute_curves(unlabelled, unlabelled, given(np.zeros((2, 2), np.uint8)), PROTOCOL)
+    assert np.isnan(found.by_k["recall"].mean).all()
 
 
 def test_cutoffs_rise_to_the_gallery_and_hold_the_protocols_own():

@@ -13,13 +13,11 @@ from sklearn.metrics import average_precision_score, ndcg_score
 
 import brute_force
 from landcue.errors import UsageError
-from landcue.metrics import blocks
 from landcue.metrics.annotations import annotate
 from landcue.metrics.distances import given
-from landcue.metrics.evaluate import evaluate, evaluate_codes, evaluate_embeddings
 from landcue.metrics.protocol import PROTOCOLS, Protocol, find_protocol
 from landcue.metrics.relevance import gains, relevant
-from landcue.metrics.report import rows, to_json, to_text
+from standard_protocol import evaluate, evaluate_codes, evaluate_embeddings
 
 DEFAULT = PROTOCOLS["ml-retrieval-v1"]
 
@@ -40,7 +38,7 @@ def test_a_small_evaluation_worked_out_by_hand():
     assert scores.metrics["mAP"] == pytest.approx((1 + 2 / 3) / 2)
     assert scores.metrics["mAP(exact)"] == pytest.approx(1 / 3)
     assert scores.metrics["P@5"] == pytest.approx(2 / 5)
-    assert scores.metrics["Recall@1"] == 1
+    assert scores.metrics["hit rate@1"] == 1
     # DCG = 1 + 3/2 = 2.5; ideal = 3 + 1/log2(3)
     assert scores.metrics["nDCG@10"] == pytest.approx(2.5 / 3.6309297536)
     # ACG@1 = 1, ACG@3 = 1
@@ -59,7 +57,7 @@ def test_every_metric_equals_loops_over_the_definitions(gain, coarse):
         distances = np.floor(distances * 3).astype(np.uint8)
     tools = find_protocol("ml-retrieval-v1+tools")
     protocol = replace(
-        tools, gain=gain, map_ks=(3, 60), precision_ks=(1, 4), found_ks=(2,), gain_ks=(4, 60)
+        tools, gain=gain, map_ks=(3, 60), precision_ks=(1, 4), recall_ks=(2,), gain_ks=(4, 60)
     )
     scores = evaluate(query, gallery, given(distances), protocol=protocol)
     for metric in protocol.metrics():
@@ -122,8 +120,8 @@ def test_metrics_agree_with_trec_eval():
         "P_100": "P@100",
         "Rprec": "R-precision",
         "recip_rank": "MRR",
-        "success_5": "Recall@5",
-        "recall_100": "found@100",
+        "success_5": "hit rate@5",
+        "recall_100": "recall@100",
         "ndcg_cut_10": "nDCG@10",
         "ndcg_cut_100": "nDCG@100",
     }
@@ -145,9 +143,9 @@ def test_a_query_does_not_find_itself_by_id_not_by_place():
     order = [2, 0, 3, 1]
     gallery = annotate([both.ids[i] for i in order], np.array(labels)[order])
     near = np.array([[0, 3, 1, 2], [3, 0, 1, 2], [1, 2, 0, 3], [1, 2, 3, 0]], np.uint8)
-    scores = evaluate(both, gallery, given(near[:, order]))
+    scores = evaluate(both, gallery, given(near[:, order]), exclude_self=True)
     assert scores.metrics["mAP"] == pytest.approx(1 / 3)
-    assert scores.metrics["found@100"] == 1
+    assert scores.metrics["recall@100"] == 1
     assert scores.chance["P@1"] == pytest.approx(1 / 3)
 
 
@@ -170,7 +168,7 @@ def test_queries_without_a_relevant_image_are_counted_and_left_out_or_zero():
     gallery = annotate(["x", "y"], [[1, 0], [0, 0]])
     scores = evaluate(query, gallery, given(np.array([[0, 1], [0, 1], [0, 1]], np.uint8)))
     assert scores.counts["n_without_relevant"] == 2
-    for name in ("mAP", "mAP@20", "nDCG@10", "Recall@1", "found@100", "MRR", "R-precision"):
+    for name in ("mAP", "mAP@20", "nDCG@10", "hit rate@1", "recall@100", "MRR", "R-precision"):
         assert scores.metrics[name] == 1, name
     assert scores.metrics["P@1"] == pytest.approx(1 / 3)
     assert scores.metrics["ACG@100"] == pytest.approx(1 / 100 / 3)
@@ -181,12 +179,12 @@ def test_queries_without_a_relevant_image_are_counted_and_left_out_or_zero():
 def test_an_evaluation_without_any_relevant_image_says_null_not_nan():
     images = annotate(["a", "b"], [[1, 0], [0, 1]])
     scores = evaluate(images, images, given(np.zeros((2, 2), np.uint8)), resamples=10, band=True)
-    text = json.dumps(to_json(scores), allow_nan=False)
+    text = json.dumps(scores.to_json(), allow_nan=False)
     assert json.loads(text)["metrics"]["mAP"] is None
     assert json.loads(text)["intervals"]["mAP"] == [None, None]
     assert json.loads(text)["metrics"]["P@1"] == 0
     assert json.loads(text)["macro"]["rare"] is None
-    assert "mAP  " in to_text(scores)
+    assert "mAP  " in scores.to_text()
 
 
 def test_images_without_any_label_are_all_left_out():
@@ -220,14 +218,17 @@ def test_ties_by_id_follow_the_ids():
     assert by_id.metrics["mAP"] == pytest.approx(1 / 2)
 
 
-def test_ranking_in_small_blocks_changes_nothing(monkeypatch):
+def test_ranking_in_small_blocks_changes_nothing():
     query, gallery, distances = sample(23, 17)
     whole = evaluate(query, gallery, given(distances), band=True)
     seen = []
-    monkeypatch.setattr(blocks, "_PAIRS_AT_ONCE", 40)
-    monkeypatch.setattr(blocks, "_DISTANCES_AT_ONCE", 150)
     split = evaluate(
-        query, gallery, given(distances), band=True, progress=lambda *done: seen.append(done)
+        query,
+        gallery,
+        given(distances),
+        band=True,
+        progress=lambda *done: seen.append(done),
+        block=20,
     )
     for name, values in whole.per_query.items():
         assert split.per_query[name] == pytest.approx(values, nan_ok=True), name
@@ -330,14 +331,14 @@ def test_single_label_protocol_needs_single_labels():
 def test_the_table_and_the_json_show_everything():
     query, gallery, distances = sample()
     scores = evaluate(query, gallery, given(distances), resamples=50, band=True)
-    table = rows(scores)
+    table = scores.rows()
     assert table[0] == ["metric", "value", "95 % interval", "ties worst..best", "chance"]
     assert len(table) == 1 + len(scores.metrics)
     assert ["mAP", f"{scores.metrics['mAP']:.4f}"] == table[1][:2]
-    text = to_text(scores)
+    text = scores.to_text()
     for name, definition in scores.protocol.definitions().items():
         assert f"{name}: {definition}" in text
-    parsed = json.loads(json.dumps(to_json(scores), allow_nan=False))
+    parsed = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert parsed["protocol"] == "ml-retrieval-v1"
     names = list(parsed["metrics"])
     for part in ("chance", "intervals", "bands", "definitions"):

@@ -4,9 +4,9 @@ import tracemalloc
 
 import numpy as np
 
-from landcue.metrics import blocks
+from landcue.metrics import cosine
 from landcue.metrics.annotations import annotate
-from landcue.metrics.evaluate import evaluate_embeddings
+from standard_protocol import evaluate
 
 N = 1000
 
@@ -16,15 +16,13 @@ def peak(n_query, labels, vectors):
     query = annotate([f"q{i}" for i in range(n_query)], labels[:n_query])
     gallery = annotate([f"g{i}" for i in range(N)], labels[-N:])
     tracemalloc.start()
-    evaluate_embeddings(query, vectors[:n_query], gallery, vectors[-N:])
+    evaluate(query, gallery, cosine(vectors[:n_query], vectors[-N:]), block=2**12)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return most
 
 
-def test_memory_grows_with_values_per_query_but_not_with_queries_times_gallery(monkeypatch):
-    monkeypatch.setattr(blocks, "_DISTANCES_AT_ONCE", 2**16)
-    monkeypatch.setattr(blocks, "_PAIRS_AT_ONCE", 2**14)
+def test_memory_grows_with_values_per_query_but_not_with_queries_times_gallery():
     rng = np.random.default_rng(0)
     labels = rng.random((2000 + N, 5)) < 0.3
     vectors = rng.standard_normal((2000 + N, 8)).astype(np.float32)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import brute_force
-from landcue.metrics import metrics
-from landcue.metrics.groups import TieRuns, one_group
+from landcue.metrics import measures
+from landcue.metrics.ranking import TieRuns, one_group
 
 KS = (1, 2, 3, 4, 5, 9)
 
@@ -27,30 +27,30 @@ def ours(groups, ks=KS):
 
 def measured(relevant, graded, exponential, ordered, n_relevant, ks):
     every = {
-        ("AP", None): metrics.average_precision(relevant, n_relevant),
-        ("R-precision", None): metrics.r_precision(relevant, n_relevant),
-        ("MRR", None): metrics.reciprocal_rank(relevant),
-        ("ANMRR", None): metrics.nmrr(relevant, n_relevant),
-        ("WAP", None): metrics.weighted_mean_gain(graded, None),
+        ("AP", None): measures.average_precision(relevant, n_relevant),
+        ("R-precision", None): measures.r_precision(relevant, n_relevant),
+        ("MRR", None): measures.reciprocal_rank(relevant),
+        ("ANMRR", None): measures.nmrr(relevant, n_relevant),
+        ("WAP", None): measures.weighted_mean_gain(graded, None),
     }
     levels = -np.unique(-ordered)
     counts = np.array([[np.count_nonzero(ordered == level) for level in levels]])
     for k in ks:
-        ideal = metrics.ideal_dcg(2**levels - 1, counts, k)
-        linear = metrics.ideal_dcg(levels, counts, k)
+        ideal = measures.ideal_dcg(2**levels - 1, counts, k)
+        linear = measures.ideal_dcg(levels, counts, k)
         every |= {
-            ("AP@k", k): metrics.average_precision(relevant, n_relevant, k),
+            ("AP@k", k): measures.average_precision(relevant, n_relevant, k),
             **{
-                (f"AP@k/{by}", k): metrics.average_precision(relevant, n_relevant, k, by)
+                (f"AP@k/{by}", k): measures.average_precision(relevant, n_relevant, k, by)
                 for by in ("R", "hits", "k")
             },
-            ("P", k): metrics.precision(relevant, k),
-            ("hit", k): metrics.hit(relevant, k),
-            ("found", k): metrics.found(relevant, n_relevant, k),
-            ("ACG", k): metrics.mean_gain(graded, k),
-            ("nDCG", k): metrics.dcg(exponential, k) / np.where(ideal > 0, ideal, 1),
-            ("nDCG-linear", k): metrics.dcg(graded, k) / np.where(linear > 0, linear, 1),
-            ("WAP", k): metrics.weighted_mean_gain(graded, k),
+            ("P", k): measures.precision(relevant, k),
+            ("hit rate", k): measures.hit_rate(relevant, k),
+            ("recall", k): measures.recall(relevant, n_relevant, k),
+            ("ACG", k): measures.mean_gain(graded, k),
+            ("nDCG", k): measures.dcg(exponential, k) / np.where(ideal > 0, ideal, 1),
+            ("nDCG-linear", k): measures.dcg(graded, k) / np.where(linear > 0, linear, 1),
+            ("WAP", k): measures.weighted_mean_gain(graded, k),
         }
     return {name: float(value[0]) for name, value in every.items()}
 
@@ -69,7 +69,7 @@ def test_a_ranking_worked_out_by_hand():
     assert got["P", 4] == pytest.approx(2 / 4)
     assert got["P", 9] == pytest.approx(2 / 9)  # divided by k, though 4 items are all
     assert got["R-precision", None] == pytest.approx(1 / 2)
-    assert got["found", 2] == pytest.approx(1 / 2)
+    assert got["recall", 2] == pytest.approx(1 / 2)
     assert got["MRR", None] == 1
     # K = 4; ranks 1 and 3, mean 2; (2 - 1.5) / (1.25 * 4 - 1.5) = 0.5 / 3.5
     assert got["ANMRR", None] == pytest.approx(1 / 7)
@@ -86,7 +86,7 @@ def test_a_tie_worked_out_by_hand():
     got = ours([[2, 0]])
     assert got["AP", None] == pytest.approx((1 + 1 / 2) / 2)
     assert got["MRR", None] == pytest.approx(3 / 4)
-    assert got["hit", 1] == pytest.approx(1 / 2)
+    assert got["hit rate", 1] == pytest.approx(1 / 2)
     # K = 2; rank 1 -> 0, rank 2 -> (2 - 1) / (2.5 - 1) = 2/3
     assert got["ANMRR", None] == pytest.approx(1 / 3)
     # k = 1: WAP is 2 if the relevant item is first, else 0.
@@ -181,7 +181,7 @@ def test_ties_of_a_large_gallery_keep_their_precision():
     for order in orders:  # each pair contributes on its own, given what is before it
         total += np.sum(order[:, 0] * (before + 1) / (start + 1)) / 2
         total += np.sum(order[:, 1] * (before + order[:, 0] + 1) / (start + 2)) / 2
-    got = metrics.average_precision(groups, n_relevant)[0]
+    got = measures.average_precision(groups, n_relevant)[0]
     assert got == pytest.approx(total / n_relevant[0], rel=1e-8)
 
 
@@ -194,9 +194,9 @@ def test_queries_of_one_block_do_not_mix():
     for row in range(6):
         alone = TieRuns.of(starts[row : row + 1]).collect(gains[row : row + 1].astype(float))
         for k in (None, 1, 5):
-            assert metrics.weighted_mean_gain(together, k)[row] == pytest.approx(
-                metrics.weighted_mean_gain(alone, k)[0]
+            assert measures.weighted_mean_gain(together, k)[row] == pytest.approx(
+                measures.weighted_mean_gain(alone, k)[0]
             )
-        assert metrics.reciprocal_rank(together)[row] == pytest.approx(
-            metrics.reciprocal_rank(alone)[0]
+        assert measures.reciprocal_rank(together)[row] == pytest.approx(
+            measures.reciprocal_rank(alone)[0]
         )

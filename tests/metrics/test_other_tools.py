@@ -9,13 +9,13 @@ import pytest
 
 from landcue.metrics.annotations import annotate
 from landcue.metrics.distances import given
-from landcue.metrics.evaluate import evaluate
 from landcue.metrics.protocol import find_protocol
 from landcue.metrics.relevance import gains, relevant
+from standard_protocol import evaluate
 
 K = 5
 TOOLS = replace(
-    find_protocol("ml-retrieval-v1+tools"), map_ks=(K,), hit_ks=(K,), found_ks=(K,), ndcg_ks=(K,)
+    find_protocol("ml-retrieval-v1+tools"), map_ks=(K,), hit_ks=(K,), recall_ks=(K,), ndcg_ks=(K,)
 )
 EXACT = 1e-9
 SINGLE = 2e-6  # torchmetrics computes in float32
@@ -67,8 +67,8 @@ def test_torchmetrics(case):
         "mAP": functional.retrieval_average_precision,
         f"mAP@{K}(/hits)": functional.retrieval_average_precision,
         f"P@{K}": functional.retrieval_precision,
-        f"Recall@{K}": functional.retrieval_hit_rate,
-        f"found@{K}": functional.retrieval_recall,
+        f"hit rate@{K}": functional.retrieval_hit_rate,
+        f"recall@{K}": functional.retrieval_recall,
         "R-precision": functional.retrieval_r_precision,
         "MRR": functional.retrieval_reciprocal_rank,
         f"nDCG@{K}(linear)": functional.retrieval_normalized_dcg,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from landcue.errors import UsageError
-from landcue.metrics.paired import compare, mean_over_runs
+from landcue.metrics.intervals import compare, mean_over_runs
 
 
 def test_p_value_is_that_of_all_sign_flips():

@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from landcue.metrics.arrays import evaluate_arrays
-from landcue.metrics.kinds import DCG_GAINS, DENOMINATORS
-from landcue.metrics.protocol import Protocol
+from landcue.metrics import evaluate_scores
+from landcue.metrics.protocol import DCG_GAINS, DENOMINATORS, Protocol
 
 RULES = Protocol(
     "every-v1", relevance="given", grades=("g2",), gain="judged", map_ks=(1, 3, 50),
-    precision_ks=(1, 3, 50), hit_ks=(1, 3, 50), found_ks=(1, 3, 50), ndcg_ks=(1, 3, 50),
+    precision_ks=(1, 3, 50), hit_ks=(1, 3, 50), recall_ks=(1, 3, 50), ndcg_ks=(1, 3, 50),
     gain_ks=(1, 3, 50), denominators=DENOMINATORS, dcg_gains=DCG_GAINS,
 )  # fmt: skip
 QUOTIENTS = {m.name for m in RULES.metrics() if m.kind in ("WAP", "AP@k/hits")}
@@ -38,7 +37,7 @@ def cases(draw, most=3):
 @given(cases())
 def test_scores_chance_and_bands_stay_in_bounds(case):
     scores, judged = case
-    got = evaluate_arrays(scores, judged, protocol=RULES, band=True)
+    got = evaluate_scores(scores, judged, protocol=RULES, band=True)
     for metric in RULES.metrics():
         most = 3 if metric.kind in ("ACG", "WAP") else 1
         values = [got.metrics[metric.name], got.chance[metric.name], *got.bands[metric.name]]
@@ -50,7 +49,7 @@ def test_scores_chance_and_bands_stay_in_bounds(case):
 @given(cases())
 def test_the_band_holds_the_expectation(case):
     scores, judged = case
-    got = evaluate_arrays(scores, judged, protocol=RULES, band=True)
+    got = evaluate_scores(scores, judged, protocol=RULES, band=True)
     for metric in RULES.metrics():
         if metric.name not in QUOTIENTS:
             low, high = got.bands[metric.name]
@@ -69,8 +68,8 @@ def test_permuting_equal_scores_changes_nothing(case, random):
         for score in np.unique(scores[row]):
             places = np.flatnonzero(scores[row] == score)
             moved[row, places] = judged[row, random.sample(places.tolist(), len(places))]
-    one = evaluate_arrays(scores, judged, protocol=RULES, band=True)
-    other = evaluate_arrays(scores, moved, protocol=RULES, band=True)
+    one = evaluate_scores(scores, judged, protocol=RULES, band=True)
+    other = evaluate_scores(scores, moved, protocol=RULES, band=True)
     for name, values in one.per_query.items():
         np.testing.assert_allclose(other.per_query[name], values, atol=1e-12, err_msg=name)
         np.testing.assert_allclose(other.bands[name], one.bands[name], atol=1e-12, err_msg=name)
@@ -89,8 +88,8 @@ def test_a_better_item_moved_up_never_lowers_a_score(judged, data):
     before = list(judged)
     before[place], before[later] = swapped[later], swapped[place]
     scores = np.arange(len(judged), 0, -1, dtype=np.float32)[None]
-    worse = evaluate_arrays(scores, np.array([before], float), protocol=RULES)
-    better = evaluate_arrays(scores, np.array([swapped], float), protocol=RULES)
+    worse = evaluate_scores(scores, np.array([before], float), protocol=RULES)
+    better = evaluate_scores(scores, np.array([swapped], float), protocol=RULES)
     for metric in RULES.metrics():
         if metric.name not in QUOTIENTS:
             gained = better.metrics[metric.name] - worse.metrics[metric.name]
@@ -102,8 +101,8 @@ def test_a_better_item_moved_up_never_lowers_a_score(judged, data):
 @given(cases(most=1), st.integers(2, 5))
 def test_any_rising_change_of_scores_changes_nothing(case, factor):
     scores, judged = case
-    one = evaluate_arrays(scores, judged, protocol=RULES)
-    other = evaluate_arrays(scores.astype(np.float64) ** 3 * factor - 7, judged, protocol=RULES)
+    one = evaluate_scores(scores, judged, protocol=RULES)
+    other = evaluate_scores(scores.astype(np.float64) ** 3 * factor - 7, judged, protocol=RULES)
     for name, values in one.per_query.items():
         np.testing.assert_array_equal(other.per_query[name], values, err_msg=name)
 
@@ -112,8 +111,8 @@ def test_any_rising_change_of_scores_changes_nothing(case, factor):
 @given(cases())
 def test_ties_in_the_order_of_ids_lie_within_the_band(case):
     scores, judged = case
-    got = evaluate_arrays(scores, judged, protocol=RULES, band=True)
-    by_id = evaluate_arrays(scores, judged, protocol=replace(RULES, ties="id"))
+    got = evaluate_scores(scores, judged, protocol=RULES, band=True)
+    by_id = evaluate_scores(scores, judged, protocol=replace(RULES, ties="id"))
     for metric in RULES.metrics():
         if metric.name not in QUOTIENTS:
             low, high = sorted(got.bands[metric.name])

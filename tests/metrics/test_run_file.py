@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-import subprocess
-import sys
+import json
 
 import pytest
+from typer.testing import CliRunner
 
-from landcue.errors import DataError
-from landcue.metrics.run_file import read_qrels, read_run
+from landcue.cli.main import app
+from landcue.errors import DataError, UsageError
+from landcue.metrics.runs import read_qrels, read_run
 
 RUN = "q1 Q0 b 1 0.9 mine\nq1 Q0 a 2 0.5 mine\n\nq2\tQ0\ta\t1\t3\tmine\nq2 Q0 b 2 3 mine\n"
 QRELS = "q1 0 a 2\nq1 0 b 0\nq2 0 b 1\n"
@@ -61,15 +62,20 @@ def test_missing_and_binary_files(tmp_path):
         read_run(tmp_path / "binary")
 
 
+def evaluated(*words):
+    return CliRunner().invoke(app, ["evaluate", *map(str, words)])
+
+
 def test_the_command_prints_all_metrics_or_one_line(tmp_path):
     run, qrels = write(tmp_path, "run.txt", RUN), write(tmp_path, "qrels.txt", QRELS)
-    command = [sys.executable, "-m", "landcue.metrics.run_file", str(run), str(qrels)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = evaluated(run, "--qrels", qrels)
     # q1: a on rank 2; q2: b ties with a. (1/2 + 3/4) / 2
     assert "mAP  " in done.stdout
     assert "0.6250" in done.stdout
+    found = json.loads(evaluated(run, "--qrels", qrels, "--json").stdout)
+    assert found["metrics"]["mAP"] == pytest.approx(0.625)
+    assert found["protocol"] == "run-v1"
     qrels.write_text("q1 0 a 2\n")
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: query 'q2' is missing in the qrels")
-    assert done.stderr.count("\n") == 1
+    done = evaluated(run, "--qrels", qrels)
+    assert isinstance(done.exception, UsageError)
+    assert "query 'q2' is missing in the qrels" in str(done.exception)

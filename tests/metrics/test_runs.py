@@ -5,17 +5,17 @@ import pytest
 import pytrec_eval
 
 from landcue.errors import UsageError
+from landcue.metrics import evaluate_scores
 from landcue.metrics.annotations import annotate
-from landcue.metrics.arrays import evaluate_arrays
 from landcue.metrics.distances import given
-from landcue.metrics.evaluate import evaluate
 from landcue.metrics.protocol import Protocol
 from landcue.metrics.relevance import gains
 from landcue.metrics.runs import evaluate_run
+from standard_protocol import evaluate
 
 RULES = Protocol(
     "mine-v1", relevance="given", grades=("g2",), gain="judged", map_ks=(3,), precision_ks=(2,),
-    hit_ks=(1,), found_ks=(2,), ndcg_ks=(2,), gain_ks=(3,),
+    hit_ks=(1,), recall_ks=(2,), ndcg_ks=(2,), gain_ks=(3,),
 )  # fmt: skip
 
 
@@ -52,12 +52,15 @@ def test_labels_arrays_and_runs_give_the_same_scores(ties):
     expected = evaluate(images, images, given(-scores), protocol=own, band=True, resamples=20)
     run, qrels = as_run(images, scores, judged)
     for got in (
-        evaluate_run(run, qrels, protocol=rules, band=True, resamples=20),
-        evaluate_arrays(
+        evaluate_run(
+            run, qrels, protocol=rules, band=True, resamples=20, exclude_self=True, n_gallery=30
+        ),
+        evaluate_scores(
             scores,
             judged,
             query_ids=images.ids,
             gallery_ids=images.ids,
+            exclude_self=True,
             protocol=rules,
             band=True,
             resamples=20,
@@ -82,7 +85,7 @@ def test_a_short_run_worked_out_by_hand():
     # R = 3: a first, c on rank 2 or 3, d never.
     assert got.metrics["mAP"] == pytest.approx((1 + (2 / 2 + 2 / 3) / 2) / 3)
     assert got.metrics["mAP(g>=2)"] == pytest.approx(1 / 2)
-    assert got.metrics["found@2"] == pytest.approx(1.5 / 3)
+    assert got.metrics["recall@2"] == pytest.approx(1.5 / 3)
     assert got.metrics["R-precision"] == pytest.approx(2 / 3)
     # K = 6: ranks 1, 2.5 on average, and 1.25 K for d; (10.99.. / 3 - 2) / (7.5 - 2)
     assert got.metrics["ANMRR"] == pytest.approx(((1 + 2.5 + 7.5) / 3 - 2) / 5.5)
@@ -101,13 +104,13 @@ def test_short_lists_agree_with_trec_eval():
         qrels[f"q{q}"] = {f"g{i}": int(rng.integers(0, 4)) for i in rng.permutation(60)[:30]}
     rules = Protocol(
         "r", relevance="given", gain="judged", map_ks=(5,), precision_ks=(5,), hit_ks=(5,),
-        found_ks=(20,), ndcg_ks=(10,), gain_ks=(), denominators=("min(k,R)", "R"),
+        recall_ks=(20,), ndcg_ks=(10,), gain_ks=(), denominators=("min(k,R)", "R"),
         dcg_gains=("exponential", "linear"),
     )  # fmt: skip
     got = evaluate_run(run, qrels, protocol=rules)
     names = {
-        "map": "mAP", "map_cut_5": "mAP@5(/R)", "P_5": "P@5", "success_5": "Recall@5",
-        "recall_20": "found@20", "Rprec": "R-precision", "recip_rank": "MRR",
+        "map": "mAP", "map_cut_5": "mAP@5(/R)", "P_5": "P@5", "success_5": "hit rate@5",
+        "recall_20": "recall@20", "Rprec": "R-precision", "recip_rank": "MRR",
         "ndcg_cut_10": "nDCG@10(linear)",
     }  # fmt: skip
     asked = {"map", "map_cut.5", "P.5", "success.5", "recall.20", "Rprec", "recip_rank"}
@@ -146,6 +149,11 @@ def test_lists_that_end_anywhere_must_be_asked_for():
     assert got.per_query["mAP"].tolist() == [1, 0]
 
 
+def test_a_query_alone_in_its_gallery_has_no_result():
+    with pytest.raises(UsageError, match="'a' has no result"):
+        evaluate_run({"a": [("a", 1.0)]}, {"a": {"a": 1}}, protocol=RULES, exclude_self=True)
+
+
 def test_more_is_asked_for_than_the_lists_hold():
     run = {"a": [("x", 1.0), ("y", 0.5)]}
     with pytest.raises(UsageError, match=r"'a' has 2 results of 50 .* the first 3: give more"):
@@ -157,7 +165,6 @@ def test_more_is_asked_for_than_the_lists_hold():
     [
         ({}, {}, "the run holds no query"),
         ({"a": []}, {"a": {"x": 1}}, "query 'a' has no result: its gallery is empty"),
-        ({"a": [("a", 1.0)]}, {"a": {"a": 1}}, "'a' has no result"),
         ({"a": [("x", 1.0)]}, {}, "query 'a' is missing in the qrels"),
         ({"a": [("x", 1.0)]}, {"a": {}, "b": {"x": 1}}, "query 'b' is missing in the run"),
         ({"a": [("x", 1.0), ("y", float("nan"))]}, {"a": {}}, r"result 2 \('y'\) .* score NaN"),
@@ -215,4 +222,4 @@ ONES = np.ones((2, 2))
 )
 def test_broken_matrices_are_refused_with_their_place(scores, judged, ids, message):
     with pytest.raises(UsageError, match=message):
-        evaluate_arrays(scores, judged, **ids)
+        evaluate_scores(scores, judged, **ids)

@@ -9,10 +9,10 @@ import pytest
 
 from landcue.codes.packing import pack_bits
 from landcue.metrics.annotations import annotate
-from landcue.metrics.evaluate import evaluate_codes, evaluate_embeddings
 from landcue.metrics.protocol import DEFAULT
 from landcue.report.pictures import pictures_of
 from landcue.report.subject import Subject, code_space, float_space
+from standard_protocol import evaluate_codes, evaluate_embeddings
 
 LABELS = ["a<b>&", "_under|bar", "$x_1$", 'q"uote', "rare"]
 VOID = {"meta", "img", "br", "hr"}

@@ -10,7 +10,7 @@ import pytest
 
 from landcue.errors import UsageError
 from landcue.metrics.annotations import annotate
-from landcue.metrics.paired import compare
+from landcue.metrics.intervals import compare
 from landcue.report.comparison import column_names, compare_subjects, to_json
 from landcue.report.comparison_page import (
     comparison_latex,

@@ -9,13 +9,13 @@ import pytest
 
 from landcue.metrics.annotations import annotate
 from landcue.metrics.distances import given
-from landcue.metrics.evaluate import evaluate
 from landcue.metrics.protocol import Protocol
 from landcue.report.confusion import confusion
 from landcue.report.embedding_map import categories, largest, make_map, principal_components
 from landcue.report.failures import wrong_first_hits
 from landcue.report.queries import deciding_metric, extremes, first_hits, retrieve
 from landcue.report.subject import Space, Subject
+from standard_protocol import evaluate
 
 
 def tied_subject(protocol, n=14, n_query=None, seed=0):
@@ -27,7 +27,8 @@ def tied_subject(protocol, n=14, n_query=None, seed=0):
     rows = np.arange(n_query or n)
     query = annotate([ids[i] for i in rows], labels[rows], groups=[f"{i % 5}" for i in rows])
     distances = given(rng.integers(0, 4, (len(rows), n)).astype(np.uint8))
-    space = Space(evaluate(query, gallery, distances, protocol=protocol), distances)
+    scores = evaluate(query, gallery, distances, protocol=protocol, exclude_self=True)
+    space = Space(scores, distances)
     about = {"searched": "space", "part": "test"}
     return Subject("s", about, query, gallery, {"space": space}, lambda _: {})
 

@@ -11,8 +11,7 @@ import pixel_encoder as tools
 from landcue.archive.archive import MODEL_FOLDER, ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.errors import UsageError
-from landcue.metrics.protocol import find_protocol
-from landcue.metrics.roles import Roles
+from landcue.metrics.protocol import Roles, find_protocol
 from landcue.search.assess import study_archive
 
 RULES = replace(

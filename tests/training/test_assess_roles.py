@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from landcue.errors import UsageError
-from landcue.metrics.protocol import find_protocol
-from landcue.metrics.roles import Roles
+from landcue.metrics.protocol import Roles, find_protocol
 from landcue.training.assess import study_run
 from landcue.training.config import make_config
 from landcue.training.loop import train

@@ -7,7 +7,7 @@ import pytest
 
 from landcue.data.datasets import read_dataset
 from landcue.data.splits import apply_split
-from landcue.metrics.evaluate import evaluate_embeddings
+from landcue.metrics.evaluation import evaluate_embeddings
 from landcue.models.backbones import FOLDED, create_backbone, load_backbone_weights
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.training.pixels import load_pixels

@@ -24,13 +24,29 @@ def evaluate(
     targets: Annotated[
         list[Path],
         typer.Argument(
-            metavar="TARGET...", help="A run or archive folder, or milvus://…; two to compare."
+            metavar="TARGET...",
+            help="A run or archive folder, or milvus://…; two to compare; or a TREC run file.",
         ),
     ],
     part: Annotated[
         str, typer.Option(help="test, val, train; or all records of an archive: all.")
     ] = "test",
-    protocol: Annotated[str, typer.Option(help="What is measured.")] = "ml-retrieval-v1",
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="What is measured; ml-retrieval-v1, or run-v1 for a run file."),
+    ] = None,
+    qrels: Annotated[
+        Path | None, typer.Option(help="TREC file of gains: the target is then a TREC run file.")
+    ] = None,
+    gallery: Annotated[
+        int | None, typer.Option(min=1, help="Items a run file was searched in, for chance.")
+    ] = None,
+    ragged: Annotated[
+        bool, typer.Option("--ragged", help="Allow result lists of any length in a run file.")
+    ] = False,
+    exclude_self: Annotated[
+        bool, typer.Option("--exclude-self", help="Drop results with the query's id (run file).")
+    ] = False,
     data_root: Annotated[Path | None, typer.Option(help="Images of a run, if they moved.")] = None,
     resamples: Annotated[
         int, typer.Option(min=0, help="Bootstrap resamples for the 95 % intervals.")
@@ -52,9 +68,20 @@ def evaluate(
     if len(targets) != 1 + compare:
         wanted = "two targets, --compare A B" if compare else "one target, or two with --compare"
         raise UsageError(f"{len(targets)} targets: give {wanted}")
-    from landcue.metrics.protocol import find_protocol
+    from landcue.metrics import find_protocol
 
-    rules = find_protocol(protocol)
+    if qrels is not None:
+        return _evaluate_run_file(
+            targets[0],
+            qrels,
+            json_=json_,
+            n_gallery=gallery,
+            ragged=ragged,
+            exclude_self=exclude_self,
+            protocol=protocol or "run-v1",
+            resamples=resamples,
+        )
+    rules = find_protocol(protocol or "ml-retrieval-v1")
     contests: list[Contest] = []
     with Reporter() as reporter:
         found = [_study(t, part, rules, data_root, resamples, reporter) for t in targets]
@@ -75,6 +102,16 @@ def evaluate(
         print_json({**value, "feedback": [r.to_json() for r in rounds]} if rounds else value)
     else:
         print("\n\n".join([_as_text(found, contests), *(r.to_text() for r in rounds)]))
+
+
+def _evaluate_run_file(run: Path, qrels: Path, *, json_: bool, **options: Any) -> None:
+    from landcue.metrics import evaluate_run, read_qrels, read_run
+
+    report = evaluate_run(read_run(run), read_qrels(qrels), band=True, **options)
+    if json_:
+        print_json(report.to_json())
+    else:
+        print(report.to_text(), end="")
 
 
 def _study(
@@ -132,14 +169,13 @@ def _is_archive(target: Path) -> bool:
 
 def _as_json(found: list[Subject], contests: list[Contest]) -> dict[str, Any]:
     from landcue.codes.statistics import code_statistics
-    from landcue.metrics.report import to_json
 
     first = found[0]
-    spaces = {name: to_json(scores) for name, scores in first.scores.items()}
+    spaces = {name: scores.to_json() for name, scores in first.scores.items()}
     for name, space in first.spaces.items():
         if space.codes is not None:
             spaces[name]["codes"] = code_statistics(space.codes, space.n_bits).to_json()
-    value = {**first.about, **to_json(first.main.scores), "spaces": spaces}
+    value = {**first.about, **first.main.scores.to_json(), "spaces": spaces}
     if contests:
         from landcue.report.comparison import to_json as comparison_json
 
@@ -148,8 +184,7 @@ def _as_json(found: list[Subject], contests: list[Contest]) -> dict[str, Any]:
 
 
 def _as_text(found: list[Subject], contests: list[Contest]) -> str:
-    from landcue.metrics.report import aligned
-    from landcue.metrics.side_by_side import side_by_side
+    from landcue.metrics.report import aligned, side_by_side
 
     first = found[0]
     if not contests:
@@ -165,5 +200,5 @@ def _as_text(found: list[Subject], contests: list[Contest]) -> str:
     for contest in contests:
         blocks.append([contest.title, *aligned(metric_cells(contest, *names))])
     blocks.append(["mean AP by label", *aligned(label_cells(contests[0], *names))])
-    blocks.append(first.main.scores.protocol.describe())
+    blocks.append(first.main.scores.rules())
     return "\n\n".join("\n".join(block) for block in blocks)

@@ -17,9 +17,9 @@ from landcue.experiments.rankings import needs_train, rank
 from landcue.experiments.spec import Spec
 from landcue.files import read_json, write_atomic
 from landcue.metrics.annotations import Annotations
-from landcue.metrics.evaluate import Scores, evaluate
-from landcue.metrics.per_label import OF_LABELS
+from landcue.metrics.evaluation import evaluate_distances
 from landcue.metrics.relevance import Floats
+from landcue.metrics.report import OF_LABELS, Report
 from landcue.models.checkpoint import load_checkpoint
 from landcue.training.config import TrainConfig
 from landcue.training.pixels import load_pixels
@@ -135,7 +135,7 @@ def measure(
         codebook=spec.codebook,
         seed=seed,
     )
-    scores = evaluate(query, gallery, ranked.distances, protocol=spec.protocol)
+    scores = evaluate_distances(ranked.distances, query, gallery, protocol=spec.protocol)
     facts = {
         "fingerprint": encodings.fingerprint,
         "ranking": ranking,
@@ -150,7 +150,7 @@ def measure(
     return _summary(facts, query, scores)
 
 
-def _summary(facts: dict[str, Any], query: Annotations, scores: Scores) -> Measured:
+def _summary(facts: dict[str, Any], query: Annotations, scores: Report) -> Measured:
     average = scores.per_query["mAP"]
     metrics, per_query = dict(scores.metrics), dict(scores.per_query)
     for third, name in OF_LABELS.items():

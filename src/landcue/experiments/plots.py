@@ -9,7 +9,7 @@ import numpy as np
 
 from landcue.experiments.run import Results, Row, cells
 from landcue.experiments.tables import part_of, rivals, scores_of
-from landcue.metrics.paired import mean_over_runs
+from landcue.metrics.intervals import mean_over_runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from landcue.errors import UsageError, did_you_mean
 from landcue.experiments.rankings import needs_bits, needs_hash_head, needs_label_head
-from landcue.metrics.per_label import OF_LABELS
 from landcue.metrics.protocol import DEFAULT, find_protocol
+from landcue.metrics.report import OF_LABELS
 from landcue.training.config import LossSection, TrainConfig, make_config, read_values
 from landcue.training.objective import check_losses
 

@@ -1,8 +1,8 @@
-"""Who the images of an evaluation are, and what is on them."""
+"""Ids, labels and groups of the images of an evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ class Annotations:
     """Ids and labels of n images, as queries or as a gallery.
 
     Attributes:
-        ids: Unique ids; a query does not find the gallery image with its own id.
+        ids: Unique ids: they order ties where a protocol says so, and name a query in the gallery.
         labels: Multi-hot uint8 ``[n, C]``; a row of zeros is an image without labels, which is
             relevant to nothing.
         label_names: The C label names.
@@ -68,10 +68,61 @@ def annotate(
     Raises:
         UsageError: Sizes contradict each other, an id or a label name occurs twice, or the labels
             are not 0 and 1.
+
+    >>> annotate(["a.tif", "b.tif"], [[1, 0], [1, 1]], ["water", "ships"]).ids
+    ('a.tif', 'b.tif')
     """
     array = check_labels(labels, "images")
     names = label_names or [f"label {i}" for i in range(array.shape[1])]
     return Annotations(tuple(ids), array, tuple(names), tuple(groups))
+
+
+def labelled(labels: Annotations | npt.ArrayLike | None, what: str) -> Annotations:
+    """Return labels with ids: row numbers where none are given.
+
+    Args:
+        labels: Multi-hot ``[n, C]``, one class per image ``[n]`` (whole numbers from 0), or a
+            finished value.
+        what: ``queries`` or ``gallery``, for messages.
+
+    Raises:
+        UsageError: The labels cannot be used.
+    """
+    if isinstance(labels, Annotations):
+        return labels
+    array = np.asarray(labels)
+    if array.ndim == 1 and array.size:
+        if array.dtype.kind not in "iu" or array.min() < 0:
+            raise UsageError(
+                f"labels of the {what} are {array.dtype} {list(array.shape)}: give multi-hot "
+                "[n, labels], or class numbers [n] from 0"
+            )
+        array = np.eye(int(array.max()) + 1, dtype=np.uint8)[array]
+    array = check_labels(array, what)
+    ids = [f"{row:09}" for row in range(len(array))]  # in the order of rows as text, too
+    return Annotations(tuple(ids), array, tuple(f"label {c}" for c in range(array.shape[1])))
+
+
+def check_same_kind(ours: Iterable[object], theirs: Iterable[object], *names: str) -> None:
+    """Refuse ids that would be equal only after conversion, such as 7 and ``"7"``.
+
+    Args:
+        ours: Some ids.
+        theirs: Others, with which they are matched.
+        names: What both are, for the message.
+
+    Raises:
+        UsageError: There is such a pair.
+    """
+    first, second = set(ours), set(theirs)
+    texts = {str(id_): id_ for id_ in second - first}
+    for id_ in first - second:
+        other = texts.get(str(id_))
+        if other is not None:
+            raise UsageError(
+                f"{names[0]} have {id_!r}, {names[1]} {other!r}: give both as text, or both as "
+                "numbers"
+            )
 
 
 def same_group(query: Annotations, gallery: Annotations, rows: slice) -> npt.NDArray[np.bool_]:

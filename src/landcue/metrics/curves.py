@@ -15,15 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from landcue.metrics import metrics
+from landcue.metrics import measures
 from landcue.metrics.annotations import Annotations
-from landcue.metrics.blocks import Block, Part, Ranker
 from landcue.metrics.distances import Distances
 from landcue.metrics.protocol import Protocol
 from landcue.metrics.relevance import Floats, Integers, pair_table
-from landcue.metrics.scoring import Ranked, Table, Tables
+from landcue.metrics.scoring import Block, Part, Ranked, Ranker, Table, Tables
 
-KINDS = ("P", "found", "nDCG")
+KINDS = ("P", "recall", "nDCG")
 """What is drawn over k: kinds of :mod:`landcue.metrics.protocol`."""
 
 _LEVELS = 101
@@ -54,7 +53,7 @@ class Curves:
         precision_recall: Interpolated precision at 101 levels of recall: the largest expected P@k
             over the cut-offs k whose expected recall reaches the level. Queries without a
             relevant item are left out.
-        by_k: ``P``, ``found`` (share of the relevant items, recall) and ``nDCG`` over k, equal to
+        by_k: ``P``, ``recall`` and ``nDCG`` over k, equal to
             the metrics of these kinds at the same k.
     """
 
@@ -62,7 +61,7 @@ class Curves:
     by_k: dict[str, Curve]
 
 
-def curves(
+def compute_curves(
     query: Annotations,
     gallery: Annotations,
     distances: Distances,
@@ -73,7 +72,8 @@ def curves(
 
     Args:
         query: Ids and labels of the queries.
-        gallery: Ids and labels of the gallery; may be the queries themselves.
+        gallery: Ids and labels of the gallery; where it is the object ``query``, no image
+            retrieves itself.
         distances: Distances between them, in the same order.
         protocol: Relevance, gain and rules; its own cut-offs are among the default ``ks``.
         ks: Cut-offs, rising, 1 to the size of the gallery; about 50 of growing distance without.
@@ -149,7 +149,7 @@ def _by_k(block: Block, tables: Tables, protocol: Protocol, ks: Integers) -> Flo
     if gain.any():
         levels = -np.unique(-gains[gains > 0])
         held = np.stack([census.count(gains == level) for level in levels], axis=-1)
-        ideal = np.stack([metrics.ideal_dcg(levels, held, int(k)) for k in ks], axis=1)
+        ideal = np.stack([measures.ideal_dcg(levels, held, int(k)) for k in ks], axis=1)
 
     out = np.empty((2, len(KINDS), len(n_relevant), ks.size))
     out[:, 0] = counted / ks

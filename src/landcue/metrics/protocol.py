@@ -1,15 +1,226 @@
-"""What is measured and how: a named protocol that can print every definition it uses."""
+"""What is measured and how: the metrics by name, and protocols that print every definition."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 
 from landcue.errors import UsageError, did_you_mean
-from landcue.metrics.kinds import DCG_GAINS, DENOMINATORS, OWN_DENOMINATOR, Metric
 from landcue.metrics.relevance import GAINS, cut_of
-from landcue.metrics.roles import Roles
+
+OWN_DENOMINATOR = "min(k,R)"
+DENOMINATORS = (OWN_DENOMINATOR, "R", "hits", "k")
+"""What AP@k is divided by: LandCue's own, and those of other tools."""
+
+DCG_GAINS = ("exponential", "linear")
+"""What a gain g is worth in DCG: ``2**g - 1``, LandCue's own, or g as in other tools."""
+
+_FOREIGN = "not the protocol's own definition, for comparison with other tools"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A family of metrics.
+
+    Attributes:
+        title: Name without cut-off and relevance.
+        formula: Definition with ``{k}`` for the cut-off, R = relevant items in the gallery.
+        needs: ``relevance`` (relevant or not), ``gain`` or ``exponential`` (``2**gain - 1``).
+        zero: Whether a query without any relevant item counts as 0; else it is left out.
+        falling: Whether smaller is better.
+        mark: What tells the name from the usual definition's.
+    """
+
+    title: str
+    formula: str
+    needs: str = "relevance"
+    zero: bool = False
+    falling: bool = False
+    mark: str = ""
+
+
+KINDS: dict[str, Kind] = {
+    "AP": Kind("mAP", "mean of AP = sum over ranks r of rel_r * Prec@r / R"),
+    "AP@k": Kind("mAP", "mean of AP@{k} = sum over r <= {k} of rel_r * Prec@r / min({k}, R)"),
+    "AP@k/R": Kind(
+        "mAP", f"mean of sum over r <= {{k}} of rel_r * Prec@r / R; {_FOREIGN}", mark="(/R)"
+    ),
+    "AP@k/hits": Kind(
+        "mAP",
+        "mean of sum over r <= {k} of rel_r * Prec@r / relevant items in the first {k}, 0 if "
+        f"there is none; {_FOREIGN}",
+        mark="(/hits)",
+    ),
+    "AP@k/k": Kind(
+        "mAP", f"mean of sum over r <= {{k}} of rel_r * Prec@r / {{k}}; {_FOREIGN}", mark="(/k)"
+    ),
+    "P": Kind("P", "share of relevant items in the first {k}; always divided by {k}", zero=True),
+    "R-precision": Kind("R-precision", "share of relevant items in the first R"),
+    "hit rate": Kind("hit rate", "share of queries with a relevant item in the first {k}"),
+    "recall": Kind("recall", "share of the R relevant items that are in the first {k}"),
+    "MRR": Kind("MRR", "mean of 1 / rank of the first relevant item"),
+    "ANMRR": Kind(
+        "ANMRR",
+        "mean normalized modified retrieval rank, ranks beyond K = 2R counted as 1.25 K; "
+        "0 is best, 1 worst",
+        falling=True,
+    ),
+    "nDCG": Kind(
+        "nDCG",
+        "DCG@{k} = sum over r <= {k} of (2^gain_r - 1) / log2(1 + r), over the DCG@{k} of the "
+        "best order of the whole gallery",
+        needs="exponential",
+    ),
+    "nDCG-linear": Kind(
+        "nDCG",
+        "sum over r <= {k} of gain_r / log2(1 + r), over the same of the best order of the whole "
+        f"gallery; {_FOREIGN}",
+        needs="gain",
+        mark="(linear)",
+    ),
+    "ACG": Kind("ACG", "mean gain of the first {k}; always divided by {k}", "gain", zero=True),
+    "WAP": Kind(
+        "WAP",
+        "mean of ACG@r over the ranks r <= {k} with gain_r > 0; 0 if there is none; "
+        "no percentage: the most is the mean number of labels",
+        needs="gain",
+        zero=True,
+    ),
+}
+
+_MEANING = {
+    "any": "relevant: at least one shared label",
+    "exact": "relevant: the same labels, at least one",
+    "same-class": "relevant: the same class",
+    "shared": "gain: number of shared labels",
+    "jaccard": "gain: shared labels over labels of either",
+    "given": "relevant: judged with a gain above 0",
+    "judged": "gain: as judged",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: a kind, a cut-off, and what counts as relevant or as gain."""
+
+    kind: str
+    k: int | None
+    relevance: str
+
+    @property
+    def family(self) -> Kind:
+        """What the metric has in common with others of its kind."""
+        return KINDS[self.kind]
+
+    @property
+    def name(self) -> str:
+        """The name in tables, such as ``mAP@20`` or ``mAP(J>=0.4)``."""
+        cut = "" if self.k is None else f"@{self.k}"
+        return f"{self.family.title}{cut}{self.family.mark}{suffix(self.relevance)}"
+
+    @property
+    def definition(self) -> str:
+        """The definition in one line."""
+        formula = self.family.formula.format(k=self.k)
+        empty = "queries without a relevant item count as 0"
+        if not self.family.zero:
+            empty = "queries without a relevant item are left out"
+        return f"{formula}; {_MEANING.get(self.relevance) or _above(self.relevance)}; {empty}"
+
+
+def suffix(relevance: str) -> str:
+    """Return what a relevance adds to a metric's name: nothing for the usual ones."""
+    if relevance in ("any", "same-class", "shared", "given", "judged"):
+        return ""
+    cut = None if relevance == "jaccard" else cut_of(relevance)
+    if cut is None:
+        return f"({relevance})"
+    return f"({'J' if cut.jaccard else 'g'}>={cut.least:g})"
+
+
+def _above(relevance: str) -> str:
+    cut = cut_of(relevance)
+    if cut is None:
+        return relevance
+    what = "shared labels over labels of either" if cut.jaccard else "judged with a gain"
+    return f"relevant: {what} >= {cut.least:g}"
+
+
+PARTS = ("train", "val", "test")
+TARGETS = {"labels": "annotated labels", "group": "scene class as the only label"}
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The dataset of a protocol, its split, and the parts that query and are searched.
+
+    Attributes:
+        dataset: Name of a reader in ``landcue.data.datasets``.
+        split: Split id; ``*`` stands for anything, such as the seed, which is then part of the
+            result.
+        target: What is relevant: the annotated ``labels``, or the ``group`` (scene class) as the
+            only label.
+        query: The part whose images query.
+        gallery: The part that is searched; if it is the same one, each image searches the others.
+    """
+
+    dataset: str
+    split: str
+    target: str = "labels"
+    query: str = "test"
+    gallery: str = "test"
+
+    def __post_init__(self) -> None:
+        for word, known in (
+            (self.query, PARTS),
+            (self.gallery, PARTS),
+            (self.target, tuple(TARGETS)),
+        ):
+            if word not in known:
+                raise UsageError(f"unknown role {word!r}{did_you_mean(word, known)}")
+
+    def describe(self) -> list[str]:
+        """Return the roles, one line each."""
+        gallery = f"the {self.gallery} part"
+        if self.gallery == self.query:
+            gallery = "the same part (leave-one-out)"
+        return [
+            f"dataset {self.dataset} ({TARGETS[self.target]}), split {self.split}",
+            f"queries: the {self.query} part; gallery: {gallery}",
+        ]
+
+    def check(self, protocol: str, *, dataset: str, split: str, target: str, part: str) -> None:
+        """Refuse images that the protocol does not speak of.
+
+        Args:
+            protocol: Its name.
+            dataset: The dataset that was read.
+            split: The id of the split that was applied.
+            target: ``labels`` or ``group``.
+            part: The part that is to query.
+
+        Raises:
+            UsageError: One of them differs; names all that do.
+        """
+        wrong = [
+            f"{what} {asked} (not {given})"
+            for what, asked, given, fits in (
+                ("dataset", self.dataset, dataset, dataset == self.dataset),
+                ("split", self.split, split, fnmatchcase(split, self.split)),
+                ("target", self.target, target, target == self.target),
+                ("query part", self.query, part, part == self.query),
+            )
+            if not fits
+        ]
+        if wrong:
+            raise UsageError(
+                f"protocol {protocol} asks for {', '.join(wrong)}: evaluate what it names, or use "
+                "ml-retrieval-v1 or sl-retrieval-v1, which fit any images"
+            )
+
 
 TIES = ("expectation", "id")
 DEFAULT = "ml-retrieval-v1"
@@ -23,7 +234,9 @@ _RULES = 1  # part of the fingerprint: count up when a definition changes its me
 class Protocol:
     """Which metrics are computed, and under which rules.
 
-    A query never finds the image with its own id. Averages run over queries.
+    Averages run over queries. Whether a query may retrieve itself is not a matter of the protocol:
+    it depends on whether queries and gallery are one collection, see
+    :func:`landcue.metrics.evaluate`.
 
     Attributes:
         name: The name to print with every table; it ends with a version.
@@ -37,8 +250,8 @@ class Protocol:
         exclude_group: Whether a query must not find images of its own group.
         map_ks: Cut-offs of mAP, besides the one over the whole ranking.
         precision_ks: Cut-offs of precision.
-        hit_ks: Cut-offs of the hit rate (Recall@k).
-        found_ks: Cut-offs of the share of relevant items found.
+        hit_ks: Cut-offs of the hit rate.
+        recall_ks: Cut-offs of recall.
         ndcg_ks: Cut-offs of nDCG.
         gain_ks: Cut-offs of ACG and WAP.
         denominators: What AP@k is divided by: ``min(k,R)``, and after it those of other tools,
@@ -56,7 +269,7 @@ class Protocol:
     map_ks: tuple[int, ...] = (20,)
     precision_ks: tuple[int, ...] = (1, 5, 10, 20, 100)
     hit_ks: tuple[int, ...] = (1, 5, 10)
-    found_ks: tuple[int, ...] = (100,)
+    recall_ks: tuple[int, ...] = (100,)
     ndcg_ks: tuple[int, ...] = (10, 100)
     gain_ks: tuple[int, ...] = (100,)
     denominators: tuple[str, ...] = (OWN_DENOMINATOR,)
@@ -84,8 +297,32 @@ class Protocol:
         """12 hexadecimal digits over all rules but the name: the same rules give the same."""
         rules = {**asdict(self), "rules": _RULES}
         del rules["name"]
+        rules["found_ks"] = rules.pop("recall_ks")  # its name when fingerprints were published
         text = json.dumps(rules, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @classmethod
+    def at(cls, ks: Sequence[int], relevance: str = "any") -> Protocol:
+        """Return the protocol with all metrics at the same cut-offs.
+
+        Args:
+            ks: Cut-offs, each 1 or more.
+            relevance: What counts as relevant.
+
+        >>> Protocol.at((5, 20)).name
+        'any@5,20'
+        """
+        cut = tuple(ks)
+        return cls(
+            f"{relevance}@{','.join(map(str, cut))}",
+            relevance=relevance,
+            map_ks=cut,
+            precision_ks=cut,
+            hit_ks=cut,
+            recall_ks=cut,
+            ndcg_ks=cut,
+            gain_ks=cut,
+        )
 
     @property
     def depth(self) -> int:
@@ -99,8 +336,8 @@ class Protocol:
             "AP@k": (self.map_ks, main),
             **{f"AP@k/{by}": (self.map_ks, main) for by in self.denominators[1:]},
             "P": (self.precision_ks, main),
-            "hit": (self.hit_ks, main),
-            "found": (self.found_ks, main),
+            "hit rate": (self.hit_ks, main),
+            "recall": (self.recall_ks, main),
             "nDCG": (self.ndcg_ks, gain),
             **{f"nDCG-{worth}": (self.ndcg_ks, gain) for worth in self.dcg_gains[1:]},
             "ACG": (self.gain_ks, gain),
@@ -117,21 +354,28 @@ class Protocol:
         """Return the definition of every metric by its name."""
         return {metric.name: metric.definition for metric in self.metrics()}
 
-    def describe(self) -> list[str]:
-        """Return the rules that hold for all metrics, one per line."""
+    def describe(self, *, exclude_self: bool = True) -> list[str]:
+        """Return the rules that hold for all metrics, one per line.
+
+        Args:
+            exclude_self: Whether the item with a query's own id was left out of its ranking.
+        """
         ties = {
             "expectation": "equal distances: mean over all their orders",
             "id": "equal distances: in the order of ids",
         }
         lines = [f"protocol {self.name} (fingerprint {self.fingerprint})"]
         lines += self.roles.describe() if self.roles else []
-        lines.append("a query does not find itself (the same id)")
+        if exclude_self:
+            lines.append("a query does not find itself (the same id)")
+        else:
+            lines.append("queries and gallery are different collections: all ids are ranked")
         if self.exclude_group:
             lines.append("a query does not find images of its own group")
         return [*lines, ties[self.ties], "chance: mean over all orders of the gallery"]
 
     def _cutoffs(self) -> tuple[int, ...]:
-        shallow = self.map_ks + self.precision_ks + self.hit_ks + self.found_ks
+        shallow = self.map_ks + self.precision_ks + self.hit_ks + self.recall_ks
         return shallow + self.ndcg_ks + self.gain_ks
 
 
@@ -167,15 +411,20 @@ PROTOCOLS: dict[str, Protocol] = {
 """All protocols by name. A published one never changes: its rules go on under the next version."""
 
 
-def find_protocol(name: str) -> Protocol:
-    """Return the protocol of this name.
+def find_protocol(name: str | Protocol) -> Protocol:
+    """Return the protocol of this name, or the protocol itself.
 
     A name without version means the newest one. ``NAME+tools`` adds the definitions of other tools
     to those of ``NAME``: mAP@k divided by R, by hits and by k, and nDCG with linear gains.
 
     Raises:
         UsageError: There is none.
+
+    >>> find_protocol("ml-retrieval").name
+    'ml-retrieval-v1'
     """
+    if isinstance(name, Protocol):
+        return name
     plain = name.removesuffix(TOOLS)
     versions = [known for known in PROTOCOLS if known.rpartition("-v")[0] == plain]
     found = plain if plain in PROTOCOLS else max(versions, key=_version, default=None)

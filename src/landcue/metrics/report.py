@@ -1,87 +1,290 @@
-"""An evaluation for people and for programs."""
+"""The report of an evaluation: means, chance, intervals and labels, as text and as JSON."""
 
 from __future__ import annotations
 
+import html
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from landcue.metrics.evaluate import Scores
+import numpy as np
+
+from landcue.errors import UsageError
+from landcue.metrics.intervals import mean_intervals
+from landcue.metrics.protocol import Metric, Protocol, suffix
+from landcue.metrics.relevance import Floats
+from landcue.types import ByteArray
+
+THIRDS = ("rare", "medium", "frequent")
+OF_LABELS = {third: f"mAP of {third} labels" for third in THIRDS} | {"all": "mAP over labels"}
+"""The names of :func:`macro_means` in tables."""
 
 
-def rows(scores: Scores) -> list[list[str]]:
-    """Return the table as text cells, the header first.
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """The mean average precision of the queries that carry one label.
 
-    Columns: metric, value, 95 % interval and tie band if they were computed, chance.
+    Attributes:
+        mean: Mean AP; NaN if no query with the label has a relevant item.
+        chance: The same for a random ranking.
+        n_query: Queries that carry the label and count.
+        n_gallery: Gallery images that carry it.
+        third: ``rare``, ``medium`` or ``frequent`` by ``n_gallery``; empty if no query counts.
     """
-    header = ["metric", "value"]
-    header += ["95 % interval"] if scores.intervals else []
-    header += ["ties worst..best"] if scores.bands else []
-    table = [[*header, "chance"]]
-    for metric in scores.protocol.metrics():
-        name = metric.name
-        line = [name + (" (lower is better)" if metric.family.falling else "")]
-        line.append(_number(scores.metrics[name]))
-        if scores.intervals:
-            line.append(_range(scores.intervals[name]))
-        if scores.bands:
-            line.append(_range(scores.bands[name]))
-        table.append([*line, _number(scores.chance[name])])
-    return table
+
+    mean: float
+    chance: float
+    n_query: int
+    n_gallery: int
+    third: str
 
 
-def label_rows(scores: Scores) -> list[list[str]]:
-    """Return the mean AP of the queries with each label as text cells, rare labels first."""
-    table = [["label", "mAP", "chance", "queries", "gallery", "third"]]
-    for name, score in sorted(scores.per_label.items(), key=lambda item: item[1].n_gallery):
-        means = [_number(score.mean), _number(score.chance)]
-        table.append([name, *means, str(score.n_query), str(score.n_gallery), score.third])
-    for third, mean in scores.macro.items():
-        table.append([f"mean of {third} labels", _number(mean), "", "", "", ""])
-    return table
+def score_labels(
+    names: Sequence[str], query: ByteArray, gallery: ByteArray, values: Floats, chance: Floats
+) -> dict[str, LabelScore]:
+    """Average AP over the queries of each label, and cut the labels into thirds by frequency.
 
+    The thirds hold the labels with at least one counted query, ordered by the number of gallery
+    images (then by column); where they cannot be equal the rarer ones are larger by one.
 
-def to_text(scores: Scores) -> str:
-    """Return the table, the scores by label, the rules and all definitions as plain text."""
-    left_out = [
-        f"{number} queries have no relevant image{name.removeprefix('n_without_relevant')}"
-        for name, number in scores.counts.items()
-        if name.startswith("n_without_relevant")
-    ]
-    definitions = [f"{name}: {text}" for name, text in scores.protocol.definitions().items()]
-    size = f"{scores.counts['n_query']} queries, {scores.counts['n_gallery']} gallery images"
-    parts = [
-        [*scores.protocol.describe(), size, *left_out],
-        aligned(rows(scores)),
-        aligned(label_rows(scores)) if scores.per_label else [],
-        definitions,
-    ]
-    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-
-
-def to_json(scores: Scores) -> dict[str, Any]:
-    """Return everything but the values per query as plain JSON types; NaN becomes null."""
-    return {
-        "protocol": scores.protocol.name,
-        "protocol_fingerprint": scores.protocol.fingerprint,
-        "rules": scores.protocol.describe(),
-        "counts": dict(scores.counts),
-        "metrics": _plain(scores.metrics),
-        "chance": _plain(scores.chance),
-        "intervals": {name: [_finite(v) for v in pair] for name, pair in scores.intervals.items()},
-        "bands": {name: [_finite(v) for v in pair] for name, pair in scores.bands.items()},
-        "per_label": {
-            name: {
-                "mAP": _finite(score.mean),
-                "chance": _finite(score.chance),
-                "n_query": score.n_query,
-                "n_gallery": score.n_gallery,
-                "third": score.third or None,
-            }
-            for name, score in scores.per_label.items()
-        },
-        "macro": _plain(scores.macro),
-        "definitions": scores.protocol.definitions(),
+    Args:
+        names: C label names.
+        query: Multi-hot labels ``[q, C]``.
+        gallery: Multi-hot labels ``[n, C]``.
+        values: AP of each query, NaN where it does not count, ``[q]``.
+        chance: The same for a random ranking.
+    """
+    counted = ~np.isnan(values)
+    carried = query[counted].astype(np.float64)
+    n_query = carried.sum(axis=0)
+    n_gallery = gallery.sum(axis=0, dtype=np.int64)
+    with np.errstate(invalid="ignore"):
+        means = values[counted] @ carried / n_query
+        by_chance = chance[counted] @ carried / n_query
+    ordered = [int(c) for c in np.argsort(n_gallery, kind="stable") if n_query[c]]
+    third = {
+        c: name
+        for name, part in zip(THIRDS, np.array_split(np.array(ordered, np.int64), 3), strict=True)
+        for c in part.tolist()
     }
+    return {
+        name: LabelScore(
+            float(means[c]),
+            float(by_chance[c]),
+            int(n_query[c]),
+            int(n_gallery[c]),
+            third.get(c, ""),
+        )
+        for c, name in enumerate(names)
+    }
+
+
+def macro_means(labels: dict[str, LabelScore]) -> dict[str, float]:
+    """Return the mean over labels, ``all`` and by third; NaN for a third without labels."""
+    parts = {third: [s.mean for s in labels.values() if s.third == third] for third in THIRDS}
+    parts = {"all": [s.mean for s in labels.values() if s.third], **parts}
+    return {name: float(np.mean(part)) if part else float("nan") for name, part in parts.items()}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Report:
+    """The outcome of an evaluation. Means that no query defines are NaN.
+
+    Printed, it is the table of all metrics; :meth:`to_text` adds labels and definitions.
+
+    Attributes:
+        protocol: What was measured, and how.
+        metrics: Mean over queries of each metric.
+        chance: The same for a random order of the gallery, in closed form.
+        intervals: 95 % bootstrap interval over queries (low, high); empty if not asked for, NaN
+            for fewer than two queries.
+        bands: Means with ties ordered by gain, (rising, falling): the worst and the best order,
+            except that WAP@k and mAP@k(/hits) may pass it where k divides a group; empty if not
+            asked for.
+        per_query: Each metric's values ``[q]`` in the order of the queries; NaN where a query
+            has no relevant item and does not count.
+        per_label: Mean AP of the queries with each label; empty without labels.
+        macro: Mean over labels of ``per_label``: ``all``, ``rare``, ``medium``, ``frequent``.
+        counts: Queries, gallery images, and queries without a relevant image.
+        exclude_self: Whether the item with a query's own id was left out of its ranking.
+    """
+
+    protocol: Protocol
+    metrics: dict[str, float]
+    chance: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    bands: dict[str, tuple[float, float]]
+    per_query: dict[str, Floats]
+    per_label: dict[str, LabelScore]
+    macro: dict[str, float]
+    counts: dict[str, int]
+    exclude_self: bool = True
+
+    def __repr__(self) -> str:
+        return "\n".join([f"Report of {self.protocol.name}, {self._size()}", *aligned(self.rows())])
+
+    def rules(self) -> list[str]:
+        """Return the rules that hold for all metrics, one per line."""
+        return self.protocol.describe(exclude_self=self.exclude_self)
+
+    def rows(self) -> list[list[str]]:
+        """Return the table as text cells, the header first.
+
+        Columns: metric, value, 95 % interval and tie band if they were computed, chance.
+        """
+        header = ["metric", "value"]
+        header += ["95 % interval"] if self.intervals else []
+        header += ["ties worst..best"] if self.bands else []
+        table = [[*header, "chance"]]
+        for metric in self.protocol.metrics():
+            name = metric.name
+            line = [_titled(metric), _number(self.metrics[name])]
+            if self.intervals:
+                line.append(_range(self.intervals[name]))
+            if self.bands:
+                line.append(_range(self.bands[name]))
+            table.append([*line, _number(self.chance[name])])
+        return table
+
+    def label_rows(self) -> list[list[str]]:
+        """Return the mean AP of the queries with each label as text cells, rare labels first."""
+        table = [["label", "mAP", "chance", "queries", "gallery", "third"]]
+        for name, score in sorted(self.per_label.items(), key=lambda item: item[1].n_gallery):
+            means = [_number(score.mean), _number(score.chance)]
+            table.append([name, *means, str(score.n_query), str(score.n_gallery), score.third])
+        for third, mean in self.macro.items():
+            table.append([f"mean of {third} labels", _number(mean), "", "", "", ""])
+        return table
+
+    def to_text(self, table: list[list[str]] | None = None) -> str:
+        """Return the table, the scores by label, the rules and all definitions as plain text.
+
+        Args:
+            table: Text cells to show instead of :meth:`rows`.
+        """
+        left_out = [
+            f"{number} queries have no relevant image{name.removeprefix('n_without_relevant')}"
+            for name, number in self.counts.items()
+            if name.startswith("n_without_relevant") and number
+        ]
+        parts = [
+            [*self.rules(), self._size(), *left_out],
+            aligned(table or self.rows()),
+            aligned(self.label_rows()) if self.per_label else [],
+            [f"{name}: {text}" for name, text in self.protocol.definitions().items()],
+        ]
+        return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the values per query as plain JSON types; NaN becomes null."""
+        return {
+            "protocol": self.protocol.name,
+            "protocol_fingerprint": self.protocol.fingerprint,
+            "rules": self.rules(),
+            "counts": dict(self.counts),
+            "metrics": _plain(self.metrics),
+            "chance": _plain(self.chance),
+            "intervals": {name: list(map(_finite, pair)) for name, pair in self.intervals.items()},
+            "bands": {name: list(map(_finite, pair)) for name, pair in self.bands.items()},
+            "per_label": {
+                name: {
+                    "mAP": _finite(score.mean),
+                    "chance": _finite(score.chance),
+                    "n_query": score.n_query,
+                    "n_gallery": score.n_gallery,
+                    "third": score.third or None,
+                }
+                for name, score in self.per_label.items()
+            },
+            "macro": _plain(self.macro),
+            "definitions": self.protocol.definitions(),
+        }
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame with one row per metric.
+
+        Columns: ``value``, ``chance``, ``definition``; ``low`` and ``high`` of the 95 % interval,
+        ``worst`` and ``best`` of the tie band where they were computed.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise UsageError("tables need pandas: pip install pandas, or use to_json()") from None
+        columns: dict[str, Any] = {"value": self.metrics}
+        for names, pairs in ((("low", "high"), self.intervals), (("worst", "best"), self.bands)):
+            for place, name in enumerate(names) if pairs else ():
+                columns[name] = {metric: pair[place] for metric, pair in pairs.items()}
+        columns |= {"chance": self.chance, "definition": self.protocol.definitions()}
+        return pd.DataFrame(columns).rename_axis("metric")
+
+    def _repr_html_(self) -> str:
+        head, *body = ([html.escape(cell) for cell in line] for line in self.rows())
+        lines = [f"<tr><th>{'</th><th>'.join(head)}</th></tr>"]
+        lines += [f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in body]
+        caption = html.escape(f"{self.protocol.name}, {self._size()}")
+        return f"<table><caption>{caption}</caption>{''.join(lines)}</table>"
+
+    def _size(self) -> str:
+        return f"{self.counts['n_query']} queries, {self.counts['n_gallery']} gallery images"
+
+
+def summarize(
+    protocol: Protocol,
+    sources: Floats,
+    n_gallery: int,
+    resamples: int,
+    seed: int,
+    *,
+    exclude_self: bool,
+) -> Report:
+    """Average over queries.
+
+    Args:
+        protocol: What was measured.
+        sources: Values ``[2 or 4, metrics, q]``: of the ranking, of a random one, and perhaps of
+            the worst and the best order of ties.
+        n_gallery: Gallery images.
+        resamples: Bootstrap resamples; 0 for no intervals.
+        seed: Seed of the resamples.
+        exclude_self: Whether each query was left out of its own ranking.
+    """
+    values, chance, *bounds = sources
+    wanted = protocol.metrics()
+    names = [metric.name for metric in wanted]
+    counts = {"n_query": values.shape[1], "n_gallery": n_gallery}
+    for metric, row in zip(wanted, values, strict=True):
+        if metric.kind == "AP":
+            left_out = f"n_without_relevant{suffix(metric.relevance)}"
+            counts[left_out] = int(np.isnan(row).sum())
+    intervals = mean_intervals(values, resamples, seed) if resamples else np.empty((0, 2))
+    lows, highs = (_means(wanted, b) for b in bounds) if bounds else ({}, {})
+    return Report(
+        protocol=protocol,
+        metrics=_means(wanted, values),
+        chance=_means(wanted, chance),
+        intervals={
+            name: (float(low), float(high))
+            for name, (low, high) in zip(names, intervals, strict=False)
+        },
+        bands={name: (lows[name], highs[name]) for name in lows},
+        per_query=dict(zip(names, values, strict=True)),
+        per_label={},
+        macro={},
+        counts=counts,
+        exclude_self=exclude_self,
+    )
+
+
+def _means(wanted: tuple[Metric, ...], values: Floats) -> dict[str, float]:
+    counted = np.count_nonzero(~np.isnan(values), axis=1)
+    means = np.divide(
+        np.nansum(values, axis=1), counted, out=np.full(len(wanted), np.nan), where=counted > 0
+    )
+    return {metric.name: float(mean) for metric, mean in zip(wanted, means, strict=True)}
 
 
 def aligned(table: list[list[str]]) -> list[str]:
@@ -94,6 +297,10 @@ def aligned(table: list[list[str]]) -> list[str]:
         ).rstrip()
         for line in table
     ]
+
+
+def _titled(metric: Metric) -> str:
+    return metric.name + (" (lower is better)" if metric.family.falling else "")
 
 
 def _number(value: float) -> str:
@@ -110,3 +317,23 @@ def _finite(value: float) -> float | None:
 
 def _plain(values: dict[str, float]) -> dict[str, float | None]:
     return {name: _finite(value) for name, value in values.items()}
+
+
+def side_by_side(spaces: Mapping[str, Report], main: str) -> str:
+    """Return one table of all metrics, then the labels, rules and definitions of ``main``.
+
+    Args:
+        spaces: Reports of the same protocol and images, by column name.
+        main: The column whose intervals, labels and tie bands are shown in full.
+    """
+    chosen = spaces[main]
+    order = [main, *(name for name in spaces if name != main)]
+    header = ["metric", *order, f"95 % interval ({main})", "chance"]
+    table = [header if chosen.intervals else [*header[:-2], "chance"]]
+    for metric in chosen.protocol.metrics():
+        name = metric.name
+        line = [_titled(metric), *(_number(spaces[space].metrics[name]) for space in order)]
+        if chosen.intervals:
+            line.append(_range(chosen.intervals[name]))
+        table.append([*line, _number(chosen.chance[name])])
+    return chosen.to_text(table).rstrip("\n")

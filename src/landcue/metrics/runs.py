@@ -1,34 +1,46 @@
-"""Evaluate rankings that someone else made, judged by gains that come with them.
+"""Evaluate rankings made elsewhere, and read them from TREC's text formats.
 
 A *run* holds the results of each query, a *qrels* the gains of the items that were judged; both
 words are TREC's. Items that were not judged have gain 0, and judged items that a run leaves out
-count as never found, as in trec_eval.
+count as never retrieved, as in trec_eval.
+
+A run file has a line ``query Q0 item rank score tag`` per result, a qrels file a line
+``query 0 item gain`` per judged item; fields are separated by white space.
 """
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from landcue.errors import UsageError
-from landcue.metrics.blocks import Block, rank_rows
-from landcue.metrics.judged import GainTable, check_gain
-from landcue.metrics.measure import measure
+from landcue.errors import DataError, UsageError
+from landcue.metrics.annotations import check_same_kind
 from landcue.metrics.protocol import RUNS, Protocol, find_protocol
 from landcue.metrics.ranking import Keys
-from landcue.metrics.scores import Scores, summarize
-from landcue.metrics.scoring import Census, Tables
+from landcue.metrics.relevance import GainTable, check_gain
+from landcue.metrics.report import Report, summarize
+from landcue.metrics.scoring import PAIRS_AT_ONCE, Block, Census, Tables, measure, rank_rows
 
-Run = Mapping[str, Sequence[tuple[str, float]]]
-"""Results of each query by its id: (item id, score), the largest score first."""
+Run = Mapping[str, Sequence[tuple[str, float]] | Mapping[str, float]]
+"""Results of each query by its id: (item id, score), the largest score first; or scores by item."""
 
 Qrels = Mapping[str, Mapping[str, float]]
 """Gains by query id and item id: 0 or more."""
 
-_PAIRS_AT_ONCE = 2**18
+
+class HasRun(typing.Protocol):
+    """A search result that tells its own run."""
+
+    @property
+    def run(self) -> Run:
+        """Results of each query by its id."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +54,32 @@ class _Query:
 
 
 def evaluate_run(
-    run: Run,
+    run: Run | HasRun,
     qrels: Qrels,
     *,
     n_gallery: int | None = None,
     ragged: bool = False,
+    exclude_self: bool = False,
     protocol: Protocol | str = RUNS,
     resamples: int = 0,
     seed: int = 0,
     band: bool = False,
-) -> Scores:
+) -> Report:
     """Compute all metrics of a protocol from results and gains.
 
-    A result with the query's own id is dropped. Equal scores tie.
+    Equal scores tie: a metric is its mean over all orders of the tied items.
 
     Args:
-        run: The results of each query.
+        run: The results of each query, sorted by falling score, as a mapping from query ids to
+            (item id, score) or to a mapping from item ids to scores; or a value with an attribute
+            ``run`` that holds them, such as a search result.
         qrels: The gains of each query, of the same queries.
         n_gallery: Items that could be found, for the chance level; by default all that the run
             or the qrels name.
         ragged: Whether queries may have different numbers of results, or fewer than the largest
             cut-off; what is left out then counts as never found.
+        exclude_self: Whether a result with the query's own id is dropped: say so where queries
+            and items are one collection.
         protocol: A protocol with relevance ``given`` or ``g<t>`` and gain ``judged``.
         resamples: Bootstrap resamples for the intervals; 0 for no intervals.
         seed: Seed of the resamples.
@@ -70,13 +87,23 @@ def evaluate_run(
 
     Raises:
         UsageError: Queries of one side are missing on the other, results are not sorted, are
-            double, too few or NaN, or a gain is negative; names the query and the row.
+            double, too few or NaN, a gain is negative, or ids would match only after conversion;
+            names the query and the row.
+
+    >>> run = {"0": [("0", 0.9), ("1", 0.9)]}
+    >>> evaluate_run(run, {"0": {"1": 1}}, ragged=True).metrics["mAP"]
+    0.75
     """
-    if isinstance(protocol, str):
-        protocol = find_protocol(protocol)
-    _check_queries(run, qrels)
-    pool = {item for results in run.values() for item, _ in results}
-    pool.update(item for gains in qrels.values() for item in gains)
+    protocol = find_protocol(protocol)
+    ranked = _sorted_results(run)
+    judged = {item for gains in qrels.values() for item in gains}
+    pool = {item for results in ranked.values() for item, _ in results}
+    check_same_kind(ranked, qrels, "queries of the run", "those of the qrels")
+    check_same_kind(pool, judged, "items of the run", "those of the qrels")
+    _check_queries(ranked, qrels)
+    if exclude_self:
+        check_same_kind(ranked, pool | judged, "queries", "items")
+    pool |= judged
     if n_gallery is not None and n_gallery < len(pool):
         raise UsageError(
             f"a gallery of {n_gallery}, but run and qrels name {len(pool)} items: give its size"
@@ -85,15 +112,23 @@ def evaluate_run(
     table = GainTable.of(_all_gains(qrels))
     by_id = protocol.ties == "id"
     queries = [
-        _read_query(name, run[name], qrels[name], table, n - (name in pool), by_id=by_id)
-        for name in run
+        _read_query(
+            name,
+            ranked[name],
+            qrels[name],
+            table,
+            n - (exclude_self and name in pool),
+            own=name if exclude_self else None,
+            by_id=by_id,
+        )
+        for name in ranked
     ]
     if not ragged:
-        _check_depth(list(run), queries, protocol)
+        _check_depth(list(ranked), queries, protocol)
 
     def batches() -> Generator[list[list[_Query]]]:
         width = max(len(query.keys) for query in queries)
-        step = max(1, _PAIRS_AT_ONCE // max(width, table.n_codes))
+        step = max(1, PAIRS_AT_ONCE // max(width, table.n_codes))
         for first in range(0, len(queries), 4 * step):
             some = queries[first : first + 4 * step]
             yield [some[i : i + step] for i in range(0, len(some), step)]
@@ -107,10 +142,21 @@ def evaluate_run(
         band=band,
         progress=None,
     )
-    return summarize(protocol, values, n, resamples, seed)
+    return summarize(protocol, values, n, resamples, seed, exclude_self=exclude_self)
 
 
-def _check_queries(run: Run, qrels: Qrels) -> None:
+def _sorted_results(run: Any) -> dict[str, Sequence[tuple[str, float]]]:
+    """Return the results of each query, those given by item sorted by falling score."""
+    results: Run = getattr(run, "run", run)
+    return {
+        query: sorted(some.items(), key=lambda result: -result[1])
+        if isinstance(some, Mapping)
+        else some
+        for query, some in results.items()
+    }
+
+
+def _check_queries(run: Mapping[str, Any], qrels: Qrels) -> None:
     if not run:
         raise UsageError("the run holds no query: give the results of at least one")
     for one, other, name in ((run, qrels, "qrels"), (qrels, run, "run")):
@@ -135,9 +181,10 @@ def _read_query(
     table: GainTable,
     size: int,
     *,
+    own: str | None,
     by_id: bool,
 ) -> _Query:
-    left = {item: gain for item, gain in gains.items() if item != query}
+    left = {item: gain for item, gain in gains.items() if item != own}
     kept: list[tuple[str, float]] = []
     seen: set[str] = set()
     last = np.inf
@@ -154,7 +201,7 @@ def _read_query(
             raise UsageError(f"{where} stands there twice: give every item once")
         seen.add(item)
         last = score
-        if item != query:
+        if item != own:
             kept.append((item, score))
     if not kept:
         raise UsageError(f"query {query!r} has no result: its gallery is empty")
@@ -200,3 +247,72 @@ def _rank(part: list[_Query], n_codes: int, *, ties: bool) -> Block:
     block = rank_rows(keys, codes, absent, n_codes, ties=ties)
     size = np.array([query.size for query in part], np.int64)
     return replace(block, census=Census(block.census.counts + missed, size))
+
+
+_RUN = "query Q0 item rank score tag"
+_QRELS = "query 0 item gain"
+
+
+def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
+    """Read the results of each query; ranks must rise and scores fall, line by line.
+
+    Raises:
+        DataError: The file is missing, or a line is broken or out of order; names the line.
+    """
+    run: dict[str, list[tuple[str, float]]] = {}
+    ranks: dict[str, float] = {}
+    for where, (query, _, item, rank, score, _) in _lines(path, _RUN):
+        results = run.setdefault(query, [])
+        value, place = _number(score, "score", where), _number(rank, "rank", where)
+        if results and (value > results[-1][1] or place <= ranks[query]):
+            raise DataError(
+                f"{where}: rank {rank} and score {score} after rank {ranks[query]:g} and score "
+                f"{results[-1][1]:g}; sort the results of query {query!r} by falling score"
+            )
+        results.append((item, value))
+        ranks[query] = place
+    return run
+
+
+def read_qrels(path: Path) -> dict[str, dict[str, float]]:
+    """Read the gains of each query.
+
+    Raises:
+        DataError: The file is missing, a line is broken, a gain negative, or an item judged
+            twice; names the line.
+    """
+    qrels: dict[str, dict[str, float]] = {}
+    for where, (query, _, item, gain) in _lines(path, _QRELS):
+        gains = qrels.setdefault(query, {})
+        if item in gains:
+            raise DataError(f"{where}: item {item!r} is judged twice for {query!r}; remove one")
+        gains[item] = _number(gain, "gain", where)
+        if gains[item] < 0:
+            raise DataError(f"{where}: gain {gain} is negative; give 0 for what is not relevant")
+    return qrels
+
+
+def _lines(path: Path, fields: str) -> Generator[tuple[str, list[str]]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; give a text file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}); give a text file") from None
+    n = len(fields.split())
+    for number, line in enumerate(text.splitlines(), start=1):
+        found = line.split()
+        if found and len(found) != n:
+            raise DataError(f"{path} line {number}: {len(found)} fields; give {n}: {fields}")
+        if found:
+            yield f"{path} line {number}", found
+
+
+def _number(text: str, what: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if value != value:
+        raise DataError(f"{where}: {what} {text!r} is not a number; give one")
+    return value

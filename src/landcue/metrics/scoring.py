@@ -1,4 +1,4 @@
-"""Metrics of a block of queries: which tie groups each of them needs.
+"""Rank the gallery for a few queries at a time and compute their metrics.
 
 The same metrics are computed from four kinds of rankings: the ranking itself, the two orders of
 its ties that bound it, and the random ranking.
@@ -6,23 +6,38 @@ its ties that bound it, and the random ranking.
 
 from __future__ import annotations
 
+import os
+import typing
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from landcue.metrics import metrics
-from landcue.metrics.groups import Groups, TieRuns, one_group
-from landcue.metrics.kinds import Metric
-from landcue.metrics.ranking import Keys, sort_by
-from landcue.metrics.relevance import Floats, Integers
+from landcue.errors import UsageError
+from landcue.metrics import measures
+from landcue.metrics.annotations import Annotations, same_group
+from landcue.metrics.distances import Distances
+from landcue.metrics.protocol import Metric, Protocol
+from landcue.metrics.ranking import (
+    Groups,
+    Keys,
+    Mask,
+    TieRuns,
+    distance_keys,
+    hide,
+    one_group,
+    sort_by,
+)
+from landcue.metrics.relevance import Floats, Integers, PairTable
 
 Table = npt.NDArray[Any]
 Codes = npt.NDArray[np.unsignedinteger[Any]]
 
 
-class CodeTable(Protocol):
+class CodeTable(typing.Protocol):
     """What is known of a pair of images by its code, 0 for what is relevant in no sense."""
 
     def gain(self, kind: str) -> Floats:
@@ -74,7 +89,7 @@ class Census:
         return one_group(self.size, self.count(table), self.counts @ table.astype(np.float64))
 
 
-class Source(Protocol):
+class Source(typing.Protocol):
     """A ranking that can be cut into groups for a table of relevance or gain."""
 
     def groups(self, table: Table, depth: int | None) -> Groups:
@@ -169,28 +184,232 @@ def _values(
     k = metric.k
     if k is None:
         whole = {
-            "AP": metrics.average_precision,
-            "R-precision": metrics.r_precision,
-            "ANMRR": metrics.nmrr,
+            "AP": measures.average_precision,
+            "R-precision": measures.r_precision,
+            "ANMRR": measures.nmrr,
         }
         if metric.kind == "MRR":
-            return metrics.reciprocal_rank(groups)
+            return measures.reciprocal_rank(groups)
         return whole[metric.kind](groups, n_relevant)
     if metric.kind.startswith("AP@k"):
-        return metrics.average_precision(groups, n_relevant, k, metric.kind[5:] or "min(k,R)")
-    if metric.kind == "found":
-        return metrics.found(groups, n_relevant, k)
+        return measures.average_precision(groups, n_relevant, k, metric.kind[5:] or "min(k,R)")
+    if metric.kind == "recall":
+        return measures.recall(groups, n_relevant, k)
     if metric.kind in ("nDCG", "nDCG-linear"):
         if not table.any():
             return np.zeros(len(n_relevant))
         levels = -np.unique(-table[table > 0])
         counts = np.stack([census.count(table == level) for level in levels], axis=-1)
-        ideal = metrics.ideal_dcg(levels, counts, k)
-        return metrics.dcg(groups, k) / np.where(ideal > 0, ideal, 1.0)
+        ideal = measures.ideal_dcg(levels, counts, k)
+        return measures.dcg(groups, k) / np.where(ideal > 0, ideal, 1.0)
     cut = {
-        "P": metrics.precision,
-        "hit": metrics.hit,
-        "ACG": metrics.mean_gain,
-        "WAP": metrics.weighted_mean_gain,
+        "P": measures.precision,
+        "hit rate": measures.hit_rate,
+        "ACG": measures.mean_gain,
+        "WAP": measures.weighted_mean_gain,
     }
     return cut[metric.kind](groups, k)
+
+
+PAIRS_AT_ONCE = 2**18
+"""Pairs that a thread ranks and measures at once: about 30 MiB."""
+_PARTS_AT_ONCE = 16  # whose distances are computed in one matrix product
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Distances ``[len, n]`` of a slice of the queries."""
+
+    rows: slice
+    distances: npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The ranked gallery of q queries.
+
+    Attributes:
+        census: What there is to find.
+        ranked: The ranking.
+        keys: Distance keys ``[q, n]``; gallery images in the order of ids.
+        codes: Pair codes ``[q, n]``; gallery images in the order of ids.
+    """
+
+    census: Census
+    ranked: Ranked
+    keys: Keys
+    codes: Codes
+
+    def bound(self, *, best: bool) -> Bound:
+        """Return the ranking with its ties in the best or the worst order."""
+        return Bound(self.ranked, self.keys, self.codes, falling=best)
+
+
+class Ranker:
+    """Queries and a gallery, ready to be ranked."""
+
+    def __init__(
+        self,
+        query: Annotations,
+        gallery: Annotations,
+        distances: Distances,
+        protocol: Protocol,
+        pairs: PairTable,
+        exclude_self: bool | None = None,
+        block: int = PAIRS_AT_ONCE,
+    ) -> None:
+        """Sort the gallery by id and find each query in it.
+
+        Args:
+            query: Ids and labels of the queries.
+            gallery: Ids and labels of the gallery.
+            distances: Distances between them.
+            protocol: Rules of ties and groups.
+            pairs: Codes of pairs of images.
+            exclude_self: Whether the gallery image with a query's own id is left out; without it
+                where the gallery is the very object ``query``.
+            block: Pairs that one thread ranks at once.
+        """
+        exclude_self = query is gallery if exclude_self is None else exclude_self
+        self._query, self._gallery = query, gallery
+        self._distances, self._protocol, self._pairs = distances, protocol, pairs
+        self._block = block
+        n = len(gallery)
+        by_id = np.array(sorted(range(n), key=gallery.ids.__getitem__), np.int64)
+        column = {gallery.ids[row]: place for place, row in enumerate(by_id)}
+        self._by_id = None if np.array_equal(by_id, np.arange(n)) else by_id
+        own = [column.get(name, -1) for name in query.ids] if exclude_self else [-1] * len(query)
+        self._own = np.array(own)
+        self._theirs = pairs.pack(gallery.labels[by_id])
+        self._ours = pairs.pack(query.labels)
+
+    def parts(self) -> Generator[list[Part]]:
+        """Compute distances of many queries at once, and cut them into parts to rank.
+
+        Raises:
+            UsageError: The distances have another shape.
+        """
+        n_query, n = len(self._query), len(self._gallery)
+        step = max(1, self._block // max(n, self._pairs.n_codes))
+        stride = max(step, _PARTS_AT_ONCE * self._block // n // step * step)
+        for first in range(0, n_query, stride):
+            last = min(first + stride, n_query)
+            block = self._distances.rows(slice(first, last))
+            if block.shape != (last - first, n):
+                raise UsageError(
+                    f"distances of queries {first}..{last - 1} have shape {list(block.shape)}: "
+                    f"give {[last - first, n]}"
+                )
+            cuts = [slice(i, min(i + step, last)) for i in range(first, last, step)]
+            yield [Part(rows, block[rows.start - first : rows.stop - first]) for rows in cuts]
+
+    def rank(self, part: Part) -> Block:
+        """Rank the gallery for the queries of a part.
+
+        Raises:
+            UsageError: A distance is NaN.
+        """
+        rows = part.rows
+        keys = distance_keys(part.distances)
+        if self._by_id is not None:
+            keys = np.take(keys, self._by_id, axis=1)
+        return rank_rows(
+            keys,
+            self._ours[rows].codes(self._theirs),
+            self._hidden(rows),
+            self._pairs.n_codes,
+            ties=self._protocol.ties == "expectation",
+        )
+
+    def _hidden(self, rows: slice) -> Mask:
+        own = self._own[rows]
+        if self._protocol.exclude_group:
+            hidden = same_group(self._query, self._gallery, rows)
+            if self._by_id is not None:
+                hidden = hidden[:, self._by_id]
+        else:
+            hidden = np.zeros((len(own), len(self._gallery)), np.bool_)
+        with_self = np.flatnonzero(own >= 0)
+        hidden[with_self, own[with_self]] = True
+        return hidden
+
+
+def rank_rows(keys: Keys, codes: Codes, hidden: Mask, n_codes: int, *, ties: bool) -> Block:
+    """Rank items by their keys; ``keys`` and ``codes`` are changed in place.
+
+    Args:
+        keys: Distance keys ``[q, n]``.
+        codes: What is known of each item, ``[q, n]``: 0 for one that is relevant in no sense.
+        hidden: bool ``[q, n]``, true for items that must not be found.
+        n_codes: One more than the largest code.
+        ties: Whether equal keys form a group; otherwise they keep the order of their columns.
+    """
+    hide(keys, hidden)
+    codes[hidden] = 0
+    census = _count(codes, hidden, n_codes)
+    if ties:  # the order within a group is of no account, so the codes themselves are carried
+        ranked = sort_by(keys, codes, n_codes)
+        carried = ranked.carried().astype(codes.dtype, copy=False)
+        return Block(census, Ranked(carried, ranked.starts()), keys, codes)
+    n = codes.shape[1]
+    order = sort_by(keys, np.arange(n), n).carried().astype(np.int64)
+    order += np.arange(len(codes))[:, None] * n
+    return Block(census, Ranked(np.take(codes, order), np.ones(order.shape, np.bool_)), keys, codes)
+
+
+def _count(codes: Codes, hidden: Mask, n_codes: int) -> Census:
+    n_query = len(codes)
+    flat = codes + np.arange(n_query)[:, None] * n_codes
+    counts = np.bincount(flat.ravel(), minlength=n_query * n_codes).reshape(n_query, n_codes)
+    size = codes.shape[1] - np.count_nonzero(hidden, axis=1)
+    return Census(counts, size.astype(np.int64))
+
+
+_MOST_THREADS = 4
+
+PartType = TypeVar("PartType")
+
+
+def measure(
+    batches: Iterable[list[PartType]],
+    rank: Callable[[PartType], Block],
+    protocol: Protocol,
+    tables: Tables,
+    n_query: int,
+    *,
+    band: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Floats:
+    """Rank and measure all queries, up to four parts at a time.
+
+    Args:
+        batches: Lists of parts; together they hold all queries in order.
+        rank: Ranks the queries of a part.
+        protocol: What is measured.
+        tables: Relevance and gains by code.
+        n_query: Number of queries.
+        band: Whether to bound the metrics by ordering ties by gain.
+        progress: Called with the queries done and their number, after each list.
+
+    Returns:
+        ``[2 or 4, metrics, n_query]``: values, chance, worst and best order of ties.
+    """
+    wanted, depth = protocol.metrics(), protocol.depth
+    values = np.empty((4 if band else 2, len(wanted), n_query))
+
+    def score(part: PartType) -> Floats:
+        block = rank(part)
+        sources: list[Source] = [block.ranked, block.census]
+        if band:
+            sources += [block.bound(best=False), block.bound(best=True)]
+        return np.stack([score_block(wanted, tables, block.census, s, depth) for s in sources])
+
+    done = 0
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        for parts in batches:
+            for block in pool.map(score, parts):
+                values[:, :, done : done + block.shape[2]] = block
+                done += block.shape[2]
+            if progress is not None:
+                progress(done, n_query)
+    return values

@@ -9,9 +9,9 @@ import numpy as np
 
 from landcue.codes.statistics import CodeStatistics
 from landcue.metrics.curves import Curve, Curves
-from landcue.metrics.evaluate import Scores
-from landcue.metrics.kinds import suffix
-from landcue.metrics.paired import Comparison
+from landcue.metrics.intervals import Comparison
+from landcue.metrics.protocol import suffix
+from landcue.metrics.report import Report
 from landcue.report.confusion import Confusion
 from landcue.report.embedding_map import EmbeddingMap, largest
 from landcue.report.figures import (
@@ -30,16 +30,16 @@ from landcue.report.html import Html, join
 MOST_LABELS = 80
 _MOST_IN_HEAT = 40
 _MOST_CATEGORIES = 21
-_TITLES = {"P": "precision P@k", "found": "found@k (recall)", "nDCG": "nDCG@k"}
+_TITLES = {"P": "precision P@k", "recall": "recall@k", "nDCG": "nDCG@k"}
 _SAID = {
     "P": "share of relevant images among the first k",
-    "found": "share of all relevant images that are among the first k",
+    "recall": "share of all relevant images that are among the first k",
     "nDCG": "graded gain of the first k over the best possible order",
 }
 
 
 @themed
-def curve_figures(found: Mapping[str, Curves], scores: Scores) -> Html:
+def curve_figures(found: Mapping[str, Curves], scores: Report) -> Html:
     """Return precision over recall, and precision, recall and nDCG over k, one line per space."""
     lines = {name: curves.precision_recall for name, curves in found.items()}
     relevance = suffix(scores.protocol.relevance)
@@ -88,7 +88,7 @@ def _curve(
 
 
 @themed
-def label_figure(spaces: Mapping[str, Scores]) -> Html:
+def label_figure(spaces: Mapping[str, Report]) -> Html:
     """Return bars of the first space's mAP by label, the others' as marks, rare labels on top."""
     main, scores = next(iter(spaces.items()))
     counted = [name for name, score in scores.per_label.items() if score.third]

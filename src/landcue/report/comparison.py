@@ -11,7 +11,7 @@ import numpy as np
 
 from landcue.errors import UsageError
 from landcue.metrics.annotations import Annotations
-from landcue.metrics.paired import Comparison, compare
+from landcue.metrics.intervals import Comparison, compare
 from landcue.metrics.relevance import Floats
 from landcue.report.subject import Subject
 from landcue.report.tables import Cells, number, signed

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from landcue.metrics.curves import curves
-from landcue.metrics.evaluate import Scores
+from landcue.metrics.curves import compute_curves
+from landcue.metrics.report import Report
 from landcue.report import parts
 from landcue.report.charts import curve_figures, difference_figure
 from landcue.report.comparison import (
@@ -132,7 +132,7 @@ def _scores(contests: Sequence[Contest], names: tuple[str, str]) -> Html:
 
 def _curves(first: Subject, second: Subject, names: tuple[str, str]) -> Html:
     found = {
-        f"{name}, {subject.searched}": curves(
+        f"{name}, {subject.searched}": compute_curves(
             subject.query,
             subject.gallery,
             subject.main.distances,
@@ -140,7 +140,7 @@ def _curves(first: Subject, second: Subject, names: tuple[str, str]) -> Html:
         )
         for name, subject in zip(names, (first, second), strict=True)
     }
-    scores: Scores = first.main.scores
+    scores: Report = first.main.scores
     return section("Curves", curve_figures(found, scores), anchor="curves")
 
 

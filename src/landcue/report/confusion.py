@@ -64,7 +64,7 @@ def confusion(subject: Subject, space: Space, k: int = 20) -> Confusion:
             without[row] = counts[row] - found.T @ found
         instead += np.einsum("qc,qcd,qd->cd", ours, without, 1 - asked[part])
 
-    in_gallery = set(subject.gallery.ids)
+    in_gallery = set(subject.gallery.ids) if space.scores.exclude_self else set[str]()
     size = np.array([max(1, n - (name in in_gallery)) for name in subject.query.ids])
     ours = asked / size[:, None]
     lacking = held.sum(axis=0) - held.T @ held  # images with d and without c, as (c, d)

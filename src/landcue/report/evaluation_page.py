@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from landcue.codes.statistics import code_statistics
-from landcue.metrics.curves import curves
-from landcue.metrics.evaluate import Scores
+from landcue.metrics.curves import compute_curves
+from landcue.metrics.report import Report
 from landcue.report import parts
 from landcue.report.charts import (
     bits_figure,
@@ -81,7 +81,7 @@ def _summary(subject: Subject) -> Html:
     return join([paragraph(said, kind="muted"), parts.facts_box(facts)])
 
 
-def _beside(scores: Scores, metric: str) -> str:
+def _beside(scores: Report, metric: str) -> str:
     chance = f"chance {number(scores.chance[metric])}"
     if metric not in scores.intervals:
         return chance
@@ -119,7 +119,9 @@ def _scores(subject: Subject) -> Html:
 def _curves(subject: Subject) -> Html:
     protocol = subject.main.scores.protocol
     found = {
-        name: curves(subject.query, subject.gallery, subject.spaces[name].distances, protocol)
+        name: compute_curves(
+            subject.query, subject.gallery, subject.spaces[name].distances, protocol
+        )
         for name in subject.scores
     }
     return section("Curves", curve_figures(found, subject.main.scores), anchor="curves")

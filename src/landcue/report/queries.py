@@ -120,20 +120,24 @@ def _first(
 ) -> tuple[Integers, npt.NDArray[np.generic], Integers]:
     """Return rows and distances ``[b, k']`` of the first hits, and how many there are, ``[b]``."""
     distances = space.distances.rows(part)[:, by_id]
-    hidden = _hidden(subject, part, protocol)[:, by_id]
+    hidden = _hidden(subject, part, protocol, exclude_self=space.scores.exclude_self)[:, by_id]
     places, _ = order(distances, hidden=hidden)
     places = places[:, :k]
     n_hits = np.count_nonzero(~hidden, axis=1)
     return by_id[places], np.take_along_axis(distances, places, axis=1), n_hits
 
 
-def _hidden(subject: Subject, part: slice, protocol: Protocol) -> npt.NDArray[np.bool_]:
+def _hidden(
+    subject: Subject, part: slice, protocol: Protocol, *, exclude_self: bool
+) -> npt.NDArray[np.bool_]:
     """Return bool ``[b, n]``: the gallery images that a query must not find."""
     own = subject.query.ids[part]
     if protocol.exclude_group:
         hidden = same_group(subject.query, subject.gallery, part)
     else:
         hidden = np.zeros((len(own), len(subject.gallery)), np.bool_)
+    if not exclude_self:
+        return hidden
     rows = {name: row for row, name in enumerate(own)}
     for column, name in enumerate(subject.gallery.ids):
         if name in rows:

@@ -8,7 +8,7 @@ from typing import Any
 
 from landcue.metrics.annotations import Annotations
 from landcue.metrics.distances import Distances, cosine, hamming
-from landcue.metrics.evaluate import Scores
+from landcue.metrics.report import Report
 from landcue.types import ByteArray, FloatArray
 
 Pictures = Callable[[Iterable[str]], dict[str, bytes]]
@@ -27,7 +27,7 @@ class Space:
         n_bits: Bits of a code; 0 with floats.
     """
 
-    scores: Scores
+    scores: Report
     distances: Distances
     floats: FloatArray | None = field(default=None, repr=False)
     codes: ByteArray | None = field(default=None, repr=False)
@@ -66,20 +66,20 @@ class Subject:
         return self.spaces[self.searched]
 
     @property
-    def scores(self) -> dict[str, Scores]:
+    def scores(self) -> dict[str, Report]:
         """Scores by space, the searched one first."""
         names = [self.searched, *(name for name in self.spaces if name != self.searched)]
         return {name: self.spaces[name].scores for name in names}
 
 
-def float_space(scores: Scores, query: FloatArray, gallery: FloatArray | None = None) -> Space:
+def float_space(scores: Report, query: FloatArray, gallery: FloatArray | None = None) -> Space:
     """Return the space of unit-norm vectors ``[q, d]`` and ``[n, d]``, compared by cosine."""
     theirs = query if gallery is None else gallery
     return Space(scores, cosine(query, theirs), floats=theirs)
 
 
 def code_space(
-    scores: Scores, query: ByteArray, n_bits: int, gallery: ByteArray | None = None
+    scores: Report, query: ByteArray, n_bits: int, gallery: ByteArray | None = None
 ) -> Space:
     """Return the space of packed codes, compared by Hamming distance."""
     theirs = query if gallery is None else gallery

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from landcue.metrics.evaluate import Scores
-from landcue.metrics.report import label_rows
+from landcue.metrics.report import Report
 
 Cells = list[list[str]]
 """Rows of a table, the header first."""
@@ -45,11 +44,11 @@ def latex_escape(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def score_cells(spaces: Mapping[str, Scores]) -> Cells:
+def score_cells(spaces: Mapping[str, Report]) -> Cells:
     """Return every metric in every space, with 95 % intervals, tie bands and chance.
 
     Args:
-        spaces: Scores of the same images and protocol by column name; the first one's chance is
+        spaces: Report of the same images and protocol by column name; the first one's chance is
             shown.
     """
     first = next(iter(spaces.values()))
@@ -69,20 +68,20 @@ def score_cells(spaces: Mapping[str, Scores]) -> Cells:
     return table
 
 
-def evaluation_markdown(title: str, facts: Sequence[str], spaces: Mapping[str, Scores]) -> str:
+def evaluation_markdown(title: str, facts: Sequence[str], spaces: Mapping[str, Report]) -> str:
     """Return scores, scores by label of the first space, and definitions as Markdown."""
     main, scores = next(iter(spaces.items()))
     lines = [f"# {title}", "", *(f"* {fact}" for fact in facts), ""]
     lines += [*markdown(score_cells(spaces)), "", f"By label ({main}), rare labels first:", ""]
-    lines += [*markdown(label_rows(scores)), "", "Definitions:", ""]
+    lines += [*markdown(scores.label_rows()), "", "Definitions:", ""]
     lines += [f"* {name}: {text}" for name, text in scores.protocol.definitions().items()]
     return "\n".join(lines) + "\n"
 
 
-def evaluation_latex(facts: Sequence[str], spaces: Mapping[str, Scores]) -> str:
+def evaluation_latex(facts: Sequence[str], spaces: Mapping[str, Report]) -> str:
     """Return scores and scores by label of the first space as two ``tabular`` blocks."""
     scores = next(iter(spaces.values()))
-    by_label = latex(_escaped(label_rows(scores)), 1)
+    by_label = latex(_escaped(scores.label_rows()), 1)
     return latex(_escaped(score_cells(spaces)), 1, facts) + "\n" + by_label
 
 

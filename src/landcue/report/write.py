@@ -105,7 +105,7 @@ def _facts(subject: Subject, made: str) -> list[str]:
     scores = subject.main.scores
     return [
         *facts,
-        *scores.protocol.describe(),
+        *scores.rules(),
         *size_facts(scores.counts),
         f"LandCue {__version__}, {made}",
     ]

@@ -13,7 +13,7 @@ from landcue.archive.columns import Columns
 from landcue.errors import ArchiveError, UsageError
 from landcue.files import read_json
 from landcue.metrics.annotations import Annotations
-from landcue.metrics.evaluate import evaluate_codes, evaluate_embeddings
+from landcue.metrics.evaluation import evaluate, evaluate_codes
 from landcue.metrics.protocol import DEFAULT, Protocol, find_protocol
 from landcue.report.subject import Subject, code_space, float_space
 
@@ -80,12 +80,12 @@ def study_archive(
         rows = _rows(columns, gallery, folder)
         others = _annotations(columns, rows, folder)
         their_vectors, their_codes = columns.embedding[rows], columns.code[rows]
-    rules: dict[str, Any] = {"protocol": protocol, "resamples": resamples}
+    rules: dict[str, Any] = {"protocol": protocol, "resamples": resamples, "gallery_labels": others}
     manifest, n_bits = archive.manifest, archive.manifest.n_bits
-    scores = evaluate_embeddings(images, vectors, others, their_vectors, **rules)
+    scores = evaluate(vectors, images, gallery=their_vectors, **rules)
     spaces = {"embedding": float_space(scores, vectors, their_vectors)}
     if n_bits:
-        scores = evaluate_codes(images, codes, n_bits, others, their_codes, **rules)
+        scores = evaluate_codes(codes, n_bits, images, gallery=their_codes, **rules)
         spaces["code"] = code_space(scores, codes, n_bits, their_codes)
     about = {
         "archive": folder.resolve().name,

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from landcue.errors import UsageError
 from landcue.metrics.annotations import Annotations
-from landcue.metrics.evaluate import evaluate_codes, evaluate_embeddings
-from landcue.metrics.scores import Scores
+from landcue.metrics.evaluation import evaluate, evaluate_codes
+from landcue.metrics.protocol import DEFAULT
+from landcue.metrics.report import Report
 from landcue.report.embedding_map import categories, principal_components
 from landcue.search.records import Records
 from landcue.search.searcher import Searcher
@@ -58,7 +59,7 @@ class OwnScores:
             only those were taken; else ``all``, which may include images it was trained on.
     """
 
-    spaces: dict[str, Scores]
+    spaces: dict[str, Report]
     annotated: int
     part: str
 
@@ -97,15 +98,25 @@ def own_scores(searcher: Searcher, most: int = MOST_QUERIES) -> OwnScores:
     if not images.label_names:
         raise UsageError("no annotated record carries a label: there is nothing to measure by")
     spaces = {
-        "embedding": evaluate_embeddings(
-            images, np.array(searcher.vectors.embedding[rows]), resamples=RESAMPLES, seed=_SEED
+        "embedding": evaluate(
+            np.array(searcher.vectors.embedding[rows]),
+            images,
+            protocol=DEFAULT,
+            resamples=RESAMPLES,
+            seed=_SEED,
         )
     }
     n_bits = searcher.archive.manifest.n_bits
     if n_bits:
         codes: ByteArray = np.array(searcher.vectors.code[rows])
         spaces["code"] = evaluate_codes(
-            images, codes, n_bits, resamples=RESAMPLES, seed=_SEED, band=False
+            codes,
+            n_bits,
+            images,
+            protocol=DEFAULT,
+            resamples=RESAMPLES,
+            seed=_SEED,
+            band=False,
         )
     return OwnScores(spaces, len(chosen), part)
 

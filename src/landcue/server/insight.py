@@ -12,7 +12,6 @@ from typing import Any
 
 from landcue.errors import ArchiveError, UsageError
 from landcue.files import read_json
-from landcue.metrics.report import to_json
 from landcue.search.overview import flat_map, own_scores
 from landcue.server.problems import ProblemError, without_paths
 from landcue.server.served import Served
@@ -116,7 +115,7 @@ class Insight:
             "taken": taken,
             "about": f"{taken:,} of {found.annotated:,} annotated records {which}; "
             "each searches all others of them",
-            "spaces": {name: to_json(scores) for name, scores in found.spaces.items()},
+            "spaces": {name: scores.to_json() for name, scores in found.spaces.items()},
         }
 
     def _map(self) -> dict[str, Any]:

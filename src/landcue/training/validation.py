@@ -11,8 +11,9 @@ import numpy as np
 from landcue.codes.packing import pack_bits
 from landcue.data.imageset import label_matrix
 from landcue.metrics.annotations import Annotations
-from landcue.metrics.evaluate import Scores, evaluate_codes, evaluate_embeddings
+from landcue.metrics.evaluation import evaluate, evaluate_codes
 from landcue.metrics.protocol import DEFAULT, Protocol
+from landcue.metrics.report import Report
 from landcue.models.encoder import NeuralEncoder
 from landcue.training.pixels import Pixels
 from landcue.types import ByteArray, FloatArray
@@ -75,7 +76,7 @@ def score_spaces(
     *,
     protocol: Protocol | str = DEFAULT,
     resamples: int = 0,
-) -> dict[str, Scores]:
+) -> dict[str, Report]:
     """Evaluate every space: each image queries a gallery, or all other images without one.
 
     Returns:
@@ -83,11 +84,11 @@ def score_spaces(
     """
     known, theirs = gallery or (images, spaces)
     scores = {
-        name: evaluate_embeddings(
-            images,
+        name: evaluate(
             getattr(spaces, name),
-            known,
-            getattr(theirs, name),
+            images,
+            gallery=getattr(theirs, name),
+            gallery_labels=known,
             protocol=protocol,
             resamples=resamples,
         )
@@ -95,11 +96,11 @@ def score_spaces(
     }
     if spaces.n_bits:
         scores["code"] = evaluate_codes(
-            images,
             spaces.code,
             spaces.n_bits,
-            known,
-            theirs.code,
+            images,
+            gallery=theirs.code,
+            gallery_labels=known,
             protocol=protocol,
             resamples=resamples,
         )

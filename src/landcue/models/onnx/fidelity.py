@@ -11,7 +11,8 @@ import numpy.typing as npt
 from landcue.codes.packing import unpack_bits
 from landcue.data.imageset import label_matrix
 from landcue.metrics.annotations import annotate
-from landcue.metrics.evaluate import evaluate_codes, evaluate_embeddings
+from landcue.metrics.evaluation import evaluate, evaluate_codes
+from landcue.metrics.protocol import DEFAULT
 from landcue.types import Encoding, Record
 
 _NEIGHBORS = 20
@@ -55,10 +56,14 @@ def _retrieval(
     labels = label_matrix([record.labels for record in records], label_names)
     images = annotate([record.id for record in records], labels, label_names)
     pairs = {
-        "embedding": [evaluate_embeddings(images, e.embedding) for e in (original, exported)],
+        "embedding": [
+            evaluate(e.embedding, images, protocol=DEFAULT) for e in (original, exported)
+        ],
     }
     if original.n_bits:
-        codes = [evaluate_codes(images, e.code, e.n_bits) for e in (original, exported)]
+        codes = [
+            evaluate_codes(e.code, e.n_bits, images, protocol=DEFAULT) for e in (original, exported)
+        ]
         pairs["code"] = codes
     found: dict[str, dict[str, float]] = {}
     for space, scores in pairs.items():

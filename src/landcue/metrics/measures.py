@@ -1,6 +1,6 @@
 """Retrieval metrics as expectations over ties, in closed form.
 
-Each function takes :class:`~landcue.metrics.groups.Groups` and returns one float64 per query,
+Each function takes :class:`~landcue.metrics.ranking.Groups` and returns one float64 per query,
 ``[q]``: the mean of the metric over all permutations within the groups of equal distance. Without
 ties that is the metric itself; with a single group it is its chance level.
 
@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from landcue.metrics.groups import Groups
+from landcue.metrics.ranking import Groups
 from landcue.metrics.relevance import Floats, Integers
 
 
@@ -57,12 +57,12 @@ def r_precision(groups: Groups, n_relevant: Integers) -> Floats:
     )
 
 
-def found(groups: Groups, n_relevant: Integers, k: int) -> Floats:
+def recall(groups: Groups, n_relevant: Integers, k: int) -> Floats:
     """Share of the relevant items that are in the first k."""
     return groups.total(groups.count * _share(groups, k)) / np.maximum(n_relevant, 1)
 
 
-def hit(groups: Groups, k: int) -> Floats:
+def hit_rate(groups: Groups, k: int) -> Floats:
     """Probability that a relevant item is in the first k: 0 or 1 without ties."""
     first = groups.first()
     drawn = np.clip(k - first.start, 0, first.size)
