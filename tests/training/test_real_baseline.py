@@ -7,11 +7,11 @@ import pytest
 
 from landcue.data.datasets import read_dataset
 from landcue.data.splits import apply_split
-from landcue.metrics.evaluation import evaluate_embeddings
 from landcue.models.backbones import FOLDED, create_backbone, load_backbone_weights
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.training.pixels import load_pixels
 from landcue.training.validation import annotate_pixels, encode_pixels
+from standard_protocol import evaluate_embeddings
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 
