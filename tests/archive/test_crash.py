@@ -335,7 +335,6 @@ def hit_every_call(faulty, task, start, root, tmp_path, check, most):
         said = faulty.run(task, archive, root, fault=[n, mode, number, again])
         where = f"call {n} of {calls}, fault {mode} {number}: {said}"
         assert "crash" not in said, where
-        assert "panicked" not in said["screen"]
         assert "\n" not in said.get("error", "")
         ended += said["killed"] or "error" in said
         try:

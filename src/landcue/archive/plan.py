@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from landcue.archive.schema import Metadata, from_wkb, in_utc, window_of
 from landcue.archive.table import RecordTable
-from landcue.data.objects import ObjectPath, absolute, is_object, shown
+from landcue.data.objects import (
+    ObjectPath,
+    absolute,
+    is_object,
+    joined,
+    look_up_all,
+    shown,
+)
 from landcue.errors import DataError
 from landcue.types import Bounds, Problem, Record
 
@@ -102,7 +109,7 @@ def read_stored(table: RecordTable | None) -> dict[str, Stored]:
     """Return what an archive knows of each id."""
     if table is None:
         return {}
-    return {row["id"]: _stored(row) for row in table.read(_COLUMNS).to_pylist()}
+    return {row["id"]: stored_row(row) for row in table.read(_COLUMNS).to_pylist()}
 
 
 def make_plan(
@@ -199,6 +206,37 @@ def _scene_digests(stored: dict[str, Stored]) -> dict[tuple[str, int, int], str]
     return {(m.path, m.size, m.mtime_ns): row.digest for row in rows for m in (row.metadata,)}
 
 
+def stored_records(stored: Mapping[str, Stored], root: Path) -> list[Record]:
+    """Return the records that a source would list for stored rows, sorted by id.
+
+    Raises:
+        StoreError: A store that holds their images cannot be reached, or refuses.
+    """
+    files = _files_of(root, {row.metadata.path for row in stored.values()})
+    return [
+        Record(
+            id=id_,
+            path=files[row.metadata.path],
+            labels=row.metadata.labels,
+            group=row.metadata.group,
+            bounds=row.metadata.bounds,
+            time=row.metadata.time,
+            part=row.metadata.part,
+            window=row.metadata.window,
+            sensor=row.metadata.sensor,
+            footprint=row.metadata.footprint,
+        )
+        for id_, row in sorted(stored.items())
+    ]
+
+
+def _files_of(root: Path, names: Collection[str]) -> dict[str, Path]:
+    """Return where the images of an archive lie; a store is asked for all of its own at once."""
+    paths = {name: joined(root, name) for name in names}
+    objects = look_up_all(path for path in paths.values() if is_object(path))
+    return {name: objects.get(path) or path for name, path in paths.items()}
+
+
 def with_status(metadata: Metadata, status: os.stat_result) -> Metadata:
     """Return the metadata with the size and time of the file as it was opened."""
     return replace(metadata, size=status.st_size, mtime_ns=status.st_mtime_ns)
@@ -232,7 +270,8 @@ def _metadata(record: Record, path: str, status: os.stat_result, old: Stored | N
     )
 
 
-def _stored(row: dict[str, Any]) -> Stored:
+def stored_row(row: dict[str, Any]) -> Stored:
+    """Return the metadata and content columns of a row of the table as values."""
     content = row.pop("content")
     box = [row.pop(name) for name in ("west", "south", "east", "north")]
     row["bounds"] = None if box[0] is None else Bounds(*box)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,12 @@ from landcue.archive.changes import open_for_change
 from landcue.archive.ingest import IngestReport, Progress, ingest
 from landcue.archive.layout import next_base, switch
 from landcue.archive.manifest import MANIFEST, read_manifest
-from landcue.archive.plan import read_stored
+from landcue.archive.plan import read_stored, stored_records
 from landcue.archive.table import RecordTable
-from landcue.data.objects import is_object, joined, look_up_all
 from landcue.data.scenes import SceneOptions
 from landcue.errors import ArchiveError, UsageError
 from landcue.files import exclusive
-from landcue.types import Encoder, Record
+from landcue.types import Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def reembed(
             )
         if manifest.fingerprint == encoder.fingerprint:
             raise UsageError(f"{folder} was made by this very model: nothing to do")
-        records = stored_records(table, Path(manifest.source_root))
+        records = stored_records(read_stored(table), Path(manifest.source_root))
         if not keep_parts:
             records = [replace(record, part=None) for record in records]
         if scenes is None and any(record.window is not None for record in records):
@@ -131,38 +130,6 @@ def reembed(
         return ReembedReport(
             len(present), missing, manifest.fingerprint, encoder.fingerprint, report
         )
-
-
-def stored_records(table: RecordTable, root: Path) -> list[Record]:
-    """Return what a source would say of the records of an archive, sorted by id.
-
-    Raises:
-        StoreError: A store that holds their images cannot be reached, or refuses.
-    """
-    stored = read_stored(table)
-    files = _files(root, {row.metadata.path for row in stored.values()})
-    return [
-        Record(
-            id=id_,
-            path=files[row.metadata.path],
-            labels=row.metadata.labels,
-            group=row.metadata.group,
-            bounds=row.metadata.bounds,
-            time=row.metadata.time,
-            part=row.metadata.part,
-            window=row.metadata.window,
-            sensor=row.metadata.sensor,
-            footprint=row.metadata.footprint,
-        )
-        for id_, row in sorted(stored.items())
-    ]
-
-
-def _files(root: Path, names: Collection[str]) -> dict[str, Path]:
-    """Return where the images of an archive lie; a store is asked for all of its own at once."""
-    paths = {name: joined(root, name) for name in names}
-    objects = look_up_all(path for path in paths.values() if is_object(path))
-    return {name: objects.get(path) or path for name, path in paths.items()}
 
 
 def _drop_other(stage: Path, encoder: Encoder) -> None:

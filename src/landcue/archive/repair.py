@@ -1,11 +1,10 @@
-"""Repair an archive: restore small files, rebuild what is derived, drop damaged records."""
+"""Repair an archive: restore small files, keep the sound rows, encode the damaged ones again."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,22 +15,22 @@ from landcue.archive.checksums import (
     forget_checksums,
     write_checksums,
 )
+from landcue.archive.encoding import encoding_here
 from landcue.archive.layout import copy_model, next_base, switch
 from landcue.archive.manifest import MANIFEST, Manifest, now, read_manifest, write_manifest
-from landcue.archive.salvage import Salvaged, salvage
-from landcue.archive.table import (
-    HINT,
-    TABLE_FOLDER,
-    RecordTable,
-    version_files,
-    version_number,
-)
-from landcue.archive.verify import Files, verify_files, verify_rows
+from landcue.archive.plan import Plan, make_plan, stored_records, stored_row
+from landcue.archive.reading import ChipReader
+from landcue.archive.table import TABLE_FOLDER, RecordTable, version_files, version_number
+from landcue.archive.verify import Files, RowCheck, sound_rows, verify_files
+from landcue.data.scenes import SceneOptions
 from landcue.errors import ArchiveError
-from landcue.files import exclusive
-from landcue.types import Encoder, Problem
+from landcue.files import exclusive, write_atomic
+from landcue.types import Encoder, Problem, Record
 
 _INDEXES = "indexes"
+
+LoadEncoder = Callable[[], tuple[Encoder, SceneOptions | None]]
+"""Loads the archive's model, and says how its chips were read if it holds any."""
 
 
 @dataclass(slots=True)
@@ -41,14 +40,18 @@ class RepairReport:
     Attributes:
         problems: What was wrong.
         repaired: What was restored or built again.
-        dropped: Ids of removed records; the next ``landcue index`` encodes them again.
-        lost: Removed records whose id could not be read either.
+        encoded: Ids of damaged records that were encoded again from their images.
+        dropped: Ids of damaged records that were removed: there is no model to encode them with,
+            or their image is gone or has changed beyond reading.
+        lost: Number of removed records whose id could not be read; the next ``landcue index`` of
+            the same source adds them again.
         left: What could not be repaired, and what to do.
         records: Records afterwards.
     """
 
     problems: tuple[Problem, ...]
     repaired: list[str] = field(default_factory=lambda: list[str]())
+    encoded: list[str] = field(default_factory=lambda: list[str]())
     dropped: list[str] = field(default_factory=lambda: list[str]())
     lost: int = 0
     left: list[str] = field(default_factory=lambda: list[str]())
@@ -61,170 +64,203 @@ def repair(
     apply: bool,
     model: tuple[Path, Encoder] | None = None,
     derived: Sequence[Problem] = (),
+    load_encoder: LoadEncoder | None = None,
 ) -> RepairReport:
     """Repair an archive.
 
-    Records are copied into a new table and the archive switches to it when all is written: a crash
-    leaves the damaged archive as it was, and readers keep what they opened.
+    Sound records are copied into a new table, damaged ones are encoded again from their images,
+    and the archive switches to the new table when all is written: a crash leaves the damaged
+    archive as it was, and readers keep what they opened.
 
     Args:
         folder: The archive.
-        apply: Whether to change anything; else only tell.
+        apply: Whether to change anything; else only report.
         model: Folder of the archive's model and the model, to replace a damaged copy.
         derived: What is wrong below ``indexes/``, which is then removed.
+        load_encoder: Called when damaged records are to be encoded again; without it they are
+            dropped.
 
     Raises:
-        ArchiveError: Nothing is left to mend, the archive is locked, or it cannot be written.
+        ArchiveError: No version of the table can be read, the archive is locked, or it cannot be
+            written.
     """
     verify_files(folder)  # before a lock file is made in a folder that is no archive
     with exclusive(folder, ArchiveError, "writing to") if apply else contextlib.nullcontext():
         files = verify_files(folder)
-        manifest = files.manifest
         if model is not None:
-            manifest.check_encoder(model[1], folder)
-        report = RepairReport((*files.problems, *derived))
-        damaged = files.table_damaged
-        if not damaged:
-            found = verify_rows(folder, files)
-            report.problems = (*found.problems, *derived)
-            report.records = found.records
-            damaged = len(found.problems) > len(files.problems)
-        names = [problem.where for problem in files.problems]
-        if MANIFEST in names:
+            files.manifest.check_encoder(model[1], folder)
+        return _Repair(folder, files, derived, apply).run(model, load_encoder)
+
+
+class _Repair:
+    def __init__(self, folder: Path, files: Files, derived: Sequence[Problem], apply: bool) -> None:
+        self.folder, self.files, self.apply = folder, files, apply
+        self.manifest: Manifest = files.manifest
+        self.base = folder / files.manifest.base
+        self.derived = tuple(derived)
+        self.report = RepairReport((*files.problems, *derived))
+        self.names = [problem.where for problem in files.problems]
+
+    def run(
+        self, model: tuple[Path, Encoder] | None, load_encoder: LoadEncoder | None
+    ) -> RepairReport:
+        report = self.report
+        if MANIFEST in self.names:
             report.repaired.append(f"{MANIFEST}: restored from its copy")
-            if apply:
-                write_manifest(folder, manifest)
-        if derived:
+            if self.apply:
+                write_manifest(self.folder, self.manifest)
+        if self.derived:
             report.repaired.append(f"{_INDEXES}: removed, the next search builds it again")
-            if apply:
-                shutil.rmtree(folder / _INDEXES, ignore_errors=True)
-        model_broken = _mend_model(folder, manifest, names, model, report, apply=apply)
-        if damaged:
-            _rebuild(folder, files, report, model_broken=model_broken, apply=apply)
-        else:
-            _mend_small(folder, files, names, report, checksums=not model_broken, apply=apply)
-    return report
+            if self.apply:
+                shutil.rmtree(self.folder / _INDEXES, ignore_errors=True)
+        model_broken = self._repair_model(model)
+        restored = self._restore_version(self.files.checksums)
+        broken = [n for n in self.names if n.startswith(self.files.table) and n != restored]
+        if restored and not self.apply:  # until it is restored, nothing can be read
+            report.records = self.manifest.records
+            return report
+        table, newest = self._open()
+        if table is not None and (broken or not newest or not self._is_sound(table)):
+            self._rebuild(table, load_encoder, model_broken, broken)
+        if CHECKSUMS in self.names or self.files.checksums is None:
+            report.repaired.append(f"{CHECKSUMS}: written again")
+        if self.apply and not model_broken:
+            write_checksums(self.folder, read_manifest(self.folder))
+        return report
 
+    def _repair_model(self, model: tuple[Path, Encoder] | None) -> bool:
+        """Return whether the copy of the model stays broken."""
+        name = (Path(self.manifest.base) / MODEL_FOLDER).as_posix()
+        broken = any(file.startswith(f"{name}/") for file in self.names)
+        if model is None:
+            if broken:
+                self.report.left.append(f"{name}: add --model with the folder of the same model")
+            return broken
+        if broken or not (self.folder / name).is_dir():
+            self.report.repaired.append(f"{name}: copied from {model[0]}")
+            if self.apply:
+                forget_checksums(self.folder, name)
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+                copy_model(model[0], self.base, model[1])
+        return False
 
-def _mend_small(
-    folder: Path,
-    files: Files,
-    names: Sequence[str],
-    report: RepairReport,
-    *,
-    checksums: bool,
-    apply: bool,
-) -> None:
-    for name in names:
-        if name.endswith(HINT):
-            report.repaired.append(f"{name}: removed, it is not needed")
-            if apply:
-                (folder / name).unlink(missing_ok=True)
-    if CHECKSUMS in names or files.checksums is None:
-        report.repaired.append(f"{CHECKSUMS}: written again")
-    if apply and checksums:
-        write_checksums(folder, read_manifest(folder))
+    def _restore_version(self, checksums: Checksums | None) -> str:
+        """Restore the file that describes the newest version; return its name if it needed it."""
+        if checksums is None or checksums.version not in self.names:
+            return ""
+        self.report.repaired.append(f"{checksums.version}: restored from its copy")
+        if self.apply:
+            write_atomic(self.folder / checksums.version, checksums.version_file)
+        return checksums.version
 
+    def _open(self) -> tuple[RecordTable | None, bool]:
+        """Open the newest version that can be read, and tell whether it is the newest of all.
 
-def _mend_model(
-    folder: Path,
-    manifest: Manifest,
-    files: Sequence[str],
-    model: tuple[Path, Encoder] | None,
-    report: RepairReport,
-    *,
-    apply: bool,
-) -> bool:
-    """Return whether the copy of the model stays broken."""
-    name = (Path(manifest.base) / MODEL_FOLDER).as_posix()
-    broken = any(file.startswith(f"{name}/") for file in files)
-    if model is None:
-        if broken:
-            report.left.append(f"{name}: add --model with the folder of the same model")
-        return broken
-    if broken or not (folder / name).is_dir():
-        report.repaired.append(f"{name}: copied from {model[0]}")
-        if apply:
-            forget_checksums(folder, name)
-            shutil.rmtree(folder / name, ignore_errors=True)
-            copy_model(model[0], folder / manifest.base, model[1])
-    return False
-
-
-def _rebuild(
-    folder: Path,
-    files: Files,
-    report: RepairReport,
-    *,
-    model_broken: bool,
-    apply: bool,
-) -> None:
-    manifest = files.manifest
-    stage = folder / next_base(manifest.base)
-    if apply:
-        shutil.rmtree(stage, ignore_errors=True)
-        stage.mkdir()
-    found, version = _first_readable(folder, manifest, files.checksums, stage if apply else None)
-    report.repaired.append(f"{TABLE_FOLDER}: written again from version {version}")
-    if any("/_deletions/" in problem.where for problem in report.problems):
-        report.left.append(
-            "a list of deleted records was damaged: some may be back, others gone; 'landcue index "
-            "--prune' on the source settles it"
-        )
-    if files.table_damaged:  # else its rows were read before
-        report.problems += tuple(found.problems)
-    report.dropped += found.dropped
-    report.lost += len(found.lost)
-    report.records = found.kept
-    if not apply:
-        return
-    table = RecordTable.open(stage, pinned=False)
-    table = RecordTable.create(stage, manifest.schema) if table is None else table
-    table.compact(drop_old=True)
-    if model_broken:
-        report.left.append("the damaged copy of the model was left out")
-    elif (folder / manifest.base / MODEL_FOLDER).is_dir():
-        _copy_folder(folder / manifest.base / MODEL_FOLDER, stage / MODEL_FOLDER)
-    switch(folder, replace(manifest, records=found.kept, updated=now()), stage.name)
-
-
-def _first_readable(
-    folder: Path, manifest: Manifest, checksums: Checksums | None, out: Path | None
-) -> tuple[Salvaged, int]:
-    """Salvage the newest version that can be opened."""
-    reasons: list[str] = []
-    base = folder / manifest.base
-    with tempfile.TemporaryDirectory(prefix="landcue-") as name:
-        for i, (file, content) in enumerate(_versions(base, checksums)):
-            view = Path(name) / str(i)
+        Raises:
+            ArchiveError: There is none.
+        """
+        reasons: list[str] = []
+        for file in sorted(version_files(self.base), key=version_number, reverse=True):
             try:
-                _make_view(base / TABLE_FOLDER, view / TABLE_FOLDER, file, content)
-                return salvage(view, manifest, out), version_number(Path(file))
-            except (ArchiveError, OSError) as error:
+                table = RecordTable.open(self.base, pinned=True)
+                if table is not None and table.schema.equals(self.manifest.schema):
+                    return table, not reasons
+                reasons.append("other columns or sizes")
+            except ArchiveError as error:
                 reasons.append(str(error))
-    why = f" ({reasons[0]})" if reasons else ""
-    raise ArchiveError(
-        f"no version of {base / TABLE_FOLDER} can be read{why}; restore it from a copy, or index "
-        "the images again into a new folder"
-    )
+            if not self.apply:
+                self.report.repaired.append(f"{TABLE_FOLDER}: an older version, if one is readable")
+                return None, False
+            file.unlink(missing_ok=True)
+        if not reasons and not self.manifest.records:
+            return None, True
+        why = f" ({reasons[0]})" if reasons else ""
+        raise ArchiveError(
+            f"no version of {self.base / TABLE_FOLDER} can be read{why}; restore it from a copy, "
+            "or index the images again into a new folder"
+        )
 
+    def _is_sound(self, table: RecordTable) -> bool:
+        check = RowCheck()
+        for _ in sound_rows(table, self.manifest, check):
+            pass
+        self.report.records = check.sound
+        return not check.problems
 
-def _versions(base: Path, checksums: Checksums | None) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of what describes each version, newest first."""
-    found = {path.name: path.read_bytes() for path in version_files(base)}
-    if checksums is not None and checksums.version:
-        found[Path(checksums.version).name] = checksums.version_file
-    for name in sorted(found, key=lambda name: version_number(Path(name)), reverse=True):
-        yield name, found[name]
+    def _rebuild(
+        self,
+        table: RecordTable,
+        load_encoder: LoadEncoder | None,
+        model_broken: bool,
+        broken: Sequence[str],
+    ) -> None:
+        report, manifest = self.report, self.manifest
+        stage = self.folder / next_base(manifest.base)
+        new = None
+        if self.apply:
+            shutil.rmtree(stage, ignore_errors=True)
+            stage.mkdir()
+            new = RecordTable.create(stage, manifest.schema)
+        check = RowCheck()
+        for rows in sound_rows(table, manifest, check):
+            if new is not None:
+                new.add(rows)
+        if any("/_deletions/" in name for name in broken):
+            report.left.append(
+                "a list of deleted records was damaged: some may be back, others gone; run "
+                "'landcue index --prune' on the source to bring the archive up to date"
+            )
+        report.problems += tuple(check.problems)
+        report.lost = check.lost
+        self._encode_damaged(check, new, load_encoder)
+        report.repaired.append(f"{TABLE_FOLDER}: written again")
+        report.records = check.sound + len(report.encoded)
+        if new is None:
+            return
+        new.compact(drop_old=True)
+        if model_broken:
+            report.left.append("the damaged copy of the model was left out")
+        elif (self.base / MODEL_FOLDER).is_dir():
+            _copy_folder(self.base / MODEL_FOLDER, stage / MODEL_FOLDER)
+        changed = replace(manifest, records=report.records, updated=now())
+        self.manifest = switch(self.folder, changed, stage.name)
 
+    def _encode_damaged(
+        self, check: RowCheck, new: RecordTable | None, load_encoder: LoadEncoder | None
+    ) -> None:
+        """Encode damaged rows again from their images; note which were, and which are dropped."""
+        report = self.report
+        if not check.damaged:
+            return
+        encoded: list[str] = []
+        if load_encoder is not None and check.metadata:
+            encoder, scenes = load_encoder()
+            plan = self._plan(check, scenes)
+            if new is None:
+                encoded = [task.record.id for task in plan.tasks]
+            else:
+                chips = ChipReader(scenes, encoder) if scenes else None
+                with encoding_here(
+                    plan.tasks, encoder, chips, batch_size=64, workers=2, overlap=False
+                ) as batches:
+                    for batch in batches:
+                        for rows in batch.rows.values():
+                            new.add(rows)
+                            encoded += rows["id"].to_pylist()
+        report.encoded = sorted(encoded)
+        report.dropped = sorted(set(check.damaged) - set(encoded))
 
-def _make_view(table: Path, view: Path, version: str, content: bytes) -> None:
-    """Make a folder that shows one version of a table; its data stay where they are."""
-    (view / "_versions").mkdir(parents=True)
-    (view / "_versions" / version).write_bytes(content)
-    for part in table.iterdir() if table.is_dir() else ():
-        if part.is_dir() and part.name != "_versions":
-            (view / part.name).symlink_to(part.resolve(), target_is_directory=True)
+    def _plan(self, check: RowCheck, scenes: SceneOptions | None) -> Plan:
+        root = Path(self.manifest.source_root)
+        stored = {
+            row["id"]: stored_row({**row, "content": ""})
+            for rows in check.metadata
+            for row in rows.drop_columns(["metadata_check"]).to_pylist()
+        }
+        records: list[Record] = stored_records(stored, root)
+        if scenes is None:  # chips cannot be read without the options that made them
+            records = [record for record in records if record.window is None]
+        return make_plan(records, {}, root, scenes.recipe if scenes else "")
 
 
 def _copy_folder(source: Path, target: Path) -> None:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import queue
 import re
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 
-from landcue.archive.panics import hidden_panics
-from landcue.archive.schema import row_faults
 from landcue.errors import ArchiveError
 
 TABLE_FOLDER = "records.lance"
@@ -74,8 +70,6 @@ TABLE = "records"
 HINT = "latest_version_hint.json"
 
 _IDS_AT_ONCE = 500
-_ROWS_AT_ONCE = 1024
-_ADDRESSES_AT_ONCE = 65_536
 _LAST_VERSION = 2**64 - 1
 _FOREVER = timedelta(days=36_500)
 
@@ -102,7 +96,7 @@ class RecordTable:
         # A writer that was killed while it made the table leaves a folder without a version.
         if newest_version(folder) is None:
             return None
-        with reading(folder), hidden_panics():
+        with reading(folder):
             table = _connect(folder).open_table(TABLE)
             if pinned:
                 table.checkout(table.version if version is None else version)
@@ -121,40 +115,33 @@ class RecordTable:
     @property
     def schema(self) -> pa.Schema:
         """The columns."""
-        with reading(self.folder), hidden_panics():
+        with reading(self.folder):
             return self._table.schema
 
     @property
     def version(self) -> int:
         """The version shown: it grows with every commit."""
-        with reading(self.folder), hidden_panics():
+        with reading(self.folder):
             return int(self._table.version)
 
     def count(self) -> int:
         """Return the number of rows."""
-        with reading(self.folder), hidden_panics():
+        with reading(self.folder):
             return int(self._table.count_rows())
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Return some columns of all rows, in no particular order."""
-        with reading(self.folder), hidden_panics():
+        with reading(self.folder):
             return self._table.search().select(list(columns)).to_arrow()
 
     def batches(self, columns: Sequence[str], rows: int = 1024) -> Iterator[pa.RecordBatch]:
         """Yield some columns of all rows piece by piece."""
         with reading(self.folder):
-            with hidden_panics():
-                read = iter(self._table.search().select(list(columns)).to_batches(rows))
-            while True:
-                with hidden_panics():
-                    batch = next(read, None)
-                if batch is None:
-                    return
-                yield batch
+            yield from self._table.search().select(list(columns)).to_batches(rows)
 
     def slice(self, start: int, n: int, columns: Sequence[str] | None = None) -> pa.RecordBatch:
         """Return rows by their position, which is the same while the version is."""
-        with reading(self.folder), hidden_panics():
+        with reading(self.folder):
             asked = self._table.search().offset(start).limit(n)
             rows = (asked.select(list(columns)) if columns else asked).to_arrow().combine_chunks()
             batches = rows.to_batches()
@@ -162,7 +149,7 @@ class RecordTable:
 
     def rows(self, ids: Iterable[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows with these ids, all columns by default, in no particular order."""
-        with reading(self.folder), hidden_panics():
+        with reading(self.folder):
             parts: list[pa.Table] = []
             for where in _id_filters(ids):
                 found = self._table.search().where(where)
@@ -171,127 +158,48 @@ class RecordTable:
 
     def add(self, rows: pa.Table) -> None:
         """Append new rows, all or none."""
-        start = self.count()
-
-        def check(fresh: RecordTable) -> bool:
-            return _same(pa.Table.from_batches([fresh.slice(start, len(rows))]), rows)
-
-        self._change(lambda: self._table.add(rows), check)
+        with writing(self.folder, self._safe()):
+            self._table.add(rows)
 
     def replace(self, rows: pa.Table) -> None:
         """Replace the rows with the same ids, all or none.
 
         Columns that ``rows`` does not have keep their values.
         """
-        ids = rows["id"].to_pylist()
-
-        def check(fresh: RecordTable) -> bool:
-            return _same(fresh.rows(ids).select(rows.schema.names), rows)
-
-        def change() -> None:
+        with writing(self.folder, self._safe()):
             self._table.merge_insert("id").when_matched_update_all().execute(rows)
-
-        self._change(change, check)
 
     def delete(self, ids: Iterable[str]) -> None:
         """Remove the rows with these ids."""
-        gone = set(ids)
-        left = [id_ for id_ in self.read(["id"])["id"].to_pylist() if id_ not in gone]
-
-        def change() -> None:
-            for where in _id_filters(gone):
+        with writing(self.folder, self._safe()):
+            for where in _id_filters(ids):
                 self._table.delete(where)
 
-        def check(fresh: RecordTable) -> bool:
-            return fresh.read(["id"])["id"].to_pylist() == left
-
-        self._change(change, check)
-
-    def is_tidy(self) -> bool:
-        """Tell whether there is one version only."""
-        with reading(self.folder), hidden_panics():
+    def has_one_version(self) -> bool:
+        """Return whether no older version is kept."""
+        with reading(self.folder):
             return len(self._table.list_versions()) <= 1
 
     def compact(self, *, drop_old: bool) -> None:
-        """Join small files; with ``drop_old`` also remove every older version.
+        """Merge small files; with ``drop_old`` also remove every older version.
 
-        Only drop old versions while no process reads or writes the archive.
+        Drop old versions only while no other process reads or writes the archive.
         """
-        count, before = self.count(), set(self._fragments())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of just that
-
-            def check(fresh: RecordTable) -> bool:
-                return fresh.count() == count and fresh.are_sound(before)
-
-            self._change(lambda: self._table.optimize(cleanup_older_than=_FOREVER), check)
+        with writing(self.folder, self._safe()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about removing versions, which is intended
+            self._table.optimize(cleanup_older_than=_FOREVER)
             if drop_old:
-                with writing(self.folder, self._safe()), hidden_panics():
-                    # The new files must be safe from a power cut before the old ones go.
-                    sync_folder(self.folder / TABLE_FOLDER)
-                    for part in (self.folder / TABLE_FOLDER).rglob(".tmp*"):
-                        part.unlink(missing_ok=True)  # left by a writer that was killed
-                    self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
-
-    def are_sound(self, but: set[int]) -> bool:
-        """Tell whether the rows of all fragments ``but`` some can be read and have no fault."""
-        start = 0
-        for fragment, n in self._fragments().items():
-            for first in range(start, start + n, _ROWS_AT_ONCE) if fragment not in but else ():
-                batch = self.slice(first, min(_ROWS_AT_ONCE, start + n - first))
-                if any(row_faults(batch)):
-                    return False
-            start += n
-        return True
-
-    def _fragments(self) -> dict[int, int]:
-        """Return how many rows each of the table's pieces has, in the order of the rows."""
-        found: dict[int, int] = {}
-        for batch in self.batches(["_rowaddr"], _ADDRESSES_AT_ONCE):
-            pieces, counts = np.unique(batch["_rowaddr"].to_numpy() >> 32, return_counts=True)
-            for piece, n in zip(pieces.tolist(), counts.tolist(), strict=True):
-                found[piece] = found.get(piece, 0) + n
-        return found
-
-    def _change(self, change: Callable[[], object], check: Callable[[RecordTable], bool]) -> None:
-        """Commit a change, and take it back unless it can be read again from the disk.
-
-        A disk that fails now and then loses writes that the library counts as done.
-        """
-        safe, before = self._safe(), newest_version(self.folder)
-        with writing(self.folder, safe):
-            with hidden_panics():
-                change()
-            try:
-                fresh = RecordTable.open(self.folder, pinned=True)
-                good, why = fresh is not None and check(fresh), "other values came back"
-            except ArchiveError as error:
-                good, why = False, str(error).partition(" cannot be read ")[2].split(";")[0]
-            if not good:
-                self._take_back(before)
-                raise ArchiveError(
-                    f"cannot write {self.folder}: what was written cannot be read again {why}; "
-                    f"{safe} records are safe, check the disk and run the same command again"
-                )
-
-    def _take_back(self, version: Path | None) -> None:
-        for path in version_files(self.folder):
-            if version is not None and version_number(path) > version_number(version):
-                path.unlink(missing_ok=True)
-        drop_bad_hint(self.folder)
-        with hidden_panics():
-            self._table.checkout_latest()
+                # The new files must survive a power cut before the old ones are removed.
+                sync_folder(self.folder / TABLE_FOLDER)
+                for part in (self.folder / TABLE_FOLDER).rglob(".tmp*"):
+                    part.unlink(missing_ok=True)  # left by a writer that was killed
+                self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
     def _safe(self) -> int | None:
         try:
             return int(self._table.count_rows())
         except (RuntimeError, OSError, ValueError):
             return None
-
-
-def _same(found: pa.Table, rows: pa.Table) -> bool:
-    """Tell whether two tables hold the same rows, in any order of them."""
-    return found.sort_by("id").equals(rows.sort_by("id"))
 
 
 def newest_version(folder: Path) -> Path | None:
@@ -314,34 +222,18 @@ def version_number(path: Path) -> int:
     return _LAST_VERSION - name if name > _LAST_VERSION // 2 else name
 
 
-def is_hint_sound(folder: Path) -> bool:
-    """Tell whether the note of the newest version, which may be behind, is well formed.
-
-    The library finds its way without it, and does not always write it whole.
-    """
-    newest, file = newest_version(folder), folder / TABLE_FOLDER / "_versions" / HINT
-    if newest is None or not file.exists():
-        return True
-    try:
-        text = file.read_text(encoding="utf-8")
-        version = json.loads(text)["version"]
-        plain = json.dumps({"version": version}, separators=(",", ":"))
-        return text == plain and 0 < version <= version_number(newest)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def drop_bad_hint(folder: Path) -> None:
-    """Remove the note of the newest version unless it is sound."""
-    if not is_hint_sound(folder):
-        with contextlib.suppress(OSError):
-            (folder / TABLE_FOLDER / "_versions" / HINT).unlink(missing_ok=True)
+def drop_hint(folder: Path) -> None:
+    """Remove the note of the newest version: LanceDB works without it, and may leave it torn."""
+    with contextlib.suppress(OSError):
+        (folder / TABLE_FOLDER / "_versions" / HINT).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Force all files below a folder, and their names, to the disk."""
+    """Force all files below a folder, and where the system can their names, to the disk."""
     for path in (folder, *folder.rglob("*")):
-        handle = os.open(path, os.O_RDONLY)
+        if os.name == "nt" and path.is_dir():
+            continue
+        handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:

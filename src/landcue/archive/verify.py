@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from landcue.archive.archive import ArchiveFolder
-from landcue.archive.checksums import (
-    CHECKSUMS,
-    Checksums,
-    archive_files,
-    damaged_files,
-    read_checksums,
-)
+import pyarrow as pa
+
+from landcue.archive.checksums import CHECKSUMS, Checksums, damaged_files, read_checksums
 from landcue.archive.layout import ReaderMark
 from landcue.archive.manifest import (
     MANIFEST,
@@ -21,10 +18,12 @@ from landcue.archive.manifest import (
     parse_manifest,
     read_manifest,
 )
-from landcue.archive.salvage import salvage
-from landcue.archive.table import HINT, TABLE_FOLDER, RecordTable, is_hint_sound, newest_version
+from landcue.archive.schema import METADATA_NAMES, first_of_each, metadata_checks, only, row_faults
+from landcue.archive.table import TABLE_FOLDER, RecordTable, reading
 from landcue.errors import ArchiveError
 from landcue.types import Problem
+
+ROWS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class VerifyReport:
     Attributes:
         records: Records without a fault.
         files: What is wrong with files; ``where`` is a path below the archive.
-        rows: What is wrong with records; ``where`` is an id.
+        rows: What is wrong with records; ``where`` is an id, or the numbers of unreadable rows.
     """
 
     records: int
@@ -45,6 +44,50 @@ class VerifyReport:
     def problems(self) -> tuple[Problem, ...]:
         """All of them, files first."""
         return self.files + self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What was found out about the files of an archive.
+
+    Attributes:
+        manifest: Of the archive, or the copy of it.
+        checksums: As last written; ``None`` if they are missing or damaged.
+        problems: What is wrong with files.
+    """
+
+    manifest: Manifest
+    checksums: Checksums | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def table(self) -> str:
+        """Path of the table in use, below the archive."""
+        return (Path(self.manifest.base) / TABLE_FOLDER).as_posix()
+
+    @property
+    def table_damaged(self) -> bool:
+        """Whether a file of the table is damaged or missing."""
+        return any(problem.where.startswith(self.table) for problem in self.problems)
+
+
+@dataclass(slots=True)
+class RowCheck:
+    """What was found out about the rows of a table.
+
+    Attributes:
+        sound: Number of rows without a fault.
+        problems: What is wrong with the others.
+        damaged: Ids of rows with a fault.
+        metadata: Tables of those of them whose metadata can be read and has the right checksum.
+        lost: Number of rows whose id cannot be read.
+    """
+
+    sound: int = 0
+    problems: list[Problem] = field(default_factory=lambda: list[Problem]())
+    damaged: list[str] = field(default_factory=lambda: list[str]())
+    metadata: list[Any] = field(default_factory=lambda: list[Any]())
+    lost: int = 0
 
 
 def verify_archive(folder: Path) -> VerifyReport:
@@ -60,32 +103,6 @@ def verify_archive(folder: Path) -> VerifyReport:
     return report
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """What was found out about the files of an archive.
-
-    Attributes:
-        manifest: Of the archive, or the copy of it.
-        checksums: The checksums.
-        problems: What is wrong with files.
-    """
-
-    manifest: Manifest
-    checksums: Checksums | None
-    problems: tuple[Problem, ...]
-
-    @property
-    def table(self) -> str:
-        """Path of the table that serves, below the archive."""
-        return (Path(self.manifest.base) / TABLE_FOLDER).as_posix()
-
-    @property
-    def table_damaged(self) -> bool:
-        """Whether a file of the table is, other than one that is not needed."""
-        names = [problem.where for problem in self.problems]
-        return any(name.startswith(self.table) and not name.endswith(HINT) for name in names)
-
-
 def verify_files(folder: Path) -> Files:
     """Read every file of an archive that has a checksum.
 
@@ -95,30 +112,82 @@ def verify_files(folder: Path) -> Files:
     manifest, checksums, problems = _read_small_files(folder)
     if checksums is not None:
         problems += damaged_files(folder, checksums, manifest.base)
-    problems += _check_hint(folder, folder / manifest.base)
     return Files(manifest, checksums, tuple(problems))
 
 
 def verify_rows(folder: Path, files: Files) -> VerifyReport:
     """Read every record of an archive whose files were read."""
-    manifest, base = files.manifest, folder / files.manifest.base
     problems = list(files.problems)
-    records, rows = 0, list[Problem]()
+    check = RowCheck()
     try:
-        # Broken bytes can crash the reader: files not known to be sound are left to a child.
-        if not files.table_damaged and _all_known(folder, manifest, files.checksums):
-            opened = ArchiveFolder(folder, manifest, RecordTable.open(base, pinned=True))
-            rows = list(opened.verify())
-            records = opened.count - len({problem.where for problem in rows})
-        elif newest_version(base) is not None:
-            found = salvage(base, manifest)
-            records, rows = found.kept, found.problems
-        elif manifest.records:
+        table = RecordTable.open(folder / files.manifest.base, pinned=True)
+        if table is not None:
+            for _ in sound_rows(table, files.manifest, check):
+                pass
+        elif files.manifest.records and not files.table_damaged:
             problems.append(Problem(files.table, "is missing"))
     except ArchiveError as error:
         if not files.table_damaged:
             problems.append(Problem(files.table, str(error)))
-    return VerifyReport(records, tuple(problems), tuple(rows))
+    return VerifyReport(check.sound, tuple(problems), tuple(check.problems))
+
+
+def sound_rows(table: RecordTable, manifest: Manifest, check: RowCheck) -> Iterator[pa.Table]:
+    """Yield the rows that have the right checksums, and note the others in ``check``.
+
+    Raises:
+        ArchiveError: Nothing of the table can be read.
+    """
+    if not table.schema.equals(manifest.schema):
+        raise ArchiveError(f"{table.folder} holds a table of other columns or sizes")
+    seen: set[str] = set()
+    for start in range(0, table.count(), ROWS_AT_ONCE):
+        n = min(ROWS_AT_ONCE, table.count() - start)
+        try:
+            with reading(table.folder):
+                batch = table.slice(start, n)
+                batch.validate(full=True)
+                faults = row_faults(batch, manifest.label_names)
+                ids: list[str] = batch["id"].to_pylist()
+        except ArchiveError:
+            _note_unreadable(table, start, n, seen, check)
+            continue
+        fresh = first_of_each(ids, seen)
+        for id_, what, new in zip(ids, faults, fresh, strict=True):
+            if what or not new:
+                check.problems.append(Problem(id_, what or "is stored twice"))
+        _note_damaged(batch, [bool(what) for what in faults], check)
+        sound = [new and not what for new, what in zip(fresh, faults, strict=True)]
+        check.sound += sum(sound)
+        if any(sound):
+            yield only(batch, sound)
+
+
+def _note_unreadable(
+    table: RecordTable, start: int, n: int, seen: set[str], check: RowCheck
+) -> None:
+    """Read at least the metadata of rows that cannot be read whole."""
+    try:
+        with reading(table.folder):
+            batch = table.slice(start, n, [*METADATA_NAMES, "metadata_check"])
+            batch.validate(full=True)
+            ids: list[str] = batch["id"].to_pylist()
+            seen.update(ids)
+            _note_damaged(batch, [True] * n, check)
+            check.problems += [Problem(id_, "cannot be read") for id_ in ids]
+    except ArchiveError:
+        check.lost += n
+        check.problems.append(Problem(f"rows {start} to {start + n - 1}", "cannot be read"))
+
+
+def _note_damaged(batch: pa.RecordBatch, damaged: list[bool], check: RowCheck) -> None:
+    if not any(damaged):
+        return
+    rows = only(batch, damaged).select([*METADATA_NAMES, "metadata_check"])
+    check.damaged += rows["id"].to_pylist()
+    right = [a == b for a, b in zip(metadata_checks(rows), rows["metadata_check"].to_pylist(),
+                                    strict=True)]  # fmt: skip
+    check.metadata.append(rows.filter(pa.array(right, pa.bool_())))
 
 
 def _read_small_files(folder: Path) -> tuple[Manifest, Checksums | None, list[Problem]]:
@@ -143,15 +212,3 @@ def _read_small_files(folder: Path) -> tuple[Manifest, Checksums | None, list[Pr
 
 def _named(file: Path, name: str, error: ArchiveError) -> Problem:
     return Problem(name, str(error).split(";")[0].removeprefix(f"{file} "))
-
-
-def _all_known(folder: Path, manifest: Manifest, checksums: Checksums | None) -> bool:
-    names = {path.relative_to(folder).as_posix() for path in archive_files(folder, manifest.base)}
-    return checksums is not None and names <= checksums.files.keys()
-
-
-def _check_hint(folder: Path, base: Path) -> list[Problem]:
-    if is_hint_sound(base):
-        return []
-    file = base / TABLE_FOLDER / "_versions" / HINT
-    return [Problem(file.relative_to(folder).as_posix(), "is damaged: it names no version")]
