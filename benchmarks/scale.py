@@ -1,6 +1,6 @@
 """Ingest with Ray's workers against plain processes, and what a killed worker changes.
 
-    python benchmarks/scale.py [--chips 20000] [--workers 2] [--ray-data] [--driver-only]
+    python benchmarks/scale.py [--chips 20000] [--workers 2] [--driver-only]
 
 Chips are 256-pixel synthetic JPEGs and the model is the built-in one, in torch, opened the same way
 with one thread for every contestant. Each plain process indexes its share of the files into an
@@ -11,23 +11,13 @@ many: workers share its disk and memory, and no network lies between them.
 
 What the driver commits alone is measured by giving it rows that are encoded already, by a model of
 the same shape that does no work.
-
-With ``--ray-data`` the same work runs as a pipeline of Ray Data too: files are read, a pool of
-actors decodes and encodes them, and the driver takes rows in order and commits them. Its rows come
-in bursts: below some 5,000 chips its rate means little.
-
-LandCue uses plain actors nevertheless. Rows are to be committed in the order of the source as they
-come; a pipeline that keeps the order hands over block by block, and a driver that dies loses more.
-A call that died with its worker is counted, so that images that kill one worker after another
-end the run and are named; a pipeline begins actors and their tasks again without end. And how far
-workers run ahead is bounded in calls that wait for their turn, not in bytes of a shared store,
-through which whole files would pass.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import itertools
 import multiprocessing
@@ -49,18 +39,15 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.encoding import Encoded, encoding_here
 from landcue.archive.ingest import ingest
 from landcue.archive.plan import Task
+from landcue.archive.ray_encoding import ModelFiles, RayEngine
 from landcue.data.scenes import SceneOptions
 from landcue.data.sources import open_source
 from landcue.models.builtin import BUILTIN, find_model
-from landcue.ray.cluster import connected
-from landcue.ray.engine import RayEngine
-from landcue.ray.worker import ModelFiles
+from landcue.models.load import load_model
 from landcue.types import ByteArray, Encoder, Encoding
-from ray_data import RayData
 
 GOAL = 0.85
 BATCH = 64
-BURSTS = 5_000  # chips below which bursts of Ray Data hide its rate
 Times = list[tuple[float, int]]
 
 
@@ -75,7 +62,12 @@ def steady(times: Times, n: int) -> float:
 
 def model(device: str = "cpu") -> ModelFiles:
     """Return the model of all contestants, as it travels to workers."""
-    return ModelFiles.read(find_model(BUILTIN), "auto", device)
+    return ModelFiles.read(find_model(BUILTIN), functools.partial(load, device))
+
+
+def load(device: str, folder: Path, threads: int) -> Encoder:
+    """Open the model's files."""
+    return load_model(folder, device=device, threads=threads).encoder
 
 
 def plain(source: Path, folder: Path, part: int, parts: int, points: multiprocessing.Queue) -> None:
@@ -134,29 +126,10 @@ def run_ray(source: Path, folder: Path, n: int, workers: int, kill: bool) -> flo
             engine=engine, progress=progress,
         )  # fmt: skip
     rate = steady(times, n)
-    note = f", {engine.deaths} worker killed" if kill else ""
+    note = ", a worker killed" if kill else ""
     print(
-        f"Ray, {workers} workers {rate:7.1f} images/s   first worker ready after "
+        f"Ray, {workers} workers {rate:7.1f} images/s   first batch after "
         f"{engine.startup_seconds:.1f} s{note}; {report.summary()}"
-    )
-    return rate
-
-
-def run_ray_data(source: Path, folder: Path, n: int, workers: int) -> float | None:
-    """Return images per second of a pipeline of Ray Data, ``None`` for too few to tell."""
-    encoder, times = model()(1), Times()
-    engine = RayData(model(), workers, BATCH)
-    images = open_source(source)
-    with connected("local", workers):
-        report = ingest(
-            images.records, folder, encoder, source_root=images.root, engine=engine,
-            progress=lambda done, _: times.append((time.perf_counter(), done)),
-        )  # fmt: skip
-    rate = steady(times, n) if n >= BURSTS else None
-    shown = "too few chips for a rate" if rate is None else f"{rate:5.1f} images/s"
-    print(
-        f"Ray Data, {workers} actors {shown}   first batch after {engine.startup_seconds:.1f} s; "
-        f"{report.summary()}"
     )
     return rate
 
@@ -227,7 +200,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chips", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--ray-data", action="store_true")
     parser.add_argument("--driver-only", action="store_true")
     args = parser.parse_args()
     n, workers = args.chips, args.workers
@@ -238,21 +210,15 @@ def main() -> None:
         source.mkdir()
         write_images(source, n)
         if not args.driver_only:
-            compare(source, folder, n, workers, args.ray_data)
+            compare(source, folder, n, workers)
         run_driver(source, folder / "driver")
 
 
-def compare(source: Path, folder: Path, n: int, workers: int, ray_data: bool) -> None:
+def compare(source: Path, folder: Path, n: int, workers: int) -> None:
     """Run all contestants."""
     print(f"model {BUILTIN}, {type(model()(1)).__name__}, 1 thread a worker, batches of {BATCH}")
     alone = run_plain(source, folder, n, workers)
     spread = run_ray(source, folder / "ray", n, workers, kill=False)
-    if ray_data:
-        piped = run_ray_data(source, folder / "ray_data", n, workers)
-        if piped is not None:
-            print(
-                f"Ray Data / processes {piped / alone:.2f}, LandCue / Ray Data {spread / piped:.2f}"
-            )
     part = max(n // 4 // BATCH, 4) * BATCH
     run_ray(source, folder / "killed", part, workers, kill=True)
     ratio = spread / alone

@@ -13,7 +13,7 @@ from landcue.archive.ingest import ingest
 from landcue.archive.manifest import MANIFEST
 from landcue.archive.repair import repair
 from landcue.archive.verify import verify_archive, verify_files
-from landcue.errors import ArchiveError
+from landcue.errors import ArchiveError, ModelError
 
 NAMES = [f"{i:02}.png" for i in range(16)]
 
@@ -129,6 +129,41 @@ def test_damaged_rows_are_dropped_and_named(archive, tools):
     assert report.dropped == [NAMES[7]]
     assert report.records == ArchiveFolder.open(archive).count == 14
     assert ArchiveFolder.open(archive).columns().find(NAMES[7]) is None
+
+
+def test_damaged_rows_are_encoded_again(archive, made, tools):
+    expected = tools.contents(ArchiveFolder.open(archive))
+    flip_thumbnail(archive, NAMES[7])
+    encoder = tools.PixelEncoder()
+    told = repair(archive, apply=False, load_encoder=lambda: (encoder, None))
+    assert (told.encoded, told.dropped, encoder.encoded) == ([NAMES[7]], [], 0)
+    done = repair(archive, apply=True, load_encoder=lambda: (encoder, None))
+    assert (done.encoded, done.dropped, done.left, done.records) == ([NAMES[7]], [], [], 15)
+    assert encoder.encoded == 1
+    assert verify_archive(archive).problems == ()
+    assert tools.contents(ArchiveFolder.open(archive)) == expected
+
+
+def test_damaged_rows_whose_image_is_gone_are_named(archive, made, tmp_path, tools):
+    moved = shutil.copytree(made / "source", tmp_path / "source")
+    records = [r for r in tools.stored_images(moved, NAMES) if r.id != NAMES[3]]
+    ingest(records, archive, tools.PixelEncoder(), source_root=moved)
+    (moved / NAMES[7]).unlink()
+    flip_thumbnail(archive, NAMES[7])
+    flip_thumbnail(archive, NAMES[8])
+    done = repair(archive, apply=True, load_encoder=lambda: (tools.PixelEncoder(), None))
+    assert (done.encoded, done.dropped, done.records) == ([NAMES[8]], [NAMES[7]], 14)
+    assert verify_archive(archive).problems == ()
+
+
+def test_damaged_rows_are_dropped_without_a_model(archive):
+    def load():
+        raise ModelError("model is missing")
+
+    flip_thumbnail(archive, NAMES[7])
+    done = repair(archive, apply=True, load_encoder=load)
+    assert (done.encoded, done.dropped) == ([], [NAMES[7]])
+    assert done.left == ["damaged records were not encoded again: model is missing"]
 
 
 def test_newest_readable_version_without_checksums(archive):

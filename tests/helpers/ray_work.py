@@ -12,8 +12,8 @@ from pathlib import Path
 import pixel_encoder as tools
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
+from landcue.archive.ray_encoding import RayEngine
 from landcue.data.sources import open_source
-from landcue.ray.engine import RayEngine
 
 BATCH = 8
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}

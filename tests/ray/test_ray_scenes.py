@@ -1,4 +1,4 @@
-"""Chips of scenes through Ray: as without, and each scene read by as few workers as may be."""
+"""Chips of scenes through Ray: as without."""
 
 from __future__ import annotations
 
@@ -9,27 +9,12 @@ from landcue.archive.ingest import ingest
 from landcue.data.scenes import Length, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
-from landcue.ray.engine import RayEngine
 
 pytestmark = pytest.mark.ray
 
 
 OPTIONS = SceneOptions(Length(32, metres=False), side=32)
-CHIPS = 24  # of each scene: three calls of eight
-
-
-class Watching(RayEngine):
-    """Notes which worker did chips of which scene."""
-
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
-        self.seen = set()
-
-    def note(self, place, done):
-        for part in done.encoded:
-            for rows in part.rows.values():
-                self.seen |= {(place.pid, path) for path in rows["path"].to_pylist()}
-        super().note(place, done)
+CHIPS = 24  # of each scene
 
 
 def index(cut, root, archive, encoder, engine=None):
@@ -51,8 +36,7 @@ def test_chips_equal_plain_ingest(work, cluster, tmp_path):
     (root / "3.tif").write_bytes(b"no scene any more")
     encoder = work.SlowEncoder(0.05)
     plain = index(cut, root, tmp_path / "plain", work.tools.PixelEncoder())
-    engine = Watching(cluster.address, lambda _: lambda threads: encoder, encoder.fingerprint,
-                      batch_size=2)  # fmt: skip
+    engine = work.engine_for(cluster.address, encoder)
     report = index(cut, root, tmp_path / "a", encoder, engine)
     assert report.added == plain.added == 3 * CHIPS - 8
     assert report.empty == plain.empty == 8
@@ -60,6 +44,3 @@ def test_chips_equal_plain_ingest(work, cluster, tmp_path):
     assert len(report.skipped) >= 1
     assert work.state(tmp_path / "a") == work.state(tmp_path / "plain")
     assert encoder.encoded == 0
-    # Of three scenes only one is shared: the last, which both find nothing else beside.
-    assert len({pid for pid, _ in engine.seen}) == 2
-    assert len(engine.seen) <= 3 + 1

@@ -92,6 +92,7 @@ class IngestReport:
         records: Records in the archive now.
         seconds: Spent reading and encoding.
         images_per_second: Encoded images over ``seconds``; 0 when none was encoded.
+        ray: With Ray, what its workers and nodes did.
     """
 
     added: int
@@ -105,10 +106,14 @@ class IngestReport:
     records: int
     seconds: float
     images_per_second: float
+    ray: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; ``skipped`` becomes a list of ``{"where":…, "what":…}``."""
-        return asdict(self) | {"skipped": [asdict(problem) for problem in self.skipped]}
+        value = asdict(self) | {"skipped": [asdict(problem) for problem in self.skipped]}
+        if self.ray is None:
+            del value["ray"]
+        return value
 
     def summary(self) -> str:
         """Return one line for people; counts of zero are left out."""

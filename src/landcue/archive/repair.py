@@ -23,7 +23,7 @@ from landcue.archive.reading import ChipReader
 from landcue.archive.table import TABLE_FOLDER, RecordTable, version_files, version_number
 from landcue.archive.verify import Files, RowCheck, sound_rows, verify_files
 from landcue.data.scenes import SceneOptions
-from landcue.errors import ArchiveError
+from landcue.errors import ArchiveError, ModelError
 from landcue.files import exclusive, write_atomic
 from landcue.types import Encoder, Problem, Record
 
@@ -234,21 +234,36 @@ class _Repair:
             return
         encoded: list[str] = []
         if load_encoder is not None and check.metadata:
-            encoder, scenes = load_encoder()
-            plan = self._plan(check, scenes)
-            if new is None:
-                encoded = [task.record.id for task in plan.tasks]
-            else:
-                chips = ChipReader(scenes, encoder) if scenes else None
-                with encoding_here(
-                    plan.tasks, encoder, chips, batch_size=64, workers=2, overlap=False
-                ) as batches:
-                    for batch in batches:
-                        for rows in batch.rows.values():
-                            new.add(rows)
-                            encoded += rows["id"].to_pylist()
+            try:
+                encoder, scenes = load_encoder()
+                self.manifest.check_encoder(encoder, self.folder)
+                encoded = self._encode(check, new, encoder, scenes)
+            except ModelError as error:
+                report.left.append(f"damaged records were not encoded again: {error}")
         report.encoded = sorted(encoded)
         report.dropped = sorted(set(check.damaged) - set(encoded))
+
+    def _encode(
+        self,
+        check: RowCheck,
+        new: RecordTable | None,
+        encoder: Encoder,
+        scenes: SceneOptions | None,
+    ) -> list[str]:
+        """Return the ids of records whose image is there; add their rows to a new table."""
+        plan = self._plan(check, scenes)
+        if new is None:
+            return [task.record.id for task in plan.tasks]
+        ids: list[str] = []
+        chips = ChipReader(scenes, encoder) if scenes else None
+        with encoding_here(
+            plan.tasks, encoder, chips, batch_size=64, workers=2, overlap=False
+        ) as batches:
+            for batch in batches:
+                for rows in batch.rows.values():
+                    new.add(rows)
+                    ids += rows["id"].to_pylist()
+        return ids
 
     def _plan(self, check: RowCheck, scenes: SceneOptions | None) -> Plan:
         root = Path(self.manifest.source_root)

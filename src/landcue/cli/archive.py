@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 from landcue.cli.archive_milvus import about_collection, count_collection, diff, push
 from landcue.cli.archive_tables import export, import_
 from landcue.cli.console import Reporter, print_json
-from landcue.errors import ArchiveError, LandcueError, UsageError
+from landcue.errors import ArchiveError, UsageError
 
 if TYPE_CHECKING:
     from landcue.archive.manifest import Manifest
@@ -116,18 +115,12 @@ def repair(
     ] = None,
     json_: _Json = False,
 ) -> None:
-    """Repair a damaged archive; records that cannot be saved are dropped and named."""
+    """Repair a damaged archive; damaged records are encoded again, or dropped and named."""
     from dataclasses import asdict
 
-    from landcue.archive.repair import repair as mend
+    from landcue.archive.indexing import repair_archive
 
-    given = None
-    if model is not None:
-        from landcue.models.load import load_model
-
-        loaded = load_model(model)
-        given = loaded.path, loaded.encoder
-    report = mend(archive, apply=yes, model=given, derived=_derived(archive))
+    report = repair_archive(archive, apply=yes, model=model, derived=_derived(archive))
     if json_:
         print_json({"archive": str(archive), "applied": yes, **asdict(report)})
     else:
@@ -145,6 +138,8 @@ def _print_repair(report: Any, archive: Path, yes: bool) -> None:
         print(f"problem: {problem}")
     for what in report.repaired:
         print(f"{'repaired' if yes else 'would repair'}: {what}")
+    for id_ in report.encoded:
+        print(f"{'encoded' if yes else 'would encode'} again: {id_}")
     for id_ in report.dropped:
         print(f"{'dropped' if yes else 'would drop'}: {id_}")
     if report.lost:
@@ -226,30 +221,20 @@ def reembed(
     json_: _Json = False,
 ) -> None:
     """Encode all records with another model; searches use the old one until all is done."""
-    from landcue.archive.manifest import read_manifest
-    from landcue.archive.reembed import reembed as encode_again
-    from landcue.data.scenes import SceneOptions, parse_bands
-    from landcue.models.load import load_model
+    from landcue.archive.indexing import reembed_archive
 
-    loaded = load_model(model, device=device)
-    given = {"bands": bands and parse_bands(bands), "scale": scale, "nodata": nodata}
-    note = {**read_manifest(archive).scenes}
-    note |= {name: value for name, value in given.items() if value is not None}
-    scenes = None
-    if note:
-        scenes = SceneOptions.noted(note, channels=loaded.in_chans, side=loaded.image_size)
     with Reporter() as reporter:
-        report = encode_again(
+        report = reembed_archive(
             archive,
-            loaded.encoder,
-            model_folder=loaded.path,
+            model,
             drop_missing=drop_missing,
-            keep_parts=_same_training(archive, loaded.provenance),
-            scenes=scenes,
+            bands=bands,
+            scale=scale,
+            nodata=nodata,
             batch_size=batch,
             workers=workers,
-            overlap=not loaded.on_cpu,
-            progress=lambda done, total: reporter.tick("encoding again", done, total),
+            device=device,
+            progress=reporter.tick,
         )
     if json_:
         facts = {"records": report.records, "dropped": list(report.dropped)}
@@ -259,19 +244,6 @@ def reembed(
     for id_ in report.dropped:
         print(f"dropped: {id_}")
     print(f"{archive}: {report.records} records now by model {report.new[:12]}")
-
-
-def _same_training(archive: Path, provenance: Mapping[str, Any]) -> bool:
-    """Tell whether a model was trained on the same part of the same images as the archive's."""
-    from landcue.archive.archive import own_model
-    from landcue.models.load import load_model
-
-    own = own_model(archive)
-    try:
-        old = {} if own is None else load_model(own).provenance
-    except LandcueError:  # a damaged copy does not keep a new model out
-        old = {}
-    return all(old.get(key) and old[key] == provenance.get(key) for key in ("split", "data_id"))
 
 
 def _derived(archive: Path) -> tuple[Problem, ...]:

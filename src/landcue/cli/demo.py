@@ -38,8 +38,8 @@ def demo(
     The encoder that comes with LandCue, which never saw such images, is measured beside.
     """
     from landcue.archive.archive import ArchiveFolder
+    from landcue.archive.indexing import with_parts
     from landcue.archive.ingest import ingest
-    from landcue.cli.index import with_parts
     from landcue.cli.search import draw
     from landcue.cli.showing import is_interactive, show
     from landcue.data.sources import open_source

@@ -1,0 +1,376 @@
+"""From a source to an archive in one call: what ``landcue index`` and ``landcue.index`` do.
+
+The only module of this folder that loads models by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landcue.archive.archive import ArchiveFolder, own_model
+from landcue.archive.ingest import IngestReport, ingest
+from landcue.archive.manifest import read_manifest
+from landcue.archive.published import publishing
+from landcue.archive.reembed import ReembedReport, reembed
+from landcue.archive.repair import RepairReport, repair
+from landcue.data.imageset import ImageSet
+from landcue.data.objects import is_object, to_path
+from landcue.data.scenes import Length, Scale, SceneOptions, parse_bands
+from landcue.errors import LandcueError, ModelError, UsageError
+from landcue.types import Encoder, Problem
+
+if TYPE_CHECKING:
+    from landcue.archive.ray_encoding import RayEngine
+    from landcue.models.load import Model
+
+Progress = Callable[[str, int, int], object]
+"""Called with (stage, done, total) as work goes on."""
+
+Notify = Callable[[str], object]
+"""Called with one line about a problem or a warning."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """How a source is read and encoded; every value has a default.
+
+    >>> IndexOptions(chip="256px", bands="4,3,2").scale
+    'auto'
+
+    Attributes:
+        labels: Label table for the images of a folder.
+        chip: Side of the chips that GeoTIFF scenes are cut into: ``256px``, ``120m``; ``None``:
+            images are indexed whole.
+        stride: From one chip to the next; by default the side.
+        bands: Bands of a scene, from 1, in the model's order: ``4,3,2``.
+        scale: From stored values to bytes: ``auto``, ``percentile:2,98``, ``fixed:0,3000``.
+        nodata: Largest share of a chip without data, 0..1.
+        asset: Asset of STAC items that is the image.
+        batch_size: Images per model call.
+        workers: Reading threads; by default the cores this process may use, up to 4.
+        device: Where the model runs: ``cpu``, ``cuda``, ``cuda:1``. By default ``cpu``; with Ray
+            the GPUs, if there are any.
+        runtime: ``torch``, ``onnx`` or ``auto``.
+        prune: Remove records whose file is gone.
+        ray: Read and encode on a Ray cluster: ``local``, ``auto``, or its head's ``host:port``.
+        ray_workers: By default one per GPU, or else per core.
+
+    Raises:
+        UsageError: Options that contradict each other.
+    """
+
+    labels: Path | None = None
+    chip: str | None = None
+    stride: str | None = None
+    bands: str | None = None
+    scale: str = "auto"
+    nodata: float = 0.5
+    asset: str | None = None
+    batch_size: int = 64
+    workers: int | None = None
+    device: str | None = None
+    runtime: str = "auto"
+    prune: bool = False
+    ray: str | None = None
+    ray_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.ray is None and self.ray_workers is not None:
+            raise UsageError("--ray-workers is for Ray; give its address too: --ray local")
+        if self.chip is None:
+            for name in ("stride", "bands"):
+                if getattr(self, name) is not None:
+                    raise UsageError(
+                        f"--{name} is for scenes; give the size of their chips: --chip 256px"
+                    )
+        elif self.labels is not None:
+            raise UsageError(
+                "--labels are of whole images and say nothing of chips; leave them out"
+            )
+
+    def scene_options(self, model: Model) -> SceneOptions | None:
+        """Return how scenes are cut for a model; ``None`` for whole images.
+
+        Raises:
+            UsageError: A value cannot be read, or the model takes other bands than images have.
+        """
+        scaling = Scale.parse(self.scale)
+        if self.chip is None:
+            if model.in_chans != 3:
+                raise UsageError(
+                    f"the model takes {model.in_chans} bands, images have 3; give --chip and "
+                    "--bands to index scenes"
+                )
+            return None
+        return SceneOptions(
+            chip=Length.parse(self.chip, "--chip"),
+            stride=None if self.stride is None else Length.parse(self.stride, "--stride"),
+            bands=None if self.bands is None else parse_bands(self.bands),
+            channels=model.in_chans,
+            scale=scaling,
+            nodata=self.nodata,
+            side=model.image_size,
+        )
+
+
+_DEFAULTS = IndexOptions()
+
+
+def index_source(
+    source: str | Path,
+    archive: str | Path,
+    *,
+    model: str | Path | None = None,
+    options: IndexOptions = _DEFAULTS,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+) -> IngestReport:
+    """Put images, or chips of scenes, into an archive; only new and changed ones are encoded.
+
+    Args:
+        source: A folder, ``s3://bucket/prefix``, a table (.csv, .parquet), STAC items (.json) or a
+            GeoTIFF.
+        archive: The archive to make or to update: a folder, or ``s3://bucket/prefix``.
+        model: ``builtin``, a run folder or an exported file; by default the archive's own model,
+            or the built-in one for a new archive.
+        options: How the source is read and encoded.
+        progress: Called with (stage, done, total).
+        notify: Called with one line per problem or warning.
+
+    Raises:
+        UsageError: An option cannot be used.
+        DataError: The source is missing, or no image in it can be read.
+        ModelError: There is no such model, or it is broken.
+        ArchiveError: The archive is locked, broken, another model's, or cannot be written.
+    """
+    from landcue.data.datasets import detect_source
+    from landcue.data.sources import open_source
+    from landcue.data.sources.scenes import cut_scenes
+    from landcue.models.builtin import BUILTIN
+    from landcue.models.load import load_model
+
+    source, archive = to_path(source), to_path(archive)
+    tick, say = progress or _ignore, notify or _ignore
+    if source.is_dir() and options.asset is None:
+        images = detect_source(source, options.labels)
+    else:
+        images = open_source(source, options.labels, options.asset)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(publishing(archive)) if is_object(archive) else archive
+        own = own_model(folder) if model is None else None
+        here = options.device if options.ray is None else None  # with Ray it runs elsewhere
+        loaded = load_model(own or model or BUILTIN, runtime=options.runtime, device=here or "cpu")
+        scenes = options.scene_options(loaded)
+        if scenes is not None:
+            images = cut_scenes(images, scenes, partial(tick, "reading headers"))
+        if loaded.unfinished:
+            say(
+                f"warning: the training of {loaded.path} has not ended; an archive keeps its "
+                "model, so index into a new folder once it has"
+            )
+        for problem in images.problems:
+            say(f"problem: {problem}")
+        engine = None
+        if options.ray is not None:
+            engine = _ray_engine(options, loaded)
+            # Ray reports dead workers on stdout, which is for results.
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            stack.enter_context(engine.connection())
+        report = ingest(
+            with_parts(images, loaded.provenance).records,
+            folder,
+            loaded.encoder,
+            source_root=images.root,
+            model_folder=loaded.path,
+            batch_size=options.batch_size,
+            prune=options.prune,
+            overlap=not loaded.on_cpu or is_object(source),
+            workers=options.workers,
+            scenes=scenes,
+            unread=images.unread,
+            engine=engine,
+            progress=partial(tick, "indexing"),
+        )
+        for problem in report.skipped:
+            say(f"skipped {problem}")
+        if engine is not None:
+            for line in engine.summary():
+                say(line)
+            report = replace(report, ray=engine.to_json())
+    return report
+
+
+def index(
+    source: str | Path,
+    archive: str | Path,
+    *,
+    model: str | Path | None = None,
+    options: IndexOptions = _DEFAULTS,
+    progress: Progress | None = None,
+) -> Any:
+    """Put images into an archive and open it; see :func:`index_source` for the arguments.
+
+    >>> archive = landcue.index("photos", "archives/photos")       # doctest: +SKIP
+    >>> archive.search("photos/a.jpg", k=12)                       # doctest: +SKIP
+
+    Returns:
+        The archive, opened as ``landcue.open`` opens it.
+
+    Raises:
+        LandcueError: As :func:`index_source`.
+    """
+    import landcue
+
+    index_source(source, archive, model=model, options=options, progress=progress)
+    opened = getattr(landcue, "open", ArchiveFolder.open)
+    return opened(to_path(archive))
+
+
+def reembed_archive(
+    archive: Path,
+    model: str | Path,
+    *,
+    drop_missing: bool = False,
+    bands: str | None = None,
+    scale: str | None = None,
+    nodata: float | None = None,
+    batch_size: int = 64,
+    workers: int | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> ReembedReport:
+    """Encode all records with another model; searches use the old one until all is done.
+
+    Args:
+        archive: The archive.
+        model: ``builtin``, a run folder or an exported file.
+        drop_missing: Go on without records whose image cannot be read; else nothing changes.
+        bands: Of chips, as in :class:`IndexOptions`; by default as they were indexed.
+        scale: Likewise.
+        nodata: Likewise.
+        batch_size: Images per model call.
+        workers: Reading threads.
+        device: Where the model runs.
+        progress: Called with (stage, done, total).
+
+    Raises:
+        LandcueError: See :func:`landcue.archive.reembed.reembed`.
+    """
+    from landcue.models.load import load_model
+
+    loaded = load_model(model, device=device)
+    given = {"bands": bands and parse_bands(bands), "scale": scale, "nodata": nodata}
+    changed = {name: value for name, value in given.items() if value is not None}
+    return reembed(
+        archive,
+        loaded.encoder,
+        model_folder=loaded.path,
+        drop_missing=drop_missing,
+        keep_parts=_same_training(archive, loaded.provenance),
+        scenes=_stored_scene_options(archive, loaded, changed),
+        batch_size=batch_size,
+        workers=workers,
+        overlap=not loaded.on_cpu,
+        progress=partial(progress or _ignore, "encoding again"),
+    )
+
+
+def repair_archive(
+    archive: Path,
+    *,
+    apply: bool = False,
+    model: str | Path | None = None,
+    derived: Sequence[Problem] = (),
+) -> RepairReport:
+    """Repair an archive; damaged records are encoded again from their images.
+
+    Args:
+        archive: The archive.
+        apply: Whether to change anything; else only report.
+        model: The archive's model, to replace a damaged copy.
+        derived: What is wrong below ``indexes/``, which is then removed.
+
+    Raises:
+        LandcueError: See :func:`landcue.archive.repair.repair`.
+    """
+    from landcue.models.load import load_model
+
+    given = None if model is None else load_model(model)
+
+    def load() -> tuple[Encoder, SceneOptions | None]:
+        own = own_model(archive)
+        if given is None and own is None:
+            raise ModelError("the archive holds no model; add --model")
+        loaded = given or load_model(own or "")
+        return loaded.encoder, _stored_scene_options(archive, loaded, {})
+
+    return repair(
+        archive,
+        apply=apply,
+        model=None if given is None else (given.path, given.encoder),
+        derived=derived,
+        load_encoder=load,
+    )
+
+
+def with_parts(images: ImageSet, provenance: Mapping[str, Any]) -> ImageSet:
+    """Mark each record as ``train``, ``val`` or ``test`` when these are the model's own images."""
+    from landcue.data.splits import apply_split, data_id
+
+    split = provenance.get("split")
+    known = provenance.get("data_id")
+    if not isinstance(split, str) or any(record.labels is None for record in images.records):
+        return images
+    divided = apply_split(images, split)
+    return divided if data_id(divided) == known else images
+
+
+def _ignore(*_: object) -> None:
+    pass
+
+
+def _ray_engine(options: IndexOptions, model: Model) -> RayEngine:
+    from landcue.archive.ray_encoding import ModelFiles, RayEngine
+
+    return RayEngine(
+        options.ray or "",
+        lambda device: ModelFiles.read(model.path, partial(_load, options.runtime, device)),
+        model.encoder.fingerprint,
+        workers=options.ray_workers,
+        device=options.device,
+        batch_size=options.batch_size,
+    )
+
+
+def _load(runtime: str, device: str, folder: Path, threads: int) -> Encoder:
+    from landcue.models.load import load_model
+
+    return load_model(folder, runtime=runtime, device=device, threads=threads).encoder
+
+
+def _stored_scene_options(
+    archive: Path, model: Model, changed: Mapping[str, Any]
+) -> SceneOptions | None:
+    """Return how the chips of an archive were read; ``None`` if it holds none."""
+    note = {**read_manifest(archive).scenes, **changed}
+    if not note:
+        return None
+    return SceneOptions.noted(note, channels=model.in_chans, side=model.image_size)
+
+
+def _same_training(archive: Path, provenance: Mapping[str, Any]) -> bool:
+    """Tell whether a model was trained on the same part of the same images as the archive's."""
+    from landcue.models.load import load_model
+
+    own = own_model(archive)
+    try:
+        old = {} if own is None else load_model(own).provenance
+    except LandcueError:  # a damaged copy does not keep a new model out
+        old = {}
+    return all(old.get(key) and old[key] == provenance.get(key) for key in ("split", "data_id"))

@@ -1,0 +1,574 @@
+"""Encode with Ray Data: workers on many nodes read and encode, this process writes the archive.
+
+Only paths and windows travel to the workers, only finished rows come back, in the order of the
+source. A worker that dies is restarted and its batch is encoded again; commits happen here, so
+nothing is lost or stored twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from landcue import __version__
+from landcue.archive.encoding import Encoded, encoding_here
+from landcue.archive.plan import Task
+from landcue.archive.reading import ChipReader, SceneFacts
+from landcue.data.objects import absolute, is_object, store_of
+from landcue.data.scenes import SceneOptions
+from landcue.errors import ArchiveError, LandcueError, ModelError, UsageError
+from landcue.files import core_count
+from landcue.types import Encoder
+
+LOCAL = "local"
+AUTO = "auto"
+
+_EXTRA = "--ray needs Ray: pip install 'landcue[ray]'"
+_CONNECT_SECONDS = 5.0
+_LOCAL_STORE = 512 << 20  # bytes: only the model and finished rows pass through it
+_MOST_FAILURES = 3
+"""Failures in a row over the same images, each after Ray's own retry."""
+_CHIP_BATCHES = 4
+"""Batches of chips per call: neighbors share blocks of their file."""
+
+OpenEncoder = Callable[[int], Encoder]
+"""Opens the model on a worker's node, for a number of threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """Number of workers, and the cores and GPUs (0 or 1) of each."""
+
+    workers: int
+    cpus: int
+    gpus: int
+
+
+@dataclass(slots=True)
+class NodeRate:
+    """What one node has done.
+
+    Attributes:
+        host: Its name.
+        node: Ray's id of it.
+        workers: Process ids of its workers so far.
+        images: Images and chips done.
+        started: When its first batch began, in seconds of this machine's clock.
+        ended: When its last batch ended.
+    """
+
+    host: str
+    node: str
+    workers: list[int] = field(default_factory=lambda: list[int]())
+    images: int = 0
+    started: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Images per second, from its first batch to its last."""
+        return self.images / max(self.ended - self.started, 1e-9)
+
+    def __str__(self) -> str:
+        workers = f"{len(self.workers)} worker{'s' if len(self.workers) > 1 else ''}"
+        done = f"{self.images:,} images, {self.rate:.0f}/s"
+        return f"node {self.host} ({self.node[:8]}): {done}, {workers}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What every worker of one ingest needs to know.
+
+    Attributes:
+        open_encoder: Opens the model.
+        fingerprint: Which model it must be.
+        version: Of LandCue, which must be the same everywhere.
+        probe: A folder that every node must see, or an object in the store it must reach.
+        scenes: How chips are read.
+        batch_size: Images per encoder call.
+        threads: Of the encoder, and reading ones.
+        overlap: Read while the encoder runs.
+    """
+
+    open_encoder: OpenEncoder
+    fingerprint: str
+    version: str
+    probe: Path
+    scenes: SceneOptions | None
+    batch_size: int
+    threads: int
+    overlap: bool
+
+
+class _Worker:
+    """The callable of ``Dataset.map_batches``: reads, decodes and encodes the tasks of a row."""
+
+    def __init__(self, job: Any) -> None:
+        self._job: _Job = import_ray().get(job)
+        self._facts = SceneFacts()  # a scene is hashed once, however many calls bring its chips
+        self._encoder: Encoder | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        started = time.perf_counter()
+        found: list[Encoded] | LandcueError
+        try:
+            found = self._encode(batch)
+        except LandcueError as error:  # Ray would return only its text
+            found = error
+        except Exception as error:
+            line = (str(error).splitlines() or [""])[0]
+            found = ArchiveError(
+                f"a Ray worker failed ({type(error).__name__}: {line}); the records committed so "
+                "far are safe: fix that and run the same command again"
+            )
+        return {
+            "encoded": [pickle.dumps(found)],
+            "host": [socket.gethostname()],
+            "node": [import_ray().get_runtime_context().get_node_id()],
+            "pid": [os.getpid()],
+            "seconds": [time.perf_counter() - started],
+        }
+
+    def _encode(self, batch: dict[str, Any]) -> list[Encoded]:
+        if self._encoder is None:
+            self._encoder = _open(self._job)
+        job, found = self._job, list[Encoded]()
+        for pickled in batch["tasks"]:
+            chips = ChipReader(job.scenes, self._encoder, self._facts) if job.scenes else None
+            with encoding_here(
+                pickle.loads(pickled), self._encoder, chips,
+                batch_size=job.batch_size, workers=job.threads, overlap=job.overlap,
+            ) as encoded:  # fmt: skip
+                found += encoded
+        return found
+
+
+def _open(job: _Job) -> Encoder:
+    """Load the model on this node.
+
+    Raises:
+        LandcueError: This node lacks something that the job needs.
+    """
+    host = socket.gethostname()
+    if __version__ != job.version:
+        raise UsageError(
+            f"node {host} has LandCue {__version__}, not {job.version}; install the same version "
+            "on all nodes"
+        )
+    if is_object(job.probe):
+        try:
+            store_of(job.probe)
+        except LandcueError as error:
+            raise type(error)(f"node {host}: {error}") from None
+    elif not job.probe.is_dir():
+        raise UsageError(
+            f"node {host} does not see {job.probe}; mount it at the same path on all nodes, or "
+            "index from an object store (s3://…)"
+        )
+    encoder = job.open_encoder(job.threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(job.threads)
+    if encoder.fingerprint != job.fingerprint:
+        raise ModelError(
+            f"node {host} opened model {encoder.fingerprint[:12]}, not {job.fingerprint[:12]}; "
+            "its training may still be running: wait for its end"
+        )
+    return encoder
+
+
+class RayEngine:
+    """Reads and encodes with Ray; give it to :func:`landcue.archive.ingest.ingest`.
+
+    Attributes:
+        sizing: Workers and their shares, once running.
+        startup_seconds: From connecting to the first finished batch.
+        nodes: What each node has done, by its id.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        open_encoder: Callable[[str], OpenEncoder],
+        fingerprint: str,
+        *,
+        workers: int | None = None,
+        device: str | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        """Describe the work; nothing starts before there is something to encode.
+
+        Args:
+            address: See :func:`connected`.
+            open_encoder: From ``cpu`` or ``cuda``, to what opens the model there.
+            fingerprint: Of that model.
+            workers: Their number; by default one for each GPU, or else for each core.
+            device: Where the model runs; by default on GPUs where there are any.
+            batch_size: Images per encoder call.
+        """
+        self._address, self._open, self._fingerprint = address, open_encoder, fingerprint
+        self._workers, self._device, self._batch = workers, device, batch_size
+        self.sizing: Sizing | None = None
+        self.startup_seconds = 0.0
+        self.nodes: dict[str, NodeRate] = {}
+
+    @contextlib.contextmanager
+    def connection(self) -> Generator[None]:
+        """Connect now, for as long as the block lasts.
+
+        Starting a local cluster forks this process, which should happen before the archive's
+        table is open.
+
+        Raises:
+            UsageError: See :func:`connected`.
+        """
+        with connected(self._address, self._workers):
+            yield
+
+    @contextlib.contextmanager
+    def __call__(
+        self, tasks: Sequence[Task], scenes: SceneOptions | None
+    ) -> Generator[Iterator[Encoded]]:
+        """Connect, start workers, and yield what the tasks become, in their order.
+
+        Raises:
+            UsageError: No such cluster, it is too small, or a node lacks what is needed.
+            ArchiveError: Workers die again and again. What was committed stays.
+        """
+        with connected(self._address, self._workers) as ray:
+            self.sizing = size_workers(ray, self._workers, self._device)
+            size = self._batch * (_CHIP_BATCHES if scenes is not None else 1)
+            parts = [_absolute(tasks[first : first + size]) for first in range(0, len(tasks), size)]
+            with contextlib.closing(self._results(ray, parts, scenes)) as results:
+                yield results
+
+    def _results(
+        self, ray: Any, parts: Sequence[Sequence[Task]], scenes: SceneOptions | None
+    ) -> Generator[Encoded]:
+        """Yield what all parts become; after a failure that Ray does not outlive, start again."""
+        started = time.perf_counter()
+        done = failures = 0
+        while done < len(parts):
+            rows = iter(self._dataset(ray, parts[done:], scenes).iter_rows())
+            try:
+                for row in rows:
+                    self.startup_seconds = self.startup_seconds or time.perf_counter() - started
+                    found: list[Encoded] | LandcueError = pickle.loads(row["encoded"])
+                    if isinstance(found, LandcueError):
+                        raise found
+                    self._count(row, sum(part.n for part in found))
+                    done, failures = done + 1, 0
+                    yield from found
+            except ray.exceptions.RayError as error:
+                failures += 1
+                if failures == _MOST_FAILURES:
+                    raise ArchiveError(_hopeless(parts[done], error)) from None
+                self.sizing = size_workers(ray, None, self._device, at_most=self.sizing)
+            finally:
+                close = getattr(rows, "close", None)  # ends the workers
+                if close is not None:
+                    close()
+
+    def _dataset(
+        self, ray: Any, parts: Sequence[Sequence[Task]], scenes: SceneOptions | None
+    ) -> Any:
+        import ray.data as ray_data
+
+        sizing = self.sizing or size_workers(ray, self._workers, self._device)
+        device = self._device or ("cuda" if sizing.gpus else "cpu")
+        probe = parts[0][0].record.path
+        job = _Job(
+            open_encoder=self._open(device),
+            fingerprint=self._fingerprint,
+            version=__version__,
+            probe=probe if is_object(probe) else probe.parent,
+            scenes=scenes,
+            batch_size=self._batch,
+            threads=sizing.cpus,
+            # A device of its own, or a store far away, leaves the cores time to read meanwhile.
+            overlap=device != "cpu" or is_object(probe),
+        )
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        context = ray_data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.execution_options.preserve_order = True
+        workers = min(sizing.workers, len(parts))
+        return ray_data.from_items(
+            [{"tasks": pickle.dumps(part)} for part in parts], override_num_blocks=len(parts)
+        ).map_batches(
+            _Worker,
+            batch_size=1,
+            fn_constructor_args=(ray.put(job),),
+            compute=ray_data.ActorPoolStrategy(
+                min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=2
+            ),
+            # Half of each core is left over, so that the worker of a lost node finds another.
+            num_cpus=sizing.cpus / 2,
+            num_gpus=sizing.gpus,
+            max_task_retries=1,
+            scheduling_strategy="SPREAD",
+        )
+
+    def _count(self, row: dict[str, Any], images: int) -> None:
+        now = time.monotonic()
+        fresh = NodeRate(row["host"], row["node"], started=now - row["seconds"])
+        node = self.nodes.setdefault(row["node"], fresh)
+        node.ended = now
+        if row["pid"] not in node.workers:
+            node.workers.append(row["pid"])
+        node.images += images
+
+    def summary(self) -> list[str]:
+        """Return lines for people: the start, and what each node has done."""
+        if self.sizing is None:
+            return []
+        first = f"Ray: {self.sizing.workers} workers, the first batch after "
+        return [first + f"{self.startup_seconds:.1f} s", *(str(node) for node in self._sorted())]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "workers": 0 if self.sizing is None else self.sizing.workers,
+            "startup_seconds": self.startup_seconds,
+            "nodes": [
+                {
+                    "host": node.host,
+                    "node": node.node,
+                    "workers": len(node.workers),
+                    "images": node.images,
+                    "images_per_second": node.rate,
+                }
+                for node in self._sorted()
+            ],
+        }
+
+    def _sorted(self) -> list[NodeRate]:
+        return sorted(self.nodes.values(), key=lambda node: (node.host, node.node))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model that travels as its own safe files, so that nodes need not share a disk.
+
+    Attributes:
+        files: Content by name: a checkpoint folder's, or an exported file's.
+        load: Opens the folder they are written to, given it and a number of threads.
+    """
+
+    files: dict[str, bytes]
+    load: Callable[[Path, int], Encoder]
+
+    @classmethod
+    def read(cls, path: Path, load: Callable[[Path, int], Encoder]) -> ModelFiles:
+        """Read what is to travel of a run folder, a model folder or an exported file.
+
+        Raises:
+            ModelError: It cannot be read.
+        """
+        from landcue.archive.layout import EXPORTED, MODEL_FILES
+
+        names = {EXPORTED: path} if path.is_file() else {n: path / n for n in MODEL_FILES}
+        if path.is_dir() and (path / EXPORTED).is_file():
+            names[EXPORTED] = path / EXPORTED
+        try:
+            files = {name: file.read_bytes() for name, file in names.items() if file.is_file()}
+        except OSError as error:
+            raise ModelError(f"cannot read {error.filename}: {error.strerror}") from None
+        return cls(files, load)
+
+    def __call__(self, threads: int) -> Encoder:
+        """Open the model from a temporary folder."""
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="landcue-model-") as folder:
+            for name, content in self.files.items():
+                (Path(folder) / name).write_bytes(content)
+            return self.load(Path(folder), threads)
+
+
+def import_ray() -> Any:
+    """Return the ``ray`` module.
+
+    Raises:
+        UsageError: It is not installed, or does not load.
+    """
+    # Read when Ray loads: nothing is reported to its makers.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as future versions do
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(f"{_EXTRA} ({error})") from None
+    return ray
+
+
+@contextlib.contextmanager
+def connected(address: str, workers: int | None) -> Generator[Any]:
+    """Use a cluster; one that was started here ends with the block.
+
+    Args:
+        address: ``local`` (processes of this machine, for as long as the block lasts), ``auto``
+            (the cluster that this machine is a node of) or ``host:port`` of a cluster's head.
+        workers: How many workers a local cluster must have room for.
+
+    Yields:
+        The ``ray`` module.
+
+    Raises:
+        UsageError: Ray is not installed, nothing answers at the address, this machine is no node
+            of that cluster, or the cluster runs another version.
+    """
+    _check_address(address)
+    ray = import_ray()
+    if ray.is_initialized():  # by the program that calls us
+        yield ray
+        return
+    options: dict[str, Any] = {
+        "address": address,
+        "log_to_driver": False,
+        "configure_logging": False,
+        "logging_level": "ERROR",
+    }
+    if address == LOCAL:
+        options |= {
+            "num_cpus": max(core_count(), workers or 0),
+            "include_dashboard": False,
+            "object_store_memory": _LOCAL_STORE,
+        }
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        raise UsageError(_why_not(address, error)) from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address that cannot be one, or where nothing listens.
+
+    Raises:
+        UsageError: Says which.
+    """
+    if address in (LOCAL, AUTO):
+        return
+    found = re.fullmatch(r"\[?([^\[\]/]+?)\]?:([0-9]{1,5})", address)
+    if found is None or int(found[2]) > 65_535:
+        raise UsageError(f"--ray {address}: give local, auto, or the head's host:port (…:6379)")
+    try:
+        with socket.create_connection((found[1], int(found[2])), _CONNECT_SECONDS) as peer:
+            answers = os.environ.get("RAY_USE_TLS") == "1" or _speaks_http2(peer)
+    except OSError as error:
+        raise UsageError(
+            f"--ray {address}: no Ray cluster answers ({error.strerror or error}); start one with "
+            "'ray start --head', or use --ray local"
+        ) from None
+    if not answers:  # Ray itself would wait for minutes
+        raise UsageError(
+            f"--ray {address}: what answers there is no Ray head; give its host and port (…:6379)"
+        )
+
+
+def _speaks_http2(peer: socket.socket) -> bool:
+    """Connect to a server as gRPC does; one that speaks it answers with its settings at once."""
+    settings = bytes(3) + b"\x04" + bytes(5)  # an empty frame of type 4
+    peer.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+    answer = b""
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        while len(answer) < 9 and (part := peer.recv(9 - len(answer))):
+            answer += part
+    return len(answer) == 9 and answer[3] == 4
+
+
+def size_workers(
+    ray: Any, workers: int | None, device: str | None, at_most: Sizing | None = None
+) -> Sizing:
+    """Divide a cluster's GPUs, or else its cores, among workers.
+
+    Args:
+        ray: The connected module.
+        workers: Their number; by default one for each GPU, or else for each core.
+        device: ``cpu``, ``cuda`` …; ``None`` takes GPUs where there are any.
+        at_most: Not more workers than this.
+
+    Raises:
+        UsageError: The cluster has not enough of them.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    if device is None:
+        device = "cuda" if gpus else "cpu"
+    if device.startswith("cuda"):
+        n = workers or (min(gpus, at_most.workers) if at_most else gpus)
+        if not gpus or n > gpus:
+            raise UsageError(
+                f"the Ray cluster has {gpus} GPUs, too few for {n or 1} workers on {device}; give "
+                "--device cpu or fewer --ray-workers"
+            )
+        cores_each = [
+            int(node.get("CPU", 0)) // int(node["GPU"]) for node in nodes if node.get("GPU", 0) >= 1
+        ]
+        return Sizing(n, max(1, min(cores_each)), 1)
+    n = workers or (min(sum(cores), at_most.workers) if at_most else sum(cores))
+    if n < 1 or n > sum(cores):
+        raise UsageError(
+            f"the Ray cluster has {sum(cores)} cores, too few for {max(1, n)} workers; give fewer "
+            "--ray-workers"
+        )
+    cpus = max(1, sum(cores) // n)
+    # A worker cannot use cores of different nodes.
+    while sum(node // cpus for node in cores) < n:
+        cpus -= 1
+    return Sizing(n, cpus, 0)
+
+
+def _absolute(tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks with paths that do not depend on where a process runs."""
+    return [
+        replace(task, record=replace(task.record, path=absolute(task.record.path)))
+        for task in tasks
+    ]
+
+
+def _hopeless(tasks: Sequence[Task], error: BaseException) -> str:
+    text = f"{type(error).__name__} {error}".lower()
+    why = "out of memory" if "memory" in text else "killed or crashed"
+    return (
+        f"Ray workers died again and again over the images {tasks[0].record.id} to "
+        f"{tasks[-1].record.id} ({why}); the records committed so far are safe: give workers more "
+        "memory (fewer --ray-workers, a smaller --batch), or take these images out, and run the "
+        "same command again"
+    )
+
+
+def _why_not(address: str, error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines)
+    if "ersion mismatch" in text:
+        theirs = re.findall(r"Ray: ?([0-9][^\s,]*)", text)
+        pythons = re.findall(r"Python: ?([0-9][^\s,]*)", text)
+        return (
+            f"--ray {address}: the cluster runs Ray {_pair(theirs)} on Python {_pair(pythons)}; "
+            "install the same versions on all machines"
+        )
+    if "node_ip_address" in text or "This node has an IP address" in text or "raylet" in text:
+        return (
+            f"--ray {address}: this machine is no node of that cluster; run 'ray start "
+            f"--address={address}' here first"
+        )
+    return f"--ray {address}: cannot connect ({lines[0] if lines else type(error).__name__})"
+
+
+def _pair(values: list[str]) -> str:
+    return f"{values[0]}, this machine {values[1]}" if len(values) > 1 else "another version"

@@ -1,1 +1,0 @@
-"""Ingest over many machines with Ray: each worker reads and encodes, the driver writes."""
