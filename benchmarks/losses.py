@@ -57,7 +57,7 @@ def contestants() -> dict[str, Callable[[Tensor], Loss]]:
     """Return by name what makes a loss from the batch's labels."""
 
     def ours(name: str, options: dict[str, Any]) -> Callable[[Tensor], Loss]:
-        return lambda y: create_loss(name, options, LabelStatistics.of(y), DIM)
+        return lambda y: create_loss(name, options, LabelStatistics.from_labels(y), DIM)
 
     made = {f"{OURS} {name}": ours(name, {}) for name in LOSSES}
     made |= {f"{OURS} {name}": ours("marc", options) for name, options in MARC.items()}

@@ -32,7 +32,7 @@ def seconds_per_step(args: argparse.Namespace, *, fast: bool) -> float:
     if fast:
         model = model.to(memory_format=torch.channels_last)
     labels = (torch.rand(args.batch, 17) < 0.2).long()
-    statistics = LabelStatistics.of(labels)
+    statistics = LabelStatistics.from_labels(labels)
     objective = Objective(LossSection(name="supcon"), statistics, config.dim, config.n_bits)
     optimizer = create_optimizer(model, OptimizerSection(), objective.parameters())
     side = round(args.size * 1.15)

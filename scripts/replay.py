@@ -290,7 +290,7 @@ def make_loss(name: str, options: dict[str, Any], train: Any, dim: int) -> Any:
     from landcue.losses.registry import create_loss
     from landcue.losses.statistics import LabelStatistics
 
-    loss = create_loss(name, options, LabelStatistics.of(torch.from_numpy(train)), dim)
+    loss = create_loss(name, options, LabelStatistics.from_labels(torch.from_numpy(train)), dim)
     with torch.no_grad():
         for number, parameter in enumerate(loss.parameters()):
             values = np.random.default_rng(20 + number).normal(size=tuple(parameter.shape))

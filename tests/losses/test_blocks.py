@@ -10,14 +10,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from landcue.losses import pairs
-from landcue.losses.marc import MarcOptions, marc_loss
-from landcue.losses.msc import msc_loss
-from landcue.losses.mulsupcon import MulSupConOptions, mulsupcon_loss
-from landcue.losses.multisupcon import MultiSupConOptions, multisupcon_loss
-from landcue.losses.similarity_dissimilarity import similarity_dissimilarity_loss
-from landcue.losses.statistics import LabelStatistics
-from landcue.losses.supcon import SupConOptions, supcon_loss
+from landcue.losses import MARC, MSC, MulSupCon, MultiSupCon, SimilarityDissimilarity, SupCon
 
 N, DIM, C = 120, 6, 5
 
@@ -30,18 +23,17 @@ def data(n=N):
 
 
 def marc(**options):
-    statistics = LabelStatistics.of(data()[1])
-    return lambda z, y, _: marc_loss(z, y, statistics, MarcOptions(**options))
+    return lambda: MARC.from_labels(data()[1], **options)
 
 
 LOSSES = {
-    "supcon": lambda z, y, _: supcon_loss(z, y),
-    "supcon-all": lambda z, y, _: supcon_loss(z, y, SupConOptions(positives="all")),
-    "mulsupcon": lambda z, y, _: mulsupcon_loss(z, y),
-    "mulsupcon-anchor": lambda z, y, _: mulsupcon_loss(z, y, MulSupConOptions(average="anchor")),
-    "multisupcon": lambda z, y, _: multisupcon_loss(z, y, MultiSupConOptions(threshold=0.4)),
-    "similarity_dissimilarity": lambda z, y, _: similarity_dissimilarity_loss(z, y),
-    "msc": msc_loss,
+    "supcon": SupCon,
+    "supcon-all": lambda: SupCon(positives="all"),
+    "mulsupcon": MulSupCon,
+    "mulsupcon-anchor": lambda: MulSupCon(average="anchor"),
+    "multisupcon": lambda: MultiSupCon(threshold=0.4),
+    "similarity_dissimilarity": SimilarityDissimilarity,
+    "msc": lambda: MSC(C, DIM).double(),
     "marc": marc(alpha=0.5, beta=0.3),
     "marc-pairwise-label-count": marc(plr="pairwise", weighting="label", norm="count"),
     "marc-marginal-count": marc(plr="marginal", weighting="jaccard", norm="count"),
@@ -50,26 +42,28 @@ LOSSES = {
 }
 
 
-def run(loss, n=N):
-    z, y, vectors = data(n)
-    z.requires_grad_()
-    vectors.requires_grad_()
-    value = loss(z, y, vectors)
+def made(name, block=None):
+    """Return a loss with fixed prototypes, if it has any, and embeddings that take a gradient."""
+    z, y, vectors = data()
+    loss = LOSSES[name]()
+    if list(loss.parameters()):
+        loss.load_state_dict({"proxies": vectors})
+    loss.block = block or loss.block
+    return loss, z.requires_grad_(), y
+
+
+def run(name, block=None):
+    loss, z, y = made(name, block)
+    value = loss(z, y)
     value.backward()
-    return value.detach(), z.grad, vectors.grad
+    return [value.detach(), z.grad, *(parameter.grad for parameter in loss.parameters())]
 
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("block", [1, 7 * N, 100 * N])
-def test_blocks_change_neither_loss_nor_gradient(name, block, monkeypatch):
-    whole = run(LOSSES[name])
-    monkeypatch.setattr(pairs, "BLOCK", block)
-    assert len(list(pairs.blocks(N))) > 1
-    cut = run(LOSSES[name])
-    for one, other in zip(whole, cut, strict=True):
-        assert (one is None) == (other is None)
-        if one is not None:
-            torch.testing.assert_close(other, one, rtol=1e-10, atol=1e-14)
+def test_blocks_change_neither_loss_nor_gradient(name, block):
+    for one, other in zip(run(name), run(name, block), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-10, atol=1e-14)
 
 
 class LargestTensor(TorchDispatchMode):
@@ -88,14 +82,12 @@ class LargestTensor(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_no_tensor_exceeds_a_block(name, monkeypatch):
-    monkeypatch.setattr(pairs, "BLOCK", 20 * N)
+def test_no_tensor_exceeds_a_block(name):
     with LargestTensor() as seen:
-        run(LOSSES[name])
+        run(name, 20 * N)
     assert N < seen.elements <= 20 * (N + C)  # msc puts the C prototypes beside the images
-    monkeypatch.undo()
     with LargestTensor() as seen:
-        run(LOSSES[name])
+        run(name)
     assert seen.elements >= N * N
 
 
@@ -105,10 +97,8 @@ class Kept:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_kept_between_forward_and_backward_is_far_less_than_the_pairs(name, monkeypatch):
-    monkeypatch.setattr(pairs, "BLOCK", 4 * N)
-    z, y, vectors = data()
-    z.requires_grad_()
+def test_kept_between_forward_and_backward_is_far_less_than_the_pairs(name):
+    loss, z, y = made(name, 4 * N)
     alive = weakref.WeakSet()
 
     def pack(tensor):
@@ -116,15 +106,6 @@ def test_kept_between_forward_and_backward_is_far_less_than_the_pairs(name, monk
         return kept
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
-        loss = LOSSES[name](z, y, vectors)
-    assert loss.requires_grad
+        value = loss(z, y)
+    assert value.requires_grad
     assert 0 < sum(kept.tensor.numel() for kept in alive) < N * N / 2
-
-
-def test_blocks_cover_every_anchor_once(monkeypatch):
-    monkeypatch.setattr(pairs, "BLOCK", 1000)
-    for n in (0, 1, 31, 32, 999, 1500):
-        rows = [i for part in pairs.blocks(n) for i in range(n)[part]]
-        assert rows == list(range(n))
-    assert len(list(pairs.blocks(31))) == 1
-    assert len(list(pairs.blocks(31, width=2))) == 2

@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from landcue.errors import UsageError
-from landcue.losses.registry import LOSSES, create_loss
-from landcue.losses.statistics import LabelStatistics
+from landcue.losses import LOSSES, LabelStatistics, create_loss
 
 N, DIM, C = 12, 5, 4
 SINGLE = ("triplet", "multi_similarity", "n_pair", "contrastive", "proxy_nca")
@@ -28,7 +27,7 @@ def batch(name, seed=0):
 
 def made(name, c=C, **options):
     torch.manual_seed(0)
-    return create_loss(name, options, LabelStatistics.of(torch.eye(c)), DIM).double()
+    return create_loss(name, options, LabelStatistics.from_labels(torch.eye(c)), DIM).double()
 
 
 @pytest.mark.parametrize("name", LOSSES)

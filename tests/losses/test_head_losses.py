@@ -9,11 +9,15 @@ import torch
 import torch.nn.functional as F
 
 from landcue.errors import UsageError
-from landcue.losses.asymmetric import AsymmetricOptions, asymmetric_loss
-from landcue.losses.balance import balance_loss
-from landcue.losses.classification import SoftmaxOptions, label_loss, softmax_loss
-from landcue.losses.quantization import quantization_loss
-from landcue.losses.registry import CLASSIFICATIONS, create_classification
+from landcue.losses import (
+    BCE,
+    CLASSIFICATIONS,
+    Asymmetric,
+    BitBalance,
+    Quantization,
+    Softmax,
+    create_classification,
+)
 
 N, C = 6, 4
 
@@ -56,22 +60,22 @@ def naive_balance(h):
 @pytest.mark.parametrize("seed", range(3))
 def test_losses_equal_plain_loops(seed):
     logits, y = data(seed)
-    assert float(label_loss(logits, y)) == pytest.approx(naive_bce(logits, y), rel=1e-12)
+    assert float(BCE()(logits, y)) == pytest.approx(naive_bce(logits, y), rel=1e-12)
     y = one_hot(seed)
-    assert float(softmax_loss(logits, y)) == pytest.approx(naive_softmax(logits, y), rel=1e-12)
-    smoothed = softmax_loss(logits, y, SoftmaxOptions(0.1))
+    assert float(Softmax()(logits, y)) == pytest.approx(naive_softmax(logits, y), rel=1e-12)
+    smoothed = Softmax(label_smoothing=0.1)(logits, y)
     assert float(smoothed) == pytest.approx(naive_softmax(logits, y, 0.1), rel=1e-12)
     h = torch.tanh(logits)
-    assert float(quantization_loss(h)) == pytest.approx(naive_quantization(h), rel=1e-12)
-    assert float(balance_loss(h)) == pytest.approx(naive_balance(h), rel=1e-12)
+    assert float(Quantization()(h)) == pytest.approx(naive_quantization(h), rel=1e-12)
+    assert float(BitBalance()(h)) == pytest.approx(naive_balance(h), rel=1e-12)
 
 
 HEADS = {
-    "bce": lambda v: label_loss(v, data()[1]),
-    "softmax": lambda v: softmax_loss(v, one_hot()),
-    "asymmetric": lambda v: asymmetric_loss(v, data()[1], AsymmetricOptions(1, 2, 0.1)),
-    "quantization": lambda v: quantization_loss(torch.tanh(v)),
-    "balance": lambda v: balance_loss(torch.tanh(v)),
+    "bce": lambda v: BCE()(v, data()[1]),
+    "softmax": lambda v: Softmax()(v, one_hot()),
+    "asymmetric": lambda v: Asymmetric(gamma_positive=1, gamma_negative=2, clip=0.1)(v, data()[1]),
+    "quantization": lambda v: Quantization()(torch.tanh(v)),
+    "balance": lambda v: BitBalance()(torch.tanh(v)),
 }
 
 
@@ -104,10 +108,10 @@ def test_classifications_are_what_their_names_say():
     got = {name: float(create_classification(name, {})(logits, y)) for name in CLASSIFICATIONS}
     got["options"] = float(create_classification("asymmetric", options)(logits, y))
     assert got == {
-        "bce": float(label_loss(logits, y)),
-        "softmax": float(softmax_loss(logits, y)),
-        "asymmetric": float(asymmetric_loss(logits, y)),
-        "options": float(asymmetric_loss(logits, y, AsymmetricOptions(0, 2.0, 0.1))),
+        "bce": float(BCE()(logits, y)),
+        "softmax": float(Softmax()(logits, y)),
+        "asymmetric": float(Asymmetric()(logits, y)),
+        "options": float(Asymmetric(gamma_negative=2.0, clip=0.1)(logits, y)),
     }
     assert len(set(got.values())) == 4
 
@@ -117,7 +121,7 @@ def test_softmax_refuses_images_without_exactly_one_label(row, count):
     y = one_hot()
     y[2] = torch.tensor(row)
     with pytest.raises(UsageError, match=f"image 2 of the batch has {count} .1 of 6") as caught:
-        softmax_loss(data()[0], y)
+        Softmax()(data()[0], y)
     assert "use bce or asymmetric" in str(caught.value)
 
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from landcue.errors import UsageError
-from landcue.losses.classification import label_loss
-from landcue.losses.marc import MarcOptions, marc_loss
-from landcue.losses.quantization import quantization_loss
-from landcue.losses.registry import create_loss
-from landcue.losses.statistics import LabelStatistics
-from landcue.losses.supcon import SupConOptions, supcon_loss
+from landcue.losses import BCE, MARC, LabelStatistics, Quantization, SupCon, create_loss
 
 N, DIM, C = 12, 5, 4
 
@@ -30,7 +26,7 @@ def batch(seed: int = 0, n: int = N, c: int = C, p: float = 0.4):
 def statistics(seed: int = 9) -> LabelStatistics:
     g = torch.Generator().manual_seed(seed)
     rates = torch.tensor([0.6, 0.4, 0.15, 0.05])
-    return LabelStatistics.of((torch.rand(200, C, generator=g) < rates).long())
+    return LabelStatistics.from_labels((torch.rand(200, C, generator=g) < rates).long())
 
 
 def sets(y):
@@ -54,7 +50,8 @@ def naive_supcon(z, y, tau, positives):
     return total / anchors if anchors else 0.0
 
 
-def naive_marc(z, y, stats, o):
+def naive_marc(z, y, stats, options):
+    o = SimpleNamespace(**(DEFAULTS | options))
     labels, n = sets(y), len(z)
     f = [float(v) for v in stats.frequency]
     q = stats.joint.tolist()
@@ -111,8 +108,12 @@ def naive_marc(z, y, stats, o):
     return total / len(anchors)
 
 
+DEFAULTS = {
+    "temperature": 0.1, "plr": "off", "gamma": 0.5, "power": 1.0, "alpha": 0.5, "beta": 0.0,
+    "overlap": "jaccard", "weighting": "label", "norm": "weight", "mode": "pair",
+}  # fmt: skip
 FAMILY = [
-    MarcOptions(plr=plr, gamma=g, alpha=a, beta=b, weighting=w, norm=norm, mode=mode, power=power)
+    dict(plr=plr, gamma=g, alpha=a, beta=b, weighting=w, norm=norm, mode=mode, power=power)
     for plr, w, norm, mode in itertools.product(
         ("rarity_jaccard", "pairwise", "marginal", "off"),
         ("none", "jaccard", "label"),
@@ -120,7 +121,7 @@ FAMILY = [
         ("pair", "row"),
     )
     for g, a, b, power in ((0.5, 0.5, 0.3, 1.0), (1.0, -0.4, 0.0, 2.0))
-] + [MarcOptions(alpha=0.7, beta=0.2, overlap="share", mode=mode) for mode in ("pair", "row")]
+] + [dict(alpha=0.7, beta=0.2, overlap="share", mode=mode) for mode in ("pair", "row")]
 
 
 @pytest.mark.parametrize("positives", ["any", "all"])
@@ -128,7 +129,7 @@ FAMILY = [
 def test_supcon_equals_double_loop(positives, seed):
     z, y = batch(seed)
     y[3] = y[4]
-    got = supcon_loss(z, y, SupConOptions(0.2, positives))
+    got = SupCon(temperature=0.2, positives=positives)(z, y)
     assert float(got) == pytest.approx(naive_supcon(z, y, 0.2, positives), abs=1e-10)
 
 
@@ -136,37 +137,39 @@ def test_supcon_equals_double_loop(positives, seed):
 def test_marc_equals_double_loop(options):
     z, y = batch(2)
     stats = statistics()
-    got = marc_loss(z, y, stats, options)
+    got = MARC(stats, **options)(z, y)
     assert float(got) == pytest.approx(naive_marc(z, y, stats, options), rel=1e-9)
 
 
 @pytest.mark.parametrize("norm", ["weight", "count"])
 def test_marc_without_options_on_is_supcon(norm):
     z, y = batch(3)
-    options = MarcOptions(plr="off", alpha=0, beta=0, weighting="none", norm=norm)
-    assert float(marc_loss(z, y, statistics(), options)) == pytest.approx(
-        float(supcon_loss(z, y, SupConOptions(0.1))), rel=1e-12
-    )
+    marc = MARC(statistics(), plr="off", alpha=0, beta=0, weighting="none", norm=norm)
+    assert float(marc(z, y)) == pytest.approx(float(SupCon()(z, y)), rel=1e-12)
 
 
 @pytest.mark.parametrize("plr", ["rarity_jaccard", "pairwise", "marginal"])
 def test_marc_on_uniform_single_labels_is_supcon(plr):
     z, _ = batch(4)
     y = F.one_hot(torch.arange(N) % C, C)
-    stats = LabelStatistics.of(F.one_hot(torch.arange(40) % C, C))
-    options = MarcOptions(temperature=0.1, plr=plr, gamma=1.0, alpha=0.0, beta=0.7)
-    assert float(marc_loss(z, y, stats, options)) == pytest.approx(
-        float(supcon_loss(z, y, SupConOptions(0.1))), rel=1e-12
-    )
+    stats = LabelStatistics.from_labels(F.one_hot(torch.arange(40) % C, C))
+    marc = MARC(stats, temperature=0.1, plr=plr, gamma=1.0, alpha=0.0, beta=0.7)
+    assert float(marc(z, y)) == pytest.approx(float(SupCon()(z, y)), rel=1e-12)
 
 
 def weight_of_pair(first, second, plr, gamma=1.0):
-    from landcue.losses.marc import pair_weights
+    """Return the weight of a pair relative to that of two images which both have label 1 alone.
 
-    y = torch.zeros(2, C, dtype=torch.float64)
-    y[0, first], y[1, second] = 1, 1
-    weights = pair_weights(y, y, statistics(), MarcOptions(plr=plr, gamma=gamma))
-    return float(weights[0, 1])
+    All images are orthogonal, and each of the two anchors 0 and 2 has one positive and image 4 as
+    its negative: their gradients differ only by the weights of the two pairs.
+    """
+    y = torch.zeros(5, C)
+    y[0, first], y[1, second], y[2, 1], y[3, 1] = 1, 1, 1, 1
+    z = torch.eye(5, dtype=torch.float64, requires_grad=True)
+    pairs = [torch.tensor(t) for t in ([0, 2], [1, 3], [0, 2], [4, 4])]
+    marc = MARC(statistics(), plr=plr, gamma=gamma, weighting="none", norm="count", alpha=0.0)
+    (gradient,) = torch.autograd.grad(marc(z, y, pairs), z)
+    return float(gradient[0, 1] / gradient[2, 3])
 
 
 @pytest.mark.parametrize("plr", ["pairwise", "marginal"])
@@ -191,11 +194,11 @@ def test_one_more_shared_label_raises_rarity_jaccard_at_fixed_union():
 
 
 LOSSES = {
-    "supcon": lambda z, y: supcon_loss(z, y),
-    "supcon-all": lambda z, y: supcon_loss(z, y, SupConOptions(positives="all")),
-    "marc": lambda z, y: marc_loss(z, y, statistics(), MarcOptions(alpha=0.5, beta=0.5)),
-    "marc-row": lambda z, y: marc_loss(z, y, statistics(), MarcOptions(alpha=0.5, mode="row")),
-    "marc-label": lambda z, y: marc_loss(z, y, statistics(), MarcOptions(weighting="label")),
+    "supcon": SupCon(),
+    "supcon-all": SupCon(positives="all"),
+    "marc": MARC(statistics(), alpha=0.5, beta=0.5),
+    "marc-row": MARC(statistics(), alpha=0.5, mode="row"),
+    "marc-label": MARC(statistics(), weighting="label"),
 }
 
 
@@ -271,11 +274,11 @@ def test_free_embeddings_end_ordered_by_overlap():
     rows = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]).repeat(2, 1)
     g = torch.Generator().manual_seed(0)
     z = torch.randn(8, 8, generator=g, dtype=torch.float64, requires_grad=True)
-    stats = LabelStatistics.of(rows)
+    loss = MARC.from_labels(rows, alpha=0.5)
     optimizer = torch.optim.Adam([z], lr=0.05)
     for _ in range(600):
         optimizer.zero_grad()
-        marc_loss(F.normalize(z, dim=1), rows, stats, MarcOptions(alpha=0.5)).backward()
+        loss(z, rows).backward()
         optimizer.step()
     unit = F.normalize(z.detach(), dim=1)
     s = (unit @ unit.T)[0]
@@ -284,7 +287,7 @@ def test_free_embeddings_end_ordered_by_overlap():
 
 
 def test_statistics_count_labels_and_pairs():
-    stats = LabelStatistics.of(torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 0]]))
+    stats = LabelStatistics.from_labels(torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 0]]))
     assert stats.frequency.tolist() == pytest.approx([4 / 4, 3 / 4, 1 / 4])
     assert float(stats.joint[0, 1]) == pytest.approx(3 / 4)
     again = LabelStatistics.from_json(stats.to_json())
@@ -294,20 +297,20 @@ def test_statistics_count_labels_and_pairs():
 
 
 def test_rarity_is_zero_when_all_anchors_are_equally_rare():
-    stats = LabelStatistics.of(torch.eye(3))
+    stats = LabelStatistics.from_labels(torch.eye(3))
     assert stats.rarity(torch.eye(3)).tolist() == [0, 0, 0]
 
 
 def test_label_loss_equals_its_definition():
     logits, y = torch.tensor([[2.0, -1.0]]), torch.tensor([[1, 0]])
     expected = (math.log1p(math.exp(-2)) + math.log1p(math.exp(-1))) / 2
-    assert float(label_loss(logits, y)) == pytest.approx(expected, rel=1e-6)
-    assert label_loss(logits.bfloat16(), y).dtype == torch.float32
+    assert float(BCE()(logits, y)) == pytest.approx(expected, rel=1e-6)
+    assert BCE()(logits.bfloat16(), y).dtype == torch.float32
 
 
 def test_quantization_loss_equals_its_definition():
-    assert float(quantization_loss(torch.tensor([[1.0, -0.5]]))) == pytest.approx(0.125)
-    assert float(quantization_loss(torch.tensor([[1.0, -1.0]]).half())) == 0.0
+    assert float(Quantization()(torch.tensor([[1.0, -0.5]]))) == pytest.approx(0.125)
+    assert float(Quantization()(torch.tensor([[1.0, -1.0]]).half())) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -322,14 +325,14 @@ def test_quantization_loss_equals_its_definition():
 )
 def test_wrong_inputs_are_named(z, y, word):
     with pytest.raises(UsageError) as caught:
-        supcon_loss(z, y)
+        SupCon()(z, y)
     assert word in str(caught.value)
 
 
 def test_marc_refuses_statistics_of_other_labels():
     z, _ = batch()
     with pytest.raises(UsageError, match="3 columns, the statistics 4"):
-        marc_loss(z, torch.ones(N, 3), statistics())
+        MARC(statistics())(z, torch.ones(N, 3))
 
 
 @pytest.mark.parametrize(
@@ -340,7 +343,7 @@ def test_marc_refuses_statistics_of_other_labels():
         ("marc", {"plr": "frequency"}, "plr must be one of"),
         ("marc", {"temperature": -1}, "temperature"),
         ("marc", {"temperature": "hot"}, "finite number"),
-        ("supcon", {"positives": "some"}, "'any' or 'all'"),
+        ("supcon", {"positives": "some"}, "positives must be one of any, all"),
     ],
 )
 def test_registry_names_the_mistake(name, options, word):
@@ -352,4 +355,4 @@ def test_registry_names_the_mistake(name, options, word):
 def test_registry_binds_options():
     z, y = batch()
     loss = create_loss("supcon", {"temperature": 0.3}, statistics(), DIM)
-    assert float(loss(z, y)) == float(supcon_loss(z, y, SupConOptions(0.3)))
+    assert float(loss(z, y)) == float(SupCon(temperature=0.3)(z, y))

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from landcue.errors import UsageError
-from landcue.losses.asymmetric import AsymmetricOptions, asymmetric_loss
-from landcue.losses.balance import balance_loss
-from landcue.losses.classification import label_loss
-from landcue.losses.dhcl import DhclOptions, dhcl_loss
-from landcue.losses.msc import MscOptions, msc_loss
-from landcue.losses.mulsupcon import MulSupConOptions, mulsupcon_loss
-from landcue.losses.multisupcon import MultiSupConOptions, multisupcon_loss
-from landcue.losses.proxy_anchor import ProxyAnchorOptions, proxy_anchor_loss
-from landcue.losses.registry import LOSSES, create_loss
-from landcue.losses.similarity_dissimilarity import (
-    SimilarityDissimilarityOptions,
-    similarity_dissimilarity_loss,
+from landcue.losses import (
+    BCE,
+    DHCL,
+    LOSSES,
+    MSC,
+    Asymmetric,
+    BitBalance,
+    LabelStatistics,
+    MulSupCon,
+    MultiSupCon,
+    ProxyAnchor,
+    SimilarityDissimilarity,
+    SupCon,
+    create_loss,
 )
-from landcue.losses.statistics import LabelStatistics
-from landcue.losses.supcon import SupConOptions, supcon_loss
 
 N, DIM, C = 12, 5, 4
 
@@ -37,6 +38,18 @@ def batch(seed=0, n=N, p=0.4):
 def proxies(seed=3, scale=2.0):
     g = torch.Generator().manual_seed(seed)
     return scale * torch.randn(C, DIM, generator=g, dtype=torch.float64)
+
+
+def with_proxies(loss, **options):
+    """Return a loss whose proxies are :func:`proxies`."""
+    made = loss(C, DIM, **options).double()
+    with torch.no_grad():
+        made.proxies.copy_(proxies())
+    return made
+
+
+def item(loss):
+    return float(loss.detach())
 
 
 def sets(y):
@@ -142,23 +155,22 @@ def naive_dhcl(z, y, vectors, o):
 
 
 PAIRWISE = [
-    (mulsupcon_loss, naive_mulsupcon, MulSupConOptions(0.2)),
-    (mulsupcon_loss, naive_mulsupcon, MulSupConOptions(0.2, "anchor")),
-    (multisupcon_loss, naive_multisupcon, MultiSupConOptions(0.3, 0.5)),
-    (multisupcon_loss, naive_multisupcon, MultiSupConOptions(0.3, 1 / 3)),
-    (multisupcon_loss, naive_multisupcon, MultiSupConOptions(0.3, 0.0)),
-    (similarity_dissimilarity_loss, naive_similarity_dissimilarity,
-     SimilarityDissimilarityOptions(0.3)),
-]  # fmt: skip
+    (MulSupCon, naive_mulsupcon, {"temperature": 0.2, "average": "label"}),
+    (MulSupCon, naive_mulsupcon, {"temperature": 0.2, "average": "anchor"}),
+    (MultiSupCon, naive_multisupcon, {"temperature": 0.3, "threshold": 0.5}),
+    (MultiSupCon, naive_multisupcon, {"temperature": 0.3, "threshold": 1 / 3}),
+    (MultiSupCon, naive_multisupcon, {"temperature": 0.3, "threshold": 0.0}),
+    (SimilarityDissimilarity, naive_similarity_dissimilarity, {"temperature": 0.3}),
+]
 PROXY = [
-    (msc_loss, naive_msc, MscOptions(0.2)),
-    (msc_loss, naive_msc, MscOptions(0.3, 0.4, 0.1)),
-    (msc_loss, naive_msc, MscOptions(0.3, 0.0, 2.0)),
-    (proxy_anchor_loss, naive_proxy_anchor, ProxyAnchorOptions()),
-    (proxy_anchor_loss, naive_proxy_anchor, ProxyAnchorOptions(8.0, -0.2)),
-    (dhcl_loss, naive_dhcl, DhclOptions()),
-    (dhcl_loss, naive_dhcl, DhclOptions(8.0, 0.4)),
-    (dhcl_loss, naive_dhcl, DhclOptions(16.0, 0.25, "opposite")),
+    (MSC, naive_msc, {"temperature": 0.2, "alpha": 1.0, "beta": 1.0}),
+    (MSC, naive_msc, {"temperature": 0.3, "alpha": 0.4, "beta": 0.1}),
+    (MSC, naive_msc, {"temperature": 0.3, "alpha": 0.0, "beta": 2.0}),
+    (ProxyAnchor, naive_proxy_anchor, {"alpha": 32.0, "margin": 0.1}),
+    (ProxyAnchor, naive_proxy_anchor, {"alpha": 8.0, "margin": -0.2}),
+    (DHCL, naive_dhcl, {"scale": 32.0, "margin": 0.25, "negatives": "circle"}),
+    (DHCL, naive_dhcl, {"scale": 8.0, "margin": 0.4, "negatives": "circle"}),
+    (DHCL, naive_dhcl, {"scale": 16.0, "margin": 0.25, "negatives": "opposite"}),
 ]
 
 
@@ -173,7 +185,8 @@ def test_pairwise_loss_equals_double_loop(loss, naive, options, seed):
     z, y = batch(seed)
     y[0] = 0
     y[1], y[2] = y[3], torch.tensor([1, 0, 0, 0])
-    assert float(loss(z, y, options)) == pytest.approx(naive(z, y, options), rel=1e-10)
+    expected = naive(z, y, SimpleNamespace(**options))
+    assert float(loss(**options)(z, y)) == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize(("loss", "naive", "options"), PROXY, ids=named)
@@ -183,18 +196,18 @@ def test_proxy_loss_equals_double_loop(loss, naive, options, seed):
     y[0] = 0
     y[:, 3] = seed  # a label nobody, then everybody, carries
     y[0, 3] = 0
-    got = loss(z, y, proxies(), options)
-    assert float(got) == pytest.approx(naive(z, y, proxies(), options), rel=1e-10)
+    expected = naive(z, y, proxies(), SimpleNamespace(**options))
+    assert item(with_proxies(loss, **options)(z, y)) == pytest.approx(expected, rel=1e-10)
 
 
 RIVALS = {
-    "mulsupcon": mulsupcon_loss,
-    "mulsupcon-anchor": lambda z, y: mulsupcon_loss(z, y, MulSupConOptions(average="anchor")),
-    "multisupcon": multisupcon_loss,
-    "similarity_dissimilarity": similarity_dissimilarity_loss,
-    "msc": lambda z, y: msc_loss(z, y, proxies(), MscOptions(beta=0.5)),
-    "proxy_anchor": lambda z, y: proxy_anchor_loss(z, y, proxies()),
-    "dhcl": lambda z, y: dhcl_loss(z, y, proxies()),
+    "mulsupcon": MulSupCon(),
+    "mulsupcon-anchor": MulSupCon(average="anchor"),
+    "multisupcon": MultiSupCon(),
+    "similarity_dissimilarity": SimilarityDissimilarity(),
+    "msc": with_proxies(MSC, beta=0.5),
+    "proxy_anchor": with_proxies(ProxyAnchor),
+    "dhcl": with_proxies(DHCL),
 }
 NEED_A_PAIR = ["mulsupcon", "mulsupcon-anchor", "multisupcon", "similarity_dissimilarity"]
 
@@ -217,31 +230,44 @@ def test_gradients_are_exact(name):
     assert torch.autograd.gradcheck(lambda v: RIVALS[name](v, y), (z,))
 
 
-@pytest.mark.parametrize("loss", [msc_loss, proxy_anchor_loss])
+@pytest.mark.parametrize("loss", [MSC, ProxyAnchor])
 def test_gradients_of_proxies_are_exact(loss):
     z, y = batch(6, n=7)
-    assert torch.autograd.gradcheck(lambda v: loss(z, y, v), (proxies().requires_grad_(),))
+    made = with_proxies(loss)
+    made(z, y).backward()
+    step, vectors = 1e-6, proxies()
+    for at in ((c, k) for c in range(C) for k in range(DIM)):
+        values = []
+        for sign in (1, -1):
+            moved = vectors.clone()
+            moved[at] += sign * step
+            with torch.no_grad():
+                made.proxies.copy_(moved)
+            values.append(item(made(z, y)))
+        slope = (values[0] - values[1]) / (2 * step)
+        assert float(made.proxies.grad[at]) == pytest.approx(slope, abs=1e-6, rel=1e-5)
 
 
 @pytest.mark.parametrize("negatives", ["circle", "opposite"])
 def test_dhcl_gradient_treats_the_weights_as_constants(negatives):
     """The gradient is that of the naive sums with the weights frozen at the point itself."""
     z, y = batch(4)
-    o = DhclOptions(8.0, 0.25, negatives)
-    m = o.margin
+    scale, m = 8.0, 0.25
     d_n, o_n = (m, -m) if negatives == "circle" else (-1 + m, -1 - m)
     vectors = F.normalize(proxies(), dim=1)
     at = (F.normalize(z, dim=1) @ vectors.T).clone()
 
     def frozen(point):
         cosine = F.normalize(point, dim=1) @ vectors.T
-        pull = torch.exp(-o.scale * (1 + m - at).clamp(min=0) * (cosine - (1 - m))) * y
-        push = torch.exp(o.scale * (at - o_n).clamp(min=0) * (cosine - d_n)) * (1 - y)
+        pull = torch.exp(-scale * (1 + m - at).clamp(min=0) * (cosine - (1 - m))) * y
+        push = torch.exp(scale * (at - o_n).clamp(min=0) * (cosine - d_n)) * (1 - y)
         present = (y.sum(0) > 0).sum()
         return (1 + pull.sum(0)).log().sum() / present + (1 + push.sum(0)).log().mean()
 
     point = z.clone().requires_grad_()
-    (got,) = torch.autograd.grad(dhcl_loss(point, y, proxies(), o), point)
+    (got,) = torch.autograd.grad(
+        with_proxies(DHCL, scale=scale, margin=m, negatives=negatives)(point, y), point
+    )
     step = 1e-6
     for i in range(N):
         for k in range(DIM):
@@ -266,7 +292,7 @@ def test_autocast_does_not_reach_a_loss(name):
     z, y = batch(7)
     y = F.one_hot(y.sum(1) % C, C)
     torch.manual_seed(0)
-    loss = create_loss(name, {}, LabelStatistics.of(y), DIM)
+    loss = create_loss(name, {}, LabelStatistics.from_labels(y), DIM)
     plain = loss(z.float(), y)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = loss(z.float(), y)
@@ -290,18 +316,19 @@ def test_no_positive_pair_gives_zero_and_zero_gradient(name, y):
 
 def test_msc_without_labels_is_zero_and_moves_no_prototype():
     z = F.normalize(torch.randn(4, DIM), dim=1).requires_grad_()
-    prototypes = proxies().requires_grad_()
-    loss = msc_loss(z, torch.zeros(4, C), prototypes)
+    msc = with_proxies(MSC)
+    loss = msc(z, torch.zeros(4, C))
     loss.backward()
     assert float(loss.detach()) == 0.0
-    assert float(z.grad.abs().sum()) == float(prototypes.grad.abs().sum()) == 0.0
+    assert float(z.grad.abs().sum()) == float(msc.proxies.grad.abs().sum()) == 0.0
 
 
-@pytest.mark.parametrize("loss", [proxy_anchor_loss, dhcl_loss])
+@pytest.mark.parametrize("loss", [ProxyAnchor, DHCL])
 def test_images_without_labels_are_pushed_from_every_proxy(loss):
-    vectors = torch.eye(C, DIM, dtype=torch.float64)
+    made = loss(C, DIM).double()
+    made.load_state_dict({"proxies": torch.eye(C, DIM)})
     z = F.normalize(torch.ones(1, DIM, dtype=torch.float64), dim=1).requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(z, torch.zeros(1, C), vectors), z)
+    (gradient,) = torch.autograd.grad(made(z, torch.zeros(1, C)), z)
     assert bool((gradient[0, :C] > 0).all())  # a step down lowers every cosine
 
 
@@ -334,14 +361,14 @@ def test_batches_of_none_and_one_are_finite(name, n):
 def test_all_labels_everywhere_is_supcon(name):
     z, _ = batch(1)
     everywhere = torch.ones(N, C)
-    assert float(RIVALS[name](z, everywhere)) == pytest.approx(float(supcon_loss(z, everywhere)))
+    assert float(RIVALS[name](z, everywhere)) == pytest.approx(float(SupCon()(z, everywhere)))
 
 
 @pytest.mark.parametrize("name", NEED_A_PAIR)
 def test_single_labels_make_it_supcon(name):
     z, _ = batch(2)
     y = F.one_hot(torch.arange(N) % C, C)
-    assert float(RIVALS[name](z, y)) == pytest.approx(float(supcon_loss(z, y)), rel=1e-12)
+    assert float(RIVALS[name](z, y)) == pytest.approx(float(SupCon()(z, y)), rel=1e-12)
 
 
 def test_msc_with_one_label_per_image_is_supcon_over_images_and_prototypes():
@@ -356,7 +383,7 @@ def test_msc_with_one_label_per_image_is_supcon_over_images_and_prototypes():
         for i in range(N)
         if (found := [p for p in range(len(joint)) if p != i and bool(labels[i] @ labels[p])])
     ]
-    got = float(msc_loss(z, y, proxies(), MscOptions(0.1)))
+    got = item(with_proxies(MSC)(z, y))
     assert got == pytest.approx(sum(anchors) / N, rel=1e-10)
 
 
@@ -366,17 +393,17 @@ def test_extra_labels_lower_the_weight_of_a_positive():
         z = F.normalize(torch.tensor([[1.0, 0.2], [0.2, 1.0], [-1.0, 0.1]]), dim=1).double()
         y = torch.zeros(3, C)
         y[0, :2], y[1, second] = 1, 1
-        return float(similarity_dissimilarity_loss(z, y))
+        return float(SimilarityDissimilarity()(z, y))
 
     assert pull([0, 1]) > pull([0, 1, 2]) > pull([0, 1, 2, 3])
     assert pull([0, 1]) > pull([0])
 
 
-@pytest.mark.parametrize("loss", [msc_loss, proxy_anchor_loss, dhcl_loss])
+@pytest.mark.parametrize("loss", [MSC, ProxyAnchor, DHCL])
 def test_proxies_of_other_shape_are_named(loss):
     z, y = batch()
     with pytest.raises(UsageError, match=r"\[4, 5\], got \[3, 5\]"):
-        loss(z, y, torch.ones(3, DIM))
+        loss(3, DIM)(z, y)
 
 
 def naive_asymmetric(logits, y, o):
@@ -393,30 +420,34 @@ def naive_asymmetric(logits, y, o):
 
 @pytest.mark.parametrize(
     "options",
-    [AsymmetricOptions(), AsymmetricOptions(1, 2, 0.2), AsymmetricOptions(2, 0, 0.0)],
+    [(0, 4, 0.05), (1, 2, 0.2), (2, 0, 0.0)],
     ids=repr,
 )
 def test_asymmetric_loss_equals_its_definition(options):
     logits = 3 * torch.randn(6, C, generator=torch.Generator().manual_seed(0)).double()
     _, y = batch(n=6)
-    got = float(asymmetric_loss(logits, y, options))
-    assert got == pytest.approx(naive_asymmetric(logits, y, options), rel=1e-10)
+    named = dict(zip(("gamma_positive", "gamma_negative", "clip"), options, strict=True))
+    loss = Asymmetric(**named)
+    expected = naive_asymmetric(logits, y, SimpleNamespace(**named))
+    assert float(loss(logits, y)) == pytest.approx(expected, rel=1e-10)
     logits.requires_grad_()
-    assert torch.autograd.gradcheck(lambda v: asymmetric_loss(v, y, options), (logits,))
+    assert torch.autograd.gradcheck(lambda v: loss(v, y), (logits,))
 
 
 def test_asymmetric_loss_without_options_on_is_cross_entropy():
     logits = torch.tensor([[80.0, -3.0, 0.5, -80.0]]).half().requires_grad_()
     y = torch.tensor([[0, 1, 0, 1]])
-    got = asymmetric_loss(logits, y, AsymmetricOptions(0, 0, 0))
+    got = Asymmetric(gamma_positive=0, gamma_negative=0, clip=0)(logits, y)
     assert got.dtype == torch.float32
-    assert float(got.detach()) == pytest.approx(float(label_loss(logits, y).detach()), rel=1e-6)
+    assert float(got.detach()) == pytest.approx(item(BCE()(logits, y)), rel=1e-6)
 
 
-@pytest.mark.parametrize("options", [AsymmetricOptions(), AsymmetricOptions(1, 1, 0)], ids=repr)
-def test_asymmetric_loss_has_finite_gradients_when_saturated(options):
+@pytest.mark.parametrize(
+    "asymmetric", [Asymmetric(), Asymmetric(gamma_positive=1, gamma_negative=1, clip=0)]
+)
+def test_asymmetric_loss_has_finite_gradients_when_saturated(asymmetric):
     logits = torch.tensor([[100.0, 100.0, -100.0, -100.0]]).requires_grad_()
-    loss = asymmetric_loss(logits, torch.tensor([[0, 1, 0, 1]]), options)
+    loss = asymmetric(logits, torch.tensor([[0, 1, 0, 1]]))
     (gradient,) = torch.autograd.grad(loss, logits)
     assert torch.isfinite(loss)
     assert bool(torch.isfinite(gradient).all())
@@ -424,32 +455,32 @@ def test_asymmetric_loss_has_finite_gradients_when_saturated(options):
 
 def test_asymmetric_loss_refuses_other_shapes():
     with pytest.raises(UsageError, match="differ in shape"):
-        asymmetric_loss(torch.zeros(2, 3), torch.zeros(2, 4))
+        Asymmetric()(torch.zeros(2, 3), torch.zeros(2, 4))
 
 
 def test_balance_loss_equals_its_definition():
     h = torch.tensor([[1.0, -0.5], [0.5, 0.5]])
-    assert float(balance_loss(h)) == pytest.approx((0.75**2 + 0) / 2)
-    assert balance_loss(h.half()).dtype == torch.float32
+    assert float(BitBalance()(h)) == pytest.approx((0.75**2 + 0) / 2)
+    assert BitBalance()(h.half()).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
     ("make", "word"),
     [
-        (lambda: MulSupConOptions(average="image"), "average must be one of label, anchor"),
-        (lambda: MulSupConOptions(0), "temperature must be above 0"),
-        (lambda: SupConOptions(float("nan")), "temperature must be above 0"),
-        (lambda: MultiSupConOptions(threshold=1.5), "threshold"),
-        (lambda: SimilarityDissimilarityOptions(-1), "temperature"),
-        (lambda: MscOptions(beta=0), "beta"),
-        (lambda: MscOptions(alpha=-1), "alpha"),
-        (lambda: ProxyAnchorOptions(alpha=0), "alpha"),
-        (lambda: ProxyAnchorOptions(margin=2), "margin"),
-        (lambda: DhclOptions(scale=0), "scale"),
-        (lambda: DhclOptions(margin=-1), "margin"),
-        (lambda: DhclOptions(negatives="authors"), "negatives must be one of circle, opposite"),
-        (lambda: AsymmetricOptions(gamma_negative=0.5), "gamma_negative must be 0 or at least 1"),
-        (lambda: AsymmetricOptions(clip=1), "clip"),
+        (lambda: MulSupCon(average="image"), "average must be one of label, anchor"),
+        (lambda: MulSupCon(temperature=0), "temperature must be above 0"),
+        (lambda: SupCon(temperature=float("nan")), "temperature must be above 0"),
+        (lambda: MultiSupCon(threshold=1.5), "threshold"),
+        (lambda: SimilarityDissimilarity(temperature=-1), "temperature"),
+        (lambda: MSC(beta=0), "beta"),
+        (lambda: MSC(alpha=-1), "alpha"),
+        (lambda: ProxyAnchor(alpha=0), "alpha"),
+        (lambda: ProxyAnchor(margin=2), "margin"),
+        (lambda: DHCL(scale=0), "scale"),
+        (lambda: DHCL(margin=-1), "margin"),
+        (lambda: DHCL(negatives="authors"), "negatives must be one of circle, opposite"),
+        (lambda: Asymmetric(gamma_negative=0.5), "gamma_negative must be 0 or at least 1"),
+        (lambda: Asymmetric(clip=1), "clip"),
     ],
 )
 def test_bad_options_are_named(make, word):
@@ -461,7 +492,7 @@ def test_bad_options_are_named(make, word):
 def test_registry_gives_learned_proxies(name):
     _, y = batch()
     torch.manual_seed(3)
-    loss = create_loss(name, {}, LabelStatistics.of(y), DIM)
+    loss = create_loss(name, {}, LabelStatistics.from_labels(y), DIM)
     (learned,) = loss.parameters()
     assert tuple(learned.shape) == (C, DIM)
     z, y = batch(1)

@@ -62,7 +62,7 @@ def test_backbone_learns_through_every_head_and_survives_a_checkpoint(name, tmp_
             assert gradient.isfinite().all()
             assert gradient.any()
 
-    objective = Objective(LossSection(name="supcon"), LabelStatistics.of(Y), 8, 12)
+    objective = Objective(LossSection(name="supcon"), LabelStatistics.from_labels(Y), 8, 12)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     learning = [model.backbone, *heads.values()]
     before = [[p.detach().clone() for p in module.parameters()] for module in learning]

@@ -19,7 +19,7 @@ from landcue.training.schedule import create_optimizer
 from landcue.training.state import Progress, load_state, save_state
 
 LABELS = ("blue", "green", "red")
-STATISTICS = LabelStatistics.of(torch.eye(3))
+STATISTICS = LabelStatistics.from_labels(torch.eye(3))
 
 
 def encoder():

@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from PIL import Image
 
 from landcue.errors import UsageError
-from landcue.losses.asymmetric import AsymmetricOptions, asymmetric_loss
-from landcue.losses.balance import balance_loss
-from landcue.losses.classification import label_loss, softmax_loss
-from landcue.losses.dhcl import DhclOptions, dhcl_loss
-from landcue.losses.marc import MarcOptions, marc_loss
-from landcue.losses.quantization import quantization_loss
-from landcue.losses.statistics import LabelStatistics
-from landcue.losses.supcon import SupConOptions, supcon_loss
+from landcue.losses import (
+    BCE,
+    Asymmetric,
+    BitBalance,
+    LabelStatistics,
+    Quantization,
+    Softmax,
+    create_loss,
+)
 from landcue.models.checkpoint import load_checkpoint
 from landcue.models.encoder import Outputs
 from landcue.training.config import LossSection, make_config
@@ -27,7 +28,11 @@ from landcue.training.objective import Objective
 
 N, DIM, N_BITS, C = 8, 16, 6, 3
 Y = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 1, 1], [0, 0, 1]]).repeat(2, 1)
-STATISTICS = LabelStatistics.of(Y)
+STATISTICS = LabelStatistics.from_labels(Y)
+
+
+def metric(name, dim=DIM, **options):
+    return create_loss(name, options, STATISTICS, dim)
 
 
 def value(tensor):
@@ -57,10 +62,10 @@ def test_default_terms_are_the_losses_of_their_heads():
     total, got = objective()(out, Y)
     unit = F.normalize(out.hash, dim=1)
     wanted = {
-        "embedding": marc_loss(out.embedding, Y, STATISTICS),
-        "hash": marc_loss(unit, Y, STATISTICS),
-        "quantization": quantization_loss(out.hash),
-        "label": label_loss(out.logits, Y),
+        "embedding": metric("marc")(out.embedding, Y),
+        "hash": metric("marc")(unit, Y),
+        "quantization": Quantization()(out.hash),
+        "label": BCE()(out.logits, Y),
     }
     assert {k: value(v) for k, v in got.items()} == {k: value(v) for k, v in wanted.items()}
     weights = {"embedding": 1, "hash": 1, "quantization": 0.1, "label": 1}
@@ -70,10 +75,10 @@ def test_default_terms_are_the_losses_of_their_heads():
 def test_balance_counts_only_when_asked_for():
     out = outputs()
     assert "balance" not in terms(out)
-    assert terms(out, balance=0.5)["balance"] == value(balance_loss(out.hash))
+    assert terms(out, balance=0.5)["balance"] == value(BitBalance()(out.hash))
     without, weighted = (objective(balance=weight)(out, Y)[0] for weight in (0.0, 0.5))
     added = float((weighted - without).detach())
-    assert added == pytest.approx(0.5 * value(balance_loss(out.hash.detach())), rel=1e-4)
+    assert added == pytest.approx(0.5 * value(BitBalance()(out.hash.detach())), rel=1e-4)
 
 
 def test_hash_may_have_a_loss_of_its_own():
@@ -83,10 +88,10 @@ def test_hash_may_have_a_loss_of_its_own():
     (proxies,) = own.parameters()
     assert tuple(proxies.shape) == (C, N_BITS)
     total, got = own(out, Y)
-    assert value(got["embedding"]) == value(
-        marc_loss(out.embedding, Y, STATISTICS, MarcOptions(gamma=1.0))
-    )
-    assert value(got["hash"]) == value(dhcl_loss(unit, Y, proxies, DhclOptions()))
+    assert value(got["embedding"]) == value(metric("marc", gamma=1.0)(out.embedding, Y))
+    dhcl = metric("dhcl", dim=N_BITS)
+    dhcl.load_state_dict({"proxies": proxies})
+    assert value(got["hash"]) == value(dhcl(unit, Y))
     total.backward()
     assert float(proxies.grad.abs().sum()) > 0
 
@@ -103,20 +108,20 @@ def test_hash_may_have_a_loss_of_its_own():
 )
 def test_options_of_the_hash_loss(section, temperature):
     out = outputs()
-    wanted = supcon_loss(F.normalize(out.hash, dim=1), Y, SupConOptions(temperature))
+    wanted = metric("supcon", temperature=temperature)(F.normalize(out.hash, dim=1), Y)
     assert terms(out, **{"name": "supcon", **section})["hash"] == value(wanted)
 
 
 def test_classification_is_chosen_by_name():
     out = outputs()
     options = {"gamma_negative": 2.0, "clip": 0.0}
-    assert terms(out, classification="asymmetric")["label"] == value(asymmetric_loss(out.logits, Y))
+    assert terms(out, classification="asymmetric")["label"] == value(Asymmetric()(out.logits, Y))
     assert terms(out, classification="asymmetric", classification_options=options)[
         "label"
-    ] == value(asymmetric_loss(out.logits, Y, AsymmetricOptions(0.0, 2.0, 0.0)))
+    ] == value(Asymmetric(gamma_negative=2.0, clip=0.0)(out.logits, Y))
     y = F.one_hot(torch.arange(N) % C, C)
     got = terms(out, y, classification="softmax")["label"]
-    assert got == value(softmax_loss(out.logits, y))
+    assert got == value(Softmax()(out.logits, y))
     with pytest.raises(UsageError, match="exactly one label per image"):
         terms(out, classification="softmax")
 

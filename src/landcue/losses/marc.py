@@ -7,28 +7,14 @@ and no formula is public. The directions of reweighting and temperature are ours
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from landcue.errors import UsageError
-from landcue.losses.mulsupcon import per_label_weights
-from landcue.losses.overlap_levels import OverlapLevels
-from landcue.losses.pairs import (
-    blocks,
-    check_choice,
-    check_inputs,
-    check_temperature,
-    clear_self,
-    contrast,
-    full_precision,
-    jaccard,
-    label_share,
-    mean_over_anchors,
-    shared_labels,
-    without_self,
-)
+from landcue.losses.inputs import check_choice, check_range
+from landcue.losses.pairs import PairLoss, Pairs, jaccard
 from landcue.losses.statistics import LabelStatistics
 
 Reweighting = Literal["rarity_jaccard", "pairwise", "marginal", "off"]
@@ -40,16 +26,49 @@ _TAU_RANGE = (0.02, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class MarcOptions:
-    """The member of the MARC family.
+class _Options:
+    """The arguments of :class:`MARC`."""
 
-    The defaults are those that validation parts of UC Merced preferred; see docs/results.
+    temperature: float
+    plr: Reweighting
+    gamma: float
+    power: float
+    alpha: float
+    beta: float
+    overlap: Overlap
+    weighting: Weighting
+    norm: Norm
+    mode: Mode
 
-    Attributes:
-        temperature: tau0, the base temperature.
+    def __post_init__(self) -> None:
+        check_range("temperature", self.temperature, 0, above=True)
+        check_range("gamma", self.gamma, 0)
+        check_range("power", self.power, 0)
+        check_choice("plr", self.plr, ("rarity_jaccard", "pairwise", "marginal", "off"))
+        check_choice("overlap", self.overlap, ("jaccard", "share"))
+        check_choice("weighting", self.weighting, ("none", "jaccard", "label"))
+        check_choice("norm", self.norm, ("weight", "count"))
+        check_choice("mode", self.mode, ("pair", "row"))
+
+
+class MARC(PairLoss):
+    """Pull images together by how much, and how rare, their common labels are.
+
+    ``L = mean over anchors of sum_{p in P(i)} w_ip (log sum_{a != i} exp(s_ia / tau_ia) -
+    s_ip / tau_ip) / norm_i``, reconstructed from the published description. The defaults are those
+    that validation parts of UC Merced preferred; see docs/results. Embeddings are scaled to unit
+    norm. The loss is 0 with a zero gradient when no image has a positive.
+
+    Rarity comes from label statistics. ``MARC.from_labels(train_labels)`` takes those of a
+    training split, which stay as they are. ``MARC()`` counts the labels of every batch that it
+    sees in training mode, before it uses them; the counts are buffers, saved with the state.
+
+    Args:
+        statistics: Of a training split; ``None`` to learn them from the batches.
+        temperature: tau0 > 0, the base temperature.
         plr: Pairwise label reweighting, how a pair's shared labels become its weight.
-        gamma: Exponent of rarity in ``plr``; 0 makes all labels count alike.
-        power: Exponent of ``plr``'s weight (and of J with ``weighting="jaccard"``).
+        gamma: Exponent >= 0 of rarity in ``plr``; 0 makes all labels count alike.
+        power: Exponent >= 0 of ``plr``'s weight (and of J with ``weighting="jaccard"``).
         alpha: Dynamic temperature: more overlap, larger tau (more similar at the optimum).
         beta: Dynamic temperature: rarer anchor, smaller tau.
         overlap: What ``alpha`` follows: ``jaccard``, J_ij, or ``share`` of the anchor's labels,
@@ -60,81 +79,163 @@ class MarcOptions:
             positives, weights relative to their mean over the batch.
         mode: ``pair``: every pair has its temperature; ``row``: the positive's temperature holds
             for its whole row.
-    """
 
-    temperature: float = 0.1
-    plr: Reweighting = "off"
-    gamma: float = 0.5
-    power: float = 1.0
-    alpha: float = 0.5
-    beta: float = 0.0
-    overlap: Overlap = "jaccard"
-    weighting: Weighting = "label"
-    norm: Norm = "weight"
-    mode: Mode = "pair"
-
-    def __post_init__(self) -> None:
-        check_temperature(self.temperature)
-        if self.gamma < 0 or self.power < 0:
-            raise UsageError(f"gamma and power must be >= 0, not {self.gamma} and {self.power}")
-        check_choice("plr", self.plr, ("rarity_jaccard", "pairwise", "marginal", "off"))
-        check_choice("overlap", self.overlap, ("jaccard", "share"))
-        check_choice("weighting", self.weighting, ("none", "jaccard", "label"))
-        check_choice("norm", self.norm, ("weight", "count"))
-        check_choice("mode", self.mode, ("pair", "row"))
-
-
-@full_precision
-def marc_loss(
-    z: Tensor, y: Tensor, statistics: LabelStatistics, options: MarcOptions | None = None
-) -> Tensor:
-    """Pull images together by how much, and how rare, their common labels are.
-
-    ``L = mean over anchors of sum_{p in P(i)} w_ip (log sum_{a != i} exp(s_ia / tau_ia) -
-    s_ip / tau_ip) / norm_i``, reconstructed from the published description.
-
-    Args:
-        z: Unit-norm embeddings ``[n, d]``.
-        y: Labels ``[n, C]`` of 0 and 1.
-        statistics: Of the training split.
-        options: Which member of the family; see :class:`MarcOptions`.
-
-    Returns:
-        A scalar; 0 with a zero gradient when no image has a positive.
+    Attributes:
+        learning: Whether the statistics are learned from the batches.
+        n_images: Images counted, int64.
+        counts: int64 ``[C, C]``; images that carry both labels, the diagonal counts each label.
 
     Raises:
-        UsageError: Wrong shapes, labels other than 0 and 1, or statistics of other labels.
-    """
-    options = options or MarcOptions()
-    z, y = check_inputs(z, y)
-    if y.shape[1] != len(statistics.frequency):
-        raise UsageError(
-            f"labels have {y.shape[1]} columns, the statistics {len(statistics.frequency)}"
-        )
+        UsageError: An option out of range.
 
+    >>> import torch
+    >>> embeddings, labels = torch.eye(3), torch.tensor([[1, 1], [1, 0], [0, 1]])
+    >>> loss = MARC.from_labels(labels, temperature=1.0, plr="rarity_jaccard")
+    >>> loss(embeddings, labels)
+    tensor(0.6931)
+    """
+
+    n_images: Tensor
+    counts: Tensor
+
+    def __init__(
+        self,
+        statistics: LabelStatistics | None = None,
+        *,
+        temperature: float = 0.1,
+        plr: Reweighting = "off",
+        gamma: float = 0.5,
+        power: float = 1.0,
+        alpha: float = 0.5,
+        beta: float = 0.0,
+        overlap: Overlap = "jaccard",
+        weighting: Weighting = "label",
+        norm: Norm = "weight",
+        mode: Mode = "pair",
+    ) -> None:
+        super().__init__()
+        self._options = _Options(
+            temperature, plr, gamma, power, alpha, beta, overlap, weighting, norm, mode
+        )
+        self.learning = statistics is None
+        n_images, counts, (mean, span) = (
+            (0, torch.zeros(0, 0), (0.0, 0.0))
+            if statistics is None
+            else (statistics.n_images, statistics.counts, statistics.rarity_range)
+        )
+        # Whole numbers, which .half() and .float() leave alone.
+        self.register_buffer("n_images", torch.tensor(n_images))
+        self.register_buffer("counts", counts.detach().to(torch.int64).clone())
+        # How many rho were seen, their mean, the least and the greatest.
+        self._rho = (0, mean, 0.0, span)
+        self.register_load_state_dict_pre_hook(_size_from_state)
+
+    @classmethod
+    def from_labels(cls, labels: Any, **options: Any) -> Self:
+        """Make the loss with the statistics of a training split.
+
+        Args:
+            labels: Multi-hot ``[M, C]`` or class indices, integer ``[M]``; a tensor or an array.
+            options: Arguments of the class.
+
+        Raises:
+            UsageError: No image, labels out of range, or an option out of range.
+        """
+        return cls(LabelStatistics.from_labels(labels), **options)
+
+    @property
+    def statistics(self) -> LabelStatistics:
+        """The label statistics that the loss uses now."""
+        _, mean, least, most = self._rho
+        return LabelStatistics(int(self.n_images), self.counts.double(), (mean, most - least))
+
+    def compute(self, pairs: Pairs) -> Tensor:
+        """Return the loss of checked embeddings and labels."""
+        if self.learning:
+            self._fit(pairs.y.shape[1])
+            if self.training:
+                self._learn(pairs.y)
+        if pairs.y.shape[1] != len(self.counts):
+            raise UsageError(
+                f"labels have {pairs.y.shape[1]} columns, the statistics {len(self.counts)}"
+            )
+        return marc_loss(pairs, self.statistics, self._options)
+
+    def classes_of(self, labels: Tensor) -> int:
+        """Return C for class indices ``[n]``: as many as were counted, or seen so far."""
+        seen = int(labels.max()) + 1 if self.learning and len(labels) else 0
+        if self.learning:
+            self._fit(max(seen, len(self.counts)), grow=True)
+        return max(seen, len(self.counts))
+
+    def get_extra_state(self) -> Tensor:
+        """Return the range of the images' rarity; not a buffer, whose precision may be lowered."""
+        return torch.tensor(self._rho, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take what :meth:`get_extra_state` returned."""
+        n, mean, least, most = state.tolist()
+        self._rho = (int(n), mean, least, most)
+
+    def extra_repr(self) -> str:
+        """Return the options."""
+        fields = self._options.__dataclass_fields__
+        return ", ".join(f"{name}={getattr(self._options, name)!r}" for name in fields)
+
+    def _fit(self, n_labels: int, *, grow: bool = False) -> None:
+        """Make room for the counts of so many labels: at first, or with ``grow`` for new ones."""
+        known = len(self.counts)
+        if n_labels > known and (grow or not known):
+            more = n_labels - known
+            self.counts = nn.functional.pad(self.counts, (0, more, 0, more))
+
+    def _learn(self, y: Tensor) -> None:
+        self.n_images += len(y)
+        self.counts += (y.T @ y).to(self.counts)
+        labelled = y[y.sum(1) > 0]
+        if not len(labelled):
+            return
+        rho = self.statistics.rho(labelled)
+        n, mean, least, most = self._rho
+        low, high = float(rho.min()), float(rho.max())
+        total = n + len(rho)
+        mean += (float(rho.sum()) - len(rho) * mean) / total
+        self._rho = (total, mean, min(least, low) if n else low, max(most, high) if n else high)
+
+
+def _size_from_state(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Give counts that are still learned the shape that a state holds."""
+    loaded = state.get(prefix + "counts")
+    if isinstance(module, MARC) and module.learning and loaded is not None:
+        module.counts = module.counts.new_zeros(loaded.shape)
+
+
+def marc_loss(pairs: Pairs, statistics: LabelStatistics, options: _Options) -> Tensor:
+    """Return the loss of :class:`MARC`."""
     # Without alpha an anchor has one temperature, and both modes are the same.
     by_level = options.mode == "row" and options.alpha != 0
-    levels = OverlapLevels(y, share=options.overlap == "share") if by_level else None
-    mean_weight = _mean_weight(y, statistics, options) if options.norm == "count" else None
+    levels = _OverlapLevels(pairs, share=options.overlap == "share") if by_level else None
+    mean_weight = _mean_weight(pairs, statistics, options) if options.norm == "count" else None
 
-    def term(rows: slice, z: Tensor) -> tuple[Tensor, Tensor]:
-        weights = _positive_weights(y, rows, statistics, options)
+    def term(rows: slice, z: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        weights = _positive_weights(pairs, rows, statistics, options)
         norm = weights.sum(1)
-        found = norm > 0
+        has_positive = norm > 0
         if mean_weight is not None:
             per_anchor = 1 if options.weighting == "label" else (weights > 0).sum(1)
             norm = mean_weight * per_anchor
         if levels is not None:
-            total = _row_mode(z, rows, y, weights, levels, statistics, options)
+            total = _row_mode(pairs, z, other, rows, weights, levels, statistics, options)
         else:
-            total = contrast(z, rows, weights, _pair_temperatures(y, rows, statistics, options))
-        return total / norm.clamp(min=torch.finfo(z.dtype).tiny), found
+            tau = _pair_temperatures(pairs, rows, statistics, options)
+            total = pairs.contrast(z, other, rows, weights, tau)
+        return total / norm.clamp(min=torch.finfo(z.dtype).tiny), has_positive
 
-    return mean_over_anchors(term, z, width=1 if levels is None else len(levels.overlap))
+    return pairs.mean(term, width=1 if levels is None else len(levels.overlap))
 
 
 def pair_weights(
-    first: Tensor, second: Tensor, statistics: LabelStatistics, options: MarcOptions
+    first: Tensor, second: Tensor, statistics: LabelStatistics, options: _Options
 ) -> Tensor:
     """Return the weight of every pair, ``w_ij`` in ``[b, n]``, before any normalization.
 
@@ -148,9 +249,9 @@ def pair_weights(
     """
     by_overlap = options.weighting == "jaccard"
     if options.power == 0 or (options.plr == "off" and not by_overlap):
-        return shared_labels(first, second).clamp_(max=1)
+        return (first @ second.T).clamp_(max=1)
     if options.plr == "off":
-        weights = shared_labels(first, second).clamp_(max=1)
+        weights = (first @ second.T).clamp_(max=1)
     elif options.plr == "pairwise":
         # mean of Q_cd^-gamma over S x S: both labels of each co-occurrence are shared.
         rarity = statistics.joint.to(first).pow(-options.gamma)
@@ -159,23 +260,23 @@ def pair_weights(
         for c, row in enumerate(rarity):  # label by label: [b, n, C] would not fit
             own, all_ = (y[:, c:] * y[:, c, None] for y in (first, second))
             weights.addmm_(own * row[c:], all_.T)
-        weights /= shared_labels(first, second).square_().clamp_(min=1)
+        weights /= (first @ second.T).square_().clamp_(min=1)
     else:
         rarity = statistics.frequency.to(first).pow(-options.gamma)
         weights = (first * rarity) @ second.T
         if options.plr == "marginal":
-            weights /= shared_labels(first, second).clamp_(min=1)
+            weights /= (first @ second.T).clamp_(min=1)
         else:
             union = torch.addmm(second @ rarity, first * -rarity, second.T)
             union += (first @ rarity)[:, None]
             weights /= union.clamp_(min=torch.finfo(first.dtype).tiny)
     if by_overlap:
-        weights *= jaccard(first, second, shared_labels(first, second))
+        weights *= jaccard(first, second)
     return weights if options.power == 1 else weights.pow_(options.power)
 
 
 def temperatures(
-    y: Tensor, overlap: Tensor, statistics: LabelStatistics, options: MarcOptions
+    y: Tensor, overlap: Tensor, statistics: LabelStatistics, options: _Options
 ) -> Tensor:
     """Return ``tau_ij = tau0 (1 + alpha o_ij)(1 - beta r_i)``, clipped to 0.02..1, ``[b, n]``.
 
@@ -194,58 +295,97 @@ def temperatures(
 
 
 def _pair_temperatures(
-    y: Tensor, rows: slice, statistics: LabelStatistics, options: MarcOptions
+    pairs: Pairs, rows: slice, statistics: LabelStatistics, options: _Options
 ) -> Tensor | float:
-    """Return temperatures ``[b, n]``, those of the anchors ``[b, 1]``, or the only one."""
+    """Return temperatures ``[b, m]``, those of the anchors ``[b, 1]``, or the only one."""
     if options.alpha == options.beta == 0:
         return options.temperature
+    own = pairs.y[rows]
     if options.alpha == 0:
-        overlap = y.new_zeros(1, 1)
+        overlap = own.new_zeros(1, 1)
+    elif options.overlap == "share":
+        overlap = pairs.shared(rows) / own.sum(1).clamp(min=1)[:, None]
     else:
-        shared = shared_labels(y[rows], y)
-        by_share = options.overlap == "share"
-        overlap = label_share(y[rows], shared) if by_share else jaccard(y[rows], y, shared)
-    return temperatures(y[rows], overlap, statistics, options)
+        overlap = pairs.jaccard(rows)
+    return temperatures(own, overlap, statistics, options)
 
 
 def _positive_weights(
-    y: Tensor, rows: slice, statistics: LabelStatistics, options: MarcOptions
+    pairs: Pairs, rows: slice, statistics: LabelStatistics, options: _Options
 ) -> Tensor:
-    """Return the weights ``[b, n]`` of positives; all other pairs have 0."""
+    """Return the weights ``[b, m]`` of positives; all other pairs have 0."""
     alike = options.power == 0 or (options.plr == "off" and options.weighting != "jaccard")
     if alike and options.weighting == "label":
-        return per_label_weights(y, rows)
-    weights = clear_self(pair_weights(y[rows], y, statistics, options), rows)
-    return weights * per_label_weights(y, rows) if options.weighting == "label" else weights
+        return pairs.label_shares(rows)[0]
+    weights = pair_weights(pairs.y[rows], pairs.other_y, statistics, options)
+    weights = pairs.clear_left_out(weights, rows)
+    return weights * pairs.label_shares(rows)[0] if options.weighting == "label" else weights
 
 
-def _mean_weight(y: Tensor, statistics: LabelStatistics, options: MarcOptions) -> Tensor:
+def _mean_weight(pairs: Pairs, statistics: LabelStatistics, options: _Options) -> Tensor:
     """Return the weights' mean over positives; over anchors where labels share them out."""
-    total, count = y.new_zeros(()), y.new_zeros(())
-    for rows in blocks(len(y)):
-        weights = _positive_weights(y, rows, statistics, options)
+    total, count = pairs.y.new_zeros(()), pairs.y.new_zeros(())
+    for rows in pairs.blocks():
+        weights = _positive_weights(pairs, rows, statistics, options)
         positive = weights > 0
         total += weights.sum()
         count += (positive.any(1) if options.weighting == "label" else positive).sum()
     return total / count.clamp(min=1)
 
 
+class _OverlapLevels:
+    """The distinct overlaps of all pairs; a few dozen in practice.
+
+    The overlap is J_ij, or the share ``|S_ij| / |y_i|`` of the anchor's labels.
+
+    Attributes:
+        overlap: ``[levels]``, ascending; 0 is one of them.
+    """
+
+    def __init__(self, pairs: Pairs, *, share: bool = False) -> None:
+        """Look through all pairs, a block at a time."""
+        self._pairs, self._side, self._share = pairs, int(pairs.y.shape[1]) + 1, share
+        device = pairs.y.device
+        seen = torch.zeros(self._side**2, dtype=torch.bool, device=device)
+        seen[0] = True  # nothing shared
+        for rows in pairs.blocks():
+            seen[self._kind(rows).flatten()] = True
+        kinds = torch.arange(self._side**2, device=device)
+        overlap = (kinds // self._side).to(pairs.y) / (kinds % self._side).clamp(min=1).to(pairs.y)
+        self.overlap, level = overlap[seen].unique(return_inverse=True)
+        self._level = torch.zeros_like(kinds).masked_scatter_(seen, level)
+
+    def of(self, rows: slice) -> Tensor:
+        """Return each pair's index into ``overlap``, ``[b, m]``."""
+        return self._level[self._kind(rows)]
+
+    def _kind(self, rows: slice) -> Tensor:
+        """Number the pairs by how many labels they share, and out of how many."""
+        shared = self._pairs.shared(rows)
+        if self._share:
+            whole = self._pairs.y[rows].sum(1)[:, None]
+        else:
+            whole = self._pairs.union(rows, shared)
+        return (shared * self._side + whole).long()
+
+
 def _row_mode(
+    pairs: Pairs,
     z: Tensor,
+    other: Tensor,
     rows: slice,
-    y: Tensor,
     weights: Tensor,
-    levels: OverlapLevels,
+    levels: _OverlapLevels,
     statistics: LabelStatistics,
-    options: MarcOptions,
+    options: _Options,
 ) -> Tensor:
     """Return ``sum_p w_ip (log sum_a exp(s_ia / tau_ip) - s_ip / tau_ip)`` as ``[b]``.
 
     Positives of equal overlap have equal temperatures, so each anchor needs one soft-max per
-    level of overlap: memory is O(b x levels x n).
+    level of overlap: memory is O(b x levels x m).
     """
-    similarity = without_self(z[rows] @ z.T, rows)
-    tau = temperatures(y[rows], levels.overlap[None, :], statistics, options)
+    similarity = pairs.without_left_out(z[rows] @ other.T, rows)
+    tau = temperatures(pairs.y[rows], levels.overlap[None, :], statistics, options)
     normalizers = torch.logsumexp(similarity[:, None, :] / tau[:, :, None], dim=2)
     level = levels.of(rows)
     per_level = torch.zeros_like(tau).scatter_add_(1, level, weights)

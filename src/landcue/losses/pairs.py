@@ -1,108 +1,280 @@
-"""What every pairwise multi-label loss needs: checked inputs, label overlap, a masked soft-max.
+"""Losses over pairs of images: which pairs, what they share, and a soft-max over them in blocks.
 
-Pairs are held as blocks: the anchors ``rows`` (a slice, b of them) against all n images.
+Pairs are held as blocks: the anchors ``rows`` (a slice, b of them) against all m candidates.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
-from typing import Any, Concatenate, ParamSpec, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from landcue.errors import UsageError
+from landcue.losses.inputs import check_batch, is_class_indices
 
 BLOCK = 2**20
-"""Most pairs held at once. In float32 a block takes 4 MiB, so that its passes stay in cache."""
+"""Default of :attr:`PairLoss.block`. In float32 a block takes 4 MiB and so stays in cache."""
 
 _NEVER = -1e30  # finite, so that a weight of 0 makes it 0
 
 Term = Callable[..., tuple[Tensor, Tensor]]
-"""Maps rows and the learned tensors to the loss ``[b]`` of these anchors and the weight ``[b]``
-that each has in the mean."""
-
-_P = ParamSpec("_P")
+"""Maps rows, anchors ``[n, d]``, candidates ``[m, d]`` and the other learned tensors to the loss
+``[b]`` of these anchors and the weight ``[b]`` that each has in the mean."""
 
 
-def full_precision(
-    loss: Callable[Concatenate[Tensor, _P], Tensor],
-) -> Callable[Concatenate[Tensor, _P], Tensor]:
-    """Switch autocast off inside a loss, which chooses its own precision."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Anchors, the candidates that each is compared with, and the pairs that are left out.
 
-    @functools.wraps(loss)
-    def wrapped(z: Tensor, *args: _P.args, **kwargs: _P.kwargs) -> Tensor:
-        with torch.autocast(z.device.type, enabled=False):
-            return loss(z, *args, **kwargs)
-
-    return wrapped
-
-
-def check_inputs(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return embeddings and labels in the precision the loss is computed in.
-
-    Args:
-        z: Embeddings ``[n, d]``, any float type; float64 stays, all else becomes float32.
-        y: Labels ``[n, C]`` of 0 and 1, any type.
-
-    Raises:
-        UsageError: Wrong shapes, embeddings that are not finite, or labels other than 0 and 1.
+    Attributes:
+        z: Anchors ``[n, d]``.
+        y: Their labels ``[n, C]``, 0 and 1, in the type of ``z``.
+        other: Candidates ``[m, d]``; ``None`` when they are the anchors themselves. Then no image
+            is compared with itself.
+        other_y: Labels of the candidates ``[m, C]``.
+        kept: Pairs ``[n, m]`` that count; ``None`` for all.
+        block: Most pairs held at once.
     """
-    if z.ndim != 2 or y.ndim != 2 or len(z) != len(y):
-        raise UsageError(
-            f"need embeddings [n, d] and labels [n, C], got {list(z.shape)} and {list(y.shape)}"
-        )
-    if not z.is_floating_point():
-        raise UsageError(f"embeddings must be floating point, not {z.dtype}")
-    wrong = ~torch.isfinite(z).all(1)
-    if bool(wrong.any()):
-        raise UsageError(
-            f"embeddings must be finite; {int(wrong.sum())} of {len(z)} rows hold nan or "
-            f"infinity, the first is row {int(wrong.nonzero()[0])}"
-        )
-    dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
-    y = y.to(dtype)
-    if not bool(((y == 0) | (y == 1)).all()):
-        raise UsageError("labels must be 0 or 1")
-    return z.to(dtype), y
+
+    z: Tensor
+    y: Tensor
+    other: Tensor | None
+    other_y: Tensor
+    kept: Tensor | None = None
+    block: int = BLOCK
+
+    def blocks(self, width: int = 1) -> Iterator[slice]:
+        """Cut the anchors into slices whose pairs, ``width`` values each, stay within a block."""
+        size = max(1, self.block // max(1, len(self.other_y) * width))
+        for start in range(0, len(self.y), size):
+            yield slice(start, min(len(self.y), start + size))
+
+    def mean(self, term: Term, *learned: Tensor, width: int = 1) -> Tensor:
+        """Average a loss over the anchors, holding a bounded number of pairs at a time.
+
+        The gradient is taken block by block in the forward pass, so that nothing of the size of
+        the pairs is kept or computed again for the backward pass. Second derivatives are not
+        available.
+
+        Args:
+            term: The loss of some anchors, and 0 as the weight of those that have no positive. A
+                loss of weight 0 must be 0.
+            learned: All tensors of ``term`` but the embeddings that may need a gradient.
+            width: Values that ``term`` holds for each pair.
+
+        Returns:
+            A scalar; 0 with a zero gradient when all weights are 0.
+        """
+
+        def alone(rows: slice, z: Tensor, *more: Tensor) -> tuple[Tensor, Tensor]:
+            return term(rows, z, z, *more)
+
+        blocks = self.blocks(width)
+        if self.other is None:
+            return cast(Tensor, _MeanOverAnchors.apply(alone, blocks, self.z, *learned))
+        return cast(Tensor, _MeanOverAnchors.apply(term, blocks, self.z, self.other, *learned))
+
+    def contrast(
+        self, z: Tensor, other: Tensor, rows: slice, weights: Tensor, temperature: Tensor | float
+    ) -> Tensor:
+        """Return ``sum_p w_ip (log sum_a exp(s_ia / tau_ia) - s_ip / tau_ip)`` as ``[b]``.
+
+        Args:
+            z: Anchors ``[n, d]``.
+            other: Candidates ``[m, d]``.
+            rows: The anchors i.
+            weights: ``[b, m]``, 0 for all pairs but positives.
+            temperature: tau, a number, ``[b, 1]`` or ``[b, m]``.
+        """
+        if isinstance(temperature, Tensor) and temperature.shape[1] > 1:
+            logits = z[rows] @ other.T / temperature
+        else:  # one pass over the pairs less
+            logits = (z[rows] / temperature) @ other.T
+        return -(weights * torch.log_softmax(self.without_left_out(logits, rows), dim=1)).sum(1)
+
+    def without_left_out(self, logits: Tensor, rows: slice) -> Tensor:
+        """Set the logits ``[b, m]`` of pairs left out so low, in place, that exp gives 0.
+
+        Autograd does not see it: what it sends back to these logits is 0 by the soft-max itself,
+        wherever their weight is 0.
+        """
+        if self.other is None:
+            logits.detach().diagonal(rows.start).fill_(_NEVER)
+        if self.kept is not None:
+            logits.detach().masked_fill_(~self.kept[rows], _NEVER)
+        return logits
+
+    def clear_left_out(self, values: Tensor, rows: slice) -> Tensor:
+        """Set the values ``[b, m]`` of pairs left out to 0, in place."""
+        if self.other is None:
+            values.diagonal(rows.start).fill_(0)
+        if self.kept is not None:
+            values.masked_fill_(~self.kept[rows], 0)
+        return values
+
+    def shared(self, rows: slice) -> Tensor:
+        """Return how many labels each pair shares, ``|S_ij|``, as ``[b, m]``."""
+        return self.y[rows] @ self.other_y.T
+
+    def union(self, rows: slice, shared: Tensor) -> Tensor:
+        """Return ``|y_i or y_j|`` as ``[b, m]``."""
+        return (self.y[rows].sum(1)[:, None] + self.other_y.sum(1)[None, :]).sub_(shared)
+
+    def jaccard(self, rows: slice) -> Tensor:
+        """Return ``J_ij = |S_ij| / |y_i or y_j|`` as ``[b, m]``; 0 when both are empty."""
+        return jaccard(self.y[rows], self.other_y)
+
+    def carriers(self, rows: slice) -> Tensor:
+        """Return how many candidates carry each label that an anchor has, ``[b or 1, C]``."""
+        if self.kept is not None:
+            return self.kept[rows].to(self.other_y) @ self.other_y
+        return self.other_y.sum(0, keepdim=True) - (1 if self.other is None else 0)
+
+    def label_shares(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return each pair's share ``[b, m]``: a mean over the carriers of each label of an anchor.
+
+        The shares of an anchor with a positive sum to 1. With them comes ``[b]``, how many labels
+        of each anchor some candidate carries.
+        """
+        carriers = self.carriers(rows)
+        usable = self.y[rows] * (carriers > 0)
+        n_labels = usable.sum(1)
+        shares = usable / carriers.clamp(min=1) / n_labels.clamp(min=1)[:, None]
+        return self.clear_left_out(shares @ self.other_y.T, rows), n_labels
 
 
-def blocks(n: int, width: int = 1) -> Iterator[slice]:
-    """Cut n anchors into slices whose pairs, ``width`` values each, stay within ``BLOCK``."""
-    size = max(1, BLOCK // max(1, n * width))
-    for start in range(0, n, size):
-        yield slice(start, min(n, start + size))
+class PairLoss(nn.Module):
+    """A loss over pairs of images; subclasses implement :meth:`compute`.
 
-
-def mean_over_anchors(term: Term, *learned: Tensor, width: int = 1) -> Tensor:
-    """Average a loss over its anchors, holding a bounded number of pairs at a time.
-
-    The gradient is taken block by block in the forward pass, so that nothing of the size of the
-    pairs is kept or computed again for the backward pass. Second derivatives are not available.
-
-    Args:
-        term: Called with some rows and with ``learned``; the loss of these anchors, and 0 as the
-            weight of those that have no positive. A loss of weight 0 must be 0.
-        learned: All tensors of ``term`` that may need a gradient; the first holds the anchors.
-        width: Values that ``term`` holds for each pair.
-
-    Returns:
-        A scalar; 0 with a zero gradient when all weights are 0.
+    Attributes:
+        normalize: Whether embeddings are scaled to unit norm first. Set it to False where they
+            have it already: that saves a pass.
+        block: Most pairs held at once. Less takes less memory and changes no result.
     """
-    return cast(Tensor, _MeanOverAnchors.apply(term, width, *learned))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalize = True
+        self.block = BLOCK
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss, a scalar, computed in float32 or, of float64 embeddings, in float64.
+
+        The last three arguments are those of a loss of pytorch-metric-learning.
+
+        Args:
+            embeddings: ``[n, d]``, any float type.
+            labels: Multi-hot ``[n, C]`` of any type, or class indices, integer ``[n]``.
+            indices_tuple: Pairs (anchors, positives, anchors, negatives) or triplets (anchors,
+                positives, negatives), as a miner returns them; all other pairs are left out. The
+                labels say which of them are positives.
+            ref_emb: Embeddings ``[m, d]`` to compare with, such as a memory, instead of the batch.
+            ref_labels: Their labels, given as ``labels`` are.
+
+        Raises:
+            UsageError: Wrong shapes, embeddings that are not finite, or labels out of range.
+        """
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return self.compute(self._pairs(embeddings, labels, indices_tuple, ref_emb, ref_labels))
+
+    def compute(self, pairs: Pairs) -> Tensor:
+        """Return the loss of checked embeddings and labels."""
+        raise NotImplementedError
+
+    def classes_of(self, labels: Tensor) -> int | None:
+        """Return C for class indices ``[n]``; ``None`` where only equality of classes matters."""
+        del labels
+        return None
+
+    def _pairs(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: tuple[Tensor, ...] | None,
+        ref_emb: Tensor | None,
+        ref_labels: Tensor | None,
+    ) -> Pairs:
+        n = len(embeddings)
+        if (ref_emb is None) != (ref_labels is None):
+            raise UsageError("ref_emb and ref_labels must be given together")
+        if ref_emb is None or ref_labels is None or ref_emb is embeddings:
+            c = self.classes_of(labels) if is_class_indices(labels) else None
+            z, y = check_batch(embeddings, labels, c)
+            other, other_y = None, y
+        else:
+            joined = _join_labels(embeddings, labels, ref_emb, ref_labels)
+            c = self.classes_of(joined) if is_class_indices(joined) else None
+            both = torch.cat([embeddings, ref_emb.to(embeddings)])
+            (z, other), (y, other_y) = (t.split([n, len(ref_emb)]) for t in
+                                        check_batch(both, joined, c))  # fmt: skip
+        kept = None
+        if indices_tuple is not None:
+            kept = _kept_pairs(indices_tuple, n, len(other_y)).to(z.device)
+        if self.normalize:
+            z = F.normalize(z, dim=1)
+            other = None if other is None else F.normalize(other, dim=1)
+        return Pairs(z, y, other, other_y, kept, self.block)
+
+
+def jaccard(first: Tensor, second: Tensor) -> Tensor:
+    """Return ``J_ij = |S_ij| / |y_i or y_j|`` of labels ``[b, C]`` and ``[m, C]``; 0 when empty."""
+    shared = first @ second.T
+    # An anchor without labels shares none, whatever its union: counting it as 1 avoids 0 / 0.
+    union = (first.sum(1).clamp(min=1)[:, None] + second.sum(1)[None, :]).sub_(shared)
+    return torch.div(shared, union, out=union)
+
+
+def _join_labels(z: Tensor, y: Tensor, other: Tensor, other_y: Tensor) -> Tensor:
+    """Return the labels of anchors and candidates one below the other."""
+    if other.shape[1:] != z.shape[1:] or len(other) != len(other_y):
+        raise UsageError(
+            f"need ref_emb [m, {z.shape[-1]}] and ref_labels of m images, got "
+            f"{list(other.shape)} and {list(other_y.shape)}"
+        )
+    if other_y.shape[1:] != y.shape[1:]:
+        raise UsageError(
+            f"labels {list(y.shape)} and ref_labels {list(other_y.shape)} must be of one kind"
+        )
+    return torch.cat([y, other_y.to(y)])
+
+
+def _kept_pairs(indices: tuple[Tensor, ...], n: int, m: int) -> Tensor:
+    """Return which of ``[n, m]`` pairs an ``indices_tuple`` names."""
+    if len(indices) not in (3, 4):
+        raise UsageError(
+            f"indices_tuple must hold 3 tensors (triplets) or 4 (pairs), not {len(indices)}"
+        )
+    anchor, positive, *_, negative = indices
+    kept = torch.zeros(n, m, dtype=torch.bool, device=anchor.device)
+    try:
+        kept[anchor, positive] = True
+        kept[indices[-2] if len(indices) == 4 else anchor, negative] = True
+    except IndexError as error:
+        raise UsageError(f"indices_tuple does not fit {n} x {m} pairs: {error}") from None
+    return kept
 
 
 class _MeanOverAnchors(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, term: Term, width: int, *learned: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx: Any, term: Term, blocks: Iterator[slice], *learned: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         needed: tuple[bool, ...] = ctx.needs_input_grad[2:]
         leaves = [t.detach().requires_grad_(n) for t, n in zip(learned, needed, strict=True)]
         sought = [leaf for leaf in leaves if leaf.requires_grad]
         gradients = [torch.zeros_like(leaf) for leaf in sought]
         total, count = learned[0].new_zeros(()), learned[0].new_zeros(())
-        for rows in blocks(len(learned[0]), width):
+        for rows in blocks:
             with torch.set_grad_enabled(bool(sought)):
                 loss, weight = term(rows, *leaves)
                 part = loss.sum()
@@ -123,69 +295,3 @@ class _MeanOverAnchors(torch.autograd.Function):
         gradients = iter(cast(tuple[Tensor, ...], ctx.saved_tensors))
         needed: tuple[bool, ...] = ctx.needs_input_grad[2:]
         return None, None, *(outer * next(gradients) if n else None for n in needed)
-
-
-def contrast(z: Tensor, rows: slice, weights: Tensor, temperature: Tensor | float) -> Tensor:
-    """Return ``sum_p w_ip (log sum_{a != i} exp(s_ia / tau_ia) - s_ip / tau_ip)`` as ``[b]``.
-
-    Args:
-        z: Embeddings ``[n, d]``.
-        rows: The anchors i.
-        weights: ``[b, n]``, 0 for all pairs but positives.
-        temperature: tau, a number, ``[b, 1]`` or ``[b, n]``.
-    """
-    if isinstance(temperature, Tensor) and temperature.shape[1] > 1:
-        logits = z[rows] @ z.T / temperature
-    else:  # one pass over the pairs less
-        logits = (z[rows] / temperature) @ z.T
-    return -(weights * torch.log_softmax(without_self(logits, rows), dim=1)).sum(1)
-
-
-def without_self(logits: Tensor, rows: slice) -> Tensor:
-    """Set the logits ``[b, n]`` of anchors with themselves so low, in place, that exp gives 0.
-
-    Autograd does not see it: what it sends back to these logits is 0 by the soft-max itself,
-    wherever their weight is 0.
-    """
-    logits.detach().diagonal(rows.start).fill_(_NEVER)
-    return logits
-
-
-def clear_self(pairs: Tensor, rows: slice) -> Tensor:
-    """Set what an anchor has with itself in ``[b, n]`` to 0, in place."""
-    pairs.diagonal(rows.start).fill_(0)
-    return pairs
-
-
-def shared_labels(first: Tensor, second: Tensor) -> Tensor:
-    """Return how many labels each pair shares, ``|S_ij|``, as ``[b, n]``."""
-    return first @ second.T
-
-
-def jaccard(first: Tensor, second: Tensor, shared: Tensor) -> Tensor:
-    """Return ``J_ij = |S_ij| / |y_i or y_j|`` as ``[b, n]``; 0 when both are empty."""
-    # An anchor without labels shares none, whatever its union: counting it as 1 avoids 0 / 0.
-    union = (first.sum(1).clamp(min=1)[:, None] + second.sum(1)[None, :]).sub_(shared)
-    return torch.div(shared, union, out=union)
-
-
-def label_share(first: Tensor, shared: Tensor) -> Tensor:
-    """Return ``|S_ij| / |y_i|`` as ``[b, n]``; 0 for anchors without labels."""
-    return shared / first.sum(1).clamp(min=1)[:, None]
-
-
-def union_size(first: Tensor, second: Tensor, shared: Tensor) -> Tensor:
-    """Return ``|y_i or y_j|`` as ``[b, n]``."""
-    return (first.sum(1)[:, None] + second.sum(1)[None, :]).sub_(shared)
-
-
-def check_temperature(temperature: float) -> None:
-    """Raise :class:`UsageError` unless a temperature is above 0."""
-    if not temperature > 0:
-        raise UsageError(f"temperature must be above 0, not {temperature}")
-
-
-def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Raise :class:`UsageError` unless an option has one of its values."""
-    if value not in known:
-        raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")

@@ -1,47 +1,125 @@
-"""What proxy losses share: checked proxies, cosines, Proxy-Anchor's aggregation, a module."""
+"""Losses with one learned vector per label: the vectors, cosines to them, Proxy-Anchor's sums."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landcue.errors import UsageError
+from landcue.losses.inputs import check_batch, is_class_indices
 
 
 class ProxyLoss(nn.Module):
-    """A loss with learned vectors, one per label.
+    """A loss of images and one proxy per label; subclasses implement :meth:`compute`.
 
     Attributes:
-        proxies: ``[C, d]``, Kaiming normal (fan-out); drawn from the global generator.
+        proxies: A parameter ``[C, d]``, Kaiming normal (fan-out), drawn from the global generator.
     """
 
-    def __init__(
-        self,
-        function: Callable[[Tensor, Tensor, Tensor, Any], Tensor],
-        options: object,
-        n_labels: int,
-        dim: int,
-    ) -> None:
+    def __init__(self, n_classes: int | None = None, dim: int | None = None) -> None:
         super().__init__()
-        self._function, self._options = function, options
-        self.proxies = nn.Parameter(torch.empty(n_labels, dim))
-        nn.init.kaiming_normal_(self.proxies, mode="fan_out")
+        self.proxies = add_proxies(self, n_classes, dim)
 
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """Return the loss of embeddings ``[n, d]`` and labels ``[n, C]``."""
-        return self._function(z, y, self.proxies, self._options)
+    @classmethod
+    def from_labels(cls, labels: Any, dim: int | None = None, **options: Any) -> Self:
+        """Make the loss for labels of a training split, ``[M, C]`` or class indices ``[M]``."""
+        return cls(count_classes(labels), dim, **options)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: None = None,
+        ref_emb: None = None,
+        ref_labels: None = None,
+    ) -> Tensor:
+        """Return the loss, a scalar, computed in float32 or, of float64 embeddings, in float64.
+
+        Args:
+            embeddings: ``[n, d]``, any float type.
+            labels: Multi-hot ``[n, C]`` of any type, or class indices, integer ``[n]``.
+            indices_tuple: Must be ``None``, as the next two: no images are compared.
+            ref_emb: Must be ``None``.
+            ref_labels: Must be ``None``.
+
+        Raises:
+            UsageError: Wrong shapes, embeddings that are not finite, labels out of range, or
+                pairs to compare.
+        """
+        if not (indices_tuple is None and ref_emb is None and ref_labels is None):
+            raise UsageError(
+                f"{type(self).__name__} compares images with proxies, not with each other: it "
+                "takes no indices_tuple, ref_emb or ref_labels"
+            )
+        with torch.autocast(embeddings.device.type, enabled=False):
+            n_classes = known_classes(self.proxies) if is_class_indices(labels) else None
+            z, y = check_batch(embeddings, labels, n_classes)
+            fit_proxies(self.proxies, z, y)
+            return self.compute(cosines(z, self.proxies), y)
+
+    def compute(self, cosine: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of cosines to the proxies ``[n, C]`` and multi-hot labels ``[n, C]``."""
+        raise NotImplementedError
 
 
-def check_proxies(z: Tensor, y: Tensor, proxies: Tensor) -> None:
-    """Raise :class:`UsageError` unless proxies are ``[C, d]``."""
-    if proxies.ndim != 2 or tuple(proxies.shape) != (y.shape[1], z.shape[1]):
+def add_proxies(module: nn.Module, n_classes: int | None, dim: int | None) -> nn.Parameter:
+    """Return new proxies ``[C, d]``, drawn at the first batch unless both lengths are known.
+
+    Args:
+        module: What the proxies will belong to; loading its state gives proxies their shape.
+        n_classes: C.
+        dim: d.
+    """
+
+    def shape_from_state(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+        held, loaded = module.proxies, state.get(prefix + "proxies")
+        if isinstance(held, nn.UninitializedParameter) and loaded is not None:
+            held.materialize(loaded.shape)
+
+    if n_classes is None or dim is None:
+        module.register_load_state_dict_pre_hook(shape_from_state)
+        return cast(nn.Parameter, nn.UninitializedParameter())
+    return _draw(nn.Parameter(torch.empty(n_classes, dim)))
+
+
+def fit_proxies(proxies: nn.Parameter, z: Tensor, y: Tensor) -> None:
+    """Draw proxies that have no shape yet for embeddings ``[n, d]`` and labels ``[n, C]``.
+
+    Raises:
+        UsageError: They have another shape.
+    """
+    shape = (y.shape[1], z.shape[1])
+    if isinstance(proxies, nn.UninitializedParameter):
+        proxies.materialize(shape, device=z.device)
+        _draw(proxies)
+    if tuple(proxies.shape) != shape:
+        raise UsageError(f"need one proxy per label, {list(shape)}, got {list(proxies.shape)}")
+
+
+def known_classes(proxies: nn.Parameter) -> int:
+    """Return C for class indices.
+
+    Raises:
+        UsageError: The proxies have no shape yet.
+    """
+    if isinstance(proxies, nn.UninitializedParameter):
         raise UsageError(
-            f"need one proxy per label, [{y.shape[1]}, {z.shape[1]}], got {list(proxies.shape)}"
+            "class indices do not tell how many classes there are: give the loss n_classes and dim"
         )
+    return len(proxies)
+
+
+def count_classes(labels: Any) -> int:
+    """Return C of the labels of a training split, ``[M, C]`` or class indices ``[M]``."""
+    labels = torch.as_tensor(labels)
+    if len(labels) == 0 or not (labels.ndim == 2 or is_class_indices(labels)):
+        raise UsageError(
+            f"need labels [M >= 1, C] or integer class indices [M], got {list(labels.shape)}"
+        )
+    return int(labels.shape[1] if labels.ndim == 2 else labels.max() + 1)
 
 
 def cosines(z: Tensor, proxies: Tensor) -> Tensor:
@@ -70,3 +148,8 @@ def aggregate(pull: Tensor, push: Tensor, y: Tensor) -> Tensor:
 def _log_one_plus_sum(exponents: Tensor, mask: Tensor) -> Tensor:
     kept = exponents.masked_fill(~mask, float("-inf"))
     return torch.logsumexp(torch.cat([kept.new_zeros(1, kept.shape[1]), kept]), dim=0)
+
+
+def _draw(proxies: nn.Parameter) -> nn.Parameter:
+    nn.init.kaiming_normal_(proxies, mode="fan_out")
+    return proxies

@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
-from landcue.losses.pairs import (
-    check_inputs,
-    check_temperature,
-    clear_self,
-    contrast,
-    full_precision,
-    mean_over_anchors,
-    shared_labels,
-)
+from landcue.losses.inputs import check_range
+from landcue.losses.pairs import PairLoss, Pairs
 
 
-@dataclass(frozen=True, slots=True)
-class SimilarityDissimilarityOptions:
-    """Temperature tau > 0."""
-
-    temperature: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_temperature(self.temperature)
-
-
-@full_precision
-def similarity_dissimilarity_loss(
-    z: Tensor, y: Tensor, options: SimilarityDissimilarityOptions | None = None
-) -> Tensor:
+class SimilarityDissimilarity(PairLoss):
     """Weight each positive by its label relation to the anchor.
 
     ``L = mean over anchors of 1/|P(i)| sum_{p in P(i)} K_ip (log sum_{a != i} exp(s_ia / tau) -
@@ -38,27 +16,41 @@ def similarity_dissimilarity_loss(
     anchor's labels that p has, lowered by every label that only p has. The two factors are those
     of G. Huang et al., arXiv 2410.13439; K = 1 only for equal label sets. Reconstructed: that K
     multiplies the logarithm. Inside it, K would be constant in z and leave plain SupCon's gradient.
+    Embeddings are scaled to unit norm. The loss is 0 with a zero gradient when no image has a
+    positive.
 
     Args:
-        z: Unit-norm embeddings ``[n, d]``.
-        y: Labels ``[n, C]`` of 0 and 1.
-        options: Temperature (the authors train with 0.07).
-
-    Returns:
-        A scalar; 0 with a zero gradient when no image has a positive.
+        temperature: tau > 0 (the authors train with 0.07).
 
     Raises:
-        UsageError: Wrong shapes, or labels other than 0 and 1.
-    """
-    options = options or SimilarityDissimilarityOptions()
-    z, y = check_inputs(z, y)
-    size = y.sum(1)
+        UsageError: An option out of range.
 
-    def term(rows: slice, z: Tensor) -> tuple[Tensor, Tensor]:
-        shared = clear_self(shared_labels(y[rows], y), rows)
+    >>> import torch
+    >>> embeddings, labels = torch.eye(3), torch.tensor([[1, 1], [1, 0], [0, 1]])
+    >>> SimilarityDissimilarity(temperature=1.0)(embeddings, labels)
+    tensor(0.3466)
+    """
+
+    def __init__(self, *, temperature: float = 0.1) -> None:
+        super().__init__()
+        check_range("temperature", temperature, 0, above=True)
+        self.temperature = temperature
+
+    def compute(self, pairs: Pairs) -> Tensor:
+        """Return the loss of checked embeddings and labels."""
+        return similarity_dissimilarity_loss(pairs, self.temperature)
+
+
+def similarity_dissimilarity_loss(pairs: Pairs, temperature: float) -> Tensor:
+    """Return the loss of :class:`SimilarityDissimilarity`."""
+    size, other_size = pairs.y.sum(1), pairs.other_y.sum(1)
+
+    def term(rows: slice, z: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        shared = pairs.clear_left_out(pairs.shared(rows), rows)
         n_positives = (shared > 0).sum(1)
-        only_p = size[None, :] - shared  # |y_p without y_i|; wrong for the anchor, whose share is 0
-        loss = contrast(z, rows, shared / (1 + only_p), options.temperature)
+        # |y_p without y_i|; too large for pairs left out, whose share is 0.
+        only_p = other_size[None, :] - shared
+        loss = pairs.contrast(z, other, rows, shared / (1 + only_p), temperature)
         return loss / (size[rows] * n_positives).clamp(min=1), n_positives > 0
 
-    return mean_over_anchors(term, z)
+    return pairs.mean(term)

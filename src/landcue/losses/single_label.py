@@ -3,80 +3,27 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from landcue.errors import UsageError
-from landcue.losses.pairs import check_inputs
+from landcue.losses.inputs import check_batch, check_range, class_indices, is_class_indices
+from landcue.losses.proxies import count_classes
 
 INSTALL = "pip install 'landcue[rivals]'"
 
 
-@dataclass(frozen=True, slots=True)
-class TripletOptions:
-    """Margin >= 0 between the distances to positives and to negatives."""
-
-    margin: float = 0.05
-
-    def __post_init__(self) -> None:
-        _at_least_zero("margin", self.margin)
-
-
-@dataclass(frozen=True, slots=True)
-class MultiSimilarityOptions:
-    """Scales > 0 of positives (``alpha``) and negatives (``beta``), and the ``base`` similarity."""
-
-    alpha: float = 2.0
-    beta: float = 50.0
-    base: float = 0.5
-
-    def __post_init__(self) -> None:
-        _above_zero("alpha", self.alpha)
-        _above_zero("beta", self.beta)
-        if not -1 <= self.base <= 1:
-            raise UsageError(f"base must lie in -1..1, not {self.base}")
-
-
-@dataclass(frozen=True, slots=True)
-class NPairOptions:
-    """No options; the first pair of each class in the batch is used."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContrastiveOptions:
-    """Distances >= 0 below which positives, and above which negatives, cost nothing."""
-
-    pos_margin: float = 0.0
-    neg_margin: float = 1.0
-
-    def __post_init__(self) -> None:
-        _at_least_zero("pos_margin", self.pos_margin)
-        _at_least_zero("neg_margin", self.neg_margin)
-
-
-@dataclass(frozen=True, slots=True)
-class ProxyNcaOptions:
-    """Scale > 0 of the squared distances."""
-
-    softmax_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        _above_zero("softmax_scale", self.softmax_scale)
-
-
 class SingleLabelLoss(nn.Module):
-    """Hands class numbers, read from one-hot labels, to a loss of pytorch-metric-learning.
+    """Gives classes, read from one-hot labels or class indices, to a loss of that library.
 
     Attributes:
-        inner: That loss; proxies are its parameters.
+        inner: That loss; proxies are its parameters. It scales embeddings to unit norm.
     """
 
-    def __init__(self, make: Callable[[Any, Any], nn.Module], options: object) -> None:
-        """Build the inner loss: ``make`` takes the library's ``losses`` module and the options.
+    def __init__(self, name: str, *args: Any, **options: Any) -> None:
+        """Make the inner loss ``pytorch_metric_learning.losses.<name>``.
 
         Raises:
             UsageError: pytorch-metric-learning is not installed.
@@ -88,76 +35,126 @@ class SingleLabelLoss(nn.Module):
             raise UsageError(
                 f"this loss needs pytorch-metric-learning; install it with {INSTALL}"
             ) from None
-        self.inner = make(library, options)
+        self.inner: nn.Module = getattr(library, name)(*args, **options)
 
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """Return the loss of embeddings ``[n, d]`` and labels ``[n, C]``, each with one label.
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss, a scalar, computed in float32 or, of float64 embeddings, in float64.
+
+        Args:
+            embeddings: ``[n, d]``, any float type.
+            labels: One-hot ``[n, C]`` of any type, or class indices, integer ``[n]``.
+            indices_tuple: Pairs or triplets to use, as the library's miners return them.
+            ref_emb: Embeddings ``[m, d]`` to compare with instead of the batch.
+            ref_labels: Their labels, given as ``labels`` are.
 
         Raises:
-            UsageError: An image has no label or several.
+            UsageError: Wrong shapes, embeddings that are not finite, or an image with no label or
+                several.
         """
-        with torch.autocast(z.device.type, enabled=False):
-            z, y = check_inputs(z, y)
-            return self.inner(z, class_numbers(y))
+        with torch.autocast(embeddings.device.type, enabled=False):
+            z, classes = _classes(embeddings, labels)
+            if ref_emb is None or ref_labels is None:
+                return self.inner(z, classes, indices_tuple)
+            return self.inner(z, classes, indices_tuple, *_classes(ref_emb, ref_labels))
 
 
-def class_numbers(y: Tensor, instead: str = "a multi-label loss such as marc") -> Tensor:
-    """Return the class of each image, int64 ``[n]``, from one-hot labels ``[n, C]``.
+class Triplet(SingleLabelLoss):
+    """All triplets of the batch: distances to negatives exceed those to positives by a margin.
 
     Args:
-        y: The labels.
-        instead: What the message recommends for others.
+        margin: At least 0.
 
-    Raises:
-        UsageError: An image has no label or several.
+    >>> import torch
+    >>> Triplet()(torch.eye(3), torch.tensor([0, 0, 1]))
+    tensor(0.0500)
     """
-    wrong = (y.sum(1) != 1).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        raise UsageError(
-            f"this loss needs exactly one label per image; image {row} of the batch has "
-            f"{int(y[row].sum())} ({len(wrong)} of {len(y)} images are such); use {instead}"
-        )
-    return y.argmax(1)
+
+    def __init__(self, *, margin: float = 0.05) -> None:
+        check_range("margin", margin, 0)
+        super().__init__("TripletMarginLoss", margin=margin)
 
 
-def triplet(options: TripletOptions) -> SingleLabelLoss:
-    """All triplets of the batch."""
-    return SingleLabelLoss(lambda pml, o: pml.TripletMarginLoss(margin=o.margin), options)
+class MultiSimilarity(SingleLabelLoss):
+    """Multi-similarity loss, without its miner.
+
+    Args:
+        alpha: Scale > 0 of positives.
+        beta: Scale > 0 of negatives.
+        base: Similarity in -1..1 from which both are counted.
+
+    >>> import torch
+    >>> MultiSimilarity()(torch.eye(3), torch.tensor([0, 0, 1]))
+    tensor(0.4378)
+    """
+
+    def __init__(self, *, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5) -> None:
+        check_range("alpha", alpha, 0, above=True)
+        check_range("beta", beta, 0, above=True)
+        check_range("base", base, -1, 1)
+        super().__init__("MultiSimilarityLoss", alpha=alpha, beta=beta, base=base)
 
 
-def multi_similarity(options: MultiSimilarityOptions) -> SingleLabelLoss:
-    """Multi-similarity loss, without its miner."""
-    return SingleLabelLoss(
-        lambda pml, o: pml.MultiSimilarityLoss(alpha=o.alpha, beta=o.beta, base=o.base), options
-    )
+class NPair(SingleLabelLoss):
+    """N-pair loss; the first pair of each class in the batch is used.
+
+    >>> import torch
+    >>> NPair()(torch.eye(4), torch.tensor([0, 0, 1, 1]))
+    tensor(0.6931)
+    """
+
+    def __init__(self) -> None:
+        super().__init__("NPairsLoss")
 
 
-def n_pair(options: NPairOptions) -> SingleLabelLoss:
-    """N-pair loss."""
-    return SingleLabelLoss(lambda pml, _: pml.NPairsLoss(), options)
+class Contrastive(SingleLabelLoss):
+    """Contrastive loss on Euclidean distances of unit vectors.
+
+    Args:
+        pos_margin: Distance, at least 0, below which positives cost nothing.
+        neg_margin: Distance, at least 0, above which negatives cost nothing.
+
+    >>> import torch
+    >>> Contrastive()(torch.eye(3), torch.tensor([0, 0, 1]))
+    tensor(1.4142)
+    """
+
+    def __init__(self, *, pos_margin: float = 0.0, neg_margin: float = 1.0) -> None:
+        check_range("pos_margin", pos_margin, 0)
+        check_range("neg_margin", neg_margin, 0)
+        super().__init__("ContrastiveLoss", pos_margin=pos_margin, neg_margin=neg_margin)
 
 
-def contrastive(options: ContrastiveOptions) -> SingleLabelLoss:
-    """Contrastive loss on Euclidean distances of unit vectors."""
-    return SingleLabelLoss(
-        lambda pml, o: pml.ContrastiveLoss(pos_margin=o.pos_margin, neg_margin=o.neg_margin),
-        options,
-    )
+class ProxyNCA(SingleLabelLoss):
+    """Proxy-NCA: a soft-max over squared distances to one learned proxy per class.
+
+    Args:
+        n_classes: C.
+        dim: Length d of the embeddings.
+        softmax_scale: Scale > 0 of the squared distances.
+
+    >>> import torch
+    >>> loss = ProxyNCA(n_classes=3, dim=8)
+    >>> loss(torch.randn(4, 8), torch.tensor([0, 1, 1, 2])).item() > 0
+    True
+    """
+
+    def __init__(self, n_classes: int, dim: int, *, softmax_scale: float = 1.0) -> None:
+        check_range("softmax_scale", softmax_scale, 0, above=True)
+        super().__init__("ProxyNCALoss", n_classes, dim, softmax_scale=softmax_scale)
+
+    @classmethod
+    def from_labels(cls, labels: Any, dim: int, **options: float) -> ProxyNCA:
+        """Make the loss for labels of a training split, ``[M, C]`` or class indices ``[M]``."""
+        return cls(count_classes(labels), dim, **options)
 
 
-def proxy_nca(options: ProxyNcaOptions, n_labels: int, dim: int) -> SingleLabelLoss:
-    """Proxy-NCA with ``n_labels`` learned proxies of length ``dim``."""
-    return SingleLabelLoss(
-        lambda pml, o: pml.ProxyNCALoss(n_labels, dim, softmax_scale=o.softmax_scale), options
-    )
-
-
-def _above_zero(name: str, value: float) -> None:
-    if not value > 0:
-        raise UsageError(f"{name} must be above 0, not {value}")
-
-
-def _at_least_zero(name: str, value: float) -> None:
-    if not value >= 0:
-        raise UsageError(f"{name} must be at least 0, not {value}")
+def _classes(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    z, y = check_batch(embeddings, labels)
+    return z, labels.long() if is_class_indices(labels) else class_indices(y)

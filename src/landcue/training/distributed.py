@@ -21,7 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from landcue.errors import LandcueError, ModelError, UsageError
-from landcue.losses.gather import broadcast_parameters
+from landcue.training.gather import broadcast_parameters
 from landcue.training.joined_norm import join_batch_norm
 
 _CONNECT = timedelta(minutes=5)
@@ -183,7 +183,7 @@ class Team:
         """Return the model as it is to be called in training: alone, itself.
 
         The processes start from the weights and proxies of the first one; see
-        :func:`landcue.losses.gather.gather_batch` for their gradients.
+        :func:`landcue.training.gather.gather_batch` for their gradients.
 
         Args:
             model: Its batch normalization is made to see the joined batch.

@@ -171,7 +171,7 @@ class _Run:
             say(f"split {config.data.split} has no validation part: the last epoch is kept")
         labels = label_matrix([r.labels for r in self.train.records], self.images.label_names)
         self.labels = torch.from_numpy(labels).to(self.device)
-        self.statistics = LabelStatistics.of(torch.from_numpy(labels))
+        self.statistics = LabelStatistics.from_labels(torch.from_numpy(labels))
         self.model = self._model()
         self.frozen = freeze_first_layers(self.model.backbone, config.model.freeze_layers)
         dim, n_bits = config.model.dim, config.model.n_bits

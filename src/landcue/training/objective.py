@@ -9,13 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landcue.errors import UsageError
-from landcue.losses.balance import balance_loss
-from landcue.losses.gather import gather_batch
-from landcue.losses.quantization import quantization_loss
+from landcue.losses.hash_terms import BitBalance, Quantization
 from landcue.losses.registry import NONE, create_classification, create_loss
 from landcue.losses.statistics import LabelStatistics
 from landcue.models.encoder import NeuralEncoder, Outputs
 from landcue.training.config import LossSection, TrainConfig
+from landcue.training.gather import gather_batch
 
 
 class Objective(nn.Module):
@@ -28,7 +27,7 @@ class Objective(nn.Module):
     learns any, are this module's parameters.
 
     With several processes every term is that of their joined batch; see
-    :func:`landcue.losses.gather.gather_batch`. The statistics must be those of the whole split.
+    :func:`landcue.training.gather.gather_batch`. The statistics must be those of the whole split.
     """
 
     def __init__(
@@ -44,6 +43,7 @@ class Objective(nn.Module):
         self._classify = create_classification(
             section.classification, section.classification_options
         )
+        self._quantize, self._balance = Quantization(), BitBalance()
         self.metric = nn.ModuleDict()
         for space, weight, length, (name, options) in (
             ("embedding", section.embedding, dim, (section.name, section.options)),
@@ -80,9 +80,9 @@ class Objective(nn.Module):
             unit = F.normalize(codes, dim=1)
             terms["hash"] = weights.hash, self.metric["hash"](unit, y)
             if weights.quantization:
-                terms["quantization"] = weights.quantization, quantization_loss(codes)
+                terms["quantization"] = weights.quantization, self._quantize(codes)
             if weights.balance:
-                terms["balance"] = weights.balance, balance_loss(codes)
+                terms["balance"] = weights.balance, self._balance(codes)
         if logits.shape[1] and weights.label:
             terms["label"] = weights.label, self._classify(logits, y)
         if not terms:
@@ -121,4 +121,4 @@ def check_losses(config: TrainConfig) -> None:
         UsageError: An unknown loss or option, or a bad value.
     """
     model = config.model
-    Objective(config.loss, LabelStatistics.of(torch.eye(2)), model.dim, model.n_bits)
+    Objective(config.loss, LabelStatistics.from_labels(torch.eye(2)), model.dim, model.n_bits)

@@ -16,10 +16,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from landcue.errors import UsageError
-from landcue.losses.gather import broadcast_parameters, gather_batch
 from landcue.losses.statistics import LabelStatistics
 from landcue.models.encoder import Outputs
 from landcue.training.config import LossSection
+from landcue.training.gather import broadcast_parameters, gather_batch
 from landcue.training.objective import Objective
 
 N, WIDTH, DIM, N_BITS, C = 12, 7, 6, 8, 5
@@ -58,7 +58,7 @@ def run(name, rows, several):
     torch.manual_seed(several or 0)  # every rank starts elsewhere, the first where one would
     model = Encoder().double()
     x, y = data()
-    objective = Objective(SECTIONS[name], LabelStatistics.of(y), DIM, N_BITS).double()
+    objective = Objective(SECTIONS[name], LabelStatistics.from_labels(y), DIM, N_BITS).double()
     if several is not None:
         model = DistributedDataParallel(model)
         if name == "proxy_anchor":
