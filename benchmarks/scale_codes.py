@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 
 from landcue.codes.cue import CueCodes
-from landcue.codes.cue_pruned import PrunedCueIndex
+from landcue.codes.cue_index import CueIndex
 from landcue.codes.engine import merge, to_answer, to_keys
+from landcue.codes.groups import LabelGroups, group_by_label
 from landcue.codes.hamming import CodeIndex
-from landcue.codes.label_groups import LabelGroups, group_by_label
 from landcue.codes.packing import pack_bits
 
 BITS = 64
@@ -207,7 +207,7 @@ def measure(n: int, options: argparse.Namespace) -> None:
     if pruned is None:
         start = time.perf_counter()
         cues = CueCodes(world.packed[groups], codes, world.n_label_bits, BITS)
-        pruned = PrunedCueIndex(cues, threads=options.threads)
+        pruned = CueIndex(cues, threads=options.threads)
         print(f"cue-pruned index in {time.perf_counter() - start:.3f} s", flush=True)
     for weight in options.weights:
         times = timed(
@@ -224,12 +224,10 @@ def measure(n: int, options: argparse.Namespace) -> None:
     show(f"cue-pruned, weight {options.weights[-1]}, half allowed", *times)
 
 
-def grouped_index(
-    groups: LabelGroups, codes: np.ndarray, options: argparse.Namespace
-) -> PrunedCueIndex:
+def grouped_index(groups: LabelGroups, codes: np.ndarray, options: argparse.Namespace) -> CueIndex:
     """Index records that come group by group, and put them in the order of their rings."""
     start = time.perf_counter()
-    pruned = PrunedCueIndex.from_groups(groups, codes, BITS, reorder=True, threads=options.threads)
+    pruned = CueIndex.from_groups(groups, codes, BITS, reorder=True, threads=options.threads)
     print(f"cue-pruned index in {time.perf_counter() - start:.3f} s", flush=True)
     return pruned
 

@@ -193,15 +193,20 @@ def comparison_answers() -> Answers:
 # landcue.codes -----------------------------------------------------------------------------------
 def code_answers() -> Answers:
     """Pack codes, search them under filters, and fit unlearned ones."""
-    from landcue.codes.asymmetric import fit_decoder
-    from landcue.codes.codebook import base2, hadamard
-    from landcue.codes.cue import CueCodes
-    from landcue.codes.cue_pruned import PrunedCueIndex
-    from landcue.codes.cue_search import search as cue_search
-    from landcue.codes.hamming import CodeIndex, hamming_distances
-    from landcue.codes.packing import pack_bits, unpack_bits
-    from landcue.codes.statistics import code_statistics
-    from landcue.codes.unlearned import fit, quantization_error
+    from landcue.codes import (
+        CodeIndex,
+        CueCodes,
+        CueIndex,
+        base2,
+        code_statistics,
+        fit_decoder,
+        fit_hasher,
+        hadamard,
+        hamming_distances,
+        pack_bits,
+        unpack_bits,
+    )
+    from landcue.codes.hashers import quantization_error
 
     out: Answers = {}
     mask = np.random.default_rng(1).random(700) < 0.3
@@ -233,8 +238,8 @@ def code_answers() -> Answers:
             if not weight * label + bits:
                 continue
             name = f"cue {bits}+{label} weight {weight}"
-            out[name] = np.stack(cue_search(queries, gallery, 25, weight))
-            index = PrunedCueIndex(gallery)
+            index = CueIndex(gallery)
+            out[name] = np.stack(index.search(queries, 25, weight=weight))
             for which, filter_ in (("all", None), ("some", mask)):
                 found = index.search(queries, 25, filter_, weight=weight)
                 out[f"{name} pruned {which}"] = np.stack(found)
@@ -243,11 +248,11 @@ def code_answers() -> Answers:
     out["hadamard longer"] = hadamard(5, 32)
     train, test = unit(300, 12, 8) * 2, unit(40, 12, 9)
     for method, bits in (("sign", 8), ("sign", 12), ("itq", 8), ("lsh", 24)):
-        hasher = fit(method, train, bits, seed=4)
+        hasher = fit_hasher(method, train, bits, seed=4)
         out[f"{method} {bits}"] = hasher.encode(test)
         out[f"{method} {bits} values"] = hasher.project(test)
         out[f"{method} {bits} error"] = [quantization_error(hasher.project(test))]
-    codes = fit("itq", train, 8).encode(train)
+    codes = fit_hasher("itq", train, 8).encode(train)
     decoder = fit_decoder(codes, train, 8)
     out["decoded"] = decoder.scores(test, codes[:60])
     scores = np.random.default_rng(3).random((50, 7)).astype(np.float32)

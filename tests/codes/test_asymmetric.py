@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from landcue.codes.asymmetric import fit_decoder
+from landcue.codes.hashers import fit_decoder
 from landcue.codes.packing import pack_bits, unpack_bits
 from landcue.errors import UsageError
 

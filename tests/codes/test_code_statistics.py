@@ -6,8 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from landcue.codes.packing import pack_bits
-from landcue.codes.statistics import code_statistics
+from landcue.codes.packing import code_statistics, pack_bits
 from landcue.errors import UsageError
 
 
@@ -41,7 +40,7 @@ def test_equals_counting(n_bits):
 def test_more_rows_than_are_unpacked_at_once(monkeypatch):
     bits = np.random.default_rng(0).random((103, 9)) < 0.5
     whole = code_statistics(pack_bits(bits), 9)
-    monkeypatch.setattr("landcue.codes.statistics._ROWS_AT_ONCE", 10)
+    monkeypatch.setattr("landcue.codes.packing._ROWS_AT_ONCE", 10)
     assert code_statistics(pack_bits(bits), 9) == whole
 
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from landcue.codes.codebook import base2, hadamard
+from landcue.codes.cue import base2, hadamard
 from landcue.errors import UsageError
 
 

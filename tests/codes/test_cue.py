@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landcue.codes.codebook import base2, hadamard
-from landcue.codes.cue import CueCodes
+from landcue.codes.cue import CueCodes, base2, hadamard
 from landcue.codes.packing import pack_bits, unpack_bits
 from landcue.errors import UsageError
 

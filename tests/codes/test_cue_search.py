@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landcue.codes.codebook import base2
-from landcue.codes.cue import CueCodes
-from landcue.codes.cue_search import CueIndex, distances, search
+from landcue.codes.cue import CueCodes, base2
+from landcue.codes.cue_index import CueIndex, cue_distances
 from landcue.codes.hamming import hamming_distances
 from landcue.codes.packing import pack_bits, unpack_bits
 from landcue.errors import UsageError
@@ -51,6 +50,10 @@ def nearest(table, k, allowed=None):
     return answers
 
 
+def search(queries, gallery, k, weight=1):
+    return CueIndex(gallery).search(queries, k, weight=weight)
+
+
 def pairs(found):
     values, rows = found
     assert values.dtype == np.int32
@@ -73,7 +76,7 @@ def test_distances_and_search_equal_counting_bits(n, n_label_bits, n_hash_bits, 
     gallery = random_cue(n, n_label_bits, n_hash_bits, seed, distinct=5)
     queries = random_cue(3, n_label_bits, n_hash_bits, seed + 1)
     expected = bit_by_bit(queries, gallery, weight)
-    found = distances(queries, gallery, weight)
+    found = cue_distances(queries, gallery, weight)
     assert found.dtype == np.int32
     assert found.tolist() == expected
     assert pairs(search(queries, gallery, k, weight)) == nearest(expected, k)
@@ -84,7 +87,7 @@ def test_distances_and_search_equal_counting_bits(n, n_label_bits, n_hash_bits, 
 def test_masks_filter_before_ranking(weight, share):
     gallery, queries = random_cue(600, 9, 70, 1, distinct=100), random_cue(2, 9, 70, 2)
     mask = np.random.default_rng(3).random(600) < share
-    found = pairs(CueIndex(gallery, weight).search(queries, 20, mask))
+    found = pairs(CueIndex(gallery).search(queries, 20, mask, weight=weight))
     assert found == nearest(bit_by_bit(queries, gallery, weight), 20, mask)
 
 
@@ -92,15 +95,14 @@ def test_weight_0_is_the_hash_alone_and_weight_1_the_joined_code():
     gallery, queries = random_cue(300, 13, 50, 4), random_cue(7, 13, 50, 5)
     hash_only = hamming_distances(queries.hash, gallery.hash)
     joined = hamming_distances(queries.joined(), gallery.joined())
-    assert distances(queries, gallery, 0).tolist() == hash_only.tolist()
-    assert distances(queries, gallery, 1).tolist() == joined.tolist()
+    assert cue_distances(queries, gallery, 0).tolist() == hash_only.tolist()
+    assert cue_distances(queries, gallery, 1).tolist() == joined.tolist()
     assert (hash_only != joined).any()
 
 
 @pytest.mark.parametrize("n_hash_bits", [16, 40])
 @pytest.mark.parametrize("more", [0, 1, 1000])
 def test_a_weight_above_the_hash_bits_puts_labels_first(n_hash_bits, more):
-    # 5 label bits: one scan for 16 hash bits, two scans for 40.
     rng = np.random.default_rng(6)
     classes = rng.integers(0, 21, 400)
     codes = pack_bits(rng.random((400, n_hash_bits)) < 0.5)
@@ -129,7 +131,7 @@ def test_label_codes_alone():
     assert gallery.hash.shape == (40, 0)
     for weight in (1, 4):
         expected = bit_by_bit(queries, gallery, weight)
-        assert distances(queries, gallery, weight).tolist() == expected
+        assert cue_distances(queries, gallery, weight).tolist() == expected
         assert pairs(search(queries, gallery, 9, weight)) == nearest(expected, 9)
 
 
@@ -137,7 +139,7 @@ def test_long_codes_and_large_weights_do_not_overflow():
     zeros, ones = (np.full((1, 40), value, np.uint8) for value in (0, 255))
     query, gallery = CueCodes(zeros, zeros, 320, 320), CueCodes(ones, ones, 320, 320)
     for weight in (1, 300, 6_000_000):
-        assert distances(query, gallery, weight).tolist() == [[320 * weight + 320]]
+        assert cue_distances(query, gallery, weight).tolist() == [[320 * weight + 320]]
         assert search(query, gallery, 3, weight)[0].tolist() == [[320 * weight + 320]]
 
 
@@ -146,23 +148,23 @@ def test_no_queries_and_no_gallery():
     for weight in (1, 100):
         assert search(nothing, cue, 3, weight)[0].shape == (0, 3)
         assert search(cue, nothing, 3, weight)[1].shape == (4, 0)
-        assert distances(nothing, cue, weight).shape == (0, 4)
-        assert distances(cue, nothing, weight).shape == (4, 0)
+        assert cue_distances(nothing, cue, weight).shape == (0, 4)
+        assert cue_distances(cue, nothing, weight).shape == (4, 0)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda c: search(c, random_cue(2, 6, 60), 3), "60 [+] 5 bits, the gallery's 60 [+] 6"),
-        (lambda c: distances(c, random_cue(2, 5, 61)), "61 [+] 5"),
+        (lambda c: cue_distances(c, random_cue(2, 5, 61)), "61 [+] 5"),
         (lambda c: search(c, c, 0), "k is 0"),
         (lambda c: search(c, c, 0, 100), "k is 0"),
         (lambda c: search(c, c, 3, -1), "weight is -1"),
-        (lambda c: distances(c, c, 0.5), "weight is 0.5"),
-        (lambda c: distances(c, c, True), "weight is True"),
-        (lambda c: distances(c, c, 2**31), "too large for 60 [+] 5 bits: 61 already"),
-        (lambda c: distances(random_cue(2, 5, 0), random_cue(2, 5, 0), 0), "compares nothing"),
-        (lambda c: CueIndex(c, 100).search(c, 3, np.ones(8, bool)), "one bool per record"),
+        (lambda c: cue_distances(c, c, 0.5), "weight is 0.5"),
+        (lambda c: cue_distances(c, c, True), "weight is True"),
+        (lambda c: cue_distances(c, c, 2**31), "too large for 60 [+] 5 bits: 61 already"),
+        (lambda c: cue_distances(random_cue(2, 5, 0), random_cue(2, 5, 0), 0), "compares nothing"),
+        (lambda c: CueIndex(c).search(c, 3, np.ones(8, bool), weight=100), "one bool per record"),
     ],
 )
 def test_wrong_inputs_are_refused(make, message):

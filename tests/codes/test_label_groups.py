@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landcue.codes.label_groups import LabelGroups, group_by_label
+from landcue.codes.groups import LabelGroups, group_by_label
 from landcue.codes.packing import pack_bits
 from landcue.errors import UsageError
 

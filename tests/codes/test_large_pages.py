@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from landcue.codes.codefile import read, write
-from landcue.codes.large_pages import want_large_pages
+from landcue.codes.codefile import read, want_large_pages, write
 
 
 def wants_large_pages(path):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landcue.codes.topk import check_k, check_mask, reach, smallest
+from landcue.codes.engine import check_k, check_mask, reach, smallest
 from landcue.errors import UsageError
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from landcue.codes.asymmetric import RIDGE
+from landcue.codes.hashers import RIDGE
 from landcue.codes.packing import pack_bits, unpack_bits
 from landcue.errors import ModelError, UsageError
 from landcue.experiments.measure import load_measured

@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from landcue.codes.codebook import hadamard
-from landcue.codes.cue import CueCodes
-from landcue.codes.cue_search import distances as cue_distances
+from landcue.codes.cue import CueCodes, hadamard
+from landcue.codes.cue_index import cue_distances
 from landcue.codes.packing import pack_bits
 from landcue.errors import UsageError
 from landcue.metrics.annotations import annotate

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from landcue.codes.statistics import CodeStatistics
+from landcue.codes.packing import CodeStatistics
 from landcue.report.charts import bits_figure, plain
 from landcue.report.figures import COLORS, MARKERS, inline, line_style
 

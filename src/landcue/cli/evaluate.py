@@ -168,7 +168,7 @@ def _is_archive(target: Path) -> bool:
 
 
 def _as_json(found: list[Subject], contests: list[Contest]) -> dict[str, Any]:
-    from landcue.codes.statistics import code_statistics
+    from landcue.codes.packing import code_statistics
 
     first = found[0]
     spaces = {name: scores.to_json() for name, scores in first.scores.items()}

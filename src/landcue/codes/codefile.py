@@ -14,6 +14,7 @@ Arrays are little-endian, C-contiguous, and begin at multiples of 4,096 bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -26,7 +27,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from landcue.codes.large_pages import want_large_pages
 from landcue.errors import ArchiveError
 from landcue.files import replacing
 
@@ -171,3 +171,18 @@ def _checksum(array: npt.NDArray[Any]) -> int:
     for first in range(0, len(content), _BLOCK):
         checksum = zlib.crc32(content[first : first + _BLOCK], checksum)
     return checksum
+
+
+def want_large_pages(mapped: mmap.mmap | npt.NDArray[Any]) -> None:
+    """Ask that a file, or the memory map that an array is a view of, be kept in large pages.
+
+    It matters while the file is written or first read; what is in memory stays as it is. A hint:
+    systems that cannot do so go on with small pages. Not for files of which single rows are read,
+    because each brings a large page in.
+    """
+    found: Any = mapped
+    while isinstance(found, np.ndarray):
+        found = found.base
+    if isinstance(found, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            found.madvise(mmap.MADV_HUGEPAGE)

@@ -68,7 +68,7 @@ def visit() -> Any:
 
     * ``planes`` uint64 ``[W, n]``, read-only, ring after ring;
     * ``rows``, ``edges``, ``radii``, ``firsts`` and ``centers`` of
-      :class:`landcue.codes.rings.Rings`, read-only;
+      :class:`landcue.codes.groups.Rings`, read-only;
     * ``order`` int64 ``[G]``: groups in the order of their ``bounds`` uint64 ``[G]``, ascending;
       a row's distance is its group's bound plus the Hamming distance;
     * ``query`` uint64 ``[1, W]``, read-only;

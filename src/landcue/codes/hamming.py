@@ -10,8 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.codes import codefile
+from landcue.codes.codefile import want_large_pages
 from landcue.codes.engine import (
     Engine,
+    check_k,
+    check_mask,
+    check_mask_shape,
     check_size,
     check_threads,
     for_each,
@@ -19,11 +23,10 @@ from landcue.codes.engine import (
     load_compiled,
     merge,
     room,
+    smallest,
     to_answer,
 )
-from landcue.codes.large_pages import want_large_pages
 from landcue.codes.packing import check_codes, to_words
-from landcue.codes.topk import check_k, check_mask, check_mask_shape, smallest
 from landcue.errors import UsageError
 from landcue.types import ByteArray
 

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from landcue.codes.asymmetric import fit_decoder
-from landcue.codes.codebook import base2, hadamard
-from landcue.codes.cue import CueCodes
-from landcue.codes.packing import pack_bits
-from landcue.codes.statistics import code_statistics
-from landcue.codes.unlearned import fit
+from landcue.codes.cue import CueCodes, base2, hadamard
+from landcue.codes.hashers import fit_decoder, fit_hasher
+from landcue.codes.packing import code_statistics, pack_bits
 from landcue.errors import UsageError, did_you_mean
 from landcue.metrics.distances import Distances, cosine, cue, hamming
 from landcue.training.validation import Spaces
@@ -127,7 +124,7 @@ def rank(
     if ranking.kind in UNLEARNED:
         if train is None or bits is None:
             raise UsageError(f"ranking {name} needs bits and a train part to be fitted to")
-        hasher = fit(ranking.kind, train.embedding, bits, seed)
+        hasher = fit_hasher(ranking.kind, train.embedding, bits, seed)
         ours, theirs = hasher.encode(query.embedding), hasher.encode(gallery.embedding)
         return _codes(ours, hamming(ours, theirs, bits), bits, f"{bits} bits")
     if ranking.kind in ASYMMETRIC and train is None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from landcue.archive.manifest import Manifest, manifest_text, parse_manifest
-from landcue.codes.unlearned import Hasher
+from landcue.codes.hashers import Hasher
 from landcue.errors import ArchiveError
 from landcue.milvus.layout import Layout
 from landcue.search.ann import AnnFacts

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from landcue.codes.statistics import CodeStatistics
+from landcue.codes.packing import CodeStatistics
 from landcue.metrics.curves import Curve, Curves
 from landcue.metrics.intervals import Comparison
 from landcue.metrics.protocol import suffix

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from landcue.codes.statistics import code_statistics
+from landcue.codes.packing import code_statistics
 from landcue.metrics.curves import compute_curves
 from landcue.metrics.report import Report
 from landcue.report import parts

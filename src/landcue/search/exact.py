@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from landcue.codes.engine import check_threads, for_each, frozen, load_compiled
-from landcue.codes.large_pages import want_large_pages
-from landcue.codes.topk import check_k, check_mask, reach, smallest
+from landcue.codes.codefile import want_large_pages
+from landcue.codes.engine import (
+    check_k,
+    check_mask,
+    check_threads,
+    for_each,
+    frozen,
+    load_compiled,
+    reach,
+    smallest,
+)
 from landcue.errors import UsageError
 from landcue.types import FloatArray
 

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from landcue.archive.manifest import Manifest
 from landcue.codes.cue import CueCodes
-from landcue.codes.cue_pruned import PrunedCueIndex
+from landcue.codes.cue_index import CueIndex
+from landcue.codes.engine import smallest
 from landcue.codes.hamming import CodeIndex
-from landcue.codes.topk import smallest
 from landcue.errors import ArchiveError, UsageError
 from landcue.search.ann import SHORTLIST, AnnFacts, AnnIndex, held_out, measure
 from landcue.search.exact import FloatIndex, distances_of
@@ -63,7 +63,7 @@ class Modes:
         self._lock = threading.RLock()
         self._floats: FloatIndex | None = None
         self._codes: CodeIndex | None = None
-        self._cues: PrunedCueIndex | None = None
+        self._cues: CueIndex | None = None
         self._ann: tuple[AnnIndex, AnnFacts] | None = None
         self._sketches = Sketches(vectors, manifest.dim)
 
@@ -222,19 +222,19 @@ class Modes:
                 self._codes = CodeIndex(self._vectors.code, self._manifest.n_bits)
             return self._codes
 
-    def _cue_index(self) -> PrunedCueIndex:
+    def _cue_index(self) -> CueIndex:
         with self._lock:
             if self._cues is None:
 
                 def write(path: Path) -> Facts:
-                    PrunedCueIndex(self._vectors.cue_codes()).save(path)
+                    CueIndex(self._vectors.cue_codes()).save(path)
                     return {}
 
                 found = self._vectors.store.file("cue.index", write)
                 with contextlib.suppress(ArchiveError):  # damaged: verify names it
-                    self._cues = PrunedCueIndex.open(found[0]) if found else None
+                    self._cues = CueIndex.open(found[0]) if found else None
                 if self._cues is None:
-                    self._cues = PrunedCueIndex(self._vectors.cue_codes())
+                    self._cues = CueIndex(self._vectors.cue_codes())
             return self._cues
 
     def _reranked(self, target: Target, rows: Rows, ranking: Ranking) -> Ranking:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.codes.topk import check_k
+from landcue.codes.engine import check_k
 from landcue.errors import ArchiveError, UsageError
 from landcue.search.ann import SHORTLIST
 from landcue.search.filters import Filter

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.codes.hamming import CodeIndex
+from landcue.codes.hashers import Hasher, fit_hasher
 from landcue.codes.packing import code_width
-from landcue.codes.unlearned import Hasher, fit
 from landcue.search.vectors import Vectors
 from landcue.types import ByteArray, FloatArray
 
@@ -85,7 +85,7 @@ class Sketches:
             chosen = np.random.default_rng(_SEED).choice(n, min(n, _SAMPLE), replace=False)
             sample = embedding[np.sort(chosen)]
             enough = len(sample) > 4 * self._bits and self._bits <= self._dim
-            made = fit("itq" if enough else "lsh", sample, self._bits, _SEED)
+            made = fit_hasher("itq" if enough else "lsh", sample, self._bits, _SEED)
             out[:, 0], out[:, 1:] = made.mean, made.projection
 
         shape = (self._dim, 1 + self._bits)  # the mean, then the projection

@@ -27,7 +27,7 @@ from filelock import FileLock
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.table import version_files, version_number
-from landcue.codes.large_pages import want_large_pages
+from landcue.codes.codefile import want_large_pages
 from landcue.errors import ArchiveError, LandcueError
 from landcue.files import read_json, reserve, write_atomic
 from landcue.types import Problem

@@ -36,10 +36,11 @@ import numpy.typing as npt
 
 from landcue.codes import codefile
 from landcue.codes.cue import CueCodes
-from landcue.codes.cue_search import check_same, check_weight
 from landcue.codes.engine import (
     ROW_BITS,
     Engine,
+    check_k,
+    check_mask_shape,
     check_size,
     check_threads,
     for_each,
@@ -50,11 +51,16 @@ from landcue.codes.engine import (
     to_answer,
     to_keys,
 )
+from landcue.codes.groups import (
+    SPLIT_FROM,
+    LabelGroups,
+    Rings,
+    group_by_label,
+    split_groups,
+    whole_groups,
+)
 from landcue.codes.hamming import plane_distances
-from landcue.codes.label_groups import LabelGroups, group_by_label
 from landcue.codes.packing import check_codes, code_width, to_words
-from landcue.codes.rings import Rings, split_groups, whole_groups
-from landcue.codes.topk import check_k, check_mask_shape
 from landcue.errors import UsageError
 from landcue.types import ByteArray
 
@@ -62,19 +68,32 @@ _KIND = "cue"
 _WORDS_PER_THREAD = 4_000_000
 
 
-class PrunedCueIndex:
+class CueIndex:
     """Semantic-cue codes grouped by label code, ready to be searched exactly under any weight.
 
-    It holds the hash codes ring by ring, the row of each (4 bytes), and the distinct label codes.
+    The distance is ``weight * Hamming(label codes) + Hamming(hash codes)``: weight 1 is the Hamming
+    distance of the joined code, 0 looks at hash codes alone, and more than K orders by label
+    distance first. The index holds the hash codes ring by ring, the row of each (4 bytes), and
+    the distinct label codes.
 
     Attributes:
         engine: ``numba`` (compiled) or ``numpy``; both give the same answers.
+
+    >>> labels, hashes = np.array([[[0], [1], [0]], [[0], [0], [3]]], np.uint8)
+    >>> codes = CueCodes(labels, hashes, 1, 8)
+    >>> CueIndex(codes).search(codes.take(slice(0, 1)), 3, weight=5)[1].tolist()
+    [[0, 2, 1]]
     """
 
     engine: Literal["numba", "numpy"]
 
     def __init__(
-        self, codes: CueCodes, *, engine: Engine = "auto", threads: int | None = None
+        self,
+        codes: CueCodes,
+        *,
+        engine: Engine = "auto",
+        threads: int | None = None,
+        split_from: int = SPLIT_FROM,
     ) -> None:
         """Group the codes.
 
@@ -82,13 +101,14 @@ class PrunedCueIndex:
             codes: Of at most 4,294,967,295 records.
             engine: ``auto`` takes numba if it is installed and ``LANDCUE_NUMBA`` is not ``0``.
             threads: Threads for large searches; by default the cores this process may use.
+            split_from: Records from which on a group is split into rings.
 
         Raises:
             UsageError: There are too many codes, or numba was asked for and is missing.
         """
         check_size(len(codes))
         groups = group_by_label(codes.label, codes.n_label_bits)
-        rings, planes = split_groups(groups, to_words(codes.hash))
+        rings, planes = split_groups(groups, to_words(codes.hash), split_from=split_from)
         bits = codes.n_label_bits, codes.n_hash_bits
         self._set(groups.labels, rings, planes, bits, engine, threads)
 
@@ -102,7 +122,8 @@ class PrunedCueIndex:
         reorder: bool = False,
         engine: Engine = "auto",
         threads: int | None = None,
-    ) -> PrunedCueIndex:
+        split_from: int = SPLIT_FROM,
+    ) -> CueIndex:
         """Take records as they are grouped, without row numbers.
 
         Hash codes of 64 bits are shared with the caller, not copied: do not change them afterwards.
@@ -116,6 +137,7 @@ class PrunedCueIndex:
                 reordered where they lie. Otherwise there are no rings.
             engine: As for a new index.
             threads: As for a new index.
+            split_from: As for a new index.
 
         Raises:
             UsageError: The hash codes do not fit the groups or ``n_hash_bits``, the groups number
@@ -134,7 +156,7 @@ class PrunedCueIndex:
         if reorder and not planes.flags.writeable:
             raise UsageError("the hash codes are read-only: give a copy to reorder")
         if reorder:
-            rings, planes = split_groups(groups, planes, in_place=True)
+            rings, planes = split_groups(groups, planes, in_place=True, split_from=split_from)
         else:
             rings = whole_groups(groups, len(planes))
         index = cls.__new__(cls)
@@ -150,7 +172,7 @@ class PrunedCueIndex:
         threads: int | None = None,
         in_memory: bool = False,
         verify: bool = False,
-    ) -> PrunedCueIndex:
+    ) -> CueIndex:
         """Open what :meth:`save` wrote as a memory map: at once, and shared between processes.
 
         Args:
@@ -326,3 +348,69 @@ class PrunedCueIndex:
                 keys = keys[mask[rows]]
             best = merge([best[None], keys[None]], k)[0]
         return best[None], visited
+
+
+_FAR = np.iinfo(np.int32).max  # above every distance: marks rows that the filter hides
+
+
+def cue_distances(queries: CueCodes, gallery: CueCodes, weight: int = 1) -> npt.NDArray[np.int32]:
+    """Return all distances int32 ``[q, n]``.
+
+    Raises:
+        UsageError: The codes differ in bits, or the weight cannot be used.
+    """
+    check_same(queries, gallery)
+    weight = check_weight(gallery, weight)
+    planes = to_words(gallery.label), to_words(gallery.hash)
+    words = to_words(queries.label).T, to_words(queries.hash).T
+    out = np.empty((len(queries), len(gallery)), np.int32)
+    for row, label, code in zip(out, *words, strict=True):
+        row[:] = _weighted(planes, label, code, weight)
+    return out
+
+
+def _weighted(
+    planes: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]],
+    label: npt.NDArray[np.uint64],
+    code: npt.NDArray[np.uint64],
+    weight: int,
+) -> npt.NDArray[np.int32]:
+    """Return the distances int32 ``[n]`` of one query, its words ``[W]``, to ``[W, n]``."""
+    total = plane_distances(planes[0], label).astype(np.int32)
+    total *= np.int32(weight)
+    total += plane_distances(planes[1], code)
+    return total
+
+
+def check_same(queries: CueCodes, gallery: CueCodes) -> None:
+    """Refuse queries of other bits than the gallery's.
+
+    Raises:
+        UsageError: The label bits or the hash bits differ.
+    """
+    ours = queries.n_label_bits, queries.n_hash_bits
+    if ours != (gallery.n_label_bits, gallery.n_hash_bits):
+        raise UsageError(
+            f"query codes have {queries.bits} bits, the gallery's {gallery.bits}: "
+            "encode both with the same model and codebook"
+        )
+
+
+def check_weight(codes: CueCodes, weight: object) -> int:
+    """Return the label weight as a plain int.
+
+    Raises:
+        UsageError: It is not a whole number of 0 or more, or leaves no bit to compare, or lets
+            distances overflow.
+    """
+    if isinstance(weight, bool) or not isinstance(weight, int | np.integer) or weight < 0:
+        raise UsageError(f"the label weight is {weight!r}: give a whole number, 0 or more")
+    if weight == 0 and codes.n_hash_bits == 0:
+        raise UsageError("without hash bits a label weight of 0 compares nothing: give 1 or more")
+    most = (_FAR - 1 - codes.n_hash_bits) // max(1, codes.n_label_bits)
+    if weight > most:
+        raise UsageError(
+            f"a label weight of {weight} is too large for {codes.bits} bits: {codes.label_first} "
+            "already puts the labels first"
+        )
+    return int(weight)

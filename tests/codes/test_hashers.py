@@ -5,18 +5,18 @@ import itertools
 import numpy as np
 import pytest
 
-from landcue.codes import unlearned
+from landcue.codes import hashers
 from landcue.codes.hamming import hamming_distances
-from landcue.codes.packing import unpack_bits
-from landcue.codes.unlearned import (
+from landcue.codes.hashers import (
     METHODS,
-    fit,
+    fit_hasher,
     fit_itq,
     fit_lsh,
     fit_sign,
     itq_rotation,
     quantization_error,
 )
+from landcue.codes.packing import unpack_bits
 from landcue.errors import UsageError
 
 
@@ -32,9 +32,9 @@ def embeddings(n=300, d=24, seed=0):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("n_bits", [1, 7, 16, 24])
 def test_bits_are_the_signs_of_centered_projections(monkeypatch, method, n_bits):
-    monkeypatch.setattr(unlearned, "_VALUES_AT_ONCE", 24 * 70)  # several parts
+    monkeypatch.setattr(hashers, "_VALUES_AT_ONCE", 24 * 70)  # several parts
     train, test = embeddings(), embeddings(200, seed=1)
-    hasher = fit(method, train, n_bits, seed=3)
+    hasher = fit_hasher(method, train, n_bits, seed=3)
     assert (hasher.method, hasher.n_bits, hasher.dim) == (method, n_bits, 24)
     codes = hasher.encode(test)
     assert codes.shape == (200, -(-n_bits // 8))
@@ -108,7 +108,7 @@ def test_bits_of_lsh_differ_by_the_angle():
 @pytest.mark.parametrize("method", METHODS)
 def test_the_seed_decides(method):
     train = embeddings()
-    codes = [fit(method, train, 16, seed).encode(train).tolist() for seed in (5, 5, 6)]
+    codes = [fit_hasher(method, train, 16, seed).encode(train).tolist() for seed in (5, 5, 6)]
     assert codes[0] == codes[1]
     assert (codes[0] == codes[2]) == (method == "sign")  # nothing in it is random
 
@@ -116,10 +116,10 @@ def test_the_seed_decides(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_only_training_embeddings_are_fitted(method):
     train, test = embeddings(), embeddings(50, seed=9)
-    hasher = fit(method, train, 16)
+    hasher = fit_hasher(method, train, 16)
     alone = [hasher.encode(test[i : i + 1])[0].tolist() for i in range(50)]
     assert hasher.encode(test).tolist() == alone
-    assert fit(method, test, 16).encode(test).tolist() != alone
+    assert fit_hasher(method, test, 16).encode(test).tolist() != alone
 
 
 def test_lsh_alone_gives_more_bits_than_dimensions():
@@ -130,7 +130,7 @@ def test_lsh_alone_gives_more_bits_than_dimensions():
 
 
 def test_a_broken_row_is_named_wherever_it_stands(monkeypatch):
-    monkeypatch.setattr(unlearned, "_VALUES_AT_ONCE", 24 * 70)
+    monkeypatch.setattr(hashers, "_VALUES_AT_ONCE", 24 * 70)
     hasher, test = fit_lsh(embeddings(), 8), embeddings(200)
     test[143, 2] = np.nan
     with pytest.raises(UsageError, match="row 143 of the embeddings"):
@@ -144,7 +144,7 @@ def test_no_embeddings_give_no_codes():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fit("itc", embeddings(), 8), "did you mean 'itq'"),
+        (lambda: fit_hasher("itc", embeddings(), 8), "did you mean 'itq'"),
         (lambda: fit_lsh(embeddings(), 0), "0 bits hold nothing"),
         (lambda: fit_lsh(embeddings()[:0], 8), "at least one"),
         (lambda: fit_itq(embeddings(8), 8), "8 training embeddings vary in 7 directions"),

@@ -6,12 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landcue.codes.cue import CueCodes
-from landcue.codes.cue_pruned import PrunedCueIndex
-from landcue.codes.cue_search import CueIndex
+from landcue.codes.cue_index import CueIndex
+from landcue.codes.groups import LabelGroups, group_by_label, split_groups
 from landcue.codes.hamming import CodeIndex
-from landcue.codes.label_groups import LabelGroups, group_by_label
 from landcue.codes.packing import pack_bits, to_words, unpack_bits
-from landcue.codes.rings import split_groups
 from landcue.errors import ArchiveError, UsageError
 
 WEIGHTS = [0, 1, 2, 7, 65, 1000]
@@ -73,10 +71,9 @@ def searches(draw):
 def test_equals_the_full_scan_and_brute_force(search, engine):
     gallery, queries, weight, k, mask = search
     expected = brute_force(gallery, queries, weight, k, mask)
-    index = PrunedCueIndex(gallery, engine=engine)
+    index = CueIndex(gallery, engine=engine)
     assert len(index) == len(gallery)
     assert_same(index.search(queries, k, mask, weight=weight), expected)
-    assert_same(CueIndex(gallery, weight).search(queries, k, mask), expected)
 
 
 @settings(max_examples=150, deadline=None)
@@ -84,11 +81,9 @@ def test_equals_the_full_scan_and_brute_force(search, engine):
 def test_groups_split_into_rings_give_the_same_answers(search, least):
     gallery, queries, weight, k, mask = search
     expected = brute_force(gallery, queries, weight, k, mask)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("landcue.codes.rings._LEAST", least)
-        for engine in ("numba", "numpy"):
-            index = PrunedCueIndex(gallery, engine=engine, threads=1)
-            assert_same(index.search(queries, k, mask, weight=weight), expected)
+    for engine in ("numba", "numpy"):
+        index = CueIndex(gallery, engine=engine, threads=1, split_from=least)
+        assert_same(index.search(queries, k, mask, weight=weight), expected)
 
 
 @pytest.mark.parametrize("engine", ["numba", "numpy"])
@@ -96,7 +91,7 @@ def test_groups_split_into_rings_give_the_same_answers(search, least):
 def test_more_than_one_block_in_a_group(engine, weight):
     rng = np.random.default_rng(weight)
     gallery, queries = random_cue(rng, 20_000, 17, 64, 3), random_cue(rng, 3, 17, 64, 3)
-    index = PrunedCueIndex(gallery, engine=engine)
+    index = CueIndex(gallery, engine=engine)
     for mask in (None, rng.random(20_000) < 0.05):
         found = index.search(queries, 1500, mask, weight=weight)
         assert_same(found, brute_force(gallery, queries, weight, 1500, mask))
@@ -109,7 +104,7 @@ def test_a_group_whose_bound_equals_the_kth_distance_is_visited(engine):
     code = np.array([[0], [0], [1]], np.uint8)
     gallery = CueCodes(label, code, 2, 8)
     query = CueCodes(np.array([[0]], np.uint8), np.array([[0]], np.uint8), 2, 8)
-    index = PrunedCueIndex(gallery, engine=engine)
+    index = CueIndex(gallery, engine=engine)
     assert index.search(query, 1)[1].tolist() == [[0]]
     assert index.visited(query, 1).tolist() == [2]
     assert index.search(query, 3)[1].tolist() == [[0, 2, 1]]
@@ -124,7 +119,7 @@ def test_ties_over_groups_come_in_the_order_of_rows(engine):
     code = np.array([[3], [1], [0]], np.uint8)[ones]
     gallery = CueCodes(label, code, 2, 8)
     query = CueCodes(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8), 2, 8)
-    distances, rows = PrunedCueIndex(gallery, engine=engine).search(query, 5000)
+    distances, rows = CueIndex(gallery, engine=engine).search(query, 5000)
     assert set(distances[0].tolist()) == {2}
     np.testing.assert_array_equal(rows[0], np.arange(5000))
 
@@ -137,7 +132,7 @@ def test_far_rings_are_skipped():
         np.zeros((20_000, 1), np.uint8), pack_bits(rng.permuted(bits, axis=1)), 3, 64
     )
     center = CueCodes(np.zeros((1, 1), np.uint8), np.zeros((1, 8), np.uint8), 3, 64)
-    index = PrunedCueIndex(gallery, engine="numba")
+    index = CueIndex(gallery, engine="numba")
     k = int((noise <= 5).sum())
     assert_same(index.search(center, k), brute_force(gallery, center, 1, k))
     # Their majority is the center, whose distance to a ring is the ring's radius.
@@ -149,7 +144,7 @@ def test_far_rings_are_skipped():
 def test_far_groups_are_skipped_and_weight_0_skips_none():
     rng = np.random.default_rng(2)
     gallery = random_cue(rng, 5000, 17, 64, 20)
-    index, query = PrunedCueIndex(gallery), gallery.take(slice(0, 1))
+    index, query = CueIndex(gallery), gallery.take(slice(0, 1))
     same = int((gallery.label == gallery.label[0]).all(axis=1).sum())
     assert same > 20
     assert index.visited(query, 20, weight=65).tolist() == [same]
@@ -165,14 +160,14 @@ def test_far_groups_are_skipped_and_weight_0_skips_none():
 @pytest.mark.parametrize("n_query", [1, 2, 9])
 @pytest.mark.parametrize("filtered", [False, True])
 def test_one_thread_equals_many(monkeypatch, n_query, filtered):
-    monkeypatch.setattr("landcue.codes.cue_pruned._WORDS_PER_THREAD", 500)
+    monkeypatch.setattr("landcue.codes.cue_index._WORDS_PER_THREAD", 500)
     rng = np.random.default_rng(n_query)
     gallery, queries = random_cue(rng, 9000, 17, 70, 30), random_cue(rng, n_query, 17, 70, 3)
     mask = rng.random(9000) < 0.1 if filtered else None
     for k in (25, 9000):
         expected = brute_force(gallery, queries, 3, k, mask)
         for threads in (1, 2, 3, 16):
-            index = PrunedCueIndex(gallery, threads=threads)
+            index = CueIndex(gallery, threads=threads)
             assert_same(index.search(queries, k, mask, weight=3), expected)
 
 
@@ -181,12 +176,12 @@ def test_one_thread_equals_many(monkeypatch, n_query, filtered):
 def test_an_xor_mask_on_everything_changes_no_answer(seed, weight):
     rng = np.random.default_rng(seed)
     gallery, queries, flips = (random_cue(rng, n, 17, 64) for n in (1500, 3, 1))
-    plain = PrunedCueIndex(gallery).search(queries, 30, weight=weight)
+    plain = CueIndex(gallery).search(queries, 30, weight=weight)
 
     def flip(codes):
         return CueCodes(codes.label ^ flips.label, codes.hash ^ flips.hash, 17, 64)
 
-    flipped = PrunedCueIndex(flip(gallery)).search(flip(queries), 30, weight=weight)
+    flipped = CueIndex(flip(gallery)).search(flip(queries), 30, weight=weight)
     assert_same(flipped, plain)
 
 
@@ -196,9 +191,9 @@ def test_a_saved_index_is_opened_with_the_same_answers(tmp_path, grouped):
     gallery, queries = random_cue(rng, 20_000, 17, 64, 4), random_cue(rng, 2, 17, 64, 2)
     if grouped:
         gallery = gallery.take(np.lexsort(gallery.label.T))
-    index = PrunedCueIndex(gallery)
+    index = CueIndex(gallery)
     index.save(tmp_path / "cue.bin")
-    opened = PrunedCueIndex.open(tmp_path / "cue.bin", verify=True)
+    opened = CueIndex.open(tmp_path / "cue.bin", verify=True)
     assert len(opened) == 20_000
     for weight in WEIGHTS:
         found = opened.search(queries, 30, weight=weight)
@@ -211,30 +206,29 @@ def test_groups_given_as_such_share_their_codes():
     labels = np.array([[0], [1], [3]], np.uint8)
     groups = LabelGroups(labels, np.array([0, 2, 2, 5]), np.empty(0, np.uint32), 2)
     codes = np.arange(40, dtype=np.uint8).reshape(5, 8)
-    index = PrunedCueIndex.from_groups(groups, codes, 64)
+    index = CueIndex.from_groups(groups, codes, 64)
     query = CueCodes(labels[2:], codes[4:], 2, 64)
     assert index.search(query, 1, weight=9)[1].tolist() == [[4]]
     codes[3] = codes[4]  # not copied
     assert index.search(query, 1, weight=9)[1].tolist() == [[3]]
     with pytest.raises(UsageError, match="4 hash codes and groups of 5"):
-        PrunedCueIndex.from_groups(groups, codes[:4], 64)
+        CueIndex.from_groups(groups, codes[:4], 64)
 
 
 @pytest.mark.parametrize("engine", ["auto", "numpy"])
 @pytest.mark.parametrize("n_hash_bits", [64, 72])
-def test_reordered_groups_are_searched_by_their_new_rows(engine, n_hash_bits, monkeypatch):
-    monkeypatch.setattr("landcue.codes.rings._LEAST", 40)
+def test_reordered_groups_are_searched_by_their_new_rows(engine, n_hash_bits):
     rng = np.random.default_rng(8)
     label = np.sort(rng.integers(0, 8, 700)).astype(np.uint8)[:, None]
     code = pack_bits(rng.random((700, n_hash_bits)) < 0.3)
     groups = group_by_label(label, 3)
     shared = code.copy()
-    index = PrunedCueIndex.from_groups(
-        groups, shared, n_hash_bits, reorder=True, engine=engine, threads=2
+    index = CueIndex.from_groups(
+        groups, shared, n_hash_bits, reorder=True, engine=engine, threads=2, split_from=40
     )
     if n_hash_bits == 64:
         assert (shared != code).any()
-    order = split_groups(groups, to_words(code))[0].rows
+    order = split_groups(groups, to_words(code), split_from=40)[0].rows
     gallery = CueCodes(label, code[order], 3, n_hash_bits)
     queries = random_cue(rng, 20, 3, n_hash_bits)
     mask = rng.random(700) < 0.5
@@ -246,18 +240,18 @@ def test_reordered_groups_are_searched_by_their_new_rows(engine, n_hash_bits, mo
     code.flags.writeable = False
     if n_hash_bits == 64:
         with pytest.raises(UsageError, match="read-only"):
-            PrunedCueIndex.from_groups(groups, code, 64, reorder=True)
+            CueIndex.from_groups(groups, code, 64, reorder=True)
     numbered = group_by_label(label[::-1].copy(), 3)
     with pytest.raises(UsageError, match="number their rows"):
-        PrunedCueIndex.from_groups(numbered, shared, n_hash_bits, reorder=True)
+        CueIndex.from_groups(numbered, shared, n_hash_bits, reorder=True)
 
 
 def test_no_queries_and_no_records():
     rng = np.random.default_rng(5)
     some, none = random_cue(rng, 4, 5, 60), random_cue(rng, 0, 5, 60)
-    assert PrunedCueIndex(some).search(none, 3)[0].shape == (0, 3)
-    assert PrunedCueIndex(none).search(some, 3)[1].shape == (4, 0)
-    assert PrunedCueIndex(none).visited(some, 3).tolist() == [0] * 4
+    assert CueIndex(some).search(none, 3)[0].shape == (0, 3)
+    assert CueIndex(none).search(some, 3)[1].shape == (4, 0)
+    assert CueIndex(none).visited(some, 3).tolist() == [0] * 4
 
 
 @pytest.mark.parametrize(
@@ -273,6 +267,6 @@ def test_no_queries_and_no_records():
 def test_wrong_arguments_are_refused(arguments, message):
     cue = random_cue(np.random.default_rng(6), 4, 5, 60)
     with pytest.raises(UsageError, match=message):
-        PrunedCueIndex(cue).search(cue, **{"k": 3, **arguments})
+        CueIndex(cue).search(cue, **{"k": 3, **arguments})
     with pytest.raises(UsageError, match=r"60 \+ 6 bits, the gallery's 60 \+ 5"):
-        PrunedCueIndex(cue).search(random_cue(np.random.default_rng(7), 2, 6, 60), 3)
+        CueIndex(cue).search(random_cue(np.random.default_rng(7), 2, 6, 60), 3)

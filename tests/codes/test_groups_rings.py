@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from landcue.codes.groups import WHOLE, group_by_label, split_groups
 from landcue.codes.hamming import plane_distances
-from landcue.codes.label_groups import group_by_label
 from landcue.codes.packing import pack_bits, to_words
-from landcue.codes.rings import WHOLE, split_groups
 
 
 @settings(max_examples=60, deadline=None)
@@ -26,9 +25,7 @@ def test_rings_hold_every_row_once_at_their_radius(n, n_bits, least, grouped, se
     code = pack_bits(rng.random((n, n_bits)) < 0.3)
     groups, planes = group_by_label(label, 3), to_words(code)
     before = planes.copy()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("landcue.codes.rings._LEAST", least)
-        rings, ordered = split_groups(groups, planes)
+    rings, ordered = split_groups(groups, planes, split_from=least)
     np.testing.assert_array_equal(planes, before)
     rows = rings.rows if rings.rows.size else np.arange(n)
     assert sorted(rows.tolist()) == list(range(n))
@@ -49,14 +46,13 @@ def test_rings_hold_every_row_once_at_their_radius(n, n_bits, least, grouped, se
 
 
 @pytest.mark.parametrize("n_bits", [0, 64, 100])
-def test_codes_are_reordered_where_they_lie(n_bits, monkeypatch):
-    monkeypatch.setattr("landcue.codes.rings._LEAST", 50)
+def test_codes_are_reordered_where_they_lie(n_bits):
     rng = np.random.default_rng(2)
     label = np.sort(rng.integers(0, 8, 900)).astype(np.uint8)[:, None]
     planes = to_words(pack_bits(rng.random((900, n_bits)) < 0.3))
     groups, before = group_by_label(label, 3), planes.copy()
-    expected, ordered = split_groups(groups, before)
-    rings, same = split_groups(groups, planes, in_place=True)
+    expected, ordered = split_groups(groups, before, split_from=50)
+    rings, same = split_groups(groups, planes, in_place=True, split_from=50)
     assert same is planes
     assert rings.rows.size == 0
     np.testing.assert_array_equal(planes, before[:, expected.rows])
