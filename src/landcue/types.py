@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from landcue.errors import UsageError
+
+if TYPE_CHECKING:
+    from shapely import Polygon
 
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
@@ -83,8 +86,8 @@ class Record:
         part: ``train``, ``val`` or ``test`` when a split was applied.
         window: The pixels of ``path`` that make the chip; ``None`` for a whole image.
         sensor: What took the image (platform or constellation), if known.
-        footprint: Corners in the order top left, top right, bottom right, bottom left of the
-            pixels; ``None`` when only bounds are known. Two neighbors more than 180 degrees of
+        footprint: Outline in degrees (shapely), from the top left corner of the pixels clockwise;
+            ``None`` when only bounds are known. Two neighboring corners more than 180 degrees of
             longitude apart are joined over the antimeridian.
     """
 
@@ -97,7 +100,7 @@ class Record:
     part: str | None = None
     window: Window | None = None
     sensor: str | None = None
-    footprint: Ring | None = None
+    footprint: Polygon | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from landcue.errors import DataError, LandcueError
 from landcue.types import Bounds, Record
 
 TIME = datetime(2023, 7, 1, 10, 30, tzinfo=UTC)
-SKEWED = ((5.0, 46.1), (5.9, 46.0), (6.0, 45.0), (5.1, 45.1))
-OVER = ((179.0, -16.0), (-179.0, -16.2), (-179.1, -17.2), (178.9, -17.0))
+SKEWED = shapely.Polygon([(5.0, 46.1), (5.9, 46.0), (6.0, 45.0), (5.1, 45.1)])
+OVER = shapely.Polygon([(179.0, -16.0), (-179.0, -16.2), (-179.1, -17.2), (178.9, -17.0)])
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,16 @@ def archive(tmp_path_factory, tools):
         "box.png": {"bounds": Bounds(10, 50, 11, 51), "time": TIME, "sensor": "sentinel-2"},
         "fiji.png": {"bounds": Bounds(179, -17, -179, -16), "group": "Fiji", "labels": ("sea",)},
         "nowhere.png": {},
-        "over.png": {"footprint": OVER, "bounds": Bounds(178.9, -17.2, -179, -16), "time": TIME},
-        "skewed.png": {"footprint": SKEWED, "bounds": Bounds(5, 45, 6, 46.1), "part": "test"},
+        "over.png": {
+            "footprint": OVER,
+            "bounds": Bounds(178.9, -17.2, -179, -16),
+            "time": TIME,
+        },
+        "skewed.png": {
+            "footprint": SKEWED,
+            "bounds": Bounds(5, 45, 6, 46.1),
+            "part": "test",
+        },
     }
     records = []
     for i, (name, place) in enumerate(places.items()):
@@ -47,7 +55,7 @@ def row(west=None, south=None, east=None, north=None, geometry=None):
 def test_boxes_as_geometry():
     assert geometry_of(row()) is None
     plain = geometry_of(row(10, 50, 11, 51))
-    assert plain == {
+    assert json.loads(json.dumps(plain)) == {
         "type": "Polygon",
         "coordinates": [[[10, 50], [11, 50], [11, 51], [10, 51], [10, 50]]],
     }
@@ -121,9 +129,9 @@ def test_geojson(archive, tmp_path):
     assert len(features["box.png"]["properties"]["embedding"]) == 16
     assert len(bytes.fromhex(features["box.png"]["properties"]["code"])) == 3
     skewed = shapely.geometry.shape(features["skewed.png"]["geometry"])
-    assert skewed.equals(shapely.Polygon(SKEWED))
+    assert skewed.equals(SKEWED)
     over = shapely.geometry.shape(features["over.png"]["geometry"])
-    unrolled = shapely.Polygon([(x + 360 if x < 0 else x, y) for x, y in OVER])
+    unrolled = shapely.Polygon([(x + 360 if x < 0 else x, y) for x, y in OVER.exterior.coords])
     assert over.area == pytest.approx(unrolled.area)
     assert [part.bounds[0] for part in over.geoms] == pytest.approx([178.9, -180])
 

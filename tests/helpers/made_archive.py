@@ -6,6 +6,7 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import shapely
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.layout import create_table
@@ -92,7 +93,9 @@ def one_record(i, rng):
         if rng.random() < 0.5:  # a diamond inside the bounds
             middle = west + width / 2
             middle = middle - 360 if middle > 180 else middle
-            footprint = ((west, south + 1), (middle, south + 2), (east, south + 1), (middle, south))
+            footprint = shapely.Polygon(
+                [(west, south + 1), (middle, south + 2), (east, south + 1), (middle, south)]
+            )
     labels = None
     if rng.random() < 0.7:
         labels = tuple(name for name in NAMES if rng.random() < 0.4)

@@ -13,6 +13,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import shapely
+
 import pixel_encoder as tools
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
@@ -23,6 +25,8 @@ GOLDEN = Path(__file__).parents[1] / "archive" / "golden"
 SHOWN = ("id", "path", "labels", "west", "south", "east", "north", "group", "part", "pixel_bbox",
          "sensor", "predicted_labels", "content", "code")  # fmt: skip
 
+SKEWED = shapely.Polygon([(5.0, 46.1), (5.9, 46.0), (6.0, 45.0), (5.1, 45.1)])
+
 
 def golden_records(root):
     """Write the images of the golden archive, and return their records."""
@@ -31,7 +35,7 @@ def golden_records(root):
     places = [
         {"bounds": Bounds(10.0, 50.0, 10.5, 50.5), "time": time, "sensor": "sentinel-2"},
         {"bounds": Bounds(179.5, -17.0, -179.5, -16.0), "group": "Fiji"},
-        {"footprint": ((5.0, 46.1), (5.9, 46.0), (6.0, 45.0), (5.1, 45.1)), "part": "test",
+        {"footprint": SKEWED, "part": "test",
          "bounds": Bounds(5.0, 45.0, 6.0, 46.1)},
         {"group": "Ånge", "part": "train"},
     ]  # fmt: skip

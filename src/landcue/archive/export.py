@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import mimetypes
 from collections.abc import Callable, Iterator
@@ -12,12 +11,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
+import shapely
+from shapely import MultiPolygon, Polygon
+from shapely.geometry import mapping, shape
+from shapely.geometry.polygon import orient
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.manifest import Manifest
-from landcue.archive.schema import METADATA_NAMES, from_wkb, in_utc
+from landcue.archive.schema import METADATA_NAMES, footprint_of, in_utc
 from landcue.codes.packing import code_width
-from landcue.data.geo import split_ring
+from landcue.data.geo import split_at_antimeridian
 from landcue.data.objects import is_object, joined, url
 from landcue.errors import DataError
 from landcue.files import replacing
@@ -51,7 +54,6 @@ def exported_rows(
 
 
 Row = dict[str, Any]
-Point = tuple[float, float]
 
 
 def bounds_of(row: Row) -> Bounds | None:
@@ -67,37 +69,32 @@ def geometry_of(row: Row) -> dict[str, Any] | None:
     Exterior rings run counterclockwise. What crosses the antimeridian becomes a MultiPolygon with
     a part on each side (section 3.1.9).
     """
-    if row["geometry"] is not None:
-        rings = split_ring(from_wkb(row["geometry"]))
+    found = shape_of(row)
+    return None if found is None else mapping(found)
+
+
+def shape_of(row: Row) -> Polygon | MultiPolygon | None:
+    """Return the geometry of :func:`geometry_of` as shapely's."""
+    footprint, bounds = footprint_of(row["geometry"]), bounds_of(row)
+    if footprint is not None:
+        found = split_at_antimeridian(footprint)
+    elif bounds is not None:
+        found = _box(bounds)
     else:
-        bounds = bounds_of(row)
-        if bounds is None:
-            return None
-        rings = _box_rings(bounds)
-    polygons = [[_counterclockwise(ring)] for ring in rings]
-    if len(polygons) == 1:
-        return {"type": "Polygon", "coordinates": polygons[0]}
-    return {"type": "MultiPolygon", "coordinates": polygons}
+        return None
+    if isinstance(found, Polygon):
+        return orient(found)
+    return MultiPolygon([orient(part) for part in found.geoms])
 
 
 def to_wkb(geometry: dict[str, Any] | None) -> bytes | None:
     """Return GeoJSON geometry as little-endian WKB."""
-    import shapely
-    import shapely.geometry
-
-    if geometry is None:
-        return None
-    return shapely.to_wkb(shapely.geometry.shape(geometry), byte_order=1)
+    return None if geometry is None else shapely.to_wkb(shape(geometry), byte_order=1)
 
 
 def planar_box(geometry: dict[str, Any]) -> tuple[float, float, float, float]:
     """Return least x and y, largest x and y of a geometry; -180 to 180 if it crosses."""
-    polygons = geometry["coordinates"]
-    if geometry["type"] == "Polygon":
-        polygons = [polygons]
-    points = [point for polygon in polygons for ring in polygon for point in ring]
-    xs, ys = zip(*points, strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
+    return shape(geometry).bounds
 
 
 def geojson_box(row: Row, geometry: dict[str, Any]) -> list[float]:
@@ -108,21 +105,19 @@ def geojson_box(row: Row, geometry: dict[str, Any]) -> list[float]:
     return [bounds.west, bounds.south, bounds.east, bounds.north]
 
 
-def _box_rings(box: Bounds) -> list[list[Point]]:
-    if box.west <= box.east:
-        return [_ring(box.west, box.south, box.east, box.north)]
-    sides = [(box.west, 180.0), (-180.0, box.east)]
-    return [_ring(west, box.south, east, box.north) for west, east in sides if west < east]
+def _box(bounds: Bounds) -> Polygon | MultiPolygon:
+    """Return a box that starts at its south-west corner, in two parts over the antimeridian."""
+    if bounds.west <= bounds.east:
+        return _rectangle(bounds.west, bounds.south, bounds.east, bounds.north)
+    sides = [(bounds.west, 180.0), (-180.0, bounds.east)]
+    parts = [
+        _rectangle(west, bounds.south, east, bounds.north) for west, east in sides if west < east
+    ]
+    return parts[0] if len(parts) == 1 else MultiPolygon(parts)
 
 
-def _ring(west: float, south: float, east: float, north: float) -> list[Point]:
-    return [(west, south), (east, south), (east, north), (west, north), (west, south)]
-
-
-def _counterclockwise(ring: list[Point]) -> list[list[float]]:
-    area = sum(a[0] * b[1] - b[0] * a[1] for a, b in itertools.pairwise(ring))
-    ordered = ring if area >= 0 else ring[::-1]
-    return [[x, y] for x, y in ordered]
+def _rectangle(west: float, south: float, east: float, north: float) -> Polygon:
+    return Polygon([(west, south), (east, south), (east, north), (west, north)])
 
 
 STAC_VERSION = "1.1.0"
@@ -319,18 +314,19 @@ def _extent(archive: ArchiveFolder) -> tuple[list[str], list[float]]:
     kinds: set[str] = set()
     whole: list[float] = []
     for rows in exported_rows(archive, vectors=False, progress=None):
-        present = [geometry for row in rows if (geometry := geometry_of(row)) is not None]
-        kinds |= {geometry["type"] for geometry in present}
-        whole = _around(whole, [planar_box(geometry) for geometry in present])
+        present = [found for row in rows if (found := shape_of(row)) is not None]
+        kinds |= {found.geom_type for found in present}
+        whole = _around(whole, [found.bounds for found in present])
     return sorted(kinds), whole
 
 
 def _plain(row: Row) -> Row:
-    geometry = geometry_of(row)
+    found = shape_of(row)
     lon, lat = _center(row)
-    box = None if geometry is None else dict(zip(_SIDES, planar_box(geometry), strict=True))
+    box = None if found is None else dict(zip(_SIDES, found.bounds, strict=True))
+    geometry = None if found is None else shapely.to_wkb(found, byte_order=1)
     renamed = {"unique_id": row["id"], "product_id": row["group"], "timestamp": row["time"]}
-    places = {"centre_lon": lon, "centre_lat": lat, "geometry": to_wkb(geometry), "bbox": box}
+    places = {"centre_lon": lon, "centre_lat": lat, "geometry": geometry, "bbox": box}
     return {**row, **renamed, **places}
 
 

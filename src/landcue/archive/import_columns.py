@@ -13,19 +13,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
+import shapely
+from shapely import Polygon
 
 from landcue.archive.schema import Metadata, in_utc
 from landcue.codes.packing import code_width
+from landcue.data.geo import outline_of
 from landcue.errors import DataError, UsageError, did_you_mean
-from landcue.types import Bounds, ByteArray, Encoding, FloatArray, Problem, Ring
+from landcue.types import Bounds, ByteArray, Encoding, FloatArray, Problem
 
 _MOST_CORNERS = 100
 
 
 def places(
     values: list[bytes | None], faults: list[str | None]
-) -> list[tuple[Bounds | None, Ring | None]]:
-    """Return box and corners of WKB geometries; those cut at the antimeridian cross it again.
+) -> list[tuple[Bounds | None, Polygon | None]]:
+    """Return box and outline of WKB geometries; those cut at the antimeridian cross it again.
 
     Args:
         values: Geometries in longitude and latitude.
@@ -33,28 +36,19 @@ def places(
     """
     if not any(values):
         return [(None, None)] * len(values)
-    import shapely
-
     shapes: Any = shapely.from_wkb(values, on_invalid="ignore")
-    found: list[tuple[Bounds | None, Ring | None]] = []
+    found: list[tuple[Bounds | None, Polygon | None]] = []
     for i, (value, shape) in enumerate(zip(values, shapes, strict=True)):
         place = None, None
         if value is not None:
             try:
                 box = _box([part.bounds for part in shapely.get_parts(shape)])
-                place = box, _corners(shape)
+                plain = not shape.equals(shape.envelope)
+                place = box, outline_of(shape, _MOST_CORNERS) if plain else None
             except (UsageError, ValueError, AttributeError, TypeError):
                 faults[i] = faults[i] or "has no geometry in longitude and latitude"
         found.append(place)
     return found
-
-
-def _corners(shape: Any) -> Ring | None:
-    """Return the corners of a plain polygon that is more than its box."""
-    if shape.geom_type != "Polygon" or shape.interiors or shape.equals(shape.envelope):
-        return None
-    points = [(float(x), float(y)) for x, y, *_ in shape.exterior.coords[:-1]]
-    return tuple(points) if len(points) <= _MOST_CORNERS else None
 
 
 def _box(parts: list[tuple[float, float, float, float]]) -> Bounds | None:
@@ -382,7 +376,7 @@ class TableReader:
 
 def _row(
     id_: str,
-    place: tuple[Bounds | None, Ring | None],
+    place: tuple[Bounds | None, Polygon | None],
     time: datetime | None,
     labels: list[str | None] | None,
     path: str | None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.schema import Metadata, from_wkb, in_utc, window_of
+from landcue.archive.schema import Metadata, footprint_of, in_utc, window_of
 from landcue.archive.table import RecordTable
 from landcue.data.objects import (
     ObjectPath,
@@ -275,8 +275,7 @@ def stored_row(row: dict[str, Any]) -> Stored:
     content = row.pop("content")
     box = [row.pop(name) for name in ("west", "south", "east", "north")]
     row["bounds"] = None if box[0] is None else Bounds(*box)
-    geometry = row.pop("geometry")
-    row["footprint"] = None if geometry is None else from_wkb(geometry)
+    row["footprint"] = footprint_of(row.pop("geometry"))
     row["window"] = window_of(row.pop("pixel_bbox"))
     row["labels"] = None if row["labels"] is None else tuple(row["labels"])
     return Stored(Metadata(**row), content)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import shapely
+from shapely import Polygon
 
 from landcue.codes.packing import code_width
 from landcue.errors import ArchiveError
@@ -21,7 +22,6 @@ from landcue.types import Bounds, ByteArray, Encoding, Ring, Window
 LABEL_THRESHOLD = 0.5
 """A label is predicted when its score is at least this."""
 
-_POLYGON = 3
 _STRINGS = pa.list_(pa.string())
 _METADATA: dict[str, Any] = {
     "path": pa.string(),
@@ -59,7 +59,7 @@ class Metadata:
         part: ``train``, ``val``, ``test`` or ``None``.
         window: The pixels of a scene that make a chip; ``None`` for a whole image.
         sensor: What took the image.
-        footprint: Corners in degrees (see :class:`landcue.types.Record`).
+        footprint: Outline in degrees (see :class:`landcue.types.Record`).
         size: Of the file, in bytes.
         mtime_ns: Modification time of the file.
     """
@@ -73,7 +73,7 @@ class Metadata:
     part: str | None
     window: Window | None
     sensor: str | None
-    footprint: Ring | None
+    footprint: Polygon | None
     size: int
     mtime_ns: int
 
@@ -111,9 +111,9 @@ def metadata_rows(metadata: Sequence[Metadata]) -> pa.Table:
         for name in _PLAIN:
             columns[name].append(getattr(row, name))
         columns["pixel_bbox"].append(pixel_bbox(row.window))
-        columns["geometry"].append(None if row.footprint is None else to_wkb(row.footprint))
         for name in ("west", "south", "east", "north"):
             columns[name].append(None if row.bounds is None else getattr(row.bounds, name))
+    columns["geometry"] = list(to_wkb([row.footprint for row in metadata]))
     fields: list[tuple[str, Any]] = [("id", pa.string()), *_METADATA.items()]
     return with_metadata_checks(pa.table(columns, schema=pa.schema(fields)))
 
@@ -146,27 +146,33 @@ def window_of(bbox: Sequence[int] | None) -> Window | None:
     return Window(left, top, right - left, bottom - top)
 
 
-def to_wkb(ring: Ring) -> bytes:
-    """Return a footprint as a little-endian WKB polygon, its first corner repeated at the end."""
-    closed = (*ring, ring[0])
-    numbers = itertools.chain.from_iterable(closed)
-    return struct.pack(f"<BIII{2 * len(closed)}d", 1, _POLYGON, 1, len(closed), *numbers)
+def to_wkb(footprints: Sequence[Polygon | None]) -> list[bytes | None]:
+    """Return footprints as little-endian WKB."""
+    return list(shapely.to_wkb(np.array(footprints, object), byte_order=1)) if footprints else []
+
+
+def footprint_of(data: bytes | None) -> Polygon | None:
+    """Return the polygon that :func:`to_wkb` wrote.
+
+    Raises:
+        ArchiveError: The bytes are no polygon.
+    """
+    if data is None:
+        return None
+    shape: Any = shapely.from_wkb(data, on_invalid="ignore")
+    if not isinstance(shape, Polygon):
+        raise ArchiveError("a footprint of the archive is damaged; run 'landcue archive verify'")
+    return shape
 
 
 def from_wkb(data: bytes) -> Ring:
-    """Return the corners of a polygon that :func:`to_wkb` wrote.
+    """Return the corners of a polygon that :func:`to_wkb` wrote, each once.
 
     Raises:
-        ArchiveError: The bytes are no such polygon.
+        ArchiveError: The bytes are no polygon.
     """
-    try:
-        order, kind, rings, n = struct.unpack_from("<BIII", data)
-        numbers = struct.unpack_from(f"<{2 * n}d", data, 13)
-    except struct.error:
-        order, kind, rings, numbers = 0, 0, 0, ()
-    if (order, kind, rings) != (1, _POLYGON, 1):
-        raise ArchiveError("a footprint of the archive is damaged; run 'landcue archive verify'")
-    return tuple(zip(numbers[:-2:2], numbers[1:-2:2], strict=True))
+    footprint = footprint_of(data)
+    return () if footprint is None else tuple((x, y) for x, y in footprint.exterior.coords[:-1])
 
 
 def encoded_rows(

@@ -10,9 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import shapely
+from shapely import MultiPolygon, Polygon
+from shapely.errors import ShapelyError
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
 
 from landcue.errors import DataError, LandcueError
-from landcue.types import Bounds, Ring
+from landcue.types import Bounds
 
 Points = npt.NDArray[np.float64]
 
@@ -26,10 +31,10 @@ _ECCENTRICITY_2 = 6.694379990141317e-3
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an image lies: its bounds, and its corners from top left clockwise in pixels."""
+    """Where an image lies: its bounds, and its outline from the top left corner clockwise."""
 
     bounds: Bounds
-    footprint: Ring
+    footprint: Polygon
 
 
 def read_place(path: Path) -> Place | None:
@@ -74,7 +79,13 @@ def window_places(crs: Any, transform: Any, windows: npt.NDArray[np.int64]) -> l
     outline = _outlines(windows)
     points = to_degrees(crs, transform, outline.reshape(-1, 2)).reshape(outline.shape)
     plane = not crs.is_geographic
-    return [_place(ring, plane) if np.isfinite(ring).all() else None for ring in points]
+    known = np.isfinite(points).all(axis=(1, 2))
+    footprints = np.full(len(points), None, object)
+    footprints[known] = shapely.polygons(points[known][:, ::_EDGE_POINTS])
+    return [
+        None if footprint is None else Place(_bounds_of(ring, plane), footprint)
+        for ring, footprint in zip(points, footprints, strict=True)
+    ]
 
 
 def to_degrees(crs: Any, transform: Any, pixels: Points) -> Points:
@@ -109,22 +120,23 @@ def ground_steps(crs: Any, transform: Any, col: float, row: float) -> tuple[floa
     return lengths
 
 
-def split_ring(ring: Ring) -> list[list[tuple[float, float]]]:
-    """Cut a footprint at the antimeridian into closed rings, as GeoJSON wants them.
+def split_at_antimeridian(footprint: Polygon) -> Polygon | MultiPolygon:
+    """Cut a footprint at the antimeridian, as GeoJSON wants it.
 
-    A footprint around a pole becomes one ring along the antimeridian and over the pole.
+    Neighboring corners more than 180 degrees of longitude apart are joined over the antimeridian. A
+    footprint around a pole becomes one polygon along the antimeridian and over the pole.
     """
-    points = np.array([*ring, ring[0]], np.float64)
+    points = np.array(footprint.exterior.coords, np.float64)
     lon = np.unwrap(points[:, 0], period=360)
     turn = lon[-1] - lon[0]
     if abs(turn) > 180:
-        return [_around_pole(points[:-1])]
+        return Polygon(_around_pole(points[:-1]))
     points[:, 0] = lon - 360 * np.floor((lon.min() + 180) / 360)
     if points[:, 0].max() <= 180:
-        return [[(float(x), float(y)) for x, y in points]]
+        return Polygon(points)
     halves = (_clip(points[:-1], 180.0, 1), _clip(points[:-1], 180.0, -1))
     halves[1][:, 0] -= 360
-    return [[(float(x), float(y)) for x, y in (*half, half[0])] for half in halves]
+    return MultiPolygon([Polygon(half) for half in halves])
 
 
 def _project(crs: Any, points: Points) -> Points:
@@ -152,22 +164,20 @@ def _outlines(windows: npt.NDArray[np.int64]) -> Points:
     return np.stack([col + u * width, row + v * height], axis=2)
 
 
-def _place(outline: Points, plane: bool) -> Place:
+def _bounds_of(outline: Points, plane: bool) -> Bounds:
     """Bound a ring of 32 points; in a projected plane it may run around a pole or through it."""
-    corners = outline[::_EDGE_POINTS]
-    footprint = tuple((float(x), float(y)) for x, y in corners)
     lon, lat = outline.T
     south, north = float(lat.min()), float(lat.max())
     unwrapped = np.unwrap(np.append(lon, lon[0]), period=360)
     if plane and (abs(unwrapped[-1] - unwrapped[0]) > 180 or max(north, -south) >= _AT_POLE):
         south, north = (south, 90.0) if lat.mean() > 0 else (-90.0, north)
-        return Place(Bounds(-180.0, south, 180.0, north), footprint)
+        return Bounds(-180.0, south, 180.0, north)
     west, east = float(unwrapped.min()), float(unwrapped.max())
     turns = 360 * np.floor((west + 180) / 360)
     west, east = float(west - turns), float(east - turns)
     if east - west >= 360:
-        return Place(Bounds(-180.0, south, 180.0, north), footprint)
-    return Place(Bounds(west, south, east - 360 if east > 180 else east, north), footprint)
+        return Bounds(-180.0, south, 180.0, north)
+    return Bounds(west, south, east - 360 if east > 180 else east, north)
 
 
 def _around_pole(points: Points) -> list[tuple[float, float]]:
@@ -227,15 +237,11 @@ def box_of(values: Sequence[Any]) -> Bounds | None:
         return None
 
 
-def place_of(geometry: Mapping[str, Any] | bytes | None) -> tuple[Bounds | None, Ring | None]:
-    """Return bounds and, of a plain polygon, corners of a GeoJSON object or of WKB.
+def place_of(geometry: Mapping[str, Any] | bytes | None) -> tuple[Bounds | None, Polygon | None]:
+    """Return bounds and, of a plain polygon, the outline of a GeoJSON object or of WKB.
 
     Parts on both sides of the antimeridian that touch it are one footprint over it.
     """
-    import shapely
-    from shapely.errors import ShapelyError
-    from shapely.geometry import shape
-
     if geometry is None:
         return None, None
     try:
@@ -247,7 +253,7 @@ def place_of(geometry: Mapping[str, Any] | bytes | None) -> tuple[Bounds | None,
         return None, None
     if not parts or not all(math.isfinite(value) for part in parts for value in part):
         return None, None
-    return _bounds(parts), _corners(found)
+    return _bounds(parts), outline_of(found, 64)
 
 
 def _bounds(parts: list[tuple[float, float, float, float]]) -> Bounds | None:
@@ -261,8 +267,11 @@ def _bounds(parts: list[tuple[float, float, float, float]]) -> Bounds | None:
     return box_of((west, south, east, north))
 
 
-def _corners(found: Any) -> Ring | None:
-    if found.geom_type != "Polygon" or found.interiors:
+def outline_of(shape: BaseGeometry, most_corners: int) -> Polygon | None:
+    """Return a polygon as a footprint; ``None`` if it has holes or too many corners."""
+    if not isinstance(shape, Polygon) or shape.interiors:
         return None
-    ring = tuple((float(x), float(y)) for x, y, *_ in found.exterior.coords[:-1])
-    return ring if 3 <= len(ring) <= 64 and all(abs(x) <= 180 for x, _ in ring) else None
+    plain = shapely.force_2d(shape)
+    corners = np.array(plain.exterior.coords[:-1])
+    good = 3 <= len(corners) <= most_corners and (np.abs(corners[:, 0]) <= 180).all()
+    return plain if good else None

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import orjson
 import pyarrow as pa
 import pyarrow.parquet
+import shapely
 
 from landcue.archive.export import geojson_box, geometry_of, planar_box, to_wkb
-from landcue.archive.schema import to_wkb as ring_to_wkb
 from landcue.search.result import SearchResult
 from landcue.server.served import Served
 from landcue.types import Hit
@@ -56,7 +56,7 @@ def write(served: Served, result: SearchResult, kind: Format, *, predicted: bool
 
 def _row(hit: Hit) -> dict[str, Any]:
     """Return a footprint as the archive stores it."""
-    geometry = None if hit.footprint is None else ring_to_wkb(hit.footprint)
+    geometry = None if hit.footprint is None else shapely.to_wkb(shapely.Polygon(hit.footprint))
     return {**{side: getattr(hit.bounds, side, None) for side in _SIDES}, "geometry": geometry}
 
 
