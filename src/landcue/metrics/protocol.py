@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 
 from landcue.errors import UsageError, did_you_mean
@@ -227,6 +227,11 @@ DEFAULT = "ml-retrieval-v1"
 RUNS = "run-v1"
 TOOLS = "+tools"
 
+_PUBLISHED = frozenset(
+    {"roles", "relevance", "grades", "gain", "ties", "exclude_group", "map_ks", "precision_ks"}
+    | {"hit_ks", "recall_ks", "ndcg_ks", "gain_ks", "denominators", "dcg_gains"}
+)
+"""Rules that are part of every fingerprint, also with their default; the name is none."""
 _RULES = 1  # part of the fingerprint: count up when a definition changes its meaning
 
 
@@ -295,8 +300,15 @@ class Protocol:
     @property
     def fingerprint(self) -> str:
         """12 hexadecimal digits over all rules but the name: the same rules give the same."""
-        rules = {**asdict(self), "rules": _RULES}
-        del rules["name"]
+        defaults = {field.name: field.default for field in fields(self)}
+        rules = {
+            name: value
+            for name, value in asdict(self).items()
+            if name != "name"
+            # A rule that is added later changes no fingerprint while it has its default.
+            and (name in _PUBLISHED or value != defaults[name])
+        }
+        rules["rules"] = _RULES
         rules["found_ks"] = rules.pop("recall_ks")  # its name when fingerprints were published
         text = json.dumps(rules, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -193,8 +193,9 @@ def _values(
         return whole[metric.kind](groups, n_relevant)
     if metric.kind.startswith("AP@k"):
         return measures.average_precision(groups, n_relevant, k, metric.kind[5:] or "min(k,R)")
-    if metric.kind == "recall":
-        return measures.recall(groups, n_relevant, k)
+    of_relevant = {"recall": measures.recall}
+    if metric.kind in of_relevant:
+        return of_relevant[metric.kind](groups, n_relevant, k)
     if metric.kind in ("nDCG", "nDCG-linear"):
         if not table.any():
             return np.zeros(len(n_relevant))
