@@ -81,7 +81,7 @@ def test_other_kinds_formats_and_folders_are_refused(path, monkeypatch):
         codefile.read(path, "cue")
     with pytest.raises(ArchiveError, match="cannot read"):
         codefile.read(path.parent, "test")
-    with pytest.raises(ArchiveError, match="does not tell its count"):
+    with pytest.raises(ArchiveError, match="does not hold its count"):
         codefile.read(path, "test").fact("count")
     with pytest.raises(ArchiveError, match="no usable rows"):
         codefile.read(path, "test").array("rows", np.uint32, 1)

@@ -57,7 +57,7 @@ class Stored:
             ArchiveError: The file has none of this name.
         """
         if name not in self.facts:
-            raise ArchiveError(f"{self.path} does not tell its {name}; rebuild it")
+            raise ArchiveError(f"{self.path} does not hold its {name}; rebuild it")
         return self.facts[name]
 
     def array(self, name: str, kind: type[np.generic], ndim: int) -> npt.NDArray[Any]:

@@ -104,7 +104,7 @@ class CueIndex:
             split_from: Records from which on a group is split into rings.
 
         Raises:
-            UsageError: There are too many codes, or numba was asked for and is missing.
+            UsageError: There are too many codes, or numba was requested and is missing.
         """
         check_size(len(codes))
         groups = group_by_label(codes.label, codes.n_label_bits)
@@ -247,7 +247,7 @@ class CueIndex:
         Args:
             queries: q codes with as many bits as the index.
             k: Hits per query, at least 1.
-            mask: bool ``[n]``, by row: true for those that may be found; all without it.
+            mask: bool ``[n]``, by row: true for those that are searched; all without it.
             weight: Of the label distance, 0 or more.
 
         Returns:

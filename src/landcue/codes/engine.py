@@ -28,7 +28,7 @@ def load_compiled(engine: Engine) -> ModuleType | None:
     """Return the module of compiled scans, or ``None`` where NumPy must do.
 
     Raises:
-        UsageError: The engine is unknown, or numba was asked for and is missing.
+        UsageError: The engine is unknown, or numba was requested and is missing.
     """
     if engine not in ("auto", "numba", "numpy"):
         raise UsageError(f"unknown search engine {engine!r}: give 'auto', 'numba' or 'numpy'")

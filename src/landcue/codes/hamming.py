@@ -75,7 +75,7 @@ class CodeIndex:
 
         Raises:
             UsageError: The codes do not fit ``n_bits``, they are more than 4,294,967,295, or
-                numba was asked for and is missing.
+                numba was requested and is missing.
         """
         if not 1 <= n_bits <= MAX_BITS:
             raise UsageError(f"codes of {n_bits} bits cannot be searched: need 1 to {MAX_BITS}")
@@ -141,7 +141,7 @@ class CodeIndex:
         Args:
             queries: uint8 ``[q, ceil(n_bits / 8)]``.
             k: Hits per query, at least 1.
-            mask: bool ``[n]``, true for the rows that may be found; all without it.
+            mask: bool ``[n]``, true for the rows that are searched; all without it.
 
         Returns:
             Distances int32 and rows int64, both ``[q, k']`` with k' = k, or the number of

@@ -17,7 +17,7 @@ def mean_intervals(values: Floats, resamples: int, seed: int, level: float = 0.9
     """Return percentile bootstrap intervals of means over queries, ``[m, 2]``.
 
     The same resampled queries serve all metrics. NaN values are left out of their mean; a metric
-    with fewer than two values gets NaN, for a single query tells nothing about others.
+    with fewer than two values gets NaN, since a single query says nothing about others.
 
     Args:
         values: One value per metric and query, ``[m, q]``; NaN where it is not defined.
@@ -83,9 +83,9 @@ def compare(
 ) -> Comparison:
     """Compare two rankings query by query, in one run or in several.
 
-    Queries are resampled within each run, and runs keep equal weight. Interval and p value speak
-    of other queries for these trained models; what another training would give, the spread over
-    runs tells.
+    Queries are resampled within each run, and runs keep equal weight. Interval and p value hold
+    for other queries and these trained models; the spread over runs shows how much another
+    training would change.
 
     Args:
         first: Values of a metric, one array ``[q]`` per run; NaN where a query does not count.

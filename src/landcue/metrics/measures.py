@@ -6,7 +6,7 @@ ties that is the metric itself; with a single group it is its chance level.
 
 Within a group of n items that follows s others and has P relevant ones, the item at rank r is
 relevant with probability P/n, and another given item too with (P-1)/(n-1). Queries without a
-relevant item have no group and get 0; whether they count is for the caller to say.
+relevant item have no group and get 0; whether they count is the caller's choice.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def ideal_dcg(levels: Floats, counts: Integers, k: int | None) -> Floats:
 
 
 def weighted_mean_gain(groups: Groups, k: int | None) -> Floats:
-    """``WAP@k = sum_{r<=k} 1[g_r>0] ACG@r / sum_{r<=k} 1[g_r>0]``, 0 if nothing was found.
+    """``WAP@k = sum_{r<=k} 1[g_r>0] ACG@r / sum_{r<=k} 1[g_r>0]``, 0 if nothing relevant was retrieved.
 
     A group that the cut-off divides makes the denominator random: the expectation is then taken
     for every number m of relevant items that it may put into the first k, which follows the

@@ -31,7 +31,7 @@ class Kind:
         needs: ``relevance`` (relevant or not), ``gain`` or ``exponential`` (``2**gain - 1``).
         zero: Whether a query without any relevant item counts as 0; else it is left out.
         falling: Whether smaller is better.
-        mark: What tells the name from the usual definition's.
+        mark: What distinguishes the name from that of the usual definition.
     """
 
     title: str
@@ -193,7 +193,7 @@ class Roles:
         ]
 
     def check(self, protocol: str, *, dataset: str, split: str, target: str, part: str) -> None:
-        """Refuse images that the protocol does not speak of.
+        """Refuse images that the protocol does not cover.
 
         Args:
             protocol: Its name.
@@ -381,7 +381,7 @@ class Protocol:
         if exclude_self:
             lines.append("a query does not find itself (the same id)")
         else:
-            lines.append("queries and gallery are different collections: all ids are ranked")
+            lines.append("an item with the id of the query counts like any other")
         if self.exclude_group:
             lines.append("a query does not find images of its own group")
         return [*lines, ties[self.ties], "chance: mean over all orders of the gallery"]

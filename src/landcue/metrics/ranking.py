@@ -116,7 +116,7 @@ def order(
     Args:
         distances: ``[q, n]``, float or whole numbers; rows of the gallery sorted by id make the
             tie rule independent of how the gallery was listed.
-        hidden: bool ``[q, n]``, true for items that must not be found; they come last.
+        hidden: bool ``[q, n]``, true for items that are left out; they come last.
 
     Returns:
         Rows int64 ``[q, n]``, nearest first, and bool ``[q, n]``, true where a group of equal
@@ -275,7 +275,7 @@ def one_group(size: Integers, count: Integers, gain: Floats) -> Groups:
     """Return the groups of a random ranking: for every query, all its items tie.
 
     Args:
-        size: Gallery items that may be found, int64 ``[q]``.
+        size: Gallery items that are ranked, int64 ``[q]``.
         count: Relevant ones among them.
         gain: Sum of their gains, float64 ``[q]``.
     """

@@ -97,11 +97,11 @@ class Report:
         protocol: What was measured, and how.
         metrics: Mean over queries of each metric.
         chance: The same for a random order of the gallery, in closed form.
-        intervals: 95 % bootstrap interval over queries (low, high); empty if not asked for, NaN
+        intervals: 95 % bootstrap interval over queries (low, high); empty if not computed, NaN
             for fewer than two queries.
         bands: Means with ties ordered by gain, (rising, falling): the worst and the best order,
             except that WAP@k and mAP@k(/hits) may pass it where k divides a group; empty if not
-            asked for.
+            computed.
         per_query: Each metric's values ``[q]`` in the order of the queries; NaN where a query
             has no relevant item and does not count.
         per_label: Mean AP of the queries with each label; empty without labels.

@@ -35,7 +35,7 @@ Qrels = Mapping[str, Mapping[str, float]]
 
 
 class HasRun(typing.Protocol):
-    """A search result that tells its own run."""
+    """A search result that holds its run."""
 
     @property
     def run(self) -> Run:
@@ -74,11 +74,11 @@ def evaluate_run(
             (item id, score) or to a mapping from item ids to scores; or a value with an attribute
             ``run`` that holds them, such as a search result.
         qrels: The gains of each query, of the same queries.
-        n_gallery: Items that could be found, for the chance level; by default all that the run
+        n_gallery: Items that were searched, for the chance level; by default all that the run
             or the qrels name.
         ragged: Whether queries may have different numbers of results, or fewer than the largest
-            cut-off; what is left out then counts as never found.
-        exclude_self: Whether a result with the query's own id is dropped: say so where queries
+            cut-off; what is left out then counts as never retrieved.
+        exclude_self: Whether a result with the query's own id is dropped; set it where queries
             and items are one collection.
         protocol: A protocol with relevance ``given`` or ``g<t>`` and gain ``judged``.
         resamples: Bootstrap resamples for the intervals; 0 for no intervals.
@@ -225,7 +225,7 @@ def _check_depth(names: list[str], queries: list[_Query], protocol: Protocol) ->
         if n < most:
             raise UsageError(
                 f"query {name!r} has {n} results, others {most}, of {query.size} items: give all "
-                "queries equally many, or say ragged=True for lists that end anywhere"
+                "queries equally many, or set ragged=True for lists that end anywhere"
             )
         if n < protocol.depth:
             raise UsageError(

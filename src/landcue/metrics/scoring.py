@@ -73,8 +73,8 @@ class Census:
     """The gallery of each query, whatever its order: how many pairs there are of each code.
 
     Attributes:
-        counts: int64 ``[q, n_codes]`` over the items that may be found.
-        size: Items that may be found, int64 ``[q]``.
+        counts: int64 ``[q, n_codes]`` over the items that are ranked.
+        size: Items that are ranked, int64 ``[q]``.
     """
 
     counts: Integers
@@ -341,7 +341,7 @@ def rank_rows(keys: Keys, codes: Codes, hidden: Mask, n_codes: int, *, ties: boo
     Args:
         keys: Distance keys ``[q, n]``.
         codes: What is known of each item, ``[q, n]``: 0 for one that is relevant in no sense.
-        hidden: bool ``[q, n]``, true for items that must not be found.
+        hidden: bool ``[q, n]``, true for items that are left out.
         n_codes: One more than the largest code.
         ties: Whether equal keys form a group; otherwise they keep the order of their columns.
     """
