@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -193,3 +194,19 @@ def test_exact_distances_are_those_of_the_exact_index(made, tmp_path):
     for hit in searcher.search(ById(searcher.records.id(9)), 40, "ann").hits:
         row = searcher.records.find(hit.id)
         assert hit.distance == pytest.approx(max(0, exact[row]), abs=1e-9)
+
+
+def test_faiss_as_torch_libraries_change_it_gives_the_same():
+    """pytorch-metric-learning imports faiss.contrib.torch_utils, whose search takes no params."""
+    pytest.importorskip("torch")
+    code = (
+        "import numpy as np\n"
+        "from landcue.search.ann import AnnIndex, held_out\n"
+        "rows = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)\n"
+        "rows /= np.linalg.norm(rows, axis=1, keepdims=True)\n"
+        "index = AnnIndex.build(rows, held_out(500))\n"
+        "before = index.candidates(rows[:1], 20, 2)\n"
+        "import faiss.contrib.torch_utils\n"
+        "assert sorted(before) == sorted(index.candidates(rows[:1], 20, 2))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -144,7 +144,7 @@ def ideal_dcg(levels: Floats, counts: Integers, k: int | None) -> Floats:
 
 
 def weighted_mean_gain(groups: Groups, k: int | None) -> Floats:
-    """``WAP@k = sum_{r<=k} 1[g_r>0] ACG@r / sum_{r<=k} 1[g_r>0]``, 0 if nothing relevant was retrieved.
+    """``WAP@k = sum_{r<=k} 1[g_r>0] ACG@r / sum_{r<=k} 1[g_r>0]`` (0 without any).
 
     A group that the cut-off divides makes the denominator random: the expectation is then taken
     for every number m of relevant items that it may put into the first k, which follows the

@@ -137,7 +137,9 @@ class AnnIndex:
         if mask is not None:
             options["sel"] = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         parameters = faiss.SearchParametersIVF(**options)
-        _, found = self._index.search(np.ascontiguousarray(query), n, params=parameters)
+        # Libraries that import faiss.contrib.torch_utils replace search by one without params.
+        search = getattr(self._index, "search_numpy", self._index.search)
+        _, found = search(np.ascontiguousarray(query), n, params=parameters)
         return found[0][found[0] >= 0]
 
 
