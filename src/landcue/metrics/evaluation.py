@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +29,39 @@ from landcue.types import ByteArray, FloatArray
 Matrix = npt.NDArray[Any]
 Labels = Annotations | npt.ArrayLike
 """Multi-hot ``[n, C]``, one class per image ``[n]``, or ids, labels, names and groups."""
-Progress = Callable[[int, int], None]
 
 _PARTS_AT_ONCE = 8
+
+
+class Options(TypedDict, total=False):
+    """How an evaluation of images with labels is done.
+
+    Attributes:
+        ks: Cut-offs of all metrics that have one; by default 20 and 100.
+        relevance: When a gallery image is relevant: ``any`` shared label (the default), ``j0.4``
+            (Jaccard overlap of at least 0.4; any number in 0..1), ``exact`` (the same labels) or
+            ``same-class``.
+        protocol: Rules and cut-offs of its own, in place of ``ks`` and ``relevance``; a name of
+            :data:`PROTOCOLS` makes results comparable with published ones.
+        exclude_self: Whether the gallery image with a query's own id is left out. By default it
+            is without a gallery, and is not with one: two collections may use the same ids.
+        resamples: Bootstrap resamples for 95 % intervals; 0, the default, for no intervals.
+        seed: Seed of the resamples.
+        band: Whether to bound the metrics by the worst and the best order of ties; by default for
+            codes only, which tie often.
+        progress: Called with the queries done and their number.
+        block: Pairs that one thread ranks at once, about 120 bytes each.
+    """
+
+    ks: Sequence[int]
+    relevance: str
+    protocol: Protocol | str | None
+    exclude_self: bool | None
+    resamples: int
+    seed: int
+    band: bool
+    progress: Callable[[int, int], None] | None
+    block: int
 
 
 def evaluate(
@@ -40,14 +70,7 @@ def evaluate(
     *,
     gallery: FloatArray | None = None,
     gallery_labels: Labels | None = None,
-    ks: Sequence[int] = (20, 100),
-    relevance: str = "any",
-    protocol: Protocol | str | None = None,
-    exclude_self: bool | None = None,
-    resamples: int = 0,
-    seed: int = 0,
-    band: bool = False,
-    progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> Report:
     """Evaluate embeddings by cosine distance.
 
@@ -62,18 +85,7 @@ def evaluate(
             label names or groups give :func:`annotate`'s value.
         gallery: Unit vectors of the images searched, ``[n, d]``.
         gallery_labels: What is in those, with the same label columns.
-        ks: Cut-offs of all metrics that have one.
-        relevance: When a gallery image is relevant: ``any`` shared label, ``j0.4`` (Jaccard
-            overlap of at least 0.4; any number in 0..1), ``exact`` (the same labels) or
-            ``same-class``.
-        protocol: Rules and cut-offs of its own, in place of ``ks`` and ``relevance``; a name of
-            :data:`PROTOCOLS` makes results comparable with published ones.
-        exclude_self: Whether the gallery image with a query's own id is left out. By default it
-            is without a gallery, and is not with one: two collections may use the same ids.
-        resamples: Bootstrap resamples for 95 % intervals; 0 for no intervals.
-        seed: Seed of the resamples.
-        band: Whether to bound the metrics by the worst and the best order of ties.
-        progress: Called with the queries done and their number.
+        **options: ``ks``, ``relevance``, ``protocol`` and others: see :class:`Options`.
 
     Raises:
         UsageError: Shapes, labels or the protocol contradict each other, or a vector is not
@@ -84,19 +96,9 @@ def evaluate(
     >>> round(report.metrics["P@1"], 3)  # 1, 1, and 1/3 twice: three images tie there
     0.667
     """
-    theirs = embeddings if gallery is None else gallery
     _check_gallery(gallery, gallery_labels, "embeddings")
-    return evaluate_distances(
-        cosine(embeddings, theirs),
-        labels,
-        gallery_labels,
-        protocol=Protocol.at(ks, relevance) if protocol is None else protocol,
-        exclude_self=exclude_self,
-        resamples=resamples,
-        seed=seed,
-        band=band,
-        progress=progress,
-    )
+    distances = cosine(embeddings, embeddings if gallery is None else gallery)
+    return evaluate_distances(distances, labels, gallery_labels, **options)
 
 
 def evaluate_codes(
@@ -106,19 +108,9 @@ def evaluate_codes(
     *,
     gallery: ByteArray | None = None,
     gallery_labels: Labels | None = None,
-    ks: Sequence[int] = (20, 100),
-    relevance: str = "any",
-    protocol: Protocol | str | None = None,
-    exclude_self: bool | None = None,
-    resamples: int = 0,
-    seed: int = 0,
-    band: bool = True,
-    progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> Report:
-    """Evaluate packed binary codes by Hamming distance.
-
-    Hamming distances tie often; see :func:`evaluate` for how ties count, and ``band`` for how
-    much they could change.
+    """Evaluate packed binary codes by Hamming distance, with the band of their ties.
 
     Args:
         codes: uint8 ``[q, ceil(n_bits / 8)]`` as :func:`landcue.codes.pack_bits` packs them.
@@ -126,34 +118,19 @@ def evaluate_codes(
         labels: See :func:`evaluate`, likewise all others.
         gallery: Codes of the images searched, ``[n, ceil(n_bits / 8)]``.
         gallery_labels: Their labels.
-        ks: Cut-offs.
-        relevance: When an image is relevant.
-        protocol: Rules in place of ``ks`` and ``relevance``.
-        exclude_self: Whether a query is left out of its own ranking.
-        resamples: Bootstrap resamples.
-        seed: Seed of the resamples.
-        band: Whether to bound the metrics by the worst and the best order of ties.
-        progress: Called with the queries done and their number.
+        **options: See :class:`Options`.
 
     Raises:
         UsageError: As :func:`evaluate`, or the codes are not packed codes of ``n_bits`` bits.
 
     >>> report = evaluate_codes(np.array([[0], [1], [7]], np.uint8), 3, [0, 0, 1], ks=(1,))
-    >>> round(report.metrics["hit rate@1"], 3)
+    >>> report.metrics["hit rate@1"]
     1.0
     """
     _check_gallery(gallery, gallery_labels, "codes")
-    return evaluate_distances(
-        hamming(codes, codes if gallery is None else gallery, n_bits),
-        labels,
-        gallery_labels,
-        protocol=Protocol.at(ks, relevance) if protocol is None else protocol,
-        exclude_self=exclude_self,
-        resamples=resamples,
-        seed=seed,
-        band=band,
-        progress=progress,
-    )
+    distances = hamming(codes, codes if gallery is None else gallery, n_bits)
+    options.setdefault("band", True)
+    return evaluate_distances(distances, labels, gallery_labels, **options)
 
 
 def evaluate_cue_codes(
@@ -163,14 +140,7 @@ def evaluate_cue_codes(
     *,
     gallery: LabelledCodes | None = None,
     gallery_labels: Labels | None = None,
-    ks: Sequence[int] = (20, 100),
-    relevance: str = "any",
-    protocol: Protocol | str | None = None,
-    exclude_self: bool | None = None,
-    resamples: int = 0,
-    seed: int = 0,
-    band: bool = True,
-    progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> Report:
     """Evaluate label codes beside hash codes (:class:`landcue.codes.CueCodes`).
 
@@ -180,23 +150,15 @@ def evaluate_cue_codes(
     Raises:
         UsageError: As :func:`evaluate`, or the codes differ in bits.
 
-    >>> from landcue.codes.cue import CueCodes
+    >>> from landcue.codes import CueCodes
     >>> codes = CueCodes(np.array([[1], [1], [2]], np.uint8), np.zeros((3, 1), np.uint8), 2, 8)
     >>> evaluate_cue_codes(codes, [0, 0, 1], ks=(1,)).metrics["hit rate@1"]
     1.0
     """
     _check_gallery(gallery, gallery_labels, "codes")
-    return evaluate_distances(
-        cue(codes, codes if gallery is None else gallery, weight),
-        labels,
-        gallery_labels,
-        protocol=Protocol.at(ks, relevance) if protocol is None else protocol,
-        exclude_self=exclude_self,
-        resamples=resamples,
-        seed=seed,
-        band=band,
-        progress=progress,
-    )
+    distances = cue(codes, codes if gallery is None else gallery, weight)
+    options.setdefault("band", True)
+    return evaluate_distances(distances, labels, gallery_labels, **options)
 
 
 def evaluate_distances(
@@ -211,28 +173,28 @@ def evaluate_distances(
     resamples: int = 0,
     seed: int = 0,
     band: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
     block: int = PAIRS_AT_ONCE,
 ) -> Report:
     """Evaluate any distances: a matrix, or one that is computed a few queries at a time.
 
     Queries are taken a few at a time, by up to four threads, so memory grows with the gallery
-    alone.
+    alone. The keywords are those of :class:`Options`.
 
     Args:
         distances: Smaller is nearer: a matrix ``[q, n]``, or a value of
             :func:`cosine`, :func:`hamming` or :func:`cue`.
-        labels: Of the queries, see :func:`evaluate`, likewise all others.
+        labels: Of the queries, see :func:`evaluate`.
         gallery_labels: Of the gallery; without it the queries are the gallery.
         ks: Cut-offs.
         relevance: When an image is relevant.
-        protocol: Rules in place of ``ks`` and ``relevance``.
+        protocol: Rules in place of both.
         exclude_self: Whether a query is left out of its own ranking.
         resamples: Bootstrap resamples.
         seed: Seed of the resamples.
-        band: Whether to bound the metrics by the worst and the best order of ties.
+        band: Whether to bound the metrics by the orders of ties.
         progress: Called with the queries done and their number.
-        block: Pairs that one thread ranks at once, about 120 bytes each.
+        block: Pairs that one thread ranks at once.
 
     Raises:
         UsageError: Sizes or labels do not fit each other or the protocol, or a distance is NaN.
@@ -252,10 +214,15 @@ def evaluate_distances(
     if exclude_self and not same:
         check_same_kind(query.ids, gallery.ids, "query ids", "gallery ids")
     pairs = pair_table(query.labels, gallery.labels)
-    tables = Tables(pairs)
     ranker = Ranker(query, gallery, distances, rules, pairs, exclude_self, block)
     values = measure(
-        ranker.parts(), ranker.rank, rules, tables, len(query), band=band, progress=progress
+        ranker.parts(),
+        ranker.rank,
+        rules,
+        Tables(pairs),
+        len(query),
+        band=band,
+        progress=progress,
     )
     per_label = score_labels(
         query.label_names, query.labels, gallery.labels, values[0, 0], values[1, 0]
@@ -275,7 +242,7 @@ def evaluate_scores(
     resamples: int = 0,
     seed: int = 0,
     band: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Evaluate a matrix of scores against a matrix of gains.
 
