@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from landcue.audit.limits import Limits
-from landcue.audit.phash import gray, hashes
+from landcue.audit.images import gray, hashes
+from landcue.audit.pairs import Limits
 from landcue.codes.hamming import hamming_distances
 from landcue.data.datasets import read_dataset
 from landcue.data.images import read_image

@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from landcue.audit.as_json import to_json
-from landcue.audit.audit import audit
+from landcue.audit import Limits, audit
 from landcue.audit.counts import count_groups, count_pairs, leaks
-from landcue.audit.findings import findings
-from landcue.audit.limits import Limits
 from landcue.data.imageset import make_image_set
 from landcue.data.sources import open_source
 from landcue.errors import DataError, UsageError
@@ -60,7 +57,7 @@ def save(folder, name, pixels, **options):
 
 
 def by_kind(found):
-    return {finding.kind: (finding.severity, finding.count) for finding in findings(found)}
+    return {finding.kind: (finding.severity, finding.count) for finding in found.findings()}
 
 
 def image_set(records, names=("a", "b", "c")):
@@ -77,9 +74,9 @@ def clean(tmp_path):
 
 def test_a_clean_folder_has_no_finding(clean):
     found = audit(
-        open_source(clean), split="files-75-25", encoder=TinyEncoder(), limits=Limits(few=2)
+        open_source(clean), split="files-75-25", model=TinyEncoder(), limits=Limits(few=2)
     )
-    assert findings(found) == []
+    assert found.findings() == []
     assert found.sizes == {(128, 128): N}
     assert found.kinds == {("RGB", 3): N}
     assert found.leaks["test"] == {"identical": 0, "near": 0, "overlap": 0, "any": 0}
@@ -89,7 +86,7 @@ def test_byte_and_reencoded_duplicates_and_their_leak(clean):
     (clean / "town/town7.png").write_bytes((clean / "town/town0.png").read_bytes())
     (clean / "town/town2.png").unlink()
     save(clean, "town/town2.webp", scene(1), lossless=True)
-    found = audit(open_source(clean), split="files-75-25", limits=Limits(few=2))
+    found = audit(open_source(clean), split="files-75-25", limits=Limits(few=2), model=None)
     ids = [record.id for record in found.images.records]
     assert [([ids[r] for r in g.rows], g.same_bytes) for g in found.identical] == [
         (["town/town0.png", "town/town7.png"], True),
@@ -122,8 +119,8 @@ def test_byte_and_reencoded_duplicates_and_their_leak(clean):
 def test_near_duplicates_across_parts(clean, name, alter, form):
     (clean / "town/town7.png").unlink()
     save(clean, f"town/{name}", np.ascontiguousarray(alter(scene(0))))
-    found = audit(open_source(clean), split="files-75-25")
-    document = to_json(found)
+    found = audit(open_source(clean), split="files-75-25", model=None)
+    document = found.to_json()
     (pair,) = document["near"]["pairs"]
     assert pair["ids"] == ["town/town0.png", f"town/{name}"]
     assert pair["parts"] == ["train", "test"]
@@ -140,7 +137,7 @@ def test_overlapping_crops_are_found_with_their_shift(clean, down, right):
     save(clean, "town/town0.png", large[64:192, 64:192])
     y, x = 64 + down, 64 + right
     save(clean, "town/town7.png", large[y : y + 128, x : x + 128])
-    found = audit(open_source(clean), split="files-75-25", encoder=TinyEncoder())
+    found = audit(open_source(clean), split="files-75-25", model=TinyEncoder())
     (pair,) = found.overlap
     assert (pair.first, pair.second, pair.down, pair.right) == (0, 7, down, right)
     assert pair.shared == pytest.approx((128 - abs(down)) * (128 - abs(right)) / 128**2)
@@ -157,7 +154,7 @@ def test_contradictory_and_missing_labels(tmp_path):
     names[6] = save(tmp_path, "6.jpg", scene(1))
     labels = [("a",), ("a", "b"), (), None, ("a",), ("b",), ("a",)]
     records = [Record(str(i), names[i], labels[i]) for i in names]
-    found = audit(image_set(records))
+    found = audit(image_set(records), model=None)
     kinds = by_kind(found)
     assert kinds["contradictory-identical"] == ("error", 1)
     assert kinds["contradictory-near"] == ("warning", 1)
@@ -210,8 +207,8 @@ def test_odd_sizes_bands_blank_and_broken_files(clean):
     (clean / "town/empty.jpg").write_bytes(b"")
     whole = (clean / "town/town0.png").read_bytes()
     (clean / "town/cut.png").write_bytes(whole[: len(whole) // 2])
-    found = audit(open_source(clean), encoder=TinyEncoder())
-    document = to_json(found)
+    found = audit(open_source(clean), model=TinyEncoder())
+    document = found.to_json()
     assert document["odd_sizes"] == [{"id": "town/odd.png", "height": 120, "width": 128}]
     assert document["odd_bands"] == [{"id": "town/gray.png", "mode": "L", "bands": 1}]
     assert document["blank"] == ["town/white.png", "town/white2.png"]
@@ -225,37 +222,37 @@ def test_odd_sizes_bands_blank_and_broken_files(clean):
     assert kinds["odd-sizes"] == ("warning", 1)
     assert kinds["other-bands"] == ("warning", 1)
     assert kinds["blank"] == ("note", 2)
-    assert [f.severity for f in findings(found)] == sorted(
-        (f.severity for f in findings(found)), key=("error", "warning", "note").index
+    assert [f.severity for f in found.findings()] == sorted(
+        (f.severity for f in found.findings()), key=("error", "warning", "note").index
     )
 
 
 def test_one_image_and_no_readable_image(tmp_path):
     save(tmp_path, "only.png", scene(0))
-    found = audit(open_source(tmp_path), encoder=TinyEncoder())
+    found = audit(open_source(tmp_path), model=TinyEncoder())
     assert by_kind(found) == {"no-annotation": ("note", 1)}
     (tmp_path / "only.png").write_bytes(b"gone")
-    found = audit(open_source(tmp_path), encoder=TinyEncoder())
+    found = audit(open_source(tmp_path), model=TinyEncoder())
     assert by_kind(found) == {"undecodable": ("error", 1), "no-annotation": ("note", 1)}
-    assert json.loads(json.dumps(to_json(found)))["sizes"] == []
+    assert json.loads(json.dumps(found.to_json()))["sizes"] == []
 
 
 def test_an_empty_folder_and_a_bad_split_are_errors(tmp_path, clean):
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="no usable image"):
-        audit(open_source(tmp_path / "none"))
+        audit(open_source(tmp_path / "none"), model=None)
     with pytest.raises(UsageError, match="unknown split"):
-        audit(open_source(clean), split="seventy")
+        audit(open_source(clean), split="seventy", model=None)
 
 
 def test_look_alikes_need_an_encoder_and_its_threshold(clean):
     darker = ImageEnhance.Brightness(Image.fromarray(scene(0))).enhance(0.9)
     darker.save(clean / "town/town7.png")
-    with_encoder = to_json(audit(open_source(clean), encoder=TinyEncoder()))
+    with_encoder = audit(open_source(clean), model=TinyEncoder()).to_json()
     (pair,) = with_encoder["alike"]["pairs"]
     assert pair["ids"] == ["town/town0.png", "town/town7.png"]
     assert pair["cosine"] >= 0.999
-    without = to_json(audit(open_source(clean)))
+    without = audit(open_source(clean), model=None).to_json()
     assert without["alike"] is None
     assert without["overlap"] is None
     assert without["near"]["count"] == 1
@@ -263,7 +260,7 @@ def test_look_alikes_need_an_encoder_and_its_threshold(clean):
 
 def test_json_holds_no_path_of_this_machine(clean):
     (clean / "town/garbage.png").write_bytes(b"no image")
-    text = json.dumps(to_json(audit(open_source(clean), split="files-75-25")))
+    text = json.dumps(audit(open_source(clean), split="files-75-25", model=None).to_json())
     assert str(clean) not in text
     assert json.loads(text)["split"] == "files-75-25"
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from landcue.audit.limits import Limits
-from landcue.audit.near import embedding_pairs, hash_pairs
-from landcue.audit.phash import FORMS, form, gray, hash_bits, hashes
+from landcue.audit.images import FORMS, form, gray, hash_bits, hashes
+from landcue.audit.pairs import Limits, embedding_pairs, hash_pairs
 from landcue.errors import UsageError
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from landcue.audit.audit import audit
+from landcue.audit import audit
+from landcue.audit.page import SHOWN
 from landcue.data.sources import open_source
-from landcue.report.audit import SHOWN, audit_page
 
 NASTY = "<script>alert(1)"
 VOID = {"meta", "img", "br"}
@@ -62,8 +62,8 @@ def folder(tmp_path):
 
 
 def test_structure_escaping_and_no_outside_address(folder):
-    found = audit(open_source(folder), split="files-50-50")
-    shown = Page(audit_page(found, NASTY))
+    found = audit(open_source(folder), split="files-50-50", model=None)
+    shown = Page(found.to_html(NASTY))
     assert shown.errors == []
     assert shown.headings == [
         "Findings", "Leakage", "Identical images", "Near-duplicates", "Labels", "Sizes and bands",
@@ -92,7 +92,7 @@ def test_structure_escaping_and_no_outside_address(folder):
 
 
 def test_thumbnails_are_the_pairs(folder):
-    shown = Page(audit_page(audit(open_source(folder)), "x"))
+    shown = Page(audit(open_source(folder), model=None).to_html())
     images = [attributes for tag, attributes in shown.tags if tag == "img"]
     assert [a["alt"] for a in images] == [f"{NASTY}{i}.png" for i in (1, 5, 2, 3)]
     content = base64.b64decode(images[0]["src"].removeprefix("data:image/jpeg;base64,"))
@@ -109,7 +109,7 @@ def test_very_many_pairs_are_shown_in_part(tmp_path):
         image = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8)).resize((40, 40))
         for copy in "ab":
             image.save(tmp_path / f"{i:03d}{copy}.png")
-    shown = Page(audit_page(audit(open_source(tmp_path)), "many"))
+    shown = Page(audit(open_source(tmp_path), model=None).to_html())
     assert sum(tag == "img" for tag, _ in shown.tags) == 2 * SHOWN
     assert "3 more are in the JSON." in shown.text
     assert "Labels" not in shown.headings
@@ -121,5 +121,5 @@ def test_a_clean_set_says_so(tmp_path):
     (tmp_path / "a").mkdir()
     for i in range(5):
         image.rotate(17 * i).resize((32, 32)).save(tmp_path / f"a/{i}.png")
-    shown = Page(audit_page(audit(open_source(tmp_path)), "clean"))
+    shown = Page(audit(open_source(tmp_path), model=None).to_html())
     assert "Nothing stands out." in shown.text

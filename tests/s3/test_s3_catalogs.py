@@ -18,7 +18,7 @@ import scene_files as files
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.reembed import reembed
-from landcue.audit.look import look
+from landcue.audit.images import summarize_image
 from landcue.cli.search import _example
 from landcue.data import objects
 from landcue.data.images import read_image
@@ -283,12 +283,14 @@ def test_audit_reads_objects(tools, store, tmp_path, throttle, monkeypatch):
     for name in ("1.png", "2.png"):
         put(f"images/x/{name}", tmp_path / "images" / "x" / name)
     here, far = open_source(tmp_path / "images"), open_source(Path("s3://bucket/images"))
-    assert [look(r)[0].content for r in far.records] == [look(r)[0].content for r in here.records]
+    assert [summarize_image(r)[0].content for r in far.records] == [
+        summarize_image(r)[0].content for r in here.records
+    ]
     store.delete_file("bucket/images/x/1.png")
-    assert "there is nothing" in look(far.records[0]).reason
+    assert "there is nothing" in summarize_image(far.records[0]).reason
     throttle.refuse = 10**6
     with pytest.raises(StoreError):
-        look(far.records[1])
+        summarize_image(far.records[1])
 
 
 def landcue(*args):

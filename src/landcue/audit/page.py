@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from landcue.audit.audit import Audit
-from landcue.audit.counts import PairCounts, part_order
-from landcue.audit.findings import findings
-from landcue.audit.overlap import Frame, shared_frames
-from landcue.audit.phash import FORMS
+from landcue.audit.counts import LabelFacts, PairCounts, part_order
+from landcue.audit.images import FORMS
+from landcue.audit.pairs import Frame, shared_frames
+from landcue.audit.report import AuditReport
 from landcue.data.images import read_image
 from landcue.errors import DataError
-from landcue.report.audit_labels import labels_section
 from landcue.report.html import (
     Html,
     badge,
@@ -63,7 +61,7 @@ _ABOUT = {
 }
 
 
-def audit_page(audit: Audit, title: str) -> str:
+def audit_page(audit: AuditReport, title: str) -> str:
     """Return the whole page."""
     parts = [
         paragraph(_summary(audit), kind="muted"),
@@ -77,22 +75,22 @@ def audit_page(audit: Audit, title: str) -> str:
     return page(f"Audit of {title}", join(parts))
 
 
-def _summary(audit: Audit) -> str:
+def _summary(audit: AuditReport) -> str:
     parts = ", ".join(f"{audit.parts.count(p):,} {p}" for p in part_order(audit.parts))
     split = f"split {audit.split}: {parts}" if audit.split else "no split"
     encoder = f"encoder {audit.encoder[:12]}" if audit.encoder else "no encoder"
     return f"{len(audit.parts):,} images, {split}; {encoder}."
 
 
-def _findings(audit: Audit) -> Html:
-    found = findings(audit)
+def _findings(audit: AuditReport) -> Html:
+    found = audit.findings()
     if not found:
         return section("Findings", paragraph("Nothing stands out."))
     rows = [(badge(f.severity, f.severity), f.count, f.text) for f in found]
     return section("Findings", table(("severity", "count", "what"), rows))
 
 
-def _leaks(audit: Audit) -> Html:
+def _leaks(audit: AuditReport) -> Html:
     sizes = {part: audit.parts.count(part) for part in audit.leaks}
     rows = [
         (part, sizes[part], n["identical"], n["near"], n["overlap"], n["any"])
@@ -103,7 +101,7 @@ def _leaks(audit: Audit) -> Html:
     return section("Leakage", table(head, rows, about))
 
 
-def _copies(audit: Audit) -> Iterable[Html]:
+def _copies(audit: AuditReport) -> Iterable[Html]:
     cards: dict[str, Sequence[tuple[tuple[int, ...], str, Sequence[Frame | None]]]] = {
         "identical": [
             (group.rows, "same bytes" if group.same_bytes else "same pixels, other bytes", ())
@@ -139,7 +137,7 @@ def _copies(audit: Audit) -> Iterable[Html]:
         yield section(_TITLES[kind], about, _counts(audit.counts[kind]), grid, *more)
 
 
-def _about(audit: Audit, kind: str) -> str:
+def _about(audit: AuditReport, kind: str) -> str:
     limits = audit.limits
     return _ABOUT[kind].format(
         max_distance=limits.max_distance,
@@ -158,7 +156,7 @@ def _counts(counts: PairCounts) -> Html:
 
 
 def _card(
-    audit: Audit,
+    audit: AuditReport,
     thumbnail: Callable[[int, Frame | None], Html],
     severity: str,
     rows: tuple[int, ...],
@@ -184,14 +182,16 @@ def _card(
     )
 
 
-def _frames(audit: Audit, first: int, second: int, down: int, right: int) -> list[Frame | None]:
+def _frames(
+    audit: AuditReport, first: int, second: int, down: int, right: int
+) -> list[Frame | None]:
     """Return the shared area in both images."""
     usual = next(iter(audit.sizes))
     sizes = [audit.odd_sizes.get(row, usual) for row in (first, second)]
     return list(shared_frames(sizes[0], sizes[1], down, right))
 
 
-def _thumbnails(audit: Audit) -> Callable[[int, Frame | None], Html]:
+def _thumbnails(audit: AuditReport) -> Callable[[int, Frame | None], Html]:
     @functools.lru_cache(256)
     def thumbnail(row: int, frame: Frame | None) -> Html:
         record = audit.images.records[row]
@@ -219,7 +219,7 @@ def _picture(pixels: ByteArray, name: str, frame: Frame | None) -> Html:
     return Html(f'<img src="{uri}" alt="{escape(name)}" width="{size[0]}" height="{size[1]}">')
 
 
-def _sizes(audit: Audit) -> Html:
+def _sizes(audit: AuditReport) -> Html:
     sizes = [(f"{w} x {h}", n) for (h, w), n in audit.sizes.items()]
     bands = [(mode, count, n) for (mode, count), n in audit.kinds.items()]
     odd = [(audit.images.records[row].id, f"{w} x {h}") for row, (h, w) in audit.odd_sizes.items()]
@@ -238,7 +238,7 @@ def _sizes(audit: Audit) -> Html:
     return section("Sizes and bands", *found)
 
 
-def _broken(audit: Audit) -> Html:
+def _broken(audit: AuditReport) -> Html:
     records = audit.images.records
     files = [(records[row].id, why) for row, why in audit.unreadable.items()]
     root = f"{audit.images.root}/"
@@ -258,3 +258,83 @@ def _listed(head: Sequence[str], rows: Sequence[Sequence[object]], caption: str)
     rest = len(rows) - LISTED
     more = paragraph(f"{rest:,} more are in the JSON.", kind="muted") if rest > 0 else Html("")
     return join((table(head, rows[:LISTED], caption), more))
+
+
+MATRIX = 40
+"""Most labels in the co-occurrence tables; the JSON has them all."""
+
+_LISTED = 200
+
+
+def labels_section(labels: LabelFacts) -> Html:
+    """Return the section on annotations."""
+    parts = list(labels.by_part) if len(labels.by_part) > 1 else []
+    order = sorted(range(len(labels.names)), key=lambda c: (-labels.counts[c], labels.names[c]))
+    rows = [
+        (labels.names[c], labels.counts[c], *(labels.by_part[part][c] for part in parts))
+        for c in order
+    ]
+    images = table(("label", "images", *parts), rows, "Images of each label")
+    shown = [c for c in order if labels.counts[c]][:MATRIX]
+    found: list[object] = [
+        paragraph(f"{labels.per_image:.3f} labels per annotated image.", kind="muted"),
+        images,
+    ]
+    if shown and labels.per_image > 1:
+        most = max(labels.together[a][b] for a in shown for b in shown)
+        found += [
+            _matrix(
+                labels,
+                shown,
+                "Images with both labels",
+                lambda a, b: (f"{labels.together[a][b]}", labels.together[a][b] / most),
+            ),
+            _matrix(
+                labels,
+                shown,
+                "Lift: how many times as often two labels come together as by chance",
+                lambda a, b: _lift(labels, a, b),
+            ),
+        ]
+        if len(order) > len(shown):
+            found.append(paragraph("Labels left out here are in the JSON.", kind="muted"))
+    for caption, ids in (
+        ("Images without annotation", labels.unlabeled),
+        ("Images annotated with no label", labels.empty),
+    ):
+        if ids:
+            found.append(table(("id",), [(name,) for name in ids[:_LISTED]], caption))
+    return section("Labels", *found)
+
+
+def _lift(labels: LabelFacts, a: int, b: int) -> tuple[str, float]:
+    """Return a lift as text, and how deep its cell is colored: not at all up to 1."""
+    value = labels.lift[a][b]
+    if a == b or value is None:
+        return "", 0.0
+    return f"{value:.2f}", min(max(value - 1, 0) / 4, 1)
+
+
+def _matrix(
+    labels: LabelFacts,
+    shown: Sequence[int],
+    caption: str,
+    cell: Callable[[int, int], tuple[str, float]],
+) -> Html:
+    """Return a square table whose larger values lie on a darker ground."""
+    rows: list[str] = []
+    for a in shown:
+        cells = [f"<th>{escape(labels.names[a])}</th>"]
+        for b in shown:
+            text, share = cell(a, b)
+            ground = f"color-mix(in srgb, var(--bar) {round(55 * share)}%, transparent)"
+            cells.append(f'<td class="number" style="background: {ground}">{text}</td>')
+        rows.append("<tr>" + "".join(cells) + "</tr>")
+    titles = "".join(
+        f'<th style="writing-mode: vertical-rl">{escape(labels.names[b])}</th>' for b in shown
+    )
+    return Html(
+        f'<div class="scroll"><table style="font-size: .78rem"><caption>{escape(caption)}</caption>'
+        f"<thead><tr><th></th>{titles}</tr></thead>\n<tbody>{join(map(Html, rows))}</tbody>"
+        "</table></div>"
+    )
