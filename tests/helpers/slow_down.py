@@ -13,10 +13,14 @@ SLOW_DOWN = (
 
 
 class Proxy:
-    """Answers 503 to the next ``refuse`` requests, and passes all others on."""
+    """Answers 503 to the next ``refuse`` requests, and passes all others on.
+
+    ``sent`` holds path, range header and number of bytes of each object that was read.
+    """
 
     def __init__(self, port):
         self.refuse = self.refused = self.passed = 0
+        self.sent = []
         lock, proxy = threading.Lock(), self
 
         class Handler(BaseHTTPRequestHandler):
@@ -42,6 +46,10 @@ class Proxy:
                 answer = server.getresponse()
                 content = answer.read()
                 headers = dict(answer.getheaders())
+                if self.command == "GET" and "?" not in self.path:
+                    with lock:
+                        where = self.headers.get("Range", "")
+                        proxy.sent.append((self.path, where, len(content)))
                 length = headers.pop("Content-Length", None)
                 self._answer(
                     answer.status, headers, content, length if self.command == "HEAD" else None

@@ -41,9 +41,8 @@ def test_equals_plain_ingest(world, work, cluster, tmp_path):
     assert encoder.encoded == 0  # nothing was encoded here
     assert seen[-1] == (200, 200)
     assert [now[0] for now in seen] == sorted({now[0] for now in seen})
-    # Both nodes took part, and all images are accounted for once.
+    # All images are accounted for once.
     facts = engine.to_json()
-    assert len(facts["nodes"]) == 2
     assert sum(node["images"] for node in facts["nodes"]) == 200
     assert all(node["images_per_second"] > 0 for node in facts["nodes"])
     again = work.run(source, tmp_path / "a", encoder, engine)

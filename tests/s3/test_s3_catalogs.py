@@ -198,15 +198,15 @@ def test_broken_sources(store, name, data, said):
 def test_a_store_that_fails_is_no_broken_table(folder, throttle, monkeypatch):
     monkeypatch.setattr(objects, "ATTEMPTS", 1)
     put("items/table.parquet", write_parquet(folder / "t.parquet", TABLE))
-    opening = ObjectStore.open
+    exists = ObjectStore.exists
 
-    def failing_from_then_on(self, path):
-        found = opening(self, path)
+    def failing_from_then_on(self, key):
+        found = exists(self, key)
         throttle.refuse = 10**6
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(ObjectStore, "open", failing_from_then_on)
+        patched.setattr(ObjectStore, "exists", failing_from_then_on)
         with pytest.raises(StoreError, match="asks to slow down"):
             open_source(ITEMS / "table.parquet")
     throttle.refuse = 0

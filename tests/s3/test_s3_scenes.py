@@ -15,7 +15,7 @@ import scene_files as files
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.plan import Stored, make_plan, read_stored
-from landcue.data import object_ranges, objects, raster_objects
+from landcue.data import objects, raster
 from landcue.data.objects import ObjectPath, ObjectStore, look_up
 from landcue.data.raster import open_dataset, read_facts
 from landcue.data.scenes import Length, SceneOptions, SceneReader
@@ -31,22 +31,11 @@ CHIP = SceneOptions(Length(64, metres=False), Length(48, metres=False), bands=(1
 ONE = SceneOptions(Length(64, metres=False), bands=(1, 2, 3))
 
 
-@pytest.fixture(autouse=True)
-def no_blocks():
-    object_ranges.shared_blocks.cache_clear()
-
-
 @pytest.fixture
-def fetched(monkeypatch):
-    """Ranges that were asked for: key, first byte, bytes."""
-    found, read = [], ObjectStore.read_range
-
-    def noting(self, file, key, start, size):
-        found.append((key, start, size))
-        return read(self, file, key, start, size)
-
-    monkeypatch.setattr(ObjectStore, "read_range", noting)
-    return found
+def fetched(throttle):
+    """Objects and ranges that were read: path, range, bytes."""
+    throttle.sent.clear()
+    return throttle.sent
 
 
 def write_cog(path, values, **options):
@@ -162,11 +151,11 @@ def test_a_chip_costs_its_ranges_only(store, tmp_path, fetched):
     path = write_cog(root / "big.tif", values, compress="deflate")
     upload(root)
     reader = SceneReader(SOURCE / "big.tif", (1, 2, 3), ONE)
-    assert sum(n for *_, n in fetched) <= object_ranges.BLOCK  # the header
+    assert sum(n for *_, n in fetched) <= raster._BLOCK  # the header
     assert reader.chip(Window(1024, 1024, 256, 256), None).shape == (256, 256, 3)
     reader.close()
     # One tile of sixteen, and what else is in the blocks at its ends.
-    most = 512 * 512 * 3 * 1.01 + 3 * object_ranges.BLOCK
+    most = 512 * 512 * 3 * 1.01 + 4 * raster._BLOCK
     assert sum(n for *_, n in fetched) < most < path.stat().st_size / 8
 
 
@@ -179,9 +168,8 @@ def test_all_chips_cost_a_scene_once(tools, store, tmp_path, fetched):
         SOURCE, tmp_path / "a", tools.PixelEncoder(), options, workers=3, overlap=True
     )
     assert report.added == 144
-    starts = [start for _, start, _ in fetched]
-    assert len(set(starts)) == len(starts)
-    assert sum(n for *_, n in fetched) <= path.stat().st_size
+    # Readers that start together may each fetch the header.
+    assert sum(n for *_, n in fetched) <= path.stat().st_size + 6 * raster._BLOCK
 
 
 def test_only_changed_scenes_are_read_again(tools, store, folder, fetched, tmp_path):
@@ -191,11 +179,9 @@ def test_only_changed_scenes_are_read_again(tools, store, folder, fetched, tmp_p
     upload(folder)
     encoder = tools.PixelEncoder()
     first, _ = index(SOURCE, tmp_path / "a", encoder)
-    object_ranges.shared_blocks.cache_clear()
     fetched.clear()
     cut_scenes(open_source(SOURCE), CHIP)
     headers = set(fetched)
-    object_ranges.shared_blocks.cache_clear()
     fetched.clear()
     again, _ = index(SOURCE, tmp_path / "a", encoder)
     assert (again.unchanged, again.added, again.updated) == (first.added, 0, 0)
@@ -251,7 +237,7 @@ def test_object_that_is_another_by_the_time_it_is_read(tools, store, tmp_path, h
 
 def test_object_that_changes_between_two_ranges(store, tmp_path, monkeypatch):
     """No chip mixes the bytes of two objects."""
-    monkeypatch.setattr(object_ranges, "BLOCK", 4096)
+    monkeypatch.setattr(raster, "_BLOCK", 16384)
     root = tmp_path / "scenes"
     values = files.noise(0, 3, 256, 256, high=256, dtype="uint8")
     write_cog(root / "a.tif", values, blocksize=128)
@@ -302,21 +288,23 @@ def test_throttling_amid_an_ingest(tools, store, tmp_path, throttle, monkeypatch
 
 def test_a_failed_range_is_the_stores_failure(store, folder, throttle, monkeypatch):
     monkeypatch.setattr(objects, "ATTEMPTS", 1)
-    monkeypatch.setattr(object_ranges, "BLOCK", 4096)
+    monkeypatch.setattr(raster, "_BLOCK", 16384)
     upload(folder)
     reader = SceneReader(SOURCE / "cog.tif", (1, 2, 3), ONE)
     throttle.refuse = 10**6
     with pytest.raises(StoreError, match="asks to slow down"):
         reader.chip(Window(100, 100, 64, 64), None)
     throttle.refuse = 0
-    with pytest.raises(StoreError):  # what GDAL keeps is not to be trusted any more
-        reader.chip(Window(100, 100, 64, 64), None)
+    near = SceneReader(folder / "cog.tif", (1, 2, 3), ONE)
+    for window in (Window(100, 100, 64, 64), Window(0, 0, 64, 64)):
+        np.testing.assert_array_equal(reader.chip(window, None), near.chip(window, None))
+    near.close()
     reader.close()
 
 
 def test_pixels_in_one_piece_are_refused(store, folder, monkeypatch):
     upload(folder)
-    monkeypatch.setattr(raster_objects, "_MOST_BYTES", 10_000)
+    monkeypatch.setattr(raster, "_MOST_BYTES", 10_000)
     with pytest.raises(DataError, match=r"s3://bucket/scenes/cog\.tif: .*save it as a COG"):
         open_dataset(SOURCE / "cog.tif")
 

@@ -24,8 +24,7 @@ from landcue.archive.plan import MAX_BYTES, Task, with_status
 from landcue.archive.schema import Metadata
 from landcue.data.geo import Place, read_place
 from landcue.data.images import read_image
-from landcue.data.object_ranges import object_path
-from landcue.data.objects import CHANGED, is_object, read_file, shown
+from landcue.data.objects import CHANGED, is_object, object_path, read_file, shown
 from landcue.data.raster import read_facts
 from landcue.data.scenes import SceneOptions, SceneReader
 from landcue.errors import DataError, LandcueError, StoreError, UsageError

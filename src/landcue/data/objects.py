@@ -1,4 +1,4 @@
-"""Objects of an S3 store: list, read and write them, with retries and one-line errors.
+"""Objects of an S3 store, through obstore: list, read and write them, with one-line errors.
 
 Endpoint, region and credentials come from the usual places: ``AWS_ENDPOINT_URL``, ``AWS_REGION``,
 ``AWS_ACCESS_KEY_ID`` and its kin, ``~/.aws``, or the machine's role.
@@ -6,18 +6,16 @@ Endpoint, region and credentials come from the usual places: ``AWS_ENDPOINT_URL`
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import functools
 import hashlib
-import io
 import os
-import re
-import shutil
 import socket
 import stat
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,12 +31,16 @@ CHANGED = "changed while it was read; run the same command again"
 _AT_ONCE = 32
 _MOST_BYTES = 2**30
 _CONNECT_SECONDS = 5.0
-_CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_PROFILE",
+_ROLES = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+_KEYS: tuple[str, ...] = (
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "region",
 )
 
 
@@ -61,7 +63,7 @@ class ObjectPath(type(Path())):
     """The address of one object, with size and time as they were when it was listed.
 
     It takes the place of a file's path in records: only what reading an image needs is there.
-    ``etag`` is what the store calls its bytes, or empty: listings do not tell.
+    ``etag`` is what the store calls its bytes, or empty if that is not known.
     """
 
     known: tuple[int, int] = (0, 0)
@@ -145,9 +147,14 @@ def look_up(path: Path) -> ObjectPath:
         DataError: There is none, or it changed since it was listed.
         StoreError: The store cannot be reached, or refuses.
     """
-    file, found = store_of(path).open(path)
-    file.close()
-    return found
+    found = store_of(path).head(address(path))
+    if not isinstance(path, ObjectPath):
+        return found
+    # Some stores list fractions of a second, but none tells them of one object.
+    same = found.known[0] == path.known[0] and found.known[1] // 10**9 == path.known[1] // 10**9
+    if not same or (path.etag and path.etag != found.etag):
+        raise DataError(f"{url(path)}: {CHANGED}")
+    return ObjectPath.of(address(path), *path.known, found.etag)
 
 
 def look_up_all(paths: Iterable[Path]) -> dict[Path, ObjectPath | None]:
@@ -170,6 +177,16 @@ def _look_up(path: Path) -> ObjectPath | None:
         return None
 
 
+def object_path(path: Path) -> ObjectPath:
+    """Return an object with its ETag, which is asked for unless it is known.
+
+    Raises:
+        DataError: There is none, or it is not the one that was listed.
+        StoreError: The store cannot be reached, or refuses.
+    """
+    return path if isinstance(path, ObjectPath) and path.etag else look_up(path)
+
+
 def read_file(path: Path, limit: int) -> tuple[os.stat_result, bytes]:
     """Read a file, or an object, up to ``limit`` bytes.
 
@@ -181,9 +198,9 @@ def read_file(path: Path, limit: int) -> tuple[os.stat_result, bytes]:
         StoreError: The store cannot be reached, or refuses.
     """
     if isinstance(path, ObjectPath):
-        data = store_of(path).read(address(path), limit)
+        etag, data = store_of(path).read(address(path), limit)
         status = path.stat()
-        if len(data) != min(status.st_size, limit):
+        if len(data) != min(status.st_size, limit) or (path.etag and path.etag != etag):
             raise DataError(CHANGED)
         return status, data
     try:
@@ -200,12 +217,12 @@ def _store(bucket: str) -> ObjectStore:
 
 
 class ObjectStore:
-    """One bucket of an S3 store; made anew where it is needed, also in other processes."""
+    """One bucket of an S3 store; keys are given as ``bucket/key``."""
 
     def __init__(self, path: Path) -> None:
         self.bucket = address(path).partition("/")[0]
-        self.endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        self._files = self._connect()
+        self.endpoint = endpoint()
+        self._store = self._connect()
 
     def list(self, prefix: str, *, missing_ok: bool = False) -> Iterator[ObjectPath]:
         """Yield all objects below ``bucket/prefix``, sorted.
@@ -214,60 +231,44 @@ class ObjectStore:
             StoreError: The store cannot be reached, or refuses.
             DataError: There is nothing, unless that is fine.
         """
-        from pyarrow import fs
+        import obstore
 
-        with self._asking(prefix):
-            chosen = fs.FileSelector(prefix.rstrip("/"), recursive=True, allow_not_found=missing_ok)
-            found = self._files.get_file_info(chosen)
-        for info in sorted(found, key=lambda info: info.path):
-            if info.type == fs.FileType.File:
-                yield ObjectPath.of(info.path, info.size, info.mtime_ns or 0)
+        found: list[Any] = []
+        with self._request(prefix):
+            below = self._key(prefix).rstrip("/")
+            for part in obstore.list(self._store, prefix=below or None):
+                found += part
+        if not found and not missing_ok:
+            raise DataError(f"s3://{prefix}: there is nothing")
+        for meta in sorted(found, key=lambda meta: meta["path"]):
+            yield self._path(meta)
 
-    def read(self, key: str, limit: int = -1) -> bytes:
-        """Return the bytes of ``bucket/key``, up to ``limit`` if it is not negative.
+    def head(self, key: str) -> ObjectPath:
+        """Return an object's size, time and ETag.
+
+        Raises:
+            DataError: There is none.
+            StoreError: The store cannot be reached, or refuses.
+        """
+        import obstore
+
+        with self._request(key):
+            return self._path(obstore.head(self._store, self._key(key)))
+
+    def read(self, key: str, limit: int = -1) -> tuple[str, bytes]:
+        """Return the ETag and the bytes of ``bucket/key``, up to ``limit`` if it is not negative.
 
         Raises:
             DataError: There is none, or it cannot be read.
         """
-        with self._asking(key), self._files.open_input_file(key) as file:
-            return file.read() if limit < 0 else file.read(limit)
+        import obstore
 
-    def open(self, path: Path) -> tuple[Any, ObjectPath]:
-        """Open an object for reading by range.
-
-        Returns:
-            The file (pyarrow), for the caller to close, and the object with its ETag.
-
-        Raises:
-            DataError: There is none, or it is not the one that was listed.
-            StoreError: The store cannot be reached, or refuses.
-        """
-        key = address(path)
-        with self._asking(key):
-            file = self._files.open_input_file(key)
-            size, facts = file.size(), {k: v.decode() for k, v in file.metadata().items()}
-        time = facts.get("Last-Modified", "")
-        etag = facts.get("ETag", "").strip('"') or time
-        mtime_ns = int(datetime.fromisoformat(time).timestamp()) * 10**9 if time else 0
-        if not isinstance(path, ObjectPath):
-            return file, ObjectPath.of(key, size, mtime_ns, etag)
-        # Some stores list fractions of a second, but none tells them of one object.
-        listed_size, listed_ns = path.known
-        same = size == listed_size and mtime_ns // 10**9 == listed_ns // 10**9
-        if not same or (path.etag and path.etag != etag):
-            file.close()
-            raise DataError(f"s3://{key}: {CHANGED}")
-        return file, ObjectPath.of(key, *path.known, etag)
-
-    def read_range(self, file: Any, key: str, start: int, size: int) -> bytes:
-        """Return bytes of an object that :meth:`open` opened.
-
-        Raises:
-            DataError: It is gone.
-            StoreError: The store cannot be reached, or refuses.
-        """
-        with self._asking(key):
-            return file.read_at(size, start)
+        with self._request(key):
+            found = obstore.get(self._store, self._key(key))
+            etag = (found.meta["e_tag"] or "").strip('"')
+            if limit < 0 or found.meta["size"] <= limit:
+                return etag, bytes(found.bytes())
+            return etag, bytes(obstore.get_range(self._store, self._key(key), start=0, end=limit))
 
     def exists(self, key: str) -> bool:
         """Tell whether there is an object; one that may not be read counts as missing.
@@ -277,27 +278,28 @@ class ObjectStore:
         Raises:
             StoreError: The store cannot be reached.
         """
-        with self._asking(key):
+        import obstore
+        from obstore.exceptions import PermissionDeniedError
+
+        with self._request(key):
             try:
-                self._files.open_input_file(key).close()
-            except OSError as error:
-                if _is_missing(error) or _code(error) == "ACCESS_DENIED":
-                    return False
-                raise
+                obstore.head(self._store, self._key(key))
+            except (FileNotFoundError, PermissionDeniedError):
+                return False
         return True
 
     def find(self, key: str) -> bytes | None:
         """Return the bytes of ``bucket/key``, or ``None`` if there is no such object.
 
         Raises:
-            DataError: It cannot be read.
+            StoreError: The store cannot be reached, or refuses.
         """
-        from pyarrow import fs
-
-        with self._asking(key):
-            if self._files.get_file_info(key).type != fs.FileType.File:
-                return None
-        return self.read(key)
+        try:
+            return self.read(key)[1]
+        except StoreError:
+            raise
+        except DataError:
+            return None
 
     def download(self, key: str, file: Path) -> None:
         """Write an object to a file.
@@ -305,8 +307,13 @@ class ObjectStore:
         Raises:
             DataError: It cannot be read.
         """
-        with self._asking(key), self._files.open_input_stream(key) as source, file.open("wb") as to:
-            shutil.copyfileobj(source, to, 8 << 20)
+        import obstore
+
+        with self._request(key):
+            found = obstore.get(self._store, self._key(key))
+            with file.open("wb") as to:
+                for part in found.stream():
+                    to.write(part)
 
     def upload(self, source: Path | bytes, key: str) -> None:
         """Write an object from a file or from bytes; it appears whole or not at all.
@@ -314,10 +321,10 @@ class ObjectStore:
         Raises:
             StoreError: The store cannot be reached, or refuses.
         """
-        with self._asking(key):
-            opened: Any = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-            with opened, self._files.open_output_stream(key) as to:
-                shutil.copyfileobj(opened, to, 8 << 20)
+        import obstore
+
+        with self._request(key):
+            obstore.put(self._store, self._key(key), source)
 
     def delete(self, key: str) -> None:
         """Remove an object.
@@ -325,81 +332,81 @@ class ObjectStore:
         Raises:
             StoreError: The store cannot be reached, or refuses.
         """
-        with self._asking(key):
-            self._files.delete_file(key)
+        import obstore
 
-    def refuse(self, key: str, error: Exception) -> None:
-        """Raise what went wrong with the store, if it was the store.
+        with self._request(key):
+            obstore.delete(self._store, self._key(key))
 
-        Raises:
-            DataError: There is no such object.
-            StoreError: The store cannot be reached, or refuses.
-        """
-        text = str(error)
-        if isinstance(error, OSError) and ("AWS Error" in text or "curlCode" in text):
-            with self._asking(key):
-                raise error
+    def _key(self, key: str) -> str:
+        return key.removeprefix(self.bucket).removeprefix("/")
+
+    def _path(self, meta: Any) -> ObjectPath:
+        modified: datetime = meta["last_modified"]
+        mtime_ns = int(modified.timestamp()) * 10**9 + modified.microsecond * 1000
+        etag = (meta["e_tag"] or "").strip('"')
+        return ObjectPath.of(f"{self.bucket}/{meta['path']}", meta["size"], mtime_ns, etag)
 
     def _connect(self) -> Any:
-        from pyarrow import fs
+        from obstore.store import S3Store
 
-        known = any(os.environ.get(name) for name in _CREDENTIALS)
-        shared = os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
-        known = known or any(Path(p).expanduser().is_file() for p in (shared, "~/.aws/config"))
-        if not known and os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
-            raise UsageError(
-                f"no credentials for s3://{self.bucket}: set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-            )
-        options: dict[str, Any] = {}
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        options: dict[str, Any] = {
+            name: value for name, value in credentials(self.bucket).items() if value
+        }
+        self.region: str = options.setdefault("region", "us-east-1")
         if self.endpoint:
             parts = urlsplit(self.endpoint)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise UsageError(f"AWS_ENDPOINT_URL {self.endpoint!r}: give http(s)://host:port")
-            self._greet(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
-            options = {"endpoint_override": parts.netloc, "scheme": parts.scheme}
-            region = region or "us-east-1"
-        with self._asking(self.bucket):
-            return fs.S3FileSystem(
-                region=region or fs.resolve_s3_region(self.bucket),
-                retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
-                connect_timeout=_CONNECT_SECONDS,
-                **options,
+            self._check_endpoint(
+                parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
             )
+            options["endpoint"] = self.endpoint
+        return S3Store(
+            self.bucket,
+            client_options={
+                "allow_http": bool(self.endpoint),
+                "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+            },
+            retry_config={"max_retries": ATTEMPTS - 1, "retry_timeout": timedelta(minutes=5)},
+            **options,
+        )
 
-    def _greet(self, host: str, port: int) -> None:
-        """Find out now that nobody answers: the library would try for half a minute."""
+    def _check_endpoint(self, host: str, port: int) -> None:
+        """Find out now whether anything answers: the library would try for minutes."""
         try:
             socket.create_connection((host, port), _CONNECT_SECONDS).close()
         except OSError:
             raise StoreError(f"s3://{self.bucket}: {self._unreachable()}") from None
 
     @contextlib.contextmanager
-    def _asking(self, key: str) -> Generator[None]:
+    def _request(self, key: str) -> Generator[None]:
         """Turn the library's failures into one line."""
+        from obstore.exceptions import BaseError
+
         try:
             yield
-        except OSError as error:
-            kind = DataError if _is_missing(error) else StoreError
-            raise kind(f"s3://{key}: {self._why(error)}") from None
+        except (BaseError, OSError) as error:
+            missing = isinstance(error, FileNotFoundError)
+            kind = DataError if missing and "NoSuchBucket" not in str(error) else StoreError
+            raise kind(f"s3://{key}: {self._why(error, kind is DataError)}") from None
 
-    def _why(self, error: OSError) -> str:
+    def _why(self, error: Exception, missing: bool) -> str:
+        from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
         text = str(error)
-        code = _code(error)
         where = self.endpoint or "the store"
-        if _is_missing(error):
+        if missing:
             return "there is nothing"
-        if code == "NO_SUCH_BUCKET" or ("ucket" in text and "does not exist" in text):
+        if "NoSuchBucket" in text:
             return f"there is no bucket {self.bucket!r} at {where}"
-        if code in ("SLOW_DOWN", "THROTTLING", "SERVICE_UNAVAILABLE") or "HTTP status 503" in text:
+        if "SlowDown" in text or "503" in text or "429" in text:
             return (
                 f"{where} asks to slow down, {ATTEMPTS} times in a row; run the same command "
                 "again later: it goes on from here"
             )
-        if code in ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"):
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
             return "access is denied; check AWS_ACCESS_KEY_ID and its kin, or AWS_PROFILE"
-        if code == "NETWORK_CONNECTION" or "curlCode" in text:
+        if "error sending request" in text or "onnect" in text:
             return self._unreachable()
         return (text.splitlines() or [type(error).__name__])[0]
 
@@ -408,10 +415,38 @@ class ObjectStore:
         return f"{where} cannot be reached; check AWS_ENDPOINT_URL and the network"
 
 
-def _code(error: OSError) -> str:
-    return (re.findall(r"AWS Error ([A-Z_]+)", str(error)) or [""])[0]
+def endpoint() -> str | None:
+    """Return the address of the store; ``None`` for Amazon's."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
-def _is_missing(error: OSError) -> bool:
-    known = _code(error) in ("NO_SUCH_KEY", "RESOURCE_NOT_FOUND")
-    return known or isinstance(error, FileNotFoundError)
+def credentials(bucket: str) -> dict[str, str]:
+    """Return keys and region from the environment or ``~/.aws``; none for a machine's role.
+
+    Raises:
+        UsageError: There are none, and this machine cannot have a role.
+    """
+    found = {name: os.environ.get(name.upper(), "") for name in _KEYS[:3]}
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+    profile = os.environ.get("AWS_PROFILE") or "default"
+    files = configparser.ConfigParser(default_section="")
+    files.read(
+        Path(os.environ.get(variable) or file).expanduser()
+        for variable, file in (
+            ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+            ("AWS_CONFIG_FILE", "~/.aws/config"),
+        )
+    )
+    for section in (profile, f"profile {profile}"):
+        if files.has_section(section):
+            stored = {name: files.get(section, name, fallback="") for name in _KEYS}
+            region = region or stored["region"]
+            if not found["aws_access_key_id"]:
+                found = {name: stored[name] for name in _KEYS[:3]}
+    known = found["aws_access_key_id"] or any(os.environ.get(name) for name in _ROLES)
+    if not known and os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        raise UsageError(
+            f"no credentials for s3://{bucket}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "or AWS_PROFILE"
+        )
+    return {**{name.removeprefix("aws_"): value for name, value in found.items()}, "region": region}

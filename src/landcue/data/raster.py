@@ -8,10 +8,15 @@ import warnings
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+from urllib.parse import urlsplit
 
-from landcue.data.objects import is_object, shown
+import numpy as np
+
+from landcue.data import objects
+from landcue.data.objects import address, endpoint, is_object, look_up, shown, store_of
 from landcue.errors import DataError
 
 RASTER_SUFFIXES = frozenset({".tif", ".tiff"})
@@ -27,7 +32,8 @@ _OPTIONS: dict[str, Any] = {
     "CPL_DEBUG": "OFF",
     "GDAL_CACHEMAX": 128 << 20,  # bytes
 }
-_VIRTUAL = re.compile(r"'?(/vsiriopener_\w+/)?\bscene\.tif(\.ovr|\.msk)*'?")
+_BLOCK = 128 << 10  # bytes of a store's object that are fetched at least
+_MOST_BYTES = 256 << 20
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/")
 _TIME_TAGS = ("ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "DATETIME", "TIFFTAG_DATETIME")
 _SENSOR_TAGS = ("SATELLITEID", "PLATFORM", "SPACECRAFT_ID", "SPACECRAFT_NAME")
@@ -89,14 +95,16 @@ def open_dataset(path: Path) -> tuple[Any, bool]:
     """
     from rasterio.errors import RasterioError
 
-    if not is_object(path):
+    if is_object(path):
+        path = look_up(path)
+    else:
         check_local(path)
     try:
-        files = _files_of(path)
-        sidecars = _check_sidecars(files, path, "")
-        with raster_options(sidecars):
-            return _open(files, path, ""), sidecars
+        sidecars = _check_sidecars(path, "")
+        with raster_options(sidecars, path):
+            return _open(path, ""), sidecars
     except (RasterioError, OSError, ValueError) as error:
+        check_object(path)
         line = short_error(error, path)
         if "not recognized as being in a supported file format" in line:
             raise DataError(f"{shown(path)}: is not a GeoTIFF") from None
@@ -104,13 +112,54 @@ def open_dataset(path: Path) -> tuple[Any, bool]:
 
 
 @contextlib.contextmanager
-def raster_options(sidecars: bool) -> Generator[None]:
-    """Set GDAL's options for this thread, for opening a raster and for reading it."""
+def raster_options(sidecars: bool, path: Path | None = None) -> Generator[None]:
+    """Set GDAL's options for this thread, for opening a raster and for reading it.
+
+    Args:
+        sidecars: Whether files beside the raster are used.
+        path: The raster, if it may lie in a store.
+    """
     import rasterio
 
-    listing = "TRUE" if sidecars else "EMPTY_DIR"
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN=listing, **_OPTIONS):
+    options: Any = {**_OPTIONS, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE" if sidecars else "EMPTY_DIR"}
+    if path is not None and is_object(path):
+        options |= _store_options(path)
+    with rasterio.Env(**options):
         yield
+
+
+def _store_options(path: Path) -> dict[str, Any]:
+    """Return the options of GDAL's reader of stores, for one object and what lies beside it."""
+    suffix = path.suffix
+    names = (suffix, *(suffix + "".join(s) for n in (1, 2) for s in product(_SIDECARS, repeat=n)))
+    options: dict[str, Any] = {
+        "AWS_REGION": store_of(path).region,
+        "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ",".join(names),
+        "CPL_VSIL_CURL_CHUNK_SIZE": _BLOCK,
+        "CPL_VSIL_CURL_CACHE_SIZE": 128 << 20,
+        # An object may be replaced: nothing of it is kept after it is closed.
+        "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",
+        "GDAL_HTTP_MAX_RETRY": objects.ATTEMPTS - 1,
+        "GDAL_HTTP_RETRY_DELAY": 0.2,
+        "GDAL_HTTP_RETRY_CODES": "429,500,502,503,504",
+    }
+    if (where := endpoint()) is not None:
+        parts = urlsplit(where)
+        options["AWS_S3_ENDPOINT"] = parts.netloc
+        options["AWS_HTTPS"] = "YES" if parts.scheme == "https" else "NO"
+        options["AWS_VIRTUAL_HOSTING"] = "FALSE"
+    return options
+
+
+def check_object(path: Path) -> None:
+    """Find out whether an object is still the one that was opened; a local file always is.
+
+    Raises:
+        DataError: It is gone, or another one by now.
+        StoreError: The store cannot be reached, or refuses.
+    """
+    if is_object(path):
+        look_up(path)
 
 
 def read_facts(path: Path) -> RasterFacts:
@@ -122,7 +171,7 @@ def read_facts(path: Path) -> RasterFacts:
     from rasterio.enums import ColorInterp
 
     scene, sidecars = open_dataset(path)
-    with scene, raster_options(sidecars):
+    with raster_options(sidecars, path), scene:
         if any(kind.startswith("complex") for kind in scene.dtypes):
             raise DataError(f"{shown(path)}: complex values; save amplitudes first")
         placed = scene.crs is not None and not scene.transform.is_identity
@@ -144,50 +193,48 @@ def read_facts(path: Path) -> RasterFacts:
         )
 
 
-class _Files(Protocol):
-    """A scene and the files beside it."""
-
-    def has(self, suffix: str) -> bool:
-        """Tell whether there is a file of the scene's name followed by ``suffix``."""
-        ...
-
-    def dataset(self, suffix: str) -> Any:
-        """Open that file with rasterio."""
-        ...
+def _exists(path: Path, suffix: str) -> bool:
+    if is_object(path):
+        return store_of(path).exists(address(path) + suffix)
+    return path.with_name(path.name + suffix).exists()
 
 
-class _LocalFiles:
-    def __init__(self, path: Path) -> None:
-        self._path = path
+def _dataset(path: Path, suffix: str) -> Any:
+    import rasterio
 
-    def has(self, suffix: str) -> bool:
-        return self._of(suffix).exists()
-
-    def dataset(self, suffix: str) -> Any:
-        import rasterio
-
-        path = self._of(suffix)
-        if not path.is_file():
-            raise DataError(f"{path}: {'is no file' if path.exists() else 'does not exist'}")
-        # Another driver would follow what the file says about other files.
-        return rasterio.open(path.resolve(), driver="GTiff", sharing=False)
-
-    def _of(self, suffix: str) -> Path:
-        return self._path.with_name(self._path.name + suffix)
+    if is_object(path):
+        name = f"/vsis3/{address(path)}{suffix}"
+    else:
+        file = path.with_name(path.name + suffix)
+        if not file.is_file():
+            raise DataError(f"{file}: {'is no file' if file.exists() else 'does not exist'}")
+        name = file.resolve()
+    # Another driver would follow what the file says about other files.
+    dataset = rasterio.open(name, driver="GTiff", sharing=False)
+    if is_object(path) and (fault := _piece_fault(dataset)):
+        dataset.close()
+        raise DataError(f"{shown(path)}: {fault}")
+    return dataset
 
 
-def _files_of(path: Path) -> _Files:
-    if not is_object(path):
-        return _LocalFiles(path)
-    from landcue.data.raster_objects import ObjectFiles
+def _piece_fault(dataset: Any) -> str | None:
+    """Tell what is wrong with pixels that come only all at once: a chip would cost all of them."""
+    rows, columns = dataset.block_shapes[0]
+    bands = dataset.count if str(dataset.profile.get("interleave")).lower() == "pixel" else 1
+    kinds = (8 if k.startswith("complex_int") else np.dtype(k).itemsize for k in dataset.dtypes)
+    size = rows * columns * bands * max(kinds)
+    if size <= _MOST_BYTES:
+        return None
+    return (
+        f"its pixels lie in pieces of {size >> 20:,} MiB, too large to fetch; save it as a COG "
+        "(gdal_translate -of COG)"
+    )
 
-    return ObjectFiles(path)
 
-
-def _open(files: _Files, path: Path, suffix: str) -> Any:
+def _open(path: Path, suffix: str) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a TIFF without geo-reference is no event
-        dataset = files.dataset(suffix)
+        warnings.simplefilter("ignore")  # a TIFF without geo-reference is expected
+        dataset = _dataset(path, suffix)
     if dataset.tags(ns="OVERVIEWS"):
         dataset.close()
         name = shown(path) + suffix
@@ -195,13 +242,13 @@ def _open(files: _Files, path: Path, suffix: str) -> Any:
     return dataset
 
 
-def _check_sidecars(files: _Files, path: Path, suffix: str) -> bool:
+def _check_sidecars(path: Path, suffix: str) -> bool:
     """Check overviews and masks beside a file like the file itself; tell whether there are any."""
-    found = [suffix + beside for beside in _SIDECARS if files.has(suffix + beside)]
+    found = [suffix + beside for beside in _SIDECARS if _exists(path, suffix + beside)]
     for beside in found:
-        _check_sidecars(files, path, beside)
-        with raster_options(False):
-            _open(files, path, beside).close()
+        _check_sidecars(path, beside)
+        with raster_options(False, path):
+            _open(path, beside).close()
     return bool(found)
 
 
@@ -220,8 +267,8 @@ def _time(tags: dict[str, str]) -> datetime | None:
 def short_error(error: Exception, path: Path) -> str:
     """Return the first line of GDAL's message without the file's name."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
-    line = _VIRTUAL.sub("the file", line)
-    names = () if is_object(path) else (str(path.resolve()), str(path), path.name)
-    for name in names:
-        line = line.replace(f"'{name}'", "the file").replace(name, "the file")
+    local = (str(path.resolve()), str(path), path.name)
+    far = (f"/vsis3/{address(path)}", path.name) if is_object(path) else ()
+    for name in far or local:
+        line = re.sub(rf"'?{re.escape(name)}(\.ovr|\.msk)*'?", "the file", line)
     return re.sub(r"^(the file:\s*)+", "", line)

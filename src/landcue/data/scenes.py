@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.data.geo import ground_steps
-from landcue.data.objects import CHANGED, shown
-from landcue.data.raster import RasterFacts, open_dataset, raster_options, short_error
+from landcue.data.objects import CHANGED, is_object, object_path, shown
+from landcue.data.raster import RasterFacts, check_object, open_dataset, raster_options, short_error
 from landcue.errors import DataError, UsageError
 from landcue.types import ByteArray, Window
 
@@ -329,15 +329,17 @@ class SceneReader:
     """
 
     def __init__(self, path: Path, bands: tuple[int, ...], options: SceneOptions) -> None:
-        self.path = path
+        self.path = object_path(path) if is_object(path) else path
         self._bands = list(bands)
         self._options = options
-        self._dataset, self._sidecars = open_dataset(path)
-        self._kind, self._blanks = _missing(self._dataset, self._bands)
+        self._dataset, self._sidecars = open_dataset(self.path)
+        with raster_options(self._sidecars, self.path):
+            self._kind, self._blanks = _missing(self._dataset, self._bands)
 
     def close(self) -> None:
         """Close the file."""
-        self._dataset.close()
+        with raster_options(self._sidecars, self.path):
+            self._dataset.close()
 
     def limits(self) -> npt.NDArray[np.float64] | None:
         """Estimate the scaling of the scene from a coarse read; ``None``: bytes stay as they are.
@@ -386,7 +388,7 @@ class SceneReader:
         kind = Resampling.average if average and factor > 1 else Resampling.nearest
         options: dict[str, Any] = {"window": area, "out_shape": shape, "resampling": kind}
         try:
-            with raster_options(self._sidecars):
+            with raster_options(self._sidecars, self.path):
                 values = self._dataset.read(self._bands, **options)
                 if self._kind == "mask":
                     options["resampling"] = Resampling.nearest
@@ -394,8 +396,10 @@ class SceneReader:
                 else:
                     valid = self._with_data(values)
         except (RasterioError, OSError) as error:
+            check_object(self.path)
             line = short_error(error, self.path)
             raise DataError(f"{shown(self.path)}: truncated or corrupt ({line})") from None
+        check_object(self.path)  # ranges do not tell whose bytes they are
         return values, valid & np.isfinite(values).any(axis=0)
 
     def _with_data(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -12,8 +11,8 @@ from typing import Any, cast
 from landcue.data.geo import box_of, place_of
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import parse_time
-from landcue.data.objects import address, is_object, shown, store_of
-from landcue.data.sources.folder import NamedFiles
+from landcue.data.objects import shown
+from landcue.data.sources.folder import NamedFiles, local_copy
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 
@@ -42,7 +41,7 @@ def read_parquet(path: Path) -> ImageSet:
 
     reader: Any = pyarrow.parquet
     try:
-        with _opened(path) as opened, reader.ParquetFile(opened) as file:
+        with local_copy(path) as opened, reader.ParquetFile(opened) as file:
             names = list(file.schema_arrow.names)
             geometry = _geometry_column(path, file.schema_arrow.metadata or {})
             known = {"path", "labels", "bbox", geometry, *_IDS, *_GROUPS, *_TIMES, *_SENSORS}
@@ -52,8 +51,6 @@ def read_parquet(path: Path) -> ImageSet:
             rows = [row for batch in file.iter_batches(columns=wanted) for row in batch.to_pylist()]
     except (pa.ArrowException, OSError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
-        if is_object(path):
-            store_of(path).refuse(address(path), error)
         raise DataError(f"{shown(path)} is not a readable Parquet file ({line})") from None
     files = NamedFiles(path.parent, (row["path"] for row in rows if isinstance(row["path"], str)))
     records: list[Record] = []
@@ -90,17 +87,6 @@ def _record(row: Mapping[str, Any], files: NamedFiles, geometry: str | None) -> 
         sensor=_text(row, _SENSORS),
         footprint=footprint,
     )
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Generator[Any]:
-    """Give what pyarrow reads: a path, or an object, of which only some columns are fetched."""
-    if not is_object(path):
-        yield path
-        return
-    file, _ = store_of(path).open(path)
-    with file:
-        yield file
 
 
 def _text(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
