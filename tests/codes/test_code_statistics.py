@@ -37,11 +37,10 @@ def test_equals_counting(n_bits):
     assert found.imbalance == pytest.approx(np.abs(2 * bits.mean(axis=0) - 1).mean())
 
 
-def test_more_rows_than_are_unpacked_at_once(monkeypatch):
+def test_more_rows_than_are_unpacked_at_once():
     bits = np.random.default_rng(0).random((103, 9)) < 0.5
     whole = code_statistics(pack_bits(bits), 9)
-    monkeypatch.setattr("landcue.codes.packing._ROWS_AT_ONCE", 10)
-    assert code_statistics(pack_bits(bits), 9) == whole
+    assert code_statistics(pack_bits(bits), 9, block=10) == whole
 
 
 def test_one_code():

@@ -159,15 +159,14 @@ def test_far_groups_are_skipped_and_weight_0_skips_none():
 
 @pytest.mark.parametrize("n_query", [1, 2, 9])
 @pytest.mark.parametrize("filtered", [False, True])
-def test_one_thread_equals_many(monkeypatch, n_query, filtered):
-    monkeypatch.setattr("landcue.codes.cue_index._WORDS_PER_THREAD", 500)
+def test_one_thread_equals_many(n_query, filtered):
     rng = np.random.default_rng(n_query)
     gallery, queries = random_cue(rng, 9000, 17, 70, 30), random_cue(rng, n_query, 17, 70, 3)
     mask = rng.random(9000) < 0.1 if filtered else None
     for k in (25, 9000):
         expected = brute_force(gallery, queries, 3, k, mask)
         for threads in (1, 2, 3, 16):
-            index = CueIndex(gallery, threads=threads)
+            index = CueIndex(gallery, threads=threads, words_per_thread=500)
             assert_same(index.search(queries, k, mask, weight=3), expected)
 
 

@@ -129,14 +129,13 @@ def test_one_xor_mask_on_everything_changes_no_answer(n_bits, n, k, seed, engine
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("n_query", [1, 2, 7, 150])
 @pytest.mark.parametrize("filtered", [False, True])
-def test_engines_agree_however_the_work_is_split(monkeypatch, threads, n_query, filtered):
-    monkeypatch.setattr("landcue.codes.hamming._WORDS_PER_THREAD", 1000)
-    monkeypatch.setattr("landcue.codes.hamming._KEYS_PER_PASS", 500)
+def test_engines_agree_however_the_work_is_split(threads, n_query, filtered):
     codes = random_codes(5003, 70, seed=11, distinct=2000)
     queries = random_codes(n_query, 70, seed=12)
     # Nearly all allowed rows lie in the first third: parts find different numbers of rows.
     mask = (np.arange(5003) < 1600) | (np.arange(5003) == 5000) if filtered else None
-    compiled = CodeIndex(codes, 70, engine="numba", threads=threads).search(queries, 40, mask)
+    index = CodeIndex(codes, 70, engine="numba", threads=threads, words_per_thread=1000)
+    compiled = index.search(queries, 40, mask)
     fallback = CodeIndex(codes, 70, engine="numpy").search(queries, 40, mask)
     assert pairs(compiled) == pairs(fallback)
 

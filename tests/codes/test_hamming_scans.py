@@ -71,16 +71,15 @@ def test_every_width(n_bits):
 @pytest.mark.parametrize("n_query", [1, 3, 20])
 @pytest.mark.parametrize("n_bits", [64, 136])
 @pytest.mark.parametrize("filtered", [False, True])
-def test_one_thread_equals_many(monkeypatch, n_query, n_bits, filtered):
+def test_one_thread_equals_many(n_query, n_bits, filtered):
     rng = np.random.default_rng(n_query + n_bits)
     codes, queries = random_codes(rng, 9000, n_bits, 4000), random_codes(rng, n_query, n_bits)
     mask = rng.random(9000) < 0.02 if filtered else None
     for k in (40, 9000):
         expected = brute_force(codes, queries, n_bits, k, mask)
         for words in (300, 3000, 9000):  # many parts for each thread, one, and parts by query
-            monkeypatch.setattr("landcue.codes.hamming._WORDS_PER_THREAD", words)
             for threads in (1, 2, 3, 7):
-                index = CodeIndex(codes, n_bits, threads=threads)
+                index = CodeIndex(codes, n_bits, threads=threads, words_per_thread=words)
                 assert_same(index.search(queries, k, mask), expected)
 
 

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 
-from landcue.codes import hashers
 from landcue.codes.hamming import hamming_distances
 from landcue.codes.hashers import (
     METHODS,
@@ -31,12 +30,11 @@ def embeddings(n=300, d=24, seed=0):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("n_bits", [1, 7, 16, 24])
-def test_bits_are_the_signs_of_centered_projections(monkeypatch, method, n_bits):
-    monkeypatch.setattr(hashers, "_VALUES_AT_ONCE", 24 * 70)  # several parts
+def test_bits_are_the_signs_of_centered_projections(method, n_bits):
     train, test = embeddings(), embeddings(200, seed=1)
     hasher = fit_hasher(method, train, n_bits, seed=3)
     assert (hasher.method, hasher.n_bits, hasher.dim) == (method, n_bits, 24)
-    codes = hasher.encode(test)
+    codes = hasher.encode(test, block=24 * 70)  # several parts
     assert codes.shape == (200, -(-n_bits // 8))
     mean = train.astype(np.float64).mean(axis=0)
     projection = np.eye(24) if hasher.projection is None else hasher.projection
@@ -129,12 +127,11 @@ def test_lsh_alone_gives_more_bits_than_dimensions():
             make(embeddings(), 25)
 
 
-def test_a_broken_row_is_named_wherever_it_stands(monkeypatch):
-    monkeypatch.setattr(hashers, "_VALUES_AT_ONCE", 24 * 70)
+def test_a_broken_row_is_named_wherever_it_stands():
     hasher, test = fit_lsh(embeddings(), 8), embeddings(200)
     test[143, 2] = np.nan
     with pytest.raises(UsageError, match="row 143 of the embeddings"):
-        hasher.encode(test)
+        hasher.encode(test, block=24 * 70)
 
 
 def test_no_embeddings_give_no_codes():

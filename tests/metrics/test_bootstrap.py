@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from landcue.errors import UsageError
-from landcue.metrics import intervals
 from landcue.metrics.intervals import mean_intervals
 
 
@@ -16,8 +15,7 @@ def test_interval_of_a_normal_mean_has_the_known_width():
     assert (high - low) / 2 == pytest.approx(expected, rel=0.08)
 
 
-def test_intervals_equal_resampling_one_by_one(monkeypatch):
-    monkeypatch.setattr(intervals, "_WEIGHTS_AT_ONCE", 7 * 5)  # several blocks of resamples
+def test_intervals_equal_resampling_one_by_one():
     values = np.array([[1.0, 2, 3, 4, 5, 6, 7], [0, np.nan, 1, np.nan, 0, 1, 1]])
     rng = np.random.default_rng(3)
     means = []
@@ -25,7 +23,7 @@ def test_intervals_equal_resampling_one_by_one(monkeypatch):
         for drawn in rng.integers(0, 7, (min(5, 52 - first), 7)):
             means.append([np.nanmean(row[drawn]) for row in values])
     expected = np.percentile(means, [2.5, 97.5], axis=0).T
-    assert mean_intervals(values, 52, seed=3) == pytest.approx(expected)
+    assert mean_intervals(values, 52, seed=3, block=7 * 5) == pytest.approx(expected)
 
 
 def test_a_metric_without_values_has_no_interval_and_a_constant_one_no_width():

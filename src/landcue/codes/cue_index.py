@@ -59,13 +59,12 @@ from landcue.codes.groups import (
     split_groups,
     whole_groups,
 )
-from landcue.codes.hamming import plane_distances
+from landcue.codes.hamming import WORDS_PER_THREAD, plane_distances
 from landcue.codes.packing import check_codes, code_width, to_words
 from landcue.errors import UsageError
 from landcue.types import ByteArray
 
 _KIND = "cue"
-_WORDS_PER_THREAD = 4_000_000
 
 
 class CueIndex:
@@ -94,6 +93,7 @@ class CueIndex:
         engine: Engine = "auto",
         threads: int | None = None,
         split_from: int = SPLIT_FROM,
+        words_per_thread: int = WORDS_PER_THREAD,
     ) -> None:
         """Group the codes.
 
@@ -102,6 +102,7 @@ class CueIndex:
             engine: ``auto`` takes numba if it is installed and ``LANDCUE_NUMBA`` is not ``0``.
             threads: Threads for large searches; by default the cores this process may use.
             split_from: Records from which on a group is split into rings.
+            words_per_thread: Compared words (64 bits) from which on a search takes another thread.
 
         Raises:
             UsageError: There are too many codes, or numba was requested and is missing.
@@ -111,6 +112,7 @@ class CueIndex:
         rings, planes = split_groups(groups, to_words(codes.hash), split_from=split_from)
         bits = codes.n_label_bits, codes.n_hash_bits
         self._set(groups.labels, rings, planes, bits, engine, threads)
+        self._words_per_thread = words_per_thread
 
     @classmethod
     def from_groups(
@@ -226,7 +228,7 @@ class CueIndex:
         self._label_words = to_words(labels)
         self._planes = frozen(planes)
         self._rings = Rings(*(frozen(getattr(rings, field)) for field in Rings.__slots__))
-        self._threads = check_threads(threads)
+        self._threads, self._words_per_thread = check_threads(threads), WORDS_PER_THREAD
         # The compiled scan needs a word to compare, also of codes without hash bits.
         self._compiled = load_compiled(engine) if bits[1] else None
         self.engine = "numpy" if self._compiled is None else "numba"
@@ -286,7 +288,7 @@ class CueIndex:
         compiled = self._compiled
         allowed = frozen(np.empty(0, np.uint8) if mask is None else mask.view(np.uint8))
         # Few queries over many records share every group out between threads.
-        work = self._planes.size // _WORDS_PER_THREAD
+        work = self._planes.size // self._words_per_thread
         n_parts = self._threads if work >= self._threads > n_query and compiled is not None else 1
         found = [[np.empty((1, 0), np.uint64)] * n_parts for _ in range(n_query)]
         visited = np.zeros((n_query, n_parts), np.int64)

@@ -33,8 +33,8 @@ from landcue.types import ByteArray
 MAX_BITS = 65_534
 _KIND = "hamming"
 
-# Below this many compared words a second thread costs more than it saves.
-_WORDS_PER_THREAD = 4_000_000
+WORDS_PER_THREAD = 4_000_000
+"""Compared words below which a second thread costs more than it saves."""
 _PARTS_PER_THREAD = 4  # so that a busy core does not hold up the others
 _QUERIES_PER_PASS = 64
 _KEYS_PER_PASS = 4_000_000
@@ -64,6 +64,7 @@ class CodeIndex:
         *,
         engine: Engine = "auto",
         threads: int | None = None,
+        words_per_thread: int = WORDS_PER_THREAD,
     ) -> None:
         """Check and lay out the codes.
 
@@ -72,6 +73,7 @@ class CodeIndex:
             n_bits: 1..65534.
             engine: ``auto`` takes numba if it is installed and ``LANDCUE_NUMBA`` is not ``0``.
             threads: Threads for large searches; by default the cores this process may use.
+            words_per_thread: Compared words (64 bits) from which on a search takes another thread.
 
         Raises:
             UsageError: The codes do not fit ``n_bits``, they are more than 4,294,967,295, or
@@ -82,6 +84,7 @@ class CodeIndex:
         check_codes(codes, n_bits)
         check_size(len(codes))
         self._set(to_words(codes), n_bits, engine, threads)
+        self._words_per_thread = words_per_thread
 
     @classmethod
     def open(
@@ -126,7 +129,7 @@ class CodeIndex:
         self.n_bits = n_bits
         want_large_pages(planes)
         self._planes = frozen(planes)
-        self._threads = check_threads(threads)
+        self._threads, self._words_per_thread = check_threads(threads), WORDS_PER_THREAD
         self._compiled = load_compiled(engine)
         self.engine = "numpy" if self._compiled is None else "numba"
 
@@ -175,9 +178,9 @@ class CodeIndex:
         planes, n, n_query = self._planes, len(self), len(words)
         allowed = None if mask is None else frozen(mask.view(np.uint8))
         # Many rows are shared out between threads, and a batch over few rows by its queries.
-        share = planes.size // (_WORDS_PER_THREAD * self._threads)
+        share = planes.size // (self._words_per_thread * self._threads)
         n_parts = self._threads * min(_PARTS_PER_THREAD, share) if share else 1
-        threads = max(1, min(self._threads, planes.size * n_query // _WORDS_PER_THREAD))
+        threads = max(1, min(self._threads, planes.size * n_query // self._words_per_thread))
         size = min(_QUERIES_PER_PASS, max(1, _KEYS_PER_PASS // room(k, n)))
         size = size if share else min(size, -(-n_query // threads))
         n_passes = -(-n_query // size)

@@ -61,15 +61,19 @@ class Hasher:
         self._check(embeddings)
         return self._project(embeddings)
 
-    def encode(self, embeddings: Vectors) -> ByteArray:
+    def encode(self, embeddings: Vectors, block: int = _VALUES_AT_ONCE) -> ByteArray:
         """Return packed codes uint8 ``[n, ceil(n_bits / 8)]``; a value of 0 gives the bit 0.
+
+        Args:
+            embeddings: Finite floats ``[n, d]``.
+            block: Values that are widened to float64 at once.
 
         Raises:
             UsageError: The embeddings are not finite floats ``[n, d]``.
         """
         self._check(embeddings)
         codes = np.empty((len(embeddings), code_width(self.n_bits)), np.uint8)
-        step = max(1, _VALUES_AT_ONCE // max(self.dim, self.n_bits))
+        step = max(1, block // max(self.dim, self.n_bits))
         for first in range(0, len(embeddings), step):
             part = slice(first, first + step)
             codes[part] = pack_bits(sign_bits(self._project(embeddings[part])))

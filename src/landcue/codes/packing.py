@@ -104,9 +104,6 @@ def to_words(code: ByteArray) -> npt.NDArray[np.uint64]:
     return np.require(planes, dtype=np.uint64, requirements=["C", "A"])
 
 
-_ROWS_AT_ONCE = 65_536
-
-
 @dataclass(frozen=True, slots=True)
 class CodeStatistics:
     """Bit balance and collisions of n codes.
@@ -139,8 +136,8 @@ class CodeStatistics:
         }
 
 
-def code_statistics(codes: ByteArray, n_bits: int) -> CodeStatistics:
-    """Describe packed codes uint8 ``[n, ceil(n_bits / 8)]``.
+def code_statistics(codes: ByteArray, n_bits: int, block: int = 65_536) -> CodeStatistics:
+    """Describe packed codes uint8 ``[n, ceil(n_bits / 8)]``, unpacking ``block`` rows at once.
 
     Raises:
         UsageError: The codes do not fit ``n_bits``, or there is no code or no bit to describe.
@@ -150,8 +147,8 @@ def code_statistics(codes: ByteArray, n_bits: int) -> CodeStatistics:
     if n == 0 or n_bits == 0:
         raise UsageError(f"{n} codes of {n_bits} bits cannot be described: give at least one")
     ones = np.zeros(n_bits, np.int64)
-    for first in range(0, n, _ROWS_AT_ONCE):
-        ones += unpack_bits(codes[first : first + _ROWS_AT_ONCE], n_bits).sum(axis=0)
+    for first in range(0, n, block):
+        ones += unpack_bits(codes[first : first + block], n_bits).sum(axis=0)
     means = ones / n
 
     words = to_words(codes)

@@ -36,11 +36,16 @@ class Distances:
     rows: Callable[[slice], Matrix]
 
 
-def cosine(query: FloatArray, gallery: FloatArray) -> Distances:
-    """Return ``1 - dot`` of unit vectors ``[q, d]`` and ``[n, d]``, as float32.
+def cosine(query: FloatArray, gallery: FloatArray, *, block: int = _VALUES_AT_ONCE) -> Distances:
+    """Return ``1 - dot`` of unit vectors as float32.
 
     Products are summed in float64 and rounded once, to about 6e-8: equal vectors tie, whatever
     their place in the matrix.
+
+    Args:
+        query: Unit vectors ``[q, d]``.
+        gallery: Unit vectors ``[n, d]``.
+        block: Gallery values that are widened to float64 at once.
 
     Raises:
         UsageError: The vectors are not finite ``[n, d]`` of unit norm with one d.
@@ -53,7 +58,7 @@ def cosine(query: FloatArray, gallery: FloatArray) -> Distances:
             f"query embeddings have {dim} dimensions, the gallery's {gallery.shape[1]}: "
             "encode both with the same model"
         )
-    step = max(1, _VALUES_AT_ONCE // dim)
+    step = max(1, block // dim)
 
     def rows(part: slice) -> Matrix:
         ours = query[part].astype(np.float64)

@@ -10,10 +10,10 @@ import numpy as np
 from landcue.errors import UsageError
 from landcue.metrics.relevance import Floats
 
-_WEIGHTS_AT_ONCE = 2**20
 
-
-def mean_intervals(values: Floats, resamples: int, seed: int, level: float = 0.95) -> Floats:
+def mean_intervals(
+    values: Floats, resamples: int, seed: int, level: float = 0.95, block: int = 2**20
+) -> Floats:
     """Return percentile bootstrap intervals of means over queries, ``[m, 2]``.
 
     The same resampled queries serve all metrics. NaN values are left out of their mean; a metric
@@ -24,6 +24,7 @@ def mean_intervals(values: Floats, resamples: int, seed: int, level: float = 0.9
         resamples: How often the queries are drawn with replacement, at least 1.
         seed: Seed of the draws.
         level: Probability that the interval covers, in 0..1.
+        block: Resampled weights that are held at once; part of what a seed stands for.
 
     Raises:
         UsageError: ``resamples`` is less than 1 or ``level`` not between 0 and 1.
@@ -38,7 +39,7 @@ def mean_intervals(values: Floats, resamples: int, seed: int, level: float = 0.9
     weight = counted.T.astype(np.float64)
     rng = np.random.default_rng(seed)
     means = np.full((resamples, n_metric), np.nan)
-    step = max(1, _WEIGHTS_AT_ONCE // max(1, n_query))
+    step = max(1, block // max(1, n_query))
     for first in range(0, resamples, step):
         n = min(step, resamples - first)
         drawn = rng.integers(0, n_query, (n, n_query)) + np.arange(n)[:, None] * n_query
