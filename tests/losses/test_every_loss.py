@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from landcue.errors import UsageError
-from landcue.losses import LOSSES, LabelStatistics, create_loss
+from landcue.losses import (
+    DHCL,
+    LOSSES,
+    MARC,
+    MSC,
+    Asymmetric,
+    LabelStatistics,
+    MulSupCon,
+    MultiSupCon,
+    ProxyAnchor,
+    SimilarityDissimilarity,
+    SupCon,
+    create_loss,
+)
 
 N, DIM, C = 12, 5, 4
+
+
 SINGLE = ("triplet", "multi_similarity", "n_pair", "contrastive", "proxy_nca")
+
+
 MULTI = [name for name in LOSSES if name not in SINGLE]
+
+
 PROXIES = ("msc", "proxy_anchor", "dhcl")
 
 
@@ -69,13 +91,6 @@ def test_labels_of_another_vocabulary_are_refused(name):
         made(name)(z, torch.ones(N, C + 1))
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_an_unknown_option_is_named(name):
-    with pytest.raises(UsageError, match=f"loss {name} has no option 'temprature'"):
-        made(name, temprature=1)
-
-
-# n_pair takes the first pair of each class.
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "n_pair"])
 def test_order_of_the_batch_does_not_matter(name):
     z, y = batch(name)
@@ -143,8 +158,62 @@ def test_gradients_scale_with_what_is_made_of_the_loss(name):
     torch.testing.assert_close(scaled.grad, 3 * plain.grad + 1)
 
 
-@pytest.mark.parametrize("power", [0, 1, 2])
-def test_only_power_0_makes_all_positives_of_marc_equal(power):
+@pytest.mark.parametrize("name", LOSSES)
+def test_class_indices_are_one_hot_labels(name):
+    z, _ = batch(name)
+    classes = torch.tensor([0, 1, 2, 3, 3, 1, 0, 0, 1, 3, 0, 1])
+    loss = made(name)
+    one_hot = float(loss(z, F.one_hot(classes, C)).detach())
+    assert one_hot > 0
+    assert float(loss(z, classes).detach()) == pytest.approx(one_hot, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["marc", *PROXIES])
+@pytest.mark.parametrize("wrong", [-1, C])
+def test_class_indices_out_of_range_are_refused(name, wrong):
+    classes = torch.zeros(N, dtype=torch.long)
+    classes[5] = wrong
+    with pytest.raises(UsageError, match=rf"0..3; row 5 has {wrong}"):
+        made(name)(torch.randn(N, DIM), classes)
+
+
+PAIR_CLASSES = [MARC, SupCon, MulSupCon, MultiSupCon, SimilarityDissimilarity]
+MULTI_CLASSES = [*PAIR_CLASSES, MSC, ProxyAnchor, DHCL]
+
+
+@pytest.mark.parametrize("kind", MULTI_CLASSES)
+def test_embeddings_of_any_length_are_scaled_to_unit_norm(kind):
     z, y = batch("marc")
-    got = float(made("marc", power=power, weighting="jaccard", alpha=0.0)(z, y))
-    assert (got == pytest.approx(float(made("supcon")(z, y)))) == (power == 0)
+    torch.manual_seed(0)
+    loss = kind().eval()
+    lengths = torch.linspace(0.1, 30, N, dtype=torch.float64)[:, None]
+    unit, scaled = (float(loss(v, y).detach()) for v in (z, z * lengths))
+    assert unit > 0
+    assert scaled == pytest.approx(unit, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", PAIR_CLASSES)
+def test_without_normalization_unit_vectors_give_the_same(kind):
+    z, y = batch("marc")
+    plain, given = kind().eval(), kind().eval()
+    given.normalize = False
+    assert float(given(z, y)) == pytest.approx(float(plain(z, y)), rel=1e-12)
+    assert float(given(2 * z, y)) != pytest.approx(float(plain(2 * z, y)), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("loss", "shown"),
+    [
+        (SupCon(temperature=0.2), "SupCon(temperature=0.2, positives='any')"),
+        (MARC(gamma=2.0), "MARC(temperature=0.1, plr='off', gamma=2.0, "),
+        (ProxyAnchor(3, 4), "ProxyAnchor(alpha=32.0, margin=0.1)"),
+        (Asymmetric(clip=0.1), "Asymmetric(gamma_positive=0.0, gamma_negative=4.0, clip=0.1)"),
+    ],
+)
+def test_a_loss_shows_its_options(loss, shown):
+    assert repr(loss).startswith(shown)
+
+
+def test_the_package_loads_no_torch():
+    code = "import sys, landcue.losses; assert 'torch' not in sys.modules; landcue.losses.MARC()"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landcue.errors import UsageError
-from landcue.losses.inputs import class_indices, is_class_indices, one_hot
+from landcue.losses.inputs import class_indices, is_class_indices, one_hot, show_options
 
 
 class ClassificationLoss(nn.Module):
@@ -33,6 +33,10 @@ class ClassificationLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits if logits.dtype == torch.float64 else logits.float()
             return self.compute(logits, y.to(logits))
+
+    def extra_repr(self) -> str:
+        """Return the options."""
+        return show_options(self)
 
     def compute(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return the loss of checked logits and multi-hot labels, ``[n, C]`` each."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from landcue.errors import UsageError
 
@@ -117,6 +118,13 @@ def check_range(
         if math.isfinite(high):
             raise UsageError(f"{name} must lie in {low}..{high}, not {value}")
         raise UsageError(f"{name} must be {'above' if above else 'at least'} {low}, not {value}")
+
+
+def show_options(loss: nn.Module, held: object = None) -> str:
+    """Return a loss's keyword arguments as ``repr`` shows them; they are attributes of ``held``."""
+    parameters = inspect.signature(type(loss)).parameters.values()
+    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return ", ".join(f"{name}={getattr(held or loss, name)!r}" for name in names)
 
 
 def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

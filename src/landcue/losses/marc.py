@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from landcue.errors import UsageError
-from landcue.losses.inputs import check_choice, check_range
+from landcue.losses.inputs import check_choice, check_range, show_options
 from landcue.losses.pairs import PairLoss, Pairs, jaccard
 from landcue.losses.statistics import LabelStatistics
 
@@ -151,22 +151,20 @@ class MARC(PairLoss):
 
     def compute(self, pairs: Pairs) -> Tensor:
         """Return the loss of checked embeddings and labels."""
-        if self.learning:
-            self._fit(pairs.y.shape[1])
-            if self.training:
-                self._learn(pairs.y)
-        if pairs.y.shape[1] != len(self.counts):
-            raise UsageError(
-                f"labels have {pairs.y.shape[1]} columns, the statistics {len(self.counts)}"
-            )
+        n_labels = pairs.y.shape[1]
+        if self.learning and not len(self.counts):
+            self._grow(n_labels)
+        if n_labels != len(self.counts):
+            raise UsageError(f"labels have {n_labels} columns, the statistics {len(self.counts)}")
+        if self.learning and self.training:
+            self._learn(pairs.y)
         return marc_loss(pairs, self.statistics, self._options)
 
     def classes_of(self, labels: Tensor) -> int:
         """Return C for class indices ``[n]``: as many as were counted, or seen so far."""
-        seen = int(labels.max()) + 1 if self.learning and len(labels) else 0
-        if self.learning:
-            self._fit(max(seen, len(self.counts)), grow=True)
-        return max(seen, len(self.counts))
+        if self.learning and len(labels):
+            self._grow(int(labels.max()) + 1)
+        return len(self.counts)
 
     def get_extra_state(self) -> Tensor:
         """Return the range of the images' rarity; not a buffer, whose precision may be lowered."""
@@ -179,15 +177,12 @@ class MARC(PairLoss):
 
     def extra_repr(self) -> str:
         """Return the options."""
-        fields = self._options.__dataclass_fields__
-        return ", ".join(f"{name}={getattr(self._options, name)!r}" for name in fields)
+        return show_options(self, self._options)
 
-    def _fit(self, n_labels: int, *, grow: bool = False) -> None:
-        """Make room for the counts of so many labels: at first, or with ``grow`` for new ones."""
-        known = len(self.counts)
-        if n_labels > known and (grow or not known):
-            more = n_labels - known
-            self.counts = nn.functional.pad(self.counts, (0, more, 0, more))
+    def _grow(self, n_labels: int) -> None:
+        """Make room for the counts of at least so many labels."""
+        more = max(n_labels - len(self.counts), 0)
+        self.counts = nn.functional.pad(self.counts, (0, more, 0, more))
 
     def _learn(self, y: Tensor) -> None:
         self.n_images += len(y)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from landcue.errors import UsageError
-from landcue.losses.inputs import check_batch, is_class_indices
+from landcue.losses.inputs import check_batch, is_class_indices, show_options
 
 BLOCK = 2**20
 """Default of :attr:`PairLoss.block`. In float32 a block takes 4 MiB and so stays in cache."""
@@ -192,6 +192,10 @@ class PairLoss(nn.Module):
     def compute(self, pairs: Pairs) -> Tensor:
         """Return the loss of checked embeddings and labels."""
         raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """Return the options."""
+        return show_options(self)
 
     def classes_of(self, labels: Tensor) -> int | None:
         """Return C for class indices ``[n]``; ``None`` where only equality of classes matters."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landcue.errors import UsageError
-from landcue.losses.inputs import check_batch, is_class_indices
+from landcue.losses.inputs import check_batch, is_class_indices, show_options
 
 
 class ProxyLoss(nn.Module):
@@ -59,6 +59,10 @@ class ProxyLoss(nn.Module):
             z, y = check_batch(embeddings, labels, n_classes)
             fit_proxies(self.proxies, z, y)
             return self.compute(cosines(z, self.proxies), y)
+
+    def extra_repr(self) -> str:
+        """Return the options."""
+        return show_options(self)
 
     def compute(self, cosine: Tensor, y: Tensor) -> Tensor:
         """Return the loss of cosines to the proxies ``[n, C]`` and multi-hot labels ``[n, C]``."""

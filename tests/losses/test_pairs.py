@@ -1,4 +1,4 @@
-"""Pairs walked in blocks: the same result and gradient, and never more than a block at once."""
+"""Pairs in blocks: the same result and gradient, and never more than a block at once."""
 
 from __future__ import annotations
 
