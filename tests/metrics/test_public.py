@@ -110,6 +110,9 @@ def test_runs_may_be_mappings_or_results_that_hold_one():
     expected = metrics.evaluate_run(pairs, qrels, ragged=True).to_json()
     assert metrics.evaluate_run(scores, qrels, ragged=True).to_json() == expected
     assert metrics.evaluate_run(Result(), qrels, ragged=True).to_json() == expected
+    assert metrics.evaluate_run([Result()], qrels, ragged=True).to_json() == expected
+    with pytest.raises(UsageError, match="give each query once"):
+        metrics.evaluate_run([Result(), Result()], qrels, ragged=True)
 
 
 def test_a_gallery_needs_its_labels():

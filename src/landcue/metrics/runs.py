@@ -14,7 +14,7 @@ import typing
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,7 @@ class _Query:
 
 
 def evaluate_run(
-    run: Run | HasRun,
+    run: Run | HasRun | Sequence[HasRun],
     qrels: Qrels,
     *,
     n_gallery: int | None = None,
@@ -72,7 +72,7 @@ def evaluate_run(
     Args:
         run: The results of each query, sorted by falling score, as a mapping from query ids to
             (item id, score) or to a mapping from item ids to scores; or a value with an attribute
-            ``run`` that holds them, such as a search result.
+            ``run`` that holds them, such as a search result, or a list of those.
         qrels: The gains of each query, of the same queries.
         n_gallery: Items that were searched, for the chance level; by default all that the run
             or the qrels name.
@@ -147,7 +147,13 @@ def evaluate_run(
 
 def _sorted_results(run: Any) -> dict[str, Sequence[tuple[str, float]]]:
     """Return the results of each query, those given by item sorted by falling score."""
-    results: Run = getattr(run, "run", run)
+    if isinstance(run, list | tuple):
+        parts = [part.run for part in cast("Sequence[HasRun]", run)]
+        results: Run = {query: some for part in parts for query, some in part.items()}
+        if len(results) < sum(map(len, parts)):
+            raise UsageError("two results are of the same query: give each query once")
+    else:
+        results = getattr(run, "run", run)
     return {
         query: sorted(some.items(), key=lambda result: -result[1])
         if isinstance(some, Mapping)
