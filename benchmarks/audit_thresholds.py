@@ -18,7 +18,7 @@ from PIL import Image, ImageEnhance
 from landcue.audit.images import gray, hashes
 from landcue.audit.pairs import Limits
 from landcue.codes.hamming import hamming_distances
-from landcue.data.datasets import read_dataset
+from landcue.data.datasets import load_dataset
 from landcue.data.images import read_image
 from landcue.models.builtin import find_model
 from landcue.models.checkpoint import load_checkpoint
@@ -78,7 +78,7 @@ def main():
         found = [encoder.encode([encoder.prepare(i) for i in block]).embedding for block in blocks]
         return np.concatenate(found)
 
-    records = read_dataset("ucmerced", options.data / "uc_merced").records
+    records = load_dataset("ucmerced", options.data / "uc_merced").records
     images = [read_image(record.path) for record in records]
     grays = np.stack([gray(image) for image in images])
     codes, vectors, embeddings = hashes(grays), standard(grays), embed(images)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from landcue.data.datasets import read_dataset
+from landcue.data.datasets import load_dataset
 from landcue.data.splits import apply_split
 from landcue.metrics.evaluation import evaluate
 from landcue.metrics.protocol import DEFAULT
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--split", default="per-class-70-10-20-seed42")
     parser.add_argument("--image-size", type=int, default=160)
     args = parser.parse_args()
-    images = apply_split(read_dataset("ucmerced", args.data / "uc_merced"), args.split)
+    images = apply_split(load_dataset("ucmerced", args.data / "uc_merced"), args.split)
     pixels = load_pixels(images.part("test").records, args.image_size)
     known = annotate_pixels(pixels, images.label_names)
     backbone = create_backbone(FOLDED)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from landcue.audit import audit
-from landcue.data.datasets import read_dataset
+from landcue.data.datasets import load_dataset
 
 
 def run(*arguments):
@@ -98,7 +98,7 @@ def test_the_built_in_encoder_finds_an_overlap(folder):
 
 @pytest.mark.real_data
 def test_the_known_defects_of_uc_merced_are_found(real_data):
-    images = read_dataset("ucmerced", real_data / "uc_merced")
+    images = load_dataset("ucmerced", real_data / "uc_merced")
     document = audit(images, split="per-class-70-10-20-seed1", model=None).to_json()
     (group,) = document["identical"]["groups"]
     assert group["ids"] == ["airplane01", "airplane02"]

@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from landcue.data.datasets import DATASETS, FACTS, detect_source, read_dataset
+from landcue.data.datasets import DATASETS, FACTS, detect_source, load_dataset
 from landcue.data.datasets import bigearthnet as ben
 from landcue.data.datasets.ucmerced import LABELS as UCM
 from landcue.data.splits import apply_split
@@ -96,7 +96,7 @@ def test_every_dataset_has_facts_that_add_up():
 def test_scene_classes(tmp_path, name, below, pattern, first):
     root = classes(tmp_path / below, FACTS[name].classes, pattern)
     (root / "Thumbs").mkdir()
-    images = read_dataset(name, tmp_path)
+    images = load_dataset(name, tmp_path)
     assert len(images) == 3 * len(FACTS[name].classes)
     assert images.records[0].id == first
     assert images.label_names == FACTS[name].labels
@@ -105,25 +105,25 @@ def test_scene_classes(tmp_path, name, below, pattern, first):
     assert [str(p) for p in images.problems] == [
         f"{root / 'Thumbs'}: is no class of {FACTS[name].title}; skipped"
     ]
-    assert summary(read_dataset(name, root)) == summary(images)  # the class folders' own folder
+    assert summary(load_dataset(name, root)) == summary(images)  # the class folders' own folder
     (root / "Thumbs").rmdir()
     assert detect_source(root).name == name
 
 
 def test_scene_classes_keep_all_label_names_of_a_partial_copy(tmp_path):
     classes(tmp_path, ["Beach", "Viaduct"], "{lower}_{n}.jpg")
-    images = read_dataset("aid", tmp_path)
+    images = load_dataset("aid", tmp_path)
     assert images.label_matrix().sum(0).tolist() == [
         3 if name in ("Beach", "Viaduct") else 0 for name in FACTS["aid"].labels
     ]
     assert detect_source(tmp_path).name == "folder"
     with pytest.raises(DataError, match=r"no class folder of PatternNet \(airplane"):
-        read_dataset("patternnet", tmp_path)
+        load_dataset("patternnet", tmp_path)
 
 
 def test_unpadded_numbers_are_split_by_value(tmp_path):
     classes(tmp_path, ["Airport"], "{lower}_{n}.jpg", count=12)
-    parts = apply_split(read_dataset("aid", tmp_path), "files-50-50").records
+    parts = apply_split(load_dataset("aid", tmp_path), "files-50-50").records
     train = {record.id for record in parts if record.part == "train"}
     assert train == {f"airport_{n}" for n in range(1, 7)}
 
@@ -131,11 +131,11 @@ def test_unpadded_numbers_are_split_by_value(tmp_path):
 def test_eurosat_with_13_bands(tmp_path):
     base = tmp_path / "ds/images/remote_sensing/otherDatasets/sentinel_2/tif"
     classes(base, ["Forest"], "{name}_{n}.tif", save=lambda p: geotiff(p, range(13), 4))
-    images = read_dataset("eurosat", tmp_path)
+    images = load_dataset("eurosat", tmp_path)
     assert [r.id for r in images.records] == ["Forest_1", "Forest_2", "Forest_3"]
     assert {record.sensor for record in images.records} == {"sentinel-2"}
     classes(tmp_path / "2750", ["Forest"], "{name}_{n}.jpg", count=1)
-    assert [r.path.suffix for r in read_dataset("eurosat", tmp_path).records] == [".jpg"]
+    assert [r.path.suffix for r in load_dataset("eurosat", tmp_path).records] == [".jpg"]
 
 
 DLRSD = FACTS["dlrsd"].labels
@@ -160,9 +160,9 @@ def dlrsd_photos(folder):
 def test_dlrsd_original(tmp_path, beside, given):
     dlrsd_maps(tmp_path / "DLRSD" / "Images")
     with pytest.raises(DataError, match=r"label maps only.*put the folder UCMerced_LandUse beside"):
-        read_dataset("dlrsd", tmp_path / given)
+        load_dataset("dlrsd", tmp_path / given)
     dlrsd_photos(tmp_path / beside / "UCMerced_LandUse" / "Images")
-    images = read_dataset("dlrsd", tmp_path / given)
+    images = load_dataset("dlrsd", tmp_path / given)
     assert summary(images) == FROM_MAPS
     assert {record.path.suffix for record in images.records} == {".tif"}
     assert images.records[2].group == "river"
@@ -174,10 +174,10 @@ def test_dlrsd_repacked_and_its_sheet(tmp_path):
     root = tmp_path / "DLRSD"
     dlrsd_maps(root / "Labels")
     dlrsd_photos(root / "Images")
-    assert read_dataset("dlrsd", tmp_path).problems == ()
+    assert load_dataset("dlrsd", tmp_path).problems == ()
     sheet = {**FROM_MAPS, "beach00": ("sand", "sea", "trees"), "river00": ("water",)}
     table(root / "multilabels.csv", DLRSD, sheet, "image")
-    images = read_dataset("dlrsd", tmp_path)
+    images = load_dataset("dlrsd", tmp_path)
     assert summary(images) == FROM_MAPS
     assert [str(problem) for problem in images.problems] == [
         "multilabels.csv: 'trees' differs from the label maps, which hold: 1 images in the maps "
@@ -192,7 +192,7 @@ def test_dlrsd_sheet_in_the_spelling_of_2018(tmp_path):
     spelled = {"baresoil": "bare-soil", "mobilehome": "mobile home"}
     rows = {f"{name}.tif": [spelled.get(n, n) for n in on] for name, on in FROM_MAPS.items()}
     table(tmp_path / "multilabels.csv", [spelled.get(n, n) for n in DLRSD], rows)
-    assert read_dataset("dlrsd", tmp_path).problems == ()
+    assert load_dataset("dlrsd", tmp_path).problems == ()
 
 
 def test_dlrsd_reports_lonely_maps_and_photos_and_refuses_unknown_values(tmp_path):
@@ -200,13 +200,13 @@ def test_dlrsd_reports_lonely_maps_and_photos_and_refuses_unknown_values(tmp_pat
     dlrsd_photos(tmp_path / "Images")
     (tmp_path / "Labels" / "beach" / "beach01.png").unlink()
     (tmp_path / "Images" / "river" / "river00.tif").unlink()
-    found = [str(problem) for problem in read_dataset("dlrsd", tmp_path).problems]
+    found = [str(problem) for problem in load_dataset("dlrsd", tmp_path).problems]
     assert len(found) == 2
     assert "beach01.tif: image without a label map" in found[0]
     assert "river00.png: label map without an image" in found[1]
     label_map(tmp_path / "Labels" / "beach" / "beach00.png", (1, 18))
     with pytest.raises(DataError, match=r"beach00\.png: value 18 has no label"):
-        read_dataset("dlrsd", tmp_path)
+        load_dataset("dlrsd", tmp_path)
 
 
 def ml_aid(root):
@@ -221,7 +221,7 @@ def ml_aid(root):
 
 
 def test_ml_aid(tmp_path):
-    images = read_dataset("ml_aid", ml_aid(tmp_path))
+    images = load_dataset("ml_aid", ml_aid(tmp_path))
     assert [(r.id, r.part, r.group) for r in images.records[:3]] == [
         ("airport_10", "train", "airport"), ("airport_2", "train", "airport"),
         ("forest_10", "test", "forest"),
@@ -241,7 +241,7 @@ def test_ml_aid_half_downloaded(tmp_path):
         path.unlink()
     (root / "images_test" / "Forest").rmdir()
     (root / "images_test").rmdir()
-    found = [str(problem) for problem in read_dataset("ml_aid", root).problems]
+    found = [str(problem) for problem in load_dataset("ml_aid", root).problems]
     assert found[0].endswith("airport_3.jpg: has no row in multilabel.csv")
     assert found[1].endswith("images_test: is missing")
     assert found[2:] == [
@@ -253,7 +253,7 @@ def test_ml_aid_half_downloaded(tmp_path):
 def test_published_split_must_come_with_the_dataset(tmp_path):
     classes(tmp_path, ["Beach"], "{lower}_{n}.jpg")
     with pytest.raises(DataError, match=r"aid comes with no split .'beach_1' has no part"):
-        apply_split(read_dataset("aid", tmp_path), "published")
+        apply_split(load_dataset("aid", tmp_path), "published")
 
 
 COLORS = {1: (255, 0, 0), 2: (255, 255, 0), 3: (192, 192, 0), 4: (0, 255, 0),
@@ -266,13 +266,13 @@ def test_whdld(tmp_path, folder):
     for n, values in ((1, (1, 5)), (2, (6, 2, 3)), (3, (4,))):
         photo(root / "Images" / f"wh{n:04}.jpg")
         label_map(root / folder / f"wh{n:04}.png", values, COLORS)
-    images = read_dataset("whdld", tmp_path)
+    images = load_dataset("whdld", tmp_path)
     assert summary(images) == {
         "wh0001": ("building", "bare soil"),
         "wh0002": ("road", "pavement", "water"),
         "wh0003": ("vegetation",),
     }
-    assert summary(read_dataset("whdld", root)) == summary(images)
+    assert summary(load_dataset("whdld", root)) == summary(images)
     if folder == "ImagesPNG":
         assert detect_source(root).name == "whdld"
 
@@ -293,7 +293,7 @@ def test_mlrsnet(tmp_path, sheets):
     root = mlrsnet(tmp_path, sheets)
     path = root / sheets / "storage_tank.csv"  # published with one blank column name
     path.write_text(path.read_text().replace("snow,snowberg,", "snow,  ,"))
-    images = read_dataset("mlrsnet", root)
+    images = load_dataset("mlrsnet", root)
     assert len(images) == 6
     assert images.records[0].labels == ("habor", "ships")
     assert images.records[5].id == "storage_tank_00033"
@@ -307,7 +307,7 @@ def test_mlrsnet_half_downloaded(tmp_path):
     root = mlrsnet(tmp_path)
     (root / "Labels" / "harbor&port.csv").unlink()
     (root / "Images" / "storage_tank" / "storage_tank_00002.jpg").unlink()
-    images = read_dataset("mlrsnet", root)
+    images = load_dataset("mlrsnet", root)
     assert len(images) == 2
     found = [str(problem) for problem in images.problems]
     assert found[0].endswith("harbor&port: no label sheet harbor&port.csv; skipped")
@@ -333,7 +333,7 @@ def bigearthnet(root, labels=(["Marine waters", "Urban fabric"], ["Pastures"], [
 
 
 def test_bigearthnet(tmp_path):
-    images = read_dataset("bigearthnet", bigearthnet(tmp_path))
+    images = load_dataset("bigearthnet", bigearthnet(tmp_path))
     first = images.records[0]
     assert [record.id for record in images.records] == list(PATCHES)
     assert first.labels == ("Urban fabric", "Marine waters")
@@ -349,7 +349,7 @@ def test_bigearthnet(tmp_path):
 def test_bigearthnet_half_downloaded(tmp_path):
     root = bigearthnet(tmp_path)
     (root / "BigEarthNet-S2" / PATCHES[1].rsplit("_", 2)[0] / PATCHES[1]).rename(root / "away")
-    images = read_dataset("bigearthnet", root)
+    images = load_dataset("bigearthnet", root)
     assert [record.id for record in images.records] == [PATCHES[0], PATCHES[2]]
     assert [str(problem) for problem in images.problems] == [
         f"metadata.parquet row 2: no folder of patch '{PATCHES[1]}'"
@@ -357,10 +357,10 @@ def test_bigearthnet_half_downloaded(tmp_path):
     table_path = root / "metadata.parquet"
     table_path.write_bytes(table_path.read_bytes()[:-40])
     with pytest.raises(DataError, match=r"metadata\.parquet is no readable Parquet table"):
-        read_dataset("bigearthnet", root)
+        load_dataset("bigearthnet", root)
     table_path.unlink()
     with pytest.raises(DataError, match=r"metadata\.parquet is missing"):
-        read_dataset("bigearthnet", root)
+        load_dataset("bigearthnet", root)
 
 
 @pytest.mark.parametrize(
@@ -372,14 +372,14 @@ def test_bigearthnet_half_downloaded(tmp_path):
 )
 def test_bigearthnet_of_another_version(tmp_path, change, word):
     with pytest.raises(DataError, match=word):
-        read_dataset("bigearthnet", bigearthnet(tmp_path, **change))
+        load_dataset("bigearthnet", bigearthnet(tmp_path, **change))
 
 
 @pytest.mark.parametrize("name", sorted(FACTS))
 def test_empty_and_missing_folders_are_one_line(tmp_path, name):
     with pytest.raises(DataError, match="does not exist"):
-        read_dataset(name, tmp_path / "gone")
+        load_dataset(name, tmp_path / "gone")
     with pytest.raises(DataError) as caught:
-        read_dataset(name, tmp_path)
+        load_dataset(name, tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)

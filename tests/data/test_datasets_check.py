@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from landcue.data.datasets import DATASETS, FACTS, check_dataset, read_dataset
+from landcue.data.datasets import DATASETS, FACTS, check_dataset, load_dataset
 from landcue.data.datasets.check import check_images
 from landcue.data.datasets.ucmerced import LABELS
 from landcue.errors import DataError, UsageError
@@ -113,13 +113,13 @@ SMALL = replace(
     ],
 )
 def test_labels_and_sizes_are_compared_with_the_published_ones(tmp_path, change, wrong):
-    report = check_images(read_dataset("ucmerced", ucmerced(tmp_path, **change)), SMALL)
+    report = check_images(load_dataset("ucmerced", ucmerced(tmp_path, **change)), SMALL)
     assert report.missing == ()
     assert report.wrong == wrong
 
 
 def test_sizes_of_a_partial_copy_are_wrong_only_beyond_the_published_oddities(tmp_path):
-    images = read_dataset("ucmerced", ucmerced(tmp_path, sides=(256, 250, 250)))
+    images = load_dataset("ucmerced", ucmerced(tmp_path, sides=(256, 250, 250)))
     partial = replace(SMALL, images=9, classes={"beach": 9})
     assert check_images(images, replace(partial, odd_sizes=3)).wrong == ()
     assert check_images(images, partial).wrong == ("2 images are not 256x256; 1 are published so",)
@@ -129,7 +129,7 @@ def test_published_images_without_a_label_are_expected(tmp_path):
     root = ucmerced(tmp_path)
     table = root / "LandUse_Multilabeled.txt"
     table.write_text(re.sub(r"(beach02)(\t\d)+", r"\1" + "\t0" * 17, table.read_text()))
-    images = read_dataset("ucmerced", root)
+    images = load_dataset("ucmerced", root)
     known = replace(SMALL, positives={}, unlabeled=("beach02",))
     assert check_images(images, known).complete
     assert check_images(images, replace(SMALL, positives={})).wrong == (

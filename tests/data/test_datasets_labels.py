@@ -12,11 +12,10 @@ import rasterio
 import scipy.io
 from PIL import Image
 
-from landcue.data.datasets import read_dataset
+from landcue.data.datasets import load_dataset
 from landcue.data.datasets.bands import read_rgb, stack_bands
 from landcue.data.datasets.bigearthnet import BANDS
-from landcue.data.datasets.masks import mask_labels
-from landcue.data.datasets.sheets import read_sheet
+from landcue.data.datasets.common import mask_labels, read_sheet
 from landcue.data.datasets.ucmerced import CLASSES, LABELS
 from landcue.data.datasets.whdld import COLORS
 from landcue.data.datasets.whdld import LABELS as WHDLD
@@ -157,7 +156,7 @@ def ucmerced(root, kinds):
     [(("txt", "xlsx", "mat"), "sand"), (("xlsx", "mat"), "sea"), (("mat",), "field")],
 )
 def test_ucmerced_takes_the_text_file_then_excel_then_matlab(tmp_path, kinds, label):
-    images = read_dataset("ucmerced", ucmerced(tmp_path, kinds))
+    images = load_dataset("ucmerced", ucmerced(tmp_path, kinds))
     assert [record.labels for record in images.records] == [(label,)]
     assert images.label_names == LABELS
 
@@ -173,7 +172,7 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch, kind, package):
     monkeypatch.setattr(builtins, "__import__", without)
     monkeypatch.setattr(importlib, "import_module", without)
     with pytest.raises(DataError, match=rf"needs {package}; install .*'landcue\[formats\]'"):
-        read_dataset("ucmerced", root)
+        load_dataset("ucmerced", root)
 
 
 @pytest.mark.parametrize("kind", ["xlsx", "mat"])
@@ -182,7 +181,7 @@ def test_broken_tables_of_other_formats(tmp_path, kind):
     path = next((root / "multilabel").iterdir())
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match=rf"{path.name} is no readable"):
-        read_dataset("ucmerced", root)
+        load_dataset("ucmerced", root)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +196,7 @@ def test_matlab_files_of_another_content(tmp_path, content, word):
     root = ucmerced(tmp_path, ("mat",))
     scipy.io.savemat(root / "multilabel" / "LandUse_multilabels.mat", content)
     with pytest.raises(DataError, match=word):
-        read_dataset("ucmerced", root)
+        load_dataset("ucmerced", root)
 
 
 def band(path, values):

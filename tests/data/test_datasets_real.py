@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from landcue.data.datasets import FACTS, check_dataset
+from landcue.data.datasets.common import read_mat, read_sheet
 from landcue.data.datasets.ml_aid import sheet_ml_aid
-from landcue.data.datasets.sheets import read_mat, read_sheet
 from landcue.data.datasets.ucmerced import CLASSES, LABELS
 
 pytestmark = pytest.mark.real_data

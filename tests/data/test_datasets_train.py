@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from landcue.data.datasets import DATASETS, dataset_warnings, read_dataset
+from landcue.data.datasets import DATASETS, dataset_warnings, load_dataset
 from landcue.errors import DataError, UsageError
 from landcue.training.config import make_config
 from landcue.training.loop import read_split, train
@@ -59,10 +59,10 @@ def test_an_unknown_name_is_refused(tmp_path):
 
 
 def test_warnings_are_two_lines_at_most(tmp_path):
-    images = read_dataset("dlrsd", dlrsd(tmp_path))
+    images = load_dataset("dlrsd", dlrsd(tmp_path))
     assert len(dataset_warnings("dlrsd", images)) == 1
     assert dataset_warnings("folder", images) == []
     (tmp_path / "DLRSD/Images/beach/beach03.png").unlink()
-    lines = dataset_warnings("dlrsd", read_dataset("dlrsd", tmp_path))
+    lines = dataset_warnings("dlrsd", load_dataset("dlrsd", tmp_path))
     assert len(lines) == 2
     assert lines[1].startswith("1 problems in the data (first: ")

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from landcue.data.datasets import read_dataset
+from landcue.data.datasets import load_dataset
 from landcue.data.images import read_image
 from landcue.data.splits import apply_split
 
@@ -21,7 +21,7 @@ POSITIVES = {
 
 
 def test_images_and_labels_are_the_published_ones(real_data):
-    images = read_dataset("ucmerced", real_data / "uc_merced")
+    images = load_dataset("ucmerced", real_data / "uc_merced")
     assert len(images) == 2100
     assert images.problems == ()
     counts = dict(zip(images.label_names, images.label_matrix().sum(0).tolist(), strict=True))
@@ -30,7 +30,7 @@ def test_images_and_labels_are_the_published_ones(real_data):
 
 
 def test_odd_sizes_and_the_identical_pair(real_data):
-    images = read_dataset("ucmerced", real_data / "uc_merced")
+    images = load_dataset("ucmerced", real_data / "uc_merced")
     sizes = Counter(read_image(record.path).shape[:2] for record in images.records)
     assert sizes[256, 256] == 2056
     assert all(242 <= side <= 257 for size in sizes for side in size)
@@ -39,7 +39,7 @@ def test_odd_sizes_and_the_identical_pair(real_data):
 
 
 def test_splits_have_the_published_sizes(real_data):
-    images = read_dataset("ucmerced", real_data / "uc_merced")
+    images = load_dataset("ucmerced", real_data / "uc_merced")
     for split, sizes in (
         ("per-class-70-10-20-seed42", (1470, 210, 420)),
         ("files-80-20", (1680, 0, 420)),

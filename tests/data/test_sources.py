@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from landcue.data.datasets import detect_source, read_dataset
+from landcue.data.datasets import detect_source, load_dataset
 from landcue.data.datasets.ucmerced import LABELS
 from landcue.data.imageset import label_matrix
 from landcue.data.label_table import read_label_table
@@ -39,7 +39,7 @@ def ucmerced(root, rows=None, suffix=".png"):
 
 
 def test_ucmerced_layout(tmp_path):
-    images = read_dataset("ucmerced", ucmerced(tmp_path))
+    images = load_dataset("ucmerced", ucmerced(tmp_path))
     assert [r.id for r in images.records[:2]] == ["beach00", "beach01"]
     assert images.records[2].labels == ("sand", "trees")
     assert images.records[5].group == "river"
@@ -57,7 +57,7 @@ def test_ucmerced_reports_what_does_not_fit(tmp_path):
     images = root / "UCMerced_LandUse" / "Images"
     (images / "beach" / "._beach00.png").write_bytes(b"x")
     (images / "beach" / "Thumbs.db").write_bytes(b"x")
-    got = read_dataset("ucmerced", root)
+    got = load_dataset("ucmerced", root)
     assert len(got) == 5
     found = sorted(str(problem) for problem in got.problems)
     assert len(found) == 3
@@ -77,7 +77,7 @@ def test_ucmerced_reports_what_does_not_fit(tmp_path):
 )
 def test_ucmerced_broken_table(tmp_path, damage, word):
     with pytest.raises(DataError) as caught:
-        read_dataset("ucmerced", ucmerced(tmp_path, damage))
+        load_dataset("ucmerced", ucmerced(tmp_path, damage))
     assert word in str(caught.value)
     assert "LandUse_Multilabeled.txt" in str(caught.value)
 
@@ -86,22 +86,22 @@ def test_ucmerced_two_files_of_one_id(tmp_path):
     root = ucmerced(tmp_path)
     image(root / "UCMerced_LandUse" / "Images" / "beach" / "beach00.tif")
     with pytest.raises(DataError, match=r"id 'beach00'.*beach00\.png.*beach00\.tif"):
-        read_dataset("ucmerced", root)
+        load_dataset("ucmerced", root)
 
 
 def test_ucmerced_missing_pieces(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
-        read_dataset("ucmerced", tmp_path / "nowhere")
+        load_dataset("ucmerced", tmp_path / "nowhere")
     with pytest.raises(DataError, match="no UCMerced_LandUse/Images"):
-        read_dataset("ucmerced", tmp_path)
+        load_dataset("ucmerced", tmp_path)
     (ucmerced(tmp_path) / "multilabel" / "LandUse_Multilabeled.txt").unlink()
     with pytest.raises(DataError, match=r"LandUse_Multilabeled\.txt"):
-        read_dataset("ucmerced", tmp_path)
+        load_dataset("ucmerced", tmp_path)
 
 
 def test_unknown_dataset_suggests(tmp_path):
     with pytest.raises(UsageError, match="did you mean 'ucmerced'"):
-        read_dataset("uc_merced", tmp_path)
+        load_dataset("uc_merced", tmp_path)
 
 
 def test_folder_per_class(tmp_path):

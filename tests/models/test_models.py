@@ -55,14 +55,14 @@ def test_folded_mobilenet_has_the_published_size():
 
 @pytest.mark.real_data
 def test_folded_mobilenet_reproduces_the_reference(real_data):
-    from landcue.data.datasets import read_dataset
+    from landcue.data.datasets import load_dataset
     from landcue.data.images import read_image
 
     weights = real_data / "weights"
     backbone = create_backbone("mobilenetv2_folded").eval()
     load_backbone_weights(backbone, weights / "mobilenet_v2_1.0_224_imagenet_folded.npz")
     reference = np.load(weights / "mobilenet_v2_reference_outputs.npz")
-    paths = {r.id: r.path for r in read_dataset("ucmerced", real_data / "uc_merced").records}
+    paths = {r.id: r.path for r in load_dataset("ucmerced", real_data / "uc_merced").records}
     images = np.stack([read_image(paths[str(i)]) for i in reference["image_ids"]])
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():

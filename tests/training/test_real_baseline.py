@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from landcue.data.datasets import read_dataset
+from landcue.data.datasets import load_dataset
 from landcue.data.splits import apply_split
 from landcue.models.backbones import FOLDED, create_backbone, load_backbone_weights
 from landcue.models.encoder import NeuralEncoder, build_config
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 
 
 def test_frozen_features_and_random_vectors_score_as_known(real_data):
-    source = read_dataset("ucmerced", real_data / "uc_merced")
+    source = load_dataset("ucmerced", real_data / "uc_merced")
     images = apply_split(source, "per-class-70-10-20-seed42")
     pixels = load_pixels(images.part("test").records, 256)
     known = annotate_pixels(pixels, images.label_names)

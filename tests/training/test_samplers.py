@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from landcue.data.datasets import read_dataset
+from landcue.data.datasets import load_dataset
 from landcue.data.imageset import label_matrix
 from landcue.data.splits import apply_split
 from landcue.errors import DataError, UsageError
@@ -385,7 +385,7 @@ def test_a_label_aware_training_cut_after_an_epoch_ends_as_if_it_had_not_been(im
 
 @pytest.mark.real_data
 def test_every_label_of_uc_merced_stands_in_every_batch(real_data):
-    source = read_dataset("ucmerced", real_data / "uc_merced")
+    source = load_dataset("ucmerced", real_data / "uc_merced")
     part = apply_split(source, "per-class-70-10-20-seed42").part("train")
     labels = label_matrix([record.labels for record in part.records], part.label_names)
     shares = Shares(len(labels), 96)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from landcue.data.datasets import read_dataset
+from landcue.data.datasets import load_dataset
 from landcue.data.imageset import label_matrix, labelled_by_group
 from landcue.errors import DataError, ModelError, UsageError
 from landcue.models.backbones import freeze_first_layers
@@ -319,7 +319,7 @@ def test_groups_as_the_only_label(images, tmp_path):
 
 
 def test_group_target_needs_groups(images):
-    names = labelled_by_group(read_dataset("folder", images))
+    names = labelled_by_group(load_dataset("folder", images))
     assert names.label_names == ("g0", "g1")
     assert {record.labels for record in names.records} == {("g0",), ("g1",)}
     bare = replace(names, records=tuple(replace(r, group=None) for r in names.records))

@@ -11,7 +11,7 @@ from landcue.cli.console import Reporter, print_json
 
 if TYPE_CHECKING:
     from landcue.data.datasets.check import Report
-    from landcue.data.datasets.facts import Facts
+    from landcue.data.datasets.common import Facts
 
 datasets_app = typer.Typer(name="datasets", help="Look at datasets.", no_args_is_help=True)
 

@@ -1,1 +1,61 @@
-"""Images, labels, splits and where they come from. No torch."""
+"""Images, labels, splits and where they come from. No torch.
+
+>>> from landcue import data
+>>> sorted(data.DATASETS)[:3]
+['aid', 'bigearthnet', 'dlrsd']
+>>> data.load_dataset("ucmerce", "DATA")
+Traceback (most recent call last):
+landcue.errors.UsageError: unknown dataset 'ucmerce' (did you mean 'ucmerced'?)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from landcue.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from landcue.data.datasets import (
+        DATASETS,
+        FACTS,
+        check_dataset,
+        detect_source,
+        load_dataset,
+    )
+    from landcue.data.datasets.common import Facts
+    from landcue.data.images import read_image
+    from landcue.data.imageset import ImageSet
+    from landcue.data.sources import open_source
+    from landcue.data.splits import apply_split
+    from landcue.types import Record
+
+__all__ = [
+    "DATASETS",
+    "FACTS",
+    "Facts",
+    "ImageSet",
+    "Record",
+    "apply_split",
+    "check_dataset",
+    "detect_source",
+    "load_dataset",
+    "open_source",
+    "read_image",
+]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "DATASETS": "landcue.data.datasets",
+        "FACTS": "landcue.data.datasets",
+        "Facts": "landcue.data.datasets.common",
+        "ImageSet": "landcue.data.imageset",
+        "Record": "landcue.types",
+        "apply_split": "landcue.data.splits",
+        "check_dataset": "landcue.data.datasets",
+        "detect_source": "landcue.data.datasets",
+        "load_dataset": "landcue.data.datasets",
+        "open_source": "landcue.data.sources",
+        "read_image": "landcue.data.images",
+    },
+)

@@ -24,7 +24,7 @@ class ImageSet:
         records: Sorted by id; ids are unique.
         label_names: All labels that may occur, in the source's order.
         problems: What was skipped, and why.
-        unread: Files among these that may hold records nobody could list.
+        unread: Files that could not be read, so that records of them may be missing.
     """
 
     name: str

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landcue.data.datasets import dataset_warnings, read_dataset
+from landcue.data.datasets import dataset_warnings, load_dataset
 from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
 from landcue.data.splits import apply_split, data_id
 from landcue.errors import DataError, ModelError, UsageError
@@ -112,7 +112,7 @@ def read_split(config: TrainConfig) -> ImageSet:
     Raises:
         DataError: Missing data, or no annotated image.
     """
-    images = read_dataset(config.data.dataset, Path(config.data.root))
+    images = load_dataset(config.data.dataset, Path(config.data.root))
     if config.data.target == "group":
         images = labelled_by_group(images)
     labelled = [record for record in images.records if record.labels is not None]

@@ -24,9 +24,7 @@ from landcue.data.datasets.check import (
     check_sheet,
     shortfall,
 )
-from landcue.data.datasets.detect import detect_dataset
-from landcue.data.datasets.facts import Facts
-from landcue.data.datasets.sheets import Sheet
+from landcue.data.datasets.common import Facts, Sheet
 from landcue.data.imageset import ImageSet
 from landcue.data.sources import open_source
 from landcue.errors import DataError, UsageError, did_you_mean
@@ -60,14 +58,21 @@ FACTS: dict[str, Facts] = {
 }
 """Published facts of each dataset but ``folder``."""
 
+_CLASS_FOLDERS = ("aid", "eurosat", "patternnet", "resisc45")
+"""Scene datasets that are recognized by their class folders."""
+
 _SHEETS: dict[str, Callable[[Path], Sheet]] = {
     "ucmerced": ucmerced.sheet_ucmerced,
     "ml_aid": ml_aid.sheet_ml_aid,
 }
 
 
-def read_dataset(name: str, root: Path) -> ImageSet:
-    """Read a dataset by name.
+def load_dataset(name: str, root: str | Path) -> ImageSet:
+    """Read the ids, paths and labels of a dataset; its images are decoded later.
+
+    Args:
+        name: A key of :data:`DATASETS`.
+        root: Its folder, in the published layout (``landcue datasets list`` shows it).
 
     Raises:
         UsageError: Unknown name.
@@ -75,7 +80,7 @@ def read_dataset(name: str, root: Path) -> ImageSet:
     """
     if name not in DATASETS:
         raise UsageError(f"unknown dataset {name!r}{did_you_mean(name, DATASETS)}")
-    return DATASETS[name](root)
+    return DATASETS[name](Path(root))
 
 
 def check_dataset(name: str, root: Path, progress: Progress | None = None) -> Report:
@@ -88,7 +93,7 @@ def check_dataset(name: str, root: Path, progress: Progress | None = None) -> Re
         DataError: ``root`` does not hold that dataset, or a label map has an unknown value.
     """
     try:
-        images = read_dataset(name, root)
+        images = load_dataset(name, root)
     except DataError as error:
         if name not in _SHEETS:
             raise
@@ -101,7 +106,7 @@ def check_dataset(name: str, root: Path, progress: Progress | None = None) -> Re
 
 
 def dataset_warnings(name: str, images: ImageSet) -> list[str]:
-    """Say in at most two lines what a set lacks and what its reader found odd."""
+    """Return at most two lines on what a set lacks and what its reader found odd."""
     facts = FACTS.get(name)
     missing = shortfall(images, facts) if facts else ()
     lines: list[str] = []
@@ -123,4 +128,36 @@ def detect_source(path: Path, labels: Path | None = None) -> ImageSet:
         DataError: ``path`` is missing or holds no usable image.
     """
     name = detect_dataset(path) if labels is None else None
-    return open_source(path, labels) if name is None else read_dataset(name, path)
+    return open_source(path, labels) if name is None else load_dataset(name, path)
+
+
+def detect_dataset(path: Path) -> str | None:
+    """Return the name of the dataset that lies in a folder, or ``None``.
+
+    Scene datasets are recognized by their class folders, all of which must be there. A folder with
+    a ``labels.csv`` is taken as the user's own.
+    """
+    if not path.is_dir() or (path / "labels.csv").is_file():
+        return None
+    folders = {entry.name for entry in path.iterdir() if entry.is_dir()}
+    if "DLRSD" in folders or (
+        {"Images", "Labels"} <= folders and (path / "multilabels.csv").is_file()
+    ):
+        return "dlrsd"
+    if (path / ucmerced.IMAGES).is_dir():
+        return "ucmerced"
+    if {"images_tr", "images_test"} <= folders and (path / "multilabel.csv").is_file():
+        return "ml_aid"
+    if bigearthnet.IMAGES in folders and (path / bigearthnet.METADATA).is_file():
+        return "bigearthnet"
+    if "Images" in folders and folders & {"Labels", "labels"}:
+        sheets = (path / ("Labels" if "Labels" in folders else "labels")).glob("*.csv")
+        if any(sheet.stem in mlrsnet.FACTS.classes for sheet in sheets):
+            return "mlrsnet"
+    if {"Images", "ImagesPNG"} <= folders and any((path / "ImagesPNG").glob("wh*.png")):
+        return "whdld"
+    for name in _CLASS_FOLDERS:
+        if set(FACTS[name].classes) == folders:
+            # The 13-band files of EuroSAT are scenes: their bands want choosing.
+            return None if any((path / min(folders)).glob("*.tif")) else name
+    return None

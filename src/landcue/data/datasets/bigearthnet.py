@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from landcue.data.datasets.facts import Facts
+from landcue.data.datasets.common import Facts
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set
 from landcue.errors import DataError
 from landcue.types import Problem, Record

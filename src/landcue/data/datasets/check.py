@@ -12,8 +12,7 @@ from PIL import Image
 
 from landcue.data.datasets.bands import is_band_file, raster_size
 from landcue.data.datasets.bigearthnet import BANDS, band_files
-from landcue.data.datasets.facts import Facts
-from landcue.data.datasets.sheets import Sheet
+from landcue.data.datasets.common import Facts, Sheet
 from landcue.data.images import FORMATS
 from landcue.data.imageset import ImageSet
 from landcue.errors import DataError

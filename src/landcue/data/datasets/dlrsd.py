@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from landcue.data.datasets.facts import Facts
-from landcue.data.datasets.folders import image_files, subfolders
-from landcue.data.datasets.masks import mask_labels
-from landcue.data.datasets.sheets import read_sheet
+from landcue.data.datasets.common import Facts, image_files, mask_labels, read_sheet, subfolders
 from landcue.data.datasets.ucmerced import CLASSES, IMAGES, ucmerced_files
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set
 from landcue.errors import DataError

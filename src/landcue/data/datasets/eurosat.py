@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from landcue.data.datasets.bigearthnet import SENTINEL_2
-from landcue.data.datasets.facts import Facts
-from landcue.data.datasets.folders import read_class_folders
+from landcue.data.datasets.common import Facts, read_class_folders
 from landcue.data.imageset import ImageSet
 
 _CLASSES = {

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from landcue.data.datasets.facts import Facts
-from landcue.data.datasets.sheets import Sheet, read_sheet
+from landcue.data.datasets.common import Facts, Sheet, read_sheet
 from landcue.data.datasets.ucmerced import LABELS
 from landcue.data.images import is_image_path
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from landcue.data.datasets.facts import Facts
-from landcue.data.datasets.folders import read_class_folders
+from landcue.data.datasets.common import Facts, read_class_folders
 from landcue.data.imageset import ImageSet
 
 LABELS = (

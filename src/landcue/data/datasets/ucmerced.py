@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from landcue.data.datasets.facts import Facts
-from landcue.data.datasets.folders import image_files, subfolders
-from landcue.data.datasets.sheets import Sheet, read_mat, read_sheet
+from landcue.data.datasets.common import Facts, Sheet, image_files, read_mat, read_sheet, subfolders
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set
 from landcue.errors import DataError
 from landcue.types import Problem, Record

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from landcue.data.datasets.facts import Facts
-from landcue.data.datasets.masks import Color, mask_labels
+from landcue.data.datasets.common import Color, Facts, mask_labels
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set
 from landcue.errors import DataError
 from landcue.types import Problem, Record

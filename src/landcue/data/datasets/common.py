@@ -1,0 +1,313 @@
+"""What data set readers share: published facts, class folders, label tables, label maps."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from landcue.data.images import FORMATS, MAX_PIXELS, is_image_path
+from landcue.data.imageset import ImageSet, existing_folder, make_image_set
+from landcue.data.label_table import parse_flag, read_rows
+from landcue.errors import DataError
+from landcue.types import Problem, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The published facts of one dataset.
+
+    Attributes:
+        title: Its name in papers.
+        images: How many images it has.
+        labels: Label names as published, in the published order.
+        citation: Paper to cite.
+        homepage: Where its authors describe it.
+        layout: Where images and labels lie below the folder given.
+        classes: Images per scene class (or other group); empty when it has none.
+        parts: Images per part of the published split; empty when the layout holds none.
+        positives: Images per label, where published.
+        size: Width and height in pixels; ``None`` when it varies.
+        odd_sizes: How many images have another size.
+        unlabeled: Ids of the images that carry no label.
+        pixel_size: Ground size of a pixel.
+        defects: Known defects and traps, one sentence each.
+        multi_label: Whether an image may carry several labels.
+    """
+
+    title: str
+    images: int
+    labels: tuple[str, ...]
+    citation: str
+    homepage: str
+    layout: str
+    classes: Mapping[str, int] = field(default_factory=lambda: dict[str, int]())
+    parts: Mapping[str, int] = field(default_factory=lambda: dict[str, int]())
+    positives: Mapping[str, int] = field(default_factory=lambda: dict[str, int]())
+    size: tuple[int, int] | None = None
+    odd_sizes: int = 0
+    unlabeled: tuple[str, ...] = ()
+    pixel_size: str = ""
+    defects: tuple[str, ...] = ()
+    multi_label: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A label sheet.
+
+    Attributes:
+        path: The file.
+        label_names: Labels in column order.
+        rows: Labels of each row, by the name in its first cell.
+    """
+
+    path: Path
+    label_names: tuple[str, ...]
+    rows: dict[str, tuple[str, ...]]
+
+
+def read_sheet(path: Path, label_names: Sequence[str]) -> Sheet:
+    """Read a sheet whose header names exactly ``label_names``, in any order.
+
+    Tabs separate the cells of a ``.txt`` file, commas those of a ``.csv`` file; ``.xlsx`` files
+    need the extra ``landcue[formats]``. Blank cells mean 0. ``baresoil``, ``bare soil`` and
+    ``bare-soil`` are one label, spelled as in ``label_names``. A blank name in the header is the
+    label that stands at its place in ``label_names``, if no other column is called so.
+
+    Raises:
+        DataError: Unreadable file, other label names, a cell that is not 0 or 1, a row of another
+            length, or two rows of one name; the message names file and line.
+    """
+    lines = _excel_rows(path) if path.suffix.lower() == ".xlsx" else _text_rows(path)
+    _, header = next(lines, (0, [""]))
+    header = [header[0], *_fill_blanks(header[1:], label_names)]
+    spelling = {plain(name): name for name in label_names}
+    found = {plain(name): name for name in header[1:]}
+    if set(found) != set(spelling) or len(found) != len(header) - 1:
+        wrong = sorted({(found | spelling)[key] for key in found.keys() ^ spelling.keys()})
+        what = f"these differ: {', '.join(wrong)}" if wrong else "one stands there twice"
+        raise DataError(f"{path}: the header must name the {len(label_names)} labels; {what}")
+    names = tuple(spelling[plain(name)] for name in header[1:])
+    rows: dict[str, tuple[str, ...]] = {}
+    for line, cells in lines:
+        where = f"{path} line {line}"
+        if cells[0] in rows:
+            raise DataError(f"{where}: a second row for {cells[0]!r}; remove one")
+        if len(cells) != len(header):
+            raise DataError(
+                f"{where}: {len(cells)} cells, the header has {len(header)}; is the file cut off?"
+            )
+        flags = zip(names, cells[1:], strict=True)
+        rows[cells[0]] = tuple(n for n, cell in flags if parse_flag(cell, f"{where}, {n}"))
+    return Sheet(path, names, rows)
+
+
+def read_mat(
+    path: Path, variable: str, label_names: Sequence[str], row_names: Sequence[str]
+) -> Sheet:
+    """Read a MATLAB matrix ``[labels, images]`` of 0 and 1; needs ``landcue[formats]``.
+
+    The file names neither labels nor images: both come in the published order.
+
+    Raises:
+        DataError: Unreadable file, no such variable, another shape, or another value.
+    """
+    scipy_io = require("scipy.io", path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content: dict[str, Any] = scipy_io.loadmat(path)
+    except Exception as error:  # scipy raises almost anything on broken bytes
+        raise DataError(f"{path} is no readable MATLAB file ({error})") from None
+    matrix = content.get(variable)
+    shape = (len(label_names), len(row_names))
+    if matrix is None or tuple(matrix.shape) != shape:
+        raise DataError(f"{path} holds no variable {variable!r} of shape {shape[0]} x {shape[1]}")
+    if not ((matrix == 0) | (matrix == 1)).all():
+        raise DataError(f"{path}: {variable!r} holds values other than 0 and 1")
+    rows = {
+        name: tuple(label for label, on in zip(label_names, column, strict=True) if on)
+        for name, column in zip(row_names, matrix.T.tolist(), strict=True)
+    }
+    return Sheet(path, tuple(label_names), rows)
+
+
+def plain(name: str) -> str:
+    """Return a label name without case, spaces, hyphens and underscores."""
+    return "".join(letter for letter in name.lower() if letter not in " -_")
+
+
+def require(module: str, path: Path) -> Any:
+    """Import a module of the extra ``formats``.
+
+    Raises:
+        DataError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        package = module.split(".")[0]
+        raise DataError(
+            f"{path} needs {package}; install it with: pip install 'landcue[formats]'"
+        ) from None
+
+
+def _fill_blanks(header: list[str], label_names: Sequence[str]) -> list[str]:
+    taken = {plain(name) for name in header}
+    return [
+        label_names[place]
+        if not name and place < len(label_names) and plain(label_names[place]) not in taken
+        else name
+        for place, name in enumerate(header)
+    ]
+
+
+def _text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    return read_rows(path, delimiter="\t" if path.suffix.lower() == ".txt" else ",")
+
+
+def _excel_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    openpyxl = require("openpyxl", path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            book: Any = openpyxl.load_workbook(path, read_only=True, data_only=True)
+            table: list[tuple[Any, ...]] = list(book.worksheets[0].iter_rows(values_only=True))
+            book.close()
+    except Exception as error:  # openpyxl raises almost anything on broken bytes
+        raise DataError(f"{path} is no readable Excel file ({error})") from None
+    for line, values in enumerate(table, start=1):
+        cells = ["" if value is None else str(value).strip() for value in values]
+        if any(cells):
+            yield line, cells
+
+
+def read_class_folders(name: str, facts: Facts, root: Path, below: Iterable[str]) -> ImageSet:
+    """Read the first of ``below`` that holds class folders; ids are file names without suffix.
+
+    Args:
+        name: The dataset's name.
+        facts: Its facts; ``facts.classes`` names the folders.
+        root: Folder given by the user.
+        below: Folders relative to ``root`` where the class folders may lie, ``""`` for ``root``.
+
+    Raises:
+        DataError: No class folder, no image, or two files of one id.
+    """
+    base = find_base(facts, existing_folder(root), below)
+    records: list[Record] = []
+    problems: list[Problem] = []
+    for folder in subfolders(base):
+        if folder.name not in facts.classes:
+            problems.append(Problem(str(folder), f"is no class of {facts.title}; skipped"))
+            continue
+        for path in image_files(folder, problems):
+            records.append(Record(path.stem, path, (folder.name,), group=folder.name))
+    return make_image_set(name, root, records, facts.labels, problems)
+
+
+def find_base(facts: Facts, root: Path, below: Iterable[str]) -> Path:
+    """Return the first folder that holds at least one class folder.
+
+    Raises:
+        DataError: None does.
+    """
+    for folder in below:
+        if has_class_folder(root / folder, facts):
+            return root / folder
+    first = sorted(facts.classes)[:3]
+    raise DataError(
+        f"{root} holds no class folder of {facts.title} ({', '.join(first)}, …); "
+        f"need {facts.layout}"
+    )
+
+
+def has_class_folder(folder: Path, facts: Facts) -> bool:
+    """Tell whether a folder exists and holds a folder named like a class."""
+    return folder.is_dir() and any((folder / name).is_dir() for name in facts.classes)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the visible folders directly inside, sorted."""
+    return sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def image_files(folder: Path, problems: list[Problem]) -> Iterator[Path]:
+    """Yield the image files directly inside, sorted; other visible files become problems."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if is_image_path(path):
+            yield path
+        else:
+            problems.append(Problem(str(path), "not an image file"))
+
+
+Color = tuple[int, int, int]
+
+_MODES = {"P", "L", "1"}
+
+
+def mask_labels(
+    path: Path, label_names: Sequence[str], colors: Mapping[Color, str] | None = None
+) -> tuple[str, ...]:
+    """Return the labels that occur in a label map, in the order of ``label_names``.
+
+    Value v means ``label_names[v - 1]``. With ``colors``, the color of a value in the file's
+    palette goes first: repackaged copies renumber the values and keep the palette.
+
+    Args:
+        path: An 8-bit gray or palette image.
+        label_names: Labels in the published order of the values 1, 2, …
+        colors: Label of each published color.
+
+    Raises:
+        DataError: Unreadable file, or a value without a label.
+    """
+    values, palette = _read(path)
+    named = {value: (colors or {}).get(palette.get(value, (-1, -1, -1))) for value in values}
+    if not any(named.values()):
+        order = dict(enumerate(label_names, start=1))
+        named = {value: order.get(value) for value in values}
+    for value, name in named.items():
+        if name is None:
+            color = f" of color {palette[value]}" if colors and value in palette else ""
+            raise DataError(
+                f"{path}: value {value}{color} has no label; label maps hold 1 to "
+                f"{len(label_names)}: repair the file or fetch it again"
+            )
+    present = set(named.values())
+    return tuple(name for name in label_names if name in present)
+
+
+def _read(path: Path) -> tuple[list[int], dict[int, Color]]:
+    """Return the values that occur, and the palette if the file has one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                if image.mode not in _MODES or image.width * image.height > MAX_PIXELS:
+                    raise DataError(
+                        f"{path}: {image.width} x {image.height} pixels of mode {image.mode} "
+                        "are no label map; need 8-bit gray or palette values"
+                    )
+                flat = (image.getpalette("RGB") or []) if image.mode == "P" else []
+                values = [int(value) for value in np.unique(np.asarray(image))]
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise almost anything on broken bytes
+        raise DataError(f"{path}: truncated or corrupt ({error or type(error).__name__})") from None
+    palette = {
+        value: (flat[3 * value], flat[3 * value + 1], flat[3 * value + 2])
+        for value in range(len(flat) // 3)
+    }
+    return values, palette
