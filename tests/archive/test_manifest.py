@@ -78,7 +78,7 @@ def test_every_flipped_bit_is_seen(archive):
     [
         (
             {"format": 1},
-            "has format 1, this LandCue reads 2; use the LandCue version that wrote it",
+            "has format 1, this LandCue reads 2; index again into a new folder: landcue index",
         ),
         ({"format": 3}, "has format 3, this LandCue reads 2"),
         ({"format": None}, "has format None"),

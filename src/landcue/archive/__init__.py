@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from landcue.archive.archive import ArchiveFolder
-    from landcue.archive.changes import compact, delete, size_of
+    from landcue.archive.changes import compact, delete, describe, size_of
     from landcue.archive.export import write_geojson, write_geoparquet, write_stac
     from landcue.archive.import_columns import ImportColumns
     from landcue.archive.importing import ImportReport, import_table
@@ -29,6 +29,7 @@ _MODULES = {
     "VerifyReport": "verify",
     "compact": "changes",
     "delete": "changes",
+    "describe": "changes",
     "import_table": "importing",
     "index_source": "indexing",
     "reembed_archive": "indexing",
@@ -49,6 +50,7 @@ __all__ = [
     "VerifyReport",
     "compact",
     "delete",
+    "describe",
     "import_table",
     "index_source",
     "reembed_archive",

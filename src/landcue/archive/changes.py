@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from landcue import __version__
-from landcue.archive.archive import unknown_id
+from landcue.archive.archive import ArchiveFolder, unknown_id
 from landcue.archive.checksums import (
     HOW_TO_RESTORE,
     Checksums,
@@ -16,8 +17,15 @@ from landcue.archive.checksums import (
     start_cleaning,
     write_checksums,
 )
-from landcue.archive.layout import sweep, unread
-from landcue.archive.manifest import Manifest, manifest_text, now, read_manifest, write_manifest
+from landcue.archive.layout import sweep, unfinished, unread
+from landcue.archive.manifest import (
+    FORMAT,
+    Manifest,
+    manifest_text,
+    now,
+    read_manifest,
+    write_manifest,
+)
 from landcue.archive.table import TABLE_FOLDER, RecordTable, drop_hint, version_files
 from landcue.errors import ArchiveError
 from landcue.files import exclusive
@@ -43,10 +51,10 @@ def finalize(folder: Path, manifest: Manifest, table: RecordTable, *, changed: b
     if compacted:
         if checksums is not None:
             check_table(folder, checksums, manifest.base)
-        with unread(folder) as nobody:
-            if nobody:
+        with unread(folder) as alone:
+            if alone:
                 start_cleaning(folder)
-            table.compact(drop_old=nobody)
+            table.compact(drop_old=alone)
     drop_hint(folder / manifest.base)
     count = table.count()
     if changed or count != manifest.records:
@@ -89,6 +97,26 @@ class Size:
     files: int
     bytes: int
     versions: int
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Return what an archive holds, which model made it, and its size, as plain values.
+
+    Raises:
+        ArchiveError: There is none, or it is broken.
+    """
+    opened, size = ArchiveFolder.open(folder), size_of(folder)
+    return {
+        "archive": str(folder),
+        "format": FORMAT,
+        "records": opened.count,
+        **opened.manifest.facts(),
+        "version": opened.version,
+        "versions": size.versions,
+        "files": size.files,
+        "bytes": size.bytes,
+        "unfinished": unfinished(folder, opened.manifest),
+    }
 
 
 def delete(folder: Path, ids: Sequence[str]) -> int:

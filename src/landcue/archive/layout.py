@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
 import shutil
+import sys
 import weakref
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
@@ -24,29 +24,59 @@ from landcue.types import Encoder
 READERS = ".readers"
 
 
+if sys.platform == "win32":
+
+    def _lock_shared(handle: int) -> None:
+        """Do nothing: Windows does not rename a file that a process has open."""
+
+    @contextlib.contextmanager
+    def _locked_alone(file: Path) -> Generator[bool]:
+        aside = file.with_name(f"{file.name}.tmp")
+        try:
+            file.rename(aside)
+        except OSError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            aside.rename(file)
+
+else:
+    import fcntl
+
+    def _lock_shared(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+
+    @contextlib.contextmanager
+    def _locked_alone(file: Path) -> Generator[bool]:
+        with contextlib.ExitStack() as stack:
+            try:
+                handle = stack.enter_context(file.open("a+b"))
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # also when nothing can be written: then nothing may be removed either
+                alone = False
+            else:
+                alone = True
+            yield alone
+
+
 class ReaderMark:
     """Marks an archive as being read until it is released, collected, or the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self.release = lambda: None
-        with contextlib.suppress(OSError):  # an archive nobody can write has no writer either
-            handle = os.open(folder / READERS, os.O_RDONLY | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # an archive that cannot be written has no writer either
+            handle = os.open(folder / READERS, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             self.release = weakref.finalize(self, os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_SH)
+            _lock_shared(handle)
 
 
 @contextlib.contextmanager
 def unread(folder: Path) -> Generator[bool]:
-    """Tell whether no process reads the archive; readers that come then wait until the end."""
-    with contextlib.ExitStack() as stack:
-        try:
-            handle = stack.enter_context((folder / READERS).open("a+b"))
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # also when nothing can be written: then nothing may be removed either
-            nobody = False
-        else:
-            nobody = True
-        yield nobody
+    """Yield whether no process reads the archive; readers that come then wait until the end."""
+    with _locked_alone(folder / READERS) as alone:
+        yield alone
 
 
 MODEL_FILES = ("config.json", "model.safetensors", "README.md")
@@ -213,8 +243,8 @@ def sweep(folder: Path, base: str) -> None:
     left = list(_leftovers(folder, base))
     if not left:
         return
-    with unread(folder) as nobody:
-        if not nobody:
+    with unread(folder) as alone:
+        if not alone:
             return
         for path in left:
             if path.is_dir():

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from landcue import __version__
 from landcue.archive.schema import record_schema
+from landcue.data.objects import shown
 from landcue.errors import ArchiveError
 from landcue.files import read_json, write_atomic
 from landcue.types import Encoder
@@ -91,6 +92,20 @@ class Manifest:
     def imported(self) -> bool:
         """Whether the embeddings came from a table, made by a model that is not here."""
         return self.model.get("name") == IMPORTED
+
+    def facts(self) -> dict[str, Any]:
+        """Return what people want to know of it."""
+        return {
+            "model": self.model.get("name"),
+            "fingerprint": self.fingerprint,
+            "dim": self.dim,
+            "n_bits": self.n_bits,
+            "labels": list(self.label_names),
+            "source": shown(Path(self.source_root)),
+            "created": self.created,
+            "updated": self.updated,
+            "landcue": self.landcue,
+        }
 
     def check_encoder(self, encoder: Encoder, folder: Path) -> None:
         """Refuse a model other than the one that made the archive.
@@ -173,8 +188,8 @@ def parse_manifest(text: str, file: Path) -> Manifest:
 def _from_json(value: dict[str, Any], file: Path) -> Manifest:
     if value.get("format") != FORMAT:
         raise ArchiveError(
-            f"{file} has format {value.get('format')!r}, this LandCue reads {FORMAT}; "
-            "use the LandCue version that wrote it, or index again into a new folder"
+            f"{file} has format {value.get('format')!r}, this LandCue reads {FORMAT}; index again "
+            "into a new folder: landcue index SOURCE ARCHIVE"
         )
     names = [field.name for field in fields(Manifest)]
     missing = [name for name in names if name not in value and name not in _LATER]

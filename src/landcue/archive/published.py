@@ -127,8 +127,8 @@ def _fetch(store: ObjectStore, path: Path, head: bytes, folder: Path, *, last: b
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary.replace(file)
     (folder / READERS).touch()
-    with unread(folder) as nobody:
-        for file in folder.rglob("*") if nobody else ():
+    with unread(folder) as alone:
+        for file in folder.rglob("*") if alone else ():
             name = file.relative_to(folder).as_posix()
             if file.is_file() and name not in files and name not in (READERS, ".lock"):
                 file.unlink()

@@ -113,8 +113,8 @@ class _Job:
 class _Worker:
     """The callable of ``Dataset.map_batches``: reads, decodes and encodes the tasks of a row."""
 
-    def __init__(self, job: Any) -> None:
-        self._job: _Job = import_ray().get(job)
+    def __init__(self, job: _Job) -> None:
+        self._job = job
         self._facts = SceneFacts()  # a scene is hashed once, however many calls bring its chips
         self._encoder: Encoder | None = None
 
@@ -307,15 +307,14 @@ class RayEngine:
         ).map_batches(
             _Worker,
             batch_size=1,
-            fn_constructor_args=(ray.put(job),),
+            fn_constructor_args=(job,),
             compute=ray_data.ActorPoolStrategy(
                 min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=2
             ),
             # Half of each core is left over, so that the worker of a lost node finds another.
             num_cpus=sizing.cpus / 2,
             num_gpus=sizing.gpus,
-            max_task_retries=1,
-            scheduling_strategy="SPREAD",
+            ray_remote_args_fn=lambda: {"max_task_retries": 1, "scheduling_strategy": "SPREAD"},
         )
 
     def _count(self, row: dict[str, Any], images: int) -> None:

@@ -14,7 +14,6 @@ from landcue.cli.console import Reporter, print_json
 from landcue.errors import ArchiveError, UsageError
 
 if TYPE_CHECKING:
-    from landcue.archive.manifest import Manifest
     from landcue.types import Problem
 
 archive_app = typer.Typer(name="archive", help="Look after archives.", no_args_is_help=True)
@@ -24,7 +23,7 @@ _Anywhere = Annotated[
     Path, typer.Argument(help="Archive folder, or milvus://host:port/collection.")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
-_Yes = Annotated[bool, typer.Option("--yes", help="Do it; without, only tell.")]
+_Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this, only report.")]
 
 archive_app.command()(export)
 archive_app.command("import")(import_)
@@ -34,49 +33,21 @@ archive_app.command()(diff)
 
 @archive_app.command()
 def info(archive: _Anywhere, json_: _Json = False) -> None:
-    """Say what an archive holds and which model made it."""
-    from landcue.data.objects import shown
+    """Print what an archive holds and which model made it."""
+    from landcue.archive.changes import describe
     from landcue.milvus.address import is_address
 
-    about = about_collection if is_address(archive) else _about_folder
-    manifest, first, last = about(archive)
-    facts: dict[str, Any] = {
-        **first,
-        "model": manifest.model.get("name"),
-        "fingerprint": manifest.fingerprint,
-        "dim": manifest.dim,
-        "n_bits": manifest.n_bits,
-        "labels": list(manifest.label_names),
-        "source": shown(Path(manifest.source_root)),
-        "created": manifest.created,
-        "updated": manifest.updated,
-        "landcue": manifest.landcue,
-        **last,
-    }
+    if is_address(archive):
+        manifest, first, last = about_collection(archive)
+        facts = {**first, **manifest.facts(), **last}
+    else:
+        facts = describe(archive)
     if json_:
         print_json(facts)
         return
     for name, value in facts.items():
         if value is not None:
             print(f"{name:<12} {', '.join(value) if isinstance(value, list) else value}")
-
-
-def _about_folder(folder: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
-    from landcue.archive.archive import ArchiveFolder
-    from landcue.archive.changes import size_of
-    from landcue.archive.layout import unfinished
-    from landcue.archive.manifest import FORMAT
-
-    opened, size = ArchiveFolder.open(folder), size_of(folder)
-    first = {"archive": str(folder), "format": FORMAT, "records": opened.count}
-    last: dict[str, Any] = {
-        "version": opened.version,
-        "versions": size.versions,
-        "files": size.files,
-        "bytes": size.bytes,
-        "unfinished": unfinished(folder, opened.manifest),
-    }
-    return opened.manifest, first, last
 
 
 @archive_app.command()
@@ -94,7 +65,7 @@ def verify(archive: _Anywhere, json_: _Json = False) -> None:
         found = verify_archive(archive)
         records, problems = found.records, (*found.problems, *_derived(archive))
         damaged = (
-            f"{archive} is damaged; 'landcue archive repair {archive}' tells what can be repaired"
+            f"{archive} is damaged; 'landcue archive repair {archive}' reports what can be repaired"
         )
     if json_:
         print_json({"records": records, "problems": [str(problem) for problem in problems]})
@@ -115,7 +86,7 @@ def repair(
     ] = None,
     json_: _Json = False,
 ) -> None:
-    """Repair a damaged archive; damaged records are encoded again, or dropped and named."""
+    """Repair an archive; damaged records are encoded again, or dropped and named."""
     from dataclasses import asdict
 
     from landcue.archive.indexing import repair_archive
