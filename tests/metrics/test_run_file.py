@@ -75,6 +75,10 @@ def test_the_command_prints_all_metrics_or_one_line(tmp_path):
     found = json.loads(evaluated(run, "--qrels", qrels, "--json").stdout)
     assert found["metrics"]["mAP"] == pytest.approx(0.625)
     assert found["protocol"] == "run-v1"
+    for words in (("--report", "page.html"), ("--feedback", "2")):
+        done = evaluated(run, "--qrels", qrels, *words)
+        assert "takes one run file" in str(done.exception)
+    assert "are for run files" in str(evaluated(run, "--ragged").exception)
     qrels.write_text("q1 0 a 2\n")
     done = evaluated(run, "--qrels", qrels)
     assert isinstance(done.exception, UsageError)

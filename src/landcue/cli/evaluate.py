@@ -70,6 +70,10 @@ def evaluate(
         raise UsageError(f"{len(targets)} targets: give {wanted}")
     from landcue.metrics import find_protocol
 
+    if qrels is None and (gallery or ragged or exclude_self):
+        raise UsageError("--gallery, --ragged and --exclude-self are for run files: give --qrels")
+    if qrels is not None and (compare or feedback or report or markdown or latex):
+        raise UsageError("--qrels prints a table or --json, and takes one run file: leave the rest")
     if qrels is not None:
         return _evaluate_run_file(
             targets[0],

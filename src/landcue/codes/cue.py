@@ -30,6 +30,9 @@ def base2(n_classes: int) -> ByteArray:
 
     Raises:
         UsageError: There is no class.
+
+    >>> base2(3).tolist()
+    [[0, 0], [1, 0], [0, 1]]
     """
     _check_classes(n_classes)
     places = np.arange((n_classes - 1).bit_length())
@@ -52,6 +55,9 @@ def hadamard(n_classes: int, length: int | None = None) -> ByteArray:
 
     Raises:
         UsageError: There is no class, or ``length`` is no power of two above ``n_classes``.
+
+    >>> hadamard(3).tolist()
+    [[0, 1, 0, 1], [0, 0, 1, 1], [0, 1, 1, 0]]
     """
     _check_classes(n_classes)
     shortest = 1 << n_classes.bit_length()

@@ -360,6 +360,10 @@ def cue_distances(queries: CueCodes, gallery: CueCodes, weight: int = 1) -> npt.
 
     Raises:
         UsageError: The codes differ in bits, or the weight cannot be used.
+
+    >>> codes = CueCodes(np.array([[0], [1]], np.uint8), np.array([[0], [3]], np.uint8), 1, 2)
+    >>> cue_distances(codes, codes, weight=10).tolist()
+    [[0, 12], [12, 0]]
     """
     check_same(queries, gallery)
     weight = check_weight(gallery, weight)

@@ -52,6 +52,10 @@ class CodeIndex:
     Attributes:
         n_bits: Bits of a code.
         engine: ``numba`` (compiled) or ``numpy``; both give the same answers.
+
+    >>> index = CodeIndex(np.array([[0], [3], [7]], np.uint8), n_bits=3)
+    >>> index.search(np.array([[6]], np.uint8), k=2)[1].tolist()
+    [[2, 0]]
     """
 
     n_bits: int
@@ -225,6 +229,10 @@ def hamming_distances(queries: ByteArray, codes: ByteArray) -> npt.NDArray[np.ui
 
     Raises:
         UsageError: The two are not packed codes of one width.
+
+    >>> codes = np.array([[0], [3], [7]], np.uint8)
+    >>> hamming_distances(codes[:1], codes).tolist()
+    [[0, 2, 3]]
     """
     if codes.ndim != 2:
         raise UsageError(f"codes have shape {list(codes.shape)}: give [n, bytes]")

@@ -161,6 +161,10 @@ def fit_hasher(method: str, train: Vectors, n_bits: int, seed: int = 0) -> Hashe
 
     Raises:
         UsageError: There is no such method, or it cannot fill ``n_bits``.
+
+    >>> train = np.random.default_rng(0).normal(size=(100, 8))
+    >>> fit_hasher("itq", train, n_bits=4).encode(train[:3]).shape
+    (3, 1)
     """
     if method not in METHODS:
         known = did_you_mean(method, METHODS)
@@ -340,6 +344,11 @@ def fit_decoder(
     Raises:
         UsageError: No images, sizes that contradict each other, values that are not finite, or a
             ridge of 0 or less.
+
+    >>> train = np.random.default_rng(0).normal(size=(100, 8))
+    >>> codes = fit_lsh(train, 16).encode(train)
+    >>> fit_decoder(codes, train, 16).scores(train[:2], codes).shape
+    (2, 100)
     """
     if not ridge > 0:
         raise UsageError(f"the ridge is {ridge}: give more than 0")

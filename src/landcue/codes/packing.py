@@ -15,7 +15,11 @@ WORD_BITS = 64
 
 
 def code_width(n_bits: int) -> int:
-    """Return the bytes of one packed code of ``n_bits`` bits."""
+    """Return the bytes of one packed code of ``n_bits`` bits.
+
+    >>> code_width(20)
+    3
+    """
     return (n_bits + 7) // 8
 
 
@@ -24,6 +28,9 @@ def sign_bits(values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
 
     Raises:
         UsageError: ``values`` is not ``[n, K]``, or holds NaN, which has no sign.
+
+    >>> sign_bits(np.array([[0.3, -1.2, 0.0]])).tolist()
+    [[True, False, False]]
     """
     if values.ndim != 2:
         raise UsageError(f"hash outputs have shape {list(values.shape)}: give [n, bits]")
@@ -41,6 +48,9 @@ def pack_bits(bits: npt.ArrayLike) -> ByteArray:
 
     Raises:
         UsageError: ``bits`` is not ``[n, K]`` or holds anything but 0 and 1.
+
+    >>> pack_bits([[1, 0, 1], [0, 1, 1]]).tolist()
+    [[5], [6]]
     """
     array = np.asarray(bits)
     if array.ndim != 2:
@@ -56,6 +66,9 @@ def unpack_bits(code: ByteArray, n_bits: int) -> npt.NDArray[np.bool_]:
 
     Raises:
         UsageError: The codes are not packed codes of ``n_bits`` bits.
+
+    >>> unpack_bits(pack_bits([[1, 0, 1]]), 3).tolist()
+    [[True, False, True]]
     """
     check_codes(code, n_bits)
     return np.unpackbits(code, axis=1, count=n_bits, bitorder="little").astype(np.bool_)
@@ -141,6 +154,9 @@ def code_statistics(codes: ByteArray, n_bits: int, block: int = 65_536) -> CodeS
 
     Raises:
         UsageError: The codes do not fit ``n_bits``, or there is no code or no bit to describe.
+
+    >>> code_statistics(pack_bits([[1, 0], [1, 1], [1, 1]]), 2).n_distinct
+    2
     """
     check_codes(codes, n_bits)
     n = len(codes)

@@ -80,6 +80,12 @@ def compute_curves(
 
     Raises:
         UsageError: Sizes do not fit each other, or a distance is NaN.
+
+    >>> from landcue.metrics import annotate, given
+    >>> query, gallery = annotate(["q"], [[1]]), annotate(["a", "b"], [[1], [0]])
+    >>> found = compute_curves(query, gallery, given(np.array([[1, 2]])), Protocol.at((1, 2)))
+    >>> found.by_k["P"].mean.tolist()
+    [1.0, 0.5]
     """
     if ks is None:
         ks = cutoffs(len(gallery), protocol)

@@ -49,6 +49,10 @@ def cosine(query: FloatArray, gallery: FloatArray, *, block: int = _VALUES_AT_ON
 
     Raises:
         UsageError: The vectors are not finite ``[n, d]`` of unit norm with one d.
+
+    >>> vectors = np.eye(2, dtype=np.float32)
+    >>> cosine(vectors, vectors).rows(slice(0, 1)).tolist()
+    [[0.0, 1.0]]
     """
     _check_vectors(query, "query")
     _check_vectors(gallery, "gallery")
@@ -76,6 +80,10 @@ def hamming(query: ByteArray, gallery: ByteArray, n_bits: int) -> Distances:
 
     Raises:
         UsageError: The codes are not uint8 ``[n, ceil(n_bits / 8)]`` with zero padding.
+
+    >>> codes = np.array([[0], [7]], np.uint8)
+    >>> hamming(codes, codes, 3).rows(slice(0, 2)).tolist()
+    [[0, 3], [3, 0]]
     """
     ours, theirs = _words(query, n_bits, "query"), _words(gallery, n_bits, "gallery")
     kind = np.uint8 if n_bits <= 255 else np.uint16 if n_bits <= 65_535 else np.uint32
@@ -157,6 +165,9 @@ def given(matrix: Matrix) -> Distances:
 
     Raises:
         UsageError: It is not a matrix.
+
+    >>> given(np.array([[0.5, 0.1]])).n_gallery
+    2
     """
     if matrix.ndim != 2:
         raise UsageError(f"distances have shape {list(matrix.shape)}: give [queries, gallery]")

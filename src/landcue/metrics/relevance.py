@@ -195,6 +195,9 @@ def gains(query: npt.ArrayLike, gallery: npt.ArrayLike, kind: str = "shared") ->
 
     Raises:
         UsageError: The labels or the kind cannot be used.
+
+    >>> gains([[1, 1, 0]], [[1, 1, 0], [0, 1, 1]]).tolist()
+    [[2.0, 1.0]]
     """
     ours, theirs = _check_pair(query, gallery)
     table = pair_table(ours, theirs)
@@ -214,6 +217,9 @@ def relevant(
 
     Raises:
         UsageError: The labels or the kind cannot be used.
+
+    >>> relevant([[1, 1, 0]], [[1, 0, 0], [1, 1, 0], [0, 0, 1]], "exact").tolist()
+    [[False, True, False]]
     """
     ours, theirs = _check_pair(query, gallery)
     if kind == "same-class":
