@@ -19,8 +19,8 @@ from landcue.metrics.evaluation import evaluate
 from landcue.metrics.protocol import DEFAULT
 from landcue.models.backbones import FOLDED, create_backbone, load_backbone_weights
 from landcue.models.encoder import NeuralEncoder, build_config
-from landcue.training.pixels import load_pixels
-from landcue.training.validation import annotate_pixels, encode_pixels
+from landcue.training.evaluation import annotate, encode_images
+from landcue.training.images import ImageDataset
 
 WEIGHTS = "mobilenet_v2_1.0_224_imagenet_folded.npz"
 SHOWN = ("nDCG@100", "mAP", "WAP@100", "mAP(J>=0.8)")
@@ -34,12 +34,13 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=160)
     args = parser.parse_args()
     images = apply_split(load_dataset("ucmerced", args.data / "uc_merced"), args.split)
-    pixels = load_pixels(images.part("test").records, args.image_size)
-    known = annotate_pixels(pixels, images.label_names)
+    test = ImageDataset(images.part("test").records, images.label_names, args.image_size)
+    test.drop_unreadable()
+    known = annotate(test)
     backbone = create_backbone(FOLDED)
     load_backbone_weights(backbone, args.data / "weights" / WEIGHTS)
     model = NeuralEncoder(build_config(FOLDED, image_size=args.image_size), backbone)
-    frozen = evaluate(encode_pixels(model, pixels.pixels).features, known, protocol=DEFAULT)
+    frozen = evaluate(encode_images(model, test).features, known, protocol=DEFAULT)
     vectors = np.random.default_rng(0).normal(size=(len(known), 128)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     random = evaluate(vectors, known, protocol=DEFAULT)

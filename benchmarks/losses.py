@@ -28,7 +28,7 @@ from torch import Tensor
 
 from landcue.losses.registry import LOSSES, create_loss
 from landcue.losses.statistics import LabelStatistics
-from landcue.training.allocator import keep_freed_memory
+from landcue.training.state import keep_freed_memory
 
 DIM, N_LABELS = 128, 17
 MARC: dict[str, dict[str, Any]] = {

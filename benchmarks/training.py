@@ -16,10 +16,10 @@ import torch
 
 from landcue.losses.statistics import LabelStatistics
 from landcue.models.encoder import NeuralEncoder, build_config
-from landcue.training.augment import augment
+from landcue.training.augment import create_transform
 from landcue.training.config import AugmentSection, LossSection, OptimizerSection
 from landcue.training.objective import Objective
-from landcue.training.schedule import create_optimizer
+from landcue.training.state import create_optimizer
 
 LABELS = tuple(f"label{i}" for i in range(17))
 
@@ -36,13 +36,14 @@ def seconds_per_step(args: argparse.Namespace, *, fast: bool) -> float:
     objective = Objective(LossSection(name="supcon"), statistics, config.dim, config.n_bits)
     optimizer = create_optimizer(model, OptimizerSection(), objective.parameters())
     side = round(args.size * 1.15)
-    pixels = torch.randint(0, 256, (args.batch, side, side, 3), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (args.batch, 3, side, side), dtype=torch.uint8)
+    transform = create_transform(AugmentSection(), args.size)
     best = float("inf")
     for _ in range(5):
         start = time.perf_counter()
-        views = augment(pixels, args.size, AugmentSection(), torch.Generator().manual_seed(0))
-        if not fast:
-            views = views.contiguous()
+        views = torch.stack([transform(image) for image in pixels])
+        if fast:
+            views = views.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast):
             out = model(model.normalize(views))
         loss, _ = objective(out, labels)

@@ -15,8 +15,8 @@ from pathlib import Path
 from landcue.cli.console import Reporter
 from landcue.models.builtin import BUILTIN, find_model
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
-from landcue.training.assess import study_run
 from landcue.training.config import make_config, read_values, save_config
+from landcue.training.evaluation import study_run
 from landcue.training.loop import train
 
 _SHOWN = ("nDCG@100", "WAP@100", "mAP", "mAP@20")
@@ -40,7 +40,7 @@ def main() -> None:
     values["model"]["init"] = str(args.init.resolve())
     half = args.out.with_name(args.out.name + "-half")
     with Reporter() as reporter:
-        train(make_config(values), args.out, say=reporter.say, tick=reporter.tick)
+        train(make_config(values), args.out, message=reporter.say, progress=reporter.tick)
         made = load_checkpoint(args.out)
         save_checkpoint(half, made.encoder, made.provenance, half=True)
         save_config(make_config(values), half / "config.yaml")
@@ -49,7 +49,7 @@ def main() -> None:
             raise SystemExit(f"{half} has {size:,} bytes of weights, limit {_MOST_BYTES:,}")
         if fingerprint_of(find_model(BUILTIN)) == fingerprint_of(half):
             raise SystemExit(f"{half} is the built-in encoder already; nothing to do")
-        found = study_run(half, resamples=0, say=reporter.say, tick=reporter.tick)
+        found = study_run(half, resamples=0, message=reporter.say, progress=reporter.tick)
     counts = found.scores["embedding"].counts
     about = (
         f"{counts['n_query']} images of split {found.about['split']}, leave-one-out, protocol "

@@ -9,16 +9,29 @@ from landcue.lazy import lazy_exports
 if TYPE_CHECKING:
     from landcue.archive.indexing import IndexOptions, index
     from landcue.audit.run import audit
+    from landcue.training.config import TrainingConfig
+    from landcue.training.loop import Run, train
 
 __version__ = "0.1.0"
 
-__all__ = ["IndexOptions", "__version__", "audit", "index"]
+__all__ = [
+    "IndexOptions",
+    "Run",
+    "TrainingConfig",
+    "__version__",
+    "audit",
+    "index",
+    "train",
+]
 
 __getattr__ = lazy_exports(
     __name__,
     {
         "IndexOptions": "landcue.archive.indexing",
+        "Run": "landcue.training.loop",
+        "TrainingConfig": "landcue.training.config",
         "audit": "landcue.audit",
         "index": "landcue.archive.indexing",
+        "train": "landcue.training.loop",
     },
 )

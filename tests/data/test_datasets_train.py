@@ -11,7 +11,8 @@ from PIL import Image
 from landcue.data.datasets import DATASETS, dataset_warnings, load_dataset
 from landcue.errors import DataError, UsageError
 from landcue.training.config import make_config
-from landcue.training.loop import read_split, train
+from landcue.training.images import read_split
+from landcue.training.loop import train
 
 
 def dlrsd(root):
@@ -41,7 +42,7 @@ def config(root, dataset, split="files-80-20"):
 
 def test_training_on_dlrsd_by_name(tmp_path):
     said = []
-    summary = train(config(dlrsd(tmp_path), "dlrsd"), tmp_path / "run", say=said.append)
+    summary = train(config(dlrsd(tmp_path), "dlrsd"), tmp_path / "run", message=said.append)
     assert (summary.folder / "model.safetensors").exists()
     assert said[0].startswith("warning: DLRSD: 20 of 2,100 images; agricultural has 0 of 100; ")
     assert f"landcue datasets check dlrsd {tmp_path}" in said[0]

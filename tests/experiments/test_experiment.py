@@ -21,7 +21,7 @@ from landcue.experiments.spec import merged, read_spec
 from landcue.experiments.tables import comparisons, to_json, to_latex, to_markdown
 from landcue.files import exclusive
 from landcue.training.config import read_config
-from landcue.training.validation import Spaces
+from landcue.training.evaluation import Spaces
 
 LABELS = ("blue", "green", "red")
 

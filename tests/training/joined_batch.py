@@ -19,7 +19,7 @@ from landcue.errors import UsageError
 from landcue.losses.statistics import LabelStatistics
 from landcue.models.encoder import Outputs
 from landcue.training.config import LossSection
-from landcue.training.gather import broadcast_parameters, gather_batch
+from landcue.training.distributed import broadcast_parameters, gather_batch
 from landcue.training.objective import Objective
 
 N, WIDTH, DIM, N_BITS, C = 12, 7, 6, 8, 5

@@ -16,7 +16,7 @@ from torch import nn
 
 from landcue.errors import LandcueError
 from landcue.training.config import make_config
-from landcue.training.joined_norm import join_batch_norm
+from landcue.training.distributed import join_batch_norm
 from landcue.training.loop import train
 
 

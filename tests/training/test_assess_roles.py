@@ -10,8 +10,8 @@ from PIL import Image
 
 from landcue.errors import UsageError
 from landcue.metrics.protocol import Roles, find_protocol
-from landcue.training.assess import study_run
 from landcue.training.config import make_config
+from landcue.training.evaluation import study_run
 from landcue.training.loop import train
 
 SPLIT = "per-class-70-10-20-seed1"

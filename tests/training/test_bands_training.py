@@ -14,11 +14,11 @@ from landcue.data.datasets.eurosat import BANDS
 from landcue.data.sources import open_source
 from landcue.errors import DataError, UsageError
 from landcue.models.checkpoint import load_checkpoint
-from landcue.training.assess import study_run
-from landcue.training.augment import augment
+from landcue.training.augment import create_transform
 from landcue.training.config import AugmentSection, make_config
-from landcue.training.loop import read_split, train
-from landcue.training.pixels import load_pixels
+from landcue.training.evaluation import study_run
+from landcue.training.images import ImageDataset, read_split
+from landcue.training.loop import train
 
 rasterio = pytest.importorskip("rasterio")
 CHOSEN = ["B08", "B02", "B11"]
@@ -64,8 +64,8 @@ def test_bands_are_read_by_name_and_scaled(eurosat):
     expected = [np.rint(np.clip(stack[BANDS.index(b)] * (255 / 3000), 0, 255)) for b in CHOSEN]
     assert np.array_equal(read_bands(record, CHOSEN), np.stack(expected, axis=2).astype(np.uint8))
     assert np.array_equal(read_rgb(record), read_bands(record, ["B04", "B03", "B02"]))
-    pixels = load_pixels([record], 40, bands=CHOSEN[:2]).pixels
-    assert np.array_equal(pixels[0], read_bands(record, CHOSEN)[..., :2])
+    pixels = ImageDataset([record], ["Forest", "River"], 40, bands=CHOSEN[:2]).pixels(0)
+    assert np.array_equal(pixels, read_bands(record, CHOSEN)[..., :2])
 
 
 def test_a_model_of_named_bands_trains_and_is_evaluated(eurosat, tmp_path):
@@ -96,13 +96,17 @@ def test_the_named_bands_are_all_that_a_model_learns_from(eurosat, tmp_path, cha
 
 
 def test_color_of_other_bands_keeps_a_plain_image_plain():
-    pixels = torch.full((3, 16, 16, 5), 100, dtype=torch.uint8)
-    options = AugmentSection(color=0.3)
-    got = augment(pixels, 16, options, torch.Generator().manual_seed(0))
-    assert got.shape == (3, 5, 16, 16)
-    for image in got:
-        assert float(image.max() - image.min()) < 1e-3
-        assert 69 < float(image.mean()) < 131
+    image = torch.full((5, 16, 16), 100, dtype=torch.uint8)
+    transform = create_transform(AugmentSection(color=0.3), 16, bands=5)
+    torch.manual_seed(0)
+    means = set()
+    for _ in range(20):
+        got = transform(image)
+        assert got.shape == (5, 16, 16)
+        assert int(got.max() - got.min()) == 0
+        assert 69 < float(got.float().mean()) < 131
+        means.add(int(got.max()))
+    assert len(means) > 5
 
 
 def test_mistakes_are_named(eurosat, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from landcue.training.gather import broadcast_parameters, gather_batch
+from landcue.training.distributed import broadcast_parameters, gather_batch
 
 WORKER = Path(__file__).with_name("joined_batch.py")
 LIMIT = 180  # seconds, for a busy machine

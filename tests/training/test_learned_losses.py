@@ -15,8 +15,7 @@ from landcue.models.encoder import NeuralEncoder, Outputs, build_config
 from landcue.training.config import LossSection, OptimizerSection, make_config
 from landcue.training.loop import train
 from landcue.training.objective import Objective
-from landcue.training.schedule import create_optimizer
-from landcue.training.state import Progress, load_state, save_state
+from landcue.training.state import TrainingState, create_optimizer, load_state, save_state
 
 LABELS = ("blue", "green", "red")
 STATISTICS = LabelStatistics.from_labels(torch.eye(3))
@@ -84,7 +83,7 @@ def test_state_restores_proxies_and_their_moments(tmp_path):
     model, learned = encoder(), objective()
     optimizer = create_optimizer(model, OptimizerSection(), learned.parameters())
     step(model, learned, optimizer)
-    save_state(tmp_path / "s", model, learned, optimizer, Progress(1, None, []))
+    save_state(tmp_path / "s", model, learned, optimizer, TrainingState(1, None, []))
     other_model, other = encoder(), objective()
     other_optimizer = create_optimizer(other_model, OptimizerSection(), other.parameters())
     assert not torch.equal(next(learned.parameters()), next(other.parameters()))
@@ -98,7 +97,7 @@ def test_state_restores_proxies_and_their_moments(tmp_path):
 def test_state_of_another_loss_is_refused(tmp_path):
     model, learned = encoder(), objective()
     optimizer = create_optimizer(model, OptimizerSection(), learned.parameters())
-    save_state(tmp_path / "s", model, learned, optimizer, Progress(1, None, []))
+    save_state(tmp_path / "s", model, learned, optimizer, TrainingState(1, None, []))
     plain = objective("marc")
     with pytest.raises(ModelError, match="cannot be resumed"):
         load_state(tmp_path / "s", model, plain, create_optimizer(model, OptimizerSection()))
@@ -143,7 +142,7 @@ def test_a_run_cut_after_an_epoch_ends_as_if_it_had_not_been(images, tmp_path, l
             raise Cut
 
     with pytest.raises(Cut):
-        train(config, tmp_path / "cut", say=cut)
+        train(config, tmp_path / "cut", message=cut)
     resumed = train(config, tmp_path / "cut")
     assert resumed.resumed_from == 1
     assert resumed.best_epoch == 2  # no validation part: the last epoch is what is compared

@@ -9,8 +9,8 @@ from landcue.data.datasets import load_dataset
 from landcue.data.splits import apply_split
 from landcue.models.backbones import FOLDED, create_backbone, load_backbone_weights
 from landcue.models.encoder import NeuralEncoder, build_config
-from landcue.training.pixels import load_pixels
-from landcue.training.validation import annotate_pixels, encode_pixels
+from landcue.training.evaluation import annotate, encode_images
+from landcue.training.images import ImageDataset
 from standard_protocol import evaluate_embeddings
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
@@ -19,13 +19,14 @@ pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 def test_frozen_features_and_random_vectors_score_as_known(real_data):
     source = load_dataset("ucmerced", real_data / "uc_merced")
     images = apply_split(source, "per-class-70-10-20-seed42")
-    pixels = load_pixels(images.part("test").records, 256)
-    known = annotate_pixels(pixels, images.label_names)
+    test = ImageDataset(images.part("test").records, images.label_names, 256)
+    test.drop_unreadable()
+    known = annotate(test)
     backbone = create_backbone(FOLDED)
     weights = real_data / "weights" / "mobilenet_v2_1.0_224_imagenet_folded.npz"
     load_backbone_weights(backbone, weights)
     model = NeuralEncoder(build_config(FOLDED, image_size=256), backbone)
-    frozen = evaluate_embeddings(known, encode_pixels(model, pixels.pixels).features)
+    frozen = evaluate_embeddings(known, encode_images(model, test).features)
     # An independent pilot on another draw of this split: 0.688, 0.824, 2.156.
     assert frozen.metrics["nDCG@100"] == pytest.approx(0.688, abs=0.02)
     assert frozen.metrics["mAP"] == pytest.approx(0.824, abs=0.02)

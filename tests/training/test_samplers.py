@@ -15,15 +15,15 @@ from landcue.data.splits import apply_split
 from landcue.errors import DataError, UsageError
 from landcue.training.config import SamplerSection, make_config
 from landcue.training.label_aware import LabelAware
+from landcue.training.loader import create_sampler
 from landcue.training.loop import train
 from landcue.training.samplers import (
     ClassBalanced,
+    Shares,
     Shuffle,
     classes_of,
-    create_sampler,
     epoch_seed,
 )
-from landcue.training.shares import Shares
 
 
 def epoch_of(sampler, epoch=0):
@@ -375,7 +375,7 @@ def test_a_label_aware_training_cut_after_an_epoch_ends_as_if_it_had_not_been(im
             raise Cut
 
     with pytest.raises(Cut):
-        train(config, tmp_path / "cut", say=cut)
+        train(config, tmp_path / "cut", message=cut)
     resumed = train(config, tmp_path / "cut")
     assert resumed.resumed_from == 1
     assert resumed.fingerprint == whole.fingerprint

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,12 +23,12 @@ from landcue.data.imageset import label_matrix, labelled_by_group
 from landcue.errors import DataError, ModelError, UsageError
 from landcue.models.backbones import freeze_first_layers
 from landcue.models.checkpoint import load_checkpoint
-from landcue.training.assess import study_run
-from landcue.training.augment import augment
+from landcue.training.augment import create_transform
 from landcue.training.config import AugmentSection, make_config, override, read_config, save_config
+from landcue.training.evaluation import study_run
+from landcue.training.images import ImageDataset, PixelCache
 from landcue.training.loop import train
-from landcue.training.pixels import load_pixels
-from landcue.training.schedule import lr_factor
+from landcue.training.state import lr_factor
 
 LABELS = ("blue", "green", "red")
 
@@ -91,7 +92,7 @@ def test_same_command_again_does_nothing(images, tmp_path):
     first = train(config(images, optimizer={"epochs": 1}), tmp_path / "run")
     before = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
     said = []
-    again = train(config(images, optimizer={"epochs": 1}), tmp_path / "run", say=said.append)
+    again = train(config(images, optimizer={"epochs": 1}), tmp_path / "run", message=said.append)
     assert again.fingerprint == first.fingerprint
     assert "already trained" in said[0]
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
@@ -111,7 +112,7 @@ from landcue.training.config import make_config
 from landcue.training.loop import train
 def say(line):
     print(line, flush=True)
-summary = train(make_config(json.loads(sys.argv[1])), Path(sys.argv[2]), say=say)
+summary = train(make_config(json.loads(sys.argv[1])), Path(sys.argv[2]), message=say)
 print("finished", summary.fingerprint, summary.resumed_from, flush=True)
 """
 
@@ -174,13 +175,13 @@ def test_a_training_cut_off_says_so_when_it_is_evaluated(images, tmp_path):
             raise CutError
 
     with pytest.raises(CutError):
-        train(config(images), tmp_path / "run", tick=cut)
+        train(config(images), tmp_path / "run", progress=cut)
     said = []
-    study_run(tmp_path / "run", resamples=0, say=said.append)
+    study_run(tmp_path / "run", resamples=0, message=said.append)
     assert any("has not ended" in line for line in said)
     train(config(images), tmp_path / "run")
     said.clear()
-    study_run(tmp_path / "run", resamples=0, say=said.append)
+    study_run(tmp_path / "run", resamples=0, message=said.append)
     assert said == []
 
 
@@ -228,7 +229,7 @@ def test_broken_images_are_skipped_and_counted(images, tmp_path):
     (root / "00.png").write_bytes(b"")
     (root / "01.png").write_text("not an image")
     said = []
-    summary = train(config(root, optimizer={"epochs": 1}), tmp_path / "run", say=said.append)
+    summary = train(config(root, optimizer={"epochs": 1}), tmp_path / "run", message=said.append)
     named = [line for line in said if line.startswith("skipped")]
     assert len(named) == summary.skipped
     assert 1 <= summary.skipped <= 2  # one of them may lie in the test part
@@ -238,7 +239,7 @@ def test_broken_images_are_skipped_and_counted(images, tmp_path):
 def test_split_without_validation_keeps_the_last_epoch(images, tmp_path):
     said = []
     settings = config(images, data={"split": "files-80-20"}, optimizer={"epochs": 2})
-    summary = train(settings, tmp_path / "run", say=said.append)
+    summary = train(settings, tmp_path / "run", message=said.append)
     assert summary.best_epoch == 2
     assert summary.scores == {}
     assert any("no validation part" in line for line in said)
@@ -329,7 +330,7 @@ def test_group_target_needs_groups(images):
 
 def test_freed_memory_is_kept_where_the_c_library_can():
     code = (
-        "import torch; from landcue.training.allocator import keep_freed_memory\n"
+        "import torch; from landcue.training.state import keep_freed_memory\n"
         "print(keep_freed_memory(), torch.ones(2**26).sum().item() == 2**26)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -348,32 +349,30 @@ def test_config_file_round_trip_and_errors(tmp_path):
             read_config(tmp_path / f"{name}.yaml")
 
 
+def seeded(transform, image, seed):
+    torch.manual_seed(seed)
+    return transform(image)
+
+
 def test_augmentation_is_seeded_and_switches_off():
-    pixels = torch.randint(0, 256, (4, 20, 20, 3), dtype=torch.uint8)
+    image = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
     plain = AugmentSection(flips=False, turns=False, min_area=1.0, color=0.0)
-
-    def run(options, seed=0, size=20):
-        return augment(pixels, size, options, torch.Generator().manual_seed(seed))
-
-    assert torch.equal(run(plain), pixels.permute(0, 3, 1, 2).float())
-    full = AugmentSection()
-    assert torch.equal(run(full), run(full))
-    assert not torch.equal(run(full), run(full, seed=1))
-    assert run(full, size=16).shape == (4, 3, 16, 16)
-    assert run(full).min() >= 0
-    assert run(full).max() <= 255
+    assert torch.equal(create_transform(plain, 20)(image), image)
+    full = create_transform(AugmentSection(), 16)
+    assert torch.equal(seeded(full, image, 0), seeded(full, image, 0))
+    assert not torch.equal(seeded(full, image, 0), seeded(full, image, 1))
+    assert full(image).shape == (3, 16, 16)
+    assert full(image).dtype == torch.uint8
 
 
 def test_augmentation_without_scale_and_color_is_one_of_eight_views():
-    pixels = torch.randint(0, 256, (32, 12, 12, 3), dtype=torch.uint8)
-    options = AugmentSection(min_area=1.0, color=0.0)
-    got = augment(pixels, 12, options, torch.Generator().manual_seed(0))
+    image = torch.randint(0, 256, (3, 12, 12), dtype=torch.uint8)
+    transform = create_transform(AugmentSection(min_area=1.0, color=0.0), 12)
+    views = [torch.rot90(f, k, (1, 2)) for f in (image, image.flip(2)) for k in range(4)]
     seen = set()
-    for view, image in zip(got, pixels.permute(0, 3, 1, 2).float(), strict=True):
-        views = [torch.rot90(f, k, (1, 2)) for f in (image, image.flip(2)) for k in range(4)]
-        distances = [float((view - other).abs().max()) for other in views]
-        assert min(distances) < 0.01
-        seen.add(int(np.argmin(distances)))
+    for seed in range(64):
+        got = seeded(transform, image, seed)
+        seen.add(next(i for i, view in enumerate(views) if torch.equal(got, view)))
     assert len(seen) == 8
 
 
@@ -382,10 +381,11 @@ def test_rotation_turns_by_any_angle_up_to_its_limit():
     side = 65
     ys, xs = np.mgrid[:side, :side] - side // 2
     disk = ((xs - 18) ** 2 + ys**2 < 30).astype(np.uint8) * 200
-    pixels = torch.from_numpy(np.repeat(disk[None, :, :, None], 3, axis=3)).repeat(64, 1, 1, 1)
+    image = torch.from_numpy(np.repeat(disk[None], 3, axis=0))
     options = AugmentSection(flips=False, turns=False, min_area=1.0, color=0.0, rotation=40)
-    got = augment(pixels, side, options, torch.Generator().manual_seed(0))[:, 0].numpy()
-    got = got * (np.hypot(xs, ys) < 28)  # without what is mirrored into the corners
+    transform = create_transform(options, side)
+    got = np.stack([seeded(transform, image, seed)[0].numpy() for seed in range(64)])
+    got = got.astype(float) * (np.hypot(xs, ys) < 28)  # without what is mirrored into the corners
     weight = got.sum((1, 2))
     x, y = (got * xs).sum((1, 2)) / weight, (got * ys).sum((1, 2)) / weight
     np.testing.assert_allclose(np.hypot(x, y), 18, atol=0.3)
@@ -396,13 +396,33 @@ def test_rotation_turns_by_any_angle_up_to_its_limit():
     assert len(np.unique(angles.round(1))) > 40
 
 
-def test_rotation_of_zero_draws_the_views_of_before():
-    pixels = torch.randint(0, 256, (6, 20, 20, 3), dtype=torch.uint8)
-    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
-    augment(pixels, 20, AugmentSection(rotation=0), generators[0])
-    augment(pixels, 20, AugmentSection(rotation=30), generators[1])
-    states = [torch.rand(1, generator=generator) for generator in generators]
-    assert not torch.equal(*states)  # an angle per image was drawn only where one is needed
+def test_a_rotated_plain_image_stays_plain_since_its_edges_are_mirrored():
+    image = torch.full((3, 33, 33), 120, dtype=torch.uint8)
+    transform = create_transform(AugmentSection(rotation=180, min_area=1.0, color=0.0), 33)
+    for seed in range(8):
+        assert torch.equal(seeded(transform, image, seed), image)
+
+
+def test_a_transform_of_ones_own_replaces_the_others(images, tmp_path, monkeypatch):
+    (tmp_path / "own_views.py").write_text(
+        "from torchvision.transforms import v2\n"
+        "gray = v2.RandomGrayscale(p=1.0)\n"
+        "def flat(image): return image[0]\n"
+        "def broken(image): raise ValueError('no')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    image = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
+    got = create_transform(AugmentSection(transform="own_views:gray"), 16)(image)
+    assert got.shape == (3, 16, 16)
+    assert torch.equal(got[0], got[1])
+    for name, word in (("gone", "cannot be imported"), ("flat", "bands"), ("broken", "fails")):
+        settings = config(images, augment={"transform": f"own_views:{name}"})
+        with pytest.raises(UsageError, match=word) as caught:
+            train(settings, tmp_path / "run")
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match=r"augment\.transform"):
+        config(images, augment={"transform": "own_views"})
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():
@@ -413,21 +433,128 @@ def test_learning_rate_warms_up_and_falls_to_zero():
     assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
 
 
-def test_pixels_keep_order_and_leave_broken_files_out(images, tmp_path):
-    from dataclasses import replace
-
-    from landcue.data.sources import open_source
-
-    records = list(open_source(images).records[:5])
+def broken_records(images, tmp_path):
+    records = list(load_dataset("folder", images).records[:5])
     records[2] = replace(records[2], path=tmp_path / "gone.png")
-    got = load_pixels(records, 16)
+    return records
+
+
+@pytest.mark.parametrize("limit", [0, 2 * (16 * 16 * 3 + 1), 2**20])
+def test_images_keep_order_and_leave_broken_files_out(images, tmp_path, limit):
+    records = broken_records(images, tmp_path)
+    got = ImageDataset(records, LABELS, 16, cache_bytes=limit)
+    got.drop_unreadable()
     assert [r.id for r in got.records] == ["00.png", "01.png", "03.png", "04.png"]
-    assert got.pixels.shape == (4, 16, 16, 3)
-    labels = label_matrix([r.labels for r in got.records], LABELS)
-    bright = got.pixels.mean((1, 2))[:, ::-1] > 100  # blue, green, red
-    assert np.array_equal(bright, labels.astype(bool))
+    assert got.is_cached == (limit == 2**20)
     assert got.problems[0].where == "02.png"
+    labels = label_matrix([r.labels for r in got.records], LABELS)
+    for row, (image, hot) in enumerate(got[i] for i in range(len(got))):
+        assert image.shape == (3, 16, 16)
+        assert np.array_equal(image.float().mean((1, 2)).numpy()[::-1] > 100, hot.bool().numpy())
+        assert np.array_equal(hot, labels[row])
     with pytest.raises(DataError, match="none of 1 images"):
-        load_pixels([records[2]], 16)
-    with pytest.raises(DataError, match="GiB"):
-        load_pixels(records * 100_000, 1024)
+        ImageDataset([records[2]], LABELS, 16).drop_unreadable()
+
+
+def test_cached_images_are_not_decoded_again_and_leave_no_file(images, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    copy = tmp_path / "copy"
+    shutil.copytree(images, copy)
+    source = load_dataset("folder", copy)
+    cached = ImageDataset(source.records, LABELS, 16)
+    cached.drop_unreadable()
+    before = [cached.pixels(row) for row in range(len(cached))]
+    shutil.rmtree(copy)
+    assert all(np.array_equal(cached.pixels(row), old) for row, old in enumerate(before))
+    plain = ImageDataset(source.records, LABELS, 16, cache_bytes=0)
+    with pytest.raises(DataError, match="cannot be read"):
+        plain.pixels(0)
+    assert list(temporary.iterdir())
+    del cached
+    assert not list(temporary.iterdir())
+
+
+def test_processes_of_one_machine_share_a_cache_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    one, two = (PixelCache(3, (2, 2, 3), 1000, "shared") for _ in range(2))
+    pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    one.write(1, pixels)
+    assert np.array_equal(two.read(1), pixels)
+    assert two.read(0) is None
+    assert PixelCache(3, (2, 2, 3), 1000).read(1) is None
+    assert PixelCache(3, (2, 2, 3), 25).capacity == 1
+
+
+@pytest.mark.slow
+def test_workers_change_no_result(images, tmp_path):
+    marks = [
+        train(config(images, optimizer={"epochs": 2}, loader=loader), tmp_path / name).fingerprint
+        for name, loader in (
+            ("none", {"workers": 0}),
+            ("two", {"workers": 2, "cache_bytes": 0}),
+        )
+    ]
+    assert marks[0] == marks[1]
+
+
+@pytest.mark.slow
+def test_a_file_that_breaks_during_a_training_is_named_in_one_line(images, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(images, copy)
+
+    def breaking(stage, done, _total):
+        if stage == "epoch 1/3" and done == 1:
+            for file in copy.glob("*.png"):
+                file.write_bytes(b"")
+
+    for workers in (0, 1):
+        shutil.copytree(images, copy, dirs_exist_ok=True)
+        settings = config(copy, loader={"workers": workers, "cache_bytes": "0B"})
+        with pytest.raises(DataError, match=r"png: the file is empty \(0 bytes\)$") as caught:
+            train(settings, tmp_path / "run", progress=breaking)
+        assert "\n" not in str(caught.value)
+
+
+def test_how_images_are_loaded_may_differ_when_a_run_is_resumed(images, tmp_path):
+    first = train(config(images, optimizer={"epochs": 1}), tmp_path / "run")
+    other = config(images, optimizer={"epochs": 1}, loader={"cache_bytes": "1MiB"})
+    assert other.loader.cache_bytes == 2**20
+    assert train(other, tmp_path / "run").fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"optimizer": {"lr": 1e30, "head_lr": 1e30, "warmup_epochs": 0}}, ModelError),
+        ({"choose_by": "nDCG@7"}, UsageError),
+        ({"data": {"split": "nonsense"}}, UsageError),
+        ({"model": {"backbone": "resnet1"}}, UsageError),
+        ({"loss": {"name": "mark"}}, UsageError),
+        ({"sampler": {"name": "class_balanced", "per_class": 5}}, UsageError),
+        ({"model": {"init": "gone.npz"}}, ModelError),
+    ],
+)
+def test_a_failed_training_does_not_block_the_corrected_one(images, tmp_path, wrong, error):
+    run = tmp_path / "run"
+    with pytest.raises(error) as caught:
+        train(config(images, **wrong), run)
+    assert "\n" not in str(caught.value)
+    assert not run.exists() or [path.name for path in run.iterdir()] in ([], [".lock"])
+    assert train(config(images, optimizer={"epochs": 1}), run).best_epoch == 1
+
+
+def test_a_config_may_be_values_or_a_file(images, tmp_path):
+    settings = config(images, optimizer={"epochs": 1})
+    save_config(settings, tmp_path / "c.yaml")
+    made = train(str(tmp_path / "c.yaml"), tmp_path / "run")
+    again = train(settings.model_dump(), str(tmp_path / "run"))
+    assert (made.fingerprint, again.resumed_from) == (again.fingerprint, 1)
+
+
+def test_a_logger_that_is_not_installed_is_one_line(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(UsageError, match=r"pip install 'landcue\[wandb\]'.*'loggers=\[csv\]'"):
+        train(config(images, loggers=["csv", "wandb"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ from landcue.cli.console import Reporter, print_json
 
 if TYPE_CHECKING:
     from landcue.search.result import SearchResult
-    from landcue.training.config import TrainConfig
+    from landcue.training.config import TrainingConfig
 
 _QUERY = "images/harbor/harbor_0007.tif"
 
@@ -56,7 +56,7 @@ def demo(
         reporter.say(f"1/5 rendering {images} synthetic geo-referenced images into {data}")
         write_demo_archive(data, n=images, progress=lambda i, n: reporter.tick("rendering", i, n))
         reporter.say(f"2/5 training a small encoder into {run}")
-        train(_config(data, epochs), run, say=reporter.say, tick=reporter.tick)
+        train(_config(data, epochs), run, message=reporter.say, progress=reporter.tick)
         reporter.say(f"3/5 indexing into {archive}, and with the built-in encoder into {other}")
         checkpoint = load_checkpoint(run)
         source = with_parts(open_source(data), checkpoint.provenance)
@@ -104,7 +104,7 @@ def _print(
     print(f"  landcue serve {archive}")
 
 
-def _config(data: Path, epochs: int) -> TrainConfig:
+def _config(data: Path, epochs: int) -> TrainingConfig:
     from landcue.training.config import make_config
 
     return make_config(

@@ -139,7 +139,7 @@ def _study(
             opening=open_archive,
         )
     if (target / _RUN_FILE).is_file():
-        from landcue.training.assess import study_run
+        from landcue.training.evaluation import study_run
 
         return study_run(
             target,
@@ -147,8 +147,8 @@ def _study(
             data_root=data_root,
             protocol=protocol,
             resamples=resamples,
-            say=reporter.say,
-            tick=reporter.tick,
+            message=reporter.say,
+            progress=reporter.tick,
         )
     raise UsageError(f"{target} is neither a run ({_RUN_FILE}) nor an archive ({_ARCHIVE_FILE})")
 

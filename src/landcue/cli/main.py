@@ -98,8 +98,22 @@ def _root(
     """Find look-alike places in an Earth-observation archive."""
 
 
+_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
+
+
+def _wait_passively() -> None:
+    """Let idle OpenMP threads sleep instead of spin, unless the user set how they wait.
+
+    Must run before torch or numba is loaded. Spinning threads take the cores that a neighbor, or
+    another process of the same training, works on.
+    """
+    if not any(name in os.environ for name in _WAITING):
+        os.environ.update(_WAITING)
+
+
 def main() -> None:
     """Run the command line: one-line errors, status 1 for failures and 2 for wrong usage."""
+    _wait_passively()
     try:
         app()
     except LandcueError as error:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from landcue.cli.console import Reporter, print_json
 from landcue.errors import UsageError
-
-if TYPE_CHECKING:
-    from landcue.training.config import TrainConfig
 
 
 def train(
@@ -56,11 +55,20 @@ def train(
         "model.image_size": image_size,
         "seed": seed,
     }
-    resolved = _resolve(config, flags, set_ or [])
-    from landcue.training.loop import train as run
+    from landcue.training.config import make_config, override, read_values
+    from landcue.training.loop import train as run_training
 
+    given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
+    values = override(read_values(config) if config else {}, [*given, *(set_ or [])])
+    data = values.get("data")
+    if data is None or (isinstance(data, dict) and not data.get("root")):
+        raise UsageError("which images? give --data-root FOLDER (and --dataset ucmerced for it)")
     with Reporter() as reporter:
-        summary = run(resolved, out, say=reporter.say, tick=reporter.tick)
+        summary = run_training(
+            make_config(values), out, message=reporter.say, progress=reporter.tick
+        )
+    if os.environ.get("RANK", "0") != "0":
+        return  # one of several processes: the first one prints
     if json_:
         print_json(
             {
@@ -76,27 +84,3 @@ def train(
     print(f"{summary.folder}: epoch {summary.best_epoch} kept, model {summary.fingerprint[:12]}")
     for name, value in summary.scores.items():
         print(f"  {name:<12} {value:.4f}  (validation part)")
-
-
-def _resolve(file: Path | None, flags: dict[str, object], assignments: list[str]) -> TrainConfig:
-    from landcue.training.config import make_config, override, read_values
-
-    values: dict[str, Any] = read_values(file) if file else {}
-    for key, value in flags.items():
-        if value is None:
-            continue
-        section: dict[str, Any] = values
-        *path, last = key.split(".")
-        for name in path:
-            section = section.setdefault(name, {})
-        section[last] = value
-    values = override(values, assignments)
-    data = values.get("data")
-    if not isinstance(data, dict) or not data.get("root"):
-        raise UsageError("which images? give --data-root FOLDER (and --dataset ucmerced for it)")
-    # Runs must be found again from any folder.
-    data["root"] = str(Path(data["root"]).expanduser().resolve())
-    model = values.get("model") or {}
-    if model.get("init") not in (None, "hub", "none"):
-        model["init"] = str(Path(model["init"]).expanduser().resolve())
-    return make_config(values)

@@ -21,9 +21,9 @@ from landcue.metrics.evaluation import evaluate_distances
 from landcue.metrics.relevance import Floats
 from landcue.metrics.report import OF_LABELS, Report
 from landcue.models.checkpoint import load_checkpoint
-from landcue.training.config import TrainConfig
-from landcue.training.pixels import load_pixels
-from landcue.training.validation import Spaces, annotate_pixels, encode_pixels
+from landcue.training.config import TrainingConfig
+from landcue.training.evaluation import Spaces, annotate, encode_images
+from landcue.training.images import ImageDataset
 
 Tick = Callable[[str, int, int], None]
 
@@ -83,7 +83,7 @@ def load_measured(file: Path) -> Measured | None:
 class Encodings:
     """The parts of a run's data in every space of its model, encoded when first asked for."""
 
-    def __init__(self, run: Path, config: TrainConfig, images: ImageSet, tick: Tick) -> None:
+    def __init__(self, run: Path, config: TrainingConfig, images: ImageSet, tick: Tick) -> None:
         self._model = load_checkpoint(run).encoder
         self._config, self._images, self._tick = config, images, tick
         self._parts: dict[str, tuple[Annotations, Spaces]] = {}
@@ -109,11 +109,12 @@ class Encodings:
             if not records:
                 raise DataError(f"split {self._config.data.split} has no {name} part")
             size = self._model.config.image_size
-            pixels = load_pixels(records, size, bands=self._config.data.bands)
-            spaces = encode_pixels(
-                self._model, pixels.pixels, lambda i, n: self._tick(f"encoding {name}", i, n)
+            images = ImageDataset(records, self._images.label_names, size, self._config.data.bands)
+            images.drop_unreadable()
+            spaces = encode_images(
+                self._model, images, lambda i, n: self._tick(f"encoding {name}", i, n)
             )
-            self._parts[name] = annotate_pixels(pixels, self._images.label_names), spaces
+            self._parts[name] = annotate(images), spaces
         return self._parts[name]
 
 

@@ -12,7 +12,7 @@ from landcue.codes.hashers import fit_decoder, fit_hasher
 from landcue.codes.packing import code_statistics, pack_bits
 from landcue.errors import UsageError, did_you_mean
 from landcue.metrics.distances import Distances, cosine, cue, hamming
-from landcue.training.validation import Spaces
+from landcue.training.evaluation import Spaces
 from landcue.types import ByteArray
 
 UNLEARNED = ("sign", "itq", "lsh")

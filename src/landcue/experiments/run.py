@@ -17,8 +17,9 @@ from landcue.errors import LandcueError, ModelError, UsageError
 from landcue.experiments.measure import Encodings, Measured, load_measured, measure
 from landcue.experiments.spec import Spec
 from landcue.files import exclusive, read_json, write_atomic
-from landcue.training.config import TrainConfig
-from landcue.training.loop import no_tick, read_split, train
+from landcue.training.config import TrainingConfig
+from landcue.training.images import ignore, read_split
+from landcue.training.loop import train
 
 Say = Callable[[str], None]
 Tick = Callable[[str, int, int], None]
@@ -87,7 +88,7 @@ def run_experiment(
     *,
     only: Iterable[str] = (),
     say: Say = lambda _: None,
-    tick: Tick = no_tick,
+    tick: Tick = ignore,
 ) -> Results:
     """Run what is not done yet of an experiment in the folder ``out``.
 
@@ -157,7 +158,7 @@ class _Run:
             config = self.spec.training(cell.method, cell.seed, cell.bits)
             try:
                 self.say(f"[{number}/{len(todo)}] {cell.name}")
-                made = train(config, folder, say=self.say, tick=self.tick)
+                made = train(config, folder, message=self.say, progress=self.tick)
             except LandcueError as error:
                 failed[cell.name] = str(error)
                 self.say(f"failed: {cell.name}: {error}")
@@ -275,7 +276,7 @@ class _Run:
     def _folder(self, cell: Cell) -> Path:
         return self.out / "runs" / cell.name
 
-    def _config(self, cell: Cell) -> TrainConfig:
+    def _config(self, cell: Cell) -> TrainingConfig:
         return self.spec.training(cell.method, cell.seed, cell.bits)
 
     def _has_validation(self, cell: Cell) -> bool:
@@ -290,7 +291,7 @@ class _Run:
             self.open[cell] = Encodings(self._folder(cell), config, images, self.tick)
         return self.open[cell]
 
-    def _images(self, config: TrainConfig) -> ImageSet:
+    def _images(self, config: TrainingConfig) -> ImageSet:
         key = config.data.model_dump_json()
         if key not in self.images:
             self.images[key] = read_split(config)

@@ -12,7 +12,7 @@ from landcue.errors import UsageError, did_you_mean
 from landcue.experiments.rankings import needs_bits, needs_hash_head, needs_label_head
 from landcue.metrics.protocol import DEFAULT, find_protocol
 from landcue.metrics.report import OF_LABELS
-from landcue.training.config import LossSection, TrainConfig, make_config, read_values
+from landcue.training.config import LossSection, TrainingConfig, make_config, read_values
 from landcue.training.objective import check_losses
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
@@ -112,7 +112,7 @@ class Spec(BaseModel):
             return trained[0]
         raise UsageError(f"method {name}: {self.trained_by(name)} is not trained at {bits} bits")
 
-    def training(self, name: str, seed: int, bits: int | None) -> TrainConfig:
+    def training(self, name: str, seed: int, bits: int | None) -> TrainingConfig:
         """Return the resolved training settings of one trained method.
 
         Raises:

@@ -1,1 +1,31 @@
-"""Training: configuration, loop, resumable state, logs."""
+"""Training an encoder: configuration, images, samplers, the loop, several processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from landcue.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from landcue.training.config import TrainingConfig, read_config
+    from landcue.training.evaluation import study_run
+    from landcue.training.images import ImageDataset
+    from landcue.training.loop import Run, train
+    from landcue.training.samplers import BatchSampler
+
+__all__ = [
+    "BatchSampler", "ImageDataset", "Run", "TrainingConfig", "read_config", "study_run", "train",
+]  # fmt: skip
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "BatchSampler": "landcue.training.samplers",
+        "ImageDataset": "landcue.training.images",
+        "Run": "landcue.training.loop",
+        "TrainingConfig": "landcue.training.config",
+        "read_config": "landcue.training.config",
+        "study_run": "landcue.training.evaluation",
+        "train": "landcue.training.loop",
+    },
+)

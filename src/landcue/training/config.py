@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 
 from landcue.errors import UsageError, did_you_mean
 from landcue.files import write_atomic
@@ -117,7 +117,9 @@ class AugmentSection(_Section):
 
     ``rotation`` is the largest angle in degrees, either way, beside the quarter turns.
     ``min_area`` is the least share of an image that a view shows; ``color`` the largest change of
-    brightness, contrast and saturation.
+    brightness, contrast and saturation. ``transform`` replaces them all:
+    ``package.module:function`` names a callable from uint8 ``[C, h, w]`` to a tensor
+    ``[C, h', w']`` with values 0..255, such as a ``torchvision.transforms.v2`` transform.
     """
 
     flips: bool = True
@@ -125,10 +127,28 @@ class AugmentSection(_Section):
     rotation: float = Field(0.0, ge=0, le=180)
     min_area: float = Field(0.6, gt=0, le=1)
     color: float = Field(0.2, ge=0, le=0.9)
+    transform: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 
-class TrainConfig(_Section):
-    """Everything a run depends on, except the machine."""
+class LoaderSection(_Section):
+    """How images are read: it changes the speed of a run, never its result.
+
+    ``workers`` processes load images; chosen for the device if not given. Decoded images are
+    cached in a temporary file of at most ``cache_bytes`` bytes for each part (``4GiB`` is
+    understood; 0: no cache); images beyond the limit are decoded anew in every epoch.
+    """
+
+    workers: int | None = Field(None, ge=0, le=256)
+    cache_bytes: ByteSize = Field(ByteSize(8 * 2**30), ge=0)
+
+
+class TrainingConfig(_Section):
+    """Everything a run depends on; ``loader`` alone is about the machine.
+
+    Example:
+        >>> TrainingConfig.model_validate({"data": {"root": "photos"}}).optimizer.epochs
+        12
+    """
 
     data: DataSection
     model: ModelSection = Field(default_factory=ModelSection)  # pyright: ignore[reportArgumentType]
@@ -136,19 +156,41 @@ class TrainConfig(_Section):
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection)  # pyright: ignore[reportArgumentType]
     sampler: SamplerSection = Field(default_factory=SamplerSection)  # pyright: ignore[reportArgumentType]
     augment: AugmentSection = Field(default_factory=AugmentSection)  # pyright: ignore[reportArgumentType]
+    loader: LoaderSection = Field(default_factory=LoaderSection)  # pyright: ignore[reportArgumentType]
     seed: int = Field(0, ge=0)
     choose_by: str = "nDCG@100"
     loggers: tuple[Literal["csv", "tensorboard", "wandb"], ...] = ("csv", "tensorboard")
 
 
-def make_config(values: dict[str, Any]) -> TrainConfig:
+def as_config(config: TrainingConfig | Mapping[str, Any] | str | Path) -> TrainingConfig:
+    """Return a configuration from itself, a nested dictionary or a YAML file, with absolute paths.
+
+    Raises:
+        UsageError: A missing or broken file, or a bad key or value.
+    """
+    if isinstance(config, Mapping):
+        config = make_config(dict(config))
+    elif not isinstance(config, TrainingConfig):
+        config = read_config(Path(config))
+    data, model = config.data, config.model
+    data = data.model_copy(update={"root": _absolute(data.root)})
+    if model.init not in ("hub", "none"):
+        model = model.model_copy(update={"init": _absolute(model.init)})
+    return config.model_copy(update={"data": data, "model": model})
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
+
+
+def make_config(values: dict[str, Any]) -> TrainingConfig:
     """Check a nested dictionary.
 
     Raises:
         UsageError: Unknown keys (with near matches), missing keys, or bad values; one line.
     """
     try:
-        return TrainConfig.model_validate(values)
+        return TrainingConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -159,7 +201,7 @@ def make_config(values: dict[str, Any]) -> TrainConfig:
         raise UsageError(f"config key {where!r}: {first['msg']}") from None
 
 
-def read_config(file: Path) -> TrainConfig:
+def read_config(file: Path) -> TrainingConfig:
     """Read a YAML config.
 
     Raises:
@@ -210,13 +252,13 @@ def override(values: dict[str, Any], assignments: Iterable[str]) -> dict[str, An
     return result
 
 
-def save_config(config: TrainConfig, file: Path) -> None:
+def save_config(config: TrainingConfig, file: Path) -> None:
     """Write the resolved config as YAML."""
     write_atomic(file, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def _keys_beside(path: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = TrainConfig
+    model: type[BaseModel] = TrainingConfig
     for name in path:
         inner = model.model_fields[str(name)].annotation
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):

@@ -1,28 +1,26 @@
-"""The processes that train one model together: who they are, and how they stay of one mind."""
+"""Training in several processes: their roles, shared errors, joined batches and normalization."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
-import time
-import uuid
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch._C._distributed_c10d import PrefixStore, Store
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.distributed.rendezvous import rendezvous
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 from torch.nn.parallel import DistributedDataParallel
 
 from landcue.errors import LandcueError, ModelError, UsageError
-from landcue.training.gather import broadcast_parameters
-from landcue.training.joined_norm import join_batch_norm
 
 _CONNECT = timedelta(minutes=5)
 _WAIT = timedelta(hours=1)  # the others wait while the first one validates
@@ -90,8 +88,11 @@ class Team:
         return self.rank == 0
 
     @contextlib.contextmanager
-    def connected(self) -> Generator[None]:
+    def connected(self, timeout: timedelta = _CONNECT) -> Generator[None]:
         """Connect the processes, by nccl between GPUs and gloo between CPUs.
+
+        Args:
+            timeout: How long to wait for the first process.
 
         Raises:
             ModelError: The first process cannot be reached, or another one was lost.
@@ -99,7 +100,7 @@ class Team:
         if self.size == 1 or dist.is_initialized():
             yield
             return
-        self._connect()
+        self._connect(timeout)
         try:
             yield
         except LandcueError:  # all processes raise it
@@ -115,14 +116,13 @@ class Team:
             ) from error
         dist.destroy_process_group()
 
-    def _connect(self) -> None:
+    def _connect(self, timeout: timedelta) -> None:
         backend = "gloo"
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
             backend = "cpu:gloo,cuda:nccl"
         try:
-            store, rank, size = next(iter(rendezvous("env://", timeout=_CONNECT)))
-            store = _fresh(store, rank, size)
+            store, rank, size = next(iter(rendezvous("env://", timeout=timeout)))
             store.set_timeout(_WAIT)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAIT)
         except (RuntimeError, ValueError) as error:
@@ -142,7 +142,7 @@ class Team:
             if self.is_first:
                 answer[0] = work(*args, **kwargs)
         except Exception as error:
-            dist.broadcast_object_list([None, self._told(error)], src=0)
+            dist.broadcast_object_list([None, self._as_shared(error)], src=0)
             raise
         dist.broadcast_object_list(answer, src=0)
         if answer[1] is not None:
@@ -156,9 +156,9 @@ class Team:
         try:
             result = work(*args, **kwargs)
         except Exception as error:
-            self._gather(self._told(error))
+            self.gather(self._as_shared(error))
             raise
-        failed = [error for error in self._gather(None) if error is not None]
+        failed = [error for error in self.gather(None) if error is not None]
         if failed:
             raise failed[0]
         return result
@@ -171,7 +171,7 @@ class Team:
         """
         if self.size == 1:
             return
-        values = self._gather(value)
+        values = self.gather(value)
         other = [rank for rank, held in enumerate(values) if held != values[0]]
         if other:
             raise UsageError(
@@ -183,7 +183,7 @@ class Team:
         """Return the model as it is to be called in training: alone, itself.
 
         The processes start from the weights and proxies of the first one; see
-        :func:`landcue.training.gather.gather_batch` for their gradients.
+        :func:`landcue.training.distributed.gather_batch` for their gradients.
 
         Args:
             model: Its batch normalization is made to see the joined batch.
@@ -201,40 +201,19 @@ class Team:
             warnings.simplefilter("ignore", FutureWarning)  # a new name for broadcast_buffers
             return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
-    def _gather(self, value: _T) -> list[_T]:
+    def gather(self, value: _T) -> list[_T]:
+        """Return the value of every process, in order of rank."""
+        if self.size == 1:
+            return [value]
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
-    def _told(self, error: Exception) -> LandcueError:
-        """Return an error as the other processes are told of it."""
+    def _as_shared(self, error: Exception) -> LandcueError:
+        """Return an error as the other processes raise it."""
         if isinstance(error, LandcueError):
             return error if self.is_first else type(error)(f"process {self.rank}: {error}")
         return ModelError(f"process {self.rank} failed: {type(error).__name__}: {error}")
-
-
-def _fresh(store: Store, rank: int, size: int) -> Store:
-    """Return a part of the store that belongs to this start of the processes alone.
-
-    torchrun's store outlives a restart, with the addresses of processes that are gone. So the
-    first process names a part of the store to all that call it now, and waits until all heard.
-    """
-    own = uuid.uuid4().hex
-    if rank:
-        store.set(f"landcue/call/{rank}", own)
-        name = store.get(f"landcue/answer/{own}").decode()
-        store.set(f"landcue/heard/{name}/{rank}", "")
-        return PrefixStore(name, store)
-    missing, deadline = list(range(1, size)), time.monotonic() + _CONNECT.total_seconds()
-    while missing:
-        for other in missing:
-            if store.check([call := f"landcue/call/{other}"]):
-                store.set(f"landcue/answer/{store.get(call).decode()}", own)
-        missing = [r for r in missing if not store.check([f"landcue/heard/{own}/{r}"])]
-        if missing and time.monotonic() > deadline:
-            raise RuntimeError(f"process {missing[0]} did not come")
-        time.sleep(0.02)
-    return PrefixStore(own, store)
 
 
 def _brief(error: Exception) -> str:
@@ -259,3 +238,139 @@ def _difference(first: object, other: object) -> str:
         )
         return f"differs in {', '.join(keys)}"
     return f"({other}) differs"
+
+
+def gather_batch(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Join the rows of all processes, in order of rank; without several processes do nothing.
+
+    Every process must call this with the same tensors, and then compute **the same loss of the
+    whole joined batch**. With R processes and the batch ``Z = [z_1 .. z_R]`` the gradient of one
+    process would be ``sum_r dL/dz_r dz_r/dw``. Process r holds only its own term of that sum, and
+    ``DistributedDataParallel`` divides the sum of all processes' gradients by R. So the gradient
+    that goes back into ``z_r`` is R times its rows of ``dL/dZ``; as all processes know the whole
+    of ``dL/dZ``, nothing is sent in the backward pass. The same factor makes a term that is a
+    mean over rows, such as the label loss, right.
+
+    Parameters of the loss itself, such as proxies, see the whole batch in every process: their
+    gradient is already that of the joined batch, and averaging equal gradients, as
+    ``DistributedDataParallel`` does, changes nothing. They must start equal in all processes:
+    wrap the loss in ``DistributedDataParallel`` too, or call :func:`broadcast_parameters`.
+
+    Args:
+        tensors: ``[b, ...]`` each, with one number of rows b in all processes. Gradients flow
+            through those that need one; labels come without.
+
+    Returns:
+        ``[R * b, ...]`` each.
+
+    Raises:
+        UsageError: The processes hold different numbers of rows; all of them raise it.
+    """
+    if not _several() or not tensors:
+        return tensors
+    _check_rows(tensors[0])
+    return tuple(cast("Tensor", _Gather.apply(tensor)) for tensor in tensors)
+
+
+def broadcast_parameters(module: torch.nn.Module) -> None:
+    """Give all processes the parameters of the first one; every process must call this."""
+    if _several():
+        for parameter in module.parameters():
+            dist.broadcast(parameter.data, src=0)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, tensor.contiguous())
+        ctx.rows = len(tensor)
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        start = dist.get_rank() * ctx.rows
+        return outer[start : start + ctx.rows] * dist.get_world_size()
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _check_rows(tensor: Tensor) -> None:
+    own = torch.tensor([len(tensor)], device=tensor.device)
+    sizes = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, own)
+    rows = [int(size) for size in sizes]
+    if len(set(rows)) > 1:
+        raise UsageError(
+            f"the processes hold batches of {', '.join(map(str, rows))} images; losses over the "
+            "joined batch need equal ones: make the batch size a multiple of their number and "
+            "drop the last, smaller batch"
+        )
+
+
+def join_batch_norm(model: nn.Module) -> None:
+    """Let every batch normalization of a model take its statistics over all processes.
+
+    Layers stay the same modules, with the same parameters and an activation of their own where
+    timm gave them one; ``torch.nn.SyncBatchNorm`` would lose that, and knows no CPU. Every process
+    must run the same layers on equally large batches. In evaluation mode nothing changes.
+    """
+    for layer in model.modules():
+        if isinstance(layer, _BatchNorm):
+            joined = functools.partial(_forward, layer, layer.forward)
+            layer.forward = joined  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _forward(layer: Any, alone: Any, x: Tensor) -> Tensor:
+    if not layer.training:
+        return alone(x)
+    with torch.autocast(x.device.type, enabled=False):
+        exact = x if x.dtype == torch.float64 else x.float()
+        y = _normalize(layer, exact).to(x.dtype)
+    for name in ("drop", "act"):  # timm's layers with an activation
+        if hasattr(layer, name):
+            y = getattr(layer, name)(y)
+    return y
+
+
+def _normalize(layer: Any, x: Tensor) -> Tensor:
+    """Normalize ``[n, C, ...]`` by mean and variance of the joined batch."""
+    size = dist.get_world_size()
+    dims = [d for d in range(x.ndim) if d != 1]
+    shape = [1, -1] + [1] * (x.ndim - 2)
+    mean = cast("Tensor", _Sum.apply(x.mean(dims))) / size
+    centered = x - mean.view(shape)
+    variance = cast("Tensor", _Sum.apply(centered.square().mean(dims))) / size
+    if layer.track_running_stats:
+        count = x.numel() // x.shape[1] * size
+        with torch.no_grad():
+            layer.num_batches_tracked.add_(1)
+            share = layer.momentum
+            if share is None:
+                share = 1 / float(layer.num_batches_tracked)
+            layer.running_mean.lerp_(mean, share)
+            layer.running_var.lerp_(variance * (count / max(count - 1, 1)), share)
+    y = centered * (variance + layer.eps).rsqrt().view(shape)
+    if layer.affine:
+        y = y * layer.weight.view(shape) + layer.bias.view(shape)
+    return y
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; so is its gradient."""
+
+    @staticmethod
+    def forward(_ctx: Any, tensor: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(_ctx: Any, outer: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        total = outer.clone()
+        dist.all_reduce(total)
+        return total

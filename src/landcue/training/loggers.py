@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,22 +11,38 @@ from typing import Any
 
 from landcue.errors import UsageError
 from landcue.files import write_atomic
-from landcue.training.config import TrainConfig
+from landcue.training.config import TrainingConfig
 
 History = list[dict[str, float]]
 """One row per finished epoch; ``epoch`` counts from 1."""
 
 
+def check_loggers(config: TrainingConfig) -> None:
+    """Check that the chosen loggers are installed.
+
+    Raises:
+        UsageError: One is not.
+    """
+    for name, extra in (("tensorboard", "train"), ("wandb", "wandb")):
+        if name in config.loggers and importlib.util.find_spec(name) is None:
+            chosen = ", ".join(other for other in config.loggers if other != name)
+            raise UsageError(
+                f"logger {name!r} is not installed: pip install 'landcue[{extra}]', or leave it "
+                f"out with --set 'loggers=[{chosen}]'"
+            )
+
+
 class Loggers:
     """Hands the history to every chosen logger after each epoch."""
 
-    def __init__(self, config: TrainConfig, out: Path) -> None:
-        self._sinks: list[Callable[[History], None]] = [
-            _SINKS[name](config, out) for name in config.loggers
-        ]
+    def __init__(self, config: TrainingConfig, out: Path) -> None:
+        self._config, self._out = config, out
+        self._sinks: list[Callable[[History], None]] = []
 
     def epoch(self, history: History) -> None:
         """Log the newest row; ``history`` is the whole run, also the part before a resume."""
+        if not self._sinks:  # opened late: what they write belongs to a run with an epoch
+            self._sinks = [_SINKS[name](self._config, self._out) for name in self._config.loggers]
         for sink in self._sinks:
             sink(history)
 
@@ -40,11 +57,11 @@ def write_csv(file: Path, history: Sequence[dict[str, float]]) -> None:
     write_atomic(file, text.getvalue())
 
 
-def _csv(_: TrainConfig, out: Path) -> Callable[[History], None]:
+def _csv(_: TrainingConfig, out: Path) -> Callable[[History], None]:
     return lambda history: write_csv(out / "metrics.csv", history)
 
 
-def _tensorboard(_: TrainConfig, out: Path) -> Callable[[History], None]:
+def _tensorboard(_: TrainingConfig, out: Path) -> Callable[[History], None]:
     from torch.utils.tensorboard.writer import SummaryWriter
 
     writer: SummaryWriter | None = None
@@ -62,11 +79,9 @@ def _tensorboard(_: TrainConfig, out: Path) -> Callable[[History], None]:
     return log
 
 
-def _wandb(config: TrainConfig, out: Path) -> Callable[[History], None]:
-    try:
-        import wandb  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise UsageError("logger 'wandb' is not installed: pip install 'landcue[wandb]'") from None
+def _wandb(config: TrainingConfig, out: Path) -> Callable[[History], None]:
+    import wandb  # pyright: ignore[reportMissingImports]
+
     run: Any = wandb.init(
         project="landcue", name=out.name, id=out.name, resume="allow", dir=str(out),
         config=config.model_dump(mode="json"),
@@ -78,7 +93,7 @@ def _wandb(config: TrainConfig, out: Path) -> Callable[[History], None]:
     return log
 
 
-_SINKS: dict[str, Callable[[TrainConfig, Path], Callable[[History], None]]] = {
+_SINKS: dict[str, Callable[[TrainingConfig, Path], Callable[[History], None]]] = {
     "csv": _csv,
     "tensorboard": _tensorboard,
     "wandb": _wandb,

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from landcue.data.datasets import dataset_warnings, load_dataset
-from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
-from landcue.data.splits import apply_split, data_id
-from landcue.errors import DataError, ModelError, UsageError
+from landcue.data.datasets import dataset_warnings
+from landcue.data.splits import data_id
+from landcue.errors import LandcueError, ModelError, UsageError
 from landcue.files import exclusive
 from landcue.losses.statistics import LabelStatistics
 from landcue.models.backbones import (
@@ -27,37 +27,30 @@ from landcue.models.backbones import (
 )
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
-from landcue.training.allocator import keep_freed_memory
-from landcue.training.augment import augment
-from landcue.training.config import TrainConfig, read_config, save_config
+from landcue.training.augment import create_transform
+from landcue.training.config import TrainingConfig, as_config, save_config
 from landcue.training.distributed import Team
-from landcue.training.loggers import Loggers
+from landcue.training.evaluation import VALIDATION_METRICS, validation_scores
+from landcue.training.images import ImageDataset, Message, Progress, ignore, read_split
+from landcue.training.loader import EpochBatches, create_loader, create_sampler
+from landcue.training.loggers import Loggers, check_loggers
 from landcue.training.objective import Objective, check_losses, unused_heads
-from landcue.training.pixels import Pixels, load_pixels
-from landcue.training.samplers import create_sampler, epoch_seed
-from landcue.training.schedule import create_optimizer, lr_factor, set_lr
-from landcue.training.shares import Shares
-from landcue.training.state import Progress, load_state, save_state
-from landcue.training.validation import validation_scores
-
-Tick = Callable[[str, int, int], None]
-"""Called with a stage's name, what is done and the total."""
-Say = Callable[[str], None]
-
-
-def no_tick(_stage: str, _done: int, _total: int) -> None:
-    """Show nothing."""
-
-
-def _silent(_line: str) -> None:
-    pass
-
+from landcue.training.samplers import Shares, epoch_seed
+from landcue.training.state import (
+    TrainingState,
+    create_optimizer,
+    keep_freed_memory,
+    load_state,
+    lr_factor,
+    save_state,
+    set_lr,
+)
 
 _MARGIN = 1.15  # training pixels are kept this much larger than a crop's side
 
 
 @dataclass(frozen=True, slots=True)
-class RunSummary:
+class Run:
     """What a finished run is: its folder, the epoch that was kept and its validation scores."""
 
     folder: Path
@@ -69,74 +62,91 @@ class RunSummary:
 
 
 def train(
-    config: TrainConfig, out: Path, *, say: Say = lambda _: None, tick: Tick = no_tick
-) -> RunSummary:
+    config: TrainingConfig | Mapping[str, Any] | str | Path,
+    out: Path | str,
+    *,
+    progress: Progress | None = None,
+    message: Message | None = None,
+) -> Run:
     """Train an encoder into the run folder ``out``, or resume the run that was cut off there.
 
-    The folder holds the best model so far (by ``choose_by`` on the validation part; the last one
-    when the split has none), ``config.yaml``, ``metrics.csv`` and ``tensorboard/``. Running the
-    same command again after a crash goes on after the last finished epoch and ends, on the same
-    machine and device, with the same weights as an undisturbed run.
+    Everything is checked, and every image decoded once, before anything is written; ``out`` holds
+    a run as soon as its first epoch has ended. It then holds the best model so far (by
+    ``choose_by`` on the validation part; the last one when the split has none), ``config.yaml``,
+    ``metrics.csv`` and ``tensorboard/``. The same call after a crash goes on after the last
+    finished epoch and ends, on the same machine and device, with the same weights as an
+    undisturbed run.
 
     Started by ``torchrun`` it is one process of several, each of which calls this with the same
     arguments; all of them must see the images and ``out``. The first one validates and writes.
+    A script that calls this must guard its start with ``if __name__ == "__main__":``, since
+    ``loader.workers`` are spawned.
+
+    Args:
+        config: A configuration, its values as nested dictionaries, or a YAML file.
+        out: The run folder.
+        progress: Called with a stage's name, what is done and the total.
+        message: Called with a line after each epoch, and with warnings.
 
     Raises:
         UsageError: ``out`` holds another run or other files, a bad option, or processes that
             differ in settings or cannot share a batch.
         DataError: No usable or no labelled image.
         ModelError: Broken weights, a locked folder, a diverged loss, or a lost process.
+
+    Example:
+        >>> train({"data": {"root": "photos"}, "seed": 1}, "runs/one").scores  # doctest: +SKIP
+        {'nDCG@100': 0.81, 'mAP': 0.93, 'WAP@100': 2.4, 'mAP@20': 0.95}
     """
+    config, out = as_config(config), Path(out)
     check_losses(config)
+    check_loggers(config)
+    create_transform(config.augment, config.model.image_size, config.data.in_chans)
     team = Team.of_environment()
     batch = config.optimizer.batch_size
     Shares(batch, batch, team.rank, team.size)  # can they share it at all?
     if not team.is_first:
-        say, tick = _silent, no_tick
+        progress = message = None
+    message, progress = message or ignore, progress or ignore
     with team.connected(), contextlib.ExitStack() as held:
         settings = config.model_dump(mode="json")
         team.agree("the configuration", settings, "start all processes with the same command")
-        team.first(lambda: held.enter_context(exclusive(out, ModelError, "training in")))
-        finished = team.first(_claim, config, out)
+        finished = team.first(_find_run, config, out)
         if finished is not None:
-            say(f"{out} is already trained; nothing to do")
+            message(f"{out} is already trained; nothing to do")
             return finished
-        return team.each(_Run, config, out, team, say, tick).run()
+        training = team.each(_Training, config, out, team, message, progress)
+        team.first(lambda: held.enter_context(exclusive(out, ModelError, "training in")))
+        team.first(_find_run, config, out)  # again, now that nobody else can write there
+        return training.run()
 
 
-def read_split(config: TrainConfig) -> ImageSet:
-    """Read the configured dataset, leave unannotated images out, and apply the split.
-
-    With ``data.target: group`` the group of an image is its only label.
+def _find_run(config: TrainingConfig, out: Path) -> Run | None:
+    """Return the finished run with these settings in ``out``, if there is one; write nothing.
 
     Raises:
-        DataError: Missing data, or no annotated image.
+        UsageError: The folder holds a run with other settings, or other files.
+        ModelError: No such folder can be made.
     """
-    images = load_dataset(config.data.dataset, Path(config.data.root))
-    if config.data.target == "group":
-        images = labelled_by_group(images)
-    labelled = [record for record in images.records if record.labels is not None]
-    if not labelled or not images.label_names:
-        raise DataError(
-            f"{config.data.root} has no labels; put images into class folders or add labels.csv"
-        )
-    return apply_split(images.subset(labelled), config.data.split)
-
-
-def _claim(config: TrainConfig, out: Path) -> RunSummary | None:
-    """Make ``out`` ours; return the summary when the very run is finished there."""
+    parent = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        reason = "no permission" if parent.is_dir() else f"{parent} is a file"
+        raise ModelError(f"cannot write {out}: {reason}; choose another folder")
+    if not out.exists():
+        return None
     file = out / "config.yaml"
+    trained = (out / "config.json").exists() or (out / "state.safetensors").exists()
     if not file.exists():
-        for leftover in out.glob(".*.tmp"):  # of a process that was killed while it wrote
-            leftover.unlink()
-        others = sorted(path.name for path in out.iterdir() if path.name != ".lock")
+        others = sorted(
+            path.name for path in out.iterdir()
+            if path.name != ".lock" and not (path.name[0] == "." and path.suffix == ".tmp")
+        )  # fmt: skip
         if others:
             raise UsageError(f"{out} is not empty ({others[0]} …); choose a new --out folder")
-        save_config(config, file)
         return None
-    old, new = read_config(file).model_dump(), config.model_dump()
-    differing = [key for key in new if old[key] != new[key]]
-    if differing:
+    old, new = as_config(file).model_dump(), config.model_dump()
+    differing = [key for key in new if old[key] != new[key] and key != "loader"]
+    if differing and trained:
         raise UsageError(
             f"{out} holds a run with other settings ({', '.join(differing)}); "
             "choose another --out folder or delete it"
@@ -147,58 +157,69 @@ def _claim(config: TrainConfig, out: Path) -> RunSummary | None:
     note = made.provenance.get("training", {})
     if not note.get("finished"):
         return None
-    return RunSummary(
+    return Run(
         out, made.encoder.fingerprint, int(note["best_epoch"]), made.provenance["scores"], 0,
         int(note["epochs"]),
     )  # fmt: skip
 
 
-class _Run:
-    def __init__(self, config: TrainConfig, out: Path, team: Team, say: Say, tick: Tick) -> None:
-        self.config, self.out, self.team, self.say, self.tick = config, out, team, say, tick
+class _Training:
+    """A run in one process: all that can fail before the first step happens when it is made."""
+
+    def __init__(
+        self, config: TrainingConfig, out: Path, team: Team, message: Message, progress: Progress
+    ) -> None:
+        self.config, self.out, self.team = config, out, team
+        self.message, self.show = message, progress
         self.device = team.device
         if self.device.type == "cpu":
             keep_freed_memory()
         torch.manual_seed(config.seed)
         self.images = read_split(config)
         for line in dataset_warnings(config.data.dataset, self.images):
-            say(f"warning: {line}")
+            message(f"warning: {line}")
         size = config.model.image_size
-        self.train = self._pixels("train", round(size * _MARGIN))
+        self.train = self._open("train", round(size * _MARGIN))
+        self.train.transform = create_transform(config.augment, size, config.data.in_chans)
         has_val = any(record.part == "val" for record in self.images.records)
-        self.val = self._pixels("val", size) if has_val else None
+        self.val = self._open("val", size) if has_val else None
         if self.val is None:
-            say(f"split {config.data.split} has no validation part: the last epoch is kept")
-        labels = label_matrix([r.labels for r in self.train.records], self.images.label_names)
-        self.labels = torch.from_numpy(labels).to(self.device)
+            message(f"split {config.data.split} has no validation part: the last epoch is kept")
+        labels = self.train.labels
         self.statistics = LabelStatistics.from_labels(torch.from_numpy(labels))
         self.model = self._model()
+        if self.val is not None:
+            self._check_choice()
         self.frozen = freeze_first_layers(self.model.backbone, config.model.freeze_layers)
         dim, n_bits = config.model.dim, config.model.n_bits
         self.objective = Objective(config.loss, self.statistics, dim, n_bits).to(self.device)
         self.optimizer = create_optimizer(self.model, config.optimizer, self.objective.parameters())
-        n = len(self.train.records)
+        n = len(self.train)
         self.batch = min(config.optimizer.batch_size, n)
         groups = [record.group for record in self.train.records]
         shares = Shares(n, self.batch, team.rank, team.size)
-        self.sampler = create_sampler(
+        sampler = create_sampler(
             config.sampler, shares, config.seed, labels, groups, self.images.label_names
         )
-        self.steps = len(self.sampler)
+        self.batches = EpochBatches(sampler, config.seed, n)
+        self.loader = create_loader(self.train, self.batches, config.loader, self.device, team.size)
+        self.steps = len(sampler)
         self.state = out / "state.safetensors"
-        self.progress = load_state(
-            self.state, self.model, self.objective, self.optimizer
-        ) or Progress(0, None, [])
-        self.loggers = Loggers(config, out) if team.is_first else None
 
-    def run(self) -> RunSummary:
-        team, resumed = self.team, self.progress.epoch
+    def run(self) -> Run:
+        """Train the epochs that are left."""
+        team = self.team
+        self.loggers = Loggers(self.config, self.out) if team.is_first else None
+        self.progress = team.each(
+            load_state, self.state, self.model, self.objective, self.optimizer
+        ) or TrainingState(0, None, [])
+        resumed = self.progress.epoch
         readable = [record.id for record in self.train.records]
         seen = {"dataset and split": data_id(self.images), "readable images": readable}
         team.agree("the data", seen, "give all processes the same files")
         team.agree("the epoch to resume", resumed, "put the run folder where all nodes see it")
         if resumed:
-            self.say(f"resuming after epoch {resumed}")
+            self.message(f"resuming after epoch {resumed}")
         # What is called in training; validation and checkpoints use the model itself.
         self.trained = team.wrap(
             self.model, self.objective, unused_heads(self.model, self.objective)
@@ -208,9 +229,10 @@ class _Run:
             self.progress = team.first(self._close, row)
         return team.first(self._finish, resumed)
 
-    def _close(self, row: dict[str, float]) -> Progress:
+    def _close(self, row: dict[str, float]) -> TrainingState:
         """Validate after an epoch, keep the model if it is the best, and save the state."""
         config, old = self.config, self.progress
+        save_config(config, self.out / "config.yaml")
         scores = self._validate()
         row |= {f"val/{name}": value for name, value in scores.items()}
         score = scores[config.choose_by] if scores else None
@@ -218,26 +240,31 @@ class _Run:
         better = score is None or old.best is None or score > old.best
         if better:
             self._save(history, scores, finished=False)
-        progress = Progress(old.epoch + 1, score if better else old.best, history)
+        progress = TrainingState(old.epoch + 1, score if better else old.best, history)
         save_state(self.state, self.model, self.objective, self.optimizer, progress)
         if self.loggers:
             self.loggers.epoch(history)
         shown = f", {config.choose_by} {score:.4f} on val" if score is not None else ""
-        self.say(f"epoch {progress.epoch}: loss {row['loss']:.4f}{shown}"
+        self.message(f"epoch {progress.epoch}: loss {row['loss']:.4f}{shown}"
                  f", {row['images_per_second']:.0f} images/s")  # fmt: skip
         return progress
 
-    def _pixels(self, part: str, size: int) -> Pixels:
-        records = self.images.part(part).records
-        pixels = load_pixels(
-            records,
+    def _open(self, part: str, size: int) -> ImageDataset:
+        team = self.team
+        images = ImageDataset(
+            self.images.part(part).records,
+            self.images.label_names,
             size,
-            lambda i, n: self.tick(f"decoding {part}", i, n),
-            bands=self.config.data.bands,
+            self.config.data.bands,
+            cache_bytes=self.config.loader.cache_bytes,
+            cache_name=team.first(lambda: uuid.uuid4().hex),
         )
-        for problem in pixels.problems:
-            self.say(f"skipped {problem.what}")
-        return pixels
+        images.drop_unreadable(
+            lambda i, n: self.show(f"decoding {part}", i, n), team.gather, team.rank, team.size
+        )
+        for problem in images.problems:
+            self.message(f"skipped {problem.what}")
+        return images
 
     def _model(self) -> NeuralEncoder:
         options = self.config.model
@@ -270,10 +297,8 @@ class _Run:
         config = self.config
         # Everything random in an epoch follows from (seed, epoch): a resume needs no other state.
         seed = epoch_seed(config.seed, epoch)
-        generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed + self.team.rank)  # of dropout, where a backbone has it
-        # Once the batches came from this draw: without it, older runs would see other views.
-        torch.randperm(len(self.train.records), generator=generator)
+        self.batches.epoch = epoch
         warmup = round(config.optimizer.warmup_epochs * self.steps)
         total = config.optimizer.epochs * self.steps
         self.model.train()
@@ -282,18 +307,18 @@ class _Run:
         sums: dict[str, Tensor] = {}
         factor = 0.0
         start = time.perf_counter()
-        for step, rows in enumerate(self.sampler.batches(epoch)):
+        for step, (views, labels) in enumerate(self._loaded()):
             factor = lr_factor(epoch * self.steps + step, warmup, total)
             set_lr(self.optimizer, factor)
-            for name, value in self._step(rows, generator).items():
+            for name, value in self._step(views, labels).items():
                 sums[name] = sums[name] + value if name in sums else value
-            self.tick(f"epoch {epoch + 1}/{config.optimizer.epochs}", step + 1, self.steps)
+            self.show(f"epoch {epoch + 1}/{config.optimizer.epochs}", step + 1, self.steps)
         seconds = time.perf_counter() - start
         means = {name: float(value) / self.steps for name, value in sums.items()}
         if not math.isfinite(means["loss"]):
+            kept = f" (the {epoch} epochs before are kept in {self.out})" if epoch else ""
             raise ModelError(
-                f"the loss became {means['loss']} in epoch {epoch + 1}; lower optimizer.lr "
-                f"(the {epoch} epochs before are kept in {self.out})"
+                f"the loss became {means['loss']} in epoch {epoch + 1}; lower optimizer.lr{kept}"
             )
         speed = self.steps * self.batch / seconds
         return {
@@ -304,16 +329,20 @@ class _Run:
             "images_per_second": round(speed, 2),
         }
 
-    def _step(self, rows: np.ndarray[Any, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        pixels = torch.from_numpy(self.train.pixels[rows]).to(self.device)
-        views = augment(
-            pixels, self.config.model.image_size, self.config.augment, generator,
-            rank=self.team.rank, world_size=self.team.size,
-        )  # fmt: skip
+    def _loaded(self) -> Iterator[tuple[Tensor, Tensor]]:
+        try:
+            yield from self.loader
+        except LandcueError as error:  # a worker's error comes with its traceback
+            line = str(error).strip().splitlines()[-1]
+            raise type(error)(line.partition("Error: ")[2] or line) from None
+
+    def _step(self, views: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        views = views.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        labels = labels.to(self.device, non_blocking=True)
         bf16 = self.config.optimizer.precision == "bf16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
             out = self.trained(self.model.normalize(views))
-        loss, terms = self.objective(out, self.labels[torch.from_numpy(rows)])
+        loss, terms = self.objective(out, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -322,11 +351,16 @@ class _Run:
     def _validate(self) -> dict[str, float]:
         if self.val is None:
             return {}
-        scores = validation_scores(self.model, self.val, self.images.label_names)
-        if self.config.choose_by not in scores:
-            known = ", ".join(sorted(scores))
-            raise UsageError(f"choose_by: no metric {self.config.choose_by!r} (known: {known})")
-        return scores
+        return validation_scores(self.model, self.val)
+
+    def _check_choice(self) -> None:
+        known = list(VALIDATION_METRICS)
+        if self.config.model.n_bits:
+            known += [f"code/{name}" for name in VALIDATION_METRICS]
+        if self.config.choose_by not in known:
+            raise UsageError(
+                f"choose_by: no metric {self.config.choose_by!r} (known: {', '.join(known)})"
+            )
 
     def _save(
         self, history: list[dict[str, float]], scores: dict[str, float], *, finished: bool
@@ -350,11 +384,11 @@ class _Run:
         }
         return save_checkpoint(self.out, self.model, provenance)
 
-    def _finish(self, resumed: int) -> RunSummary:
+    def _finish(self, resumed: int) -> Run:
         made = load_checkpoint(self.out)
         note = made.provenance["training"] | {"finished": True}
         mark = save_checkpoint(self.out, made.encoder, made.provenance | {"training": note})
-        skipped = len(self.train.problems) + (len(self.val.problems) if self.val else 0)
+        skipped = len(self.train.problems) + (len(self.val.problems) if self.val is not None else 0)
         scores = made.provenance["scores"]
         self.state.unlink()
-        return RunSummary(self.out, mark, int(note["best_epoch"]), scores, skipped, resumed)
+        return Run(self.out, mark, int(note["best_epoch"]), scores, skipped, resumed)

@@ -13,8 +13,8 @@ from landcue.losses.hash_terms import BitBalance, Quantization
 from landcue.losses.registry import NONE, create_classification, create_loss
 from landcue.losses.statistics import LabelStatistics
 from landcue.models.encoder import NeuralEncoder, Outputs
-from landcue.training.config import LossSection, TrainConfig
-from landcue.training.gather import gather_batch
+from landcue.training.config import LossSection, TrainingConfig
+from landcue.training.distributed import gather_batch
 
 
 class Objective(nn.Module):
@@ -27,7 +27,8 @@ class Objective(nn.Module):
     learns any, are this module's parameters.
 
     With several processes every term is that of their joined batch; see
-    :func:`landcue.training.gather.gather_batch`. The statistics must be those of the whole split.
+    :func:`landcue.training.distributed.gather_batch`. The statistics must be those of the whole
+    split.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ def _of_hash(section: LossSection) -> tuple[str, dict[str, Any]]:
     return name, section.options if name == section.name else {}
 
 
-def check_losses(config: TrainConfig) -> None:
+def check_losses(config: TrainingConfig) -> None:
     """Make the losses of a configuration once, so that mistakes show before images are read.
 
     Raises:

@@ -3,15 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from landcue.errors import DataError, UsageError
-from landcue.training.config import SamplerSection
-from landcue.training.label_aware import LabelAware
-from landcue.training.shares import Rows, Shares
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The size of an epoch, and this process's part of it.
+
+    Attributes:
+        n_images: Images of the training split, M.
+        batch: Images per batch of all processes together, B.
+        rank: This process.
+        world_size: Number of processes.
+
+    Raises:
+        UsageError: B is larger than M or no multiple of ``world_size``; no such rank.
+    """
+
+    n_images: int
+    batch: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        n, batch, world = self.n_images, self.batch, self.world_size
+        if not 1 <= batch <= n:
+            raise UsageError(f"a batch of {batch} from {n} images; choose 1 to {n}")
+        if not 0 <= self.rank < world:
+            raise UsageError(f"rank {self.rank} of {world} processes; choose 0 to {world - 1}")
+        if batch % world:
+            raise UsageError(
+                f"{world} processes cannot share a batch of {batch} equally; make "
+                f"optimizer.batch_size a multiple of {world}"
+            )
+
+    @property
+    def n_batches(self) -> int:
+        """Batches per epoch, M // B, the same for every process."""
+        return self.n_images // self.batch
+
+    def cut(self, rows: npt.ArrayLike) -> Rows:
+        """Return this process's rows of a batch, ascending, int64 ``[B / world_size]``.
+
+        These are every ``world_size``-th of the batch's sorted rows, from ``rank`` on.
+        """
+        return np.sort(np.asarray(rows, np.int64))[self.rank :: self.world_size]
 
 
 class BatchSampler(Protocol):
@@ -24,37 +69,6 @@ class BatchSampler(Protocol):
     def batches(self, epoch: int) -> Iterator[Rows]:
         """Yield this process's image rows of every batch, ascending, int64."""
         ...
-
-
-def create_sampler(
-    section: SamplerSection,
-    shares: Shares,
-    seed: int,
-    labels: npt.ArrayLike,
-    groups: Sequence[str | None],
-    names: Sequence[str],
-) -> BatchSampler:
-    """Create the configured sampler.
-
-    Args:
-        section: Its name and settings.
-        shares: Batch size and processes.
-        seed: The run's seed.
-        labels: Multi-hot ``[M, C]``, the training split's.
-        groups: The images' groups, for classes where an image may have several labels.
-        names: Names of the C labels, for messages.
-
-    Raises:
-        UsageError: A setting these images cannot satisfy.
-        DataError: They lack the labels or groups that the sampler goes by.
-    """
-    if section.name == "shuffle":
-        return Shuffle(shares, seed)
-    if section.name == "label_aware":
-        return LabelAware(
-            labels, shares, seed, min_count=section.min_count, cap=section.cap, names=names
-        )
-    return ClassBalanced(classes_of(labels, groups), shares, seed, per_class=section.per_class)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -73,22 +87,10 @@ class Shuffle:
 
     def batches(self, epoch: int) -> Iterator[Rows]:
         """Yield this process's image rows of every batch, ascending, int64."""
-        order = _permutation(self.shares.n_images, epoch_seed(self.seed, epoch))
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, epoch))
+        order = torch.randperm(self.shares.n_images, generator=generator).numpy()
         for batch in range(len(self)):
             yield self.shares.cut(order[batch * self.shares.batch :][: self.shares.batch])
-
-
-def _permutation(n: int, seed: int) -> Rows:
-    """Shuffle 0 .. n - 1 as ``torch.randperm`` does on the CPU, so that older runs stay the same.
-
-    Fisher and Yates from the front, with raw 32-bit draws of a Mersenne Twister.
-    """
-    draws = np.random.RandomState(seed).randint(0, 2**32, max(n - 1, 0), dtype=np.uint32)
-    steps = draws.astype(np.int64) % (n - np.arange(len(draws)))
-    order = list(range(n))
-    for i, step in enumerate(steps.tolist()):
-        order[i], order[i + step] = order[i + step], order[i]
-    return np.array(order, np.int64)
 
 
 class ClassBalanced:
@@ -145,7 +147,7 @@ class ClassBalanced:
 
 
 def _in_turn(items: Rows, n: int, rng: np.random.Generator) -> Iterator[Rows]:
-    """Deal n different items at a time, all of them once before any comes again."""
+    """Yield n different items at a time, all of them once before any is repeated."""
     deck: Rows = rng.permutation(items)
     while True:
         if len(deck) < n:

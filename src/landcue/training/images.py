@@ -1,0 +1,255 @@
+"""Images of a training or an evaluation: decoded when they are needed, cached in a file."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import shutil
+import tempfile
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from landcue.data.datasets import load_dataset
+from landcue.data.datasets.bands import read_bands, read_rgb
+from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
+from landcue.data.splits import apply_split
+from landcue.errors import DataError, LandcueError, ModelError
+from landcue.files import core_count, exclusive
+from landcue.models.resize import resize_square
+from landcue.training.config import TrainingConfig
+from landcue.types import ByteArray, Problem, Record
+
+CACHE_BYTES = 8 * 2**30
+"""Default limit of the decoded images that one data set keeps on the disk."""
+Message = Callable[[str], None]
+"""Called with one line of text."""
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, what is done and the total."""
+_BLOCK = 1024
+_PREFIX = "landcue-images-"
+
+Transform = Callable[[Tensor], Tensor]
+"""From uint8 ``[C, h, w]`` to ``[C, size, size]`` with values 0..255."""
+
+
+def ignore(*_: object) -> None:
+    """Do nothing: the default of callbacks."""
+
+
+def read_split(config: TrainingConfig) -> ImageSet:
+    """Read the configured data set, leave unannotated images out, and apply the split.
+
+    With ``data.target: group`` the group of an image is its only label.
+
+    Raises:
+        DataError: Missing data, or no annotated image.
+    """
+    images = load_dataset(config.data.dataset, Path(config.data.root))
+    if config.data.target == "group":
+        images = labelled_by_group(images)
+    labelled = [record for record in images.records if record.labels is not None]
+    if not labelled or not images.label_names:
+        raise DataError(
+            f"{config.data.root} has no labels; put images into class folders or add labels.csv"
+        )
+    return apply_split(images.subset(labelled), config.data.split)
+
+
+class PixelCache:
+    """Decoded images in one temporary file, read and written by offset.
+
+    No process maps or holds the file: what stays in memory is the system's page cache, which
+    gives way when memory is needed. Each entry is a byte that says whether it was written, and
+    the pixels. Processes on one machine that know the ``name`` share the file; it is removed when
+    its creator ends, or by the next training if the creator was killed.
+    """
+
+    def __init__(self, n: int, shape: tuple[int, ...], limit: int, name: str | None = None) -> None:
+        """Make room for as many of ``n`` images of ``shape`` as fit in ``limit`` bytes.
+
+        At most half of the free space of the temporary folder is used.
+        """
+        parent = Path(tempfile.gettempdir())
+        _remove_abandoned(parent)
+        self.shape, self._stride = shape, math.prod(shape) + 1
+        available = min(limit, shutil.disk_usage(parent).free // 2)
+        self.capacity = min(n, available // self._stride)
+        folder = parent / f"{_PREFIX}{name or uuid.uuid4().hex}"
+        self._file = folder / "pixels"
+        if self.capacity:
+            held = contextlib.ExitStack()
+            with contextlib.suppress(LandcueError):  # another process of this training holds it
+                held.enter_context(exclusive(folder, ModelError, "caching images in"))
+                weakref.finalize(self, _remove, held, folder)
+            with self._file.open("ab") as file:
+                file.truncate(self.capacity * self._stride)
+
+    def read(self, row: int) -> ByteArray | None:
+        """Return an image, uint8 of ``shape``; ``None`` if it is not cached."""
+        if row >= self.capacity:
+            return None
+        entry = bytearray(self._stride)
+        with self._file.open("rb", buffering=0) as file:
+            file.seek(row * self._stride)
+            if file.readinto(entry) != self._stride or not entry[0]:
+                return None
+        return np.frombuffer(entry, np.uint8, offset=1).reshape(self.shape)
+
+    def write(self, row: int, pixels: ByteArray) -> None:
+        """Keep an image, if there is room for it."""
+        if row >= self.capacity:
+            return
+        with contextlib.suppress(OSError), self._file.open("rb+", buffering=0) as file:
+            file.seek(row * self._stride + 1)
+            if file.write(np.ascontiguousarray(pixels).data) == self._stride - 1:
+                file.seek(row * self._stride)  # last: who sees the mark sees the pixels
+                file.write(b"\x01")
+
+
+class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
+    """The images of one part as a :class:`torch.utils.data.Dataset`.
+
+    ``dataset[row]`` and ``dataset[row, seed]`` give the image, uint8 ``[C, size, size]``, and its
+    multi-hot labels, uint8 ``[L]``. With a transform the image is what the transform makes of it,
+    all of whose draws from torch follow from ``seed``.
+
+    Args:
+        records: The images.
+        label_names: Names of the L labels.
+        size: Side in pixels to which images are resized.
+        bands: What is read of Sentinel-2 images; RGB by default, and of all other images.
+        cache_bytes: Limit of the decoded images kept on the disk; 0 for none.
+        cache_name: Name under which processes on one machine share the cache.
+
+    Example:
+        >>> from landcue.data.sources import open_source
+        >>> source = open_source(Path("photos"))                            # doctest: +SKIP
+        >>> ImageDataset(source.records, source.label_names, 160)[0][0].shape  # doctest: +SKIP
+        torch.Size([3, 160, 160])
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        label_names: Sequence[str],
+        size: int,
+        bands: Sequence[str] = (),
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        cache_name: str | None = None,
+    ) -> None:
+        self.records, self.label_names = tuple(records), tuple(label_names)
+        self.problems: tuple[Problem, ...] = ()
+        self.size, self.bands = size, tuple(bands)
+        self.transform: Transform | None = None
+        self.labels = label_matrix([record.labels for record in records], label_names)
+        shape = (size, size, len(bands) or 3)
+        self.cache = PixelCache(len(records), shape, cache_bytes, cache_name)
+        self._entries: npt.NDArray[np.int64] = np.arange(len(records))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> tuple[Tensor, Tensor]:
+        row, seed = index if isinstance(index, tuple) else (index, None)
+        image = torch.from_numpy(self.pixels(row)).permute(2, 0, 1)
+        if self.transform is not None:
+            with torch.random.fork_rng(devices=[], enabled=seed is not None):
+                if seed is not None:
+                    torch.default_generator.manual_seed(seed)
+                image = self.transform(image)
+        return image, torch.from_numpy(self.labels[row])
+
+    def pixels(self, row: int) -> ByteArray:
+        """Return an image, uint8 ``[size, size, C]``.
+
+        Raises:
+            DataError: Its file is missing or broken.
+        """
+        entry = int(self._entries[row])
+        found = self.cache.read(entry)
+        if found is None:
+            record = self.records[row]
+            image = read_bands(record, self.bands) if self.bands else read_rgb(record)
+            found = np.require(resize_square(image, self.size), requirements=["C", "W"])
+            self.cache.write(entry, found)
+        return found
+
+    def batch(self, rows: Sequence[int], pool: ThreadPoolExecutor) -> ByteArray:
+        """Return images, uint8 ``[n, size, size, C]``, decoded by a pool of threads."""
+        return np.stack(list(pool.map(self.pixels, rows)))
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether there is room for all decoded images in the cache."""
+        return self.cache.capacity >= len(self._entries)
+
+    def drop_unreadable(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        share: Callable[[list[tuple[int, str]]], list[list[tuple[int, str]]]] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Decode every image once, filling the cache, and leave out those that fail.
+
+        They are named in ``problems``. Of several processes each decodes a share of the images,
+        and ``share`` tells all of them what each one found.
+
+        Raises:
+            DataError: No image can be decoded.
+        """
+        rows = range(rank, len(self), world_size)
+        failed: list[tuple[int, str]] = []
+        with ThreadPoolExecutor(max(2, core_count())) as pool:
+            for start in range(0, len(rows), _BLOCK):
+                block = rows[start : start + _BLOCK]
+                for done, problem in enumerate(pool.map(self._problem, block), start + 1):
+                    if problem:
+                        failed.append((rows[done - 1], problem))
+                    if progress:
+                        progress(done, len(rows))
+        if share:
+            failed = sorted(itertools.chain.from_iterable(share(failed)))
+        self.problems = tuple(Problem(self.records[row].id, what) for row, what in failed)
+        bad = {row for row, _ in failed}
+        good = [row for row in range(len(self)) if row not in bad]
+        if not good:
+            first = f", first: {self.problems[0].what}" if self.problems else ""
+            raise DataError(f"none of {len(self)} images can be decoded{first}")
+        if bad:
+            self.records = tuple(self.records[row] for row in good)
+            self.labels, self._entries = self.labels[good], self._entries[good]
+
+    def _problem(self, row: int) -> str | None:
+        try:
+            self.pixels(row)
+        except DataError as error:
+            return str(error)
+        return None
+
+
+def _remove(held: contextlib.ExitStack, folder: Path) -> None:
+    held.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the caches of processes that were killed."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError, LandcueError):
+            if time.time() - folder.stat().st_mtime > 60:
+                with exclusive(folder, ModelError, "caching images in"):
+                    pass
+                shutil.rmtree(folder, ignore_errors=True)
