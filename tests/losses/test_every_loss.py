@@ -1,4 +1,4 @@
-"""What every metric loss of the registry owes its caller, whatever it computes."""
+"""What every metric loss of the registry must do, whatever it computes."""
 
 from __future__ import annotations
 

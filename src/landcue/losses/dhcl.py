@@ -28,7 +28,7 @@ class DHCL(ProxyLoss):
         dim: Length d of the embeddings or codes.
         scale: g > 0.
         margin: m in 0..1.
-        negatives: Where a negative shall end. ``circle``: at a cosine of m or below, as Circle
+        negatives: Where a negative should end. ``circle``: at a cosine of m or below, as Circle
             loss has it (D_n = m, O_n = -m); ``opposite``: opposite the proxy, the authors'
             constants (D_n = -1 + m, O_n = -1 - m).
 

@@ -275,16 +275,16 @@ class _MeanOverAnchors(torch.autograd.Function):
     def forward(ctx: Any, term: Term, blocks: Iterator[slice], *learned: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         needed: tuple[bool, ...] = ctx.needs_input_grad[2:]
         leaves = [t.detach().requires_grad_(n) for t, n in zip(learned, needed, strict=True)]
-        sought = [leaf for leaf in leaves if leaf.requires_grad]
-        gradients = [torch.zeros_like(leaf) for leaf in sought]
+        trained = [leaf for leaf in leaves if leaf.requires_grad]
+        gradients = [torch.zeros_like(leaf) for leaf in trained]
         total, count = learned[0].new_zeros(()), learned[0].new_zeros(())
         for rows in blocks:
-            with torch.set_grad_enabled(bool(sought)):
+            with torch.set_grad_enabled(bool(trained)):
                 loss, weight = term(rows, *leaves)
                 part = loss.sum()
-            if sought:
+            if trained:
                 for gradient, added in zip(
-                    gradients, torch.autograd.grad(part, sought), strict=True
+                    gradients, torch.autograd.grad(part, trained), strict=True
                 ):
                     gradient += added
             total += part.detach()
