@@ -18,6 +18,7 @@ import contextlib
 import json
 import mmap
 import os
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -183,6 +184,6 @@ def want_large_pages(mapped: mmap.mmap | npt.NDArray[Any]) -> None:
     found: Any = mapped
     while isinstance(found, np.ndarray):
         found = found.base
-    if isinstance(found, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):
+    if sys.platform == "linux" and isinstance(found, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):
             found.madvise(mmap.MADV_HUGEPAGE)

@@ -279,8 +279,8 @@ def evaluate_scores(
     ids = list(gallery_ids) or list(range(n))
     by_id = np.array(sorted(range(n), key=ids.__getitem__), np.int64)
     column = {ids[row]: place for place, row in enumerate(by_id)}
-    asked = query_ids if exclude_self else ()
-    own = np.array([column.get(name, -1) for name in asked] or [-1] * n_query)
+    queries = query_ids if exclude_self else ()
+    own = np.array([column.get(name, -1) for name in queries] or [-1] * n_query)
 
     def rank(rows: slice) -> Block:
         part = np.asarray(scores[rows])
