@@ -11,13 +11,9 @@ import pytest
 from landcue.errors import UsageError
 from landcue.metrics.annotations import annotate
 from landcue.metrics.intervals import compare
-from landcue.report.comparison import column_names, compare_subjects, to_json
-from landcue.report.comparison_page import (
-    comparison_latex,
-    comparison_markdown,
-    comparison_page,
-    verdict,
-)
+from landcue.report.comparison import column_names, compare_subjects, to_json, verdict
+from landcue.report.pages import comparison_page
+from landcue.report.write import comparison_latex, comparison_markdown
 
 RESAMPLES = 400
 

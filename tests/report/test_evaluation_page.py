@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from landcue.report.evaluation_page import evaluation_page
+from landcue.report.pages import evaluation_page
 from landcue.report.tables import evaluation_latex, evaluation_markdown
 
 SECTIONS = [

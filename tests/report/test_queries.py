@@ -12,8 +12,13 @@ from landcue.metrics.distances import given
 from landcue.metrics.protocol import Protocol
 from landcue.report.confusion import confusion
 from landcue.report.embedding_map import categories, largest, make_map, principal_components
-from landcue.report.failures import wrong_first_hits
-from landcue.report.queries import deciding_metric, extremes, first_hits, retrieve
+from landcue.report.queries import (
+    deciding_metric,
+    extremes,
+    first_hits,
+    retrieve,
+    wrong_first_hits,
+)
 from landcue.report.subject import Space, Subject
 from standard_protocol import evaluate
 

@@ -194,8 +194,7 @@ def _as_text(found: list[Subject], contests: list[Contest]) -> str:
     if not contests:
         facts = [f"{name}: {value}" for name, value in first.about.items()]
         return "\n".join(facts) + "\n\n" + side_by_side(first.scores, first.searched)
-    from landcue.report.comparison import column_names, label_cells, metric_cells
-    from landcue.report.comparison_page import verdict
+    from landcue.report.comparison import column_names, label_cells, metric_cells, verdict
     from landcue.report.queries import deciding_metric
 
     names = column_names(found[0], found[1])

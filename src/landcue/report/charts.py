@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from landcue.codes.packing import CodeStatistics
 from landcue.metrics.curves import Curve, Curves
@@ -20,270 +21,250 @@ from landcue.report.figures import (
     LINE,
     MARKERS,
     MUTED,
-    PAPER,
-    Canvas,
-    line_style,
-    themed,
+    Figure,
+    style_of,
+    text_width,
 )
-from landcue.report.html import Html, join
 
 MOST_LABELS = 80
 _MOST_IN_HEAT = 40
 _MOST_CATEGORIES = 21
-_TITLES = {"P": "precision P@k", "recall": "recall@k", "nDCG": "nDCG@k"}
-_SAID = {
-    "P": "share of relevant images among the first k",
-    "recall": "share of all relevant images that are among the first k",
-    "nDCG": "graded gain of the first k over the best possible order",
+_SHARES = [(v / 5, f"{v / 5:g}") for v in range(6)]
+_CURVES = {
+    "P": ("precision P@k", "share of relevant images among the first k"),
+    "recall": ("recall@k", "share of all relevant images that are among the first k"),
+    "nDCG": ("nDCG@k", "graded gain of the first k over the best possible order"),
 }
 
 
-@themed
-def curve_figures(found: Mapping[str, Curves], scores: Report) -> Html:
+def curve_figures(found: Mapping[str, Curves], scores: Report) -> Markup:
     """Return precision over recall, and precision, recall and nDCG over k, one line per space."""
     lines = {name: curves.precision_recall for name, curves in found.items()}
     relevance = suffix(scores.protocol.relevance)
     figures = [
-        _curve(lines, "precision-recall", "recall", f"precision{relevance}", log=False).html(
-            "precision-recall",
+        _curve(lines, "recall", f"precision{relevance}", log=False).to_html(
             "Line chart: precision over recall for each space, and chance.",
             "Precision over recall, mean over queries: at each recall the best precision of any "
             "cut-off that reaches it. The nearer to the upper right corner, the better.",
         )
     ]
-    for kind, title in _TITLES.items():
+    for kind, (title, meaning) in _CURVES.items():
         lines = {name: curves.by_k[kind] for name, curves in found.items()}
         what = suffix(scores.protocol.gain if kind == "nDCG" else scores.protocol.relevance)
-        canvas = _curve(lines, kind, "k (first images looked at, logarithmic)", title + what)
-        said = f"{title}: {_SAID[kind]}, mean over queries."
-        text = f"Line chart: {title} over k for each space, and chance."
-        figures.append(canvas.html(f"curve-{kind}", text, said))
-    return Html(f'<div class="grid charts">{join(figures)}</div>')
+        figures.append(
+            _curve(lines, "k (first images looked at, logarithmic)", title + what).to_html(
+                f"Line chart: {title} over k for each space, and chance.",
+                f"{title}: {meaning}, mean over queries.",
+            )
+        )
+    return Markup('<div class="grid charts">{}</div>').format(Markup("\n").join(figures))
 
 
-def _curve(
-    lines: Mapping[str, Curve], name: str, x_label: str, y_label: str, *, log: bool = True
-) -> Canvas:
-    canvas = Canvas(5.2, 3.7)
-    axes = canvas.axes
-    for number, (space, curve) in enumerate(lines.items()):
-        style = line_style(number)
-        style["markevery"] = (number * 2, max(1, len(curve.x) // 8))
-        style["clip_on"] = False
-        axes.plot(curve.x, curve.mean, label=plain(space), **style)
-    chance = next(iter(lines.values()))
-    axes.plot(chance.x, chance.chance, color=MUTED, linestyle=(0, (1, 1.5)), label="chance")
+def _curve(lines: Mapping[str, Curve], x_label: str, y_label: str, *, log: bool = True) -> Figure:
+    first = next(iter(lines.values()))
+    end = max(2.0, float(first.x[-1])) if log else 1.0
+    figure = Figure((500, 340), (54, 10, 14, 44), (1.0 if log else 0.0, end), (0, 1.02), log_x=log)
     if log:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set_xlim(1, max(2.0, float(chance.x[-1])))
+        decades = [10**n for n in range(int(math.log10(end)) + 1)]
+        figure.ticks_x([(k, f"{k:g}") for k in decades], x_label)
     else:
-        axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.grid(visible=True)
-    _legend_below(canvas, len(lines) + 1)
-    return canvas
+        figure.ticks_x(_SHARES, x_label)
+    figure.ticks_y(_SHARES, y_label)
+    for number, (space, curve) in enumerate(lines.items()):
+        color, dash, marker = style_of(number)
+        points = _points(figure, curve.x, curve.mean)
+        figure.line(points, color, dash=dash)
+        for point in points[number * 2 :: max(1, len(points) // 8)]:
+            figure.marker(point, marker, color)
+        figure.legend_line(space, color, dash, marker)
+    figure.line(_points(figure, first.x, first.chance), MUTED, dash="2 3")
+    figure.legend_line("chance", MUTED, "2 3")
+    return figure
 
 
-@themed
-def label_figure(spaces: Mapping[str, Report]) -> Html:
+def _points(
+    figure: Figure,
+    x: np.ndarray[tuple[int, ...], np.dtype[np.generic]],
+    y: np.ndarray[tuple[int, ...], np.dtype[np.generic]],
+) -> list[tuple[float, float]]:
+    pairs = zip(x.tolist(), y.tolist(), strict=True)
+    return [(figure.x(a), figure.y(b)) for a, b in pairs if math.isfinite(b)]
+
+
+def label_figure(spaces: Mapping[str, Report]) -> Markup:
     """Return bars of the first space's mAP by label, the others' as marks, rare labels on top."""
     main, scores = next(iter(spaces.items()))
     counted = [name for name, score in scores.per_label.items() if score.third]
     names = sorted(counted, key=lambda name: (scores.per_label[name].n_gallery, name))
-    shown, left_out = names, ""
+    shown, left_out = _extremes(names), ""
     if len(names) > MOST_LABELS:
-        shown = names[: MOST_LABELS // 2] + names[-MOST_LABELS // 2 :]
         left_out = f" Of {len(names)} labels the {MOST_LABELS // 2} rarest and most frequent."
     if not shown:
-        return Html("")
-    canvas = Canvas(7.6, 1.3 + 0.27 * len(shown))
-    axes = canvas.axes
-    places = np.arange(len(shown))
-    means = [scores.per_label[name].mean for name in shown]
-    axes.barh(places, means, height=0.62, color=COLORS[0], label=plain(main))
+        return Markup("")
+    labels = [f"{name}  ({scores.per_label[name].n_gallery:,})" for name in shown]
+    figure = _rows(labels, (0.0, 1.0))
+    figure.ticks_x(_SHARES, "mean average precision of the queries with the label")
+    figure.legend_bar(main, COLORS[0])
+    for row, name in enumerate(shown):
+        mean = scores.per_label[name].mean
+        if math.isfinite(mean):
+            figure.bar(
+                (figure.left, figure.y(row) - 8), (figure.x(mean) - figure.left, 16), COLORS[0]
+            )
     for number, (space, other) in enumerate(list(spaces.items())[1:], start=1):
-        values = [other.per_label[name].mean for name in shown]
-        style = line_style(number)
-        style.update(linestyle="", markersize=6, markeredgecolor=PAPER)
-        axes.plot(values, places, label=plain(space), **style)
-    chance = [scores.per_label[name].chance for name in shown]
-    axes.plot(
-        chance, places, "|", color=INK, markersize=12, markeredgewidth=2.2, label="chance", zorder=4
-    )
-    counts = [scores.per_label[name].n_gallery for name in shown]
-    axes.set_yticks(
-        places, [f"{plain(n)}  ({count:,})" for n, count in zip(shown, counts, strict=True)]
-    )
-    axes.invert_yaxis()
-    axes.margins(y=0.01)
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("mean average precision of the queries with the label")
-    axes.grid(visible=True, axis="x")
-    _legend_below(canvas, len(spaces) + 1)
-    return canvas.html(
-        "labels-chart",
+        color, _, marker = style_of(number)
+        figure.legend_marker(space, marker, color)
+        for row, name in enumerate(shown):
+            if math.isfinite(other.per_label[name].mean):
+                at = (figure.x(other.per_label[name].mean), figure.y(row))
+                figure.marker(at, marker, color)
+    figure.legend_line("chance", INK)
+    for row, name in enumerate(shown):
+        chance = scores.per_label[name].chance
+        if math.isfinite(chance):
+            x, y = figure.x(chance), figure.y(row)
+            figure.line([(x, y - 8), (x, y + 8)], INK, width=2.2)
+    figure.ticks_y([(row, label) for row, label in enumerate(labels)], grid=False)
+    return figure.to_html(
         "Bar chart: mean average precision by label, from rare to frequent, with chance.",
         "Mean AP of the queries that carry each label, rare labels on top; in brackets the "
         f"gallery images with the label. The upright stroke is chance.{left_out}",
     )
 
 
-@themed
-def difference_figure(labels: Mapping[str, Comparison], first: str, second: str) -> Html:
+def difference_figure(labels: Mapping[str, Comparison], first: str, second: str) -> Markup:
     """Return the difference in mAP by label with its interval, in the order given."""
-    names = list(labels)
-    if len(names) > MOST_LABELS:
-        names = names[: MOST_LABELS // 2] + names[-MOST_LABELS // 2 :]
+    names = _extremes(list(labels))
     if not names:
-        return Html("")
-    canvas = Canvas(7.6, 1.2 + 0.27 * len(names))
-    axes = canvas.axes
-    places = np.arange(len(names))
-    values = np.array([labels[name].difference for name in names])
-    ends = np.array([labels[name].interval for name in names])
-    colors = [COLORS[0] if value >= 0 else COLORS[1] for value in values]
-    hatches = ["" if value >= 0 else "////" for value in values]
-    bars = axes.barh(places, values, height=0.62, color=colors, edgecolor=PAPER, linewidth=0)
-    for bar, hatch in zip(bars, hatches, strict=True):
-        bar.set_hatch(hatch)
-    reach = np.abs(np.stack([values - ends[:, 0], ends[:, 1] - values]))
-    axes.errorbar(values, places, xerr=reach, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
-    axes.axvline(0, color=MUTED, linewidth=1)
-    axes.set_yticks(places, [plain(name) for name in names])
-    axes.invert_yaxis()
-    axes.margins(y=0.01)
-    axes.set_xlabel("difference in mean average precision")
-    axes.grid(visible=True, axis="x")
-    return canvas.html(
-        "difference-chart",
+        return Markup("")
+    ends = [value for name in names for value in (*labels[name].interval, labels[name].difference)]
+    reach = 1.05 * max([abs(value) for value in ends] + [0.01])
+    figure = _rows(names, (-reach, reach))
+    step = 10 ** math.floor(math.log10(reach))
+    step *= 1 if reach < 3 * step else 2 if reach < 6 * step else 4
+    ticks = [n * step for n in range(-int(reach / step), int(reach / step) + 1)]
+    figure.ticks_x([(v, f"{v:.6g}") for v in ticks], "difference in mean average precision")
+    figure.add(
+        '<defs><pattern id="difference-hatch" width="5" height="5" patternUnits="userSpaceOnUse" '
+        'patternTransform="rotate(45)"><rect width="5" height="5" style="fill:{}"/>'
+        '<path d="M0,0V5" style="stroke:{};stroke-width:2"/></pattern></defs>',
+        *(COLORS[1], "var(--page)"),
+    )
+    zero = figure.x(0)
+    for row, name in enumerate(names):
+        value, (low, high) = labels[name].difference, labels[name].interval
+        x, y = figure.x(value), figure.y(row)
+        fill = COLORS[0] if value >= 0 else "url(#difference-hatch)"
+        figure.bar((min(x, zero), y - 8), (abs(x - zero), 16), fill)
+        figure.line([(figure.x(low), y), (figure.x(high), y)], INK, width=1.2)
+        for end in (low, high):
+            figure.line([(figure.x(end), y - 4), (figure.x(end), y + 4)], INK, width=1.2)
+    figure.line([(zero, figure.top), (zero, figure.bottom)], MUTED, width=1)
+    figure.ticks_y(list(enumerate(names)), grid=False)
+    return figure.to_html(
         f"Bar chart: difference in mean average precision by label, {first} minus {second}.",
         f"{first} minus {second}, rare labels on top: to the right {first} is better (plain bars), "
         f"to the left {second} (hatched bars). Strokes: 95 % interval over queries.",
     )
 
 
-@themed
-def bits_figure(found: CodeStatistics, name: str) -> Html:
-    """Return the share of ones of every bit, sorted by bit."""
-    from matplotlib.ticker import MaxNLocator
+def _extremes(names: list[str]) -> list[str]:
+    """Return the first and the last names where there are very many."""
+    if len(names) <= MOST_LABELS:
+        return names
+    return names[: MOST_LABELS // 2] + names[-MOST_LABELS // 2 :]
 
-    canvas = Canvas(7.6, 2.5)
-    axes = canvas.axes
-    axes.bar(np.arange(found.n_bits), found.bit_means, width=0.8, color=COLORS[0])
-    axes.axhline(0.5, color=INK, linewidth=1.2, linestyle="--")
-    axes.set_xlim(-0.8, found.n_bits - 0.2)
-    axes.set_ylim(0, 1)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("bit")
-    axes.set_ylabel("share of ones")
-    axes.grid(visible=True, axis="y")
-    return canvas.html(
-        name,
+
+def _rows(labels: list[str], x_range: tuple[float, float]) -> Figure:
+    """Return a figure with a row of 26 pixels for each label, the first on top."""
+    left = min(320.0, 16 + text_width(labels))
+    n = len(labels)
+    return Figure((730, 60 + 26 * n), (left, 10, 14, 44), x_range, (n - 0.5, -0.5))
+
+
+def bits_figure(found: CodeStatistics) -> Markup:
+    """Return the share of ones of every bit, sorted by bit."""
+    n = found.n_bits
+    figure = Figure((730, 240), (54, 10, 14, 44), (-0.8, n - 0.2), (0, 1))
+    step = max(1, 2 ** math.ceil(math.log2(n / 16))) if n > 16 else 1
+    figure.ticks_x([(bit, str(bit)) for bit in range(0, n, step)], "bit", grid=False)
+    figure.ticks_y(_SHARES, "share of ones")
+    wide = 0.8 * (figure.x(1) - figure.x(0))
+    for bit, mean in enumerate(found.bit_means):
+        top = figure.y(float(mean))
+        figure.bar((figure.x(bit) - wide / 2, top), (wide, figure.bottom - top), COLORS[0])
+    middle = figure.y(0.5)
+    figure.line([(figure.left, middle), (figure.right, middle)], INK, width=1.2, dash="6 4")
+    return figure.to_html(
         "Bar chart: the share of ones of every bit of the codes.",
         "Share of the images in which each bit is 1. On the dashed line (0.5) a bit is balanced; "
         "at 0 or 1 it says nothing.",
     )
 
 
-@themed
-def confusion_figure(found: Confusion) -> Html:
+def confusion_figure(found: Confusion) -> Markup:
     """Return what is found instead of each label as a heat map with numbers in percent."""
     labels = found.worst(_MOST_IN_HEAT)
-    if len(labels) < 2:
-        return Html("")
-    values = 100 * np.nan_to_num(found.instead[np.ix_(labels, labels)])
     n = len(labels)
-    side = 0.36 if n <= 24 else 0.26
-    canvas = Canvas(2.1 + side * n, 1.9 + side * n)
-    axes = canvas.axes
+    if n < 2:
+        return Markup("")
+    values = 100 * np.nan_to_num(found.instead[np.ix_(labels, labels)])
+    names = [found.names[c] for c in labels]
+    side = 34 if n <= 24 else 24
+    room = min(240.0, 22 + text_width(names))
+    size = (room + side * n + 40, 30 + side * n + room + 24)
+    figure = Figure(size, (room + 20, 30, 20, room + 24), (0, n), (n, 0))
     top = max(float(values.max()), 1.0)
-    seen = np.ma.masked_less(values, 0.5)  # what rounds to 0 stays empty, as the page is
-    mesh = axes.pcolormesh(seen, cmap="Blues", vmin=-0.15 * top, vmax=top, edgecolors="face")
-    if n <= 24:
-        for row, column in np.ndindex(values.shape):
-            if not np.ma.getmaskarray(seen)[row, column]:
-                dark = values[row, column] > 0.45 * top
-                axes.text(
-                    column + 0.5,
-                    row + 0.5,
-                    f"{max(1.0, float(values[row, column])):.0f}",
-                    ha="center",
-                    va="center",
-                    fontsize=7.5,
-                    color="#ffffff" if dark else "#000000",
-                )
-    names = [plain(found.names[c]) for c in labels]
-    axes.set_xticks(np.arange(n) + 0.5, names, rotation=90)
-    axes.set_yticks(np.arange(n) + 0.5, names)
-    axes.invert_yaxis()
-    axes.set_aspect("equal")
-    axes.set_xticks(np.arange(n + 1), minor=True)
-    axes.set_yticks(np.arange(n + 1), minor=True)
-    axes.grid(visible=True, which="minor")
-    axes.tick_params(which="minor", length=0)
-    axes.set_xlabel("label of a hit, which the query does not have")
-    axes.set_ylabel("label of the query, which the hit lacks")
-    bar = canvas.figure.colorbar(mesh, ax=axes, shrink=0.6, pad=0.02)
-    bar.ax.set_ylim(0, top)
-    bar.set_label(f"% of the first {found.k}")
-    bar.outline.set_visible(False)
-    return canvas.html(
-        "confusion-chart",
+    for row, column in np.ndindex(values.shape):
+        value = float(values[row, column])
+        x, y = figure.x(column), figure.y(row)
+        share = 0.0 if value < 0.5 else min(1.0, 0.1 + 0.9 * value / top)
+        ground = f"color-mix(in srgb, {COLORS[0]} {100 * share:.0f}%, transparent)"
+        figure.bar((x, y), (figure.x(1) - figure.x(0) - 1, figure.y(1) - figure.y(0) - 1), ground)
+        if n <= 24 and value >= 0.5:
+            color = "#ffffff" if value > 0.45 * top else INK
+            figure.text((x + side / 2, y + side / 2 + 4), f"{value:.0f}", color=color)
+    figure.text(
+        (size[0] / 2, 14),
+        f"rows: label of the query, which the hit lacks; columns: label of a hit, which the query "
+        f"does not have; % of the first {found.k}",
+        size=10 if size[0] > 600 else 7,
+    )
+    at = [i + 0.5 for i in range(n)]
+    figure.ticks_x(list(zip(at, names, strict=True)), "", grid=False, turned=True)
+    figure.ticks_y(list(zip(at, names, strict=True)), grid=False)
+    return figure.to_html(
         "Heat map: which labels the first hits carry instead of a label of the query.",
         f"Of the first {found.k} hits of queries with the label of a row: the share in percent "
         "that lacks this label and carries the column's, which the query does not have.",
     )
 
 
-@themed
-def map_figure(found: EmbeddingMap, names: list[str], what: str) -> Html:
+def map_figure(found: EmbeddingMap, names: list[str], what: str) -> Markup:
     """Return the map; color and marker together tell the category of a point."""
     shown = [names[int(row)] for row in found.rows.tolist()]
     chosen = largest(shown, _MOST_CATEGORIES)
+    low, high = found.points.min(axis=0), found.points.max(axis=0)
+    pad = 0.04 * np.maximum(high - low, 1e-9)
+    (left, bottom), (right, top) = (low - pad).tolist(), (high + pad).tolist()
+    figure = Figure((750, 560), (28, 10, 14, 28), (left, right), (bottom, top))
     others = [i for i, name in enumerate(shown) if name not in set(chosen)]
-    canvas = Canvas(7.8, 6.4)
-    axes = canvas.axes
-    if others:
-        label = f"others ({len(set(shown)) - len(chosen)})"
-        axes.scatter(*found.points[others].T, s=10, color=LINE, label=label)
+    points = [(figure.x(x), figure.y(y)) for x, y in found.points.tolist()]
+    for i in others:
+        figure.marker(points[i], MARKERS[0], LINE)
     for number, name in enumerate(chosen):
-        places = [i for i, other in enumerate(shown) if other == name]
-        axes.scatter(
-            *found.points[places].T,
-            s=24,
-            color=COLORS[number % len(COLORS)],
-            marker=MARKERS[number % len(MARKERS)],  # 6 colors by 7 markers: 42 pairs
-            edgecolor=PAPER,
-            linewidth=0.5,
-            label=plain(name),
-        )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_xlabel("first axis of the map")
-    axes.set_ylabel("second axis of the map")
-    _legend_below(canvas, len(chosen) + bool(others), columns=4)
-    return canvas.html(
-        "map-chart",
+        # 6 colors by 7 markers: 42 pairs
+        color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
+        for i, other in enumerate(shown):
+            if other == name:
+                figure.marker(points[i], marker, color)
+        figure.legend_marker(name, marker, color)
+    if others:
+        figure.legend_marker(f"others ({len(set(shown)) - len(chosen)})", MARKERS[0], LINE)
+    figure.ticks_x([], "first axis of the map")
+    figure.ticks_y([], "second axis of the map")
+    return figure.to_html(
         f"Scatter plot: a flat map of {len(shown)} images, colored by {what}.",
         f"{len(shown):,} of the gallery's images by {found.method}. Color and marker: {what}. "
         "Images near each other are alike for the model; a flat map shows only part of that.",
     )
-
-
-def plain(text: str) -> str:
-    """Return text that matplotlib neither sets as mathematics nor leaves out of a legend."""
-    text = text.replace("$", r"\$")
-    return "\u200b" + text if text.startswith("_") else text
-
-
-def _legend_below(canvas: Canvas, entries: int, columns: int = 5) -> None:
-    from matplotlib.container import BarContainer
-
-    handles, names = canvas.axes.get_legend_handles_labels()
-    bars_first = sorted(range(len(names)), key=lambda i: not isinstance(handles[i], BarContainer))
-    options: dict[str, Any] = {"loc": "outside lower center", "ncols": min(entries, columns)}
-    shown: Any = [handles[i] for i in bars_first]
-    canvas.figure.legend(shown, [names[i] for i in bars_first], **options)

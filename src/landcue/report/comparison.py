@@ -146,6 +146,24 @@ def column_names(first: Subject, second: Subject) -> tuple[str, str]:
     return f"{first.name} (first)", f"{second.name} (second)"
 
 
+def verdict(contest: Contest, metric: str, names: tuple[str, str]) -> str:
+    """Say in a sentence which model is better by a metric, or that the queries cannot tell."""
+    line = contest.metrics[metric]
+    if line.test is None:
+        return f"Fewer than two queries define {metric}, so nothing can be compared."
+    low, high = line.test.interval
+    found = (
+        f"{metric} {number(line.first)} against {number(line.second)}: "
+        f"{signed(line.test.difference)}, 95 % interval {signed(low)} .. {signed(high)}, "
+        f"p = {number(line.test.p_value)}."
+    )
+    if low <= 0 <= high:
+        return f"These queries cannot tell the two apart. {found}"
+    first = (line.test.difference > 0) != (metric in contest.falling)
+    better = names[0] if first else names[1]
+    return f"{better} is better. {found}"
+
+
 def _contest(
     first: Subject, second: Subject, pair: tuple[str, str], resamples: int, seed: int
 ) -> Contest:

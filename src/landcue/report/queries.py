@@ -11,15 +11,15 @@ import numpy.typing as npt
 from landcue.metrics.annotations import Annotations, same_group
 from landcue.metrics.protocol import Metric, Protocol
 from landcue.metrics.ranking import order
-from landcue.metrics.relevance import Floats, Integers
+from landcue.metrics.relevance import Floats, Integers, relevant
 from landcue.report.subject import Space, Subject
 
 _PAIRS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What one query found.
+class RankedQuery:
+    """One query with its first hits.
 
     Attributes:
         row: Row of the query.
@@ -70,7 +70,7 @@ def extremes(
 
 def retrieve(
     subject: Subject, space: Space, rows: Iterable[int], k: int, values: Floats | None = None
-) -> list[Found]:
+) -> list[RankedQuery]:
     """Return what some queries find among the first k.
 
     Args:
@@ -80,7 +80,7 @@ def retrieve(
         k: Hits, fewer in a smaller gallery.
         values: Score of each query, ``[q]``.
     """
-    found: list[Found] = []
+    found: list[RankedQuery] = []
     by_id, protocol = _by_id(subject.gallery), space.scores.protocol
     for row in rows:
         part = slice(row, row + 1)
@@ -88,7 +88,7 @@ def retrieve(
         n = int(n_hits[0])
         value = float("nan") if values is None else float(values[row])
         near = tuple(float(d) for d in distances[0, :n])
-        found.append(Found(row, value, tuple(hits[0, :n].tolist()), near))
+        found.append(RankedQuery(row, value, tuple(hits[0, :n].tolist()), near))
     return found
 
 
@@ -108,6 +108,26 @@ def first_hits(
         part = slice(first, min(first + step, len(subject.query)))
         hits, _, n_hits = _first(subject, space, part, by_id, protocol, k)
         yield part, hits, np.arange(hits.shape[1]) < n_hits[:, None]
+
+
+def wrong_first_hits(subject: Subject, values: Floats) -> list[int]:
+    """Return the queries whose first hit is not relevant, the lowest value first.
+
+    Args:
+        subject: Queries, gallery and the searched space.
+        values: Score of each query, ``[q]``; queries with NaN have nothing to find and are left
+            out.
+    """
+    space, rows = subject.main, list[int]()
+    kind = space.scores.protocol.relevance
+    for part, hits, real in first_hits(subject, space, 1):
+        for row, hit in enumerate(hits[:, 0].tolist(), start=part.start):
+            if real[row - part.start, 0] and np.isfinite(values[row]):
+                ours = subject.query.labels[row : row + 1]
+                theirs = subject.gallery.labels[hit : hit + 1]
+                if not relevant(ours, theirs, kind)[0, 0]:
+                    rows.append(row)
+    return sorted(rows, key=lambda row: (values[row], subject.query.ids[row]))
 
 
 def _first(

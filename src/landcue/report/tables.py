@@ -85,6 +85,16 @@ def evaluation_latex(facts: Sequence[str], spaces: Mapping[str, Report]) -> str:
     return latex(_escaped(score_cells(spaces)), 1, facts) + "\n" + by_label
 
 
+def size_facts(counts: dict[str, int]) -> list[str]:
+    """Return how many images took part, and how many queries have nothing to find."""
+    facts = [f"{counts['n_query']:,} queries, {counts['n_gallery']:,} gallery images"]
+    for name, count in counts.items():
+        if name.startswith("n_without_relevant") and count:
+            what = name.removeprefix("n_without_relevant")
+            facts.append(f"{count:,} queries have no relevant image {what}".rstrip())
+    return facts
+
+
 def number(value: float) -> str:
     """Return four digits, or a dash for NaN."""
     return f"{value:.4f}" if math.isfinite(value) else "–"

@@ -10,10 +10,18 @@ from pathlib import Path
 from landcue import __version__
 from landcue.errors import UsageError
 from landcue.files import write_atomic
-from landcue.report.comparison import Contest, column_names
-from landcue.report.parts import size_facts
+from landcue.report.comparison import Contest, column_names, label_cells, metric_cells
+from landcue.report.pages import NOTE, comparison_page, evaluation_page
 from landcue.report.subject import Subject
-from landcue.report.tables import evaluation_latex, evaluation_markdown
+from landcue.report.tables import (
+    Cells,
+    evaluation_latex,
+    evaluation_markdown,
+    latex,
+    latex_escape,
+    markdown,
+    size_facts,
+)
 
 
 def write_report(
@@ -72,11 +80,7 @@ def _page(
     first: Subject, second: Subject | None, contests: Sequence[Contest], _: list[str], made: str
 ) -> str:
     if second is None:
-        from landcue.report.evaluation_page import evaluation_page
-
         return evaluation_page(first, made)
-    from landcue.report.comparison_page import comparison_page
-
     return comparison_page(first, second, contests, made)
 
 
@@ -85,8 +89,6 @@ def _markdown(
 ) -> str:
     if second is None:
         return evaluation_markdown(f"Retrieval report: {first.name}", facts, first.scores)
-    from landcue.report.comparison_page import comparison_markdown
-
     return comparison_markdown(facts, contests, column_names(first, second))
 
 
@@ -95,8 +97,6 @@ def _latex(
 ) -> str:
     if second is None:
         return evaluation_latex(facts, first.scores)
-    from landcue.report.comparison_page import comparison_latex
-
     return comparison_latex(facts, contests, column_names(first, second))
 
 
@@ -120,3 +120,27 @@ def _common_facts(first: Subject, second: Subject, made: str) -> list[str]:
         same = value == other
         facts.append(f"{key}: {value}" if same else f"{key}: {value} / {other}")
     return [f"{names[0]} / {names[1]}", *facts, *_facts(first, made)[len(first.about) :]]
+
+
+def comparison_markdown(
+    facts: Sequence[str], contests: Sequence[Contest], names: tuple[str, str]
+) -> str:
+    """Return the tables of a comparison as Markdown."""
+    lines = [f"# {names[0]} and {names[1]}", "", *(f"* {fact}" for fact in facts), "", NOTE]
+    for contest in contests:
+        lines += ["", f"## {contest.title}", "", *markdown(metric_cells(contest, *names))]
+        lines += ["", "Mean AP by label, rare labels first:", ""]
+        lines += markdown(label_cells(contest, *names))
+    return "\n".join(lines) + "\n"
+
+
+def comparison_latex(
+    facts: Sequence[str], contests: Sequence[Contest], names: tuple[str, str]
+) -> str:
+    """Return the tables of a comparison as LaTeX ``tabular`` blocks."""
+    blocks: list[str] = []
+    for contest in contests:
+        for cells in (metric_cells(contest, *names), label_cells(contest, *names)):
+            escaped: Cells = [[latex_escape(cell) for cell in line] for line in cells]
+            blocks.append(latex(escaped, 1, [*facts, contest.title]))
+    return "\n".join(blocks)
