@@ -181,9 +181,11 @@ def want_large_pages(mapped: mmap.mmap | npt.NDArray[Any]) -> None:
     systems that cannot do so go on with small pages. Not for files of which single rows are read,
     because each brings a large page in.
     """
+    if sys.platform != "linux":
+        return
     found: Any = mapped
     while isinstance(found, np.ndarray):
         found = found.base
-    if sys.platform == "linux" and isinstance(found, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):
+    if isinstance(found, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):
             found.madvise(mmap.MADV_HUGEPAGE)
