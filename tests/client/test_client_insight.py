@@ -12,7 +12,7 @@ import services
 from landcue.archive.archive import ArchiveFolder
 from landcue.client import Client, MapPoint, ServiceError, ValueCount
 from landcue.errors import UsageError
-from landcue.search.assess import study_archive
+from landcue.evaluation import evaluate
 from landcue.server.catalog import Catalog
 
 
@@ -60,7 +60,7 @@ def test_the_model_as_its_archive_keeps_it(client, start):
 def test_scores_are_those_of_the_archive(client, views):
     found = client.scores()
     assert (found.part, found.annotated, found.taken) == ("test", 8, 8)
-    theirs = study_archive(views[1], part="test").scores
+    theirs = evaluate(views[1], part="test").scores
     assert set(found.spaces) == {"embedding", "code"}
     for name, space in found.spaces.items():
         assert space.metrics["mAP"] == pytest.approx(theirs[name].metrics["mAP"])

@@ -23,6 +23,7 @@ from landcue.archive.manifest import read_manifest, write_manifest
 from landcue.archive.schema import encoded_rows
 from landcue.archive.table import RecordTable
 from landcue.errors import ArchiveError, UsageError
+from landcue.evaluation import evaluate
 from landcue.metrics.report import to_json
 from landcue.milvus.address import Address
 from landcue.milvus.archive import MilvusArchive
@@ -31,7 +32,6 @@ from landcue.milvus.link import LARGEST, Link
 from landcue.milvus.opening import open_archive, open_searcher
 from landcue.milvus.proposals import Proposals
 from landcue.milvus.push import push
-from landcue.search.assess import study_archive
 from landcue.search.filters import Filter
 from landcue.search.queries import ById, Mix
 from landcue.search.searcher import Searcher
@@ -259,8 +259,8 @@ def test_a_polygon_too_large_to_look_at_is_compared_hit_by_hit(pair, monkeypatch
 
 
 def test_scores_of_an_archive_are_those_of_its_collection(pair):
-    near = study_archive(pair.archive.folder, part="all", resamples=0)
-    far = study_archive(Path(str(pair.address)), part="all", resamples=0, opening=open_archive)
+    near = evaluate(pair.archive.folder, part="all", resamples=0)
+    far = evaluate(Path(str(pair.address)), part="all", resamples=0)
     for space, scores in near.scores.items():
         assert to_json(far.scores[space]) == to_json(scores)
 

@@ -10,8 +10,7 @@ import pytest
 from landcue.codes.packing import pack_bits
 from landcue.metrics.annotations import annotate
 from landcue.metrics.protocol import DEFAULT
-from landcue.report.pictures import pictures_of
-from landcue.report.subject import Subject, code_space, float_space
+from landcue.report.evaluation import Evaluation, code_space, float_space, pictures_of
 from standard_protocol import evaluate_codes, evaluate_embeddings
 
 LABELS = ["a<b>&", "_under|bar", "$x_1$", 'q"uote', "rare"]
@@ -111,7 +110,7 @@ def build(
         "model": f"{seed:064x}", "searched": "embedding",
     }  # fmt: skip
     pixels = rng.integers(0, 255, (n, 20, 24, 3)).astype(np.uint8)
-    return Subject(name, about, query, gallery, spaces, pictures_of(ids, pixels))
+    return Evaluation(name, about, query, gallery, spaces, pictures_of(ids, pixels))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 from landcue.errors import UsageError
 from landcue.metrics.annotations import annotate
 from landcue.metrics.intervals import compare
-from landcue.report.comparison import column_names, compare_subjects, to_json, verdict
+from landcue.report.comparison import column_names, compare_evaluations, to_json, verdict
 from landcue.report.pages import comparison_page
 from landcue.report.write import comparison_latex, comparison_markdown
 
@@ -25,7 +25,7 @@ def pair(make_subject):
 
 @pytest.fixture(scope="module")
 def contests(pair):
-    return compare_subjects(*pair, resamples=RESAMPLES)
+    return compare_evaluations(*pair, resamples=RESAMPLES)
 
 
 def test_each_metric_is_the_paired_test_of_its_values(pair, contests):
@@ -68,11 +68,11 @@ def test_the_order_of_the_queries_does_not_matter(pair, contests):
     turned = replace(scores, per_query={n: v[order] for n, v in scores.per_query.items()})
     spaces = {"embedding": replace(second.main, scores=turned)}
     other = replace(second, query=shuffled, spaces=spaces)
-    assert compare_subjects(first, other, resamples=RESAMPLES) == contests[:1]
+    assert compare_evaluations(first, other, resamples=RESAMPLES) == contests[:1]
 
 
 def test_a_model_against_itself_cannot_be_told_apart(pair):
-    (contest, _) = compare_subjects(pair[0], pair[0], resamples=50)
+    (contest, _) = compare_evaluations(pair[0], pair[0], resamples=50)
     line = contest.metrics["nDCG@100"]
     assert (line.test.difference, line.test.p_value) == (0, 1)
     assert "cannot tell" in verdict(contest, "nDCG@100", ("a", "b"))
@@ -108,14 +108,14 @@ def relabelled(subject):
 def test_other_things_are_refused_with_one_line(make_subject, subject, change, words):
     other = change(subject) if callable(change) else make_subject(**change)
     with pytest.raises(UsageError) as error:
-        compare_subjects(subject, other)
+        compare_evaluations(subject, other)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_single_query_has_means_and_no_test(make_subject):
     subject = make_subject(labels=[[1, 0], [1, 1], [0, 0]], groups=0)
-    contests = compare_subjects(
+    contests = compare_evaluations(
         subject, make_subject(seed=2, labels=subject.query.labels, groups=0)
     )
     line = contests[0].labels["_under|bar"]
@@ -127,7 +127,7 @@ def test_a_single_query_has_means_and_no_test(make_subject):
 
 def test_queries_without_relevant_images_give_nulls(make_subject):
     subject = make_subject(labels=np.eye(4), groups=0)
-    contests = compare_subjects(subject, subject, resamples=20)
+    contests = compare_evaluations(subject, subject, resamples=20)
     line = to_json(contests)[0]["metrics"]["mAP"]
     assert line == {"first": None, "second": None}
     json.dumps(to_json(contests), allow_nan=False)

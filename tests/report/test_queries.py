@@ -12,6 +12,7 @@ from landcue.metrics.distances import given
 from landcue.metrics.protocol import Protocol
 from landcue.report.confusion import confusion
 from landcue.report.embedding_map import categories, largest, make_map, principal_components
+from landcue.report.evaluation import Evaluation, Space
 from landcue.report.queries import (
     deciding_metric,
     extremes,
@@ -19,7 +20,6 @@ from landcue.report.queries import (
     retrieve,
     wrong_first_hits,
 )
-from landcue.report.subject import Space, Subject
 from standard_protocol import evaluate
 
 
@@ -35,7 +35,7 @@ def tied_subject(protocol, n=14, n_query=None, seed=0):
     scores = evaluate(query, gallery, distances, protocol=protocol, exclude_self=True)
     space = Space(scores, distances)
     about = {"searched": "space", "part": "test"}
-    return Subject("s", about, query, gallery, {"space": space}, lambda _: {})
+    return Evaluation("s", about, query, gallery, {"space": space}, lambda _: {})
 
 
 def ranked(subject, row):

@@ -11,8 +11,8 @@ import pixel_encoder as tools
 from landcue.archive.archive import MODEL_FOLDER, ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.errors import UsageError
+from landcue.evaluation import evaluate
 from landcue.metrics.protocol import Roles, find_protocol
-from landcue.search.assess import study_archive
 
 RULES = replace(
     find_protocol("ml-retrieval-v1"),
@@ -43,14 +43,14 @@ def made(tmp_path):
 
 def test_the_test_part_searches_the_train_part(made):
     archive = made(["train"] * 6 + ["test"] * 4)
-    found = study_archive(archive, protocol=RULES, resamples=0)
+    found = evaluate(archive, protocol=RULES, resamples=0)
     assert (found.about["part"], found.about["gallery"]) == ("test", "train")
     assert (len(found.query), len(found.gallery)) == (4, 6)
     for space in found.spaces.values():
         assert (space.distances.n_query, space.distances.n_gallery) == (4, 6)
         # Every query finds its three images of six, on ranks up to six.
         assert space.scores.metrics["P@10"] == pytest.approx(3 / 10)
-    plain = study_archive(archive, resamples=0)
+    plain = evaluate(archive, resamples=0)
     assert (plain.about["gallery"], len(plain.gallery)) == ("test", 4)
 
 
@@ -58,11 +58,11 @@ def test_other_images_are_refused(made):
     archive = made(["train"] * 6 + ["test"] * 4)
     other = replace(RULES, roles=Roles("trees", "files-60-40"))
     with pytest.raises(UsageError, match=r"mine-v1 asks for dataset trees \(not flowers\)"):
-        study_archive(archive, protocol=other)
+        evaluate(archive, protocol=other)
     with pytest.raises(UsageError, match=r"query part test \(not all\)"):
-        study_archive(archive, protocol=RULES, part="all")
+        evaluate(archive, protocol=RULES, part="all")
 
 
 def test_an_archive_that_knows_no_parts_is_of_other_images(made):
     with pytest.raises(UsageError, match=r"dataset flowers \(not unknown\), split files-60-40"):
-        study_archive(made(None), protocol=RULES)
+        evaluate(made(None), protocol=RULES)

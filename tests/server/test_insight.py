@@ -52,13 +52,13 @@ def test_the_model_tells_how_it_was_made_and_scored(client, views):
 
 
 def test_scores_are_those_of_the_part_that_was_not_trained_on(client, views):
-    from landcue.search.assess import study_archive
+    from landcue.evaluation import evaluate
 
     answer = client.get("/v1/model/scores").json()
     OwnScoresAnswer.model_validate(answer, extra="forbid")
     assert (answer["part"], answer["annotated"], answer["taken"]) == ("test", 8, 8)
     assert "not trained on" in answer["about"]
-    theirs = study_archive(views[1], part="test").scores
+    theirs = evaluate(views[1], part="test").scores
     for space in ("embedding", "code"):
         found = answer["spaces"][space]
         assert found["metrics"]["mAP"] == pytest.approx(theirs[space].metrics["mAP"])

@@ -44,9 +44,9 @@ def demo(
     from landcue.cli.showing import is_interactive, show
     from landcue.data.sources import open_source
     from landcue.demo import write_demo_archive
+    from landcue.evaluation import evaluate
     from landcue.models.builtin import BUILTIN, find_model
     from landcue.models.checkpoint import load_checkpoint
-    from landcue.search.assess import study_archive
     from landcue.search.searcher import ById, Searcher
     from landcue.training.loop import train
 
@@ -71,9 +71,9 @@ def demo(
             )
             reporter.say(f"    {target.name}: {report.summary()}")
         reporter.say("4/5 evaluating on the test part, which was not trained on")
-        own = study_archive(archive, say=reporter.say)
+        own = evaluate(archive, message=reporter.say)
         about, spaces = own.about, own.scores
-        builtin = study_archive(other, say=reporter.say).scores
+        builtin = evaluate(other, message=reporter.say).scores
         spaces |= {f"{name} (built-in)": found for name, found in builtin.items()}
         reporter.say("5/5 searching for a harbor")
         searcher = Searcher(ArchiveFolder.open(archive))

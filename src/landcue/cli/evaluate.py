@@ -11,13 +11,9 @@ from landcue.cli.console import Reporter, print_json
 from landcue.errors import UsageError
 
 if TYPE_CHECKING:
-    from landcue.metrics.protocol import Protocol
     from landcue.report.comparison import Contest
-    from landcue.report.subject import Subject
+    from landcue.report.evaluation import Evaluation
     from landcue.search.feedback_rounds import FeedbackReport
-
-_ARCHIVE_FILE = "manifest.json"
-_RUN_FILE = "config.yaml"
 
 
 def evaluate(
@@ -85,14 +81,26 @@ def evaluate(
             protocol=protocol or "run-v1",
             resamples=resamples,
         )
-    rules = find_protocol(protocol or "ml-retrieval-v1")
+    from landcue.evaluation import evaluate as evaluate_source
+
     contests: list[Contest] = []
     with Reporter() as reporter:
-        found = [_study(t, part, rules, data_root, resamples, reporter) for t in targets]
+        found = [
+            evaluate_source(
+                target,
+                part=part,
+                protocol=find_protocol(protocol or "ml-retrieval-v1"),
+                resamples=resamples,
+                data_root=data_root,
+                message=reporter.say,
+                progress=reporter.tick,
+            )
+            for target in targets
+        ]
         if compare:
-            from landcue.report.comparison import compare_subjects
+            from landcue.report.comparison import compare_evaluations
 
-            contests = compare_subjects(found[0], found[1])
+            contests = compare_evaluations(found[0], found[1])
         if report or markdown or latex:
             from landcue.report.write import write_report
 
@@ -100,7 +108,7 @@ def evaluate(
             outputs = {"page": report, "markdown": markdown, "latex": latex}
             for file in write_report(found[0], second, contests, **outputs):
                 reporter.say(f"wrote {file}")
-    rounds = [_rounds(target, part, feedback) for target in targets] if feedback else []
+    rounds = [_simulate_feedback(target, part, feedback) for target in targets if feedback]
     if json_:
         value = _as_json(found, contests)
         print_json({**value, "feedback": [r.to_json() for r in rounds]} if rounds else value)
@@ -118,90 +126,27 @@ def _evaluate_run_file(run: Path, qrels: Path, *, json_: bool, **options: Any) -
         print(report.to_text(), end="")
 
 
-def _study(
-    target: Path,
-    part: str,
-    protocol: Protocol,
-    data_root: Path | None,
-    resamples: int,
-    reporter: Reporter,
-) -> Subject:
-    if _is_archive(target):
-        from landcue.milvus.opening import open_archive
-        from landcue.search.assess import study_archive
-
-        return study_archive(
-            target,
-            part=part,
-            protocol=protocol,
-            resamples=resamples,
-            say=reporter.say,
-            opening=open_archive,
-        )
-    if (target / _RUN_FILE).is_file():
-        from landcue.training.evaluation import study_run
-
-        return study_run(
-            target,
-            part=part,
-            data_root=data_root,
-            protocol=protocol,
-            resamples=resamples,
-            message=reporter.say,
-            progress=reporter.tick,
-        )
-    raise UsageError(f"{target} is neither a run ({_RUN_FILE}) nor an archive ({_ARCHIVE_FILE})")
-
-
-def _rounds(target: Path, part: str, rounds: int) -> FeedbackReport:
-    if not _is_archive(target):
-        raise UsageError(f"--feedback needs archives; index the images of {target} first")
+def _simulate_feedback(target: Path, part: str, rounds: int) -> FeedbackReport:
+    from landcue.evaluation import is_archive
     from landcue.milvus.opening import open_archive
     from landcue.search.feedback_rounds import simulate_feedback
 
+    if not is_archive(target):
+        raise UsageError(f"--feedback needs archives; index the images of {target} first")
     with Reporter() as reporter:
-        return simulate_feedback(
-            target, rounds, part=part, tick=reporter.tick, opening=open_archive
-        )
+        return simulate_feedback(open_archive(target), rounds, part=part, progress=reporter.tick)
 
 
-def _is_archive(target: Path) -> bool:
-    from landcue.milvus.address import is_address
+def _as_json(found: list[Evaluation], contests: list[Contest]) -> dict[str, Any]:
+    from landcue.report.comparison import to_json
 
-    return is_address(target) or (target / _ARCHIVE_FILE).is_file()
-
-
-def _as_json(found: list[Subject], contests: list[Contest]) -> dict[str, Any]:
-    from landcue.codes.packing import code_statistics
-
-    first = found[0]
-    spaces = {name: scores.to_json() for name, scores in first.scores.items()}
-    for name, space in first.spaces.items():
-        if space.codes is not None:
-            spaces[name]["codes"] = code_statistics(space.codes, space.n_bits).to_json()
-    value = {**first.about, **first.main.scores.to_json(), "spaces": spaces}
-    if contests:
-        from landcue.report.comparison import to_json as comparison_json
-
-        value["comparison"] = {"with": found[1].about, "contests": comparison_json(contests)}
-    return value
-
-
-def _as_text(found: list[Subject], contests: list[Contest]) -> str:
-    from landcue.metrics.report import aligned, side_by_side
-
-    first = found[0]
     if not contests:
-        facts = [f"{name}: {value}" for name, value in first.about.items()]
-        return "\n".join(facts) + "\n\n" + side_by_side(first.scores, first.searched)
-    from landcue.report.comparison import column_names, label_cells, metric_cells, verdict
-    from landcue.report.queries import deciding_metric
+        return found[0].to_json()
+    comparison = {"with": found[1].about, "contests": to_json(contests)}
+    return {**found[0].to_json(), "comparison": comparison}
 
-    names = column_names(found[0], found[1])
-    metric = deciding_metric(first.main.scores.protocol).name
-    blocks = [[verdict(contests[0], metric, names)]]
-    for contest in contests:
-        blocks.append([contest.title, *aligned(metric_cells(contest, *names))])
-    blocks.append(["mean AP by label", *aligned(label_cells(contests[0], *names))])
-    blocks.append(first.main.scores.rules())
-    return "\n\n".join("\n".join(block) for block in blocks)
+
+def _as_text(found: list[Evaluation], contests: list[Contest]) -> str:
+    from landcue.report.comparison import to_text
+
+    return to_text(found[0], found[1], contests) if contests else found[0].to_text()

@@ -211,9 +211,10 @@ def confusion_figure(found: Confusion) -> Markup:
     values = 100 * np.nan_to_num(found.instead[np.ix_(labels, labels)])
     names = [found.names[c] for c in labels]
     side = 34 if n <= 24 else 24
-    room = min(240.0, 22 + text_width(names))
-    size = (room + side * n + 40, 30 + side * n + room + 24)
-    figure = Figure(size, (room + 20, 30, 20, room + 24), (0, n), (n, 0))
+    room = min(240.0, 10 + text_width(names))
+    wide = max(580.0, room + side * n + 50)
+    left = wide - side * n - 20
+    figure = Figure((wide, side * n + room + 40), (left, 10, 20, room + 30), (0, n), (n, 0))
     top = max(float(values.max()), 1.0)
     for row, column in np.ndindex(values.shape):
         value = float(values[row, column])
@@ -224,15 +225,16 @@ def confusion_figure(found: Confusion) -> Markup:
         if n <= 24 and value >= 0.5:
             color = "#ffffff" if value > 0.45 * top else INK
             figure.text((x + side / 2, y + side / 2 + 4), f"{value:.0f}", color=color)
-    figure.text(
-        (size[0] / 2, 14),
-        f"rows: label of the query, which the hit lacks; columns: label of a hit, which the query "
-        f"does not have; % of the first {found.k}",
-        size=10 if size[0] > 600 else 7,
-    )
     at = [i + 0.5 for i in range(n)]
-    figure.ticks_x(list(zip(at, names, strict=True)), "", grid=False, turned=True)
-    figure.ticks_y(list(zip(at, names, strict=True)), grid=False)
+    ticks = list(zip(at, names, strict=True))
+    figure.ticks_x(ticks, "label of a hit, which the query does not have", grid=False, turned=True)
+    figure.ticks_y(ticks, grid=False)
+    figure.text(
+        (left - room - 20, figure.y(n / 2)),
+        "label of the query, which the hit lacks",
+        size=12,
+        turned=True,
+    )
     return figure.to_html(
         "Heat map: which labels the first hits carry instead of a label of the query.",
         f"Of the first {found.k} hits of queries with the label of a row: the share in percent "

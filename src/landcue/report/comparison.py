@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ from landcue.errors import UsageError
 from landcue.metrics.annotations import Annotations
 from landcue.metrics.intervals import Comparison, compare
 from landcue.metrics.relevance import Floats
-from landcue.report.subject import Subject
+from landcue.metrics.report import aligned
+from landcue.report.evaluation import Evaluation
+from landcue.report.queries import deciding_metric
 from landcue.report.tables import Cells, number, signed
 
 _SAME = ("dataset", "split", "part", "gallery")
@@ -61,8 +63,8 @@ class Contest:
         return first if first == second else f"{first} against {second}"
 
 
-def compare_subjects(
-    first: Subject, second: Subject, *, resamples: int = 10_000, seed: int = 0
+def compare_evaluations(
+    first: Evaluation, second: Evaluation, *, resamples: int = 10_000, seed: int = 0
 ) -> list[Contest]:
     """Compare two models, the spaces they are searched in first, then others of the same name.
 
@@ -83,7 +85,7 @@ def compare_subjects(
     return [_contest(first, second, pair, resamples, seed) for pair in pairs]
 
 
-def check_same(first: Subject, second: Subject) -> None:
+def check_same(first: Evaluation, second: Evaluation) -> None:
     """Refuse to compare evaluations of different things.
 
     Raises:
@@ -119,6 +121,18 @@ def to_json(contests: list[Contest]) -> list[dict[str, Any]]:
     ]
 
 
+def to_text(first: Evaluation, second: Evaluation, contests: Sequence[Contest]) -> str:
+    """Return the verdict and the tables as text."""
+    names = column_names(first, second)
+    metric = deciding_metric(first.main.scores.protocol).name
+    blocks = [[verdict(contests[0], metric, names)]]
+    for contest in contests:
+        blocks.append([contest.title, *aligned(metric_cells(contest, *names))])
+    blocks.append(["mean AP by label", *aligned(label_cells(contests[0], *names))])
+    blocks.append(first.main.scores.rules())
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
 def metric_cells(contest: Contest, first: str, second: str) -> Cells:
     """Return the metrics as text cells, the header first."""
     header = ["metric", first, second, "difference", "95 % interval", "p"]
@@ -139,7 +153,7 @@ def label_cells(contest: Contest, first: str, second: str) -> Cells:
     return [header, *([*_cells(name, line), number(line.adjusted)] for name, line in lines)]
 
 
-def column_names(first: Subject, second: Subject) -> tuple[str, str]:
+def column_names(first: Evaluation, second: Evaluation) -> tuple[str, str]:
     """Return what tables call the two models: their names, told apart where they are the same."""
     if first.name != second.name:
         return first.name, second.name
@@ -165,7 +179,7 @@ def verdict(contest: Contest, metric: str, names: tuple[str, str]) -> str:
 
 
 def _contest(
-    first: Subject, second: Subject, pair: tuple[str, str], resamples: int, seed: int
+    first: Evaluation, second: Evaluation, pair: tuple[str, str], resamples: int, seed: int
 ) -> Contest:
     ours, theirs = first.spaces[pair[0]].scores, second.spaces[pair[1]].scores
     rows = _rows(first.query, second.query)

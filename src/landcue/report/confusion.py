@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from landcue.metrics.relevance import Floats, Integers
+from landcue.report.evaluation import Evaluation, Space
 from landcue.report.queries import first_hits
-from landcue.report.subject import Space, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Confusion:
         return [d for d in ordered[:n] if line[d] > 0]
 
 
-def confusion(subject: Subject, space: Space, k: int = 20) -> Confusion:
+def confusion(subject: Evaluation, space: Space, k: int = 20) -> Confusion:
     """Count the labels of the first k hits of every query."""
     asked = subject.query.labels.astype(np.float64)
     held = subject.gallery.labels.astype(np.float64)

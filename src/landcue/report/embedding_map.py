@@ -13,7 +13,7 @@ import numpy as np
 from landcue.codes.packing import unpack_bits
 from landcue.metrics.annotations import Annotations
 from landcue.metrics.relevance import Floats, Integers
-from landcue.report.subject import Space
+from landcue.report.evaluation import Space
 
 MOST_POINTS = 1500
 _UMAP_NEEDS = 20

@@ -26,6 +26,7 @@ from landcue.report.charts import (
 from landcue.report.comparison import Contest, column_names, label_cells, metric_cells, verdict
 from landcue.report.confusion import Confusion, confusion
 from landcue.report.embedding_map import categories, make_map
+from landcue.report.evaluation import Evaluation, Space
 from landcue.report.html import data_uri, render
 from landcue.report.queries import (
     RankedQuery,
@@ -34,7 +35,6 @@ from landcue.report.queries import (
     retrieve,
     wrong_first_hits,
 )
-from landcue.report.subject import Space, Subject
 from landcue.report.tables import number, size_facts, span
 
 _BEST, _HITS = 4, 10
@@ -83,7 +83,7 @@ class _QueryRow:
     hits: list[_Tile]
 
 
-def evaluation_page(subject: Subject, made: str, seed: int = 0) -> str:
+def evaluation_page(subject: Evaluation, made: str, seed: int = 0) -> str:
     """Return the page of an evaluation; the same subject, day and seed give the same bytes.
 
     Args:
@@ -143,13 +143,15 @@ def evaluation_page(subject: Subject, made: str, seed: int = 0) -> str:
     )
 
 
-def comparison_page(first: Subject, second: Subject, contests: Sequence[Contest], made: str) -> str:
+def comparison_page(
+    first: Evaluation, second: Evaluation, contests: Sequence[Contest], made: str
+) -> str:
     """Return the page of two models side by side on the same queries.
 
     Args:
         first: A model's evaluation.
         second: Another one's.
-        contests: What :func:`landcue.report.comparison.compare_subjects` found.
+        contests: What :func:`landcue.report.comparison.compare_evaluations` found.
         made: The day of the evaluation, ISO 8601.
     """
     names = column_names(first, second)
@@ -198,14 +200,14 @@ def digest(images: Annotations) -> str:
     return text.hexdigest()[:16]
 
 
-def _summary(subject: Subject) -> str:
+def _summary(subject: Evaluation) -> str:
     about = [str(subject.about[key]) for key in ("dataset", "split") if key in subject.about]
     where = f"{', '.join(about)}; " if about else ""
     protocol = subject.main.scores.protocol.name
     return f"{where}part {subject.about['part']}; protocol {protocol}."
 
 
-def _facts(subject: Subject, metric: str) -> list[tuple[str, str, str]]:
+def _facts(subject: Evaluation, metric: str) -> list[tuple[str, str, str]]:
     """Return the boxes at the top: (what, value, remark)."""
     facts: list[tuple[str, str, str]] = []
     for name, scores in subject.scores.items():
@@ -219,7 +221,7 @@ def _facts(subject: Subject, metric: str) -> list[tuple[str, str, str]]:
 
 
 def _score_table(
-    subject: Subject, name: str, scores: Report
+    subject: Evaluation, name: str, scores: Report
 ) -> tuple[str, list[str], list[list[object]]]:
     head = ["metric", "value"]
     head += ["95 % interval"] if scores.intervals else []
@@ -235,7 +237,7 @@ def _score_table(
     return name + remark, [*head, "chance"], rows
 
 
-def _label_rows(subject: Subject) -> list[list[object]]:
+def _label_rows(subject: Evaluation) -> list[list[object]]:
     main, others = subject.main.scores, subject.scores.values()
     ordered = sorted(main.per_label.items(), key=lambda item: (item[1].n_gallery, item[0]))
     rows: list[list[object]] = [
@@ -255,7 +257,7 @@ def _label_rows(subject: Subject) -> list[list[object]]:
     ]
 
 
-def _failures(subject: Subject) -> dict[str, Any]:
+def _failures(subject: Evaluation) -> dict[str, Any]:
     """Return the queries with nothing to find, and those whose first hit is not relevant."""
     scores = subject.main.scores
     values = scores.per_query[scores.protocol.metrics()[0].name]
@@ -295,7 +297,7 @@ def _confused_rows(found: Confusion) -> list[list[object]]:
     ]
 
 
-def _codes(subject: Subject) -> list[tuple[str, list[list[str]], object]]:
+def _codes(subject: Evaluation) -> list[tuple[str, list[list[str]], object]]:
     shown: list[tuple[str, list[list[str]], object]] = []
     for name, space in subject.spaces.items():
         if space.codes is None:
@@ -316,7 +318,7 @@ def _codes(subject: Subject) -> list[tuple[str, list[list[str]], object]]:
     return shown
 
 
-def _differing(both: Sequence[tuple[str, Subject]]) -> list[tuple[str, list[_QueryRow]]]:
+def _differing(both: Sequence[tuple[str, Evaluation]]) -> list[tuple[str, list[_QueryRow]]]:
     """Return the queries that each of two models does most better than the other."""
     (names, (first, second)) = [name for name, _ in both], [subject for _, subject in both]
     metric = deciding_metric(first.main.scores.protocol)
@@ -342,7 +344,7 @@ def _differing(both: Sequence[tuple[str, Subject]]) -> list[tuple[str, list[_Que
 
 
 def _query_rows(
-    subject: Subject, rows: Iterable[int], k: int, values: Floats, metric: str
+    subject: Evaluation, rows: Iterable[int], k: int, values: Floats, metric: str
 ) -> list[_QueryRow]:
     """Return queries with their first k hits as tiles."""
     found = retrieve(subject, subject.main, rows, k, values)
@@ -359,13 +361,13 @@ def _query_rows(
     ]
 
 
-def _query_tile(subject: Subject, row: int, pictures: dict[str, bytes]) -> _Tile:
+def _query_tile(subject: Evaluation, row: int, pictures: dict[str, bytes]) -> _Tile:
     name, labels = subject.query.ids[row], _labels(subject.query, row)
     return _Tile(name, "asked", _picture(name, pictures), [(label, False) for label in labels])
 
 
 def _hit_tiles(
-    subject: Subject, space: Space, found: RankedQuery, pictures: dict[str, bytes]
+    subject: Evaluation, space: Space, found: RankedQuery, pictures: dict[str, bytes]
 ) -> list[_Tile]:
     """Return the tiles of a query's hits, nearest first."""
     hits = list(found.hits)
@@ -404,13 +406,13 @@ def _picture(name: str, pictures: dict[str, bytes]) -> str | None:
     return data_uri(pictures[name]) if name in pictures else None
 
 
-def _protocol(subject: Subject) -> dict[str, Any]:
+def _protocol(subject: Evaluation) -> dict[str, Any]:
     scores = subject.main.scores
     rules = [*scores.protocol.describe(), *size_facts(scores.counts)]
     return {"rules": rules, "definitions": list(scores.protocol.definitions().items())}
 
 
-def _provenance(subjects: Sequence[tuple[str, Subject]], made: str) -> dict[str, Any]:
+def _provenance(subjects: Sequence[tuple[str, Evaluation]], made: str) -> dict[str, Any]:
     """Return where the scores come from, a column per subject."""
     keys = list(dict.fromkeys(key for _, subject in subjects for key in subject.about))
     rows = [

@@ -12,7 +12,7 @@ from landcue.metrics.annotations import Annotations, same_group
 from landcue.metrics.protocol import Metric, Protocol
 from landcue.metrics.ranking import order
 from landcue.metrics.relevance import Floats, Integers, relevant
-from landcue.report.subject import Space, Subject
+from landcue.report.evaluation import Evaluation, Space
 
 _PAIRS_AT_ONCE = 2**22
 
@@ -69,7 +69,7 @@ def extremes(
 
 
 def retrieve(
-    subject: Subject, space: Space, rows: Iterable[int], k: int, values: Floats | None = None
+    subject: Evaluation, space: Space, rows: Iterable[int], k: int, values: Floats | None = None
 ) -> list[RankedQuery]:
     """Return what some queries find among the first k.
 
@@ -93,7 +93,7 @@ def retrieve(
 
 
 def first_hits(
-    subject: Subject, space: Space, k: int
+    subject: Evaluation, space: Space, k: int
 ) -> Generator[tuple[slice, Integers, npt.NDArray[np.bool_]]]:
     """Rank the gallery for all queries, many at a time.
 
@@ -110,7 +110,7 @@ def first_hits(
         yield part, hits, np.arange(hits.shape[1]) < n_hits[:, None]
 
 
-def wrong_first_hits(subject: Subject, values: Floats) -> list[int]:
+def wrong_first_hits(subject: Evaluation, values: Floats) -> list[int]:
     """Return the queries whose first hit is not relevant, the lowest value first.
 
     Args:
@@ -131,7 +131,7 @@ def wrong_first_hits(subject: Subject, values: Floats) -> list[int]:
 
 
 def _first(
-    subject: Subject,
+    subject: Evaluation,
     space: Space,
     part: slice,
     by_id: Integers,
@@ -148,7 +148,7 @@ def _first(
 
 
 def _hidden(
-    subject: Subject, part: slice, protocol: Protocol, *, exclude_self: bool
+    subject: Evaluation, part: slice, protocol: Protocol, *, exclude_self: bool
 ) -> npt.NDArray[np.bool_]:
     """Return bool ``[b, n]``: the gallery images that a query must not find."""
     own = subject.query.ids[part]

@@ -11,8 +11,8 @@ from landcue import __version__
 from landcue.errors import UsageError
 from landcue.files import write_atomic
 from landcue.report.comparison import Contest, column_names, label_cells, metric_cells
+from landcue.report.evaluation import Evaluation
 from landcue.report.pages import NOTE, comparison_page, evaluation_page
-from landcue.report.subject import Subject
 from landcue.report.tables import (
     Cells,
     evaluation_latex,
@@ -25,8 +25,8 @@ from landcue.report.tables import (
 
 
 def write_report(
-    first: Subject,
-    second: Subject | None = None,
+    first: Evaluation,
+    second: Evaluation | None = None,
     contests: Sequence[Contest] = (),
     *,
     page: Path | None = None,
@@ -77,7 +77,11 @@ def day() -> str:
 
 
 def _page(
-    first: Subject, second: Subject | None, contests: Sequence[Contest], _: list[str], made: str
+    first: Evaluation,
+    second: Evaluation | None,
+    contests: Sequence[Contest],
+    _: list[str],
+    made: str,
 ) -> str:
     if second is None:
         return evaluation_page(first, made)
@@ -85,7 +89,11 @@ def _page(
 
 
 def _markdown(
-    first: Subject, second: Subject | None, contests: Sequence[Contest], facts: list[str], _: str
+    first: Evaluation,
+    second: Evaluation | None,
+    contests: Sequence[Contest],
+    facts: list[str],
+    _: str,
 ) -> str:
     if second is None:
         return evaluation_markdown(f"Retrieval report: {first.name}", facts, first.scores)
@@ -93,14 +101,18 @@ def _markdown(
 
 
 def _latex(
-    first: Subject, second: Subject | None, contests: Sequence[Contest], facts: list[str], _: str
+    first: Evaluation,
+    second: Evaluation | None,
+    contests: Sequence[Contest],
+    facts: list[str],
+    _: str,
 ) -> str:
     if second is None:
         return evaluation_latex(facts, first.scores)
     return comparison_latex(facts, contests, column_names(first, second))
 
 
-def _facts(subject: Subject, made: str) -> list[str]:
+def _facts(subject: Evaluation, made: str) -> list[str]:
     facts = [f"{key}: {value}" for key, value in subject.about.items()]
     scores = subject.main.scores
     return [
@@ -111,7 +123,7 @@ def _facts(subject: Subject, made: str) -> list[str]:
     ]
 
 
-def _common_facts(first: Subject, second: Subject, made: str) -> list[str]:
+def _common_facts(first: Evaluation, second: Evaluation, made: str) -> list[str]:
     """Return the facts of the first, and of the second where they differ."""
     names = column_names(first, second)
     facts: list[str] = []

@@ -96,7 +96,7 @@ _SCORES = (f"P@{PRECISION_AT}", "AP")
 
 
 def simulate_feedback(
-    folder: Path,
+    archive: ArchiveFolder | Path,
     rounds: int = 3,
     *,
     part: str = "test",
@@ -104,13 +104,12 @@ def simulate_feedback(
     relevance: str = RELEVANCE[0],
     per_round: int = 10,
     most_queries: int = 500,
-    tick: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
-    opening: Callable[[Path], ArchiveFolder] = ArchiveFolder.open,
+    progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
 ) -> FeedbackReport:
     """Simulate rounds of feedback on the embeddings of an archive.
 
     Args:
-        folder: The archive.
+        archive: The archive, or its folder.
         rounds: 1 or more.
         part: Records that ask and are found: ``test``, ``val``, ``train`` or ``all``; all where
             the archive knows no parts.
@@ -119,8 +118,7 @@ def simulate_feedback(
             ``any-shared``: one label is shared.
         per_round: Records judged in each round.
         most_queries: Of more, an even choice in the order of ids asks.
-        tick: Called with what is done, how much of it, and how much there is.
-        opening: Opens the archive.
+        progress: Called with what is done, how much of it, and how much there is.
 
     Raises:
         ArchiveError: No archive, or fewer than two annotated records in the part.
@@ -135,7 +133,8 @@ def simulate_feedback(
             raise UsageError(f"unknown {name} {value!r}{did_you_mean(value, known)}")
     if min(rounds, per_round, most_queries) < 1:
         raise UsageError("rounds, judged records and queries: give 1 or more of each")
-    columns = opening(folder).columns()
+    opened = ArchiveFolder.open(archive) if isinstance(archive, Path) else archive
+    columns, folder = opened.columns(), opened.folder
     chosen = columns.labels.known.copy()
     if part != "all" and any(columns.part):
         chosen &= np.array([p == part for p in columns.part], np.bool_)
@@ -160,7 +159,7 @@ def simulate_feedback(
             left_out += 1
         else:
             _ask(embeddings, query, relevant, rule, per_round, tables)
-        tick("feedback", done, len(asking))
+        progress("feedback", done, len(asking))
     if left_out == len(asking):
         raise ArchiveError(f"no record of part {part} has a relevant one ({relevance}): no gain")
     found = tuple(

@@ -22,8 +22,7 @@ from landcue.metrics.protocol import DEFAULT, Protocol, find_protocol
 from landcue.metrics.report import Report
 from landcue.models.checkpoint import load_checkpoint
 from landcue.models.encoder import NeuralEncoder
-from landcue.report.pictures import thumbnail
-from landcue.report.subject import Subject, code_space, float_space
+from landcue.report.evaluation import Evaluation, code_space, float_space, thumbnail
 from landcue.training.config import read_config
 from landcue.training.images import ImageDataset, Message, Progress, ignore, read_split
 from landcue.types import ByteArray, FloatArray
@@ -138,7 +137,7 @@ def study_run(
     resamples: int = 1000,
     message: Message = ignore,
     progress: Progress = ignore,
-) -> Subject:
+) -> Evaluation:
     """Encode a part of the run's dataset and let each image query all others of it.
 
     A protocol with roles names the part that is searched instead, and the dataset and split that
@@ -222,7 +221,7 @@ def study_run(
         found = {name: shown[name] for name in wanted if name in shown}
         return {n: thumbnail(_as_rgb(i.pixels(row), bands)) for n, (i, row) in found.items()}
 
-    return Subject(name, about, query.known, theirs.known, spaces, pictures)
+    return Evaluation(name, about, query.known, theirs.known, spaces, pictures)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,17 @@
-"""What a report is about: images, the spaces they were compared in, and their scores."""
+"""An evaluation: images, the spaces they were compared in, and their scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import io
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from PIL import Image
+
 from landcue.metrics.annotations import Annotations
 from landcue.metrics.distances import Distances, cosine, hamming
-from landcue.metrics.report import Report
+from landcue.metrics.report import Report, side_by_side
 from landcue.types import ByteArray, FloatArray
 
 Pictures = Callable[[Iterable[str]], dict[str, bytes]]
@@ -35,7 +38,7 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class Evaluation:
     """An evaluated model and its images.
 
     Attributes:
@@ -56,6 +59,11 @@ class Subject:
     pictures: Pictures = field(repr=False)
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """Mean of every metric in the space in which the model is searched."""
+        return self.main.scores.metrics
+
+    @property
     def searched(self) -> str:
         """The space in which the model is searched."""
         return str(self.about["searched"])
@@ -71,6 +79,21 @@ class Subject:
         names = [self.searched, *(name for name in self.spaces if name != self.searched)]
         return {name: self.spaces[name].scores for name in names}
 
+    def to_json(self) -> dict[str, Any]:
+        """Return provenance and scores as plain JSON types."""
+        from landcue.codes.packing import code_statistics
+
+        spaces = {name: scores.to_json() for name, scores in self.scores.items()}
+        for name, space in self.spaces.items():
+            if space.codes is not None:
+                spaces[name]["codes"] = code_statistics(space.codes, space.n_bits).to_json()
+        return {**self.about, **self.main.scores.to_json(), "spaces": spaces}
+
+    def to_text(self) -> str:
+        """Return provenance and the scores of all spaces side by side."""
+        facts = [f"{name}: {value}" for name, value in self.about.items()]
+        return "\n".join(facts) + "\n\n" + side_by_side(self.scores, self.searched)
+
 
 def float_space(scores: Report, query: FloatArray, gallery: FloatArray | None = None) -> Space:
     """Return the space of unit-norm vectors ``[q, d]`` and ``[n, d]``, compared by cosine."""
@@ -84,3 +107,26 @@ def code_space(
     """Return the space of packed codes, compared by Hamming distance."""
     theirs = query if gallery is None else gallery
     return Space(scores, hamming(query, theirs, n_bits), codes=theirs, n_bits=n_bits)
+
+
+SIDE = 96
+_QUALITY = 80
+
+
+def thumbnail(pixels: ByteArray) -> bytes:
+    """Return a JPEG of uint8 ``[h, w, 3]`` whose longer side is at most 96 pixels."""
+    small = Image.fromarray(pixels)
+    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=_QUALITY)
+    return out.getvalue()
+
+
+def pictures_of(ids: Sequence[str], pixels: ByteArray) -> Pictures:
+    """Return the thumbnails of decoded images uint8 ``[n, h, w, 3]``, made when asked for."""
+    rows = {name: row for row, name in enumerate(ids)}
+
+    def pictures(wanted: Iterable[str]) -> dict[str, bytes]:
+        return {name: thumbnail(pixels[rows[name]]) for name in wanted if name in rows}
+
+    return pictures
