@@ -213,8 +213,10 @@ def confusion_figure(found: Confusion) -> Markup:
     side = 34 if n <= 24 else 24
     room = min(240.0, 10 + text_width(names))
     wide = max(580.0, room + side * n + 50)
-    left = wide - side * n - 20
-    figure = Figure((wide, side * n + room + 40), (left, 10, 20, room + 30), (0, n), (n, 0))
+    left = room + 30
+    figure = Figure(
+        (wide, side * n + room + 40), (left, 10, wide - left - side * n, room + 30), (0, n), (n, 0)
+    )
     top = max(float(values.max()), 1.0)
     for row, column in np.ndindex(values.shape):
         value = float(values[row, column])
@@ -227,11 +229,11 @@ def confusion_figure(found: Confusion) -> Markup:
             figure.text((x + side / 2, y + side / 2 + 4), f"{value:.0f}", color=color)
     at = [i + 0.5 for i in range(n)]
     ticks = list(zip(at, names, strict=True))
-    figure.ticks_x(ticks, "label of a hit, which the query does not have", grid=False, turned=True)
+    figure.ticks_x(ticks, "label of the hit", grid=False, turned=True)
     figure.ticks_y(ticks, grid=False)
     figure.text(
-        (left - room - 20, figure.y(n / 2)),
-        "label of the query, which the hit lacks",
+        (12, figure.y(n / 2)),
+        "label of the query",
         size=12,
         turned=True,
     )
