@@ -13,10 +13,9 @@ from PIL import Image
 from landcue.codes.hashers import RIDGE
 from landcue.codes.packing import pack_bits, unpack_bits
 from landcue.errors import ModelError, UsageError
-from landcue.experiments.measure import load_measured
+from landcue.experiments.measure import load_measured, rank
 from landcue.experiments.plots import draw
-from landcue.experiments.rankings import rank
-from landcue.experiments.run import cells, run_experiment
+from landcue.experiments.runner import cells, run_experiment
 from landcue.experiments.spec import merged, read_spec
 from landcue.experiments.tables import comparisons, to_json, to_latex, to_markdown
 from landcue.files import exclusive
@@ -209,7 +208,7 @@ def test_a_choice_stays_once_its_test_part_was_measured(images, tmp_path):
     both = {"marc": {"rank": ["features", "embedding"]}}
     spec = write(tmp_path, images, methods=both, seeds=[1])
     said: list[str] = []
-    results = run_experiment(spec, out, say=said.append)
+    results = run_experiment(spec, out, message=said.append)
     assert results.rows[0].ranking == "embedding"
     best = max(results.rows[0].considered, key=results.rows[0].considered.__getitem__)
     assert any("stays with embedding" in line for line in said) == (best == "features")

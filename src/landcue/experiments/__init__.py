@@ -1,1 +1,28 @@
 """Experiments: methods x seeds x bits under one protocol, chosen on validation, tested once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from landcue.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from landcue.experiments.runner import Results, Row, run
+    from landcue.experiments.spec import Spec, read_spec
+    from landcue.experiments.tables import to_json, to_latex, to_markdown
+
+__all__ = ["Results", "Row", "Spec", "read_spec", "run", "to_json", "to_latex", "to_markdown"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Results": "landcue.experiments.runner",
+        "Row": "landcue.experiments.runner",
+        "Spec": "landcue.experiments.spec",
+        "read_spec": "landcue.experiments.spec",
+        "run": "landcue.experiments.runner",
+        "to_json": "landcue.experiments.tables",
+        "to_latex": "landcue.experiments.tables",
+        "to_markdown": "landcue.experiments.tables",
+    },
+)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from landcue.experiments.run import Results, Row, cells
+from landcue.experiments.runner import Results, Row, cells
 from landcue.experiments.tables import part_of, rivals, scores_of
 from landcue.metrics.intervals import mean_over_runs
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from landcue.errors import UsageError, did_you_mean
-from landcue.experiments.rankings import needs_bits, needs_hash_head, needs_label_head
+from landcue.experiments.measure import needs_bits, needs_hash_head, needs_label_head
 from landcue.metrics.protocol import DEFAULT, find_protocol
 from landcue.metrics.report import OF_LABELS
 from landcue.training.config import LossSection, TrainingConfig, make_config, read_values

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from landcue.experiments.measure import Measured
-from landcue.experiments.run import Results, Row
+from landcue.experiments.runner import Results, Row
 from landcue.experiments.spec import BEST
 from landcue.metrics.intervals import compare, mean_over_runs
 from landcue.report.tables import Cells, latex, latex_escape, markdown

@@ -15,14 +15,14 @@ import numpy as np
 from landcue.data.imageset import ImageSet
 from landcue.errors import LandcueError, ModelError, UsageError
 from landcue.experiments.measure import Encodings, Measured, load_measured, measure
-from landcue.experiments.spec import Spec
+from landcue.experiments.spec import Spec, read_spec
 from landcue.files import exclusive, read_json, write_atomic
 from landcue.training.config import TrainingConfig
 from landcue.training.images import ignore, read_split
 from landcue.training.loop import train
 
-Say = Callable[[str], None]
-Tick = Callable[[str, int, int], None]
+Message = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
 _MOST_OPEN = 16  # models whose encodings stay in memory: a row goes through its seeds twice
 
 
@@ -66,7 +66,7 @@ class Results:
     """An experiment's outcome so far.
 
     Attributes:
-        spec: What was asked for.
+        spec: The specification.
         rows: Complete rows, in the order of the specification.
         failed: Cells that could not be trained, and why.
         missing: Rows that lack a cell.
@@ -82,13 +82,63 @@ class Results:
     histories: dict[str, list[dict[str, float]]] = field(repr=False)
 
 
+def run(
+    spec: str | Path | Spec,
+    out: str | Path,
+    *,
+    data_root: str | Path | None = None,
+    init: str | Path | None = None,
+    only: Iterable[str] = (),
+    message: Message = ignore,
+    progress: Progress = ignore,
+) -> Results:
+    """Run an experiment and write ``results.json``, ``table.md``, ``table.tex`` and figures.
+
+    The same call continues after an interruption; see :func:`run_experiment`.
+
+    Args:
+        spec: A YAML file of methods, seeds, bits and protocol, or what :func:`read_spec` made of
+            one.
+        out: The folder to write, or to continue in.
+        data_root: Folder of the images, unless the file names it.
+        init: Weight file for the backbones, likewise.
+        only: Methods to train now; all by default.
+        message: Called with what happens.
+        progress: Called with a stage's name, what is done and the total.
+
+    Raises:
+        UsageError: A mistake in the specification; ``only`` names no method of it.
+        ModelError: Another process works in the folder.
+
+    >>> results = landcue.experiments.run("methods.yaml", "out")  # doctest: +SKIP
+    """
+    from landcue.experiments.plots import draw
+    from landcue.experiments.tables import to_json, to_latex, to_markdown
+
+    out = Path(out)
+    if not isinstance(spec, Spec):
+        base: dict[str, Any] = {}
+        if data_root is not None:
+            base["data"] = {"root": str(Path(data_root).expanduser().resolve())}
+        if init is not None:
+            base["model"] = {"init": str(Path(init).expanduser().resolve())}
+        spec = read_spec(Path(spec), base)
+    results = run_experiment(spec, out, only=only, message=message, progress=progress)
+    found = json.dumps(to_json(results), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomic(out / "results.json", found + "\n")
+    write_atomic(out / "table.md", to_markdown(results))
+    write_atomic(out / "table.tex", to_latex(results))
+    draw(results, out)
+    return results
+
+
 def run_experiment(
     spec: Spec,
     out: Path,
     *,
     only: Iterable[str] = (),
-    say: Say = lambda _: None,
-    tick: Tick = ignore,
+    message: Message = ignore,
+    progress: Progress = ignore,
 ) -> Results:
     """Run what is not done yet of an experiment in the folder ``out``.
 
@@ -101,8 +151,8 @@ def run_experiment(
         spec: See :class:`landcue.experiments.spec.Spec`.
         out: The experiment's folder.
         only: Methods to train now; all by default.
-        say: Told what happens.
-        tick: Told how far the current stage is.
+        message: Called with what happens.
+        progress: Called with a stage's name, what is done and the total.
 
     Raises:
         UsageError: ``only`` names no method, or several rankings without a validation part.
@@ -112,7 +162,7 @@ def run_experiment(
     for name in wanted - set(spec.methods):
         raise UsageError(f"no method {name!r} in {spec.name}; it has {', '.join(spec.methods)}")
     with exclusive(out, ModelError, "running the experiment in"):
-        return _Run(spec, out, say, tick).run({spec.trained_by(name) for name in wanted})
+        return _Runner(spec, out, message, progress).run({spec.trained_by(name) for name in wanted})
 
 
 def cells(spec: Spec) -> list[Cell]:
@@ -126,9 +176,9 @@ def cells(spec: Spec) -> list[Cell]:
     ]
 
 
-class _Run:
-    def __init__(self, spec: Spec, out: Path, say: Say, tick: Tick) -> None:
-        self.spec, self.out, self.say, self.tick = spec, out, say, tick
+class _Runner:
+    def __init__(self, spec: Spec, out: Path, message: Message, progress: Progress) -> None:
+        self.spec, self.out, self.message, self.progress = spec, out, message, progress
         self.images: dict[str, ImageSet] = {}
         self.open: dict[Cell, Encodings] = {}
 
@@ -157,11 +207,11 @@ class _Run:
             folder = self._folder(cell)
             config = self.spec.training(cell.method, cell.seed, cell.bits)
             try:
-                self.say(f"[{number}/{len(todo)}] {cell.name}")
-                made = train(config, folder, message=self.say, progress=self.tick)
+                self.message(f"[{number}/{len(todo)}] {cell.name}")
+                made = train(config, folder, message=self.message, progress=self.progress)
             except LandcueError as error:
                 failed[cell.name] = str(error)
-                self.say(f"failed: {cell.name}: {error}")
+                self.message(f"failed: {cell.name}: {error}")
                 continue
             write_atomic(folder / "finished", made.fingerprint + "\n")
         return failed
@@ -202,13 +252,13 @@ class _Run:
                 "chosen by it; name one ranking, or take more images"
             )
         ranking = max(considered, key=considered.__getitem__) if considered else method.rank[0]
-        ranking = self._settle(name, bits, ranking)
+        ranking = self._final_choice(name, bits, ranking)
         test: dict[int, Measured] = {}
         if spec.test:
             test = {cell.seed: self._measure(cell, ranking, bits, "test") for cell in members}
         return Row(name, bits, ranking, validation.get(ranking, {}), test, considered)
 
-    def _settle(self, name: str, bits: int | None, ranking: str) -> str:
+    def _final_choice(self, name: str, bits: int | None, ranking: str) -> str:
         """Return the choice of a row; what was once tested stays chosen."""
         file = self.out / "choices.json"
         choices: dict[str, str] = {}
@@ -219,7 +269,7 @@ class _Run:
         if old and old != ranking and old in self.spec.methods[name].rank:
             tested = (self._file(cell, old, bits, "test") for cell in self._cells(name, bits))
             if any(file.exists() for file in tested):
-                self.say(f"{key}: stays with {old}, whose test part was measured")
+                self.message(f"{key}: stays with {old}, whose test part was measured")
                 return old
         if old != ranking:
             write_atomic(file, json.dumps({**choices, key: ranking}, indent=1) + "\n")
@@ -288,7 +338,7 @@ class _Run:
                 del self.open[next(iter(self.open))]  # the oldest
             config = self._config(cell)
             images = self._images(config)
-            self.open[cell] = Encodings(self._folder(cell), config, images, self.tick)
+            self.open[cell] = Encodings(self._folder(cell), config, images, self.progress)
         return self.open[cell]
 
     def _images(self, config: TrainingConfig) -> ImageSet:
