@@ -1,28 +1,48 @@
-"""A client of ``landcue serve``: needs neither torch nor NumPy, and no package but this one."""
+"""A client of ``landcue serve``: it needs httpx and pydantic, and neither torch nor NumPy.
 
-from landcue.client.asking import Asked
+>>> client = Client("http://127.0.0.1:8000")
+>>> client
+Client('http://127.0.0.1:8000')
+"""
+
 from landcue.client.client import Client
-from landcue.client.model import LabelScore, ModelInfo, OwnScores, SpaceScores, TestScores
-from landcue.client.results import ArchiveInfo, FoundRecord, Hit, LabelCount, SearchPage
-from landcue.client.views import EmbeddingMap, Facets, MapPoint, RegionGrid, Regions, ValueCount
+from landcue.client.requests import SearchArguments
 from landcue.errors import ServiceError
+from landcue.server.schemas import (
+    ArchiveAnswer,
+    FacetsAnswer,
+    Hit,
+    LabelCount,
+    LabelScore,
+    MapAnswer,
+    MapPoint,
+    ModelAnswer,
+    OwnScoresAnswer,
+    RecordAnswer,
+    RegionGrid,
+    RegionsAnswer,
+    SearchAnswer,
+    SpaceScores,
+    TestScores,
+    ValueCount,
+)
 
 __all__ = [
-    "ArchiveInfo",
-    "Asked",
+    "ArchiveAnswer",
     "Client",
-    "EmbeddingMap",
-    "Facets",
-    "FoundRecord",
+    "FacetsAnswer",
     "Hit",
     "LabelCount",
     "LabelScore",
+    "MapAnswer",
     "MapPoint",
-    "ModelInfo",
-    "OwnScores",
+    "ModelAnswer",
+    "OwnScoresAnswer",
+    "RecordAnswer",
     "RegionGrid",
-    "Regions",
-    "SearchPage",
+    "RegionsAnswer",
+    "SearchAnswer",
+    "SearchArguments",
     "ServiceError",
     "SpaceScores",
     "TestScores",

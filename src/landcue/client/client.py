@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Unpack
+from typing import Literal, Self, Unpack
 from urllib.parse import quote
 
-from landcue.client.asking import Asked, json_content, search_content
-from landcue.client.model import ModelInfo, OwnScores
-from landcue.client.results import ArchiveInfo, FoundRecord, LabelCount, SearchPage
+from landcue.client.requests import SearchArguments, json_content, search_content
 from landcue.client.transport import Transport
-from landcue.client.views import EmbeddingMap, Facets, Regions
 from landcue.errors import ServiceError, UsageError, did_you_mean
 from landcue.files import write_atomic
-
-T = TypeVar("T")
+from landcue.server.schemas import (
+    ArchiveAnswer,
+    FacetsAnswer,
+    FeedbackAnswer,
+    FeedbackRequest,
+    LabelCount,
+    LabelsAnswer,
+    MapAnswer,
+    ModelAnswer,
+    OwnScoresAnswer,
+    RecordAnswer,
+    RegionsAnswer,
+    SearchAnswer,
+)
 
 FORMATS = {".geojson": "geojson", ".csv": "csv", ".parquet": "geoparquet", ".json": "json"}
 """Formats of results by the suffix of a file."""
 
 
 class Client:
-    """Asks one service. Threads may share it.
+    """Sends requests to one service. Threads may share it.
 
     Every method raises :class:`landcue.errors.ServiceError` when the service refuses a request or
     cannot be reached, with its status and request id.
@@ -55,43 +64,57 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self._transport.url!r})"
 
-    def search(self, **asked: Unpack[Asked]) -> SearchPage:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the service."""
+        self._transport.close()
+
+    def search(self, **arguments: Unpack[SearchArguments]) -> SearchAnswer:
         """Return the first page of a search, or the one of its ``cursor``.
 
         Args:
-            **asked: See :class:`landcue.client.asking.Asked`.
+            **arguments: See :class:`landcue.client.SearchArguments`.
 
         Raises:
             UsageError: An unknown keyword, or an image that cannot be read.
         """
-        content = search_content(asked)
-        return self._as(SearchPage.read, self._transport.json("POST", "/v1/search", {}, content))
+        content = search_content(arguments)
+        return self._transport.fetch(SearchAnswer, "POST", "/v1/search", {}, content)
 
-    def pages(self, **asked: Unpack[Asked]) -> Generator[SearchPage]:
-        """Give all pages of a search, each asked for when it is needed.
+    def pages(self, **arguments: Unpack[SearchArguments]) -> Generator[SearchAnswer]:
+        """Yield all pages of a search; each is requested when it is needed.
 
         Args:
-            **asked: See :class:`landcue.client.asking.Asked`.
+            **arguments: See :class:`landcue.client.SearchArguments`.
         """
         while True:
-            page = self.search(**asked)
+            page = self.search(**arguments)
             yield page
             if page.cursor is None:
                 return
-            asked["cursor"] = page.cursor
+            arguments["cursor"] = page.cursor
 
     def export(
-        self, to: str | PathLike[str], *, format: str | None = None, **asked: Unpack[Asked]
+        self,
+        to: str | PathLike[str],
+        *,
+        format: str | None = None,
+        **arguments: Unpack[SearchArguments],
     ) -> Path:
         """Write a page of a search to a file, which is replaced only when all of it is there.
 
         Args:
             to: Where to.
             format: ``geojson``, ``csv``, ``geoparquet`` or ``json``; by default by its suffix.
-            **asked: See :class:`landcue.client.asking.Asked`.
+            **arguments: See :class:`landcue.client.SearchArguments`.
 
         Raises:
-            UsageError: Neither tells the format.
+            UsageError: The format is not known.
             LandcueError: The file cannot be written.
         """
         path = Path(to)
@@ -99,14 +122,13 @@ class Client:
         if kind not in FORMATS.values():
             near = did_you_mean(kind or path.suffix, [*FORMATS.values()] if kind else [*FORMATS])
             raise UsageError(f"export {path}: no such format{near}")
-        content = search_content(asked)
+        content = search_content(arguments)
         write_atomic(path, self._transport.send("POST", "/v1/search", {"format": kind}, content))
         return path
 
-    def record(self, id: str, *, archive: str | None = None) -> FoundRecord:
+    def record(self, id: str, *, archive: str | None = None) -> RecordAnswer:
         """Return what is known of a record."""
-        value = self._transport.json("GET", _record(id), {"archive": archive})
-        return self._as(FoundRecord.read, value)
+        return self._transport.fetch(RecordAnswer, "GET", _record(id), {"archive": archive})
 
     def thumbnail(self, id: str, *, archive: str | None = None) -> bytes:
         """Return the thumbnail of a record, a JPEG."""
@@ -117,58 +139,52 @@ class Client:
         query = {"side": side, "archive": archive}
         return self._transport.send("GET", f"{_record(id)}/chip", query)
 
-    def regions(self, id: str, **asked: Unpack[Asked]) -> Regions:
+    def regions(self, id: str, **arguments: Unpack[SearchArguments]) -> RegionsAnswer:
         """Return where a record and the query of a search are alike.
 
         Args:
             id: Of the record, which a hit has.
-            **asked: The search, see :class:`landcue.client.asking.Asked`; its query counts.
+            **arguments: The search, see :class:`landcue.client.SearchArguments`; its query counts.
 
         Raises:
             UsageError: An unknown keyword, or an image that cannot be read.
         """
-        content = search_content(asked)
-        value = self._transport.json("POST", f"{_record(id)}/regions", {}, content)
-        return self._as(Regions.read, value)
+        content = search_content(arguments)
+        return self._transport.fetch(RegionsAnswer, "POST", f"{_record(id)}/regions", {}, content)
 
     def labels(self, *, archive: str | None = None) -> tuple[LabelCount, ...]:
         """Return the labels of an archive with their counts, by name."""
-        value = self._transport.json("GET", "/v1/labels", {"archive": archive})
+        return self._transport.fetch(ModelAnswer, "GET", "/v1/labels", {"archive": archive})
         return self._as(lambda found: tuple(map(LabelCount.read, found["labels"])), value)
 
-    def facets(self, *, archive: str | None = None) -> Facets:
+    def facets(self, *, archive: str | None = None) -> FacetsAnswer:
         """Return what the records of an archive can be filtered by, and its modes of search."""
-        return self._as(
-            Facets.read, self._transport.json("GET", "/v1/facets", {"archive": archive})
-        )
+        return self._transport.fetch(FacetsAnswer, "GET", "/v1/facets", {"archive": archive})
 
-    def archive(self, name: str | None = None) -> ArchiveInfo:
+    def archive(self, name: str | None = None) -> ArchiveAnswer:
         """Return what an archive is; the default one without a name."""
-        return self._as(
-            ArchiveInfo.read, self._transport.json("GET", "/v1/archive", {"archive": name})
-        )
+        return self._transport.fetch(ArchiveAnswer, "GET", "/v1/archive", {"archive": name})
 
     def archives(self) -> tuple[str, ...]:
         """Return the names of the archives that the service shows, the default one first."""
         return self.archive().archives
 
-    def model(self, *, archive: str | None = None) -> ModelInfo:
+    def model(self, *, archive: str | None = None) -> ModelAnswer:
         """Return how an archive's model is built and was made, and its maker's scores."""
         value = self._transport.json("GET", "/v1/model", {"archive": archive})
-        return self._as(ModelInfo.read, value)
 
-    def scores(self, *, archive: str | None = None) -> OwnScores:
+    def scores(self, *, archive: str | None = None) -> OwnScoresAnswer:
         """Return how well annotated records of an archive find each other.
 
-        The service measures it when it is first asked: give a large archive time (``timeout``).
+        The service measures it at the first request: give a large archive time (``timeout``).
         """
-        value = self._transport.json("GET", "/v1/model/scores", {"archive": archive})
-        return self._as(OwnScores.read, value)
+        return self._transport.fetch(
+            OwnScoresAnswer, "GET", "/v1/model/scores", {"archive": archive}
+        )
 
-    def embedding_map(self, *, archive: str | None = None) -> EmbeddingMap:
+    def embedding_map(self, *, archive: str | None = None) -> MapAnswer:
         """Return a sample of an archive, laid out by two principal components."""
-        value = self._transport.json("GET", "/v1/model/map", {"archive": archive})
-        return self._as(EmbeddingMap.read, value)
+        return self._transport.fetch(MapAnswer, "GET", "/v1/model/map", {"archive": archive})
 
     def feedback(
         self,
@@ -180,22 +196,25 @@ class Client:
         note: str | None = None,
         archive: str | None = None,
     ) -> None:
-        """Tell which hits are good and which are not, by id; the service keeps it.
+        """Send a judgement of hits, by id, which the service keeps.
 
         Args:
             positives: Good ones.
             negatives: Others.
-            query: The record asked with, if it was one.
+            query: The query record, if it was one.
             mode: Of the search.
             note: Free text.
             archive: By name; the service's first by default.
         """
-        given: dict[str, Any] = {"positives": list(positives), "negatives": list(negatives)}
-        given |= {"query": query, "mode": mode, "note": note, "archive": archive}
-        self._transport.json("POST", "/v1/feedback", {}, json_content(given))
+        given = {
+            "positives": list(positives), "negatives": list(negatives),
+            "query": query, "mode": mode, "note": note, "archive": archive,
+        }  # fmt: skip
+        content = json_content(FeedbackRequest, given)
+        self._transport.fetch(FeedbackAnswer, "POST", "/v1/feedback", {}, content)
 
     def health(self) -> Literal["ready", "starting"]:
-        """Tell whether models and vectors are loaded. It needs no token."""
+        """Return whether models and vectors are loaded. It needs no token."""
         try:
             self._transport.send("GET", "/readyz", {})
         except ServiceError as error:
@@ -203,12 +222,6 @@ class Client:
                 return "starting"
             raise
         return "ready"
-
-    def _as(self, read: Callable[[Mapping[str, Any]], T], value: Mapping[str, Any]) -> T:
-        try:
-            return read(value)
-        except (AttributeError, LookupError, TypeError, ValueError):
-            raise self._transport.strange() from None
 
 
 def _record(id_: str) -> str:

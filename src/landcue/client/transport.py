@@ -3,133 +3,125 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
+import httpx
+from pydantic import BaseModel, ValidationError
+
 from landcue import __version__
-from landcue.client.asking import Content
+from landcue.client.requests import Content
 from landcue.errors import ServiceError, UsageError
 
+M = TypeVar("M", bound=BaseModel)
+
 _BUSY = 429
-_LARGEST_PROBLEM = 1 << 20
-_FAILED = (OSError, http.client.HTTPException)
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Redirects would carry the token to wherever they lead; the service sends none."""
-
-    def redirect_request(
-        self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any
-    ) -> None:
-        """Follow nothing."""
 
 
 class Transport:
-    """Sends requests to one service."""
+    """Sends requests to one service; threads may share it."""
 
     def __init__(
         self, url: str, token: str | None, timeout: float, retries: int, longest_wait: float
     ) -> None:
-        self._url = _checked(url)
+        self.url = _check_url(url)
         if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
             raise UsageError("the token must be printable ASCII: check where it was copied from")
-        self._token = token
         self._timeout, self._retries, self._longest = timeout, retries, longest_wait
-        self._opener = urllib.request.build_opener(_NoRedirects())
+        headers = {"Accept": "*/*", "User-Agent": f"landcue/{__version__}"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        # A redirect would carry the token to wherever it leads; the service sends none.
+        self._http = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
 
-    @property
-    def url(self) -> str:
-        """The service's address, without a slash at its end."""
-        return self._url
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
 
     def send(
         self, method: str, path: str, query: Mapping[str, Any], content: Content | None = None
     ) -> bytes:
-        """Return the body of an answer.
+        """Return the body of an answer; a busy service (429) is asked again before.
 
         Raises:
-            ServiceError: There is no good one; a busy service is asked again before.
+            ServiceError: There is no good answer.
         """
         given = {name: value for name, value in query.items() if value is not None}
-        address = f"{self._url}{path}" + (f"?{urlencode(given)}" if given else "")
-        headers = {"Accept": "*/*", "User-Agent": f"landcue/{__version__}"}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
-        if content is not None:
-            headers["Content-Type"] = content.media_type
-        data = None if content is None else content.data
-        request = urllib.request.Request(address, data, headers, method=method)
+        address = f"{self.url}{path}" + (f"?{urlencode(given)}" if given else "")
         tried = 0
         while True:
             try:
-                with self._opener.open(request, timeout=self._timeout) as answer:
-                    return answer.read()
-            except urllib.error.HTTPError as error:
-                with error:
-                    wait = _seconds(error.headers.get("Retry-After"), 2.0**tried)
-                    if error.code != _BUSY or tried >= self._retries or wait > self._longest:
-                        raise self._problem(error) from None
-                time.sleep(wait)
-                tried += 1
-            except _FAILED as error:
-                raise self._away(error) from None
+                answer = self._http.request(method, address, **_body(content))
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise self._unreachable(error) from None
+            if answer.is_success:
+                return answer.content
+            wait = _seconds(answer.headers.get("Retry-After"), 2.0**tried)
+            if answer.status_code != _BUSY or tried >= self._retries or wait > self._longest:
+                raise self._problem(answer)
+            time.sleep(wait)
+            tried += 1
 
-    def json(
-        self, method: str, path: str, query: Mapping[str, Any], content: Content | None = None
-    ) -> dict[str, Any]:
-        """Return an answer that is a JSON object.
+    def fetch(
+        self,
+        model: type[M],
+        method: str,
+        path: str,
+        query: Mapping[str, Any],
+        content: Content | None = None,
+    ) -> M:
+        """Return an answer as a value.
 
         Raises:
-            ServiceError: As :meth:`send`, and when it is none.
+            ServiceError: As :meth:`send`, and when the answer does not fit the model.
         """
+        data = self.send(method, path, query, content)
         try:
-            value = json.loads(self.send(method, path, query, content))
+            return model.model_validate_json(data)
+        except ValidationError:
+            detail = "the answer is not LandCue's: check the address, and that both versions fit"
+            raise ServiceError(f"{self.url}: {detail}", detail=detail) from None
+
+    def _unreachable(self, error: Exception) -> ServiceError:
+        late = isinstance(error, httpx.TimeoutException)
+        what = f"no answer within {self._timeout:g} s" if late else str(error) or repr(error)
+        detail = f"the service cannot be reached ({what}): is it running there?"
+        return ServiceError(f"{self.url}: {detail}", detail=detail)
+
+    def _problem(self, answer: httpx.Response) -> ServiceError:
+        try:
+            value = json.loads(answer.content)
         except ValueError:
             value = None
-        if not isinstance(value, dict):
-            raise self.strange()
-        return value
-
-    def strange(self) -> ServiceError:
-        """Return what is raised when somebody else than LandCue answers."""
-        detail = "the answer is not LandCue's: check the address, and that both versions fit"
-        return ServiceError(f"{self._url}: {detail}", detail=detail)
-
-    def _away(self, error: Exception) -> ServiceError:
-        reason = getattr(error, "reason", error)
-        late = isinstance(reason, TimeoutError)
-        what = f"no answer within {self._timeout:g} s" if late else str(reason) or repr(reason)
-        detail = f"the service cannot be reached ({what}): is it running there?"
-        return ServiceError(f"{self._url}: {detail}", detail=detail)
-
-    def _problem(self, error: urllib.error.HTTPError) -> ServiceError:
-        try:
-            value = json.loads(error.read(_LARGEST_PROBLEM))
-        except (*_FAILED, ValueError):
-            value = None
         known: dict[str, Any] = value if isinstance(value, dict) else {}
-        detail = str(known.get("detail") or known.get("title") or error.reason)
-        id_ = error.headers.get("X-Request-ID")
+        detail = str(known.get("detail") or known.get("title") or answer.reason_phrase)
+        id_ = answer.headers.get("X-Request-ID")
         named = f" (request {id_})" if id_ else ""
         errors: list[Any] = known.get("errors") or []
         return ServiceError(
-            f"{self._url}: {error.code}: {detail}{named}",
+            f"{self.url}: {answer.status_code}: {detail}{named}",
             detail=detail,
-            status=error.code,
+            status=answer.status_code,
             request_id=id_,
             errors=[one for one in errors if isinstance(one, dict)],
         )
 
 
-def _checked(url: str) -> str:
+def _body(content: Content | None) -> dict[str, Any]:
+    if content is None:
+        return {}
+    if content.files:
+        files = [(name, ("image", data)) for name, data in content.files]
+        return {"data": {"request": content.text}, "files": files}
+    return {"content": content.text, "headers": {"Content-Type": "application/json"}}
+
+
+def _check_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         _ = parts.port

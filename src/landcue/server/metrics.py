@@ -1,83 +1,137 @@
-"""Counters of requests, and gauges, as Prometheus reads them."""
+"""Counters of requests, and gauges, as Prometheus reads them; and log lines as JSON.
+
+With ``PROMETHEUS_MULTIPROC_DIR`` in the environment, before this is imported, the values of all
+workers are added up in the files of that folder.
+"""
 
 from __future__ import annotations
 
-import bisect
-from collections import defaultdict
-from collections.abc import Iterable
+import json
+import logging
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
 
+import orjson
+import psutil
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+MEDIA_TYPE = CONTENT_TYPE_LATEST
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-Families = dict[str, tuple[str, dict[str, float]]]
-"""By name: the kind of a metric, and its samples by their names with labels."""
+_LIVE = re.compile(r"gauge_live\w*_(\d+)\.db")
+_SUM, _LAST = "livesum", "livemostrecent"
 
 
 class Metrics:
-    """Counters of requests, by route and status."""
+    """The metrics of one service."""
 
     def __init__(self) -> None:
-        self._requests: dict[tuple[str, str, int], int] = defaultdict(int)
-        self._seconds: dict[str, float] = defaultdict(float)
-        self._buckets: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "landcue_requests",
+            "Requests answered.",
+            ("method", "route", "status"),
+            registry=self._registry,
+        )
+        self.seconds = Histogram(
+            "landcue_request_seconds",
+            "Time from a request's head to the end of its answer.",
+            ("route",),
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        self.pool_refused = Counter(
+            "landcue_pool_refused",
+            "Requests refused because too many wait.",
+            ("pool",),
+            registry=self._registry,
+        )
+        self.pool_jobs = self._gauge("landcue_pool_jobs", "Jobs that run or wait.", "pool")
+        self.pool_limit = self._gauge("landcue_pool_limit", "Jobs that may run and wait.", "pool")
+        self.workers = self._gauge("landcue_processes", "Worker processes.")
+        self.ready = self._gauge("landcue_ready", "Whether all workers are ready.", mode="livemin")
+        self.records = self._gauge(
+            "landcue_archive_records", "Records of an archive.", "archive", mode=_LAST
+        )
+        self.versions = self._gauge(
+            "landcue_archive_version", "Version of an archive shown.", "archive", mode=_LAST
+        )
+        self.workers.set(1)
+        self.ready.set(0)
 
-    def add(self, method: str, route: str, status: int, seconds: float) -> None:
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
-        self._requests[method, route, status] += 1
-        self._seconds[route] += seconds
-        self._buckets[route][bisect.bisect_left(BUCKETS, seconds)] += 1
+        self.requests.labels(method, route, str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
 
-    def counters(self) -> Families:
-        """Return all counters."""
-        name = "landcue_requests_total"
-        requests: dict[str, float] = {}
-        for (method, route, status), count in sorted(self._requests.items()):
-            labels = {"method": method, "route": route, "status": str(status)}
-            requests[_sample(name, labels)] = count
-        found: Families = {name: ("counter", requests)}
-        name = "landcue_request_seconds"
-        seconds: dict[str, float] = {}
-        for route, counts in sorted(self._buckets.items()):
-            total = 0
-            for edge, count in zip((*BUCKETS, "+Inf"), counts, strict=True):
-                total += count
-                seconds[_sample(f"{name}_bucket", {"route": route, "le": str(edge)})] = total
-            seconds[_sample(f"{name}_sum", {"route": route})] = self._seconds[route]
-            seconds[_sample(f"{name}_count", {"route": route})] = total
-        return {**found, name: ("histogram", seconds)}
+    def render(self) -> bytes:
+        """Return all metrics, of all workers if there are several, as Prometheus reads them."""
+        folder = os.environ.get(FOLDER)
+        if not folder:
+            return generate_latest(self._registry)
+        for path in Path(folder).iterdir():
+            found = _LIVE.fullmatch(path.name)
+            if found and not psutil.pid_exists(int(found[1])):
+                mark_process_dead(int(found[1]), folder)  # its counters stay
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, folder)
+        return generate_latest(registry)
 
-
-def families(kind: str, values: Iterable[tuple[str, dict[str, str], float]]) -> Families:
-    """Return metrics of one kind from names, labels and values."""
-    found: Families = {}
-    for name, labels, value in values:
-        found.setdefault(name, (kind, {}))[1][_sample(name, labels)] = value
-    return found
+    def _gauge(
+        self,
+        name: str,
+        about: str,
+        *labels: str,
+        mode: Literal["livesum", "livemin", "livemostrecent"] = _SUM,
+    ) -> Gauge:
+        return Gauge(name, about, labels, multiprocess_mode=mode, registry=self._registry)
 
 
-def added(parts: Iterable[Families]) -> Families:
-    """Return the sums of the samples that have one name."""
-    found: Families = {}
-    for part in parts:
-        for name, (kind, samples) in part.items():
-            sums = found.setdefault(name, (kind, {}))[1]
-            for sample, value in samples.items():
-                sums[sample] = sums.get(sample, 0) + value
-    return found
+class JsonLines(logging.Formatter):
+    """A log record as one JSON object on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        value: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "process": record.process,
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info:
+            value["trace"] = self.formatException(record.exc_info)
+        try:
+            line = orjson.dumps(value, default=str)
+        except TypeError:  # such as half a surrogate pair
+            line = b"\xff"
+        # What a terminal might take for a command is escaped, which only the slower one does.
+        return line.decode() if line.isascii() else json.dumps(value, default=str)
 
 
-def text(metrics: Families) -> str:
-    """Return metrics as Prometheus reads them."""
-    lines: list[str] = []
-    for name, (kind, samples) in metrics.items():
-        lines.append(f"# TYPE {name} {kind}")
-        lines += [f"{sample} {value:.15g}" for sample, value in samples.items()]
-    return "\n".join(lines) + "\n"
+def start_logging(quiet: bool = False) -> None:
+    """Log to standard error, one JSON object per line.
 
-
-def _sample(name: str, labels: dict[str, str]) -> str:
-    inside = ",".join(f'{key}="{_escaped(value)}"' for key, value in labels.items())
-    return f"{name}{{{inside}}}" if inside else name
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    Args:
+        quiet: Log what goes wrong, and not every request.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    for name in ("landcue.server", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        requests = name == "landcue.server" and not quiet
+        logger.setLevel(logging.INFO if requests else logging.WARNING)

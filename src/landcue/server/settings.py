@@ -1,34 +1,42 @@
-"""What an operator chooses: limits, tokens, where feedback goes."""
+"""The settings of a service: archives, limits, tokens, where feedback goes.
+
+Each setting may come from the environment: ``LANDCUE_SERVE_ARCHIVES='["archives/main"]'``,
+``LANDCUE_SERVE_LIMITS__SEARCHES=8``. That is how uvicorn's workers get them.
+"""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
+import json
+import os
 import re
 import stat
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from landcue.errors import UsageError
-from landcue.server.shared import Shared
+from landcue.server.page import check_basemap
 
 Scope = Literal["read", "feedback"]
 
 SHORTEST_TOKEN = 20
 
+_PREFIX = "LANDCUE_SERVE_"
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one request may cost, and how many may run.
+class Limits(BaseModel):
+    """What one request may cost, and how many may run; of each worker.
 
     Attributes:
         upload_bytes: Body of a request with images.
         json_bytes: Any other body, and the JSON part of an upload.
         images: Image parts of an upload.
-        body_seconds: Until the whole body is there.
+        body_seconds: Until the whole body has arrived.
         pixels: Of an uploaded image.
         decode_seconds: To decode one image.
         decode_bytes: Address space of a process that decodes.
@@ -39,9 +47,11 @@ class Limits:
         searches_waiting: Likewise.
         insights_waiting: Requests about a model that wait while one is computed.
         requests: Requests of any kind under way.
-        per_second: Requests of one client in the long run; ``None`` for any number.
-        feedback_bytes: Most that the feedback file may grow to.
+        per_second: Mean requests per second of one client over ten seconds; ``None`` for any.
+        feedback_bytes: Largest size of the feedback file.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     upload_bytes: int = 32 << 20
     json_bytes: int = 256 << 10
@@ -61,45 +71,92 @@ class Limits:
     feedback_bytes: int = 100 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Secrets by scope. Whoever may give feedback may read."""
+class Tokens(BaseModel):
+    """Secrets by scope. Who may give feedback may read."""
+
+    model_config = ConfigDict(frozen=True)
 
     read: tuple[str, ...] = ()
     feedback: tuple[str, ...] = ()
 
     def allows(self, token: str, scope: Scope) -> bool:
-        """Tell whether a token has a scope, in a time that does not depend on where it differs."""
+        """Return whether a token has a scope, in a time that does not depend on where it differs."""
         good = self.feedback if scope == "feedback" else (*self.read, *self.feedback)
-        found = False
+        allowed = False
         for known in good:
-            found |= hmac.compare_digest(known.encode(), token.encode())
-        return found
+            allowed |= hmac.compare_digest(known.encode(), token.encode())
+        return allowed
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(BaseSettings):
     """How a service runs.
 
     Attributes:
+        archives: Folders or addresses to serve; :func:`landcue.server.create_app` may get others.
+        model: Of milvus:// collections among them: their model, for images.
         hosts: Names that a request may call the service by; any when empty.
-        tokens: ``None`` lets every request in.
+        tokens: ``None`` lets every request in; never taken from the environment.
+        token_file: They are read from here; see :func:`read_tokens`.
         origins: Web origins whose pages may read answers (CORS); none by default.
         basemap: Address template of map tiles that the page shows; ``None`` shows none.
-        basemap_credit: Whom the map names for its tiles; their host without it.
+        basemap_credit: Attribution of the tiles; their host without it.
         feedback_file: Where feedback is kept, a JSON object per line; ``None`` refuses it.
-        limits: See :class:`Limits`; of each process.
-        shared: Where this process meets others that serve the same; ``None`` when it is alone.
+        follow_seconds: How often a worker looks whether an archive has changed; 0 never does.
+        quiet: Log what goes wrong, and not every request.
+        limits: See :class:`Limits`.
+
+    Raises:
+        UsageError: A value cannot be used.
     """
 
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_nested_delimiter="__", frozen=True, extra="ignore"
+    )
+
+    archives: tuple[str, ...] = ()
+    model: str | None = None
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     tokens: Tokens | None = None
+    token_file: Path | None = None
     origins: tuple[str, ...] = ()
     basemap: str | None = None
     basemap_credit: str | None = None
     feedback_file: Path | None = None
-    limits: Limits = field(default_factory=Limits)
-    shared: Shared | None = None
+    follow_seconds: float = 2.0
+    quiet: bool = False
+    limits: Limits = Limits()
+
+    @field_validator("origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_origin, value))
+
+    @field_validator("basemap")
+    @classmethod
+    def _check_basemap(cls, value: str | None) -> str | None:
+        return None if value is None else check_basemap(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_tokens(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("token_file") and not values.get("tokens"):
+            return {**values, "tokens": read_tokens(Path(values["token_file"]))}
+        return values
+
+    def export(self) -> None:
+        """Put the settings into this process's environment, for workers; tokens stay in their file.
+
+        Raises:
+            UsageError: There are tokens that came from no file.
+        """
+        if self.tokens is not None and self.token_file is None:
+            raise UsageError("several workers read tokens from a file: give token_file")
+        for name, value in self.model_dump(mode="json", exclude={"tokens"}).items():
+            if value is None:
+                os.environ.pop(f"{_PREFIX}{name.upper()}", None)
+            else:
+                text = value if isinstance(value, str) else json.dumps(value)
+                os.environ[f"{_PREFIX}{name.upper()}"] = text
 
 
 def read_tokens(path: Path) -> Tokens:
@@ -115,24 +172,24 @@ def read_tokens(path: Path) -> Tokens:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise UsageError(f"--token-file {path}: cannot be read ({reason})") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise UsageError(f"--token-file {path}: others may read it; run chmod 600 {path}")
-    found: dict[str, list[str]] = {"read": [], "feedback": []}
+    tokens: dict[str, list[str]] = {"read": [], "feedback": []}
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.partition("#")[0].split()
         if not words:
             continue
-        if len(words) != 2 or words[0] not in found:
+        if len(words) != 2 or words[0] not in tokens:
             raise UsageError(f"{path}, line {number}: write 'read TOKEN' or 'feedback TOKEN'")
         if len(words[1]) < SHORTEST_TOKEN or not words[1].isascii():
             raise UsageError(
                 f"{path}, line {number}: the token needs {SHORTEST_TOKEN} ASCII characters or "
                 "more; make one with: python -c 'import secrets; print(secrets.token_urlsafe())'"
             )
-        found[words[0]].append(words[1])
-    if not any(found.values()):
+        tokens[words[0]].append(words[1])
+    if not any(tokens.values()):
         raise UsageError(f"--token-file {path}: holds no token")
-    return Tokens(tuple(found["read"]), tuple(found["feedback"]))
+    return Tokens(read=tuple(tokens["read"]), feedback=tuple(tokens["feedback"]))
 
 
 def check_origin(origin: str) -> str:
@@ -150,7 +207,7 @@ def check_origin(origin: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach a host."""
+    """Return whether only this machine can reach a host."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -161,7 +218,7 @@ def check_host(host: str, tokens: Tokens | None) -> None:
     """Refuse to open a service to others without a token.
 
     Raises:
-        UsageError: Says what to do.
+        UsageError: Names the option that is missing.
     """
     if not is_loopback(host) and tokens is None:
         raise UsageError(

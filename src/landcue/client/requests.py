@@ -1,9 +1,8 @@
-"""From the keywords of a search to the body of a request."""
+"""From the keywords of a search to the content of a request."""
 
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -11,19 +10,22 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from pydantic import BaseModel, ValidationError
+
 from landcue.errors import UsageError, did_you_mean
+from landcue.server.schemas import Mode, SearchRequest
 
 File = bytes | PathLike[str]
 """An image: the bytes of its file, or its path."""
 
 
-class Asked(TypedDict, total=False):
-    """What a search asks. Everything may be left out; without a query, records are listed.
+class SearchArguments(TypedDict, total=False):
+    """Keywords of a search. All are optional; without a query, records are listed.
 
     Attributes:
         image: The query: an image file. A text is a path here.
         crop: Of ``image``: column, row, width, height in pixels.
-        record: The query: the id of a record, which does not find itself.
+        record: The query: the id of a record, which is not among its own hits.
         positives: More examples: ids, or image files as bytes or :class:`pathlib.Path`.
         negatives: Examples to avoid, likewise.
         rule: How examples are joined.
@@ -34,7 +36,7 @@ class Asked(TypedDict, total=False):
         polygon: Hits must meet it: GeoJSON, degrees.
         after: This time or later; UTC where there is no zone.
         before: Earlier.
-        path: How the path relative to the source root starts.
+        path: Prefix of the path relative to the source root.
         groups: Any of them.
         sensors: Any of them.
         parts: Any of ``train``, ``val``, ``test``.
@@ -44,10 +46,10 @@ class Asked(TypedDict, total=False):
         archive: By name; the service's first by default.
         min_score: Least score of a hit.
         collapse: Cosine distance, 0..0.5, up to which near duplicates are left out.
-        label_weight: Of labels against hash bits in mode ``cue``.
+        label_weight: Weight of a label bit against a hash bit in mode ``cue``.
         shortlist: Codes that mode ``two-stage`` ranks again.
-        recall: That mode ``ann`` aims at, 0..1.
-        predicted: Whether hits tell the labels that the model gave them, too.
+        recall: Recall that mode ``ann`` aims at, 0..1.
+        predicted: Add the labels that the model predicted to hits.
     """
 
     image: File | str | None
@@ -67,7 +69,7 @@ class Asked(TypedDict, total=False):
     groups: Sequence[str]
     sensors: Sequence[str]
     parts: Sequence[str]
-    mode: str
+    mode: Mode
     k: int
     cursor: str | None
     archive: str | None
@@ -87,66 +89,61 @@ _FILES = ("image", "positives", "negatives")
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The body of a request and its media type."""
+    """The content of a request: JSON, and image files by the names of their parts."""
 
-    data: bytes
-    media_type: str
+    text: str
+    files: tuple[tuple[str, bytes], ...] = ()
 
 
-def json_content(value: Mapping[str, Any]) -> Content:
-    """Return plain values as a body.
+def json_content(model: type[BaseModel], values: Mapping[str, Any]) -> Content:
+    """Return values as JSON that fits a model of the service.
 
     Raises:
-        UsageError: One is no JSON.
+        UsageError: A value is no JSON, or does not fit.
     """
     try:
-        text = json.dumps(value, allow_nan=False, default=_plain)
+        text = json.dumps(values, allow_nan=False, default=_plain)
+        model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = ".".join(str(step) for step in first["loc"])
+        what = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{at}: {what}" if at else what) from None
     except (TypeError, ValueError) as error:
         raise UsageError(f"the request cannot be written as JSON: {error}") from None
-    return Content(text.encode(), "application/json")
+    return Content(text)
 
 
-def search_content(asked: Mapping[str, Any]) -> Content:
-    """Return a search as a body: JSON, or a form where images are asked with.
+def search_content(arguments: Mapping[str, Any]) -> Content:
+    """Return a search as the content of a request.
 
     Raises:
-        UsageError: An unknown keyword, or a file that cannot be read.
+        UsageError: An unknown keyword, a value that does not fit, or a file that cannot be read.
     """
-    for name in asked:
-        if name not in Asked.__annotations__:
-            near = did_you_mean(name, Asked.__annotations__)
+    for name in arguments:
+        if name not in SearchArguments.__annotations__:
+            near = did_you_mean(name, SearchArguments.__annotations__)
             raise UsageError(f"a search has no keyword {name!r}{near}")
     request = {
         name: value
-        for name, value in asked.items()
+        for name, value in arguments.items()
         if value is not None and name not in (*_FILTERS, *_FILES, "record")
     }
     files: list[tuple[str, bytes]] = []
-    image = asked.get("image")
+    image = arguments.get("image")
     if image is not None:
         files.append(("image", _bytes_of(Path(image) if isinstance(image, str) else image)))
     for name, part in (("positives", "positive"), ("negatives", "negative")):
-        examples: Sequence[str | File] = asked.get(name, ())
+        examples: Sequence[str | File] = arguments.get(name, ())
         if isinstance(examples, str | bytes):
             raise UsageError(f"{name}: give a list of ids or images")
         request[name] = [one for one in examples if isinstance(one, str)]
         files += [(part, _bytes_of(one)) for one in examples if not isinstance(one, str)]
-    if asked.get("record") is not None:
-        request["id"] = asked["record"]
-    filters = {name: asked[name] for name in _FILTERS if asked.get(name) is not None}
-    content = json_content({**request, "filters": filters})
-    return _form(content.data, files) if files else content
-
-
-def _form(request: bytes, files: Sequence[tuple[str, bytes]]) -> Content:
-    boundary = secrets.token_hex(16)
-    parts = [b'Content-Disposition: form-data; name="request"\r\n\r\n' + request]
-    for name, data in files:
-        head = f'Content-Disposition: form-data; name="{name}"; filename="image"\r\n'
-        parts.append(f"{head}Content-Type: application/octet-stream\r\n\r\n".encode() + data)
-    start = f"--{boundary}\r\n".encode()
-    body = b"".join(start + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
-    return Content(body, f"multipart/form-data; boundary={boundary}")
+    if arguments.get("record") is not None:
+        request["id"] = arguments["record"]
+    filters = {name: arguments[name] for name in _FILTERS if arguments.get(name) is not None}
+    content = json_content(SearchRequest, {**request, "filters": filters})
+    return Content(content.text, tuple(files))
 
 
 def _bytes_of(file: File) -> bytes:

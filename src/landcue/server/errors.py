@@ -1,0 +1,140 @@
+"""Errors as problem details (RFC 9457): one line, no paths of this machine, no traces."""
+
+from __future__ import annotations
+
+import http
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
+
+from landcue.errors import ArchiveError, DataError, LandcueError, ModelError, UsageError
+
+MEDIA_TYPE = "application/problem+json"
+
+_LOGGED = "its operator finds the reason logged"
+STATUS: dict[type[LandcueError], tuple[int, str | None]] = {
+    UsageError: (400, None),
+    DataError: (400, None),
+    ModelError: (503, f"the archive's model cannot be used now; {_LOGGED}"),
+    ArchiveError: (503, f"the archive cannot be read now; {_LOGGED}"),
+    LandcueError: (503, f"the service cannot answer this now; {_LOGGED}"),
+}
+"""Status by kind of error, and what the client reads where only the operator can repair it."""
+
+_LONGEST = 500
+# An object's address, or an absolute path of two names or more; a slash after a word, a dot or
+# another slash is no start.
+_PATH = re.compile(
+    r"\bs3:/[^\s'\",;()]*[^\s'\",;():.]|(?<![\w.:/~-])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:'\",;()]+){2,}[/\\]?"
+)
+_log = logging.getLogger("landcue.server")
+
+
+class ProblemError(HTTPException):
+    """A request that is answered with a problem."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, detail, dict(headers or {}))
+
+
+class InvalidError(Exception):
+    """JSON that does not fit the schema."""
+
+    def __init__(self, error: ValidationError) -> None:
+        super().__init__("the request does not fit the schema")
+        self.errors: list[Any] = list(error.errors(include_url=False, include_input=False))
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    errors: Iterable[Mapping[str, Any]] = (),
+) -> JSONResponse:
+    """Return a problem as an answer."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+        "detail": one_line(detail),
+    }
+    listed = list(errors)
+    if listed:
+        body["errors"] = listed
+    return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)
+
+
+def one_line(text: str) -> str:
+    """Return text without line breaks, control characters and absolute paths, and not too long."""
+    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return without_paths(flat)[:_LONGEST]
+
+
+def without_paths(text: str, known: Iterable[str] = ()) -> str:
+    """Replace absolute paths: those ``known``, then whatever looks like one."""
+    for path in sorted(filter(None, known), key=len, reverse=True):
+        text = text.replace(path, "…")
+    return _PATH.sub("…", text)
+
+
+def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> None:
+    """Answer every error with a problem, without the paths that ``hidden`` returns."""
+
+    async def answer_http(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        detail = without_paths(str(error.detail), hidden())
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = _allowed(request)
+        return problem(error.status_code, detail, headers=headers)
+
+    async def answer_landcue(request: Request, error: Exception) -> Response:
+        if not isinstance(error, LandcueError):
+            raise error
+        status, detail = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+        if status >= 500:
+            facts = {"request_id": request.state.request_id, "error": str(error)}
+            _log.error("archive or model failed", extra={"facts": facts})
+        return problem(status, without_paths(detail or str(error), hidden()))
+
+    async def answer_schema(_: Request, error: Exception) -> Response:
+        if not isinstance(error, RequestValidationError | InvalidError):
+            raise error
+        faults: list[Any] = list(error.errors() if callable(error.errors) else error.errors)
+        errors = [
+            {
+                "at": ".".join(str(step) for step in one["loc"])[:200],
+                "what": str(one["msg"]).removeprefix("Value error, ")[:200],
+            }
+            for one in faults[:20]
+        ]
+        first = f"{errors[0]['at'] or 'the request'}: {errors[0]['what']}" if errors else "bad"
+        # It may fit the schema and be impossible still, as a box whose north lies in its south.
+        fits = bool(faults) and all(one["type"] == "value_error" for one in faults)
+        return problem(400 if fits else 422, first, errors=errors)
+
+    app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(LandcueError, answer_landcue)
+    app.add_exception_handler(RequestValidationError, answer_schema)
+    app.add_exception_handler(InvalidError, answer_schema)
+
+
+def _allowed(request: Request) -> str:
+    """Return the methods that the routes of a path answer; the router names those of one."""
+    allowed: set[str] = set()
+    for route in request.app.routes:
+        for method in getattr(route, "methods", None) or ():
+            match, _ = route.matches({**request.scope, "method": method})
+            if match is Match.FULL:
+                allowed.add(method)
+    return ", ".join(sorted(allowed))

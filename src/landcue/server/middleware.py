@@ -1,0 +1,262 @@
+"""Around every request: an id, one log line, counters, security headers; and what is refused.
+
+:class:`Observe` is the outermost; :class:`Guard` refuses before anything is parsed: who may ask,
+from where, how often and how much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import re
+import time
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from landcue.server.errors import ProblemError, problem
+from landcue.server.metrics import Metrics
+from landcue.server.settings import Scope as TokenScope
+from landcue.server.settings import Settings
+
+CSP = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+HEADERS = {
+    "Content-Security-Policy": CSP,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+"""Set where an answer does not set its own."""
+
+_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+
+PROBES = ("/healthz", "/readyz")
+"""Requested every few seconds: not logged, and never refused."""
+
+UPLOADS = "/v1/search"
+UPLOADS_TOO = "/regions"
+"""How the paths end that compare a record with an uploaded image."""
+
+FEEDBACK = "/v1/feedback"
+
+RATE_SECONDS = 10
+"""A client's requests are counted over so long, which leaves room for bursts."""
+
+_METHODS = {"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"}
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LONGEST_PATH = 500
+_log = logging.getLogger("landcue.server")
+
+
+class Observe:
+    """ASGI middleware that logs, counts, and completes the headers of every answer."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and record it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = _header(scope, b"x-request-id").decode("latin-1")
+        id_ = given if _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"  # no secret
+        state = scope.setdefault("state", {})
+        state["request_id"] = id_
+        started, status = time.perf_counter(), 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
+                names = {name for name, _ in own}
+                own += [pair for pair in _HEADERS if pair[0] not in names]
+                if "archive" in state:
+                    own.append((b"x-archive-version", str(state["archive"].version).encode()))
+                message["headers"] = [*own, (b"x-request-id", id_.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:
+            _log.exception("request failed", extra={"facts": {"request_id": id_}})
+            if status:
+                raise  # half an answer went out: the server must cut the connection
+            answer = problem(500, "something went wrong here; the log has details by request id")
+            await answer(scope, receive, send_with_headers)
+        finally:
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unmatched")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.count(method, route, status, seconds)
+            level = logging.DEBUG if scope["path"] in PROBES else logging.INFO
+            if _log.isEnabledFor(level):
+                client = scope.get("client")
+                facts = {
+                    "request_id": id_,
+                    "client": client[0] if client else None,
+                    "method": scope["method"],
+                    "path": scope["path"][:_LONGEST_PATH],
+                    "status": status,
+                    "milliseconds": round(seconds * 1000, 2),
+                }
+                _log.log(level, "request", extra={"facts": facts})
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    return next((value for name, value in scope["headers"] if name == wanted), b"")
+
+
+class Rate:
+    """Requests per second of each client, counted over some seconds; of each worker."""
+
+    def __init__(self, per_second: float | None) -> None:
+        self._limit: RateLimitItemPerSecond | None = None
+        if per_second:
+            seconds = max(RATE_SECONDS, math.ceil(1 / per_second))
+            self._limit = RateLimitItemPerSecond(max(1, int(per_second * seconds)), seconds)
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    async def check(self, client: str) -> None:
+        """Count one request.
+
+        Raises:
+            ProblemError: 429.
+        """
+        if self._limit is None or await self._limiter.hit(self._limit, client):
+            return
+        window = await self._limiter.get_window_stats(self._limit, client)
+        seconds = max(1, math.ceil(window.reset_time - time.time()))
+        raise ProblemError(429, "too many requests", {"Retry-After": str(seconds)})
+
+
+class Guard:
+    """ASGI middleware that refuses before anything is parsed."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, public: Iterable[str] = ()) -> None:
+        self._app = app
+        self._public = frozenset({*PROBES, *public})
+        self._settings = settings
+        self._running = 0
+        self._rate = Rate(settings.limits.per_second)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with a problem."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        try:
+            self._check_origin(scope["method"], headers)
+            if scope["path"] in self._public:
+                await self._app(scope, receive, send)
+                return
+            self._check_token(scope["path"], headers)
+            client = scope.get("client")
+            await self._rate.check(client[0] if client else "")
+            most = self._most_bytes(scope["path"])
+            _check_length(headers, most)
+            if self._running >= self._settings.limits.requests:
+                raise ProblemError(429, "too many requests are under way", {"Retry-After": "1"})
+        except ProblemError as error:
+            answer = problem(error.status_code, error.detail, headers=error.headers)
+            await answer(scope, receive, send)
+            return
+        self._running += 1
+        try:
+            limited = _LimitedBody(receive, most, self._settings.limits.body_seconds)
+            await self._app(scope, limited, send)
+        finally:
+            self._running -= 1
+
+    def _most_bytes(self, path: str) -> int:
+        limits = self._settings.limits
+        uploads = path == UPLOADS or path.endswith(UPLOADS_TOO)
+        return limits.upload_bytes if uploads else limits.json_bytes
+
+    def _check_origin(self, method: str, headers: Headers) -> None:
+        """Refuse other names of this host, and what pages of other sites send.
+
+        A page elsewhere could otherwise point a name of its own at this machine, or post a form.
+        """
+        host = headers.get("host", "")
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+        if self._settings.hosts and name.lower() not in self._settings.hosts:
+            raise ProblemError(421, "the service does not go by this host name")
+        origin = headers.get("origin")
+        if origin is None or method in ("GET", "HEAD") or origin in self._settings.origins:
+            return
+        if urlsplit(origin).netloc != host:
+            raise ProblemError(403, "pages of other sites may not send requests")
+
+    def _check_token(self, path: str, headers: Headers) -> None:
+        tokens = self._settings.tokens
+        if tokens is None:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        needed: TokenScope = "feedback" if path == FEEDBACK else "read"
+        if scheme.lower() == "bearer":
+            if tokens.allows(given.strip(), needed):
+                return
+            if tokens.allows(given.strip(), "read"):
+                raise ProblemError(403, f"the token lacks the scope {needed!r}")
+        raise ProblemError(
+            401, "send a valid token: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"}
+        )
+
+
+class _LimitedBody:
+    """Receives a body up to a size and within a time; afterwards it only passes on."""
+
+    def __init__(self, receive: Receive, most: int, seconds: float) -> None:
+        self._receive, self._most = receive, most
+        self._until = asyncio.get_running_loop().time() + seconds
+        self._bytes = 0
+        self._done = False
+
+    async def __call__(self) -> Message:
+        if self._done:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            raise ProblemError(
+                408, "the body took too long to arrive", {"Connection": "close"}
+            ) from None
+        if message["type"] == "http.request":
+            self._bytes += len(message.get("body", b""))
+            if self._bytes > self._most:
+                raise _too_large(self._most)
+            self._done = not message.get("more_body", False)
+        return message
+
+
+def _check_length(headers: Headers, most: int) -> None:
+    text = headers.get("content-length", "0")
+    if not text.isdecimal():
+        raise ProblemError(400, "Content-Length is no number")
+    if len(text) > 20 or int(text) > most:
+        raise _too_large(most)
+
+
+def _too_large(most: int) -> ProblemError:
+    return ProblemError(
+        413, f"the body is larger than the limit of {most:,} bytes", {"Connection": "close"}
+    )
