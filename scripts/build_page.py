@@ -107,15 +107,21 @@ def build(npm: list[str]) -> None:
     print(f"the page is built: {PAGE.relative_to(ROOT)}, {len(files)} files")
 
 
+def ready_npm() -> list[str]:
+    """Install what the lockfile names, and return how to call npm."""
+    npm = find_npm()
+    if not installed():
+        print("installing what the page is built with ...", flush=True)
+        run(*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=WEB)
+    return npm
+
+
 def main() -> None:
     """Install what the lockfile names, then build or check."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="?", choices=("build", "check"), default="build")
     what = parser.parse_args().what
-    npm = find_npm()
-    if not installed():
-        print("installing what the page is built with ...", flush=True)
-        run(*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=WEB)
+    npm = ready_npm()
     if what == "check":
         run(*npm, "run", "check", cwd=WEB)
     else:

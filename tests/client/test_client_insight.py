@@ -13,7 +13,7 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.client import Client, MapPoint, ServiceError, ValueCount
 from landcue.errors import UsageError
 from landcue.evaluation import evaluate
-from landcue.server.catalog import Catalog
+from landcue.server.archives import Catalog
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +34,13 @@ def test_facets_are_what_filters_find(start):
         assert (made.archive, len(made.examples)) == ("made", 24)
         for one in made.groups[:3]:
             hits = client.search(archive="made", groups=[one.name], k=200).hits
-            assert one == ValueCount(one.name, len(hits))
+            assert one == ValueCount(name=one.name, records=len(hits))
 
 
 def test_facets_without_times_and_places(client):
     found = client.facets()
     assert (found.time, found.bounds, found.sensors) == (None, None, ())
-    assert found.parts == (ValueCount("test", 8), ValueCount("train", 4))
+    assert found.parts == (ValueCount(name="test", records=8), ValueCount(name="train", records=4))
 
 
 def test_the_model_as_its_archive_keeps_it(client, start):

@@ -21,9 +21,8 @@ from landcue.models.builtin import find_model
 from landcue.models.load import load_model
 from landcue.search.searcher import Searcher
 from landcue.server.app import create_app
-from landcue.server.catalog import Catalog
-from landcue.server.protocol import Protocol
-from landcue.server.served import Served
+from landcue.server.archives import Catalog, Served
+from landcue.server.run import OPTIONS
 from landcue.server.settings import Limits, Settings
 from landcue.types import Bounds, Record
 
@@ -156,9 +155,9 @@ def application(catalog, limits=None, **settings):
 
 
 @contextlib.contextmanager
-def running(app):
+def running(app, **options):
     """Run an application on a free port of loopback in a thread; gives the port."""
-    config = uvicorn.Config(app, port=0, http=Protocol, log_config=None, ws="none")
+    config = uvicorn.Config(app, port=0, **{**OPTIONS, **options})
     sock = config.bind_socket()
     sock.listen(64)  # who asks before the server is there waits
     server = uvicorn.Server(config)

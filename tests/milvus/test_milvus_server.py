@@ -312,7 +312,7 @@ def test_a_collection_is_served_as_a_folder_is(pair):
     from starlette.testclient import TestClient
 
     from landcue.server.app import create_app
-    from landcue.server.catalog import Catalog
+    from landcue.server.archives import Catalog
 
     near = Catalog.open([pair.archive.folder])
     far = Catalog.open([Path(str(pair.address))])

@@ -29,7 +29,7 @@ from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import ArchiveError, DataError, StoreError, UsageError
 from landcue.search.scene import ByScene, read_chip
 from landcue.server.chips import chip_pixels
-from landcue.server.problems import ProblemError, without_paths
+from landcue.server.errors import ProblemError, without_paths
 from landcue.types import Window
 
 pytestmark = pytest.mark.s3

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import services
-from landcue.server.observe import JsonLines
+from landcue.server.metrics import JsonLines
 
 BASE = "http://127.0.0.1"
 source, photos, made = services.source, services.photos, services.made

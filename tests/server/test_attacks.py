@@ -10,6 +10,7 @@ import re
 import signal
 import struct
 import threading
+import time
 import zlib
 from urllib.parse import quote
 
@@ -88,7 +89,7 @@ def test_traversal_in_bodies_and_queries(start, is_problem, tmp_path, id_):
         for path in ("/v1/labels", "/v1/archive", "/v1/records/port/01.png"):
             answer = client.get(path, params={"archive": id_})
             assert answer.status_code in (404, 422), answer.text
-        assert not (tmp_path / "feedback").exists()
+        assert (tmp_path / "feedback").read_bytes() == b""
 
 
 def chunk(kind, data):
@@ -166,19 +167,19 @@ def test_a_decoder_killed_at_work_costs_one_answer(start, send, png, is_problem,
     with start() as client:
         assert send(client, ("image", png())).status_code == 200
         decoders = client.app.state.service.decoders
-        worker = decoders._free.get()
-        decoders._free.put(worker)
-        os.kill(worker.pid, signal.SIGSTOP)  # it is at work for as long as the test wants
+        pid = decoders.run(os.getpid)
+        os.kill(pid, signal.SIGSTOP)  # it is at work for as long as the test wants
         answers = []
         asking = threading.Thread(target=lambda: answers.append(send(client, ("image", png()))))
         asking.start()
-        while not decoders._free.empty():
+        while not client.app.state.service.encoders.jobs:
             pass
-        os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(0.5)  # until it has the image
+        os.kill(pid, signal.SIGKILL)
         asking.join()
         is_problem(answers[0], 400)
-        ended = [one for one in caplog.records if one.getMessage() == "a decoder ended at work"]
-        assert [one.facts for one in ended] == [{"status": -signal.SIGKILL}]
+        ended = [one for one in caplog.records if one.getMessage() == "a decoder was ended at work"]
+        assert len(ended) == 1
         assert send(client, ("image", png())).status_code == 200
         assert client.get("/healthz").status_code == 200
 
@@ -189,7 +190,7 @@ def test_a_decoder_killed_at_work_costs_one_answer(start, send, png, is_problem,
     ids=lambda token: repr(token)[:20],
 )
 def test_bad_tokens(start, is_problem, token):
-    with start(tokens=Tokens((READ,), (FEEDBACK,))) as client:
+    with start(tokens=Tokens(read=(READ,), feedback=(FEEDBACK,))) as client:
         for value in (b"Bearer " + token, b"bearer" + token, token, b"Digest " + token):
             is_problem(client.get("/v1/labels", headers={"Authorization": value}), 401)
         both = [("Authorization", "Bearer wrong"), ("Authorization", f"Bearer {READ}")]
@@ -396,7 +397,9 @@ def test_no_answer_tells_of_the_inside(start, photos, source, send, png, tmp_pat
 
 def test_logs_carry_request_ids_and_no_tokens(start, log_lines, tmp_path):
     ids = []
-    with start(tokens=Tokens((READ,), (FEEDBACK,)), feedback_file=tmp_path / "f") as client:
+    with start(
+        tokens=Tokens(read=(READ,), feedback=(FEEDBACK,)), feedback_file=tmp_path / "f"
+    ) as client:
         for token in (READ, FEEDBACK, "w" * 30):
             headers = {"Authorization": f"Bearer {token}", "Cookie": f"t={token}"}
             for path in ("/v1/labels", "/v1/none", "/v1/records/none"):

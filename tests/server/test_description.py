@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from landcue.server import insight_schemas, schemas
+from landcue.server import schemas
 from landcue.server.app import description
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ OPERATIONS = {
 def model_of(content):
     """Return the pydantic model that a body or an answer is described by."""
     name = content["schema"]["$ref"].rpartition("/")[2]
-    return getattr(schemas, name, None) or getattr(insight_schemas, name)
+    return getattr(schemas, name)
 
 
 def answers(operation):

@@ -17,9 +17,9 @@ from landcue.models.builtin import find_model
 from landcue.models.checkpoint import load_checkpoint
 from landcue.models.load import load_model
 from landcue.server.app import create_app
-from landcue.server.basemap import check_basemap
-from landcue.server.catalog import Catalog
-from landcue.server.insight_schemas import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
+from landcue.server.archives import Catalog
+from landcue.server.page import check_basemap
+from landcue.server.schemas import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
 from landcue.server.settings import Limits, Settings
 
 BASE = "http://127.0.0.1"
@@ -187,13 +187,11 @@ def test_requests_over_the_limit_are_turned_away(views, is_problem):
     app = create_app(Catalog.open([views[1]]), Settings(limits=Limits(insights_waiting=0)))
     with TestClient(app, BASE) as client:
         insights = app.state.service.insights
-        with insights._lock:
-            insights._jobs += 1  # as if one were computed
+        insights.jobs += 1  # as if one were computed
         answer = client.get("/v1/model/scores")
         assert "insight" in is_problem(answer, 429)
         assert int(answer.headers["retry-after"]) >= 1
-        with insights._lock:
-            insights._jobs -= 1
+        insights.jobs -= 1
         assert client.get("/v1/model/scores").status_code == 200
 
 

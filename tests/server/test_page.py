@@ -11,9 +11,8 @@ from fastapi.testclient import TestClient
 from landcue.archive.archive import ArchiveFolder
 from landcue.errors import UsageError
 from landcue.server.app import create_app
-from landcue.server.catalog import Catalog
+from landcue.server.archives import Catalog, Served
 from landcue.server.page import NOT_BUILT, Page, content_policy, origin_of
-from landcue.server.served import Served
 from landcue.server.settings import Settings, Tokens
 
 SCRIPT = b"console.log('a script of the page');\n" * 40

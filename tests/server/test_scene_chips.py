@@ -19,7 +19,7 @@ from landcue.data.sources.scenes import cut_scenes
 from landcue.models.builtin import find_model
 from landcue.models.load import load_model
 from landcue.server.app import create_app
-from landcue.server.catalog import Catalog
+from landcue.server.archives import Catalog
 
 
 @pytest.fixture(scope="module")

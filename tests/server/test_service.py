@@ -240,10 +240,10 @@ def test_health_metrics_and_readiness(start, is_problem):
         client.post("/v1/search", json={"id": "port/01.png"})
         client.get("/v1/nowhere")
         text = client.get("/metrics").text
-    assert 'landcue_requests_total{method="POST",route="/v1/search",status="200"} 1' in text
-    assert 'landcue_requests_total{method="GET",route="unmatched",status="404"} 1' in text
-    assert 'landcue_archive_records{archive="made"} 200' in text
-    assert 'landcue_request_seconds_bucket{route="/v1/search",le="+Inf"} 1' in text
+    assert 'landcue_requests_total{method="POST",route="/v1/search",status="200"} 1.0' in text
+    assert 'landcue_requests_total{method="GET",route="unmatched",status="404"} 1.0' in text
+    assert 'landcue_archive_records{archive="made"} 200.0' in text
+    assert 'landcue_request_seconds_bucket{le="+Inf",route="/v1/search"} 1.0' in text
     is_problem(start().get("/readyz"), 503)  # never started
 
 

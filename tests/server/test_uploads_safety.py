@@ -1,24 +1,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import io
 import os
+import pathlib
 import pickle
-import signal
+import resource
 import threading
+import time
 
 import numpy as np
+import psutil
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from landcue.archive.archive import ArchiveFolder
+from landcue.errors import DataError
 from landcue.models.load import load_model
 from landcue.server.app import create_app
-from landcue.server.catalog import Catalog
+from landcue.server.archives import Catalog, Served
 from landcue.server.decoding import Decoders
-from landcue.server.served import Served
 from landcue.server.settings import Limits, Settings
 
 MULTIPART = (b"content-type", b"multipart/form-data; boundary=b")
@@ -138,38 +142,50 @@ def test_memory_cap_and_the_next_image_works(start, send, png, is_problem):
         assert send(client, ("image", png())).status_code == 200
 
 
-def test_time_cap(start, send, png, is_problem):
-    with start({"decode_seconds": 0}) as client:
-        assert "too long" in is_problem(send(client, ("image", png())), 400)
-
-
-def test_a_dead_decoder_is_replaced(png):
-    decoders = Decoders(Limits(decoders=1))
+def test_time_cap(png):
+    decoders = Decoders(processes=1, seconds=1, memory=2 << 30, pixels=1 << 20)
     try:
-        assert decoders.image(png(5, 4)).shape == (4, 5, 3)
-        worker = decoders._free.get()
-        os.kill(worker.pid, signal.SIGKILL)
-        worker.wait()
-        decoders._free.put(worker)
-        assert decoders.image(png(6, 4)).shape == (4, 6, 3)
+        decoders.run(os.getpid)  # it has started
+        with pytest.raises(DataError, match="too long"):
+            decoders.run(time.sleep, 600)
     finally:
         decoders.close()
 
 
-def test_a_decoder_cannot_write_files_or_see_the_environment(png, monkeypatch):
+@pytest.fixture
+def decoders():
+    decoders = Decoders(processes=1, seconds=10, memory=2 << 30, pixels=1 << 20)
+    yield decoders
+    decoders.close()
+
+
+def test_a_dead_decoder_is_replaced(decoders, png):
+    assert decoders.image(png(5, 4)).shape == (4, 5, 3)
+    with pytest.raises(DataError, match="too long or too much memory"):
+        decoders.run(os._exit, 1)
+    process = psutil.Process(decoders.run(os.getpid))
+    process.kill()  # while it is idle
+    process.wait()
+    with contextlib.suppress(DataError):  # which the first one may notice
+        assert decoders.image(png(6, 4)).shape == (4, 6, 3)
+    assert decoders.image(png(7, 4)).shape == (4, 7, 3)
+
+
+def test_a_decoder_cannot_write_files_or_see_the_environment(monkeypatch, tmp_path, png):
     monkeypatch.setenv("LANDCUE_SECRET", "secret")
-    decoders = Decoders(Limits(decoders=1))
+    decoders = Decoders(processes=1, seconds=60, memory=2 << 30, pixels=1 << 20)
     try:
-        decoders.image(png())
-        worker = decoders._free.get()
-        decoders._free.put(worker)
-        with open(f"/proc/{worker.pid}/environ", "rb") as file:
-            assert b"LANDCUE_SECRET" not in file.read()
-        with open(f"/proc/{worker.pid}/limits") as file:
-            limits = {line[:26].strip(): line[26:].split()[:2] for line in file}
-        assert limits["Max file size"] == ["0", "0"]
-        assert limits["Max core file size"] == ["0", "0"]
-        assert limits["Max address space"] == [str(2 << 30)] * 2
+        assert decoders.run(os.getenv, "LANDCUE_SECRET") is None
+        for name, most in (
+            (resource.RLIMIT_FSIZE, 0),
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_AS, 2 << 30),
+        ):
+            assert decoders.run(resource.getrlimit, name) == (most, most)
+        with pytest.raises(DataError):  # the kernel ends it, or refuses
+            decoders.run(pathlib.Path.write_bytes, tmp_path / "file", b"x")
+        assert not (tmp_path / "file").exists() or (tmp_path / "file").stat().st_size == 0
+        assert decoders.image(png()).shape == (30, 40, 3)
     finally:
         decoders.close()
 
@@ -230,4 +246,4 @@ def test_full_pool_answers_429_and_searches_go_on(photos, encoder, send, png, is
         first.join()
         assert answers[0].status_code == 200
         assert send(client, ("image", png())).status_code == 200
-        assert 'landcue_pool_refused_total{pool="encoding"} 1' in client.get("/metrics").text
+        assert 'landcue_pool_refused_total{pool="encoding"} 1.0' in client.get("/metrics").text

@@ -1,17 +1,9 @@
 /** A typed client of the REST API. It throws {@link ApiError} and nothing else. */
 
-import type { RegionsAnswer } from "./heat/types";
-import type { EmbeddingMap, ModelAnswer, OwnScores } from "./model/types";
-import type {
-  ArchiveAnswer,
-  ExportFormat,
-  Facets,
-  LabelCount,
-  Problem,
-  RecordAnswer,
-  SearchAnswer,
-  SearchRequest,
-} from "./types";
+import type { RegionsAnswer } from "./types";
+import type { MapAnswer, ModelAnswer, OwnScoresAnswer } from "./types";
+import type { ExportFormat } from "./names";
+import type { ArchiveAnswer, FacetsAnswer, LabelCount, Problem, RecordAnswer, SearchAnswer, SearchRequest } from "./types";
 
 /** Why a request got no answer: status 0 when the server could not be reached. */
 export class ApiError extends Error {
@@ -99,7 +91,7 @@ export class Api {
     return answer.labels;
   }
 
-  facets(archive: string | null, signal?: AbortSignal): Promise<Facets> {
+  facets(archive: string | null, signal?: AbortSignal): Promise<FacetsAnswer> {
     return this.json(`/v1/facets${query({ archive })}`, signal);
   }
 
@@ -124,11 +116,11 @@ export class Api {
     return this.json(`/v1/model${query({ archive })}`, signal);
   }
 
-  modelScores(archive: string | null, signal?: AbortSignal): Promise<OwnScores> {
+  modelScores(archive: string | null, signal?: AbortSignal): Promise<OwnScoresAnswer> {
     return this.json(`/v1/model/scores${query({ archive })}`, signal);
   }
 
-  modelMap(archive: string | null, signal?: AbortSignal): Promise<EmbeddingMap> {
+  modelMap(archive: string | null, signal?: AbortSignal): Promise<MapAnswer> {
     return this.json(`/v1/model/map${query({ archive })}`, signal);
   }
 

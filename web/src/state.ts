@@ -3,7 +3,7 @@
  * show the same. Whatever a URL holds is checked; what does not fit is left out.
  */
 
-import { MODES, type Box, type Mode } from "./types";
+import { MODES, type Box, type Mode } from "./names";
 
 /** A region of an image in its own pixels. */
 export interface Crop {

@@ -5,7 +5,7 @@ import { Api, type ApiError } from "./api";
 import { PictureStore, type Picture } from "./images";
 import { NO_MARKS, sameMarks, type Marks } from "./search/marks";
 import { fromQuery, toQuery, type PageState } from "./state";
-import type { ArchiveAnswer, Facets, Hit, LabelCount, Plan } from "./types";
+import type { ArchiveAnswer, FacetsAnswer, Hit, LabelCount, Plan } from "./types";
 
 export interface Found {
   readonly hits: readonly Hit[];
@@ -36,7 +36,7 @@ export const pictures = new PictureStore();
 export const state = signal<PageState>(fromQuery(location.search));
 export const about = signal<ArchiveAnswer | null>(null);
 export const labels = signal<readonly LabelCount[]>([]);
-export const facets = signal<Facets | null>(null);
+export const facets = signal<FacetsAnswer | null>(null);
 /** Why the archive could not be read. */
 export const archiveError = signal<ApiError | null>(null);
 

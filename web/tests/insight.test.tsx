@@ -5,8 +5,7 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import { Api } from "../src/api";
 import HeatOverlay from "../src/heat/HeatOverlay";
 import ModelPage from "../src/model/ModelPage";
-import type { OwnScores, SpaceScores } from "../src/model/types";
-import type { ArchiveAnswer } from "../src/types";
+import type { ArchiveAnswer, OwnScoresAnswer, SpaceScores } from "../src/types";
 
 const ABOUT: ArchiveAnswer = {
   name: "places",
@@ -26,6 +25,9 @@ const ABOUT: ArchiveAnswer = {
   card: '# Card\n\n<img src=x onerror="alert(1)"> <script>alert(2)</script>',
   scores: {},
   archives: ["places"],
+  stale: false,
+  basemap: null,
+  basemap_credit: null,
 };
 
 const SPACE: SpaceScores = {
@@ -36,6 +38,7 @@ const SPACE: SpaceScores = {
   metrics: { mAP: 0.75, "P@1": 1, "WAP@100": 2.5 },
   chance: { mAP: 0.25, "P@1": 0.5, "WAP@100": 1 },
   intervals: { mAP: [0.7, 0.8], "P@1": [null, null], "WAP@100": [2, 3] },
+  bands: {},
   per_label: {
     water: { mAP: 0.5, chance: 0.1, n_query: 2, n_gallery: 2, third: "rare" },
     trees: { mAP: 0.9, chance: 0.2, n_query: 1, n_gallery: 9, third: "frequent" },
@@ -44,7 +47,7 @@ const SPACE: SpaceScores = {
   definitions: { mAP: "mean of AP" },
 };
 
-const SCORES: OwnScores = {
+const SCORES: OwnScoresAnswer = {
   archive: "places",
   part: "all",
   annotated: 3,

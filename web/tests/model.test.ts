@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { fitted, kindColor, kindShape, moved, nearest, onCanvas, step, zoomed } from "../src/model/flat";
 import { parseMarkdown, spansOf } from "../src/model/markdown";
 import { barsOf, factsIn, isShare, metricsOf, sayInterval, formatNumber, testTable } from "../src/model/numbers";
-import type { LabelScore, SpaceScores } from "../src/model/types";
+import type { LabelScore, SpaceScores } from "../src/types";
 
 describe("model cards", () => {
   it("become headings, lists, tables and paragraphs", () => {

@@ -40,42 +40,30 @@ def serve(
     model: Annotated[
         Path | None, typer.Option(help="Of milvus:// collections: their model, for images.")
     ] = None,
-    processes: Annotated[
+    workers: Annotated[
         int,
-        typer.Option(min=1, max=256, help="Server processes; each has its own models and limits."),
+        typer.Option(
+            "--workers",
+            "--processes",
+            min=1,
+            max=256,
+            help="Server processes; each has its own models and limits.",
+        ),
     ] = 1,
 ) -> None:
     """Serve archives over HTTP: search, records, labels, exports and feedback."""
-    from landcue.server.settings import (
-        Limits,
-        Settings,
-        check_host,
-        check_origin,
-        is_loopback,
-        read_tokens,
-    )
+    from landcue.server.run import run
+    from landcue.server.settings import Limits, Settings, is_loopback
 
-    tokens = None if token_file is None else read_tokens(token_file)
-    check_host(host, tokens)
-    if basemap is not None:
-        from landcue.server.basemap import check_basemap
-
-        check_basemap(basemap)
     settings = Settings(
-        hosts=Settings().hosts if is_loopback(host) else (),
-        tokens=tokens,
-        origins=tuple(map(check_origin, allow_origin or ())),
+        archives=tuple(map(str, archives)),
+        model=None if model is None else str(model),
+        hosts=("127.0.0.1", "localhost", "[::1]") if is_loopback(host) else (),
+        token_file=token_file,
+        origins=tuple(allow_origin or ()),
         basemap=basemap,
         basemap_credit=basemap_credit,
         feedback_file=feedback_file,
         limits=Limits(upload_bytes=max_upload_mb << 20, per_second=rate),
     )
-    if processes > 1:
-        from landcue.server.processes import run_processes
-
-        run_processes(archives, model, settings, host, port, processes)
-        return
-    from landcue.server.catalog import Catalog
-    from landcue.server.server import run
-
-    run(Catalog.open(archives, model), settings, host, port)
+    run(settings, host, port, workers)

@@ -30,8 +30,7 @@ def show(archives: Sequence[Path], port: int | None, feedback_file: Path) -> Non
         ArchiveError: One cannot be opened.
         UsageError: The port is taken.
     """
-    from landcue.server.catalog import Catalog
-    from landcue.server.server import run
+    from landcue.server.run import run
     from landcue.server.settings import Settings
 
     def opened(address: str) -> None:
@@ -39,9 +38,9 @@ def show(archives: Sequence[Path], port: int | None, feedback_file: Path) -> Non
         if is_interactive() and has_display():
             webbrowser.open(address)
 
-    settings = Settings(feedback_file=feedback_file)
-    chosen = _free_port() if port is None else port
-    run(Catalog.open(archives), settings, HOST, chosen, opened, quiet=True)
+    names = tuple(map(str, archives))
+    settings = Settings(archives=names, feedback_file=feedback_file, quiet=True)
+    run(settings, HOST, _free_port() if port is None else port, opened=opened)
 
 
 def has_display() -> bool:

@@ -154,8 +154,7 @@ class Client:
 
     def labels(self, *, archive: str | None = None) -> tuple[LabelCount, ...]:
         """Return the labels of an archive with their counts, by name."""
-        return self._transport.fetch(ModelAnswer, "GET", "/v1/labels", {"archive": archive})
-        return self._as(lambda found: tuple(map(LabelCount.read, found["labels"])), value)
+        return self._transport.fetch(LabelsAnswer, "GET", "/v1/labels", {"archive": archive}).labels
 
     def facets(self, *, archive: str | None = None) -> FacetsAnswer:
         """Return what the records of an archive can be filtered by, and its modes of search."""
@@ -171,7 +170,7 @@ class Client:
 
     def model(self, *, archive: str | None = None) -> ModelAnswer:
         """Return how an archive's model is built and was made, and its maker's scores."""
-        value = self._transport.json("GET", "/v1/model", {"archive": archive})
+        return self._transport.fetch(ModelAnswer, "GET", "/v1/model", {"archive": archive})
 
     def scores(self, *, archive: str | None = None) -> OwnScoresAnswer:
         """Return how well annotated records of an archive find each other.

@@ -1,11 +1,17 @@
-"""The application: what stands around the routes, and its description."""
+"""The application: :func:`create_app` for programs, :func:`create` for uvicorn's workers."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Callable
+import gc
+import logging
+import multiprocessing
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,46 +19,55 @@ from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
 
 from landcue import __version__
-from landcue.server.catalog import Catalog
-from landcue.server.examples import add_examples
-from landcue.server.failures import add_errors
-from landcue.server.limits import Guard
-from landcue.server.observe import Observe
+from landcue.errors import LandcueError
+from landcue.server.archives import Catalog
+from landcue.server.errors import ProblemError, add_error_handlers
+from landcue.server.metrics import start_logging
+from landcue.server.middleware import Guard, Observe
 from landcue.server.page import Page
-from landcue.server.problems import ProblemError
-from landcue.server.routes import add_routes
-from landcue.server.routes.answers import REF
+from landcue.server.routes import REF, Service, add_examples, add_page, api
 from landcue.server.schemas import Problem, SearchRequest
-from landcue.server.service import Service
 from landcue.server.settings import Settings
+
+STARTUP_FAILURE = 3
+"""Exit status of a worker that uvicorn does not start again."""
+
+_log = logging.getLogger("landcue.server")
 
 
 def create_app(
-    catalog: Catalog, settings: Settings | None = None, page: Page | None = None
+    archives: Catalog | Sequence[str | Path],
+    settings: Settings | None = None,
+    page: Page | None = None,
 ) -> FastAPI:
-    """Return the application of some archives; ``app.state.service`` is its :class:`Service`."""
+    """Return an ASGI application that serves archives; any ASGI server can run it.
+
+    >>> from landcue.server import Settings, create_app
+    >>> app = create_app([folder], Settings(feedback_file=None))
+    >>> app.title
+    'LandCue'
+
+    Args:
+        archives: Folders or addresses ``milvus://host:port/collection``; the first is the default.
+        settings: Limits, tokens and so on.
+        page: The web page; by default the one that was built.
+
+    Raises:
+        ArchiveError: An archive is missing or broken.
+        UsageError: Two archives have one name, or the feedback file cannot be written.
+    """
     settings = settings or Settings()
+    catalog = archives if isinstance(archives, Catalog) else Catalog.open(archives, settings.model)
     service = Service(catalog, settings, page or Page.load())
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        warming = asyncio.create_task(service.warm())
-        try:
-            yield
-        finally:
-            warming.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ProblemError):
-                await warming
-            await asyncio.to_thread(service.close)
-
+    service.feedback.check()
     app = FastAPI(
         title="LandCue",
         summary="Find look-alike places in Earth-observation archives.",
         version=__version__,
         docs_url=None,
         redoc_url=None,
-        lifespan=lifespan,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # nobody else is told
+        lifespan=functools.partial(_lifespan, service),
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
     # The last one added is the outermost.
@@ -63,17 +78,71 @@ def create_app(
             allow_origins=list(settings.origins),
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["X-Archive-Version", "X-Request-ID"],
         )
     app.add_middleware(Observe, metrics=service.metrics)
-    add_errors(app, [path for served in catalog for path in served.known_paths()])
-    add_routes(app, service)
+    add_error_handlers(app, catalog.hidden_paths)
+    app.include_router(api)
+    add_page(app, service)
     app.openapi = functools.partial(_describe, app, app.openapi)
     return app
+
+
+def create() -> FastAPI:
+    """Return the application of the settings in the environment: ``uvicorn --factory`` calls it."""
+    try:
+        settings = Settings()
+        start_logging(settings.quiet)
+        return create_app(settings.archives, settings)
+    except LandcueError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(STARTUP_FAILURE)
 
 
 def description() -> dict[str, Any]:
     """Return the OpenAPI description of the service, whatever archives it serves."""
     return create_app(Catalog([])).openapi()
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(service: Service, _: FastAPI) -> AsyncGenerator[None]:
+    tasks = [asyncio.create_task(_warm(service)), asyncio.create_task(_watch_parent())]
+    seconds = service.settings.follow_seconds
+    if seconds:
+        follow = service.catalog.follow(seconds, service.note_version)
+        tasks.append(asyncio.create_task(follow))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError, ProblemError):
+                await task
+        await asyncio.to_thread(service.close)
+
+
+async def _warm(service: Service) -> None:
+    """Load models and vectors, then be ready."""
+    for error in await service.encoders.run(service.catalog.warm):
+        _log.warning("not warm", extra={"facts": {"error": str(error)}})
+    # What is loaded by now stays: the collector need not look through it again and again. And a
+    # thread that searches gives way to the one that answers after half a millisecond, not five.
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(0.0005)
+    service.ready = True
+    service.metrics.ready.set(1)
+
+
+async def _watch_parent() -> None:
+    """End a worker whose supervisor is gone."""
+    parent = multiprocessing.parent_process()
+    while parent is not None:
+        await asyncio.sleep(1)
+        if not parent.is_alive():
+            signal.raise_signal(signal.SIGTERM)
+            return
 
 
 def _describe(app: FastAPI, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from landcue.archive.manifest import Manifest
 from landcue.data.images import is_image_path
 from landcue.data.objects import is_object, joined
 from landcue.server.decoding import Decoders
-from landcue.server.problems import ProblemError
+from landcue.server.errors import ProblemError
 from landcue.types import ByteArray, Window
 
 LARGEST_FILE = 256 << 20
@@ -52,7 +52,7 @@ def _file(source_root: str, stored: str) -> Path:
     """Return the file of a record: below the source root, whatever links lie on the way."""
     gone = ProblemError(404, "the image of this record is not available here")
     if is_object(joined(Path(source_root), stored)):
-        # Decoders hold no credentials, and whoever asks must not spend the store's requests.
+        # Decoders hold no credentials, and no client may spend the store's requests.
         raise ProblemError(
             404, "the image of this record lies in an object store, which the service does not "
             "read; use its thumbnail"

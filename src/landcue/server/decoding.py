@@ -1,46 +1,64 @@
 """Images decoded in processes of their own, with a limit on memory and time.
 
-A broken decoder can crash, hang or eat memory; here it takes down a process that holds no archive
-and no token, and that is replaced.
+A broken decoder can crash, hang or use up memory; here it takes down a process that holds no
+archive and no token, and that is replaced. This module loads no more than decoding needs, since
+each of those processes imports it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
+import io
 import logging
+import multiprocessing
 import os
-import queue
-import struct
-import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import CancelledError, TimeoutError
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pebble import ProcessExpired, ProcessPool
+from PIL import Image
 
+from landcue.data.images import FORMATS, read_image
 from landcue.errors import DataError
-from landcue.server.settings import Limits
 from landcue.types import ByteArray, Window
 
 _log = logging.getLogger("landcue.server")
 
-HEADER = struct.Struct("<II")
-"""Lengths of the JSON header and, in further bytes, of what follows it."""
-
 _KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "GDAL_DATA", "PROJ_DATA")
+
+
+_GRACE_SECONDS = 5.0
+"""For a process to start, and for the pool to end one that takes too long."""
 
 
 class Decoders:
     """A few processes that decode; threads may share them."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._free: queue.Queue[subprocess.Popen[bytes] | None] = queue.Queue()
-        for _ in range(limits.decoders):
-            self._free.put(None)
+    def __init__(self, processes: int, seconds: float, memory: int, pixels: int) -> None:
+        """Start nothing yet.
+
+        Args:
+            processes: How many.
+            seconds: To decode one image, at most.
+            memory: Address space of a process in bytes, where the system can limit it.
+            pixels: Of an image, at most.
+        """
+        self._seconds, self._pixels = seconds, pixels
+        self._new = functools.partial(
+            ProcessPool,
+            max_workers=processes,
+            initializer=restrict,
+            initargs=(memory,),
+            context=multiprocessing.get_context("spawn"),
+        )
+        self._pool = self._new()
+        self._replacing = threading.Lock()
 
     def image(self, data: bytes) -> ByteArray:
         """Return an uploaded image as uint8 ``[h, w, 3]``.
@@ -48,7 +66,7 @@ class Decoders:
         Raises:
             DataError: Not a JPEG, PNG, TIFF or WebP image, broken, too large, or too slow.
         """
-        return self._ask({"op": "image", "pixels": self._limits.pixels}, data)
+        return self.run(decode_image, data, self._pixels)
 
     def chip(self, path: Path, window: Window, scenes: Mapping[str, Any]) -> ByteArray:
         """Return a chip of a scene as uint8 ``[h, w, C]``.
@@ -61,97 +79,93 @@ class Decoders:
         Raises:
             DataError: It cannot be read, or is too large or too slow.
         """
-        box = [window.col, window.row, window.width, window.height]
-        asked = {"op": "chip", "path": str(path), "window": box, "pixels": self._limits.pixels}
-        return self._ask({**asked, "bands": scenes.get("bands"), "scale": scenes.get("scale")}, b"")
+        bands, scale = scenes.get("bands"), scenes.get("scale")
+        return self.run(decode_chip, path, window, bands, scale, self._pixels)
+
+    def run(self, function: Any, *arguments: Any) -> Any:
+        """Run a function of a module in one of the processes and return its result.
+
+        Raises:
+            DataError: The process took too long or too much memory, or ended.
+            LandcueError: Whatever the function raises.
+        """
+        pool = self._pool
+        try:
+            future = pool.schedule(function, arguments, timeout=self._seconds)
+            return future.result(self._seconds + _GRACE_SECONDS)
+        except (
+            *(RuntimeError, TimeoutError, ProcessExpired),
+            *(CancelledError, MemoryError, OSError),
+        ) as error:
+            facts = {"error": type(error).__name__, "status": getattr(error, "exitcode", None)}
+            _log.warning("a decoder was ended at work", extra={"facts": facts})
+            self._replace(pool)
+            raise DataError("image: took too long or too much memory to decode") from None
+
+    def _replace(self, pool: ProcessPool) -> None:
+        """Start new processes: a pool may not go on after one of its processes was ended."""
+        with self._replacing:
+            if self._pool is pool:
+                self._pool = self._new()
+                threading.Thread(target=pool.stop, daemon=True).start()
 
     def close(self) -> None:
         """End the processes."""
-        for _ in range(self._limits.decoders):
-            _end(self._free.get())
-
-    def _ask(self, asked: dict[str, Any], data: bytes) -> ByteArray:
-        worker = self._free.get()
-        try:
-            if worker is None or worker.poll() is not None:
-                worker = self._start()
-            answer, pixels = self._exchange(worker, asked, data)
-        except (OSError, EOFError):
-            _end(worker)
-            ended = None if worker is None else worker.returncode
-            _log.warning("a decoder ended at work", extra={"facts": {"status": ended}})
-            worker = None
-            raise DataError("image: took too long or too much memory to decode") from None
-        finally:
-            self._free.put(worker)
-        if "error" in answer:
-            raise DataError(str(answer["error"]))
-        return np.frombuffer(pixels, np.uint8).reshape(answer["shape"])
-
-    def _exchange(
-        self, worker: subprocess.Popen[bytes], asked: dict[str, Any], data: bytes
-    ) -> tuple[dict[str, Any], bytes]:
-        timer = threading.Timer(self._limits.decode_seconds, worker.kill)
-        timer.start()
-        try:
-            if worker.stdin is None or worker.stdout is None:
-                raise EOFError
-            send(worker.stdin, asked, data)
-            return receive(worker.stdout)
-        finally:
-            timer.cancel()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "-B",
-                "-P",
-                "-m",
-                "landcue.server.decoder",
-                str(self._limits.decode_bytes),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=kept | single,
-            close_fds=True,
-        )
+        self._pool.stop()
+        with contextlib.suppress(TimeoutError):
+            self._pool.join(_GRACE_SECONDS)
 
 
-def send(stream: Any, header: dict[str, Any], data: bytes | memoryview) -> None:
-    """Write one message."""
-    text = json.dumps(header).encode()
-    stream.write(HEADER.pack(len(text), len(data)) + text)
-    stream.write(data)
-    stream.flush()
+def restrict(memory: int) -> None:
+    """Take the environment, memory, files to write and core dumps away from this process."""
+    for name in set(os.environ) - set(_KEPT):
+        del os.environ[name]
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)  # libraries print about every odd file
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if sys.platform == "linux":  # macOS refuses it
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
-def receive(stream: Any) -> tuple[dict[str, Any], bytes]:
-    """Read one message.
+def decode_image(data: bytes, most: int) -> ByteArray:
+    """Return an image of up to ``most`` pixels as uint8 ``[h, w, 3]``.
 
     Raises:
-        EOFError: The other side ended.
+        DataError: It is broken, of another format, or too large.
     """
-    sizes = HEADER.unpack(_exactly(stream, HEADER.size))
-    return json.loads(_exactly(stream, sizes[0])), _exactly(stream, sizes[1])
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+    except Exception:
+        width = height = 0  # the reader below says what is wrong
+    _check_size(width, height, most)
+    return np.ascontiguousarray(read_image(data, name="image"))
 
 
-def _exactly(stream: Any, n: int) -> bytes:
-    data = stream.read(n)
-    if len(data) != n:
-        raise EOFError
-    return data
+def decode_chip(
+    path: Path, window: Window, bands: list[int] | None, scale: str | None, most: int
+) -> ByteArray:
+    """Return a window with the bands and the scale that the archive was made with.
+
+    Raises:
+        DataError: It cannot be read, or is too large.
+    """
+    from landcue.data.raster import read_facts
+    from landcue.search.scene import ByScene, read_chip
+
+    _check_size(window.width, window.height, most)
+    chosen = tuple(bands or read_facts(path).colors)
+    chip = read_chip(ByScene(path, window, bands=chosen, scale=scale or "auto"))
+    return np.ascontiguousarray(chip)
 
 
-def _end(worker: subprocess.Popen[bytes] | None) -> None:
-    if worker is None:
-        return
-    worker.kill()
-    for stream in (worker.stdin, worker.stdout):
-        if stream is not None:
-            with contextlib.suppress(OSError):
-                stream.close()
-    worker.wait()
+def _check_size(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise DataError(
+            f"image: {width} x {height} pixels, over the limit of {most:,}; cut it into chips"
+        )

@@ -14,7 +14,7 @@ import shapely
 
 from landcue.archive.export import geojson_box, geometry_of, planar_box, to_wkb
 from landcue.search.result import SearchResult
-from landcue.server.served import Served
+from landcue.server.archives import Served
 from landcue.types import Hit
 
 Format = Literal["json", "geojson", "csv", "geoparquet"]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import logging
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from filelock import FileLock
+
 from landcue.errors import UsageError
-from landcue.server.problems import ProblemError
+from landcue.server.archives import Served
+from landcue.server.errors import ProblemError
 from landcue.server.schemas import FeedbackRequest
-from landcue.server.served import Served
 
 _log = logging.getLogger("landcue.server")
 
@@ -25,7 +26,7 @@ class FeedbackFile:
         self._path, self._most = path, most_bytes
 
     def check(self) -> None:
-        """Make the file, if there is to be one.
+        """Create the file, if there is to be one.
 
         Raises:
             UsageError: It cannot be written.
@@ -70,8 +71,8 @@ class FeedbackFile:
 
     def _append(self, data: bytes) -> None:
         """Append a line, all of it or nothing."""
-        with os.fdopen(self._open(), "ab", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        lock = FileLock(f"{self._path}.lock", mode=0o600)
+        with lock, os.fdopen(self._open(), "ab", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size + len(data) > self._most:
                 raise ProblemError(503, "the feedback file is full")
@@ -80,5 +81,6 @@ class FeedbackFile:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
     def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
         return os.open(self._path or "", flags, 0o600)

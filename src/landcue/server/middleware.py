@@ -249,6 +249,9 @@ class _LimitedBody:
 
 
 def _check_length(headers: Headers, most: int) -> None:
+    if "content-length" in headers and "transfer-encoding" in headers:
+        # A proxy in front may go by the other one, and see other requests than this service.
+        raise ProblemError(400, "give Content-Length or chunks, not both", {"Connection": "close"})
     text = headers.get("content-length", "0")
     if not text.isdecimal():
         raise ProblemError(400, "Content-Length is no number")

@@ -45,6 +45,8 @@ _COMPRESSED = {"br": ".br", "gzip": ".gz"}
 
 _INCOMPRESSIBLE = {".ico", ".png", ".woff2"}
 _SMALL = 512
+_PLACES = ("{z}", "{x}", "{y}")
+_LONGEST = 500
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
 
 
@@ -150,6 +152,25 @@ def origin_of(basemap: str) -> str | None:
             "https://tiles.example.org/{z}/{x}/{y}.png, without a name or password in it"
         )
     return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def check_basemap(address: str) -> str:
+    """Return an address template of raster tiles, such as ``https://host/{z}/{x}/{y}.png``.
+
+    The page's content security policy is opened to its origin and to nothing else.
+
+    Raises:
+        UsageError: It is no plain address, or lacks a place for zoom, column or row.
+    """
+    origin_of(address)
+    missing = [place for place in _PLACES if place not in address]
+    if missing or len(address) > _LONGEST or not address.isprintable():
+        what = f"lacks {', '.join(missing)}" if missing else "is too long or not plain text"
+        raise UsageError(
+            f"--basemap {address[:80]!r}: {what}; give an address such as "
+            "https://tiles.example.org/{z}/{x}/{y}.png"
+        )
+    return address
 
 
 def _read(path: Path) -> PageFile:

@@ -212,6 +212,20 @@ class Hit(_Answer):
     )
 
 
+class Plan(_Answer):
+    """How a search went."""
+
+    mode: str = Field(description="That answered.")
+    why: str
+    records: int = Field(description="Of the archive.")
+    allowed: int = Field(description="Records that pass the filters.")
+    scanned: int = Field(description="Records compared in the first stage.")
+    reranked: int = Field(description="Candidates ranked by exact distance in a second stage.")
+    recall: float | None = Field(description="Measured recall of the approximate index.")
+    lists: int | None = Field(description="Lists that the approximate index visited.")
+    milliseconds: float
+
+
 class SearchAnswer(_Answer):
     """Hits, nearest first, equal distances in the order of ids."""
 
@@ -222,7 +236,7 @@ class SearchAnswer(_Answer):
     labels: tuple[str, ...] = Field(description="Of the query: annotated or predicted.")
     cursor: str | None = Field(description="Gives the next page; `null` on the last one.")
     note: str | None = Field(description="Why there is no hit, if there is none.")
-    plan: dict[str, Any] = Field(description="How the search went, with times.")
+    plan: Plan
 
 
 class RecordAnswer(_Answer):
@@ -337,7 +351,7 @@ class LabelScore(_Answer):
     chance: float | None = Field(description="The same, expected of a random order.")
     n_query: int
     n_gallery: int
-    third: str | None = Field(description="`rare`, `medium` or `frequent` by `n_gallery`.")
+    third: Literal["rare", "medium", "frequent"] | None = Field(description="By `n_gallery`.")
 
 
 class SpaceScores(_Answer):
@@ -360,7 +374,9 @@ class OwnScoresAnswer(_Answer):
     """How well annotated records of an archive find each other; `null` stands for undefined."""
 
     archive: str
-    part: str = Field(description="`test`: not trained on; `all`: may include training images.")
+    part: Literal["test", "all"] = Field(
+        description="`test`: not trained on; `all`: may include training images."
+    )
     annotated: int = Field(description="Annotated records of the part.")
     taken: int = Field(description="Of these, drawn at random; each searches all others.")
     about: str
@@ -426,6 +442,13 @@ class RegionsAnswer(_Answer):
     query: RegionGrid | None = Field(description="The same for the query, where it is one image.")
 
 
+class FieldError(_Answer):
+    """Why a field of a request was refused."""
+
+    at: str
+    what: str
+
+
 class Problem(_Answer):
     """An error, as RFC 9457 has it."""
 
@@ -433,4 +456,4 @@ class Problem(_Answer):
     title: str
     status: int
     detail: str
-    errors: list[dict[str, Any]] | None = None
+    errors: tuple[FieldError, ...] | None = None

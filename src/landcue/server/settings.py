@@ -80,7 +80,7 @@ class Tokens(BaseModel):
     feedback: tuple[str, ...] = ()
 
     def allows(self, token: str, scope: Scope) -> bool:
-        """Return whether a token has a scope, in a time that does not depend on where it differs."""
+        """Return whether a token has a scope, in a time that does not depend on the difference."""
         good = self.feedback if scope == "feedback" else (*self.read, *self.feedback)
         allowed = False
         for known in good:

@@ -4,7 +4,7 @@ import "./heat.css";
 import { regionsOf } from "./known";
 import type { HeatProps } from "./props";
 import { cssColor, heatColor, rangeOf, describePeak, shareOf, valueAt } from "./ramp";
-import type { RegionsAnswer } from "./types";
+import type { RegionsAnswer } from "../types";
 
 const SIDE = 96;
 

@@ -2,7 +2,7 @@
 
 import type { Api } from "../api";
 import type { HeatProps } from "./props";
-import type { RegionsAnswer } from "./types";
+import type { RegionsAnswer } from "../types";
 
 const MOST = 24;
 const known = new Map<string, Promise<RegionsAnswer>>();

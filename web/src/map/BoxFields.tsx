@@ -1,5 +1,5 @@
 import { useEffect, useId, useState } from "preact/hooks";
-import type { Box } from "../types";
+import type { Box } from "../names";
 import { parseBox } from "./geometry";
 
 type Texts = [string, string, string, string];

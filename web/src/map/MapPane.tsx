@@ -2,7 +2,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { nearness } from "../search/why";
 import { Sharp } from "../Sharp";
 import { about, archiveName, pointed } from "../store";
-import type { Box } from "../types";
+import type { Box } from "../names";
 import { BoxFields } from "./BoxFields";
 import { Chart, type Grid } from "./chart";
 import { DARK, LIGHT } from "./colors";

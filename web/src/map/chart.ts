@@ -4,7 +4,7 @@ import type * as GeoJSON from "geojson";
 import { Map as MapLibre, setWorkerUrl, type ExpressionSpecification, type GeoJSONSource, type MapGeoJSONFeature, type PointLike } from "maplibre-gl";
 // A file of its own from this server: the page's policy allows no worker made of a blob.
 import workerUrl from "maplibre-gl/dist/maplibre-gl-worker.mjs?worker&url";
-import type { Box } from "../types";
+import type { Box } from "../names";
 import type { MapColors } from "./colors";
 import { footprints, lines, middles, polygon, type Facts, type Placed } from "./features";
 import { boxFromDrag, boxFromView, extentOf, graticule, graticuleStep, ringOfBox, scaleBar, ticks, type Point } from "./geometry";

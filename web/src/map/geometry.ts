@@ -3,7 +3,8 @@
  * crosses the antimeridian, so that no edge runs the long way around.
  */
 
-import type { Box, Hit } from "../types";
+import type { Box } from "../names";
+import type { Hit } from "../types";
 
 export type Point = [number, number];
 export type Ring = readonly Readonly<Point>[];

@@ -1,4 +1,5 @@
-import type { Box, Hit } from "../types";
+import type { Box } from "../names";
+import type { Hit } from "../types";
 
 /** What the page hands to the map of results. */
 export interface MapProps {

@@ -1,10 +1,10 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Sharp } from "../Sharp";
 import { fitted, kindColor, kindShape, moved, nearest, onCanvas, PALETTE, SHAPES, step, zoomed, type Size, type View } from "./flat";
-import type { EmbeddingMap } from "./types";
+import type { MapAnswer } from "../types";
 
 interface Props {
-  map: EmbeddingMap;
+  map: MapAnswer;
   dark: boolean;
   onQuery: (id: string) => void;
 }
@@ -109,7 +109,7 @@ export function FlatMap({ map, dark, onQuery }: Props) {
   );
 }
 
-function Tip({ map, at, spot, size }: { map: EmbeddingMap; at: number; spot: [number, number]; size: Size }) {
+function Tip({ map, at, spot, size }: { map: MapAnswer; at: number; spot: [number, number]; size: Size }) {
   const id = map.ids[at] as string;
   const left = Math.min(Math.max(spot[0], 80), Math.max(80, size.width - 80));
   return (
@@ -124,7 +124,7 @@ function Tip({ map, at, spot, size }: { map: EmbeddingMap; at: number; spot: [nu
 }
 
 interface LegendProps {
-  map: EmbeddingMap;
+  map: MapAnswer;
   dark: boolean;
   kind: number | null;
   onKind: (kind: number | null) => void;
@@ -160,7 +160,7 @@ function Legend({ map, dark, kind, onKind, onHint }: LegendProps) {
   );
 }
 
-function paint(canvas: HTMLCanvasElement, map: EmbeddingMap, view: View, size: Size, dark: boolean, kind: number | null, at: number | null): void {
+function paint(canvas: HTMLCanvasElement, map: MapAnswer, view: View, size: Size, dark: boolean, kind: number | null, at: number | null): void {
   const context = canvas.getContext("2d");
   if (!context) return;
   const ratio = devicePixelRatio || 1;

@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { barsOf, formatNumber, type Order } from "./numbers";
-import type { LabelScore } from "./types";
+import type { LabelScore } from "../types";
 
 /** How well the images with each label are found: bars for the eye, a table for everything else. */
 export function LabelBars({ labels, training }: { labels: Record<string, LabelScore>; training: Record<string, number> }) {

@@ -6,7 +6,7 @@ import "./model.css";
 import { factsIn, formatNumber, testTable } from "./numbers";
 import type { ModelProps } from "./props";
 import { Scores } from "./Scores";
-import type { ModelAnswer } from "./types";
+import type { ModelAnswer } from "../types";
 import { useAnswer, type Loadable } from "./useAnswer";
 
 /** The model of an archive: what it is, how good it is, what it sees, its card. */

@@ -1,10 +1,10 @@
 import { useState } from "preact/hooks";
 import { LabelBars } from "./LabelBars";
 import { isShare, metricsOf, sayInterval, formatNumber, SPACES } from "./numbers";
-import type { OwnScores, SpaceScores } from "./types";
+import type { OwnScoresAnswer, SpaceScores } from "../types";
 
 /** Scores measured on this archive: a switch between spaces, metrics with intervals, labels. */
-export function Scores({ scores, training }: { scores: OwnScores; training: Record<string, number> }) {
+export function Scores({ scores, training }: { scores: OwnScoresAnswer; training: Record<string, number> }) {
   const names = Object.keys(scores.spaces);
   const [chosen, setChosen] = useState(names[0] ?? "");
   const [more, setMore] = useState(false);

@@ -1,6 +1,7 @@
 /** Scores in order and in words. */
 
-import type { LabelScore, ModelAnswer, Plain, SpaceScores } from "./types";
+import type { Plain } from "../names";
+import type { LabelScore, ModelAnswer, SpaceScores } from "../types";
 
 export type Order = "score" | "frequency";
 

@@ -3,7 +3,7 @@ import { ApiError } from "../api";
 import { Icon } from "../icons";
 import { api, found, notify, state } from "../store";
 import { MOST_HITS } from "../state";
-import type { ExportFormat } from "../types";
+import type { ExportFormat } from "../names";
 import { requestOf } from "./request";
 import { imageOf } from "./run";
 

@@ -1,5 +1,5 @@
 import { ask, facets, found, latencies, state } from "../store";
-import { MODES, type Mode } from "../types";
+import { MODES, type Mode } from "../names";
 import { hasExample } from "./request";
 import { count, milliseconds } from "./why";
 

@@ -31,12 +31,12 @@ export function filtersOf(filters: FilterState): Filters {
   const labels = expressionOf(filters);
   if (labels) out.labels = labels;
   if (filters.scores.length) out.scores = Object.fromEntries(filters.scores);
-  if (filters.box) out.bbox = filters.box;
+  if (filters.box) out.bbox = [...filters.box];
   if (filters.from) out.after = `${filters.from}T00:00:00Z`;
   if (filters.until) out.before = `${nextDay(filters.until)}T00:00:00Z`;
   if (filters.groups.length) out.groups = [...filters.groups];
   if (filters.sensors.length) out.sensors = [...filters.sensors];
-  if (filters.parts.length) out.parts = [...filters.parts];
+  if (filters.parts.length) out.parts = filters.parts.filter((part) => part === "train" || part === "val" || part === "test");
   return out;
 }
 

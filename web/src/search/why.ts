@@ -1,6 +1,7 @@
 /** Why a hit was found: which labels agree, and how near it is in words. */
 
-import type { Box, Hit } from "../types";
+import type { Box } from "../names";
+import type { Hit } from "../types";
 
 export interface LabelBits {
   /** Predicted for both, for the query alone, for the hit alone. */

@@ -5,13 +5,14 @@ import threading
 
 import pytest
 
-from landcue.server.pool import Pool
-from landcue.server.problems import ProblemError
+from landcue.server.errors import ProblemError
+from landcue.server.executor import BoundedExecutor
+from landcue.server.metrics import Metrics
 
 
 def test_results_and_errors_come_back_to_whom_they_belong():
     async def go():
-        pool = Pool("p", 3, 1_000)
+        pool = BoundedExecutor("p", 3, 1_000, Metrics())
 
         def work(i):
             if i % 7 == 0:
@@ -35,7 +36,7 @@ def test_results_and_errors_come_back_to_whom_they_belong():
 
 def test_short_jobs_pass_a_long_one():
     async def go():
-        pool, may = Pool("p", 2, 100), threading.Event()
+        pool, may = BoundedExecutor("p", 2, 100, Metrics()), threading.Event()
         long = asyncio.create_task(pool.run(may.wait))
         short = [asyncio.create_task(pool.run(lambda i=i: i)) for i in range(50)]
         assert await asyncio.gather(*short) == list(range(50))
@@ -49,7 +50,7 @@ def test_short_jobs_pass_a_long_one():
 
 def test_a_result_does_not_wait_for_the_job_behind_it():
     async def go():
-        pool, may = Pool("p", 1, 100), threading.Event()
+        pool, may = BoundedExecutor("p", 1, 100, Metrics()), threading.Event()
         first = asyncio.create_task(pool.run(lambda: 1))
         second = asyncio.create_task(pool.run(may.wait))
         assert await first == 1
@@ -63,7 +64,11 @@ def test_a_result_does_not_wait_for_the_job_behind_it():
 
 def test_no_more_run_at_a_time_than_there_are_workers():
     async def go():
-        pool, lock, together = Pool("p", 3, 100), threading.Lock(), threading.Barrier(3)
+        pool, lock, together = (
+            BoundedExecutor("p", 3, 100, Metrics()),
+            threading.Lock(),
+            threading.Barrier(3),
+        )
         now, most = 0, 0
 
         def work():
@@ -84,7 +89,11 @@ def test_no_more_run_at_a_time_than_there_are_workers():
 
 def test_closing_finishes_what_runs_and_drops_what_waits():
     async def go():
-        pool, began, may = Pool("p", 1, 100), threading.Event(), threading.Event()
+        pool, began, may = (
+            BoundedExecutor("p", 1, 100, Metrics()),
+            threading.Event(),
+            threading.Event(),
+        )
 
         def work():
             began.set()
@@ -96,16 +105,14 @@ def test_closing_finishes_what_runs_and_drops_what_waits():
         while not began.is_set():
             await asyncio.sleep(0)
         closing = asyncio.create_task(asyncio.to_thread(pool.close))
-        while not pool._closed:
-            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await waits
         with pytest.raises(ProblemError) as caught:
             await pool.run(lambda: 1)
         assert caught.value.status_code == 503
         may.set()
         await closing
         assert await runs == "done"
-        with pytest.raises(asyncio.CancelledError):
-            await waits
         assert pool.jobs == 0
 
     asyncio.run(go())

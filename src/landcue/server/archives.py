@@ -1,0 +1,379 @@
+"""The archives that a service shows: by name, each at one version, and how they follow changes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from landcue.archive.archive import ArchiveFolder
+from landcue.archive.manifest import read_manifest
+from landcue.archive.schema import window_of
+from landcue.data.objects import shown
+from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
+from landcue.files import read_json
+from landcue.milvus.address import is_address
+from landcue.milvus.opening import open_archive, open_searcher
+from landcue.search.queries import ById
+from landcue.server.chips import chip_jpeg
+from landcue.server.decoding import Decoders
+from landcue.server.errors import ProblemError, without_paths
+from landcue.server.model_views import ModelViews
+from landcue.types import Encoder
+
+CLOSE_SECONDS = 60.0
+"""An old version stays open so long for the requests that still read it."""
+
+_COMPILED = ("code", "cue")
+"""Modes whose scans are compiled."""
+
+_log = logging.getLogger("landcue.server")
+
+
+class Served:
+    """One archive at one version: records, labels, card and scores, without paths.
+
+    Attributes:
+        name: By which requests name it.
+        archive: The archive.
+        local: Whether it is a folder, and no collection on a server.
+        searcher: Searches it.
+        encodes: Whether images can be queries.
+        explains: Whether its model can show similar regions.
+        views: Answers about its model, computed once.
+    """
+
+    def __init__(
+        self, name: str, archive: ArchiveFolder, load: Callable[[], Encoder] | None = None
+    ) -> None:
+        """Take what loads the archive's encoder; without it, its own model is loaded."""
+        self.name = name
+        self.archive = archive
+        self.local = not is_address(archive.folder)
+        self._load_lock = threading.Lock()
+        self._encoder: Encoder | None = None
+        self._given = load
+        self._load = load or functools.partial(_own_encoder, archive.model_folder)
+        manifest = archive.manifest
+        self.encodes = not manifest.imported and (load or archive.model_folder) is not None
+        folder = archive.model_folder
+        # An exported model gives embeddings alone; as it was trained, it can be looked into.
+        trained = folder is not None and (folder / "model.safetensors").is_file()
+        self.explains = self.encodes and trained
+        self.searcher = open_searcher(archive, self.encoder if self.encodes else None)
+        self.views = ModelViews(self)
+
+    @property
+    def version(self) -> int:
+        """Version of the table shown."""
+        return self.archive.version
+
+    def reopened(self) -> Served:
+        """Open the newest version; the model is kept where it is still the same."""
+        archive = open_archive(self.archive.folder)
+        keep = archive.manifest.fingerprint == self.archive.manifest.fingerprint
+        return Served(self.name, archive, self.encoder if keep and self.encodes else self._given)
+
+    def encoder(self) -> Encoder:
+        """Return the archive's encoder, loaded once."""
+        with self._load_lock:
+            if self._encoder is None:
+                self._encoder = self._load()
+            return self._encoder
+
+    def check_id(self, id_: str) -> str:
+        """Return an id that a record has.
+
+        Raises:
+            ProblemError: 404, with near matches.
+        """
+        records = self.searcher.records
+        if records.find(id_) is None:
+            near = did_you_mean(id_, records.near_ids(id_), most=3)
+            raise ProblemError(404, f"no record has the id {id_!r}{near}")
+        return id_
+
+    def record(self, id_: str) -> dict[str, Any]:
+        """Return what is known of a record, without its path.
+
+        Raises:
+            ProblemError: 404: no record has this id.
+        """
+        row = self.archive.record(self.check_id(id_))
+        window = window_of(row["pixel_bbox"])
+        bounds = [row[side] for side in ("west", "south", "east", "north")]
+        time = row["time"]
+        return {
+            "archive": self.name,
+            "id": row["id"],
+            "labels": row["labels"],
+            "predicted_labels": row["predicted_labels"],
+            "bounds": None if bounds[0] is None else bounds,
+            "window": window and [window.col, window.row, window.width, window.height],
+            "time": None if time is None else time.isoformat().replace("+00:00", "Z"),
+            "sensor": row["sensor"],
+            "group": row["group"],
+            "part": row["part"],
+        }
+
+    def predicted(self, id_: str) -> list[str]:
+        """Return the labels that the model predicted for a record."""
+        row = self.searcher.records.find(id_)
+        return [] if row is None else list(self.searcher.records.predicted_of(row))
+
+    def thumbnail(self, id_: str) -> bytes:
+        """Return the JPEG thumbnail of a record.
+
+        Raises:
+            ProblemError: 404: no such record, or none was stored.
+        """
+        data = self.archive.thumbnail(self.check_id(id_))
+        if not data:
+            raise ProblemError(404, "the archive holds no thumbnail of this record")
+        return data
+
+    def chip(self, id_: str, decoders: Decoders, side: int) -> bytes:
+        """Return a record's pixels as a JPEG whose longer side is at most ``side``.
+
+        Raises:
+            ProblemError: 404: no such record, or its file is not there any more.
+            DataError: The file is broken or too large.
+        """
+        row = self.archive.record(self.check_id(id_))
+        window = window_of(row["pixel_bbox"])
+        return chip_jpeg(decoders, self.archive.manifest, row["path"], window, side)
+
+    @functools.cached_property
+    def labels(self) -> list[dict[str, Any]]:
+        """Each label with its records: annotated, predicted, and those that a filter finds."""
+        return self.searcher.records.label_counts()
+
+    @functools.cached_property
+    def facets(self) -> dict[str, Any]:
+        """Values to filter by, with the records that have them, and some ids to begin with."""
+        summary = self.searcher.summary()
+        groups, sensors, parts = (
+            [{"name": name, "records": count} for name, count in summary.counts[column].items()]
+            for column in ("group", "sensor", "part")
+        )
+        return {
+            "archive": self.name,
+            "modes": self.searcher.modes,
+            "groups": groups,
+            "sensors": sensors,
+            "parts": parts,
+            "time": [f"{time[:19]}Z" for time in summary.times] or None,  # to the second
+            "bounds": _extent(summary.bounds),
+            "examples": list(summary.examples.values()),
+        }
+
+    def about(self) -> dict[str, Any]:
+        """Return the manifest, the model's card and its scores, without paths."""
+        manifest = self.archive.manifest
+        card, scores = self._card()
+        name = manifest.model.get("name")
+        return {
+            "name": self.name,
+            "records": self.archive.count,
+            "version": self.archive.version,
+            "created": manifest.created,
+            "updated": manifest.updated,
+            "stale": self.stale(),
+            "landcue": manifest.landcue,
+            "fingerprint": manifest.fingerprint,
+            "dim": manifest.dim,
+            "n_bits": manifest.n_bits,
+            "label_names": list(manifest.label_names),
+            "metric": "cosine",
+            "model": None if name is None else Path(str(name)).name,
+            "encodes_images": self.encodes,
+            "regions": self.explains,
+            "card": card,
+            "scores": scores,
+        }
+
+    def stale(self) -> bool:
+        """Return whether the archive's folder was written to after it was opened."""
+        if not self.local:
+            return False  # a collection always shows its newest records
+        try:
+            return read_manifest(self.archive.folder) != self.archive.manifest
+        except LandcueError:  # a folder that is being replaced
+            return False
+
+    def known_paths(self) -> tuple[str, ...]:
+        """Return paths that answers must not show."""
+        folder, root = self.archive.folder, self.archive.manifest.source_root
+        return (str(folder), str(folder.resolve()), root, shown(Path(root)))
+
+    def _card(self) -> tuple[str | None, dict[str, Any]]:
+        folder = self.archive.model_folder
+        if folder is None or not (folder / "config.json").is_file():
+            return None, {}
+        provenance = read_json(folder / "config.json", ArchiveError, "restore it").get("provenance")
+        known = provenance if isinstance(provenance, dict) else {}
+        scores = {key: known[key] for key in ("scores", "test") if isinstance(known.get(key), dict)}
+        card = folder / "README.md"
+        text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
+        hide = self.known_paths()
+        return None if text is None else without_paths(text, hide), _plain(scores, hide)
+
+
+class Catalog:
+    """Archives by name; the first is the default."""
+
+    def __init__(self, served: Iterable[Served]) -> None:
+        """Take archives.
+
+        Raises:
+            UsageError: Two have one name.
+        """
+        self._served: dict[str, Served] = {}
+        for one in served:
+            if one.name in self._served:
+                raise UsageError(
+                    f"two archives are both called {one.name!r}: give folders of different names"
+                )
+            self._served[one.name] = one
+        self._old: list[tuple[float, Served]] = []
+
+    @classmethod
+    def open(cls, archives: Sequence[Path | str], model: Path | str | None = None) -> Catalog:
+        """Open archives; the name of each is that of its folder or collection.
+
+        Args:
+            archives: Folders, or addresses ``milvus://host:port/collection``.
+            model: Of all collections among them.
+
+        Raises:
+            ArchiveError: One is missing or broken.
+            UsageError: Two have one name, or the model is of none of them.
+        """
+        folders = [Path(one) for one in archives]
+        if model is not None and not any(map(is_address, folders)):
+            raise UsageError(
+                "--model belongs to milvus:// collections: a folder holds its own model"
+            )
+        own = None if model is None else Path(model)
+        return cls(
+            Served(folder.resolve().name, open_archive(folder, own if is_address(folder) else None))
+            for folder in folders
+        )
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(list(self._served.values()))
+
+    def get(self, name: str | None) -> Served:
+        """Return an archive.
+
+        Raises:
+            ProblemError: 404: none has this name.
+        """
+        if name is None and self._served:
+            return next(iter(self._served.values()))
+        served = self._served.get(name or "")
+        if served is None:
+            near = did_you_mean(name or "", self.names)
+            raise ProblemError(404, f"no archive is called {name!r}{near}")
+        return served
+
+    @property
+    def names(self) -> list[str]:
+        """Names in order."""
+        return list(self._served)
+
+    def hidden_paths(self) -> list[str]:
+        """Return paths that answers must not show."""
+        return [path for served in self for path in served.known_paths()]
+
+    def warm(self) -> list[LandcueError]:
+        """Load models, codes and the vectors of a first search; return what went wrong."""
+        return [problem for served in self for problem in _warm(served)]
+
+    async def follow(self, seconds: float, changed: Callable[[Served], None]) -> None:
+        """Show new versions of archives until cancelled.
+
+        Args:
+            seconds: Between two looks; ten times as long as opening takes, where that is more.
+            changed: Called with each archive that was opened anew.
+        """
+        pause = seconds
+        while True:
+            await asyncio.sleep(pause)
+            pause = seconds
+            for served in self:
+                if not await asyncio.to_thread(served.stale):
+                    continue
+                started = time.monotonic()
+                try:
+                    newer = await asyncio.to_thread(_reopened, served)
+                except LandcueError as error:  # it may be in the middle of a replacement
+                    facts = {"archive": served.name, "error": str(error)}
+                    _log.warning("a changed archive was not opened", extra={"facts": facts})
+                    continue
+                self._served[served.name] = newer
+                self._old.append((time.monotonic() + CLOSE_SECONDS, served))
+                changed(newer)
+                pause = max(pause, 10 * (time.monotonic() - started))
+            self._close_old(time.monotonic())
+
+    def _close_old(self, now: float) -> None:
+        for due, served in list(self._old):
+            if due <= now:
+                self._old.remove((due, served))
+                served.archive.close()
+
+    def close(self) -> None:
+        """Let writers remove the versions shown."""
+        self._close_old(float("inf"))
+        for served in self:
+            served.archive.close()
+
+
+def _reopened(served: Served) -> Served:
+    newer = served.reopened()
+    _warm(newer)
+    return newer
+
+
+def _warm(served: Served) -> list[LandcueError]:
+    """Load what a first search needs; scans compile for seconds where numba's cache is empty."""
+    try:
+        if served.encodes:
+            served.encoder()
+        if len(served.searcher.records):
+            first = ById(served.searcher.records.id(0))
+            for mode in ("auto", *(mode for mode in _COMPILED if mode in served.searcher.modes)):
+                served.searcher.search(first, k=1, mode=mode)
+    except LandcueError as error:
+        return [error]
+    return []
+
+
+def _own_encoder(folder: Path | None) -> Encoder:
+    if folder is None:
+        raise UsageError("the archive holds no model: search with a record's id")
+    from landcue.models.load import load_model
+
+    return load_model(folder).encoder
+
+
+def _plain(value: Any, hide: Sequence[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one, hide) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one, hide) for one in value]
+    return without_paths(value, hide) if isinstance(value, str) else value
+
+
+def _extent(bounds: tuple[float, ...]) -> list[float] | None:
+    """Return west, south, east, north; all longitudes where a footprint crosses 180 degrees."""
+    if not bounds:
+        return None
+    west, south, east, north = bounds
+    return [west, south, east, north] if west <= east else [-180.0, south, 180.0, north]

@@ -1,0 +1,245 @@
+"""From a request to a result: the body, its images, filters, a crop, and a checked cursor."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from landcue.errors import UsageError
+from landcue.search.filters import Filter
+from landcue.search.pages import Cursor
+from landcue.search.place import read_polygon
+from landcue.search.queries import ById, ByPixels, Example, Mix, Query
+from landcue.search.result import SearchResult
+from landcue.server.decoding import Decoders
+from landcue.server.errors import InvalidError, ProblemError
+from landcue.server.schemas import MAX_DEPTH, Filters, SearchRequest
+from landcue.server.settings import Limits
+from landcue.types import Bounds, ByteArray
+
+if TYPE_CHECKING:
+    from landcue.server.archives import Served
+
+_MAX_SHORTLIST = 10_000
+_MAX_LISTS = 1 << 16
+_MAX_COLLAPSED = 2_000
+"""Rank of the last hit of pages without near duplicates, which compare all pairs."""
+
+
+PARTS = ("image", "positive", "negative")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A search, and the files that came with it.
+
+    Attributes:
+        search: The JSON.
+        images: Bytes by part name, in the order they came.
+    """
+
+    search: SearchRequest
+    images: dict[str, tuple[bytes, ...]]
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any image."""
+        return any(self.images.values())
+
+
+def parse_search(text: bytes | str) -> SearchRequest:
+    """Read a search.
+
+    Raises:
+        InvalidError: It does not fit the schema.
+    """
+    try:
+        return SearchRequest.model_validate_json(text)
+    except ValidationError as error:
+        raise InvalidError(error) from None
+
+
+async def read_body(request: Request, limits: Limits) -> Body:
+    """Read a search request.
+
+    Raises:
+        ProblemError: 400: a broken form or an unknown part; 413: too many or too large parts;
+            415: another kind of content.
+        InvalidError: The JSON does not fit the schema.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return Body(parse_search(await request.body()), {})
+    if kind != "multipart/form-data":
+        raise ProblemError(415, "send application/json, or multipart/form-data with images")
+    form = await _read_form(request, limits)
+    try:
+        images: dict[str, list[bytes]] = {}
+        text = "{}"
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile) and name in PARTS:
+                images.setdefault(name, []).append(await value.read())
+            elif isinstance(value, str) and name == "request":
+                text = value
+            else:
+                known = ", ".join(PARTS)
+                raise ProblemError(
+                    400, f"a part is called {name[:40]!r}: send 'request' (JSON), files {known}"
+                )
+    finally:
+        await form.close()
+    if len(images.get("image", ())) > 1:
+        raise ProblemError(400, "send one part 'image'; further ones as 'positive' or 'negative'")
+    return Body(parse_search(text), {name: tuple(data) for name, data in images.items()})
+
+
+class _Form(MultiPartParser):
+    """Notes whether the closing boundary arrived: without it a part may be missing."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        """Note the end."""
+        self.ended = True
+
+
+async def _read_form(request: Request, limits: Limits) -> FormData:
+    charset = parse_options_header(request.headers["content-type"])[1].get(b"charset", b"utf-8")
+    if charset.lower() not in (b"utf-8", b"utf8"):
+        raise ProblemError(415, "send the form in UTF-8")
+    async with contextlib.aclosing(request.stream()) as stream:
+        parser = _Form(
+            request.headers,
+            stream,
+            max_files=limits.images,
+            max_fields=1,
+            max_part_size=limits.json_bytes,
+        )
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            raise ProblemError(400, f"the form cannot be read: {error.message}") from None
+    if not parser.ended:
+        await form.close()
+        raise ProblemError(400, "the form is cut off: its closing boundary is missing")
+    return form
+
+
+def to_filter(filters: Filters) -> Filter:
+    """Return conditions as search takes them.
+
+    Raises:
+        UsageError: The polygon is none.
+    """
+    polygon = None if filters.polygon is None else read_polygon(json.dumps(filters.polygon))
+    return Filter(
+        expression=filters.labels if filters.labels and filters.labels.strip(" ,") else None,
+        scores=tuple(filters.scores.items()),
+        bbox=None if filters.bbox is None else Bounds(*filters.bbox),
+        polygon=polygon,
+        after=filters.after,
+        before=filters.before,
+        path=filters.path or None,
+        groups=tuple(filters.groups),
+        sensors=tuple(filters.sensors),
+        parts=tuple(filters.parts),
+    )
+
+
+def run_search(served: Served, body: Body, decoders: Decoders) -> SearchResult:
+    """Answer a request. This computes: call it in a thread.
+
+    Raises:
+        ProblemError: 404: an unknown record; 409: images where there is no model, an approximate
+            search where no index was built, or a cursor of another version; 400: a crop outside
+            the image, or a cursor too deep.
+        LandcueError: Whatever the search refuses.
+    """
+    search = body.search
+    # A search would build the index: minutes of work and new files, for any client.
+    if search.mode == "ann" and "ann" not in served.searcher.modes:
+        raise ProblemError(
+            409,
+            f"archive {served.name!r} has no approximate index: its operator makes one with "
+            "'landcue search ARCHIVE --mode ann'",
+        )
+    if body.any and not served.encodes:
+        raise ProblemError(
+            409, f"archive {served.name!r} holds no model for new images: search with a record's id"
+        )
+    if search.cursor is not None:
+        _check_cursor(served, search)
+    where = to_filter(search.filters)
+    return served.searcher.search(
+        read_query(served, body, decoders),
+        k=search.k,
+        mode=search.mode,
+        where=where,
+        cursor=search.cursor,
+        min_score=search.min_score,
+        collapse=search.collapse,
+        label_weight=search.label_weight,
+        shortlist=search.shortlist,
+        recall=search.recall,
+    )
+
+
+def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
+    """Return the query of a request; ``None`` where it only filters.
+
+    Raises:
+        ProblemError: 404: an unknown record; 400: a crop outside the image, or of none.
+        DataError: An image cannot be read.
+    """
+    search = body.search
+    ids = [served.check_id(id_) for id_ in (*search.positives, *search.negatives)]
+    positive_ids, negative_ids = ids[: len(search.positives)], ids[len(search.positives) :]
+    if search.id is not None:
+        positive_ids = [served.check_id(search.id), *positive_ids]
+    first = body.images.get("image", ())
+    if search.crop is not None and not first:
+        raise ProblemError(400, "crop belongs to an uploaded part 'image'")
+    positives: list[Example] = [
+        ByPixels(_cropped(decoders.image(data), search.crop)) for data in first
+    ]
+    positives += [ById(id_) for id_ in positive_ids]
+    positives += [ByPixels(decoders.image(data)) for data in body.images.get("positive", ())]
+    negatives: list[Example] = [ById(id_) for id_ in negative_ids]
+    negatives += [ByPixels(decoders.image(data)) for data in body.images.get("negative", ())]
+    if not positives and not negatives:
+        return None
+    if len(positives) == 1 and not negatives:
+        return positives[0]
+    return Mix(tuple(positives), tuple(negatives), search.rule, search.negative_weight)
+
+
+def _cropped(pixels: ByteArray, crop: tuple[int, int, int, int] | None) -> ByteArray:
+    if crop is None:
+        return pixels
+    col, row, width, height = crop
+    if col + width > pixels.shape[1] or row + height > pixels.shape[0]:
+        size = f"{pixels.shape[1]} x {pixels.shape[0]}"
+        raise ProblemError(400, f"crop {list(crop)} leaves the image of {size} pixels")
+    return pixels[row : row + height, col : col + width]
+
+
+def _check_cursor(served: Served, search: SearchRequest) -> None:
+    """Refuse cursors that would cost more than any page that was handed out."""
+    cursor = Cursor.decode(search.cursor or "")
+    if cursor.mark != served.searcher.mark:
+        raise ProblemError(
+            409, "the cursor belongs to another archive or version: search from the first page"
+        )
+    deepest = MAX_DEPTH if search.collapse is None else _MAX_COLLAPSED
+    if cursor.seen > min(deepest, len(served.searcher.records)):
+        raise ProblemError(400, f"pages reach down to hit {deepest:,}: narrow the search instead")
+    if cursor.shortlist > max(_MAX_SHORTLIST, search.k) or (cursor.lists or 0) > _MAX_LISTS:
+        raise UsageError("the cursor cannot be read: give the one of the last page unchanged")

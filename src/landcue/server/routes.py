@@ -1,0 +1,406 @@
+"""The paths of the service."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from landcue.server import export
+from landcue.server.archives import Catalog, Served
+from landcue.server.decoding import Decoders
+from landcue.server.errors import MEDIA_TYPE, ProblemError, problem
+from landcue.server.executor import BoundedExecutor
+from landcue.server.feedback import FeedbackFile
+from landcue.server.metrics import MEDIA_TYPE as METRICS
+from landcue.server.metrics import Metrics
+from landcue.server.model_views import ModelViews, similar_regions
+from landcue.server.page import INDEX, NOT_BUILT, Page, PageFile, content_policy
+from landcue.server.queries import PARTS, Body, parse_search, read_body, run_search
+from landcue.server.schemas import (
+    ArchiveAnswer,
+    FacetsAnswer,
+    FeedbackAnswer,
+    FeedbackRequest,
+    LabelsAnswer,
+    MapAnswer,
+    ModelAnswer,
+    OwnScoresAnswer,
+    RecordAnswer,
+    RegionsAnswer,
+    SearchAnswer,
+    SearchRequest,
+)
+from landcue.server.settings import Limits, Settings
+
+REF = "#/components/schemas/{model}"
+EXAMPLES = Path(__file__).with_name("examples.json")
+
+_IMAGE_HEADERS = {"Cache-Control": "private, max-age=300"}
+_FOREVER = "public, max-age=31536000, immutable"
+_REVALIDATE = "no-cache"
+
+api = APIRouter()
+
+
+@dataclass(slots=True)
+class Service:
+    """What the routes share."""
+
+    catalog: Catalog
+    settings: Settings
+    page: Page
+    metrics: Metrics = field(default_factory=Metrics)
+    ready: bool = False
+    encoders: BoundedExecutor = field(init=False)
+    searches: BoundedExecutor = field(init=False)
+    insights: BoundedExecutor = field(init=False)
+    decoders: Decoders = field(init=False)
+    feedback: FeedbackFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits, metrics = self.settings.limits, self.metrics
+        waiting = limits.encoders_waiting
+        self.encoders = BoundedExecutor("encoding", limits.encoders, waiting, metrics)
+        waiting = limits.searches_waiting
+        self.searches = BoundedExecutor("search", limits.searches, waiting, metrics)
+        self.insights = BoundedExecutor("insight", 1, limits.insights_waiting, metrics)
+        self.decoders = Decoders(
+            limits.decoders, limits.decode_seconds, limits.decode_bytes, limits.pixels
+        )
+        self.feedback = FeedbackFile(self.settings.feedback_file, limits.feedback_bytes)
+        for served in self.catalog:
+            self.note_version(served)
+
+    def note_version(self, served: Served) -> None:
+        """Let metrics show the version of an archive."""
+        self.metrics.records.labels(archive=served.name).set(served.archive.count)
+        self.metrics.versions.labels(archive=served.name).set(served.version)
+
+    def close(self) -> None:
+        """Finish what runs, and let go of everything."""
+        self.ready = False
+        self.metrics.ready.set(0)
+        for executor in (self.encoders, self.searches, self.insights):
+            executor.close()
+        self.decoders.close()
+        self.catalog.close()
+
+
+def service_of(request: Request) -> Service:
+    """Return what the routes of an application share."""
+    return request.app.state.service
+
+
+def archive_of(
+    request: Request,
+    archive: Annotated[
+        str | None, Query(max_length=200, description="By default the first.")
+    ] = None,
+) -> Served:
+    """Return the archive of a request; its version is named by the answer's headers."""
+    return choose(request, archive)
+
+
+def choose(request: Request, name: str | None) -> Served:
+    """Return an archive by name, and name its version in the answer's headers."""
+    served = service_of(request).catalog.get(name)
+    request.state.archive = served
+    return served
+
+
+Shared = Annotated[Service, Depends(service_of)]
+Shown = Annotated[Served, Depends(archive_of)]
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request cannot be answered.", "content": {MEDIA_TYPE: {}}},
+    "5XX": {"description": "The service cannot answer now.", "content": {MEDIA_TYPE: {}}},
+}
+for _one in PROBLEMS.values():
+    _one["content"][MEDIA_TYPE] = {"schema": {"$ref": REF.format(model="Problem")}}
+
+JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+    **PROBLEMS,
+}
+_FILES: dict[str, Any] = {
+    export.MEDIA_TYPES[kind].partition(";")[0]: {"schema": {"type": shown, "format": written}}
+    for kind, shown, written in (
+        ("geojson", "object", "geojson"),
+        ("csv", "string", "csv"),
+        ("geoparquet", "string", "binary"),
+    )
+}
+
+
+def json_of(model: Any, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer of one model, or a problem."""
+    return {status: {"model": model}, **PROBLEMS}
+
+
+def search_body() -> dict[str, Any]:
+    """Describe the body of a search, which is JSON or a form."""
+    ref = {"$ref": REF.format(model=SearchRequest.__name__)}
+    file = {"type": "string", "format": "binary"}
+    form: dict[str, Any] = {"type": "object", "properties": {"request": ref}}
+    files = {"type": "array", "items": file, "maxItems": Limits().images}
+    form["properties"] |= {name: file if name == "image" else files for name in PARTS}
+    form["additionalProperties"] = False
+    content = {"application/json": {"schema": ref}, "multipart/form-data": {"schema": form}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _search_answers() -> dict[int | str, dict[str, Any]]:
+    answers = json_of(SearchAnswer)
+    answers[200]["content"] = _FILES
+    return answers
+
+
+_SEARCH_QUERY: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "request",
+            "in": "query",
+            "required": True,
+            "description": "A search, as JSON.",
+            "content": {
+                "application/json": {"schema": {"$ref": REF.format(model=SearchRequest.__name__)}}
+            },
+        }
+    ]
+}
+ResultFormat = Annotated[export.Format, Query(description="Of the answer.")]
+
+
+@api.post("/v1/search", responses=_search_answers(), openapi_extra=search_body())
+async def search(request: Request, service: Shared, format: ResultFormat = "json") -> Response:
+    """Search by record, by images, by several of them for and against, or by filters alone.
+
+    Images come as a form, with the JSON in its part `request`.
+    """
+    body = await read_body(request, service.settings.limits)
+    return await _search(request, service, body, format)
+
+
+@api.get("/v1/export", responses=_search_answers(), openapi_extra=_SEARCH_QUERY)
+async def result(
+    http: Request,
+    service: Shared,
+    request: Annotated[str, Query(max_length=8_192, include_in_schema=False)],
+    format: ResultFormat = "geojson",
+) -> Response:
+    """Return the result of a search as a file."""
+    return await _search(http, service, Body(parse_search(request), {}), format)
+
+
+async def _search(request: Request, service: Service, body: Body, kind: export.Format) -> Response:
+    served = choose(request, body.search.archive)
+
+    def work() -> bytes:
+        found = run_search(served, body, service.decoders)
+        return export.write(served, found, kind, predicted=body.search.predicted)
+
+    data = await (service.encoders if body.any else service.searches).run(work)
+    headers: dict[str, str] = {}
+    if kind != "json":
+        name = f"landcue-result.{export.SUFFIXES[kind]}"
+        headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return Response(data, 200, headers, export.MEDIA_TYPES[kind])
+
+
+async def _view(
+    service: Service, served: Served, make: Callable[[ModelViews], dict[str, Any]]
+) -> Response:
+    return JSONResponse(await service.insights.run(functools.partial(make, served.views)))
+
+
+@api.get("/v1/model", responses=json_of(ModelAnswer))
+async def model(service: Shared, served: Shown) -> Response:
+    """Return how an archive's model is built and was made, and its maker's scores."""
+    return await _view(service, served, ModelViews.model)
+
+
+@api.get("/v1/model/scores", responses=json_of(OwnScoresAnswer))
+async def scores(service: Shared, served: Shown) -> Response:
+    """Measure how well annotated records find each other; kept after the first time."""
+    return await _view(service, served, ModelViews.scores)
+
+
+@api.get("/v1/model/map", responses=json_of(MapAnswer))
+async def embedding_map(service: Shared, served: Shown) -> Response:
+    """Return a sample of the records, laid out by two principal components."""
+    return await _view(service, served, ModelViews.map)
+
+
+async def _compare(request: Request, service: Service, id_: str, body: Body) -> Response:
+    served = choose(request, body.search.archive)
+    work = functools.partial(similar_regions, served, id_, body, service.decoders)
+    return JSONResponse(await service.encoders.run(work))
+
+
+# A record's id may hold slashes, so what follows it is matched before the id alone.
+@api.get("/v1/records/{id:path}/regions", responses=json_of(RegionsAnswer))
+async def regions(
+    id: str,
+    query: Annotated[str, Query(min_length=1, max_length=1_024, description="Of the query.")],
+    request: Request,
+    service: Shared,
+    archive: Annotated[
+        str | None, Query(max_length=200, description="By default the first.")
+    ] = None,
+) -> Response:
+    """Return where a record and another one, the query, are alike."""
+    wanted = SearchRequest.model_validate({"archive": archive, "id": query})
+    return await _compare(request, service, id, Body(wanted, {}))
+
+
+@api.post(
+    "/v1/records/{id:path}/regions",
+    responses=json_of(RegionsAnswer),
+    openapi_extra=search_body(),
+)
+async def regions_of_search(id: str, request: Request, service: Shared) -> Response:
+    """Return where a record and the query of a search are alike; the body is the search's."""
+    body = await read_body(request, service.settings.limits)
+    return await _compare(request, service, id, body)
+
+
+@api.get("/v1/records/{id:path}/thumbnail", responses=JPEG, response_class=Response)
+async def thumbnail(id: str, service: Shared, served: Shown) -> Response:
+    """Return the thumbnail of a record."""
+    data = await service.searches.run(functools.partial(served.thumbnail, id))
+    return Response(data, 200, _IMAGE_HEADERS, "image/jpeg")
+
+
+@api.get("/v1/records/{id:path}/chip", responses=JPEG, response_class=Response)
+async def chip(
+    id: str,
+    service: Shared,
+    served: Shown,
+    side: Annotated[int, Query(ge=16, le=2_048)] = 512,
+) -> Response:
+    """Return the pixels of a record as a JPEG whose longer side is at most `side`."""
+    work = functools.partial(served.chip, id, service.decoders, side)
+    return Response(await service.encoders.run(work), 200, _IMAGE_HEADERS, "image/jpeg")
+
+
+@api.get("/v1/records/{id:path}", responses=json_of(RecordAnswer))
+async def record(id: str, service: Shared, served: Shown) -> Response:
+    """Return what is known of a record."""
+    return JSONResponse(await service.searches.run(functools.partial(served.record, id)))
+
+
+@api.get("/v1/facets", responses=json_of(FacetsAnswer))
+async def facets(service: Shared, served: Shown) -> Response:
+    """Return what the records of an archive can be filtered by, and some ids to begin with."""
+    return JSONResponse(await service.searches.run(lambda: served.facets))
+
+
+@api.get("/v1/labels", responses=json_of(LabelsAnswer))
+async def labels(service: Shared, served: Shown) -> Response:
+    """Return the labels of an archive, with counts."""
+    counts = await service.searches.run(lambda: served.labels)
+    return JSONResponse({"archive": served.name, "labels": counts})
+
+
+@api.get("/v1/archive", responses=json_of(ArchiveAnswer))
+async def about(service: Shared, served: Shown) -> Response:
+    """Return what an archive is, its model's card and scores, and all archives' names."""
+    facts = await service.searches.run(served.about)
+    settings = service.settings
+    tiles = {"basemap": settings.basemap, "basemap_credit": settings.basemap_credit}
+    return JSONResponse({**facts, "archives": service.catalog.names, **tiles})
+
+
+@api.post("/v1/feedback", status_code=201, responses=json_of(FeedbackAnswer, 201))
+async def feedback(given: FeedbackRequest, request: Request, service: Shared) -> Response:
+    """Keep a user's judgement of hits."""
+    served = choose(request, given.archive)
+    id_: str = request.state.request_id
+    await service.searches.run(functools.partial(service.feedback.keep, served, given, id_))
+    return JSONResponse({"kept": True}, 201)
+
+
+@api.get("/healthz", response_class=PlainTextResponse)
+async def healthz() -> Response:
+    """Answer while the process runs."""
+    return PlainTextResponse("ok\n")
+
+
+@api.get("/readyz", response_class=PlainTextResponse, responses=PROBLEMS)
+async def readyz(service: Shared) -> Response:
+    """Return whether models and vectors are loaded in the worker that answers."""
+    if not service.ready:
+        return problem(503, "models are being loaded", headers={"Retry-After": "2"})
+    return PlainTextResponse("ready\n")
+
+
+@api.get("/metrics", response_class=PlainTextResponse, responses=PROBLEMS)
+async def metrics(service: Shared) -> Response:
+    """Return counters and gauges of all workers as Prometheus reads them."""
+    return Response(service.metrics.render(), media_type=METRICS)
+
+
+def add_page(app: FastAPI, service: Service) -> None:
+    """Add the web page, which holds no data: its calls of the API need the token, not its files."""
+    page = service.page
+    policy = content_policy(service.settings.basemap)
+
+    async def file(request: Request) -> Response:
+        found = page.get(request.scope["path"])
+        if found is None:
+            raise ProblemError(404, "the page has no such file")
+        return _page_answer(request, found, policy)
+
+    async def missing() -> Response:
+        return PlainTextResponse(NOT_BUILT, 404)
+
+    if not page.built:
+        app.add_api_route(INDEX, missing, methods=["GET", "HEAD"], include_in_schema=False)
+        return
+    # Hashed names vary from build to build: in metrics they go by one route.
+    fixed = sorted(path for path in page.paths if not path.startswith("/assets/"))
+    for path in (*fixed, "/assets/{name}"):
+        app.add_api_route(path, file, methods=["GET", "HEAD"], include_in_schema=False)
+
+
+def _page_answer(request: Request, found: PageFile, policy: str) -> Response:
+    coding = found.coding(request.headers.get("accept-encoding", ""))
+    etag = found.etag(coding)
+    headers = {
+        "Cache-Control": _FOREVER if found.immutable else _REVALIDATE,
+        "Content-Security-Policy": policy,
+        "ETag": etag,
+        "Vary": "Accept-Encoding",
+    }
+    sent = request.headers.get("if-none-match", "")
+    known = {one.strip().removeprefix("W/") for one in sent.split(",")}
+    if etag in known or "*" in known:
+        return Response(None, 304, headers)
+    if coding != "identity":
+        headers["Content-Encoding"] = coding
+    return Response(found.forms[coding], 200, headers, found.media_type)
+
+
+def add_examples(described: dict[str, Any]) -> None:
+    """Add the examples to an OpenAPI description: of parameters, bodies and answers."""
+    for name, example in json.loads(EXAMPLES.read_text(encoding="utf-8")).items():
+        method, path = name.split(" ")
+        operation = described["paths"][path][method.lower()]
+        parameters = example.get("parameters", {})
+        for parameter in operation.get("parameters", ()):
+            if parameter["name"] in parameters:
+                # A parameter that holds JSON has its example where its schema is.
+                at = parameter.get("content", {}).get("application/json", parameter)
+                at["example"] = parameters[parameter["name"]]
+        if "body" in example:
+            operation["requestBody"]["content"]["application/json"]["example"] = example["body"]
+        if "answer" in example:
+            good = next(one for code, one in operation["responses"].items() if code[0] == "2")
+            next(iter(good["content"].values()))["example"] = example["answer"]
