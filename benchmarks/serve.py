@@ -1,10 +1,10 @@
 """The service on loopback, beside the same searches without it: latencies, errors, memory.
 
     python benchmarks/serve.py [--archive FOLDER] [--seconds 60] [--clients 50] [--requests 20000]
-                               [--processes 1]
+                               [--workers 1]
 
 Without an archive one of ``--records`` random records is made (a few minutes; ``--keep`` keeps it).
-The server is a process of its own, ``landcue serve``, started and ended here; with ``--processes``
+The server is a process of its own, ``landcue serve``, started and ended here; with ``--workers``
 there are several, whose CPU time and memory are added up. Clients are in this
 process and send their next request when the last one is answered. Uploads are searched for with the
 built-in encoder in an archive of rendered images. Every line tells what was aimed at. Run it on an
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="with all clients; 0 skips")
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--requests", type=int, default=20_000, help="for memory; 0 skips")
-    parser.add_argument("--processes", type=int, default=1, help="that serve")
+    parser.add_argument("--workers", "--processes", type=int, default=1, help="that serve")
     parser.add_argument("--uploads", type=int, default=100, help="0 skips")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
@@ -62,11 +62,11 @@ def main() -> None:
         place = options.keep or Path(temporary)
         large = options.archive or make_records(place / f"random-{options.records}", options)
         ids, raw = measure_raw(large, options.mode)
-        with serving(large, options.processes) as (processes, address):
+        with serving(large, options.workers) as (processes, address):
             measure_searches(processes, address, ids, raw, options)
         if options.uploads:
             images, archive = make_images(place)
-            with serving(archive, options.processes) as (_, address):
+            with serving(archive, options.workers) as (_, address):
                 measure_uploads(address, images, options.uploads)
 
 
@@ -171,7 +171,7 @@ def measure_searches(
     def request(number: int) -> bytes:
         return asked[number % len(asked)]
 
-    load(address, request, clients=2 * options.processes, seconds=30, most=200)  # warm
+    load(address, request, clients=2 * options.workers, seconds=30, most=200)  # warm
     computed = computed_by(processes)
     one = load(address, request, clients=1, seconds=max(options.seconds / 4, 2), most=10_000)
     computed = computed_by(processes) - computed

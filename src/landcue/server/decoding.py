@@ -144,7 +144,11 @@ def decode_image(data: bytes, most: int) -> ByteArray:
     except Exception:
         width = height = 0  # the reader below says what is wrong
     _check_size(width, height, most)
-    return np.ascontiguousarray(read_image(data, name="image"))
+    try:
+        return np.ascontiguousarray(read_image(data, name="image"))
+    except DataError as error:
+        problem = str(error)
+    raise DataError(problem)  # anew: the traceback of the first one would keep the image's memory
 
 
 def decode_chip(
