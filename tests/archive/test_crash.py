@@ -128,7 +128,8 @@ def between(archive):
 
 
 def tools_contents(opened):
-    rows = opened._table.read(opened.manifest.schema.names).to_pylist()
+    batches = opened.batches(opened.manifest.schema.names)
+    rows = [row for batch in batches for row in batch.to_pylist()]
     return sorted(rows, key=lambda row: row["id"])
 
 

@@ -63,7 +63,7 @@ def test_other_bit_order_metric_or_base(archive, key, value, message):
     stored = json.loads((archive / "manifest.json").read_text())
     stored = {**stored, key: value}
     del stored["checksum"]
-    stored["checksum"] = module._checksum(stored)
+    stored["checksum"] = module.checksum_of(stored)
     (archive / "manifest.json").write_text(json.dumps(stored))
     with pytest.raises(ArchiveError, match=message):
         ArchiveFolder.open(archive)

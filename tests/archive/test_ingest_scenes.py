@@ -134,14 +134,14 @@ def test_a_scene_is_hashed_once(root, archive, tools, monkeypatch):
     from landcue.archive import reading
 
     hashed = []
-    genuine = reading._digest
+    genuine = reading.scene_digest
 
     def noted(task):
         if task.digest is None:
             hashed.append(task.record.path.name)
         return genuine(task)
 
-    monkeypatch.setattr(reading, "_digest", noted)
+    monkeypatch.setattr(reading, "scene_digest", noted)
 
     def stop(done, total):
         if done >= 16:
@@ -359,8 +359,8 @@ def test_readers_that_share_facts_hash_a_scene_once(root, tools, monkeypatch):
     from landcue.archive.plan import make_plan
 
     hashed = []
-    digest = reading._digest
-    monkeypatch.setattr(reading, "_digest", lambda task: hashed.append(task) or digest(task))
+    digest = reading.scene_digest
+    monkeypatch.setattr(reading, "scene_digest", lambda task: hashed.append(task) or digest(task))
     tasks = make_plan(cut_scenes(open_source(root), OPTIONS).records, {}, root, "", ()).tasks
     facts, found = reading.SceneFacts(), []
     for part in (tasks[::2], tasks[1::2]):

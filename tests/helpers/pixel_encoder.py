@@ -114,9 +114,9 @@ def write_model(folder, encoder):
 
 def contents(archive):
     """All rows of an archive, by id, as plain values."""
-    from landcue.archive.columns import by_id
-
-    return by_id(archive._table.read(archive.manifest.schema.names)).to_pylist()
+    batches = archive.batches(archive.manifest.schema.names)
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    return sorted(rows, key=lambda row: row["id"])
 
 
 def write_table(file, n, dim=6):

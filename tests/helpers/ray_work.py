@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+
 import pixel_encoder as tools
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
@@ -72,7 +74,8 @@ def engine_for(address, encoder, **options):
 def state(archive):
     """All that an archive holds: its rows, as they lie in the table, and a digest of them."""
     opened = ArchiveFolder.open(archive)
-    rows = opened._table.read(opened.manifest.schema.names)
+    batches = opened.batches(opened.manifest.schema.names)
+    rows = pa.Table.from_batches(batches, opened.manifest.schema)
     assert len(rows) == opened.manifest.records
     digest = hashlib.sha256(b"".join(rows["check"].to_pylist())).hexdigest()
     opened.close()

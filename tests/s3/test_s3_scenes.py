@@ -14,7 +14,8 @@ import rasterio.shutil
 import scene_files as files
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
-from landcue.archive.plan import Stored, make_plan, read_stored
+from landcue.archive.plan import make_plan, read_stored
+from landcue.archive.table import RecordTable
 from landcue.data import objects, raster
 from landcue.data.objects import ObjectPath, ObjectStore, look_up
 from landcue.data.raster import open_dataset, read_facts
@@ -151,11 +152,11 @@ def test_a_chip_costs_its_ranges_only(store, tmp_path, fetched):
     path = write_cog(root / "big.tif", values, compress="deflate")
     upload(root)
     reader = SceneReader(SOURCE / "big.tif", (1, 2, 3), ONE)
-    assert sum(n for *_, n in fetched) <= raster._BLOCK  # the header
+    assert sum(n for *_, n in fetched) <= raster.BLOCK  # the header
     assert reader.chip(Window(1024, 1024, 256, 256), None).shape == (256, 256, 3)
     reader.close()
     # One tile of sixteen, and what else is in the blocks at its ends.
-    most = 512 * 512 * 3 * 1.01 + 4 * raster._BLOCK
+    most = 512 * 512 * 3 * 1.01 + 4 * raster.BLOCK
     assert sum(n for *_, n in fetched) < most < path.stat().st_size / 8
 
 
@@ -169,7 +170,7 @@ def test_all_chips_cost_a_scene_once(tools, store, tmp_path, fetched):
     )
     assert report.added == 144
     # Readers that start together may each fetch the header.
-    assert sum(n for *_, n in fetched) <= path.stat().st_size + 6 * raster._BLOCK
+    assert sum(n for *_, n in fetched) <= path.stat().st_size + 6 * raster.BLOCK
 
 
 def test_only_changed_scenes_are_read_again(tools, store, folder, fetched, tmp_path):
@@ -198,9 +199,7 @@ def test_only_changed_scenes_are_read_again(tools, store, folder, fetched, tmp_p
 def test_etag_tells_bytes_of_one_second_apart(tools, store, folder, tmp_path):
     upload(folder)
     index(SOURCE / "cog.tif", tmp_path / "a", tools.PixelEncoder())
-    opened = ArchiveFolder.open(tmp_path / "a")
-    stored: dict[str, Stored] = read_stored(opened._table)
-    opened.close()
+    stored = read_stored(RecordTable.open(tmp_path / "a", pinned=True))
     cut = cut_scenes(open_source(SOURCE / "cog.tif"), CHIP)
     assert not make_plan(cut.records, stored, cut.root, CHIP.recipe).tasks
     for record in cut.records:
@@ -237,7 +236,7 @@ def test_object_that_is_another_by_the_time_it_is_read(tools, store, tmp_path, h
 
 def test_object_that_changes_between_two_ranges(store, tmp_path, monkeypatch):
     """No chip mixes the bytes of two objects."""
-    monkeypatch.setattr(raster, "_BLOCK", 16384)
+    monkeypatch.setattr(raster, "BLOCK", 16384)
     root = tmp_path / "scenes"
     values = files.noise(0, 3, 256, 256, high=256, dtype="uint8")
     write_cog(root / "a.tif", values, blocksize=128)
@@ -288,7 +287,7 @@ def test_throttling_amid_an_ingest(tools, store, tmp_path, throttle, monkeypatch
 
 def test_a_failed_range_is_the_stores_failure(store, folder, throttle, monkeypatch):
     monkeypatch.setattr(objects, "ATTEMPTS", 1)
-    monkeypatch.setattr(raster, "_BLOCK", 16384)
+    monkeypatch.setattr(raster, "BLOCK", 16384)
     upload(folder)
     reader = SceneReader(SOURCE / "cog.tif", (1, 2, 3), ONE)
     throttle.refuse = 10**6
@@ -304,7 +303,7 @@ def test_a_failed_range_is_the_stores_failure(store, folder, throttle, monkeypat
 
 def test_pixels_in_one_piece_are_refused(store, folder, monkeypatch):
     upload(folder)
-    monkeypatch.setattr(raster, "_MOST_BYTES", 10_000)
+    monkeypatch.setattr(raster, "MOST_BYTES", 10_000)
     with pytest.raises(DataError, match=r"s3://bucket/scenes/cog\.tif: .*save it as a COG"):
         open_dataset(SOURCE / "cog.tif")
 

@@ -84,7 +84,7 @@ class ArchiveFolder:
 
     @property
     def base(self) -> Path:
-        """The folder that holds the table and the model that serve."""
+        """The folder that holds the table and the model in use."""
         return self.folder / self.manifest.base
 
     @property

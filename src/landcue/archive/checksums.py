@@ -1,7 +1,7 @@
 """Checksums of the files of an archive, written after every change.
 
 The table's files never change once they are written, so the checksum of a known file is kept and
-not computed again: damage that comes later cannot slip in. Beside the checksums lie copies of the
+not computed again: later damage is always noticed. With the checksums are copies of the
 two small files without which nothing else can be read.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.manifest import Manifest, manifest_text
+from landcue.archive.manifest import Manifest, checksum_of, manifest_text
 from landcue.archive.table import HINT, TABLE_FOLDER, newest_version
 from landcue.errors import ArchiveError
 from landcue.files import read_json, write_atomic
@@ -62,7 +62,7 @@ def read_checksums(folder: Path) -> Checksums | None:
         return None
     value = read_json(file, ArchiveError, HOW_TO_RESTORE)
     broken = ArchiveError(f"{file} was damaged or changed (its checksum differs); {HOW_TO_RESTORE}")
-    if value.pop("checksum", None) != _checksum(value):
+    if value.pop("checksum", None) != checksum_of(value):
         raise broken
     try:
         content = base64.b64decode(value["version_file"])
@@ -136,7 +136,7 @@ def start_cleaning(folder: Path) -> None:
 
 
 def archive_files(folder: Path, base: str) -> Iterator[Path]:
-    """Yield the files of the table and the model that serve, sorted."""
+    """Yield the files of the table and the model in use, sorted."""
     for part in (TABLE_FOLDER, MODEL_FOLDER):
         for path in sorted((folder / base / part).rglob("*")):
             if path.is_file() and path.name != HINT and not path.name.startswith("."):
@@ -149,7 +149,7 @@ def damaged_files(folder: Path, checksums: Checksums, base: str, below: str = ""
     Args:
         folder: The archive.
         checksums: What is known.
-        base: The folder of what serves, as the manifest says.
+        base: The folder in use, as the manifest names it.
         below: Look only at files whose path starts with this.
     """
     table = (Path(base) / TABLE_FOLDER).as_posix() + "/"
@@ -176,7 +176,7 @@ def check_table_files(folder: Path, base: str) -> None:
     """
     try:
         checksums = read_checksums(folder)
-    except ArchiveError:  # the checksums are damaged, not what they are of: verify tells
+    except ArchiveError:  # the checksums are damaged, not what they are of: verify reports it
         return
     if checksums is None:
         return
@@ -208,10 +208,5 @@ def _text(checksums: Checksums) -> str:
         "manifest": checksums.manifest,
         "cleaning": checksums.cleaning,
     }
-    value["checksum"] = _checksum(value)
+    value["checksum"] = checksum_of(value)
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-
-
-def _checksum(value: dict[str, Any]) -> str:
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

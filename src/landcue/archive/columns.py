@@ -33,7 +33,7 @@ class LabelLists:
         names: All names that occur, sorted.
         values: int32 ``[total]``, positions in ``names``, record after record.
         offsets: int64 ``[n + 1]``, where each record's labels start.
-        known: bool ``[n]``, false where nobody annotated the record.
+        known: bool ``[n]``, false where the record has no annotation.
     """
 
     names: tuple[str, ...]

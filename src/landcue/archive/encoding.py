@@ -95,7 +95,7 @@ def _check_shapes(encoding: Encoding, encoder: Encoder, n: int) -> None:
     if found != promised or encoding.n_bits != encoder.n_bits:
         raise ModelError(
             f"model {encoder.fingerprint[:12]} gave embeddings, codes and scores of shapes "
-            f"{found}, but promised {promised}; use a model that keeps its word"
+            f"{found}, but promised {promised}; the model is broken"
         )
 
 

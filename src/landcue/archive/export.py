@@ -178,7 +178,7 @@ def write_stac(
 
 
 def model_facts(manifest: Manifest) -> dict[str, Any]:
-    """Return what an export tells of the model, in the names of the embeddings extension."""
+    """Return what an export says about the model, in the names of the embeddings extension."""
     return {
         "emb:dimensions": manifest.dim,
         "data_type": "float32",

@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
-import shapely
 from shapely import Polygon
 
 from landcue.archive.schema import Metadata, in_utc
 from landcue.codes.packing import code_width
-from landcue.data.geo import outline_of
+from landcue.data.geo import place_of
 from landcue.errors import DataError, UsageError, did_you_mean
 from landcue.types import Bounds, ByteArray, Encoding, FloatArray, Problem
 
@@ -34,35 +33,13 @@ def places(
         values: Geometries in longitude and latitude.
         faults: What is wrong with each row so far; noted here for geometries that are wrong.
     """
-    if not any(values):
-        return [(None, None)] * len(values)
-    shapes: Any = shapely.from_wkb(values, on_invalid="ignore")
-    found: list[tuple[Bounds | None, Polygon | None]] = []
-    for i, (value, shape) in enumerate(zip(values, shapes, strict=True)):
-        place = None, None
-        if value is not None:
-            try:
-                box = _box([part.bounds for part in shapely.get_parts(shape)])
-                plain = not shape.equals(shape.envelope)
-                place = box, outline_of(shape, _MOST_CORNERS) if plain else None
-            except (UsageError, ValueError, AttributeError, TypeError):
-                faults[i] = faults[i] or "has no geometry in longitude and latitude"
-        found.append(place)
+    found = [place_of(value, _MOST_CORNERS) for value in values]
+    for i, (value, (bounds, outline)) in enumerate(zip(values, found, strict=True)):
+        if value is not None and bounds is None:
+            faults[i] = faults[i] or "has no geometry in longitude and latitude"
+        elif outline is not None and outline.equals(outline.envelope):
+            found[i] = bounds, None  # it is its box
     return found
-
-
-def _box(parts: list[tuple[float, float, float, float]]) -> Bounds | None:
-    if not parts:
-        raise ValueError("empty")
-    west, south, east, north = (list(side) for side in zip(*parts, strict=True))
-    left = [i for i in range(len(parts)) if west[i] <= -180]
-    right = [i for i in range(len(parts)) if east[i] >= 180]
-    if len(parts) > 1 and left and right and not set(left) & set(right):
-        middle = [i for i in range(len(parts)) if i not in {*left, *right}]
-        if not middle:
-            start, end = min(west[i] for i in right), max(east[i] for i in left)
-            return Bounds(start, min(south), end, max(north))
-    return Bounds(min(west), min(south), max(east), max(north))
 
 
 def matrix(
@@ -104,33 +81,33 @@ def _is_list(kind: Any) -> bool:
 
 
 def is_floats(kind: Any) -> bool:
-    """Tell lists of floats."""
+    """Return whether a type is a list of floats."""
     return _is_list(kind) and pa.types.is_floating(kind.value_type)
 
 
 def is_bytes(kind: Any) -> bool:
-    """Tell lists of uint8, and binary."""
+    """Return whether a type is a list of uint8, or binary."""
     lists = _is_list(kind) and pa.types.is_uint8(kind.value_type)
     return lists or pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind)
 
 
 def is_binary(kind: Any) -> bool:
-    """Tell binary of any length."""
+    """Return whether a type is binary of any length."""
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def is_text(kind: Any) -> bool:
-    """Tell text."""
+    """Return whether a type is text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def is_texts(kind: Any) -> bool:
-    """Tell lists of text."""
+    """Return whether a type is a list of text."""
     return _is_list(kind) and is_text(kind.value_type)
 
 
 def is_name(kind: Any) -> bool:
-    """Tell text and whole numbers."""
+    """Return whether a type is text or a whole number."""
     return is_text(kind) or pa.types.is_integer(kind)
 
 
@@ -284,7 +261,9 @@ class TableReader:
             crs = column.get("crs")
             code = "CRS84" if crs is None else str((crs.get("id") or {}).get("code"))
         except (ValueError, KeyError, AttributeError, TypeError):
-            raise DataError(f"{self._name} has broken GeoParquet metadata; write it anew") from None
+            raise DataError(
+                f"{self._name} has broken GeoParquet metadata; write it again"
+            ) from None
         if column.get("encoding", "WKB") != "WKB":
             raise UsageError(f"--geometry: column {name!r} is not WKB; write it as WKB")
         if code not in _LON_LAT:

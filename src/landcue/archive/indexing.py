@@ -365,7 +365,7 @@ def _stored_scene_options(
 
 
 def _same_training(archive: Path, provenance: Mapping[str, Any]) -> bool:
-    """Tell whether a model was trained on the same part of the same images as the archive's."""
+    """Return whether a model was trained on the same part of the same images as the archive's."""
     from landcue.models.load import load_model
 
     own = own_model(archive)

@@ -259,7 +259,9 @@ def _open(folder: Path, encoder: Encoder) -> tuple[Manifest | None, RecordTable 
     manifest.check_encoder(encoder, folder)
     table = RecordTable.open(folder / manifest.base, pinned=False)
     if table is None and manifest.records:
-        raise ArchiveError(f"{folder} lost its table; restore it from a copy, or index anew")
+        raise ArchiveError(
+            f"{folder} lost its table; restore it from a copy, or index again into a new folder"
+        )
     # Without a table an earlier run died while it made the archive: make it again.
     return (manifest, table) if table is not None else (None, None)
 

@@ -167,7 +167,7 @@ def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
 
 
 def has_model(folder: Path, encoder: Encoder) -> bool:
-    """Tell whether the folder of table and model holds this model already."""
+    """Return whether the folder of table and model holds this model already."""
     return _fingerprint(folder / MODEL_FOLDER) == encoder.fingerprint
 
 
@@ -197,12 +197,12 @@ def number(base: str) -> int:
 
 
 def next_base(base: str) -> str:
-    """Return the name of the folder that is filled while ``base`` serves."""
+    """Return the name of the folder that is filled while ``base`` is in use."""
     return f"v{number(base) + 1}"
 
 
 def unfinished(folder: Path, manifest: Manifest) -> str | None:
-    """Say what is being made beside what serves, or was interrupted."""
+    """Describe what is being made beside what is in use, or was interrupted."""
     stage = folder / next_base(manifest.base)
     if not stage.is_dir():
         return None
@@ -217,11 +217,11 @@ def unfinished(folder: Path, manifest: Manifest) -> str | None:
 
 
 def switch(folder: Path, manifest: Manifest, base: str) -> Manifest:
-    """Let a finished base serve, and remove the older ones unless a process reads them.
+    """Switch to a finished base, and remove the older ones unless a process reads them.
 
     Args:
         folder: The archive, locked.
-        manifest: Of what shall serve.
+        manifest: Of the finished base.
         base: The folder that holds it.
 
     Raises:

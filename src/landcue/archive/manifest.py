@@ -55,7 +55,7 @@ class Manifest:
         model: What the caller wants to note about the model.
         scenes: How chips of scenes were last read, see
             :attr:`landcue.data.scenes.SceneOptions.note`; empty without chips.
-        base: Sub-folder of the table and the model that serve now; empty for the archive's own.
+        base: Sub-folder of the table and the model in use; empty for the archive's own.
     """
 
     fingerprint: str
@@ -153,7 +153,7 @@ def manifest_text(manifest: Manifest) -> str:
         "thumbnail": THUMBNAIL_SIDE,
         **{name: item for name, item in asdict(manifest).items() if item or name not in _LATER},
     }
-    value["checksum"] = _checksum(value)
+    value["checksum"] = checksum_of(value)
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -196,7 +196,7 @@ def _from_json(value: dict[str, Any], file: Path) -> Manifest:
     if missing:
         raise ArchiveError(f"{file} lacks {', '.join(missing)}; {_RESTORE}")
     checksum = value.pop("checksum", None)
-    if checksum != _checksum(value):
+    if checksum != checksum_of(value):
         raise ArchiveError(f"{file} was damaged or changed (its checksum differs); {_RESTORE}")
     if value.get("metric") != METRIC or value.get("bit_order") != BIT_ORDER:
         raise ArchiveError(
@@ -210,6 +210,7 @@ def _from_json(value: dict[str, Any], file: Path) -> Manifest:
     return Manifest(**known)
 
 
-def _checksum(value: Mapping[str, Any]) -> str:
+def checksum_of(value: Mapping[str, Any]) -> str:
+    """Return the BLAKE2b-128 of a JSON object, hex."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

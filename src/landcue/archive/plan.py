@@ -57,7 +57,7 @@ class Task:
     """An image or a chip to read.
 
     Attributes:
-        record: What the source says.
+        record: The record of the source.
         metadata: The new row's metadata.
         stored: The archive's row of the same id; ``None`` when the record is new.
         digest: Of a scene that the archive knows: its file has not changed.
@@ -195,7 +195,7 @@ def _changed(found: Metadata, old: Stored, recipe: str, named: str) -> bool:
 
 
 def _named(record: Record) -> str:
-    """Return the digest of a scene that its store tells, or nothing."""
+    """Return the digest of a scene from its store, or an empty string."""
     path = record.path
     return path.digest if record.window is not None and isinstance(path, ObjectPath) else ""
 

@@ -137,7 +137,7 @@ def _fetch(store: ObjectStore, path: Path, head: bytes, folder: Path, *, last: b
 
 
 def _marks(folder: Path) -> Path:
-    """Return the file that tells which digests the files of a local copy had when they came."""
+    """Return the file that holds which digests the files of a local copy had when they came."""
     return folder.with_suffix(".json")
 
 
@@ -161,7 +161,7 @@ def _parse(head: bytes, path: Path) -> dict[str, str]:
     if form != _FORMAT:
         raise ArchiveError(f"{url(path)} has format {form!r}, this LandCue reads {_FORMAT}")
     for name, mark in files.items():
-        # What a store says must not lead out of the folder.
+        # What a store lists must not lead out of the folder.
         if not _DIGEST.fullmatch(str(mark)) or {"", ".", ".."} & set(name.split("/")):
             raise broken
     return files

@@ -56,48 +56,31 @@ class Sizing:
 
 @dataclass(slots=True)
 class NodeRate:
-    """What one node has done.
-
-    Attributes:
-        host: Its name.
-        node: Ray's id of it.
-        workers: Process ids of its workers so far.
-        images: Images and chips done.
-        started: When its first batch began, in seconds of this machine's clock.
-        ended: When its last batch ended.
-    """
+    """What one node has done: process ids of its workers, images, and when it began and ended."""
 
     host: str
     node: str
+    started: float
+    ended: float = 0.0
     workers: list[int] = field(default_factory=lambda: list[int]())
     images: int = 0
-    started: float = 0.0
-    ended: float = 0.0
 
-    @property
-    def rate(self) -> float:
-        """Images per second, from its first batch to its last."""
-        return self.images / max(self.ended - self.started, 1e-9)
-
-    def __str__(self) -> str:
-        workers = f"{len(self.workers)} worker{'s' if len(self.workers) > 1 else ''}"
-        done = f"{self.images:,} images, {self.rate:.0f}/s"
-        return f"node {self.host} ({self.node[:8]}): {done}, {workers}"
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; images per second are from its first batch to its last."""
+        return {
+            "host": self.host,
+            "node": self.node,
+            "workers": len(self.workers),
+            "images": self.images,
+            "images_per_second": self.images / max(self.ended - self.started, 1e-9),
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     """What every worker of one ingest needs to know.
 
-    Attributes:
-        open_encoder: Opens the model.
-        fingerprint: Which model it must be.
-        version: Of LandCue, which must be the same everywhere.
-        probe: A folder that every node must see, or an object in the store it must reach.
-        scenes: How chips are read.
-        batch_size: Images per encoder call.
-        threads: Of the encoder, and reading ones.
-        overlap: Read while the encoder runs.
+    ``probe`` is a folder that every node must see, or an object in the store it must reach.
     """
 
     open_encoder: OpenEncoder
@@ -319,39 +302,33 @@ class RayEngine:
 
     def _count(self, row: dict[str, Any], images: int) -> None:
         now = time.monotonic()
-        fresh = NodeRate(row["host"], row["node"], started=now - row["seconds"])
+        fresh = NodeRate(row["host"], row["node"], now - row["seconds"])
         node = self.nodes.setdefault(row["node"], fresh)
         node.ended = now
         if row["pid"] not in node.workers:
             node.workers.append(row["pid"])
         node.images += images
 
-    def summary(self) -> list[str]:
-        """Return lines for people: the start, and what each node has done."""
-        if self.sizing is None:
-            return []
-        first = f"Ray: {self.sizing.workers} workers, the first batch after "
-        return [first + f"{self.startup_seconds:.1f} s", *(str(node) for node in self._sorted())]
-
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return plain values: workers, seconds until the first batch, and what each node did."""
+        nodes = sorted(self.nodes.values(), key=lambda node: (node.host, node.node))
         return {
             "workers": 0 if self.sizing is None else self.sizing.workers,
             "startup_seconds": self.startup_seconds,
-            "nodes": [
-                {
-                    "host": node.host,
-                    "node": node.node,
-                    "workers": len(node.workers),
-                    "images": node.images,
-                    "images_per_second": node.rate,
-                }
-                for node in self._sorted()
-            ],
+            "nodes": [node.to_json() for node in nodes],
         }
 
-    def _sorted(self) -> list[NodeRate]:
-        return sorted(self.nodes.values(), key=lambda node: (node.host, node.node))
+    def summary(self) -> list[str]:
+        """Return lines for people."""
+        facts = self.to_json()
+        start = (
+            f"Ray: {facts['workers']} workers, the first batch after {self.startup_seconds:.1f} s"
+        )
+        return [start] + [
+            f"node {node['host']} ({node['node'][:8]}): {node['images']:,} images, "
+            f"{node['images_per_second']:.0f}/s, {node['workers']} workers"
+            for node in facts["nodes"]
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,7 +434,7 @@ def _check_address(address: str) -> None:
     """Refuse an address that cannot be one, or where nothing listens.
 
     Raises:
-        UsageError: Says which.
+        UsageError: Names the fault.
     """
     if address in (LOCAL, AUTO):
         return
@@ -519,17 +496,14 @@ def size_workers(
             int(node.get("CPU", 0)) // int(node["GPU"]) for node in nodes if node.get("GPU", 0) >= 1
         ]
         return Sizing(n, max(1, min(cores_each)), 1)
-    n = workers or (min(sum(cores), at_most.workers) if at_most else sum(cores))
-    if n < 1 or n > sum(cores):
+    total = sum(cores)
+    n = workers or (min(total, at_most.workers) if at_most else total)
+    if not 1 <= n <= total:
         raise UsageError(
-            f"the Ray cluster has {sum(cores)} cores, too few for {max(1, n)} workers; give fewer "
+            f"the Ray cluster has {total} cores, too few for {max(1, n)} workers; give fewer "
             "--ray-workers"
         )
-    cpus = max(1, sum(cores) // n)
-    # A worker cannot use cores of different nodes.
-    while sum(node // cpus for node in cores) < n:
-        cpus -= 1
-    return Sizing(n, cpus, 0)
+    return Sizing(n, max(1, min(total // n, *cores)), 0)
 
 
 def _absolute(tasks: Sequence[Task]) -> list[Task]:

@@ -135,7 +135,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class EmptyChip:
-    """A chip with too little data; ``stored`` tells whether the archive holds an older row."""
+    """A chip with too little data; ``stored``: whether the archive holds an older row."""
 
     id: str
     stored: bool
@@ -159,7 +159,7 @@ class SceneFacts:
     """What was found out about scenes; several readers may share it.
 
     A scene's file is hashed once, and not at all when the archive already knows it or a store
-    tells its ETag; its scaling is estimated once, when a chip of it is read.
+    gives its ETag; its scaling is estimated once, when a chip of it is read.
     """
 
     def __init__(self) -> None:
@@ -236,7 +236,7 @@ class ChipReader:
         with scene.lock:
             if scene.status is None and scene.error is None:
                 try:
-                    scene.path, status, scene.digest = _digest(task)
+                    scene.path, status, scene.digest = scene_digest(task)
                     scene.bands = self._options.choose(read_facts(scene.path))
                     scene.status = status
                 except LandcueError as error:
@@ -266,7 +266,7 @@ class ChipReader:
             return scene.limits
 
 
-def _digest(task: Task) -> tuple[Path, os.stat_result, str]:
+def scene_digest(task: Task) -> tuple[Path, os.stat_result, str]:
     """Return a scene's file, its size and time, and the digest of its bytes or of their ETag."""
     path = task.record.path
     if is_object(path):
@@ -290,7 +290,7 @@ def _digest(task: Task) -> tuple[Path, os.stat_result, str]:
 def _check_same(path: Path, status: os.stat_result) -> None:
     """Refuse pixels that may be of other bytes than the digest."""
     if is_object(path):
-        return  # whoever fetched them has asked
+        return  # the reader has checked
     try:
         now = os.stat(path)
     except OSError as error:
@@ -322,7 +322,7 @@ def reading_ahead(
         encoder: Prepares what was read.
         chips: Reads tasks that are chips; its files are closed at the end.
         workers: Reading threads.
-        ahead: Most images in memory beside those handed over.
+        ahead: Most images in memory besides those handed over.
         beside_encoder: Read on while the encoder runs.
 
     Yields:

@@ -1,4 +1,4 @@
-"""Encode all records again with another model, beside the vectors that serve meanwhile."""
+"""Encode all records again with another model, while the old vectors stay in use."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class ReembedReport:
     Attributes:
         records: Records it holds now.
         dropped: Ids of records that could not be encoded again, and are gone.
-        old: Fingerprint of the model that served.
-        new: Fingerprint of the model that serves now.
+        old: Fingerprint of the model before.
+        new: Fingerprint of the model in use now.
         ingest: Of the last run; earlier ones that were interrupted are not in it.
     """
 
@@ -122,7 +122,7 @@ def reembed(
             reasons = [str(problem) for problem in report.skipped[:1]]
             raise ArchiveError(
                 f"{len(missing)} of {len(records)} records cannot be encoded again (first: "
-                f"{(*reasons, missing[0])[0]}), so {folder} still serves the old ones; put their "
+                f"{(*reasons, missing[0])[0]}), so {folder} still uses the old ones; put their "
                 "images back, or add --drop-missing"
             )
         new = replace(read_manifest(stage), created=manifest.created)

@@ -30,7 +30,7 @@ from landcue.types import Encoder, Problem, Record
 _INDEXES = "indexes"
 
 LoadEncoder = Callable[[], tuple[Encoder, SceneOptions | None]]
-"""Loads the archive's model, and says how its chips were read if it holds any."""
+"""Loads the archive's model, and returns how its chips were read if it holds any."""
 
 
 @dataclass(slots=True)
@@ -154,7 +154,7 @@ class _Repair:
         return checksums.version
 
     def _open(self) -> tuple[RecordTable | None, bool]:
-        """Open the newest version that can be read, and tell whether it is the newest of all.
+        """Open the newest version that can be read, and return whether it is the newest of all.
 
         Raises:
             ArchiveError: There is none.

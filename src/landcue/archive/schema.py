@@ -52,7 +52,7 @@ class Metadata:
     Attributes:
         id: The record's id.
         path: Posix path, relative to the source root when below it.
-        labels: Annotated labels; ``None`` when nobody annotated the image.
+        labels: Annotated labels; ``None`` without annotation.
         bounds: Footprint in degrees.
         time: Acquisition time, aware, in UTC.
         group: What the image was drawn from.
@@ -139,7 +139,11 @@ def pixel_bbox(window: Window | None) -> list[int] | None:
 
 
 def window_of(bbox: Sequence[int] | None) -> Window | None:
-    """Return the chip that :func:`pixel_bbox` described."""
+    """Return the chip that :func:`pixel_bbox` described.
+
+    >>> window_of([512, 256, 768, 512])
+    Window(col=512, row=256, width=256, height=256)
+    """
     if bbox is None:
         return None
     left, top, right, bottom = bbox
@@ -280,7 +284,7 @@ def row_faults(batch: pa.RecordBatch, label_names: Sequence[str] | None = None) 
 
 
 def first_of_each(ids: list[str], seen: set[str]) -> list[bool]:
-    """Tell which ids were not met before, and note them in ``seen``."""
+    """Return which ids are new, and note them in ``seen``."""
     fresh: list[bool] = []
     for id_ in ids:
         fresh.append(id_ not in seen)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
-import queue
 import re
-import threading
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -53,7 +54,7 @@ def writing(folder: Path, safe: int | None) -> Generator[None]:
 
 
 def _from_library(error: BaseException) -> bool:
-    """Tell the failures LanceDB and Arrow report from our mistakes and from interrupts."""
+    """Return whether LanceDB or Arrow failed, not our own code or an interrupt."""
     # A panic on broken bytes arrives as a class that neither library exports.
     panicked = type(error).__name__ in {"RustPanic", "PanicException"}
     return panicked or isinstance(error, RuntimeError | OSError | ValueError | pa.ArrowException)
@@ -142,8 +143,8 @@ class RecordTable:
     def slice(self, start: int, n: int, columns: Sequence[str] | None = None) -> pa.RecordBatch:
         """Return rows by their position, which is the same while the version is."""
         with reading(self.folder):
-            asked = self._table.search().offset(start).limit(n)
-            rows = (asked.select(list(columns)) if columns else asked).to_arrow().combine_chunks()
+            query = self._table.search().offset(start).limit(n)
+            rows = (query.select(list(columns)) if columns else query).to_arrow().combine_chunks()
             batches = rows.to_batches()
             return batches[0] if batches else pa.RecordBatch.from_pylist([], rows.schema)
 
@@ -257,23 +258,21 @@ def _id_filters(ids: Iterable[str]) -> Iterator[str]:
 
 Kind = Literal["add", "replace", "refresh"]
 
-_BATCHES_WAITING = 8
+_COMMITS_WAITING = 2
 
 
 class Writer:
-    """Collects rows and commits them beside the encoder; use it as a context manager.
+    """Collects rows and commits them in a thread beside the encoder; use it in a with block.
 
-    Leaving it commits what is left, also when the caller failed or was interrupted: finished
-    work is kept.
+    Leaving the block commits what is left, also when it failed: finished work is kept.
     """
 
     def __init__(self, table: RecordTable, commit_every: int) -> None:
-        self._table = table
-        self._commit_every = commit_every
-        self._queue: queue.Queue[tuple[Kind, pa.Table] | None] = queue.Queue(_BATCHES_WAITING)
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="archive writer", daemon=True)
-        self._thread.start()
+        self._table, self._commit_every = table, commit_every
+        self._rows: dict[Kind, list[pa.Table]] = {"add": [], "replace": [], "refresh": []}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="archive writer")
+        self._commits: deque[Future[None]] = deque()
+        self._failed = False
 
     def __enter__(self) -> Writer:
         return self
@@ -284,10 +283,10 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._queue.put(None)
-        self._thread.join()
-        if kind is None and self._error is not None:
-            raise self._error
+        with self._thread:
+            self._submit()
+        while kind is None and self._commits:
+            self._commits.popleft().result()
 
     def put(self, kind: Kind, rows: pa.Table) -> None:
         """Hand over rows; waits while the disk is far behind.
@@ -295,33 +294,26 @@ class Writer:
         Raises:
             ArchiveError: An earlier commit failed.
         """
-        if self._error is not None:
-            raise self._error
         if len(rows):
-            self._queue.put((kind, rows))
+            self._rows[kind].append(rows)
+        if sum(map(len, itertools.chain(*self._rows.values()))) >= self._commit_every:
+            self._submit()
+            while len(self._commits) > _COMMITS_WAITING or self._failed:
+                self._commits.popleft().result()
 
-    def _run(self) -> None:
-        waiting: dict[Kind, list[pa.Table]] = {"add": [], "replace": [], "refresh": []}
-        n_waiting = 0
-        while (item := self._queue.get()) is not None:
-            if self._error is not None:
-                continue  # keep emptying the queue, or the other side would wait for ever
-            kind, rows = item
-            waiting[kind].append(rows)
-            n_waiting += len(rows)
-            if n_waiting >= self._commit_every:
-                self._commit(waiting)
-                n_waiting = 0
-        if self._error is None:
-            self._commit(waiting)
+    def _submit(self) -> None:
+        rows: dict[Kind, pa.Table] = {
+            kind: pa.concat_tables(tables) for kind, tables in self._rows.items() if tables
+        }
+        self._rows = {kind: [] for kind in self._rows}
+        self._commits.append(self._thread.submit(self._commit, rows))
 
-    def _commit(self, waiting: dict[Kind, list[pa.Table]]) -> None:
+    def _commit(self, rows: Mapping[Kind, pa.Table]) -> None:
+        if self._failed:  # what came before is missing: the next run encodes both again
+            return
         try:
-            for kind, tables in waiting.items():
-                if tables:
-                    rows = pa.concat_tables(tables)
-                    (self._table.add if kind == "add" else self._table.replace)(rows)
-        except Exception as error:  # raised again in the caller's thread
-            self._error = error
-        for tables in waiting.values():
-            tables.clear()
+            for kind, part in rows.items():
+                (self._table.add if kind == "add" else self._table.replace)(part)
+        except BaseException:
+            self._failed = True
+            raise

@@ -125,6 +125,10 @@ def split_at_antimeridian(footprint: Polygon) -> Polygon | MultiPolygon:
 
     Neighboring corners more than 180 degrees of longitude apart are joined over the antimeridian. A
     footprint around a pole becomes one polygon along the antimeridian and over the pole.
+
+    >>> over = Polygon([(179, 1), (-179, 1), (-179, 0), (179, 0)])
+    >>> [part.bounds for part in split_at_antimeridian(over).geoms]
+    [(179.0, 0.0, 180.0, 1.0), (-180.0, 0.0, -179.0, 1.0)]
     """
     points = np.array(footprint.exterior.coords, np.float64)
     lon = np.unwrap(points[:, 0], period=360)
@@ -237,7 +241,9 @@ def box_of(values: Sequence[Any]) -> Bounds | None:
         return None
 
 
-def place_of(geometry: Mapping[str, Any] | bytes | None) -> tuple[Bounds | None, Polygon | None]:
+def place_of(
+    geometry: Mapping[str, Any] | bytes | None, most_corners: int = 64
+) -> tuple[Bounds | None, Polygon | None]:
     """Return bounds and, of a plain polygon, the outline of a GeoJSON object or of WKB.
 
     Parts on both sides of the antimeridian that touch it are one footprint over it.
@@ -253,7 +259,7 @@ def place_of(geometry: Mapping[str, Any] | bytes | None) -> tuple[Bounds | None,
         return None, None
     if not parts or not all(math.isfinite(value) for part in parts for value in part):
         return None, None
-    return _bounds(parts), outline_of(found, 64)
+    return _bounds(parts), _outline(found, most_corners)
 
 
 def _bounds(parts: list[tuple[float, float, float, float]]) -> Bounds | None:
@@ -267,7 +273,7 @@ def _bounds(parts: list[tuple[float, float, float, float]]) -> Bounds | None:
     return box_of((west, south, east, north))
 
 
-def outline_of(shape: BaseGeometry, most_corners: int) -> Polygon | None:
+def _outline(shape: BaseGeometry, most_corners: int) -> Polygon | None:
     """Return a polygon as a footprint; ``None`` if it has holes or too many corners."""
     if not isinstance(shape, Polygon) or shape.interiors:
         return None

@@ -24,7 +24,7 @@ from landcue.errors import DataError, StoreError, UsageError
 
 SCHEME = "s3:"
 ATTEMPTS = 8
-"""Tries of each request before a store that asks to slow down counts as failing."""
+"""Tries of each request before a store that throttles counts as failing."""
 
 CHANGED = "changed while it was read; run the same command again"
 
@@ -45,7 +45,7 @@ _KEYS: tuple[str, ...] = (
 
 
 def is_object(path: Path) -> bool:
-    """Tell an address of an object store (``s3://bucket/key``) from a file's path."""
+    """Return whether a path is an address of an object store (``s3://bucket/key``)."""
     return path.parts[:1] == (SCHEME,)
 
 
@@ -97,7 +97,7 @@ class ObjectPath(type(Path())):
         return read_file(self, _MOST_BYTES)[1]
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        """Return what the listing said; nothing is asked again."""
+        """Return what the listing said, without another request."""
         size, mtime_ns = self.known
         plain = (stat.S_IFREG | 0o444, 0, 0, 1, 0, 0, size, 0, mtime_ns // 10**9, 0)
         return os.stat_result(plain, {"st_mtime_ns": mtime_ns})
@@ -150,7 +150,7 @@ def look_up(path: Path) -> ObjectPath:
     found = store_of(path).head(address(path))
     if not isinstance(path, ObjectPath):
         return found
-    # Some stores list fractions of a second, but none tells them of one object.
+    # Some stores list fractions of a second, but not for a single object.
     same = found.known[0] == path.known[0] and found.known[1] // 10**9 == path.known[1] // 10**9
     if not same or (path.etag and path.etag != found.etag):
         raise DataError(f"{url(path)}: {CHANGED}")
@@ -271,7 +271,7 @@ class ObjectStore:
             return etag, bytes(obstore.get_range(self._store, self._key(key), start=0, end=limit))
 
     def exists(self, key: str) -> bool:
-        """Tell whether there is an object; one that may not be read counts as missing.
+        """Return whether there is an object; one that may not be read counts as missing.
 
         Stores that refuse listing say so of what is missing, too.
 

@@ -32,8 +32,8 @@ _OPTIONS: dict[str, Any] = {
     "CPL_DEBUG": "OFF",
     "GDAL_CACHEMAX": 128 << 20,  # bytes
 }
-_BLOCK = 128 << 10  # bytes of a store's object that are fetched at least
-_MOST_BYTES = 256 << 20
+BLOCK = 128 << 10  # bytes of a store's object that are fetched at least
+MOST_BYTES = 256 << 20
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/")
 _TIME_TAGS = ("ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "DATETIME", "TIFFTAG_DATETIME")
 _SENSOR_TAGS = ("SATELLITEID", "PLATFORM", "SPACECRAFT_ID", "SPACECRAFT_NAME")
@@ -42,7 +42,7 @@ _TIME_FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S")
 
 @dataclass(frozen=True, slots=True)
 class RasterFacts:
-    """What the header of a scene says.
+    """What the header of a scene holds.
 
     Attributes:
         width: Columns.
@@ -51,8 +51,8 @@ class RasterFacts:
         colors: Numbers of the bands that hold measurements, from 1: all but alpha bands.
         crs: Coordinate reference system (rasterio), or ``None``.
         transform: From (column, row) to coordinates (affine), or ``None``.
-        time: Acquisition time in UTC, if a tag tells it.
-        sensor: Satellite, if a tag tells it.
+        time: Acquisition time in UTC, if a tag has it.
+        sensor: Satellite, if a tag has it.
     """
 
     width: int
@@ -135,7 +135,7 @@ def _store_options(path: Path) -> dict[str, Any]:
     options: dict[str, Any] = {
         "AWS_REGION": store_of(path).region,
         "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ",".join(names),
-        "CPL_VSIL_CURL_CHUNK_SIZE": _BLOCK,
+        "CPL_VSIL_CURL_CHUNK_SIZE": BLOCK,
         "CPL_VSIL_CURL_CACHE_SIZE": 128 << 20,
         # An object may be replaced: nothing of it is kept after it is closed.
         "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",
@@ -218,12 +218,12 @@ def _dataset(path: Path, suffix: str) -> Any:
 
 
 def _piece_fault(dataset: Any) -> str | None:
-    """Tell what is wrong with pixels that come only all at once: a chip would cost all of them."""
+    """Return what is wrong with pixels in one large piece: a chip would cost all of it."""
     rows, columns = dataset.block_shapes[0]
     bands = dataset.count if str(dataset.profile.get("interleave")).lower() == "pixel" else 1
     kinds = (8 if k.startswith("complex_int") else np.dtype(k).itemsize for k in dataset.dtypes)
     size = rows * columns * bands * max(kinds)
-    if size <= _MOST_BYTES:
+    if size <= MOST_BYTES:
         return None
     return (
         f"its pixels lie in pieces of {size >> 20:,} MiB, too large to fetch; save it as a COG "
@@ -243,7 +243,7 @@ def _open(path: Path, suffix: str) -> Any:
 
 
 def _check_sidecars(path: Path, suffix: str) -> bool:
-    """Check overviews and masks beside a file like the file itself; tell whether there are any."""
+    """Check overviews and masks beside a file like the file; return whether there are any."""
     found = [suffix + beside for beside in _SIDECARS if _exists(path, suffix + beside)]
     for beside in found:
         _check_sidecars(path, beside)

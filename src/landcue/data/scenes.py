@@ -39,6 +39,9 @@ class Length:
     def parse(cls, text: str, option: str) -> Length:
         """Read ``256px``, ``120m`` or ``1.2km``.
 
+        >>> Length.parse("1.2km", "--chip")
+        Length(value=1200.0, metres=True)
+
         Raises:
             UsageError: Another form, or not a whole number of pixels of at least 1.
         """
@@ -145,6 +148,9 @@ class Scale:
     def parse(cls, text: str) -> Scale:
         """Read ``auto``, ``percentile:LOW,HIGH`` or ``fixed:LOW,HIGH``.
 
+        >>> Scale.parse("fixed:0,3000")
+        Scale(kind='fixed', low=0.0, high=3000.0)
+
         Raises:
             UsageError: Another form, or numbers that make no range.
         """
@@ -164,7 +170,7 @@ class Scale:
         return cls("percentile" if kind == "percentile" else "fixed", low, high)
 
     def keeps(self, dtype: npt.DTypeLike) -> bool:
-        """Tell whether values are taken as they are."""
+        """Return whether values are taken as they are."""
         return self.kind == "auto" and np.dtype(dtype) == np.uint8
 
 
@@ -307,6 +313,9 @@ class SceneOptions:
 def parse_bands(text: str) -> tuple[int, ...]:
     """Read ``4,3,2``.
 
+    >>> parse_bands("4,3,2")
+    (4, 3, 2)
+
     Raises:
         UsageError: Not whole numbers joined by commas.
     """
@@ -399,11 +408,11 @@ class SceneReader:
             check_object(self.path)
             line = short_error(error, self.path)
             raise DataError(f"{shown(self.path)}: truncated or corrupt ({line})") from None
-        check_object(self.path)  # ranges do not tell whose bytes they are
+        check_object(self.path)  # a range does not say which version it is of
         return values, valid & np.isfinite(values).any(axis=0)
 
     def _with_data(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Tell where any band has data; without a declared nodata value, 0 in all means none."""
+        """Return where any band has data; without a declared nodata value, 0 in all means none."""
         valid = np.zeros(values.shape[1:], np.bool_)
         for blank, plane in zip(self._blanks, values, strict=True):
             valid |= ~np.isnan(plane) if np.isnan(blank) else plane != blank
