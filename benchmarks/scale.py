@@ -6,7 +6,8 @@ Chips are 256-pixel synthetic JPEGs and the model is the built-in one, in torch,
 with one thread for every contestant. Each plain process indexes its share of the files into an
 archive of its own. Rates are of the steady state: from a tenth to nine tenths of the images;
 start-up is reported apart. A run in which a worker is killed takes the first quarter of the chips,
-and its rows are compared with the first rows of the undisturbed run. One machine stands in for
+and its rows are compared with the first rows of the undisturbed run. Rows of Ray Data come in
+bursts: below some 5,000 chips its rate means little. One machine stands in for
 many: workers share its disk and memory, and no network lies between them.
 
 What the driver commits alone is measured by giving it rows that are encoded already, by a model of

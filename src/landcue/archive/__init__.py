@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from landcue.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from landcue.archive.archive import ArchiveFolder
@@ -19,27 +20,6 @@ if TYPE_CHECKING:
     )
     from landcue.archive.ingest import IngestReport
     from landcue.archive.verify import VerifyReport, verify_archive
-
-_MODULES = {
-    "ArchiveFolder": "archive",
-    "ImportColumns": "import_columns",
-    "ImportReport": "importing",
-    "IndexOptions": "indexing",
-    "IngestReport": "ingest",
-    "VerifyReport": "verify",
-    "compact": "changes",
-    "delete": "changes",
-    "describe": "changes",
-    "import_table": "importing",
-    "index_source": "indexing",
-    "reembed_archive": "indexing",
-    "repair_archive": "indexing",
-    "size_of": "changes",
-    "verify_archive": "verify",
-    "write_geojson": "export",
-    "write_geoparquet": "export",
-    "write_stac": "export",
-}
 
 __all__ = [
     "ArchiveFolder",
@@ -62,8 +42,26 @@ __all__ = [
     "write_stac",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "ArchiveFolder": "landcue.archive.archive",
+        "ImportColumns": "landcue.archive.import_columns",
+        "ImportReport": "landcue.archive.importing",
+        "IndexOptions": "landcue.archive.indexing",
+        "IngestReport": "landcue.archive.ingest",
+        "VerifyReport": "landcue.archive.verify",
+        "compact": "landcue.archive.changes",
+        "delete": "landcue.archive.changes",
+        "describe": "landcue.archive.changes",
+        "import_table": "landcue.archive.importing",
+        "index_source": "landcue.archive.indexing",
+        "reembed_archive": "landcue.archive.indexing",
+        "repair_archive": "landcue.archive.indexing",
+        "size_of": "landcue.archive.changes",
+        "verify_archive": "landcue.archive.verify",
+        "write_geojson": "landcue.archive.export",
+        "write_geoparquet": "landcue.archive.export",
+        "write_stac": "landcue.archive.export",
+    },
+)
