@@ -20,8 +20,8 @@ from landcue.audit.pairs import Limits
 from landcue.codes.hamming import hamming_distances
 from landcue.data.datasets import load_dataset
 from landcue.data.images import read_image
-from landcue.models.builtin import find_model
 from landcue.models.checkpoint import load_checkpoint
+from landcue.models.load import find_model
 
 
 def jpeg(image, quality):

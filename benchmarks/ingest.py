@@ -118,8 +118,8 @@ def runtimes(name: str, size: int, images: ImageSet, folder: Path) -> dict[str, 
 
     from landcue.models.checkpoint import Checkpoint
     from landcue.models.encoder import NeuralEncoder, build_config
-    from landcue.models.onnx.export import export
-    from landcue.models.onnx.runtime import OnnxEncoder
+    from landcue.models.export import export
+    from landcue.models.onnx import OnnxEncoder
 
     labels = tuple(f"label{i}" for i in range(17))
     encoder = NeuralEncoder(build_config(name, label_names=labels, image_size=size)).eval()

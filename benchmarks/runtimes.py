@@ -21,8 +21,8 @@ from PIL import Image
 
 from landcue.models.checkpoint import Checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
-from landcue.models.onnx.export import export
-from landcue.models.onnx.runtime import OnnxEncoder
+from landcue.models.export import export
+from landcue.models.onnx import OnnxEncoder
 from landcue.types import Record
 
 

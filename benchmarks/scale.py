@@ -43,8 +43,7 @@ from landcue.archive.plan import Task
 from landcue.archive.ray_encoding import ModelFiles, RayEngine
 from landcue.data.scenes import SceneOptions
 from landcue.data.sources import open_source
-from landcue.models.builtin import BUILTIN, find_model
-from landcue.models.load import load_model
+from landcue.models.load import BUILTIN, find_model, load_model
 from landcue.types import ByteArray, Encoder, Encoding
 
 GOAL = 0.85
@@ -68,7 +67,7 @@ def model(device: str = "cpu") -> ModelFiles:
 
 def load(device: str, folder: Path, threads: int) -> Encoder:
     """Open the model's files."""
-    return load_model(folder, device=device, threads=threads).encoder
+    return load_model(folder, device=device, threads=threads)
 
 
 def plain(source: Path, folder: Path, part: int, parts: int, points: multiprocessing.Queue) -> None:

@@ -70,3 +70,17 @@ def did_you_mean(word: str, known: Iterable[str], most: int = 20) -> str:
         return ""
     shown = ", ".join(names[:most]) + (", …" if len(names) > most else "")
     return f" (known: {shown})"
+
+
+def missing_extra(extra: str, what: str) -> UsageError:
+    """Return the error of a function whose optional dependencies are not installed.
+
+    Args:
+        extra: Of this package, such as ``train``.
+        what: What needs it.
+
+    >>> raise missing_extra("train", "training")
+    Traceback (most recent call last):
+    landcue.errors.UsageError: training needs more packages: pip install 'landcue[train]'
+    """
+    return UsageError(f"{what} needs more packages: pip install 'landcue[{extra}]'")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, Union, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,13 @@ import numpy.typing as npt
 from landcue.errors import UsageError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from shapely import Polygon
 
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
+Images: TypeAlias = Union["Sequence[str | Path | ByteArray | Image]", ByteArray]
+"""Image files, uint8 arrays ``[h, w, C]`` of any sizes, Pillow images, or one array of n images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +198,12 @@ class Encoder(Protocol):
         ...
 
     def prepare(self, image: ByteArray) -> ByteArray:
-        """Resize one decoded uint8 ``[h, w, C]`` image to what :meth:`encode` takes."""
+        """Resize one decoded uint8 ``[h, w, C]`` image to the ``[s, s, C]`` that the model sees.
+
+        :meth:`encode` does this itself; a caller that keeps many images waiting saves memory by it.
+        """
         ...
 
-    def encode(self, pixels: Sequence[ByteArray] | ByteArray) -> Encoding:
-        """Encode n prepared images, uint8 ``[n, s, s, C]``; C is 3 for color images."""
+    def encode(self, images: Images) -> Encoding:
+        """Encode n images: files, Pillow images, or uint8 arrays ``[h, w, C]`` of any sizes."""
         ...

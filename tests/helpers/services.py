@@ -17,8 +17,7 @@ import made_archive
 import pixel_encoder as tools
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
-from landcue.models.builtin import find_model
-from landcue.models.load import load_model
+from landcue.models.load import find_model, load_model
 from landcue.search.searcher import Searcher
 from landcue.server.app import create_app
 from landcue.server.archives import Catalog, Served
@@ -120,7 +119,7 @@ def views(tmp_path_factory):
         records.append(Record(name, root / name))
     folder = root.parent / "places"
     model = find_model("builtin")
-    ingest(records, folder, load_model(model).encoder, source_root=root, model_folder=model)
+    ingest(records, folder, load_model(model), source_root=root, model_folder=model)
     return root, folder
 
 

@@ -78,8 +78,8 @@ def test_it_is_part_of_the_checkpoint_and_of_new_fingerprints_only(tmp_path):
 def test_an_exported_model_averages_too(tmp_path):
     pytest.importorskip("onnxruntime")
     from landcue.models.checkpoint import Checkpoint
-    from landcue.models.onnx.export import export
-    from landcue.models.onnx.runtime import OnnxEncoder
+    from landcue.models.export import export
+    from landcue.models.onnx import OnnxEncoder
 
     encoder = model(average_views=8)
     encoder.fingerprint = "f" * 64

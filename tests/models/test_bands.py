@@ -40,7 +40,7 @@ def test_every_band_counts():
 
 def test_images_of_other_bands_are_refused():
     model = NeuralEncoder(build_config("resnet18", in_chans=4, image_size=64))
-    with pytest.raises(UsageError, match=r"need uint8 images \[n, 64, 64, 4\].*\[1, 64, 64, 3\]"):
+    with pytest.raises(UsageError, match=r"need uint8 images \[h, w, 4\].*\[64, 64, 3\]"):
         model.encode([np.zeros((64, 64, 3), np.uint8)])
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as functional
 from safetensors.torch import save_file
 
-from landcue.errors import ModelError, UsageError
+from landcue.errors import LandcueError, ModelError, UsageError
 from landcue.models.backbones import (
     create_backbone,
     freeze_first_layers,
@@ -19,6 +22,7 @@ from landcue.models.backbones import (
 )
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
+from landcue.models.load import load_model
 from landcue.models.mobilenetv2 import MobileNetV2Folded, SameConv2d
 from landcue.models.resize import resize_square
 from landcue.types import Encoder
@@ -124,10 +128,80 @@ def test_prepare_resizes():
     assert small().prepare(np.zeros((40, 90, 3), np.uint8)).shape == (32, 32, 3)
 
 
-@pytest.mark.parametrize("bad", [IMAGES[:, :16], IMAGES.astype(np.float32), IMAGES[..., :2]])
-def test_encode_refuses_other_shapes(bad):
-    with pytest.raises(UsageError, match=r"need uint8 images \[n, 32, 32, 3\]"):
+@pytest.mark.parametrize("bad", [IMAGES.astype(np.float32), IMAGES[..., :2], IMAGES[..., 0]])
+def test_encode_refuses_other_types_and_bands(bad):
+    with pytest.raises(UsageError, match=r"need uint8 images \[h, w, 3\]"):
         small().encode(bad)
+
+
+@pytest.mark.parametrize(
+    ("bad", "what"), [("a.png", "a list"), ([], "at least one"), (IMAGES[:0, :9], "at least one")]
+)
+def test_encode_needs_a_list_of_images(bad, what):
+    with pytest.raises(UsageError, match=what):
+        small().encode(bad)
+
+
+def test_encode_takes_files_pillow_images_and_arrays_of_any_size(tmp_path):
+    from PIL import Image
+
+    model = load_model("builtin")
+    pixels = np.random.default_rng(3).integers(0, 256, (3, 90, 120, 3), np.uint8)
+    pixels = [pixels[0], pixels[1][:50], pixels[2][:, :70]]
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for file, image in zip(files, pixels, strict=True):
+        Image.fromarray(image).save(file)
+    expected = model.encode(np.stack([model.prepare(image) for image in pixels])).embedding
+    for images in (pixels, files, [str(file) for file in files], map(Image.open, files)):
+        found = model.encode(list(images)).embedding
+        assert np.array_equal(found, expected)
+
+
+def test_the_builtin_holds_the_weights_it_was_trained_with():
+    exported = load_model("builtin")
+    trained = load_model("builtin", runtime="torch")
+    assert trained.fingerprint == exported.card.source
+    found = exported.encode(IMAGES).embedding
+    with torch.inference_mode():
+        x = torch.from_numpy(np.stack([trained.prepare(image) for image in IMAGES]))
+        out = trained(trained.normalize(x.permute(0, 3, 1, 2))).embedding.numpy()
+    assert np.allclose(found, out, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("uri", "what"),
+    [
+        ("tim:resnet18", "unknown kind of model 'tim' .*'timm'"),
+        ("timm:resnet18", "cannot be loaded yet"),
+        ("onnx:none.onnx", "none.onnx does not exist"),
+        ("none", "none does not exist"),
+    ],
+)
+def test_a_wrong_address_is_named(uri, what):
+    with pytest.raises(LandcueError, match=what):
+        load_model(uri)
+
+
+def test_models_load_without_torch():
+    code = (
+        "import sys, numpy as np; from landcue.models import load_model\n"
+        "load_model('builtin').encode([np.zeros((9, 9, 3), np.uint8)])\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_resize_square_is_torchs_filter_to_the_byte():
+    rng = np.random.default_rng(2)
+    for i in range(60):
+        height, width = rng.integers(1, 400, 2)
+        size = int(rng.choice([32, 64, 160, 224]))
+        bands = int(rng.choice([1, 3, 3, 4, 12]))
+        image = rng.integers(0, 256, (height, size if i % 5 == 0 else width, bands), np.uint8)
+        x = torch.from_numpy(image).permute(2, 0, 1)[None]
+        out = functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
+        expected = out[0].permute(1, 2, 0).numpy()
+        assert np.array_equal(resize_square(image, size), expected), (image.shape, size)
 
 
 @pytest.mark.parametrize("option", [{"dim": 0}, {"n_bits": -1}, {"image_size": 8}])

@@ -11,12 +11,10 @@ from landcue.demo.scenes import THEMES, render_chip
 from landcue.errors import DataError, ModelError, UsageError
 from landcue.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from landcue.models.encoder import ModelConfig, NeuralEncoder
+from landcue.models.export import export, float32_outputs
+from landcue.models.fidelity import compare_encodings
 from landcue.models.load import load_model
-from landcue.models.onnx.card import describe
-from landcue.models.onnx.export import export
-from landcue.models.onnx.fidelity import compare_encodings
-from landcue.models.onnx.graph import float32_outputs
-from landcue.models.onnx.runtime import OnnxEncoder
+from landcue.models.onnx import OnnxEncoder, describe
 from landcue.types import Encoder, Encoding, Record
 
 LABELS = ("water", "trees")
@@ -114,7 +112,7 @@ def test_every_setting_is_exported(tmp_path, settings):
 
 
 def test_int8_is_measured_on_other_images_than_it_is_calibrated_on(tmp_path, chips, monkeypatch):
-    monkeypatch.setattr("landcue.models.onnx.export._CALIBRATION_IMAGES", 8)
+    monkeypatch.setattr("landcue.models.export._CALIBRATION_IMAGES", 8)
     checkpoint = make()
     out = tmp_path / "m.onnx"
     card = export(checkpoint, out, int8=True, records=chips, label_names=LABELS, say=quiet)
@@ -168,8 +166,8 @@ def test_bad_input(tmp_path, exported):
     with pytest.raises(DataError, match="fewer than 2 images"):
         export(checkpoint, tmp_path / "m.onnx", records=[Record("a", broken)] * 3, say=quiet)
     assert not (tmp_path / "m.onnx").exists()
-    with pytest.raises(UsageError, match=r"uint8 images \[n, 64, 64, 3\]"):
-        encoder.encode(np.zeros((1, 32, 32, 3), np.uint8))
+    with pytest.raises(UsageError, match=r"uint8 images \[h, w, 3\]"):
+        encoder.encode(np.zeros((1, 32, 32, 4), np.uint8))
     with pytest.raises(ModelError, match="cannot be read"):
         OnnxEncoder(tmp_path / "none.onnx")
     garbage = tmp_path / "garbage.onnx"
@@ -202,17 +200,17 @@ def test_load_model_finds_the_runtime(tmp_path, exported, exported_file):
     file = exported_file
     run = tmp_path / "run"
     save_checkpoint(run, checkpoint.encoder, {"dataset": "x"})
-    assert load_model(run).encoder.fingerprint == load_checkpoint(run).encoder.fingerprint
+    assert load_model(run).fingerprint == load_checkpoint(run).encoder.fingerprint
     with pytest.raises(ModelError, match="landcue export"):
         load_model(run, runtime="onnx")
     (run / "model.onnx").write_bytes(file.read_bytes())
-    assert isinstance(load_model(run, runtime="onnx").encoder, OnnxEncoder)
-    assert not isinstance(load_model(run).encoder, OnnxEncoder)
-    assert isinstance(load_model(run / "model.onnx").encoder, OnnxEncoder)
+    assert isinstance(load_model(run, runtime="onnx"), OnnxEncoder)
+    assert not isinstance(load_model(run), OnnxEncoder)
+    assert isinstance(load_model(run / "model.onnx"), OnnxEncoder)
     alone = tmp_path / "alone"
     alone.mkdir()
     (run / "model.onnx").rename(alone / "model.onnx")
-    assert isinstance(load_model(alone).encoder, OnnxEncoder)
+    assert isinstance(load_model(alone), OnnxEncoder)
     with pytest.raises(UsageError, match="--runtime onnx"):
         load_model(alone, runtime="torch")
     with pytest.raises(UsageError, match="unknown runtime"):

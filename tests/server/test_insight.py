@@ -13,9 +13,8 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.data.sources import open_source
 from landcue.errors import UsageError
-from landcue.models.builtin import find_model
 from landcue.models.checkpoint import load_checkpoint
-from landcue.models.load import load_model
+from landcue.models.load import find_model, load_model
 from landcue.server.app import create_app
 from landcue.server.archives import Catalog
 from landcue.server.page import check_basemap
@@ -34,13 +33,13 @@ def client(views):
 def test_the_model_tells_how_it_was_made_and_scored(client, views):
     answer = client.get("/v1/model").json()
     ModelAnswer.model_validate(answer, extra="forbid")
-    made = json.loads((find_model("builtin") / "config.json").read_text())
-    assert answer["settings"]["backbone"] == made["model"]["backbone"]
-    assert answer["training"]["split"] == made["provenance"]["split"]
-    assert answer["test"]["spaces"] == made["provenance"]["test"]["spaces"]
-    assert answer["validation"] == made["provenance"]["scores"]
-    statistics = made["provenance"]["label_statistics"]
-    names = made["model"]["label_names"]
+    made = load_model("builtin").card
+    assert answer["settings"]["backbone"] == made.model["backbone"]
+    assert answer["training"]["split"] == made.provenance["split"]
+    assert answer["test"]["spaces"] == made.provenance["test"]["spaces"]
+    assert answer["validation"] == made.provenance["scores"]
+    statistics = made.provenance["label_statistics"]
+    names = made.model["label_names"]
     assert answer["training_images"] == statistics["n_images"]
     assert (
         answer["training_labels"]["ship"]
@@ -160,12 +159,12 @@ def test_what_cannot_be_compared_is_said(client, start, photos, made, views, is_
 
 
 def test_an_exported_model_has_no_regions(views, tmp_path, is_problem):
-    from landcue.models.onnx.export import export
+    from landcue.models.export import export
 
     exported = tmp_path / "model" / "model.onnx"
     exported.parent.mkdir()
     export(load_checkpoint(find_model("builtin")), exported, say=str)
-    encoder = load_model(exported).encoder
+    encoder = load_model(exported)
     source = open_source(views[0])
     ingest(
         source.records,

@@ -16,8 +16,7 @@ from landcue.archive.ingest import ingest
 from landcue.data.scenes import Length, Scale, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
-from landcue.models.builtin import find_model
-from landcue.models.load import load_model
+from landcue.models.load import find_model, load_model
 from landcue.server.app import create_app
 from landcue.server.archives import Catalog
 
@@ -37,7 +36,7 @@ def scenes(tmp_path_factory):
     ingest(
         cut.records,
         folder,
-        load_model(model).encoder,
+        load_model(model),
         source_root=root,
         model_folder=model,
         scenes=options,
@@ -81,7 +80,7 @@ def test_bands_and_scale_are_those_that_the_archive_was_made_with(tmp_path):
     ingest(
         cut.records,
         tmp_path / "archive",
-        load_model(model).encoder,
+        load_model(model),
         source_root=tmp_path / "root",
         model_folder=model,
         scenes=options,

@@ -152,8 +152,7 @@ def index_source(
     from landcue.data.datasets import detect_source
     from landcue.data.sources import open_source
     from landcue.data.sources.scenes import cut_scenes
-    from landcue.models.builtin import BUILTIN
-    from landcue.models.load import load_model
+    from landcue.models.load import BUILTIN, load_model
 
     source, archive = to_path(source), to_path(archive)
     tick, say = progress or _ignore, notify or _ignore
@@ -185,7 +184,7 @@ def index_source(
         report = ingest(
             with_parts(images, loaded.provenance).records,
             folder,
-            loaded.encoder,
+            loaded,
             source_root=images.root,
             model_folder=loaded.path,
             batch_size=options.batch_size,
@@ -269,7 +268,7 @@ def reembed_archive(
     changed = {name: value for name, value in given.items() if value is not None}
     return reembed(
         archive,
-        loaded.encoder,
+        loaded,
         model_folder=loaded.path,
         drop_missing=drop_missing,
         keep_parts=_same_training(archive, loaded.provenance),
@@ -308,12 +307,12 @@ def repair_archive(
         if given is None and own is None:
             raise ModelError("the archive holds no model; add --model")
         loaded = given or load_model(own or "")
-        return loaded.encoder, _stored_scene_options(archive, loaded, {})
+        return loaded, _stored_scene_options(archive, loaded, {})
 
     return repair(
         archive,
         apply=apply,
-        model=None if given is None else (given.path, given.encoder),
+        model=None if given is None else (given.path, given),
         derived=derived,
         load_encoder=load,
     )
@@ -341,7 +340,7 @@ def _ray_engine(options: IndexOptions, model: Model) -> RayEngine:
     return RayEngine(
         options.ray or "",
         lambda device: ModelFiles.read(model.path, partial(_load, options.runtime, device)),
-        model.encoder.fingerprint,
+        model.fingerprint,
         workers=options.ray_workers,
         device=options.device,
         batch_size=options.batch_size,
@@ -351,7 +350,7 @@ def _ray_engine(options: IndexOptions, model: Model) -> RayEngine:
 def _load(runtime: str, device: str, folder: Path, threads: int) -> Encoder:
     from landcue.models.load import load_model
 
-    return load_model(folder, runtime=runtime, device=device, threads=threads).encoder
+    return load_model(folder, runtime=runtime, device=device, threads=threads)
 
 
 def _stored_scene_options(

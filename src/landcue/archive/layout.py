@@ -145,6 +145,8 @@ def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         files = {name: source / name for name in MODEL_FILES}
+        if not files[MODEL_FILES[1]].is_file():  # a folder of an exported file
+            files[EXPORTED] = source / EXPORTED
         if source.is_file():
             files = {EXPORTED: source}
         for name, file in files.items():

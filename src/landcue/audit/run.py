@@ -229,7 +229,7 @@ def _odd(values: dict[int, _Value]) -> tuple[dict[_Value, int], dict[int, _Value
 def _load_encoder(name: str | Path) -> Encoder:
     from landcue.models.load import load_model
 
-    return load_model(name).encoder
+    return load_model(name)
 
 
 def _no_progress(stage: str, done: int, total: int) -> None:

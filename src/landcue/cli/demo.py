@@ -45,8 +45,8 @@ def demo(
     from landcue.data.sources import open_source
     from landcue.demo import write_demo_archive
     from landcue.evaluation import evaluate
-    from landcue.models.builtin import BUILTIN, find_model
-    from landcue.models.checkpoint import load_checkpoint
+    from landcue.models import load_model
+    from landcue.models.load import BUILTIN
     from landcue.search.searcher import ById, Searcher
     from landcue.training.loop import train
 
@@ -58,15 +58,15 @@ def demo(
         reporter.say(f"2/5 training a small encoder into {run}")
         train(_config(data, epochs), run, message=reporter.say, progress=reporter.tick)
         reporter.say(f"3/5 indexing into {archive}, and with the built-in encoder into {other}")
-        checkpoint = load_checkpoint(run)
-        source = with_parts(open_source(data), checkpoint.provenance)
-        for target, model in ((archive, run), (other, find_model(BUILTIN))):
+        trained, builtin_encoder = load_model(run), load_model(BUILTIN)
+        source = with_parts(open_source(data), trained.provenance)
+        for target, encoder in ((archive, trained), (other, builtin_encoder)):
             report = ingest(
                 source.records,
                 target,
-                load_checkpoint(model).encoder,
+                encoder,
                 source_root=source.root,
-                model_folder=model,
+                model_folder=encoder.path,
                 progress=lambda i, n: reporter.tick("indexing", i, n),
             )
             reporter.say(f"    {target.name}: {report.summary()}")

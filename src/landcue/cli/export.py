@@ -27,10 +27,10 @@ def export(
     from dataclasses import asdict
 
     from landcue.data.datasets import detect_source
-    from landcue.models.builtin import find_model
     from landcue.models.checkpoint import load_checkpoint
-    from landcue.models.onnx.card import describe
-    from landcue.models.onnx.export import export as write
+    from landcue.models.export import export as write
+    from landcue.models.load import find_model
+    from landcue.models.onnx import describe
 
     images = None if calibrate is None else detect_source(calibrate, labels)
     checkpoint = load_checkpoint(find_model(model))

@@ -17,13 +17,9 @@ def list_models(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List the backbones that can be trained."""
-    import fnmatch
+    from landcue.models.load import list_backbones
 
-    import timm
-
-    from landcue.models.backbones import OWN
-
-    names = [name for name in [*OWN, *timm.list_models()] if fnmatch.fnmatch(name, pattern)]
+    names = list_backbones(pattern)
     if json_:
         print_json({"backbones": names})
     else:
@@ -38,31 +34,7 @@ def show(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Print a trained model's card."""
-    from dataclasses import asdict
+    from landcue.models.load import describe_model
 
-    from landcue.models.builtin import find_model
-    from landcue.models.checkpoint import load_checkpoint
-
-    folder = find_model(model)
-    if folder.suffix.lower() == ".onnx":
-        from landcue.models.onnx.card import describe
-        from landcue.models.onnx.runtime import OnnxEncoder
-
-        exported = OnnxEncoder(folder)
-        if json_:
-            print_json({"fingerprint": exported.fingerprint, **asdict(exported.card)})
-        else:
-            print(describe(exported.card))
-        return
-    checkpoint = load_checkpoint(folder)
-    if json_:
-        encoder = checkpoint.encoder
-        print_json(
-            {
-                "fingerprint": encoder.fingerprint,
-                "model": asdict(encoder.config),
-                "provenance": checkpoint.provenance,
-            }
-        )
-    else:
-        print((folder / "README.md").read_text(encoding="utf-8"))
+    text, facts = describe_model(model)
+    print_json(facts) if json_ else print(text)

@@ -300,7 +300,7 @@ def _encoder(folder: Path | None) -> Encoder:
         raise UsageError("the archive holds no model: only its own records can be queries")
     from landcue.models.load import load_model
 
-    return load_model(folder).encoder
+    return load_model(folder)
 
 
 def draw(

@@ -21,7 +21,7 @@ from landcue.milvus.link import Link
 from landcue.milvus.notes import Notes, read_pushed
 from landcue.milvus.records import FoundRecords
 from landcue.milvus.told import told_values
-from landcue.models.builtin import find_model
+from landcue.models.load import find_model
 from landcue.types import FloatArray, Problem
 
 

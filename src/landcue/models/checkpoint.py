@@ -1,4 +1,4 @@
-"""Checkpoint folders: ``model.safetensors``, ``config.json`` and a card. Never a pickle."""
+"""Run folders: ``model.safetensors``, ``config.json`` and a model card. Never a pickle."""
 
 from __future__ import annotations
 
@@ -15,10 +15,65 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from landcue import __version__
-from landcue.errors import LandcueError, ModelError
+from landcue.errors import LandcueError, ModelError, UsageError, missing_extra
 from landcue.files import read_json, write_atomic
-from landcue.models.card import model_card
 from landcue.models.encoder import ModelConfig, NeuralEncoder
+from landcue.models.onnx import OnnxEncoder
+
+_NOT_RECORDED = "not recorded"
+
+
+def model_card(config: dict[str, Any], n_parameters: int) -> str:
+    """Render the card of a checkpoint's ``config.json``.
+
+    Args:
+        config: The content of ``config.json``.
+        n_parameters: Number of weights.
+    """
+    model: dict[str, Any] = config["model"]
+    made: dict[str, Any] = config["provenance"]
+    labels = ", ".join(model["label_names"]) or "none"
+    lines = [
+        "# LandCue encoder",
+        "",
+        f"- Fingerprint: `{config['fingerprint']}`",
+        f"- Backbone: `{model['backbone']}`, `{model['pooling']}` pooling, "
+        f"{n_parameters:,} parameters with its heads",
+        f"- Input: RGB, resized to {model['image_size']} x {model['image_size']} pixels",
+        f"- Searched space: {model['retrieval']} ({model['projection']} projection, "
+        f"{model['dim']} dimensions)",
+        f"- Hash code: {model['n_bits']} bits",
+        f"- Labels: {labels}",
+        f"- Trained on: {made.get('dataset', _NOT_RECORDED)}, "
+        f"split `{made.get('split', _NOT_RECORDED)}`, seed {made.get('seed', _NOT_RECORDED)}",
+        f"- Loss: {made.get('loss', _NOT_RECORDED)}",
+        f"- LandCue {config['landcue']}",
+    ]
+    scores = made.get("scores")
+    if isinstance(scores, dict) and scores:
+        lines += ["", "## Scores on the validation part", "", "| metric | value |", "| --- | --- |"]
+        lines += [f"| {name} | {value:.4f} |" for name, value in scores.items()]
+    test = made.get("test")
+    if isinstance(test, dict):
+        lines += _test_scores(test)
+    lines += [
+        "",
+        "The model was chosen on the validation part. Scores on images that were trained on say "
+        "nothing about new places: run `landcue evaluate` on a test part.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _test_scores(test: dict[str, Any]) -> list[str]:
+    """Render ``about`` (one line) and ``spaces`` (metrics and chance by space)."""
+    spaces: dict[str, dict[str, float]] = test["spaces"]
+    names = list(next(iter(spaces.values())))
+    lines = ["", "## Scores on the test part", "", str(test["about"]), ""]
+    lines += ["| space | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
+    for space, values in spaces.items():
+        lines.append(f"| {space} | " + " | ".join(f"{values[name]:.4f}" for name in names) + " |")
+    return lines
+
 
 FORMAT = 1
 _LATER = {
@@ -48,7 +103,7 @@ class Checkpoint:
     @property
     def unfinished(self) -> bool:
         """Whether this is the best epoch so far of a training that has not ended."""
-        return self.provenance.get("training", {}).get("finished") is False
+        return self.encoder.unfinished
 
 
 def fingerprint(config: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
@@ -111,6 +166,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise ModelError(f"{folder} {what}; {_HINT}")
+    if not (folder / "model.safetensors").exists() and (folder / "model.onnx").is_file():
+        return _from_onnx(folder / "model.onnx")
     raw = read_json(folder / "config.json", ModelError, _HINT)
     if raw.get("format") != FORMAT:
         raise ModelError(
@@ -135,9 +192,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     except RuntimeError as error:
         line = str(error).splitlines()[-1].strip()
         raise ModelError(f"{file} does not fit its config.json: {line}") from None
-    encoder.fingerprint = str(raw["fingerprint"])
+    encoder.fingerprint, encoder.path = str(raw["fingerprint"]), folder
     provenance = raw.get("provenance")
-    return Checkpoint(encoder.eval(), provenance if isinstance(provenance, dict) else {})
+    encoder.provenance = provenance if isinstance(provenance, dict) else {}
+    return Checkpoint(encoder.eval(), encoder.provenance)
 
 
 def _model_config(value: object, folder: Path) -> ModelConfig:
@@ -151,3 +209,38 @@ def _model_config(value: object, folder: Path) -> ModelConfig:
         return ModelConfig(**settings)
     except (LandcueError, TypeError) as error:
         raise ModelError(f"{folder}/config.json: {error}; {_HINT}") from None
+
+
+def _from_onnx(file: Path) -> Checkpoint:
+    """Read the trained weights of an exported file that holds them unchanged, as the built-in does.
+
+    Raises:
+        UsageError: It was exported in another precision, or ``onnx`` is not installed.
+        ModelError: The weights are not those that were exported.
+    """
+    card = OnnxEncoder(file).card
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ImportError:
+        raise missing_extra("train", f"torch weights from {file}") from None
+    graph = onnx.load(file).graph
+    found = {
+        tensor.name.removeprefix("encoder."): torch.from_numpy(numpy_helper.to_array(tensor).copy())
+        for tensor in graph.initializer
+    }
+    config = _model_config(card.model, file)
+    encoder = NeuralEncoder(config)
+    wanted = encoder.state_dict()
+    if not wanted.keys() <= found.keys():
+        raise UsageError(f"{file.parent} was exported: use it with --runtime onnx")
+    tensors = {name: found[name] for name in wanted}
+    if fingerprint(config, tensors) != card.source:
+        raise ModelError(f"{file} does not hold the weights of {card.source[:12]}; {_HINT}")
+    encoder.load_state_dict(tensors)
+    encoder.fingerprint, encoder.path, encoder.provenance = (
+        card.source,
+        file.parent,
+        card.provenance,
+    )
+    return Checkpoint(encoder.eval(), card.provenance)

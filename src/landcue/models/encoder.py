@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -21,8 +22,8 @@ from landcue.models.backbones import (
     normalization,
 )
 from landcue.models.pooling import Pooling, set_pooling
-from landcue.models.resize import resize_square
-from landcue.types import ByteArray, Encoding
+from landcue.models.resize import resize_square, to_batch
+from landcue.types import ByteArray, Encoding, Images
 
 Projection = Literal["mlp", "linear"]
 Space = Literal["embedding", "features"]
@@ -104,12 +105,21 @@ class Outputs(NamedTuple):
 
 
 class NeuralEncoder(nn.Module):
-    """Backbone with embedding, hash and label heads; implements :class:`landcue.types.Encoder`."""
+    """Backbone with embedding, hash and label heads; implements :class:`landcue.types.Encoder`.
+
+    Attributes:
+        config: Its settings.
+        fingerprint: SHA-256 (hex) over settings and weights, as they were saved.
+        path: The run folder that it was loaded from.
+        provenance: Whatever its training wrote.
+    """
 
     def __init__(self, config: ModelConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.fingerprint = "untrained"
+        self.path = Path()
+        self.provenance: dict[str, Any] = {}
         if backbone is None:
             backbone = create_backbone(
                 config.backbone, image_size=config.image_size, in_chans=config.in_chans
@@ -143,6 +153,26 @@ class NeuralEncoder(nn.Module):
     def label_names(self) -> tuple[str, ...]:
         """Names of the label scores."""
         return self.config.label_names
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of a prepared image."""
+        return self.config.image_size
+
+    @property
+    def in_chans(self) -> int:
+        """Bands of an image."""
+        return self.config.in_chans
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether this is the best epoch so far of a training that has not ended."""
+        return self.provenance.get("training", {}).get("finished") is False
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on the CPU's cores."""
+        return self.device.type == "cpu"
 
     @property
     def device(self) -> torch.device:
@@ -199,13 +229,14 @@ class NeuralEncoder(nn.Module):
             x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2)
             return self(self.normalize(x))
 
-    def encode(self, pixels: Sequence[ByteArray] | ByteArray) -> Encoding:
-        """Encode prepared uint8 images ``[n, s, s, C]``.
+    def encode(self, images: Images) -> Encoding:
+        """Encode image files, Pillow images or uint8 arrays ``[h, w, C]`` of any sizes.
 
         Raises:
-            UsageError: See :meth:`outputs`.
+            UsageError: No image, or one of another type or number of bands.
+            DataError: A file cannot be read.
         """
-        out = self.outputs(pixels)
+        out = self.outputs(to_batch(images, self.image_size, self.in_chans))
         space = out.embedding
         if self.config.retrieval == "features":
             space = F.normalize(out.features, dim=1)

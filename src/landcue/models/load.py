@@ -2,53 +2,87 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import fnmatch
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from landcue.errors import ModelError, UsageError, did_you_mean
-from landcue.models.builtin import find_model
+from landcue.errors import ModelError, UsageError, did_you_mean, missing_extra
 from landcue.types import Encoder
 
 if TYPE_CHECKING:
     import torch
 
+BUILTIN = "builtin"
+"""Name of the encoder in this package; a folder of that name is reached as ``./builtin``."""
 RUNTIMES = ("auto", "torch", "onnx")
 EXPORTED = "model.onnx"
 """Name of an exported file inside a run folder or an archive's model folder."""
+_PREFIXES = ("onnx", "timm", "open_clip", "hf", "torchgeo")
+_READY = ("onnx",)
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A trained encoder, ready to use.
+class Model(Encoder, Protocol):
+    """An encoder that was loaded, and what is known about it."""
 
-    Attributes:
-        encoder: A :class:`landcue.models.encoder.NeuralEncoder` or
-            :class:`landcue.models.onnx.runtime.OnnxEncoder`.
-        path: Its run folder or exported file.
-        provenance: Whatever its training wrote.
-        image_size: Side in pixels of a prepared image.
-        in_chans: Bands of an image.
-        unfinished: Whether its training has not ended.
-        on_cpu: Whether it computes on the CPU's cores.
+    @property
+    def path(self) -> Path:
+        """Its run folder or exported file."""
+        ...
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Whatever its training wrote."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of a prepared image."""
+        ...
+
+    @property
+    def in_chans(self) -> int:
+        """Bands of an image."""
+        ...
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether its training has not ended."""
+        ...
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on the CPU's cores."""
+        ...
+
+
+def find_model(name: str | Path) -> Path:
+    """Return the folder or file of a model: of ``builtin``, ``onnx:FILE``, or the path itself.
+
+    Raises:
+        UsageError: An unknown prefix, or one that no installed adapter serves.
     """
-
-    encoder: Encoder
-    path: Path
-    provenance: dict[str, Any]
-    image_size: int
-    in_chans: int
-    unfinished: bool = False
-    on_cpu: bool = True
+    text = str(name)
+    if text == BUILTIN:
+        return Path(__file__).with_name(BUILTIN)
+    prefix, colon, rest = text.partition(":")
+    if not colon or len(prefix) == 1 or Path(text).exists():  # one letter is a drive of Windows
+        return Path(name)
+    if prefix not in _PREFIXES:
+        raise UsageError(f"unknown kind of model {prefix!r}{did_you_mean(prefix, _PREFIXES)}")
+    if prefix not in _READY:
+        raise UsageError(f"{text}: models of {prefix} cannot be loaded yet; give a run folder")
+    return Path(rest)
 
 
 def load_model(
-    name: str | Path, *, runtime: str = "auto", device: str = "cpu", threads: int | None = None
+    uri: str | Path, *, runtime: str = "auto", device: str = "cpu", threads: int | None = None
 ) -> Model:
     """Open a model.
 
     Args:
-        name: ``builtin``, a run folder, an archive's model folder, or an exported ``.onnx`` file.
+        uri: ``builtin``, a run folder, an archive's model folder, or an exported ``.onnx`` file
+            (also as ``onnx:FILE``).
         runtime: ``torch``, ``onnx``, or ``auto``: onnx for an exported file and for a folder
             that holds nothing but one, else torch.
         device: Where torch runs: ``cpu``, ``cuda``, ``cuda:1`` …
@@ -56,41 +90,81 @@ def load_model(
 
     Raises:
         ModelError: There is no such model, or it is broken.
-        UsageError: Unknown runtime or device, or one that does not fit the model.
+        UsageError: Unknown kind, runtime or device, or one that does not fit the model; or torch
+            is needed and not installed.
+
+    >>> encoder = load_model("builtin")
+    >>> encoder.dim, encoder.n_bits, encoder.image_size
+    (128, 64, 160)
     """
     if runtime not in RUNTIMES:
         raise UsageError(f"unknown runtime {runtime!r}{did_you_mean(runtime, RUNTIMES)}")
-    path = find_model(name)
-    exported = path if path.suffix.lower() == ".onnx" else path / EXPORTED
-    only_exported = exported == path or (exported.is_file() and not (path / "config.json").exists())
+    path = find_model(uri)
+    is_file = path.suffix.lower() == ".onnx"
+    exported = path if is_file else path / EXPORTED
+    only_exported = is_file or (exported.is_file() and not (path / "model.safetensors").exists())
     if runtime == "onnx" or (runtime == "auto" and only_exported):
         if not exported.is_file():
             raise ModelError(
-                f"{exported} does not exist; make it with: landcue export {name} {exported}"
+                f"{exported} does not exist; make it with: landcue export {uri} {exported}"
             )
         if device != "cpu":
             raise UsageError("exported models run on the cpu: drop --device, or use torch")
-        from landcue.models.onnx.runtime import OnnxEncoder
+        from landcue.models.onnx import OnnxEncoder
 
         encoder = OnnxEncoder(exported, threads=threads)
-        settings = encoder.card.model
-        bands = int(settings.get("in_chans", 3))
-        return Model(encoder, exported, encoder.card.provenance, int(settings["image_size"]), bands)
-    if only_exported:
+        encoder.path = path if only_exported else exported
+        return encoder
+    if is_file:
         raise UsageError(f"{path} was exported: use it with --runtime onnx")
-    from landcue.models.checkpoint import load_checkpoint
+    try:
+        from landcue.models.checkpoint import load_checkpoint
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("landcue"):
+            raise
+        raise missing_extra("train", f"the torch model {path}") from None
+    return load_checkpoint(path).encoder.to(find_device(device))
 
-    checkpoint = load_checkpoint(path)
-    config = checkpoint.encoder.config
-    return Model(
-        checkpoint.encoder.to(find_device(device)),
-        path,
-        checkpoint.provenance,
-        config.image_size,
-        config.in_chans,
-        checkpoint.unfinished,
-        device == "cpu",
-    )
+
+def describe_model(uri: str | Path) -> tuple[str, dict[str, Any]]:
+    """Return a model's card, and its fingerprint, settings and provenance as JSON values.
+
+    Raises:
+        LandcueError: See :func:`load_model`.
+
+    >>> describe_model("builtin")[1]["model"]["backbone"]
+    'mobilenetv2_folded'
+    """
+    from landcue.models.onnx import OnnxEncoder, describe
+
+    path = find_model(uri)
+    card = path / "README.md"
+    loaded: Any = load_model(path)
+    facts: dict[str, Any] = {"fingerprint": loaded.fingerprint}
+    if isinstance(loaded, OnnxEncoder):
+        facts |= asdict(loaded.card)
+    else:
+        facts |= {"model": asdict(loaded.config), "provenance": loaded.provenance}
+    if card.is_file():
+        return card.read_text(encoding="utf-8"), facts
+    return describe(loaded.card) if isinstance(loaded, OnnxEncoder) else "", facts
+
+
+def list_backbones(pattern: str = "*") -> list[str]:
+    """Return the names of backbones that can be trained: ours, and the architectures of timm.
+
+    Raises:
+        UsageError: The packages of training are not installed.
+    """
+    try:
+        import timm
+
+        from landcue.models.backbones import OWN
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("landcue"):
+            raise
+        raise missing_extra("train", "the list of backbones") from None
+    return [name for name in [*OWN, *timm.list_models()] if fnmatch.fnmatch(name, pattern)]
 
 
 def find_device(name: str) -> torch.device:

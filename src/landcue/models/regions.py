@@ -20,18 +20,21 @@ this model's similarity and proves nothing about the place.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from landcue.errors import UsageError
-from landcue.models.encoder import NeuralEncoder
+from landcue.models.onnx import OnnxEncoder
 from landcue.types import ByteArray, FloatArray
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from landcue.models.encoder import NeuralEncoder
+
 MOST_CELLS = 4_096
+_TINY = np.float32(1e-12)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +53,9 @@ class Regions:
     similarity: float
 
 
-def similar_regions(encoder: NeuralEncoder, image: ByteArray, query: FloatArray) -> Regions:
+def similar_regions(
+    encoder: NeuralEncoder | OnnxEncoder, image: ByteArray, query: FloatArray
+) -> Regions:
     """Compare each location of an image's last feature map with a query, in float32.
 
     Args:
@@ -59,15 +64,34 @@ def similar_regions(encoder: NeuralEncoder, image: ByteArray, query: FloatArray)
         query: Embedding ``[d]`` or ``[1, d]``, unit norm.
 
     Raises:
-        UsageError: The encoder's backbone ends in no feature map, or the sizes do not fit.
+        UsageError: The encoder's backbone ends in no feature map, it was exported without one, or
+            the sizes do not fit.
     """
-    direction = np.array(query, np.float32).reshape(-1)  # torch wants memory it may write to
-    size, bands = encoder.config.image_size, encoder.config.in_chans
+    direction = np.asarray(query, np.float32).reshape(-1)
+    size, bands = encoder.image_size, encoder.in_chans
     if direction.shape != (encoder.dim,) or image.shape != (size, size, bands):
         raise UsageError(
             f"need a query of {encoder.dim} numbers and an image [{size}, {size}, {bands}], got "
             f"{direction.size} and {list(image.shape)}"
         )
+    if isinstance(encoder, OnnxEncoder):
+        locations = encoder.locations(image)
+        whole = locations.mean((0, 1))
+    else:
+        locations, whole = _torch_locations(encoder, image)
+    along = locations @ direction
+    length = max(float(np.linalg.norm(whole)), _TINY)
+    return Regions(
+        parts=along / np.float32(length),
+        cosines=along / np.maximum(np.linalg.norm(locations, axis=2), _TINY),
+        similarity=float(whole @ direction / (length * max(np.linalg.norm(direction), _TINY))),
+    )
+
+
+def _torch_locations(encoder: NeuralEncoder, image: ByteArray) -> tuple[FloatArray, FloatArray]:
+    """Return what is searched at each location ``[h, w, d]`` and of the image ``[d]``."""
+    import torch
+
     encoder.eval()
     with torch.inference_mode():
         x = torch.from_numpy(np.array(image)).to(encoder.device).permute(2, 0, 1)[None]
@@ -75,16 +99,17 @@ def similar_regions(encoder: NeuralEncoder, image: ByteArray, query: FloatArray)
         rows, columns = found.shape[2:]
         if rows * columns > MOST_CELLS:
             raise UsageError(f"the model's feature map has {rows} x {columns} cells: too many")
-        cells = found[0].permute(1, 2, 0).reshape(-1, found.shape[1])
-        apart = _searched(encoder, _pooled(encoder, cells[:, :, None, None]))
+        apart = locations_of(encoder, found)[0]
         whole = _searched(encoder, _pooled(encoder, found))[0]
-        q = torch.from_numpy(direction).to(whole.device)
-        along = apart @ q
-        parts = along / whole.norm().clamp_min(1e-12)
-        cosines = along / apart.norm(dim=1).clamp_min(1e-12)
-        similarity = F.cosine_similarity(whole, q, dim=0)
-    shape = (int(rows), int(columns))
-    return Regions(_array(parts, shape), _array(cosines, shape), float(similarity))
+    return apart.cpu().numpy(), whole.cpu().numpy()
+
+
+def locations_of(encoder: NeuralEncoder, maps: Tensor) -> Tensor:
+    """Map feature maps ``[n, F, h, w]`` to what is searched at each location ``[n, h, w, d]``."""
+    n, width, rows, columns = maps.shape
+    cells = maps.permute(0, 2, 3, 1).reshape(-1, width)
+    searched = _searched(encoder, _pooled(encoder, cells[:, :, None, None]))
+    return searched.reshape(n, rows, columns, searched.shape[1])
 
 
 def feature_map(encoder: NeuralEncoder, x: Tensor) -> Tensor:
@@ -94,8 +119,10 @@ def feature_map(encoder: NeuralEncoder, x: Tensor) -> Tensor:
         UsageError: The backbone has none.
     """
     backbone = cast(Any, encoder.backbone)
+    import torch
+
     found: object = backbone.forward_features(x) if hasattr(backbone, "forward_features") else None
-    if not isinstance(found, Tensor) or found.ndim != 4:
+    if not isinstance(found, torch.Tensor) or found.ndim != 4:
         raise UsageError(
             f"backbone {encoder.config.backbone} ends in no feature map, so that regions cannot be "
             "compared; a convolutional backbone has one"
@@ -122,7 +149,3 @@ def _searched(encoder: NeuralEncoder, features: Tensor) -> Tensor:
     if encoder.config.retrieval == "features":
         return features
     return encoder.projection(features)
-
-
-def _array(values: Tensor, shape: tuple[int, int]) -> FloatArray:
-    return values.cpu().numpy().astype(np.float32, copy=False).reshape(shape)

@@ -62,9 +62,9 @@ class Served:
         manifest = archive.manifest
         self.encodes = not manifest.imported and (load or archive.model_folder) is not None
         folder = archive.model_folder
-        # An exported model gives embeddings alone; as it was trained, it can be looked into.
+        # Most exported models give embeddings alone; the built-in and trained ones tell regions.
         trained = folder is not None and (folder / "model.safetensors").is_file()
-        self.explains = self.encodes and trained
+        self.explains = self.encodes and (trained or _tells_regions(folder))
         self.searcher = open_searcher(archive, self.encoder if self.encodes else None)
         self.views = ModelViews(self)
 
@@ -355,12 +355,24 @@ def _warm(served: Served) -> list[LandcueError]:
     return []
 
 
+def _tells_regions(folder: Path | None) -> bool:
+    """Return whether an exported model can compare regions."""
+    from landcue.models.load import EXPORTED, load_model
+
+    if folder is None or not (folder / EXPORTED).is_file():
+        return False
+    try:
+        return bool(getattr(load_model(folder, runtime="onnx"), "has_locations", False))
+    except LandcueError:
+        return False
+
+
 def _own_encoder(folder: Path | None) -> Encoder:
     if folder is None:
         raise UsageError("the archive holds no model: search with a record's id")
     from landcue.models.load import load_model
 
-    return load_model(folder).encoder
+    return load_model(folder)
 
 
 def _plain(value: Any, hide: Sequence[str]) -> Any:

@@ -13,8 +13,13 @@ import numpy as np
 
 from landcue.codes.packing import pack_bits
 from landcue.errors import ModelError, UsageError
-from landcue.types import ByteArray, Encoding
+from landcue.models.resize import resize_square, to_batch
+from landcue.types import ByteArray, Encoding, FloatArray, Images
 
+INPUT = "pixels"
+OUTPUTS = ("embedding", "hash", "label_scores")
+LOCATIONS = "locations"
+"""Output of some files: what is searched, location by location; see :mod:`.regions`."""
 METADATA = "landcue"
 """Key under which an exported file carries its description."""
 _FORMAT = 1
@@ -27,10 +32,10 @@ class OnnxCard:
 
     Attributes:
         model: The settings of :class:`landcue.models.encoder.ModelConfig`.
-        precision: ``float32`` or ``int8``.
+        precision: ``float32``, ``float16`` (weights alone; computed in float32) or ``int8``.
         source: Fingerprint of the checkpoint it was made from.
         provenance: Of that checkpoint.
-        fidelity: What was measured against torch (:mod:`landcue.models.onnx.fidelity`).
+        fidelity: What was measured against torch (:mod:`landcue.models.fidelity`).
     """
 
     model: dict[str, Any]
@@ -97,8 +102,11 @@ class OnnxEncoder:
         if METADATA not in carried:
             raise ModelError(f"{file} was not exported by LandCue; {_HINT}")
         self.card = OnnxCard.from_json(carried[METADATA], file)
+        self.path = file
+        self.unfinished, self.on_cpu = False, True
         self.fingerprint = hashlib.sha256(data).hexdigest()
         shapes = {out.name: out.shape for out in self._session.get_outputs()}
+        self._names = frozenset(shapes)
         self._dim = int(shapes["embedding"][1])
 
     @property
@@ -116,41 +124,72 @@ class OnnxEncoder:
         """Names of the label scores."""
         return tuple(self.card.model["label_names"])
 
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of a prepared image."""
+        return int(self.card.model["image_size"])
+
+    @property
+    def in_chans(self) -> int:
+        """Bands of an image."""
+        return int(self.card.model.get("in_chans", 3))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Whatever the training of its checkpoint wrote."""
+        return self.card.provenance
+
+    @property
+    def has_locations(self) -> bool:
+        """Whether the file can compare the regions of images."""
+        return LOCATIONS in self._names
+
     def prepare(self, image: ByteArray) -> ByteArray:
-        """Resize one decoded image, uint8 ``[h, w, 3]``, to ``[s, s, 3]``."""
-        from landcue.models.resize import resize_square
+        """Resize one decoded image, uint8 ``[h, w, C]``, to ``[s, s, C]``."""
+        return resize_square(image, self.image_size)
 
-        return resize_square(image, int(self.card.model["image_size"]))
-
-    def outputs(self, pixels: Sequence[ByteArray] | ByteArray) -> dict[str, Any]:
-        """Return ``embedding``, ``hash`` and ``label_scores`` of prepared uint8 images.
-
-        Raises:
-            UsageError: The images are not uint8 ``[n, s, s, 3]`` of the model's size.
-        """
-        batch = np.ascontiguousarray(np.stack(list(pixels)) if len(pixels) else np.empty(0))
-        size = self.card.model["image_size"]
-        shape = (size, size, self.card.model.get("in_chans", 3))
-        if batch.shape[1:] != shape or batch.dtype != np.uint8:
-            wanted = ", ".join(["n", *map(str, shape)])
-            raise UsageError(f"need uint8 images [{wanted}], got {batch.dtype} {list(batch.shape)}")
-        names = [out.name for out in self._session.get_outputs()]
-        values = cast(list[Any], self._session.run(names, {"pixels": batch}))
+    def outputs(self, pixels: ByteArray, names: Sequence[str] = OUTPUTS) -> dict[str, Any]:
+        """Return the named outputs for prepared images, uint8 ``[n, s, s, C]``."""
+        values = cast(
+            list[Any], self._session.run(list(names), {INPUT: pixels}, _path_to_outputs())
+        )
         return dict(zip(names, values, strict=True))
 
-    def encode(self, pixels: Sequence[ByteArray] | ByteArray) -> Encoding:
-        """Encode prepared uint8 images ``[n, s, s, 3]``.
+    def locations(self, image: ByteArray) -> FloatArray:
+        """Return what is searched of a prepared image, location by location, ``[h, w, d]``.
 
         Raises:
-            UsageError: See :meth:`outputs`.
+            UsageError: The file was exported without it.
         """
-        out = self.outputs(pixels)
+        if LOCATIONS not in self._names:
+            raise UsageError(
+                "similar regions need the model as it was trained; this one was exported"
+            )
+        return self.outputs(image[None], [LOCATIONS])[LOCATIONS][0]
+
+    def encode(self, images: Images) -> Encoding:
+        """Encode image files, Pillow images or uint8 arrays ``[h, w, C]`` of any sizes.
+
+        Raises:
+            UsageError: No image, or one of another type or number of bands.
+            DataError: A file cannot be read.
+        """
+        out = self.outputs(to_batch(images, self.image_size, self.in_chans))
         return Encoding(
             embedding=_unit(out["embedding"]),
             code=pack_bits(out["hash"] > 0),
             n_bits=self.n_bits,
             label_scores=out["label_scores"].astype(np.float32, copy=False),
         )
+
+
+def _path_to_outputs() -> Any:
+    """Return options that compute only what the outputs asked for need."""
+    import onnxruntime as ort
+
+    options = ort.RunOptions()
+    options.only_execute_path_to_fetches = True
+    return options
 
 
 def _unit(vectors: Any) -> Any:
@@ -160,12 +199,8 @@ def _unit(vectors: Any) -> Any:
 
 
 def _session(data: bytes, file: Path, threads: int | None) -> Any:
-    try:
-        import onnxruntime as ort
-    except ImportError:
-        raise ModelError(
-            f"{file} needs ONNX Runtime; install it with: pip install 'landcue[onnx]'"
-        ) from None
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads:
@@ -176,3 +211,34 @@ def _session(data: bytes, file: Path, threads: int | None) -> Any:
     except Exception as error:  # the runtime has no common error class of its own
         first = str(error).strip().splitlines()[0]
         raise ModelError(f"{file} is no usable ONNX model ({first}); {_HINT}") from None
+
+
+def describe(card: OnnxCard) -> str:
+    """Return what an exported model is and what it loses, one fact per line."""
+    model, found = card.model, card.fidelity
+    lines = [
+        f"exported from {card.source[:12]} in {card.precision}",
+        f"{model['backbone']}, {model['image_size']} px, {model['dim']} dimensions, "
+        f"{model['n_bits']} bits, {len(model['label_names'])} labels",
+    ]
+    if not found:
+        return "\n".join([*lines, "checked against torch on rendered images only"])
+    cosine = found["cosine"]
+    lines.append(
+        f"beside the original on {found['images']} images: cosine {cosine['mean']:.4f} "
+        f"(least {cosine['least']:.4f}), recall@20 {found['recall@20']:.3f}"
+    )
+    if "flipped_bits" in found:
+        lines.append(f"bits that differ: {found['flipped_bits']:.2%}")
+    spaces: dict[str, dict[str, float]] = found.get("retrieval", {})
+    for space, values in spaces.items():
+        lines.append(
+            f"nDCG@100 of the {space}: {values['original']:.4f}, exported "
+            f"{values['exported']:.4f}, {_loss(values)}"
+        )
+    return "\n".join(lines)
+
+
+def _loss(values: dict[str, Any]) -> str:
+    share = values["loss"]
+    return f"{share:.2%} lost" if share >= 0 else f"{-share:.2%} gained"

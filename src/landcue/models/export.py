@@ -6,6 +6,8 @@ import contextlib
 import io
 import itertools
 import json
+import logging
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -14,16 +16,98 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from landcue.data.images import read_image
 from landcue.errors import DataError, LandcueError, ModelError, UsageError
 from landcue.files import write_atomic
 from landcue.models.checkpoint import Checkpoint
 from landcue.models.encoder import NeuralEncoder
-from landcue.models.onnx.fidelity import compare_encodings
-from landcue.models.onnx.graph import INPUT, float32_outputs, to_onnx
-from landcue.models.onnx.runtime import METADATA, OnnxCard, OnnxEncoder
+from landcue.models.fidelity import compare_encodings
+from landcue.models.onnx import INPUT, LOCATIONS, METADATA, OUTPUTS, OnnxCard, OnnxEncoder
+from landcue.models.regions import feature_map, locations_of
 from landcue.types import ByteArray, Encoding, Record
+
+_OPSET = 18
+_MOST_IMAGES = 4096
+_WORTH_HALVING = 2
+
+
+class _Graph(nn.Module):
+    """An encoder with its normalization: what ``NeuralEncoder.encode`` computes, in float32."""
+
+    def __init__(self, encoder: NeuralEncoder, locations: bool = False) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.with_locations = locations
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        encoder = self.encoder
+        x = encoder.normalize(pixels.permute(0, 3, 1, 2))
+        out = encoder(x)
+        searched = out.embedding
+        if encoder.config.retrieval == "features":
+            searched = F.normalize(out.features, dim=1)
+        outputs = searched, out.hash, encoder.label_scores(out.logits)
+        if not self.with_locations:
+            return outputs
+        return *outputs, locations_of(encoder, feature_map(encoder, x))
+
+
+def to_onnx(encoder: NeuralEncoder, *, locations: bool = False) -> Any:
+    """Return the encoder as an ``onnx.ModelProto`` for any number of images.
+
+    With ``locations`` there is a fourth output for :func:`.regions.similar_regions`, float32
+    ``[n, h, w, d]``, whose mean points where the embedding does: for average pooling and a linear
+    projection only.
+
+    Input: ``pixels``, uint8 ``[n, s, s, bands]``, prepared images. Outputs: ``embedding`` float32
+    ``[n, d]``, unit norm; ``hash`` ``[n, K]`` in (-1, 1), whose sign is the code; ``label_scores``
+    ``[n, C]``.
+
+    Raises:
+        ModelError: torch cannot export this backbone.
+    """
+    example = torch.zeros(2, *_image_shape(encoder), dtype=torch.uint8)
+    images = torch.export.Dim("n", min=1, max=_MOST_IMAGES)
+    chatter = io.StringIO()  # the exporter reports each of its steps
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(chatter), contextlib.redirect_stderr(chatter):
+            program = torch.onnx.export(
+                _Graph(encoder, locations).eval(),
+                (example,),
+                input_names=[INPUT],
+                output_names=[*OUTPUTS, *([LOCATIONS] if locations else [])],
+                dynamic_shapes={INPUT: {0: images}},
+                opset_version=_OPSET,
+                dynamo=True,
+            )
+    except Exception as error:  # the exporter raises whatever its stages raise
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"backbone {encoder.config.backbone} cannot be exported to ONNX: {first}"
+        ) from error
+    finally:
+        log.setLevel(level)
+    if program is None:
+        raise ModelError(f"backbone {encoder.config.backbone} cannot be exported to ONNX")
+    return program.model_proto
+
+
+def float32_outputs(encoder: NeuralEncoder, pixels: Tensor) -> tuple[Tensor, ...]:
+    """Return what torch computes in float32 for prepared uint8 images ``[n, s, s, 3]``."""
+    with torch.inference_mode():
+        return _Graph(encoder).eval()(pixels)
+
+
+def _image_shape(encoder: NeuralEncoder) -> tuple[int, int, int]:
+    config = encoder.config
+    return config.image_size, config.image_size, config.in_chans
+
 
 _TOLERANCE = 1e-3
 _CALIBRATION_IMAGES = 128
@@ -139,8 +223,8 @@ def _check(proto: Any, encoder: NeuralEncoder, pixels: ByteArray) -> None:
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     few = np.ascontiguousarray(pixels[:_BATCH])
     ours = float32_outputs(encoder, torch.from_numpy(few))
-    theirs = session.run(None, {INPUT: few})
-    names = [output.name for output in session.get_outputs()]
+    names = list(OUTPUTS)
+    theirs = session.run(names, {INPUT: few})
     for name, mine, exported in zip(names, ours, theirs, strict=True):
         gap = float(np.abs(mine.numpy() - exported).max(initial=0))
         if not gap <= _TOLERANCE:
@@ -148,6 +232,53 @@ def _check(proto: Any, encoder: NeuralEncoder, pixels: ByteArray) -> None:
                 f"the exported {encoder.config.backbone} differs from torch: {name} by {gap:.3g}, "
                 f"more than {_TOLERANCE}; export another backbone"
             )
+
+
+def write_half(checkpoint: Checkpoint, out: Path, fidelity: dict[str, Any]) -> OnnxCard:
+    """Write a checkpoint whose weights fit 16 bits, with the output that regions need.
+
+    Args:
+        checkpoint: What to export: average pooling and a linear projection.
+        out: The file to write, ``.onnx``; replaced atomically.
+        fidelity: What was measured, for the card.
+
+    Raises:
+        ModelError: The backbone cannot be exported, or the export computes something else.
+    """
+    proto = halve_weights(to_onnx(checkpoint.encoder.eval(), locations=True))
+    _check(proto, checkpoint.encoder, _rendered(checkpoint.encoder))
+    card = _card(checkpoint, "float16", fidelity)
+    write_atomic(out, _with_card(proto, card))
+    return card
+
+
+def halve_weights(proto: Any) -> Any:
+    """Store float32 weights as float16, to be computed in float32: half the bytes.
+
+    Nothing is lost where the weights were rounded to float16 before, as ``save_checkpoint`` does
+    with ``half``.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    graph, casts = proto.graph, []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or math.prod(tensor.dims) < _WORTH_HALVING:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype("f2"), name))
+        full = f"{name}.float32"
+        for node in graph.node:
+            for i, source in enumerate(node.input):
+                if source == name:
+                    node.input[i] = full
+        casts.append(onnx.helper.make_node("Cast", [name], [full], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.value_info[:]
+    onnx.checker.check_model(proto)
+    return proto
 
 
 def _quantize(proto: Any, calibration: ByteArray, folder: Path) -> Any:
