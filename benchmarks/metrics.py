@@ -107,9 +107,10 @@ def against_peers(
     print(f"largest memory of the process so far: {memory:,.0f} MiB")
     some = take(query, slice(0, n_peer))
     case = make_case(some, gallery, ours[:n_peer], theirs)
-    scale = n_query / n_peer
+    near, scale = given(-case.scores), n_query / n_peer
     full = scale * seconds(
-        lambda: evaluate_distances(given(-case.scores), some, gallery, protocol=DEFAULT), repeats
+        lambda: evaluate_distances(near, some, gallery, protocol=DEFAULT, exclude_self=True),
+        repeats,
     )
     print(f"landcue from distances, {n_metric} metrics and chance: {full:.3f} s")
     note = "" if scale == 1 else f" (others: {n_peer} queries, times x {scale:g})"
@@ -119,7 +120,7 @@ def against_peers(
 
     def line(name: str, protocol: Protocol, timed: peers.Timed, most: float) -> None:
         def work() -> Report:
-            return evaluate_distances(given(-case.scores), some, gallery, protocol=protocol)
+            return evaluate_distances(near, some, gallery, protocol=protocol, exclude_self=True)
 
         difference = compare(name, work(), timed, most)
         own = seconds(work, repeats)
