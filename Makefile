@@ -31,7 +31,8 @@ $(PAGE): $(PAGE_SOURCES) | $(BIN)/python
 	$(BIN)/python scripts/build_page.py
 
 # Types and tests of the page itself.
-page-check: | $(BIN)/python
+page-check: install
+	$(BIN)/python scripts/web_types.py check
 	$(BIN)/python scripts/build_page.py check
 
 docs: $(STAMP)

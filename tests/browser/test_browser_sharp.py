@@ -23,6 +23,7 @@ def test_without_sources_one_is_asked_for_and_thumbnails_stay(guest):
         route.fulfill(status=404, json=problem)
 
     guest.expected.append("Failed to load resource")
+    guest.page.goto("about:blank")  # else the start page's images would be counted, too
     guest.page.route("**/chip*", gone)
     guest.open("?id=images/harbor/harbor_0001.tif&k=48")
     guest.settled(48)

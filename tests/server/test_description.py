@@ -77,3 +77,10 @@ def test_the_reference_page_lists_every_endpoint():
         assert operation["description"] in section
         assert "curl -s" in section
     assert reference.on_page_markdown("another page") == "another page"
+
+
+def test_the_pages_types_are_those_of_this_description(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import web_types
+
+    assert web_types.is_current(), "run python scripts/web_types.py"

@@ -18,6 +18,7 @@ export function sideFor(thumbnail: { readonly width: number; readonly height: nu
 
 export class Sharpener {
   private readonly without = new Set<string | null>();
+  private readonly having = new Set<string | null>();
   private readonly waiting: (() => Promise<void>)[] = [];
   private busy = false;
 
@@ -42,8 +43,12 @@ export class Sharpener {
 
   private async fetch(id: string, archive: string | null, side: number, signal: AbortSignal): Promise<Blob | null> {
     if (signal.aborted || this.without.has(archive)) return null;
+    // The first request of an archive is not given up: it shows whether there are sources at all.
+    const stop = this.having.has(archive) ? signal : undefined;
     try {
-      return await this.api.image(this.api.chipUrl(id, archive, side), signal);
+      const image = await this.api.image(this.api.chipUrl(id, archive, side), stop);
+      this.having.add(archive);
+      return signal.aborted ? null : image;
     } catch (error) {
       if (!(error instanceof ApiError)) return null;
       if (error.status === 404) this.without.add(archive);

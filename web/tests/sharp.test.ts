@@ -21,14 +21,16 @@ describe("the side to ask for", () => {
 /** A service whose answers wait until they are let go. */
 class Service {
   readonly asked: string[] = [];
+  readonly signals: (AbortSignal | undefined)[] = [];
   private readonly held: ((status: number) => void)[] = [];
 
   chipUrl(id: string, archive: string | null, side = 512): string {
     return `${archive}/${id}/${side}`;
   }
 
-  image(url: string): Promise<Blob> {
+  image(url: string, signal?: AbortSignal): Promise<Blob> {
     this.asked.push(url);
+    this.signals.push(signal);
     return new Promise((done, failed) =>
       this.held.push((status) => (status === 200 ? done(new Blob([url])) : failed(new ApiError(status, "no", status === 429 ? 7 : null)))),
     );
@@ -89,7 +91,18 @@ describe("sharp images", () => {
     expect(await third).not.toBeNull();
   });
 
-  it("are not fetched when nobody waits for them any more", async () => {
+  it("ask once whether there are sources, though the first image is not wanted any more", async () => {
+    const { service, ask, stop } = started();
+    const first = ask("1");
+    stop.abort();
+    expect(service.signals).toEqual([undefined]);
+    await service.answer(404);
+    expect(await first).toBeNull();
+    expect(await ask("2")).toBeNull();
+    expect(service.asked).toHaveLength(1);
+  });
+
+  it("are not fetched when they are not wanted any more", async () => {
     const { service, ask, stop } = started();
     const [, second] = [ask("1"), ask("2")];
     stop.abort();
