@@ -32,7 +32,7 @@ export function App() {
       <Header />
       {about.value?.stale && (
         <p class="banner" role="status">
-          The archive was indexed again. Restart the service to search the new version.
+          The archive was indexed again. The new version is shown within seconds.
         </p>
       )}
       <main id="main" tabIndex={-1}>
