@@ -229,14 +229,14 @@ def alone_with(monkeypatch, **variables):
 def test_missing_and_wrong_variables_are_named(monkeypatch):
     alone_with(monkeypatch, WORLD_SIZE="2", RANK="0")
     with pytest.raises(UsageError, match="MASTER_ADDR and MASTER_PORT not set; start with torchr"):
-        Team.of_environment()
+        Team.from_environment()
     there = {"MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     alone_with(monkeypatch, WORLD_SIZE="two", **there)
     with pytest.raises(UsageError, match="WORLD_SIZE must be a number, not 'two'"):
-        Team.of_environment()
+        Team.from_environment()
     alone_with(monkeypatch, WORLD_SIZE="2", RANK="2", **there)
     with pytest.raises(UsageError, match="RANK is 2, but WORLD_SIZE 2"):
-        Team.of_environment()
+        Team.from_environment()
 
 
 def test_too_few_gpus(monkeypatch):
@@ -245,9 +245,9 @@ def test_too_few_gpus(monkeypatch):
     there = {"MASTER_ADDR": "localhost", "MASTER_PORT": "1", "WORLD_SIZE": "4"}
     alone_with(monkeypatch, RANK="3", LOCAL_RANK="3", **there)
     with pytest.raises(UsageError, match="which has 2 GPUs; start at most 2 there"):
-        Team.of_environment()
+        Team.from_environment()
     alone_with(monkeypatch, RANK="3", LOCAL_RANK="1", **there)
-    assert Team.of_environment() == Team(3, 4, torch.device("cuda:1"))
+    assert Team.from_environment() == Team(3, 4, torch.device("cuda:1"))
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_made(
@@ -272,7 +272,7 @@ def test_a_first_process_that_cannot_be_reached(monkeypatch):
 
 def test_a_process_alone_just_works(monkeypatch):
     alone_with(monkeypatch)
-    team = Team.of_environment()
+    team = Team.from_environment()
     assert (team.rank, team.size, team.is_first) == (0, 1, True)
     model = torch.nn.Linear(2, 2)
     assert team.wrap(model, torch.nn.Linear(1, 1), [model]) is model

@@ -43,8 +43,8 @@ class Team:
     device: torch.device
 
     @staticmethod
-    def of_environment() -> Team:
-        """Read what ``torchrun`` tells its processes; without it, a process is alone.
+    def from_environment() -> Team:
+        """Read the variables that ``torchrun`` sets; without them, a process is alone.
 
         A process group that already exists is taken as it is.
 
@@ -84,7 +84,7 @@ class Team:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that validates, writes and speaks."""
+        """Whether this is the process that validates, writes and prints."""
         return self.rank == 0
 
     @contextlib.contextmanager

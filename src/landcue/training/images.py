@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import shutil
 import tempfile
@@ -195,22 +194,20 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         """Whether there is room for all decoded images in the cache."""
         return self.cache.capacity >= len(self._entries)
 
-    def drop_unreadable(
-        self,
-        progress: Callable[[int, int], None] | None = None,
-        share: Callable[[list[tuple[int, str]]], list[list[tuple[int, str]]]] | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
+    def drop_unreadable(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Decode every image once, filling the cache, and leave out those that fail.
 
-        They are named in ``problems``. Of several processes each decodes a share of the images,
-        and ``share`` tells all of them what each one found.
+        They are named in ``problems``.
 
         Raises:
             DataError: No image can be decoded.
         """
-        rows = range(rank, len(self), world_size)
+        self.drop(self.check(range(len(self)), progress))
+
+    def check(
+        self, rows: Sequence[int], progress: Callable[[int, int], None] | None = None
+    ) -> list[tuple[int, str]]:
+        """Decode images once, filling the cache; return the rows that fail, and why."""
         failed: list[tuple[int, str]] = []
         with ThreadPoolExecutor(max(2, core_count())) as pool:
             for start in range(0, len(rows), _BLOCK):
@@ -220,8 +217,14 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
                         failed.append((rows[done - 1], problem))
                     if progress:
                         progress(done, len(rows))
-        if share:
-            failed = sorted(itertools.chain.from_iterable(share(failed)))
+        return failed
+
+    def drop(self, failed: Sequence[tuple[int, str]]) -> None:
+        """Leave out the images that :meth:`check` found to fail.
+
+        Raises:
+            DataError: None is left.
+        """
         self.problems = tuple(Problem(self.records[row].id, what) for row, what in failed)
         bad = {row for row, _ in failed}
         good = [row for row in range(len(self)) if row not in bad]

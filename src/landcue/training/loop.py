@@ -102,7 +102,7 @@ def train(
     check_losses(config)
     check_loggers(config)
     create_transform(config.augment, config.model.image_size, config.data.in_chans)
-    team = Team.of_environment()
+    team = Team.from_environment()
     batch = config.optimizer.batch_size
     Shares(batch, batch, team.rank, team.size)  # can they share it at all?
     if not team.is_first:
@@ -115,9 +115,11 @@ def train(
         if finished is not None:
             message(f"{out} is already trained; nothing to do")
             return finished
-        training = team.each(_Training, config, out, team, message, progress)
+        name = team.first(lambda: uuid.uuid4().hex)
+        training = team.each(_Training, config, out, team, name, message, progress)
+        team.each(training.prepare, team.gather(training.failed))
         team.first(lambda: held.enter_context(exclusive(out, ModelError, "training in")))
-        team.first(_find_run, config, out)  # again, now that nobody else can write there
+        team.first(_find_run, config, out)  # again, now that no other process can write there
         return training.run()
 
 
@@ -164,11 +166,18 @@ def _find_run(config: TrainingConfig, out: Path) -> Run | None:
 
 
 class _Training:
-    """A run in one process: all that can fail before the first step happens when it is made."""
+    """A run in one process: all that can fail before the first step happens before ``run``."""
 
     def __init__(
-        self, config: TrainingConfig, out: Path, team: Team, message: Message, progress: Progress
+        self,
+        config: TrainingConfig,
+        out: Path,
+        team: Team,
+        cache_name: str,
+        message: Message,
+        progress: Progress,
     ) -> None:
+        """Read the split and decode this process's share of its images."""
         self.config, self.out, self.team = config, out, team
         self.message, self.show = message, progress
         self.device = team.device
@@ -179,10 +188,27 @@ class _Training:
         for line in dataset_warnings(config.data.dataset, self.images):
             message(f"warning: {line}")
         size = config.model.image_size
-        self.train = self._open("train", round(size * _MARGIN))
-        self.train.transform = create_transform(config.augment, size, config.data.in_chans)
         has_val = any(record.part == "val" for record in self.images.records)
-        self.val = self._open("val", size) if has_val else None
+        self.train = self._open("train", round(size * _MARGIN), cache_name)
+        self.val = self._open("val", size, cache_name) if has_val else None
+        self.parts = {"train": self.train} | ({"val": self.val} if self.val else {})
+        self.failed = {
+            part: images.check(
+                range(team.rank, len(images), team.size),
+                lambda i, n, part=part: progress(f"decoding {part}", i, n),
+            )
+            for part, images in self.parts.items()
+        }
+
+    def prepare(self, failed: list[dict[str, list[tuple[int, str]]]]) -> None:
+        """Make all that an epoch needs, without the images that any process failed to decode."""
+        config, team, message = self.config, self.team, self.message
+        size = config.model.image_size
+        for part, images in self.parts.items():
+            images.drop(sorted(pair for found in failed for pair in found[part]))
+            for problem in images.problems:
+                message(f"skipped {problem.what}")
+        self.train.transform = create_transform(config.augment, size, config.data.in_chans)
         if self.val is None:
             message(f"split {config.data.split} has no validation part: the last epoch is kept")
         labels = self.train.labels
@@ -204,7 +230,7 @@ class _Training:
         self.batches = EpochBatches(sampler, config.seed, n)
         self.loader = create_loader(self.train, self.batches, config.loader, self.device, team.size)
         self.steps = len(sampler)
-        self.state = out / "state.safetensors"
+        self.state = self.out / "state.safetensors"
 
     def run(self) -> Run:
         """Train the epochs that are left."""
@@ -249,22 +275,15 @@ class _Training:
                  f", {row['images_per_second']:.0f} images/s")  # fmt: skip
         return progress
 
-    def _open(self, part: str, size: int) -> ImageDataset:
-        team = self.team
-        images = ImageDataset(
+    def _open(self, part: str, size: int, cache_name: str) -> ImageDataset:
+        return ImageDataset(
             self.images.part(part).records,
             self.images.label_names,
             size,
             self.config.data.bands,
             cache_bytes=self.config.loader.cache_bytes,
-            cache_name=team.first(lambda: uuid.uuid4().hex),
+            cache_name=f"{part}-{cache_name}",
         )
-        images.drop_unreadable(
-            lambda i, n: self.show(f"decoding {part}", i, n), team.gather, team.rank, team.size
-        )
-        for problem in images.problems:
-            self.message(f"skipped {problem.what}")
-        return images
 
     def _model(self) -> NeuralEncoder:
         options = self.config.model
