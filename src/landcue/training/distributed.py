@@ -6,6 +6,8 @@ import contextlib
 import functools
 import os
 import re
+import time
+import uuid
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore, Store
 from torch.autograd.function import once_differentiable
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
@@ -123,6 +126,7 @@ class Team:
             backend = "cpu:gloo,cuda:nccl"
         try:
             store, rank, size = next(iter(rendezvous("env://", timeout=timeout)))
+            store = _fresh(store, rank, size)
             store.set_timeout(_WAIT)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAIT)
         except (RuntimeError, ValueError) as error:
@@ -214,6 +218,31 @@ class Team:
         if isinstance(error, LandcueError):
             return error if self.is_first else type(error)(f"process {self.rank}: {error}")
         return ModelError(f"process {self.rank} failed: {type(error).__name__}: {error}")
+
+
+def _fresh(store: Store, rank: int, size: int) -> Store:
+    """Return a part of the store that belongs to this start of the processes alone.
+
+    torchrun's store outlives a restart, with the addresses of processes that are gone. So the
+    first process names a new part of the store to all that request one now, and waits until all
+    of them have received it.
+    """
+    own = uuid.uuid4().hex
+    if rank:
+        store.set(f"landcue/request/{rank}", own)
+        name = store.get(f"landcue/answer/{own}").decode()
+        store.set(f"landcue/received/{name}/{rank}", "")
+        return PrefixStore(name, store)
+    missing, deadline = list(range(1, size)), time.monotonic() + _CONNECT.total_seconds()
+    while missing:
+        for other in missing:
+            if store.check([request := f"landcue/request/{other}"]):
+                store.set(f"landcue/answer/{store.get(request).decode()}", own)
+        missing = [r for r in missing if not store.check([f"landcue/received/{own}/{r}"])]
+        if missing and time.monotonic() > deadline:
+            raise RuntimeError(f"process {missing[0]} did not come")
+        time.sleep(0.02)
+    return PrefixStore(own, store)
 
 
 def _brief(error: Exception) -> str:
