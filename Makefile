@@ -8,12 +8,18 @@ PAGE := src/landcue/server/page/.built
 PAGE_SOURCES := $(wildcard web/*.json web/*.html web/*.ts scripts/*page*) \
 	$(shell find web/src web/public -type f)
 
-.PHONY: demo test lint tests page page-check install docs clean
+FAST := not browser and not ray and not milvus and not s3 and not ddp and not fuzz and not attack \
+	and not bare
 
-demo: install page
+.PHONY: demo test test-all lint lint-all tests tests-all page page-check install docs clean
+
+demo: $(VENV)/.demo page
 	$(BIN)/landcue demo demo
 
-test: lint page-check tests
+# The fast part; test-all is everything, as CI runs it.
+test: lint tests
+
+test-all: lint-all page-check tests-all
 
 lint: install
 	$(BIN)/ruff format --check .
@@ -21,8 +27,16 @@ lint: install
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+# Code of other systems is checked as well.
+lint-all: lint
+	$(BIN)/pyright --pythonplatform Darwin
+	$(BIN)/pyright --pythonplatform Windows
+
 # The suite runs one file per process and core; torch takes one thread in each.
 tests: install page
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m '$(FAST)'
+
+tests-all: install page
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 page: $(PAGE)
@@ -47,6 +61,13 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24'
 	@echo "Installing LandCue and what it needs (torch is large: a few minutes) ..."
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+# What the demo needs, and no tools of development.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24'
+	@echo "Installing LandCue and what training needs (torch is large: a few minutes) ..."
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train]'
 	touch $@
 
 $(BIN)/python:

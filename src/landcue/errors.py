@@ -72,6 +72,36 @@ def did_you_mean(word: str, known: Iterable[str], most: int = 20) -> str:
     return f" (known: {shown})"
 
 
+_EXTRAS = {
+    "faiss": "ann",
+    "onnx": "train",
+    "onnxscript": "train",
+    "open_clip": "hub",
+    "openpyxl": "formats",
+    "pymilvus": "milvus",
+    "ray": "ray",
+    "scipy": "formats",
+    "tensorboard": "train",
+    "timm": "train",
+    "torch": "train",
+    "torchvision": "train",
+    "transformers": "hub",
+    "wandb": "wandb",
+}
+
+
+def explain_missing(error: ModuleNotFoundError) -> UsageError | None:
+    """Return the error that names the extra of a package that is not installed, if one holds it.
+
+    >>> str(explain_missing(ModuleNotFoundError(name="torch")))
+    "this needs torch: pip install 'landcue[train]'"
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in _EXTRAS:
+        return None
+    return UsageError(f"this needs {package}: pip install 'landcue[{_EXTRAS[package]}]'")
+
+
 def missing_extra(extra: str, what: str) -> UsageError:
     """Return the error of a function whose optional dependencies are not installed.
 

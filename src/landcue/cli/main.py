@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from landcue import __version__
-from landcue.errors import LandcueError
+from landcue.errors import LandcueError, explain_missing
 
 COMMANDS = {
     "demo": "Run everything once on a synthetic archive.",
@@ -119,6 +119,12 @@ def main() -> None:
     except LandcueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        known = explain_missing(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
+        sys.exit(known.exit_code)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             # The reader of the output closed it, as `head` does.
