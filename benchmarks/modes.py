@@ -30,9 +30,8 @@ from landcue.codes import compiled
 from landcue.codes.engine import frozen, room
 from landcue.codes.hamming import CodeIndex
 from landcue.codes.packing import to_words
+from landcue.search import Archive, ById, SearchOptions
 from landcue.search.exact import FloatIndex
-from landcue.search.queries import ById
-from landcue.search.searcher import Searcher
 
 K, SHORTLIST = 20, 200
 NOISE, FLIPS = 0.25, 0.03  # length of the noise, share of bits
@@ -61,20 +60,22 @@ def main() -> None:
 
 def real_recall(archive: ArchiveFolder) -> None:
     """Print two-stage's share of the true neighbors on the images themselves."""
-    searcher = Searcher(archive, cache=False)
-    names = searcher.records.ids()[:: max(1, archive.count // 500)]
+    searcher = Archive(archive, cache=False)
+    names = searcher.ids()[:: max(1, archive.count // 500)]
     print(
         f"real images, {archive.count:,} records, {len(names)} queries, shortlist {SHORTLIST}: "
         f"two-stage finds {overlap(searcher, names, 'two-stage'):.2%} of the true {K}"
     )
 
 
-def overlap(searcher: Searcher, names: list[str], mode: str) -> float:
+def overlap(searcher: Archive, names: list[str], mode: str) -> float:
     """Return the mean share of the exact first K that a mode finds."""
     found = 0
     for name in names:
-        true = {hit.id for hit in searcher.search(ById(name), K, "embedding").hits}
-        hits = searcher.search(ById(name), K, mode, shortlist=SHORTLIST).hits
+        true = {hit.id for hit in searcher.search(ById(name), k=K, mode="embedding").hits}
+        hits = searcher.search(
+            ById(name), k=K, mode=mode, options=SearchOptions(shortlist=SHORTLIST)
+        ).hits
         found += len(true & {hit.id for hit in hits})
     return found / (K * len(names))
 
@@ -117,21 +118,21 @@ def build(real: ArchiveFolder, folder: Path, n: int) -> None:
 def large(folder: Path, n_queries: int) -> None:
     """Time every mode on a large archive, beside the engine that it rests on."""
     started = time.perf_counter()
-    first_searcher = Searcher(ArchiveFolder.open(folder))
-    ids = first_searcher.records.ids()
+    first_searcher = Archive(ArchiveFolder.open(folder))
+    ids = first_searcher.ids()
     names = ids[:: max(1, len(ids) // n_queries)][:n_queries]
     for mode in ("code", "two-stage"):
-        first_searcher.search(ById(names[0]), K, mode)
+        first_searcher.search(ById(names[0]), k=K, mode=mode)
     print(f"derived files of code and two-stage built in {time.perf_counter() - started:.1f} s")
     started = time.perf_counter()
-    searcher = Searcher(ArchiveFolder.open(folder))
-    searcher.search(ById(names[0]), K, "code")
+    searcher = Archive(ArchiveFolder.open(folder))
+    searcher.search(ById(names[0]), k=K, mode="code")
     print(f"open to first hit by code: {time.perf_counter() - started:.2f} s")
     for mode in ("code", "two-stage", "embedding"):
         report(
             mode,
             [
-                lambda name=name, mode=mode: searcher.search(ById(name), K, mode)
+                lambda name=name, mode=mode: searcher.search(ById(name), k=K, mode=mode)
                 for name in names[: 50 if mode == "embedding" else None]
             ],
         )
@@ -143,8 +144,8 @@ def large(folder: Path, n_queries: int) -> None:
     exact = FloatIndex(columns.embedding)
     take_turns(
         [
-            lambda i: exact.search(columns.embedding[[rows[i]]], K + 1),
-            lambda i: searcher.search(ById(names[i]), K, "embedding"),
+            lambda i: exact.search(columns.embedding[[rows[i]]], k=K + 1),
+            lambda i: searcher.search(ById(names[i]), k=K, mode="embedding"),
         ],
         ["exact float, in memory", "exact float through the API"],
         min(30, len(names)),
@@ -152,9 +153,7 @@ def large(folder: Path, n_queries: int) -> None:
     ann(searcher, columns, names)
 
 
-def costs_of_codes(
-    searcher: Searcher, codes: np.ndarray, rows: list[int], names: list[str]
-) -> None:
+def costs_of_codes(searcher: Archive, codes: np.ndarray, rows: list[int], names: list[str]) -> None:
     """Compare the compiled scan alone with what is built on it, up to decoded hits."""
     index = CodeIndex(codes, 64)
     planes, n = frozen(to_words(codes)), len(codes)
@@ -164,7 +163,7 @@ def costs_of_codes(
     scan = compiled.scan()
 
     def api(i: int) -> Any:
-        return searcher.search(ById(names[i]), K, "code").hits
+        return searcher.search(ById(names[i]), k=K, mode="code").hits
 
     take_turns(
         [
@@ -200,7 +199,7 @@ def take_turns(runs: list[Callable[[int], object]], titles: list[str], n: int) -
         print(f"{title:<32} {middle:8.3f} ms, {middle / middles[0]:.2f}x", flush=True)
 
 
-def ann(searcher: Searcher, columns: Any, names: list[str]) -> None:
+def ann(searcher: Archive, columns: Any, names: list[str]) -> None:
     """Compare the approximate mode with raw FAISS on the same kind of index."""
     import faiss
 
@@ -208,7 +207,7 @@ def ann(searcher: Searcher, columns: Any, names: list[str]) -> None:
     facts = searcher.build_ann()
     took = time.perf_counter() - started
     print(f"{facts['kind']} built and measured in {took:.0f} s: recall {facts['recall']}")
-    result = searcher.search(ById(names[0]), K, "ann")
+    result = searcher.search(ById(names[0]), k=K, mode="ann")
     plan = result.plan
     assert plan is not None
     rows = [columns.find(name) for name in names]
@@ -226,16 +225,16 @@ def ann(searcher: Searcher, columns: Any, names: list[str]) -> None:
     raw.add(columns.embedding)
     raw.nprobe = plan.lists
     truth = FloatIndex(columns.embedding)
-    true = [set(truth.search(columns.embedding[[row]], K)[1][0].tolist()) for row in rows[:50]]
-    found = [set(raw.search(columns.embedding[[row]], K)[1][0].tolist()) for row in rows[:50]]
+    true = [set(truth.search(columns.embedding[[row]], k=K)[1][0].tolist()) for row in rows[:50]]
+    found = [set(raw.search(columns.embedding[[row]], k=K)[1][0].tolist()) for row in rows[:50]]
     recall = np.mean([len(a & b) / K for a, b in zip(true, found, strict=True)])
     peer = report(
         f"raw faiss IVF{lists},SQ8 nprobe {raw.nprobe}",
-        [lambda row=row: raw.search(columns.embedding[[row]], K) for row in rows],
+        [lambda row=row: raw.search(columns.embedding[[row]], k=K) for row in rows],
     )
     ours = report(
         "mode ann through the API",
-        [lambda name=name: searcher.search(ById(name), K, "ann") for name in names],
+        [lambda name=name: searcher.search(ById(name), k=K, mode="ann") for name in names],
     )
     print(
         f"ann over raw faiss: {ours / peer:.2f}x; raw recall@{K} {recall:.3f}, measured recall "

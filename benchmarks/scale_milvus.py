@@ -45,9 +45,7 @@ from landcue.milvus.opening import open_archive, open_searcher
 from landcue.milvus.planning import planned
 from landcue.milvus.rows import Writer, make_collections
 from landcue.milvus.tiling import tiling
-from landcue.search.filters import Filter
-from landcue.search.queries import ById
-from landcue.search.searcher import Searcher
+from landcue.search import Archive, ById, Filter
 from landcue.search.sketch import Sketches
 from landcue.types import Bounds
 
@@ -184,9 +182,9 @@ def _dicts(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 def latencies(archive: ArchiveFolder, address: Address) -> dict[str, Any]:
     """Return milliseconds per search, and in how many the folder gave the same ids."""
-    near, far = Searcher(archive), open_searcher(open_archive(Path(str(address))))
+    near, far = Archive(archive), open_searcher(open_archive(Path(str(address))))
     rng = np.random.default_rng(1)
-    rows = rng.integers(0, len(near.records), QUERIES).tolist()
+    rows = rng.integers(0, len(near), QUERIES).tolist()
     filters = {"": None, " + labels": Filter(any_labels=(NAMES[0], NAMES[1]))}
     filters[" + box"] = Filter(bbox=Bounds(-60, -30, 60, 30))
     found: dict[str, Any] = {}
@@ -196,11 +194,13 @@ def latencies(archive: ArchiveFolder, address: Address) -> dict[str, Any]:
             seconds: list[float] = []
             same = 0
             for row in rows:
-                query = ById(near.records.id(row))
+                query = ById(near.backend.records.id(row))
                 started = time.perf_counter()
-                ids = [hit.id for hit in far.search(query, 20, mode, where).hits]
+                ids = [hit.id for hit in far.search(query, k=20, mode=mode, where=where).hits]
                 seconds.append(time.perf_counter() - started)
-                same += ids == [hit.id for hit in near.search(query, 20, mode, where).hits]
+                same += ids == [
+                    hit.id for hit in near.search(query, k=20, mode=mode, where=where).hits
+                ]
             found[mode + name] = {
                 "p50_ms": round(1000 * statistics.median(seconds), 2),
                 "p95_ms": round(1000 * float(np.quantile(seconds, 0.95)), 2),
@@ -209,7 +209,7 @@ def latencies(archive: ArchiveFolder, address: Address) -> dict[str, Any]:
     return found
 
 
-def raw_ms(near: Searcher, address: Address, mode: str, rows: list[int]) -> float:
+def raw_ms(near: Archive, address: Address, mode: str, rows: list[int]) -> float:
     """Return the median milliseconds of the server's own search that a mode builds upon."""
     link = Link(address)
     name = address.collection
@@ -241,7 +241,7 @@ def main() -> None:
         folder = Path(scratch)
         archive = make_archive(folder / "archive", rows)
         for mode in ("embedding", "cue", "two-stage"):  # makes the derived files
-            Searcher(archive).search(ById("scene00000/chip000000000.tif"), 1, mode)
+            Archive(archive).search(ById("scene00000/chip000000000.tif"), k=1, mode=mode)
         with server(options.server, folder / "milvus") as (host, port, process):
             address = Address(host, port, f"bench_{int(time.time())}")
             other = replace(address, collection=f"{address.collection}_plain")

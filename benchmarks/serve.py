@@ -36,8 +36,7 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
 from landcue.codes.hamming import CodeIndex
-from landcue.search.queries import ById
-from landcue.search.searcher import Searcher
+from landcue.search import Archive, ById
 
 K, DIM, BITS = 20, 128, 64
 Address = tuple[str, int]
@@ -101,17 +100,19 @@ def make_records(folder: Path, options: argparse.Namespace) -> Path:
 
 def measure_raw(folder: Path, mode: str) -> tuple[list[str], float]:
     """Print what a search takes in this process; return ids to ask for and its p50."""
-    searcher = Searcher(ArchiveFolder.open(folder))
-    n = len(searcher.records)
+    searcher = Archive(ArchiveFolder.open(folder))
+    n = len(searcher)
     rows = np.random.default_rng(1).integers(0, n, 2_000).tolist()
-    ids = [searcher.records.id(row) for row in rows]
-    taken = _times([lambda id_=id_: searcher.search(ById(id_), K, mode) for id_ in ids[:300]])
+    ids = [searcher.backend.records.id(row) for row in rows]
+    taken = _times(
+        [lambda id_=id_: searcher.search(ById(id_), k=K, mode=mode) for id_ in ids[:300]]
+    )
     raw = float(np.percentile(taken, 50))
     late = np.percentile(taken, 99)
     print(f"{n:,} records, mode {mode}, in process: p50 {raw:.3f} ms, p99 {late:.3f} ms")
     if mode == "code":
-        codes = searcher.vectors.code
-        index = CodeIndex(codes, searcher.archive.manifest.n_bits)
+        codes = searcher.backend.vectors.code
+        index = CodeIndex(codes, searcher.manifest.n_bits)
         taken = _times([lambda row=row: index.search(codes[[row]], K + 1) for row in rows[:300]])
         print(f"  its scan alone: p50 {np.percentile(taken, 50):.3f} ms", flush=True)
     return ids, raw

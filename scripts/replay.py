@@ -354,14 +354,13 @@ class Searches:
 
     def __init__(self, folder: Path) -> None:
         """Open the archive."""
-        from landcue.archive.archive import ArchiveFolder
-        from landcue.search.searcher import Searcher
+        import landcue
 
-        self.searcher = Searcher(ArchiveFolder.open(folder))
+        self.archive = landcue.open(folder)
 
     def ids(self) -> list[str]:
         """Return all ids in their order."""
-        return [self.searcher.records.id(row) for row in range(len(self.searcher.records))]
+        return self.archive.ids()
 
     def where(self, **conditions: Any) -> Any:
         """Return a filter."""
@@ -377,15 +376,13 @@ class Searches:
 
     def by_id(self, id_: str) -> Any:
         """Return the query by a record."""
-        from landcue.search.queries import ById
+        from landcue.search import ById
 
         return ById(id_)
 
     def by_vector(self, vector: Any) -> Any:
         """Return the query by an embedding."""
-        from landcue.search.queries import ByVector
-
-        return ByVector(vector)
+        return vector
 
     def by_encoding(self, vector: Any, bits: Any, scores: Any) -> Any:
         """Return the query by what an encoder gives."""
@@ -396,17 +393,24 @@ class Searches:
 
     def mix(self, positives: list[str], negatives: list[str], **options: Any) -> Any:
         """Return the query by examples for and against."""
-        from landcue.search.queries import Mix
+        from landcue.search import Query
 
-        return Mix(tuple(map(self.by_id, positives)), tuple(map(self.by_id, negatives)), **options)
+        one = self.by_id
+        return Query(tuple(map(one, positives)), tuple(map(one, negatives)), **options)
 
     def ask(self, query: Any = None, **options: Any) -> Any:
         """Search; ``options`` are k, mode, where, cursor, min_score and so on."""
-        return self.searcher.search(query, **options)
+        from landcue.search import SearchOptions
+
+        own = {name: options.pop(name) for name in ("k", "mode", "where") if name in options}
+        return self.archive.search(query, **own, options=SearchOptions(**options))
 
     def ask_many(self, queries: list[Any], k: int, mode: str, weight: int) -> list[Any]:
         """Search for several queries at once."""
-        return self.searcher.search_many(queries, k, mode, label_weight=weight)
+        from landcue.search import SearchOptions
+
+        options = SearchOptions(label_weight=weight)
+        return self.archive.search_many(queries, k=k, mode=mode, options=options)
 
 
 def hits_answers(name: str, result: Any) -> Answers:

@@ -1,4 +1,10 @@
-"""LandCue finds look-alike places in an Earth-observation archive."""
+"""LandCue finds look-alike places in an Earth-observation archive.
+
+>>> import landcue
+>>> archive = landcue.open(folder)
+>>> archive.search("a.png", k=2, where="water and not ships").ids
+('b.png',)
+"""
 
 from __future__ import annotations
 
@@ -9,35 +15,97 @@ from landcue.lazy import lazy_exports
 if TYPE_CHECKING:
     from landcue.archive.indexing import IndexOptions, index
     from landcue.audit.run import audit
+    from landcue.errors import (
+        ArchiveError,
+        DataError,
+        LandcueError,
+        ModelError,
+        ServiceError,
+        StoreError,
+        UsageError,
+    )
     from landcue.evaluation import evaluate
+    from landcue.models.load import load_model
     from landcue.report.evaluation import Evaluation
+    from landcue.search.archive import Archive, open, search
+    from landcue.search.filters import Filter
+    from landcue.search.plan import SearchOptions
+    from landcue.search.query import Query
+    from landcue.search.result import Result
     from landcue.training.config import TrainingConfig
     from landcue.training.loop import Run, train
+    from landcue.types import Bounds, Encoder, Encoding, Hit, Record
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Archive",
+    "ArchiveError",
+    "Bounds",
+    "DataError",
+    "Encoder",
+    "Encoding",
     "Evaluation",
+    "Filter",
+    "Hit",
     "IndexOptions",
+    "LandcueError",
+    "ModelError",
+    "Query",
+    "Record",
+    "Result",
     "Run",
+    "SearchOptions",
+    "ServiceError",
+    "StoreError",
     "TrainingConfig",
+    "UsageError",
     "__version__",
     "audit",
     "evaluate",
     "index",
+    "load_model",
+    "open",
+    "search",
     "train",
 ]
+
+_ERRORS, _TYPES = "landcue.errors", "landcue.types"
 
 __getattr__ = lazy_exports(
     __name__,
     {
-        "IndexOptions": "landcue.archive.indexing",
-        "Run": "landcue.training.loop",
-        "TrainingConfig": "landcue.training.config",
+        "Archive": "landcue.search.archive",
+        "ArchiveError": _ERRORS,
+        "Bounds": _TYPES,
+        "DataError": _ERRORS,
+        "Encoder": _TYPES,
+        "Encoding": _TYPES,
         "Evaluation": "landcue.report.evaluation",
+        "Filter": "landcue.search.filters",
+        "Hit": _TYPES,
+        "IndexOptions": "landcue.archive.indexing",
+        "LandcueError": _ERRORS,
+        "ModelError": _ERRORS,
+        "Query": "landcue.search.query",
+        "Record": _TYPES,
+        "Result": "landcue.search.result",
+        "Run": "landcue.training.loop",
+        "SearchOptions": "landcue.search.plan",
+        "ServiceError": _ERRORS,
+        "StoreError": _ERRORS,
+        "TrainingConfig": "landcue.training.config",
+        "UsageError": _ERRORS,
         "audit": "landcue.audit",
         "evaluate": "landcue.evaluation",
         "index": "landcue.archive.indexing",
+        "load_model": "landcue.models.load",
+        "open": "landcue.search.archive",
+        "search": "landcue.search",
         "train": "landcue.training.loop",
     },
 )
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -17,6 +17,7 @@ from landcue.errors import UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
     from shapely import Polygon
+    from shapely.geometry.base import BaseGeometry
 
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
@@ -44,6 +45,19 @@ class Bounds:
             raise UsageError(f"bounds {values}: longitudes must lie in -180..180")
         if not -90 <= self.south <= self.north <= 90:
             raise UsageError(f"bounds {values}: need -90 <= south <= north <= 90 (order W,S,E,N)")
+
+    @classmethod
+    def parse(cls, text: str) -> Bounds:
+        """Read ``W,S,E,N`` in degrees.
+
+        Raises:
+            UsageError: It is not four numbers, or not such a box.
+        """
+        try:
+            west, south, east, north = (float(part) for part in text.split(","))
+        except ValueError:
+            raise UsageError(f"box {text!r}: write W,S,E,N in degrees") from None
+        return cls(west, south, east, north)
 
 
 Ring = tuple[tuple[float, float], ...]
@@ -73,6 +87,19 @@ class Window:
                 "least 0, width and height of at least 1"
             )
 
+    @classmethod
+    def parse(cls, text: str) -> Window:
+        """Read ``COL,ROW,WIDTH,HEIGHT`` in pixels.
+
+        Raises:
+            UsageError: It is not four whole numbers, or not such a window.
+        """
+        try:
+            col, row, width, height = (int(part) for part in text.split(","))
+        except ValueError:
+            raise UsageError(f"window {text!r}: write COL,ROW,WIDTH,HEIGHT in pixels") from None
+        return cls(col, row, width, height)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -92,6 +119,7 @@ class Record:
         footprint: Outline in degrees (shapely), from the top left corner of the pixels clockwise;
             ``None`` when only bounds are known. Two neighboring corners more than 180 degrees of
             longitude apart are joined over the antimeridian.
+        predicted: Labels that a model predicted, of a record of an archive.
     """
 
     id: str
@@ -104,6 +132,7 @@ class Record:
     window: Window | None = None
     sensor: str | None = None
     footprint: Polygon | None = None
+    predicted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +169,7 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search: the smaller the distance (the larger the score), the nearer.
+    """One record that a search found; a smaller distance, or a larger score, is nearer.
 
     Attributes:
         id: Of the record.
@@ -149,13 +178,14 @@ class Hit:
         score: Likewise; at most 1.
         labels: As annotated, or as predicted where nobody annotated the record.
         shared: Those that the query has too.
-        bounds: Footprint in degrees.
-        footprint: Its corners, if known: see :class:`Record`.
+        bounds: Box around its footprint, in degrees.
+        geometry: Its footprint as a shapely geometry in degrees, exterior rings counterclockwise,
+            cut in two where it crosses the antimeridian; the box where only bounds are known.
         window: The pixels of a scene that make the chip; ``None`` for a whole image.
         time: Acquisition time in UTC.
         sensor: What took the image.
         group: What the image was drawn from.
-        near: Near duplicates that were left out in its favor.
+        near: Number of near duplicates that were left out in its favor.
     """
 
     id: str
@@ -165,7 +195,7 @@ class Hit:
     labels: tuple[str, ...]
     shared: tuple[str, ...] = ()
     bounds: Bounds | None = None
-    footprint: Ring | None = None
+    geometry: BaseGeometry | None = None
     window: Window | None = None
     time: datetime | None = None
     sensor: str | None = None

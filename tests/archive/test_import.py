@@ -17,7 +17,7 @@ from landcue.archive.ingest import ingest
 from landcue.archive.reembed import reembed
 from landcue.archive.verify import verify_archive
 from landcue.errors import ArchiveError, DataError, UsageError
-from landcue.search.searcher import ById, Searcher
+from landcue.search import Archive, ById
 from landcue.types import Bounds, Encoding, Record
 
 N, DIM = 50, 6
@@ -55,7 +55,7 @@ def test_import_and_search(tmp_path, values):
     np.testing.assert_allclose(opened.columns().embedding, unit, atol=1e-6)
     assert opened.manifest.imported
     assert verify_archive(tmp_path / "archive").problems == ()
-    searcher = Searcher(opened)
+    searcher = Archive(opened)
     nearest = [ids[i] for i in np.argsort(-(unit @ unit[7]), kind="stable") if i != 7][:5]
     assert [hit.id for hit in searcher.search(ById("r07"), k=5).hits] == nearest
     vector = Encoding(

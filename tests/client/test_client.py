@@ -17,8 +17,7 @@ from PIL import Image
 
 from landcue.client import Client, SearchArguments, ServiceError
 from landcue.errors import LandcueError, UsageError
-from landcue.search.filters import Filter
-from landcue.search.searcher import ById, ByImage, ByPixels, Mix
+from landcue.search import ById, Filter, Query
 from landcue.server.schemas import Filters, SearchRequest
 from landcue.server.settings import Tokens
 from landcue.types import Bounds
@@ -57,10 +56,10 @@ def test_search_by_image_crop_and_examples(client, plain, png, tmp_path):
     file = tmp_path / "query.png"
     file.write_bytes(image)
     for given in (image, file, str(file)):
-        assert found(client.search(image=given, k=5)) == expected(plain.search(ByImage(image), 5))
+        assert found(client.search(image=given, k=5)) == expected(plain.search(image, k=5))
     pixels = np.asarray(Image.open(io.BytesIO(image)))[5:25, 10:30]
     page = client.search(image=file, k=5, crop=(10, 5, 20, 20))
-    assert found(page) == expected(plain.search(ByPixels(pixels), 5))
+    assert found(page) == expected(plain.search(pixels, k=5))
     page = client.search(
         image=image,
         record="farm/02.png",
@@ -70,9 +69,9 @@ def test_search_by_image_crop_and_examples(client, plain, png, tmp_path):
         negative_weight=0.25,
         k=30,
     )
-    for_ = (ByImage(image), ById("farm/02.png"), ByImage(other))
-    mix = Mix(for_, (ById("port/03.png"),), "rocchio", 0.25)
-    assert found(page) == expected(plain.search(mix, 30))
+    for_ = (image, ById("farm/02.png"), other)
+    mix = Query(for_, (ById("port/03.png"),), "rocchio", 0.25)
+    assert found(page) == expected(plain.search(mix, k=30))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pixel_encoder as tools
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.models.load import find_model, load_model
-from landcue.search.searcher import Searcher
+from landcue.search import Archive
 from landcue.server.app import create_app
 from landcue.server.archives import Catalog, Served
 from landcue.server.run import OPTIONS
@@ -64,7 +64,7 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="session")
 def plain(photos):
     """The archive of real images, searched without a service."""
-    return Searcher(ArchiveFolder.open(photos), tools.PixelEncoder())
+    return Archive(ArchiveFolder.open(photos), tools.PixelEncoder())
 
 
 @pytest.fixture(scope="session")

@@ -32,9 +32,7 @@ from landcue.milvus.link import LARGEST, Link
 from landcue.milvus.opening import open_archive, open_searcher
 from landcue.milvus.proposals import Proposals
 from landcue.milvus.push import push
-from landcue.search.filters import Filter
-from landcue.search.queries import ById, Mix
-from landcue.search.searcher import Searcher
+from landcue.search import Archive, ById, Filter, Query, SearchOptions
 from landcue.types import Bounds
 
 pytestmark = pytest.mark.milvus
@@ -62,8 +60,8 @@ class Pair:
 
     def __init__(self, archive, where):
         self.archive, self.address = archive, where
-        self.near, self.far = Searcher(archive), searcher_of(where)
-        self.ids = self.near.records.ids()
+        self.near, self.far = Archive(archive), searcher_of(where)
+        self.ids = self.near.backend.records.ids()
 
     def same(self, *args, **options):
         near = self.near.search(*args, **options)
@@ -136,7 +134,7 @@ def test_a_hundred_random_queries_and_filters_give_what_the_folder_gives(pair, m
 
 def test_several_examples_for_and_against_give_what_the_folder_gives(pair, made):
     image = made.random_encoding(3, 1, made.Sizes())
-    mix = Mix((ById(pair.ids[3]), image, ById(pair.ids[70])), (ById(pair.ids[9]),))
+    mix = Query((ById(pair.ids[3]), image, ById(pair.ids[70])), (ById(pair.ids[9]),))
     for mode in MODES:
         pair.same(mix, 25, mode)
     for rule in ("rocchio", "linear"):
@@ -158,14 +156,18 @@ def test_pages_follow_one_another_as_in_the_folder(pair):
     for mode in MODES:
         near = far = None
         for _ in range(4):
-            ours = pair.near.search(ById(pair.ids[0]), 9, mode, cursor=near)
-            theirs = pair.far.search(ById(pair.ids[0]), 9, mode, cursor=far)
+            ours = pair.near.search(
+                ById(pair.ids[0]), k=9, mode=mode, options=SearchOptions(cursor=near)
+            )
+            theirs = pair.far.search(
+                ById(pair.ids[0]), k=9, mode=mode, options=SearchOptions(cursor=far)
+            )
             assert plain(ours) == plain(theirs)
             near, far = ours.to_json()["cursor"], theirs.to_json()["cursor"]
     with pytest.raises(UsageError, match="belongs to another version"):
-        pair.far.search(ById(pair.ids[0]), 9, cursor=near)
+        pair.far.search(ById(pair.ids[0]), k=9, options=SearchOptions(cursor=near))
     with pytest.raises(UsageError, match="belongs to another search"):
-        pair.far.search(ById(pair.ids[1]), 9, cursor=far)
+        pair.far.search(ById(pair.ids[1]), k=9, options=SearchOptions(cursor=far))
 
 
 @pytest.mark.parametrize(
@@ -194,14 +196,13 @@ def test_what_the_folder_refuses_is_refused_in_the_same_words(pair, ask):
 def test_a_query_of_other_sizes_is_refused(pair, made):
     for sizes in (made.Sizes(dim=8), made.Sizes(n_bits=16)):
         with pytest.raises(UsageError, match="encode it with the archive's own model"):
-            pair.far.search(made.random_encoding(0, 1, sizes), 5)
+            pair.far.search(made.random_encoding(0, 1, sizes), k=5)
     other = made.Sizes(label_names=made.NAMES[:4])
     searcher = open_searcher(open_archive(Path(str(pair.address))), other)
     pixels = np.zeros((8, 8, 3), np.uint8)
-    from landcue.search.queries import ByPixels
 
     with pytest.raises(ArchiveError, match="use the archive's own model"):
-        searcher.search(ByPixels(pixels), 5)
+        searcher.search(pixels, k=5)
 
 
 def test_a_collection_finds_the_model_of_its_archive(pair, tmp_path):
@@ -219,12 +220,12 @@ def test_a_collection_finds_the_model_of_its_archive(pair, tmp_path):
 
 def test_threads_do_not_mix_their_searches(pair):
     def ask(number):
-        return plain(pair.far.search(ById(pair.ids[number]), 12, MODES[number % 4]))
+        return plain(pair.far.search(ById(pair.ids[number]), k=12, mode=MODES[number % 4]))
 
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(ask, range(36)))
     for number, value in enumerate(found):
-        expected = pair.near.search(ById(pair.ids[number]), 12, MODES[number % 4])
+        expected = pair.near.search(ById(pair.ids[number]), k=12, mode=MODES[number % 4])
         assert value == plain(expected)
 
 
@@ -234,27 +235,29 @@ def test_a_tie_that_is_larger_than_milvus_gives_is_refused(pair, monkeypatch):
 
     assert LARGEST == 16_384
     monkeypatch.setattr(proposals, "LARGEST", 32)
-    anywhere = pair.far.search(ById(pair.ids[0]), 2, "embedding")
-    assert plain(anywhere) == plain(pair.near.search(ById(pair.ids[0]), 2, "embedding"))
+    anywhere = pair.far.search(ById(pair.ids[0]), k=2, mode="embedding")
+    assert plain(anywhere) == plain(pair.near.search(ById(pair.ids[0]), k=2, mode="embedding"))
     monkeypatch.setattr(proposals, "LARGEST", 8)
     tied = next(
         id_
         for id_ in pair.ids
-        if all(not hit.distance for hit in pair.near.search(ById(id_), 9, "code").hits)
+        if all(not hit.distance for hit in pair.near.search(ById(id_), k=9, mode="code").hits)
     )
     with pytest.raises(UsageError, match="more than that are as near as the last hit"):
-        pair.far.search(ById(tied), 1, "code")
+        pair.far.search(ById(tied), k=1, mode="code")
     with pytest.raises(UsageError, match="ask for fewer hits or pages"):
-        pair.far.search(ById(pair.ids[0]), 40, "embedding")
+        pair.far.search(ById(pair.ids[0]), k=40, mode="embedding")
 
 
 def test_a_polygon_too_large_to_look_at_is_compared_hit_by_hit(pair, monkeypatch):
     import landcue.milvus.selection as selection
 
     shape = shapely.Polygon([(-150, -70), (150, -60), (0, 75)])
-    expected = pair.near.search(ById(pair.ids[5]), 20, "embedding", Filter(polygon=shape))
+    expected = pair.near.search(
+        ById(pair.ids[5]), k=20, mode="embedding", where=Filter(polygon=shape)
+    )
     monkeypatch.setattr(selection, "LARGEST", 3)
-    found = pair.far.search(ById(pair.ids[5]), 20, "embedding", Filter(polygon=shape))
+    found = pair.far.search(ById(pair.ids[5]), k=20, mode="embedding", where=Filter(polygon=shape))
     assert plain(found) == plain(expected)
 
 
@@ -288,7 +291,7 @@ def test_the_command_line_takes_addresses(pair, tmp_path):
     searched, info, pushed, compared, failed = said
     code, far, error = searched
     assert (code, error) == (0, "")
-    near = pair.near.search(ById(ask[0]), 6, "cue", Filter(expression="water"))
+    near = pair.near.search(ById(ask[0]), k=6, mode="cue", where=Filter(expression="water"))
     found = json.loads(far)
     assert found | {"cursor": found["cursor"] is not None} == plain(near)
 
@@ -394,7 +397,7 @@ def test_no_text_ends_an_expression(strange):
         strange.same(ById(f"{text}{number:02}"), 9, MODES[number % 4])
         for searcher in (strange.near, strange.far):
             with pytest.raises(UsageError, match="no record has the id"):
-                searcher.search(ById(f'{text}" or id != "'), 9)
+                searcher.search(ById(f'{text}" or id != "'), k=9)
     assert not diff(strange.archive, strange.address).missing
 
 
@@ -406,12 +409,12 @@ def test_a_changed_archive_pushes_its_changes_alone(port, tmp_path, made):
     cursor = far.search(
         ById(
             "scene0/0005.tif"
-            if far.records.find("scene0/0005.tif") is not None
-            else Searcher(archive).records.id(0)
+            if far.backend.records.find("scene0/0005.tif") is not None
+            else Archive(archive).records.id(0)
         ),
-        3,
+        k=3,
     ).to_json()["cursor"]
-    ids = Searcher(archive).records.ids()
+    ids = Archive(archive).records.ids()
     gone, other = ids[10:13], ids[50:52]
     delete(folder, gone)
     table = RecordTable.open(folder, pinned=False)
@@ -437,17 +440,17 @@ def test_a_changed_archive_pushes_its_changes_alone(port, tmp_path, made):
     assert report.same >= 64  # ranges without a change were not even looked at
     assert diff(changed, where).same
 
-    near = Searcher(changed)
+    near = Archive(changed)
     with pytest.raises(UsageError, match="belongs to another version"):
-        far.search(ById(ids[0]), 3, cursor=cursor)
+        far.search(ById(ids[0]), k=3, options=SearchOptions(cursor=cursor))
     for query in (ids[0], other[0], fresh[1].id):  # the open searcher follows
         for mode in ("embedding", "code", "cue"):
-            expected = near.search(ById(query), 30, mode, Filter(no_labels=("water",)))
-            assert plain(far.search(ById(query), 30, mode, Filter(no_labels=("water",)))) == plain(
-                expected
-            )
+            expected = near.search(ById(query), k=30, mode=mode, where=Filter(no_labels=("water",)))
+            assert plain(
+                far.search(ById(query), k=30, mode=mode, where=Filter(no_labels=("water",)))
+            ) == plain(expected)
     lava = Filter(labels=("lava",))
-    assert plain(far.search(None, 9, where=lava)) == plain(near.search(None, 9, where=lava))
+    assert plain(far.search(None, k=9, where=lava)) == plain(near.search(None, k=9, where=lava))
 
 
 def test_a_push_that_is_killed_at_any_moment_goes_on_and_loses_nothing(port, tmp_path, made):
@@ -474,11 +477,13 @@ def test_a_push_that_is_killed_at_any_moment_goes_on_and_loses_nothing(port, tmp
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 200  # what was written before was not written again
     assert diff(archive, where).same
-    near, far = Searcher(archive), searcher_of(where)
+    near, far = Archive(archive), searcher_of(where)
     for row in range(0, 200, 40):
-        query = ById(near.records.id(row))
+        query = ById(near.backend.records.id(row))
         for mode in MODES:
-            assert plain(far.search(query, 200, mode)) == plain(near.search(query, 200, mode))
+            assert plain(far.search(query, k=200, mode=mode)) == plain(
+                near.search(query, k=200, mode=mode)
+            )
 
 
 def test_a_collection_of_another_model_or_maker_is_refused(pair, tmp_path, made):
@@ -503,8 +508,8 @@ def test_a_collection_of_another_model_or_maker_is_refused(pair, tmp_path, made)
         link.close()
     with pytest.raises(ArchiveError, match=r"127\.0\.0\.1:1 cannot be reached"):
         open_archive(Path("milvus://127.0.0.1:1/pair"))
-    assert plain(pair.far.search(ById(pair.ids[0]), 3)) == plain(
-        pair.near.search(ById(pair.ids[0]), 3)
+    assert plain(pair.far.search(ById(pair.ids[0]), k=3)) == plain(
+        pair.near.search(ById(pair.ids[0]), k=3)
     )
 
 
@@ -512,15 +517,15 @@ def test_an_approximate_index_is_measured_and_still_searched_exactly(port, tmp_p
     archive = made.make_archive(tmp_path / "archive", n=1500, distinct=None, metadata=False)
     where = address(port, "lists")
     push(archive, where, index="ivf")
-    near, far = Searcher(archive), searcher_of(where)
+    near, far = Archive(archive), searcher_of(where)
     lists = far.archive.pushed.layout.lists
     assert lists == 32
     best = 0
     for row in range(0, 1500, 100):
-        query = ById(near.records.id(row))
-        exact = near.search(query, 20, "embedding")
-        assert plain(far.search(query, 20, "embedding")) == plain(exact)
-        found = far.search(query, 20, "ann", recall=0.1, shortlist=20)
+        query = ById(near.backend.records.id(row))
+        exact = near.search(query, k=20, mode="embedding")
+        assert plain(far.search(query, k=20, mode="embedding")) == plain(exact)
+        found = far.search(query, k=20, mode="ann", options=SearchOptions(recall=0.1, shortlist=20))
         assert found.plan.lists < lists
         assert found.plan.recall is not None
         places = {hit.id: hit.distance for hit in exact.hits}
@@ -535,12 +540,12 @@ def test_an_approximate_index_is_measured_and_still_searched_exactly(port, tmp_p
 
 def test_without_an_approximate_index_mode_ann_is_refused(pair):
     with pytest.raises(UsageError, match="no approximate index"):
-        pair.far.search(ById(pair.ids[0]), 5, "ann")
+        pair.far.search(ById(pair.ids[0]), k=5, mode="ann")
 
 
 def test_an_empty_archive_is_not_pushed(port, tmp_path, made):
     made.make_archive(tmp_path / "archive", n=2)
-    ids = Searcher(ArchiveFolder.open(tmp_path / "archive")).records.ids()
+    ids = Archive(ArchiveFolder.open(tmp_path / "archive")).records.ids()
     delete(tmp_path / "archive", ids)
     with pytest.raises(ArchiveError, match="holds no records"):
         push(ArchiveFolder.open(tmp_path / "archive"), address(port, "empty"))
@@ -582,5 +587,5 @@ def test_rankings_are_made_by_the_server(pair, monkeypatch):
         lambda self, name, *rest, **more: asked.append(name) or real(self, name, *rest, **more),
     )
     for mode in MODES:
-        pair.far.search(ById(pair.ids[4]), 5, mode)
+        pair.far.search(ById(pair.ids[4]), k=5, mode=mode)
     assert set(asked) == {"pair", "pair_code", "pair_sketch"}

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -19,15 +18,14 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.reembed import reembed
 from landcue.audit.images import summarize_image
-from landcue.cli.search import _example
 from landcue.data import objects
-from landcue.data.images import read_image
 from landcue.data.objects import ObjectStore, look_up_all
 from landcue.data.scenes import Length, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import ArchiveError, DataError, StoreError, UsageError
-from landcue.search.scene import ByScene, read_chip
+from landcue.search import Archive
+from landcue.search.scene import Chip, read_chip
 from landcue.server.chips import chip_pixels
 from landcue.server.errors import ProblemError, without_paths
 from landcue.types import Window
@@ -243,12 +241,12 @@ def test_images_are_encoded_again(tools, store, tmp_path):
 
 def test_a_chip_as_a_query(folder):
     window = Window(10, 20, 64, 64)
-    far = read_chip(ByScene(ITEMS / "a.tif", window), 32)
-    np.testing.assert_array_equal(far, read_chip(ByScene(folder / "items" / "a.tif", window), 32))
+    far = read_chip(Chip(ITEMS / "a.tif", window), 32)
+    np.testing.assert_array_equal(far, read_chip(Chip(folder / "items" / "a.tif", window), 32))
     with pytest.raises(UsageError, match=r"s3://bucket/items/a\.tif: window .* leaves the scene"):
-        read_chip(ByScene(ITEMS / "a.tif", Window(100, 0, 64, 64)))
+        read_chip(Chip(ITEMS / "a.tif", Window(100, 0, 64, 64)))
     with pytest.raises(DataError, match=r"s3://bucket/items/none\.tif: there is nothing"):
-        read_chip(ByScene(ITEMS / "none.tif", window))
+        read_chip(Chip(ITEMS / "none.tif", window))
 
 
 def test_service_names_no_bucket(tools, folder, tmp_path):
@@ -270,11 +268,13 @@ def test_service_names_no_bucket(tools, folder, tmp_path):
 def test_an_image_as_a_query(tools, store, tmp_path):
     tools.write_image(tmp_path / "query.png", 1)
     put("query.png", tmp_path / "query.png")
-    searcher = SimpleNamespace(records=SimpleNamespace(find=lambda id_: None))
-    far = _example(searcher, "s3://bucket/query.png")
-    np.testing.assert_array_equal(far.pixels, read_image(tmp_path / "query.png"))
+    records = tools.write_images(tmp_path / "images", ["1.png", "2.png"])
+    ingest(records, tmp_path / "a", tools.PixelEncoder(), source_root=tmp_path / "images")
+    archive = Archive(ArchiveFolder.open(tmp_path / "a"), tools.PixelEncoder())
+    near = archive.search(tmp_path / "query.png")
+    assert archive.search("s3://bucket/query.png").hits == near.hits
     with pytest.raises(DataError, match=r"^s3://bucket/none\.png: there is nothing$"):
-        _example(searcher, "s3://bucket/none.png")
+        archive.search("s3://bucket/none.png")
 
 
 def test_audit_reads_objects(tools, store, tmp_path, throttle, monkeypatch):

@@ -10,12 +10,11 @@ import pytest
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.table import RecordTable
 from landcue.errors import UsageError
+from landcue.search import Archive, ById, Filter, SearchOptions
 from landcue.search import ann as ann_module
 from landcue.search import plan as plan_module
 from landcue.search.ann import AnnFacts, AnnIndex, held_out, measure
 from landcue.search.exact import FloatIndex
-from landcue.search.filters import Filter
-from landcue.search.searcher import ById, Searcher
 
 pytest.importorskip("faiss")
 
@@ -65,24 +64,31 @@ def test_held_out_rows_do_not_train_the_index():
 
 
 def test_all_lists_find_what_the_exact_search_finds(made, tmp_path):
-    searcher = Searcher(made.make_archive(tmp_path / "a", 400), cache=True)
-    lists = searcher._modes.ann_index()[0].lists
+    searcher = Archive(made.make_archive(tmp_path / "a", 400), cache=True)
+    lists = searcher.backend._modes.ann_index()[0].lists
     for row in (0, 50, 399):
-        query = searcher.vectors.embedding[[row]]
-        candidates = searcher._modes.ann_index()[0].candidates(query, 400, lists)
+        query = searcher.backend.vectors.embedding[[row]]
+        candidates = searcher.backend._modes.ann_index()[0].candidates(query, 400, lists)
         assert sorted(candidates.tolist()) == list(range(400))
-        found = searcher.search(ById(searcher.records.id(row)), 30, "ann", shortlist=400)
-        exact = searcher.search(ById(searcher.records.id(row)), 30, "embedding")
+        found = searcher.search(
+            ById(searcher.backend.records.id(row)),
+            k=30,
+            mode="ann",
+            options=SearchOptions(shortlist=400),
+        )
+        exact = searcher.search(ById(searcher.backend.records.id(row)), k=30, mode="embedding")
         assert found.hits == exact.hits
         assert found.mode == "ann"
 
 
 @pytest.mark.parametrize("where", [Filter(path="scene1"), Filter(labels=("ships",))])
 def test_filters_apply_before_candidates_are_taken(made, tmp_path, where):
-    searcher = Searcher(made.make_archive(tmp_path / "a", 400), cache=True)
-    query = ById(searcher.records.id(7))
-    found = searcher.search(query, 200, "ann", where, shortlist=400)
-    exact = searcher.search(query, 200, "embedding", where)
+    searcher = Archive(made.make_archive(tmp_path / "a", 400), cache=True)
+    query = ById(searcher.backend.records.id(7))
+    found = searcher.search(
+        query, k=200, mode="ann", where=where, options=SearchOptions(shortlist=400)
+    )
+    exact = searcher.search(query, k=200, mode="embedding", where=where)
     assert found.hits == exact.hits
     assert 0 < len(found.hits) < 200
     assert found.plan.recall is None
@@ -90,16 +96,18 @@ def test_filters_apply_before_candidates_are_taken(made, tmp_path, where):
 
 def test_recall_is_stored_beside_the_index_and_can_be_measured_again(made, tmp_path):
     folder = tmp_path / "a"
-    searcher = Searcher(made.make_archive(folder, 600), cache=True)
+    searcher = Archive(made.make_archive(folder, 600), cache=True)
     facts = searcher.build_ann()
     header = json.loads(next((folder / "indexes").rglob("ann.faiss.json")).read_text())
     assert header["facts"] == facts
-    again = Searcher(ArchiveFolder.open(folder), cache=True)
+    again = Archive(ArchiveFolder.open(folder), cache=True)
     built = {path.name: path.stat().st_mtime_ns for path in (folder / "indexes").rglob("*ann*")}
-    assert again._modes.ann_facts() == AnnFacts.from_json(facts)
-    index, stored = again._modes.ann_index()
+    assert again.backend._modes.ann_facts() == AnnFacts.from_json(facts)
+    index, stored = again.backend._modes.ann_index()
     rows = np.array(stored.queries)
-    assert measure(again.vectors.embedding, index, rows, stored.k, stored.shortlist) == stored
+    assert (
+        measure(again.backend.vectors.embedding, index, rows, stored.k, stored.shortlist) == stored
+    )
     assert len(built) == 2
     assert built == {
         path.name: path.stat().st_mtime_ns for path in (folder / "indexes").rglob("*ann*")
@@ -108,44 +116,50 @@ def test_recall_is_stored_beside_the_index_and_can_be_measured_again(made, tmp_p
 
 def test_an_index_of_an_older_version_is_not_used(made, tmp_path):
     folder = tmp_path / "a"
-    searcher = Searcher(made.make_archive(folder, 300), cache=True)
+    searcher = Archive(made.make_archive(folder, 300), cache=True)
     searcher.build_ann()
-    gone = searcher.records.id(5)
+    gone = searcher.backend.records.id(5)
     RecordTable.open(folder, pinned=False).delete([gone])
-    newer = Searcher(ArchiveFolder.open(folder), cache=True)
-    assert newer._modes.ann_facts() is None
-    found = newer.search(ById(newer.records.id(5)), 299, "ann", shortlist=299)
+    newer = Archive(ArchiveFolder.open(folder), cache=True)
+    assert newer.backend._modes.ann_facts() is None
+    found = newer.search(
+        ById(newer.backend.records.id(5)), k=299, mode="ann", options=SearchOptions(shortlist=299)
+    )
     assert gone not in {hit.id for hit in found.hits}
     assert len(found.hits) == 298
 
 
 def test_auto_takes_it_only_when_measured_recall_is_enough(made, tmp_path, monkeypatch):
-    searcher = Searcher(made.make_archive(tmp_path / "a", 500), cache=True)
-    query = ById(searcher.records.id(3))
+    searcher = Archive(made.make_archive(tmp_path / "a", 500), cache=True)
+    query = ById(searcher.backend.records.id(3))
     assert searcher.search(query).mode == "embedding"  # small
     monkeypatch.setattr(plan_module, "EXACT_ROWS", 100)
     found = searcher.search(query)
     assert (found.mode, "no approximate index" in found.plan.why) == ("embedding", True)
     facts = AnnFacts.from_json(searcher.build_ann())
     best = max(facts.recall.values())
-    found = searcher.search(query, recall=best)
+    found = searcher.search(query, options=SearchOptions(recall=best))
     assert found.mode == "ann"
     assert found.plan.recall >= best
-    missed = searcher.search(query, recall=min(1.0, best + 1e-6))
+    missed = searcher.search(query, options=SearchOptions(recall=min(1.0, best + 1e-6)))
     if best < 1:
         assert missed.mode == "embedding"
         assert f"reaches recall {best:.3f}" in missed.plan.why
-    filtered = searcher.search(query, where=Filter(no_labels=("ships",)), recall=0)
+    filtered = searcher.search(
+        query, where=Filter(no_labels=("ships",)), options=SearchOptions(recall=0)
+    )
     assert (filtered.mode, "under a filter" in filtered.plan.why) == ("embedding", True)
 
 
 def test_pages_join_to_the_shortlist(made, tmp_path):
-    searcher = Searcher(made.make_archive(tmp_path / "a", 500), cache=True)
-    query = ById(searcher.records.id(3))
-    whole = searcher.search(query, 120, "ann", shortlist=120)
+    searcher = Archive(made.make_archive(tmp_path / "a", 500), cache=True)
+    query = ById(searcher.backend.records.id(3))
+    whole = searcher.search(query, k=120, mode="ann", options=SearchOptions(shortlist=120))
     joined, cursor = [], None
     while cursor or not joined:
-        page = searcher.search(query, 11, "ann", shortlist=120, cursor=cursor)
+        page = searcher.search(
+            query, k=11, mode="ann", options=SearchOptions(shortlist=120, cursor=cursor)
+        )
         joined, cursor = [*joined, *page.hits], page.cursor
     assert joined[:120] == list(whole.hits)
     assert len(whole.hits) == 120
@@ -153,21 +167,21 @@ def test_pages_join_to_the_shortlist(made, tmp_path):
 
 def test_in_memory_and_few_records(made, tmp_path):
     for n in (1, 2, 3, 40):
-        searcher = Searcher(made.make_archive(tmp_path / f"a{n}", n), cache=False)
-        query = ById(searcher.records.id(0))
-        exact = searcher.search(query, 50, "embedding").hits
-        assert searcher.search(query, 50, "ann").hits == exact
+        searcher = Archive(made.make_archive(tmp_path / f"a{n}", n), cache=False)
+        query = ById(searcher.backend.records.id(0))
+        exact = searcher.search(query, k=50, mode="embedding").hits
+        assert searcher.search(query, k=50, mode="ann").hits == exact
         assert len(exact) == n - 1
         assert not (tmp_path / f"a{n}/indexes").exists()
 
 
 def test_without_faiss_one_line_says_what_to_install(made, tmp_path, monkeypatch):
-    searcher = Searcher(made.make_archive(tmp_path / "a", 50))
+    searcher = Archive(made.make_archive(tmp_path / "a", 50))
     monkeypatch.setitem(sys.modules, "faiss", None)
     ann_module.load_faiss.cache_clear()
     with pytest.raises(UsageError, match=r"pip install 'landcue\[ann\]'"):
-        searcher.search(ById(searcher.records.id(0)), mode="ann")
-    assert searcher.search(ById(searcher.records.id(0))).hits
+        searcher.search(ById(searcher.backend.records.id(0)), mode="ann")
+    assert searcher.search(ById(searcher.backend.records.id(0))).hits
     ann_module.load_faiss.cache_clear()
 
 
@@ -177,9 +191,9 @@ def test_searching_imports_no_faiss(made, tmp_path):
     made.make_archive(tmp_path / "a", 50)
     code = (
         "import sys; from pathlib import Path; from landcue.archive.archive import ArchiveFolder;"
-        "from landcue.search.searcher import *;"
-        "s = Searcher(ArchiveFolder.open(Path(sys.argv[1])));"
-        "s.search(ById(s.records.id(0)));"
+        "from landcue.search import Archive, ById;"
+        "s = Archive(ArchiveFolder.open(Path(sys.argv[1])));"
+        "s.search(ById(s.backend.records.id(0)));"
         "print([m for m in ('faiss', 'torch', 'matplotlib') if m in sys.modules])"
     )
     run = [sys.executable, "-c", code, str(tmp_path / "a")]
@@ -187,12 +201,12 @@ def test_searching_imports_no_faiss(made, tmp_path):
 
 
 def test_exact_distances_are_those_of_the_exact_index(made, tmp_path):
-    searcher = Searcher(made.make_archive(tmp_path / "a", 300), cache=True)
-    query = searcher.vectors.embedding[[9]]
-    distances, rows = FloatIndex(searcher.vectors.embedding).search(query, 300)
+    searcher = Archive(made.make_archive(tmp_path / "a", 300), cache=True)
+    query = searcher.backend.vectors.embedding[[9]]
+    distances, rows = FloatIndex(searcher.backend.vectors.embedding).search(query, 300)
     exact = dict(zip(rows[0].tolist(), distances[0].tolist(), strict=True))
-    for hit in searcher.search(ById(searcher.records.id(9)), 40, "ann").hits:
-        row = searcher.records.find(hit.id)
+    for hit in searcher.search(ById(searcher.backend.records.id(9)), k=40, mode="ann").hits:
+        row = searcher.backend.records.find(hit.id)
         assert hit.distance == pytest.approx(max(0, exact[row]), abs=1e-9)
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landcue.archive.table import RecordTable
+from landcue.search import Archive, ById
 from landcue.search.ids import SortedIds
-from landcue.search.searcher import ById, Searcher
 
 
 @settings(deadline=None)
@@ -38,30 +38,30 @@ def test_many_ids(n):
 
 
 def test_hits_read_as_the_tuple_they_stand_for(made, tmp_path):
-    searcher = Searcher(made.make_archive(tmp_path / "a", 90))
-    name = searcher.records.id(4)
-    result = searcher.search(ById(name), 9, "code")
+    searcher = Archive(made.make_archive(tmp_path / "a", 90))
+    name = searcher.backend.records.id(4)
+    result = searcher.search(ById(name), k=9, mode="code")
     hits = tuple(result.hits)
     assert len(result.hits) == len(hits) == 9
     assert result.hits == hits
-    assert result.hits == searcher.search(ById(name), 9, "code").hits
-    assert result.hits != searcher.search(ById(name), 8, "code").hits
-    assert hash(result) == hash(searcher.search(ById(name), 9, "code"))
+    assert result.hits == searcher.search(ById(name), k=9, mode="code").hits
+    assert result.hits != searcher.search(ById(name), k=8, mode="code").hits
+    assert hash(result) == hash(searcher.search(ById(name), k=9, mode="code"))
     assert (result.hits[0], result.hits[-1], result.hits[2:4]) == (hits[0], hits[8], hits[2:4])
-    assert result.hits.ids == tuple(hit.id for hit in hits)
-    assert result.hits.distances.tolist() == [hit.distance for hit in hits]
-    assert result.hits.scores.tolist() == [hit.score for hit in hits]
+    assert result.ids == tuple(hit.id for hit in hits)
+    assert result.distances.tolist() == [hit.distance for hit in hits]
+    assert result.scores.tolist() == [hit.score for hit in hits]
     assert repr(result.hits) == repr(hits)
 
 
 def test_hits_are_of_the_version_that_was_searched(made, tmp_path):
     """Looked at after a writer removed one of them, and the derived files with it."""
-    searcher = Searcher(made.make_archive(tmp_path / "a", 150), cache=True)
-    name = searcher.records.id(4)
-    expected = tuple(searcher.search(ById(name), 9, "code").hits)
-    waiting = searcher.search(ById(name), 9, "code")
+    searcher = Archive(made.make_archive(tmp_path / "a", 150), cache=True)
+    name = searcher.backend.records.id(4)
+    expected = tuple(searcher.search(ById(name), k=9, mode="code").hits)
+    waiting = searcher.search(ById(name), k=9, mode="code")
     RecordTable.open(tmp_path / "a", pinned=False).delete([expected[0].id])
-    Searcher(type(searcher.archive).open(tmp_path / "a"), cache=True)
-    assert not searcher.vectors.store.folder.exists()
+    Archive(type(searcher.backend.archive).open(tmp_path / "a"), cache=True)
+    assert not searcher.backend.vectors.store.folder.exists()
     del searcher
     assert waiting.hits == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -13,8 +14,7 @@ from hypothesis import strategies as st
 
 from landcue.archive.schema import LABEL_THRESHOLD
 from landcue.codes.packing import unpack_bits
-from landcue.search.filters import Filter
-from landcue.search.searcher import ById, Mix, Searcher
+from landcue.search import Archive, ById, Filter, Query, SearchOptions
 from landcue.search.sketch import Sketches
 from landcue.types import Bounds
 
@@ -28,14 +28,14 @@ RELAXED = settings(
 @pytest.fixture(scope="module", params=[False, True], ids=["memory", "mapped"])
 def searcher(request, made, tmp_path_factory):
     folder = tmp_path_factory.mktemp("modes") / "archive"
-    found = Searcher(made.make_archive(folder, N), cache=request.param)
+    found = Archive(made.make_archive(folder, N), cache=request.param)
     assert (folder / "indexes").exists() == request.param
     return found
 
 
 def sketched(searcher, embeddings):
     """Return the bits of the first stage of two-stage search."""
-    sketches = Sketches(searcher.vectors, searcher.archive.manifest.dim)
+    sketches = Sketches(searcher.backend.vectors, searcher.manifest.dim)
     codes = sketches.encode(np.asarray(embeddings, np.float32))
     return unpack_bits(codes, 8 * codes.shape[1])
 
@@ -43,11 +43,11 @@ def sketched(searcher, embeddings):
 @functools.cache
 def truth(searcher):
     """All records as plain Python values, in the order of ids."""
-    columns = searcher.archive.columns()
-    scores = searcher.archive.label_scores()
-    names = searcher.archive.manifest.label_names
+    columns = searcher.columns()
+    scores = searcher.label_scores()
+    names = searcher.manifest.label_names
     sensors = columns.sensor
-    table = searcher.archive._table.read(["id", "geometry"]).to_pylist()
+    table = searcher.backend.archive._table.read(["id", "geometry"]).to_pylist()
     shapes = {row["id"]: row["geometry"] for row in table}
     sketch = sketched(searcher, columns.embedding)
     assert 0.2 < sketch.mean() < 0.8
@@ -56,7 +56,7 @@ def truth(searcher):
             "id": columns.ids[row],
             "path": columns.paths[row],
             "embedding": columns.embedding[row].astype(np.float64),
-            "bits": unpack_bits(columns.code[[row]], searcher.archive.manifest.n_bits)[0],
+            "bits": unpack_bits(columns.code[[row]], searcher.manifest.n_bits)[0],
             "sketch": sketch[row],
             "cue": scores[row] >= LABEL_THRESHOLD,
             "scores": dict(zip(names, scores[row].tolist(), strict=True)),
@@ -187,7 +187,11 @@ def test_every_mode_equals_brute_force_under_random_filters(searcher, made, data
     shortlist = data.draw(st.sampled_from([1, 5, 40]))
     query = data.draw(st.sampled_from(records))
     result = searcher.search(
-        ById(query["id"]), k, mode, where, label_weight=weight, shortlist=shortlist
+        ById(query["id"]),
+        k=k,
+        mode=mode,
+        where=where,
+        options=SearchOptions(label_weight=weight, shortlist=shortlist),
     )
     others = [r for r in records if r["id"] != query["id"] and allowed(where, r)]
     expected = brute_force(mode, query, others, weight, max(shortlist, k))
@@ -279,11 +283,13 @@ def test_labels_alone_list_records_by_id(searcher):
 def test_pages_join_to_the_whole_list(searcher, mode, size, collapse):
     query = ById(truth(searcher)[5]["id"])
     where = Filter(no_labels=("ships",))
-    options = {"mode": mode, "where": where, "shortlist": 90, "collapse": collapse}
-    whole = searcher.search(query, 90, **options)
+    options = SearchOptions(shortlist=90, collapse=collapse)
+    whole = searcher.search(query, k=90, mode=mode, where=where, options=options)
     joined, cursor = [], None
     while True:
-        page = searcher.search(query, size, cursor=cursor, **options)
+        page = searcher.search(
+            query, k=size, mode=mode, where=where, options=replace(options, cursor=cursor)
+        )
         assert len(page.hits) == size or page.cursor is None
         joined += page.hits
         cursor = page.cursor
@@ -298,7 +304,7 @@ def test_pages_of_a_place_and_of_a_list(searcher):
     for where in (Filter(bbox=Bounds(-180, -90, 180, 90)), Filter(path="other/")):
         whole, joined, cursor = searcher.search(k=N, where=where), [], None
         while cursor or not joined:
-            page = searcher.search(k=8, where=where, cursor=cursor)
+            page = searcher.search(k=8, where=where, options=SearchOptions(cursor=cursor))
             joined, cursor = joined + pairs(page), page.cursor
         assert joined == pairs(whole)
         assert len(joined) > 50
@@ -307,14 +313,16 @@ def test_pages_of_a_place_and_of_a_list(searcher):
 def test_near_duplicates_stand_behind_their_first(searcher):
     records = {record["id"]: record for record in truth(searcher)}
     query = truth(searcher)[3]
-    plain = searcher.search(ById(query["id"]), N, "code")
+    plain = searcher.search(ById(query["id"]), k=N, mode="code")
     for limit in (0.0, 0.02, 0.5):
         kept = []
         for hit in plain.hits:
             one = records[hit.id]
             if all(1 - one["embedding"] @ records[id_]["embedding"] > limit + 1e-9 for id_ in kept):
                 kept.append(hit.id)
-        found = searcher.search(ById(query["id"]), N, "code", collapse=limit + 1e-9)
+        found = searcher.search(
+            ById(query["id"]), k=N, mode="code", options=SearchOptions(collapse=limit + 1e-9)
+        )
         assert [hit.id for hit in found.hits] == kept
         assert sum(hit.near for hit in found.hits) + len(kept) == len(plain.hits)
         assert len(kept) < len(plain.hits)
@@ -323,20 +331,26 @@ def test_near_duplicates_stand_behind_their_first(searcher):
 @pytest.mark.parametrize("mode", MODES)
 def test_least_score(searcher, mode):
     query = ById(truth(searcher)[9]["id"])
-    every = searcher.search(query, N, mode)
+    every = searcher.search(query, k=N, mode=mode)
     least = every.hits[30].score
-    some = searcher.search(query, N, mode, min_score=least)
+    some = searcher.search(query, k=N, mode=mode, options=SearchOptions(min_score=least))
     assert some.hits == tuple(hit for hit in every.hits if hit.score >= least - 1e-9)
     assert len(some.hits) < len(every.hits)
     if mode != "two-stage":
-        none = searcher.search(query, 5, mode, where=Filter(no_labels=("ships",)), min_score=1.0)
+        none = searcher.search(
+            query,
+            k=5,
+            mode=mode,
+            where=Filter(no_labels=("ships",)),
+            options=SearchOptions(min_score=1.0),
+        )
         assert all(hit.distance == 0 for hit in none.hits)
 
 
 def test_several_positives_and_negatives(searcher):
     records = truth(searcher)
     a, b, c = records[3], records[40], records[100]
-    query = Mix((ById(a["id"]), ById(b["id"])), (ById(c["id"]),), negative_weight=0.7)
+    query = Query((ById(a["id"]), ById(b["id"])), (ById(c["id"]),), negative_weight=0.7)
     mean = (a["embedding"] + b["embedding"]) / 2 - 0.7 * c["embedding"]
     mean = (mean / np.linalg.norm(mean)).astype(np.float32).astype(np.float64)
     votes = (np.where(a["bits"], 1, -1) + np.where(b["bits"], 1, -1)) / 2
@@ -344,15 +358,19 @@ def test_several_positives_and_negatives(searcher):
     mixed = {"embedding": mean, "bits": votes > 0, "sketch": sketched(searcher, mean[None])[0]}
     others = [r for r in records if r["id"] not in {a["id"], b["id"], c["id"]}]
     for mode in ("embedding", "code", "two-stage"):
-        close(pairs(searcher.search(query, 30, mode)), brute_force(mode, mixed, others)[:30], mode)
+        close(
+            pairs(searcher.search(query, k=30, mode=mode)),
+            brute_force(mode, mixed, others)[:30],
+            mode,
+        )
     assert set(searcher.search(query).labels) == a["labels"] | b["labels"]
-    alone = searcher.search(Mix((ById(a["id"]),)), 9)
-    assert pairs(alone) == pairs(searcher.search(ById(a["id"]), 9))
+    alone = searcher.search(Query((ById(a["id"]),)), k=9)
+    assert pairs(alone) == pairs(searcher.search(ById(a["id"]), k=9))
 
 
 def test_draws_between_codes_go_to_the_first_positive(searcher):
     a, b = truth(searcher)[3], truth(searcher)[40]
     for first, second in ((a, b), (b, a)):
-        found = searcher.search(Mix((ById(first["id"]), ById(second["id"]))), 30, "code")
+        found = searcher.search(Query((ById(first["id"]), ById(second["id"]))), k=30, mode="code")
         others = [r for r in truth(searcher) if r["id"] not in {a["id"], b["id"]}]
         close(pairs(found), brute_force("code", first, others)[:30], "code")

@@ -20,10 +20,9 @@ import pixel_encoder as tools
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.errors import ArchiveError, DataError, UsageError
-from landcue.search.filters import Filter
+from landcue.search import Archive, ById, Chip, Filter, Query, SearchOptions
 from landcue.search.pages import Cursor
 from landcue.search.place import box_of, read_polygon
-from landcue.search.searcher import ById, ByImage, ByPixels, ByScene, Mix, Searcher
 from landcue.types import Bounds, Window
 
 NAMES = [f"{i:02}.png" for i in range(20)]
@@ -40,7 +39,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def searcher(world):
-    return Searcher(ArchiveFolder.open(world / "archive"), tools.PixelEncoder())
+    return Archive(ArchiveFolder.open(world / "archive"), tools.PixelEncoder())
 
 
 def pairs(result):
@@ -50,20 +49,20 @@ def pairs(result):
 def test_an_image_as_file_bytes_or_pixels_is_one_query(world, searcher):
     path = world / "source/07.png"
     found = [
-        searcher.search(query, 5)
+        searcher.search(query, k=5)
         for query in (
-            ByImage(path),
-            ByImage(path.read_bytes()),
-            ByPixels(np.asarray(Image.open(path))),
+            path,
+            path.read_bytes(),
+            np.asarray(Image.open(path)),
         )
     ]
     assert pairs(found[0]) == pairs(found[1]) == pairs(found[2])
     assert found[0].hits[0].id == "07.png"
     assert (found[0].query, found[1].query) == (str(path), "image")
-    predicted = searcher.archive.columns().predicted.row(7)
+    predicted = searcher.columns().predicted.row(7)
     assert found[0].labels == predicted
     # As a record it does not find itself, and the rest is the same.
-    assert pairs(searcher.search(ById("07.png"), 4)) == pairs(found[0])[1:]
+    assert pairs(searcher.search(ById("07.png"), k=4)) == pairs(found[0])[1:]
 
 
 def test_the_encoder_is_loaded_once_and_only_for_images(world):
@@ -73,27 +72,27 @@ def test_the_encoder_is_loaded_once_and_only_for_images(world):
         calls.append(1)
         return tools.PixelEncoder()
 
-    searcher = Searcher(ArchiveFolder.open(world / "archive"), load)
+    searcher = Archive(ArchiveFolder.open(world / "archive"), load)
     searcher.search(ById("07.png"))
     assert calls == []
     for _ in range(3):
-        searcher.search(ByImage(world / "source/07.png"))
+        searcher.search(world / "source/07.png")
     assert calls == [1]
 
 
 def test_another_model_is_refused(world):
-    other = Searcher(ArchiveFolder.open(world / "archive"), tools.PixelEncoder(seed=5))
+    other = Archive(ArchiveFolder.open(world / "archive"), tools.PixelEncoder(seed=5))
     with pytest.raises(ArchiveError, match="was made by model"):
-        other.search(ByImage(world / "source/07.png"))
-    without = Searcher(ArchiveFolder.open(world / "archive"))
+        other.search(world / "source/07.png")
+    without = Archive(ArchiveFolder.open(world / "archive"))
     with pytest.raises(UsageError, match="no model"):
-        without.search(ByImage(world / "source/07.png"))
+        without.search(world / "source/07.png")
 
 
 def test_images_and_records_mix(world, searcher):
     path = world / "source/03.png"
-    with_id = searcher.search(Mix((ById("01.png"), ById("03.png")), (ById("05.png"),)), 17)
-    with_file = searcher.search(Mix((ById("01.png"), ByImage(path)), (ById("05.png"),)), 18)
+    with_id = searcher.search(Query((ById("01.png"), ById("03.png")), (ById("05.png"),)), k=17)
+    with_file = searcher.search(Query((ById("01.png"), path), (ById("05.png"),)), k=18)
     # The file is no record, so its record is found too; all others are in the same order.
     assert [p for p in pairs(with_file) if p[0] != "03.png"] == pairs(with_id)
     assert with_id.query == "01.png + 03.png - 05.png"
@@ -102,13 +101,13 @@ def test_images_and_records_mix(world, searcher):
 @pytest.mark.parametrize(
     ("query", "word"),
     [
-        (Mix(()), "only negatives"),
-        (Mix((), (ById("01.png"),)), "only negatives"),
-        (Mix((ById("01.png"),), rule="rochio"), "did you mean 'rocchio'"),
-        (Mix((ById("01.png"),), negative_weight=-1), "negative weight"),
-        (Mix((ById("01.png"),), negative_weight=float("nan")), "negative weight"),
-        (Mix((ById("01.png"),), (ById("01.png"),), negative_weight=1), "cancel each other"),
-        (Mix((ById("01.pgn"),)), "did you mean '01.png'"),
+        (Query(()), "only negatives"),
+        (Query((), (ById("01.png"),)), "only negatives"),
+        (Query((ById("01.png"),), rule="rochio"), "did you mean 'rocchio'"),
+        (Query((ById("01.png"),), negative_weight=-1), "negative weight"),
+        (Query((ById("01.png"),), negative_weight=float("nan")), "negative weight"),
+        (Query((ById("01.png"),), (ById("01.png"),), negative_weight=1), "cancel each other"),
+        (Query((ById("01.pgn"),)), "did you mean '01.png'"),
     ],
 )
 def test_mixes_that_cannot_be_asked(searcher, query, word):
@@ -118,11 +117,11 @@ def test_mixes_that_cannot_be_asked(searcher, query, word):
 
 @pytest.mark.parametrize("rule", ["mean", "rocchio", "linear"])
 def test_every_rule_brings_the_positives_nearer_than_the_negatives(searcher, rule):
-    columns = searcher.archive.columns()
-    query = Mix((ById("01.png"), ById("02.png")), (ById("11.png"), ById("12.png")), rule)
-    shown = {hit.id: hit.distance for hit in searcher.search(query, 20).hits}
+    columns = searcher.columns()
+    query = Query((ById("01.png"), ById("02.png")), (ById("11.png"), ById("12.png")), rule)
+    shown = {hit.id: hit.distance for hit in searcher.search(query, k=20).hits}
     assert set(shown) == set(NAMES) - {"01.png", "02.png", "11.png", "12.png"}
-    target = searcher._asker.target(query, frozenset({"embedding"})).embedding[0]
+    target = searcher.embed(query)[0]
     scores = columns.embedding @ target
     assert scores[[1, 2]].mean() > scores[[11, 12]].mean()
 
@@ -150,12 +149,12 @@ def scene(tmp_path_factory):
 def test_a_chip_by_window_is_that_of_its_pixels(searcher, scene):
     path, pixels = scene
     window = Window(30, 20, 40, 35)
-    found = searcher.search(ByScene(path, window), 20)
-    assert pairs(found) == pairs(searcher.search(ByPixels(pixels[20:55, 30:70]), 20))
-    whole = searcher.search(ByScene(path), 20)
+    found = searcher.search(Chip(path, window), k=20)
+    assert pairs(found) == pairs(searcher.search(pixels[20:55, 30:70], k=20))
+    whole = searcher.search(Chip(path), k=20)
     assert pairs(whole) != pairs(found)
-    swapped = searcher.search(ByScene(path, window, bands=(3, 2, 1)), 20)
-    assert pairs(swapped) == pairs(searcher.search(ByPixels(pixels[20:55, 30:70, ::-1]), 20))
+    swapped = searcher.search(Chip(path, window, bands=(3, 2, 1)), k=20)
+    assert pairs(swapped) == pairs(searcher.search(pixels[20:55, 30:70, ::-1], k=20))
 
 
 def test_a_chip_by_box_covers_the_box(searcher, scene):
@@ -164,7 +163,7 @@ def test_a_chip_by_box_covers_the_box(searcher, scene):
     path, pixels = scene
     xs, ys = [500_000 + 300, 500_000 + 700], [5_000_000 - 550, 5_000_000 - 200]
     (west, east), (south, north) = transform("EPSG:32633", "EPSG:4326", xs, ys)
-    chip = read_chip(ByScene(path, bbox=Bounds(west, south, east, north)))
+    chip = read_chip(Chip(path, bbox=Bounds(west, south, east, north)))
     # A box in degrees is a little askew in UTM: at most a pixel more on each side.
     assert 40 <= chip.shape[1] <= 42
     assert 35 <= chip.shape[0] <= 37
@@ -190,22 +189,22 @@ def test_a_chip_by_box_covers_the_box(searcher, scene):
 )
 def test_chips_that_cannot_be_read(searcher, scene, options, error, word):
     with pytest.raises(error, match=word):
-        searcher.search(ByScene(scene[0], **options))
+        searcher.search(Chip(scene[0], **options))
 
 
 def test_scenes_that_cannot_be_read(searcher, tmp_path, world):
     with pytest.raises(DataError, match=r"gone\.tif"):
-        searcher.search(ByScene(tmp_path / "gone.tif"))
+        searcher.search(Chip(tmp_path / "gone.tif"))
     with pytest.raises(DataError, match=r"07\.png"):
-        searcher.search(ByScene(world / "source/07.png"))
+        searcher.search(Chip(world / "source/07.png"))
     with pytest.raises(DataError, match="only files on this machine"):
-        searcher.search(ByScene(Path("/vsicurl/http://localhost/x.tif")))
+        searcher.search(Chip(Path("/vsicurl/http://localhost/x.tif")))
     with pytest.raises(DataError, match="not a JPEG"):
-        searcher.search(ByImage(b"nonsense"))
+        searcher.search(b"nonsense")
     broken = io.BytesIO()
     Image.new("RGB", (50, 50)).save(broken, "PNG")
     with pytest.raises(DataError, match="truncated"):
-        searcher.search(ByImage(broken.getvalue()[:60]))
+        searcher.search(broken.getvalue()[:60])
 
 
 @pytest.mark.parametrize(
@@ -214,17 +213,17 @@ def test_scenes_that_cannot_be_read(searcher, tmp_path, world):
         ({"k": 0}, "k is 0"),
         ({"mode": "anm"}, "did you mean 'ann'"),
         ({"mode": "place"}, "unknown mode"),
-        ({"min_score": 1.5}, "least score"),
-        ({"min_score": float("nan")}, "least score"),
-        ({"collapse": -0.1}, "collapse"),
-        ({"shortlist": 0}, "shortlist"),
-        ({"shortlist": 2.5}, "shortlist"),
-        ({"recall": 1.1}, "recall"),
-        ({"label_weight": -1}, "label weight"),
-        ({"cursor": "garbage"}, "cursor 'garbage' cannot be read"),
-        ({"cursor": "äöü"}, "cannot be read"),
-        ({"cursor": ""}, "cannot be read"),
-        ({"cursor": "e30"}, "cannot be read"),
+        ({"options": SearchOptions(min_score=1.5)}, "least score"),
+        ({"options": SearchOptions(min_score=float("nan"))}, "least score"),
+        ({"options": SearchOptions(collapse=-0.1)}, "collapse"),
+        ({"options": SearchOptions(shortlist=0)}, "shortlist"),
+        ({"options": SearchOptions(shortlist=2.5)}, "shortlist"),
+        ({"options": SearchOptions(recall=1.1)}, "recall"),
+        ({"options": SearchOptions(label_weight=-1)}, "label weight"),
+        ({"options": SearchOptions(cursor="garbage")}, "cursor 'garbage' cannot be read"),
+        ({"options": SearchOptions(cursor="äöü")}, "cannot be read"),
+        ({"options": SearchOptions(cursor="")}, "cannot be read"),
+        ({"options": SearchOptions(cursor="e30")}, "cannot be read"),
         ({"where": Filter(expression="water and watr")}, "did you mean 'water'"),
         ({"where": Filter(any_labels=("watr",))}, "did you mean 'water'"),
         ({"where": Filter(no_labels=("watr",))}, "did you mean 'water'"),
@@ -247,13 +246,15 @@ def test_a_mode_without_an_example(searcher):
 
 
 def test_cursors_of_other_searches(searcher):
-    cursor = searcher.search(ById("03.png"), 3).cursor
+    cursor = searcher.search(ById("03.png"), k=3).cursor
     with pytest.raises(UsageError, match="another search"):
-        searcher.search(ById("04.png"), 3, cursor=cursor)
+        searcher.search(ById("04.png"), k=3, options=SearchOptions(cursor=cursor))
     with pytest.raises(UsageError, match="another search"):
-        searcher.search(ById("03.png"), 3, cursor=cursor, where=Filter(path="1"))
+        searcher.search(
+            ById("03.png"), k=3, where=Filter(path="1"), options=SearchOptions(cursor=cursor)
+        )
     with pytest.raises(UsageError, match="keep to one mode"):
-        searcher.search(ById("03.png"), 3, "code", cursor=cursor)
+        searcher.search(ById("03.png"), k=3, mode="code", options=SearchOptions(cursor=cursor))
     known = Cursor.decode(cursor)
     assert Cursor.decode(known.encode()) == known
     for changed in (
@@ -278,7 +279,7 @@ def test_an_empty_answer_names_the_filter(searcher):
     )
     only = searcher.search(ById("03.png"), where=Filter(path="03"))
     assert (only.hits, only.note) == ((), "no other record matches")
-    none = searcher.search(ById("03.png"), min_score=1)
+    none = searcher.search(ById("03.png"), options=SearchOptions(min_score=1))
     assert (none.hits, none.note) == ((), "no record reaches the score 1")
 
 

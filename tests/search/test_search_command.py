@@ -190,7 +190,7 @@ def test_a_picture_of_a_place(run, tmp_path):
         ([], "nothing to search for"),
         (["--labels", "watr"], "'water'"),
         (["--labels", "water and"], "found the end"),
-        (["--bbox", "1,2,3"], "--bbox '1,2,3': write W,S,E,N"),
+        (["--bbox", "1,2,3"], "box '1,2,3': write W,S,E,N"),
         (["--bbox", "0,50,1,40"], "south <= north"),
         (["--polygon", "POLYGON ((0 0, 1 1, 1 0, 0 1, 0 0))"], "crosses itself"),
         (["--after", "2024-02-01", "--before", "2024-01-01"], "swap them"),

@@ -14,9 +14,8 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import Manifest, write_manifest
 from landcue.errors import ArchiveError, UsageError
-from landcue.search.filters import Filter
+from landcue.search import Archive, ById, Filter, Query
 from landcue.search.place import touches
-from landcue.search.searcher import ById, Searcher
 from landcue.types import Bounds, Encoding
 
 NAMES = [f"{i:02}.png" for i in range(40)]
@@ -35,13 +34,13 @@ def searcher(tmp_path_factory):
         box = Bounds(i, 0, i + 0.5, 1) if i else Bounds(179, -1, -179, 1)
         records[i] = replace(records[i], bounds=box, time=START + timedelta(days=i))
     ingest(records, folder / "archive", tools.PixelEncoder(), source_root=root)
-    return Searcher(ArchiveFolder.open(folder / "archive"))
+    return Archive(ArchiveFolder.open(folder / "archive"))
 
 
 @functools.cache
 def columns_of(searcher):
     """The same records, read the plain way."""
-    return searcher.archive.columns()
+    return searcher.columns()
 
 
 def encoding_of(seed, encoder=None):
@@ -86,7 +85,7 @@ def check(result, expected, mode):
 def test_records_find_what_brute_force_finds(searcher, mode, k):
     columns = columns_of(searcher)
     for row in (0, 1, 5, 31, 39):
-        result = searcher.search(ById(columns.ids[row]), k, mode)
+        result = searcher.search(ById(columns.ids[row]), k=k, mode=mode)
         expected = brute_force(searcher, columns.embedding[row], columns.code[row], mode, own=row)
         check(result, expected[:k], mode)
         assert columns.ids[row] not in {hit.id for hit in result.hits}
@@ -97,7 +96,7 @@ def test_records_find_what_brute_force_finds(searcher, mode, k):
 def test_images_find_what_brute_force_finds(searcher, mode):
     for seed in range(10):
         query = encoding_of(seed)
-        result = searcher.search(query, 40, mode)
+        result = searcher.search(query, k=40, mode=mode)
         check(result, brute_force(searcher, query.embedding[0], query.code[0], mode), mode)
         assert len(result.hits) == 40
 
@@ -107,16 +106,16 @@ def test_duplicates_come_first_in_the_order_of_their_ids(searcher, mode):
     copies = ["00.png", *[f"{i}.png" for i in range(30, 40, 2)]]
     for query in ("00.png", "34.png", "38.png"):
         others = [id_ for id_ in copies if id_ != query]
-        hits = searcher.search(ById(query), 5, mode).hits
+        hits = searcher.search(ById(query), k=5, mode=mode).hits
         assert [hit.id for hit in hits] == others
         assert [hit.distance for hit in hits] == pytest.approx([0] * 5, abs=1e-6)
         # Even when more copies than asked for come before the query's own row.
-        assert [hit.id for hit in searcher.search(ById(query), 1, mode).hits] == others[:1]
+        assert [hit.id for hit in searcher.search(ById(query), k=1, mode=mode).hits] == others[:1]
 
 
 def test_auto_searches_embeddings(searcher):
-    automatic = searcher.search(ById("03.png"), 9)
-    assert automatic == searcher.search(ById("03.png"), 9, "embedding")
+    automatic = searcher.search(ById("03.png"), k=9)
+    assert automatic == searcher.search(ById("03.png"), k=9, mode="embedding")
     assert automatic.mode == "embedding"
     assert len(searcher.search(ById("03.png")).hits) == 20
 
@@ -124,7 +123,7 @@ def test_auto_searches_embeddings(searcher):
 def test_scores_and_labels(searcher):
     columns = columns_of(searcher)
     for mode in ("embedding", "code"):
-        for hit in searcher.search(ById("02.png"), 39, mode).hits:
+        for hit in searcher.search(ById("02.png"), k=39, mode=mode).hits:
             row = columns.find(hit.id)
             if mode == "code":
                 assert hit.score == pytest.approx(1 - hit.distance / 20)
@@ -140,14 +139,14 @@ def test_scores_and_labels(searcher):
 
 
 def test_json(searcher):
-    result = searcher.search(ById("02.png"), 3, "code")
+    result = searcher.search(ById("02.png"), k=3, mode="code")
     value = json.loads(json.dumps(result.to_json()))
     assert list(value)[:3] == ["query", "mode", "hits"]
     assert (value["query"], value["mode"]) == ("02.png", "code")
     for hit in value["hits"]:
         assert list(hit)[:5] == ["id", "path", "distance", "score", "labels"]
     assert all(isinstance(hit["distance"], int) for hit in value["hits"])
-    named = searcher.search(encoding_of(1), 1, name="my.tif")
+    named = searcher.search(Query(encoding_of(1), name="my.tif"), k=1)
     assert named.to_json()["query"] == "my.tif"
 
 
@@ -196,32 +195,32 @@ def degrees(west, east):
 @pytest.mark.parametrize("where", FILTERS)
 @pytest.mark.parametrize("mode", ["embedding", "code"])
 def test_filters_apply_before_ranking(searcher, where, mode):
-    mask = where.mask(searcher.records, searcher.vectors)
+    mask = where.mask(searcher.backend.records, searcher.backend.vectors)
     assert mask.tolist() == [allowed(searcher, where, row) for row in range(40)]
     assert 0 < mask.sum() < 40
     row = columns_of(searcher).find("03.png")
     embedding, code = columns_of(searcher).embedding[row], columns_of(searcher).code[row]
-    result = searcher.search(ById("03.png"), 5, mode, where)
+    result = searcher.search(ById("03.png"), k=5, mode=mode, where=where)
     check(result, brute_force(searcher, embedding, code, mode, row, mask)[:5], mode)
 
 
 def test_filter_that_leaves_nothing(searcher):
     nowhere = Filter(bbox=Bounds(-90, 50, -80, 60))
     for mode in ("embedding", "code"):
-        result = searcher.search(ById("03.png"), 5, mode, nowhere)
+        result = searcher.search(ById("03.png"), k=5, mode=mode, where=nowhere)
         assert result.hits == ()
         assert result.to_json()["hits"] == []
     only_itself = Filter(after=START + timedelta(days=3), before=START + timedelta(days=3, hours=1))
-    assert searcher.search(ById("03.png"), 5, where=only_itself).hits == ()
-    assert len(searcher.search(ById("04.png"), 5, where=only_itself).hits) == 1
+    assert searcher.search(ById("03.png"), k=5, where=only_itself).hits == ()
+    assert len(searcher.search(ById("04.png"), k=5, where=only_itself).hits) == 1
 
 
 def test_filter_times_without_a_zone_are_utc(searcher):
     naive = Filter(after=datetime(2024, 1, 5))
     shifted = Filter(after=datetime.fromisoformat("2024-01-05T02:00:00+02:00"))
     assert (
-        naive.mask(searcher.records, searcher.vectors).tolist()
-        == shifted.mask(searcher.records, searcher.vectors).tolist()
+        naive.mask(searcher.backend.records, searcher.backend.vectors).tolist()
+        == shifted.mask(searcher.backend.records, searcher.backend.vectors).tolist()
     )
     with pytest.raises(UsageError, match="swap them"):
         searcher.search(where=Filter(after=datetime(2024, 2, 1), before=datetime(2024, 1, 1)))
@@ -244,7 +243,7 @@ def test_touching_at_the_antimeridian():
 @pytest.mark.parametrize("k", [0, -3, 2.5, True])
 def test_k_below_one(searcher, k):
     with pytest.raises(UsageError, match="k is"):
-        searcher.search(ById("03.png"), k)
+        searcher.search(ById("03.png"), k=k)
 
 
 def test_unknown_id_and_mode(searcher):
@@ -278,16 +277,16 @@ def test_code_mode_needs_a_hash_head(tmp_path):
     encoder = tools.PixelEncoder(n_bits=0)
     records = tools.write_images(tmp_path / "source", NAMES[:5])
     ingest(records, tmp_path / "archive", encoder, source_root=tmp_path / "source")
-    searcher = Searcher(ArchiveFolder.open(tmp_path / "archive"))
+    searcher = Archive(ArchiveFolder.open(tmp_path / "archive"))
     with pytest.raises(UsageError, match="no hash head"):
         searcher.search(ById("03.png"), mode="code")
     assert len(searcher.search(encoding_of(1, encoder)).hits) == 5
-    assert [hit.id for hit in searcher.search(ById("03.png"), 99).hits] != []
+    assert [hit.id for hit in searcher.search(ById("03.png"), k=99).hits] != []
 
 
 def test_empty_archive(tmp_path):
     write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), tmp_path, {}))
-    searcher = Searcher(ArchiveFolder.open(tmp_path))
+    searcher = Archive(ArchiveFolder.open(tmp_path))
     for query in (ById("a"), encoding_of(1)):
         with pytest.raises(ArchiveError, match="holds no records"):
             searcher.search(query)
@@ -296,8 +295,8 @@ def test_empty_archive(tmp_path):
 def test_many_threads_agree(searcher):
     from concurrent.futures import ThreadPoolExecutor
 
-    fresh = Searcher(searcher.archive)
+    fresh = Archive(searcher.backend.archive)
     queries = [(ById(name), mode) for name in NAMES for mode in ("embedding", "code")]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda query: fresh.search(query[0], 9, query[1]), queries))
-    assert found == [searcher.search(query, 9, mode) for query, mode in queries]
+        found = list(pool.map(lambda query: fresh.search(query[0], k=9, mode=query[1]), queries))
+    assert found == [searcher.search(query, k=9, mode=mode) for query, mode in queries]

@@ -17,16 +17,15 @@ import pytest
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.table import RecordTable
 from landcue.errors import UsageError
-from landcue.search.filters import Filter
-from landcue.search.searcher import ById, Searcher
+from landcue.search import Archive, ById, Filter, SearchOptions
 from landcue.search.store import verify_indexes
 
 MODES = ("embedding", "code", "cue", "two-stage")
 
 
 def answers(searcher):
-    ids = [searcher.records.id(row) for row in (0, 7, 99)]
-    return [searcher.search(ById(id_), 11, mode) for id_ in ids for mode in MODES]
+    ids = [searcher.backend.records.id(row) for row in (0, 7, 99)]
+    return [searcher.search(ById(id_), k=11, mode=mode) for id_ in ids for mode in MODES]
 
 
 def files(folder):
@@ -35,19 +34,19 @@ def files(folder):
 
 def test_files_are_built_once_and_used_again(made, tmp_path):
     archive = made.make_archive(tmp_path / "a", 150)
-    plain = answers(Searcher(archive))
+    plain = answers(Archive(archive))
     assert not (tmp_path / "a/indexes").exists()
-    first = Searcher(archive, cache=True)
+    first = Archive(archive, cache=True)
     assert answers(first) == plain
     built = files(tmp_path / "a")
     assert {name for name in built if name.endswith(".json")} == {
         *("records.arrow.json", "embedding.bin.json", "code.bin.json", "cue.bin.json"),
         *("cue.index.json", "sketch.bin.json", "sketch-projection.bin.json"),
     }
-    second = Searcher(ArchiveFolder.open(tmp_path / "a"), cache=True)
+    second = Archive(ArchiveFolder.open(tmp_path / "a"), cache=True)
     assert answers(second) == plain
     assert files(tmp_path / "a") == built
-    assert isinstance(second.vectors.embedding.base, np.memmap)
+    assert isinstance(second.backend.vectors.embedding.base, np.memmap)
     assert verify_indexes(tmp_path / "a") == ()
 
 
@@ -59,23 +58,23 @@ def test_only_what_a_mode_needs_is_read(made, tmp_path):
         ("cue", {"code", "cue"}),
         ("two-stage", {"embedding"}),
     ):
-        searcher = Searcher(archive, cache=True)
-        assert searcher.vectors.read == frozenset()
-        searcher.search(ById(searcher.records.id(3)), 5, mode)
-        assert searcher.vectors.read == needed
+        searcher = Archive(archive, cache=True)
+        assert searcher.backend.vectors.read == frozenset()
+        searcher.search(ById(searcher.backend.records.id(3)), k=5, mode=mode)
+        assert searcher.backend.vectors.read == needed
 
 
 def test_a_changed_archive_gets_new_files_and_loses_the_old(made, tmp_path):
     folder = tmp_path / "a"
-    old = Searcher(made.make_archive(folder, 150), cache=True)
+    old = Archive(made.make_archive(folder, 150), cache=True)
     before = answers(old)
-    gone = old.records.id(7)
+    gone = old.backend.records.id(7)
     RecordTable.open(folder, pinned=False).delete([gone])
-    new = Searcher(ArchiveFolder.open(folder), cache=True)
-    assert new.records.find(gone) is None
-    assert len(new.records) == 149
+    new = Archive(ArchiveFolder.open(folder), cache=True)
+    assert new.backend.records.find(gone) is None
+    assert len(new) == 149
     assert {hit.id for hit in new.search(k=200, where=Filter(path="")).hits} == {
-        old.records.id(row) for row in range(150) if row != 7
+        old.backend.records.id(row) for row in range(150) if row != 7
     }
     assert len(list((folder / "indexes").iterdir())) == 1
     assert answers(old) == before  # what it has mapped is still there
@@ -83,27 +82,29 @@ def test_a_changed_archive_gets_new_files_and_loses_the_old(made, tmp_path):
 
 def test_a_cursor_of_another_version_is_refused(made, tmp_path):
     folder = tmp_path / "a"
-    searcher = Searcher(made.make_archive(folder, 150))
-    query = ById(searcher.records.id(0))
-    cursor = searcher.search(query, 5).cursor
-    assert searcher.search(query, 5, cursor=cursor).hits
-    RecordTable.open(folder, pinned=False).delete([searcher.records.id(99)])
+    searcher = Archive(made.make_archive(folder, 150))
+    query = ById(searcher.backend.records.id(0))
+    cursor = searcher.search(query, k=5).cursor
+    assert searcher.search(query, k=5, options=SearchOptions(cursor=cursor)).hits
+    RecordTable.open(folder, pinned=False).delete([searcher.backend.records.id(99)])
     with pytest.raises(UsageError, match=r"another version .* first page"):
-        Searcher(ArchiveFolder.open(folder)).search(query, 5, cursor=cursor)
-    assert searcher.search(query, 5, cursor=cursor).hits  # the searcher's own view did not change
+        Archive(ArchiveFolder.open(folder)).search(query, k=5, options=SearchOptions(cursor=cursor))
+    assert searcher.search(
+        query, k=5, options=SearchOptions(cursor=cursor)
+    ).hits  # the searcher's own view did not change
 
 
 def test_other_content_of_the_same_version_is_not_mistaken(made, tmp_path):
     """A copy restored over an archive may reach a version number that had other rows."""
     folder = tmp_path / "a"
-    one = answers(Searcher(made.make_archive(folder, 150, seed=1), cache=True))
+    one = answers(Archive(made.make_archive(folder, 150, seed=1), cache=True))
     kept = tmp_path / "indexes"
     shutil.copytree(folder / "indexes", kept)
     shutil.rmtree(folder)
     made.make_archive(folder, 150, seed=2)
     shutil.copytree(kept, folder / "indexes")
-    two = Searcher(ArchiveFolder.open(folder), cache=True)
-    assert answers(two) == answers(Searcher(ArchiveFolder.open(folder)))
+    two = Archive(ArchiveFolder.open(folder), cache=True)
+    assert answers(two) == answers(Archive(ArchiveFolder.open(folder)))
     assert answers(two) != one
 
 
@@ -111,7 +112,7 @@ def test_other_content_of_the_same_version_is_not_mistaken(made, tmp_path):
 def test_damage_is_named_and_mended(made, tmp_path, harm):
     folder = tmp_path / "a"
     archive = made.make_archive(folder, 150)
-    expected = answers(Searcher(archive, cache=True))
+    expected = answers(Archive(archive, cache=True))
     path = next((folder / "indexes").rglob("*-code.bin"))
     data = bytearray(path.read_bytes())
     if harm == "flip":
@@ -128,38 +129,38 @@ def test_damage_is_named_and_mended(made, tmp_path, harm):
     assert "code.bin" in problems[0].where
     if harm == "flip":  # the size is right: verify tells, and its advice mends
         path.unlink()
-    assert answers(Searcher(archive, cache=True)) == expected
+    assert answers(Archive(archive, cache=True)) == expected
     assert verify_indexes(folder) == ()
 
 
 def test_a_damaged_cue_index_is_not_used(made, tmp_path):
     archive = made.make_archive(tmp_path / "a", 150)
-    expected = answers(Searcher(archive, cache=True))
+    expected = answers(Archive(archive, cache=True))
     path = next((tmp_path / "a/indexes").rglob("*-cue.index"))
     data = bytearray(path.read_bytes())
     data[:64] = bytes(64)
     path.write_bytes(data)
     assert "cue.index" in verify_indexes(tmp_path / "a")[0].where
-    assert answers(Searcher(archive, cache=True)) == expected
+    assert answers(Archive(archive, cache=True)) == expected
 
 
 def test_a_header_of_another_archive_is_not_used(made, tmp_path):
     folder = tmp_path / "a"
     archive = made.make_archive(folder, 150)
-    expected = answers(Searcher(archive, cache=True))
+    expected = answers(Archive(archive, cache=True))
     header = next((folder / "indexes").rglob("embedding.bin.json"))
     value = json.loads(header.read_text())
     header.write_text(json.dumps({**value, "fingerprint": "other"}))
-    assert answers(Searcher(archive, cache=True)) == expected
+    assert answers(Archive(archive, cache=True)) == expected
     assert json.loads(header.read_text())["fingerprint"] == value["fingerprint"]
 
 
 def test_a_folder_that_cannot_be_written_is_searched_in_memory(made, tmp_path):
     archive = made.make_archive(tmp_path / "a", 150)
     (tmp_path / "a/indexes").write_text("in the way, as for root no folder is read-only")
-    searcher = Searcher(archive, cache=True)
-    assert answers(searcher) == answers(Searcher(archive))
-    assert not isinstance(searcher.vectors.embedding, np.memmap)
+    searcher = Archive(archive, cache=True)
+    assert answers(searcher) == answers(Archive(archive))
+    assert not isinstance(searcher.backend.vectors.embedding, np.memmap)
 
 
 def test_a_read_only_folder(made, tmp_path):
@@ -168,7 +169,7 @@ def test_a_read_only_folder(made, tmp_path):
     archive = made.make_archive(tmp_path / "a", 150)
     (tmp_path / "a").chmod(0o500)
     try:
-        assert answers(Searcher(archive, cache=True)) == answers(Searcher(archive))
+        assert answers(Archive(archive, cache=True)) == answers(Archive(archive))
     finally:
         (tmp_path / "a").chmod(0o700)
     assert not (tmp_path / "a/indexes").exists()
@@ -176,8 +177,8 @@ def test_a_read_only_folder(made, tmp_path):
 
 def test_threads_share_a_searcher(made, tmp_path):
     archive = made.make_archive(tmp_path / "a", 150)
-    expected = answers(Searcher(archive))
-    fresh = Searcher(archive, cache=True)
+    expected = answers(Archive(archive))
+    fresh = Archive(archive, cache=True)
     with ThreadPoolExecutor(8) as pool:
         for found in pool.map(lambda _: answers(fresh), range(8)):
             assert found == expected
@@ -185,9 +186,9 @@ def test_threads_share_a_searcher(made, tmp_path):
 
 def test_threads_with_searchers_of_their_own(made, tmp_path):
     archive = made.make_archive(tmp_path / "a", 150)
-    expected = answers(Searcher(archive))
+    expected = answers(Archive(archive))
     with ThreadPoolExecutor(6) as pool:
-        for found in pool.map(lambda _: answers(Searcher(archive, cache=True)), range(6)):
+        for found in pool.map(lambda _: answers(Archive(archive, cache=True)), range(6)):
             assert found == expected
     assert verify_indexes(tmp_path / "a") == ()
 
@@ -196,11 +197,10 @@ PROCESS = """
 import json, sys
 from pathlib import Path
 from landcue.archive.archive import ArchiveFolder
-from landcue.search.filters import Filter
-from landcue.search.searcher import ById, Searcher
-searcher = Searcher(ArchiveFolder.open(Path(sys.argv[1])), cache=True)
+from landcue.search import Archive, ById
+searcher = Archive(ArchiveFolder.open(Path(sys.argv[1])), cache=True)
 sys.stdin.readline()
-found = [searcher.search(ById(searcher.records.id(r)), 9, mode).to_json()
+found = [searcher.search(ById(searcher.backend.records.id(r)), k=9, mode=mode).to_json()
          for r in (0, 7, 99) for mode in ("embedding", "code", "cue", "two-stage")]
 print(json.dumps(found))
 """
@@ -227,18 +227,17 @@ MEMORY = """
 import gc, sys
 from pathlib import Path
 from landcue.archive.archive import ArchiveFolder
-from landcue.search.filters import Filter
-from landcue.search.searcher import ById, Searcher
+from landcue.search import Archive, ById
 
 def anonymous():
     gc.collect()
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024
 
-small, large = (Searcher(ArchiveFolder.open(Path(folder)), cache=True) for folder in sys.argv[1:3])
-small.search(ById("0000003.tif"), 20, "two-stage")  # loads every library
+small, large = (Archive(ArchiveFolder.open(Path(folder)), cache=True) for folder in sys.argv[1:3])
+small.search(ById("0000003.tif"), k=20, mode="two-stage")  # loads every library
 before = anonymous()
-large.search(ById("0000003.tif"), 20, "two-stage")
+large.search(ById("0000003.tif"), k=20, mode="two-stage")
 print(anonymous() - before)
 """
 
@@ -251,7 +250,7 @@ def test_two_stage_never_holds_all_embeddings(made, tmp_path):
         archive = made.make_archive(
             tmp_path / name, count, sizes=sizes, distinct=None, metadata=False
         )
-        Searcher(archive, cache=True).search(ById("0000003.tif"), 5, "two-stage")
+        Archive(archive, cache=True).search(ById("0000003.tif"), k=5, mode="two-stage")
     run = [sys.executable, "-c", MEMORY, str(tmp_path / "small"), str(tmp_path / "large")]
     done = subprocess.run(run, capture_output=True, text=True, timeout=300, check=True)
     grown = int(done.stdout)
@@ -261,17 +260,15 @@ def test_two_stage_never_holds_all_embeddings(made, tmp_path):
 
 def test_an_empty_archive_writes_nothing(made, tmp_path):
     archive = made.make_archive(tmp_path / "a", 20)
-    RecordTable.open(tmp_path / "a", pinned=False).delete(
-        [Searcher(archive).records.id(row) for row in range(20)]
-    )
+    RecordTable.open(tmp_path / "a", pinned=False).delete(Archive(archive).ids())
     empty = ArchiveFolder.open(tmp_path / "a")
-    assert len(Searcher(empty, cache=True).records) == 0
+    assert len(Archive(empty, cache=True)) == 0
     assert not (tmp_path / "a/indexes").exists()
 
 
 def test_whoever_comes_while_a_file_is_built_shares_it(made, tmp_path):
-    store = Searcher(made.make_archive(tmp_path / "a", 150), cache=True).vectors.store
-    second = Searcher(ArchiveFolder.open(tmp_path / "a"), cache=True).vectors.store
+    store = Archive(made.make_archive(tmp_path / "a", 150), cache=True).backend.vectors.store
+    second = Archive(ArchiveFolder.open(tmp_path / "a"), cache=True).backend.vectors.store
     began, may, written = threading.Event(), threading.Event(), []
 
     def write(path):

@@ -13,9 +13,7 @@ import pytest
 import shapely
 from PIL import Image
 
-from landcue.search.filters import Filter
-from landcue.search.result import SearchResult
-from landcue.search.searcher import ById, ByImage, ByPixels, Mix
+from landcue.search import ById, Filter, Query
 from landcue.server.export import write
 from landcue.server.schemas import ArchiveAnswer, LabelsAnswer, RecordAnswer, SearchAnswer
 from landcue.types import Bounds
@@ -41,13 +39,11 @@ def test_search_by_record_is_the_plain_search(client, plain):
 
 def test_search_by_image_crop_and_examples(client, plain, send, png):
     image, other = png(seed=1), png(60, 50, seed=2)
-    assert found(send(client, ("image", image), k=5)) == expected(plain.search(ByImage(image), 5))
+    assert found(send(client, ("image", image), k=5)) == expected(plain.search(image, k=5))
     pixels = np.asarray(Image.open(io.BytesIO(image)))[5:25, 10:30]
     cropped = send(client, ("image", image), k=5, crop=[10, 5, 20, 20])
-    assert found(cropped) == expected(plain.search(ByPixels(pixels), 5))
-    mix = Mix(
-        (ByImage(image), ById("farm/02.png"), ByImage(other)), (ById("port/03.png"),), "rocchio"
-    )
+    assert found(cropped) == expected(plain.search(pixels, k=5))
+    mix = Query((image, ById("farm/02.png"), other), (ById("port/03.png"),), "rocchio")
     answer = send(
         client,
         ("image", image),
@@ -57,7 +53,7 @@ def test_search_by_image_crop_and_examples(client, plain, send, png):
         rule="rocchio",
         k=30,
     )
-    assert found(answer) == expected(plain.search(mix, 30))
+    assert found(answer) == expected(plain.search(mix, k=30))
 
 
 def test_whole_numbers_may_be_written_with_a_point(client):
@@ -180,8 +176,9 @@ def test_exports_hold_the_hits(client, plain):
 
 
 def test_csv_runs_no_formula(client, plain):
-    hit = replace(plain.search(k=1).hits[0], group="=1+1", sensor="S2A")
-    text = write(None, SearchResult("q", "list", (hit,)), "csv").decode()
+    result = plain.search(k=1)
+    result.hits = (replace(result[0], group="=1+1", sensor="S2A"),)
+    text = write(None, result, "csv").decode()
     row = next(csv.DictReader(io.StringIO(text)))
     assert (row["group"], row["sensor"]) == ("'=1+1", "S2A")
 

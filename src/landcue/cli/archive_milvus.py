@@ -39,15 +39,14 @@ def push(
     import time
     from dataclasses import asdict
 
-    from landcue.archive.archive import ArchiveFolder
+    import landcue
     from landcue.milvus.address import Address
-    from landcue.milvus.push import push as write
 
     address = Address.parse(collection)
     started = time.monotonic()
     with Reporter() as reporter:
-        report = write(
-            ArchiveFolder.open(archive), address, index=index, rows=batch, tick=reporter.tick
+        report = landcue.open(archive).push(
+            collection, index=index, rows=batch, progress=reporter.tick
         )
     seconds = time.monotonic() - started
     if json_:
@@ -70,16 +69,13 @@ def diff(
     """Compare an archive with a Milvus collection, record by record; status 1 if they differ."""
     from dataclasses import asdict
 
-    from landcue.archive.archive import ArchiveFolder
+    import landcue
     from landcue.milvus.address import Address
-    from landcue.milvus.diff import diff as compare
 
     address = Address.parse(collection)
     with Reporter() as reporter:
-        report = compare(
-            ArchiveFolder.open(archive),
-            address,
-            tick=lambda done, total: reporter.tick("comparing", done, total),
+        report = landcue.open(archive).diff(
+            collection, progress=lambda done, total: reporter.tick("comparing", done, total)
         )
     if json_:
         facts = {"same": report.same, **asdict(report)}

@@ -10,7 +10,7 @@ import typer
 from landcue.cli.console import Reporter, print_json
 
 if TYPE_CHECKING:
-    from landcue.search.result import SearchResult
+    from landcue.search import Result
     from landcue.training.config import TrainingConfig
 
 _QUERY = "images/harbor/harbor_0007.tif"
@@ -37,17 +37,15 @@ def demo(
 
     The encoder that comes with LandCue, which never saw such images, is measured beside.
     """
-    from landcue.archive.archive import ArchiveFolder
     from landcue.archive.indexing import with_parts
     from landcue.archive.ingest import ingest
-    from landcue.cli.search import draw
     from landcue.cli.showing import is_interactive, show
     from landcue.data.sources import open_source
     from landcue.demo import write_demo_archive
     from landcue.evaluation import evaluate
     from landcue.models import load_model
     from landcue.models.load import BUILTIN
-    from landcue.search.searcher import ById, Searcher
+    from landcue.search import open_archive
     from landcue.training.loop import train
 
     data, run, archive, grid = (folder / name for name in ("data", "run", "archive", "hits.png"))
@@ -76,9 +74,8 @@ def demo(
         builtin = evaluate(other, message=reporter.say).scores
         spaces |= {f"{name} (built-in)": found for name, found in builtin.items()}
         reporter.say("5/5 searching for a harbor")
-        searcher = Searcher(ArchiveFolder.open(archive))
-        result = searcher.search(ById(_QUERY), k=12)
-        draw(searcher, None, _QUERY, result, grid)
+        result = open_archive(archive).search(_QUERY, k=12)
+        result.grid(grid)
     scores = {name: _main_scores(found) for name, found in spaces.items()}
     if json_:
         print_json({"folder": str(folder), "about": about, "scores": scores,
@@ -89,14 +86,12 @@ def demo(
         show((archive, other), port, folder / "feedback.jsonl")
 
 
-def _print(
-    scores: dict[str, dict[str, float]], result: SearchResult, archive: Path, grid: Path
-) -> None:
+def _print(scores: dict[str, dict[str, float]], result: Result, archive: Path, grid: Path) -> None:
     print(f"\n{'':22}" + "".join(f"{name:>12}" for name in next(iter(scores.values()))))
     for name, values in scores.items():
         print(f"{name:22}" + "".join(f"{value:12.3f}" for value in values.values()))
     print(f"\nnearest to {_QUERY}:")
-    for rank, hit in enumerate(result.hits[:5], start=1):
+    for rank, hit in enumerate(result[:5], start=1):
         print(f"{rank:>3}  {hit.distance:.4f}  {hit.id:<36} {', '.join(hit.labels)}")
     print(f"\nlook at {grid}; then try")
     print(f"  landcue search {archive} {_QUERY} --labels ships --grid ships.png")

@@ -13,11 +13,8 @@ from landcue.cli.console import print_json
 from landcue.errors import UsageError
 
 if TYPE_CHECKING:
-    from landcue.search.filters import Filter
-    from landcue.search.queries import ByVector, Example, Query
-    from landcue.search.scene import ByScene
-    from landcue.search.searcher import Searcher, SearchResult
-    from landcue.types import Bounds, ByteArray, Encoder
+    from landcue.search import Query, Result
+    from landcue.search.query import Example
 
 _DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
@@ -97,35 +94,30 @@ def search(
 
     Give --labels, --bbox or another filter alone to list the records that fit.
     """
-    from landcue.milvus.opening import open_archive, open_searcher
+    import landcue
+    from landcue.search import Filter, SearchOptions
 
-    opened = open_archive(archive, model)
-    searcher = open_searcher(opened, lambda: _encoder(opened.model_folder))
-    where = _filter(labels, score, bbox, polygon, after, before, path, group, sensor, part)
-    chip = _chip(query, window, chip_bbox, bands, scale)
-    first = None if query is None else (chip or _example(searcher, query))
-    if vector is not None:
-        if query is not None:
-            raise UsageError("give QUERY or --vector, not both; --positive takes more examples")
-        first = _vector(vector)
-    asked, image = _query(searcher, first, positive, negative, rule, negative_weight)
+    opened = landcue.open(archive, model=model)
+    first = _first(query, vector, window, chip_bbox, bands, scale)
+    where = Filter.parse(
+        labels,
+        scores=score or (),
+        bbox=bbox,
+        polygon=polygon,
+        after=_in_utc(after),
+        before=_in_utc(before),
+        path=path,
+        groups=group or (),
+        sensors=sensor or (),
+        parts=part or (),
+    )
+    asked = _query(first, query or vector, positive or (), negative or (), rule, negative_weight)
     if asked is None and where.empty:
         raise UsageError("nothing to search for: give an image, a record's id, or a filter")
-    result = searcher.search(
-        asked,
-        k=k,
-        mode=mode,
-        where=where,
-        name=_name(query or (vector and str(vector)), positive or (), negative or ()),
-        cursor=cursor,
-        min_score=min_score,
-        collapse=collapse,
-        label_weight=label_weight,
-        shortlist=shortlist,
-        recall=recall,
-    )
+    options = SearchOptions(min_score, collapse, label_weight, shortlist, recall, cursor)
+    result = opened.search(asked, k=k, mode=mode, where=where, options=options)
     if grid is not None:
-        draw(searcher, image, result.query, result, grid)
+        result.grid(grid)
     if json_:
         print_json(result.to_json(explain=explain))
         return
@@ -134,10 +126,10 @@ def search(
         print(f"picture: {grid}")
 
 
-def _print(result: SearchResult, explain: bool, *, pages: bool) -> None:
+def _print(result: Result, explain: bool, *, pages: bool) -> None:
     if result.note:
         print(result.note)
-    for rank, hit in enumerate(result.hits, start=1):
+    for rank, hit in enumerate(result, start=1):
         more = f"  (+{hit.near} alike)" if hit.near else ""
         print(f"{rank:>3}  {hit.distance:<9.4g} {hit.id:<32} {', '.join(hit.labels)}{more}")
     if pages and result.cursor:
@@ -153,173 +145,48 @@ def _print(result: SearchResult, explain: bool, *, pages: bool) -> None:
             print(f"measured recall {plan.recall:.3f}, {plan.lists} lists visited")
 
 
-def _filter(
-    labels: str | None,
-    scores: Sequence[str] | None,
-    bbox: str | None,
-    polygon: str | None,
-    after: datetime | None,
-    before: datetime | None,
-    path: str | None,
-    group: Sequence[str] | None,
-    sensor: Sequence[str] | None,
-    part: Sequence[str] | None,
-) -> Filter:
-    from landcue.search.filters import Filter
-    from landcue.search.place import read_polygon
+def _first(
+    query: str | None,
+    vector: Path | None,
+    window: str | None,
+    chip_bbox: str | None,
+    bands: str | None,
+    scale: str,
+) -> Example | None:
+    """Return the first example: a record or file, a chip, or a vector."""
+    from landcue.search import Chip
+    from landcue.search.query import read_vector
 
-    return Filter(
-        expression=labels if labels and labels.strip(" ,") else None,
-        scores=tuple(_score(text) for text in scores or ()),
-        bbox=None if bbox is None else _bounds(bbox, "--bbox"),
-        polygon=None if polygon is None else read_polygon(polygon),
-        after=None if after is None else after.replace(tzinfo=UTC),
-        before=None if before is None else before.replace(tzinfo=UTC),
-        path=path,
-        groups=tuple(group or ()),
-        sensors=tuple(sensor or ()),
-        parts=tuple(part or ()),
-    )
-
-
-def _bounds(text: str, option: str) -> Bounds:
-    from landcue.types import Bounds
-
-    try:
-        west, south, east, north = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} {text!r}: write W,S,E,N in degrees") from None
-    return Bounds(west, south, east, north)
-
-
-def _chip(
-    query: str | None, window: str | None, bbox: str | None, bands: str | None, scale: str
-) -> ByScene | None:
-    """Return the chip of a scene that was asked for, if any was."""
-    if window is None and bbox is None:
-        if bands is not None or scale != "auto":
-            raise UsageError("--bands and --scale belong to a chip: give --window or --chip-bbox")
-        return None
+    if window is None and chip_bbox is None and (bands is not None or scale != "auto"):
+        raise UsageError("--bands and --scale belong to a chip: give --window or --chip-bbox")
+    if vector is not None:
+        if query is not None:
+            raise UsageError("give QUERY or --vector, not both; --positive takes more examples")
+        return read_vector(vector)
+    if window is None and chip_bbox is None:
+        return query
     if query is None:
         raise UsageError("--window and --chip-bbox need a scene: give its file as QUERY")
-    from landcue.data.scenes import parse_bands
-    from landcue.search.scene import ByScene
-    from landcue.types import Window
-
-    pixels = None
-    if window is not None:
-        try:
-            col, row, width, height = (int(part) for part in window.split(","))
-        except ValueError:
-            raise UsageError(f"--window {window!r}: write COL,ROW,WIDTH,HEIGHT in pixels") from None
-        pixels = Window(col, row, width, height)
-    return ByScene(
-        Path(query),
-        pixels,
-        None if bbox is None else _bounds(bbox, "--chip-bbox"),
-        None if bands is None else parse_bands(bands),
-        scale,
-    )
-
-
-def _score(text: str) -> tuple[str, float]:
-    name, _, least = text.rpartition("=")
-    try:
-        return name.strip().rstrip(">").strip(), float(least)
-    except ValueError:
-        raise UsageError(f"--score {text!r}: write a label and 0 to 1, as ships=0.7") from None
+    return Chip.parse(query, window=window, bbox=chip_bbox, bands=bands, scale=scale)
 
 
 def _query(
-    searcher: Searcher,
     first: Example | None,
-    positive: Sequence[str] | None,
-    negative: Sequence[str] | None,
+    name: str | Path | None,
+    positive: Sequence[str],
+    negative: Sequence[str],
     rule: str,
     negative_weight: float,
-) -> tuple[Query | None, ByteArray | None]:
-    """Return what is asked for, and the pixels of a lone image."""
-    from landcue.search.queries import ByPixels, Mix
+) -> Query | None:
+    from landcue.search import Query
 
-    positives = (
-        *(() if first is None else (first,)),
-        *(_example(searcher, text) for text in positive or ()),
-    )
-    negatives = tuple(_example(searcher, text) for text in negative or ())
-    if len(positives) > 1 or negatives:
-        return Mix(positives, negatives, rule, negative_weight), None
-    if not positives:
-        return None, None
-    only = positives[0]
-    return only, only.pixels if isinstance(only, ByPixels) else None
+    if first is None and not positive and not negative:
+        return None
+    positives = (*(() if first is None else (first,)), *positive)
+    names = " + ".join([*(() if name is None else (str(name),)), *positive])
+    title = " ".join([names, *(f"- {text}" for text in negative)])
+    return Query(positives, negative, rule, negative_weight, title)
 
 
-def _name(query: str | None, positive: Sequence[str], negative: Sequence[str]) -> str | None:
-    first = [] if query is None else [query]
-    return " ".join([" + ".join([*first, *positive]), *(f"- {text}" for text in negative)]) or None
-
-
-def _vector(path: Path) -> ByVector:
-    """Read an embedding."""
-    import numpy as np
-
-    from landcue.search.queries import ByVector
-
-    try:
-        found = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, EOFError):
-        found = None
-    if not isinstance(found, np.ndarray):
-        raise UsageError(f"{path} is no .npy file of numbers: write it with numpy.save")
-    return ByVector(found)
-
-
-def _example(searcher: Searcher, text: str) -> Example:
-    """Take a record's id, or read an image file."""
-    from landcue.data.images import read_image
-    from landcue.data.objects import is_object, look_up
-    from landcue.search.queries import ById, ByPixels
-
-    if searcher.records.find(text) is not None:
-        return ById(text)
-    if is_object(Path(text)):
-        return ByPixels(read_image(look_up(Path(text)), name=text))
-    if not Path(text).is_file():
-        from landcue.archive.archive import unknown_id
-
-        raise UsageError(
-            f"{text} is no image file, and {unknown_id(text, searcher.records.near_ids(text))}"
-        )
-    return ByPixels(read_image(Path(text)))
-
-
-def _encoder(folder: Path | None) -> Encoder:
-    if folder is None:
-        raise UsageError("the archive holds no model: only its own records can be queries")
-    from landcue.models.load import load_model
-
-    return load_model(folder)
-
-
-def draw(
-    searcher: Searcher,
-    image: ByteArray | None,
-    title: str,
-    result: SearchResult,
-    out: Path,
-) -> None:
-    """Write a picture of the query and its hits; without an image the query is a record."""
-    from landcue.search.grid import draw_grid
-
-    own = image is None and searcher.records.find(title) is not None
-    draw_grid(
-        out,
-        result.hits,
-        searcher.archive.thumbnails(hit.id for hit in result.hits),
-        query_title=title,
-        query_image=searcher.archive.thumbnail(title) if own else image,
-        query_labels=searcher.labels_of(title) if own else None,
-        mode=result.mode,
-    )
+def _in_utc(time: datetime | None) -> datetime | None:
+    return None if time is None else time.replace(tzinfo=UTC)

@@ -20,7 +20,7 @@ from landcue.search.exact import distances_of
 from landcue.search.modes import Ranking
 from landcue.search.pages import others
 from landcue.search.place import HALFWAY_KM, center, kilometers
-from landcue.search.queries import Target
+from landcue.search.query import Target
 from landcue.types import Bounds
 
 _PATTERNS_AT_ONCE = 1_000

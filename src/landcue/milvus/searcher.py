@@ -15,8 +15,8 @@ from landcue.milvus.ranking import Rankings
 from landcue.milvus.records import CollectionRecords, FoundRecords, FoundVectors, Refusing
 from landcue.milvus.selection import Selection
 from landcue.search.filters import Filter
-from landcue.search.queries import Asker, Query
-from landcue.search.result import SearchResult
+from landcue.search.query import Query, QueryEncoder
+from landcue.search.result import Result
 from landcue.search.searcher import Searcher
 from landcue.search.summary import Summary
 from landcue.types import Encoder, FloatArray
@@ -44,19 +44,17 @@ class MilvusSearcher(Searcher):
         self.records = cast("Any", CollectionRecords(self._found))
         self.vectors = cast("Any", Refusing())
 
-    def search(self, *args: Any, **options: Any) -> SearchResult:
+    def search(self, *args: Any, **options: Any) -> Result:
         """Return the k nearest records: see :meth:`landcue.search.searcher.Searcher.search`.
 
         Raises:
             ArchiveError: The server cannot be reached, or the collection is being pushed.
         """
         result = super(MilvusSearcher, self._one()).search(*args, **options)
-        tuple(result.hits)  # read now, while the server has what was searched
+        result.to_json()  # read now, while the server has what was searched
         return result
 
-    def search_many(
-        self, queries: Sequence[Query], *args: Any, **options: Any
-    ) -> list[SearchResult]:
+    def search_many(self, queries: Sequence[Query], *args: Any, **options: Any) -> list[Result]:
         """Return for several queries what :meth:`search` returns for each, one after the other."""
         return [self.search(query, *args, **options) for query in queries]
 
@@ -101,7 +99,7 @@ class MilvusSearcher(Searcher):
         load = None if given is None else functools.partial(self._root._load, given)
         manifest = pushed.manifest
         sizes = (manifest.dim, manifest.n_bits, manifest.label_names)
-        self._asker = Asker(self.records, self.vectors, sizes, load)
+        self._asker = QueryEncoder(self.records, self.vectors, sizes, load)
 
     def _select(self, where: Filter | None) -> tuple[Any, int]:
         selection = Selection(self._found, where)

@@ -1,1 +1,57 @@
-"""Search an archive: exact indexes, filters, the searcher, and a picture of its hits."""
+"""Search archives: by record, image, chip, vector, place or label, in any of six modes.
+
+The package is also its main function: ``landcue.search(archive, query)``.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from landcue.lazy import CallablePackage, lazy_exports
+
+if TYPE_CHECKING:
+    from landcue.search.archive import Archive, open_archive, search
+    from landcue.search.feedback_rounds import FeedbackReport, simulate_feedback
+    from landcue.search.filters import Filter
+    from landcue.search.plan import MODES, Plan, SearchOptions
+    from landcue.search.query import ById, Query
+    from landcue.search.result import Result
+    from landcue.search.scene import Chip
+
+__all__ = [
+    "MODES",
+    "Archive",
+    "ById",
+    "Chip",
+    "FeedbackReport",
+    "Filter",
+    "Plan",
+    "Query",
+    "Result",
+    "SearchOptions",
+    "open_archive",
+    "search",
+    "simulate_feedback",
+]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "MODES": "landcue.search.plan",
+        "Archive": "landcue.search.archive",
+        "ById": "landcue.search.query",
+        "Chip": "landcue.search.scene",
+        "FeedbackReport": "landcue.search.feedback_rounds",
+        "Filter": "landcue.search.filters",
+        "Plan": "landcue.search.plan",
+        "Query": "landcue.search.query",
+        "Result": "landcue.search.result",
+        "SearchOptions": "landcue.search.plan",
+        "open_archive": "landcue.search.archive",
+        "search": "landcue.search.archive",
+        "simulate_feedback": "landcue.search.feedback_rounds",
+    },
+)
+
+sys.modules[__name__].__class__ = CallablePackage

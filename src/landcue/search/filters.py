@@ -7,6 +7,7 @@ import functools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from landcue.errors import UsageError, did_you_mean
 from landcue.search import expression
 from landcue.search.expression import Word
-from landcue.search.place import box_of, check_polygon, inside, touches
+from landcue.search.place import box_of, check_polygon, inside, read_polygon, touches
 from landcue.search.records import Records
 from landcue.search.terms import Terms
 from landcue.search.vectors import Vectors
@@ -61,6 +62,55 @@ class Filter:
     groups: tuple[str, ...] = ()
     sensors: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(
+        cls,
+        labels: str | None = None,
+        *,
+        scores: Iterable[str] = (),
+        bbox: str | None = None,
+        polygon: str | Path | None = None,
+        after: datetime | None = None,
+        before: datetime | None = None,
+        path: str | None = None,
+        groups: Iterable[str] = (),
+        sensors: Iterable[str] = (),
+        parts: Iterable[str] = (),
+    ) -> Filter:
+        """Read conditions that are written as text.
+
+        >>> from landcue import Filter
+        >>> Filter.parse("water and not ships", bbox="5,50,6,51").bbox
+        Bounds(west=5.0, south=50.0, east=6.0, north=51.0)
+
+        Args:
+            labels: An expression; blank for none.
+            scores: A label and its least score each: ``ships=0.7``.
+            bbox: ``W,S,E,N`` in degrees.
+            polygon: WKT, GeoJSON, or a file that holds either.
+            after: See :class:`Filter`, likewise the others.
+            before: Likewise.
+            path: Likewise.
+            groups: Likewise.
+            sensors: Likewise.
+            parts: Likewise.
+
+        Raises:
+            UsageError: A text cannot be read.
+        """
+        return cls(
+            expression=labels if labels and labels.strip(" ,") else None,
+            scores=tuple(_parse_score(text) for text in scores),
+            bbox=None if bbox is None else Bounds.parse(bbox),
+            polygon=None if polygon is None else read_polygon(polygon),
+            after=after,
+            before=before,
+            path=path,
+            groups=tuple(groups),
+            sensors=tuple(sensors),
+            parts=tuple(parts),
+        )
 
     @property
     def empty(self) -> bool:
@@ -182,6 +232,14 @@ def why_empty(counts: Iterable[tuple[str, int]], total: int) -> str:
     """Return one line that names conditions, and how many of all records each leaves alone."""
     said = [f"{name} ({count} of {total} records)" for name, count in counts]
     return "no record matches " + (" and ".join(said) or "the query")
+
+
+def _parse_score(text: str) -> tuple[str, float]:
+    name, _, least = text.rpartition("=")
+    try:
+        return name.strip().rstrip(">").strip(), float(least)
+    except ValueError:
+        raise UsageError(f"score {text!r}: write a label and 0 to 1, as ships=0.7") from None
 
 
 def _share(score: float) -> float:

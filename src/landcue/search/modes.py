@@ -17,12 +17,12 @@ from landcue.codes.cue import CueCodes
 from landcue.codes.cue_index import CueIndex
 from landcue.codes.engine import smallest
 from landcue.codes.hamming import CodeIndex
-from landcue.errors import ArchiveError, UsageError
+from landcue.errors import ArchiveError
 from landcue.search.ann import SHORTLIST, AnnFacts, AnnIndex, held_out, measure
 from landcue.search.exact import FloatIndex, distances_of
 from landcue.search.pages import Distances, Fetch, Rows, others
 from landcue.search.place import HALFWAY_KM, center, kilometers
-from landcue.search.queries import Target, stacked
+from landcue.search.query import Target, stacked
 from landcue.search.records import Records
 from landcue.search.sketch import Sketches
 from landcue.search.store import Facts
@@ -245,17 +245,6 @@ class Modes:
             return distances[:k], order[:k]
 
         return replace(ranking, fetch=fetch, reranked=len(rows))
-
-
-def check_weight(weight: object) -> int:
-    """Return a label weight as an int.
-
-    Raises:
-        UsageError: It is not a whole number of 0 or more.
-    """
-    if isinstance(weight, bool) or not isinstance(weight, int | np.integer) or weight < 0:
-        raise UsageError(f"the label weight is {weight!r}: give a whole number, 0 or more")
-    return int(weight)
 
 
 def _ordered(distances: npt.NDArray[np.float32], rows: Rows, k: int) -> tuple[Distances, Rows]:

@@ -18,8 +18,8 @@ from landcue.metrics.evaluation import evaluate, evaluate_codes
 from landcue.metrics.protocol import DEFAULT
 from landcue.metrics.report import Report
 from landcue.report.embedding_map import categories, principal_components
+from landcue.search.archive import Archive
 from landcue.search.records import Records
-from landcue.search.searcher import Searcher
 from landcue.types import ByteArray
 
 MOST_POINTS = 2_000
@@ -34,14 +34,14 @@ class FlatMap:
     """Records laid out by the first two principal components of their embeddings.
 
     Attributes:
-        rows: Rows of the searcher's records, int64 ``[m]``, rising.
+        ids: Of the records, ascending.
         points: float64 ``[m, 2]``.
         shares: Of the sample's variance, 0..1, that each of the two components holds.
         kinds: What each point is colored by: its group, or one of its labels.
         colored_by: What that is, in words.
     """
 
-    rows: npt.NDArray[np.int64]
+    ids: tuple[str, ...]
     points: npt.NDArray[np.float64]
     shares: tuple[float, float]
     kinds: tuple[str, ...]
@@ -64,12 +64,13 @@ class OwnScores:
     part: str
 
 
-def flat_map(searcher: Searcher, most: int = MOST_POINTS) -> FlatMap:
+def flat_map(archive: Archive, most: int = MOST_POINTS) -> FlatMap:
     """Lay out a sample of at most ``most`` records.
 
     Raises:
         UsageError: There are fewer than three records.
     """
+    searcher = archive.backend
     records = searcher.records
     if len(records) < 3:
         raise UsageError(f"{len(records)} records are too few for a map: it needs three")
@@ -77,15 +78,18 @@ def flat_map(searcher: Searcher, most: int = MOST_POINTS) -> FlatMap:
     points, shares = principal_components(searcher.vectors.embedding[rows].astype(np.float64))
     carried = [records.labels_of(row) for row in rows.tolist()]
     kinds, colored_by = categories(_annotations(records, rows, carried))
-    return FlatMap(rows, points, shares, tuple(kinds), colored_by)
+    return FlatMap(
+        tuple(records.id(row) for row in rows.tolist()), points, shares, tuple(kinds), colored_by
+    )
 
 
-def own_scores(searcher: Searcher, most: int = MOST_QUERIES) -> OwnScores:
+def own_scores(archive: Archive, most: int = MOST_QUERIES) -> OwnScores:
     """Let each of at most ``most`` annotated records search the others of this sample.
 
     Raises:
         UsageError: Fewer than two records are annotated.
     """
+    searcher = archive.backend
     records = searcher.records
     known = records.labels.known
     held_out = known & records.among("part", [_TEST])

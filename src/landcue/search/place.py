@@ -135,6 +135,18 @@ def outline(ring: tuple[tuple[float, float], ...]) -> BaseGeometry:
     return shapely.Polygon(corners)
 
 
+def geometry_of(bounds: Bounds | None, wkb: bytes | None) -> BaseGeometry | None:
+    """Return a stored footprint, or else the box of its bounds, as a geometry in degrees.
+
+    Exterior rings run counterclockwise; what crosses the antimeridian is cut in two (RFC 7946).
+    """
+    from landcue.archive.export import shape_of
+
+    names = ("west", "south", "east", "north")
+    row: dict[str, Any] = {name: getattr(bounds, name, None) for name in names}
+    return shape_of({**row, "geometry": wkb})
+
+
 def center(box: Bounds) -> tuple[float, float]:
     """Return longitude and latitude of the middle of a box."""
     east = box.east + 360 if box.west > box.east else box.east

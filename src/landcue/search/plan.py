@@ -1,4 +1,4 @@
-"""Which mode answers a query, and why."""
+"""How a search is to go, which mode answers it, and why."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from landcue.archive.manifest import Manifest
 from landcue.errors import UsageError, did_you_mean
-from landcue.search.ann import AnnFacts
+from landcue.search.ann import SHORTLIST, AnnFacts
 
 Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -28,6 +30,57 @@ NEEDS = {
     "place": frozenset[str](),
     "list": frozenset[str](),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What a search may be told beside its query and filter.
+
+    >>> from landcue import SearchOptions
+    >>> len(archive.search("a.png", options=SearchOptions(min_score=0.9)))
+    2
+
+    Attributes:
+        min_score: Leave out hits below this score, 1 or less.
+        collapse: Leave out a hit whose embedding is within this cosine distance, 0..2, of that of
+            an earlier hit.
+        label_weight: Of mode ``cue``: what a differing label bit costs.
+        shortlist: Of modes ``two-stage`` and ``ann``: candidates ranked by exact distance. No more
+            than these, or k if that is more, can be found, on all pages together.
+        recall: Least measured recall of mode ``ann``, 0..1, also for ``auto`` to choose it.
+        cursor: Of an earlier result of the same search: continue after its hits.
+    """
+
+    min_score: float | None = None
+    collapse: float | None = None
+    label_weight: int = 1
+    shortlist: int = SHORTLIST
+    recall: float = 0.95
+    cursor: str | None = None
+
+    def check(self) -> None:
+        """Refuse values that cannot be used.
+
+        Raises:
+            UsageError: Names the value.
+        """
+        if self.min_score is not None and not self.min_score <= 1:
+            raise UsageError(f"the least score is {self.min_score}: give 1 or less")
+        if self.collapse is not None and not 0 <= self.collapse <= 2:
+            raise UsageError(f"collapse is {self.collapse}: give a cosine distance, 0 to 2")
+        if not _is_whole(self.label_weight, 0):
+            raise UsageError(
+                f"the label weight is {self.label_weight!r}: give a whole number, 0 or more"
+            )
+        if not _is_whole(self.shortlist, 1):
+            raise UsageError(f"the shortlist is {self.shortlist!r}: give a whole number, 1 or more")
+        if not 0 <= self.recall <= 1:
+            raise UsageError(f"recall is {self.recall}: give 0 to 1")
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    is_int = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_int and bool(value >= least)
 
 
 @dataclass(frozen=True, slots=True)

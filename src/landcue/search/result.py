@@ -1,50 +1,150 @@
-"""What a search gives back."""
+"""The result of a search: hits that are decoded at the first look, as values and as pictures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import base64
+import functools
+import html
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
-from landcue.search.hits import Hits
-from landcue.search.pages import Cursor
+import numpy as np
+import numpy.typing as npt
+
+from landcue.archive.schema import from_wkb, window_of
+from landcue.errors import UsageError
+from landcue.search.pages import Cursor, Page
+from landcue.search.place import geometry_of
 from landcue.search.plan import Plan
+from landcue.types import Bounds, ByteArray, Hit
+
+if TYPE_CHECKING:
+    import geopandas
+    import pandas
+    from PIL import Image
+
+Facts = tuple[Any, ...]
+"""The values of :data:`landcue.search.records.COLUMNS` of one record."""
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """The nearest records, nearest first; equal distances in the order of their ids.
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The hits of one page, as rows and distances.
 
     Attributes:
-        query: What was asked for: an id, or what the caller calls its image.
+        page: Rows, distances, and near duplicates left out.
+        worst: The distance whose score is 0.
+        facts: Reads what is known of the records, in the order of the page.
+        id_of: Returns the id of a row.
+    """
+
+    page: Page
+    worst: float
+    facts: Callable[[], list[Facts]]
+    id_of: Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """What a drawing of the query needs.
+
+    Attributes:
+        id: Of the record that was the query, if it was one.
+        pixels: uint8 ``[h, w, 3]`` of the image that was the query, if it was one.
+        thumbnails: Returns the JPEG thumbnails of records by their ids.
+        labels_of: Returns the annotated labels of a record.
+    """
+
+    id: str | None
+    pixels: ByteArray | None
+    thumbnails: Callable[[Iterable[str]], Mapping[str, bytes]]
+    labels_of: Callable[[str], tuple[str, ...] | None]
+
+
+class Result(Sequence[Hit]):
+    """The nearest records, nearest first; equal distances in the order of their ids.
+
+    A sequence of :class:`landcue.types.Hit`. Two results are equal if all but their plans is.
+
+    >>> result = archive.search("a.png", k=2)
+    >>> [hit.id for hit in result]
+    ['b.png', 'c.png']
+
+    Attributes:
+        query: What was searched for: an id, a path, or ``image``, ``vector``, ``all``.
         mode: ``embedding``, ``two-stage`` and ``ann``: distance is 1 - cosine, score the cosine.
             ``code``: distance is the number of differing bits, score the share of equal bits.
             ``cue``: distance is the differing hash bits plus the label weight times the differing
-            label bits, score 1 less its share of the greatest. ``place``: distance is that
-            from the middle of the box in kilometers, score 1 less its share of half the way
-            around the Earth. ``list``: records in the order of ids, distance 0.
-        hits: At most k.
+            label bits, score 1 less its share of the largest possible. ``place``: distance is that
+            from the middle of the box in kilometers, score 1 less its share of half the Earth's
+            circumference. ``list``: records in the order of ids, distance 0.
         labels: Labels of the query: annotated or predicted.
-        end: Where this page ended; ``None`` on the last one.
         note: Why there is no hit, if there is none.
-        plan: How the search went; it does not count when results are compared.
+        plan: How the search went.
     """
 
-    query: str
-    mode: str
-    hits: Hits | tuple[()]
-    labels: tuple[str, ...] = ()
-    end: Cursor | None = None
-    note: str | None = None
-    plan: Plan | None = field(default=None, compare=False)
+    def __init__(
+        self,
+        query: str,
+        mode: str,
+        found: Found | None,
+        labels: tuple[str, ...] = (),
+        end: Cursor | None = None,
+        note: str | None = None,
+        plan: Plan | None = None,
+        picture: Picture | None = None,
+    ) -> None:
+        """Take what a search found; ``None`` for nothing, ``end`` where further hits follow."""
+        self.query, self.mode, self.labels = query, mode, labels
+        self.note, self.plan = note, plan
+        self._found, self._end, self._picture = found, end, picture
 
     @property
     def cursor(self) -> str | None:
-        """Gives the next page; ``None`` on the last one."""
-        return None if self.end is None else self.end.encode()
+        """What :class:`landcue.SearchOptions` takes for the next page; ``None`` on the last one."""
+        return None if self._end is None else self._end.encode()
+
+    @functools.cached_property
+    def hits(self) -> tuple[Hit, ...]:
+        """All hits."""
+        return tuple([_hit(*numbers) for numbers in self._numbers()])
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the hits; this reads less than the hits themselves."""
+        if self._found is None:
+            return ()
+        return tuple(map(self._found.id_of, self._found.page.rows.tolist()))
+
+    @property
+    def distances(self) -> npt.NDArray[np.float64]:
+        """Distances of the hits, float64 ``[m]``."""
+        return np.empty(0) if self._found is None else self._found.page.distances
+
+    @property
+    def scores(self) -> npt.NDArray[np.float64]:
+        """Scores of the hits, float64 ``[m]``."""
+        return np.empty(0) if self._found is None else 1 - self.distances / self._found.worst
+
+    @property
+    def run(self) -> dict[str, dict[str, float]]:
+        """The result as a run, ``{query: {id: score}}``, as retrieval metrics take it.
+
+        >>> archive.search("a.png", k=1).run
+        {'a.png': {'b.png': 0.99...}}
+        """
+        return {self.query: dict(zip(self.ids, self.scores.tolist(), strict=True))}
 
     def to_json(self, *, explain: bool = False) -> dict[str, Any]:
-        """Return plain values; ``explain`` adds the plan, which tells times."""
-        hits = self.hits.to_json() if self.hits else []
+        """Return plain values; ``explain`` adds the plan, which holds times.
+
+        >>> archive.search("a.png", k=1).to_json()["hits"][0]["labels"]
+        ['water']
+        """
+        hits = [_plain(*numbers) for numbers in self._numbers()]
         if self.mode in ("code", "cue"):
             for hit in hits:
                 hit["distance"] = int(hit["distance"])
@@ -59,3 +159,163 @@ class SearchResult:
         if explain and self.plan is not None:
             value["plan"] = self.plan.to_json()
         return value
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a table with a row per hit, indexed by rank from 1.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        pandas = _import("pandas")
+        rows = self.to_json()["hits"]
+        for row, hit in zip(rows, self.hits, strict=True):
+            row["time"] = hit.time
+            del row["bounds"], row["footprint"], row["window"]
+        columns = ("id", "path", "distance", "score", "labels", "shared", "time", "sensor", "group")
+        ranks = pandas.RangeIndex(1, len(rows) + 1, name="rank")
+        return pandas.DataFrame(rows, index=ranks, columns=[*columns, "near"])
+
+    def to_geopandas(self) -> geopandas.GeoDataFrame:
+        """Return the table of :meth:`to_pandas` with footprints as geometry, in EPSG:4326.
+
+        Raises:
+            UsageError: geopandas is not installed.
+        """
+        geopandas = _import("geopandas")
+        geometry = [hit.geometry for hit in self.hits]
+        return geopandas.GeoDataFrame(self.to_pandas(), geometry=geometry, crs="EPSG:4326")
+
+    def grid(self, path: Path | str | None = None) -> Image.Image:
+        """Draw the query and its hits in ranked rows; write a PNG if a path is given.
+
+        Raises:
+            LandcueError: The file cannot be written.
+        """
+        from landcue.report.grid import draw_grid
+
+        thumbnails: Mapping[str, bytes] = {}
+        image: ByteArray | bytes | None = None
+        labels: Sequence[str] | None = None
+        if self._picture is not None:
+            thumbnails, image = self._picture.thumbnails(self.ids), self._picture.pixels
+            if self._picture.id is not None:
+                image = self._picture.thumbnails([self._picture.id])[self._picture.id]
+                labels = self._picture.labels_of(self._picture.id)
+        return draw_grid(
+            None if path is None else Path(path),
+            self.hits,
+            thumbnails,
+            query_title=self.query,
+            query_image=image,
+            query_labels=labels,
+            mode=self.mode,
+        )
+
+    def _numbers(self) -> Iterator[tuple[Facts, float, float, int, frozenset[str]]]:
+        """Yield what is known of each hit, its distance, score, and near duplicates left out."""
+        if self._found is None:
+            return iter(())
+        wanted = itertools.repeat(frozenset(self.labels))
+        far, near = self.distances.tolist(), self._found.page.near.tolist()
+        return zip(self._facts, far, self.scores.tolist(), near, wanted, strict=False)
+
+    @functools.cached_property
+    def _facts(self) -> list[Facts]:
+        return [] if self._found is None else self._found.facts()
+
+    def __len__(self) -> int:
+        return 0 if self._found is None else len(self._found.page.rows)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+    def _compared(self) -> tuple[Any, ...]:
+        return self.query, self.mode, self.hits, self.labels, self._end, self.note
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Result) and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        return hash((self.query, self.mode, self.ids))
+
+    def __repr__(self) -> str:
+        first = ", ".join(map(repr, self.ids[:3])) + (", …" if len(self) > 3 else "")
+        return f"Result(query={self.query!r}, mode={self.mode!r}, {len(self)} hits: {first})"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the hits with their thumbnails, for notebooks."""
+        thumbnails = {} if self._picture is None else self._picture.thumbnails(self.ids)
+        rows: list[str] = []
+        for rank, hit in enumerate(self.hits, start=1):
+            picture = base64.b64encode(thumbnails.get(hit.id, b"")).decode()
+            image = f'<img alt="" src="data:image/jpeg;base64,{picture}">' if picture else ""
+            texts = (str(rank), f"{hit.distance:.4g}", hit.id, ", ".join(hit.labels))
+            cells = "".join(f"<td>{html.escape(text)}</td>" for text in texts)
+            rows.append(f"<tr><td>{image}</td>{cells}</tr>")
+        names = ("", "rank", "distance", "id", "labels")
+        head = "".join(f"<th>{name}</th>" for name in names)
+        about = html.escape(f"{self.query}: {len(self)} hits, mode {self.mode}")
+        return f"<table><caption>{about}</caption><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def _import(name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UsageError(f"this table needs {name}: run pip install {name}") from None
+
+
+def _hit(facts: Facts, distance: float, score: float, near: int, wanted: frozenset[str]) -> Hit:
+    id_, path, annotated, predicted, west, south, east, north, time = facts[:9]
+    group, _, sensor, pixel_bbox, wkb = facts[9:]
+    labels = tuple((predicted if annotated is None else annotated) or ())
+    bounds = None if west is None else Bounds(west, south, east, north)
+    return Hit(
+        id=id_,
+        path=path,
+        distance=distance,
+        score=score,
+        labels=labels,
+        shared=tuple([label for label in labels if label in wanted]),
+        bounds=bounds,
+        geometry=geometry_of(bounds, wkb),
+        window=window_of(pixel_bbox),
+        time=time,
+        sensor=sensor,
+        group=group,
+        near=near,
+    )
+
+
+def _plain(
+    facts: Facts, distance: float, score: float, near: int, wanted: frozenset[str]
+) -> dict[str, Any]:
+    """Return a hit as JSON has it, without making a hit of it."""
+    id_, path, annotated, predicted, west, south, east, north, time = facts[:9]
+    group, _, sensor, pixel_bbox, wkb = facts[9:]
+    labels = (predicted if annotated is None else annotated) or []
+    window = window_of(pixel_bbox)
+    return {
+        "id": id_,
+        "path": path,
+        "distance": distance,
+        "score": score,
+        "labels": list(labels),
+        "shared": [label for label in labels if label in wanted],
+        "bounds": None if west is None else [west, south, east, north],
+        "footprint": None if wkb is None else [list(corner) for corner in from_wkb(wkb)],
+        "window": window and [window.col, window.row, window.width, window.height],
+        "time": None if time is None else time.isoformat().replace("+00:00", "Z"),
+        "sensor": sensor,
+        "group": group,
+        "near": near,
+    }

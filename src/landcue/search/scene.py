@@ -1,4 +1,4 @@
-"""One chip of a scene as a query: read as an ingest would read it."""
+"""A chip of a scene as a query, read as an ingest reads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from landcue.data.objects import shown
 from landcue.data.raster import RasterFacts, read_facts
-from landcue.data.scenes import Length, Scale, SceneOptions, SceneReader
+from landcue.data.scenes import Length, Scale, SceneOptions, SceneReader, parse_bands
 from landcue.errors import DataError, UsageError
 from landcue.types import Bounds, ByteArray, Window
 
@@ -17,8 +17,8 @@ _EDGE_POINTS = 9
 
 
 @dataclass(frozen=True, slots=True)
-class ByScene:
-    """A chip of a GeoTIFF: by its pixels, or by a box in degrees; without either the whole scene.
+class Chip:
+    """A chip of a GeoTIFF, by its pixels or by a box in degrees; without either the whole scene.
 
     Attributes:
         path: The file.
@@ -35,51 +35,85 @@ class ByScene:
     bands: tuple[int, ...] | None = None
     scale: str = "auto"
 
+    @classmethod
+    def parse(
+        cls,
+        path: str | Path,
+        *,
+        window: str | None = None,
+        bbox: str | None = None,
+        bands: str | None = None,
+        scale: str = "auto",
+    ) -> Chip:
+        """Read a chip that is written as text.
 
-def read_chip(scene: ByScene, side: int | None = None) -> ByteArray:
+        >>> from landcue.search import Chip
+        >>> Chip.parse("scene.tif", window="0,0,64,64", bands="4,3,2").bands
+        (4, 3, 2)
+
+        Args:
+            path: The file.
+            window: ``COL,ROW,WIDTH,HEIGHT`` in pixels.
+            bbox: ``W,S,E,N`` in degrees.
+            bands: Numbers from 1, separated by commas.
+            scale: See :class:`Chip`.
+
+        Raises:
+            UsageError: A text cannot be read.
+        """
+        return cls(
+            Path(path),
+            None if window is None else Window.parse(window),
+            None if bbox is None else Bounds.parse(bbox),
+            None if bands is None else parse_bands(bands),
+            scale,
+        )
+
+
+def read_chip(chip: Chip, side: int | None = None) -> ByteArray:
     """Read the pixels of a chip, uint8 ``[h, w, C]``.
 
     Args:
-        scene: Which chip.
+        chip: Which chip.
         side: Pixels a side that the encoder takes; larger chips are read coarser, never below it.
 
     Raises:
         DataError: The scene cannot be read, or has other bands.
         UsageError: The window or box lies outside the scene, or holds no data.
     """
-    facts = read_facts(scene.path)
-    window = _window(scene, facts)
+    facts = read_facts(chip.path)
+    window = _window(chip, facts)
     options = SceneOptions(
         chip=Length(float(window.width), metres=False),
-        bands=scene.bands,
-        channels=3 if scene.bands is None else len(scene.bands),
-        scale=Scale.parse(scene.scale),
+        bands=chip.bands,
+        channels=3 if chip.bands is None else len(chip.bands),
+        scale=Scale.parse(chip.scale),
         nodata=1.0,
         side=side,
     )
     try:
         bands = options.choose(facts)
     except DataError as error:
-        raise DataError(f"{shown(scene.path)}: {error}") from None
-    reader = SceneReader(scene.path, bands, options)
+        raise DataError(f"{shown(chip.path)}: {error}") from None
+    reader = SceneReader(chip.path, bands, options)
     try:
         pixels = reader.chip(window, reader.limits())
     finally:
         reader.close()
     if pixels is None:
-        raise UsageError(f"{shown(scene.path)}: this chip holds no data; choose another window")
+        raise UsageError(f"{shown(chip.path)}: this chip holds no data; choose another window")
     return pixels
 
 
-def _window(scene: ByScene, facts: RasterFacts) -> Window:
-    if scene.window is not None and scene.bbox is not None:
+def _window(chip: Chip, facts: RasterFacts) -> Window:
+    if chip.window is not None and chip.bbox is not None:
         raise UsageError("give a window in pixels or a box in degrees, not both")
-    if scene.bbox is not None:
-        return _covering(scene.path, scene.bbox, facts)
-    window = scene.window or Window(0, 0, facts.width, facts.height)
+    if chip.bbox is not None:
+        return _covering(chip.path, chip.bbox, facts)
+    window = chip.window or Window(0, 0, facts.width, facts.height)
     if window.col + window.width > facts.width or window.row + window.height > facts.height:
         raise UsageError(
-            f"{shown(scene.path)}: window {window.col},{window.row},{window.width},{window.height} "
+            f"{shown(chip.path)}: window {window.col},{window.row},{window.width},{window.height} "
             f"leaves the scene of {facts.width} x {facts.height} pixels"
         )
     return window

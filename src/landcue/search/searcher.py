@@ -17,30 +17,18 @@ from landcue.codes.engine import check_k
 from landcue.errors import ArchiveError, UsageError
 from landcue.search.ann import SHORTLIST
 from landcue.search.filters import Filter
-from landcue.search.hits import Hits, Told
-from landcue.search.modes import Modes, Ranking, check_weight
+from landcue.search.modes import Modes, Ranking
 from landcue.search.pages import Cursor, Page, take_page
-from landcue.search.plan import ASKED, MODES, NEEDS, Plan, check_mode, choose
-from landcue.search.queries import Asker, ById, ByImage, ByPixels, ByVector, Mix, Query, Target
+from landcue.search.plan import ASKED, MODES, NEEDS, Plan, SearchOptions, check_mode, choose
+from landcue.search.query import Query, QueryEncoder, Target
 from landcue.search.records import Records, read_records
-from landcue.search.result import SearchResult
-from landcue.search.scene import ByScene
+from landcue.search.result import Found, Picture, Result
 from landcue.search.store import Store
 from landcue.search.summary import Summary, summarize
 from landcue.search.vectors import Vectors
 from landcue.types import Encoder, FloatArray
 
-__all__ = [
-    "MODES",
-    "ById",
-    "ByImage",
-    "ByPixels",
-    "ByScene",
-    "ByVector",
-    "Mix",
-    "SearchResult",
-    "Searcher",
-]
+_DEFAULT = SearchOptions()
 
 CACHE_FROM = 20_000
 """From so many records on derived files are kept on disk; smaller archives are quick to read."""
@@ -86,141 +74,117 @@ class Searcher:
         self._loading = threading.Lock()
         sizes = (manifest.dim, manifest.n_bits, manifest.label_names)
         load = None if encoder is None else functools.partial(self._load, encoder)
-        self._asker = Asker(self.records, self.vectors, sizes, load)
+        self._asker = QueryEncoder(self.records, self.vectors, sizes, load)
 
     def search(
         self,
-        query: Query | None = None,
+        query: Query | None,
         k: int = 20,
         mode: str = "auto",
         where: Filter | None = None,
-        *,
-        name: str | None = None,
-        cursor: str | None = None,
-        min_score: float | None = None,
-        collapse: float | None = None,
-        label_weight: int = 1,
-        shortlist: int = SHORTLIST,
-        recall: float = 0.95,
-    ) -> SearchResult:
-        """Return the k nearest records.
-
-        Args:
-            query: A record, an image, several of them, or an encoded image; records asked with
-                are not found. ``None`` ranks the records that ``where`` lets through by their
-                distance from the middle of its box or polygon, or else by id.
-            k: Hits wanted; fewer come back when fewer records match.
-            mode: One of :data:`MODES`: see :class:`landcue.search.result.SearchResult`.
-            where: Which records may be found; all without it. It applies before ranking.
-            name: What the result calls the query; by default its id, or ``image``.
-            cursor: Of an earlier result of the same search: go on after its hits.
-            min_score: Leave out hits below this score.
-            collapse: Leave out a hit whose embedding is within this cosine distance of that of an
-                earlier hit.
-            label_weight: Of mode ``cue``: what a differing label bit costs.
-            shortlist: Of modes ``two-stage`` and ``ann``: candidates ranked by exact distance. No
-                more than these, or k if that is more, can be found, on all pages together.
-            recall: Asked of mode ``ann``, 0..1, and what ``auto`` takes it for.
-
-        Raises:
-            UsageError: A value that cannot be used; the message names it.
-            ArchiveError: The archive is empty.
-            DataError: An image cannot be read.
-        """
+        options: SearchOptions = _DEFAULT,
+    ) -> Result:
+        """Return the k nearest records: see :meth:`landcue.Archive.search`."""
         started = time.perf_counter()
-        k, weight = check_k(k), check_weight(label_weight)
-        _check_numbers(min_score, collapse, shortlist, recall)
+        k = check_k(k)
+        options.check()
         self._check(mode)
-        after = None if cursor is None else self._cursor(cursor, mode)
+        after = None if options.cursor is None else self._cursor(options.cursor, mode)
+        shortlist = options.shortlist
         if after is not None:
             mode, shortlist = after.mode, after.shortlist
         shortlist = max(shortlist, k)
         if where is not None and where.empty:
             where = None
         mask, allowed = self._select(where)
-        chosen, why = self._choose(query, mode, where, allowed, recall)
-        name = name or _name(query)
-        target = None if query is None else self._asker.target(query, self._needs(chosen))
-        labels = target.labels if target else ()
+        chosen, why = self._choose(query, mode, where, allowed, options.recall)
+        target = None if query is None else self._asker.encode(query, self._needs(chosen))
+        name, labels = query.title if query else "all", target.labels if target else ()
         if where is not None and not allowed:
             note = self._why_empty(where, mask)
             plan = Plan(chosen, why, len(self.records), 0, milliseconds=_since(started))
-            return SearchResult(name, chosen, (), labels, None, note, plan)
+            return Result(name, chosen, None, labels, None, note, plan, self._picture(target))
 
-        lists = None if after is None else after.lists
         ranking = self._ranking(
-            chosen, target, where, mask, allowed, weight, shortlist, recall, lists
+            chosen,
+            target,
+            where,
+            mask,
+            allowed,
+            int(options.label_weight),
+            shortlist,
+            options.recall,
+            None if after is None else after.lists,
         )
         farthest = None
-        if min_score is not None:  # a hair of room: scores are themselves rounded
-            farthest = (1 - min_score) * ranking.worst + 1e-9
+        if options.min_score is not None:  # some tolerance: scores are themselves rounded
+            farthest = (1 - options.min_score) * ranking.worst + 1e-9
         page = take_page(
             ranking.fetch,
             0 if after is None else after.seen,
             k,
             own=target.own if target else frozenset(),
             farthest=farthest,
-            collapse=collapse,
+            collapse=options.collapse,
             embeddings=lambda: self.vectors.embedding,
         )
         self._check_before(page, after)
-        hits = Hits(self.records, page, ranking.worst, labels)
+        facts = functools.partial(self.records.facts, page.rows)
+        found = Found(page, ranking.worst, facts, self.records.id)
         end = self._end(page, chosen, 0 if after is None else after.seen, shortlist, ranking.lists)
         note = None
-        if not len(hits):
-            note = "there are no further hits" if after else _why_none(min_score)
+        if not len(page.rows):
+            note = "there are no further hits" if after else _why_none(options.min_score)
         plan = _done(Plan(chosen, why, len(self.records), allowed), ranking, started)
-        return SearchResult(name, chosen, hits, labels, end, note, plan)
+        return Result(name, chosen, found, labels, end, note, plan, self._picture(target))
 
     def search_many(
         self,
         queries: Sequence[Query],
         k: int = 20,
         mode: str = "auto",
-        *,
-        label_weight: int = 1,
-    ) -> list[SearchResult]:
-        """Return for several queries, without filters, what :meth:`search` returns for each.
-
-        Modes ``code`` and ``cue`` scan the records once for all of them, which costs a fraction of
-        as many scans; the others search one after the other.
-
-        Args:
-            queries: Any number.
-            k: See :meth:`search`, likewise the others.
-            mode: Likewise.
-            label_weight: Likewise.
-
-        Raises:
-            UsageError: As :meth:`search`, for the first query that cannot be used.
-            ArchiveError: Likewise.
-            DataError: Likewise.
-        """
+        options: SearchOptions = _DEFAULT,
+    ) -> list[Result]:
+        """Return a result per query: see :meth:`landcue.Archive.search_many`."""
         started = time.perf_counter()
-        k, weight = check_k(k), check_weight(label_weight)
-        if mode not in ("code", "cue"):
-            return [self.search(query, k, mode, label_weight=weight) for query in queries]
+        k = check_k(k)
+        options.check()
+        if mode not in ("code", "cue") or options != SearchOptions(
+            label_weight=options.label_weight
+        ):
+            return [self.search(query, k, mode, options=options) for query in queries]
         self._check(mode)
-        targets = [self._asker.target(query, self._needs(mode)) for query in queries]
+        targets = [self._asker.encode(query, self._needs(mode)) for query in queries]
         n = len(self.records)
         own = max((len(target.own) for target in targets), default=0)
+        weight = int(options.label_weight)
         rankings = self._modes.codes(mode, targets, None, n, weight, first=k + 1 + own)
         plan = Plan(mode, ASKED, n, n)
         pages = [
             take_page(ranking.fetch, 0, k, own=target.own)
             for ranking, target in zip(rankings, targets, strict=True)
         ]
-        told = Told(self.records, pages)
-        results: list[SearchResult] = []
-        for number, page in enumerate(pages):
-            name, labels = _name(queries[number]), targets[number].labels
-            ranking, of_page = rankings[number], functools.partial(told.of, number)
-            hits = Hits(self.records, page, ranking.worst, labels, of_page)
+        read = _ReadTogether(self.records, pages)
+        results: list[Result] = []
+        for number, (page, target, ranking) in enumerate(
+            zip(pages, targets, rankings, strict=True)
+        ):
+            facts = functools.partial(read.facts_of, number)
+            found = Found(page, ranking.worst, facts, self.records.id)
             end = self._end(page, mode, 0, max(SHORTLIST, k), None)
-            note = None if len(hits) else _why_none(None)
+            note = None if len(page.rows) else _why_none(None)
             done = _done(plan, ranking, started)
-            results.append(SearchResult(name, mode, hits, labels, end, note, done))
+            picture = self._picture(target)
+            name = queries[number].title
+            results.append(Result(name, mode, found, target.labels, end, note, done, picture))
         return results
+
+    def _picture(self, target: Target | None) -> Picture:
+        pixels = None if target is None or target.pixels is None else target.pixels
+        if pixels is not None and pixels.shape[2] != 3:
+            pixels = None
+        id_ = None if target is None else target.id
+        return Picture(id_, pixels, self.archive.thumbnails, self.labels_of)
 
     def _end(
         self, page: Page, mode: str, seen: int, shortlist: int, lists: int | None
@@ -246,7 +210,7 @@ class Searcher:
             UsageError: It cannot be used; see :meth:`search`.
             DataError: An image cannot be read.
         """
-        return self._asker.target(query, frozenset({"embedding"})).embedding
+        return self._asker.encode(query, frozenset({"embedding"})).embedding
 
     @property
     def mark(self) -> str:
@@ -362,32 +326,19 @@ class Searcher:
         return modes.embedding(target, mask, allowed)
 
 
-def _check_numbers(
-    min_score: float | None, collapse: float | None, shortlist: object, recall: float
-) -> None:
-    if min_score is not None and not min_score <= 1:
-        raise UsageError(f"the least score is {min_score}: give 1 or less")
-    if collapse is not None and not 0 <= collapse <= 2:
-        raise UsageError(f"collapse is {collapse}: give a cosine distance, 0 to 2")
-    if isinstance(shortlist, bool) or not isinstance(shortlist, int) or shortlist < 1:
-        raise UsageError(f"the shortlist is {shortlist!r}: give a whole number, 1 or more")
-    if not 0 <= recall <= 1:
-        raise UsageError(f"recall is {recall}: give 0 to 1")
+class _ReadTogether:
+    """What is known of the hits of several pages, read in one step at the first look at one."""
 
+    def __init__(self, records: Records, pages: Sequence[Page]) -> None:
+        self._records, self._pages = records, pages
 
-def _name(query: Query | None) -> str:
-    if isinstance(query, ById):
-        return query.id
-    if isinstance(query, ByImage) and not isinstance(query.image, bytes):
-        return str(query.image)
-    if isinstance(query, ByScene):
-        return str(query.path)
-    if isinstance(query, Mix):
-        parts = [_name(example) for example in query.positives]
-        return " ".join([" + ".join(parts), *(f"- {_name(e)}" for e in query.negatives)])
-    if isinstance(query, ByVector):
-        return "vector"
-    return "all" if query is None else "image"
+    @functools.cached_property
+    def _facts(self) -> list[tuple[Any, ...]]:
+        return self._records.facts(np.concatenate([page.rows for page in self._pages]))
+
+    def facts_of(self, number: int) -> list[tuple[Any, ...]]:
+        first = sum(len(page.rows) for page in self._pages[:number])
+        return self._facts[first : first + len(self._pages[number].rows)]
 
 
 def _done(plan: Plan, ranking: Ranking, started: float) -> Plan:

@@ -18,8 +18,8 @@ from landcue.data.objects import shown
 from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
 from landcue.files import read_json
 from landcue.milvus.address import is_address
-from landcue.milvus.opening import open_archive, open_searcher
-from landcue.search.queries import ById
+from landcue.milvus.opening import open_archive
+from landcue.search import Archive, ById
 from landcue.server.chips import chip_jpeg
 from landcue.server.decoding import Decoders
 from landcue.server.errors import ProblemError, without_paths
@@ -65,7 +65,7 @@ class Served:
         # Most exported models give embeddings alone; the built-in and trained ones tell regions.
         trained = folder is not None and (folder / "model.safetensors").is_file()
         self.explains = self.encodes and (trained or _tells_regions(folder))
-        self.searcher = open_searcher(archive, self.encoder if self.encodes else None)
+        self.searcher = Archive(archive, self.encoder if self.encodes else None)
         self.views = ModelViews(self)
 
     @property
@@ -92,10 +92,8 @@ class Served:
         Raises:
             ProblemError: 404, with near matches.
         """
-        records = self.searcher.records
-        if records.find(id_) is None:
-            near = did_you_mean(id_, records.near_ids(id_), most=3)
-            raise ProblemError(404, f"no record has the id {id_!r}{near}")
+        if id_ not in self.searcher:
+            raise ProblemError(404, str(self.searcher.unknown_id(id_)))
         return id_
 
     def record(self, id_: str) -> dict[str, Any]:
@@ -123,8 +121,7 @@ class Served:
 
     def predicted(self, id_: str) -> list[str]:
         """Return the labels that the model predicted for a record."""
-        row = self.searcher.records.find(id_)
-        return [] if row is None else list(self.searcher.records.predicted_of(row))
+        return list(self.searcher.predicted_of(id_))
 
     def thumbnail(self, id_: str) -> bytes:
         """Return the JPEG thumbnail of a record.
@@ -151,7 +148,7 @@ class Served:
     @functools.cached_property
     def labels(self) -> list[dict[str, Any]]:
         """Each label with its records: annotated, predicted, and those that a filter finds."""
-        return self.searcher.records.label_counts()
+        return self.searcher.label_counts()
 
     @functools.cached_property
     def facets(self) -> dict[str, Any]:
@@ -346,8 +343,8 @@ def _warm(served: Served) -> list[LandcueError]:
     try:
         if served.encodes:
             served.encoder()
-        if len(served.searcher.records):
-            first = ById(served.searcher.records.id(0))
+        if len(served.searcher):
+            first = ById(next(iter(served.searcher.summary().examples.values())))
             for mode in ("auto", *(mode for mode in _COMPILED if mode in served.searcher.modes)):
                 served.searcher.search(first, k=1, mode=mode)
     except LandcueError as error:

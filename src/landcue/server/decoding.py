@@ -160,11 +160,11 @@ def decode_chip(
         DataError: It cannot be read, or is too large.
     """
     from landcue.data.raster import read_facts
-    from landcue.search.scene import ByScene, read_chip
+    from landcue.search.scene import Chip, read_chip
 
     _check_size(window.width, window.height, most)
     chosen = tuple(bands or read_facts(path).colors)
-    chip = read_chip(ByScene(path, window, bands=chosen, scale=scale or "auto"))
+    chip = read_chip(Chip(path, window, bands=chosen, scale=scale or "auto"))
     return np.ascontiguousarray(chip)
 
 

@@ -11,9 +11,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet
 import shapely
+import shapely.geometry
+from shapely.geometry.base import BaseGeometry
 
-from landcue.archive.export import geojson_box, geometry_of, planar_box, to_wkb
-from landcue.search.result import SearchResult
+from landcue.search import Result
 from landcue.server.archives import Served
 from landcue.types import Hit
 
@@ -33,7 +34,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _SIDES = ("west", "south", "east", "north")
 
 
-def answer(served: Served, result: SearchResult, *, predicted: bool = False) -> dict[str, Any]:
+def answer(served: Served, result: Result, *, predicted: bool = False) -> dict[str, Any]:
     """Return a result as plain values."""
     value = result.to_json(explain=True)
     for hit in value["hits"]:
@@ -43,7 +44,7 @@ def answer(served: Served, result: SearchResult, *, predicted: bool = False) -> 
     return {"archive": served.name, **value}
 
 
-def write(served: Served, result: SearchResult, kind: Format, *, predicted: bool = False) -> bytes:
+def write(served: Served, result: Result, kind: Format, *, predicted: bool = False) -> bytes:
     """Return a result as a file; with labels that were ``predicted`` only as JSON."""
     if kind == "geojson":
         return _geojson(served, result)
@@ -54,13 +55,11 @@ def write(served: Served, result: SearchResult, kind: Format, *, predicted: bool
     return _dump(answer(served, result, predicted=predicted))
 
 
-def _row(hit: Hit) -> dict[str, Any]:
-    """Return a footprint as the archive stores it."""
-    geometry = None if hit.footprint is None else shapely.to_wkb(shapely.Polygon(hit.footprint))
-    return {**{side: getattr(hit.bounds, side, None) for side in _SIDES}, "geometry": geometry}
+def _box(hit: Hit) -> dict[str, float | None]:
+    return {side: getattr(hit.bounds, side, None) for side in _SIDES}
 
 
-def _about(served: Served, result: SearchResult) -> dict[str, Any]:
+def _about(served: Served, result: Result) -> dict[str, Any]:
     return {
         "archive": served.name,
         "query": result.query,
@@ -70,33 +69,32 @@ def _about(served: Served, result: SearchResult) -> dict[str, Any]:
     }
 
 
-def _geojson(served: Served, result: SearchResult) -> bytes:
+def _geojson(served: Served, result: Result) -> bytes:
     features: list[dict[str, Any]] = []
     for rank, hit in enumerate(answer(served, result)["hits"], start=1):
-        row = _row(result.hits[rank - 1])
-        geometry = geometry_of(row)
+        found = result[rank - 1]
+        geometry = None if found.geometry is None else shapely.geometry.mapping(found.geometry)
         kept = {key: value for key, value in hit.items() if key not in ("bounds", "footprint")}
         properties = {"rank": rank, **kept, "datetime": kept.pop("time")}
         properties.pop("time")
         feature: dict[str, Any] = {"type": "Feature", "id": hit["id"], "geometry": geometry}
         if geometry is not None:
-            feature["bbox"] = geojson_box(row, geometry)
+            feature["bbox"] = list(_box(found).values())
         features.append({**feature, "properties": properties})
     head = {"type": "FeatureCollection", "landcue": _about(served, result)}
     return _dump({**head, "features": features})
 
 
-def _csv(result: SearchResult) -> bytes:
+def _csv(result: Result) -> bytes:
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
     names = ("rank", "id", "distance", "score", "labels", "shared", *_SIDES, "time", "sensor")
     writer.writerow((*names, "group"))
     for rank, hit in enumerate(result.hits, start=1):
-        row = _row(hit)
         texts = [hit.id, "; ".join(hit.labels), "; ".join(hit.shared), hit.sensor, hit.group]
         id_, labels, shared, sensor, group = (_cell(text) for text in texts)
         time = "" if hit.time is None else hit.time.isoformat().replace("+00:00", "Z")
-        box = [row[side] for side in _SIDES]
+        box = _box(hit).values()
         numbers = (hit.distance, hit.score)
         writer.writerow((rank, id_, *numbers, labels, shared, *box, time, sensor, group))
     return out.getvalue().encode()
@@ -109,8 +107,8 @@ def _cell(text: str | None) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _geoparquet(served: Served, result: SearchResult) -> bytes:
-    geometries = [geometry_of(_row(hit)) for hit in result.hits]
+def _geoparquet(served: Served, result: Result) -> bytes:
+    geometries = [hit.geometry for hit in result.hits]
     strings = pa.list_(pa.string())
     columns: dict[str, tuple[Any, list[Any]]] = {
         "id": (pa.string(), [hit.id for hit in result.hits]),
@@ -122,18 +120,17 @@ def _geoparquet(served: Served, result: SearchResult) -> bytes:
         "time": (pa.timestamp("us", tz="UTC"), [hit.time for hit in result.hits]),
         "sensor": (pa.string(), [hit.sensor for hit in result.hits]),
         "group": (pa.string(), [hit.group for hit in result.hits]),
-        "geometry": (pa.binary(), [to_wkb(geometry) for geometry in geometries]),
+        "geometry": (pa.binary(), [_wkb(geometry) for geometry in geometries]),
     }
     known = [geometry for geometry in geometries if geometry is not None]
     column: dict[str, Any] = {
         "encoding": "WKB",
-        "geometry_types": sorted({geometry["type"] for geometry in known}),
+        "geometry_types": sorted({geometry.geom_type for geometry in known}),
         "orientation": "counterclockwise",
         "edges": "planar",
     }
     if known:
-        west, south, east, north = zip(*(planar_box(one) for one in known), strict=True)
-        column["bbox"] = [min(west), min(south), max(east), max(north)]
+        column["bbox"] = shapely.total_bounds(known).tolist()
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
     schema = pa.schema([(name, kind) for name, (kind, _) in columns.items()]).with_metadata(
         {"geo": json.dumps(geo), "landcue": json.dumps(_about(served, result))}
@@ -142,6 +139,10 @@ def _geoparquet(served: Served, result: SearchResult) -> bytes:
     out = io.BytesIO()
     pq.write_table(table, out, compression="zstd")
     return out.getvalue()
+
+
+def _wkb(geometry: BaseGeometry | None) -> bytes | None:
+    return None if geometry is None else shapely.to_wkb(geometry, byte_order=1)
 
 
 def _dump(value: dict[str, Any]) -> bytes:

@@ -12,8 +12,8 @@ import numpy as np
 from landcue.archive.schema import window_of
 from landcue.errors import ArchiveError, UsageError
 from landcue.files import read_json
+from landcue.search import ById, Query
 from landcue.search.overview import flat_map, own_scores
-from landcue.search.queries import ById, ByPixels, Query
 from landcue.server.chips import chip_pixels
 from landcue.server.decoding import Decoders
 from landcue.server.errors import ProblemError, without_paths
@@ -134,11 +134,11 @@ class ModelViews:
         place = {kind: i for i, kind in enumerate(kinds)}
         return {
             "archive": self._served.name,
-            "records": len(searcher.records),
+            "records": len(searcher),
             "shares": [round(share, 4) for share in found.shares],
             "colored_by": found.colored_by,
             "kinds": kinds,
-            "ids": [searcher.records.id(row) for row in found.rows.tolist()],
+            "ids": list(found.ids),
             "x": found.points[:, 0].round(4).tolist(),
             "y": found.points[:, 1].round(4).tolist(),
             "kind": [place[kind] for kind in found.kinds],
@@ -232,14 +232,15 @@ def _pixels(served: Served, id_: str, decoders: Decoders) -> ByteArray:
 
 def _query_pixels(served: Served, query: Query, decoders: Decoders) -> ByteArray | None:
     """Return the query's image; ``None`` where there are several, or it is not at hand any more."""
-    if isinstance(query, ByPixels):
-        return query.pixels
-    if isinstance(query, ById):
+    if len(query.positives) != 1 or query.negatives:
+        return None
+    example = query.positives[0]
+    if isinstance(example, ById):
         try:
-            return _pixels(served, query.id, decoders)
+            return _pixels(served, example.id, decoders)
         except ProblemError:
             return None
-    return None
+    return example if isinstance(example, np.ndarray) else None
 
 
 def _rounded(values: FloatArray) -> list[list[float]]:

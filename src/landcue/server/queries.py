@@ -17,8 +17,9 @@ from landcue.errors import UsageError
 from landcue.search.filters import Filter
 from landcue.search.pages import Cursor
 from landcue.search.place import read_polygon
-from landcue.search.queries import ById, ByPixels, Example, Mix, Query
-from landcue.search.result import SearchResult
+from landcue.search.plan import SearchOptions
+from landcue.search.query import ById, Example, Query
+from landcue.search.result import Result
 from landcue.server.decoding import Decoders
 from landcue.server.errors import InvalidError, ProblemError
 from landcue.server.schemas import MAX_DEPTH, Filters, SearchRequest
@@ -154,7 +155,7 @@ def to_filter(filters: Filters) -> Filter:
     )
 
 
-def run_search(served: Served, body: Body, decoders: Decoders) -> SearchResult:
+def run_search(served: Served, body: Body, decoders: Decoders) -> Result:
     """Answer a request. This computes: call it in a thread.
 
     Raises:
@@ -183,12 +184,14 @@ def run_search(served: Served, body: Body, decoders: Decoders) -> SearchResult:
         k=search.k,
         mode=search.mode,
         where=where,
-        cursor=search.cursor,
-        min_score=search.min_score,
-        collapse=search.collapse,
-        label_weight=search.label_weight,
-        shortlist=search.shortlist,
-        recall=search.recall,
+        options=SearchOptions(
+            search.min_score,
+            search.collapse,
+            search.label_weight,
+            search.shortlist,
+            search.recall,
+            search.cursor,
+        ),
     )
 
 
@@ -207,18 +210,14 @@ def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
     first = body.images.get("image", ())
     if search.crop is not None and not first:
         raise ProblemError(400, "crop belongs to an uploaded part 'image'")
-    positives: list[Example] = [
-        ByPixels(_cropped(decoders.image(data), search.crop)) for data in first
-    ]
+    positives: list[Example] = [_cropped(decoders.image(data), search.crop) for data in first]
     positives += [ById(id_) for id_ in positive_ids]
-    positives += [ByPixels(decoders.image(data)) for data in body.images.get("positive", ())]
+    positives += [decoders.image(data) for data in body.images.get("positive", ())]
     negatives: list[Example] = [ById(id_) for id_ in negative_ids]
-    negatives += [ByPixels(decoders.image(data)) for data in body.images.get("negative", ())]
+    negatives += [decoders.image(data) for data in body.images.get("negative", ())]
     if not positives and not negatives:
         return None
-    if len(positives) == 1 and not negatives:
-        return positives[0]
-    return Mix(tuple(positives), tuple(negatives), search.rule, search.negative_weight)
+    return Query(positives, negatives, search.rule, search.negative_weight)
 
 
 def _cropped(pixels: ByteArray, crop: tuple[int, int, int, int] | None) -> ByteArray:
@@ -239,7 +238,7 @@ def _check_cursor(served: Served, search: SearchRequest) -> None:
             409, "the cursor belongs to another archive or version: search from the first page"
         )
     deepest = MAX_DEPTH if search.collapse is None else _MAX_COLLAPSED
-    if cursor.seen > min(deepest, len(served.searcher.records)):
+    if cursor.seen > min(deepest, len(served.searcher)):
         raise ProblemError(400, f"pages reach down to hit {deepest:,}: narrow the search instead")
     if cursor.shortlist > max(_MAX_SHORTLIST, search.k) or (cursor.lists or 0) > _MAX_LISTS:
         raise UsageError("the cursor cannot be read: give the one of the last page unchanged")

@@ -1,81 +1,113 @@
-"""What can be asked for: a record, an image, a chip, or several of them, for and against."""
+"""What a search looks for: records, images, chips, vectors, or several of them, and as numbers."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 
 from landcue.codes.packing import check_codes, pack_bits, unpack_bits
 from landcue.errors import UsageError, did_you_mean
 from landcue.search.feedback import RULES, direction
 from landcue.search.records import Records
-from landcue.search.scene import ByScene, read_chip
+from landcue.search.scene import Chip, read_chip
 from landcue.search.vectors import Vectors, cue_bits
-from landcue.types import ByteArray, Encoder, Encoding, FloatArray
+from landcue.types import ByteArray, Encoder, Encoding, FloatArray, Hit, Record
 
 Rule = Literal["mean", "rocchio", "linear"]
 
 
 @dataclass(frozen=True, slots=True)
 class ById:
-    """A record of the archive, which does not find itself."""
+    """A record of the archive, and never a file of the same name."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ByImage:
-    """An image file, or the bytes of one: JPEG, PNG, TIFF or WebP."""
-
-    image: Path | bytes
+Image = PIL.Image.Image
+Pixels = npt.NDArray[Any]
+Example = str | os.PathLike[str] | bytes | Pixels | Image | Hit | Record | ById | Chip | Encoding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ByPixels:
-    """Decoded pixels, uint8 ``[h, w, 3]``."""
-
-    pixels: ByteArray
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ByVector:
-    """An embedding alone, of any length but 0: it is scaled to length 1.
-
-    Attributes:
-        embedding: float ``[d]`` or ``[1, d]``.
-    """
-
-    embedding: npt.NDArray[np.floating[Any]]
-
-
-Example = ById | ByImage | ByPixels | ByScene | ByVector | Encoding
-
-
-@dataclass(frozen=True, slots=True)
-class Mix:
+class Query:
     """Several examples to come near to, and others to keep away from.
 
+    An example is one of:
+
+    * a ``str``: the id of a record; if no record has it, an image file or ``s3://`` address;
+    * a path: an image file (JPEG, PNG, TIFF or WebP); ``bytes``: the contents of one;
+    * a Pillow image, or decoded pixels, uint8 ``[h, w, 3]``;
+    * a vector, float ``[d]`` or ``[1, d]``, of any length but 0;
+    * a :class:`landcue.types.Hit` or :class:`landcue.types.Record`: the record of its id;
+    * a :class:`landcue.search.Chip` of a scene, or one image as :class:`landcue.types.Encoding`.
+
+    Records among the examples are not found.
+
+    >>> from landcue import Query
+    >>> [hit.id for hit in archive.search(Query(["a.png", "b.png"], negatives=["d.png"]), k=1)]
+    ['c.png']
+
     Attributes:
-        positives: At least one.
+        positives: At least one; a lone example may stand without a list.
         negatives: Any number.
         rule: ``mean``: the mean of the positives less ``negative_weight`` times the mean of the
             negatives, then unit norm. ``rocchio`` and ``linear``: see
             :mod:`landcue.search.feedback`; the first positive is the original query.
         negative_weight: 0 or more; of the rule ``mean``, and of codes.
+        name: What the result calls the query; by default it is made of the examples.
     """
 
     positives: tuple[Example, ...]
     negatives: tuple[Example, ...] = ()
     rule: str = "mean"
     negative_weight: float = 0.5
+    name: str | None = None
+
+    def __init__(
+        self,
+        positives: Example | Sequence[Example],
+        negatives: Sequence[Example] = (),
+        rule: str = "mean",
+        negative_weight: float = 0.5,
+        name: str | None = None,
+    ) -> None:
+        """Take examples."""
+        several = tuple(positives) if isinstance(positives, list | tuple) else (positives,)
+        object.__setattr__(self, "positives", cast("tuple[Example, ...]", several))
+        object.__setattr__(self, "negatives", tuple(negatives))
+        object.__setattr__(self, "rule", rule)
+        object.__setattr__(self, "negative_weight", negative_weight)
+        object.__setattr__(self, "name", name)
+
+    @property
+    def title(self) -> str:
+        """What a result calls the query."""
+        parts = [_name(example) for example in self.positives]
+        made = " ".join([" + ".join(parts), *(f"- {_name(e)}" for e in self.negatives)])
+        return self.name or made
 
 
-Query = Example | Mix
+def _name(example: Example) -> str:
+    if isinstance(example, str):
+        return example
+    if isinstance(example, ById | Hit | Record):
+        return example.id
+    if isinstance(example, Chip):
+        return str(example.path)
+    if isinstance(example, os.PathLike):
+        return str(Path(example))
+    return "vector" if isinstance(example, np.ndarray) and not _is_pixels(example) else "image"
+
+
+def _is_pixels(array: npt.NDArray[Any]) -> bool:
+    return array.dtype == np.uint8 and array.ndim == 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,14 +119,18 @@ class Target:
         code: uint8 ``[1, ceil(n_bits / 8)]``.
         cue: Predicted labels as bits, uint8 ``[1, ceil(C / 8)]``.
         labels: Labels of its positives.
-        own: Rows of the records asked with, which are not found.
+        own: Rows of the records among its examples, which are not found.
+        id: Of the record that is the only example.
+        pixels: uint8 ``[h, w, C]`` of the image that is the only example.
     """
 
     embedding: FloatArray
     code: ByteArray
     cue: ByteArray
-    labels: tuple[str, ...]
-    own: frozenset[int]
+    labels: tuple[str, ...] = ()
+    own: frozenset[int] = frozenset()
+    id: str | None = None
+    pixels: ByteArray | None = None
 
 
 def stacked(targets: Sequence[Target]) -> Target:
@@ -102,10 +138,10 @@ def stacked(targets: Sequence[Target]) -> Target:
     embedding = np.concatenate([target.embedding for target in targets])
     code = np.concatenate([target.code for target in targets])
     cue = np.concatenate([target.cue for target in targets])
-    return Target(embedding, code, cue, (), frozenset())
+    return Target(embedding, code, cue)
 
 
-class Asker:
+class QueryEncoder:
     """Turns queries into numbers, with the records of one archive and its encoder."""
 
     def __init__(
@@ -119,7 +155,7 @@ class Asker:
         self._records, self._vectors, self._encoder = records, vectors, encoder
         self._dim, self._n_bits, self._label_names = sizes
 
-    def target(self, query: Query, needs: frozenset[str]) -> Target:
+    def encode(self, query: Query, needs: frozenset[str]) -> Target:
         """Return a query as numbers, of ``embedding``, ``code`` and ``cue`` those it ``needs``.
 
         Raises:
@@ -127,8 +163,6 @@ class Asker:
                 image without an encoder.
             DataError: An image cannot be read.
         """
-        if not isinstance(query, Mix):
-            return self._one(query, needs)
         if query.rule not in RULES:
             raise UsageError(f"unknown rule {query.rule!r}{did_you_mean(query.rule, RULES)}")
         if not 0 <= query.negative_weight < np.inf:
@@ -136,10 +170,10 @@ class Asker:
         if not query.positives:
             raise UsageError("there are only negatives: give at least one positive example")
         positives = [self._one(example, needs) for example in query.positives]
+        if len(positives) == 1 and not query.negatives:
+            return positives[0]
         negatives = [self._one(example, needs) for example in query.negatives]
         own = frozenset[int]().union(*(target.own for target in (*positives, *negatives)))
-        if len(positives) == 1 and not negatives:
-            return positives[0]
         labels = dict.fromkeys(label for target in positives for label in target.labels)
         embedding = positives[0].embedding
         if "embedding" in needs:
@@ -156,63 +190,107 @@ class Asker:
                 n_bits,
                 query.negative_weight,
             )
-            if name in needs  # records asked with have only those
+            if name in needs  # records have only those
             else _NO_BITS
             for name, n_bits in (("code", self._n_bits), ("cue", len(self._label_names)))
         )
         return Target(embedding, code, cue, tuple(labels), own)
 
     def _one(self, example: Example, needs: frozenset[str]) -> Target:
-        if isinstance(example, ById):
+        if isinstance(example, ById | Hit | Record):
             return self._record(example.id, needs)
-        if isinstance(example, ByVector):
+        if isinstance(example, str) and self._records.find(example) is not None:
+            return self._record(example, needs)
+        if isinstance(example, Encoding):
+            return self._encoded(example)
+        if isinstance(example, np.ndarray) and not _is_pixels(example):
             return self._vector(example, needs)
-        encoding = example if isinstance(example, Encoding) else self._encode(example)
+        if isinstance(example, str):
+            self._check_file(example)
+        if self._encoder is None:
+            raise UsageError("there is no model to encode an image with: search with a record's id")
+        encoder = self._encoder()
+        pixels = _read(example, encoder)
+        return replace(self._encoded(encoder.encode(encoder.prepare(pixels)[None])), pixels=pixels)
+
+    def _encoded(self, encoding: Encoding) -> Target:
         check_encoding(encoding, self._dim, self._n_bits)
         cue = cue_bits(encoding.label_scores) if self._label_names else _NO_BITS
         labels: tuple[str, ...] = ()
         if self._label_names:
             bits = unpack_bits(cue, len(self._label_names))[0]
             labels = tuple(np.array(self._label_names, object)[bits].tolist())
-        return Target(encoding.embedding, encoding.code, cue, labels, frozenset())
+        return Target(encoding.embedding, encoding.code, cue, labels)
 
     def _record(self, id_: str, needs: frozenset[str]) -> Target:
         row = self._records.find(id_)
         if row is None:
-            near = did_you_mean(id_, self._records.near_ids(id_), most=3)
-            raise UsageError(f"no record has the id {id_!r}{near}")
+            raise UsageError(self._unknown(id_))
         vectors, bits = self._vectors, {"code": _NO_BITS, "cue": _NO_BITS}
         at = slice(row, row + 1)
         for name in needs & bits.keys():
             bits[name] = getattr(vectors, name)[at]
         embedding = vectors.embedding[at] if "embedding" in needs else _NO_NUMBERS
         labels = self._records.labels_of(row)
-        return Target(embedding, bits["code"], bits["cue"], labels, frozenset({row}))
+        return Target(embedding, bits["code"], bits["cue"], labels, frozenset({row}), id_)
 
-    def _vector(self, example: ByVector, needs: frozenset[str]) -> Target:
+    def _vector(self, vector: npt.NDArray[Any], needs: frozenset[str]) -> Target:
         if needs - {"embedding"}:
             raise UsageError(
                 "a vector alone has neither code nor labels: search with mode embedding, "
                 "two-stage or ann"
             )
-        vector = unit_vector(example.embedding, self._dim)
-        return Target(vector, _NO_BITS, _NO_BITS, (), frozenset())
+        return Target(unit_vector(vector, self._dim), _NO_BITS, _NO_BITS)
 
-    def _encode(self, example: ByImage | ByPixels | ByScene) -> Encoding:
-        if self._encoder is None:
-            raise UsageError("there is no model to encode an image with: ask with a record's id")
-        encoder = self._encoder()
-        if isinstance(example, ByPixels):
-            pixels = example.pixels
-        elif isinstance(example, ByScene):
-            channels = 3 if example.bands is None else len(example.bands)
-            side = len(encoder.prepare(np.zeros((8, 8, channels), np.uint8)))
-            pixels = read_chip(example, side)
-        else:
-            from landcue.data.images import read_image
+    def _check_file(self, text: str) -> None:
+        from landcue.data.objects import is_object
 
-            pixels = read_image(example.image)
-        return encoder.encode(encoder.prepare(pixels)[None])
+        if not is_object(Path(text)) and not Path(text).is_file():
+            raise UsageError(f"{text} is no image file, and {self._unknown(text)}")
+
+    def _unknown(self, id_: str) -> str:
+        near = did_you_mean(id_, self._records.near_ids(id_), most=3)
+        return f"no record has the id {id_!r}{near}"
+
+
+def _read(example: Any, encoder: Encoder) -> ByteArray:
+    """Return the pixels of an image, uint8 ``[h, w, C]``."""
+    from landcue.data.images import read_image
+    from landcue.data.objects import is_object, look_up
+
+    if isinstance(example, np.ndarray):
+        return example
+    if isinstance(example, Chip):
+        channels = 3 if example.bands is None else len(example.bands)
+        return read_chip(example, len(encoder.prepare(np.zeros((8, 8, channels), np.uint8))))
+    if isinstance(example, bytes):
+        return read_image(example)
+    if isinstance(example, str | os.PathLike):
+        path = Path(example)
+        return read_image(look_up(path), name=str(example)) if is_object(path) else read_image(path)
+    if isinstance(example, Image):
+        return np.asarray(example.convert("RGB"))
+    raise UsageError(
+        f"{type(example).__name__} is no example: give an id, an image file, its bytes, pixels or "
+        "a vector"
+    )
+
+
+def read_vector(path: Path) -> npt.NDArray[Any]:
+    """Read a vector from a ``.npy`` file.
+
+    Raises:
+        UsageError: It cannot be read, or holds no array of numbers.
+    """
+    try:
+        found = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, EOFError):
+        found = None
+    if not isinstance(found, np.ndarray):
+        raise UsageError(f"{path} is no .npy file of numbers: write it with numpy.save")
+    return cast("npt.NDArray[Any]", found)
 
 
 _NO_BITS: ByteArray = np.empty((1, 0), np.uint8)

@@ -32,7 +32,7 @@ _TEXT_HEIGHT = 8 + 20 + 18 + _LABEL_LINES * 17
 
 
 def draw_grid(
-    out: Path,
+    out: Path | None,
     hits: Sequence[Hit],
     thumbnails: Mapping[str, bytes],
     *,
@@ -40,14 +40,14 @@ def draw_grid(
     query_image: ByteArray | bytes | None = None,
     query_labels: Sequence[str] | None = None,
     mode: str = "embedding",
-) -> None:
-    """Write a PNG: the query on the left, its hits in ranked rows to the right.
+) -> Image.Image:
+    """Draw the query on the left, its hits in ranked rows to the right.
 
     Each hit shows its rank, distance, id and labels. When the query's labels are known, the
     border tells how many of them the hit shares.
 
     Args:
-        out: The picture, whatever its name ends in.
+        out: Where a PNG is written, whatever its name ends in; ``None`` writes nothing.
         hits: Nearest first; of very many the first 300 are drawn.
         thumbnails: JPEG of each hit's id; a hit without one is shown as an empty tile.
         query_title: What the query is called.
@@ -88,7 +88,9 @@ def draw_grid(
         _draw_text(pen, (x, y + _TILE), f"{rank}", shown, hit.id, hit.labels)
     if query_labels is not None:
         _draw_legend(pen, (_MARGIN, height - _MARGIN - 14))
-    _save(canvas, out)
+    if out is not None:
+        _save(canvas, out)
+    return canvas
 
 
 def _color(hit: Hit, query_labels: Sequence[str] | None) -> str:

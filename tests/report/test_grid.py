@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from landcue.errors import LandcueError
-from landcue.search.grid import SHARED_COLORS, draw_grid
+from landcue.report.grid import SHARED_COLORS, draw_grid
 from landcue.types import Hit
 
 LEFT, TOP, CELL, ROW = 252, 88, 198, 295  # where the first hit lies, and the steps to the next

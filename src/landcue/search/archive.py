@@ -1,0 +1,474 @@
+"""The archive as users see it: opened by its address, searched, read, pushed and compared."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from landcue.archive.archive import ArchiveFolder
+from landcue.archive.columns import Columns
+from landcue.archive.manifest import Manifest
+from landcue.archive.schema import footprint_of, window_of
+from landcue.errors import UsageError, did_you_mean
+from landcue.search.filters import Filter
+from landcue.search.plan import SearchOptions
+from landcue.search.query import Example, Query
+from landcue.search.result import Result
+from landcue.search.searcher import Searcher
+from landcue.search.summary import Summary
+from landcue.types import Bounds, Encoder, FloatArray, Problem, Record
+
+if TYPE_CHECKING:
+    from landcue.milvus.diff import DiffReport
+    from landcue.milvus.push import PushReport
+
+Model = str | os.PathLike[str] | Encoder | Callable[[], Encoder]
+_DEFAULT = SearchOptions()
+_SIDES = ("west", "south", "east", "north")
+
+
+class Archive:
+    """Embedded images, opened for searching at one version. Several threads may use it.
+
+    >>> len(archive), "a.png" in archive
+    (4, True)
+
+    Attributes:
+        folder: Where it lies; of a collection, its address.
+        manifest: Its model, dimensions and source.
+    """
+
+    def __init__(
+        self, folder: ArchiveFolder, model: Model | None = None, *, cache: bool | None = None
+    ) -> None:
+        """Take what :func:`open_archive` opened.
+
+        Args:
+            folder: The storage.
+            model: What encodes images; by default the archive's own model, loaded when needed.
+            cache: Keep derived files below ``indexes/`` in the archive; by default for 20,000
+                records and more.
+        """
+        self._storage = folder
+        self._model = model
+        self._encoder: Encoder | None = None
+        self._loading = threading.Lock()
+        self.backend = _searcher(folder, self._load if self.encodes else None, cache)
+
+    # What it is
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies; of a collection, its address."""
+        return self._storage.folder
+
+    @property
+    def url(self) -> str:
+        """What :func:`landcue.open` opens again."""
+        return str(self.folder)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its model, dimensions and source."""
+        return self._storage.manifest
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a folder, and not a collection on a server."""
+        return not _is_collection(self.folder)
+
+    def __len__(self) -> int:
+        return self._storage.count
+
+    def __contains__(self, id_: object) -> bool:
+        return isinstance(id_, str) and self.backend.records.find(id_) is not None
+
+    @property
+    def version(self) -> int:
+        """Version of the table: it grows with every commit; 0 when it is empty."""
+        return self._storage.version
+
+    @property
+    def mark(self) -> str:
+        """A word for the content that is searched; a cursor belongs to one mark."""
+        return self.backend.mark
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Modes that this archive answers; ``ann`` only where its index was built.
+
+        >>> archive.modes
+        ('auto', 'embedding', 'code', 'cue', 'two-stage')
+        """
+        return self.backend.modes
+
+    @property
+    def model_folder(self) -> Path | None:
+        """The copy of the model that made the archive, if there is one."""
+        return self._storage.model_folder
+
+    @property
+    def encodes(self) -> bool:
+        """Whether images can be queries: whether there is a model."""
+        known = self._model is not None or self._storage.model_folder is not None
+        return known and not self.manifest.imported
+
+    def encoder(self) -> Encoder:
+        """Return the archive's encoder, loaded once.
+
+        Raises:
+            UsageError: The archive holds no model.
+            ArchiveError: The model is not the one that made the archive.
+        """
+        encoder = self._load()
+        self.manifest.check_encoder(encoder, self.folder)
+        return encoder
+
+    # Searching
+
+    def search(
+        self,
+        query: Example | Query | None = None,
+        *,
+        k: int = 20,
+        where: str | Filter | None = None,
+        text: str | None = None,
+        mode: str = "auto",
+        options: SearchOptions = _DEFAULT,
+    ) -> Result:
+        """Return the k nearest records.
+
+        >>> result = archive.search("a.png", k=2, where="water and not ships")
+        >>> [(hit.id, round(hit.distance, 3)) for hit in result]
+        [('b.png', 0.004)]
+
+        Args:
+            query: A record's id, an image file, its bytes, pixels, a vector, a hit, or a
+                :class:`landcue.Query` of several of them, which lists the kinds. A string that is
+                both an id and a file means the record. Records among the examples are not found.
+                ``None`` lists the records that ``where`` lets through by their distance from the
+                middle of its box or polygon, or else by id.
+            k: Hits wanted; fewer come back when fewer records match.
+            where: Which records may be found: a label expression such as
+                ``"water and not ships"``, or a :class:`landcue.Filter`. It applies before ranking.
+            text: A description in words, for models with a text tower.
+            mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage`` or ``ann``: see
+                :class:`landcue.Result`.
+            options: Everything else.
+
+        Raises:
+            UsageError: A value that cannot be used; the message names it.
+            ArchiveError: The archive is empty.
+            DataError: An image cannot be read.
+        """
+        if text is not None:
+            raise UsageError(
+                "the archive's model has no text tower: search with an image, or filter by labels "
+                "with where="
+            )
+        asked = None if query is None else _query(query)
+        return self.backend.search(asked, k, mode, _filter(where), options)
+
+    def search_many(
+        self,
+        queries: Iterable[Example | Query],
+        *,
+        k: int = 20,
+        mode: str = "auto",
+        options: SearchOptions = _DEFAULT,
+    ) -> list[Result]:
+        """Return for several queries, without filters, what :meth:`search` returns for each.
+
+        Modes ``code`` and ``cue`` scan the records once for all of them, which costs a fraction of
+        as many scans; the others search one after the other.
+
+        >>> [result[0].id for result in archive.search_many(["a.png", "b.png"], k=1)]
+        ['b.png', 'a.png']
+
+        Raises:
+            UsageError: As :meth:`search`, for the first query that cannot be used.
+            ArchiveError: Likewise.
+            DataError: Likewise.
+        """
+        return self.backend.search_many([_query(one) for one in queries], k, mode, options)
+
+    def embed(self, query: Example | Query) -> FloatArray:
+        """Return the vector that a query is compared by, float32 ``[1, d]``, unit norm.
+
+        >>> archive.embed("a.png").shape
+        (1, 12)
+
+        Raises:
+            UsageError: It cannot be used; see :meth:`search`.
+            DataError: An image cannot be read.
+        """
+        return self.backend.embed(_query(query))
+
+    def build_ann(self) -> dict[str, object]:
+        """Load or build the approximate index; return what was measured of it.
+
+        Raises:
+            UsageError: FAISS is not installed, or the index of a collection was not chosen when
+                it was pushed.
+        """
+        return self.backend.build_ann()
+
+    # Reading
+
+    def record(self, id_: str) -> Record:
+        """Return what is known of a record.
+
+        >>> archive.record("a.png").labels
+        ('water',)
+
+        Raises:
+            UsageError: No record has this id; the message names near matches.
+        """
+        row = self._storage.record(id_)
+        labels, wkb = row["labels"], row["geometry"]
+        bounds = None if row["west"] is None else Bounds(*(row[side] for side in _SIDES))
+        return Record(
+            id=row["id"],
+            path=Path(row["path"]),
+            labels=None if labels is None else tuple(labels),
+            group=row["group"],
+            bounds=bounds,
+            time=row["time"],
+            part=row["part"],
+            window=window_of(row["pixel_bbox"]),
+            sensor=row["sensor"],
+            footprint=None if wkb is None else footprint_of(wkb),
+            predicted=tuple(row["predicted_labels"] or ()),
+        )
+
+    def file(self, id_: str) -> Path:
+        """Return where the image of a record lay when it was indexed.
+
+        Raises:
+            UsageError: No record has this id.
+        """
+        return self._storage.file(id_)
+
+    def thumbnails(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """Return the JPEG thumbnails of the records among ``ids``; empty where none is stored."""
+        return self._storage.thumbnails(ids)
+
+    def thumbnail(self, id_: str) -> bytes:
+        """Return the JPEG thumbnail of a record; empty where none is stored.
+
+        Raises:
+            UsageError: No record has this id.
+        """
+        return self._storage.thumbnail(id_)
+
+    def labels_of(self, id_: str) -> tuple[str, ...] | None:
+        """Return the annotated labels of a record; ``None`` if unknown or not annotated."""
+        return self.backend.labels_of(id_)
+
+    def predicted_of(self, id_: str) -> tuple[str, ...]:
+        """Return the predicted labels of a record; empty if there is none."""
+        row = self.backend.records.find(id_)
+        return () if row is None else self.backend.records.predicted_of(row)
+
+    def near_ids(self, id_: str) -> list[str]:
+        """Return ids that sort near one that no record has, to suggest what was meant."""
+        return self.backend.records.near_ids(id_)
+
+    def unknown_id(self, id_: str) -> UsageError:
+        """Return the error for an id that no record has, naming near matches."""
+        near = did_you_mean(id_, self.near_ids(id_), most=3)
+        return UsageError(f"no record has the id {id_!r}{near}")
+
+    def ids(self) -> list[str]:
+        """Return all ids, ascending.
+
+        Raises:
+            UsageError: A collection is too large for this.
+        """
+        return self.backend.records.ids()
+
+    def summary(self) -> Summary:
+        """Return counts of groups, sensors and parts, the span of times, and all bounds."""
+        return self.backend.summary()
+
+    def label_counts(self) -> list[dict[str, Any]]:
+        """Return each label with its ``annotated``, ``predicted`` and found ``records``."""
+        return self.backend.records.label_counts()
+
+    def columns(self) -> Columns:
+        """Read what evaluation needs, sorted by id. Keep it: each call reads again.
+
+        Raises:
+            ArchiveError: The table is broken.
+        """
+        return self._storage.columns()
+
+    def label_scores(self) -> FloatArray:
+        """Return predicted scores float32 ``[n, C]`` in 0..1, in the order of :meth:`columns`."""
+        return self._storage.label_scores()
+
+    def verify(self) -> tuple[Problem, ...]:
+        """Compare every record with its checksums; of a collection, compare the counts.
+
+        Raises:
+            ArchiveError: It cannot be read at all.
+        """
+        return self._storage.verify()
+
+    # Milvus
+
+    def push(
+        self,
+        url: str,
+        *,
+        index: str | None = None,
+        rows: int | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> PushReport:
+        """Make a Milvus collection hold what the archive holds; call again to resume.
+
+        Args:
+            url: ``milvus://host:port/collection``.
+            index: Of a new collection: ``flat`` (the default) or ``ivf``.
+            rows: Records of a batch.
+            progress: Called with the stage, what is done, and how much there is.
+
+        Raises:
+            ArchiveError: The archive is empty; the server cannot be used; the collection holds
+                embeddings of another model, or its fields are too short for a value.
+            UsageError: An unknown index, another than the collection has, or batches too large.
+        """
+        from landcue.milvus.address import Address
+        from landcue.milvus.push import ROWS, push
+
+        tick = progress or (_ignore)
+        return push(self._storage, Address.parse(url), index=index, rows=rows or ROWS, tick=tick)
+
+    def diff(self, url: str, *, progress: Callable[[int, int], None] | None = None) -> DiffReport:
+        """Compare every record with a Milvus collection.
+
+        Args:
+            url: ``milvus://host:port/collection``.
+            progress: Called with the records compared, and their number.
+
+        Raises:
+            ArchiveError: The server cannot be used, there is no collection, or it holds
+                embeddings of another model.
+        """
+        from landcue.milvus.address import Address
+        from landcue.milvus.diff import diff
+
+        tick = progress or (_ignore)
+        return diff(self._storage, Address.parse(url), tick=tick)
+
+    def close(self) -> None:
+        """Let writers remove the version that is shown; disconnect from a server."""
+        self._storage.close()
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Archive({self.url!r}, {len(self)} records, version {self.version})"
+
+    def _load(self) -> Encoder:
+        with self._loading:
+            if self._encoder is None:
+                self._encoder = self._loaded()
+            return self._encoder
+
+    def _loaded(self) -> Encoder:
+        model = self._model
+        if isinstance(model, Encoder):
+            return model
+        if callable(model):
+            return model()
+        folder = self._storage.model_folder
+        if folder is None:
+            raise UsageError("the archive holds no model: only its own records can be queries")
+        from landcue.models.load import load_model
+
+        return load_model(folder)
+
+
+def open_archive(
+    url: str | os.PathLike[str], *, model: Model | None = None, cache: bool | None = None
+) -> Archive:
+    """Open an archive for searching: this is ``landcue.open``.
+
+    >>> import landcue
+    >>> landcue.open(folder).search("a.png", k=1).ids
+    ('b.png',)
+
+    Args:
+        url: An archive folder, ``s3://bucket/prefix``, or ``milvus://host:port/collection``.
+        model: Of a collection: the folder of the model that made its embeddings. Of any archive:
+            an :class:`landcue.Encoder`, or a function that loads one.
+        cache: Keep derived files in the archive; see :class:`landcue.Archive`.
+
+    Raises:
+        ArchiveError: There is none, it is broken, or its server cannot be used.
+        UsageError: The address cannot be read, or a model's path was given for a folder.
+    """
+    path = Path(url)
+    given = model if isinstance(model, str | os.PathLike) else None
+    encoder = None if given is not None else cast("Encoder | Callable[[], Encoder] | None", model)
+    if _is_collection(path):
+        from landcue.milvus.address import Address
+        from landcue.milvus.archive import MilvusArchive
+
+        found = MilvusArchive(Address.parse(path), None if given is None else Path(given))
+        return Archive(found, encoder, cache=cache)
+    if given is not None:
+        raise UsageError("--model belongs to milvus:// collections: a folder holds its own model")
+    return Archive(ArchiveFolder.open(path), encoder, cache=cache)
+
+
+def search(archive: Archive | str | os.PathLike[str], query: Any = None, **options: Any) -> Result:
+    """Search an archive, or the one at an address, once: see :meth:`landcue.Archive.search`.
+
+    >>> import landcue
+    >>> landcue.search(folder, "a.png", k=1).ids
+    ('b.png',)
+    """
+    if isinstance(archive, Archive):
+        return archive.search(query, **options)
+    with open_archive(archive) as opened:
+        return opened.search(query, **options)
+
+
+def _ignore(*_: Any) -> None:
+    """Show no progress."""
+
+
+def _is_collection(path: Path) -> bool:
+    return str(path).startswith(("milvus:/", "milvuss:/"))
+
+
+def _query(query: Example | Query) -> Query:
+    return query if isinstance(query, Query) else Query((query,))
+
+
+def _filter(where: str | Filter | None) -> Filter | None:
+    return Filter.parse(where) if isinstance(where, str) else where
+
+
+def _searcher(
+    folder: ArchiveFolder, load: Callable[[], Encoder] | None, cache: bool | None
+) -> Searcher:
+    if _is_collection(folder.folder):
+        from landcue.milvus.opening import open_searcher
+
+        return open_searcher(folder, load)
+    return Searcher(folder, load, cache=cache)
+
+
+open = open_archive
+
+__all__ = ["Archive", "open", "open_archive", "search"]
