@@ -13,8 +13,9 @@ byte 0, and bits past K are zero.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from landcue.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from landcue.codes.cue import CueCodes, base2, hadamard
@@ -37,30 +38,6 @@ if TYPE_CHECKING:
         sign_bits,
         unpack_bits,
     )
-
-_MODULES = {
-    "CodeIndex": "hamming",
-    "CodeStatistics": "packing",
-    "CueCodes": "cue",
-    "CueIndex": "cue_index",
-    "Decoder": "hashers",
-    "Hasher": "hashers",
-    "base2": "cue",
-    "code_statistics": "packing",
-    "code_width": "packing",
-    "cue_distances": "cue_index",
-    "fit_decoder": "hashers",
-    "fit_hasher": "hashers",
-    "fit_itq": "hashers",
-    "fit_lsh": "hashers",
-    "fit_sign": "hashers",
-    "hadamard": "cue",
-    "hamming_distances": "hamming",
-    "pack_bits": "packing",
-    "sign_bits": "packing",
-    "unpack_bits": "packing",
-}
-"""Where each public name is defined: it is imported when it is used first."""
 
 __all__ = [
     "CodeIndex",
@@ -85,8 +62,28 @@ __all__ = [
     "unpack_bits",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "CodeIndex": "landcue.codes.hamming",
+        "CodeStatistics": "landcue.codes.packing",
+        "CueCodes": "landcue.codes.cue",
+        "CueIndex": "landcue.codes.cue_index",
+        "Decoder": "landcue.codes.hashers",
+        "Hasher": "landcue.codes.hashers",
+        "base2": "landcue.codes.cue",
+        "code_statistics": "landcue.codes.packing",
+        "code_width": "landcue.codes.packing",
+        "cue_distances": "landcue.codes.cue_index",
+        "fit_decoder": "landcue.codes.hashers",
+        "fit_hasher": "landcue.codes.hashers",
+        "fit_itq": "landcue.codes.hashers",
+        "fit_lsh": "landcue.codes.hashers",
+        "fit_sign": "landcue.codes.hashers",
+        "hadamard": "landcue.codes.cue",
+        "hamming_distances": "landcue.codes.hamming",
+        "pack_bits": "landcue.codes.packing",
+        "sign_bits": "landcue.codes.packing",
+        "unpack_bits": "landcue.codes.packing",
+    },
+)
