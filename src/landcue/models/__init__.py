@@ -11,8 +11,9 @@ What runs torch is imported when it is used first.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from landcue.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from landcue.models.backbones import create_backbone, load_backbone_weights
@@ -61,8 +62,4 @@ __all__ = [
     "similar_regions",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_exports(__name__, _HOMES)
