@@ -30,7 +30,8 @@ folder = Path(sys.argv[1])
 rng = np.random.default_rng(0)
 for i in range(8):
     Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).save(folder / f"photos/{i}.png")
-archive = landcue.index(folder / "photos", folder / "archive")
+landcue.index(folder / "photos", folder / "archive")
+archive = landcue.open(folder / "archive")
 hits = list(archive.search(str(folder / "photos/3.png"), k=4))
 assert hits[0].id == "3.png", hits
 labels = rng.integers(0, 2, (8, 3)).astype(bool)
