@@ -41,7 +41,7 @@ from landcue.milvus import push as pushing
 from landcue.milvus.address import Address
 from landcue.milvus.link import Link
 from landcue.milvus.local import Local
-from landcue.milvus.opening import open_archive, open_searcher
+from landcue.milvus.opening import open_archive
 from landcue.milvus.planning import planned
 from landcue.milvus.rows import Writer, make_collections
 from landcue.milvus.tiling import tiling
@@ -182,7 +182,7 @@ def _dicts(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 def latencies(archive: ArchiveFolder, address: Address) -> dict[str, Any]:
     """Return milliseconds per search, and in how many the folder gave the same ids."""
-    near, far = Archive(archive), open_searcher(open_archive(Path(str(address))))
+    near, far = Archive(archive), Archive(open_archive(Path(str(address))))
     rng = np.random.default_rng(1)
     rows = rng.integers(0, len(near), QUERIES).tolist()
     filters = {"": None, " + labels": Filter(any_labels=(NAMES[0], NAMES[1]))}

@@ -29,7 +29,7 @@ from landcue.milvus.address import Address
 from landcue.milvus.archive import MilvusArchive
 from landcue.milvus.diff import diff
 from landcue.milvus.link import LARGEST, Link
-from landcue.milvus.opening import open_archive, open_searcher
+from landcue.milvus.opening import open_archive
 from landcue.milvus.proposals import Proposals
 from landcue.milvus.push import push
 from landcue.search import Archive, ById, Filter, Query, SearchOptions
@@ -46,7 +46,7 @@ def address(port, name):
 
 
 def searcher_of(where):
-    return open_searcher(open_archive(Path(str(where))))
+    return Archive(open_archive(Path(str(where))))
 
 
 def plain(result):
@@ -198,7 +198,7 @@ def test_a_query_of_other_sizes_is_refused(pair, made):
         with pytest.raises(UsageError, match="encode it with the archive's own model"):
             pair.far.search(made.random_encoding(0, 1, sizes), k=5)
     other = made.Sizes(label_names=made.NAMES[:4])
-    searcher = open_searcher(open_archive(Path(str(pair.address))), other)
+    searcher = Archive(open_archive(Path(str(pair.address))), other)
     pixels = np.zeros((8, 8, 3), np.uint8)
 
     with pytest.raises(ArchiveError, match="use the archive's own model"):

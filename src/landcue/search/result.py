@@ -133,7 +133,7 @@ class Result(Sequence[Hit]):
     def run(self) -> dict[str, dict[str, float]]:
         """The result as a run, ``{query: {id: score}}``, as retrieval metrics take it.
 
-        >>> archive.search("a.png", k=1).run
+        >>> archive.search("a.png", k=1).run  # doctest: +ELLIPSIS
         {'a.png': {'b.png': 0.99...}}
         """
         return {self.query: dict(zip(self.ids, self.scores.tolist(), strict=True))}
