@@ -1,7 +1,27 @@
 """A synthetic archive: scenes seen from above, drawn from a seed, with labels true by design."""
 
-from landcue.demo.archive import write_demo_archive
-from landcue.demo.canvas import LABELS
-from landcue.demo.scenes import THEMES, render_chip
+from __future__ import annotations
 
-__all__ = ["LABELS", "THEMES", "render_chip", "write_demo_archive"]
+from typing import TYPE_CHECKING
+
+from landcue.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from landcue.demo.archive import write_demo_archive
+    from landcue.demo.canvas import LABELS
+    from landcue.demo.run import DemoReport, run_demo
+    from landcue.demo.scenes import THEMES, render_chip
+
+__all__ = ["LABELS", "THEMES", "DemoReport", "render_chip", "run_demo", "write_demo_archive"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "LABELS": "landcue.demo.canvas",
+        "THEMES": "landcue.demo.scenes",
+        "DemoReport": "landcue.demo.run",
+        "render_chip": "landcue.demo.scenes",
+        "run_demo": "landcue.demo.run",
+        "write_demo_archive": "landcue.demo.archive",
+    },
+)
