@@ -36,7 +36,8 @@ hits = list(archive.search(str(folder / "photos/3.png"), k=4))
 assert hits[0].id == "3.png", hits
 labels = rng.integers(0, 2, (8, 3)).astype(bool)
 labels[:, 0] = True
-metrics.evaluate(rng.normal(size=(8, 4)).astype(np.float32), labels, ks=(2,))
+vectors = landcue.load_model("builtin").encode(sorted((folder / "photos").iterdir())).embedding
+metrics.evaluate(vectors, labels, ks=(2,))
 assert "torch" not in sys.modules
 """
 

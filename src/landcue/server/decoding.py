@@ -50,12 +50,13 @@ class Decoders:
             pixels: Of an image, at most.
         """
         self._seconds, self._pixels = seconds, pixels
+        spawn: Any = multiprocessing.get_context("spawn")  # of another type on Windows
         self._new = functools.partial(
             ProcessPool,
             max_workers=processes,
             initializer=restrict,
             initargs=(memory,),
-            context=multiprocessing.get_context("spawn"),
+            context=spawn,
         )
         self._pool = self._new()
         self._replacing = threading.Lock()
