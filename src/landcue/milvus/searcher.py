@@ -15,11 +15,14 @@ from landcue.milvus.ranking import Rankings
 from landcue.milvus.records import CollectionRecords, FoundRecords, FoundVectors, Refusing
 from landcue.milvus.selection import Selection
 from landcue.search.filters import Filter
+from landcue.search.plan import SearchOptions
 from landcue.search.query import Query, QueryEncoder
 from landcue.search.result import Result
 from landcue.search.searcher import Searcher
 from landcue.search.summary import Summary
 from landcue.types import Encoder, FloatArray
+
+_DEFAULT = SearchOptions()
 
 
 class MilvusSearcher(Searcher):
@@ -54,9 +57,15 @@ class MilvusSearcher(Searcher):
         result.to_json()  # read now, while the server has what was searched
         return result
 
-    def search_many(self, queries: Sequence[Query], *args: Any, **options: Any) -> list[Result]:
+    def search_many(
+        self,
+        queries: Sequence[Query],
+        k: int = 20,
+        mode: str = "auto",
+        options: SearchOptions = _DEFAULT,
+    ) -> list[Result]:
         """Return for several queries what :meth:`search` returns for each, one after the other."""
-        return [self.search(query, *args, **options) for query in queries]
+        return [self.search(query, k, mode, None, options) for query in queries]
 
     def embed(self, query: Query) -> FloatArray:
         """Return what a query is in the searched space, float32 ``[1, d]``, unit norm."""
