@@ -72,7 +72,7 @@ def test_a_label_is_found_by_typing(guest, table):
     expect(guest.chip("must have tanks")).to_be_visible()
     # It is none of the frequent ones, and stays in sight while it filters.
     expect(find).to_have_value("")
-    pressed = guest.page.get_by_role("button", name="all: tanks", exact=True)
+    pressed = guest.page.get_by_role("button", name="must: tanks", exact=True)
     expect(pressed).to_have_attribute("aria-pressed", "true")
 
 

@@ -52,7 +52,7 @@ def test_reload_keeps_an_uploaded_image_and_its_region(guest, photo):
 def test_back_and_forward(guest):
     guest.ask_record()
     first = guest.ids()
-    second = guest.searching(guest.page.get_by_role("button", name="all: grass").click)
+    second = guest.searching(guest.page.get_by_role("button", name="must: grass").click)
     guest.searching(guest.page.go_back)
     assert guest.ids() == first
     expect(guest.page.locator(".chips")).to_have_count(0)

@@ -19,7 +19,7 @@ def test_a_server_that_is_gone_and_comes_back(visit, serve, places):
     ids = guest.ids()
     guest.expected.append(LOST)
     server.stop()
-    guest.page.get_by_role("button", name="all: grass").click()
+    guest.page.get_by_role("button", name="must: grass").click()
     trouble = guest.page.locator(".trouble")
     expect(trouble).to_contain_text("The server is not responding")
     expect(trouble.get_by_role("button", name="Try again")).to_be_visible()
