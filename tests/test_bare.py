@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import urllib.request
 import venv
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+EXAMPLE = (ROOT / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
 SCRIPT = """
-import importlib.util, json, sys, threading, time, urllib.request
+import importlib.util, json, os, sys, threading, time, urllib.request
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -38,6 +40,16 @@ labels = rng.integers(0, 2, (8, 3)).astype(bool)
 labels[:, 0] = True
 vectors = landcue.load_model("builtin").encode(sorted((folder / "photos").iterdir())).embedding
 metrics.evaluate(vectors, labels, ks=(2,))
+Image.open(folder / "photos/0.png").save(folder / "photos/a.jpg")
+os.chdir(folder)
+exec(sys.argv[2])  # the README's first example
+assert (folder / "similar.png").is_file()
+try:
+    landcue.train({}, folder / "run")
+except landcue.UsageError as error:
+    assert "pip install 'landcue[train]'" in str(error)
+else:
+    raise AssertionError("trained without torch")
 assert "torch" not in sys.modules
 """
 
@@ -58,12 +70,22 @@ def test_the_base_install_indexes_searches_and_serves_without_torch(tmp_path):
         str(bin_ / "python"), "-m", "pip", "install", "--quiet",
         "-c", str(ROOT / "constraints.txt"), str(ROOT), env=env,
     )  # fmt: skip
-    run(str(bin_ / "python"), "-c", SCRIPT, str(tmp_path / "work"), env=env)
+    run(str(bin_ / "python"), "-c", SCRIPT, str(tmp_path / "work"), EXAMPLE, env=env)
     landcue = str(bin_ / "landcue")
     archive, photo = tmp_path / "work/archive", tmp_path / "work/photos/3.png"
     assert "3.png" in run(landcue, "search", str(archive), str(photo), "--json", env=env)
     run(landcue, "archive", "info", str(archive), env=env)
-    run(landcue, "serve", "--help", env=env)
+    service = subprocess.Popen(
+        [landcue, "serve", str(archive), "--port", "0"], stdout=subprocess.PIPE, text=True, env=env
+    )
+    try:
+        assert service.stdout is not None
+        address = next(word for line in service.stdout for word in line.split() if "://" in word)
+        with urllib.request.urlopen(f"{address.rstrip('/')}/healthz", timeout=60) as answer:
+            assert answer.status == 200
+    finally:
+        service.terminate()
+        service.wait(60)
     refused = subprocess.run(
         [landcue, "train", "--help"], capture_output=True, text=True, env=env, check=False
     )

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+from landcue.errors import explain_missing
+
 
 def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     """Return the ``__getattr__`` of a package.
@@ -16,12 +18,21 @@ def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], An
         package: Its ``__name__``.
         modules: The module that holds each public name; a module that has the name itself, such
             as ``landcue.audit`` for ``audit``, is the value.
+
+    Raises:
+        UsageError: From the returned function, where a name needs an extra that is not installed.
     """
 
     def load(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = importlib.import_module(modules[name])
+        try:
+            module = importlib.import_module(modules[name])
+        except ModuleNotFoundError as error:
+            known = explain_missing(error)
+            if known is None:
+                raise
+            raise known from None
         if modules[name] == f"{package}.{name}":
             return module
         value = getattr(module, name)
