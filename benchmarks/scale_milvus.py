@@ -152,7 +152,7 @@ def push_seconds(archive: ArchiveFolder, address: Address) -> tuple[float, float
             acknowledged.append(time.perf_counter())
 
     started = time.perf_counter()
-    pushing.push(archive, address, tick=tick)
+    pushing.push(archive, address, progress=tick)
     return acknowledged[0] - started, time.perf_counter() - started
 
 

@@ -14,7 +14,7 @@ from landcue.errors import ArchiveError, UsageError
 from landcue.milvus.address import Address, credentials, is_address
 from landcue.milvus.expressions import _after, quoted
 from landcue.milvus.failures import check_version
-from landcue.milvus.layout import Room
+from landcue.milvus.layout import FieldLimits
 from landcue.milvus.tiling import Tile, tiling
 
 
@@ -144,11 +144,11 @@ def test_ranges_stay_where_they_were_noted():
 
 def test_values_beyond_what_milvus_holds_are_refused():
     fine = {"id": 20, "path": 30, "text": 0, "record": 300, "labels": 5}
-    room = Room.of(fine)
+    room = FieldLimits.of(fine)
     assert room.fits(fine) is None
     assert room.fits({**fine, "id": 10_000}) == "id"
     with pytest.raises(ArchiveError, match=r"the longest record has 70,000 bytes"):
-        Room.of({**fine, "record": 70_000})
+        FieldLimits.of({**fine, "record": 70_000})
 
 
 def test_pymilvus_is_loaded_by_what_needs_it_alone():
@@ -171,5 +171,5 @@ def test_without_pymilvus_the_extra_is_named(monkeypatch, tmp_path):
 def test_a_folder_takes_no_model(tmp_path):
     from landcue.milvus.opening import open_archive
 
-    with pytest.raises(UsageError, match="--model belongs to milvus"):
+    with pytest.raises(UsageError, match="--model is for milvus"):
         open_archive(tmp_path, tmp_path)

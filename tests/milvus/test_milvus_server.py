@@ -570,7 +570,9 @@ def test_wrong_or_missing_credentials_are_told_in_one_line(port, tmp_path, made,
 def test_a_server_without_memory_is_told_in_one_line(starved_port, tmp_path, made):
     archive = made.make_archive(tmp_path / "archive", n=60)
     where = address(starved_port, "full")
-    with pytest.raises(ArchiveError, match=r"has no room left while .* the same command again$"):
+    with pytest.raises(
+        ArchiveError, match=r"has no memory or disk left while .* the same command again$"
+    ):
         push(archive, where, rows=16)
     with pytest.raises(ArchiveError, match=r"is pushed in part|does not exist"):
         open_archive(Path(str(where)))

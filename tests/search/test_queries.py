@@ -228,7 +228,7 @@ def test_scenes_that_cannot_be_read(searcher, tmp_path, world):
         ({"where": Filter(any_labels=("watr",))}, "did you mean 'water'"),
         ({"where": Filter(no_labels=("watr",))}, "did you mean 'water'"),
         ({"where": Filter(expression="water or")}, "found the end"),
-        ({"where": Filter(scores=(("water", 0.5),))}, "scores no label 'water'"),
+        ({"where": Filter(scores=(("water", 0.5),))}, "no scores for label 'water'"),
         ({"where": Filter(scores=(("dark", 1.5),))}, "label score of 1.5"),
         ({"where": Filter(after=datetime(2024, 2, 1), before=datetime(2024, 1, 1))}, "swap them"),
         ({"where": Filter(polygon=shapely.Point(0, 0))}, "a Point"),

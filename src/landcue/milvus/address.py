@@ -13,9 +13,9 @@ PORT = 19530
 USER, PASSWORD, TOKEN, CERTIFICATE = (
     f"LANDCUE_MILVUS_{name}" for name in ("USER", "PASSWORD", "TOKEN", "CERTIFICATE")
 )
-"""Environment variables: credentials never stand in an address, which others could read."""
+"""Environment variables: credentials are not part of an address, which others could read."""
 
-# A path of the command line has lost one of the two slashes.
+# pathlib drops one of the two slashes.
 _SCHEME = re.compile(r"(milvuss?):/{1,2}(?!/)")
 _REST = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
@@ -28,10 +28,10 @@ class Address:
     """A collection on a server.
 
     Attributes:
-        host: Name or number.
-        port: Of the server's gRPC service.
+        host: Host name or IP address.
+        port: Port of the server's gRPC service.
         collection: Letters, digits and ``_``.
-        secure: Whether TLS is spoken.
+        secure: Whether to use TLS.
     """
 
     host: str
@@ -44,7 +44,7 @@ class Address:
 
     @property
     def server(self) -> str:
-        """The server alone, for messages."""
+        """Host and port, for messages."""
         return f"{self.host}:{self.port}"
 
     @property
@@ -54,14 +54,14 @@ class Address:
 
     @classmethod
     def parse(cls, text: str | Path) -> Address:
-        """Read an address.
+        """Parse an address.
 
         Raises:
-            UsageError: It is none, or holds credentials.
+            UsageError: It is not valid, or holds credentials.
         """
         scheme = _SCHEME.match(str(text))
         if scheme is None:
-            raise UsageError(f"{text} is no address: write milvus://host:port/collection")
+            raise UsageError(f"{text} is not an address: write milvus://host:port/collection")
         rest = str(text)[scheme.end() :]
         if "@" in rest:
             raise UsageError(
@@ -72,26 +72,26 @@ class Address:
         port = PORT if found is None else int(found["port"] or PORT)
         if found is None or not 0 < port < 65_536:
             raise UsageError(
-                f"{text} is no address: write milvus://host:port/collection, the collection in "
+                f"{text} is not an address: write milvus://host:port/collection, the collection in "
                 "letters, digits and _"
             )
         return cls(found["host"], port, found["collection"], scheme[1] == "milvuss")
 
 
 def is_address(path: str | Path) -> bool:
-    """Tell whether an archive's path names a collection on a server."""
+    """Return whether an archive's path names a collection on a server."""
     return _SCHEME.match(str(path)) is not None
 
 
 def credentials() -> dict[str, str]:
-    """Return what the environment says of credentials, as pymilvus takes it.
+    """Return the credentials in the environment, as arguments of pymilvus.
 
     Raises:
-        UsageError: A user without a password, or the other way round.
+        UsageError: A user without a password, or a password without a user.
     """
     user, password, token = (os.environ.get(name, "") for name in (USER, PASSWORD, TOKEN))
     if token:
         return {"token": token}
     if bool(user) != bool(password):
-        raise UsageError(f"set both {USER} and {PASSWORD}, or {TOKEN} alone")
+        raise UsageError(f"set both {USER} and {PASSWORD}, or only {TOKEN}")
     return {"user": user, "password": password} if user else {}

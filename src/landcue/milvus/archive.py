@@ -1,4 +1,4 @@
-"""A collection, opened as an archive is."""
+"""A collection with the interface of an archive folder."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from landcue.milvus.expressions import one_of
 from landcue.milvus.found import Found
 from landcue.milvus.link import Link
 from landcue.milvus.notes import Notes, read_pushed
+from landcue.milvus.record_json import parse_records
 from landcue.milvus.records import FoundRecords
-from landcue.milvus.told import told_values
 from landcue.models.load import find_model
 from landcue.types import FloatArray, Problem
 
 
 class MilvusArchive(ArchiveFolder):
-    """A collection that ``landcue archive push`` wrote, seen as it is now.
+    """A collection that ``landcue archive push`` wrote, in its current state.
 
-    Thumbnails are not in it: a picture of every record would fill the servers' memory.
+    It holds no thumbnails: they would fill the server's memory.
 
     Attributes:
         address: Where it is.
-        link: To its server.
-        pushed: What it knows of itself.
+        link: Connection to its server.
+        pushed: The stored description of the collection.
     """
 
     def __init__(self, address: Address, model: Path | None = None) -> None:
@@ -41,7 +41,7 @@ class MilvusArchive(ArchiveFolder):
 
         Args:
             address: Where it is.
-            model: Folder of the model that made its embeddings, to ask with images.
+            model: Folder of the model that made its embeddings, needed for image queries.
 
         Raises:
             ArchiveError: The server cannot be used; the collection does not exist, or was pushed in
@@ -65,7 +65,7 @@ class MilvusArchive(ArchiveFolder):
         super().__init__(Path(str(address)), self.pushed.manifest, None)
 
     def follow(self) -> None:
-        """Take notice of what was pushed since.
+        """Reload the description if the collection was pushed again.
 
         Raises:
             ArchiveError: It was pushed in part.
@@ -96,11 +96,11 @@ class MilvusArchive(ArchiveFolder):
         return self.pushed.version
 
     def batches(self, columns: Sequence[str], rows: int = 8192) -> Iterator[pa.RecordBatch]:
-        """Refuse: whoever needs all columns has the archive folder."""
+        """Raise a usage error: all columns are in the archive folder only."""
         raise UsageError(f"{self.address} is a Milvus collection: use the archive folder for this")
 
     def columns(self) -> Columns:
-        """Read what evaluation needs, sorted by id.
+        """Read the columns that evaluation needs, sorted by id.
 
         Raises:
             ArchiveError: The server cannot be used.
@@ -113,7 +113,7 @@ class MilvusArchive(ArchiveFolder):
         for page in self.link.pages(layout.name, "", ["record"]):
             found = Found(self.link, self.pushed)
             rows = found.rows(page).tolist()
-            values = told_values(found.ids, [str(row["record"]) for row in page])
+            values = parse_records(found.ids, [str(row["record"]) for row in page])
             for vector in vectors:
                 for value, one in zip(values, found.vectors(vector, rows), strict=True):
                     value[vector] = one
@@ -151,10 +151,10 @@ class MilvusArchive(ArchiveFolder):
         return UsageError(f"no record has the id {id_!r}{did_you_mean(id_, near, most=3)}")
 
     def close(self) -> None:
-        """Let go of the server."""
+        """Close the connection to the server."""
         self.link.close()
 
     def _rows(self, ids: Iterable[str], columns: list[str]) -> list[dict[str, Any]]:
         rows = self.link.query(self.pushed.layout.name, one_of("id", ids), ["record"])
-        values = told_values([row["id"] for row in rows], [row["record"] for row in rows])
+        values = parse_records([row["id"] for row in rows], [row["record"] for row in rows])
         return [{name: value.get(name) for name in columns} for value in values]

@@ -1,4 +1,4 @@
-"""Conditions of a filter in the words of Milvus."""
+"""Conditions of a filter as Milvus expressions."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _TURNS = (-360, 0, 360)
 
 
 class Expressions:
-    """Conditions as expressions: see :class:`landcue.search.terms.Terms`."""
+    """Builds Milvus expressions from conditions; implements ``landcue.search.terms.Terms``."""
 
     def __init__(self, pushed: Pushed) -> None:
-        """Take what is known of labels."""
+        """Read the label names of a collection."""
         self._numbers = {name: number for number, name in enumerate(pushed.names)}
         self._carried, self._scored = pushed.carried, pushed.manifest.label_names
 
     def label(self, name: str) -> str:
-        """Put that a record carries a label."""
+        """Require that a record carries a label."""
         check_carried(name, self._carried)
         return carries(self._numbers[name])
 
     def score(self, name: str, least: float) -> str:
-        """Put that the model gave a label at least this score."""
+        """Require that the predicted score of a label is at least ``least``."""
         if name not in self._scored:
             near = did_you_mean(name, self._scored)
-            raise UsageError(f"the model scores no label {name!r}{near}")
+            raise UsageError(f"the model has no scores for label {name!r}{near}")
         # Scores are kept in single precision, and compared in it.
         return f"scores[{self._scored.index(name)}] >= {float(np.float32(least))!r}"
 
     def touching(self, box: Bounds) -> str:
-        """Put that a footprint touches a box.
+        """Require that a footprint touches a box.
 
         As :func:`landcue.search.place.touches`: ``east`` is kept beyond 180 where a footprint
         crosses the antimeridian, and the box is seen from one turn around the Earth on either side.
@@ -56,30 +56,30 @@ class Expressions:
         return both(upright, joined("or", turns))
 
     def inside(self, shape: BaseGeometry) -> str:
-        """Put that a footprint touches the box around a polygon, which Milvus cannot compare."""
+        """Require that a footprint touches the bounding box of a polygon (Milvus has none)."""
         return self.touching(box_of(shape))
 
     def after(self, time: np.datetime64) -> str:
-        """Put that the time is known, and this or later."""
+        """Require that the time is known and not before ``time``."""
         return f"time >= {int(time.astype(np.int64))}"
 
     def before(self, time: np.datetime64) -> str:
-        """Put that the time is known, and earlier."""
+        """Require that the time is known and before ``time``."""
         return f"time > {NO_TIME} and time < {int(time.astype(np.int64))}"
 
     def below(self, prefix: str) -> str:
-        """Put that a path starts so."""
+        """Require that a path starts with ``prefix``."""
         return starts("path", prefix)
 
     def among(self, column: str, values: Sequence[str]) -> str:
-        """Put that ``group``, ``part`` or ``sensor`` is one of the values."""
-        some = [value for value in values if value]  # "" stands for none
+        """Require that ``group``, ``part`` or ``sensor`` is one of the values."""
+        some = [value for value in values if value]  # "" means none
         return one_of(column, some) if some else _NONE
 
     def negated(self, part: str) -> str:
-        """Put the contrary."""
+        """Negate an expression."""
         return f"not ({part})"
 
     def joined(self, word: Word, parts: Sequence[str]) -> str:
-        """Put that all parts hold, or any of them."""
+        """Require all parts, or any of them."""
         return joined(word, parts)

@@ -1,4 +1,4 @@
-"""Does a collection hold what an archive holds? Every record compared by its checksum."""
+"""Compare a collection with an archive, record by record, by checksum."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def diff(
     archive: ArchiveFolder,
     address: Address,
     *,
-    tick: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> DiffReport:
     """Compare all records of an archive with those of a collection.
 
     Args:
-        archive: What it should hold.
+        archive: The expected content.
         address: The collection.
-        tick: Told how many records were compared, and of how many.
+        progress: Called with the number of compared records and their total.
 
     Raises:
         ArchiveError: The server cannot be used, there is no collection, or it holds embeddings of
@@ -76,5 +76,5 @@ def diff(
             report.missing += sorted(lacking)
             report.different += sorted({id_ for one in found for id_ in one.different} - lacking)
             report.extra += sorted({id_ for one in found for id_ in one.extra})
-            tick(where.last, len(local))
+            progress(where.last, len(local))
         return report

@@ -1,4 +1,4 @@
-"""Boolean expressions of Milvus, built from data so that no data can end a string."""
+"""Boolean expressions of Milvus, with quoting that prevents injection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def quoted(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{text!r} is not valid Unicode: give text") from None
+        raise UsageError(f"{text!r} is not valid Unicode") from None
     return '"' + "".join(c if c in _PLAIN else _escaped(ord(c)) for c in text) + '"'
 
 
@@ -28,19 +28,19 @@ def _escaped(point: int) -> str:
 
 
 def one_of(field: str, values: Iterable[str]) -> str:
-    """Return the expression that a field equals one of some strings."""
+    """Return an expression that a field equals one of the strings."""
     return f"{field} in [{', '.join(map(quoted, values))}]"
 
 
 def starts(field: str, prefix: str) -> str:
-    """Return the expression that a field starts with a text; ``%`` and ``_`` mean themselves."""
+    """Return an expression that a field starts with a prefix; ``%`` and ``_`` are literal."""
     after = _after(prefix)
     least = f"{field} >= {quoted(prefix)}"
     return least if after is None else f"{least} and {field} < {quoted(after)}"
 
 
 def _after(prefix: str) -> str | None:
-    """Return the least text that is larger than all that start so; ``None`` if there is none."""
+    """Return the least string greater than all with this prefix; ``None`` if there is none."""
     kept = prefix.rstrip("\U0010ffff")
     if not kept:
         return None
@@ -49,16 +49,16 @@ def _after(prefix: str) -> str | None:
 
 
 def both(*parts: str) -> str:
-    """Return the expression that all parts hold; empty parts say nothing."""
+    """Return an expression that all parts hold; empty parts are ignored."""
     said = [part for part in parts if part]
     return said[0] if len(said) == 1 else joined("and", said)
 
 
 def joined(word: Word, parts: Sequence[str]) -> str:
-    """Return the expression that all parts hold, or one of them."""
+    """Return an expression that all parts hold, or any of them."""
     return f" {word} ".join(f"({part})" for part in parts)
 
 
 def carries(number: int) -> str:
-    """Return the expression that a record has the label of this number."""
+    """Return an expression that a record has the label with this number."""
     return f"array_contains(labels, {int(number)})"

@@ -1,4 +1,4 @@
-"""What a server or its library says went wrong, in one line that says what to do."""
+"""Convert errors of a server or its library to one line that says what to do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNREACHABLE = ("fail connecting", "unavailable", "deadline exceeded", "failed t
 
 
 def explain(error: Exception, doing: str, address: Address) -> ArchiveError:
-    """Return an error of the library as one line that names the server and what was done."""
+    """Return an error of the library as one line that names the server and the operation."""
     server = address.server
     text = " ".join(str(getattr(error, "message", "") or error).split())
     low = f"{text} {_causes(error)}".lower()
@@ -35,8 +35,8 @@ def explain(error: Exception, doing: str, address: Address) -> ArchiveError:
         return missing(address)
     if any(mark in low for mark in _FULL):
         return ArchiveError(
-            f"Milvus at {server} has no room left while {doing}: give its nodes more memory or "
-            "disk, or drop a collection that nobody asks, then run the same command again"
+            f"Milvus at {server} has no memory or disk left while {doing}: add memory or disk "
+            "to its nodes, or drop an unused collection, then run the same command again"
         )
     if any(mark in low for mark in _UNREACHABLE) or "connect" in type(error).__name__.lower():
         return ArchiveError(
@@ -49,15 +49,15 @@ def explain(error: Exception, doing: str, address: Address) -> ArchiveError:
 def missing(address: Address) -> ArchiveError:
     """Return the error for a collection that does not exist."""
     return ArchiveError(
-        f"{address} does not exist: make it with 'landcue archive push ARCHIVE {address}'"
+        f"{address} does not exist: create it with 'landcue archive push ARCHIVE {address}'"
     )
 
 
 def check_version(version: str, server: str) -> None:
-    """Refuse a server that lacks what is needed.
+    """Check the version of a server.
 
     Raises:
-        ArchiveError: Names its version and the one that is needed.
+        ArchiveError: It is too old; names its version and the one that is needed.
     """
     found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
     if found is None or tuple(map(int, found.groups())) < OLDEST:
@@ -69,7 +69,7 @@ def check_version(version: str, server: str) -> None:
 
 
 def _causes(error: BaseException) -> str:
-    """Return what lies behind an error, which the library hides; it is its own cause at times."""
+    """Return the messages of an error's causes; in pymilvus an error can be its own cause."""
     texts: list[str] = []
     seen = {id(error)}
     cause = error.__cause__

@@ -1,7 +1,7 @@
-"""The records that one search met, numbered as it met them; what they are is read when asked for.
+"""The records that one search returned, numbered in the order of their arrival, read on access.
 
-A row here is such a number and means nothing to another search. Everywhere else in LandCue rows
-are in the order of ids; what orders rows here looks at the ids themselves.
+A row number is valid within one search only. Everywhere else in LandCue rows are in the order of
+ids; here rows are ordered by comparing the ids themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from landcue.errors import UsageError
 from landcue.milvus.expressions import one_of
 from landcue.milvus.link import Link
 from landcue.milvus.pushed import Pushed
-from landcue.milvus.told import to_records
+from landcue.milvus.record_json import to_records
 from landcue.search.records import Records
 
 Rows = npt.NDArray[np.int64]
@@ -29,11 +29,11 @@ _BYTES_AT_ONCE = 16 << 20
 
 
 class Found:
-    """What one search knows of the records it met.
+    """The records that one search returned, and their cached values.
 
     Attributes:
         link: To the server.
-        pushed: What the collection knows of itself.
+        pushed: The stored description of the collection.
         layout: Of the collections.
         ids: Of the rows.
     """
@@ -48,7 +48,7 @@ class Found:
         return len(self.ids)
 
     def rows(self, hits: Sequence[dict[str, Any]]) -> Rows:
-        """Number what the server gave, and keep what it told."""
+        """Number the records of a response and cache their values."""
         found = np.empty(len(hits), np.int64)
         for i, hit in enumerate(hits):
             id_ = str(hit["id"])
@@ -63,22 +63,22 @@ class Found:
         return found
 
     def ask(self, where: str, fields: Sequence[str]) -> Rows:
-        """Return rows that an expression lets through."""
+        """Return the rows that match an expression."""
         return self.rows(self.link.query(self.layout.name, where, fields))
 
     def count(self, where: str) -> int:
-        """Return how many records an expression lets through."""
+        """Count the records that match an expression."""
         return self.link.count(self.layout.name, where)
 
     def find(self, id_: str) -> int | None:
-        """Return the row of an id, asking the server if need be; ``None`` if there is none."""
+        """Return the row of an id, from the cache or the server; ``None`` if there is none."""
         if id_ not in self._rows:
             cue = ["cue"] if self.layout.n_labels else []
             self.ask(one_of("id", [id_]), ["embedding", "record", *cue])
         return self._rows.get(id_)
 
     def records(self, rows: Rows) -> Records:
-        """Return what is told of some rows, as records in that order."""
+        """Return the records of some rows, in that order."""
         chosen: list[int] = rows.tolist()
         texts = self._read("record", chosen)
         return to_records([self.ids[row] for row in chosen], texts, self.pushed.manifest)
@@ -121,5 +121,7 @@ class Found:
             self.rows(self.link.query(name, one_of("id", ids), ["id", kind]))
         gone = next((row for row in lacking if row not in known), None)
         if gone is not None:
-            raise UsageError(f"the record {self.ids[gone]!r} went while it was read: search again")
+            raise UsageError(
+                f"the record {self.ids[gone]!r} was removed while it was read: search again"
+            )
         return [known[row] for row in rows]

@@ -1,12 +1,12 @@
 """The collections that hold one archive, and their fields.
 
-Milvus holds one vector a row until version 2.4, so the embeddings, the hash codes and the sketches
-of an archive lie in collections of their own, each with the fields that filters need:
+Milvus before version 2.4 holds one vector per row, so the embeddings, the hash codes and the
+sketches of an archive are in separate collections, each with the fields that filters need:
 
-* ``NAME``: embeddings, and all that is told of a record;
+* ``NAME``: embeddings, and each record as JSON;
 * ``NAME_code``: hash codes, if the model makes them;
 * ``NAME_sketch``: short binary sketches of the embeddings, for two-stage searches;
-* ``NAME_manifest``: what the archive is, and how far a push came.
+* ``NAME_manifest``: the manifest of the archive, and the progress of a push.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from typing import Any
 from landcue.errors import ArchiveError
 
 INDEXES = ("flat", "ivf")
-"""Of embeddings: all compared, or a part of them chosen by lists (mode ``ann``)."""
+"""Indexes of embeddings: compare all, or the embeddings of some lists (mode ``ann``)."""
 
 MOST_BYTES = 65_535
-"""Of one string; also why thumbnails stay out."""
+"""Longest string in bytes; thumbnails would not fit."""
 
 NO_TIME = -(2**62)
-"""A time where none is known, before all others."""
+"""The stored time of a record without one; earlier than all others."""
 
 NOWHERE = 999.0
-"""A latitude where no footprint is known, north of everything."""
+"""The stored latitude of a record without a footprint; north of everything."""
 
 _MOST_ITEMS = 4_096
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """How large the values of a collection may be; Milvus plans its segments by this.
+class FieldLimits:
+    """Maximum sizes of the values of a collection; Milvus plans its segments by them.
 
     Attributes:
         id: Bytes of an id.
         path: Bytes of a path.
         text: Bytes of a group or sensor.
-        record: Bytes of all that is told of a record.
+        record: Bytes of a record as JSON.
         labels: Labels of a record.
     """
 
@@ -51,8 +51,8 @@ class Room:
     labels: int
 
     @classmethod
-    def of(cls, longest: Mapping[str, int]) -> Room:
-        """Leave room beyond the longest values there are.
+    def of(cls, longest: Mapping[str, int]) -> FieldLimits:
+        """Return limits above the sizes of the longest values.
 
         Raises:
             ArchiveError: A value is longer than Milvus allows.
@@ -64,7 +64,7 @@ class Room:
                 least, most, what = 16, _MOST_ITEMS, "labels"
             if size > most:
                 raise ArchiveError(
-                    f"the longest {name} has {size:,} {what}, Milvus holds {most:,}: shorten it"
+                    f"the longest {name} has {size:,} {what}, Milvus allows {most:,}: shorten it"
                 )
             twice = 1 << max(0, 2 * size - 1).bit_length()  # rounded up to a power of two
             sizes[name] = min(most, max(least, twice))
@@ -80,14 +80,14 @@ class Layout:
     """The collections of one archive.
 
     Attributes:
-        name: Of the collection of embeddings.
+        name: Name of the collection of embeddings.
         dim: Length of an embedding.
-        n_bits: Of a code; 0 without.
-        n_labels: Scores of a record.
-        sketch_bits: Of a sketch.
+        n_bits: Bits of a code; 0 without codes.
+        n_labels: Number of scores of a record.
+        sketch_bits: Bits of a sketch.
         index: One of :data:`INDEXES`.
-        lists: Of the index ``ivf``; 0 of ``flat``.
-        room: How large values may be.
+        lists: Number of lists of index ``ivf``; 0 for ``flat``.
+        room: Maximum sizes of values.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Layout:
     sketch_bits: int
     index: str
     lists: int
-    room: Room
+    room: FieldLimits
 
     @property
     def code(self) -> str:
@@ -116,6 +116,6 @@ class Layout:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Layout:
-        """Read what ``asdict`` gave."""
-        known: dict[str, Any] = {**value, "room": Room(**value["room"])}
+        """Parse the result of ``asdict``."""
+        known: dict[str, Any] = {**value, "room": FieldLimits(**value["room"])}
         return cls(**known)

@@ -1,4 +1,4 @@
-"""The connection to a Milvus server: every touch of pymilvus."""
+"""The connection to a Milvus server: the only module that calls pymilvus."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from landcue.milvus.expressions import both, one_of, quoted
 from landcue.milvus.failures import check_version, explain
 
 LARGEST = 16_384
-"""Hits or rows that the server gives at a time."""
+"""Most hits or rows per response of the server."""
 
 _SECONDS = 10.0
 
@@ -28,7 +28,7 @@ class Link:
         """Connect.
 
         Raises:
-            ArchiveError: The server cannot be reached, is too old, or wants other credentials.
+            ArchiveError: The server cannot be reached, is too old, or refuses the credentials.
             UsageError: pymilvus is not installed, or half of the credentials is missing.
         """
         self.address = address
@@ -50,7 +50,7 @@ class Link:
 
     @contextlib.contextmanager
     def talking(self, doing: str) -> Generator[None]:
-        """Turn the library's errors into one line that names the server and what was done."""
+        """Convert the library's errors to one line that names the server and the operation."""
         try:
             yield
         except Exception as error:  # gRPC and the library raise all kinds
@@ -59,7 +59,7 @@ class Link:
             raise explain(error, doing, self.address) from None
 
     def has(self, name: str) -> bool:
-        """Tell whether a collection exists."""
+        """Return whether a collection exists."""
         with self.talking("looking for the collection"):
             return bool(self.client.has_collection(name))
 
@@ -68,7 +68,7 @@ class Link:
         return self.client.create_schema(auto_id=False, enable_dynamic_field=False)
 
     def create(self, name: str, schema: Any, field: str, **index: Any) -> None:
-        """Make a collection, and the index of its one vector field, as pymilvus names it."""
+        """Create a collection and the index of its only vector field."""
         with self.talking(f"making {name}"):
             wanted = self.client.prepare_index_params()
             wanted.add_index(field, **index)
@@ -76,9 +76,9 @@ class Link:
             self.client.create_index(name, wanted, sync=False)  # there is nothing to wait for yet
 
     def load(self, name: str, *, wait: bool = True, again: bool = False) -> None:
-        """Bring a collection into the server's memory, and wait for it.
+        """Load a collection into the server's memory, and wait for it.
 
-        ``again`` takes up segments that were sealed since.
+        ``again`` also loads segments that were sealed since the last load.
         """
         with self.talking(f"loading {name}"):
             self.client.load_collection(name, _async=not wait)
@@ -92,12 +92,12 @@ class Link:
             self.count(name, now=True)
 
     def count(self, name: str, where: str = "", *, now: bool = False) -> int:
-        """Return how many rows an expression lets through.
+        """Count the rows that match an expression.
 
         Args:
-            name: Of the collection.
+            name: Name of the collection.
             where: Expression; empty for all.
-            now: Wait for everything written before; without it, what is known is enough.
+            now: Read with strong consistency; otherwise recent writes may be missed.
         """
         rows = self.query(name, where, ["count(*)"], now=now, limit=None)
         return int(rows[0]["count(*)"])
@@ -111,7 +111,7 @@ class Link:
         now: bool = False,
         limit: int | None = LARGEST,
     ) -> list[dict[str, Any]]:
-        """Return rows that an expression lets through, those of the smallest ids first."""
+        """Return the rows that match an expression, those with the smallest ids first."""
         more: dict[str, Any] = {} if limit is None else {"limit": limit}
         with self.talking(f"reading {name}"):
             return list(
@@ -134,7 +134,7 @@ class Link:
         now: bool = False,
         most: int | None = None,
     ) -> Iterator[list[dict[str, Any]]]:
-        """Yield ``most`` rows, or all, in the order of their keys, in pieces the server gives."""
+        """Yield ``most`` rows, or all, sorted by key, one response of the server at a time."""
         start, left = f'{key} >= ""', most
         while True:
             limit = LARGEST if left is None else min(LARGEST, left)
@@ -177,7 +177,7 @@ class Link:
         self._write("upsert", name, columns)
 
     def _write(self, how: str, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        # The client's own calls take a dictionary a row, which costs several times as much.
+        # The client's own calls take a dictionary per row, which is several times slower.
         with self.talking(f"writing {name}"):
             fields = self._fields.get(name)
             if fields is None:
@@ -194,8 +194,8 @@ class Link:
                 part = keys[first : first + LARGEST // 4]
                 self.client.delete(name, filter=one_of(key, part))
 
-    def finalize(self, name: str, tick: Any = None, seconds: float = 3600.0) -> None:
-        """Checksums what was written and wait until it is indexed.
+    def finalize(self, name: str, progress: Any = None, seconds: float = 3600.0) -> None:
+        """Flush a collection and wait until it is indexed.
 
         Raises:
             ArchiveError: It takes longer than ``seconds``.
@@ -209,23 +209,23 @@ class Link:
                 total, done = int(found["total_rows"]), int(found["indexed_rows"])
                 if found["state"] != "InProgress" and not int(found["pending_index_rows"]):
                     return
-                if tick is not None:
-                    tick(done, total)
+                if progress is not None:
+                    progress(done, total)
                 if time.monotonic() - started > seconds:
                     raise ArchiveError(
                         f"Milvus at {self.address.server} indexed {done} of {total} rows of {name} "
-                        f"in {seconds:.0f} s: look at the server, then run the same command again"
+                        f"in {seconds:.0f} s: check the server, then run the same command again"
                     )
                 time.sleep(0.2)
 
     def close(self) -> None:
-        """Let go of the server."""
+        """Close the connection to the server."""
         with contextlib.suppress(Exception):
             self.client.close()
 
 
 def load_pymilvus() -> Any:
-    """Return the pymilvus module, which then keeps its tracebacks to itself.
+    """Return the pymilvus module, with its logging of tracebacks turned off.
 
     Raises:
         UsageError: It is not installed.

@@ -1,4 +1,4 @@
-"""What an approximate index on the server misses, measured when it was pushed."""
+"""The recall of an approximate index on the server, measured at the push."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from landcue.search.ann import MEASURED_K, SHORTLIST, AnnFacts, held_out, recall
 
 
 def measure_lists(link: Link, local: Local, layout: Layout) -> AnnFacts:
-    """Measure recall as of an archive's own index, but the records that ask took part in it."""
+    """Measure recall like an archive's own index, but the query records are part of the index."""
     embeddings, queries = local.vectors.embedding, held_out(len(local))
     vectors = [np.array(embeddings[row]) for row in queries]
 

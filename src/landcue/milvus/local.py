@@ -1,4 +1,4 @@
-"""The archive folder's side of a push: its records in the order of their ids, and checksums."""
+"""The source of a push: the records of an archive folder sorted by id, and their checksums."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow.compute
 
 from landcue.archive.archive import ArchiveFolder
+from landcue.milvus.record_json import record_to_json
 from landcue.milvus.tiling import Range
-from landcue.milvus.told import told
 from landcue.search.records import Records, read_records
 from landcue.search.searcher import CACHE_FROM
 from landcue.search.store import Store
@@ -36,8 +36,8 @@ class Part:
     Attributes:
         where: Which.
         facts: Of each record.
-        texts: What is told of each.
-        stamps: By id, a checksum of all that is known of each.
+        texts: Each record as JSON, see :func:`landcue.milvus.record_json.record_to_json`.
+        stamps: A checksum of each record, by id.
         shared: The columns that all collections have, once they are made.
     """
 
@@ -66,7 +66,7 @@ class Local:
     def part(self, where: Range) -> Part:
         """Read a range of the archive."""
         facts = self._facts(where.first, where.last)
-        texts = [told(fact) for fact in facts]
+        texts = [record_to_json(fact) for fact in facts]
         rows, vectors = slice(where.first, where.last), self.vectors
         columns: list[npt.NDArray[Any]] = [vectors.embedding[rows]]
         if self.manifest.n_bits:
@@ -82,7 +82,7 @@ class Local:
         return Part(where, facts, texts, stamps)
 
     def longest(self) -> dict[str, int]:
-        """Return the sizes of the largest values, by the names of a collection's room."""
+        """Return the sizes of the largest values, by the names of a collection's field limits."""
         sizes = {name: _longest(self.table[name]) for name in ("id", "path", *NAMED)}
         lists = {name: _most(self.table[name]) for name in _LISTS}
         names = self.records.label_names | set(self.manifest.label_names)
@@ -102,9 +102,9 @@ class Local:
             loose += most * (6 * _longest(pc.list_flatten(self.table[name])) + 4)
         if loose <= _PLAIN_RECORD:
             return loose
-        # Escapes are rare: look at the records themselves before a bound says too much.
+        # Escapes are rare: measure the records themselves where the bound is too loose.
         return max(
-            len(told(fact))
+            len(record_to_json(fact))
             for first in range(0, len(self), _ROWS_AT_ONCE)
             for fact in self._facts(first, min(first + _ROWS_AT_ONCE, len(self)))
         )

@@ -1,7 +1,7 @@
-"""The collection beside those of records that says what they are, and how far a push came.
+"""The manifest collection: describes the collections of records and the progress of a push.
 
-It holds pairs of a name and a text: ``head`` names the revision that counts, ``piece/…`` are the
-parts of what is known of it, ``tile/…`` the ranges of ids that were written whole.
+It holds pairs of a name and a string: ``head`` names the current revision, ``piece/…`` are the
+parts of its description, ``tile/…`` the ranges of ids that were written completely.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _PIECE = 60_000
 
 
 class Notes:
-    """What is noted of the collections that an address names."""
+    """The manifest collection of an address."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self.name = f"{link.address.collection}_manifest"
 
     def read(self) -> Pushed | None:
-        """Return what is known; ``None`` if nothing was ever pushed here.
+        """Return the description; ``None`` if nothing was ever pushed here.
 
         Raises:
             ArchiveError: It is damaged, of another format, or there is a collection of this name
@@ -67,15 +67,15 @@ class Notes:
         return Pushed.from_text(text, str(link.address))
 
     def head(self, *, now: bool) -> dict[str, Any] | None:
-        """Return the format, the revision and the checksum that count, if there are any.
+        """Return the current format, revision and checksum, if there are any.
 
-        Without ``now``, a change of this very moment may be missed.
+        Without ``now``, a very recent change may be missed.
         """
         rows = self._link.query(self.name, one_of(_KEY, [_HEAD]), [_VALUE], now=now)
         return json.loads(rows[0][_VALUE]) if rows else None
 
     def write(self, pushed: Pushed) -> None:
-        """Replace what is known, all of it at once."""
+        """Replace the description atomically."""
         new = not self._link.has(self.name)
         if new:
             self._make()
@@ -92,17 +92,17 @@ class Notes:
         self._link.delete(self.name, old, _KEY)
 
     def tiles(self) -> dict[str, Tile]:
-        """Return the id ranges that were written whole, by their first ids."""
+        """Return the id ranges that were written completely, by their first ids."""
         self._link.load(self.name)
         noted = self._texts(starts(_KEY, "tile/")).values()
         return {tile.first: tile for tile in (Tile(**json.loads(text)) for text in noted)}
 
     def note(self, tile: Tile) -> None:
-        """Note that an id range was written whole."""
+        """Record that an id range was written completely."""
         self._put(_tile_key(tile.first), json.dumps(asdict(tile)))
 
     def forget_checksums(self, firsts: Sequence[str]) -> None:
-        """Forget id ranges."""
+        """Remove the records of id ranges."""
         self._link.delete(self.name, [_tile_key(first) for first in firsts], _KEY)
 
     def _make(self) -> None:
@@ -124,10 +124,10 @@ class Notes:
 
 
 def read_pushed(link: Link, *, complete: bool = False) -> Pushed:
-    """Return what is known of a collection.
+    """Return the description of a collection.
 
     Raises:
-        ArchiveError: There is none; or, if it has to be ``complete``, its push has not ended.
+        ArchiveError: There is none; or its push has not ended and ``complete`` is set.
     """
     found = Notes(link).read()
     if found is None:
@@ -135,7 +135,7 @@ def read_pushed(link: Link, *, complete: bool = False) -> Pushed:
     if complete and found.state != COMPLETE:
         raise ArchiveError(
             f"{link.address} is pushed in part: run 'landcue archive push {found.source} "
-            f"{link.address}' to go on"
+            f"{link.address}' to continue"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Open an archive folder or a collection by what stands on the command line."""
+"""Open an archive folder or a collection by its path or address."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ def open_archive(path: Path, model: Path | None = None) -> ArchiveFolder:
 
     Args:
         path: Folder or address.
-        model: Of a collection: folder of the model that made its embeddings.
+        model: Folder of the model that made the embeddings of a collection.
 
     Raises:
         ArchiveError: There is none, or it is broken, or its server cannot be used.
-        UsageError: The address cannot be read, or a model was given for a folder, which has one.
+        UsageError: The address is not valid, or a model is specified for a folder.
     """
     if is_address(path):
         from landcue.milvus.archive import MilvusArchive
 
         return MilvusArchive(Address.parse(path), model)
     if model is not None:
-        raise UsageError("--model belongs to milvus:// collections: a folder holds its own model")
+        raise UsageError(
+            "--model is for milvus:// collections only: an archive folder holds its own model"
+        )
     return ArchiveFolder.open(path)
 
 
 def open_searcher(
     archive: ArchiveFolder, encoder: Encoder | Callable[[], Encoder] | None = None
 ) -> Searcher:
-    """Return what searches an archive that :func:`open_archive` opened."""
+    """Return the searcher of an archive that :func:`open_archive` opened."""
     from landcue.milvus.archive import MilvusArchive
 
     if isinstance(archive, MilvusArchive):

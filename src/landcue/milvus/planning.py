@@ -1,4 +1,4 @@
-"""What a collection is to know of itself when an archive has been pushed into it."""
+"""Plan a push: the description that a collection will have when it is complete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from landcue.archive.manifest import Manifest
 from landcue.errors import ArchiveError, UsageError
 from landcue.milvus.address import Address
-from landcue.milvus.layout import INDEXES, Layout, Room
+from landcue.milvus.layout import INDEXES, FieldLimits, Layout
 from landcue.milvus.local import Local
 from landcue.milvus.pushed import PUSHING, Pushed
 from landcue.search.ann import list_count
@@ -17,19 +17,19 @@ from landcue.search.sketch import Sketches
 from landcue.search.summary import summarize
 
 MOST_PATTERNS = 50_000
-"""Sets of predicted labels; with more, mode ``cue`` is refused."""
+"""Most sets of predicted labels; with more, mode ``cue`` is not available."""
 
 
 def planned(
     local: Local, address: Address, known: Pushed | None = None, index: str | None = None
 ) -> Pushed:
-    """Return what a push of an archive is to note.
+    """Return the description that a push of an archive stores.
 
     Args:
         local: The archive.
-        address: Where it goes.
-        known: What is noted there, if anything was pushed before.
-        index: Of embeddings; by default the one there is, or the first of :data:`INDEXES`.
+        address: The collection.
+        known: Its present description, if anything was pushed before.
+        index: Index of embeddings; by default the present one, or the first of :data:`INDEXES`.
 
     Raises:
         ArchiveError: There are embeddings of another model, or a value is too long for the
@@ -48,7 +48,7 @@ def planned(
         "source": str(local.archive.folder.resolve()),
         "records": len(local),
         "version": local.archive.version,
-        "names": tuple(dict.fromkeys((*names, *ours))),  # a number once given stays
+        "names": tuple(dict.fromkeys((*names, *ours))),  # numbers that were assigned stay
         "carried": tuple(sorted(local.records.label_names)),
         "patterns": _patterns(local),
         "summary": summarize(local.records),
@@ -64,13 +64,13 @@ def planned(
         sketch_bits=sketcher.n_bits,
         index=index or INDEXES[0],
         lists=list_count(len(local)) if index == "ivf" else 0,
-        room=Room.of(longest),
+        room=FieldLimits.of(longest),
     )
     return Pushed(layout=layout, sketcher=sketcher, **about)
 
 
 def check_model(ours: Manifest, theirs: Manifest, address: Address) -> None:
-    """Refuse a collection that holds embeddings of another model than an archive's.
+    """Check that a collection holds embeddings of an archive's model.
 
     Raises:
         ArchiveError: Fingerprint, dimensions, bits or label names differ.
@@ -102,7 +102,7 @@ def _check_layout(
 def _patterns(local: Local) -> tuple[str, ...]:
     """Return the sets of predicted labels that occur, as packed bits in hex.
 
-    None are returned where there are more than a search by cue could look through.
+    Returns none if there are more than a search in mode cue can visit.
     """
     if not local.manifest.label_names:
         return ()

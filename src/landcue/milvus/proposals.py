@@ -1,4 +1,4 @@
-"""What the server proposes among the records that may be found, put in LandCue's own order.
+"""Fetch candidates from the server among the allowed records, and sort them in LandCue's order.
 
 The server orders by single-precision distances and leaves equal ones in any order, so more is
 fetched than asked for: until what was not fetched is known to be farther than the last hit.
@@ -24,7 +24,7 @@ _VECTOR_BYTES = 2 << 20
 
 
 class Proposals:
-    """Asks the server for some of the records that a selection allows."""
+    """Queries the server for candidates among the records that a selection allows."""
 
     def __init__(self, chosen: Selection) -> None:
         self._chosen, self._found = chosen, chosen.found
@@ -88,7 +88,7 @@ class Proposals:
     def first(self, k: int, fields: Sequence[str], more: str = "") -> Rows:
         """Return the first k in the order of ids."""
         rows, where = np.empty(0, np.int64), both(self._chosen.where, more)
-        # What a polygon leaves out has to be looked at, so that k are left.
+        # Rows outside a polygon are dropped here, so more than k are fetched.
         most = k if self._chosen.polygon is None else None
         for page in self._found.link.pages(self._found.layout.name, where, fields, most=most):
             given = self._found.rows(page)
@@ -98,7 +98,7 @@ class Proposals:
         return rows[:k]
 
     def _too_many(self, k: int, kept: int) -> UsageError:
-        most = f"Milvus gives {LARGEST:,} records at a time"
+        most = f"Milvus returns at most {LARGEST:,} records per request"
         if self._chosen.polygon is not None and kept < k:
             return UsageError(
                 f"{most}, and the polygon lets {kept} of the nearest through: draw it smaller or "

@@ -1,4 +1,4 @@
-"""Write an archive into a collection: all of it, the rest of it, or what changed in it."""
+"""Push an archive to a collection: everything, the missing rest, or the changes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from landcue.milvus.rows import Writer, make_collections
 from landcue.milvus.tiling import Differences, Range, Tile, compare, tiling
 
 ROWS = 4_096
-"""Records written and noted at a time."""
+"""Records that are written and marked as written at a time."""
 
 _AT_ONCE = 4
 _BYTES_AT_ONCE = 16 << 20
 
-Tick = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class PushReport:
     """What a push did.
 
     Attributes:
-        records: Of the archive, all of which the collection now holds.
+        records: Records of the archive; the collection now holds all of them.
         added: Records that it did not hold.
         changed: Records that it held with other values.
         removed: Records that the archive does not hold any more.
@@ -56,38 +56,38 @@ def push(
     *,
     index: str | None = None,
     rows: int = ROWS,
-    tick: Tick = lambda _stage, _done, _total: None,
+    progress: Progress = lambda _stage, _done, _total: None,
 ) -> PushReport:
-    """Make a collection hold what an archive holds, and wait until it can be searched.
+    """Make a collection equal to an archive, and wait until it can be searched.
 
-    It may be stopped at any moment, ``kill -9`` included: the same call goes on, and nothing is
-    lost or held twice. Only one push at a time may write a collection.
+    It may be interrupted at any moment, ``kill -9`` included: the same call resumes, and no record
+    is lost or duplicated. Only one push at a time may write a collection.
 
     Args:
-        archive: What is written.
-        address: Where to.
-        index: Of embeddings: ``flat`` (the default) or ``ivf``, when the collection is made.
-        rows: Records of a batch.
-        tick: Told the stage, what is done, and how much there is.
+        archive: The source.
+        address: The collection.
+        index: Index of the embeddings of a new collection: ``flat`` (the default) or ``ivf``.
+        rows: Records per batch.
+        progress: Called with the stage, the number of finished records and their total.
 
     Raises:
         ArchiveError: The archive is empty; the server cannot be used; the collection holds
-            embeddings of another model, or has too little room for a value.
+            embeddings of another model, or a value is too long for its fields.
         UsageError: An unknown index, another than the collection has, or batches too large.
     """
     if index is not None and index not in INDEXES:
         raise UsageError(f"unknown index {index!r}{did_you_mean(index, INDEXES)}")
     if not 1 <= rows <= ROWS:
-        raise UsageError(f"{rows} records at a time: give 1 to {ROWS:,}")
+        raise UsageError(f"{rows} records per batch: use 1 to {ROWS:,}")
     if not archive.count:
         raise ArchiveError(f"{archive.folder} holds no records; index images into it first")
     with contextlib.closing(Link(address)) as link:
-        return _Push(Local(archive), link, index, tick).run(rows)
+        return _Push(Local(archive), link, index, progress).run(rows)
 
 
 class _Push:
-    def __init__(self, local: Local, link: Link, index: str | None, tick: Tick) -> None:
-        self._local, self._link, self._tick = local, link, tick
+    def __init__(self, local: Local, link: Link, index: str | None, progress: Progress) -> None:
+        self._local, self._link, self._progress = local, link, progress
         self._notes = Notes(link)
         self._known = self._notes.read()
         self._pushed = planned(local, link.address, self._known, index)
@@ -105,7 +105,7 @@ class _Push:
                 for where, found in zip(ranges, pool.map(self._bring, ranges), strict=True):
                     total += found
                     done += where.last - where.first
-                    self._tick("pushing", done, len(self._local))
+                    self._progress("pushing", done, len(self._local))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -113,7 +113,7 @@ class _Push:
         return PushReport(len(self._local), **total)
 
     def _bring(self, where: Range) -> Counter[str]:
-        """Make all collections hold a range, the one that searches look at last; count records."""
+        """Write a range to all collections, the searched one last; count its records."""
         layout, link = self._layout, self._link
         part = self._local.part(where)
         tile = Tile.of(where.low, part.stamps)
@@ -137,7 +137,7 @@ class _Push:
         )
 
     def _begin(self) -> None:
-        """Note that the collection is in between, before anything in it changes."""
+        """Mark the collection as incomplete before anything in it changes."""
         with self._starting:
             if not self._ready:
                 self._notes.write(self._pushed)
@@ -147,13 +147,13 @@ class _Push:
                 self._ready = True
 
     def _finish(self, gone: list[str]) -> None:
-        """Wait until the server has indexed everything, compare the counts, and say so."""
+        """Wait until the server has indexed everything, compare the counts, mark it as complete."""
         known, layout, link, n = self._known, self._layout, self._link, len(self._local)
         ann = self._pushed.ann
         if self._ready or known is None or known.state != COMPLETE:
             self._begin()
             with ThreadPoolExecutor(len(layout.names)) as pool:
-                counts = list(pool.map(self._settle, layout.names))
+                counts = list(pool.map(self._finalize, layout.names))
             for name, found in zip(layout.names, counts, strict=True):
                 if found != n:
                     self._notes.forget_checksums(list(self._notes.tiles()))
@@ -168,15 +168,15 @@ class _Push:
             return
         self._notes.write(self._pushed.renewed(state=COMPLETE, ann=ann))
 
-    def _settle(self, name: str) -> int:
+    def _finalize(self, name: str) -> int:
         """Wait until a collection is indexed and loaded; return its records."""
         link, main = self._link, name == self._layout.name
 
-        def tick(done: int, total: int) -> None:
+        def progress(done: int, total: int) -> None:
             if main:
-                self._tick("indexing", done, total)
+                self._progress("indexing", done, total)
 
-        link.finalize(name, tick)
-        # Rows that were not sealed when they were loaded are looked at through another index.
+        link.finalize(name, progress)
+        # Rows in segments that were growing when they were loaded use another index until a reload.
         link.load(name, again=main and self._layout.index == "ivf" and self._known is not None)
         return link.count(name, now=True)

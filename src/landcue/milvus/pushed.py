@@ -1,4 +1,4 @@
-"""What a collection knows of itself: the manifest of its archive, and what a push found out."""
+"""The stored description of a collection: the manifest of its archive, and facts of the push."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ COMPLETE, PUSHING = "complete", "pushing"
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What is known of a collection.
+    """The stored description of a collection.
 
     Attributes:
-        manifest: Of the archive.
-        layout: Of the collections.
+        manifest: Manifest of the archive.
+        layout: Names and sizes of the collections.
         state: ``complete``, or ``pushing`` when the last push has not ended.
         source: The archive folder that was pushed.
-        records: In the collection when it was complete.
-        version: Of the archive that was pushed.
-        names: Of labels, in the order of their numbers.
-        carried: Of them, those that some record carries.
+        records: Number of records of the complete collection.
+        version: Version of the archive that was pushed.
+        names: Label names, in the order of their numbers.
+        carried: The names that at least one record carries.
         patterns: The sets of predicted labels that occur, as packed bits in hex.
         sketcher: Makes sketches of embeddings.
-        summary: Of all records.
-        ann: What was measured of the approximate index.
-        revision: A new word with every push that changed something.
+        summary: Summary of all records.
+        ann: Measurements of the approximate index.
+        revision: Random identifier, new with every push that changed something.
     """
 
     manifest: Manifest
@@ -55,7 +55,7 @@ class Pushed:
     revision: str = field(default_factory=lambda: secrets.token_hex(6))
 
     def renewed(self, **changes: Any) -> Pushed:
-        """Return this with changes and a new revision."""
+        """Return a copy with changes and a new revision."""
         return replace(self, revision=secrets.token_hex(6), **changes)
 
     def to_text(self) -> str:
@@ -72,7 +72,7 @@ class Pushed:
 
     @classmethod
     def from_text(cls, text: str, where: str) -> Pushed:
-        """Read what :meth:`to_text` gave; ``where`` is named in errors.
+        """Parse the result of :meth:`to_text`; errors name ``where``.
 
         Raises:
             ArchiveError: It is broken.

@@ -1,4 +1,4 @@
-"""The rankings of a collection's records, mode by mode, of what the server proposes."""
+"""Rank the records of a collection by candidates from the server, for each mode."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _PATTERNS_AT_ONCE = 1_000
 
 
 class Rankings:
-    """The ways to rank the records of a collection, as :class:`landcue.search.modes.Modes` does."""
+    """Ranks the records of a collection, as :class:`landcue.search.modes.Modes` does."""
 
     def __init__(self, found: Found) -> None:
         self._found, self._layout = found, found.layout
 
     def ann_facts(self) -> AnnFacts | None:
-        """Return what was measured of the approximate index, if there is one."""
+        """Return the measurements of the approximate index, if there is one."""
         return self._found.pushed.ann
 
     def embedding(self, target: Target, chosen: Selection, allowed: int) -> Ranking:
@@ -56,7 +56,7 @@ class Rankings:
     def codes(
         self, mode: str, targets: Sequence[Target], chosen: Selection, allowed: int, weight: int
     ) -> list[Ranking]:
-        """Rank by Hamming distance of codes, to which ``cue`` adds that of labels."""
+        """Rank by Hamming distance of codes; mode ``cue`` adds that of predicted labels."""
         n_labels, n_bits = self._layout.n_labels, self._layout.n_bits
         if mode == "code" or (not weight and n_bits):
             nearest = functools.partial(Proposals(chosen).nearest, self._layout.code)
@@ -67,9 +67,9 @@ class Rankings:
         return [Ranking(fetch, worst, allowed) for fetch in fetches]
 
     def two_stage(self, target: Target, chosen: Selection, allowed: int, shortlist: int) -> Ranking:
-        """Rank a shortlist by sketches by exact float distance."""
+        """Rank a shortlist of sketches by exact float distance."""
         sketch = self._found.pushed.sketcher.encode(target.embedding)
-        # What was asked with is not found, and so takes no place in the shortlist.
+        # The query records themselves are excluded and must not use up the shortlist.
         wanted = shortlist + len(target.own)
         _, rows = Proposals(chosen).nearest(self._layout.sketch, sketch[0].tobytes(), wanted)
         rows = rows[others(rows, target.own)][:shortlist]
@@ -106,7 +106,7 @@ class Rankings:
         return replace(found, recall=known, lists=lists)
 
     def listing(self, chosen: Selection) -> Ranking:
-        """Rank by id alone."""
+        """Rank by id."""
 
         def fetch(k: int) -> tuple[Distances, Rows]:
             rows = Proposals(chosen).first(k, ["record"])
@@ -115,11 +115,11 @@ class Rankings:
         return Ranking(fetch, 1.0, chosen.allowed)
 
     def place(self, box: Bounds, chosen: Selection) -> Ranking:
-        """Rank by distance from the middle of a box."""
+        """Rank by distance in kilometers from the center of a box."""
         if chosen.allowed > LARGEST:
             raise UsageError(
-                f"{chosen.allowed:,} records lie there, and {LARGEST:,} can be ordered by "
-                "distance: draw the place smaller, or add a filter"
+                f"{chosen.allowed:,} records are there, and at most {LARGEST:,} can be sorted "
+                "by distance: use a smaller box, or add a filter"
             )
         rows = Proposals(chosen).first(LARGEST, ["record"])
         away = kilometers(self._found.records(rows).bounds, center(box))
@@ -163,7 +163,7 @@ class Rankings:
         return distances, rows
 
     def _exact(self, target: Target, rows: Rows) -> Distances:
-        """Return the distances that a search of the archive folder gives."""
+        """Return the same distances as a search of the archive folder."""
         embeddings = self._found.vectors("embedding", rows.tolist())
         found = distances_of(embeddings, target.embedding[0], np.arange(len(rows)))
         return np.maximum(found.astype(np.float64), 0.0)

@@ -1,6 +1,6 @@
-"""What stands in for the records and vectors of an archive where a collection is searched.
+"""The records and vectors of a collection, with the interface of an archive folder's.
 
-Whatever would need to read all of them is refused in one line.
+Operations that need to read all of them raise a one-line error.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from landcue.milvus.found import Found, Rows
 _NEAR = 1_000
 
 
-class Refusing:
-    """Refuses all that it was not taught."""
+class Unsupported:
+    """Raises a usage error for every attribute that a subclass does not define."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -26,8 +26,8 @@ class Refusing:
         raise _refused()
 
 
-class FoundRecords(Refusing):
-    """The records of a collection, as a search asks for them."""
+class FoundRecords(Unsupported):
+    """The records of a collection that a search reads."""
 
     def __init__(self, found: Found) -> None:
         self._found = found
@@ -44,7 +44,7 @@ class FoundRecords(Refusing):
         return self._found.find(id_)
 
     def near_ids(self, id_: str, most: int = _NEAR) -> list[str]:
-        """Return ids that follow an unknown one, that start alike, or that are the first ones."""
+        """Return ids after an unknown one, ids with the same prefix, and the first ids."""
         link, name = self._found.link, self._found.layout.name
         wheres = (starts("id", id_), starts("id", id_[: 2 * len(id_) // 3]), 'id >= ""')
         found = [link.query(name, where, ["id"], limit=most) for where in wheres]
@@ -55,15 +55,15 @@ class FoundRecords(Refusing):
         return self._found.records(np.array([row])).labels_of(0)
 
     def annotated(self, row: int) -> tuple[str, ...] | None:
-        """Return the annotated labels of a record; ``None`` if nobody annotated it."""
+        """Return the annotated labels of a record; ``None`` if it is not annotated."""
         return self._found.records(np.array([row])).annotated(0)
 
     def facts(self, rows: Rows) -> list[tuple[Any, ...]]:
-        """Return what is known of some rows: see :class:`landcue.search.records.Records`."""
+        """Return the values of some rows, as :class:`landcue.search.records.Records` does."""
         return self._found.records(rows).facts(np.arange(len(rows)))
 
     def label_counts(self) -> list[dict[str, Any]]:
-        """Return each label with the records that carry it: annotated, predicted, found by it."""
+        """Count the records of each label: annotated, predicted, and matched by a filter."""
         found, counts = self._found, list[dict[str, Any]]()
         scored = found.pushed.manifest.label_names
         for label in sorted(found.pushed.carried):
@@ -78,10 +78,10 @@ class FoundRecords(Refusing):
 
 
 class CollectionRecords(FoundRecords):
-    """The records of a collection between searches: a row tells that there is one, and no more."""
+    """The records of a collection between searches: a row only says that a record exists."""
 
     def id(self, row: int) -> str:
-        """Return the id of one of the rows that were noted when the collection was pushed."""
+        """Return the id of one of the example rows stored when the collection was pushed."""
         noted = self._found.pushed.summary.examples
         if row not in noted:
             raise _refused()
@@ -93,7 +93,7 @@ class CollectionRecords(FoundRecords):
 
 
 class FoundVectors:
-    """The vectors of the records that one search met, by row, read when they are looked at.
+    """The vectors of the records that one search returned, by row, read on access.
 
     Attributes:
         embedding: float32.
@@ -122,13 +122,13 @@ class _Column:
         every = range(len(self._found))
         if isinstance(rows, slice):
             return self._found.vectors(self._kind, every[rows])
-        if rows >= len(self._met):  # whoever asks for one asks for the others next
+        if rows >= len(self._met):  # one lookup is usually followed by lookups of the others
             self._met = self._found.vectors(self._kind, every)
         return self._met[rows]
 
 
 def _refused() -> UsageError:
     return UsageError(
-        "this looks at every record, which a Milvus collection is too large for: use the archive "
-        "folder that was pushed"
+        "this operation reads every record, which a Milvus collection does not support: use the "
+        "archive folder that was pushed"
     )

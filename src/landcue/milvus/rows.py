@@ -1,4 +1,4 @@
-"""The rows of the collections: the kinds of their fields, and what a record has in them."""
+"""The rows of the collections: the types of their fields and the values of a record."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from landcue.milvus.layout import NO_TIME, NOWHERE, Layout
 from landcue.milvus.link import Link
 from landcue.milvus.local import NAMED, Local, Part
 from landcue.milvus.pushed import Pushed
-from landcue.milvus.told import microseconds
+from landcue.milvus.record_json import microseconds
 
 _SIDES = ("west", "south", "east", "north")
 
 
 def make_collections(link: Link, layout: Layout) -> None:
-    """Make the collections of records that are not there yet."""
+    """Create the missing collections of records."""
     for name in layout.names:
         if not link.has(name):
             with link.talking(f"making {name}"):
@@ -56,7 +56,7 @@ def _make(link: Link, name: str, layout: Layout) -> None:
 
 
 class Writer:
-    """Makes the columns of all collections from an archive's records."""
+    """Builds the columns of all collections from an archive's records."""
 
     def __init__(self, local: Local, pushed: Pushed) -> None:
         self._vectors, self._layout = local.vectors, pushed.layout

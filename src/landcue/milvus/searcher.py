@@ -1,4 +1,4 @@
-"""Search a collection as an archive folder is searched: the same modes, filters, pages, answers."""
+"""Search a collection with the modes, filters, pages and results of an archive folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from landcue.errors import UsageError
 from landcue.milvus.archive import MilvusArchive
 from landcue.milvus.found import Found
 from landcue.milvus.ranking import Rankings
-from landcue.milvus.records import CollectionRecords, FoundRecords, FoundVectors, Refusing
+from landcue.milvus.records import CollectionRecords, FoundRecords, FoundVectors, Unsupported
 from landcue.milvus.selection import Selection
 from landcue.search.filters import Filter
 from landcue.search.plan import SearchOptions
@@ -26,18 +26,18 @@ _DEFAULT = SearchOptions()
 
 
 class MilvusSearcher(Searcher):
-    """Searches a collection as it is now. Several threads may use it.
+    """Searches a collection in its current state. Several threads may use it.
 
     Attributes:
-        archive: What is searched.
-        records: Its records, as far as a search asks for them.
-        vectors: Their vectors, likewise.
+        archive: The collection.
+        records: Its records, read on access.
+        vectors: Their vectors, read on access.
     """
 
     def __init__(
         self, archive: MilvusArchive, encoder: Encoder | Callable[[], Encoder] | None = None
     ) -> None:
-        """Take an opened collection, and the model of its archive or what loads it."""
+        """Search a collection; ``encoder`` is its archive's model, or a function that loads it."""
         self._collection = archive
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
@@ -45,7 +45,7 @@ class MilvusSearcher(Searcher):
         self._root = self
         self._begin()
         self.records = cast("Any", CollectionRecords(self._found))
-        self.vectors = cast("Any", Refusing())
+        self.vectors = cast("Any", Unsupported())
 
     def search(self, *args: Any, **options: Any) -> Result:
         """Return the k nearest records: see :meth:`landcue.search.searcher.Searcher.search`.
@@ -54,7 +54,7 @@ class MilvusSearcher(Searcher):
             ArchiveError: The server cannot be reached, or the collection is being pushed.
         """
         result = super(MilvusSearcher, self._one()).search(*args, **options)
-        result.to_json()  # read now, while the server has what was searched
+        result.to_json()  # read all values now, before the collection can change
         return result
 
     def search_many(
@@ -64,11 +64,11 @@ class MilvusSearcher(Searcher):
         mode: str = "auto",
         options: SearchOptions = _DEFAULT,
     ) -> list[Result]:
-        """Return for several queries what :meth:`search` returns for each, one after the other."""
+        """Search for several queries, one after the other."""
         return [self.search(query, k, mode, None, options) for query in queries]
 
     def embed(self, query: Query) -> FloatArray:
-        """Return what a query is in the searched space, float32 ``[1, d]``, unit norm."""
+        """Return the embedding of a query, float32 ``[1, d]``, unit norm."""
         return super(MilvusSearcher, self._one()).embed(query)
 
     def labels_of(self, id_: str) -> tuple[str, ...] | None:
@@ -76,28 +76,28 @@ class MilvusSearcher(Searcher):
         return super(MilvusSearcher, self._one()).labels_of(id_)
 
     def summary(self) -> Summary:
-        """Return what was told of all records when the collection was pushed."""
+        """Return the summary of all records, stored when the collection was pushed."""
         return self._collection.pushed.summary
 
     def build_ann(self) -> dict[str, object]:
-        """Refuse: the index of a collection is chosen when it is pushed."""
+        """Raise a usage error: the index of a collection is chosen when it is pushed."""
         raise UsageError("the index of a collection is chosen with 'landcue archive push --index'")
 
     @property
     def mark(self) -> str:
-        """A word for what is searched; a cursor belongs to one."""
+        """Identifier of the searched state; a cursor is valid for one of them."""
         pushed = self._collection.pushed
         return f"{pushed.layout.name}-{pushed.revision}"
 
     def _one(self) -> MilvusSearcher:
-        """Return a searcher for one search: rows are numbered anew in each."""
+        """Return a searcher for one search: row numbers are valid within one search."""
         self._collection.follow()
         one = copy.copy(self)
         one._begin()
         return one
 
     def _begin(self) -> None:
-        """Forget what an earlier search met."""
+        """Drop the cached records of an earlier search."""
         pushed = self._collection.pushed
         self.archive, self._mark = self._collection, self.mark
         self._found = Found(self._collection.link, pushed)
@@ -108,7 +108,7 @@ class MilvusSearcher(Searcher):
         load = None if given is None else functools.partial(self._root._load, given)
         manifest = pushed.manifest
         sizes = (manifest.dim, manifest.n_bits, manifest.label_names)
-        self._asker = QueryEncoder(self.records, self.vectors, sizes, load)
+        self._query_encoder = QueryEncoder(self.records, self.vectors, sizes, load)
 
     def _select(self, where: Filter | None) -> tuple[Any, int]:
         selection = Selection(self._found, where)

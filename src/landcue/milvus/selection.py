@@ -1,4 +1,4 @@
-"""The records that a filter lets through, as the server and we know them."""
+"""The records that a filter allows: the server's expression, and the conditions checked here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from landcue.search.place import inside
 
 
 class Selection:
-    """What may be found.
+    """The allowed records.
 
     Attributes:
         found: What the search knows of the records it met.
@@ -24,7 +24,7 @@ class Selection:
     """
 
     def __init__(self, found: Found, where: Filter | None) -> None:
-        """Ask the server how many records a filter lets through.
+        """Count the records that a filter allows on the server.
 
         Raises:
             UsageError: As :meth:`landcue.search.filters.Filter.conditions`.
@@ -40,13 +40,13 @@ class Selection:
             self.allowed = len(self._inside)
 
     def keep(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Return bool ``[m]``: which rows of those the server let through are really allowed."""
+        """Return bool ``[m]``: which rows of those the server returned are allowed."""
         if self._inside is not None:
             return np.isin(rows, self._inside)
         return self._touching(rows)
 
     def why_empty(self) -> str:
-        """Return one line that names the conditions, and how many records each leaves alone."""
+        """Return one line with the conditions and how many records each one allows by itself."""
         counts: list[tuple[str, int]] = []
         for name, part in self._parts:
             count = self.found.count(part)
@@ -57,7 +57,7 @@ class Selection:
         return why_empty(counts, self.found.pushed.records)
 
     def _rows_inside(self, where: str, count: int) -> Rows | None:
-        """Return the rows in the polygon, if there is one and its box holds few enough to look."""
+        """Return the rows in the polygon, if there is one and its box holds few enough to check."""
         if self.polygon is None or not 0 < count <= LARGEST:
             return None
         rows = self.found.ask(where, ["record"])

@@ -1,4 +1,4 @@
-"""Ranges of ids that are written, noted and compared as one."""
+"""Ranges of ids that are written, recorded and compared as one unit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A range of ids whose records were written whole.
+    """A range of ids whose records were all written.
 
     Attributes:
         first: No id in it comes before this; it reaches to the next range.
@@ -74,7 +74,7 @@ class Differences:
 
 
 def tiling(ids: Sequence[str], known: Mapping[str, Tile], rows: int) -> list[Range]:
-    """Cut all ids into ranges, along those that are known.
+    """Divide all ids into ranges, at the borders of known ranges.
 
     Args:
         ids: Of the archive, ascending.
@@ -100,7 +100,7 @@ def tiling(ids: Sequence[str], known: Mapping[str, Tile], rows: int) -> list[Ran
 
 
 def compare(link: Link, name: str, where: Range, stamps: Mapping[str, str]) -> Differences:
-    """Compare the stamps of an archive's records in a range with what a collection holds there."""
+    """Compare the checksums of an archive's records in a range with those of a collection."""
     pages = link.pages(name, where.where, ["stamp"])
     there: dict[str, str] = {row["id"]: row["stamp"] for page in pages for row in page}
     return Differences(

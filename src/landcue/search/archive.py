@@ -344,8 +344,10 @@ class Archive:
         from landcue.milvus.address import Address
         from landcue.milvus.push import ROWS, push
 
-        tick = progress or (_ignore)
-        return push(self._storage, Address.parse(url), index=index, rows=rows or ROWS, tick=tick)
+        report = progress or _ignore
+        return push(
+            self._storage, Address.parse(url), index=index, rows=rows or ROWS, progress=report
+        )
 
     def diff(self, url: str, *, progress: Callable[[int, int], None] | None = None) -> DiffReport:
         """Compare every record with a Milvus collection.
@@ -361,8 +363,8 @@ class Archive:
         from landcue.milvus.address import Address
         from landcue.milvus.diff import diff
 
-        tick = progress or (_ignore)
-        return diff(self._storage, Address.parse(url), tick=tick)
+        report = progress or _ignore
+        return diff(self._storage, Address.parse(url), progress=report)
 
     def close(self) -> None:
         """Let writers remove the version that is shown; disconnect from a server."""
@@ -426,7 +428,9 @@ def open_archive(
         found = MilvusArchive(Address.parse(path), None if given is None else Path(given))
         return Archive(found, encoder, cache=cache)
     if given is not None:
-        raise UsageError("--model belongs to milvus:// collections: a folder holds its own model")
+        raise UsageError(
+            "--model is for milvus:// collections only: an archive folder holds its own model"
+        )
     return Archive(ArchiveFolder.open(path), encoder, cache=cache)
 
 

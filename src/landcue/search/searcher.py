@@ -74,7 +74,7 @@ class Searcher:
         self._loading = threading.Lock()
         sizes = (manifest.dim, manifest.n_bits, manifest.label_names)
         load = None if encoder is None else functools.partial(self._load, encoder)
-        self._asker = QueryEncoder(self.records, self.vectors, sizes, load)
+        self._query_encoder = QueryEncoder(self.records, self.vectors, sizes, load)
 
     def search(
         self,
@@ -98,7 +98,7 @@ class Searcher:
             where = None
         mask, allowed = self._select(where)
         chosen, why = self._choose(query, mode, where, allowed, options.recall)
-        target = None if query is None else self._asker.encode(query, self._needs(chosen))
+        target = None if query is None else self._query_encoder.encode(query, self._needs(chosen))
         name, labels = query.title if query else "all", target.labels if target else ()
         if where is not None and not allowed:
             note = self._why_empty(where, mask)
@@ -154,7 +154,7 @@ class Searcher:
         ):
             return [self.search(query, k, mode, options=options) for query in queries]
         self._check(mode)
-        targets = [self._asker.encode(query, self._needs(mode)) for query in queries]
+        targets = [self._query_encoder.encode(query, self._needs(mode)) for query in queries]
         n = len(self.records)
         own = max((len(target.own) for target in targets), default=0)
         weight = int(options.label_weight)
@@ -210,7 +210,7 @@ class Searcher:
             UsageError: It cannot be used; see :meth:`search`.
             DataError: An image cannot be read.
         """
-        return self._asker.encode(query, frozenset({"embedding"})).embedding
+        return self._query_encoder.encode(query, frozenset({"embedding"})).embedding
 
     @property
     def mark(self) -> str:

@@ -81,7 +81,9 @@ class Vectors:
         """
         names = self._manifest.label_names
         if name not in names:
-            raise UsageError(f"the model scores no label {name!r}{did_you_mean(name, names)}")
+            raise UsageError(
+                f"the model has no scores for label {name!r}{did_you_mean(name, names)}"
+            )
         return self.scores[:, names.index(name)]
 
     def _array(

@@ -254,7 +254,7 @@ class Catalog:
         folders = [Path(one) for one in archives]
         if model is not None and not any(map(is_address, folders)):
             raise UsageError(
-                "--model belongs to milvus:// collections: a folder holds its own model"
+                "--model is for milvus:// collections only: an archive folder holds its own model"
             )
         own = None if model is None else Path(model)
         return cls(

@@ -1,4 +1,4 @@
-"""All that is told of a record but its id, as one text in a collection, and back."""
+"""Serialize the columns of a record, except its id, to one JSON string, and parse them back."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _PLAIN = tuple(name for name in COLUMNS if name not in ("id", "time", "geometry"
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def told(fact: Mapping[str, Any]) -> str:
-    """Return all that is told of a record but its id, as JSON in ASCII."""
+def record_to_json(fact: Mapping[str, Any]) -> str:
+    """Serialize the columns of a record, except its id, as JSON in ASCII."""
     value: dict[str, Any] = {name: fact[name] for name in _PLAIN if fact[name] is not None}
     if fact["time"] is not None:
         value["time"] = microseconds(fact["time"])
@@ -28,8 +28,8 @@ def told(fact: Mapping[str, Any]) -> str:
     return _to_json(value)
 
 
-def told_values(ids: Sequence[str], texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the values of records whose :func:`told` texts are given; absent ones are null."""
+def parse_records(ids: Sequence[str], texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Parse the strings that :func:`record_to_json` returned; absent values are null."""
     rows: list[dict[str, Any]] = []
     for id_, text in zip(ids, texts, strict=True):
         value = json.loads(text)
@@ -42,13 +42,13 @@ def told_values(ids: Sequence[str], texts: Sequence[str]) -> list[dict[str, Any]
 
 
 def to_records(ids: Sequence[str], texts: Sequence[str], manifest: Manifest) -> Records:
-    """Return the records of ids whose :func:`told` texts are given, in that order."""
+    """Parse the strings of :func:`record_to_json` into records, in the order of ``ids``."""
     wide = pa.large_string()  # as in the sorted records of an archive folder
     schema = pa.schema(
         pa.field(name, wide if name in ("id", "path") else manifest.schema.field(name).type)
         for name in COLUMNS
     )
-    return Records(pa.Table.from_pylist(told_values(ids, texts), schema).combine_chunks())
+    return Records(pa.Table.from_pylist(parse_records(ids, texts), schema).combine_chunks())
 
 
 def microseconds(time: datetime) -> int:
