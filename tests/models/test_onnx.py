@@ -111,11 +111,13 @@ def test_every_setting_is_exported(tmp_path, settings):
     assert found.code.shape == (2, 0 if "n_bits" in settings else 3)
 
 
-def test_int8_is_measured_on_other_images_than_it_is_calibrated_on(tmp_path, chips, monkeypatch):
-    monkeypatch.setattr("landcue.models.export._CALIBRATION_IMAGES", 8)
+def test_int8_is_measured_on_other_images_than_it_is_calibrated_on(tmp_path, chips):
     checkpoint = make()
     out = tmp_path / "m.onnx"
-    card = export(checkpoint, out, int8=True, records=chips, label_names=LABELS, say=quiet)
+    card = export(
+        checkpoint, out, int8=True, records=chips, label_names=LABELS, calibration_images=8,
+        say=quiet,
+    )  # fmt: skip
     assert card.precision == "int8"
     assert card.fidelity["images"] == 16
     assert card.fidelity["cosine"]["mean"] > 0.9

@@ -58,9 +58,6 @@ def store(server, monkeypatch, tmp_path):
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    from landcue.data import objects
-
-    objects._store.cache_clear()
     files = fs.S3FileSystem(
         endpoint_override=f"127.0.0.1:{server}", scheme="http", region="us-east-1",
         access_key="key", secret_key="secret",

@@ -14,7 +14,6 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.published import publishing, readable
 from landcue.archive.verify import verify_archive
-from landcue.data import objects
 from landcue.data.sources import open_source
 from landcue.errors import ArchiveError, DataError, LandcueError, StoreError, UsageError
 
@@ -119,7 +118,7 @@ def test_throttling_is_waited_for(tools, store, folder, throttle, tmp_path):
 
 
 def test_throttling_without_end(store, folder, throttle, monkeypatch):
-    monkeypatch.setattr(objects, "ATTEMPTS", 4)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "4")
     upload(store, folder, "bucket/images")
     throttle.refuse = 10**6
     with pytest.raises(DataError, match="asks to slow down") as caught:
@@ -130,7 +129,7 @@ def test_throttling_without_end(store, folder, throttle, monkeypatch):
 
 def test_throttling_amid_an_ingest(tools, store, folder, throttle, tmp_path, monkeypatch):
     """Objects that the store does not give are not skipped as broken; the next run goes on."""
-    monkeypatch.setattr(objects, "ATTEMPTS", 2)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     upload(store, folder, "bucket/images")
 
     class Ending(tools.PixelEncoder):
@@ -221,7 +220,7 @@ def test_interrupted_before_publication(tools, store, folder):
 
 def test_interrupted_while_publishing(tools, store, folder, throttle, monkeypatch):
     """The store fails after some objects: readers see the archive before."""
-    monkeypatch.setattr(objects, "ATTEMPTS", 3)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
     encoder = tools.PixelEncoder()
     with publishing(TARGET) as place:
         run(folder, place, encoder)
@@ -264,6 +263,8 @@ def test_clear_errors(store, folder, tmp_path):
     assert "no credentials for s3://bucket" in line
     line = error_line("index", SOURCE, tmp_path / "a", AWS_ENDPOINT_URL="http://127.0.0.1:1")
     assert "http://127.0.0.1:1 cannot be reached" in line
+    line = error_line("index", SOURCE, tmp_path / "a", AWS_MAX_ATTEMPTS="0")
+    assert "AWS_MAX_ATTEMPTS is '0': give a whole number of at least 1" in line
     line = error_line("index", SOURCE, tmp_path / "a", "--chip", "64px")
     assert "s3://bucket/images: there is nothing" in line
     with pytest.raises(UsageError, match="name a bucket"):

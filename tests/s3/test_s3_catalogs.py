@@ -18,7 +18,6 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.reembed import reembed
 from landcue.audit.images import summarize_image
-from landcue.data import objects
 from landcue.data.objects import ObjectStore, look_up_all
 from landcue.data.scenes import Length, SceneOptions
 from landcue.data.sources import open_source
@@ -194,7 +193,7 @@ def test_broken_sources(store, name, data, said):
 
 
 def test_a_store_that_fails_is_no_broken_table(folder, throttle, monkeypatch):
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     put("items/table.parquet", write_parquet(folder / "t.parquet", TABLE))
     exists = ObjectStore.exists
 
@@ -278,7 +277,7 @@ def test_an_image_as_a_query(tools, store, tmp_path):
 
 
 def test_audit_reads_objects(tools, store, tmp_path, throttle, monkeypatch):
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     tools.write_images(tmp_path / "images", ["x/1.png", "x/2.png"])
     for name in ("1.png", "2.png"):
         put(f"images/x/{name}", tmp_path / "images" / "x" / name)

@@ -16,7 +16,7 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.plan import make_plan, read_stored
 from landcue.archive.table import RecordTable
-from landcue.data import objects, raster
+from landcue.data import raster
 from landcue.data.objects import ObjectPath, ObjectStore, look_up
 from landcue.data.raster import open_dataset, read_facts
 from landcue.data.scenes import Length, SceneOptions, SceneReader
@@ -236,7 +236,7 @@ def test_object_that_is_another_by_the_time_it_is_read(tools, store, tmp_path, h
 
 def test_object_that_changes_between_two_ranges(store, tmp_path, monkeypatch):
     """No chip mixes the bytes of two objects."""
-    monkeypatch.setattr(raster, "BLOCK", 16384)
+    monkeypatch.setenv("CPL_VSIL_CURL_CHUNK_SIZE", "16384")
     root = tmp_path / "scenes"
     values = files.noise(0, 3, 256, 256, high=256, dtype="uint8")
     write_cog(root / "a.tif", values, blocksize=128)
@@ -262,7 +262,7 @@ def test_throttling_is_waited_for(tools, store, folder, throttle, tmp_path):
 
 def test_throttling_amid_an_ingest(tools, store, tmp_path, throttle, monkeypatch):
     """Chips that the store does not give are not skipped as broken; the next run goes on."""
-    monkeypatch.setattr(objects, "ATTEMPTS", 2)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     root = tmp_path / "scenes"
     for i in range(6):
         files.write_scene(root / f"{i}.tif", files.noise(i, 3, 128, 128))
@@ -286,8 +286,8 @@ def test_throttling_amid_an_ingest(tools, store, tmp_path, throttle, monkeypatch
 
 
 def test_a_failed_range_is_the_stores_failure(store, folder, throttle, monkeypatch):
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)
-    monkeypatch.setattr(raster, "BLOCK", 16384)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("CPL_VSIL_CURL_CHUNK_SIZE", "16384")
     upload(folder)
     reader = SceneReader(SOURCE / "cog.tif", (1, 2, 3), ONE)
     throttle.refuse = 10**6
@@ -301,11 +301,10 @@ def test_a_failed_range_is_the_stores_failure(store, folder, throttle, monkeypat
     reader.close()
 
 
-def test_pixels_in_one_piece_are_refused(store, folder, monkeypatch):
+def test_pixels_in_one_piece_are_refused(store, folder):
     upload(folder)
-    monkeypatch.setattr(raster, "MOST_BYTES", 10_000)
     with pytest.raises(DataError, match=r"s3://bucket/scenes/cog\.tif: .*save it as a COG"):
-        open_dataset(SOURCE / "cog.tif")
+        open_dataset(SOURCE / "cog.tif", most_bytes=10_000)
 
 
 @pytest.mark.parametrize("suffix", ["", ".ovr", ".msk", ".ovr.ovr"])

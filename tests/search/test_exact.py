@@ -1,22 +1,23 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from landcue.errors import UsageError
-from landcue.search import exact
 from landcue.search.exact import FloatIndex
 
 
-@pytest.fixture(autouse=True, params=["matrix product", "compiled"])
-def way(request, monkeypatch):
+@pytest.fixture(params=["matrix product", "compiled"])
+def make_index(request):
     """Small indexes multiply matrices; let them scan as large ones do, too."""
-    if request.param == "compiled":
-        pytest.importorskip("numba")
-        monkeypatch.setattr(exact, "_COMPILED_FROM", 1)
-        monkeypatch.setattr(exact, "_VALUES_PER_PART", 999)
+    if request.param == "matrix product":
+        return FloatIndex
+    pytest.importorskip("numba")
+    return partial(FloatIndex, compiled_from=1, values_per_part=999)
 
 
 def unit_rows(n, dim, seed):
@@ -48,40 +49,40 @@ def pairs(found):
 @pytest.mark.parametrize("n", [0, 1, 5, 1000])
 @pytest.mark.parametrize("dim", [1, 3, 64])
 @pytest.mark.parametrize("n_query", [0, 1, 7])
-def test_equals_brute_force(n, dim, n_query):
+def test_equals_brute_force(make_index, n, dim, n_query):
     embeddings, queries = unit_rows(n, dim, 1), unit_rows(n_query, dim, 2)
-    index = FloatIndex(embeddings)
+    index = make_index(embeddings)
     assert (len(index), index.dim) == (n, dim)
     for k in {1, max(n, 1), n + 5}:
         assert pairs(index.search(queries, k)) == brute_force(embeddings, queries, k)
 
 
 @pytest.mark.parametrize("n_query", [1, 8])
-def test_groups_of_rows_lose_nothing(n_query):
+def test_groups_of_rows_lose_nothing(make_index, n_query):
     embeddings, queries = unit_rows(3001, 16, 3), unit_rows(n_query, 16, 4)
     # 3001 rows and k = 5 take the grouped path; the best rows share one group and the tail.
     embeddings[[46, 92, 138, 184, 3000]] = queries[0]
-    found = pairs(FloatIndex(embeddings).search(queries, 5))
+    found = pairs(make_index(embeddings).search(queries, 5))
     assert found == brute_force(embeddings, queries, 5)
     assert [row for _, row in found[0]] == [46, 92, 138, 184, 3000]
 
 
 @pytest.mark.parametrize("n_query", [1, 8])
 @pytest.mark.parametrize("k", [3, 17, 60])
-def test_duplicates_at_the_boundary_come_lowest_row_first(n_query, k):
+def test_duplicates_at_the_boundary_come_lowest_row_first(make_index, n_query, k):
     rng = np.random.default_rng(5)
     distinct = unit_rows(3, 33, 6)
     which = rng.integers(0, 3, 4000)
     embeddings = distinct[which]
     queries = np.repeat(distinct[1:2], n_query, axis=0)
     expected = np.flatnonzero(which == 1)[:k].tolist()
-    for answer in FloatIndex(embeddings).search(queries, k)[1].tolist():
+    for answer in make_index(embeddings).search(queries, k)[1].tolist():
         assert answer == expected
 
 
-def test_all_rows_equal():
+def test_all_rows_equal(make_index):
     embeddings = np.repeat(unit_rows(1, 20, 7), 2000, axis=0)
-    distances, rows = FloatIndex(embeddings).search(unit_rows(2, 20, 8), 11)
+    distances, rows = make_index(embeddings).search(unit_rows(2, 20, 8), 11)
     assert rows.tolist() == [list(range(11))] * 2
     assert len(set(distances[0].tolist())) == 1
 
@@ -92,79 +93,79 @@ def test_all_rows_equal():
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # the same for all examples
 )
 @given(st.integers(1, 900), st.integers(1, 40), st.integers(1, 8), st.integers(0, 2**32 - 1))
-def test_nearly_equal_rows(n, k, n_query, seed):
+def test_nearly_equal_rows(make_index, n, k, n_query, seed):
     """Rows closer together than a float32 dot product can tell apart."""
     rng = np.random.default_rng(seed)
     embeddings = unit_rows(3, 24, seed)[rng.integers(0, 3, n)]
     embeddings += rng.integers(-1, 2, embeddings.shape).astype(np.float32) * np.float32(2**-25)
     queries = unit_rows(n_query, 24, seed + 1)
-    found = pairs(FloatIndex(embeddings).search(queries, k))
+    found = pairs(make_index(embeddings).search(queries, k))
     assert found == brute_force(embeddings, queries, k)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.05, 0.3, 0.9, 1.0])
 @pytest.mark.parametrize("n_query", [1, 8])
-def test_masks_filter_before_ranking(share, n_query):
+def test_masks_filter_before_ranking(make_index, share, n_query):
     embeddings, queries = unit_rows(1500, 10, 9), unit_rows(n_query, 10, 10)
     mask = np.random.default_rng(11).random(1500) < share
-    found = pairs(FloatIndex(embeddings).search(queries, 20, mask))
+    found = pairs(make_index(embeddings).search(queries, 20, mask))
     assert found == brute_force(embeddings, queries, 20, mask)
     assert {len(answer) for answer in found} == {min(20, int(mask.sum()))}
 
 
-def test_mask_hiding_the_nearest_rows_and_most_groups():
+def test_mask_hiding_the_nearest_rows_and_most_groups(make_index):
     embeddings, queries = unit_rows(2000, 6, 12), unit_rows(1, 6, 13)
     mask = np.ones(2000, bool)
     mask[np.argsort(-(embeddings @ queries[0]))[:1500]] = False
-    found = pairs(FloatIndex(embeddings).search(queries, 3, mask))
+    found = pairs(make_index(embeddings).search(queries, 3, mask))
     assert found == brute_force(embeddings, queries, 3, mask)
 
 
-def test_answer_does_not_depend_on_how_queries_are_batched(monkeypatch):
+def test_answer_does_not_depend_on_how_queries_are_batched(make_index):
     embeddings, queries = unit_rows(800, 48, 14), unit_rows(30, 48, 15)
-    index = FloatIndex(embeddings)
+    index = make_index(embeddings)
     together = pairs(index.search(queries, 10))
     assert [pairs(index.search(query[None], 10))[0] for query in queries] == together
-    monkeypatch.setattr(exact, "_PRODUCTS_AT_ONCE", 5600)
-    assert pairs(index.search(queries, 10)) == together
+    few = make_index(embeddings, products_at_once=5600)
+    assert pairs(few.search(queries, 10)) == together
 
 
-def test_vectors_of_any_length_are_ranked_by_one_minus_dot():
+def test_vectors_of_any_length_are_ranked_by_one_minus_dot(make_index):
     rng = np.random.default_rng(16)
     embeddings = (rng.standard_normal((900, 12)) * 1000).astype(np.float32)
     queries = (rng.standard_normal((2, 12)) * 1000).astype(np.float32)
-    found = pairs(FloatIndex(embeddings).search(queries, 7))
+    found = pairs(make_index(embeddings).search(queries, 7))
     assert found == brute_force(embeddings, queries, 7)
 
 
-def test_strided_and_mapped_arrays(tmp_path):
+def test_strided_and_mapped_arrays(make_index, tmp_path):
     embeddings, queries = unit_rows(300, 8, 17), unit_rows(2, 8, 18)
-    expected = pairs(FloatIndex(embeddings).search(queries, 6))
+    expected = pairs(make_index(embeddings).search(queries, 6))
     np.save(tmp_path / "rows.npy", embeddings)
     mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
-    assert pairs(FloatIndex(mapped).search(queries, 6)) == expected
+    assert pairs(make_index(mapped).search(queries, 6)) == expected
     strided = np.asfortranarray(embeddings)
-    assert pairs(FloatIndex(strided).search(np.asfortranarray(queries), 6)) == expected
+    assert pairs(make_index(strided).search(np.asfortranarray(queries), 6)) == expected
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite(bad):
+def test_values_that_are_not_finite(make_index, bad):
     embeddings = unit_rows(9, 4, 19)
     broken = embeddings.copy()
     broken[5, 2] = bad
     with pytest.raises(UsageError, match="row 5 of the embeddings"):
-        FloatIndex(broken)
+        make_index(broken)
     with pytest.raises(UsageError, match="row 5 of the queries"):
-        FloatIndex(embeddings).search(broken, 3)
+        make_index(embeddings).search(broken, 3)
 
 
-def test_bad_inputs():
+def test_bad_inputs(make_index):
     embeddings = unit_rows(9, 4, 20)
-    index = FloatIndex(embeddings)
+    index = make_index(embeddings)
     with pytest.raises(UsageError, match="float64"):
-        FloatIndex(embeddings.astype(np.float64))
+        make_index(embeddings.astype(np.float64))
     with pytest.raises(UsageError, match=r"\[9, 0\]"):
-        FloatIndex(embeddings[:, :0])
+        make_index(embeddings[:, :0])
     with pytest.raises(UsageError, match=r"\[4\]"):
         index.search(embeddings[0], 3)
     with pytest.raises(UsageError, match="queries have 3 dimensions, the embeddings 4"):

@@ -199,10 +199,9 @@ def test_more_labels_than_fit_share_the_epoch():
     assert sampler.windows.tolist() == [1, 1, 5]  # 3 x 3 draws make four pairs in 19 batches
 
 
-def test_a_plan_that_luck_does_not_find_is_the_known_one(monkeypatch):
+def test_a_plan_that_luck_does_not_find_is_the_known_one():
     labels, shares = long_tail(), Shares(600, 30)
-    monkeypatch.setattr("landcue.training.label_aware._ATTEMPTS", 0)
-    sampler = LabelAware(labels, shares, 3)
+    sampler = LabelAware(labels, shares, 3, attempts=0)
     counts = [labels[rows].sum(0, dtype=int) for rows in epoch_of(sampler, 1)]
     assert (np.array(counts)[:, sampler.windows == 1] >= 2).all()
     assert draws_of(epoch_of(sampler, 1), 600).max() <= 3

@@ -141,6 +141,9 @@ class EmptyChip:
     stored: bool
 
 
+Digest = Callable[[Task], tuple[Path, os.stat_result, str]]
+
+
 @dataclass(slots=True)
 class _Scene:
     """What all chips of one scene share, found out by the first thread that needs it."""
@@ -160,9 +163,13 @@ class SceneFacts:
 
     A scene's file is hashed once, and not at all when the archive already knows it or a store
     gives its ETag; its scaling is estimated once, when a chip of it is read.
+
+    Args:
+        digest: Finds a scene's file, its size and time, and its digest: :func:`scene_digest`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, digest: Digest | None = None) -> None:
+        self.digest = digest or scene_digest
         self._lock = threading.Lock()
         self._scenes: dict[Path, _Scene] = {}
 
@@ -236,7 +243,7 @@ class ChipReader:
         with scene.lock:
             if scene.status is None and scene.error is None:
                 try:
-                    scene.path, status, scene.digest = scene_digest(task)
+                    scene.path, status, scene.digest = self._facts.digest(task)
                     scene.bands = self._options.choose(read_facts(scene.path))
                     scene.status = status
                 except LandcueError as error:

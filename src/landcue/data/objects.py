@@ -1,7 +1,8 @@
 """Objects of an S3 store, through obstore: list, read and write them, with one-line errors.
 
 Endpoint, region and credentials come from the usual places: ``AWS_ENDPOINT_URL``, ``AWS_REGION``,
-``AWS_ACCESS_KEY_ID`` and its kin, ``~/.aws``, or the machine's role.
+``AWS_ACCESS_KEY_ID`` and its kin, ``~/.aws``, or the machine's role. ``AWS_MAX_ATTEMPTS`` is how
+often a request is tried.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from urllib.parse import urlsplit
 from landcue.errors import DataError, StoreError, UsageError
 
 SCHEME = "s3:"
-ATTEMPTS = 8
-"""Tries of each request before a store that throttles counts as failing."""
+DEFAULT_ATTEMPTS = 8
 
 CHANGED = "changed while it was read; run the same command again"
 
@@ -137,7 +137,8 @@ def store_of(path: Path) -> ObjectStore:
         StoreError: It cannot be reached.
         UsageError: There are no credentials, or the endpoint's address is none.
     """
-    return _store(address(path).partition("/")[0])
+    settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+    return _store(address(path).partition("/")[0], settings)
 
 
 def look_up(path: Path) -> ObjectPath:
@@ -211,7 +212,7 @@ def read_file(path: Path, limit: int) -> tuple[os.stat_result, bytes]:
 
 
 @functools.lru_cache(maxsize=8)
-def _store(bucket: str) -> ObjectStore:
+def _store(bucket: str, _settings: tuple[tuple[str, str], ...]) -> ObjectStore:
     """Keep connections between the many small reads of an ingest; threads share them."""
     return ObjectStore(Path(f"{SCHEME}/{bucket}"))
 
@@ -222,6 +223,7 @@ class ObjectStore:
     def __init__(self, path: Path) -> None:
         self.bucket = address(path).partition("/")[0]
         self.endpoint = endpoint()
+        self.attempts = attempts()
         self._store = self._connect()
 
     def list(self, prefix: str, *, missing_ok: bool = False) -> Iterator[ObjectPath]:
@@ -367,7 +369,7 @@ class ObjectStore:
                 "allow_http": bool(self.endpoint),
                 "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
             },
-            retry_config={"max_retries": ATTEMPTS - 1, "retry_timeout": timedelta(minutes=5)},
+            retry_config={"max_retries": self.attempts - 1, "retry_timeout": timedelta(minutes=5)},
             **options,
         )
 
@@ -401,7 +403,7 @@ class ObjectStore:
             return f"there is no bucket {self.bucket!r} at {where}"
         if "SlowDown" in text or "503" in text or "429" in text:
             return (
-                f"{where} asks to slow down, {ATTEMPTS} times in a row; run the same command "
+                f"{where} asks to slow down, {self.attempts} times in a row; run the same command "
                 "again later: it goes on from here"
             )
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
@@ -418,6 +420,18 @@ class ObjectStore:
 def endpoint() -> str | None:
     """Return the address of the store; ``None`` for Amazon's."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def attempts() -> int:
+    """Return how often a request is tried before a store that throttles counts as failing.
+
+    Raises:
+        UsageError: ``AWS_MAX_ATTEMPTS`` is set, but not to a whole number of at least 1.
+    """
+    text = os.environ.get("AWS_MAX_ATTEMPTS") or str(DEFAULT_ATTEMPTS)
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"AWS_MAX_ATTEMPTS is {text!r}: give a whole number of at least 1")
+    return int(text)
 
 
 def credentials(bucket: str) -> dict[str, str]:

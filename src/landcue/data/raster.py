@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import warnings
 from collections.abc import Generator
@@ -15,8 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from landcue.data import objects
-from landcue.data.objects import address, endpoint, is_object, look_up, shown, store_of
+from landcue.data.objects import address, attempts, endpoint, is_object, look_up, shown, store_of
 from landcue.errors import DataError
 
 RASTER_SUFFIXES = frozenset({".tif", ".tiff"})
@@ -32,7 +32,9 @@ _OPTIONS: dict[str, Any] = {
     "CPL_DEBUG": "OFF",
     "GDAL_CACHEMAX": 128 << 20,  # bytes
 }
-BLOCK = 128 << 10  # bytes of a store's object that are fetched at least
+BLOCK = 128 << 10
+"""Bytes of a store's object that are fetched at least; the environment's
+``CPL_VSIL_CURL_CHUNK_SIZE`` takes precedence."""
 MOST_BYTES = 256 << 20
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/")
 _TIME_TAGS = ("ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "DATETIME", "TIFFTAG_DATETIME")
@@ -78,11 +80,15 @@ def check_local(path: Path) -> None:
         raise DataError(f"{text}: a VRT can name any other file and is refused; save a GeoTIFF")
 
 
-def open_dataset(path: Path) -> tuple[Any, bool]:
+def open_dataset(path: Path, *, most_bytes: int = MOST_BYTES) -> tuple[Any, bool]:
     """Open a GeoTIFF (a COG is one) for reading; nothing but the file itself is read.
 
     Overviews and masks beside the file (``.ovr``, ``.msk``) are used when they are plain TIFFs too.
     Of an object in a store only the ranges are read that GDAL asks for.
+
+    Args:
+        path: A file, or an object in a store.
+        most_bytes: Largest piece (block) of pixels in an object: a chip costs at least one.
 
     Returns:
         The dataset (rasterio), for the caller to close, and whether there are files beside it;
@@ -100,9 +106,9 @@ def open_dataset(path: Path) -> tuple[Any, bool]:
     else:
         check_local(path)
     try:
-        sidecars = _check_sidecars(path, "")
+        sidecars = _check_sidecars(path, "", most_bytes)
         with raster_options(sidecars, path):
-            return _open(path, ""), sidecars
+            return _open(path, "", most_bytes), sidecars
     except (RasterioError, OSError, ValueError) as error:
         check_object(path)
         line = short_error(error, path)
@@ -135,11 +141,11 @@ def _store_options(path: Path) -> dict[str, Any]:
     options: dict[str, Any] = {
         "AWS_REGION": store_of(path).region,
         "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ",".join(names),
-        "CPL_VSIL_CURL_CHUNK_SIZE": BLOCK,
+        "CPL_VSIL_CURL_CHUNK_SIZE": os.environ.get("CPL_VSIL_CURL_CHUNK_SIZE") or BLOCK,
         "CPL_VSIL_CURL_CACHE_SIZE": 128 << 20,
         # An object may be replaced: nothing of it is kept after it is closed.
         "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",
-        "GDAL_HTTP_MAX_RETRY": objects.ATTEMPTS - 1,
+        "GDAL_HTTP_MAX_RETRY": attempts() - 1,
         "GDAL_HTTP_RETRY_DELAY": 0.2,
         "GDAL_HTTP_RETRY_CODES": "429,500,502,503,504",
     }
@@ -199,7 +205,7 @@ def _exists(path: Path, suffix: str) -> bool:
     return path.with_name(path.name + suffix).exists()
 
 
-def _dataset(path: Path, suffix: str) -> Any:
+def _dataset(path: Path, suffix: str, most_bytes: int) -> Any:
     import rasterio
 
     if is_object(path):
@@ -211,19 +217,19 @@ def _dataset(path: Path, suffix: str) -> Any:
         name = file.resolve()
     # Another driver would follow what the file says about other files.
     dataset = rasterio.open(name, driver="GTiff", sharing=False)
-    if is_object(path) and (fault := _piece_fault(dataset)):
+    if is_object(path) and (fault := _piece_fault(dataset, most_bytes)):
         dataset.close()
         raise DataError(f"{shown(path)}: {fault}")
     return dataset
 
 
-def _piece_fault(dataset: Any) -> str | None:
+def _piece_fault(dataset: Any, most_bytes: int) -> str | None:
     """Return what is wrong with pixels in one large piece: a chip would cost all of it."""
     rows, columns = dataset.block_shapes[0]
     bands = dataset.count if str(dataset.profile.get("interleave")).lower() == "pixel" else 1
     kinds = (8 if k.startswith("complex_int") else np.dtype(k).itemsize for k in dataset.dtypes)
     size = rows * columns * bands * max(kinds)
-    if size <= MOST_BYTES:
+    if size <= most_bytes:
         return None
     return (
         f"its pixels lie in pieces of {size >> 20:,} MiB, too large to fetch; save it as a COG "
@@ -231,10 +237,10 @@ def _piece_fault(dataset: Any) -> str | None:
     )
 
 
-def _open(path: Path, suffix: str) -> Any:
+def _open(path: Path, suffix: str, most_bytes: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a TIFF without geo-reference is expected
-        dataset = _dataset(path, suffix)
+        dataset = _dataset(path, suffix, most_bytes)
     if dataset.tags(ns="OVERVIEWS"):
         dataset.close()
         name = shown(path) + suffix
@@ -242,13 +248,13 @@ def _open(path: Path, suffix: str) -> Any:
     return dataset
 
 
-def _check_sidecars(path: Path, suffix: str) -> bool:
+def _check_sidecars(path: Path, suffix: str, most_bytes: int) -> bool:
     """Check overviews and masks beside a file like the file; return whether there are any."""
     found = [suffix + beside for beside in _SIDECARS if _exists(path, suffix + beside)]
     for beside in found:
-        _check_sidecars(path, beside)
+        _check_sidecars(path, beside, most_bytes)
         with raster_options(False, path):
-            _open(path, beside).close()
+            _open(path, beside, most_bytes).close()
     return bool(found)
 
 

@@ -110,7 +110,6 @@ def _image_shape(encoder: NeuralEncoder) -> tuple[int, int, int]:
 
 
 _TOLERANCE = 1e-3
-_CALIBRATION_IMAGES = 128
 _CALIBRATION_PERCENTILE = 99.9
 """Of the activations of a tensor: a range that holds the outliers too would coarsen all others."""
 _CHECKED_IMAGES = 2048
@@ -127,6 +126,7 @@ def export(
     int8: bool = False,
     records: Sequence[Record] = (),
     label_names: Sequence[str] = (),
+    calibration_images: int = 128,
     say: Say = print,
 ) -> OnnxCard:
     """Write a checkpoint as one ONNX file that carries its description and what it loses.
@@ -142,6 +142,7 @@ def export(
         int8: Whether to quantize; needs ``records``.
         records: Images to calibrate with and to measure on.
         label_names: Labels of the images; with them the loss of retrieval is measured.
+        calibration_images: Most images to calibrate with.
         say: Called with progress.
 
     Raises:
@@ -154,7 +155,7 @@ def export(
     if int8 and not records:
         raise UsageError("int8 needs images to calibrate with: give --calibrate SOURCE")
     encoder = checkpoint.encoder.eval()
-    calibration, chosen, pixels = _images(encoder, records, say)
+    calibration, chosen, pixels = _images(encoder, records, calibration_images, say)
     say("exporting")
     proto = to_onnx(encoder)
     _check(proto, encoder, pixels if len(pixels) else _rendered(encoder))
@@ -175,13 +176,13 @@ def export(
 
 
 def _images(
-    encoder: NeuralEncoder, records: Sequence[Record], say: Say
+    encoder: NeuralEncoder, records: Sequence[Record], calibration_images: int, say: Say
 ) -> tuple[ByteArray, list[Record], ByteArray]:
     """Return pixels to calibrate with, and records and pixels to measure on; evenly spread."""
     if not records:
         return np.empty((0,), np.uint8), [], np.empty((0,), np.uint8)
-    every = max(1, len(records) // _CALIBRATION_IMAGES)
-    first = list(itertools.islice(records, 0, None, every))[:_CALIBRATION_IMAGES]
+    every = max(1, len(records) // calibration_images)
+    first = list(itertools.islice(records, 0, None, every))[:calibration_images]
     used = {record.id for record in first}
     rest = [record for record in records if record.id not in used] or first
     step = -(-len(rest) // _CHECKED_IMAGES)

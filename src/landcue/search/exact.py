@@ -20,10 +20,7 @@ from landcue.errors import UsageError
 from landcue.types import FloatArray
 
 _ROWS_AT_ONCE = 65_536
-_PRODUCTS_AT_ONCE = 2**26  # float32 products held at a time, 256 MiB
 _FEW_QUERIES = 5  # up to here one pass per query beats one matrix product
-_COMPILED_FROM = 1 << 24  # values: smaller indexes answer in milliseconds and need no compiler
-_VALUES_PER_PART = 1 << 23
 
 
 class FloatIndex:
@@ -35,10 +32,25 @@ class FloatIndex:
     error bound of the k-th place.
     """
 
-    def __init__(self, embeddings: FloatArray) -> None:
+    def __init__(
+        self,
+        embeddings: FloatArray,
+        *,
+        compiled_from: int = 1 << 24,
+        values_per_part: int = 1 << 23,
+        products_at_once: int = 1 << 26,
+    ) -> None:
         """Hold float32 ``[n, d]`` embeddings, of unit norm for cosine distances.
 
         C-contiguous embeddings are shared, not copied: do not change them afterwards.
+        The numbers below decide on time and memory only, never on an answer.
+
+        Args:
+            embeddings: float32 ``[n, d]``.
+            compiled_from: Values (n times d) from which a single query is scanned by compiled
+                code; smaller indexes answer in milliseconds and need no compiler.
+            values_per_part: Values that one thread scans at a time.
+            products_at_once: float32 products of many queries held at a time (256 MiB).
 
         Raises:
             UsageError: The embeddings are not float32 ``[n, d]`` or hold NaN or infinity.
@@ -47,6 +59,11 @@ class FloatIndex:
         norms = _norms(embeddings, "embeddings")
         self._rows = frozen(embeddings)
         self._norm = float(norms.max(initial=0.0))
+        self._limits = dict(
+            compiled_from=compiled_from,
+            values_per_part=values_per_part,
+            products_at_once=products_at_once,
+        )
 
     def __len__(self) -> int:
         return int(self._rows.shape[0])
@@ -88,12 +105,12 @@ class FloatIndex:
             return distances, rows
         if mask is not None and 8 * n_allowed < len(self):
             kept = np.flatnonzero(mask)
-            distances, rows = FloatIndex(self._rows[kept]).search(queries, k)
+            distances, rows = FloatIndex(self._rows[kept], **self._limits).search(queries, k)
             return distances, kept[rows]
 
         hidden = None if mask is None else ~mask
         few = len(queries) <= _FEW_QUERIES
-        step = 1 if few else max(1, _PRODUCTS_AT_ONCE // len(self))
+        step = 1 if few else max(1, self._limits["products_at_once"] // len(self))
         for first in range(0, len(queries), step):
             for q, rough in enumerate(self._rough(queries[first : first + step]), start=first):
                 if hidden is not None:
@@ -107,12 +124,12 @@ class FloatIndex:
 
     def _rough(self, queries: FloatArray) -> FloatArray:
         """Return the distances less 1, roughly: float32 ``[q, n]``."""
-        large = len(queries) == 1 and self._rows.size >= _COMPILED_FROM
+        large = len(queries) == 1 and self._rows.size >= self._limits["compiled_from"]
         compiled = load_compiled("auto") if large else None
         if compiled is None:
             return -queries @ self._rows.T
         rough, query, n = np.empty(len(self), np.float32), frozen(-queries[0]), len(self)
-        n_parts = -(-self._rows.size // _VALUES_PER_PART)
+        n_parts = -(-self._rows.size // self._limits["values_per_part"])
 
         def run(part: int) -> None:
             start, stop = n * part // n_parts, n * (part + 1) // n_parts

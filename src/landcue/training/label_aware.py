@@ -162,9 +162,6 @@ class BatchPlan:
         return left[0]
 
 
-_ATTEMPTS = 3  # fresh plans tried per epoch before the one that is known to work
-
-
 class LabelAware:
     """Draw batches that cover the labels, from a seed.
 
@@ -198,6 +195,7 @@ class LabelAware:
         min_count: Images of a label that are to stand together, at least 2.
         cap: Draws per image and epoch, at least 1.
         names: Label names, for messages.
+        attempts: Fresh plans tried per epoch before the one that is known to work.
 
     Raises:
         UsageError: ``min_count`` or ``cap`` too small, a batch too small for ``min_count``,
@@ -214,6 +212,7 @@ class LabelAware:
         min_count: int = 2,
         cap: int = 3,
         names: Sequence[str] = (),
+        attempts: int = 3,
     ) -> None:
         if min_count < 2:
             raise UsageError(f"sampler.min_count is {min_count}; positives need at least 2")
@@ -232,6 +231,7 @@ class LabelAware:
                 "shuffle"
             )
         self.shares, self.seed, self.cap = shares, seed, cap
+        self.attempts = attempts
         self.needed: Rows = np.where(counts > 1, np.minimum(counts, min_count), 0)
         self._names = names or [str(c) for c in range(len(counts))]
         self._rarest_first = sorted(np.flatnonzero(self.needed).tolist(), key=counts.__getitem__)
@@ -243,7 +243,7 @@ class LabelAware:
     def batches(self, epoch: int) -> Iterator[Rows]:
         """Yield this process's image rows of every batch, ascending, int64."""
         rng = np.random.default_rng([self.seed, epoch])
-        for _ in range(_ATTEMPTS):
+        for _ in range(self.attempts):
             plan = self._plan(rng)
             if not any(self._cover(plan, label, self.windows[label])
                        for label in self._rarest_first):  # fmt: skip
