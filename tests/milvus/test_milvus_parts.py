@@ -153,7 +153,7 @@ def test_values_beyond_what_milvus_holds_are_refused():
 
 def test_pymilvus_is_loaded_by_what_needs_it_alone():
     code = (
-        "import sys, landcue, landcue.cli.main, landcue.milvus.opening, landcue.milvus.searcher\n"
+        "import sys, landcue, landcue.cli.main, landcue.milvus.opening, landcue.milvus.backend\n"
         "import landcue.milvus.push, landcue.milvus.diff\n"
         "assert 'pymilvus' not in sys.modules and 'torch' not in sys.modules"
     )

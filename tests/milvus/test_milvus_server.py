@@ -406,11 +406,7 @@ def test_a_changed_archive_pushes_its_changes_alone(port, tmp_path, made):
     push(archive, where, rows=32)
     far = searcher_of(where)
     cursor = far.search(
-        ById(
-            "scene0/0005.tif"
-            if far.backend.records.find("scene0/0005.tif") is not None
-            else Archive(archive).ids()[0]
-        ),
+        ById("scene0/0005.tif" if "scene0/0005.tif" in far else Archive(archive).ids()[0]),
         k=3,
     ).to_json()["cursor"]
     ids = Archive(archive).ids()

@@ -65,10 +65,10 @@ def test_held_out_rows_do_not_train_the_index():
 
 def test_all_lists_find_what_the_exact_search_finds(made, tmp_path):
     searcher = Archive(made.make_archive(tmp_path / "a", 400), cache=True)
-    lists = searcher.backend._modes.ann_index()[0].lists
+    lists = searcher.backend.indexes.ann_index()[0].lists
     for row in (0, 50, 399):
         query = searcher.backend.vectors.embedding[[row]]
-        candidates = searcher.backend._modes.ann_index()[0].candidates(query, 400, lists)
+        candidates = searcher.backend.indexes.ann_index()[0].candidates(query, 400, lists)
         assert sorted(candidates.tolist()) == list(range(400))
         found = searcher.search(
             ById(searcher.backend.records.id(row)),
@@ -102,8 +102,8 @@ def test_recall_is_stored_beside_the_index_and_can_be_measured_again(made, tmp_p
     assert header["facts"] == facts
     again = Archive(ArchiveFolder.open(folder), cache=True)
     built = {path.name: path.stat().st_mtime_ns for path in (folder / "indexes").rglob("*ann*")}
-    assert again.backend._modes.ann_facts() == AnnFacts.from_json(facts)
-    index, stored = again.backend._modes.ann_index()
+    assert again.backend.indexes.ann_facts() == AnnFacts.from_json(facts)
+    index, stored = again.backend.indexes.ann_index()
     rows = np.array(stored.queries)
     assert (
         measure(again.backend.vectors.embedding, index, rows, stored.k, stored.shortlist) == stored
@@ -121,7 +121,7 @@ def test_an_index_of_an_older_version_is_not_used(made, tmp_path):
     gone = searcher.backend.records.id(5)
     RecordTable.open(folder, pinned=False).delete([gone])
     newer = Archive(ArchiveFolder.open(folder), cache=True)
-    assert newer.backend._modes.ann_facts() is None
+    assert newer.backend.indexes.ann_facts() is None
     found = newer.search(
         ById(newer.backend.records.id(5)), k=299, mode="ann", options=SearchOptions(shortlist=299)
     )

@@ -20,7 +20,7 @@ from landcue.milvus.found import Found
 from landcue.milvus.link import Link
 from landcue.milvus.notes import Notes, read_pushed
 from landcue.milvus.record_json import parse_records
-from landcue.milvus.records import FoundRecords
+from landcue.milvus.records import CollectionRecords
 from landcue.models.load import find_model
 from landcue.types import FloatArray, Problem
 
@@ -147,7 +147,7 @@ class MilvusArchive(ArchiveFolder):
 
     def unknown(self, id_: str) -> UsageError:
         """Return the error for an id that no record has, naming near matches."""
-        near = FoundRecords(Found(self.link, self.pushed)).near_ids(id_)
+        near = CollectionRecords(Found(self.link, self.pushed)).near_ids(id_)
         return UsageError(f"no record has the id {id_!r}{did_you_mean(id_, near, most=3)}")
 
     def close(self) -> None:

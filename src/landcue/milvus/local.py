@@ -14,8 +14,8 @@ import pyarrow.compute
 from landcue.archive.archive import ArchiveFolder
 from landcue.milvus.record_json import record_to_json
 from landcue.milvus.tiling import Range
+from landcue.search.local import CACHE_FROM
 from landcue.search.records import Records, read_records
-from landcue.search.searcher import CACHE_FROM
 from landcue.search.store import Store
 from landcue.search.vectors import Vectors
 

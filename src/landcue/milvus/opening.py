@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.errors import UsageError
 from landcue.milvus.address import Address, is_address
-from landcue.search.searcher import Searcher
-from landcue.types import Encoder
 
 
 def open_archive(path: Path, model: Path | None = None) -> ArchiveFolder:
@@ -32,16 +29,3 @@ def open_archive(path: Path, model: Path | None = None) -> ArchiveFolder:
             "--model is for milvus:// collections only: an archive folder holds its own model"
         )
     return ArchiveFolder.open(path)
-
-
-def open_searcher(
-    archive: ArchiveFolder, encoder: Encoder | Callable[[], Encoder] | None = None
-) -> Searcher:
-    """Return the searcher of an archive that :func:`open_archive` opened."""
-    from landcue.milvus.archive import MilvusArchive
-
-    if isinstance(archive, MilvusArchive):
-        from landcue.milvus.searcher import MilvusSearcher
-
-        return MilvusSearcher(archive, encoder)
-    return Searcher(archive, encoder)

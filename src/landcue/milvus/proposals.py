@@ -16,7 +16,7 @@ from landcue.errors import UsageError
 from landcue.milvus.expressions import both
 from landcue.milvus.found import Distances, Rows
 from landcue.milvus.link import LARGEST
-from landcue.milvus.selection import Selection
+from landcue.milvus.selection import ServerFilter
 
 _SPARE = 16
 _TOLD = 256
@@ -26,7 +26,7 @@ _VECTOR_BYTES = 2 << 20
 class Proposals:
     """Queries the server for candidates among the records that a selection allows."""
 
-    def __init__(self, chosen: Selection) -> None:
+    def __init__(self, chosen: ServerFilter) -> None:
         self._chosen, self._found = chosen, chosen.found
 
     def nearest(

@@ -54,6 +54,11 @@ class Pushed:
     ann: AnnFacts | None = None
     revision: str = field(default_factory=lambda: secrets.token_hex(6))
 
+    @property
+    def mark(self) -> str:
+        """A word for the content; a cursor belongs to one mark."""
+        return f"{self.layout.name}-{self.revision}"
+
     def renewed(self, **changes: Any) -> Pushed:
         """Return a copy with changes and a new revision."""
         return replace(self, revision=secrets.token_hex(6), **changes)

@@ -14,29 +14,39 @@ from landcue.milvus.expressions import one_of
 from landcue.milvus.found import Distances, Found, Rows
 from landcue.milvus.link import LARGEST
 from landcue.milvus.proposals import Proposals
-from landcue.milvus.selection import Selection
-from landcue.search.ann import AnnFacts
+from landcue.milvus.selection import ServerFilter
+from landcue.search.backend import Ranking, Target
 from landcue.search.exact import distances_of
-from landcue.search.modes import Ranking
+from landcue.search.filters import Filter
 from landcue.search.pages import others
 from landcue.search.place import HALFWAY_KM, center, kilometers
-from landcue.search.query import Target
 from landcue.types import Bounds
 
 _PATTERNS_AT_ONCE = 1_000
 
 
-class Rankings:
-    """Ranks the records of a collection, as :class:`landcue.search.modes.Modes` does."""
+class MilvusSelection:
+    """The records of a collection that a filter lets through, and their rankings."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: Found, where: Filter | None) -> None:
+        """Ask the server how many records a filter lets through.
+
+        Raises:
+            UsageError: As :meth:`landcue.search.filters.Filter.conditions`.
+        """
         self._found, self._layout = found, found.layout
+        self._chosen = ServerFilter(found, where)
 
-    def ann_facts(self) -> AnnFacts | None:
-        """Return the measurements of the approximate index, if there is one."""
-        return self._found.pushed.ann
+    @property
+    def allowed(self) -> int:
+        """Number of records; of a polygon whose box holds too many to look at, those in the box."""
+        return self._chosen.allowed
 
-    def embedding(self, target: Target, chosen: Selection, allowed: int) -> Ranking:
+    def why_empty(self) -> str:
+        """Return one line that names the conditions, and how many records each leaves alone."""
+        return self._chosen.why_empty()
+
+    def by_embedding(self, target: Target) -> Ranking:
         """Rank by exact float distance."""
         query, layout = target.embedding[0], self._layout
         norm = float(np.linalg.norm(query.astype(np.float64)))
@@ -44,48 +54,43 @@ class Rankings:
         error = 2.0**-23 * ((layout.dim + 2) * 1.001 * norm + 1)
 
         fetch = functools.partial(
-            Proposals(chosen).nearest,
+            Proposals(self._chosen).nearest,
             layout.name,
             query,
             lists=layout.lists,
             measured=lambda _, rows: self._exact(target, rows),
             least=lambda product: 1 - product - error,
         )
-        return Ranking(fetch, 1.0, allowed)
+        return Ranking(fetch, 1.0, self.allowed)
 
-    def codes(
-        self, mode: str, targets: Sequence[Target], chosen: Selection, allowed: int, weight: int
+    def by_code(
+        self, mode: str, targets: Sequence[Target], weight: int, first: int = 0
     ) -> list[Ranking]:
-        """Rank by Hamming distance of codes; mode ``cue`` adds that of predicted labels."""
+        """Rank by Hamming distance of codes, mode ``cue`` adds that of predicted labels.
+
+        The server has no scan for several targets: ``first`` changes nothing.
+        """
         n_labels, n_bits = self._layout.n_labels, self._layout.n_bits
         if mode == "code" or (not weight and n_bits):
-            nearest = functools.partial(Proposals(chosen).nearest, self._layout.code)
+            nearest = functools.partial(Proposals(self._chosen).nearest, self._layout.code)
             fetches = [functools.partial(nearest, target.code[0].tobytes()) for target in targets]
         else:
-            fetches = [functools.partial(self._cue, target, chosen, weight) for target in targets]
+            fetches = [functools.partial(self._cue, target, weight) for target in targets]
         worst = float(n_bits + (weight * n_labels if mode == "cue" else 0))
-        return [Ranking(fetch, worst, allowed) for fetch in fetches]
+        return [Ranking(fetch, worst, self.allowed) for fetch in fetches]
 
-    def two_stage(self, target: Target, chosen: Selection, allowed: int, shortlist: int) -> Ranking:
+    def two_stage(self, target: Target, shortlist: int) -> Ranking:
         """Rank a shortlist of sketches by exact float distance."""
         sketch = self._found.pushed.sketcher.encode(target.embedding)
         # The query records themselves are excluded and must not use up the shortlist.
         wanted = shortlist + len(target.own)
-        _, rows = Proposals(chosen).nearest(self._layout.sketch, sketch[0].tobytes(), wanted)
+        _, rows = Proposals(self._chosen).nearest(self._layout.sketch, sketch[0].tobytes(), wanted)
         rows = rows[others(rows, target.own)][:shortlist]
-        return self._reranked(target, rows, allowed)
+        return self._reranked(target, rows, self.allowed)
 
-    def ann(
-        self,
-        target: Target,
-        chosen: Selection,
-        allowed: int,
-        shortlist: int,
-        recall: float,
-        lists: int | None,
-    ) -> Ranking:
+    def by_ann(self, target: Target, shortlist: int, recall: float, lists: int | None) -> Ranking:
         """Rank the candidates of the approximate index by exact float distance."""
-        facts, most = self.ann_facts(), self._layout.lists
+        facts, most, allowed = self._found.pushed.ann, self._layout.lists, self.allowed
         if facts is None:
             raise UsageError(
                 "the collection has no approximate index: push into another one with --index ivf, "
@@ -94,7 +99,7 @@ class Rankings:
         lists = min(lists or facts.lists_for(recall) or max(facts.recall), most)
         wanted = min(shortlist + len(target.own), LARGEST)
         while True:
-            raw, _, rows = Proposals(chosen).some(
+            raw, _, rows = Proposals(self._chosen).some(
                 self._layout.name, target.embedding[0], wanted, lists=lists
             )
             if len(raw) >= min(wanted, allowed) or lists == most:
@@ -102,33 +107,31 @@ class Rankings:
             lists = min(2 * lists, most)
         rows = rows[others(rows, target.own)]
         found = self._reranked(target, rows, round(allowed * lists / most))
-        known = None if chosen.where else facts.recall.get(lists)
+        known = None if self._chosen.where else facts.recall.get(lists)
         return replace(found, recall=known, lists=lists)
 
-    def listing(self, chosen: Selection) -> Ranking:
+    def by_id(self) -> Ranking:
         """Rank by id."""
 
         def fetch(k: int) -> tuple[Distances, Rows]:
-            rows = Proposals(chosen).first(k, ["record"])
+            rows = Proposals(self._chosen).first(k, ["record"])
             return np.zeros(len(rows)), rows
 
-        return Ranking(fetch, 1.0, chosen.allowed)
+        return Ranking(fetch, 1.0, self.allowed)
 
-    def place(self, box: Bounds, chosen: Selection) -> Ranking:
+    def by_place(self, box: Bounds) -> Ranking:
         """Rank by distance in kilometers from the center of a box."""
-        if chosen.allowed > LARGEST:
+        if self.allowed > LARGEST:
             raise UsageError(
-                f"{chosen.allowed:,} records are there, and at most {LARGEST:,} can be sorted "
+                f"{self.allowed:,} records are there, and at most {LARGEST:,} can be sorted "
                 "by distance: use a smaller box, or add a filter"
             )
-        rows = Proposals(chosen).first(LARGEST, ["record"])
+        rows = Proposals(self._chosen).first(LARGEST, ["record"])
         away = kilometers(self._found.records(rows).bounds, center(box))
         known = ~np.isnan(away)
         return _listed(*self._found.nearest(away[known], rows[known]), float(HALFWAY_KM))
 
-    def _cue(
-        self, target: Target, chosen: Selection, weight: int, k: int
-    ) -> tuple[Distances, Rows]:
+    def _cue(self, target: Target, weight: int, k: int) -> tuple[Distances, Rows]:
         """Return the k first by ``weight * Hamming(predicted labels) + Hamming(codes)``.
 
         The sets of predicted labels that occur are known, so rings of equal label distance are
@@ -142,7 +145,7 @@ class Rankings:
             )
         patterns = np.frombuffer(bytes.fromhex("".join(known)), np.uint8).reshape(len(known), -1)
         apart = unpack_bits(patterns ^ target.cue, self._layout.n_labels).sum(axis=1)
-        proposals = Proposals(chosen)
+        proposals = Proposals(self._chosen)
         distances, rows = np.empty(0), np.empty(0, np.int64)
         for ring in np.unique(apart).tolist():
             if len(rows) >= k and weight * ring > distances[k - 1]:

@@ -13,8 +13,8 @@ from landcue.search.filters import Filter, why_empty
 from landcue.search.place import inside
 
 
-class Selection:
-    """The allowed records.
+class ServerFilter:
+    """The records that the server lets through a filter.
 
     Attributes:
         found: What the search knows of the records it met.

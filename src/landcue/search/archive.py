@@ -13,11 +13,13 @@ from landcue.archive.columns import Columns
 from landcue.archive.manifest import Manifest
 from landcue.archive.schema import footprint_of, window_of
 from landcue.errors import UsageError, did_you_mean
+from landcue.search.backend import Backend
 from landcue.search.filters import Filter
+from landcue.search.local import LocalBackend
 from landcue.search.plan import SearchOptions
+from landcue.search.planner import Planner
 from landcue.search.query import Example, Query
 from landcue.search.result import Result
-from landcue.search.searcher import Searcher
 from landcue.search.summary import Summary
 from landcue.types import Bounds, Encoder, FloatArray, Problem, Record
 
@@ -56,7 +58,8 @@ class Archive:
         self._model = model
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
-        self.backend = _searcher(folder, self._load if self.encodes else None, cache)
+        self.backend = _backend(folder, cache)
+        self._planner = Planner(self.backend, self._load if self.encodes else None)
 
     # What it is
 
@@ -84,7 +87,7 @@ class Archive:
         return self._storage.count
 
     def __contains__(self, id_: object) -> bool:
-        return isinstance(id_, str) and self.backend.records.find(id_) is not None
+        return isinstance(id_, str) and self.backend.view().records.find(id_) is not None
 
     @property
     def version(self) -> int:
@@ -103,7 +106,7 @@ class Archive:
         >>> archive.modes
         ('auto', 'embedding', 'code', 'cue', 'two-stage')
         """
-        return self.backend.modes
+        return self._planner.modes
 
     @property
     def model_folder(self) -> Path | None:
@@ -123,9 +126,7 @@ class Archive:
             UsageError: The archive holds no model.
             ArchiveError: The model is not the one that made the archive.
         """
-        encoder = self._load()
-        self.manifest.check_encoder(encoder, self.folder)
-        return encoder
+        return self._load()
 
     # Searching
 
@@ -170,7 +171,7 @@ class Archive:
                 "with where="
             )
         asked = None if query is None else _query(query)
-        return self.backend.search(asked, k, mode, _filter(where), options)
+        return self._planner.search(asked, k, mode, _filter(where), options)
 
     def search_many(
         self,
@@ -193,7 +194,7 @@ class Archive:
             ArchiveError: Likewise.
             DataError: Likewise.
         """
-        return self.backend.search_many([_query(one) for one in queries], k, mode, options)
+        return self._planner.search_many([_query(one) for one in queries], k, mode, options)
 
     def embed(self, query: Example | Query) -> FloatArray:
         """Return the vector that a query is compared by, float32 ``[1, d]``, unit norm.
@@ -205,7 +206,7 @@ class Archive:
             UsageError: It cannot be used; see :meth:`search`.
             DataError: An image cannot be read.
         """
-        return self.backend.embed(_query(query))
+        return self._planner.embed(_query(query))
 
     def build_ann(self) -> dict[str, object]:
         """Load or build the approximate index; return what was measured of it.
@@ -214,7 +215,7 @@ class Archive:
             UsageError: FAISS is not installed, or the index of a collection was not chosen when
                 it was pushed.
         """
-        return self.backend.build_ann()
+        return self.backend.build_ann().to_json()
 
     # Reading
 
@@ -266,16 +267,17 @@ class Archive:
 
     def labels_of(self, id_: str) -> tuple[str, ...] | None:
         """Return the annotated labels of a record; ``None`` if unknown or not annotated."""
-        return self.backend.labels_of(id_)
+        return self._planner.labels_of(id_)
 
     def predicted_of(self, id_: str) -> tuple[str, ...]:
         """Return the predicted labels of a record; empty if there is none."""
-        row = self.backend.records.find(id_)
-        return () if row is None else self.backend.records.predicted_of(row)
+        records = self.backend.view().records
+        row = records.find(id_)
+        return () if row is None else records.predicted_of(row)
 
     def near_ids(self, id_: str) -> list[str]:
         """Return ids that sort near one that no record has, to suggest what was meant."""
-        return self.backend.records.near_ids(id_)
+        return self.backend.view().records.near_ids(id_)
 
     def unknown_id(self, id_: str) -> UsageError:
         """Return the error for an id that no record has, naming near matches."""
@@ -296,7 +298,7 @@ class Archive:
 
     def label_counts(self) -> list[dict[str, Any]]:
         """Return each label with its ``annotated``, ``predicted`` and found ``records``."""
-        return self.backend.records.label_counts()
+        return self.backend.label_counts()
 
     def columns(self) -> Columns:
         """Read what evaluation needs, sorted by id. Keep it: each call reads again.
@@ -382,7 +384,9 @@ class Archive:
     def _load(self) -> Encoder:
         with self._loading:
             if self._encoder is None:
-                self._encoder = self._loaded()
+                encoder = self._loaded()
+                self.manifest.check_encoder(encoder, self.folder)
+                self._encoder = encoder
             return self._encoder
 
     def _loaded(self) -> Encoder:
@@ -463,14 +467,14 @@ def _filter(where: str | Filter | None) -> Filter | None:
     return Filter.parse(where) if isinstance(where, str) else where
 
 
-def _searcher(
-    folder: ArchiveFolder, load: Callable[[], Encoder] | None, cache: bool | None
-) -> Searcher:
-    if _is_collection(folder.folder):
-        from landcue.milvus.opening import open_searcher
+def _backend(storage: ArchiveFolder, cache: bool | None) -> Backend:
+    if _is_collection(storage.folder):
+        from landcue.milvus.archive import MilvusArchive
+        from landcue.milvus.backend import MilvusBackend
 
-        return open_searcher(folder, load)
-    return Searcher(folder, load, cache=cache)
+        if isinstance(storage, MilvusArchive):
+            return MilvusBackend(storage)
+    return LocalBackend(storage, cache=cache)
 
 
 open = open_archive

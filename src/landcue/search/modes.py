@@ -1,4 +1,4 @@
-"""The rankings of the records for one query, mode by mode, with the indexes they share."""
+"""The rankings of a folder's records for one query, mode by mode, with the indexes they share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,11 @@ from landcue.codes.engine import smallest
 from landcue.codes.hamming import CodeIndex
 from landcue.errors import ArchiveError
 from landcue.search.ann import SHORTLIST, AnnFacts, AnnIndex, held_out, measure
+from landcue.search.backend import Ranking, Target
 from landcue.search.exact import FloatIndex, distances_of
-from landcue.search.pages import Distances, Fetch, Rows, others
+from landcue.search.filters import Filter
+from landcue.search.pages import Distances, Rows, others
 from landcue.search.place import HALFWAY_KM, center, kilometers
-from landcue.search.query import Target, stacked
 from landcue.search.records import Records
 from landcue.search.sketch import Sketches
 from landcue.search.store import Facts
@@ -34,78 +35,140 @@ Mask = npt.NDArray[np.bool_]
 _ANN = "ann.faiss"
 
 
-@dataclass(slots=True)
-class Ranking:
-    """One ranking of the allowed records.
+class Indexes:
+    """What the modes of one archive search in, made when first needed; threads share it."""
 
-    Attributes:
-        fetch: Gives its first K.
-        worst: The distance whose score is 0: score = 1 - distance / worst.
-        scanned: See :class:`landcue.search.plan.Plan`; likewise the others.
-        reranked: Likewise.
-        recall: Likewise.
-        lists: Likewise.
-    """
-
-    fetch: Fetch
-    worst: float
-    scanned: int
-    reranked: int = 0
-    recall: float | None = None
-    lists: int | None = None
-
-
-class Modes:
-    """All ways to rank the records of one archive; indexes are made when first needed."""
-
-    def __init__(self, manifest: Manifest, records: Records, vectors: Vectors) -> None:
-        self._manifest, self._records, self._vectors = manifest, records, vectors
+    def __init__(self, manifest: Manifest, vectors: Vectors) -> None:
+        self.manifest, self.vectors = manifest, vectors
+        self.sketches = Sketches(vectors, manifest.dim)
         self._lock = threading.RLock()
         self._floats: FloatIndex | None = None
         self._codes: CodeIndex | None = None
         self._cues: CueIndex | None = None
         self._ann: tuple[AnnIndex, AnnFacts] | None = None
-        self._sketches = Sketches(vectors, manifest.dim)
 
-    def embedding(self, target: Target, mask: Mask | None, allowed: int) -> Ranking:
-        """Rank by exact float distance."""
+    def floats(self) -> FloatIndex:
+        """Return the index of embeddings."""
         with self._lock:
             if self._floats is None:
-                self._floats = FloatIndex(self._vectors.embedding)
-            index = self._floats
+                self._floats = FloatIndex(self.vectors.embedding)
+            return self._floats
+
+    def codes(self) -> CodeIndex:
+        """Return the index of hash codes."""
+        with self._lock:
+            if self._codes is None:
+                self._codes = CodeIndex(self.vectors.code, self.manifest.n_bits)
+            return self._codes
+
+    def cues(self) -> CueIndex:
+        """Return the index of labels and hash codes."""
+        with self._lock:
+            if self._cues is None:
+
+                def write(path: Path) -> Facts:
+                    CueIndex(self.vectors.cue_codes()).save(path)
+                    return {}
+
+                found = self.vectors.store.file("cue.index", write)
+                with contextlib.suppress(ArchiveError):  # damaged: verify names it
+                    self._cues = CueIndex.open(found[0]) if found else None
+                if self._cues is None:
+                    self._cues = CueIndex(self.vectors.cue_codes())
+            return self._cues
+
+    def ann_facts(self) -> AnnFacts | None:
+        """Return what was measured of the approximate index, if it was ever built."""
+        with self._lock:
+            if self._ann is not None:
+                return self._ann[1]
+            found = self.vectors.store.existing(_ANN)
+            return None if found is None else AnnFacts.from_json(found[1])
+
+    def ann_index(self) -> tuple[AnnIndex, AnnFacts]:
+        """Load the approximate index, or build and measure it.
+
+        Raises:
+            UsageError: FAISS is not installed.
+        """
+        with self._lock:
+            if self._ann is None:
+                made: list[tuple[AnnIndex, AnnFacts]] = []
+
+                def make() -> tuple[AnnIndex, AnnFacts]:
+                    embeddings = self.vectors.embedding
+                    queries = held_out(len(embeddings))
+                    index = AnnIndex.build(embeddings, queries)
+                    made.append((index, measure(embeddings, index, queries, shortlist=SHORTLIST)))
+                    return made[0]
+
+                def write(path: Path) -> Facts:
+                    index, facts = make()
+                    index.save(path)
+                    return facts.to_json()
+
+                found = self.vectors.store.file(_ANN, write)
+                if made or found is None:
+                    self._ann = made[0] if made else make()
+                else:
+                    self._ann = AnnIndex.load(found[0]), AnnFacts.from_json(found[1])
+            return self._ann
+
+
+class LocalSelection:
+    """The records of a folder that a filter lets through, and their rankings.
+
+    Attributes:
+        allowed: Number of records.
+    """
+
+    def __init__(
+        self,
+        indexes: Indexes,
+        records: Records,
+        where: Filter | None,
+        mask: Mask | None,
+        allowed: int,
+    ) -> None:
+        """Take a filter, and what it lets through: bool ``[n]``, or ``None`` for all."""
+        self.allowed = allowed
+        self._indexes, self._records = indexes, records
+        self._where, self._mask = where, mask
+
+    def why_empty(self) -> str:
+        """Return one line that names the conditions, and how many records each leaves alone."""
+        return (self._where or Filter()).why_empty(self._records, self._indexes.vectors)
+
+    def by_embedding(self, target: Target) -> Ranking:
+        """Rank by exact float distance."""
+        index = self._indexes.floats()
 
         def fetch(k: int) -> tuple[Distances, Rows]:
             asked = k
             while True:
                 distances, rows = (
-                    found[0] for found in index.search(target.embedding, asked, mask)
+                    found[0] for found in index.search(target.embedding, asked, self._mask)
                 )
                 # Rounding puts equal embeddings a hair below 0: all of them tie at 0.
                 if len(rows) < asked or distances[-1] > 0:
                     return _ordered(distances, rows, k)
                 asked *= 2
 
-        return Ranking(fetch, 1.0, allowed)
+        return Ranking(fetch, 1.0, self.allowed)
 
-    def codes(
-        self,
-        mode: str,
-        targets: Sequence[Target],
-        mask: Mask | None,
-        allowed: int,
-        weight: int,
-        first: int = 0,
+    def by_code(
+        self, mode: str, targets: Sequence[Target], weight: int, first: int = 0
     ) -> list[Ranking]:
         """Rank for several targets: the ``first`` records of all of them are found in one scan.
 
         Mode ``code`` ranks by exact Hamming distance, mode ``cue`` by
         ``weight * Hamming(predicted labels) + Hamming(codes)``.
         """
-        worst = float(self._manifest.n_bits)
+        worst = float(self._indexes.manifest.n_bits)
         if mode == "cue":
-            worst += weight * len(self._manifest.label_names)
-        scan = functools.partial(self._scan, mode, mask=mask, weight=weight)
-        known = scan(stacked(targets), first) if first and targets else None
+            worst += weight * len(self._indexes.manifest.label_names)
+        scan = functools.partial(self._scan, mode, weight=weight)
+        known = scan(_stacked(targets), first) if first and targets else None
 
         def fetch(number: int, k: int) -> tuple[Distances, Rows]:
             if known is None or k > first:
@@ -115,33 +178,26 @@ class Modes:
             return distances[number, :k].astype(np.float64), rows[number, :k]
 
         return [
-            Ranking(functools.partial(fetch, number), worst, allowed)
+            Ranking(functools.partial(fetch, number), worst, self.allowed)
             for number in range(len(targets))
         ]
 
-    def two_stage(self, target: Target, mask: Mask | None, allowed: int, shortlist: int) -> Ranking:
+    def two_stage(self, target: Target, shortlist: int) -> Ranking:
         """Rank a shortlist by sketches by exact float distance, reading only its embeddings."""
         # What was asked with is not found, and so takes no place in the shortlist.
         wanted = shortlist + len(target.own)
-        rows = self._sketches.candidates(target.embedding, wanted, mask)
+        rows = self._indexes.sketches.candidates(target.embedding, wanted, self._mask)
         found = rows[others(rows, target.own)][:shortlist]
-        return self._reranked(target, found, Ranking(_nothing, 1.0, allowed))
+        return self._reranked(target, found, Ranking(_nothing, 1.0, self.allowed))
 
-    def ann(
-        self,
-        target: Target,
-        mask: Mask | None,
-        allowed: int,
-        shortlist: int,
-        recall: float,
-        lists: int | None,
-    ) -> Ranking:
+    def by_ann(self, target: Target, shortlist: int, recall: float, lists: int | None) -> Ranking:
         """Rank the candidates of the approximate index by exact float distance.
 
         The fewest lists that reach ``recall`` are visited, or as many as were measured, and more
         where those hold fewer candidates than wanted.
         """
-        index, facts = self.ann_index()
+        index, facts = self._indexes.ann_index()
+        mask, allowed = self._mask, self.allowed
         if lists is None:
             lists = facts.lists_for(recall) or max(facts.recall)
         known = facts.recall.get(lists) if mask is None else None
@@ -157,88 +213,30 @@ class Modes:
         ranking = Ranking(_nothing, 1.0, scanned, recall=known, lists=lists)
         return self._reranked(target, found, ranking)
 
-    def place(self, box: Bounds, mask: Mask | None) -> Ranking:
+    def by_place(self, box: Bounds) -> Ranking:
         """Rank by distance from the middle of a box."""
         away = kilometers(self._records.bounds, center(box))
         known = ~np.isnan(away)
-        return _listed(away, known if mask is None else known & mask, float(HALFWAY_KM))
+        return _listed(away, known if self._mask is None else known & self._mask, float(HALFWAY_KM))
 
-    def listing(self, mask: Mask | None) -> Ranking:
+    def by_id(self) -> Ranking:
         """Rank by id alone."""
         n = len(self._records)
-        return _listed(np.zeros(n), np.ones(n, np.bool_) if mask is None else mask, 1.0)
-
-    def ann_facts(self) -> AnnFacts | None:
-        """Return what was measured of the approximate index, if it was ever built."""
-        with self._lock:
-            if self._ann is not None:
-                return self._ann[1]
-            found = self._vectors.store.existing(_ANN)
-            return None if found is None else AnnFacts.from_json(found[1])
-
-    def ann_index(self) -> tuple[AnnIndex, AnnFacts]:
-        """Load the approximate index, or build and measure it.
-
-        Raises:
-            UsageError: FAISS is not installed.
-        """
-        with self._lock:
-            if self._ann is None:
-                made: list[tuple[AnnIndex, AnnFacts]] = []
-
-                def make() -> tuple[AnnIndex, AnnFacts]:
-                    embeddings = self._vectors.embedding
-                    queries = held_out(len(embeddings))
-                    index = AnnIndex.build(embeddings, queries)
-                    made.append((index, measure(embeddings, index, queries, shortlist=SHORTLIST)))
-                    return made[0]
-
-                def write(path: Path) -> Facts:
-                    index, facts = make()
-                    index.save(path)
-                    return facts.to_json()
-
-                found = self._vectors.store.file(_ANN, write)
-                if made or found is None:
-                    self._ann = made[0] if made else make()
-                else:
-                    self._ann = AnnIndex.load(found[0]), AnnFacts.from_json(found[1])
-            return self._ann
+        return _listed(np.zeros(n), np.ones(n, np.bool_) if self._mask is None else self._mask, 1.0)
 
     def _scan(
-        self, mode: str, target: Target, k: int, mask: Mask | None, weight: int
+        self, mode: str, target: Target, k: int, weight: int
     ) -> tuple[npt.NDArray[np.int32], Rows]:
         """Return distances and rows ``[q, k]`` of a target, or of several stacked."""
         if mode == "code":
-            return self._code_index().search(target.code, k, mask)
-        n_labels, n_bits = len(self._manifest.label_names), self._manifest.n_bits
+            return self._indexes.codes().search(target.code, k, self._mask)
+        n_labels, n_bits = len(self._indexes.manifest.label_names), self._indexes.manifest.n_bits
         code = target.code if n_bits else np.empty((len(target.cue), 0), np.uint8)
         query = CueCodes(target.cue, code, n_labels, n_bits)
-        return self._cue_index().search(query, k, mask, weight=weight)
-
-    def _code_index(self) -> CodeIndex:
-        with self._lock:
-            if self._codes is None:
-                self._codes = CodeIndex(self._vectors.code, self._manifest.n_bits)
-            return self._codes
-
-    def _cue_index(self) -> CueIndex:
-        with self._lock:
-            if self._cues is None:
-
-                def write(path: Path) -> Facts:
-                    CueIndex(self._vectors.cue_codes()).save(path)
-                    return {}
-
-                found = self._vectors.store.file("cue.index", write)
-                with contextlib.suppress(ArchiveError):  # damaged: verify names it
-                    self._cues = CueIndex.open(found[0]) if found else None
-                if self._cues is None:
-                    self._cues = CueIndex(self._vectors.cue_codes())
-            return self._cues
+        return self._indexes.cues().search(query, k, self._mask, weight=weight)
 
     def _reranked(self, target: Target, rows: Rows, ranking: Ranking) -> Ranking:
-        distances = distances_of(self._vectors.embedding, target.embedding[0], rows)
+        distances = distances_of(self._indexes.vectors.embedding, target.embedding[0], rows)
         distances, order = _ordered(distances, rows, len(rows))
 
         def fetch(k: int) -> tuple[Distances, Rows]:
@@ -267,3 +265,11 @@ def _listed(distances: Distances, mask: Mask, worst: float) -> Ranking:
 
 def _nothing(_: int) -> tuple[Distances, Rows]:
     return np.empty(0), np.empty(0, np.int64)
+
+
+def _stacked(targets: Sequence[Target]) -> Target:
+    """Return several queries as one of as many rows; labels and own records are left out."""
+    embedding = np.concatenate([target.embedding for target in targets])
+    code = np.concatenate([target.code for target in targets])
+    cue = np.concatenate([target.cue for target in targets])
+    return Target(embedding, code, cue)

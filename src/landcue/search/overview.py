@@ -70,12 +70,11 @@ def flat_map(archive: Archive, most: int = MOST_POINTS) -> FlatMap:
     Raises:
         UsageError: There are fewer than three records.
     """
-    searcher = archive.backend
-    records = searcher.records
+    records, vectors = archive.backend.records, archive.backend.vectors
     if len(records) < 3:
         raise UsageError(f"{len(records)} records are too few for a map: it needs three")
     rows = _sample(np.arange(len(records)), most)
-    points, shares = principal_components(searcher.vectors.embedding[rows].astype(np.float64))
+    points, shares = principal_components(vectors.embedding[rows].astype(np.float64))
     carried = [records.labels_of(row) for row in rows.tolist()]
     kinds, colored_by = categories(_annotations(records, rows, carried))
     return FlatMap(
@@ -89,8 +88,7 @@ def own_scores(archive: Archive, most: int = MOST_QUERIES) -> OwnScores:
     Raises:
         UsageError: Fewer than two records are annotated.
     """
-    searcher = archive.backend
-    records = searcher.records
+    records, vectors = archive.backend.records, archive.backend.vectors
     known = records.labels.known
     held_out = known & records.among("part", [_TEST])
     part = _TEST if np.count_nonzero(held_out) >= 2 else "all"
@@ -103,16 +101,16 @@ def own_scores(archive: Archive, most: int = MOST_QUERIES) -> OwnScores:
         raise UsageError("no annotated record carries a label: there is nothing to measure by")
     spaces = {
         "embedding": evaluate(
-            np.array(searcher.vectors.embedding[rows]),
+            np.array(vectors.embedding[rows]),
             images,
             protocol=DEFAULT,
             resamples=RESAMPLES,
             seed=_SEED,
         )
     }
-    n_bits = searcher.archive.manifest.n_bits
+    n_bits = archive.manifest.n_bits
     if n_bits:
-        codes: ByteArray = np.array(searcher.vectors.code[rows])
+        codes: ByteArray = np.array(vectors.code[rows])
         spaces["code"] = evaluate_codes(
             codes,
             n_bits,

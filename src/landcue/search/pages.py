@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,6 +17,8 @@ from landcue.errors import UsageError
 from landcue.types import FloatArray
 
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # made once: it costs more than its work
+
+_ROWS_AT_ONCE = 1_024
 
 Rows = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.float64]
@@ -110,7 +112,7 @@ def take_page(
     own: frozenset[int] = frozenset(),
     farthest: float | None = None,
     collapse: float | None = None,
-    embeddings: Callable[[], FloatArray] | None = None,
+    embeddings: Callable[[Rows], FloatArray] | None = None,
 ) -> Page:
     """Return hits ``seen`` to ``seen + k`` of a ranking.
 
@@ -121,7 +123,7 @@ def take_page(
         own: Rows left out: those asked with.
         farthest: Hits beyond this distance are left out.
         collapse: A hit whose cosine distance to an earlier one is this or less is left out.
-        embeddings: Returns float32 ``[n, d]``, for ``collapse``.
+        embeddings: Returns those of ``[m]`` rows, float32 ``[m, d]``, for ``collapse``.
     """
     need = seen + k + 1  # one more tells whether there is a further page
     asked = need + len(own)
@@ -135,7 +137,7 @@ def take_page(
         distances, rows = distances[keep], rows[keep]
         near = np.zeros(len(rows), np.int64)
         if collapse is not None and embeddings is not None:
-            kept, near = _collapse(embeddings(), rows, collapse, need)
+            kept, near = _collapse(embeddings, rows, collapse, need)
             distances, rows = distances[kept], rows[kept]
         if done or len(rows) >= need:
             break
@@ -156,14 +158,13 @@ def others(rows: Rows, own: frozenset[int]) -> npt.NDArray[np.bool_]:
 
 
 def _collapse(
-    embeddings: FloatArray, rows: Rows, limit: float, most: int
+    embeddings: Callable[[Rows], FloatArray], rows: Rows, limit: float, most: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return positions of rows with no earlier kept one within ``limit``, and what they replace."""
     kept: list[int] = []
     near: list[int] = []
-    chosen = np.empty((most, embeddings.shape[1]), np.float64)
-    for position, row in enumerate(rows.tolist()):
-        vector = embeddings[row].astype(np.float64)
+    chosen = np.empty((most, embeddings(rows[:0]).shape[1]), np.float64)
+    for position, vector in enumerate(_each(embeddings, rows)):
         # Summed along each row on its own: the same however many were kept before.
         far = 1 - (chosen[: len(kept)] * vector).sum(axis=1) > limit
         if not far.all():
@@ -175,3 +176,11 @@ def _collapse(
         else:
             break
     return np.array(kept, np.int64), np.array(near, np.int64)
+
+
+def _each(
+    embeddings: Callable[[Rows], FloatArray], rows: Rows
+) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield the embeddings of rows, read a block at a time: few are needed as a rule."""
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        yield from embeddings(rows[first : first + _ROWS_AT_ONCE]).astype(np.float64)

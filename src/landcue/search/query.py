@@ -14,10 +14,10 @@ import PIL.Image
 
 from landcue.codes.packing import check_codes, pack_bits, unpack_bits
 from landcue.errors import UsageError, did_you_mean
+from landcue.search.backend import Target, View
 from landcue.search.feedback import RULES, direction
-from landcue.search.records import Records
 from landcue.search.scene import Chip, read_chip
-from landcue.search.vectors import Vectors, cue_bits
+from landcue.search.vectors import cue_bits
 from landcue.types import ByteArray, Encoder, Encoding, FloatArray, Hit, Record
 
 Rule = Literal["mean", "rocchio", "linear"]
@@ -110,50 +110,15 @@ def _is_pixels(array: npt.NDArray[Any]) -> bool:
     return array.dtype == np.uint8 and array.ndim == 3
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Target:
-    """A query as numbers.
-
-    Attributes:
-        embedding: float32 ``[1, d]``, unit norm.
-        code: uint8 ``[1, ceil(n_bits / 8)]``.
-        cue: Predicted labels as bits, uint8 ``[1, ceil(C / 8)]``.
-        labels: Labels of its positives.
-        own: Rows of the records among its examples, which are not found.
-        id: Of the record that is the only example.
-        pixels: uint8 ``[h, w, C]`` of the image that is the only example.
-    """
-
-    embedding: FloatArray
-    code: ByteArray
-    cue: ByteArray
-    labels: tuple[str, ...] = ()
-    own: frozenset[int] = frozenset()
-    id: str | None = None
-    pixels: ByteArray | None = None
-
-
-def stacked(targets: Sequence[Target]) -> Target:
-    """Return several queries as one of as many rows; labels and own records are left out."""
-    embedding = np.concatenate([target.embedding for target in targets])
-    code = np.concatenate([target.code for target in targets])
-    cue = np.concatenate([target.cue for target in targets])
-    return Target(embedding, code, cue)
-
-
 class QueryEncoder:
     """Turns queries into numbers, with the records of one archive and its encoder."""
 
-    def __init__(
-        self,
-        records: Records,
-        vectors: Vectors,
-        sizes: tuple[int, int, tuple[str, ...]],
-        encoder: Callable[[], Encoder] | None,
-    ) -> None:
-        """Take dimensions, bits and label names of the archive, and what loads its encoder."""
-        self._records, self._vectors, self._encoder = records, vectors, encoder
-        self._dim, self._n_bits, self._label_names = sizes
+    def __init__(self, view: View, encoder: Callable[[], Encoder] | None) -> None:
+        """Take the archive, and what loads its encoder."""
+        self._view, self._records, self._encoder = view, view.records, encoder
+        manifest = view.manifest
+        self._dim, self._n_bits = manifest.dim, manifest.n_bits
+        self._label_names = manifest.label_names
 
     def encode(self, query: Query, needs: frozenset[str]) -> Target:
         """Return a query as numbers, of ``embedding``, ``code`` and ``cue`` those it ``needs``.
@@ -226,13 +191,16 @@ class QueryEncoder:
         row = self._records.find(id_)
         if row is None:
             raise UsageError(self._unknown(id_))
-        vectors, bits = self._vectors, {"code": _NO_BITS, "cue": _NO_BITS}
-        at = slice(row, row + 1)
-        for name in needs & bits.keys():
-            bits[name] = getattr(vectors, name)[at]
-        embedding = vectors.embedding[at] if "embedding" in needs else _NO_NUMBERS
+        at = np.array([row])
+        read: dict[str, npt.NDArray[Any]] = {
+            "embedding": _NO_NUMBERS,
+            "code": _NO_BITS,
+            "cue": _NO_BITS,
+        }
+        for kind in needs:
+            read[kind] = self._view.read_vectors(kind, at)
         labels = self._records.labels_of(row)
-        return Target(embedding, bits["code"], bits["cue"], labels, frozenset({row}), id_)
+        return Target(**read, labels=labels, own=frozenset({row}), id=id_)
 
     def _vector(self, vector: npt.NDArray[Any], needs: frozenset[str]) -> Target:
         if needs - {"embedding"}:

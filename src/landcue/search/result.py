@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from landcue.archive.schema import from_wkb, window_of
 from landcue.errors import UsageError
+from landcue.search.backend import Facts
 from landcue.search.pages import Cursor, Page
 from landcue.search.place import geometry_of
 from landcue.search.plan import Plan
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     import geopandas
     import pandas
     from PIL import Image
-
-Facts = tuple[Any, ...]
-"""The values of :data:`landcue.search.records.COLUMNS` of one record."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

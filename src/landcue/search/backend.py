@@ -1,0 +1,262 @@
+"""What the planner needs of the place that records lie in: a folder, or a collection on a server.
+
+:class:`landcue.search.local.LocalBackend` and :class:`landcue.milvus.backend.MilvusBackend`
+implement these protocols; a further one needs nothing but them. Its results must equal those of a
+folder: the same ids in the same order, ties by id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from landcue.archive.archive import ArchiveFolder
+from landcue.archive.manifest import Manifest
+from landcue.search.ann import AnnFacts
+from landcue.search.filters import Filter
+from landcue.search.pages import Fetch, Rows
+from landcue.search.records import Records
+from landcue.search.summary import Summary
+from landcue.search.vectors import Vectors
+from landcue.types import Bounds, ByteArray, FloatArray
+
+Facts = tuple[Any, ...]
+"""The values of :data:`landcue.search.records.COLUMNS` of one record."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """A query as numbers.
+
+    Attributes:
+        embedding: float32 ``[1, d]``, unit norm.
+        code: uint8 ``[1, ceil(n_bits / 8)]``.
+        cue: Predicted labels as bits, uint8 ``[1, ceil(C / 8)]``.
+        labels: Labels of its positives.
+        own: Rows of the records among its examples, which are not found.
+        id: Of the record that is the only example.
+        pixels: uint8 ``[h, w, C]`` of the image that is the only example.
+    """
+
+    embedding: FloatArray
+    code: ByteArray
+    cue: ByteArray
+    labels: tuple[str, ...] = ()
+    own: frozenset[int] = frozenset()
+    id: str | None = None
+    pixels: ByteArray | None = None
+
+
+@dataclass(slots=True)
+class Ranking:
+    """One ranking of the allowed records.
+
+    Attributes:
+        fetch: Returns its first K.
+        worst: The distance whose score is 0: score = 1 - distance / worst.
+        scanned: See :class:`landcue.search.plan.Plan`; likewise the others.
+        reranked: Likewise.
+        recall: Likewise.
+        lists: Likewise.
+    """
+
+    fetch: Fetch
+    worst: float
+    scanned: int
+    reranked: int = 0
+    recall: float | None = None
+    lists: int | None = None
+
+
+class RecordReader(Protocol):
+    """The records without their vectors, by row."""
+
+    def __len__(self) -> int:
+        """Return the number of records in the archive."""
+        ...
+
+    def id(self, row: int) -> str:
+        """Return the id of a row."""
+        ...
+
+    def find(self, id_: str) -> int | None:
+        """Return the row of an id, or ``None``."""
+        ...
+
+    def near_ids(self, id_: str) -> list[str]:
+        """Return ids that sort near an unknown one."""
+        ...
+
+    def labels_of(self, row: int) -> tuple[str, ...]:
+        """Return the annotated labels where they are known, else the predicted ones."""
+        ...
+
+    def annotated(self, row: int) -> tuple[str, ...] | None:
+        """Return the annotated labels; ``None`` where there is no annotation."""
+        ...
+
+    def predicted_of(self, row: int) -> tuple[str, ...]:
+        """Return the predicted labels."""
+        ...
+
+
+class Selection(Protocol):
+    """The records that a filter lets through, and their rankings, one method per mode."""
+
+    @property
+    def allowed(self) -> int:
+        """Number of records; where a server cannot count them exactly, an upper bound."""
+        ...
+
+    def why_empty(self) -> str:
+        """Return one line that names the conditions, and how many records each leaves alone."""
+        ...
+
+    def by_embedding(self, target: Target) -> Ranking:
+        """Rank by exact float distance."""
+        ...
+
+    def by_code(
+        self, mode: str, targets: Sequence[Target], weight: int, first: int = 0
+    ) -> list[Ranking]:
+        """Rank for several targets by Hamming distance.
+
+        Args:
+            mode: ``code``: of the hash codes; ``cue``: to which ``weight`` times that of the
+                predicted labels is added.
+            targets: At least one.
+            weight: Of the labels.
+            first: So many of each may be found in one scan for all targets.
+        """
+        ...
+
+    def two_stage(self, target: Target, shortlist: int) -> Ranking:
+        """Rank a shortlist by sketches by exact float distance."""
+        ...
+
+    def by_ann(self, target: Target, shortlist: int, recall: float, lists: int | None) -> Ranking:
+        """Rank the candidates of the approximate index by exact float distance.
+
+        Args:
+            target: The query.
+            shortlist: Candidates wanted.
+            recall: The fewest lists that reach it are visited.
+            lists: To visit instead.
+
+        Raises:
+            UsageError: There is no such index.
+        """
+        ...
+
+    def by_place(self, box: Bounds) -> Ranking:
+        """Rank by distance from the middle of a box."""
+        ...
+
+    def by_id(self) -> Ranking:
+        """List in the order of ids."""
+        ...
+
+
+class View(Protocol):
+    """An archive as one search sees it; the rows of one view mean nothing to another."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its model, dimensions and source."""
+        ...
+
+    @property
+    def mark(self) -> str:
+        """A word for the content; a cursor belongs to one mark."""
+        ...
+
+    @property
+    def records(self) -> RecordReader:
+        """The records without their vectors."""
+        ...
+
+    def ann_facts(self) -> AnnFacts | None:
+        """Return what was measured of the approximate index, if there is one."""
+        ...
+
+    def read_vectors(self, kind: str, rows: Rows) -> npt.NDArray[Any]:
+        """Return ``embedding`` (float32), ``code`` or ``cue`` (packed uint8) of ``[m]`` rows."""
+        ...
+
+    def read_facts(self, rows: Rows) -> Callable[[], list[Facts]]:
+        """Return what gives the facts of ``[m]`` rows.
+
+        They are read at once where the content may change later, else at the first call.
+        """
+        ...
+
+    def select(self, where: Filter | None) -> Selection:
+        """Apply a filter; ``None`` lets all records through.
+
+        Raises:
+            UsageError: As :meth:`landcue.search.filters.Filter.conditions`.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """An opened archive. Several threads may use it."""
+
+    @property
+    def archive(self) -> ArchiveFolder:
+        """The storage."""
+        ...
+
+    @property
+    def mark(self) -> str:
+        """A word for the content as last seen; a cursor belongs to one mark."""
+        ...
+
+    @property
+    def records(self) -> Records:
+        """All records.
+
+        Raises:
+            UsageError: There are too many, as in a collection.
+        """
+        ...
+
+    @property
+    def vectors(self) -> Vectors:
+        """All vectors.
+
+        Raises:
+            UsageError: There are too many, as in a collection.
+        """
+        ...
+
+    def view(self) -> View:
+        """Return the archive as a search sees it that starts now.
+
+        Raises:
+            ArchiveError: A server cannot be reached, or its collection is incomplete.
+        """
+        ...
+
+    def ann_facts(self) -> AnnFacts | None:
+        """Return what was measured of the approximate index, if there is one."""
+        ...
+
+    def build_ann(self) -> AnnFacts:
+        """Load or build the approximate index.
+
+        Raises:
+            UsageError: That is not possible here.
+        """
+        ...
+
+    def summary(self) -> Summary:
+        """Return counts of groups, sensors and parts, the span of times, and all bounds."""
+        ...
+
+    def label_counts(self) -> list[dict[str, Any]]:
+        """Return each label with its ``annotated``, ``predicted`` and found ``records``."""
+        ...

@@ -1,0 +1,278 @@
+"""Plan and run the searches of one archive, wherever its records lie."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from landcue.codes.engine import check_k
+from landcue.errors import ArchiveError, UsageError
+from landcue.search.ann import SHORTLIST
+from landcue.search.backend import Backend, Facts, Ranking, Selection, Target, View
+from landcue.search.filters import Filter
+from landcue.search.pages import Cursor, Page, take_page
+from landcue.search.plan import ASKED, MODES, NEEDS, Plan, SearchOptions, check_mode, choose
+from landcue.search.query import Query, QueryEncoder
+from landcue.search.result import Found, Picture, Result
+from landcue.types import Encoder, FloatArray
+
+_DEFAULT = SearchOptions()
+
+
+class Planner:
+    """Searches a backend: chooses modes, takes pages, explains. Several threads may use it."""
+
+    def __init__(self, backend: Backend, encoder: Callable[[], Encoder] | None = None) -> None:
+        """Take what is searched, and what loads its model when an image is the query."""
+        self._backend, self._encoder = backend, encoder
+
+    def search(
+        self,
+        query: Query | None,
+        k: int = 20,
+        mode: str = "auto",
+        where: Filter | None = None,
+        options: SearchOptions = _DEFAULT,
+    ) -> Result:
+        """Return the k nearest records: see :meth:`landcue.Archive.search`."""
+        started = time.perf_counter()
+        k = check_k(k)
+        options.check()
+        view = self._backend.view()
+        self._check(view, mode)
+        after = None if options.cursor is None else _cursor(view, options.cursor, mode)
+        shortlist = options.shortlist
+        if after is not None:
+            mode, shortlist = after.mode, after.shortlist
+        shortlist = max(shortlist, k)
+        if where is not None and where.empty:
+            where = None
+        selection = view.select(where)
+        allowed, n = selection.allowed, len(view.records)
+        chosen, why = _choose(view, query, mode, where, allowed, options.recall)
+        target = None if query is None else self._encode(view, query, chosen)
+        name, labels = query.title if query else "all", target.labels if target else ()
+        if where is not None and not allowed:
+            note = selection.why_empty()
+            plan = Plan(chosen, why, n, 0, milliseconds=_since(started))
+            return Result(name, chosen, None, labels, None, note, plan, self._picture(target))
+
+        lists = None if after is None else after.lists
+        ranking = _ranking(selection, chosen, target, where, options, shortlist, lists)
+        farthest = None
+        if options.min_score is not None:  # some tolerance: scores are themselves rounded
+            farthest = (1 - options.min_score) * ranking.worst + 1e-9
+        page = take_page(
+            ranking.fetch,
+            0 if after is None else after.seen,
+            k,
+            own=target.own if target else frozenset(),
+            farthest=farthest,
+            collapse=options.collapse,
+            embeddings=functools.partial(view.read_vectors, "embedding"),
+        )
+        _check_before(view, page, after)
+        found = Found(page, ranking.worst, view.read_facts(page.rows), view.records.id)
+        end = _end(view, page, chosen, 0 if after is None else after.seen, shortlist, ranking.lists)
+        note = None
+        if not len(page.rows):
+            note = "there are no further hits" if after else _why_none(options.min_score)
+        plan = _done(Plan(chosen, why, n, allowed), ranking, started)
+        return Result(name, chosen, found, labels, end, note, plan, self._picture(target))
+
+    def search_many(
+        self,
+        queries: Sequence[Query],
+        k: int = 20,
+        mode: str = "auto",
+        options: SearchOptions = _DEFAULT,
+    ) -> list[Result]:
+        """Return a result per query: see :meth:`landcue.Archive.search_many`."""
+        started = time.perf_counter()
+        k = check_k(k)
+        options.check()
+        if mode not in ("code", "cue") or options != SearchOptions(
+            label_weight=options.label_weight
+        ):
+            return [self.search(query, k, mode, options=options) for query in queries]
+        view = self._backend.view()
+        self._check(view, mode)
+        if not queries:
+            return []
+        targets = [self._encode(view, query, mode) for query in queries]
+        n = len(view.records)
+        own = max(len(target.own) for target in targets)
+        weight = int(options.label_weight)
+        rankings = view.select(None).by_code(mode, targets, weight, first=k + 1 + own)
+        plan = Plan(mode, ASKED, n, n)
+        pages = [
+            take_page(ranking.fetch, 0, k, own=target.own)
+            for ranking, target in zip(rankings, targets, strict=True)
+        ]
+        results: list[Result] = []
+        for query, page, target, ranking, facts in zip(
+            queries, pages, targets, rankings, _read_together(view, pages), strict=True
+        ):
+            found = Found(page, ranking.worst, facts, view.records.id)
+            end = _end(view, page, mode, 0, max(SHORTLIST, k), None)
+            note = None if len(page.rows) else _why_none(None)
+            done = _done(plan, ranking, started)
+            picture = self._picture(target)
+            results.append(
+                Result(query.title, mode, found, target.labels, end, note, done, picture)
+            )
+        return results
+
+    def _picture(self, target: Target | None) -> Picture:
+        pixels = None if target is None or target.pixels is None else target.pixels
+        if pixels is not None and pixels.shape[2] != 3:
+            pixels = None
+        id_ = None if target is None else target.id
+        return Picture(id_, pixels, self._backend.archive.thumbnails, self.labels_of)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Modes that this archive answers; ``ann`` only where its index was built."""
+        manifest = self._backend.archive.manifest
+        lacking = {"code": not manifest.n_bits, "cue": not manifest.label_names}
+        lacking["ann"] = self._backend.ann_facts() is None
+        return tuple(mode for mode in MODES if not lacking.get(mode, False))
+
+    def embed(self, query: Query) -> FloatArray:
+        """Return what a query is in the searched space, float32 ``[1, d]``, unit norm.
+
+        Raises:
+            UsageError: It cannot be used; see :meth:`search`.
+            DataError: An image cannot be read.
+        """
+        return self._encode(self._backend.view(), query, "embedding").embedding
+
+    def labels_of(self, id_: str) -> tuple[str, ...] | None:
+        """Return the annotated labels of a record; ``None`` if unknown or not annotated."""
+        records = self._backend.view().records
+        row = records.find(id_)
+        return None if row is None else records.annotated(row)
+
+    def _check(self, view: View, mode: str) -> None:
+        check_mode(mode, view.manifest)
+        if not len(view.records):
+            raise ArchiveError(
+                f"{self._backend.archive.folder} holds no records; index images into it first"
+            )
+
+    def _encode(self, view: View, query: Query, mode: str) -> Target:
+        needs = NEEDS[mode] - (frozenset() if view.manifest.n_bits else {"code"})
+        return QueryEncoder(view, self._encoder).encode(query, needs)
+
+
+def _cursor(view: View, word: str, mode: str) -> Cursor:
+    found = Cursor.decode(word)
+    if found.mark != view.mark:
+        raise UsageError(
+            f"the cursor belongs to another version of the archive ({found.mark[:40]}, now "
+            f"{view.mark}): search again from the first page"
+        )
+    if mode not in ("auto", found.mode) or found.mode not in NEEDS:
+        raise UsageError(
+            f"the cursor is one of mode {found.mode[:40]}, not {mode}: keep to one mode"
+        )
+    return found
+
+
+def _check_before(view: View, page: Page, after: Cursor | None) -> None:
+    """Refuse the cursor of another search: the page before would have ended elsewhere."""
+    if after is None:
+        return
+    if page.before is not None:
+        distance, row = page.before
+        if view.records.id(row) == after.id and abs(distance - after.distance) <= 1e-6:
+            return
+    raise UsageError("the cursor belongs to another search: give the same query and filters")
+
+
+def _choose(
+    view: View, query: Query | None, mode: str, where: Filter | None, allowed: int, recall: float
+) -> tuple[str, str]:
+    if query is None:
+        if mode not in ("auto", "place", "list"):
+            raise UsageError(f"mode {mode} needs a query: give an image or a record's id")
+        if where is not None and where.place() is not None:
+            return "place", "no example to compare with: nearest to the middle of the place"
+        return "list", "no example to compare with: in the order of ids"
+    return choose(
+        mode,
+        allowed=allowed,
+        filtered=where is not None,
+        ann_facts=view.ann_facts,
+        recall=recall,
+    )
+
+
+def _end(
+    view: View, page: Page, mode: str, seen: int, shortlist: int, lists: int | None
+) -> Cursor | None:
+    """Return where a page ends that others follow, ``seen`` hits before it."""
+    if not page.more:
+        return None
+    distance, id_ = float(page.distances[-1]), view.records.id(int(page.rows[-1]))
+    return Cursor(view.mark, mode, seen + len(page.rows), distance, id_, shortlist, lists)
+
+
+def _ranking(
+    selection: Selection,
+    mode: str,
+    target: Target | None,
+    where: Filter | None,
+    options: SearchOptions,
+    shortlist: int,
+    lists: int | None,
+) -> Ranking:
+    if target is None:
+        box = None if where is None else where.place()
+        return selection.by_id() if box is None else selection.by_place(box)
+    if mode in ("code", "cue"):
+        return selection.by_code(mode, [target], int(options.label_weight))[0]
+    if mode == "two-stage":
+        return selection.two_stage(target, shortlist)
+    if mode == "ann":
+        return selection.by_ann(target, shortlist, options.recall, lists)
+    return selection.by_embedding(target)
+
+
+def _read_together(view: View, pages: Sequence[Page]) -> Iterator[Callable[[], list[Facts]]]:
+    """Yield what gives the facts of each page; all are read in one step when one is needed."""
+    read = functools.cache(view.read_facts(np.concatenate([page.rows for page in pages])))
+    first = 0
+    for page in pages:
+        last = first + len(page.rows)
+        yield functools.partial(_sliced, read, slice(first, last))
+        first = last
+
+
+def _sliced(read: Callable[[], list[Facts]], part: slice) -> list[Facts]:
+    return read()[part]
+
+
+def _done(plan: Plan, ranking: Ranking, started: float) -> Plan:
+    return replace(
+        plan,
+        scanned=ranking.scanned,
+        reranked=ranking.reranked,
+        recall=ranking.recall,
+        lists=ranking.lists,
+        milliseconds=_since(started),
+    )
+
+
+def _why_none(min_score: float | None) -> str:
+    if min_score is not None:
+        return f"no record reaches the score {min_score:g}"
+    return "no other record matches"
+
+
+def _since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)
