@@ -41,11 +41,11 @@ from landcue.milvus import push as pushing
 from landcue.milvus.address import Address
 from landcue.milvus.link import Link
 from landcue.milvus.local import Local
-from landcue.milvus.opening import open_archive
-from landcue.milvus.planning import planned
+from landcue.milvus.push import planned
 from landcue.milvus.rows import Writer, make_collections
 from landcue.milvus.tiling import tiling
 from landcue.search import Archive, ById, Filter
+from landcue.search.archive import open_storage
 from landcue.search.sketch import Sketches
 from landcue.types import Bounds
 
@@ -182,7 +182,7 @@ def _dicts(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 def latencies(archive: ArchiveFolder, address: Address) -> dict[str, Any]:
     """Return milliseconds per search, and in how many the folder gave the same ids."""
-    near, far = Archive(archive), Archive(open_archive(Path(str(address))))
+    near, far = Archive(archive), Archive(open_storage(Path(str(address))))
     rng = np.random.default_rng(1)
     rows = rng.integers(0, len(near), QUERIES).tolist()
     filters = {"": None, " + labels": Filter(any_labels=(NAMES[0], NAMES[1]))}

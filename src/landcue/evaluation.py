@@ -99,9 +99,9 @@ def evaluate(
 
 def is_archive(source: str | Path) -> bool:
     """Return whether a path or an address is that of an archive."""
-    from landcue.milvus.address import is_address
+    from landcue.search.archive import is_collection
 
-    return is_address(Path(source)) or (Path(source) / _ARCHIVE_FILE).is_file()
+    return is_collection(Path(source)) or (Path(source) / _ARCHIVE_FILE).is_file()
 
 
 def _evaluate_archive(
@@ -118,14 +118,14 @@ def _evaluate_archive(
     An archive made of the images its model was trained on knows the part of every record. Without
     that all annotated records are taken.
     """
-    from landcue.milvus.opening import open_archive
+    from landcue.search.archive import open_storage
 
     folder = Path(source)
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)
     if part not in PARTS:
         raise UsageError(f"unknown part {part!r}; use {', '.join(PARTS)}")
-    archive = open_archive(folder)
+    archive = open_storage(folder)
     columns = archive.columns()
     made = _trained_on(archive) if any(columns.part) else {}
     gallery = part

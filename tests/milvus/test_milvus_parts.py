@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from landcue.errors import ArchiveError, UsageError
 from landcue.milvus.address import Address, credentials, is_address
 from landcue.milvus.expressions import _after, quoted
-from landcue.milvus.failures import check_version
 from landcue.milvus.layout import FieldLimits
+from landcue.milvus.link import check_version
 from landcue.milvus.tiling import Tile, tiling
 
 
@@ -153,23 +153,35 @@ def test_values_beyond_what_milvus_holds_are_refused():
 
 def test_pymilvus_is_loaded_by_what_needs_it_alone():
     code = (
-        "import sys, landcue, landcue.cli.main, landcue.milvus.opening, landcue.milvus.backend\n"
+        "import sys, landcue, landcue.cli.main, landcue.milvus.backend\n"
         "import landcue.milvus.push, landcue.milvus.diff\n"
         "assert 'pymilvus' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_folder_is_opened_and_searched_without_the_milvus_code(made, tmp_path):
+    made.make_archive(tmp_path / "archive", n=20)
+    code = (
+        "import sys, landcue\n"
+        "archive = landcue.open(sys.argv[1])\n"
+        "assert len(archive.search(archive.ids()[0], k=3)) == 3\n"
+        "found = [name for name in sys.modules if name.startswith('landcue.milvus')]\n"
+        "assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "archive")], check=True)
+
+
 def test_without_pymilvus_the_extra_is_named(monkeypatch, tmp_path):
-    from landcue.milvus.opening import open_archive
+    from landcue.search.archive import open_storage
 
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     with pytest.raises(UsageError, match=r"pip install 'landcue\[milvus\]'"):
-        open_archive(Path("milvus://127.0.0.1:1/chips"))
+        open_storage(Path("milvus://127.0.0.1:1/chips"))
 
 
 def test_a_folder_takes_no_model(tmp_path):
-    from landcue.milvus.opening import open_archive
+    from landcue.search.archive import open_storage
 
     with pytest.raises(UsageError, match="--model is for milvus"):
-        open_archive(tmp_path, tmp_path)
+        open_storage(tmp_path, tmp_path)

@@ -28,10 +28,10 @@ from landcue.milvus.address import Address
 from landcue.milvus.archive import MilvusArchive
 from landcue.milvus.diff import diff
 from landcue.milvus.link import LARGEST, Link
-from landcue.milvus.opening import open_archive
-from landcue.milvus.proposals import Proposals
 from landcue.milvus.push import push
+from landcue.milvus.ranking import Proposals
 from landcue.search import Archive, ById, Filter, Query, SearchOptions
+from landcue.search.archive import open_storage
 from landcue.types import Bounds
 
 pytestmark = pytest.mark.milvus
@@ -45,7 +45,7 @@ def address(port, name):
 
 
 def searcher_of(where):
-    return Archive(open_archive(Path(str(where))))
+    return Archive(open_storage(Path(str(where))))
 
 
 def plain(result):
@@ -197,7 +197,7 @@ def test_a_query_of_other_sizes_is_refused(pair, made):
         with pytest.raises(UsageError, match="encode it with the archive's own model"):
             pair.far.search(made.random_encoding(0, 1, sizes), k=5)
     other = made.Sizes(label_names=made.NAMES[:4])
-    searcher = Archive(open_archive(Path(str(pair.address))), other)
+    searcher = Archive(open_storage(Path(str(pair.address))), other)
     pixels = np.zeros((8, 8, 3), np.uint8)
 
     with pytest.raises(ArchiveError, match="use the archive's own model"):
@@ -206,15 +206,15 @@ def test_a_query_of_other_sizes_is_refused(pair, made):
 
 def test_a_collection_finds_the_model_of_its_archive(pair, tmp_path):
     there, beside = Path(str(pair.address)), pair.archive.folder / "model"
-    assert open_archive(there).model_folder is None
+    assert open_storage(there).model_folder is None
     beside.mkdir()
     try:
-        assert open_archive(there).model_folder == beside
-        assert open_archive(there, tmp_path).model_folder == tmp_path
+        assert open_storage(there).model_folder == beside
+        assert open_storage(there, tmp_path).model_folder == tmp_path
     finally:
         beside.rmdir()
     with pytest.raises(UsageError, match="none does not exist: give the folder"):
-        open_archive(there, tmp_path / "none")
+        open_storage(there, tmp_path / "none")
 
 
 def test_threads_do_not_mix_their_searches(pair):
@@ -230,7 +230,7 @@ def test_threads_do_not_mix_their_searches(pair):
 
 def test_a_tie_that_is_larger_than_milvus_gives_is_refused(pair, monkeypatch):
     """With the limit lowered: 500 records are fewer than the server's own."""
-    import landcue.milvus.proposals as proposals
+    import landcue.milvus.ranking as proposals
 
     assert LARGEST == 16_384
     monkeypatch.setattr(proposals, "LARGEST", 32)
@@ -298,7 +298,7 @@ def test_the_command_line_takes_addresses(pair, tmp_path):
     about = json.loads(out)
     assert (code, about["records"], about["state"]) == (0, 500, "complete")
     assert about["fingerprint"] == pair.archive.manifest.fingerprint
-    assert open_archive(Path(str(pair.address))).verify() == ()
+    assert open_storage(Path(str(pair.address))).verify() == ()
     code, out, _ = pushed
     assert (code, json.loads(out)["same"], json.loads(out)["added"]) == (0, 500, 0)
     code, out, _ = compared
@@ -462,7 +462,7 @@ def test_a_push_that_is_killed_at_any_moment_goes_on_and_loses_nothing(port, tmp
     for count, when in ((1, "before"), (14, "after"), (17, "before")):
         done = run(count, when)
         assert done.returncode == -signal.SIGKILL, done.stderr
-    for opening in (lambda: open_archive(Path(str(where))), lambda: MilvusArchive(where)):
+    for opening in (lambda: open_storage(Path(str(where))), lambda: MilvusArchive(where)):
         with pytest.raises(
             ArchiveError, match=r"pushed in part: run 'landcue archive push /.* mil"
         ):
@@ -502,7 +502,7 @@ def test_a_collection_of_another_model_or_maker_is_refused(pair, tmp_path, made)
     finally:
         link.close()
     with pytest.raises(ArchiveError, match=r"127\.0\.0\.1:1 cannot be reached"):
-        open_archive(Path("milvus://127.0.0.1:1/pair"))
+        open_storage(Path("milvus://127.0.0.1:1/pair"))
     assert plain(pair.far.search(ById(pair.ids[0]), k=3)) == plain(
         pair.near.search(ById(pair.ids[0]), k=3)
     )
@@ -571,7 +571,7 @@ def test_a_server_without_memory_is_told_in_one_line(starved_port, tmp_path, mad
     ):
         push(archive, where, rows=16)
     with pytest.raises(ArchiveError, match=r"is pushed in part|does not exist"):
-        open_archive(Path(str(where)))
+        open_storage(Path(str(where)))
 
 
 def test_rankings_are_made_by_the_server(pair, monkeypatch):

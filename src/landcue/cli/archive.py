@@ -35,9 +35,9 @@ archive_app.command()(diff)
 def info(archive: _Anywhere, json_: _Json = False) -> None:
     """Print what an archive holds and which model made it."""
     from landcue.archive.changes import describe
-    from landcue.milvus.address import is_address
+    from landcue.search.archive import is_collection
 
-    if is_address(archive):
+    if is_collection(archive):
         manifest, first, last = about_collection(archive)
         facts = {**first, **manifest.facts(), **last}
     else:
@@ -57,9 +57,9 @@ def verify(archive: _Anywhere, json_: _Json = False) -> None:
     Of a milvus:// collection only the records are counted: 'landcue archive diff' compares them.
     """
     from landcue.archive.verify import verify_archive
-    from landcue.milvus.address import is_address
+    from landcue.search.archive import is_collection
 
-    if is_address(archive):
+    if is_collection(archive):
         records, problems, damaged = count_collection(archive)
     else:
         found = verify_archive(archive)

@@ -109,11 +109,11 @@ def about_collection(path: Path) -> tuple[Manifest, dict[str, Any], dict[str, An
     """
     from landcue.milvus.address import Address
     from landcue.milvus.link import Link
-    from landcue.milvus.notes import FORMAT, Notes, read_pushed
+    from landcue.milvus.manifest import FORMAT, ManifestStore, read_pushed
 
     address = Address.parse(path)
     with contextlib.closing(Link(address)) as link:
-        pushed, notes = read_pushed(link), Notes(link)
+        pushed, notes = read_pushed(link), ManifestStore(link)
     first: dict[str, Any] = {"archive": str(address), "format": FORMAT, "state": pushed.state}
     last: dict[str, Any] = {
         "version": pushed.version,

@@ -128,13 +128,13 @@ def _evaluate_run_file(run: Path, qrels: Path, *, json_: bool, **options: Any) -
 
 def _simulate_feedback(target: Path, part: str, rounds: int) -> FeedbackReport:
     from landcue.evaluation import is_archive
-    from landcue.milvus.opening import open_archive
+    from landcue.search.archive import open_storage
     from landcue.search.feedback_rounds import simulate_feedback
 
     if not is_archive(target):
         raise UsageError(f"--feedback needs archives; index the images of {target} first")
     with Reporter() as reporter:
-        return simulate_feedback(open_archive(target), rounds, part=part, progress=reporter.tick)
+        return simulate_feedback(open_storage(target), rounds, part=part, progress=reporter.tick)
 
 
 def _as_json(found: list[Evaluation], contests: list[Contest]) -> dict[str, Any]:

@@ -16,11 +16,10 @@ from landcue.archive.columns import COLUMNS, Columns, to_columns
 from landcue.errors import UsageError, did_you_mean
 from landcue.milvus.address import Address
 from landcue.milvus.expressions import one_of
-from landcue.milvus.found import Found
 from landcue.milvus.link import Link
-from landcue.milvus.notes import Notes, read_pushed
+from landcue.milvus.manifest import ManifestStore, read_pushed
 from landcue.milvus.record_json import parse_records
-from landcue.milvus.records import CollectionRecords
+from landcue.milvus.records import CollectionRecords, RecordCache
 from landcue.models.load import find_model
 from landcue.types import FloatArray, Problem
 
@@ -70,7 +69,7 @@ class MilvusArchive(ArchiveFolder):
         Raises:
             ArchiveError: It was pushed in part.
         """
-        head = Notes(self.link).head(now=False)
+        head = ManifestStore(self.link).head(now=False)
         if head is not None and head["revision"] == self.pushed.revision:
             return
         with self._following:
@@ -111,7 +110,7 @@ class MilvusArchive(ArchiveFolder):
         fields = pa.schema([self.manifest.schema.field(name) for name in names])
         parts: list[pa.Table] = []
         for page in self.link.pages(layout.name, "", ["record"]):
-            found = Found(self.link, self.pushed)
+            found = RecordCache(self.link, self.pushed)
             rows = found.rows(page).tolist()
             values = parse_records(found.ids, [str(row["record"]) for row in page])
             for vector in vectors:
@@ -147,7 +146,7 @@ class MilvusArchive(ArchiveFolder):
 
     def unknown(self, id_: str) -> UsageError:
         """Return the error for an id that no record has, naming near matches."""
-        near = CollectionRecords(Found(self.link, self.pushed)).near_ids(id_)
+        near = CollectionRecords(RecordCache(self.link, self.pushed)).near_ids(id_)
         return UsageError(f"no record has the id {id_!r}{did_you_mean(id_, near, most=3)}")
 
     def close(self) -> None:

@@ -13,9 +13,8 @@ from landcue.archive.schema import LABEL_THRESHOLD
 from landcue.errors import UsageError
 from landcue.milvus.archive import MilvusArchive
 from landcue.milvus.expressions import carries
-from landcue.milvus.found import Found, Rows
 from landcue.milvus.ranking import MilvusSelection
-from landcue.milvus.records import CollectionRecords
+from landcue.milvus.records import CollectionRecords, RecordCache, Rows
 from landcue.search.ann import AnnFacts
 from landcue.search.backend import Facts
 from landcue.search.filters import Filter
@@ -31,36 +30,36 @@ class MilvusView:
         records: The records that the search asks for.
     """
 
-    def __init__(self, found: Found) -> None:
-        self._found = found
-        self.records = CollectionRecords(found)
+    def __init__(self, cache: RecordCache) -> None:
+        self._cache = cache
+        self.records = CollectionRecords(cache)
 
     @property
     def manifest(self) -> Manifest:
         """Of the archive that was pushed."""
-        return self._found.pushed.manifest
+        return self._cache.pushed.manifest
 
     @property
     def mark(self) -> str:
         """A word for the content; a cursor belongs to one mark."""
-        return self._found.pushed.mark
+        return self._cache.pushed.mark
 
     def ann_facts(self) -> AnnFacts | None:
         """Return what was measured of the approximate index, if there is one."""
-        return self._found.pushed.ann
+        return self._cache.pushed.ann
 
     def read_vectors(self, kind: str, rows: Rows) -> npt.NDArray[Any]:
         """Return ``embedding`` (float32), ``code`` or ``cue`` (packed uint8) of ``[m]`` rows."""
-        return self._found.vectors(kind, rows.tolist())
+        return self._cache.vectors(kind, rows.tolist())
 
     def read_facts(self, rows: Rows) -> Callable[[], list[Facts]]:
         """Read the facts of ``[m]`` rows now: a later push may change them."""
-        facts = self._found.records(rows).facts(np.arange(len(rows)))
+        facts = self._cache.records(rows).facts(np.arange(len(rows)))
         return lambda: facts
 
     def select(self, where: Filter | None) -> MilvusSelection:
         """Apply a filter; ``None`` lets all records through."""
-        return MilvusSelection(self._found, where)
+        return MilvusSelection(self._cache, where)
 
 
 class MilvusBackend:
@@ -104,7 +103,7 @@ class MilvusBackend:
             ArchiveError: The server cannot be reached, or the collection is being pushed.
         """
         self.archive.follow()
-        return MilvusView(self._found())
+        return MilvusView(self._cache())
 
     def ann_facts(self) -> AnnFacts | None:
         """Return what was measured of the approximate index, if there is one."""
@@ -125,7 +124,7 @@ class MilvusBackend:
     def label_counts(self) -> list[dict[str, Any]]:
         """Count the records of each label: annotated, predicted, and matched by a filter."""
         self.archive.follow()
-        found, counts = self._found(), list[dict[str, Any]]()
+        found, counts = self._cache(), list[dict[str, Any]]()
         scored = found.pushed.manifest.label_names
         for label in sorted(found.pushed.carried):
             where, predicted = carries(found.pushed.names.index(label)), 0
@@ -137,8 +136,8 @@ class MilvusBackend:
             counts.append({**fact, "records": records})
         return counts
 
-    def _found(self) -> Found:
-        return Found(self.archive.link, self.archive.pushed)
+    def _cache(self) -> RecordCache:
+        return RecordCache(self.archive.link, self.archive.pushed)
 
 
 def _too_large() -> UsageError:

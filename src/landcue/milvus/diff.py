@@ -10,10 +10,8 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.milvus.address import Address
 from landcue.milvus.link import Link
 from landcue.milvus.local import Local
-from landcue.milvus.notes import read_pushed
-from landcue.milvus.planning import check_model
-from landcue.milvus.push import ROWS
-from landcue.milvus.pushed import COMPLETE
+from landcue.milvus.manifest import COMPLETE, read_pushed
+from landcue.milvus.push import ROWS, check_model
 from landcue.milvus.tiling import compare, tiling
 
 

@@ -1,4 +1,4 @@
-"""Push an archive to a collection: everything, the missing rest, or the changes."""
+"""The recall of an approximate index on the server, measured at the push."""
 
 from __future__ import annotations
 
@@ -8,19 +8,144 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from landcue.archive.archive import ArchiveFolder
+from landcue.archive.manifest import Manifest
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.milvus.address import Address
-from landcue.milvus.layout import INDEXES
+from landcue.milvus.layout import INDEXES, FieldLimits, Layout
 from landcue.milvus.link import Link
-from landcue.milvus.lists import measure_lists
 from landcue.milvus.local import Local
-from landcue.milvus.notes import Notes
-from landcue.milvus.planning import planned
-from landcue.milvus.pushed import COMPLETE
+from landcue.milvus.manifest import COMPLETE, PUSHING, ManifestStore, Pushed
 from landcue.milvus.rows import Writer, make_collections
 from landcue.milvus.tiling import Differences, Range, Tile, compare, tiling
+from landcue.search.ann import (
+    MEASURED_K,
+    SHORTLIST,
+    AnnFacts,
+    held_out,
+    list_count,
+    recall_by_lists,
+)
+from landcue.search.sketch import Sketches
+from landcue.search.summary import summarize
+
+
+def measure_lists(link: Link, local: Local, layout: Layout) -> AnnFacts:
+    """Measure recall like an archive's own index, but the query records are part of the index."""
+    embeddings, queries = local.vectors.embedding, held_out(len(local))
+    vectors = [np.array(embeddings[row]) for row in queries]
+
+    def candidates(lists: int) -> list[npt.NDArray[np.int64]]:
+        found = link.search(layout.name, vectors, SHORTLIST + 1, parameters={"nprobe": lists})
+        rows = [[local.records.find(hit["id"]) for hit in hits] for hits in found]
+        return [np.array([row for row in some if row is not None], np.int64) for some in rows]
+
+    recall = recall_by_lists(embeddings, queries, MEASURED_K, layout.lists, candidates)
+    kind = f"IVF_FLAT,{layout.lists}"
+    return AnnFacts(kind, MEASURED_K, SHORTLIST, tuple(queries.tolist()), recall)
+
+
+MOST_PATTERNS = 50_000
+"""Most sets of predicted labels; with more, mode ``cue`` is not available."""
+
+
+def planned(
+    local: Local, address: Address, known: Pushed | None = None, index: str | None = None
+) -> Pushed:
+    """Return the description that a push of an archive stores.
+
+    Args:
+        local: The archive.
+        address: The collection.
+        known: Its present description, if anything was pushed before.
+        index: Index of embeddings; by default the present one, or the first of :data:`INDEXES`.
+
+    Raises:
+        ArchiveError: There are embeddings of another model, or a value is too long for the
+            collection or for Milvus.
+        UsageError: The collection has another index.
+    """
+    manifest, longest = local.manifest, local.longest()
+    if known is not None:
+        check_model(manifest, known.manifest, address)
+        _check_layout(known.layout, address, index, longest)
+    names = known.names if known else ()
+    ours = (*manifest.label_names, *sorted(local.records.label_names))
+    about: dict[str, Any] = {
+        "manifest": manifest,
+        "state": PUSHING,
+        "source": str(local.archive.folder.resolve()),
+        "records": len(local),
+        "version": local.archive.version,
+        "names": tuple(dict.fromkeys((*names, *ours))),  # numbers that were assigned stay
+        "carried": tuple(sorted(local.records.label_names)),
+        "patterns": _patterns(local),
+        "summary": summarize(local.records),
+    }
+    if known is not None:
+        return known.renewed(**about)
+    sketcher = Sketches(local.vectors, manifest.dim).fitted()
+    layout = Layout(
+        name=address.collection,
+        dim=manifest.dim,
+        n_bits=manifest.n_bits,
+        n_labels=len(manifest.label_names),
+        sketch_bits=sketcher.n_bits,
+        index=index or INDEXES[0],
+        lists=list_count(len(local)) if index == "ivf" else 0,
+        room=FieldLimits.of(longest),
+    )
+    return Pushed(layout=layout, sketcher=sketcher, **about)
+
+
+def check_model(ours: Manifest, theirs: Manifest, address: Address) -> None:
+    """Check that a collection holds embeddings of an archive's model.
+
+    Raises:
+        ArchiveError: Fingerprint, dimensions, bits or label names differ.
+    """
+    model = (ours.fingerprint, ours.dim, ours.n_bits, ours.label_names)
+    if model != (theirs.fingerprint, theirs.dim, theirs.n_bits, theirs.label_names):
+        raise ArchiveError(
+            f"{address} holds embeddings of model {theirs.fingerprint[:12]} (dim {theirs.dim}, "
+            f"{theirs.n_bits} bits, {len(theirs.label_names)} labels), the archive those of "
+            f"{ours.fingerprint[:12]} (dim {ours.dim}, {ours.n_bits} bits, "
+            f"{len(ours.label_names)} labels): push into another collection, as {address}_2"
+        )
+
+
+def _check_layout(
+    layout: Layout, address: Address, index: str | None, longest: dict[str, int]
+) -> None:
+    another = f"push into another collection, as {address}_2"
+    if index not in (None, layout.index):
+        raise UsageError(f"{address} has index {layout.index}: {another}")
+    tight = layout.room.fits(longest)
+    if tight is not None:
+        raise ArchiveError(
+            f"the longest {tight} takes {longest[tight]:,}, {address} was made for "
+            f"{getattr(layout.room, tight):,}: {another}"
+        )
+
+
+def _patterns(local: Local) -> tuple[str, ...]:
+    """Return the sets of predicted labels that occur, as packed bits in hex.
+
+    Returns none if there are more than a search in mode cue can visit.
+    """
+    if not local.manifest.label_names:
+        return ()
+    cue = np.ascontiguousarray(local.vectors.cue)
+    found = np.unique(cue.view(f"V{cue.shape[1]}").ravel())
+    if len(found) > MOST_PATTERNS:
+        return ()
+    return tuple(value.tobytes().hex() for value in found)
+
 
 ROWS = 4_096
 """Records that are written and marked as written at a time."""
@@ -88,10 +213,10 @@ def push(
 class _Push:
     def __init__(self, local: Local, link: Link, index: str | None, progress: Progress) -> None:
         self._local, self._link, self._progress = local, link, progress
-        self._notes = Notes(link)
-        self._known = self._notes.read()
+        self._store = ManifestStore(link)
+        self._known = self._store.read()
         self._pushed = planned(local, link.address, self._known, index)
-        self._tiles = {} if self._known is None else self._notes.tiles()
+        self._tiles = {} if self._known is None else self._store.tiles()
         self._layout = self._pushed.layout
         self._writer = Writer(local, self._pushed)
         self._at_once = max(1, _BYTES_AT_ONCE // (4 * self._layout.dim + self._layout.room.record))
@@ -131,7 +256,7 @@ class _Push:
             if differ.extra:
                 link.delete(name, differ.extra)
         if tile.rows:
-            self._notes.note(tile)
+            self._store.put_tile(tile)
         return Counter(
             added=len(differ.missing), changed=len(differ.different), removed=len(differ.extra)
         )
@@ -140,7 +265,7 @@ class _Push:
         """Mark the collection as incomplete before anything in it changes."""
         with self._starting:
             if not self._ready:
-                self._notes.write(self._pushed)
+                self._store.write(self._pushed)
                 make_collections(self._link, self._layout)
                 if self._known is not None:
                     self._link.catch_up(self._layout.names)
@@ -156,17 +281,17 @@ class _Push:
                 counts = list(pool.map(self._finalize, layout.names))
             for name, found in zip(layout.names, counts, strict=True):
                 if found != n:
-                    self._notes.forget_checksums(list(self._notes.tiles()))
+                    self._store.forget_checksums(list(self._store.tiles()))
                     raise ArchiveError(
                         f"{link.address}: {name} holds {found} records instead of {n}: run the "
                         "same command again, it compares them all"
                     )
-            self._notes.forget_checksums(gone)
+            self._store.forget_checksums(gone)
             if layout.index == "ivf":
                 ann = measure_lists(link, self._local, layout)
         elif replace(self._pushed, state=COMPLETE, revision=known.revision) == known:
             return
-        self._notes.write(self._pushed.renewed(state=COMPLETE, ann=ann))
+        self._store.write(self._pushed.renewed(state=COMPLETE, ann=ann))
 
     def _finalize(self, name: str) -> int:
         """Wait until a collection is indexed and loaded; return its records."""

@@ -1,19 +1,24 @@
-"""Rank the records of a collection by candidates from the server, for each mode."""
+"""The rankings of a collection's records: candidates of the server in the order of a folder.
+
+The server sorts by single-precision distances and leaves equal ones in any order, so more is
+fetched than needed: until what was not fetched is known to be farther than the last hit.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from landcue.codes.packing import unpack_bits
 from landcue.errors import UsageError
-from landcue.milvus.expressions import one_of
-from landcue.milvus.found import Distances, Found, Rows
+from landcue.milvus.expressions import both, one_of
 from landcue.milvus.link import LARGEST
-from landcue.milvus.proposals import Proposals
+from landcue.milvus.records import Distances, RecordCache, Rows
 from landcue.milvus.selection import ServerFilter
 from landcue.search.backend import Ranking, Target
 from landcue.search.exact import distances_of
@@ -22,20 +27,114 @@ from landcue.search.pages import others
 from landcue.search.place import HALFWAY_KM, center, kilometers
 from landcue.types import Bounds
 
+_SPARE = 16
+_TOLD = 256
+_VECTOR_BYTES = 2 << 20
+
+
+class Proposals:
+    """Queries the server for candidates among the records that a selection allows."""
+
+    def __init__(self, chosen: ServerFilter) -> None:
+        self._chosen, self._cache = chosen, chosen.cache
+
+    def nearest(
+        self,
+        name: str,
+        vector: Any,
+        k: int,
+        *,
+        lists: int = 0,
+        more: str = "",
+        measured: Callable[[Distances, Rows], Distances] = lambda raw, _: raw,
+        least: Callable[[float], float] = lambda raw: raw,
+    ) -> tuple[Distances, Rows]:
+        """Return the k nearest in the order (distance, id).
+
+        Args:
+            name: Of the collection.
+            vector: What is asked for.
+            k: At most so many.
+            lists: Visited of an approximate index.
+            more: A further condition.
+            measured: Returns the exact distances of what the server proposed.
+            least: Returns the distance that all others have at least, by the last one that the
+                server gave.
+
+        Raises:
+            UsageError: The server gives too few at a time to know.
+        """
+        limit = k + _SPARE
+        while True:
+            limit = min(limit, LARGEST)
+            raw, kept, rows = self.some(name, vector, limit, lists=lists, more=more)
+            distances, rows = self._cache.nearest(measured(raw[kept], rows), rows, k)
+            if len(raw) < limit:
+                return distances, rows
+            if len(rows) >= k and distances[k - 1] < least(float(raw[-1])):
+                return distances, rows
+            if limit == LARGEST:
+                raise self._too_many(k, int(np.count_nonzero(kept)))
+            limit *= 4
+
+    def some(
+        self, name: str, vector: Any, limit: int, *, lists: int = 0, more: str = ""
+    ) -> tuple[Distances, npt.NDArray[np.bool_], Rows]:
+        """Return the server's distances ``[limit]``, which of them are allowed, and those rows."""
+        layout, fields = self._cache.layout, list[str]()
+        if name == layout.name:
+            fields += ["embedding"] if 4 * layout.dim * limit <= _VECTOR_BYTES else []
+            fields += ["record"] if limit <= _TOLD else []
+        parameters = {"nprobe": lists} if lists else {}
+        where = both(self._chosen.where, more)
+        (hits,) = self._cache.link.search(
+            name, [vector], limit, where=where, fields=fields, parameters=parameters
+        )
+        rows = self._cache.rows(hits)
+        kept = self._chosen.keep(rows)
+        return np.array([hit["distance"] for hit in hits], np.float64), kept, rows[kept]
+
+    def first(self, k: int, fields: Sequence[str], more: str = "") -> Rows:
+        """Return the first k in the order of ids."""
+        rows, where = np.empty(0, np.int64), both(self._chosen.where, more)
+        # Rows outside a polygon are dropped here, so more than k are fetched.
+        most = k if self._chosen.polygon is None else None
+        for page in self._cache.link.pages(self._cache.layout.name, where, fields, most=most):
+            given = self._cache.rows(page)
+            rows = np.concatenate([rows, given[self._chosen.keep(given)]])
+            if len(rows) >= k:
+                break
+        return rows[:k]
+
+    def _too_many(self, k: int, kept: int) -> UsageError:
+        most = f"Milvus returns at most {LARGEST:,} records per request"
+        if self._chosen.polygon is not None and kept < k:
+            return UsageError(
+                f"{most}, and the polygon lets {kept} of the nearest through: draw it smaller or "
+                "closer to the box around it"
+            )
+        if k + 1 >= LARGEST:
+            return UsageError(f"{most}: ask for fewer hits or pages")
+        return UsageError(
+            f"{most}, and more than that are as near as the last hit: narrow the search with a "
+            "filter, or ask for fewer hits"
+        )
+
+
 _PATTERNS_AT_ONCE = 1_000
 
 
 class MilvusSelection:
     """The records of a collection that a filter lets through, and their rankings."""
 
-    def __init__(self, found: Found, where: Filter | None) -> None:
+    def __init__(self, cache: RecordCache, where: Filter | None) -> None:
         """Ask the server how many records a filter lets through.
 
         Raises:
             UsageError: As :meth:`landcue.search.filters.Filter.conditions`.
         """
-        self._found, self._layout = found, found.layout
-        self._chosen = ServerFilter(found, where)
+        self._cache, self._layout = cache, cache.layout
+        self._chosen = ServerFilter(cache, where)
 
     @property
     def allowed(self) -> int:
@@ -81,7 +180,7 @@ class MilvusSelection:
 
     def two_stage(self, target: Target, shortlist: int) -> Ranking:
         """Rank a shortlist of sketches by exact float distance."""
-        sketch = self._found.pushed.sketcher.encode(target.embedding)
+        sketch = self._cache.pushed.sketcher.encode(target.embedding)
         # The query records themselves are excluded and must not use up the shortlist.
         wanted = shortlist + len(target.own)
         _, rows = Proposals(self._chosen).nearest(self._layout.sketch, sketch[0].tobytes(), wanted)
@@ -90,7 +189,7 @@ class MilvusSelection:
 
     def by_ann(self, target: Target, shortlist: int, recall: float, lists: int | None) -> Ranking:
         """Rank the candidates of the approximate index by exact float distance."""
-        facts, most, allowed = self._found.pushed.ann, self._layout.lists, self.allowed
+        facts, most, allowed = self._cache.pushed.ann, self._layout.lists, self.allowed
         if facts is None:
             raise UsageError(
                 "the collection has no approximate index: push into another one with --index ivf, "
@@ -127,9 +226,9 @@ class MilvusSelection:
                 "by distance: use a smaller box, or add a filter"
             )
         rows = Proposals(self._chosen).first(LARGEST, ["record"])
-        away = kilometers(self._found.records(rows).bounds, center(box))
+        away = kilometers(self._cache.records(rows).bounds, center(box))
         known = ~np.isnan(away)
-        return _listed(*self._found.nearest(away[known], rows[known]), float(HALFWAY_KM))
+        return _listed(*self._cache.nearest(away[known], rows[known]), float(HALFWAY_KM))
 
     def _cue(self, target: Target, weight: int, k: int) -> tuple[Distances, Rows]:
         """Return the k first by ``weight * Hamming(predicted labels) + Hamming(codes)``.
@@ -137,7 +236,7 @@ class MilvusSelection:
         The sets of predicted labels that occur are known, so rings of equal label distance are
         searched from the nearest outwards, until the next one cannot hold a hit.
         """
-        known = self._found.pushed.patterns
+        known = self._cache.pushed.patterns
         if not known:
             raise UsageError(
                 "mode cue needs the sets of predicted labels, and the collection holds too many: "
@@ -162,17 +261,17 @@ class MilvusSelection:
                     near = np.zeros(len(found))
                 distances = np.concatenate([distances, near + weight * ring])
                 rows = np.concatenate([rows, found])
-            distances, rows = self._found.nearest(distances, rows, k)
+            distances, rows = self._cache.nearest(distances, rows, k)
         return distances, rows
 
     def _exact(self, target: Target, rows: Rows) -> Distances:
         """Return the same distances as a search of the archive folder."""
-        embeddings = self._found.vectors("embedding", rows.tolist())
+        embeddings = self._cache.vectors("embedding", rows.tolist())
         found = distances_of(embeddings, target.embedding[0], np.arange(len(rows)))
         return np.maximum(found.astype(np.float64), 0.0)
 
     def _reranked(self, target: Target, rows: Rows, scanned: int) -> Ranking:
-        distances, rows = self._found.nearest(self._exact(target, rows), rows)
+        distances, rows = self._cache.nearest(self._exact(target, rows), rows)
         return replace(_listed(distances, rows, 1.0), scanned=scanned, reranked=len(rows))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from landcue.milvus.layout import NO_TIME, NOWHERE, Layout
 from landcue.milvus.link import Link
 from landcue.milvus.local import NAMED, Local, Part
-from landcue.milvus.pushed import Pushed
+from landcue.milvus.manifest import Pushed
 from landcue.milvus.record_json import microseconds
 
 _SIDES = ("west", "south", "east", "north")

@@ -81,7 +81,7 @@ class Archive:
     @property
     def local(self) -> bool:
         """Whether it is a folder, and not a collection on a server."""
-        return not _is_collection(self.folder)
+        return not is_collection(self.folder)
 
     def __len__(self) -> int:
         return self._storage.count
@@ -425,17 +425,30 @@ def open_archive(
     path = Path(url)
     given = model if isinstance(model, str | os.PathLike) else None
     encoder = None if given is not None else cast("Encoder | Callable[[], Encoder] | None", model)
-    if _is_collection(path):
+    return Archive(open_storage(path, None if given is None else Path(given)), encoder, cache=cache)
+
+
+def open_storage(path: Path, model: Path | None = None) -> ArchiveFolder:
+    """Open an archive folder, or a collection ``milvus://host:port/collection``, without searching.
+
+    Args:
+        path: Folder or address.
+        model: Folder of the model that made the embeddings of a collection.
+
+    Raises:
+        ArchiveError: There is none, or it is broken, or its server cannot be used.
+        UsageError: The address is not valid, or a model is specified for a folder.
+    """
+    if is_collection(path):
         from landcue.milvus.address import Address
         from landcue.milvus.archive import MilvusArchive
 
-        found = MilvusArchive(Address.parse(path), None if given is None else Path(given))
-        return Archive(found, encoder, cache=cache)
-    if given is not None:
+        return MilvusArchive(Address.parse(path), model)
+    if model is not None:
         raise UsageError(
             "--model is for milvus:// collections only: an archive folder holds its own model"
         )
-    return Archive(ArchiveFolder.open(path), encoder, cache=cache)
+    return ArchiveFolder.open(path)
 
 
 def search(archive: Archive | str | os.PathLike[str], query: Any = None, **options: Any) -> Result:
@@ -455,7 +468,8 @@ def _ignore(*_: Any) -> None:
     """Show no progress."""
 
 
-def _is_collection(path: Path) -> bool:
+def is_collection(path: str | Path) -> bool:
+    """Return whether an archive's path is the address of a collection on a server."""
     return str(path).startswith(("milvus:/", "milvuss:/"))
 
 
@@ -468,7 +482,7 @@ def _filter(where: str | Filter | None) -> Filter | None:
 
 
 def _backend(storage: ArchiveFolder, cache: bool | None) -> Backend:
-    if _is_collection(storage.folder):
+    if is_collection(storage.folder):
         from landcue.milvus.archive import MilvusArchive
         from landcue.milvus.backend import MilvusBackend
 

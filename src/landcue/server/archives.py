@@ -17,9 +17,8 @@ from landcue.archive.schema import window_of
 from landcue.data.objects import shown
 from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
 from landcue.files import read_json
-from landcue.milvus.address import is_address
-from landcue.milvus.opening import open_archive
 from landcue.search import Archive, ById
+from landcue.search.archive import is_collection, open_storage
 from landcue.server.chips import chip_jpeg
 from landcue.server.decoding import Decoders
 from landcue.server.errors import ProblemError, without_paths
@@ -54,7 +53,7 @@ class Served:
         """Take what loads the archive's encoder; without it, its own model is loaded."""
         self.name = name
         self.archive = archive
-        self.local = not is_address(archive.folder)
+        self.local = not is_collection(archive.folder)
         self._load_lock = threading.Lock()
         self._encoder: Encoder | None = None
         self._given = load
@@ -75,7 +74,7 @@ class Served:
 
     def reopened(self) -> Served:
         """Open the newest version; the model is kept where it is still the same."""
-        archive = open_archive(self.archive.folder)
+        archive = open_storage(self.archive.folder)
         keep = archive.manifest.fingerprint == self.archive.manifest.fingerprint
         return Served(self.name, archive, self.encoder if keep and self.encodes else self._given)
 
@@ -252,13 +251,15 @@ class Catalog:
             UsageError: Two have one name, or the model is of none of them.
         """
         folders = [Path(one) for one in archives]
-        if model is not None and not any(map(is_address, folders)):
+        if model is not None and not any(map(is_collection, folders)):
             raise UsageError(
                 "--model is for milvus:// collections only: an archive folder holds its own model"
             )
         own = None if model is None else Path(model)
         return cls(
-            Served(folder.resolve().name, open_archive(folder, own if is_address(folder) else None))
+            Served(
+                folder.resolve().name, open_storage(folder, own if is_collection(folder) else None)
+            )
             for folder in folders
         )
 
