@@ -491,7 +491,7 @@ def test_a_collection_of_another_model_or_maker_is_refused(pair, tmp_path, made)
                 refused(other, pair.address)
     with pytest.raises(UsageError, match="has index flat"):
         push(pair.archive, pair.address, index="ivf")
-    with pytest.raises(ArchiveError, match="does not exist: make it with"):
+    with pytest.raises(ArchiveError, match="does not exist: create it with"):
         diff(pair.archive, address(port, "nothing"))
     link = Link(pair.address)
     try:
