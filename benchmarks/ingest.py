@@ -126,7 +126,7 @@ def runtimes(name: str, size: int, images: ImageSet, folder: Path) -> dict[str, 
     found: dict[str, Encoder] = {}
     if whole := [record for record in images.records if record.window is None]:
         out = folder / f"{name}.onnx"
-        export(Checkpoint(encoder, {}), out, int8=True, records=whole[:64], say=lambda _: None)
+        export(Checkpoint(encoder, {}), out, int8=True, records=whole[:64], message=lambda _: None)
         found["int8"] = OnnxEncoder(out)
     return {"torch": encoder.to(memory_format=torch.channels_last), **found}
 

@@ -72,7 +72,7 @@ def contestants(
     opened = {}
     for precision in ("float32", "int8"):
         out = folder / f"{precision}.onnx"
-        export(made, out, int8=precision == "int8", records=records, say=lambda _: None)
+        export(made, out, int8=precision == "int8", records=records, message=lambda _: None)
         opened[precision] = OnnxEncoder(out)
     tensor = torch.from_numpy(images)
 

@@ -88,7 +88,7 @@ def test_import(run, tmp_path, tools):
     table, archive = tmp_path / "t.parquet", tmp_path / "archive"
     out, error = run("import", table, archive, "--embedding", "embedding")
     assert "9 records of 6 values and 0 bits; 9 added, 0 problems" in out
-    assert "were scaled to length 1" in out
+    assert "were scaled to norm 1" in out
     assert error == ""
     _, error = run("import", table, archive, "--embedding", "nothing", code=2)
     assert error.startswith("error: --embedding: t.parquet has no column 'nothing'")

@@ -112,7 +112,7 @@ def test_rows_that_cannot_be_used_are_named(tmp_path, values):
         "t.parquet row 20": "has 5 values in its embedding, not 6",
         "t.parquet row 30": "lacks its embedding",
         "t.parquet row 40": "has no id",
-        "t.parquet": "1 rows repeat an id: left out",
+        "t.parquet": "1 rows with a repeated id were left out",
     }
     assert report.records == N - 7
     assert ArchiveFolder.open(tmp_path / "archive").columns().find("r44") is not None

@@ -72,7 +72,7 @@ def browser(chromium):
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
-    """Synthetic geo-referenced images with labels, groups and times."""
+    """Synthetic georeferenced images with labels, groups and times."""
     return write_demo_archive(tmp_path_factory.mktemp("browser") / "data", n=140)
 
 

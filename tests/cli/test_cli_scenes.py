@@ -44,7 +44,7 @@ def test_scenes_become_chips(scenes, tmp_path):
     done = landcue("index", scenes, tmp_path / "archive", *options)
     assert done.returncode == 0, done.stderr
     assert "12 records (6 added, 6 unchanged)" in done.stdout
-    assert "b.tif: has no geo-reference; its chips have no footprint" in done.stderr
+    assert "b.tif: has no georeference; its chips have no footprint" in done.stderr
     assert "c.tif: " in done.stderr
     found = landcue("search", tmp_path / "archive", "a/r000000-c000064-64x64", "-k", "2", "--json")
     assert json.loads(found.stdout)["hits"][0]["id"].startswith(("a/", "b/")), found.stderr
@@ -90,7 +90,7 @@ def test_another_model_reads_the_chips_as_they_were_read(scenes, tmp_path):
         (["--chip", "64"], 2, "give pixels or metres, such as 256px or 120m"),
         (["--bands", "1,2,3"], 2, "--bands is for scenes"),
         (["--chip", "64px", "--bands", "1,2"], 2, "names 2 bands, but the model takes 3"),
-        (["--chip", "64px", "--labels", "x.csv"], 2, "say nothing of chips"),
+        (["--chip", "64px", "--labels", "x.csv"], 2, "is for whole images, not for chips"),
         (["--chip", "64px", "--bands", "1,2,3", "--device", "abacus"], 2, "--device abacus"),
     ],
 )

@@ -216,7 +216,7 @@ def test_lengths_that_are_none(text):
 def test_lengths():
     assert Length.parse("256px", "--chip") == Length(256, metres=False)
     assert Length.parse("1.2km", "--chip") == Length(1200, metres=True)
-    with pytest.raises(DataError, match="no geo-reference"):
+    with pytest.raises(DataError, match="no georeference"):
         pixels_of(Length(100, metres=True), None)
     with pytest.raises(DataError, match="less than one of its pixels"):
         pixels_of(Length(4, metres=True), (10.0, 10.0))
@@ -262,7 +262,7 @@ def test_scene_without_geo_reference(tmp_path):
     cut = cut_scenes(open_source(tmp_path), SceneOptions(Length(20, metres=False)))
     assert {(r.bounds, r.footprint) for r in cut.records} == {(None, None)}
     assert [str(p) for p in cut.problems] == [
-        "a.tif: has no geo-reference; its chips have no footprint"
+        "a.tif: has no georeference; its chips have no footprint"
     ]
-    with pytest.raises(DataError, match=r"a\.tif: has no geo-reference, so that 100m"):
+    with pytest.raises(DataError, match=r"a\.tif: has no georeference, so that 100m"):
         cut_scenes(open_source(tmp_path), SceneOptions(Length(100, metres=True)))

@@ -165,7 +165,7 @@ def test_pages_follow_one_another_as_in_the_folder(pair):
             near, far = ours.to_json()["cursor"], theirs.to_json()["cursor"]
     with pytest.raises(UsageError, match="belongs to another version"):
         pair.far.search(ById(pair.ids[0]), k=9, options=SearchOptions(cursor=near))
-    with pytest.raises(UsageError, match="belongs to another search"):
+    with pytest.raises(UsageError, match="is for another search"):
         pair.far.search(ById(pair.ids[1]), k=9, options=SearchOptions(cursor=far))
 
 

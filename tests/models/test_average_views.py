@@ -83,7 +83,9 @@ def test_an_exported_model_averages_too(tmp_path):
 
     encoder = model(average_views=8)
     encoder.fingerprint = "f" * 64
-    export(Checkpoint(encoder, {"dataset": "synthetic"}), tmp_path / "m.onnx", say=lambda _: None)
+    export(
+        Checkpoint(encoder, {"dataset": "synthetic"}), tmp_path / "m.onnx", message=lambda _: None
+    )
     found = OnnxEncoder(tmp_path / "m.onnx").outputs(IMAGES)
     expected = float32(encoder, IMAGES)
     np.testing.assert_allclose(found["embedding"], expected.embedding.numpy(), atol=1e-5)

@@ -50,7 +50,7 @@ def chips(tmp_path_factory) -> list[Record]:
 @pytest.fixture(scope="module")
 def exported_file(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("onnx") / "m.onnx"
-    export(make(), out, say=quiet)
+    export(make(), out, message=quiet)
     return out
 
 
@@ -100,7 +100,7 @@ def test_it_says_what_it_is(exported):
 )
 def test_every_setting_is_exported(tmp_path, settings):
     checkpoint = make(**settings)
-    export(checkpoint, tmp_path / "m.onnx", say=quiet)
+    export(checkpoint, tmp_path / "m.onnx", message=quiet)
     encoder = OnnxEncoder(tmp_path / "m.onnx")
     images = pixels(2)
     embedding, _, scores = float32_outputs(checkpoint.encoder, torch.from_numpy(images))
@@ -116,7 +116,7 @@ def test_int8_is_measured_on_other_images_than_it_is_calibrated_on(tmp_path, chi
     out = tmp_path / "m.onnx"
     card = export(
         checkpoint, out, int8=True, records=chips, label_names=LABELS, calibration_images=8,
-        say=quiet,
+        message=quiet,
     )  # fmt: skip
     assert card.precision == "int8"
     assert card.fidelity["images"] == 16
@@ -160,13 +160,13 @@ def test_fidelity_by_hand():
 def test_bad_input(tmp_path, exported):
     checkpoint, encoder = exported
     with pytest.raises(UsageError, match=r"NAME\.onnx"):
-        export(checkpoint, tmp_path / "m.bin", say=quiet)
+        export(checkpoint, tmp_path / "m.bin", message=quiet)
     with pytest.raises(UsageError, match="--calibrate"):
-        export(checkpoint, tmp_path / "m.onnx", int8=True, say=quiet)
+        export(checkpoint, tmp_path / "m.onnx", int8=True, message=quiet)
     broken = tmp_path / "a.png"
     broken.write_bytes(b"no image")
     with pytest.raises(DataError, match="fewer than 2 images"):
-        export(checkpoint, tmp_path / "m.onnx", records=[Record("a", broken)] * 3, say=quiet)
+        export(checkpoint, tmp_path / "m.onnx", records=[Record("a", broken)] * 3, message=quiet)
     assert not (tmp_path / "m.onnx").exists()
     with pytest.raises(UsageError, match=r"uint8 images \[h, w, 3\]"):
         encoder.encode(np.zeros((1, 32, 32, 4), np.uint8))

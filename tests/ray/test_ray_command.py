@@ -64,7 +64,7 @@ def test_unreachable_address(source, tmp_path):
     done = landcue("index", source, tmp_path / "a", "--ray", f"127.0.0.1:{port}")
     assert f"--ray 127.0.0.1:{port}: no Ray cluster answers" in error_line(done, 2)
     done = landcue("index", source, tmp_path / "a", "--ray", "ray://somewhere")
-    assert "give local, auto, or the head's host:port" in error_line(done, 2)
+    assert "use local, auto, or the head's host:port" in error_line(done, 2)
     assert not (tmp_path / "a" / "manifest.json").exists()
 
 
@@ -73,7 +73,7 @@ def test_something_else_at_the_address(source, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = landcue("index", source, tmp_path / "a", "--ray", f"127.0.0.1:{port}")
-    assert f"--ray 127.0.0.1:{port}: what answers there is no Ray" in error_line(done, 2)
+    assert f"--ray 127.0.0.1:{port}: the server there is not a Ray" in error_line(done, 2)
 
 
 def test_without_ray(source, tmp_path):

@@ -44,5 +44,5 @@ def test_an_archive_without_labels_has_no_scores(tmp_path):
     searcher = Archive(ArchiveFolder.open(tmp_path / "made"))
     if searcher.backend.records.labels.names:
         pytest.fail("made records without metadata must carry no labels")
-    with pytest.raises(UsageError, match="nothing to measure by"):
+    with pytest.raises(UsageError, match="retrieval cannot be measured"):
         own_scores(searcher)

@@ -179,8 +179,8 @@ def test_a_chip_by_box_covers_the_box(searcher, scene):
 @pytest.mark.parametrize(
     ("options", "error", "word"),
     [
-        ({"window": Window(100, 0, 40, 40)}, UsageError, "leaves the scene of 120 x 90"),
-        ({"bbox": Bounds(100, 0, 101, 1)}, UsageError, "lies outside the scene"),
+        ({"window": Window(100, 0, 40, 40)}, UsageError, "is not inside the scene of 120 x 90"),
+        ({"bbox": Bounds(100, 0, 101, 1)}, UsageError, "is outside the scene"),
         ({"bbox": Bounds(170, 0, -170, 1)}, UsageError, "antimeridian"),
         ({"window": Window(0, 0, 9, 9), "bbox": Bounds(0, 0, 1, 1)}, UsageError, "not both"),
         ({"bands": (1, 2, 7)}, DataError, "no band 7"),
@@ -213,8 +213,8 @@ def test_scenes_that_cannot_be_read(searcher, tmp_path, world):
         ({"k": 0}, "k is 0"),
         ({"mode": "anm"}, "did you mean 'ann'"),
         ({"mode": "place"}, "unknown mode"),
-        ({"options": SearchOptions(min_score=1.5)}, "least score"),
-        ({"options": SearchOptions(min_score=float("nan"))}, "least score"),
+        ({"options": SearchOptions(min_score=1.5)}, "minimum score"),
+        ({"options": SearchOptions(min_score=float("nan"))}, "minimum score"),
         ({"options": SearchOptions(collapse=-0.1)}, "collapse"),
         ({"options": SearchOptions(shortlist=0)}, "shortlist"),
         ({"options": SearchOptions(shortlist=2.5)}, "shortlist"),
@@ -229,10 +229,13 @@ def test_scenes_that_cannot_be_read(searcher, tmp_path, world):
         ({"where": Filter(no_labels=("watr",))}, "did you mean 'water'"),
         ({"where": Filter(expression="water or")}, "found the end"),
         ({"where": Filter(scores=(("water", 0.5),))}, "no scores for label 'water'"),
-        ({"where": Filter(scores=(("dark", 1.5),))}, "label score of 1.5"),
+        ({"where": Filter(scores=(("dark", 1.5),))}, "label score is 1.5"),
         ({"where": Filter(after=datetime(2024, 2, 1), before=datetime(2024, 1, 1))}, "swap them"),
         ({"where": Filter(polygon=shapely.Point(0, 0))}, "a Point"),
-        ({"where": Filter(polygon=shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)]))}, "crosses"),
+        (
+            {"where": Filter(polygon=shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)]))},
+            "intersects itself",
+        ),
     ],
 )
 def test_searches_that_cannot_be_made(searcher, options, word):
@@ -253,7 +256,7 @@ def test_cursors_of_other_searches(searcher):
         searcher.search(
             ById("03.png"), k=3, where=Filter(path="1"), options=SearchOptions(cursor=cursor)
         )
-    with pytest.raises(UsageError, match="keep to one mode"):
+    with pytest.raises(UsageError, match="use the same mode"):
         searcher.search(ById("03.png"), k=3, mode="code", options=SearchOptions(cursor=cursor))
     known = Cursor.decode(cursor)
     assert Cursor.decode(known.encode()) == known
@@ -303,14 +306,14 @@ def test_polygons_from_text_and_files(tmp_path):
 @pytest.mark.parametrize(
     ("source", "word"),
     [
-        ("gone.geojson", "no polygon"),
+        ("gone.geojson", "not a polygon"),
         ("POLYGON ((", "not a polygon"),
         ('{"type": "Nothing"}', "not a polygon"),
         ('{"type": "FeatureCollection", "features": []}', "0 features"),
         ("{", "not a polygon"),
         ("POLYGON EMPTY", "is empty"),
-        ("POINT (1 2)", "give a Polygon"),
-        ("POLYGON ((0 0, 1 1, 1 0, 0 1, 0 0))", "crosses itself"),
+        ("POINT (1 2)", "use a Polygon"),
+        ("POLYGON ((0 0, 1 1, 1 0, 0 1, 0 0))", "intersects itself"),
         ("POLYGON ((0 0, 1 0, 1 100, 0 0))", "latitude"),
         ("POLYGON ((500000 0, 500001 0, 500001 1, 500000 0))", "longitude"),
     ],

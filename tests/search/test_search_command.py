@@ -131,10 +131,10 @@ def test_vectors_that_cannot_be_used(run, ids, tmp_path):
     for value, word in (
         (np.zeros(12), "length 0.0"),
         (np.full(12, np.nan), "length nan"),
-        (np.ones(11), "float64 [11]: give one of 12"),
+        (np.ones(11), "float64 [11]: use one of 12"),
         (np.ones((2, 12)), "[2, 12]"),
         (np.ones(12, np.int64), "int64"),
-        (np.ones(12, object), "no .npy file of numbers"),
+        (np.ones(12, object), "not a .npy file of numbers"),
     ):
         np.save(file, value)
         done = run("--vector", file, status=2)
@@ -146,7 +146,7 @@ def test_vectors_that_cannot_be_used(run, ids, tmp_path):
     assert "QUERY or --vector" in run(ids[3], "--vector", file, status=2).err
     assert "No such file" in run("--vector", tmp_path / "gone.npy", status=2).err
     np.savez(tmp_path / "some.npz", a=np.ones(12))
-    assert "no .npy file" in run("--vector", tmp_path / "some.npz", status=2).err
+    assert "not a .npy file" in run("--vector", tmp_path / "some.npz", status=2).err
 
 
 def test_examples_for_and_against(run, ids):
@@ -192,17 +192,17 @@ def test_a_picture_of_a_place(run, tmp_path):
         (["--labels", "water and"], "found the end"),
         (["--bbox", "1,2,3"], "box '1,2,3': write W,S,E,N"),
         (["--bbox", "0,50,1,40"], "south <= north"),
-        (["--polygon", "POLYGON ((0 0, 1 1, 1 0, 0 1, 0 0))"], "crosses itself"),
+        (["--polygon", "POLYGON ((0 0, 1 1, 1 0, 0 1, 0 0))"], "intersects itself"),
         (["--after", "2024-02-01", "--before", "2024-01-01"], "swap them"),
         (["--score", "water"], "ships=0.7"),
-        (["--score", "water=2"], "give 0 to 1"),
+        (["--score", "water=2"], "use a value from 0 to 1"),
         (["--labels", "water", "--cursor", "xyz"], "cannot be read"),
         (["--labels", "water", "--mode", "code"], "needs a query"),
         (["--labels", "water", "--mode", "cod"], "'code'"),
         (["--window", "0,0,5,5"], "need a scene"),
         (["x.tif", "--window", "0,0,5"], "COL,ROW,WIDTH,HEIGHT"),
         (["x.tif", "--bands", "1,2,3"], "--window"),
-        (["gone.png"], "gone.png is no image file"),
+        (["gone.png"], "gone.png is not an image file"),
     ],
 )
 def test_mistakes_are_one_line(run, args, word):

@@ -163,7 +163,7 @@ def test_an_exported_model_has_no_regions(views, tmp_path, is_problem):
 
     exported = tmp_path / "model" / "model.onnx"
     exported.parent.mkdir()
-    export(load_checkpoint(find_model("builtin")), exported, say=str)
+    export(load_checkpoint(find_model("builtin")), exported, message=str)
     encoder = load_model(exported)
     source = open_source(views[0])
     ingest(

@@ -1,4 +1,4 @@
-"""Archives: a Lance table of records, a manifest, checksums, and the changes that keep them so."""
+"""Archives: a Lance table of records, a manifest, checksums, and operations on them."""
 
 from __future__ import annotations
 

@@ -24,11 +24,11 @@ _NEAR = 1000
 
 
 class ArchiveFolder:
-    """A consistent view of an archive: what a writer does later stays invisible.
+    """A consistent view of an archive: later writes are not visible.
 
     Attributes:
-        folder: Where it lies.
-        manifest: What it is.
+        folder: Its path.
+        manifest: Its manifest.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, table: RecordTable | None) -> None:
@@ -47,17 +47,17 @@ class ArchiveFolder:
         """
         if is_object(folder):
             folder = readable(folder)
-        mark = ReaderMark(folder)  # first, so that no writer removes the version opened next
+        mark = ReaderMark(folder)  # before opening, so that no writer removes the version
         return cls._open(folder, mark, read_manifest(folder), None)
 
     @classmethod
     def open_version(cls, folder: Path, manifest: Manifest, version: int) -> ArchiveFolder:
-        """Open what another process shows, although a writer may have gone on since.
+        """Open the version that another process has open, even if it is no longer the latest.
 
         Args:
-            folder: Of the archive that is open there, which keeps writers from removing it.
-            manifest: Likewise.
-            version: Likewise.
+            folder: The archive; the other process keeps writers from removing the version.
+            manifest: Its manifest in that process.
+            version: Its version in that process.
 
         Raises:
             ArchiveError: It is gone, or broken.
@@ -100,11 +100,11 @@ class ArchiveFolder:
 
     @property
     def version(self) -> int:
-        """Version of the table shown: it grows with every commit; 0 without a table."""
+        """Version of the opened table: it grows with every commit; 0 without a table."""
         return 0 if self._table is None else self._table.version
 
     def batches(self, columns: Sequence[str], rows: int = 8192) -> Iterator[pa.RecordBatch]:
-        """Yield some columns of all records piece by piece, always in the same order.
+        """Yield some columns of all records in batches, always in the same order.
 
         Raises:
             ArchiveError: The table is broken.
@@ -113,12 +113,12 @@ class ArchiveFolder:
             yield from self._table.batches(columns, rows)
 
     def close(self) -> None:
-        """Let writers remove the version this archive shows."""
+        """Release the opened version, so that writers may remove it."""
         if self._mark is not None:
             self._mark.release()
 
     def columns(self) -> Columns:
-        """Read what search and evaluation need, sorted by id. Keep it: each call reads again.
+        """Read the columns for search and evaluation, sorted by id; each call reads them again.
 
         Raises:
             ArchiveError: The table is broken.
@@ -139,7 +139,7 @@ class ArchiveFolder:
             return from_fixed(rows["label_scores"], width, np.float32)
 
     def record(self, id_: str) -> dict[str, Any]:
-        """Return all stored values of one record but its vectors and its thumbnail.
+        """Return all stored values of one record except its vectors and thumbnail.
 
         Raises:
             UsageError: No record has this id; the message names near matches.
@@ -152,7 +152,7 @@ class ArchiveFolder:
         return rows[0]
 
     def file(self, id_: str) -> Path:
-        """Return where the image of a record lay when it was indexed.
+        """Return the path of a record's image at the time of indexing.
 
         Raises:
             UsageError: No record has this id.
@@ -210,7 +210,7 @@ class ArchiveFolder:
 
 
 def own_model(folder: Path) -> Path | None:
-    """Return the copy of its model in an archive that may still be unfinished, or ``None``.
+    """Return the copy of the model in a possibly unfinished archive, or ``None``.
 
     Raises:
         ArchiveError: Its manifest is broken.

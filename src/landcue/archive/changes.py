@@ -1,4 +1,4 @@
-"""Small changes to an archive: delete records, merge its files; and the end of every change."""
+"""Small changes to an archive: delete records, merge files; and the final step of every change."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from landcue.files import exclusive
 
 
 def finalize(folder: Path, manifest: Manifest, table: RecordTable, *, changed: bool) -> int:
-    """Leave one version behind if no process reads an older one; note counts and checksums.
+    """Remove older versions unless a process reads them; store counts and checksums.
 
     Args:
         folder: The archive, locked.
@@ -67,7 +67,7 @@ def finalize(folder: Path, manifest: Manifest, table: RecordTable, *, changed: b
 
 
 def check_table(folder: Path, checksums: Checksums, base: str) -> None:
-    """Refuse to rewrite damaged rows: their new file would look sound.
+    """Check the files before rows are rewritten: copies of damaged rows would look valid.
 
     Raises:
         ArchiveError: Names the first damaged file.
@@ -86,12 +86,12 @@ def _known(folder: Path) -> Checksums | None:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How an archive lies on disk.
+    """Size of an archive on disk.
 
     Attributes:
-        files: Of its table.
-        bytes: Of its folder, all of it.
-        versions: Of its table, that can still be read.
+        files: Number of files of its table.
+        bytes: Size of its folder in bytes.
+        versions: Number of readable versions of its table.
     """
 
     files: int
@@ -100,7 +100,7 @@ class Size:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """Return what an archive holds, which model made it, and its size, as plain values.
+    """Return the content, the model and the size of an archive as JSON values.
 
     Raises:
         ArchiveError: There is none, or it is broken.
@@ -123,7 +123,7 @@ def delete(folder: Path, ids: Sequence[str]) -> int:
     """Remove records. The images stay, and the next ``landcue index`` would add them again.
 
     Returns:
-        How many records are left.
+        The number of remaining records.
 
     Raises:
         UsageError: No record has one of the ids; nothing was removed.
@@ -138,7 +138,7 @@ def delete(folder: Path, ids: Sequence[str]) -> int:
 
 
 def count_known(folder: Path, ids: Sequence[str]) -> int:
-    """Return how many records there are, if all ids are among them.
+    """Return the number of records; check that all ids exist.
 
     Raises:
         UsageError: No record has one of the ids.

@@ -1,8 +1,8 @@
 """Checksums of the files of an archive, written after every change.
 
 The table's files never change once they are written, so the checksum of a known file is kept and
-not computed again: later damage is always noticed. With the checksums are copies of the
-two small files without which nothing else can be read.
+not computed again: later damage is always detected. The checksums are stored with copies of the
+two small files that are needed to read everything else.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ HOW_TO_RESTORE = (
 
 @dataclass(frozen=True, slots=True)
 class Checksums:
-    """What was known of an archive's files when it was last changed.
+    """Checksums of an archive's files at its last change.
 
     Attributes:
         files: Checksum (BLAKE2b-128, hex) of each file, by its posix path below the archive.
         version: Path of the file that describes the table's newest version; empty without one.
         version_file: Its content.
         manifest: Content of the archive's manifest.
-        cleaning: Whether files of older versions are being removed: then a table's file that is
-            missing is no damage.
+        cleaning: Whether files of older versions are being removed: then a missing file of the
+            table is not damage.
     """
 
     files: dict[str, str]
@@ -81,9 +81,9 @@ def read_checksums(folder: Path) -> Checksums | None:
 
 
 def write_checksums(folder: Path, manifest: Manifest) -> None:
-    """Note the checksums of all files that are part of the archive now.
+    """Store the checksums of all present files of the archive.
 
-    New files are forced to the disk first.
+    New files are flushed to disk first.
 
     Raises:
         LandcueError: The folder cannot be written.
@@ -124,7 +124,7 @@ def forget_checksums(folder: Path, name: str) -> None:
 
 
 def start_cleaning(folder: Path) -> None:
-    """Note that files of older versions are about to be removed.
+    """Record that files of older versions are about to be removed.
 
     Raises:
         LandcueError: The folder cannot be written.
@@ -144,13 +144,13 @@ def archive_files(folder: Path, base: str) -> Iterator[Path]:
 
 
 def damaged_files(folder: Path, checksums: Checksums, base: str, below: str = "") -> list[Problem]:
-    """Read the files that are known and compare them with their checksums.
+    """Read the listed files and compare them with their checksums.
 
     Args:
         folder: The archive.
-        checksums: What is known.
-        base: The folder in use, as the manifest names it.
-        below: Look only at files whose path starts with this.
+        checksums: The stored checksums.
+        base: The folder in use, as named in the manifest.
+        below: Check only files whose path starts with this.
     """
     table = (Path(base) / TABLE_FOLDER).as_posix() + "/"
     problems: list[Problem] = []
@@ -176,7 +176,7 @@ def check_table_files(folder: Path, base: str) -> None:
     """
     try:
         checksums = read_checksums(folder)
-    except ArchiveError:  # the checksums are damaged, not what they are of: verify reports it
+    except ArchiveError:  # the checksums are damaged, not the files: verify reports it
         return
     if checksums is None:
         return
@@ -193,7 +193,7 @@ def check_table_files(folder: Path, base: str) -> None:
 
 
 def digest(path: Path, *, sync: bool = False) -> str:
-    """Return the BLAKE2b-128 of a file, hex; with ``sync`` force it to the disk first."""
+    """Return the BLAKE2b-128 of a file, hex; with ``sync`` flush it to disk first."""
     with path.open("rb") as file:
         if sync:
             os.fsync(file.fileno())

@@ -43,7 +43,7 @@ class LabelLists:
 
     @classmethod
     def of(cls, lists: pa.ChunkedArray) -> LabelLists:
-        """Take a column of lists of names, null for a record without annotation."""
+        """Convert a column of lists of names; null means not annotated."""
         flat = pc.list_flatten(lists)
         names: list[str] = sorted(pc.unique(flat).to_pylist())
         values = pc.index_in(flat, value_set=pa.array(names, pa.string())).to_numpy()
@@ -72,7 +72,7 @@ class LabelLists:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What search and evaluation need of n records, sorted by id.
+    """The columns of n records that search and evaluation need, sorted by id.
 
     Attributes:
         ids: Unique, ascending.
@@ -83,9 +83,9 @@ class Columns:
         predicted: Predicted labels.
         bounds: float64 ``[n, 4]``, west, south, east, north in degrees; NaN without footprint.
         time: datetime64[us] ``[n]`` in UTC; NaT where unknown.
-        group: What each image was drawn from, or ``None``.
+        group: The scene, product or class of each image, or ``None``.
         part: ``train``, ``val``, ``test`` or ``None``.
-        sensor: What took each image, or ``None``.
+        sensor: The sensor of each image, or ``None``.
     """
 
     ids: tuple[str, ...]
@@ -115,7 +115,7 @@ class Columns:
 
 
 def to_columns(table: pa.Table, manifest: Manifest) -> Columns:
-    """Sort rows by id and turn their columns into arrays."""
+    """Sort rows by id and convert their columns to arrays."""
     table = by_id(table)
     n = len(table)
     code = np.empty((n, 0), np.uint8)

@@ -1,4 +1,4 @@
-"""From images that were read to rows of the table, batch by batch."""
+"""Encode images that were read into rows of the table, batch by batch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def encode_rows(
     _check_shapes(encoding, encoder, len(images))
     usable = _usable(encoding)
     problems = [
-        Problem(image.metadata.path, "the model gave no finite embedding of unit norm")
+        Problem(image.metadata.path, "the model returned no finite embedding of unit norm")
         for image, good in zip(images, usable, strict=True)
         if not good
     ]
@@ -94,20 +94,20 @@ def _check_shapes(encoding: Encoding, encoder: Encoder, n: int) -> None:
     )
     if found != promised or encoding.n_bits != encoder.n_bits:
         raise ModelError(
-            f"model {encoder.fingerprint[:12]} gave embeddings, codes and scores of shapes "
+            f"model {encoder.fingerprint[:12]} returned embeddings, codes and scores of shapes "
             f"{found}, but promised {promised}; the model is broken"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What some tasks became.
+    """The results of some tasks.
 
     Attributes:
         rows: Rows to add and rows that replace older ones, each only if there are any.
         same: New metadata of images whose bytes are those of the stored row.
-        left_out: What could not be read or encoded, and chips with too little data.
-        n: How many tasks these were.
+        left_out: Images that could not be read or encoded, and chips with too little data.
+        n: Number of tasks.
     """
 
     rows: Mapping[Literal["add", "replace"], pa.Table]
@@ -117,7 +117,7 @@ class Encoded:
 
 
 Engine = Callable[[Sequence[Task], SceneOptions | None], AbstractContextManager[Iterator[Encoded]]]
-"""Reads and encodes all tasks; what they became comes in their order."""
+"""Reads and encodes all tasks; results are in the order of the tasks."""
 
 
 @contextlib.contextmanager
@@ -133,7 +133,7 @@ def encoding_here(
     """Read and encode in this process.
 
     Args:
-        tasks: What to read.
+        tasks: The images and chips.
         encoder: The model; it runs in the calling thread.
         chips: Reads tasks that are chips.
         batch_size: Images per encoder call.
@@ -160,7 +160,7 @@ def _batches(
 
 
 def _take(read: Iterator[Item], images: int) -> list[Item]:
-    """Return what was read up to the given number of images, but not for ever without any."""
+    """Take results up to a number of images; stop after many results without any."""
     batch: list[Item] = []
     found = 0
     for item in read:

@@ -35,12 +35,12 @@ ROWS_AT_ONCE = 1024
 def exported_rows(
     archive: ArchiveFolder, *, vectors: bool, progress: Progress | None
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield rows piece by piece, in the table's order.
+    """Yield rows in the order of the table.
 
     Args:
-        archive: Whose rows.
-        vectors: Whether embeddings and codes are wanted too.
-        progress: Called after each piece.
+        archive: The archive.
+        vectors: Whether to include embeddings and codes.
+        progress: Called after each batch.
     """
     present = archive.manifest.schema.names
     names = [*METADATA_NAMES, "predicted_labels"]
@@ -66,15 +66,15 @@ def bounds_of(row: Row) -> Bounds | None:
 def geometry_of(row: Row) -> dict[str, Any] | None:
     """Return the footprint of a stored row, or else its box, as GeoJSON (RFC 7946).
 
-    Exterior rings run counterclockwise. What crosses the antimeridian becomes a MultiPolygon with
-    a part on each side (section 3.1.9).
+    Exterior rings run counterclockwise. A footprint across the antimeridian becomes a MultiPolygon
+    with a part on each side (section 3.1.9).
     """
     found = shape_of(row)
     return None if found is None else mapping(found)
 
 
 def shape_of(row: Row) -> Polygon | MultiPolygon | None:
-    """Return the geometry of :func:`geometry_of` as shapely's."""
+    """Return the geometry of :func:`geometry_of` as a shapely geometry."""
     footprint, bounds = footprint_of(row["geometry"]), bounds_of(row)
     if footprint is not None:
         found = split_at_antimeridian(footprint)
@@ -93,7 +93,7 @@ def to_wkb(geometry: dict[str, Any] | None) -> bytes | None:
 
 
 def planar_box(geometry: dict[str, Any]) -> tuple[float, float, float, float]:
-    """Return least x and y, largest x and y of a geometry; -180 to 180 if it crosses."""
+    """Return minimum x and y, maximum x and y of a geometry; x -180 to 180 if it crosses."""
     return shape(geometry).bounds
 
 
@@ -156,17 +156,17 @@ def write_stac(
     """Write a STAC 1.1 ItemCollection, an item per record, with the model in each.
 
     Args:
-        archive: What to write.
+        archive: The archive.
         out: The file (.json).
         vectors: Whether items hold their embedding and code.
-        time: Acquisition time of records that have none, because an item must have one.
+        time: Acquisition time for records without one; a STAC item must have a time.
         progress: Called as records are written.
 
     Returns:
         The number of items.
 
     Raises:
-        DataError: A record has no time and none was given.
+        DataError: A record has no time and ``time`` is not set.
         LandcueError: The archive is broken or the file cannot be written.
     """
 
@@ -178,7 +178,7 @@ def write_stac(
 
 
 def model_facts(manifest: Manifest) -> dict[str, Any]:
-    """Return what an export says about the model, in the names of the embeddings extension."""
+    """Return the model's properties, in the names of the STAC embeddings extension."""
     return {
         "emb:dimensions": manifest.dim,
         "data_type": "float32",
@@ -310,7 +310,7 @@ def _schema(archive: ArchiveFolder, *, vectors: bool) -> pa.Schema:
 
 
 def _extent(archive: ArchiveFolder) -> tuple[list[str], list[float]]:
-    """Return the kinds of geometry that occur and the box around all of them."""
+    """Return the geometry types that occur and their common bounding box."""
     kinds: set[str] = set()
     whole: list[float] = []
     for rows in exported_rows(archive, vectors=False, progress=None):
@@ -331,7 +331,7 @@ def _plain(row: Row) -> Row:
 
 
 def _center(row: Row) -> tuple[float | None, float | None]:
-    """Return the middle of the box, longitude first."""
+    """Return the center of the box, longitude first."""
     if row["west"] is None:
         return None, None
     east = row["east"] + 360 if row["west"] > row["east"] else row["east"]

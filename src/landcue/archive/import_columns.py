@@ -1,4 +1,4 @@
-"""The columns of a Parquet table of embeddings, checked and turned into what an archive stores."""
+"""Check the columns of a Parquet table of embeddings and convert them to an archive's columns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def places(
 
     Args:
         values: Geometries in longitude and latitude.
-        faults: What is wrong with each row so far; noted here for geometries that are wrong.
+        faults: The first error of each row; extended by rows with invalid geometries.
     """
     found = [place_of(value, _MOST_CORNERS) for value in values]
     for i, (value, (bounds, outline)) in enumerate(zip(values, found, strict=True)):
@@ -70,7 +70,7 @@ def _arrays(column: Any) -> Iterator[npt.NDArray[Any] | None]:
 
 
 def mark(faults: list[str | None], where: Any, what: str) -> None:
-    """Note what is wrong with the rows ``where`` is true, unless something is known already."""
+    """Set the error of the rows where ``where`` is true, unless they already have one."""
     for i in np.flatnonzero(where).tolist():
         faults[i] = faults[i] or what
 
@@ -107,7 +107,7 @@ def is_texts(kind: Any) -> bool:
 
 
 def is_name(kind: Any) -> bool:
-    """Return whether a type is text or a whole number."""
+    """Return whether a type is text or an integer."""
     return is_text(kind) or pa.types.is_integer(kind)
 
 
@@ -122,19 +122,19 @@ _LON_LAT = {"CRS84", "4326"}
 
 @dataclass(frozen=True, slots=True)
 class ImportColumns:
-    """Which column holds what; ``None``: none does.
+    """The columns of a table by their meaning; ``None`` for an absent one.
 
     Attributes:
         embedding: Lists of floats of one length.
-        id: Text or whole numbers; by default ``unique_id`` or ``id`` if there is one, else
+        id: Text or integers; by default ``unique_id`` or ``id`` if there is one, else
             the row's number.
         geometry: WKB in longitude and latitude.
         code: Lists of bytes, or binary of one length; bit 0 is the least significant of byte 0.
-        bits: Bits of a code; 8 a byte by default.
+        bits: Bits of a code; by default 8 per byte.
         time: Timestamps, taken as UTC without a zone.
         labels: Lists of text.
-        path: Text: where the image is.
-        group: Text: what the image was cut from.
+        path: Text: path or address of the image.
+        group: Text: the scene or product of the image.
     """
 
     embedding: str
@@ -150,7 +150,7 @@ class ImportColumns:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some usable rows, and what is wrong with the others.
+    """The valid rows of a batch, and the errors of the others.
 
     Attributes:
         metadata: n rows.
@@ -184,7 +184,7 @@ class TableReader:
 
     Raises:
         UsageError: A column is missing or of a wrong type.
-        DataError: The file is no Parquet table, or is empty.
+        DataError: The file is not a Parquet table, or is empty.
     """
 
     def __init__(self, file: Path, columns: ImportColumns) -> None:
@@ -203,7 +203,7 @@ class TableReader:
         self.n_bits = 0 if width == 0 else self._bits(width)
 
     def pieces(self) -> Iterator[tuple[int, Piece]]:
-        """Yield (rows read so far, what is in the next ones).
+        """Yield the number of rows read so far, and the rows of a batch.
 
         Raises:
             DataError: The file is damaged.
@@ -239,7 +239,7 @@ class TableReader:
             "embedding": (is_floats, "lists of floats"),
             "code": (is_bytes, "lists of uint8, or binary"),
             "geometry": (is_binary, "WKB (binary)"),
-            "id": (is_name, "text or whole numbers"),
+            "id": (is_name, "text or integers"),
             "time": (pa.types.is_timestamp, "timestamps"),
             "labels": (is_texts, "lists of text"),
             "path": (is_text, "text"),

@@ -1,4 +1,4 @@
-"""Import: an archive from a table of embeddings that others made."""
+"""Import a table of precomputed embeddings as an archive."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ Progress = Callable[[int, int], object]
 
 @dataclass(slots=True)
 class ImportReport:
-    """What an import did.
+    """The result of an import.
 
     Attributes:
         added: Records added now.
         present: Records that an earlier run of the same import had added.
-        skipped: Rows that were left out, and why.
+        skipped: Rows that were left out, with the reasons.
         records: Records in the archive now.
         dim: Length of an embedding.
         n_bits: Bits of a code.
-        least_norm: Smallest length of an embedding as it stood in the table.
-        largest_norm: Largest. Embeddings are stored with length 1.
+        least_norm: Smallest norm of an embedding in the table.
+        largest_norm: Largest norm. Embeddings are stored with norm 1.
     """
 
     dim: int
@@ -73,7 +73,7 @@ def import_table(
     commit_every: int = 8192,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Make an archive from a Parquet table; after a crash the same call goes on.
+    """Create an archive from a Parquet table; after a crash the same call resumes.
 
     The archive has no images, no thumbnails and no model: it is searched by record and by vector.
     Embeddings are scaled to length 1.
@@ -81,7 +81,7 @@ def import_table(
     Args:
         file: The table.
         folder: The archive to make.
-        columns: Which columns hold what.
+        columns: The columns of the table by their meaning.
         commit_every: Rows per commit.
         progress: Called after each piece.
 
@@ -124,7 +124,9 @@ def import_table(
         repeated = report.present - before
         if repeated > 0:
             report.present = before
-            report.skipped.append(Problem(file.name, f"{repeated} rows repeat an id: left out"))
+            report.skipped.append(
+                Problem(file.name, f"{repeated} rows with a repeated id were left out")
+            )
         report.records = finalize(folder, manifest, table, changed=report.added > 0)
     return report
 
@@ -141,7 +143,7 @@ def _rows(piece: Any, wanted: list[int], schema: pa.Schema) -> pa.Table:
 
 
 def _open(folder: Path, manifest: Manifest, file: Path) -> tuple[Manifest, RecordTable]:
-    """Make the archive, or go on with what the same import left."""
+    """Create the archive, or resume the same import."""
     if (folder / MANIFEST).exists():
         found = read_manifest(folder)
         if found.fingerprint != manifest.fingerprint:
@@ -162,7 +164,7 @@ def _open(folder: Path, manifest: Manifest, file: Path) -> tuple[Manifest, Recor
 
 
 def _fingerprint(file: Path, columns: ImportColumns) -> str:
-    """Return SHA-256 (hex) over the table and the choice of columns: it stands for the model."""
+    """Return SHA-256 (hex) of the table and the choice of columns, as the model's fingerprint."""
     try:
         with file.open("rb") as data:
             content = hashlib.file_digest(data, "sha256").hexdigest()

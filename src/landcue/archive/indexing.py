@@ -1,6 +1,6 @@
-"""From a source to an archive in one call: what ``landcue index`` and ``landcue.index`` do.
+"""Index a source into an archive in one call, for ``landcue index`` and ``landcue.index``.
 
-The only module of this folder that loads models by name.
+This is the only module of this package that loads models by name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from landcue.models.load import Model
 
 Progress = Callable[[str, int, int], object]
-"""Called with (stage, done, total) as work goes on."""
+"""Called with (stage, done, total)."""
 
 Notify = Callable[[str], object]
 """Called with one line about a problem or a warning."""
@@ -47,19 +47,19 @@ class IndexOptions:
         labels: Label table for the images of a folder.
         chip: Side of the chips that GeoTIFF scenes are cut into: ``256px``, ``120m``; ``None``:
             images are indexed whole.
-        stride: From one chip to the next; by default the side.
+        stride: Distance from one chip to the next; by default the side.
         bands: Bands of a scene, from 1, in the model's order: ``4,3,2``.
-        scale: From stored values to bytes: ``auto``, ``percentile:2,98``, ``fixed:0,3000``.
+        scale: How stored values become bytes: ``auto``, ``percentile:2,98``, ``fixed:0,3000``.
         nodata: Largest share of a chip without data, 0..1.
         asset: Asset of STAC items that is the image.
         batch_size: Images per model call.
         workers: Reading threads; by default the cores this process may use, up to 4.
-        device: Where the model runs: ``cpu``, ``cuda``, ``cuda:1``. By default ``cpu``; with Ray
+        device: Device of the model: ``cpu``, ``cuda``, ``cuda:1``. By default ``cpu``; with Ray
             the GPUs, if there are any.
         runtime: ``torch``, ``onnx`` or ``auto``.
-        prune: Remove records whose file is gone.
+        prune: Remove records whose file no longer exists.
         ray: Read and encode on a Ray cluster: ``local``, ``auto``, or its head's ``host:port``.
-        ray_workers: By default one per GPU, or else per core.
+        ray_workers: Number of Ray workers; by default one per GPU, or else per core.
 
     Raises:
         UsageError: Options that contradict each other.
@@ -82,29 +82,27 @@ class IndexOptions:
 
     def __post_init__(self) -> None:
         if self.ray is None and self.ray_workers is not None:
-            raise UsageError("--ray-workers is for Ray; give its address too: --ray local")
+            raise UsageError("--ray-workers is for Ray; add its address: --ray local")
         if self.chip is None:
             for name in ("stride", "bands"):
                 if getattr(self, name) is not None:
                     raise UsageError(
-                        f"--{name} is for scenes; give the size of their chips: --chip 256px"
+                        f"--{name} is for scenes; add the size of their chips: --chip 256px"
                     )
         elif self.labels is not None:
-            raise UsageError(
-                "--labels are of whole images and say nothing of chips; leave them out"
-            )
+            raise UsageError("--labels is for whole images, not for chips; leave it out")
 
     def scene_options(self, model: Model) -> SceneOptions | None:
         """Return how scenes are cut for a model; ``None`` for whole images.
 
         Raises:
-            UsageError: A value cannot be read, or the model takes other bands than images have.
+            UsageError: A value is not valid, or the model takes other bands than images have.
         """
         scaling = Scale.parse(self.scale)
         if self.chip is None:
             if model.in_chans != 3:
                 raise UsageError(
-                    f"the model takes {model.in_chans} bands, images have 3; give --chip and "
+                    f"the model takes {model.in_chans} bands, images have 3; add --chip and "
                     "--bands to index scenes"
                 )
             return None
@@ -131,7 +129,7 @@ def index_source(
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> IngestReport:
-    """Put images, or chips of scenes, into an archive; only new and changed ones are encoded.
+    """Add images, or chips of scenes, to an archive; only new and changed ones are encoded.
 
     Args:
         source: A folder, ``s3://bucket/prefix``, a table (.csv, .parquet), STAC items (.json) or a
@@ -144,7 +142,7 @@ def index_source(
         notify: Called with one line per problem or warning.
 
     Raises:
-        UsageError: An option cannot be used.
+        UsageError: An option is not valid.
         DataError: The source is missing, or no image in it can be read.
         ModelError: There is no such model, or it is broken.
         ArchiveError: The archive is locked, broken, another model's, or cannot be written.
@@ -155,7 +153,7 @@ def index_source(
     from landcue.models.load import BUILTIN, load_model
 
     source, archive = to_path(source), to_path(archive)
-    tick, say = progress or _ignore, notify or _ignore
+    report, log = progress or _ignore, notify or _ignore
     if source.is_dir() and options.asset is None:
         images = detect_source(source, options.labels)
     else:
@@ -163,18 +161,20 @@ def index_source(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(publishing(archive)) if is_object(archive) else archive
         own = own_model(folder) if model is None else None
-        here = options.device if options.ray is None else None  # with Ray it runs elsewhere
+        here = (
+            options.device if options.ray is None else None
+        )  # with Ray it runs in other processes
         loaded = load_model(own or model or BUILTIN, runtime=options.runtime, device=here or "cpu")
         scenes = options.scene_options(loaded)
         if scenes is not None:
-            images = cut_scenes(images, scenes, partial(tick, "reading headers"))
+            images = cut_scenes(images, scenes, partial(report, "reading headers"))
         if loaded.unfinished:
-            say(
-                f"warning: the training of {loaded.path} has not ended; an archive keeps its "
-                "model, so index into a new folder once it has"
+            log(
+                f"warning: the training of {loaded.path} has not finished; an archive keeps its "
+                "model, so index into a new folder afterwards"
             )
         for problem in images.problems:
-            say(f"problem: {problem}")
+            log(f"problem: {problem}")
         engine = None
         if options.ray is not None:
             engine = _ray_engine(options, loaded)
@@ -194,13 +194,13 @@ def index_source(
             scenes=scenes,
             unread=images.unread,
             engine=engine,
-            progress=partial(tick, "indexing"),
+            progress=partial(report, "indexing"),
         )
         for problem in report.skipped:
-            say(f"skipped {problem}")
+            log(f"skipped {problem}")
         if engine is not None:
             for line in engine.summary():
-                say(line)
+                log(line)
             report = replace(report, ray=engine.to_json())
     return report
 
@@ -213,13 +213,13 @@ def index(
     options: IndexOptions = _DEFAULTS,
     progress: Progress | None = None,
 ) -> Any:
-    """Put images into an archive and open it; see :func:`index_source` for the arguments.
+    """Add images to an archive and open it; see :func:`index_source` for the arguments.
 
     >>> archive = landcue.index("photos", "archives/photos")       # doctest: +SKIP
     >>> archive.search("photos/a.jpg", k=12)                       # doctest: +SKIP
 
     Returns:
-        The archive, opened as ``landcue.open`` opens it.
+        The opened archive.
 
     Raises:
         LandcueError: As :func:`index_source`.
@@ -244,22 +244,22 @@ def reembed_archive(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> ReembedReport:
-    """Encode all records with another model; searches use the old one until all is done.
+    """Encode all records with another model; searches use the old one until it is complete.
 
     Args:
         archive: The archive.
         model: ``builtin``, a run folder or an exported file.
-        drop_missing: Go on without records whose image cannot be read; else nothing changes.
-        bands: Of chips, as in :class:`IndexOptions`; by default as they were indexed.
-        scale: Likewise.
-        nodata: Likewise.
+        drop_missing: Drop records whose image cannot be read; otherwise the call fails.
+        bands: Bands of chips, as in :class:`IndexOptions`; by default as they were indexed.
+        scale: How stored values of chips become bytes, likewise.
+        nodata: Largest share of a chip without data, likewise.
         batch_size: Images per model call.
         workers: Reading threads.
-        device: Where the model runs.
+        device: Device of the model.
         progress: Called with (stage, done, total).
 
     Raises:
-        LandcueError: See :func:`landcue.archive.reembed.reembed`.
+        LandcueError: As :func:`landcue.archive.reembed.reembed`.
     """
     from landcue.models.load import load_model
 
@@ -293,10 +293,10 @@ def repair_archive(
         archive: The archive.
         apply: Whether to change anything; else only report.
         model: The archive's model, to replace a damaged copy.
-        derived: What is wrong below ``indexes/``, which is then removed.
+        derived: Problems of the files below ``indexes/``, which are then removed.
 
     Raises:
-        LandcueError: See :func:`landcue.archive.repair.repair`.
+        LandcueError: As :func:`landcue.archive.repair.repair`.
     """
     from landcue.models.load import load_model
 
@@ -370,6 +370,6 @@ def _same_training(archive: Path, provenance: Mapping[str, Any]) -> bool:
     own = own_model(archive)
     try:
         old = {} if own is None else load_model(own).provenance
-    except LandcueError:  # a damaged copy does not keep a new model out
+    except LandcueError:  # a damaged copy does not prevent a new model
         old = {}
     return all(old.get(key) and old[key] == provenance.get(key) for key in ("split", "data_id"))

@@ -1,4 +1,4 @@
-"""What an ingest did."""
+"""The counts and the report of an ingest."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Tally:
         updated: Records encoded again.
         refreshed: Records with new metadata only.
         empty: Chips with too little data.
-        emptied: Ids of those that the archive holds an older row of.
+        emptied: Ids of those for which the archive holds an older row.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -43,7 +43,7 @@ class Tally:
         self.note(problems)
 
     def note(self, items: Iterable[object]) -> None:
-        """Note problems and empty chips among what was read."""
+        """Count problems and empty chips among the results."""
         for item in items:
             if isinstance(item, Problem):
                 first, count = self._problems.get(item.where, (item, 0))
@@ -55,7 +55,7 @@ class Tally:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What was skipped; many chips of one scene are one problem."""
+        """The skipped images; many chips of one scene are one problem."""
         return tuple(
             problem
             if count == 1
@@ -64,7 +64,7 @@ class Tally:
         )
 
     def nothing(self, n: int) -> str:
-        """Return why an ingest of n records has nothing to write."""
+        """Return the reason why an ingest of n records has nothing to write."""
         if self.empty:
             which = f"all {n}" if self.empty == n else f"{self.empty} of {n}"
             return (
@@ -83,16 +83,16 @@ class IngestReport:
         added: New records.
         updated: Records encoded again because their file changed.
         refreshed: Records whose labels or other metadata changed, but not their pixels.
-        unchanged: Records left alone.
-        vanished: Records of the archive whose source is gone, or whose chip has too little data
-            now, pruned ones included.
+        unchanged: Records that were up to date.
+        vanished: Records of the archive whose source no longer exists, or whose chip now has too
+            little data, including pruned ones.
         pruned: Of these, how many were removed.
         empty: Chips left out because they have too little data.
-        skipped: What could not be indexed, and why.
+        skipped: Images that could not be indexed, with the reasons.
         records: Records in the archive now.
-        seconds: Spent reading and encoding.
+        seconds: Time of reading and encoding.
         images_per_second: Encoded images over ``seconds``; 0 when none was encoded.
-        ray: With Ray, what its workers and nodes did.
+        ray: With Ray, the statistics of its workers and nodes.
     """
 
     added: int
@@ -116,7 +116,7 @@ class IngestReport:
         return value
 
     def summary(self) -> str:
-        """Return one line for people; counts of zero are left out."""
+        """Return a one-line summary; counts of zero are left out."""
         counts = {
             "added": self.added,
             "updated": self.updated,
@@ -156,30 +156,31 @@ def ingest(
     unread: Collection[Path] = (),
     engine: Engine | None = None,
 ) -> IngestReport:
-    """Make an archive, or bring it up to date; only new and changed images are encoded.
+    """Create or update an archive; only new and changed images are encoded.
 
     Files are read and decoded by a few threads ahead of the encoder, which runs in the calling
-    thread; a writer thread commits. Each commit is atomic: after a crash the same call goes on
-    with what is missing.
+    thread; a writer thread commits. Each commit is atomic: after a crash the same call adds what
+    is missing.
 
     Args:
-        records: What the source holds. Labels, group, time and part of the archive follow it.
-        folder: The archive; made if missing.
+        records: Records of the source, with the new labels, group, time and part of each.
+        folder: The archive; created if missing.
         encoder: The model; an existing archive must be its own.
-        source_root: Folder that stored paths are relative to. An archive follows a source that
-            moved; while it keeps records of another root, paths outside that are absolute.
+        source_root: Folder that stored paths are relative to. If the source
+            moved, the archive is updated; while it keeps records of another root, paths outside
+            that are absolute.
         model_folder: Checkpoint folder to copy into the archive, unless it has a model.
-        model: What to note about the model in a new manifest.
+        model: Facts about the model for a new manifest.
         batch_size: Images per encoder call.
         commit_every: Rows per commit.
-        prune: Remove records whose source is gone, instead of keeping them.
+        prune: Remove records whose source no longer exists, instead of keeping them.
         progress: Called after each batch.
         workers: Reading threads; by default the cores this process may use, up to 4.
-        overlap: Read while the encoder runs: right for an encoder on a device of its own. On the
-            CPU, whose cores the encoder fills, readers would slow it by more than they gain.
-        scenes: How records that are chips are read; chips made with other options are made again.
-        unread: Scenes that could not be cut: their records stay, with ``prune`` too.
-        engine: Reads and encodes instead of this process; ``workers`` and ``overlap`` are not its.
+        overlap: Read while the encoder runs: useful for an encoder on a GPU. On the CPU, readers
+            would slow down the encoder, which uses all cores.
+        scenes: How chips are read; chips that were made with other options are encoded again.
+        unread: Scenes that could not be cut: their records stay, even with ``prune``.
+        engine: Reads and encodes instead of this process, ignoring ``workers`` and ``overlap``.
 
     Raises:
         UsageError: ``batch_size``, ``commit_every`` or ``workers`` is less than 1, or there are
@@ -192,7 +193,7 @@ def ingest(
     sizes = {"batch_size": batch_size, "commit_every": commit_every, "workers": workers}
     for name, value in sizes.items():
         if value < 1:
-            raise UsageError(f"{name} is {value}: give 1 or more")
+            raise UsageError(f"{name} is {value}: use 1 or more")
     if scenes is None and any(record.window is not None for record in records):
         raise UsageError("records that are chips need scenes=SceneOptions(…)")
     check_unique(records)
@@ -251,7 +252,7 @@ def ingest(
 
 
 def _open(folder: Path, encoder: Encoder) -> tuple[Manifest | None, RecordTable | None]:
-    """Return what an earlier ingest left; refuse another model's archive before any work."""
+    """Return the result of an earlier ingest; check that the archive is the model's."""
     if not (folder / MANIFEST).exists():
         check_free(folder)
         return None, None
@@ -260,9 +261,9 @@ def _open(folder: Path, encoder: Encoder) -> tuple[Manifest | None, RecordTable 
     table = RecordTable.open(folder / manifest.base, pinned=False)
     if table is None and manifest.records:
         raise ArchiveError(
-            f"{folder} lost its table; restore it from a copy, or index again into a new folder"
+            f"{folder} has no table; restore it from a copy, or index again into a new folder"
         )
-    # Without a table an earlier run died while it made the archive: make it again.
+    # Without a table, an earlier run was killed while it created the archive: create it again.
     return (manifest, table) if table is not None else (None, None)
 
 
@@ -305,7 +306,7 @@ def _fill(
     tally: Tally,
     progress: Progress | None,
 ) -> None:
-    """Write all that was planned; the archive is made when there is a first row."""
+    """Write the plan; the archive is created with its first row."""
     done = 0
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(Writer(table, commit_every)) if table else None

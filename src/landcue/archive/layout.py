@@ -1,4 +1,4 @@
-"""The folder of an archive: how it is made, who reads it, and where its parts lie."""
+"""The folder of an archive: its creation, its readers, and the paths of its parts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ else:
             try:
                 handle = stack.enter_context(file.open("a+b"))
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # also when nothing can be written: then nothing may be removed either
+            except OSError:  # also when nothing can be written: then nothing must be removed either
                 alone = False
             else:
                 alone = True
@@ -74,7 +74,7 @@ class ReaderMark:
 
 @contextlib.contextmanager
 def unread(folder: Path) -> Generator[bool]:
-    """Yield whether no process reads the archive; readers that come then wait until the end."""
+    """Yield whether no process reads the archive; new readers wait until the end of the block."""
     with _locked_alone(folder / READERS) as alone:
         yield alone
 
@@ -87,10 +87,10 @@ _OURS = {".lock", READERS, MODEL_FOLDER, f".{MODEL_FOLDER}.tmp", MANIFEST, TABLE
 
 
 def check_free(folder: Path) -> None:
-    """Refuse to make an archive in a folder that holds something else.
+    """Check that a folder holds nothing but an archive.
 
     Raises:
-        ArchiveError: Names one of the things.
+        ArchiveError: It holds other files; the message names one.
     """
     if not folder.is_dir():
         return
@@ -113,7 +113,7 @@ def create_table(
     model: Mapping[str, Any],
     scenes: Mapping[str, Any] | None = None,
 ) -> tuple[Manifest, RecordTable]:
-    """Make an empty archive in a locked folder, or finish making one.
+    """Create an empty archive in a locked folder, or complete its creation.
 
     Raises:
         LandcueError: The folder cannot be written, or the model cannot be copied.
@@ -130,17 +130,17 @@ def create_table(
 
 
 def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
-    """Copy a checkpoint folder, or an exported file, into the archive, complete or not at all.
+    """Copy a checkpoint folder, or an exported file, into the archive atomically.
 
     Raises:
-        ArchiveError: There is no checkpoint, it is another model's, or the copy fails.
+        ArchiveError: There is no checkpoint, it is of another model, or the copy fails.
     """
     target, temporary = folder / MODEL_FOLDER, folder / f".{MODEL_FOLDER}.tmp"
     if has_model(folder, encoder):
         return
     mark = _fingerprint(source)
     if mark is None:
-        raise ArchiveError(f"{source} holds no model; give the folder of the model that encodes")
+        raise ArchiveError(f"{source} holds no model; use the folder of the encoder's model")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -157,7 +157,7 @@ def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
         if mark != encoder.fingerprint:
             raise ArchiveError(
                 f"{source} holds model {str(mark)[:12]}, but {encoder.fingerprint[:12]} encodes; "
-                "wait until its training is over and load it again"
+                "wait until its training has finished and load it again"
             )
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
@@ -199,12 +199,12 @@ def number(base: str) -> int:
 
 
 def next_base(base: str) -> str:
-    """Return the name of the folder that is filled while ``base`` is in use."""
+    """Return the name of the folder that is built while ``base`` is in use."""
     return f"v{number(base) + 1}"
 
 
 def unfinished(folder: Path, manifest: Manifest) -> str | None:
-    """Describe what is being made beside what is in use, or was interrupted."""
+    """Describe the folder that is being built, or whose build was interrupted."""
     stage = folder / next_base(manifest.base)
     if not stage.is_dir():
         return None
@@ -227,7 +227,7 @@ def switch(folder: Path, manifest: Manifest, base: str) -> Manifest:
         base: The folder that holds it.
 
     Raises:
-        LandcueError: The folder cannot be written; what served before still does.
+        LandcueError: The folder cannot be written; the former base stays in use.
     """
     try:
         sync_folder(folder / base)
@@ -241,7 +241,7 @@ def switch(folder: Path, manifest: Manifest, base: str) -> Manifest:
 
 
 def sweep(folder: Path, base: str) -> None:
-    """Remove what bases before this one left, if no process reads the archive."""
+    """Remove the files of earlier bases, if no process reads the archive."""
     left = list(_leftovers(folder, base))
     if not left:
         return

@@ -1,4 +1,4 @@
-"""The manifest: what an archive is and which model made it."""
+"""The manifest: the properties of an archive and its model."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ IMPORTED = "imported"
 """Name of the model of an archive whose embeddings came from a table."""
 
 _LATER = frozenset({"scenes"})
-"""Keys that a manifest of this format has only when they say something."""
+"""Keys that a manifest has only when they are not empty."""
 
-_MISSING = "give an archive folder that 'landcue index' made"
+_MISSING = "use an archive folder that 'landcue index' created"
 _RESTORE = (
     "run 'landcue archive repair', restore it from a copy, or index the images again into a new "
     "folder"
@@ -40,10 +40,10 @@ _RESTORE = (
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an archive is.
+    """The properties of an archive.
 
     Attributes:
-        fingerprint: Of the model; another model's embeddings are refused.
+        fingerprint: Fingerprint of the model; embeddings of other models are refused.
         dim: Length d of an embedding.
         n_bits: Bits of a code; 0 without codes.
         label_names: Names of the C label scores.
@@ -52,7 +52,7 @@ class Manifest:
         created: ISO 8601, UTC.
         updated: ISO 8601, UTC.
         landcue: The version that last wrote the archive.
-        model: What the caller wants to note about the model.
+        model: Facts about the model.
         scenes: How chips of scenes were last read, see
             :attr:`landcue.data.scenes.SceneOptions.note`; empty without chips.
         base: Sub-folder of the table and the model in use; empty for the archive's own.
@@ -94,7 +94,7 @@ class Manifest:
         return self.model.get("name") == IMPORTED
 
     def facts(self) -> dict[str, Any]:
-        """Return what people want to know of it."""
+        """Return the facts that ``landcue archive info`` prints."""
         return {
             "model": self.model.get("name"),
             "fingerprint": self.fingerprint,
@@ -108,14 +108,14 @@ class Manifest:
         }
 
     def check_encoder(self, encoder: Encoder, folder: Path) -> None:
-        """Refuse a model other than the one that made the archive.
+        """Check that a model is the one that made the archive.
 
         Raises:
             ArchiveError: Fingerprint, dimensions, bits or label names differ.
         """
         if self.imported:
             raise ArchiveError(
-                f"{folder} holds imported embeddings, whose model is not known here: new images "
+                f"{folder} holds imported embeddings, whose model is not available: new images "
                 "cannot be encoded; search it by record or by vector"
             )
         ours = (self.fingerprint, self.dim, self.n_bits, self.label_names)
@@ -145,7 +145,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """Return what the manifest file holds, to the byte."""
+    """Return the exact content of the manifest file."""
     value: dict[str, Any] = {
         "format": FORMAT,
         "metric": METRIC,
@@ -161,8 +161,8 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check the manifest of an archive.
 
     Raises:
-        ArchiveError: No archive, a truncated or changed manifest, missing keys, or a format this
-            LandCue does not read.
+        ArchiveError: There is no archive, its manifest is damaged or lacks keys, or it has an
+            unsupported format.
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"

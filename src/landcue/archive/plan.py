@@ -1,4 +1,4 @@
-"""What an ingest has to do: compare the source's records with what the archive knows."""
+"""Plan an ingest: compare the records of the source with those of the archive."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the archive knows of a record: its metadata and what it was made of.
+    """The metadata and the content digest of a stored record.
 
-    ``content`` is the digest of the file; of a chip, followed by ``-`` and how it was made.
+    ``content`` is the digest of the file; for a chip, followed by ``-`` and its recipe.
     """
 
     metadata: Metadata
@@ -48,7 +48,7 @@ class Stored:
 
     @property
     def recipe(self) -> str:
-        """How the chip was made; empty for a whole image."""
+        """The recipe of the chip; empty for a whole image."""
         return self.content.partition("-")[2]
 
 
@@ -60,7 +60,7 @@ class Task:
         record: The record of the source.
         metadata: The new row's metadata.
         stored: The archive's row of the same id; ``None`` when the record is new.
-        digest: Of a scene that the archive knows: its file has not changed.
+        digest: Digest of a stored scene whose file has not changed.
     """
 
     record: Record
@@ -77,8 +77,8 @@ class Plan:
         tasks: Images to read: new records, those whose file has another size or time, and chips
             made with other options.
         refreshes: Rows whose metadata changed while the file did not.
-        unchanged: Number of rows to leave alone.
-        vanished: Ids in the archive whose record or file is gone, sorted.
+        unchanged: Number of rows that are up to date.
+        vanished: Ids in the archive whose record or file no longer exists, sorted.
         problems: Records that cannot be read.
     """
 
@@ -90,10 +90,10 @@ class Plan:
 
 
 def check_unique(records: Sequence[Record]) -> None:
-    """Refuse two records with one id.
+    """Check that ids are unique.
 
     Raises:
-        DataError: Names both files.
+        DataError: Two records have the same id; the message names both files.
     """
     seen: dict[str, Record] = {}
     for record in records:
@@ -106,7 +106,7 @@ def check_unique(records: Sequence[Record]) -> None:
 
 
 def read_stored(table: RecordTable | None) -> dict[str, Stored]:
-    """Return what an archive knows of each id."""
+    """Return the stored record of each id."""
     if table is None:
         return {}
     return {row["id"]: stored_row(row) for row in table.read(_COLUMNS).to_pylist()}
@@ -119,14 +119,14 @@ def make_plan(
     recipe: str = "",
     unread: Collection[Path] = (),
 ) -> Plan:
-    """Look at each file's size and time, without opening it, and decide what to do.
+    """Plan the work by each file's size and time, without opening files.
 
     Args:
-        records: What the source holds.
-        stored: What the archive holds.
+        records: Records of the source.
+        stored: Records of the archive.
         root: Folder that stored paths are relative to.
         recipe: How chips are made (see :attr:`landcue.data.scenes.SceneOptions.recipe`).
-        unread: Scenes that could not be cut: their rows are left alone.
+        unread: Scenes that could not be cut: their rows are not changed.
     """
     tasks: list[Task] = []
     refreshes: list[Metadata] = []
@@ -162,7 +162,7 @@ def make_plan(
 
 
 class _Files:
-    """Path and status of files; chips of one scene, which follow each other, ask only once."""
+    """Path and status of files, read once for consecutive chips of one scene."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -207,7 +207,7 @@ def _scene_digests(stored: dict[str, Stored]) -> dict[tuple[str, int, int], str]
 
 
 def stored_records(stored: Mapping[str, Stored], root: Path) -> list[Record]:
-    """Return the records that a source would list for stored rows, sorted by id.
+    """Return the records of a source for stored rows, sorted by id.
 
     Raises:
         StoreError: A store that holds their images cannot be reached, or refuses.
@@ -231,7 +231,7 @@ def stored_records(stored: Mapping[str, Stored], root: Path) -> list[Record]:
 
 
 def _files_of(root: Path, names: Collection[str]) -> dict[str, Path]:
-    """Return where the images of an archive lie; a store is asked for all of its own at once."""
+    """Return the paths of an archive's images; a store is listed once."""
     paths = {name: joined(root, name) for name in names}
     objects = look_up_all(path for path in paths.values() if is_object(path))
     return {name: objects.get(path) or path for name, path in paths.items()}

@@ -1,14 +1,13 @@
-"""Archives in an object store: written here, published whole, read through a local copy.
+"""Archives in an object store: written locally, published atomically, read through a local copy.
 
-Below ``s3://bucket/prefix`` lie ``objects/<digest>``, each the bytes of one file of the archive,
-and ``archive.json``, which names the files and their digests. An object never changes, and the list
-is replaced by one atomic write after all objects are there: a reader sees an archive as it was
-before or after, never between. What the list before named stays until the next publication, for
-readers on their way.
+``s3://bucket/prefix`` holds ``objects/<digest>``, each with the bytes of one file of the archive,
+and ``archive.json``, which lists the files and their digests. An object never changes, and the list
+is replaced by one atomic write after all objects are uploaded: a reader sees either the old or the
+new archive. The objects of the previous list stay until the next publication, for active readers.
 
-Two writers at once: each looks again at the list just before it replaces it, and gives up when the
+If two writers publish at once, each checks the list just before it replaces it, and fails if the
 other was first. Within the milliseconds between both requests the later one wins; the archive stays
-whole, and the loser's images are added by its next run.
+consistent, and the other writer's images are added by its next run.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ _DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
 def readable(path: Path) -> Path:
-    """Bring the local copy of a published archive up to date; only new files are fetched.
+    """Update the local copy of a published archive; only new files are fetched.
 
     Raises:
-        ArchiveError: There is no archive, or what came is not what was published.
-        DataError: The store cannot be reached, or refuses.
+        ArchiveError: There is no archive, or a file has another digest.
+        DataError: The store cannot be reached, or denies access.
     """
     place = _place(path)
     store = ObjectStore(path)
@@ -50,7 +49,7 @@ def readable(path: Path) -> Path:
             head = store.find(f"{address(path)}/{HEAD}")
             if head is None:
                 raise ArchiveError(
-                    f"{url(path)} holds no archive; make one with: landcue index SOURCE {url(path)}"
+                    f"{url(path)} holds no archive; create one: landcue index SOURCE {url(path)}"
                 )
             if _fetch(store, path, head, place / "copy", last=not left):
                 break
@@ -59,14 +58,14 @@ def readable(path: Path) -> Path:
 
 @contextlib.contextmanager
 def publishing(path: Path) -> Generator[Path]:
-    """Give a local folder to write an archive in; it is published when the block ends well.
+    """Yield a local folder to write an archive in; it is published when the block succeeds.
 
-    The folder starts as what is published, unless a run before left rows in it that never were:
-    then work goes on there.
+    The folder starts as the published archive, unless an earlier run left unpublished rows in it:
+    then they are kept.
 
     Raises:
-        ArchiveError: Another process of this machine writes it, or another one published it
-            meanwhile: what was made stays here, and the same command goes on.
+        ArchiveError: Another process of this machine writes it, or another writer published it
+            meanwhile: the local rows are kept for the next run.
         DataError: The store cannot be reached, or refuses.
     """
     place = _place(path, "writer")
@@ -80,7 +79,7 @@ def publishing(path: Path) -> Generator[Path]:
                 head = store.find(f"{prefix}/{HEAD}") or head
             write_atomic(base, head)
         marks = _marks(folder)
-        marks.unlink(missing_ok=True)  # they will not be true any more
+        marks.unlink(missing_ok=True)  # they become outdated
         yield folder
         if not (folder / MANIFEST).exists():
             return
@@ -106,7 +105,7 @@ def publishing(path: Path) -> Generator[Path]:
 
 
 def _fetch(store: ObjectStore, path: Path, head: bytes, folder: Path, *, last: bool) -> bool:
-    """Make a folder hold what the list names; ``False`` when the list was replaced meanwhile."""
+    """Fetch the listed files into a folder; ``False`` if the list was replaced meanwhile."""
     files = _parse(head, path)
     folder.mkdir(parents=True, exist_ok=True)
     marks = _marks(folder)
@@ -137,17 +136,17 @@ def _fetch(store: ObjectStore, path: Path, head: bytes, folder: Path, *, last: b
 
 
 def _marks(folder: Path) -> Path:
-    """Return the file that holds which digests the files of a local copy had when they came."""
+    """Return the file with the digests of a local copy's files at download."""
     return folder.with_suffix(".json")
 
 
 def _files(folder: Path) -> dict[str, str]:
     """Return the digest of each file of a finished archive, by its path."""
-    sealed = json.loads((folder / CHECKSUMS).read_bytes())["files"]
+    digests = json.loads((folder / CHECKSUMS).read_bytes())["files"]
     files: dict[str, str] = {name: digest(folder / name) for name in (MANIFEST, CHECKSUMS)}
     for file in archive_files(folder, read_manifest(folder).base):
         name = file.relative_to(folder).as_posix()
-        files[name] = sealed.get(name) or digest(file)
+        files[name] = digests.get(name) or digest(file)
     return files
 
 
@@ -161,7 +160,7 @@ def _parse(head: bytes, path: Path) -> dict[str, str]:
     if form != _FORMAT:
         raise ArchiveError(f"{url(path)} has format {form!r}, this LandCue reads {_FORMAT}")
     for name, mark in files.items():
-        # What a store lists must not lead out of the folder.
+        # Paths in the list must stay inside the folder.
         if not _DIGEST.fullmatch(str(mark)) or {"", ".", ".."} & set(name.split("/")):
             raise broken
     return files

@@ -1,6 +1,6 @@
 """Encode with Ray Data: workers on many nodes read and encode, this process writes the archive.
 
-Only paths and windows travel to the workers, only finished rows come back, in the order of the
+Only paths and windows are sent to the workers, only finished rows are returned, in the order of the
 source. A worker that dies is restarted and its batch is encoded again; commits happen here, so
 nothing is lost or stored twice.
 """
@@ -37,12 +37,12 @@ _EXTRA = "--ray needs Ray: pip install 'landcue[ray]'"
 _CONNECT_SECONDS = 5.0
 _LOCAL_STORE = 512 << 20  # bytes: only the model and finished rows pass through it
 _MOST_FAILURES = 3
-"""Failures in a row over the same images, each after Ray's own retry."""
+"""Consecutive failures on the same images, each after Ray's own retry."""
 _CHIP_BATCHES = 4
 """Batches of chips per call: neighbors share blocks of their file."""
 
 OpenEncoder = Callable[[int], Encoder]
-"""Opens the model on a worker's node, for a number of threads."""
+"""Loads the model on a worker's node, for a number of threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Sizing:
 
 @dataclass(slots=True)
 class NodeRate:
-    """What one node has done: process ids of its workers, images, and when it began and ended."""
+    """Statistics of one node: process ids of its workers, images, start and end time."""
 
     host: str
     node: str
@@ -78,9 +78,9 @@ class NodeRate:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What every worker of one ingest needs to know.
+    """The parameters of every worker of one ingest.
 
-    ``probe`` is a folder that every node must see, or an object in the store it must reach.
+    ``probe`` is a folder that every node must mount, or an object that it must be able to read.
     """
 
     open_encoder: OpenEncoder
@@ -98,7 +98,7 @@ class _Worker:
 
     def __init__(self, job: _Job) -> None:
         self._job = job
-        self._facts = SceneFacts()  # a scene is hashed once, however many calls bring its chips
+        self._facts = SceneFacts()  # a scene is hashed once for all calls with its chips
         self._encoder: Encoder | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
@@ -106,7 +106,7 @@ class _Worker:
         found: list[Encoded] | LandcueError
         try:
             found = self._encode(batch)
-        except LandcueError as error:  # Ray would return only its text
+        except LandcueError as error:  # Ray would return only its message
             found = error
         except Exception as error:
             line = (str(error).splitlines() or [""])[0]
@@ -140,7 +140,7 @@ def _open(job: _Job) -> Encoder:
     """Load the model on this node.
 
     Raises:
-        LandcueError: This node lacks something that the job needs.
+        LandcueError: This node lacks a requirement of the job.
     """
     host = socket.gethostname()
     if __version__ != job.version:
@@ -163,19 +163,19 @@ def _open(job: _Job) -> Encoder:
         sys.modules["torch"].set_num_threads(job.threads)
     if encoder.fingerprint != job.fingerprint:
         raise ModelError(
-            f"node {host} opened model {encoder.fingerprint[:12]}, not {job.fingerprint[:12]}; "
-            "its training may still be running: wait for its end"
+            f"node {host} loaded model {encoder.fingerprint[:12]}, not {job.fingerprint[:12]}; "
+            "its training may still be running: wait until it has finished"
         )
     return encoder
 
 
 class RayEngine:
-    """Reads and encodes with Ray; give it to :func:`landcue.archive.ingest.ingest`.
+    """Reads and encodes with Ray; the ``engine`` of :func:`landcue.archive.ingest.ingest`.
 
     Attributes:
         sizing: Workers and their shares, once running.
         startup_seconds: From connecting to the first finished batch.
-        nodes: What each node has done, by its id.
+        nodes: Statistics of each node, by its id.
     """
 
     def __init__(
@@ -191,11 +191,11 @@ class RayEngine:
         """Describe the work; nothing starts before there is something to encode.
 
         Args:
-            address: See :func:`connected`.
-            open_encoder: From ``cpu`` or ``cuda``, to what opens the model there.
-            fingerprint: Of that model.
-            workers: Their number; by default one for each GPU, or else for each core.
-            device: Where the model runs; by default on GPUs where there are any.
+            address: Cluster, as for :func:`connected`.
+            open_encoder: Maps ``cpu`` or ``cuda`` to a function that loads the model there.
+            fingerprint: Fingerprint of that model.
+            workers: Number of workers; by default one for each GPU, or else for each core.
+            device: Device of the model; by default GPUs, if there are any.
             batch_size: Images per encoder call.
         """
         self._address, self._open, self._fingerprint = address, open_encoder, fingerprint
@@ -206,13 +206,13 @@ class RayEngine:
 
     @contextlib.contextmanager
     def connection(self) -> Generator[None]:
-        """Connect now, for as long as the block lasts.
+        """Connect for the duration of the block.
 
         Starting a local cluster forks this process, which should happen before the archive's
         table is open.
 
         Raises:
-            UsageError: See :func:`connected`.
+            UsageError: As :func:`connected`.
         """
         with connected(self._address, self._workers):
             yield
@@ -221,11 +221,11 @@ class RayEngine:
     def __call__(
         self, tasks: Sequence[Task], scenes: SceneOptions | None
     ) -> Generator[Iterator[Encoded]]:
-        """Connect, start workers, and yield what the tasks become, in their order.
+        """Connect, start workers, and yield the results of the tasks, in their order.
 
         Raises:
             UsageError: No such cluster, it is too small, or a node lacks what is needed.
-            ArchiveError: Workers die again and again. What was committed stays.
+            ArchiveError: Workers fail repeatedly. Committed rows stay.
         """
         with connected(self._address, self._workers) as ray:
             self.sizing = size_workers(ray, self._workers, self._device)
@@ -237,7 +237,7 @@ class RayEngine:
     def _results(
         self, ray: Any, parts: Sequence[Sequence[Task]], scenes: SceneOptions | None
     ) -> Generator[Encoded]:
-        """Yield what all parts become; after a failure that Ray does not outlive, start again."""
+        """Yield the results of all parts; restart after failures that Ray does not recover from."""
         started = time.perf_counter()
         done = failures = 0
         while done < len(parts):
@@ -277,7 +277,7 @@ class RayEngine:
             scenes=scenes,
             batch_size=self._batch,
             threads=sizing.cpus,
-            # A device of its own, or a store far away, leaves the cores time to read meanwhile.
+            # With a GPU or a remote store, the cores are free to read meanwhile.
             overlap=device != "cpu" or is_object(probe),
         )
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -294,7 +294,7 @@ class RayEngine:
             compute=ray_data.ActorPoolStrategy(
                 min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=2
             ),
-            # Half of each core is left over, so that the worker of a lost node finds another.
+            # Half of each core stays free, so that the worker of a lost node can move to another.
             num_cpus=sizing.cpus / 2,
             num_gpus=sizing.gpus,
             ray_remote_args_fn=lambda: {"max_task_retries": 1, "scheduling_strategy": "SPREAD"},
@@ -310,7 +310,7 @@ class RayEngine:
         node.images += images
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values: workers, seconds until the first batch, and what each node did."""
+        """Return JSON values: workers, seconds until the first batch, statistics of each node."""
         nodes = sorted(self.nodes.values(), key=lambda node: (node.host, node.node))
         return {
             "workers": 0 if self.sizing is None else self.sizing.workers,
@@ -319,7 +319,7 @@ class RayEngine:
         }
 
     def summary(self) -> list[str]:
-        """Return lines for people."""
+        """Return the statistics as text lines."""
         facts = self.to_json()
         start = (
             f"Ray: {facts['workers']} workers, the first batch after {self.startup_seconds:.1f} s"
@@ -333,11 +333,11 @@ class RayEngine:
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model that travels as its own safe files, so that nodes need not share a disk.
+    """A model that is sent to the nodes as safe files, so that they need no shared disk.
 
     Attributes:
-        files: Content by name: a checkpoint folder's, or an exported file's.
-        load: Opens the folder they are written to, given it and a number of threads.
+        files: Content by name, of a checkpoint folder or an exported file.
+        load: Loads the model from the folder of the files, for a number of threads.
     """
 
     files: dict[str, bytes]
@@ -345,7 +345,7 @@ class ModelFiles:
 
     @classmethod
     def read(cls, path: Path, load: Callable[[Path, int], Encoder]) -> ModelFiles:
-        """Read what is to travel of a run folder, a model folder or an exported file.
+        """Read the files to send of a run folder, a model folder or an exported file.
 
         Raises:
             ModelError: It cannot be read.
@@ -377,7 +377,7 @@ def import_ray() -> Any:
     Raises:
         UsageError: It is not installed, or does not load.
     """
-    # Read when Ray loads: nothing is reported to its makers.
+    # Read when Ray loads: turns off usage reports.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as future versions do
     try:
@@ -389,23 +389,23 @@ def import_ray() -> Any:
 
 @contextlib.contextmanager
 def connected(address: str, workers: int | None) -> Generator[Any]:
-    """Use a cluster; one that was started here ends with the block.
+    """Connect to a cluster; a local one is stopped at the end of the block.
 
     Args:
-        address: ``local`` (processes of this machine, for as long as the block lasts), ``auto``
+        address: ``local`` (processes of this machine, for the duration of the block), ``auto``
             (the cluster that this machine is a node of) or ``host:port`` of a cluster's head.
-        workers: How many workers a local cluster must have room for.
+        workers: Number of workers that a local cluster must be able to run.
 
     Yields:
         The ``ray`` module.
 
     Raises:
-        UsageError: Ray is not installed, nothing answers at the address, this machine is no node
-            of that cluster, or the cluster runs another version.
+        UsageError: Ray is not installed, nothing answers at the address, this machine is not a
+            node of that cluster, or the cluster runs another version.
     """
     _check_address(address)
     ray = import_ray()
-    if ray.is_initialized():  # by the program that calls us
+    if ray.is_initialized():  # by the calling program
         yield ray
         return
     options: dict[str, Any] = {
@@ -431,16 +431,16 @@ def connected(address: str, workers: int | None) -> Generator[Any]:
 
 
 def _check_address(address: str) -> None:
-    """Refuse an address that cannot be one, or where nothing listens.
+    """Check that an address is valid and that a Ray head listens there.
 
     Raises:
-        UsageError: Names the fault.
+        UsageError: It is not valid, or no Ray head answers.
     """
     if address in (LOCAL, AUTO):
         return
     found = re.fullmatch(r"\[?([^\[\]/]+?)\]?:([0-9]{1,5})", address)
     if found is None or int(found[2]) > 65_535:
-        raise UsageError(f"--ray {address}: give local, auto, or the head's host:port (…:6379)")
+        raise UsageError(f"--ray {address}: use local, auto, or the head's host:port (…:6379)")
     try:
         with socket.create_connection((found[1], int(found[2])), _CONNECT_SECONDS) as peer:
             answers = os.environ.get("RAY_USE_TLS") == "1" or _speaks_http2(peer)
@@ -451,12 +451,12 @@ def _check_address(address: str) -> None:
         ) from None
     if not answers:  # Ray itself would wait for minutes
         raise UsageError(
-            f"--ray {address}: what answers there is no Ray head; give its host and port (…:6379)"
+            f"--ray {address}: the server there is not a Ray head; use its host and port (…:6379)"
         )
 
 
 def _speaks_http2(peer: socket.socket) -> bool:
-    """Connect to a server as gRPC does; one that speaks it answers with its settings at once."""
+    """Connect as gRPC does; a gRPC server answers with its HTTP/2 settings at once."""
     settings = bytes(3) + b"\x04" + bytes(5)  # an empty frame of type 4
     peer.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
     answer = b""
@@ -473,12 +473,12 @@ def size_workers(
 
     Args:
         ray: The connected module.
-        workers: Their number; by default one for each GPU, or else for each core.
-        device: ``cpu``, ``cuda`` …; ``None`` takes GPUs where there are any.
-        at_most: Not more workers than this.
+        workers: Number of workers; by default one for each GPU, or else for each core.
+        device: ``cpu``, ``cuda`` …; ``None`` uses GPUs if there are any.
+        at_most: Maximum number of workers.
 
     Raises:
-        UsageError: The cluster has not enough of them.
+        UsageError: The cluster has too few of them.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
@@ -489,7 +489,7 @@ def size_workers(
         n = workers or (min(gpus, at_most.workers) if at_most else gpus)
         if not gpus or n > gpus:
             raise UsageError(
-                f"the Ray cluster has {gpus} GPUs, too few for {n or 1} workers on {device}; give "
+                f"the Ray cluster has {gpus} GPUs, too few for {n or 1} workers on {device}; use "
                 "--device cpu or fewer --ray-workers"
             )
         cores_each = [
@@ -500,7 +500,7 @@ def size_workers(
     n = workers or (min(total, at_most.workers) if at_most else total)
     if not 1 <= n <= total:
         raise UsageError(
-            f"the Ray cluster has {total} cores, too few for {max(1, n)} workers; give fewer "
+            f"the Ray cluster has {total} cores, too few for {max(1, n)} workers; use fewer "
             "--ray-workers"
         )
     return Sizing(n, max(1, min(total // n, *cores)), 0)
@@ -518,7 +518,7 @@ def _hopeless(tasks: Sequence[Task], error: BaseException) -> str:
     text = f"{type(error).__name__} {error}".lower()
     why = "out of memory" if "memory" in text else "killed or crashed"
     return (
-        f"Ray workers died again and again over the images {tasks[0].record.id} to "
+        f"Ray workers failed repeatedly on the images {tasks[0].record.id} to "
         f"{tasks[-1].record.id} ({why}); the records committed so far are safe: give workers more "
         "memory (fewer --ray-workers, a smaller --batch), or take these images out, and run the "
         "same command again"
@@ -537,7 +537,7 @@ def _why_not(address: str, error: Exception) -> str:
         )
     if "node_ip_address" in text or "This node has an IP address" in text or "raylet" in text:
         return (
-            f"--ray {address}: this machine is no node of that cluster; run 'ray start "
+            f"--ray {address}: this machine is not a node of that cluster; run 'ray start "
             f"--address={address}' here first"
         )
     return f"--ray {address}: cannot connect ({lines[0] if lines else type(error).__name__})"

@@ -1,4 +1,4 @@
-"""From an image file or a chip of a scene to all that an archive stores of it but the encoding."""
+"""Read an image file or a chip of a scene, with all that is stored before encoding."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from landcue.errors import DataError, LandcueError, StoreError, UsageError
 from landcue.types import ByteArray, Encoder, Problem
 
 _GEO_KEYS = (b"\xaf\x87\x03\x00", b"\x87\xaf\x00\x03")
-"""Tag 34735 (GeoKeyDirectory, 16-bit) as it stands in a TIFF of either byte order."""
+"""Tag 34735 (GeoKeyDirectory, 16-bit) as stored in a TIFF of either byte order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ class ReadImage:
 
     Attributes:
         metadata: Its columns, with size and time as they were when the file was read.
-        content: BLAKE2b-128 of the file's bytes, hex; of a chip, followed by ``-`` and how it was
-            made.
+        content: BLAKE2b-128 of the file's bytes, hex; for a chip, followed by ``-`` and its
+            recipe.
         thumbnail: JPEG.
-        pixels: What :meth:`landcue.types.Encoder.prepare` made.
+        pixels: Result of :meth:`landcue.types.Encoder.prepare`.
         replaces: Whether the archive holds an older row of the same id.
     """
 
@@ -58,11 +58,11 @@ def read_task(task: Task, encoder: Encoder) -> ReadImage | Metadata | Problem:
     """Read one file once: hash it and decode it from the same bytes.
 
     Returns:
-        The image; or only its new metadata when the bytes are those of the stored row; or why
-        it must be skipped.
+        The image; or only its new metadata if the bytes are those of the stored row; or the
+        reason why it must be skipped.
 
     Raises:
-        StoreError: The object store does not answer: what it holds is no less usable for that.
+        StoreError: The object store does not answer; the image itself may be readable.
         UsageError: There are no credentials for it.
     """
     try:
@@ -71,7 +71,7 @@ def read_task(task: Task, encoder: Encoder) -> ReadImage | Metadata | Problem:
         if task.stored is not None and task.stored.content == content:
             return metadata
         image = read_image(data, name=metadata.path)
-        # Bounds of older bytes say nothing about these.
+        # The bounds may have changed with the file.
         bounds, footprint = task.record.bounds, task.record.footprint
         if bounds is None and (place := _place(task.record.path, data)):
             bounds, footprint = place.bounds, place.footprint
@@ -92,12 +92,11 @@ def read_task(task: Task, encoder: Encoder) -> ReadImage | Metadata | Problem:
 def make_thumbnail(image: ByteArray) -> bytes:
     """Return a JPEG of uint8 ``[h, w, C]`` with a longer side of 65 to 96 pixels, or its own.
 
-    Of more than three bands the first three are taken as red, green and blue, of fewer the first
-    as gray.
+    The first three bands are red, green and blue; with fewer than three, the first one is gray.
     """
     bands = image.shape[2]
     small = Image.fromarray(image if bands == 3 else image[..., :3] if bands > 3 else image[..., 0])
-    # This runs once per image beside the encoder: means of whole pixels are the cheapest filter.
+    # This runs for every image: the mean of whole pixels is the cheapest filter.
     factor = -(-max(small.size) // THUMBNAIL_SIDE)
     if factor > 2:
         small = small.reduce(factor)
@@ -119,7 +118,7 @@ def _load(task: Task) -> tuple[Metadata, bytes]:
 def _place(path: Path, data: bytes) -> Place | None:
     if path.suffix.lower() not in {".tif", ".tiff"}:
         return None
-    # Opening a file for its geo-reference costs more than decoding it: look for one first.
+    # Opening a file with GDAL takes longer than decoding it: check for a georeference first.
     if not any(mark in data for mark in _GEO_KEYS):
         return None
     if not is_object(path):
@@ -146,7 +145,7 @@ Digest = Callable[[Task], tuple[Path, os.stat_result, str]]
 
 @dataclass(slots=True)
 class _Scene:
-    """What all chips of one scene share, found out by the first thread that needs it."""
+    """The shared facts of all chips of one scene, computed by the first thread that needs them."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     path: Path = Path()
@@ -159,10 +158,10 @@ class _Scene:
 
 
 class SceneFacts:
-    """What was found out about scenes; several readers may share it.
+    """Facts about scenes; several readers may share them.
 
-    A scene's file is hashed once, and not at all when the archive already knows it or a store
-    gives its ETag; its scaling is estimated once, when a chip of it is read.
+    A scene's file is hashed once, or not at all if the archive holds its digest or a store returns
+    its ETag; its scaling is estimated once, when a chip of it is read.
 
     Args:
         digest: Finds a scene's file, its size and time, and its digest: :func:`scene_digest`.
@@ -174,7 +173,7 @@ class SceneFacts:
         self._scenes: dict[Path, _Scene] = {}
 
     def of(self, path: Path) -> _Scene:
-        """Return the place for the facts of one scene."""
+        """Return the facts of one scene, which may be empty yet."""
         with self._lock:
             return self._scenes.setdefault(path, _Scene())
 
@@ -194,11 +193,11 @@ class ChipReader:
         """Read one chip.
 
         Returns:
-            The chip; only its new metadata when the scene holds the same bytes as before; that it
-            has too little data; or why it must be skipped.
+            The chip; only its new metadata if the scene has the same bytes as before; that it has
+            too little data; or the reason why it must be skipped.
 
         Raises:
-            StoreError: The object store does not answer: what it holds is no less usable for that.
+            StoreError: The object store does not answer; the scene itself may be readable.
             UsageError: There are no credentials for it.
         """
         try:
@@ -210,7 +209,7 @@ class ChipReader:
             return Problem(task.metadata.path, what)
 
     def close(self) -> None:
-        """Close all scenes; no thread may be reading any more."""
+        """Close all scenes, after all threads have finished reading."""
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
@@ -218,7 +217,7 @@ class ChipReader:
     def _read(self, task: Task) -> ReadImage | Metadata | EmptyChip:
         window = task.record.window
         if window is None:
-            raise DataError("is no chip of a scene")
+            raise DataError("is not a chip of a scene")
         scene, status = self._scene(task)
         metadata = with_status(task.metadata, status)
         content = f"{scene.digest}-{self._options.recipe}"
@@ -295,9 +294,9 @@ def scene_digest(task: Task) -> tuple[Path, os.stat_result, str]:
 
 
 def _check_same(path: Path, status: os.stat_result) -> None:
-    """Refuse pixels that may be of other bytes than the digest."""
+    """Check that the file has not changed since its digest was computed."""
     if is_object(path):
-        return  # the reader has checked
+        return  # checked by the reader
     try:
         now = os.stat(path)
     except OSError as error:
@@ -325,22 +324,22 @@ def reading_ahead(
     """Read all tasks, in order, while up to ``ahead`` more are being read.
 
     Args:
-        tasks: What to read.
-        encoder: Prepares what was read.
+        tasks: The images and chips.
+        encoder: Prepares the pixels.
         chips: Reads tasks that are chips; its files are closed at the end.
         workers: Reading threads.
-        ahead: Most images in memory besides those handed over.
-        beside_encoder: Read on while the encoder runs.
+        ahead: Most images in memory besides those yielded.
+        beside_encoder: Continue to read while the encoder runs.
 
     Yields:
-        What was read, and a context to run the encoder in.
+        The results, and a context manager to run the encoder in.
     """
     free = threading.Event()
     free.set()
 
     @contextlib.contextmanager
     def hold() -> Generator[None]:
-        """Let no reader start another image."""
+        """Stop the readers after their current image."""
         free.clear()
         try:
             yield

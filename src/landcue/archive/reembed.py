@@ -22,14 +22,14 @@ from landcue.types import Encoder
 
 @dataclass(frozen=True, slots=True)
 class ReembedReport:
-    """What became of an archive.
+    """The result of a re-embedding.
 
     Attributes:
-        records: Records it holds now.
-        dropped: Ids of records that could not be encoded again, and are gone.
-        old: Fingerprint of the model before.
-        new: Fingerprint of the model in use now.
-        ingest: Of the last run; earlier ones that were interrupted are not in it.
+        records: Number of records afterwards.
+        dropped: Ids of removed records that could not be encoded again.
+        old: Fingerprint of the former model.
+        new: Fingerprint of the new model.
+        ingest: Report of the last run, without earlier interrupted ones.
     """
 
     records: int
@@ -54,17 +54,17 @@ def reembed(
     overlap: bool = False,
     progress: Progress | None = None,
 ) -> ReembedReport:
-    """Make new embeddings, codes and label scores from the records' images, then switch to them.
+    """Compute new embeddings, codes and label scores from the images, then switch to them.
 
-    Until the switch, which is one atomic change, searches go on with the old model. After a crash
-    the same call goes on where it stopped.
+    Until the switch, which is one atomic change, searches use the old model. After a crash the same
+    call resumes.
 
     Args:
         folder: The archive.
         encoder: The new model.
         model_folder: Checkpoint folder to copy into the archive.
-        model: What to note about the model.
-        drop_missing: Go on without records whose image cannot be read; else nothing changes.
+        model: Facts about the model for the manifest.
+        drop_missing: Drop records whose image cannot be read; otherwise the call fails.
         keep_parts: Whether the new model was trained on the same part of the same images; else
             the records no longer say which part they were in.
         scenes: How chips of scenes are read, if the archive holds any.
@@ -75,7 +75,7 @@ def reembed(
         progress: Called after each batch.
 
     Raises:
-        UsageError: The archive is this model's already.
+        UsageError: The archive was made by this model.
         ArchiveError: Its embeddings were imported, records cannot be encoded again, or it is
             locked, broken or cannot be written.
         DataError: No image can be read.
@@ -89,7 +89,7 @@ def reembed(
                 "into a new folder"
             )
         if manifest.fingerprint == encoder.fingerprint:
-            raise UsageError(f"{folder} was made by this very model: nothing to do")
+            raise UsageError(f"{folder} was made by this model: there is nothing to do")
         records = stored_records(read_stored(table), Path(manifest.source_root))
         if not keep_parts:
             records = [replace(record, part=None) for record in records]
@@ -122,8 +122,8 @@ def reembed(
             reasons = [str(problem) for problem in report.skipped[:1]]
             raise ArchiveError(
                 f"{len(missing)} of {len(records)} records cannot be encoded again (first: "
-                f"{(*reasons, missing[0])[0]}), so {folder} still uses the old ones; put their "
-                "images back, or add --drop-missing"
+                f"{(*reasons, missing[0])[0]}), so {folder} still uses the old ones; restore their "
+                "images, or add --drop-missing"
             )
         new = replace(read_manifest(stage), created=manifest.created)
         switch(folder, new, stage.name)
@@ -133,9 +133,9 @@ def reembed(
 
 
 def _drop_other(stage: Path, encoder: Encoder) -> None:
-    """Remove what a run with another model, or a repair, left unfinished."""
+    """Remove the unfinished files of a run with another model, or of a repair."""
     if not (stage / MANIFEST).exists():
-        # What a run left that died while it copied the model is replaced by the next.
+        # An incomplete copy of the model is replaced by the next run.
         keep = not (stage / "records.lance").exists()
     else:
         keep = read_manifest(stage).fingerprint == encoder.fingerprint

@@ -1,4 +1,4 @@
-"""Repair an archive: restore small files, keep the sound rows, encode the damaged ones again."""
+"""Repair an archive: restore small files, keep the valid rows, encode the damaged ones again."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from landcue.types import Encoder, Problem, Record
 _INDEXES = "indexes"
 
 LoadEncoder = Callable[[], tuple[Encoder, SceneOptions | None]]
-"""Loads the archive's model, and returns how its chips were read if it holds any."""
+"""Loads the archive's model, and returns the scene options of its chips, if it holds any."""
 
 
 @dataclass(slots=True)
 class RepairReport:
-    """What a repair did, or would do.
+    """The result of a repair, or its plan.
 
     Attributes:
-        problems: What was wrong.
-        repaired: What was restored or built again.
+        problems: The problems.
+        repaired: Parts that were restored or built again.
         encoded: Ids of damaged records that were encoded again from their images.
         dropped: Ids of damaged records that were removed: there is no model to encode them with,
-            or their image is gone or has changed beyond reading.
+            or their image is missing or cannot be read.
         lost: Number of removed records whose id could not be read; the next ``landcue index`` of
             the same source adds them again.
-        left: What could not be repaired, and what to do.
-        records: Records afterwards.
+        left: Parts that could not be repaired, with the required action.
+        records: Number of records afterwards.
     """
 
     problems: tuple[Problem, ...]
@@ -68,23 +68,23 @@ def repair(
 ) -> RepairReport:
     """Repair an archive.
 
-    Sound records are copied into a new table, damaged ones are encoded again from their images,
-    and the archive switches to the new table when all is written: a crash leaves the damaged
-    archive as it was, and readers keep what they opened.
+    Valid records are copied into a new table, damaged ones are encoded again from their images,
+    and the archive switches to the new table when it is complete: a crash leaves the damaged
+    archive as it was, and readers keep the version that they opened.
 
     Args:
         folder: The archive.
         apply: Whether to change anything; else only report.
         model: Folder of the archive's model and the model, to replace a damaged copy.
-        derived: What is wrong below ``indexes/``, which is then removed.
-        load_encoder: Called when damaged records are to be encoded again; without it they are
+        derived: Problems of the files below ``indexes/``, which are then removed.
+        load_encoder: Called if damaged records must be encoded again; without it they are
             dropped.
 
     Raises:
         ArchiveError: No version of the table can be read, the archive is locked, or it cannot be
             written.
     """
-    verify_files(folder)  # before a lock file is made in a folder that is no archive
+    verify_files(folder)  # before a lock file is created in a folder that is not an archive
     with exclusive(folder, ArchiveError, "writing to") if apply else contextlib.nullcontext():
         files = verify_files(folder)
         if model is not None:
@@ -110,7 +110,7 @@ class _Repair:
             if self.apply:
                 write_manifest(self.folder, self.manifest)
         if self.derived:
-            report.repaired.append(f"{_INDEXES}: removed, the next search builds it again")
+            report.repaired.append(f"{_INDEXES}: removed; the next search builds it again")
             if self.apply:
                 shutil.rmtree(self.folder / _INDEXES, ignore_errors=True)
         model_broken = self._repair_model(model)
@@ -129,7 +129,7 @@ class _Repair:
         return report
 
     def _repair_model(self, model: tuple[Path, Encoder] | None) -> bool:
-        """Return whether the copy of the model stays broken."""
+        """Return whether the copy of the model stays damaged."""
         name = (Path(self.manifest.base) / MODEL_FOLDER).as_posix()
         broken = any(file.startswith(f"{name}/") for file in self.names)
         if model is None:
@@ -145,7 +145,7 @@ class _Repair:
         return False
 
     def _restore_version(self, checksums: Checksums | None) -> str:
-        """Restore the file that describes the newest version; return its name if it needed it."""
+        """Restore the description of the newest version; return its name if it was damaged."""
         if checksums is None or checksums.version not in self.names:
             return ""
         self.report.repaired.append(f"{checksums.version}: restored from its copy")
@@ -207,7 +207,7 @@ class _Repair:
                 new.add(rows)
         if any("/_deletions/" in name for name in broken):
             report.left.append(
-                "a list of deleted records was damaged: some may be back, others gone; run "
+                "a list of deleted records was damaged: some may reappear, others be missing; run "
                 "'landcue index --prune' on the source to bring the archive up to date"
             )
         report.problems += tuple(check.problems)
@@ -228,7 +228,7 @@ class _Repair:
     def _encode_damaged(
         self, check: RowCheck, new: RecordTable | None, load_encoder: LoadEncoder | None
     ) -> None:
-        """Encode damaged rows again from their images; note which were, and which are dropped."""
+        """Encode damaged rows again from their images; report the encoded and the dropped ones."""
         report = self.report
         if not check.damaged:
             return
@@ -250,7 +250,7 @@ class _Repair:
         encoder: Encoder,
         scenes: SceneOptions | None,
     ) -> list[str]:
-        """Return the ids of records whose image is there; add their rows to a new table."""
+        """Encode records whose image exists into a new table; return their ids."""
         plan = self._plan(check, scenes)
         if new is None:
             return [task.record.id for task in plan.tasks]
@@ -273,7 +273,7 @@ class _Repair:
             for row in rows.drop_columns(["metadata_check"]).to_pylist()
         }
         records: list[Record] = stored_records(stored, root)
-        if scenes is None:  # chips cannot be read without the options that made them
+        if scenes is None:  # chips cannot be read without their original options
             records = [record for record in records if record.window is None]
         return make_plan(records, {}, root, scenes.recipe if scenes else "")
 

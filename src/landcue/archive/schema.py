@@ -55,12 +55,12 @@ class Metadata:
         labels: Annotated labels; ``None`` without annotation.
         bounds: Footprint in degrees.
         time: Acquisition time, aware, in UTC.
-        group: What the image was drawn from.
+        group: Scene, product or class of the image.
         part: ``train``, ``val``, ``test`` or ``None``.
         window: The pixels of a scene that make a chip; ``None`` for a whole image.
-        sensor: What took the image.
+        sensor: Sensor of the image.
         footprint: Outline in degrees (see :class:`landcue.types.Record`).
-        size: Of the file, in bytes.
+        size: Size of the file in bytes.
         mtime_ns: Modification time of the file.
     """
 
@@ -86,10 +86,10 @@ def in_utc(time: datetime | None) -> datetime | None:
 
 
 def record_schema(dim: int, n_bits: int, n_labels: int) -> pa.Schema:
-    """Return the columns of an archive; ``code`` and ``label_scores`` exist if the model has them.
+    """Return the columns of an archive; ``code`` and ``label_scores`` only if the model has them.
 
     ``metadata_check`` is the checksum of the columns before it (see :func:`metadata_checks`),
-    ``check`` that of what a model run made (see :func:`row_check`).
+    ``check`` that of the model's outputs (see :func:`row_check`).
     """
     columns: dict[str, Any] = {"id": pa.string(), **_METADATA}
     columns |= {"metadata_check": pa.binary(), "content": pa.string()}
@@ -105,7 +105,7 @@ def record_schema(dim: int, n_bits: int, n_labels: int) -> pa.Schema:
 
 
 def metadata_rows(metadata: Sequence[Metadata]) -> pa.Table:
-    """Return only id and metadata columns, for updates that leave the pixels' columns alone."""
+    """Return only id and metadata columns, for updates that do not change the pixels' columns."""
     columns: dict[str, list[Any]] = {name: [] for name in ("id", *_METADATA)}
     for row in metadata:
         for name in _PLAIN:
@@ -159,7 +159,7 @@ def footprint_of(data: bytes | None) -> Polygon | None:
     """Return the polygon that :func:`to_wkb` wrote.
 
     Raises:
-        ArchiveError: The bytes are no polygon.
+        ArchiveError: The bytes are not a polygon.
     """
     if data is None:
         return None
@@ -173,7 +173,7 @@ def from_wkb(data: bytes) -> Ring:
     """Return the corners of a polygon that :func:`to_wkb` wrote, each once.
 
     Raises:
-        ArchiveError: The bytes are no polygon.
+        ArchiveError: The bytes are not a polygon.
     """
     footprint = footprint_of(data)
     return () if footprint is None else tuple((x, y) for x, y in footprint.exterior.coords[:-1])
@@ -255,10 +255,10 @@ def row_faults(batch: pa.RecordBatch, label_names: Sequence[str] | None = None) 
 
     Args:
         batch: Rows with all columns of the archive.
-        label_names: Of the label scores, to compare predicted labels with them too.
+        label_names: Names of the label scores, to check predicted labels as well.
 
     Returns:
-        For each row what is wrong with it, or ``None``.
+        The problem of each row, or ``None``.
     """
     n = len(batch)
     if not n:
@@ -284,7 +284,7 @@ def row_faults(batch: pa.RecordBatch, label_names: Sequence[str] | None = None) 
 
 
 def first_of_each(ids: list[str], seen: set[str]) -> list[bool]:
-    """Return which ids are new, and note them in ``seen``."""
+    """Return which ids are new, and add them to ``seen``."""
     fresh: list[bool] = []
     for id_ in ids:
         fresh.append(id_ not in seen)

@@ -1,4 +1,4 @@
-"""The table of records on disk: every use of LanceDB, with its failures in one line."""
+"""The table of records on disk: every use of LanceDB, with one-line errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TABLE_FOLDER = "records.lance"
 
 @contextlib.contextmanager
 def reading(folder: Path) -> Generator[None]:
-    """Turn a failure to read the table into an :class:`ArchiveError`."""
+    """Convert errors of reading the table to :class:`ArchiveError`."""
     try:
         yield
     except BaseException as error:
@@ -39,7 +39,7 @@ def reading(folder: Path) -> Generator[None]:
 
 @contextlib.contextmanager
 def writing(folder: Path, safe: int | None) -> Generator[None]:
-    """Turn a failure to write the table into an :class:`ArchiveError` that says what is safe."""
+    """Convert errors of writing to an :class:`ArchiveError` that names the safe records."""
     try:
         yield
     except BaseException as error:
@@ -54,8 +54,8 @@ def writing(folder: Path, safe: int | None) -> Generator[None]:
 
 
 def _from_library(error: BaseException) -> bool:
-    """Return whether LanceDB or Arrow failed, not our own code or an interrupt."""
-    # A panic on broken bytes arrives as a class that neither library exports.
+    """Return whether an error is from LanceDB or Arrow, not from our code or an interrupt."""
+    # A panic on damaged bytes raises a class that neither library exports.
     panicked = type(error).__name__ in {"RustPanic", "PanicException"}
     return panicked or isinstance(error, RuntimeError | OSError | ValueError | pa.ArrowException)
 
@@ -88,13 +88,13 @@ class RecordTable:
 
         Args:
             folder: The archive.
-            pinned: Stay at the present version whatever a writer does.
-            version: Of a pinned table, in place of the present one.
+            pinned: Stay at the opened version when a writer commits.
+            version: Version of a pinned table; by default the latest.
 
         Raises:
             ArchiveError: The table is broken.
         """
-        # A writer that was killed while it made the table leaves a folder without a version.
+        # A writer that was killed while it created the table leaves a folder without a version.
         if newest_version(folder) is None:
             return None
         with reading(folder):
@@ -121,7 +121,7 @@ class RecordTable:
 
     @property
     def version(self) -> int:
-        """The version shown: it grows with every commit."""
+        """The opened version: it grows with every commit."""
         with reading(self.folder):
             return int(self._table.version)
 
@@ -136,12 +136,12 @@ class RecordTable:
             return self._table.search().select(list(columns)).to_arrow()
 
     def batches(self, columns: Sequence[str], rows: int = 1024) -> Iterator[pa.RecordBatch]:
-        """Yield some columns of all rows piece by piece."""
+        """Yield some columns of all rows in batches."""
         with reading(self.folder):
             yield from self._table.search().select(list(columns)).to_batches(rows)
 
     def slice(self, start: int, n: int, columns: Sequence[str] | None = None) -> pa.RecordBatch:
-        """Return rows by their position, which is the same while the version is."""
+        """Return rows by their position, which is fixed within a version."""
         with reading(self.folder):
             query = self._table.search().offset(start).limit(n)
             rows = (query.select(list(columns)) if columns else query).to_arrow().combine_chunks()
@@ -184,13 +184,13 @@ class RecordTable:
     def compact(self, *, drop_old: bool) -> None:
         """Merge small files; with ``drop_old`` also remove every older version.
 
-        Drop old versions only while no other process reads or writes the archive.
+        Drop old versions only if no other process reads or writes the archive.
         """
         with writing(self.folder, self._safe()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about removing versions, which is intended
+            warnings.simplefilter("ignore")  # it warns about removing versions, which is intended
             self._table.optimize(cleanup_older_than=_FOREVER)
             if drop_old:
-                # The new files must survive a power cut before the old ones are removed.
+                # The new files must be on disk before the old ones are removed.
                 sync_folder(self.folder / TABLE_FOLDER)
                 for part in (self.folder / TABLE_FOLDER).rglob(".tmp*"):
                     part.unlink(missing_ok=True)  # left by a writer that was killed
@@ -224,13 +224,13 @@ def version_number(path: Path) -> int:
 
 
 def drop_hint(folder: Path) -> None:
-    """Remove the note of the newest version: LanceDB works without it, and may leave it torn."""
+    """Remove the hint of the newest version: LanceDB works without it."""
     with contextlib.suppress(OSError):
         (folder / TABLE_FOLDER / "_versions" / HINT).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Force all files below a folder, and where the system can their names, to the disk."""
+    """Flush all files below a folder, and if the system can their directory entries, to disk."""
     for path in (folder, *folder.rglob("*")):
         if os.name == "nt" and path.is_dir():
             continue
@@ -242,7 +242,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _connect(folder: Path) -> Any:
-    # Read once by the library when it loads: its notes on ordinary events are not for users.
+    # Read once when the library loads: its messages about ordinary events are not for users.
     os.environ.setdefault("LANCEDB_LOG", "error")
     import lancedb
 
@@ -262,9 +262,9 @@ _COMMITS_WAITING = 2
 
 
 class Writer:
-    """Collects rows and commits them in a thread beside the encoder; use it in a with block.
+    """Collects rows and commits them in a separate thread; use it in a with block.
 
-    Leaving the block commits what is left, also when it failed: finished work is kept.
+    Leaving the block commits the remaining rows, even after an error: finished work is kept.
     """
 
     def __init__(self, table: RecordTable, commit_every: int) -> None:
@@ -289,7 +289,7 @@ class Writer:
             self._commits.popleft().result()
 
     def put(self, kind: Kind, rows: pa.Table) -> None:
-        """Hand over rows; waits while the disk is far behind.
+        """Queue rows; waits while the queue is full.
 
         Raises:
             ArchiveError: An earlier commit failed.
@@ -309,7 +309,7 @@ class Writer:
         self._commits.append(self._thread.submit(self._commit, rows))
 
     def _commit(self, rows: Mapping[Kind, pa.Table]) -> None:
-        if self._failed:  # what came before is missing: the next run encodes both again
+        if self._failed:  # earlier rows are missing: the next run encodes both again
             return
         try:
             for kind, part in rows.items():

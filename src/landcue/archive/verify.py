@@ -1,4 +1,4 @@
-"""Is an archive what was written? Every file and every row against its checksum."""
+"""Verify an archive: compare every file and every row with its checksum."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ ROWS_AT_ONCE = 2048
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was found.
+    """The result of a verification.
 
     Attributes:
-        records: Records without a fault.
-        files: What is wrong with files; ``where`` is a path below the archive.
-        rows: What is wrong with records; ``where`` is an id, or the numbers of unreadable rows.
+        records: Number of valid records.
+        files: Problems of files; ``where`` is a path below the archive.
+        rows: Problems of records; ``where`` is an id, or the numbers of unreadable rows.
     """
 
     records: int
@@ -42,18 +42,18 @@ class VerifyReport:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """All of them, files first."""
+        """All problems, files first."""
         return self.files + self.rows
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What was found out about the files of an archive.
+    """The result of checking the files of an archive.
 
     Attributes:
-        manifest: Of the archive, or the copy of it.
+        manifest: The manifest, or its copy.
         checksums: As last written; ``None`` if they are missing or damaged.
-        problems: What is wrong with files.
+        problems: Problems of files.
     """
 
     manifest: Manifest
@@ -73,13 +73,13 @@ class Files:
 
 @dataclass(slots=True)
 class RowCheck:
-    """What was found out about the rows of a table.
+    """The result of checking the rows of a table.
 
     Attributes:
-        sound: Number of rows without a fault.
-        problems: What is wrong with the others.
-        damaged: Ids of rows with a fault.
-        metadata: Tables of those of them whose metadata can be read and has the right checksum.
+        sound: Number of valid rows.
+        problems: Problems of the others.
+        damaged: Ids of damaged rows.
+        metadata: Tables of the damaged rows whose metadata is valid.
         lost: Number of rows whose id cannot be read.
     """
 
@@ -116,7 +116,7 @@ def verify_files(folder: Path) -> Files:
 
 
 def verify_rows(folder: Path, files: Files) -> VerifyReport:
-    """Read every record of an archive whose files were read."""
+    """Read every record of an archive after its files were checked."""
     problems = list(files.problems)
     check = RowCheck()
     try:
@@ -133,7 +133,7 @@ def verify_rows(folder: Path, files: Files) -> VerifyReport:
 
 
 def sound_rows(table: RecordTable, manifest: Manifest, check: RowCheck) -> Iterator[pa.Table]:
-    """Yield the rows that have the right checksums, and note the others in ``check``.
+    """Yield the rows that have the right checksums, and add the others to ``check``.
 
     Raises:
         ArchiveError: Nothing of the table can be read.
@@ -166,7 +166,7 @@ def sound_rows(table: RecordTable, manifest: Manifest, check: RowCheck) -> Itera
 def _note_unreadable(
     table: RecordTable, start: int, n: int, seen: set[str], check: RowCheck
 ) -> None:
-    """Read at least the metadata of rows that cannot be read whole."""
+    """Read at least the metadata of rows that cannot be read completely."""
     try:
         with reading(table.folder):
             batch = table.slice(start, n, [*METADATA_NAMES, "metadata_check"])
@@ -201,7 +201,7 @@ def _read_small_files(folder: Path) -> tuple[Manifest, Checksums | None, list[Pr
     try:
         manifest = read_manifest(folder)
         if file.read_bytes() != manifest_text(manifest).encode():
-            problems.append(Problem(MANIFEST, "was changed: it is not what LandCue wrote"))
+            problems.append(Problem(MANIFEST, "was changed: it differs from what LandCue wrote"))
     except ArchiveError as error:
         if checksums is None:
             raise

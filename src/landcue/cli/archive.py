@@ -1,4 +1,4 @@
-"""``landcue archive``: look after archives."""
+"""``landcue archive``: inspect, verify, repair and change archives."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from landcue.errors import ArchiveError, UsageError
 if TYPE_CHECKING:
     from landcue.types import Problem
 
-archive_app = typer.Typer(name="archive", help="Look after archives.", no_args_is_help=True)
+archive_app = typer.Typer(
+    name="archive", help="Inspect, verify, repair and change archives.", no_args_is_help=True
+)
 
 _Archive = Annotated[Path, typer.Argument(help="Archive folder.")]
 _Anywhere = Annotated[
     Path, typer.Argument(help="Archive folder, or milvus://host:port/collection.")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
-_Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this, only report.")]
+_Yes = Annotated[
+    bool, typer.Option("--yes", help="Apply the changes; by default only report them.")
+]
 
 archive_app.command()(export)
 archive_app.command("import")(import_)
@@ -33,7 +37,7 @@ archive_app.command()(diff)
 
 @archive_app.command()
 def info(archive: _Anywhere, json_: _Json = False) -> None:
-    """Print what an archive holds and which model made it."""
+    """Print the content, size and model of an archive."""
     from landcue.archive.changes import describe
     from landcue.search.archive import is_collection
 
@@ -52,9 +56,9 @@ def info(archive: _Anywhere, json_: _Json = False) -> None:
 
 @archive_app.command()
 def verify(archive: _Anywhere, json_: _Json = False) -> None:
-    """Read every file and every record and compare them with their checksums.
+    """Compare every file and every record with its checksum.
 
-    Of a milvus:// collection only the records are counted: 'landcue archive diff' compares them.
+    For a milvus:// collection, only count the records; 'landcue archive diff' compares them.
     """
     from landcue.archive.verify import verify_archive
     from landcue.search.archive import is_collection
@@ -82,11 +86,12 @@ def repair(
     archive: _Archive,
     yes: _Yes = False,
     model: Annotated[
-        str | None, typer.Option(help="Folder of the archive's model, to replace a damaged copy.")
+        str | None,
+        typer.Option(help="Folder of the archive's model, used to replace a damaged copy."),
     ] = None,
     json_: _Json = False,
 ) -> None:
-    """Repair an archive; damaged records are encoded again, or dropped and named."""
+    """Repair an archive; encode damaged records again, or drop and list them."""
     from dataclasses import asdict
 
     from landcue.archive.indexing import repair_archive
@@ -97,9 +102,9 @@ def repair(
     else:
         _print_repair(report, archive, yes)
     if report.problems and not yes:
-        raise ArchiveError("nothing was changed; add --yes to do it")
+        raise ArchiveError("nothing was changed; add --yes to apply the changes")
     if report.left:
-        raise ArchiveError(f"{archive} is not whole yet; see above")
+        raise ArchiveError(f"{archive} is still damaged; see above")
 
 
 def _print_repair(report: Any, archive: Path, yes: bool) -> None:
@@ -114,17 +119,17 @@ def _print_repair(report: Any, archive: Path, yes: bool) -> None:
     for id_ in report.dropped:
         print(f"{'dropped' if yes else 'would drop'}: {id_}")
     if report.lost:
-        print(f"{report.lost} records are lost whose id cannot be read either")
+        print(f"{report.lost} records are lost; their ids cannot be read")
     for what in report.left:
         print(f"left: {what}")
     if yes and (report.dropped or report.lost):
-        print("run 'landcue index' with the same source to encode what was dropped")
+        print("run 'landcue index' with the same source to add the dropped records again")
     print(f"{archive}: {report.records} records")
 
 
 @archive_app.command()
 def compact(archive: _Archive, json_: _Json = False) -> None:
-    """Merge small files and drop old versions; readers keep what they opened."""
+    """Merge small files and remove old versions that no process reads."""
     from dataclasses import asdict
 
     from landcue.archive.changes import compact as tidy
@@ -136,7 +141,7 @@ def compact(archive: _Archive, json_: _Json = False) -> None:
     for name, size in (("before", before), ("after", after)):
         print(f"{name:<7} {size.files} files, {size.versions} versions, {size.bytes / 1e6:,.1f} MB")
     if after.versions > 1:
-        print("old versions stay while a process reads the archive")
+        print("old versions are kept while a process reads the archive")
 
 
 @archive_app.command()
@@ -144,12 +149,12 @@ def delete(
     archive: _Archive,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of records.")] = None,
     file: Annotated[
-        Path | None, typer.Option("--ids", help="Text file with an id per line; - for stdin.")
+        Path | None, typer.Option("--ids", help="Text file with one id per line; - for stdin.")
     ] = None,
     yes: _Yes = False,
     json_: _Json = False,
 ) -> None:
-    """Remove records; their images stay, and the next index of them adds the records again."""
+    """Delete records; images are kept, and the next 'landcue index' adds them again."""
     from landcue.archive.changes import count_known
     from landcue.archive.changes import delete as remove
 
@@ -157,16 +162,16 @@ def delete(
     if file is not None:
         wanted |= dict.fromkeys(_read_ids(file))
     if not wanted:
-        raise UsageError("no ids: name them, or give a file of them with --ids FILE")
+        raise UsageError("no ids: name them, or use --ids FILE")
     chosen = list(wanted)
     count = remove(archive, chosen) if yes else count_known(archive, chosen)
     if json_:
         print_json({"archive": str(archive), "deleted": len(chosen) * yes, "records": count})
     else:
         what = "deleted" if yes else "would delete"
-        print(f"{archive}: {what} {len(chosen)} records, {count} {'are left' if yes else 'in all'}")
+        print(f"{archive}: {what} {len(chosen)} records, {count} {'remain' if yes else 'in total'}")
     if not yes:
-        raise ArchiveError("nothing was changed; add --yes to do it")
+        raise ArchiveError("nothing was changed; add --yes to apply the changes")
 
 
 @archive_app.command()
@@ -174,24 +179,29 @@ def reembed(
     archive: _Archive,
     model: Annotated[str, typer.Option(help="Run folder of the new model, or builtin.")],
     drop_missing: Annotated[
-        bool, typer.Option("--drop-missing", help="Go on without images that cannot be read.")
+        bool, typer.Option("--drop-missing", help="Drop records whose image cannot be read.")
     ] = False,
     bands: Annotated[
-        str | None, typer.Option(help="Bands of chips: 4,3,2; by default as indexed.")
+        str | None, typer.Option(help="Bands of chips, such as 4,3,2; by default as indexed.")
     ] = None,
     scale: Annotated[
-        str | None, typer.Option(help="Stored values of chips to bytes; by default as indexed.")
+        str | None,
+        typer.Option(help="How stored values of chips become bytes; by default as indexed."),
     ] = None,
     nodata: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Largest share of a chip without data, as indexed."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Largest share of a chip without data, 0 to 1; by default as indexed.",
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per model call.")] = 64,
     workers: Annotated[int | None, typer.Option(min=1, help="Reading threads.")] = None,
-    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the model: cpu, cuda, cuda:1.")] = "cpu",
     json_: _Json = False,
 ) -> None:
-    """Encode all records with another model; searches use the old one until all is done."""
+    """Encode all records with another model; searches use the old one until it is complete."""
     from landcue.archive.indexing import reembed_archive
 
     with Reporter() as reporter:
@@ -205,7 +215,7 @@ def reembed(
             batch_size=batch,
             workers=workers,
             device=device,
-            progress=reporter.tick,
+            progress=reporter.progress,
         )
     if json_:
         facts = {"records": report.records, "dropped": list(report.dropped)}
@@ -218,7 +228,7 @@ def reembed(
 
 
 def _derived(archive: Path) -> tuple[Problem, ...]:
-    """Return what is wrong with the indexes that searches built."""
+    """Return the problems of the indexes that searches built."""
     from landcue.search.store import verify_indexes
 
     return verify_indexes(archive)

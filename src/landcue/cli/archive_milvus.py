@@ -20,7 +20,7 @@ _SHOWN = 20
 
 _Archive = Annotated[Path, typer.Argument(help="Archive folder.")]
 _Collection = Annotated[
-    str, typer.Argument(metavar="milvus://HOST:PORT/COLLECTION", help="Where it goes.")
+    str, typer.Argument(metavar="milvus://HOST:PORT/COLLECTION", help="Milvus collection to write.")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
@@ -30,12 +30,12 @@ def push(
     collection: _Collection,
     index: Annotated[
         str | None,
-        typer.Option(help="Of a new collection: flat compares all, ivf also answers mode ann."),
+        typer.Option(help="Index of a new collection: flat is exact; ivf also allows mode ann."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Records written at a time.")] = 4_096,
+    batch: Annotated[int, typer.Option(min=1, help="Records per batch.")] = 4_096,
     json_: _Json = False,
 ) -> None:
-    """Write an archive, or what changed in it, into a Milvus collection; run again to resume."""
+    """Write an archive, or its changes, to a Milvus collection; run again to resume."""
     import time
     from dataclasses import asdict
 
@@ -46,7 +46,7 @@ def push(
     started = time.monotonic()
     with Reporter() as reporter:
         report = landcue.open(archive).push(
-            collection, index=index, rows=batch, progress=reporter.tick
+            collection, index=index, rows=batch, progress=reporter.progress
         )
     seconds = time.monotonic() - started
     if json_:
@@ -62,7 +62,10 @@ def push(
 def diff(
     archive: _Archive,
     collection: Annotated[
-        str, typer.Argument(metavar="milvus://HOST:PORT/COLLECTION", help="Compared with it.")
+        str,
+        typer.Argument(
+            metavar="milvus://HOST:PORT/COLLECTION", help="Milvus collection to compare with."
+        ),
     ],
     json_: _Json = False,
 ) -> None:
@@ -75,7 +78,7 @@ def diff(
     address = Address.parse(collection)
     with Reporter() as reporter:
         report = landcue.open(archive).diff(
-            collection, progress=lambda done, total: reporter.tick("comparing", done, total)
+            collection, progress=lambda done, total: reporter.progress("comparing", done, total)
         )
     if json_:
         facts = {"same": report.same, **asdict(report)}
@@ -84,7 +87,7 @@ def diff(
         _print_diff(report)
     if not report.same:
         raise ArchiveError(
-            f"{address} is not what {archive} is: run 'landcue archive push {archive} {address}'"
+            f"{address} differs from {archive}: run 'landcue archive push {archive} {address}'"
         )
 
 
@@ -97,12 +100,13 @@ def _print_diff(report: DiffReport) -> None:
             print(f"{name}: … and {len(ids) - _SHOWN} more (--json lists all)")
     print(
         f"{report.records} records: {len(report.missing)} missing, {len(report.extra)} extra, "
-        f"{len(report.different)} different" + ("" if report.complete else "; pushed in part")
+        f"{len(report.different)} different"
+        + ("" if report.complete else "; the push is incomplete")
     )
 
 
 def about_collection(path: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
-    """Return the manifest of what a collection holds, and what to tell before and after it.
+    """Return the manifest of what a collection holds, and the facts to print before and after it.
 
     Raises:
         ArchiveError: The server cannot be used, or there is no such collection.
@@ -125,7 +129,7 @@ def about_collection(path: Path) -> tuple[Manifest, dict[str, Any], dict[str, An
 
 
 def count_collection(path: Path) -> tuple[int, tuple[Problem, ...], str]:
-    """Count the records of a collection; return also what is wrong, and how to say so.
+    """Count the records of a collection; return also its problems and an error message.
 
     Raises:
         ArchiveError: The server cannot be used.

@@ -17,26 +17,27 @@ def audit(
     ],
     split: Annotated[
         str | None,
-        typer.Option(help="Split whose leakage is counted, as per-class-70-10-20-seed1."),
+        typer.Option(help="Split to check for leakage, such as per-class-70-10-20-seed1."),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Label table for a folder.")] = None,
     model: Annotated[
         str,
-        typer.Option(
-            help="Run folder or builtin; none: neither look-alikes nor overlapping crops."
-        ),
+        typer.Option(help="Run folder or builtin; none skips look-alikes and overlapping crops."),
     ] = "builtin",
-    report: Annotated[Path | None, typer.Option(help="Write a page to read (.html).")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML report to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write with all results.")] = None,
     max_distance: Annotated[
-        int, typer.Option(min=0, max=64, help="Hash bits that near-duplicates may differ in.")
+        int,
+        typer.Option(
+            min=0, max=64, help="Largest perceptual-hash distance of near duplicates, in bits."
+        ),
     ] = 8,
     min_cosine: Annotated[
-        float, typer.Option(min=0, max=1, help="Least cosine of look-alikes' embeddings.")
+        float, typer.Option(min=0, max=1, help="Minimum cosine similarity of look-alikes, 0 to 1.")
     ] = 0.999,
     json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Find copies, leakage across a split, and what is wrong with labels and files."""
+    """Find duplicates, leakage across a split, and problems of labels and files."""
     from landcue.audit import Limits
     from landcue.audit import audit as run_audit
     from landcue.files import write_atomic
@@ -51,15 +52,15 @@ def audit(
             split=split,
             model=None if model == "none" else model,
             limits=limits,
-            progress=reporter.tick,
+            progress=reporter.progress,
         )
         if out is not None:
             document = json.dumps(found.to_json(), indent=1, allow_nan=False)
             write_atomic(out, document + "\n")
-            reporter.say(f"wrote {out}")
+            reporter.message(f"wrote {out}")
         if report is not None:
             write_atomic(report, found.to_html())
-            reporter.say(f"wrote {report}")
+            reporter.message(f"wrote {report}")
     if json_:
         print_json(found.to_json())
     else:

@@ -1,4 +1,4 @@
-"""What commands print: JSON or tables on stdout, progress and messages on stderr."""
+"""Console output: JSON or tables on stdout, progress and messages on stderr."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Reporter:
     ) -> None:
         self._stop()
 
-    def say(self, message: str) -> None:
+    def message(self, message: str) -> None:
         """Print one line, above the progress bar if one runs."""
         if self._progress is None:
             print(message, file=sys.stderr, flush=True)
         else:
             self._progress.console.print(message, markup=False, highlight=False)
 
-    def tick(self, stage: str, done: int, total: int) -> None:
-        """Show how far a stage is; a new stage replaces the bar."""
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Show the progress of a stage; a new stage replaces the bar."""
         if not sys.stderr.isatty():
             return
         if stage != self._stage:

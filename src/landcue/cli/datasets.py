@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from landcue.data.datasets.check import Report
     from landcue.data.datasets.common import Facts
 
-datasets_app = typer.Typer(name="datasets", help="Look at datasets.", no_args_is_help=True)
+datasets_app = typer.Typer(
+    name="datasets", help="List data sets and check local copies.", no_args_is_help=True
+)
 
 _SHOWN = 20
 
@@ -22,7 +24,7 @@ _SHOWN = 20
 def list_datasets(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List the datasets that can be trained on, with their facts and citations."""
+    """List the supported data sets, with their facts and citations."""
     from landcue.data.datasets import DATASETS, FACTS
 
     if json_:
@@ -41,15 +43,15 @@ def list_datasets(
 
 @datasets_app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A dataset's name; folder for your own.")],
+    name: Annotated[str, typer.Argument(help="Name of the data set; folder for your own images.")],
     root: Annotated[Path, typer.Argument(help="Folder of the images.")],
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Count the images and labels of a copy, and say what is missing or wrong (status 1)."""
+    """Count the images and labels of a copy, and report what is missing or wrong (status 1)."""
     from landcue.data.datasets import FACTS, check_dataset
 
     with Reporter() as reporter:
-        report = check_dataset(name, root, lambda i, n: reporter.tick("checking", i, n))
+        report = check_dataset(name, root, lambda i, n: reporter.progress("checking", i, n))
     facts = FACTS.get(name)
     if json_:
         print_json(_as_json(name, report, facts))

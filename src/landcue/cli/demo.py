@@ -11,32 +11,38 @@ from landcue.cli.console import Reporter, print_json
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where everything is written.")] = Path("demo"),
-    images: Annotated[int, typer.Option(min=140, help="How many synthetic images.")] = 600,
-    epochs: Annotated[int, typer.Option(min=1, help="How long to train.")] = 20,
+    folder: Annotated[Path, typer.Argument(help="Folder for all outputs.")] = Path("demo"),
+    images: Annotated[int, typer.Option(min=140, help="Number of synthetic images.")] = 600,
+    epochs: Annotated[int, typer.Option(min=1, help="Training epochs.")] = 20,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     serve: Annotated[
         bool | None,
         typer.Option(
             "--serve/--no-serve",
-            help="Show the page at the end, until Ctrl-C. By default on a terminal only.",
+            help="Serve the web page at the end, until Ctrl-C; by default only on a terminal.",
         ),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65_535, help="Of the page. By default 8000, or a free one."),
+        typer.Option(
+            min=0, max=65_535, help="Port of the web page; by default 8000, or a free one."
+        ),
     ] = None,
 ) -> None:
-    """Render an archive, train on it, index it, evaluate it, search it and show it in a browser.
+    """Run everything once on a synthetic archive: render, train, index, evaluate, search, serve.
 
-    The encoder that comes with LandCue, which never saw such images, is measured beside.
+    The built-in encoder, which was not trained on such images, is measured for comparison.
     """
     from landcue.cli.showing import is_interactive, show
     from landcue.demo import run_demo
 
     with Reporter() as reporter:
         made = run_demo(
-            folder, images=images, epochs=epochs, message=reporter.say, progress=reporter.tick
+            folder,
+            images=images,
+            epochs=epochs,
+            message=reporter.message,
+            progress=reporter.progress,
         )
     if json_:
         print_json(made.to_json())

@@ -11,16 +11,16 @@ from landcue.cli.console import Reporter, print_json
 
 
 def experiment(
-    spec: Annotated[Path, typer.Argument(help="YAML: methods, seeds, bits, protocol.")],
-    out: Annotated[Path, typer.Option(help="Folder to write, or to continue in.")],
+    spec: Annotated[Path, typer.Argument(help="YAML file: methods, seeds, bits, protocol.")],
+    out: Annotated[Path, typer.Option(help="Folder to write, or to resume.")],
     data_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
     init: Annotated[Path | None, typer.Option(help="Weight file for the backbone.")] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="Train this method only; may be repeated.")
+        list[str] | None, typer.Option(help="Train only this method; repeatable.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Train and compare methods over seeds; the same command continues after a crash.
+    """Train and compare methods over several seeds; run the same command again to resume.
 
     Writes results.json, table.md, table.tex and figures. Epochs and rankings are chosen on the
     validation part; the test part is measured once per model, and test_log.jsonl records when.
@@ -34,8 +34,8 @@ def experiment(
             data_root=data_root,
             init=init,
             only=only or (),
-            message=reporter.say,
-            progress=reporter.tick,
+            message=reporter.message,
+            progress=reporter.progress,
         )
     if json_:
         print_json(to_json(results))

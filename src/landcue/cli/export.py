@@ -11,19 +11,21 @@ from landcue.cli.console import Reporter, print_json
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A run folder, or builtin.")],
-    out: Annotated[Path, typer.Argument(help="File to write: NAME.onnx.")],
+    model: Annotated[str, typer.Argument(help="Run folder, or builtin.")],
+    out: Annotated[Path, typer.Argument(help="ONNX file to write (.onnx).")],
     int8: Annotated[
-        bool, typer.Option("--int8", help="Quantize to 8 bits; needs --calibrate.")
+        bool, typer.Option("--int8", help="Quantize to 8-bit integers; requires --calibrate.")
     ] = False,
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="Images to calibrate with (up to 256) and to measure the loss on."),
+        typer.Option(
+            help="Images for calibration (up to 256 are used) and to measure the loss of accuracy."
+        ),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Label table for these images.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
 ) -> None:
-    """Write a model as one ONNX file, checked against the original."""
+    """Export a model to one ONNX file and check its outputs against the original."""
     from dataclasses import asdict
 
     from landcue.data.datasets import detect_source
@@ -41,7 +43,7 @@ def export(
             int8=int8,
             records=images.records if images else (),
             label_names=images.label_names if images else (),
-            say=reporter.say,
+            message=reporter.message,
         )
     if json_:
         print_json({"file": str(out), **asdict(card)})

@@ -19,7 +19,7 @@ def index(
         ),
     ],
     archive: Annotated[
-        Path, typer.Argument(help="Archive to make or to update: a folder, or s3://bucket/prefix.")
+        Path, typer.Argument(help="Archive to create or update: a folder, or s3://bucket/prefix.")
     ],
     model: Annotated[
         str | None,
@@ -31,34 +31,38 @@ def index(
     labels: Annotated[Path | None, typer.Option(help="Label table for a folder.")] = None,
     chip: Annotated[
         str | None,
-        typer.Option(help="Cut GeoTIFF scenes into chips of this side: 256px, 120m."),
+        typer.Option(help="Cut GeoTIFF scenes into chips with this side: 256px, 120m."),
     ] = None,
     stride: Annotated[
-        str | None, typer.Option(help="From one chip to the next; by default the side.")
+        str | None, typer.Option(help="Distance from one chip to the next; by default the side.")
     ] = None,
     bands: Annotated[
         str | None, typer.Option(help="Bands of a scene, from 1, in the model's order: 4,3,2.")
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="Stored values to bytes: auto, percentile:2,98, fixed:0,3000.")
+        str,
+        typer.Option(help="How stored values become bytes: auto, percentile:2,98, fixed:0,3000."),
     ] = "auto",
     nodata: Annotated[
-        float, typer.Option(min=0, max=1, help="Largest share of a chip without data.")
+        float, typer.Option(min=0, max=1, help="Largest share of a chip without data, 0 to 1.")
     ] = 0.5,
     asset: Annotated[
-        str | None, typer.Option(help="Asset of STAC items that is the image.")
+        str | None, typer.Option(help="Name of the STAC asset that is the image.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per model call.")] = 64,
     workers: Annotated[int | None, typer.Option(min=1, help="Reading threads.")] = None,
     device: Annotated[
         str | None,
         typer.Option(
-            help="Where the model runs: cpu, cuda, cuda:1. By default cpu; with --ray the GPUs, "
+            help="Device of the model: cpu, cuda, cuda:1; by default cpu, or with --ray the GPUs, "
             "if there are any."
         ),
     ] = None,
     runtime: Annotated[
-        str, typer.Option(help="torch, onnx (the model.onnx of a run folder), or auto.")
+        str,
+        typer.Option(
+            help="Runtime of the model: torch, onnx (model.onnx of a run folder), or auto."
+        ),
     ] = "auto",
     ray: Annotated[
         str | None,
@@ -69,12 +73,16 @@ def index(
     ] = None,
     ray_workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Ray workers; by default one per GPU, or else per core."),
+        typer.Option(
+            min=1, help="Number of Ray workers; by default one per GPU, or else per core."
+        ),
     ] = None,
-    prune: Annotated[bool, typer.Option(help="Drop records whose file is gone.")] = False,
+    prune: Annotated[
+        bool, typer.Option(help="Remove records whose file no longer exists.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Put images, or chips of scenes, into an archive; only new and changed ones are encoded."""
+    """Add images, or chips cut from scenes, to an archive; encode only new and changed ones."""
     from landcue.archive.indexing import IndexOptions, index_source
     from landcue.data.objects import shown
 
@@ -100,8 +108,8 @@ def index(
             archive,
             model=model,
             options=options,
-            progress=reporter.tick,
-            notify=reporter.say,
+            progress=reporter.progress,
+            notify=reporter.message,
         )
     if json_:
         print_json({"archive": shown(archive), **report.to_json()})

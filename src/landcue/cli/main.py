@@ -1,4 +1,4 @@
-"""The ``landcue`` command. Each subcommand is imported when it is called: ``--help`` is fast."""
+"""The ``landcue`` command. A subcommand is imported when it is called, so ``--help`` is fast."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class _LazyCommands(Mapping[str, Any]):
         if name not in COMMANDS:
             raise KeyError(name)
         module = importlib.import_module(f"landcue.cli.{name}")
-        alone = typer.Typer(rich_markup_mode=None)
+        single = typer.Typer(rich_markup_mode=None)
         several = getattr(module, f"{name}_app", None)
         if several is None:
-            alone.command(name)(getattr(module, name))
+            single.command(name)(getattr(module, name))
         else:
-            alone.add_typer(several)
-        return typer.main.get_group(alone).commands[name]
+            single.add_typer(several)
+        return typer.main.get_group(single).commands[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(COMMANDS)
@@ -102,10 +102,10 @@ _WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT"
 
 
 def _wait_passively() -> None:
-    """Let idle OpenMP threads sleep instead of spin, unless the user set how they wait.
+    """Let idle OpenMP threads sleep instead of spin, unless the environment sets their wait policy.
 
-    Must run before torch or numba is loaded. Spinning threads take the cores that a neighbor, or
-    another process of the same training, works on.
+    Must run before torch or numba is loaded. Spinning threads occupy cores that other processes
+    need.
     """
     if not any(name in os.environ for name in _WAITING):
         os.environ.update(_WAITING)

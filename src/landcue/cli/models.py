@@ -8,15 +8,17 @@ import typer
 
 from landcue.cli.console import print_json
 
-models_app = typer.Typer(name="models", help="Look at models.", no_args_is_help=True)
+models_app = typer.Typer(
+    name="models", help="List models and show their cards.", no_args_is_help=True
+)
 
 
 @models_app.command("list")
 def list_models(
-    pattern: Annotated[str, typer.Argument(help="Such as resnet* or *mobilenet*.")] = "*",
+    pattern: Annotated[str, typer.Argument(help="Pattern, such as resnet* or *mobilenet*.")] = "*",
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List the backbones that can be trained."""
+    """List the available backbones."""
     from landcue.models.load import list_backbones
 
     names = list_backbones(pattern)
@@ -29,11 +31,11 @@ def list_models(
 @models_app.command()
 def show(
     model: Annotated[
-        str, typer.Argument(help="A run folder, an exported .onnx file, or builtin.")
+        str, typer.Argument(help="Run folder, exported .onnx file, or builtin.")
     ] = "builtin",
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Print a trained model's card."""
+    """Print the card of a trained model."""
     from landcue.models.load import describe_model
 
     text, facts = describe_model(model)

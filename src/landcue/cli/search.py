@@ -26,73 +26,95 @@ def search(
     query: Annotated[
         str | None,
         typer.Argument(
-            help="An image file (s3://… too), or the id of a record. Not needed with a filter."
+            help="Image file, s3:// address, or id of a record; optional with a filter."
         ),
     ] = None,
     vector: Annotated[
-        Path | None, typer.Option(help="Instead of QUERY: an embedding in a .npy file.")
+        Path | None, typer.Option(help="Embedding in a .npy file, instead of QUERY.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many hits.")] = 20,
+    k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 20,
     mode: Annotated[
-        str, typer.Option(help="auto, embedding, code, cue, two-stage or ann.")
+        str, typer.Option(help="Search mode: auto, embedding, code, cue, two-stage or ann.")
     ] = "auto",
     positive: Annotated[
-        list[str] | None, typer.Option(help="Another example to come near to; repeat.")
+        list[str] | None, typer.Option(help="Additional positive example; repeatable.")
     ] = None,
     negative: Annotated[
-        list[str] | None, typer.Option(help="An example to keep away from; repeat.")
+        list[str] | None, typer.Option(help="Negative example; repeatable.")
     ] = None,
-    rule: Annotated[str, typer.Option(help="Of several examples: mean, rocchio, linear.")] = "mean",
-    negative_weight: Annotated[float, typer.Option(help="Of rule mean.")] = 0.5,
+    rule: Annotated[
+        str, typer.Option(help="How to combine examples: mean, rocchio, linear.")
+    ] = "mean",
+    negative_weight: Annotated[
+        float, typer.Option(help="Weight of negatives for rule mean.")
+    ] = 0.5,
     window: Annotated[
-        str | None, typer.Option(help="QUERY is a scene: its chip at COL,ROW,WIDTH,HEIGHT pixels.")
+        str | None,
+        typer.Option(help="Use the chip COL,ROW,WIDTH,HEIGHT in pixels of the scene QUERY."),
     ] = None,
     chip_bbox: Annotated[
-        str | None, typer.Option(help="QUERY is a scene: its chip at W,S,E,N degrees.")
+        str | None, typer.Option(help="Use the chip W,S,E,N in degrees of the scene QUERY.")
     ] = None,
-    bands: Annotated[str | None, typer.Option(help="Bands of that chip: 4,3,2.")] = None,
-    scale: Annotated[str, typer.Option(help="Of that chip, as landcue index takes it.")] = "auto",
+    bands: Annotated[str | None, typer.Option(help="Bands of the chip, such as 4,3,2.")] = None,
+    scale: Annotated[str, typer.Option(help="Scaling of the chip, as for landcue index.")] = "auto",
     labels: Annotated[
-        str | None, typer.Option(help="Only records whose labels fit: 'water and not ships'.")
+        str | None, typer.Option(help="Only records whose labels match: 'water and not ships'.")
     ] = None,
     score: Annotated[
-        list[str] | None, typer.Option(help="Least predicted score: ships=0.7; repeat.")
+        list[str] | None, typer.Option(help="Minimum predicted score: ships=0.7; repeatable.")
     ] = None,
-    bbox: Annotated[str | None, typer.Option(help="Only inside W,S,E,N in degrees.")] = None,
+    bbox: Annotated[
+        str | None, typer.Option(help="Only records in the box W,S,E,N in degrees.")
+    ] = None,
     polygon: Annotated[
-        str | None, typer.Option(help="Only inside: a GeoJSON or WKT file, or its text.")
+        str | None,
+        typer.Option(help="Only records in a polygon: GeoJSON or WKT, as text or as a file."),
     ] = None,
     after: Annotated[
-        datetime | None, typer.Option(formats=_DATES, help="This or later, UTC.")
+        datetime | None,
+        typer.Option(formats=_DATES, help="Only records at or after this time, UTC."),
     ] = None,
-    before: Annotated[datetime | None, typer.Option(formats=_DATES, help="Earlier, UTC.")] = None,
-    path: Annotated[str | None, typer.Option(help="Only paths that start so.")] = None,
-    group: Annotated[list[str] | None, typer.Option(help="Only this group; repeat.")] = None,
-    sensor: Annotated[list[str] | None, typer.Option(help="Only this sensor; repeat.")] = None,
-    part: Annotated[list[str] | None, typer.Option(help="Only train, val or test; repeat.")] = None,
-    min_score: Annotated[float | None, typer.Option(help="Leave out hits below it.")] = None,
+    before: Annotated[
+        datetime | None, typer.Option(formats=_DATES, help="Only records before this time, UTC.")
+    ] = None,
+    path: Annotated[
+        str | None, typer.Option(help="Only records whose path starts with this.")
+    ] = None,
+    group: Annotated[list[str] | None, typer.Option(help="Only this group; repeatable.")] = None,
+    sensor: Annotated[list[str] | None, typer.Option(help="Only this sensor; repeatable.")] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help="Only this part: train, val or test; repeatable.")
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Leave out hits below this score.")
+    ] = None,
     collapse: Annotated[
-        float | None, typer.Option(help="Leave out near duplicates: cosine distance, 0.02.")
+        float | None,
+        typer.Option(help="Leave out near duplicates within this cosine distance, such as 0.02."),
     ] = None,
-    label_weight: Annotated[int, typer.Option(help="Of mode cue: cost of a label bit.")] = 1,
+    label_weight: Annotated[int, typer.Option(help="Weight of a label bit in mode cue.")] = 1,
     shortlist: Annotated[
-        int, typer.Option(help="Of modes two-stage and ann: candidates compared exactly.")
+        int, typer.Option(help="Candidates that are compared exactly in modes two-stage and ann.")
     ] = 200,
-    recall: Annotated[float, typer.Option(help="Least measured recall of mode ann.")] = 0.95,
-    cursor: Annotated[str | None, typer.Option(help="Go on after an earlier page.")] = None,
+    recall: Annotated[
+        float, typer.Option(help="Minimum measured recall of mode ann, 0 to 1.")
+    ] = 0.95,
+    cursor: Annotated[str | None, typer.Option(help="Continue after an earlier page.")] = None,
     pages: Annotated[
-        bool, typer.Option("--pages", help="Tell how to get the next page, if there is one.")
+        bool, typer.Option("--pages", help="Print the cursor of the next page, if there is one.")
     ] = False,
     model: Annotated[
-        Path | None, typer.Option(help="Of a milvus:// collection: its model, to ask with images.")
+        Path | None, typer.Option(help="Model folder of a milvus:// collection, for image queries.")
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Tell how it was found.")] = False,
-    grid: Annotated[Path | None, typer.Option(help="Write a picture of the hits (.png).")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print how the search was executed.")
+    ] = False,
+    grid: Annotated[Path | None, typer.Option(help="Picture of the hits to write (.png).")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the hits as JSON.")] = False,
 ) -> None:
-    """Find the records that look most like an image or another record, or lie at a place.
+    """Find the records most similar to an image or a record.
 
-    Give --labels, --bbox or another filter alone to list the records that fit.
+    With only --labels, --bbox or other filters, list the matching records.
     """
     import landcue
     from landcue.search import Filter, SearchOptions
@@ -113,7 +135,7 @@ def search(
     )
     asked = _query(first, query or vector, positive or (), negative or (), rule, negative_weight)
     if asked is None and where.empty:
-        raise UsageError("nothing to search for: give an image, a record's id, or a filter")
+        raise UsageError("nothing to search for: specify an image, a record's id, or a filter")
     options = SearchOptions(min_score, collapse, label_weight, shortlist, recall, cursor)
     result = opened.search(asked, k=k, mode=mode, where=where, options=options)
     if grid is not None:
@@ -158,15 +180,15 @@ def _first(
     from landcue.search.query import read_vector
 
     if window is None and chip_bbox is None and (bands is not None or scale != "auto"):
-        raise UsageError("--bands and --scale belong to a chip: give --window or --chip-bbox")
+        raise UsageError("--bands and --scale are for a chip: add --window or --chip-bbox")
     if vector is not None:
         if query is not None:
-            raise UsageError("give QUERY or --vector, not both; --positive takes more examples")
+            raise UsageError("use QUERY or --vector, not both; --positive adds examples")
         return read_vector(vector)
     if window is None and chip_bbox is None:
         return query
     if query is None:
-        raise UsageError("--window and --chip-bbox need a scene: give its file as QUERY")
+        raise UsageError("--window and --chip-bbox need a scene: use its file as QUERY")
     return Chip.parse(query, window=window, bbox=chip_bbox, bands=bands, scale=scale)
 
 

@@ -11,34 +11,37 @@ import typer
 def serve(
     archives: Annotated[
         list[Path],
-        typer.Argument(help="Archive folders or milvus:// collections; the first is default."),
+        typer.Argument(help="Archive folders or milvus:// collections; the first is the default."),
     ],
     host: Annotated[
-        str, typer.Option(help="Address to listen on; others than loopback need --token-file.")
+        str, typer.Option(help="Address to listen on; any but loopback requires --token-file.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 for a free one.")] = 8000,
     token_file: Annotated[
-        Path | None, typer.Option(help="Lines 'read TOKEN' or 'feedback TOKEN'; chmod 600.")
+        Path | None,
+        typer.Option(help="File with lines 'read TOKEN' or 'feedback TOKEN'; chmod 600."),
     ] = None,
     feedback_file: Annotated[
-        Path | None, typer.Option(help="Keep feedback here, a JSON object per line.")
+        Path | None, typer.Option(help="File for feedback, one JSON object per line.")
     ] = None,
     allow_origin: Annotated[
-        list[str] | None, typer.Option(help="A web origin whose pages may read; repeat.")
+        list[str] | None, typer.Option(help="Web origin whose pages may send requests; repeatable.")
     ] = None,
-    max_upload_mb: Annotated[int, typer.Option(min=1, max=1_024, help="Body of an upload.")] = 32,
+    max_upload_mb: Annotated[
+        int, typer.Option(min=1, max=1_024, help="Maximum size of an upload in MiB.")
+    ] = 32,
     rate: Annotated[
-        float | None, typer.Option(min=0.01, help="Requests per second of one client.")
+        float | None, typer.Option(min=0.01, help="Maximum requests per second and client.")
     ] = None,
     basemap: Annotated[
         str | None,
-        typer.Option(help="Map tiles for the page: https://host/{z}/{x}/{y}.png; by default none."),
+        typer.Option(help="Map tiles of the page, https://host/{z}/{x}/{y}.png; by default none."),
     ] = None,
     basemap_credit: Annotated[
-        str | None, typer.Option(help="Whom the map names for its tiles; by default their host.")
+        str | None, typer.Option(help="Attribution of the map tiles; by default their host.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Of milvus:// collections: their model, for images.")
+        Path | None, typer.Option(help="Model folder of milvus:// collections, for image queries.")
     ] = None,
     workers: Annotated[
         int,

@@ -19,16 +19,16 @@ def is_interactive() -> bool:
 
 
 def show(archives: Sequence[Path], port: int | None, feedback_file: Path) -> None:
-    """Serve archives on the loopback until Ctrl-C; open the page where there is a display.
+    """Serve archives on the loopback address until Ctrl-C; open the page if there is a display.
 
     Args:
         archives: Their folders; the first is shown first.
-        port: ``None`` takes 8000, or a free one where that is taken.
-        feedback_file: Where marks made on the page are saved.
+        port: ``None`` for 8000, or a free one if 8000 is in use.
+        feedback_file: File for feedback given on the page.
 
     Raises:
         ArchiveError: One cannot be opened.
-        UsageError: The port is taken.
+        UsageError: The port is in use.
     """
     from landcue.server.run import run
     from landcue.server.settings import Settings

@@ -17,32 +17,35 @@ def train(
     out: Annotated[Path, typer.Option(help="Run folder to write, or to resume.")],
     config: Annotated[Path | None, typer.Argument(help="YAML config; flags override it.")] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="A name of `landcue datasets list`; folder for your own.")
+        str | None,
+        typer.Option(help="Name from `landcue datasets list`; folder for your own images."),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="per-class-70-10-20-seed42 (default), files-80-20, published."),
+        typer.Option(help="Split: per-class-70-10-20-seed42 (default), files-80-20, published."),
     ] = None,
     loss: Annotated[
-        str | None, typer.Option(help="marc (default), supcon, mulsupcon, msc, dhcl …")
+        str | None, typer.Option(help="Loss: marc (default), supcon, mulsupcon, msc, dhcl …")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="mobilenetv2_folded, or any timm name (resnet18).")
+        str | None, typer.Option(help="Backbone: mobilenetv2_folded, or any timm name (resnet18).")
     ] = None,
-    init: Annotated[str | None, typer.Option(help="Weight file, hub (default), or none.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the train part (12).")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step (96).")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Initial weights: a file, hub (default), or none.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Training epochs (default 12).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step (default 96).")] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Side of the input in pixels (160).")
+        int | None, typer.Option(help="Side of the input in pixels (default 160).")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random (0).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed (default 0).")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any config key, as section.key=value.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Train an encoder; the same command resumes after a crash."""
+    """Train an encoder; run the same command again to resume."""
     flags: dict[str, object] = {
         "data.dataset": dataset,
         "data.root": None if data_root is None else str(data_root),
@@ -62,10 +65,10 @@ def train(
     values = override(read_values(config) if config else {}, [*given, *(set_ or [])])
     data = values.get("data")
     if data is None or (isinstance(data, dict) and not data.get("root")):
-        raise UsageError("which images? give --data-root FOLDER (and --dataset ucmerced for it)")
+        raise UsageError("no images: add --data-root FOLDER (and a --dataset, such as ucmerced)")
     with Reporter() as reporter:
         summary = run_training(
-            make_config(values), out, message=reporter.say, progress=reporter.tick
+            make_config(values), out, message=reporter.message, progress=reporter.progress
         )
     if os.environ.get("RANK", "0") != "0":
         return  # one of several processes: the first one prints

@@ -239,7 +239,7 @@ def _piece_fault(dataset: Any, most_bytes: int) -> str | None:
 
 def _open(path: Path, suffix: str, most_bytes: int) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a TIFF without geo-reference is expected
+        warnings.simplefilter("ignore")  # a TIFF without georeference is expected
         dataset = _dataset(path, suffix, most_bytes)
     if dataset.tags(ns="OVERVIEWS"):
         dataset.close()

@@ -60,15 +60,15 @@ def pixels_of(length: Length, steps: tuple[float, float] | None) -> tuple[int, i
     Args:
         length: In pixels or metres.
         steps: Metres a column and a row of the scene are wide (see :func:`pixel_metres`); ``None``
-            without geo-reference.
+            without georeference.
 
     Raises:
-        DataError: Metres without geo-reference, or less than one pixel.
+        DataError: Metres without georeference, or less than one pixel.
     """
     if not length.metres:
         return int(length.value), int(length.value)
     if steps is None:
-        raise DataError(f"has no geo-reference, so that {length} means nothing; give pixels")
+        raise DataError(f"has no georeference, so that {length} means nothing; give pixels")
     columns, rows = (round(length.value / step) for step in steps)
     if min(columns, rows) < 1:
         raise DataError(f"{length} is less than one of its pixels ({max(steps):.3g} m)")

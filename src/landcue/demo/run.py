@@ -111,7 +111,7 @@ def run_demo(
     notify, tick = message or _ignore, progress or _ignore
     data, run, archive, grid = (folder / name for name in ("data", "run", "archive", "hits.png"))
     other = folder / "archive-builtin"
-    notify(f"1/5 rendering {images} synthetic geo-referenced images into {data}")
+    notify(f"1/5 rendering {images} synthetic georeferenced images into {data}")
     write_demo_archive(data, n=images, progress=lambda i, n: tick("rendering", i, n))
     notify(f"2/5 training a small encoder into {run}")
     config = make_config(

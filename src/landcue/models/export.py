@@ -116,7 +116,7 @@ _CHECKED_IMAGES = 2048
 _BATCH = 32
 _CHIPS = ("harbor", "city", "forest", "farmland")
 
-Say = Callable[[str], object]
+Message = Callable[[str], object]
 
 
 def export(
@@ -127,7 +127,7 @@ def export(
     records: Sequence[Record] = (),
     label_names: Sequence[str] = (),
     calibration_images: int = 128,
-    say: Say = print,
+    message: Message = print,
 ) -> OnnxCard:
     """Write a checkpoint as one ONNX file that carries its description and what it loses.
 
@@ -143,7 +143,7 @@ def export(
         records: Images to calibrate with and to measure on.
         label_names: Labels of the images; with them the loss of retrieval is measured.
         calibration_images: Most images to calibrate with.
-        say: Called with progress.
+        message: Called with one line per step.
 
     Raises:
         UsageError: ``out`` does not end in .onnx, or int8 without images.
@@ -155,17 +155,17 @@ def export(
     if int8 and not records:
         raise UsageError("int8 needs images to calibrate with: give --calibrate SOURCE")
     encoder = checkpoint.encoder.eval()
-    calibration, chosen, pixels = _images(encoder, records, calibration_images, say)
-    say("exporting")
+    calibration, chosen, pixels = _images(encoder, records, calibration_images, message)
+    message("exporting")
     proto = to_onnx(encoder)
     _check(proto, encoder, pixels if len(pixels) else _rendered(encoder))
     with tempfile.TemporaryDirectory() as folder:
         if int8:
-            say(f"quantizing, calibrated on {len(calibration)} images")
+            message(f"quantizing, calibrated on {len(calibration)} images")
             proto = _quantize(proto, calibration, Path(folder))
         card = _card(checkpoint, "int8" if int8 else "float32", {})
         if len(pixels):
-            say(f"measuring on {len(pixels)} images")
+            message(f"measuring on {len(pixels)} images")
             exported = _opened(_with_card(proto, card), Path(folder) / "measured.onnx")
             found = compare_encodings(
                 _encode(encoder, pixels), _encode(exported, pixels), chosen, label_names
@@ -176,7 +176,7 @@ def export(
 
 
 def _images(
-    encoder: NeuralEncoder, records: Sequence[Record], calibration_images: int, say: Say
+    encoder: NeuralEncoder, records: Sequence[Record], calibration_images: int, message: Message
 ) -> tuple[ByteArray, list[Record], ByteArray]:
     """Return pixels to calibrate with, and records and pixels to measure on; evenly spread."""
     if not records:
@@ -186,15 +186,15 @@ def _images(
     used = {record.id for record in first}
     rest = [record for record in records if record.id not in used] or first
     step = -(-len(rest) // _CHECKED_IMAGES)
-    _, calibration = _read(encoder, first, say)
-    chosen, pixels = _read(encoder, rest[::step], say)
+    _, calibration = _read(encoder, first, message)
+    chosen, pixels = _read(encoder, rest[::step], message)
     if len(calibration) < 2 or len(pixels) < 2:
         raise DataError("fewer than 2 images can be read: calibrate with more images")
     return calibration, chosen, pixels
 
 
 def _read(
-    encoder: NeuralEncoder, records: Sequence[Record], say: Say
+    encoder: NeuralEncoder, records: Sequence[Record], message: Message
 ) -> tuple[list[Record], ByteArray]:
     kept: list[Record] = []
     pixels: list[ByteArray] = []
@@ -203,7 +203,7 @@ def _read(
             pixels.append(encoder.prepare(read_image(record.path)))
             kept.append(record)
         except LandcueError as error:
-            say(f"skipped {error}")
+            message(f"skipped {error}")
     return kept, np.stack(pixels) if pixels else np.empty((0,), np.uint8)
 
 

@@ -1,8 +1,7 @@
-"""Approximate nearest embeddings (FAISS IVF with 8-bit values), and how many they miss.
+"""Approximate nearest embeddings (FAISS IVF with 8-bit values), and their measured recall.
 
-The index proposes candidates; the searcher ranks those by their exact distances. How many of the
-true nearest come through is measured on the archive itself, on records that the index was not
-trained on, and kept beside it.
+The index returns candidates; the searcher ranks those by their exact distances. Recall is measured
+on the archive itself, with query records that the index was not trained on, and stored with it.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ _ROWS_AT_ONCE = 65_536
 
 @dataclass(frozen=True, slots=True)
 class AnnFacts:
-    """What is known of an index.
+    """The parameters and measured recall of an index.
 
     Attributes:
-        kind: As FAISS writes it, ``IVF1024,SQ8``.
-        k: Recall is that of the k nearest.
-        shortlist: Candidates that were ranked by exact distance for it.
-        queries: Rows of the records that asked, each without itself; none trained the index.
+        kind: FAISS factory string, such as ``IVF1024,SQ8``.
+        k: Recall is measured for the k nearest.
+        shortlist: Candidates that were ranked by exact distance.
+        queries: Rows of the query records, each excluded from its own hits and from training.
         recall: Share of the true k nearest found, by the number of lists visited.
     """
 
@@ -62,7 +61,7 @@ class AnnFacts:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> AnnFacts:
-        """Read what :meth:`to_json` gave."""
+        """Parse the result of :meth:`to_json`."""
         recall = {int(n): float(found) for n, found in value["recall"].items()}
         queries = tuple(int(row) for row in value["queries"])
         return cls(str(value["kind"]), int(value["k"]), int(value["shortlist"]), queries, recall)
@@ -77,12 +76,12 @@ class AnnIndex:
 
     @property
     def lists(self) -> int:
-        """Number of lists the rows are spread over."""
+        """Number of inverted lists."""
         return int(self._index.nlist)
 
     @classmethod
     def build(cls, embeddings: FloatArray, queries: npt.NDArray[np.int64]) -> AnnIndex:
-        """Train on a sample that leaves the rows ``queries`` out, then add all rows.
+        """Train on a sample without the rows ``queries``, then add all rows.
 
         Raises:
             UsageError: FAISS is not installed.
@@ -128,9 +127,9 @@ class AnnIndex:
 
         Args:
             query: Of unit norm.
-            n: At most so many.
-            lists: How many lists are visited.
-            mask: bool ``[rows]``, true for the rows that may be found; all without it.
+            n: Most rows to return.
+            lists: Number of lists to visit.
+            mask: bool ``[rows]``, true for the allowed rows; all rows if ``None``.
         """
         faiss = load_faiss()
         options: dict[str, Any] = {"nprobe": lists}
@@ -161,7 +160,7 @@ def measure(
     k: int = MEASURED_K,
     shortlist: int = SHORTLIST,
 ) -> AnnFacts:
-    """Measure the recall of an index: see :func:`recall_by_lists`."""
+    """Measure the recall of an index with :func:`recall_by_lists`."""
 
     def candidates(lists: int) -> Iterator[npt.NDArray[np.int64]]:
         for query in queries.tolist():
@@ -181,14 +180,14 @@ def recall_by_lists(
 ) -> dict[int, float]:
     """Measure recall for 1, 2, 4, … visited lists, up to an eighth of all, or until it is 1.
 
-    A record found counts when it is no farther than the true k-th, so ties cost nothing.
+    A hit counts if it is not farther than the true k-th, so ties do not lower the recall.
 
     Args:
         embeddings: float32 ``[n, d]``.
-        queries: Rows that ask, each without itself.
-        k: Recall is that of the k nearest.
-        most: All lists.
-        candidates: Returns the rows that a number of visited lists proposes to each query.
+        queries: Query rows, each excluded from its own hits.
+        k: Recall is measured for the k nearest.
+        most: Number of all lists.
+        candidates: Returns the candidate rows of each query for a number of visited lists.
     """
     distances, rows = FloatIndex(embeddings).search(embeddings[queries], k + 1)
     exact = [

@@ -39,18 +39,18 @@ class Archive:
     (4, True)
 
     Attributes:
-        folder: Where it lies; of a collection, its address.
+        folder: Its path, or the address of a collection.
         manifest: Its model, dimensions and source.
     """
 
     def __init__(
         self, folder: ArchiveFolder, model: Model | None = None, *, cache: bool | None = None
     ) -> None:
-        """Take what :func:`open_archive` opened.
+        """Search a storage that :func:`open_archive` opened.
 
         Args:
             folder: The storage.
-            model: What encodes images; by default the archive's own model, loaded when needed.
+            model: Encodes query images; by default the archive's own model, loaded when needed.
             cache: Keep derived files below ``indexes/`` in the archive; by default for 20,000
                 records and more.
         """
@@ -65,12 +65,12 @@ class Archive:
 
     @property
     def folder(self) -> Path:
-        """Where it lies; of a collection, its address."""
+        """Its path, or the address of a collection."""
         return self._storage.folder
 
     @property
     def url(self) -> str:
-        """What :func:`landcue.open` opens again."""
+        """The address that :func:`landcue.open` takes."""
         return str(self.folder)
 
     @property
@@ -96,12 +96,12 @@ class Archive:
 
     @property
     def mark(self) -> str:
-        """A word for the content that is searched; a cursor belongs to one mark."""
+        """Identifier of the searched content; a cursor is valid for one mark."""
         return self.backend.mark
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """Modes that this archive answers; ``ann`` only where its index was built.
+        """Search modes of this archive; ``ann`` only if its index was built.
 
         >>> archive.modes
         ('auto', 'embedding', 'code', 'cue', 'two-stage')
@@ -149,19 +149,19 @@ class Archive:
         Args:
             query: A record's id, an image file, its bytes, pixels, a vector, a hit, or a
                 :class:`landcue.Query` of several of them, which lists the kinds. A string that is
-                both an id and a file means the record. Records among the examples are not found.
-                ``None`` lists the records that ``where`` lets through by their distance from the
-                middle of its box or polygon, or else by id.
-            k: Hits wanted; fewer come back when fewer records match.
-            where: Which records may be found: a label expression such as
+                both an id and a file means the record. Records among the examples are not returned.
+                ``None`` lists the records that match ``where``, sorted by distance from the
+                center of its box or polygon, or else by id.
+            k: Number of hits; fewer are returned when fewer records match.
+            where: Restricts the records: a label expression such as
                 ``"water and not ships"``, or a :class:`landcue.Filter`. It applies before ranking.
             text: A description in words, for models with a text tower.
             mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage`` or ``ann``: see
                 :class:`landcue.Result`.
-            options: Everything else.
+            options: All other options.
 
         Raises:
-            UsageError: A value that cannot be used; the message names it.
+            UsageError: A value is not valid; the message names it.
             ArchiveError: The archive is empty.
             DataError: An image cannot be read.
         """
@@ -181,35 +181,35 @@ class Archive:
         mode: str = "auto",
         options: SearchOptions = _DEFAULT,
     ) -> list[Result]:
-        """Return for several queries, without filters, what :meth:`search` returns for each.
+        """Search for several queries, without filters; return a result for each.
 
-        Modes ``code`` and ``cue`` scan the records once for all of them, which costs a fraction of
-        as many scans; the others search one after the other.
+        Modes ``code`` and ``cue`` scan the records once for all queries, which is much faster;
+        the others search one after the other.
 
         >>> [result[0].id for result in archive.search_many(["a.png", "b.png"], k=1)]
         ['b.png', 'a.png']
 
         Raises:
-            UsageError: As :meth:`search`, for the first query that cannot be used.
+            UsageError: As :meth:`search`, for the first query that is not valid.
             ArchiveError: Likewise.
             DataError: Likewise.
         """
         return self._planner.search_many([_query(one) for one in queries], k, mode, options)
 
     def embed(self, query: Example | Query) -> FloatArray:
-        """Return the vector that a query is compared by, float32 ``[1, d]``, unit norm.
+        """Return the embedding of a query, float32 ``[1, d]``, unit norm.
 
         >>> archive.embed("a.png").shape
         (1, 12)
 
         Raises:
-            UsageError: It cannot be used; see :meth:`search`.
+            UsageError: It is not valid; see :meth:`search`.
             DataError: An image cannot be read.
         """
         return self._planner.embed(_query(query))
 
     def build_ann(self) -> dict[str, object]:
-        """Load or build the approximate index; return what was measured of it.
+        """Load or build the approximate index; return its measured recall.
 
         Raises:
             UsageError: FAISS is not installed, or the index of a collection was not chosen when
@@ -220,7 +220,7 @@ class Archive:
     # Reading
 
     def record(self, id_: str) -> Record:
-        """Return what is known of a record.
+        """Return a record.
 
         >>> archive.record("a.png").labels
         ('water',)
@@ -246,7 +246,7 @@ class Archive:
         )
 
     def file(self, id_: str) -> Path:
-        """Return where the image of a record lay when it was indexed.
+        """Return the path of a record's image at the time of indexing.
 
         Raises:
             UsageError: No record has this id.
@@ -276,7 +276,7 @@ class Archive:
         return () if row is None else records.predicted_of(row)
 
     def near_ids(self, id_: str) -> list[str]:
-        """Return ids that sort near one that no record has, to suggest what was meant."""
+        """Return ids that sort near an unknown one, as suggestions."""
         return self.backend.view().records.near_ids(id_)
 
     def unknown_id(self, id_: str) -> UsageError:
@@ -297,11 +297,11 @@ class Archive:
         return self.backend.summary()
 
     def label_counts(self) -> list[dict[str, Any]]:
-        """Return each label with its ``annotated``, ``predicted`` and found ``records``."""
+        """Return each label with its counts: ``annotated``, ``predicted``, matching ``records``."""
         return self.backend.label_counts()
 
     def columns(self) -> Columns:
-        """Read what evaluation needs, sorted by id. Keep it: each call reads again.
+        """Read the columns that evaluation needs, sorted by id. Each call reads them again.
 
         Raises:
             ArchiveError: The table is broken.
@@ -330,13 +330,13 @@ class Archive:
         rows: int | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> PushReport:
-        """Make a Milvus collection hold what the archive holds; call again to resume.
+        """Make a Milvus collection equal to the archive; call again to resume.
 
         Args:
             url: ``milvus://host:port/collection``.
-            index: Of a new collection: ``flat`` (the default) or ``ivf``.
-            rows: Records of a batch.
-            progress: Called with the stage, what is done, and how much there is.
+            index: Index of a new collection: ``flat`` (the default) or ``ivf``.
+            rows: Records per batch.
+            progress: Called with the stage, the number of finished records and their total.
 
         Raises:
             ArchiveError: The archive is empty; the server cannot be used; the collection holds
@@ -356,7 +356,7 @@ class Archive:
 
         Args:
             url: ``milvus://host:port/collection``.
-            progress: Called with the records compared, and their number.
+            progress: Called with the number of compared records and their total.
 
         Raises:
             ArchiveError: The server cannot be used, there is no collection, or it holds
@@ -369,7 +369,7 @@ class Archive:
         return diff(self._storage, Address.parse(url), progress=report)
 
     def close(self) -> None:
-        """Let writers remove the version that is shown; disconnect from a server."""
+        """Release the opened version, so that writers may remove it; disconnect from a server."""
         self._storage.close()
 
     def __enter__(self) -> Archive:
@@ -414,13 +414,13 @@ def open_archive(
 
     Args:
         url: An archive folder, ``s3://bucket/prefix``, or ``milvus://host:port/collection``.
-        model: Of a collection: the folder of the model that made its embeddings. Of any archive:
+        model: For a collection: the folder of the model that made its embeddings. For any archive:
             an :class:`landcue.Encoder`, or a function that loads one.
         cache: Keep derived files in the archive; see :class:`landcue.Archive`.
 
     Raises:
         ArchiveError: There is none, it is broken, or its server cannot be used.
-        UsageError: The address cannot be read, or a model's path was given for a folder.
+        UsageError: The address is not valid, or a model's path is specified for a folder.
     """
     path = Path(url)
     given = model if isinstance(model, str | os.PathLike) else None

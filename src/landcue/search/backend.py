@@ -29,15 +29,15 @@ Facts = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """A query as numbers.
+    """An encoded query.
 
     Attributes:
         embedding: float32 ``[1, d]``, unit norm.
         code: uint8 ``[1, ceil(n_bits / 8)]``.
         cue: Predicted labels as bits, uint8 ``[1, ceil(C / 8)]``.
         labels: Labels of its positives.
-        own: Rows of the records among its examples, which are not found.
-        id: Of the record that is the only example.
+        own: Rows of the records among its examples, which are not returned.
+        id: Id of the record that is the only example.
         pixels: uint8 ``[h, w, C]`` of the image that is the only example.
     """
 
@@ -57,10 +57,7 @@ class Ranking:
     Attributes:
         fetch: Returns its first K.
         worst: The distance whose score is 0: score = 1 - distance / worst.
-        scanned: See :class:`landcue.search.plan.Plan`; likewise the others.
-        reranked: Likewise.
-        recall: Likewise.
-        lists: Likewise.
+        scanned: This and the following as in :class:`landcue.search.plan.Plan`.
     """
 
     fetch: Fetch
@@ -112,7 +109,7 @@ class Selection(Protocol):
         ...
 
     def why_empty(self) -> str:
-        """Return one line that names the conditions, and how many records each leaves alone."""
+        """Return one line with the conditions and how many records each one allows by itself."""
         ...
 
     def by_embedding(self, target: Target) -> Ranking:
@@ -152,7 +149,7 @@ class Selection(Protocol):
         ...
 
     def by_place(self, box: Bounds) -> Ranking:
-        """Rank by distance from the middle of a box."""
+        """Rank by distance in kilometers from the center of a box."""
         ...
 
     def by_id(self) -> Ranking:
@@ -258,5 +255,5 @@ class Backend(Protocol):
         ...
 
     def label_counts(self) -> list[dict[str, Any]]:
-        """Return each label with its ``annotated``, ``predicted`` and found ``records``."""
+        """Return each label with its counts: ``annotated``, ``predicted``, matching ``records``."""
         ...

@@ -20,7 +20,7 @@ from landcue.errors import UsageError
 from landcue.types import FloatArray
 
 _ROWS_AT_ONCE = 65_536
-_FEW_QUERIES = 5  # up to here one pass per query beats one matrix product
+_FEW_QUERIES = 5  # up to here one pass per query is faster than one matrix product
 
 
 class FloatIndex:
@@ -81,7 +81,7 @@ class FloatIndex:
         Args:
             queries: float32 ``[q, d]``, of unit norm for cosine distances.
             k: Hits per query, at least 1.
-            mask: bool ``[n]``, true for the rows that may be found; all without it.
+            mask: bool ``[n]``, true for the allowed rows; all rows if ``None``.
 
         Returns:
             Distances float32 and rows int64, both ``[q, k']`` with k' = k, or the number of
@@ -117,13 +117,13 @@ class FloatIndex:
                     np.copyto(rough, np.inf, where=hidden)
                 limit = reach(rough, k) + 2 * self._error(norms[q])
                 candidates = np.flatnonzero(rough <= np.float32(limit))
-                if mask is not None:  # a limit of infinity would let hidden rows pass
+                if mask is not None:  # a limit of infinity would admit masked rows
                     candidates = candidates[mask[candidates]]
                 distances[q], rows[q] = rank(self._rows, queries[q], candidates, k)
         return distances, rows
 
     def _rough(self, queries: FloatArray) -> FloatArray:
-        """Return the distances less 1, roughly: float32 ``[q, n]``."""
+        """Return approximate distances minus 1, float32 ``[q, n]``."""
         large = len(queries) == 1 and self._rows.size >= self._limits["compiled_from"]
         compiled = load_compiled("auto") if large else None
         if compiled is None:
@@ -150,13 +150,13 @@ class FloatIndex:
 def rank(
     embeddings: FloatArray, query: FloatArray, candidates: npt.NDArray[np.int64], k: int
 ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """Order some rows by their exact distance; nothing else of the embeddings is read.
+    """Sort some rows by their exact distance; only their embeddings are read.
 
     Args:
         embeddings: float32 ``[n, d]``, which may be mapped from disk.
         query: float32 ``[d]``.
         candidates: Ascending rows ``[m]``.
-        k: At most so many are wanted.
+        k: Most rows to return.
 
     Returns:
         Distances float32 and rows int64 ``[min(k, m)]``, ordered by (distance, row).
@@ -169,7 +169,7 @@ def rank(
 def distances_of(
     embeddings: FloatArray, query: FloatArray, rows: npt.NDArray[np.int64]
 ) -> FloatArray:
-    """Return the exact distances float32 ``[m]`` of some rows, in any order: see :func:`rank`."""
+    """Return the exact distances float32 ``[m]`` of some rows, as :func:`rank` does."""
     wide = query.astype(np.float64)
     distances = np.empty(rows.size, np.float32)
     for first in range(0, rows.size, _ROWS_AT_ONCE):
@@ -183,7 +183,7 @@ def _norms(vectors: FloatArray, name: str) -> npt.NDArray[np.float64]:
     """Return the norms float64 ``[n]`` of checked float32 ``[n, d]`` vectors."""
     if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[1] == 0:
         raise UsageError(
-            f"{name} are {vectors.dtype} {list(vectors.shape)}: give float32 [n, dimensions]"
+            f"{name} are {vectors.dtype} {list(vectors.shape)}: use float32 [n, dimensions]"
         )
     norms = np.empty(len(vectors), np.float64)
     for first in range(0, len(vectors), _ROWS_AT_ONCE):

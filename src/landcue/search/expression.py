@@ -1,8 +1,8 @@
 """Label expressions: ``water and not ships``, ``(trees or grass) and not "bare soil"``.
 
-From loose to tight: ``,`` (and), ``or``, ``and``, ``not``, parentheses. Words next to one another
-are one name, ``bare soil``; quotes take a name as it is, ``"and"``, and a quote inside is written
-twice. The words and, or, not may be written in any case.
+Precedence from low to high: ``,`` (and), ``or``, ``and``, ``not``, parentheses. Adjacent words are
+one name, ``bare soil``; quotes make any text a name, ``"and"``, and a quote inside is doubled. The
+words and, or, not are case-insensitive.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ Expression = Label | Not | Joined
 
 
 def parse(text: str) -> Expression:
-    """Read an expression.
+    """Parse an expression.
 
     Raises:
-        UsageError: It cannot be read; the message says at which character.
+        UsageError: It is not valid; the message names the character.
     """
     if len(text) > MAX_LENGTH:
         raise UsageError(f"the label expression has {len(text)} characters: use {MAX_LENGTH:,}")
@@ -84,13 +84,13 @@ def evaluate(
     negated: Callable[[T], T],
     joined: Callable[[Word, Sequence[T]], T],
 ) -> T:
-    """Return what an expression comes to.
+    """Evaluate an expression.
 
     Args:
-        expression: What :func:`parse` gave.
-        having: Returns what a label name stands for.
-        negated: Returns the contrary.
-        joined: Returns what holds where all parts do (``and``), or any of them (``or``).
+        expression: Result of :func:`parse`.
+        having: Returns the value of a label name.
+        negated: Returns the negation of a value.
+        joined: Combines values by ``and`` or ``or``.
     """
     if isinstance(expression, Label):
         return having(expression.name)

@@ -1,7 +1,7 @@
-"""From examples for and against to one direction in the space of embeddings.
+"""Combine positive and negative examples into one query vector.
 
-Embeddings have unit norm, so ranking by cosine with a direction is ranking by a linear score:
-every rule here gives a vector that any search by embeddings can take.
+Embeddings have unit norm, so ranking by cosine with a vector is ranking by a linear score: every
+rule here returns a vector that any search by embeddings accepts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ RULES = ("mean", "rocchio", "linear")
 ALPHA, BETA, GAMMA = 1.0, 0.75, 0.15
 """Rocchio's usual weights of the query, of the positives' mean and of the negatives' mean."""
 RIDGE = 1.0
-"""How strongly the linear classifier is held back, for examples that weigh 1 in each class."""
+"""Ridge penalty of the linear classifier; the examples of each class have total weight 1."""
 
 Vector = npt.NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def direction(
         negatives: Unit vectors ``[m, d]``, m >= 0.
         rule: ``mean``: mean of the positives less ``negative_weight`` times the mean of the
             negatives. ``rocchio``: see :func:`rocchio`. ``linear``: see :func:`linear`.
-        negative_weight: 0 or more; of ``mean`` only.
+        negative_weight: 0 or more; for ``mean`` only.
 
     Raises:
         UsageError: The examples cancel each other out.
@@ -74,10 +74,10 @@ def rocchio(
 def linear(positives: FloatArray, negatives: FloatArray, ridge: float = RIDGE) -> Vector:
     """Return the weights float64 ``[d]`` of a linear classifier of positives against negatives.
 
-    A ridge regression to +1 and -1 that is held back towards the mean of the positives instead of
-    towards 0: with few examples, all of them near the query, the difference of the classes alone
-    would forget what the positives have in common. The examples of a class weigh 1 together; the
-    intercept, which moves no rank, is not held back.
+    A ridge regression to +1 and -1 that shrinks towards the mean of the positives instead of to 0:
+    with few examples, all of them near the query, the difference of the classes would lose what
+    the positives have in common. The examples of a class have total weight 1; the intercept, which
+    does not change the ranking, is not penalized.
     """
     center = positives.astype(np.float64).mean(axis=0)
     if not len(negatives):

@@ -1,10 +1,10 @@
-"""What rounds of relevance feedback gain, with the archive's own labels as the judge.
+"""Simulate rounds of relevance feedback, judged by the archive's own labels.
 
-Each annotated record asks once. In every round the nearest records not yet judged are judged by
+Each annotated record is the query once. In every round the nearest unjudged records are judged by
 their labels and join the examples; the next ranking is made from all examples so far. Scores are
-those of the residual collection: what was judged, like the query itself, is taken out, and the
-ranking without feedback is scored on the same rest. The gain is the difference, so finding again
-what the user has just marked counts for nothing.
+those of the residual collection: judged records, like the query itself, are removed, and the
+ranking without feedback is scored on the same remaining records. The gain is the difference, so
+retrieving the records that were just marked does not count.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Round:
         round: From 1.
         judged: Records judged so far, per query.
         relevant: Of these the relevant ones, on average.
-        queries: How many count.
+        queries: Number of queries with a relevant record left.
         plain: ``P@10`` and ``AP`` of the ranking without feedback, on the residual collection.
-        feedback: Of the ranking with it.
+        feedback: The same for the ranking with feedback.
         gain: The difference.
     """
 
@@ -54,7 +54,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackReport:
-    """The rounds, and what was simulated."""
+    """The rounds and the settings of a simulation."""
 
     archive: str
     part: str
@@ -70,7 +70,7 @@ class FeedbackReport:
         return asdict(self)
 
     def to_text(self) -> str:
-        """Return a table with what it shows in words."""
+        """Return a table with a description of the simulation."""
         lines = [
             f"relevance feedback, rule {self.rule}: {self.per_round} records judged a round by "
             f"their labels ({self.relevance}); {self.records} records of part {self.part}, "
@@ -111,18 +111,18 @@ def simulate_feedback(
     Args:
         archive: The archive, or its folder.
         rounds: 1 or more.
-        part: Records that ask and are found: ``test``, ``val``, ``train`` or ``all``; all where
-            the archive knows no parts.
-        rule: How a direction is made of examples: see :mod:`landcue.search.feedback`.
+        part: Queries and gallery: ``test``, ``val``, ``train`` or ``all``; all if the archive
+            has no parts.
+        rule: How examples are combined: see :mod:`landcue.search.feedback`.
         relevance: ``jaccard-0.4``: the labels shared are at least 0.4 of all labels of the two;
             ``any-shared``: one label is shared.
         per_round: Records judged in each round.
-        most_queries: Of more, an even choice in the order of ids asks.
-        progress: Called with what is done, how much of it, and how much there is.
+        most_queries: Maximum number of queries, evenly spaced in the order of ids.
+        progress: Called with the stage, the number of finished steps and their total.
 
     Raises:
         ArchiveError: No archive, or fewer than two annotated records in the part.
-        UsageError: A value that cannot be used.
+        UsageError: A value is not valid.
     """
     for name, value, known in (
         ("part", part, PARTS),
@@ -132,7 +132,7 @@ def simulate_feedback(
         if value not in known:
             raise UsageError(f"unknown {name} {value!r}{did_you_mean(value, known)}")
     if min(rounds, per_round, most_queries) < 1:
-        raise UsageError("rounds, judged records and queries: give 1 or more of each")
+        raise UsageError("rounds, judged records and queries must be 1 or more")
     opened = ArchiveFolder.open(archive) if isinstance(archive, Path) else archive
     columns, folder = opened.columns(), opened.folder
     chosen = columns.labels.known.copy()
@@ -221,7 +221,7 @@ def _ask(
             unjudged[row] = False
             (positives if relevant[row] else negatives).append(row)
         if not (relevant & unjudged).any():
-            return  # nothing is left to be found, in this round and in all after it
+            return  # no relevant record is left, in this round and in all later ones
         order = _order(embeddings, direction(embeddings[positives], embeddings[negatives], rule))
         tally.relevant.append(len(positives) - 1)
         tally.plain.append(_scores(relevant[plain[unjudged[plain]]]))

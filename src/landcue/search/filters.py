@@ -1,4 +1,4 @@
-"""Which records may be found: by label, place, time, source, sensor, group and part."""
+"""Filters: which records match by label, place, time, source, sensor, group and part."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ T = TypeVar("T")
 class Filter:
     """Conditions that must all hold.
 
-    A record's labels are those annotated, or predicted where nobody annotated it.
+    A record's labels are the annotated ones, or the predicted ones if it is not annotated.
 
     Attributes:
         labels: The record carries all of them.
-        any_labels: It carries one of them, if there are any here.
+        any_labels: It carries at least one of them; empty for no condition.
         no_labels: It carries none of them.
         expression: Its labels make this true: see :mod:`landcue.search.expression`.
-        scores: The model gave each of these labels at least this score, 0..1.
+        scores: The predicted score of each of these labels is at least this value, 0..1.
         bbox: Its footprint touches this box; without a footprint it does not match.
         polygon: Its footprint touches this shapely polygon, in degrees.
         after: Its time is this or later; without a time it does not match.
         before: Its time is earlier. Times without a zone are taken as UTC.
-        path: Its path starts so.
-        groups: It was drawn from one of these scenes or classes.
-        sensors: One of these took it.
-        parts: It belongs to one of these: ``train``, ``val``, ``test``.
+        path: Its path starts with this prefix.
+        groups: It belongs to one of these scenes or classes.
+        sensors: It was taken by one of these sensors.
+        parts: It belongs to one of these parts: ``train``, ``val``, ``test``.
     """
 
     labels: tuple[str, ...] = ()
@@ -78,26 +78,26 @@ class Filter:
         sensors: Iterable[str] = (),
         parts: Iterable[str] = (),
     ) -> Filter:
-        """Read conditions that are written as text.
+        """Parse conditions from strings.
 
         >>> from landcue import Filter
         >>> Filter.parse("water and not ships", bbox="5,50,6,51").bbox
         Bounds(west=5.0, south=50.0, east=6.0, north=51.0)
 
         Args:
-            labels: An expression; blank for none.
-            scores: A label and its least score each: ``ships=0.7``.
+            labels: A label expression; empty for none.
+            scores: Labels with their minimum scores: ``ships=0.7``.
             bbox: ``W,S,E,N`` in degrees.
             polygon: WKT, GeoJSON, or a file that holds either.
-            after: See :class:`Filter`, likewise the others.
-            before: Likewise.
-            path: Likewise.
-            groups: Likewise.
-            sensors: Likewise.
-            parts: Likewise.
+            after: Earliest time, inclusive.
+            before: Latest time, exclusive.
+            path: Prefix of the path.
+            groups: Scenes or classes.
+            sensors: Sensors.
+            parts: ``train``, ``val``, ``test``.
 
         Raises:
-            UsageError: A text cannot be read.
+            UsageError: A value is not valid.
         """
         return cls(
             expression=labels if labels and labels.strip(" ,") else None,
@@ -118,7 +118,7 @@ class Filter:
         return self == Filter()
 
     def place(self) -> Bounds | None:
-        """Return the box that the filter asks for, or the one around its polygon."""
+        """Return the box of the filter, or the bounding box of its polygon."""
         if self.bbox is not None or self.polygon is None:
             return self.bbox
         return box_of(self.polygon)
@@ -135,18 +135,18 @@ class Filter:
         return mask
 
     def why_empty(self, records: Records, vectors: Vectors) -> str:
-        """Return one line that names the conditions, and how many records each leaves alone."""
+        """Return one line with the conditions and how many records each one allows by itself."""
         found = self.conditions(_Masks(records, vectors))
         return why_empty(
             ((name, int(np.count_nonzero(mask))) for name, mask in found), len(records)
         )
 
     def conditions(self, terms: Terms[T]) -> Iterator[tuple[str, T]]:
-        """Yield the conditions, each in words and as ``terms`` put it.
+        """Yield the conditions, each as text and as a value of ``terms``.
 
         Raises:
             UsageError: A label that no record carries, a broken expression or polygon, a score
-                that the model does not give, or a span of time that is empty.
+                that the model does not predict, or an empty time span.
         """
         for name in self.labels:
             yield f"label {name}", terms.label(name)
@@ -219,7 +219,7 @@ class _Masks:
 
 
 def check_carried(name: str, names: Collection[str]) -> None:
-    """Refuse a label that is not among those that records carry.
+    """Check that some record carries a label.
 
     Raises:
         UsageError: Names near matches.
@@ -229,7 +229,7 @@ def check_carried(name: str, names: Collection[str]) -> None:
 
 
 def why_empty(counts: Iterable[tuple[str, int]], total: int) -> str:
-    """Return one line that names conditions, and how many of all records each leaves alone."""
+    """Return one line with the conditions and how many of all records each one allows."""
     said = [f"{name} ({count} of {total} records)" for name, count in counts]
     return "no record matches " + (" and ".join(said) or "the query")
 
@@ -244,7 +244,7 @@ def _parse_score(text: str) -> tuple[str, float]:
 
 def _share(score: float) -> float:
     if not 0 <= score <= 1:
-        raise UsageError(f"a label score of {score} was asked for: give 0 to 1")
+        raise UsageError(f"the minimum label score is {score}: use a value from 0 to 1")
     return score
 
 

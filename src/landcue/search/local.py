@@ -22,7 +22,7 @@ from landcue.search.summary import Summary, summarize
 from landcue.search.vectors import Vectors
 
 CACHE_FROM = 20_000
-"""From so many records on derived files are kept on disk; smaller archives are quick to read."""
+"""From this number of records, derived files are kept on disk."""
 
 
 class LocalBackend:
@@ -84,7 +84,7 @@ class LocalBackend:
         return functools.partial(self.records.facts, rows)
 
     def ann_facts(self) -> AnnFacts | None:
-        """Return what was measured of the approximate index, if it was ever built."""
+        """Return the measurements of the approximate index, if it was built."""
         return self.indexes.ann_facts()
 
     def build_ann(self) -> AnnFacts:
@@ -100,5 +100,5 @@ class LocalBackend:
         return summarize(self.records)
 
     def label_counts(self) -> list[dict[str, Any]]:
-        """Return each label with its ``annotated``, ``predicted`` and found ``records``."""
+        """Return each label with its counts: ``annotated``, ``predicted``, matching ``records``."""
         return self.records.label_counts()

@@ -78,7 +78,7 @@ class Indexes:
             return self._cues
 
     def ann_facts(self) -> AnnFacts | None:
-        """Return what was measured of the approximate index, if it was ever built."""
+        """Return the measurements of the approximate index, if it was built."""
         with self._lock:
             if self._ann is not None:
                 return self._ann[1]
@@ -136,7 +136,7 @@ class LocalSelection:
         self._where, self._mask = where, mask
 
     def why_empty(self) -> str:
-        """Return one line that names the conditions, and how many records each leaves alone."""
+        """Return one line with the conditions and how many records each one allows by itself."""
         return (self._where or Filter()).why_empty(self._records, self._indexes.vectors)
 
     def by_embedding(self, target: Target) -> Ranking:
@@ -149,7 +149,7 @@ class LocalSelection:
                 distances, rows = (
                     found[0] for found in index.search(target.embedding, asked, self._mask)
                 )
-                # Rounding puts equal embeddings a hair below 0: all of them tie at 0.
+                # Rounding puts equal embeddings slightly below 0: clip, so that they tie.
                 if len(rows) < asked or distances[-1] > 0:
                     return _ordered(distances, rows, k)
                 asked *= 2
@@ -159,7 +159,7 @@ class LocalSelection:
     def by_code(
         self, mode: str, targets: Sequence[Target], weight: int, first: int = 0
     ) -> list[Ranking]:
-        """Rank for several targets: the ``first`` records of all of them are found in one scan.
+        """Rank for several targets: one scan returns the ``first`` records of each.
 
         Mode ``code`` ranks by exact Hamming distance, mode ``cue`` by
         ``weight * Hamming(predicted labels) + Hamming(codes)``.
@@ -184,7 +184,7 @@ class LocalSelection:
 
     def two_stage(self, target: Target, shortlist: int) -> Ranking:
         """Rank a shortlist by sketches by exact float distance, reading only its embeddings."""
-        # What was asked with is not found, and so takes no place in the shortlist.
+        # The query records themselves are excluded and must not use up the shortlist.
         wanted = shortlist + len(target.own)
         rows = self._indexes.sketches.candidates(target.embedding, wanted, self._mask)
         found = rows[others(rows, target.own)][:shortlist]
@@ -214,13 +214,13 @@ class LocalSelection:
         return self._reranked(target, found, ranking)
 
     def by_place(self, box: Bounds) -> Ranking:
-        """Rank by distance from the middle of a box."""
+        """Rank by distance in kilometers from the center of a box."""
         away = kilometers(self._records.bounds, center(box))
         known = ~np.isnan(away)
         return _listed(away, known if self._mask is None else known & self._mask, float(HALFWAY_KM))
 
     def by_id(self) -> Ranking:
-        """Rank by id alone."""
+        """Rank by id."""
         n = len(self._records)
         return _listed(np.zeros(n), np.ones(n, np.bool_) if self._mask is None else self._mask, 1.0)
 
@@ -246,7 +246,7 @@ class LocalSelection:
 
 
 def _ordered(distances: npt.NDArray[np.float32], rows: Rows, k: int) -> tuple[Distances, Rows]:
-    """Lift distances to 0 and more; return the first k by (distance, row)."""
+    """Clip distances to 0 or more; return the first k by (distance, row)."""
     lifted = np.maximum(distances.astype(np.float64), 0.0)
     order = np.lexsort((rows, lifted))[:k]
     return lifted[order], rows[order]
@@ -268,7 +268,7 @@ def _nothing(_: int) -> tuple[Distances, Rows]:
 
 
 def _stacked(targets: Sequence[Target]) -> Target:
-    """Return several queries as one of as many rows; labels and own records are left out."""
+    """Stack several targets into one; labels and own records are left out."""
     embedding = np.concatenate([target.embedding for target in targets])
     code = np.concatenate([target.code for target in targets])
     cue = np.concatenate([target.cue for target in targets])

@@ -1,7 +1,7 @@
-"""An archive at a glance: a flat map of its embeddings, and how well it finds by its own labels.
+"""An overview of an archive: a 2-D map of its embeddings, and retrieval scores by its own labels.
 
-Both look at a bounded sample of the records, drawn with a fixed seed, so that one version of an
-archive gives the same picture each time.
+Both use a bounded sample of the records, drawn with a fixed seed, so that results are the same for
+each version of an archive.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class FlatMap:
     """Records laid out by the first two principal components of their embeddings.
 
     Attributes:
-        ids: Of the records, ascending.
+        ids: Ids of the records, ascending.
         points: float64 ``[m, 2]``.
-        shares: Of the sample's variance, 0..1, that each of the two components holds.
-        kinds: What each point is colored by: its group, or one of its labels.
-        colored_by: What that is, in words.
+        shares: Share of the sample's variance, 0..1, of each component.
+        kinds: The category of each point: its group, or one of its labels.
+        colored_by: What the categories are, for the legend.
     """
 
     ids: tuple[str, ...]
@@ -50,13 +50,13 @@ class FlatMap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OwnScores:
-    """How well an archive's annotated records find each other, each leaving itself out.
+    """Retrieval scores of an archive's annotated records, each query excluding itself.
 
     Attributes:
         spaces: ``embedding`` and, where there are codes, ``code``.
-        annotated: Annotated records there are to choose from.
-        part: ``test`` where the archive knows which records the model was not trained on and
-            only those were taken; else ``all``, which may include images it was trained on.
+        annotated: Number of annotated records before sampling.
+        part: ``test`` if the archive records which images the model was not trained on, and only
+            those were used; else ``all``, which may include training images.
     """
 
     spaces: dict[str, Report]
@@ -65,14 +65,14 @@ class OwnScores:
 
 
 def flat_map(archive: Archive, most: int = MOST_POINTS) -> FlatMap:
-    """Lay out a sample of at most ``most`` records.
+    """Project a sample of at most ``most`` records.
 
     Raises:
         UsageError: There are fewer than three records.
     """
     records, vectors = archive.backend.records, archive.backend.vectors
     if len(records) < 3:
-        raise UsageError(f"{len(records)} records are too few for a map: it needs three")
+        raise UsageError(f"{len(records)} records are too few for a map: at least 3 are needed")
     rows = _sample(np.arange(len(records)), most)
     points, shares = principal_components(vectors.embedding[rows].astype(np.float64))
     carried = [records.labels_of(row) for row in rows.tolist()]
@@ -83,7 +83,7 @@ def flat_map(archive: Archive, most: int = MOST_POINTS) -> FlatMap:
 
 
 def own_scores(archive: Archive, most: int = MOST_QUERIES) -> OwnScores:
-    """Let each of at most ``most`` annotated records search the others of this sample.
+    """Score a sample of at most ``most`` annotated records, each a query against the others.
 
     Raises:
         UsageError: Fewer than two records are annotated.
@@ -94,11 +94,11 @@ def own_scores(archive: Archive, most: int = MOST_QUERIES) -> OwnScores:
     part = _TEST if np.count_nonzero(held_out) >= 2 else "all"
     chosen = np.flatnonzero(held_out if part == _TEST else known)
     if len(chosen) < 2:
-        raise UsageError("fewer than two records are annotated: there is nothing to measure by")
+        raise UsageError("fewer than two records are annotated: retrieval cannot be measured")
     rows = _sample(chosen, most)
     images = _annotations(records, rows, [records.labels.row(row) or () for row in rows.tolist()])
     if not images.label_names:
-        raise UsageError("no annotated record carries a label: there is nothing to measure by")
+        raise UsageError("no annotated record carries a label: retrieval cannot be measured")
     spaces = {
         "embedding": evaluate(
             np.array(vectors.embedding[rows]),

@@ -16,7 +16,9 @@ import numpy.typing as npt
 from landcue.errors import UsageError
 from landcue.types import FloatArray
 
-_to_json = json.JSONEncoder(ensure_ascii=False).encode  # made once: it costs more than its work
+_to_json = json.JSONEncoder(
+    ensure_ascii=False
+).encode  # created once: creation costs more than a run
 
 _ROWS_AT_ONCE = 1_024
 
@@ -31,13 +33,13 @@ class Cursor:
     """Where a page ended.
 
     Attributes:
-        mark: Of the archive's version that was searched.
-        mode: That answered.
-        seen: Hits shown so far.
-        distance: Of the last one.
-        id: Of the last one.
-        shortlist: Candidates of a first stage.
-        lists: Visited by the approximate index.
+        mark: Identifier of the searched content.
+        mode: Search mode.
+        seen: Hits on all pages so far.
+        distance: Distance of the last hit.
+        id: Id of the last hit.
+        shortlist: Candidates of the first stage.
+        lists: Lists visited by the approximate index.
     """
 
     mark: str
@@ -49,16 +51,16 @@ class Cursor:
     lists: int | None
 
     def encode(self) -> str:
-        """Return the cursor as one word."""
+        """Return the cursor as a string."""
         text = _to_json([getattr(self, name) for name in self.__slots__])
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     @classmethod
     def decode(cls, word: str) -> Cursor:
-        """Read what :meth:`encode` gave.
+        """Parse the result of :meth:`encode`.
 
         Raises:
-            UsageError: It is no cursor.
+            UsageError: It is not a cursor.
         """
         try:
             data = base64.b64decode(word + "=" * (-len(word) % 4), b"-_", validate=True)
@@ -68,7 +70,7 @@ class Cursor:
         if isinstance(value, list) and _plausible(value):
             return cls(*value)
         raise UsageError(
-            f"the cursor {word[:40]!r} cannot be read: give the one of the last page unchanged"
+            f"the cursor {word[:40]!r} cannot be read: use the cursor of the last page unchanged"
         )
 
 
@@ -119,13 +121,13 @@ def take_page(
     Args:
         fetch: The ranking.
         seen: Hits on earlier pages.
-        k: At most so many.
-        own: Rows left out: those asked with.
+        k: Most hits of the page.
+        own: Rows of the query records, which are left out.
         farthest: Hits beyond this distance are left out.
         collapse: A hit whose cosine distance to an earlier one is this or less is left out.
         embeddings: Returns those of ``[m]`` rows, float32 ``[m, d]``, for ``collapse``.
     """
-    need = seen + k + 1  # one more tells whether there is a further page
+    need = seen + k + 1  # one more shows whether there is a further page
     asked = need + len(own)
     while True:
         distances, rows = fetch(asked)
@@ -150,7 +152,7 @@ def take_page(
 
 
 def others(rows: Rows, own: frozenset[int]) -> npt.NDArray[np.bool_]:
-    """Return where ``[m]`` rows are not among a few of the searcher's own."""
+    """Return bool ``[m]``: which rows are not query records."""
     keep = rows >= 0
     for row in own:
         keep &= rows != row
@@ -165,7 +167,7 @@ def _collapse(
     near: list[int] = []
     chosen = np.empty((most, embeddings(rows[:0]).shape[1]), np.float64)
     for position, vector in enumerate(_each(embeddings, rows)):
-        # Summed along each row on its own: the same however many were kept before.
+        # Summed along each row separately: independent of the number of rows.
         far = 1 - (chosen[: len(kept)] * vector).sum(axis=1) > limit
         if not far.all():
             near[int(np.argmin(far))] += 1

@@ -31,24 +31,24 @@ def touches(footprints: npt.NDArray[np.float64], box: Bounds) -> npt.NDArray[np.
     Args:
         footprints: ``[n, 4]``, west, south, east, north in degrees; ``west > east`` crosses the
             antimeridian, NaN is no footprint and touches nothing.
-        box: Likewise.
+        box: In degrees; ``west > east`` crosses the antimeridian.
     """
     west, south, east, north = footprints.T
     east = np.where(west > east, east + 360, east)
     box_east = box.east + 360 if box.west > box.east else box.east
     overlap = np.zeros(len(footprints), np.bool_)
-    for turn in _TURNS:  # the same box, seen from one turn around the Earth
+    for turn in _TURNS:  # the same box, shifted by 360 degrees
         overlap |= (west <= box_east + turn) & (east >= box.west + turn)
     return overlap & (south <= box.north) & (north >= box.south)
 
 
 def read_polygon(source: str | Path) -> BaseGeometry:
-    """Read a polygon in degrees from WKT, GeoJSON text, or a file that holds either.
+    """Parse a polygon in degrees from WKT, GeoJSON text, or a file that holds either.
 
-    A polygon over the antimeridian is written as one with longitudes beyond 180, or cut into two.
+    A polygon across the antimeridian has longitudes beyond 180, or is split in two.
 
     Raises:
-        UsageError: It cannot be read, crosses itself, is empty, or is no polygon.
+        UsageError: It cannot be parsed, intersects itself, is empty, or is not a polygon.
     """
     text, name = str(source), "polygon"
     if isinstance(source, Path) or not text.lstrip().startswith(("{", "P", "p", "M", "m")):
@@ -56,7 +56,9 @@ def read_polygon(source: str | Path) -> BaseGeometry:
         try:
             text = Path(source).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError, ValueError):
-            raise UsageError(f"{name!r} is no polygon: give WKT, GeoJSON, or such a file") from None
+            raise UsageError(
+                f"{name!r} is not a polygon: use WKT, GeoJSON, or the path of such a file"
+            ) from None
     try:
         if text.lstrip().startswith("{"):
             shape = shapely.from_geojson(json.dumps(_geometry(json.loads(text))))
@@ -68,27 +70,29 @@ def read_polygon(source: str | Path) -> BaseGeometry:
 
 
 def check_polygon(shape: Any, name: str = "polygon") -> BaseGeometry:
-    """Refuse anything but a valid, non-empty polygon in degrees.
+    """Check that a geometry is a valid, non-empty polygon in degrees.
 
     Raises:
-        UsageError: Says what is wrong.
+        UsageError: It is not.
     """
     if not isinstance(shape, BaseGeometry) or shape.geom_type not in _AREAS:
         kind = getattr(shape, "geom_type", type(shape).__name__)
-        raise UsageError(f"{name}: a {kind}; give a Polygon or MultiPolygon")
+        raise UsageError(f"{name}: is a {kind}; use a Polygon or MultiPolygon")
     if shape.is_empty:
-        raise UsageError(f"{name}: is empty; give at least three corners")
+        raise UsageError(f"{name}: is empty; at least three corners are needed")
     west, south, east, north = shape.bounds
     if not (-540 <= west <= east <= 540 and -90 <= south <= north <= 90):
-        raise UsageError(f"{name}: leaves longitude -540..540 or latitude -90..90; give degrees")
+        raise UsageError(f"{name}: exceeds longitude -540..540 or latitude -90..90; use degrees")
     if not shape.is_valid:
         why = shapely.is_valid_reason(shape)
-        raise UsageError(f"{name}: crosses itself or is broken ({why}); draw a simple outline")
+        raise UsageError(
+            f"{name}: intersects itself or is not valid ({why}); draw a simple outline"
+        )
     return shape
 
 
 def box_of(shape: BaseGeometry) -> Bounds:
-    """Return the box around a polygon, over the antimeridian where its longitudes say so."""
+    """Return the bounding box of a polygon; longitudes beyond 180 cross the antimeridian."""
     west, south, east, north = shape.bounds
     if east - west >= 360:
         return Bounds(-180, south, 180, north)
@@ -127,7 +131,7 @@ def inside(
 
 
 def outline(ring: tuple[tuple[float, float], ...]) -> BaseGeometry:
-    """Return a footprint's corners as a polygon, its longitudes unrolled past 180."""
+    """Return a footprint's corners as a polygon, with continuous longitudes beyond 180."""
     corners = [ring[0]]
     for longitude, latitude in ring[1:]:
         turns = round((corners[-1][0] - longitude) / 360)
@@ -138,7 +142,7 @@ def outline(ring: tuple[tuple[float, float], ...]) -> BaseGeometry:
 def geometry_of(bounds: Bounds | None, wkb: bytes | None) -> BaseGeometry | None:
     """Return a stored footprint, or else the box of its bounds, as a geometry in degrees.
 
-    Exterior rings run counterclockwise; what crosses the antimeridian is cut in two (RFC 7946).
+    Exterior rings run counterclockwise; those across the antimeridian are split in two (RFC 7946).
     """
     from landcue.archive.export import shape_of
 
@@ -148,7 +152,7 @@ def geometry_of(bounds: Bounds | None, wkb: bytes | None) -> BaseGeometry | None
 
 
 def center(box: Bounds) -> tuple[float, float]:
-    """Return longitude and latitude of the middle of a box."""
+    """Return longitude and latitude of the center of a box."""
     east = box.east + 360 if box.west > box.east else box.east
     return _wrap((box.west + east) / 2), (box.south + box.north) / 2
 
@@ -156,9 +160,9 @@ def center(box: Bounds) -> tuple[float, float]:
 def kilometers(
     footprints: npt.NDArray[np.float64], point: tuple[float, float]
 ) -> npt.NDArray[np.float64]:
-    """Return the distances float64 ``[n]`` of footprints' middles from a point, in km.
+    """Return the distances float64 ``[n]`` of footprints' centers from a point, in km.
 
-    NaN where there is no footprint. On a sphere (haversine): good to half a percent.
+    NaN where there is no footprint. On a sphere (haversine): accurate to half a percent.
     """
     west, south, east, north = footprints.T
     east = np.where(west > east, east + 360, east)
@@ -170,11 +174,11 @@ def kilometers(
 
 
 def _geometry(value: Any) -> Any:
-    """Take the geometry out of a GeoJSON feature, or out of a collection of one feature."""
+    """Return the geometry of a GeoJSON feature, or of a collection of one feature."""
     if isinstance(value, dict) and value.get("type") == "FeatureCollection":
         features = value.get("features") or []
         if len(features) != 1:
-            raise UsageError(f"the GeoJSON holds {len(features)} features; give one polygon")
+            raise UsageError(f"the GeoJSON holds {len(features)} features; use one polygon")
         value = features[0]
     if isinstance(value, dict) and value.get("type") == "Feature":
         value = value.get("geometry")
@@ -182,7 +186,7 @@ def _geometry(value: Any) -> Any:
 
 
 def _wrap(longitude: float, at: float = -180.0) -> float:
-    """Return the longitude in -180..180; ``at`` says what the antimeridian is called."""
+    """Wrap a longitude to -180..180; the antimeridian becomes ``at``."""
     if -180 <= longitude <= 180:
         return longitude
     wrapped = (longitude + 180) % 360 - 180

@@ -1,4 +1,4 @@
-"""How a search is to go, which mode answers it, and why."""
+"""Search options, and the choice of a mode with its reason."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 EXACT_ROWS = 200_000
-"""Up to so many rows auto scans embeddings exactly: milliseconds, and nothing is missed."""
+"""Up to this number of rows, auto scans embeddings exactly, in milliseconds."""
 
 ASKED = "asked for"
-"""Why a mode was taken that a search named."""
+"""The reason for a mode that the search specified."""
 
 NEEDS = {
     "embedding": frozenset({"embedding"}),
@@ -34,7 +34,7 @@ NEEDS = {
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """What a search may be told beside its query and filter.
+    """Options of a search besides its query and filter.
 
     >>> from landcue import SearchOptions
     >>> len(archive.search("a.png", options=SearchOptions(min_score=0.9)))
@@ -44,11 +44,11 @@ class SearchOptions:
         min_score: Leave out hits below this score, 1 or less.
         collapse: Leave out a hit whose embedding is within this cosine distance, 0..2, of that of
             an earlier hit.
-        label_weight: Of mode ``cue``: what a differing label bit costs.
-        shortlist: Of modes ``two-stage`` and ``ann``: candidates ranked by exact distance. No more
-            than these, or k if that is more, can be found, on all pages together.
-        recall: Least measured recall of mode ``ann``, 0..1, also for ``auto`` to choose it.
-        cursor: Of an earlier result of the same search: continue after its hits.
+        label_weight: For mode ``cue``: weight of a differing label bit.
+        shortlist: For modes ``two-stage`` and ``ann``: candidates ranked by exact distance. All
+            pages together hold at most this number of hits, or k if that is larger.
+        recall: Minimum measured recall, 0..1, of mode ``ann``, and for ``auto`` to choose it.
+        cursor: Cursor of an earlier result of the same search: continue after its hits.
     """
 
     min_score: float | None = None
@@ -59,23 +59,23 @@ class SearchOptions:
     cursor: str | None = None
 
     def check(self) -> None:
-        """Refuse values that cannot be used.
+        """Check the values.
 
         Raises:
-            UsageError: Names the value.
+            UsageError: A value is not valid.
         """
         if self.min_score is not None and not self.min_score <= 1:
-            raise UsageError(f"the least score is {self.min_score}: give 1 or less")
+            raise UsageError(f"the minimum score is {self.min_score}: use 1 or less")
         if self.collapse is not None and not 0 <= self.collapse <= 2:
-            raise UsageError(f"collapse is {self.collapse}: give a cosine distance, 0 to 2")
+            raise UsageError(f"collapse is {self.collapse}: use a cosine distance, 0 to 2")
         if not _is_whole(self.label_weight, 0):
             raise UsageError(
-                f"the label weight is {self.label_weight!r}: give a whole number, 0 or more"
+                f"the label weight is {self.label_weight!r}: use an integer, 0 or more"
             )
         if not _is_whole(self.shortlist, 1):
-            raise UsageError(f"the shortlist is {self.shortlist!r}: give a whole number, 1 or more")
+            raise UsageError(f"the shortlist is {self.shortlist!r}: use an integer, 1 or more")
         if not 0 <= self.recall <= 1:
-            raise UsageError(f"recall is {self.recall}: give 0 to 1")
+            raise UsageError(f"recall is {self.recall}: use a value from 0 to 1")
 
 
 def _is_whole(value: Any, least: int) -> bool:
@@ -85,18 +85,18 @@ def _is_whole(value: Any, least: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a search went.
+    """How a search was executed.
 
     Attributes:
-        mode: That answered.
-        why: In one line.
-        records: Of the archive.
-        allowed: Records that the filter lets through.
+        mode: The mode that was used.
+        why: The reason for this mode, in one line.
+        records: Number of records of the archive.
+        allowed: Number of records that match the filter.
         scanned: Records whose distance was computed, or bounded, in the first stage.
         reranked: Candidates ranked by exact float distance in a second stage; 0 without one.
         recall: Measured recall of the approximate index; ``None`` for exact modes.
         lists: Lists that the approximate index visited.
-        milliseconds: From the checked query to the hits, encoding of images included.
+        milliseconds: Duration from the checked query to the hits, including encoding of images.
     """
 
     mode: str
@@ -115,10 +115,10 @@ class Plan:
 
 
 def check_mode(mode: str, manifest: Manifest) -> None:
-    """Refuse a mode that is unknown, or that the archive's model cannot serve.
+    """Check that a mode is known and that the archive's model supports it.
 
     Raises:
-        UsageError: Says which head the model lacks.
+        UsageError: The mode is unknown, or the model lacks a head; the message names it.
     """
     if mode not in MODES:
         raise UsageError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}")
@@ -146,11 +146,11 @@ def choose(
 
     Args:
         asked: A checked mode.
-        allowed: Records that the filter lets through.
+        allowed: Number of records that match the filter.
         filtered: Whether there is a filter.
-        ann_facts: Returns what was measured of the approximate index, if there is one for this
+        ann_facts: Returns the measurements of the approximate index, if there is one for this
             version.
-        recall: Asked of an approximate answer.
+        recall: Minimum recall of an approximate search.
     """
     if asked != "auto":
         return asked, ASKED

@@ -136,17 +136,17 @@ class Planner:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """Modes that this archive answers; ``ann`` only where its index was built."""
+        """Search modes of this archive; ``ann`` only if its index was built."""
         manifest = self._backend.archive.manifest
         lacking = {"code": not manifest.n_bits, "cue": not manifest.label_names}
         lacking["ann"] = self._backend.ann_facts() is None
         return tuple(mode for mode in MODES if not lacking.get(mode, False))
 
     def embed(self, query: Query) -> FloatArray:
-        """Return what a query is in the searched space, float32 ``[1, d]``, unit norm.
+        """Return the embedding of a query, float32 ``[1, d]``, unit norm.
 
         Raises:
-            UsageError: It cannot be used; see :meth:`search`.
+            UsageError: It is not valid; see :meth:`search`.
             DataError: An image cannot be read.
         """
         return self._encode(self._backend.view(), query, "embedding").embedding
@@ -177,21 +177,19 @@ def _cursor(view: View, word: str, mode: str) -> Cursor:
             f"{view.mark}): search again from the first page"
         )
     if mode not in ("auto", found.mode) or found.mode not in NEEDS:
-        raise UsageError(
-            f"the cursor is one of mode {found.mode[:40]}, not {mode}: keep to one mode"
-        )
+        raise UsageError(f"the cursor is for mode {found.mode[:40]}, not {mode}: use the same mode")
     return found
 
 
 def _check_before(view: View, page: Page, after: Cursor | None) -> None:
-    """Refuse the cursor of another search: the page before would have ended elsewhere."""
+    """Check that the cursor is of the same search: the page before must end at its hit."""
     if after is None:
         return
     if page.before is not None:
         distance, row = page.before
         if view.records.id(row) == after.id and abs(distance - after.distance) <= 1e-6:
             return
-    raise UsageError("the cursor belongs to another search: give the same query and filters")
+    raise UsageError("the cursor is for another search: use the same query and filters")
 
 
 def _choose(
@@ -199,7 +197,7 @@ def _choose(
 ) -> tuple[str, str]:
     if query is None:
         if mode not in ("auto", "place", "list"):
-            raise UsageError(f"mode {mode} needs a query: give an image or a record's id")
+            raise UsageError(f"mode {mode} needs a query: specify an image or a record's id")
         if where is not None and where.place() is not None:
             return "place", "no example to compare with: nearest to the middle of the place"
         return "list", "no example to compare with: in the order of ids"
@@ -215,7 +213,7 @@ def _choose(
 def _end(
     view: View, page: Page, mode: str, seen: int, shortlist: int, lists: int | None
 ) -> Cursor | None:
-    """Return where a page ends that others follow, ``seen`` hits before it."""
+    """Return the end of a page that is followed by others, after ``seen`` earlier hits."""
     if not page.more:
         return None
     distance, id_ = float(page.distances[-1]), view.records.id(int(page.rows[-1]))

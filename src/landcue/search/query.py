@@ -1,4 +1,4 @@
-"""What a search looks for: records, images, chips, vectors, or several of them, and as numbers."""
+"""Queries: records, images, chips, vectors, or several of them, and their encoding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Rule = Literal["mean", "rocchio", "linear"]
 
 @dataclass(frozen=True, slots=True)
 class ById:
-    """A record of the archive, and never a file of the same name."""
+    """A record of the archive, even if there is a file of the same name."""
 
     id: str
 
@@ -37,7 +37,7 @@ Example = str | os.PathLike[str] | bytes | Pixels | Image | Hit | Record | ById 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """Several examples to come near to, and others to keep away from.
+    """One or more positive examples, and optional negative ones.
 
     An example is one of:
 
@@ -48,20 +48,20 @@ class Query:
     * a :class:`landcue.types.Hit` or :class:`landcue.types.Record`: the record of its id;
     * a :class:`landcue.search.Chip` of a scene, or one image as :class:`landcue.types.Encoding`.
 
-    Records among the examples are not found.
+    Records among the examples are not returned.
 
     >>> from landcue import Query
     >>> [hit.id for hit in archive.search(Query(["a.png", "b.png"], negatives=["d.png"]), k=1)]
     ['c.png']
 
     Attributes:
-        positives: At least one; a lone example may stand without a list.
+        positives: At least one; a single example needs no list.
         negatives: Any number.
         rule: ``mean``: the mean of the positives less ``negative_weight`` times the mean of the
             negatives, then unit norm. ``rocchio`` and ``linear``: see
             :mod:`landcue.search.feedback`; the first positive is the original query.
-        negative_weight: 0 or more; of the rule ``mean``, and of codes.
-        name: What the result calls the query; by default it is made of the examples.
+        negative_weight: 0 or more; for the rule ``mean``, and for codes.
+        name: Name of the query in the result; by default composed of the examples.
     """
 
     positives: tuple[Example, ...]
@@ -88,7 +88,7 @@ class Query:
 
     @property
     def title(self) -> str:
-        """What a result calls the query."""
+        """The name of the query in the result."""
         parts = [_name(example) for example in self.positives]
         made = " ".join([" + ".join(parts), *(f"- {_name(e)}" for e in self.negatives)])
         return self.name or made
@@ -111,7 +111,7 @@ def _is_pixels(array: npt.NDArray[Any]) -> bool:
 
 
 class QueryEncoder:
-    """Turns queries into numbers, with the records of one archive and its encoder."""
+    """Encodes queries with the records of one archive and its encoder."""
 
     def __init__(self, view: View, encoder: Callable[[], Encoder] | None) -> None:
         """Take the archive, and what loads its encoder."""
@@ -121,7 +121,7 @@ class QueryEncoder:
         self._label_names = manifest.label_names
 
     def encode(self, query: Query, needs: frozenset[str]) -> Target:
-        """Return a query as numbers, of ``embedding``, ``code`` and ``cue`` those it ``needs``.
+        """Encode a query; ``needs`` names the required ones of ``embedding``, ``code`` and ``cue``.
 
         Raises:
             UsageError: An unknown id or rule, no positive, an encoding that does not fit, or an
@@ -131,9 +131,9 @@ class QueryEncoder:
         if query.rule not in RULES:
             raise UsageError(f"unknown rule {query.rule!r}{did_you_mean(query.rule, RULES)}")
         if not 0 <= query.negative_weight < np.inf:
-            raise UsageError(f"the negative weight is {query.negative_weight}: give 0 or more")
+            raise UsageError(f"the negative weight is {query.negative_weight}: use 0 or more")
         if not query.positives:
-            raise UsageError("there are only negatives: give at least one positive example")
+            raise UsageError("there are only negatives: add at least one positive example")
         positives = [self._one(example, needs) for example in query.positives]
         if len(positives) == 1 and not query.negatives:
             return positives[0]
@@ -214,7 +214,7 @@ class QueryEncoder:
         from landcue.data.objects import is_object
 
         if not is_object(Path(text)) and not Path(text).is_file():
-            raise UsageError(f"{text} is no image file, and {self._unknown(text)}")
+            raise UsageError(f"{text} is not an image file, and {self._unknown(text)}")
 
     def _unknown(self, id_: str) -> str:
         near = did_you_mean(id_, self._records.near_ids(id_), most=3)
@@ -239,7 +239,7 @@ def _read(example: Any, encoder: Encoder) -> ByteArray:
     if isinstance(example, Image):
         return np.asarray(example.convert("RGB"))
     raise UsageError(
-        f"{type(example).__name__} is no example: give an id, an image file, its bytes, pixels or "
+        f"{type(example).__name__} is not a query: use an id, an image file, its bytes, pixels or "
         "a vector"
     )
 
@@ -248,7 +248,7 @@ def read_vector(path: Path) -> npt.NDArray[Any]:
     """Read a vector from a ``.npy`` file.
 
     Raises:
-        UsageError: It cannot be read, or holds no array of numbers.
+        UsageError: It cannot be read, or does not hold an array of numbers.
     """
     try:
         found = np.load(path, allow_pickle=False)
@@ -257,7 +257,7 @@ def read_vector(path: Path) -> npt.NDArray[Any]:
     except (ValueError, EOFError):
         found = None
     if not isinstance(found, np.ndarray):
-        raise UsageError(f"{path} is no .npy file of numbers: write it with numpy.save")
+        raise UsageError(f"{path} is not a .npy file of numbers: write it with numpy.save")
     return cast("npt.NDArray[Any]", found)
 
 
@@ -269,26 +269,26 @@ def unit_vector(vector: npt.NDArray[Any], dim: int) -> FloatArray:
     """Scale one vector to length 1: float32 ``[1, dim]``.
 
     Raises:
-        UsageError: It is not numbers of that many dimensions, or has no direction.
+        UsageError: It has another type or number of dimensions, or its length is 0.
     """
     flat = vector[0] if vector.ndim == 2 and len(vector) == 1 else vector
     if flat.shape != (dim,) or not np.issubdtype(flat.dtype, np.floating):
         raise UsageError(
-            f"the vector is {vector.dtype} {list(vector.shape)}: give one of {dim} float values, "
+            f"the vector is {vector.dtype} {list(vector.shape)}: use one of {dim} float values, "
             "as the archive's embeddings have"
         )
     wide = flat.astype(np.float64)
     norm = float(np.linalg.norm(wide))
     if not 0 < norm < np.inf:  # also for NaN
-        raise UsageError(f"the vector has length {norm}: give finite values that are not all 0")
+        raise UsageError(f"the vector has length {norm}: use finite values that are not all 0")
     return (wide / norm).astype(np.float32)[None]
 
 
 def check_encoding(encoding: Encoding, dim: int, n_bits: int) -> None:
-    """Refuse anything but one finite image of the archive's sizes.
+    """Check that an encoding holds one finite image of the archive's dimensions.
 
     Raises:
-        UsageError: Says what does not fit.
+        UsageError: It does not; the message names the difference.
     """
     found = encoding.embedding.shape[-1] if encoding.embedding.ndim else 0
     if (found, encoding.n_bits) != (dim, n_bits):
@@ -309,9 +309,9 @@ def check_encoding(encoding: Encoding, dim: int, n_bits: int) -> None:
 def _vote(
     positives: Sequence[ByteArray], negatives: Sequence[ByteArray], n_bits: int, weight: float
 ) -> ByteArray:
-    """Set each bit as the positives have it on average, less the weighted negatives.
+    """Set each bit by the mean of the positives minus the weighted mean of the negatives.
 
-    A draw goes to the first positive.
+    A tie takes the bit of the first positive.
     """
     if not n_bits or not positives[0].shape[1]:
         return _NO_BITS

@@ -1,4 +1,4 @@
-"""The result of a search: hits that are decoded at the first look, as values and as pictures."""
+"""The result of a search: hits that are decoded on first access, as values and as pictures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Found:
     Attributes:
         page: Rows, distances, and near duplicates left out.
         worst: The distance whose score is 0.
-        facts: Reads what is known of the records, in the order of the page.
+        facts: Reads the values of the records, in the order of the page.
         id_of: Returns the id of a row.
     """
 
@@ -47,10 +47,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """What a drawing of the query needs.
+    """The data that a picture of the query needs.
 
     Attributes:
-        id: Of the record that was the query, if it was one.
+        id: Id of the record that was the query, if it was one.
         pixels: uint8 ``[h, w, 3]`` of the image that was the query, if it was one.
         thumbnails: Returns the JPEG thumbnails of records by their ids.
         labels_of: Returns the annotated labels of a record.
@@ -65,7 +65,7 @@ class Picture:
 class Result(Sequence[Hit]):
     """The nearest records, nearest first; equal distances in the order of their ids.
 
-    A sequence of :class:`landcue.types.Hit`. Two results are equal if all but their plans is.
+    A sequence of :class:`landcue.types.Hit`. Results are compared without their plans.
 
     >>> result = archive.search("a.png", k=2)
     >>> [hit.id for hit in result]
@@ -76,12 +76,12 @@ class Result(Sequence[Hit]):
         mode: ``embedding``, ``two-stage`` and ``ann``: distance is 1 - cosine, score the cosine.
             ``code``: distance is the number of differing bits, score the share of equal bits.
             ``cue``: distance is the differing hash bits plus the label weight times the differing
-            label bits, score 1 less its share of the largest possible. ``place``: distance is that
-            from the middle of the box in kilometers, score 1 less its share of half the Earth's
+            label bits, score 1 - distance / largest possible distance. ``place``: distance is that
+            from the center of the box in kilometers, score 1 - distance / half the Earth's
             circumference. ``list``: records in the order of ids, distance 0.
         labels: Labels of the query: annotated or predicted.
         note: Why there is no hit, if there is none.
-        plan: How the search went.
+        plan: How the search was executed.
     """
 
     def __init__(
@@ -95,14 +95,14 @@ class Result(Sequence[Hit]):
         plan: Plan | None = None,
         picture: Picture | None = None,
     ) -> None:
-        """Take what a search found; ``None`` for nothing, ``end`` where further hits follow."""
+        """Hold the hits of a search; ``None`` for none, ``end`` if further hits follow."""
         self.query, self.mode, self.labels = query, mode, labels
         self.note, self.plan = note, plan
         self._found, self._end, self._picture = found, end, picture
 
     @property
     def cursor(self) -> str | None:
-        """What :class:`landcue.SearchOptions` takes for the next page; ``None`` on the last one."""
+        """The cursor of :class:`landcue.SearchOptions` for the next page; ``None`` on the last."""
         return None if self._end is None else self._end.encode()
 
     @functools.cached_property
@@ -112,7 +112,7 @@ class Result(Sequence[Hit]):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Ids of the hits; this reads less than the hits themselves."""
+        """Ids of the hits; this reads less than :attr:`hits`."""
         if self._found is None:
             return ()
         return tuple(map(self._found.id_of, self._found.page.rows.tolist()))
@@ -129,7 +129,7 @@ class Result(Sequence[Hit]):
 
     @property
     def run(self) -> dict[str, dict[str, float]]:
-        """The result as a run, ``{query: {id: score}}``, as retrieval metrics take it.
+        """The result as a run, ``{query: {id: score}}``, as :mod:`landcue.metrics` takes it.
 
         >>> archive.search("a.png", k=1).run  # doctest: +ELLIPSIS
         {'a.png': {'b.png': 0.99...}}
@@ -137,7 +137,7 @@ class Result(Sequence[Hit]):
         return {self.query: dict(zip(self.ids, self.scores.tolist(), strict=True))}
 
     def to_json(self, *, explain: bool = False) -> dict[str, Any]:
-        """Return plain values; ``explain`` adds the plan, which holds times.
+        """Return JSON values; ``explain`` adds the plan, which includes the duration.
 
         >>> archive.search("a.png", k=1).to_json()["hits"][0]["labels"]
         ['water']
@@ -210,7 +210,7 @@ class Result(Sequence[Hit]):
         )
 
     def _numbers(self) -> Iterator[tuple[Facts, float, float, int, frozenset[str]]]:
-        """Yield what is known of each hit, its distance, score, and near duplicates left out."""
+        """Yield the values of each hit, its distance, score, and number of near duplicates."""
         if self._found is None:
             return iter(())
         wanted = itertools.repeat(frozenset(self.labels))
@@ -297,7 +297,7 @@ def _hit(facts: Facts, distance: float, score: float, near: int, wanted: frozens
 def _plain(
     facts: Facts, distance: float, score: float, near: int, wanted: frozenset[str]
 ) -> dict[str, Any]:
-    """Return a hit as JSON has it, without making a hit of it."""
+    """Return a hit as JSON values, without creating a :class:`Hit`."""
     id_, path, annotated, predicted, west, south, east, north, time = facts[:9]
     group, _, sensor, pixel_bbox, wkb = facts[9:]
     labels = (predicted if annotated is None else annotated) or []

@@ -1,4 +1,4 @@
-"""A chip of a scene as a query, read as an ingest reads it."""
+"""A chip of a scene as a query, read in the same way as when indexing."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class Chip:
     Attributes:
         path: The file.
         window: Pixels at full resolution.
-        bbox: The chip is the least window that covers this box. It may not cross the antimeridian.
-        bands: Numbers from 1, in the order the model wants; without them all of a scene that has
-            as many as the model takes.
-        scale: From stored numbers to bytes, as ``landcue index --scale`` takes it.
+        bbox: The chip is the smallest window that covers this box, W,S,E,N in degrees. It must not
+            cross the antimeridian.
+        bands: Numbers from 1, in the order of the model's inputs; by default all bands of a scene
+            that has as many as the model takes.
+        scale: How stored values become bytes, as for ``landcue index --scale``.
     """
 
     path: Path
@@ -45,7 +46,7 @@ class Chip:
         bands: str | None = None,
         scale: str = "auto",
     ) -> Chip:
-        """Read a chip that is written as text.
+        """Parse a chip from strings.
 
         >>> from landcue.search import Chip
         >>> Chip.parse("scene.tif", window="0,0,64,64", bands="4,3,2").bands
@@ -56,10 +57,10 @@ class Chip:
             window: ``COL,ROW,WIDTH,HEIGHT`` in pixels.
             bbox: ``W,S,E,N`` in degrees.
             bands: Numbers from 1, separated by commas.
-            scale: See :class:`Chip`.
+            scale: How stored values become bytes, as for ``landcue index --scale``.
 
         Raises:
-            UsageError: A text cannot be read.
+            UsageError: A value is not valid.
         """
         return cls(
             Path(path),
@@ -75,11 +76,12 @@ def read_chip(chip: Chip, side: int | None = None) -> ByteArray:
 
     Args:
         chip: Which chip.
-        side: Pixels a side that the encoder takes; larger chips are read coarser, never below it.
+        side: Side of the encoder's input in pixels; larger chips are read at a lower resolution,
+            but not below this.
 
     Raises:
         DataError: The scene cannot be read, or has other bands.
-        UsageError: The window or box lies outside the scene, or holds no data.
+        UsageError: The window or box is outside the scene, or holds no data.
     """
     facts = read_facts(chip.path)
     window = _window(chip, facts)
@@ -107,26 +109,26 @@ def read_chip(chip: Chip, side: int | None = None) -> ByteArray:
 
 def _window(chip: Chip, facts: RasterFacts) -> Window:
     if chip.window is not None and chip.bbox is not None:
-        raise UsageError("give a window in pixels or a box in degrees, not both")
+        raise UsageError("use a window in pixels or a box in degrees, not both")
     if chip.bbox is not None:
         return _covering(chip.path, chip.bbox, facts)
     window = chip.window or Window(0, 0, facts.width, facts.height)
     if window.col + window.width > facts.width or window.row + window.height > facts.height:
         raise UsageError(
             f"{shown(chip.path)}: window {window.col},{window.row},{window.width},{window.height} "
-            f"leaves the scene of {facts.width} x {facts.height} pixels"
+            f"is not inside the scene of {facts.width} x {facts.height} pixels"
         )
     return window
 
 
 def _covering(path: Path, box: Bounds, facts: RasterFacts) -> Window:
-    """Return the least window that covers a box in degrees, cut at the scene's edges."""
+    """Return the smallest window that covers a box in degrees, clipped to the scene."""
     from rasterio.warp import transform as project
 
     if facts.crs is None or facts.transform is None:
-        raise UsageError(f"{shown(path)}: has no geo-reference; give a window in pixels")
+        raise UsageError(f"{shown(path)}: has no georeference; use a window in pixels")
     if box.west > box.east:
-        raise UsageError("the box of a chip crosses the antimeridian; give a window in pixels")
+        raise UsageError("the box of a chip crosses the antimeridian; use a window in pixels")
     steps = np.linspace(0, 1, _EDGE_POINTS)
     across, along = np.meshgrid(
         box.west + (box.east - box.west) * steps, box.south + (box.north - box.south) * steps
@@ -134,17 +136,19 @@ def _covering(path: Path, box: Bounds, facts: RasterFacts) -> Window:
     try:
         xs, ys = project("EPSG:4326", facts.crs, across.ravel(), along.ravel())  # pyright: ignore[reportAssignmentType]
     except Exception:  # GDAL's own errors have no class that rasterio exports
-        raise UsageError(f"{shown(path)}: the box lies outside the scene's projection") from None
+        raise UsageError(f"{shown(path)}: the box is outside the scene's projection") from None
     points = np.stack([np.asarray(xs, np.float64), np.asarray(ys, np.float64)])
     a, b, c, d, e, f = tuple(facts.transform)[:6]
     cols, rows = np.linalg.solve(np.array([[a, b], [d, e]]), points - np.array([[c], [f]]))
     edges = np.array([cols.min(), rows.min(), cols.max(), rows.max()])
     if not np.isfinite(edges).all():
-        raise UsageError(f"{shown(path)}: the box lies off the map of its projection")
-    # A millionth of a pixel of room, so that a box cut from whole pixels gives those pixels.
+        raise UsageError(
+            f"{shown(path)}: the box is outside the valid area of the scene's projection"
+        )
+    # A tolerance of a millionth of a pixel, so that a box cut from whole pixels gives those pixels.
     left, top = np.floor(edges[:2] + 1e-6).astype(int).clip(0).tolist()
     right, bottom = np.ceil(edges[2:] - 1e-6).astype(int).tolist()
     right, bottom = min(right, facts.width), min(bottom, facts.height)
     if left >= right or top >= bottom:
-        raise UsageError(f"{shown(path)}: the box lies outside the scene")
+        raise UsageError(f"{shown(path)}: the box is outside the scene")
     return Window(left, top, right - left, bottom - top)

@@ -1,6 +1,6 @@
 """A short binary sketch of every embedding, the first stage of two-stage search.
 
-The model's own hash code puts images with the same labels together, not those with near embeddings:
+The model's own hash code groups images with the same labels, not those with near embeddings:
 of the true 20 nearest of UC Merced's 2,100 images, 200 candidates by the built-in encoder's 64-bit
 code hold 93.5 %, by a sketch of 64 bits 99.1 % and of 128 bits 99.6 %.
 """
@@ -19,7 +19,7 @@ from landcue.search.vectors import Vectors
 from landcue.types import ByteArray, FloatArray
 
 MOST_BITS = 128
-"""16 bytes a record stay in memory."""
+"""16 bytes per record stay in memory."""
 
 _SAMPLE = 20_000
 _ROWS_AT_ONCE = 16_384
@@ -27,7 +27,7 @@ _SEED = 20
 
 
 class Sketches:
-    """Sketches of all embeddings of an archive, derived when first asked for.
+    """Sketches of all embeddings of an archive, computed on first use.
 
     They are codes of iterative quantization, fitted on a sample of the embeddings; random
     projections where there are too few records to fit.
@@ -53,8 +53,8 @@ class Sketches:
 
         Args:
             query: float32 ``[1, d]``.
-            n: At most so many.
-            mask: bool ``[rows]``, true for the rows that may be found; all without it.
+            n: Most rows to return.
+            mask: bool ``[rows]``, true for the allowed rows; all rows if ``None``.
         """
         index, hasher = self._ready()
         _, rows = index.search(hasher.encode(query), n, mask)

@@ -1,9 +1,8 @@
 """Derived files of one version of an archive: built at first use, kept below ``indexes/``.
 
-Nothing here is a source of truth: every file can be deleted and is made again from the table. A
-file is named by its checksum and found through a small JSON header that replaces an older one
-atomically; of two processes that want the same one at once, one builds it for both. Where the
-folder cannot be written, things are kept in memory.
+Every file can be deleted and is built again from the table. A file is named by its checksum; a
+small JSON header, replaced atomically, points to it. If two processes need the same file at once,
+one builds it for both. If the folder cannot be written, the data is kept in memory.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ class Store:
     """The derived files of an opened archive.
 
     Attributes:
-        folder: Where they lie.
-        on_disk: Whether they are written: ``False`` keeps everything in memory.
+        folder: Their folder.
+        on_disk: Whether to write files; ``False`` keeps everything in memory.
     """
 
     def __init__(self, archive: ArchiveFolder, *, on_disk: bool = True) -> None:
@@ -83,7 +82,7 @@ class Store:
 
         found = self.file(f"{name}.bin", write) if np.prod(shape) else None
         if found is not None:
-            # A plain view: every slice of a memmap pays for being one.
+            # A plain view: slicing a memmap is slower.
             return np.asarray(np.memmap(found[0], dtype, "r", shape=shape))
         array = np.empty(shape, dtype)
         fill(array)
@@ -106,18 +105,18 @@ class Store:
         return made[0] if made else make()
 
     def existing(self, name: str) -> tuple[Path, Facts] | None:
-        """Return a derived file and what is noted about it, if it was built for this version."""
+        """Return a derived file and its facts, if it was built for this version."""
         header = self._header(name)
         if header is None:
             return None
         return self.folder / str(header["file"]), dict(header["facts"])
 
     def file(self, name: str, write: Callable[[Path], Facts]) -> tuple[Path, Facts] | None:
-        """Return a derived file and its facts, built now if need be.
+        """Return a derived file and its facts; build it if it is missing.
 
         Args:
-            name: Of the file.
-            write: Writes the path it is given, and returns facts to note.
+            name: Name of the file.
+            write: Writes the file at a path, and returns facts to store.
 
         Returns:
             ``None`` if nothing may or can be written: the caller keeps it in memory.
@@ -128,7 +127,7 @@ class Store:
         if found is not None:
             return found
         try:
-            with self._alone(name):  # what was built meanwhile is shared: mapped once for all
+            with self._alone(name):  # another thread or process built it meanwhile
                 return self.existing(name) or self._build(name, write)
         except (OSError, LandcueError) as error:
             if isinstance(error, ArchiveError):
@@ -137,14 +136,14 @@ class Store:
 
     @contextlib.contextmanager
     def _alone(self, name: str) -> Generator[None]:
-        """Let one process, and one thread of it, build a file at a time."""
+        """Allow one thread of one process to build a file at a time."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f".{name}.lock"
         with FileLock(path):
             try:
                 yield
             finally:
-                with contextlib.suppress(OSError):  # Windows keeps it until it is unlocked
+                with contextlib.suppress(OSError):  # Windows cannot delete it while it is locked
                     path.unlink(missing_ok=True)
 
     def _build(self, name: str, write: Callable[[Path], Facts]) -> tuple[Path, Facts]:
@@ -168,7 +167,7 @@ class Store:
         return path, facts
 
     def _header(self, name: str) -> Facts | None:
-        """Return a header that fits this version and whose file has the noted size."""
+        """Return a header for this version whose file has the stored size."""
         path = self.folder / f"{name}.json"
         if not self.on_disk or not path.is_file():
             return None
@@ -179,14 +178,14 @@ class Store:
             if fits and (self.folder / header["file"]).stat().st_size == header["bytes"]:
                 return header if isinstance(header["facts"], dict) else None
         except (ArchiveError, OSError, KeyError, TypeError):
-            pass  # a damaged header is as good as none: build again
+            pass  # a damaged header counts as missing: build again
         return None
 
 
 def verify_indexes(folder: Path) -> tuple[Problem, ...]:
     """Compare every derived file of an archive folder with its checksum.
 
-    Damage is no loss: delete what is named, and the next search builds it again.
+    Nothing is lost: delete the named files, and the next search builds them again.
     """
     problems: list[Problem] = []
     for header in sorted((folder / INDEXES).glob("*/*.json")):
@@ -226,9 +225,9 @@ def _checksum(path: Path) -> str:
 
 
 def _remove_older(folder: Path) -> None:
-    """Remove what belongs to versions of the same table before this one.
+    """Remove the files of earlier versions of the same table.
 
-    Whoever has such a file mapped keeps it.
+    Processes that have mapped such a file keep it.
     """
     with contextlib.suppress(OSError):
         table, version = _table_and_version(folder)

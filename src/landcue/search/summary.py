@@ -1,4 +1,4 @@
-"""What is told of all records of an archive without looking at them again."""
+"""A summary of all records of an archive."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from landcue.search.records import Records
 
 MOST_VALUES = 500
-"""Groups or sensors noted, those of most records first."""
+"""Most groups or sensors in a summary, the most frequent first."""
 
 EXAMPLES = 24
-"""Ids noted, spread evenly over all of them."""
+"""Number of example ids, evenly spaced over all ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Of all records.
+    """Summary of all records.
 
     Attributes:
         counts: The values of ``group``, ``sensor`` and ``part`` with the records that have them.
@@ -41,7 +41,7 @@ class Summary:
 
 
 def summarize(records: Records) -> Summary:
-    """Look at all records once."""
+    """Summarize all records."""
     counts: dict[str, dict[str, int]] = {}
     for column in ("group", "sensor", "part"):
         found = sorted(records.counts(column).items(), key=lambda item: (-item[1], item[0]))

@@ -1,4 +1,4 @@
-"""Single conditions on records, put as masks of an archive or in the words of a server."""
+"""Single conditions on records, as masks of an archive or as expressions of a server."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ T = TypeVar("T")
 
 
 class Terms(Protocol[T]):
-    """How conditions are put: as masks, or as the words of a server."""
+    """Builds conditions: masks, or expressions of a server."""
 
     def label(self, name: str) -> T:
-        """Put that a record carries a label."""
+        """Require that a record carries a label."""
         ...
 
     def score(self, name: str, least: float) -> T:
-        """Put that the model gave a label at least this score."""
+        """Require that the predicted score of a label is at least ``least``."""
         ...
 
     def touching(self, box: Bounds) -> T:
-        """Put that a footprint touches a box."""
+        """Require that a footprint touches a box."""
         ...
 
     def inside(self, shape: BaseGeometry) -> T:
-        """Put that a footprint touches a polygon."""
+        """Require that a footprint touches a polygon."""
         ...
 
     def after(self, time: np.datetime64) -> T:
-        """Put that the time is known, and this or later."""
+        """Require that the time is known and not before ``time``."""
         ...
 
     def before(self, time: np.datetime64) -> T:
-        """Put that the time is known, and earlier."""
+        """Require that the time is known and before ``time``."""
         ...
 
     def below(self, prefix: str) -> T:
-        """Put that a path starts so."""
+        """Require that a path starts with ``prefix``."""
         ...
 
     def among(self, column: str, values: Sequence[str]) -> T:
-        """Put that ``group``, ``part`` or ``sensor`` is one of the values."""
+        """Require that ``group``, ``part`` or ``sensor`` is one of the values."""
         ...
 
     def negated(self, part: T) -> T:
-        """Put the contrary."""
+        """Negate a condition."""
         ...
 
     def joined(self, word: Word, parts: Sequence[T]) -> T:
-        """Put that all parts hold (``and``), or any of them (``or``)."""
+        """Require all parts (``and``), or any of them (``or``)."""
         ...

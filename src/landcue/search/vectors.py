@@ -1,7 +1,7 @@
-"""The vectors of an archive in the order of ids, mapped from derived files, read when asked for.
+"""The vectors of an archive in the order of ids, mapped from derived files, read on access.
 
-Codes cost memory of their own only when they are scanned; embeddings stay on disk, and a search
-that needs a few of them reads just those.
+Codes use memory only when they are scanned; embeddings stay on disk, and a search reads only those
+it needs.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ pc: Any = pyarrow.compute
 
 
 class Vectors:
-    """Embeddings, codes and label scores; several threads may ask for them.
+    """Embeddings, codes and label scores; several threads may use them.
 
     Attributes:
-        store: Where they are kept.
+        store: Their derived files.
     """
 
     def __init__(self, archive: ArchiveFolder, store: Store) -> None:
@@ -42,7 +42,7 @@ class Vectors:
 
     @property
     def read(self) -> frozenset[str]:
-        """Which were asked for so far: ``embedding``, ``code``, ``scores``, ``cue``."""
+        """Which were used so far: ``embedding``, ``code``, ``scores``, ``cue``."""
         return frozenset(self._arrays)
 
     @property
@@ -74,7 +74,7 @@ class Vectors:
         return CueCodes(self.cue, code, n_labels, n_bits)
 
     def score(self, name: str) -> FloatArray:
-        """Return what the model gave one label, float32 ``[n]``.
+        """Return the predicted scores of one label, float32 ``[n]``.
 
         Raises:
             UsageError: The model does not score this label.
@@ -110,7 +110,7 @@ class Vectors:
         change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
         out: npt.NDArray[Any],
     ) -> None:
-        """Write a column of the table to ``out``, in the order of ids, piece by piece."""
+        """Write a column of the table to ``out``, in the order of ids, batch by batch."""
         stored = self._ids()
         order = pc.sort_indices(stored).to_numpy()
         rank = np.empty(len(order), np.int64)

@@ -241,4 +241,4 @@ def _check_cursor(served: Served, search: SearchRequest) -> None:
     if cursor.seen > min(deepest, len(served.searcher)):
         raise ProblemError(400, f"pages reach down to hit {deepest:,}: narrow the search instead")
     if cursor.shortlist > max(_MAX_SHORTLIST, search.k) or (cursor.lists or 0) > _MAX_LISTS:
-        raise UsageError("the cursor cannot be read: give the one of the last page unchanged")
+        raise UsageError("the cursor cannot be read: use the cursor of the last page unchanged")

@@ -67,7 +67,7 @@ def cut_scenes(
             unread.append(scene.path)
             continue
         if facts.crs is None:
-            problems.append(Problem(scene.id, "has no geo-reference; its chips have no footprint"))
+            problems.append(Problem(scene.id, "has no georeference; its chips have no footprint"))
         elif any(chip.bounds is None for chip in chips):
             problems.append(Problem(scene.id, "reaches off the map; chips there have no footprint"))
         records += chips
