@@ -21,55 +21,62 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="TARGET...",
-            help="A run or archive folder, or milvus://…; two to compare; or a TREC run file.",
+            help="Run or archive folder, or milvus://…; two with --compare; or a TREC run file.",
         ),
     ],
     part: Annotated[
-        str, typer.Option(help="test, val, train; or all records of an archive: all.")
+        str,
+        typer.Option(help="Part to evaluate: test, val, train, or all records of an archive: all."),
     ] = "test",
     protocol: Annotated[
         str | None,
-        typer.Option(help="What is measured; ml-retrieval-v1, or run-v1 for a run file."),
+        typer.Option(help="Protocol; by default ml-retrieval-v1, or run-v1 for a run file."),
     ] = None,
     qrels: Annotated[
-        Path | None, typer.Option(help="TREC file of gains: the target is then a TREC run file.")
+        Path | None, typer.Option(help="TREC qrels file; the target is then a TREC run file.")
     ] = None,
     gallery: Annotated[
-        int | None, typer.Option(min=1, help="Items a run file was searched in, for chance.")
+        int | None, typer.Option(min=1, help="Gallery size of a run file, for the chance level.")
     ] = None,
     ragged: Annotated[
-        bool, typer.Option("--ragged", help="Allow result lists of any length in a run file.")
+        bool,
+        typer.Option("--ragged", help="Allow result lists of different lengths in a run file."),
     ] = False,
     exclude_self: Annotated[
-        bool, typer.Option("--exclude-self", help="Drop results with the query's id (run file).")
+        bool, typer.Option("--exclude-self", help="Drop hits with the query's id (run file).")
     ] = False,
-    data_root: Annotated[Path | None, typer.Option(help="Images of a run, if they moved.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of a run's images, if they were moved.")
+    ] = None,
     resamples: Annotated[
-        int, typer.Option(min=0, help="Bootstrap resamples for the 95 % intervals.")
+        int,
+        typer.Option(min=0, help="Bootstrap resamples for 95 % confidence intervals; 0 for none."),
     ] = 1000,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Test two targets against each other, by query.")
+        bool, typer.Option("--compare", help="Compare two targets with a paired significance test.")
     ] = False,
     feedback: Annotated[
-        int, typer.Option(min=0, help="Simulate so many rounds of relevance feedback (archives).")
+        int, typer.Option(min=0, help="Rounds of relevance feedback to simulate (archives only).")
     ] = 0,
     report: Annotated[
-        Path | None, typer.Option(help="Write a self-contained page (.html).")
+        Path | None, typer.Option(help="Self-contained HTML report to write.")
     ] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write tables in Markdown (.md).")] = None,
-    latex: Annotated[Path | None, typer.Option(help="Write tables in LaTeX (.tex).")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Markdown tables to write (.md).")] = None,
+    latex: Annotated[Path | None, typer.Option(help="LaTeX tables to write (.tex).")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Measure retrieval: each image of a part queries all others of that part."""
+    """Measure retrieval quality: each image of a part is a query against all others of it."""
     if len(targets) != 1 + compare:
         wanted = "two targets, --compare A B" if compare else "one target, or two with --compare"
-        raise UsageError(f"{len(targets)} targets: give {wanted}")
+        raise UsageError(f"{len(targets)} targets: expected {wanted}")
     from landcue.metrics import find_protocol
 
     if qrels is None and (gallery or ragged or exclude_self):
-        raise UsageError("--gallery, --ragged and --exclude-self are for run files: give --qrels")
+        raise UsageError("--gallery, --ragged and --exclude-self are for run files: add --qrels")
     if qrels is not None and (compare or feedback or report or markdown or latex):
-        raise UsageError("--qrels prints a table or --json, and takes one run file: leave the rest")
+        raise UsageError(
+            "--qrels takes one run file and prints a table or JSON: leave the other options out"
+        )
     if qrels is not None:
         return _evaluate_run_file(
             targets[0],
@@ -92,8 +99,8 @@ def evaluate(
                 protocol=find_protocol(protocol or "ml-retrieval-v1"),
                 resamples=resamples,
                 data_root=data_root,
-                message=reporter.say,
-                progress=reporter.tick,
+                message=reporter.message,
+                progress=reporter.progress,
             )
             for target in targets
         ]
@@ -107,7 +114,7 @@ def evaluate(
             second = found[1] if compare else None
             outputs = {"page": report, "markdown": markdown, "latex": latex}
             for file in write_report(found[0], second, contests, **outputs):
-                reporter.say(f"wrote {file}")
+                reporter.message(f"wrote {file}")
     rounds = [_simulate_feedback(target, part, feedback) for target in targets if feedback]
     if json_:
         value = _as_json(found, contests)
@@ -134,7 +141,9 @@ def _simulate_feedback(target: Path, part: str, rounds: int) -> FeedbackReport:
     if not is_archive(target):
         raise UsageError(f"--feedback needs archives; index the images of {target} first")
     with Reporter() as reporter:
-        return simulate_feedback(open_storage(target), rounds, part=part, progress=reporter.tick)
+        return simulate_feedback(
+            open_storage(target), rounds, part=part, progress=reporter.progress
+        )
 
 
 def _as_json(found: list[Evaluation], contests: list[Contest]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class MilvusView:
         return self._cache.pushed.mark
 
     def ann_facts(self) -> AnnFacts | None:
-        """Return what was measured of the approximate index, if there is one."""
+        """Return the measurements of the approximate index, if there is one."""
         return self._cache.pushed.ann
 
     def read_vectors(self, kind: str, rows: Rows) -> npt.NDArray[Any]:
@@ -106,7 +106,7 @@ class MilvusBackend:
         return MilvusView(self._cache())
 
     def ann_facts(self) -> AnnFacts | None:
-        """Return what was measured of the approximate index, if there is one."""
+        """Return the measurements of the approximate index, if there is one."""
         return self.archive.pushed.ann
 
     def build_ann(self) -> AnnFacts:
