@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import io
 import json
-import sys
 
 import pytest
 
+from commands import landcue
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 
@@ -21,21 +20,14 @@ def archive(tmp_path, tools):
 
 
 @pytest.fixture
-def run(monkeypatch, capfd):
-    """Run the command as the shell would, and return what it wrote to both streams."""
-    from landcue.cli.main import main
+def run(capfd):
+    """Run the command, and return what it and its libraries wrote to both streams."""
 
     def run(*arguments, stdin="", code=0):
-        monkeypatch.setattr(sys, "argv", ["landcue", "archive", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        try:
-            main()
-            ended = 0
-        except SystemExit as error:
-            ended = error.code or 0
+        done = landcue("archive", *arguments, stdin=stdin)
         out, error = capfd.readouterr()
-        assert ended == code, error
-        return out, error
+        assert done.returncode == code, done.stderr + error
+        return done.stdout + out, done.stderr + error
 
     return run
 

@@ -1,4 +1,4 @@
-"""The command line as a person uses it: in a process of its own."""
+"""The command line as a person uses it, in a process of its own; mistakes in this one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+
+import commands
 
 TRAIN = [
     "--dataset", "folder", "--backbone", "mobilenetv3_small_050", "--init", "none",
@@ -32,9 +34,9 @@ def ok(*args, **options):
     return done
 
 
-def fails(status, *args, **options) -> str:
+def fails(status, *args, run=commands.landcue) -> str:
     """Run a command that must fail with one line; return the line."""
-    done = landcue(*args, **options)
+    done = run(*args)
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -174,10 +176,10 @@ def test_help_does_not_load_torch():
 
 def test_version_and_typos():
     assert ok("--version").stdout.startswith("landcue 0.")
-    typo = landcue("trian")
+    typo = commands.landcue("trian")
     assert typo.returncode == 2
     assert "train" in typo.stderr
-    option = landcue("train", "--epoch", "3")
+    option = commands.landcue("train", "--epoch", "3")
     assert option.returncode == 2
     assert "--epochs" in option.stderr
 
@@ -230,7 +232,8 @@ def test_mistakes_are_one_line(world, tmp_path, args, status, word):
 def test_archive_of_another_model_is_refused_and_untouched(world, tmp_path):
     ok("train", "--data-root", world["data"], "--out", tmp_path / "other", *TRAIN, "--seed", 9)
     before = (world["archive"] / "manifest.json").read_bytes()
-    message = fails(1, "index", world["data"], world["archive"], "--model", tmp_path / "other")
+    index = ("index", world["data"], world["archive"], "--model", tmp_path / "other")
+    message = fails(1, *index, run=landcue)
     assert world["trained"]["fingerprint"][:12] in message
     assert (world["archive"] / "manifest.json").read_bytes() == before
 

@@ -6,23 +6,17 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from commands import landcue
 from landcue.data.datasets import DATASETS, FACTS, check_dataset, load_dataset
 from landcue.data.datasets.check import check_images
 from landcue.data.datasets.ucmerced import LABELS
 from landcue.errors import DataError, UsageError
-
-
-def landcue(*args):
-    command = [sys.executable, "-m", "landcue.cli.main", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from landcue.cli.main import app
-from landcue.errors import DataError, UsageError
+from commands import error_line, landcue
+from landcue.errors import DataError
 from landcue.metrics.runs import read_qrels, read_run
 
 RUN = "q1 Q0 b 1 0.9 mine\nq1 Q0 a 2 0.5 mine\n\nq2\tQ0\ta\t1\t3\tmine\nq2 Q0 b 2 3 mine\n"
@@ -62,24 +61,19 @@ def test_missing_and_binary_files(tmp_path):
         read_run(tmp_path / "binary")
 
 
-def evaluated(*words):
-    return CliRunner().invoke(app, ["evaluate", *map(str, words)])
-
-
 def test_the_command_prints_all_metrics_or_one_line(tmp_path):
     run, qrels = write(tmp_path, "run.txt", RUN), write(tmp_path, "qrels.txt", QRELS)
-    done = evaluated(run, "--qrels", qrels)
+    done = landcue("evaluate", run, "--qrels", qrels)
     # q1: a on rank 2; q2: b ties with a. (1/2 + 3/4) / 2
     assert "mAP  " in done.stdout
     assert "0.6250" in done.stdout
-    found = json.loads(evaluated(run, "--qrels", qrels, "--json").stdout)
+    found = json.loads(landcue("evaluate", run, "--qrels", qrels, "--json").stdout)
     assert found["metrics"]["mAP"] == pytest.approx(0.625)
     assert found["protocol"] == "run-v1"
     for words in (("--report", "page.html"), ("--feedback", "2")):
-        done = evaluated(run, "--qrels", qrels, *words)
-        assert "takes one run file" in str(done.exception)
-    assert "are for run files" in str(evaluated(run, "--ragged").exception)
+        line = error_line(2, "evaluate", run, "--qrels", qrels, *words)
+        assert "takes one run file" in line
+    assert "are for run files" in error_line(2, "evaluate", run, "--ragged")
     qrels.write_text("q1 0 a 2\n")
-    done = evaluated(run, "--qrels", qrels)
-    assert isinstance(done.exception, UsageError)
-    assert "query 'q2' is missing in the qrels" in str(done.exception)
+    line = error_line(2, "evaluate", run, "--qrels", qrels)
+    assert "query 'q2' is missing in the qrels" in line

@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+import commands
+
 pytestmark = pytest.mark.ray
 
 
@@ -85,8 +87,8 @@ def test_without_ray(source, tmp_path):
 
 
 def test_workers_without_ray(source, tmp_path):
-    done = landcue("index", source, tmp_path / "a", "--ray-workers", "2")
-    assert "--ray-workers is for Ray" in error_line(done, 2)
+    line = commands.error_line(2, "index", source, tmp_path / "a", "--ray-workers", "2")
+    assert "--ray-workers is for Ray" in line
 
 
 def test_wrong_version(source, tmp_path, cluster):

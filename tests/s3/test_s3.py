@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import commands
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.published import publishing, readable
@@ -58,16 +56,8 @@ def rows(tools, archive):
     ]
 
 
-def error_line(*args, **env):
-    done = subprocess.run(
-        [sys.executable, "-m", "landcue.cli.main", *map(str, args)],
-        capture_output=True, text=True, timeout=200,
-        env={**{k: v for k, v in os.environ.items() if env.get(k, v)}, **env, "COLUMNS": "100"},
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) == 1
-    return done.stderr.strip()
+def error_line(status, *args, **env):
+    return commands.error_line(status, *args, env={name: env[name] or None for name in env})
 
 
 def test_source_equals_folder(tools, store, folder, tmp_path):
@@ -256,16 +246,16 @@ def test_list_that_leads_out(store, name):
 
 
 def test_clear_errors(store, folder, tmp_path):
-    assert "there is no bucket 'none'" in error_line("index", "s3://none/x", tmp_path / "a")
+    assert "there is no bucket 'none'" in error_line(1, "index", "s3://none/x", tmp_path / "a")
     line = error_line(
-        "index", SOURCE, tmp_path / "a", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""
+        2, "index", SOURCE, tmp_path / "a", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""
     )
     assert "no credentials for s3://bucket" in line
-    line = error_line("index", SOURCE, tmp_path / "a", AWS_ENDPOINT_URL="http://127.0.0.1:1")
+    line = error_line(1, "index", SOURCE, tmp_path / "a", AWS_ENDPOINT_URL="http://127.0.0.1:1")
     assert "http://127.0.0.1:1 cannot be reached" in line
-    line = error_line("index", SOURCE, tmp_path / "a", AWS_MAX_ATTEMPTS="0")
+    line = error_line(2, "index", SOURCE, tmp_path / "a", AWS_MAX_ATTEMPTS="0")
     assert "AWS_MAX_ATTEMPTS is '0': give a whole number of at least 1" in line
-    line = error_line("index", SOURCE, tmp_path / "a", "--chip", "64px")
+    line = error_line(1, "index", SOURCE, tmp_path / "a", "--chip", "64px")
     assert "s3://bucket/images: there is nothing" in line
     with pytest.raises(UsageError, match="name a bucket"):
         open_source(Path("s3://"))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
 import shapely
 
-from landcue.cli import main as cli
+from commands import landcue
 
 
 @pytest.fixture(scope="module")
@@ -19,20 +18,17 @@ def archive(made, tmp_path_factory):
 
 
 @pytest.fixture
-def run(archive, monkeypatch, capsys):
+def run(archive):
     def run(*args, status=0):
-        words = [str(arg) for arg in args]
-        monkeypatch.setattr(sys, "argv", ["landcue", "search", str(archive.folder), *words])
-        with pytest.raises(SystemExit) as ended:
-            sys.exit(cli.main())
-        assert (ended.value.code or 0) == status
-        return capsys.readouterr()
+        done = landcue("search", archive.folder, *args)
+        assert done.returncode == status, done.stderr
+        return done
 
     return run
 
 
 def hits(done):
-    return json.loads(done.out)["hits"]
+    return json.loads(done.stdout)["hits"]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +38,7 @@ def ids(archive):
 
 @pytest.mark.parametrize("mode", ["auto", "embedding", "code", "cue", "two-stage", "ann"])
 def test_modes(run, ids, mode):
-    found = json.loads(run(ids[3], "--mode", mode, "-k", 4, "--json").out)
+    found = json.loads(run(ids[3], "--mode", mode, "-k", 4, "--json").stdout)
     assert found["mode"] == ("embedding" if mode == "auto" else mode)
     assert list(found)[:3] == ["query", "mode", "hits"]
     assert found["query"] == ids[3]
@@ -91,7 +87,7 @@ def test_pages_follow_one_another(run, ids):
     whole = [hit["id"] for hit in hits(run(ids[3], "-k", 119, "--mode", "code", "--json"))]
     joined, cursor = [], []
     while True:
-        done = json.loads(run(ids[3], "-k", 50, "--mode", "code", "--json", *cursor).out)
+        done = json.loads(run(ids[3], "-k", 50, "--mode", "code", "--json", *cursor).stdout)
         joined += [hit["id"] for hit in done["hits"]]
         if done["cursor"] is None:
             break
@@ -100,20 +96,20 @@ def test_pages_follow_one_another(run, ids):
 
 
 def test_the_next_page_is_told_where_it_is_asked_for(run, ids):
-    assert "next page" not in run(ids[3], "-k", 5).out
-    first = run(ids[3], "-k", 60, "--pages").out.splitlines()
+    assert "next page" not in run(ids[3], "-k", 5).stdout
+    first = run(ids[3], "-k", 60, "--pages").stdout.splitlines()
     told = first[-1].removeprefix("next page: ").split()
     assert told[0] == "--cursor"
-    second = run(ids[3], "-k", 59, *told).out.splitlines()  # and no further one: 119 in all
+    second = run(ids[3], "-k", 59, *told).stdout.splitlines()  # and no further one: 119 in all
     assert (len(first), len(second)) == (61, 59)
-    assert "next page: --cursor " in run(ids[3], "-k", 5, *told).out
-    assert "next page" not in run(ids[3], "-k", 500, "--pages").out
+    assert "next page: --cursor " in run(ids[3], "-k", 5, *told).stdout
+    assert "next page" not in run(ids[3], "-k", 500, "--pages").stdout
 
 
 def test_vectors_of_a_file(run, archive, ids, tmp_path):
     embeddings = archive.columns().embedding
     np.save(tmp_path / "v.npy", 3 * embeddings[3])
-    found = json.loads(run("--vector", tmp_path / "v.npy", "-k", 5, "--json").out)
+    found = json.loads(run("--vector", tmp_path / "v.npy", "-k", 5, "--json").stdout)
     assert found["query"] == str(tmp_path / "v.npy")
     order = np.lexsort((np.arange(120), np.float32(1 - embeddings @ embeddings[3]).round(5)))[:5]
     assert [hit["id"] for hit in found["hits"]] == [ids[row] for row in order]
@@ -138,20 +134,24 @@ def test_vectors_that_cannot_be_used(run, ids, tmp_path):
     ):
         np.save(file, value)
         done = run("--vector", file, status=2)
-        assert word in done.err
-        assert done.err.count("\n") == 1
+        assert word in done.stderr
+        assert done.stderr.count("\n") == 1
     np.save(file, np.ones(12))
     for mode in ("code", "cue"):
-        assert "has neither code nor labels" in run("--vector", file, "--mode", mode, status=2).err
-    assert "QUERY or --vector" in run(ids[3], "--vector", file, status=2).err
-    assert "No such file" in run("--vector", tmp_path / "gone.npy", status=2).err
+        assert (
+            "has neither code nor labels" in run("--vector", file, "--mode", mode, status=2).stderr
+        )
+    assert "QUERY or --vector" in run(ids[3], "--vector", file, status=2).stderr
+    assert "No such file" in run("--vector", tmp_path / "gone.npy", status=2).stderr
     np.savez(tmp_path / "some.npz", a=np.ones(12))
-    assert "not a .npy file" in run("--vector", tmp_path / "some.npz", status=2).err
+    assert "not a .npy file" in run("--vector", tmp_path / "some.npz", status=2).stderr
 
 
 def test_examples_for_and_against(run, ids):
     found = json.loads(
-        run(ids[3], "--positive", ids[9], "--negative", ids[50], "--rule", "linear", "--json").out
+        run(
+            ids[3], "--positive", ids[9], "--negative", ids[50], "--rule", "linear", "--json"
+        ).stdout
     )
     assert not {ids[3], ids[9], ids[50]} & {hit["id"] for hit in found["hits"]}
     assert found["query"] == f"{ids[3]} + {ids[9]} - {ids[50]}"
@@ -165,23 +165,23 @@ def test_collapse_least_score_and_explain(run, ids):
     assert len(kept) < len(plain)
     assert all(hit["score"] >= 0.2 for hit in kept)
     assert any(hit["near"] for hit in kept)
-    done = json.loads(run(ids[3], "--json", "--explain").out)
+    done = json.loads(run(ids[3], "--json", "--explain").stdout)
     assert done["plan"]["mode"] == "embedding"
     assert done["plan"]["scanned"] == 120
-    assert "plan" not in json.loads(run(ids[3], "--json").out)
-    assert "120 records are few enough" in run(ids[3], "--explain").out
+    assert "plan" not in json.loads(run(ids[3], "--json").stdout)
+    assert "120 records are few enough" in run(ids[3], "--explain").stdout
 
 
 def test_an_empty_answer_is_no_error(run, ids):
     done = run(ids[3], "--bbox", "0.1,89,0.2,90", "--labels", "water")
-    assert "no record matches labels water (" in done.out
-    assert "bbox 0.1,89,0.2,90 (0 of 120 records)" in done.out
+    assert "no record matches labels water (" in done.stdout
+    assert "bbox 0.1,89,0.2,90 (0 of 120 records)" in done.stdout
 
 
 def test_a_picture_of_a_place(run, tmp_path):
     done = run("--bbox", "-180,-90,180,90", "-k", 5, "--grid", tmp_path / "g.png")
     assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
-    assert "picture: " in done.out
+    assert "picture: " in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -207,25 +207,18 @@ def test_a_picture_of_a_place(run, tmp_path):
 )
 def test_mistakes_are_one_line(run, args, word):
     done = run(*args, status=2)
-    assert done.out == ""
-    assert done.err.count("\n") == 1
-    assert word in done.err
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert word in done.stderr
 
 
-def test_evaluate_simulates_feedback(archive, monkeypatch, capsys):
+def test_evaluate_simulates_feedback(archive):
     from landcue.search.feedback_rounds import simulate_feedback
 
-    words = ["landcue", "evaluate", str(archive.folder), "--feedback", "2", "--resamples", "0"]
-    for more in ([], ["--json"]):
-        monkeypatch.setattr(sys, "argv", [*words, *more])
-        with pytest.raises(SystemExit) as ended:
-            sys.exit(cli.main())
-        assert not ended.value.code
-    text, value = capsys.readouterr().out.split("\n{", 1)
+    more = ("--feedback", "2", "--resamples", "0")
+    text, value = (landcue("evaluate", archive.folder, *more, *way) for way in ((), ("--json",)))
+    assert (text.returncode, value.returncode) == (0, 0), text.stderr
     expected = simulate_feedback(archive.folder, 2)
-    assert json.loads("{" + value)["feedback"] == [json.loads(json.dumps(expected.to_json()))]
-    assert expected.to_text() in text
-    monkeypatch.setattr(sys, "argv", [*words[:2], "/nowhere", *words[3:]])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
+    assert json.loads(value.stdout)["feedback"] == [json.loads(json.dumps(expected.to_json()))]
+    assert expected.to_text() in text.stdout
+    assert landcue("evaluate", "/nowhere", *more).returncode == 2

@@ -70,6 +70,31 @@ class CommandGroup(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command: one-line errors, status 1 for failures and 2 for wrong usage."""
+        try:
+            return super().main(*args, **options)
+        except LandcueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        except ModuleNotFoundError as error:
+            known = explain_missing(error)
+            if known is None:
+                raise
+            print(f"error: {known}", file=sys.stderr)
+            sys.exit(known.exit_code)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                # The reader of the output closed it, as `head` does.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                sys.exit(1)
+            named = f"{error.filename}: " if error.filename else ""
+            print(f"error: {named}{error.strerror or error}", file=sys.stderr)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            print("interrupted; run the same command again to continue", file=sys.stderr)
+            sys.exit(130)
+
 
 app = typer.Typer(
     name="landcue",
@@ -112,30 +137,9 @@ def _wait_passively() -> None:
 
 
 def main() -> None:
-    """Run the command line: one-line errors, status 1 for failures and 2 for wrong usage."""
+    """Run the command line."""
     _wait_passively()
-    try:
-        app()
-    except LandcueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except ModuleNotFoundError as error:
-        known = explain_missing(error)
-        if known is None:
-            raise
-        print(f"error: {known}", file=sys.stderr)
-        sys.exit(known.exit_code)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            # The reader of the output closed it, as `head` does.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        named = f"{error.filename}: " if error.filename else ""
-        print(f"error: {named}{error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
+    app()
 
 
 if __name__ == "__main__":
