@@ -42,10 +42,10 @@ def test_look_export_and_delete(run, archive, tmp_path):
     assert json.loads(out)["records"] == 8
     assert len(json.loads((tmp_path / "o.geojson").read_text())["features"]) == 8
     _, error = run("export", archive, code=2)
-    assert error == "error: nothing to write: give --geoparquet, --geojson or --stac FILE\n"
+    assert error == "error: nothing to write: use --geoparquet, --geojson or --stac FILE\n"
     out, error = run("delete", archive, NAMES[0], code=1)
     assert "would delete 1 records" in out
-    assert error == "error: nothing was changed; add --yes to do it\n"
+    assert error == "error: nothing was changed; add --yes to apply the changes\n"
     assert ArchiveFolder.open(archive).count == 8
     out, _ = run("delete", archive, NAMES[0], "--ids", "-", "--yes", stdin=f"{NAMES[1]}\n\n")
     assert "deleted 2 records, 6 are left" in out
@@ -65,7 +65,10 @@ def test_verify_and_repair_a_damaged_archive(run, archive):
     assert error.count("\n") == 1
     out, error = run("repair", archive, "--json", code=1)
     told = json.loads(out)
-    assert (told["applied"], error) == (False, "error: nothing was changed; add --yes to do it\n")
+    assert (told["applied"], error) == (
+        False,
+        "error: nothing was changed; add --yes to apply the changes\n",
+    )
     out, error = run("repair", archive, "--yes", "--json")
     done = json.loads(out)
     assert done["applied"]
