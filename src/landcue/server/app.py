@@ -40,7 +40,7 @@ def create_app(
     settings: Settings | None = None,
     page: Page | None = None,
 ) -> FastAPI:
-    """Return an ASGI application that serves archives; any ASGI server can run it.
+    """Create an ASGI application that serves archives; any ASGI server can run it.
 
     >>> from landcue.server import Settings, create_app
     >>> app = create_app([folder], Settings(feedback_file=None))
@@ -49,12 +49,12 @@ def create_app(
 
     Args:
         archives: Folders or addresses ``milvus://host:port/collection``; the first is the default.
-        settings: Limits, tokens and so on.
-        page: The web page; by default the one that was built.
+        settings: Limits, tokens and other settings.
+        page: The web page; by default the built one.
 
     Raises:
         ArchiveError: An archive is missing or broken.
-        UsageError: Two archives have one name, or the feedback file cannot be written.
+        UsageError: Two archives have the same name, or the feedback file cannot be written.
     """
     settings = settings or Settings()
     catalog = archives if isinstance(archives, Catalog) else Catalog.open(archives, settings.model)
@@ -70,7 +70,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
-    # The last one added is the outermost.
+    # The last added middleware is the outermost.
     app.add_middleware(Guard, settings=settings, public=service.page.paths)
     if settings.origins:
         app.add_middleware(
@@ -123,10 +123,10 @@ async def _lifespan(service: Service, _: FastAPI) -> AsyncGenerator[None]:
 
 
 async def _warm(service: Service) -> None:
-    """Load models and vectors, then be ready."""
+    """Load models and vectors, then report ready."""
     for error in await service.encoders.run(service.catalog.warm):
         _log.warning("not warm", extra={"facts": {"error": str(error)}})
-    # What is loaded by now stays: the collector need not look through it again and again. And a
+    # Loaded objects stay: exclude them from garbage collection. And a
     # thread that searches gives way to the one that answers after half a millisecond, not five.
     gc.collect()
     gc.freeze()
@@ -136,7 +136,7 @@ async def _warm(service: Service) -> None:
 
 
 async def _watch_parent() -> None:
-    """End a worker whose supervisor is gone."""
+    """Exit a worker whose supervisor has ended."""
     parent = multiprocessing.parent_process()
     while parent is not None:
         await asyncio.sleep(1)
@@ -146,7 +146,7 @@ async def _watch_parent() -> None:
 
 
 def _describe(app: FastAPI, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the OpenAPI description, with the schemas that FastAPI does not see."""
+    """Return the OpenAPI description, with the schemas that FastAPI does not generate."""
     described = make()
     pairs: list[Any] = [(SearchRequest, "validation"), (Problem, "serialization")]
     _, extra = models_json_schema(pairs, ref_template=REF)

@@ -1,4 +1,4 @@
-"""The archives that a service shows: by name, each at one version, and how they follow changes."""
+"""The archives of a service: by name, each at one version, reopened when they change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from landcue.server.model_views import ModelViews
 from landcue.types import Encoder
 
 CLOSE_SECONDS = 60.0
-"""An old version stays open so long for the requests that still read it."""
+"""Time in seconds that an old version stays open for requests that still read it."""
 
 _COMPILED = ("code", "cue")
 """Modes whose scans are compiled."""
@@ -38,7 +38,7 @@ class Served:
     """One archive at one version: records, labels, card and scores, without paths.
 
     Attributes:
-        name: By which requests name it.
+        name: Its name in requests.
         archive: The archive.
         local: Whether it is a folder, and no collection on a server.
         searcher: Searches it.
@@ -61,19 +61,19 @@ class Served:
         manifest = archive.manifest
         self.encodes = not manifest.imported and (load or archive.model_folder) is not None
         folder = archive.model_folder
-        # Most exported models give embeddings alone; the built-in and trained ones tell regions.
+        # Most exported models return only embeddings; others can compare regions.
         trained = folder is not None and (folder / "model.safetensors").is_file()
-        self.explains = self.encodes and (trained or _tells_regions(folder))
+        self.explains = self.encodes and (trained or _compares_regions(folder))
         self.searcher = Archive(archive, self.encoder if self.encodes else None)
         self.views = ModelViews(self)
 
     @property
     def version(self) -> int:
-        """Version of the table shown."""
+        """Version of the opened table."""
         return self.archive.version
 
     def reopened(self) -> Served:
-        """Open the newest version; the model is kept where it is still the same."""
+        """Open the newest version; keep the model if it has not changed."""
         archive = open_storage(self.archive.folder)
         keep = archive.manifest.fingerprint == self.archive.manifest.fingerprint
         return Served(self.name, archive, self.encoder if keep and self.encodes else self._given)
@@ -96,7 +96,7 @@ class Served:
         return id_
 
     def record(self, id_: str) -> dict[str, Any]:
-        """Return what is known of a record, without its path.
+        """Return the values of a record, without its path.
 
         Raises:
             ProblemError: 404: no record has this id.
@@ -146,12 +146,12 @@ class Served:
 
     @functools.cached_property
     def labels(self) -> list[dict[str, Any]]:
-        """Each label with its records: annotated, predicted, and those that a filter finds."""
+        """Labels with their numbers of annotated, predicted and matching records."""
         return self.searcher.label_counts()
 
     @functools.cached_property
     def facets(self) -> dict[str, Any]:
-        """Values to filter by, with the records that have them, and some ids to begin with."""
+        """Values to filter by, with their numbers of records, and some example ids."""
         summary = self.searcher.summary()
         groups, sensors, parts = (
             [{"name": name, "records": count} for name, count in summary.counts[column].items()]
@@ -196,14 +196,14 @@ class Served:
     def stale(self) -> bool:
         """Return whether the archive's folder was written to after it was opened."""
         if not self.local:
-            return False  # a collection always shows its newest records
+            return False  # a collection always returns its newest records
         try:
             return read_manifest(self.archive.folder) != self.archive.manifest
         except LandcueError:  # a folder that is being replaced
             return False
 
     def known_paths(self) -> tuple[str, ...]:
-        """Return paths that answers must not show."""
+        """Return paths that must not appear in responses."""
         folder, root = self.archive.folder, self.archive.manifest.source_root
         return (str(folder), str(folder.resolve()), root, shown(Path(root)))
 
@@ -233,7 +233,7 @@ class Catalog:
         for one in served:
             if one.name in self._served:
                 raise UsageError(
-                    f"two archives are both called {one.name!r}: give folders of different names"
+                    f"two archives have the name {one.name!r}: use folders with different names"
                 )
             self._served[one.name] = one
         self._old: list[tuple[float, Served]] = []
@@ -244,7 +244,7 @@ class Catalog:
 
         Args:
             archives: Folders, or addresses ``milvus://host:port/collection``.
-            model: Of all collections among them.
+            model: Model folder of all collections.
 
         Raises:
             ArchiveError: One is missing or broken.
@@ -282,23 +282,23 @@ class Catalog:
 
     @property
     def names(self) -> list[str]:
-        """Names in order."""
+        """Names, the default first."""
         return list(self._served)
 
     def hidden_paths(self) -> list[str]:
-        """Return paths that answers must not show."""
+        """Return paths that must not appear in responses."""
         return [path for served in self for path in served.known_paths()]
 
     def warm(self) -> list[LandcueError]:
-        """Load models, codes and the vectors of a first search; return what went wrong."""
+        """Load models, codes and the vectors of a first search; return the errors."""
         return [problem for served in self for problem in _warm(served)]
 
     async def follow(self, seconds: float, changed: Callable[[Served], None]) -> None:
-        """Show new versions of archives until cancelled.
+        """Reopen changed archives until cancelled.
 
         Args:
-            seconds: Between two looks; ten times as long as opening takes, where that is more.
-            changed: Called with each archive that was opened anew.
+            seconds: Time between two checks; at least ten times the duration of opening.
+            changed: Called with each reopened archive.
         """
         pause = seconds
         while True:
@@ -310,7 +310,7 @@ class Catalog:
                 started = time.monotonic()
                 try:
                     newer = await asyncio.to_thread(_reopened, served)
-                except LandcueError as error:  # it may be in the middle of a replacement
+                except LandcueError as error:  # it may be in the process of being replaced
                     facts = {"archive": served.name, "error": str(error)}
                     _log.warning("a changed archive was not opened", extra={"facts": facts})
                     continue
@@ -327,7 +327,7 @@ class Catalog:
                 served.archive.close()
 
     def close(self) -> None:
-        """Let writers remove the versions shown."""
+        """Release the opened versions, so that writers may remove them."""
         self._close_old(float("inf"))
         for served in self:
             served.archive.close()
@@ -340,7 +340,7 @@ def _reopened(served: Served) -> Served:
 
 
 def _warm(served: Served) -> list[LandcueError]:
-    """Load what a first search needs; scans compile for seconds where numba's cache is empty."""
+    """Load the data of a first search; scans compile for seconds if numba's cache is empty."""
     try:
         if served.encodes:
             served.encoder()
@@ -353,7 +353,7 @@ def _warm(served: Served) -> list[LandcueError]:
     return []
 
 
-def _tells_regions(folder: Path | None) -> bool:
+def _compares_regions(folder: Path | None) -> bool:
     """Return whether an exported model can compare regions."""
     from landcue.models.load import EXPORTED, load_model
 

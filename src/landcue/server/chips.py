@@ -1,4 +1,4 @@
-"""The pixels of a record, from its image below the source root to a JPEG."""
+"""Read the pixels of a record from its image below the source root, as a JPEG."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def chip_pixels(
 
 
 def _file(source_root: str, stored: str) -> Path:
-    """Return the file of a record: below the source root, whatever links lie on the way."""
+    """Return the file of a record: below the source root, with symbolic links resolved."""
     gone = ProblemError(404, "the image of this record is not available here")
     if is_object(joined(Path(source_root), stored)):
-        # Decoders hold no credentials, and no client may spend the store's requests.
+        # Decoders hold no credentials, and clients must not cause requests to the store.
         raise ProblemError(
-            404, "the image of this record lies in an object store, which the service does not "
+            404, "the image of this record is in an object store, which the service does not "
             "read; use its thumbnail"
         )  # fmt: skip
     try:

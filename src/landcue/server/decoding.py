@@ -1,8 +1,8 @@
-"""Images decoded in processes of their own, with a limit on memory and time.
+"""Decode images in separate processes, with limits on memory and time.
 
-A broken decoder can crash, hang or use up memory; here it takes down a process that holds no
-archive and no token, and that is replaced. This module loads no more than decoding needs, since
-each of those processes imports it.
+A decoder can crash, hang or use up memory on a malicious file; here it ends a process that holds no
+archive and no token, and that is replaced. This module imports only what decoding needs, since each
+of those processes imports it.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _GRACE_SECONDS = 5.0
 
 
 class Decoders:
-    """A few processes that decode; threads may share them."""
+    """A pool of processes that decode images; threads may share it."""
 
     def __init__(self, processes: int, seconds: float, memory: int, pixels: int) -> None:
         """Start nothing yet.
 
         Args:
-            processes: How many.
-            seconds: To decode one image, at most.
+            processes: Number of processes.
+            seconds: Maximum time to decode one image.
             memory: Address space of a process in bytes, where the system can limit it.
-            pixels: Of an image, at most.
+            pixels: Maximum number of pixels of an image.
         """
         self._seconds, self._pixels = seconds, pixels
         spawn: Any = multiprocessing.get_context("spawn")  # of another type on Windows
@@ -74,8 +74,8 @@ class Decoders:
 
         Args:
             path: The file.
-            window: At full resolution.
-            scenes: Bands and scale, as the archive notes them.
+            window: In pixels at full resolution.
+            scenes: Bands and scale, as stored in the archive.
 
         Raises:
             DataError: It cannot be read, or is too large or too slow.
@@ -104,7 +104,7 @@ class Decoders:
             raise DataError("image: took too long or too much memory to decode") from None
 
     def _replace(self, pool: ProcessPool) -> None:
-        """Start new processes: a pool may not go on after one of its processes was ended."""
+        """Start new processes: a pool cannot be used after one of its processes was ended."""
         with self._replacing:
             if self._pool is pool:
                 self._pool = self._new()
@@ -118,18 +118,18 @@ class Decoders:
 
 
 def restrict(memory: int) -> None:
-    """Take the environment, memory, files to write and core dumps away from this process."""
+    """Clear the environment and limit memory, file sizes and core dumps of this process."""
     for name in set(os.environ) - set(_KEPT):
         del os.environ[name]
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
-    os.dup2(null, 2)  # libraries print about every odd file
+    os.dup2(null, 2)  # libraries print warnings about unusual files
     if sys.platform != "win32":
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if sys.platform == "linux":  # macOS refuses it
+        if sys.platform == "linux":  # not supported on macOS
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
@@ -143,13 +143,15 @@ def decode_image(data: bytes, most: int) -> ByteArray:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
     except Exception:
-        width = height = 0  # the reader below says what is wrong
+        width = height = 0  # the reader below reports the error
     _check_size(width, height, most)
     try:
         return np.ascontiguousarray(read_image(data, name="image"))
     except DataError as error:
         problem = str(error)
-    raise DataError(problem)  # anew: the traceback of the first one would keep the image's memory
+    raise DataError(
+        problem
+    )  # a new error: the traceback of the first one would keep the image in memory
 
 
 def decode_chip(

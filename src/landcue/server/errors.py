@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457): one line, no paths of this machine, no traces."""
+"""Errors as problem details (RFC 9457): one line, no local paths, no stack traces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATUS: dict[type[LandcueError], tuple[int, str | None]] = {
     ArchiveError: (503, f"the archive cannot be read now; {_LOGGED}"),
     LandcueError: (503, f"the service cannot answer this now; {_LOGGED}"),
 }
-"""Status by kind of error, and what the client reads where only the operator can repair it."""
+"""Status by type of error, and the client's message if only the operator can fix it."""
 
 _LONGEST = 500
 # An object's address, or an absolute path of two names or more; a slash after a word, a dot or
@@ -80,7 +80,7 @@ def one_line(text: str) -> str:
 
 
 def without_paths(text: str, known: Iterable[str] = ()) -> str:
-    """Replace absolute paths: those ``known``, then whatever looks like one."""
+    """Replace absolute paths: those ``known``, then everything that looks like one."""
     for path in sorted(filter(None, known), key=len, reverse=True):
         text = text.replace(path, "…")
     return _PATH.sub("…", text)
@@ -119,7 +119,7 @@ def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> Non
             for one in faults[:20]
         ]
         first = f"{errors[0]['at'] or 'the request'}: {errors[0]['what']}" if errors else "bad"
-        # It may fit the schema and be impossible still, as a box whose north lies in its south.
+        # A value can match the schema and still be invalid, such as a box with north < south.
         fits = bool(faults) and all(one["type"] == "value_error" for one in faults)
         return problem(400 if fits else 422, first, errors=errors)
 

@@ -1,4 +1,4 @@
-"""Threads with a bounded queue: what does not fit is refused at once instead of piling up."""
+"""Threads with a bounded queue: requests beyond it are refused at once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class BoundedExecutor:
     """Runs functions in threads; a client that leaves does not free its place early.
 
     Attributes:
-        name: In metrics.
-        jobs: Jobs that run or wait.
+        name: Name in metrics.
+        jobs: Number of running and waiting jobs.
     """
 
     def __init__(self, name: str, workers: int, waiting: int, metrics: Metrics) -> None:
@@ -33,7 +33,7 @@ class BoundedExecutor:
         metrics.pool_limit.labels(pool=name).set(self._most)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Return what ``work`` returns.
+        """Run ``work`` in a thread and return its result.
 
         Raises:
             ProblemError: 429 when all places are taken, 503 when the service is closing.
@@ -54,14 +54,14 @@ class BoundedExecutor:
         return await asyncio.shield(future)
 
     def close(self) -> None:
-        """Finish what runs; what waits is dropped."""
+        """Finish running jobs; drop waiting ones."""
         self._closed = True
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _finished(self, future: asyncio.Future[Any]) -> None:
         self._count(-1)
         if not future.cancelled():
-            future.exception()  # it may be that no client waits for it any more
+            future.exception()  # the client may have disconnected
 
     def _count(self, by: int) -> None:
         self.jobs += by

@@ -1,4 +1,4 @@
-"""A result as JSON, GeoJSON, CSV or GeoParquet. No paths of this machine in any of them."""
+"""A result as JSON, GeoJSON, CSV or GeoParquet. None of them contains local paths."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _log = logging.getLogger("landcue.server")
 
 
 class FeedbackFile:
-    """Where feedback is kept; threads may share it, and so may processes."""
+    """The feedback file; threads and processes may share it."""
 
     def __init__(self, path: Path | None, most_bytes: int) -> None:
         self._path, self._most = path, most_bytes
@@ -38,11 +38,11 @@ class FeedbackFile:
         except OSError as error:
             raise UsageError(
                 f"--feedback-file {self._path}: cannot be written ({error.strerror}); "
-                "give a file in a folder that exists"
+                "use a file in an existing folder"
             ) from None
 
     def keep(self, served: Served, given: FeedbackRequest, request_id: str) -> None:
-        """Append what was given, once all its records are known.
+        """Append feedback after checking that all its records exist.
 
         Raises:
             ProblemError: 404: an unknown record; 409: the service keeps no feedback; 503: the file
@@ -70,14 +70,14 @@ class FeedbackFile:
             raise ProblemError(503, "feedback cannot be kept now") from None
 
     def _append(self, data: bytes) -> None:
-        """Append a line, all of it or nothing."""
+        """Append a complete line or nothing."""
         lock = FileLock(f"{self._path}.lock", mode=0o600)
         with lock, os.fdopen(self._open(), "ab", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size + len(data) > self._most:
                 raise ProblemError(503, "the feedback file is full")
             if file.write(data) != len(data):
-                os.ftruncate(file.fileno(), size)  # else the next line would go on from a half one
+                os.ftruncate(file.fileno(), size)  # else the next line would continue a partial one
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
     def _open(self) -> int:

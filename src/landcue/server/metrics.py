@@ -126,7 +126,7 @@ def start_logging(quiet: bool = False) -> None:
     """Log to standard error, one JSON object per line.
 
     Args:
-        quiet: Log what goes wrong, and not every request.
+        quiet: Log only errors, not every request.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())

@@ -1,7 +1,7 @@
-"""Around every request: an id, one log line, counters, security headers; and what is refused.
+"""Middleware: request ids, one log line, counters, security headers, and access checks.
 
-:class:`Observe` is the outermost; :class:`Guard` refuses before anything is parsed: who may ask,
-from where, how often and how much.
+:class:`Observe` is the outermost; :class:`Guard` refuses requests before anything is parsed, by
+token, host, origin, rate and size.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PROBES = ("/healthz", "/readyz")
 
 UPLOADS = "/v1/search"
 UPLOADS_TOO = "/regions"
-"""How the paths end that compare a record with an uploaded image."""
+"""Path suffixes of the endpoints that compare a record with an uploaded image."""
 
 FEEDBACK = "/v1/feedback"
 
@@ -94,7 +94,7 @@ class Observe:
         except Exception:
             _log.exception("request failed", extra={"facts": {"request_id": id_}})
             if status:
-                raise  # half an answer went out: the server must cut the connection
+                raise  # part of the response was sent: the server must close the connection
             answer = problem(500, "something went wrong here; the log has details by request id")
             await answer(scope, receive, send_with_headers)
         finally:
@@ -191,14 +191,14 @@ class Guard:
         return limits.upload_bytes if uploads else limits.json_bytes
 
     def _check_origin(self, method: str, headers: Headers) -> None:
-        """Refuse other names of this host, and what pages of other sites send.
+        """Refuse other host names, and requests from pages of other sites.
 
-        A page elsewhere could otherwise point a name of its own at this machine, or post a form.
+        Otherwise another site could point its own host name at this machine, or post a form.
         """
         host = headers.get("host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         if self._settings.hosts and name.lower() not in self._settings.hosts:
-            raise ProblemError(421, "the service does not go by this host name")
+            raise ProblemError(421, "the service does not accept this host name")
         origin = headers.get("origin")
         if origin is None or method in ("GET", "HEAD") or origin in self._settings.origins:
             return
@@ -250,11 +250,11 @@ class _LimitedBody:
 
 def _check_length(headers: Headers, most: int) -> None:
     if "content-length" in headers and "transfer-encoding" in headers:
-        # A proxy in front may go by the other one, and see other requests than this service.
-        raise ProblemError(400, "give Content-Length or chunks, not both", {"Connection": "close"})
+        # A proxy may use the other one and see different requests than this service.
+        raise ProblemError(400, "send Content-Length or chunks, not both", {"Connection": "close"})
     text = headers.get("content-length", "0")
     if not text.isdecimal():
-        raise ProblemError(400, "Content-Length is no number")
+        raise ProblemError(400, "Content-Length is not a number")
     if len(text) > 20 or int(text) > most:
         raise _too_large(most)
 

@@ -1,4 +1,4 @@
-"""What the page shows of a model: its making, scores, a flat map, and similar regions."""
+"""Views of a model for the page: its training, scores, a 2-D map, and similar regions."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class ModelViews:
         self._lock = threading.Lock()
 
     def model(self) -> dict[str, Any]:
-        """Return how the model is built and was made."""
+        """Return the architecture and the training of the model."""
         return self._once("model", self._model)
 
     def scores(self) -> dict[str, Any]:
-        """Return how well the annotated records find each other.
+        """Return retrieval scores of the annotated records.
 
         Raises:
             ProblemError: 404: too few records are annotated.
@@ -53,7 +53,7 @@ class ModelViews:
         return self._once("scores", self._scores)
 
     def map(self) -> dict[str, Any]:
-        """Return a flat map of a sample of the records.
+        """Return a 2-D map of a sample of the records.
 
         Raises:
             ProblemError: 404: there are too few records.
@@ -89,7 +89,7 @@ class ModelViews:
         }
 
     def _config(self) -> dict[str, Any]:
-        """Return what the model's file tells of it."""
+        """Return the metadata of the model's file."""
         folder = self._served.archive.model_folder
         if folder is None:
             return {}
@@ -193,7 +193,9 @@ def similar_regions(served: Served, id_: str, body: Body, decoders: Decoders) ->
         raise ProblemError(409, f"archive {served.name!r} holds no model to look into")
     query = read_query(served, body, decoders)
     if query is None:
-        raise ProblemError(400, "give the query to compare with: id, image, positives or negatives")
+        raise ProblemError(
+            400, "specify a query to compare with: id, image, positives or negatives"
+        )
     target = served.searcher.embed(query)
     found, similarity = _grid(served, _pixels(served, id_, decoders), target)
     theirs = served.searcher.embed(ById(id_))

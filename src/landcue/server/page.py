@@ -1,4 +1,4 @@
-"""The web page: what was built from ``web/``, read once and answered from memory.
+"""The web page: the build of ``web/``, read once and served from memory.
 
 A request names a key of a table, never a file: there is nothing to traverse, and links are not
 followed when the table is made.
@@ -137,7 +137,7 @@ def origin_of(basemap: str) -> str | None:
     """Return the one origin that an address template loads from; ``None``: the service's own.
 
     Raises:
-        UsageError: It is no plain http or https address.
+        UsageError: It is not a plain http or https address.
     """
     if basemap.startswith("/") and not basemap.startswith("//"):
         return None
@@ -148,7 +148,7 @@ def origin_of(basemap: str) -> str | None:
         good, parts = False, urlsplit("")
     if not good:
         raise UsageError(
-            f"basemap {basemap[:200]!r}: give one address such as "
+            f"basemap {basemap[:200]!r}: use one address such as "
             "https://tiles.example.org/{z}/{x}/{y}.png, without a name or password in it"
         )
     return f"{parts.scheme}://{parts.netloc.lower()}"
@@ -160,14 +160,14 @@ def check_basemap(address: str) -> str:
     The page's content security policy is opened to its origin and to nothing else.
 
     Raises:
-        UsageError: It is no plain address, or lacks a place for zoom, column or row.
+        UsageError: It is not a plain address, or lacks a place for zoom, column or row.
     """
     origin_of(address)
     missing = [place for place in _PLACES if place not in address]
     if missing or len(address) > _LONGEST or not address.isprintable():
         what = f"lacks {', '.join(missing)}" if missing else "is too long or not plain text"
         raise UsageError(
-            f"--basemap {address[:80]!r}: {what}; give an address such as "
+            f"--basemap {address[:80]!r}: {what}; use an address such as "
             "https://tiles.example.org/{z}/{x}/{y}.png"
         )
     return address

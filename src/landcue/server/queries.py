@@ -1,4 +1,4 @@
-"""From a request to a result: the body, its images, filters, a crop, and a checked cursor."""
+"""Answer a search request: parse the body, images, filters, crop and cursor, and search."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def to_filter(filters: Filters) -> Filter:
     """Return conditions as search takes them.
 
     Raises:
-        UsageError: The polygon is none.
+        UsageError: The polygon is not valid.
     """
     polygon = None if filters.polygon is None else read_polygon(json.dumps(filters.polygon))
     return Filter(
@@ -169,7 +169,7 @@ def run_search(served: Served, body: Body, decoders: Decoders) -> Result:
     if search.mode == "ann" and "ann" not in served.searcher.modes:
         raise ProblemError(
             409,
-            f"archive {served.name!r} has no approximate index: its operator makes one with "
+            f"archive {served.name!r} has no approximate index: its operator can build one with "
             "'landcue search ARCHIVE --mode ann'",
         )
     if body.any and not served.encodes:
@@ -209,7 +209,7 @@ def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
         positive_ids = [served.check_id(search.id), *positive_ids]
     first = body.images.get("image", ())
     if search.crop is not None and not first:
-        raise ProblemError(400, "crop belongs to an uploaded part 'image'")
+        raise ProblemError(400, "crop is for an uploaded part 'image'")
     positives: list[Example] = [_cropped(decoders.image(data), search.crop) for data in first]
     positives += [ById(id_) for id_ in positive_ids]
     positives += [decoders.image(data) for data in body.images.get("positive", ())]
@@ -226,16 +226,16 @@ def _cropped(pixels: ByteArray, crop: tuple[int, int, int, int] | None) -> ByteA
     col, row, width, height = crop
     if col + width > pixels.shape[1] or row + height > pixels.shape[0]:
         size = f"{pixels.shape[1]} x {pixels.shape[0]}"
-        raise ProblemError(400, f"crop {list(crop)} leaves the image of {size} pixels")
+        raise ProblemError(400, f"crop {list(crop)} exceeds the image of {size} pixels")
     return pixels[row : row + height, col : col + width]
 
 
 def _check_cursor(served: Served, search: SearchRequest) -> None:
-    """Refuse cursors that would cost more than any page that was handed out."""
+    """Refuse cursors that would cost more than any page of this service."""
     cursor = Cursor.decode(search.cursor or "")
     if cursor.mark != served.searcher.mark:
         raise ProblemError(
-            409, "the cursor belongs to another archive or version: search from the first page"
+            409, "the cursor is for another archive or version: search from the first page"
         )
     deepest = MAX_DEPTH if search.collapse is None else _MAX_COLLAPSED
     if cursor.seen > min(deepest, len(served.searcher)):

@@ -51,7 +51,7 @@ api = APIRouter()
 
 @dataclass(slots=True)
 class Service:
-    """What the routes share."""
+    """The shared objects of the routes."""
 
     catalog: Catalog
     settings: Settings
@@ -79,12 +79,12 @@ class Service:
             self.note_version(served)
 
     def note_version(self, served: Served) -> None:
-        """Let metrics show the version of an archive."""
+        """Update the version of an archive in the metrics."""
         self.metrics.records.labels(archive=served.name).set(served.archive.count)
         self.metrics.versions.labels(archive=served.name).set(served.version)
 
     def close(self) -> None:
-        """Finish what runs, and let go of everything."""
+        """Finish running jobs and close everything."""
         self.ready = False
         self.metrics.ready.set(0)
         for executor in (self.encoders, self.searches, self.insights):
@@ -94,7 +94,7 @@ class Service:
 
 
 def service_of(request: Request) -> Service:
-    """Return what the routes of an application share."""
+    """Return the shared objects of an application's routes."""
     return request.app.state.service
 
 

@@ -26,7 +26,7 @@ from landcue.server.settings import Settings, check_host
 SHUTDOWN_SECONDS = 20
 BACKLOG = 2048
 HEAD_BYTES = 32 << 10
-"""Of the request line and the headers together."""
+"""Maximum bytes of the request line and headers."""
 HEAD_SECONDS = 10.0
 """Until the head of a request has arrived: slow clients would hold connections for nothing."""
 CONNECTIONS = 2_000
@@ -46,9 +46,9 @@ def run(
     """Serve until SIGINT or SIGTERM; requests under way get some seconds to end.
 
     Args:
-        settings: What to serve, and how.
+        settings: Archives and settings of the service.
         host: Address to listen on.
-        port: 0 takes a free one.
+        port: 0 for a free one.
         workers: Processes that serve; each has its own models and limits.
         opened: Called with the page's address once that can be opened.
 
@@ -87,9 +87,9 @@ def run(
             supervisor = Multiprocess(config, sockets=[sock])
             supervisor.run()
             if any(process.exitcode == _STARTUP_FAILURE for process in supervisor.processes):
-                raise LandcueError("a worker could not start: its message stands above")
+                raise LandcueError("a worker could not start: see its message above")
         else:
-            # Uvicorn raises the signal that ended it again at its end, which is no failure.
+            # Uvicorn raises the signal that stopped it again at exit; this is not a failure.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, _ignore)
             uvicorn.Server(config).run(sockets=[sock])
@@ -113,7 +113,7 @@ def listen(host: str, port: int) -> socket.socket:
         sock.close()
         elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
         what, fix = (
-            (f"--host {host}", "give an address of this machine")
+            (f"--host {host}", "use an address of this machine")
             if elsewhere
             else (f"--port {port} on {host}", "choose another, or --port 0 for a free one")
         )
@@ -131,7 +131,7 @@ def connection(
     Args:
         head_seconds: Until the head of a request, the first or a later one, has arrived.
         connections: Further ones are closed at once.
-        **given: What uvicorn gives to its handlers.
+        **given: Uvicorn's arguments of its handlers.
     """
     protocol = H11Protocol(**given)
     loop = asyncio.get_running_loop()

@@ -72,7 +72,7 @@ class Limits(BaseModel):
 
 
 class Tokens(BaseModel):
-    """Secrets by scope. Who may give feedback may read."""
+    """Secrets by scope; the scope feedback includes read."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -101,8 +101,8 @@ class Settings(BaseSettings):
         basemap: Address template of map tiles that the page shows; ``None`` shows none.
         basemap_credit: Attribution of the tiles; their host without it.
         feedback_file: Where feedback is kept, a JSON object per line; ``None`` refuses it.
-        follow_seconds: How often a worker looks whether an archive has changed; 0 never does.
-        quiet: Log what goes wrong, and not every request.
+        follow_seconds: Seconds between checks for changed archives; 0 for no checks.
+        quiet: Log only errors, not every request.
         limits: See :class:`Limits`.
 
     Raises:
@@ -150,7 +150,7 @@ class Settings(BaseSettings):
             UsageError: There are tokens that came from no file.
         """
         if self.tokens is not None and self.token_file is None:
-            raise UsageError("several workers read tokens from a file: give token_file")
+            raise UsageError("several workers read tokens from a file: set token_file")
         for name, value in self.model_dump(mode="json", exclude={"tokens"}).items():
             if value is None:
                 os.environ.pop(f"{_PREFIX}{name.upper()}", None)
@@ -200,7 +200,7 @@ def check_origin(origin: str) -> str:
     """
     if not _ORIGIN.fullmatch(origin):
         raise UsageError(
-            f"--allow-origin {origin[:200]!r}: give one origin as browsers send it, such as "
+            f"--allow-origin {origin[:200]!r}: use one origin as browsers send it, such as "
             "https://maps.example.org, in lower case and without a path"
         )
     return origin
@@ -222,6 +222,6 @@ def check_host(host: str, tokens: Tokens | None) -> None:
     """
     if not is_loopback(host) and tokens is None:
         raise UsageError(
-            f"--host {host} can be reached from other machines: give --token-file, or serve on "
+            f"--host {host} can be reached from other machines: use --token-file, or serve on "
             "127.0.0.1"
         )
