@@ -44,7 +44,7 @@ def test_wrong_usage_is_one_line(tmp_path, made):
         ((made, "--host", "0.0.0.0"), 2, "--token-file"),
         ((made, "--token-file", tmp_path / "none"), 2, "cannot be read"),
         ((tmp_path / "none",), 1, "does not exist"),
-        ((made, made), 2, f"both called '{made.name}'"),
+        ((made, made), 2, f"the name '{made.name}'"),
         ((made, "--model", made), 2, "--model is for milvus://"),
         ((made, "--allow-origin", "*"), 2, "https://maps.example.org"),
         ((made, "--allow-origin", "https://maps.example.org/"), 2, "https://maps.example.org"),
