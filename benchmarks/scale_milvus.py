@@ -40,9 +40,9 @@ from landcue.archive.schema import predicted_labels
 from landcue.milvus import push as pushing
 from landcue.milvus.address import Address
 from landcue.milvus.link import Link
-from landcue.milvus.local import Local
 from landcue.milvus.push import planned
 from landcue.milvus.rows import Writer, make_collections
+from landcue.milvus.source import PushSource
 from landcue.milvus.tiling import tiling
 from landcue.search import Archive, ById, Filter
 from landcue.search.archive import open_storage
@@ -158,7 +158,7 @@ def push_seconds(archive: ArchiveFolder, address: Address) -> tuple[float, float
 
 def plain_seconds(archive: ArchiveFolder, address: Address, first: int, last: int) -> float:
     """Insert some rows in the plainest way into collections as a push makes them."""
-    link, local = Link(address), Local(archive)
+    link, local = Link(address), PushSource(archive)
     pushed = planned(local, address)
     layout, writer = pushed.layout, Writer(local, pushed)
     make_collections(link, layout)

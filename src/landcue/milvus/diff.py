@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from landcue.archive.archive import ArchiveFolder
 from landcue.milvus.address import Address
 from landcue.milvus.link import Link
-from landcue.milvus.local import Local
 from landcue.milvus.manifest import COMPLETE, read_pushed
 from landcue.milvus.push import ROWS, check_model
+from landcue.milvus.source import PushSource
 from landcue.milvus.tiling import compare, tiling
 
 
@@ -59,7 +59,7 @@ def diff(
     with contextlib.closing(Link(address)) as link:
         pushed = read_pushed(link)
         check_model(archive.manifest, pushed.manifest, address)
-        local = Local(archive)
+        local = PushSource(archive)
         report = DiffReport(len(local), pushed.state == COMPLETE)
         names = [name for name in pushed.layout.names if link.has(name)]
         link.catch_up(names)

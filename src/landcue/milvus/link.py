@@ -111,7 +111,7 @@ class Link:
         certificate = os.environ.get(CERTIFICATE)
         if address.secure and certificate:
             known["server_pem_path"] = certificate
-        with self.talking("connecting"):
+        with self.errors_named("connecting"):
             self.client: Any = self._milvus.MilvusClient(uri=address.uri, timeout=_SECONDS, **known)
             version = str(self.client.get_server_version(timeout=_SECONDS))
         check_version(version, address.server)
@@ -122,7 +122,7 @@ class Link:
         return self._milvus.DataType
 
     @contextlib.contextmanager
-    def talking(self, doing: str) -> Generator[None]:
+    def errors_named(self, doing: str) -> Generator[None]:
         """Convert the library's errors to one line that names the server and the operation."""
         try:
             yield
@@ -133,7 +133,7 @@ class Link:
 
     def has(self, name: str) -> bool:
         """Return whether a collection exists."""
-        with self.talking("looking for the collection"):
+        with self.errors_named("looking for the collection"):
             return bool(self.client.has_collection(name))
 
     def new_schema(self) -> Any:
@@ -142,7 +142,7 @@ class Link:
 
     def create(self, name: str, schema: Any, field: str, **index: Any) -> None:
         """Create a collection and the index of its only vector field."""
-        with self.talking(f"making {name}"):
+        with self.errors_named(f"making {name}"):
             wanted = self.client.prepare_index_params()
             wanted.add_index(field, **index)
             self.client.create_collection(name, schema=schema)
@@ -153,7 +153,7 @@ class Link:
 
         ``again`` also loads segments that were sealed since the last load.
         """
-        with self.talking(f"loading {name}"):
+        with self.errors_named(f"loading {name}"):
             self.client.load_collection(name, _async=not wait)
             if again:
                 self.client.refresh_load(name)
@@ -186,7 +186,7 @@ class Link:
     ) -> list[dict[str, Any]]:
         """Return the rows that match an expression, those with the smallest ids first."""
         more: dict[str, Any] = {} if limit is None else {"limit": limit}
-        with self.talking(f"reading {name}"):
+        with self.errors_named(f"reading {name}"):
             return list(
                 self.client.query(
                     name,
@@ -229,7 +229,7 @@ class Link:
         parameters: dict[str, Any] | None = None,
     ) -> list[list[dict[str, Any]]]:
         """Return the nearest rows of each vector, nearest first."""
-        with self.talking(f"searching {name}"):
+        with self.errors_named(f"searching {name}"):
             found = self.client.search(
                 name,
                 data=list(vectors),
@@ -251,7 +251,7 @@ class Link:
 
     def _write(self, how: str, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
         # The client's own calls take a dictionary per row, which is several times slower.
-        with self.talking(f"writing {name}"):
+        with self.errors_named(f"writing {name}"):
             fields = self._fields.get(name)
             if fields is None:
                 fields = self._fields[name] = self.client.describe_collection(name)["fields"]
@@ -262,7 +262,7 @@ class Link:
 
     def delete(self, name: str, keys: Sequence[str], key: str = "id") -> None:
         """Remove rows by their keys."""
-        with self.talking(f"writing {name}"):
+        with self.errors_named(f"writing {name}"):
             for first in range(0, len(keys), LARGEST // 4):
                 part = keys[first : first + LARGEST // 4]
                 self.client.delete(name, filter=one_of(key, part))
@@ -273,7 +273,7 @@ class Link:
         Raises:
             ArchiveError: It takes longer than ``seconds``.
         """
-        with self.talking(f"indexing {name}"):
+        with self.errors_named(f"indexing {name}"):
             self.client.flush(name)
             (index,) = self.client.list_indexes(name)
             started = time.monotonic()

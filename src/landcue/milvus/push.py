@@ -19,9 +19,9 @@ from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.milvus.address import Address
 from landcue.milvus.layout import INDEXES, FieldLimits, Layout
 from landcue.milvus.link import Link
-from landcue.milvus.local import Local
 from landcue.milvus.manifest import COMPLETE, PUSHING, ManifestStore, Pushed
 from landcue.milvus.rows import Writer, make_collections
+from landcue.milvus.source import PushSource
 from landcue.milvus.tiling import Differences, Range, Tile, compare, tiling
 from landcue.search.ann import (
     MEASURED_K,
@@ -35,7 +35,7 @@ from landcue.search.sketch import Sketches
 from landcue.search.summary import summarize
 
 
-def measure_lists(link: Link, local: Local, layout: Layout) -> AnnFacts:
+def measure_lists(link: Link, local: PushSource, layout: Layout) -> AnnFacts:
     """Measure recall like an archive's own index, but the query records are part of the index."""
     embeddings, queries = local.vectors.embedding, held_out(len(local))
     vectors = [np.array(embeddings[row]) for row in queries]
@@ -55,7 +55,7 @@ MOST_PATTERNS = 50_000
 
 
 def planned(
-    local: Local, address: Address, known: Pushed | None = None, index: str | None = None
+    local: PushSource, address: Address, known: Pushed | None = None, index: str | None = None
 ) -> Pushed:
     """Return the description that a push of an archive stores.
 
@@ -133,7 +133,7 @@ def _check_layout(
         )
 
 
-def _patterns(local: Local) -> tuple[str, ...]:
+def _patterns(local: PushSource) -> tuple[str, ...]:
     """Return the sets of predicted labels that occur, as packed bits in hex.
 
     Returns none if there are more than a search in mode cue can visit.
@@ -207,11 +207,13 @@ def push(
     if not archive.count:
         raise ArchiveError(f"{archive.folder} holds no records; index images into it first")
     with contextlib.closing(Link(address)) as link:
-        return _Push(Local(archive), link, index, progress).run(rows)
+        return _Push(PushSource(archive), link, index, progress).run(rows)
 
 
 class _Push:
-    def __init__(self, local: Local, link: Link, index: str | None, progress: Progress) -> None:
+    def __init__(
+        self, local: PushSource, link: Link, index: str | None, progress: Progress
+    ) -> None:
         self._local, self._link, self._progress = local, link, progress
         self._store = ManifestStore(link)
         self._known = self._store.read()

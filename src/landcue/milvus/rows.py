@@ -9,9 +9,9 @@ import numpy as np
 
 from landcue.milvus.layout import NO_TIME, NOWHERE, Layout
 from landcue.milvus.link import Link
-from landcue.milvus.local import NAMED, Local, Part
 from landcue.milvus.manifest import Pushed
 from landcue.milvus.record_json import microseconds
+from landcue.milvus.source import NAMED, Part, PushSource
 
 _SIDES = ("west", "south", "east", "north")
 
@@ -20,7 +20,7 @@ def make_collections(link: Link, layout: Layout) -> None:
     """Create the missing collections of records."""
     for name in layout.names:
         if not link.has(name):
-            with link.talking(f"making {name}"):
+            with link.errors_named(f"making {name}"):
                 _make(link, name, layout)
 
 
@@ -58,7 +58,7 @@ def _make(link: Link, name: str, layout: Layout) -> None:
 class Writer:
     """Builds the columns of all collections from an archive's records."""
 
-    def __init__(self, local: Local, pushed: Pushed) -> None:
+    def __init__(self, local: PushSource, pushed: Pushed) -> None:
         self._vectors, self._layout = local.vectors, pushed.layout
         self._numbers = {name: number for number, name in enumerate(pushed.names)}
         self._sketcher = pushed.sketcher

@@ -48,7 +48,7 @@ class Part:
     shared: dict[str, list[Any]] | None = None
 
 
-class Local:
+class PushSource:
     """The records of an archive folder in the order of their ids, read where they are needed."""
 
     def __init__(self, archive: ArchiveFolder) -> None:
