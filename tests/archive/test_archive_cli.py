@@ -48,7 +48,7 @@ def test_look_export_and_delete(run, archive, tmp_path):
     assert error == "error: nothing was changed; add --yes to apply the changes\n"
     assert ArchiveFolder.open(archive).count == 8
     out, _ = run("delete", archive, NAMES[0], "--ids", "-", "--yes", stdin=f"{NAMES[1]}\n\n")
-    assert "deleted 2 records, 6 are left" in out
+    assert "deleted 2 records, 6 remain" in out
 
 
 def test_verify_and_repair_a_damaged_archive(run, archive):
