@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from landcue.archive.table import RecordTable
 from landcue.errors import UsageError
 from landcue.search import Archive, ById, Filter, SearchOptions
 from landcue.search import ann as ann_module
-from landcue.search import plan as plan_module
 from landcue.search.ann import AnnFacts, AnnIndex, held_out, measure
 from landcue.search.exact import FloatIndex
 
@@ -46,7 +46,7 @@ def test_recall_is_that_of_a_plain_count():
     assert sorted(facts.recall.values()) == list(facts.recall.values())
 
 
-def test_held_out_rows_do_not_train_the_index():
+def test_held_out_rows_do_not_train_the_index(tmp_path):
     """Queries far from all else would get a list of their own if they were trained on."""
     rows = clustered(2000, 8, 1)
     queries = held_out(len(rows))
@@ -56,10 +56,11 @@ def test_held_out_rows_do_not_train_the_index():
     moved[queries] = -moved[queries]
     other = AnnIndex.build(moved, queries)
     faiss = ann_module.load_faiss()
-    centers = [
-        faiss.downcast_index(index._index.quantizer).reconstruct_n(0, index.lists)
-        for index in (one, other)
-    ]
+    centers = []
+    for index in (one, other):
+        index.save(tmp_path / "ann")
+        stored = faiss.read_index(str(tmp_path / "ann"))
+        centers.append(faiss.downcast_index(stored.quantizer).reconstruct_n(0, index.lists))
     np.testing.assert_array_equal(*centers)
 
 
@@ -129,25 +130,23 @@ def test_an_index_of_an_older_version_is_not_used(made, tmp_path):
     assert len(found.hits) == 298
 
 
-def test_auto_takes_it_only_when_measured_recall_is_enough(made, tmp_path, monkeypatch):
+def test_auto_takes_it_only_when_measured_recall_is_enough(made, tmp_path):
     searcher = Archive(made.make_archive(tmp_path / "a", 500), cache=True)
     query = ById(searcher.backend.records.id(3))
     assert searcher.search(query).mode == "embedding"  # small
-    monkeypatch.setattr(plan_module, "EXACT_ROWS", 100)
-    found = searcher.search(query)
+    few = partial(SearchOptions, exact_rows=100)
+    found = searcher.search(query, options=few())
     assert (found.mode, "no approximate index" in found.plan.why) == ("embedding", True)
     facts = AnnFacts.from_json(searcher.build_ann())
     best = max(facts.recall.values())
-    found = searcher.search(query, options=SearchOptions(recall=best))
+    found = searcher.search(query, options=few(recall=best))
     assert found.mode == "ann"
     assert found.plan.recall >= best
-    missed = searcher.search(query, options=SearchOptions(recall=min(1.0, best + 1e-6)))
+    missed = searcher.search(query, options=few(recall=min(1.0, best + 1e-6)))
     if best < 1:
         assert missed.mode == "embedding"
         assert f"reaches recall {best:.3f}" in missed.plan.why
-    filtered = searcher.search(
-        query, where=Filter(no_labels=("ships",)), options=SearchOptions(recall=0)
-    )
+    filtered = searcher.search(query, where=Filter(no_labels=("ships",)), options=few(recall=0))
     assert (filtered.mode, "under a filter" in filtered.plan.why) == ("embedding", True)
 
 

@@ -47,8 +47,8 @@ def truth(searcher):
     scores = searcher.label_scores()
     names = searcher.manifest.label_names
     sensors = columns.sensor
-    table = searcher.backend.archive._table.read(["id", "geometry"]).to_pylist()
-    shapes = {row["id"]: row["geometry"] for row in table}
+    batches = searcher.backend.archive.batches(["id", "geometry"])
+    shapes = {row["id"]: row["geometry"] for batch in batches for row in batch.to_pylist()}
     sketch = sketched(searcher, columns.embedding)
     assert 0.2 < sketch.mean() < 0.8
     return [

@@ -49,6 +49,7 @@ class SearchOptions:
             pages together hold at most this number of hits, or k if that is larger.
         recall: Minimum measured recall, 0..1, of mode ``ann``, and for ``auto`` to choose it.
         cursor: Cursor of an earlier result of the same search: continue after its hits.
+        exact_rows: For mode ``auto``: up to this number of allowed records are compared exactly.
     """
 
     min_score: float | None = None
@@ -57,6 +58,7 @@ class SearchOptions:
     shortlist: int = SHORTLIST
     recall: float = 0.95
     cursor: str | None = None
+    exact_rows: int = EXACT_ROWS
 
     def check(self) -> None:
         """Check the values.
@@ -76,6 +78,8 @@ class SearchOptions:
             raise UsageError(f"the shortlist is {self.shortlist!r}: use an integer, 1 or more")
         if not 0 <= self.recall <= 1:
             raise UsageError(f"recall is {self.recall}: use a value from 0 to 1")
+        if not _is_whole(self.exact_rows, 0):
+            raise UsageError(f"exact_rows is {self.exact_rows!r}: use an integer, 0 or more")
 
 
 def _is_whole(value: Any, least: int) -> bool:
@@ -141,6 +145,7 @@ def choose(
     filtered: bool,
     ann_facts: Callable[[], AnnFacts | None],
     recall: float,
+    exact_rows: int = EXACT_ROWS,
 ) -> tuple[str, str]:
     """Return the mode for a query with examples, and why.
 
@@ -151,10 +156,11 @@ def choose(
         ann_facts: Returns the measurements of the approximate index, if there is one for this
             version.
         recall: Minimum recall of an approximate search.
+        exact_rows: Up to this number of allowed records, all are compared exactly.
     """
     if asked != "auto":
         return asked, ASKED
-    if allowed <= EXACT_ROWS:
+    if allowed <= exact_rows:
         return "embedding", f"{allowed} records are few enough to compare exactly"
     ann = ann_facts()
     if ann is None:

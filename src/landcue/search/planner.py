@@ -53,7 +53,7 @@ class Planner:
             where = None
         selection = view.select(where)
         allowed, n = selection.allowed, len(view.records)
-        chosen, why = _choose(view, query, mode, where, allowed, options.recall)
+        chosen, why = _choose(view, query, mode, where, allowed, options)
         target = None if query is None else self._encode(view, query, chosen)
         name, labels = query.title if query else "all", target.labels if target else ()
         if where is not None and not allowed:
@@ -193,7 +193,12 @@ def _check_before(view: View, page: Page, after: Cursor | None) -> None:
 
 
 def _choose(
-    view: View, query: Query | None, mode: str, where: Filter | None, allowed: int, recall: float
+    view: View,
+    query: Query | None,
+    mode: str,
+    where: Filter | None,
+    allowed: int,
+    options: SearchOptions,
 ) -> tuple[str, str]:
     if query is None:
         if mode not in ("auto", "place", "list"):
@@ -206,7 +211,8 @@ def _choose(
         allowed=allowed,
         filtered=where is not None,
         ann_facts=view.ann_facts,
-        recall=recall,
+        recall=options.recall,
+        exact_rows=options.exact_rows,
     )
 
 
