@@ -39,8 +39,8 @@ class ServiceError(LandcueError):
 
     Attributes:
         status: Of the HTTP answer; ``None`` when there was none.
-        detail: What the service says of it.
-        request_id: By which the service's log tells more.
+        detail: The message of the service.
+        request_id: Identifier of the request in the service's log.
         errors: For each wrong field of a request where (``at``) and ``what``.
     """
 

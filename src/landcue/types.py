@@ -108,7 +108,7 @@ class Record:
     Attributes:
         id: Unique within its source, stable between runs.
         path: The image file; of a chip, the file of its scene.
-        labels: Annotated label names in the source's order; ``None`` when nobody annotated it
+        labels: Annotated label names in the source's order; ``None`` if it is not annotated
             (which is not the same as an image annotated with no label, ``()``).
         group: What the image was drawn from (scene class, larger scene), for splits.
         bounds: Footprint, if known without opening the file.
@@ -148,7 +148,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """What a model says about n images.
+    """The outputs of a model for n images.
 
     Attributes:
         embedding: float32 ``[n, d]``, unit norm.
@@ -176,7 +176,7 @@ class Hit:
         path: Posix path of its image or scene, relative to the source root when below it.
         distance: What it is depends on the search's mode.
         score: Likewise; at most 1.
-        labels: As annotated, or as predicted where nobody annotated the record.
+        labels: Annotated labels, or predicted ones if the record is not annotated.
         shared: Those that the query has too.
         bounds: Box around its footprint, in degrees.
         geometry: Its footprint as a shapely geometry in degrees, exterior rings counterclockwise,

@@ -118,7 +118,7 @@ class LabelFacts:
         names: Label names in the source's order.
         counts: Images of each label.
         by_part: Images of each label in each part, in the order of ``names``.
-        unlabeled: Ids that nobody annotated.
+        unlabeled: Ids of images without annotation.
         empty: Ids annotated with no label at all.
         never: Labels of no image.
         absent: Labels of a part that has none of their images, though others do.

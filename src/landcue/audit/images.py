@@ -204,7 +204,7 @@ def groups_of(keys: Sequence[Hashable | None]) -> list[tuple[int, ...]]:
 def contradictions(pairs: Sequence[tuple[int, ...]], records: Sequence[Record]) -> list[int]:
     """Return the positions in ``pairs`` whose annotated images differ in labels or in group.
 
-    An image that nobody annotated contradicts nothing.
+    An image without annotation contradicts nothing.
     """
     found: list[int] = []
     for position, rows in enumerate(pairs):

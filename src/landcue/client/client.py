@@ -52,8 +52,8 @@ class Client:
         Args:
             url: As ``landcue serve`` prints it.
             token: Where the service asks for one.
-            timeout: Seconds without a byte until a request is given up.
-            retries: How often a busy service (429) is asked again, after the seconds it names.
+            timeout: Seconds without data until a request fails.
+            retries: Number of retries of a busy service (429), after the seconds it names.
             longest_wait: Seconds; where the service names more, the error is raised at once.
 
         Raises:

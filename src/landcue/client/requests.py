@@ -28,7 +28,7 @@ class SearchArguments(TypedDict, total=False):
         record: The query: the id of a record, which is not among its own hits.
         positives: More examples: ids, or image files as bytes or :class:`pathlib.Path`.
         negatives: Examples to avoid, likewise.
-        rule: How examples are joined.
+        rule: How examples are combined.
         negative_weight: Of negatives, 0 or more.
         labels: Expression that hits must fit: ``water and not ship``.
         scores: Least score, 0..1, that the model must give a label.

@@ -1,6 +1,6 @@
 """Arrays of a code index in one checked file, opened by memory map.
 
-The file is derived: whoever wrote it can write it again. It begins with a header of 4,096 bytes:
+The file is derived and can be written again. It begins with a header of 4,096 bytes:
 
 * bytes 0-7: ``LANDCUE`` and a zero byte;
 * bytes 8-11: CRC-32 of the rest of the header, unsigned little-endian;

@@ -111,7 +111,7 @@ class CodeIndex:
 
         Raises:
             ArchiveError: The file is missing, cut off, damaged, or no such index.
-            UsageError: See above for ``engine`` and ``threads``.
+            UsageError: ``engine`` or ``threads`` is not valid.
         """
         stored = codefile.read(path, _KIND, in_memory=in_memory, verify=verify)
         index = cls.__new__(cls)

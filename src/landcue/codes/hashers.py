@@ -183,7 +183,7 @@ def itq_rotation(
     Args:
         projected: Centered float64 ``[m, n_bits]``.
         seed: Seed of the first rotation.
-        rotations: How many times R is replaced.
+        rotations: Number of updates of R.
 
     Returns:
         R float64 ``[n_bits, n_bits]``, and the quantization error of the first and of each later

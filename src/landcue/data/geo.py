@@ -31,14 +31,14 @@ _ECCENTRICITY_2 = 6.694379990141317e-3
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an image lies: its bounds, and its outline from the top left corner clockwise."""
+    """The location of an image: its bounds, and its outline from the top left corner clockwise."""
 
     bounds: Bounds
     footprint: Polygon
 
 
 def read_place(path: Path) -> Place | None:
-    """Return where a GeoTIFF lies, or ``None`` when it does not say."""
+    """Return the location of a GeoTIFF, or ``None`` without georeference."""
     if path.suffix.lower() not in _GEO_SUFFIXES:
         return None
     from landcue.data.raster import read_facts
@@ -63,7 +63,7 @@ def read_footprint(path: Path) -> Bounds | None:
 
 
 def window_places(crs: Any, transform: Any, windows: npt.NDArray[np.int64]) -> list[Place | None]:
-    """Return where the windows of one raster lie.
+    """Return the locations of the windows of one raster.
 
     Edges are followed in eight steps each, because a straight edge of a projection is a curve in
     degrees.

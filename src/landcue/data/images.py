@@ -26,7 +26,7 @@ _SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
 
 
 def is_image_path(path: Path) -> bool:
-    """Tell whether a file name promises an allowed image (``._*`` and dot files do not)."""
+    """Return whether a file name is that of a supported image (``._*`` and dot files do not)."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 

@@ -93,7 +93,7 @@ def write_demo_archive(
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(("path", "group", "time", "labels"))
         for tile in tiles:
-            # Drawn again even if the file is there: drawing it is what tells its labels.
+            # Drawn again even if the file exists: its labels come from drawing it.
             rng = np.random.default_rng([seed, tile.index])
             time = _time(rng)
             image, labels = render_chip(rng, tile.theme, size)

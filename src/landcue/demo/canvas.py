@@ -175,7 +175,7 @@ class Canvas:
             area: Where.
             mask: Which pixels of its window.
             color: RGB 0..255, ``[3]`` or ``[3, h, w]``.
-            label: Who owns the pixels from now on; unchanged when ``None`` (a road marking).
+            label: New label of the pixels; unchanged when ``None`` (a road marking).
             height: Meters above the ground, one or ``[h, w]``; unchanged when ``None``.
         """
         np.copyto(self.color[:, *area.window], _planes(color), where=mask)
@@ -196,7 +196,7 @@ class Canvas:
         return wanted[self.owner]
 
     def is_free(self, area: Area, mask: Mask, *labels: str) -> bool:
-        """Tell whether ``mask`` is flat ground that belongs to ``labels`` alone."""
+        """Return whether ``mask`` is flat ground with only these ``labels``."""
         below = self.owner[area.window][mask]
         if not below.size or self.height[area.window][mask].max() > 0.2:
             return False

@@ -1,4 +1,4 @@
-"""What stands on the ground of a synthetic scene; each is placed only where it fits."""
+"""Objects on the ground of a synthetic scene; each is placed only where it fits."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def truck(canvas: Canvas, x: float, y: float, angle: float) -> None:
 def court(
     canvas: Canvas, x: float, y: float, angle: float, colors: tuple[Color, Color], *grounds: str
 ) -> bool:
-    """A tennis or basketball court with its run-off; tells whether it fitted on ``grounds``."""
+    """A tennis or basketball court with its run-off; returns whether it fits on ``grounds``."""
     tennis = canvas.chance(0.7)
     length, width = (23.8, 11.0) if tennis else (25.0, 14.0)
     area = canvas.area(x, y, angle, 20)
@@ -145,7 +145,7 @@ def court(
 
 
 def tank(canvas: Canvas, x: float, y: float, radius: float, *grounds: str) -> bool:
-    """A round storage tank with a low cone as its roof; tells whether it fitted."""
+    """A round storage tank with a low cone as its roof; returns whether it fits."""
     area = canvas.area(x, y, canvas.uniform(0, math.pi), radius + 1.5)
     distance = np.hypot(area.u, area.v)
     if not canvas.is_free(area, distance < radius + 1, *grounds):
@@ -164,7 +164,7 @@ def tank(canvas: Canvas, x: float, y: float, radius: float, *grounds: str) -> bo
 
 
 def ship(canvas: Canvas, x: float, y: float, length: float, angle: float, *, wake: bool) -> bool:
-    """A vessel with a pointed bow; tells whether it fitted on open water."""
+    """A vessel with a pointed bow; returns whether it fits on open water."""
     half = length * canvas.uniform(0.11, 0.14) + 0.3
     area = canvas.area(x, y, angle, length * 0.62)
     along = area.u / np.float32(length / 2)

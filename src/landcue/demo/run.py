@@ -87,8 +87,8 @@ def run_demo(
 
     Args:
         folder: Where everything is written.
-        images: How many are rendered, at least 140.
-        epochs: How long to train.
+        images: Number of rendered images, at least 140.
+        epochs: Training epochs.
         message: Called with one line per step.
         progress: Called with (stage, done, total).
 

@@ -63,7 +63,7 @@ def render_chip(
 
 
 def draw(rng: np.random.Generator | int, theme: str, size: int = 128) -> Canvas:
-    """Paint a scene but do not develop it: the canvas still tells which label owns each pixel.
+    """Paint a scene but do not develop it: the canvas still holds the label of each pixel.
 
     Raises:
         UsageError: As :func:`render_chip`.

@@ -14,7 +14,7 @@ from landcue.metrics.intervals import mean_over_runs
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette: told apart by color-blind readers; markers and dashes help in print.
+# Okabe and Ito's palette, distinguishable by color-blind readers; markers and dashes help in print.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "os^Dv<>ph*X+"
 _DASHES = ("-", "--", ":", "-.")

@@ -70,7 +70,7 @@ class Results:
         rows: Complete rows, in the order of the specification.
         failed: Cells that could not be trained, and why.
         missing: Rows that lack a cell.
-        readings: How often the test part was measured, over all calls.
+        readings: Number of measurements of the test part, over all calls.
         histories: Metrics by epoch of every trained cell.
     """
 

@@ -93,8 +93,8 @@ class Asymmetric(ClassificationLoss):
 
     Mean over images and labels of ``-(1 - p)^g+ log p`` for present and ``-q^g- log(1 - q)`` for
     absent labels, ``q = max(p - m, 0)``: T. Ridnik et al., "Asymmetric Loss For Multi-Label
-    Classification", ICCV 2021, who sum where we average. Both gammas and the clip at 0 give binary
-    cross-entropy.
+    Classification", ICCV 2021, which sums instead of averaging. Both gammas and the
+    clip at 0 give binary cross-entropy.
 
     Args:
         gamma_positive: Focus g+ on hard present labels: 0, or at least 1.

@@ -115,7 +115,7 @@ def evaluate_codes(
     Args:
         codes: uint8 ``[q, ceil(n_bits / 8)]`` as :func:`landcue.codes.pack_bits` packs them.
         n_bits: Bits of a code.
-        labels: See :func:`evaluate`, likewise all others.
+        labels: This and the other arguments as for :func:`evaluate`.
         gallery: Codes of the images searched, ``[n, ceil(n_bits / 8)]``.
         gallery_labels: Their labels.
         **options: See :class:`Options`.

@@ -21,7 +21,7 @@ def mean_intervals(
 
     Args:
         values: One value per metric and query, ``[m, q]``; NaN where it is not defined.
-        resamples: How often the queries are drawn with replacement, at least 1.
+        resamples: Number of bootstrap resamples of the queries, at least 1.
         seed: Seed of the draws.
         level: Probability that the interval covers, in 0..1.
         block: Resampled weights that are held at once; part of what a seed stands for.

@@ -1,6 +1,6 @@
 """When one image is relevant to another, and how much.
 
-Every kind of relevance here depends on two numbers of a pair alone: how many labels it shares and
+Every kind of relevance here depends on only two numbers of a pair: how many labels it shares and
 how many it has together. A pair is therefore coded as one small integer, and a kind of relevance
 is a table over these integers. Gains that come with a run are coded likewise.
 """
@@ -207,7 +207,7 @@ def gains(query: npt.ArrayLike, gallery: npt.ArrayLike, kind: str = "shared") ->
 def relevant(
     query: npt.ArrayLike, gallery: npt.ArrayLike, kind: str = "any"
 ) -> npt.NDArray[np.bool_]:
-    """Return who is relevant to whom, bool ``[q, n]``.
+    """Return which items are relevant to which queries, bool ``[q, n]``.
 
     Args:
         query: Multi-hot labels ``[q, C]``.

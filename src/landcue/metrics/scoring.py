@@ -38,7 +38,7 @@ Codes = npt.NDArray[np.unsignedinteger[Any]]
 
 
 class CodeTable(typing.Protocol):
-    """What is known of a pair of images by its code, 0 for what is relevant in no sense."""
+    """The properties of a pair of images by its code; 0 for a pair that is not relevant."""
 
     def gain(self, kind: str) -> Floats:
         """Return the graded gain of every code, ``[n_codes]``."""
@@ -340,7 +340,7 @@ def rank_rows(keys: Keys, codes: Codes, hidden: Mask, n_codes: int, *, ties: boo
 
     Args:
         keys: Distance keys ``[q, n]``.
-        codes: What is known of each item, ``[q, n]``: 0 for one that is relevant in no sense.
+        codes: Code of each item, ``[q, n]``; 0 for one that is not relevant.
         hidden: bool ``[q, n]``, true for items that are left out.
         n_codes: One more than the largest code.
         ties: Whether equal keys form a group; otherwise they keep the order of their columns.

@@ -176,7 +176,7 @@ class NeuralEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     def normalize(self, pixels: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ def describe_model(uri: str | Path) -> tuple[str, dict[str, Any]]:
     """Return a model's card, and its fingerprint, settings and provenance as JSON values.
 
     Raises:
-        LandcueError: See :func:`load_model`.
+        LandcueError: As :func:`load_model`.
 
     >>> describe_model("builtin")[1]["model"]["backbone"]
     'mobilenetv2_folded'

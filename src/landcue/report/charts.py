@@ -245,7 +245,7 @@ def confusion_figure(found: Confusion) -> Markup:
 
 
 def map_figure(found: EmbeddingMap, names: list[str], what: str) -> Markup:
-    """Return the map; color and marker together tell the category of a point."""
+    """Return the map; color and marker together show the category of a point."""
     shown = [names[int(row)] for row in found.rows.tolist()]
     chosen = largest(shown, _MOST_CATEGORIES)
     low, high = found.points.min(axis=0), found.points.max(axis=0)

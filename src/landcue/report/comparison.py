@@ -154,14 +154,14 @@ def label_cells(contest: Contest, first: str, second: str) -> Cells:
 
 
 def column_names(first: Evaluation, second: Evaluation) -> tuple[str, str]:
-    """Return what tables call the two models: their names, told apart where they are the same."""
+    """Return what tables call the two models: their names, made unique if they are equal."""
     if first.name != second.name:
         return first.name, second.name
     return f"{first.name} (first)", f"{second.name} (second)"
 
 
 def verdict(contest: Contest, metric: str, names: tuple[str, str]) -> str:
-    """Say in a sentence which model is better by a metric, or that the queries cannot tell."""
+    """Return a sentence on which model is better by a metric, or that neither is."""
     line = contest.metrics[metric]
     if line.test is None:
         return f"Fewer than two queries define {metric}, so nothing can be compared."

@@ -17,7 +17,7 @@ class Confusion:
 
     Attributes:
         names: The C labels.
-        k: How many first hits are looked at.
+        k: Number of first hits to count.
         n_query: Queries with the label, ``[C]``.
         missed: Share of the first k hits without the label, ``[C]``; NaN without queries.
         chance_missed: Share of the gallery without it, the query apart.

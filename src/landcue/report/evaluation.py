@@ -44,7 +44,7 @@ class Evaluation:
     Attributes:
         name: What tables call it: the last part of the run's or archive's folder.
         about: Provenance: ``part``, ``model`` (fingerprint), ``searched``, and ``dataset`` and
-            ``split`` where they are known. Nothing in it tells where files lie.
+            ``split`` where they are known. It holds no file paths.
         query: Ids and labels of the queries.
         gallery: Ids and labels of the gallery; often the queries themselves.
         spaces: By name, such as ``embedding``, ``features`` and ``code``.

@@ -44,7 +44,7 @@ def draw_grid(
     """Draw the query on the left, its hits in ranked rows to the right.
 
     Each hit shows its rank, distance, id and labels. When the query's labels are known, the
-    border tells how many of them the hit shares.
+    border shows how many of them the hit shares.
 
     Args:
         out: Where a PNG is written, whatever its name ends in; ``None`` writes nothing.

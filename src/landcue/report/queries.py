@@ -75,7 +75,7 @@ def retrieve(
 
     Args:
         subject: Queries and gallery.
-        space: How they are compared.
+        space: Distances and scores of a search space.
         rows: Rows of queries.
         k: Hits, fewer in a smaller gallery.
         values: Score of each query, ``[q]``.

@@ -29,7 +29,7 @@ def latex(cells: Cells, n_text: int, facts: Sequence[str] = ()) -> str:
     Args:
         cells: See :func:`latex_escape`.
         n_text: How many first columns are text, to the left; the others are numbers, to the right.
-        facts: What stands above it as comments.
+        facts: Facts for the comment lines above the table.
     """
     header, *body = cells
     columns = "l" * n_text + "r" * (len(header) - n_text)

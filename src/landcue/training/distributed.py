@@ -95,7 +95,7 @@ class Team:
         """Connect the processes, by nccl between GPUs and gloo between CPUs.
 
         Args:
-            timeout: How long to wait for the first process.
+            timeout: Seconds to wait for the first process.
 
         Raises:
             ModelError: The first process cannot be reached, or another one was lost.

@@ -112,7 +112,7 @@ class PixelCache:
         with contextlib.suppress(OSError), self._file.open("rb+", buffering=0) as file:
             file.seek(row * self._stride + 1)
             if file.write(np.ascontiguousarray(pixels).data) == self._stride - 1:
-                file.seek(row * self._stride)  # last: who sees the mark sees the pixels
+                file.seek(row * self._stride)  # last: a set mark means complete pixels
                 file.write(b"\x01")
 
 

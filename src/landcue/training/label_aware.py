@@ -1,4 +1,4 @@
-"""Label-aware batches: every label of the training split stands in them with partners."""
+"""Label-aware batches: every label of the training split occurs in them with partners."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class LabelAware:
         labels: Multi-hot ``[M, C]``, the training split's.
         shares: Batch size B of all processes together, and this process's place.
         seed: Epoch e follows from ``(seed, e)`` alone.
-        min_count: Images of a label that are to stand together, at least 2.
+        min_count: Images of a label in one batch, at least 2.
         cap: Draws per image and epoch, at least 1.
         names: Label names, for messages.
         attempts: Fresh plans tried per epoch before the one that is known to work.

@@ -1,4 +1,4 @@
-"""Batch samplers: which images stand together in a training step."""
+"""Batch samplers: which images form a training step."""
 
 from __future__ import annotations
 

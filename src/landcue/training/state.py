@@ -138,7 +138,7 @@ _TOP_PAD = 64 * 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library to keep what is freed instead of giving it back to the system.
+    """Let the C library keep freed memory instead of returning it to the system.
 
     glibc maps every block above 32 MiB anew and returns it when it is freed. Activations of a
     batch are such blocks: each step then pays a page fault per 4 KiB, which took more than half of

@@ -132,7 +132,7 @@ def detect_source(path: Path, labels: Path | None = None) -> ImageSet:
 
 
 def detect_dataset(path: Path) -> str | None:
-    """Return the name of the dataset that lies in a folder, or ``None``.
+    """Return the name of the data set in a folder, or ``None``.
 
     Scene datasets are recognized by their class folders, all of which must be there. A folder with
     a ``labels.csv`` is taken as the user's own.

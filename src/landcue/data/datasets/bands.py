@@ -89,7 +89,7 @@ def read_bands(record: Record, bands: Sequence[str]) -> ByteArray:
 
 
 def is_band_file(record: Record) -> bool:
-    """Tell whether an image is one file of Sentinel-2 bands, as its reader said."""
+    """Return whether an image is one file of Sentinel-2 bands."""
     return record.sensor == SENTINEL_2 and record.path.suffix.lower() in _SUFFIXES
 
 

@@ -25,16 +25,16 @@ class Facts:
 
     Attributes:
         title: Its name in papers.
-        images: How many images it has.
+        images: Number of images.
         labels: Label names as published, in the published order.
         citation: Paper to cite.
         homepage: Where its authors describe it.
-        layout: Where images and labels lie below the folder given.
+        layout: Paths of images and labels below the root folder.
         classes: Images per scene class (or other group); empty when it has none.
         parts: Images per part of the published split; empty when the layout holds none.
         positives: Images per label, where published.
         size: Width and height in pixels; ``None`` when it varies.
-        odd_sizes: How many images have another size.
+        odd_sizes: Number of images with another size.
         unlabeled: Ids of the images that carry no label.
         pixel_size: Ground size of a pixel.
         defects: Known defects and traps, one sentence each.
@@ -230,7 +230,7 @@ def find_base(facts: Facts, root: Path, below: Iterable[str]) -> Path:
 
 
 def has_class_folder(folder: Path, facts: Facts) -> bool:
-    """Tell whether a folder exists and holds a folder named like a class."""
+    """Return whether a folder exists and holds a folder named like a class."""
     return folder.is_dir() and any((folder / name).is_dir() for name in facts.classes)
 
 

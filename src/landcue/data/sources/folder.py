@@ -151,7 +151,7 @@ def folder_record(relative: Path, path: Path) -> Record:
 
 
 def with_table(root: Path, records: list[Record], labels: Path) -> ImageSet:
-    """Give records the labels of a table, which may lie elsewhere."""
+    """Set the labels of records from a table, which may be in another folder."""
     table = read_label_table(labels)
     rows = {Path(row.path).as_posix(): row for row in table.rows}
     problems: list[Problem] = []
