@@ -116,7 +116,9 @@ def main() -> None:
         values["model"]["init"] = str(args.init.resolve())
         half = args.out.with_name(args.out.name + "-half")
         with Reporter() as reporter:
-            train(make_config(values), args.out, message=reporter.say, progress=reporter.tick)
+            train(
+                make_config(values), args.out, message=reporter.message, progress=reporter.progress
+            )
         made = load_checkpoint(args.out)
         provenance = made.provenance | {
             "made_by": "scripts/make_builtin.py with scripts/builtin.yaml",
