@@ -65,8 +65,8 @@ def test_unreachable_address(source, tmp_path):
         port = free.getsockname()[1]
     done = landcue("index", source, tmp_path / "a", "--ray", f"127.0.0.1:{port}")
     assert f"--ray 127.0.0.1:{port}: no Ray cluster answers" in error_line(done, 2)
-    done = landcue("index", source, tmp_path / "a", "--ray", "ray://somewhere")
-    assert "use local, auto, or the head's host:port" in error_line(done, 2)
+    line = commands.error_line(2, "index", source, tmp_path / "a", "--ray", "ray://somewhere")
+    assert "use local, auto, or the head's host:port" in line
     assert not (tmp_path / "a" / "manifest.json").exists()
 
 
