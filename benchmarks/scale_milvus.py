@@ -213,7 +213,7 @@ def raw_ms(near: Archive, address: Address, mode: str, rows: list[int]) -> float
     """Return the median milliseconds of the server's own search that a mode builds upon."""
     link = Link(address)
     name = address.collection
-    sketcher, vectors = Sketches(near.vectors, DIM).fitted(), near.vectors
+    sketcher, vectors = Sketches(near.backend.vectors, DIM).fitted(), near.backend.vectors
     seconds: list[float] = []
     for row in rows:
         embedding = np.array(vectors.embedding[row])
