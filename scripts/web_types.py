@@ -21,7 +21,11 @@ import build_page
 from landcue.server.app import description
 
 TYPES = build_page.WEB / "src" / "types.ts"
-OPTIONS = ("--root-types", "--root-types-no-schema-prefix", "--default-non-nullable=false")
+OPTIONS = (
+    "--root-types",
+    "--root-types-no-schema-prefix",
+    "--default-non-nullable=false",
+)
 
 
 def described() -> str:
@@ -54,9 +58,12 @@ def write() -> None:
 
 
 def _without_examples(value: Any) -> Any:
-    """Return a schema without its lists of examples; a property may be called so, too."""
+    """Return a schema without lists of examples, and with arrays of a fixed length as tuples."""
     if isinstance(value, dict):
         kept = {k: v for k, v in value.items() if k != "examples" or isinstance(v, dict)}
+        length = kept.get("minItems")
+        if length is not None and length == kept.get("maxItems") and "items" in kept:
+            kept["prefixItems"] = [kept.pop("items")] * length
         return {k: _without_examples(v) for k, v in kept.items()}
     return [_without_examples(one) for one in value] if isinstance(value, list) else value
 

@@ -160,7 +160,7 @@ def test_keys_alone_lead_from_the_start_to_refined_results(guest):
     press("Escape")
     expect(guest.card(0)).to_be_focused()
     press("?")
-    expect(guest.page.get_by_role("dialog", name="Keys")).to_be_visible()
+    expect(guest.page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
     press("Escape")
     expect(guest.page.get_by_role("dialog")).to_have_count(0)
     press("m")

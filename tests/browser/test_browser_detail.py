@@ -23,7 +23,7 @@ def test_details_tell_why_and_step_on(guest):
     for label in hit["shared"]:
         expect(guest.detail.get_by_label("Why this result")).to_contain_text(label)
     expect(guest.detail).to_contain_text(f"cosine {hit['score']:.3f}")
-    expect(guest.detail.get_by_label("What is known of it")).to_contain_text(hit["id"])
+    expect(guest.detail.get_by_label("Record details")).to_contain_text(hit["id"])
     guest.button("Next result").click()
     expect(heading).to_contain_text(answer["hits"][2]["id"].rsplit("/", 1)[1])
     guest.button("Previous result").click()
@@ -54,7 +54,7 @@ def test_a_label_of_a_result_becomes_a_filter(guest):
     answer = guest.ask_record()
     hit = answer["hits"][0]
     guest.card(0).click()
-    facts = guest.detail.get_by_label("What is known of it")
+    facts = guest.detail.get_by_label("Record details")
     found = guest.searching(facts.get_by_role("button", name=hit["group"], exact=True).click)
     assert {one["group"] for one in found["hits"]} == {hit["group"]}
     expect(guest.detail).to_be_visible()

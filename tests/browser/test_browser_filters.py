@@ -123,9 +123,9 @@ def test_a_predicted_score_a_group_and_times(guest, table):
 
     for chip in ("harbor", "lake", "2024-03-01"):
         guest.searching(guest.chip(chip).locator(".chip-drop").click)
-    score = guest.page.get_by_role("button", name="≥ predicted score of water", exact=True)
+    score = guest.page.get_by_role("button", name="Model confidence for water", exact=True)
     first = guest.searching(score.click)
-    slider = guest.page.get_by_label("Least predicted score of water")
+    slider = guest.page.get_by_label("Minimum predicted score of water")
     expect(slider).to_have_value("0.7")
     more = guest.searching(lambda: slider.fill("0.3"))
     assert 0 < first["plan"]["allowed"] < more["plan"]["allowed"] < len(table)
@@ -146,10 +146,10 @@ def test_nothing_fits_and_the_way_back(guest, table):
 
 
 def test_a_box_is_typed_and_checked(guest, places):
-    box = guest.page.get_by_label("Box", exact=True)
+    box = guest.page.get_by_label("Bounding box", exact=True)
     box.fill("1, 2, 3")
     box.press("Enter")
-    expect(guest.page.get_by_text("Four numbers in degrees")).to_be_visible()
+    expect(guest.page.get_by_text("Enter four numbers in degrees")).to_be_visible()
     expect(box).to_have_attribute("aria-invalid", "true")
     box.fill("13.602, 45.1405, 13.6045, 45.1425")
     answer = guest.searching(lambda: box.press("Enter"))

@@ -143,7 +143,7 @@ def test_begin_on_the_map(guest):
     drawn(guest)
     wait_for_footprints(guest)
     assert len(guest.ids()) == 140
-    guest.page.get_by_text("By numbers").click()
+    guest.page.get_by_text("Enter coordinates").click()
     for name, value in zip(
         ("West", "South", "East", "North"), ("13.6", "45.14", "x", "45.143"), strict=True
     ):

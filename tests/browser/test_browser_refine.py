@@ -98,7 +98,7 @@ def test_marks_are_kept_as_feedback(guest, feedback):
 def test_modes_answer_differently_and_show_their_times(guest):
     first = guest.ask_record()
     assert first["mode"] == "embedding"
-    modes = guest.page.get_by_role("radiogroup", name="Search mode")
+    modes = guest.page.get_by_role("radiogroup", name="Ranking method")
     found = {}
     for name, mode in (("Hash", "code"), ("Labels + hash", "cue"), ("Re-ranked", "two-stage")):
         button = modes.get_by_role("radio", name=re.compile(f"^{name}"))

@@ -108,4 +108,4 @@ def test_history_lists_searches_and_leads_back(guest, photo):
     expect(sheet).to_have_count(0)
     guest.button("History").click()
     guest.button("Clear history").click()
-    expect(sheet).to_contain_text("Searches you make are listed here")
+    expect(sheet).to_contain_text("Your searches are listed here")

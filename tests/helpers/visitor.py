@@ -116,7 +116,7 @@ class Visitor:
         for kind in ("dragEnter", "dragOver", "dragOver", "drop"):
             input_.send("Input.dispatchDragEvent", {"type": kind, "x": 700, "y": 500, "data": data})
             if kind != "drop":
-                expect(self.page.get_by_text("Drop to find look-alikes")).to_be_visible()
+                expect(self.page.get_by_text("Drop to search")).to_be_visible()
 
     def focused(self):
         """Return the accessible name of what has the focus, or its tag."""

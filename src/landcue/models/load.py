@@ -109,7 +109,9 @@ def load_model(
                 f"{exported} does not exist; make it with: landcue export {uri} {exported}"
             )
         if device != "cpu":
-            raise UsageError("exported models run on the cpu: drop --device, or use torch")
+            raise UsageError(
+                f"--device {device}: exported models run on the CPU; drop it or use --runtime torch"
+            )
         from landcue.models.onnx import OnnxEncoder
 
         encoder = OnnxEncoder(exported, threads=threads)

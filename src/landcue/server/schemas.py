@@ -30,16 +30,32 @@ MAX_EXAMPLES = 100
 MAX_DEPTH = 100_000
 """Rank of the last hit that pages can reach."""
 
-Box = tuple[float, float, float, float]
+
+def _fixed(n: int, items: dict[str, Any]) -> WithJsonSchema:
+    """Describe a tuple of n equal items without ``prefixItems``, which few tools read."""
+    return WithJsonSchema({"type": "array", "items": items, "minItems": n, "maxItems": n})
+
+
+_NUMBER: dict[str, Any] = {"type": "number"}
+
+Pair = Annotated[tuple[float, float], _fixed(2, _NUMBER)]
+"""Two numbers."""
+
+Box = Annotated[tuple[float, float, float, float], _fixed(4, _NUMBER)]
 """West, south, east, north in degrees; west > east crosses the antimeridian."""
 
-PixelWindow = tuple[int, int, int, int]
+PixelWindow = Annotated[tuple[int, int, int, int], _fixed(4, {"type": "integer"})]
 """Column, row, width, height in pixels of a scene."""
 
 Grid = tuple[tuple[float, ...], ...]
 """Numbers by location: rows from the top, columns from the left, over a whole image."""
 
-Range = tuple[float | None, float | None]
+Times = Annotated[tuple[datetime, datetime], _fixed(2, {"type": "string", "format": "date-time"})]
+"""The first and the last."""
+
+Range = Annotated[
+    tuple[float | None, float | None], _fixed(2, {"anyOf": [_NUMBER, {"type": "null"}]})
+]
 """Lower and upper end; ``None`` where a number is undefined."""
 
 _Id = Annotated[str, Field(min_length=1, max_length=1_024)]
@@ -197,9 +213,7 @@ class Hit(_Answer):
     labels: tuple[str, ...] = Field(description="Annotated, or predicted where not annotated.")
     shared: tuple[str, ...] = Field(description="Labels that the query has too.")
     bounds: Box | None = Field(description="West, south, east, north in degrees.")
-    footprint: tuple[tuple[float, float], ...] | None = Field(
-        description="Corners (longitude, latitude)."
-    )
+    footprint: tuple[Pair, ...] | None = Field(description="Corners (longitude, latitude).")
     window: PixelWindow | None = Field(
         description="Col, row, width, height of a chip in its scene; `null` for a whole image."
     )
@@ -285,7 +299,7 @@ class FacetsAnswer(_Answer):
     groups: tuple[ValueCount, ...] = Field(description="Most records first.")
     sensors: tuple[ValueCount, ...]
     parts: tuple[ValueCount, ...]
-    time: tuple[datetime, datetime] | None = Field(description="The first and the last.")
+    time: Times | None = Field(description="The first and the last.")
     bounds: Box | None = Field(description="West, south, east, north of all footprints.")
     examples: tuple[str, ...] = Field(description="Some ids, spread evenly over all of them.")
 
@@ -399,7 +413,7 @@ class MapAnswer(_Answer):
 
     archive: str
     records: int
-    shares: tuple[float, float] = Field(description="Of the variance, by component.")
+    shares: Pair = Field(description="Of the variance, by component.")
     colored_by: str
     kinds: tuple[str, ...] = Field(description="Names of the kinds, frequent first.")
     ids: tuple[str, ...]
