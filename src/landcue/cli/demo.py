@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -50,3 +52,5 @@ def demo(
         print("\n" + made.to_text())
     if serve or (serve is None and not json_ and is_interactive()):
         show((made.archive, made.builtin_archive), port, folder / "feedback.jsonl")
+        sys.stdout.flush()
+        os._exit(0)  # at a normal exit torchvision's compiler prints warnings about leaks
