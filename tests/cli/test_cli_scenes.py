@@ -95,7 +95,7 @@ def test_another_model_reads_the_chips_as_they_were_read(scenes, tmp_path):
         (
             ["--chip", "64px", "--bands", "1,2,3", "--device", "abacus"],
             2,
-            "run on the cpu: drop --device",
+            "--device abacus: exported models run on the CPU",
         ),
     ],
 )
