@@ -33,7 +33,7 @@ def show_many(guest):
 
 
 def test_labels_all_any_none_as_chips(guest, table):
-    guest.searching(choose(guest, "all", "grass").click)
+    guest.searching(choose(guest, "must", "grass").click)
     answer = show_many(guest)
     want = {one for one in table if "grass" in labels_of(table, one)}
     assert set(guest.ids()) == want
@@ -135,10 +135,10 @@ def test_nothing_fits_and_the_way_back(guest, table):
     known = set().union(*(labels_of(table, one) for one in table))
     with_tanks = [labels_of(table, one) for one in table if "tanks" in labels_of(table, one)]
     never = sorted(known.difference(*with_tanks))[0]
-    guest.searching(choose(guest, "all", "tanks").click)
+    guest.searching(choose(guest, "must", "tanks").click)
     ids = guest.ids()
     assert len(ids) == min(24, len(with_tanks))
-    choose(guest, "all", never).click()
+    choose(guest, "must", never).click()
     expect(guest.page.get_by_role("heading", name="No results")).to_be_visible()
     expect(guest.page.locator(".trouble")).to_contain_text("Remove a filter")
     guest.searching(guest.chip(never).locator(".chip-drop").click)

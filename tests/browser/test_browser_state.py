@@ -18,7 +18,7 @@ def photo(images, tmp_path_factory):
 
 def test_reload_keeps_everything(guest):
     guest.ask_record()
-    guest.searching(guest.page.get_by_role("radio", name=re.compile("^Code")).click)
+    guest.searching(guest.page.get_by_role("radio", name=re.compile("^Hash")).click)
     guest.searching(guest.page.get_by_role("button", name="not: cars", exact=True).click)
     guest.card(1).focus()
     guest.page.keyboard.press("+")
@@ -31,7 +31,7 @@ def test_reload_keeps_everything(guest):
     assert guest.page.url == url
     expect(guest.detail).to_be_visible()
     expect(guest.chip("exclude cars")).to_be_visible()
-    expect(guest.page.get_by_role("radio", name=re.compile("^Code"))).to_be_checked()
+    expect(guest.page.get_by_role("radio", name=re.compile("^Hash"))).to_be_checked()
     expect(guest.page.get_by_label("Marks", exact=True)).to_contain_text("1 good")
 
 
