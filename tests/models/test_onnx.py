@@ -219,5 +219,5 @@ def test_load_model_finds_the_runtime(tmp_path, exported, exported_file):
         load_model(run, runtime="onx")
     with pytest.raises(UsageError, match="device"):
         load_model(run, device="cuda:99")
-    with pytest.raises(UsageError, match="cpu"):
+    with pytest.raises(UsageError, match="on the CPU"):
         load_model(alone, device="cuda")
