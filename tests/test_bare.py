@@ -78,11 +78,11 @@ def test_the_base_install_indexes_searches_and_serves_without_torch(tmp_path):
     assert "3.png" in run(landcue, "search", str(archive), str(photo), "--json", env=env)
     run(landcue, "archive", "info", str(archive), env=env)
     service = subprocess.Popen(
-        [landcue, "serve", str(archive), "--port", "0"], stdout=subprocess.PIPE, text=True, env=env
+        [landcue, "serve", str(archive), "--port", "0"], stderr=subprocess.PIPE, text=True, env=env
     )
     try:
-        assert service.stdout is not None
-        address = next(word for line in service.stdout for word in line.split() if "://" in word)
+        assert service.stderr is not None
+        address = next(word for line in service.stderr for word in line.split() if "://" in word)
         with urllib.request.urlopen(f"{address.rstrip('/')}/healthz", timeout=60) as answer:
             assert answer.status == 200
     finally:
