@@ -32,12 +32,12 @@ lint-all: lint
 	$(BIN)/pyright --pythonplatform Darwin
 	$(BIN)/pyright --pythonplatform Windows
 
-# The suite runs one file per process and core; torch takes one thread in each.
+# Each process runs whole files (see tests/conftest.py), with one thread for torch.
 tests: install page
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m '$(FAST)'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup -m '$(FAST)'
 
 tests-all: install page
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
 
 page: $(PAGE)
 

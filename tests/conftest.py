@@ -21,6 +21,10 @@ _spent: defaultdict[str, float] = defaultdict(float)
 
 def pytest_collection_modifyitems(items):
     for item in items:
+        # One process runs a file's tests; all tests that start Ray clusters run one after another,
+        # since two clusters on one machine compete for ports and memory.
+        ray = item.get_closest_marker("ray") is not None
+        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.nodeid.split("::")[0]))
         for mark in BUDGETS.keys() & {marker.name for marker in item.iter_markers()}:
             item.add_marker(pytest.mark.timeout(BUDGETS[mark]))
 

@@ -17,7 +17,7 @@ def work():
     return ray_work
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(work):
     """Two nodes with one core each."""
     from ray.cluster_utils import Cluster

@@ -255,6 +255,7 @@ class RayEngine:
                 failures += 1
                 if failures == _MOST_FAILURES:
                     raise ArchiveError(_hopeless(parts[done], error)) from None
+                time.sleep(failures)  # a lost node is noticed, and its workers end
                 self.sizing = size_workers(ray, None, self._device, at_most=self.sizing)
             finally:
                 close = getattr(rows, "close", None)  # ends the workers
@@ -517,11 +518,12 @@ def _absolute(tasks: Sequence[Task]) -> list[Task]:
 def _hopeless(tasks: Sequence[Task], error: BaseException) -> str:
     text = f"{type(error).__name__} {error}".lower()
     why = "out of memory" if "memory" in text else "killed or crashed"
+    cause = (str(error).splitlines() or [""])[0].rstrip(".")
     return (
         f"Ray workers failed repeatedly on the images {tasks[0].record.id} to "
-        f"{tasks[-1].record.id} ({why}); the records committed so far are safe: give workers more "
-        "memory (fewer --ray-workers, a smaller --batch), or take these images out, and run the "
-        "same command again"
+        f"{tasks[-1].record.id} ({why}: {type(error).__name__}: {cause}); the records committed "
+        "so far are safe: use fewer --ray-workers or a smaller --batch for more memory, or take "
+        "these images out, and run the same command again"
     )
 
 
