@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from landcue.models.onnx import OnnxEncoder
     from landcue.models.regions import Regions, similar_regions
     from landcue.models.resize import resize_square
+    from landcue.models.space import Space, fit_space
     from landcue.types import Encoder, Encoding
 
 _HOMES = {
@@ -34,8 +35,10 @@ _HOMES = {
     "NeuralEncoder": "landcue.models.encoder",
     "OnnxEncoder": "landcue.models.onnx",
     "Regions": "landcue.models.regions",
+    "Space": "landcue.models.space",
     "build_config": "landcue.models.encoder",
     "create_backbone": "landcue.models.backbones",
+    "fit_space": "landcue.models.space",
     "load_backbone_weights": "landcue.models.backbones",
     "load_checkpoint": "landcue.models.checkpoint",
     "load_model": "landcue.models.load",
@@ -52,8 +55,10 @@ __all__ = [
     "NeuralEncoder",
     "OnnxEncoder",
     "Regions",
+    "Space",
     "build_config",
     "create_backbone",
+    "fit_space",
     "load_backbone_weights",
     "load_checkpoint",
     "load_model",

@@ -1,0 +1,479 @@
+"""The space of an archive: affine maps from a frozen encoder's features to all that is searched.
+
+A :class:`Space` is fitted on the features of a sample of images, without labels (centering,
+principal components, ITQ codes) and, where images are annotated, with a linear probe whose scores
+are calibrated probabilities. It is one small file beside the encoder; no torch is needed.
+
+Whitening is left out: it was measured to be harmful.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from landcue.codes.hamming import hamming_distances
+from landcue.codes.hashers import itq_rotation
+from landcue.codes.packing import pack_bits
+from landcue.errors import ModelError, UsageError
+from landcue.types import ByteArray, Encoding, FloatArray
+
+Matrix = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+DIM = 128
+"""Length of an embedding, unless it is chosen or the features are shorter."""
+BITS = (64, 128, 256)
+"""Numbers of bits that are tried for a code; the first that reaches :data:`RECALL` is taken."""
+RECALL = 0.95
+SHORTLIST, NEIGHBORS = 200, 20
+"""Recall of codes: share of an image's 20 nearest that are among its 200 nearest codes."""
+LEAST = 5
+"""Images with and without a label that its score needs."""
+_FORMAT = 1
+_KEY = "landcue"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """Maps from unit-norm features u ``[F]`` to ``u @ weight + bias``: embedding, bits and logits.
+
+    Attributes:
+        weight: float32 ``[F, d + n_bits + C]``.
+        bias: float32 ``[d + n_bits + C]``.
+        dim: Length d of an embedding: the first outputs, scaled to length 1.
+        n_bits: Bits of a code: the signs of the next outputs.
+        label_names: Names of the C labels: the sigmoids of the last outputs are their scores.
+        text_bias: What replaces the first d values of ``bias`` for the features of texts,
+            float32 ``[d]``; ``None`` for encoders without a text tower.
+        facts: How it was fitted and what was measured, as JSON values.
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+    dim: int
+    n_bits: int = 0
+    label_names: tuple[str, ...] = ()
+    text_bias: FloatArray | None = None
+    facts: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
+
+    @property
+    def n_features(self) -> int:
+        """Length F of the encoder's features."""
+        return int(self.weight.shape[0])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over all values."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def encode(self, features: npt.NDArray[Any]) -> Encoding:
+        """Map features of images, floats ``[n, F]``; rows that are not finite stay so.
+
+        Raises:
+            ModelError: The features have another length.
+        """
+        out = self._project(features)
+        d, k = self.dim, self.n_bits
+        logits = out[:, d + k :]
+        return Encoding(
+            embedding=unit_rows(out[:, :d]),
+            code=pack_bits(out[:, d : d + k] > 0),
+            n_bits=k,
+            label_scores=(0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32),
+        )
+
+    def encode_text(self, features: npt.NDArray[Any]) -> FloatArray:
+        """Return the embeddings float32 ``[n, d]`` of texts whose features are ``[n, F]``.
+
+        Raises:
+            UsageError: The space was fitted without texts.
+        """
+        if self.text_bias is None:
+            raise UsageError("the model has no text tower: search with an image instead")
+        out = unit_rows(features) @ self.weight[:, : self.dim] + self.text_bias
+        return unit_rows(out)
+
+    def _project(self, features: npt.NDArray[Any]) -> FloatArray:
+        if features.ndim != 2 or features.shape[1] != self.n_features:
+            raise ModelError(
+                f"the model returned features {list(features.shape)}, its space maps "
+                f"[n, {self.n_features}]; use the model that the space was fitted for"
+            )
+        return unit_rows(features) @ self.weight + self.bias
+
+    def to_bytes(self) -> bytes:
+        """Return the content of its file, safetensors."""
+        tensors = {"bias": self.bias, "weight": np.ascontiguousarray(self.weight)}
+        if self.text_bias is not None:
+            tensors["text_bias"] = self.text_bias
+        value = {
+            "format": _FORMAT,
+            "dim": self.dim,
+            "n_bits": self.n_bits,
+            "label_names": list(self.label_names),
+            "facts": dict(self.facts),
+        }
+        text = json.dumps(value, sort_keys=True)
+        return bytes(safetensors.numpy.save(tensors, {_KEY: text}))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Space:
+        """Read what :meth:`to_bytes` wrote; ``where`` names the file in errors.
+
+        Raises:
+            ModelError: It is broken, or of another format.
+        """
+        try:
+            tensors = safetensors.numpy.load(data)
+            length = int.from_bytes(data[:8], "little")
+            header: dict[str, Any] = json.loads(data[8 : 8 + length])
+            value: dict[str, Any] = json.loads(header["__metadata__"][_KEY])
+            if value["format"] != _FORMAT:
+                raise ModelError(
+                    f"{where} has format {value['format']!r}, this LandCue reads {_FORMAT}"
+                )
+            names = tuple(str(name) for name in value["label_names"])
+            space = cls(
+                tensors["weight"],
+                tensors["bias"],
+                int(value["dim"]),
+                int(value["n_bits"]),
+                names,
+                tensors.get("text_bias"),
+                value["facts"],
+            )
+            outputs = space.dim + space.n_bits + len(names)
+            fits = space.weight.ndim == 2 and space.weight.shape[1] == outputs
+            if not fits or space.bias.shape != (outputs,):
+                raise ValueError("shapes")
+        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError):
+            raise ModelError(f"{where} is broken; restore it from a copy of the model") from None
+        return space
+
+
+def unit_rows(values: npt.NDArray[Any]) -> FloatArray:
+    """Scale rows ``[n, d]`` to length 1, float32; a row of zeros stays zero."""
+    wide = np.asarray(values, np.float32)
+    with np.errstate(all="ignore"):
+        norms = np.linalg.norm(wide, axis=1, keepdims=True)
+        return wide / np.maximum(norms, np.finfo(np.float32).tiny)
+
+
+def identity_space(n_features: int, *, text: bool = False) -> Space:
+    """Return the space of an encoder that was not fitted: unit-norm features, no codes, no labels.
+
+    >>> identity_space(4).encode(np.array([[3.0, 0, 4, 0]])).embedding.tolist()
+    [[0.6000000238418579, 0.0, 0.800000011920929, 0.0]]
+    """
+    zeros = np.zeros(n_features, np.float32)
+    return Space(
+        np.eye(n_features, dtype=np.float32), zeros, n_features, text_bias=zeros if text else None
+    )
+
+
+def fit_space(
+    features: npt.NDArray[Any],
+    *,
+    dim: int | None = None,
+    n_bits: int | None = None,
+    labels: npt.NDArray[Any] | None = None,
+    label_names: Sequence[str] = (),
+    text_features: npt.NDArray[Any] | None = None,
+    seed: int = 0,
+) -> Space:
+    """Fit embeddings, codes and, with labels, calibrated label scores to a sample of images.
+
+    Features are scaled to length 1, centered and turned to their principal components; codes are
+    signs after iterative quantization (Gong and Lazebnik, CVPR 2011). Label scores are a ridge
+    regression on all features, one against the rest, whose penalty has the least leave-one-out
+    error, followed by Platt scaling (2000) of the leave-one-out values.
+
+    Args:
+        features: Of m images, floats ``[m, F]``, finite.
+        dim: Length d of an embedding; by default 128, or F if that is less.
+        n_bits: Bits of a code, up to F; 0 for none. By default the fewest of 64,
+            128 and 256 whose recall reaches 0.95 on images kept apart from the fit.
+        labels: Truth ``[m, C]``; NaN where an image is not annotated.
+        label_names: Names of the C labels. Those with fewer than 5 images that carry them, or
+            fewer than 5 that do not, get no score.
+        text_features: Of general descriptions, ``[t, F]``, to center the features of texts.
+        seed: Of the split and of the first rotation.
+
+    Raises:
+        UsageError: Too few images, values that are not finite, or sizes that cannot be reached.
+
+    >>> rng = np.random.default_rng(0)
+    >>> space = fit_space(rng.normal(size=(300, 32)), dim=16, n_bits=8)
+    >>> space.encode(rng.normal(size=(2, 32))).code.shape
+    (2, 1)
+    """
+    if features.ndim != 2 or len(features) < 2:
+        raise UsageError(
+            f"features {list(features.shape)}: a space needs those of 2 images or more"
+        )
+    if not np.isfinite(features).all():
+        raise UsageError("the features of an image are not finite: check the model")
+    u = unit_rows(features).astype(np.float64)
+    m, width = u.shape
+    d = min(DIM, width) if dim is None else dim
+    if not 1 <= d <= width:
+        raise UsageError(f"--dim {d}: the model's features have {width} values, give 1 to {width}")
+    if n_bits is not None and not 0 <= n_bits <= width:
+        raise UsageError(f"--bits {n_bits}: the model's features allow 0 to {width} bits")
+    facts: dict[str, Any] = {"images": m, "features": width, "seed": seed}
+    n_bits, facts["codes"] = _choose_bits(u, d, n_bits, seed)
+    axes, mean = _principal(u)
+    code_axes = _rotated(u - mean, axes[:, :n_bits], seed)
+    maps = [axes[:, :d], code_axes]
+    biases = [-mean @ maps[0], -mean @ maps[1]]
+    names: tuple[str, ...] = ()
+    if labels is not None:
+        probe = fit_probe(u, labels, label_names)
+        maps.append(probe.weight)
+        biases.append(probe.bias)
+        names = probe.names
+        facts["probe"] = probe.facts
+    text_bias = None
+    if text_features is not None:
+        text_bias = (-unit_rows(text_features).astype(np.float64).mean(0) @ maps[0]).astype("f4")
+    return Space(
+        np.concatenate(maps, axis=1).astype(np.float32),
+        np.concatenate(biases).astype(np.float32),
+        d,
+        n_bits,
+        names,
+        text_bias,
+        facts,
+    )
+
+
+def _principal(u: Matrix) -> tuple[Matrix, Matrix]:
+    """Return all principal axes ``[F, F]``, those of largest variance first, and the mean.
+
+    With fewer images than features the last axes are arbitrary directions orthogonal to the rest.
+    """
+    mean = u.mean(axis=0)
+    centered = u - mean
+    _, axes = np.linalg.eigh(centered.T @ centered)
+    axes = axes[:, ::-1]
+    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0)
+    return axes * np.where(largest < 0, -1.0, 1.0), mean
+
+
+def _rotated(centered: Matrix, axes: Matrix, seed: int) -> Matrix:
+    if not axes.shape[1]:
+        return axes
+    rotation, _ = itq_rotation(centered @ axes, seed)
+    return axes @ rotation
+
+
+def _choose_bits(u: Matrix, d: int, asked: int | None, seed: int) -> tuple[int, dict[str, Any]]:
+    """Return the number of bits, and the recall of codes fitted on one half of the images."""
+    if asked == 0:
+        return 0, {}
+    order = np.random.default_rng(seed).permutation(len(u))
+    fit, kept = u[order[::2]], u[order[1::2]]
+    choices = (asked,) if asked else tuple(b for b in BITS if b <= u.shape[1]) or (u.shape[1],)
+    axes, mean = _principal(fit)
+    embedding = unit_rows((kept - mean) @ axes[:, :d])
+    facts: dict[str, Any] = {"images": len(kept), "shortlist": SHORTLIST, "recall": {}}
+    chosen = choices[-1]
+    for bits in choices:
+        projection = _rotated(fit - mean, axes[:, :bits], seed)
+        codes = pack_bits((kept - mean) @ projection > 0)
+        facts["recall"][str(bits)] = found = round(recall_of_codes(embedding, codes), 4)
+        if found >= RECALL:
+            chosen = bits
+            break
+    return chosen, facts
+
+
+def recall_of_codes(
+    embedding: FloatArray, codes: ByteArray, *, k: int = NEIGHBORS, shortlist: int = SHORTLIST
+) -> float:
+    """Return the share of each image's k nearest embeddings among its nearest codes.
+
+    Every image is a query against all others; with few images, the shortlist is a tenth of them,
+    but k or more.
+
+    Args:
+        embedding: Unit-norm ``[n, d]``.
+        codes: Packed ``[n, ceil(n_bits / 8)]``.
+        k: Neighbors.
+        shortlist: Nearest codes.
+    """
+    n = len(embedding)
+    k = min(k, n - 1)
+    if k < 1:
+        return 1.0
+    shortlist = min(max(k, min(shortlist, n // 10)), n - 1)
+    hits = 0
+    for first in range(0, n, 256):
+        rows = np.arange(first, min(first + 256, n))
+        near = -(embedding[rows] @ embedding.T)
+        far = hamming_distances(codes[rows], codes).astype(np.float64)
+        far += np.arange(n) / (2 * n)  # ties by row
+        near[np.arange(len(rows)), rows] = np.inf
+        far[np.arange(len(rows)), rows] = np.inf
+        best = np.argpartition(near, k - 1, axis=1)[:, :k]
+        listed = np.zeros(near.shape, np.bool_)
+        np.put_along_axis(
+            listed, np.argpartition(far, shortlist - 1, axis=1)[:, :shortlist], True, axis=1
+        )
+        hits += int(np.take_along_axis(listed, best, axis=1).sum())
+    return hits / (k * n)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe:
+    """Affine maps from unit-norm features to calibrated logits of labels.
+
+    Attributes:
+        weight: float64 ``[F, C]``.
+        bias: float64 ``[C]``.
+        names: Of the C labels.
+        facts: What leave-one-out says of it.
+    """
+
+    weight: Matrix
+    bias: Matrix
+    names: tuple[str, ...]
+    facts: dict[str, Any]
+
+
+_PENALTIES = 10.0 ** np.arange(-4, 3)
+
+
+def fit_probe(u: Matrix, labels: npt.NDArray[Any], label_names: Sequence[str]) -> Probe:
+    """Fit a calibrated linear probe to annotated images; see :func:`fit_space`.
+
+    Raises:
+        UsageError: No label has enough images.
+    """
+    annotated = ~np.isnan(np.asarray(labels, np.float64)).any(axis=1)
+    x, truth = u[annotated], np.asarray(labels, np.float64)[annotated] > 0
+    counts = truth.sum(axis=0)
+    enough = (counts >= LEAST) & (len(x) - counts >= LEAST)
+    if not enough.any():
+        raise UsageError(
+            f"the labels of {len(x)} images cannot be learned: at least one label must be on "
+            f"{LEAST} images and absent from {LEAST}; annotate more, or leave --labels out"
+        )
+    y = truth[:, enough].astype(np.float64)
+    mean, center = x.mean(axis=0), y.mean(axis=0)
+    x, z = x - mean, y - center
+    left, size, right = np.linalg.svd(x, full_matrices=False)
+    energy = size**2
+    inside = left.T @ z
+    best: tuple[float, Matrix, Matrix] | None = None
+    for penalty in _PENALTIES * energy.mean():
+        shrink = energy / (energy + penalty)
+        hat = 1 / len(x) + (left**2) @ shrink
+        outside = z - left @ (shrink[:, None] * inside)
+        residual = outside / np.maximum(1 - hat, 1e-6)[:, None]
+        error = float(np.mean(residual**2))
+        if best is None or error < best[0]:
+            weight = right.T @ ((size / (energy + penalty))[:, None] * inside)
+            best = error, weight, y - residual
+    assert best is not None
+    _, weight, apart = best
+    slopes, shifts = _platt(apart, y)
+    names = tuple(np.array(list(label_names), object)[enough].tolist())
+    facts = {
+        "images": len(x),
+        "labels": len(names),
+        "left_out": np.array(list(label_names), object)[~enough].tolist(),
+        "average_precision": round(_average_precision(apart, y), 4),
+        "calibration_error": round(_calibration_error(apart, y), 4),
+    }
+    bias = slopes * (center - mean @ weight) + shifts
+    return Probe(weight * slopes, bias, names, facts)
+
+
+def _platt(values: Matrix, truth: Matrix) -> tuple[Matrix, Matrix]:
+    """Return slope and shift ``[C]`` of the logits of each column, by Newton's method.
+
+    Targets are smoothed as in Platt, "Probabilistic outputs for support vector machines", 2000.
+    """
+    n_pos = truth.sum(axis=0)
+    high, low = (n_pos + 1) / (n_pos + 2), 1 / (len(truth) - n_pos + 2)
+    target = np.where(truth > 0, high, low)
+    slope = np.ones(truth.shape[1])
+    shift = np.log((n_pos + 1) / (len(truth) - n_pos + 1))
+
+    def loss(a: Matrix, b: Matrix) -> Matrix:
+        logit = a * values + b
+        return (np.logaddexp(0, logit) - target * logit).sum(axis=0)
+
+    now = loss(slope, shift)
+    for _ in range(50):
+        p = 0.5 * (1 + np.tanh(0.5 * (slope * values + shift)))
+        w, g = p * (1 - p), p - target
+        ga, gb = (g * values).sum(0), g.sum(0)
+        aa = (w * values**2).sum(0) + 1e-9
+        ab, bb = (w * values).sum(0), w.sum(0) + 1e-9
+        det = np.maximum(aa * bb - ab**2, 1e-12)
+        da, db = (bb * ga - ab * gb) / det, (aa * gb - ab * ga) / det
+        step = np.ones_like(now)
+        for _ in range(30):  # halve where a full step would raise the loss
+            worse = loss(slope - step * da, shift - step * db) > now + 1e-12
+            step = np.where(worse, step / 2, step)
+        slope, shift = slope - step * da, shift - step * db
+        done = np.max(np.abs(now - loss(slope, shift))) < 1e-9
+        now = loss(slope, shift)
+        if done:
+            break
+    return slope, shift
+
+
+def _calibration_error(values: Matrix, truth: Matrix, bins: int = 15) -> float:
+    """Return the expected calibration error of scores fitted on the other half of the images."""
+    half = np.arange(len(values)) % 2 == 0
+    scores = np.empty_like(values)
+    for part in (half, ~half):
+        slope, shift = _platt(values[~part], truth[~part])
+        scores[part] = 0.5 * (1 + np.tanh(0.5 * (slope * values[part] + shift)))
+    place = np.minimum((scores * bins).astype(np.int64), bins - 1).reshape(-1)
+    gap = np.bincount(place, (scores - truth).reshape(-1), bins)
+    return float(np.abs(gap).sum() / scores.size)
+
+
+def _average_precision(values: Matrix, truth: Matrix) -> float:
+    """Return the mean over labels of the average precision; ties in the order of images."""
+    order = np.argsort(-values, axis=0, kind="stable")
+    ranked = np.take_along_axis(truth, order, axis=0)
+    precision = ranked.cumsum(axis=0) / np.arange(1, len(values) + 1)[:, None]
+    return float(np.mean((precision * ranked).sum(axis=0) / ranked.sum(axis=0)))
+
+
+def describe_space(space: Space) -> str:
+    """Return one line about how a space was fitted and what was measured."""
+    facts = space.facts
+    if not facts:
+        return f"{space.dim} dimensions, as the model returns them"
+    line = f"fitted on {facts['images']} images: {space.dim} dimensions"
+    recalls: dict[str, float] = facts.get("codes", {}).get("recall", {})
+    if space.n_bits:
+        line += f", {space.n_bits} bits"
+    if str(space.n_bits) in recalls:
+        line += (
+            f" (two-stage, {SHORTLIST} nearest codes: recall@{NEIGHBORS} "
+            f"{recalls[str(space.n_bits)]:.3f})"
+        )
+    if probe := facts.get("probe"):
+        line += (
+            f", {probe['labels']} labels (average precision {probe['average_precision']:.3f}, "
+            f"calibration error {probe['calibration_error']:.3f}, leave-one-out)"
+        )
+        if left := probe["left_out"]:
+            line += f"; too few images for {', '.join(left)}"
+    return line
