@@ -18,7 +18,7 @@ import pixel_encoder as tools
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.models.load import find_model, load_model
-from landcue.search import Archive
+from landcue.search import Archive, open_archive
 from landcue.server.app import create_app
 from landcue.server.archives import Catalog, Served
 from landcue.server.run import OPTIONS
@@ -92,9 +92,9 @@ def app(photos, made):
 
     def app(limits=None, folders=None, encoder=tools.PixelEncoder, **settings):
         served = [
-            Served("made", ArchiveFolder.open(folder))
+            Served("made", open_archive(folder))
             if folder.name == "made"
-            else Served("photos", ArchiveFolder.open(folder), encoder)
+            else Served("photos", open_archive(folder, model=encoder))
             for folder in folders or (photos, made)
         ]
         return application(Catalog(served), limits, **settings)

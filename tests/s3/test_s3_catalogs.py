@@ -23,10 +23,10 @@ from landcue.data.scenes import Length, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import ArchiveError, DataError, StoreError, UsageError
-from landcue.search import Archive
+from landcue.search import Archive, open_archive
 from landcue.search.scene import Chip, read_chip
-from landcue.server.chips import chip_pixels
 from landcue.server.errors import ProblemError, without_paths
+from landcue.server.model_views import chip_pixels
 from landcue.types import Window
 
 pytestmark = pytest.mark.s3
@@ -252,11 +252,10 @@ def test_service_names_no_bucket(tools, folder, tmp_path):
     put("items/table.parquet", write_parquet(folder / "t.parquet", TABLE))
     cut = cut_scenes(open_source(ITEMS / "table.parquet"), OPTIONS)
     ingest(cut.records, tmp_path / "a", tools.PixelEncoder(), source_root=cut.root, scenes=OPTIONS)
-    opened = ArchiveFolder.open(tmp_path / "a")
-    for id_ in opened.columns().ids[:7]:
-        row = opened.record(id_)
+    opened = open_archive(tmp_path / "a")
+    for id_ in opened.ids()[:7]:
         with pytest.raises(ProblemError, match="object store") as caught:
-            chip_pixels(None, opened.manifest, row["path"], Window(0, 0, 64, 64))
+            chip_pixels(None, opened, id_)
         assert caught.value.status_code == 404
         assert "bucket" not in caught.value.detail
     opened.close()

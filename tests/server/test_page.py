@@ -8,8 +8,8 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from landcue.archive.archive import ArchiveFolder
 from landcue.errors import UsageError
+from landcue.search import open_archive
 from landcue.server.app import create_app
 from landcue.server.archives import Catalog, Served
 from landcue.server.page import NOT_BUILT, Page, content_policy, origin_of
@@ -45,7 +45,7 @@ def serve(made, folder):
     """Return a client of a service with a page and the settings given."""
 
     def serve(page=folder, **settings):
-        catalog = Catalog([Served("made", ArchiveFolder.open(made))])
+        catalog = Catalog([Served("made", open_archive(made))])
         app = create_app(catalog, Settings(**settings), Page.load(page))
         return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
 

@@ -17,9 +17,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from landcue.archive.archive import ArchiveFolder
 from landcue.errors import DataError
 from landcue.models.load import load_model
+from landcue.search import open_archive
 from landcue.server.app import create_app
 from landcue.server.archives import Catalog, Served
 from landcue.server.decoding import Decoders
@@ -202,7 +202,7 @@ def test_images_need_a_model(client, send, png, is_problem):
 
 def test_a_model_that_fails_is_told_without_its_path(photos, send, png, is_problem):
     load = functools.partial(load_model, "/secret/place/model")
-    app = create_app(Catalog([Served("photos", ArchiveFolder.open(photos), load)]))
+    app = create_app(Catalog([Served("photos", open_archive(photos, model=load))]))
     with TestClient(app, base_url="http://127.0.0.1") as client:
         assert "secret" not in is_problem(send(client, ("image", png())), 503)
 
@@ -228,7 +228,7 @@ class SlowEncoder:
 def test_full_pool_answers_429_and_searches_go_on(photos, encoder, send, png, is_problem):
     encoder = SlowEncoder(encoder)
     limits = Limits(encoders=1, encoders_waiting=0, decoders=1)
-    catalog = Catalog([Served("photos", ArchiveFolder.open(photos), lambda: encoder)])
+    catalog = Catalog([Served("photos", open_archive(photos, model=lambda: encoder))])
     with TestClient(
         create_app(catalog, Settings(limits=limits)), base_url="http://[::1]"
     ) as client:

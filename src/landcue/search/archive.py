@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.columns import Columns
-from landcue.archive.manifest import Manifest
+from landcue.archive.manifest import Manifest, read_manifest
 from landcue.archive.schema import footprint_of, window_of
-from landcue.errors import UsageError, did_you_mean
+from landcue.errors import LandcueError, UsageError, did_you_mean
 from landcue.search.backend import Backend
 from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
@@ -55,7 +55,7 @@ class Archive:
                 records and more.
         """
         self._storage = folder
-        self._model = model
+        self._model, self._cache = model, cache
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
         self.backend = _backend(folder, cache)
@@ -367,6 +367,25 @@ class Archive:
 
         report = progress or _ignore
         return diff(self._storage, Address.parse(url), progress=report)
+
+    def stale(self) -> bool:
+        """Return whether the folder was written to since it was opened; a collection is current."""
+        if not self.local:
+            return False
+        try:
+            return read_manifest(self.folder) != self.manifest
+        except LandcueError:  # a folder that is being replaced
+            return False
+
+    def reopen(self) -> Archive:
+        """Open the newest version; a loaded encoder is kept if the model is the same.
+
+        Raises:
+            ArchiveError: It is gone, or broken.
+        """
+        storage = open_storage(self.folder)
+        same = storage.manifest.fingerprint == self.manifest.fingerprint
+        return Archive(storage, (same and self._encoder) or self._model, cache=self._cache)
 
     def close(self) -> None:
         """Release the opened version, so that writers may remove it; disconnect from a server."""

@@ -5,25 +5,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from landcue.archive.archive import ArchiveFolder
-from landcue.archive.manifest import read_manifest
-from landcue.archive.schema import window_of
 from landcue.data.objects import shown
 from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
 from landcue.files import read_json
 from landcue.search import Archive, ById
-from landcue.search.archive import is_collection, open_storage
-from landcue.server.chips import chip_jpeg
+from landcue.search.archive import is_collection, open_archive
 from landcue.server.decoding import Decoders
 from landcue.server.errors import ProblemError, without_paths
-from landcue.server.model_views import ModelViews
-from landcue.types import Encoder
+from landcue.server.model_views import ModelViews, chip_jpeg
 
 CLOSE_SECONDS = 60.0
 """Time in seconds that an old version stays open for requests that still read it."""
@@ -40,50 +34,18 @@ class Served:
     Attributes:
         name: Its name in requests.
         archive: The archive.
-        local: Whether it is a folder, and no collection on a server.
-        searcher: Searches it.
-        encodes: Whether images can be queries.
         explains: Whether its model can show similar regions.
         views: Answers about its model, computed once.
     """
 
-    def __init__(
-        self, name: str, archive: ArchiveFolder, load: Callable[[], Encoder] | None = None
-    ) -> None:
-        """Take what loads the archive's encoder; without it, its own model is loaded."""
+    def __init__(self, name: str, archive: Archive) -> None:
         self.name = name
         self.archive = archive
-        self.local = not is_collection(archive.folder)
-        self._load_lock = threading.Lock()
-        self._encoder: Encoder | None = None
-        self._given = load
-        self._load = load or functools.partial(_own_encoder, archive.model_folder)
-        manifest = archive.manifest
-        self.encodes = not manifest.imported and (load or archive.model_folder) is not None
         folder = archive.model_folder
         # Most exported models return only embeddings; others can compare regions.
         trained = folder is not None and (folder / "model.safetensors").is_file()
-        self.explains = self.encodes and (trained or _compares_regions(folder))
-        self.searcher = Archive(archive, self.encoder if self.encodes else None)
+        self.explains = archive.encodes and (trained or _compares_regions(folder))
         self.views = ModelViews(self)
-
-    @property
-    def version(self) -> int:
-        """Version of the opened table."""
-        return self.archive.version
-
-    def reopened(self) -> Served:
-        """Open the newest version; keep the model if it has not changed."""
-        archive = open_storage(self.archive.folder)
-        keep = archive.manifest.fingerprint == self.archive.manifest.fingerprint
-        return Served(self.name, archive, self.encoder if keep and self.encodes else self._given)
-
-    def encoder(self) -> Encoder:
-        """Return the archive's encoder, loaded once."""
-        with self._load_lock:
-            if self._encoder is None:
-                self._encoder = self._load()
-            return self._encoder
 
     def check_id(self, id_: str) -> str:
         """Return an id that a record has.
@@ -91,8 +53,8 @@ class Served:
         Raises:
             ProblemError: 404, with near matches.
         """
-        if id_ not in self.searcher:
-            raise ProblemError(404, str(self.searcher.unknown_id(id_)))
+        if id_ not in self.archive:
+            raise ProblemError(404, str(self.archive.unknown_id(id_)))
         return id_
 
     def record(self, id_: str) -> dict[str, Any]:
@@ -101,26 +63,20 @@ class Served:
         Raises:
             ProblemError: 404: no record has this id.
         """
-        row = self.archive.record(self.check_id(id_))
-        window = window_of(row["pixel_bbox"])
-        bounds = [row[side] for side in ("west", "south", "east", "north")]
-        time = row["time"]
+        record = self.archive.record(self.check_id(id_))
+        window, bounds, time = record.window, record.bounds, record.time
         return {
             "archive": self.name,
-            "id": row["id"],
-            "labels": row["labels"],
-            "predicted_labels": row["predicted_labels"],
-            "bounds": None if bounds[0] is None else bounds,
+            "id": record.id,
+            "labels": record.labels,
+            "predicted_labels": record.predicted,
+            "bounds": bounds and [bounds.west, bounds.south, bounds.east, bounds.north],
             "window": window and [window.col, window.row, window.width, window.height],
-            "time": None if time is None else time.isoformat().replace("+00:00", "Z"),
-            "sensor": row["sensor"],
-            "group": row["group"],
-            "part": row["part"],
+            "time": time and time.isoformat().replace("+00:00", "Z"),
+            "sensor": record.sensor,
+            "group": record.group,
+            "part": record.part,
         }
-
-    def predicted(self, id_: str) -> list[str]:
-        """Return the labels that the model predicted for a record."""
-        return list(self.searcher.predicted_of(id_))
 
     def thumbnail(self, id_: str) -> bytes:
         """Return the JPEG thumbnail of a record.
@@ -140,26 +96,24 @@ class Served:
             ProblemError: 404: no such record, or its file is not there any more.
             DataError: The file is broken or too large.
         """
-        row = self.archive.record(self.check_id(id_))
-        window = window_of(row["pixel_bbox"])
-        return chip_jpeg(decoders, self.archive.manifest, row["path"], window, side)
+        return chip_jpeg(decoders, self.archive, self.check_id(id_), side)
 
     @functools.cached_property
     def labels(self) -> list[dict[str, Any]]:
         """Labels with their numbers of annotated, predicted and matching records."""
-        return self.searcher.label_counts()
+        return self.archive.label_counts()
 
     @functools.cached_property
     def facets(self) -> dict[str, Any]:
         """Values to filter by, with their numbers of records, and some example ids."""
-        summary = self.searcher.summary()
+        summary = self.archive.summary()
         groups, sensors, parts = (
             [{"name": name, "records": count} for name, count in summary.counts[column].items()]
             for column in ("group", "sensor", "part")
         )
         return {
             "archive": self.name,
-            "modes": self.searcher.modes,
+            "modes": self.archive.modes,
             "groups": groups,
             "sensors": sensors,
             "parts": parts,
@@ -175,11 +129,11 @@ class Served:
         name = manifest.model.get("name")
         return {
             "name": self.name,
-            "records": self.archive.count,
+            "records": len(self.archive),
             "version": self.archive.version,
             "created": manifest.created,
             "updated": manifest.updated,
-            "stale": self.stale(),
+            "stale": self.archive.stale(),
             "landcue": manifest.landcue,
             "fingerprint": manifest.fingerprint,
             "dim": manifest.dim,
@@ -187,20 +141,11 @@ class Served:
             "label_names": list(manifest.label_names),
             "metric": "cosine",
             "model": None if name is None else Path(str(name)).name,
-            "encodes_images": self.encodes,
+            "encodes_images": self.archive.encodes,
             "regions": self.explains,
             "card": card,
             "scores": scores,
         }
-
-    def stale(self) -> bool:
-        """Return whether the archive's folder was written to after it was opened."""
-        if not self.local:
-            return False  # a collection always returns its newest records
-        try:
-            return read_manifest(self.archive.folder) != self.archive.manifest
-        except LandcueError:  # a folder that is being replaced
-            return False
 
     def known_paths(self) -> tuple[str, ...]:
         """Return paths that must not appear in responses."""
@@ -255,10 +200,10 @@ class Catalog:
             raise UsageError(
                 "--model is for milvus:// collections only: an archive folder holds its own model"
             )
-        own = None if model is None else Path(model)
         return cls(
             Served(
-                folder.resolve().name, open_storage(folder, own if is_collection(folder) else None)
+                folder.resolve().name,
+                open_archive(folder, model=model if is_collection(folder) else None),
             )
             for folder in folders
         )
@@ -305,7 +250,7 @@ class Catalog:
             await asyncio.sleep(pause)
             pause = seconds
             for served in self:
-                if not await asyncio.to_thread(served.stale):
+                if not await asyncio.to_thread(served.archive.stale):
                     continue
                 started = time.monotonic()
                 try:
@@ -334,7 +279,7 @@ class Catalog:
 
 
 def _reopened(served: Served) -> Served:
-    newer = served.reopened()
+    newer = Served(served.name, served.archive.reopen())
     _warm(newer)
     return newer
 
@@ -342,12 +287,12 @@ def _reopened(served: Served) -> Served:
 def _warm(served: Served) -> list[LandcueError]:
     """Load the data of a first search; scans compile for seconds if numba's cache is empty."""
     try:
-        if served.encodes:
-            served.encoder()
-        if len(served.searcher):
-            first = ById(next(iter(served.searcher.summary().examples.values())))
-            for mode in ("auto", *(mode for mode in _COMPILED if mode in served.searcher.modes)):
-                served.searcher.search(first, k=1, mode=mode)
+        if served.archive.encodes:
+            served.archive.encoder()
+        if len(served.archive):
+            first = ById(next(iter(served.archive.summary().examples.values())))
+            for mode in ("auto", *(mode for mode in _COMPILED if mode in served.archive.modes)):
+                served.archive.search(first, k=1, mode=mode)
     except LandcueError as error:
         return [error]
     return []
@@ -363,14 +308,6 @@ def _compares_regions(folder: Path | None) -> bool:
         return bool(getattr(load_model(folder, runtime="onnx"), "has_locations", False))
     except LandcueError:
         return False
-
-
-def _own_encoder(folder: Path | None) -> Encoder:
-    if folder is None:
-        raise UsageError("the archive holds no model: search with a record's id")
-    from landcue.models.load import load_model
-
-    return load_model(folder)
 
 
 def _plain(value: Any, hide: Sequence[str]) -> Any:

@@ -40,7 +40,7 @@ def answer(served: Served, result: Result, *, predicted: bool = False) -> dict[s
     for hit in value["hits"]:
         del hit["path"]
         if predicted:
-            hit["predicted"] = served.predicted(hit["id"])
+            hit["predicted"] = served.archive.predicted_of(hit["id"])
     return {"archive": served.name, **value}
 
 

@@ -84,8 +84,8 @@ class Observe:
                 own: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
                 names = {name for name, _ in own}
                 own += [pair for pair in _HEADERS if pair[0] not in names]
-                if "archive" in state:
-                    own.append((b"x-archive-version", str(state["archive"].version).encode()))
+                if "version" in state:
+                    own.append((b"x-archive-version", str(state["version"]).encode()))
                 message["headers"] = [*own, (b"x-request-id", id_.encode())]
             await send(message)
 

@@ -1,20 +1,23 @@
-"""Views of a model for the page: its training, scores, a 2-D map, and similar regions."""
+"""Views of a model and of its records: training, scores, a 2-D map, similar regions, chips."""
 
 from __future__ import annotations
 
+import io
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
-from landcue.archive.schema import window_of
+from landcue.data.images import is_image_path
+from landcue.data.objects import is_object, joined
 from landcue.errors import ArchiveError, UsageError
 from landcue.files import read_json
-from landcue.search import ById, Query
+from landcue.search import Archive, ById, Query
 from landcue.search.overview import flat_map, own_scores
-from landcue.server.chips import chip_pixels
 from landcue.server.decoding import Decoders
 from landcue.server.errors import ProblemError, without_paths
 from landcue.server.queries import Body, read_query
@@ -95,7 +98,7 @@ class ModelViews:
             return {}
         if (folder / "config.json").is_file():
             return read_json(folder / "config.json", ArchiveError, "restore it")
-        card: Any = getattr(self._served.encoder(), "card", None)  # of an exported file
+        card: Any = getattr(self._served.archive.encoder(), "card", None)  # of an exported file
         if card is None:
             return {}
         settings = {**card.model, "precision": card.precision}
@@ -109,7 +112,7 @@ class ModelViews:
         return {"about": about, "spaces": spaces}
 
     def _scores(self) -> dict[str, Any]:
-        found = own_scores(self._served.searcher)
+        found = own_scores(self._served.archive)
         taken = next(iter(found.spaces.values())).counts["n_query"]
         which = (
             "of the part test, which the model was not trained on"
@@ -127,14 +130,14 @@ class ModelViews:
         }
 
     def _map(self) -> dict[str, Any]:
-        searcher = self._served.searcher
-        found = flat_map(searcher)
+        archive = self._served.archive
+        found = flat_map(archive)
         counts = Counter(found.kinds)
         kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))
         place = {kind: i for i, kind in enumerate(kinds)}
         return {
             "archive": self._served.name,
-            "records": len(searcher),
+            "records": len(archive),
             "shares": [round(share, 4) for share in found.shares],
             "colored_by": found.colored_by,
             "kinds": kinds,
@@ -189,16 +192,16 @@ def similar_regions(served: Served, id_: str, body: Body, decoders: Decoders) ->
         LandcueError: An image or a query cannot be used.
     """
     served.check_id(id_)
-    if not served.encodes:
+    if not served.archive.encodes:
         raise ProblemError(409, f"archive {served.name!r} holds no model to look into")
     query = read_query(served, body, decoders)
     if query is None:
         raise ProblemError(
             400, "specify a query to compare with: id, image, positives or negatives"
         )
-    target = served.searcher.embed(query)
-    found, similarity = _grid(served, _pixels(served, id_, decoders), target)
-    theirs = served.searcher.embed(ById(id_))
+    target = served.archive.embed(query)
+    found, similarity = _grid(served, chip_pixels(decoders, served.archive, id_), target)
+    theirs = served.archive.embed(ById(id_))
     asked = _query_pixels(served, query, decoders)
     return {
         "archive": served.name,
@@ -212,7 +215,7 @@ def similar_regions(served: Served, id_: str, body: Body, decoders: Decoders) ->
 def _grid(served: Served, pixels: ByteArray, query: FloatArray) -> tuple[dict[str, Any], float]:
     from landcue.models.regions import similar_regions as compare
 
-    encoder: Any = served.encoder()
+    encoder: Any = served.archive.encoder()
     if not hasattr(encoder, "in_chans"):
         raise ProblemError(409, "similar regions need the model as it was trained")
     bands = encoder.in_chans
@@ -226,12 +229,6 @@ def _grid(served: Served, pixels: ByteArray, query: FloatArray) -> tuple[dict[st
     return grids, found.similarity
 
 
-def _pixels(served: Served, id_: str, decoders: Decoders) -> ByteArray:
-    row = served.archive.record(id_)
-    window = window_of(row["pixel_bbox"])
-    return chip_pixels(decoders, served.archive.manifest, row["path"], window)
-
-
 def _query_pixels(served: Served, query: Query, decoders: Decoders) -> ByteArray | None:
     """Return the query's image; ``None`` where there are several, or it is not at hand any more."""
     if len(query.positives) != 1 or query.negatives:
@@ -239,7 +236,7 @@ def _query_pixels(served: Served, query: Query, decoders: Decoders) -> ByteArray
     example = query.positives[0]
     if isinstance(example, ById):
         try:
-            return _pixels(served, example.id, decoders)
+            return chip_pixels(decoders, served.archive, example.id)
         except ProblemError:
             return None
     return example if isinstance(example, np.ndarray) else None
@@ -247,3 +244,65 @@ def _query_pixels(served: Served, query: Query, decoders: Decoders) -> ByteArray
 
 def _rounded(values: FloatArray) -> list[list[float]]:
     return np.round(values.astype(np.float64), _DIGITS).tolist()
+
+
+LARGEST_FILE = 256 << 20
+"""Bytes of an image file that a chip is made from; scenes are read window by window instead."""
+
+_QUALITY = 92
+
+
+def chip_jpeg(decoders: Decoders, archive: Archive, id_: str, side: int) -> bytes:
+    """Return a record's image, or its chip, at most ``side`` pixels on its longer side.
+
+    Raises:
+        ProblemError: 404: the file is not there, too large, or not below the source root.
+        DataError: It is broken, or costs too much to decode.
+    """
+    return _jpeg(chip_pixels(decoders, archive, id_), side)
+
+
+def chip_pixels(decoders: Decoders, archive: Archive, id_: str) -> ByteArray:
+    """Return a record's image, or its chip, as uint8 ``[h, w, C]``: see :func:`chip_jpeg`."""
+    record = archive.record(id_)
+    path = _file(archive.manifest.source_root, record.path)
+    if record.window is None:
+        return decoders.image(_bytes(path))
+    return decoders.chip(path, record.window, archive.manifest.scenes)
+
+
+def _file(source_root: str, stored: Path) -> Path:
+    """Return the file of a record: below the source root, with symbolic links resolved."""
+    gone = ProblemError(404, "the image of this record is not available here")
+    if is_object(joined(Path(source_root), stored.as_posix())):
+        # Decoders hold no credentials, and clients must not cause requests to the store.
+        raise ProblemError(
+            404, "the image of this record is in an object store, which the service does not "
+            "read; use its thumbnail"
+        )  # fmt: skip
+    try:
+        root = Path(source_root).resolve(strict=True)
+        path = (root / stored).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):
+        raise gone from None
+    if not path.is_relative_to(root) or not path.is_file() or not is_image_path(path):
+        raise gone
+    return path
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise ProblemError(404, "the image of this record is too large to be shown")
+        return path.read_bytes()
+    except OSError:
+        raise ProblemError(404, "the image of this record is not available here") from None
+
+
+def _jpeg(pixels: ByteArray, side: int) -> bytes:
+    bands = pixels.shape[2]
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., :3] if bands >= 3 else pixels[..., 0]))
+    image.thumbnail((side, side), Image.Resampling.BILINEAR)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=_QUALITY, subsampling=0)
+    return out.getvalue()

@@ -166,20 +166,20 @@ def run_search(served: Served, body: Body, decoders: Decoders) -> Result:
     """
     search = body.search
     # A search would build the index: minutes of work and new files, for any client.
-    if search.mode == "ann" and "ann" not in served.searcher.modes:
+    if search.mode == "ann" and "ann" not in served.archive.modes:
         raise ProblemError(
             409,
             f"archive {served.name!r} has no approximate index: its operator can build one with "
             "'landcue search ARCHIVE --mode ann'",
         )
-    if body.any and not served.encodes:
+    if body.any and not served.archive.encodes:
         raise ProblemError(
             409, f"archive {served.name!r} holds no model for new images: search with a record's id"
         )
     if search.cursor is not None:
         _check_cursor(served, search)
     where = to_filter(search.filters)
-    return served.searcher.search(
+    return served.archive.search(
         read_query(served, body, decoders),
         k=search.k,
         mode=search.mode,
@@ -233,12 +233,12 @@ def _cropped(pixels: ByteArray, crop: tuple[int, int, int, int] | None) -> ByteA
 def _check_cursor(served: Served, search: SearchRequest) -> None:
     """Refuse cursors that would cost more than any page of this service."""
     cursor = Cursor.decode(search.cursor or "")
-    if cursor.mark != served.searcher.mark:
+    if cursor.mark != served.archive.mark:
         raise ProblemError(
             409, "the cursor is for another archive or version: search from the first page"
         )
     deepest = MAX_DEPTH if search.collapse is None else _MAX_COLLAPSED
-    if cursor.seen > min(deepest, len(served.searcher)):
+    if cursor.seen > min(deepest, len(served.archive)):
         raise ProblemError(400, f"pages reach down to hit {deepest:,}: narrow the search instead")
     if cursor.shortlist > max(_MAX_SHORTLIST, search.k) or (cursor.lists or 0) > _MAX_LISTS:
         raise UsageError("the cursor cannot be read: use the cursor of the last page unchanged")

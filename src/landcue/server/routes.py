@@ -46,7 +46,7 @@ _IMAGE_HEADERS = {"Cache-Control": "private, max-age=300"}
 _FOREVER = "public, max-age=31536000, immutable"
 _REVALIDATE = "no-cache"
 
-api = APIRouter()
+api = APIRouter(generate_unique_id_function=lambda route: route.name)
 
 
 @dataclass(slots=True)
@@ -80,8 +80,8 @@ class Service:
 
     def note_version(self, served: Served) -> None:
         """Update the version of an archive in the metrics."""
-        self.metrics.records.labels(archive=served.name).set(served.archive.count)
-        self.metrics.versions.labels(archive=served.name).set(served.version)
+        self.metrics.records.labels(archive=served.name).set(len(served.archive))
+        self.metrics.versions.labels(archive=served.name).set(served.archive.version)
 
     def close(self) -> None:
         """Finish running jobs and close everything."""
@@ -101,7 +101,8 @@ def service_of(request: Request) -> Service:
 def archive_of(
     request: Request,
     archive: Annotated[
-        str | None, Query(max_length=200, description="By default the first.")
+        str | None,
+        Query(max_length=200, description="Name of the archive; the first one by default."),
     ] = None,
 ) -> Served:
     """Return the archive of a request; its version is named by the answer's headers."""
@@ -111,7 +112,7 @@ def archive_of(
 def choose(request: Request, name: str | None) -> Served:
     """Return an archive by name, and name its version in the answer's headers."""
     served = service_of(request).catalog.get(name)
-    request.state.archive = served
+    request.state.version = served.archive.version
     return served
 
 
@@ -175,27 +176,27 @@ _SEARCH_QUERY: dict[str, Any] = {
         }
     ]
 }
-ResultFormat = Annotated[export.Format, Query(description="Of the answer.")]
+ResultFormat = Annotated[export.Format, Query(description="Format of the answer.")]
 
 
 @api.post("/v1/search", responses=_search_answers(), openapi_extra=search_body())
 async def search(request: Request, service: Shared, format: ResultFormat = "json") -> Response:
-    """Search by record, by images, by several of them for and against, or by filters alone.
+    """Search by record, by images, by several positive and negative examples, or by filters alone.
 
-    Images come as a form, with the JSON in its part `request`.
+    Send images as a multipart form with the JSON in its part `request`.
     """
     body = await read_body(request, service.settings.limits)
     return await _search(request, service, body, format)
 
 
 @api.get("/v1/export", responses=_search_answers(), openapi_extra=_SEARCH_QUERY)
-async def result(
+async def export_result(
     http: Request,
     service: Shared,
     request: Annotated[str, Query(max_length=8_192, include_in_schema=False)],
     format: ResultFormat = "geojson",
 ) -> Response:
-    """Return the result of a search as a file."""
+    """Download the result of a search as a file."""
     return await _search(http, service, Body(parse_search(request), {}), format)
 
 
@@ -221,20 +222,20 @@ async def _view(
 
 
 @api.get("/v1/model", responses=json_of(ModelAnswer))
-async def model(service: Shared, served: Shown) -> Response:
-    """Return how an archive's model is built and was made, and its maker's scores."""
+async def get_model(service: Shared, served: Shown) -> Response:
+    """Return the architecture, the training and the published scores of an archive's model."""
     return await _view(service, served, ModelViews.model)
 
 
 @api.get("/v1/model/scores", responses=json_of(OwnScoresAnswer))
-async def scores(service: Shared, served: Shown) -> Response:
-    """Measure how well annotated records find each other; kept after the first time."""
+async def get_model_scores(service: Shared, served: Shown) -> Response:
+    """Measure retrieval among the annotated records; computed once and cached."""
     return await _view(service, served, ModelViews.scores)
 
 
 @api.get("/v1/model/map", responses=json_of(MapAnswer))
-async def embedding_map(service: Shared, served: Shown) -> Response:
-    """Return a sample of the records, laid out by two principal components."""
+async def get_embedding_map(service: Shared, served: Shown) -> Response:
+    """Return a sample of the records on the first two principal components."""
     return await _view(service, served, ModelViews.map)
 
 
@@ -246,16 +247,19 @@ async def _compare(request: Request, service: Service, id_: str, body: Body) -> 
 
 # A record's id may hold slashes, so what follows it is matched before the id alone.
 @api.get("/v1/records/{id:path}/regions", responses=json_of(RegionsAnswer))
-async def regions(
+async def compare_regions(
     id: str,
-    query: Annotated[str, Query(min_length=1, max_length=1_024, description="Of the query.")],
+    query: Annotated[
+        str, Query(min_length=1, max_length=1_024, description="Id of the query record.")
+    ],
     request: Request,
     service: Shared,
     archive: Annotated[
-        str | None, Query(max_length=200, description="By default the first.")
+        str | None,
+        Query(max_length=200, description="Name of the archive; the first one by default."),
     ] = None,
 ) -> Response:
-    """Return where a record and another one, the query, are alike."""
+    """Return the similar regions of two records."""
     wanted = SearchRequest.model_validate({"archive": archive, "id": query})
     return await _compare(request, service, id, Body(wanted, {}))
 
@@ -265,21 +269,21 @@ async def regions(
     responses=json_of(RegionsAnswer),
     openapi_extra=search_body(),
 )
-async def regions_of_search(id: str, request: Request, service: Shared) -> Response:
-    """Return where a record and the query of a search are alike; the body is the search's."""
+async def compare_regions_with_query(id: str, request: Request, service: Shared) -> Response:
+    """Return the similar regions of a record and the query of a search, which is the body."""
     body = await read_body(request, service.settings.limits)
     return await _compare(request, service, id, body)
 
 
 @api.get("/v1/records/{id:path}/thumbnail", responses=JPEG, response_class=Response)
-async def thumbnail(id: str, service: Shared, served: Shown) -> Response:
+async def get_thumbnail(id: str, service: Shared, served: Shown) -> Response:
     """Return the thumbnail of a record."""
     data = await service.searches.run(functools.partial(served.thumbnail, id))
     return Response(data, 200, _IMAGE_HEADERS, "image/jpeg")
 
 
 @api.get("/v1/records/{id:path}/chip", responses=JPEG, response_class=Response)
-async def chip(
+async def get_chip(
     id: str,
     service: Shared,
     served: Shown,
@@ -291,27 +295,27 @@ async def chip(
 
 
 @api.get("/v1/records/{id:path}", responses=json_of(RecordAnswer))
-async def record(id: str, service: Shared, served: Shown) -> Response:
-    """Return what is known of a record."""
+async def get_record(id: str, service: Shared, served: Shown) -> Response:
+    """Return the stored values of a record."""
     return JSONResponse(await service.searches.run(functools.partial(served.record, id)))
 
 
 @api.get("/v1/facets", responses=json_of(FacetsAnswer))
-async def facets(service: Shared, served: Shown) -> Response:
-    """Return what the records of an archive can be filtered by, and some ids to begin with."""
+async def list_facets(service: Shared, served: Shown) -> Response:
+    """Return the values that records can be filtered by, and a few example ids."""
     return JSONResponse(await service.searches.run(lambda: served.facets))
 
 
 @api.get("/v1/labels", responses=json_of(LabelsAnswer))
-async def labels(service: Shared, served: Shown) -> Response:
-    """Return the labels of an archive, with counts."""
+async def list_labels(service: Shared, served: Shown) -> Response:
+    """Return the labels of an archive with their counts."""
     counts = await service.searches.run(lambda: served.labels)
     return JSONResponse({"archive": served.name, "labels": counts})
 
 
 @api.get("/v1/archive", responses=json_of(ArchiveAnswer))
-async def about(service: Shared, served: Shown) -> Response:
-    """Return what an archive is, its model's card and scores, and all archives' names."""
+async def get_archive(service: Shared, served: Shown) -> Response:
+    """Return an archive's size, version, model card and scores, and the names of all archives."""
     facts = await service.searches.run(served.about)
     settings = service.settings
     tiles = {"basemap": settings.basemap, "basemap_credit": settings.basemap_credit}
@@ -319,8 +323,8 @@ async def about(service: Shared, served: Shown) -> Response:
 
 
 @api.post("/v1/feedback", status_code=201, responses=json_of(FeedbackAnswer, 201))
-async def feedback(given: FeedbackRequest, request: Request, service: Shared) -> Response:
-    """Keep a user's judgement of hits."""
+async def send_feedback(given: FeedbackRequest, request: Request, service: Shared) -> Response:
+    """Store a user's relevance judgments of hits."""
     served = choose(request, given.archive)
     id_: str = request.state.request_id
     await service.searches.run(functools.partial(service.feedback.keep, served, given, id_))
@@ -328,13 +332,13 @@ async def feedback(given: FeedbackRequest, request: Request, service: Shared) ->
 
 
 @api.get("/healthz", response_class=PlainTextResponse)
-async def healthz() -> Response:
-    """Answer while the process runs."""
+async def get_health() -> Response:
+    """Return 200 while the process runs."""
     return PlainTextResponse("ok\n")
 
 
 @api.get("/readyz", response_class=PlainTextResponse, responses=PROBLEMS)
-async def readyz(service: Shared) -> Response:
+async def get_readiness(service: Shared) -> Response:
     """Return whether models and vectors are loaded in the worker that answers."""
     if not service.ready:
         return problem(503, "models are being loaded", headers={"Retry-After": "2"})
@@ -342,8 +346,8 @@ async def readyz(service: Shared) -> Response:
 
 
 @api.get("/metrics", response_class=PlainTextResponse, responses=PROBLEMS)
-async def metrics(service: Shared) -> Response:
-    """Return counters and gauges of all workers as Prometheus reads them."""
+async def get_metrics(service: Shared) -> Response:
+    """Return the counters and gauges of all workers in Prometheus' text format."""
     return Response(service.metrics.render(), media_type=METRICS)
 
 

@@ -99,17 +99,26 @@ class _Answer(BaseModel):
 
 
 class Filters(_Request):
-    """Which records may be found. All conditions must hold."""
+    """Conditions on the records that a search returns; all must hold."""
 
     labels: str | None = Field(None, max_length=2_000, examples=["water and not ship"])
     scores: dict[_Name, _Share] = Field({}, max_length=100, examples=[{"ship": 0.7}])
     bbox: tuple[_Degrees, _Latitude, _Degrees, _Latitude] | None = Field(
-        None, description="West, south, east, north in degrees; west > east crosses 180."
+        None,
+        description="West, south, east, north in degrees; west > east crosses the antimeridian.",
     )
-    polygon: dict[str, Any] | None = Field(None, description="A GeoJSON polygon, in degrees.")
-    after: _Time | None = Field(None, description="This or later; UTC without a zone.")
-    before: _Time | None = Field(None, description="Earlier; UTC without a zone.")
-    path: str | None = Field(None, max_length=1_024, description="Prefix of the relative path.")
+    polygon: dict[str, Any] | None = Field(
+        None, description="A GeoJSON Polygon in degrees (EPSG:4326)."
+    )
+    after: _Time | None = Field(
+        None, description="Acquired at this time or later; UTC where no zone is given."
+    )
+    before: _Time | None = Field(
+        None, description="Acquired before this time; UTC where no zone is given."
+    )
+    path: str | None = Field(
+        None, max_length=1_024, description="Prefix of the image's path, relative to the source."
+    )
     groups: _Names = []
     sensors: _Names = []
     parts: list[Literal["train", "val", "test"]] = Field([], max_length=3)
@@ -139,7 +148,7 @@ class Filters(_Request):
 
 
 class SearchRequest(_Request):
-    """A search: by record, by uploaded images, by several of them, or by filters alone."""
+    """A search by record, by uploaded images, by several of both, or by filters alone."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -156,20 +165,31 @@ class SearchRequest(_Request):
         }
     )
 
-    archive: _Name | None = Field(None, description="Its name; the first one by default.")
-    id: _Id | None = Field(None, description="The query record; it is not among its hits.")
-    positives: list[_Id] = Field([], max_length=MAX_EXAMPLES, description="More such records.")
-    negatives: list[_Id] = Field([], max_length=MAX_EXAMPLES, description="Records to avoid.")
+    archive: _Name | None = Field(
+        None, description="Name of the archive; the first one by default."
+    )
+    id: _Id | None = Field(
+        None, description="Id of the query record, which is left out of the hits."
+    )
+    positives: list[_Id] = Field(
+        [], max_length=MAX_EXAMPLES, description="Ids of further records to search for."
+    )
+    negatives: list[_Id] = Field(
+        [], max_length=MAX_EXAMPLES, description="Ids of records to avoid."
+    )
     crop: tuple[_Place, _Place, _Length, _Length] | None = Field(
-        None, description="Of the part `image`: col, row, width, height in pixels."
+        None,
+        description="Window of the uploaded `image` to search with: column, row, width, height.",
     )
     rule: Literal["mean", "rocchio", "linear"] = "mean"
     negative_weight: float = Field(0.5, ge=0, le=100)
     filters: Filters = Field(default_factory=lambda: Filters.model_validate({}))
     mode: Mode = "auto"
     k: _Whole = Field(20, ge=1, le=MAX_K)
-    cursor: str | None = Field(None, max_length=4_096, description="Of the page before.")
-    predicted: bool = Field(False, description="Add predicted labels to hits; in JSON alone.")
+    cursor: str | None = Field(None, max_length=4_096, description="`cursor` of the previous page.")
+    predicted: bool = Field(
+        False, description="Add the predicted labels to each hit; JSON answers only."
+    )
     min_score: float | None = Field(None, ge=-1_000, le=1)
     collapse: float | None = Field(None, ge=0, le=0.5)
     label_weight: _Whole = Field(1, ge=0, le=1_000)
@@ -178,7 +198,7 @@ class SearchRequest(_Request):
 
 
 class FeedbackRequest(_Request):
-    """A user's judgement of hits."""
+    """A user's relevance judgments of hits."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -191,7 +211,9 @@ class FeedbackRequest(_Request):
     )
 
     archive: _Name | None = None
-    query: _Id | None = Field(None, description="The id of the query record, if it was one.")
+    query: _Id | None = Field(
+        None, description="Id of the query record, if the query was a record."
+    )
     positives: list[_Id] = Field([], max_length=MAX_EXAMPLES)
     negatives: list[_Id] = Field([], max_length=MAX_EXAMPLES)
     mode: _Name | None = None
@@ -205,56 +227,66 @@ class FeedbackRequest(_Request):
 
 
 class Hit(_Answer):
-    """A record that was found."""
+    """A record returned by a search."""
 
     id: str
-    distance: float = Field(description="Smaller is nearer; its unit depends on the mode.")
-    score: float = Field(description="Larger is nearer; at most 1.")
-    labels: tuple[str, ...] = Field(description="Annotated, or predicted where not annotated.")
-    shared: tuple[str, ...] = Field(description="Labels that the query has too.")
+    distance: float = Field(description="Smaller is more similar; the unit depends on the mode.")
+    score: float = Field(description="Larger is more similar; at most 1.")
+    labels: tuple[str, ...] = Field(
+        description="Annotated labels, or predicted ones where there is no annotation."
+    )
+    shared: tuple[str, ...] = Field(description="Labels shared with the query.")
     bounds: Box | None = Field(description="West, south, east, north in degrees.")
-    footprint: tuple[Pair, ...] | None = Field(description="Corners (longitude, latitude).")
+    footprint: tuple[Pair, ...] | None = Field(description="Corners as (longitude, latitude).")
     window: PixelWindow | None = Field(
-        description="Col, row, width, height of a chip in its scene; `null` for a whole image."
+        description="Column, row, width, height of a chip in its scene; `null` for a whole image."
     )
     time: datetime | None = Field(description="Acquisition time, UTC.")
     sensor: str | None
-    group: str | None = Field(description="What the image was drawn from.")
-    near: int = Field(description="Near duplicates left out in its favor.")
+    group: str | None = Field(description="Scene or class that the image belongs to.")
+    near: int = Field(description="Number of near duplicates collapsed into this hit.")
     predicted: tuple[str, ...] | None = Field(
-        None, description="Labels by the model; only where the search asks for them."
+        None, description="Predicted labels, if the search set `predicted`."
     )
 
 
 class Plan(_Answer):
-    """How a search went."""
+    """How a search was executed."""
 
-    mode: str = Field(description="That answered.")
-    why: str
-    records: int = Field(description="Of the archive.")
-    allowed: int = Field(description="Records that pass the filters.")
-    scanned: int = Field(description="Records compared in the first stage.")
-    reranked: int = Field(description="Candidates ranked by exact distance in a second stage.")
+    mode: str = Field(description="Ranking method that was used.")
+    why: str = Field(description="Why it was chosen.")
+    records: int = Field(description="Number of records in the archive.")
+    allowed: int = Field(description="Number of records that pass the filters.")
+    scanned: int = Field(description="Number of records compared in the first stage.")
+    reranked: int = Field(
+        description="Number of candidates ranked by exact distance in the second stage."
+    )
     recall: float | None = Field(description="Measured recall of the approximate index.")
-    lists: int | None = Field(description="Lists that the approximate index visited.")
+    lists: int | None = Field(
+        description="Number of inverted lists that the approximate index visited."
+    )
     milliseconds: float
 
 
 class SearchAnswer(_Answer):
-    """Hits, nearest first, equal distances in the order of ids."""
+    """Hits in order of distance; ties are in order of id."""
 
     archive: str
     query: str
     mode: str
     hits: tuple[Hit, ...]
-    labels: tuple[str, ...] = Field(description="Of the query: annotated or predicted.")
-    cursor: str | None = Field(description="Gives the next page; `null` on the last one.")
-    note: str | None = Field(description="Why there is no hit, if there is none.")
+    labels: tuple[str, ...] = Field(
+        description="Labels of the query: annotated, or predicted where there is no annotation."
+    )
+    cursor: str | None = Field(
+        description="Request the next page with it; `null` on the last page."
+    )
+    note: str | None = Field(description="Why the result is empty, if it is.")
     plan: Plan
 
 
 class RecordAnswer(_Answer):
-    """What is known of a record."""
+    """All stored values of a record except its path, vectors and thumbnail."""
 
     archive: str
     id: str
@@ -274,7 +306,9 @@ class LabelCount(_Answer):
     name: str
     annotated: int
     predicted: int
-    records: int = Field(description="Annotated, or predicted where not annotated.")
+    records: int = Field(
+        description="Annotated labels, or predicted ones where there is no annotation."
+    )
 
 
 class LabelsAnswer(_Answer):
@@ -292,27 +326,33 @@ class ValueCount(_Answer):
 
 
 class FacetsAnswer(_Answer):
-    """What the records of an archive can be filtered by."""
+    """Values that the records of an archive can be filtered by."""
 
     archive: str
-    modes: tuple[str, ...] = Field(description="Available; `ann` only where its index was built.")
+    modes: tuple[str, ...] = Field(
+        description="Available ranking methods; `ann` only if its index was built."
+    )
     groups: tuple[ValueCount, ...] = Field(description="Most records first.")
     sensors: tuple[ValueCount, ...]
     parts: tuple[ValueCount, ...]
-    time: Times | None = Field(description="The first and the last.")
-    bounds: Box | None = Field(description="West, south, east, north of all footprints.")
-    examples: tuple[str, ...] = Field(description="Some ids, spread evenly over all of them.")
+    time: Times | None = Field(description="First and last acquisition time.")
+    bounds: Box | None = Field(
+        description="Extent of all footprints: west, south, east, north in degrees."
+    )
+    examples: tuple[str, ...] = Field(description="A few ids, spread evenly over the archive.")
 
 
 class ArchiveAnswer(_Answer):
-    """What an archive is and which model made it."""
+    """Size, version and model of an archive."""
 
     name: str
     records: int
     version: int
     created: str
     updated: str
-    stale: bool = Field(description="Whether a newer version is on disk; it is shown in seconds.")
+    stale: bool = Field(
+        description="Whether a newer version is on disk; it is opened within seconds."
+    )
     landcue: str
     fingerprint: str
     dim: int
@@ -321,7 +361,7 @@ class ArchiveAnswer(_Answer):
     metric: str
     model: str | None
     encodes_images: bool
-    regions: bool = Field(description="Whether similar regions of a hit are available.")
+    regions: bool = Field(description="Whether the similar regions of a hit can be computed.")
     card: str | None
     scores: dict[str, Any]
     archives: tuple[str, ...]
@@ -330,42 +370,50 @@ class ArchiveAnswer(_Answer):
 
 
 class FeedbackAnswer(_Answer):
-    """That feedback was kept."""
+    """Confirmation that feedback was stored."""
 
     kept: bool
 
 
 class TestScores(_Answer):
-    """Scores on images that were not trained on, as the model's maker measured them."""
+    """Scores on a test split, as published with the model."""
 
     about: str
     spaces: dict[str, dict[str, float]] = Field(description="Metrics by space; `chance` is one.")
 
 
 class ModelAnswer(_Answer):
-    """How a model is built and was made; empty where its archive does not keep it."""
+    """Architecture and training of a model; empty where the archive does not store them."""
 
     archive: str
     fingerprint: str
-    settings: dict[str, str | int | float | bool] = Field(description="Backbone, sizes, space.")
-    training: dict[str, str | int | float | bool] = Field(description="Data, split, seed, loss.")
+    settings: dict[str, str | int | float | bool] = Field(
+        description="Backbone, sizes and retrieval space."
+    )
+    training: dict[str, str | int | float | bool] = Field(
+        description="Data set, split, seed and loss."
+    )
     training_images: int | None
     training_labels: dict[str, int] = Field(description="Training images by label.")
-    validation: dict[str, float] = Field(description="Metrics on the part it was chosen on.")
+    validation: dict[str, float] = Field(
+        description="Metrics on the validation split that selected the model."
+    )
     test: TestScores | None
-    regions: bool = Field(description="Whether similar regions are available.")
+    regions: bool = Field(description="Whether the similar regions of a hit can be computed.")
 
 
 class LabelScore(_Answer):
-    """How well the records of one label find others with labels of theirs."""
+    """Retrieval scores of the queries with one label."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     mean: float | None = Field(alias="mAP", description="Mean average precision, 0..1.")
-    chance: float | None = Field(description="The same, expected of a random order.")
+    chance: float | None = Field(description="Expected value for a random ranking.")
     n_query: int
     n_gallery: int
-    third: Literal["rare", "medium", "frequent"] | None = Field(description="By `n_gallery`.")
+    third: Literal["rare", "medium", "frequent"] | None = Field(
+        description="Frequency class, by `n_gallery`."
+    )
 
 
 class SpaceScores(_Answer):
@@ -376,23 +424,25 @@ class SpaceScores(_Answer):
     rules: tuple[str, ...]
     counts: dict[str, int]
     metrics: dict[str, float | None]
-    chance: dict[str, float | None] = Field(description="The same of a random order.")
-    intervals: dict[str, Range] = Field(description="95 % intervals by metric.")
-    bands: dict[str, Range] = Field(description="Worst and best order of equal distances.")
+    chance: dict[str, float | None] = Field(description="Expected values for a random ranking.")
+    intervals: dict[str, Range] = Field(description="95 % confidence interval of each metric.")
+    bands: dict[str, Range] = Field(
+        description="Range of each metric over the orders of tied distances."
+    )
     per_label: dict[str, LabelScore]
     macro: dict[str, float | None] = Field(description="Means over labels.")
-    definitions: dict[str, str] = Field(description="Of the metrics.")
+    definitions: dict[str, str] = Field(description="Definition of each metric.")
 
 
 class OwnScoresAnswer(_Answer):
-    """How well annotated records of an archive find each other; `null` stands for undefined."""
+    """Retrieval scores of the annotated records of an archive; `null` means undefined."""
 
     archive: str
     part: Literal["test", "all"] = Field(
         description="`test`: not trained on; `all`: may include training images."
     )
     annotated: int = Field(description="Annotated records of the part.")
-    taken: int = Field(description="Of these, drawn at random; each searches all others.")
+    taken: int = Field(description="Number of queries sampled at random; each searches all others.")
     about: str
     spaces: dict[str, SpaceScores] = Field(
         description="By space: protocol, rules, counts, metrics, chance, 95 % intervals, per label."
@@ -400,7 +450,7 @@ class OwnScoresAnswer(_Answer):
 
 
 class MapPoint(NamedTuple):
-    """A record on a map of embeddings: its place along two components, and its kind."""
+    """A record on an embedding map: its coordinates and its kind."""
 
     id: str
     x: float
@@ -409,13 +459,13 @@ class MapPoint(NamedTuple):
 
 
 class MapAnswer(_Answer):
-    """A sample of an archive, laid out by two principal components; lists are parallel."""
+    """A sample of an archive on its first two principal components; the lists are parallel."""
 
     archive: str
     records: int
-    shares: Pair = Field(description="Of the variance, by component.")
+    shares: Pair = Field(description="Share of the variance explained by each component.")
     colored_by: str
-    kinds: tuple[str, ...] = Field(description="Names of the kinds, frequent first.")
+    kinds: tuple[str, ...] = Field(description="Names of the kinds, most frequent first.")
     ids: tuple[str, ...]
     x: tuple[float, ...]
     y: tuple[float, ...]
@@ -440,20 +490,20 @@ class RegionGrid(_Answer):
     """Values by location, rows from the top, columns from the left, over the whole image."""
 
     parts: Grid = Field(
-        description="What each location adds to the similarity, which is their mean for models of "
-        "average pooling and linear layers."
+        description="Contribution of each location to the similarity. For models with average "
+        "pooling and linear layers, the similarity is their mean."
     )
-    cosines: Grid = Field(description="Cosine of each location by itself, -1..1.")
+    cosines: Grid = Field(description="Cosine similarity of each location, -1..1.")
 
 
 class RegionsAnswer(_Answer):
-    """Where a record and a query are alike: an aid to explain a hit, not a segmentation."""
+    """Similar regions of a record and a query: an explanation of a hit, not a segmentation."""
 
     archive: str
     id: str
-    similarity: float = Field(description="Cosine of record and query, -1..1.")
+    similarity: float = Field(description="Cosine similarity of record and query, -1..1.")
     record: RegionGrid
-    query: RegionGrid | None = Field(description="The same for the query, where it is one image.")
+    query: RegionGrid | None = Field(description="The same for the query, if it is a single image.")
 
 
 class FieldError(_Answer):
@@ -464,7 +514,7 @@ class FieldError(_Answer):
 
 
 class Problem(_Answer):
-    """An error, as RFC 9457 has it."""
+    """An error as problem details (RFC 9457)."""
 
     type: str
     title: str
