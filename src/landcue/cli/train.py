@@ -32,7 +32,7 @@ def train(
         str | None, typer.Option(help="Backbone: mobilenetv2_folded, or any timm name (resnet18).")
     ] = None,
     init: Annotated[
-        str | None, typer.Option(help="Initial weights: a file, hub (default), or none.")
+        str | None, typer.Option(help="Initial weights: a file, hub (default), package, or none.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Training epochs (default 12).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step (default 96).")] = None,

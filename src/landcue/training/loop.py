@@ -21,9 +21,11 @@ from landcue.errors import LandcueError, ModelError, UsageError
 from landcue.files import exclusive
 from landcue.losses.statistics import LabelStatistics
 from landcue.models.backbones import (
+    PACKAGE,
     create_backbone,
     freeze_first_layers,
     load_backbone_weights,
+    package_weights,
 )
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
@@ -294,7 +296,9 @@ class _Training:
             in_chans=self.config.data.in_chans,
         )
         if options.init not in ("hub", "none"):
-            load_backbone_weights(backbone, Path(options.init))
+            carried = options.init == PACKAGE
+            file = package_weights(options.backbone) if carried else Path(options.init)
+            load_backbone_weights(backbone, file)
         config = build_config(
             options.backbone,
             dim=options.dim,
