@@ -85,13 +85,26 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 def read_json(path: Path, kind: type[LandcueError], hint: str) -> dict[str, Any]:
     """Read a JSON object, or raise ``kind`` with one line that names the file and ``hint``."""
+    if path.exists() and not path.is_file():  # opening a pipe would wait forever
+        raise kind(f"{path} is not a regular file; {hint}")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except FileNotFoundError:
         raise kind(f"{path} is missing; {hint}") from None
     except OSError as error:
         raise kind(f"cannot read {path}: {error.strerror}; {hint}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    return parse_json(text, path, kind, hint)
+
+
+def parse_json(
+    text: str | bytes, path: Path, kind: type[LandcueError], hint: str
+) -> dict[str, Any]:
+    """Return the JSON object in the content of ``path``; raise ``kind`` as :func:`read_json`."""
+    try:
+        value = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except RecursionError:
+        raise kind(f"{path} is not valid JSON (nested too deeply); {hint}") from None
+    except ValueError as error:  # also an integer of too many digits
         raise kind(f"{path} is not valid JSON ({error}); {hint}") from None
     if not isinstance(value, dict):
         raise kind(f"{path} does not hold a JSON object; {hint}")

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import commands
+import landcue
 from landcue.archive.archive import ArchiveFolder
+from landcue.archive.changes import compact, delete, describe
+from landcue.archive.import_columns import ImportColumns
+from landcue.archive.importing import import_table
 from landcue.archive.ingest import ingest
-from landcue.archive.published import publishing, readable
+from landcue.archive.reembed import reembed
+from landcue.archive.repair import repair
 from landcue.archive.verify import verify_archive
 from landcue.data.sources import open_source
 from landcue.errors import ArchiveError, DataError, LandcueError, StoreError, UsageError
@@ -137,111 +145,186 @@ def test_throttling_amid_an_ingest(tools, store, folder, throttle, tmp_path, mon
     assert len(report.skipped) == 1
 
 
-def test_publish_and_open(tools, store, folder, tmp_path):
+def test_write_and_open(tools, store, folder, tmp_path):
     encoder = tools.PixelEncoder()
-    with publishing(TARGET) as place:
-        run(folder, place, encoder)
+    run(folder, TARGET, encoder)
     run(folder, tmp_path / "plain", encoder)
     opened = ArchiveFolder.open(TARGET)
     assert opened.count == 20
     assert rows(tools, TARGET) == rows(tools, tmp_path / "plain")
-    assert not verify_archive(readable(TARGET)).problems
+    assert not verify_archive(TARGET).problems
     # What is added later is seen by whoever opens it then; an open view stays as it is.
     tools.write_image(folder / "lake" / "99.png", 99)
     encoder.encoded = 0
-    with publishing(TARGET) as place:
-        assert run(folder, place, encoder).added == 1
+    assert run(folder, TARGET, encoder).added == 1
     assert encoder.encoded == 1
     assert ArchiveFolder.open(TARGET).count == 21
     assert opened.count == 20
     assert len(opened.columns().ids) == 20
+    assert len(opened.thumbnails(opened.columns().ids)) == 20
+
+
+def test_search_equals_folder(tools, store, folder, throttle, tmp_path):
+    encoder = tools.PixelEncoder()
+    model = tools.write_model(tmp_path / "model", encoder)
+    for archive in (TARGET, tmp_path / "plain"):
+        run(folder, archive, encoder, model_folder=model)
+    found = [
+        [(hit.id, hit.score) for hit in landcue.search(url, "lake/03.png", k=20)]
+        for url in ("s3://bucket/archives/one", tmp_path / "plain")
+    ]
+    assert found[0] == found[1]
+    assert (ArchiveFolder.open(TARGET).model_folder / "model.safetensors").is_file()
+    # What was derived from this version is kept on this machine: only small files are read again.
+    throttle.sent.clear()
+    assert len(landcue.search("s3://bucket/archives/one", "lake/03.png", k=20)) == 19
+    assert not [path for path, _, _ in throttle.sent if "/data/" in path or "/model/" in path]
 
 
 def test_writer_on_another_machine(tools, store, folder, tmp_path, monkeypatch):
     encoder = tools.PixelEncoder()
-    with publishing(TARGET) as place:
-        run(folder, place, encoder)
+    run(folder, TARGET, encoder)
     monkeypatch.setenv("LANDCUE_CACHE", str(tmp_path / "elsewhere"))
     tools.write_image(folder / "lake" / "99.png", 99)
     encoder.encoded = 0
-    with publishing(TARGET) as place:
-        assert run(folder, place, encoder).added == 1
-    assert encoder.encoded == 1  # it went on with what was published
+    assert run(folder, TARGET, encoder).added == 1
+    assert encoder.encoded == 1  # it went on with what was written
     monkeypatch.setenv("LANDCUE_CACHE", str(tmp_path / "cache"))
-    with publishing(TARGET) as place:
-        assert run(folder, place, encoder).unchanged == 21
+    assert run(folder, TARGET, encoder).unchanged == 21
 
 
-def test_two_writers(tools, store, folder, tmp_path, monkeypatch):
-    """The one that comes second is refused, and what was published stays whole."""
+def test_two_writers(tools, store, folder):
+    """The second one is refused in one line, and what the first one writes stays whole."""
     encoder = tools.PixelEncoder()
-    with publishing(TARGET) as place:
-        run(folder, place, encoder)
+    run(folder, TARGET, encoder)
     tools.write_image(folder / "lake" / "98.png", 98)
-    with (  # noqa: PT012
-        pytest.raises(ArchiveError, match="another process published"),
-        publishing(TARGET) as place,
-    ):
-        run(folder, place, encoder)
-        tools.write_image(folder / "lake" / "99.png", 99)
-        monkeypatch.setenv("LANDCUE_CACHE", str(tmp_path / "elsewhere"))
-        with publishing(TARGET) as other:
-            run(folder, other, encoder)
-    assert ArchiveFolder.open(TARGET).count == 22
-    monkeypatch.setenv("LANDCUE_CACHE", str(tmp_path / "cache"))
-    with publishing(TARGET) as place:
-        assert run(folder, place, encoder).records == 22
-    assert not verify_archive(readable(TARGET)).problems
+    refused = []
 
+    def second(done, total):
+        with pytest.raises(ArchiveError, match="another process is indexing into s3://") as caught:
+            run(folder, TARGET, tools.PixelEncoder())
+        refused.append(str(caught.value))
 
-def test_interrupted_before_publication(tools, store, folder):
-    encoder = tools.PixelEncoder()
-    with pytest.raises(KeyboardInterrupt), publishing(TARGET) as place:  # noqa: PT012
-        run(folder, place, encoder)
-        raise KeyboardInterrupt
-    with pytest.raises(ArchiveError, match="holds no archive"):
-        ArchiveFolder.open(TARGET)
-    encoder.encoded = 0
-    with publishing(TARGET) as place:
-        run(folder, place, encoder)
-    assert encoder.encoded == 0
-    assert ArchiveFolder.open(TARGET).count == 20
-
-
-def test_interrupted_while_publishing(tools, store, folder, throttle, monkeypatch):
-    """The store fails after some objects: readers see the archive before."""
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
-    encoder = tools.PixelEncoder()
-    with publishing(TARGET) as place:
-        run(folder, place, encoder)
-    tools.write_image(folder / "lake" / "99.png", 99)
-    with pytest.raises(LandcueError, match="slow down"), publishing(TARGET) as place:  # noqa: PT012
-        run(folder, place, encoder)
-        throttle.refuse = 10**6
-    throttle.refuse = 0
-    assert ArchiveFolder.open(TARGET).count == 20
-    with publishing(TARGET) as place:
-        run(folder, place, encoder)
+    assert run(folder, TARGET, encoder, progress=second).added == 1
+    assert len(refused) == 1
+    assert "\n" not in refused[0]
     assert ArchiveFolder.open(TARGET).count == 21
+    assert not verify_archive(TARGET).problems
+    assert run(folder, TARGET, encoder).unchanged == 21  # the lock is gone
+
+
+def lock(store, **values):
+    value = {"host": "other", "machine": "other", "pid": 1, "doing": "writing to"} | values
+    with store.open_output_stream("bucket/archives/one/.lock") as to:
+        to.write(json.dumps(value).encode())
+
+
+def test_lock_of_another_machine(tools, store, folder):
+    lock(store, until=time.time() + 60)
+    with pytest.raises(ArchiveError, match=r"process 1 on other\).*its lock ends at"):
+        run(folder, TARGET, tools.PixelEncoder())
+    lock(store, until=time.time() - 1)  # it was not renewed
+    assert run(folder, TARGET, tools.PixelEncoder()).added == 20
+
+
+def test_lock_of_another_writer_stays(tools, store, folder):
+    """A writer removes only its own lock."""
+
+    def taken(done, total):
+        lock(store, until=time.time() + 60)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, TARGET, tools.PixelEncoder(), progress=taken)
+    with store.open_input_stream("bucket/archives/one/.lock") as found:
+        assert json.loads(found.read())["host"] == "other"
+
+
+def test_killed_writer_loses_nothing(tools, store, folder, tmp_path):
+    """Its committed rows stay, and the next writer on this machine needs not wait."""
+    code = (
+        "import os, sys; import pixel_encoder as tools; from pathlib import Path\n"
+        "from landcue.archive.ingest import ingest; from landcue.data.sources import open_source\n"
+        "images = open_source(Path(sys.argv[1]))\n"
+        "die = lambda done, total: done >= 14 and os.kill(os.getpid(), 9)\n"
+        "ingest(images.records, Path(sys.argv[2]), tools.PixelEncoder(), source_root=images.root,\n"
+        "       batch_size=2, commit_every=4, progress=die)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder), "s3://bucket/archives/one"])
+    assert done.returncode == -9
+    encoder = tools.PixelEncoder()
+    kept = ArchiveFolder.open(TARGET).count
+    assert kept >= 4
+    report = run(folder, TARGET, encoder)
+    assert (report.records, encoder.encoded) == (20, 20 - kept)
+    run(folder, tmp_path / "plain", encoder)
+    assert rows(tools, TARGET) == rows(tools, tmp_path / "plain")
+    assert not verify_archive(TARGET).problems
+
+
+def test_store_fails_while_writing(tools, store, folder, throttle, monkeypatch):
+    """What was committed stays readable, and the next run continues."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+    run(folder, TARGET, tools.PixelEncoder())
+    tools.write_image(folder / "lake" / "99.png", 99)
+
+    def fail(done, total):
+        throttle.refuse = 10**6
+
+    with pytest.raises(LandcueError) as caught:
+        run(folder, TARGET, tools.PixelEncoder(), progress=fail)
+    assert "\n" not in str(caught.value)
+    throttle.refuse = 0
+    assert ArchiveFolder.open(TARGET).count in (20, 21)
+    assert run(folder, TARGET, tools.PixelEncoder()).records == 21
+    assert not verify_archive(TARGET).problems
+
+
+def test_delete_compact_and_reembed(tools, store, folder, tmp_path):
+    encoder, other = tools.PixelEncoder(), tools.PixelEncoder(seed=5, dim=24, n_bits=12)
+    model = tools.write_model(tmp_path / "model", encoder)
+    second = tools.write_model(tmp_path / "second", other)
+    for archive in (TARGET, tmp_path / "plain"):
+        run(folder, archive, encoder, model_folder=model)
+        assert delete(archive, ["lake/03.png", "lake/04.png"]) == 18
+        reembed(archive, other, model_folder=second, batch_size=8)
+        compact(archive)
+    assert rows(tools, TARGET) == rows(tools, tmp_path / "plain")
+    assert not verify_archive(TARGET).problems
+    assert describe(TARGET)["versions"] == 1
+    from pyarrow import fs
+
+    found = store.get_file_info(fs.FileSelector("bucket/archives/one", recursive=True))
+    names = [info.path.removeprefix("bucket/archives/one/") for info in found if info.is_file]
+    assert all(name.startswith("v2/") for name in names if "/" in name)  # nothing older is left
+    assert not any(b"lake/03.png" in store.open_input_stream(f"bucket/archives/one/{name}").read()
+                   for name in names)  # fmt: skip
+
+
+def test_import_and_repair(tools, store, tmp_path):
+    tools.write_table(tmp_path / "table.parquet", 40)
+    import_table(tmp_path / "table.parquet", TARGET, ImportColumns("embedding"))
+    assert verify_archive(TARGET).records == 40
+    store.delete_file("bucket/archives/one/checksums.json")
+    repair(TARGET, apply=True)
+    report = verify_archive(TARGET)
+    assert (report.records, report.problems) == (40, ())
 
 
 def test_damaged_object(tools, store, folder):
-    with publishing(TARGET) as place:
-        run(folder, place, tools.PixelEncoder())
+    run(folder, TARGET, tools.PixelEncoder())
     from pyarrow import fs
 
-    found = store.get_file_info(fs.FileSelector("bucket/archives/one/objects"))
+    found = store.get_file_info(fs.FileSelector("bucket/archives/one/records.lance/data"))
     with store.open_output_stream(found[0].path) as to:
         to.write(b"other bytes")
-    with pytest.raises(ArchiveError, match="is damaged"):
+    with pytest.raises(ArchiveError, match=r"s3://.*is damaged"):
         ArchiveFolder.open(TARGET)
+    assert "is damaged" in str(verify_archive(TARGET).files[0])
 
 
-@pytest.mark.parametrize("name", ["../../escape", "/etc/passwd", "a//b"])
-def test_list_that_leads_out(store, name):
-    with store.open_output_stream("bucket/archives/one/archive.json") as to:
-        to.write(json.dumps({"format": 1, "files": {name: "0" * 32}}).encode())
-    with pytest.raises(ArchiveError, match="is broken"):
+def test_no_archive(store):
+    with pytest.raises(ArchiveError, match="holds no archive; create one"):
         ArchiveFolder.open(TARGET)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +11,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from landcue.archive import storage
 from landcue.archive.checksums import HOW_TO_RESTORE, MODEL_FOLDER, check_table_files
 from landcue.archive.columns import COLUMNS, Columns, by_id, to_columns
 from landcue.archive.layout import ReaderMark
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest
-from landcue.archive.published import readable
 from landcue.archive.schema import from_fixed, row_faults
-from landcue.archive.table import TABLE_FOLDER, RecordTable, reading
-from landcue.data.objects import is_object, joined
+from landcue.archive.table import (
+    TABLE_FOLDER,
+    RecordTable,
+    reading,
+    version_files,
+    version_number,
+)
+from landcue.data.objects import is_object, joined, shown
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.types import FloatArray, Problem
 
@@ -39,14 +47,12 @@ class ArchiveFolder:
 
     @classmethod
     def open(cls, folder: Path) -> ArchiveFolder:
-        """Open an archive for reading; one in an object store through its local copy.
+        """Open an archive for reading, in a folder or in an object store.
 
         Raises:
             ArchiveError: There is none, or it is broken.
             DataError: The object store cannot be reached, or refuses.
         """
-        if is_object(folder):
-            folder = readable(folder)
         mark = ReaderMark(folder)  # before opening, so that no writer removes the version
         return cls._open(folder, mark, read_manifest(folder), None)
 
@@ -72,11 +78,11 @@ class ArchiveFolder:
         check_table_files(folder, manifest.base)
         table = None if version == 0 else RecordTable.open(base, pinned=True, version=version)
         if table is None and manifest.records:
-            raise ArchiveError(f"{base / TABLE_FOLDER} is missing; {HOW_TO_RESTORE}")
+            raise ArchiveError(f"{shown(base / TABLE_FOLDER)} is missing; {HOW_TO_RESTORE}")
         if table is not None and not table.schema.equals(manifest.schema):
             raise ArchiveError(
-                f"{base / TABLE_FOLDER} does not fit the manifest beside it (other columns or "
-                f"sizes); {HOW_TO_RESTORE}"
+                f"{shown(base / TABLE_FOLDER)} does not fit the manifest beside it (other columns "
+                f"or sizes); {HOW_TO_RESTORE}"
             )
         archive = cls(folder, manifest, table)
         archive._mark = mark
@@ -89,9 +95,31 @@ class ArchiveFolder:
 
     @property
     def model_folder(self) -> Path | None:
-        """The copy of the model that made the archive, if it has one."""
-        folder = self.base / MODEL_FOLDER
-        return folder if folder.is_dir() else None
+        """The copy of the model that made the archive, if it has one; from a store, a local copy.
+
+        Raises:
+            LandcueError: The store cannot be reached, or the copy cannot be written.
+        """
+        return storage.local_copy(self.base / MODEL_FOLDER)
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is in an object store."""
+        return is_object(self.folder)
+
+    @property
+    def cache_folder(self) -> Path:
+        """The folder for files that are derived from the archive: its own, or a local cache."""
+        return storage.cache_folder(self.folder)
+
+    def table_digest(self) -> str:
+        """Return a digest of the table's own list of files, which no other content shares."""
+        for path in version_files(self.base):
+            if version_number(path) == self.version:
+                with contextlib.suppress(OSError):
+                    content = storage.read(path) or b""
+                    return hashlib.blake2b(content, digest_size=8).hexdigest()
+        return ""
 
     @property
     def count(self) -> int:
@@ -215,9 +243,8 @@ def own_model(folder: Path) -> Path | None:
     Raises:
         ArchiveError: Its manifest is broken.
     """
-    base = read_manifest(folder).base if (folder / MANIFEST).exists() else ""
-    model = folder / base / MODEL_FOLDER
-    return model if model.is_dir() else None
+    base = read_manifest(folder).base if storage.exists(folder / MANIFEST) else ""
+    return storage.local_copy(folder / base / MODEL_FOLDER)
 
 
 def unknown_id(id_: str, ids: list[str] | tuple[str, ...]) -> UsageError:

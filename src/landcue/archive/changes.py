@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from landcue import __version__
+from landcue.archive import storage
 from landcue.archive.archive import ArchiveFolder, unknown_id
 from landcue.archive.checksums import (
     HOW_TO_RESTORE,
@@ -27,11 +28,18 @@ from landcue.archive.manifest import (
     write_manifest,
 )
 from landcue.archive.table import TABLE_FOLDER, RecordTable, drop_hint, version_files
+from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError
-from landcue.files import exclusive
 
 
-def finalize(folder: Path, manifest: Manifest, table: RecordTable, *, changed: bool) -> int:
+def finalize(
+    folder: Path,
+    manifest: Manifest,
+    table: RecordTable,
+    *,
+    changed: bool,
+    readers_end: bool = False,
+) -> int:
     """Remove older versions unless a process reads them; store counts and checksums.
 
     Args:
@@ -39,6 +47,7 @@ def finalize(folder: Path, manifest: Manifest, table: RecordTable, *, changed: b
         manifest: Of the archive.
         table: Its table.
         changed: Whether rows were written or removed.
+        readers_end: Whether to remove older versions in any case: readers of them fail.
 
     Returns:
         The number of records.
@@ -52,9 +61,9 @@ def finalize(folder: Path, manifest: Manifest, table: RecordTable, *, changed: b
         if checksums is not None:
             check_table(folder, checksums, manifest.base)
         with unread(folder) as alone:
-            if alone:
+            if alone or readers_end:
                 start_cleaning(folder)
-            table.compact(drop_old=alone)
+            table.compact(drop_old=alone or readers_end)
     drop_hint(folder / manifest.base)
     count = table.count()
     if changed or count != manifest.records:
@@ -62,7 +71,7 @@ def finalize(folder: Path, manifest: Manifest, table: RecordTable, *, changed: b
         write_manifest(folder, manifest)
     if compacted or checksums is None or checksums.manifest != manifest_text(manifest):
         write_checksums(folder, manifest)
-    sweep(folder, manifest.base)
+    sweep(folder, manifest.base, readers_end=readers_end)
     return count
 
 
@@ -74,7 +83,7 @@ def check_table(folder: Path, checksums: Checksums, base: str) -> None:
     """
     below = (Path(base) / TABLE_FOLDER).as_posix()
     for problem in damaged_files(folder, checksums, base, below):
-        raise ArchiveError(f"{folder / problem.where} {problem.what}; {HOW_TO_RESTORE}")
+        raise ArchiveError(f"{shown(folder / problem.where)} {problem.what}; {HOW_TO_RESTORE}")
 
 
 def _known(folder: Path) -> Checksums | None:
@@ -107,7 +116,7 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     opened, size = ArchiveFolder.open(folder), size_of(folder)
     return {
-        "archive": str(folder),
+        "archive": shown(folder),
         "format": FORMAT,
         "records": opened.count,
         **opened.manifest.facts(),
@@ -130,7 +139,7 @@ def delete(folder: Path, ids: Sequence[str]) -> int:
         ArchiveError: The archive is missing, locked, broken or cannot be written.
     """
     read_manifest(folder)
-    with exclusive(folder, ArchiveError, "writing to"):
+    with storage.locked(folder, "writing to"):
         manifest, table = open_for_change(folder)
         _check_known(table, ids)
         table.delete(ids)
@@ -151,6 +160,8 @@ def count_known(folder: Path, ids: Sequence[str]) -> int:
 def compact(folder: Path) -> tuple[Size, Size]:
     """Merge small files and drop old versions, unless a process reads them.
 
+    In an object store they are dropped in any case: who opened an older version must open again.
+
     Returns:
         The size before and after.
 
@@ -158,19 +169,18 @@ def compact(folder: Path) -> tuple[Size, Size]:
         ArchiveError: The archive is missing, locked, broken or cannot be written.
     """
     read_manifest(folder)
-    with exclusive(folder, ArchiveError, "writing to"):
+    with storage.locked(folder, "writing to"):
         before = size_of(folder)
         manifest, table = open_for_change(folder)
-        finalize(folder, manifest, table, changed=True)
-        sweep(folder, manifest.base)
+        finalize(folder, manifest, table, changed=True, readers_end=is_object(folder))
         return before, size_of(folder)
 
 
 def size_of(folder: Path) -> Size:
     """Measure an archive."""
     base = folder / read_manifest(folder).base
-    files = [path for path in (base / TABLE_FOLDER).rglob("*") if path.is_file()]
-    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    files = storage.listed(base / TABLE_FOLDER)
+    total = sum(path.stat().st_size for path in storage.listed(folder).values())
     return Size(len(files), total, len(version_files(base)))
 
 
@@ -183,7 +193,9 @@ def open_for_change(folder: Path) -> tuple[Manifest, RecordTable]:
     manifest = read_manifest(folder)
     table = RecordTable.open(folder / manifest.base, pinned=False)
     if table is None:
-        raise ArchiveError(f"{folder / manifest.base / TABLE_FOLDER} is missing; {HOW_TO_RESTORE}")
+        raise ArchiveError(
+            f"{shown(folder / manifest.base / TABLE_FOLDER)} is missing; {HOW_TO_RESTORE}"
+        )
     return manifest, table
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from landcue.archive import storage
 from landcue.archive.manifest import Manifest, checksum_of, manifest_text
 from landcue.archive.table import HINT, TABLE_FOLDER, newest_version
+from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError
-from landcue.files import read_json, write_atomic
+from landcue.files import parse_json
 from landcue.types import Problem
 
 CHECKSUMS = "checksums.json"
@@ -58,10 +58,16 @@ def read_checksums(folder: Path) -> Checksums | None:
         ArchiveError: They are damaged themselves.
     """
     file = folder / CHECKSUMS
-    if not file.exists():
+    try:
+        text = storage.read(file)
+    except OSError as error:
+        raise ArchiveError(f"cannot read {file}: {error.strerror}; {HOW_TO_RESTORE}") from None
+    if text is None:
         return None
-    value = read_json(file, ArchiveError, HOW_TO_RESTORE)
-    broken = ArchiveError(f"{file} was damaged or changed (its checksum differs); {HOW_TO_RESTORE}")
+    value = parse_json(text, file, ArchiveError, HOW_TO_RESTORE)
+    broken = ArchiveError(
+        f"{shown(file)} was damaged or changed (its checksum differs); {HOW_TO_RESTORE}"
+    )
     if value.pop("checksum", None) != checksum_of(value):
         raise broken
     try:
@@ -73,7 +79,7 @@ def read_checksums(folder: Path) -> Checksums | None:
             str(value["manifest"]),
             bool(value["cleaning"]),
         )
-        if file.read_text(encoding="utf-8") != _text(checksums):
+        if text != _text(checksums).encode():
             raise broken
     except (KeyError, TypeError, ValueError):
         raise broken from None
@@ -95,18 +101,17 @@ def write_checksums(folder: Path, manifest: Manifest) -> None:
     known = old.files if old else {}
     files: dict[str, str] = {}
     try:
-        for path in archive_files(folder, manifest.base):
-            name = path.relative_to(folder).as_posix()
-            files[name] = known.get(name) or digest(path, sync=True)
+        for name, path in archive_files(folder, manifest.base).items():
+            files[name] = known.get(name) or storage.digest(path, sync=True)
         newest = newest_version(folder / manifest.base)
-        content = newest.read_bytes() if newest else b""
+        content = (storage.read(newest) or b"") if newest else b""
     except OSError as error:
         raise ArchiveError(
             f"cannot read {error.filename}: {error.strerror}; {HOW_TO_RESTORE}"
         ) from None
     version = newest.relative_to(folder).as_posix() if newest else ""
     checksums = Checksums(files, version, content, manifest_text(manifest))
-    write_atomic(folder / CHECKSUMS, _text(checksums))
+    storage.write(folder / CHECKSUMS, _text(checksums))
 
 
 def forget_checksums(folder: Path, name: str) -> None:
@@ -120,7 +125,7 @@ def forget_checksums(folder: Path, name: str) -> None:
         if checksums is not None:
             kept = {n: d for n, d in checksums.files.items() if not n.startswith(f"{name}/")}
             if kept != checksums.files:
-                write_atomic(folder / CHECKSUMS, _text(replace(checksums, files=kept)))
+                storage.write(folder / CHECKSUMS, _text(replace(checksums, files=kept)))
 
 
 def start_cleaning(folder: Path) -> None:
@@ -132,15 +137,17 @@ def start_cleaning(folder: Path) -> None:
     with contextlib.suppress(ArchiveError):
         checksums = read_checksums(folder)
         if checksums is not None and not checksums.cleaning:
-            write_atomic(folder / CHECKSUMS, _text(replace(checksums, cleaning=True)))
+            storage.write(folder / CHECKSUMS, _text(replace(checksums, cleaning=True)))
 
 
-def archive_files(folder: Path, base: str) -> Iterator[Path]:
-    """Yield the files of the table and the model in use, sorted."""
-    for part in (TABLE_FOLDER, MODEL_FOLDER):
-        for path in sorted((folder / base / part).rglob("*")):
-            if path.is_file() and path.name != HINT and not path.name.startswith("."):
-                yield path
+def archive_files(folder: Path, base: str) -> dict[str, Path]:
+    """Return the files of the table and the model in use, by their posix path below the archive."""
+    return {
+        f"{base}/{part}/{name}" if base else f"{part}/{name}": path
+        for part in (TABLE_FOLDER, MODEL_FOLDER)
+        for name, path in storage.listed(folder / base / part).items()
+        if path.name != HINT and not path.name.startswith(".")
+    }
 
 
 def damaged_files(folder: Path, checksums: Checksums, base: str, below: str = "") -> list[Problem]:
@@ -154,11 +161,12 @@ def damaged_files(folder: Path, checksums: Checksums, base: str, below: str = ""
     """
     table = (Path(base) / TABLE_FOLDER).as_posix() + "/"
     problems: list[Problem] = []
+    digest_of = _digests(folder)
     for name, known in sorted(checksums.files.items()):
         if not name.startswith(below) or not name.startswith(f"{base}/" if base else ""):
             continue
         try:
-            if digest(folder / name) != known:
+            if digest_of(name) != known:
                 problems.append(Problem(name, "is damaged: its checksum differs"))
         except FileNotFoundError:
             if not (checksums.cleaning and name.startswith(table)):
@@ -182,22 +190,31 @@ def check_table_files(folder: Path, base: str) -> None:
         return
     data = (Path(base) / TABLE_FOLDER / "data").as_posix()
     table = (Path(base) / TABLE_FOLDER).as_posix()
+    digest_of = _digests(folder)
     for name, known in checksums.files.items():
-        if not name.startswith(table + "/") or name.startswith(data + "/"):
+        # Of an object, the listing has the checksum: it costs nothing to compare the data too.
+        small = name.startswith(table + "/") and not name.startswith(data + "/")
+        if not (small or is_object(folder)):
             continue
         with contextlib.suppress(OSError):
-            if digest(folder / name) != known:
+            if digest_of(name) != known:
                 raise ArchiveError(
-                    f"{folder / name} is damaged: its checksum differs; {HOW_TO_RESTORE}"
+                    f"{shown(folder / name)} is damaged: its checksum differs; {HOW_TO_RESTORE}"
                 )
 
 
-def digest(path: Path, *, sync: bool = False) -> str:
-    """Return the BLAKE2b-128 of a file, hex; with ``sync`` flush it to disk first."""
-    with path.open("rb") as file:
-        if sync:
-            os.fsync(file.fileno())
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+def _digests(folder: Path) -> Callable[[str], str]:
+    """Return what returns the present digest of a file of the archive; a store is listed once."""
+    if not is_object(folder):
+        return lambda name: storage.digest(folder / name)
+    objects = storage.listed(folder)
+
+    def look(name: str) -> str:
+        if name not in objects:
+            raise FileNotFoundError(name)
+        return storage.digest(objects[name])
+
+    return look
 
 
 def _text(checksums: Checksums) -> str:

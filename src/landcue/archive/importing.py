@@ -12,14 +12,14 @@ from typing import Any
 import pyarrow as pa
 
 from landcue import __version__
+from landcue.archive import storage
 from landcue.archive.changes import finalize
 from landcue.archive.import_columns import ImportColumns, TableReader
-from landcue.archive.layout import READERS, check_free
-from landcue.archive.manifest import IMPORTED, MANIFEST, Manifest, read_manifest, write_manifest
+from landcue.archive.layout import check_free, start_table
+from landcue.archive.manifest import IMPORTED, MANIFEST, Manifest, read_manifest
 from landcue.archive.schema import encoded_rows, first_of_each
 from landcue.archive.table import RecordTable, Writer
 from landcue.errors import ArchiveError, DataError
-from landcue.files import exclusive
 from landcue.types import Problem
 
 Progress = Callable[[int, int], object]
@@ -101,7 +101,7 @@ def import_table(
         landcue=__version__,
     )
     report = ImportReport(reader.dim, reader.n_bits)
-    with exclusive(folder, ArchiveError, "importing into"):
+    with storage.locked(folder, "importing into"):
         manifest, table = _open(folder, manifest, file)
         known = set(table.read(["id"])["id"].to_pylist())
         before = len(known)
@@ -144,7 +144,7 @@ def _rows(piece: Any, wanted: list[int], schema: pa.Schema) -> pa.Table:
 
 def _open(folder: Path, manifest: Manifest, file: Path) -> tuple[Manifest, RecordTable]:
     """Create the archive, or resume the same import."""
-    if (folder / MANIFEST).exists():
+    if storage.exists(folder / MANIFEST):
         found = read_manifest(folder)
         if found.fingerprint != manifest.fingerprint:
             raise ArchiveError(
@@ -155,12 +155,7 @@ def _open(folder: Path, manifest: Manifest, file: Path) -> tuple[Manifest, Recor
             return found, table
     else:
         check_free(folder)
-    try:
-        (folder / READERS).touch()
-    except OSError as error:
-        raise ArchiveError(f"cannot write {folder}: {error.strerror}; free space") from None
-    write_manifest(folder, manifest)
-    return manifest, RecordTable.create(folder, manifest.schema)
+    return manifest, start_table(folder, manifest)
 
 
 def _fingerprint(file: Path, columns: ImportColumns) -> str:

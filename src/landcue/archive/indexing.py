@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from landcue.archive.archive import ArchiveFolder, own_model
 from landcue.archive.ingest import IngestReport, ingest
 from landcue.archive.manifest import read_manifest
-from landcue.archive.published import publishing
 from landcue.archive.reembed import ReembedReport, reembed
 from landcue.archive.repair import RepairReport, repair
 from landcue.data.imageset import ImageSet
@@ -159,8 +158,7 @@ def index_source(
     else:
         images = open_source(source, options.labels, options.asset)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(publishing(archive)) if is_object(archive) else archive
-        own = own_model(folder) if model is None else None
+        own = own_model(archive) if model is None else None
         here = (
             options.device if options.ray is None else None
         )  # with Ray it runs in other processes
@@ -183,7 +181,7 @@ def index_source(
             stack.enter_context(engine.connection())
         report = ingest(
             with_parts(images, loaded.provenance).records,
-            folder,
+            archive,
             loaded,
             source_root=images.root,
             model_folder=loaded.path,

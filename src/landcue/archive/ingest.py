@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from landcue.archive import storage
 from landcue.archive.changes import finalize
 from landcue.archive.checksums import MODEL_FOLDER, forget_checksums
 from landcue.archive.encoding import Encoded, Engine, encoding_here
@@ -18,10 +19,10 @@ from landcue.archive.plan import Plan, Stored, check_unique, make_plan, read_sto
 from landcue.archive.reading import ChipReader, EmptyChip
 from landcue.archive.schema import metadata_rows
 from landcue.archive.table import RecordTable, Writer
-from landcue.data.objects import absolute
+from landcue.data.objects import absolute, shown
 from landcue.data.scenes import SceneOptions
 from landcue.errors import ArchiveError, DataError, UsageError
-from landcue.files import core_count, exclusive
+from landcue.files import core_count
 from landcue.types import Encoder, Problem, Record
 
 
@@ -198,7 +199,7 @@ def ingest(
         raise UsageError("records that are chips need scenes=SceneOptions(…)")
     check_unique(records)
     root = absolute(source_root)
-    with exclusive(folder, ArchiveError, "indexing into"):
+    with storage.locked(folder, "indexing into"):
         manifest, table = _open(folder, encoder)
         stored = read_stored(table)
         if manifest is not None:
@@ -253,7 +254,7 @@ def ingest(
 
 def _open(folder: Path, encoder: Encoder) -> tuple[Manifest | None, RecordTable | None]:
     """Return the result of an earlier ingest; check that the archive is the model's."""
-    if not (folder / MANIFEST).exists():
+    if not storage.exists(folder / MANIFEST):
         check_free(folder)
         return None, None
     manifest = read_manifest(folder)
@@ -261,7 +262,8 @@ def _open(folder: Path, encoder: Encoder) -> tuple[Manifest | None, RecordTable 
     table = RecordTable.open(folder / manifest.base, pinned=False)
     if table is None and manifest.records:
         raise ArchiveError(
-            f"{folder} has no table; restore it from a copy, or index again into a new folder"
+            f"{shown(folder)} has no table; restore it from a copy, or index again into a new "
+            "folder"
         )
     # Without a table, an earlier run was killed while it created the archive: create it again.
     return (manifest, table) if table is not None else (None, None)

@@ -8,15 +8,18 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import weakref
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from landcue.archive import storage
 from landcue.archive.checksums import CHECKSUMS, MODEL_FOLDER, write_checksums
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from landcue.archive.table import TABLE_FOLDER, RecordTable, sync_folder
+from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError
 from landcue.files import read_json
 from landcue.types import Encoder
@@ -66,6 +69,8 @@ class ReaderMark:
 
     def __init__(self, folder: Path) -> None:
         self.release = lambda: None
+        if is_object(folder):
+            return
         with contextlib.suppress(OSError):  # an archive that cannot be written has no writer either
             handle = os.open(folder / READERS, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             self.release = weakref.finalize(self, os.close, handle)
@@ -75,6 +80,9 @@ class ReaderMark:
 @contextlib.contextmanager
 def unread(folder: Path) -> Generator[bool]:
     """Yield whether no process reads the archive; new readers wait until the end of the block."""
+    if is_object(folder):  # nothing knows who reads a store
+        yield False
+        return
     with _locked_alone(folder / READERS) as alone:
         yield alone
 
@@ -92,16 +100,13 @@ def check_free(folder: Path) -> None:
     Raises:
         ArchiveError: It holds other files; the message names one.
     """
-    if not folder.is_dir():
-        return
     others = [
-        path.name
-        for path in folder.iterdir()
-        if path.name not in _OURS and not path.name.startswith(f".{MANIFEST}.")
+        name for name in storage.names(folder) - _OURS if not name.startswith(f".{MANIFEST}.")
     ]
     if others:
         raise ArchiveError(
-            f"{folder} is not an archive and not empty ({min(others)} …); choose a new folder"
+            f"{shown(folder)} is not an archive and not empty ({min(others)} …); choose a new "
+            "folder"
         )
 
 
@@ -121,12 +126,22 @@ def create_table(
     manifest = replace(Manifest.of(encoder, source_root, model), scenes=dict(scenes or {}))
     if model_folder is not None:
         copy_model(model_folder, folder, encoder)
-    try:
-        (folder / READERS).touch()
-    except OSError as error:
-        raise ArchiveError(f"cannot write {folder}: {error.strerror}; free space") from None
+    return manifest, start_table(folder, manifest)
+
+
+def start_table(folder: Path, manifest: Manifest) -> RecordTable:
+    """Write the manifest of a new archive and create its empty table.
+
+    Raises:
+        LandcueError: The folder cannot be written.
+    """
+    if not is_object(folder):
+        try:
+            (folder / READERS).touch()
+        except OSError as error:
+            raise ArchiveError(f"cannot write {folder}: {error.strerror}; free space") from None
     write_manifest(folder, manifest)
-    return manifest, RecordTable.create(folder, manifest.schema)
+    return RecordTable.create(folder, manifest.schema)
 
 
 def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
@@ -135,42 +150,55 @@ def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
     Raises:
         ArchiveError: There is no checkpoint, it is of another model, or the copy fails.
     """
-    target, temporary = folder / MODEL_FOLDER, folder / f".{MODEL_FOLDER}.tmp"
     if has_model(folder, encoder):
         return
-    mark = _fingerprint(source)
-    if mark is None:
+    if _fingerprint(source) is None:
         raise ArchiveError(f"{source} holds no model; use the folder of the encoder's model")
+    target = folder / MODEL_FOLDER
     try:
+        if is_object(folder):
+            with tempfile.TemporaryDirectory(prefix="landcue-model-") as temporary:
+                _gather_model(source, Path(temporary), encoder)
+                storage.remove(target)
+                names = sorted(storage.listed(Path(temporary)), key=MODEL_FILES[0].__eq__)
+                for name in names:  # the one that makes it a model last
+                    storage.write(target / name, (Path(temporary) / name).read_bytes())
+            return
+        temporary = folder / f".{MODEL_FOLDER}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        files = {name: source / name for name in MODEL_FILES}
-        if not files[MODEL_FILES[1]].is_file():  # a folder of an exported file
-            files[EXPORTED] = source / EXPORTED
-        if source.is_file():
-            files = {EXPORTED: source}
-        for name, file in files.items():
-            if file.is_file():
-                shutil.copyfile(file, temporary / name)
-                _sync(temporary / name)
-        mark = _fingerprint(temporary)
-        if mark != encoder.fingerprint:
-            raise ArchiveError(
-                f"{source} holds model {str(mark)[:12]}, but {encoder.fingerprint[:12]} encodes; "
-                "wait until its training has finished and load it again"
-            )
+        _gather_model(source, temporary, encoder)
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
     except OSError as error:
         raise ArchiveError(
-            f"cannot copy {source} to {target}: {error.strerror or error}; free space and run the "
-            "same command again"
+            f"cannot copy {source} to {shown(target)}: {error.strerror or error}; free space and "
+            "run the same command again"
         ) from None
+
+
+def _gather_model(source: Path, folder: Path, encoder: Encoder) -> None:
+    files = {name: source / name for name in MODEL_FILES}
+    if not files[MODEL_FILES[1]].is_file():  # a folder of an exported file
+        files[EXPORTED] = source / EXPORTED
+    if source.is_file():
+        files = {EXPORTED: source}
+    for name, file in files.items():
+        if file.is_file():
+            shutil.copyfile(file, folder / name)
+            _sync(folder / name)
+    mark = _fingerprint(folder)
+    if mark != encoder.fingerprint:
+        raise ArchiveError(
+            f"{source} holds model {str(mark)[:12]}, but {encoder.fingerprint[:12]} encodes; "
+            "wait until its training has finished and load it again"
+        )
 
 
 def has_model(folder: Path, encoder: Encoder) -> bool:
     """Return whether the folder of table and model holds this model already."""
-    return _fingerprint(folder / MODEL_FOLDER) == encoder.fingerprint
+    model = storage.local_copy(folder / MODEL_FOLDER)
+    return model is not None and _fingerprint(model) == encoder.fingerprint
 
 
 def _fingerprint(model: Path) -> str | None:
@@ -206,9 +234,9 @@ def next_base(base: str) -> str:
 def unfinished(folder: Path, manifest: Manifest) -> str | None:
     """Describe the folder that is being built, or whose build was interrupted."""
     stage = folder / next_base(manifest.base)
-    if not stage.is_dir():
+    if not storage.exists(stage):
         return None
-    if not (stage / MANIFEST).exists():
+    if storage.read(stage / MANIFEST) is None:
         return "a repair or the start of another model's embeddings"
     try:
         mark = read_manifest(stage).fingerprint
@@ -230,7 +258,8 @@ def switch(folder: Path, manifest: Manifest, base: str) -> Manifest:
         LandcueError: The folder cannot be written; the former base stays in use.
     """
     try:
-        sync_folder(folder / base)
+        if not is_object(folder):
+            sync_folder(folder / base)
     except OSError as error:
         raise ArchiveError(f"cannot write {folder / base}: {error.strerror}; free space") from None
     manifest = replace(manifest, base=base)
@@ -240,35 +269,45 @@ def switch(folder: Path, manifest: Manifest, base: str) -> Manifest:
     return manifest
 
 
-def sweep(folder: Path, base: str) -> None:
-    """Remove the files of earlier bases, if no process reads the archive."""
-    left = list(_leftovers(folder, base))
-    if not left:
-        return
-    with unread(folder) as alone:
-        if not alone:
-            return
-        for path in left:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):  # the next change tries again
-                    path.unlink(missing_ok=True)
+def sweep(folder: Path, base: str, *, readers_end: bool = False) -> None:
+    """Remove the files of earlier bases, and what writers that were killed left behind.
+
+    Args:
+        folder: The archive, locked.
+        base: The folder in use.
+        readers_end: Whether readers of earlier versions may fail; else nothing is removed while
+            a process reads the archive, or might read it from a store.
+    """
+    present = storage.names(folder)
+    _remove(folder / name for name in present if _TEMPORARY.fullmatch(name))
+    left = list(_leftovers(folder, base, present))
+    if left:
+        with unread(folder) as alone:
+            if alone or readers_end:
+                _remove(left)
 
 
-def _leftovers(folder: Path, base: str) -> Iterator[Path]:
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):  # the next change tries again
+            storage.remove(path)
+
+
+def _leftovers(folder: Path, base: str, present: set[str]) -> Iterator[Path]:
     if not base:
         return
-    older = [folder / TABLE_FOLDER, folder / MODEL_FOLDER]
-    older += [path for path in folder.glob("v*") if 1 < _number(path) < number(base)]
-    older = [path for path in older if path.exists()]
-    yield from older
-    if older and (folder / _INDEXES).exists():  # built for them; searches build them again
+    own = {TABLE_FOLDER, MODEL_FOLDER}
+    older = [name for name in present if name in own or 1 < _number(name) < number(base)]
+    yield from (folder / name for name in older)
+    if older and _INDEXES in present:  # built for them; searches build them again
         yield folder / _INDEXES
-    for name in (MANIFEST, CHECKSUMS, READERS, ".lock"):  # from when it was made like an archive
-        if (folder / base / name).exists():
-            yield folder / base / name
+    # From when it was a new archive:
+    ended = {MANIFEST, CHECKSUMS, READERS, storage.LOCK} & storage.names(folder / base)
+    yield from (folder / base / name for name in ended)
 
 
-def _number(path: Path) -> int:
-    return int(path.name[1:]) if re.fullmatch(r"v[0-9]+", path.name) else 0
+_TEMPORARY = re.compile(rf"\.(({MANIFEST}|{CHECKSUMS})\.[0-9]+\.[0-9]+|{MODEL_FOLDER})\.tmp")
+
+
+def _number(name: str) -> int:
+    return int(name[1:]) if re.fullmatch(r"v[0-9]+", name) else 0

@@ -14,10 +14,11 @@ from typing import Any, cast
 import pyarrow as pa
 
 from landcue import __version__
+from landcue.archive import storage
 from landcue.archive.schema import record_schema
-from landcue.data.objects import shown
+from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError
-from landcue.files import read_json, write_atomic
+from landcue.files import parse_json
 from landcue.types import Encoder
 
 FORMAT = 2
@@ -141,7 +142,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     Raises:
         LandcueError: The folder cannot be written.
     """
-    write_atomic(folder / MANIFEST, manifest_text(manifest))
+    storage.write(folder / MANIFEST, manifest_text(manifest))
 
 
 def manifest_text(manifest: Manifest) -> str:
@@ -164,28 +165,31 @@ def read_manifest(folder: Path) -> Manifest:
         ArchiveError: There is no archive, its manifest is damaged or lacks keys, or it has an
             unsupported format.
     """
-    if not folder.is_dir():
+    if not is_object(folder) and not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise ArchiveError(f"{folder} {what}; {_MISSING}")
     file = folder / MANIFEST
-    hint = _RESTORE if file.exists() else _MISSING
-    return _from_json(read_json(file, ArchiveError, hint), file)
+    try:
+        text = storage.read(file)
+    except OSError as error:
+        raise ArchiveError(f"cannot read {file}: {error.strerror}; {_RESTORE}") from None
+    if text is None:
+        if is_object(folder):
+            raise ArchiveError(
+                f"{shown(folder)} holds no archive; create one: landcue index SOURCE "
+                f"{shown(folder)}"
+            )
+        raise ArchiveError(f"{file} is missing; {_MISSING}")
+    return parse_manifest(text, file)
 
 
-def parse_manifest(text: str, file: Path) -> Manifest:
+def parse_manifest(text: str | bytes, file: Path) -> Manifest:
     """Return the manifest that :func:`manifest_text` wrote; ``file`` is named in errors.
 
     Raises:
         ArchiveError: As :func:`read_manifest`.
     """
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ArchiveError(f"{file} is not valid JSON ({error}); {_RESTORE}") from None
-    return _from_json(value, file)
-
-
-def _from_json(value: dict[str, Any], file: Path) -> Manifest:
+    value = parse_json(text, file, ArchiveError, _RESTORE)
     if value.get("format") != FORMAT:
         raise ArchiveError(
             f"{file} has format {value.get('format')!r}, this LandCue reads {FORMAT}; index again "

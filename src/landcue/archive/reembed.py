@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from landcue.archive import storage
 from landcue.archive.changes import open_for_change
 from landcue.archive.ingest import IngestReport, Progress, ingest
 from landcue.archive.layout import next_base, switch
 from landcue.archive.manifest import MANIFEST, read_manifest
 from landcue.archive.plan import read_stored, stored_records
-from landcue.archive.table import RecordTable
+from landcue.archive.table import TABLE_FOLDER, RecordTable
 from landcue.data.scenes import SceneOptions
 from landcue.errors import ArchiveError, UsageError
-from landcue.files import exclusive
 from landcue.types import Encoder
 
 
@@ -81,7 +80,7 @@ def reembed(
         DataError: No image can be read.
     """
     read_manifest(folder)
-    with exclusive(folder, ArchiveError, "writing to"):
+    with storage.locked(folder, "writing to"):
         manifest, table = open_for_change(folder)
         if manifest.imported:
             raise ArchiveError(
@@ -134,10 +133,10 @@ def reembed(
 
 def _drop_other(stage: Path, encoder: Encoder) -> None:
     """Remove the unfinished files of a run with another model, or of a repair."""
-    if not (stage / MANIFEST).exists():
-        # An incomplete copy of the model is replaced by the next run.
-        keep = not (stage / "records.lance").exists()
+    present = storage.names(stage)
+    if MANIFEST not in present:
+        keep = TABLE_FOLDER not in present  # a copy of the model is completed
     else:
         keep = read_manifest(stage).fingerprint == encoder.fingerprint
-    if stage.exists() and not keep:
-        shutil.rmtree(stage)
+    if not keep:
+        storage.remove(stage)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from landcue.archive import storage
 from landcue.archive.checksums import (
     CHECKSUMS,
     MODEL_FOLDER,
@@ -22,9 +22,9 @@ from landcue.archive.plan import Plan, make_plan, stored_records, stored_row
 from landcue.archive.reading import ChipReader
 from landcue.archive.table import TABLE_FOLDER, RecordTable, version_files, version_number
 from landcue.archive.verify import Files, RowCheck, sound_rows, verify_files
+from landcue.data.objects import is_object, shown
 from landcue.data.scenes import SceneOptions
 from landcue.errors import ArchiveError, ModelError
-from landcue.files import exclusive, write_atomic
 from landcue.types import Encoder, Problem, Record
 
 _INDEXES = "indexes"
@@ -85,7 +85,7 @@ def repair(
             written.
     """
     verify_files(folder)  # before a lock file is created in a folder that is not an archive
-    with exclusive(folder, ArchiveError, "writing to") if apply else contextlib.nullcontext():
+    with storage.locked(folder, "writing to") if apply else contextlib.nullcontext():
         files = verify_files(folder)
         if model is not None:
             files.manifest.check_encoder(model[1], folder)
@@ -112,7 +112,7 @@ class _Repair:
         if self.derived:
             report.repaired.append(f"{_INDEXES}: removed; the next search builds it again")
             if self.apply:
-                shutil.rmtree(self.folder / _INDEXES, ignore_errors=True)
+                storage.remove(storage.cache_folder(self.folder) / _INDEXES)
         model_broken = self._repair_model(model)
         restored = self._restore_version(self.files.checksums)
         broken = [n for n in self.names if n.startswith(self.files.table) and n != restored]
@@ -136,11 +136,11 @@ class _Repair:
             if broken:
                 self.report.left.append(f"{name}: add --model with the folder of the same model")
             return broken
-        if broken or not (self.folder / name).is_dir():
+        if broken or not storage.exists(self.folder / name):
             self.report.repaired.append(f"{name}: copied from {model[0]}")
             if self.apply:
                 forget_checksums(self.folder, name)
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+                storage.remove(self.folder / name)
                 copy_model(model[0], self.base, model[1])
         return False
 
@@ -150,7 +150,7 @@ class _Repair:
             return ""
         self.report.repaired.append(f"{checksums.version}: restored from its copy")
         if self.apply:
-            write_atomic(self.folder / checksums.version, checksums.version_file)
+            storage.write(self.folder / checksums.version, checksums.version_file)
         return checksums.version
 
     def _open(self) -> tuple[RecordTable | None, bool]:
@@ -171,13 +171,13 @@ class _Repair:
             if not self.apply:
                 self.report.repaired.append(f"{TABLE_FOLDER}: an older version, if one is readable")
                 return None, False
-            file.unlink(missing_ok=True)
+            storage.remove(file)
         if not reasons and not self.manifest.records:
             return None, True
         why = f" ({reasons[0]})" if reasons else ""
         raise ArchiveError(
-            f"no version of {self.base / TABLE_FOLDER} can be read{why}; restore it from a copy, "
-            "or index the images again into a new folder"
+            f"no version of {shown(self.base / TABLE_FOLDER)} can be read{why}; restore it from a "
+            "copy, or index the images again into a new folder"
         )
 
     def _is_sound(self, table: RecordTable) -> bool:
@@ -198,8 +198,9 @@ class _Repair:
         stage = self.folder / next_base(manifest.base)
         new = None
         if self.apply:
-            shutil.rmtree(stage, ignore_errors=True)
-            stage.mkdir()
+            storage.remove(stage)
+            if not is_object(stage):
+                stage.mkdir()
             new = RecordTable.create(stage, manifest.schema)
         check = RowCheck()
         for rows in sound_rows(table, manifest, check):
@@ -220,7 +221,7 @@ class _Repair:
         new.compact(drop_old=True)
         if model_broken:
             report.left.append("the damaged copy of the model was left out")
-        elif (self.base / MODEL_FOLDER).is_dir():
+        else:
             _copy_folder(self.base / MODEL_FOLDER, stage / MODEL_FOLDER)
         changed = replace(manifest, records=report.records, updated=now())
         self.manifest = switch(self.folder, changed, stage.name)
@@ -279,7 +280,5 @@ class _Repair:
 
 
 def _copy_folder(source: Path, target: Path) -> None:
-    try:
-        shutil.copytree(source, target)
-    except (OSError, shutil.Error) as error:
-        raise ArchiveError(f"cannot copy {source} to {target} ({error}); free space") from None
+    for name, path in storage.listed(source).items():
+        storage.write(target / name, storage.read(path) or b"")

@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from landcue.archive import storage
+from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError
 
 TABLE_FOLDER = "records.lance"
@@ -32,14 +34,15 @@ def reading(folder: Path) -> Generator[None]:
         if not _from_library(error):
             raise
         raise ArchiveError(
-            f"{folder / TABLE_FOLDER} cannot be read ({_short(error)}); run 'landcue archive "
-            "repair', restore it from a copy, or index the images again into a new folder"
+            f"{shown(folder / TABLE_FOLDER)} cannot be read ({_short(error)}); run 'landcue "
+            "archive repair', restore it from a copy, or index the images again into a new folder"
         ) from None
 
 
 @contextlib.contextmanager
 def writing(folder: Path, safe: int | None) -> Generator[None]:
     """Convert errors of writing to an :class:`ArchiveError` that names the safe records."""
+    storage.check_locked(folder)
     try:
         yield
     except BaseException as error:
@@ -49,7 +52,8 @@ def writing(folder: Path, safe: int | None) -> Generator[None]:
         full = f"os error {errno.ENOSPC}" in str(error) or f"os error {errno.EDQUOT}" in str(error)
         why, fix = ("no space left", "free space") if full else (_short(error), "fix that")
         raise ArchiveError(
-            f"cannot write {folder}: {why}; {kept} are safe, {fix} and run the same command again"
+            f"cannot write {shown(folder)}: {why}; {kept} are safe, {fix} and run the same command "
+            "again"
         ) from None
 
 
@@ -73,6 +77,8 @@ HINT = "latest_version_hint.json"
 _IDS_AT_ONCE = 500
 _LAST_VERSION = 2**64 - 1
 _FOREVER = timedelta(days=36_500)
+_GRACE = timedelta(hours=1)
+"""How long the versions of a table in an object store are kept: nothing knows its readers."""
 
 
 class RecordTable:
@@ -188,12 +194,15 @@ class RecordTable:
         """
         with writing(self.folder, self._safe()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns about removing versions, which is intended
-            self._table.optimize(cleanup_older_than=_FOREVER)
+            far = is_object(self.folder)
+            self._table.optimize(cleanup_older_than=_GRACE if far else _FOREVER)
             if drop_old:
-                # The new files must be on disk before the old ones are removed.
-                sync_folder(self.folder / TABLE_FOLDER)
-                for part in (self.folder / TABLE_FOLDER).rglob(".tmp*"):
-                    part.unlink(missing_ok=True)  # left by a writer that was killed
+                if not far:
+                    # The new files must be on disk before the old ones are removed.
+                    sync_folder(self.folder / TABLE_FOLDER)
+                for name, part in storage.listed(self.folder / TABLE_FOLDER).items():
+                    if name.rpartition("/")[2].startswith(".tmp"):
+                        storage.remove(part)  # left by a writer that was killed
                 self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
     def _safe(self) -> int | None:
@@ -210,11 +219,8 @@ def newest_version(folder: Path) -> Path | None:
 
 def version_files(folder: Path) -> list[Path]:
     """Return the files that describe the versions of an archive's table, in no order."""
-    return [
-        path
-        for path in (folder / TABLE_FOLDER / "_versions").glob("*.manifest")
-        if path.stem.isdecimal()
-    ]
+    found = storage.listed(folder / TABLE_FOLDER / "_versions").values()
+    return [path for path in found if path.suffix == ".manifest" and path.stem.isdecimal()]
 
 
 def version_number(path: Path) -> int:
@@ -225,8 +231,9 @@ def version_number(path: Path) -> int:
 
 def drop_hint(folder: Path) -> None:
     """Remove the hint of the newest version: LanceDB works without it."""
-    with contextlib.suppress(OSError):
-        (folder / TABLE_FOLDER / "_versions" / HINT).unlink(missing_ok=True)
+    if not is_object(folder):
+        with contextlib.suppress(OSError):
+            (folder / TABLE_FOLDER / "_versions" / HINT).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -246,7 +253,8 @@ def _connect(folder: Path) -> Any:
     os.environ.setdefault("LANCEDB_LOG", "error")
     import lancedb
 
-    return lancedb.connect(folder)
+    address, options = storage.lance_address(folder)
+    return lancedb.connect(address, storage_options=options)
 
 
 def _id_filters(ids: Iterable[str]) -> Iterator[str]:

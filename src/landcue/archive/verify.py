@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from landcue.archive import storage
 from landcue.archive.checksums import CHECKSUMS, Checksums, damaged_files, read_checksums
 from landcue.archive.layout import ReaderMark
 from landcue.archive.manifest import (
@@ -20,6 +21,7 @@ from landcue.archive.manifest import (
 )
 from landcue.archive.schema import METADATA_NAMES, first_of_each, metadata_checks, only, row_faults
 from landcue.archive.table import TABLE_FOLDER, RecordTable, reading
+from landcue.data.objects import shown
 from landcue.errors import ArchiveError
 from landcue.types import Problem
 
@@ -200,7 +202,7 @@ def _read_small_files(folder: Path) -> tuple[Manifest, Checksums | None, list[Pr
     file = folder / MANIFEST
     try:
         manifest = read_manifest(folder)
-        if file.read_bytes() != manifest_text(manifest).encode():
+        if storage.read(file) != manifest_text(manifest).encode():
             problems.append(Problem(MANIFEST, "was changed: it differs from what LandCue wrote"))
     except ArchiveError as error:
         if checksums is None:
@@ -211,4 +213,4 @@ def _read_small_files(folder: Path) -> tuple[Manifest, Checksums | None, list[Pr
 
 
 def _named(file: Path, name: str, error: ArchiveError) -> Problem:
-    return Problem(name, str(error).split(";")[0].removeprefix(f"{file} "))
+    return Problem(name, str(error).split(";")[0].removeprefix(f"{shown(file)} "))

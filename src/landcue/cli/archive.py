@@ -11,6 +11,7 @@ import typer
 from landcue.cli.archive_milvus import about_collection, count_collection, diff, push
 from landcue.cli.archive_tables import export, import_
 from landcue.cli.console import Reporter, print_json
+from landcue.data.objects import shown
 from landcue.errors import ArchiveError, UsageError
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ archive_app = typer.Typer(
     name="archive", help="Inspect, verify, repair and change archives.", no_args_is_help=True
 )
 
-_Archive = Annotated[Path, typer.Argument(help="Archive folder.")]
+_Archive = Annotated[Path, typer.Argument(help="Archive folder, or s3://bucket/prefix.")]
 _Anywhere = Annotated[
-    Path, typer.Argument(help="Archive folder, or milvus://host:port/collection.")
+    Path,
+    typer.Argument(help="Archive folder, s3://bucket/prefix or milvus://host:port/collection."),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 _Yes = Annotated[
@@ -69,7 +71,8 @@ def verify(archive: _Anywhere, json_: _Json = False) -> None:
         found = verify_archive(archive)
         records, problems = found.records, (*found.problems, *_derived(archive))
         damaged = (
-            f"{archive} is damaged; 'landcue archive repair {archive}' reports what can be repaired"
+            f"{shown(archive)} is damaged; 'landcue archive repair {shown(archive)}' reports what "
+            "can be repaired"
         )
     if json_:
         print_json({"records": records, "problems": [str(problem) for problem in problems]})
@@ -98,18 +101,18 @@ def repair(
 
     report = repair_archive(archive, apply=yes, model=model, derived=_derived(archive))
     if json_:
-        print_json({"archive": str(archive), "applied": yes, **asdict(report)})
+        print_json({"archive": shown(archive), "applied": yes, **asdict(report)})
     else:
         _print_repair(report, archive, yes)
     if report.problems and not yes:
         raise ArchiveError("nothing was changed; add --yes to apply the changes")
     if report.left:
-        raise ArchiveError(f"{archive} is still damaged; see above")
+        raise ArchiveError(f"{shown(archive)} is still damaged; see above")
 
 
 def _print_repair(report: Any, archive: Path, yes: bool) -> None:
     if not report.problems:
-        print(f"{archive}: nothing to repair")
+        print(f"{shown(archive)}: nothing to repair")
     for problem in report.problems:
         print(f"problem: {problem}")
     for what in report.repaired:
@@ -124,7 +127,7 @@ def _print_repair(report: Any, archive: Path, yes: bool) -> None:
         print(f"left: {what}")
     if yes and (report.dropped or report.lost):
         print("run 'landcue index' with the same source to add the dropped records again")
-    print(f"{archive}: {report.records} records")
+    print(f"{shown(archive)}: {report.records} records")
 
 
 @archive_app.command()
@@ -136,7 +139,7 @@ def compact(archive: _Archive, json_: _Json = False) -> None:
 
     before, after = tidy(archive)
     if json_:
-        print_json({"archive": str(archive), "before": asdict(before), "after": asdict(after)})
+        print_json({"archive": shown(archive), "before": asdict(before), "after": asdict(after)})
         return
     for name, size in (("before", before), ("after", after)):
         print(f"{name:<7} {size.files} files, {size.versions} versions, {size.bytes / 1e6:,.1f} MB")
@@ -166,10 +169,11 @@ def delete(
     chosen = list(wanted)
     count = remove(archive, chosen) if yes else count_known(archive, chosen)
     if json_:
-        print_json({"archive": str(archive), "deleted": len(chosen) * yes, "records": count})
+        print_json({"archive": shown(archive), "deleted": len(chosen) * yes, "records": count})
     else:
         what = "deleted" if yes else "would delete"
-        print(f"{archive}: {what} {len(chosen)} records, {count} {'remain' if yes else 'in total'}")
+        left = f"{count} {'remain' if yes else 'in total'}"
+        print(f"{shown(archive)}: {what} {len(chosen)} records, {left}")
     if not yes:
         raise ArchiveError("nothing was changed; add --yes to apply the changes")
 
@@ -220,11 +224,11 @@ def reembed(
     if json_:
         facts = {"records": report.records, "dropped": list(report.dropped)}
         facts |= {"old": report.old, "new": report.new, **report.ingest.to_json()}
-        print_json({"archive": str(archive), **facts})
+        print_json({"archive": shown(archive), **facts})
         return
     for id_ in report.dropped:
         print(f"dropped: {id_}")
-    print(f"{archive}: {report.records} records now by model {report.new[:12]}")
+    print(f"{shown(archive)}: {report.records} records now by model {report.new[:12]}")
 
 
 def _derived(archive: Path) -> tuple[Problem, ...]:

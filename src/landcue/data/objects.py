@@ -296,12 +296,8 @@ class ObjectStore:
         Raises:
             StoreError: The store cannot be reached, or refuses.
         """
-        try:
-            return self.read(key)[1]
-        except StoreError:
-            raise
-        except DataError:
-            return None
+        found = self.find_with_etag(key)
+        return None if found is None else found[1]
 
     def download(self, key: str, file: Path) -> None:
         """Write an object to a file.
@@ -327,6 +323,62 @@ class ObjectStore:
 
         with self._request(key):
             obstore.put(self._store, self._key(key), source)
+
+    def put_if(self, content: bytes, key: str, etag: str | None) -> str | None:
+        """Write an object only if it still has this ETag, or if there is none.
+
+        Args:
+            content: Its bytes.
+            key: ``bucket/key``.
+            etag: The expected ETag; ``None`` if there must be no object.
+
+        Returns:
+            The new ETag; ``None`` if nothing was written because the condition does not hold.
+
+        Raises:
+            StoreError: The store cannot be reached, refuses, or has no conditional writes.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
+
+        mode: Any = "create" if etag is None else {"e_tag": f'"{etag}"'}
+        with self._request(key):
+            try:
+                found = obstore.put(self._store, self._key(key), content, mode=mode)
+            except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+                return None
+            except (NotImplementedError, NotSupportedError):
+                raise StoreError(
+                    f"s3://{key}: {self.endpoint or 'the store'} has no conditional writes, which "
+                    "writing an archive needs; write it in a folder"
+                ) from None
+        return (found["e_tag"] or "").strip('"')
+
+    def find_with_etag(self, key: str) -> tuple[str, bytes] | None:
+        """Return the ETag and the bytes of ``bucket/key``, or ``None`` if there is no such object.
+
+        Raises:
+            StoreError: The store cannot be reached, or refuses.
+        """
+        try:
+            return self.read(key)
+        except StoreError:
+            raise
+        except DataError:
+            return None
+
+    def lance_options(self) -> dict[str, str]:
+        """Return the options with which LanceDB reaches the same store."""
+        keys = ("access_key_id", "secret_access_key", "session_token", "region")
+        options = {f"aws_{key}": self._options[key] for key in keys if key in self._options}
+        if self.endpoint:
+            options |= {"aws_endpoint": self.endpoint, "allow_http": "true"}
+        options |= {
+            "client_max_retries": str(self.attempts - 1),
+            "client_retry_timeout": "300",
+            "connect_timeout": f"{_CONNECT_SECONDS:.0f}s",
+        }
+        return options
 
     def delete(self, key: str) -> None:
         """Remove an object.
@@ -363,6 +415,7 @@ class ObjectStore:
                 parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
             )
             options["endpoint"] = self.endpoint
+        self._options = options
         return S3Store(
             self.bucket,
             client_options={

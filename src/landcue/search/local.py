@@ -47,7 +47,8 @@ class LocalBackend:
             ArchiveError: The archive is broken.
         """
         self.archive, count = archive, archive.count
-        on_disk = count >= CACHE_FROM if cache is None else cache and count > 0
+        large = count >= CACHE_FROM or archive.remote  # nothing is fetched twice
+        on_disk = count > 0 and (large if cache is None else cache)
         store = Store(archive, on_disk=on_disk)
         self.records = Records(store.table("records", functools.partial(read_records, archive)))
         self.vectors = Vectors(archive, store)

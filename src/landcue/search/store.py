@@ -25,7 +25,7 @@ import pyarrow as pa
 from filelock import FileLock
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.table import version_files, version_number
+from landcue.archive.storage import cache_folder
 from landcue.codes.codefile import want_large_pages
 from landcue.errors import ArchiveError, LandcueError
 from landcue.files import read_json, reserve, write_atomic
@@ -55,12 +55,12 @@ class Store:
             "format": FORMAT,
             "fingerprint": manifest.fingerprint,
             "version": archive.version,
-            "table": _table_digest(archive),
+            "table": archive.table_digest(),
         }
         mark = hashlib.blake2b(json.dumps(self._origin, sort_keys=True).encode(), digest_size=6)
         prefix = f"{manifest.base}-" if manifest.base else ""
         name = f"{prefix}v{archive.version:08}-{mark.hexdigest()}"
-        self.folder = archive.folder / INDEXES / name
+        self.folder = archive.cache_folder / INDEXES / name
 
     def array(
         self,
@@ -187,6 +187,7 @@ def verify_indexes(folder: Path) -> tuple[Problem, ...]:
 
     Nothing is lost: delete the named files, and the next search builds them again.
     """
+    folder = cache_folder(folder)
     problems: list[Problem] = []
     for header in sorted((folder / INDEXES).glob("*/*.json")):
         name = header.relative_to(folder).as_posix()
@@ -207,15 +208,6 @@ def _header_digest(header: Facts) -> str:
     facts = {key: value for key, value in header.items() if key != "header"}
     text = json.dumps(facts, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _table_digest(archive: ArchiveFolder) -> str:
-    """Return a digest of the table's own list of files, which no other content shares."""
-    for path in version_files(archive.folder / archive.manifest.base):
-        if version_number(path) == archive.version:
-            with contextlib.suppress(OSError):
-                return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
-    return ""
 
 
 def _checksum(path: Path) -> str:

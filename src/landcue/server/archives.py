@@ -150,7 +150,7 @@ class Served:
     def known_paths(self) -> tuple[str, ...]:
         """Return paths that must not appear in responses."""
         folder, root = self.archive.folder, self.archive.manifest.source_root
-        return (str(folder), str(folder.resolve()), root, shown(Path(root)))
+        return (str(folder), shown(folder), str(folder.resolve()), root, shown(Path(root)))
 
     def _card(self) -> tuple[str | None, dict[str, Any]]:
         folder = self.archive.model_folder
