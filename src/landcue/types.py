@@ -40,7 +40,7 @@ class Bounds:
     def __post_init__(self) -> None:
         values = (self.west, self.south, self.east, self.north)
         if not all(math.isfinite(v) for v in values):
-            raise UsageError(f"bounds {values} are not finite: give W,S,E,N in degrees")
+            raise UsageError(f"bounds {values} are not finite: use W,S,E,N in degrees")
         if not (-180 <= self.west <= 180 and -180 <= self.east <= 180):
             raise UsageError(f"bounds {values}: longitudes must lie in -180..180")
         if not -90 <= self.south <= self.north <= 90:

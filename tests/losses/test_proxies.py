@@ -47,7 +47,7 @@ def test_labels_of_a_split_give_their_number(kind, labels):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_class_indices_need_the_number_of_classes(kind):
-    with pytest.raises(UsageError, match="give the loss n_classes and dim"):
+    with pytest.raises(UsageError, match="pass n_classes and dim"):
         kind()(torch.randn(4, DIM), torch.arange(4))
 
 

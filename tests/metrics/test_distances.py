@@ -45,7 +45,7 @@ def test_hamming_equals_counting_different_bits(n_bits):
         (lambda: cosine(unit(2, 3), np.full((1, 3), np.nan, np.float32)), "row 0 .* not finite"),
         (lambda: cosine(unit(2, 3), np.zeros((1, 3), np.float32)), "norm 0"),
         (lambda: cosine(unit(2, 3), unit(2, 4)), "3 dimensions, the gallery's 4"),
-        (lambda: cosine(unit(2, 3)[0], unit(2, 3)), "give floats"),
+        (lambda: cosine(unit(2, 3)[0], unit(2, 3)), "pass floats"),
         (lambda: hamming(np.zeros((1, 2), np.uint8), np.zeros((1, 2), np.uint8), 8), "8 bits need"),
         (lambda: hamming(np.zeros((1, 1)), np.zeros((1, 1), np.uint8), 8), "8 bits need"),
         (lambda: hamming(np.full((1, 1), 16, np.uint8), np.zeros((1, 1), np.uint8), 4), "past bit"),

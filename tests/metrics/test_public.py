@@ -111,7 +111,7 @@ def test_runs_may_be_mappings_or_results_that_hold_one():
     assert metrics.evaluate_run(scores, qrels, ragged=True).to_json() == expected
     assert metrics.evaluate_run(Result(), qrels, ragged=True).to_json() == expected
     assert metrics.evaluate_run([Result()], qrels, ragged=True).to_json() == expected
-    with pytest.raises(UsageError, match="give each query once"):
+    with pytest.raises(UsageError, match="pass each query once"):
         metrics.evaluate_run([Result(), Result()], qrels, ragged=True)
 
 

@@ -64,7 +64,7 @@ def test_hidden_items_come_last_even_after_infinity():
         (np.array([[0, np.nan]]), "query 0 and gallery item 1 is NaN"),
         (np.array([[-1, 0]]), "0..2"),
         (np.array([[2**32 - 1]]), "0..2"),
-        (np.array([["near"]]), "give float32"),
+        (np.array([["near"]]), "pass float32"),
         (np.zeros(3, np.float32), "shape"),
     ],
 )

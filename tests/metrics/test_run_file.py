@@ -27,7 +27,7 @@ def test_files_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("q Q0 a 1 0.9\n", r"run.txt line 1: 5 fields; give 6"),
+        ("q Q0 a 1 0.9\n", r"run.txt line 1: 5 fields; write 6"),
         ("q Q0 a 1 0.9 t\nq Q0 b 2 1.5 t\n", r"line 2: rank 2 and score 1.5 after .* score 0.9"),
         ("q Q0 a 2 0.9 t\nq Q0 b 1 0.5 t\n", "line 2: rank 1"),
         ("q Q0 a 1 nan t\n", "line 1: score 'nan' is not a number"),
@@ -42,7 +42,7 @@ def test_broken_runs_name_their_line(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("q 0 a\n", r"qrels.txt line 1: 3 fields; give 4"),
+        ("q 0 a\n", r"qrels.txt line 1: 3 fields; write 4"),
         ("q 0 a 1\nq 0 b -1\n", "line 2: gain -1 is negative"),
         ("q 0 a 1\nq 0 a 1\n", "line 2: item 'a' is judged twice"),
         ("q 0 a many\n", "line 1: gain 'many' is not a number"),

@@ -156,7 +156,7 @@ def test_a_query_alone_in_its_gallery_has_no_result():
 
 def test_more_is_asked_for_than_the_lists_hold():
     run = {"a": [("x", 1.0), ("y", 0.5)]}
-    with pytest.raises(UsageError, match=r"'a' has 2 results of 50 .* the first 3: give more"):
+    with pytest.raises(UsageError, match=r"'a' has 2 results of 50 .* the first 3: pass more"):
         evaluate_run(run, {"a": {"x": 1}}, protocol=RULES, n_gallery=50)
 
 
@@ -172,7 +172,7 @@ def test_more_is_asked_for_than_the_lists_hold():
         ({"a": [("x", 1.0), ("x", 0.5)]}, {"a": {}}, r"result 2 \('x'\) .* twice"),
         ({"a": [("x", 1.0)]}, {"a": {"x": -1}}, "gain of item 'x' for query 'a' is -1"),
         ({"a": [("x", 1.0)]}, {"a": {"x": float("nan")}}, "item 'x' for query 'a' is nan"),
-        ({"a": [("x", 1.0)]}, {"a": {"x": 5000}}, "is 5000: give a number from 0 to 500"),
+        ({"a": [("x", 1.0)]}, {"a": {"x": 5000}}, "is 5000: pass a number from 0 to 500"),
     ],
 )
 def test_broken_runs_are_refused_with_their_row(run, qrels, message):
@@ -214,7 +214,7 @@ ONES = np.ones((2, 2))
         (np.array([[1, 2], [1, np.nan]]), ONES, {}, "query 1 and gallery item 1 is NaN"),
         (ONES, np.array([[1, 2], [-3, 1]]), {}, "query 1 and gallery item 0 is -3"),
         (ONES, np.array([[1, np.nan], [3, 1]]), {}, "query 0 and gallery item 1 is nan"),
-        (ONES, ONES, {"query_ids": ["a", "b"]}, "give both or none"),
+        (ONES, ONES, {"query_ids": ["a", "b"]}, "pass both or none"),
         (ONES, ONES, {"query_ids": ["a"], "gallery_ids": ["x", "y"]}, "1 query ids for 2"),
         (ONES, ONES, {"query_ids": ["a", "b"], "gallery_ids": ["x", "x"]}, "'x' occurs twice"),
         (np.ones((1, 5000)), np.arange(5000.0)[None] / 100, {}, "round them"),

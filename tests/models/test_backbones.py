@@ -171,7 +171,7 @@ def test_vit_takes_another_image_size():
 
 
 def test_image_size_that_does_not_fit():
-    with pytest.raises(UsageError, match=r"efficientformer_l1 cannot .* give --image-size 224"):
+    with pytest.raises(UsageError, match=r"efficientformer_l1 cannot .* use --image-size 224"):
         create_backbone("efficientformer_l1", image_size=160)
     # Takes any size by itself, and none as an argument.
     assert create_backbone("crossvit_tiny_240", image_size=160)(torch.zeros(1, 3, 160, 160)).any()

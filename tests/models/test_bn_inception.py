@@ -143,7 +143,7 @@ def test_incomplete_file(tmp_path):
 
 
 def test_nothing_to_download_and_near_names():
-    with pytest.raises(ModelError, match=r"bn_inception has no weights to download; give --init F"):
+    with pytest.raises(ModelError, match=r"bn_inception has no weights to download; use --init F"):
         create_backbone("bn_inception", hub_weights=True)
     with pytest.raises(UsageError, match="did you mean 'bn_inception'"):
         create_backbone("bn-inception")

@@ -58,7 +58,7 @@ class Limits:
         for name in ("min_correlation", "min_cosine", "min_overlap_correlation", "min_shared"):
             value = getattr(self, name)
             if not 0 < value <= 1:
-                raise UsageError(f"{name} is {value}: give a number above 0 and up to 1")
+                raise UsageError(f"{name} is {value}: use a number above 0 and at most 1")
         if self.overlap_neighbors < 0 or self.few < 0 or not self.blank >= 0:
             raise UsageError("overlap_neighbors, few and blank cannot be negative")
 

@@ -245,7 +245,7 @@ def _check_method(spec: Spec, name: str, method: MethodSpec) -> None:
         model = spec.training(trainer, spec.seeds[0], length).model
         for ranking in method.rank:
             if needs_hash_head(ranking) and not model.n_bits:
-                raise UsageError(f"ranking {ranking} needs a hash head; give bits or model.n_bits")
+                raise UsageError(f"ranking {ranking} needs a hash head; use bits or model.n_bits")
             if needs_label_head(ranking) and not model.label_head:
                 raise UsageError(f"ranking {ranking} needs model.label_head")
             if needs_bits(ranking) and bits is None:

@@ -111,7 +111,7 @@ def known_classes(proxies: nn.Parameter) -> int:
     """
     if isinstance(proxies, nn.UninitializedParameter):
         raise UsageError(
-            "class indices do not tell how many classes there are: give the loss n_classes and dim"
+            "class indices do not say how many classes there are: pass n_classes and dim"
         )
     return len(proxies)
 

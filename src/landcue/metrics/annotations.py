@@ -36,16 +36,18 @@ class Annotations:
         if self.labels.shape != (n, len(self.label_names)):
             raise UsageError(
                 f"labels have shape {list(self.labels.shape)}, but there are {n} ids and "
-                f"{len(self.label_names)} label names: give [ids, label names]"
+                f"{len(self.label_names)} label names: pass [ids, label names]"
             )
         if len(set(self.ids)) != n:
             seen: set[str] = set()
             twice = next(i for i in self.ids if i in seen or seen.add(i))
-            raise UsageError(f"id {twice!r} occurs twice: give every image its own id")
+            raise UsageError(f"id {twice!r} occurs twice: use a different id for each image")
         if len(set(self.label_names)) != len(self.label_names):
-            raise UsageError("a label name occurs twice: give every label column its own name")
+            raise UsageError(
+                "a label name occurs twice: use a different name for each label column"
+            )
         if self.groups and len(self.groups) != n:
-            raise UsageError(f"{len(self.groups)} groups for {n} ids: give one per image, or none")
+            raise UsageError(f"{len(self.groups)} groups for {n} ids: pass one per image, or none")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -94,7 +96,7 @@ def labelled(labels: Annotations | npt.ArrayLike | None, what: str) -> Annotatio
     if array.ndim == 1 and array.size:
         if array.dtype.kind not in "iu" or array.min() < 0:
             raise UsageError(
-                f"labels of the {what} are {array.dtype} {list(array.shape)}: give multi-hot "
+                f"labels of the {what} are {array.dtype} {list(array.shape)}: pass multi-hot "
                 "[n, labels], or class numbers [n] from 0"
             )
         array = np.eye(int(array.max()) + 1, dtype=np.uint8)[array]
@@ -120,7 +122,7 @@ def check_same_kind(ours: Iterable[object], theirs: Iterable[object], *names: st
         other = texts.get(str(id_))
         if other is not None:
             raise UsageError(
-                f"{names[0]} have {id_!r}, {names[1]} {other!r}: give both as text, or both as "
+                f"{names[0]} have {id_!r}, {names[1]} {other!r}: pass both as text, or both as "
                 "numbers"
             )
 

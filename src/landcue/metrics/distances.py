@@ -170,13 +170,13 @@ def given(matrix: Matrix) -> Distances:
     2
     """
     if matrix.ndim != 2:
-        raise UsageError(f"distances have shape {list(matrix.shape)}: give [queries, gallery]")
+        raise UsageError(f"distances have shape {list(matrix.shape)}: pass [queries, gallery]")
     return Distances("given", matrix.shape[0], matrix.shape[1], lambda part: matrix[part])
 
 
 def _whole(weight: object) -> int:
     if isinstance(weight, bool) or not isinstance(weight, int | np.integer) or weight < 0:
-        raise UsageError(f"the label weight is {weight!r}: give a whole number, 0 or more")
+        raise UsageError(f"the label weight is {weight!r}: pass a whole number, 0 or more")
     return int(weight)
 
 
@@ -184,7 +184,7 @@ def _check_vectors(vectors: FloatArray, name: str) -> None:
     if vectors.dtype.kind != "f" or vectors.ndim != 2 or vectors.shape[1] == 0:
         raise UsageError(
             f"{name} embeddings are {vectors.dtype} {list(vectors.shape)}: "
-            "give floats [n, dimensions]"
+            "pass floats [n, dimensions]"
         )
     step = max(1, _VALUES_AT_ONCE // vectors.shape[1])
     for first in range(0, len(vectors), step):
@@ -211,7 +211,7 @@ def _words(code: ByteArray, n_bits: int, name: str) -> npt.NDArray[np.uint64]:
             f"[n, {width}]"
         )
     if n_bits % 8 and np.any(code[:, -1] >> (n_bits % 8)):
-        raise UsageError(f"{name} codes have bits set past bit {n_bits - 1}: give their n_bits")
+        raise UsageError(f"{name} codes have bits set past bit {n_bits - 1}: pass their n_bits")
     words = np.zeros((len(code), (width + 7) // 8 * 8), np.uint8)
     words[:, :width] = code
     return words.view(np.uint64)

@@ -271,7 +271,7 @@ def evaluate_scores(
     protocol = find_protocol(protocol)
     _check_scores(scores, gains, query_ids, gallery_ids)
     if exclude_self and not len(query_ids):
-        raise UsageError("exclude_self needs ids: give query_ids and gallery_ids")
+        raise UsageError("exclude_self needs ids: pass query_ids and gallery_ids")
     if exclude_self:
         check_same_kind(query_ids, gallery_ids, "query ids", "gallery ids")
     n_query, n = scores.shape
@@ -309,7 +309,7 @@ def evaluate_scores(
 def _check_gallery(gallery: object, gallery_labels: object, what: str) -> None:
     if (gallery is None) != (gallery_labels is None):
         missing = what if gallery is None else "labels"
-        raise UsageError(f"the {missing} of the gallery are missing: give both or none")
+        raise UsageError(f"the {missing} of the gallery are missing: pass both or none")
 
 
 def _check(
@@ -317,7 +317,7 @@ def _check(
 ) -> None:
     if not len(query) or not len(gallery):
         raise UsageError(
-            f"{len(query)} queries and {len(gallery)} gallery images: give at least one of each"
+            f"{len(query)} queries and {len(gallery)} gallery images: pass at least one of each"
         )
     if query.label_names != gallery.label_names:
         raise UsageError(
@@ -326,7 +326,7 @@ def _check(
     if (distances.n_query, distances.n_gallery) != (len(query), len(gallery)):
         raise UsageError(
             f"distances are for {distances.n_query} queries and {distances.n_gallery} gallery "
-            f"images, labels for {len(query)} and {len(gallery)}: give the same images for both"
+            f"images, labels for {len(query)} and {len(gallery)}: pass the same images for both"
         )
     if protocol.relevance == "same-class":
         check_single_label(query.labels, "queries")
@@ -334,7 +334,7 @@ def _check(
     if protocol.exclude_group and not (query.groups and gallery.groups):
         raise UsageError(
             f"protocol {protocol.name} leaves out a query's own group, but the images have no "
-            "groups: give them, or set exclude_group to false"
+            "groups: pass them, or set exclude_group to false"
         )
 
 
@@ -343,29 +343,29 @@ def _check_scores(
 ) -> None:
     if scores.ndim != 2 or scores.shape != gains.shape:
         raise UsageError(
-            f"scores have shape {list(scores.shape)}, gains {list(gains.shape)}: give [queries, "
+            f"scores have shape {list(scores.shape)}, gains {list(gains.shape)}: pass [queries, "
             "gallery] for both"
         )
     if not scores.size:
         raise UsageError(
-            f"{scores.shape[0]} queries and {scores.shape[1]} gallery items: give at least one of "
+            f"{scores.shape[0]} queries and {scores.shape[1]} gallery items: pass at least one of "
             "each"
         )
     if (len(query_ids) > 0) != (len(gallery_ids) > 0):
-        raise UsageError("ids of queries or of the gallery are missing: give both or none")
+        raise UsageError("ids of queries or of the gallery are missing: pass both or none")
     for ids, n, what in ((query_ids, len(scores), "query"), (gallery_ids, len(gains.T), "gallery")):
         if len(ids) not in (0, n):
-            raise UsageError(f"{len(ids)} {what} ids for {n}: give one for each")
+            raise UsageError(f"{len(ids)} {what} ids for {n}: pass one for each")
         twice = next((name for name, times in Counter(ids).items() if times > 1), None)
         if twice is not None:
-            raise UsageError(f"{what} id {twice!r} occurs twice: give every image its own id")
+            raise UsageError(f"{what} id {twice!r} occurs twice: use a different id for each image")
     step = max(1, PAIRS_AT_ONCE // scores.shape[1])
     for first in range(0, len(scores), step):
         broken = np.isnan(scores[first : first + step])
         if broken.any():
             row, at = (int(i) for i in np.argwhere(broken)[0])
             raise UsageError(
-                f"the score of query {first + row} and gallery item {at} is NaN: give a number"
+                f"the score of query {first + row} and gallery item {at} is NaN: pass a number"
             )
 
 

@@ -34,7 +34,7 @@ def mean_intervals(
     """
     if resamples < 1 or not 0 < level < 1:
         raise UsageError(
-            f"{resamples} resamples at level {level}: give at least 1 and a level in 0..1"
+            f"{resamples} resamples at level {level}: pass at least 1 and a level in 0..1"
         )
     n_metric, n_query = values.shape
     counted = ~np.isnan(values)
@@ -106,14 +106,14 @@ def compare(
     0.1
     """
     if len(first) != len(second) or not first:
-        raise UsageError(f"{len(first)} runs against {len(second)}: give the same runs of both")
+        raise UsageError(f"{len(first)} runs against {len(second)}: pass the same runs of both")
     if resamples < 1:
-        raise UsageError(f"{resamples} resamples: give at least 1")
+        raise UsageError(f"{resamples} resamples: pass at least 1")
     runs: list[Floats] = []
     for ours, theirs in zip(first, second, strict=True):
         if ours.shape != theirs.shape or ours.ndim != 1:
             raise UsageError(
-                f"queries {list(ours.shape)} against {list(theirs.shape)}: give the same queries"
+                f"queries {list(ours.shape)} against {list(theirs.shape)}: pass the same queries"
             )
         difference = ours - theirs
         runs.append(difference[~np.isnan(difference)])

@@ -121,7 +121,7 @@ def mean_gain(groups: Groups, k: int) -> Floats:
 
 
 def dcg(groups: Groups, k: int | None) -> Floats:
-    """``DCG@k = sum_{r<=k} gain_r / log2(1 + r)``: give groups of ``2**g - 1`` as gains."""
+    """``DCG@k = sum_{r<=k} gain_r / log2(1 + r)``: pass groups of ``2**g - 1`` as gains."""
     end = groups.start + groups.size
     discount = _discount(_table_size(end))
     cut = end if k is None else np.minimum(end, k)

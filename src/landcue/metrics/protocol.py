@@ -295,7 +295,7 @@ class Protocol:
                 )
         for k in self._cutoffs():
             if isinstance(k, bool) or not isinstance(k, int) or k < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise UsageError(f"cut-off {k!r} of a metric: give a whole number of 1 or more")
+                raise UsageError(f"cut-off {k!r} of a metric: pass a whole number of 1 or more")
 
     @property
     def fingerprint(self) -> str:

@@ -34,10 +34,12 @@ def distance_keys(distances: npt.NDArray[Any]) -> Keys:
     """
     if distances.dtype.kind in "iu":
         if distances.size and (int(distances.min()) < 0 or int(distances.max()) >= int(HIDDEN)):
-            raise UsageError("whole-number distances must lie in 0..2**32 - 2: give float32 else")
+            raise UsageError(
+                "whole-number distances must lie in 0..2**32 - 2: use float32 otherwise"
+            )
         return distances.astype(np.uint32)
     if distances.dtype.kind != "f":
-        raise UsageError(f"distances are {distances.dtype}: give float32 or whole numbers")
+        raise UsageError(f"distances are {distances.dtype}: pass float32 or whole numbers")
     broken = np.isnan(distances)
     if broken.any():
         row, column = (int(i) for i in np.argwhere(broken)[0])
@@ -126,7 +128,7 @@ def order(
         UsageError: The distances cannot be ordered.
     """
     if distances.ndim != 2:
-        raise UsageError(f"distances have shape {list(distances.shape)}: give [queries, gallery]")
+        raise UsageError(f"distances have shape {list(distances.shape)}: pass [queries, gallery]")
     keys = distance_keys(distances)
     if hidden is not None:
         hide(keys, hidden)

@@ -154,13 +154,13 @@ def check_labels(labels: npt.ArrayLike, name: str) -> ByteArray:
     """
     array = np.asarray(labels)
     if array.ndim != 2:
-        raise UsageError(f"labels of the {name} have shape {list(array.shape)}: give [n, labels]")
+        raise UsageError(f"labels of the {name} have shape {list(array.shape)}: pass [n, labels]")
     ones = array == 1
     broken = np.flatnonzero(~(ones | (array == 0)).all(axis=1))
     if broken.size:
         raise UsageError(
             f"labels of the {name} hold values other than 0 and 1 (first in row {int(broken[0])}): "
-            "give one column per label"
+            "use one column per label"
         )
     return ones.astype(np.uint8)
 
@@ -318,5 +318,5 @@ def check_gain(gain: float, what: str) -> float:
         UsageError: It is negative, NaN, or so large that ``2**gain`` overflows.
     """
     if not (math.isfinite(gain) and 0 <= gain <= MOST_GAIN):
-        raise UsageError(f"the gain of {what} is {gain:g}: give a number from 0 to {MOST_GAIN}")
+        raise UsageError(f"the gain of {what} is {gain:g}: pass a number from 0 to {MOST_GAIN}")
     return float(gain)

@@ -106,7 +106,7 @@ def evaluate_run(
     pool |= judged
     if n_gallery is not None and n_gallery < len(pool):
         raise UsageError(
-            f"a gallery of {n_gallery}, but run and qrels name {len(pool)} items: give its size"
+            f"a gallery of {n_gallery}, but run and qrels name {len(pool)} items: pass its size"
         )
     n = n_gallery or len(pool)
     table = GainTable.of(_all_gains(qrels))
@@ -151,7 +151,7 @@ def _sorted_results(run: Any) -> dict[str, Sequence[tuple[str, float]]]:
         parts = [part.run for part in cast("Sequence[HasRun]", run)]
         results: Run = {query: some for part in parts for query, some in part.items()}
         if len(results) < sum(map(len, parts)):
-            raise UsageError("two results are of the same query: give each query once")
+            raise UsageError("two results are of the same query: pass each query once")
     else:
         results = getattr(run, "run", run)
     return {
@@ -164,12 +164,12 @@ def _sorted_results(run: Any) -> dict[str, Sequence[tuple[str, float]]]:
 
 def _check_queries(run: Mapping[str, Any], qrels: Qrels) -> None:
     if not run:
-        raise UsageError("the run holds no query: give the results of at least one")
+        raise UsageError("the run holds no query: pass the results of at least one")
     for one, other, name in ((run, qrels, "qrels"), (qrels, run, "run")):
         missing = next((query for query in one if query not in other), None)
         if missing is not None:
             raise UsageError(
-                f"query {missing!r} is missing in the {name}: give results and gains of the same "
+                f"query {missing!r} is missing in the {name}: pass results and gains of the same "
                 "queries (an empty mapping of gains for a query without any)"
             )
 
@@ -197,14 +197,14 @@ def _read_query(
     for row, (item, score) in enumerate(results, start=1):
         where = f"result {row} ({item!r}) of query {query!r}"
         if np.isnan(score):
-            raise UsageError(f"{where} has the score NaN: give a number")
+            raise UsageError(f"{where} has the score NaN: pass a number")
         if score > last:
             raise UsageError(
                 f"{where} has score {score:g} after {last:g}: sort each query's results by "
                 "falling score"
             )
         if item in seen:
-            raise UsageError(f"{where} stands there twice: give every item once")
+            raise UsageError(f"{where} occurs twice: list every item once")
         seen.add(item)
         last = score
         if item != own:
@@ -230,13 +230,13 @@ def _check_depth(names: list[str], queries: list[_Query], protocol: Protocol) ->
             continue
         if n < most:
             raise UsageError(
-                f"query {name!r} has {n} results, others {most}, of {query.size} items: give all "
+                f"query {name!r} has {n} results, others {most}, of {query.size} items: pass all "
                 "queries equally many, or set ragged=True for lists that end anywhere"
             )
         if n < protocol.depth:
             raise UsageError(
                 f"query {name!r} has {n} results of {query.size} items, but protocol "
-                f"{protocol.name} asks for the first {protocol.depth}: give more results, or lower "
+                f"{protocol.name} asks for the first {protocol.depth}: pass more results, or lower "
                 "its cut-offs"
             )
 
@@ -294,7 +294,9 @@ def read_qrels(path: Path) -> dict[str, dict[str, float]]:
             raise DataError(f"{where}: item {item!r} is judged twice for {query!r}; remove one")
         gains[item] = _number(gain, "gain", where)
         if gains[item] < 0:
-            raise DataError(f"{where}: gain {gain} is negative; give 0 for what is not relevant")
+            raise DataError(
+                f"{where}: gain {gain} is negative; write 0 for items that are not relevant"
+            )
     return qrels
 
 
@@ -302,14 +304,14 @@ def _lines(path: Path, fields: str) -> Generator[tuple[str, list[str]]]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; give a text file") from None
+        raise DataError(f"cannot read {path}: {error.strerror}; use a text file") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); give a text file") from None
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}); use a text file") from None
     n = len(fields.split())
     for number, line in enumerate(text.splitlines(), start=1):
         found = line.split()
         if found and len(found) != n:
-            raise DataError(f"{path} line {number}: {len(found)} fields; give {n}: {fields}")
+            raise DataError(f"{path} line {number}: {len(found)} fields; write {n}: {fields}")
         if found:
             yield f"{path} line {number}", found
 
@@ -320,5 +322,5 @@ def _number(text: str, what: str, where: str) -> float:
     except ValueError:
         value = float("nan")
     if value != value:
-        raise DataError(f"{where}: {what} {text!r} is not a number; give one")
+        raise DataError(f"{where}: {what} {text!r} is not a number; write one")
     return value

@@ -299,7 +299,7 @@ class Ranker:
             if block.shape != (last - first, n):
                 raise UsageError(
                     f"distances of queries {first}..{last - 1} have shape {list(block.shape)}: "
-                    f"give {[last - first, n]}"
+                    f"pass {[last - first, n]}"
                 )
             cuts = [slice(i, min(i + step, last)) for i in range(first, last, step)]
             yield [Part(rows, block[rows.start - first : rows.stop - first]) for rows in cuts]

@@ -97,9 +97,7 @@ def create_backbone(
             raise UsageError(f"{name} takes 3 bands, not {in_chans}; choose a backbone of timm")
         if hub_weights:
             suffix = "npz" if name == FOLDED else "safetensors"
-            raise ModelError(
-                f"{name} has no weights to download; give --init FILE.{suffix} or none"
-            )
+            raise ModelError(f"{name} has no weights to download; use --init FILE.{suffix} or none")
         return BNInception() if name == BN_INCEPTION else MobileNetV2Folded()
     import timm
 
@@ -113,7 +111,7 @@ def create_backbone(
             raise
         raise ModelError(
             f"cannot download the weights of {name} ({type(error).__name__}); "
-            "give --init FILE.safetensors, or --init none to train from scratch"
+            "use --init FILE.safetensors, or --init none to train from scratch"
         ) from None
 
 
@@ -176,9 +174,7 @@ def _size_option(name: str, settings: Any, image_size: int | None) -> dict[str, 
             trial = timm.create_model(name, num_classes=0, **option).eval()
             trial(torch.empty(1, 3, image_size, image_size))
             return option
-    raise UsageError(
-        f"{name} cannot take images of {image_size} pixels; give --image-size {native}"
-    )
+    raise UsageError(f"{name} cannot take images of {image_size} pixels; use --image-size {native}")
 
 
 def freeze_first_layers(backbone: nn.Module, count: int) -> list[nn.Module]:

@@ -84,7 +84,7 @@ _LATER = {
     "average_views": 1,
 }
 """Settings that the first checkpoints do not have, and what they mean there."""
-_HINT = "give a run folder that 'landcue train' finished"
+_HINT = "use a run folder that 'landcue train' finished"
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ class ModelConfig:
         if not len(self.mean) == len(self.std) == self.in_chans:
             raise UsageError(
                 f"mean and std have {len(self.mean)} and {len(self.std)} values, in_chans is "
-                f"{self.in_chans}; give one of each per band"
+                f"{self.in_chans}; use one of each per band"
             )
 
 

@@ -153,7 +153,7 @@ def export(
     if out.suffix.lower() != ".onnx":
         raise UsageError(f"{out}: name the exported file NAME.onnx")
     if int8 and not records:
-        raise UsageError("int8 needs images to calibrate with: give --calibrate SOURCE")
+        raise UsageError("int8 needs images to calibrate with: use --calibrate SOURCE")
     encoder = checkpoint.encoder.eval()
     calibration, chosen, pixels = _images(encoder, records, calibration_images, message)
     message("exporting")

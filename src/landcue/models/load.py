@@ -71,7 +71,7 @@ def find_model(name: str | Path) -> Path:
     if prefix not in _PREFIXES:
         raise UsageError(f"unknown kind of model {prefix!r}{did_you_mean(prefix, _PREFIXES)}")
     if prefix not in _READY:
-        raise UsageError(f"{text}: models of {prefix} cannot be loaded yet; give a run folder")
+        raise UsageError(f"{text}: models of {prefix} cannot be loaded yet; use a run folder")
     return Path(rest)
 
 
@@ -182,5 +182,5 @@ def find_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         line = (str(error).splitlines() or [""])[0]
-        raise UsageError(f"--device {name}: cannot be used ({line}); give cpu or cuda") from None
+        raise UsageError(f"--device {name}: cannot be used ({line}); use cpu or cuda") from None
     return device

@@ -31,12 +31,12 @@ def to_batch(images: Images, size: int, bands: int) -> ByteArray:
         DataError: A file cannot be read.
     """
     if isinstance(images, str | Path) or not hasattr(images, "__len__"):
-        raise UsageError(f"give a list of images, not one {type(images).__name__}")
+        raise UsageError(f"pass a list of images, not one {type(images).__name__}")
     shape = images.shape[1:] if isinstance(images, np.ndarray) else None
     if shape == (size, size, bands) and isinstance(images, np.ndarray) and images.dtype == np.uint8:
         return np.ascontiguousarray(images)
     if not len(images):
-        raise UsageError("give at least one image")
+        raise UsageError("pass at least one image")
     return np.stack([resize_square(_pixels(image, bands), size) for image in images])
 
 

@@ -72,7 +72,7 @@ def day() -> str:
         return datetime.fromtimestamp(int(seconds), UTC).date().isoformat()
     except (ValueError, OverflowError, OSError):
         raise UsageError(
-            f"SOURCE_DATE_EPOCH is {seconds!r}: give seconds since 1970, or unset it"
+            f"SOURCE_DATE_EPOCH is {seconds!r}: use seconds since 1970, or unset it"
         ) from None
 
 

@@ -72,7 +72,7 @@ class OwnTransform:
             found = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise UsageError(
-                f"augment.transform {self.path!r} cannot be imported ({error}); give "
+                f"augment.transform {self.path!r} cannot be imported ({error}); use "
                 "package.module:function of a module on PYTHONPATH"
             ) from None
         if not callable(found):

@@ -244,7 +244,7 @@ class _Training:
         resumed = self.progress.epoch
         readable = [record.id for record in self.train.records]
         seen = {"dataset and split": data_id(self.images), "readable images": readable}
-        team.agree("the data", seen, "give all processes the same files")
+        team.agree("the data", seen, "use the same files in all processes")
         team.agree("the epoch to resume", resumed, "put the run folder where all nodes see it")
         if resumed:
             self.message(f"resuming after epoch {resumed}")
