@@ -8,8 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from landcue.archive.archive import ArchiveFolder
-from landcue.archive.columns import Columns
+from landcue.archive.archive import ArchiveFolder, Columns
 from landcue.errors import ArchiveError, UsageError
 from landcue.files import read_json
 from landcue.metrics.annotations import Annotations

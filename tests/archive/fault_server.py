@@ -22,11 +22,9 @@ import lancedb  # noqa: F401  # imported before the fork, not used before it
 
 import pixel_encoder as tools
 from landcue.archive.changes import compact, delete
-from landcue.archive.import_columns import ImportColumns
-from landcue.archive.importing import import_table
+from landcue.archive.importing import ImportColumns, import_table
 from landcue.archive.ingest import ingest
-from landcue.archive.reembed import reembed
-from landcue.archive.repair import repair
+from landcue.archive.rebuild import reembed, repair
 from landcue.errors import LandcueError
 
 POINTS = {
@@ -39,7 +37,7 @@ POINTS = {
     "replace": ("landcue.archive.table", "RecordTable", "replace"),
     "delete": ("landcue.archive.table", "RecordTable", "delete"),
     "compact": ("landcue.archive.table", "RecordTable", "compact"),
-    "switch": ("landcue.archive.reembed", None, "switch"),
+    "switch": ("landcue.archive.rebuild", None, "switch"),
     "sweep": ("landcue.archive.layout", None, "sweep"),
 }
 

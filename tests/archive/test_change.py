@@ -12,8 +12,7 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import compact, delete, size_of
 from landcue.archive.ingest import ingest
 from landcue.archive.layout import unfinished
-from landcue.archive.reembed import reembed
-from landcue.archive.repair import repair
+from landcue.archive.rebuild import reembed, repair
 from landcue.archive.verify import verify_archive
 from landcue.errors import ArchiveError, DataError, LandcueError, UsageError
 from landcue.files import exclusive

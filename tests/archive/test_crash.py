@@ -13,11 +13,9 @@ import pytest
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import compact, delete
-from landcue.archive.import_columns import ImportColumns
-from landcue.archive.importing import import_table
+from landcue.archive.importing import ImportColumns, import_table
 from landcue.archive.ingest import ingest
-from landcue.archive.reembed import reembed
-from landcue.archive.repair import repair
+from landcue.archive.rebuild import reembed, repair
 from landcue.archive.table import RecordTable
 from landcue.archive.verify import verify_archive, verify_files
 from landcue.errors import ArchiveError, LandcueError

@@ -11,7 +11,7 @@ from landcue.archive.changes import delete
 from landcue.archive.checksums import CHECKSUMS
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import MANIFEST
-from landcue.archive.repair import repair
+from landcue.archive.rebuild import repair
 from landcue.archive.verify import verify_archive, verify_files
 from landcue.errors import ArchiveError, ModelError
 

@@ -14,11 +14,9 @@ import commands
 import landcue
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import compact, delete, describe
-from landcue.archive.import_columns import ImportColumns
-from landcue.archive.importing import import_table
+from landcue.archive.importing import ImportColumns, import_table
 from landcue.archive.ingest import ingest
-from landcue.archive.reembed import reembed
-from landcue.archive.repair import repair
+from landcue.archive.rebuild import reembed, repair
 from landcue.archive.verify import verify_archive
 from landcue.data.sources import open_source
 from landcue.errors import ArchiveError, DataError, LandcueError, StoreError, UsageError

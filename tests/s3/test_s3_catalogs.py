@@ -16,7 +16,7 @@ import pytest
 import scene_files as files
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
-from landcue.archive.reembed import reembed
+from landcue.archive.rebuild import reembed
 from landcue.audit.images import summarize_image
 from landcue.data.objects import ObjectStore, look_up_all
 from landcue.data.scenes import Length, SceneOptions

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from landcue.archive.archive import ArchiveFolder, own_model
 from landcue.archive.ingest import IngestReport, ingest
 from landcue.archive.manifest import read_manifest
-from landcue.archive.reembed import ReembedReport, reembed
-from landcue.archive.repair import RepairReport, repair
+from landcue.archive.rebuild import ReembedReport, RepairReport, reembed, repair
 from landcue.data.imageset import ImageSet
 from landcue.data.objects import is_object, to_path
 from landcue.data.scenes import Length, Scale, SceneOptions, parse_bands
@@ -257,7 +256,7 @@ def reembed_archive(
         progress: Called with (stage, done, total).
 
     Raises:
-        LandcueError: As :func:`landcue.archive.reembed.reembed`.
+        LandcueError: As :func:`landcue.archive.rebuild.reembed`.
     """
     from landcue.models.load import load_model
 
@@ -294,7 +293,7 @@ def repair_archive(
         derived: Problems of the files below ``indexes/``, which are then removed.
 
     Raises:
-        LandcueError: As :func:`landcue.archive.repair.repair`.
+        LandcueError: As :func:`landcue.archive.rebuild.repair`.
     """
     from landcue.models.load import load_model
 

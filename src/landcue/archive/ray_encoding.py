@@ -15,6 +15,7 @@ import re
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,8 +37,8 @@ AUTO = "auto"
 _EXTRA = "--ray needs Ray: pip install 'landcue[ray]'"
 _CONNECT_SECONDS = 5.0
 _LOCAL_STORE = 512 << 20  # bytes: only the model and finished rows pass through it
-_MOST_FAILURES = 3
-"""Consecutive failures on the same images, each after Ray's own retry."""
+_MOST_TRIES = 4
+"""How often Ray may start the same images, which end the worker's process each time."""
 _CHIP_BATCHES = 4
 """Batches of chips per call: neighbors share blocks of their file."""
 
@@ -80,7 +81,8 @@ class NodeRate:
 class _Job:
     """The parameters of every worker of one ingest.
 
-    ``probe`` is a folder that every node must mount, or an object that it must be able to read.
+    ``probe`` is a folder that every node must mount, or an object that it must be able to read;
+    ``tries`` is the actor of :class:`_Tries`.
     """
 
     open_encoder: OpenEncoder
@@ -91,6 +93,18 @@ class _Job:
     batch_size: int
     threads: int
     overlap: bool
+    tries: Any
+
+
+class _Tries:
+    """Counts how often parts were started; Ray itself would restart them without end."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def start(self, part: int) -> int:
+        self._counts[part] += 1
+        return self._counts[part]
 
 
 class _Worker:
@@ -126,10 +140,13 @@ class _Worker:
         if self._encoder is None:
             self._encoder = _open(self._job)
         job, found = self._job, list[Encoded]()
-        for pickled in batch["tasks"]:
+        for part, pickled in zip(batch["part"], batch["tasks"], strict=True):
+            tasks: Sequence[Task] = pickle.loads(pickled)
+            if import_ray().get(job.tries.start.remote(int(part))) > _MOST_TRIES:
+                raise ArchiveError(_hopeless(tasks))
             chips = ChipReader(job.scenes, self._encoder, self._facts) if job.scenes else None
             with encoding_here(
-                pickle.loads(pickled), self._encoder, chips,
+                tasks, self._encoder, chips,
                 batch_size=job.batch_size, workers=job.threads, overlap=job.overlap,
             ) as encoded:  # fmt: skip
                 found += encoded
@@ -237,30 +254,27 @@ class RayEngine:
     def _results(
         self, ray: Any, parts: Sequence[Sequence[Task]], scenes: SceneOptions | None
     ) -> Generator[Encoded]:
-        """Yield the results of all parts; restart after failures that Ray does not recover from."""
+        """Yield the results of all parts; Ray starts parts again whose worker died."""
         started = time.perf_counter()
-        done = failures = 0
-        while done < len(parts):
-            rows = iter(self._dataset(ray, parts[done:], scenes).iter_rows())
-            try:
-                for row in rows:
-                    self.startup_seconds = self.startup_seconds or time.perf_counter() - started
-                    found: list[Encoded] | LandcueError = pickle.loads(row["encoded"])
-                    if isinstance(found, LandcueError):
-                        raise found
-                    self._count(row, sum(part.n for part in found))
-                    done, failures = done + 1, 0
-                    yield from found
-            except ray.exceptions.RayError as error:
-                failures += 1
-                if failures == _MOST_FAILURES:
-                    raise ArchiveError(_hopeless(parts[done], error)) from None
-                time.sleep(failures)  # a lost node is noticed, and its workers end
-                self.sizing = size_workers(ray, None, self._device, at_most=self.sizing)
-            finally:
-                close = getattr(rows, "close", None)  # ends the workers
-                if close is not None:
-                    close()
+        rows = iter(self._dataset(ray, parts, scenes).iter_rows())
+        try:
+            for row in rows:
+                self.startup_seconds = self.startup_seconds or time.perf_counter() - started
+                found: list[Encoded] | LandcueError = pickle.loads(row["encoded"])
+                if isinstance(found, LandcueError):
+                    raise found
+                self._count(row, sum(part.n for part in found))
+                yield from found
+        except ray.exceptions.RayError as error:
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ArchiveError(
+                f"Ray failed ({line}); the records committed so far are safe: run the same "
+                "command again"
+            ) from None
+        finally:
+            close = getattr(rows, "close", None)  # ends the workers
+            if close is not None:
+                close()
 
     def _dataset(
         self, ray: Any, parts: Sequence[Sequence[Task]], scenes: SceneOptions | None
@@ -280,6 +294,9 @@ class RayEngine:
             threads=sizing.cpus,
             # With a GPU or a remote store, the cores are free to read meanwhile.
             overlap=device != "cpu" or is_object(probe),
+            tries=ray.remote(_Tries)
+            .options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+            .remote(),
         )
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         context = ray_data.DataContext.get_current()
@@ -287,7 +304,8 @@ class RayEngine:
         context.execution_options.preserve_order = True
         workers = min(sizing.workers, len(parts))
         return ray_data.from_items(
-            [{"tasks": pickle.dumps(part)} for part in parts], override_num_blocks=len(parts)
+            [{"part": i, "tasks": pickle.dumps(part)} for i, part in enumerate(parts)],
+            override_num_blocks=len(parts),
         ).map_batches(
             _Worker,
             batch_size=1,
@@ -298,7 +316,6 @@ class RayEngine:
             # Half of each core stays free, so that the worker of a lost node can move to another.
             num_cpus=sizing.cpus / 2,
             num_gpus=sizing.gpus,
-            ray_remote_args_fn=lambda: {"max_task_retries": 1, "scheduling_strategy": "SPREAD"},
         )
 
     def _count(self, row: dict[str, Any], images: int) -> None:
@@ -467,16 +484,13 @@ def _speaks_http2(peer: socket.socket) -> bool:
     return len(answer) == 9 and answer[3] == 4
 
 
-def size_workers(
-    ray: Any, workers: int | None, device: str | None, at_most: Sizing | None = None
-) -> Sizing:
+def size_workers(ray: Any, workers: int | None, device: str | None) -> Sizing:
     """Divide a cluster's GPUs, or else its cores, among workers.
 
     Args:
         ray: The connected module.
         workers: Number of workers; by default one for each GPU, or else for each core.
         device: ``cpu``, ``cuda`` …; ``None`` uses GPUs if there are any.
-        at_most: Maximum number of workers.
 
     Raises:
         UsageError: The cluster has too few of them.
@@ -487,7 +501,7 @@ def size_workers(
     if device is None:
         device = "cuda" if gpus else "cpu"
     if device.startswith("cuda"):
-        n = workers or (min(gpus, at_most.workers) if at_most else gpus)
+        n = workers or gpus
         if not gpus or n > gpus:
             raise UsageError(
                 f"the Ray cluster has {gpus} GPUs, too few for {n or 1} workers on {device}; use "
@@ -498,7 +512,7 @@ def size_workers(
         ]
         return Sizing(n, max(1, min(cores_each)), 1)
     total = sum(cores)
-    n = workers or (min(total, at_most.workers) if at_most else total)
+    n = workers or total
     if not 1 <= n <= total:
         raise UsageError(
             f"the Ray cluster has {total} cores, too few for {max(1, n)} workers; use fewer "
@@ -515,15 +529,12 @@ def _absolute(tasks: Sequence[Task]) -> list[Task]:
     ]
 
 
-def _hopeless(tasks: Sequence[Task], error: BaseException) -> str:
-    text = f"{type(error).__name__} {error}".lower()
-    why = "out of memory" if "memory" in text else "killed or crashed"
-    cause = (str(error).splitlines() or [""])[0].rstrip(".")
+def _hopeless(tasks: Sequence[Task]) -> str:
     return (
         f"Ray workers failed repeatedly on the images {tasks[0].record.id} to "
-        f"{tasks[-1].record.id} ({why}: {type(error).__name__}: {cause}); the records committed "
-        "so far are safe: use fewer --ray-workers or a smaller --batch for more memory, or take "
-        "these images out, and run the same command again"
+        f"{tasks[-1].record.id} (killed, crashed or out of memory); the records committed so far "
+        "are safe: use fewer --ray-workers or a smaller --batch for more memory, or take these "
+        "images out, and run the same command again"
     )
 
 

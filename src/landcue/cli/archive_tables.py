@@ -81,8 +81,7 @@ def import_(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Create an archive from a table of precomputed embeddings."""
-    from landcue.archive.import_columns import ImportColumns
-    from landcue.archive.importing import import_table
+    from landcue.archive.importing import ImportColumns, import_table
 
     columns = ImportColumns(
         embedding=embedding,

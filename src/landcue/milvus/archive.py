@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from landcue.archive.archive import ArchiveFolder
+from landcue.archive.archive import COLUMNS, ArchiveFolder, Columns, to_columns
 from landcue.archive.checksums import MODEL_FOLDER
-from landcue.archive.columns import COLUMNS, Columns, to_columns
 from landcue.errors import UsageError, did_you_mean
 from landcue.milvus.address import Address
 from landcue.milvus.expressions import one_of

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from landcue.archive.archive import ArchiveFolder
-from landcue.archive.columns import Columns
+from landcue.archive.archive import ArchiveFolder, Columns
 from landcue.archive.manifest import Manifest, read_manifest
 from landcue.archive.schema import footprint_of, window_of
 from landcue.errors import LandcueError, UsageError, did_you_mean

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute
 import shapely
 
-from landcue.archive.archive import ArchiveFolder
-from landcue.archive.columns import LabelLists
+from landcue.archive.archive import ArchiveFolder, LabelLists
 from landcue.archive.schema import from_wkb
 from landcue.search.ids import SortedIds
 from landcue.search.place import outline
