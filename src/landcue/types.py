@@ -120,6 +120,7 @@ class Record:
             ``None`` when only bounds are known. Two neighboring corners more than 180 degrees of
             longitude apart are joined over the antimeridian.
         predicted: Labels that a model predicted, of a record of an archive.
+        source: Name of its source, of a record of an archive.
     """
 
     id: str
@@ -133,6 +134,7 @@ class Record:
     sensor: str | None = None
     footprint: Polygon | None = None
     predicted: tuple[str, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ class Hit:
 
     Attributes:
         id: Of the record.
-        path: Posix path of its image or scene, relative to the source root when below it.
+        path: Posix path of its image or scene, relative to the root of its source when below it.
         distance: What it is depends on the search's mode.
         score: Likewise; at most 1.
         labels: Annotated labels, or predicted ones if the record is not annotated.
@@ -186,6 +188,7 @@ class Hit:
         sensor: What took the image.
         group: What the image was drawn from.
         near: Number of near duplicates that were left out in its favor.
+        source: Name of the archive's source that it belongs to.
     """
 
     id: str
@@ -201,6 +204,7 @@ class Hit:
     sensor: str | None = None
     group: str | None = None
     near: int = 0
+    source: str = ""
 
 
 @runtime_checkable

@@ -34,7 +34,7 @@ def run(capfd):
 
 def test_look_export_and_delete(run, archive, tmp_path):
     facts = json.loads(run("info", archive, "--json")[0])
-    assert (facts["records"], facts["dim"], facts["n_bits"], facts["format"]) == (8, 16, 20, 2)
+    assert (facts["records"], facts["dim"], facts["n_bits"], facts["format"]) == (8, 16, 20, 3)
     assert (facts["versions"], facts["unfinished"]) == (1, None)
     out, _ = run("verify", archive)
     assert out == "8 records, 0 problems\n"

@@ -161,7 +161,7 @@ def test_archive_goes_on_after_reembedding(archive, made, tools):
 def test_reembed_needs_all_images(archive, made, tmp_path, tools):
     moved = shutil.copytree(made / "source", tmp_path / "source")
     records = tools.stored_images(moved, NAMES)
-    ingest(records, archive, tools.PixelEncoder(), source_root=moved)
+    ingest(records, archive, tools.PixelEncoder(), source_root=moved, source_name="source")
     (moved / NAMES[4]).unlink()
     (moved / NAMES[5]).write_bytes(b"no image")
     before = tools.contents(ArchiveFolder.open(archive))

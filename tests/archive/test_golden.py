@@ -10,6 +10,7 @@ import make_golden as golden
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import FORMAT, Manifest, manifest_text
+from landcue.archive.sources import Source
 from landcue.archive.verify import verify_archive
 from landcue.errors import ArchiveError
 
@@ -36,7 +37,7 @@ def test_golden_archive_takes_changes(archive, tmp_path, tools):
     records += tools.write_images(root, ["new.tif"], first_seed=99)
     encoder = tools.PixelEncoder()
     before = ArchiveFolder.open(archive).columns()
-    report = ingest(records, archive, encoder, source_root=root)
+    report = ingest(records, archive, encoder, source_root=root, source_name="golden")
     assert (report.added, report.updated, report.records) == (1, 0, 7)
     after = ArchiveFolder.open(archive).columns()
     assert (after.embedding[:6] == before.embedding).all()
@@ -70,7 +71,7 @@ def test_other_bit_order_metric_or_base(archive, key, value, message):
 
 
 def test_text_of_a_manifest_is_read_back(tools):
-    manifest = Manifest.of(tools.PixelEncoder(), Path("/x"), {"name": "ü"})
+    manifest = Manifest.of(tools.PixelEncoder(), {"ä": Source.at(Path("/x"))}, {"name": "ü"})
     from landcue.archive.manifest import parse_manifest
 
     assert parse_manifest(manifest_text(manifest), Path("copy")) == manifest

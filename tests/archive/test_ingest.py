@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -329,15 +330,115 @@ def test_source_that_moved(source, archive, tools, tmp_path):
     records = [replace(record, path=moved / record.id) for record in records]
     encoder = tools.PixelEncoder()
     report = ingest(records, archive, encoder, source_root=moved)
-    assert counts(report) == {"unchanged": 30}
+    assert (counts(report), report.source) == ({"unchanged": 30}, "source")
+    assert report.moved_from == str(root)
+    assert encoder.encoded == 0
     assert ArchiveFolder.open(archive).file(NAMES[0]) == moved / NAMES[0]
 
-    # A second source beside it: the first keeps its root.
+    # A second source: the first keeps its records and its folder.
     extra = tools.write_images(tmp_path / "extra", ["x.png"])
-    report = ingest(extra, archive, encoder, source_root=tmp_path / "extra")
-    assert counts(report) == {"added": 1, "vanished": 30}
+    report = ingest(extra, archive, encoder, source_root=tmp_path / "extra", prune=True)
+    assert counts(report) == {"added": 1}
     assert ArchiveFolder.open(archive).file("x.png") == tmp_path / "extra/x.png"
     assert ArchiveFolder.open(archive).file(NAMES[0]) == moved / NAMES[0]
+
+
+def test_named_source_in_a_copy_of_its_folder(source, archive, tools, tmp_path):
+    """The old folder still exists: only the name tells that the copy is the same source."""
+    root, records = source
+    ingest(records, archive, tools.PixelEncoder(), source_root=root, source_name="photos")
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    records = [replace(record, path=copy / record.id) for record in records]
+    encoder = tools.PixelEncoder()
+    report = ingest(records, archive, encoder, source_root=copy, source_name="photos")
+    assert (counts(report), encoder.encoded) == ({"unchanged": 30}, 0)
+    assert ArchiveFolder.open(archive).file(NAMES[0]) == copy / NAMES[0]
+    with pytest.raises(UsageError, match=r"copy is the source 'photos' of this archive already"):
+        ingest(records, archive, encoder, source_root=copy, source_name="other")
+    for name in ("", "a:b", "a/b", "a\nb", "x" * 101):
+        with pytest.raises(UsageError, match="source name"):
+            ingest(records, archive, encoder, source_root=root, source_name=name)
+
+
+def test_sources_of_equal_names(archive, tools, tmp_path):
+    """Two folders with the same 1,000 names: all are kept apart, and prune of one only."""
+    names = [f"tile_{i:04}.png" for i in range(1000)]
+    folders = {year: tmp_path / year for year in ("2021", "2022")}
+    for seed, folder in enumerate(folders.values()):
+        first = tools.write_images(folder, names[:20], first_seed=1000 * seed)
+        for i, name in enumerate(names[20:], start=20):
+            os.link(first[i % 20].path, folder / name)
+    records = {y: [Record(n, f / n, group="tiles") for n in names] for y, f in folders.items()}
+    encoder = tools.PixelEncoder()
+    for year, folder in folders.items():
+        report = ingest(records[year], archive, encoder, source_root=folder, prune=True)
+        assert counts(report) == {"added": 1000}
+        assert report.source == year
+    assert (report.records, report.renamed) == (2000, 1000)
+    assert "1,000 ids start with '2022:'" in report.summary()
+    opened = ArchiveFolder.open(archive)
+    assert set(opened.columns().ids) == {*names, *(f"2022:{name}" for name in names)}
+    assert opened.file("tile_0003.png") == folders["2021"] / "tile_0003.png"
+    assert opened.file("2022:tile_0003.png") == folders["2022"] / "tile_0003.png"
+    before = [row for row in tools.contents(opened) if row["source"] == "2021"]
+    encoder.encoded = 0
+    for year, folder in folders.items():  # again, in the same order: nothing changes
+        report = ingest(records[year], archive, encoder, source_root=folder)
+        assert counts(report) == {"unchanged": 1000}
+    assert encoder.encoded == 0
+
+    report = ingest(records["2022"][:1], archive, encoder, source_root=folders["2022"], prune=True)
+    assert counts(report) == {"unchanged": 1, "vanished": 999, "pruned": 999}
+    rows = tools.contents(ArchiveFolder.open(archive))
+    assert [row for row in rows if row["source"] == "2021"] == before
+    assert [row["id"] for row in rows if row["source"] == "2022"] == ["2022:tile_0000.png"]
+    # The ids of the second source stay what they are when the first one is gone.
+    report = ingest(records["2021"][:1], archive, encoder, source_root=folders["2021"], prune=True)
+    report = ingest(records["2022"], archive, encoder, source_root=folders["2022"])
+    assert counts(report) == {"added": 999, "unchanged": 1}
+    ids = ArchiveFolder.open(archive).columns().ids
+    assert {"tile_0000.png", "tile_0001.png", "2022:tile_0000.png"} <= set(ids)
+
+
+def test_folders_of_one_name_are_two_sources(archive, tools, tmp_path):
+    for place in ("a", "b", "c/a"):
+        records = tools.write_images(tmp_path / place / "images", ["1.png"])
+        root = tmp_path / place / "images"
+        report = ingest(records, archive, tools.PixelEncoder(), source_root=root)
+        assert counts(report) == {"added": 1}
+    ids = ArchiveFolder.open(archive).columns().ids
+    assert ids == ("1.png", "a-images:1.png", "b-images:1.png")
+
+
+def test_tables_in_one_folder_are_two_sources(archive, tools, tmp_path):
+    records = tools.write_images(tmp_path, ["1.png", "2.png"])
+    for record, table in zip(records, ("train.csv", "test.csv"), strict=True):
+        (tmp_path / table).write_text(f"path\n{record.id}\n")
+        report = ingest(
+            [record], archive, tools.PixelEncoder(), source_root=tmp_path,
+            location=tmp_path / table, prune=True,
+        )  # fmt: skip
+        assert (counts(report), report.source) == ({"added": 1}, table[:-4])
+
+
+def test_ids_that_look_like_those_of_a_source(archive, tools, tmp_path):
+    """Whatever two sources call their images, every image has one id of its own."""
+    names = ["x.png", "b:x.png", "b:b:x.png", "a:x.png"]
+    encoder = tools.PixelEncoder()
+    for source in ("a", "b"):
+        root = tmp_path / source
+        records = tools.write_images(root, names)
+        for _ in range(2):
+            report = ingest(records, archive, encoder, source_root=root, source_name=source + "!")
+            assert report.skipped == ()
+        assert counts(report) == {"unchanged": 4}
+    assert report.records == 8
+    opened = ArchiveFolder.open(archive)
+    files = {str(opened.file(id_)) for id_ in opened.columns().ids}
+    assert files == {str(tmp_path / source / name) for source in "ab" for name in names}
+    with pytest.raises(UsageError, match="other ids start with 'b:'"):
+        ingest(records, archive, encoder, source_root=tmp_path, source_name="b")
 
 
 def test_footprint_is_read_from_geotiff(tmp_path, archive, tools):

@@ -9,6 +9,7 @@ import pytest
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import Manifest, read_manifest, write_manifest
+from landcue.archive.sources import Source
 from landcue.errors import ArchiveError, LandcueError, UsageError
 
 NAMES = [f"{i:02}.png" for i in range(12)]
@@ -43,11 +44,15 @@ def read_all(archive, tools):
 
 
 def test_round_trip(tmp_path, tools):
-    manifest = Manifest.of(tools.PixelEncoder(), tmp_path, {"backbone": "pixels", "über": 1})
+    manifest = Manifest.of(
+        tools.PixelEncoder(),
+        {"ä": Source.at(tmp_path), "b": Source("/t.csv", "/", {"bands": [3]})},
+        {"backbone": "pixels", "über": 1},
+    )
     write_manifest(tmp_path, manifest)
     assert read_manifest(tmp_path) == manifest
     stored = json.loads((tmp_path / "manifest.json").read_text())
-    assert (stored["format"], stored["bit_order"], stored["metric"]) == (2, "little", "cosine")
+    assert (stored["format"], stored["bit_order"], stored["metric"]) == (3, "little", "cosine")
 
 
 def test_every_truncation_is_an_error(archive):
@@ -77,10 +82,10 @@ def test_every_flipped_bit_is_seen(archive):
     ("change", "message"),
     [
         (
-            {"format": 1},
-            "has format 1, this LandCue reads 2; index again into a new folder: landcue index",
+            {"format": 2},
+            "has format 2, this LandCue reads 3; index again into a new folder: landcue index",
         ),
-        ({"format": 3}, "has format 3, this LandCue reads 2"),
+        ({"format": 4}, "has format 4, this LandCue reads 3"),
         ({"format": None}, "has format None"),
         ({"dim": 17}, "checksum differs"),
         ({"fingerprint": "0" * 64}, "checksum differs"),
@@ -111,7 +116,7 @@ def test_missing_key_and_missing_file(archive, tmp_path):
 
 
 def test_manifest_of_another_table(archive, tools, tmp_path):
-    write_manifest(archive, Manifest.of(tools.PixelEncoder(dim=8), tmp_path, {}))
+    write_manifest(archive, Manifest.of(tools.PixelEncoder(dim=8), {}, {}))
     with pytest.raises(ArchiveError, match="does not fit the manifest"):
         ArchiveFolder.open(archive)
 
@@ -159,7 +164,7 @@ def test_truncated_table(archive):
 
 
 def test_empty_archive_opens(tmp_path, tools):
-    write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), tmp_path, {}))
+    write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), {}, {}))
     opened = ArchiveFolder.open(tmp_path)
     assert opened.count == 0
     assert len(opened.columns()) == 0
@@ -182,6 +187,6 @@ def test_unknown_id_names_near_ones(made):
 
 def test_manifest_that_cannot_be_written(tmp_path, tools):
     (tmp_path / "file").write_bytes(b"")
-    manifest = Manifest.of(tools.PixelEncoder(), tmp_path, {})
+    manifest = Manifest.of(tools.PixelEncoder(), {}, {})
     with pytest.raises(LandcueError, match="cannot write"):
         write_manifest(tmp_path / "file", manifest)

@@ -135,9 +135,9 @@ def test_damaged_rows_are_encoded_again(archive, made, tools):
     expected = tools.contents(ArchiveFolder.open(archive))
     flip_thumbnail(archive, NAMES[7])
     encoder = tools.PixelEncoder()
-    told = repair(archive, apply=False, load_encoder=lambda: (encoder, None))
+    told = repair(archive, apply=False, load_encoder=lambda: (encoder, lambda source: None))
     assert (told.encoded, told.dropped, encoder.encoded) == ([NAMES[7]], [], 0)
-    done = repair(archive, apply=True, load_encoder=lambda: (encoder, None))
+    done = repair(archive, apply=True, load_encoder=lambda: (encoder, lambda source: None))
     assert (done.encoded, done.dropped, done.left, done.records) == ([NAMES[7]], [], [], 15)
     assert encoder.encoded == 1
     assert verify_archive(archive).problems == ()
@@ -147,11 +147,13 @@ def test_damaged_rows_are_encoded_again(archive, made, tools):
 def test_damaged_rows_whose_image_is_gone_are_named(archive, made, tmp_path, tools):
     moved = shutil.copytree(made / "source", tmp_path / "source")
     records = [r for r in tools.stored_images(moved, NAMES) if r.id != NAMES[3]]
-    ingest(records, archive, tools.PixelEncoder(), source_root=moved)
+    ingest(records, archive, tools.PixelEncoder(), source_root=moved, source_name="source")
     (moved / NAMES[7]).unlink()
     flip_thumbnail(archive, NAMES[7])
     flip_thumbnail(archive, NAMES[8])
-    done = repair(archive, apply=True, load_encoder=lambda: (tools.PixelEncoder(), None))
+    done = repair(
+        archive, apply=True, load_encoder=lambda: (tools.PixelEncoder(), lambda source: None)
+    )
     assert (done.encoded, done.dropped, done.records) == ([NAMES[8]], [NAMES[7]], 14)
     assert verify_archive(archive).problems == ()
 

@@ -75,8 +75,9 @@ def test_another_model_reads_the_chips_as_they_were_read(scenes, tmp_path):
     done = landcue("archive", "reembed", tmp_path / "archive", "--model", tmp_path / "second")
     assert done.returncode == 0, done.stderr
     again, fresh = (ArchiveFolder.open(tmp_path / name) for name in ("archive", "fresh"))
-    assert again.manifest.scenes == fresh.manifest.scenes
-    assert again.manifest.scenes == {"bands": [4, 2, 1], "scale": "fixed:0,2000", "nodata": 0.3}
+    assert again.manifest.sources == fresh.manifest.sources
+    note = {"bands": [4, 2, 1], "scale": "fixed:0,2000", "nodata": 0.3}
+    assert again.manifest.sources["scenes"].scenes == note
     assert again.columns().ids == fresh.columns().ids
     for old, new in zip(again.batches(["embedding"]), fresh.batches(["embedding"]), strict=True):
         assert old == new

@@ -12,6 +12,7 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.layout import create_table
 from landcue.archive.manifest import write_manifest
 from landcue.archive.schema import Metadata, encoded_rows
+from landcue.archive.sources import Source
 from landcue.codes.packing import pack_bits
 from landcue.types import Bounds, Encoding, Window
 
@@ -57,7 +58,7 @@ def make_archive(folder, n=300, seed=0, sizes=None, distinct=120, metadata=True)
     facts = [one_record(i, rng) if metadata else plain_record(i) for i in range(n)]
     encoding = random_encoding(seed, n, sizes, distinct)
     folder.mkdir(parents=True, exist_ok=True)
-    manifest, table = create_table(folder, sizes, folder, None, {})
+    manifest, table = create_table(folder, sizes, {"made": Source.at(folder)}, None, {})
     order = rng.permutation(n)
     for part in np.array_split(order, 2):
         chosen = Encoding(
@@ -77,7 +78,7 @@ def plain_record(i):
     nothing = dict.fromkeys(
         ("labels", "bounds", "time", "group", "part", "window", "sensor", "footprint")
     )
-    return Metadata(id=name, path=name, size=1, mtime_ns=1, **nothing)
+    return Metadata(id=name, path=name, size=1, mtime_ns=1, source="made", **nothing)
 
 
 def one_record(i, rng):
@@ -112,4 +113,5 @@ def one_record(i, rng):
         footprint=footprint,
         size=1,
         mtime_ns=1,
+        source="made",
     )

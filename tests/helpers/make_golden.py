@@ -19,11 +19,12 @@ import pixel_encoder as tools
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import FORMAT
+from landcue.archive.sources import Source
 from landcue.types import Bounds
 
 GOLDEN = Path(__file__).parents[1] / "archive" / "golden"
-SHOWN = ("id", "path", "labels", "west", "south", "east", "north", "group", "part", "pixel_bbox",
-         "sensor", "predicted_labels", "content", "code")  # fmt: skip
+SHOWN = ("id", "source", "path", "labels", "west", "south", "east", "north", "group", "part",
+         "pixel_bbox", "sensor", "predicted_labels", "content", "code")  # fmt: skip
 
 SKEWED = shapely.Polygon([(5.0, 46.1), (5.9, 46.0), (6.0, 45.0), (5.1, 45.1)])
 
@@ -65,12 +66,13 @@ def main():
         encoder = tools.PixelEncoder()
         model = tools.write_model(Path(name) / "run", encoder)
         records = golden_records(root)
-        ingest(records, folder, encoder, source_root=root, model_folder=model)
+        ingest(records, folder, encoder, source_root=root, source_name="golden", model_folder=model)
     # The archive must not name the folder of whoever made it.
     from landcue.archive.checksums import write_checksums
     from landcue.archive.manifest import read_manifest, write_manifest
 
-    manifest = replace(read_manifest(folder), source_root="/data/golden")
+    sources = {"golden": Source.at(Path("/data/golden"))}
+    manifest = replace(read_manifest(folder), sources=sources)
     write_manifest(folder, manifest)
     write_checksums(folder, manifest)
     opened = ArchiveFolder.open(folder)

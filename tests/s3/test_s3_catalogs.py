@@ -220,13 +220,13 @@ def test_another_model_reads_the_objects_again(tools, folder, store, tmp_path):
     cut = cut_scenes(open_source(ITEMS / "table.parquet"), OPTIONS)
     ingest(cut.records, tmp_path / "a", tools.PixelEncoder(), source_root=cut.root, scenes=OPTIONS)
     other = tools.PixelEncoder(seed=5)
-    report = reembed(tmp_path / "a", other, scenes=OPTIONS)
+    report = reembed(tmp_path / "a", other, scenes=lambda source: OPTIONS)
     assert (report.records, report.dropped) == (18, ())
     ingest(cut.records, tmp_path / "b", other, source_root=cut.root, scenes=OPTIONS)
     assert rows(tools, tmp_path / "a") == rows(tools, tmp_path / "b")
     store.delete_file("bucket/scenes/far.tif")
     with pytest.raises(ArchiveError, match="6 of 18 records cannot be encoded again"):
-        reembed(tmp_path / "a", tools.PixelEncoder(seed=6), scenes=OPTIONS)
+        reembed(tmp_path / "a", tools.PixelEncoder(seed=6), scenes=lambda source: OPTIONS)
 
 
 def test_images_are_encoded_again(tools, store, tmp_path):

@@ -157,7 +157,7 @@ def test_feedback_helps_where_labels_lie_in_space(made, tmp_path):
     ]
     folder = tmp_path / "a"
     folder.mkdir()
-    manifest, table = create_table(folder, sizes, folder, None, {})
+    manifest, table = create_table(folder, sizes, {}, None, {})
     table.add(
         encoded_rows(rows, ["x"] * n, [b""] * n, encoding, sizes.label_names, manifest.schema)
     )

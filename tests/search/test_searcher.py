@@ -285,7 +285,7 @@ def test_code_mode_needs_a_hash_head(tmp_path):
 
 
 def test_empty_archive(tmp_path):
-    write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), tmp_path, {}))
+    write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), {}, {}))
     searcher = Archive(ArchiveFolder.open(tmp_path))
     for query in (ById("a"), encoding_of(1)):
         with pytest.raises(ArchiveError, match="holds no records"):

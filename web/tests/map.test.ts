@@ -32,6 +32,7 @@ function hit(id: string, more: Partial<Hit> = {}): Hit {
     sensor: null,
     group: null,
     near: 0,
+    source: "demo",
     ...more,
   };
 }

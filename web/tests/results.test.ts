@@ -9,7 +9,7 @@ import type { Hit } from "../src/types";
 function hit(distance: number, score = 1): Hit {
   return {
     ...{ id: "a/b.tif", distance, score, labels: [], shared: [], bounds: null, footprint: null },
-    ...{ window: null, time: null, sensor: null, group: null, near: 0 },
+    ...{ window: null, time: null, sensor: null, group: null, near: 0, source: "demo" },
   };
 }
 

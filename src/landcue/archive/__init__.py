@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         repair_archive,
     )
     from landcue.archive.ingest import IngestReport
+    from landcue.archive.sources import Source
     from landcue.archive.verify import VerifyReport, verify_archive
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "ImportReport",
     "IndexOptions",
     "IngestReport",
+    "Source",
     "VerifyReport",
     "compact",
     "delete",
@@ -49,6 +51,7 @@ __getattr__ = lazy_exports(
         "ImportReport": "landcue.archive.importing",
         "IndexOptions": "landcue.archive.indexing",
         "IngestReport": "landcue.archive.ingest",
+        "Source": "landcue.archive.sources",
         "VerifyReport": "landcue.archive.verify",
         "compact": "landcue.archive.changes",
         "delete": "landcue.archive.changes",

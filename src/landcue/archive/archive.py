@@ -29,7 +29,7 @@ from landcue.archive.table import (
     version_number,
 )
 from landcue.codes.packing import code_width
-from landcue.data.objects import is_object, joined, shown
+from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.types import ByteArray, FloatArray, Problem
 
@@ -318,7 +318,8 @@ class ArchiveFolder:
         Raises:
             UsageError: No record has this id.
         """
-        return joined(Path(self.manifest.source_root), self.record(id_)["path"])
+        row = self.record(id_)
+        return self.manifest.file(row["source"], row["path"])
 
     def thumbnail(self, id_: str) -> bytes:
         """Return the JPEG thumbnail of one record.

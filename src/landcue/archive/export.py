@@ -21,7 +21,7 @@ from landcue.archive.manifest import Manifest
 from landcue.archive.schema import METADATA_NAMES, footprint_of, in_utc
 from landcue.codes.packing import code_width
 from landcue.data.geo import split_at_antimeridian
-from landcue.data.objects import is_object, joined, url
+from landcue.data.objects import is_object, url
 from landcue.errors import DataError
 from landcue.files import replacing
 from landcue.types import Bounds
@@ -211,7 +211,7 @@ def _item(row: Row, manifest: Manifest, default: datetime | None) -> dict[str, A
     item["properties"] |= {"datetime": _iso(time), **model_facts(manifest)}
     if row["sensor"] is not None:
         item["properties"]["platform"] = item["properties"].pop("sensor")
-    path = joined(Path(manifest.source_root), row["path"])
+    path = manifest.file(row["source"], row["path"])
     href = url(path) if is_object(path) else path.as_posix()
     asset: dict[str, Any] = {"href": href, "roles": ["data"]}
     kind = mimetypes.guess_type(path.name)[0]
@@ -223,7 +223,16 @@ def _item(row: Row, manifest: Manifest, default: datetime | None) -> dict[str, A
 
 def _properties(row: Row) -> dict[str, Any]:
     """Return the columns of a row that are set, as JSON values."""
-    names = ("path", "labels", "predicted_labels", "group", "part", "sensor", "pixel_bbox")
+    names = (
+        "source",
+        "path",
+        "labels",
+        "predicted_labels",
+        "group",
+        "part",
+        "sensor",
+        "pixel_bbox",
+    )
     found = {name: row[name] for name in names if row[name] not in (None, "")}
     if "embedding" in row:
         found["embedding"] = row["embedding"]
@@ -285,6 +294,7 @@ def _schema(archive: ArchiveFolder, *, vectors: bool) -> pa.Schema:
     strings = pa.list_(pa.string())
     fields: list[Any] = [
         ("unique_id", pa.string()),
+        ("source", pa.string()),
         ("path", pa.string()),
         ("product_id", pa.string()),
         ("timestamp", pa.timestamp("us", tz="UTC")),

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from landcue.archive.changes import finalize
 from landcue.archive.layout import check_free, start_table
 from landcue.archive.manifest import IMPORTED, MANIFEST, Manifest, read_manifest
 from landcue.archive.schema import Metadata, encoded_rows, first_of_each, in_utc
+from landcue.archive.sources import Source, new_name
 from landcue.archive.table import RecordTable, Writer
 from landcue.codes.packing import code_width
 from landcue.data.geo import place_of
@@ -453,13 +454,14 @@ def import_table(
         DataError: The table cannot be read, or none of its rows can be used.
         ArchiveError: The folder holds another archive or something else, or cannot be written.
     """
+    name = new_name({}, file, {})
     reader = TableReader(file, columns)
     manifest = Manifest(
         fingerprint=_fingerprint(file, columns),
         dim=reader.dim,
         n_bits=reader.n_bits,
         label_names=(),
-        source_root=str(file.absolute().parent),
+        sources={name: Source.at(file.absolute(), file.absolute().parent)},
         model={"name": IMPORTED, "table": file.name, "columns": asdict(columns)},
         landcue=__version__,
     )
@@ -477,7 +479,7 @@ def import_table(
                 if fresh:
                     report.least_norm = min(report.least_norm, float(piece.norms[fresh].min()))
                     report.largest_norm = max(report.largest_norm, float(piece.norms[fresh].max()))
-                    writer.put("add", _rows(piece, fresh, manifest.schema))
+                    writer.put("add", _rows(piece, fresh, name, manifest.schema))
                 report.added += len(fresh)
                 if progress is not None:
                     progress(done, reader.rows)
@@ -494,9 +496,9 @@ def import_table(
     return report
 
 
-def _rows(piece: Any, wanted: list[int], schema: pa.Schema) -> pa.Table:
+def _rows(piece: Any, wanted: list[int], source: str, schema: pa.Schema) -> pa.Table:
     return encoded_rows(
-        [piece.metadata[i] for i in wanted],
+        [replace(piece.metadata[i], source=source) for i in wanted],
         [""] * len(wanted),
         [b""] * len(wanted),
         piece.encoding(wanted),

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from landcue.archive.archive import ArchiveFolder, own_model
 from landcue.archive.ingest import IngestReport, ingest
-from landcue.archive.manifest import read_manifest
 from landcue.archive.rebuild import ReembedReport, RepairReport, reembed, repair
+from landcue.archive.sources import Source
 from landcue.data.imageset import ImageSet
 from landcue.data.objects import is_object, to_path
 from landcue.data.scenes import Length, Scale, SceneOptions, parse_bands
@@ -55,7 +55,9 @@ class IndexOptions:
         device: Device of the model: ``cpu``, ``cuda``, ``cuda:1``. By default ``cpu``; with Ray
             the GPUs, if there are any.
         runtime: ``torch``, ``onnx`` or ``auto``.
-        prune: Remove records whose file no longer exists.
+        prune: Remove records of this source whose file no longer exists.
+        source_name: Name of the source in the archive; by default that of its folder. Name the
+            source again to index it from another folder.
         ray: Read and encode on a Ray cluster: ``local``, ``auto``, or its head's ``host:port``.
         ray_workers: Number of Ray workers; by default one per GPU, or else per core.
 
@@ -75,6 +77,7 @@ class IndexOptions:
     device: str | None = None
     runtime: str = "auto"
     prune: bool = False
+    source_name: str | None = None
     ray: str | None = None
     ray_workers: int | None = None
 
@@ -156,6 +159,7 @@ def index_source(
         images = detect_source(source, options.labels)
     else:
         images = open_source(source, options.labels, options.asset)
+    one_scene = images.name == "scene"  # a part of its folder, which is the source
     with contextlib.ExitStack() as stack:
         own = own_model(archive) if model is None else None
         here = (
@@ -183,6 +187,9 @@ def index_source(
             archive,
             loaded,
             source_root=images.root,
+            source_name=options.source_name,
+            location=images.root if one_scene else source,
+            only=source if one_scene else None,
             model_folder=loaded.path,
             batch_size=options.batch_size,
             prune=options.prune,
@@ -269,7 +276,7 @@ def reembed_archive(
         model_folder=loaded.path,
         drop_missing=drop_missing,
         keep_parts=_same_training(archive, loaded.provenance),
-        scenes=_stored_scene_options(archive, loaded, changed),
+        scenes=partial(_stored_scene_options, loaded, changed),
         batch_size=batch_size,
         workers=workers,
         overlap=not loaded.on_cpu,
@@ -299,12 +306,12 @@ def repair_archive(
 
     given = None if model is None else load_model(model)
 
-    def load() -> tuple[Encoder, SceneOptions | None]:
+    def load() -> tuple[Encoder, Callable[[Source], SceneOptions | None]]:
         own = own_model(archive)
         if given is None and own is None:
             raise ModelError("the archive holds no model; add --model")
         loaded = given or load_model(own or "")
-        return loaded, _stored_scene_options(archive, loaded, {})
+        return loaded, partial(_stored_scene_options, loaded, {})
 
     return repair(
         archive,
@@ -351,10 +358,10 @@ def _load(runtime: str, device: str, folder: Path, threads: int) -> Encoder:
 
 
 def _stored_scene_options(
-    archive: Path, model: Model, changed: Mapping[str, Any]
+    model: Model, changed: Mapping[str, Any], source: Source
 ) -> SceneOptions | None:
-    """Return how the chips of an archive were read; ``None`` if it holds none."""
-    note = {**read_manifest(archive).scenes, **changed}
+    """Return how the chips of a source were read; ``None`` if it has none."""
+    note = {**source.scenes, **changed}
     if not note:
         return None
     return SceneOptions.noted(note, channels=model.in_chans, side=model.image_size)

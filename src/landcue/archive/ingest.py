@@ -15,9 +15,10 @@ from landcue.archive.checksums import MODEL_FOLDER, forget_checksums
 from landcue.archive.encoding import Encoded, Engine, encoding_here
 from landcue.archive.layout import check_free, copy_model, create_table, has_model
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
-from landcue.archive.plan import Plan, Stored, check_unique, make_plan, read_stored
+from landcue.archive.plan import Plan, check_unique, make_plan, read_stored
 from landcue.archive.reading import ChipReader, EmptyChip
 from landcue.archive.schema import metadata_rows
+from landcue.archive.sources import Source, choose_source, name_records
 from landcue.archive.table import RecordTable, Writer
 from landcue.data.objects import absolute, shown
 from landcue.data.scenes import SceneOptions
@@ -85,7 +86,7 @@ class IngestReport:
         updated: Records encoded again because their file changed.
         refreshed: Records whose labels or other metadata changed, but not their pixels.
         unchanged: Records that were up to date.
-        vanished: Records of the archive whose source no longer exists, or whose chip now has too
+        vanished: Records of this source whose file no longer exists, or whose chip now has too
             little data, including pruned ones.
         pruned: Of these, how many were removed.
         empty: Chips left out because they have too little data.
@@ -93,6 +94,10 @@ class IngestReport:
         records: Records in the archive now.
         seconds: Time of reading and encoding.
         images_per_second: Encoded images over ``seconds``; 0 when none was encoded.
+        source: Name of the source in the archive.
+        renamed: Records whose id begins with the name of the source, because another source of
+            the archive has the same id.
+        moved_from: Where the source was before, if its location changed.
         ray: With Ray, the statistics of its workers and nodes.
     """
 
@@ -107,6 +112,9 @@ class IngestReport:
     records: int
     seconds: float
     images_per_second: float
+    source: str = ""
+    renamed: int = 0
+    moved_from: str | None = None
     ray: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -130,7 +138,9 @@ class IngestReport:
         }
         parts = [f"{n:,} {name}" for name, n in counts.items() if n]
         speed = f"; {self.images_per_second:.0f} images/s" if self.images_per_second else ""
-        return f"{self.records:,} records ({', '.join(parts)}){speed}"
+        moved = f"; source {self.source} moved from {self.moved_from}" if self.moved_from else ""
+        named = f"; {self.renamed:,} ids start with '{self.source}:'" if self.renamed else ""
+        return f"{self.records:,} records ({', '.join(parts)}){moved}{named}{speed}"
 
 
 Progress = Callable[[int, int], object]
@@ -145,6 +155,8 @@ def ingest(
     encoder: Encoder,
     *,
     source_root: Path,
+    source_name: str | None = None,
+    location: Path | None = None,
     model_folder: Path | None = None,
     model: Mapping[str, Any] | None = None,
     batch_size: int = 64,
@@ -155,6 +167,7 @@ def ingest(
     overlap: bool = False,
     scenes: SceneOptions | None = None,
     unread: Collection[Path] = (),
+    only: Path | None = None,
     engine: Engine | None = None,
 ) -> IngestReport:
     """Create or update an archive; only new and changed images are encoded.
@@ -167,25 +180,28 @@ def ingest(
         records: Records of the source, with the new labels, group, time and part of each.
         folder: The archive; created if missing.
         encoder: The model; an existing archive must be its own.
-        source_root: Folder that stored paths are relative to. If the source
-            moved, the archive is updated; while it keeps records of another root, paths outside
-            that are absolute.
+        source_root: Folder that stored paths are relative to.
+        source_name: Name of the source in the archive. By default the source that was indexed from
+            this location, or that was moved here; for a new one the name of its folder. With the
+            name of a source at another location, the source is taken to have moved.
+        location: What was indexed: the table, scene or folder; by default ``source_root``.
         model_folder: Checkpoint folder to copy into the archive, unless it has a model.
         model: Facts about the model for a new manifest.
         batch_size: Images per encoder call.
         commit_every: Rows per commit.
-        prune: Remove records whose source no longer exists, instead of keeping them.
+        prune: Remove records of this source whose file no longer exists, instead of keeping them.
         progress: Called after each batch.
         workers: Reading threads; by default the cores this process may use, up to 4.
         overlap: Read while the encoder runs: useful for an encoder on a GPU. On the CPU, readers
             would slow down the encoder, which uses all cores.
         scenes: How chips are read; chips that were made with other options are encoded again.
         unread: Scenes that could not be cut: their records stay, even with ``prune``.
+        only: The file that was read of the whole source: records of other files cannot vanish.
         engine: Reads and encodes instead of this process, ignoring ``workers`` and ``overlap``.
 
     Raises:
-        UsageError: ``batch_size``, ``commit_every`` or ``workers`` is less than 1, or there are
-            chips but no ``scenes``.
+        UsageError: ``batch_size``, ``commit_every`` or ``workers`` is less than 1, there are
+            chips but no ``scenes``, or the name of the source is not valid.
         DataError: Two records share an id, or no image at all can be read.
         ArchiveError: The archive is locked, broken, another model's, or cannot be written.
         ModelError: The encoder's output does not have the shape it promises.
@@ -198,20 +214,28 @@ def ingest(
     if scenes is None and any(record.window is not None for record in records):
         raise UsageError("records that are chips need scenes=SceneOptions(…)")
     check_unique(records)
-    root = absolute(source_root)
+    source = Source.at(absolute(location or source_root), absolute(source_root))
     with storage.locked(folder, "indexing into"):
         manifest, table = _open(folder, encoder)
         stored = read_stored(table)
+        known = {id_: row.metadata for id_, row in stored.items()}
+        sources = dict(manifest.sources) if manifest is not None else {}
+        name = choose_source(sources, source, source_name, known)
+        former = sources.get(name)
+        note = scenes.note if scenes else former.scenes if former else {}
+        sources[name] = replace(source, scenes=note)
         if manifest is not None:
-            root = _choose_root(manifest, root, records, stored, prune)
-            manifest = _prepare(folder, manifest, root, encoder, model_folder, scenes)
-        plan = make_plan(records, stored, root, scenes.recipe if scenes else "", unread)
-        del stored
+            manifest = _prepare(folder, manifest, sources, encoder, model_folder)
+        own_ids = {record.id for record in records}
+        records = name_records(records, name, sources, known)
+        plan = make_plan(
+            records, stored, name, Path(source.root), scenes.recipe if scenes else "", unread, only
+        )
+        del stored, known
 
         def create() -> RecordTable:
             nonlocal manifest, table
-            note = scenes.note if scenes else {}
-            manifest, table = create_table(folder, encoder, root, model_folder, model or {}, note)
+            manifest, table = create_table(folder, encoder, sources, model_folder, model or {})
             return table
 
         tally = Tally(plan.problems)
@@ -249,6 +273,9 @@ def ingest(
             records=count,
             seconds=seconds,
             images_per_second=encoded / seconds if encoded else 0.0,
+            source=name,
+            renamed=sum(record.id not in own_ids for record in records),
+            moved_from=(former.shown if former and former.location != source.location else None),
         )
 
 
@@ -269,31 +296,18 @@ def _open(folder: Path, encoder: Encoder) -> tuple[Manifest | None, RecordTable 
     return (manifest, table) if table is not None else (None, None)
 
 
-def _choose_root(
-    manifest: Manifest,
-    root: Path,
-    records: Sequence[Record],
-    stored: Mapping[str, Stored],
-    prune: bool,
-) -> Path:
-    stay = stored.keys() - {record.id for record in records}
-    return Path(manifest.source_root) if stay and not prune else root
-
-
 def _prepare(
     folder: Path,
     manifest: Manifest,
-    root: Path,
+    sources: Mapping[str, Source],
     encoder: Encoder,
     model_folder: Path | None,
-    scenes: SceneOptions | None,
 ) -> Manifest:
     if model_folder is not None:
         if not has_model(folder / manifest.base, encoder):
             forget_checksums(folder, (Path(manifest.base) / MODEL_FOLDER).as_posix())
         copy_model(model_folder, folder / manifest.base, encoder)
-    note = scenes.note if scenes else manifest.scenes
-    new = replace(manifest, source_root=str(root), scenes=note)
+    new = replace(manifest, sources=sources)
     if new != manifest:
         write_manifest(folder, new)
     return new

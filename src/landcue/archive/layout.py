@@ -18,6 +18,7 @@ from typing import Any
 from landcue.archive import storage
 from landcue.archive.checksums import CHECKSUMS, MODEL_FOLDER, write_checksums
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from landcue.archive.sources import Source
 from landcue.archive.table import TABLE_FOLDER, RecordTable, sync_folder
 from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError
@@ -113,17 +114,16 @@ def check_free(folder: Path) -> None:
 def create_table(
     folder: Path,
     encoder: Encoder,
-    source_root: Path,
+    sources: Mapping[str, Source],
     model_folder: Path | None,
     model: Mapping[str, Any],
-    scenes: Mapping[str, Any] | None = None,
 ) -> tuple[Manifest, RecordTable]:
     """Create an empty archive in a locked folder, or complete its creation.
 
     Raises:
         LandcueError: The folder cannot be written, or the model cannot be copied.
     """
-    manifest = replace(Manifest.of(encoder, source_root, model), scenes=dict(scenes or {}))
+    manifest = Manifest.of(encoder, sources, model)
     if model_folder is not None:
         copy_model(model_folder, folder, encoder)
     return manifest, start_table(folder, manifest)

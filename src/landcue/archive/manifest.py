@@ -16,21 +16,19 @@ import pyarrow as pa
 from landcue import __version__
 from landcue.archive import storage
 from landcue.archive.schema import record_schema
+from landcue.archive.sources import Source
 from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError
 from landcue.files import parse_json
 from landcue.types import Encoder
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 BIT_ORDER = "little"
 METRIC = "cosine"
 THUMBNAIL_SIDE = 96
 IMPORTED = "imported"
 """Name of the model of an archive whose embeddings came from a table."""
-
-_LATER = frozenset({"scenes"})
-"""Keys that a manifest has only when they are not empty."""
 
 _MISSING = "use an archive folder that 'landcue index' created"
 _RESTORE = (
@@ -48,14 +46,12 @@ class Manifest:
         dim: Length d of an embedding.
         n_bits: Bits of a code; 0 without codes.
         label_names: Names of the C label scores.
-        source_root: Absolute folder that relative paths of records refer to.
+        sources: The sources of its records, by name.
         records: Records when the last ingest finished.
         created: ISO 8601, UTC.
         updated: ISO 8601, UTC.
         landcue: The version that last wrote the archive.
         model: Facts about the model.
-        scenes: How chips of scenes were last read, see
-            :attr:`landcue.data.scenes.SceneOptions.note`; empty without chips.
         base: Sub-folder of the table and the model in use; empty for the archive's own.
     """
 
@@ -63,24 +59,25 @@ class Manifest:
     dim: int
     n_bits: int
     label_names: tuple[str, ...]
-    source_root: str
+    sources: Mapping[str, Source]
     records: int = 0
     created: str = field(default_factory=lambda: now())
     updated: str = field(default_factory=lambda: now())
     landcue: str = __version__
     model: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
-    scenes: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
     base: str = ""
 
     @classmethod
-    def of(cls, encoder: Encoder, source_root: Path, model: Mapping[str, Any]) -> Manifest:
+    def of(
+        cls, encoder: Encoder, sources: Mapping[str, Source], model: Mapping[str, Any]
+    ) -> Manifest:
         """Describe a new archive made by ``encoder``."""
         return cls(
             fingerprint=encoder.fingerprint,
             dim=encoder.dim,
             n_bits=encoder.n_bits,
             label_names=encoder.label_names,
-            source_root=str(source_root),
+            sources=dict(sources),
             model=dict(model),
         )
 
@@ -94,6 +91,10 @@ class Manifest:
         """Whether the embeddings came from a table, made by a model that is not here."""
         return self.model.get("name") == IMPORTED
 
+    def file(self, source: str, stored: str) -> Path:
+        """Return the image of a record by its stored source and path."""
+        return self.sources[source].file(stored)
+
     def facts(self) -> dict[str, Any]:
         """Return the facts that ``landcue archive info`` prints."""
         return {
@@ -102,7 +103,7 @@ class Manifest:
             "dim": self.dim,
             "n_bits": self.n_bits,
             "labels": list(self.label_names),
-            "source": shown(Path(self.source_root)),
+            "sources": {name: one.shown for name, one in self.sources.items()},
             "created": self.created,
             "updated": self.updated,
             "landcue": self.landcue,
@@ -152,7 +153,7 @@ def manifest_text(manifest: Manifest) -> str:
         "metric": METRIC,
         "bit_order": BIT_ORDER,
         "thumbnail": THUMBNAIL_SIDE,
-        **{name: item for name, item in asdict(manifest).items() if item or name not in _LATER},
+        **asdict(manifest),
     }
     value["checksum"] = checksum_of(value)
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
@@ -196,7 +197,7 @@ def parse_manifest(text: str | bytes, file: Path) -> Manifest:
             "into a new folder: landcue index SOURCE ARCHIVE"
         )
     names = [field.name for field in fields(Manifest)]
-    missing = [name for name in names if name not in value and name not in _LATER]
+    missing = [name for name in names if name not in value]
     if missing:
         raise ArchiveError(f"{file} lacks {', '.join(missing)}; {_RESTORE}")
     checksum = value.pop("checksum", None)
@@ -211,6 +212,10 @@ def parse_manifest(text: str | bytes, file: Path) -> Manifest:
         raise ArchiveError(f"{file} names no folder of an archive as its base; {_RESTORE}")
     known: dict[str, Any] = {name: value[name] for name in names if name in value}
     known["label_names"] = tuple(known["label_names"])
+    try:
+        known["sources"] = {name: Source(**one) for name, one in known["sources"].items()}
+    except (TypeError, AttributeError):
+        raise ArchiveError(f"{file} has no valid list of sources; {_RESTORE}") from None
     return Manifest(**known)
 
 

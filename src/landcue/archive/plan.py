@@ -26,7 +26,7 @@ MAX_BYTES = 2**30
 """Largest image file read, 1 GiB."""
 
 _COLUMNS = (
-    *("id", "path", "labels", "west", "south", "east", "north", "time", "group", "part"),
+    *("id", "source", "path", "labels", "west", "south", "east", "north", "time", "group", "part"),
     *("pixel_bbox", "sensor", "geometry", "size", "mtime_ns", "content"),
 )
 
@@ -78,7 +78,7 @@ class Plan:
             made with other options.
         refreshes: Rows whose metadata changed while the file did not.
         unchanged: Number of rows that are up to date.
-        vanished: Ids in the archive whose record or file no longer exists, sorted.
+        vanished: Ids of the source in the archive whose record or file no longer exists, sorted.
         problems: Records that cannot be read.
     """
 
@@ -115,23 +115,27 @@ def read_stored(table: RecordTable | None) -> dict[str, Stored]:
 def make_plan(
     records: Sequence[Record],
     stored: dict[str, Stored],
+    source: str,
     root: Path,
     recipe: str = "",
     unread: Collection[Path] = (),
+    only: Path | None = None,
 ) -> Plan:
     """Plan the work by each file's size and time, without opening files.
 
     Args:
-        records: Records of the source.
-        stored: Records of the archive.
-        root: Folder that stored paths are relative to.
+        records: Records of the source, as :func:`landcue.archive.sources.name_records` named them.
+        stored: Records of the archive; only those of the source can vanish.
+        source: Name of the source.
+        root: Folder that its stored paths are relative to.
         recipe: How chips are made (see :attr:`landcue.data.scenes.SceneOptions.recipe`).
         unread: Scenes that could not be cut: their rows are not changed.
+        only: The file that alone was read of the source: rows of other files are not changed.
     """
     tasks: list[Task] = []
     refreshes: list[Metadata] = []
     problems: list[Problem] = []
-    gone = set(stored)
+    gone = {id_ for id_, row in stored.items() if row.metadata.source == source}
     unchanged = 0
     digests = _scene_digests(stored)
     files = _Files(root)
@@ -158,6 +162,8 @@ def make_plan(
             unchanged += 1
     kept = {relative(path, root) for path in unread}
     lost = sorted(id_ for id_ in gone if stored[id_].metadata.path not in kept)
+    if only is not None:
+        lost = [id_ for id_ in lost if stored[id_].metadata.path == relative(only, root)]
     return Plan(tuple(tasks), tuple(refreshes), unchanged, tuple(lost), tuple(problems))
 
 
@@ -207,7 +213,7 @@ def _scene_digests(stored: dict[str, Stored]) -> dict[tuple[str, int, int], str]
 
 
 def stored_records(stored: Mapping[str, Stored], root: Path) -> list[Record]:
-    """Return the records of a source for stored rows, sorted by id.
+    """Return the records of one source for its stored rows, sorted by id.
 
     Raises:
         StoreError: A store that holds their images cannot be reached, or refuses.
@@ -225,6 +231,7 @@ def stored_records(stored: Mapping[str, Stored], root: Path) -> list[Record]:
             window=row.metadata.window,
             sensor=row.metadata.sensor,
             footprint=row.metadata.footprint,
+            source=row.metadata.source,
         )
         for id_, row in sorted(stored.items())
     ]
@@ -267,6 +274,7 @@ def _metadata(record: Record, path: str, status: os.stat_result, old: Stored | N
         footprint=footprint,
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
+        source=record.source,
     )
 
 

@@ -21,14 +21,15 @@ from landcue.archive.encoding import encoding_here
 from landcue.archive.ingest import IngestReport, Progress, ingest
 from landcue.archive.layout import copy_model, next_base, switch
 from landcue.archive.manifest import MANIFEST, Manifest, now, read_manifest, write_manifest
-from landcue.archive.plan import Plan, make_plan, read_stored, stored_records, stored_row
+from landcue.archive.plan import make_plan, read_stored, stored_records, stored_row
 from landcue.archive.reading import ChipReader
+from landcue.archive.sources import Source
 from landcue.archive.table import TABLE_FOLDER, RecordTable, version_files, version_number
 from landcue.archive.verify import Files, RowCheck, sound_rows, verify_files
 from landcue.data.objects import is_object, shown
 from landcue.data.scenes import SceneOptions
-from landcue.errors import ArchiveError, ModelError, UsageError
-from landcue.types import Encoder, Problem, Record
+from landcue.errors import ArchiveError, DataError, ModelError, StoreError, UsageError
+from landcue.types import Encoder, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,14 @@ class ReembedReport:
         dropped: Ids of removed records that could not be encoded again.
         old: Fingerprint of the former model.
         new: Fingerprint of the new model.
-        ingest: Report of the last run, without earlier interrupted ones.
+        ingests: Reports of the last run, one per source, without earlier interrupted ones.
     """
 
     records: int
     dropped: tuple[str, ...]
     old: str
     new: str
-    ingest: IngestReport
+    ingests: tuple[IngestReport, ...]
 
 
 def reembed(
@@ -58,7 +59,7 @@ def reembed(
     model: Mapping[str, Any] | None = None,
     drop_missing: bool = False,
     keep_parts: bool = False,
-    scenes: SceneOptions | None = None,
+    scenes: Callable[[Source], SceneOptions | None] | None = None,
     batch_size: int = 64,
     commit_every: int = 512,
     workers: int | None = None,
@@ -78,7 +79,7 @@ def reembed(
         drop_missing: Drop records whose image cannot be read; otherwise the call fails.
         keep_parts: Whether the new model was trained on the same part of the same images; else
             the records no longer say which part they were in.
-        scenes: How chips of scenes are read, if the archive holds any.
+        scenes: Returns how chips of the scenes of a source are read.
         batch_size: Images per encoder call.
         commit_every: Rows per commit.
         workers: Reading threads.
@@ -101,45 +102,67 @@ def reembed(
             )
         if manifest.fingerprint == encoder.fingerprint:
             raise UsageError(f"{folder} was made by this model: there is nothing to do")
-        records = stored_records(read_stored(table), Path(manifest.source_root))
-        if not keep_parts:
-            records = [replace(record, part=None) for record in records]
-        if scenes is None and any(record.window is not None for record in records):
-            raise UsageError(
-                f"{folder} holds chips of scenes: add the --bands, --scale and --nodata that they "
-                "were indexed with"
-            )
+        stored = read_stored(table)
         stage = folder / next_base(manifest.base)
         _drop_other(stage, encoder)
-        report = ingest(
-            records,
-            stage,
-            encoder,
-            source_root=Path(manifest.source_root),
-            model_folder=model_folder,
-            model=model,
-            batch_size=batch_size,
-            commit_every=commit_every,
-            prune=True,
-            progress=progress,
-            workers=workers,
-            overlap=overlap,
-            scenes=scenes,
-        )
+        reports: list[IngestReport] = []
+        failed: list[DataError] = []
+        for name, source in manifest.sources.items():
+            rows = {id_: row for id_, row in stored.items() if row.metadata.source == name}
+            if not rows:
+                continue
+            records = stored_records(rows, Path(source.root))
+            if not keep_parts:
+                records = [replace(record, part=None) for record in records]
+            options = scenes(source) if scenes is not None else None
+            if options is None and any(record.window is not None for record in records):
+                raise UsageError(
+                    f"{folder} holds chips of scenes: add the --bands, --scale and --nodata that "
+                    "they were indexed with"
+                )
+            try:
+                reports.append(
+                    ingest(
+                        records,
+                        stage,
+                        encoder,
+                        source_root=Path(source.root),
+                        source_name=name,
+                        location=Path(source.location),
+                        model_folder=model_folder,
+                        model=model,
+                        batch_size=batch_size,
+                        commit_every=commit_every,
+                        prune=True,
+                        progress=progress,
+                        workers=workers,
+                        overlap=overlap,
+                        scenes=options,
+                    )
+                )
+            except DataError as error:  # no image of this source can be read
+                if isinstance(error, StoreError):
+                    raise
+                failed.append(error)
+        if not reports:
+            raise failed[0] if failed else ArchiveError(f"{folder} holds no record")
         made = RecordTable.open(stage, pinned=False)
         present = set() if made is None else set(made.read(["id"])["id"].to_pylist())
-        missing = tuple(sorted({record.id for record in records} - present))
+        missing = tuple(sorted(stored.keys() - present))
         if missing and not drop_missing:
-            reasons = [str(problem) for problem in report.skipped[:1]]
+            problems = [problem for report in reports for problem in report.skipped]
+            reasons = [str(reason) for reason in (*problems, *failed)[:1]]
             raise ArchiveError(
-                f"{len(missing)} of {len(records)} records cannot be encoded again (first: "
+                f"{len(missing)} of {len(stored)} records cannot be encoded again (first: "
                 f"{(*reasons, missing[0])[0]}), so {folder} still uses the old ones; restore their "
                 "images, or add --drop-missing"
             )
-        new = replace(read_manifest(stage), created=manifest.created)
+        made_here = read_manifest(stage)
+        sources = {**manifest.sources, **made_here.sources}
+        new = replace(made_here, created=manifest.created, sources=sources)
         switch(folder, new, stage.name)
         return ReembedReport(
-            len(present), missing, manifest.fingerprint, encoder.fingerprint, report
+            len(present), missing, manifest.fingerprint, encoder.fingerprint, tuple(reports)
         )
 
 
@@ -156,7 +179,7 @@ def _drop_other(stage: Path, encoder: Encoder) -> None:
 
 _INDEXES = "indexes"
 
-LoadEncoder = Callable[[], tuple[Encoder, SceneOptions | None]]
+LoadEncoder = Callable[[], tuple[Encoder, Callable[[Source], SceneOptions | None]]]
 """Loads the archive's model, and returns the scene options of its chips, if it holds any."""
 
 
@@ -376,34 +399,35 @@ class _Repair:
         check: RowCheck,
         new: RecordTable | None,
         encoder: Encoder,
-        scenes: SceneOptions | None,
+        scenes_of: Callable[[Source], SceneOptions | None],
     ) -> list[str]:
         """Encode records whose image exists into a new table; return their ids."""
-        plan = self._plan(check, scenes)
-        if new is None:
-            return [task.record.id for task in plan.tasks]
-        ids: list[str] = []
-        chips = ChipReader(scenes, encoder) if scenes else None
-        with encoding_here(
-            plan.tasks, encoder, chips, batch_size=64, workers=2, overlap=False
-        ) as batches:
-            for batch in batches:
-                for rows in batch.rows.values():
-                    new.add(rows)
-                    ids += rows["id"].to_pylist()
-        return ids
-
-    def _plan(self, check: RowCheck, scenes: SceneOptions | None) -> Plan:
-        root = Path(self.manifest.source_root)
         stored = {
             row["id"]: stored_row({**row, "content": ""})
             for rows in check.metadata
             for row in rows.drop_columns(["metadata_check"]).to_pylist()
         }
-        records: list[Record] = stored_records(stored, root)
-        if scenes is None:  # chips cannot be read without their original options
-            records = [record for record in records if record.window is None]
-        return make_plan(records, {}, root, scenes.recipe if scenes else "")
+        ids: list[str] = []
+        for name, source in self.manifest.sources.items():
+            rows = {id_: row for id_, row in stored.items() if row.metadata.source == name}
+            records = stored_records(rows, Path(source.root))
+            scenes = scenes_of(source)
+            if scenes is None:  # chips cannot be read without their original options
+                records = [record for record in records if record.window is None]
+            recipe = scenes.recipe if scenes else ""
+            plan = make_plan(records, {}, name, Path(source.root), recipe)
+            if new is None:
+                ids += [task.record.id for task in plan.tasks]
+                continue
+            chips = ChipReader(scenes, encoder) if scenes else None
+            with encoding_here(
+                plan.tasks, encoder, chips, batch_size=64, workers=2, overlap=False
+            ) as batches:
+                for batch in batches:
+                    for part in batch.rows.values():
+                        new.add(part)
+                        ids += part["id"].to_pylist()
+        return ids
 
 
 def _copy_folder(source: Path, target: Path) -> None:

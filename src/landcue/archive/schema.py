@@ -24,6 +24,7 @@ LABEL_THRESHOLD = 0.5
 
 _STRINGS = pa.list_(pa.string())
 _METADATA: dict[str, Any] = {
+    "source": pa.string(),
     "path": pa.string(),
     "labels": _STRINGS,
     "west": pa.float64(),
@@ -42,7 +43,7 @@ _METADATA: dict[str, Any] = {
 METADATA_NAMES = ("id", *_METADATA)
 """The columns that :func:`metadata_checks` covers."""
 
-_PLAIN = ("id", "path", "labels", "time", "group", "part", "sensor", "size", "mtime_ns")
+_PLAIN = ("id", "source", "path", "labels", "time", "group", "part", "sensor", "size", "mtime_ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Metadata:
 
     Attributes:
         id: The record's id.
-        path: Posix path, relative to the source root when below it.
+        path: Posix path, relative to the root of the source when below it.
         labels: Annotated labels; ``None`` without annotation.
         bounds: Footprint in degrees.
         time: Acquisition time, aware, in UTC.
@@ -62,6 +63,7 @@ class Metadata:
         footprint: Outline in degrees (see :class:`landcue.types.Record`).
         size: Size of the file in bytes.
         mtime_ns: Modification time of the file.
+        source: Name of the source in the archive's manifest.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Metadata:
     footprint: Polygon | None
     size: int
     mtime_ns: int
+    source: str = ""
 
 
 def in_utc(time: datetime | None) -> datetime | None:

@@ -52,6 +52,8 @@ def info(archive: _Anywhere, json_: _Json = False) -> None:
         print_json(facts)
         return
     for name, value in facts.items():
+        if isinstance(value, dict):
+            value = [f"{key} ({text})" for key, text in value.items()]
         if value is not None:
             print(f"{name:<12} {', '.join(value) if isinstance(value, list) else value}")
 
@@ -223,7 +225,11 @@ def reembed(
         )
     if json_:
         facts = {"records": report.records, "dropped": list(report.dropped)}
-        facts |= {"old": report.old, "new": report.new, **report.ingest.to_json()}
+        facts |= {
+            "old": report.old,
+            "new": report.new,
+            "ingests": [one.to_json() for one in report.ingests],
+        }
         print_json({"archive": shown(archive), **facts})
         return
     for id_ in report.dropped:

@@ -49,6 +49,13 @@ def index(
     asset: Annotated[
         str | None, typer.Option(help="Name of the STAC asset that is the image.")
     ] = None,
+    source_name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the source in the archive, by default that of its folder; name it again "
+            "after you moved the folder."
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per model call.")] = 64,
     workers: Annotated[int | None, typer.Option(min=1, help="Reading threads.")] = None,
     device: Annotated[
@@ -78,7 +85,7 @@ def index(
         ),
     ] = None,
     prune: Annotated[
-        bool, typer.Option(help="Remove records whose file no longer exists.")
+        bool, typer.Option(help="Remove records of this source whose file no longer exists.")
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -94,6 +101,7 @@ def index(
         scale=scale,
         nodata=nodata,
         asset=asset,
+        source_name=source_name,
         batch_size=batch,
         workers=workers,
         device=device,

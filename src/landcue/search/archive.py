@@ -242,6 +242,7 @@ class Archive:
             sensor=row["sensor"],
             footprint=None if wkb is None else footprint_of(wkb),
             predicted=tuple(row["predicted_labels"] or ()),
+            source=row["source"],
         )
 
     def file(self, id_: str) -> Path:

@@ -21,7 +21,7 @@ pc: Any = pyarrow.compute
 
 COLUMNS = (
     *("id", "path", "labels", "predicted_labels", "west", "south", "east", "north", "time"),
-    *("group", "part", "sensor", "pixel_bbox", "geometry"),
+    *("group", "part", "sensor", "pixel_bbox", "geometry", "source"),
 )
 """The columns of a record besides its vectors."""
 _BOX = ("west", "south", "east", "north")

@@ -274,7 +274,7 @@ def _import(name: str) -> Any:
 
 def _hit(facts: Facts, distance: float, score: float, near: int, wanted: frozenset[str]) -> Hit:
     id_, path, annotated, predicted, west, south, east, north, time = facts[:9]
-    group, _, sensor, pixel_bbox, wkb = facts[9:]
+    group, _, sensor, pixel_bbox, wkb, source = facts[9:]
     labels = tuple((predicted if annotated is None else annotated) or ())
     bounds = None if west is None else Bounds(west, south, east, north)
     return Hit(
@@ -291,6 +291,7 @@ def _hit(facts: Facts, distance: float, score: float, near: int, wanted: frozens
         sensor=sensor,
         group=group,
         near=near,
+        source=source,
     )
 
 
@@ -299,7 +300,7 @@ def _plain(
 ) -> dict[str, Any]:
     """Return a hit as JSON values, without creating a :class:`Hit`."""
     id_, path, annotated, predicted, west, south, east, north, time = facts[:9]
-    group, _, sensor, pixel_bbox, wkb = facts[9:]
+    group, _, sensor, pixel_bbox, wkb, source = facts[9:]
     labels = (predicted if annotated is None else annotated) or []
     window = window_of(pixel_bbox)
     return {
@@ -316,4 +317,5 @@ def _plain(
         "sensor": sensor,
         "group": group,
         "near": near,
+        "source": source,
     }

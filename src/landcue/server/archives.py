@@ -149,8 +149,10 @@ class Served:
 
     def known_paths(self) -> tuple[str, ...]:
         """Return paths that must not appear in responses."""
-        folder, root = self.archive.folder, self.archive.manifest.source_root
-        return (str(folder), shown(folder), str(folder.resolve()), root, shown(Path(root)))
+        folder, sources = self.archive.folder, self.archive.manifest.sources.values()
+        places = [place for source in sources for place in (source.location, source.root)]
+        places += [shown(Path(place)) for place in places]
+        return (str(folder), shown(folder), str(folder.resolve()), *places)
 
     def _card(self) -> tuple[str | None, dict[str, Any]]:
         folder = self.archive.model_folder

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from landcue.archive import Source
 from landcue.data.images import is_image_path
-from landcue.data.objects import is_object, joined
+from landcue.data.objects import is_object
 from landcue.errors import ArchiveError, UsageError
 from landcue.files import read_json
 from landcue.search import Archive, ById, Query
@@ -265,23 +266,24 @@ def chip_jpeg(decoders: Decoders, archive: Archive, id_: str, side: int) -> byte
 def chip_pixels(decoders: Decoders, archive: Archive, id_: str) -> ByteArray:
     """Return a record's image, or its chip, as uint8 ``[h, w, C]``: see :func:`chip_jpeg`."""
     record = archive.record(id_)
-    path = _file(archive.manifest.source_root, record.path)
+    source = archive.manifest.sources[record.source]
+    path = _file(source, record.path)
     if record.window is None:
         return decoders.image(_bytes(path))
-    return decoders.chip(path, record.window, archive.manifest.scenes)
+    return decoders.chip(path, record.window, source.scenes)
 
 
-def _file(source_root: str, stored: Path) -> Path:
+def _file(source: Source, stored: Path) -> Path:
     """Return the file of a record: below the source root, with symbolic links resolved."""
     gone = ProblemError(404, "the image of this record is not available here")
-    if is_object(joined(Path(source_root), stored.as_posix())):
+    if is_object(source.file(stored.as_posix())):
         # Decoders hold no credentials, and clients must not cause requests to the store.
         raise ProblemError(
             404, "the image of this record is in an object store, which the service does not "
             "read; use its thumbnail"
         )  # fmt: skip
     try:
-        root = Path(source_root).resolve(strict=True)
+        root = Path(source.root).resolve(strict=True)
         path = (root / stored).resolve(strict=True)
     except (OSError, RuntimeError, ValueError):
         raise gone from None

@@ -245,6 +245,7 @@ class Hit(_Answer):
     sensor: str | None
     group: str | None = Field(description="Scene or class that the image belongs to.")
     near: int = Field(description="Number of near duplicates collapsed into this hit.")
+    source: str = Field(description="Name of the archive's source that the record belongs to.")
     predicted: tuple[str, ...] | None = Field(
         None, description="Predicted labels, if the search set `predicted`."
     )
