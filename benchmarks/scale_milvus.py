@@ -38,12 +38,8 @@ from landcue.archive.layout import create_table
 from landcue.archive.manifest import write_manifest
 from landcue.archive.schema import predicted_labels
 from landcue.milvus import push as pushing
-from landcue.milvus.address import Address
-from landcue.milvus.link import Link
-from landcue.milvus.push import planned
-from landcue.milvus.rows import Writer, make_collections
-from landcue.milvus.source import PushSource
-from landcue.milvus.tiling import tiling
+from landcue.milvus.link import Address, Link
+from landcue.milvus.push import Source, describe, make_collections
 from landcue.search import Archive, ById, Filter
 from landcue.search.archive import open_storage
 from landcue.search.sketch import Sketches
@@ -158,26 +154,22 @@ def push_seconds(archive: ArchiveFolder, address: Address) -> tuple[float, float
 
 def plain_seconds(archive: ArchiveFolder, address: Address, first: int, last: int) -> float:
     """Insert some rows in the plainest way into collections as a push makes them."""
-    link, local = Link(address), PushSource(archive)
-    pushed = planned(local, address)
-    layout, writer = pushed.layout, Writer(local, pushed)
-    make_collections(link, layout)
+    link, source = Link(address), Source(archive)
+    pushed = describe(source, address)
+    make_collections(link, pushed)
     seconds = 0.0
-    for where in tiling(local.records.ids()[first:last], {}, pushing.ROWS):
-        part = local.part(replace(where, first=where.first + first, last=where.last + first))
-        made = {name: _dicts(writer.columns(part, name, part.stamps)) for name in layout.names}
+    for part in source.parts(pushing.ROWS):
+        if not first <= part.first < last:
+            continue
+        made = {name: part.entities(pushed, name, part.stamps) for name in pushed.collections}
         started = time.perf_counter()
         for name, batch in made.items():
             link.client.insert(name, batch)
         seconds += time.perf_counter() - started
-    for name in layout.names:
+    for name in pushed.collections:
         link.client.drop_collection(name)
     link.close()
     return seconds
-
-
-def _dicts(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def latencies(archive: ArchiveFolder, address: Address) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from landcue.archive.archive import ArchiveFolder, Columns
+from landcue.archive.archive import Columns
 from landcue.errors import ArchiveError, UsageError
 from landcue.files import read_json
 from landcue.metrics.annotations import Annotations
@@ -18,6 +18,9 @@ from landcue.metrics.protocol import DEFAULT, Protocol, find_protocol
 from landcue.metrics.report import Report
 from landcue.report.evaluation import Evaluation, code_space, float_space
 from landcue.types import FloatArray
+
+if TYPE_CHECKING:
+    from landcue.search.backend import Storage
 
 _ARCHIVE_FILE = "manifest.json"
 _RUN_FILE = "config.yaml"
@@ -181,7 +184,7 @@ def _rows(columns: Columns, part: str, folder: Path) -> np.ndarray[Any, np.dtype
     return np.flatnonzero(chosen)
 
 
-def _trained_on(archive: ArchiveFolder) -> dict[str, Any]:
+def _trained_on(archive: Storage) -> dict[str, Any]:
     """Return dataset and split of the model, which are the archive's where it knows parts."""
     if archive.model_folder is None:
         return {}

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.milvus import push as module
-from landcue.milvus.address import Address
-from landcue.milvus.link import Link
+from landcue.milvus.link import Address, Link
 
 
 def main() -> None:
@@ -35,7 +34,7 @@ def main() -> None:
 
         setattr(Link, name, call)
 
-    for name in ("insert", "upsert", "delete", "finalize"):
+    for name in ("write", "delete", "finalize"):
         deadly(name)
     report = module.push(ArchiveFolder.open(Path(archive)), Address.parse(address), rows=16)
     print(report.added)

@@ -11,11 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landcue.errors import ArchiveError, UsageError
-from landcue.milvus.address import Address, credentials, is_address
-from landcue.milvus.expressions import _after, quoted
-from landcue.milvus.layout import FieldLimits
-from landcue.milvus.link import check_version
-from landcue.milvus.tiling import Tile, tiling
+from landcue.milvus.link import Address, after_prefix, check_version, credentials, quoted
+from landcue.search.archive import is_collection
 
 
 @pytest.mark.parametrize(
@@ -28,8 +25,8 @@ from landcue.milvus.tiling import Tile, tiling
     ],
 )
 def test_an_address_survives_the_path_of_a_command_line(text, address):
-    assert is_address(text)
-    assert is_address(Path(text))
+    assert is_collection(text)
+    assert is_collection(Path(text))
     assert Address.parse(text) == Address.parse(Path(text)) == address
     assert Address.parse(str(address)) == address
 
@@ -70,7 +67,7 @@ def test_credentials_stand_in_the_environment_alone(monkeypatch):
 
 @pytest.mark.parametrize("folder", ["archive", "./milvus", "/data/milvus:/x", "s3://bucket/a"])
 def test_a_folder_is_no_address(folder):
-    assert not is_address(folder)
+    assert not is_collection(folder)
 
 
 @pytest.mark.parametrize("version", ["v2.2.16", "2.3.1", "v1.1.0", "unknown", ""])
@@ -101,7 +98,7 @@ def test_half_characters_are_refused():
 
 @given(st.text(min_size=1), st.text())
 def test_after_a_prefix_come_all_that_start_so_and_no_other(prefix, rest):
-    after = _after(prefix)
+    after = after_prefix(prefix)
     starting = (prefix + rest).encode()
     assert starting >= prefix.encode()
     assert after is None or starting < after.encode()
@@ -110,51 +107,10 @@ def test_after_a_prefix_come_all_that_start_so_and_no_other(prefix, rest):
         assert (prefix + "\U0010ffff" * 3).encode() < after.encode()
 
 
-@given(
-    st.sets(st.text("abc", min_size=1, max_size=5), min_size=1, max_size=40),
-    st.sets(st.text("abc", min_size=1, max_size=5), max_size=10),
-    st.integers(1, 6),
-)
-def test_ranges_cover_every_id_once(ids, known, rows):
-    ids = sorted(ids)
-    noted = {low: Tile(low, 1 + len(low), "") for low in known}
-    ranges = tiling(ids, noted, rows)
-    assert [ids[r.first : r.last] for r in ranges if r.first < r.last] == [
-        part for r in ranges if (part := [id_ for id_ in ids if _within(id_, r)])
-    ]
-    assert sum(r.last - r.first for r in ranges) == len(ids)
-    assert ranges[0].start is None
-    assert ranges[-1].high is None
-    assert [r.start for r in ranges[1:]] == [r.high for r in ranges[:-1]]
-    assert set(noted) <= {r.low for r in ranges}
-    assert ranges == tiling(ids, noted, rows)
-
-
-def _within(id_, found):
-    return (found.start is None or id_ >= found.start) and (found.high is None or id_ < found.high)
-
-
-def test_ranges_stay_where_they_were_noted():
-    ids = [f"{i:03}" for i in range(100)]
-    first = tiling(ids, {}, 10)
-    noted = {r.low: Tile(r.low, r.last - r.first, "") for r in first}
-    grown = sorted([*ids, "0335", "999"])
-    assert [r.low for r in tiling(grown, noted, 10)] == [r.low for r in first]
-
-
-def test_values_beyond_what_milvus_holds_are_refused():
-    fine = {"id": 20, "path": 30, "text": 0, "record": 300, "labels": 5}
-    room = FieldLimits.of(fine)
-    assert room.fits(fine) is None
-    assert room.fits({**fine, "id": 10_000}) == "id"
-    with pytest.raises(ArchiveError, match=r"the longest record has 70,000 bytes"):
-        FieldLimits.of({**fine, "record": 70_000})
-
-
 def test_pymilvus_is_loaded_by_what_needs_it_alone():
     code = (
         "import sys, landcue, landcue.cli.main, landcue.milvus.backend\n"
-        "import landcue.milvus.push, landcue.milvus.diff\n"
+        "import landcue.milvus.push\n"
         "assert 'pymilvus' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -24,12 +24,9 @@ from landcue.archive.schema import encoded_rows
 from landcue.archive.table import RecordTable
 from landcue.errors import ArchiveError, UsageError
 from landcue.evaluation import evaluate
-from landcue.milvus.address import Address
-from landcue.milvus.archive import MilvusArchive
-from landcue.milvus.diff import diff
-from landcue.milvus.link import LARGEST, Link
-from landcue.milvus.push import push
-from landcue.milvus.ranking import Proposals
+from landcue.milvus.backend import MilvusBackend
+from landcue.milvus.link import Address, Link
+from landcue.milvus.push import diff, push
 from landcue.search import Archive, ById, Filter, Query, SearchOptions
 from landcue.search.archive import open_storage
 from landcue.types import Bounds
@@ -228,35 +225,30 @@ def test_threads_do_not_mix_their_searches(pair):
         assert value == plain(expected)
 
 
-def test_a_tie_that_is_larger_than_milvus_gives_is_refused(pair, monkeypatch):
+def test_a_tie_that_is_larger_than_milvus_gives_is_refused(pair):
     """With the limit lowered: 500 records are fewer than the server's own."""
-    import landcue.milvus.ranking as proposals
-
-    assert LARGEST == 16_384
-    monkeypatch.setattr(proposals, "LARGEST", 32)
-    anywhere = pair.far.search(ById(pair.ids[0]), k=2, mode="embedding")
+    far = Archive(MilvusBackend(pair.address, largest=32))
+    anywhere = far.search(ById(pair.ids[0]), k=2, mode="embedding")
     assert plain(anywhere) == plain(pair.near.search(ById(pair.ids[0]), k=2, mode="embedding"))
-    monkeypatch.setattr(proposals, "LARGEST", 8)
+    far = Archive(MilvusBackend(pair.address, largest=8))
     tied = next(
         id_
         for id_ in pair.ids
         if all(not hit.distance for hit in pair.near.search(ById(id_), k=9, mode="code").hits)
     )
     with pytest.raises(UsageError, match="more than that are as near as the last hit"):
-        pair.far.search(ById(tied), k=1, mode="code")
+        far.search(ById(tied), k=1, mode="code")
     with pytest.raises(UsageError, match="ask for fewer hits or pages"):
-        pair.far.search(ById(pair.ids[0]), k=40, mode="embedding")
+        far.search(ById(pair.ids[0]), k=40, mode="embedding")
 
 
-def test_a_polygon_too_large_to_look_at_is_compared_hit_by_hit(pair, monkeypatch):
-    import landcue.milvus.selection as selection
-
+def test_a_polygon_too_large_to_look_at_is_compared_hit_by_hit(pair):
     shape = shapely.Polygon([(-150, -70), (150, -60), (0, 75)])
     expected = pair.near.search(
         ById(pair.ids[5]), k=20, mode="embedding", where=Filter(polygon=shape)
     )
-    monkeypatch.setattr(selection, "LARGEST", 3)
-    found = pair.far.search(ById(pair.ids[5]), k=20, mode="embedding", where=Filter(polygon=shape))
+    far = Archive(MilvusBackend(pair.address, outlines=3))
+    found = far.search(ById(pair.ids[5]), k=20, mode="embedding", where=Filter(polygon=shape))
     assert plain(found) == plain(expected)
 
 
@@ -462,7 +454,7 @@ def test_a_push_that_is_killed_at_any_moment_goes_on_and_loses_nothing(port, tmp
     for count, when in ((1, "before"), (14, "after"), (17, "before")):
         done = run(count, when)
         assert done.returncode == -signal.SIGKILL, done.stderr
-    for opening in (lambda: open_storage(Path(str(where))), lambda: MilvusArchive(where)):
+    for opening in (lambda: open_storage(Path(str(where))), lambda: MilvusBackend(where)):
         with pytest.raises(
             ArchiveError, match=r"pushed in part: run 'landcue archive push /.* mil"
         ):
@@ -513,7 +505,7 @@ def test_an_approximate_index_is_measured_and_still_searched_exactly(port, tmp_p
     where = address(port, "lists")
     push(archive, where, index="ivf")
     near, far = Archive(archive), searcher_of(where)
-    lists = far.backend.archive.pushed.layout.lists
+    lists = far.backend.archive.pushed.lists
     assert lists == 32
     best = 0
     for row in range(0, 1500, 100):
@@ -574,15 +566,14 @@ def test_a_server_without_memory_is_told_in_one_line(starved_port, tmp_path, mad
         open_storage(Path(str(where)))
 
 
-def test_rankings_are_made_by_the_server(pair, monkeypatch):
+def test_rankings_are_made_by_the_server(pair):
     """Nothing above may pass because the folder was read in secret."""
-    asked = []
-    real = Proposals.some
-    monkeypatch.setattr(
-        Proposals,
-        "some",
-        lambda self, name, *rest, **more: asked.append(name) or real(self, name, *rest, **more),
-    )
-    for mode in MODES:
-        pair.far.search(ById(pair.ids[4]), k=5, mode=mode)
-    assert set(asked) == {"pair", "pair_code", "pair_sketch"}
+    folder, moved = pair.archive.folder, pair.archive.folder.with_name("moved")
+    folder.rename(moved)
+    try:
+        far = searcher_of(pair.address)
+        found = {mode: far.search(ById(pair.ids[4]), k=5, mode=mode).ids for mode in MODES}
+    finally:
+        moved.rename(folder)
+    for mode, ids in found.items():
+        assert ids == pair.near.search(ById(pair.ids[4]), k=5, mode=mode).ids

@@ -13,7 +13,7 @@ from landcue.errors import ArchiveError
 
 if TYPE_CHECKING:
     from landcue.archive.manifest import Manifest
-    from landcue.milvus.diff import DiffReport
+    from landcue.milvus.push import DiffReport
     from landcue.types import Problem
 
 _SHOWN = 20
@@ -40,7 +40,7 @@ def push(
     from dataclasses import asdict
 
     import landcue
-    from landcue.milvus.address import Address
+    from landcue.milvus.link import Address
 
     address = Address.parse(collection)
     started = time.monotonic()
@@ -73,7 +73,7 @@ def diff(
     from dataclasses import asdict
 
     import landcue
-    from landcue.milvus.address import Address
+    from landcue.milvus.link import Address
 
     address = Address.parse(collection)
     with Reporter() as reporter:
@@ -111,8 +111,7 @@ def about_collection(path: Path) -> tuple[Manifest, dict[str, Any], dict[str, An
     Raises:
         ArchiveError: The server cannot be used, or there is no such collection.
     """
-    from landcue.milvus.address import Address
-    from landcue.milvus.link import Link
+    from landcue.milvus.link import Address, Link
     from landcue.milvus.manifest import FORMAT, ManifestStore, read_pushed
 
     address = Address.parse(path)
@@ -122,8 +121,8 @@ def about_collection(path: Path) -> tuple[Manifest, dict[str, Any], dict[str, An
     last: dict[str, Any] = {
         "version": pushed.version,
         "pushed from": pushed.source,
-        "index": pushed.layout.index,
-        "collections": [*pushed.layout.names, notes.name],
+        "index": pushed.index,
+        "collections": [*pushed.collections, notes.name],
     }
     return pushed.manifest, first | {"records": pushed.records}, last
 
@@ -134,9 +133,9 @@ def count_collection(path: Path) -> tuple[int, tuple[Problem, ...], str]:
     Raises:
         ArchiveError: The server cannot be used.
     """
-    from landcue.milvus.address import Address
-    from landcue.milvus.archive import MilvusArchive
+    from landcue.milvus.backend import MilvusBackend
+    from landcue.milvus.link import Address
 
-    with contextlib.closing(MilvusArchive(Address.parse(path))) as opened:
+    with contextlib.closing(MilvusBackend(Address.parse(path))) as opened:
         cure = f"push its archive again ({opened.pushed.source})"
         return opened.count, opened.verify(), f"{opened.address} is damaged: {cure}"

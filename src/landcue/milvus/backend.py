@@ -1,147 +1,244 @@
-"""A collection as a search backend: the same modes, filters, pages and answers as of a folder."""
+"""A collection as a storage and as a search backend: the answers are those of a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import threading
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
+from landcue.archive.archive import COLUMNS as EVALUATED
+from landcue.archive.archive import Columns, to_columns, unknown_id
+from landcue.archive.checksums import MODEL_FOLDER
 from landcue.archive.manifest import Manifest
 from landcue.archive.schema import LABEL_THRESHOLD
+from landcue.data.objects import joined as joined_path
 from landcue.errors import UsageError
-from landcue.milvus.archive import MilvusArchive
-from landcue.milvus.expressions import carries
-from landcue.milvus.ranking import MilvusSelection
-from landcue.milvus.records import CollectionRecords, RecordCache, Rows
+from landcue.milvus.link import LARGEST, Address, Link, carries
+from landcue.milvus.manifest import ManifestStore, read_pushed
+from landcue.milvus.view import MilvusView
+from landcue.models.load import find_model
 from landcue.search.ann import AnnFacts
-from landcue.search.backend import Facts
-from landcue.search.filters import Filter
-from landcue.search.records import Records
+from landcue.search.records import COLUMNS, Records
 from landcue.search.summary import Summary
 from landcue.search.vectors import Vectors
-
-
-class MilvusView:
-    """A collection as one search sees it: rows are numbered in the order in which it met them.
-
-    Attributes:
-        records: The records that the search asks for.
-    """
-
-    def __init__(self, cache: RecordCache) -> None:
-        self._cache = cache
-        self.records = CollectionRecords(cache)
-
-    @property
-    def manifest(self) -> Manifest:
-        """Of the archive that was pushed."""
-        return self._cache.pushed.manifest
-
-    @property
-    def mark(self) -> str:
-        """A word for the content; a cursor belongs to one mark."""
-        return self._cache.pushed.mark
-
-    def ann_facts(self) -> AnnFacts | None:
-        """Return the measurements of the approximate index, if there is one."""
-        return self._cache.pushed.ann
-
-    def read_vectors(self, kind: str, rows: Rows) -> npt.NDArray[Any]:
-        """Return ``embedding`` (float32), ``code`` or ``cue`` (packed uint8) of ``[m]`` rows."""
-        return self._cache.vectors(kind, rows.tolist())
-
-    def read_facts(self, rows: Rows) -> Callable[[], list[Facts]]:
-        """Read the facts of ``[m]`` rows now: a later push may change them."""
-        facts = self._cache.records(rows).facts(np.arange(len(rows)))
-        return lambda: facts
-
-    def select(self, where: Filter | None) -> MilvusSelection:
-        """Apply a filter; ``None`` lets all records through."""
-        return MilvusSelection(self._cache, where)
+from landcue.types import FloatArray, Problem
 
 
 class MilvusBackend:
-    """A collection as it is now.
+    """A collection that ``landcue archive push`` wrote, in its current state.
+
+    It holds no thumbnails: they would fill the server's memory.
 
     Attributes:
-        archive: The collection, opened.
+        folder: Its address.
+        address: Likewise.
+        link: Connection to its server.
+        pushed: The stored description of the collection.
+        largest: Most hits or rows per response of the server.
+        outlines: Most records in the box around a polygon whose outlines are read in advance.
     """
 
-    def __init__(self, archive: MilvusArchive) -> None:
-        """Take an opened collection."""
-        self.archive = archive
+    def __init__(
+        self,
+        address: Address,
+        model: Path | None = None,
+        *,
+        largest: int = LARGEST,
+        outlines: int = LARGEST,
+    ) -> None:
+        """Open a collection for searches.
+
+        Args:
+            address: Where it is.
+            model: Folder of the model that made its embeddings, needed for image queries.
+            largest: Most hits or rows per response of the server.
+            outlines: Most records in the box around a polygon whose outlines are read in advance.
+
+        Raises:
+            ArchiveError: The server cannot be used; the collection does not exist, or was pushed in
+                part.
+            UsageError: There is no such model.
+        """
+        self._model = None if model is None else find_model(model)
+        if self._model is not None and not self._model.exists():
+            raise UsageError(
+                f"{self._model} does not exist: give the folder of the collection's model"
+            )
+        self.address, self.folder = address, Path(str(address))
+        self.largest, self.outlines = largest, outlines
+        self.link, self._following = Link(address), threading.Lock()
+        try:
+            self.pushed = read_pushed(self.link, complete=True)
+            for name in self.pushed.collections:
+                self.link.load(name)
+        except BaseException:
+            self.link.close()
+            raise
+
+    # As a storage
+
+    @property
+    def manifest(self) -> Manifest:
+        """Manifest of the archive that was pushed."""
+        return self.pushed.manifest
+
+    @property
+    def count(self) -> int:
+        """Number of records."""
+        return self.pushed.records
+
+    @property
+    def version(self) -> int:
+        """Version of the archive that was pushed."""
+        return self.pushed.version
+
+    @property
+    def model_folder(self) -> Path | None:
+        """The model that was given, or that of the archive that was pushed if it is still there."""
+        if self._model is not None:
+            return self._model
+        folder = Path(self.pushed.source) / self.manifest.base / MODEL_FOLDER
+        return folder if folder.is_dir() else None
+
+    def columns(self) -> Columns:
+        """Read the columns that evaluation needs, sorted by id.
+
+        Raises:
+            ArchiveError: The server cannot be used.
+        """
+        vectors = ["embedding", "code"] if self.manifest.n_bits else ["embedding"]
+        names = dict.fromkeys((*EVALUATED, *vectors))
+        schema, parts = pa.schema([self.manifest.schema.field(name) for name in names]), []
+        for page in self.link.pages(self.pushed.name, "", ["record"]):
+            view = self._view()
+            rows = view.rows(page)
+            values = view.read("record", rows)
+            for vector in vectors:
+                for value, one in zip(values, view.read_vectors(vector, rows), strict=True):
+                    value[vector] = one
+            parts.append(pa.Table.from_pylist(values, schema))
+        return to_columns(pa.concat_tables(parts), self.manifest)
+
+    def label_scores(self) -> FloatArray:
+        """Return float32 ``[n, C]`` in 0..1, rows in the order of :meth:`columns`."""
+        if not self.manifest.label_names:
+            return np.empty((self.count, 0), np.float32)
+        pages = self.link.pages(self.pushed.name, "", ["scores"])
+        return np.array([row["scores"] for page in pages for row in page], np.float32)
+
+    def record(self, id_: str) -> dict[str, Any]:
+        """Return the columns of one record except its vectors.
+
+        Raises:
+            UsageError: No record has this id; the message names near matches.
+        """
+        view = self._view()
+        row = view.find(id_)
+        if row is None:
+            raise unknown_id(id_, view.near_ids(id_))
+        return dict.fromkeys(COLUMNS) | view.read("record", np.array([row]))[0]
+
+    def file(self, id_: str) -> Path:
+        """Return the path of a record's image at the time of indexing.
+
+        Raises:
+            UsageError: No record has this id.
+        """
+        return joined_path(Path(self.manifest.source_root), self.record(id_)["path"])
+
+    def thumbnails(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """Return an empty picture for each record: a collection holds none."""
+        return dict.fromkeys(ids, b"")
+
+    def thumbnail(self, id_: str) -> bytes:
+        """Return an empty picture."""
+        return self.thumbnails([id_])[id_]
+
+    def verify(self) -> tuple[Problem, ...]:
+        """Count the records of all collections.
+
+        Raises:
+            ArchiveError: The server cannot be used.
+        """
+        counts = {name: self.link.count(name, now=True) for name in self.pushed.collections}
+        return tuple(
+            Problem(name, f"holds {found} records instead of {self.count}")
+            for name, found in counts.items()
+            if found != self.count
+        )
+
+    def close(self) -> None:
+        """Close the connection to the server."""
+        self.link.close()
+
+    # As a backend
+
+    @property
+    def archive(self) -> MilvusBackend:
+        """The storage: itself."""
+        return self
 
     @property
     def mark(self) -> str:
-        """A word for the content as last seen; a cursor belongs to one mark."""
-        return self.archive.pushed.mark
+        """Identifier of the content as last seen; a cursor belongs to one mark."""
+        return self.pushed.mark
 
     @property
     def records(self) -> Records:
-        """Refuse: a collection may be too large.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise _too_large()
+        """Raise a usage error: a collection may be too large."""
+        raise UsageError(_TOO_LARGE)
 
     @property
     def vectors(self) -> Vectors:
-        """Refuse: a collection may be too large.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise _too_large()
+        """Raise a usage error: a collection may be too large."""
+        raise UsageError(_TOO_LARGE)
 
     def view(self) -> MilvusView:
-        """Return the collection as a search sees it that starts now.
+        """Return the collection as a search sees it that starts now, also after another push.
 
         Raises:
             ArchiveError: The server cannot be reached, or the collection is being pushed.
         """
-        self.archive.follow()
-        return MilvusView(self._cache())
+        head = ManifestStore(self.link).head(now=False)
+        if head is None or head["revision"] != self.pushed.revision:
+            with self._following:
+                self.pushed = read_pushed(self.link, complete=True)
+        return self._view()
 
     def ann_facts(self) -> AnnFacts | None:
         """Return the measurements of the approximate index, if there is one."""
-        return self.archive.pushed.ann
+        return self.pushed.ann
 
     def build_ann(self) -> AnnFacts:
-        """Refuse: the index of a collection is chosen when it is pushed.
-
-        Raises:
-            UsageError: Always.
-        """
+        """Raise a usage error: the index of a collection is chosen when it is pushed."""
         raise UsageError("the index of a collection is chosen with 'landcue archive push --index'")
 
     def summary(self) -> Summary:
         """Return the summary that was stored when the collection was pushed."""
-        return self.archive.pushed.summary
+        return self.pushed.summary
 
     def label_counts(self) -> list[dict[str, Any]]:
         """Count the records of each label: annotated, predicted, and matched by a filter."""
-        self.archive.follow()
-        found, counts = self._cache(), list[dict[str, Any]]()
-        scored = found.pushed.manifest.label_names
-        for label in sorted(found.pushed.carried):
-            where, predicted = carries(found.pushed.names.index(label)), 0
+        pushed, counts = self.view().pushed, list[dict[str, Any]]()
+        scored, count = pushed.manifest.label_names, functools.partial(self.link.count, pushed.name)
+        for label in sorted(pushed.carried):
+            where, predicted = carries(pushed.names.index(label)), 0
             if label in scored:
-                least = f"scores[{scored.index(label)}] >= {LABEL_THRESHOLD}"
-                predicted = found.count(least)
-            annotated, records = found.count(f"known == true and {where}"), found.count(where)
-            fact = {"name": label, "annotated": annotated, "predicted": predicted}
-            counts.append({**fact, "records": records})
+                predicted = count(f"scores[{scored.index(label)}] >= {LABEL_THRESHOLD}")
+            fact = {"name": label, "annotated": count(f"known == true and {where}")}
+            counts.append({**fact, "predicted": predicted, "records": count(where)})
         return counts
 
-    def _cache(self) -> RecordCache:
-        return RecordCache(self.archive.link, self.archive.pushed)
+    def _view(self) -> MilvusView:
+        return MilvusView(self.link, self.pushed, self.largest, self.outlines)
 
 
-def _too_large() -> UsageError:
-    return UsageError(
-        "this operation reads every record, which a Milvus collection does not support: use the "
-        "archive folder that was pushed"
-    )
+_TOO_LARGE = (
+    "this operation reads every record, which a Milvus collection does not support: use the "
+    "archive folder that was pushed"
+)

@@ -1,15 +1,17 @@
-"""The manifest of a collection: what it holds, and how far a push has come.
+"""The description of a collection, and where it is stored.
 
-It lies in a second collection of pairs of a name and a text: ``head`` names the current revision,
-``piece/…`` are the parts of its description, ``tile/…`` the id ranges that were written completely.
+Milvus before version 2.4 holds one vector per row, so an archive is several collections, each with
+the fields that filters need: ``NAME`` with the embeddings and each record as JSON, ``NAME_code``
+with hash codes, ``NAME_sketch`` with sketches for two-stage searches. ``NAME_manifest`` holds pairs
+of a name and a text: ``head`` names the current revision, ``piece/…`` are the parts of its JSON.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import secrets
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, cast
 
@@ -18,14 +20,20 @@ import numpy as np
 from landcue.archive.manifest import Manifest, manifest_text, parse_manifest
 from landcue.codes.hashers import Hasher
 from landcue.errors import ArchiveError
-from landcue.milvus.expressions import one_of, starts
-from landcue.milvus.layout import MOST_BYTES, Layout
-from landcue.milvus.link import Link, missing
-from landcue.milvus.tiling import Tile, digest
+from landcue.milvus.link import Link, missing, one_of, starts
 from landcue.search.ann import AnnFacts
 from landcue.search.summary import Summary
 
 COMPLETE, PUSHING = "complete", "pushing"
+FORMAT = 2
+
+INDEXES = ("flat", "ivf")
+"""Indexes of embeddings: compare all, or the embeddings of some lists (mode ``ann``)."""
+
+MOST_BYTES = 65_535
+"""Longest string in bytes; thumbnails would not fit."""
+
+_PIECE = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +41,8 @@ class Pushed:
     """The stored description of a collection.
 
     Attributes:
+        name: Name of the collection of embeddings.
         manifest: Manifest of the archive.
-        layout: Names and sizes of the collections.
         state: ``complete``, or ``pushing`` when the last push has not ended.
         source: The archive folder that was pushed.
         records: Number of records of the complete collection.
@@ -44,12 +52,14 @@ class Pushed:
         patterns: The sets of predicted labels that occur, as packed bits in hex.
         sketcher: Makes sketches of embeddings.
         summary: Summary of all records.
+        index: One of :data:`INDEXES`.
+        lists: Number of lists of index ``ivf``; 0 for ``flat``.
         ann: Measurements of the approximate index.
         revision: Random identifier, new with every push that changed something.
     """
 
+    name: str
     manifest: Manifest
-    layout: Layout
     state: str
     source: str
     records: int
@@ -59,13 +69,30 @@ class Pushed:
     patterns: tuple[str, ...]
     sketcher: Hasher
     summary: Summary
+    index: str = INDEXES[0]
+    lists: int = 0
     ann: AnnFacts | None = None
     revision: str = field(default_factory=lambda: secrets.token_hex(6))
 
     @property
     def mark(self) -> str:
-        """A word for the content; a cursor belongs to one mark."""
-        return f"{self.layout.name}-{self.revision}"
+        """Identifier of the content; a cursor belongs to one mark."""
+        return f"{self.name}-{self.revision}"
+
+    @property
+    def code(self) -> str:
+        """Name of the collection of codes."""
+        return f"{self.name}_code"
+
+    @property
+    def sketch(self) -> str:
+        """Name of the collection of sketches."""
+        return f"{self.name}_sketch"
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """The collections that hold records, in the order they are written."""
+        return (self.sketch, *((self.code,) if self.manifest.n_bits else ()), self.name)
 
     def renewed(self, **changes: Any) -> Pushed:
         """Return a copy with changes and a new revision."""
@@ -73,12 +100,11 @@ class Pushed:
 
     def to_text(self) -> str:
         """Return all of it as JSON in ASCII."""
-        projection = self.sketcher.projection
-        matrix = np.concatenate([self.sketcher.mean[:, None], cast("Any", projection)], axis=1)
         value = {one.name: getattr(self, one.name) for one in fields(self)}
-        value["manifest"] = manifest_text(self.manifest)
-        value["layout"] = asdict(self.layout)
+        projection = cast("Any", self.sketcher.projection)
+        matrix = np.concatenate([self.sketcher.mean[:, None], projection], axis=1)
         value["sketcher"] = base64.b64encode(matrix.astype("<f8").tobytes()).decode()
+        value["manifest"] = manifest_text(self.manifest)
         value["summary"] = asdict(self.summary)
         value["ann"] = None if self.ann is None else self.ann.to_json()
         return json.dumps(value)
@@ -93,11 +119,10 @@ class Pushed:
         try:
             found: dict[str, Any] = json.loads(text)
             value = {one.name: found[one.name] for one in fields(cls)}
-            layout = value["layout"] = Layout.from_json(value["layout"])
-            shape = layout.dim, 1 + layout.sketch_bits
-            matrix = np.frombuffer(base64.b64decode(value["sketcher"]), "<f8").reshape(shape)
+            manifest = value["manifest"] = parse_manifest(value["manifest"], cast("Any", where))
+            numbers = np.frombuffer(base64.b64decode(value["sketcher"]), "<f8")
+            matrix = numbers.reshape(manifest.dim, -1)
             value["sketcher"] = Hasher("sketch", matrix[:, 0], matrix[:, 1:])
-            value["manifest"] = parse_manifest(value["manifest"], cast("Any", where))
             value["summary"] = Summary.from_json(value["summary"])
             value["ann"] = None if value["ann"] is None else AnnFacts.from_json(value["ann"])
             for name in ("names", "carried", "patterns"):
@@ -109,15 +134,8 @@ class Pushed:
             ) from None
 
 
-FORMAT = 1
-
-_KEY, _VALUE, _NOTHING = "name", "value", "nothing"
-_HEAD = "head"
-_PIECE = 60_000
-
-
 class ManifestStore:
-    """The manifest collection of an address."""
+    """The collection that holds the description of an address."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -147,9 +165,9 @@ class ManifestStore:
                 f"{link.address} has format {head.get('format')!r}, this LandCue reads {FORMAT}: "
                 "use the LandCue version that pushed it, or push into another collection"
             )
-        pieces = self._texts(starts(_KEY, f"piece/{head['revision']}/"))
+        pieces = self._texts(starts("name", f"piece/{head['revision']}/"))
         text = "".join(pieces[name] for name in sorted(pieces))
-        if digest(text) != head["checksum"]:
+        if _digest(text) != head["checksum"]:
             raise ArchiveError(
                 f"{link.address}: its manifest is damaged (its checksum differs): drop the "
                 "collection and push the archive again"
@@ -161,56 +179,38 @@ class ManifestStore:
 
         Without ``now``, a very recent change may be missed.
         """
-        rows = self._link.query(self.name, one_of(_KEY, [_HEAD]), [_VALUE], now=now)
-        return json.loads(rows[0][_VALUE]) if rows else None
+        rows = self._link.query(self.name, one_of("name", ["head"]), ["value"], now=now)
+        return json.loads(rows[0]["value"]) if rows else None
 
     def write(self, pushed: Pushed) -> None:
         """Replace the description atomically."""
-        new = not self._link.has(self.name)
+        link, new = self._link, not self._link.has(self.name)
         if new:
-            self._make()
-        text = pushed.to_text()
-        mine = f"piece/{pushed.revision}/"
+            text = {"datatype": link.types.VARCHAR}
+            fields = (
+                {"field_name": "name", "is_primary": True, "max_length": 512, **text},
+                {"field_name": "value", "max_length": MOST_BYTES, **text},
+                # a collection must have a vector
+                {"field_name": "nothing", "datatype": link.types.FLOAT_VECTOR, "dim": 2},
+            )
+            link.create(self.name, fields, index_type="FLAT", metric_type="L2", params={})
+            link.load(self.name, wait=False)
+        text, mine = pushed.to_text(), f"piece/{pushed.revision}/"
         for number, at in enumerate(range(0, len(text), _PIECE)):
             self._put(f"{mine}{number:06}", text[at : at + _PIECE])
-        head = {"format": FORMAT, "revision": pushed.revision, "checksum": digest(text)}
-        self._put(_HEAD, json.dumps(head))
-        if new:
-            return
-        self._link.load(self.name)
-        old = [name for name in self._texts(starts(_KEY, "piece/")) if not name.startswith(mine)]
-        self._link.delete(self.name, old, _KEY)
-
-    def tiles(self) -> dict[str, Tile]:
-        """Return the id ranges that were written completely, by their first ids."""
-        self._link.load(self.name)
-        noted = self._texts(starts(_KEY, "tile/")).values()
-        return {tile.first: tile for tile in (Tile(**json.loads(text)) for text in noted)}
-
-    def put_tile(self, tile: Tile) -> None:
-        """Record that an id range was written completely."""
-        self._put(_tile_key(tile.first), json.dumps(asdict(tile)))
-
-    def forget_checksums(self, firsts: Sequence[str]) -> None:
-        """Remove the records of id ranges."""
-        self._link.delete(self.name, [_tile_key(first) for first in firsts], _KEY)
-
-    def _make(self) -> None:
-        link, kinds = self._link, self._link.kinds
-        schema = link.new_schema()
-        schema.add_field(_KEY, kinds.VARCHAR, is_primary=True, max_length=512)
-        schema.add_field(_VALUE, kinds.VARCHAR, max_length=MOST_BYTES)
-        schema.add_field(_NOTHING, kinds.FLOAT_VECTOR, dim=2)  # a collection must have a vector
-        link.create(self.name, schema, _NOTHING, index_type="FLAT", metric_type="L2", params={})
-        link.load(self.name, wait=False)
+        head = {"format": FORMAT, "revision": pushed.revision, "checksum": _digest(text)}
+        self._put("head", json.dumps(head))
+        if not new:
+            link.load(self.name)
+            old = [name for name in self._texts(starts("name", "piece/")) if mine not in name]
+            link.delete(self.name, old, "name")
 
     def _put(self, name: str, text: str) -> None:
-        row = {_KEY: [name], _VALUE: [text], _NOTHING: [[0.0, 0.0]]}
-        self._link.upsert(self.name, row)
+        self._link.write(self.name, [{"name": name, "value": text, "nothing": [0.0, 0.0]}])
 
     def _texts(self, where: str) -> dict[str, str]:
-        pages = self._link.pages(self.name, where, [_VALUE], key=_KEY, now=True)
-        return {str(row[_KEY]): str(row[_VALUE]) for page in pages for row in page}
+        pages = self._link.pages(self.name, where, ["value"], key="name", now=True)
+        return {str(row["name"]): str(row["value"]) for page in pages for row in page}
 
 
 def read_pushed(link: Link, *, complete: bool = False) -> Pushed:
@@ -230,5 +230,5 @@ def read_pushed(link: Link, *, complete: bool = False) -> Pushed:
     return found
 
 
-def _tile_key(first: str) -> str:
-    return f"tile/{digest(first)}"
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

@@ -1,28 +1,36 @@
-"""The recall of an approximate index on the server, measured at the push."""
+"""Make a collection equal to an archive, and compare the two record by record."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import json
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.manifest import Manifest
 from landcue.errors import ArchiveError, UsageError, did_you_mean
-from landcue.milvus.address import Address
-from landcue.milvus.layout import INDEXES, FieldLimits, Layout
-from landcue.milvus.link import Link
-from landcue.milvus.manifest import COMPLETE, PUSHING, ManifestStore, Pushed
-from landcue.milvus.rows import Writer, make_collections
-from landcue.milvus.source import PushSource
-from landcue.milvus.tiling import Differences, Range, Tile, compare, tiling
+from landcue.milvus.link import Address, Link, both, quoted
+from landcue.milvus.manifest import (
+    COMPLETE,
+    INDEXES,
+    MOST_BYTES,
+    PUSHING,
+    ManifestStore,
+    Pushed,
+    read_pushed,
+)
 from landcue.search.ann import (
     MEASURED_K,
     SHORTLIST,
@@ -31,129 +39,271 @@ from landcue.search.ann import (
     list_count,
     recall_by_lists,
 )
+from landcue.search.local import CACHE_FROM
+from landcue.search.records import COLUMNS, Records, read_records
 from landcue.search.sketch import Sketches
+from landcue.search.store import Store
 from landcue.search.summary import summarize
+from landcue.search.vectors import Vectors
 
+pc: Any = pyarrow.compute
 
-def measure_lists(link: Link, local: PushSource, layout: Layout) -> AnnFacts:
-    """Measure recall like an archive's own index, but the query records are part of the index."""
-    embeddings, queries = local.vectors.embedding, held_out(len(local))
-    vectors = [np.array(embeddings[row]) for row in queries]
-
-    def candidates(lists: int) -> list[npt.NDArray[np.int64]]:
-        found = link.search(layout.name, vectors, SHORTLIST + 1, parameters={"nprobe": lists})
-        rows = [[local.records.find(hit["id"]) for hit in hits] for hits in found]
-        return [np.array([row for row in some if row is not None], np.int64) for some in rows]
-
-    recall = recall_by_lists(embeddings, queries, MEASURED_K, layout.lists, candidates)
-    kind = f"IVF_FLAT,{layout.lists}"
-    return AnnFacts(kind, MEASURED_K, SHORTLIST, tuple(queries.tolist()), recall)
-
+ROWS = 4_096
+"""Records that are compared and written at a time."""
 
 MOST_PATTERNS = 50_000
 """Most sets of predicted labels; with more, mode ``cue`` is not available."""
 
+NO_TIME = -(2**62)
+"""The stored time of a record without one; earlier than all others."""
 
-def planned(
-    local: PushSource, address: Address, known: Pushed | None = None, index: str | None = None
-) -> Pushed:
-    """Return the description that a push of an archive stores.
+NOWHERE = 999.0
+"""The stored latitude of a record without a footprint; north of everything."""
 
-    Args:
-        local: The archive.
-        address: The collection.
-        known: Its present description, if anything was pushed before.
-        index: Index of embeddings; by default the present one, or the first of :data:`INDEXES`.
+TEXTS = ("group", "part", "sensor")
+SIDES = ("west", "south", "east", "north")
 
-    Raises:
-        ArchiveError: There are embeddings of another model, or a value is too long for the
-            collection or for Milvus.
-        UsageError: The collection has another index.
-    """
-    manifest, longest = local.manifest, local.longest()
-    if known is not None:
-        check_model(manifest, known.manifest, address)
-        _check_layout(known.layout, address, index, longest)
-    names = known.names if known else ()
-    ours = (*manifest.label_names, *sorted(local.records.label_names))
-    about: dict[str, Any] = {
-        "manifest": manifest,
-        "state": PUSHING,
-        "source": str(local.archive.folder.resolve()),
-        "records": len(local),
-        "version": local.archive.version,
-        "names": tuple(dict.fromkeys((*names, *ours))),  # numbers that were assigned stay
-        "carried": tuple(sorted(local.records.label_names)),
-        "patterns": _patterns(local),
-        "summary": summarize(local.records),
-    }
-    if known is not None:
-        return known.renewed(**about)
-    sketcher = Sketches(local.vectors, manifest.dim).fitted()
-    layout = Layout(
-        name=address.collection,
-        dim=manifest.dim,
-        n_bits=manifest.n_bits,
-        n_labels=len(manifest.label_names),
-        sketch_bits=sketcher.n_bits,
-        index=index or INDEXES[0],
-        lists=list_count(len(local)) if index == "ivf" else 0,
-        room=FieldLimits.of(longest),
-    )
-    return Pushed(layout=layout, sketcher=sketcher, **about)
-
-
-def check_model(ours: Manifest, theirs: Manifest, address: Address) -> None:
-    """Check that a collection holds embeddings of an archive's model.
-
-    Raises:
-        ArchiveError: Fingerprint, dimensions, bits or label names differ.
-    """
-    model = (ours.fingerprint, ours.dim, ours.n_bits, ours.label_names)
-    if model != (theirs.fingerprint, theirs.dim, theirs.n_bits, theirs.label_names):
-        raise ArchiveError(
-            f"{address} holds embeddings of model {theirs.fingerprint[:12]} (dim {theirs.dim}, "
-            f"{theirs.n_bits} bits, {len(theirs.label_names)} labels), the archive those of "
-            f"{ours.fingerprint[:12]} (dim {ours.dim}, {ours.n_bits} bits, "
-            f"{len(ours.label_names)} labels): push into another collection, as {address}_2"
-        )
-
-
-def _check_layout(
-    layout: Layout, address: Address, index: str | None, longest: dict[str, int]
-) -> None:
-    another = f"push into another collection, as {address}_2"
-    if index not in (None, layout.index):
-        raise UsageError(f"{address} has index {layout.index}: {another}")
-    tight = layout.room.fits(longest)
-    if tight is not None:
-        raise ArchiveError(
-            f"the longest {tight} takes {longest[tight]:,}, {address} was made for "
-            f"{getattr(layout.room, tight):,}: {another}"
-        )
-
-
-def _patterns(local: PushSource) -> tuple[str, ...]:
-    """Return the sets of predicted labels that occur, as packed bits in hex.
-
-    Returns none if there are more than a search in mode cue can visit.
-    """
-    if not local.manifest.label_names:
-        return ()
-    cue = np.ascontiguousarray(local.vectors.cue)
-    found = np.unique(cue.view(f"V{cue.shape[1]}").ravel())
-    if len(found) > MOST_PATTERNS:
-        return ()
-    return tuple(value.tobytes().hex() for value in found)
-
-
-ROWS = 4_096
-"""Records that are written and marked as written at a time."""
-
+_START = datetime(1970, 1, 1, tzinfo=UTC)
+# Checksums depend on the order of the names.
+_IN_JSON = tuple(name for name in COLUMNS if name not in ("id", "time", "geometry"))
 _AT_ONCE = 4
+_MOST_LABELS = 4_096  # as many as an array of Milvus holds
 _BYTES_AT_ONCE = 16 << 20
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 Progress = Callable[[str, int, int], None]
+
+
+def record_to_json(fact: Mapping[str, Any]) -> str:
+    """Serialize the columns of a record, except its id, as JSON in ASCII."""
+    value: dict[str, Any] = {name: fact[name] for name in _IN_JSON if fact[name] is not None}
+    if fact["time"] is not None:
+        value["time"] = _microseconds(fact["time"])
+    if fact["geometry"] is not None:
+        value["geometry"] = fact["geometry"].hex()
+    return _to_json(value)
+
+
+def parse_record(id_: str, text: str) -> dict[str, Any]:
+    """Parse the result of :func:`record_to_json`; columns without a value are left out."""
+    value = json.loads(text)
+    if "time" in value:
+        value["time"] = _START + timedelta(microseconds=value["time"])
+    if "geometry" in value:
+        value["geometry"] = bytes.fromhex(value["geometry"])
+    return {"id": id_, **value}
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - _START) // timedelta(microseconds=1)
+
+
+class Source:
+    """The records of an archive folder in the order of their ids.
+
+    Attributes:
+        archive: The archive.
+        records: Its records without their vectors.
+        vectors: Their vectors.
+    """
+
+    def __init__(self, archive: ArchiveFolder) -> None:
+        """Open the files that searches derive from an archive, or make them."""
+        self.archive = archive
+        store = Store(archive, on_disk=archive.count >= CACHE_FROM)
+        self._table = store.table("records", functools.partial(read_records, archive))
+        self.records, self.vectors = Records(self._table), Vectors(archive, store)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def parts(self, rows: int) -> list[Part]:
+        """Divide all ids into ranges of at most ``rows`` records of the archive."""
+        starts = range(0, max(1, len(self)), rows)
+        lows = [self.records.id(first) if first else "" for first in starts]
+        return [
+            Part(self, first, min(first + rows, len(self)), low, high)
+            for first, low, high in zip(starts, lows, [*lows[1:], None], strict=True)
+        ]
+
+    def facts(self, first: int, last: int) -> list[dict[str, Any]]:
+        """Return the columns of some records, except their vectors."""
+        return self._table.slice(first, last - first).to_pylist()
+
+
+class Part:
+    """Some records of an archive, and the range of ids that they fill.
+
+    Attributes:
+        first: First row.
+        last: One behind the last.
+        where: The range as an expression.
+    """
+
+    def __init__(self, source: Source, first: int, last: int, low: str, high: str | None) -> None:
+        self._source, self.first, self.last = source, first, last
+        at_least = f"id >= {quoted(low)}"
+        self.where = at_least if high is None else both(at_least, f"id < {quoted(high)}")
+
+    @functools.cached_property
+    def facts(self) -> list[dict[str, Any]]:
+        """The columns of the records, except their vectors."""
+        return self._source.facts(self.first, self.last)
+
+    @functools.cached_property
+    def texts(self) -> list[str]:
+        """The same as JSON."""
+        texts = [record_to_json(fact) for fact in self.facts]
+        for fact, text in zip(self.facts, texts, strict=True):
+            if max(len(text), len(fact["id"].encode())) > MOST_BYTES:
+                raise ArchiveError(
+                    f"the record {fact['id'][:80]!r} takes {len(text):,} bytes as JSON, Milvus "
+                    f"allows {MOST_BYTES:,}: shorten its id, path, labels or footprint"
+                )
+        return texts
+
+    @functools.cached_property
+    def stamps(self) -> dict[str, str]:
+        """A checksum of each record, by id."""
+        rows, vectors, manifest = self.rows, self._source.vectors, self._source.archive.manifest
+        columns: list[npt.NDArray[Any]] = [vectors.embedding[rows]]
+        columns += [vectors.code[rows]] if manifest.n_bits else []
+        columns += [vectors.scores[rows]] if manifest.label_names else []
+        stamps: dict[str, str] = {}
+        for fact, text, *values in zip(self.facts, self.texts, *columns, strict=True):
+            digest = hashlib.blake2b(text.encode(), digest_size=12)
+            for value in values:
+                digest.update(np.ascontiguousarray(value).data)
+            stamps[fact["id"]] = digest.hexdigest()
+        return stamps
+
+    @property
+    def rows(self) -> slice:
+        """The rows of the archive."""
+        return slice(self.first, self.last)
+
+    def entities(self, pushed: Pushed, name: str, ids: Collection[str]) -> list[dict[str, Any]]:
+        """Return some of the records as rows of one of the collections."""
+        vectors, wanted = self._source.vectors, frozenset(ids)
+        at = [number for number, fact in enumerate(self.facts) if fact["id"] in wanted]
+        rows, rest = np.array(at, np.int64) + self.first, list[dict[str, Any]]()
+        embedding = vectors.embedding[rows]
+        if name == pushed.code:
+            rest = [{"code": code.tobytes()} for code in vectors.code[rows]]
+        elif name == pushed.sketch:
+            sketches = pushed.sketcher.encode(embedding)
+            rest = [{"sketch": sketch.tobytes()} for sketch in sketches]
+        else:
+            pairs = zip(embedding.tolist(), at, strict=True)
+            rest = [{"embedding": vector, "record": self.texts[n]} for vector, n in pairs]
+        if pushed.manifest.label_names:
+            scored = zip(vectors.scores[rows].tolist(), vectors.cue[rows], strict=True)
+            labels = [{"scores": scores, "cue": cue.tobytes().hex()} for scores, cue in scored]
+            rest = [one | other for one, other in zip(rest, labels, strict=True)]
+        numbers = {name: number for number, name in enumerate(pushed.names)}
+        return [
+            self._shared(self.facts[number], numbers) | other
+            for number, other in zip(at, rest, strict=True)
+        ]
+
+    def _shared(self, fact: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str, Any]:
+        """Return the fields that all collections have."""
+        labels = fact["predicted_labels"] if fact["labels"] is None else fact["labels"]
+        west, south, east, north = (fact[side] for side in SIDES)
+        if west is None:
+            west, south, east, north = 0.0, NOWHERE, 0.0, -NOWHERE
+        # East is beyond 180 where a footprint crosses the antimeridian.
+        sides = (west, south, east + 360 if west > east else east, north)
+        return {
+            "id": fact["id"],
+            "stamp": self.stamps[fact["id"]],
+            "known": fact["labels"] is not None,
+            "labels": [numbers[name] for name in labels or ()],
+            "time": NO_TIME if fact["time"] is None else _microseconds(fact["time"]),
+            "path": fact["path"],
+            **{name: fact[name] or "" for name in TEXTS},
+            **dict(zip(SIDES, sides, strict=True)),
+        }
+
+
+@dataclass(slots=True)
+class DiffReport:
+    """How a collection differs from an archive, or from some of its records.
+
+    Attributes:
+        records: Of the archive.
+        complete: Whether the last push ended.
+        missing: Ids that some collection lacks.
+        extra: Ids that only a collection has.
+        different: Ids that a collection holds with other values.
+    """
+
+    records: int
+    complete: bool
+    missing: list[str] = field(default_factory=lambda: list[str]())
+    extra: list[str] = field(default_factory=lambda: list[str]())
+    different: list[str] = field(default_factory=lambda: list[str]())
+
+    @property
+    def same(self) -> bool:
+        """Whether they hold the same, and the push ended."""
+        return self.complete and not (self.missing or self.extra or self.different)
+
+
+def diff(
+    archive: ArchiveFolder,
+    address: Address,
+    *,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> DiffReport:
+    """Compare all records of an archive with those of a collection, by checksum.
+
+    Args:
+        archive: The expected content.
+        address: The collection.
+        progress: Called with the number of compared records and their total.
+
+    Raises:
+        ArchiveError: The server cannot be used, there is no collection, or it holds embeddings of
+            another model.
+    """
+    with contextlib.closing(Link(address)) as link:
+        pushed = read_pushed(link)
+        check_model(archive.manifest, pushed.manifest, address)
+        source = Source(archive)
+        report = DiffReport(len(source), pushed.state == COMPLETE)
+        there = [name for name in pushed.collections if link.has(name)]
+        _catch_up(link, there)
+        for part in source.parts(ROWS):
+            found = [_compare(link, name, part) for name in there]
+            lacking = {id_ for one in found for id_ in one.missing}
+            if len(there) < len(pushed.collections):
+                lacking = set(part.stamps)
+            report.missing += sorted(lacking)
+            report.different += sorted({id_ for one in found for id_ in one.different} - lacking)
+            report.extra += sorted({id_ for one in found for id_ in one.extra})
+            progress(part.last, len(source))
+        return report
+
+
+def _compare(link: Link, name: str, part: Part) -> DiffReport:
+    """Compare the checksums of some records of an archive with those of one collection."""
+    stamps = part.stamps
+    there = {r["id"]: r["stamp"] for page in link.pages(name, part.where, ["stamp"]) for r in page}
+    return DiffReport(
+        len(stamps),
+        complete=True,
+        missing=[id_ for id_ in stamps if id_ not in there],
+        extra=[id_ for id_ in there if id_ not in stamps],
+        different=[id_ for id_, stamp in stamps.items() if there.get(id_, stamp) != stamp],
+    )
+
+
+def _catch_up(link: Link, names: Sequence[str]) -> None:
+    """Load collections so that what follows sees all that was written to them before."""
+    for name in names:
+        link.load(name)
+        link.count(name, now=True)
 
 
 @dataclass(slots=True)
@@ -165,7 +315,7 @@ class PushReport:
         added: Records that it did not hold.
         changed: Records that it held with other values.
         removed: Records that the archive does not hold any more.
-        same: Records in ranges of ids that were known to be equal.
+        same: Records that it already held.
     """
 
     records: int
@@ -197,7 +347,7 @@ def push(
 
     Raises:
         ArchiveError: The archive is empty; the server cannot be used; the collection holds
-            embeddings of another model, or a value is too long for its fields.
+            embeddings of another model, or a record is too long for Milvus.
         UsageError: An unknown index, another than the collection has, or batches too large.
     """
     if index is not None and index not in INDEXES:
@@ -207,97 +357,90 @@ def push(
     if not archive.count:
         raise ArchiveError(f"{archive.folder} holds no records; index images into it first")
     with contextlib.closing(Link(address)) as link:
-        return _Push(PushSource(archive), link, index, progress).run(rows)
+        return _Push(Source(archive), link, index, progress).run(rows)
 
 
 class _Push:
-    def __init__(
-        self, local: PushSource, link: Link, index: str | None, progress: Progress
-    ) -> None:
-        self._local, self._link, self._progress = local, link, progress
+    def __init__(self, source: Source, link: Link, index: str | None, progress: Progress) -> None:
+        self._source, self._link, self._progress = source, link, progress
         self._store = ManifestStore(link)
         self._known = self._store.read()
-        self._pushed = planned(local, link.address, self._known, index)
-        self._tiles = {} if self._known is None else self._store.tiles()
-        self._layout = self._pushed.layout
-        self._writer = Writer(local, self._pushed)
-        self._at_once = max(1, _BYTES_AT_ONCE // (4 * self._layout.dim + self._layout.room.record))
-        self._ready, self._starting = False, threading.Lock()
+        self._pushed = describe(source, link.address, self._known, index)
+        self._there: Sequence[str] = ()  # the collections that may hold records already
+        self._started, self._starting = False, threading.Lock()
 
     def run(self, rows: int) -> PushReport:
-        ranges = tiling(self._local.records.ids(), self._tiles, rows)
-        total, done = Counter[str](), 0
+        total = Counter[str]()
+        parts = self._source.parts(rows)
+        if self._known is not None:
+            self._there = [name for name in self._pushed.collections if self._link.has(name)]
+            _catch_up(self._link, self._there)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             try:
-                for where, found in zip(ranges, pool.map(self._bring, ranges), strict=True):
+                for last, found in pool.map(self._bring, parts):
                     total += found
-                    done += where.last - where.first
-                    self._progress("pushing", done, len(self._local))
+                    self._progress("pushing", last, len(self._source))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        self._finish([low for low in self._tiles if low not in {where.low for where in ranges}])
-        return PushReport(len(self._local), **total)
+        self._finish()
+        return PushReport(len(self._source), **total)
 
-    def _bring(self, where: Range) -> Counter[str]:
-        """Write a range to all collections, the searched one last; count its records."""
-        layout, link = self._layout, self._link
-        part = self._local.part(where)
-        tile = Tile.of(where.low, part.stamps)
-        if self._tiles.get(where.low) == tile:
-            return Counter(same=tile.rows)
-        self._begin()
-        differ = Differences(missing=tuple(part.stamps))
-        for name in layout.names:
-            if self._known is not None:
-                differ = compare(link, name, where, part.stamps)
-            for write, ids in ((link.insert, differ.missing), (link.upsert, differ.different)):
-                for first in range(0, len(ids), self._at_once):
-                    some = ids[first : first + self._at_once]
-                    write(name, self._writer.columns(part, name, some))
-            if differ.extra:
-                link.delete(name, differ.extra)
-        if tile.rows:
-            self._store.put_tile(tile)
-        return Counter(
-            added=len(differ.missing), changed=len(differ.different), removed=len(differ.extra)
-        )
+    def _bring(self, part: Part) -> tuple[int, Counter[str]]:
+        """Write a part to all collections, the searched one last; count its records."""
+        link, pushed = self._link, self._pushed
+        row = 4 * pushed.manifest.dim + max(map(len, part.texts))
+        step = max(1, _BYTES_AT_ONCE // row)
+        found = DiffReport(len(part.stamps), complete=True, missing=list(part.stamps))
+        for name in pushed.collections:
+            if name in self._there:
+                found = _compare(link, name, part)
+            if not found.same:
+                self._start()
+            for ids, new in ((found.missing, True), (found.different, False)):
+                for first in range(0, len(ids), step):
+                    some = ids[first : first + step]
+                    link.write(name, part.entities(pushed, name, some), new=new)
+            link.delete(name, found.extra)
+        added, changed = len(found.missing), len(found.different)
+        same = len(part.stamps) - added - changed
+        counts = Counter(added=added, changed=changed, removed=len(found.extra), same=same)
+        return part.last, counts
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         """Mark the collection as incomplete before anything in it changes."""
         with self._starting:
-            if not self._ready:
+            if not self._started:
                 self._store.write(self._pushed)
-                make_collections(self._link, self._layout)
+                make_collections(self._link, self._pushed)
                 if self._known is not None:
-                    self._link.catch_up(self._layout.names)
-                self._ready = True
+                    _catch_up(self._link, self._pushed.collections)
+                    self._there = self._pushed.collections
+                self._started = True
 
-    def _finish(self, gone: list[str]) -> None:
+    def _finish(self) -> None:
         """Wait until the server has indexed everything, compare the counts, mark it as complete."""
-        known, layout, link, n = self._known, self._layout, self._link, len(self._local)
-        ann = self._pushed.ann
-        if self._ready or known is None or known.state != COMPLETE:
-            self._begin()
-            with ThreadPoolExecutor(len(layout.names)) as pool:
-                counts = list(pool.map(self._finalize, layout.names))
-            for name, found in zip(layout.names, counts, strict=True):
+        known, link, n, ann = self._known, self._link, len(self._source), self._pushed.ann
+        if self._started or known is None or known.state != COMPLETE:
+            self._start()
+            names = self._pushed.collections
+            with ThreadPoolExecutor(len(names)) as pool:
+                counts = list(pool.map(self._finalize, names))
+            for name, found in zip(names, counts, strict=True):
                 if found != n:
-                    self._store.forget_checksums(list(self._store.tiles()))
                     raise ArchiveError(
                         f"{link.address}: {name} holds {found} records instead of {n}: run the "
                         "same command again, it compares them all"
                     )
-            self._store.forget_checksums(gone)
-            if layout.index == "ivf":
-                ann = measure_lists(link, self._local, layout)
+            if self._pushed.index == "ivf":
+                ann = measure_lists(link, self._source, self._pushed)
         elif replace(self._pushed, state=COMPLETE, revision=known.revision) == known:
             return
         self._store.write(self._pushed.renewed(state=COMPLETE, ann=ann))
 
     def _finalize(self, name: str) -> int:
         """Wait until a collection is indexed and loaded; return its records."""
-        link, main = self._link, name == self._layout.name
+        main, link = name == self._pushed.name, self._link
 
         def progress(done: int, total: int) -> None:
             if main:
@@ -305,5 +448,138 @@ class _Push:
 
         link.finalize(name, progress)
         # Rows in segments that were growing when they were loaded use another index until a reload.
-        link.load(name, again=main and self._layout.index == "ivf" and self._known is not None)
+        link.load(name, again=main and self._pushed.index == "ivf" and self._known is not None)
         return link.count(name, now=True)
+
+
+def describe(
+    source: Source, address: Address, known: Pushed | None = None, index: str | None = None
+) -> Pushed:
+    """Return the description that a push of an archive stores.
+
+    Args:
+        source: The archive.
+        address: The collection.
+        known: Its present description, if anything was pushed before.
+        index: Index of embeddings; by default the present one, or the first of :data:`INDEXES`.
+
+    Raises:
+        ArchiveError: There are embeddings of another model.
+        UsageError: The collection has another index.
+    """
+    manifest = source.archive.manifest
+    if known is not None:
+        check_model(manifest, known.manifest, address)
+    carried = sorted(source.records.label_names)
+    before = known.names if known else ()
+    about: dict[str, Any] = {
+        "manifest": manifest,
+        "state": PUSHING,
+        "source": str(source.archive.folder.resolve()),
+        "records": len(source),
+        "version": source.archive.version,
+        # numbers that were assigned stay
+        "names": tuple(dict.fromkeys((*before, *manifest.label_names, *carried))),
+        "carried": tuple(carried),
+        "patterns": _patterns(source),
+        "summary": summarize(source.records),
+    }
+    if known is None:
+        return Pushed(
+            name=address.collection,
+            sketcher=Sketches(source.vectors, manifest.dim).fitted(),
+            index=index or INDEXES[0],
+            lists=list_count(len(source)) if index == "ivf" else 0,
+            **about,
+        )
+    if index not in (None, known.index):
+        raise UsageError(
+            f"{address} has index {known.index}: push into another collection, as {address}_2"
+        )
+    return known.renewed(**about)
+
+
+def check_model(ours: Manifest, theirs: Manifest, address: Address) -> None:
+    """Check that a collection holds embeddings of an archive's model.
+
+    Raises:
+        ArchiveError: Fingerprint, dimensions, bits or label names differ.
+    """
+    model = (ours.fingerprint, ours.dim, ours.n_bits, ours.label_names)
+    if model != (theirs.fingerprint, theirs.dim, theirs.n_bits, theirs.label_names):
+        raise ArchiveError(
+            f"{address} holds embeddings of model {theirs.fingerprint[:12]} (dim {theirs.dim}, "
+            f"{theirs.n_bits} bits, {len(theirs.label_names)} labels), the archive those of "
+            f"{ours.fingerprint[:12]} (dim {ours.dim}, {ours.n_bits} bits, "
+            f"{len(ours.label_names)} labels): push into another collection, as {address}_2"
+        )
+
+
+def _patterns(source: Source) -> tuple[str, ...]:
+    """Return the sets of predicted labels that occur, or none if they are too many to visit."""
+    if not source.archive.manifest.label_names:
+        return ()
+    cue = np.ascontiguousarray(source.vectors.cue)
+    found = np.unique(cue.view(f"V{cue.shape[1]}").ravel())
+    return tuple(one.tobytes().hex() for one in found) if len(found) <= MOST_PATTERNS else ()
+
+
+def make_collections(link: Link, pushed: Pushed) -> None:
+    """Create the missing collections of records."""
+    types, manifest = link.types, pushed.manifest
+    width = len(manifest.label_names)
+
+    def text(name: str, most: int = MOST_BYTES, **more: Any) -> dict[str, Any]:
+        return {"field_name": name, "datatype": types.VARCHAR, "max_length": most, **more}
+
+    def array(name: str, kind: Any, most: int) -> dict[str, Any]:
+        about = {"datatype": types.ARRAY, "element_type": kind, "max_capacity": most}
+        return {"field_name": name, **about}
+
+    shared = [
+        text("id", is_primary=True),
+        text("stamp", 64),
+        {"field_name": "known", "datatype": types.BOOL},
+        array("labels", types.INT64, _MOST_LABELS),
+        {"field_name": "time", "datatype": types.INT64},
+        text("path"),
+        *(text(name) for name in TEXTS),
+        *({"field_name": side, "datatype": types.DOUBLE} for side in SIDES),
+    ]
+    if width:
+        shared += [array("scores", types.FLOAT, width), text("cue", 2 * -(-width // 8))]
+    for name in pushed.collections:
+        if link.has(name):
+            continue
+        if name == pushed.name:
+            vector: dict[str, Any] = {"datatype": types.FLOAT_VECTOR, "dim": manifest.dim}
+            fields = [
+                *shared,
+                text("record"),
+                {"field_name": "embedding"} | vector,
+            ]
+            kind, parameters = "FLAT", dict[str, int]()
+            if pushed.index == "ivf":
+                kind, parameters = "IVF_FLAT", {"nlist": pushed.lists}
+            link.create(name, fields, index_type=kind, metric_type="IP", params=parameters)
+        else:
+            is_code = name == pushed.code
+            bits = manifest.n_bits if is_code else pushed.sketcher.n_bits
+            vector = {"datatype": types.BINARY_VECTOR, "dim": -(-bits // 8) * 8}
+            fields = [*shared, {"field_name": "code" if is_code else "sketch"} | vector]
+            link.create(name, fields, index_type="BIN_FLAT", metric_type="HAMMING", params={})
+
+
+def measure_lists(link: Link, source: Source, pushed: Pushed) -> AnnFacts:
+    """Measure recall like an archive's own index, but the query records are part of the index."""
+    embeddings, queries = source.vectors.embedding, held_out(len(source))
+    vectors = [np.array(embeddings[row]) for row in queries]
+
+    def candidates(lists: int) -> list[npt.NDArray[np.int64]]:
+        found = link.search(pushed.name, vectors, SHORTLIST + 1, nprobe=lists)
+        rows = [[source.records.find(hit["id"]) for hit in hits] for hits in found]
+        return [np.array([row for row in some if row is not None], np.int64) for some in rows]
+
+    recall = recall_by_lists(embeddings, queries, MEASURED_K, pushed.lists, candidates)
+    kind = f"IVF_FLAT,{pushed.lists}"
+    return AnnFacts(kind, MEASURED_K, SHORTLIST, tuple(queries.tolist()), recall)

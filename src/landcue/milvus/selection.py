@@ -1,43 +1,302 @@
-"""The filter of a search, as an expression for the server and as checks of what it returns."""
+"""One search of a collection: its filter on the server, and rankings in the order of a folder.
+
+The server proposes candidates by its own distances; those are computed again as a folder computes
+them and sorted by (distance, id). The server leaves equal distances in any order, so more is
+fetched than needed, until what was not fetched is known to be farther than the last hit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from shapely.geometry.base import BaseGeometry
 
+from landcue.codes.packing import unpack_bits
 from landcue.errors import UsageError, did_you_mean
-from landcue.milvus.expressions import both, carries, joined, one_of, starts
-from landcue.milvus.layout import NO_TIME
-from landcue.milvus.link import LARGEST
+from landcue.milvus.link import LARGEST, both, carries, joined, one_of, quoted, starts
 from landcue.milvus.manifest import Pushed
-from landcue.milvus.records import RecordCache, Rows
-from landcue.search.expression import Word
+from landcue.milvus.push import NO_TIME
+from landcue.search.backend import Ranking, Target
+from landcue.search.exact import distances_of
 from landcue.search.filters import Filter, check_carried, why_empty
-from landcue.search.place import box_of, inside
+from landcue.search.pages import Distances, Rows, others
+from landcue.search.place import HALFWAY_KM, box_of, center, inside, kilometers
 from landcue.types import Bounds
 
-_NONE = 'id == ""'
+if TYPE_CHECKING:
+    from landcue.milvus.view import MilvusView
+
 _TURNS = (-360, 0, 360)
+_SPARE = 16
+_PATTERNS_AT_ONCE = 1_000
 
 
-class Expressions:
-    """Builds Milvus expressions from conditions; implements ``landcue.search.terms.Terms``."""
+class MilvusSelection:
+    """The records of a collection that a filter lets through, and their rankings.
+
+    Attributes:
+        allowed: Number of records; of a polygon whose box holds too many to look at, those in the
+            box.
+    """
+
+    def __init__(self, view: MilvusView, where: Filter | None) -> None:
+        """Count the records that a filter allows on the server.
+
+        Raises:
+            UsageError: As :meth:`landcue.search.filters.Filter.conditions`.
+        """
+        self._view, self._pushed = view, view.pushed
+        self._n_bits, self._n_labels = view.manifest.n_bits, len(view.manifest.label_names)
+        self._polygon = None if where is None else where.polygon
+        self._parts = [] if where is None else list(where.conditions(_Expressions(view.pushed)))
+        self._where = both(*(part for _, part in self._parts))
+        self.allowed = self._count(self._where) if self._parts else len(view)
+        self._inside = self._rows_inside(self._where, self.allowed)
+        if self._inside is not None:
+            self.allowed = len(self._inside)
+
+    def why_empty(self) -> str:
+        """Return one line with the conditions and how many records each one allows by itself."""
+        counts: list[tuple[str, int]] = []
+        for name, part in self._parts:
+            count = self._count(part)
+            rows = self._rows_inside(part, count) if name == "polygon" else None
+            counts.append((name, count if rows is None else len(rows)))
+        return why_empty(counts, len(self._view))
+
+    def by_embedding(self, target: Target) -> Ranking:
+        """Rank by exact float distance."""
+        query, pushed = target.embedding[0], self._pushed
+        norm = float(np.linalg.norm(query.astype(np.float64)))
+        # As FloatIndex bounds the error of a float32 product; stored norms are 1 to a thousandth.
+        error = 2.0**-23 * ((len(query) + 2) * 1.001 * norm + 1)
+        exact, lists = functools.partial(self._exact, target), pushed.lists
+        fetch = functools.partial(
+            self._nearest, pushed.name, query, lists=lists, exact=exact, error=error
+        )
+        return Ranking(fetch, 1.0, self.allowed)
+
+    def by_code(
+        self, mode: str, targets: Sequence[Target], weight: int, first: int = 0
+    ) -> list[Ranking]:
+        """Rank by Hamming distance of codes, mode ``cue`` adds that of predicted labels.
+
+        The server has no scan for several targets: ``first`` changes nothing.
+        """
+        if mode == "code" or (not weight and self._n_bits):
+            nearest = functools.partial(self._nearest, self._pushed.code)
+            fetches = [functools.partial(nearest, target.code[0].tobytes()) for target in targets]
+        else:
+            fetches = [functools.partial(self._cue, target, weight) for target in targets]
+        worst = float(self._n_bits + (weight * self._n_labels if mode == "cue" else 0))
+        return [Ranking(fetch, worst, self.allowed) for fetch in fetches]
+
+    def two_stage(self, target: Target, shortlist: int) -> Ranking:
+        """Rank a shortlist by sketches by exact float distance."""
+        sketch = self._pushed.sketcher.encode(target.embedding)[0].tobytes()
+        # The query records themselves are excluded and must not use up the shortlist.
+        _, rows = self._nearest(self._pushed.sketch, sketch, shortlist + len(target.own))
+        return self._reranked(target, rows[others(rows, target.own)][:shortlist], self.allowed)
+
+    def by_ann(self, target: Target, shortlist: int, recall: float, lists: int | None) -> Ranking:
+        """Rank the candidates of the approximate index by exact float distance."""
+        facts, most = self._pushed.ann, self._pushed.lists
+        if facts is None:
+            raise UsageError(
+                "the collection has no approximate index: push into another one with --index ivf, "
+                "or search with mode embedding"
+            )
+        lists = min(lists or facts.lists_for(recall) or max(facts.recall), most)
+        wanted = min(shortlist + len(target.own), self._view.largest)
+        while True:
+            query = target.embedding[0]
+            raw, _, rows = self._hits(self._pushed.name, query, wanted, lists=lists)
+            if len(raw) >= min(wanted, self.allowed) or lists == most:
+                break
+            lists = min(2 * lists, most)
+        rows = rows[others(rows, target.own)]
+        found = self._reranked(target, rows, round(self.allowed * lists / most))
+        return replace(found, recall=None if self._where else facts.recall.get(lists), lists=lists)
+
+    def by_id(self) -> Ranking:
+        """Rank by id."""
+
+        def fetch(k: int) -> tuple[Distances, Rows]:
+            rows = self._first(k)
+            return np.zeros(len(rows)), rows
+
+        return Ranking(fetch, 1.0, self.allowed)
+
+    def by_place(self, box: Bounds) -> Ranking:
+        """Rank by distance in kilometers from the center of a box."""
+        most = self._view.largest
+        if self.allowed > most:
+            raise UsageError(
+                f"{self.allowed:,} records are there, and at most {most:,} can be sorted "
+                "by distance: use a smaller box, or add a filter"
+            )
+        rows = self._first(most)
+        away = kilometers(self._view.table(rows).bounds, center(box))
+        known = ~np.isnan(away)
+        return _listed(*self._view.nearest(away[known], rows[known]), float(HALFWAY_KM))
+
+    def _cue(self, target: Target, weight: int, k: int) -> tuple[Distances, Rows]:
+        """Return the k first by ``weight * Hamming(predicted labels) + Hamming(codes)``.
+
+        The sets of predicted labels that occur are known, so rings of equal label distance are
+        searched from the nearest outwards, until the next one cannot hold a hit.
+        """
+        known = self._pushed.patterns
+        if not known:
+            raise UsageError(
+                "mode cue needs the sets of predicted labels, and the collection holds too many: "
+                "search with mode code or embedding"
+            )
+        patterns = np.frombuffer(bytes.fromhex("".join(known)), np.uint8).reshape(len(known), -1)
+        apart = unpack_bits(patterns ^ target.cue, self._n_labels).sum(axis=1)
+        distances, rows = np.empty(0), np.empty(0, np.int64)
+        for ring in np.unique(apart).tolist():
+            if len(rows) >= k and weight * ring > distances[k - 1]:
+                break
+            places = np.flatnonzero(apart == ring).tolist()
+            for first in range(0, len(places), _PATTERNS_AT_ONCE):
+                some = [known[place] for place in places[first : first + _PATTERNS_AT_ONCE]]
+                more = one_of("cue", some)
+                if self._n_bits:
+                    code = target.code[0].tobytes()
+                    near, found = self._nearest(self._pushed.code, code, k, more=more)
+                else:
+                    found = self._first(k, more)
+                    near = np.zeros(len(found))
+                distances = np.concatenate([distances, near + weight * ring])
+                rows = np.concatenate([rows, found])
+            distances, rows = self._view.nearest(distances, rows, k)
+        return distances, rows
+
+    def _nearest(
+        self,
+        name: str,
+        vector: Any,
+        k: int,
+        *,
+        more: str = "",
+        lists: int = 0,
+        exact: Callable[[Rows], Distances] | None = None,
+        error: float = 0.0,
+    ) -> tuple[Distances, Rows]:
+        """Return the k nearest in the order (distance, id).
+
+        Args:
+            name: Name of the collection.
+            vector: The query.
+            k: Most rows to return.
+            more: A further condition.
+            lists: Lists of an approximate index that are visited.
+            exact: Returns the exact distances of rows; by default the server's are exact.
+            error: Bound of the difference between the two.
+
+        Raises:
+            UsageError: The server returns too few at a time to know.
+        """
+        limit, most = k + _SPARE, self._view.largest
+        while True:
+            limit = min(limit, most)
+            raw, kept, rows = self._hits(name, vector, limit, more, lists)
+            distances = raw[kept] if exact is None else exact(rows)
+            distances, rows = self._view.nearest(distances, rows, k)
+            if len(raw) < limit or (len(rows) >= k and distances[k - 1] < raw[-1] - error):
+                return distances, rows
+            if limit == most:
+                raise self._too_many(k, int(np.count_nonzero(kept)))
+            limit *= 4
+
+    def _hits(
+        self, name: str, vector: Any, limit: int, more: str = "", lists: int = 0
+    ) -> tuple[Distances, npt.NDArray[np.bool_], Rows]:
+        """Return the server's distances ``[limit]``, which of them are allowed, and those rows."""
+        where = both(self._where, more)
+        parameters = {"nprobe": lists} if lists else {}
+        (hits,) = self._view.link.search(name, [vector], limit, where, **parameters)
+        rows, raw = self._view.rows(hits), np.array([hit["distance"] for hit in hits], np.float64)
+        kept = np.isin(rows, self._inside) if self._inside is not None else self._touching(rows)
+        return (1 - raw if name == self._pushed.name else raw), kept, rows[kept]
+
+    def _first(self, k: int, more: str = "") -> Rows:
+        """Return the first k in the order of ids."""
+        rows, where = np.empty(0, np.int64), both(self._where, more)
+        name, start = self._pushed.name, 'id >= ""'
+        while len(rows) < k:
+            limit = self._view.largest if self._polygon is not None else min(LARGEST, k - len(rows))
+            page = self._view.link.query(name, both(where, start), ["id", "record"], limit=limit)
+            given = self._view.rows(page)
+            rows = np.concatenate([rows, given[self._touching(given)]])
+            if len(page) < limit:
+                break
+            start = f"id > {quoted(str(page[-1]['id']))}"
+        return rows[:k]
+
+    def _count(self, where: str) -> int:
+        return self._view.link.count(self._pushed.name, where)
+
+    def _rows_inside(self, where: str, count: int) -> Rows | None:
+        """Return the rows in the polygon, if there is one and its box holds few enough to check."""
+        if self._polygon is None or not 0 < count <= self._view.outlines:
+            return None
+        fields = ["id", "record"]
+        rows = self._view.rows(self._view.link.query(self._pushed.name, where, fields))
+        return rows[self._touching(rows)]
+
+    def _touching(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        if self._polygon is None or not len(rows):
+            return np.ones(len(rows), np.bool_)
+        records = self._view.table(rows)
+        return inside(self._polygon, records.bounds, records.outlines)
+
+    def _exact(self, target: Target, rows: Rows) -> Distances:
+        """Return the same distances as a search of the archive folder."""
+        embeddings = self._view.read_vectors("embedding", rows)
+        found = distances_of(embeddings, target.embedding[0], np.arange(len(rows)))
+        return np.maximum(found.astype(np.float64), 0.0)
+
+    def _reranked(self, target: Target, rows: Rows, scanned: int) -> Ranking:
+        distances, rows = self._view.nearest(self._exact(target, rows), rows)
+        return replace(_listed(distances, rows, 1.0), scanned=scanned, reranked=len(rows))
+
+    def _too_many(self, k: int, kept: int) -> UsageError:
+        most = f"Milvus returns at most {self._view.largest:,} records per request"
+        if self._polygon is not None and kept < k:
+            return UsageError(
+                f"{most}, and the polygon lets {kept} of the nearest through: draw it smaller or "
+                "closer to the box around it"
+            )
+        if k + 1 >= self._view.largest:
+            return UsageError(f"{most}: ask for fewer hits or pages")
+        return UsageError(
+            f"{most}, and more than that are as near as the last hit: narrow the search with a "
+            "filter, or ask for fewer hits"
+        )
+
+
+def _listed(distances: Distances, rows: Rows, worst: float) -> Ranking:
+    return Ranking(lambda k: (distances[:k], rows[:k]), worst, len(rows))
+
+
+class _Expressions:
+    """Builds expressions of Milvus from the conditions of a filter."""
 
     def __init__(self, pushed: Pushed) -> None:
-        """Read the label names of a collection."""
-        self._numbers = {name: number for number, name in enumerate(pushed.names)}
-        self._carried, self._scored = pushed.carried, pushed.manifest.label_names
+        self._pushed, self._scored = pushed, pushed.manifest.label_names
 
     def label(self, name: str) -> str:
-        """Require that a record carries a label."""
-        check_carried(name, self._carried)
-        return carries(self._numbers[name])
+        check_carried(name, self._pushed.carried)
+        return carries(self._pushed.names.index(name))
 
     def score(self, name: str, least: float) -> str:
-        """Require that the predicted score of a label is at least ``least``."""
         if name not in self._scored:
             near = did_you_mean(name, self._scored)
             raise UsageError(f"the model has no scores for label {name!r}{near}")
@@ -45,11 +304,7 @@ class Expressions:
         return f"scores[{self._scored.index(name)}] >= {float(np.float32(least))!r}"
 
     def touching(self, box: Bounds) -> str:
-        """Require that a footprint touches a box.
-
-        As :func:`landcue.search.place.touches`: ``east`` is kept beyond 180 where a footprint
-        crosses the antimeridian, and the box is seen from one turn around the Earth on either side.
-        """
+        """As :func:`landcue.search.place.touches`; ``east`` is kept beyond 180."""
         box_east = box.east + 360 if box.west > box.east else box.east
         turns = [
             f"west <= {float(box_east + turn)!r} and east >= {float(box.west + turn)!r}"
@@ -59,87 +314,24 @@ class Expressions:
         return both(upright, joined("or", turns))
 
     def inside(self, shape: BaseGeometry) -> str:
-        """Require that a footprint touches the bounding box of a polygon (Milvus has none)."""
+        """Require the bounding box of a polygon: Milvus has no polygons."""
         return self.touching(box_of(shape))
 
     def after(self, time: np.datetime64) -> str:
-        """Require that the time is known and not before ``time``."""
         return f"time >= {int(time.astype(np.int64))}"
 
     def before(self, time: np.datetime64) -> str:
-        """Require that the time is known and before ``time``."""
         return f"time > {NO_TIME} and time < {int(time.astype(np.int64))}"
 
     def below(self, prefix: str) -> str:
-        """Require that a path starts with ``prefix``."""
         return starts("path", prefix)
 
     def among(self, column: str, values: Sequence[str]) -> str:
-        """Require that ``group``, ``part`` or ``sensor`` is one of the values."""
         some = [value for value in values if value]  # "" means none
-        return one_of(column, some) if some else _NONE
+        return one_of(column, some) if some else 'id == ""'
 
     def negated(self, part: str) -> str:
-        """Negate an expression."""
         return f"not ({part})"
 
-    def joined(self, word: Word, parts: Sequence[str]) -> str:
-        """Require all parts, or any of them."""
+    def joined(self, word: str, parts: Sequence[str]) -> str:
         return joined(word, parts)
-
-
-class ServerFilter:
-    """The records that the server lets through a filter.
-
-    Attributes:
-        cache: The records that the search has read.
-        where: As an expression; of a polygon, the box around it.
-        allowed: Records; of a polygon whose box holds too many to look at, those in the box.
-        polygon: To be compared with exact footprints, if there is one.
-    """
-
-    def __init__(self, cache: RecordCache, where: Filter | None) -> None:
-        """Count the records that a filter allows on the server.
-
-        Raises:
-            UsageError: As :meth:`landcue.search.filters.Filter.conditions`.
-        """
-        self.cache = cache
-        self.polygon = None if where is None else where.polygon
-        terms = Expressions(cache.pushed)
-        self._parts = [] if where is None else list(where.conditions(terms))
-        self.where = both(*(part for _, part in self._parts))
-        self.allowed = cache.count(self.where) if self._parts else cache.pushed.records
-        self._inside = self._rows_inside(self.where, self.allowed)
-        if self._inside is not None:
-            self.allowed = len(self._inside)
-
-    def keep(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Return bool ``[m]``: which rows of those the server returned are allowed."""
-        if self._inside is not None:
-            return np.isin(rows, self._inside)
-        return self._touching(rows)
-
-    def why_empty(self) -> str:
-        """Return one line with the conditions and how many records each one allows by itself."""
-        counts: list[tuple[str, int]] = []
-        for name, part in self._parts:
-            count = self.cache.count(part)
-            if name == "polygon":
-                rows = self._rows_inside(part, count)
-                count = count if rows is None else len(rows)
-            counts.append((name, count))
-        return why_empty(counts, self.cache.pushed.records)
-
-    def _rows_inside(self, where: str, count: int) -> Rows | None:
-        """Return the rows in the polygon, if there is one and its box holds few enough to check."""
-        if self.polygon is None or not 0 < count <= LARGEST:
-            return None
-        rows = self.cache.ask(where, ["record"])
-        return rows[self._touching(rows)]
-
-    def _touching(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        if self.polygon is None or not len(rows):
-            return np.ones(len(rows), np.bool_)
-        records = self.cache.records(rows)
-        return inside(self.polygon, records.bounds, records.outlines)

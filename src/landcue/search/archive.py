@@ -12,7 +12,7 @@ from landcue.archive.archive import ArchiveFolder, Columns
 from landcue.archive.manifest import Manifest, read_manifest
 from landcue.archive.schema import footprint_of, window_of
 from landcue.errors import LandcueError, UsageError, did_you_mean
-from landcue.search.backend import Backend
+from landcue.search.backend import Backend, Storage
 from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
 from landcue.search.plan import SearchOptions
@@ -23,8 +23,7 @@ from landcue.search.summary import Summary
 from landcue.types import Bounds, Encoder, FloatArray, Problem, Record
 
 if TYPE_CHECKING:
-    from landcue.milvus.diff import DiffReport
-    from landcue.milvus.push import PushReport
+    from landcue.milvus.push import DiffReport, PushReport
 
 Model = str | os.PathLike[str] | Encoder | Callable[[], Encoder]
 _DEFAULT = SearchOptions()
@@ -43,7 +42,7 @@ class Archive:
     """
 
     def __init__(
-        self, folder: ArchiveFolder, model: Model | None = None, *, cache: bool | None = None
+        self, folder: Storage, model: Model | None = None, *, cache: bool | None = None
     ) -> None:
         """Search a storage that :func:`open_archive` opened.
 
@@ -343,12 +342,12 @@ class Archive:
                 embeddings of another model, or its fields are too short for a value.
             UsageError: An unknown index, another than the collection has, or batches too large.
         """
-        from landcue.milvus.address import Address
+        from landcue.milvus.link import Address
         from landcue.milvus.push import ROWS, push
 
         report = progress or _ignore
         return push(
-            self._storage, Address.parse(url), index=index, rows=rows or ROWS, progress=report
+            self._files(), Address.parse(url), index=index, rows=rows or ROWS, progress=report
         )
 
     def diff(self, url: str, *, progress: Callable[[int, int], None] | None = None) -> DiffReport:
@@ -362,11 +361,15 @@ class Archive:
             ArchiveError: The server cannot be used, there is no collection, or it holds
                 embeddings of another model.
         """
-        from landcue.milvus.address import Address
-        from landcue.milvus.diff import diff
+        from landcue.milvus.link import Address
+        from landcue.milvus.push import diff
 
-        report = progress or _ignore
-        return diff(self._storage, Address.parse(url), progress=report)
+        return diff(self._files(), Address.parse(url), progress=progress or _ignore)
+
+    def _files(self) -> ArchiveFolder:
+        if not isinstance(self._storage, ArchiveFolder):
+            raise UsageError(f"{self.url} is a Milvus collection: use the archive folder for this")
+        return self._storage
 
     def stale(self) -> bool:
         """Return whether the folder was written to since it was opened; a collection is current."""
@@ -447,7 +450,7 @@ def open_archive(
     return Archive(open_storage(path, None if given is None else Path(given)), encoder, cache=cache)
 
 
-def open_storage(path: Path, model: Path | None = None) -> ArchiveFolder:
+def open_storage(path: Path, model: Path | None = None) -> Storage:
     """Open an archive folder, or a collection ``milvus://host:port/collection``, without searching.
 
     Args:
@@ -459,10 +462,10 @@ def open_storage(path: Path, model: Path | None = None) -> ArchiveFolder:
         UsageError: The address is not valid, or a model is specified for a folder.
     """
     if is_collection(path):
-        from landcue.milvus.address import Address
-        from landcue.milvus.archive import MilvusArchive
+        from landcue.milvus.backend import MilvusBackend
+        from landcue.milvus.link import Address
 
-        return MilvusArchive(Address.parse(path), model)
+        return MilvusBackend(Address.parse(path), model)
     if model is not None:
         raise UsageError(
             "--model is for milvus:// collections only: an archive folder holds its own model"
@@ -500,14 +503,10 @@ def _filter(where: str | Filter | None) -> Filter | None:
     return Filter.parse(where) if isinstance(where, str) else where
 
 
-def _backend(storage: ArchiveFolder, cache: bool | None) -> Backend:
-    if is_collection(storage.folder):
-        from landcue.milvus.archive import MilvusArchive
-        from landcue.milvus.backend import MilvusBackend
-
-        if isinstance(storage, MilvusArchive):
-            return MilvusBackend(storage)
-    return LocalBackend(storage, cache=cache)
+def _backend(storage: Storage, cache: bool | None) -> Backend:
+    if isinstance(storage, ArchiveFolder):
+        return LocalBackend(storage, cache=cache)
+    return cast("Backend", storage)  # a collection searches itself
 
 
 open = open_archive

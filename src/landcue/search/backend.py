@@ -1,4 +1,4 @@
-"""What the planner needs of the place that records lie in: a folder, or a collection on a server.
+"""What searches need of the place that records lie in: a folder, or a collection on a server.
 
 :class:`landcue.search.local.LocalBackend` and :class:`landcue.milvus.backend.MilvusBackend`
 implement these protocols; a further one needs nothing but them. Its results must equal those of a
@@ -7,13 +7,14 @@ folder: the same ids in the same order, ties by id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from landcue.archive.archive import ArchiveFolder
+from landcue.archive.archive import Columns
 from landcue.archive.manifest import Manifest
 from landcue.search.ann import AnnFacts
 from landcue.search.filters import Filter
@@ -21,7 +22,7 @@ from landcue.search.pages import Fetch, Rows
 from landcue.search.records import Records
 from landcue.search.summary import Summary
 from landcue.search.vectors import Vectors
-from landcue.types import Bounds, ByteArray, FloatArray
+from landcue.types import Bounds, ByteArray, FloatArray, Problem
 
 Facts = tuple[Any, ...]
 """The values of :data:`landcue.search.records.COLUMNS` of one record."""
@@ -199,11 +200,76 @@ class View(Protocol):
         ...
 
 
+class Storage(Protocol):
+    """An opened archive as it is stored: an archive folder implements this."""
+
+    @property
+    def folder(self) -> Path:
+        """Its path or address."""
+        ...
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its model, dimensions and source."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Number of records."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Version of its content: it grows with every change."""
+        ...
+
+    @property
+    def model_folder(self) -> Path | None:
+        """The model that made it, if it is there."""
+        ...
+
+    def columns(self) -> Columns:
+        """Read the columns that evaluation needs, sorted by id."""
+        ...
+
+    def label_scores(self) -> FloatArray:
+        """Return float32 ``[n, C]`` in 0..1, rows in the order of :meth:`columns`."""
+        ...
+
+    def record(self, id_: str) -> Mapping[str, Any]:
+        """Return the columns of one record except its vectors.
+
+        Raises:
+            UsageError: No record has this id; the message names near matches.
+        """
+        ...
+
+    def file(self, id_: str) -> Path:
+        """Return the path of a record's image at the time of indexing."""
+        ...
+
+    def thumbnails(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """Return the JPEG thumbnails of the records among ``ids``; empty where none is stored."""
+        ...
+
+    def thumbnail(self, id_: str) -> bytes:
+        """Return the JPEG thumbnail of one record."""
+        ...
+
+    def verify(self) -> tuple[Problem, ...]:
+        """Compare the records with their checksums, or count them."""
+        ...
+
+    def close(self) -> None:
+        """Release what opening holds."""
+        ...
+
+
 class Backend(Protocol):
     """An opened archive. Several threads may use it."""
 
     @property
-    def archive(self) -> ArchiveFolder:
+    def archive(self) -> Storage:
         """The storage."""
         ...
 

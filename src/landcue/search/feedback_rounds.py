@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.errors import ArchiveError, UsageError, did_you_mean
+from landcue.search.backend import Storage
 from landcue.search.feedback import RULES, direction
 from landcue.types import FloatArray
 
@@ -96,7 +97,7 @@ _SCORES = (f"P@{PRECISION_AT}", "AP")
 
 
 def simulate_feedback(
-    archive: ArchiveFolder | Path,
+    archive: Storage | Path,
     rounds: int = 3,
     *,
     part: str = "test",
