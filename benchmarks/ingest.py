@@ -31,7 +31,6 @@ from landcue.archive.ingest import ingest
 from landcue.codes.packing import pack_bits
 from landcue.data.images import read_image
 from landcue.data.imageset import ImageSet
-from landcue.data.raster import read_facts
 from landcue.data.scenes import Length, Scale, SceneOptions, SceneReader
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
@@ -101,8 +100,8 @@ def decode(images: ImageSet, encoder: Encoder, options: SceneOptions | None) -> 
     limits = None
     for record in images.records:
         if reader is None or reader.path != record.path:
-            reader = SceneReader(record.path, options.choose(read_facts(record.path)), options)
-            limits = reader.limits()
+            reader = SceneReader(record.path, options)
+            limits = reader.rendering()
         chip = None if record.window is None else reader.chip(record.window, limits)
         if chip is not None:
             prepared.append(encoder.prepare(chip))

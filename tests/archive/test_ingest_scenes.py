@@ -21,8 +21,8 @@ import scene_files as files
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.schema import footprint_of, to_wkb, window_of
+from landcue.data.header import read_facts
 from landcue.data.images import read_image
-from landcue.data.raster import read_facts
 from landcue.data.scenes import Length, Scale, SceneOptions, SceneReader
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
@@ -73,8 +73,8 @@ def test_chips_hold_what_the_encoder_says_of_their_pixels(root, archive, tools):
     assert columns.ids == tuple(sorted(records))
     encoder = tools.PixelEncoder()
     for name in ("a", "b", "c"):
-        reader = SceneReader(root / f"{name}.tif", (1, 2, 3), OPTIONS)
-        limits = reader.limits()
+        reader = SceneReader(root / f"{name}.tif", OPTIONS)
+        limits = reader.rendering()
         for id_ in (i for i in columns.ids if i.startswith(f"{name}/")):
             record, row = records[id_], columns.find(id_)
             expected = encoder.encode([encoder.prepare(reader.chip(record.window, limits))])

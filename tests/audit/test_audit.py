@@ -213,7 +213,10 @@ def test_odd_sizes_bands_blank_and_broken_files(clean):
     assert document["odd_bands"] == [{"id": "town/gray.png", "mode": "L", "bands": 1}]
     assert document["blank"] == ["town/white.png", "town/white2.png"]
     reasons = {item["id"]: item["reason"] for item in document["undecodable"]}
-    assert reasons["town/garbage.png"] == "not a JPEG, PNG, TIFF or WebP image"
+    assert (
+        reasons["town/garbage.png"]
+        == "not a JPEG, PNG, TIFF, WebP, JPEG 2000, BMP, GIF or AVIF image"
+    )
     assert reasons["town/empty.jpg"] == "the file is empty (0 bytes)"
     assert reasons["town/cut.png"].startswith("truncated or corrupt")
     assert found.near == ()

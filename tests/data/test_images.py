@@ -48,18 +48,36 @@ def test_transparent_pixels_turn_black():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_sixteen_bit_is_divided_by_256(kind):
-    values = np.array([[0, 255, 256], [30000, 65535, 513]], np.uint16)
+def test_sixteen_bit_is_stretched(kind):
+    values = np.random.default_rng(1).integers(300, 9000, (20, 30)).astype(np.uint16)
+    low, high = np.percentile(values, [2, 98])
+    wanted = np.clip((values - low) / (high - low), 0, 1) * 255
     got = read_image(encoded(Image.fromarray(values), kind))
-    assert got[..., 0].tolist() == [[0, 0, 1], [117, 255, 2]]
+    assert np.abs(got - wanted[..., None]).max() <= 1
 
 
-def test_float_tiff_is_taken_as_reflectance():
-    values = np.array([[0.0, 0.5], [1.0, np.nan]], np.float32)
-    assert read_image(encoded(Image.fromarray(values), "TIFF"))[..., 1].tolist() == [
-        [0, 127],
-        [255, 0],
-    ]
+def test_float_tiff_is_stretched_and_nan_is_no_data():
+    values = np.random.default_rng(1).normal(0, 9, (20, 30)).astype(np.float32)
+    values[3, 4] = np.nan
+    low, high = np.nanpercentile(values, [2, 98])
+    wanted = np.nan_to_num(np.clip((values - low) / (high - low), 0, 1) * 255)
+    assert (
+        np.abs(read_image(encoded(Image.fromarray(values), "TIFF")) - wanted[..., None]).max() <= 1
+    )
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG2000", "AVIF"])
+def test_other_formats_are_read(kind):
+    smooth = np.full((32, 48, 3), (200, 100, 50), np.uint8)
+    options = {"irreversible": False} if kind == "JPEG2000" else {}
+    got = read_image(encoded(Image.fromarray(smooth), kind, **options))
+    assert got.shape == smooth.shape
+    assert np.abs(got.astype(int) - smooth).max() <= 3
+
+
+def test_heic_is_named():
+    with pytest.raises(DataError, match="HEIC images are not read; save it as JPEG or PNG"):
+        read_image(b"\0\0\0\x18ftypheic" + bytes(100))
 
 
 def test_cmyk_becomes_rgb():
@@ -94,16 +112,30 @@ def animated(kind: str) -> bytes:
     ("content", "word"),
     [
         (b"", "empty"),
-        (b"hello, I am a text file\n" * 10, "not a JPEG, PNG, TIFF or WebP"),
+        (b"hello, I am a text file\n" * 10, "not a JPEG, PNG, TIFF, WebP"),
         (encoded(Image.fromarray(RGB), "PNG")[:60], "truncated or corrupt"),
         (encoded(Image.fromarray(RGB), "JPEG")[:-40], "truncated or corrupt"),
-        (encoded(Image.fromarray(RGB), "GIF"), "not a JPEG, PNG, TIFF or WebP"),
+        (animated("GIF"), "animated (2 frames)"),
+        (encoded(Image.new("L", (1, 60_000)), "PNG"), "over the limit of 32,768 a side"),
+        (encoded(Image.new("L", (2, 500)), "TIFF"), "more than 200 times as long as wide"),
         (animated("PNG"), "animated (2 frames)"),
         (animated("WEBP"), "animated (2 frames)"),
         (png_header(30_000, 30_000), f"larger than {MAX_PIXELS:,} pixels"),
         (png_header(9_000, 8_000), f"over the limit of {MAX_PIXELS:,}"),
     ],
-    ids=["empty", "text", "cut png", "cut jpeg", "gif", "apng", "webp", "huge", "large"],
+    ids=[
+        "empty",
+        "text",
+        "cut png",
+        "cut jpeg",
+        "gif",
+        "line",
+        "strip",
+        "apng",
+        "webp",
+        "huge",
+        "large",
+    ],
 )
 def test_bad_files_are_named_in_one_line(content, word, tmp_path, recwarn):
     file = tmp_path / "field.png"
@@ -139,7 +171,7 @@ def test_flipped_bytes_never_escape_as_another_error():
 
 
 @pytest.mark.parametrize(
-    ("name", "answer"), [("a.TIF", True), ("a.webp", True), ("._a.png", False), ("a.gif", False)]
+    ("name", "answer"), [("a.TIF", True), ("a.webp", True), ("._a.png", False), ("a.psd", False)]
 )
 def test_is_image_path(name, answer, tmp_path):
     assert is_image_path(tmp_path / name) is answer

@@ -17,8 +17,9 @@ from landcue.archive.ingest import ingest
 from landcue.archive.plan import make_plan, read_stored
 from landcue.archive.table import RecordTable
 from landcue.data import raster
+from landcue.data.header import read_facts
 from landcue.data.objects import ObjectPath, ObjectStore, look_up
-from landcue.data.raster import open_dataset, read_facts
+from landcue.data.raster import open_dataset
 from landcue.data.scenes import Length, SceneOptions, SceneReader
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
@@ -128,12 +129,12 @@ def test_scenes_equal_those_of_a_folder(tools, store, folder, tmp_path):
 def test_pixels_equal_those_of_a_file(store, folder, name):
     upload(folder)
     options = SceneOptions(Length(128, metres=False), bands=(3, 1, 2), side=32, nodata=1.0)
-    far = SceneReader(SOURCE / name, (3, 1, 2), options)
-    near = SceneReader(folder / name, (3, 1, 2), options)
+    far = SceneReader(SOURCE / name, options)
+    near = SceneReader(folder / name, options)
     for window in (Window(0, 0, 128, 128), Window(101, 33, 99, 140), Window(60, 0, 64, 200)):
-        here = near.chip(window, near.limits())
+        here = near.chip(window, near.rendering())
         assert here is not None
-        np.testing.assert_array_equal(far.chip(window, far.limits()), here)
+        np.testing.assert_array_equal(far.chip(window, far.rendering()), here)
     far.close()
     near.close()
 
@@ -151,7 +152,7 @@ def test_a_chip_costs_its_ranges_only(store, tmp_path, fetched):
     values = files.noise(0, 3, 2048, 2048, high=256, dtype="uint8")
     path = write_cog(root / "big.tif", values, compress="deflate")
     upload(root)
-    reader = SceneReader(SOURCE / "big.tif", (1, 2, 3), ONE)
+    reader = SceneReader(SOURCE / "big.tif", ONE)
     assert sum(n for *_, n in fetched) <= raster.BLOCK  # the header
     assert reader.chip(Window(1024, 1024, 256, 256), None).shape == (256, 256, 3)
     reader.close()
@@ -241,7 +242,7 @@ def test_object_that_changes_between_two_ranges(store, tmp_path, monkeypatch):
     values = files.noise(0, 3, 256, 256, high=256, dtype="uint8")
     write_cog(root / "a.tif", values, blocksize=128)
     upload(root)
-    reader = SceneReader(SOURCE / "a.tif", (1, 2, 3), ONE)
+    reader = SceneReader(SOURCE / "a.tif", ONE)
     assert reader.chip(Window(0, 0, 64, 64), None) is not None
     write_cog(root / "a.tif", values + 1, blocksize=128)
     upload(root)
@@ -289,12 +290,12 @@ def test_a_failed_range_is_the_stores_failure(store, folder, throttle, monkeypat
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("CPL_VSIL_CURL_CHUNK_SIZE", "16384")
     upload(folder)
-    reader = SceneReader(SOURCE / "cog.tif", (1, 2, 3), ONE)
+    reader = SceneReader(SOURCE / "cog.tif", ONE)
     throttle.refuse = 10**6
     with pytest.raises(StoreError, match="asks to slow down"):
         reader.chip(Window(100, 100, 64, 64), None)
     throttle.refuse = 0
-    near = SceneReader(folder / "cog.tif", (1, 2, 3), ONE)
+    near = SceneReader(folder / "cog.tif", ONE)
     for window in (Window(100, 100, 64, 64), Window(0, 0, 64, 64)):
         np.testing.assert_array_equal(reader.chip(window, None), near.chip(window, None))
     near.close()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from landcue.archive.plan import Task
-from landcue.archive.reading import ChipReader, EmptyChip, Hold, Item, ReadImage, reading_ahead
+from landcue.archive.reading import EmptyChip, Hold, Item, ReadImage, SceneFacts, reading_ahead
 from landcue.archive.schema import Metadata, encoded_rows, record_schema
 from landcue.codes.packing import code_width
 from landcue.data.scenes import SceneOptions
@@ -124,26 +124,27 @@ Engine = Callable[[Sequence[Task], SceneOptions | None], AbstractContextManager[
 def encoding_here(
     tasks: Sequence[Task],
     encoder: Encoder,
-    chips: ChipReader | None,
+    scenes: SceneOptions | None,
     *,
     batch_size: int,
     workers: int,
     overlap: bool,
+    facts: SceneFacts | None = None,
 ) -> Generator[Iterator[Encoded]]:
     """Read and encode in this process.
 
     Args:
         tasks: The images and chips.
         encoder: The model; it runs in the calling thread.
-        chips: Reads tasks that are chips.
+        scenes: How rasters are read.
         batch_size: Images per encoder call.
         workers: Reading threads.
         overlap: Read while the encoder runs.
+        facts: Facts about scenes that several calls share.
     """
-    with reading_ahead(tasks, encoder, chips, workers, 2 * batch_size, beside_encoder=overlap) as (
-        read,
-        held,
-    ):
+    with reading_ahead(
+        tasks, encoder, scenes, workers, 2 * batch_size, beside_encoder=overlap, facts=facts
+    ) as (read, held):
         yield _batches(read, encoder, batch_size, held)
 
 

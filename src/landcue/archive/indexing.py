@@ -46,9 +46,11 @@ class IndexOptions:
         chip: Side of the chips that GeoTIFF scenes are cut into: ``256px``, ``120m``; ``None``:
             images are indexed whole.
         stride: Distance from one chip to the next; by default the side.
-        bands: Bands of a scene, from 1, in the model's order: ``4,3,2``.
+        bands: Bands of rasters, from 1 or by name, in the model's order: ``4,3,2``; by default
+            by the rule of :mod:`landcue.data.pictures`.
         scale: How stored values become bytes: ``auto``, ``percentile:2,98``, ``fixed:0,3000``.
-        nodata: Largest share of a chip without data, 0..1.
+        nodata: Largest share of a raster or chip without data, 0..1; by default 0.5 of a chip,
+            and a raster that holds any is taken.
         asset: Asset of STAC items that is the image.
         batch_size: Images per model call.
         workers: Reading threads; by default the cores this process may use, up to 4.
@@ -70,7 +72,7 @@ class IndexOptions:
     stride: str | None = None
     bands: str | None = None
     scale: str = "auto"
-    nodata: float = 0.5
+    nodata: float | None = None
     asset: str | None = None
     batch_size: int = 64
     workers: int | None = None
@@ -85,30 +87,20 @@ class IndexOptions:
         if self.ray is None and self.ray_workers is not None:
             raise UsageError("--ray-workers is for Ray; add its address: --ray local")
         if self.chip is None:
-            for name in ("stride", "bands"):
-                if getattr(self, name) is not None:
-                    raise UsageError(
-                        f"--{name} is for scenes; add the size of their chips: --chip 256px"
-                    )
+            if self.stride is not None:
+                raise UsageError("--stride is for chips; add their size: --chip 256px")
         elif self.labels is not None:
             raise UsageError("--labels is for whole images, not for chips; leave it out")
 
-    def scene_options(self, model: Model) -> SceneOptions | None:
-        """Return how scenes are cut for a model; ``None`` for whole images.
+    def scene_options(self, model: Model) -> SceneOptions:
+        """Return how rasters are read and cut for a model.
 
         Raises:
-            UsageError: A value is not valid, or the model takes other bands than images have.
+            UsageError: A value is not valid.
         """
         scaling = Scale.parse(self.scale)
-        if self.chip is None:
-            if model.in_chans != 3:
-                raise UsageError(
-                    f"the model takes {model.in_chans} bands, images have 3; add --chip and "
-                    "--bands to index scenes"
-                )
-            return None
         return SceneOptions(
-            chip=Length.parse(self.chip, "--chip"),
+            chip=None if self.chip is None else Length.parse(self.chip, "--chip"),
             stride=None if self.stride is None else Length.parse(self.stride, "--stride"),
             bands=None if self.bands is None else parse_bands(self.bands),
             channels=model.in_chans,
@@ -167,7 +159,7 @@ def index_source(
         )  # with Ray it runs in other processes
         loaded = load_model(own or model or BUILTIN, runtime=options.runtime, device=here or "cpu")
         scenes = options.scene_options(loaded)
-        if scenes is not None:
+        if scenes.chip is not None:
             images = cut_scenes(images, scenes, partial(report, "reading headers"))
         if loaded.unfinished:
             log(
@@ -359,11 +351,11 @@ def _load(runtime: str, device: str, folder: Path, threads: int) -> Encoder:
 
 def _stored_scene_options(
     model: Model, changed: Mapping[str, Any], source: Source
-) -> SceneOptions | None:
-    """Return how the chips of a source were read; ``None`` if it has none."""
+) -> SceneOptions:
+    """Return how the rasters and chips of a source were read."""
     note = {**source.scenes, **changed}
     if not note:
-        return None
+        return SceneOptions(channels=model.in_chans, side=model.image_size)
     return SceneOptions.noted(note, channels=model.in_chans, side=model.image_size)
 
 

@@ -16,7 +16,7 @@ from landcue.archive.encoding import Encoded, Engine, encoding_here
 from landcue.archive.layout import check_free, copy_model, create_table, has_model
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from landcue.archive.plan import Plan, check_unique, make_plan, read_stored
-from landcue.archive.reading import ChipReader, EmptyChip
+from landcue.archive.reading import EmptyChip
 from landcue.archive.schema import metadata_rows
 from landcue.archive.sources import Source, choose_source, name_records
 from landcue.archive.table import RecordTable, Writer
@@ -194,7 +194,7 @@ def ingest(
         workers: Reading threads; by default the cores this process may use, up to 4.
         overlap: Read while the encoder runs: useful for an encoder on a GPU. On the CPU, readers
             would slow down the encoder, which uses all cores.
-        scenes: How chips are read; chips that were made with other options are encoded again.
+        scenes: How rasters are read; those read with other options are encoded again.
         unread: Scenes that could not be cut: their records stay, even with ``prune``.
         only: The file that was read of the whole source: records of other files cannot vanish.
         engine: Reads and encodes instead of this process, ignoring ``workers`` and ``overlap``.
@@ -228,9 +228,8 @@ def ingest(
             manifest = _prepare(folder, manifest, sources, encoder, model_folder)
         own_ids = {record.id for record in records}
         records = name_records(records, name, sources, known)
-        plan = make_plan(
-            records, stored, name, Path(source.root), scenes.recipe if scenes else "", unread, only
-        )
+        recipe = (scenes or SceneOptions()).recipe
+        plan = make_plan(records, stored, name, Path(source.root), recipe, unread, only)
         del stored, known
 
         def create() -> RecordTable:
@@ -243,7 +242,7 @@ def ingest(
             engine(plan.tasks, scenes)
             if engine is not None and plan.tasks
             else encoding_here(
-                plan.tasks, encoder, ChipReader(scenes, encoder) if scenes else None,
+                plan.tasks, encoder, scenes,
                 batch_size=batch_size, workers=workers, overlap=overlap,
             )
         )  # fmt: skip

@@ -48,7 +48,7 @@ class Stored:
 
     @property
     def recipe(self) -> str:
-        """The recipe of the chip; empty for a whole image."""
+        """The recipe of a chip or a raster; empty for other images."""
         return self.content.partition("-")[2]
 
 
@@ -196,7 +196,7 @@ def _changed(found: Metadata, old: Stored, recipe: str, named: str) -> bool:
     known = old.metadata
     same = (found.size, found.mtime_ns) == (known.size, known.mtime_ns)
     if found.window is None:
-        return not same
+        return not same or old.recipe not in ("", recipe)
     return not same or old.recipe != recipe or named not in ("", old.digest)
 
 

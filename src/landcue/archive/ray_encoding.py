@@ -24,7 +24,7 @@ from typing import Any
 from landcue import __version__
 from landcue.archive.encoding import Encoded, encoding_here
 from landcue.archive.plan import Task
-from landcue.archive.reading import ChipReader, SceneFacts
+from landcue.archive.reading import SceneFacts
 from landcue.data.objects import absolute, is_object, store_of
 from landcue.data.scenes import SceneOptions
 from landcue.errors import ArchiveError, LandcueError, ModelError, UsageError
@@ -144,10 +144,9 @@ class _Worker:
             tasks: Sequence[Task] = pickle.loads(pickled)
             if import_ray().get(job.tries.start.remote(int(part))) > _MOST_TRIES:
                 raise ArchiveError(_hopeless(tasks))
-            chips = ChipReader(job.scenes, self._encoder, self._facts) if job.scenes else None
             with encoding_here(
-                tasks, self._encoder, chips,
-                batch_size=job.batch_size, workers=job.threads, overlap=job.overlap,
+                tasks, self._encoder, job.scenes, batch_size=job.batch_size,
+                workers=job.threads, overlap=job.overlap, facts=self._facts,
             ) as encoded:  # fmt: skip
                 found += encoded
         return found

@@ -7,31 +7,29 @@ import hashlib
 import io
 import itertools
 import os
-import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 from PIL import Image
 
 from landcue.archive.manifest import THUMBNAIL_SIDE
 from landcue.archive.plan import MAX_BYTES, Task, with_status
 from landcue.archive.schema import Metadata
-from landcue.data.geo import Place, read_place
-from landcue.data.images import read_image
+from landcue.data.geo import place_of_raster
+from landcue.data.images import read_picture
 from landcue.data.objects import CHANGED, is_object, object_path, read_file, shown
-from landcue.data.raster import read_facts
+from landcue.data.pictures import Rendering
+from landcue.data.raster import HEAD, RASTER_SUFFIXES, is_raster
 from landcue.data.scenes import SceneOptions, SceneReader
 from landcue.errors import DataError, LandcueError, StoreError, UsageError
 from landcue.types import ByteArray, Encoder, Problem
 
-_GEO_KEYS = (b"\xaf\x87\x03\x00", b"\x87\xaf\x00\x03")
-"""Tag 34735 (GeoKeyDirectory, 16-bit) as stored in a TIFF of either byte order."""
+_WHOLE = SceneOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +38,13 @@ class ReadImage:
 
     Attributes:
         metadata: Its columns, with size and time as they were when the file was read.
-        content: BLAKE2b-128 of the file's bytes, hex; for a chip, followed by ``-`` and its
+        content: BLAKE2b-128 of the file's bytes, hex; for a raster, followed by ``-`` and its
             recipe.
         thumbnail: JPEG.
         pixels: Result of :meth:`landcue.types.Encoder.prepare`.
         replaces: Whether the archive holds an older row of the same id.
+        reading: How a raster's numbers became a picture, see
+            :meth:`landcue.data.scenes.SceneReader.reading`.
     """
 
     metadata: Metadata
@@ -52,9 +52,12 @@ class ReadImage:
     thumbnail: bytes
     pixels: ByteArray
     replaces: bool
+    reading: Mapping[str, Any] | None = None
 
 
-def read_task(task: Task, encoder: Encoder) -> ReadImage | Metadata | Problem:
+def read_task(
+    task: Task, encoder: Encoder, options: SceneOptions = _WHOLE
+) -> ReadImage | Metadata | Problem:
     """Read one file once: hash it and decode it from the same bytes.
 
     Returns:
@@ -66,21 +69,27 @@ def read_task(task: Task, encoder: Encoder) -> ReadImage | Metadata | Problem:
         UsageError: There are no credentials for it.
     """
     try:
-        metadata, data = _load(task)
-        content = hashlib.blake2b(data, digest_size=16).hexdigest()
+        metadata, source, content = _load(task, options)
         if task.stored is not None and task.stored.content == content:
             return metadata
-        image = read_image(data, name=metadata.path)
+        picture = read_picture(source, options, name=metadata.path)
+        if isinstance(source, Path):
+            _check_same(source, metadata)
+        record, facts = task.record, picture.facts
         # The bounds may have changed with the file.
-        bounds, footprint = task.record.bounds, task.record.footprint
-        if bounds is None and (place := _place(task.record.path, data)):
+        bounds, footprint = record.bounds, record.footprint
+        if bounds is None and facts is not None and (place := place_of_raster(facts)):
             bounds, footprint = place.bounds, place.footprint
+        if facts is not None:
+            time, sensor = metadata.time or facts.time, metadata.sensor or facts.sensor
+            metadata = replace(metadata, time=time, sensor=sensor)
         return ReadImage(
             metadata=replace(metadata, bounds=bounds, footprint=footprint),
             content=content,
-            thumbnail=make_thumbnail(image),
-            pixels=encoder.prepare(image),
+            thumbnail=make_thumbnail(picture.pixels),
+            pixels=encoder.prepare(picture.pixels),
             replaces=task.stored is not None,
+            reading=picture.reading,
         )
     except (StoreError, UsageError):
         raise
@@ -107,26 +116,21 @@ def make_thumbnail(image: ByteArray) -> bytes:
     return out.getvalue()
 
 
-def _load(task: Task) -> tuple[Metadata, bytes]:
-    status, data = read_file(task.record.path, MAX_BYTES + 1)
+def _load(task: Task, options: SceneOptions) -> tuple[Metadata, Path | bytes, str]:
+    """Return the metadata of a file, what to decode, and its digest.
+
+    Rasters on this machine are hashed and then read by GDAL, the others from one copy in memory.
+    """
+    path = task.record.path
+    if path.suffix.lower() in RASTER_SUFFIXES and not is_object(path):
+        source, status, digest = scene_digest(task)
+        return with_status(task.metadata, status), source, f"{digest}-{options.recipe}"
+    status, data = read_file(path, MAX_BYTES + 1)
     metadata = with_status(task.metadata, status)
     if len(data) > MAX_BYTES:
         raise DataError("is larger than 1 GiB; cut it into chips")
-    return metadata, data
-
-
-def _place(path: Path, data: bytes) -> Place | None:
-    if path.suffix.lower() not in {".tif", ".tiff"}:
-        return None
-    # Opening a file with GDAL takes longer than decoding it: check for a georeference first.
-    if not any(mark in data for mark in _GEO_KEYS):
-        return None
-    if not is_object(path):
-        return read_place(path)
-    with tempfile.NamedTemporaryFile(suffix=path.suffix) as copy:
-        copy.write(data)
-        copy.flush()
-        return read_place(Path(copy.name))
+    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return metadata, data, f"{digest}-{options.recipe}" if is_raster(data[:HEAD]) else digest
 
 
 _BLOCK = 1 << 20
@@ -151,9 +155,7 @@ class _Scene:
     path: Path = Path()
     status: os.stat_result | None = None
     digest: str = ""
-    bands: tuple[int, ...] = ()
-    limits: npt.NDArray[Any] | None = None
-    scaled: bool = False
+    rendering: Rendering | None = None
     error: LandcueError | None = None
 
 
@@ -224,8 +226,9 @@ class ChipReader:
         if task.stored is not None and task.stored.content == content:
             return metadata
         reader = self._reader(scene)
-        image = reader.chip(window, self._limits(scene, reader))
-        _check_same(task.record.path, status)
+        rendering = self._rendering(scene, reader)
+        image = reader.chip(window, rendering)
+        _check_same(task.record.path, metadata)
         if image is None:
             return EmptyChip(task.record.id, task.stored is not None)
         return ReadImage(
@@ -234,6 +237,7 @@ class ChipReader:
             thumbnail=make_thumbnail(image),
             pixels=self._encoder.prepare(image),
             replaces=task.stored is not None,
+            reading=reader.reading(rendering),
         )
 
     def _scene(self, task: Task) -> tuple[_Scene, os.stat_result]:
@@ -243,7 +247,6 @@ class ChipReader:
             if scene.status is None and scene.error is None:
                 try:
                     scene.path, status, scene.digest = self._facts.digest(task)
-                    scene.bands = self._options.choose(read_facts(scene.path))
                     scene.status = status
                 except LandcueError as error:
                     scene.error = error
@@ -258,18 +261,18 @@ class ChipReader:
             if reader is not None:
                 reader.close()
                 del self._readers[thread]
-            reader = self._readers[thread] = SceneReader(scene.path, scene.bands, self._options)
+            reader = self._readers[thread] = SceneReader(scene.path, self._options)
         return reader
 
-    def _limits(self, scene: _Scene, reader: SceneReader) -> npt.NDArray[Any] | None:
+    def _rendering(self, scene: _Scene, reader: SceneReader) -> Rendering:
         with scene.lock:
-            if not scene.scaled:
+            if scene.rendering is None:
                 try:
-                    scene.limits, scene.scaled = reader.limits(), True
+                    scene.rendering = reader.rendering()
                 except LandcueError as error:  # the next chip need not try again
                     scene.status, scene.error = None, error
                     raise
-            return scene.limits
+            return scene.rendering
 
 
 def scene_digest(task: Task) -> tuple[Path, os.stat_result, str]:
@@ -289,11 +292,10 @@ def scene_digest(task: Task) -> tuple[Path, os.stat_result, str]:
                 digest.update(block)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from None
-    _check_same(path, status)
     return path, status, digest.hexdigest()
 
 
-def _check_same(path: Path, status: os.stat_result) -> None:
+def _check_same(path: Path, metadata: Metadata) -> None:
     """Check that the file has not changed since its digest was computed."""
     if is_object(path):
         return  # checked by the reader
@@ -301,7 +303,7 @@ def _check_same(path: Path, status: os.stat_result) -> None:
         now = os.stat(path)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from None
-    if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+    if (now.st_size, now.st_mtime_ns) != (metadata.size, metadata.mtime_ns):
         raise DataError(CHANGED)
 
 
@@ -315,27 +317,31 @@ _RUN = 16
 def reading_ahead(
     tasks: Sequence[Task],
     encoder: Encoder,
-    chips: ChipReader | None,
+    scenes: SceneOptions | None,
     workers: int,
     ahead: int,
     *,
     beside_encoder: bool,
+    facts: SceneFacts | None = None,
 ) -> Generator[tuple[Iterator[Item], Hold]]:
     """Read all tasks, in order, while up to ``ahead`` more are being read.
 
     Args:
         tasks: The images and chips.
         encoder: Prepares the pixels.
-        chips: Reads tasks that are chips; its files are closed at the end.
+        scenes: How rasters are read.
         workers: Reading threads.
         ahead: Most images in memory besides those yielded.
         beside_encoder: Continue to read while the encoder runs.
+        facts: Facts about scenes that several calls share.
 
     Yields:
         The results, and a context manager to run the encoder in.
     """
     free = threading.Event()
     free.set()
+    options = scenes or _WHOLE
+    chips = ChipReader(options, encoder, facts)
 
     @contextlib.contextmanager
     def hold() -> Generator[None]:
@@ -350,10 +356,10 @@ def reading_ahead(
         items: list[Item] = []
         for task in run:
             free.wait()
-            if chips is not None and task.record.window is not None:
+            if task.record.window is not None:
                 items.append(chips.read(task))
             else:
-                items.append(read_task(task, encoder))
+                items.append(read_task(task, encoder, options))
         return items
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="image reader")
@@ -365,8 +371,7 @@ def reading_ahead(
     finally:
         free.set()
         pool.shutdown(cancel_futures=True)
-        if chips is not None:
-            chips.close()
+        chips.close()
 
 
 def _in_order(

@@ -22,7 +22,6 @@ from landcue.archive.ingest import IngestReport, Progress, ingest
 from landcue.archive.layout import copy_model, next_base, switch
 from landcue.archive.manifest import MANIFEST, Manifest, now, read_manifest, write_manifest
 from landcue.archive.plan import make_plan, read_stored, stored_records, stored_row
-from landcue.archive.reading import ChipReader
 from landcue.archive.sources import Source
 from landcue.archive.table import TABLE_FOLDER, RecordTable, version_files, version_number
 from landcue.archive.verify import Files, RowCheck, sound_rows, verify_files
@@ -412,16 +411,15 @@ class _Repair:
             rows = {id_: row for id_, row in stored.items() if row.metadata.source == name}
             records = stored_records(rows, Path(source.root))
             scenes = scenes_of(source)
-            if scenes is None:  # chips cannot be read without their original options
+            if not source.scenes:  # chips cannot be read without their original options
                 records = [record for record in records if record.window is None]
-            recipe = scenes.recipe if scenes else ""
+            recipe = (scenes or SceneOptions()).recipe
             plan = make_plan(records, {}, name, Path(source.root), recipe)
             if new is None:
                 ids += [task.record.id for task in plan.tasks]
                 continue
-            chips = ChipReader(scenes, encoder) if scenes else None
             with encoding_here(
-                plan.tasks, encoder, chips, batch_size=64, workers=2, overlap=False
+                plan.tasks, encoder, scenes, batch_size=64, workers=2, overlap=False
             ) as batches:
                 for batch in batches:
                     for part in batch.rows.values():

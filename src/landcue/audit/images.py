@@ -15,6 +15,7 @@ from PIL import Image
 
 from landcue.codes.packing import pack_bits
 from landcue.data.images import FORMATS, read_image
+from landcue.data.raster import HEAD, is_raster, open_dataset, raster_options
 from landcue.errors import DataError, StoreError
 from landcue.types import ByteArray, FloatArray, Record
 
@@ -104,7 +105,7 @@ class ImageSummary:
         content: BLAKE2b-128 of the file's bytes, hex.
         pixels: BLAKE2b-128 of the decoded size and RGB values, hex.
         size: (height, width) in pixels, as the file stores them.
-        kind: Pillow's mode of the stored pixels (``RGB``, ``L``, ``RGBA``, ``I;16`` …).
+        kind: Pillow's mode of the stored pixels (``RGB``, ``L`` …), or the type of a raster.
         bands: Stored bands per pixel; a palette is one.
         gray: float32 ``[32, 32]``, the whole picture averaged down.
         canvas: uint8 ``[128, 128]``, its upper left averaged down by the whole number ``factor``.
@@ -159,6 +160,10 @@ def summarize_image(record: Record) -> tuple[ImageSummary, ByteArray] | Unreadab
 
 
 def _stored(data: bytes) -> tuple[str, int]:
+    if is_raster(data[:HEAD]):
+        dataset, beside = open_dataset(data)
+        with raster_options(beside), dataset:
+            return str(dataset.dtypes[0]), int(dataset.count)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:

@@ -37,15 +37,24 @@ def index(
         str | None, typer.Option(help="Distance from one chip to the next; by default the side.")
     ] = None,
     bands: Annotated[
-        str | None, typer.Option(help="Bands of a scene, from 1, in the model's order: 4,3,2.")
+        str | None,
+        typer.Option(
+            help="Bands of rasters, from 1 or by name, in the model's order: 4,3,2; by default by "
+            "their colors and number."
+        ),
     ] = None,
     scale: Annotated[
         str,
         typer.Option(help="How stored values become bytes: auto, percentile:2,98, fixed:0,3000."),
     ] = "auto",
     nodata: Annotated[
-        float, typer.Option(min=0, max=1, help="Largest share of a chip without data, 0 to 1.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Largest share of a raster without data, 0 to 1; by default 0.5 of a chip.",
+        ),
+    ] = None,
     asset: Annotated[
         str | None, typer.Option(help="Name of the STAC asset that is the image.")
     ] = None,

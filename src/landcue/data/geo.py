@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,11 @@ from shapely.geometry.base import BaseGeometry
 from landcue.errors import DataError, LandcueError
 from landcue.types import Bounds
 
+if TYPE_CHECKING:
+    from landcue.data.header import RasterFacts
+
 Points = npt.NDArray[np.float64]
 
-_GEO_SUFFIXES = {".tif", ".tiff"}
 _EDGE_POINTS = 8
 _AT_POLE = 90 - 1e-9
 # WGS 84, for lengths on the ground.
@@ -38,15 +40,17 @@ class Place:
 
 
 def read_place(path: Path) -> Place | None:
-    """Return the location of a GeoTIFF, or ``None`` without georeference."""
-    if path.suffix.lower() not in _GEO_SUFFIXES:
-        return None
-    from landcue.data.raster import read_facts
+    """Return the location of a raster, or ``None`` without georeference."""
+    from landcue.data.header import read_facts
 
     try:
-        facts = read_facts(path)
+        return place_of_raster(read_facts(path))
     except DataError:
         return None
+
+
+def place_of_raster(facts: RasterFacts) -> Place | None:
+    """Return the location of a raster by its header, or ``None`` without georeference."""
     if facts.crs is None:
         return None
     window = np.array([[0, 0, facts.width, facts.height]])
@@ -54,7 +58,7 @@ def read_place(path: Path) -> Place | None:
 
 
 def read_footprint(path: Path) -> Bounds | None:
-    """Return the bounds of a GeoTIFF in degrees (EPSG:4326), or ``None`` when it does not say.
+    """Return the bounds of a raster in degrees (EPSG:4326), or ``None`` when it does not say.
 
     Bounds over the antimeridian come back with ``west > east``.
     """

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from landcue.data.header import RasterFacts
+from landcue.data.objects import is_object
+from landcue.data.pictures import Scale
+from landcue.data.raster import HEAD, KINDS, RASTER_SUFFIXES, is_raster, kind_of
+from landcue.data.scenes import MAX_PIXELS, SceneOptions, SceneReader, check_size
 from landcue.errors import DataError
 from landcue.types import ByteArray
 
-FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
-MAX_PIXELS = 64_000_000
-"""Largest image decoded (8,000 x 8,000); below the level at which Pillow warns (89 M pixels)."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF")
+"""What Pillow decodes; TIFF, JPEG 2000 and 16-bit PNG go through GDAL."""
+SUFFIXES = RASTER_SUFFIXES | {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".avif"}
 
 _ORIENTATION = 0x0112
 _JPEG = b"\xff\xd8\xff"
 _JPEG_MARKS = (b"Exif\0\0", b"MPF\0")
 _JPEG_COLORS = frozenset({"YCbCr", "Gray"})
-_SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
+_DEFAULT = SceneOptions()
 
 
 def is_image_path(path: Path) -> bool:
@@ -30,55 +37,142 @@ def is_image_path(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def read_image(source: Path | bytes, *, name: str | None = None) -> ByteArray:
-    """Decode one image to RGB.
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded image.
 
-    Gray, 16-bit, float, palette, CMYK and alpha images become 8-bit RGB: 16-bit values are
-    divided by 256, float values are taken as 0..1, and transparent pixels turn black. An EXIF
-    orientation is applied. The first page of a TIFF is taken.
+    Attributes:
+        pixels: uint8 ``[h, w, C]``.
+        reading: How a raster's numbers became these pixels; ``None`` where a file holds a picture.
+        facts: Header of a raster.
+    """
+
+    pixels: ByteArray
+    reading: Mapping[str, Any] | None = None
+    facts: RasterFacts | None = None
+
+
+def read_image(
+    source: Path | bytes,
+    *,
+    name: str | None = None,
+    bands: Sequence[int | str] | None = None,
+    scale: str = "auto",
+    side: int | None = None,
+) -> ByteArray:
+    """Decode one image to RGB, or to the bands that are named.
+
+    Gray, palette, CMYK and alpha images become 8-bit RGB, transparent pixels turn black, and an
+    EXIF orientation is applied. TIFF, JPEG 2000 and 16-bit PNG follow the rule of
+    :mod:`landcue.data.pictures`; the first page of a TIFF is taken.
+
+    >>> read_image("photo.jpg").shape                                  # doctest: +SKIP
+    (600, 800, 3)
+    >>> read_image("scene.tif", bands=[8, 4, 3], scale="fixed:0,3000")  # doctest: +SKIP
 
     Args:
         source: The file, or its bytes.
         name: What error messages call it; the path by default.
+        bands: Of a raster: numbers from 1, or names in the file.
+        scale: Of a raster: ``auto``, ``percentile:2,98`` or ``fixed:0,3000``.
+        side: Side of the encoder's input: rasters more than twice as large are read at a coarser
+            resolution, but not below this.
 
     Returns:
-        uint8 ``[height, width, 3]``.
+        uint8 ``[height, width, 3]``, or as many bands as are named.
 
     Raises:
-        DataError: The file is missing, empty, truncated, animated, too large, or not a JPEG, PNG,
-            TIFF or WebP image. The message names the file.
+        DataError: The file is missing, empty, truncated, animated, too large, of another format,
+            or a raster whose bands are not clear. The message names the file.
+        UsageError: ``scale`` is not valid.
+    """
+    options = SceneOptions(
+        bands=None if bands is None else tuple(bands),
+        channels=3 if bands is None else len(bands),
+        scale=Scale.parse(scale),
+        side=side,
+    )
+    return read_picture(source, options, name=name).pixels
+
+
+def read_picture(
+    source: Path | bytes,
+    options: SceneOptions = _DEFAULT,
+    *,
+    name: str | None = None,
+    most: int = MAX_PIXELS,
+) -> Picture:
+    """Decode one image like :func:`read_image`, with what was assumed of a raster.
+
+    Args:
+        source: The file, or its bytes.
+        options: How rasters are read.
+        name: What error messages call it; the path by default.
+        most: Largest number of pixels.
+
+    Raises:
+        DataError: As :func:`read_image`; or a raster holds too little data.
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
     if isinstance(source, Path):
         try:
-            source = source.read_bytes()
+            with source.open("rb") if not is_object(source) else io.BytesIO() as file:
+                head = file.read(HEAD)
+            if not is_raster(head):
+                source = source.read_bytes()
         except OSError as error:
             raise DataError(f"{name}: cannot be read ({error.strerror})") from None
+    if isinstance(source, Path) or is_raster(source[:HEAD]):
+        return _read_raster(source, options, name, most)
     if not source:
         raise DataError(f"{name}: the file is empty (0 bytes)")
-    pixels = _read_plain_jpeg(source, name)
-    if pixels is not None:
-        return pixels
+    pixels = _read_plain_jpeg(source, name, most)
+    if pixels is None:
+        pixels = _read_with_pillow(source, name, most)
+    if options.channels != 3:
+        raise DataError(
+            f"{name}: has 3 bands, the model takes {options.channels}; index rasters with it"
+        )
+    return Picture(pixels)
+
+
+def _read_raster(source: Path | bytes, options: SceneOptions, name: str, most: int) -> Picture:
+    reader = SceneReader(source, options, name=name)
+    try:
+        window = reader.whole(most)
+        rendering = reader.rendering()
+        pixels = reader.chip(window, rendering)
+    finally:
+        reader.close()
+    if pixels is None:
+        raise DataError(f"{name}: holds too little data; check its nodata value, or raise --nodata")
+    return Picture(pixels, reader.reading(rendering), reader.facts)
+
+
+def _read_with_pillow(source: bytes, name: str, most: int) -> ByteArray:
     try:
         # Pillow's own size warning must not reach the terminal: our cap is lower than its level.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(source), formats=FORMATS) as image:
-                _check_size(*image.size, name)
+                check_size(*image.size, name, most)
                 _check_still(image, name)
                 image.load()
                 return np.asarray(_to_rgb(image))
     except UnidentifiedImageError:
-        raise DataError(f"{name}: not a JPEG, PNG, TIFF or WebP image") from None
+        kind = kind_of(source[:HEAD])
+        if kind == "HEIC":
+            raise DataError(f"{name}: HEIC images are not read; save it as JPEG or PNG") from None
+        raise DataError(f"{name}: not a {KINDS} image") from None
     except Image.DecompressionBombError:
-        raise DataError(f"{name}: larger than {MAX_PIXELS:,} pixels; cut it into chips") from None
+        raise DataError(f"{name}: larger than {most:,} pixels; cut it into chips") from None
     except DataError:
         raise
     except Exception as error:  # decoders raise almost anything on broken bytes
         raise DataError(f"{name}: truncated or corrupt ({error or type(error).__name__})") from None
 
 
-def _read_plain_jpeg(source: bytes, name: str) -> ByteArray | None:
+def _read_plain_jpeg(source: bytes, name: str, most: int) -> ByteArray | None:
     """Decode a gray or color JPEG without metadata that matters, in half of Pillow's time.
 
     Both use libjpeg-turbo and give the same pixels. What may be rotated (EXIF), hold several
@@ -90,7 +184,7 @@ def _read_plain_jpeg(source: bytes, name: str) -> ByteArray | None:
         height, width, colors, _ = simplejpeg.decode_jpeg_header(source)
     except ValueError:
         return None
-    _check_size(int(width), int(height), name)
+    check_size(int(width), int(height), name, most)
     if colors not in _JPEG_COLORS:
         return None
     try:
@@ -99,28 +193,13 @@ def _read_plain_jpeg(source: bytes, name: str) -> ByteArray | None:
         return None
 
 
-def _check_size(width: int, height: int, name: str) -> None:
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            f"{name}: {width} x {height} pixels, over the limit of {MAX_PIXELS:,}; "
-            "cut it into chips"
-        )
-
-
 def _check_still(image: Image.Image, name: str) -> None:
-    # A TIFF's further pages are often its own overviews; other formats' are an animation.
-    if image.format != "TIFF" and getattr(image, "is_animated", False):
+    if getattr(image, "is_animated", False):
         frames = getattr(image, "n_frames", 0)
         raise DataError(f"{name}: animated ({frames} frames); save the frame you mean as a still")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _SIXTEEN_BIT or image.mode == "I":
-        values = np.asarray(image).astype(np.int64)
-        return Image.fromarray(np.clip(values // 256, 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image, np.float32), nan=0.0, posinf=1.0, neginf=0.0)
-        return Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8)).convert("RGB")
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:

@@ -1,14 +1,15 @@
-"""GeoTIFF scenes, opened so that a file can only ever lead to itself."""
+"""Rasters, opened with GDAL so that a file can only ever lead to itself, and their headers."""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import re
+import threading
 import warnings
 from collections.abc import Generator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,26 @@ import numpy as np
 from landcue.data.objects import address, attempts, endpoint, is_object, look_up, shown, store_of
 from landcue.errors import DataError
 
-RASTER_SUFFIXES = frozenset({".tif", ".tiff"})
+RASTER_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".j2k"})
+"""Files that GDAL always reads; the other images only where they are cut into chips."""
+KINDS = "JPEG, PNG, TIFF, WebP, JPEG 2000, BMP, GIF or AVIF"
+
+_MAGIC = (
+    (0, b"II*\0", "TIFF"), (0, b"MM\0*", "TIFF"), (0, b"II+\0", "TIFF"), (0, b"MM\0+", "TIFF"),
+    (0, b"\xff\xd8\xff", "JPEG"), (0, b"\x89PNG\r\n\x1a\n", "PNG"), (8, b"WEBP", "WEBP"),
+    (0, b"\0\0\0\x0cjP  \r\n", "JPEG2000"), (0, b"\xff\x4f\xff\x51", "JPEG2000"),
+    (0, b"BM", "BMP"), (0, b"GIF8", "GIF"), (4, b"ftypavif", "AVIF"), (4, b"ftypavis", "AVIF"),
+    (4, b"ftyphei", "HEIC"), (4, b"ftypmif1", "HEIC"),
+)  # fmt: skip
+_DRIVERS = {
+    "TIFF": "GTiff", "JPEG": "JPEG", "PNG": "PNG", "WEBP": "WEBP", "JPEG2000": "JP2OpenJPEG",
+    "BMP": "BMP", "GIF": "GIF",
+}  # fmt: skip
+_BY_SUFFIX = {
+    ".jp2": "JPEG2000", ".j2k": "JPEG2000", ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG",
+    ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF",
+}  # fmt: skip
+HEAD = 32
 
 _SIDECARS = (".ovr", ".msk")
 _OPTIONS: dict[str, Any] = {
@@ -27,7 +47,7 @@ _OPTIONS: dict[str, Any] = {
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_GEOREF_SOURCES": "INTERNAL",
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".nothing",
-    "CPL_VSIL_CURL_USE_HEAD": "NO",
+    "CPL_VSIL_CURL_USEHEAD": "NO",
     "GDAL_HTTP_MAX_RETRY": "0",
     "CPL_DEBUG": "OFF",
     "GDAL_CACHEMAX": 128 << 20,  # bytes
@@ -37,34 +57,21 @@ BLOCK = 128 << 10
 ``CPL_VSIL_CURL_CHUNK_SIZE`` takes precedence."""
 MOST_BYTES = 256 << 20
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/")
-_TIME_TAGS = ("ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "DATETIME", "TIFFTAG_DATETIME")
-_SENSOR_TAGS = ("SATELLITEID", "PLATFORM", "SPACECRAFT_ID", "SPACECRAFT_NAME")
-_TIME_FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S")
 
 
-@dataclass(frozen=True, slots=True)
-class RasterFacts:
-    """What the header of a scene holds.
+def kind_of(head: bytes) -> str | None:
+    """Return the format of a file by its first 32 bytes; ``None`` if it is no accepted image.
 
-    Attributes:
-        width: Columns.
-        height: Rows.
-        count: Bands.
-        colors: Numbers of the bands that hold measurements, from 1: all but alpha bands.
-        crs: Coordinate reference system (rasterio), or ``None``.
-        transform: From (column, row) to coordinates (affine), or ``None``.
-        time: Acquisition time in UTC, if a tag has it.
-        sensor: Satellite, if a tag has it.
+    >>> kind_of(b"GIF89a...."), kind_of(b"hello")
+    ('GIF', None)
     """
+    return next((kind for at, mark, kind in _MAGIC if head[at : at + len(mark)] == mark), None)
 
-    width: int
-    height: int
-    count: int
-    colors: tuple[int, ...]
-    crs: Any
-    transform: Any
-    time: datetime | None
-    sensor: str | None
+
+def is_raster(head: bytes) -> bool:
+    """Return whether an image is read with GDAL: TIFF, JPEG 2000, and PNG of 16 bits."""
+    kind = kind_of(head)
+    return kind in ("TIFF", "JPEG2000") or (kind == "PNG" and head[24:25] == b"\x10")
 
 
 def check_local(path: Path) -> None:
@@ -80,46 +87,53 @@ def check_local(path: Path) -> None:
         raise DataError(f"{text}: a VRT can name any other file and is refused; save a GeoTIFF")
 
 
-def open_dataset(path: Path, *, most_bytes: int = MOST_BYTES) -> tuple[Any, bool]:
-    """Open a GeoTIFF (a COG is one) for reading; nothing but the file itself is read.
+def open_dataset(path: Path | bytes, *, most_bytes: int = MOST_BYTES) -> tuple[Any, bool]:
+    """Open an image with GDAL for reading; nothing but the file itself is read.
 
     Overviews and masks beside the file (``.ovr``, ``.msk``) are used when they are plain TIFFs too.
     Of an object in a store only the ranges are read that GDAL asks for.
 
     Args:
-        path: A file, or an object in a store.
-        most_bytes: Largest piece (block) of pixels in an object: a chip costs at least one.
+        path: A file, an object in a store, or the bytes of a file.
+        most_bytes: Largest piece (block) of pixels: a chip costs at least one.
 
     Returns:
         The dataset (rasterio), for the caller to close, and whether there are files beside it;
         :func:`raster_options` wants to know when the dataset is read.
 
     Raises:
-        DataError: Neither a local GeoTIFF nor one in a store, a broken one, or one that names
-            other files.
+        DataError: Not an image of an accepted format, a broken one, or one that names other files.
         StoreError: The store cannot be reached, or refuses.
     """
     from rasterio.errors import RasterioError
 
-    if is_object(path):
-        path = look_up(path)
-    else:
-        check_local(path)
+    if isinstance(path, Path):
+        if is_object(path):
+            path = look_up(path)
+        else:
+            check_local(path)
     try:
-        sidecars = _check_sidecars(path, "", most_bytes)
+        sidecars = isinstance(path, Path) and _check_sidecars(path, "", most_bytes)
         with raster_options(sidecars, path):
             return _open(path, "", most_bytes), sidecars
     except (RasterioError, OSError, ValueError) as error:
         check_object(path)
         line = short_error(error, path)
         if "not recognized as being in a supported file format" in line:
-            raise DataError(f"{shown(path)}: is not a GeoTIFF") from None
-        raise DataError(f"{shown(path)}: cannot be read ({line})") from None
+            raise DataError(f"{display_name(path)}: not a {KINDS} image") from None
+        raise DataError(f"{display_name(path)}: cannot be read ({line})") from None
+
+
+def display_name(path: Path | bytes) -> str:
+    """Return what messages call a source of pixels."""
+    return shown(path) if isinstance(path, Path) else "image"
 
 
 @contextlib.contextmanager
-def raster_options(sidecars: bool, path: Path | None = None) -> Generator[None]:
+def raster_options(sidecars: bool, path: Path | bytes | None = None) -> Generator[None]:
     """Set GDAL's options for this thread, for opening a raster and for reading it.
+
+    What GDAL reports meanwhile goes to :func:`reports`, not to the terminal.
 
     Args:
         sidecars: Whether files beside the raster are used.
@@ -128,10 +142,46 @@ def raster_options(sidecars: bool, path: Path | None = None) -> Generator[None]:
     import rasterio
 
     options: Any = {**_OPTIONS, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE" if sidecars else "EMPTY_DIR"}
-    if path is not None and is_object(path):
+    if isinstance(path, Path) and is_object(path):
         options |= _store_options(path)
+    _listen()
     with rasterio.Env(**options):
         yield
+
+
+class _Reports(logging.Handler):
+    """Collects what GDAL reports, for each thread."""
+
+    heard = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        lines: dict[str, None] | None = getattr(self.heard, "lines", None)
+        if lines is not None and record.levelno >= logging.WARNING and len(lines) < _MOST_REPORTS:
+            text = re.sub(r"^CPLE_\w+ in ", "", record.getMessage().splitlines()[0])
+            lines[re.sub(r"^[^:]*:\s*(?=\w+:)", "", text)] = None
+
+
+_MOST_REPORTS = 8
+_REPORTS = _Reports()
+
+
+def _listen() -> None:
+    # With a handler, Python prints none of these lines without a file's name on stderr.
+    logger = logging.getLogger("rasterio")
+    if _REPORTS not in logger.handlers:
+        logger.addHandler(_REPORTS)
+
+
+@contextlib.contextmanager
+def reports() -> Generator[dict[str, None]]:
+    """Collect the warnings of GDAL in this thread, each once, without the file's name."""
+    lines: dict[str, None] = {}
+    before = getattr(_REPORTS.heard, "lines", None)
+    _REPORTS.heard.lines = lines
+    try:
+        yield lines
+    finally:
+        _REPORTS.heard.lines = before
 
 
 def _store_options(path: Path) -> dict[str, Any]:
@@ -157,46 +207,15 @@ def _store_options(path: Path) -> dict[str, Any]:
     return options
 
 
-def check_object(path: Path) -> None:
+def check_object(path: Path | bytes) -> None:
     """Find out whether an object is still the one that was opened; a local file always is.
 
     Raises:
         DataError: It is gone, or another one by now.
         StoreError: The store cannot be reached, or refuses.
     """
-    if is_object(path):
+    if isinstance(path, Path) and is_object(path):
         look_up(path)
-
-
-def read_facts(path: Path) -> RasterFacts:
-    """Read the header of a scene.
-
-    Raises:
-        DataError: See :func:`open_dataset`; or its values are complex numbers.
-    """
-    from rasterio.enums import ColorInterp
-
-    scene, sidecars = open_dataset(path)
-    with raster_options(sidecars, path), scene:
-        if any(kind.startswith("complex") for kind in scene.dtypes):
-            raise DataError(f"{shown(path)}: complex values; save amplitudes first")
-        placed = scene.crs is not None and not scene.transform.is_identity
-        tags = {**scene.tags(), **scene.tags(ns="IMAGERY")}
-        tags = {str(name).upper(): str(value).strip() for name, value in tags.items()}
-        return RasterFacts(
-            width=int(scene.width),
-            height=int(scene.height),
-            count=int(scene.count),
-            colors=tuple(
-                band
-                for band, kind in zip(scene.indexes, scene.colorinterp, strict=True)
-                if kind != ColorInterp.alpha
-            ),
-            crs=scene.crs if placed else None,
-            transform=scene.transform if placed else None,
-            time=_time(tags),
-            sensor=next((tags[name] for name in _SENSOR_TAGS if tags.get(name)), None),
-        )
 
 
 def _exists(path: Path, suffix: str) -> bool:
@@ -205,22 +224,46 @@ def _exists(path: Path, suffix: str) -> bool:
     return path.with_name(path.name + suffix).exists()
 
 
-def _dataset(path: Path, suffix: str, most_bytes: int) -> Any:
+def _dataset(path: Path | bytes, suffix: str, most_bytes: int) -> Any:
     import rasterio
 
-    if is_object(path):
+    if isinstance(path, bytes):
+        driver, name = _driver(path[:HEAD], "image"), io.BytesIO(path)
+    elif is_object(path):
+        kind = _BY_SUFFIX.get(path.suffix.lower(), "TIFF")
+        driver = _DRIVERS["TIFF" if suffix else kind]
         name = f"/vsis3/{address(path)}{suffix}"
     else:
         file = path.with_name(path.name + suffix)
         if not file.is_file():
             raise DataError(f"{file}: {'is no file' if file.exists() else 'does not exist'}")
-        name = file.resolve()
+        with file.open("rb") as opened:
+            head = opened.read(HEAD)
+        if suffix and kind_of(head) != "TIFF":
+            raise DataError(f"{file}: not a TIFF; repair or remove it")
+        driver, name = _driver(head, str(file)), file.resolve()
     # Another driver would follow what the file says about other files.
-    dataset = rasterio.open(name, driver="GTiff", sharing=False)
-    if is_object(path) and (fault := _piece_fault(dataset, most_bytes)):
+    dataset = rasterio.open(name, driver=driver, sharing=False)
+    if fault := _piece_fault(dataset, most_bytes):
         dataset.close()
-        raise DataError(f"{shown(path)}: {fault}")
+        raise DataError(f"{display_name(path)}: {fault}")
     return dataset
+
+
+def _driver(head: bytes, name: str) -> str:
+    """Return the GDAL driver that opens a file.
+
+    Raises:
+        DataError: It is not of an accepted format.
+    """
+    kind = kind_of(head)
+    if not head:
+        raise DataError(f"{name}: the file is empty (0 bytes)")
+    if kind in ("HEIC", "AVIF"):
+        raise DataError(f"{name}: {kind} images are not cut into chips; save it as PNG or TIFF")
+    if kind is None:
+        raise DataError(f"{name}: not a {KINDS} image")
+    return _DRIVERS[kind]
 
 
 def _piece_fault(dataset: Any, most_bytes: int) -> str | None:
@@ -232,18 +275,18 @@ def _piece_fault(dataset: Any, most_bytes: int) -> str | None:
     if size <= most_bytes:
         return None
     return (
-        f"its pixels lie in pieces of {size >> 20:,} MiB, too large to fetch; save it as a COG "
+        f"its pixels lie in pieces of {size >> 20:,} MiB, too large to read; save it as a COG "
         "(gdal_translate -of COG)"
     )
 
 
-def _open(path: Path, suffix: str, most_bytes: int) -> Any:
+def _open(path: Path | bytes, suffix: str, most_bytes: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a TIFF without georeference is expected
         dataset = _dataset(path, suffix, most_bytes)
     if dataset.tags(ns="OVERVIEWS"):
         dataset.close()
-        name = shown(path) + suffix
+        name = display_name(path) + suffix
         raise DataError(f"{name}: its overviews lie in another file; save it as a COG")
     return dataset
 
@@ -258,21 +301,13 @@ def _check_sidecars(path: Path, suffix: str, most_bytes: int) -> bool:
     return bool(found)
 
 
-def _time(tags: dict[str, str]) -> datetime | None:
-    for name in _TIME_TAGS:
-        text = tags.get(name, "")
-        for form in _TIME_FORMATS:
-            with contextlib.suppress(ValueError):
-                return datetime.strptime(text, form).replace(tzinfo=UTC)
-        with contextlib.suppress(ValueError):
-            time = datetime.fromisoformat(text)
-            return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    return None
-
-
-def short_error(error: Exception, path: Path) -> str:
+def short_error(error: Exception, path: Path | bytes) -> str:
     """Return the first line of GDAL's message without the file's name."""
+    if isinstance(error.__cause__, Exception) and "previous exception" in str(error):
+        error = error.__cause__
     line = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(path, bytes):
+        return re.sub(r"'?/vsimem/\S*'?", "the file", line)
     local = (str(path.resolve()), str(path), path.name)
     far = (f"/vsis3/{address(path)}", path.name) if is_object(path) else ()
     for name in far or local:

@@ -1,24 +1,47 @@
-"""Chips of scenes: where a scene is cut, and how its numbers become bytes."""
+"""Chips of scenes: where a scene is cut, and the reader of its pixels."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from landcue.data.geo import ground_steps
-from landcue.data.objects import CHANGED, is_object, object_path, shown
-from landcue.data.raster import RasterFacts, check_object, open_dataset, raster_options, short_error
+from landcue.data.header import RasterFacts, facts_of, turned
+from landcue.data.objects import CHANGED, is_object, object_path
+from landcue.data.pictures import (
+    INVERTED,
+    NO_ALPHA,
+    SCALED,
+    ZEROS,
+    BandName,
+    Choice,
+    Rendering,
+    Scale,
+    choose_bands,
+    is_alpha,
+    limits,
+    to_bytes,
+)
+from landcue.data.raster import (
+    check_object,
+    display_name,
+    open_dataset,
+    raster_options,
+    reports,
+    short_error,
+)
 from landcue.errors import DataError, UsageError
 from landcue.types import ByteArray, Window
 
-MAX_SIDE = 8192
+MAX_SIDE = 8000
 """Longest side of a chip, in pixels."""
 
 _LENGTH = re.compile(r"^(\d+(?:\.\d+)?)(px|m|km)$")
@@ -122,138 +145,67 @@ def _starts(length: int, side: int, stride: int) -> npt.NDArray[np.int64]:
     return starts
 
 
-_FORMS = "give auto, percentile:2,98 or fixed:0,3000"
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How stored numbers become 0..255.
-
-    Attributes:
-        kind: ``fixed`` maps ``low`` to 0 and ``high`` to 255; ``percentile`` does so with these
-            percentiles of each band of the scene; ``auto`` keeps bytes and takes the percentiles
-            2 and 98 of anything else.
-        low: As stored, or in percent.
-        high: As stored, or in percent.
-    """
-
-    kind: Literal["auto", "percentile", "fixed"] = "auto"
-    low: float = 2.0
-    high: float = 98.0
-
-    def __str__(self) -> str:
-        return self.kind if self.kind == "auto" else f"{self.kind}:{self.low:g},{self.high:g}"
-
-    @classmethod
-    def parse(cls, text: str) -> Scale:
-        """Read ``auto``, ``percentile:LOW,HIGH`` or ``fixed:LOW,HIGH``.
-
-        >>> Scale.parse("fixed:0,3000")
-        Scale(kind='fixed', low=0.0, high=3000.0)
-
-        Raises:
-            UsageError: Another form, or numbers that make no range.
-        """
-        kind, _, numbers = text.strip().partition(":")
-        if kind == "auto" and not numbers:
-            return cls()
-        if kind not in ("percentile", "fixed"):
-            raise UsageError(f"--scale {text!r}: {_FORMS}")
-        try:
-            low, high = (float(number) for number in numbers.split(","))
-        except ValueError:
-            raise UsageError(f"--scale {text!r}: {_FORMS}") from None
-        if not np.isfinite([low, high]).all() or low >= high:
-            raise UsageError(f"--scale {text!r}: the first number must be below the second")
-        if kind == "percentile" and not 0 <= low < high <= 100:
-            raise UsageError(f"--scale {text!r}: percentiles lie in 0..100")
-        return cls("percentile" if kind == "percentile" else "fixed", low, high)
-
-    def keeps(self, dtype: npt.DTypeLike) -> bool:
-        """Return whether values are taken as they are."""
-        return self.kind == "auto" and np.dtype(dtype) == np.uint8
-
-
-def limits(
-    scale: Scale, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float64]:
-    """Return which values of each band become 0 and 255, float64 ``[C, 2]``.
-
-    Args:
-        scale: ``fixed``, or percentiles of ``values``.
-        values: A sample of the scene, ``[C, h, w]``.
-        valid: bool ``[h, w]``, false where there is no data. Without any valid pixel the limits
-            are 0 and 1.
-    """
-    if scale.kind == "fixed":
-        return np.tile([scale.low, scale.high], (len(values), 1)).astype(np.float64)
-    found = np.tile([0.0, 1.0], (len(values), 1))
-    for band, sample in enumerate(values):
-        known = sample[valid & np.isfinite(sample)]
-        if len(known):
-            found[band] = np.percentile(known, [scale.low, scale.high])
-    return found
-
-
-def to_bytes(
-    values: npt.NDArray[Any],
-    valid: npt.NDArray[np.bool_],
-    limits: npt.NDArray[np.float64] | None,
-) -> ByteArray:
-    """Return uint8 ``[h, w, C]``, 0 where there is no data.
-
-    Args:
-        values: ``[C, h, w]``.
-        valid: bool ``[h, w]``.
-        limits: ``[C, 2]``, or ``None`` to keep bytes as they are.
-    """
-    if limits is None:
-        image = np.where(valid, values, 0)
-        return np.ascontiguousarray(image.transpose(1, 2, 0), np.uint8)
-    low, high = limits.astype(np.float32).T[:, :, None, None]
-    width = np.maximum(high - low, np.finfo(np.float32).tiny)
-    with np.errstate(invalid="ignore", over="ignore"):
-        scaled = np.clip((values.astype(np.float32) - low) / width, 0, 1) * 255 + 0.5
-    scaled[~(np.isfinite(scaled) & valid)] = 0
-    return np.ascontiguousarray(scaled.transpose(1, 2, 0).astype(np.uint8))
-
-
 _AUTO = Scale()
 _SAMPLE_SIDE = 1024
 
 
+MAX_PIXELS = 64_000_000
+"""Largest image read whole, and largest chip (8,000 x 8,000)."""
+MAX_LENGTH = 32_768
+"""Longest side of an image read whole."""
+MAX_ASPECT = 200
+"""Longest side of an image over its shortest."""
+
+
+def check_size(width: int, height: int, name: str, most: int = MAX_PIXELS) -> None:
+    """Check that an image is not too large, too long or too narrow to be read whole.
+
+    Raises:
+        DataError: It is; the message names the image.
+    """
+    what = f"{name}: {width} x {height} pixels, "
+    if width * height > most:
+        raise DataError(f"{what}over the limit of {most:,}; cut it into chips")
+    if max(width, height) > MAX_LENGTH:
+        raise DataError(f"{what}over the limit of {MAX_LENGTH:,} a side; cut it into chips")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise DataError(f"{what}more than {MAX_ASPECT} times as long as wide; cut it into chips")
+
+
 @dataclass(frozen=True, slots=True)
 class SceneOptions:
-    """How scenes are cut and turned into images.
+    """How rasters are cut and turned into images.
 
     Attributes:
-        chip: Side of a chip.
+        chip: Side of a chip; ``None``: they are read whole.
         stride: Way from one chip to the next; ``None``: the side, without overlap.
-        bands: Numbers of the bands to take, from 1, in the order the encoder wants; ``None``: all
-            measured ones.
+        bands: Numbers of the bands to take, from 1, or their names in the file, in the order the
+            encoder wants; ``None``: by the rule of :mod:`landcue.data.pictures`.
         channels: Bands that the encoder takes.
         scale: From stored numbers to bytes.
-        nodata: Largest share of pixels without data that a chip may have, 0..1.
+        nodata: Largest share of pixels without data that an image may have, 0..1; ``None``: 0.5
+            for chips, 1 for whole images.
         side: Pixels a side that the encoder takes: larger chips are read at a coarser resolution,
             from overviews where the file has them, but never below this. ``None``: always at full
             resolution.
     """
 
-    chip: Length
+    chip: Length | None = None
     stride: Length | None = None
-    bands: tuple[int, ...] | None = None
+    bands: tuple[BandName, ...] | None = None
     channels: int = 3
     scale: Scale = _AUTO
-    nodata: float = 0.5
+    nodata: float | None = None
     side: int | None = None
 
     def __post_init__(self) -> None:
         for length in (self.chip, self.stride):
             if length is not None and not length.metres and length.value > MAX_SIDE:
                 raise UsageError(f"{length} is too long; a chip may have {MAX_SIDE} pixels a side")
-        if not 0 <= self.nodata <= 1:
+        if self.nodata is not None and not 0 <= self.nodata <= 1:
             raise UsageError(f"--nodata {self.nodata:g}: give a share in 0..1")
-        if self.bands is not None and (not self.bands or min(self.bands) < 1):
+        numbers = [band for band in self.bands or () if isinstance(band, int)]
+        if self.bands is not None and (not self.bands or min(numbers, default=1) < 1):
             raise UsageError("--bands: give band numbers from 1, such as 4,3,2")
         if self.bands is not None and len(self.bands) != self.channels:
             given = ",".join(map(str, self.bands))
@@ -263,16 +215,23 @@ class SceneOptions:
             )
 
     @property
+    def most_missing(self) -> float:
+        """Largest share of pixels without data that an image may have, 0..1."""
+        return (1.0 if self.chip is None else 0.5) if self.nodata is None else self.nodata
+
+    @property
     def recipe(self) -> str:
         """Digest of all that decides a chip's pixels besides file and window, 16 hex digits."""
-        facts = (self.bands, self.channels, str(self.scale), self.nodata, self.side)
+        facts = (self.bands, self.channels, str(self.scale), self.most_missing, self.side)
         return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
 
     @property
     def note(self) -> dict[str, Any]:
-        """What an archive remembers of these options; the rest follows from the model."""
+        """What an archive remembers of these options; empty for whole images read by the rule."""
+        if self.chip is None and self.bands is None and self.scale == _AUTO and not self.nodata:
+            return {}
         bands = None if self.bands is None else list(self.bands)
-        return {"bands": bands, "scale": str(self.scale), "nodata": self.nodata}
+        return {"bands": bands, "scale": str(self.scale), "nodata": self.most_missing}
 
     @classmethod
     def noted(cls, note: Mapping[str, Any], *, channels: int, side: int | None) -> SceneOptions:
@@ -284,89 +243,156 @@ class SceneOptions:
         bands = note.get("bands")
         return cls(
             chip=Length(side or MAX_SIDE, metres=False),
-            bands=None if bands is None else tuple(int(band) for band in bands),
+            bands=None if bands is None else tuple(bands),
             channels=channels,
             scale=Scale.parse(str(note.get("scale", "auto"))),
             nodata=float(note.get("nodata", 0.5)),
             side=side,
         )
 
-    def choose(self, facts: RasterFacts) -> tuple[int, ...]:
-        """Return the bands to read from a scene.
+    def choose(self, facts: RasterFacts) -> Choice:
+        """Return the bands to read from a raster.
 
         Raises:
-            DataError: The scene lacks one, or has another number than the encoder takes.
+            DataError: It lacks one, or has another number than the encoder takes.
         """
-        have = len(facts.colors)
-        if self.bands is None and have != self.channels:
-            example = ",".join(str(1 + i % max(have, 1)) for i in range(self.channels))
-            raise DataError(
-                f"has {have} band{'s' * (have != 1)}, the model takes {self.channels}; choose "
-                f"with --bands, such as --bands {example}"
-            )
-        bands = self.bands or facts.colors
-        if max(bands) > facts.count:
-            raise DataError(f"has no band {max(bands)}, only {facts.count}; change --bands")
-        return bands
+        return choose_bands(facts, self.bands, self.channels)
 
 
-def parse_bands(text: str) -> tuple[int, ...]:
-    """Read ``4,3,2``.
+def parse_bands(text: str) -> tuple[BandName, ...]:
+    """Read numbers, or names of bands as the files give them.
 
-    >>> parse_bands("4,3,2")
-    (4, 3, 2)
+    >>> parse_bands("4,3,2"), parse_bands("B04,B03,B02")
+    ((4, 3, 2), ('B04', 'B03', 'B02'))
 
     Raises:
-        UsageError: Not whole numbers joined by commas.
+        UsageError: An empty one.
     """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"--bands {text!r}: give band numbers from 1, such as 4,3,2")
     try:
-        return tuple(int(number) for number in text.split(","))
+        return tuple(int(part) if part.lstrip("-").isdecimal() else part for part in parts)
     except ValueError:
         raise UsageError(f"--bands {text!r}: give band numbers from 1, such as 4,3,2") from None
 
 
+_STRIP = 1 << 22
+"""Pixels that are converted at once."""
+
+
 class SceneReader:
-    """One open scene, for one thread at a time.
+    """One open raster, for one thread at a time.
 
     Args:
-        path: The file.
-        bands: Numbers of the bands, from 1.
-        options: Scaling, nodata share and encoder size.
+        path: The file, or its bytes.
+        options: Bands, scaling, nodata share and encoder size.
+        name: What messages call it; the path by default.
+
+    Attributes:
+        facts: Its header.
+        choice: The bands that are read.
 
     Raises:
-        DataError: The file cannot be opened.
+        DataError: It cannot be opened, or its bands are not clear.
     """
 
-    def __init__(self, path: Path, bands: tuple[int, ...], options: SceneOptions) -> None:
-        self.path = object_path(path) if is_object(path) else path
-        self._bands = list(bands)
+    def __init__(
+        self, path: Path | bytes, options: SceneOptions, *, name: str | None = None
+    ) -> None:
+        self.path = object_path(path) if isinstance(path, Path) and is_object(path) else path
+        self._name = name or display_name(self.path)
         self._options = options
-        self._dataset, self._sidecars = open_dataset(self.path)
-        with raster_options(self._sidecars, self.path):
-            self._kind, self._blanks = _missing(self._dataset, self._bands)
+        self._heard: dict[str, None] = {}
+        dataset = None
+        try:
+            with self._reading():
+                dataset, self._sidecars = open_dataset(self.path)
+                with raster_options(self._sidecars, self.path):
+                    self.facts = facts_of(dataset, self.path)
+                    self.choice = options.choose(self.facts)
+        except DataError as error:
+            if dataset is not None:
+                dataset.close()
+            text = str(error).removeprefix(f"{self._name}: ")
+            text = text.removeprefix(f"{display_name(self.path)}: ")
+            raise DataError(f"{self._name}: {text}") from None
+        self._dataset = dataset
 
     def close(self) -> None:
         """Close the file."""
         with raster_options(self._sidecars, self.path):
             self._dataset.close()
 
-    def limits(self) -> npt.NDArray[np.float64] | None:
-        """Estimate the scaling of the scene from a coarse read; ``None``: bytes stay as they are.
+    def reading(self, rendering: Rendering) -> dict[str, Any]:
+        """Return how the numbers became pixels, as JSON values.
+
+        ``bands`` are numbers from 1, ``limits`` the values of each that became 0 and 255, ``rules``
+        what was assumed, ``warnings`` what GDAL reported.
+        """
+        limits = None if rendering.limits is None else rendering.limits.tolist()
+        return {
+            "bands": list(self.choice.bands),
+            "limits": limits,
+            "rules": list(rendering.notes),
+            "warnings": list(self._heard),
+        }
+
+    def whole(self, most: int = MAX_PIXELS) -> Window:
+        """Return the window of all pixels.
+
+        Raises:
+            DataError: They are too many to be read at once.
+        """
+        check_size(self.facts.width, self.facts.height, self._name, most)
+        return Window(0, 0, self.facts.width, self.facts.height)
+
+    def rendering(self) -> Rendering:
+        """Decide on scale and missing data from the header and a coarse read.
 
         Raises:
             DataError: The file is broken.
         """
-        scale, dataset = self._options.scale, self._dataset
-        if all(scale.keeps(dataset.dtypes[band - 1]) for band in self._bands):
-            return None
-        if scale.kind == "fixed":
-            empty = np.empty((len(self._bands), 0, 0))
-            return limits(scale, empty, np.empty((0, 0), np.bool_))
-        whole = Window(0, 0, dataset.width, dataset.height)
-        factor = -(-max(whole.width, whole.height) // _SAMPLE_SIDE)
-        return limits(scale, *self._values(whole, factor, average=False))
+        with self._reading(), raster_options(self._sidecars, self.path):
+            return self._rendering()
 
-    def chip(self, window: Window, limits: npt.NDArray[np.float64] | None) -> ByteArray | None:
+    def _rendering(self) -> Rendering:
+        scale, facts, bands = self._options.scale, self.facts, self.choice.bands
+        alpha = [i for i in range(1, facts.count + 1) if i not in facts.colors and i not in bands]
+        declared = [self._dataset.nodatavals[band - 1] for band in bands]
+        kept = self.choice.kind == "palette" or all(
+            scale.keeps(facts.dtypes[band - 1]) for band in bands
+        )
+        notes = (*self.choice.notes, *facts.notes, *((INVERTED,) if facts.inverted else ()))
+        unsigned = all(facts.dtypes[band - 1].startswith("u") for band in bands)
+        sampled = None
+        if alpha or not (kept or (scale.kind == "fixed" and unsigned)):
+            every = [*bands, *alpha[:1]]
+            sampled = self._read(self._sample_window(), every, self._coarse, "nearest")
+        masked, shown = self._has_mask(), 0
+        if alpha and sampled is not None:
+            shown = alpha[0] if is_alpha(sampled[-1]) else 0
+            notes = notes if shown else (*notes, NO_ALPHA)
+        values = None if sampled is None else sampled[: len(bands)]
+        blanks = tuple(None if value is None else float(value) for value in declared)
+        undeclared = not (masked or shown) and all(blank is None for blank in blanks)
+        negative = values is not None and not unsigned and bool((values < 0).any())
+        if undeclared and not negative and self.choice.kind != "palette":
+            blanks = (0.0,) * len(bands)
+            notes = notes if kept else (*notes, ZEROS)
+        found = Rendering(None, masked, shown, blanks, notes)
+        if kept:
+            top = (1 << facts.bits) - 1 if 0 < facts.bits < 8 else 0
+            return replace(found, limits=np.array([[0.0, top]] * len(bands))) if top else found
+        if values is None:
+            empty = np.empty((len(bands), 0, 0))
+            return replace(found, limits=limits(scale, empty, np.empty((0, 0), np.bool_)))
+        if scale.kind == "auto":
+            found = replace(found, notes=(*notes, SCALED))
+        valid = self._valid(values, found, self._sample_window(), self._coarse)
+        return replace(found, limits=limits(scale, values, valid))
+
+    def chip(self, window: Window, rendering: Rendering) -> ByteArray | None:
         """Read one chip, uint8 ``[h, w, C]``; ``None`` when too much of it holds no data.
 
         Raises:
@@ -376,54 +402,106 @@ class SceneReader:
             window.col + window.width > self._dataset.width
             or window.row + window.height > self._dataset.height
         ):
-            raise DataError(f"{shown(self.path)}: {CHANGED}")
+            raise DataError(f"{self._name}: {CHANGED}")
         side = self._options.side
         factor = 1 if side is None else max(1, min(window.width, window.height) // side)
-        values, valid = self._values(window, factor, average=True)
-        if valid.mean() < 1 - self._options.nodata or not valid.any():
+        rows = window.height if factor > 1 else max(1, _STRIP // window.width)
+        parts: list[ByteArray] = []
+        known = 0
+        for row in range(0, window.height, rows):
+            strip = Window(
+                window.col, window.row + row, window.width, min(rows, window.height - row)
+            )
+            pixels, valid = self._picture(strip, factor, rendering)
+            parts.append(pixels)
+            known += int(valid.sum())
+        image = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if not known or known / (image.shape[0] * image.shape[1]) < 1 - self._options.most_missing:
             return None
-        return to_bytes(values, valid, limits)
+        return np.ascontiguousarray(turned(image, self.facts.turn))
 
-    def _values(
-        self, window: Window, factor: int, *, average: bool
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Read ``[C, h, w]`` at 1/factor of the resolution, and where there is data ``[h, w]``."""
+    def _picture(
+        self, window: Window, factor: int, rendering: Rendering
+    ) -> tuple[ByteArray, npt.NDArray[np.bool_]]:
+        palette = self.choice.kind == "palette"
+        how = "nearest" if palette or factor == 1 else "average"
+        values = self._read(window, list(self.choice.bands), factor, how)
+        valid = self._valid(values, rendering, window, factor)
+        if palette:
+            table = self._palette()
+            valid &= table[values[0], 3] > 0
+            return np.where(valid[..., None], table[values[0], :3], np.uint8(0)), valid
+        image = to_bytes(values, valid, rendering.limits)
+        if self.facts.inverted:
+            image = np.where(valid[..., None], 255 - image, np.uint8(0))
+        return np.repeat(image, 3, axis=2) if self.choice.kind == "gray" else image, valid
+
+    def _palette(self) -> ByteArray:
+        table = np.zeros((256, 4), np.uint8)
+        with raster_options(self._sidecars, self.path):
+            for value, color in self._dataset.colormap(self.choice.bands[0]).items():
+                if value < len(table):
+                    table[value] = color
+        return table
+
+    @property
+    def _coarse(self) -> int:
+        return -(-max(self.facts.width, self.facts.height) // _SAMPLE_SIDE)
+
+    def _sample_window(self) -> Window:
+        return Window(0, 0, self.facts.width, self.facts.height)
+
+    def _has_mask(self) -> bool:
+        from rasterio.enums import MaskFlags
+
+        flags = {f for band in self.choice.bands for f in self._dataset.mask_flag_enums[band - 1]}
+        return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+
+    def _read(
+        self, window: Window, bands: list[int], factor: int, how: str, *, masks: bool = False
+    ) -> npt.NDArray[Any]:
+        """Read ``[C, h, w]`` at 1/factor of the resolution: values, or masks."""
         from rasterio.enums import Resampling
         from rasterio.errors import RasterioError
         from rasterio.windows import Window as RasterWindow
 
         area = RasterWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
-        shape = len(self._bands), -(-window.height // factor), -(-window.width // factor)
-        kind = Resampling.average if average and factor > 1 else Resampling.nearest
-        options: dict[str, Any] = {"window": area, "out_shape": shape, "resampling": kind}
+        shape = len(bands), -(-window.height // factor), -(-window.width // factor)
+        options: dict[str, Any] = {
+            "window": area, "out_shape": shape, "resampling": Resampling[how],
+        }  # fmt: skip
         try:
-            with raster_options(self._sidecars, self.path):
-                values = self._dataset.read(self._bands, **options)
-                if self._kind == "mask":
-                    options["resampling"] = Resampling.nearest
-                    valid = (self._dataset.read_masks(self._bands, **options) > 0).any(axis=0)
-                else:
-                    valid = self._with_data(values)
+            with self._reading(), raster_options(self._sidecars, self.path):
+                read = self._dataset.read_masks if masks else self._dataset.read
+                values = read(bands, **options)
         except (RasterioError, OSError) as error:
             check_object(self.path)
             line = short_error(error, self.path)
-            raise DataError(f"{shown(self.path)}: truncated or corrupt ({line})") from None
+            raise DataError(f"{self._name}: truncated or corrupt ({line})") from None
         check_object(self.path)  # a range does not say which version it is of
-        return values, valid & np.isfinite(values).any(axis=0)
+        return values
 
-    def _with_data(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Return where any band has data; without a declared nodata value, 0 in all means none."""
+    def _valid(
+        self, values: npt.NDArray[Any], rendering: Rendering, window: Window, factor: int
+    ) -> npt.NDArray[np.bool_]:
+        """Return where any band has data, ``[h, w]``."""
+        finite = np.isfinite(values).any(axis=0)
+        if rendering.masked:
+            masks = self._read(window, list(self.choice.bands), factor, "nearest", masks=True)
+            return (masks > 0).any(axis=0) & finite
+        if rendering.alpha:
+            return (self._read(window, [rendering.alpha], factor, "nearest")[0] > 0) & finite
         valid = np.zeros(values.shape[1:], np.bool_)
-        for blank, plane in zip(self._blanks, values, strict=True):
+        for blank, plane in zip(rendering.blanks, values, strict=True):
+            if blank is None:
+                return finite
             valid |= ~np.isnan(plane) if np.isnan(blank) else plane != blank
-        return valid
+        return valid & finite
 
-
-def _missing(dataset: Any, bands: list[int]) -> tuple[Literal["mask", "value"], list[float]]:
-    """Return how a scene marks pixels without data, and the value of each band that means none."""
-    from rasterio.enums import MaskFlags
-
-    flags = {flag for band in bands for flag in dataset.mask_flag_enums[band - 1]}
-    kind = "mask" if flags & {MaskFlags.per_dataset, MaskFlags.alpha} else "value"
-    declared = (dataset.nodatavals[band - 1] for band in bands)
-    return kind, [0.0 if value is None else float(value) for value in declared]
+    @contextlib.contextmanager
+    def _reading(self) -> Generator[None]:
+        with reports() as heard:
+            try:
+                yield
+            finally:
+                self._heard |= heard

@@ -37,14 +37,15 @@ def to_batch(images: Images, size: int, bands: int) -> ByteArray:
         return np.ascontiguousarray(images)
     if not len(images):
         raise UsageError("pass at least one image")
-    return np.stack([resize_square(_pixels(image, bands), size) for image in images])
+    return np.stack([resize_square(_pixels(image, bands, size), size) for image in images])
 
 
-def _pixels(image: Any, bands: int) -> ByteArray:
+def _pixels(image: Any, bands: int, size: int) -> ByteArray:
     if isinstance(image, str | Path):
-        from landcue.data.images import read_image
+        from landcue.data.images import read_picture
+        from landcue.data.scenes import SceneOptions
 
-        image = read_image(Path(image))
+        image = read_picture(Path(image), SceneOptions(channels=bands, side=size)).pixels
     elif not isinstance(image, np.ndarray) and hasattr(image, "convert"):  # of Pillow
         image = np.asarray(image.convert("RGB"))
     shape, kind = np.shape(image), getattr(image, "dtype", type(image).__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -119,6 +119,7 @@ class QueryEncoder:
         manifest = view.manifest
         self._dim, self._n_bits = manifest.dim, manifest.n_bits
         self._label_names = manifest.label_names
+        self._sources = manifest.sources
 
     def encode(self, query: Query, needs: frozenset[str]) -> Target:
         """Encode a query; ``needs`` names the required ones of ``embedding``, ``code`` and ``cue``.
@@ -175,8 +176,17 @@ class QueryEncoder:
         if self._encoder is None:
             raise UsageError("there is no model to encode an image with: search with a record's id")
         encoder = self._encoder()
-        pixels = _read(example, encoder)
+        pixels = _read(example, encoder, self._scenes(example))
         return replace(self._encoded(encoder.encode(encoder.prepare(pixels)[None])), pixels=pixels)
+
+    def _scenes(self, example: Example) -> Mapping[str, Any]:
+        """Return how rasters of the example's source were read, or those of all if they agree."""
+        path = Path(example).absolute() if isinstance(example, str | os.PathLike) else None
+        for source in self._sources.values():
+            if path is not None and path.is_relative_to(source.root):
+                return source.scenes
+        notes = [source.scenes for source in self._sources.values() if source.scenes]
+        return notes[0] if notes and all(note == notes[0] for note in notes) else {}
 
     def _encoded(self, encoding: Encoding) -> Target:
         check_encoding(encoding, self._dim, self._n_bits)
@@ -221,23 +231,26 @@ class QueryEncoder:
         return f"no record has the id {id_!r}{near}"
 
 
-def _read(example: Any, encoder: Encoder) -> ByteArray:
-    """Return the pixels of an image, uint8 ``[h, w, C]``."""
+def _read(example: Any, encoder: Encoder, scenes: Mapping[str, Any]) -> ByteArray:
+    """Return the pixels of an image, uint8 ``[h, w, C]``; rasters are read like the archive's."""
     from landcue.data.images import read_image
     from landcue.data.objects import is_object, look_up
 
     if isinstance(example, np.ndarray):
         return example
-    if isinstance(example, Chip):
-        channels = 3 if example.bands is None else len(example.bands)
-        return read_chip(example, len(encoder.prepare(np.zeros((8, 8, channels), np.uint8))))
-    if isinstance(example, bytes):
-        return read_image(example)
-    if isinstance(example, str | os.PathLike):
-        path = Path(example)
-        return read_image(look_up(path), name=str(example)) if is_object(path) else read_image(path)
     if isinstance(example, Image):
         return np.asarray(example.convert("RGB"))
+    bands, scale = scenes.get("bands"), str(scenes.get("scale", "auto"))
+    channels = len(bands) if bands else 3
+    side = len(encoder.prepare(np.zeros((8, 8, channels), np.uint8)))
+    if isinstance(example, Chip):
+        return read_chip(example, side)
+    if isinstance(example, bytes):
+        return read_image(example, bands=bands, scale=scale, side=side)
+    if isinstance(example, str | os.PathLike):
+        path = Path(example)
+        found = look_up(path) if is_object(path) else path
+        return read_image(found, name=str(example), bands=bands, scale=scale, side=side)
     raise UsageError(
         f"{type(example).__name__} is not a query: use an id, an image file, its bytes, pixels or "
         "a vector"

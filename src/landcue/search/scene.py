@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from landcue.data.header import RasterFacts, read_facts
 from landcue.data.objects import shown
-from landcue.data.raster import RasterFacts, read_facts
+from landcue.data.pictures import BandName
 from landcue.data.scenes import Length, Scale, SceneOptions, SceneReader, parse_bands
-from landcue.errors import DataError, UsageError
+from landcue.errors import UsageError
 from landcue.types import Bounds, ByteArray, Window
 
 _EDGE_POINTS = 9
@@ -25,15 +26,15 @@ class Chip:
         window: Pixels at full resolution.
         bbox: The chip is the smallest window that covers this box, W,S,E,N in degrees. It must not
             cross the antimeridian.
-        bands: Numbers from 1, in the order of the model's inputs; by default all bands of a scene
-            that has as many as the model takes.
+        bands: Numbers from 1, in the order of the model's inputs; by default by the rule of
+            :mod:`landcue.data.pictures`.
         scale: How stored values become bytes, as for ``landcue index --scale``.
     """
 
     path: Path
     window: Window | None = None
     bbox: Bounds | None = None
-    bands: tuple[int, ...] | None = None
+    bands: tuple[BandName, ...] | None = None
     scale: str = "auto"
 
     @classmethod
@@ -93,13 +94,9 @@ def read_chip(chip: Chip, side: int | None = None) -> ByteArray:
         nodata=1.0,
         side=side,
     )
+    reader = SceneReader(chip.path, options)
     try:
-        bands = options.choose(facts)
-    except DataError as error:
-        raise DataError(f"{shown(chip.path)}: {error}") from None
-    reader = SceneReader(chip.path, bands, options)
-    try:
-        pixels = reader.chip(window, reader.limits())
+        pixels = reader.chip(window, reader.rendering())
     finally:
         reader.close()
     if pixels is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import logging
 import multiprocessing
 import os
@@ -22,9 +21,8 @@ from typing import Any
 
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
-from PIL import Image
 
-from landcue.data.images import FORMATS, read_image
+from landcue.data.images import read_picture
 from landcue.errors import DataError
 from landcue.types import ByteArray, Window
 
@@ -65,7 +63,7 @@ class Decoders:
         """Return an uploaded image as uint8 ``[h, w, 3]``.
 
         Raises:
-            DataError: Not a JPEG, PNG, TIFF or WebP image, broken, too large, or too slow.
+            DataError: Not an image of an accepted format, broken, too large, or too slow.
         """
         return self.run(decode_image, data, self._pixels)
 
@@ -140,13 +138,7 @@ def decode_image(data: bytes, most: int) -> ByteArray:
         DataError: It is broken, of another format, or too large.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-    except Exception:
-        width = height = 0  # the reader below reports the error
-    _check_size(width, height, most)
-    try:
-        return np.ascontiguousarray(read_image(data, name="image"))
+        return np.ascontiguousarray(read_picture(data, name="image", most=most).pixels)
     except DataError as error:
         problem = str(error)
     raise DataError(
@@ -162,11 +154,10 @@ def decode_chip(
     Raises:
         DataError: It cannot be read, or is too large.
     """
-    from landcue.data.raster import read_facts
     from landcue.search.scene import Chip, read_chip
 
     _check_size(window.width, window.height, most)
-    chosen = tuple(bands or read_facts(path).colors)
+    chosen = None if bands is None else tuple(bands)
     chip = read_chip(Chip(path, window, bands=chosen, scale=scale or "auto"))
     return np.ascontiguousarray(chip)
 

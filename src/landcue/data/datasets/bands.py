@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from landcue.data.datasets.bigearthnet import SENTINEL_2, band_files
 from landcue.data.datasets.eurosat import BANDS as EUROSAT_BANDS
 from landcue.data.images import MAX_PIXELS, read_image
+from landcue.data.raster import open_dataset, raster_options, short_error
 from landcue.errors import DataError, UsageError, did_you_mean
 from landcue.types import ByteArray, Record
 
@@ -105,21 +105,16 @@ def raster_size(path: Path) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Generator[Any]:
-    import rasterio
     from rasterio.errors import RasterioError
 
     if not path.is_file():
         raise DataError(f"{path} is missing")
+    raster, beside = open_dataset(path)
     try:
-        # Only the file itself is read: no headers, masks or overviews beside it.
-        alone = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
-        with warnings.catch_warnings(), alone:
-            warnings.simplefilter("ignore")  # a file without a place on Earth is no event
-            with rasterio.open(path.resolve(), driver="GTiff", sharing=False) as raster:
-                yield raster
+        with raster_options(beside, path), raster:
+            yield raster
     except (RasterioError, OSError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: truncated or corrupt ({line})") from None
+        raise DataError(f"{path}: truncated or corrupt ({short_error(error, path)})") from None
 
 
 def _read(path: Path, bands: list[int], size: tuple[int, int] | None = None) -> UShortArray:

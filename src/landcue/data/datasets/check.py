@@ -15,6 +15,7 @@ from landcue.data.datasets.bigearthnet import BANDS, band_files
 from landcue.data.datasets.common import Facts, Sheet
 from landcue.data.images import FORMATS
 from landcue.data.imageset import ImageSet
+from landcue.data.raster import HEAD, is_raster
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 
@@ -169,6 +170,9 @@ def image_size(record: Record) -> tuple[int, int]:
 
 def _file_size(path: Path) -> tuple[int, int]:
     try:
+        with path.open("rb") as file:
+            if is_raster(file.read(HEAD)):
+                return raster_size(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:

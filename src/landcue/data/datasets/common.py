@@ -294,7 +294,7 @@ def _read(path: Path) -> tuple[list[int], dict[int, Color]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=(*FORMATS, "TIFF")) as image:
                 if image.mode not in _MODES or image.width * image.height > MAX_PIXELS:
                     raise DataError(
                         f"{path}: {image.width} x {image.height} pixels of mode {image.mode} "

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from landcue.data.geo import window_places
+from landcue.data.header import RasterFacts, read_facts
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.objects import is_object, look_up, shown
-from landcue.data.raster import RASTER_SUFFIXES, RasterFacts, read_facts
+from landcue.data.raster import RASTER_SUFFIXES
 from landcue.data.scenes import MAX_SIDE, SceneOptions, grid, pixel_metres, pixels_of
 from landcue.errors import DataError, StoreError
 from landcue.types import Problem, Record, Window

@@ -1,0 +1,274 @@
+"""The header of a raster: size, bands, place, orientation and time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landcue.data.objects import is_object
+from landcue.data.raster import HEAD, display_name, kind_of, open_dataset, raster_options
+from landcue.errors import DataError
+
+_TIME_TAGS = ("ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "DATETIME", "TIFFTAG_DATETIME")
+_SENSOR_TAGS = ("SATELLITEID", "PLATFORM", "SPACECRAFT_ID", "SPACECRAFT_NAME")
+_TIME_FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S")
+
+
+@dataclass(frozen=True, slots=True)
+class RasterFacts:
+    """What the header of a scene holds.
+
+    Attributes:
+        width: Columns.
+        height: Rows.
+        count: Bands.
+        colors: Numbers of the bands that hold measurements, from 1: all but alpha bands.
+        crs: Coordinate reference system (rasterio), or ``None``.
+        transform: From (column, row) to coordinates (affine), or ``None``.
+        time: Acquisition time in UTC, if a tag has it.
+        sensor: Satellite, if a tag has it.
+        interpretations: Color interpretation of each band, in GDAL's words.
+        dtypes: Type of the values of each band.
+        names: Description of each band, or an empty string.
+        bits: Bits of a value where they are fewer than those of its type.
+        inverted: Whether 0 is white.
+        turn: How the pixels are turned to be shown, see :func:`turned`.
+        notes: What was assumed of place and orientation.
+    """
+
+    width: int
+    height: int
+    count: int
+    colors: tuple[int, ...]
+    crs: Any
+    transform: Any
+    time: datetime | None
+    sensor: str | None
+    interpretations: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    bits: int = 0
+    inverted: bool = False
+    turn: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def read_facts(path: Path) -> RasterFacts:
+    """Read the header of a scene.
+
+    Raises:
+        DataError: See :func:`open_dataset`; or its values are complex numbers.
+    """
+    scene, sidecars = open_dataset(path)
+    with raster_options(sidecars, path), scene:
+        return facts_of(scene, path)
+
+
+def facts_of(scene: Any, path: Path | bytes) -> RasterFacts:
+    """Return the facts of an opened dataset.
+
+    Raises:
+        DataError: Its values are complex numbers.
+    """
+    from rasterio.enums import ColorInterp
+
+    if any(kind.startswith("complex") for kind in scene.dtypes):
+        raise DataError(f"{display_name(path)}: complex values; save amplitudes first")
+    crs, transform, notes = _reference(scene, path)
+    tags = {**scene.tags(), **scene.tags(ns="IMAGERY")}
+    tags = {str(name).upper(): str(value).strip() for name, value in tags.items()}
+    if crs is None:
+        turn = _ORIENTATIONS.get(_orientation(path), 0)
+        notes += (ORIENTED,) if turn else ()
+    else:
+        turn, oblique = _north_up(transform)
+        notes += (OBLIQUE,) if oblique else (TURNED,) if turn else ()
+    structure = scene.tags(ns="IMAGE_STRUCTURE")
+    return RasterFacts(
+        width=int(scene.width),
+        height=int(scene.height),
+        count=int(scene.count),
+        colors=tuple(
+            band
+            for band, kind in zip(scene.indexes, scene.colorinterp, strict=True)
+            if kind != ColorInterp.alpha
+        ),
+        crs=crs,
+        transform=transform,
+        time=_time(tags),
+        sensor=next((tags[name] for name in _SENSOR_TAGS if tags.get(name)), None),
+        interpretations=tuple(kind.name for kind in scene.colorinterp),
+        dtypes=tuple(scene.dtypes),
+        names=tuple(name or "" for name in scene.descriptions),
+        bits=int(scene.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 0)),
+        inverted=structure.get("MINISWHITE") == "YES",
+        turn=turn,
+        notes=notes,
+    )
+
+
+FROM_GCPS = "placed by ground control points"
+FROM_RPCS = "placed by rational polynomial coefficients, at their mean height"
+FROM_WORLD_FILE = "placed by a world file"
+NO_PRJ = "world file not used: add a .prj file with its coordinate reference system"
+NOT_PLACED = "ground control points not used: they give no coordinate reference system"
+TURNED = "turned to show north up"
+OBLIQUE = "grid is rotated: shown with north less than 45 degrees from up"
+ORIENTED = "turned as its orientation tag says"
+
+
+def _reference(scene: Any, path: Path | bytes) -> tuple[Any, Any, tuple[str, ...]]:
+    """Return coordinate reference system and transform, or ``None``, and where they come from."""
+    from rasterio.transform import from_gcps
+
+    if scene.crs is not None and not scene.transform.is_identity:
+        return scene.crs, scene.transform, ()
+    points, crs = scene.gcps
+    if len(points) >= 3:
+        if crs is None:
+            return None, None, (NOT_PLACED,)
+        return crs, from_gcps(points), (FROM_GCPS,)
+    if scene.rpcs is not None:
+        from rasterio.crs import CRS
+
+        return CRS.from_epsg(4326), _rpc_transform(scene), (FROM_RPCS,)
+    found = world_file(path) if isinstance(path, Path) and not is_object(path) else None
+    if found is None:
+        return None, None, ()
+    transform, crs = found
+    crs = scene.crs or crs
+    return (None, None, (NO_PRJ,)) if crs is None else (crs, transform, (FROM_WORLD_FILE,))
+
+
+def _rpc_transform(scene: Any) -> Any:
+    """Return the affine transform to degrees that fits the corners best."""
+    from rasterio.transform import Affine, RPCTransformer
+
+    rows = np.array([0, 0, scene.height, scene.height], np.float64)
+    cols = np.array([0, scene.width, 0, scene.width], np.float64)
+    with RPCTransformer(scene.rpcs, RPC_HEIGHT=scene.rpcs.height_off) as rpc:
+        xs, ys = rpc.xy(rows, cols, offset="ul")
+    fit = np.linalg.lstsq(
+        np.stack([cols, rows, np.ones(4)], axis=1), np.stack([xs, ys], axis=1), rcond=None
+    )[0]
+    return Affine(*fit[:, 0], *fit[:, 1])
+
+
+def world_file(path: Path) -> tuple[Any, Any] | None:
+    """Return transform and coordinate reference system of a world file and a ``.prj`` beside it.
+
+    A world file is named like ``a.jgw``, ``a.jpgw`` or ``a.wld`` for ``a.jpg``. The reference
+    system is ``None`` without a readable ``.prj``.
+
+    Raises:
+        DataError: A world file that does not hold six numbers.
+    """
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+    from rasterio.transform import Affine
+
+    suffix = path.suffix[1:]
+    for name in (f"{suffix[:1]}{suffix[-1:]}w", f"{suffix}w", "wld"):
+        file = path.with_suffix(f".{name}")
+        if not file.is_file() or file == path:
+            continue
+        try:
+            numbers = [float(line) for line in file.read_text().split()]
+            a, d, b, e, c, f = numbers
+            good = np.isfinite(numbers).all() and a * e != b * d
+        except (OSError, ValueError):
+            good = False
+        if not good:
+            raise DataError(f"{file}: a world file holds six numbers; repair or remove it")
+        crs = None
+        with contextlib.suppress(OSError, CRSError, UnicodeDecodeError):
+            crs = CRS.from_wkt(path.with_suffix(".prj").read_text())
+        # A world file gives the center of the first pixel.
+        return Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2), crs
+    return None
+
+
+_ORIENTATIONS = {2: 1, 3: 3, 4: 2, 5: 4, 6: 5, 7: 7, 8: 6}
+
+
+def turned(image: Any, turn: int) -> Any:
+    """Return ``[h, w, ...]`` transposed (4), then mirrored left to right (1) and top to bottom (2).
+
+    >>> turned(np.array([[1, 2], [3, 4]]), 4 | 1).tolist()
+    [[3, 1], [4, 2]]
+    """
+    if turn & 4:
+        image = np.swapaxes(image, 0, 1)
+    if turn & 1:
+        image = image[:, ::-1]
+    if turn & 2:
+        image = image[::-1]
+    return image
+
+
+def _north_up(transform: Any) -> tuple[int, bool]:
+    """Return the turn that brings the y axis nearest to up, and whether it is off afterwards."""
+    a, b, _, d, e, _ = tuple(transform)[:6]
+    swapped = abs(b * d) > abs(a * e)
+    x, y = (b, d) if swapped else (a, e)
+    turn = 4 * swapped + (x < 0) + 2 * (y > 0)
+    off = max(abs(a), abs(e)) if swapped else max(abs(b), abs(d))
+    return turn, off > 0.02 * max(abs(a), abs(b), abs(d), abs(e))
+
+
+def _orientation(path: Path | bytes) -> int:
+    """Return the orientation tag of a file; 1 where there is none."""
+    if isinstance(path, Path) and is_object(path):
+        return 1
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(path.open("rb") if isinstance(path, Path) else io.BytesIO(path))
+        head = file.read(HEAD)
+        if kind_of(head) == "TIFF":
+            with contextlib.suppress(struct.error, OSError):
+                return _tiff_orientation(file, head)
+            return 1
+        from PIL import Image
+
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            file.seek(0)
+            return int(Image.open(file).getexif().get(_ORIENTATION, 1))
+    return 1
+
+
+_ORIENTATION = 0x0112
+_MOST_TAGS = 4096
+
+
+def _tiff_orientation(file: Any, head: bytes) -> int:
+    order = "<" if head[:2] == b"II" else ">"
+    big = head[2:4] in (b"+\0", b"\0+")
+    (start,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
+    counted, size = ("Q", 20) if big else ("H", 12)
+    file.seek(start)
+    (n,) = struct.unpack(order + counted, file.read(struct.calcsize(counted)))
+    entries = file.read(size * min(n, _MOST_TAGS))
+    for at in range(0, len(entries) - size + 1, size):
+        if struct.unpack_from(order + "HH", entries, at) == (_ORIENTATION, 3):
+            return int(struct.unpack_from(order + "H", entries, at + size - (8 if big else 4))[0])
+    return 1
+
+
+def _time(tags: dict[str, str]) -> datetime | None:
+    for name in _TIME_TAGS:
+        text = tags.get(name, "")
+        for form in _TIME_FORMATS:
+            with contextlib.suppress(ValueError):
+                return datetime.strptime(text, form).replace(tzinfo=UTC)
+        with contextlib.suppress(ValueError):
+            time = datetime.fromisoformat(text)
+            return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return None

@@ -1,0 +1,155 @@
+"""The rule of landcue.data.pictures once more, written plainly with rasterio and NumPy."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+
+import numpy as np
+import rasterio
+from rasterio.enums import MaskFlags
+
+
+def expected(path, window=None):
+    """Return the picture of a raster, or of a window (col, row, width, height) of it, as floats."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(path) as file:
+            picture = _picture(file)
+            grid, turn = _grid(file), orientation(path)
+    if window is not None:
+        col, row, width, height = window
+        area = np.s_[row : row + height, col : col + width]
+        picture, grid = picture[area], None if grid is None else [axis[area] for axis in grid]
+    if grid is None:
+        return exif_turned(picture, turn)
+    return north_up(picture, grid)
+
+
+def _picture(file):
+    values = file.read()
+    colors = [kind.name for kind in file.colorinterp]
+    measured = [i for i in range(file.count) if colors[i] != "alpha"]
+    alpha = next((values[i] for i in range(file.count) if colors[i] == "alpha"), None)
+    if colors[0] == "palette":
+        table = np.zeros((256, 4))
+        for value, color in file.colormap(1).items():
+            table[value] = color
+        found = table[values[0], :3]
+        blank = table[values[0], 3] == 0
+        if file.nodata is not None:
+            blank |= values[0] == file.nodata
+        found[blank] = 0
+        return found
+    if {"red", "green", "blue"} <= set(colors):
+        chosen = [colors.index(color) for color in ("red", "green", "blue")]
+    else:
+        chosen = measured[:3] if len(measured) > 1 else measured * 3
+    bands = values[chosen]
+    real_alpha = alpha is not None and np.isin(alpha, [0, alpha.max()]).mean() >= 0.9
+    flags = {flag for i in chosen for flag in file.mask_flag_enums[i]}
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        valid = file.read_masks(chosen[0] + 1) > 0
+    elif real_alpha:
+        valid = alpha > 0
+    elif file.nodata is not None:
+        valid = np.any([~(np.isnan(b) if np.isnan(file.nodata) else b == file.nodata)
+                        for b in bands], axis=0)  # fmt: skip
+    elif (bands < 0).any():
+        valid = np.ones(bands.shape[1:], bool)
+    else:
+        valid = np.any(bands != 0, axis=0)
+    valid &= np.isfinite(bands).any(axis=0)
+    if bands.dtype == np.uint8:
+        bits = int(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
+        scaled = bands * (255 / (2**bits - 1))
+    else:
+        scaled = np.stack([_stretched(band.astype(np.float64), valid) for band in bands])
+    if file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+        scaled = 255 - scaled
+    scaled[:, ~valid] = 0
+    return np.nan_to_num(scaled, nan=0, posinf=0, neginf=0).transpose(1, 2, 0)
+
+
+def _stretched(band, valid):
+    known = band[valid & np.isfinite(band)]
+    if not len(known):
+        return np.zeros(band.shape)
+    low, high = np.percentile(known, [2, 98])
+    if low == high:
+        low, high = known.min(), known.max()
+    if low == high:
+        low, high = low - 1, high + 1
+    return np.where(np.isfinite(band), np.clip((band - low) / (high - low), 0, 1) * 255, 0)
+
+
+def _grid(file):
+    """Return the coordinates of all pixels, ``None`` without a place."""
+    points, crs = file.gcps
+    transform = file.transform
+    if points and crs is not None:
+        transform = rasterio.transform.from_gcps(points)
+    elif file.crs is None or transform.is_identity:
+        return None
+    rows, cols = np.mgrid[: file.height, : file.width] + 0.5
+    return (
+        transform @ (cols, rows) if hasattr(transform, "__matmul__") else transform * (cols, rows)
+    )
+
+
+def north_up(picture, grid):
+    """Turn a picture by quarter turns and a flip until x grows to the right and y upward."""
+    x, y = grid
+    best, found = -np.inf, picture
+    for flip in (False, True):
+        for quarter in range(4):
+            parts = [np.rot90(part[:, ::-1] if flip else part, quarter) for part in (x, y)]
+            right = float(np.mean(np.diff(parts[0], axis=1))) / np.hypot(
+                np.mean(np.diff(parts[0], axis=1)), np.mean(np.diff(parts[1], axis=1))
+            )
+            up = -float(np.mean(np.diff(parts[1], axis=0))) / np.hypot(
+                np.mean(np.diff(parts[0], axis=0)), np.mean(np.diff(parts[1], axis=0))
+            )
+            if right + up > best:
+                best = right + up
+                found = np.rot90(picture[:, ::-1] if flip else picture, quarter)
+    return found
+
+
+def exif_turned(picture, tag):
+    """Turn a picture as the EXIF standard says."""
+    return {
+        1: lambda p: p,
+        2: lambda p: p[:, ::-1],
+        3: lambda p: np.rot90(p, 2),
+        4: lambda p: p[::-1],
+        5: lambda p: np.swapaxes(p, 0, 1),
+        6: lambda p: np.rot90(p, -1),
+        7: lambda p: np.swapaxes(p, 0, 1)[::-1, ::-1],
+        8: lambda p: np.rot90(p),
+    }[tag](picture)
+
+
+def orientation(path):
+    """Return the orientation tag of a small classic TIFF."""
+    data = path.read_bytes()
+    (at,) = struct.unpack_from("<I", data, 4)
+    (n,) = struct.unpack_from("<H", data, at)
+    entries = [struct.unpack_from("<HHIHH", data, at + 2 + 12 * i) for i in range(n)]
+    return next((value for tag, _, _, value, _ in entries if tag == 274), 1)
+
+
+def set_orientation(path, value):
+    """Add an orientation tag to a small little-endian classic TIFF."""
+    data = bytearray(path.read_bytes())
+    (at,) = struct.unpack_from("<I", data, 4)
+    (n,) = struct.unpack_from("<H", data, at)
+    entries = [bytes(data[at + 2 + 12 * i : at + 14 + 12 * i]) for i in range(n)]
+    after = bytes(data[at + 2 + 12 * n : at + 6 + 12 * n])
+    entries = [e for e in entries if e[:2] != struct.pack("<H", 274)]
+    entries.append(struct.pack("<HHIHH", 274, 3, 1, value, 0))
+    entries.sort(key=lambda entry: struct.unpack_from("<H", entry)[0])
+    data += b"\0" * (len(data) % 2)
+    struct.pack_into("<I", data, 4, len(data))
+    data += struct.pack("<H", len(entries)) + b"".join(entries) + after
+    path.write_bytes(data)
