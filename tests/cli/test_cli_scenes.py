@@ -58,9 +58,13 @@ def test_a_model_of_four_bands(scenes, tmp_path):
     done = landcue("index", scenes, tmp_path / "archive", "--chip", "50px", *options)
     assert done.returncode == 0, done.stderr
     assert "12 records (12 added)" in done.stdout
-    done = landcue("index", scenes, tmp_path / "other", *options)
-    assert done.returncode == 2
-    assert "the model takes 4 bands" in done.stderr
+    done = landcue("index", scenes, tmp_path / "whole", *options)
+    assert done.returncode == 0, done.stderr
+    assert "2 records (2 added, 1 skipped)" in done.stdout
+    done = landcue("search", tmp_path / "whole", scenes / "a.tif", "-k", "1", "--json")
+    (hit,) = json.loads(done.stdout)["hits"]
+    assert hit["id"] == "a.tif"
+    assert hit["distance"] < 1e-6
 
 
 def test_another_model_reads_the_chips_as_they_were_read(scenes, tmp_path):
@@ -88,9 +92,9 @@ def test_another_model_reads_the_chips_as_they_were_read(scenes, tmp_path):
 @pytest.mark.parametrize(
     ("args", "status", "word"),
     [
-        (["--chip", "64px"], 1, "has 4 bands, the model takes 3; choose with --bands"),
+        (["--chip", "64px", "--bands", "1,2,9"], 1, "has no band 9, only 4; change --bands"),
         (["--chip", "64"], 2, "give pixels or metres, such as 256px or 120m"),
-        (["--bands", "1,2,3"], 2, "--bands is for scenes"),
+        (["--stride", "32px"], 2, "--stride is for chips; add their size: --chip 256px"),
         (["--chip", "64px", "--bands", "1,2"], 2, "names 2 bands, but the model takes 3"),
         (["--chip", "64px", "--labels", "x.csv"], 2, "is for whole images, not for chips"),
         (
