@@ -349,9 +349,7 @@ def _load(runtime: str, device: str, folder: Path, threads: int) -> Encoder:
     return load_model(folder, runtime=runtime, device=device, threads=threads)
 
 
-def _stored_scene_options(
-    model: Model, changed: Mapping[str, Any], source: Source
-) -> SceneOptions:
+def _stored_scene_options(model: Model, changed: Mapping[str, Any], source: Source) -> SceneOptions:
     """Return how the rasters and chips of a source were read."""
     note = {**source.scenes, **changed}
     if not note:

@@ -180,14 +180,14 @@ def world_file(path: Path) -> tuple[Any, Any] | None:
         file = path.with_suffix(f".{name}")
         if not file.is_file() or file == path:
             continue
-        try:
+        numbers: list[float] = []
+        with contextlib.suppress(OSError, ValueError):
             numbers = [float(line) for line in file.read_text().split()]
-            a, d, b, e, c, f = numbers
-            good = np.isfinite(numbers).all() and a * e != b * d
-        except (OSError, ValueError):
-            good = False
-        if not good:
+        if len(numbers) != 6 or not np.isfinite(numbers).all():
             raise DataError(f"{file}: a world file holds six numbers; repair or remove it")
+        a, d, b, e, c, f = numbers
+        if a * e == b * d:
+            raise DataError(f"{file}: its pixels have no area; repair or remove it")
         crs = None
         with contextlib.suppress(OSError, CRSError, UnicodeDecodeError):
             crs = CRS.from_wkt(path.with_suffix(".prj").read_text())

@@ -485,10 +485,10 @@ class SceneReader:
         self, values: npt.NDArray[Any], rendering: Rendering, window: Window, factor: int
     ) -> npt.NDArray[np.bool_]:
         """Return where any band has data, ``[h, w]``."""
-        finite = np.isfinite(values).any(axis=0)
+        finite = np.asarray(np.isfinite(values).any(axis=0))
         if rendering.masked:
             masks = self._read(window, list(self.choice.bands), factor, "nearest", masks=True)
-            return (masks > 0).any(axis=0) & finite
+            return np.asarray((masks > 0).any(axis=0) & finite)
         if rendering.alpha:
             return (self._read(window, [rendering.alpha], factor, "nearest")[0] > 0) & finite
         valid = np.zeros(values.shape[1:], np.bool_)

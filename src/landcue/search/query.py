@@ -233,24 +233,31 @@ class QueryEncoder:
 
 def _read(example: Any, encoder: Encoder, scenes: Mapping[str, Any]) -> ByteArray:
     """Return the pixels of an image, uint8 ``[h, w, C]``; rasters are read like the archive's."""
-    from landcue.data.images import read_image
+    from landcue.data.images import read_picture
     from landcue.data.objects import is_object, look_up
+    from landcue.data.pictures import Scale
+    from landcue.data.scenes import SceneOptions
 
     if isinstance(example, np.ndarray):
         return example
     if isinstance(example, Image):
         return np.asarray(example.convert("RGB"))
-    bands, scale = scenes.get("bands"), str(scenes.get("scale", "auto"))
-    channels = len(bands) if bands else 3
-    side = len(encoder.prepare(np.zeros((8, 8, channels), np.uint8)))
+    bands = scenes.get("bands")
+    channels = len(bands) if bands else getattr(encoder, "in_chans", 3)
+    options = SceneOptions(
+        bands=None if bands is None else tuple(bands),
+        channels=channels,
+        scale=Scale.parse(str(scenes.get("scale", "auto"))),
+        side=len(encoder.prepare(np.zeros((8, 8, channels), np.uint8))),
+    )
     if isinstance(example, Chip):
-        return read_chip(example, side)
+        return read_chip(example, options.side)
     if isinstance(example, bytes):
-        return read_image(example, bands=bands, scale=scale, side=side)
+        return read_picture(example, options).pixels
     if isinstance(example, str | os.PathLike):
         path = Path(example)
         found = look_up(path) if is_object(path) else path
-        return read_image(found, name=str(example), bands=bands, scale=scale, side=side)
+        return read_picture(found, options, name=str(example)).pixels
     raise UsageError(
         f"{type(example).__name__} is not a query: use an id, an image file, its bytes, pixels or "
         "a vector"

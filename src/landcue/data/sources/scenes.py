@@ -15,7 +15,7 @@ from landcue.data.header import RasterFacts, read_facts
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.objects import is_object, look_up, shown
 from landcue.data.raster import RASTER_SUFFIXES
-from landcue.data.scenes import MAX_SIDE, SceneOptions, grid, pixel_metres, pixels_of
+from landcue.data.scenes import MAX_SIDE, Length, SceneOptions, grid, pixel_metres, pixels_of
 from landcue.errors import DataError, StoreError
 from landcue.types import Problem, Record, Window
 
@@ -112,12 +112,13 @@ def _known(header: _Header) -> tuple[Record, RasterFacts]:
 
 def _chips(scene: Record, facts: RasterFacts, options: SceneOptions) -> Iterator[Record]:
     steps = None
-    if facts.crs is not None and (options.chip.metres or (options.stride or options.chip).metres):
+    side = options.chip or Length(MAX_SIDE, metres=False)
+    if facts.crs is not None and (side.metres or (options.stride or side).metres):
         steps = pixel_metres(facts.crs, facts.transform, facts.width, facts.height)
-    chip = pixels_of(options.chip, steps)
+    chip = pixels_of(side, steps)
     stride = chip if options.stride is None else pixels_of(options.stride, steps)
     if max(chip) > MAX_SIDE:
-        raise DataError(f"{options.chip} are {max(chip)} of its pixels, over {MAX_SIDE}")
+        raise DataError(f"{side} are {max(chip)} of its pixels, over {MAX_SIDE}")
     windows = grid(facts.width, facts.height, chip, stride)
     name = _scene_name(scene)
     for window, place in zip(windows.tolist(), _places(facts, windows), strict=True):
