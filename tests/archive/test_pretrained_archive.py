@@ -182,3 +182,44 @@ def test_the_sample_leaves_test_parts_out_and_holds_annotated_images(tmp_path):
     assert sum(record.labels is not None for record in chosen) == len(annotated)
     assert 100 <= len(chosen) <= 100 + len(annotated)
     assert [record.id for record in chosen] == sorted(record.id for record in chosen)
+
+
+def test_bands_of_scenes_are_found_by_name_and_scaled_as_the_model_needs(tmp_path):
+    import rasterio
+    from rasterio.transform import from_origin
+
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 10000, (5, 128, 128)).astype(np.uint16)
+    places = from_origin(500000, 5000000, 10, 10)
+    with rasterio.open(
+        tmp_path / "scene.tif", "w", driver="GTiff", width=128, height=128, count=5,
+        dtype="uint16", crs="EPSG:32633", transform=places,
+    ) as file:  # fmt: skip
+        file.write(values)
+        for i, name in enumerate(("B02", "B03", "B04", "B08", "B11"), start=1):
+            file.set_band_description(i, name)
+    model = tiny_models.onnx_model(tmp_path / "bands.onnx", bands=4)
+    model.with_suffix(".yaml").write_text(
+        "size: 32\nmean: [0, 0, 0, 0]\nstd: [1, 1, 1, 1]\nbands: [B4, B8, B11, B2]\n"
+        "value_range: [0, 10000]\n"
+    )
+    options = IndexOptions(chip="32px", dim=4, bits=4)
+    archive = tmp_path / "archive"
+    uri = f"onnx:{model}"
+    report = index_source(tmp_path / "scene.tif", archive, model=uri, options=options)
+    assert report.added == 16
+    opened = api.open(archive)
+    encoder = load_model(opened.model_folder)
+    record = opened.record(opened.ids()[5])
+    window = record.window
+    rows = slice(window.row, window.row + 32)
+    columns = slice(window.col, window.col + 32)
+    chosen = values[[2, 3, 4, 0], rows, columns].transpose(1, 2, 0)
+    pixels = np.clip(np.round(chosen / 10000 * 255), 0, 255).astype(np.uint8)
+    wanted = encoder.encode([pixels]).embedding[0]
+    found = opened.columns().embedding[5]
+    assert float(wanted @ found) > 0.9999
+    wrong = model.with_suffix(".yaml").read_text().replace("B11", "B12")
+    model.with_suffix(".yaml").write_text(wrong)
+    with pytest.raises(api.LandcueError, match="no band named 'B12'"):
+        index_source(tmp_path / "scene.tif", tmp_path / "new", model=uri, options=options)

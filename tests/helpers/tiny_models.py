@@ -40,14 +40,14 @@ def timm_weights(file: Path, name: str = TIMM, **options) -> Path:
     return file
 
 
-def onnx_model(file: Path, *, n_features=12, layout="nchw", outputs=1, spatial=False) -> Path:
+def onnx_model(file: Path, *, n_features=12, bands=3, layout="nchw", outputs=1, spatial=False):
     """Write an exported model: patches of 8 x 8 pixels, convolved, and their mean."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(1)
-    kernel = rng.normal(size=(n_features, 3, 8, 8)).astype(np.float32) / 14
-    shape = ["n", 3, "h", "w"] if layout == "nchw" else ["n", "h", "w", 3]
+    kernel = rng.normal(size=(n_features, bands, 8, 8)).astype(np.float32) / 14
+    shape = ["n", bands, "h", "w"] if layout == "nchw" else ["n", "h", "w", bands]
     nodes = []
     if layout == "nhwc":
         nodes.append(helper.make_node("Transpose", ["images"], ["turned"], perm=[0, 3, 1, 2]))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from landcue.archive.plan import make_plan
-from landcue.archive.reading import ChipReader, ReadImage, reading_ahead
+from landcue.archive.reading import ReadImage, reading_ahead
 from landcue.data.imageset import label_matrix
 from landcue.data.scenes import SceneOptions
 from landcue.errors import DataError, ModelError, UsageError
@@ -33,7 +33,7 @@ class Part(NamedTuple):
     Attributes:
         records: Its images or chips.
         root: Folder that paths are relative to.
-        scenes: How chips are read.
+        scenes: How rasters are read.
     """
 
     records: Sequence[Record]
@@ -147,11 +147,10 @@ def _fit(
     broken = done = 0
     for part in parts:
         taken = [record for record in part.records if record.id in ids]
-        plan = make_plan(taken, {}, "", part.root, part.scenes.recipe if part.scenes else "")
+        plan = make_plan(taken, {}, "", part.root)
         skipped += plan.problems
-        chips = ChipReader(part.scenes, bare) if part.scenes else None
         with reading_ahead(
-            plan.tasks, bare, chips, workers, 2 * batch_size, beside_encoder=not bare.on_cpu
+            plan.tasks, bare, part.scenes, workers, 2 * batch_size, beside_encoder=not bare.on_cpu
         ) as (read, held):
             while batch := list(itertools.islice(read, batch_size)):
                 images = [item for item in batch if isinstance(item, ReadImage)]

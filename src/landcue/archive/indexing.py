@@ -104,13 +104,17 @@ class IndexOptions:
         Raises:
             UsageError: A value is not valid.
         """
-        scaling = Scale.parse(self.scale)
+        tower: Any = getattr(model, "tower", None)  # of a model of others
+        named = None if tower is None or model.in_chans == 3 else tower.bands
+        scale = self.scale
+        if scale == "auto" and tower is not None and tower.value_range is not None:
+            scale = "fixed:{:g},{:g}".format(*tower.value_range)
         return SceneOptions(
             chip=None if self.chip is None else Length.parse(self.chip, "--chip"),
             stride=None if self.stride is None else Length.parse(self.stride, "--stride"),
-            bands=None if self.bands is None else parse_bands(self.bands),
+            bands=named if self.bands is None else parse_bands(self.bands),
             channels=model.in_chans,
-            scale=scaling,
+            scale=Scale.parse(scale),
             nodata=self.nodata,
             side=model.image_size,
         )
