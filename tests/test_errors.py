@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from landcue.errors import ArchiveError, LandcueError, did_you_mean
+from landcue.errors import (
+    ArchiveError,
+    DataError,
+    LandcueError,
+    ModelError,
+    UsageError,
+    did_you_mean,
+)
 from landcue.files import core_count, exclusive, read_json, reserve, write_atomic
+from landcue.models.onnx import OnnxCard
+from landcue.search.query import read_vector
+from landcue.training.config import read_values
 
 
 def test_suggestions_name_near_matches_or_what_is_known():
@@ -90,3 +103,70 @@ def test_the_core_count_obeys_the_affinity_of_the_process():
 def test_reserved_bytes_are_there(tmp_path):
     reserve(tmp_path / "a", 12_345)
     assert (tmp_path / "a").stat().st_size == 12_345
+
+
+DEEP, LONG = "[" * 100_000, "9" * 5_000
+
+
+@pytest.mark.parametrize("text", [DEEP, LONG, f'{{"a": {LONG}}}', "[]", "{", "\udcff", "null"])
+def test_broken_json_files_are_one_line(tmp_path, text):
+    (tmp_path / "a.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(DataError, match=r"a\.json .*; restore it$") as caught:
+        read_json(tmp_path / "a.json", DataError, "restore it")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [DEEP, LONG, "- a\n- b", "a: 2024-13-01", "a: [", "&a [*a]", "7"])
+def test_broken_yaml_files_are_one_line(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"a\.yaml") as caught:
+        read_values(tmp_path / "a.yaml")
+    assert "\n" not in str(caught.value)
+
+
+GOOD = {
+    "format": 1,
+    "model": {"dim": 4, "n_bits": 0, "image_size": 32, "label_names": ["a"]},
+    "precision": "int8",
+    "source": "",
+    "provenance": {},
+    "fidelity": {},
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(DEEP, LONG, "7", "{}", "null", json.dumps({**GOOD, "format": "\x1b[2J"})),
+        json.dumps({**GOOD, "model": [], "provenance": []}),
+        json.dumps({**GOOD, "provenance": []}),
+        *(
+            json.dumps({**GOOD, "model": {**GOOD["model"], **changed}})
+            for changed in (
+                *({"dim": "4"}, {"dim": True}, {"n_bits": -1}, {"image_size": 10**9}),
+                *({"label_names": "abc"}, {"label_names": [7]}, {"in_chans": None}),
+            )
+        ),
+    ],
+)
+def test_broken_cards_of_models_are_one_line(text):
+    with pytest.raises(ModelError, match=r"a\.onnx") as caught:
+        OnnxCard.from_json(text, Path("a.onnx"))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *(DEEP, "(" * 10_000, "{", "7", "{'descr': '<f4', 'fortran_order': False}", "\0"),
+        "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (10**15,), }",
+        f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**15},), }}",
+    ],
+)
+def test_broken_vectors_are_one_line(tmp_path, header):
+    data = header.encode().ljust(64)
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\2\0" + struct.pack("<I", len(data)) + data)
+    with pytest.raises(UsageError, match=r"a\.npy is not a \.npy file of numbers"):
+        read_vector(tmp_path / "a.npy")

@@ -84,7 +84,6 @@ _EXTRAS = {
     "tensorboard": "train",
     "timm": "train",
     "torch": "train",
-    "torchgeo": "hub",
     "torchvision": "train",
     "transformers": "hub",
     "wandb": "wandb",

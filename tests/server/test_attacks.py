@@ -128,7 +128,7 @@ def frames(kind, n):
     import io
 
     out = io.BytesIO()
-    images = [Image.fromarray(np.full((8, 8, 3), i % 256, np.uint8)) for i in range(n)]
+    images = [Image.fromarray(np.full((8, 8, 3), (i + 40) % 256, np.uint8)) for i in range(n)]
     images[0].save(out, kind, save_all=True, append_images=images[1:])
     return out.getvalue()
 
@@ -262,6 +262,7 @@ def test_host_variants_are_refused(client, is_problem, host):
     [
         "http://127.0.0.1.evil.example", "http://localhost", "http://127.0.0.1@evil.example", "",
         "HTTP://EVIL.EXAMPLE", "file://", "http://127.0.0.1:81", "//127.0.0.1/x", "null",
+        "http://[", "http://[::1", "http://]",
     ],
 )  # fmt: skip
 def test_origin_variants_are_refused(client, origin):

@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import threading
+import time
 from dataclasses import replace
 from urllib.parse import unquote
 
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +23,7 @@ from landcue.server.errors import ProblemError, one_line
 from landcue.server.executor import BoundedExecutor
 from landcue.server.metrics import Metrics
 from landcue.server.middleware import HEADERS, Rate
-from landcue.server.settings import Tokens, check_host, read_tokens
+from landcue.server.settings import Settings, Tokens, check_host, read_tokens
 
 READ, FEEDBACK = "r" * 30, "f" * 30
 
@@ -507,3 +509,48 @@ def test_details_are_one_line_without_paths(text, names):
 def test_details_keep_what_is_no_path():
     for text in ("port/01.png", "application/json or text/csv", "1 / 2 / 3", "see https://a.b/c/d"):
         assert one_line(text) == text
+
+
+def test_failed_tokens_count_toward_the_rate(start, is_problem):
+    tokens = Tokens(read=("a" * 20,))
+    with start({"per_second": 0.2}, tokens=tokens) as client:
+        wrong = {"Authorization": "Bearer " + "b" * 20}
+        assert [client.get("/v1/labels", headers=wrong).status_code for _ in range(2)] == [401, 401]
+        is_problem(client.get("/v1/labels", headers=wrong), 429)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "last"), [((), 429), (("192.168.0.0/16",), 429), (("10.0.0.0/8", "::1"), 200)]
+)
+def test_a_trusted_proxy_names_its_clients(start, proxies, last):
+    app = start({"per_second": 0.2}, proxies=proxies).app
+    with TestClient(app, base_url="http://127.0.0.1", client=("10.1.2.3", 5)) as client:
+        codes = [
+            client.get("/v1/labels", headers={"X-Forwarded-For": name}).status_code
+            for name in ("192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.2")
+        ]
+    assert codes == [200, 200, last, last]
+
+
+def test_proxies_are_addresses():
+    with pytest.raises(UsageError, match=r"10\.0\.0\.0/8"):
+        Settings(proxies=("proxy.example",))
+
+
+def test_a_forged_cursor_builds_no_index(plain, client, is_problem):
+    first = client.post("/v1/search", json={"id": "port/01.png", "k": 3}).json()
+    cursor = replace(Cursor.decode(first["cursor"]), mode="ann", lists=1).encode()
+    for mode in ("auto", "ann"):
+        request = {"id": "port/01.png", "k": 3, "mode": mode, "cursor": cursor}
+        assert "approximate" in is_problem(client.post("/v1/search", json=request), 409)
+
+
+def test_a_deleted_archive_is_not_ready(photos, start, tmp_path, is_problem):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    with start(folders=[folder]) as client:
+        while client.get("/readyz").status_code != 200:
+            time.sleep(0.01)
+        shutil.rmtree(folder)
+        assert "photos" in is_problem(client.get("/readyz"), 503)
+        assert client.get("/healthz").status_code == 200

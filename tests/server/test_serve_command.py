@@ -123,3 +123,12 @@ def test_an_upload_under_way_is_answered_before_the_service_ends(serve, archive,
     assert process.wait(60) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     assert [line["status"] for line in lines if line.get("request_id") == "last-one"] == [200]
+
+
+def test_another_loopback_address_answers_as_it_prints(made, serve):
+    if sys.platform == "darwin":
+        pytest.skip("macOS has only 127.0.0.1")
+    _, address, _ = serve(made, "--host", "127.0.0.2")
+    assert address.startswith("http://127.0.0.2:")
+    assert get(f"{address}/healthz")[0] == 200
+    assert get(f"{address}/healthz", Host="evil.example")[0] == 421

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import io
+import json
 import os
 import pathlib
 import pickle
@@ -17,8 +18,10 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+import hostile
 from landcue.errors import DataError
 from landcue.models.load import load_model
+from landcue.models.resize import resize_square
 from landcue.search import open_archive
 from landcue.server.app import create_app
 from landcue.server.archives import Catalog, Served
@@ -247,3 +250,78 @@ def test_full_pool_answers_429_and_searches_go_on(photos, encoder, send, png, is
         assert answers[0].status_code == 200
         assert send(client, ("image", png())).status_code == 200
         assert 'landcue_pool_refused_total{pool="encoding"} 1.0' in client.get("/metrics").text
+
+
+def test_sides_and_aspect_are_limited(client, send, is_problem):
+    assert "a side" in is_problem(send(client, ("image", hostile.png(1, 40_000))), 400)
+    assert "200 times" in is_problem(send(client, ("image", hostile.png(1, 201))), 400)
+    assert send(client, ("image", hostile.png(1, 200))).status_code == 200
+    huge = hostile.tiff(300_000, 300_000, tiled=True, blockxsize=512, blockysize=512)
+    assert "cut it into chips" in is_problem(send(client, ("image", huge)), 400)
+
+
+@pytest.mark.parametrize("crop", [None, (100, 50, 800, 800)])
+def test_large_images_are_resized_where_they_are_decoded(decoders, png, crop):
+    pixels = np.asarray(Image.open(io.BytesIO(data := png(1000, 900, seed=2))))
+    if crop is not None:
+        pixels = pixels[50:850, 100:900]
+    assert np.array_equal(decoders.image(data, crop, 160), resize_square(pixels, 160))
+    assert np.array_equal(decoders.image(data, crop), pixels)
+
+
+def test_a_large_image_finds_what_the_library_finds(views, png, send):
+    data = png(1900, 1700, seed=3)
+    with open_archive(views[1]) as archive:
+        wanted = [(hit.id, hit.distance) for hit in archive.search(data)]
+    app = create_app([views[1]], Settings())
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        hits = send(client, ("image", data)).json()["hits"]
+    assert [(hit["id"], hit["distance"]) for hit in hits] == wanted
+
+
+def test_a_malformed_answer_of_a_decoder_replaces_it(decoders, png, monkeypatch):
+    process = psutil.Process(decoders.run(os.getpid))
+    monkeypatch.setattr("landcue.server.decoding.decode_image", print)
+    with pytest.raises(DataError, match="cannot be decoded"):
+        decoders.image(b"")
+    monkeypatch.undo()
+    assert decoders.image(png(5, 4)).shape == (4, 5, 3)
+    process.wait(60)
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/records/port/01.png/regions"])
+def test_json_is_limited_whatever_uploads_may_have(start, is_problem, path):
+    with start({"json_bytes": 1000, "upload_bytes": 100_000}) as client:
+        is_problem(client.post(path, json={"id": "port/01.png", "path": "x" * 2_000}), 413)
+
+
+def test_bodies_under_way_are_limited_together(start, send, png, is_problem):
+    with start({"bodies_bytes": 2_000}) as client:
+        assert send(client, ("image", png())).status_code == 200
+        answer = send(client, ("image", png(seed=1)))
+        is_problem(answer, 429)
+        assert answer.headers["retry-after"]
+        assert send(client, ("image", png())).status_code == 200  # nothing is held any more
+
+
+def test_corners_are_limited(client, is_problem):
+    ring = [[i / 2_500 - 1, 0] for i in range(5_000)]
+    polygon = {"type": "Polygon", "coordinates": [[*ring, [0, 1], ring[0]]]}
+    answer = client.post("/v1/search", json={"filters": {"polygon": polygon}})
+    assert "5,000 corners" in is_problem(answer, 400)
+    polygon["coordinates"] = [[*ring[:2_000], [0, 1], ring[0]]]
+    assert client.post("/v1/search", json={"filters": {"polygon": polygon}}).status_code == 200
+
+
+def test_a_client_that_leaves_is_one_line_of_the_log(start, call, log_lines):
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def receive():
+        return messages.pop() if messages else {"type": "http.disconnect"}
+
+    app = start().app
+    headers = [(b"content-type", b"application/json")]
+    with pytest.raises(IndexError):  # nothing was sent
+        asyncio.run(call(app, "/v1/search", receive, headers))
+    (line,) = map(json.loads, log_lines)
+    assert (line["level"], line["status"]) == ("info", 499)

@@ -33,6 +33,10 @@ def serve(
     rate: Annotated[
         float | None, typer.Option(min=0.01, help="Maximum requests per second and client.")
     ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="Address or network of a proxy whose X-Forwarded-For is used."),
+    ] = None,
     basemap: Annotated[
         str | None,
         typer.Option(help="Map tiles of the page, https://host/{z}/{x}/{y}.png; by default none."),
@@ -58,11 +62,13 @@ def serve(
     from landcue.server.run import run
     from landcue.server.settings import Limits, Settings, is_loopback
 
+    shown = f"[{host}]" if ":" in host and not host.startswith("[") else host.lower()
     settings = Settings(
         archives=tuple(map(str, archives)),
         model=None if model is None else str(model),
-        hosts=("127.0.0.1", "localhost", "[::1]") if is_loopback(host) else (),
+        hosts=tuple({"127.0.0.1", "localhost", "[::1]", shown}) if is_loopback(host) else (),
         token_file=token_file,
+        proxies=tuple(trusted_proxy or ()),
         origins=tuple(allow_origin or ()),
         basemap=basemap,
         basemap_credit=basemap_credit,

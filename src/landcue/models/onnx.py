@@ -23,6 +23,7 @@ LOCATIONS = "locations"
 METADATA = "landcue"
 """Key under which an exported file carries its description."""
 _FORMAT = 1
+_LARGEST = 1 << 20
 _HINT = "export it again with 'landcue export MODEL OUT.onnx'"
 
 
@@ -66,13 +67,20 @@ class OnnxCard:
         """
         try:
             value: dict[str, Any] = json.loads(text)
-            known = value.pop("format")
+            known, provenance = value.pop("format"), value.get("provenance")
             card = cls(**value)
-            sizes = (card.model["dim"], card.model["n_bits"], card.model["image_size"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+            sizes = [card.model[name] for name in ("dim", "n_bits", "image_size")]
+            sizes.append(card.model.get("in_chans", 3))
+            names = card.model["label_names"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ModelError(f"{file} carries a broken description; {_HINT}") from None
-        if known != _FORMAT or not all(isinstance(size, int) for size in sizes):
-            raise ModelError(f"{file} is of format {known!r}, this LandCue reads {_FORMAT}")
+        if known != _FORMAT:
+            shown = str(known)[:40]
+            raise ModelError(f"{file} is of format {shown!r}, this LandCue reads {_FORMAT}")
+        good = all(type(size) is int and 0 <= size <= _LARGEST for size in sizes)
+        listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not good or not listed or not isinstance(provenance, dict):
+            raise ModelError(f"{file} carries a broken description; {_HINT}")
         return card
 
 
@@ -93,7 +101,11 @@ class OnnxEncoder:
         Raises:
             ModelError: Missing, broken, or not exported by LandCue; or ONNX Runtime is missing.
         """
-        self._session, data = open_session(file, threads)
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{file} cannot be read ({error.strerror}); {_HINT}") from None
+        self._session = _session(data, file, threads)
         carried: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         if METADATA not in carried:
             raise ModelError(f"{file} was not exported by LandCue; {_HINT}")
@@ -103,7 +115,10 @@ class OnnxEncoder:
         self.fingerprint = hashlib.sha256(data).hexdigest()
         shapes = {out.name: out.shape for out in self._session.get_outputs()}
         self._names = frozenset(shapes)
-        self._dim = int(shapes["embedding"][1])
+        shape = shapes.get("embedding", ())
+        if len(shape) != 2 or not isinstance(shape[1], int):
+            raise ModelError(f"{file} returns no embeddings [n, d]; {_HINT}")
+        self._dim = shape[1]
 
     @property
     def dim(self) -> int:
@@ -194,37 +209,19 @@ def _unit(vectors: Any) -> Any:
     return (vectors / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
 
 
-def open_session(file: Path, threads: int | None = None) -> tuple[Any, bytes]:
-    """Open a file with ONNX Runtime on the CPU; return the session and the file's bytes.
-
-    Raises:
-        ModelError: It cannot be read, or is no ONNX model.
-    """
+def _session(data: bytes, file: Path, threads: int | None) -> Any:
     import onnxruntime as ort
 
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{file} cannot be read ({error.strerror}); {_HINT}") from None
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads:
         options.intra_op_num_threads = threads
     try:
         # From bytes: a file cannot make the runtime open other files as external weights.
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"]), data
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has no common error class of its own
-        first = str(error).strip().splitlines()[0]
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{file} is no usable ONNX model ({first}); {_HINT}") from None
-
-
-def carries_card(file: Path) -> bool:
-    """Return whether a file was exported by LandCue, and so describes itself.
-
-    Raises:
-        ModelError: As :func:`open_session`.
-    """
-    return METADATA in open_session(file, 1)[0].get_modelmeta().custom_metadata_map
 
 
 def describe(card: OnnxCard) -> str:

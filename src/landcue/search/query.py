@@ -274,7 +274,7 @@ def read_vector(path: Path) -> npt.NDArray[Any]:
         found = np.load(path, allow_pickle=False)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, EOFError):
+    except Exception:  # numpy parses the header as Python, and believes its shape
         found = None
     if not isinstance(found, np.ndarray):
         raise UsageError(f"{path} is not a .npy file of numbers: write it with numpy.save")

@@ -17,6 +17,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from landcue import __version__
 from landcue.errors import LandcueError
@@ -81,6 +82,8 @@ def create_app(
             expose_headers=["X-Archive-Version", "X-Request-ID"],
         )
     app.add_middleware(Observe, metrics=service.metrics)
+    if settings.proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.proxies))
     add_error_handlers(app, catalog.hidden_paths)
     app.include_router(api)
     add_page(app, service)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from landcue.data.objects import shown
+from landcue.archive.manifest import MANIFEST
+from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
 from landcue.files import read_json
 from landcue.search import Archive, ById
@@ -231,6 +232,16 @@ class Catalog:
     def names(self) -> list[str]:
         """Names, the default first."""
         return list(self._served)
+
+    def missing(self) -> list[str]:
+        """Return the names of archives whose folders were deleted."""
+        return [
+            one.name
+            for one in self
+            if one.archive.local
+            and not is_object(one.archive.folder)
+            and not (one.archive.folder / MANIFEST).is_file()
+        ]
 
     def hidden_paths(self) -> list[str]:
         """Return paths that must not appear in responses."""

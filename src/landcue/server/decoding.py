@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import logging
 import multiprocessing
 import os
@@ -21,8 +22,10 @@ from typing import Any
 
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
+from PIL import Image
 
 from landcue.data.images import read_picture
+from landcue.data.scenes import check_size
 from landcue.errors import DataError
 from landcue.types import ByteArray, Window
 
@@ -31,6 +34,9 @@ _log = logging.getLogger("landcue.server")
 _KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "GDAL_DATA", "PROJ_DATA")
 
 
+_SMALL_PIXELS = 500_000
+"""Of an image that is passed on as it is."""
+_QUALITY = 92
 _GRACE_SECONDS = 5.0
 """For a process to start, and for the pool to end one that takes too long."""
 
@@ -47,7 +53,7 @@ class Decoders:
             memory: Address space of a process in bytes, where the system can limit it.
             pixels: Maximum number of pixels of an image.
         """
-        self._seconds, self._pixels = seconds, pixels
+        self._seconds, self._pixel_limit = seconds, pixels
         spawn: Any = multiprocessing.get_context("spawn")  # of another type on Windows
         self._new = functools.partial(
             ProcessPool,
@@ -59,27 +65,61 @@ class Decoders:
         self._pool = self._new()
         self._replacing = threading.Lock()
 
-    def image(self, data: bytes) -> ByteArray:
-        """Return an uploaded image as uint8 ``[h, w, 3]``.
+    def image(
+        self,
+        source: bytes | Path,
+        crop: tuple[int, int, int, int] | None = None,
+        side: int | None = None,
+    ) -> ByteArray:
+        """Return an image as uint8 ``[h, w, 3]``: see :func:`decode_image`.
 
         Raises:
             DataError: Not an image of an accepted format, broken, too large, or too slow.
         """
-        return self.run(decode_image, data, self._pixels)
+        return self._pixels(decode_image, source, self._pixel_limit, crop, side)
 
-    def chip(self, path: Path, window: Window, scenes: Mapping[str, Any]) -> ByteArray:
+    def chip(
+        self, path: Path, window: Window, scenes: Mapping[str, Any], side: int | None = None
+    ) -> ByteArray:
         """Return a chip of a scene as uint8 ``[h, w, C]``.
 
         Args:
             path: The file.
             window: In pixels at full resolution.
             scenes: Bands and scale, as stored in the archive.
+            side: As :func:`decode_image` has it.
 
         Raises:
             DataError: It cannot be read, or is too large or too slow.
         """
         bands, scale = scenes.get("bands"), scenes.get("scale")
-        return self.run(decode_chip, path, window, bands, scale, self._pixels)
+        return self._pixels(decode_chip, path, window, bands, scale, self._pixel_limit, side)
+
+    def jpeg(
+        self, path: Path, window: Window | None, scenes: Mapping[str, Any], side: int
+    ) -> bytes:
+        """Return an image or a chip as a JPEG, at most ``side`` pixels on its longer side.
+
+        Raises:
+            DataError: It cannot be read, or is too large or too slow.
+        """
+        bands, scale = scenes.get("bands"), scenes.get("scale")
+        data = self.run(encode_jpeg, path, window, bands, scale, self._pixel_limit, side)
+        if not isinstance(data, bytes):
+            raise self._malformed()
+        return data
+
+    def _pixels(self, function: Any, *arguments: Any) -> ByteArray:
+        pixels = self.run(function, *arguments)
+        if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim == 3:
+            return pixels
+        raise self._malformed()
+
+    def _malformed(self) -> DataError:
+        """Replace the processes: one that returns something else is not to be trusted."""
+        _log.warning("a decoder returned no image", extra={"facts": {}})
+        self._replace(self._pool)
+        return DataError("image: cannot be decoded")
 
     def run(self, function: Any, *arguments: Any) -> Any:
         """Run a function of a module in one of the processes and return its result.
@@ -106,13 +146,17 @@ class Decoders:
         with self._replacing:
             if self._pool is pool:
                 self._pool = self._new()
-                threading.Thread(target=pool.stop, daemon=True).start()
+                threading.Thread(target=_end, args=(pool,), daemon=True).start()
 
     def close(self) -> None:
         """End the processes."""
-        self._pool.stop()
-        with contextlib.suppress(TimeoutError):
-            self._pool.join(_GRACE_SECONDS)
+        _end(self._pool)
+
+
+def _end(pool: ProcessPool) -> None:
+    pool.stop()
+    with contextlib.suppress(TimeoutError):
+        pool.join(_GRACE_SECONDS)  # which ends them
 
 
 def restrict(memory: int) -> None:
@@ -131,23 +175,47 @@ def restrict(memory: int) -> None:
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
-def decode_image(data: bytes, most: int) -> ByteArray:
-    """Return an image of up to ``most`` pixels as uint8 ``[h, w, 3]``.
+def decode_image(
+    source: bytes | Path,
+    most: int,
+    crop: tuple[int, int, int, int] | None = None,
+    side: int | None = None,
+) -> ByteArray:
+    """Return an image of up to ``most`` pixels, or a part of it, as uint8 ``[h, w, 3]``.
+
+    Args:
+        source: The image.
+        most: Largest number of pixels.
+        crop: Column, row, width and height of the part.
+        side: Size that a model resizes images to. Large ones are resized here, as the model does
+            it, so that only small ones reach the service.
 
     Raises:
-        DataError: It is broken, of another format, or too large.
+        DataError: It is broken, of another format, too large, or smaller than the crop.
     """
     try:
-        return np.ascontiguousarray(read_picture(data, name="image", most=most).pixels)
+        pixels = read_picture(source, name="image", most=most).pixels
     except DataError as error:
         problem = str(error)
-    raise DataError(
-        problem
-    )  # a new error: the traceback of the first one would keep the image in memory
+    else:
+        if crop is not None:
+            col, row, wide, high = crop
+            if col + wide > pixels.shape[1] or row + high > pixels.shape[0]:
+                size = f"{pixels.shape[1]} x {pixels.shape[0]}"
+                raise DataError(f"crop {list(crop)} exceeds the image of {size} pixels")
+            pixels = pixels[row : row + high, col : col + wide]
+        return _reduced(pixels, side)
+    # A new error: the traceback of the first one would keep the image in memory.
+    raise DataError(problem)
 
 
 def decode_chip(
-    path: Path, window: Window, bands: list[int] | None, scale: str | None, most: int
+    path: Path,
+    window: Window,
+    bands: list[int] | None,
+    scale: str | None,
+    most: int,
+    side: int | None = None,
 ) -> ByteArray:
     """Return a window with the bands and the scale that the archive was made with.
 
@@ -156,14 +224,41 @@ def decode_chip(
     """
     from landcue.search.scene import Chip, read_chip
 
-    _check_size(window.width, window.height, most)
+    check_size(window.width, window.height, "image", most)
     chosen = None if bands is None else tuple(bands)
     chip = read_chip(Chip(path, window, bands=chosen, scale=scale or "auto"))
-    return np.ascontiguousarray(chip)
+    return _reduced(chip, side)
 
 
-def _check_size(width: int, height: int, most: int) -> None:
-    if width * height > most:
-        raise DataError(
-            f"image: {width} x {height} pixels, over the limit of {most:,}; cut it into chips"
-        )
+def encode_jpeg(
+    path: Path,
+    window: Window | None,
+    bands: list[int] | None,
+    scale: str | None,
+    most: int,
+    side: int,
+) -> bytes:
+    """Return an image, or a window of a scene, as a JPEG of at most ``side`` pixels.
+
+    Raises:
+        DataError: It cannot be read, or is too large.
+    """
+    if window is None:
+        pixels = decode_image(path, most)
+    else:
+        pixels = decode_chip(path, window, bands, scale, most)
+    color = np.ascontiguousarray(pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., 0])
+    image = Image.fromarray(color)
+    image.thumbnail((side, side), Image.Resampling.BILINEAR)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=_QUALITY, subsampling=0)
+    return out.getvalue()
+
+
+def _reduced(pixels: ByteArray, side: int | None) -> ByteArray:
+    height, width = pixels.shape[:2]
+    if side is None or height * width <= max(_SMALL_PIXELS, side * side):
+        return np.ascontiguousarray(pixels)
+    from landcue.models.resize import resize_square
+
+    return resize_square(pixels, side)

@@ -38,6 +38,18 @@ class BoundedExecutor:
         Raises:
             ProblemError: 429 when all places are taken, 503 when the service is closing.
         """
+        self.check()
+        self._count(1)
+        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
+        future.add_done_callback(self._finished)
+        return await asyncio.shield(future)
+
+    def check(self) -> None:
+        """Check that a place is free: for before a large body is read.
+
+        Raises:
+            ProblemError: As :meth:`run`.
+        """
         if self._closed:
             raise ProblemError(503, "the service is closing", {"Retry-After": "5"})
         if self.jobs >= self._most:
@@ -48,10 +60,6 @@ class BoundedExecutor:
                 f"too many requests wait for {self.name}; try again in {seconds} s",
                 {"Retry-After": str(seconds)},
             )
-        self._count(1)
-        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        future.add_done_callback(self._finished)
-        return await asyncio.shield(future)
 
     def close(self) -> None:
         """Finish running jobs; drop waiting ones."""

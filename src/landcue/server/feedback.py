@@ -16,6 +16,9 @@ from landcue.server.archives import Served
 from landcue.server.errors import ProblemError
 from landcue.server.schemas import FeedbackRequest
 
+_LOCK_SECONDS = 2.0
+"""A process that was stopped while it wrote must not stop the others."""
+
 _log = logging.getLogger("landcue.server")
 
 
@@ -71,7 +74,9 @@ class FeedbackFile:
 
     def _append(self, data: bytes) -> None:
         """Append a complete line or nothing."""
-        lock = FileLock(f"{self._path}.lock", mode=0o600)
+        lock = FileLock(
+            f"{self._path}.lock", mode=0o600, timeout=2
+        )  # another process may be stopped
         with lock, os.fdopen(self._open(), "ab", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size + len(data) > self._most:

@@ -15,10 +15,12 @@ import time
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from h11 import LocalProtocolError
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from landcue.server.errors import ProblemError, problem
@@ -53,6 +55,10 @@ FEEDBACK = "/v1/feedback"
 RATE_SECONDS = 10
 """A client's requests are counted over so long, which leaves room for bursts."""
 
+CLIENT_LEFT = 499
+"""Logged and counted where a client leaves before it is answered."""
+
+_CLOSE = {"Connection": "close"}
 _METHODS = {"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"}
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LONGEST_PATH = 500
@@ -91,6 +97,8 @@ class Observe:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except (ClientDisconnect, LocalProtocolError):  # or its connection was closed as invalid
+            status = CLIENT_LEFT
         except Exception:
             _log.exception("request failed", extra={"facts": {"request_id": id_}})
             if status:
@@ -149,8 +157,8 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings, public: Iterable[str] = ()) -> None:
         self._app = app
         self._public = frozenset({*PROBES, *public})
-        self._settings = settings
-        self._running = 0
+        self._settings, self.limits = settings, settings.limits
+        self._running = self.held_bytes = 0
         self._rate = Rate(settings.limits.per_second)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -167,10 +175,10 @@ class Guard:
             if scope["path"] in self._public:
                 await self._app(scope, receive, send)
                 return
-            self._check_token(scope["path"], headers)
             client = scope.get("client")
             await self._rate.check(client[0] if client else "")
-            most = self._most_bytes(scope["path"])
+            self._check_token(scope["path"], headers)
+            most = self._most_bytes(scope["path"], headers)
             _check_length(headers, most)
             if self._running >= self._settings.limits.requests:
                 raise ProblemError(429, "too many requests are under way", {"Retry-After": "1"})
@@ -179,16 +187,19 @@ class Guard:
             await answer(scope, receive, send)
             return
         self._running += 1
+        limited = _LimitedBody(self, receive, most)
         try:
-            limited = _LimitedBody(receive, most, self._settings.limits.body_seconds)
             await self._app(scope, limited, send)
         finally:
             self._running -= 1
+            self.held_bytes -= limited.bytes
 
-    def _most_bytes(self, path: str) -> int:
-        limits = self._settings.limits
+    def _most_bytes(self, path: str, headers: Headers) -> int:
+        limits = self.limits
         uploads = path == UPLOADS or path.endswith(UPLOADS_TOO)
-        return limits.upload_bytes if uploads else limits.json_bytes
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        form = uploads and kind == "multipart/form-data"
+        return limits.upload_bytes if form else limits.json_bytes
 
     def _check_origin(self, method: str, headers: Headers) -> None:
         """Refuse other host names, and requests from pages of other sites.
@@ -202,7 +213,11 @@ class Guard:
         origin = headers.get("origin")
         if origin is None or method in ("GET", "HEAD") or origin in self._settings.origins:
             return
-        if urlsplit(origin).netloc != host:
+        try:
+            same = urlsplit(origin).netloc == host
+        except ValueError:  # such as http://[
+            same = False
+        if not same:
             raise ProblemError(403, "pages of other sites may not send requests")
 
     def _check_token(self, path: str, headers: Headers) -> None:
@@ -224,10 +239,10 @@ class Guard:
 class _LimitedBody:
     """Receives a body up to a size and within a time; afterwards it only passes on."""
 
-    def __init__(self, receive: Receive, most: int, seconds: float) -> None:
-        self._receive, self._most = receive, most
-        self._until = asyncio.get_running_loop().time() + seconds
-        self._bytes = 0
+    def __init__(self, guard: Guard, receive: Receive, most: int) -> None:
+        self._guard, self._receive, self._most = guard, receive, most
+        self._until = asyncio.get_running_loop().time() + guard.limits.body_seconds
+        self.bytes = 0
         self._done = False
 
     async def __call__(self) -> Message:
@@ -237,13 +252,17 @@ class _LimitedBody:
             async with asyncio.timeout_at(self._until):
                 message = await self._receive()
         except TimeoutError:
-            raise ProblemError(
-                408, "the body took too long to arrive", {"Connection": "close"}
-            ) from None
+            raise ProblemError(408, "the body took too long to arrive", _CLOSE) from None
         if message["type"] == "http.request":
-            self._bytes += len(message.get("body", b""))
-            if self._bytes > self._most:
+            size = len(message.get("body", b""))
+            self.bytes += size
+            self._guard.held_bytes += size
+            if self.bytes > self._most:
                 raise _too_large(self._most)
+            if self._guard.held_bytes > self._guard.limits.bodies_bytes:
+                raise ProblemError(
+                    429, "too many uploads are under way", {"Retry-After": "2", **_CLOSE}
+                )
             self._done = not message.get("more_body", False)
         return message
 
@@ -251,7 +270,7 @@ class _LimitedBody:
 def _check_length(headers: Headers, most: int) -> None:
     if "content-length" in headers and "transfer-encoding" in headers:
         # A proxy may use the other one and see different requests than this service.
-        raise ProblemError(400, "send Content-Length or chunks, not both", {"Connection": "close"})
+        raise ProblemError(400, "send Content-Length or chunks, not both", _CLOSE)
     text = headers.get("content-length", "0")
     if not text.isdecimal():
         raise ProblemError(400, "Content-Length is not a number")
@@ -260,6 +279,4 @@ def _check_length(headers: Headers, most: int) -> None:
 
 
 def _too_large(most: int) -> ProblemError:
-    return ProblemError(
-        413, f"the body is larger than the limit of {most:,} bytes", {"Connection": "close"}
-    )
+    return ProblemError(413, f"the body is larger than the limit of {most:,} bytes", _CLOSE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from landcue.archive import Source
 from landcue.data.images import is_image_path
@@ -21,8 +19,8 @@ from landcue.search import Archive, ById, Query
 from landcue.search.overview import flat_map, own_scores
 from landcue.server.decoding import Decoders
 from landcue.server.errors import ProblemError, without_paths
-from landcue.server.queries import Body, read_query
-from landcue.types import ByteArray, FloatArray
+from landcue.server.queries import Body, read_query, square_side
+from landcue.types import ByteArray, FloatArray, Record
 
 if TYPE_CHECKING:
     from landcue.server.archives import Served
@@ -250,8 +248,6 @@ def _rounded(values: FloatArray) -> list[list[float]]:
 LARGEST_FILE = 256 << 20
 """Bytes of an image file that a chip is made from; scenes are read window by window instead."""
 
-_QUALITY = 92
-
 
 def chip_jpeg(decoders: Decoders, archive: Archive, id_: str, side: int) -> bytes:
     """Return a record's image, or its chip, at most ``side`` pixels on its longer side.
@@ -260,23 +256,32 @@ def chip_jpeg(decoders: Decoders, archive: Archive, id_: str, side: int) -> byte
         ProblemError: 404: the file is not there, too large, or not below the source root.
         DataError: It is broken, or costs too much to decode.
     """
-    return _jpeg(chip_pixels(decoders, archive, id_), side)
+    record = archive.record(id_)
+    source = archive.manifest.sources[record.source]
+    path = _file(source, record)
+    return decoders.jpeg(path, record.window, source.scenes, side)
 
 
 def chip_pixels(decoders: Decoders, archive: Archive, id_: str) -> ByteArray:
-    """Return a record's image, or its chip, as uint8 ``[h, w, C]``: see :func:`chip_jpeg`."""
+    """Return a record's image or chip as uint8 ``[h, w, C]``; large ones in the model's size.
+
+    Raises:
+        ProblemError: As :func:`chip_jpeg`.
+        DataError: Likewise.
+    """
     record = archive.record(id_)
     source = archive.manifest.sources[record.source]
-    path = _file(source, record.path)
+    path = _file(source, record)
+    side = square_side(archive)
     if record.window is None:
-        return decoders.image(_bytes(path))
-    return decoders.chip(path, record.window, source.scenes)
+        return decoders.image(path, None, side)
+    return decoders.chip(path, record.window, source.scenes, side)
 
 
-def _file(source: Source, stored: Path) -> Path:
+def _file(source: Source, record: Record) -> Path:
     """Return the file of a record: below the source root, with symbolic links resolved."""
     gone = ProblemError(404, "the image of this record is not available here")
-    if is_object(source.file(stored.as_posix())):
+    if is_object(source.file(record.path.as_posix())):
         # Decoders hold no credentials, and clients must not cause requests to the store.
         raise ProblemError(
             404, "the image of this record is in an object store, which the service does not "
@@ -284,27 +289,12 @@ def _file(source: Source, stored: Path) -> Path:
         )  # fmt: skip
     try:
         root = Path(source.root).resolve(strict=True)
-        path = (root / stored).resolve(strict=True)
+        path = (root / record.path).resolve(strict=True)
+        size = path.stat().st_size
     except (OSError, RuntimeError, ValueError):
         raise gone from None
     if not path.is_relative_to(root) or not path.is_file() or not is_image_path(path):
         raise gone
+    if record.window is None and size > LARGEST_FILE:
+        raise ProblemError(404, "the image of this record is too large to be shown")
     return path
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ProblemError(404, "the image of this record is too large to be shown")
-        return path.read_bytes()
-    except OSError:
-        raise ProblemError(404, "the image of this record is not available here") from None
-
-
-def _jpeg(pixels: ByteArray, side: int) -> bytes:
-    bands = pixels.shape[2]
-    image = Image.fromarray(np.ascontiguousarray(pixels[..., :3] if bands >= 3 else pixels[..., 0]))
-    image.thumbnail((side, side), Image.Resampling.BILINEAR)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=_QUALITY, subsampling=0)
-    return out.getvalue()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
@@ -14,6 +16,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from landcue.errors import UsageError
+from landcue.search.archive import Archive
 from landcue.search.filters import Filter
 from landcue.search.pages import Cursor
 from landcue.search.place import read_polygon
@@ -24,13 +27,14 @@ from landcue.server.decoding import Decoders
 from landcue.server.errors import InvalidError, ProblemError
 from landcue.server.schemas import MAX_DEPTH, Filters, SearchRequest
 from landcue.server.settings import Limits
-from landcue.types import Bounds, ByteArray
+from landcue.types import Bounds
 
 if TYPE_CHECKING:
     from landcue.server.archives import Served
 
 _MAX_SHORTLIST = 10_000
 _MAX_LISTS = 1 << 16
+_SHORT_JSON = 16 << 10
 _MAX_COLLAPSED = 2_000
 """Rank of the last hit of pages without near duplicates, which compare all pairs."""
 
@@ -78,7 +82,7 @@ async def read_body(request: Request, limits: Limits) -> Body:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return Body(parse_search(await request.body()), {})
+        return Body(await _parse(await request.body()), {})
     if kind != "multipart/form-data":
         raise ProblemError(415, "send application/json, or multipart/form-data with images")
     form = await _read_form(request, limits)
@@ -99,7 +103,14 @@ async def read_body(request: Request, limits: Limits) -> Body:
         await form.close()
     if len(images.get("image", ())) > 1:
         raise ProblemError(400, "send one part 'image'; further ones as 'positive' or 'negative'")
-    return Body(parse_search(text), {name: tuple(data) for name, data in images.items()})
+    return Body(await _parse(text), {name: tuple(data) for name, data in images.items()})
+
+
+async def _parse(text: bytes | str) -> SearchRequest:
+    """Parse a search; a long one in a thread, so that other requests do not wait."""
+    if len(text) <= _SHORT_JSON:
+        return parse_search(text)
+    return await asyncio.to_thread(parse_search, text)
 
 
 class _Form(MultiPartParser):
@@ -165,8 +176,10 @@ def run_search(served: Served, body: Body, decoders: Decoders) -> Result:
         LandcueError: Whatever the search refuses.
     """
     search = body.search
+    cursor = None if search.cursor is None else _read_cursor(served, search)
+    mode = search.mode if cursor is None else cursor.mode  # which a search goes on with
     # A search would build the index: minutes of work and new files, for any client.
-    if search.mode == "ann" and "ann" not in served.archive.modes:
+    if mode == "ann" and "ann" not in served.archive.modes:
         raise ProblemError(
             409,
             f"archive {served.name!r} has no approximate index: its operator can build one with "
@@ -176,8 +189,6 @@ def run_search(served: Served, body: Body, decoders: Decoders) -> Result:
         raise ProblemError(
             409, f"archive {served.name!r} holds no model for new images: search with a record's id"
         )
-    if search.cursor is not None:
-        _check_cursor(served, search)
     where = to_filter(search.filters)
     return served.archive.search(
         read_query(served, body, decoders),
@@ -210,28 +221,35 @@ def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
     first = body.images.get("image", ())
     if search.crop is not None and not first:
         raise ProblemError(400, "crop is for an uploaded part 'image'")
-    positives: list[Example] = [_cropped(decoders.image(data), search.crop) for data in first]
+    side = square_side(served.archive) if body.any else None
+    positives: list[Example] = [decoders.image(data, search.crop, side) for data in first]
     positives += [ById(id_) for id_ in positive_ids]
-    positives += [decoders.image(data) for data in body.images.get("positive", ())]
+    positives += [decoders.image(data, None, side) for data in body.images.get("positive", ())]
     negatives: list[Example] = [ById(id_) for id_ in negative_ids]
-    negatives += [decoders.image(data) for data in body.images.get("negative", ())]
+    negatives += [decoders.image(data, None, side) for data in body.images.get("negative", ())]
     if not positives and not negatives:
         return None
     return Query(positives, negatives, search.rule, search.negative_weight)
 
 
-def _cropped(pixels: ByteArray, crop: tuple[int, int, int, int] | None) -> ByteArray:
-    if crop is None:
-        return pixels
-    col, row, width, height = crop
-    if col + width > pixels.shape[1] or row + height > pixels.shape[0]:
-        size = f"{pixels.shape[1]} x {pixels.shape[0]}"
-        raise ProblemError(400, f"crop {list(crop)} exceeds the image of {size} pixels")
-    return pixels[row : row + height, col : col + width]
+def square_side(archive: Archive) -> int | None:
+    """Return the side of the square that an archive's encoder resizes images to.
+
+    ``None``: it prepares images in another way, and needs all of their pixels.
+    """
+    from landcue.models.resize import resize_square
+
+    encoder = archive.encoder()
+    side = getattr(encoder, "image_size", None)
+    if not isinstance(side, int):
+        return None
+    bands = getattr(encoder, "in_chans", 3)
+    sample = np.random.default_rng(0).integers(0, 256, (301, 203, bands), np.uint8)
+    return side if np.array_equal(encoder.prepare(sample), resize_square(sample, side)) else None
 
 
-def _check_cursor(served: Served, search: SearchRequest) -> None:
-    """Refuse cursors that would cost more than any page of this service."""
+def _read_cursor(served: Served, search: SearchRequest) -> Cursor:
+    """Read a cursor, and refuse one that would cost more than any page of this service."""
     cursor = Cursor.decode(search.cursor or "")
     if cursor.mark != served.archive.mark:
         raise ProblemError(
@@ -242,3 +260,4 @@ def _check_cursor(served: Served, search: SearchRequest) -> None:
         raise ProblemError(400, f"pages reach down to hit {deepest:,}: narrow the search instead")
     if cursor.shortlist > max(_MAX_SHORTLIST, search.k) or (cursor.lists or 0) > _MAX_LISTS:
         raise UsageError("the cursor cannot be read: use the cursor of the last page unchanged")
+    return cursor

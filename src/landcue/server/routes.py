@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 from collections.abc import Callable
@@ -185,6 +186,8 @@ async def search(request: Request, service: Shared, format: ResultFormat = "json
 
     Send images as a multipart form with the JSON in its part `request`.
     """
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        service.encoders.check()
     body = await read_body(request, service.settings.limits)
     return await _search(request, service, body, format)
 
@@ -339,9 +342,12 @@ async def get_health() -> Response:
 
 @api.get("/readyz", response_class=PlainTextResponse, responses=PROBLEMS)
 async def get_readiness(service: Shared) -> Response:
-    """Return whether models and vectors are loaded in the worker that answers."""
+    """Return 200 once models and vectors are loaded in this worker, while all archives exist."""
     if not service.ready:
         return problem(503, "models are being loaded", headers={"Retry-After": "2"})
+    missing = await asyncio.to_thread(service.catalog.missing)
+    if missing:
+        return problem(503, f"not there any more: {', '.join(missing)}")
     return PlainTextResponse("ready\n")
 
 

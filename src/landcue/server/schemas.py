@@ -27,6 +27,8 @@ Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann"]
 
 MAX_K = 1_000
 MAX_EXAMPLES = 100
+MAX_CORNERS = 5_000
+"""Of a polygon."""
 MAX_DEPTH = 100_000
 """Rank of the last hit that pages can reach."""
 
@@ -90,6 +92,18 @@ _Time = Annotated[
 ]
 
 
+def _count_positions(value: Any) -> int:
+    """Return how many lists that hold no further list there are: the positions of a geometry."""
+    count, stack = 0, [value]
+    while stack:
+        one = stack.pop()
+        inner = list(one.values() if isinstance(one, dict) else one)
+        nested = [part for part in inner if isinstance(part, dict | list)]
+        count += isinstance(one, list) and not nested
+        stack += nested
+    return count
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
@@ -128,6 +142,13 @@ class Filters(_Request):
     def _check_bbox(cls, value: Box | None) -> Box | None:
         if value is not None and not (all(map(math.isfinite, value)) and value[1] <= value[3]):
             raise ValueError(f"bounds {value}: need -90 <= south <= north <= 90 (order W,S,E,N)")
+        return value
+
+    @field_validator("polygon")
+    @classmethod
+    def _check_polygon(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and _count_positions(value) > MAX_CORNERS:
+            raise ValueError(f"the polygon has more than {MAX_CORNERS:,} corners: simplify it")
         return value
 
     @field_validator("after", "before")

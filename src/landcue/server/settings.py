@@ -36,6 +36,7 @@ class Limits(BaseModel):
         upload_bytes: Body of a request with images.
         json_bytes: Any other body, and the JSON part of an upload.
         images: Image parts of an upload.
+        bodies_bytes: Bodies of all requests under way.
         body_seconds: Until the whole body has arrived.
         pixels: Of an uploaded image.
         decode_seconds: To decode one image.
@@ -56,6 +57,7 @@ class Limits(BaseModel):
     upload_bytes: int = 32 << 20
     json_bytes: int = 256 << 10
     images: int = 8
+    bodies_bytes: int = 256 << 20
     body_seconds: float = 30.0
     pixels: int = 32_000_000
     decode_seconds: float = 15.0
@@ -97,6 +99,7 @@ class Settings(BaseSettings):
         hosts: Names that a request may call the service by; any when empty.
         tokens: ``None`` lets every request in; never taken from the environment.
         token_file: They are read from here; see :func:`read_tokens`.
+        proxies: Addresses or networks of proxies whose ``X-Forwarded-For`` names the client.
         origins: Web origins whose pages may read answers (CORS); none by default.
         basemap: Address template of map tiles that the page shows; ``None`` shows none.
         basemap_credit: Attribution of the tiles; their host without it.
@@ -118,6 +121,7 @@ class Settings(BaseSettings):
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     tokens: Tokens | None = None
     token_file: Path | None = None
+    proxies: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     basemap: str | None = None
     basemap_credit: str | None = None
@@ -130,6 +134,18 @@ class Settings(BaseSettings):
     @classmethod
     def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(check_origin, value))
+
+    @field_validator("proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            try:
+                ipaddress.ip_network(one, strict=False)
+            except ValueError:
+                raise UsageError(
+                    f"--trusted-proxy {one[:80]!r}: use an address or a network such as 10.0.0.0/8"
+                ) from None
+        return value
 
     @field_validator("basemap")
     @classmethod

@@ -223,11 +223,13 @@ def read_values(file: Path) -> dict[str, Any]:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also dates such as 2024-13-01
         line = str(error).replace("\n", " ")
         raise UsageError(f"{file} is not valid YAML: {line}") from None
     if not isinstance(values, dict):
-        raise UsageError(f"{file} must hold sections (data, model, loss …), not a single value")
+        raise UsageError(
+            f"{file} must hold sections (data, model, loss …), not a list or a single value"
+        )
     return cast(dict[str, Any], values)
 
 
@@ -250,7 +252,7 @@ def override(values: dict[str, Any], assignments: Iterable[str]) -> dict[str, An
                 raise UsageError(f"--set {assignment!r}: {name!r} is not a section")
         try:
             section[last] = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise UsageError(f"--set {assignment!r}: the value is not valid YAML") from None
     return result
 

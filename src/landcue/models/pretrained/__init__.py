@@ -1,1 +1,0 @@
-"""Encoders trained by others, one file per library over one protocol; see :mod:`.encoder`."""
