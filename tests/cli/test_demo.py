@@ -15,7 +15,7 @@ import urllib.request
 import pytest
 from PIL import Image
 
-from landcue.cli.showing import has_display
+from landcue.cli.demo import has_display
 from landcue.client import Client
 from landcue.server.page import Page
 
@@ -150,7 +150,7 @@ def test_again_without_serving_it_finds_the_same_and_ends(demo, on_a_terminal, t
 def test_without_a_display_no_browser_is_opened(demo, on_a_terminal, tmp_path):
     folder, _ = demo
     code = (
-        "import sys; from pathlib import Path; from landcue.cli.showing import show; "
+        "import sys; from pathlib import Path; from landcue.cli.demo import show; "
         "folder = Path(sys.argv[1]); show([folder / 'archive'], None, folder / 'feedback')"
     )
     with socket.socket() as taken:

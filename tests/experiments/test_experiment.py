@@ -15,8 +15,8 @@ from landcue.codes.packing import pack_bits, unpack_bits
 from landcue.errors import ModelError, UsageError
 from landcue.experiments.measure import load_measured, rank
 from landcue.experiments.plots import draw
-from landcue.experiments.runner import cells, run_experiment
-from landcue.experiments.spec import merged, read_spec
+from landcue.experiments.runner import run_experiment
+from landcue.experiments.spec import cells, merged, read_spec
 from landcue.experiments.tables import comparisons, to_json, to_latex, to_markdown
 from landcue.files import exclusive
 from landcue.training.config import read_config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from landcue.audit.counts import PairCounts
-from landcue.report.html import data_uri, render, shown
+from landcue.report.tables import data_uri, render, shown
 
 NASTY = "<script>alert('\"&')</script>"
 

@@ -12,9 +12,7 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.table import RecordTable
 from landcue.errors import UsageError
 from landcue.search import Archive, ById, Filter, SearchOptions
-from landcue.search import ann as ann_module
-from landcue.search.ann import AnnFacts, AnnIndex, held_out, measure
-from landcue.search.exact import FloatIndex
+from landcue.search.exact import AnnFacts, AnnIndex, FloatIndex, held_out, load_faiss, measure
 
 pytest.importorskip("faiss")
 
@@ -55,7 +53,7 @@ def test_held_out_rows_do_not_train_the_index(tmp_path):
     moved = rows.copy()
     moved[queries] = -moved[queries]
     other = AnnIndex.build(moved, queries)
-    faiss = ann_module.load_faiss()
+    faiss = load_faiss()
     centers = []
     for index in (one, other):
         index.save(tmp_path / "ann")
@@ -177,11 +175,11 @@ def test_in_memory_and_few_records(made, tmp_path):
 def test_without_faiss_one_line_says_what_to_install(made, tmp_path, monkeypatch):
     searcher = Archive(made.make_archive(tmp_path / "a", 50))
     monkeypatch.setitem(sys.modules, "faiss", None)
-    ann_module.load_faiss.cache_clear()
+    load_faiss.cache_clear()
     with pytest.raises(UsageError, match=r"pip install 'landcue\[ann\]'"):
         searcher.search(ById(searcher.backend.records.id(0)), mode="ann")
     assert searcher.search(ById(searcher.backend.records.id(0))).hits
-    ann_module.load_faiss.cache_clear()
+    load_faiss.cache_clear()
 
 
 def test_searching_imports_no_faiss(made, tmp_path):
@@ -214,7 +212,7 @@ def test_faiss_as_torch_libraries_change_it_gives_the_same():
     pytest.importorskip("torch")
     code = (
         "import numpy as np\n"
-        "from landcue.search.ann import AnnIndex, held_out\n"
+        "from landcue.search.exact import AnnIndex, held_out\n"
         "rows = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)\n"
         "rows /= np.linalg.norm(rows, axis=1, keepdims=True)\n"
         "index = AnnIndex.build(rows, held_out(500))\n"

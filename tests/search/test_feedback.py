@@ -8,8 +8,7 @@ from sklearn.linear_model import Ridge
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.errors import ArchiveError, UsageError
-from landcue.search.feedback import direction, linear, rocchio
-from landcue.search.feedback_rounds import relevant_to, simulate_feedback
+from landcue.search.feedback import direction, linear, relevant_to, rocchio, simulate_feedback
 
 
 def unit(rng, n, dim):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from landcue.archive.table import RecordTable
 from landcue.search import Archive, ById
-from landcue.search.ids import SortedIds
+from landcue.search.records import SortedIds
 
 
 @settings(deadline=None)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from landcue.archive.schema import LABEL_THRESHOLD
 from landcue.codes.packing import unpack_bits
 from landcue.search import Archive, ById, Filter, Query, SearchOptions
-from landcue.search.sketch import Sketches
+from landcue.search.vectors import Sketches
 from landcue.types import Bounds
 
 N = 260

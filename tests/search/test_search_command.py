@@ -213,7 +213,7 @@ def test_mistakes_are_one_line(run, args, word):
 
 
 def test_evaluate_simulates_feedback(archive):
-    from landcue.search.feedback_rounds import simulate_feedback
+    from landcue.search.feedback import simulate_feedback
 
     more = ("--feedback", "2", "--resamples", "0")
     text, value = (landcue("evaluate", archive.folder, *more, *way) for way in ((), ("--json",)))

@@ -6,7 +6,7 @@ import functools
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -14,10 +14,12 @@ from PIL import Image, ImageDraw
 from landcue.audit.counts import LabelFacts, part_order
 from landcue.audit.images import FORMS
 from landcue.audit.pairs import Frame, shared_frames
-from landcue.audit.report import AuditReport
 from landcue.data.images import read_image
 from landcue.errors import DataError
-from landcue.report.html import data_uri, render
+from landcue.report.tables import data_uri, render
+
+if TYPE_CHECKING:
+    from landcue.audit.report import AuditReport
 
 SHOWN = 48
 """Pairs of one kind that are shown with pictures."""

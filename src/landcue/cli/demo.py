@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +38,7 @@ def demo(
 
     The built-in encoder, which was not trained on such images, is measured for comparison.
     """
-    from landcue.cli.showing import is_interactive, show
+    from landcue.cli.demo import is_interactive, show
     from landcue.demo import run_demo
 
     with Reporter() as reporter:
@@ -54,3 +57,54 @@ def demo(
         show((made.archive, made.builtin_archive), port, folder / "feedback.jsonl")
         sys.stdout.flush()
         os._exit(0)  # at a normal exit torchvision's compiler prints warnings about leaks
+
+
+HOST = "127.0.0.1"
+PORT = 8000
+
+
+def is_interactive() -> bool:
+    """Return whether standard input and output are terminals; serving would block a script."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def show(archives: Sequence[Path], port: int | None, feedback_file: Path) -> None:
+    """Serve archives on the loopback address until Ctrl-C; open the page if there is a display.
+
+    Args:
+        archives: Their folders; the first is shown first.
+        port: ``None`` for 8000, or a free one if 8000 is in use.
+        feedback_file: File for feedback given on the page.
+
+    Raises:
+        ArchiveError: One cannot be opened.
+        UsageError: The port is in use.
+    """
+    from landcue.server.run import run
+    from landcue.server.settings import Settings
+
+    def opened(address: str) -> None:
+        print(f"\nopen {address} in a browser; press Ctrl-C to stop", flush=True)
+        if is_interactive() and has_display():
+            webbrowser.open(address)
+
+    names = tuple(map(str, archives))
+    settings = Settings(archives=names, feedback_file=feedback_file, quiet=True)
+    run(settings, HOST, _free_port() if port is None else port, opened=opened)
+
+
+def has_display() -> bool:
+    """Return whether this machine can show a browser window."""
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _free_port() -> int:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((HOST, PORT))
+        except OSError:
+            return 0
+    return PORT

@@ -13,7 +13,7 @@ from landcue.errors import UsageError
 if TYPE_CHECKING:
     from landcue.report.comparison import Contest
     from landcue.report.evaluation import Evaluation
-    from landcue.search.feedback_rounds import FeedbackReport
+    from landcue.search.feedback import FeedbackReport
 
 
 def evaluate(
@@ -136,7 +136,7 @@ def _evaluate_run_file(run: Path, qrels: Path, *, json_: bool, **options: Any) -
 def _simulate_feedback(target: Path, part: str, rounds: int) -> FeedbackReport:
     from landcue.evaluation import is_archive
     from landcue.search.archive import open_storage
-    from landcue.search.feedback_rounds import simulate_feedback
+    from landcue.search.feedback import simulate_feedback
 
     if not is_archive(target):
         raise UsageError(f"--feedback needs archives; index the images of {target} first")

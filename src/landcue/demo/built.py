@@ -17,6 +17,7 @@ from landcue.demo.layout import (
     traffic,
     way,
 )
+from landcue.demo.nature import scatter_trees
 from landcue.demo.objects import (
     COURT_COLORS,
     building,
@@ -27,7 +28,6 @@ from landcue.demo.objects import (
     tank,
     truck,
 )
-from landcue.demo.plants import scatter_trees
 from landcue.demo.surfaces import Road, grass, pavement, road, soil, water
 
 

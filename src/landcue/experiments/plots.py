@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from landcue.experiments.runner import Results, Row, cells
+from landcue.experiments.spec import cells
 from landcue.experiments.tables import part_of, rivals, scores_of
 from landcue.metrics.intervals import mean_over_runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from landcue.experiments.runner import Results, Row
 
 # Okabe and Ito's palette, distinguishable by color-blind readers; markers and dashes help in print.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

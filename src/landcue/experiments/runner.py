@@ -15,7 +15,7 @@ import numpy as np
 from landcue.data.imageset import ImageSet
 from landcue.errors import LandcueError, ModelError, UsageError
 from landcue.experiments.measure import Encodings, Measured, load_measured, measure
-from landcue.experiments.spec import Spec, read_spec
+from landcue.experiments.spec import Cell, Spec, cells, read_spec
 from landcue.files import exclusive, read_json, write_atomic
 from landcue.training.config import TrainingConfig
 from landcue.training.images import ignore, read_split
@@ -24,20 +24,6 @@ from landcue.training.loop import train
 Message = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 _MOST_OPEN = 16  # models whose encodings stay in memory: a row goes through its seeds twice
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One training: a method, a seed and, for hash heads, a code length."""
-
-    method: str
-    seed: int
-    bits: int | None
-
-    @property
-    def name(self) -> str:
-        """Name of its run folder."""
-        return f"{self.method}-s{self.seed}" + (f"-b{self.bits}" if self.bits else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +149,6 @@ def run_experiment(
         raise UsageError(f"no method {name!r} in {spec.name}; it has {', '.join(spec.methods)}")
     with exclusive(out, ModelError, "running the experiment in"):
         return _Runner(spec, out, message, progress).run({spec.trained_by(name) for name in wanted})
-
-
-def cells(spec: Spec) -> list[Cell]:
-    """Return all trainings, one seed after the other: early rows can be compared soon."""
-    methods = [name for name, method in spec.methods.items() if method.train is None]
-    return [
-        Cell(name, seed, bits)
-        for seed in spec.seeds
-        for name in methods
-        for bits in spec.bits_of(name)
-    ]
 
 
 class _Runner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -250,3 +251,28 @@ def _check_method(spec: Spec, name: str, method: MethodSpec) -> None:
                 raise UsageError(f"ranking {ranking} needs model.label_head")
             if needs_bits(ranking) and bits is None:
                 raise UsageError(f"ranking {ranking} needs bits")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One training: a method, a seed and, for hash heads, a code length."""
+
+    method: str
+    seed: int
+    bits: int | None
+
+    @property
+    def name(self) -> str:
+        """Name of its run folder."""
+        return f"{self.method}-s{self.seed}" + (f"-b{self.bits}" if self.bits else "")
+
+
+def cells(spec: Spec) -> list[Cell]:
+    """Return all trainings, one seed after the other: early rows can be compared soon."""
+    methods = [name for name, method in spec.methods.items() if method.train is None]
+    return [
+        Cell(name, seed, bits)
+        for seed in spec.seeds
+        for name in methods
+        for bits in spec.bits_of(name)
+    ]

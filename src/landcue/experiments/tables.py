@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from landcue.experiments.measure import Measured
-from landcue.experiments.runner import Results, Row
 from landcue.experiments.spec import BEST
 from landcue.metrics.intervals import compare, mean_over_runs
 from landcue.report.tables import Cells, latex, latex_escape, markdown
+
+if TYPE_CHECKING:
+    from landcue.experiments.runner import Results, Row
 
 
 def part_of(results: Results) -> str:

@@ -22,9 +22,8 @@ from landcue.milvus.link import LARGEST, Address, Link, carries
 from landcue.milvus.manifest import ManifestStore, read_pushed
 from landcue.milvus.view import MilvusView
 from landcue.models.load import find_model
-from landcue.search.ann import AnnFacts
-from landcue.search.records import COLUMNS, Records
-from landcue.search.summary import Summary
+from landcue.search.exact import AnnFacts
+from landcue.search.records import COLUMNS, Records, Summary
 from landcue.search.vectors import Vectors
 from landcue.types import FloatArray, Problem
 

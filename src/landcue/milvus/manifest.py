@@ -21,8 +21,8 @@ from landcue.archive.manifest import Manifest, manifest_text, parse_manifest
 from landcue.codes.hashers import Hasher
 from landcue.errors import ArchiveError
 from landcue.milvus.link import Link, missing, one_of, starts
-from landcue.search.ann import AnnFacts
-from landcue.search.summary import Summary
+from landcue.search.exact import AnnFacts
+from landcue.search.records import Summary
 
 COMPLETE, PUSHING = "complete", "pushing"
 FORMAT = 2

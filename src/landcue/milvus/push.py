@@ -31,7 +31,7 @@ from landcue.milvus.manifest import (
     Pushed,
     read_pushed,
 )
-from landcue.search.ann import (
+from landcue.search.exact import (
     MEASURED_K,
     SHORTLIST,
     AnnFacts,
@@ -40,11 +40,9 @@ from landcue.search.ann import (
     recall_by_lists,
 )
 from landcue.search.local import CACHE_FROM
-from landcue.search.records import COLUMNS, Records, read_records
-from landcue.search.sketch import Sketches
+from landcue.search.records import COLUMNS, Records, read_records, summarize
 from landcue.search.store import Store
-from landcue.search.summary import summarize
-from landcue.search.vectors import Vectors
+from landcue.search.vectors import Sketches, Vectors
 
 pc: Any = pyarrow.compute
 

@@ -15,8 +15,8 @@ from landcue.milvus.link import Link, one_of, starts
 from landcue.milvus.manifest import Pushed
 from landcue.milvus.push import parse_record
 from landcue.milvus.selection import MilvusSelection
-from landcue.search.ann import AnnFacts
 from landcue.search.backend import Facts
+from landcue.search.exact import AnnFacts
 from landcue.search.filters import Filter
 from landcue.search.pages import Distances, Rows
 from landcue.search.records import COLUMNS, Records

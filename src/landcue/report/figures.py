@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from markupsafe import Markup
 
-from landcue.report.html import PALETTE
+from landcue.report.tables import PALETTE
 
 COLORS = PALETTE[:-1]
 """Okabe and Ito's palette without its black, which is the ink."""

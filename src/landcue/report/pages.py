@@ -27,7 +27,6 @@ from landcue.report.comparison import Contest, column_names, label_cells, metric
 from landcue.report.confusion import Confusion, confusion
 from landcue.report.embedding_map import categories, make_map
 from landcue.report.evaluation import Evaluation, Space
-from landcue.report.html import data_uri, render
 from landcue.report.queries import (
     RankedQuery,
     deciding_metric,
@@ -35,7 +34,7 @@ from landcue.report.queries import (
     retrieve,
     wrong_first_hits,
 )
-from landcue.report.tables import number, size_facts, span
+from landcue.report.tables import data_uri, number, render, size_facts, span
 
 _BEST, _HITS = 4, 10
 _DIFFERING, _COMPARED_HITS = 3, 8

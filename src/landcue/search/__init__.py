@@ -12,7 +12,7 @@ from landcue.lazy import CallablePackage, lazy_exports
 
 if TYPE_CHECKING:
     from landcue.search.archive import Archive, open_archive, search
-    from landcue.search.feedback_rounds import FeedbackReport, simulate_feedback
+    from landcue.search.feedback import FeedbackReport, simulate_feedback
     from landcue.search.filters import Filter
     from landcue.search.plan import MODES, Plan, SearchOptions
     from landcue.search.query import ById, Query
@@ -42,7 +42,7 @@ __getattr__ = lazy_exports(
         "Archive": "landcue.search.archive",
         "ById": "landcue.search.query",
         "Chip": "landcue.search.scene",
-        "FeedbackReport": "landcue.search.feedback_rounds",
+        "FeedbackReport": "landcue.search.feedback",
         "Filter": "landcue.search.filters",
         "Plan": "landcue.search.plan",
         "Query": "landcue.search.query",
@@ -50,7 +50,7 @@ __getattr__ = lazy_exports(
         "SearchOptions": "landcue.search.plan",
         "open_archive": "landcue.search.archive",
         "search": "landcue.search.archive",
-        "simulate_feedback": "landcue.search.feedback_rounds",
+        "simulate_feedback": "landcue.search.feedback",
     },
 )
 

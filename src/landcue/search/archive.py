@@ -18,8 +18,8 @@ from landcue.search.local import LocalBackend
 from landcue.search.plan import SearchOptions
 from landcue.search.planner import Planner
 from landcue.search.query import Example, Query
+from landcue.search.records import Summary
 from landcue.search.result import Result
-from landcue.search.summary import Summary
 from landcue.types import Bounds, Encoder, FloatArray, Problem, Record
 
 if TYPE_CHECKING:

@@ -16,11 +16,10 @@ import numpy.typing as npt
 
 from landcue.archive.archive import Columns
 from landcue.archive.manifest import Manifest
-from landcue.search.ann import AnnFacts
+from landcue.search.exact import AnnFacts
 from landcue.search.filters import Filter
 from landcue.search.pages import Fetch, Rows
-from landcue.search.records import Records
-from landcue.search.summary import Summary
+from landcue.search.records import Records, Summary
 from landcue.search.vectors import Vectors
 from landcue.types import Bounds, ByteArray, FloatArray, Problem
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,57 @@ from landcue.search import expression
 from landcue.search.expression import Word
 from landcue.search.place import box_of, check_polygon, inside, read_polygon, touches
 from landcue.search.records import Records
-from landcue.search.terms import Terms
 from landcue.search.vectors import Vectors
 from landcue.types import Bounds
 
-Mask = npt.NDArray[np.bool_]
 T = TypeVar("T")
+
+
+class Terms(Protocol[T]):
+    """Builds conditions: masks, or expressions of a server."""
+
+    def label(self, name: str) -> T:
+        """Require that a record carries a label."""
+        ...
+
+    def score(self, name: str, least: float) -> T:
+        """Require that the predicted score of a label is at least ``least``."""
+        ...
+
+    def touching(self, box: Bounds) -> T:
+        """Require that a footprint touches a box."""
+        ...
+
+    def inside(self, shape: BaseGeometry) -> T:
+        """Require that a footprint touches a polygon."""
+        ...
+
+    def after(self, time: np.datetime64) -> T:
+        """Require that the time is known and not before ``time``."""
+        ...
+
+    def before(self, time: np.datetime64) -> T:
+        """Require that the time is known and before ``time``."""
+        ...
+
+    def below(self, prefix: str) -> T:
+        """Require that a path starts with ``prefix``."""
+        ...
+
+    def among(self, column: str, values: Sequence[str]) -> T:
+        """Require that ``group``, ``part`` or ``sensor`` is one of the values."""
+        ...
+
+    def negated(self, part: T) -> T:
+        """Negate a condition."""
+        ...
+
+    def joined(self, word: Word, parts: Sequence[T]) -> T:
+        """Require all parts (``and``), or any of them (``or``)."""
+        ...
+
+
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

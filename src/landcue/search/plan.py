@@ -10,7 +10,7 @@ import numpy as np
 
 from landcue.archive.manifest import Manifest
 from landcue.errors import UsageError, did_you_mean
-from landcue.search.ann import SHORTLIST, AnnFacts
+from landcue.search.exact import SHORTLIST, AnnFacts
 
 Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann"]
 MODES: tuple[Mode, ...] = get_args(Mode)

@@ -11,8 +11,8 @@ import numpy as np
 
 from landcue.codes.engine import check_k
 from landcue.errors import ArchiveError, UsageError
-from landcue.search.ann import SHORTLIST
 from landcue.search.backend import Backend, Facts, Ranking, Selection, Target, View
+from landcue.search.exact import SHORTLIST
 from landcue.search.filters import Filter
 from landcue.search.pages import Cursor, Page, take_page
 from landcue.search.plan import ASKED, MODES, NEEDS, Plan, SearchOptions, check_mode, choose

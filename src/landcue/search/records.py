@@ -1,9 +1,11 @@
-"""All records of an archive without their vectors, sorted by id, decoded on access."""
+"""All records of an archive without their vectors: read, summarized and looked up by id."""
 
 from __future__ import annotations
 
+import bisect
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,40 @@ import shapely
 
 from landcue.archive.archive import ArchiveFolder, LabelLists
 from landcue.archive.schema import from_wkb
-from landcue.search.ids import SortedIds
 from landcue.search.place import outline
+
+_STEP = 1024
+
+
+class SortedIds:
+    """Ascending strings of a column, which may be mapped: a look-up reads few of its pages."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        """Look into a ``large_string`` column without gaps; more chunks than one are copied."""
+        array: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        self._rows = range(len(array))
+        if len(array):
+            _, edges, text = array.buffers()
+            self._edges = memoryview(edges).cast("q")[array.offset :]
+            self._text = memoryview(text)
+        self._marks = [self._bytes(row) for row in self._rows[::_STEP]]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> str:
+        return self._bytes(self._rows[row]).decode()
+
+    def place(self, id_: str) -> int:
+        """Return how many ids come before this one; UTF-8 sorts as strings do."""
+        wanted = id_.encode(errors="surrogatepass")
+        first = max(0, bisect.bisect_left(self._marks, wanted) - 1) * _STEP
+        nearby = self._rows[first : first + _STEP]
+        return first + bisect.bisect_left(nearby, wanted, key=self._bytes)
+
+    def _bytes(self, row: int) -> bytes:
+        return bytes(self._text[self._edges[row] : self._edges[row + 1]])
+
 
 pc: Any = pyarrow.compute
 
@@ -179,3 +213,53 @@ def read_records(archive: ArchiveFolder) -> pa.Table:
 def _wide(field: Any) -> Any:
     """Widen ids and paths, which may exceed 2 GiB in total."""
     return field.with_type(pa.large_string()) if field.name in ("id", "path") else field
+
+
+MOST_VALUES = 500
+"""Most groups or sensors in a summary, the most frequent first."""
+
+EXAMPLES = 24
+"""Number of example ids, evenly spaced over all ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Summary of all records.
+
+    Attributes:
+        counts: The values of ``group``, ``sensor`` and ``part`` with the records that have them.
+        times: The first and the last time, ISO 8601 in UTC without a zone; empty without any.
+        bounds: West, south, east, north of all footprints; empty without any. West > east where
+            one crosses the antimeridian.
+        examples: Some rows with their ids.
+    """
+
+    counts: dict[str, dict[str, int]]
+    times: tuple[str, ...]
+    bounds: tuple[float, ...]
+    examples: dict[int, str]
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Summary:
+        """Read what ``asdict`` gave."""
+        examples = {int(row): str(id_) for row, id_ in value["examples"].items()}
+        return cls(value["counts"], tuple(value["times"]), tuple(value["bounds"]), examples)
+
+
+def summarize(records: Records) -> Summary:
+    """Summarize all records."""
+    counts: dict[str, dict[str, int]] = {}
+    for column in ("group", "sensor", "part"):
+        found = sorted(records.counts(column).items(), key=lambda item: (-item[1], item[0]))
+        counts[column] = dict(found[:MOST_VALUES])
+    known = records.time[~np.isnat(records.time)]
+    times = [str(time) for time in (known.min(), known.max())] if len(known) else []
+    bounds: tuple[float, ...] = ()
+    boxes = records.bounds[~np.isnan(records.bounds).any(axis=1)]
+    if len(boxes):
+        west, south, east, north = boxes.T
+        sides = (180.0, -180.0) if (west > east).any() else (west.min(), east.max())
+        bounds = (float(sides[0]), float(south.min()), float(sides[1]), float(north.max()))
+    rows = np.unique(np.linspace(0, max(0, len(records) - 1), EXAMPLES).round().astype(np.int64))
+    examples = {row: records.id(row) for row in rows.tolist()} if len(records) else {}
+    return Summary(counts, tuple(times), bounds, examples)
