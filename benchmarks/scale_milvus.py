@@ -32,7 +32,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from landcue.search.sketch import Sketches
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.layout import create_table
@@ -43,6 +42,7 @@ from landcue.milvus.link import Address, Link
 from landcue.milvus.push import Source, describe, make_collections
 from landcue.search import Archive, ById, Filter
 from landcue.search.archive import open_storage
+from landcue.search.vectors import Sketches
 from landcue.types import Bounds
 
 DIM, BITS = 128, 64

@@ -16,7 +16,6 @@ from landcue.archive.archive import Columns, to_columns, unknown_id
 from landcue.archive.checksums import MODEL_FOLDER
 from landcue.archive.manifest import Manifest
 from landcue.archive.schema import LABEL_THRESHOLD
-from landcue.data.objects import joined as joined_path
 from landcue.errors import UsageError
 from landcue.milvus.link import LARGEST, Address, Link, carries
 from landcue.milvus.manifest import ManifestStore, read_pushed
@@ -148,7 +147,8 @@ class MilvusBackend:
         Raises:
             UsageError: No record has this id.
         """
-        return joined_path(Path(self.manifest.source_root), self.record(id_)["path"])
+        row = self.record(id_)
+        return self.manifest.file(row["source"], row["path"])
 
     def thumbnails(self, ids: Iterable[str]) -> dict[str, bytes]:
         """Return an empty picture for each record: a collection holds none."""
