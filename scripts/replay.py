@@ -288,8 +288,13 @@ LOSSES: list[tuple[str, dict[str, Any]]] = [
 SINGLE = ("triplet", "multi_similarity", "n_pair", "contrastive", "proxy_nca")
 
 
+BEFORE: dict[str, Any] = {"plr": "off", "gamma": 0.5, "beta": 0.0, "weighting": "label"}
+"""MARC's defaults before all of its parts were on; they lie below the options named here."""
+
+
 def make_loss(name: str, options: dict[str, Any], train: Any, dim: int) -> Any:
     """Return a loss by its name in a config; its proxies, if any, have fixed values."""
+    options = BEFORE | options if name == "marc" and options else options
     import torch
 
     from landcue.losses.registry import create_loss

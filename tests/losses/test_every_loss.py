@@ -205,7 +205,7 @@ def test_without_normalization_unit_vectors_give_the_same(kind):
     ("loss", "shown"),
     [
         (SupCon(temperature=0.2), "SupCon(temperature=0.2, positives='any')"),
-        (MARC(gamma=2.0), "MARC(temperature=0.1, plr='off', gamma=2.0, "),
+        (MARC(gamma=2.0), "MARC(temperature=0.1, reweighting='cooccurrence', gamma=2.0, "),
         (ProxyAnchor(3, 4), "ProxyAnchor(alpha=32.0, margin=0.1)"),
         (Asymmetric(clip=0.1), "Asymmetric(gamma_positive=0.0, gamma_negative=4.0, clip=0.1)"),
     ],

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from landcue.errors import UsageError
-from landcue.losses import MARC, LabelStatistics, SupCon
+from landcue.losses import MARC, LabelStatistics, MulSupCon, SupCon
+from landcue.losses.marc import PRESETS
 from loss_batches import C, N, batch, sets, statistics
 
 
@@ -24,8 +25,12 @@ def naive_marc(z, y, stats, options):
 
     def weight(i, j):
         s, u = labels[i] & labels[j], labels[i] | labels[j]
-        if o.plr == "off":
+        if o.plr in ("off", "tilt"):
             w = 1.0
+        elif o.plr == "cooccurrence":
+            w = sum(q[c][d] ** -o.gamma for c in s for d in s)
+        elif o.plr == "gain":
+            w = 2.0 ** len(s) - 1
         elif o.plr == "pairwise":
             w = sum(q[c][d] ** -o.gamma for c in s for d in s) / len(s) ** 2
         elif o.plr == "marginal":
@@ -46,14 +51,20 @@ def naive_marc(z, y, stats, options):
 
     pos = [[j for j in range(n) if j != i and labels[i] & labels[j]] for i in range(n)]
     w = {(i, j): weight(i, j) for i in range(n) for j in pos[i]}
-    if o.weighting == "label":
-        for i, j in w:
-            usable = [c for c in labels[i] if any(c in labels[k] for k in pos[i])]
-            share = 0.0
-            for c in usable:
-                carriers = [k for k in pos[i] if c in labels[k]]
-                share += (j in carriers) / len(carriers)
-            w[i, j] *= share / len(usable)
+    graded = dict(w)
+    for i, j in w:
+        if o.weighting not in ("label", "within") and o.plr != "tilt":
+            continue
+        usable = [c for c in labels[i] if any(c in labels[k] for k in pos[i])]
+        influence = {c: f[c] ** -o.gamma if o.plr == "tilt" else 1.0 for c in usable}
+        share = 0.0
+        for c in usable:
+            carriers = {k: 1.0 for k in pos[i] if c in labels[k]}
+            if o.weighting == "within" and o.plr != "tilt":
+                carriers = {k: graded[i, k] for k in carriers}
+            share += influence[c] * carriers.get(j, 0.0) / sum(carriers.values())
+        share /= sum(influence.values())
+        w[i, j] = share if o.weighting == "within" and o.plr != "tilt" else w[i, j] * share
     if not w:
         return 0.0
     anchors = [i for i in range(n) if pos[i]]
@@ -61,7 +72,7 @@ def naive_marc(z, y, stats, options):
     for i in anchors:
         if o.norm == "weight":
             norm = sum(w[i, j] for j in pos[i])
-        elif o.weighting == "label":
+        elif o.weighting in ("label", "within") or o.plr == "tilt":
             norm = sum(w.values()) / len(anchors)
         else:
             norm = len(pos[i]) * sum(w.values()) / len(w)
@@ -74,21 +85,28 @@ def naive_marc(z, y, stats, options):
 
 
 DEFAULTS = {
-    "temperature": 0.1, "plr": "off", "gamma": 0.5, "power": 1.0, "alpha": 0.5, "beta": 0.0,
-    "overlap": "jaccard", "weighting": "label", "norm": "weight", "mode": "pair",
+    "temperature": 0.1, "plr": "cooccurrence", "gamma": 1.0, "power": 1.0, "alpha": 0.5,
+    "beta": 0.3, "overlap": "jaccard", "weighting": "none", "norm": "weight", "mode": "pair",
 }  # fmt: skip
 
 
 FAMILY = [
     dict(plr=plr, gamma=g, alpha=a, beta=b, weighting=w, norm=norm, mode=mode, power=power)
     for plr, w, norm, mode in itertools.product(
-        ("rarity_jaccard", "pairwise", "marginal", "off"),
-        ("none", "jaccard", "label"),
+        ("cooccurrence", "gain", "rarity_jaccard", "pairwise", "marginal", "off"),
+        ("none", "jaccard", "label", "within"),
         ("weight", "count"),
         ("pair", "row"),
     )
     for g, a, b, power in ((0.5, 0.5, 0.3, 1.0), (1.0, -0.4, 0.0, 2.0))
-] + [dict(alpha=0.7, beta=0.2, overlap="share", mode=mode) for mode in ("pair", "row")]
+]
+FAMILY += [dict(alpha=0.7, beta=0.2, overlap="share", mode=mode) for mode in ("pair", "row")]
+FAMILY += [
+    dict(plr="tilt", gamma=g, weighting=w, norm=norm)
+    for g in (0.0, 0.5, 1.5)
+    for w in ("none", "jaccard")
+    for norm in ("weight", "count")
+]
 
 
 @pytest.mark.parametrize("options", FAMILY, ids=repr)
@@ -106,7 +124,9 @@ def test_marc_without_options_on_is_supcon(norm):
     assert float(marc(z, y)) == pytest.approx(float(SupCon()(z, y)), rel=1e-12)
 
 
-@pytest.mark.parametrize("plr", ["rarity_jaccard", "pairwise", "marginal"])
+@pytest.mark.parametrize(
+    "plr", ["cooccurrence", "tilt", "gain", "rarity_jaccard", "pairwise", "marginal"]
+)
 def test_marc_on_uniform_single_labels_is_supcon(plr):
     z, _ = batch(4)
     y = F.one_hot(torch.arange(N) % C, C)
@@ -125,12 +145,12 @@ def weight_of_pair(first, second, plr, gamma=1.0):
     y[0, first], y[1, second], y[2, 1], y[3, 1] = 1, 1, 1, 1
     z = torch.eye(5, dtype=torch.float64, requires_grad=True)
     pairs = [torch.tensor(t) for t in ([0, 2], [1, 3], [0, 2], [4, 4])]
-    marc = MARC(statistics(), plr=plr, gamma=gamma, weighting="none", norm="count", alpha=0.0)
+    marc = MARC(statistics(), plr=plr, gamma=gamma, norm="count", alpha=0.0, beta=0.0)
     (gradient,) = torch.autograd.grad(marc(z, y, pairs), z)
     return float(gradient[0, 1] / gradient[2, 3])
 
 
-@pytest.mark.parametrize("plr", ["pairwise", "marginal"])
+@pytest.mark.parametrize("plr", ["cooccurrence", "pairwise", "marginal"])
 def test_a_rarer_shared_label_raises_the_weight(plr):
     f = statistics().frequency
     assert f[3] < f[0]
@@ -149,6 +169,74 @@ def test_one_more_shared_label_raises_rarity_jaccard_at_fixed_union():
         few = weight_of_pair([0, 1, 2], [0, 3], "rarity_jaccard", gamma)
         more = weight_of_pair([0, 1, 2], [0, 1, 3], "rarity_jaccard", gamma)
         assert more > few
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("plr", ["cooccurrence", "gain"])
+def test_one_more_shared_label_raises_the_weight(plr, gamma):
+    weights = [weight_of_pair(s, s, plr, gamma) for s in ([0], [0, 1], [0, 1, 2], [0, 1, 2, 3])]
+    assert weights == sorted(weights)
+    assert len(set(weights)) == 4
+
+
+def test_a_rarer_pair_of_labels_raises_the_weight_by_its_own_count():
+    y = torch.tensor([[1, 1, 0], [1, 1, 0], [1, 0, 1]] + [[1, 0, 0], [0, 1, 0], [0, 0, 1]] * 4)
+    y[3] = torch.tensor([0, 0, 1])  # labels 1 and 2 are as frequent; 0 with 2 is rarer
+    joint = LabelStatistics.from_labels(y).joint
+    assert joint[1, 1] == joint[2, 2]
+    assert joint[0, 2] < joint[0, 1]
+    marc = MARC.from_labels(y, alpha=0.0, beta=0.0, norm="count")
+    labels = torch.tensor([[1, 1, 0], [1, 1, 0], [1, 0, 1], [1, 0, 1], [0, 0, 0]])
+    z = torch.eye(5, dtype=torch.float64, requires_grad=True)
+    pairs = [torch.tensor(t) for t in ([0, 2], [1, 3], [0, 2], [4, 4])]
+    (gradient,) = torch.autograd.grad(marc(z, labels, pairs), z)
+    expected = [1 / joint[0, 0] + 1 / joint[c, c] + 2 / joint[0, c] for c in (1, 2)]
+    assert float(gradient[2, 3] / gradient[0, 1]) == pytest.approx(float(expected[1] / expected[0]))
+
+
+def test_tilt_without_rarity_is_mulsupcon():
+    z, y = batch(5)
+    tilt = MARC(statistics(), reweighting="tilt", gamma=0.0, alpha=0.0, beta=0.0)
+    assert float(tilt(z, y)) == pytest.approx(float(MulSupCon(average="anchor")(z, y)), rel=1e-12)
+
+
+def test_within_keeps_the_labels_of_an_anchor_equal():
+    """Weights summed over the carriers of a label that no other one shares are 1 / |y_i|."""
+    y = torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    z = torch.eye(5, dtype=torch.float64, requires_grad=True)
+    loss = MARC.from_labels(y, weighting="within", alpha=0.0, beta=0.0, temperature=1.0)
+    pairs = [torch.tensor(t) for t in ([0, 0, 0], [1, 2, 3], [0], [4])]
+    (gradient,) = torch.autograd.grad(loss(z, y, pairs), z)
+    pulled = -(gradient[0, 1:] - gradient[0, 4])  # w_0p: the negative pulls by the soft-max alone
+    assert float(pulled[0] + pulled[1]) == pytest.approx(0.5)
+    assert float(pulled[2]) == pytest.approx(0.5)
+
+
+def test_parts_are_switched_off_by_name():
+    z, y = batch(6)
+    bare = dict(alpha=0.0, beta=0.0)
+    assert float(MARC(statistics(), reweighting=None, **bare)(z, y)) == float(SupCon()(z, y))
+    assert float(MARC(statistics(), plr="off", **bare)(z, y)) == float(SupCon()(z, y))
+    whole = float(MARC(statistics())(z, y))
+    for part in (
+        dict(reweighting=None),
+        dict(alpha=0.0),
+        dict(beta=0.0),
+        dict(gamma=0.0),
+        dict(plr="gain"),
+    ):
+        assert float(MARC(statistics(), **part)(z, y)) != pytest.approx(whole, rel=1e-6)
+
+
+def test_presets_are_options_below_those_given():
+    z, y = batch(7)
+    rare = MARC.from_labels(y, preset="rare")
+    assert float(rare(z, y)) == float(MARC.from_labels(y, **PRESETS["rare"])(z, y))
+    assert float(rare(z, y)) != float(MARC.from_labels(y)(z, y))
+    same = MARC.from_labels(y, preset="rare", reweighting="cooccurrence", gamma=1.0)
+    assert "reweighting='cooccurrence'" in repr(same)
+    with pytest.raises(UsageError, match=r"no preset 'rar' \(did you mean 'rare'"):
+        MARC.from_labels(y, preset="rar")
 
 
 def test_free_embeddings_end_ordered_by_overlap():
@@ -177,7 +265,7 @@ def test_marc_refuses_statistics_of_other_labels():
 @pytest.mark.parametrize("power", [0, 1, 2])
 def test_only_power_0_makes_all_positives_of_marc_equal(power):
     z, y = batch()
-    got = float(MARC(statistics(), power=power, weighting="jaccard", alpha=0.0)(z, y))
+    got = float(MARC(statistics(), power=power, weighting="jaccard", alpha=0.0, beta=0.0)(z, y))
     assert (got == pytest.approx(float(SupCon()(z, y)))) == (power == 0)
 
 

@@ -20,6 +20,7 @@ from landcue.metrics.protocol import (
 FINGERPRINTS = {
     "ml-retrieval-v1": "01430f792917",
     "sl-retrieval-v1": "be15fd5eaa2a",
+    "ml-papers-v1": "091cfe8faa46",
     "run-v1": "a80904c4c053",
     "ucm-ml-v1": "43a6824a8823",
     "dlrsd-v1": "9acf8fdc2f3b",
@@ -42,7 +43,7 @@ def test_every_rule_is_part_of_the_fingerprint():
         "roles": Roles("ucmerced", "files-80-20"), "relevance": "j0.5", "grades": (),
         "gain": "jaccard", "ties": "id", "exclude_group": True, "map_ks": (7,),
         "precision_ks": (7,), "hit_ks": (7,), "recall_ks": (7,), "ndcg_ks": (7,), "gain_ks": (7,),
-        "denominators": DENOMINATORS, "dcg_gains": DCG_GAINS,
+        "denominators": DENOMINATORS, "dcg_gains": DCG_GAINS, "more_gains": ("jaccard",),
     }  # fmt: skip
     assert {field.name for field in fields(Protocol)} == {"name", *changes}
     found = {replace(base, **{name: value}).fingerprint for name, value in changes.items()}

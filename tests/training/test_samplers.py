@@ -323,7 +323,7 @@ def test_settings_choose_the_sampler():
 
     def made(**section):
         shares = Shares(600, 24)
-        return create_sampler(SamplerSection(**section), shares, 4, labels, groups, names)
+        return create_sampler(SamplerSection(**section), shares, 4, labels, groups, names)[0]
 
     alike = [
         (made(), Shuffle(Shares(600, 24), 4)),
@@ -378,7 +378,7 @@ def test_a_label_aware_training_cut_after_an_epoch_ends_as_if_it_had_not_been(im
     resumed = train(config, tmp_path / "cut")
     assert resumed.resumed_from == 1
     assert resumed.fingerprint == whole.fingerprint
-    shuffled = train(make_config(values | {"sampler": {}}), tmp_path / "shuffled")
+    shuffled = train(make_config(values | {"sampler": {"name": "shuffle"}}), tmp_path / "shuffled")
     assert shuffled.fingerprint != whole.fingerprint
 
 
@@ -397,3 +397,29 @@ def test_every_label_of_uc_merced_stands_in_every_batch(real_data):
 
     assert least(sampler) >= 2
     assert least(Shuffle(shares, 0)) < 2
+
+
+@pytest.mark.parametrize(
+    ("losses", "kind"), [(("marc", None), LabelAware), (("supcon", "marc"), LabelAware),
+                         (("supcon", None), Shuffle), ((), Shuffle)]
+)  # fmt: skip
+def test_marc_draws_label_aware_batches_unless_told_otherwise(losses, kind):
+    labels = np.eye(3, dtype=bool)[np.arange(24) % 3]
+
+    def made(section):
+        return create_sampler(section, Shares(24, 8), 0, labels, [None] * 24, list("abc"), losses)
+
+    sampler, note = made(SamplerSection())
+    assert type(sampler) is kind
+    assert note == ""
+    assert type(made(SamplerSection(name="shuffle"))[0]) is Shuffle
+
+
+def test_labels_without_any_pair_are_drawn_in_random_order_with_a_note():
+    labels = np.eye(6, dtype=bool)
+    arguments = (Shares(6, 3), 0, labels, [None] * 6, list("abcdef"), ("marc",))
+    sampler, note = create_sampler(SamplerSection(), *arguments)
+    assert type(sampler) is Shuffle
+    assert "no label occurs on two training images" in note
+    with pytest.raises(DataError, match="no label occurs on two"):
+        create_sampler(SamplerSection(name="label_aware"), *arguments)

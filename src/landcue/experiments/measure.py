@@ -21,17 +21,19 @@ from landcue.files import read_json, write_atomic
 from landcue.metrics.annotations import Annotations
 from landcue.metrics.distances import Distances, cosine, cue, hamming
 from landcue.metrics.evaluation import evaluate_distances
+from landcue.metrics.own_label import OF_LABELS
 from landcue.metrics.relevance import Floats
-from landcue.metrics.report import OF_LABELS, Report
+from landcue.metrics.report import Report
 from landcue.models.checkpoint import load_checkpoint
 from landcue.training.config import TrainingConfig
-from landcue.training.evaluation import Spaces, annotate, encode_images
+from landcue.training.evaluation import Spaces, annotate, count_labels, encode_images
 from landcue.training.images import ImageDataset
 from landcue.types import ByteArray
 
 if TYPE_CHECKING:
     from landcue.experiments.spec import Spec
 
+CLUSTER = "scene class"
 UNLEARNED = ("sign", "itq", "lsh")
 ASYMMETRIC = ("asymmetric", "asymmetric-cue")
 RANKINGS = ("embedding", "features", "code", "label", "label-first", "cue", *ASYMMETRIC, *UNLEARNED)
@@ -210,11 +212,12 @@ class Measured:
 
     Attributes:
         facts: ``fingerprint``, ``ranking``, ``part``, ``gallery``, ``size``, ``imbalance``,
-            ``distinct``, ``n_query``, and the stored ``bits`` (``None`` for floats).
-        metrics: Mean of every metric, with ``mAP of rare labels`` and the like.
+            ``distinct``, ``n_query``, ``n_train``, and the stored ``bits`` (``None`` for floats).
+        metrics: Mean of every metric, with ``own-label AP of rare labels`` and the like.
         chance: The same for a random order, where it is known.
-        per_label: ``mAP``, ``n_gallery`` and ``third`` by label.
-        per_query: Values whose mean is the metric, ``[q]``.
+        per_label: Own-label ``AP``, ``n_gallery`` and ``third`` by label.
+        per_query: Values whose mean is the metric, ``[q]``; under :data:`CLUSTER` the number of
+            each query's scene class, if the images have such groups.
     """
 
     facts: dict[str, Any]
@@ -274,6 +277,16 @@ class Encodings:
         """Whether the model predicts exactly one label per image."""
         return self._model.config.exclusive_labels
 
+    @property
+    def label_counts(self) -> dict[str, int] | None:
+        """Images of the train part by label: they decide which labels are rare."""
+        return count_labels(self._images)
+
+    @property
+    def n_train(self) -> int:
+        """Images of the train part."""
+        return len(self._images.part("train").records)
+
     def part(self, name: str) -> tuple[Annotations, Spaces]:
         """Return labels and encodings of a part.
 
@@ -312,7 +325,13 @@ def measure(
         codebook=spec.codebook,
         seed=seed,
     )
-    scores = evaluate_distances(ranked.distances, query, gallery, protocol=spec.protocol)
+    scores = evaluate_distances(
+        ranked.distances,
+        query,
+        gallery,
+        protocol=spec.protocol,
+        label_counts=encodings.label_counts,
+    )
     facts = {
         "fingerprint": encodings.fingerprint,
         "ranking": ranking,
@@ -323,21 +342,24 @@ def measure(
         "imbalance": ranked.imbalance,
         "distinct": ranked.distinct,
         "n_query": len(query),
+        "n_train": encodings.n_train,
     }
     return _summary(facts, query, scores)
 
 
 def _summary(facts: dict[str, Any], query: Annotations, scores: Report) -> Measured:
-    average = scores.per_query["mAP"]
     metrics, per_query = dict(scores.metrics), dict(scores.per_query)
     for third, name in OF_LABELS.items():
         metrics[name] = scores.macro[third]
         chosen = [c for c, label in enumerate(query.label_names)
                   if scores.per_label[label].third
                   and third in ("all", scores.per_label[label].third)]  # fmt: skip
-        per_query[name] = _as_mean_over_queries(average, query.labels[:, chosen])
+        per_query[name] = _as_mean_over_queries(scores.own_label[:, chosen])
+    classes = [group for group in query.groups if group]
+    if classes and len(classes) == len(query):
+        per_query[CLUSTER] = np.unique(classes, return_inverse=True)[1].astype(np.float64)
     per_label = {
-        label: {"mAP": s.mean, "n_gallery": s.n_gallery, "third": s.third}
+        label: {"AP": s.mean, "n_gallery": s.n_gallery, "third": s.third}
         for label, s in scores.per_label.items()
         if s.third
     }
@@ -345,9 +367,9 @@ def _summary(facts: dict[str, Any], query: Annotations, scores: Report) -> Measu
     return Measured(facts, metrics, chance, per_label, per_query)
 
 
-def _as_mean_over_queries(average: Floats, labels: np.ndarray[Any, Any]) -> Floats:
-    """Return values ``[q]`` whose mean is the mean over labels of the mean AP of their queries."""
-    counted = ~np.isnan(average)
-    carried = labels.astype(np.float64) * counted[:, None]
-    weight = (carried / np.maximum(carried.sum(0), 1)).sum(1) / max(labels.shape[1], 1)
-    return np.where(counted, np.nan_to_num(average) * weight, 0.0) * len(average)
+def _as_mean_over_queries(own: Floats) -> Floats:
+    """Return values ``[q]`` whose mean is the mean over labels of their own-label AP ``[q, C]``."""
+    if not own.shape[1]:
+        return np.full(len(own), np.nan)
+    counted = np.maximum(np.count_nonzero(~np.isnan(own), axis=0), 1)
+    return np.nansum(own / counted, axis=1) * len(own) / own.shape[1]

@@ -28,6 +28,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     made = [
         _by_bits(results, folder / "by_bits.png"),
         _by_label(results, folder / "by_label.png"),
+        _by_seed(results, folder / "by_seed.png"),
         _curves(results, folder / "training.png"),
     ]
     return [file for file in made if file is not None]
@@ -64,8 +65,28 @@ def _by_bits(results: Results, file: Path) -> Path | None:
     return _save(figure, axes, file)
 
 
+def _by_seed(results: Results, file: Path) -> Path | None:
+    """Every seed as a point, methods side by side, for the first metric and the last."""
+    part, metrics = part_of(results), results.spec.metrics
+    rows = [row for row in results.rows if scores_of(row, part)]
+    if not rows or len(results.spec.seeds) < 2:
+        return None
+    figure, axes = _figure(1.5 + 0.8 * len(rows), 4.5)
+    for number, metric in enumerate(dict.fromkeys((metrics[0], metrics[-1]))):
+        for place, row in enumerate(rows):
+            values = [m.metrics[metric] for m in scores_of(row, part).values()]
+            at = [place + 0.12 * (number - 0.5)] * len(values)
+            style: dict[str, Any] = _style(number) | {"linestyle": "none"}
+            axes.plot(at, values, label=metric if not place else None, **style)
+    axes.set_xticks(range(len(rows)))
+    names = [row.method + (f", {row.bits}" if row.bits else "") for row in rows]
+    axes.set_xticklabels(names, rotation=60, ha="right", fontsize=8)
+    axes.set_ylabel(f"{part} part, one point for each seed")
+    return _save(figure, axes, file)
+
+
 def _by_label(results: Results, file: Path) -> Path | None:
-    """Difference of mAP by label in the longest codes' first comparison, rare labels left."""
+    """Difference of own-label AP in the longest codes' first comparison, rare labels left."""
     part, pairs = part_of(results), rivals(results, results.spec.metrics[0])
     if not pairs:
         return None
@@ -73,7 +94,7 @@ def _by_label(results: Results, file: Path) -> Path | None:
     ours, theirs = scores_of(row, part), scores_of(rival, part)
     names = [n for n in _any_labels(row, part) if all(n in m.per_label for m in ours.values())]
     gains = {
-        name: [ours[s].per_label[name]["mAP"] - theirs[s].per_label[name]["mAP"] for s in ours]
+        name: [ours[s].per_label[name]["AP"] - theirs[s].per_label[name]["AP"] for s in ours]
         for name in names
     }
     count = {n: np.mean([m.per_label[n]["n_gallery"] for m in ours.values()]) for n in names}
@@ -91,7 +112,7 @@ def _by_label(results: Results, file: Path) -> Path | None:
     labels = [f"{name} ({count[name]:.0f})" for name in ordered]
     axes.set_xticklabels(labels, rotation=60, ha="right", fontsize=8)
     at = f" at {row.bits} bits" if row.bits else ""
-    axes.set_ylabel(f"mAP: {row.method} - {rival.method}{at}")
+    axes.set_ylabel(f"own-label AP: {row.method} - {rival.method}{at}")
     return _save(figure, axes, file)
 
 

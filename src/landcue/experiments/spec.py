@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from landcue.errors import UsageError, did_you_mean
 from landcue.experiments.measure import needs_bits, needs_hash_head, needs_label_head
+from landcue.metrics.own_label import OF_LABELS
 from landcue.metrics.protocol import DEFAULT, find_protocol
-from landcue.metrics.report import OF_LABELS
 from landcue.training.config import LossSection, TrainingConfig, make_config, read_values
 from landcue.training.objective import check_losses
 
@@ -76,7 +76,7 @@ class Spec(BaseModel):
     seeds: tuple[int, ...] = Field(min_length=1)
     methods: dict[str, MethodSpec] = Field(min_length=1)
     bits: Lengths = ()
-    metrics: tuple[str, ...] = ("nDCG@100", "WAP@100", "mAP", "mAP of rare labels")
+    metrics: tuple[str, ...] = ("nDCG@100", "WAP@100", "mAP", "own-label AP of rare labels")
     protocol: str = DEFAULT
     gallery: Literal["test", "train"] = "test"
     test: bool = True

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landcue.experiments.measure import Measured
+from landcue.experiments.measure import CLUSTER, Measured
 from landcue.experiments.spec import BEST
 from landcue.metrics.intervals import compare, mean_over_runs
+from landcue.metrics.over_splits import compare_over_splits, holm
 from landcue.report.tables import Cells, latex, latex_escape, markdown
 
 if TYPE_CHECKING:
@@ -57,27 +58,66 @@ def rivals(results: Results, metric: str) -> list[tuple[Row, Row]]:
 def comparisons(results: Results) -> list[dict[str, Any]]:
     """Make the comparisons that the specification asks for, by metric and code length."""
     metrics = results.spec.metrics
-    return [_compared(results, *pair, m) for m in metrics for pair in rivals(results, m)]
+    return _with_holm(
+        [_compared(results, *pair, m) for m in metrics for pair in rivals(results, m)]
+    )
 
 
 def _compared(results: Results, row: Row, rival: Row, metric: str) -> dict[str, Any]:
     part = part_of(results)
     ours, theirs = scores_of(row, part), scores_of(rival, part)
+    clusters = [m.per_query[CLUSTER] for m in ours.values() if CLUSTER in m.per_query]
     by_query = compare(
         [ours[seed].per_query[metric] for seed in ours],
         [theirs[seed].per_query[metric] for seed in ours],
+        clusters=clusters if len(clusters) == len(ours) else None,
     )
     by_seed = [_finite(ours[s].metrics[metric] - theirs[s].metrics[metric]) for s in ours]
-    spread = [value for value in by_seed if value is not None]
     return {
+        "over_splits": _over_splits(results, ours, theirs, metric),
         "metric": metric,
         "bits": row.bits,
         "method": row.method,
         "rival": rival.method,
         **asdict(by_query),
         "by_seed": by_seed,
-        "half_width_over_seeds": _finite(mean_over_runs(spread)[1]) if spread else None,
     }
+
+
+def _over_splits(
+    results: Results, ours: dict[int, Measured], theirs: dict[int, Measured], metric: str
+) -> dict[str, Any] | None:
+    """Test a difference over the seeds, which stand for splits where ``data.split`` names them."""
+    pairs = [(ours[seed].metrics[metric], theirs[seed].metrics[metric]) for seed in ours]
+    if not all(map(math.isfinite, sum(pairs, ()))):
+        return None
+    spec, facts = results.spec, next(iter(ours.values())).facts
+    name = next(iter(spec.methods))
+    bits = spec.trained_bits(name, spec.bits_of(name)[0])
+    splits = {spec.training(spec.trained_by(name), seed, bits).data.split for seed in spec.seeds}
+    varied = len(splits) == len(spec.seeds) > 1
+    share = facts["n_query"] / facts["n_train"] if varied and facts.get("n_train") else 0.0
+    found = compare_over_splits(*zip(*pairs, strict=True), test_share=share)
+    low, high = map(_finite, found.interval)
+    return {
+        "over": "splits" if varied else "training seeds of one split",
+        "interval": [low, high],
+        "p_value": _finite(found.p_value),
+        "n": found.n_split,
+    }
+
+
+def _with_holm(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add p values over splits that are corrected for the number of metrics."""
+    for key in {(one["method"], one["rival"], one["bits"]) for one in found}:
+        same = [
+            o for o in found if (o["method"], o["rival"], o["bits"]) == key and o["over_splits"]
+        ]
+        raw = {o["metric"]: o["over_splits"]["p_value"] for o in same}
+        adjusted = holm({name: math.nan if p is None else p for name, p in raw.items()})
+        for one in same:
+            one["over_splits"]["p_value_holm"] = _finite(adjusted[one["metric"]])
+    return found
 
 
 def to_json(results: Results) -> dict[str, Any]:
@@ -127,8 +167,10 @@ def to_latex(results: Results) -> str:
 
 
 _COMPARISON_NOTE = (
-    "Differences, first minus second. Interval and p: bootstrap and permutation over queries, for "
-    "these trained models; by seed: the difference in each seed's split."
+    "Differences, first minus second. Over queries: bootstrap and permutation for these trained "
+    "models, by scene class where images have one. Over splits: corrected resampled t test "
+    "(Nadeau and Bengio) over the seeds, p after Holm over the metrics; whether a method is better "
+    "is decided here. By seed: each difference."
 )
 
 
@@ -202,7 +244,8 @@ def _score_cells(
 
 
 def _comparison_cells(found: Sequence[dict[str, Any]]) -> Cells:
-    table = [["metric", "bits", "first", "second", "difference", "95 % interval", "p", "by seed"]]
+    head = ["metric", "bits", "first", "second", "difference", "over queries", "p"]
+    table = [[*head, "over splits", "p (Holm)", "by seed"]]
     for one in found:
         low, high = one["interval"]
         table.append(
@@ -214,10 +257,18 @@ def _comparison_cells(found: Sequence[dict[str, Any]]) -> Cells:
                 f"{one['difference']:+.4f}",
                 f"{low:+.4f} .. {high:+.4f}",
                 f"{one['p_value']:.4f}",
+                *_split_cells(one["over_splits"]),
                 ", ".join("-" if v is None else f"{v:+.3f}" for v in one["by_seed"]),
             ]
         )
     return table
+
+
+def _split_cells(found: dict[str, Any] | None) -> list[str]:
+    if found is None or found["p_value_holm"] is None:
+        return ["-", "-"]
+    low, high = found["interval"]
+    return [f"{low:+.4f} .. {high:+.4f}", f"{found['p_value_holm']:.3f}"]
 
 
 def _row_json(row: Row, part: str) -> dict[str, Any]:

@@ -1,28 +1,37 @@
 """MARC: multi-label adaptive contrastive loss.
 
-Reconstructed from the published description (arXiv 2512.16294); the authors' code is unreleased
-and no formula is public. The directions of reweighting and temperature are ours.
+Reconstructed from the published description (arXiv 2512.16294); the authors' code is unreleased,
+and we had no access to the paper's equations. The directions of reweighting and temperature are
+ours.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
-from landcue.errors import UsageError
-from landcue.losses.inputs import check_choice, check_range, show_options
+from landcue.errors import UsageError, did_you_mean
+from landcue.losses.inputs import check_choice, check_range
 from landcue.losses.pairs import PairLoss, Pairs, jaccard
 from landcue.losses.statistics import LabelStatistics
 
-Reweighting = Literal["rarity_jaccard", "pairwise", "marginal", "off"]
-Weighting = Literal["none", "jaccard", "label"]
+Reweighting = Literal[
+    "cooccurrence", "tilt", "gain", "rarity_jaccard", "pairwise", "marginal", "off"
+]
+Weighting = Literal["none", "jaccard", "label", "within"]
 Norm = Literal["weight", "count"]
 Mode = Literal["pair", "row"]
 Overlap = Literal["jaccard", "share"]
 _TAU_RANGE = (0.02, 1.0)
+_PAIRS_AT_ONCE = 256  # columns of co-occurring labels that are held at once
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "rare": {"reweighting": "tilt", "gamma": 0.5},
+}
+"""Options of :class:`MARC` by the name of what they favor; ``rare`` for hunting rare labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,7 @@ class _Options:
     """The arguments of :class:`MARC`."""
 
     temperature: float
-    plr: Reweighting
+    reweighting: Reweighting
     gamma: float
     power: float
     alpha: float
@@ -44,9 +53,9 @@ class _Options:
         check_range("temperature", self.temperature, 0, above=True)
         check_range("gamma", self.gamma, 0)
         check_range("power", self.power, 0)
-        check_choice("plr", self.plr, ("rarity_jaccard", "pairwise", "marginal", "off"))
+        check_choice("reweighting or plr", self.reweighting, get_args(Reweighting))
         check_choice("overlap", self.overlap, ("jaccard", "share"))
-        check_choice("weighting", self.weighting, ("none", "jaccard", "label"))
+        check_choice("weighting", self.weighting, get_args(Weighting))
         check_choice("norm", self.norm, ("weight", "count"))
         check_choice("mode", self.mode, ("pair", "row"))
 
@@ -55,9 +64,13 @@ class MARC(PairLoss):
     """Pull images together by how much, and how rare, their common labels are.
 
     ``L = mean over anchors of sum_{p in P(i)} w_ip (log sum_{a != i} exp(s_ia / tau_ia) -
-    s_ip / tau_ip) / norm_i``, reconstructed from the published description. The defaults are those
-    that validation parts of UC Merced preferred; see docs/results. Embeddings are scaled to unit
-    norm. The loss is 0 with a zero gradient when no image has a positive.
+    s_ip / tau_ip) / norm_i``, reconstructed from the published description, with all parts on:
+    pairwise label reweighting ``w_ip = sum over (c, d) in S_ip x S_ip of Q_cd^-gamma`` (every
+    shared label and every shared pair of labels adds, rare ones more) and the dynamic temperature
+    ``tau_ia = tau0 (1 + alpha J_ia)(1 - beta r_i)``. Pairs are chosen by labels, and training
+    with this loss draws label-aware batches by default. The page "MARC, part by part" explains
+    each part and what leaving it out changes. Embeddings are scaled to unit norm. The loss is 0
+    with a zero gradient when no image has a positive.
 
     Rarity comes from label statistics. ``MARC.from_labels(train_labels)`` takes those of a
     training split, which stay as they are. ``MARC()`` counts the labels of every batch that it
@@ -66,19 +79,27 @@ class MARC(PairLoss):
     Args:
         statistics: Of a training split; ``None`` to learn them from the batches.
         temperature: tau0 > 0, the base temperature.
-        plr: Pairwise label reweighting, how a pair's shared labels become its weight.
-        gamma: Exponent >= 0 of rarity in ``plr``; 0 makes all labels count alike.
-        power: Exponent >= 0 of ``plr``'s weight (and of J with ``weighting="jaccard"``).
+        reweighting: How the shared labels of a pair become its weight; ``None`` or ``off``
+            switches it off. ``cooccurrence``: the sum above; ``tilt``: a mean over the images
+            that carry each label of the anchor, labels weighted by ``f_c^-gamma``; ``gain``:
+            ``2^|S| - 1``; ``rarity_jaccard``, ``pairwise`` (a mean over S x S) and ``marginal``
+            (a mean over S) were worse and serve comparisons.
+        gamma: Exponent >= 0 of rarity in ``reweighting``; 0 makes all labels count alike.
+        power: Exponent >= 0 of that weight (and of J with ``weighting="jaccard"``).
         alpha: Dynamic temperature: more overlap, larger tau (more similar at the optimum).
         beta: Dynamic temperature: rarer anchor, smaller tau.
         overlap: What ``alpha`` follows: ``jaccard``, J_ij, or ``share`` of the anchor's labels,
             ``|S_ij| / |y_i|``.
-        weighting: ``jaccard`` multiplies the weight by J; ``label`` averages per label of the
-            anchor, as MulSupCon does.
+        weighting: ``jaccard`` multiplies the weight by J. ``label`` multiplies it by the pair's
+            share of MulSupCon (a mean over the carriers of each label of the anchor) and then
+            normalizes per anchor; ``within`` normalizes the weights inside each label of the
+            anchor, so that all its labels keep equal influence. ``tilt`` has shares of its own
+            and takes ``none`` or ``jaccard``.
         norm: ``weight``: each anchor's weights sum to one; ``count``: divide by the number of
             positives, weights relative to their mean over the batch.
         mode: ``pair``: every pair has its temperature; ``row``: the positive's temperature holds
             for its whole row.
+        plr: Short name of ``reweighting``, as configurations write it; counts if it is not empty.
 
     Attributes:
         learning: Whether the statistics are learned from the batches.
@@ -90,8 +111,10 @@ class MARC(PairLoss):
 
     >>> import torch
     >>> embeddings, labels = torch.eye(3), torch.tensor([[1, 1], [1, 0], [0, 1]])
-    >>> loss = MARC.from_labels(labels, temperature=1.0, plr="rarity_jaccard")
-    >>> loss(embeddings, labels)
+    >>> MARC.from_labels(labels, temperature=1.0)(embeddings, labels)
+    tensor(0.6931)
+    >>> plain = MARC(reweighting=None, alpha=0.0, beta=0.0)  # SupCon
+    >>> plain(embeddings, labels)
     tensor(0.6931)
     """
 
@@ -103,20 +126,22 @@ class MARC(PairLoss):
         statistics: LabelStatistics | None = None,
         *,
         temperature: float = 0.1,
-        plr: Reweighting = "off",
-        gamma: float = 0.5,
+        reweighting: Reweighting | None = "cooccurrence",
+        gamma: float = 1.0,
         power: float = 1.0,
         alpha: float = 0.5,
-        beta: float = 0.0,
+        beta: float = 0.3,
         overlap: Overlap = "jaccard",
-        weighting: Weighting = "label",
+        weighting: Weighting = "none",
         norm: Norm = "weight",
         mode: Mode = "pair",
+        plr: Reweighting | Literal[""] = "",
     ) -> None:
         super().__init__()
         self._options = _Options(
-            temperature, plr, gamma, power, alpha, beta, overlap, weighting, norm, mode
-        )
+            temperature, plr or reweighting or "off", gamma, power, alpha, beta, overlap,
+            weighting, norm, mode,
+        )  # fmt: skip
         self.learning = statistics is None
         n_images, counts, (mean, span) = (
             (0, torch.zeros(0, 0), (0.0, 0.0))
@@ -136,12 +161,13 @@ class MARC(PairLoss):
 
         Args:
             labels: Multi-hot ``[M, C]`` or class indices, integer ``[M]``; a tensor or an array.
-            options: Arguments of the class.
+            options: Arguments of the class; ``preset`` names those of :data:`PRESETS` that the
+                others go over.
 
         Raises:
             UsageError: No image, labels out of range, or an option out of range.
         """
-        return cls(LabelStatistics.from_labels(labels), **options)
+        return cls(LabelStatistics.from_labels(labels), **with_preset(options))
 
     @property
     def statistics(self) -> LabelStatistics:
@@ -177,7 +203,7 @@ class MARC(PairLoss):
 
     def extra_repr(self) -> str:
         """Return the options."""
-        return show_options(self, self._options)
+        return ", ".join(f"{f.name}={getattr(self._options, f.name)!r}" for f in fields(_Options))
 
     def _grow(self, n_labels: int) -> None:
         """Make room for the counts of at least so many labels."""
@@ -196,6 +222,19 @@ class MARC(PairLoss):
         total = n + len(rho)
         mean += (float(rho.sum()) - len(rho) * mean) / total
         self._rho = (total, mean, min(least, low) if n else low, max(most, high) if n else high)
+
+
+def with_preset(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options with those of their ``preset``, if they name one, below them.
+
+    Raises:
+        UsageError: There is no such preset.
+    """
+    rest = dict(options)
+    name = rest.pop("preset", "default")
+    if name not in PRESETS:
+        raise UsageError(f"MARC has no preset {name!r}{did_you_mean(str(name), PRESETS)}")
+    return PRESETS[name] | rest
 
 
 def _size_from_state(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -217,7 +256,7 @@ def marc_loss(pairs: Pairs, statistics: LabelStatistics, options: _Options) -> T
         norm = weights.sum(1)
         has_positive = norm > 0
         if mean_weight is not None:
-            per_anchor = 1 if options.weighting == "label" else (weights > 0).sum(1)
+            per_anchor = 1 if _shares_out(options) else (weights > 0).sum(1)
             norm = mean_weight * per_anchor
         if levels is not None:
             total = _row_mode(pairs, z, other, rows, weights, levels, statistics, options)
@@ -240,27 +279,26 @@ def pair_weights(
         first: Labels of the anchors ``[b, C]``.
         second: Labels of the batch ``[n, C]``.
         statistics: Of the training split.
-        options: ``plr``, ``gamma``, ``power`` and ``weighting`` are used.
+        options: ``reweighting``, ``gamma``, ``power`` and ``weighting`` are used.
     """
-    by_overlap = options.weighting == "jaccard"
-    if options.power == 0 or (options.plr == "off" and not by_overlap):
-        return (first @ second.T).clamp_(max=1)
-    if options.plr == "off":
-        weights = (first @ second.T).clamp_(max=1)
-    elif options.plr == "pairwise":
-        # mean of Q_cd^-gamma over S x S: both labels of each co-occurrence are shared.
-        rarity = statistics.joint.to(first).pow(-options.gamma)
-        rarity = torch.triu(rarity) + torch.triu(rarity, 1)  # symmetric: each c < d counts twice
-        weights = first.new_zeros(len(first), len(second))
-        for c, row in enumerate(rarity):  # label by label: [b, n, C] would not fit
-            own, all_ = (y[:, c:] * y[:, c, None] for y in (first, second))
-            weights.addmm_(own * row[c:], all_.T)
-        weights /= (first @ second.T).square_().clamp_(min=1)
+    kind, gamma, by_overlap = options.reweighting, options.gamma, options.weighting == "jaccard"
+    weights = first @ second.T
+    if options.power == 0 or (kind in ("off", "tilt") and not by_overlap):
+        return weights.clamp_(max=1)
+    if kind in ("off", "tilt"):
+        weights.clamp_(max=1)
+    elif kind == "gain":
+        weights = weights.exp2_().sub_(1)
+    elif kind in ("cooccurrence", "pairwise"):
+        n_shared = weights if kind == "pairwise" else None
+        weights = _cooccurrence(first, second, statistics.joint.to(first).pow(-gamma))
+        if n_shared is not None:  # the mean over S x S
+            weights /= n_shared.square_().clamp_(min=1)
     else:
-        rarity = statistics.frequency.to(first).pow(-options.gamma)
-        weights = (first * rarity) @ second.T
-        if options.plr == "marginal":
-            weights /= (first @ second.T).clamp_(min=1)
+        rarity = statistics.frequency.to(first).pow(-gamma)
+        n_shared, weights = weights, (first * rarity) @ second.T
+        if kind == "marginal":
+            weights /= n_shared.clamp_(min=1)
         else:
             union = torch.addmm(second @ rarity, first * -rarity, second.T)
             union += (first @ rarity)[:, None]
@@ -268,6 +306,23 @@ def pair_weights(
     if by_overlap:
         weights *= jaccard(first, second)
     return weights if options.power == 1 else weights.pow_(options.power)
+
+
+def _cooccurrence(first: Tensor, second: Tensor, rarity: Tensor) -> Tensor:
+    """Return ``sum over (c, d) in S_ij x S_ij of rarity_cd`` as ``[b, n]``.
+
+    A pair of labels is a column which an image has if it carries both; so the sum is a product
+    of matrices over the pairs of labels that some image carries together.
+    """
+    both = torch.triu((first.T @ first > 0) & (second.T @ second > 0))
+    weights = first.new_zeros(len(first), len(second))
+    # Each c < d counts twice, as (c, d) and (d, c).
+    twice = torch.triu(rarity) + torch.triu(rarity, 1)
+    for pairs in both.nonzero().split(_PAIRS_AT_ONCE):
+        c, d = pairs.T
+        own, other = (y[:, c] * y[:, d] for y in (first, second))
+        weights.addmm_(own * twice[c, d], other.T)
+    return weights
 
 
 def temperatures(
@@ -309,12 +364,28 @@ def _positive_weights(
     pairs: Pairs, rows: slice, statistics: LabelStatistics, options: _Options
 ) -> Tensor:
     """Return the weights ``[b, m]`` of positives; all other pairs have 0."""
-    alike = options.power == 0 or (options.plr == "off" and options.weighting != "jaccard")
-    if alike and options.weighting == "label":
-        return pairs.label_shares(rows)[0]
+    kind, weighting = options.reweighting, options.weighting
+    tilt = statistics.frequency.to(pairs.y).pow(-options.gamma) if kind == "tilt" else None
+    alike = options.power == 0 or (kind in ("off", "tilt") and weighting != "jaccard")
+    if alike and (tilt is not None or weighting in ("label", "within")):
+        return pairs.label_shares(rows, tilt)[0]
     weights = pair_weights(pairs.y[rows], pairs.other_y, statistics, options)
     weights = pairs.clear_left_out(weights, rows)
-    return weights * pairs.label_shares(rows)[0] if options.weighting == "label" else weights
+    if weighting == "within":
+        # sum over the anchor's labels c of w_ip y_pc / sum_p' w_ip' y_p'c, over their number
+        whole = weights @ pairs.other_y
+        usable = pairs.y[rows] * (whole > 0)
+        each = usable / whole.clamp(min=torch.finfo(whole.dtype).tiny)
+        each /= usable.sum(1).clamp(min=1)[:, None]
+        return weights * (each @ pairs.other_y.T)
+    if tilt is None and weighting != "label":
+        return weights
+    return weights * pairs.label_shares(rows, tilt)[0]
+
+
+def _shares_out(options: _Options) -> bool:
+    """Whether an anchor's labels share out its weight, whatever the number of positives."""
+    return options.weighting in ("label", "within") or options.reweighting == "tilt"
 
 
 def _mean_weight(pairs: Pairs, statistics: LabelStatistics, options: _Options) -> Tensor:
@@ -324,7 +395,7 @@ def _mean_weight(pairs: Pairs, statistics: LabelStatistics, options: _Options) -
         weights = _positive_weights(pairs, rows, statistics, options)
         positive = weights > 0
         total += weights.sum()
-        count += (positive.any(1) if options.weighting == "label" else positive).sum()
+        count += (positive.any(1) if _shares_out(options) else positive).sum()
     return total / count.clamp(min=1)
 
 

@@ -135,16 +135,23 @@ class Pairs:
             return self.kept[rows].to(self.other_y) @ self.other_y
         return self.other_y.sum(0, keepdim=True) - (1 if self.other is None else 0)
 
-    def label_shares(self, rows: slice) -> tuple[Tensor, Tensor]:
+    def label_shares(self, rows: slice, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return each pair's share ``[b, m]``: a mean over the carriers of each label of an anchor.
 
         The shares of an anchor with a positive sum to 1. With them comes ``[b]``, how many labels
         of each anchor some candidate carries.
+
+        Args:
+            rows: The anchors.
+            weight: Influence of each label, above 0, ``[C]``; without it all have the same.
         """
         carriers = self.carriers(rows)
         usable = self.y[rows] * (carriers > 0)
         n_labels = usable.sum(1)
-        shares = usable / carriers.clamp(min=1) / n_labels.clamp(min=1)[:, None]
+        parts = usable if weight is None else usable * weight
+        whole = n_labels.clamp(min=1) if weight is None else parts.sum(1)
+        whole = torch.where(n_labels > 0, whole, 1)
+        shares = parts / carriers.clamp(min=1) / whole[:, None]
         return self.clear_left_out(shares @ self.other_y.T, rows), n_labels
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from landcue.errors import UsageError, did_you_mean
 from landcue.losses.classification import BCE, Asymmetric, Softmax
 from landcue.losses.dhcl import DHCL
-from landcue.losses.marc import MARC
+from landcue.losses.marc import MARC, with_preset
 from landcue.losses.msc import MSC
 from landcue.losses.mulsupcon import MulSupCon
 from landcue.losses.multisupcon import MultiSupCon
@@ -82,7 +82,8 @@ def create_loss(
     fit = {"statistics": statistics, "n_classes": len(statistics.counts), "dim": dim}
     wanted = inspect.signature(kind).parameters
     given = {key: value for key, value in fit.items() if key in wanted}
-    loss = _make(f"loss {name}", kind, options, given)
+    chosen = with_preset(options) if kind is MARC else options
+    loss = _make(f"loss {name}", kind, chosen, given)
     if isinstance(loss, PairLoss):
         loss.normalize = False
     return loss
@@ -124,8 +125,8 @@ def _make(
 
 def _checked(title: str, key: str, value: Any, default: object) -> Any:
     if isinstance(default, str):
-        if value is False:
-            return "off"  # as YAML reads a bare off
+        if value is False or value is None:
+            return "off"  # as YAML reads a bare off, and null
         if not isinstance(value, str):
             raise UsageError(f"{title}: option {key} must be a word, not {value!r}")
     if isinstance(default, float) and not (

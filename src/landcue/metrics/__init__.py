@@ -8,7 +8,13 @@
 """
 
 from landcue.metrics.annotations import Annotations, annotate
-from landcue.metrics.curves import Curve, Curves, compute_curves
+from landcue.metrics.curves import (
+    Curve,
+    Curves,
+    RadiusScores,
+    compute_curves,
+    radius_scores,
+)
 from landcue.metrics.distances import Distances, cosine, cue, given, hamming
 from landcue.metrics.evaluation import (
     evaluate,
@@ -18,9 +24,11 @@ from landcue.metrics.evaluation import (
     evaluate_scores,
 )
 from landcue.metrics.intervals import Comparison, compare, mean_intervals, mean_over_runs
+from landcue.metrics.over_splits import SplitComparison, compare_over_splits, holm
+from landcue.metrics.own_label import LabelScore
 from landcue.metrics.protocol import PROTOCOLS, Metric, Protocol, find_protocol
 from landcue.metrics.relevance import gains, relevant
-from landcue.metrics.report import LabelScore, Report, side_by_side
+from landcue.metrics.report import Report, side_by_side
 from landcue.metrics.runs import Qrels, Run, evaluate_run, read_qrels, read_run
 
 __all__ = [
@@ -34,10 +42,13 @@ __all__ = [
     "Metric",
     "Protocol",
     "Qrels",
+    "RadiusScores",
     "Report",
     "Run",
+    "SplitComparison",
     "annotate",
     "compare",
+    "compare_over_splits",
     "compute_curves",
     "cosine",
     "cue",
@@ -51,8 +62,10 @@ __all__ = [
     "gains",
     "given",
     "hamming",
+    "holm",
     "mean_intervals",
     "mean_over_runs",
+    "radius_scores",
     "read_qrels",
     "read_run",
     "relevant",

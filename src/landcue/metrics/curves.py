@@ -118,6 +118,77 @@ def compute_curves(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class RadiusScores:
+    """What a search by Hamming radius returns, mean over the queries.
+
+    Attributes:
+        precision: Relevant share of the images within the radius; 0 for a query without any.
+        recall: Share of the relevant images that are within it, over queries that have some.
+        returned: Images within the radius.
+        empty: Share of queries without any image within it.
+        chance: Precision of a random order: the relevant share of the gallery.
+    """
+
+    precision: float
+    recall: float
+    returned: float
+    empty: float
+    chance: float
+
+
+def radius_scores(
+    query: Annotations,
+    gallery: Annotations,
+    distances: Distances,
+    protocol: Protocol,
+    radius: float = 2,
+) -> RadiusScores:
+    """Measure the images within a distance, usually Hamming distance 2 of binary codes.
+
+    Args:
+        query: Ids and labels of the queries.
+        gallery: Ids and labels of the gallery; where it is the object ``query``, no image
+            retrieves itself.
+        distances: Distances between them, in the same order.
+        protocol: Relevance and rules.
+        radius: The largest distance that is returned.
+
+    Raises:
+        UsageError: Sizes do not fit each other, or a distance is NaN.
+
+    >>> from landcue.metrics import annotate, given
+    >>> query, gallery = annotate(["q"], [[1]]), annotate(["a", "b", "c"], [[1], [0], [1]])
+    >>> found = radius_scores(query, gallery, given(np.array([[1, 2, 3]])), Protocol.at((1,)))
+    >>> found.precision, found.recall
+    (0.5, 0.5)
+    """
+    pairs = pair_table(query.labels, gallery.labels)
+    table = Tables(pairs).of("relevance", protocol.relevance)
+    ranker = Ranker(query, gallery, distances, protocol, pairs)
+    rows: list[Integers] = []
+    for parts in ranker.parts():
+        for part in parts:
+            block = ranker.rank(part)
+            within = (
+                ranker.by_place((np.asarray(part.distances, np.float64) <= radius).T).T
+                & ~block.hidden
+            )
+            returned = within.sum(axis=1)
+            found = (within & (table[block.codes] > 0)).sum(axis=1)
+            rows.append(np.stack([found, returned, block.census.count(table), block.census.size]))
+    found, returned, relevant, size = np.concatenate(rows, axis=1).astype(np.float64)
+    some = relevant > 0
+    recall = float((found[some] / relevant[some]).mean()) if some.any() else float("nan")
+    return RadiusScores(
+        precision=float((found / np.maximum(returned, 1)).mean()),
+        recall=recall,
+        returned=float(returned.mean()),
+        empty=float((returned == 0).mean()),
+        chance=float((relevant / np.maximum(size, 1)).mean()),
+    )
+
+
 def cutoffs(n_gallery: int, protocol: Protocol) -> Integers:
     """Return cut-offs of growing distance from 1 to ``n_gallery``, the protocol's among them."""
     spread = np.unique(np.round(np.geomspace(1, n_gallery, _POINTS)).astype(np.int64))

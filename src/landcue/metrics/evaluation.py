@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from landcue.errors import UsageError
 from landcue.metrics.annotations import Annotations, check_same_kind, labelled
 from landcue.metrics.distances import Distances, LabelledCodes, cosine, cue, given, hamming
+from landcue.metrics.own_label import macro_means, own_label_precision, score_labels
 from landcue.metrics.protocol import RUNS, Protocol, find_protocol
 from landcue.metrics.ranking import distance_keys
 from landcue.metrics.relevance import (
@@ -22,7 +23,7 @@ from landcue.metrics.relevance import (
     check_single_label,
     pair_table,
 )
-from landcue.metrics.report import Report, macro_means, score_labels, summarize
+from landcue.metrics.report import Report, summarize
 from landcue.metrics.scoring import PAIRS_AT_ONCE, Block, Ranker, Tables, measure, rank_rows
 from landcue.types import ByteArray, FloatArray
 
@@ -45,6 +46,8 @@ class Options(TypedDict, total=False):
             :data:`PROTOCOLS` makes results comparable with published ones.
         exclude_self: Whether the gallery image with a query's own id is left out. By default it
             is without a gallery, and is not with one: two collections may use the same ids.
+        label_counts: Images by label name in the training part: they decide which labels are
+            rare, medium and frequent. Without them the gallery's counts do.
         resamples: Bootstrap resamples for 95 % intervals; 0, the default, for no intervals.
         seed: Seed of the resamples.
         band: Whether to bound the metrics by the worst and the best order of ties; by default for
@@ -57,6 +60,7 @@ class Options(TypedDict, total=False):
     relevance: str
     protocol: Protocol | str | None
     exclude_self: bool | None
+    label_counts: Mapping[str, int] | None
     resamples: int
     seed: int
     band: bool
@@ -170,6 +174,7 @@ def evaluate_distances(
     relevance: str = "any",
     protocol: Protocol | str | None = None,
     exclude_self: bool | None = None,
+    label_counts: Mapping[str, int] | None = None,
     resamples: int = 0,
     seed: int = 0,
     band: bool = False,
@@ -190,6 +195,7 @@ def evaluate_distances(
         relevance: When an image is relevant.
         protocol: Rules in place of both.
         exclude_self: Whether a query is left out of its own ranking.
+        label_counts: Images by label in the training part.
         resamples: Bootstrap resamples.
         seed: Seed of the resamples.
         band: Whether to bound the metrics by the orders of ties.
@@ -224,11 +230,10 @@ def evaluate_distances(
         band=band,
         progress=progress,
     )
-    per_label = score_labels(
-        query.label_names, query.labels, gallery.labels, values[0, 0], values[1, 0]
-    )
+    own, chance = own_label_precision(ranker, query, gallery)
+    per_label = score_labels(query.label_names, gallery.labels, own, chance, label_counts)
     report = summarize(rules, values, len(gallery), resamples, seed, exclude_self=exclude_self)
-    return replace(report, per_label=per_label, macro=macro_means(per_label))
+    return replace(report, per_label=per_label, macro=macro_means(per_label), own_label=own)
 
 
 def evaluate_scores(

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from landcue.errors import UsageError
-from landcue.metrics.relevance import Floats
+from landcue.metrics.relevance import Floats, Integers
 
 
 def mean_intervals(
@@ -84,22 +85,26 @@ def compare(
     *,
     resamples: int = 10_000,
     seed: int = 0,
+    clusters: Sequence[npt.ArrayLike] | None = None,
 ) -> Comparison:
     """Compare two rankings query by query, in one run or in several.
 
     Queries are resampled within each run, and runs keep equal weight. Interval and p value hold
-    for other queries and these trained models; the spread over runs shows how much another
-    training would change.
+    for other queries and these trained models, not for other splits or trainings: see
+    :func:`landcue.metrics.compare_over_splits`. Queries of one scene class or one scene behave
+    alike, which makes intervals over single queries too narrow: give them as clusters, which are
+    then resampled and exchanged as a whole.
 
     Args:
         first: Values of a metric, one array ``[q]`` per run; NaN where a query does not count.
         second: The other ranking's values, of the same queries in the same order.
         resamples: Resamples and permutations.
         seed: Seed of both.
+        clusters: What each query belongs to, such as its scene class, one array ``[q]`` per run.
 
     Raises:
-        UsageError: The runs or their queries differ in number, or fewer than two queries of a
-            run count.
+        UsageError: The runs, their queries or clusters differ in number, or fewer than two
+            queries (or clusters) of a run count.
 
     >>> better, worse = np.array([0.9, 0.8, 0.7, 0.9]), np.array([0.8, 0.7, 0.6, 0.8])
     >>> round(compare([better], [worse], resamples=1000).difference, 6)
@@ -109,14 +114,23 @@ def compare(
         raise UsageError(f"{len(first)} runs against {len(second)}: pass the same runs of both")
     if resamples < 1:
         raise UsageError(f"{resamples} resamples: pass at least 1")
+    if clusters is not None and len(clusters) != len(first):
+        raise UsageError(f"clusters of {len(clusters)} runs for {len(first)}: pass those of each")
     runs: list[Floats] = []
-    for ours, theirs in zip(first, second, strict=True):
+    members: list[Integers] = []
+    for number, (ours, theirs) in enumerate(zip(first, second, strict=True)):
         if ours.shape != theirs.shape or ours.ndim != 1:
             raise UsageError(
                 f"queries {list(ours.shape)} against {list(theirs.shape)}: pass the same queries"
             )
         difference = ours - theirs
-        runs.append(difference[~np.isnan(difference)])
+        counted = ~np.isnan(difference)
+        runs.append(difference[counted])
+        if clusters is not None:
+            names = np.asarray(clusters[number])
+            if names.shape != ours.shape:
+                raise UsageError(f"{names.size} clusters for {ours.size} queries: pass one of each")
+            members.append(np.unique(names[counted], return_inverse=True)[1])
     fewest = min(len(run) for run in runs)
     if fewest < 2:
         raise UsageError(
@@ -125,7 +139,14 @@ def compare(
     observed = float(np.mean([run.mean() for run in runs]))
     rng = np.random.default_rng(seed)
     drawn, flipped = np.zeros(resamples), np.zeros(resamples)
-    for run in runs:
+    for run, of in zip(runs, members, strict=False):
+        sums, sizes = np.bincount(of, run), np.bincount(of).astype(np.float64)
+        if len(sums) < 2:
+            raise UsageError("all queries are of one cluster: a paired test needs 2 or more")
+        chosen = rng.integers(0, len(sums), (resamples, len(sums)))
+        drawn += sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)
+        flipped += rng.choice([-1.0, 1.0], (resamples, len(sums))) @ sums / len(run)
+    for run in runs if clusters is None else ():
         step = max(1, _VALUES_AT_ONCE // len(run))
         for start in range(0, resamples, step):
             rows = slice(start, min(start + step, resamples))

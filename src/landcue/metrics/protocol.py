@@ -262,6 +262,7 @@ class Protocol:
         denominators: What AP@k is divided by: ``min(k,R)``, and after it those of other tools,
             ``R``, ``hits`` or ``k``, whose scores are shown under names that say so.
         dcg_gains: ``exponential``, and after it ``linear`` as in other tools.
+        more_gains: Further gains for nDCG, ACG and WAP, such as ``jaccard`` beside ``shared``.
     """
 
     name: str
@@ -279,12 +280,14 @@ class Protocol:
     gain_ks: tuple[int, ...] = (100,)
     denominators: tuple[str, ...] = (OWN_DENOMINATOR,)
     dcg_gains: tuple[str, ...] = DCG_GAINS[:1]
+    more_gains: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for kind in (self.relevance, *self.grades):
             cut_of(kind)
-        if self.gain not in (*GAINS, "judged"):
-            raise UsageError(f"unknown gain {self.gain!r}{did_you_mean(self.gain, GAINS)}")
+        for gain in (self.gain, *self.more_gains):
+            if gain not in (*GAINS, "judged"):
+                raise UsageError(f"unknown gain {gain!r}{did_you_mean(gain, GAINS)}")
         if self.ties not in TIES:
             raise UsageError(f"unknown tie rule {self.ties!r}{did_you_mean(self.ties, TIES)}")
         for given, known in ((self.denominators, DENOMINATORS), (self.dcg_gains, DCG_GAINS)):
@@ -355,11 +358,18 @@ class Protocol:
             "ACG": (self.gain_ks, gain),
             "WAP": (self.gain_ks, gain),
         }
+        graded = {"nDCG": self.ndcg_ks, "ACG": self.gain_ks, "WAP": self.gain_ks}
         whole = [Metric("AP", None, kind) for kind in dict.fromkeys((main, *self.grades))]
         whole += [Metric(kind, None, main) for kind in ("R-precision", "MRR", "ANMRR")]
         return (
             *whole,
             *(Metric(kind, k, what) for kind, (ks, what) in cut.items() for k in dict.fromkeys(ks)),
+            *(
+                Metric(kind, k, other)
+                for other in self.more_gains
+                for kind, ks in graded.items()
+                for k in dict.fromkeys(ks)
+            ),
         )
 
     def definitions(self) -> dict[str, str]:
@@ -408,6 +418,15 @@ PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
         Protocol(DEFAULT, grades=_GRADES),
+        Protocol(
+            "ml-papers-v1",
+            grades=_GRADES,
+            map_ks=(10, 20, 100),
+            precision_ks=(1, 5, 10, 20, 50, 100),
+            recall_ks=(10, 20, 100),
+            ndcg_ks=(10, 20, 100),
+            more_gains=("jaccard",),
+        ),
         Protocol("sl-retrieval-v1", relevance="same-class", gain_ks=()),
         Protocol(RUNS, relevance="given", gain="judged"),
         _multi_label("ucm-ml-v1", "ucmerced", _SHUFFLED),

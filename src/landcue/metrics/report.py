@@ -4,87 +4,22 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from landcue.errors import UsageError
 from landcue.metrics.intervals import mean_intervals
+from landcue.metrics.own_label import LabelScore
 from landcue.metrics.protocol import Metric, Protocol, suffix
 from landcue.metrics.relevance import Floats
-from landcue.types import ByteArray
 
-THIRDS = ("rare", "medium", "frequent")
-OF_LABELS = {third: f"mAP of {third} labels" for third in THIRDS} | {"all": "mAP over labels"}
-"""The names of :func:`macro_means` in tables."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelScore:
-    """The mean average precision of the queries that carry one label.
-
-    Attributes:
-        mean: Mean AP; NaN if no query with the label has a relevant item.
-        chance: The same for a random ranking.
-        n_query: Queries that carry the label and count.
-        n_gallery: Gallery images that carry it.
-        third: ``rare``, ``medium`` or ``frequent`` by ``n_gallery``; empty if no query counts.
-    """
-
-    mean: float
-    chance: float
-    n_query: int
-    n_gallery: int
-    third: str
-
-
-def score_labels(
-    names: Sequence[str], query: ByteArray, gallery: ByteArray, values: Floats, chance: Floats
-) -> dict[str, LabelScore]:
-    """Average AP over the queries of each label, and cut the labels into thirds by frequency.
-
-    The thirds hold the labels with at least one counted query, ordered by the number of gallery
-    images (then by column); where they cannot be equal the rarer ones are larger by one.
-
-    Args:
-        names: C label names.
-        query: Multi-hot labels ``[q, C]``.
-        gallery: Multi-hot labels ``[n, C]``.
-        values: AP of each query, NaN where it does not count, ``[q]``.
-        chance: The same for a random ranking.
-    """
-    counted = ~np.isnan(values)
-    carried = query[counted].astype(np.float64)
-    n_query = carried.sum(axis=0)
-    n_gallery = gallery.sum(axis=0, dtype=np.int64)
-    with np.errstate(invalid="ignore"):
-        means = values[counted] @ carried / n_query
-        by_chance = chance[counted] @ carried / n_query
-    ordered = [int(c) for c in np.argsort(n_gallery, kind="stable") if n_query[c]]
-    third = {
-        c: name
-        for name, part in zip(THIRDS, np.array_split(np.array(ordered, np.int64), 3), strict=True)
-        for c in part.tolist()
-    }
-    return {
-        name: LabelScore(
-            float(means[c]),
-            float(by_chance[c]),
-            int(n_query[c]),
-            int(n_gallery[c]),
-            third.get(c, ""),
-        )
-        for c, name in enumerate(names)
-    }
-
-
-def macro_means(labels: dict[str, LabelScore]) -> dict[str, float]:
-    """Return the mean over labels, ``all`` and by third; NaN for a third without labels."""
-    parts = {third: [s.mean for s in labels.values() if s.third == third] for third in THIRDS}
-    parts = {"all": [s.mean for s in labels.values() if s.third], **parts}
-    return {name: float(np.mean(part)) if part else float("nan") for name, part in parts.items()}
+OWN_LABEL = (
+    "mean over the queries that carry a label of AP = sum over ranks r of rel_r * Prec@r / R; "
+    "relevant: carries that label; then over labels"
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -104,7 +39,9 @@ class Report:
             computed.
         per_query: Each metric's values ``[q]`` in the order of the queries; NaN where a query
             has no relevant item and does not count.
-        per_label: Mean AP of the queries with each label; empty without labels.
+        per_label: Own-label AP by label; empty without labels.
+        own_label: Own-label AP by query and label, ``[q, C]``; NaN where a query lacks the label or
+            no other image has it; ``[0, 0]`` without labels.
         macro: Mean over labels of ``per_label``: ``all``, ``rare``, ``medium``, ``frequent``.
         counts: Queries, gallery images, and queries without a relevant image.
         exclude_self: Whether the item with a query's own id was left out of its ranking.
@@ -120,6 +57,7 @@ class Report:
     macro: dict[str, float]
     counts: dict[str, int]
     exclude_self: bool = True
+    own_label: Floats = field(default_factory=lambda: np.empty((0, 0)))
 
     def __repr__(self) -> str:
         return "\n".join([f"Report of {self.protocol.name}, {self._size()}", *aligned(self.rows())])
@@ -148,8 +86,8 @@ class Report:
         return table
 
     def label_rows(self) -> list[list[str]]:
-        """Return the mean AP of the queries with each label as text cells, rare labels first."""
-        table = [["label", "mAP", "chance", "queries", "gallery", "third"]]
+        """Return the own-label AP of each label as text cells, rare labels first."""
+        table = [["label", "own-label AP", "chance", "queries", "gallery", "third"]]
         for name, score in sorted(self.per_label.items(), key=lambda item: item[1].n_gallery):
             means = [_number(score.mean), _number(score.chance)]
             table.append([name, *means, str(score.n_query), str(score.n_gallery), score.third])
@@ -172,7 +110,8 @@ class Report:
             [*self.rules(), self._size(), *left_out],
             aligned(table or self.rows()),
             aligned(self.label_rows()) if self.per_label else [],
-            [f"{name}: {text}" for name, text in self.protocol.definitions().items()],
+            [f"{name}: {text}" for name, text in self.protocol.definitions().items()]
+            + ([f"own-label AP: {OWN_LABEL}"] if self.per_label else []),
         ]
         return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 

@@ -234,12 +234,14 @@ class Block:
         ranked: The ranking.
         keys: Distance keys ``[q, n]``; gallery images in the order of ids.
         codes: Pair codes ``[q, n]``; gallery images in the order of ids.
+        hidden: bool ``[q, n]``, true for images that are left out.
     """
 
     census: Census
     ranked: Ranked
     keys: Keys
     codes: Codes
+    hidden: Mask
 
     def bound(self, *, best: bool) -> Bound:
         """Return the ranking with its ties in the best or the worst order."""
@@ -311,16 +313,41 @@ class Ranker:
             UsageError: A distance is NaN.
         """
         rows = part.rows
-        keys = distance_keys(part.distances)
-        if self._by_id is not None:
-            keys = np.take(keys, self._by_id, axis=1)
         return rank_rows(
-            keys,
+            self._keys(part),
             self._ours[rows].codes(self._theirs),
             self._hidden(rows),
             self._pairs.n_codes,
             ties=self._protocol.ties == "expectation",
         )
+
+    def places(self, part: Part) -> tuple[Codes, Mask, Mask]:
+        """Rank the gallery, but say which image is where instead of what it shares.
+
+        Returns:
+            Places of images in the order of ids, ``[q, n]`` in ranked order, n for one that is
+            left out; bool ``[q, n]``, true where a group of equal distances begins; and bool
+            ``[q, n]``, true for images that are left out, in the order of ids.
+
+        Raises:
+            UsageError: A distance is NaN.
+        """
+        keys, hidden = self._keys(part), self._hidden(part.rows)
+        n = keys.shape[1]
+        hide(keys, hidden)
+        ranked = sort_by(keys, np.where(hidden, n, np.arange(n)), n + 1)
+        places = ranked.carried()
+        if self._protocol.ties == "expectation":
+            return places, ranked.starts(), hidden
+        return places, np.ones(places.shape, np.bool_), hidden
+
+    def by_place(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return values of the gallery ``[n]`` in the order of :meth:`places`."""
+        return values if self._by_id is None else values[self._by_id]
+
+    def _keys(self, part: Part) -> Keys:
+        keys = distance_keys(part.distances)
+        return keys if self._by_id is None else np.take(keys, self._by_id, axis=1)
 
     def _hidden(self, rows: slice) -> Mask:
         own = self._own[rows]
@@ -351,11 +378,12 @@ def rank_rows(keys: Keys, codes: Codes, hidden: Mask, n_codes: int, *, ties: boo
     if ties:  # the order within a group is of no account, so the codes themselves are carried
         ranked = sort_by(keys, codes, n_codes)
         carried = ranked.carried().astype(codes.dtype, copy=False)
-        return Block(census, Ranked(carried, ranked.starts()), keys, codes)
+        return Block(census, Ranked(carried, ranked.starts()), keys, codes, hidden)
     n = codes.shape[1]
     order = sort_by(keys, np.arange(n), n).carried().astype(np.int64)
     order += np.arange(len(codes))[:, None] * n
-    return Block(census, Ranked(np.take(codes, order), np.ones(order.shape, np.bool_)), keys, codes)
+    one_each = Ranked(np.take(codes, order), np.ones(order.shape, np.bool_))
+    return Block(census, one_each, keys, codes, hidden)
 
 
 def _count(codes: Codes, hidden: Mask, n_codes: int) -> Census:

@@ -92,7 +92,7 @@ def _points(
 
 
 def label_figure(spaces: Mapping[str, Report]) -> Markup:
-    """Return bars of the first space's mAP by label, the others' as marks, rare labels on top."""
+    """Return bars of the first space's own-label AP, the others' as marks, rare labels on top."""
     main, scores = next(iter(spaces.items()))
     counted = [name for name, score in scores.per_label.items() if score.third]
     names = sorted(counted, key=lambda name: (scores.per_label[name].n_gallery, name))
@@ -103,7 +103,7 @@ def label_figure(spaces: Mapping[str, Report]) -> Markup:
         return Markup("")
     labels = [f"{name}  ({scores.per_label[name].n_gallery:,})" for name in shown]
     figure = _rows(labels, (0.0, 1.0))
-    figure.ticks_x(_SHARES, "mean average precision of the queries with the label")
+    figure.ticks_x(_SHARES, "own-label AP: queries with the label find the others with it")
     figure.legend_bar(main, COLORS[0])
     for row, name in enumerate(shown):
         mean = scores.per_label[name].mean
@@ -126,14 +126,14 @@ def label_figure(spaces: Mapping[str, Report]) -> Markup:
             figure.line([(x, y - 8), (x, y + 8)], INK, width=2.2)
     figure.ticks_y([(row, label) for row, label in enumerate(labels)], grid=False)
     return figure.to_html(
-        "Bar chart: mean average precision by label, from rare to frequent, with chance.",
-        "Mean AP of the queries that carry each label, rare labels on top; in brackets the "
-        f"gallery images with the label. The upright stroke is chance.{left_out}",
+        "Bar chart: own-label average precision, from rare to frequent, with chance.",
+        "Mean AP of the queries that carry each label; relevant: carries it too. Rare labels on "
+        f"top; in brackets the gallery images with the label. The stroke is chance.{left_out}",
     )
 
 
 def difference_figure(labels: Mapping[str, Comparison], first: str, second: str) -> Markup:
-    """Return the difference in mAP by label with its interval, in the order given."""
+    """Return the difference in own-label AP with its interval, in the order given."""
     names = _extremes(list(labels))
     if not names:
         return Markup("")
@@ -162,7 +162,7 @@ def difference_figure(labels: Mapping[str, Comparison], first: str, second: str)
     figure.line([(zero, figure.top), (zero, figure.bottom)], MUTED, width=1)
     figure.ticks_y(list(enumerate(names)), grid=False)
     return figure.to_html(
-        f"Bar chart: difference in mean average precision by label, {first} minus {second}.",
+        f"Bar chart: difference in own-label average precision, {first} minus {second}.",
         f"{first} minus {second}, rare labels on top: to the right {first} is better (plain bars), "
         f"to the left {second} (hatched bars). Strokes: 95 % interval over queries.",
     )

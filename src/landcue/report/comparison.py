@@ -12,6 +12,7 @@ import numpy as np
 from landcue.errors import UsageError
 from landcue.metrics.annotations import Annotations
 from landcue.metrics.intervals import Comparison, compare
+from landcue.metrics.over_splits import holm
 from landcue.metrics.relevance import Floats
 from landcue.metrics.report import aligned
 from landcue.report.evaluation import Evaluation
@@ -47,7 +48,7 @@ class Contest:
     Attributes:
         spaces: Name of the first model's space and of the second's.
         metrics: By metric, in the protocol's order.
-        labels: Mean AP of the queries with each label, rare labels first.
+        labels: Own-label AP of each label, rare labels first.
         falling: Metrics of which less is better.
     """
 
@@ -128,7 +129,7 @@ def to_text(first: Evaluation, second: Evaluation, contests: Sequence[Contest]) 
     blocks = [[verdict(contests[0], metric, names)]]
     for contest in contests:
         blocks.append([contest.title, *aligned(metric_cells(contest, *names))])
-    blocks.append(["mean AP by label", *aligned(label_cells(contests[0], *names))])
+    blocks.append(["own-label AP", *aligned(label_cells(contests[0], *names))])
     blocks.append(first.main.scores.rules())
     return "\n\n".join("\n".join(block) for block in blocks)
 
@@ -147,7 +148,7 @@ def metric_cells(contest: Contest, first: str, second: str) -> Cells:
 
 
 def label_cells(contest: Contest, first: str, second: str) -> Cells:
-    """Return the mean AP by label as text cells, the header first."""
+    """Return the own-label AP as text cells, the header first."""
     header = ["label", first, second, "difference", "95 % interval", "p", "p (Holm)"]
     lines = contest.labels.items()
     return [header, *([*_cells(name, line), number(line.adjusted)] for name, line in lines)]
@@ -197,28 +198,22 @@ def _contest(
         metric.name: line(ours.per_query[metric.name], theirs.per_query[metric.name][rows])
         for metric in ours.protocol.metrics()
     }
-    precision = ours.protocol.metrics()[0].name  # AP over the whole ranking, as in per_label
-    values = ours.per_query[precision], theirs.per_query[precision][rows]
+    columns = [second.query.label_names.index(name) for name in first.query.label_names]
+    values = ours.own_label, theirs.own_label[rows][:, columns]
     ordered = sorted(ours.per_label.items(), key=lambda item: (item[1].n_gallery, item[0]))
     labels: dict[str, Line] = {}
     for name, _ in ordered:
-        carried = first.query.labels[:, first.query.label_names.index(name)] == 1
-        if carried.any():
-            labels[name] = line(values[0][carried], values[1][carried])
+        column = first.query.label_names.index(name)
+        if first.query.labels[:, column].any():
+            labels[name] = line(values[0][:, column], values[1][:, column])
     falling = frozenset(m.name for m in ours.protocol.metrics() if m.family.falling)
     return Contest(pair, metrics, _holm(labels), falling)
 
 
 def _holm(lines: Mapping[str, Line]) -> dict[str, Line]:
-    """Correct p values for their number: Holm (1979), step-down."""
-    tested = sorted(
-        ((line.test.p_value, name) for name, line in lines.items() if line.test is not None)
-    )
-    adjusted: dict[str, float] = {}
-    largest = 0.0
-    for place, (p, name) in enumerate(tested):
-        largest = max(largest, min(1.0, p * (len(tested) - place)))
-        adjusted[name] = largest
+    """Correct p values for their number."""
+    tested = {n: line.test.p_value for n, line in lines.items() if line.test is not None}
+    adjusted = holm(tested)
     return {
         name: Line(line.first, line.second, line.test, adjusted.get(name, math.nan))
         for name, line in lines.items()

@@ -141,7 +141,7 @@ def comparison_markdown(
     lines = [f"# {names[0]} and {names[1]}", "", *(f"* {fact}" for fact in facts), "", NOTE]
     for contest in contests:
         lines += ["", f"## {contest.title}", "", *markdown(metric_cells(contest, *names))]
-        lines += ["", "Mean AP by label, rare labels first:", ""]
+        lines += ["", "Own-label AP, rare labels first:", ""]
         lines += markdown(label_cells(contest, *names))
     return "\n".join(lines) + "\n"
 

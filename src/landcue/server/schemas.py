@@ -425,11 +425,11 @@ class ModelAnswer(_Answer):
 
 
 class LabelScore(_Answer):
-    """Retrieval scores of the queries with one label."""
+    """Own-label AP: how well the records with one label find the others with it."""
 
     model_config = ConfigDict(populate_by_name=True)
 
-    mean: float | None = Field(alias="mAP", description="Mean average precision, 0..1.")
+    mean: float | None = Field(alias="mAP", description="Own-label average precision, 0..1.")
     chance: float | None = Field(description="Expected value for a random ranking.")
     n_query: int
     n_gallery: int

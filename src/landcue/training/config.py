@@ -105,11 +105,13 @@ class OptimizerSection(_Section):
 class SamplerSection(_Section):
     """Which images stand together in a batch.
 
-    ``label_aware`` brings ``min_count`` images of every label into a batch and draws no image more
-    than ``cap`` times per epoch; ``class_balanced`` takes ``per_class`` images per class.
+    ``auto`` is ``label_aware`` where MARC is among the losses and the labels allow it, else
+    ``shuffle``. ``label_aware`` brings ``min_count`` images of every label into a batch and draws
+    no image more than ``cap`` times per epoch; ``class_balanced`` takes ``per_class``
+    images per class.
     """
 
-    name: Literal["shuffle", "label_aware", "class_balanced"] = "shuffle"
+    name: Literal["auto", "shuffle", "label_aware", "class_balanced"] = "auto"
     min_count: int = Field(2, ge=2)
     cap: int = Field(3, ge=1)
     per_class: int = Field(4, ge=2)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,15 @@ def annotate(images: ImageDataset) -> Annotations:
     return Annotations(ids, images.labels, images.label_names, groups)
 
 
+def count_labels(images: ImageSet) -> dict[str, int] | None:
+    """Return the images of the train part by label; ``None`` without such a part."""
+    records = images.part("train").records
+    if not records:
+        return None
+    counts = Counter(name for record in records for name in record.labels or ())
+    return {name: counts[name] for name in images.label_names}
+
+
 def score_spaces(
     spaces: Spaces,
     images: Annotations,
@@ -86,6 +96,7 @@ def score_spaces(
     *,
     protocol: Protocol | str = DEFAULT,
     resamples: int = 0,
+    label_counts: Mapping[str, int] | None = None,
 ) -> dict[str, Report]:
     """Evaluate every space: each image queries a gallery, or all other images without one.
 
@@ -101,6 +112,7 @@ def score_spaces(
             gallery_labels=known,
             protocol=protocol,
             resamples=resamples,
+            label_counts=label_counts,
         )
         for name in ("embedding", "features")
     }
@@ -113,6 +125,7 @@ def score_spaces(
             gallery_labels=known,
             protocol=protocol,
             resamples=resamples,
+            label_counts=label_counts,
         )
     return scores
 
@@ -191,6 +204,7 @@ def study_run(
         (theirs.known, theirs.spaces),
         protocol=protocol,
         resamples=resamples,
+        label_counts=count_labels(images),
     )
     ours, others = query.spaces, theirs.spaces
     spaces = {

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from landcue.errors import DataError, UsageError
 from landcue.files import core_count
 from landcue.training.config import LoaderSection, SamplerSection
 from landcue.training.images import ImageDataset
@@ -27,8 +28,9 @@ def create_sampler(
     labels: npt.ArrayLike,
     groups: Sequence[str | None],
     names: Sequence[str],
-) -> BatchSampler:
-    """Create the configured sampler.
+    losses: Sequence[str | None] = (),
+) -> tuple[BatchSampler, str]:
+    """Create the configured sampler, with a note on what ``auto`` could not do, or ``""``.
 
     Args:
         section: Its name and settings.
@@ -37,18 +39,25 @@ def create_sampler(
         labels: Multi-hot ``[M, C]``, the training split's.
         groups: The images' groups, for classes where an image may have several labels.
         names: Names of the C labels, for messages.
+        losses: Names of the metric losses, for ``auto``.
 
     Raises:
         UsageError: A setting these images cannot satisfy.
         DataError: They lack the labels or groups that the sampler goes by.
     """
-    if section.name == "shuffle":
-        return Shuffle(shares, seed)
-    if section.name == "label_aware":
+    if section.name == "class_balanced":
+        balanced = classes_of(labels, groups)
+        return ClassBalanced(balanced, shares, seed, per_class=section.per_class), ""
+    if section.name == "shuffle" or (section.name == "auto" and "marc" not in losses):
+        return Shuffle(shares, seed), ""
+    try:
         return LabelAware(
             labels, shares, seed, min_count=section.min_count, cap=section.cap, names=names
-        )
-    return ClassBalanced(classes_of(labels, groups), shares, seed, per_class=section.per_class)
+        ), ""
+    except (DataError, UsageError) as error:
+        if section.name != "auto":
+            raise
+        return Shuffle(shares, seed), f"batches are drawn without regard to labels: {error}"
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):

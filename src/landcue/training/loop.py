@@ -226,9 +226,12 @@ class _Training:
         self.batch = min(config.optimizer.batch_size, n)
         groups = [record.group for record in self.train.records]
         shares = Shares(n, self.batch, team.rank, team.size)
-        sampler = create_sampler(
-            config.sampler, shares, config.seed, labels, groups, self.images.label_names
+        losses = (config.loss.name, config.loss.hash_name)
+        sampler, note = create_sampler(
+            config.sampler, shares, config.seed, labels, groups, self.images.label_names, losses
         )
+        if note:
+            message(note)
         self.batches = EpochBatches(sampler, config.seed, n)
         self.loader = create_loader(self.train, self.batches, config.loader, self.device, team.size)
         self.steps = len(sampler)
