@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias, Union, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -121,6 +121,8 @@ class Record:
             longitude apart are joined over the antimeridian.
         predicted: Labels that a model predicted, of a record of an archive.
         source: Name of its source, of a record of an archive.
+        reading: How the numbers of a raster became a picture, of a record of an archive; see
+            :meth:`landcue.data.scenes.SceneReader.reading`.
     """
 
     id: str
@@ -135,6 +137,7 @@ class Record:
     footprint: Polygon | None = None
     predicted: tuple[str, ...] = ()
     source: str = ""
+    reading: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -75,6 +76,7 @@ def _rows(
         ),
         encoder.label_names,
         record_schema(encoder.dim, encoder.n_bits, len(encoder.label_names)),
+        [None if image.reading is None else json.dumps(image.reading) for image in chosen],
     )
 
 

@@ -111,6 +111,7 @@ class IndexOptions:
 
 
 _DEFAULTS = IndexOptions()
+_SHOWN = 10
 
 
 def index_source(
@@ -194,6 +195,12 @@ def index_source(
         )
         for problem in report.skipped:
             log(f"skipped {problem}")
+        for rule, files in report.assumed.items():
+            log(f"{files:,} raster{'s' * (files != 1)}: {rule}")
+        for problem in report.warnings[:_SHOWN]:
+            log(f"warning of {problem}")
+        if len(report.warnings) > _SHOWN:
+            log(f"{len(report.warnings) - _SHOWN:,} more warnings: see the report of --json")
         if engine is not None:
             for line in engine.summary():
                 log(line)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from landcue.archive import storage
 from landcue.archive.changes import finalize
@@ -36,13 +40,32 @@ class Tally:
         refreshed: Records with new metadata only.
         empty: Chips with too little data.
         emptied: Ids of those for which the archive holds an older row.
+        assumed: Files of which each rule was assumed.
+        warnings: What GDAL reported, by file and text.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.added = self.updated = self.refreshed = self.empty = 0
         self.emptied: list[str] = []
+        self.assumed: Counter[str] = Counter()
+        self.warnings: dict[tuple[str, str], Problem] = {}
         self._problems: dict[str, tuple[Problem, int]] = {}
+        self._last: dict[str, str] = {}
         self.note(problems)
+
+    def read(self, rows: pa.Table) -> None:
+        """Count what was assumed of rasters, once for each file."""
+        texts = rows["reading"]
+        if texts.null_count == len(texts):
+            return
+        for path, text in zip(rows["path"].to_pylist(), texts.to_pylist(), strict=True):
+            reading: Any = {} if text is None else json.loads(text)
+            for rule in reading.get("rules", ()):
+                if self._last.get(rule) != path:  # the chips of a file come one after the other
+                    self.assumed[rule] += 1
+                self._last[rule] = path
+            for line in reading.get("warnings", ()):
+                self.warnings.setdefault((path, line), Problem(path, line))
 
     def note(self, items: Iterable[object]) -> None:
         """Count problems and empty chips among the results."""
@@ -98,6 +121,9 @@ class IngestReport:
         renamed: Records whose id begins with the name of the source, because another source of
             the archive has the same id.
         moved_from: Where the source was before, if its location changed.
+        assumed: What was assumed of rasters to show them, and of how many files; see
+            :mod:`landcue.data.pictures`.
+        warnings: What GDAL reported about files that it could read.
         ray: With Ray, the statistics of its workers and nodes.
     """
 
@@ -115,11 +141,15 @@ class IngestReport:
     source: str = ""
     renamed: int = 0
     moved_from: str | None = None
+    assumed: Mapping[str, int] = field(default_factory=lambda: dict[str, int]())
+    warnings: tuple[Problem, ...] = ()
     ray: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values; ``skipped`` becomes a list of ``{"where":…, "what":…}``."""
-        value = asdict(self) | {"skipped": [asdict(problem) for problem in self.skipped]}
+        """Return plain values; each problem becomes ``{"where":…, "what":…}``."""
+        value = asdict(self)
+        for name in ("skipped", "warnings"):
+            value[name] = [asdict(problem) for problem in getattr(self, name)]
         if self.ray is None:
             del value["ray"]
         return value
@@ -272,6 +302,8 @@ def ingest(
             records=count,
             seconds=seconds,
             images_per_second=encoded / seconds if encoded else 0.0,
+            assumed=dict(tally.assumed.most_common()),
+            warnings=tuple(tally.warnings.values()),
             source=name,
             renamed=sum(record.id not in own_ids for record in records),
             moved_from=(former.shown if former and former.location != source.location else None),
@@ -335,6 +367,7 @@ def _fill(
                 writer = stack.enter_context(Writer(create(), commit_every))
             if writer is not None:
                 for kind, part in batch.rows.items():
+                    tally.read(part)
                     writer.put(kind, part)
                 writer.put("refresh", metadata_rows(batch.same))
             tally.added += len(batch.rows.get("add", ()))

@@ -95,7 +95,7 @@ def record_schema(dim: int, n_bits: int, n_labels: int) -> pa.Schema:
     ``check`` that of the model's outputs (see :func:`row_check`).
     """
     columns: dict[str, Any] = {"id": pa.string(), **_METADATA}
-    columns |= {"metadata_check": pa.binary(), "content": pa.string()}
+    columns |= {"metadata_check": pa.binary(), "content": pa.string(), "reading": pa.string()}
     columns["embedding"] = pa.list_(pa.float32(), dim)
     if n_bits:
         columns["code"] = pa.list_(pa.uint8(), code_width(n_bits))
@@ -189,11 +189,17 @@ def encoded_rows(
     encoding: Encoding,
     label_names: Sequence[str],
     schema: pa.Schema,
+    readings: Sequence[str | None] | None = None,
 ) -> pa.Table:
-    """Return whole rows for n encoded images."""
+    """Return whole rows for n encoded images.
+
+    ``readings`` say as JSON how the numbers of rasters became pictures; ``None`` of other images.
+    """
+    readings = readings or [None] * len(metadata)
     rows = metadata_rows(metadata)
     columns: dict[str, Any] = {name: rows[name] for name in rows.schema.names}
     columns["content"] = pa.array(contents, pa.string())
+    columns["reading"] = pa.array(readings, pa.string())
     columns["embedding"] = _fixed(encoding.embedding)
     if encoding.n_bits:
         columns["code"] = _fixed(encoding.code)
@@ -204,10 +210,11 @@ def encoded_rows(
     )
     columns["thumbnail"] = pa.array(thumbnails, pa.binary())
     checks = [
-        row_check(row.id, content, thumbnail, *vectors)
-        for row, content, thumbnail, *vectors in zip(
+        row_check(row.id, content, reading, thumbnail, *vectors)
+        for row, content, reading, thumbnail, *vectors in zip(
             metadata,
             contents,
+            readings,
             thumbnails,
             encoding.embedding,
             encoding.code,
@@ -224,9 +231,11 @@ def predicted_labels(scores: npt.NDArray[np.float32], names: Sequence[str]) -> l
     return [list(itertools.compress(names, row >= LABEL_THRESHOLD)) for row in scores]
 
 
-def row_check(id_: str, content: str, thumbnail: bytes, *vectors: npt.NDArray[Any]) -> bytes:
-    """Return the 8-byte checksum of a row's id, file digest, thumbnail and model outputs."""
-    digest = hashlib.blake2b(f"{id_}\0{content}\0".encode(), digest_size=8)
+def row_check(
+    id_: str, content: str, reading: str | None, thumbnail: bytes, *vectors: npt.NDArray[Any]
+) -> bytes:
+    """Return the 8-byte checksum of a row's id, digest, reading, thumbnail and model outputs."""
+    digest = hashlib.blake2b(f"{id_}\0{content}\0{reading or ''}".encode(), digest_size=8)
     digest.update(thumbnail)
     for vector in vectors:
         digest.update(np.ascontiguousarray(vector).tobytes())
@@ -271,15 +280,17 @@ def row_faults(batch: pa.RecordBatch, label_names: Sequence[str] | None = None) 
     scores = vectors[-1] if label_names else np.empty((n, 0), np.float32)
     expected = predicted_labels(scores, label_names or ())
     metadata = metadata_checks(batch)
-    columns = ("id", "content", "thumbnail", "check", "metadata_check", "predicted_labels")
+    columns = ("id", "content", "reading", "thumbnail", "check", "metadata_check")
     plain = zip(*(batch[name].to_pylist() for name in columns), strict=True)
+    stored = batch["predicted_labels"].to_pylist()
     faults: list[str | None] = []
-    for i, (id_, content, thumbnail, check, metadata_check, predicted) in enumerate(plain):
-        if row_check(id_ or "", content or "", thumbnail or b"", *(v[i] for v in vectors)) != check:
+    for i, (id_, content, reading, thumbnail, check, metadata_check) in enumerate(plain):
+        outputs = (vector[i] for vector in vectors)
+        if row_check(id_ or "", content or "", reading, thumbnail or b"", *outputs) != check:
             faults.append("is damaged: its checksum differs")
         elif metadata[i] != metadata_check:
             faults.append("is damaged: the checksum of its metadata differs")
-        elif label_names is not None and predicted != expected[i]:
+        elif label_names is not None and stored[i] != expected[i]:
             faults.append("is damaged: its predicted labels are not those of its scores")
         else:
             faults.append(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -242,6 +243,7 @@ class Archive:
             footprint=None if wkb is None else footprint_of(wkb),
             predicted=tuple(row["predicted_labels"] or ()),
             source=row["source"],
+            reading=json.loads(row["reading"]) if row.get("reading") else None,
         )
 
     def file(self, id_: str) -> Path:
