@@ -84,6 +84,7 @@ _EXTRAS = {
     "tensorboard": "train",
     "timm": "train",
     "torch": "train",
+    "torchgeo": "hub",
     "torchvision": "train",
     "transformers": "hub",
     "wandb": "wandb",

@@ -16,7 +16,7 @@ from landcue.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from shapely import Polygon
+    from shapely import MultiPolygon, Polygon
     from shapely.geometry.base import BaseGeometry
 
 FloatArray = npt.NDArray[np.float32]
@@ -60,8 +60,8 @@ class Bounds:
         return cls(west, south, east, north)
 
 
-Ring = tuple[tuple[float, float], ...]
-"""Corners of a footprint, (longitude, latitude) in degrees, EPSG:4326, each once."""
+Area: TypeAlias = "Polygon | MultiPolygon"
+"""A footprint in degrees, EPSG:4326, as :func:`landcue.data.geo.normalize` returns it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,9 @@ class Record:
         part: ``train``, ``val`` or ``test`` when a split was applied.
         window: The pixels of ``path`` that make the chip; ``None`` for a whole image.
         sensor: What took the image (platform or constellation), if known.
-        footprint: Outline in degrees (shapely), from the top left corner of the pixels clockwise;
-            ``None`` when only bounds are known. Two neighboring corners more than 180 degrees of
-            longitude apart are joined over the antimeridian.
+        footprint: Outline in degrees (shapely) as :func:`landcue.data.geo.normalize` returns it:
+            longitudes -180..180, cut at the antimeridian, exterior rings counterclockwise;
+            ``None`` when only bounds are known.
         predicted: Labels that a model predicted, of a record of an archive.
         source: Name of its source, of a record of an archive.
         reading: How the numbers of a raster became a picture, of a record of an archive; see
@@ -134,7 +134,7 @@ class Record:
     part: str | None = None
     window: Window | None = None
     sensor: str | None = None
-    footprint: Polygon | None = None
+    footprint: Area | None = None
     predicted: tuple[str, ...] = ()
     source: str = ""
     reading: Mapping[str, Any] | None = None

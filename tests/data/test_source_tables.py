@@ -97,8 +97,11 @@ def test_geoparquet(folder, crs):
     images = open_source(write_parquet(folder / "t.geoparquet", rows, geo(crs)))
     found = {r.path.name: (r.bounds, r.footprint, r.labels) for r in images.records}
     assert found["a.png"] == (Bounds(10, 50, 11, 51), BOX, ("water", "ship"))
-    assert found["b.png"] == (Bounds(179, -1, -178, 1), None, ())
+    assert found["b.png"][0::2] == (Bounds(179, -1, -178, 1), ())
+    assert found["b.png"][1].equals(DATELINE)
     assert found["c d.jpg"] == (None, None, ())
+    assert [p.where for p in images.problems] == ["t.geoparquet row 2"]
+    assert "indexed without a place" in images.problems[0].what
 
 
 @pytest.mark.parametrize(
@@ -161,7 +164,8 @@ def test_stac_items(folder):
     assert (one.bounds, one.footprint) == (Bounds(10, 50, 11, 51), BOX)
     assert (two.path.name, two.sensor) == ("c d.jpg", "sentinel-2")
     assert two.time == datetime(2024, 5, 5, 22, tzinfo=UTC)
-    assert (two.bounds, two.footprint) == (Bounds(179, -1, -178, 1), None)
+    assert two.bounds == Bounds(179, -1, -178, 1)
+    assert two.footprint.equals(DATELINE)
     assert images.problems == ()
 
 

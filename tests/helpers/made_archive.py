@@ -14,6 +14,7 @@ from landcue.archive.manifest import write_manifest
 from landcue.archive.schema import Metadata, encoded_rows
 from landcue.archive.sources import Source
 from landcue.codes.packing import pack_bits
+from landcue.data.geo import normalize
 from landcue.types import Bounds, Encoding, Window
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -94,9 +95,8 @@ def one_record(i, rng):
         if rng.random() < 0.5:  # a diamond inside the bounds
             middle = west + width / 2
             middle = middle - 360 if middle > 180 else middle
-            footprint = shapely.Polygon(
-                [(west, south + 1), (middle, south + 2), (east, south + 1), (middle, south)]
-            )
+            corners = [(west, south + 1), (middle, south + 2), (east, south + 1), (middle, south)]
+            footprint = normalize(shapely.Polygon(corners)).footprint
     labels = None
     if rng.random() < 0.7:
         labels = tuple(name for name in NAMES if rng.random() < 0.4)

@@ -172,7 +172,6 @@ def test_the_builtin_holds_the_weights_it_was_trained_with():
     ("uri", "what"),
     [
         ("tim:resnet18", "unknown kind of model 'tim' .*'timm'"),
-        ("timm:resnet18", "cannot be loaded yet"),
         ("onnx:none.onnx", "none.onnx does not exist"),
         ("none", "none does not exist"),
     ],

@@ -12,19 +12,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 import shapely
-from shapely import MultiPolygon, Polygon
-from shapely.geometry import mapping, shape
-from shapely.geometry.polygon import orient
+from shapely.geometry import mapping
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.manifest import Manifest
 from landcue.archive.schema import METADATA_NAMES, footprint_of, in_utc
 from landcue.codes.packing import code_width
-from landcue.data.geo import split_at_antimeridian
+from landcue.data.geo import area_of
 from landcue.data.objects import is_object, url
 from landcue.errors import DataError
 from landcue.files import replacing
-from landcue.types import Bounds
+from landcue.types import Area, Bounds
 
 Progress = Callable[[int, int], object]
 """Called with (records done, records)."""
@@ -63,61 +61,10 @@ def bounds_of(row: Row) -> Bounds | None:
     return Bounds(row["west"], row["south"], row["east"], row["north"])
 
 
-def geometry_of(row: Row) -> dict[str, Any] | None:
-    """Return the footprint of a stored row, or else its box, as GeoJSON (RFC 7946).
-
-    Exterior rings run counterclockwise. A footprint across the antimeridian becomes a MultiPolygon
-    with a part on each side (section 3.1.9).
-    """
-    found = shape_of(row)
-    return None if found is None else mapping(found)
-
-
-def shape_of(row: Row) -> Polygon | MultiPolygon | None:
-    """Return the geometry of :func:`geometry_of` as a shapely geometry."""
-    footprint, bounds = footprint_of(row["geometry"]), bounds_of(row)
-    if footprint is not None:
-        found = split_at_antimeridian(footprint)
-    elif bounds is not None:
-        found = _box(bounds)
-    else:
-        return None
-    if isinstance(found, Polygon):
-        return orient(found)
-    return MultiPolygon([orient(part) for part in found.geoms])
-
-
-def to_wkb(geometry: dict[str, Any] | None) -> bytes | None:
-    """Return GeoJSON geometry as little-endian WKB."""
-    return None if geometry is None else shapely.to_wkb(shape(geometry), byte_order=1)
-
-
-def planar_box(geometry: dict[str, Any]) -> tuple[float, float, float, float]:
-    """Return minimum x and y, maximum x and y of a geometry; x -180 to 180 if it crosses."""
-    return shape(geometry).bounds
-
-
-def geojson_box(row: Row, geometry: dict[str, Any]) -> list[float]:
-    """Return west, south, east, north; west > east over the antimeridian (section 5.2)."""
+def shape_of(row: Row) -> Area | None:
+    """Return the footprint of a stored row, or else its box, as RFC 7946 wants it."""
     bounds = bounds_of(row)
-    if bounds is None:
-        return list(planar_box(geometry))
-    return [bounds.west, bounds.south, bounds.east, bounds.north]
-
-
-def _box(bounds: Bounds) -> Polygon | MultiPolygon:
-    """Return a box that starts at its south-west corner, in two parts over the antimeridian."""
-    if bounds.west <= bounds.east:
-        return _rectangle(bounds.west, bounds.south, bounds.east, bounds.north)
-    sides = [(bounds.west, 180.0), (-180.0, bounds.east)]
-    parts = [
-        _rectangle(west, bounds.south, east, bounds.north) for west, east in sides if west < east
-    ]
-    return parts[0] if len(parts) == 1 else MultiPolygon(parts)
-
-
-def _rectangle(west: float, south: float, east: float, north: float) -> Polygon:
-    return Polygon([(west, south), (east, south), (east, north), (west, north)])
+    return footprint_of(row["geometry"]) or (None if bounds is None else area_of(bounds))
 
 
 STAC_VERSION = "1.1.0"
@@ -193,10 +140,11 @@ def _feature(row: Row) -> dict[str, Any]:
     properties = _properties(row)
     if row["time"] is not None:
         properties["datetime"] = _iso(row["time"])
-    geometry = geometry_of(row)
-    feature = {"type": "Feature", "id": row["id"], "geometry": geometry, "properties": properties}
-    if geometry is not None:
-        feature["bbox"] = geojson_box(row, geometry)
+    geometry, bounds = shape_of(row), bounds_of(row)
+    shape = None if geometry is None else mapping(geometry)
+    feature = {"type": "Feature", "id": row["id"], "geometry": shape, "properties": properties}
+    if bounds is not None:
+        feature["bbox"] = [bounds.west, bounds.south, bounds.east, bounds.north]
     return feature
 
 

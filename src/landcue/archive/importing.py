@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
-from shapely import Polygon
 
 from landcue import __version__
 from landcue.archive import storage
@@ -26,28 +25,31 @@ from landcue.archive.schema import Metadata, encoded_rows, first_of_each, in_utc
 from landcue.archive.sources import Source, new_name
 from landcue.archive.table import RecordTable, Writer
 from landcue.codes.packing import code_width
-from landcue.data.geo import place_of
+from landcue.data.geo import area_of, place_of
 from landcue.errors import ArchiveError, DataError, UsageError, did_you_mean
-from landcue.types import Bounds, ByteArray, Encoding, FloatArray, Problem
-
-_MOST_CORNERS = 100
+from landcue.types import Area, Bounds, ByteArray, Encoding, FloatArray, Problem
 
 
 def places(
     values: list[bytes | None], faults: list[str | None]
-) -> list[tuple[Bounds | None, Polygon | None]]:
-    """Return box and outline of WKB geometries; those cut at the antimeridian cross it again.
+) -> list[tuple[Bounds | None, Area | None]]:
+    """Return box and outline of WKB geometries.
 
     Args:
         values: Geometries in longitude and latitude.
         faults: The first error of each row; extended by rows with invalid geometries.
     """
-    found = [place_of(value, _MOST_CORNERS) for value in values]
-    for i, (value, (bounds, outline)) in enumerate(zip(values, found, strict=True)):
-        if value is not None and bounds is None:
-            faults[i] = faults[i] or "has no geometry in longitude and latitude"
-        elif outline is not None and outline.equals(outline.envelope):
-            found[i] = bounds, None  # it is its box
+    found: list[tuple[Bounds | None, Area | None]] = []
+    for i, value in enumerate(values):
+        try:
+            place = place_of(value)
+        except DataError as error:
+            faults[i] = faults[i] or str(error)
+            place = None
+        outline = None if place is None else place.footprint
+        if place is not None and outline is not None and outline.equals(area_of(place.bounds)):
+            outline = None  # it is its box
+        found.append((None if place is None else place.bounds, outline))
     return found
 
 
@@ -364,7 +366,7 @@ class TableReader:
 
 def _row(
     id_: str,
-    place: tuple[Bounds | None, Polygon | None],
+    place: tuple[Bounds | None, Area | None],
     time: datetime | None,
     labels: list[str | None] | None,
     path: str | None,

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landcue.archive.archive import ArchiveFolder, own_model
+from landcue.archive.fitting import Part, prepare_encoder, saved
 from landcue.archive.ingest import IngestReport, ingest
-from landcue.archive.rebuild import ReembedReport, RepairReport, reembed, repair
+from landcue.archive.rebuild import ReembedReport, RepairReport, reembed, reembed_parts, repair
 from landcue.archive.sources import Source
 from landcue.data.imageset import ImageSet
 from landcue.data.objects import is_object, to_path
@@ -60,6 +61,9 @@ class IndexOptions:
         prune: Remove records of this source whose file no longer exists.
         source_name: Name of the source in the archive; by default that of its folder. Name the
             source again to index it from another folder.
+        dim: Length of an embedding, for models of others: by default 128, or all features.
+        bits: Bits of a code, likewise; 0 for none. By default the fewest of 64, 128 and 256 whose
+            measured recall reaches 0.95.
         ray: Read and encode on a Ray cluster: ``local``, ``auto``, or its head's ``host:port``.
         ray_workers: Number of Ray workers; by default one per GPU, or else per core.
 
@@ -80,6 +84,8 @@ class IndexOptions:
     runtime: str = "auto"
     prune: bool = False
     source_name: str | None = None
+    dim: int | None = None
+    bits: int | None = None
     ray: str | None = None
     ray_workers: int | None = None
 
@@ -98,13 +104,17 @@ class IndexOptions:
         Raises:
             UsageError: A value is not valid.
         """
-        scaling = Scale.parse(self.scale)
+        tower: Any = getattr(model, "tower", None)  # of a model of others
+        named = None if tower is None or model.in_chans == 3 else tower.bands
+        scale = self.scale
+        if scale == "auto" and tower is not None and tower.value_range is not None:
+            scale = "fixed:{:g},{:g}".format(*tower.value_range)
         return SceneOptions(
             chip=None if self.chip is None else Length.parse(self.chip, "--chip"),
             stride=None if self.stride is None else Length.parse(self.stride, "--stride"),
-            bands=None if self.bands is None else parse_bands(self.bands),
+            bands=named if self.bands is None else parse_bands(self.bands),
             channels=model.in_chans,
-            scale=scaling,
+            scale=Scale.parse(scale),
             nodata=self.nodata,
             side=model.image_size,
         )
@@ -129,8 +139,10 @@ def index_source(
         source: A folder, ``s3://bucket/prefix``, a table (.csv, .parquet), STAC items (.json) or a
             GeoTIFF.
         archive: The archive to make or to update: a folder, or ``s3://bucket/prefix``.
-        model: ``builtin``, a run folder or an exported file; by default the archive's own model,
-            or the built-in one for a new archive.
+        model: As :func:`landcue.load_model` takes it; by default the archive's own model, or the
+            built-in one for a new archive. For a model of others, a new archive gets centered
+            principal components, codes and, with labels, a label head that are fitted to a
+            sample of its images.
         options: How the source is read and encoded.
         progress: Called with (stage, done, total).
         notify: Called with one line per problem or warning.
@@ -154,11 +166,11 @@ def index_source(
         images = open_source(source, options.labels, options.asset)
     one_scene = images.name == "scene"  # a part of its folder, which is the source
     with contextlib.ExitStack() as stack:
-        own = own_model(archive) if model is None else None
+        own = own_model(archive)
         here = (
             options.device if options.ray is None else None
         )  # with Ray it runs in other processes
-        loaded = load_model(own or model or BUILTIN, runtime=options.runtime, device=here or "cpu")
+        loaded = load_model(model or own or BUILTIN, runtime=options.runtime, device=here or "cpu")
         scenes = options.scene_options(loaded)
         if scenes.chip is not None:
             images = cut_scenes(images, scenes, partial(report, "reading headers"))
@@ -169,9 +181,16 @@ def index_source(
             )
         for problem in images.problems:
             log(f"problem: {problem}")
+        loaded = prepare_encoder(
+            loaded, own, [Part(images.records, images.root, scenes)],
+            dim=options.dim, bits=options.bits,
+            batch_size=options.batch_size, workers=options.workers,
+            progress=partial(report, "fitting codes"), notify=log,
+        )  # fmt: skip
+        model_folder = stack.enter_context(saved(loaded))
         engine = None
         if options.ray is not None:
-            engine = _ray_engine(options, loaded)
+            engine = _ray_engine(options, loaded, model_folder)
             # Ray reports dead workers on stdout, which is for results.
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             stack.enter_context(engine.connection())
@@ -183,7 +202,7 @@ def index_source(
             source_name=options.source_name,
             location=images.root if one_scene else source,
             only=source if one_scene else None,
-            model_folder=loaded.path,
+            model_folder=model_folder,
             batch_size=options.batch_size,
             prune=options.prune,
             overlap=not loaded.on_cpu or is_object(source),
@@ -236,9 +255,11 @@ def index(
 
 def reembed_archive(
     archive: Path,
-    model: str | Path,
+    model: str | Path | None = None,
     *,
     drop_missing: bool = False,
+    dim: int | None = None,
+    bits: int | None = None,
     bands: str | None = None,
     scale: str | None = None,
     nodata: float | None = None,
@@ -246,13 +267,17 @@ def reembed_archive(
     workers: int | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
+    notify: Notify | None = None,
 ) -> ReembedReport:
     """Encode all records with another model; searches use the old one until it is complete.
 
     Args:
         archive: The archive.
-        model: ``builtin``, a run folder or an exported file.
+        model: As :func:`landcue.load_model` takes it. The codes and labels of a model of others
+            are fitted again to the archive's images; by default the archive's own model's are.
         drop_missing: Drop records whose image cannot be read; otherwise the call fails.
+        dim: Length of an embedding, as in :class:`IndexOptions`.
+        bits: Bits of a code, likewise.
         bands: Bands of chips, as in :class:`IndexOptions`; by default as they were indexed.
         scale: How stored values of chips become bytes, likewise.
         nodata: Largest share of a chip without data, likewise.
@@ -260,27 +285,42 @@ def reembed_archive(
         workers: Reading threads.
         device: Device of the model.
         progress: Called with (stage, done, total).
+        notify: Called with one line about what was fitted.
 
     Raises:
         LandcueError: As :func:`landcue.archive.rebuild.reembed`.
     """
     from landcue.models.load import load_model
 
-    loaded = load_model(model, device=device)
+    own = None if model is not None else own_model(archive)
+    if model is None and own is None:
+        raise ModelError("the archive holds no model; add --model")
+    loaded = load_model(model or own or "", device=device)
     given = {"bands": bands and parse_bands(bands), "scale": scale, "nodata": nodata}
     changed = {name: value for name, value in given.items() if value is not None}
-    return reembed(
-        archive,
-        loaded,
-        model_folder=loaded.path,
-        drop_missing=drop_missing,
-        keep_parts=_same_training(archive, loaded.provenance),
-        scenes=partial(_stored_scene_options, loaded, changed),
-        batch_size=batch_size,
-        workers=workers,
-        overlap=not loaded.on_cpu,
-        progress=partial(progress or _ignore, "encoding again"),
-    )
+    scenes = partial(_stored_scene_options, loaded, changed)
+    report = progress or _ignore
+    same = _same_training(archive, loaded.provenance)
+    if hasattr(loaded, "tower") or dim is not None or bits is not None:
+        parts, stage = reembed_parts(archive, scenes)
+        loaded = prepare_encoder(
+            loaded, stage, parts,
+            dim=dim, bits=bits, batch_size=batch_size, workers=workers, refit=True,
+            progress=partial(report, "fitting codes"), notify=notify,
+        )  # fmt: skip
+    with saved(loaded) as model_folder:
+        return reembed(
+            archive,
+            loaded,
+            model_folder=model_folder,
+            drop_missing=drop_missing,
+            keep_parts=same,
+            scenes=scenes,
+            batch_size=batch_size,
+            workers=workers,
+            overlap=not loaded.on_cpu,
+            progress=partial(report, "encoding again"),
+        )
 
 
 def repair_archive(
@@ -337,12 +377,12 @@ def _ignore(*_: object) -> None:
     pass
 
 
-def _ray_engine(options: IndexOptions, model: Model) -> RayEngine:
+def _ray_engine(options: IndexOptions, model: Model, folder: Path) -> RayEngine:
     from landcue.archive.ray_encoding import ModelFiles, RayEngine
 
     return RayEngine(
         options.ray or "",
-        lambda device: ModelFiles.read(model.path, partial(_load, options.runtime, device)),
+        lambda device: ModelFiles.read(folder, partial(_load, options.runtime, device)),
         model.fingerprint,
         workers=options.ray_workers,
         device=options.device,

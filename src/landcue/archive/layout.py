@@ -91,6 +91,8 @@ def unread(folder: Path) -> Generator[bool]:
 MODEL_FILES = ("config.json", "model.safetensors", "README.md")
 EXPORTED = "model.onnx"
 """Name of an exported model, which is a single file."""
+TOWER = "tower"
+"""Folder of the files of an encoder of another library, inside a model folder."""
 
 _OURS = {".lock", READERS, MODEL_FOLDER, f".{MODEL_FOLDER}.tmp", MANIFEST, TABLE_FOLDER, CHECKSUMS}
 
@@ -178,21 +180,29 @@ def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
 
 
 def _gather_model(source: Path, folder: Path, encoder: Encoder) -> None:
-    files = {name: source / name for name in MODEL_FILES}
-    if not files[MODEL_FILES[1]].is_file():  # a folder of an exported file
-        files[EXPORTED] = source / EXPORTED
-    if source.is_file():
-        files = {EXPORTED: source}
-    for name, file in files.items():
-        if file.is_file():
-            shutil.copyfile(file, folder / name)
-            _sync(folder / name)
+    for name, file in model_files(source).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / name)
+        _sync(folder / name)
     mark = _fingerprint(folder)
     if mark != encoder.fingerprint:
         raise ArchiveError(
             f"{source} holds model {str(mark)[:12]}, but {encoder.fingerprint[:12]} encodes; "
             "wait until its training has finished and load it again"
         )
+
+
+def model_files(source: Path) -> dict[str, Path]:
+    """Return the files of a run folder, a model folder or an exported file, by relative name."""
+    if source.is_file():
+        return {EXPORTED: source}
+    if (source / TOWER).is_dir():  # an encoder of another library
+        found = [path for path in sorted(source.rglob("*")) if path.is_file()]
+        return {path.relative_to(source).as_posix(): path for path in found}
+    names = [name for name in MODEL_FILES if (source / name).is_file()]
+    if MODEL_FILES[1] not in names and (source / EXPORTED).is_file():
+        names.append(EXPORTED)
+    return {name: source / name for name in names}
 
 
 def has_model(folder: Path, encoder: Encoder) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from landcue.archive.schema import Metadata, footprint_of, in_utc, window_of
 from landcue.archive.table import RecordTable
+from landcue.data.geo import normalize
 from landcue.data.objects import (
     ObjectPath,
     absolute,
@@ -152,6 +153,11 @@ def make_plan(
         if fault := _fault(record, status):
             problems.append(Problem(path, fault))
             continue
+        try:
+            record = _placed(record)
+        except DataError as error:
+            problems.append(Problem(path, str(error)))
+            continue
         found = _metadata(record, path, status, old)
         if old is None or _changed(found, old, recipe, _named(record)):
             digest = digests.get((path, found.size, found.mtime_ns)) if record.window else None
@@ -255,6 +261,17 @@ def relative(path: Path, root: Path) -> str:
     if full.is_relative_to(root):
         return full.relative_to(root).as_posix()
     return shown(full) if is_object(full) else full.as_posix()
+
+
+def _placed(record: Record) -> Record:
+    """Return a record with a normalized footprint and its bounds."""
+    if record.footprint is None:
+        return record
+    west, _, east, _ = record.footprint.bounds
+    if record.bounds is not None and west >= -180 and east <= 180 and east - west <= 180:
+        return record
+    place = normalize(record.footprint)
+    return replace(record, bounds=place.bounds, footprint=place.footprint)
 
 
 def _metadata(record: Record, path: str, status: os.stat_result, old: Stored | None) -> Metadata:

@@ -367,13 +367,10 @@ class ModelFiles:
         Raises:
             ModelError: It cannot be read.
         """
-        from landcue.archive.layout import EXPORTED, MODEL_FILES
+        from landcue.archive.layout import model_files
 
-        names = {EXPORTED: path} if path.is_file() else {n: path / n for n in MODEL_FILES}
-        if path.is_dir() and (path / EXPORTED).is_file():
-            names[EXPORTED] = path / EXPORTED
         try:
-            files = {name: file.read_bytes() for name, file in names.items() if file.is_file()}
+            files = {name: file.read_bytes() for name, file in model_files(path).items()}
         except OSError as error:
             raise ModelError(f"cannot read {error.filename}: {error.strerror}") from None
         return cls(files, load)
@@ -384,6 +381,7 @@ class ModelFiles:
 
         with tempfile.TemporaryDirectory(prefix="landcue-model-") as folder:
             for name, content in self.files.items():
+                (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
                 (Path(folder) / name).write_bytes(content)
             return self.load(Path(folder), threads)
 

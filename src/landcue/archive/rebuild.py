@@ -18,6 +18,7 @@ from landcue.archive.checksums import (
     write_checksums,
 )
 from landcue.archive.encoding import encoding_here
+from landcue.archive.fitting import Part
 from landcue.archive.ingest import IngestReport, Progress, ingest
 from landcue.archive.layout import copy_model, next_base, switch
 from landcue.archive.manifest import MANIFEST, Manifest, now, read_manifest, write_manifest
@@ -94,11 +95,7 @@ def reembed(
     read_manifest(folder)
     with storage.locked(folder, "writing to"):
         manifest, table = open_for_change(folder)
-        if manifest.imported:
-            raise ArchiveError(
-                f"{folder} holds imported embeddings and no images; index the images themselves "
-                "into a new folder"
-            )
+        _check_images(folder, manifest)
         if manifest.fingerprint == encoder.fingerprint:
             raise UsageError(f"{folder} was made by this model: there is nothing to do")
         stored = read_stored(table)
@@ -162,6 +159,33 @@ def reembed(
         switch(folder, new, stage.name)
         return ReembedReport(
             len(present), missing, manifest.fingerprint, encoder.fingerprint, tuple(reports)
+        )
+
+
+def reembed_parts(
+    folder: Path, scenes: Callable[[Source], SceneOptions | None]
+) -> tuple[list[Part], Path | None]:
+    """Return the records of each source of an archive, and the model of an interrupted call.
+
+    Raises:
+        ArchiveError: The archive is missing, broken, or holds no images.
+    """
+    manifest = read_manifest(folder)
+    _check_images(folder, manifest)
+    stored = read_stored(RecordTable.open(folder / manifest.base, pinned=True))
+    parts: list[Part] = []
+    for name, source in manifest.sources.items():
+        rows = {id_: row for id_, row in stored.items() if row.metadata.source == name}
+        records = stored_records(rows, Path(source.root)) if rows else []
+        parts.append(Part(records, Path(source.root), scenes(source)))
+    return parts, storage.local_copy(folder / next_base(manifest.base) / MODEL_FOLDER)
+
+
+def _check_images(folder: Path, manifest: Manifest) -> None:
+    if manifest.imported:
+        raise ArchiveError(
+            f"{folder} holds imported embeddings and no images; index the images themselves into a "
+            "new folder"
         )
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import shapely
-from shapely import Polygon
+from shapely import MultiPolygon, Polygon
 
 from landcue.codes.packing import code_width
 from landcue.errors import ArchiveError
-from landcue.types import Bounds, ByteArray, Encoding, Ring, Window
+from landcue.types import Area, Bounds, ByteArray, Encoding, Window
 
 LABEL_THRESHOLD = 0.5
 """A label is predicted when its score is at least this."""
@@ -75,7 +75,7 @@ class Metadata:
     part: str | None
     window: Window | None
     sensor: str | None
-    footprint: Polygon | None
+    footprint: Area | None
     size: int
     mtime_ns: int
     source: str = ""
@@ -153,33 +153,23 @@ def window_of(bbox: Sequence[int] | None) -> Window | None:
     return Window(left, top, right - left, bottom - top)
 
 
-def to_wkb(footprints: Sequence[Polygon | None]) -> list[bytes | None]:
+def to_wkb(footprints: Sequence[Area | None]) -> list[bytes | None]:
     """Return footprints as little-endian WKB."""
     return list(shapely.to_wkb(np.array(footprints, object), byte_order=1)) if footprints else []
 
 
-def footprint_of(data: bytes | None) -> Polygon | None:
-    """Return the polygon that :func:`to_wkb` wrote.
+def footprint_of(data: bytes | None) -> Area | None:
+    """Return the footprint that :func:`to_wkb` wrote.
 
     Raises:
-        ArchiveError: The bytes are not a polygon.
+        ArchiveError: The bytes are no polygons.
     """
     if data is None:
         return None
     shape: Any = shapely.from_wkb(data, on_invalid="ignore")
-    if not isinstance(shape, Polygon):
+    if not isinstance(shape, Polygon | MultiPolygon):
         raise ArchiveError("a footprint of the archive is damaged; run 'landcue archive verify'")
     return shape
-
-
-def from_wkb(data: bytes) -> Ring:
-    """Return the corners of a polygon that :func:`to_wkb` wrote, each once.
-
-    Raises:
-        ArchiveError: The bytes are not a polygon.
-    """
-    footprint = footprint_of(data)
-    return () if footprint is None else tuple((x, y) for x, y in footprint.exterior.coords[:-1])
 
 
 def encoded_rows(

@@ -181,10 +181,26 @@ def delete(
 @archive_app.command()
 def reembed(
     archive: _Archive,
-    model: Annotated[str, typer.Option(help="Run folder of the new model, or builtin.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="New model, as for landcue index; by default the archive's own, whose codes and "
+            "labels are fitted again."
+        ),
+    ] = None,
     drop_missing: Annotated[
         bool, typer.Option("--drop-missing", help="Drop records whose image cannot be read.")
     ] = False,
+    dim: Annotated[
+        int | None,
+        typer.Option(min=1, help="Length of an embedding, for models of others; default 128."),
+    ] = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Bits of a code, for models of others; by default chosen by recall."
+        ),
+    ] = None,
     bands: Annotated[
         str | None, typer.Option(help="Bands of chips, such as 4,3,2; by default as indexed.")
     ] = None,
@@ -213,6 +229,8 @@ def reembed(
             archive,
             model,
             drop_missing=drop_missing,
+            dim=dim,
+            bits=bits,
             bands=bands,
             scale=scale,
             nodata=nodata,
@@ -220,6 +238,7 @@ def reembed(
             workers=workers,
             device=device,
             progress=reporter.progress,
+            notify=reporter.message,
         )
     if json_:
         facts = {"records": report.records, "dropped": list(report.dropped)}

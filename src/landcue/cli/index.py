@@ -24,11 +24,25 @@ def index(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Run folder, exported .onnx file, or builtin (default); an existing archive keeps "
-            "its own."
+            help="Run folder, exported .onnx file, timm:NAME[@FILE], open_clip:NAME[@FILE|TAG], "
+            "hf:FOLDER|REPO, torchgeo:WEIGHTS, onnx:FILE, or builtin (default); an existing "
+            "archive keeps its own."
         ),
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Label table for a folder.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Label table for a folder; a model without labels learns them."),
+    ] = None,
+    dim: Annotated[
+        int | None,
+        typer.Option(min=1, help="Length of an embedding, for models of others; default 128."),
+    ] = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Bits of a code, for models of others; by default chosen by recall."
+        ),
+    ] = None,
     chip: Annotated[
         str | None,
         typer.Option(help="Cut GeoTIFF scenes into chips with this side: 256px, 120m."),
@@ -116,6 +130,8 @@ def index(
         device=device,
         runtime=runtime,
         prune=prune,
+        dim=dim,
+        bits=bits,
         ray=ray,
         ray_workers=ray_workers,
     )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from landcue.errors import DataError, UsageError
+from landcue.data.geo import box_of
+from landcue.errors import DataError
 from landcue.types import Bounds
 
 _SIDES = ("west", "south", "east", "north")
@@ -92,10 +93,8 @@ def _bounds(cells: list[str], where: str) -> Bounds | None:
     if not any(cells):
         return None
     try:
-        return Bounds(*(float(cell) for cell in cells))
-    except ValueError:
-        raise DataError(f"{where}: west, south, east, north must be four numbers") from None
-    except UsageError as error:
+        return box_of(cells)
+    except DataError as error:
         raise DataError(f"{where}: {error}") from None
 
 

@@ -24,6 +24,7 @@ the raster has a place, else as its orientation tag says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -210,10 +211,15 @@ def _number(facts: RasterFacts, band: BandName) -> int:
         if band > facts.count:
             raise DataError(f"has no band {band}, only {facts.count}; change --bands")
         return band
-    names = [name.lower() for name in facts.names]
-    if band.lower() not in names:
+    names = [_plain_name(name) for name in facts.names]
+    if _plain_name(band) not in names:
         raise DataError(f"has no band named {band!r}{_named(facts) or ' (none)'}; change --bands")
-    return 1 + names.index(band.lower())
+    return 1 + names.index(_plain_name(band))
+
+
+def _plain_name(name: str) -> str:
+    """Return a name in lower case, without leading zeros of its number: B08 is B8."""
+    return re.sub(r"(?<=[a-z])0+(?=[0-9])", "", name.lower())
 
 
 def _named(facts: RasterFacts) -> str:

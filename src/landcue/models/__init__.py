@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from landcue.models.encoder import ModelConfig, NeuralEncoder, build_config
     from landcue.models.load import Model, load_model
     from landcue.models.onnx import OnnxEncoder
+    from landcue.models.pretrained.encoder import PretrainedEncoder
     from landcue.models.regions import Regions, similar_regions
     from landcue.models.resize import resize_square
     from landcue.models.space import Space, fit_space
@@ -34,6 +35,7 @@ _HOMES = {
     "ModelConfig": "landcue.models.encoder",
     "NeuralEncoder": "landcue.models.encoder",
     "OnnxEncoder": "landcue.models.onnx",
+    "PretrainedEncoder": "landcue.models.pretrained.encoder",
     "Regions": "landcue.models.regions",
     "Space": "landcue.models.space",
     "build_config": "landcue.models.encoder",
@@ -54,6 +56,7 @@ __all__ = [
     "ModelConfig",
     "NeuralEncoder",
     "OnnxEncoder",
+    "PretrainedEncoder",
     "Regions",
     "Space",
     "build_config",

@@ -19,7 +19,6 @@ RUNTIMES = ("auto", "torch", "onnx")
 EXPORTED = "model.onnx"
 """Name of an exported file inside a run folder or an archive's model folder."""
 _PREFIXES = ("onnx", "timm", "open_clip", "hf", "torchgeo")
-_READY = ("onnx",)
 
 
 class Model(Encoder, Protocol):
@@ -60,19 +59,34 @@ def find_model(name: str | Path) -> Path:
     """Return the folder or file of a model: of ``builtin``, ``onnx:FILE``, or the path itself.
 
     Raises:
-        UsageError: An unknown prefix, or one that no installed adapter serves.
+        UsageError: An unknown prefix, or a model of another library.
+    """
+    kind, rest = split_uri(name)
+    if kind not in ("", "onnx"):
+        raise UsageError(f"{name}: give a run folder, an exported file or builtin")
+    return Path(rest)
+
+
+def split_uri(name: str | Path) -> tuple[str, str]:
+    """Return the kind of a model, empty for a folder or file, and what is after the colon.
+
+    >>> split_uri("timm:resnet18")
+    ('timm', 'resnet18')
+
+    Raises:
+        UsageError: An unknown kind.
     """
     text = str(name)
     if text == BUILTIN:
-        return Path(__file__).with_name(BUILTIN)
+        return "", str(Path(__file__).with_name(BUILTIN))
     prefix, colon, rest = text.partition(":")
     if not colon or len(prefix) == 1 or Path(text).exists():  # one letter is a drive of Windows
-        return Path(name)
+        return "", text
     if prefix not in _PREFIXES:
         raise UsageError(f"unknown kind of model {prefix!r}{did_you_mean(prefix, _PREFIXES)}")
-    if prefix not in _READY:
-        raise UsageError(f"{text}: models of {prefix} cannot be loaded yet; use a run folder")
-    return Path(rest)
+    if not rest:
+        raise UsageError(f"{text}: name a model after the colon")
+    return prefix, rest
 
 
 def load_model(
@@ -82,7 +96,10 @@ def load_model(
 
     Args:
         uri: ``builtin``, a run folder, an archive's model folder, or an exported ``.onnx`` file
-            (also as ``onnx:FILE``).
+            (also as ``onnx:FILE``). Of others: ``timm:NAME[@FILE]``,
+            ``open_clip:NAME[@FILE|TAG]``, ``hf:FOLDER|REPO``, ``torchgeo:WEIGHTS``, or
+            ``onnx:FILE`` with a description ``.yaml`` beside it; see
+            :class:`landcue.models.PretrainedEncoder`.
         runtime: ``torch``, ``onnx``, or ``auto``: onnx for an exported file and for a folder
             that holds nothing but one, else torch.
         device: Where torch runs: ``cpu``, ``cuda``, ``cuda:1`` …
@@ -97,9 +114,20 @@ def load_model(
     >>> encoder.dim, encoder.n_bits, encoder.image_size
     (128, 64, 160)
     """
+    from landcue.models.pretrained.encoder import is_pretrained, open_encoder, restore_encoder
+
     if runtime not in RUNTIMES:
         raise UsageError(f"unknown runtime {runtime!r}{did_you_mean(runtime, RUNTIMES)}")
-    path = find_model(uri)
+    kind, rest = split_uri(uri)
+    path = Path(rest)
+    if kind == "onnx" and path.is_file() and not _exported_here(path):
+        return open_encoder(kind, rest, device=device, threads=threads)
+    if kind not in ("", "onnx"):
+        if runtime == "onnx":
+            raise UsageError(f"--runtime onnx: {uri} runs on torch; leave it out")
+        return open_encoder(kind, rest, device=device, threads=threads)
+    if is_pretrained(path):
+        return restore_encoder(path, device=device, threads=threads)
     is_file = path.suffix.lower() == ".onnx"
     exported = path if is_file else path / EXPORTED
     only_exported = is_file or (exported.is_file() and not (path / "model.safetensors").exists())
@@ -128,6 +156,12 @@ def load_model(
     return load_checkpoint(path).encoder.to(find_device(device))
 
 
+def _exported_here(file: Path) -> bool:
+    from landcue.models.onnx import carries_card
+
+    return carries_card(file)
+
+
 def describe_model(uri: str | Path) -> tuple[str, dict[str, Any]]:
     """Return a model's card, and its fingerprint, settings and provenance as JSON values.
 
@@ -138,11 +172,13 @@ def describe_model(uri: str | Path) -> tuple[str, dict[str, Any]]:
     'mobilenetv2_folded'
     """
     from landcue.models.onnx import OnnxEncoder, describe
+    from landcue.models.pretrained.encoder import PretrainedEncoder
 
-    path = find_model(uri)
-    card = path / "README.md"
-    loaded: Any = load_model(path)
+    loaded: Any = load_model(uri)
     facts: dict[str, Any] = {"fingerprint": loaded.fingerprint}
+    if isinstance(loaded, PretrainedEncoder):
+        return loaded.card(), facts | loaded.facts()
+    card = find_model(uri) / "README.md"
     if isinstance(loaded, OnnxEncoder):
         facts |= asdict(loaded.card)
     else:

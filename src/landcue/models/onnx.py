@@ -101,11 +101,7 @@ class OnnxEncoder:
         Raises:
             ModelError: Missing, broken, or not exported by LandCue; or ONNX Runtime is missing.
         """
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{file} cannot be read ({error.strerror}); {_HINT}") from None
-        self._session = _session(data, file, threads)
+        self._session, data = open_session(file, threads)
         carried: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         if METADATA not in carried:
             raise ModelError(f"{file} was not exported by LandCue; {_HINT}")
@@ -209,19 +205,37 @@ def _unit(vectors: Any) -> Any:
     return (vectors / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
 
 
-def _session(data: bytes, file: Path, threads: int | None) -> Any:
+def open_session(file: Path, threads: int | None = None) -> tuple[Any, bytes]:
+    """Open a file with ONNX Runtime on the CPU; return the session and the file's bytes.
+
+    Raises:
+        ModelError: It cannot be read, or is no ONNX model.
+    """
     import onnxruntime as ort
 
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read ({error.strerror}); {_HINT}") from None
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads:
         options.intra_op_num_threads = threads
     try:
         # From bytes: a file cannot make the runtime open other files as external weights.
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"]), data
     except Exception as error:  # the runtime has no common error class of its own
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{file} is no usable ONNX model ({first}); {_HINT}") from None
+
+
+def carries_card(file: Path) -> bool:
+    """Return whether a file was exported by LandCue, and so describes itself.
+
+    Raises:
+        ModelError: As :func:`open_session`.
+    """
+    return METADATA in open_session(file, 1)[0].get_modelmeta().custom_metadata_map
 
 
 def describe(card: OnnxCard) -> str:

@@ -30,14 +30,23 @@ def to_batch(images: Images, size: int, bands: int) -> ByteArray:
         UsageError: No image, or one of another type or number of bands.
         DataError: A file cannot be read.
     """
-    if isinstance(images, str | Path) or not hasattr(images, "__len__"):
-        raise UsageError(f"pass a list of images, not one {type(images).__name__}")
     shape = images.shape[1:] if isinstance(images, np.ndarray) else None
     if shape == (size, size, bands) and isinstance(images, np.ndarray) and images.dtype == np.uint8:
         return np.ascontiguousarray(images)
+    return np.stack([resize_square(image, size) for image in as_pixels(images, size, bands)])
+
+
+def as_pixels(images: Images, size: int, bands: int) -> list[ByteArray]:
+    """Return the decoded images, uint8 ``[h, w, bands]`` each; see :func:`to_batch`.
+
+    Raises:
+        LandcueError: As :func:`to_batch`.
+    """
+    if isinstance(images, str | Path) or not hasattr(images, "__len__"):
+        raise UsageError(f"pass a list of images, not one {type(images).__name__}")
     if not len(images):
         raise UsageError("pass at least one image")
-    return np.stack([resize_square(_pixels(image, bands, size), size) for image in images])
+    return [_pixels(image, bands, size) for image in images]
 
 
 def _pixels(image: Any, bands: int, size: int) -> ByteArray:

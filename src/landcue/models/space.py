@@ -292,7 +292,7 @@ def _choose_bits(u: Matrix, d: int, asked: int | None, seed: int) -> tuple[int, 
     choices = (asked,) if asked else tuple(b for b in BITS if b <= u.shape[1]) or (u.shape[1],)
     axes, mean = _principal(fit)
     embedding = unit_rows((kept - mean) @ axes[:, :d])
-    facts: dict[str, Any] = {"images": len(kept), "shortlist": SHORTLIST, "recall": {}}
+    facts: dict[str, Any] = {"images": len(kept), "shortlist": _shortlist(len(kept)), "recall": {}}
     chosen = choices[-1]
     for bits in choices:
         projection = _rotated(fit - mean, axes[:, :bits], seed)
@@ -322,7 +322,7 @@ def recall_of_codes(
     k = min(k, n - 1)
     if k < 1:
         return 1.0
-    shortlist = min(max(k, min(shortlist, n // 10)), n - 1)
+    shortlist = _shortlist(n, k, shortlist)
     hits = 0
     for first in range(0, n, 256):
         rows = np.arange(first, min(first + 256, n))
@@ -338,6 +338,10 @@ def recall_of_codes(
         )
         hits += int(np.take_along_axis(listed, best, axis=1).sum())
     return hits / (k * n)
+
+
+def _shortlist(n: int, k: int = NEIGHBORS, most: int = SHORTLIST) -> int:
+    return min(max(k, min(most, n // 10)), n - 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -473,8 +477,8 @@ def describe_space(space: Space) -> str:
         line += f", {space.n_bits} bits"
     if str(space.n_bits) in recalls:
         line += (
-            f" (two-stage, {SHORTLIST} nearest codes: recall@{NEIGHBORS} "
-            f"{recalls[str(space.n_bits)]:.3f})"
+            f" (two-stage: recall@{NEIGHBORS} {recalls[str(space.n_bits)]:.3f} among the "
+            f"{facts['codes']['shortlist']} nearest codes of {facts['codes']['images']} images)"
         )
     if probe := facts.get("probe"):
         line += (

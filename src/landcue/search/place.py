@@ -13,8 +13,10 @@ import shapely
 import shapely.affinity
 from shapely.geometry.base import BaseGeometry
 
+from landcue.archive.schema import footprint_of
+from landcue.data.geo import area_of, normalize
 from landcue.errors import UsageError
-from landcue.types import Bounds
+from landcue.types import Area, Bounds
 
 EARTH_KM = 6371.0088
 """Mean radius of the Earth."""
@@ -93,10 +95,7 @@ def check_polygon(shape: Any, name: str = "polygon") -> BaseGeometry:
 
 def box_of(shape: BaseGeometry) -> Bounds:
     """Return the bounding box of a polygon; longitudes beyond 180 cross the antimeridian."""
-    west, south, east, north = shape.bounds
-    if east - west >= 360:
-        return Bounds(-180, south, 180, north)
-    return Bounds(_wrap(west), south, _wrap(east, 180.0), north)
+    return normalize(shape, planar=True).bounds
 
 
 def inside(
@@ -109,20 +108,20 @@ def inside(
     Args:
         shape: In degrees.
         footprints: ``[n, 4]`` as in :func:`touches`.
-        outlines: Returns the exact footprints of some rows ``[m]`` as polygons, object ``[m]``,
-            ``None`` where only the box is known; their longitudes may run past 180.
+        outlines: Returns the exact footprints of some rows ``[m]`` as geometries, object ``[m]``,
+            ``None`` where only the box is known.
     """
-    near = np.flatnonzero(touches(footprints, box_of(shape)))
+    place = normalize(shape, planar=True)
+    near = np.flatnonzero(touches(footprints, place.bounds))
     west, south, east, north = footprints[near].T
-    east = np.where(west > east, east + 360, east)
-    shapes: Any = shapely.box(west, south, east, north)
+    shapes: Any = shapely.box(west, south, np.where(west > east, east + 360, east), north)
     if outlines is not None:
         exact = outlines(near)
         known = np.array([outline is not None for outline in exact], np.bool_)
         shapes = np.where(known, exact, shapes)
     found = np.zeros(len(near), np.bool_)
     for turn in _TURNS:
-        moved = shapely.affinity.translate(shape, xoff=turn)
+        moved = shapely.affinity.translate(place.footprint or shape, xoff=turn)
         shapely.prepare(moved)
         found |= shapely.intersects(moved, shapes)
     mask = np.zeros(len(footprints), np.bool_)
@@ -130,25 +129,9 @@ def inside(
     return mask
 
 
-def outline(ring: tuple[tuple[float, float], ...]) -> BaseGeometry:
-    """Return a footprint's corners as a polygon, with continuous longitudes beyond 180."""
-    corners = [ring[0]]
-    for longitude, latitude in ring[1:]:
-        turns = round((corners[-1][0] - longitude) / 360)
-        corners.append((longitude + 360 * turns, latitude))
-    return shapely.Polygon(corners)
-
-
-def geometry_of(bounds: Bounds | None, wkb: bytes | None) -> BaseGeometry | None:
-    """Return a stored footprint, or else the box of its bounds, as a geometry in degrees.
-
-    Exterior rings run counterclockwise; those across the antimeridian are split in two (RFC 7946).
-    """
-    from landcue.archive.export import shape_of
-
-    names = ("west", "south", "east", "north")
-    row: dict[str, Any] = {name: getattr(bounds, name, None) for name in names}
-    return shape_of({**row, "geometry": wkb})
+def geometry_of(bounds: Bounds | None, wkb: bytes | None) -> Area | None:
+    """Return a stored footprint, or else the box of its bounds, as RFC 7946 wants it."""
+    return footprint_of(wkb) or (None if bounds is None else area_of(bounds))
 
 
 def center(box: Bounds) -> tuple[float, float]:

@@ -15,8 +15,6 @@ import pyarrow.compute
 import shapely
 
 from landcue.archive.archive import ArchiveFolder, LabelLists
-from landcue.archive.schema import from_wkb
-from landcue.search.place import outline
 
 _STEP = 1024
 
@@ -129,16 +127,11 @@ class Records:
         return self._table["time"].cast(pa.timestamp("us")).to_numpy()
 
     def outlines(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Return the exact footprints of some rows as polygons, object ``[m]``.
+        """Return the exact footprints of some rows as geometries, object ``[m]``.
 
         ``None`` where only the bounds are known.
         """
-        column = self._table["geometry"].take(rows)
-        shapes: Any = shapely.from_wkb(column.to_numpy())
-        west, _, east, _ = self.bounds[rows].T
-        for i in np.flatnonzero(west > east).tolist():
-            if shapes[i] is not None:
-                shapes[i] = outline(from_wkb(column[i].as_py()))
+        shapes: Any = shapely.from_wkb(self._table["geometry"].take(rows).to_numpy())
         return shapes
 
     def among(self, column: str, values: Sequence[str]) -> npt.NDArray[np.bool_]:

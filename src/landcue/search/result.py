@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from landcue.archive.schema import from_wkb, window_of
+from landcue.archive.schema import footprint_of, window_of
+from landcue.data.geo import joined_at_antimeridian
 from landcue.errors import UsageError
 from landcue.search.backend import Facts
 from landcue.search.pages import Cursor, Page
@@ -263,6 +264,13 @@ class Result(Sequence[Hit]):
         return f"<table><caption>{about}</caption><tr>{head}</tr>{''.join(rows)}</table>"
 
 
+def _corners(wkb: bytes | None) -> list[list[float]] | None:
+    """Return the corners of a footprint, longitudes going on past 180; ``None`` for several."""
+    footprint = footprint_of(wkb)
+    whole = None if footprint is None else joined_at_antimeridian(footprint)
+    return None if whole is None else [[x, y] for x, y in whole.exterior.coords[:-1]]
+
+
 def _import(name: str) -> Any:
     import importlib
 
@@ -311,7 +319,7 @@ def _plain(
         "labels": list(labels),
         "shared": [label for label in labels if label in wanted],
         "bounds": None if west is None else [west, south, east, north],
-        "footprint": None if wkb is None else [list(corner) for corner in from_wkb(wkb)],
+        "footprint": _corners(wkb),
         "window": window and [window.col, window.row, window.width, window.height],
         "time": None if time is None else time.isoformat().replace("+00:00", "Z"),
         "sensor": sensor,

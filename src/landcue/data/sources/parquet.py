@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from landcue.data.geo import box_of, place_of
+from landcue.data.geo import place_of
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import parse_time
 from landcue.data.objects import shown
@@ -21,6 +22,7 @@ _GROUPS = ("group", "product_id", "collection")
 _TIMES = ("time", "datetime", "timestamp")
 _SENSORS = ("sensor", "constellation", "platform")
 _SIDES = ("west", "south", "east", "north")
+_ENCODINGS = {"WKB", "point", "linestring", "polygon", "multipolygon"}
 _DEGREES = {("OGC", "CRS84"), ("EPSG", "4326")}
 
 
@@ -56,37 +58,65 @@ def read_parquet(path: Path) -> ImageSet:
     records: list[Record] = []
     problems: list[Problem] = []
     for number, row in enumerate(rows):
+        where = f"{path.name} row {number}"
         try:
-            records.append(_record(row, files, geometry))
+            record = _record(row, files)
+            try:
+                records.append(replace(record, **_where(row, geometry)))
+            except DataError as error:
+                problems.append(Problem(where, f"{error}; indexed without a place"))
+                records.append(record)
         except DataError as error:
-            problems.append(Problem(f"{path.name} row {number}", str(error)))
+            problems.append(Problem(where, str(error)))
     labels = sorted({name for record in records for name in record.labels or ()})
     return make_image_set("table", path.parent, records, labels, problems)
 
 
-def _record(row: Mapping[str, Any], files: NamedFiles, geometry: str | None) -> Record:
+def _record(row: Mapping[str, Any], files: NamedFiles) -> Record:
     name = row["path"]
     if not isinstance(name, str) or not name:
         raise DataError("no path")
     file = files.find(name)
     if file is None:
         raise DataError(f"no image {name!r}")
-    bounds, footprint = place_of(row.get(geometry) if geometry else None)
-    box = row.get("bbox")
-    if isinstance(box, dict):  # GeoParquet's covering
-        box = [cast(dict[str, Any], box).get(k) for k in ("xmin", "ymin", "xmax", "ymax")]
-    for sides in (box, [row.get(side) for side in _SIDES]):
-        bounds = bounds or (box_of(cast(list[Any], sides)) if isinstance(sides, list) else None)
     return Record(
         id=_text(row, _IDS) or Path(name).as_posix(),
         path=file,
         labels=_labels(row.get("labels")),
         group=_text(row, _GROUPS),
-        bounds=bounds,
         time=_time(next((row[n] for n in _TIMES if row.get(n) is not None), None)),
         sensor=_text(row, _SENSORS),
-        footprint=footprint,
     )
+
+
+def _where(row: Mapping[str, Any], geometry: str | None) -> dict[str, Any]:
+    """Return bounds and footprint of a row."""
+    box: Any = row.get("bbox")
+    if isinstance(box, dict):  # GeoParquet's covering; it cannot cross the antimeridian
+        box = [cast(dict[str, Any], box).get(k) for k in ("xmin", "ymin", "xmax", "ymax")]
+    sides = [row.get(side) for side in _SIDES]
+    if not isinstance(box, list) or any(value is None for value in cast(list[Any], box)):
+        box = None if any(value is None for value in sides) else sides
+    place = place_of(shape_of(row.get(geometry) if geometry else None), box)
+    return {} if place is None else {"bounds": place.bounds, "footprint": place.footprint}
+
+
+def shape_of(value: Any) -> Any:
+    """Return a geometry of any GeoParquet encoding as WKB or GeoJSON; ``None`` if it is unset."""
+    if value is None or isinstance(value, bytes):
+        return value
+    depth, first = 0, value
+    while isinstance(first, list):
+        depth, first = depth + 1, cast(list[Any], first)[0] if first else None
+    names = ("Point", "LineString", "Polygon", "MultiPolygon")
+    return {"type": names[depth], "coordinates": _coordinates(value)}
+
+
+def _coordinates(value: Any) -> Any:
+    if isinstance(value, dict):
+        point = cast(dict[str, float], value)
+        return (point["x"], point["y"])
+    return [_coordinates(part) for part in value]
 
 
 def _text(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
@@ -131,4 +161,6 @@ def _geometry_column(path: Path, metadata: Mapping[bytes, bytes]) -> str | None:
     id_ = crs.get("id") if isinstance(crs, dict) else None
     if not isinstance(id_, dict) or (id_.get("authority"), str(id_.get("code"))) not in _DEGREES:
         raise DataError(f"{shown(path)}: its geometry is not in EPSG:4326; reproject it first")
-    return name if encoding == "WKB" else None
+    if encoding not in _ENCODINGS:
+        raise DataError(f"{shown(path)}: its geometry is encoded as {encoding!r}; write WKB")
+    return name

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
 
-from landcue.data.geo import box_of, place_of
+from landcue.data.geo import place_of
 from landcue.data.images import SUFFIXES
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import parse_time
@@ -43,7 +44,12 @@ def read_stac(path: Path, asset: str | None = None) -> ImageSet:
     for number, item in enumerate(items):
         where = f"{path.name} item {item.get('id') or number}"
         try:
-            records.append(_record(item, files, asset))
+            record = _record(item, files, asset)
+            try:
+                records.append(replace(record, **_where(item)))
+            except DataError as error:
+                problems.append(Problem(where, f"{error}; indexed without a place"))
+                records.append(record)
         except DataError as error:
             problems.append(Problem(where, str(error)))
     return make_image_set("stac", path.parent, records, (), problems)
@@ -74,9 +80,6 @@ def _record(item: Mapping[str, Any], files: NamedFiles, asset: str | None) -> Re
         raise DataError("has no id")
     properties = _mapping(item.get("properties"))
     path = _file(_choose(_mapping(item.get("assets")), asset), files)
-    box = item.get("bbox")
-    bounds, footprint = place_of(item.get("geometry"))
-    bounds = (box_of(cast(list[Any], box)) if isinstance(box, list) else None) or bounds
     time = properties.get("datetime") or properties.get("start_datetime") or ""
     sensor = properties.get("constellation") or properties.get("platform")
     collection = item.get("collection")
@@ -84,11 +87,16 @@ def _record(item: Mapping[str, Any], files: NamedFiles, asset: str | None) -> Re
         id=id_,
         path=path,
         group=collection if isinstance(collection, str) else None,
-        bounds=bounds,
         time=parse_time(str(time), "its datetime"),
         sensor=sensor if isinstance(sensor, str) else None,
-        footprint=footprint,
     )
+
+
+def _where(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return bounds and footprint of an item."""
+    geometry, box = item.get("geometry"), item.get("bbox")
+    place = place_of(geometry, cast("list[Any] | None", box if isinstance(box, list) else None))
+    return {} if place is None else {"bounds": place.bounds, "footprint": place.footprint}
 
 
 def _choose(assets: Mapping[str, Any], wanted: str | None) -> str:

@@ -1,0 +1,1 @@
+"""Encoders trained by others, one file per library over one protocol; see :mod:`.encoder`."""

@@ -1,0 +1,399 @@
+"""An encoder of somebody else and the space that was fitted to its features.
+
+A :class:`Tower` turns prepared images into features; each library has one, in a file of its own.
+:class:`PretrainedEncoder` maps the features to embeddings, codes and label scores, and is what
+archives see. Its folder holds ``config.json``, ``space.safetensors`` and the tower's own files
+below ``tower/``, all that is needed offline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from landcue import __version__
+from landcue.errors import LandcueError, ModelError, UsageError, explain_missing, missing_extra
+from landcue.files import read_json, write_atomic
+from landcue.models.pretrained.prompts import PROMPTS, VOCABULARY
+from landcue.models.resize import as_pixels
+from landcue.models.space import Space, describe_space, identity_space, unit_rows
+from landcue.types import ByteArray, Encoding, FloatArray, Images
+
+CONFIG, SPACE, TOWER = "config.json", "space.safetensors", "tower"
+KIND = "pretrained"
+FORMAT = 1
+ADAPTERS = {
+    "timm": "landcue.models.pretrained.timm_models",
+    "open_clip": "landcue.models.pretrained.open_clip_models",
+    "hf": "landcue.models.pretrained.hf_models",
+    "torchgeo": "landcue.models.pretrained.torchgeo_models",
+    "onnx": "landcue.models.pretrained.onnx_file",
+}
+"""The module of each kind: ``open_tower(name, device, threads)`` opens what a user named,
+``restore_tower(settings, folder, device, threads)`` what :meth:`Tower.save` wrote."""
+_HINT = "restore it from a copy of the model"
+
+
+class Tower(Protocol):
+    """Turns prepared images, and for some models texts, into features."""
+
+    @property
+    def name(self) -> str:
+        """What it is, without folders of this machine: ``timm:resnet18``."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of a prepared image."""
+        ...
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands of an image, in order."""
+        ...
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The stored values that bytes 0 and 255 stand for; ``None``: of any image."""
+        ...
+
+    @property
+    def n_features(self) -> int:
+        """Length F of the features."""
+        ...
+
+    @property
+    def has_text(self) -> bool:
+        """Whether texts can be encoded."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over weights and preprocessing."""
+        ...
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on the CPU's cores."""
+        ...
+
+    def prepare(self, image: ByteArray) -> ByteArray:
+        """Resize and crop one image uint8 ``[h, w, C]`` as the library does, ``[s, s, C]``."""
+        ...
+
+    def features(self, pixels: ByteArray) -> FloatArray:
+        """Return features float32 ``[n, F]`` of prepared images uint8 ``[n, s, s, C]``."""
+        ...
+
+    def text_features(self, texts: Sequence[str]) -> FloatArray:
+        """Return features float32 ``[n, F]`` of texts."""
+        ...
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write all files that it needs; return settings as JSON values."""
+        ...
+
+
+class PretrainedEncoder:
+    """A tower and a space; implements :class:`landcue.types.Encoder`.
+
+    Without a fitted space the embedding is the tower's features, scaled to length 1, and there are
+    neither codes nor labels.
+
+    Attributes:
+        tower: Turns pixels and texts into features.
+        space: Maps features to all that is searched.
+        path: The folder that it was loaded from; empty if it was not saved.
+        provenance: How the space was fitted.
+    """
+
+    unfinished = False
+
+    def __init__(self, tower: Tower, space: Space | None = None) -> None:
+        """Take a tower and what was fitted to its features."""
+        self.tower = tower
+        self.fitted = space is not None
+        self.space = space or identity_space(tower.n_features, text=tower.has_text)
+        if self.space.n_features != tower.n_features:
+            raise ModelError(
+                f"{tower.name} returns {tower.n_features} features, its space maps "
+                f"{self.space.n_features}; use the model that the space was fitted for"
+            )
+        self.path = Path()
+        self.provenance: dict[str, Any] = {"encoder": tower.name, "space": dict(self.space.facts)}
+        self._known: dict[bytes, FloatArray] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over weights, preprocessing and space."""
+        if not self.fitted:
+            return self.tower.fingerprint
+        both = f"{self.tower.fingerprint} {self.space.fingerprint}"
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        return self.space.dim
+
+    @property
+    def n_bits(self) -> int:
+        """Bits of a code; 0 without codes."""
+        return self.space.n_bits
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the label scores."""
+        return self.space.label_names
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of a prepared image."""
+        return self.tower.image_size
+
+    @property
+    def in_chans(self) -> int:
+        """Bands of an image."""
+        return len(self.tower.bands)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether texts can be queries."""
+        return self.tower.has_text and self.space.text_bias is not None
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on the CPU's cores."""
+        return self.tower.on_cpu
+
+    def prepare(self, image: ByteArray) -> ByteArray:
+        """Resize and crop one decoded image, uint8 ``[h, w, C]``, to ``[s, s, C]``.
+
+        What has that size already is returned as it is: it counts as prepared.
+        """
+        if image.shape == (self.image_size, self.image_size, self.in_chans):
+            return image
+        return self.tower.prepare(image)
+
+    def features(self, images: Images) -> FloatArray:
+        """Return the tower's features float32 ``[n, F]`` of images of any kind and size.
+
+        Raises:
+            UsageError: No image, or one of another type or number of bands.
+            DataError: A file cannot be read.
+            ModelError: The model does not return one vector per image.
+        """
+        prepared = np.stack(
+            [self.prepare(one) for one in as_pixels(images, self.image_size, self.in_chans)]
+        )
+        if not self._known:
+            return self._run(prepared)
+        known = [self._known.get(_digest(one)) for one in prepared]
+        new = [i for i, found in enumerate(known) if found is None]
+        out = np.empty((len(prepared), self.tower.n_features), np.float32)
+        for i, found in enumerate(known):
+            if found is not None:
+                out[i] = found
+        if new:
+            out[new] = self._run(prepared[new])
+        return out
+
+    def remember(self, pixels: Sequence[ByteArray], features: FloatArray) -> None:
+        """Keep the features of prepared images, so that they are not computed again."""
+        self._known.update(zip(map(_digest, pixels), features, strict=True))
+
+    def recall_from(self, other: PretrainedEncoder) -> None:
+        """Take over what an encoder of the same tower remembers."""
+        self._known = other._known
+
+    def encode(self, images: Images) -> Encoding:
+        """Encode image files, Pillow images or uint8 arrays ``[h, w, C]`` of any sizes.
+
+        Raises:
+            LandcueError: As :meth:`features`.
+        """
+        return self.space.encode(self.features(images))
+
+    def encode_text(self, text: str) -> FloatArray:
+        """Return the embedding of a text, float32 ``[1, d]``, unit norm: a mean over prompts.
+
+        Raises:
+            UsageError: The model has no text tower, or the text is empty.
+        """
+        self._check_text()
+        if not text.strip():
+            raise UsageError("the text is empty: describe a place in a few words")
+        return self.space.encode_text(self._averaged([text.strip()]))
+
+    def general_texts(self) -> FloatArray:
+        """Return the features ``[t, F]`` of general descriptions, to center those of queries."""
+        self._check_text()
+        return self._averaged(VOCABULARY)
+
+    def _averaged(self, texts: Sequence[str]) -> FloatArray:
+        prompts = [prompt.format(text) for text in texts for prompt in PROMPTS]
+        parts = [self.tower.text_features(prompts[i : i + 64]) for i in range(0, len(prompts), 64)]
+        every = unit_rows(np.concatenate(parts)).reshape(len(texts), len(PROMPTS), -1)
+        return unit_rows(every.mean(axis=1))
+
+    def _check_text(self) -> None:
+        if not self.tower.has_text:
+            raise UsageError(
+                f"{self.tower.name} has no text tower: search with an image, or filter by labels"
+            )
+
+    def _run(self, prepared: ByteArray) -> FloatArray:
+        found = self.tower.features(prepared)
+        if found.shape != (len(prepared), self.tower.n_features):
+            raise ModelError(
+                f"{self.tower.name} returned {list(found.shape)} for {len(prepared)} images, not "
+                f"one vector of {self.tower.n_features} each; name another output"
+            )
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write the folder that :func:`restore_encoder` reads.
+
+        Raises:
+            LandcueError: The folder cannot be written.
+        """
+        try:
+            (folder / TOWER).mkdir(parents=True, exist_ok=True)
+            settings = self.tower.save(folder / TOWER)
+        except OSError as error:
+            raise ModelError(f"cannot write {folder}: {error.strerror}; free space") from None
+        config = {
+            "format": FORMAT,
+            "landcue": __version__,
+            "kind": KIND,
+            "fingerprint": self.fingerprint,
+            "tower": settings,
+            **self.facts(),
+        }
+        if self.fitted:
+            write_atomic(folder / SPACE, self.space.to_bytes())
+        write_atomic(folder / "README.md", self.card())
+        write_atomic(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+
+    def facts(self) -> dict[str, Any]:
+        """Return its settings and how its space was fitted, as JSON values."""
+        settings = {
+            "backbone": self.tower.name,
+            "dim": self.dim,
+            "n_bits": self.n_bits,
+            "label_names": list(self.label_names),
+            "image_size": self.image_size,
+            "in_chans": self.in_chans,
+            "bands": list(self.tower.bands),
+            "text": self.has_text,
+        }
+        return {"model": settings, "provenance": self.provenance}
+
+    def card(self) -> str:
+        """Return what the encoder is, as Markdown."""
+        bands = ", ".join(self.tower.bands)
+        lines = [
+            f"# {self.tower.name}",
+            "",
+            f"{self.tower.n_features} features of images of {self.image_size} pixels a side "
+            f"({bands}); {describe_space(self.space)}.",
+            "",
+            f"Texts can be queries: {'yes' if self.has_text else 'no'}. "
+            f"Fingerprint {self.fingerprint[:12]}.",
+            "",
+        ]
+        return "\n".join(lines)
+
+
+def _digest(pixels: ByteArray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
+
+
+def open_encoder(
+    kind: str, name: str, *, device: str = "cpu", threads: int | None = None
+) -> PretrainedEncoder:
+    """Open an encoder of a library by name; see :func:`landcue.load_model`.
+
+    Raises:
+        UsageError: An unknown model, or packages that are not installed.
+        ModelError: Weights that cannot be fetched, or do not fit.
+    """
+    return PretrainedEncoder(_adapter(kind).open_tower(name, device, threads))
+
+
+def is_pretrained(folder: Path) -> bool:
+    """Return whether a folder is one that :meth:`PretrainedEncoder.save` wrote."""
+    try:
+        return json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("kind") == KIND
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def restore_encoder(
+    folder: Path, *, device: str = "cpu", threads: int | None = None
+) -> PretrainedEncoder:
+    """Read a folder that :meth:`PretrainedEncoder.save` wrote.
+
+    Raises:
+        ModelError: Files are missing or broken, or do not belong together.
+        UsageError: Packages that are not installed.
+    """
+    config = read_json(folder / CONFIG, ModelError, _HINT)
+    if config.get("format") != FORMAT:
+        raise ModelError(
+            f"{folder / CONFIG} has format {config.get('format')!r}, this LandCue reads {FORMAT}"
+        )
+    settings = config.get("tower")
+    if not isinstance(settings, Mapping) or settings.get("kind") not in ADAPTERS:
+        raise ModelError(f"{folder / CONFIG} names no known kind of encoder; {_HINT}")
+    space = None
+    if (folder / SPACE).is_file():
+        space = Space.from_bytes((folder / SPACE).read_bytes(), str(folder / SPACE))
+    adapter = _adapter(str(settings["kind"]))
+    try:
+        tower = adapter.restore_tower(dict(settings), folder / TOWER, device, threads)
+    except (KeyError, TypeError, OSError) as error:
+        raise ModelError(f"{folder} is broken ({error}); {_HINT}") from None
+    encoder = PretrainedEncoder(tower, space)
+    if encoder.fingerprint != config.get("fingerprint"):
+        raise ModelError(
+            f"{folder}: weights, space and config.json do not belong together (fingerprint "
+            f"differs); {_HINT}"
+        )
+    encoder.path = folder
+    return encoder
+
+
+def same_tower(folder: Path, encoder: PretrainedEncoder) -> bool:
+    """Return whether a folder holds the encoder's tower, with whatever space."""
+    try:
+        settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["tower"]
+        return settings["fingerprint"] == encoder.tower.fingerprint
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _adapter(kind: str) -> Any:
+    try:
+        return importlib.import_module(ADAPTERS[kind])
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("landcue"):
+            raise
+        raise explain_missing(error) or missing_extra("hub", f"models of {kind}") from None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error of another library."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]
+
+
+def cannot_fetch(name: str, error: BaseException, instead: str) -> LandcueError:
+    """Return the error for weights that a library could not load from its hub."""
+    return ModelError(f"{name}: its weights cannot be fetched ({first_line(error)}); {instead}")
