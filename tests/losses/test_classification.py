@@ -9,10 +9,19 @@ import torch
 import torch.nn.functional as F
 
 from landcue.errors import UsageError
-from landcue.losses import BCE, CLASSIFICATIONS, Asymmetric, Softmax, create_classification
-from loss_batches import batch, item
+from landcue.losses import (
+    BCE,
+    CLASSIFICATIONS,
+    Asymmetric,
+    DistributionBalanced,
+    LabelStatistics,
+    Softmax,
+    create_classification,
+)
+from loss_batches import batch, item, statistics
 
 N, C = 6, 4
+STATISTICS = statistics()
 
 
 def data(seed=0):
@@ -105,7 +114,7 @@ def test_low_precision_computes_in_float32(name, dtype):
 @pytest.mark.parametrize("name", CLASSIFICATIONS)
 def test_order_of_the_batch_does_not_matter(name):
     logits, y = data()[0], one_hot()
-    loss = create_classification(name, {})
+    loss = create_classification(name, {}, STATISTICS)
     order = torch.randperm(N, generator=torch.Generator().manual_seed(1))
     assert float(loss(logits[order], y[order])) == pytest.approx(float(loss(logits, y)), rel=1e-12)
 
@@ -113,15 +122,19 @@ def test_order_of_the_batch_does_not_matter(name):
 def test_classifications_are_what_their_names_say():
     logits, y = data()[0], one_hot()
     options = {"gamma_negative": 2.0, "clip": 0.1}
-    got = {name: float(create_classification(name, {})(logits, y)) for name in CLASSIFICATIONS}
+    got = {
+        name: float(create_classification(name, {}, STATISTICS)(logits, y))
+        for name in CLASSIFICATIONS
+    }
     got["options"] = float(create_classification("asymmetric", options)(logits, y))
     assert got == {
         "bce": float(BCE()(logits, y)),
         "softmax": float(Softmax()(logits, y)),
         "asymmetric": float(Asymmetric()(logits, y)),
+        "distribution_balanced": float(DistributionBalanced(STATISTICS)(logits, y)),
         "options": float(Asymmetric(gamma_negative=2.0, clip=0.1)(logits, y)),
     }
-    assert len(set(got.values())) == 4
+    assert len(set(got.values())) == 5
 
 
 @pytest.mark.parametrize(("row", "count"), [([0, 0, 0, 0], 0), ([1, 0, 1, 0], 2)])
@@ -136,7 +149,7 @@ def test_softmax_refuses_images_without_exactly_one_label(row, count):
 @pytest.mark.parametrize("name", CLASSIFICATIONS)
 def test_other_shapes_are_refused_with_both(name):
     with pytest.raises(UsageError, match=r"\[2, 3\] and labels \[2, 4\]"):
-        create_classification(name, {})(torch.zeros(2, 3), torch.zeros(2, 4))
+        create_classification(name, {}, STATISTICS)(torch.zeros(2, 3), torch.zeros(2, 4))
 
 
 @pytest.mark.parametrize(
@@ -147,12 +160,54 @@ def test_other_shapes_are_refused_with_both(name):
         ("asymmetric", {"gamma_negativ": 1}, "did you mean 'gamma_negative'"),
         ("asymmetric", {"clip": 2}, "clip must lie in 0..1"),
         ("asymmetric", {"clip": "much"}, "finite number"),
+        ("distribution_balanced", {}, "needs the label statistics"),
         ("softmax", {"label_smoothing": 1}, "label_smoothing must lie in 0..1"),
     ],
 )
 def test_mistakes_are_named(name, options, word):
     with pytest.raises(UsageError, match=word):
         create_classification(name, options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"alpha": 0.5, "beta": 3.0, "mu": 0.4, "kappa": 0.7, "negative_scale": 5.0}],
+)
+def test_distribution_balanced_equals_a_plain_loop(options):
+    logits, y = data(4)
+    y[1] = 0  # an image without labels
+    o = {"alpha": 0.1, "beta": 10.0, "mu": 0.2, "kappa": 0.05, "negative_scale": 2.0} | options
+    f = STATISTICS.frequency.tolist()
+    total = 0.0
+    for row, labels in zip(logits.tolist(), y.tolist(), strict=True):
+        of_image = sum(1 / f[c] for c in range(C) if labels[c])
+        for c, (x, on) in enumerate(zip(row, labels, strict=True)):
+            ratio = (1 / f[c]) / of_image if of_image else 1.0
+            weight = o["alpha"] + 1 / (1 + math.exp(-o["beta"] * (ratio - o["mu"])))
+            shifted = x - o["kappa"] * math.log(1 / f[c] - 1)
+            scale = o["negative_scale"]
+            if on:
+                total += weight * math.log1p(math.exp(-shifted))
+            else:
+                total += weight * math.log1p(math.exp(scale * shifted)) / scale
+    got = DistributionBalanced(STATISTICS, **options)(logits, y)
+    assert float(got) == pytest.approx(total / logits.numel(), rel=1e-12)
+
+
+def test_a_rare_label_counts_more_beside_a_frequent_one():
+    f = STATISTICS.frequency
+    logits = torch.zeros(1, C, dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([[1, 0, 0, 1]])
+    assert f[3] < f[0]
+    (gradient,) = torch.autograd.grad(DistributionBalanced(STATISTICS)(logits, y), logits)
+    assert gradient[0, 3] < gradient[0, 0] < 0
+
+
+def test_a_label_on_all_images_is_finite():
+    whole = LabelStatistics.from_labels(torch.ones(5, C))
+    assert math.isfinite(float(DistributionBalanced(whole)(*data())))
+    with pytest.raises(UsageError, match="4 columns, the statistics 3"):
+        DistributionBalanced(LabelStatistics.from_labels(torch.eye(3)))(*data())
 
 
 def test_label_loss_equals_its_definition():

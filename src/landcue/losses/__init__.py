@@ -10,8 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landcue.losses.classification import BCE, Asymmetric, Softmax
+    from landcue.losses.classification import BCE, Asymmetric, DistributionBalanced, Softmax
     from landcue.losses.dhcl import DHCL
+    from landcue.losses.gain import ApproxNDCG, GainSoftmax
     from landcue.losses.hash_terms import BitBalance, Quantization
     from landcue.losses.marc import MARC
     from landcue.losses.msc import MSC
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     from landcue.losses.supcon import SupCon
 
 _MODULES = {
-    "classification": ("BCE", "Asymmetric", "Softmax"),
+    "classification": ("BCE", "Asymmetric", "DistributionBalanced", "Softmax"),
     "dhcl": ("DHCL",),
+    "gain": ("ApproxNDCG", "GainSoftmax"),
     "hash_terms": ("BitBalance", "Quantization"),
     "marc": ("MARC",),
     "msc": ("MSC",),
@@ -59,9 +61,12 @@ __all__ = [
     "LOSSES",
     "MARC",
     "MSC",
+    "ApproxNDCG",
     "Asymmetric",
     "BitBalance",
     "Contrastive",
+    "DistributionBalanced",
+    "GainSoftmax",
     "LabelStatistics",
     "MulSupCon",
     "MultiSimilarity",

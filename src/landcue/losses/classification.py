@@ -1,4 +1,4 @@
-"""Losses of label logits ``[n, C]``: binary cross-entropy, asymmetric, soft-max."""
+"""Losses of label logits ``[n, C]``: cross-entropies, asymmetric, distribution-balanced."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landcue.errors import UsageError
-from landcue.losses.inputs import class_indices, is_class_indices, one_hot, show_options
+from landcue.losses.inputs import (
+    check_range,
+    class_indices,
+    is_class_indices,
+    one_hot,
+    show_options,
+)
+from landcue.losses.statistics import LabelStatistics
 
 
 class ClassificationLoss(nn.Module):
@@ -124,6 +131,73 @@ class Asymmetric(ClassificationLoss):
     def compute(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return the loss of checked logits and multi-hot labels, ``[n, C]`` each."""
         return asymmetric_loss(logits, y, self.gamma_positive, self.gamma_negative, self.clip)
+
+
+class DistributionBalanced(ClassificationLoss):
+    """Classify labels of a long-tailed split: rare labels count more, easy absences less.
+
+    ``L = mean over images and labels of r_ic [y log(1 + exp(-(x - v_c))) + (1 - y) / lambda *
+    log(1 + exp(lambda (x - v_c)))]``: T. Wu et al., "Distribution-Balanced Loss for Multi-Label
+    Classification in Long-Tailed Datasets", ECCV 2020. ``v_c = kappa log(1 / p_c - 1)`` with p_c
+    the share of training images that carry the label; ``r = alpha + sigmoid(beta (P_c / P_i -
+    mu))`` smooths how often a label should be drawn (``P_c = 1 / (C n_c)``) over how often its
+    image is drawn for all its labels (``P_i = sum over its labels of 1 / (C n_c)``).
+    Reconstructed: counts are smoothed as in :class:`LabelStatistics`, and an image without labels
+    has ratio 1.
+
+    Args:
+        statistics: Of the training split.
+        alpha: Least weight, at least 0.
+        beta: Slope > 0 of the smoothing.
+        mu: Its middle, at least 0.
+        kappa: Strength >= 0 of the shift of rare labels.
+        negative_scale: lambda >= 1: how much sooner an absent label stops to count.
+
+    Raises:
+        UsageError: An option out of range, or logits of another number of labels.
+
+    >>> import torch
+    >>> statistics = LabelStatistics.from_labels(torch.tensor([[1, 1], [1, 0], [0, 0]]))
+    >>> DistributionBalanced(statistics)(torch.zeros(1, 2), torch.tensor([[1, 0]])).item() > 0
+    True
+    """
+
+    def __init__(
+        self,
+        statistics: LabelStatistics,
+        *,
+        alpha: float = 0.1,
+        beta: float = 10.0,
+        mu: float = 0.2,
+        kappa: float = 0.05,
+        negative_scale: float = 2.0,
+    ) -> None:
+        super().__init__()
+        check_range("alpha", alpha, 0)
+        check_range("beta", beta, 0, above=True)
+        check_range("mu", mu, 0)
+        check_range("kappa", kappa, 0)
+        check_range("negative_scale", negative_scale, 1)
+        self.alpha, self.beta, self.mu = alpha, beta, mu
+        self.kappa, self.negative_scale = kappa, negative_scale
+        # A label on every image would have a frequency of 1 and no logarithm.
+        share = statistics.frequency.clamp(max=1 - 0.5 / (statistics.n_images + 1))
+        self._share = share
+
+    def compute(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of checked logits and multi-hot labels, ``[n, C]`` each."""
+        if logits.shape[1] != len(self._share):
+            raise UsageError(
+                f"logits have {logits.shape[1]} columns, the statistics {len(self._share)}"
+            )
+        share = self._share.to(logits)
+        of_image = (y / share).sum(1, keepdim=True)
+        ratio = torch.where(of_image > 0, 1 / share / of_image.clamp(min=1e-12), 1.0)
+        weight = self.alpha + torch.sigmoid(self.beta * (ratio - self.mu))
+        shifted = logits - self.kappa * torch.log(1 / share - 1)
+        scale = self.negative_scale
+        absent = F.softplus(scale * shifted) / scale
+        return (weight * (y * F.softplus(-shifted) + (1 - y) * absent)).mean()
 
 
 def asymmetric_loss(

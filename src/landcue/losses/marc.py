@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from landcue.errors import UsageError, did_you_mean
+from landcue.losses.gain import NDCG_TAU, approx_ndcg_loss
 from landcue.losses.inputs import check_choice, check_range
 from landcue.losses.pairs import PairLoss, Pairs, jaccard
 from landcue.losses.statistics import LabelStatistics
@@ -48,6 +49,7 @@ class _Options:
     weighting: Weighting
     norm: Norm
     mode: Mode
+    ndcg: float
 
     def __post_init__(self) -> None:
         check_range("temperature", self.temperature, 0, above=True)
@@ -58,6 +60,7 @@ class _Options:
         check_choice("weighting", self.weighting, get_args(Weighting))
         check_choice("norm", self.norm, ("weight", "count"))
         check_choice("mode", self.mode, ("pair", "row"))
+        check_range("ndcg", self.ndcg, 0)
 
 
 class MARC(PairLoss):
@@ -99,6 +102,7 @@ class MARC(PairLoss):
             positives, weights relative to their mean over the batch.
         mode: ``pair``: every pair has its temperature; ``row``: the positive's temperature holds
             for its whole row.
+        ndcg: Weight >= 0 of :class:`ApproxNDCG`, added with its default temperature.
         plr: Short name of ``reweighting``, as configurations write it; counts if it is not empty.
 
     Attributes:
@@ -135,12 +139,13 @@ class MARC(PairLoss):
         weighting: Weighting = "none",
         norm: Norm = "weight",
         mode: Mode = "pair",
+        ndcg: float = 0.0,
         plr: Reweighting | Literal[""] = "",
     ) -> None:
         super().__init__()
         self._options = _Options(
             temperature, plr or reweighting or "off", gamma, power, alpha, beta, overlap,
-            weighting, norm, mode,
+            weighting, norm, mode, ndcg,
         )  # fmt: skip
         self.learning = statistics is None
         n_images, counts, (mean, span) = (
@@ -265,7 +270,8 @@ def marc_loss(pairs: Pairs, statistics: LabelStatistics, options: _Options) -> T
             total = pairs.contrast(z, other, rows, weights, tau)
         return total / norm.clamp(min=torch.finfo(z.dtype).tiny), has_positive
 
-    return pairs.mean(term, width=1 if levels is None else len(levels.overlap))
+    loss = pairs.mean(term, width=1 if levels is None else len(levels.overlap))
+    return loss + options.ndcg * approx_ndcg_loss(pairs, NDCG_TAU) if options.ndcg else loss
 
 
 def pair_weights(

@@ -9,8 +9,9 @@ from typing import Any
 from torch import nn
 
 from landcue.errors import UsageError, did_you_mean
-from landcue.losses.classification import BCE, Asymmetric, Softmax
+from landcue.losses.classification import BCE, Asymmetric, DistributionBalanced, Softmax
 from landcue.losses.dhcl import DHCL
+from landcue.losses.gain import ApproxNDCG, GainSoftmax
 from landcue.losses.marc import MARC, with_preset
 from landcue.losses.msc import MSC
 from landcue.losses.mulsupcon import MulSupCon
@@ -35,6 +36,8 @@ LOSSES: dict[str, type[nn.Module]] = {
     "multisupcon": MultiSupCon,
     "similarity_dissimilarity": SimilarityDissimilarity,
     "msc": MSC,
+    "gain_softmax": GainSoftmax,
+    "approx_ndcg": ApproxNDCG,
     "proxy_anchor": ProxyAnchor,
     "dhcl": DHCL,
     "triplet": Triplet,
@@ -49,6 +52,7 @@ CLASSIFICATIONS: dict[str, type[nn.Module]] = {
     "bce": BCE,
     "asymmetric": Asymmetric,
     "softmax": Softmax,
+    "distribution_balanced": DistributionBalanced,
 }
 """Losses of logits ``[n, C]``."""
 
@@ -89,21 +93,30 @@ def create_loss(
     return loss
 
 
-def create_classification(name: str, options: dict[str, Any]) -> nn.Module:
+def create_classification(
+    name: str, options: dict[str, Any], statistics: LabelStatistics | None = None
+) -> nn.Module:
     """Make a classification loss of logits and labels, ``[n, C]`` each.
 
     Args:
         name: A key of :data:`CLASSIFICATIONS`.
         options: Its options by name; defaults for all others.
+        statistics: Of the training split, for losses that need them.
 
     Raises:
-        UsageError: Unknown loss, or an option it does not have, with near matches.
+        UsageError: Unknown loss, or an option it does not have, with near matches; no statistics
+            for a loss that needs them.
     """
     kind = CLASSIFICATIONS.get(name)
     if kind is None:
         near = did_you_mean(name, CLASSIFICATIONS)
         raise UsageError(f"unknown classification loss {name!r}{near}")
-    return _make(f"classification loss {name}", kind, options, {})
+    given: dict[str, Any] = {}
+    if kind is DistributionBalanced:
+        if statistics is None:
+            raise UsageError(f"classification loss {name} needs the label statistics of a split")
+        given["statistics"] = statistics
+    return _make(f"classification loss {name}", kind, options, given)
 
 
 def _make(

@@ -42,7 +42,7 @@ class Objective(nn.Module):
         super().__init__()
         self._weights = section
         self._classify = create_classification(
-            section.classification, section.classification_options
+            section.classification, section.classification_options, statistics
         )
         self._quantize, self._balance = Quantization(), BitBalance()
         self.metric = nn.ModuleDict()
