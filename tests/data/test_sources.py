@@ -14,6 +14,7 @@ from landcue.data.imageset import label_matrix
 from landcue.data.label_table import read_label_table
 from landcue.data.sources import open_source
 from landcue.errors import DataError, UsageError
+from landcue.types import Bounds
 
 
 def image(path, color=0):
@@ -85,8 +86,11 @@ def test_ucmerced_broken_table(tmp_path, damage, word):
 def test_ucmerced_two_files_of_one_id(tmp_path):
     root = ucmerced(tmp_path)
     image(root / "UCMerced_LandUse" / "Images" / "beach" / "beach00.tif")
-    with pytest.raises(DataError, match=r"id 'beach00'.*beach00\.png.*beach00\.tif"):
-        load_dataset("ucmerced", root)
+    got = load_dataset("ucmerced", root)
+    assert [record.path.name for record in got.records if record.id == "beach00"] == ["beach00.png"]
+    (twin,) = (str(p) for p in got.problems if "beach00.tif" in str(p))
+    assert "left out" in twin
+    assert "beach00.png has the same id 'beach00'" in twin
 
 
 def test_ucmerced_missing_pieces(tmp_path):
@@ -109,13 +113,85 @@ def test_folder_per_class(tmp_path):
     image(tmp_path / "beach" / "a.tif")
     image(tmp_path / "loose.jpg")
     image(tmp_path / ".hidden" / "c.png")
-    got = open_source(tmp_path)
+    got = open_source(tmp_path, folder_labels=True)
     assert [(r.id, r.labels, r.group) for r in got.records] == [
         ("beach/a.tif", ("beach",), "beach"),
         ("forest/b.png", ("forest",), "forest"),
         ("loose.jpg", None, None),
     ]
     assert got.label_names == ("beach", "forest")
+    # A folder of a single image need not be a class: only the user can know.
+    plain = open_source(tmp_path)
+    assert {(r.labels, r.group) for r in plain.records} == {
+        (None, "beach"), (None, "forest"), (None, None),
+    }  # fmt: skip
+    assert plain.label_names == ()
+    image(tmp_path / "forest" / "c.png")
+    assert open_source(tmp_path).label_names == ()
+    image(tmp_path / "beach" / "c.png")
+    assert open_source(tmp_path).label_names == ("beach", "forest")
+    assert open_source(tmp_path, folder_labels=False).label_names == ()
+    assert open_source(tmp_path / "beach").label_names == ()
+
+
+def test_what_is_left_out_of_a_folder_is_counted(tmp_path):
+    root = tmp_path / "root"
+    image(root / "a.png")
+    for name in ("__MACOSX", "@eaDir", ".thumbnails", "sub/@eaDir"):
+        image(root / name / "b.png")
+    image(tmp_path / "elsewhere" / "c.png")
+    (root / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("x.heic", "y.heic", "z.nc", "notes.txt", "._w.heic"):
+        (root / name).write_bytes(b"")
+    got = open_source(root)
+    assert [r.id for r in got.records] == ["a.png"]
+    assert sorted(problem.what for problem in got.problems) == [
+        "left out: 1 .nc files, which are not read",
+        "left out: 1 folders '.thumbnails' of other programs",
+        "left out: 1 folders '__MACOSX' of other programs",
+        "left out: 1 links to folders, which are not followed",
+        "left out: 2 .heic files, which are not read",
+        "left out: 2 folders '@eaDir' of other programs",
+    ]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_of_other_programs(tmp_path, separator):
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        image(tmp_path / name)
+    lines = [
+        ["Path", "Group", "West", "SOUTH", "East", "North", "Water", "comment"],
+        ["a.png", "g", "1", "2", "3", "4", "1", "seen by me"],
+        ["b.png", "", "190", "2", "200", "4", "0", "cloudy"],
+        ["c.png", "", "1", "99", "3", "100", "1", ""],
+        ["d.png", "", "", "", "", "", "maybe", ""],
+        ["a.png", "", "", "", "", "", "1", ""],
+        ["e.png", "", "", "", "", "", "1", ""],
+        ["f.png"],
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(separator.join(line) for line in lines))
+    got = open_source(tmp_path / "t.csv")
+    assert [(r.id, r.labels, r.group) for r in got.records] == [
+        ("a.png", ("Water",), "g"), ("b.png", (), None),
+    ]  # fmt: skip
+    assert got.records[1].bounds == Bounds(-170, 2, -160, 4)
+    said = [str(problem) for problem in got.problems]
+    expected = [
+        ("t.csv", "ignored: columns comment"),
+        ("line 4", "latitude 100, not -90..90"),
+        ("line 5", "'maybe' is not 0, 1 or blank"),
+        ("line 6", "stands in line 2 too"),
+        ("line 8", "1 cells, the header has 8"),
+        ("line 7", "no image 'e.png'"),
+    ]
+    assert len(said) == len(expected)
+    for text, (where, what) in zip(said, expected, strict=True):
+        assert where in text
+        assert what in text
+    with pytest.raises(
+        DataError, match="line 2, column comment"
+    ):  # a table for training is not guessed at
+        read_label_table(tmp_path / "t.csv")
 
 
 def test_folder_with_a_label_file(tmp_path):

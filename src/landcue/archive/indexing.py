@@ -59,6 +59,8 @@ class IndexOptions:
             the GPUs, if there are any.
         runtime: ``torch``, ``onnx`` or ``auto``.
         prune: Remove records of this source whose file no longer exists.
+        folder_labels: Whether folder names are labels: see
+            :func:`landcue.data.sources.folder.read_folder`.
         source_name: Name of the source in the archive; by default that of its folder. Name the
             source again to index it from another folder.
         dim: Length of an embedding, for models of others: by default 128, or all features.
@@ -84,6 +86,7 @@ class IndexOptions:
     runtime: str = "auto"
     prune: bool = False
     source_name: str | None = None
+    folder_labels: bool | None = None
     dim: int | None = None
     bits: int | None = None
     ray: str | None = None
@@ -161,9 +164,11 @@ def index_source(
     source, archive = to_path(source), to_path(archive)
     report, log = progress or _ignore, notify or _ignore
     if source.is_dir() and options.asset is None:
-        images = detect_source(source, options.labels)
+        images = detect_source(source, options.labels, folder_labels=options.folder_labels)
     else:
-        images = open_source(source, options.labels, options.asset)
+        images = open_source(
+            source, options.labels, options.asset, folder_labels=options.folder_labels
+        )
     one_scene = images.name == "scene"  # a part of its folder, which is the source
     with contextlib.ExitStack() as stack:
         own = own_model(archive)

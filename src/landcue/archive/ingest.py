@@ -259,7 +259,7 @@ def ingest(
         own_ids = {record.id for record in records}
         records = name_records(records, name, sources, known)
         recipe = (scenes or SceneOptions()).recipe
-        plan = make_plan(records, stored, name, Path(source.root), recipe, unread, only)
+        plan = make_plan(records, stored, name, absolute(source_root), recipe, unread, only)
         del stored, known
 
         def create() -> RecordTable:

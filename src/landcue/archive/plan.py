@@ -12,6 +12,7 @@ from typing import Any
 from landcue.archive.schema import Metadata, footprint_of, in_utc, window_of
 from landcue.archive.table import RecordTable
 from landcue.data.geo import normalize
+from landcue.data.names import stored_name
 from landcue.data.objects import (
     ObjectPath,
     absolute,
@@ -186,6 +187,8 @@ class _Files:
                 status: os.stat_result | OSError = path.stat()
             except OSError as error:
                 status = error
+            except ValueError as error:  # a null character
+                status = FileNotFoundError(0, str(error))
             self._last = path, relative(path, self._root), status
         return self._last[1:]
 
@@ -259,8 +262,8 @@ def relative(path: Path, root: Path) -> str:
     """Return a posix path relative to ``root`` when below it, else absolute."""
     full = absolute(path)
     if full.is_relative_to(root):
-        return full.relative_to(root).as_posix()
-    return shown(full) if is_object(full) else full.as_posix()
+        return stored_name(full.relative_to(root).as_posix())
+    return shown(full) if is_object(full) else stored_name(full.as_posix())
 
 
 def _placed(record: Record) -> Record:

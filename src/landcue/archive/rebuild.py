@@ -26,6 +26,7 @@ from landcue.archive.plan import make_plan, read_stored, stored_records, stored_
 from landcue.archive.sources import Source
 from landcue.archive.table import TABLE_FOLDER, RecordTable, version_files, version_number
 from landcue.archive.verify import Files, RowCheck, sound_rows, verify_files
+from landcue.data.names import find_stored
 from landcue.data.objects import is_object, shown
 from landcue.data.scenes import SceneOptions
 from landcue.errors import ArchiveError, DataError, ModelError, StoreError, UsageError
@@ -107,7 +108,7 @@ def reembed(
             rows = {id_: row for id_, row in stored.items() if row.metadata.source == name}
             if not rows:
                 continue
-            records = stored_records(rows, Path(source.root))
+            records = stored_records(rows, source.folder)
             if not keep_parts:
                 records = [replace(record, part=None) for record in records]
             options = scenes(source) if scenes is not None else None
@@ -122,9 +123,9 @@ def reembed(
                         records,
                         stage,
                         encoder,
-                        source_root=Path(source.root),
+                        source_root=source.folder,
                         source_name=name,
-                        location=Path(source.location),
+                        location=find_stored(Path(), source.location),
                         model_folder=model_folder,
                         model=model,
                         batch_size=batch_size,
@@ -176,8 +177,8 @@ def reembed_parts(
     parts: list[Part] = []
     for name, source in manifest.sources.items():
         rows = {id_: row for id_, row in stored.items() if row.metadata.source == name}
-        records = stored_records(rows, Path(source.root)) if rows else []
-        parts.append(Part(records, Path(source.root), scenes(source)))
+        records = stored_records(rows, source.folder) if rows else []
+        parts.append(Part(records, source.folder, scenes(source)))
     return parts, storage.local_copy(folder / next_base(manifest.base) / MODEL_FOLDER)
 
 
@@ -433,12 +434,12 @@ class _Repair:
         ids: list[str] = []
         for name, source in self.manifest.sources.items():
             rows = {id_: row for id_, row in stored.items() if row.metadata.source == name}
-            records = stored_records(rows, Path(source.root))
+            records = stored_records(rows, source.folder)
             scenes = scenes_of(source)
             if not source.scenes:  # chips cannot be read without their original options
                 records = [record for record in records if record.window is None]
             recipe = (scenes or SceneOptions()).recipe
-            plan = make_plan(records, {}, name, Path(source.root), recipe)
+            plan = make_plan(records, {}, name, source.folder, recipe)
             if new is None:
                 ids += [task.record.id for task in plan.tasks]
                 continue

@@ -8,13 +8,13 @@ scenes of one name never share a group.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from landcue.archive.schema import Metadata
+from landcue.data.names import clean_id, find_stored, stored_name
 from landcue.data.objects import is_object, joined, shown
 from landcue.errors import UsageError
 from landcue.types import Record
@@ -42,16 +42,21 @@ class Source:
     def at(cls, location: Path, root: Path | None = None) -> Source:
         """Return the source at an absolute location; a ``labels.csv`` stands for its folder."""
         place = location.parent if location.name == _TABLE else location
-        return cls(str(place), str(place if root is None else root))
+        return cls(stored_name(str(place)), stored_name(str(place if root is None else root)))
 
     @property
     def shown(self) -> str:
         """The location, as people write it."""
         return shown(Path(self.location))
 
+    @property
+    def folder(self) -> Path:
+        """The root as a path, whatever the bytes of its name."""
+        return find_stored(Path(), self.root)
+
     def file(self, stored: str) -> Path:
         """Return the image that a record of this source stores."""
-        return joined(Path(self.root), stored)
+        return joined(self.folder, stored)
 
 
 def check_source_name(name: str) -> str:
@@ -199,8 +204,7 @@ def new_name(sources: Mapping[str, Source], location: Path, stored: Mapping[str,
 
 def _plain(name: str) -> str:
     """Return a folder's name as a source's name."""
-    text = unicodedata.normalize("NFC", name.encode(errors="backslashreplace").decode())
-    kept = "".join("-" if one in ":/\\" or not one.isprintable() else one for one in text)
+    kept = re.sub(r"[:/\\]", "-", clean_id(name))
     return kept.strip()[: _MOST_NAME // 2] or "source"
 
 

@@ -8,6 +8,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from landcue.data.names import printable
+
 
 class Reporter:
     """Messages and one progress bar at a time on stderr; the bar is silent without a terminal."""
@@ -31,6 +33,7 @@ class Reporter:
 
     def message(self, message: str) -> None:
         """Print one line, above the progress bar if one runs."""
+        message = printable(message)
         if self._progress is None:
             print(message, file=sys.stderr, flush=True)
         else:

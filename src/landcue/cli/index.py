@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from landcue.cli.console import Reporter, print_json
+from landcue.errors import UsageError
 
 
 def index(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="Folder, s3://bucket/prefix, table (.csv, .parquet), STAC items (.json) or "
             "GeoTIFF; also as s3://bucket/key."
@@ -72,6 +73,12 @@ def index(
     asset: Annotated[
         str | None, typer.Option(help="Name of the STAC asset that is the image.")
     ] = None,
+    folder_labels: Annotated[
+        bool | None,
+        typer.Option(
+            help="Folder names are labels; by default if there are several, each of several images."
+        ),
+    ] = None,
     source_name: Annotated[
         str | None,
         typer.Option(
@@ -125,6 +132,7 @@ def index(
         nodata=nodata,
         asset=asset,
         source_name=source_name,
+        folder_labels=folder_labels,
         batch_size=batch,
         workers=workers,
         device=device,
@@ -135,6 +143,8 @@ def index(
         ray=ray,
         ray_workers=ray_workers,
     )
+    if not source.strip():
+        raise UsageError("SOURCE is empty: name a folder, a table, STAC items or a GeoTIFF")
     with Reporter() as reporter:
         report = index_source(
             source,

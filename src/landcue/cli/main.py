@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -75,7 +76,7 @@ class CommandGroup(TyperGroup):
         try:
             return super().main(*args, **options)
         except LandcueError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {_printable(str(error))}", file=sys.stderr)
             sys.exit(error.exit_code)
         except ModuleNotFoundError as error:
             known = explain_missing(error)
@@ -89,11 +90,18 @@ class CommandGroup(TyperGroup):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 sys.exit(1)
             named = f"{error.filename}: " if error.filename else ""
-            print(f"error: {named}{error.strerror or error}", file=sys.stderr)
+            print(f"error: {_printable(f'{named}{error.strerror or error}')}", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt:
-            print("interrupted; run the same command again to continue", file=sys.stderr)
+            command = _printable(shlex.join(["landcue", *sys.argv[1:]]))
+            print(f"interrupted; continue with: {command}", file=sys.stderr)
             sys.exit(130)
+
+
+def _printable(text: str) -> str:
+    from landcue.data.names import printable
+
+    return printable(text)
 
 
 app = typer.Typer(

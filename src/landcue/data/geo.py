@@ -94,7 +94,7 @@ def window_places(crs: Any, transform: Any, windows: npt.NDArray[np.int64]) -> l
     """
     outline = _outlines(windows, _EDGE_POINTS)
     points = to_degrees(crs, transform, outline.reshape(-1, 2)).reshape(outline.shape)
-    known: npt.NDArray[np.bool_] = np.isfinite(points).all(axis=(1, 2))
+    known: npt.NDArray[np.bool_] = np.asarray(np.isfinite(points).all(axis=(1, 2)))
     plain = known & _are_plain(points)
     low, high = points.min(axis=1), points.max(axis=1)
     corners = points[:, ::_EDGE_POINTS]

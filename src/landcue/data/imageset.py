@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,18 +88,24 @@ def make_image_set(
     label_names: Sequence[str],
     problems: Sequence[Problem],
 ) -> ImageSet:
-    """Sort records by id and refuse ids that two files share.
+    """Sort records by id; of several with one id all but the first become problems.
 
     Raises:
-        DataError: Two records have one id, or there is no record at all.
+        DataError: There is no record at all.
     """
-    ordered = sorted(records, key=lambda record: record.id)
-    for first, second in itertools.pairwise(ordered):
-        if first.id == second.id:
-            raise DataError(
-                f"two files have the id {first.id!r}: {shown(first.path)} and "
-                f"{shown(second.path)}; remove one"
+    ordered: list[Record] = []
+    found = list(problems)
+    for record in sorted(records, key=lambda record: record.id):
+        if ordered and ordered[-1].id == record.id:
+            found.append(
+                Problem(
+                    shown(record.path),
+                    f"left out: {shown(ordered[-1].path)} has the same id {record.id!r}",
+                )
             )
+        else:
+            ordered.append(record)
+    problems = found
     if not ordered:
         skipped = f" ({len(problems)} skipped, first: {problems[0]})" if problems else ""
         raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from landcue.data.geo import box_of
 from landcue.errors import DataError
-from landcue.types import Bounds
+from landcue.types import Bounds, Problem
 
 _SIDES = ("west", "south", "east", "north")
 _META = ("path", "id", "group", "time", "sensor", *_SIDES, "labels")
@@ -98,27 +99,38 @@ def _bounds(cells: list[str], where: str) -> Bounds | None:
         raise DataError(f"{where}: {error}") from None
 
 
-def read_label_table(path: Path, *, unlabelled: bool = False) -> LabelTable:
-    """Read ``path,labels`` (labels joined by ``;``) or ``path,label1,label2…`` (0/1 cells).
+def read_label_table(
+    path: Path, *, unlabelled: bool = False, problems: list[Problem] | None = None
+) -> LabelTable:
+    """Read ``path,labels`` (joined by ``;`` or ``|``) or ``path,label1,label2…`` (0/1 cells).
 
-    Optional columns: ``id``, ``group``, ``time`` (ISO 8601), ``sensor``, and a footprint in degrees
-    as ``west``, ``south``, ``east``, ``north``.
+    Columns are separated by commas, semicolons or tabs. Optional columns, in upper or lower case:
+    ``id``, ``group``, ``time`` (ISO 8601), ``sensor``, and a footprint in degrees as ``west``,
+    ``south``, ``east``, ``north``. Beside a ``labels`` column, and where hardly a cell is 0 or 1,
+    other columns are no labels.
 
     Args:
         path: The file.
         unlabelled: Allow a table without label columns.
+        problems: Takes what is wrong with single rows, which are then left out, and the columns
+            that are ignored. Without it a wrong row is an error.
 
     Raises:
-        DataError: No ``path`` column, no label column, a bad cell, or a row of another length;
-            the message names file and line.
+        DataError: No ``path`` column, no label column, or, without ``problems``, a bad cell or a
+            row of another length; the message names file and line.
     """
-    lines = read_rows(path)
-    _, header = next(lines, (0, []))
+    delimiter = _delimiter(path)
+    lines = read_rows(path, delimiter)
+    _, names = next(lines, (0, []))
+    header = [name.lower() if name.lower() in _META else name for name in names]
     if "path" not in header:
         raise DataError(f"{path} has no 'path' column; its first line must be like path,labels")
     if len(set(header)) != len(header):
         raise DataError(f"{path} has two columns of one name: {', '.join(header)}")
-    flags = [name for name in header if name not in _META]
+    table = list(lines)
+    flags, ignored = _label_columns(header, [cells for _, cells in table], problems is not None)
+    if ignored and problems is not None:
+        problems.append(Problem(str(path), f"ignored: columns {', '.join(ignored)}"))
     labelled = "labels" in header or bool(flags)
     if not labelled and not unlabelled:
         raise DataError(f"{path} has no label column; need 'labels' or one 0/1 column per label")
@@ -126,34 +138,75 @@ def read_label_table(path: Path, *, unlabelled: bool = False) -> LabelTable:
         raise DataError(f"{path} has 'labels' and also {', '.join(flags)}; keep one of the two")
     rows: list[LabelRow] = []
     seen: dict[str, int] = {}
-    for line, cells in lines:
+    for line, cells in table:
         where = f"{path} line {line}"
-        if len(cells) != len(header):
-            raise DataError(f"{where}: {len(cells)} cells, the header has {len(header)}")
-        row = dict(zip(header, cells, strict=True))
-        if not row["path"]:
-            raise DataError(f"{where}: no path")
-        first = seen.setdefault(row["path"], line)
-        if first != line:
-            raise DataError(f"{where}: {row['path']!r} stands in line {first} too; remove one")
-        if flags:
-            labels = tuple(n for n in flags if parse_flag(row[n], f"{where}, column {n}"))
-        else:
-            names = (name.strip() for name in row.get("labels", "").split(";"))
-            labels = tuple(dict.fromkeys(name for name in names if name))
-        if not labelled:
-            labels = None
-        rows.append(
-            LabelRow(
-                line=line,
-                path=row["path"],
-                id=row.get("id") or None,
-                group=row.get("group") or None,
-                time=parse_time(row.get("time", ""), where),
-                labels=labels,
-                sensor=row.get("sensor") or None,
-                bounds=_bounds([row.get(side, "") for side in _SIDES], where),
-            )
-        )
+        try:
+            rows.append(_row(where, line, header, cells, flags, labelled, seen))
+        except DataError as error:
+            if problems is None:
+                raise
+            problems.append(Problem(where, str(error).removeprefix(f"{where}: ")))
     names = flags or sorted({name for row in rows for name in row.labels or ()})
     return LabelTable(tuple(names), tuple(rows))
+
+
+def _delimiter(path: Path) -> str:
+    """Return the separator that makes ``path`` a column of the first line."""
+    for delimiter in ",;\t":
+        _, header = next(read_rows(path, delimiter), (0, []))
+        if "path" in [name.lower() for name in header]:
+            return delimiter
+    return ","
+
+
+def _label_columns(
+    header: list[str], table: list[list[str]], lenient: bool
+) -> tuple[list[str], list[str]]:
+    """Return the columns that are labels, and those that are ignored."""
+    others = [name for name in header if name not in _META]
+    if not lenient:
+        return others, []
+    if "labels" in header:
+        return [], others
+    flags: list[str] = []
+    for name in others:
+        at = header.index(name)
+        cells = [cells[at] for cells in table if at < len(cells) and cells[at]]
+        if not cells or 2 * sum(cell in _ZERO | _ONE for cell in cells) > len(cells):
+            flags.append(name)
+    return flags, [name for name in others if name not in flags]
+
+
+def _row(
+    where: str,
+    line: int,
+    header: list[str],
+    cells: list[str],
+    flags: list[str],
+    labelled: bool,
+    seen: dict[str, int],
+) -> LabelRow:
+    if len(cells) != len(header):
+        raise DataError(f"{where}: {len(cells)} cells, the header has {len(header)}")
+    row = dict(zip(header, cells, strict=True))
+    if not row["path"]:
+        raise DataError(f"{where}: no path")
+    first = seen.setdefault(row["path"], line)
+    if first != line:
+        raise DataError(f"{where}: {row['path']!r} stands in line {first} too; remove one")
+    labels: tuple[str, ...] | None = None
+    if flags:
+        labels = tuple(n for n in flags if parse_flag(row[n], f"{where}, column {n}"))
+    elif labelled:
+        names = (name.strip() for name in re.split(r"[;|]", row.get("labels", "")))
+        labels = tuple(dict.fromkeys(name for name in names if name))
+    return LabelRow(
+        line=line,
+        path=row["path"],
+        id=row.get("id") or None,
+        group=row.get("group") or None,
+        time=parse_time(row.get("time", ""), where),
+        labels=labels,
+        sensor=row.get("sensor") or None,
+        bounds=_bounds([row.get(side, "") for side in _SIDES], where),
+    )

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 import socket
 import stat
 from collections.abc import Generator, Iterable, Iterator
@@ -21,10 +22,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from landcue.data.names import find_stored
 from landcue.errors import DataError, StoreError, UsageError
 
 SCHEME = "s3:"
 DEFAULT_ATTEMPTS = 8
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+:)[/\\](?![/\\])")
 
 CHANGED = "changed while it was read; run the same command again"
 
@@ -120,14 +123,18 @@ def url(path: Path) -> str:
 
 
 def shown(path: Path) -> str:
-    """Return a file's path, or an object's address as people write it."""
-    return url(path) if is_object(path) else str(path)
+    """Return a file's path, or an address, as people write it.
+
+    >>> shown(Path("https://a.b/c.tif"))
+    'https://a.b/c.tif'
+    """
+    return url(path) if is_object(path) else _SCHEME.sub(r"\1//", str(path))
 
 
 def joined(root: Path, stored: str) -> Path:
     """Return the file or object that an archive stored: below ``root``, or with a whole address."""
     path = Path(stored)
-    return path if is_object(path) else root / path
+    return path if is_object(path) else find_stored(root, stored)
 
 
 def store_of(path: Path) -> ObjectStore:

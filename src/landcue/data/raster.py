@@ -80,7 +80,7 @@ def check_local(path: Path) -> None:
     Raises:
         DataError: Names the path.
     """
-    text = path.as_posix()
+    text = shown(path)
     if text.startswith("/vsi") or _ADDRESS.match(text):
         raise DataError(f"{text}: only files on this machine are read; download it first")
     if path.suffix.lower() == ".vrt":

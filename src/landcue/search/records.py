@@ -15,6 +15,7 @@ import pyarrow.compute
 import shapely
 
 from landcue.archive.archive import ArchiveFolder, LabelLists
+from landcue.data.names import clean_id
 
 _STEP = 1024
 
@@ -88,8 +89,11 @@ class Records:
 
     def find(self, id_: str) -> int | None:
         """Return the row of an id, or ``None``."""
-        row = self._ids.place(id_)
-        return row if row < len(self) and self.id(row) == id_ else None
+        for name in dict.fromkeys((id_, clean_id(id_))):
+            row = self._ids.place(name)
+            if row < len(self) and self.id(row) == name:
+                return row
+        return None
 
     def near_ids(self, id_: str, most: int = 1000) -> list[str]:
         """Return ids that sort next to an unknown one."""

@@ -288,7 +288,7 @@ def _file(source: Source, record: Record) -> Path:
             "read; use its thumbnail"
         )  # fmt: skip
     try:
-        root = Path(source.root).resolve(strict=True)
+        root = source.folder.resolve(strict=True)
         path = (root / record.path).resolve(strict=True)
         size = path.stat().st_size
     except (OSError, RuntimeError, ValueError):

@@ -121,14 +121,18 @@ def dataset_warnings(name: str, images: ImageSet) -> list[str]:
     return lines
 
 
-def detect_source(path: Path, labels: Path | None = None) -> ImageSet:
+def detect_source(
+    path: Path, labels: Path | None = None, *, folder_labels: bool | None = None
+) -> ImageSet:
     """Read whatever ``path`` is: a known dataset's layout, a label table, or a plain folder.
 
     Raises:
         DataError: ``path`` is missing or holds no usable image.
     """
     name = detect_dataset(path) if labels is None else None
-    return open_source(path, labels) if name is None else load_dataset(name, path)
+    if name is not None:
+        return load_dataset(name, path)
+    return open_source(path, labels, folder_labels=folder_labels)
 
 
 def detect_dataset(path: Path) -> str | None:

@@ -17,7 +17,13 @@ _FILES = {".csv", *_PARQUET, *_STAC, *RASTER_SUFFIXES}
 _KINDS = "a folder, a table (.csv, .parquet), STAC items (.json) or a GeoTIFF"
 
 
-def open_source(path: Path, labels: Path | None = None, asset: str | None = None) -> ImageSet:
+def open_source(
+    path: Path,
+    labels: Path | None = None,
+    asset: str | None = None,
+    *,
+    folder_labels: bool | None = None,
+) -> ImageSet:
     """Read a folder of images, a folder with ``labels.csv``, a table, STAC items, or one scene.
 
     Args:
@@ -25,6 +31,7 @@ def open_source(path: Path, labels: Path | None = None, asset: str | None = None
             such a file of an object store (``s3://bucket/prefix``).
         labels: A label table for the images of a folder.
         asset: Which asset of a STAC item is the image.
+        folder_labels: Whether folder names are labels: see :func:`read_folder`.
 
     Raises:
         DataError: ``path`` is missing or holds no usable image.
@@ -35,15 +42,15 @@ def open_source(path: Path, labels: Path | None = None, asset: str | None = None
             return _open_file(path, labels, asset)
         from landcue.data.sources.folder import read_objects
 
-        return read_objects(path, labels)
+        return read_objects(path, labels, folder_labels=folder_labels)
     check_local(path)
     if not path.exists():
-        raise DataError(f"{path} does not exist; give {_KINDS}")
+        raise DataError(f"{shown(path)} does not exist; give {_KINDS}")
     if path.is_file():
         return _open_file(path, labels, asset)
     if labels is None and (path / "labels.csv").is_file():
         return read_table(path / "labels.csv")
-    return read_folder(path, labels)
+    return read_folder(path, labels, folder_labels=folder_labels)
 
 
 def _open_file(path: Path, labels: Path | None, asset: str | None) -> ImageSet:

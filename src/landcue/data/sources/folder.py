@@ -7,13 +7,15 @@ import os
 import posixpath
 import re
 import tempfile
-from collections.abc import Generator, Iterable
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from landcue.data.images import SUFFIXES, is_image_path
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set
 from landcue.data.label_table import read_label_table
+from landcue.data.names import clean_id, find_spelling, printable
 from landcue.data.objects import (
     SCHEME,
     ObjectPath,
@@ -21,6 +23,7 @@ from landcue.data.objects import (
     address,
     is_object,
     look_up_all,
+    shown,
     store_of,
     url,
 )
@@ -67,8 +70,7 @@ class NamedFiles:
         if is_object(self._root):
             return self._objects.get(_object(self._root, name))
         check_local(Path(name))
-        file = self._root / name
-        return file if file.is_file() else None
+        return find_spelling(self._root / name)
 
 
 @contextlib.contextmanager
@@ -108,58 +110,96 @@ def _object(root: Path, name: str) -> Path:
     return Path(f"{SCHEME}/{bucket}/{key}")
 
 
-def read_folder(root: Path, labels: Path | None = None) -> ImageSet:
+def read_folder(
+    root: Path, labels: Path | None = None, *, folder_labels: bool | None = None
+) -> ImageSet:
     """List the images below ``root``; ids are paths relative to it.
 
-    An image inside a sub-folder is labelled with the sub-folder's name, an image directly in
-    ``root`` has no annotation. A label table replaces the folder names.
+    Folders of other programs (``.name``, ``__MACOSX``, ``@eaDir`` …), links to folders, and images
+    of formats that are not read are left out and counted.
 
     Args:
         root: The folder.
         labels: A label table (see :func:`landcue.data.label_table.read_label_table`) whose paths
             are relative to ``root``.
+        folder_labels: Whether the name of an image's folder is its label. By default it is if
+            there are at least two folder names and each holds at least two images.
 
     Raises:
         DataError: Missing folder, no image in it, or a broken table.
     """
     root = existing_folder(root)
     records: list[Record] = []
+    left_out: Counter[str] = Counter()
     for folder, folders, files in os.walk(root, followlinks=False):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(folder)
+        for name in folders:
+            if is_system_folder(name):
+                left_out[f"folders {printable(name)!r} of other programs"] += 1
+            elif (below / name).is_symlink():
+                left_out["links to folders, which are not followed"] += 1
+        folders[:] = sorted(name for name in folders if not is_system_folder(name))
         for file in sorted(files):
-            path = Path(folder) / file
-            if not is_image_path(path):
-                continue
-            relative = path.relative_to(root)
-            records.append(folder_record(relative, path))
+            path = below / file
+            if is_image_path(path):
+                records.append(folder_record(path.relative_to(root), path))
+            elif path.suffix.lower() in _OTHER_IMAGES and not file.startswith("."):
+                left_out[f"{path.suffix.lower()} files, which are not read"] += 1
+    problems = [Problem(shown(root), f"left out: {n} {what}") for what, n in left_out.items()]
     if labels is not None:
-        return with_table(root, records, labels)
-    names = sorted({name for record in records for name in record.labels or ()})
-    problems: list[Problem] = []
-    if not records:
+        return with_table(root, records, labels, problems)
+    records, names = with_folder_labels(records, folder_labels)
+    if not records and not problems:
         seen = {path.suffix.lower() for path in root.rglob("*") if path.is_file()} - SUFFIXES
-        problems = [Problem(str(root), f"only files of kind {kind!r}") for kind in sorted(seen)]
+        problems = [Problem(shown(root), f"only files of kind {kind!r}") for kind in sorted(seen)]
     return make_image_set("folder", root, records, names, problems)
+
+
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
+_OTHER_IMAGES = {
+    *(".jp2", ".j2k", ".avif", ".heic", ".heif", ".jxl", ".bmp", ".gif", ".tga", ".ppm", ".psd"),
+    *(".img", ".vrt", ".ecw", ".sid", ".nc", ".hdf", ".h5", ".dng"),
+} - SUFFIXES
+
+
+def is_system_folder(name: str) -> bool:
+    """Return whether a folder is hidden, or made by another program for itself."""
+    return name.startswith(".") or name in _SYSTEM_FOLDERS
 
 
 def folder_record(relative: Path, path: Path) -> Record:
     """Return the record of an image by its path below the source's root."""
-    parent = relative.parent.name or None
-    return Record(
-        id=relative.as_posix(), path=path, labels=(parent,) if parent else None, group=parent
-    )
+    group = clean_id(relative.parent.name) or None
+    return Record(id=clean_id(relative.as_posix()), path=path, group=group)
 
 
-def with_table(root: Path, records: list[Record], labels: Path) -> ImageSet:
+def with_folder_labels(
+    records: list[Record], wanted: bool | None
+) -> tuple[list[Record], list[str]]:
+    """Label records with the names of their folders, if wanted; also return the label names."""
+    counts = Counter(record.group for record in records if record.group is not None)
+    if wanted is None:
+        wanted = len(counts) > 1 and min(counts.values()) > 1
+    if not wanted:
+        return records, []
+    labelled = [
+        replace(record, labels=(record.group,)) if record.group else record for record in records
+    ]
+    return labelled, sorted(counts)
+
+
+def with_table(
+    root: Path, records: list[Record], labels: Path, problems: Sequence[Problem] = ()
+) -> ImageSet:
     """Set the labels of records from a table, which may be in another folder."""
-    table = read_label_table(labels)
-    rows = {Path(row.path).as_posix(): row for row in table.rows}
-    problems: list[Problem] = []
+    found = list(problems)
+    table = read_label_table(labels, problems=found)
+    rows = {clean_id(Path(row.path).as_posix()): row for row in table.rows}
     labelled: list[Record] = []
     for record in records:
         row = rows.pop(record.id, None)
         if row is None:
-            problems.append(Problem(record.id, f"no row in {labels.name}; kept without labels"))
+            found.append(Problem(record.id, f"no row in {labels.name}; kept without labels"))
             labelled.append(replace(record, labels=None))
         else:
             group = row.group or record.group
@@ -173,16 +213,18 @@ def with_table(root: Path, records: list[Record], labels: Path) -> ImageSet:
                     sensor=row.sensor,
                 )
             )
-    problems += [
+    found += [
         Problem(f"{labels.name} line {row.line}", f"no image {row.path!r}") for row in rows.values()
     ]
-    return make_image_set("folder", root, labelled, table.label_names, problems)
+    return make_image_set("folder", root, labelled, table.label_names, found)
 
 
 _TABLE = "labels.csv"
 
 
-def read_objects(path: Path, labels: Path | None = None) -> ImageSet:
+def read_objects(
+    path: Path, labels: Path | None = None, *, folder_labels: bool | None = None
+) -> ImageSet:
     """List the images below ``s3://bucket/prefix``; ids are keys relative to it.
 
     Labels are those that a folder would give: the last part of the prefix, a table named
@@ -198,7 +240,7 @@ def read_objects(path: Path, labels: Path | None = None) -> ImageSet:
     table = None
     for found in store.list(root):
         relative = address(found).removeprefix(f"{root}/")
-        hidden = any(part.startswith(".") for part in relative.split("/"))
+        hidden = any(map(is_system_folder, relative.split("/")))
         if relative == _TABLE:
             table = found
         if not hidden and is_image_path(found):
@@ -210,7 +252,7 @@ def read_objects(path: Path, labels: Path | None = None) -> ImageSet:
     if table is not None:
         with local_copy(table) as copy:
             return with_table(path, records, copy)
-    names = sorted({name for record in records for name in record.labels or ()})
+    records, names = with_folder_labels(records, folder_labels)
     return make_image_set("objects", path, records, names, ())
 
 
@@ -222,12 +264,13 @@ def read_table(path: Path) -> ImageSet:
     Raises:
         DataError: A broken table, two rows of one id, or no image left.
     """
+    problems: list[Problem] = []
     with local_copy(path) as copy:
-        table = read_label_table(copy, unlabelled=True)
+        table = read_label_table(copy, unlabelled=True, problems=problems)
+    problems = [Problem(p.where.replace(str(copy), path.name), p.what) for p in problems]
     root = path.parent
     files = NamedFiles(root, (row.path for row in table.rows))
     records: list[Record] = []
-    problems: list[Problem] = []
     for row in table.rows:
         try:
             file = files.find(row.path)
@@ -239,7 +282,7 @@ def read_table(path: Path) -> ImageSet:
             continue
         records.append(
             Record(
-                id=row.id or Path(row.path).as_posix(),
+                id=clean_id(row.id or Path(row.path).as_posix()),
                 path=file,
                 labels=row.labels,
                 group=row.group,

@@ -12,6 +12,7 @@ from typing import Any, cast
 from landcue.data.geo import place_of
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import parse_time
+from landcue.data.names import clean_id
 from landcue.data.objects import shown
 from landcue.data.sources.folder import NamedFiles, local_copy
 from landcue.errors import DataError
@@ -80,7 +81,7 @@ def _record(row: Mapping[str, Any], files: NamedFiles) -> Record:
     if file is None:
         raise DataError(f"no image {name!r}")
     return Record(
-        id=_text(row, _IDS) or Path(name).as_posix(),
+        id=clean_id(_text(row, _IDS) or Path(name).as_posix()),
         path=file,
         labels=_labels(row.get("labels")),
         group=_text(row, _GROUPS),

@@ -50,7 +50,7 @@ def cut_scenes(
     unread: list[Path] = []
     records: list[Record] = []
     tiffs = [record for record in images.records if record.path.suffix.lower() in RASTER_SUFFIXES]
-    headers = _headers(tiffs)
+    headers, names = _headers(tiffs), _scene_names(tiffs)
     for done, scene in enumerate(images.records, start=1):
         if progress is not None:
             progress(done, len(images.records))
@@ -61,7 +61,7 @@ def cut_scenes(
         try:
             scene, facts = _known(header)
             options.choose(facts)
-            chips = list(_chips(scene, facts, options))
+            chips = list(_chips(scene, names[scene.id], facts, options))
         except DataError as error:
             what = str(error).removeprefix(f"{shown(scene.path)}: ")
             problems.append(Problem(scene.id, what))
@@ -110,7 +110,7 @@ def _known(header: _Header) -> tuple[Record, RasterFacts]:
     return header
 
 
-def _chips(scene: Record, facts: RasterFacts, options: SceneOptions) -> Iterator[Record]:
+def _chips(scene: Record, name: str, facts: RasterFacts, options: SceneOptions) -> Iterator[Record]:
     steps = None
     side = options.chip or Length(MAX_SIDE, metres=False)
     if facts.crs is not None and (side.metres or (options.stride or side).metres):
@@ -120,7 +120,6 @@ def _chips(scene: Record, facts: RasterFacts, options: SceneOptions) -> Iterator
     if max(chip) > MAX_SIDE:
         raise DataError(f"{side} are {max(chip)} of its pixels, over {MAX_SIDE}")
     windows = grid(facts.width, facts.height, chip, stride)
-    name = _scene_name(scene)
     for window, place in zip(windows.tolist(), _places(facts, windows), strict=True):
         col, row, width, height = window
         yield Record(
@@ -141,6 +140,13 @@ def _places(facts: RasterFacts, windows: np.ndarray[Any, Any]) -> list[Any]:
     return list(window_places(facts.crs, facts.transform, windows))
 
 
-def _scene_name(scene: Record) -> str:
-    suffix = PurePosixPath(scene.id).suffix
-    return scene.id.removesuffix(suffix) if suffix.lower() in RASTER_SUFFIXES else scene.id
+def _scene_names(scenes: Sequence[Record]) -> dict[str, str]:
+    """Return the names of scenes by their ids, without suffix unless another one has that name."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for scene in scenes:
+        suffix = PurePosixPath(scene.id).suffix
+        name = scene.id.removesuffix(suffix) if suffix.lower() in RASTER_SUFFIXES else scene.id
+        names[scene.id] = scene.id if name in taken else name
+        taken.add(names[scene.id])
+    return names

@@ -13,6 +13,7 @@ from landcue.data.geo import place_of
 from landcue.data.images import SUFFIXES
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import parse_time
+from landcue.data.names import clean_id
 from landcue.data.sources.folder import NamedFiles, local_copy
 from landcue.errors import DataError
 from landcue.types import Problem, Record
@@ -84,7 +85,7 @@ def _record(item: Mapping[str, Any], files: NamedFiles, asset: str | None) -> Re
     sensor = properties.get("constellation") or properties.get("platform")
     collection = item.get("collection")
     return Record(
-        id=id_,
+        id=clean_id(id_),
         path=path,
         group=collection if isinstance(collection, str) else None,
         time=parse_time(str(time), "its datetime"),
