@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union, runtime_checkable
@@ -192,6 +192,8 @@ class Hit:
         group: What the image was drawn from.
         near: Number of near duplicates that were left out in its favor.
         source: Name of the archive's source that it belongs to.
+        why: Parts of the score that come from the ``embedding`` and from the ``labels``, which sum
+            to it; in mode ``fused`` only.
     """
 
     id: str
@@ -208,6 +210,7 @@ class Hit:
     group: str | None = None
     near: int = 0
     source: str = ""
+    why: Mapping[str, float] | None = field(default=None, hash=False)
 
 
 @runtime_checkable

@@ -103,7 +103,7 @@ class Archive:
         """Search modes of this archive; ``ann`` only if its index was built.
 
         >>> archive.modes
-        ('auto', 'embedding', 'code', 'cue', 'two-stage')
+        ('auto', 'embedding', 'code', 'cue', 'two-stage', 'fused')
         """
         return self._planner.modes
 
@@ -155,8 +155,8 @@ class Archive:
             where: Restricts the records: a label expression such as
                 ``"water and not ships"``, or a :class:`landcue.Filter`. It applies before ranking.
             text: A description in words, for models with a text tower.
-            mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage`` or ``ann``: see
-                :class:`landcue.Result`.
+            mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann`` or ``fused``:
+                see :class:`landcue.Result`.
             options: All other options.
 
         Raises:
@@ -215,6 +215,20 @@ class Archive:
                 it was pushed.
         """
         return self.backend.build_ann().to_json()
+
+    def measure_fusion(self) -> dict[str, Any]:
+        """Return the weight of label probabilities in mode ``fused``, measured on first use.
+
+        Where it is more than 0, mode ``auto`` uses ``fused``.
+
+        >>> archive.measure_fusion()["weight"]
+        0.0
+
+        Raises:
+            UsageError: The model has no label head, or the weight of a collection was not measured
+                when it was pushed.
+        """
+        return self.backend.measure_fusion().to_json()
 
     # Reading
 

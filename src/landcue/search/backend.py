@@ -8,16 +8,18 @@ folder: the same ids in the same order, ties by id.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from landcue.archive.archive import Columns
 from landcue.archive.manifest import Manifest
 from landcue.search.exact import AnnFacts
 from landcue.search.filters import Filter
+from landcue.search.fusion import Fusion
 from landcue.search.pages import Fetch, Rows
 from landcue.search.records import Records, Summary
 from landcue.search.vectors import Vectors
@@ -35,6 +37,7 @@ class Target:
         embedding: float32 ``[1, d]``, unit norm.
         code: uint8 ``[1, ceil(n_bits / 8)]``.
         cue: Predicted labels as bits, uint8 ``[1, ceil(C / 8)]``.
+        scores: Label probabilities, float32 ``[1, C]``.
         labels: Labels of its positives.
         own: Rows of the records among its examples, which are not returned.
         id: Id of the record that is the only example.
@@ -44,6 +47,7 @@ class Target:
     embedding: FloatArray
     code: ByteArray
     cue: ByteArray
+    scores: FloatArray = field(default_factory=lambda: np.empty((1, 0), np.float32))
     labels: tuple[str, ...] = ()
     own: frozenset[int] = frozenset()
     id: str | None = None
@@ -58,6 +62,8 @@ class Ranking:
         fetch: Returns its first K.
         worst: The distance whose score is 0: score = 1 - distance / worst.
         scanned: This and the following as in :class:`landcue.search.plan.Plan`.
+        parts: Returns the parts of the scores of rows that come from the embedding and from the
+            labels, float64 ``[m, 2]``, in mode ``fused``.
     """
 
     fetch: Fetch
@@ -66,6 +72,7 @@ class Ranking:
     reranked: int = 0
     recall: float | None = None
     lists: int | None = None
+    parts: Callable[[Rows], npt.NDArray[np.float64]] | None = None
 
 
 class RecordReader(Protocol):
@@ -148,6 +155,16 @@ class Selection(Protocol):
         """
         ...
 
+    def fused_candidates(self, target: Target, weight: float, shortlist: int) -> Rows:
+        """Return the rows of the largest ``cosine + weight * expected shared labels``.
+
+        Args:
+            target: The query, whose own records are left out.
+            weight: Of the expected number of shared labels.
+            shortlist: Most rows to return.
+        """
+        ...
+
     def by_place(self, box: Bounds) -> Ranking:
         """Rank by distance in kilometers from the center of a box."""
         ...
@@ -179,8 +196,17 @@ class View(Protocol):
         """Return what was measured of the approximate index, if there is one."""
         ...
 
+    def fusion(self) -> Fusion | None:
+        """Return the measured weight of labels, if it was measured."""
+        ...
+
     def read_vectors(self, kind: str, rows: Rows) -> npt.NDArray[Any]:
-        """Return ``embedding`` (float32), ``code`` or ``cue`` (packed uint8) of ``[m]`` rows."""
+        """Return vectors of ``[m]`` rows.
+
+        Args:
+            kind: ``embedding`` or ``scores`` (float32), ``code`` or ``cue`` (packed uint8).
+            rows: int64 ``[m]``.
+        """
         ...
 
     def read_facts(self, rows: Rows) -> Callable[[], list[Facts]]:
@@ -312,6 +338,14 @@ class Backend(Protocol):
 
         Raises:
             UsageError: That is not possible here.
+        """
+        ...
+
+    def measure_fusion(self) -> Fusion:
+        """Return the measured weight of labels; measure it if that was not done.
+
+        Raises:
+            UsageError: The model has no label head.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,8 +33,10 @@ from landcue.search.exact import (
     measure,
 )
 from landcue.search.filters import Filter
+from landcue.search.fusion import Fusion, measure_fusion
 from landcue.search.pages import Distances, Rows, others
 from landcue.search.place import HALFWAY_KM, center, kilometers
+from landcue.search.plan import check_mode
 from landcue.search.records import Records, Summary, read_records, summarize
 from landcue.search.store import Store
 from landcue.search.vectors import Sketches, Vectors
@@ -42,19 +45,22 @@ from landcue.types import Bounds
 Mask = npt.NDArray[np.bool_]
 
 _ANN = "ann.faiss"
+_FUSION = "fusion.txt"
 
 
 class Indexes:
     """What the modes of one archive search in, made when first needed; threads share it."""
 
-    def __init__(self, manifest: Manifest, vectors: Vectors) -> None:
-        self.manifest, self.vectors = manifest, vectors
+    def __init__(self, manifest: Manifest, records: Records, vectors: Vectors) -> None:
+        self.manifest, self.vectors, self._records = manifest, vectors, records
         self.sketches = Sketches(vectors, manifest.dim)
         self._lock = threading.RLock()
         self._floats: FloatIndex | None = None
         self._codes: CodeIndex | None = None
         self._cues: CueIndex | None = None
         self._ann: tuple[AnnIndex, AnnFacts] | None = None
+        self._fused: FloatIndex | None = None
+        self._fusion: Fusion | None = None
 
     def floats(self) -> FloatIndex:
         """Return the index of embeddings."""
@@ -85,6 +91,49 @@ class Indexes:
                 if self._cues is None:
                     self._cues = CueIndex(self.vectors.cue_codes())
             return self._cues
+
+    def fused(self) -> FloatIndex:
+        """Return the index of embeddings, each followed by its label probabilities."""
+        with self._lock:
+            if self._fused is None:
+                embedding, scores = self.vectors.embedding, self.vectors.scores
+
+                def fill(out: npt.NDArray[np.float32]) -> None:
+                    out[:, : embedding.shape[1]], out[:, embedding.shape[1] :] = embedding, scores
+
+                shape = (len(embedding), embedding.shape[1] + scores.shape[1])
+                joined = self.vectors.store.array("fused", np.float32, shape, fill)
+                self._fused = FloatIndex(joined)
+            return self._fused
+
+    def fusion(self) -> Fusion | None:
+        """Return the measured weight of labels, if it was measured."""
+        with self._lock:
+            if self._fusion is None:
+                found = self.vectors.store.existing(_FUSION)
+                self._fusion = None if found is None else Fusion.from_json(found[1])
+            return self._fusion
+
+    def measure_fusion(self) -> Fusion:
+        """Return the measured weight of labels; measure it if that was not done.
+
+        Raises:
+            UsageError: The model has no label head.
+        """
+        check_mode("fused", self.manifest)
+        with self._lock:
+            known = self.fusion()
+            if known is not None:
+                return known
+            names = self.manifest.label_names
+            made = self._fusion = measure_fusion(self._records, self.vectors, names)
+
+            def write(path: Path) -> files.Facts:
+                path.write_text(json.dumps(made.to_json()), encoding="utf-8")
+                return made.to_json()
+
+            self.vectors.store.file(_FUSION, write)
+            return made
 
     def ann_facts(self) -> AnnFacts | None:
         """Return the measurements of the approximate index, if it was built."""
@@ -222,6 +271,13 @@ class LocalSelection:
         ranking = Ranking(_nothing, 1.0, scanned, recall=known, lists=lists)
         return self._reranked(target, found, ranking)
 
+    def fused_candidates(self, target: Target, weight: float, shortlist: int) -> Rows:
+        """Return the rows of the largest ``cosine + weight * expected shared labels``."""
+        query = np.concatenate([target.embedding, weight * target.scores], axis=1)
+        wanted = shortlist + len(target.own)
+        _, rows = self._indexes.fused().search(query.astype(np.float32), wanted, self._mask)
+        return rows[0][others(rows[0], target.own)][:shortlist]
+
     def by_place(self, box: Bounds) -> Ranking:
         """Rank by distance in kilometers from the center of a box."""
         away = kilometers(self._records.bounds, center(box))
@@ -315,7 +371,7 @@ class LocalBackend:
         store = Store(archive, on_disk=on_disk)
         self.records = Records(store.table("records", functools.partial(read_records, archive)))
         self.vectors = Vectors(archive, store)
-        self.indexes = Indexes(archive.manifest, self.vectors)
+        self.indexes = Indexes(archive.manifest, self.records, self.vectors)
 
     @property
     def manifest(self) -> Manifest:
@@ -339,8 +395,20 @@ class LocalBackend:
             allowed = int(np.count_nonzero(mask))
         return LocalSelection(self.indexes, self.records, where, mask, allowed)
 
+    def fusion(self) -> Fusion | None:
+        """Return the measured weight of labels, if it was measured."""
+        return self.indexes.fusion()
+
+    def measure_fusion(self) -> Fusion:
+        """Return the measured weight of labels; measure it if that was not done.
+
+        Raises:
+            UsageError: The model has no label head.
+        """
+        return self.indexes.measure_fusion()
+
     def read_vectors(self, kind: str, rows: Rows) -> npt.NDArray[Any]:
-        """Return ``embedding`` (float32), ``code`` or ``cue`` (packed uint8) of ``[m]`` rows."""
+        """Return ``embedding`` or ``scores`` (float32), ``code`` or ``cue`` (packed uint8)."""
         return getattr(self.vectors, kind)[rows]
 
     def read_facts(self, rows: Rows) -> Callable[[], list[Facts]]:

@@ -11,9 +11,19 @@ import numpy as np
 from landcue.archive.manifest import Manifest
 from landcue.errors import UsageError, did_you_mean
 from landcue.search.exact import SHORTLIST, AnnFacts
+from landcue.search.fusion import Fusion
+from landcue.search.rerank import check_weight
 
-Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann"]
+Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann", "fused"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+
+Reranker = Literal["none", "alpha-qe", "k-reciprocal"]
+RERANKERS: tuple[Reranker, ...] = get_args(Reranker)
+RERANKED = ("auto", "embedding", "two-stage", "ann", "fused")
+"""The modes whose shortlist can be ranked again."""
+
+MOST_RECIPROCAL = 2_000
+"""Longest shortlist whose pairs are all compared."""
 
 EXACT_ROWS = 200_000
 """Up to this number of rows, auto scans embeddings exactly, in milliseconds."""
@@ -27,6 +37,7 @@ NEEDS = {
     "code": frozenset({"code"}),
     "two-stage": frozenset({"embedding"}),
     "cue": frozenset({"cue", "code"}),
+    "fused": frozenset({"embedding", "scores"}),
     "place": frozenset[str](),
     "list": frozenset[str](),
 }
@@ -45,11 +56,17 @@ class SearchOptions:
         collapse: Leave out a hit whose embedding is within this cosine distance, 0..2, of that of
             an earlier hit.
         label_weight: For mode ``cue``: weight of a differing label bit.
-        shortlist: For modes ``two-stage`` and ``ann``: candidates ranked by exact distance. All
-            pages together hold at most this number of hits, or k if that is larger.
+        shortlist: For modes ``two-stage``, ``ann`` and ``fused``, and for ``rerank``: candidates
+            ranked by exact distance. All pages together hold at most this number of hits, or k if
+            that is larger.
         recall: Minimum measured recall, 0..1, of mode ``ann``, and for ``auto`` to choose it.
         cursor: Cursor of an earlier result of the same search: continue after its hits.
         exact_rows: For mode ``auto``: up to this number of allowed records are compared exactly.
+        rerank: How the shortlist is ranked again, not in modes ``code`` and ``cue``: ``none``;
+            ``alpha-qe``: by the query joined with its nearest records; ``k-reciprocal``: by shared
+            neighbors in the shortlist. See :mod:`landcue.search.rerank`.
+        fused_weight: For mode ``fused``: weight of the labels, in standard deviations; by default
+            what was measured on the archive's annotated records, see :mod:`landcue.search.fusion`.
     """
 
     min_score: float | None = None
@@ -59,6 +76,8 @@ class SearchOptions:
     recall: float = 0.95
     cursor: str | None = None
     exact_rows: int = EXACT_ROWS
+    rerank: str = "none"
+    fused_weight: float | None = None
 
     def check(self) -> None:
         """Check the values.
@@ -80,6 +99,16 @@ class SearchOptions:
             raise UsageError(f"recall is {self.recall}: use a value from 0 to 1")
         if not _is_whole(self.exact_rows, 0):
             raise UsageError(f"exact_rows is {self.exact_rows!r}: use an integer, 0 or more")
+        if self.rerank not in RERANKERS:
+            near = did_you_mean(self.rerank, RERANKERS)
+            raise UsageError(f"unknown re-ranking {self.rerank!r}{near}")
+        if self.fused_weight is not None:
+            check_weight(self.fused_weight)
+        if self.rerank == "k-reciprocal" and self.shortlist > MOST_RECIPROCAL:
+            raise UsageError(
+                f"the shortlist is {self.shortlist:,}: k-reciprocal re-ranking compares all pairs "
+                f"of it, use at most {MOST_RECIPROCAL:,}"
+            )
 
 
 def _is_whole(value: Any, least: int) -> bool:
@@ -118,7 +147,7 @@ class Plan:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def check_mode(mode: str, manifest: Manifest) -> None:
+def check_mode(mode: str, manifest: Manifest, rerank: str = "none") -> None:
     """Check that a mode is known and that the archive's model supports it.
 
     Raises:
@@ -126,6 +155,16 @@ def check_mode(mode: str, manifest: Manifest) -> None:
     """
     if mode not in MODES:
         raise UsageError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}")
+    if rerank != "none" and mode not in RERANKED:
+        raise UsageError(
+            f"re-ranking {rerank} compares embeddings, which mode {mode} does not: use mode auto, "
+            "embedding, two-stage, ann or fused"
+        )
+    if mode == "fused" and not manifest.label_names:
+        raise UsageError(
+            "mode fused needs label probabilities, and the archive's model has no label head; "
+            "search with mode embedding"
+        )
     if mode == "code" and not manifest.n_bits:
         raise UsageError(
             "mode code needs codes, and the archive's model has no hash head; "
@@ -146,6 +185,7 @@ def choose(
     ann_facts: Callable[[], AnnFacts | None],
     recall: float,
     exact_rows: int = EXACT_ROWS,
+    fusion: Fusion | None = None,
 ) -> tuple[str, str]:
     """Return the mode for a query with examples, and why.
 
@@ -157,9 +197,12 @@ def choose(
             version.
         recall: Minimum recall of an approximate search.
         exact_rows: Up to this number of allowed records, all are compared exactly.
+        fusion: The measured weight of labels, if the query has label probabilities.
     """
     if asked != "auto":
         return asked, ASKED
+    if allowed <= exact_rows and fusion is not None and fusion.weight > 0:
+        return "fused", fusion.why
     if allowed <= exact_rows:
         return "embedding", f"{allowed} records are few enough to compare exactly"
     ann = ann_facts()

@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from landcue.codes.engine import check_k
 from landcue.errors import ArchiveError, UsageError
 from landcue.search.backend import Backend, Facts, Ranking, Selection, Target, View
-from landcue.search.exact import SHORTLIST
+from landcue.search.exact import SHORTLIST, distances_of
 from landcue.search.filters import Filter
-from landcue.search.pages import Cursor, Page, take_page
+from landcue.search.pages import Cursor, Page, Rows, others, take_page
 from landcue.search.plan import ASKED, MODES, NEEDS, Plan, SearchOptions, check_mode, choose
-from landcue.search.query import Query, QueryEncoder
+from landcue.search.query import Query, QueryEncoder, has_scores
+from landcue.search.rerank import alpha_qe, k_reciprocal, log_gain
 from landcue.search.result import Found, Picture, Result
 from landcue.types import Encoder, FloatArray
 
@@ -43,7 +45,7 @@ class Planner:
         k = check_k(k)
         options.check()
         view = self._backend.view()
-        self._check(view, mode)
+        self._check(view, mode, options.rerank)
         after = None if options.cursor is None else _cursor(view, options.cursor, mode)
         shortlist = options.shortlist
         if after is not None:
@@ -54,6 +56,9 @@ class Planner:
         selection = view.select(where)
         allowed, n = selection.allowed, len(view.records)
         chosen, why = _choose(view, query, mode, where, allowed, options)
+        slopes = None
+        if chosen == "fused":
+            slopes, why = self._slopes(view, options, why)
         target = None if query is None else self._encode(view, query, chosen)
         name, labels = query.title if query else "all", target.labels if target else ()
         if where is not None and not allowed:
@@ -62,7 +67,11 @@ class Planner:
             return Result(name, chosen, None, labels, None, note, plan, self._picture(target))
 
         lists = None if after is None else after.lists
-        ranking = _ranking(selection, chosen, target, where, options, shortlist, lists)
+        ranking = _ranking(selection, chosen, target, where, options, shortlist, lists, slopes)
+        if target is not None and (slopes is not None or options.rerank != "none"):
+            rows = _shortlist(selection, ranking, target, shortlist, slopes)
+            slope = 0.0 if slopes is None else slopes[0]
+            ranking = rescored(view, target, ranking, rows, slope, options.rerank)
         farthest = None
         if options.min_score is not None:  # some tolerance: scores are themselves rounded
             farthest = (1 - options.min_score) * ranking.worst + 1e-9
@@ -76,7 +85,8 @@ class Planner:
             embeddings=functools.partial(view.read_vectors, "embedding"),
         )
         _check_before(view, page, after)
-        found = Found(page, ranking.worst, view.read_facts(page.rows), view.records.id)
+        parts = None if ranking.parts is None else ranking.parts(page.rows)
+        found = Found(page, ranking.worst, view.read_facts(page.rows), view.records.id, parts)
         end = _end(view, page, chosen, 0 if after is None else after.seen, shortlist, ranking.lists)
         note = None
         if not len(page.rows):
@@ -139,6 +149,7 @@ class Planner:
         """Search modes of this archive; ``ann`` only if its index was built."""
         manifest = self._backend.archive.manifest
         lacking = {"code": not manifest.n_bits, "cue": not manifest.label_names}
+        lacking["fused"] = not manifest.label_names
         lacking["ann"] = self._backend.ann_facts() is None
         return tuple(mode for mode in MODES if not lacking.get(mode, False))
 
@@ -157,8 +168,19 @@ class Planner:
         row = records.find(id_)
         return None if row is None else records.annotated(row)
 
-    def _check(self, view: View, mode: str) -> None:
-        check_mode(mode, view.manifest)
+    def _slopes(
+        self, view: View, options: SearchOptions, why: str
+    ) -> tuple[tuple[float, float], str]:
+        """Return what multiplies log gains and expected shared labels beside a cosine, and why."""
+        fusion = view.fusion() or self._backend.measure_fusion()
+        weight = options.fused_weight
+        if weight is None:
+            weight = fusion.weight
+            why = fusion.why if why == ASKED else why
+        return (weight * fusion.scale, weight * fusion.linear), why
+
+    def _check(self, view: View, mode: str, rerank: str = "none") -> None:
+        check_mode(mode, view.manifest, rerank)
         if not len(view.records):
             raise ArchiveError(
                 f"{self._backend.archive.folder} holds no records; index images into it first"
@@ -213,6 +235,7 @@ def _choose(
         ann_facts=view.ann_facts,
         recall=options.recall,
         exact_rows=options.exact_rows,
+        fusion=view.fusion() if view.manifest.label_names and has_scores(query) else None,
     )
 
 
@@ -234,6 +257,7 @@ def _ranking(
     options: SearchOptions,
     shortlist: int,
     lists: int | None,
+    slopes: tuple[float, float] | None,
 ) -> Ranking:
     if target is None:
         box = None if where is None else where.place()
@@ -244,7 +268,85 @@ def _ranking(
         return selection.two_stage(target, shortlist)
     if mode == "ann":
         return selection.by_ann(target, shortlist, options.recall, lists)
+    if slopes is not None:  # replaced by what ranks its candidates
+        return Ranking(lambda _: (np.empty(0), np.empty(0, np.int64)), 1.0, selection.allowed)
     return selection.by_embedding(target)
+
+
+def _shortlist(
+    selection: Selection,
+    ranking: Ranking,
+    target: Target,
+    shortlist: int,
+    slopes: tuple[float, float] | None,
+) -> Rows:
+    if slopes is not None:
+        return selection.fused_candidates(target, slopes[1], shortlist)
+    _, rows = ranking.fetch(shortlist + len(target.own))
+    return rows[others(rows, target.own)][:shortlist]
+
+
+def rescored(
+    view: View, target: Target, ranking: Ranking, rows: Rows, slope: float, rerank: str
+) -> Ranking:
+    """Rank some rows by their exact embeddings, re-ranked, and their label probabilities.
+
+    The distance is ``1 - cosine`` plus ``slope`` times what the log gain lacks of the largest that
+    the query can have; the score is the share of the largest score.
+
+    Args:
+        view: The archive.
+        target: The query.
+        ranking: How the rows were found.
+        rows: Distinct rows ``[m]``.
+        slope: Weight of the log gain; 0 for none.
+        rerank: One of :data:`landcue.search.plan.RERANKERS`.
+    """
+    embeddings = view.read_vectors("embedding", rows)
+    apart = _apart(embeddings, target.embedding[0])
+    # In one order on every backend, so that re-ranking sums alike.
+    order = _by_distance(view, apart, rows)
+    rows, embeddings, apart = rows[order], embeddings[order], apart[order]
+    if rerank == "alpha-qe" and len(rows):
+        expanded = alpha_qe(target.embedding, embeddings)[0].astype(np.float32)
+        apart = _apart(embeddings, expanded)
+    elif rerank == "k-reciprocal" and len(rows):
+        vectors = np.concatenate([target.embedding, embeddings]).astype(np.float64)
+        pairs = np.maximum(1 - vectors @ vectors.T, 0.0)
+        apart = k_reciprocal((pairs + pairs.T) / 2, queries=1)[0, 1:]
+    labels, most = np.zeros(len(rows)), 0.0
+    if slope:
+        most = slope * float(np.log1p(target.scores.astype(np.float64)).sum())
+        labels = slope * log_gain(target.scores, view.read_vectors("scores", rows))[0]
+    worst = 1.0 + most
+    distances = apart + np.maximum(most - labels, 0.0)
+    order = _by_distance(view, distances, rows)
+    distances, rows = distances[order], rows[order]
+    split = np.stack([1 - apart, labels], axis=1)[order] / worst
+    places = {row: place for place, row in enumerate(rows.tolist())}
+
+    def parts(some: Rows) -> npt.NDArray[np.float64]:
+        return split[[places[row] for row in some.tolist()]]
+
+    return replace(
+        ranking,
+        fetch=lambda k: (distances[:k], rows[:k]),
+        worst=worst,
+        reranked=len(rows),
+        parts=parts if slope else None,
+    )
+
+
+def _apart(embeddings: FloatArray, query: FloatArray) -> npt.NDArray[np.float64]:
+    found = distances_of(embeddings, query, np.arange(len(embeddings)))
+    return np.maximum(found.astype(np.float64), 0.0)
+
+
+def _by_distance(view: View, distances: npt.NDArray[np.float64], rows: Rows) -> Rows:
+    """Return the order of rows by (distance, id)."""
+    ids = [view.records.id(row) for row in rows.tolist()]
+    keys = list(zip(distances.tolist(), ids, strict=True))
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
 
 
 def _read_together(view: View, pages: Sequence[Page]) -> Iterator[Callable[[], list[Facts]]]:

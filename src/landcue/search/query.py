@@ -110,6 +110,12 @@ def _is_pixels(array: npt.NDArray[Any]) -> bool:
     return array.dtype == np.uint8 and array.ndim == 3
 
 
+def has_scores(query: Query) -> bool:
+    """Return whether all examples have label probabilities: vectors have none."""
+    examples = (*query.positives, *query.negatives)
+    return not any(isinstance(one, np.ndarray) and not _is_pixels(one) for one in examples)
+
+
 class QueryEncoder:
     """Encodes queries with the records of one archive and its encoder."""
 
@@ -149,6 +155,9 @@ class QueryEncoder:
                 query.rule,
                 query.negative_weight,
             )[None]
+        scores = _NO_NUMBERS
+        if "scores" in needs:
+            scores = _mean_scores(positives, negatives, query.negative_weight)
         code, cue = (
             _vote(
                 [getattr(target, name) for target in positives],
@@ -160,7 +169,7 @@ class QueryEncoder:
             else _NO_BITS
             for name, n_bits in (("code", self._n_bits), ("cue", len(self._label_names)))
         )
-        return Target(embedding, code, cue, tuple(labels), own)
+        return Target(embedding, code, cue, scores, tuple(labels), own)
 
     def _one(self, example: Example, needs: frozenset[str]) -> Target:
         if isinstance(example, ById | Hit | Record):
@@ -195,7 +204,7 @@ class QueryEncoder:
         if self._label_names:
             bits = unpack_bits(cue, len(self._label_names))[0]
             labels = tuple(np.array(self._label_names, object)[bits].tolist())
-        return Target(encoding.embedding, encoding.code, cue, labels)
+        return Target(encoding.embedding, encoding.code, cue, encoding.label_scores, labels)
 
     def _record(self, id_: str, needs: frozenset[str]) -> Target:
         row = self._records.find(id_)
@@ -206,6 +215,7 @@ class QueryEncoder:
             "embedding": _NO_NUMBERS,
             "code": _NO_BITS,
             "cue": _NO_BITS,
+            "scores": _NO_NUMBERS,
         }
         for kind in needs:
             read[kind] = self._view.read_vectors(kind, at)
@@ -324,6 +334,16 @@ def check_encoding(encoding: Encoding, dim: int, n_bits: int) -> None:
         raise UsageError(
             f"the query's embedding has norm {norm}, not 1: check the model that made it"
         )
+
+
+def _mean_scores(
+    positives: Sequence[Target], negatives: Sequence[Target], weight: float
+) -> FloatArray:
+    """Return the mean of the positives less the weighted mean of the negatives, cut to 0..1."""
+    mean = np.concatenate([target.scores for target in positives]).mean(axis=0, dtype=np.float64)
+    if negatives:
+        mean -= weight * np.concatenate([target.scores for target in negatives]).mean(axis=0)
+    return np.clip(mean, 0.0, 1.0).astype(np.float32)[None]
 
 
 def _vote(

@@ -7,7 +7,7 @@ import functools
 import html
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -38,12 +38,14 @@ class Found:
         worst: The distance whose score is 0.
         facts: Reads the values of the records, in the order of the page.
         id_of: Returns the id of a row.
+        parts: Parts of the scores from embeddings and from labels, float64 ``[m, 2]``.
     """
 
     page: Page
     worst: float
     facts: Callable[[], list[Facts]]
     id_of: Callable[[int], str]
+    parts: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +78,8 @@ class Result(Sequence[Hit]):
         query: What was searched for: an id, a path, or ``image``, ``vector``, ``all``.
         mode: ``embedding``, ``two-stage`` and ``ann``: distance is 1 - cosine, score the cosine.
             ``code``: distance is the number of differing bits, score the share of equal bits.
+            ``fused``: distance is 1 - cosine plus the weighted lack of expected gain, score the
+            share of the largest possible score, whose parts are in the hits' ``why``.
             ``cue``: distance is the differing hash bits plus the label weight times the differing
             label bits, score 1 - distance / largest possible distance. ``place``: distance is that
             from the center of the box in kilometers, score 1 - distance / half the Earth's
@@ -109,7 +113,9 @@ class Result(Sequence[Hit]):
     @functools.cached_property
     def hits(self) -> tuple[Hit, ...]:
         """All hits."""
-        return tuple([_hit(*numbers) for numbers in self._numbers()])
+        hits = tuple([_hit(*numbers) for numbers in self._numbers()])
+        why = self._why()
+        return hits if why is None else tuple(map(_with_why, hits, why))
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -144,6 +150,8 @@ class Result(Sequence[Hit]):
         ['water']
         """
         hits = [_plain(*numbers) for numbers in self._numbers()]
+        for hit, why in zip(hits, self._why() or (), strict=False):
+            hit["why"] = why
         if self.mode in ("code", "cue"):
             for hit in hits:
                 hit["distance"] = int(hit["distance"])
@@ -209,6 +217,12 @@ class Result(Sequence[Hit]):
             query_labels=labels,
             mode=self.mode,
         )
+
+    def _why(self) -> list[dict[str, float]] | None:
+        """Return what each score consists of, in mode ``fused``."""
+        if self._found is None or self._found.parts is None:
+            return None
+        return [{"embedding": a, "labels": b} for a, b in self._found.parts.tolist()]
 
     def _numbers(self) -> Iterator[tuple[Facts, float, float, int, frozenset[str]]]:
         """Yield the values of each hit, its distance, score, and number of near duplicates."""
@@ -301,6 +315,10 @@ def _hit(facts: Facts, distance: float, score: float, near: int, wanted: frozens
         near=near,
         source=source,
     )
+
+
+def _with_why(hit: Hit, why: dict[str, float]) -> Hit:
+    return replace(hit, why=why)
 
 
 def _plain(
