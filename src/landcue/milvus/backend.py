@@ -22,6 +22,8 @@ from landcue.milvus.manifest import ManifestStore, read_pushed
 from landcue.milvus.view import MilvusView
 from landcue.models.load import find_model
 from landcue.search.exact import AnnFacts
+from landcue.search.fusion import Fusion
+from landcue.search.plan import check_mode
 from landcue.search.records import COLUMNS, Records, Summary
 from landcue.search.vectors import Vectors
 from landcue.types import FloatArray, Problem
@@ -216,6 +218,17 @@ class MilvusBackend:
     def build_ann(self) -> AnnFacts:
         """Raise a usage error: the index of a collection is chosen when it is pushed."""
         raise UsageError("the index of a collection is chosen with 'landcue archive push --index'")
+
+    def measure_fusion(self) -> Fusion:
+        """Return the weight of labels that was measured when the collection was pushed.
+
+        Raises:
+            UsageError: The model has no label head.
+        """
+        check_mode("fused", self.manifest)
+        if self.pushed.fusion is None:
+            raise UsageError("the weight of labels was not measured: push the archive again")
+        return self.pushed.fusion
 
     def summary(self) -> Summary:
         """Return the summary that was stored when the collection was pushed."""

@@ -1,7 +1,8 @@
 """The description of a collection, and where it is stored.
 
 Milvus before version 2.4 holds one vector per row, so an archive is several collections, each with
-the fields that filters need: ``NAME`` with the embeddings and each record as JSON, ``NAME_code``
+the fields that filters need: ``NAME`` with the embeddings, each followed by its label probabilities
+so that one collection ranks by both, and each record as JSON, ``NAME_code``
 with hash codes, ``NAME_sketch`` with sketches for two-stage searches. ``NAME_manifest`` holds pairs
 of a name and a text: ``head`` names the current revision, ``piece/…`` are the parts of its JSON.
 """
@@ -22,10 +23,11 @@ from landcue.codes.hashers import Hasher
 from landcue.errors import ArchiveError
 from landcue.milvus.link import Link, missing, one_of, starts
 from landcue.search.exact import AnnFacts
+from landcue.search.fusion import Fusion
 from landcue.search.records import Summary
 
 COMPLETE, PUSHING = "complete", "pushing"
-FORMAT = 2
+FORMAT = 3
 
 INDEXES = ("flat", "ivf")
 """Indexes of embeddings: compare all, or the embeddings of some lists (mode ``ann``)."""
@@ -55,6 +57,7 @@ class Pushed:
         index: One of :data:`INDEXES`.
         lists: Number of lists of index ``ivf``; 0 for ``flat``.
         ann: Measurements of the approximate index.
+        fusion: Measured weight of labels in mode ``fused``; ``None`` without a label head.
         revision: Random identifier, new with every push that changed something.
     """
 
@@ -72,12 +75,18 @@ class Pushed:
     index: str = INDEXES[0]
     lists: int = 0
     ann: AnnFacts | None = None
+    fusion: Fusion | None = None
     revision: str = field(default_factory=lambda: secrets.token_hex(6))
 
     @property
     def mark(self) -> str:
         """Identifier of the content; a cursor belongs to one mark."""
         return f"{self.name}-{self.revision}"
+
+    @property
+    def width(self) -> int:
+        """Values of a stored vector: those of the embedding, and the label probabilities."""
+        return self.manifest.dim + len(self.manifest.label_names)
 
     @property
     def code(self) -> str:
@@ -107,6 +116,7 @@ class Pushed:
         value["manifest"] = manifest_text(self.manifest)
         value["summary"] = asdict(self.summary)
         value["ann"] = None if self.ann is None else self.ann.to_json()
+        value["fusion"] = None if self.fusion is None else self.fusion.to_json()
         return json.dumps(value)
 
     @classmethod
@@ -125,6 +135,8 @@ class Pushed:
             value["sketcher"] = Hasher("sketch", matrix[:, 0], matrix[:, 1:])
             value["summary"] = Summary.from_json(value["summary"])
             value["ann"] = None if value["ann"] is None else AnnFacts.from_json(value["ann"])
+            fusion = value["fusion"]
+            value["fusion"] = None if fusion is None else Fusion.from_json(fusion)
             for name in ("names", "carried", "patterns"):
                 value[name] = tuple(value[name])
             return cls(**value)

@@ -39,6 +39,7 @@ from landcue.search.exact import (
     list_count,
     recall_by_lists,
 )
+from landcue.search.fusion import measure_fusion
 from landcue.search.local import CACHE_FROM
 from landcue.search.records import COLUMNS, Records, read_records, summarize
 from landcue.search.store import Store
@@ -192,7 +193,8 @@ class Part:
             sketches = pushed.sketcher.encode(embedding)
             rest = [{"sketch": sketch.tobytes()} for sketch in sketches]
         else:
-            pairs = zip(embedding.tolist(), at, strict=True)
+            scores = vectors.scores[rows]  # of width 0 without a label head
+            pairs = zip(np.concatenate([embedding, scores], axis=1).tolist(), at, strict=True)
             rest = [{"embedding": vector, "record": self.texts[n]} for vector, n in pairs]
         if pushed.manifest.label_names:
             scored = zip(vectors.scores[rows].tolist(), vectors.cue[rows], strict=True)
@@ -387,7 +389,7 @@ class _Push:
     def _bring(self, part: Part) -> tuple[int, Counter[str]]:
         """Write a part to all collections, the searched one last; count its records."""
         link, pushed = self._link, self._pushed
-        row = 4 * pushed.manifest.dim + max(map(len, part.texts))
+        row = 4 * pushed.width + max(map(len, part.texts))
         step = max(1, _BYTES_AT_ONCE // row)
         found = DiffReport(len(part.stamps), complete=True, missing=list(part.stamps))
         for name in pushed.collections:
@@ -482,6 +484,8 @@ def describe(
         "patterns": _patterns(source),
         "summary": summarize(source.records),
     }
+    if manifest.label_names:
+        about["fusion"] = measure_fusion(source.records, source.vectors, manifest.label_names)
     if known is None:
         return Pushed(
             name=address.collection,
@@ -550,7 +554,7 @@ def make_collections(link: Link, pushed: Pushed) -> None:
         if link.has(name):
             continue
         if name == pushed.name:
-            vector: dict[str, Any] = {"datatype": types.FLOAT_VECTOR, "dim": manifest.dim}
+            vector: dict[str, Any] = {"datatype": types.FLOAT_VECTOR, "dim": pushed.width}
             fields = [
                 *shared,
                 text("record"),
@@ -571,7 +575,8 @@ def make_collections(link: Link, pushed: Pushed) -> None:
 def measure_lists(link: Link, source: Source, pushed: Pushed) -> AnnFacts:
     """Measure recall like an archive's own index, but the query records are part of the index."""
     embeddings, queries = source.vectors.embedding, held_out(len(source))
-    vectors = [np.array(embeddings[row]) for row in queries]
+    nothing = np.zeros(pushed.width - embeddings.shape[1], np.float32)
+    vectors = [np.concatenate([embeddings[row], nothing]) for row in queries]
 
     def candidates(lists: int) -> list[npt.NDArray[np.int64]]:
         found = link.search(pushed.name, vectors, SHORTLIST + 1, nprobe=lists)

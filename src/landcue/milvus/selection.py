@@ -26,7 +26,7 @@ from landcue.search.exact import distances_of
 from landcue.search.filters import Filter, check_carried, why_empty
 from landcue.search.pages import Distances, Rows, others
 from landcue.search.place import HALFWAY_KM, box_of, center, inside, kilometers
-from landcue.types import Bounds
+from landcue.types import Bounds, FloatArray
 
 if TYPE_CHECKING:
     from landcue.milvus.view import MilvusView
@@ -71,15 +71,36 @@ class MilvusSelection:
 
     def by_embedding(self, target: Target) -> Ranking:
         """Rank by exact float distance."""
-        query, pushed = target.embedding[0], self._pushed
+        query, exact = self._joined(target, 0.0), functools.partial(self._exact, target)
+        return Ranking(functools.partial(self._products, query, exact), 1.0, self.allowed)
+
+    def fused_candidates(self, target: Target, weight: float, shortlist: int) -> Rows:
+        """Return the rows of the largest ``cosine + weight * expected shared labels``."""
+        query = self._joined(target, weight)
+
+        def exact(rows: Rows) -> Distances:
+            joined = self._view.read_vectors("joined", rows)
+            return distances_of(joined, query, np.arange(len(rows))).astype(np.float64)
+
+        _, rows = self._products(query, exact, shortlist + len(target.own))
+        return rows[others(rows, target.own)][:shortlist]
+
+    def _joined(self, target: Target, weight: float) -> FloatArray:
+        """Return a query of the stored vectors: embeddings followed by label probabilities."""
+        scores = weight * target.scores[0] if weight else np.zeros(self._n_labels)
+        return np.concatenate([target.embedding[0], scores]).astype(np.float32)
+
+    def _products(
+        self, query: FloatArray, exact: Callable[[Rows], Distances], k: int
+    ) -> tuple[Distances, Rows]:
+        """Return the k largest inner products with the stored vectors."""
         norm = float(np.linalg.norm(query.astype(np.float64)))
-        # As FloatIndex bounds the error of a float32 product; stored norms are 1 to a thousandth.
-        error = 2.0**-23 * ((len(query) + 2) * 1.001 * norm + 1)
-        exact, lists = functools.partial(self._exact, target), pushed.lists
-        fetch = functools.partial(
-            self._nearest, pushed.name, query, lists=lists, exact=exact, error=error
-        )
-        return Ranking(fetch, 1.0, self.allowed)
+        # As FloatIndex bounds the error of a float32 product: embeddings have norm 1 to a
+        # thousandth, and label probabilities are 1 or less.
+        stored = 1.001 * (1 + self._n_labels) ** 0.5
+        error = 2.0**-23 * ((len(query) + 2) * stored * norm + 1)
+        name, lists = self._pushed.name, self._pushed.lists
+        return self._nearest(name, query, k, lists=lists, exact=exact, error=error)
 
     def by_code(
         self, mode: str, targets: Sequence[Target], weight: int, first: int = 0
@@ -114,7 +135,7 @@ class MilvusSelection:
         lists = min(lists or facts.lists_for(recall) or max(facts.recall), most)
         wanted = min(shortlist + len(target.own), self._view.largest)
         while True:
-            query = target.embedding[0]
+            query = self._joined(target, 0.0)
             raw, _, rows = self._hits(self._pushed.name, query, wanted, lists=lists)
             if len(raw) >= min(wanted, self.allowed) or lists == most:
                 break

@@ -18,6 +18,7 @@ from landcue.milvus.selection import MilvusSelection
 from landcue.search.backend import Facts
 from landcue.search.exact import AnnFacts
 from landcue.search.filters import Filter
+from landcue.search.fusion import Fusion
 from landcue.search.pages import Distances, Rows
 from landcue.search.records import COLUMNS, Records
 
@@ -88,16 +89,23 @@ class MilvusView:
         """Return the measurements of the approximate index, if there is one."""
         return self.pushed.ann
 
+    def fusion(self) -> Fusion | None:
+        """Return the measured weight of labels, if the model predicts any."""
+        return self.pushed.fusion
+
     def read_facts(self, rows: Rows) -> Callable[[], list[Facts]]:
         """Read the facts of ``[m]`` rows now: a later push may change them."""
         facts = self.table(rows).facts(np.arange(len(rows)))
         return lambda: facts
 
     def read_vectors(self, kind: str, rows: Rows) -> npt.NDArray[Any]:
-        """Return ``embedding`` (float32), ``code`` or ``cue`` (packed uint8) of ``[m]`` rows."""
+        """Return ``embedding`` or ``scores`` (float32), ``code`` or ``cue`` (packed uint8)."""
+        if kind in ("embedding", "scores", "joined"):
+            joined = np.array(self.read("embedding", rows), np.float32)
+            joined, dim = joined.reshape(len(rows), self.pushed.width), self.manifest.dim
+            parts = {"embedding": joined[:, :dim], "scores": joined[:, dim:], "joined": joined}
+            return np.ascontiguousarray(parts[kind])
         values = self.read(kind, rows)
-        if kind == "embedding":
-            return np.array(values, np.float32).reshape(len(rows), self.manifest.dim)
         bits = self.manifest.n_bits if kind == "code" else len(self.manifest.label_names)
         return np.frombuffer(b"".join(values), np.uint8).reshape(len(rows), code_width(bits))
 
@@ -146,7 +154,7 @@ class MilvusView:
         lacking = [row for row in dict.fromkeys(chosen) if row not in known]
         name, step = self.pushed.code if kind == "code" else self.pushed.name, _IDS_AT_ONCE
         if kind == "embedding":
-            step = max(1, min(step, _BYTES_AT_ONCE // (4 * self.manifest.dim)))
+            step = max(1, min(step, _BYTES_AT_ONCE // (4 * self.pushed.width)))
         for first in range(0, len(lacking), step):
             ids = [self.ids[row] for row in lacking[first : first + step]]
             self.rows(self.link.query(name, one_of("id", ids), ["id", kind]))
