@@ -20,7 +20,6 @@ def example_folder(tmp_path_factory):
     import made_archive as made
 
     folder, sizes = tmp_path_factory.mktemp("examples") / "archive", made.Sizes()
-    folder.mkdir()
     angles = np.arccos([1.0, 0.996, 0.95, 0.1])
     embedding = np.zeros((4, sizes.dim))
     embedding[:, 0], embedding[:, 1] = np.cos(angles), np.sin(angles)
@@ -30,11 +29,7 @@ def example_folder(tmp_path_factory):
         replace(made.plain_record(i), id=f"{name}.png", path=f"{name}.png", labels=labels[i])
         for i, name in enumerate("abcd")
     ]
-    manifest, table = made.create_table(folder, sizes, folder, None, {})
-    contents, thumbnails = ["x"] * 4, [b""] * 4
-    names, schema = sizes.label_names, manifest.schema
-    table.add(made.encoded_rows(rows, contents, thumbnails, encoding, names, schema))
-    made.write_manifest(folder, replace(manifest, records=4))
+    made.make_archive(folder, 4, sizes=sizes, facts=rows, encoding=encoding)
     return folder
 
 

@@ -52,12 +52,14 @@ def random_encoding(seed, n, sizes, distinct=None):
     )
 
 
-def make_archive(folder, n=300, seed=0, sizes=None, distinct=120, metadata=True):
+def make_archive(
+    folder, n=300, seed=0, sizes=None, distinct=120, metadata=True, facts=None, encoding=None
+):
     """Write an archive of ``n`` records, in no order, over two commits."""
     sizes = sizes or Sizes()
     rng = np.random.default_rng(seed)
-    facts = [one_record(i, rng) if metadata else plain_record(i) for i in range(n)]
-    encoding = random_encoding(seed, n, sizes, distinct)
+    facts = facts or [one_record(i, rng) if metadata else plain_record(i) for i in range(n)]
+    encoding = encoding or random_encoding(seed, n, sizes, distinct)
     folder.mkdir(parents=True, exist_ok=True)
     manifest, table = create_table(folder, sizes, {"made": Source.at(folder)}, None, {})
     order = rng.permutation(n)

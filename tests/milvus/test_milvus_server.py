@@ -34,7 +34,8 @@ from landcue.types import Bounds
 pytestmark = pytest.mark.milvus
 
 HERE = Path(__file__).parent
-MODES = ("embedding", "code", "cue", "two-stage")
+MODES = ("embedding", "code", "cue", "two-stage", "fused")
+RERANKED = ("none", "alpha-qe", "k-reciprocal")
 
 
 def address(port, name):
@@ -113,11 +114,14 @@ def test_a_hundred_random_queries_and_filters_give_what_the_folder_gives(pair, m
         query = ById(pair.ids[rng.integers(len(pair.ids))])
         if number % 3 == 0:
             query = made.random_encoding(number, 1, made.Sizes())
+        mode = MODES[number % len(MODES)]
         result = pair.same(
             query,
             k=int(rng.integers(1, 60)),
-            mode=MODES[number % len(MODES)],
-            where=random_filter(rng, made) if number % 5 else None,
+            mode=mode,
+            where=random_filter(rng, made) if number % 7 else None,
+            rerank="none" if mode in ("code", "cue") else RERANKED[number // 5 % 3],
+            fused_weight=(None, 0.3, 1.5)[number // 5 % 3],
             label_weight=int(rng.integers(0, 6)),
             collapse=(None, None, 0.05)[number % 3],
             min_score=(None, 0.3)[number % 2],
@@ -214,14 +218,19 @@ def test_a_collection_finds_the_model_of_its_archive(pair, tmp_path):
         open_storage(there, tmp_path / "none")
 
 
+def test_the_measured_weight_of_labels_is_that_of_the_folder(pair):
+    assert pair.far.measure_fusion() == pair.near.measure_fusion()
+    assert "fused" in pair.far.modes
+
+
 def test_threads_do_not_mix_their_searches(pair):
     def ask(number):
-        return plain(pair.far.search(ById(pair.ids[number]), k=12, mode=MODES[number % 4]))
+        return plain(pair.far.search(ById(pair.ids[number]), k=12, mode=MODES[number % 5]))
 
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(ask, range(36)))
     for number, value in enumerate(found):
-        expected = pair.near.search(ById(pair.ids[number]), k=12, mode=MODES[number % 4])
+        expected = pair.near.search(ById(pair.ids[number]), k=12, mode=MODES[number % 5])
         assert value == plain(expected)
 
 
@@ -385,7 +394,7 @@ def test_no_text_ends_an_expression(strange):
         ):
             found = strange.same(None, total, where=where)
             assert len(found.hits) < total
-        strange.same(ById(f"{text}{number:02}"), 9, MODES[number % 4])
+        strange.same(ById(f"{text}{number:02}"), 9, MODES[number % 5])
         for searcher in (strange.near, strange.far):
             with pytest.raises(UsageError, match="no record has the id"):
                 searcher.search(ById(f'{text}" or id != "'), k=9)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
 import pixel_encoder as tools
 from landcue.archive.manifest import Manifest, write_manifest
+from landcue.search import Archive
 
 
 def test_facets_tell_values_spans_and_ids(start, photos):
@@ -39,6 +42,23 @@ def test_modes_are_those_that_answer(start):
         for mode in ("auto", "embedding", "code", "cue", "two-stage"):
             asked = client.post("/v1/search", json={"archive": name, "id": id_, "mode": mode})
             assert (asked.status_code == 200) == (mode in modes)
+
+
+def test_fused_answers_once_its_weight_was_measured(start, made, tmp_path):
+    archive = Archive(made.make_archive(tmp_path / "fused", 60))
+    asked = {"id": archive.ids()[3], "mode": "fused", "fused_weight": 1.0, "rerank": "k-reciprocal"}
+    refused = start(folders=[tmp_path / "fused"]).post("/v1/search", json=asked)
+    assert refused.status_code == 409
+    assert "has no measured weight of labels" in refused.json()["detail"]
+    archive.measure_fusion()
+    client = start(folders=[tmp_path / "fused"])
+    assert "fused" in client.get("/v1/facets").json()["modes"]
+    hits = client.post("/v1/search", json=asked).json()["hits"]
+    assert len(hits) == 20
+    for hit in hits:
+        assert sum(hit["why"].values()) == pytest.approx(hit["score"], abs=1e-5)
+    plain = client.post("/v1/search", json={"id": asked["id"]}).json()["hits"]
+    assert all(hit.get("why") is None for hit in plain)
 
 
 def test_facets_of_an_empty_archive(start, tmp_path):

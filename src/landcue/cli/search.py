@@ -34,7 +34,7 @@ def search(
     ] = None,
     k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 20,
     mode: Annotated[
-        str, typer.Option(help="Search mode: auto, embedding, code, cue, two-stage or ann.")
+        str, typer.Option(help="Search mode: auto, embedding, code, cue, two-stage, ann or fused.")
     ] = "auto",
     positive: Annotated[
         list[str] | None, typer.Option(help="Additional positive example; repeatable.")
@@ -94,11 +94,24 @@ def search(
     ] = None,
     label_weight: Annotated[int, typer.Option(help="Weight of a label bit in mode cue.")] = 1,
     shortlist: Annotated[
-        int, typer.Option(help="Candidates that are compared exactly in modes two-stage and ann.")
+        int,
+        typer.Option(
+            help="Candidates that are compared exactly in modes two-stage, ann and fused, or "
+            "ranked again by --rerank."
+        ),
     ] = 200,
     recall: Annotated[
         float, typer.Option(help="Minimum measured recall of mode ann, 0 to 1.")
     ] = 0.95,
+    rerank: Annotated[
+        str, typer.Option(help="Rank the shortlist again: none, alpha-qe or k-reciprocal.")
+    ] = "none",
+    fused_weight: Annotated[
+        float | None,
+        typer.Option(
+            help="Weight of the labels in mode fused; measured on the archive by default."
+        ),
+    ] = None,
     cursor: Annotated[str | None, typer.Option(help="Continue after an earlier page.")] = None,
     pages: Annotated[
         bool, typer.Option("--pages", help="Print the cursor of the next page, if there is one.")
@@ -136,7 +149,16 @@ def search(
     asked = _query(first, query or vector, positive or (), negative or (), rule, negative_weight)
     if asked is None and where.empty:
         raise UsageError("nothing to search for: specify an image, a record's id, or a filter")
-    options = SearchOptions(min_score, collapse, label_weight, shortlist, recall, cursor)
+    options = SearchOptions(
+        min_score=min_score,
+        collapse=collapse,
+        label_weight=label_weight,
+        shortlist=shortlist,
+        recall=recall,
+        cursor=cursor,
+        rerank=rerank,
+        fused_weight=fused_weight,
+    )
     result = opened.search(asked, k=k, mode=mode, where=where, options=options)
     if grid is not None:
         result.grid(grid)
@@ -154,6 +176,9 @@ def _print(result: Result, explain: bool, *, pages: bool) -> None:
     for rank, hit in enumerate(result, start=1):
         more = f"  (+{hit.near} alike)" if hit.near else ""
         print(f"{rank:>3}  {hit.distance:<9.4g} {hit.id:<32} {', '.join(hit.labels)}{more}")
+        if explain and hit.why is not None:
+            parts = ", ".join(f"{name} {part:.3f}" for name, part in hit.why.items())
+            print(f"     score {hit.score:.3f}: {parts}")
     if pages and result.cursor:
         print(f"next page: --cursor {result.cursor}")
     if explain and result.plan is not None:

@@ -40,7 +40,8 @@ class SearchArguments(TypedDict, total=False):
         groups: Any of them.
         sensors: Any of them.
         parts: Any of ``train``, ``val``, ``test``.
-        mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage`` or ``ann``.
+        mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann``
+            or ``fused``.
         k: Hits of a page, 1..1000.
         cursor: Of the page before.
         archive: By name; the service's first by default.
@@ -48,6 +49,8 @@ class SearchArguments(TypedDict, total=False):
         collapse: Cosine distance, 0..0.5, up to which near duplicates are left out.
         label_weight: Weight of a label bit against a hash bit in mode ``cue``.
         shortlist: Codes that mode ``two-stage`` ranks again.
+        rerank: How the shortlist is ranked again: ``none``, ``alpha-qe`` or ``k-reciprocal``.
+        fused_weight: Weight of the labels in mode ``fused``; measured by default.
         recall: Recall that mode ``ann`` aims at, 0..1.
         predicted: Add the labels that the model predicted to hits.
     """
@@ -77,6 +80,8 @@ class SearchArguments(TypedDict, total=False):
     collapse: float | None
     label_weight: int
     shortlist: int
+    rerank: Literal["none", "alpha-qe", "k-reciprocal"]
+    fused_weight: float | None
     recall: float
     predicted: bool
 

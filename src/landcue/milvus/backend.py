@@ -219,6 +219,10 @@ class MilvusBackend:
         """Raise a usage error: the index of a collection is chosen when it is pushed."""
         raise UsageError("the index of a collection is chosen with 'landcue archive push --index'")
 
+    def fusion(self) -> Fusion | None:
+        """Return the measured weight of labels, if the model predicts any."""
+        return self.pushed.fusion
+
     def measure_fusion(self) -> Fusion:
         """Return the weight of labels that was measured when the collection was pushed.
 

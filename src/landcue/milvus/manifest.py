@@ -32,6 +32,12 @@ FORMAT = 3
 INDEXES = ("flat", "ivf")
 """Indexes of embeddings: compare all, or the embeddings of some lists (mode ``ann``)."""
 
+LABEL_SCALE = 1 / 16
+"""Factor of stored label probabilities, so that the lists of an index follow the embeddings.
+
+A power of two: it rounds nothing.
+"""
+
 MOST_BYTES = 65_535
 """Longest string in bytes; thumbnails would not fit."""
 

@@ -25,6 +25,7 @@ from landcue.milvus.link import Address, Link, both, quoted
 from landcue.milvus.manifest import (
     COMPLETE,
     INDEXES,
+    LABEL_SCALE,
     MOST_BYTES,
     PUSHING,
     ManifestStore,
@@ -193,7 +194,7 @@ class Part:
             sketches = pushed.sketcher.encode(embedding)
             rest = [{"sketch": sketch.tobytes()} for sketch in sketches]
         else:
-            scores = vectors.scores[rows]  # of width 0 without a label head
+            scores = vectors.scores[rows] * np.float32(LABEL_SCALE)  # empty without a label head
             pairs = zip(np.concatenate([embedding, scores], axis=1).tolist(), at, strict=True)
             rest = [{"embedding": vector, "record": self.texts[n]} for vector, n in pairs]
         if pushed.manifest.label_names:

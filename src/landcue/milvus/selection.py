@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 from landcue.codes.packing import unpack_bits
 from landcue.errors import UsageError, did_you_mean
 from landcue.milvus.link import LARGEST, both, carries, joined, one_of, quoted, starts
-from landcue.milvus.manifest import Pushed
+from landcue.milvus.manifest import LABEL_SCALE, Pushed
 from landcue.milvus.push import NO_TIME
 from landcue.search.backend import Ranking, Target
 from landcue.search.exact import distances_of
@@ -76,12 +76,13 @@ class MilvusSelection:
 
     def fused_candidates(self, target: Target, weight: float, shortlist: int) -> Rows:
         """Return the rows of the largest ``cosine + weight * expected shared labels``."""
-        query = self._joined(target, weight)
+        plain = np.concatenate([target.embedding[0], weight * target.scores[0]]).astype(np.float32)
 
         def exact(rows: Rows) -> Distances:
             joined = self._view.read_vectors("joined", rows)
-            return distances_of(joined, query, np.arange(len(rows))).astype(np.float64)
+            return distances_of(joined, plain, np.arange(len(rows))).astype(np.float64)
 
+        query = self._joined(target, weight / LABEL_SCALE)
         _, rows = self._products(query, exact, shortlist + len(target.own))
         return rows[others(rows, target.own)][:shortlist]
 
@@ -97,7 +98,7 @@ class MilvusSelection:
         norm = float(np.linalg.norm(query.astype(np.float64)))
         # As FloatIndex bounds the error of a float32 product: embeddings have norm 1 to a
         # thousandth, and label probabilities are 1 or less.
-        stored = 1.001 * (1 + self._n_labels) ** 0.5
+        stored = 1.001 * (1 + self._n_labels * LABEL_SCALE**2) ** 0.5
         error = 2.0**-23 * ((len(query) + 2) * stored * norm + 1)
         name, lists = self._pushed.name, self._pushed.lists
         return self._nearest(name, query, k, lists=lists, exact=exact, error=error)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from landcue.codes.packing import code_width
 from landcue.errors import UsageError
 from landcue.milvus.link import Link, one_of, starts
-from landcue.milvus.manifest import Pushed
+from landcue.milvus.manifest import LABEL_SCALE, Pushed
 from landcue.milvus.push import parse_record
 from landcue.milvus.selection import MilvusSelection
 from landcue.search.backend import Facts
@@ -103,6 +103,7 @@ class MilvusView:
         if kind in ("embedding", "scores", "joined"):
             joined = np.array(self.read("embedding", rows), np.float32)
             joined, dim = joined.reshape(len(rows), self.pushed.width), self.manifest.dim
+            joined[:, dim:] /= np.float32(LABEL_SCALE)
             parts = {"embedding": joined[:, :dim], "scores": joined[:, dim:], "joined": joined}
             return np.ascontiguousarray(parts[kind])
         values = self.read(kind, rows)

@@ -100,10 +100,10 @@ class Archive:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """Search modes of this archive; ``ann`` only if its index was built.
+        """Search modes of this archive; ``ann`` and ``fused`` only once built and measured.
 
-        >>> archive.modes
-        ('auto', 'embedding', 'code', 'cue', 'two-stage', 'fused')
+        >>> archive.modes[:5]
+        ('auto', 'embedding', 'code', 'cue', 'two-stage')
         """
         return self._planner.modes
 

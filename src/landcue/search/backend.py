@@ -341,6 +341,10 @@ class Backend(Protocol):
         """
         ...
 
+    def fusion(self) -> Fusion | None:
+        """Return the measured weight of labels, if it was measured."""
+        ...
+
     def measure_fusion(self) -> Fusion:
         """Return the measured weight of labels; measure it if that was not done.
 

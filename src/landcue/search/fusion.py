@@ -61,7 +61,8 @@ class Fusion:
     def from_json(cls, value: dict[str, Any]) -> Fusion:
         """Parse the result of :meth:`to_json`."""
         low, high = value["interval"]
-        return cls(**{**value, "interval": (float(low), float(high))})
+        known: dict[str, Any] = {**value, "interval": (float(low), float(high))}
+        return cls(**known)
 
 
 def measure_fusion(records: Records, vectors: Vectors, label_names: Sequence[str]) -> Fusion:

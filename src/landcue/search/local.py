@@ -51,8 +51,11 @@ _FUSION = "fusion.txt"
 class Indexes:
     """What the modes of one archive search in, made when first needed; threads share it."""
 
-    def __init__(self, manifest: Manifest, records: Records, vectors: Vectors) -> None:
+    def __init__(
+        self, manifest: Manifest, records: Records, vectors: Vectors, measured: Store
+    ) -> None:
         self.manifest, self.vectors, self._records = manifest, vectors, records
+        self._measured = measured
         self.sketches = Sketches(vectors, manifest.dim)
         self._lock = threading.RLock()
         self._floats: FloatIndex | None = None
@@ -110,7 +113,7 @@ class Indexes:
         """Return the measured weight of labels, if it was measured."""
         with self._lock:
             if self._fusion is None:
-                found = self.vectors.store.existing(_FUSION)
+                found = self._measured.existing(_FUSION)
                 self._fusion = None if found is None else Fusion.from_json(found[1])
             return self._fusion
 
@@ -132,7 +135,7 @@ class Indexes:
                 path.write_text(json.dumps(made.to_json()), encoding="utf-8")
                 return made.to_json()
 
-            self.vectors.store.file(_FUSION, write)
+            self._measured.file(_FUSION, write)
             return made
 
     def ann_facts(self) -> AnnFacts | None:
@@ -371,7 +374,9 @@ class LocalBackend:
         store = Store(archive, on_disk=on_disk)
         self.records = Records(store.table("records", functools.partial(read_records, archive)))
         self.vectors = Vectors(archive, store)
-        self.indexes = Indexes(archive.manifest, self.records, self.vectors)
+        # What was measured is small, and kept on disk for archives of all sizes.
+        kept = store if on_disk else Store(archive, on_disk=cache is not False and count > 0)
+        self.indexes = Indexes(archive.manifest, self.records, self.vectors, kept)
 
     @property
     def manifest(self) -> Manifest:

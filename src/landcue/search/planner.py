@@ -15,7 +15,7 @@ from landcue.errors import ArchiveError, UsageError
 from landcue.search.backend import Backend, Facts, Ranking, Selection, Target, View
 from landcue.search.exact import SHORTLIST, distances_of
 from landcue.search.filters import Filter
-from landcue.search.pages import Cursor, Page, Rows, others, take_page
+from landcue.search.pages import Cursor, Distances, Page, Rows, others, take_page
 from landcue.search.plan import ASKED, MODES, NEEDS, Plan, SearchOptions, check_mode, choose
 from landcue.search.query import Query, QueryEncoder, has_scores
 from landcue.search.rerank import alpha_qe, k_reciprocal, log_gain
@@ -146,10 +146,10 @@ class Planner:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """Search modes of this archive; ``ann`` only if its index was built."""
+        """Search modes of this archive; ``ann`` and ``fused`` only once built and measured."""
         manifest = self._backend.archive.manifest
         lacking = {"code": not manifest.n_bits, "cue": not manifest.label_names}
-        lacking["fused"] = not manifest.label_names
+        lacking["fused"] = self._backend.fusion() is None
         lacking["ann"] = self._backend.ann_facts() is None
         return tuple(mode for mode in MODES if not lacking.get(mode, False))
 
@@ -269,8 +269,12 @@ def _ranking(
     if mode == "ann":
         return selection.by_ann(target, shortlist, options.recall, lists)
     if slopes is not None:  # replaced by what ranks its candidates
-        return Ranking(lambda _: (np.empty(0), np.empty(0, np.int64)), 1.0, selection.allowed)
+        return Ranking(_nothing, 1.0, selection.allowed)
     return selection.by_embedding(target)
+
+
+def _nothing(_: int) -> tuple[Distances, Rows]:
+    return np.empty(0), np.empty(0, np.int64)
 
 
 def _shortlist(
@@ -325,12 +329,15 @@ def rescored(
     split = np.stack([1 - apart, labels], axis=1)[order] / worst
     places = {row: place for place, row in enumerate(rows.tolist())}
 
+    def fetch(k: int) -> tuple[Distances, Rows]:
+        return distances[:k], rows[:k]
+
     def parts(some: Rows) -> npt.NDArray[np.float64]:
         return split[[places[row] for row in some.tolist()]]
 
     return replace(
         ranking,
-        fetch=lambda k: (distances[:k], rows[:k]),
+        fetch=fetch,
         worst=worst,
         reranked=len(rows),
         parts=parts if slope else None,

@@ -185,6 +185,12 @@ def run_search(served: Served, body: Body, decoders: Decoders) -> Result:
             f"archive {served.name!r} has no approximate index: its operator can build one with "
             "'landcue search ARCHIVE --mode ann'",
         )
+    if mode == "fused" and "fused" not in served.archive.modes:
+        raise ProblemError(
+            409,
+            f"archive {served.name!r} has no measured weight of labels: its operator can measure "
+            "one with 'landcue search ARCHIVE --mode fused'",
+        )
     if body.any and not served.archive.encodes:
         raise ProblemError(
             409, f"archive {served.name!r} holds no model for new images: search with a record's id"
@@ -202,6 +208,8 @@ def run_search(served: Served, body: Body, decoders: Decoders) -> Result:
             search.shortlist,
             search.recall,
             search.cursor,
+            rerank=search.rerank,
+            fused_weight=search.fused_weight,
         ),
     )
 

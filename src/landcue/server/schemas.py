@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann"]
+Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann", "fused"]
 
 MAX_K = 1_000
 MAX_EXAMPLES = 100
@@ -215,6 +215,15 @@ class SearchRequest(_Request):
     collapse: float | None = Field(None, ge=0, le=0.5)
     label_weight: _Whole = Field(1, ge=0, le=1_000)
     shortlist: _Whole = Field(200, ge=1, le=10_000)
+    rerank: Literal["none", "alpha-qe", "k-reciprocal"] = Field(
+        "none", description="How the shortlist is ranked again."
+    )
+    fused_weight: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Weight of the labels in mode `fused`; measured on the archive by default.",
+    )
     recall: _Share = 0.95
 
 
@@ -247,6 +256,13 @@ class FeedbackRequest(_Request):
         return self
 
 
+class ScoreParts(_Answer):
+    """Parts of a fused score, which sum to it."""
+
+    embedding: float = Field(description="Part of the embedding.")
+    labels: float = Field(description="Part of the predicted labels.")
+
+
 class Hit(_Answer):
     """A record returned by a search."""
 
@@ -270,6 +286,7 @@ class Hit(_Answer):
     predicted: tuple[str, ...] | None = Field(
         None, description="Predicted labels, if the search set `predicted`."
     )
+    why: ScoreParts | None = Field(None, description="Parts of the score in mode `fused`.")
 
 
 class Plan(_Answer):

@@ -10,6 +10,7 @@ const NAMES: Record<Mode, string> = {
   cue: "Labels + hash",
   "two-stage": "Re-ranked",
   ann: "ANN",
+  fused: "Embedding + labels",
 };
 
 const TELLS: Record<Mode, string> = {
@@ -19,6 +20,7 @@ const TELLS: Record<Mode, string> = {
   cue: "Exact search over predicted labels and hash codes",
   "two-stage": "A compressed shortlist, re-ranked by the float embeddings",
   ann: "An approximate index, re-ranked by the float embeddings",
+  fused: "Float embeddings and predicted labels together, weighted as measured on this archive",
 };
 
 /** Chooses how records are compared; each mode shows how long its last search took. */

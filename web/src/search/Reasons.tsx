@@ -34,6 +34,8 @@ export function Reasons({ hit, mode, hitPredicted, queryPredicted }: Props) {
         ) : (
           "Shares no label with the query; similar in appearance only."
         )}
+        {hit.why &&
+          ` Score ${hit.score.toFixed(3)}: ${hit.why.embedding.toFixed(3)} from the embedding, ${hit.why.labels.toFixed(3)} from the predicted labels.`}
         {mode === "code" && nBits > 0 && ` ${nBits - hit.distance} of ${nBits} bits of the code agree.`}
       </p>
       {bits && bits.total > 0 && (
