@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+import made_archive
 import pixel_encoder as tools
 from landcue.archive.manifest import Manifest, write_manifest
 from landcue.search import Archive
@@ -44,8 +45,8 @@ def test_modes_are_those_that_answer(start):
             assert (asked.status_code == 200) == (mode in modes)
 
 
-def test_fused_answers_once_its_weight_was_measured(start, made, tmp_path):
-    archive = Archive(made.make_archive(tmp_path / "fused", 60))
+def test_fused_answers_once_its_weight_was_measured(start, tmp_path):
+    archive = Archive(made_archive.make_archive(tmp_path / "fused", 60))
     asked = {"id": archive.ids()[3], "mode": "fused", "fused_weight": 1.0, "rerank": "k-reciprocal"}
     refused = start(folders=[tmp_path / "fused"]).post("/v1/search", json=asked)
     assert refused.status_code == 409
@@ -62,7 +63,7 @@ def test_fused_answers_once_its_weight_was_measured(start, made, tmp_path):
 
 
 def test_facets_of_an_empty_archive(start, tmp_path):
-    write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), tmp_path, {}))
+    write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), {}, {}))
     found = start(folders=[tmp_path]).get("/v1/facets").json()
     assert found["examples"] == []
     assert found["time"] is None
