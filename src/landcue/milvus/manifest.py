@@ -32,7 +32,7 @@ FORMAT = 3
 INDEXES = ("flat", "ivf")
 """Indexes of embeddings: compare all, or the embeddings of some lists (mode ``ann``)."""
 
-LABEL_SCALE = 1 / 16
+LABEL_SCALE = 1 / 64
 """Factor of stored label probabilities, so that the lists of an index follow the embeddings.
 
 A power of two: it rounds nothing.
