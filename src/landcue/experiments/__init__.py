@@ -7,15 +7,33 @@ from typing import TYPE_CHECKING
 from landcue.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from landcue.experiments.presets import PRESETS, Estimate, estimate_hours, read_preset
     from landcue.experiments.runner import Results, Row, run
     from landcue.experiments.spec import Spec, read_spec
     from landcue.experiments.tables import to_json, to_latex, to_markdown
 
-__all__ = ["Results", "Row", "Spec", "read_spec", "run", "to_json", "to_latex", "to_markdown"]
+__all__ = [
+    "PRESETS",
+    "Estimate",
+    "Results",
+    "Row",
+    "Spec",
+    "estimate_hours",
+    "read_preset",
+    "read_spec",
+    "run",
+    "to_json",
+    "to_latex",
+    "to_markdown",
+]
 
 __getattr__ = lazy_exports(
     __name__,
     {
+        "PRESETS": "landcue.experiments.presets",
+        "Estimate": "landcue.experiments.presets",
+        "estimate_hours": "landcue.experiments.presets",
+        "read_preset": "landcue.experiments.presets",
         "Results": "landcue.experiments.runner",
         "Row": "landcue.experiments.runner",
         "Spec": "landcue.experiments.spec",

@@ -66,6 +66,7 @@ class Spec(BaseModel):
         protocol: What is measured.
         gallery: What a test query searches: the other test images, or the train part.
         test: Whether the test part is measured at all; an ablation leaves it alone.
+        assumptions: What was assumed where a paper says nothing; shown with the table.
         codebook: How a cue code writes a predicted scene class: ``base2`` or ``hadamard``.
     """
 
@@ -82,6 +83,7 @@ class Spec(BaseModel):
     test: bool = True
     compare: tuple[tuple[str, str], ...] = ()
     codebook: Literal["base2", "hadamard"] = "base2"
+    assumptions: tuple[str, ...] = ()
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -149,6 +151,15 @@ def read_spec(file: Path, base: Values | None = None) -> Spec:
             f"{file}: base must hold sections (data, model, loss …), not a single value"
         )
     values["base"] = merged(cast(Values, own), base or {})
+    return check_spec(file, values)
+
+
+def check_spec(file: Path, values: Values) -> Spec:
+    """Check the values of a specification; ``file`` names it in messages.
+
+    Raises:
+        UsageError: An unknown key, or methods that contradict each other.
+    """
     try:
         spec = Spec.model_validate(values)
     except ValidationError as error:

@@ -154,6 +154,8 @@ def to_markdown(results: Results) -> str:
     notes = [f"* `{n}`: {m.note}" for n, m in results.spec.methods.items() if m.note]
     if notes:
         lines += ["", *notes]
+    if results.spec.assumptions:
+        lines += ["", "Assumptions:", "", *(f"* {line}" for line in results.spec.assumptions)]
     if results.missing or results.failed:
         lines += ["", *(f"* not complete: {name}" for name in results.missing)]
         lines += [f"* failed: `{cell}`: {why}" for cell, why in results.failed.items()]

@@ -7,7 +7,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,41 @@ def _find_run(config: TrainingConfig, out: Path) -> Run | None:
     )  # fmt: skip
 
 
+def create_model(config: TrainingConfig, label_names: Sequence[str]) -> NeuralEncoder:
+    """Make the untrained encoder of a configuration, on the CPU.
+
+    Raises:
+        UsageError: An unknown backbone, or settings that it cannot take.
+        ModelError: Broken or missing weights.
+    """
+    options = config.model
+    backbone = create_backbone(
+        options.backbone,
+        hub_weights=options.init == "hub",
+        image_size=options.image_size,
+        in_chans=config.data.in_chans,
+    )
+    if options.init not in ("hub", "none"):
+        carried = options.init == PACKAGE
+        file = package_weights(options.backbone) if carried else Path(options.init)
+        load_backbone_weights(backbone, file)
+    made = build_config(
+        options.backbone,
+        dim=options.dim,
+        projection=options.projection,
+        n_bits=options.n_bits,
+        label_names=tuple(label_names) if options.label_head else (),
+        retrieval=options.retrieval,
+        image_size=options.image_size,
+        pooling=options.pooling,
+        in_chans=config.data.in_chans,
+        average_views=options.average_views,
+        exclusive_labels=config.data.target == "group" or config.loss.classification == "softmax",
+    )
+    model = NeuralEncoder(made, backbone)
+    return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
 class _Training:
     """A run in one process: all that can fail before the first step happens before ``run``."""
 
@@ -215,7 +250,7 @@ class _Training:
             message(f"split {config.data.split} has no validation part: the last epoch is kept")
         labels = self.train.labels
         self.statistics = LabelStatistics.from_labels(torch.from_numpy(labels))
-        self.model = self._model()
+        self.model = create_model(config, self.images.label_names).to(self.device)
         if self.val is not None:
             self._check_choice()
         self.frozen = freeze_first_layers(self.model.backbone, config.model.freeze_layers)
@@ -289,35 +324,6 @@ class _Training:
             cache_bytes=self.config.loader.cache_bytes,
             cache_name=f"{part}-{cache_name}",
         )
-
-    def _model(self) -> NeuralEncoder:
-        options = self.config.model
-        backbone = create_backbone(
-            options.backbone,
-            hub_weights=options.init == "hub",
-            image_size=options.image_size,
-            in_chans=self.config.data.in_chans,
-        )
-        if options.init not in ("hub", "none"):
-            carried = options.init == PACKAGE
-            file = package_weights(options.backbone) if carried else Path(options.init)
-            load_backbone_weights(backbone, file)
-        config = build_config(
-            options.backbone,
-            dim=options.dim,
-            projection=options.projection,
-            n_bits=options.n_bits,
-            label_names=self.images.label_names if options.label_head else (),
-            retrieval=options.retrieval,
-            image_size=options.image_size,
-            pooling=options.pooling,
-            in_chans=self.config.data.in_chans,
-            average_views=options.average_views,
-            exclusive_labels=self.config.data.target == "group"
-            or self.config.loss.classification == "softmax",
-        )
-        model = NeuralEncoder(config, backbone)
-        return model.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         config = self.config
