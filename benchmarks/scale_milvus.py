@@ -37,9 +37,11 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.layout import create_table
 from landcue.archive.manifest import write_manifest
 from landcue.archive.schema import predicted_labels
+from landcue.archive.sources import Source
 from landcue.milvus import push as pushing
 from landcue.milvus.link import Address, Link
-from landcue.milvus.push import Source, describe, make_collections
+from landcue.milvus.push import Source as Pushing
+from landcue.milvus.push import describe, make_collections
 from landcue.search import Archive, ById, Filter
 from landcue.search.archive import open_storage
 from landcue.search.vectors import Sketches
@@ -73,7 +75,7 @@ def make_archive(folder: Path, n: int, seed: int = 0) -> ArchiveFolder:
     centers = rng.normal(size=(200, DIM))
     likely = rng.random((200, len(NAMES))) < 0.15
     folder.mkdir(parents=True)
-    manifest, table = create_table(folder, Model(), folder, None, {})
+    manifest, table = create_table(folder, Model(), {"made": Source.at(folder)}, None, {})
     schema = manifest.schema
     for first in range(0, n, ROWS_AT_ONCE):
         m = min(ROWS_AT_ONCE, n - first)
@@ -97,6 +99,7 @@ def make_archive(folder: Path, n: int, seed: int = 0) -> ArchiveFolder:
             "size": np.ones(m, np.int64),
             "mtime_ns": np.ones(m, np.int64),
             "thumbnail": [b""] * m,
+            "source": ["made"] * m,
         }
         arrays = [
             columns[f.name] if isinstance(columns.get(f.name), pa.Array)
@@ -154,7 +157,7 @@ def push_seconds(archive: ArchiveFolder, address: Address) -> tuple[float, float
 
 def plain_seconds(archive: ArchiveFolder, address: Address, first: int, last: int) -> float:
     """Insert some rows in the plainest way into collections as a push makes them."""
-    link, source = Link(address), Source(archive)
+    link, source = Link(address), Pushing(archive)
     pushed = describe(source, address)
     make_collections(link, pushed)
     seconds = 0.0
