@@ -242,9 +242,7 @@ def test_chips_as_records(tmp_path):
     assert (record.window.col, record.window.row) == (20, 10)
     assert (record.group, record.sensor, record.labels) == ("north/a", "WV02", None)
     assert record.time.isoformat() == "2024-05-06T07:08:09+00:00"
-    assert [str(p) for p in cut.problems] == [
-        "notes.png: is no GeoTIFF; index images without --chip"
-    ]
+    assert [str(p) for p in cut.problems] == ["notes.png: the file is empty (0 bytes)"]
     (tmp_path / "t.csv").write_text(
         "path,time,sensor\nnorth/a.tif,2020-01-02T03:04:05Z,Sentinel-2\n"
     )

@@ -281,16 +281,17 @@ def _metadata(record: Record, path: str, status: os.stat_result, old: Stored | N
     known, footprint = record.bounds, record.footprint
     if known is None and old is not None:
         known, footprint = old.metadata.bounds, old.metadata.footprint
+    whole = old.metadata if old is not None and record.window is None else None
     return Metadata(
         id=record.id,
         path=path,
         labels=record.labels,
         bounds=known,
-        time=in_utc(record.time),
+        time=in_utc(record.time) or (whole.time if whole else None),
         group=record.group,
         part=record.part,
         window=record.window,
-        sensor=record.sensor,
+        sensor=record.sensor or (whole.sensor if whole else None),
         footprint=footprint,
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,

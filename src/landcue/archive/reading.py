@@ -20,7 +20,6 @@ from PIL import Image
 from landcue.archive.manifest import THUMBNAIL_SIDE
 from landcue.archive.plan import MAX_BYTES, Task, with_status
 from landcue.archive.schema import Metadata
-from landcue.data.geo import place_of_raster
 from landcue.data.images import read_picture
 from landcue.data.objects import CHANGED, is_object, object_path, read_file, shown
 from landcue.data.pictures import Rendering
@@ -72,17 +71,16 @@ def read_task(
         metadata, source, content = _load(task, options)
         if task.stored is not None and task.stored.content == content:
             return metadata
-        picture = read_picture(source, options, name=metadata.path)
+        path = task.record.path
+        picture = read_picture(source, options, name=metadata.path, path=path)
         if isinstance(source, Path):
             _check_same(source, metadata)
-        record, facts = task.record, picture.facts
         # The bounds may have changed with the file.
-        bounds, footprint = record.bounds, record.footprint
-        if bounds is None and facts is not None and (place := place_of_raster(facts)):
-            bounds, footprint = place.bounds, place.footprint
-        if facts is not None:
-            time, sensor = metadata.time or facts.time, metadata.sensor or facts.sensor
-            metadata = replace(metadata, time=time, sensor=sensor)
+        bounds, footprint = task.record.bounds, task.record.footprint
+        if bounds is None:
+            bounds, footprint = picture.bounds, picture.footprint
+        time, sensor = metadata.time or picture.time, metadata.sensor or picture.sensor
+        metadata = replace(metadata, time=time, sensor=sensor)
         return ReadImage(
             metadata=replace(metadata, bounds=bounds, footprint=footprint),
             content=content,

@@ -89,7 +89,7 @@ def facts_of(scene: Any, path: Path | bytes) -> RasterFacts:
         turn = _ORIENTATIONS.get(_orientation(path), 0)
         notes += (ORIENTED,) if turn else ()
     else:
-        turn, oblique = _north_up(transform)
+        turn, oblique = north_up(transform)
         notes += (OBLIQUE,) if oblique else (TURNED,) if turn else ()
     structure = scene.tags(ns="IMAGE_STRUCTURE")
     return RasterFacts(
@@ -214,7 +214,7 @@ def turned(image: Any, turn: int) -> Any:
     return image
 
 
-def _north_up(transform: Any) -> tuple[int, bool]:
+def north_up(transform: Any) -> tuple[int, bool]:
     """Return the turn that brings the y axis nearest to up, and whether it is off afterwards."""
     a, b, _, d, e, _ = tuple(transform)[:6]
     swapped = abs(b * d) > abs(a * e)

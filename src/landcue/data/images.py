@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from landcue.data.header import RasterFacts
+from landcue.data.geo import place_of_raster, window_places
+from landcue.data.header import FROM_WORLD_FILE, NO_PRJ, north_up, turned, world_file
 from landcue.data.objects import is_object
 from landcue.data.pictures import Scale
 from landcue.data.raster import HEAD, KINDS, RASTER_SUFFIXES, is_raster, kind_of
 from landcue.data.scenes import MAX_PIXELS, SceneOptions, SceneReader, check_size
 from landcue.errors import DataError
-from landcue.types import ByteArray
+from landcue.types import Bounds, ByteArray
+
+if TYPE_CHECKING:
+    from shapely import Polygon
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF")
 """What Pillow decodes; TIFF, JPEG 2000 and 16-bit PNG go through GDAL."""
@@ -44,12 +50,18 @@ class Picture:
     Attributes:
         pixels: uint8 ``[h, w, C]``.
         reading: How a raster's numbers became these pixels; ``None`` where a file holds a picture.
-        facts: Header of a raster.
+        bounds: Footprint in degrees, of a photo the point where it was taken; ``None`` if unknown.
+        footprint: Outline in degrees, if known.
+        time: When it was taken, UTC; a photo's clock without a time zone is taken as UTC.
+        sensor: What took it, if a raster says so.
     """
 
     pixels: ByteArray
     reading: Mapping[str, Any] | None = None
-    facts: RasterFacts | None = None
+    bounds: Bounds | None = None
+    footprint: Polygon | None = None
+    time: datetime | None = None
+    sensor: str | None = None
 
 
 def read_image(
@@ -101,6 +113,7 @@ def read_picture(
     *,
     name: str | None = None,
     most: int = MAX_PIXELS,
+    path: Path | None = None,
 ) -> Picture:
     """Decode one image like :func:`read_image`, with what was assumed of a raster.
 
@@ -109,12 +122,14 @@ def read_picture(
         options: How rasters are read.
         name: What error messages call it; the path by default.
         most: Largest number of pixels.
+        path: The file that ``source`` was read from, to find a world file beside it.
 
     Raises:
         DataError: As :func:`read_image`; or a raster holds too little data.
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
     if isinstance(source, Path):
+        path = source
         try:
             with source.open("rb") if not is_object(source) else io.BytesIO() as file:
                 head = file.read(HEAD)
@@ -126,14 +141,32 @@ def read_picture(
         return _read_raster(source, options, name, most)
     if not source:
         raise DataError(f"{name}: the file is empty (0 bytes)")
-    pixels = _read_plain_jpeg(source, name, most)
-    if pixels is None:
-        pixels = _read_with_pillow(source, name, most)
     if options.channels != 3:
         raise DataError(
             f"{name}: has 3 bands, the model takes {options.channels}; index rasters with it"
         )
-    return Picture(pixels)
+    pixels = _read_plain_jpeg(source, name, most)
+    picture = _read_with_pillow(source, name, most) if pixels is None else Picture(pixels)
+    return picture if path is None or is_object(path) else _placed(picture, path)
+
+
+def _placed(picture: Picture, path: Path) -> Picture:
+    """Add the place that a world file beside an image says."""
+    found = world_file(path)
+    if found is None:
+        return picture
+    transform, crs = found
+    height, width = picture.pixels.shape[:2]
+    if crs is None:
+        return replace(picture, reading={"rules": [NO_PRJ]})
+    (place,) = window_places(crs, transform, np.array([[0, 0, width, height]]))
+    if place is None:
+        return picture
+    pixels = np.ascontiguousarray(turned(picture.pixels, north_up(transform)[0]))
+    return replace(
+        picture, pixels=pixels, reading={"rules": [FROM_WORLD_FILE]}, bounds=place.bounds,
+        footprint=place.footprint,
+    )  # fmt: skip
 
 
 def _read_raster(source: Path | bytes, options: SceneOptions, name: str, most: int) -> Picture:
@@ -146,10 +179,14 @@ def _read_raster(source: Path | bytes, options: SceneOptions, name: str, most: i
         reader.close()
     if pixels is None:
         raise DataError(f"{name}: holds too little data; check its nodata value, or raise --nodata")
-    return Picture(pixels, reader.reading(rendering), reader.facts)
+    facts, place = reader.facts, place_of_raster(reader.facts)
+    return Picture(
+        pixels, reader.reading(rendering), None if place is None else place.bounds,
+        None if place is None else place.footprint, facts.time, facts.sensor,
+    )  # fmt: skip
 
 
-def _read_with_pillow(source: bytes, name: str, most: int) -> ByteArray:
+def _read_with_pillow(source: bytes, name: str, most: int) -> Picture:
     try:
         # Pillow's own size warning must not reach the terminal: our cap is lower than its level.
         with warnings.catch_warnings():
@@ -158,7 +195,8 @@ def _read_with_pillow(source: bytes, name: str, most: int) -> ByteArray:
                 check_size(*image.size, name, most)
                 _check_still(image, name)
                 image.load()
-                return np.asarray(_to_rgb(image))
+                bounds, time = _exif(image)
+                return Picture(np.asarray(_to_rgb(image)), bounds=bounds, time=time)
     except UnidentifiedImageError:
         kind = kind_of(source[:HEAD])
         if kind == "HEIC":
@@ -197,6 +235,27 @@ def _check_still(image: Image.Image, name: str) -> None:
     if getattr(image, "is_animated", False):
         frames = getattr(image, "n_frames", 0)
         raise DataError(f"{name}: animated ({frames} frames); save the frame you mean as a still")
+
+
+_EXIF, _GPS = 0x8769, 0x8825
+_TAKEN, _OFFSET = 0x9003, 0x9011
+
+
+def _exif(image: Image.Image) -> tuple[Bounds | None, datetime | None]:
+    """Return where and when a photo was taken, as far as its EXIF data says."""
+    exif = image.getexif()
+    bounds = time = None
+    with contextlib.suppress(Exception):  # of values of any type
+        facts = exif.get_ifd(_EXIF)
+        taken = datetime.strptime(str(facts[_TAKEN]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+        offset = datetime.strptime(str(facts.get(_OFFSET, "+00:00")).strip("\0 "), "%z").tzinfo
+        time = taken.replace(tzinfo=offset).astimezone(UTC)
+    with contextlib.suppress(Exception):
+        gps = exif.get_ifd(_GPS)
+        lat, lon = (sum(float(v) / 60**i for i, v in enumerate(gps[tag])) for tag in (2, 4))
+        lat, lon = lat * (1 - 2 * (gps[1] == "S")), lon * (1 - 2 * (gps[3] == "W"))
+        bounds = None if lat == lon == 0 else Bounds(lon, lat, lon, lat)
+    return bounds, time
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

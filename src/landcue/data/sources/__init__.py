@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from landcue.data.images import SUFFIXES
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.objects import address, is_object, look_up, shown, store_of
-from landcue.data.raster import RASTER_SUFFIXES, check_local
+from landcue.data.raster import check_local
 from landcue.data.sources.folder import read_folder, read_table
 from landcue.errors import DataError
 from landcue.types import Record
 
 _PARQUET = {".parquet", ".geoparquet"}
 _STAC = {".json", ".geojson"}
-_FILES = {".csv", *_PARQUET, *_STAC, *RASTER_SUFFIXES}
+_FILES = {".csv", *_PARQUET, *_STAC, *SUFFIXES}
 _KINDS = "a folder, a table (.csv, .parquet), STAC items (.json) or a GeoTIFF"
 
 
@@ -68,7 +69,7 @@ def _open_file(path: Path, labels: Path | None, asset: str | None) -> ImageSet:
         from landcue.data.sources.stac import read_stac
 
         return read_stac(path, asset)
-    if kind in RASTER_SUFFIXES:
+    if kind in SUFFIXES:
         file = look_up(path) if is_object(path) else path
         return make_image_set("scene", path.parent, [Record(path.name, file)], (), ())
     raise DataError(f"{path} is neither a folder nor a .csv, .parquet, .json or .tif file")

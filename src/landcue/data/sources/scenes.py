@@ -30,9 +30,9 @@ def cut_scenes(
     options: SceneOptions,
     progress: Callable[[int, int], object] | None = None,
 ) -> ImageSet:
-    """Replace each GeoTIFF of a source by its chips; no pixel is read yet.
+    """Replace each image of a source by its chips; no pixel is read yet.
 
-    A chip's id is that of its scene without suffix, its first row and column, and its size, such as
+    A chip's id is that of its scene (without .tif), its first row and column, and its size, such as
     ``scene/r000256-c000512-256x256``: ids sort in the order in which chips are read. The scene is
     its group. It takes time and sensor from the source or else from the file's tags. It has no
     labels: those of a whole scene say nothing of one chip.
@@ -49,15 +49,10 @@ def cut_scenes(
     problems = list(images.problems)
     unread: list[Path] = []
     records: list[Record] = []
-    tiffs = [record for record in images.records if record.path.suffix.lower() in RASTER_SUFFIXES]
-    headers, names = _headers(tiffs), _scene_names(tiffs)
-    for done, scene in enumerate(images.records, start=1):
+    headers, names = _headers(images.records), _scene_names(images.records)
+    for done, (scene, header) in enumerate(zip(images.records, headers, strict=True), start=1):
         if progress is not None:
             progress(done, len(images.records))
-        if scene.path.suffix.lower() not in RASTER_SUFFIXES:
-            problems.append(Problem(scene.id, "is no GeoTIFF; index images without --chip"))
-            continue
-        header = next(headers)
         try:
             scene, facts = _known(header)
             options.choose(facts)
@@ -68,13 +63,14 @@ def cut_scenes(
             unread.append(scene.path)
             continue
         if facts.crs is None:
-            problems.append(Problem(scene.id, "has no georeference; its chips have no footprint"))
+            what = "; ".join(("has no georeference", *facts.notes))
+            problems.append(Problem(scene.id, f"{what}; its chips have no footprint"))
         elif any(chip.bounds is None for chip in chips):
             problems.append(Problem(scene.id, "reaches off the map; chips there have no footprint"))
         records += chips
     if not records:
         first = f" ({len(problems)} problems, first: {problems[0]})" if problems else ""
-        raise DataError(f"{shown(images.root)} holds no scene to cut{first}; need GeoTIFF files")
+        raise DataError(f"{shown(images.root)} holds no scene to cut{first}")
     cut = make_image_set("scenes", images.root, records, (), problems)
     return replace(cut, unread=tuple(unread))
 
