@@ -131,11 +131,12 @@ def exif_turned(picture, tag):
 
 
 def orientation(path):
-    """Return the orientation tag of a small classic TIFF."""
+    """Return the orientation tag of a classic TIFF."""
     data = path.read_bytes()
-    (at,) = struct.unpack_from("<I", data, 4)
-    (n,) = struct.unpack_from("<H", data, at)
-    entries = [struct.unpack_from("<HHIHH", data, at + 2 + 12 * i) for i in range(n)]
+    order = "<" if data[:2] == b"II" else ">"
+    (at,) = struct.unpack_from(f"{order}I", data, 4)
+    (n,) = struct.unpack_from(f"{order}H", data, at)
+    entries = [struct.unpack_from(f"{order}HHIHH", data, at + 2 + 12 * i) for i in range(n)]
     return next((value for tag, _, _, value, _ in entries if tag == 274), 1)
 
 

@@ -325,3 +325,18 @@ def test_a_client_that_leaves_is_one_line_of_the_log(start, call, log_lines):
         asyncio.run(call(app, "/v1/search", receive, headers))
     (line,) = map(json.loads, log_lines)
     assert (line["level"], line["status"]) == ("info", 499)
+
+
+@pytest.mark.slow
+def test_the_largest_image_with_transparency_fits_into_a_decoder(tmp_path):
+    """As many pixels as `landcue index` takes, within the memory that a decoder has by default."""
+    limits = Limits()
+    image = Image.new("RGBA", (8_000, limits.pixels // 8_000), (9, 8, 7, 255))
+    image.save(tmp_path / "a.png", compress_level=1)
+    decoders = Decoders(1, 60, limits.decode_bytes, limits.pixels)
+    try:
+        pixels = decoders.image((tmp_path / "a.png").read_bytes(), None, 160)
+    finally:
+        decoders.close()
+    assert pixels.shape == (160, 160, 3)
+    assert (pixels == (9, 8, 7)).all()

@@ -262,7 +262,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
-        image = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, image).convert("RGB")
+        return Image.fromarray(_on_black(image))
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+_STRIP = 1 << 22
+"""Pixels that are blended at once."""
+
+
+def _on_black(image: Image.Image) -> ByteArray:
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        strip = image.crop((0, top, image.width, bottom)).convert("RGBA")
+        black = Image.new("RGBA", strip.size, (0, 0, 0, 255))
+        rgb[top:bottom] = np.asarray(Image.alpha_composite(black, strip))[..., :3]
+    return rgb

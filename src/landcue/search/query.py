@@ -194,8 +194,7 @@ class QueryEncoder:
         for source in self._sources.values():
             if path is not None and path.is_relative_to(source.root):
                 return source.scenes
-        notes = [source.scenes for source in self._sources.values() if source.scenes]
-        return notes[0] if notes and all(note == notes[0] for note in notes) else {}
+        return common_scenes(self._sources)
 
     def _encoded(self, encoding: Encoding) -> Target:
         check_encoding(encoding, self._dim, self._n_bits)
@@ -239,6 +238,12 @@ class QueryEncoder:
     def _unknown(self, id_: str) -> str:
         near = did_you_mean(id_, self._records.near_ids(id_), most=3)
         return f"no record has the id {id_!r}{near}"
+
+
+def common_scenes(sources: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return how the rasters of all sources of an archive were read, if they agree."""
+    notes = [source.scenes for source in sources.values() if source.scenes]
+    return notes[0] if notes and all(note == notes[0] for note in notes) else {}
 
 
 def _read(example: Any, encoder: Encoder, scenes: Mapping[str, Any]) -> ByteArray:

@@ -25,7 +25,8 @@ from pebble import ProcessExpired, ProcessPool
 from PIL import Image
 
 from landcue.data.images import read_picture
-from landcue.data.scenes import check_size
+from landcue.data.pictures import Scale
+from landcue.data.scenes import SceneOptions, check_size
 from landcue.errors import DataError
 from landcue.types import ByteArray, Window
 
@@ -37,6 +38,7 @@ _KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "GDAL_DATA",
 _SMALL_PIXELS = 500_000
 """Of an image that is passed on as it is."""
 _QUALITY = 92
+_BY_RULE: Mapping[str, Any] = {}
 _GRACE_SECONDS = 5.0
 """For a process to start, and for the pool to end one that takes too long."""
 
@@ -70,13 +72,14 @@ class Decoders:
         source: bytes | Path,
         crop: tuple[int, int, int, int] | None = None,
         side: int | None = None,
+        scenes: Mapping[str, Any] = _BY_RULE,
     ) -> ByteArray:
-        """Return an image as uint8 ``[h, w, 3]``: see :func:`decode_image`.
+        """Return an image as uint8 ``[h, w, C]``: see :func:`decode_image`.
 
         Raises:
             DataError: Not an image of an accepted format, broken, too large, or too slow.
         """
-        return self._pixels(decode_image, source, self._pixel_limit, crop, side)
+        return self._pixels(decode_image, source, self._pixel_limit, crop, side, dict(scenes))
 
     def chip(
         self, path: Path, window: Window, scenes: Mapping[str, Any], side: int | None = None
@@ -180,8 +183,9 @@ def decode_image(
     most: int,
     crop: tuple[int, int, int, int] | None = None,
     side: int | None = None,
+    scenes: Mapping[str, Any] = _BY_RULE,
 ) -> ByteArray:
-    """Return an image of up to ``most`` pixels, or a part of it, as uint8 ``[h, w, 3]``.
+    """Return an image of up to ``most`` pixels, or a part of it, as uint8 ``[h, w, C]``.
 
     Args:
         source: The image.
@@ -189,12 +193,15 @@ def decode_image(
         crop: Column, row, width and height of the part.
         side: Size that a model resizes images to. Large ones are resized here, as the model does
             it, so that only small ones reach the service.
+        scenes: ``bands`` and ``scale`` of rasters, as stored in the archive, and ``channels`` of
+            the model.
 
     Raises:
         DataError: It is broken, of another format, too large, or smaller than the crop.
     """
+    options = _options(scenes, side if crop is None else None)
     try:
-        pixels = read_picture(source, name="image", most=most).pixels
+        pixels = read_picture(source, options, name="image", most=most).pixels
     except DataError as error:
         problem = str(error)
     else:
@@ -226,7 +233,7 @@ def decode_chip(
 
     check_size(window.width, window.height, "image", most)
     chosen = None if bands is None else tuple(bands)
-    chip = read_chip(Chip(path, window, bands=chosen, scale=scale or "auto"))
+    chip = read_chip(Chip(path, window, bands=chosen, scale=scale or "auto"), side)
     return _reduced(chip, side)
 
 
@@ -244,7 +251,8 @@ def encode_jpeg(
         DataError: It cannot be read, or is too large.
     """
     if window is None:
-        pixels = decode_image(path, most)
+        options = _options({"bands": bands, "scale": scale}, side)
+        pixels = read_picture(path, options, name="image", most=most).pixels
     else:
         pixels = decode_chip(path, window, bands, scale, most)
     color = np.ascontiguousarray(pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., 0])
@@ -253,6 +261,16 @@ def encode_jpeg(
     out = io.BytesIO()
     image.save(out, "JPEG", quality=_QUALITY, subsampling=0)
     return out.getvalue()
+
+
+def _options(scenes: Mapping[str, Any], side: int | None) -> SceneOptions:
+    bands = scenes.get("bands")
+    return SceneOptions(
+        bands=None if bands is None else tuple(bands),
+        channels=len(bands) if bands else int(scenes.get("channels", 3)),
+        scale=Scale.parse(str(scenes.get("scale") or "auto")),
+        side=side,
+    )
 
 
 def _reduced(pixels: ByteArray, side: int | None) -> ByteArray:

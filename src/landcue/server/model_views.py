@@ -274,7 +274,7 @@ def chip_pixels(decoders: Decoders, archive: Archive, id_: str) -> ByteArray:
     path = _file(source, record)
     side = square_side(archive)
     if record.window is None:
-        return decoders.image(path, None, side)
+        return decoders.image(path, None, side, source.scenes)
     return decoders.chip(path, record.window, source.scenes, side)
 
 

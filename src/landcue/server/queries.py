@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -21,7 +21,7 @@ from landcue.search.filters import Filter
 from landcue.search.pages import Cursor
 from landcue.search.place import read_polygon
 from landcue.search.plan import SearchOptions
-from landcue.search.query import ById, Example, Query
+from landcue.search.query import ById, Example, Query, common_scenes
 from landcue.search.result import Result
 from landcue.server.decoding import Decoders
 from landcue.server.errors import InvalidError, ProblemError
@@ -229,12 +229,19 @@ def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
     first = body.images.get("image", ())
     if search.crop is not None and not first:
         raise ProblemError(400, "crop is for an uploaded part 'image'")
-    side = square_side(served.archive) if body.any else None
-    positives: list[Example] = [decoders.image(data, search.crop, side) for data in first]
+    side, scenes = None, dict[str, Any]()
+    if body.any:
+        side = square_side(served.archive)
+        channels = getattr(served.archive.encoder(), "in_chans", 3)
+        scenes = {**common_scenes(served.archive.manifest.sources), "channels": channels}
+    crop = search.crop
+    positives: list[Example] = [decoders.image(data, crop, side, scenes) for data in first]
     positives += [ById(id_) for id_ in positive_ids]
-    positives += [decoders.image(data, None, side) for data in body.images.get("positive", ())]
+    for data in body.images.get("positive", ()):
+        positives.append(decoders.image(data, None, side, scenes))
     negatives: list[Example] = [ById(id_) for id_ in negative_ids]
-    negatives += [decoders.image(data, None, side) for data in body.images.get("negative", ())]
+    for data in body.images.get("negative", ()):
+        negatives.append(decoders.image(data, None, side, scenes))
     if not positives and not negatives:
         return None
     return Query(positives, negatives, search.rule, search.negative_weight)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from landcue.data.scenes import MAX_PIXELS
 from landcue.errors import UsageError
 from landcue.server.page import check_basemap
 
@@ -38,7 +39,7 @@ class Limits(BaseModel):
         images: Image parts of an upload.
         bodies_bytes: Bodies of all requests under way.
         body_seconds: Until the whole body has arrived.
-        pixels: Of an uploaded image.
+        pixels: Of an image; by default as many as when indexing.
         decode_seconds: To decode one image.
         decode_bytes: Address space of a process that decodes.
         decoders: Processes that decode.
@@ -59,7 +60,7 @@ class Limits(BaseModel):
     images: int = 8
     bodies_bytes: int = 256 << 20
     body_seconds: float = 30.0
-    pixels: int = 32_000_000
+    pixels: int = MAX_PIXELS
     decode_seconds: float = 15.0
     decode_bytes: int = 2 << 30
     decoders: int = 2
