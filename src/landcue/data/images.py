@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -22,10 +22,7 @@ from landcue.data.pictures import Scale
 from landcue.data.raster import HEAD, KINDS, RASTER_SUFFIXES, is_raster, kind_of
 from landcue.data.scenes import MAX_PIXELS, SceneOptions, SceneReader, check_size
 from landcue.errors import DataError
-from landcue.types import Bounds, ByteArray
-
-if TYPE_CHECKING:
-    from shapely import Polygon
+from landcue.types import Area, Bounds, ByteArray
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF")
 """What Pillow decodes; TIFF, JPEG 2000 and 16-bit PNG go through GDAL."""
@@ -59,7 +56,7 @@ class Picture:
     pixels: ByteArray
     reading: Mapping[str, Any] | None = None
     bounds: Bounds | None = None
-    footprint: Polygon | None = None
+    footprint: Area | None = None
     time: datetime | None = None
     sensor: str | None = None
 
