@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from landcue.archive.archive import Columns
-from landcue.errors import ArchiveError, UsageError
+from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.files import read_json
 from landcue.metrics.annotations import Annotations
 from landcue.metrics.evaluation import Labels, evaluate_codes
@@ -126,7 +126,7 @@ def _evaluate_archive(
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)
     if part not in PARTS:
-        raise UsageError(f"unknown part {part!r}; use {', '.join(PARTS)}")
+        raise UsageError(f"unknown part {part!r}{did_you_mean(part, PARTS)}")
     archive = open_storage(folder)
     columns = archive.columns()
     made = _trained_on(archive) if any(columns.part) else {}

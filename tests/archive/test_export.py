@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pystac
+import pystac.validation
 import pytest
 import shapely
 import shapely.geometry
@@ -13,6 +15,7 @@ import shapely.geometry
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.export import shape_of, write_geojson, write_geoparquet, write_stac
 from landcue.archive.ingest import ingest
+from landcue.data.sources import open_source
 from landcue.errors import DataError, LandcueError
 from landcue.types import Bounds, Record
 
@@ -136,25 +139,75 @@ def test_geojson(archive, tmp_path):
     assert sorted(part.bounds[0] for part in over.geoms) == pytest.approx([-180, 178.9])
 
 
+def check(value):
+    """Validate by the STAC 1.1 schemas that pystac ships; the extension's own rules are below."""
+    assert value["stac_extensions"] == [
+        "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
+    ]
+    assert pystac.validation.validate_dict({**value, "stac_extensions": []})
+
+
 def test_stac(archive, tmp_path):
     with pytest.raises(DataError, match=r"'fiji\.png' has no time, and a STAC item needs one"):
         write_stac(archive, tmp_path / "out.json")
     assert list(tmp_path.iterdir()) == []  # nothing half-written
     default = datetime(2020, 1, 1, tzinfo=UTC)
-    assert write_stac(archive, tmp_path / "out.json", vectors=False, time=default) == 5
+    assert write_stac(archive, tmp_path / "out.json", time=default) == 5
     items = {i["id"]: i for i in json.loads((tmp_path / "out.json").read_text())["features"]}
+    for item in items.values():
+        check(item)
+        assert item["assets"]["embeddings"]["href"] == "./out.parquet"
+        assert item["collection"] == "out"
+        assert not [name for name in item["properties"] if name.startswith("emb:")]
     item = items["box.png"]
     assert (item["type"], item["stac_version"]) == ("Feature", "1.1.0")
     assert item["properties"]["datetime"] == "2023-07-01T10:30:00Z"
     assert item["properties"]["platform"] == "sentinel-2"
     assert items["fiji.png"]["properties"]["datetime"] == "2020-01-01T00:00:00Z"
-    assert item["properties"]["landcue:model_fingerprint"] == archive.manifest.fingerprint
-    assert item["properties"]["emb:dimensions"] == 16
-    assert item["assets"]["image"] == {
-        "href": archive.file("box.png").as_posix(), "roles": ["data"], "type": "image/png",
-    }  # fmt: skip
-    assert item["links"] == []
-    assert "embedding" not in item["properties"]
+    file = archive.file("box.png").as_posix()
+    assert item["assets"]["image"] == {"href": file, "roles": ["data"], "type": "image/png"}
+    assert {"rel": "emb:source-data", "href": file} in item["links"]
+
+    collection = json.loads((tmp_path / "out-collection.json").read_text())
+    check(collection)
+    assert (collection["emb:type"], collection["emb:dimensions"]) == ("chip", 16)
+    assert collection["data_type"] == "float32"
+    assert collection["landcue:model_fingerprint"] == archive.manifest.fingerprint
+    links = {link["rel"]: link["href"] for link in collection["links"]}
+    assert links["emb:model"] == f"urn:sha256:{archive.manifest.fingerprint}"
+    (source,) = archive.manifest.sources.values()
+    assert links["emb:source-data"] == source.location
+    assert links["items"] == "./out.json"
+    (interval,) = collection["extent"]["temporal"]["interval"]
+    assert interval == ["2020-01-01T00:00:00Z", "2023-07-01T10:30:00Z"]
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert set(table["unique_id"].to_pylist()) == set(archive.columns().ids)
+    # The whole archive as items is a source again: the images, not the table.
+    again = open_source(tmp_path / "out.json")
+    assert {record.path for record in again.records} == {
+        archive.file(id_) for id_ in archive.columns().ids
+    }
+
+
+def test_stac_without_vectors(archive, tmp_path):
+    write_stac(archive, tmp_path / "out.json", vectors=False, time=datetime(2020, 1, 1, tzinfo=UTC))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out-collection.json", "out.json"]
+    for name in ("out.json", "out-collection.json"):
+        assert "stac-extensions" not in (tmp_path / name).read_text()
+        assert "emb:dimensions" not in (tmp_path / name).read_text()
+
+
+def test_stac_ids_have_no_slashes(tmp_path, tools):
+    names = ["a/b.png", "a__b.png", "a/c/d.png"]
+    records = tools.write_images(tmp_path / "source", names)
+    ingest(records, tmp_path / "archive", tools.PixelEncoder(), source_root=tmp_path / "source")
+    opened = ArchiveFolder.open(tmp_path / "archive")
+    write_stac(opened, tmp_path / "out.json", time=datetime(2020, 1, 1, tzinfo=UTC))
+    features = json.loads((tmp_path / "out.json").read_text())["features"]
+    ids = {item["id"]: item["properties"].get("landcue:id", item["id"]) for item in features}
+    assert sorted(ids.values()) == sorted(names)
+    assert len(ids) == 3
+    assert not any("/" in id_ for id_ in ids)
 
 
 def test_file_that_cannot_be_written(archive, tmp_path):

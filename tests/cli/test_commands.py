@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
+from landcue.archive.ingest import ingest
 from landcue.cli import main as cli
 from landcue.cli.main import COMMANDS, app
 
@@ -39,3 +41,26 @@ def test_help_of_all_fits_and_loads_no_command():
     assert set(done.stderr.split()) == {"landcue.cli.main"}
     lines = done.stdout.partition("Commands:\n")[2].splitlines()
     assert [line.split(None, 1) for line in lines] == [list(one) for one in COMMANDS.items()]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["index", "", "archive"], "SOURCE is empty: name a folder"),
+        (["index", " ", "archive"], "SOURCE is empty: name a folder"),
+        (["index", "https://a.b/c.tif", "x"], "https://a.b/c.tif: only files on this machine"),
+        (["search", "ARCHIVE", "--labels", "dark", "--rule", "foo"], "unknown rule 'foo'"),
+        (["search", "ARCHIVE", "--rule", "rochio"], "did you mean 'rocchio'?"),
+        (["search", "ARCHIVE", "--part", "tset"], "unknown part 'tset' (did you mean 'test'?)"),
+        (["evaluate", "ARCHIVE", "--part", "tset"], "unknown part 'tset' (did you mean 'test'?)"),
+    ],
+)
+def test_values_that_are_refused(tmp_path, tools, args, message):
+    records = tools.write_images(tmp_path / "source", ["a.png", "b.png"])
+    archive = tmp_path / "made"
+    ingest(records, archive, tools.PixelEncoder(), source_root=tmp_path / "source")
+    args = [str(archive) if arg == "ARCHIVE" else arg for arg in args]
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code in (1, 2)
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1

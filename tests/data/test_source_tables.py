@@ -196,22 +196,25 @@ def test_stac_items_that_cannot_be_used_are_named(folder):
     problems = {
         str(p).split(":")[0].removeprefix("items.json item "): p.what for p in images.problems
     }
-    assert set(problems) == {"far", "s3", "vsi", "gone", "none", "late", "7"}
+    assert set(problems) == {"far", "s3", "vsi", "gone", "none", "late", "7", "8"}
     for name in ("far", "s3", "vsi"):
         assert "only files on this machine are read" in problems[name]
     assert problems["gone"] == "no image 'gone.png'"
     assert "no asset that is an image" in problems["none"]
     assert "not an ISO 8601 time" in problems["late"]
     assert problems["7"] == "has no id"
+    assert problems["8"] == "is of type None, no STAC item"
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
         ("{", "not valid JSON"),
-        ("[1]", "holds no JSON object"),
-        ('{"type": "Catalog"}', "'Catalog'"),
-        ('{"type": "FeatureCollection", "features": 3}', "item collection"),
+        ("[1]", "is of type None, no STAC item"),
+        ("3", "holds no JSON object"),
+        ('{"type": "Catalog"}', "no usable image"),
+        ('{"type": "Blob"}', "is of type 'Blob'; give STAC items"),
+        ('{"type": "FeatureCollection", "features": 3}', "is of type 'FeatureCollection'; give"),
         ("[" * 100_000, "JSON"),
         ('{"type": "FeatureCollection", "features": []}', "no usable image"), ("\udcff", "JSON"),
     ],
@@ -220,3 +223,99 @@ def test_broken_stac(folder, text, word):
     (folder / "items.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(DataError, match=word):
         open_source(folder / "items.json")
+
+
+def test_stac_in_lists_lines_and_catalogs(folder):
+    one, two = item("one", {"image": "a.png"}), item("two", {"image": "x/b.png"})
+    (folder / "list.json").write_text(json.dumps([one, two]))
+    (folder / "lines.ndjson").write_text(f"{json.dumps(one)}\n\n{json.dumps(two)}\n")
+    (folder / "x" / "two.json").write_text(json.dumps(item("two", {"image": "./b.png"})))
+    child = {"type": "Collection", "id": "c", "links": [{"rel": "item", "href": "two.json"}]}
+    child["links"] += [{"rel": "parent", "href": "../catalog.json"}, {"rel": "root", "href": ".."}]
+    child["links"] += [{"rel": "child", "href": "../catalog.json"}]  # in circles
+    (folder / "x" / "collection.json").write_text(json.dumps(child))
+    (folder / "one.json").write_text(json.dumps(one))
+    catalog = {
+        "type": "Catalog", "id": "all",
+        "links": [
+            {"rel": "self", "href": "https://example.org/catalog.json"},
+            {"rel": "item", "href": "./one.json"},
+            {"rel": "child", "href": "./x/collection.json"},
+            {"rel": "child", "href": "gone.json"},
+            {"rel": "child", "href": "https://example.org/other.json"},
+        ],
+    }  # fmt: skip
+    (folder / "catalog.json").write_text(json.dumps(catalog))
+    for name in ("list.json", "lines.ndjson", "catalog.json"):
+        images = open_source(folder / name)
+        assert [(r.id, r.path.name) for r in images.records] == [("one", "a.png"), ("two", "b.png")]
+    said = " ".join(str(problem) for problem in images.problems)
+    assert len(images.problems) == 2
+    assert "no image 'gone.json'" in said
+    assert "https://example.org/other.json: only files on this machine are read" in said
+
+
+def test_stac_assets_by_media_type_and_with_a_query(folder):
+    (folder / "scene").write_bytes((folder / "a.png").read_bytes())
+    typed = item("typed", {"B01": "scene", "info": "x"})
+    typed["assets"]["B01"]["type"] = "image/tiff; application=geotiff; profile=cloud-optimized"
+    asked = item("asked", {"picture": "x/b.png?sig=1&se=2", "preview": "thumb.png"})
+    asked["assets"]["preview"]["roles"] = ["thumbnail"]
+    images = open_source(write_stac(folder, typed, asked))
+    assert {r.id: r.path.name for r in images.records} == {"typed": "scene", "asked": "b.png"}
+    assert images.problems == ()
+
+
+def test_duplicate_and_wrong_stac_items_are_named(folder):
+    twin = item("one", {"image": "x/b.png"})
+    swapped = item("swapped", {"image": "c d.jpg"}, bbox=None)
+    swapped["geometry"] = shapely.geometry.mapping(shapely.box(50, 100, 51, 110))
+    images = open_source(write_stac(folder, item("one", {"image": "a.png"}), twin, swapped))
+    assert [(r.id, r.bounds is None) for r in images.records] == [("one", False), ("swapped", True)]
+    twins, place = (
+        str(problem) for problem in sorted(images.problems, key=lambda p: "place" in p.what)
+    )
+    assert "b.png: left out: " in twins
+    assert "a.png has the same id 'one'" in twins
+    assert "latitude 110, not -90..90 (are longitude and latitude swapped?)" in place
+    assert place.endswith("indexed without a place")
+
+
+def test_stac_geoparquet(folder):
+    rows = [
+        {
+            "id": name, "collection": "s2", "datetime": datetime(2024, 5, 6, tzinfo=UTC),
+            "platform": "sentinel-2a", "geometry": shapely.to_wkb(DATELINE),
+            "bbox": {"xmin": -180.0, "ymin": -1.0, "xmax": 180.0, "ymax": 1.0},
+            "assets": {"visual": {"href": href, "type": "image/png"}, "other": other},
+        }
+        for name, href, other in (
+            ("one", "a.png", None), ("two", "x/b.png", {"href": "thumb.png", "type": "image/png"}),
+        )
+    ]  # fmt: skip
+    images = open_source(write_parquet(folder / "t.parquet", rows, geo()))
+    assert [(r.id, r.path.name, r.group, r.sensor) for r in images.records] == [
+        ("one", "a.png", "s2", "sentinel-2a"), ("two", "b.png", "s2", "sentinel-2a"),
+    ]  # fmt: skip
+    assert images.records[0].time == datetime(2024, 5, 6, tzinfo=UTC)
+    assert images.records[0].bounds == Bounds(179, -1, -178, 1)
+    chosen = open_source(folder / "t.parquet", asset="other")
+    assert [r.path.name for r in chosen.records] == ["thumb.png"]
+
+
+@pytest.mark.parametrize("encoding", ["polygon", "multipolygon", "point"])
+def test_geoarrow_encodings(folder, encoding):
+    ring = [{"x": x, "y": y} for x, y in shapely.box(190, -1, 200, 1).exterior.coords]
+    value = {"polygon": [ring], "multipolygon": [[ring]], "point": ring[0]}[encoding]
+    meta = geo()
+    meta["columns"]["geometry"]["encoding"] = encoding
+    images = open_source(
+        write_parquet(folder / "t.parquet", [{"path": "a.png", "geometry": value}], meta)
+    )
+    (record,) = images.records
+    assert images.problems == ()
+    if encoding == "point":
+        assert record.footprint is None
+    else:
+        assert record.bounds == Bounds(-170, -1, -160, 1)
+        assert record.footprint.equals(shapely.box(-170, -1, -160, 1))

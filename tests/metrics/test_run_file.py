@@ -77,3 +77,13 @@ def test_the_command_prints_all_metrics_or_one_line(tmp_path):
     qrels.write_text("q1 0 a 2\n")
     line = error_line(2, "evaluate", run, "--qrels", qrels)
     assert "query 'q2' is missing in the qrels" in line
+
+
+def test_ranks_that_do_not_count(tmp_path):
+    """Some tools write the same rank on every line: the scores say the order."""
+    file = tmp_path / "run.txt"
+    file.write_text("q Q0 a 0 0.9 me\nq Q0 b 0 0.7 me\nq Q0 c 0 0.7 me\n")
+    assert read_run(file) == {"q": [("a", 0.9), ("b", 0.7), ("c", 0.7)]}
+    file.write_text("q Q0 a 2 0.9 me\nq Q0 b 1 0.7 me\n")
+    with pytest.raises(DataError, match="line 2: rank 1 and score"):
+        read_run(file)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 import shapely
+import shapely.geometry
 from shapely.geometry import mapping
 
 from landcue.archive.archive import ArchiveFolder
@@ -19,6 +20,7 @@ from landcue.archive.manifest import Manifest
 from landcue.archive.schema import METADATA_NAMES, footprint_of, in_utc
 from landcue.codes.packing import code_width
 from landcue.data.geo import area_of
+from landcue.data.names import stored_name
 from landcue.data.objects import is_object, url
 from landcue.errors import DataError
 from landcue.files import replacing
@@ -100,12 +102,18 @@ def write_stac(
     time: datetime | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Write a STAC 1.1 ItemCollection, an item per record, with the model in each.
+    """Write STAC 1.1 by the embeddings extension v0.0.1.
+
+    Three files are written: the items (``NAME.json``), their Collection (``NAME-collection.json``),
+    which names model, dimensions and sources, and, with vectors, a GeoParquet file of all records
+    (``NAME.parquet``), the asset ``embeddings`` of each item. Slashes in ids become ``__``; the
+    property ``landcue:id`` then holds the id.
 
     Args:
         archive: The archive.
-        out: The file (.json).
-        vectors: Whether items hold their embedding and code.
+        out: The file of the items (.json).
+        vectors: Whether to write the embeddings and codes; without them the extension is not
+            claimed.
         time: Acquisition time for records without one; a STAC item must have a time.
         progress: Called as records are written.
 
@@ -114,14 +122,123 @@ def write_stac(
 
     Raises:
         DataError: A record has no time and ``time`` is not set.
-        LandcueError: The archive is broken or the file cannot be written.
+        LandcueError: The archive is broken or a file cannot be written.
     """
+    writer = _Stac(archive, out, vectors, in_utc(time))
+    n = _write(out, {"type": "FeatureCollection"}, writer.items(progress))
+    if vectors:
+        write_geoparquet(archive, writer.table)
+    with replacing(writer.collection) as path:
+        path.write_text(_json(writer.describe()) + "\n", encoding="utf-8")
+    return n
 
-    def items() -> Iterator[dict[str, Any]]:
-        for rows in exported_rows(archive, vectors=vectors, progress=progress):
-            yield from (_item(row, archive.manifest, time) for row in rows)
 
-    return _write(out, {"type": "FeatureCollection"}, items())
+_EMBEDDINGS = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
+_PARQUET = "application/vnd.apache.parquet"
+
+
+class _Stac:
+    """Writes the items of an archive, and gathers what their Collection says."""
+
+    def __init__(
+        self, archive: ArchiveFolder, out: Path, vectors: bool, time: datetime | None
+    ) -> None:
+        self.archive, self.out, self.vectors, self.time = archive, out, vectors, time
+        self.table = out.with_name(f"{out.stem}.parquet")
+        self.collection = out.with_name(f"{out.stem}-collection.json")
+        self.id = _stac_id(out.stem)
+        self.bounds: list[float] = []
+        self.times: list[datetime] = []
+        self._ids: set[str] = set()
+
+    def items(self, progress: Progress | None) -> Iterator[dict[str, Any]]:
+        for rows in exported_rows(self.archive, vectors=False, progress=progress):
+            for row in rows:
+                yield self._item(row)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the Collection; after all items."""
+        manifest, model = self.archive.manifest, self.archive.model_folder
+        head: dict[str, Any] = {
+            "type": "Collection",
+            "stac_version": STAC_VERSION,
+            "stac_extensions": [_EMBEDDINGS] if self.vectors else [],
+            "id": self.id,
+            "description": f"Embeddings of {self.archive.count} images by the model "
+            f"{manifest.model.get('name') or manifest.fingerprint[:12]}",
+            "license": "other",
+            "extent": {
+                "spatial": {"bbox": [self.bounds or [-180, -90, 180, 90]]},
+                "temporal": {"interval": [[_iso(time) for time in self.times] or [None, None]]},
+            },
+        }
+        name = str(manifest.model.get("name") or manifest.fingerprint[:12])
+        where = f"urn:sha256:{manifest.fingerprint}" if model is None else model.as_posix()
+        links = [{"rel": "items", "href": f"./{self.out.name}", "type": "application/geo+json"}]
+        links.append({"rel": "emb:model", "href": where, "title": name})
+        for title, source in manifest.sources.items():
+            links.append({"rel": "emb:source-data", "href": source.shown, "title": title})
+        facts = model_facts(manifest)
+        if self.vectors:
+            asset = {"href": f"./{self.table.name}", "type": _PARQUET, "roles": ["data"]}
+            facts |= {"emb:type": "chip", "assets": {"embeddings": asset}}
+        else:
+            facts = {key: value for key, value in facts.items() if not key.startswith("emb:")}
+        return {**head, **facts, "links": links}
+
+    def _item(self, row: Row) -> dict[str, Any]:
+        time = row["time"] or self.time
+        if time is None:
+            raise DataError(
+                f"record {row['id']!r} has no time, and a STAC item needs one; add --datetime for "
+                "records without"
+            )
+        self.times = [min([time, *self.times]), max([time, *self.times])]
+        item: dict[str, Any] = {
+            "stac_version": STAC_VERSION,
+            "stac_extensions": [_EMBEDDINGS] if self.vectors else [],
+            **_feature(row),
+            "collection": self.id,
+        }
+        if item["geometry"] is not None:
+            self.bounds = _around(self.bounds, [shapely.geometry.shape(item["geometry"]).bounds])
+        item["properties"] |= {"datetime": _iso(time)}
+        if row["sensor"] is not None:
+            item["properties"]["platform"] = item["properties"].pop("sensor")
+        item["id"] = self._free_id(row["id"])
+        if item["id"] != row["id"]:
+            item["properties"]["landcue:id"] = row["id"]
+        href = f"./{self.collection.name}"
+        item["links"] = [{"rel": "collection", "href": href, "type": "application/json"}]
+        assets: dict[str, Any] = {}
+        if self.vectors:
+            assets["embeddings"] = {
+                "href": f"./{self.table.name}", "type": _PARQUET, "roles": ["data"],
+            }  # fmt: skip
+        if row["path"]:
+            path = self.archive.manifest.file(row["source"], row["path"])
+            href = url(path) if is_object(path) else stored_name(path.as_posix())
+            item["links"].append({"rel": "emb:source-data", "href": href})
+            assets["image"] = {"href": href, "roles": ["data"]}
+            kind = mimetypes.guess_type(path.name)[0]
+            if kind is not None:
+                assets["image"]["type"] = kind
+        item["assets"] = assets
+        return item
+
+    def _free_id(self, id_: str) -> str:
+        """Return an id without slashes that no item has yet."""
+        name = free = _stac_id(id_)
+        number = 1
+        while free in self._ids:
+            number += 1
+            free = f"{name}__{number}"
+        self._ids.add(free)
+        return free
+
+
+def _stac_id(text: str) -> str:
+    return text.replace("/", "__")
 
 
 def model_facts(manifest: Manifest) -> dict[str, Any]:
@@ -146,27 +263,6 @@ def _feature(row: Row) -> dict[str, Any]:
     if bounds is not None:
         feature["bbox"] = [bounds.west, bounds.south, bounds.east, bounds.north]
     return feature
-
-
-def _item(row: Row, manifest: Manifest, default: datetime | None) -> dict[str, Any]:
-    time = row["time"] or in_utc(default)
-    if time is None:
-        raise DataError(
-            f"record {row['id']!r} has no time, and a STAC item needs one; add --datetime for "
-            "records without"
-        )
-    item: dict[str, Any] = {"stac_version": STAC_VERSION, "stac_extensions": [], **_feature(row)}
-    item["properties"] |= {"datetime": _iso(time), **model_facts(manifest)}
-    if row["sensor"] is not None:
-        item["properties"]["platform"] = item["properties"].pop("sensor")
-    path = manifest.file(row["source"], row["path"])
-    href = url(path) if is_object(path) else path.as_posix()
-    asset: dict[str, Any] = {"href": href, "roles": ["data"]}
-    kind = mimetypes.guess_type(path.name)[0]
-    if kind is not None:
-        asset["type"] = kind
-    item["links"], item["assets"] = [], {"image": asset} if row["path"] else {}
-    return item
 
 
 def _properties(row: Row) -> dict[str, Any]:

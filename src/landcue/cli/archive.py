@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -263,9 +265,14 @@ def _derived(archive: Path) -> tuple[Problem, ...]:
 
 def _read_ids(file: Path) -> list[str]:
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--ids {file}: cannot be read as text ({error})") from None
+    if text.lstrip().startswith("["):
+        with contextlib.suppress(ValueError):
+            values = json.loads(text)
+            if all(isinstance(value, str) for value in values):
+                return values
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

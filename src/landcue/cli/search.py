@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from landcue.cli.console import print_json
-from landcue.errors import UsageError
+from landcue.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from landcue.search import Query, Result
@@ -226,7 +226,10 @@ def _query(
     negative_weight: float,
 ) -> Query | None:
     from landcue.search import Query
+    from landcue.search.feedback import RULES
 
+    if rule not in RULES:
+        raise UsageError(f"unknown rule {rule!r}{did_you_mean(rule, RULES)}")
     if first is None and not positive and not negative:
         return None
     positives = (*(() if first is None else (first,)), *positive)

@@ -260,7 +260,7 @@ _QRELS = "query 0 item gain"
 
 
 def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
-    """Read the results of each query; ranks must rise and scores fall, line by line.
+    """Read the results of each query; scores must fall, and ranks must not, line by line.
 
     Raises:
         DataError: The file is missing, or a line is broken or out of order; names the line.
@@ -270,7 +270,7 @@ def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
     for where, (query, _, item, rank, score, _) in _lines(path, _RUN):
         results = run.setdefault(query, [])
         value, place = _number(score, "score", where), _number(rank, "rank", where)
-        if results and (value > results[-1][1] or place <= ranks[query]):
+        if results and (value > results[-1][1] or place < ranks[query]):
             raise DataError(
                 f"{where}: rank {rank} and score {score} after rank {ranks[query]:g} and score "
                 f"{results[-1][1]:g}; sort the results of query {query!r} by falling score"

@@ -72,6 +72,9 @@ class Terms(Protocol[T]):
 Mask = npt.NDArray[np.bool_]
 
 
+PARTS = ("train", "val", "test")
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Conditions that must all hold.
@@ -107,6 +110,11 @@ class Filter:
     groups: tuple[str, ...] = ()
     sensors: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            if part not in PARTS:
+                raise UsageError(f"unknown part {part!r}{did_you_mean(part, PARTS)}")
 
     @classmethod
     def parse(

@@ -13,7 +13,7 @@ from landcue.errors import DataError
 from landcue.types import Record
 
 _PARQUET = {".parquet", ".geoparquet"}
-_STAC = {".json", ".geojson"}
+_STAC = {".json", ".geojson", ".ndjson", ".jsonl", ".geojsonl"}
 _FILES = {".csv", *_PARQUET, *_STAC, *SUFFIXES}
 _KINDS = "a folder, a table (.csv, .parquet), STAC items (.json) or a GeoTIFF"
 
@@ -64,7 +64,7 @@ def _open_file(path: Path, labels: Path | None, asset: str | None) -> ImageSet:
     if kind in _PARQUET:
         from landcue.data.sources.parquet import read_parquet
 
-        return read_parquet(path)
+        return read_parquet(path, asset)
     if kind in _STAC:
         from landcue.data.sources.stac import read_stac
 

@@ -15,6 +15,7 @@ from landcue.data.label_table import parse_time
 from landcue.data.names import clean_id
 from landcue.data.objects import shown
 from landcue.data.sources.folder import NamedFiles, local_copy
+from landcue.data.sources.stac import stac_images
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 
@@ -27,13 +28,16 @@ _ENCODINGS = {"WKB", "point", "linestring", "polygon", "multipolygon"}
 _DEGREES = {("OGC", "CRS84"), ("EPSG", "4326")}
 
 
-def read_parquet(path: Path) -> ImageSet:
+def read_parquet(path: Path, asset: str | None = None) -> ImageSet:
     """Read the images a Parquet table lists, paths relative to the table's folder.
 
     Columns: ``path``; and, where there are any, ``id``, ``labels`` (a list, or text joined by
     ``;``), ``group``, ``time`` (``datetime``, ``timestamp``), ``sensor`` (``constellation``,
     ``platform``), and a footprint as ``geometry`` (GeoParquet, WKB, in degrees), ``bbox`` or
     ``west``, ``south``, ``east``, ``north``. Rows whose image does not exist are reported.
+
+    A table with a column ``assets`` holds STAC items (stac-geoparquet); ``asset`` then is which of
+    an item's assets is the image.
 
     Raises:
         DataError: A broken table, no ``path`` column, a geometry that is not in degrees, or no
@@ -47,14 +51,18 @@ def read_parquet(path: Path) -> ImageSet:
         with local_copy(path) as opened, reader.ParquetFile(opened) as file:
             names = list(file.schema_arrow.names)
             geometry = _geometry_column(path, file.schema_arrow.metadata or {})
+            stac = "assets" in names and "path" not in names
             known = {"path", "labels", "bbox", geometry, *_IDS, *_GROUPS, *_TIMES, *_SENSORS}
-            wanted = [name for name in names if name in known or name in _SIDES]
-            if "path" not in names:
+            wanted = [name for name in names if stac or name in known or name in _SIDES]
+            if "path" not in names and not stac:
                 raise DataError(f"{shown(path)} has no 'path' column, only {', '.join(names[:8])}")
             rows = [row for batch in file.iter_batches(columns=wanted) for row in batch.to_pylist()]
     except (pa.ArrowException, OSError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{shown(path)} is not a readable Parquet file ({line})") from None
+    if stac:
+        items = [(f"{path.name} row {n}", path.parent, _item(row)) for n, row in enumerate(rows)]
+        return stac_images(path, items, asset, [])
     files = NamedFiles(path.parent, (row["path"] for row in rows if isinstance(row["path"], str)))
     records: list[Record] = []
     problems: list[Problem] = []
@@ -71,6 +79,24 @@ def read_parquet(path: Path) -> ImageSet:
             problems.append(Problem(where, str(error)))
     labels = sorted({name for record in records for name in record.labels or ()})
     return make_image_set("table", path.parent, records, labels, problems)
+
+
+def _item(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of a stac-geoparquet table as an item."""
+    own = ("id", "assets", "collection", "geometry", "links")
+    item = {name: row.get(name) for name in own}
+    item["assets"] = {k: v for k, v in (row["assets"] or {}).items() if v}
+    box = row.get("bbox")
+    if isinstance(box, dict):
+        sides = ("xmin", "ymin", "xmax", "ymax")
+        item["bbox"] = [cast(dict[str, Any], box).get(k) for k in sides]
+    else:
+        item["bbox"] = box
+    properties = {k: v for k, v in row.items() if k not in item and v is not None}
+    for name in _TIMES:
+        if isinstance(properties.get(name), datetime):
+            properties[name] = properties[name].isoformat()
+    return {**item, "type": "Feature", "properties": properties}
 
 
 def _record(row: Mapping[str, Any], files: NamedFiles) -> Record:

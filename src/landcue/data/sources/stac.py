@@ -1,9 +1,9 @@
-"""STAC items in a JSON file: an item collection or a single item."""
+"""STAC items: in item collections, lists, lines, and the files that catalogs link to."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,11 +14,18 @@ from landcue.data.images import SUFFIXES
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import parse_time
 from landcue.data.names import clean_id
+from landcue.data.objects import is_object, shown
 from landcue.data.sources.folder import NamedFiles, local_copy
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 
 _NOT_IMAGES = {"thumbnail", "overview", "metadata"}
+_MEDIA_TYPES = {
+    *("image/tiff", "image/jpeg", "image/png", "image/webp", "image/jp2", "image/geotiff"),
+    *("image/vnd.stac.geotiff", "image/bmp", "image/gif", "image/avif"),
+}
+LINES = {".ndjson", ".jsonl", ".geojsonl"}
+"""Files that hold an item per line."""
 _USUAL = ("visual", "image", "data")
 
 
@@ -26,26 +33,39 @@ def read_stac(path: Path, asset: str | None = None) -> ImageSet:
     """Read the images that STAC items name, each on the machine or in the store that they are on.
 
     Of an item come its id, ``datetime`` (or else ``start_datetime``), ``constellation`` or
-    ``platform`` as sensor, ``collection`` as group, and ``bbox`` and ``geometry``.
+    ``platform`` as sensor, ``collection`` as group, and ``geometry`` or else ``bbox``.
 
     Args:
-        path: A ``FeatureCollection`` of items, or one item.
+        path: A ``FeatureCollection`` of items, one item, a list of items, items line by line
+            (``.ndjson``, ``.jsonl``), or a Catalog or Collection whose links of kind ``child`` and
+            ``item`` lead to local files.
         asset: Which asset is the image, for items with several; by default ``visual``, ``image`` or
-            ``data``, or the only one that is an image.
+            ``data``, or the only one that is an image by its media type or its name.
 
     Raises:
         DataError: No STAC items, or none with an image there.
         StoreError: The store cannot be reached, or refuses.
     """
-    records: list[Record] = []
     problems: list[Problem] = []
     with local_copy(path) as copy:
-        items = _items(copy)
-    files = NamedFiles(path.parent, (name for item in items for name in _names(item)))
-    for number, item in enumerate(items):
-        where = f"{path.name} item {item.get('id') or number}"
+        found = _documents(copy, path)
+    items = list(_follow(found, path, problems, {_real(path)}))
+    return stac_images(path, items, asset, problems)
+
+
+def stac_images(
+    path: Path, items: Sequence[tuple[str, Path, Item]], asset: str | None, problems: list[Problem]
+) -> ImageSet:
+    """Return the images of items: for each where it stands, the folder of its file, and itself."""
+    folders = {folder for _, folder, _ in items} or {path.parent}
+    files = {
+        root: NamedFiles(root, (n for _, at, item in items if at == root for n in _names(item)))
+        for root in folders
+    }
+    records: list[Record] = []
+    for where, folder, item in items:
         try:
-            record = _record(item, files, asset)
+            record = _record(item, files[folder], asset)
             try:
                 records.append(replace(record, **_where(item)))
             except DataError as error:
@@ -56,23 +76,69 @@ def read_stac(path: Path, asset: str | None = None) -> ImageSet:
     return make_image_set("stac", path.parent, records, (), problems)
 
 
-def _items(path: Path) -> list[dict[str, Any]]:
-    hint = "give a JSON file with a STAC item collection (FeatureCollection)"
+Item = Mapping[str, Any]
+_MOST_DEPTH = 20
+
+
+def _follow(
+    documents: list[Any], path: Path, problems: list[Problem], seen: set[Path], depth: int = 0
+) -> Iterator[tuple[str, Path, Item]]:
+    """Yield the items of documents, and of the files that catalogs link to."""
+    for number, document in enumerate(documents):
+        item = _mapping(document)
+        where = f"{path.name} item {item.get('id') or number}"
+        kind = item.get("type")
+        if kind == "Feature":
+            yield where, path.parent, item
+            continue
+        if kind not in ("Catalog", "Collection"):
+            problems.append(Problem(where, f"is of type {kind!r}, no STAC item"))
+            continue
+        links = item.get("links")
+        for link in map(_mapping, cast(list[Any], links) if isinstance(links, list) else []):
+            if link.get("rel") not in ("child", "item", "items"):
+                continue
+            href = str(link.get("href") or "")
+            try:
+                file = _file(href, NamedFiles(path.parent, _spellings(href)))
+                if _real(file) in seen or depth == _MOST_DEPTH:
+                    continue
+                seen.add(_real(file))
+                with local_copy(file) as copy:
+                    nested = _documents(copy, file)
+            except DataError as error:
+                problems.append(Problem(where, str(error)))
+                continue
+            yield from _follow(nested, file, problems, seen, depth + 1)
+
+
+def _real(path: Path) -> Path:
+    return path if is_object(path) else path.resolve()
+
+
+def _documents(path: Path, name: Path) -> list[Any]:
+    """Return the items and catalogs of a file."""
+    hint = "give STAC items: a FeatureCollection, a list, one item per line, or a catalog"
     try:
-        value = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        if path.suffix.lower() in LINES:
+            return [json.loads(line) for line in data.splitlines() if line.strip()]
+        value = json.loads(data)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
+        raise DataError(f"cannot read {shown(name)}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not valid JSON ({error}); {hint}") from None
+        raise DataError(f"{shown(name)} is not valid JSON ({error}); {hint}") from None
+    if isinstance(value, list):
+        return cast(list[Any], value)
     if not isinstance(value, dict):
-        raise DataError(f"{path} holds no JSON object; {hint}")
+        raise DataError(f"{shown(name)} holds no JSON object; {hint}")
     document = cast(dict[str, Any], value)
-    kind = document.get("type")
-    found = document.get("features") if kind == "FeatureCollection" else [document]
-    if kind not in ("FeatureCollection", "Feature") or not isinstance(found, list):
-        raise DataError(f"{path} is of type {kind!r}; {hint}")
-    items = [item for item in cast(list[Any], found) if isinstance(item, dict)]
-    return cast(list[dict[str, Any]], items)
+    kind, features = document.get("type"), document.get("features")
+    if kind == "FeatureCollection" and isinstance(features, list):
+        return cast(list[Any], features)
+    if kind not in ("Feature", "Catalog", "Collection"):
+        raise DataError(f"{shown(name)} is of type {kind!r}; {hint}")
+    return [document]
 
 
 def _record(item: Mapping[str, Any], files: NamedFiles, asset: str | None) -> Record:
@@ -111,7 +177,7 @@ def _choose(assets: Mapping[str, Any], wanted: str | None) -> str:
         entry = _mapping(value)
         href, roles = str(entry.get("href") or ""), entry.get("roles")
         other = isinstance(roles, list) and _NOT_IMAGES & {str(r) for r in cast(list[Any], roles)}
-        if Path(href).suffix.lower() in SUFFIXES and not other and name not in _NOT_IMAGES:
+        if _is_image(entry) and not other and name not in _NOT_IMAGES:
             images[name] = href
     if len(images) == 1:
         return next(iter(images.values()))
@@ -126,13 +192,21 @@ def _choose(assets: Mapping[str, Any], wanted: str | None) -> str:
 def _names(item: Mapping[str, Any]) -> Iterator[str]:
     """Yield the addresses of an item's assets that may be images."""
     for asset in _mapping(item.get("assets")).values():
-        href = str(_mapping(asset).get("href") or "")
-        if Path(href).suffix.lower() in SUFFIXES:
-            yield from _spellings(href)
+        if _is_image(_mapping(asset)):
+            yield from _spellings(str(_mapping(asset).get("href") or ""))
+
+
+def _is_image(asset: Mapping[str, Any]) -> bool:
+    """Return whether an asset is an image by its media type, or by its name without a query."""
+    kind = str(asset.get("type") or "").partition(";")[0].strip().lower()
+    href = str(asset.get("href") or "")
+    return Path(href.partition("?")[0]).suffix.lower() in SUFFIXES or kind in _MEDIA_TYPES
 
 
 def _spellings(href: str) -> Iterator[str]:
-    yield from dict.fromkeys((href, unquote(href)))
+    """Yield what a file may be called that a link names: as it is, unquoted, without a query."""
+    plain = href.partition("?")[0].partition("#")[0]
+    yield from dict.fromkeys((href, unquote(href), plain, unquote(plain)))
 
 
 def _file(href: str, files: NamedFiles) -> Path:
@@ -140,7 +214,7 @@ def _file(href: str, files: NamedFiles) -> Path:
     if not href:
         raise DataError("an empty href: name an image")
     for name in _spellings(href):
-        if (found := files.find(name)) is not None:
+        if name and (found := files.find(name)) is not None:
             return found
     raise DataError(f"no image {href!r}")
 
