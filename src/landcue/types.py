@@ -194,6 +194,9 @@ class Hit:
         source: Name of the archive's source that it belongs to.
         why: Parts of the score that come from the ``embedding`` and from the ``labels``, which sum
             to it; in mode ``fused`` only.
+        percentile: Percentage of the archive's records whose nearest neighbor is no closer than
+            this hit: near 100 for a duplicate, 0 for what is farther than any nearest neighbor.
+            ``None`` where it was not measured.
     """
 
     id: str
@@ -211,6 +214,7 @@ class Hit:
     near: int = 0
     source: str = ""
     why: Mapping[str, float] | None = field(default=None, hash=False)
+    percentile: float | None = None
 
 
 @runtime_checkable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
@@ -31,6 +32,17 @@ def test_a_dropped_image_is_searched_with(guest, photo):
     # The image stays in the browser: the address holds a key for it and nothing of it.
     assert re.search(r"\?image=[0-9a-f]{16}$", guest.page.url)
     expect(guest.page).to_have_title("my harbor.jpg – LandCue")
+
+
+def test_noise_is_told_from_images_of_the_kind(guest, photo, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    Image.fromarray(noise).resize((256, 256), Image.Resampling.BICUBIC).save(tmp_path / "noise.png")
+    remark = guest.page.get_by_text("Nothing here is very similar")
+    guest.searching(lambda: guest.drop(photo))
+    expect(remark).to_have_count(0)
+    answer = guest.searching(lambda: guest.drop(tmp_path / "noise.png"))
+    assert answer["hits"][0]["percentile"] < 5
+    expect(remark).to_be_visible()
 
 
 def test_something_that_is_no_image_is_refused_in_words(guest, tmp_path):

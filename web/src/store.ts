@@ -16,6 +16,8 @@ export interface Found {
   readonly mode: string;
   readonly cursor: string | null;
   readonly note: string | null;
+  /** Says so where nothing is very similar. */
+  readonly remark: string | null;
   readonly plan: Plan;
   /** Milliseconds from asking to having the answer. */
   readonly roundTrip: number;

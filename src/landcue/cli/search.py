@@ -173,6 +173,8 @@ def search(
 def _print(result: Result, explain: bool, *, pages: bool) -> None:
     if result.note:
         print(result.note)
+    if result.remark:
+        print(result.remark)
     for rank, hit in enumerate(result, start=1):
         more = f"  (+{hit.near} alike)" if hit.near else ""
         print(f"{rank:>3}  {hit.distance:<9.4g} {hit.id:<32} {', '.join(hit.labels)}{more}")

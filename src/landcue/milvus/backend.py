@@ -234,6 +234,9 @@ class MilvusBackend:
             raise UsageError("the weight of labels was not measured: push the archive again")
         return self.pushed.fusion
 
+    def typical(self, mode: str) -> None:
+        """Return nothing: a sample of nearest neighbors would cost the server many searches."""
+
     def summary(self) -> Summary:
         """Return the summary that was stored when the collection was pushed."""
         return self.pushed.summary

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from landcue.search.pages import Fetch, Rows
 from landcue.search.records import Records, Summary
 from landcue.search.vectors import Vectors
 from landcue.types import Bounds, ByteArray, FloatArray, Problem
+
+if TYPE_CHECKING:
+    from landcue.search.typical import Typical
 
 Facts = tuple[Any, ...]
 """The values of :data:`landcue.search.records.COLUMNS` of one record."""
@@ -351,6 +354,10 @@ class Backend(Protocol):
         Raises:
             UsageError: The model has no label head.
         """
+        ...
+
+    def typical(self, mode: str) -> Typical | None:
+        """Return distances to compare with those of a mode; ``None`` where none were measured."""
         ...
 
     def summary(self) -> Summary:

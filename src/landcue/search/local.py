@@ -39,6 +39,7 @@ from landcue.search.place import HALFWAY_KM, center, kilometers
 from landcue.search.plan import check_mode
 from landcue.search.records import Records, Summary, read_records, summarize
 from landcue.search.store import Store
+from landcue.search.typical import FAMILIES, Typical, measure_typical
 from landcue.search.vectors import Sketches, Vectors
 from landcue.types import Bounds
 
@@ -377,6 +378,8 @@ class LocalBackend:
         # What was measured is small, and kept on disk for archives of all sizes.
         kept = store if on_disk else Store(archive, on_disk=cache is not False and count > 0)
         self.indexes = Indexes(archive.manifest, self.records, self.vectors, kept)
+        self._typical: dict[str, Typical] = {}
+        self._measuring = threading.Lock()
 
     @property
     def manifest(self) -> Manifest:
@@ -431,6 +434,18 @@ class LocalBackend:
             UsageError: FAISS is not installed.
         """
         return self.indexes.ann_index()[1]
+
+    def typical(self, mode: str) -> Typical | None:
+        """Return distances to compare with those of a mode; measured once for each version."""
+        family = FAMILIES.get(mode)
+        if family is None or len(self.records) < 2:
+            return None
+        with self._measuring:
+            if family not in self._typical:
+                measure = functools.partial(measure_typical, self, family)
+                table = self.vectors.store.table(f"typical-{family}", measure)
+                self._typical[family] = Typical.from_table(table)
+        return self._typical[family]
 
     def summary(self) -> Summary:
         """Return counts of groups, sensors and parts, the span of times, and all bounds."""

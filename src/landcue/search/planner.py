@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ from landcue.search.query import Query, QueryEncoder, has_scores
 from landcue.search.rerank import alpha_qe, k_reciprocal, log_gain
 from landcue.search.result import Found, Picture, Result
 from landcue.types import Encoder, FloatArray
+
+if TYPE_CHECKING:
+    from landcue.search.typical import Typical
 
 _DEFAULT = SearchOptions()
 
@@ -87,12 +91,14 @@ class Planner:
         _check_before(view, page, after)
         parts = None if ranking.parts is None else ranking.parts(page.rows)
         found = Found(page, ranking.worst, view.read_facts(page.rows), view.records.id, parts)
+        typical = functools.partial(self._typical, chosen, options, target)
         end = _end(view, page, chosen, 0 if after is None else after.seen, shortlist, ranking.lists)
         note = None
         if not len(page.rows):
             note = "there are no further hits" if after else _why_none(options.min_score)
         plan = _done(Plan(chosen, why, n, allowed), ranking, started)
-        return Result(name, chosen, found, labels, end, note, plan, self._picture(target))
+        picture = self._picture(target)
+        return Result(name, chosen, found, labels, end, note, plan, picture, typical)
 
     def search_many(
         self,
@@ -132,10 +138,17 @@ class Planner:
             note = None if len(page.rows) else _why_none(None)
             done = _done(plan, ranking, started)
             picture = self._picture(target)
+            typical = functools.partial(self._typical, mode, options, target)
             results.append(
-                Result(query.title, mode, found, target.labels, end, note, done, picture)
+                Result(query.title, mode, found, target.labels, end, note, done, picture, typical)
             )
         return results
+
+    def _typical(self, mode: str, options: SearchOptions, target: Target | None) -> Typical | None:
+        other = options.rerank != "none" or (mode == "cue" and options.label_weight != 1)
+        if target is None or other:
+            return None  # distances of another kind than those that are measured
+        return self._backend.typical(mode)
 
     def _picture(self, target: Target | None) -> Picture:
         pixels = None if target is None or target.pixels is None else target.pixels

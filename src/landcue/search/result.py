@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     import pandas
     from PIL import Image
 
+    from landcue.search.typical import Typical
+
+Numbers = tuple[Facts, float, float, int, float | None, frozenset[str]]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
@@ -86,6 +90,8 @@ class Result(Sequence[Hit]):
             circumference. ``list``: records in the order of ids, distance 0.
         labels: Labels of the query: annotated or predicted.
         note: Why there is no hit, if there is none.
+        remark: One line if nothing is very similar to the query: the best hit is farther from it
+            than 95 % of the archive's records are from their nearest neighbors.
         plan: How the search was executed.
     """
 
@@ -99,11 +105,13 @@ class Result(Sequence[Hit]):
         note: str | None = None,
         plan: Plan | None = None,
         picture: Picture | None = None,
+        typical: Callable[[], Typical | None] = lambda: None,
     ) -> None:
         """Hold the hits of a search; ``None`` for none, ``end`` if further hits follow."""
         self.query, self.mode, self.labels = query, mode, labels
         self.note, self.plan = note, plan
         self._found, self._end, self._picture = found, end, picture
+        self._measure = typical
 
     @property
     def cursor(self) -> str | None:
@@ -134,6 +142,31 @@ class Result(Sequence[Hit]):
         """Scores of the hits, float64 ``[m]``."""
         return np.empty(0) if self._found is None else 1 - self.distances / self._found.worst
 
+    @functools.cached_property
+    def percentiles(self) -> npt.NDArray[np.float64] | None:
+        """Percentiles of the hits, float64 ``[m]``: see :class:`landcue.types.Hit`."""
+        return None if self._typical is None else self._typical.percentiles(self._apart)
+
+    @property
+    def remark(self) -> str | None:
+        """One line if nothing is very similar to the query; ``None`` on later pages."""
+        if self._found is None or not len(self) or self._found.page.before is not None:
+            return None
+        if self._typical is None:
+            return None
+        return self._typical.remark(float(self._apart.min()))
+
+    @property
+    def _apart(self) -> npt.NDArray[np.float64]:
+        """The distances without what labels add to them in mode ``fused``."""
+        if self._found is None or self._found.parts is None:
+            return self.distances
+        return 1 - self._found.parts[:, 0] * self._found.worst
+
+    @functools.cached_property
+    def _typical(self) -> Typical | None:
+        return self._measure()
+
     @property
     def run(self) -> dict[str, dict[str, float]]:
         """The result as a run, ``{query: {id: score}}``, as :mod:`landcue.metrics` takes it.
@@ -162,6 +195,7 @@ class Result(Sequence[Hit]):
             "labels": list(self.labels),
             "cursor": self.cursor,
             "note": self.note,
+            "remark": self.remark,
         }
         if explain and self.plan is not None:
             value["plan"] = self.plan.to_json()
@@ -178,9 +212,9 @@ class Result(Sequence[Hit]):
         for row, hit in zip(rows, self.hits, strict=True):
             row["time"] = hit.time
             del row["bounds"], row["footprint"], row["window"]
-        columns = ("id", "path", "distance", "score", "labels", "shared", "time", "sensor", "group")
+        columns = ("id", "path", "distance", "score", "percentile", "labels", "shared", "time")
         ranks = pandas.RangeIndex(1, len(rows) + 1, name="rank")
-        return pandas.DataFrame(rows, index=ranks, columns=[*columns, "near"])
+        return pandas.DataFrame(rows, index=ranks, columns=[*columns, "sensor", "group", "near"])
 
     def to_geopandas(self) -> geopandas.GeoDataFrame:
         """Return the table of :meth:`to_pandas` with footprints as geometry, in EPSG:4326.
@@ -224,13 +258,18 @@ class Result(Sequence[Hit]):
             return None
         return [{"embedding": a, "labels": b} for a, b in self._found.parts.tolist()]
 
-    def _numbers(self) -> Iterator[tuple[Facts, float, float, int, frozenset[str]]]:
-        """Yield the values of each hit, its distance, score, and number of near duplicates."""
+    def _numbers(self) -> Iterator[Numbers]:
+        """Yield the values of each hit, its distance, score, near duplicates and percentile."""
         if self._found is None:
             return iter(())
         wanted = itertools.repeat(frozenset(self.labels))
         far, near = self.distances.tolist(), self._found.page.near.tolist()
-        return zip(self._facts, far, self.scores.tolist(), near, wanted, strict=False)
+        scores, percentiles = self.scores.tolist(), self._percentiles()
+        return zip(self._facts, far, scores, near, percentiles, wanted, strict=False)
+
+    def _percentiles(self) -> list[float | None]:
+        values = self.percentiles
+        return [None] * len(self) if values is None else values.round(1).tolist()
 
     @functools.cached_property
     def _facts(self) -> list[Facts]:
@@ -294,7 +333,14 @@ def _import(name: str) -> Any:
         raise UsageError(f"this table needs {name}: run pip install {name}") from None
 
 
-def _hit(facts: Facts, distance: float, score: float, near: int, wanted: frozenset[str]) -> Hit:
+def _hit(
+    facts: Facts,
+    distance: float,
+    score: float,
+    near: int,
+    percentile: float | None,
+    wanted: frozenset[str],
+) -> Hit:
     id_, path, annotated, predicted, west, south, east, north, time = facts[:9]
     group, _, sensor, pixel_bbox, wkb, source = facts[9:]
     labels = tuple((predicted if annotated is None else annotated) or ())
@@ -314,6 +360,7 @@ def _hit(facts: Facts, distance: float, score: float, near: int, wanted: frozens
         group=group,
         near=near,
         source=source,
+        percentile=percentile,
     )
 
 
@@ -322,7 +369,12 @@ def _with_why(hit: Hit, why: dict[str, float]) -> Hit:
 
 
 def _plain(
-    facts: Facts, distance: float, score: float, near: int, wanted: frozenset[str]
+    facts: Facts,
+    distance: float,
+    score: float,
+    near: int,
+    percentile: float | None,
+    wanted: frozenset[str],
 ) -> dict[str, Any]:
     """Return a hit as JSON values, without creating a :class:`Hit`."""
     id_, path, annotated, predicted, west, south, east, north, time = facts[:9]
@@ -344,4 +396,5 @@ def _plain(
         "group": group,
         "near": near,
         "source": source,
+        "percentile": percentile,
     }

@@ -305,7 +305,7 @@ def _warm(served: Served) -> list[LandcueError]:
         if len(served.archive):
             first = ById(next(iter(served.archive.summary().examples.values())))
             for mode in ("auto", *(mode for mode in _COMPILED if mode in served.archive.modes)):
-                served.archive.search(first, k=1, mode=mode)
+                served.archive.search(first, k=1, mode=mode).to_json()
     except LandcueError as error:
         return [error]
     return []

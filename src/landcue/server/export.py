@@ -89,14 +89,16 @@ def _csv(result: Result) -> bytes:
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
     names = ("rank", "id", "distance", "score", "labels", "shared", *_SIDES, "time", "sensor")
-    writer.writerow((*names, "group"))
+    writer.writerow((*names, "group", "percentile"))
     for rank, hit in enumerate(result.hits, start=1):
         texts = [hit.id, "; ".join(hit.labels), "; ".join(hit.shared), hit.sensor, hit.group]
         id_, labels, shared, sensor, group = (_cell(text) for text in texts)
         time = "" if hit.time is None else hit.time.isoformat().replace("+00:00", "Z")
         box = _box(hit).values()
         numbers = (hit.distance, hit.score)
-        writer.writerow((rank, id_, *numbers, labels, shared, *box, time, sensor, group))
+        writer.writerow(
+            (rank, id_, *numbers, labels, shared, *box, time, sensor, group, hit.percentile)
+        )
     return out.getvalue().encode()
 
 
@@ -115,6 +117,7 @@ def _geoparquet(served: Served, result: Result) -> bytes:
         "rank": (pa.int32(), list(range(1, len(result.hits) + 1))),
         "distance": (pa.float64(), [hit.distance for hit in result.hits]),
         "score": (pa.float64(), [hit.score for hit in result.hits]),
+        "percentile": (pa.float64(), [hit.percentile for hit in result.hits]),
         "labels": (strings, [list(hit.labels) for hit in result.hits]),
         "shared": (strings, [list(hit.shared) for hit in result.hits]),
         "time": (pa.timestamp("us", tz="UTC"), [hit.time for hit in result.hits]),

@@ -269,6 +269,11 @@ class Hit(_Answer):
     id: str
     distance: float = Field(description="Smaller is more similar; the unit depends on the mode.")
     score: float = Field(description="Larger is more similar; at most 1.")
+    percentile: float | None = Field(
+        None,
+        description="Percentage of the archive's records whose nearest neighbor is no closer than "
+        "this hit; `null` where it was not measured.",
+    )
     labels: tuple[str, ...] = Field(
         description="Annotated labels, or predicted ones where there is no annotation."
     )
@@ -321,6 +326,7 @@ class SearchAnswer(_Answer):
         description="Request the next page with it; `null` on the last page."
     )
     note: str | None = Field(description="Why the result is empty, if it is.")
+    remark: str | None = Field(None, description="Says so if no hit is very similar to the query.")
     plan: Plan
 
 

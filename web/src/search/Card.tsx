@@ -4,7 +4,7 @@ import { Sharp } from "../Sharp";
 import { about, archiveName, focus, found } from "../store";
 import type { Hit } from "../types";
 import { markHit, openHit } from "./act";
-import { labelBits, shortId, shortNearness } from "./why";
+import { labelBits, likeness, sharedOf, shortId, shortNearness } from "./why";
 
 interface Props {
   hit: Hit;
@@ -31,7 +31,8 @@ export const Card = memo(function Card({ hit, at, mode, mark, open, focused, was
   const says = [
     `${at + 1}: ${hit.id}`,
     describe,
-    cue ? `${cue.agree} of ${cue.total} label bits agree` : "",
+    likeness(hit),
+    cue ? sharedOf(cue) : "",
     hit.shared.length ? `shares ${hit.shared.join(", ")}` : hit.labels.join(", "),
     mark ? `marked ${mark}` : "",
     was === 0 ? "new" : was !== null && was !== at + 1 ? `was ${was}` : "",
@@ -75,7 +76,9 @@ export const Card = memo(function Card({ hit, at, mode, mark, open, focused, was
         <span class="clip" title={hit.id}>
           {shortId(hit.id)}
         </span>
-        <span class="card-near mono">{near}</span>
+        <span class="card-near mono" title={likeness(hit)}>
+          {near}
+        </span>
       </div>
       <ul class="card-labels" aria-label="Labels">
         {labels.slice(0, 6).map((label) => (
@@ -90,7 +93,7 @@ export const Card = memo(function Card({ hit, at, mode, mark, open, focused, was
           </li>
         ))}
       </ul>
-      {cue && <p class="card-cue mono" title={`${cue.agree} of ${cue.total} predicted labels agree with the query`}>{`cue ${cue.agree}/${cue.total}`}</p>}
+      {cue && <p class="card-cue" title="Labels that the model predicts for both, of those it predicts for the query">{sharedOf(cue)}</p>}
       {hit.near > 0 && <p class="small faint">{`${hit.near} near-duplicates hidden`}</p>}
     </li>
   );

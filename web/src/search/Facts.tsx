@@ -2,7 +2,7 @@ import { state } from "../store";
 import type { Hit, RecordAnswer } from "../types";
 import { setFilter } from "./act";
 import { wantLabel } from "./filters";
-import { middleOf } from "./why";
+import { likeness, middleOf } from "./why";
 
 /** What is known of a hit; labels and groups lead to filters. */
 export function Facts({ hit, mode, record }: { hit: Hit; mode: string; record: RecordAnswer | null }) {
@@ -12,6 +12,7 @@ export function Facts({ hit, mode, record }: { hit: Hit; mode: string; record: R
   const rows: [string, string | null | undefined][] = [
     ["Id", hit.id.includes("/") ? hit.id : null],
     ["Score", mode === "list" ? null : hit.score.toFixed(4)],
+    ["Similarity", likeness(hit)],
     ["Distance", mode === "list" ? null : `${Number(hit.distance.toFixed(4))}${mode === "place" ? " km" : ""}`],
     ["Time", hit.time?.replace("T", " ").replace(/(:00)?Z$/, " UTC")],
     ["Sensor", hit.sensor],

@@ -1,6 +1,6 @@
 import { about } from "../store";
 import type { Hit } from "../types";
-import { labelBits } from "./why";
+import { labelBits, sharedOf } from "./why";
 
 interface Props {
   hit: Hit;
@@ -41,7 +41,7 @@ export function Reasons({ hit, mode, hitPredicted, queryPredicted }: Props) {
       {bits && bits.total > 0 && (
         <>
           <p class="small">
-            <strong>Label cue.</strong> {`${bits.agree} of ${bits.total} predicted label bits agree.`}
+            <strong>Label cue.</strong> {`${sharedOf(bits)} predicted for this result too.`}
           </p>
           <div class="bits" aria-hidden="true">
             {archive?.label_names.map((name) => (

@@ -99,6 +99,11 @@ function Body() {
     );
   return (
     <div class={now === "loading" ? "stale" : undefined}>
+      {answer.remark && (
+        <p class="remark" role="note">
+          {`${answer.remark.charAt(0).toUpperCase()}${answer.remark.slice(1)}.`}
+        </p>
+      )}
       {state.value.view !== "map" && <Grid />}
       {answer.cursor && state.value.view !== "map" && (
         <div class="row more">

@@ -211,7 +211,8 @@ async function predictedOf(state: PageState, signal: AbortSignal): Promise<strin
 
 function show(answer: SearchAnswer, predicted: readonly string[] | null, roundTrip: number): void {
   const { hits, labels, mode, cursor, note, plan } = answer;
-  store.found.value = { hits, labels, predicted, mode, cursor, note, plan, roundTrip };
+  const remark = answer.remark ?? null;
+  store.found.value = { hits, labels, predicted, mode, cursor, note, remark, plan, roundTrip };
   store.searchError.value = null;
   store.phase.value = "done";
   store.latencies.value = new Map(store.latencies.value).set(mode, plan.milliseconds);

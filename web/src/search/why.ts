@@ -3,6 +3,20 @@
 import type { Box } from "../names";
 import type { Hit } from "../types";
 
+/** Say what a percentile means; "" where it was not measured. */
+export function likeness(hit: Hit): string {
+  const { percentile } = hit;
+  if (percentile === null || percentile === undefined) return "";
+  if (percentile < 1) return "farther than the archive's nearest neighbors";
+  return `closer than ${Math.min(99, Math.floor(percentile))} % of nearest neighbors`;
+}
+
+/** "2 of 3 query labels": labels that both have, of those of the query. */
+export function sharedOf(bits: LabelBits): string {
+  const total = bits.both.length + bits.query.length;
+  return `${bits.both.length} of ${total} query label${total === 1 ? "" : "s"}`;
+}
+
 export interface LabelBits {
   /** Predicted for both, for the query alone, for the hit alone. */
   readonly both: readonly string[];

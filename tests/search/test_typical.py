@@ -1,0 +1,102 @@
+"""What a distance means: percentiles among nearest neighbors, and the remark where none is near."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import made_archive
+from landcue.search import ById, SearchOptions, open_archive
+from landcue.search.local import LocalBackend
+from landcue.search.typical import Typical
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("typical") / "archive"
+    made_archive.make_archive(folder, n=200).close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archive(folder):
+    with open_archive(folder) as archive:
+        yield archive
+
+
+def nearest_of(archive, mode):
+    """The distance of each record to its nearest other one, one search at a time."""
+    return np.array([archive.search(ById(i), k=1, mode=mode)[0].distance for i in archive.ids()])
+
+
+@pytest.mark.parametrize("mode", ["embedding", "two-stage", "code", "cue"])
+def test_percentiles_are_shares_of_records_without_a_nearer_neighbor(archive, mode):
+    # 200 records are fewer than a sample has, so that every one is in it.
+    nearest = nearest_of(archive, "embedding" if mode == "two-stage" else mode)
+    for id_ in archive.ids()[:20]:
+        result = archive.search(ById(id_), k=30, mode=mode)
+        for hit in result:
+            share = 100 * np.mean(nearest >= hit.distance - 1e-9)
+            assert hit.percentile == pytest.approx(share, abs=0.06)  # shown with one digit
+        values = [hit.percentile for hit in result]
+        assert values == sorted(values, reverse=True)
+        assert [hit["percentile"] for hit in result.to_json()["hits"]] == values
+
+
+def test_what_has_no_likeness_has_no_percentile(archive):
+    assert archive.search(where="water", k=3)[0].percentile is None
+    weighted = archive.search(
+        ById(archive.ids()[0]), mode="cue", options=SearchOptions(label_weight=2)
+    )
+    assert weighted[0].percentile is None
+    assert weighted.remark is None
+
+
+def test_a_remark_says_that_nothing_is_near(archive):
+    vectors = archive.columns().embedding
+    rare = sum(archive.search(ById(id_), k=1).remark is not None for id_ in archive.ids())
+    assert rare <= 0.06 * len(archive)  # by definition 5 %, and ties
+    remarks = 0
+    for id_ in archive.ids()[:60]:
+        result = archive.search(ById(id_), k=3, where="not water")
+        assert (result.remark is None) == (result[0].percentile >= 5)
+        assert result.to_json()["remark"] == result.remark
+        if result.remark is not None:
+            remarks += 1
+            assert "nothing here is very similar" in result.remark
+            after = SearchOptions(cursor=result.cursor)
+            assert archive.search(ById(id_), where="not water", options=after).remark is None
+    assert 0 < remarks < 60
+    same = archive.search(vectors[7], k=1)
+    assert (same.remark, same[0].percentile) == (None, 100)
+
+
+def test_words_of_the_remark():
+    typical = Typical(np.linspace(0.01, 0.1, 100), np.linspace(0.2, 1, 100))
+    assert typical.remark(0.05) is None
+    assert "nearest neighbors of 98 % of the records" in typical.remark(0.099)
+    assert typical.remark(0.9).endswith("the best hit is no closer than chance")
+
+
+def test_it_is_measured_once_for_each_version_and_kept(folder, monkeypatch, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    with open_archive(copy, cache=True) as first:
+        wanted = first.search(ById(first.ids()[3]), k=5).to_json()
+    assert list(copy.rglob("typical-embedding.arrow.json"))
+
+    def measured(*_):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("landcue.search.local.measure_typical", measured)
+    with open_archive(copy, cache=True) as second:
+        assert second.search(ById(second.ids()[3]), k=5).to_json() == wanted
+    json.dumps(wanted)
+    with open_archive(folder) as other:
+        assert isinstance(other.backend, LocalBackend)
+        with pytest.raises(AssertionError, match="again"):
+            other.search(ById(other.ids()[3]), k=1).to_json()
