@@ -25,6 +25,7 @@ from landcue.data.objects import CHANGED, is_object, object_path, read_file, sho
 from landcue.data.pictures import Rendering
 from landcue.data.raster import HEAD, RASTER_SUFFIXES, is_raster
 from landcue.data.scenes import SceneOptions, SceneReader
+from landcue.data.stacks import band_files
 from landcue.errors import DataError, LandcueError, StoreError, UsageError
 from landcue.types import ByteArray, Encoder, Problem
 
@@ -288,6 +289,10 @@ def scene_digest(task: Task) -> tuple[Path, os.stat_result, str]:
             digest = hashlib.blake2b(digest_size=16)
             while block := file.read(_BLOCK):
                 digest.update(block)
+        for other in list(band_files(path).values())[1:]:
+            with other.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from None
     return path, status, digest.hexdigest()

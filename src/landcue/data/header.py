@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from landcue.data.objects import is_object
-from landcue.data.raster import HEAD, display_name, kind_of, open_dataset, raster_options
+from landcue.data.raster import HEAD, display_name, kind_of, raster_options
 from landcue.errors import DataError
 
 _TIME_TAGS = ("ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "DATETIME", "TIFFTAG_DATETIME")
@@ -67,7 +67,9 @@ def read_facts(path: Path) -> RasterFacts:
     Raises:
         DataError: See :func:`open_dataset`; or its values are complex numbers.
     """
-    scene, sidecars = open_dataset(path)
+    from landcue.data.stacks import open_scene
+
+    scene, sidecars = open_scene(path)
     with raster_options(sidecars, path), scene:
         return facts_of(scene, path)
 
@@ -92,6 +94,7 @@ def facts_of(scene: Any, path: Path | bytes) -> RasterFacts:
         turn, oblique = north_up(transform)
         notes += (OBLIQUE,) if oblique else (TURNED,) if turn else ()
     structure = scene.tags(ns="IMAGE_STRUCTURE")
+    notes += (STACKED,) if scene.driver == "VRT" else ()
     return RasterFacts(
         width=int(scene.width),
         height=int(scene.height),
@@ -115,6 +118,7 @@ def facts_of(scene: Any, path: Path | bytes) -> RasterFacts:
     )
 
 
+STACKED = "one file a band, stacked"
 FROM_GCPS = "placed by ground control points"
 FROM_RPCS = "placed by rational polynomial coefficients, at their mean height"
 FROM_WORLD_FILE = "placed by a world file"

@@ -33,11 +33,11 @@ from landcue.data.pictures import (
 from landcue.data.raster import (
     check_object,
     display_name,
-    open_dataset,
     raster_options,
     reports,
     short_error,
 )
+from landcue.data.stacks import open_scene
 from landcue.errors import DataError, UsageError
 from landcue.types import ByteArray, Window
 
@@ -307,7 +307,7 @@ class SceneReader:
         dataset = None
         try:
             with self._reading():
-                dataset, self._sidecars = open_dataset(self.path)
+                dataset, self._sidecars = open_scene(self.path)
                 with raster_options(self._sidecars, self.path):
                     self.facts = facts_of(dataset, self.path)
                     self.choice = options.choose(self.facts)

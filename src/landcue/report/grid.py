@@ -85,12 +85,21 @@ def draw_grid(
         x, y = left + column * cell_width, top + row * cell_height
         _draw_tile(canvas, (x, y), _open(thumbnails.get(hit.id)), _color(hit, query_labels))
         shown = f"{hit.distance:.{0 if mode in ('code', 'cue') else 4}f}"
-        _draw_text(pen, (x, y + _TILE), f"{rank}", shown, hit.id, hit.labels)
+        _draw_text(pen, (x, y + _TILE), f"{rank}", shown, _caption(pen, hit), hit.labels)
     if query_labels is not None:
         _draw_legend(pen, (_MARGIN, height - _MARGIN - 14))
     if out is not None:
         _save(canvas, out)
     return canvas
+
+
+def _caption(pen: ImageDraw.ImageDraw, hit: Hit) -> str:
+    """Return the id of a hit; of a chip its scene, and its first row and column."""
+    if hit.window is None or not hit.group:
+        return hit.id
+    place = f" r{hit.window.row} c{hit.window.col}"
+    room = _TILE - 4 - int(pen.textlength(place, _font(_SMALL)))
+    return _fit(pen, hit.group, _SMALL, room, keep_end=True) + place
 
 
 def _color(hit: Hit, query_labels: Sequence[str] | None) -> str:

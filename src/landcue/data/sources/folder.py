@@ -28,6 +28,7 @@ from landcue.data.objects import (
     url,
 )
 from landcue.data.raster import check_local
+from landcue.data.stacks import stack_records
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 
@@ -145,7 +146,12 @@ def read_folder(
                 records.append(folder_record(path.relative_to(root), path))
             elif path.suffix.lower() in _OTHER_IMAGES and not file.startswith("."):
                 left_out[f"{path.suffix.lower()} files, which are not read"] += 1
+    records, bands, layers = stack_records(records, root)
+    if layers:
+        left_out["other layers of scenes whose bands are stacked"] = layers
     problems = [Problem(shown(root), f"left out: {n} {what}") for what, n in left_out.items()]
+    if bands:
+        problems.append(Problem(shown(root), f"{bands} files of one band each stacked to scenes"))
     if labels is not None:
         return with_table(root, records, labels, problems)
     records, names = with_folder_labels(records, folder_labels)
