@@ -44,6 +44,7 @@ def model_card(config: dict[str, Any], n_parameters: int) -> str:
         f"{model['dim']} dimensions)",
         f"- Hash code: {model['n_bits']} bits",
         f"- Labels: {labels}",
+        *_calibration(model, made.get("calibration")),
         f"- Trained on: {made.get('dataset', _NOT_RECORDED)}, "
         f"split `{made.get('split', _NOT_RECORDED)}`, seed {made.get('seed', _NOT_RECORDED)}",
         f"- Loss: {made.get('loss', _NOT_RECORDED)}",
@@ -64,6 +65,21 @@ def model_card(config: dict[str, Any], n_parameters: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _calibration(model: dict[str, Any], found: object) -> list[str]:
+    """Say what the label probabilities are worth."""
+    if not model["label_names"]:
+        return []
+    if not model.get("label_temperatures") or not isinstance(found, dict):
+        return ["- Label probabilities: not calibrated"]
+    before, after = ("{:.4f}".format(found[key]["gap"]) for key in ("before", "after"))
+    kind = "one temperature" if model["exclusive_labels"] else "a temperature per label"
+    return [
+        f"- Label probabilities: calibrated with {kind} on the {found['part']} part "
+        f"({found['images']} images); their mean gap to the frequencies there was {before} and is "
+        f"{after}"
+    ]
+
+
 def _test_scores(test: dict[str, Any]) -> list[str]:
     """Render ``about`` (one line) and ``spaces`` (metrics and chance by space)."""
     spaces: dict[str, dict[str, float]] = test["spaces"]
@@ -82,6 +98,7 @@ _LATER = {
     "exclusive_labels": False,
     "in_chans": 3,
     "average_views": 1,
+    "label_temperatures": (),
 }
 """Settings that the first checkpoints do not have, and what they mean there."""
 _HINT = "use a run folder that 'landcue train' finished"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,8 @@ class ModelConfig:
         average_views: An image is encoded as the mean of so many views, for so many times the
             work: 1, itself; 4, with its flips; 8, with its flips and quarter turns. Training
             steps see one view.
+        label_temperatures: Divide the label head's C logits, so that probabilities say how often
+            a label occurs; empty for logits as they are.
     """
 
     backbone: str
@@ -69,6 +72,7 @@ class ModelConfig:
     exclusive_labels: bool = False
     in_chans: int = 3
     average_views: int = 1
+    label_temperatures: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -81,6 +85,14 @@ class ModelConfig:
             raise UsageError(f"in_chans must lie in 1..256, not {self.in_chans}")
         if self.average_views not in (1, 4, 8):
             raise UsageError(f"average_views must be 1, 4 or 8, not {self.average_views}")
+        temperatures = self.label_temperatures
+        if temperatures and len(temperatures) != len(self.label_names):
+            raise UsageError(
+                f"{len(temperatures)} label temperatures for {len(self.label_names)} labels; use "
+                "one of each, or none"
+            )
+        if not all(math.isfinite(t) and t > 0 for t in temperatures):
+            raise UsageError("a label temperature must be a finite number above 0")
         if not len(self.mean) == len(self.std) == self.in_chans:
             raise UsageError(
                 f"mean and std have {len(self.mean)} and {len(self.std)} values, in_chans is "
@@ -249,6 +261,8 @@ class NeuralEncoder(nn.Module):
 
     def label_scores(self, logits: Tensor) -> Tensor:
         """Turn logits ``[n, C]`` into scores in 0..1."""
+        if self.config.label_temperatures:
+            logits = logits / logits.new_tensor(self.config.label_temperatures)
         if self.config.exclusive_labels:
             return torch.softmax(logits, dim=1)
         return torch.sigmoid(logits)

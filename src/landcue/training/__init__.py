@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from landcue.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from landcue.training.averages import average_checkpoints, fit_label_temperatures
     from landcue.training.config import TrainingConfig, read_config
     from landcue.training.evaluation import study_run
     from landcue.training.images import ImageDataset
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from landcue.training.samplers import BatchSampler
 
 __all__ = [
-    "BatchSampler", "ImageDataset", "Run", "TrainingConfig", "read_config", "study_run", "train",
+    "BatchSampler", "ImageDataset", "Run", "TrainingConfig", "average_checkpoints",
+    "fit_label_temperatures", "read_config", "study_run", "train",
 ]  # fmt: skip
 
 __getattr__ = lazy_exports(
@@ -24,6 +26,8 @@ __getattr__ = lazy_exports(
         "ImageDataset": "landcue.training.images",
         "Run": "landcue.training.loop",
         "TrainingConfig": "landcue.training.config",
+        "average_checkpoints": "landcue.training.averages",
+        "fit_label_temperatures": "landcue.training.averages",
         "read_config": "landcue.training.config",
         "study_run": "landcue.training.evaluation",
         "train": "landcue.training.loop",

@@ -88,6 +88,8 @@ class OptimizerSection(_Section):
 
     ``batch_size`` counts the images of all processes together.
     ``proxy_lr`` is for the proxies or prototypes of a loss: 100 times ``lr`` if not given.
+    ``ema`` above 0 keeps a moving average of the weights with this decay, such as 0.99 per step,
+    which is validated and saved in place of the last weights.
     ``precision`` is that of the backbone's forward and backward pass; weights, heads and losses
     are always float32.
     """
@@ -99,6 +101,7 @@ class OptimizerSection(_Section):
     proxy_lr: float | None = Field(None, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     warmup_epochs: float = Field(1.0, ge=0)
+    ema: float = Field(0.0, ge=0, lt=1)
     precision: Literal["bf16", "float32"] = "bf16"
 
 

@@ -6,10 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from landcue.codes.packing import pack_bits
 from landcue.data.datasets.bands import RGB
@@ -24,6 +26,7 @@ from landcue.metrics.report import Report
 from landcue.models.checkpoint import load_checkpoint
 from landcue.models.encoder import NeuralEncoder
 from landcue.report.evaluation import Evaluation, code_space, float_space, thumbnail
+from landcue.training.averages import calibration_errors, fit_label_temperatures
 from landcue.training.config import read_config
 from landcue.training.images import ImageDataset, Message, Progress, ignore, read_split
 from landcue.types import ByteArray, FloatArray
@@ -139,6 +142,31 @@ def validation_scores(model: NeuralEncoder, images: ImageDataset) -> dict[str, f
         shown |= {f"code/{name}": scores["code"].metrics[name] for name in VALIDATION_METRICS}
     # A part in which no query has a relevant image defines no score.
     return {name: value if math.isfinite(value) else 0.0 for name, value in shown.items()}
+
+
+def calibrate_labels(model: NeuralEncoder, images: ImageDataset) -> dict[str, Any]:
+    """Set a model's label temperatures by images that it was not trained on, in place.
+
+    Returns:
+        ``images``, and ``before`` and ``after`` with the ``cross_entropy`` of the probabilities
+        and their mean ``gap`` to the frequencies (on the same images).
+    """
+    logits: list[FloatArray] = []
+    with ThreadPoolExecutor(max(2, core_count())) as pool:
+        for first in range(0, len(images), _BATCH):
+            rows = range(first, min(first + _BATCH, len(images)))
+            logits.append(model.outputs(images.batch(rows, pool)).logits.float().cpu().numpy())
+    found, exclusive = np.concatenate(logits), model.config.exclusive_labels
+
+    def errors() -> dict[str, float]:
+        scores = model.label_scores(torch.from_numpy(found)).numpy()
+        return dict(zip(("cross_entropy", "gap"), calibration_errors(scores, labels), strict=True))
+
+    labels = images.labels
+    before = errors()
+    temperatures = fit_label_temperatures(found, labels, exclusive=exclusive)
+    model.config = replace(model.config, label_temperatures=temperatures)
+    return {"images": len(images), "before": before, "after": errors()}
 
 
 def study_run(

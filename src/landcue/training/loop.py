@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import os
 import time
@@ -30,9 +31,10 @@ from landcue.models.backbones import (
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.training.augment import create_transform
+from landcue.training.averages import update_average
 from landcue.training.config import TrainingConfig, as_config, save_config
 from landcue.training.distributed import Team
-from landcue.training.evaluation import VALIDATION_METRICS, validation_scores
+from landcue.training.evaluation import VALIDATION_METRICS, calibrate_labels, validation_scores
 from landcue.training.images import ImageDataset, Message, Progress, ignore, read_split
 from landcue.training.loader import EpochBatches, create_loader, create_sampler
 from landcue.training.loggers import Loggers, check_loggers
@@ -253,6 +255,9 @@ class _Training:
         self.model = create_model(config, self.images.label_names).to(self.device)
         if self.val is not None:
             self._check_choice()
+        ema = config.optimizer.ema
+        # What is validated and saved.
+        self.kept = copy.deepcopy(self.model).requires_grad_(False) if ema else self.model
         self.frozen = freeze_first_layers(self.model.backbone, config.model.freeze_layers)
         dim, n_bits = config.model.dim, config.model.n_bits
         self.objective = Objective(config.loss, self.statistics, dim, n_bits).to(self.device)
@@ -277,7 +282,7 @@ class _Training:
         team = self.team
         self.loggers = Loggers(self.config, self.out) if team.is_first else None
         self.progress = team.each(
-            load_state, self.state, self.model, self.objective, self.optimizer
+            load_state, self.state, self.model, self.objective, self.optimizer, self._averaged()
         ) or TrainingState(0, None, [])
         resumed = self.progress.epoch
         readable = [record.id for record in self.train.records]
@@ -307,7 +312,8 @@ class _Training:
         if better:
             self._save(history, scores, finished=False)
         progress = TrainingState(old.epoch + 1, score if better else old.best, history)
-        save_state(self.state, self.model, self.objective, self.optimizer, progress)
+        average = self._averaged()
+        save_state(self.state, self.model, self.objective, self.optimizer, progress, average)
         if self.loggers:
             self.loggers.epoch(history)
         shown = f", {config.choose_by} {score:.4f} on val" if score is not None else ""
@@ -378,12 +384,17 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        if self.kept is not self.model:
+            update_average(self.kept, self.model, self.config.optimizer.ema)
         return {"loss": loss.detach(), **{f"loss/{k}": v for k, v in terms.items()}}
 
     def _validate(self) -> dict[str, float]:
         if self.val is None:
             return {}
-        return validation_scores(self.model, self.val)
+        return validation_scores(self.kept, self.val)
+
+    def _averaged(self) -> NeuralEncoder | None:
+        return None if self.kept is self.model else self.kept
 
     def _check_choice(self) -> None:
         known = list(VALIDATION_METRICS)
@@ -414,12 +425,15 @@ class _Training:
                 "finished": finished,
             },
         }
-        return save_checkpoint(self.out, self.model, provenance)
+        return save_checkpoint(self.out, self.kept, provenance)
 
     def _finish(self, resumed: int) -> Run:
         made = load_checkpoint(self.out)
         note = made.provenance["training"] | {"finished": True}
-        mark = save_checkpoint(self.out, made.encoder, made.provenance | {"training": note})
+        about = made.provenance | {"training": note}
+        if self.val is not None and self.config.model.label_head and self.objective.learns_labels:
+            about["calibration"] = {"part": "val"} | calibrate_labels(made.encoder, self.val)
+        mark = save_checkpoint(self.out, made.encoder, about)
         skipped = len(self.train.problems) + (len(self.val.problems) if self.val is not None else 0)
         scores = made.provenance["scores"]
         self.state.unlink()

@@ -88,11 +88,12 @@ def save_state(
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     progress: TrainingState,
+    averaged: nn.Module | None = None,
 ) -> None:
-    """Write model, objective, optimizer and progress into one safetensors file."""
+    """Write everything that a resume needs into one safetensors file."""
     tensors: dict[str, Tensor] = {}
-    for part, module in (("model", model), ("objective", objective)):
-        for key, value in module.state_dict().items():
+    for part, module in (("model", model), ("objective", objective), ("average", averaged)):
+        for key, value in module.state_dict().items() if module is not None else ():
             tensors[f"{part}.{key}"] = value.detach().cpu().contiguous()
     state = cast("dict[int, dict[str, Tensor]]", optimizer.state_dict()["state"])
     for index, entries in state.items():
@@ -103,7 +104,11 @@ def save_state(
 
 
 def load_state(
-    file: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer
+    file: Path,
+    model: nn.Module,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    averaged: nn.Module | None = None,
 ) -> TrainingState | None:
     """Load what :func:`save_state` wrote; ``None`` when there is no such file.
 
@@ -116,7 +121,8 @@ def load_state(
         with safe_open(file, "pt") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             note = cast("dict[str, Any]", json.loads(opened.metadata()["progress"]))
-        for part, module in (("model.", model), ("objective.", objective)):
+        parts = [("model.", model), ("objective.", objective)]
+        for part, module in [*parts, ("average.", averaged)] if averaged is not None else parts:
             module.load_state_dict(
                 {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
             )
