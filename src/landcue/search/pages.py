@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,6 +19,9 @@ from landcue.types import FloatArray
 _to_json = json.JSONEncoder(
     ensure_ascii=False
 ).encode  # created once: creation costs more than a run
+
+MOST_COLLAPSED = 5_000
+"""Records among which the hits of a page without near duplicates are looked for."""
 
 _ROWS_AT_ONCE = 1_024
 
@@ -124,11 +127,13 @@ def take_page(
         k: Most hits of the page.
         own: Rows of the query records, which are left out.
         farthest: Hits beyond this distance are left out.
-        collapse: A hit whose cosine distance to an earlier one is this or less is left out.
+        collapse: A hit whose cosine distance to an earlier one is this or less is left out. Hits
+            are looked for among the nearest :data:`MOST_COLLAPSED` records, or twice the page.
         embeddings: Returns those of ``[m]`` rows, float32 ``[m, d]``, for ``collapse``.
     """
     need = seen + k + 1  # one more shows whether there is a further page
     asked = need + len(own)
+    bound = max(MOST_COLLAPSED, 2 * asked)
     while True:
         distances, rows = fetch(asked)
         done = len(rows) < asked
@@ -141,9 +146,9 @@ def take_page(
         if collapse is not None and embeddings is not None:
             kept, near = _collapse(embeddings, rows, collapse, need)
             distances, rows = distances[kept], rows[kept]
-        if done or len(rows) >= need:
+        if done or len(rows) >= need or (collapse is not None and asked >= bound):
             break
-        asked *= 2
+        asked = 2 * asked if collapse is None else min(8 * asked, bound)
     page = slice(seen, seen + k)
     before = None
     if 0 < seen <= len(rows):
@@ -164,25 +169,39 @@ def _collapse(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return positions of rows with no earlier kept one within ``limit``, and what they replace."""
     kept: list[int] = []
-    near: list[int] = []
+    near = np.zeros(most, np.int64)
     chosen = np.empty((most, embeddings(rows[:0]).shape[1]), np.float64)
-    for position, vector in enumerate(_each(embeddings, rows)):
-        # Summed along each row separately: independent of the number of rows.
-        far = 1 - (chosen[: len(kept)] * vector).sum(axis=1) > limit
-        if not far.all():
-            near[int(np.argmin(far))] += 1
-        elif len(kept) < most:
-            chosen[len(kept)] = vector
-            kept.append(position)
-            near.append(0)
-        else:
-            break
-    return np.array(kept, np.int64), np.array(near, np.int64)
-
-
-def _each(
-    embeddings: Callable[[Rows], FloatArray], rows: Rows
-) -> Iterator[npt.NDArray[np.float64]]:
-    """Yield the embeddings of rows, read a block at a time: few are needed as a rule."""
     for first in range(0, len(rows), _ROWS_AT_ONCE):
-        yield from embeddings(rows[first : first + _ROWS_AT_ONCE]).astype(np.float64)
+        block = embeddings(rows[first : first + _ROWS_AT_ONCE]).astype(np.float64)
+        close = _apart(block, chosen[: len(kept)]) <= limit
+        repeated = close.any(axis=1)
+        # Of rows that are near none kept before, each may be near an earlier one of this block.
+        free = np.flatnonzero(~repeated)
+        within = np.less_equal(_apart(block[free], block[free]), limit)
+        before = len(kept)
+        owner = np.full(len(free), -1)
+        end = len(block)
+        for i in range(len(free)):
+            if owner[i] >= 0:
+                continue
+            if len(kept) == most:
+                end = int(free[i])  # here the next page begins
+                break
+            owner[(owner < 0) & within[i] & (np.arange(len(free)) > i)] = len(kept)
+            chosen[len(kept)] = block[free[i]]
+            kept.append(first + int(free[i]))
+        counted = np.flatnonzero(repeated[:end])
+        if before:
+            near[:before] += np.bincount(close[counted].argmax(axis=1), minlength=before)
+        owned = owner[(owner >= 0) & (free < end)]
+        near += np.bincount(owned, minlength=most)
+        if end < len(block):
+            break
+    return np.array(kept, np.int64), near[: len(kept)]
+
+
+def _apart(
+    left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return cosine distances, rounded: sums differ in the last bits with the number of rows."""
+    return np.round(1 - left @ right.T, 12)
