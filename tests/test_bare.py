@@ -92,8 +92,13 @@ def test_the_base_install_indexes_searches_and_serves_without_torch(tmp_path):
         [landcue, "train", "--help"], capture_output=True, text=True, env=env, check=False
     )
     assert "Traceback" not in refused.stderr
+    listed = subprocess.run(
+        [landcue, "models", "list"], capture_output=True, text=True, env=env, check=True
+    )
+    assert listed.stdout.splitlines() == ["builtin"]
     refused = subprocess.run(
-        [landcue, "models", "list"], capture_output=True, text=True, env=env, check=False
+        [landcue, "models", "show", "open_clip:ViT-B-32@openai"],
+        **{"capture_output": True, "text": True, "env": env, "check": False},
     )
     assert refused.returncode == 2
-    assert "pip install 'landcue[train]'" in refused.stderr
+    assert "pip install 'landcue[hub]'" in refused.stderr

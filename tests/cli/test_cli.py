@@ -284,7 +284,7 @@ methods:
 def test_output_into_a_closed_pipe(world):
     command = f"{sys.executable} -m landcue.cli.main models list | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "bn_inception"
+    assert done.stdout.strip() == "builtin"
     assert "Traceback" not in done.stderr
 
 

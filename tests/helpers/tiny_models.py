@@ -26,7 +26,7 @@ def steady(module):
                 values = np.ones(shape) + 0 * values
             elif len(shape) == 1 and name.endswith("weight"):
                 values = 1 + 0.1 * values
-            state[name] = torch.from_numpy(values.astype(np.float32)).reshape(shape)
+            state[name] = torch.from_numpy(np.asarray(values, np.float32)).reshape(shape)
     module.load_state_dict(state)
     return module.eval()
 
@@ -108,4 +108,72 @@ def write_pictures(folder: Path, n: int = 48, first: int = 0) -> Path:
         rows.append([f"{kind}{i:03}.png", *(int(kind == one) for one in KINDS)])
     with (folder.parent / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["path", *KINDS], *rows])
+    return folder
+
+
+def open_clip_folder(folder: Path) -> Path:
+    """Write a tiny model of open_clip as ``local-dir:`` reads it."""
+    import json
+
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 48, "layers": 2, "width": 64, "patch_size": 16},
+        "text_cfg": {
+            **{"context_length": 32, "vocab_size": 49408},
+            **{"width": 32, "heads": 2, "layers": 2},
+        },
+    }
+    preprocess = {"mean": [0.48, 0.45, 0.4], "std": [0.26, 0.26, 0.27], "size": 48}
+    text = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
+    (folder / "open_clip_config.json").write_text(text)
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    weights = {name: value.clone() for name, value in steady(model).state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def hf_vit_folder(folder: Path, *, pooling: bool = True) -> Path:
+    """Write a tiny vision transformer and its image processor."""
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        image_size=48, patch_size=16,
+    )  # fmt: skip
+    steady(ViTModel(config, add_pooling_layer=pooling)).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 48, "width": 48}).save_pretrained(folder)
+    return folder
+
+
+def hf_clip_folder(folder: Path) -> Path:
+    """Write a tiny CLIP of transformers with its image processor and a tokenizer of few words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
+
+    words = "a an of with by the satellite image photo aerial photograph harbor boats trees water"
+    known = ["<pad>", "<unk>", "<start>", "<end>", *words.split()]
+    vocabulary = {word: i for i, word in enumerate(known)}
+    bare = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    bare.pre_tokenizer = pre_tokenizers.Whitespace()
+    bare.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=[("<start>", 2), ("<end>", 3)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bare, pad_token="<pad>", unk_token="<unk>", bos_token="<start>",
+        eos_token="<end>", model_max_length=24,
+    )  # fmt: skip
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    text = {**sizes, "num_attention_heads": 2, "vocab_size": len(known)}
+    text |= {"max_position_embeddings": 24, "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    vision = {**sizes, "num_attention_heads": 2, "image_size": 48, "patch_size": 16}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=20)
+    steady(CLIPModel(config)).save_pretrained(folder)
+    CLIPImageProcessor(
+        size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}
+    ).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder

@@ -123,8 +123,8 @@ def test_fingerprints_cover_weights_and_preprocessing(weights, described, tmp_pa
 
 
 GOLDEN = {
-    "timm": "825a5839175646612e8a461476b01a92b240b82c48556cae52b2068519252710",
-    "onnx": "992f0e2ddc6caa60c198fd8010bd06b735910cab30db736c89110a4e87d7cc4a",
+    "timm": "147c83548118643077f97aeb166b7def6a814b388cbe3e7bc3e337e456a6256d",
+    "onnx": "2f45c4c28bb68b15f9548fff0ed50bb29ece071085a8f0362a6c83099e4b6814",
 }
 
 
@@ -312,3 +312,14 @@ def test_texts_are_refused_in_one_line(described):
     with pytest.raises(UsageError, match=r"onnx:tiny\.onnx has no text tower") as error:
         encoder.encode_text("a harbor")
     assert "\n" not in str(error.value)
+
+
+def test_pretrained_encoders_are_listed_by_kind():
+    from landcue.models.load import list_models
+
+    assert "builtin" in list_models()
+    assert "timm:resnet18.a1_in1k" in list_models("timm:resnet18*")
+    assert "open_clip:ViT-B-32@laion2b_s34b_b79k" in list_models("open_clip:ViT-B-32*")
+    assert list_models("timm:nothing*") == []
+    with pytest.raises(UsageError, match="no list of models of kind 'clip'"):
+        list_models("clip:*")

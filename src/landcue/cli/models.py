@@ -15,15 +15,17 @@ models_app = typer.Typer(
 
 @models_app.command("list")
 def list_models(
-    pattern: Annotated[str, typer.Argument(help="Pattern, such as resnet* or *mobilenet*.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(help="Pattern, such as resnet*, timm:vit*, open_clip:* or torchgeo:*.")
+    ] = "*",
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List the available backbones."""
-    from landcue.models.load import list_backbones
+    """List backbones for training; with timm:, open_clip: or torchgeo:, encoders for indexing."""
+    from landcue.models.load import list_models
 
-    names = list_backbones(pattern)
+    names = list_models(pattern)
     if json_:
-        print_json({"backbones": names})
+        print_json({"models": names})
     else:
         print("\n".join(names))
 
@@ -31,11 +33,12 @@ def list_models(
 @models_app.command()
 def show(
     model: Annotated[
-        str, typer.Argument(help="Run folder, exported .onnx file, or builtin.")
+        str,
+        typer.Argument(help="Run folder, exported .onnx file, timm:NAME and others, or builtin."),
     ] = "builtin",
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Print the card of a trained model."""
+    """Print the card of a model."""
     from landcue.models.load import describe_model
 
     text, facts = describe_model(model)

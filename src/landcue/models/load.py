@@ -188,21 +188,38 @@ def describe_model(uri: str | Path) -> tuple[str, dict[str, Any]]:
     return describe(loaded.card) if isinstance(loaded, OnnxEncoder) else "", facts
 
 
-def list_backbones(pattern: str = "*") -> list[str]:
-    """Return the names of backbones that can be trained: ours, and the architectures of timm.
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the names of models that match a pattern.
+
+    A pattern without a colon lists ``builtin`` and, where the packages of training are installed,
+    the backbones that can be trained: ours, and the architectures of timm. With one, such as
+    ``timm:vit*``, ``open_clip:*`` or ``torchgeo:*``, it lists pretrained encoders of a library.
 
     Raises:
-        UsageError: The packages of training are not installed.
+        UsageError: An unknown kind, or its packages are not installed.
+
+    >>> list_models("built*")
+    ['builtin']
     """
+    kind, colon, rest = pattern.partition(":")
+    if colon:
+        if kind not in ("timm", "open_clip", "torchgeo"):
+            known = did_you_mean(kind, ("timm", "open_clip", "torchgeo"))
+            raise UsageError(f"there is no list of models of kind {kind!r}{known}")
+        from landcue.models.pretrained.encoder import list_encoders
+
+        return [f"{kind}:{name}" for name in list_encoders(kind) if fnmatch.fnmatch(name, rest)]
+    names = [BUILTIN]
     try:
         import timm
 
         from landcue.models.backbones import OWN
+
+        names += [*OWN, *timm.list_models()]
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("landcue"):
             raise
-        raise missing_extra("train", "the list of backbones") from None
-    return [name for name in [*OWN, *timm.list_models()] if fnmatch.fnmatch(name, pattern)]
+    return [name for name in names if fnmatch.fnmatch(name, pattern)]
 
 
 def find_device(name: str) -> torch.device:

@@ -327,6 +327,15 @@ def open_encoder(
     return PretrainedEncoder(_adapter(kind).open_tower(name, device, threads))
 
 
+def list_encoders(kind: str) -> list[str]:
+    """Return the names of a library's pretrained models.
+
+    Raises:
+        UsageError: Packages that are not installed.
+    """
+    return sorted(_adapter(kind).list_names())
+
+
 def is_pretrained(folder: Path) -> bool:
     """Return whether a folder is one that :meth:`PretrainedEncoder.save` wrote."""
     try:

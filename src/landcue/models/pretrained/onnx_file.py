@@ -67,7 +67,8 @@ class OnnxTower:
         self._settings = {key: settings[key] for key in ("name", "layout", "output")}
         self._input = self._session.get_inputs()[0].name
         self._output = self._choose(settings["output"])
-        described = {**self._settings, "bands": self.bands, "value_range": self.value_range}
+        described: dict[str, Any] = {key: settings[key] for key in ("layout", "output")}
+        described |= {"bands": self.bands, "value_range": self.value_range}
         described["preprocessing"] = self.preprocessing.to_json()
         digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
         digest.update(data)

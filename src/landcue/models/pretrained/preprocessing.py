@@ -35,6 +35,8 @@ class Preprocessing:
         scale_size: Side in pixels before the center crop; ``size`` by default.
         interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
         fill: Value of borders, one per band, 0..255.
+        floor_center: Whether half pixels of the center crop are rounded down, as in transformers,
+            and not to even ones, as in torchvision.
 
     Raises:
         UsageError: A value is not valid.
@@ -47,6 +49,7 @@ class Preprocessing:
     scale_size: int = 0
     interpolation: str = "bicubic"
     fill: tuple[int, ...] = ()
+    floor_center: bool = False
 
     def __post_init__(self) -> None:
         if self.scale_size == 0:
@@ -119,7 +122,10 @@ class Preprocessing:
             out[down // 2 : down // 2 + height, right // 2 : right // 2 + width] = image
             image = out
             height, width = image.shape[:2]
-        top, left = round((height - size) / 2.0), round((width - size) / 2.0)
+        if self.floor_center:
+            top, left = (height - size) // 2, (width - size) // 2
+        else:
+            top, left = round((height - size) / 2.0), round((width - size) / 2.0)
         return np.ascontiguousarray(image[top : top + size, left : left + size])
 
 

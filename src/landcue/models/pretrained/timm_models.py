@@ -33,6 +33,11 @@ def open_tower(name: str, device: str, threads: int | None = None) -> TorchTower
     return _tower(module, model, _preprocessing(module, model), device)
 
 
+def list_names() -> list[str]:
+    """Return the names of weights that timm knows."""
+    return list(timm.list_pretrained())
+
+
 def restore_tower(
     settings: dict[str, Any], folder: Path, device: str, threads: int | None = None
 ) -> TorchTower:

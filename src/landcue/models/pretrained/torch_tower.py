@@ -44,6 +44,7 @@ class TorchTower:
         *,
         text: Callable[[Sequence[str], torch.device], Tensor] | None = None,
         bands: Sequence[str] = RGB,
+        identity: Mapping[str, Any] | None = None,
     ) -> None:
         """Take a module and its functions.
 
@@ -55,6 +56,8 @@ class TorchTower:
             device: Where it runs.
             text: From texts to features ``[n, F]``.
             bands: Names of the bands.
+            identity: What the fingerprint covers besides weights and preprocessing; by default
+                the settings.
         """
         self.device = find_device(device)
         self.module = module.eval().requires_grad_(False).to(self.device)
@@ -69,7 +72,7 @@ class TorchTower:
         shape = (1, -1, 1, 1)
         self._mean = torch.tensor(preprocessing.mean, device=self.device).view(shape)
         self._std = torch.tensor(preprocessing.std, device=self.device).view(shape)
-        self.fingerprint = self._fingerprint()
+        self.fingerprint = self._fingerprint(settings if identity is None else identity)
         self.n_features = self._probe()
 
     @property
@@ -149,8 +152,8 @@ class TorchTower:
                 f"({line})"
             ) from None
 
-    def _fingerprint(self) -> str:
-        described = {**self.settings, "preprocessing": self.preprocessing.to_json()}
+    def _fingerprint(self, identity: Mapping[str, Any]) -> str:
+        described = {**identity, "preprocessing": self.preprocessing.to_json()}
         digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
         tensors = self.module.state_dict()
         for name in sorted(tensors):
