@@ -121,5 +121,5 @@ def test_a_clean_set_says_so(tmp_path):
     (tmp_path / "a").mkdir()
     for i in range(5):
         image.rotate(17 * i).resize((32, 32)).save(tmp_path / f"a/{i}.png")
-    shown = Page(audit(open_source(tmp_path), model=None).to_html())
+    shown = Page(audit(open_source(tmp_path, folder_labels=True), model=None).to_html())
     assert "Nothing stands out." in shown.text

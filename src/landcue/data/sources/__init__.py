@@ -6,6 +6,7 @@ from pathlib import Path
 
 from landcue.data.images import SUFFIXES
 from landcue.data.imageset import ImageSet, make_image_set
+from landcue.data.names import clean_id
 from landcue.data.objects import address, is_object, look_up, shown, store_of
 from landcue.data.raster import check_local
 from landcue.data.sources.folder import read_folder, read_table
@@ -71,5 +72,5 @@ def _open_file(path: Path, labels: Path | None, asset: str | None) -> ImageSet:
         return read_stac(path, asset)
     if kind in SUFFIXES:
         file = look_up(path) if is_object(path) else path
-        return make_image_set("scene", path.parent, [Record(path.name, file)], (), ())
-    raise DataError(f"{path} is neither a folder nor a .csv, .parquet, .json or .tif file")
+        return make_image_set("scene", path.parent, [Record(clean_id(path.name), file)], (), ())
+    raise DataError(f"{shown(path)} is neither a folder nor a .csv, .parquet, .json or .tif file")

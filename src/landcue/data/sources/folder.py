@@ -233,8 +233,8 @@ def read_objects(
 ) -> ImageSet:
     """List the images below ``s3://bucket/prefix``; ids are keys relative to it.
 
-    Labels are those that a folder would give: the last part of the prefix, a table named
-    ``labels.csv`` directly below it, or ``labels``. Nothing is downloaded but that table.
+    Labels are those that :func:`read_folder` would find, or come from a table named ``labels.csv``
+    directly below the prefix, or from ``labels``. Nothing is downloaded but that table.
 
     Raises:
         DataError: The store cannot be reached or refuses, or holds no image there.
@@ -243,23 +243,29 @@ def read_objects(
     root = address(path)
     store = ObjectStore(path)
     records: list[Record] = []
+    left_out: Counter[str] = Counter()
     table = None
     for found in store.list(root):
         relative = address(found).removeprefix(f"{root}/")
-        hidden = any(map(is_system_folder, relative.split("/")))
+        system = next(filter(is_system_folder, relative.split("/")[:-1]), None)
         if relative == _TABLE:
             table = found
-        if not hidden and is_image_path(found):
+        elif system is not None:
+            left_out[f"objects in folders {printable(system)!r} of other programs"] += 1
+        elif is_image_path(found):
             records.append(folder_record(Path(relative), found))
+        elif found.suffix.lower() in _OTHER_IMAGES:
+            left_out[f"{found.suffix.lower()} objects, which are not read"] += 1
+    problems = [Problem(url(path), f"left out: {n} {what}") for what, n in left_out.items()]
     if not records:
         raise DataError(f"{url(path)} holds no usable image; need .jpg, .png, .tif or .webp")
     if labels is not None:
-        return with_table(path, records, labels)
+        return with_table(path, records, labels, problems)
     if table is not None:
         with local_copy(table) as copy:
-            return with_table(path, records, copy)
+            return with_table(path, records, copy, problems)
     records, names = with_folder_labels(records, folder_labels)
-    return make_image_set("objects", path, records, names, ())
+    return make_image_set("objects", path, records, names, problems)
 
 
 def read_table(path: Path) -> ImageSet:
