@@ -31,7 +31,8 @@ from landcue.archive.ingest import ingest
 from landcue.codes.packing import pack_bits
 from landcue.data.images import read_image
 from landcue.data.imageset import ImageSet
-from landcue.data.scenes import Length, Scale, SceneOptions, SceneReader
+from landcue.data.reader import SceneReader
+from landcue.data.scenes import Length, Scale, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.types import ByteArray, Encoder, Encoding

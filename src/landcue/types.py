@@ -122,7 +122,7 @@ class Record:
         predicted: Labels that a model predicted, of a record of an archive.
         source: Name of its source, of a record of an archive.
         reading: How the numbers of a raster became a picture, of a record of an archive; see
-            :meth:`landcue.data.scenes.SceneReader.reading`.
+            :meth:`landcue.data.reader.SceneReader.reading`.
     """
 
     id: str

@@ -23,7 +23,8 @@ from landcue.archive.ingest import ingest
 from landcue.archive.schema import footprint_of, to_wkb, window_of
 from landcue.data.header import read_facts
 from landcue.data.images import read_image
-from landcue.data.scenes import Length, Scale, SceneOptions, SceneReader
+from landcue.data.reader import SceneReader
+from landcue.data.scenes import Length, Scale, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import ArchiveError, DataError, UsageError

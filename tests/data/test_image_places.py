@@ -10,7 +10,8 @@ import rasterio
 from PIL import Image
 
 from landcue.data.images import SceneOptions, read_picture
-from landcue.data.scenes import Length, SceneReader
+from landcue.data.reader import SceneReader
+from landcue.data.scenes import Length
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import DataError

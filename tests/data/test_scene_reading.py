@@ -13,7 +13,8 @@ from rasterio.enums import ColorInterp
 import scene_files as files
 from landcue.data.header import read_facts
 from landcue.data.raster import open_dataset, raster_options
-from landcue.data.scenes import Length, Scale, SceneOptions, SceneReader, parse_bands
+from landcue.data.reader import SceneReader
+from landcue.data.scenes import Length, Scale, SceneOptions, parse_bands
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import DataError, UsageError

@@ -9,7 +9,7 @@ from rasterio.transform import from_origin
 
 import scene_files as files
 from landcue.archive import IndexOptions, index_source
-from landcue.data.images import read_image, read_picture
+from landcue.data.images import read_bands, read_image, read_picture
 from landcue.data.scenes import Length, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
@@ -143,3 +143,17 @@ def test_bands_of_other_places_are_refused(tmp_path):
         read_image(tmp_path / "x_B04.tif")
     with pytest.raises(DataError, match="covers another area"):
         read_chip(Chip(tmp_path / "x_B04.tif", Window(0, 0, 9, 9)))
+
+
+def test_stored_numbers_of_bands_by_name(tmp_path):
+    made = write_bands(tmp_path, {b: f"x_{b}.tif" for b in ("B02", "B03", "B04", "B08")})
+    values, valid = read_bands(tmp_path / "x_B04.tif", ["B08", "B04"])
+    np.testing.assert_array_equal(values, [made["B08"], made["B04"]])
+    assert values.dtype == np.uint16
+    assert valid.all()
+    part, _ = read_bands(tmp_path / "x_B04.tif", [1, "B02"], window=Window(5, 9, 20, 10))
+    np.testing.assert_array_equal(part, [made["B04"][9:19, 5:25], made["B02"][9:19, 5:25]])
+    coarse, _ = read_bands(tmp_path / "x_B04.tif", ["B03"], side=20)
+    assert coarse.shape == (1, 20, 20)
+    with pytest.raises(DataError, match=r"no band named 'B11' \(B04, B03, B02, B08\)"):
+        read_bands(tmp_path / "x_B04.tif", ["B11"])

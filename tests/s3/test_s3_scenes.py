@@ -21,7 +21,8 @@ from landcue.data import raster
 from landcue.data.header import read_facts
 from landcue.data.objects import ObjectPath, ObjectStore, look_up
 from landcue.data.raster import open_dataset
-from landcue.data.scenes import Length, SceneOptions, SceneReader
+from landcue.data.reader import SceneReader
+from landcue.data.scenes import Length, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import DataError, StoreError

@@ -24,7 +24,8 @@ from landcue.data.images import read_picture
 from landcue.data.objects import CHANGED, is_object, object_path, read_file, shown
 from landcue.data.pictures import Rendering
 from landcue.data.raster import HEAD, RASTER_SUFFIXES, is_raster
-from landcue.data.scenes import SceneOptions, SceneReader
+from landcue.data.reader import SceneReader
+from landcue.data.scenes import SceneOptions
 from landcue.data.stacks import band_files
 from landcue.errors import DataError, LandcueError, StoreError, UsageError
 from landcue.types import ByteArray, Encoder, Problem
@@ -44,7 +45,7 @@ class ReadImage:
         pixels: Result of :meth:`landcue.types.Encoder.prepare`.
         replaces: Whether the archive holds an older row of the same id.
         reading: How a raster's numbers became a picture, see
-            :meth:`landcue.data.scenes.SceneReader.reading`.
+            :meth:`landcue.data.reader.SceneReader.reading`.
     """
 
     metadata: Metadata

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         load_dataset,
     )
     from landcue.data.datasets.common import Facts
-    from landcue.data.images import read_image
+    from landcue.data.images import Picture, read_bands, read_image, read_picture
     from landcue.data.imageset import ImageSet
     from landcue.data.sources import open_source
     from landcue.data.splits import apply_split
@@ -34,13 +34,16 @@ __all__ = [
     "FACTS",
     "Facts",
     "ImageSet",
+    "Picture",
     "Record",
     "apply_split",
     "check_dataset",
     "detect_source",
     "load_dataset",
     "open_source",
+    "read_bands",
     "read_image",
+    "read_picture",
 ]
 
 __getattr__ = lazy_exports(
@@ -50,12 +53,15 @@ __getattr__ = lazy_exports(
         "FACTS": "landcue.data.datasets",
         "Facts": "landcue.data.datasets.common",
         "ImageSet": "landcue.data.imageset",
+        "Picture": "landcue.data.images",
         "Record": "landcue.types",
         "apply_split": "landcue.data.splits",
         "check_dataset": "landcue.data.datasets",
         "detect_source": "landcue.data.datasets",
         "load_dataset": "landcue.data.datasets",
         "open_source": "landcue.data.sources",
+        "read_bands": "landcue.data.images",
         "read_image": "landcue.data.images",
+        "read_picture": "landcue.data.images",
     },
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -20,9 +21,10 @@ from landcue.data.header import FROM_WORLD_FILE, NO_PRJ, north_up, turned, world
 from landcue.data.objects import is_object
 from landcue.data.pictures import Scale
 from landcue.data.raster import HEAD, KINDS, RASTER_SUFFIXES, is_raster, kind_of
-from landcue.data.scenes import MAX_PIXELS, SceneOptions, SceneReader, check_size
+from landcue.data.reader import SceneReader
+from landcue.data.scenes import MAX_PIXELS, SceneOptions, check_size
 from landcue.errors import DataError
-from landcue.types import Area, Bounds, ByteArray
+from landcue.types import Area, Bounds, ByteArray, Window
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF")
 """What Pillow decodes; TIFF, JPEG 2000 and 16-bit PNG go through GDAL."""
@@ -102,6 +104,38 @@ def read_image(
         side=side,
     )
     return read_picture(source, options, name=name).pixels
+
+
+def read_bands(
+    path: Path,
+    bands: Sequence[int | str],
+    *,
+    window: Window | None = None,
+    side: int | None = None,
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Read the stored numbers of bands of a raster, for models that scale them themselves.
+
+    >>> values, valid = read_bands(Path("x_B04.tif"), ["B08", "B04"])  # doctest: +SKIP
+    >>> values.dtype, values.shape, valid.shape                        # doctest: +SKIP
+    (dtype('uint16'), (2, 512, 512), (512, 512))
+
+    Args:
+        path: The file; the red band's file of a scene of one file a band stands for all of them.
+        bands: Numbers from 1, or names in the file.
+        window: The pixels to read; by default all.
+        side: As for :func:`read_image`.
+
+    Returns:
+        ``[C, h, w]`` in the file's type and orientation, and where there is data, bool ``[h, w]``.
+
+    Raises:
+        DataError: It cannot be read, is too large, or lacks a band.
+    """
+    reader = SceneReader(path, SceneOptions(bands=tuple(bands), channels=len(bands), side=side))
+    try:
+        return reader.values(window or reader.whole())
+    finally:
+        reader.close()
 
 
 def read_picture(

@@ -42,7 +42,7 @@ class Query:
     An example is one of:
 
     * a ``str``: the id of a record; if no record has it, an image file or ``s3://`` address;
-    * a path: an image file (JPEG, PNG, TIFF or WebP); ``bytes``: the contents of one;
+    * a path: an image file (see :func:`landcue.data.read_image`); ``bytes``: the contents of one;
     * a Pillow image, or decoded pixels, uint8 ``[h, w, 3]``;
     * a vector, float ``[d]`` or ``[1, d]``, of any length but 0;
     * a :class:`landcue.types.Hit` or :class:`landcue.types.Record`: the record of its id;

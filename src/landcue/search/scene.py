@@ -10,7 +10,8 @@ import numpy as np
 from landcue.data.header import RasterFacts, read_facts
 from landcue.data.objects import shown
 from landcue.data.pictures import BandName
-from landcue.data.scenes import Length, Scale, SceneOptions, SceneReader, parse_bands
+from landcue.data.reader import SceneReader
+from landcue.data.scenes import Length, Scale, SceneOptions, parse_bands
 from landcue.errors import UsageError
 from landcue.types import Bounds, ByteArray, Window
 

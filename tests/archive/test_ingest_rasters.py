@@ -1,0 +1,106 @@
+"""Whole rasters in an archive: what is stored, what is reported, and queries that find them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+import landcue
+import scene_files as files
+from landcue.archive import IndexOptions, index_source
+from landcue.data.images import read_image
+
+RULES = (
+    "four bands without color interpretation: the first three shown as red, green and blue",
+    "values scaled to bytes by the percentiles 2 and 98 of each band",
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two rasters of 16 bits and four bands, one of bytes, and a photo."""
+    root = tmp_path / "data"
+    for i in range(2):
+        files.write_scene(root / f"{i}.tif", files.noise(i, 4, 300, 200), nodata=0)
+    files.write_scene(root / "rgb.tif", files.noise(5, 3, 90, 90, high=256, dtype="uint8"))
+    Image.fromarray(files.noise(6, 3, 90, 90, high=256, dtype="uint8").T.copy()).save(
+        root / "p.jpg"
+    )
+    return root
+
+
+def test_what_was_assumed_is_stored_and_counted(folder, tmp_path):
+    lines = []
+    report = index_source(folder, tmp_path / "a", notify=lines.append)
+    assert (report.added, report.skipped) == (4, ())
+    assert [report.assumed[rule] for rule in RULES] == [2, 2]
+    assert report.to_json()["assumed"] == report.assumed
+    assert f"2 rasters: {RULES[0]}" in lines
+    with landcue.open(tmp_path / "a") as archive:
+        reading = archive.record("0.tif").reading
+        assert archive.record("p.jpg").reading is None
+    with rasterio.open(folder / "0.tif") as file:
+        wanted = np.percentile(file.read([1, 2, 3]).reshape(3, -1), [2, 98], axis=1).T
+    assert reading["bands"] == [1, 2, 3]
+    np.testing.assert_allclose(reading["limits"], wanted)
+    assert reading["warnings"] == []
+    again = index_source(folder, tmp_path / "a")
+    assert (again.unchanged, again.assumed) == (4, {})
+
+
+def test_options_apply_to_whole_rasters_and_to_queries(folder, tmp_path):
+    options = IndexOptions(bands="4,3,2", scale="fixed:0,3000")
+    report = index_source(folder / "0.tif", tmp_path / "a", options=options)
+    assert report.added == 1
+    with landcue.open(tmp_path / "a") as archive:
+        (hit,) = archive.search(folder / "0.tif", k=1)
+        assert hit.distance < 1e-6
+        pixels = read_image(folder / "0.tif", bands=[4, 3, 2], scale="fixed:0,3000")
+        (hit,) = archive.search(pixels, k=1)
+        assert hit.distance < 1e-6
+        (hit,) = archive.search((folder / "0.tif").read_bytes(), k=1)
+        assert hit.distance < 1e-6
+    changed = index_source(folder / "0.tif", tmp_path / "a")
+    assert (changed.updated, changed.unchanged) == (1, 0)
+
+
+def test_a_scene_finds_its_own_chip(folder, tmp_path):
+    options = IndexOptions(chip="300px", bands="4,3,2")
+    index_source(folder, tmp_path / "a", options=options)
+    with landcue.open(tmp_path / "a") as archive:
+        (hit,) = archive.search(folder / "1.tif", k=1)
+    assert hit.id.startswith("1/")
+    assert hit.distance < 1e-6
+
+
+def test_share_of_missing_pixels_of_whole_rasters(tmp_path):
+    values = files.noise(0, 3, 100, 100)
+    values[:, :80] = 0
+    files.write_scene(tmp_path / "data/a.tif", values, nodata=0)
+    files.write_scene(tmp_path / "data/b.tif", files.noise(1, 3, 100, 100), nodata=0)
+    assert index_source(tmp_path / "data", tmp_path / "a").added == 2
+    report = index_source(tmp_path / "data", tmp_path / "b", options=IndexOptions(nodata=0.5))
+    assert report.added == 1
+    assert [problem.where for problem in report.skipped] == ["a.tif"]
+
+
+def test_lines_of_gdal_are_named_with_their_file(tmp_path):
+    """GDAL warns of the colors of this file; nothing reaches the terminal without its name."""
+    path = files.write_scene(tmp_path / "data/a.tif", files.noise(0, 4, 60, 60, 1, 256, "uint8"))
+    data = bytearray(path.read_bytes())
+    at = int.from_bytes(data[4:8], "little")
+    for entry in range(at + 2, at + 2 + 12 * int.from_bytes(data[at : at + 2], "little"), 12):
+        if int.from_bytes(data[entry : entry + 2], "little") == 338:  # ExtraSamples
+            data[entry] = 0x3B  # a tag that says nothing
+    path.write_bytes(data)
+    command = [sys.executable, "-m", "landcue", "index", tmp_path / "data", tmp_path / "archive"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stderr.splitlines() if "TIFF" in line or "Warning" in line]
+    assert lines
+    assert all("a.tif" in line for line in lines)
+    assert all("a.tif" in line or line[0].isdigit() for line in done.stderr.splitlines())
