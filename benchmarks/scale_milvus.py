@@ -213,7 +213,7 @@ def raw_ms(near: Archive, address: Address, mode: str, rows: list[int]) -> float
     for row in rows:
         embedding = np.array(vectors.embedding[row])
         asked: dict[str, tuple[str, Any]] = {
-            "embedding": (name, embedding),
+            "embedding": (name, np.append(embedding, np.zeros(len(NAMES), np.float32))),
             "two-stage": (f"{name}_sketch", sketcher.encode(embedding[None])[0].tobytes()),
         }
         collection, vector = asked.get(mode, (f"{name}_code", vectors.code[row].tobytes()))

@@ -7,6 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
+from landcue.codes.hashers import fit_decoder, fit_hasher
+from landcue.codes.packing import unpack_bits
 from landcue.errors import UsageError
 from landcue.search import rerank
 
@@ -140,3 +142,39 @@ def test_bad_input_is_one_line(call, message):
     with pytest.raises(UsageError, match=message) as error:
         call(np.full((3, 3), 0.5) + 0.1 * np.eye(3))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_fused_codes_equal_a_loop_over_records(masked):
+    rng = np.random.default_rng(11)
+    kinds = rng.integers(0, 12, 50)  # equal records tie
+    z, p = unit(12, 16, 12)[kinds], rng.random((12, 5))[kinds]
+    hasher = fit_hasher("itq", unit(80, 16, 13), 12)
+    codes, bits = hasher.encode(z), unpack_bits(hasher.encode(z), 12)
+    decoder = fit_decoder(codes, z, 12)
+    found = rerank.FusedCodes(codes, p, decoder, bits=2, weight=0.8)
+    assert (len(found), found.bits_per_record) == (50, 12 + 2 * 5)
+    steps = np.minimum(np.floor(p * 4), 3)
+    means = {step: p[steps == step].mean() for step in np.unique(steps)}
+    mask = rng.random(50) < 0.5 if masked else None
+    queries, wanted = unit(3, 16, 14), rng.random((3, 5))
+    scores, rows = found.search(queries, wanted, 20, mask)
+    for query, labels, line, order in zip(queries, wanted, scores, rows, strict=True):
+        expected = []
+        for row in range(50):
+            decoded = np.where(bits[row], 1.0, -1.0) @ decoder.weights + decoder.bias
+            gain = sum(
+                np.log(1 + one * means[step]) for one, step in zip(labels, steps[row], strict=True)
+            )
+            if mask is None or mask[row]:
+                expected.append((round(-(query @ decoded + 0.8 * gain), 5), row))
+        expected.sort()
+        assert [row for _, row in expected[:20]] == order.tolist()
+        np.testing.assert_allclose(line, [-score for score, _ in expected[:20]], atol=2e-5)
+
+
+def test_fused_codes_of_other_records_are_refused():
+    codes = np.zeros((3, 1), np.uint8)
+    decoder = fit_decoder(codes, unit(3, 4, 0), 8)
+    with pytest.raises(UsageError, match="3 codes and 2 rows of label probabilities"):
+        rerank.FusedCodes(codes, np.full((2, 3), 0.5), decoder)

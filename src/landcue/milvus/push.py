@@ -142,6 +142,7 @@ class Part:
 
     def __init__(self, source: Source, first: int, last: int, low: str, high: str | None) -> None:
         self._source, self.first, self.last = source, first, last
+        self._shared: list[dict[str, Any]] | None = None
         at_least = f"id >= {quoted(low)}"
         self.where = at_least if high is None else both(at_least, f"id < {quoted(high)}")
 
@@ -201,13 +202,12 @@ class Part:
             scored = zip(vectors.scores[rows].tolist(), vectors.cue[rows], strict=True)
             labels = [{"scores": scores, "cue": cue.tobytes().hex()} for scores, cue in scored]
             rest = [one | other for one, other in zip(rest, labels, strict=True)]
-        numbers = {name: number for number, name in enumerate(pushed.names)}
-        return [
-            self._shared(self.facts[number], numbers) | other
-            for number, other in zip(at, rest, strict=True)
-        ]
+        if self._shared is None:
+            numbers = {name: number for number, name in enumerate(pushed.names)}
+            self._shared = [self._fields(fact, numbers) for fact in self.facts]
+        return [self._shared[number] | other for number, other in zip(at, rest, strict=True)]
 
-    def _shared(self, fact: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str, Any]:
+    def _fields(self, fact: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str, Any]:
         """Return the fields that all collections have."""
         labels = fact["predicted_labels"] if fact["labels"] is None else fact["labels"]
         west, south, east, north = (fact[side] for side in SIDES)

@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from landcue.codes.engine import check_k, smallest
+from landcue.codes.hashers import Decoder
 from landcue.errors import UsageError
+from landcue.types import ByteArray
 
 Floats = npt.NDArray[np.floating[Any]]
 Matrix = npt.NDArray[np.float64]
@@ -215,6 +218,89 @@ def quantize(probabilities: Floats, bits: int = 2) -> tuple[npt.NDArray[np.uint8
     sums = np.bincount(levels.ravel(), wide.ravel(), minlength=count)
     middles = (np.arange(count) + 0.5) / count
     return levels, np.where(filled > 0, sums / np.maximum(1, filled), middles)
+
+
+class FusedCodes:
+    """Hash codes and quantized label probabilities of n records, ranked by exact queries.
+
+    A record takes its hash bits and ``bits`` for each label. A query keeps its floats: its score
+    is the inner product with the decoded code (asymmetric search) plus ``weight`` times the log
+    gain with the quantized probabilities.
+
+    Attributes:
+        bits_per_record: Hash bits and bits of the label probabilities.
+    """
+
+    def __init__(
+        self,
+        codes: ByteArray,
+        probabilities: Floats,
+        decoder: Decoder,
+        *,
+        bits: int = 2,
+        weight: float = 1.0,
+    ) -> None:
+        """Quantize the probabilities; the codes are kept as they are.
+
+        Args:
+            codes: Packed uint8 ``[n, ceil(n_bits / 8)]``.
+            probabilities: Label probabilities ``[n, C]``, 0 to 1.
+            decoder: Maps codes to embeddings: :func:`landcue.codes.hashers.fit_decoder`.
+            bits: Bits of each probability, 1 to 8.
+            weight: Of the log gain, 0 or more; see :func:`label_scale`.
+
+        Raises:
+            UsageError: Values are out of range, or there are not as many codes as probabilities.
+        """
+        if len(codes) != len(probabilities):
+            raise UsageError(
+                f"{len(codes)} codes and {len(probabilities)} rows of label probabilities: encode "
+                "the same records"
+            )
+        self._levels, self._values = quantize(probabilities, bits)
+        self._cosines, self._weight = decoder.scorer(codes), check_weight(weight)
+        self.bits_per_record = decoder.n_bits + bits * self._levels.shape[1]
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def scores(self, embeddings: Floats, probabilities: Floats) -> Matrix:
+        """Return the scores of exact queries, float64 ``[q, n]``; equal records tie.
+
+        Args:
+            embeddings: Unit vectors ``[q, d]``.
+            probabilities: Label probabilities ``[q, C]``.
+
+        Raises:
+            UsageError: Queries of other sizes, or values that are not probabilities.
+        """
+        gains = log_gain(probabilities, self._values[self._levels])
+        return self._cosines(embeddings) + self._weight * gains
+
+    def search(
+        self,
+        embeddings: Floats,
+        probabilities: Floats,
+        k: int,
+        mask: npt.NDArray[np.bool_] | None = None,
+    ) -> tuple[Matrix, npt.NDArray[np.int64]]:
+        """Return scores and rows ``[q, k']`` of the k best records, ordered by (-score, row).
+
+        Args:
+            embeddings: Unit vectors ``[q, d]``.
+            probabilities: Label probabilities ``[q, C]``.
+            k: Hits per query; k' is the number of allowed records if that is less.
+            mask: bool ``[n]``, true for the allowed rows; all rows if ``None``.
+
+        Raises:
+            UsageError: As :meth:`scores`, or ``k`` is less than 1.
+        """
+        allowed = np.arange(len(self)) if mask is None else np.flatnonzero(mask)
+        k, scores = min(check_k(k), len(allowed)), self.scores(embeddings, probabilities)
+        rows = np.empty((len(scores), k), np.int64)
+        for query, line in enumerate(scores):
+            rows[query] = allowed[smallest(-line[allowed], k)] if k else rows[query]
+        return np.take_along_axis(scores, rows, axis=1), rows
 
 
 def check_weight(weight: float) -> float:
