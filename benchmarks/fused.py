@@ -68,7 +68,7 @@ def reciprocal(cosine: Any) -> tuple[Any, float]:
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("root", type=Path)
     images = apply_split(load_dataset("ucmerced", parser.parse_args().root), SPLIT)
     encoder = load_model("builtin")
