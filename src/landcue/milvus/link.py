@@ -151,6 +151,7 @@ class Link:
             ) from None
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)  # it logs tracebacks
         self.address, self.types = address, pymilvus.DataType
+        self._fields: dict[str, list[dict[str, Any]]] = {}
         known = credentials()
         certificate = os.environ.get(CERTIFICATE)
         if address.secure and certificate:
@@ -247,9 +248,18 @@ class Link:
 
     def write(self, name: str, rows: Sequence[dict[str, Any]], *, new: bool = False) -> None:
         """Add rows, or replace those with the same keys; ``new`` promises that there are none."""
+        # The client's own calls take a dictionary per row, and are several times slower.
         with self.doing(f"writing {name}"):
-            if rows:
-                (self.client.insert if new else self.client.upsert)(name, list(rows))
+            if name not in self._fields:
+                self._fields[name] = self.client.describe_collection(name)["fields"]
+            fields = self._fields[name]
+            columns = [
+                {"name": f["name"], "type": f["type"], "values": [row[f["name"]] for row in rows]}
+                for f in fields
+            ]
+            connection = self.client._get_connection()
+            write = connection.batch_insert if new else connection.upsert
+            write(name, columns, schema={"fields": fields})
 
     def delete(self, name: str, keys: Sequence[str], key: str = "id") -> None:
         """Remove rows by their keys."""
