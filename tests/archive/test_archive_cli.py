@@ -90,3 +90,41 @@ def test_import(run, tmp_path, tools):
     _, error = run("reembed", archive, "--model", "builtin", code=1)
     assert "holds imported embeddings" in error
     assert error.count("\n") == 1
+
+
+def test_sources_on_the_command_line(tmp_path, tools, capfd):
+    """Two folders of one name, a table, and a folder that moves."""
+
+    def index(source, *options):
+        done = landcue("index", source, tmp_path / "archive", *options, "--json")
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        kinds = ("source", "added", "unchanged", "vanished", "records")
+        return tuple(report[kind] for kind in kinds), done.stderr
+
+    for place in ("a", "b"):
+        tools.write_images(
+            tmp_path / place / "tiles", ["x/1.png", "y/2.png"], first_seed=ord(place)
+        )
+    (tmp_path / "a" / "table.csv").write_text("path\ntiles/x/1.png\n")
+    found, said = index(tmp_path / "a" / "tiles")
+    assert found == ("tiles", 2, 0, 0, 2)
+    assert "folder names are not used as labels; add --folder-labels" in said
+    assert index(tmp_path / "b" / "tiles", "--prune")[0] == ("b-tiles", 2, 0, 0, 4)
+    assert index(tmp_path / "a" / "table.csv", "--prune")[0] == ("table", 1, 0, 0, 5)
+    (tmp_path / "b").rename(tmp_path / "c")
+    assert index(tmp_path / "c" / "tiles")[0] == ("b-tiles", 0, 2, 0, 5)
+    assert index(tmp_path / "c" / "tiles", "--folder-labels", "--prune")[0][0] == "b-tiles"
+    opened = ArchiveFolder.open(tmp_path / "archive")
+    assert set(opened.columns().ids) == {
+        "x/1.png", "y/2.png", "b-tiles:x/1.png", "b-tiles:y/2.png", "tiles/x/1.png",
+    }  # fmt: skip
+    assert opened.file("b-tiles:x/1.png") == tmp_path / "c" / "tiles" / "x" / "1.png"
+    assert opened.record("b-tiles:x/1.png")["labels"] == ["x"]
+    assert opened.record("x/1.png")["labels"] is None
+    done = landcue("archive", "info", tmp_path / "archive")
+    assert f"b-tiles ({tmp_path / 'c' / 'tiles'})" in done.stdout
+    done = landcue("index", tmp_path / "a" / "tiles", tmp_path / "archive", "--source-name", "c")
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert "tiles is the source 'tiles' of this archive already" in last

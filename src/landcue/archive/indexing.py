@@ -186,6 +186,9 @@ def index_source(
             )
         for problem in images.problems:
             log(f"problem: {problem}")
+        unlabelled = images.name == "folder" and not images.label_names and not options.labels
+        if unlabelled and options.folder_labels is None and any(r.group for r in images.records):
+            log("folder names are not used as labels; add --folder-labels if they are classes")
         loaded = prepare_encoder(
             loaded, own, [Part(images.records, images.root, scenes)],
             dim=options.dim, bits=options.bits,

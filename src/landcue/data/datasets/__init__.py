@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from landcue.data.datasets import (
@@ -40,9 +41,9 @@ DATASETS: dict[str, Callable[[Path], ImageSet]] = {
     "eurosat": eurosat.read_eurosat,
     "resisc45": resisc45.read_resisc45,
     "patternnet": patternnet.read_patternnet,
-    "folder": open_source,
+    "folder": partial(open_source, folder_labels=True),
 }
-"""Reader of each dataset name; ``folder`` takes any folder or label table of your own."""
+"""Reader of each dataset name; ``folder`` takes a label table, or a folder of class folders."""
 
 FACTS: dict[str, Facts] = {
     "ucmerced": ucmerced.FACTS,
