@@ -24,6 +24,9 @@ def serve(
     feedback_file: Annotated[
         Path | None, typer.Option(help="File for feedback, one JSON object per line.")
     ] = None,
+    collections: Annotated[
+        Path | None, typer.Option(help="SQLite file for collections of marked records.")
+    ] = None,
     allow_origin: Annotated[
         list[str] | None, typer.Option(help="Web origin whose pages may send requests; repeatable.")
     ] = None,
@@ -72,6 +75,7 @@ def serve(
         origins=tuple(allow_origin or ()),
         basemap=basemap,
         basemap_credit=basemap_credit,
+        collections_file=collections,
         feedback_file=feedback_file,
         limits=Limits(upload_bytes=max_upload_mb << 20, per_second=rate),
     )

@@ -177,7 +177,7 @@ def _collapse(
         repeated = close.any(axis=1)
         # Of rows that are near none kept before, each may be near an earlier one of this block.
         free = np.flatnonzero(~repeated)
-        within = np.less_equal(_apart(block[free], block[free]), limit)
+        within: npt.NDArray[np.bool_] = _apart(block[free], block[free]) <= limit
         before = len(kept)
         owner = np.full(len(free), -1)
         end = len(block)

@@ -61,6 +61,7 @@ def create_app(
     catalog = archives if isinstance(archives, Catalog) else Catalog.open(archives, settings.model)
     service = Service(catalog, settings, page or Page.load())
     service.feedback.check()
+    service.collections.check()
     app = FastAPI(
         title="LandCue",
         summary="Find look-alike places in Earth-observation archives.",
@@ -77,7 +78,7 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
             expose_headers=["X-Archive-Version", "X-Request-ID"],
         )

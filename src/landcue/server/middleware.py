@@ -51,6 +51,8 @@ UPLOADS_TOO = "/regions"
 """Path suffixes of the endpoints that compare a record with an uploaded image."""
 
 FEEDBACK = "/v1/feedback"
+COLLECTIONS = "/v1/collections"
+_READING = ("GET", "HEAD", "OPTIONS")
 
 RATE_SECONDS = 10
 """A client's requests are counted over so long, which leaves room for bursts."""
@@ -177,7 +179,7 @@ class Guard:
                 return
             client = scope.get("client")
             await self._rate.check(client[0] if client else "")
-            self._check_token(scope["path"], headers)
+            self._check_token(scope["path"], scope["method"], headers)
             most = self._most_bytes(scope["path"], headers)
             _check_length(headers, most)
             if self._running >= self._settings.limits.requests:
@@ -220,12 +222,13 @@ class Guard:
         if not same:
             raise ProblemError(403, "pages of other sites may not send requests")
 
-    def _check_token(self, path: str, headers: Headers) -> None:
+    def _check_token(self, path: str, method: str, headers: Headers) -> None:
         tokens = self._settings.tokens
         if tokens is None:
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        needed: TokenScope = "feedback" if path == FEEDBACK else "read"
+        writes = path == FEEDBACK or (path.startswith(COLLECTIONS) and method not in _READING)
+        needed: TokenScope = "feedback" if writes else "read"
         if scheme.lower() == "bearer":
             if tokens.allows(given.strip(), needed):
                 return

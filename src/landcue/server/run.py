@@ -181,10 +181,12 @@ def _open_files() -> int:
 def _check(settings: Settings) -> list[str]:
     """Open what the workers will serve, so that a mistake is one line; return the names."""
     from landcue.server.archives import Catalog
+    from landcue.server.collections import Collections
     from landcue.server.feedback import FeedbackFile
 
     catalog = Catalog.open(settings.archives, settings.model)
     FeedbackFile(settings.feedback_file, settings.limits.feedback_bytes).check()
+    Collections(settings.collections_file, settings.limits.feedback_bytes).check()
     catalog.close()
     return catalog.names
 

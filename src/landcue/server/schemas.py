@@ -263,6 +263,92 @@ class ScoreParts(_Answer):
     labels: float = Field(description="Part of the predicted labels.")
 
 
+class Mark(_Request):
+    """What is said of one record in a collection; one with nothing said is removed."""
+
+    id: _Id
+    mark: Literal["good", "bad"] | None = None
+    note: str | None = Field(None, max_length=2_000)
+    labels: list[Annotated[str, Field(pattern=r"^[^;|\s][^;|]{0,199}$")]] = Field(
+        [], max_length=100
+    )
+
+
+class CollectionRequest(_Request):
+    """A new collection of records."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "marinas", "members": [{"id": "harbor/harbor11.tif", "mark": "good"}]}
+            ]
+        }
+    )
+
+    archive: _Name | None = Field(None, description="Name of the archive; the first by default.")
+    name: _Name
+    query: SearchRequest | None = Field(None, description="The search that it belongs to.")
+    members: list[Mark] = Field([], max_length=1_000)
+    who: _Name | None = Field(None, description="Who marked them.")
+
+
+class CollectionChange(_Request):
+    """A change of a collection."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"members": [{"id": "a.tif", "labels": ["marina"]}]}]}
+    )
+
+    name: _Name | None = Field(None, description="New name.")
+    query: SearchRequest | None = None
+    members: list[Mark] = Field([], max_length=1_000)
+    merge: _Name | None = Field(None, description="Id of a collection whose members are added.")
+    who: _Name | None = Field(None, description="Who marked them.")
+
+
+class Member(_Answer):
+    """One record of a collection."""
+
+    id: str
+    mark: Literal["good", "bad"] | None
+    note: str | None
+    labels: tuple[str, ...]
+    who: str | None
+    time: datetime = Field(description="When it was marked, UTC.")
+
+
+class CollectionAnswer(_Answer):
+    """A collection with its members, in the order of their ids."""
+
+    id: str
+    archive: str
+    name: str
+    query: dict[str, Any] | None = Field(description="The search that it belongs to.")
+    created: datetime
+    updated: datetime
+    revision: int = Field(description="Number of changes of members that can be undone.")
+    members: tuple[Member, ...]
+
+
+class CollectionSummary(_Answer):
+    """A collection without its members."""
+
+    id: str
+    archive: str
+    name: str
+    created: datetime
+    updated: datetime
+    revision: int
+    members: int = Field(description="Number of members.")
+
+
+class CollectionsAnswer(_Answer):
+    """The collections of an archive, the last changed first."""
+
+    archive: str
+    collections: tuple[CollectionSummary, ...]
+
+
 class Hit(_Answer):
     """A record returned by a search."""
 

@@ -50,7 +50,7 @@ class Limits(BaseModel):
         insights_waiting: Requests about a model that wait while one is computed.
         requests: Requests of any kind under way.
         per_second: Mean requests per second of one client over ten seconds; ``None`` for any.
-        feedback_bytes: Largest size of the feedback file.
+        feedback_bytes: Largest size of the feedback file, and of that of collections.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -104,6 +104,7 @@ class Settings(BaseSettings):
         origins: Web origins whose pages may read answers (CORS); none by default.
         basemap: Address template of map tiles that the page shows; ``None`` shows none.
         basemap_credit: Attribution of the tiles; their host without it.
+        collections_file: SQLite file that collections are kept in; ``None`` refuses them.
         feedback_file: Where feedback is kept, a JSON object per line; ``None`` refuses it.
         follow_seconds: Seconds between checks for changed archives; 0 for no checks.
         quiet: Log only errors, not every request.
@@ -126,6 +127,7 @@ class Settings(BaseSettings):
     origins: tuple[str, ...] = ()
     basemap: str | None = None
     basemap_credit: str | None = None
+    collections_file: Path | None = None
     feedback_file: Path | None = None
     follow_seconds: float = 2.0
     quiet: bool = False

@@ -1,0 +1,302 @@
+"""Collections: named sets of marked records, kept in one SQLite file beside the archives."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import secrets
+import sqlite3
+from collections.abc import Generator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from landcue.errors import UsageError
+from landcue.server.errors import ProblemError
+
+MAX_COLLECTIONS = 1_000
+MAX_MEMBERS = 10_000
+BUSY_SECONDS = 2.0
+"""Wait for a process that writes at this moment, or was stopped while it did."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS collections (
+  id TEXT PRIMARY KEY, archive TEXT NOT NULL, name TEXT NOT NULL, query TEXT,
+  created TEXT NOT NULL, updated TEXT NOT NULL, revision INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS members (
+  collection TEXT NOT NULL REFERENCES collections ON DELETE CASCADE, record TEXT NOT NULL,
+  mark TEXT, note TEXT, labels TEXT NOT NULL, who TEXT, time TEXT NOT NULL,
+  PRIMARY KEY (collection, record));
+CREATE TABLE IF NOT EXISTS changes (
+  collection TEXT NOT NULL REFERENCES collections ON DELETE CASCADE, revision INTEGER NOT NULL,
+  record TEXT NOT NULL, before TEXT);
+CREATE INDEX IF NOT EXISTS changes_by_collection ON changes (collection, revision);
+"""
+_COLUMNS = ("record", "mark", "note", "labels", "who", "time")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Collections:
+    """The file of all collections; threads and processes may share it.
+
+    Every change is one transaction: after a crash it is there whole, or not at all.
+    """
+
+    def __init__(self, path: Path | None, most_bytes: int) -> None:
+        self._path, self._most = path, most_bytes
+
+    def check(self) -> None:
+        """Create the file, if there is to be one.
+
+        Raises:
+            UsageError: It cannot be written, or holds something else.
+        """
+        if self._path is None:
+            return
+        try:
+            self._path.touch(0o600)
+            with self._connect() as database:
+                database.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise UsageError(
+                f"--collections {self._path}: cannot be used ({error}); use a file in an existing "
+                "folder"
+            ) from None
+
+    def list(self, archive: str) -> list[dict[str, Any]]:
+        """Return the collections of an archive, the last changed first, without members."""
+        with self._database() as database:
+            rows = database.execute(
+                "SELECT id, archive, name, created, updated, revision, (SELECT count(*) FROM "
+                "members WHERE collection = id) AS members FROM collections WHERE archive = ? "
+                "ORDER BY updated DESC, id",
+                (archive,),
+            )
+            return [dict(row) for row in rows]
+
+    def get(self, id_: str) -> dict[str, Any]:
+        """Return a collection with its members, in the order of their ids.
+
+        Raises:
+            ProblemError: 404: there is none.
+        """
+        with self._database() as database:
+            return _read(database, id_)
+
+    def create(
+        self,
+        archive: str,
+        name: str,
+        query: Mapping[str, Any] | None,
+        members: Sequence[Mapping[str, Any]],
+        who: str | None,
+    ) -> dict[str, Any]:
+        """Add a collection and return it.
+
+        Raises:
+            ProblemError: 409: there are too many; 413: too many members.
+        """
+        id_, now = secrets.token_urlsafe(9), _now()
+        with self._database() as database:
+            (count,) = database.execute("SELECT count(*) FROM collections").fetchone()
+            if count >= MAX_COLLECTIONS:
+                raise ProblemError(409, f"there are {count:,} collections: delete some first")
+            database.execute(
+                "INSERT INTO collections (id, archive, name, query, created, updated) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (id_, archive, name, None if query is None else json.dumps(query), now, now),
+            )
+            _mark(database, id_, members, who, now)
+            return _read(database, id_)
+
+    def change(
+        self,
+        id_: str,
+        name: str | None,
+        query: Mapping[str, Any] | None,
+        members: Sequence[Mapping[str, Any]],
+        who: str | None,
+        merge: str | None = None,
+    ) -> dict[str, Any]:
+        """Rename a collection, mark members or remove them, or add another one's members.
+
+        Args:
+            id_: The collection.
+            name: Its new name.
+            query: The search that it belongs to.
+            members: Each with ``id``, ``mark``, ``note`` and ``labels``; one without any of the
+                last three is removed.
+            who: Who marked them.
+            merge: Another collection of the archive: its members are added, those that are in
+                both keep their marks.
+
+        Raises:
+            ProblemError: 404: there is none; 409: the other one is of another archive; 413: there
+                are too many members.
+        """
+        with self._database() as database:
+            known = _read(database, id_)
+            members = list(members)
+            if merge is not None:
+                other = _read(database, merge)
+                if other["archive"] != known["archive"]:
+                    raise ProblemError(409, "the other collection is of another archive")
+                own = {member["id"] for member in known["members"]}
+                members += [member for member in other["members"] if member["id"] not in own]
+            now = _now()
+            database.execute(
+                "UPDATE collections SET name = ifnull(?, name), query = ifnull(?, query), "
+                "updated = ? WHERE id = ?",
+                (name, None if query is None else json.dumps(query), now, id_),
+            )
+            _mark(database, id_, members, who, now)
+            return _read(database, id_)
+
+    def undo(self, id_: str) -> dict[str, Any]:
+        """Take back the last change of members.
+
+        Raises:
+            ProblemError: 404: there is none; 409: nothing was changed.
+        """
+        with self._database() as database:
+            revision = _read(database, id_)["revision"]
+            if not revision:
+                raise ProblemError(409, "there is no change to undo")
+            last = (id_, revision)
+            where = "FROM changes WHERE collection = ? AND revision = ?"
+            for record, before in database.execute(f"SELECT record, before {where}", last):
+                _put(database, id_, record, None if before is None else json.loads(before))
+            database.execute(f"DELETE {where}", last)
+            database.execute(
+                "UPDATE collections SET revision = revision - 1, updated = ? WHERE id = ?",
+                (_now(), id_),
+            )
+            return _read(database, id_)
+
+    def delete(self, id_: str) -> dict[str, Any]:
+        """Delete a collection and return it as it was.
+
+        Raises:
+            ProblemError: 404: there is none.
+        """
+        with self._database() as database:
+            known = _read(database, id_)
+            database.execute("DELETE FROM collections WHERE id = ?", (id_,))
+            return known
+
+    @contextlib.contextmanager
+    def _database(self) -> Generator[sqlite3.Connection]:
+        if self._path is None:
+            raise ProblemError(409, "this service keeps no collections: it runs without a file")
+        try:
+            with self._connect() as database:
+                database.execute("BEGIN IMMEDIATE")
+                yield database
+                database.execute("COMMIT")
+        except sqlite3.Error as error:
+            full = "full" in str(error)
+            what = "the file of collections is full" if full else "collections cannot be used now"
+            raise ProblemError(503, what) from None
+
+    @contextlib.contextmanager
+    def _connect(self) -> Generator[sqlite3.Connection]:
+        database = sqlite3.connect(str(self._path), timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            database.row_factory = sqlite3.Row
+            database.execute("PRAGMA foreign_keys = ON")
+            (size,) = database.execute("PRAGMA page_size").fetchone()
+            database.execute(f"PRAGMA max_page_count = {max(1, self._most // size)}")
+            yield database
+        finally:
+            database.close()  # which takes back what was not committed
+
+
+def label_table(collection: Mapping[str, Any]) -> bytes:
+    """Return the labels of a collection's members as a table that ``index --labels`` reads."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(("path", "labels"))
+    for member in collection["members"]:
+        if member["labels"]:
+            writer.writerow((_cell(member["id"]), _cell("; ".join(member["labels"]))))
+    return out.getvalue().encode()
+
+
+def _cell(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _read(database: sqlite3.Connection, id_: str) -> dict[str, Any]:
+    row = database.execute("SELECT * FROM collections WHERE id = ?", (id_,)).fetchone()
+    if row is None:
+        raise ProblemError(404, "there is no such collection")
+    members = database.execute("SELECT * FROM members WHERE collection = ? ORDER BY record", (id_,))
+    query = row["query"]
+    return {
+        **dict(row),
+        "query": None if query is None else json.loads(query),
+        "members": [
+            {
+                "id": member["record"],
+                "labels": json.loads(member["labels"]),
+                **{name: member[name] for name in ("mark", "note", "who", "time")},
+            }
+            for member in members
+        ],
+    }
+
+
+def _mark(
+    database: sqlite3.Connection,
+    id_: str,
+    members: Sequence[Mapping[str, Any]],
+    who: str | None,
+    now: str,
+) -> None:
+    """Store members and what was there before, as one revision."""
+    if not members:
+        return
+    (revision,) = database.execute(
+        "UPDATE collections SET revision = revision + 1 WHERE id = ? RETURNING revision", (id_,)
+    ).fetchone()
+    for member in members:
+        record = member["id"]
+        before = database.execute(
+            "SELECT * FROM members WHERE collection = ? AND record = ?", (id_, record)
+        ).fetchone()
+        database.execute(
+            "INSERT INTO changes VALUES (?, ?, ?, ?)",
+            (id_, revision, record, None if before is None else json.dumps(dict(before))),
+        )
+        kept = member["mark"] or member["note"] or member["labels"]
+        value = {
+            "mark": member["mark"],
+            "note": member["note"],
+            "labels": json.dumps(list(member["labels"])),
+            "who": member.get("who") or who,
+            "time": now,
+        }
+        _put(database, id_, record, value if kept else None)
+    (count,) = database.execute(
+        "SELECT count(*) FROM members WHERE collection = ?", (id_,)
+    ).fetchone()
+    if count > MAX_MEMBERS:
+        raise ProblemError(413, f"a collection has at most {MAX_MEMBERS:,} members")
+
+
+def _put(
+    database: sqlite3.Connection, id_: str, record: str, value: Mapping[str, Any] | None
+) -> None:
+    database.execute("DELETE FROM members WHERE collection = ? AND record = ?", (id_, record))
+    if value is not None:
+        values = [record if name == "record" else value[name] for name in _COLUMNS]
+        database.execute(
+            f"INSERT INTO members (collection, {', '.join(_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (id_, *values),
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,205 @@
+"""Collections: marks that several people share, undo, export, and what hostile requests may do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from landcue.data.label_table import read_label_table
+from landcue.errors import UsageError
+from landcue.server.collections import MAX_MEMBERS, Collections
+from landcue.server.settings import Tokens
+
+A, B, C = "port/01.png", "port/03.png", "farm/02.png"
+
+
+@pytest.fixture
+def client(start, tmp_path):
+    with start(collections_file=tmp_path / "picks.db") as client:
+        yield client
+
+
+def create(client, **given):
+    answer = client.post("/v1/collections", json={"name": "ports", **given})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def marks(value):
+    return {member["id"]: member["mark"] for member in value["members"]}
+
+
+def test_a_collection_is_made_changed_undone_and_deleted(client):
+    query = {"id": A, "k": 5, "filters": {"labels": "water"}}
+    made = create(client, query=query, members=[{"id": A, "mark": "good"}], who="Ann")
+    at = f"/v1/collections/{made['id']}"
+    assert made["query"]["id"] == A
+    assert made["members"][0]["who"] == "Ann"
+    change = {"members": [{"id": B, "mark": "bad", "note": "x"}, {"id": A, "labels": ["quay"]}]}
+    changed = client.post(at, json={**change, "name": "quays", "who": "Bo"}).json()
+    assert (changed["name"], marks(changed)) == ("quays", {A: None, B: "bad"})
+    assert client.get(at).json() == changed
+    removed = client.post(at, json={"members": [{"id": B}]}).json()
+    assert marks(removed) == {A: None}
+    assert client.post(f"{at}/undo").json()["members"] == changed["members"]
+    assert client.post(f"{at}/undo").json()["members"] == made["members"]
+    assert client.post(f"{at}/undo").json()["members"] == []
+    assert client.post(f"{at}/undo").status_code == 409
+    (listed,) = client.get("/v1/collections").json()["collections"]
+    assert (listed["id"], listed["name"], listed["members"]) == (made["id"], "quays", 0)
+    assert client.get("/v1/collections", params={"archive": "made"}).json()["collections"] == []
+    assert client.delete(at).json()["name"] == "quays"
+    assert client.get(at).status_code == client.delete(at).status_code == 404
+
+
+def test_a_merge_adds_members_and_keeps_own_marks(client, is_problem):
+    one = create(client, members=[{"id": A, "mark": "good"}])
+    two = create(client, members=[{"id": A, "mark": "bad"}, {"id": C, "mark": "bad"}])
+    merged = client.post(f"/v1/collections/{one['id']}", json={"merge": two["id"]}).json()
+    assert marks(merged) == {A: "good", C: "bad"}
+    other = create(client, archive="made")
+    is_problem(client.post(f"/v1/collections/{one['id']}", json={"merge": other["id"]}), 409)
+
+
+def test_labels_come_back_as_a_table_that_indexing_reads(client, tmp_path):
+    members = [{"id": A, "labels": ["quay", "open water"]}, {"id": B, "labels": ["quay"]}]
+    made = create(client, members=[*members, {"id": C, "mark": "bad"}])
+    answer = client.get(f"/v1/collections/{made['id']}/labels")
+    (tmp_path / "labels.csv").write_bytes(answer.content)
+    table = read_label_table(tmp_path / "labels.csv")
+    rows = {row.path: row.labels for row in table.rows}
+    assert rows == {A: ("quay", "open water"), B: ("quay",)} or rows == {
+        A: ("open water", "quay"),
+        B: ("quay",),
+    }
+
+
+def test_collections_outlive_the_service(start, tmp_path):
+    with start(collections_file=tmp_path / "picks.db") as client:
+        made = create(client, members=[{"id": A, "mark": "good"}])
+    with start(collections_file=tmp_path / "picks.db") as client:
+        assert client.get(f"/v1/collections/{made['id']}").json() == made
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"members": [{"id": "none", "mark": "good"}]}, 404),
+        ({"members": [{"id": A, "mark": "great"}]}, 422),
+        ({"members": [{"id": A, "labels": ["a;b"]}]}, 422),
+        ({"members": [{"id": A, "labels": ["x" * 300]}]}, 422),
+        ({"members": [{"id": A, "note": "x" * 3_000}]}, 422),
+        ({"members": [{"id": A}] * 1_001}, 422),
+        ({"name": ""}, 422),
+        ({"name": "x" * 300_000}, 413),
+        ({"archive": "none"}, 404),
+        ({"query": {"k": 0}}, 422),
+        ({"secret": 1}, 422),
+    ],
+)
+def test_bad_collections_are_refused_and_leave_nothing(client, is_problem, given, status):
+    is_problem(client.post("/v1/collections", json={"name": "a", **given}), status)
+    assert client.get("/v1/collections").json()["collections"] == []
+
+
+def test_names_are_data(client):
+    names = ["'; DROP TABLE members; --", "<script>alert(1)</script>", "=1+1", "\x1b[2J\n"]
+    ids = [create(client, name=name)["id"] for name in names]
+    assert [client.get(f"/v1/collections/{id_}").json()["name"] for id_ in ids] == names
+    for id_ in ("none", "' OR 1=1 --", "..%2f..", "%00"):
+        assert client.get(f"/v1/collections/{id_}").status_code == 404
+    made = create(client, members=[{"id": A, "labels": ["=cmd()", "b"]}])
+    table = client.get(f"/v1/collections/{made['id']}/labels").text
+    assert table == f"path,labels\r\n{A},'=cmd(); b\r\n"
+
+
+def test_changes_need_the_scope_feedback(start, tmp_path, is_problem):
+    tokens = Tokens(read=("r" * 30,), feedback=("f" * 30,))
+    read, write = ({"Authorization": f"Bearer {one * 30}"} for one in "rf")
+    with start(tokens=tokens, collections_file=tmp_path / "picks.db") as client:
+        is_problem(client.post("/v1/collections", json={"name": "a"}, headers=read), 403)
+        made = client.post("/v1/collections", json={"name": "a"}, headers=write).json()
+        at = f"/v1/collections/{made['id']}"
+        assert client.get(at, headers=read).status_code == 200
+        is_problem(client.post(at, json={"name": "b"}, headers=read), 403)
+        is_problem(client.post(f"{at}/undo", headers=read), 403)
+        is_problem(client.delete(at, headers=read), 403)
+        is_problem(client.get(at), 401)
+
+
+def test_without_a_file_or_room_it_is_one_line(start, tmp_path, is_problem):
+    with start() as client:
+        assert "keeps no collections" in is_problem(client.get("/v1/collections"), 409)
+    with start({"feedback_bytes": 60_000}, collections_file=tmp_path / "picks.db") as client:
+        made = create(client)
+        at = f"/v1/collections/{made['id']}"
+        full = {"members": [{"id": A, "note": "x" * 2_000}]}
+        answers = [client.post(at, json=full) for _ in range(60)]
+        assert "full" in is_problem(answers[-1], 503)
+        assert client.get(at).status_code == 200
+    (tmp_path / "other.db").write_bytes(b"no database" * 1_000)
+    with pytest.raises(UsageError, match=r"other\.db: cannot be used"):
+        Collections(tmp_path / "other.db", 1 << 20).check()
+
+
+def test_many_members_are_refused(tmp_path):
+    kept = Collections(tmp_path / "picks.db", 100 << 20)
+    kept.check()
+    members = [
+        {"id": str(i), "mark": "good", "note": None, "labels": []} for i in range(MAX_MEMBERS)
+    ]
+    made = kept.create("a", "many", None, members, None)
+    with pytest.raises(Exception, match="at most 10,000"):
+        kept.change(made["id"], None, None, [{**members[0], "id": "more"}], None)
+    assert len(kept.get(made["id"])["members"]) == MAX_MEMBERS
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from landcue.server.collections import Collections
+kept = Collections(Path(sys.argv[1]), 100 << 20)
+made = kept.create("a", sys.argv[2], None, [], None)
+print(made["id"], flush=True)
+for i in range(100_000):
+    member = {"id": str(i), "mark": "good", "note": None, "labels": []}
+    kept.change(made["id"], None, None, [member], None)
+    print(i, flush=True)
+"""
+
+
+def test_nothing_acknowledged_is_lost_by_a_kill_and_writers_share_the_file(tmp_path):
+    path = tmp_path / "picks.db"
+    Collections(path, 100 << 20).check()
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, path, name], stdout=subprocess.PIPE, text=True
+        )
+        for name in "ab"
+    ]
+    said = [[] for _ in writers]
+
+    def follow(writer, lines):
+        lines.extend(line.strip() for line in writer.stdout)
+
+    readers = [
+        threading.Thread(target=follow, args=pair) for pair in zip(writers, said, strict=True)
+    ]
+    for reader in readers:
+        reader.start()
+    while min(map(len, said)) < 20:
+        assert all(writer.poll() is None for writer in writers)
+    for writer in writers:
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+    for reader in readers:
+        reader.join()
+    for id_, *acknowledged in said:
+        found = {member["id"] for member in Collections(path, 100 << 20).get(id_)["members"]}
+        assert set(acknowledged) <= found
+        assert len(found) <= len(acknowledged) + 1
