@@ -22,11 +22,25 @@ WITHOUT = {
     "/v1/export": "`export` sends its search as a body, which may hold images",
 }
 
+
+def made(client):
+    return client.create_collection("roads", [{"id": "road01.png", "mark": "good"}]).id
+
+
 CALLS = {
     "archive": lambda client, folder: client.archive(),
     "archives": lambda client, folder: client.archives(),
     "close": lambda client, folder: None,  # it sends nothing
     "chip": lambda client, folder: client.chip("road01.png"),
+    "change_collection": lambda client, folder: client.change_collection(
+        made(client), [{"id": "road01.png", "labels": ["road"]}]
+    ),
+    "collection": lambda client, folder: client.collection(made(client)),
+    "collection_labels": lambda client, folder: client.collection_labels(made(client)),
+    "collections": lambda client, folder: client.collections(),
+    "create_collection": lambda client, folder: made(client),
+    "delete_collection": lambda client, folder: client.delete_collection(made(client)),
+    "undo_collection": lambda client, folder: client.undo_collection(made(client)),
     "embedding_map": lambda client, folder: client.embedding_map(),
     "export": lambda client, folder: client.export(folder / "hits.csv", record="road01.png"),
     "facets": lambda client, folder: client.facets(),
@@ -46,7 +60,11 @@ CALLS = {
 def test_every_path_is_asked_for_by_a_method(views, tmp_path):
     methods = {name for name, _ in inspect.getmembers(Client, inspect.isfunction) if name[0] != "_"}
     assert set(CALLS) == methods
-    app = services.application(Catalog.open([views[1]]), feedback_file=tmp_path / "feedback")
+    app = services.application(
+        Catalog.open([views[1]]),
+        feedback_file=tmp_path / "feedback",
+        collections_file=tmp_path / "picks",
+    )
     with services.running(app) as port:
         url = f"http://127.0.0.1:{port}"
         client = Client(url)
@@ -64,7 +82,14 @@ def test_every_path_is_asked_for_by_a_method(views, tmp_path):
 
 def test_every_answer_is_exported():
     bodies = {"FeedbackRequest", "Filters", "SearchRequest"}
-    shown_otherwise = {"FeedbackAnswer", "LabelsAnswer", "Problem", "FieldError"}
+    bodies |= {"CollectionRequest", "CollectionChange", "Mark"}
+    shown_otherwise = {
+        "FeedbackAnswer",
+        "CollectionsAnswer",
+        "LabelsAnswer",
+        "Problem",
+        "FieldError",
+    }
     answers = {name for name in SCHEMAS if "ValidationError" not in name}
     assert answers - bodies - shown_otherwise == set(module.__all__) - {
         *("Client", "MapPoint", "SearchArguments", "ServiceError")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Literal, Self, Unpack
+from typing import Any, Literal, Self, Unpack
 from urllib.parse import quote
 
 from landcue.client.requests import SearchArguments, json_content, search_content
@@ -14,6 +14,11 @@ from landcue.errors import ServiceError, UsageError, did_you_mean
 from landcue.files import write_atomic
 from landcue.server.schemas import (
     ArchiveAnswer,
+    CollectionAnswer,
+    CollectionChange,
+    CollectionRequest,
+    CollectionsAnswer,
+    CollectionSummary,
     FacetsAnswer,
     FeedbackAnswer,
     FeedbackRequest,
@@ -212,6 +217,69 @@ class Client:
         content = json_content(FeedbackRequest, given)
         self._transport.fetch(FeedbackAnswer, "POST", "/v1/feedback", {}, content)
 
+    def collections(self, *, archive: str | None = None) -> tuple[CollectionSummary, ...]:
+        """Return the collections of an archive, the last changed first."""
+        path, query = "/v1/collections", {"archive": archive}
+        return self._transport.fetch(CollectionsAnswer, "GET", path, query).collections
+
+    def collection(self, id_: str) -> CollectionAnswer:
+        """Return a collection with its members."""
+        return self._transport.fetch(CollectionAnswer, "GET", _collection(id_), {})
+
+    def create_collection(
+        self,
+        name: str,
+        members: Sequence[Mapping[str, Any]] = (),
+        *,
+        who: str | None = None,
+        archive: str | None = None,
+    ) -> CollectionAnswer:
+        """Create a collection.
+
+        Args:
+            name: Its name.
+            members: Each with ``id``, and ``mark`` (``good`` or ``bad``), ``note`` or ``labels``.
+            who: Who marked them.
+            archive: By name; the service's first by default.
+        """
+        given = {"name": name, "members": list(members), "who": who, "archive": archive}
+        content = json_content(CollectionRequest, given)
+        return self._transport.fetch(CollectionAnswer, "POST", "/v1/collections", {}, content)
+
+    def change_collection(
+        self,
+        id_: str,
+        members: Sequence[Mapping[str, Any]] = (),
+        *,
+        name: str | None = None,
+        merge: str | None = None,
+        who: str | None = None,
+    ) -> CollectionAnswer:
+        """Rename a collection, mark members, remove those without any mark, or merge another one.
+
+        Args:
+            id_: The collection.
+            members: As :meth:`create_collection` takes them.
+            name: New name.
+            merge: Id of a collection whose members are added.
+            who: Who marked them.
+        """
+        given = {"name": name, "members": list(members), "merge": merge, "who": who}
+        content = json_content(CollectionChange, given)
+        return self._transport.fetch(CollectionAnswer, "POST", _collection(id_), {}, content)
+
+    def undo_collection(self, id_: str) -> CollectionAnswer:
+        """Undo the last change of a collection's members."""
+        return self._transport.fetch(CollectionAnswer, "POST", f"{_collection(id_)}/undo", {})
+
+    def delete_collection(self, id_: str) -> CollectionAnswer:
+        """Delete a collection; return it as it was."""
+        return self._transport.fetch(CollectionAnswer, "DELETE", _collection(id_), {})
+
+    def collection_labels(self, id_: str) -> bytes:
+        """Return the labels of a collection as a CSV table for ``landcue index --labels``."""
+        return self._transport.send("GET", f"{_collection(id_)}/labels", {})
+
     def health(self) -> Literal["ready", "starting"]:
         """Return whether models and vectors are loaded. It needs no token."""
         try:
@@ -221,6 +289,12 @@ class Client:
                 return "starting"
             raise
         return "ready"
+
+
+def _collection(id_: str) -> str:
+    if not id_:
+        raise UsageError("a collection's id is empty: give one, as collections have them")
+    return "/v1/collections/" + quote(id_, safe="")
 
 
 def _record(id_: str) -> str:

@@ -174,10 +174,10 @@ def _collapse(
     for first in range(0, len(rows), _ROWS_AT_ONCE):
         block = embeddings(rows[first : first + _ROWS_AT_ONCE]).astype(np.float64)
         close = _apart(block, chosen[: len(kept)]) <= limit
-        repeated = close.any(axis=1)
+        repeated: npt.NDArray[np.bool_] = np.any(close, axis=1)
         # Of rows that are near none kept before, each may be near an earlier one of this block.
         free = np.flatnonzero(~repeated)
-        within: npt.NDArray[np.bool_] = _apart(block[free], block[free]) <= limit
+        within = _apart(block[free], block[free]) <= limit
         before = len(kept)
         owner = np.full(len(free), -1)
         end = len(block)
