@@ -208,6 +208,7 @@ def test_stac_ids_have_no_slashes(tmp_path, tools):
     assert sorted(ids.values()) == sorted(names)
     assert len(ids) == 3
     assert not any("/" in id_ for id_ in ids)
+    assert {record.id for record in open_source(tmp_path / "out.json").records} == set(names)
 
 
 def test_file_that_cannot_be_written(archive, tmp_path):

@@ -411,6 +411,16 @@ def test_folders_of_one_name_are_two_sources(archive, tools, tmp_path):
     assert ids == ("1.png", "a-images:1.png", "b-images:1.png")
 
 
+def test_one_folder_by_two_paths_is_one_source(source, archive, tools, tmp_path):
+    root, records = source
+    ingest(records, archive, tools.PixelEncoder(), source_root=root)
+    (tmp_path / "link").symlink_to(root)
+    linked = [replace(record, path=tmp_path / "link" / record.id) for record in records]
+    encoder = tools.PixelEncoder()
+    report = ingest(linked, archive, encoder, source_root=tmp_path / "link")
+    assert (counts(report), report.source, encoder.encoded) == ({"unchanged": 30}, "source", 0)
+
+
 def test_tables_in_one_folder_are_two_sources(archive, tools, tmp_path):
     records = tools.write_images(tmp_path, ["1.png", "2.png"])
     for record, table in zip(records, ("train.csv", "test.csv"), strict=True):

@@ -7,6 +7,7 @@ scenes of one name never share a group.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -96,7 +97,7 @@ def choose_source(
         UsageError: The name is not valid, is the beginning of other sources' ids, or the location
             belongs to a source of another name.
     """
-    here = next((name for name, one in sources.items() if one.location == source.location), None)
+    here = next((name for name, one in sources.items() if _same_place(one, source)), None)
     if wanted is not None:
         check_source_name(wanted)
         if here not in (None, wanted):
@@ -156,6 +157,17 @@ def name_records(
                 group = prefix + group
         named.append(replace(record, id=id_, group=group, source=source))
     return named
+
+
+def _same_place(one: Source, other: Source) -> bool:
+    """Return whether two sources have one location, perhaps by different paths."""
+    if one.location == other.location:
+        return True
+    try:
+        first, second = (find_stored(Path(), source.location) for source in (one, other))
+        return not is_object(first) and not is_object(second) and os.path.samefile(first, second)
+    except (OSError, ValueError):
+        return False
 
 
 def _scenes(stored: Mapping[str, Metadata], source: str) -> tuple[set[str], set[str]]:

@@ -151,7 +151,7 @@ def _record(item: Mapping[str, Any], files: NamedFiles, asset: str | None) -> Re
     sensor = properties.get("constellation") or properties.get("platform")
     collection = item.get("collection")
     return Record(
-        id=clean_id(id_),
+        id=clean_id(str(properties.get("landcue:id") or id_)),
         path=path,
         group=collection if isinstance(collection, str) else None,
         time=parse_time(str(time), "its datetime"),
