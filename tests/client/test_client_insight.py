@@ -95,10 +95,10 @@ def test_the_map_holds_each_record_where_it_lies(client, views):
 def test_the_quarter_like_the_query_lights_up(client):
     found = client.regions("quarter00.png", record="road05.png")
     parts = np.array(found.record.parts)
-    assert parts.shape == np.array(found.record.cosines).shape == (5, 5)
+    assert parts.shape == np.array(found.record.cosines).shape == (6, 6)
     assert parts.mean() == pytest.approx(found.similarity, abs=1e-3)
     assert parts[:2, :2].min() > parts[3:, 3:].max()
-    assert np.array(found.query.parts).shape == (5, 5)
+    assert np.array(found.query.parts).shape == (6, 6)
 
 
 def test_regions_of_images_and_of_several_examples(client, tmp_path):

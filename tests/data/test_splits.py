@@ -65,3 +65,26 @@ def test_bad_split_ids(bad):
 def test_too_few_images():
     with pytest.raises(DataError, match="too few"):
         apply_split(images(per_group=1, groups=("a",)), "per-class-10-10-80-seed1")
+
+
+def test_unseen_classes_are_divided_by_scene_class():
+    groups = tuple("gfedcba")
+    folds = [
+        apply_split(images(2, groups), f"unseen-classes-{fold}-of-3").records for fold in (1, 2, 3)
+    ]
+    unseen = [{r.group for r in fold if r.part == "test"} for fold in folds]
+    assert unseen == [{"a", "d", "g"}, {"b", "e"}, {"c", "f"}]
+    for fold, left_out in zip(folds, unseen, strict=True):
+        assert {r.group for r in fold if r.part == "train"} == set(groups) - left_out
+        assert {r.part for r in fold} == {"train", "test"}
+
+
+@pytest.mark.parametrize("bad", ["unseen-classes-4-of-3", "unseen-classes-1-of-1"])
+def test_folds_of_unseen_classes_are_checked(bad):
+    with pytest.raises(UsageError, match="give a fold from 1 to N"):
+        apply_split(images(), bad)
+
+
+def test_unseen_classes_need_scene_classes():
+    with pytest.raises(DataError, match="2 scene classes, 3 or more"):
+        apply_split(images(), "unseen-classes-1-of-3")

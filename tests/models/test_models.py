@@ -22,8 +22,11 @@ from landcue.models.backbones import (
 )
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
+from landcue.models.export import round_weights, write_compact
+from landcue.models.joined import fold_batch_norm
 from landcue.models.load import load_model
 from landcue.models.mobilenetv2 import MobileNetV2Folded, SameConv2d
+from landcue.models.onnx import OnnxEncoder
 from landcue.models.resize import resize_square
 from landcue.types import Encoder
 
@@ -366,13 +369,62 @@ def test_hash_head_starts_where_tanh_has_a_gradient():
     assert float(torch.tanh(model.hash(features)).abs().mean()) < 0.7
 
 
-def test_half_precision_takes_half_the_bytes_and_is_what_the_encoder_becomes(tmp_path):
-    model = small()
-    save_checkpoint(tmp_path / "whole", model, {})
-    mark = save_checkpoint(tmp_path / "half", model, {}, half=True)
-    sizes = [(tmp_path / n / "model.safetensors").stat().st_size for n in ("whole", "half")]
-    assert sizes[1] < 0.6 * sizes[0]
-    made = load_checkpoint(tmp_path / "half").encoder
-    assert made.fingerprint == mark
-    assert next(made.parameters()).dtype == torch.float32
-    np.testing.assert_array_equal(made.encode(IMAGES).embedding, model.encode(IMAGES).embedding)
+def test_weights_of_8_bits_are_what_the_encoder_becomes(tmp_path):
+    torch.manual_seed(0)
+    model = NeuralEncoder(
+        build_config("mobilenetv2_folded", image_size=32, dim=8, n_bits=12, projection="linear")
+    ).eval()
+    for parameter in model.parameters():
+        if parameter.ndim == 1:  # equal tensors would be stored once
+            torch.nn.init.normal_(parameter, std=0.1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    round_weights(model)
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and tensor.ndim > 1:
+            step = before[name].abs().amax(tuple(range(1, tensor.ndim)), keepdim=True) / 127
+            assert ((tensor - before[name]).abs() <= 0.501 * step + 1e-9).all()
+    save_checkpoint(tmp_path / "run", model, {"seed": 3})
+    made = load_checkpoint(tmp_path / "run")
+    write_compact(made, tmp_path / "packed" / "model.onnx", {})
+    size = (tmp_path / "packed" / "model.onnx").stat().st_size
+    assert size < 0.6 * (tmp_path / "run" / "model.safetensors").stat().st_size
+    again = load_checkpoint(tmp_path / "packed")
+    assert again.encoder.fingerprint == made.encoder.fingerprint
+    for name, tensor in again.encoder.state_dict().items():
+        assert torch.equal(tensor, made.encoder.state_dict()[name]), name
+    exported = OnnxEncoder(tmp_path / "packed" / "model.onnx")
+    assert exported.has_features
+    found = exported.outputs(IMAGES, ["embedding", "features"])
+    with torch.inference_mode():
+        x = torch.from_numpy(IMAGES).permute(0, 3, 1, 2)
+        out = made.encoder(made.encoder.normalize(x))
+    np.testing.assert_allclose(found["embedding"], out.embedding.numpy(), atol=1e-4)
+    np.testing.assert_allclose(found["features"], out.features.numpy(), atol=1e-3)
+
+
+def test_joined_backbones_give_both_feature_maps():
+    torch.manual_seed(0)
+    joined = create_backbone("mobilenetv2_efficientnet_lite0").eval()
+    joined.scale.data[:1280], joined.scale.data[1280:] = 2, 3
+    x = torch.randn(2, 3, 65, 64)
+    with torch.inference_mode():
+        first, second = joined.first(x), joined.second(x)
+        found = joined(x)
+    assert torch.allclose(found, torch.cat([2 * first, 3 * second], dim=1), atol=1e-5)
+
+
+def test_folding_batch_norm_changes_nothing():
+    import timm
+
+    torch.manual_seed(0)
+    plain = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+    for module in plain.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = plain.eval()(x)
+        folded = fold_batch_norm(plain)
+        assert torch.allclose(folded(x), expected, rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())

@@ -42,13 +42,13 @@ def embedding(encoder, image):
 
 @pytest.mark.parametrize("quarter", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_the_quarter_that_holds_the_texture_lights_up(builtin, quarter):
-    image = grass(160)
-    row, column = quarter[0] * 80, quarter[1] * 80
-    image[row : row + 80, column : column + 80] = stripes(80)
-    query = builtin.encode(stripes(160)[None]).embedding
+    image = grass(192)
+    row, column = quarter[0] * 96, quarter[1] * 96
+    image[row : row + 96, column : column + 96] = stripes(96)
+    query = builtin.encode(stripes(192)[None]).embedding
     found = similar_regions(builtin, image, query)
-    assert found.parts.shape == (5, 5)
-    ends = (slice(0, 2), slice(3, 5))
+    assert found.parts.shape == (6, 6)
+    ends = (slice(0, 2), slice(4, 6))
     corners = {(i, j): (ends[i], ends[j]) for i in (0, 1) for j in (0, 1)}
     across = corners[1 - quarter[0], 1 - quarter[1]]
     for grid in (found.parts, found.cosines):
@@ -58,7 +58,7 @@ def test_the_quarter_that_holds_the_texture_lights_up(builtin, quarter):
 
 
 def test_parts_of_average_pooling_have_the_similarity_as_their_mean(builtin):
-    image, other = noise(160, 1), grass(160)
+    image, other = noise(192, 1), grass(192)
     trained = load_model("builtin", runtime="torch")
     query = embedding(trained, other)
     found = similar_regions(builtin, image, query)
@@ -107,10 +107,10 @@ def test_a_hidden_layer_or_maxima_still_give_a_grid():
 
 
 def test_what_has_no_feature_map_or_size_is_refused(builtin):
-    with pytest.raises(UsageError, match="128 numbers"):
-        similar_regions(builtin, noise(160), np.ones(3, np.float32))
-    with pytest.raises(UsageError, match=r"\[160, 160, 3\]"):
-        similar_regions(builtin, noise(96), np.ones(128, np.float32))
+    with pytest.raises(UsageError, match="256 numbers"):
+        similar_regions(builtin, noise(192), np.ones(3, np.float32))
+    with pytest.raises(UsageError, match=r"\[192, 192, 3\]"):
+        similar_regions(builtin, noise(96), np.ones(256, np.float32))
     config = build_config("vit_tiny_patch16_224", dim=8, image_size=64, n_bits=0)
     with pytest.raises(UsageError, match="no feature map"):
         similar_regions(NeuralEncoder(config), noise(64), np.ones(8, np.float32))

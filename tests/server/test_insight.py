@@ -107,9 +107,9 @@ def test_the_quarter_like_the_query_lights_up(client):
         answer = client.get(url, params={"query": "road05.png"}).json()
         RegionsAnswer.model_validate(answer, extra="forbid")
         parts = np.array(answer["record"]["parts"])
-        assert parts.shape == (5, 5)
+        assert parts.shape == (6, 6)
         assert parts.mean() == pytest.approx(answer["similarity"], abs=1e-3)
-        ends = (slice(0, 2), slice(3, 5))
+        ends = (slice(0, 2), slice(4, 6))
         here, across = parts[ends[row], ends[column]], parts[ends[1 - row], ends[1 - column]]
         assert here.min() > across.max()
         asked = np.array(answer["query"]["parts"])

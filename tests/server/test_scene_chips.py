@@ -30,7 +30,7 @@ def scenes(tmp_path_factory):
         down, right = np.mgrid[0:220, 0:300] / 300
         values = np.stack([250 * down, 250 * right, np.full_like(down, 60 + 90 * i)])
         files.write_scene(root / name, values.astype(np.uint8), overviews=[2, 4])
-    options = SceneOptions(Length(96, metres=False), side=160)
+    options = SceneOptions(Length(96, metres=False), side=192)
     cut = cut_scenes(open_source(root), options)
     folder, model = root.parent / "archive", find_model("builtin")
     ingest(
@@ -97,7 +97,7 @@ def test_regions_of_chips_are_compared(scenes):
     _, ids, client = scenes
     answer = client.get(f"/v1/records/{ids[0]}/regions", params={"query": ids[1]}).json()
     parts = np.array(answer["record"]["parts"])
-    assert parts.shape == (5, 5)
+    assert parts.shape == (6, 6)
     assert parts.mean() == pytest.approx(answer["similarity"], abs=1e-3)
 
 

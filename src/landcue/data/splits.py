@@ -17,6 +17,7 @@ PARTS = ("train", "val", "test")
 PUBLISHED = "published"
 """The split that comes with a dataset: records keep the part their reader gave them."""
 
+_UNSEEN = re.compile(r"^unseen-classes-([1-9]\d*)-of-([1-9]\d*)$")
 _PATTERN = re.compile(r"^(?:per-class-(\d+)-(\d+)-(\d+)-seed(\d+)|files-(\d+)(?:-(\d+))?-(\d+))$")
 
 
@@ -51,7 +52,8 @@ def parse_split(split_id: str) -> Split:
     match = _PATTERN.match(split_id)
     if match is None:
         raise UsageError(
-            f"unknown split {split_id!r}; use per-class-70-10-20-seed42, files-80-20 or {PUBLISHED}"
+            f"unknown split {split_id!r}; use per-class-70-10-20-seed42, files-80-20, "
+            f"unseen-classes-1-of-3 or {PUBLISHED}"
         )
     a, b, c, seed, x, y, z = match.groups()
     if seed is None:
@@ -68,14 +70,19 @@ def apply_split(images: ImageSet, split_id: str) -> ImageSet:
 
     Each group (scene class) is divided alone, so that all parts see all groups. The result
     depends on ids, groups and the split id only. ``published`` keeps the parts that came with
-    the dataset.
+    the dataset. ``unseen-classes-F-of-N`` divides the groups and not their images: with names in
+    alphabetical order, every N-th group from the F-th on is the test part, the others are the
+    train part; there is no validation part.
 
     Raises:
         UsageError: A bad split id.
-        DataError: Too few images to fill the train part, or no published split.
+        DataError: Too few images or groups to fill the train part, or no published split.
     """
     if split_id == PUBLISHED:
         return _published(images)
+    unseen = _UNSEEN.match(split_id)
+    if unseen is not None:
+        return _unseen_classes(images, int(unseen[1]), int(unseen[2]))
     split = parse_split(split_id)
     groups: dict[str, list[Record]] = {}
     for record in images.records:
@@ -98,6 +105,22 @@ def apply_split(images: ImageSet, split_id: str) -> ImageSet:
     if "train" not in parts.values():
         raise DataError(f"split {split_id}: {len(images)} images are too few for a train part")
     return images.subset(replace(record, part=parts[record.id]) for record in images.records)
+
+
+def _unseen_classes(images: ImageSet, fold: int, folds: int) -> ImageSet:
+    if fold > folds or folds < 2:
+        raise UsageError(f"split unseen-classes-{fold}-of-{folds}: give a fold from 1 to N, N >= 2")
+    groups = sorted({record.group or "" for record in images.records})
+    if len(groups) < folds:
+        raise DataError(
+            f"split unseen-classes-{fold}-of-{folds}: the images have {len(groups)} scene classes, "
+            f"{folds} or more are needed"
+        )
+    unseen = set(groups[fold - 1 :: folds])
+    return images.subset(
+        replace(record, part="test" if (record.group or "") in unseen else "train")
+        for record in images.records
+    )
 
 
 def _published(images: ImageSet) -> ImageSet:

@@ -4,7 +4,7 @@
 >>> from landcue.models import load_model
 >>> encoder = load_model("builtin")  # or a run folder, or a file of landcue export
 >>> encoder.encode([np.zeros((200, 300, 3), np.uint8)]).embedding.shape
-(1, 128)
+(1, 256)
 
 What runs torch is imported when it is used first.
 """

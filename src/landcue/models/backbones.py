@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from landcue.errors import ModelError, UsageError, did_you_mean
 from landcue.models.bn_inception import BNInception
+from landcue.models.joined import JoinedBackbone
 from landcue.models.mobilenetv2 import MobileNetV2Folded
 
 ChannelOrder = Literal["rgb", "bgr"]
@@ -39,7 +40,8 @@ class Normalization(NamedTuple):
 
 BN_INCEPTION = "bn_inception"
 FOLDED = "mobilenetv2_folded"
-OWN = (BN_INCEPTION, FOLDED)
+JOINED = "mobilenetv2_efficientnet_lite0"
+OWN = (BN_INCEPTION, FOLDED, JOINED)
 """Backbones that are ours and not timm's."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -47,6 +49,7 @@ _OWN_NORMALIZATION = {
     # Values 0..255 less the mean, in the channel order of Caffe.
     BN_INCEPTION: Normalization((104 / 255, 117 / 255, 128 / 255), (1 / 255,) * 3, "bgr"),
     FOLDED: Normalization((0.5,) * 3, (0.5,) * 3),
+    JOINED: Normalization((0.5,) * 3, (0.5,) * 3),
 }
 PACKAGE = "package"
 """As initial weights: those that an installed Python package carries for the backbone."""
@@ -81,7 +84,8 @@ def create_backbone(
     """Build a backbone that maps ``[n, in_chans, h, w]`` to pooled features ``[n, num_features]``.
 
     Args:
-        name: ``bn_inception``, ``mobilenetv2_folded`` or any architecture of timm.
+        name: ``bn_inception``, ``mobilenetv2_folded``, ``mobilenetv2_efficientnet_lite0`` (both
+            beside each other) or any architecture of timm.
         hub_weights: Download timm's pre-trained weights.
         image_size: Side in pixels of the images to come, for architectures such as ViT that are
             built for one size; their own size if not given.
@@ -98,7 +102,8 @@ def create_backbone(
         if hub_weights:
             suffix = "npz" if name == FOLDED else "safetensors"
             raise ModelError(f"{name} has no weights to download; use --init FILE.{suffix} or none")
-        return BNInception() if name == BN_INCEPTION else MobileNetV2Folded()
+        own: dict[str, type[nn.Module]] = {BN_INCEPTION: BNInception, FOLDED: MobileNetV2Folded}
+        return own.get(name, JoinedBackbone)()
     import timm
 
     size = _size_option(name, _timm_settings(name), image_size)

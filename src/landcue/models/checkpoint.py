@@ -18,7 +18,7 @@ from landcue import __version__
 from landcue.errors import LandcueError, ModelError, UsageError, missing_extra
 from landcue.files import read_json, write_atomic
 from landcue.models.encoder import ModelConfig, NeuralEncoder
-from landcue.models.onnx import OnnxEncoder
+from landcue.models.onnx import COMPACT, SCALE, OnnxEncoder
 
 _NOT_RECORDED = "not recorded"
 
@@ -140,13 +140,8 @@ def fingerprint(config: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_checkpoint(
-    folder: Path, encoder: NeuralEncoder, provenance: Mapping[str, Any], *, half: bool = False
-) -> str:
+def save_checkpoint(folder: Path, encoder: NeuralEncoder, provenance: Mapping[str, Any]) -> str:
     """Write a checkpoint folder and return its fingerprint.
-
-    With ``half`` the file holds float16, half as many bytes, and the encoder takes on the rounded
-    weights.
 
     Each file is replaced atomically, the weights first: a crash in between leaves a mismatch that
     loading names, never a silent mixture.
@@ -155,9 +150,6 @@ def save_checkpoint(
         LandcueError: The folder cannot be written.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
-    if half:
-        tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
-        encoder.load_state_dict(tensors)
     mark = fingerprint(encoder.config, tensors)
     config = {
         "format": FORMAT,
@@ -252,6 +244,10 @@ def _from_onnx(file: Path) -> Checkpoint:
     if not wanted.keys() <= found.keys():
         raise UsageError(f"{file.parent} was exported: use it with --runtime onnx")
     tensors = {name: found[name] for name in wanted}
+    if card.precision == COMPACT:
+        for name, tensor in tensors.items():
+            scale = found.get(name + SCALE)
+            tensors[name] = tensor.float() if scale is None else tensor.float() * scale
     if fingerprint(config, tensors) != card.source:
         raise ModelError(f"{file} does not hold the weights of {card.source[:12]}; {_HINT}")
     encoder.load_state_dict(tensors)

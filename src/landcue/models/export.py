@@ -25,13 +25,23 @@ from landcue.files import write_atomic
 from landcue.models.checkpoint import Checkpoint
 from landcue.models.encoder import NeuralEncoder
 from landcue.models.fidelity import compare_encodings
-from landcue.models.onnx import INPUT, LOCATIONS, METADATA, OUTPUTS, OnnxCard, OnnxEncoder
+from landcue.models.onnx import (
+    COMPACT,
+    FEATURES,
+    INPUT,
+    LOCATIONS,
+    METADATA,
+    OUTPUTS,
+    SCALE,
+    OnnxCard,
+    OnnxEncoder,
+)
 from landcue.models.regions import feature_map, locations_of
 from landcue.types import ByteArray, Encoding, Record
 
 _OPSET = 18
 _MOST_IMAGES = 4096
-_WORTH_HALVING = 2
+_WORTH_PACKING = 3
 
 
 class _Graph(nn.Module):
@@ -52,15 +62,15 @@ class _Graph(nn.Module):
         outputs = searched, out.hash, encoder.label_scores(out.logits)
         if not self.with_locations:
             return outputs
-        return *outputs, locations_of(encoder, feature_map(encoder, x))
+        return *outputs, locations_of(encoder, feature_map(encoder, x)), out.features
 
 
 def to_onnx(encoder: NeuralEncoder, *, locations: bool = False) -> Any:
     """Return the encoder as an ``onnx.ModelProto`` for any number of images.
 
-    With ``locations`` there is a fourth output for :func:`.regions.similar_regions`, float32
-    ``[n, h, w, d]``, whose mean points where the embedding does: for average pooling and a linear
-    projection only.
+    With ``locations`` there are two more outputs. One is for :func:`.regions.similar_regions`,
+    float32 ``[n, h, w, d]``, and its mean points where the embedding does: for average pooling and
+    a linear projection only. The other is the pooled ``features`` ``[n, F]``, to adapt the encoder.
 
     Input: ``pixels``, uint8 ``[n, s, s, bands]``, prepared images. Outputs: ``embedding`` float32
     ``[n, d]``, unit norm; ``hash`` ``[n, K]`` in (-1, 1), whose sign is the code; ``label_scores``
@@ -81,7 +91,7 @@ def to_onnx(encoder: NeuralEncoder, *, locations: bool = False) -> Any:
                 _Graph(encoder, locations).eval(),
                 (example,),
                 input_names=[INPUT],
-                output_names=[*OUTPUTS, *([LOCATIONS] if locations else [])],
+                output_names=[*OUTPUTS, *([LOCATIONS, FEATURES] if locations else [])],
                 dynamic_shapes={INPUT: {0: images}},
                 opset_version=_OPSET,
                 dynamo=True,
@@ -235,46 +245,72 @@ def _check(proto: Any, encoder: NeuralEncoder, pixels: ByteArray) -> None:
             )
 
 
-def write_half(checkpoint: Checkpoint, out: Path, fidelity: dict[str, Any]) -> OnnxCard:
-    """Write a checkpoint whose weights fit 16 bits, with the output that regions need.
+def write_compact(checkpoint: Checkpoint, out: Path, fidelity: dict[str, Any]) -> OnnxCard:
+    """Write a checkpoint whose weights fit 8 bits, with the outputs for regions and adaptation.
 
     Args:
-        checkpoint: What to export: average pooling and a linear projection.
+        checkpoint: What to export: average pooling, a linear projection, and weights as
+            :func:`round_weights` leaves them.
         out: The file to write, ``.onnx``; replaced atomically.
         fidelity: What was measured, for the card.
 
     Raises:
         ModelError: The backbone cannot be exported, or the export computes something else.
     """
-    proto = halve_weights(to_onnx(checkpoint.encoder.eval(), locations=True))
+    proto = compact_weights(to_onnx(checkpoint.encoder.eval(), locations=True))
     _check(proto, checkpoint.encoder, _rendered(checkpoint.encoder))
-    card = _card(checkpoint, "float16", fidelity)
+    card = _card(checkpoint, COMPACT, fidelity)
     write_atomic(out, _with_card(proto, card))
     return card
 
 
-def halve_weights(proto: Any) -> Any:
-    """Store float32 weights as float16, to be computed in float32: half the bytes.
+def round_weights(encoder: NeuralEncoder) -> None:
+    """Round weights in place to 255 levels per output channel, and biases to 16 bits."""
+    state = encoder.state_dict()
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and tensor.numel() >= _WORTH_PACKING:
+            levels, scale = _levels(tensor) if tensor.ndim > 1 else (tensor.half(), None)
+            state[name] = levels.float() if scale is None else levels.float() * scale
+    encoder.load_state_dict(state)
 
-    Nothing is lost where the weights were rounded to float16 before, as ``save_checkpoint`` does
-    with ``half``.
+
+def _levels(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return int8 and the float32 scale ``[c, 1, ...]`` of each output channel."""
+    largest = weight.abs().amax(tuple(range(1, weight.ndim)), keepdim=True)
+    scale = largest.clamp_min(1e-12) / 127
+    return (weight / scale).round().to(torch.int8), scale
+
+
+def compact_weights(proto: Any) -> Any:
+    """Store weights as int8 with a scale per output channel, biases as float16.
+
+    All is computed in float32: the runtime restores the weights when it opens the file. Nothing is
+    lost where they were rounded before by :func:`round_weights`.
     """
     import onnx
     from onnx import numpy_helper
 
-    graph, casts = proto.graph, []
-    for tensor in graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT or math.prod(tensor.dims) < _WORTH_HALVING:
+    graph, nodes = proto.graph, []
+    for tensor in list(graph.initializer):
+        if tensor.data_type != onnx.TensorProto.FLOAT or math.prod(tensor.dims) < _WORTH_PACKING:
             continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype("f2"), name))
-        full = f"{name}.float32"
+        name, full = tensor.name, f"{tensor.name}.float32"
         for node in graph.node:
             for i, source in enumerate(node.input):
                 if source == name:
                     node.input[i] = full
-        casts.append(onnx.helper.make_node("Cast", [name], [full], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
+        value = numpy_helper.to_array(tensor)
+        if value.ndim == 1:
+            tensor.CopyFrom(numpy_helper.from_array(value.astype("f2"), name))
+            nodes.append(onnx.helper.make_node("Cast", [name], [full], to=onnx.TensorProto.FLOAT))
+            continue
+        levels, scale = (part.numpy() for part in _levels(torch.from_numpy(value.copy())))
+        tensor.CopyFrom(numpy_helper.from_array(levels, name))
+        graph.initializer.append(numpy_helper.from_array(scale, name + SCALE))
+        wide = f"{name}.wide"
+        nodes.append(onnx.helper.make_node("Cast", [name], [wide], to=onnx.TensorProto.FLOAT))
+        nodes.append(onnx.helper.make_node("Mul", [wide, name + SCALE], [full]))
+    nodes += graph.node
     del graph.node[:]
     graph.node.extend(nodes)
     del graph.value_info[:]

@@ -112,7 +112,7 @@ def load_model(
 
     >>> encoder = load_model("builtin")
     >>> encoder.dim, encoder.n_bits, encoder.image_size
-    (128, 64, 160)
+    (256, 64, 192)
     """
     from landcue.models.pretrained.encoder import is_pretrained, open_encoder, restore_encoder
 
@@ -169,7 +169,7 @@ def describe_model(uri: str | Path) -> tuple[str, dict[str, Any]]:
         LandcueError: As :func:`load_model`.
 
     >>> describe_model("builtin")[1]["model"]["backbone"]
-    'mobilenetv2_folded'
+    'mobilenetv2_efficientnet_lite0'
     """
     from landcue.models.onnx import OnnxEncoder, describe
     from landcue.models.pretrained.encoder import PretrainedEncoder

@@ -20,6 +20,10 @@ INPUT = "pixels"
 OUTPUTS = ("embedding", "hash", "label_scores")
 LOCATIONS = "locations"
 """Output of some files: what is searched, location by location; see :mod:`.regions`."""
+FEATURES = "features"
+"""Output of the same files: the pooled features ``[n, F]``."""
+COMPACT, SCALE = "int8 weights", ".scale"
+"""Precision of a file whose weights are int8; what a weight's scale adds to its name."""
 METADATA = "landcue"
 """Key under which an exported file carries its description."""
 _FORMAT = 1
@@ -33,7 +37,7 @@ class OnnxCard:
 
     Attributes:
         model: The settings of :class:`landcue.models.encoder.ModelConfig`.
-        precision: ``float32``, ``float16`` (weights alone; computed in float32) or ``int8``.
+        precision: ``float32``, ``int8 weights`` (those alone; computed in float32) or ``int8``.
         source: Fingerprint of the checkpoint it was made from.
         provenance: Of that checkpoint.
         fidelity: What was measured against torch (:mod:`landcue.models.fidelity`).
@@ -150,6 +154,11 @@ class OnnxEncoder:
     def has_locations(self) -> bool:
         """Whether the file can compare the regions of images."""
         return LOCATIONS in self._names
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the file returns its pooled features."""
+        return FEATURES in self._names
 
     def prepare(self, image: ByteArray) -> ByteArray:
         """Resize one decoded image, uint8 ``[h, w, C]``, to ``[s, s, C]``."""
