@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from landcue.search.plan import SearchOptions
     from landcue.search.query import Query
     from landcue.search.result import Result
+    from landcue.training.adapt import Adaptation, AdaptOptions, adapt
     from landcue.training.config import TrainingConfig
     from landcue.training.loop import Run, train
     from landcue.types import Bounds, Encoder, Encoding, Hit, Record
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptOptions",
+    "Adaptation",
     "Archive",
     "ArchiveError",
     "Bounds",
@@ -61,6 +64,7 @@ __all__ = [
     "TrainingConfig",
     "UsageError",
     "__version__",
+    "adapt",
     "audit",
     "evaluate",
     "index",
@@ -75,6 +79,8 @@ _ERRORS, _TYPES = "landcue.errors", "landcue.types"
 __getattr__ = lazy_exports(
     __name__,
     {
+        "AdaptOptions": "landcue.training.adapt",
+        "Adaptation": "landcue.training.adapt",
         "Archive": "landcue.search.archive",
         "ArchiveError": _ERRORS,
         "Bounds": _TYPES,
@@ -96,6 +102,7 @@ __getattr__ = lazy_exports(
         "StoreError": _ERRORS,
         "TrainingConfig": "landcue.training.config",
         "UsageError": _ERRORS,
+        "adapt": "landcue.training.adapt",
         "audit": "landcue.audit",
         "evaluate": "landcue.evaluation",
         "index": "landcue.archive.indexing",

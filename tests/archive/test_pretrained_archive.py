@@ -11,6 +11,8 @@ from commands import error_line, landcue
 from landcue.archive.fitting import choose_sample
 from landcue.archive.indexing import IndexOptions, index_source, reembed_archive
 from landcue.models import load_model
+from landcue.models.pretrained.own_models import as_pretrained
+from landcue.models.space import unit_rows
 from landcue.types import Record
 
 
@@ -126,6 +128,22 @@ def test_export_and_import_keep_codes_and_labels(indexed, tmp_path):
     )
 
 
+def test_the_builtin_is_fitted_to_an_archive_on_demand(made, tmp_path):
+    folder = tmp_path / "fitted"
+    api.index(made / "photos", folder, options=IndexOptions(dim=8, bits=16))
+    archive = api.open(folder)
+    assert archive.columns().embedding.shape[1] == 8
+    features = as_pretrained(api.load_model("builtin"))
+    one = sorted((made / "photos").iterdir())[0]
+    u = unit_rows(features.features([one]))
+    own = api.load_model(folder / "model")
+    assert (own.dim, own.n_bits) == (8, 16)
+    expected = unit_rows(u @ own.space.weight[:, :8] + own.space.bias[:8])
+    np.testing.assert_allclose(own.encode([one]).embedding, expected, atol=1e-5)
+    api.index(made / "photos", folder)
+    assert len(api.open(folder)) == len(archive)
+
+
 def test_mistakes_are_named_in_one_line(indexed, made, tmp_path):
     folder, _ = indexed
     model = f"onnx:{made / 'tiny.onnx'}"
@@ -138,7 +156,7 @@ def test_mistakes_are_named_in_one_line(indexed, made, tmp_path):
     assert "--dim 41: the model's features have 40" in error_line(
         2, *index, new, "--model", model, "--dim", 41
     )
-    assert "are for models of others" in error_line(2, *index, new, "--dim", 8)
+    assert "--dim 2561: the model's features have 2560" in error_line(2, *index, new, "--dim", 2561)
     other = f"timm:{tiny_models.TIMM}@{made / 'weights.safetensors'}"
     assert "was made by model" in error_line(1, *index, folder, "--model", other)
     one = tmp_path / "one"

@@ -79,15 +79,13 @@ def prepare_encoder(
         restore_encoder,
         same_tower,
     )
+    from landcue.models.pretrained.own_models import as_pretrained
     from landcue.models.space import describe_space
 
     if not isinstance(loaded, PretrainedEncoder):
-        if dim is not None or bits is not None:
-            raise UsageError(
-                "--dim and --bits are for models of others (timm:, open_clip:, hf:, torchgeo:, "
-                "onnx:): this model has its own; leave them out"
-            )
-        return loaded
+        if dim is None and bits is None:
+            return loaded
+        loaded = as_pretrained(loaded)
     device = None if loaded.on_cpu else "cuda"
     if own is not None and same_tower(own, loaded):
         if refit or not loaded.fitted:

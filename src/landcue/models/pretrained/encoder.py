@@ -34,6 +34,7 @@ ADAPTERS = {
     "hf": "landcue.models.pretrained.hf_models",
     "torchgeo": "landcue.models.pretrained.torchgeo_models",
     "onnx": "landcue.models.pretrained.onnx_file",
+    "landcue": "landcue.models.pretrained.own_models",
 }
 """The module of each kind: ``open_tower(name, device, threads)`` opens what a user named,
 ``restore_tower(settings, folder, device, threads)`` what :meth:`Tower.save` wrote."""

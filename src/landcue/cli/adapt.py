@@ -1,0 +1,77 @@
+"""``landcue adapt``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from landcue.cli.console import Reporter, print_json
+
+
+def adapt(
+    source: Annotated[
+        Path,
+        typer.Argument(help="Images with labels: a folder of scene classes, or a label table."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the adapted model to write.")],
+    model: Annotated[
+        str, typer.Option(help="Frozen encoder: builtin, a run folder, timm:NAME, onnx:FILE …")
+    ] = "builtin",
+    labels: Annotated[
+        Path | None, typer.Option(help="Label table (CSV) for the images of a folder.")
+    ] = None,
+    loss: Annotated[str, typer.Option(help="Loss of embedding and code: marc, supcon …")] = "marc",
+    dim: Annotated[int, typer.Option(min=1, help="Length of the embedding.")] = 128,
+    bits: Annotated[int, typer.Option(min=0, help="Bits of the code; 0 for none.")] = 64,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the features.")] = 40,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps features for the next call.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train heads on a frozen encoder's features; keep them if cross-validation says so."""
+    from landcue.training.adapt import AdaptOptions
+    from landcue.training.adapt import adapt as run_adaptation
+    from landcue.training.config import LossSection
+
+    options = AdaptOptions(
+        dim=dim,
+        n_bits=bits,
+        loss=LossSection.model_validate({"name": loss}),
+        epochs=epochs,
+        folds=folds,
+        seed=seed,
+    )
+    with Reporter() as reporter:
+        made = run_adaptation(
+            source, out, model=model, labels=labels, options=options, cache=cache,
+            message=reporter.message, progress=reporter.progress,
+        )  # fmt: skip
+    if json_:
+        print_json(
+            {
+                "model": str(made.folder) if made.folder else None,
+                "kept": made.kept,
+                "images": made.n_images,
+                "labels": list(made.label_names),
+                "scores": made.scores,
+                "gain": list(made.gain),
+                "skipped": len(made.problems),
+                "seconds": list(made.seconds),
+            }
+        )
+        return
+    print(f"nDCG@100 on images left out ({len(made.gain)} folds, {made.n_images} images):")
+    for name, value in made.scores.items():
+        print(f"  {name:<14} {value:.4f}")
+    gain = sum(made.gain) / len(made.gain)
+    folds_shown = ", ".join(f"{value:+.4f}" for value in made.gain)
+    print(f"gain {gain:+.4f} (by fold {folds_shown})")
+    if made.folder is None:
+        print("no model was written: the gain is not more than its standard error")
+    else:
+        print(f"{made.folder}: use it with landcue index SOURCE ARCHIVE --model {made.folder}")

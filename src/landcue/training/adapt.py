@@ -1,0 +1,421 @@
+"""``landcue adapt``: heads trained on the features of a frozen encoder, kept if they help.
+
+Features are computed once. Embedding, hash and label heads are linear maps of them, trained with
+any loss of :mod:`landcue.losses`; the embedding starts as the centered principal components, which
+is what an archive of the encoder would have without labels. Cross-validation decides: the heads of
+a fold see neither images nor labels that the fold is measured on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from landcue.data.images import read_image
+from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
+from landcue.data.sources import open_source
+from landcue.errors import DataError, LandcueError, UsageError
+from landcue.files import core_count, write_atomic
+from landcue.losses.statistics import LabelStatistics
+from landcue.metrics import annotate, evaluate, evaluate_codes
+from landcue.models.encoder import Outputs
+from landcue.models.load import BUILTIN, Model, load_model
+from landcue.models.pretrained.encoder import PretrainedEncoder
+from landcue.models.pretrained.own_models import as_pretrained
+from landcue.models.space import Space, fit_space, unit_rows
+from landcue.training.config import LossSection
+from landcue.training.images import Message, Progress, ignore
+from landcue.training.objective import Objective
+from landcue.types import FloatArray, Record
+
+METRIC = "nDCG@100"
+_BATCH = 64
+_LEAST_IMAGES = 20
+_LABEL_PENALTY = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptOptions:
+    """How heads are trained and judged.
+
+    Attributes:
+        dim: Length of the embedding; at most that of the features.
+        n_bits: Bits of the code; 0 for none.
+        loss: Losses and their weights, as in a training configuration.
+        epochs: Passes over the features.
+        batch_size: Images per step.
+        lr: Largest learning rate of AdamW, with a cosine to zero.
+        folds: Of the cross-validation.
+        seed: Of folds, order and heads.
+    """
+
+    dim: int = 128
+    n_bits: int = 64
+    loss: LossSection = LossSection()  # pyright: ignore[reportCallIssue]  # noqa: RUF009
+    epochs: int = 40
+    batch_size: int = 256
+    lr: float = 1e-3
+    folds: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise UsageError(f"--folds {self.folds}: cross-validation needs 2 or more")
+        if self.epochs < 1 or self.batch_size < 2 or self.lr <= 0:
+            raise UsageError("epochs, batch size and learning rate must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """What cross-validation says of an adaptation, and where it was written.
+
+    Attributes:
+        folder: The adapted encoder; ``None`` if it was not kept.
+        scores: nDCG@100 of images left out, mean over folds: ``unadapted`` (the encoder's own
+            embedding), ``centered`` (its centered principal components), ``adapted`` and
+            ``adapted code``.
+        gain: ``adapted`` less the better of the first two, per fold.
+        n_images: Annotated images that could be read.
+        label_names: What was learned.
+        problems: Images that were left out, and why.
+        seconds: For features, and for all heads.
+    """
+
+    folder: Path | None
+    scores: dict[str, float]
+    gain: tuple[float, ...]
+    n_images: int
+    label_names: tuple[str, ...]
+    problems: tuple[str, ...]
+    seconds: tuple[float, float]
+
+    @property
+    def kept(self) -> bool:
+        """Whether the mean gain is more than its standard error over the folds."""
+        return is_gain(self.gain)
+
+
+def is_gain(gain: Sequence[float]) -> bool:
+    """Return whether the mean of the folds' gains is more than its standard error.
+
+    >>> is_gain([0.03, 0.02, 0.04]), is_gain([0.05, -0.06, 0.03])
+    (True, False)
+    """
+    return float(np.mean(gain)) > float(np.std(gain, ddof=1)) / len(gain) ** 0.5
+
+
+def adapt(
+    source: Path | str | ImageSet,
+    out: Path | str,
+    *,
+    model: str | Path | Model = BUILTIN,
+    labels: Path | None = None,
+    options: AdaptOptions | None = None,
+    cache: Path | None = None,
+    message: Message = ignore,
+    progress: Progress = ignore,
+) -> Adaptation:
+    """Train heads on a frozen encoder's features and write the adapted encoder if it is better.
+
+    Args:
+        source: Images with labels: a folder of scene classes, a folder with ``labels.csv``, a
+            label table, or an image set. Without labels, the scene classes are learned.
+        out: Folder to write: a model for ``index``, ``search`` and ``serve``.
+        model: As :func:`landcue.load_model` takes it, or a model.
+        labels: A label table for the images of a folder.
+        options: How heads are trained and judged.
+        cache: Folder in which features are kept for the next call.
+        message: Called with one line per image that is left out.
+        progress: Called with a stage's name, what is done and the total.
+
+    Raises:
+        DataError: Fewer than 20 annotated images can be read, or only one label.
+        UsageError: ``out`` is not empty, bad options, or a model that has no features.
+        ModelError: The model cannot be loaded.
+
+    Example:
+        >>> adapt("photos", "models/mine", model="builtin").kept  # doctest: +SKIP
+        True
+    """
+    options, out = options or AdaptOptions(), Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not empty; choose a new --out folder")
+    images = source if isinstance(source, ImageSet) else open_source(Path(source), labels)
+    if not any(record.labels for record in images.records):
+        images = labelled_by_group(images)
+    records = [record for record in images.records if record.labels is not None]
+    loaded = load_model(model) if isinstance(model, str | Path) else model
+    encoder = as_pretrained(loaded)
+    started = time.perf_counter()
+    features, own, read, problems = _features(encoder, loaded, records, cache, progress)
+    for problem in problems:
+        message(f"skipped {problem}")
+    computed = time.perf_counter()
+    truth = label_matrix([record.labels for record in read], images.label_names)
+    names = tuple(images.label_names)
+    _check(truth, names)
+    scores, gain = cross_validate(features, own, truth, options, progress)
+    adaptation = Adaptation(
+        out if is_gain(gain) else None, scores, gain, len(read), names, tuple(problems),
+        (computed - started, time.perf_counter() - computed),
+    )  # fmt: skip
+    if adaptation.kept:
+        progress("training heads", 0, 1)
+        facts = {
+            "adapted": {
+                "loss": options.loss.name,
+                "images": len(read),
+                "folds": len(gain),
+                "scores": scores,
+                "gain": list(gain),
+                "base": loaded.fingerprint,
+            }
+        }
+        space = fit_heads(features, truth, names, options, facts)
+        PretrainedEncoder(encoder.tower, space).save(out)
+        progress("training heads", 1, 1)
+    return adaptation
+
+
+def cross_validate(
+    features: FloatArray,
+    own: FloatArray,
+    truth: npt.NDArray[Any],
+    options: AdaptOptions,
+    progress: Progress = ignore,
+) -> tuple[dict[str, float], tuple[float, ...]]:
+    """Return mean scores over the folds, and the gain of each fold; see :class:`Adaptation`.
+
+    Args:
+        features: Of n images, floats ``[n, F]``.
+        own: Their embeddings by the unadapted encoder, ``[n, d]``.
+        truth: Labels ``[n, C]``.
+        options: How heads are trained and judged.
+        progress: Called with a stage's name, what is done and the total.
+    """
+    names = tuple(str(i) for i in range(truth.shape[1]))
+    fold_of = assign_folds(features, truth, options.folds, options.seed)
+    found: list[dict[str, float]] = []
+    for fold in range(options.folds):
+        progress("cross-validation", fold, options.folds)
+        kept, left = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+        space = fit_heads(features[kept], truth[kept], names, options)
+        dim = min(options.dim, features.shape[1])
+        plain = fit_space(features[kept], dim=dim, n_bits=0).encode(features[left])
+        made = space.encode(features[left])
+        known = annotate([str(i) for i in left], truth[left], names)
+        scores = {
+            "unadapted": _score(evaluate(unit_rows(own[left]), known)),
+            "centered": _score(evaluate(plain.embedding, known)),
+            "adapted": _score(evaluate(made.embedding, known)),
+        }
+        if space.n_bits:
+            scores["adapted code"] = _score(evaluate_codes(made.code, space.n_bits, known))
+        found.append(scores)
+    progress("cross-validation", options.folds, options.folds)
+    gain = tuple(s["adapted"] - max(s["unadapted"], s["centered"]) for s in found)
+    return {name: float(np.mean([s[name] for s in found])) for name in found[0]}, gain
+
+
+def _score(report: Any) -> float:
+    value = float(report.metrics[METRIC])
+    return value if np.isfinite(value) else 0.0
+
+
+def assign_folds(
+    features: FloatArray, truth: npt.NDArray[Any], folds: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Return the fold of each image: every label set is spread, equal images stay together."""
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in features]
+    first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
+    leader = np.array([first[digest] for digest in digests])
+    single = np.unique(leader)
+    shuffled = np.random.default_rng(seed).permutation(single)
+    keys = [truth[i].tobytes() for i in shuffled]
+    order = sorted(range(len(shuffled)), key=lambda i: keys[i])  # stable: shuffled within a set
+    fold_of = np.empty(len(features), np.int64)
+    fold_of[shuffled[order]] = np.arange(len(order)) % folds
+    return fold_of[leader]
+
+
+class _Heads(nn.Module):
+    """Linear heads over unit-norm features ``[n, F]``."""
+
+    def __init__(self, u: Tensor, options: AdaptOptions, n_labels: int) -> None:
+        super().__init__()
+        width = u.shape[1]
+        self.projection = nn.Linear(width, min(options.dim, width))
+        self.hash = nn.Linear(width, options.n_bits)
+        self.label = nn.Linear(width, n_labels)
+        start = fit_space(
+            u.numpy(), dim=min(options.dim, width), n_bits=min(options.n_bits, width), seed=0
+        )
+        weight, bias = torch.from_numpy(start.weight), torch.from_numpy(start.bias)
+        d = self.projection.out_features
+        # Scaled so that embeddings have a mean length of 1 and hash values are about 1.
+        length = (u @ weight[:, :d] + bias[:d]).norm(dim=1).mean()
+        with torch.no_grad():
+            self.projection.weight.copy_((weight[:, :d] / length).T)
+            self.projection.bias.copy_(bias[:d] / length)
+            k = start.n_bits
+            self.hash.weight[:k].copy_((weight[:, d:] / length).T * d**0.5)
+            self.hash.bias[:k].copy_(bias[d:] / length * d**0.5)
+            nn.init.zeros_(self.label.weight)
+
+    def forward(self, u: Tensor) -> Outputs:
+        z = F.normalize(self.projection(u), dim=1)
+        return Outputs(u, z, torch.tanh(self.hash(u)), self.label(u))
+
+
+def fit_heads(
+    features: FloatArray,
+    truth: npt.NDArray[Any],
+    label_names: Sequence[str],
+    options: AdaptOptions,
+    facts: dict[str, Any] | None = None,
+) -> Space:
+    """Train heads on features ``[n, F]`` with labels ``[n, C]``; the same inputs, the same heads.
+
+    The weights are the mean of those after each epoch of the last half.
+
+    Raises:
+        UsageError: Labels or options that the loss refuses, or too few images.
+    """
+    u = torch.from_numpy(unit_rows(features))
+    y = torch.from_numpy(np.ascontiguousarray(truth)).float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        heads = _Heads(u, options, y.shape[1])
+        statistics = LabelStatistics.from_labels(y)
+        objective = Objective(
+            options.loss, statistics, heads.projection.out_features, options.n_bits
+        )
+        _train(heads, objective, u, y, options)
+    maps = [heads.projection, heads.hash, heads.label]
+    weight = torch.cat([m.weight for m in maps]).detach().T
+    return Space(
+        np.ascontiguousarray(weight.numpy()),
+        torch.cat([m.bias for m in maps]).detach().numpy(),
+        heads.projection.out_features,
+        options.n_bits,
+        tuple(label_names),
+        facts={"images": len(u), **(facts or {})},
+    )
+
+
+def _train(
+    heads: _Heads, objective: Objective, u: Tensor, y: Tensor, options: AdaptOptions
+) -> None:
+    batch = min(options.batch_size, len(u))
+    steps = len(u) // batch
+    parameters: list[Any] = [
+        {"params": heads.projection.parameters()},
+        {"params": heads.hash.parameters(), "lr": 5 * options.lr},
+        {"params": heads.label.parameters(), "lr": 10 * options.lr, "weight_decay": _LABEL_PENALTY},
+        {"params": objective.parameters(), "lr": 100 * options.lr},
+    ]
+    optimizer = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps * options.epochs)
+    order = np.random.default_rng(options.seed)
+    mean: dict[str, Tensor] = {}
+    averaged = 0
+    for epoch in range(options.epochs):
+        rows = order.permutation(len(u))[: steps * batch]
+        for part in rows.reshape(steps, batch):
+            loss, _ = objective(heads(u[part]), y[part])
+            if not torch.isfinite(loss):
+                raise UsageError(f"the loss became {float(loss)}; lower the learning rate")
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        if epoch >= options.epochs // 2:
+            averaged += 1
+            for name, tensor in heads.state_dict().items():
+                old = mean.get(name, tensor)
+                mean[name] = old + (tensor - old) / averaged
+    heads.load_state_dict(mean)
+
+
+def _check(truth: npt.NDArray[Any], names: Sequence[str]) -> None:
+    if len(truth) < _LEAST_IMAGES:
+        raise DataError(
+            f"{len(truth)} annotated images can be read; an adaptation needs {_LEAST_IMAGES}"
+        )
+    carried = truth.any(axis=0) & ~truth.all(axis=0)
+    if not carried.any():
+        shown = ", ".join(names) or "none"
+        raise DataError(f"the labels ({shown}) do not tell images apart; annotate with two or more")
+
+
+def _features(
+    encoder: PretrainedEncoder,
+    loaded: Model,
+    records: Sequence[Record],
+    cache: Path | None,
+    progress: Progress,
+) -> tuple[FloatArray, FloatArray, list[Record], list[str]]:
+    """Return features, own embeddings and records of readable images, and the others' problems."""
+    file = None if cache is None else cache / f"features-{_key(encoder, loaded, records)}.npz"
+    if file is not None and file.is_file():
+        with np.load(file, allow_pickle=False) as stored:
+            rows = stored["rows"]
+            read = [records[i] for i in rows]
+            return stored["features"], stored["own"], read, stored["problems"].tolist()
+    rows: list[int] = []
+    problems: list[str] = []
+    features: list[FloatArray] = []
+    own: list[FloatArray] = []
+
+    def prepared(record: Record) -> Any:
+        try:
+            return encoder.prepare(read_image(record.path))
+        except LandcueError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(max(2, core_count())) as pool:
+        for first in range(0, len(records), _BATCH):
+            progress("computing features", first, len(records))
+            found = list(pool.map(prepared, records[first : first + _BATCH]))
+            problems += [one for one in found if isinstance(one, str)]
+            good = [i for i, one in enumerate(found) if not isinstance(one, str)]
+            if good:
+                pixels = np.stack([found[i] for i in good])
+                rows += [first + i for i in good]
+                features.append(encoder.tower.features(pixels))
+                own.append(loaded.encode(pixels).embedding)
+    progress("computing features", len(records), len(records))
+    if not rows:
+        why = f"; first: {problems[0]}" if problems else ""
+        raise DataError(f"none of {len(records)} annotated images can be read{why}")
+    both = np.concatenate(features), np.concatenate(own)
+    if file is not None:
+        import io
+
+        held = io.BytesIO()
+        np.savez(held, features=both[0], own=both[1], rows=rows, problems=np.array(problems, str))
+        write_atomic(file, held.getvalue())
+    return *both, [records[i] for i in rows], problems
+
+
+def _key(encoder: PretrainedEncoder, loaded: Model, records: Sequence[Record]) -> str:
+    """Return what the features depend on: the model, and the files by name, size and time."""
+    digest = hashlib.sha256(f"{encoder.tower.fingerprint} {loaded.fingerprint}".encode())
+    for record in records:
+        try:
+            facts = record.path.stat()
+            digest.update(repr((str(record.path), facts.st_size, facts.st_mtime_ns)).encode())
+        except OSError:
+            digest.update(repr(str(record.path)).encode())
+    return digest.hexdigest()[:16]
