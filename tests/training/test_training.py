@@ -21,8 +21,9 @@ from PIL import Image
 from landcue.data.datasets import load_dataset
 from landcue.data.imageset import label_matrix, labelled_by_group
 from landcue.errors import DataError, ModelError, UsageError
-from landcue.models.backbones import freeze_first_layers
+from landcue.models.backbones import create_backbone, freeze_first_layers
 from landcue.models.checkpoint import load_checkpoint
+from landcue.models.encoder import NeuralEncoder
 from landcue.training.augment import create_transform
 from landcue.training.config import AugmentSection, make_config, override, read_config, save_config
 from landcue.training.evaluation import study_run
@@ -558,3 +559,28 @@ def test_a_logger_that_is_not_installed_is_one_line(images, tmp_path, monkeypatc
     with pytest.raises(UsageError, match=r"pip install 'landcue\[wandb\]'.*'loggers=\[csv\]'"):
         train(config(images, loggers=["csv", "wandb"]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_frozen_backbone_keeps_its_weights_and_the_heads_learn(images, tmp_path, monkeypatch):
+    passes = []
+    forward = NeuralEncoder.forward
+
+    def counted(self, x):
+        if self.training:
+            passes.append(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(NeuralEncoder, "forward", counted)
+    settings = config(images, model={"frozen": True}, optimizer={"epochs": 3, "head_lr": 1e-2})
+    train(settings, tmp_path / "run")
+    again = train(settings, tmp_path / "again")
+    made = load_checkpoint(tmp_path / "run").encoder
+    torch.manual_seed(settings.seed)
+    start = create_backbone(settings.model.backbone, image_size=settings.model.image_size)
+    for name, tensor in start.state_dict().items():
+        assert torch.equal(made.backbone.state_dict()[name], tensor), name
+    assert made.fingerprint == again.fingerprint
+    assert passes == []
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    losses = [float(row.split(",")[rows[0].split(",").index("loss")]) for row in rows[1:]]
+    assert losses[-1] < losses[0]

@@ -34,6 +34,10 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Initial weights: a file, hub (default), package, or none.")
     ] = None,
+    frozen: Annotated[
+        bool,
+        typer.Option("--frozen", help="Train the heads alone, on features computed once."),
+    ] = False,
     epochs: Annotated[int | None, typer.Option(help="Training epochs (default 12).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step (default 96).")] = None,
     image_size: Annotated[
@@ -53,6 +57,7 @@ def train(
         "loss.name": loss,
         "model.backbone": backbone,
         "model.init": init,
+        "model.frozen": True if frozen else None,
         "optimizer.epochs": epochs,
         "optimizer.batch_size": batch_size,
         "model.image_size": image_size,

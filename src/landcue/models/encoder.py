@@ -210,6 +210,11 @@ class NeuralEncoder(nn.Module):
             features, projected, hashed, logits = (torch.stack(seen).mean(0) for seen in views)
         return Outputs(features, F.normalize(projected, dim=1), torch.tanh(hashed), logits)
 
+    def heads(self, features: Tensor) -> Outputs:
+        """Run the heads alone on pooled features ``[n, F]``, float32."""
+        z, hashed = self.projection(features), self.hash(features)
+        return Outputs(features, F.normalize(z, dim=1), torch.tanh(hashed), self.label(features))
+
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return features and, from them, projection, hash values and logits of one view."""
         features = self.backbone(x)

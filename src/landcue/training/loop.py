@@ -9,6 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 from landcue.data.datasets import dataset_warnings
 from landcue.data.splits import data_id
 from landcue.errors import LandcueError, ModelError, UsageError
-from landcue.files import exclusive
+from landcue.files import core_count, exclusive
 from landcue.losses.statistics import LabelStatistics
 from landcue.models.backbones import (
     PACKAGE,
@@ -50,6 +51,7 @@ from landcue.training.state import (
     set_lr,
 )
 
+_FEATURE_BATCH = 64
 _MARGIN = 1.15  # training pixels are kept this much larger than a crop's side
 
 
@@ -259,6 +261,7 @@ class _Training:
         # What is validated and saved.
         self.kept = copy.deepcopy(self.model).requires_grad_(False) if ema else self.model
         self.frozen = freeze_first_layers(self.model.backbone, config.model.freeze_layers)
+        self.features = self._frozen_features() if config.model.frozen else None
         dim, n_bits = config.model.dim, config.model.n_bits
         self.objective = Objective(config.loss, self.statistics, dim, n_bits).to(self.device)
         self.optimizer = create_optimizer(self.model, config.optimizer, self.objective.parameters())
@@ -367,7 +370,32 @@ class _Training:
             "images_per_second": round(speed, 2),
         }
 
+    def _frozen_features(self) -> Tensor:
+        """Freeze the backbone and return the pooled features of all training images, ``[n, F]``."""
+        if self.team.size > 1:
+            raise UsageError("model.frozen trains in one process: start it without torchrun")
+        backbone, images = self.model.backbone, self.train
+        backbone.requires_grad_(False)
+        self.frozen = list(backbone.modules())
+        images.transform, n = None, len(images)
+        plain = ImageDataset(
+            images.records, images.label_names, self.config.model.image_size, images.bands
+        )
+        parts: list[Tensor] = []
+        with ThreadPoolExecutor(max(2, core_count())) as pool:
+            for first in range(0, n, _FEATURE_BATCH):
+                rows = range(first, min(first + _FEATURE_BATCH, n))
+                parts.append(self.model.outputs(plain.batch(rows, pool)).features)
+                self.show("computing features", rows.stop, n)
+        return torch.cat(parts).clone()
+
     def _loaded(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.features is not None:
+            labels = torch.from_numpy(self.train.labels).to(self.device)
+            for batch in self.batches:
+                rows = [row for row, _ in batch]
+                yield self.features[rows], labels[rows]
+            return
         try:
             yield from self.loader
         except LandcueError as error:  # a worker's error comes with its traceback
@@ -375,11 +403,14 @@ class _Training:
             raise type(error)(line.partition("Error: ")[2] or line) from None
 
     def _step(self, views: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        views = views.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         labels = labels.to(self.device, non_blocking=True)
-        bf16 = self.config.optimizer.precision == "bf16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
-            out = self.trained(self.model.normalize(views))
+        if self.features is not None:
+            out = self.model.heads(views)
+        else:
+            views = views.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+            bf16 = self.config.optimizer.precision == "bf16"
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
+                out = self.trained(self.model.normalize(views))
         loss, terms = self.objective(out, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
