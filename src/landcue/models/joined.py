@@ -55,10 +55,11 @@ def fold_batch_norm(backbone: nn.Module) -> nn.Module:
             if isinstance(child, BatchNormAct2d):
                 if before is None:  # pragma: no cover - fixed by the architecture
                     raise TypeError(f"{name} follows no convolution")
-                conv = cast(Any, getattr(parent, before))
-                folded = fuse_conv_bn_eval(conv, child)
+                conv: Any = getattr(parent, before)
+                normalization: Any = child
+                folded = fuse_conv_bn_eval(conv, normalization)
                 setattr(parent, before, folded)
-                setattr(parent, name, child.act)
+                setattr(parent, name, normalization.act)
                 before = None
             elif isinstance(child, nn.Conv2d):
                 before = name
