@@ -129,6 +129,7 @@ describe("labelBits", () => {
 describe("numbers in words", () => {
   it.each([
     ["embedding", 0.25, 0.75, "cosine 0.750", "0.750"],
+    ["fused", 0.4, 0.75, "score 0.750", "0.750"],
     ["code", 1, 0.9, "1 of 64 bits differ", "1 bit"],
     ["code", 7, 0.9, "7 of 64 bits differ", "7 bits"],
     ["cue", 9, 0.9, "cue distance 9", "d 9"],

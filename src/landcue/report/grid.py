@@ -25,6 +25,9 @@ _DISTANCES = {
     "cue": "distance of labels and codes",
     "place": "kilometers",
     "list": "id",
+    "fused": "distance of embedding and labels",
+    "alpha-qe": "cosine distance to the expanded query",
+    "k-reciprocal": "distance of shared neighbors",
 }
 _MOST_COLUMNS = 6
 _MOST_HITS = 300

@@ -90,7 +90,9 @@ class Planner:
         )
         _check_before(view, page, after)
         parts = None if ranking.parts is None else ranking.parts(page.rows)
-        found = Found(page, ranking.worst, view.read_facts(page.rows), view.records.id, parts)
+        found = Found(
+            page, ranking.worst, view.read_facts(page.rows), view.records.id, parts, options.rerank
+        )
         typical = functools.partial(self._typical, chosen, options, target)
         end = _end(view, page, chosen, 0 if after is None else after.seen, shortlist, ranking.lists)
         note = None

@@ -43,6 +43,7 @@ class Found:
         facts: Reads the values of the records, in the order of the page.
         id_of: Returns the id of a row.
         parts: Parts of the scores from embeddings and from labels, float64 ``[m, 2]``.
+        rerank: How the shortlist was ranked again.
     """
 
     page: Page
@@ -50,6 +51,11 @@ class Found:
     facts: Callable[[], list[Facts]]
     id_of: Callable[[int], str]
     parts: npt.NDArray[np.float64] | None = None
+    rerank: str = "none"
+
+    def measure(self, mode: str) -> str:
+        """Return what names the distances: the mode, or how it was re-ranked."""
+        return mode if self.rerank == "none" or mode == "fused" else self.rerank
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +90,8 @@ class Result(Sequence[Hit]):
             ``code``: distance is the number of differing bits, score the share of equal bits.
             ``fused``: distance is 1 - cosine plus the weighted lack of expected gain, score the
             share of the largest possible score, whose parts are in the hits' ``why``.
+            Re-ranked by ``k-reciprocal``, the distance of shared neighbors takes the place of most
+            of 1 - cosine; by ``alpha-qe``, the cosine is that with the expanded query.
             ``cue``: distance is the differing hash bits plus the label weight times the differing
             label bits, score 1 - distance / largest possible distance. ``place``: distance is that
             from the center of the box in kilometers, score 1 - distance / half the Earth's
@@ -249,7 +257,7 @@ class Result(Sequence[Hit]):
             query_title=self.query,
             query_image=image,
             query_labels=labels,
-            mode=self.mode,
+            mode=self.mode if self._found is None else self._found.measure(self.mode),
         )
 
     def _why(self) -> list[dict[str, float]] | None:

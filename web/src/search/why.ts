@@ -47,6 +47,8 @@ export function nearness(hit: Hit, mode: string, nBits: number): string {
       return kilometers(hit.distance);
     case "code":
       return `${hit.distance} of ${nBits} bits differ`;
+    case "fused":
+      return `score ${hit.score.toFixed(3)}`;
     case "cue":
       return `cue distance ${hit.distance}`;
     default:
