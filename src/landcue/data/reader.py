@@ -32,7 +32,7 @@ from landcue.data.raster import (
 )
 from landcue.data.scenes import MAX_PIXELS, SceneOptions, check_size
 from landcue.data.stacks import open_scene
-from landcue.errors import DataError
+from landcue.errors import DataError, StoreError
 from landcue.types import ByteArray, Window
 
 _SAMPLE_SIDE = 1024
@@ -73,6 +73,8 @@ class SceneReader:
         except DataError as error:
             if dataset is not None:
                 dataset.close()
+            if isinstance(error, StoreError):  # what a store does not give is not broken
+                raise
             text = str(error).removeprefix(f"{self._name}: ")
             text = text.removeprefix(f"{display_name(self.path)}: ")
             raise DataError(f"{self._name}: {text}") from None
