@@ -204,7 +204,7 @@ def test_the_weight_never_reads_labels_of_test_and_train_records(made, tmp_path)
         ({"options": SearchOptions(fused_weight=np.nan)}, "weight of the labels is nan"),
         (
             {"options": SearchOptions(rerank="k-reciprocal", shortlist=5_000)},
-            "compares all pairs of it, use at most 2,000",
+            "compares all pairs of it, use at most 1,000",
         ),
         ({"query": np.ones(12, np.float32), "mode": "fused"}, "neither code nor labels"),
     ],

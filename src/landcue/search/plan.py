@@ -22,7 +22,7 @@ RERANKERS: tuple[Reranker, ...] = get_args(Reranker)
 RERANKED = ("auto", "embedding", "two-stage", "ann", "fused")
 """The modes whose shortlist can be ranked again."""
 
-MOST_RECIPROCAL = 2_000
+MOST_RECIPROCAL = 1_000
 """Longest shortlist whose pairs are all compared."""
 
 EXACT_ROWS = 200_000
