@@ -86,6 +86,8 @@ def test_every_answer_is_exported():
     shown_otherwise = {
         "FeedbackAnswer",
         "CollectionsAnswer",
+        "ArchivesAnswer",
+        "ArchiveSummary",
         "LabelsAnswer",
         "Problem",
         "FieldError",

@@ -14,6 +14,7 @@ from landcue.errors import ServiceError, UsageError, did_you_mean
 from landcue.files import write_atomic
 from landcue.server.schemas import (
     ArchiveAnswer,
+    ArchivesAnswer,
     CollectionAnswer,
     CollectionChange,
     CollectionRequest,
@@ -171,7 +172,8 @@ class Client:
 
     def archives(self) -> tuple[str, ...]:
         """Return the names of the archives that the service shows, the default one first."""
-        return self.archive().archives
+        answer = self._transport.fetch(ArchivesAnswer, "GET", "/v1", {})
+        return tuple(one.name for one in answer.archives)
 
     def model(self, *, archive: str | None = None) -> ModelAnswer:
         """Return how an archive's model is built and was made, and its maker's scores."""

@@ -21,6 +21,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from landcue import __version__
 from landcue.errors import LandcueError
+from landcue.server import stac
 from landcue.server.archives import Catalog
 from landcue.server.errors import ProblemError, add_error_handlers
 from landcue.server.metrics import start_logging
@@ -87,6 +88,7 @@ def create_app(
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.proxies))
     add_error_handlers(app, catalog.hidden_paths)
     app.include_router(api)
+    app.include_router(stac.router)
     add_page(app, service)
     app.openapi = functools.partial(_describe, app, app.openapi)
     return app

@@ -18,7 +18,7 @@ from landcue.server.errors import ProblemError
 
 MAX_COLLECTIONS = 1_000
 MAX_MEMBERS = 10_000
-BUSY_SECONDS = 2.0
+BUSY_SECONDS = 5.0
 """Wait for a process that writes at this moment, or was stopped while it did."""
 
 _SCHEMA = """
@@ -189,7 +189,7 @@ class Collections:
     @contextlib.contextmanager
     def _database(self) -> Generator[sqlite3.Connection]:
         if self._path is None:
-            raise ProblemError(409, "this service keeps no collections: it runs without a file")
+            raise ProblemError(404, "this service keeps no collections: it runs without a file")
         try:
             with self._connect() as database:
                 database.execute("BEGIN IMMEDIATE")

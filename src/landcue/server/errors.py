@@ -137,4 +137,6 @@ def _allowed(request: Request) -> str:
             match, _ = route.matches({**request.scope, "method": method})
             if match is Match.FULL:
                 allowed.add(method)
+    if "GET" in allowed:
+        allowed.add("HEAD")  # which is answered as GET
     return ", ".join(sorted(allowed))

@@ -84,6 +84,9 @@ class Observe:
         state = scope.setdefault("state", {})
         state["request_id"] = id_
         started, status = time.perf_counter(), 0
+        asked = scope["method"]
+        if asked == "HEAD":  # answered as GET; the server leaves the body out
+            scope = {**scope, "method": "GET"}
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -110,7 +113,7 @@ class Observe:
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
+            method = asked if asked in _METHODS else "other"
             self._metrics.count(method, route, status, seconds)
             level = logging.DEBUG if scope["path"] in PROBES else logging.INFO
             if _log.isEnabledFor(level):
@@ -118,7 +121,7 @@ class Observe:
                 facts = {
                     "request_id": id_,
                     "client": client[0] if client else None,
-                    "method": scope["method"],
+                    "method": asked,
                     "path": scope["path"][:_LONGEST_PATH],
                     "status": status,
                     "milliseconds": round(seconds * 1000, 2),

@@ -27,6 +27,7 @@ from landcue.server.page import INDEX, NOT_BUILT, Page, PageFile, content_policy
 from landcue.server.queries import PARTS, Body, parse_search, read_body, run_search
 from landcue.server.schemas import (
     ArchiveAnswer,
+    ArchivesAnswer,
     CollectionAnswer,
     CollectionChange,
     CollectionRequest,
@@ -321,6 +322,21 @@ async def list_labels(service: Shared, served: Shown) -> Response:
     """Return the labels of an archive with their counts."""
     counts = await service.searches.run(lambda: served.labels)
     return JSONResponse({"archive": served.name, "labels": counts})
+
+
+@api.get("/v1", responses=json_of(ArchivesAnswer))
+async def list_archives(service: Shared) -> Response:
+    """Return the names and sizes of all archives, the default one first."""
+    found = [
+        {
+            "name": served.name,
+            "records": len(served.archive),
+            "version": served.archive.version,
+            "encodes_images": served.archive.encodes,
+        }
+        for served in service.catalog
+    ]
+    return JSONResponse({"archives": found})
 
 
 @api.get("/v1/archive", responses=json_of(ArchiveAnswer))

@@ -78,6 +78,11 @@ _Place = Annotated[int, Field(ge=0, le=100_000), BeforeValidator(_check_whole)]
 _Length = Annotated[int, Field(ge=1, le=100_000), BeforeValidator(_check_whole)]
 
 
+# Not strict: within a body that was parsed before, they are lists.
+_Bbox = Annotated[tuple[_Degrees, _Latitude, _Degrees, _Latitude], Strict(False)]
+_Crop = Annotated[tuple[_Place, _Place, _Length, _Length], Strict(False)]
+
+
 def _check_date_text(value: Any) -> Any:
     """Refuse numbers, also as text, which pydantic would take for seconds since 1970."""
     if not isinstance(value, str) or not _DATE.match(value):
@@ -92,7 +97,7 @@ _Time = Annotated[
 ]
 
 
-def _count_positions(value: Any) -> int:
+def count_positions(value: Any) -> int:
     """Return how many lists that hold no further list there are: the positions of a geometry."""
     count, stack = 0, [value]
     while stack:
@@ -117,7 +122,7 @@ class Filters(_Request):
 
     labels: str | None = Field(None, max_length=2_000, examples=["water and not ship"])
     scores: dict[_Name, _Share] = Field({}, max_length=100, examples=[{"ship": 0.7}])
-    bbox: tuple[_Degrees, _Latitude, _Degrees, _Latitude] | None = Field(
+    bbox: _Bbox | None = Field(
         None,
         description="West, south, east, north in degrees; west > east crosses the antimeridian.",
     )
@@ -147,7 +152,7 @@ class Filters(_Request):
     @field_validator("polygon")
     @classmethod
     def _check_polygon(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value is not None and _count_positions(value) > MAX_CORNERS:
+        if value is not None and count_positions(value) > MAX_CORNERS:
             raise ValueError(f"the polygon has more than {MAX_CORNERS:,} corners: simplify it")
         return value
 
@@ -198,7 +203,7 @@ class SearchRequest(_Request):
     negatives: list[_Id] = Field(
         [], max_length=MAX_EXAMPLES, description="Ids of records to avoid."
     )
-    crop: tuple[_Place, _Place, _Length, _Length] | None = Field(
+    crop: _Crop | None = Field(
         None,
         description="Window of the uploaded `image` to search with: column, row, width, height.",
     )
@@ -471,6 +476,21 @@ class FacetsAnswer(_Answer):
         description="Extent of all footprints: west, south, east, north in degrees."
     )
     examples: tuple[str, ...] = Field(description="A few ids, spread evenly over the archive.")
+
+
+class ArchiveSummary(_Answer):
+    """One of the archives that a service shows."""
+
+    name: str
+    records: int
+    version: int
+    encodes_images: bool = Field(description="Whether images can be queries.")
+
+
+class ArchivesAnswer(_Answer):
+    """The archives that a service shows, the default one first."""
+
+    archives: tuple[ArchiveSummary, ...]
 
 
 class ArchiveAnswer(_Answer):

@@ -1,0 +1,109 @@
+"""The STAC API: read by pystac-client, and hostile parameters."""
+
+from __future__ import annotations
+
+import pytest
+
+import services
+
+pystac_client = pytest.importorskip("pystac_client")
+
+
+@pytest.fixture(scope="module")
+def address(app):
+    with services.running(app()) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def catalog(address):
+    return pystac_client.Client.open(f"{address}/stac")
+
+
+def test_archives_are_collections(catalog, plain):
+    assert [one.id for one in catalog.get_collections()] == ["photos", "made"]
+    photos = catalog.get_collection("photos")
+    west, south, east, north = photos.extent.spatial.bboxes[0]
+    assert (south, north) == (-1, 1)
+    assert west <= 0 < 29 <= east
+    assert photos.extent.temporal.intervals[0][0].year == 2024
+    items = list(photos.get_items())
+    assert [item.id for item in items] == plain.ids()
+    assert items[0].get_self_href().endswith("/stac/collections/photos/items/farm/00.png")
+
+
+def test_items_hold_what_records_hold(catalog, plain, client):
+    item = catalog.get_collection("photos").get_item("port/03.png")
+    record = plain.record("port/03.png")
+    assert item.datetime == record.time
+    assert item.bbox == [3, 0, 3.5, 1]
+    assert item.geometry["type"] == "Polygon"
+    assert item.properties["labels"] == ["water", "ship"]
+    assert item.properties["predicted_labels"] == list(record.predicted)
+    path = item.assets["thumbnail"].href.partition("/v1/")[2]
+    assert client.get(f"/v1/{path}").headers["content-type"] == "image/jpeg"
+
+
+@pytest.mark.parametrize("limit", [4, 100])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_searches_by_place_time_and_id(catalog, plain, method, limit):
+    def ids(**given):
+        found = catalog.search(method=method, limit=limit, **given)
+        return sorted(item.id for item in found.items())
+
+    def wanted(condition):
+        return sorted(id_ for id_ in plain.ids() if condition(plain.record(id_)))
+
+    photos = ["photos"]
+    assert ids(collections=photos) == plain.ids()
+    assert len(ids()) == len(plain) + 200
+    inside = wanted(lambda one: one.bounds.west <= 12 and 5 <= one.bounds.east <= 20)
+    assert ids(collections=photos, bbox=[5, 0.2, 12, 0.8]) == inside
+    ring = [[5, 0.2], [12, 0.2], [12, 0.8], [5, 0.8], [5, 0.2]]
+    polygon = {"type": "Polygon", "coordinates": [ring]}
+    assert ids(collections=photos, intersects=polygon) == inside
+    within = wanted(lambda one: "2024-01-05" <= str(one.time)[:10] <= "2024-01-09")
+    assert ids(collections=photos, datetime="2024-01-05/2024-01-09") == within
+    some = ["port/03.png", "farm/02.png", "none"]
+    assert ids(collections=photos, ids=some) == ["farm/02.png", "port/03.png"]
+    assert ids(collections=photos, ids=some, bbox=[3, 0.1, 3.2, 0.2]) == ["port/03.png"]
+    assert ids(collections=["none"]) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"bbox": "1,2,3"}, {"bbox": "a,b,c,d"}, {"bbox": "0,9,1,-9"}, {"bbox": "0,0,1e999,1"}),
+        *({"datetime": "yesterday"}, {"datetime": "2024-13-01T00:00:00Z"}, {"datetime": "a/b/c"}),
+        *({"token": "x"}, {"token": "WyJwaG90b3MiLCAiYSJd"}, {"intersects": "[" * 5_000}),
+        *({"intersects": '{"type": "Point", "coordinates": [0, 0]}'}, {"limit": "0"}),
+        {"bbox": "0,0,1,1", "intersects": "{}"},
+    ],
+)
+def test_bad_parameters_are_problems(client, given):
+    answer = client.get("/stac/search", params=given)
+    assert answer.status_code in (400, 422), answer.text
+    assert "\n" not in answer.json()["detail"]
+
+
+def test_bad_bodies_are_problems(client, is_problem):
+    for body in (b"{", b"[]", b"[" * 100_000, b'{"limit": "x"}'):
+        assert client.post("/stac/search", content=body).status_code in (400, 422)
+    is_problem(client.get("/stac/collections/none"), 404)
+    is_problem(client.get("/stac/collections/photos/items/none"), 404)
+
+
+def test_head_is_answered_as_get_without_a_body(client):
+    for path in ("/v1", "/healthz", "/stac", "/v1/records/port/01.png/thumbnail"):
+        full, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == full.headers["content-length"]
+    answer = client.head("/v1/search")
+    assert answer.status_code == 405
+
+
+def test_the_list_of_archives(client, plain):
+    photos, made = client.get("/v1").json()["archives"]
+    known = {"records": 30, "version": plain.version, "encodes_images": True}
+    assert photos == {"name": "photos", **known}
+    assert (made["name"], made["records"], made["encodes_images"]) == ("made", 200, False)
