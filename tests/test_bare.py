@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = (ROOT / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
-# The noise below carries one label.
+# The forests below carry one label.
 EXAMPLE = EXAMPLE.replace("water and not ship", "trees")
 SCRIPT = """
 import importlib.util, json, os, sys, threading, time, urllib.request
@@ -28,12 +28,13 @@ for room in ("archive", "audit", "client", "codes", "data", "demo", "metrics", "
 
 import landcue
 from landcue import metrics
+from landcue.demo.scenes import render_chip
 
 folder = Path(sys.argv[1])
 (folder / "photos").mkdir(parents=True)
 rng = np.random.default_rng(0)
 for i in range(8):
-    Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).save(folder / f"photos/{i}.png")
+    Image.fromarray(render_chip(i, "forest")[0]).save(folder / f"photos/{i}.png")
 landcue.index(folder / "photos", folder / "archive")
 archive = landcue.open(folder / "archive")
 hits = list(archive.search(str(folder / "photos/3.png"), k=4))
