@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import landcue
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.changes import compact, delete, size_of
+from landcue.archive.changes import DeleteReport, compact, delete, size_of
 from landcue.archive.ingest import ingest
 from landcue.archive.layout import unfinished
 from landcue.archive.rebuild import reembed, repair
@@ -45,14 +46,56 @@ def test_delete(archive, tools):
     expected = [
         row for row in tools.contents(ArchiveFolder.open(archive)) if row["id"] not in NAMES[:2]
     ]
-    assert delete(archive, NAMES[:2]) == 10
+    assert delete(archive, NAMES[:2]) == DeleteReport(2, (), 10)
     opened = ArchiveFolder.open(archive)
     assert tools.contents(opened) == expected
     assert opened.manifest.records == 10
     assert verify_archive(archive).problems == ()
-    with pytest.raises(UsageError, match="no record has the id '0x'"):
-        delete(archive, [NAMES[5], "0x"])
-    assert ArchiveFolder.open(archive).count == 10  # nothing of it was done
+    # The same command again finds nothing to do; of others it names what is not there.
+    assert delete(archive, NAMES[:2]) == DeleteReport(0, tuple(NAMES[:2]), 10)
+    assert delete(archive, [NAMES[5], "0x"], apply=False) == DeleteReport(1, ("0x",), 9)
+    assert ArchiveFolder.open(archive).count == 10
+    assert delete(archive, [NAMES[5], "0x"]) == DeleteReport(1, ("0x",), 9)
+    assert ArchiveFolder.open(archive).count == 9
+
+
+def test_compact_removes_deleted_records_from_the_disk(tmp_path, tools):
+    """Also where so few are deleted that LanceDB would keep their file."""
+    names = [f"{i:03}.png" for i in range(60)]
+    records, encoder = tools.write_images(tmp_path / "source", names), tools.PixelEncoder()
+    archive = tmp_path / "archive"
+    ingest(records, archive, encoder, source_root=tmp_path / "source")
+    gone = ArchiveFolder.open(archive)
+    thumbnail, kept = gone.thumbnail("031.png"), gone.thumbnail("032.png")
+    gone.close()
+    landcue.open(archive, cache=True).search("030.png", k=3)
+    delete(archive, ["031.png"])
+    compact(archive)
+    content = {path: path.read_bytes() for path in archive.rglob("*") if path.is_file()}
+    assert any(kept in data for data in content.values())
+    assert not [path for path, data in content.items() if thumbnail in data or b"031.png" in data]
+    assert not (archive / "indexes").exists()
+    assert ArchiveFolder.open(archive).count == 59
+    assert verify_archive(archive).problems == ()
+
+
+def test_stopped_writer_keeps_no_reader_out(archive):
+    """A writer that holds its lock on the readers' file and does not run."""
+    import fcntl
+
+    with (archive / ".readers").open("rb") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        opened = ArchiveFolder.open(archive)
+        assert len(opened.columns().ids) == 12
+
+
+def test_next_writer_removes_temporary_files(archive):
+    for name in (".manifest.json.99.7.tmp", ".checksums.json.99.7.tmp", ".model.tmp/config.json"):
+        (archive / name).parent.mkdir(exist_ok=True)
+        (archive / name).write_text("left")
+    (archive / "records.lance/data/.tmp99").write_text("left")
+    delete(archive, [NAMES[0]])
+    assert not [path for path in archive.rglob("*") if "tmp" in path.name]
 
 
 def test_what_another_process_shows_can_be_opened_after_a_writer(archive, tools):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import random
 import shutil
@@ -11,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from crash_tools import Server, between, whole
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import compact, delete
 from landcue.archive.importing import ImportColumns, import_table
 from landcue.archive.ingest import ingest
 from landcue.archive.rebuild import reembed, repair
 from landcue.archive.table import RecordTable
-from landcue.archive.verify import verify_archive, verify_files
 from landcue.errors import ArchiveError, LandcueError
 
 HERE = Path(__file__).parent
@@ -31,33 +30,6 @@ FAULTS = [
     (FAIL, errno.EIO, False),
 ]
 EVERY = os.environ.get("LANDCUE_FAULTS") == "all"
-
-
-class Server:
-    """Carries out tasks in processes that may die."""
-
-    def __init__(self, scratch, preload=None):
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        if preload:
-            env["LD_PRELOAD"] = str(preload)
-        self.scratch = scratch
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "fault_server.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
-        )  # fmt: skip
-
-    def run(self, task, archive, root, **order):
-        order |= {"task": task, "archive": str(archive), "root": str(root)}
-        self._process.stdin.write(json.dumps(order | {"scratch": str(self.scratch)}) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def kill_at(self, point, count, archive, root, task="update"):
-        assert self.run(task, archive, root, point=point, count=count)["killed"]
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -107,28 +79,6 @@ def resume(archive, root, tools):
 
 def other_encoder(tools):
     return tools.PixelEncoder(seed=5, dim=24, n_bits=12)
-
-
-def whole(archive):
-    """Check all of an archive and return its rows."""
-    assert verify_archive(archive).problems == ()
-    return between(archive)
-
-
-def between(archive):
-    """Check what a run left that died: no file and no row may look damaged. Return its rows."""
-    assert not verify_files(archive).problems
-    opened = ArchiveFolder.open(archive)
-    assert opened.verify() == ()
-    rows = tools_contents(opened) if opened.count else []
-    opened.close()
-    return rows
-
-
-def tools_contents(opened):
-    batches = opened.batches(opened.manifest.schema.names)
-    rows = [row for batch in batches for row in batch.to_pylist()]
-    return sorted(rows, key=lambda row: row["id"])
 
 
 @pytest.mark.parametrize(

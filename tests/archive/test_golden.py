@@ -55,7 +55,7 @@ def test_other_model_is_refused(archive, tools, tmp_path):
     [
         ("bit_order", "big", "bit order 'big', this LandCue reads 'cosine' and 'little'"),
         ("metric", "euclidean", "has metric 'euclidean'"),
-        ("base", "../elsewhere", "names no folder of an archive"),
+        ("base", "../elsewhere", "has a wrong value of 'base'"),
     ],
 )
 def test_other_bit_order_metric_or_base(archive, key, value, message):

@@ -117,7 +117,7 @@ def test_missing_key_and_missing_file(archive, tmp_path):
 
 def test_manifest_of_another_table(archive, tools, tmp_path):
     write_manifest(archive, Manifest.of(tools.PixelEncoder(dim=8), {}, {}))
-    with pytest.raises(ArchiveError, match="does not fit the manifest"):
+    with pytest.raises(ArchiveError, match="the checksums of another archive"):
         ArchiveFolder.open(archive)
 
 
@@ -153,13 +153,13 @@ def test_flipped_bytes_in_the_table_never_pass_verify(archive, tools):
         }
         assert {problem.where for problem in problems} >= differing
         seen += bool(problems)
-    assert seen > 10
+    assert seen == 40
 
 
 def test_truncated_table(archive):
     (data,) = (archive / "records.lance/data").iterdir()
     data.write_bytes(data.read_bytes()[:1000])
-    with pytest.raises(ArchiveError, match=r"records\.lance cannot be read"):
+    with pytest.raises(ArchiveError, match=r"records\.lance/data/.* is damaged"):
         ArchiveFolder.open(archive).columns()
 
 

@@ -284,7 +284,7 @@ def test_delete_compact_and_reembed(tools, store, folder, tmp_path):
     second = tools.write_model(tmp_path / "second", other)
     for archive in (TARGET, tmp_path / "plain"):
         run(folder, archive, encoder, model_folder=model)
-        assert delete(archive, ["lake/03.png", "lake/04.png"]) == 18
+        assert delete(archive, ["lake/03.png", "lake/04.png"]).records == 18
         reembed(archive, other, model_folder=second, batch_size=8)
         compact(archive)
     assert rows(tools, TARGET) == rows(tools, tmp_path / "plain")

@@ -8,7 +8,7 @@ from landcue.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from landcue.archive.archive import ArchiveFolder
-    from landcue.archive.changes import compact, delete, describe, size_of
+    from landcue.archive.changes import DeleteReport, compact, delete, describe, size_of
     from landcue.archive.export import write_geojson, write_geoparquet, write_stac
     from landcue.archive.importing import ImportColumns, ImportReport, import_table
     from landcue.archive.indexing import (
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArchiveFolder",
+    "DeleteReport",
     "ImportColumns",
     "ImportReport",
     "IndexOptions",
@@ -53,6 +54,7 @@ __getattr__ = lazy_exports(
         "IngestReport": "landcue.archive.ingest",
         "Source": "landcue.archive.sources",
         "VerifyReport": "landcue.archive.verify",
+        "DeleteReport": "landcue.archive.changes",
         "compact": "landcue.archive.changes",
         "delete": "landcue.archive.changes",
         "describe": "landcue.archive.changes",

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from landcue.archive import storage
-from landcue.archive.checksums import HOW_TO_RESTORE, MODEL_FOLDER, check_table_files
+from landcue.archive.checksums import HOW_TO_RESTORE, MODEL_FOLDER, check_files
 from landcue.archive.layout import ReaderMark
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest
 from landcue.archive.schema import from_fixed, row_faults
@@ -208,7 +208,7 @@ class ArchiveFolder:
         cls, folder: Path, mark: ReaderMark, manifest: Manifest, version: int | None
     ) -> ArchiveFolder:
         base = folder / manifest.base
-        check_table_files(folder, manifest.base)
+        check_files(folder, manifest)
         table = None if version == 0 else RecordTable.open(base, pinned=True, version=version)
         if table is None and manifest.records:
             raise ArchiveError(f"{shown(base / TABLE_FOLDER)} is missing; {HOW_TO_RESTORE}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,16 +10,16 @@ from typing import Any
 
 from landcue import __version__
 from landcue.archive import storage
-from landcue.archive.archive import ArchiveFolder, unknown_id
+from landcue.archive.archive import ArchiveFolder
 from landcue.archive.checksums import (
     HOW_TO_RESTORE,
     Checksums,
+    check_bound,
     damaged_files,
-    read_checksums,
     start_cleaning,
     write_checksums,
 )
-from landcue.archive.layout import sweep, unfinished, unread
+from landcue.archive.layout import is_unread, remove_indexes, sweep, unfinished
 from landcue.archive.manifest import (
     FORMAT,
     Manifest,
@@ -38,7 +39,7 @@ def finalize(
     table: RecordTable,
     *,
     changed: bool,
-    readers_end: bool = False,
+    purge: bool = False,
 ) -> int:
     """Remove older versions unless a process reads them; store counts and checksums.
 
@@ -47,7 +48,8 @@ def finalize(
         manifest: Of the archive.
         table: Its table.
         changed: Whether rows were written or removed.
-        readers_end: Whether to remove older versions in any case: readers of them fail.
+        purge: Whether to write files again that still hold deleted rows, and to drop older
+            versions in an object store, whose readers then fail.
 
     Returns:
         The number of records.
@@ -55,15 +57,18 @@ def finalize(
     Raises:
         ArchiveError: A file is damaged, or the folder cannot be written. The rows are safe.
     """
-    checksums = _known(folder)
+    checksums = check_bound(folder, manifest)
     compacted = changed or not table.has_one_version()
     if compacted:
         if checksums is not None:
             check_table(folder, checksums, manifest.base)
-        with unread(folder) as alone:
-            if alone or readers_end:
-                start_cleaning(folder)
-            table.compact(drop_old=alone or readers_end)
+        table.compact()
+        if purge and _may_drop_older(folder, purge):
+            table.rewrite_deleted()
+        if _may_drop_older(folder, purge):
+            start_cleaning(folder)
+            table.drop_older()
+            remove_indexes(folder)
     drop_hint(folder / manifest.base)
     count = table.count()
     if changed or count != manifest.records:
@@ -71,8 +76,12 @@ def finalize(
         write_manifest(folder, manifest)
     if compacted or checksums is None or checksums.manifest != manifest_text(manifest):
         write_checksums(folder, manifest)
-    sweep(folder, manifest.base, readers_end=readers_end)
+    sweep(folder, manifest.base, readers_end=purge and is_object(folder))
     return count
+
+
+def _may_drop_older(folder: Path, purge: bool) -> bool:
+    return is_unread(folder) or (purge and is_object(folder))
 
 
 def check_table(folder: Path, checksums: Checksums, base: str) -> None:
@@ -84,13 +93,6 @@ def check_table(folder: Path, checksums: Checksums, base: str) -> None:
     below = (Path(base) / TABLE_FOLDER).as_posix()
     for problem in damaged_files(folder, checksums, base, below):
         raise ArchiveError(f"{shown(folder / problem.where)} {problem.what}; {HOW_TO_RESTORE}")
-
-
-def _known(folder: Path) -> Checksums | None:
-    try:
-        return read_checksums(folder)
-    except ArchiveError:
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,39 +130,54 @@ def describe(folder: Path) -> dict[str, Any]:
     }
 
 
-def delete(folder: Path, ids: Sequence[str]) -> int:
-    """Remove records. The images stay, and the next ``landcue index`` would add them again.
+@dataclass(frozen=True, slots=True)
+class DeleteReport:
+    """The result of a deletion, or its plan.
 
-    Returns:
-        The number of remaining records.
+    Attributes:
+        deleted: Number of removed records.
+        missing: The ids that no record has: they are wrong, or were removed before.
+        records: Number of remaining records.
+    """
+
+    deleted: int
+    missing: tuple[str, ...]
+    records: int
+
+
+def delete(folder: Path, ids: Sequence[str], *, apply: bool = True) -> DeleteReport:
+    """Remove records in one commit; after a crash all of them are gone, or none.
+
+    The images stay, and the next ``landcue index`` would add them again. :func:`compact` removes
+    the records from the disk.
+
+    Args:
+        folder: The archive.
+        ids: Ids of records. To remove them again is no error.
+        apply: Whether to change anything; else only report.
 
     Raises:
-        UsageError: No record has one of the ids; nothing was removed.
         ArchiveError: The archive is missing, locked, broken or cannot be written.
     """
     read_manifest(folder)
-    with storage.locked(folder, "writing to"):
+    with storage.locked(folder, "writing to") if apply else contextlib.nullcontext():
         manifest, table = open_for_change(folder)
-        _check_known(table, ids)
-        table.delete(ids)
-        return finalize(folder, manifest, table, changed=bool(ids))
-
-
-def count_known(folder: Path, ids: Sequence[str]) -> int:
-    """Return the number of records; check that all ids exist.
-
-    Raises:
-        UsageError: No record has one of the ids.
-        ArchiveError: The archive is missing or broken.
-    """
-    _, table = open_for_change(folder)
-    return _check_known(table, ids)
+        known = set(table.read(["id"])["id"].to_pylist())
+        wanted = dict.fromkeys(ids)
+        missing = tuple(id_ for id_ in wanted if id_ not in known)
+        chosen = [id_ for id_ in wanted if id_ in known]
+        if apply:
+            if chosen:
+                table.delete(chosen)
+            finalize(folder, manifest, table, changed=bool(chosen))
+        return DeleteReport(len(chosen), missing, len(known) - len(chosen))
 
 
 def compact(folder: Path) -> tuple[Size, Size]:
-    """Merge small files and drop old versions, unless a process reads them.
+    """Merge small files, drop old versions, and remove deleted records from the disk.
 
-    In an object store they are dropped in any case: who opened an older version must open again.
+    While a process reads an older version, it stays. In an object store they are dropped in any
+    case: who opened an older version must open again.
 
     Returns:
         The size before and after.
@@ -172,7 +189,7 @@ def compact(folder: Path) -> tuple[Size, Size]:
     with storage.locked(folder, "writing to"):
         before = size_of(folder)
         manifest, table = open_for_change(folder)
-        finalize(folder, manifest, table, changed=True, readers_end=is_object(folder))
+        finalize(folder, manifest, table, changed=True, purge=True)
         return before, size_of(folder)
 
 
@@ -191,17 +208,10 @@ def open_for_change(folder: Path) -> tuple[Manifest, RecordTable]:
         ArchiveError: It has no table.
     """
     manifest = read_manifest(folder)
+    check_bound(folder, manifest)
     table = RecordTable.open(folder / manifest.base, pinned=False)
     if table is None:
         raise ArchiveError(
             f"{shown(folder / manifest.base / TABLE_FOLDER)} is missing; {HOW_TO_RESTORE}"
         )
     return manifest, table
-
-
-def _check_known(table: RecordTable, ids: Sequence[str]) -> int:
-    known = table.read(["id"])["id"].to_pylist()
-    unknown = set(ids) - set(known)
-    if unknown:
-        raise unknown_id(min(unknown), sorted(known))
-    return len(known)

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,18 +20,22 @@ from typing import Any
 
 from landcue.archive import storage
 from landcue.archive.manifest import Manifest, checksum_of, manifest_text
-from landcue.archive.table import HINT, TABLE_FOLDER, newest_version
+from landcue.archive.table import HINT, TABLE_FOLDER, is_partial, newest_version
 from landcue.data.objects import is_object, shown
-from landcue.errors import ArchiveError
-from landcue.files import parse_json
+from landcue.errors import ArchiveError, LandcueError
+from landcue.files import parse_json, write_atomic
 from landcue.types import Problem
 
 CHECKSUMS = "checksums.json"
+CHECKED = ".checked.json"
 MODEL_FOLDER = "model"
 HOW_TO_RESTORE = (
     "run 'landcue archive repair', restore it from a copy, or index the images again into a new "
     "folder"
 )
+
+
+_INSIDE = re.compile(rf"(v[0-9]+/)?({TABLE_FOLDER}|{MODEL_FOLDER})(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,7 @@ class Checksums:
         manifest: Content of the archive's manifest.
         cleaning: Whether files of older versions are being removed: then a missing file of the
             table is not damage.
+        archive: Id of the archive.
     """
 
     files: dict[str, str]
@@ -49,6 +57,7 @@ class Checksums:
     version_file: bytes
     manifest: str
     cleaning: bool = False
+    archive: str = ""
 
 
 def read_checksums(folder: Path) -> Checksums | None:
@@ -78,11 +87,15 @@ def read_checksums(folder: Path) -> Checksums | None:
             content,
             str(value["manifest"]),
             bool(value["cleaning"]),
+            str(value.get("archive", "")),
         )
         if text != _text(checksums).encode():
             raise broken
     except (KeyError, TypeError, ValueError):
         raise broken from None
+    for name in (*checksums.files, *filter(None, [checksums.version])):
+        if not _INSIDE.fullmatch(name):
+            raise ArchiveError(f"{shown(file)} names {name!r}, which is no file of an archive")
     return checksums
 
 
@@ -98,10 +111,13 @@ def write_checksums(folder: Path, manifest: Manifest) -> None:
         old = read_checksums(folder)
     except ArchiveError:
         old = None
-    known = old.files if old else {}
+    known = old.files if old and old.archive == manifest.id else {}
     files: dict[str, str] = {}
+    checked = _read_checked(folder)
     try:
         for name, path in archive_files(folder, manifest.base).items():
+            if name not in known:
+                checked[name] = storage.identity(path)
             files[name] = known.get(name) or storage.digest(path, sync=True)
         newest = newest_version(folder / manifest.base)
         content = (storage.read(newest) or b"") if newest else b""
@@ -110,8 +126,9 @@ def write_checksums(folder: Path, manifest: Manifest) -> None:
             f"cannot read {error.filename}: {error.strerror}; {HOW_TO_RESTORE}"
         ) from None
     version = newest.relative_to(folder).as_posix() if newest else ""
-    checksums = Checksums(files, version, content, manifest_text(manifest))
+    checksums = Checksums(files, version, content, manifest_text(manifest), archive=manifest.id)
     storage.write(folder / CHECKSUMS, _text(checksums))
+    _write_checked(folder, {name: checked[name] for name in files if name in checked})
 
 
 def forget_checksums(folder: Path, name: str) -> None:
@@ -146,7 +163,7 @@ def archive_files(folder: Path, base: str) -> dict[str, Path]:
         f"{base}/{part}/{name}" if base else f"{part}/{name}": path
         for part in (TABLE_FOLDER, MODEL_FOLDER)
         for name, path in storage.listed(folder / base / part).items()
-        if path.name != HINT and not path.name.startswith(".")
+        if path.name != HINT and not is_partial(path.name)
     }
 
 
@@ -176,37 +193,95 @@ def damaged_files(folder: Path, checksums: Checksums, base: str, below: str = ""
     return problems
 
 
-def check_table_files(folder: Path, base: str) -> None:
-    """Compare the small files that describe the table with their checksums, before it is opened.
+def check_bound(folder: Path, manifest: Manifest) -> Checksums | None:
+    """Return the checksums of an archive, if it has any; check that they are of the same archive.
 
     Raises:
-        ArchiveError: Names one that is damaged.
+        ArchiveError: They are of another one.
     """
     try:
         checksums = read_checksums(folder)
     except ArchiveError:  # the checksums are damaged, not the files: verify reports it
-        return
+        return None
+    if checksums is not None and checksums.archive != manifest.id:
+        raise ArchiveError(
+            f"{shown(folder)} holds the manifest or the checksums of another archive; "
+            f"{HOW_TO_RESTORE}"
+        )
+    return checksums
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Compare files with their checksums before an archive is opened.
+
+    The small files that describe the table are read every time, those with the data and the model
+    only if they have changed since they were last read: ``.checked.json`` says when that was.
+
+    Raises:
+        ArchiveError: Names one that is damaged.
+    """
+    checksums = check_bound(folder, manifest)
     if checksums is None:
         return
-    data = (Path(base) / TABLE_FOLDER / "data").as_posix()
-    table = (Path(base) / TABLE_FOLDER).as_posix()
+    table = (Path(manifest.base) / TABLE_FOLDER).as_posix() + "/"
     digest_of = _digests(folder)
+    checked = _read_checked(folder)
+    before = dict(checked)
     for name, known in checksums.files.items():
-        # Of an object, the listing has the checksum: it costs nothing to compare the data too.
-        small = name.startswith(table + "/") and not name.startswith(data + "/")
-        if not (small or is_object(folder)):
+        if not name.startswith(f"{manifest.base}/" if manifest.base else ""):
             continue
-        with contextlib.suppress(OSError):
-            if digest_of(name) != known:
+        small = name.startswith(table) and not name.startswith(f"{table}data/")
+        with contextlib.suppress(FileNotFoundError):  # removed with older versions
+            try:
+                mark = storage.identity(folder / name)
+                if not small and mark is not None and mark == checked.get(name):
+                    continue
+                right = digest_of(name) == known
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise ArchiveError(
+                    f"cannot read {folder / name}: {error.strerror}; {HOW_TO_RESTORE}"
+                ) from None
+            if not right:
                 raise ArchiveError(
                     f"{shown(folder / name)} is damaged: its checksum differs; {HOW_TO_RESTORE}"
                 )
+            if not small:
+                checked[name] = mark
+    if checked != before:
+        _write_checked(folder, checked)
+
+
+def _read_checked(folder: Path) -> dict[str, Any]:
+    """Return which data files were compared with their checksums, and their identity then."""
+    for place in _places_of_checked(folder):
+        with contextlib.suppress(ArchiveError, OSError):
+            text = storage.read(place)
+            if text is not None:
+                return parse_json(text, place, ArchiveError, "delete it")
+    return {}
+
+
+def _write_checked(folder: Path, checked: dict[str, Any]) -> None:
+    for place in _places_of_checked(folder):
+        with contextlib.suppress(LandcueError):  # then they are read again
+            write_atomic(place, json.dumps(checked))
+            return
+
+
+def _places_of_checked(folder: Path) -> tuple[Path, ...]:
+    """Return the file in the archive, and the one in the cache for an archive that is read-only."""
+    if is_object(folder):
+        return ()
+    name = hashlib.blake2b(os.fsencode(folder.absolute()), digest_size=16).hexdigest()
+    return folder / CHECKED, storage.cache_root() / "checked" / f"{name}.json"
 
 
 def _digests(folder: Path) -> Callable[[str], str]:
     """Return what returns the present digest of a file of the archive; a store is listed once."""
     if not is_object(folder):
-        return lambda name: storage.digest(folder / name)
+        return lambda name: _digest_inside(folder, folder / name)
     objects = storage.listed(folder)
 
     def look(name: str) -> str:
@@ -217,6 +292,12 @@ def _digests(folder: Path) -> Callable[[str], str]:
     return look
 
 
+def _digest_inside(folder: Path, path: Path) -> str:
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise OSError(0, "it is not a regular file of the archive", str(path))
+    return storage.digest(path)
+
+
 def _text(checksums: Checksums) -> str:
     value: dict[str, Any] = {
         "files": checksums.files,
@@ -225,5 +306,7 @@ def _text(checksums: Checksums) -> str:
         "manifest": checksums.manifest,
         "cleaning": checksums.cleaning,
     }
+    if checksums.archive:
+        value["archive"] = checksums.archive
     value["checksum"] = checksum_of(value)
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from landcue.archive import storage
 from landcue.archive.changes import finalize
-from landcue.archive.checksums import MODEL_FOLDER, forget_checksums
+from landcue.archive.checksums import MODEL_FOLDER, check_bound, forget_checksums
 from landcue.archive.encoding import Encoded, Engine, encoding_here
 from landcue.archive.layout import check_free, copy_model, create_table, has_model
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
@@ -317,6 +317,7 @@ def _open(folder: Path, encoder: Encoder) -> tuple[Manifest | None, RecordTable 
         return None, None
     manifest = read_manifest(folder)
     manifest.check_encoder(encoder, folder)
+    check_bound(folder, manifest)
     table = RecordTable.open(folder / manifest.base, pinned=False)
     if table is None and manifest.records:
         raise ArchiveError(

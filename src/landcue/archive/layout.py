@@ -9,14 +9,15 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from landcue.archive import storage
-from landcue.archive.checksums import CHECKSUMS, MODEL_FOLDER, write_checksums
+from landcue.archive.checksums import CHECKED, CHECKSUMS, MODEL_FOLDER, write_checksums
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from landcue.archive.sources import Source
 from landcue.archive.table import TABLE_FOLDER, RecordTable, sync_folder
@@ -28,41 +29,42 @@ from landcue.types import Encoder
 READERS = ".readers"
 
 
+_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_READER_WAITS = 2.0
+"""Seconds; a writer looks for readers in far less time."""
+
 if sys.platform == "win32":
 
-    def _lock_shared(handle: int) -> None:
+    def _lock_shared(handle: int) -> bool:
         """Do nothing: Windows does not rename a file that a process has open."""
+        return True
 
-    @contextlib.contextmanager
-    def _locked_alone(file: Path) -> Generator[bool]:
+    def _nobody_has_open(file: Path) -> bool:
         aside = file.with_name(f"{file.name}.tmp")
         try:
             file.rename(aside)
         except OSError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            aside.rename(file)
+            return False
+        aside.rename(file)
+        return True
 
 else:
     import fcntl
 
-    def _lock_shared(handle: int) -> None:
-        fcntl.flock(handle, fcntl.LOCK_SH)
+    def _lock_shared(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
-    @contextlib.contextmanager
-    def _locked_alone(file: Path) -> Generator[bool]:
-        with contextlib.ExitStack() as stack:
-            try:
-                handle = stack.enter_context(file.open("a+b"))
+    def _nobody_has_open(file: Path) -> bool:
+        try:
+            with file.open("a+b") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # also when nothing can be written: then nothing must be removed either
-                alone = False
-            else:
-                alone = True
-            yield alone
+        except OSError:  # also when nothing can be written: then nothing must be removed either
+            return False
+        return True
 
 
 class ReaderMark:
@@ -73,19 +75,20 @@ class ReaderMark:
         if is_object(folder):
             return
         with contextlib.suppress(OSError):  # an archive that cannot be written has no writer either
-            handle = os.open(folder / READERS, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            handle = os.open(folder / READERS, _READ)
             self.release = weakref.finalize(self, os.close, handle)
-            _lock_shared(handle)
+            # A writer that was stopped while it looked for readers must not keep them out.
+            until = time.monotonic() + _READER_WAITS
+            while not _lock_shared(handle) and time.monotonic() < until:
+                time.sleep(0.01)
 
 
-@contextlib.contextmanager
-def unread(folder: Path) -> Generator[bool]:
-    """Yield whether no process reads the archive; new readers wait until the end of the block."""
-    if is_object(folder):  # nothing knows who reads a store
-        yield False
-        return
-    with _locked_alone(folder / READERS) as alone:
-        yield alone
+def is_unread(folder: Path) -> bool:
+    """Return whether no process reads an older version of the archive than its newest.
+
+    Call it after the newest version was written: who opens the archive later reads that one.
+    """
+    return not is_object(folder) and _nobody_has_open(folder / READERS)
 
 
 MODEL_FILES = ("config.json", "model.safetensors", "README.md")
@@ -94,7 +97,16 @@ EXPORTED = "model.onnx"
 TOWER = "tower"
 """Folder of the files of an encoder of another library, inside a model folder."""
 
-_OURS = {".lock", READERS, MODEL_FOLDER, f".{MODEL_FOLDER}.tmp", MANIFEST, TABLE_FOLDER, CHECKSUMS}
+_OURS = {
+    ".lock",
+    READERS,
+    MODEL_FOLDER,
+    f".{MODEL_FOLDER}.tmp",
+    MANIFEST,
+    TABLE_FOLDER,
+    CHECKSUMS,
+    CHECKED,
+}
 
 
 def check_free(folder: Path) -> None:
@@ -291,16 +303,30 @@ def sweep(folder: Path, base: str, *, readers_end: bool = False) -> None:
     present = storage.names(folder)
     _remove(folder / name for name in present if _TEMPORARY.fullmatch(name))
     left = list(_leftovers(folder, base, present))
-    if left:
-        with unread(folder) as alone:
-            if alone or readers_end:
-                _remove(left)
+    if left and (readers_end or is_unread(folder)):
+        _remove(left)
 
 
 def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
         with contextlib.suppress(OSError):  # the next change tries again
             storage.remove(path)
+
+
+def remove_indexes(folder: Path) -> None:
+    """Remove what searches derived from earlier versions: it holds deleted records, too.
+
+    Raises:
+        ArchiveError: It cannot be removed.
+    """
+    indexes = storage.cache_folder(folder) / _INDEXES
+    try:
+        if indexes.exists():
+            shutil.rmtree(indexes)
+    except OSError as error:
+        raise ArchiveError(
+            f"cannot remove {indexes}: {error.strerror}; run the same command again"
+        ) from None
 
 
 def _leftovers(folder: Path, base: str, present: set[str]) -> Iterator[Path]:
@@ -312,11 +338,13 @@ def _leftovers(folder: Path, base: str, present: set[str]) -> Iterator[Path]:
     if older and _INDEXES in present:  # built for them; searches build them again
         yield folder / _INDEXES
     # From when it was a new archive:
-    ended = {MANIFEST, CHECKSUMS, READERS, storage.LOCK} & storage.names(folder / base)
+    ended = {MANIFEST, CHECKSUMS, CHECKED, READERS, storage.LOCK} & storage.names(folder / base)
     yield from (folder / base / name for name in ended)
 
 
-_TEMPORARY = re.compile(rf"\.(({MANIFEST}|{CHECKSUMS})\.[0-9]+\.[0-9]+|{MODEL_FOLDER})\.tmp")
+_TEMPORARY = re.compile(
+    rf"\.(({MANIFEST}|{CHECKSUMS}|{CHECKED})\.[0-9]+\.[0-9]+|{MODEL_FOLDER})\.tmp"
+)
 
 
 def _number(name: str) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,9 @@ THUMBNAIL_SIDE = 96
 IMPORTED = "imported"
 """Name of the model of an archive whose embeddings came from a table."""
 
+_MOST = 2**20
+"""Largest dimension and number of bits and of labels: they become the sizes of arrays."""
+
 _MISSING = "use an archive folder that 'landcue index' created"
 _RESTORE = (
     "run 'landcue archive repair', restore it from a copy, or index the images again into a new "
@@ -53,6 +57,7 @@ class Manifest:
         landcue: The version that last wrote the archive.
         model: Facts about the model.
         base: Sub-folder of the table and the model in use; empty for the archive's own.
+        id: Random name of the archive, which binds its checksums to it.
     """
 
     fingerprint: str
@@ -66,6 +71,7 @@ class Manifest:
     landcue: str = __version__
     model: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
     base: str = ""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
     def of(
@@ -208,15 +214,48 @@ def parse_manifest(text: str | bytes, file: Path) -> Manifest:
             f"{file} has metric {value.get('metric')!r} and bit order {value.get('bit_order')!r}, "
             f"this LandCue reads {METRIC!r} and {BIT_ORDER!r}; index again into a new folder"
         )
-    if not re.fullmatch(r"(v[0-9]+)?", str(value["base"])):
-        raise ArchiveError(f"{file} names no folder of an archive as its base; {_RESTORE}")
-    known: dict[str, Any] = {name: value[name] for name in names if name in value}
+    for name, fits in _FITS.items():
+        if not fits(value[name]):
+            raise ArchiveError(f"{file} has a wrong value of {name!r}; {_RESTORE}")
+    known: dict[str, Any] = {name: value[name] for name in names}
     known["label_names"] = tuple(known["label_names"])
-    try:
-        known["sources"] = {name: Source(**one) for name, one in known["sources"].items()}
-    except (TypeError, AttributeError):
-        raise ArchiveError(f"{file} has no valid list of sources; {_RESTORE}") from None
+    known["sources"] = {name: Source(**one) for name, one in known["sources"].items()}
     return Manifest(**known)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, cast("list[Any]", value)))
+
+
+def _is_source(value: Any) -> bool:
+    kinds = {"location": str, "root": str, "scenes": dict}
+    if not isinstance(value, dict) or set(cast("dict[Any, Any]", value)) != set(kinds):
+        return False
+    return all(isinstance(value[name], kind) for name, kind in kinds.items())
+
+
+def _is_size(value: Any, least: int = 0, most: int = _MOST) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "fingerprint": _is_text,
+    "dim": lambda value: _is_size(value, least=1),
+    "n_bits": _is_size,
+    "label_names": _is_texts,
+    "records": lambda value: _is_size(value, most=2**53),
+    "created": _is_text,
+    "updated": _is_text,
+    "landcue": _is_text,
+    "model": lambda value: isinstance(value, dict),
+    "sources": lambda value: isinstance(value, dict) and all(map(_is_source, value.values())),
+    "base": lambda value: _is_text(value) and re.fullmatch(r"(v[0-9]{1,9})?", value) is not None,
+    "id": _is_text,
+}
 
 
 def checksum_of(value: Mapping[str, Any]) -> str:

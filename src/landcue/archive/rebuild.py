@@ -156,7 +156,7 @@ def reembed(
             )
         made_here = read_manifest(stage)
         sources = {**manifest.sources, **made_here.sources}
-        new = replace(made_here, created=manifest.created, sources=sources)
+        new = replace(made_here, created=manifest.created, sources=sources, id=manifest.id)
         switch(folder, new, stage.name)
         return ReembedReport(
             len(present), missing, manifest.fingerprint, encoder.fingerprint, tuple(reports)
@@ -190,13 +190,21 @@ def _check_images(folder: Path, manifest: Manifest) -> None:
         )
 
 
+def _is_readable(stage: Path) -> bool:
+    try:
+        table = RecordTable.open(stage, pinned=True)
+        return table is None or len(table.read(["id"])) == table.count()
+    except ArchiveError:
+        return False
+
+
 def _drop_other(stage: Path, encoder: Encoder) -> None:
     """Remove the unfinished files of a run with another model, or of a repair."""
     present = storage.names(stage)
     if MANIFEST not in present:
         keep = TABLE_FOLDER not in present  # a copy of the model is completed
     else:
-        keep = read_manifest(stage).fingerprint == encoder.fingerprint
+        keep = read_manifest(stage).fingerprint == encoder.fingerprint and _is_readable(stage)
     if not keep:
         storage.remove(stage)
 
@@ -261,6 +269,8 @@ def repair(
     verify_files(folder)  # before a lock file is created in a folder that is not an archive
     with storage.locked(folder, "writing to") if apply else contextlib.nullcontext():
         files = verify_files(folder)
+        if files.special is not None:
+            raise ArchiveError(f"{folder / files.special.where}: {files.special.what}; remove it")
         if model is not None:
             files.manifest.check_encoder(model[1], folder)
         return _Repair(folder, files, derived, apply).run(model, load_encoder)
@@ -392,7 +402,8 @@ class _Repair:
         report.records = check.sound + len(report.encoded)
         if new is None:
             return
-        new.compact(drop_old=True)
+        new.compact()
+        new.drop_older()
         if model_broken:
             report.left.append("the damaged copy of the model was left out")
         else:

@@ -116,11 +116,29 @@ def digest(path: Path, *, sync: bool = False) -> str:
     if isinstance(path, ObjectPath):
         return path.digest
     if path.exists() and not path.is_file():  # opening a pipe would wait forever
-        raise OSError(0, "it is not a regular file", str(path))
+        raise OSError(0, "it is not a regular file of the archive", str(path))
     with path.open("rb") as file:
         if sync:
             os.fsync(file.fileno())
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def identity(path: Path) -> list[int] | None:
+    """Return what changes whenever a file is written, copied or replaced; ``None`` for an object.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    if is_object(path):
+        return None
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def cache_root() -> Path:
+    """Return the folder for what this machine keeps about archives elsewhere."""
+    root = os.environ.get(CACHE)
+    return Path(root) if root else Path.home() / ".cache" / "landcue"
 
 
 def lance_address(folder: Path) -> tuple[str, dict[str, str] | None]:
@@ -134,10 +152,8 @@ def cache_folder(folder: Path) -> Path:
     """Return the folder for files derived from an archive: its own, or a local cache."""
     if not is_object(folder):
         return folder
-    root = os.environ.get(CACHE)
-    cache = Path(root) if root else Path.home() / ".cache" / "landcue"
     where = re.sub(r"[^A-Za-z0-9._-]+", "_", endpoint() or "aws")
-    return cache.joinpath("s3", where, *address(folder).split("/"))
+    return cache_root().joinpath("s3", where, *address(folder).split("/"))
 
 
 def local_copy(folder: Path) -> Path | None:

@@ -177,9 +177,9 @@ class RecordTable:
             self._table.merge_insert("id").when_matched_update_all().execute(rows)
 
     def delete(self, ids: Iterable[str]) -> None:
-        """Remove the rows with these ids."""
+        """Remove the rows with these ids, all or none; older versions keep them."""
         with writing(self.folder, self._safe()):
-            for where in _id_filters(ids):
+            for where in _id_filters(ids, at_once=None):
                 self._table.delete(where)
 
     def has_one_version(self) -> bool:
@@ -187,29 +187,43 @@ class RecordTable:
         with reading(self.folder):
             return len(self._table.list_versions()) <= 1
 
-    def compact(self, *, drop_old: bool) -> None:
-        """Merge small files; with ``drop_old`` also remove every older version.
-
-        Drop old versions only if no other process reads or writes the archive.
-        """
-        with writing(self.folder, self._safe()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns about removing versions, which is intended
+    def compact(self) -> None:
+        """Merge small files into a new version."""
+        with writing(self.folder, self._safe()):
             far = is_object(self.folder)
             self._table.optimize(cleanup_older_than=_GRACE if far else _FOREVER)
-            if drop_old:
-                if not far:
-                    # The new files must be on disk before the old ones are removed.
-                    sync_folder(self.folder / TABLE_FOLDER)
-                for name, part in storage.listed(self.folder / TABLE_FOLDER).items():
-                    if name.rpartition("/")[2].startswith(".tmp"):
-                        storage.remove(part)  # left by a writer that was killed
-                self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+
+    def drop_older(self) -> None:
+        """Remove every older version; only if no other process reads it or writes the archive."""
+        with writing(self.folder, self._safe()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns about removing versions, which is intended
+            if not is_object(self.folder):
+                # The new files must be on disk before the old ones are removed.
+                sync_folder(self.folder / TABLE_FOLDER)
+            for name, part in storage.listed(self.folder / TABLE_FOLDER).items():
+                if is_partial(name.rpartition("/")[2]):
+                    storage.remove(part)  # left by a writer that was killed
+            self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+
+    def rewrite_deleted(self) -> None:
+        """Write all rows into new files if the present ones hold deleted rows.
+
+        LanceDB only marks rows as deleted, and merging files keeps a file of which few are.
+        """
+        if storage.listed(self.folder / TABLE_FOLDER / "_deletions"):
+            with writing(self.folder, self._safe()):
+                self._table.update(where="true", values_sql={"id": "id"})
 
     def _safe(self) -> int | None:
         try:
             return int(self._table.count_rows())
         except (RuntimeError, OSError, ValueError):
             return None
+
+
+def is_partial(name: str) -> bool:
+    """Return whether a name in the table's folder is that of a file that was never finished."""
+    return name.startswith(".") or "#" in name  # LanceDB's temporary names
 
 
 def newest_version(folder: Path) -> Path | None:
@@ -239,7 +253,8 @@ def drop_hint(folder: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Flush all files below a folder, and if the system can their directory entries, to disk."""
     for path in (folder, *folder.rglob("*")):
-        if os.name == "nt" and path.is_dir():
+        # Opening a pipe would wait forever.
+        if not path.is_file() and (os.name == "nt" or not path.is_dir()):
             continue
         handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
@@ -257,10 +272,11 @@ def _connect(folder: Path) -> Any:
     return lancedb.connect(address, storage_options=options)
 
 
-def _id_filters(ids: Iterable[str]) -> Iterator[str]:
+def _id_filters(ids: Iterable[str], at_once: int | None = _IDS_AT_ONCE) -> Iterator[str]:
     quoted = ["'" + id_.replace("'", "''") + "'" for id_ in ids]
-    for first in range(0, max(1, len(quoted)), _IDS_AT_ONCE):
-        part = ", ".join(quoted[first : first + _IDS_AT_ONCE])
+    step = at_once or max(1, len(quoted))
+    for first in range(0, max(1, len(quoted)), step):
+        part = ", ".join(quoted[first : first + step])
         yield f"id IN ({part})" if part else "false"
 
 

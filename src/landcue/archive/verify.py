@@ -10,7 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from landcue.archive import storage
-from landcue.archive.checksums import CHECKSUMS, Checksums, damaged_files, read_checksums
+from landcue.archive.checksums import (
+    CHECKSUMS,
+    Checksums,
+    archive_files,
+    damaged_files,
+    read_checksums,
+)
 from landcue.archive.layout import ReaderMark
 from landcue.archive.manifest import (
     MANIFEST,
@@ -21,7 +27,7 @@ from landcue.archive.manifest import (
 )
 from landcue.archive.schema import METADATA_NAMES, first_of_each, metadata_checks, only, row_faults
 from landcue.archive.table import TABLE_FOLDER, RecordTable, reading
-from landcue.data.objects import shown
+from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError
 from landcue.types import Problem
 
@@ -72,6 +78,14 @@ class Files:
         """Whether a file of the table is damaged or missing."""
         return any(problem.where.startswith(self.table) for problem in self.problems)
 
+    @property
+    def special(self) -> Problem | None:
+        """A pipe, or a link out of the archive: LanceDB must not open it."""
+        return next((one for one in self.problems if NOT_A_FILE in one.what), None)
+
+
+NOT_A_FILE = "not a regular file of the archive"
+
 
 @dataclass(slots=True)
 class RowCheck:
@@ -114,6 +128,10 @@ def verify_files(folder: Path) -> Files:
     manifest, checksums, problems = _read_small_files(folder)
     if checksums is not None:
         problems += damaged_files(folder, checksums, manifest.base)
+    if not is_object(folder):
+        for name, path in archive_files(folder, manifest.base).items():
+            if path.exists() and not path.is_file() and name not in {p.where for p in problems}:
+                problems.append(Problem(name, f"is {NOT_A_FILE}"))
     return Files(manifest, checksums, tuple(problems))
 
 
@@ -121,12 +139,16 @@ def verify_rows(folder: Path, files: Files) -> VerifyReport:
     """Read every record of an archive after its files were checked."""
     problems = list(files.problems)
     check = RowCheck()
+    if files.special is not None:
+        return VerifyReport(0, tuple(problems), ())
     try:
         table = RecordTable.open(folder / files.manifest.base, pinned=True)
         if table is not None:
             for _ in sound_rows(table, files.manifest, check):
                 pass
-        elif files.manifest.records and not files.table_damaged:
+        elif not files.table_damaged and (
+            files.manifest.records or (files.checksums and files.checksums.version)
+        ):
             problems.append(Problem(files.table, "is missing"))
     except ArchiveError as error:
         if not files.table_damaged:
@@ -209,6 +231,18 @@ def _read_small_files(folder: Path) -> tuple[Manifest, Checksums | None, list[Pr
             raise
         manifest = parse_manifest(checksums.manifest, folder / CHECKSUMS)
         problems.append(_named(file, MANIFEST, error))
+        return manifest, checksums, problems
+    if checksums is None:
+        if not problems:
+            problems.append(Problem(CHECKSUMS, "is missing: the files cannot be checked"))
+    elif checksums.archive != manifest.id:
+        copy = parse_manifest(checksums.manifest, folder / CHECKSUMS)
+        if damaged_files(folder, checksums, copy.base):
+            checksums = None
+            problems.append(Problem(CHECKSUMS, "is that of another archive"))
+        else:
+            manifest = copy
+            problems.append(Problem(MANIFEST, "is that of another archive"))
     return manifest, checksums, problems
 
 

@@ -134,7 +134,7 @@ def _print_repair(report: Any, archive: Path, yes: bool) -> None:
 
 @archive_app.command()
 def compact(archive: _Archive, json_: _Json = False) -> None:
-    """Merge small files and remove old versions that no process reads."""
+    """Merge small files and remove old versions, and with them deleted records, from the disk."""
     from dataclasses import asdict
 
     from landcue.archive.changes import compact as tidy
@@ -159,8 +159,12 @@ def delete(
     yes: _Yes = False,
     json_: _Json = False,
 ) -> None:
-    """Delete records; images are kept, and the next 'landcue index' adds them again."""
-    from landcue.archive.changes import count_known
+    """Delete records; images are kept, and the next 'landcue index' adds them again.
+
+    Run 'landcue archive compact' to remove them from the disk, too.
+    """
+    from dataclasses import asdict
+
     from landcue.archive.changes import delete as remove
 
     wanted = dict.fromkeys(ids or ())
@@ -168,14 +172,14 @@ def delete(
         wanted |= dict.fromkeys(_read_ids(file))
     if not wanted:
         raise UsageError("no ids: name them, or use --ids FILE")
-    chosen = list(wanted)
-    count = remove(archive, chosen) if yes else count_known(archive, chosen)
+    report = remove(archive, list(wanted), apply=yes)
     if json_:
-        print_json({"archive": shown(archive), "deleted": len(chosen) * yes, "records": count})
+        print_json({"archive": shown(archive), "applied": yes, **asdict(report)})
     else:
-        what = "deleted" if yes else "would delete"
-        left = f"{count} {'remain' if yes else 'in total'}"
-        print(f"{shown(archive)}: {what} {len(chosen)} records, {left}")
+        for id_ in report.missing:
+            print(f"no record has the id {id_!r}", file=sys.stderr)
+        what, left = ("deleted", "remain") if yes else ("would delete", "would remain")
+        print(f"{shown(archive)}: {what} {report.deleted} records, {report.records} {left}")
     if not yes:
         raise ArchiveError("nothing was changed; add --yes to apply the changes")
 

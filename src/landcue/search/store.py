@@ -8,7 +8,7 @@ one builds it for both. If the folder cannot be written, the data is kept in mem
 from __future__ import annotations
 
 import contextlib
-import functools
+import glob
 import hashlib
 import json
 import os
@@ -25,7 +25,7 @@ import pyarrow as pa
 from filelock import FileLock
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.storage import cache_folder
+from landcue.archive.storage import cache_folder, digest, identity
 from landcue.codes.codefile import want_large_pages
 from landcue.errors import ArchiveError, LandcueError
 from landcue.files import read_json, reserve, write_atomic
@@ -80,7 +80,8 @@ class Store:
             mapped.flush()
             return {"dtype": np.dtype(dtype).str, "shape": list(shape)}
 
-        found = self.file(f"{name}.bin", write) if np.prod(shape) else None
+        expected = {"dtype": np.dtype(dtype).str, "shape": list(shape)}
+        found = self.file(f"{name}.bin", write, expected.__eq__) if np.prod(shape) else None
         if found is not None:
             # A plain view: slicing a memmap is slower.
             return np.asarray(np.memmap(found[0], dtype, "r", shape=shape))
@@ -101,7 +102,11 @@ class Store:
 
         found = self.file(f"{name}.arrow", write)
         if found is not None:
-            return pa.ipc.open_file(pa.memory_map(str(found[0]))).read_all()
+            with contextlib.suppress(pa.ArrowException, OSError):
+                table = pa.ipc.open_file(pa.memory_map(str(found[0]))).read_all()
+                table.validate()
+                if len(table) == found[1].get("rows"):
+                    return table
         return made[0] if made else make()
 
     def existing(self, name: str) -> tuple[Path, Facts] | None:
@@ -111,12 +116,18 @@ class Store:
             return None
         return self.folder / str(header["file"]), dict(header["facts"])
 
-    def file(self, name: str, write: Callable[[Path], Facts]) -> tuple[Path, Facts] | None:
-        """Return a derived file and its facts; build it if it is missing.
+    def file(
+        self,
+        name: str,
+        write: Callable[[Path], Facts],
+        fits: Callable[[Facts], bool] = lambda _: True,
+    ) -> tuple[Path, Facts] | None:
+        """Return a derived file and its facts; build it if it is missing or damaged.
 
         Args:
             name: Name of the file.
             write: Writes the file at a path, and returns facts to store.
+            fits: Returns whether the facts of a present file are as expected.
 
         Returns:
             ``None`` if nothing may or can be written: the caller keeps it in memory.
@@ -124,11 +135,12 @@ class Store:
         if not self.on_disk:
             return None
         found = self.existing(name)
-        if found is not None:
+        if found is not None and fits(found[1]):
             return found
         try:
             with self._alone(name):  # another thread or process built it meanwhile
-                return self.existing(name) or self._build(name, write)
+                found = self.existing(name)
+                return found if found and fits(found[1]) else self._build(name, write)
         except (OSError, LandcueError) as error:
             if isinstance(error, ArchiveError):
                 raise
@@ -147,15 +159,18 @@ class Store:
                     path.unlink(missing_ok=True)
 
     def _build(self, name: str, write: Callable[[Path], Facts]) -> tuple[Path, Facts]:
+        for left in self.folder.glob(f".{glob.escape(name)}*.tmp"):  # of processes that were killed
+            left.unlink(missing_ok=True)
         temporary = self.folder / f".{name}.{os.getpid()}.{threading.get_ident()}.tmp"
         try:
             facts = write(temporary)
             with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
-            checksum = _checksum(temporary)
+            checksum = digest(temporary)
             path = self.folder / f"{checksum[:16]}-{name}"
             size = temporary.stat().st_size
             temporary.replace(path)
+            self._note_checked(name, path)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -167,7 +182,11 @@ class Store:
         return path, facts
 
     def _header(self, name: str) -> Facts | None:
-        """Return a header for this version whose file has the stored size."""
+        """Return a header for this version whose file is as it was built.
+
+        The file is read and compared with its checksum when it has changed since the last time:
+        compiled code trusts its content.
+        """
         path = self.folder / f"{name}.json"
         if not self.on_disk or not path.is_file():
             return None
@@ -175,11 +194,25 @@ class Store:
             header = read_json(path, ArchiveError, _HINT)
             fits = all(header.get(key) == value for key, value in self._origin.items())
             fits = fits and header.get("header") == _header_digest(header)
-            if fits and (self.folder / header["file"]).stat().st_size == header["bytes"]:
-                return header if isinstance(header["facts"], dict) else None
+            if not fits or header["file"] != f"{header['checksum'][:16]}-{name}":
+                return None
+            file = self.folder / header["file"]
+            if identity(file) != self._checked(name):
+                if digest(file) != header["checksum"]:
+                    return None
+                self._note_checked(name, file)
+            return header if isinstance(header["facts"], dict) else None
         except (ArchiveError, OSError, KeyError, TypeError):
-            pass  # a damaged header counts as missing: build again
+            return None  # what is damaged counts as missing: build again
+
+    def _checked(self, name: str) -> Any:
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads((self.folder / f".{name}.checked").read_text())
         return None
+
+    def _note_checked(self, name: str, file: Path) -> None:
+        with contextlib.suppress(OSError, LandcueError):  # then it is compared again
+            write_atomic(self.folder / f".{name}.checked", json.dumps(identity(file)))
 
 
 def verify_indexes(folder: Path) -> tuple[Problem, ...]:
@@ -193,13 +226,13 @@ def verify_indexes(folder: Path) -> tuple[Problem, ...]:
         name = header.relative_to(folder).as_posix()
         try:
             value = read_json(header, ArchiveError, _HINT)
-            path = header.with_name(value["file"])
+            path = header.with_name(Path(value["file"]).name)
             if value.get("header") != _header_digest(value):
                 problems.append(Problem(name, "is damaged: its checksum differs; delete it"))
-            elif path.stat().st_size != value["bytes"] or _checksum(path) != value["checksum"]:
+            elif path.stat().st_size != value["bytes"] or digest(path) != value["checksum"]:
                 where = path.relative_to(folder).as_posix()
                 problems.append(Problem(where, "is damaged: its checksum differs; delete it"))
-        except (ArchiveError, OSError, KeyError, TypeError, ValueError):
+        except (ArchiveError, OSError, KeyError, TypeError, ValueError, AttributeError):
             problems.append(Problem(name, "cannot be read, or its file is missing; delete it"))
     return tuple(problems)
 
@@ -208,12 +241,6 @@ def _header_digest(header: Facts) -> str:
     facts = {key: value for key, value in header.items() if key != "header"}
     text = json.dumps(facts, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        new: Any = functools.partial(hashlib.blake2b, digest_size=16)
-        return hashlib.file_digest(file, new).hexdigest()
 
 
 def _remove_older(folder: Path) -> None:
