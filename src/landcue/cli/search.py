@@ -32,6 +32,13 @@ def search(
     vector: Annotated[
         Path | None, typer.Option(help="Embedding in a .npy file, instead of QUERY.")
     ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="Description in words, for models with a text tower; repeatable."),
+    ] = None,
+    negative_text: Annotated[
+        list[str] | None, typer.Option(help="Description to avoid; repeatable.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 20,
     mode: Annotated[
         str, typer.Option(help="Search mode: auto, embedding, code, cue, two-stage, ann or fused.")
@@ -146,9 +153,14 @@ def search(
         sensors=sensor or (),
         parts=part or (),
     )
-    asked = _query(first, query or vector, positive or (), negative or (), rule, negative_weight)
+    asked = _query(
+        first, query or vector, positive or (), negative or (), rule, negative_weight,
+        text or (), negative_text or (),
+    )  # fmt: skip
     if asked is None and where.empty:
-        raise UsageError("nothing to search for: specify an image, a record's id, or a filter")
+        raise UsageError(
+            "nothing to search for: specify an image, a record's id, --text, or a filter"
+        )
     options = SearchOptions(
         min_score=min_score,
         collapse=collapse,
@@ -226,18 +238,22 @@ def _query(
     negative: Sequence[str],
     rule: str,
     negative_weight: float,
+    texts: Sequence[str] = (),
+    negative_texts: Sequence[str] = (),
 ) -> Query | None:
-    from landcue.search import Query
+    from landcue.search import Query, Text
     from landcue.search.feedback import RULES
 
     if rule not in RULES:
         raise UsageError(f"unknown rule {rule!r}{did_you_mean(rule, RULES)}")
-    if first is None and not positive and not negative:
+    positives = (*(() if first is None else (first,)), *positive, *map(Text, texts))
+    negatives = (*negative, *map(Text, negative_texts))
+    if not positives and not negatives:
         return None
-    positives = (*(() if first is None else (first,)), *positive)
-    names = " + ".join([*(() if name is None else (str(name),)), *positive])
-    title = " ".join([names, *(f"- {text}" for text in negative)])
-    return Query(positives, negative, rule, negative_weight, title)
+    named = [*(() if name is None else (str(name),)), *positive, *(f'"{t}"' for t in texts)]
+    avoided = (*negative, *(f'"{text}"' for text in negative_texts))
+    title = " ".join([" + ".join(named), *(f"- {text}" for text in avoided)])
+    return Query(positives, negatives, rule, negative_weight, title)
 
 
 def _in_utc(time: datetime | None) -> datetime | None:

@@ -28,6 +28,8 @@ class SearchArguments(TypedDict, total=False):
         record: The query: the id of a record, which is not among its own hits.
         positives: More examples: ids, or image files as bytes or :class:`pathlib.Path`.
         negatives: Examples to avoid, likewise.
+        text: Description in words to search for; models with a text tower only.
+        negative_text: Description to avoid.
         rule: How examples are combined.
         negative_weight: Of negatives, 0 or more.
         labels: Expression that hits must fit: ``water and not ship``.
@@ -60,6 +62,8 @@ class SearchArguments(TypedDict, total=False):
     record: str | None
     positives: Sequence[str | File]
     negatives: Sequence[str | File]
+    text: str | None
+    negative_text: str | None
     rule: Literal["mean", "rocchio", "linear"]
     negative_weight: float
     labels: str | None

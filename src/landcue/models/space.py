@@ -251,7 +251,11 @@ def fit_space(
         facts["probe"] = probe.facts
     text_bias = None
     if text_features is not None:
-        text_bias = (-unit_rows(text_features).astype(np.float64).mean(0) @ maps[0]).astype("f4")
+        texts = unit_rows(text_features).astype(np.float64)
+        text_bias = (-texts.mean(axis=0) @ maps[0]).astype(np.float32)
+        facts["text"] = _text_facts(
+            unit_rows(u @ maps[0] + biases[0]), unit_rows(texts @ maps[0] + text_bias)
+        )
     return Space(
         np.concatenate(maps, axis=1).astype(np.float32),
         np.concatenate(biases).astype(np.float32),
@@ -261,6 +265,23 @@ def fit_space(
         text_bias,
         facts,
     )
+
+
+def _text_facts(images: FloatArray, texts: FloatArray) -> dict[str, float]:
+    """Return how scores of texts lie beside those of images.
+
+    ``weight``: the spread of the scores of images over that of texts; ``threshold``: the score that
+    1 % of the images exceed, on average over the texts; ``image_threshold``: the same of images.
+    """
+    queries = images[: len(texts)]
+    by_text, by_image = texts @ images.T, queries @ images.T
+    np.fill_diagonal(by_image, np.nan)
+    spread = float(np.std(by_text, axis=1).mean())
+    return {
+        "weight": round(float(np.nanstd(by_image, axis=1).mean()) / max(spread, 1e-6), 4),
+        "threshold": round(float(np.quantile(by_text, 0.99, axis=1).mean()), 4),
+        "image_threshold": round(float(np.nanquantile(by_image, 0.99, axis=1).mean()), 4),
+    }
 
 
 def _principal(u: Matrix) -> tuple[Matrix, Matrix]:
@@ -487,4 +508,9 @@ def describe_space(space: Space) -> str:
         )
         if left := probe["left_out"]:
             line += f"; too few images for {', '.join(left)}"
+    if text := facts.get("text"):
+        line += (
+            f"; 1 % of images score above {text['threshold']:.2f} for a text, above "
+            f"{text['image_threshold']:.2f} for an image"
+        )
     return line

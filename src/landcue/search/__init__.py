@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from landcue.search.feedback import FeedbackReport, simulate_feedback
     from landcue.search.filters import Filter
     from landcue.search.plan import MODES, Plan, SearchOptions
-    from landcue.search.query import ById, Query
+    from landcue.search.query import ById, Query, Text
     from landcue.search.result import Result
     from landcue.search.scene import Chip
 
@@ -30,6 +30,7 @@ __all__ = [
     "Query",
     "Result",
     "SearchOptions",
+    "Text",
     "open_archive",
     "search",
     "simulate_feedback",
@@ -48,6 +49,7 @@ __getattr__ = lazy_exports(
         "Query": "landcue.search.query",
         "Result": "landcue.search.result",
         "SearchOptions": "landcue.search.plan",
+        "Text": "landcue.search.query",
         "open_archive": "landcue.search.archive",
         "search": "landcue.search.archive",
         "simulate_feedback": "landcue.search.feedback",

@@ -18,7 +18,7 @@ from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
 from landcue.search.plan import SearchOptions
 from landcue.search.planner import Planner
-from landcue.search.query import Example, Query
+from landcue.search.query import Example, Query, Text
 from landcue.search.records import Summary
 from landcue.search.result import Result
 from landcue.types import Bounds, Encoder, FloatArray, Problem, Record
@@ -154,7 +154,9 @@ class Archive:
             k: Number of hits; fewer are returned when fewer records match.
             where: Restricts the records: a label expression such as
                 ``"water and not ships"``, or a :class:`landcue.Filter`. It applies before ranking.
-            text: A description in words, for models with a text tower.
+            text: A description in words, for models with a text tower; beside a query, one more
+                positive example. Scores of texts are lower than those of images:
+                ``landcue models show`` prints which score 1 % of the images exceed.
             mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann`` or ``fused``:
                 see :class:`landcue.Result`.
             options: All other options.
@@ -164,12 +166,9 @@ class Archive:
             ArchiveError: The archive is empty.
             DataError: An image cannot be read.
         """
-        if text is not None:
-            raise UsageError(
-                "the archive's model has no text tower: search with an image, or filter by labels "
-                "with where="
-            )
         asked = None if query is None else _query(query)
+        if text is not None:
+            asked = Query(Text(text)) if asked is None else asked.also(Text(text))
         return self._planner.search(asked, k, mode, _filter(where), options)
 
     def search_many(

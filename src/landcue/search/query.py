@@ -30,9 +30,18 @@ class ById:
     id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A description in words, for models with a text tower."""
+
+    text: str
+
+
 Image = PIL.Image.Image
 Pixels = npt.NDArray[Any]
-Example = str | os.PathLike[str] | bytes | Pixels | Image | Hit | Record | ById | Chip | Encoding
+Example = (
+    str | os.PathLike[str] | bytes | Pixels | Image | Hit | Record | ById | Chip | Encoding | Text
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +55,9 @@ class Query:
     * a Pillow image, or decoded pixels, uint8 ``[h, w, 3]``;
     * a vector, float ``[d]`` or ``[1, d]``, of any length but 0;
     * a :class:`landcue.types.Hit` or :class:`landcue.types.Record`: the record of its id;
-    * a :class:`landcue.search.Chip` of a scene, or one image as :class:`landcue.types.Encoding`.
+    * a :class:`landcue.search.Chip` of a scene, or one image as :class:`landcue.types.Encoding`;
+    * a :class:`landcue.search.Text`, for models with a text tower. Beside images it is weighted so
+      that texts and images spread the records equally, as measured when the archive was made.
 
     Records among the examples are not returned.
 
@@ -86,6 +97,16 @@ class Query:
         object.__setattr__(self, "negative_weight", negative_weight)
         object.__setattr__(self, "name", name)
 
+    def also(self, *positives: Example) -> Query:
+        """Return the query with more positive examples."""
+        return Query(
+            (*self.positives, *positives),
+            self.negatives,
+            self.rule,
+            self.negative_weight,
+            None if self.name is None else " + ".join([self.name, *map(_name, positives)]),
+        )
+
     @property
     def title(self) -> str:
         """The name of the query in the result."""
@@ -101,6 +122,8 @@ def _name(example: Example) -> str:
         return example.id
     if isinstance(example, Chip):
         return str(example.path)
+    if isinstance(example, Text):
+        return f'"{example.text}"'
     if isinstance(example, os.PathLike):
         return str(Path(example))
     return "vector" if isinstance(example, np.ndarray) and not _is_pixels(example) else "image"
@@ -150,8 +173,10 @@ class QueryEncoder:
         embedding = positives[0].embedding
         if "embedding" in needs:
             embedding = direction(
-                np.concatenate([target.embedding for target in positives]),
-                np.concatenate([target.embedding for target in negatives] or [embedding[:0]]),
+                np.concatenate([*map(self._weighted, query.positives, positives)]),
+                np.concatenate(
+                    [*map(self._weighted, query.negatives, negatives)] or [embedding[:0]]
+                ),
                 query.rule,
                 query.negative_weight,
             )[None]
@@ -178,6 +203,8 @@ class QueryEncoder:
             return self._record(example, needs)
         if isinstance(example, Encoding):
             return self._encoded(example)
+        if isinstance(example, Text):
+            return self._text(example, needs)
         if isinstance(example, np.ndarray) and not _is_pixels(example):
             return self._vector(example, needs)
         if isinstance(example, str):
@@ -187,6 +214,23 @@ class QueryEncoder:
         encoder = self._encoder()
         pixels = _read(example, encoder, self._scenes(example))
         return replace(self._encoded(encoder.encode(encoder.prepare(pixels)[None])), pixels=pixels)
+
+    def _text(self, example: Text, needs: frozenset[str]) -> Target:
+        encoder: Any = None if self._encoder is None else self._encoder()
+        if not getattr(encoder, "has_text", False):
+            raise UsageError(
+                "the archive's model has no text tower: search with an image, or filter by labels"
+            )
+        if needs - {"embedding"}:
+            raise UsageError(
+                "a text has neither code nor labels: search with mode embedding, two-stage or ann"
+            )
+        return Target(encoder.encode_text(example.text), _NO_BITS, _NO_BITS)
+
+    def _weighted(self, example: Example, target: Target) -> FloatArray:
+        if not isinstance(example, Text) or self._encoder is None:
+            return target.embedding
+        return target.embedding * np.float32(getattr(self._encoder(), "text_weight", 1.0))
 
     def _scenes(self, example: Example) -> Mapping[str, Any]:
         """Return how rasters of the example's source were read, or those of all if they agree."""

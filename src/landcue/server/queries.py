@@ -21,7 +21,7 @@ from landcue.search.filters import Filter
 from landcue.search.pages import Cursor
 from landcue.search.place import read_polygon
 from landcue.search.plan import SearchOptions
-from landcue.search.query import ById, Example, Query, common_scenes
+from landcue.search.query import ById, Example, Query, Text, common_scenes
 from landcue.search.result import Result
 from landcue.server.decoding import Decoders
 from landcue.server.errors import InvalidError, ProblemError
@@ -191,9 +191,11 @@ def run_search(served: Served, body: Body, decoders: Decoders) -> Result:
             f"archive {served.name!r} has no measured weight of labels: its operator can measure "
             "one with 'landcue search ARCHIVE --mode fused'",
         )
-    if body.any and not served.archive.encodes:
+    if (body.any or search.text or search.negative_text) and not served.archive.encodes:
         raise ProblemError(
-            409, f"archive {served.name!r} holds no model for new images: search with a record's id"
+            409,
+            f"archive {served.name!r} holds no model for new images or texts: search with a "
+            "record's id",
         )
     where = to_filter(search.filters)
     return served.archive.search(
@@ -242,6 +244,10 @@ def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
     negatives: list[Example] = [ById(id_) for id_ in negative_ids]
     for data in body.images.get("negative", ()):
         negatives.append(decoders.image(data, None, side, scenes))
+    if search.text is not None:
+        positives.append(Text(search.text))
+    if search.negative_text is not None:
+        negatives.append(Text(search.negative_text))
     if not positives and not negatives:
         return None
     return Query(positives, negatives, search.rule, search.negative_weight)

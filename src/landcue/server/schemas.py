@@ -203,6 +203,15 @@ class SearchRequest(_Request):
     negatives: list[_Id] = Field(
         [], max_length=MAX_EXAMPLES, description="Ids of records to avoid."
     )
+    text: str | None = Field(
+        None,
+        min_length=1,
+        max_length=500,
+        description="Description in words to search for; models with a text tower only.",
+    )
+    negative_text: str | None = Field(
+        None, min_length=1, max_length=500, description="Description in words to avoid."
+    )
     crop: _Crop | None = Field(
         None,
         description="Window of the uploaded `image` to search with: column, row, width, height.",

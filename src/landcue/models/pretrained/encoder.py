@@ -169,6 +169,11 @@ class PretrainedEncoder:
         return self.tower.has_text and self.space.text_bias is not None
 
     @property
+    def text_weight(self) -> float:
+        """Weight of a text beside images, so that both spread the records equally."""
+        return float(self.space.facts.get("text", {}).get("weight", 1.0))
+
+    @property
     def on_cpu(self) -> bool:
         """Whether it computes on the CPU's cores."""
         return self.tower.on_cpu
