@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import unicodedata
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from typer.testing import CliRunner
 
 import landcue
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.export import write_geojson, write_geoparquet
+from landcue.archive.export import write_geojson, write_geoparquet, write_stac
 from landcue.archive.ingest import ingest
 from landcue.cli.main import app
 from landcue.data.names import clean_id, find_stored, printable, stored_name
 from landcue.data.sources import open_source
+from landcue.report.grid import draw_grid
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux alone")
 
@@ -113,6 +115,30 @@ def test_tables_find_composed_and_decomposed_names(tmp_path):
     labelled = open_source(tmp_path, tmp_path / "t.csv")
     assert labelled.problems == ()
     assert [record.labels for record in labelled.records] == [("water",), ("water",)]
+
+
+def test_pipes_and_dead_links_are_named(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "dead\udce9.png").symlink_to("/nowhere\udce9")
+    images = open_source(tmp_path)
+    assert [record.id for record in images.records] == ["a.png"]
+    assert {problem.where for problem in images.problems} == {"pipe.png", "dead\\xe9.png"}
+
+
+def test_query_file_of_any_name_is_drawn_and_found_again_through_stac(made, tmp_path):
+    root, archive, images, _ = made
+    path = root / "latin\udce9.png"
+    landcue.open(archive, model=None).search("latin\\xe9.png", k=3).grid(tmp_path / "g.png")
+    draw_grid(tmp_path / "h.png", (), {}, query_title=str(path), query_image=None)
+    write_stac(
+        ArchiveFolder.open(archive), tmp_path / "s.json", time=datetime(2024, 1, 1, tzinfo=UTC)
+    )
+    again = open_source(tmp_path / "s.json")
+    lost = {record.id for record in images.records} - {record.id for record in again.records}
+    assert len(again.records) > 100
+    assert all("?" in id_ or "#" in id_ or "%" in id_ or "\\" in id_ for id_ in lost)
+    assert len(again.problems) == len(lost)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -54,6 +54,7 @@ def printable(text: str) -> str:
     >>> printable("a\x1b[31m b")
     'a\\x1b[31m b'
     """
+    text = stored_name(text)
     if text.isprintable():
         return text
     return "".join(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from landcue.data.names import printable
 from landcue.files import write_atomic
 from landcue.types import ByteArray, Hit
 
@@ -174,6 +175,7 @@ def _fit(
     pen: ImageDraw.ImageDraw, text: str, size: int, width: float, *, keep_end: bool = False
 ) -> str:
     """Cut a text with an ellipsis until it is at most ``width`` pixels wide."""
+    text = printable(text)
     if pen.textlength(text, _font(size)) <= width:
         return text
 

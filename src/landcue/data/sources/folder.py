@@ -15,7 +15,7 @@ from pathlib import Path
 from landcue.data.images import SUFFIXES, is_image_path
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set
 from landcue.data.label_table import read_label_table
-from landcue.data.names import clean_id, find_spelling, printable
+from landcue.data.names import clean_id, find_spelling, find_stored, printable
 from landcue.data.objects import (
     SCHEME,
     ObjectPath,
@@ -71,7 +71,7 @@ class NamedFiles:
         if is_object(self._root):
             return self._objects.get(_object(self._root, name))
         check_local(Path(name))
-        return find_spelling(self._root / name)
+        return find_spelling(find_stored(self._root, name))
 
 
 @contextlib.contextmanager
@@ -131,6 +131,7 @@ def read_folder(
     """
     root = existing_folder(root)
     records: list[Record] = []
+    problems: list[Problem] = []
     left_out: Counter[str] = Counter()
     for folder, folders, files in os.walk(root, followlinks=False):
         below = Path(folder)
@@ -143,13 +144,17 @@ def read_folder(
         for file in sorted(files):
             path = below / file
             if is_image_path(path):
-                records.append(folder_record(path.relative_to(root), path))
+                record = folder_record(path.relative_to(root), path)
+                if path.is_file():
+                    records.append(record)
+                else:  # reading a pipe would wait forever
+                    problems.append(Problem(record.id, "is not a file, or a link to none"))
             elif path.suffix.lower() in _OTHER_IMAGES and not file.startswith("."):
                 left_out[f"{path.suffix.lower()} files, which are not read"] += 1
     records, bands, layers = stack_records(records, root)
     if layers:
         left_out["other layers of scenes whose bands are stacked"] = layers
-    problems = [Problem(shown(root), f"left out: {n} {what}") for what, n in left_out.items()]
+    problems += [Problem(shown(root), f"left out: {n} {what}") for what, n in left_out.items()]
     if bands:
         problems.append(Problem(shown(root), f"{bands} files of one band each stacked to scenes"))
     if labels is not None:
