@@ -49,7 +49,7 @@ def test_something_that_is_no_image_is_refused_in_words(guest, tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("no pixels")
     guest.drop(text)
-    expect(guest.page.get_by_text("notes.txt is no image that can be read")).to_be_visible()
+    expect(guest.page.get_by_text("notes.txt can't be read as an image")).to_be_visible()
     expect(guest.page.get_by_role("heading", name="Find look-alike places")).to_be_visible()
 
 

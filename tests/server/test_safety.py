@@ -554,3 +554,11 @@ def test_a_deleted_archive_is_not_ready(photos, start, tmp_path, is_problem):
         shutil.rmtree(folder)
         assert "photos" in is_problem(client.get("/readyz"), 503)
         assert client.get("/healthz").status_code == 200
+
+
+def test_an_unknown_field_is_named_with_near_matches(client, is_problem):
+    for request, what in (
+        ({"kk": 3}, "kk: unknown field 'kk' (did you mean 'k'?)"),
+        ({"filters": {"bboxx": []}}, "unknown field 'bboxx' (did you mean 'bbox'?)"),
+    ):
+        assert what in is_problem(client.post("/v1/search", json=request), 422)

@@ -34,7 +34,7 @@ export async function pictureOf(file: Blob, name: string): Promise<Picture> {
   let blob = file;
   const size = await sizeOf(blob);
   const tiff = /^image\/tiff?$/.test(blob.type) || /\.tiff?$/i.test(name);
-  if (!size && !tiff) throw new Error(`${name} is no image that can be read: take JPEG, PNG, WebP or TIFF.`);
+  if (!size && !tiff) throw new Error(`${name} can't be read as an image. Use JPEG, PNG, TIFF or WebP.`);
   if (size && !READ.includes(blob.type)) blob = await cutPng(blob, { col: 0, row: 0, ...size });
   const key = hashBytes(new Uint8Array(await blob.arrayBuffer()));
   return { key, blob, name, size };

@@ -15,7 +15,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from landcue.errors import ArchiveError, DataError, LandcueError, ModelError, UsageError
+from landcue.errors import (
+    ArchiveError,
+    DataError,
+    LandcueError,
+    ModelError,
+    UsageError,
+    did_you_mean,
+)
+from landcue.server.schemas import Filters, SearchRequest
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -114,7 +122,7 @@ def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> Non
         errors = [
             {
                 "at": ".".join(str(step) for step in one["loc"])[:200],
-                "what": str(one["msg"]).removeprefix("Value error, ")[:200],
+                "what": _what(one),
             }
             for one in faults[:20]
         ]
@@ -127,6 +135,15 @@ def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> Non
     app.add_exception_handler(LandcueError, answer_landcue)
     app.add_exception_handler(RequestValidationError, answer_schema)
     app.add_exception_handler(InvalidError, answer_schema)
+
+
+def _what(fault: Mapping[str, Any]) -> str:
+    """Return why a value was refused; for an unknown field, the near matches."""
+    if fault["type"] != "extra_forbidden":
+        return str(fault["msg"]).removeprefix("Value error, ")[:200]
+    *path, name = map(str, fault["loc"])
+    known = Filters.model_fields if "filters" in path else SearchRequest.model_fields
+    return f"unknown field {name[:60]!r}{did_you_mean(name, [*known])}"[:200]
 
 
 def _allowed(request: Request) -> str:
