@@ -51,6 +51,21 @@ def test_files_are_built_once_and_used_again(made, tmp_path):
     assert verify_indexes(tmp_path / "a") == ()
 
 
+def test_swapped_headers_are_named(made, tmp_path):
+    archive = made.make_archive(tmp_path / "a", 150)
+    expected = answers(Archive(archive, cache=True))
+    first, second = (
+        next(tmp_path.glob(f"a/indexes/*/{name}.bin.json")) for name in ("code", "cue")
+    )
+    texts = first.read_text(), second.read_text()
+    first.write_text(texts[1])
+    second.write_text(texts[0])
+    named = {problem.where.rpartition("/")[2] for problem in verify_indexes(tmp_path / "a")}
+    assert named == {"code.bin.json", "cue.bin.json"}
+    assert answers(Archive(ArchiveFolder.open(tmp_path / "a"), cache=True)) == expected
+    assert verify_indexes(tmp_path / "a") == ()
+
+
 def test_only_what_a_mode_needs_is_read(made, tmp_path):
     archive = made.make_archive(tmp_path / "a", 150)
     for mode, needed in (
