@@ -63,8 +63,8 @@ def main() -> None:
             for i, path in enumerate(itertools.islice(found, options.images))
         ]
         model = timm.create_model(options.model, num_classes=0).eval()
+        save_file(model.state_dict(), folder / "weights.safetensors")
         model = model.to(memory_format=torch.channels_last)
-        save_file(dict(model.state_dict()), folder / "weights.safetensors")
         uri = f"timm:{options.model}@{folder / 'weights.safetensors'}"
         bare: list[float] = []
         index: list[float] = []

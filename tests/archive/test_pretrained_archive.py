@@ -241,3 +241,15 @@ def test_bands_of_scenes_are_found_by_name_and_scaled_as_the_model_needs(tmp_pat
     model.with_suffix(".yaml").write_text(wrong)
     with pytest.raises(api.LandcueError, match="no band named 'B12'"):
         index_source(tmp_path / "scene.tif", tmp_path / "new", model=uri, options=options)
+
+
+def test_files_sent_to_workers_hold_the_whole_encoder(indexed):
+    from landcue.archive.ray_encoding import ModelFiles
+
+    archive = api.open(indexed[0])
+    sent = ModelFiles.read(archive.model_folder, lambda folder, threads: load_model(folder))
+    picture = [tiny_models.picture("city", 5)]
+    ours, theirs = archive.encoder().encode(picture), sent(1).encode(picture)
+    assert sent(1).fingerprint == archive.manifest.fingerprint
+    np.testing.assert_allclose(ours.embedding, theirs.embedding, atol=1e-6)
+    np.testing.assert_array_equal(ours.code, theirs.code)
