@@ -92,7 +92,7 @@ def test_damage_is_named_and_changes_no_answer(sound, reader, tmp_path, kind):
     for i in range(DAMAGES):
         archive = shutil.copytree(folder / "one" / kind, tmp_path / "archive")
         name = files[i % len(files)]
-        what = damage(archive, name, folder / "other" / kind, files, chance, i // len(files))
+        what = damage(archive, name, folder / "other" / kind, files, chance, i + i // len(files))
         said = reader.look(archive)
         where = f"{i}: {what}: { {k: v for k, v in said.items() if k not in expected} }"
         assert not said["signal"], where
