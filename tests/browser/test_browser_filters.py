@@ -123,9 +123,9 @@ def test_a_predicted_score_a_group_and_times(guest, table):
 
     for chip in ("harbor", "lake", "2024-03-01"):
         guest.searching(guest.chip(chip).locator(".chip-drop").click)
-    score = guest.page.get_by_role("button", name="Model confidence for water", exact=True)
+    score = guest.page.get_by_role("button", name="Model confidence for buildings", exact=True)
     first = guest.searching(score.click)
-    slider = guest.page.get_by_label("Minimum predicted score of water")
+    slider = guest.page.get_by_label("Minimum predicted score of buildings")
     expect(slider).to_have_value("0.7")
     more = guest.searching(lambda: slider.fill("0.3"))
     assert 0 < first["plan"]["allowed"] < more["plan"]["allowed"] < len(table)
