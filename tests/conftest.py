@@ -16,9 +16,14 @@ single one of them may take as long: then it hangs, and is ended."""
 _paths = (str(Path(__file__).parent / "helpers"), os.environ.get("PYTHONPATH"))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _paths))
 
+# Ray demands a token of clusters as soon as one lies in the home folder, which its own local
+# clusters write, and tests change homes: clusters of tests, on the loopback, need none.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
 _spent: defaultdict[str, float] = defaultdict(float)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     for item in items:
         # One process runs a file's tests; all tests that start Ray clusters run one after another,

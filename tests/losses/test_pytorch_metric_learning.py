@@ -113,7 +113,7 @@ def through_a_memory(loss):
     "loss",
     [
         SupCon(temperature=0.2),
-        MARC(temperature=0.2, alpha=0.0),
+        MARC(temperature=0.2, alpha=0.0, beta=0.0),
         MulSupCon(temperature=0.2, average="anchor"),
         MultiSupCon(temperature=0.2),
         SimilarityDissimilarity(temperature=0.2),

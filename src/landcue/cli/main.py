@@ -18,7 +18,7 @@ from landcue.errors import LandcueError, explain_missing
 COMMANDS = {
     "demo": "Run everything once on a synthetic archive.",
     "train": "Train an encoder; run the same command again to resume.",
-    "adapt": "Train heads on a frozen encoder's features; keep them if they help.",
+    "adapt": "Train heads on a frozen encoder; keep them if they help.",
     "index": "Add images, or chips cut from scenes, to an archive.",
     "search": "Find similar records in an archive.",
     "serve": "Serve archives over HTTP: web page and REST API.",
