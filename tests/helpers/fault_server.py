@@ -145,7 +145,10 @@ def main():
         if not pid:
             signal.alarm(120)  # a fork that hangs ends, and the test fails instead of waiting
             os.dup2(os.open(screen, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-            answer.write_text(json.dumps(carry_out(order)))
+            said = json.dumps(carry_out(order))
+            written = answer.with_suffix(".tmp")
+            written.write_text(said)
+            written.replace(answer)  # whole, or not there, where it is killed right now
             os._exit(0)
         _, status = os.waitpid(pid, 0)
         said = json.loads(answer.read_text()) if answer.exists() else {}
