@@ -175,5 +175,5 @@ def visit(browser, server, serve):  # after serve, so that pages are closed befo
 
 @pytest.fixture
 def guest(visit):
-    """Somebody at the start of the page."""
+    """A visitor at the start of the page."""
     return visit()

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 @pytest.fixture(scope="module")
 def photo(images, tmp_path_factory):
-    """A JPEG of a harbor, as somebody would bring one."""
+    """A JPEG of a harbor, as a user would bring one."""
     path = tmp_path_factory.mktemp("photos") / "my harbor.jpg"
     Image.open(images / "images/harbor/harbor_0007.tif").save(path, quality=92)
     return path

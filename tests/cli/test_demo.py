@@ -155,7 +155,7 @@ def test_without_a_display_no_browser_is_opened(demo, on_a_terminal, tmp_path):
     )
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):  # somebody else has it, which serves as well
+        with contextlib.suppress(OSError):  # the port is in use, which serves as well
             taken.bind(("127.0.0.1", 8000))
             taken.listen()
         shown = on_a_terminal(folder, start=[sys.executable, "-c", code], env=environment(tmp_path))

@@ -110,7 +110,7 @@ def test_redirects_are_not_followed():
 @pytest.mark.parametrize(
     "body", [b"<html>", b"[1]", b"{}", b'{"labels": 3}', b'{"labels": [{"name": 1}]}', b"\xff"]
 )
-def test_answers_of_somebody_else_are_told_apart(body):
+def test_answers_of_other_servers_are_recognized(body):
     with answering((200, {}, body)) as (url, _):
         assert fails(url, "not LandCue's").status is None
     with answering((502, {}, body)) as (url, _):

@@ -1,4 +1,4 @@
-"""What somebody does at the page, in a few words, and what the browser complains of meanwhile."""
+"""Actions of a user of the page, and the errors that the browser reports meanwhile."""
 
 from __future__ import annotations
 

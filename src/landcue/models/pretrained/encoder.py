@@ -1,4 +1,4 @@
-"""An encoder of somebody else and the space that was fitted to its features.
+"""A pretrained encoder and the space that was fitted to its features.
 
 A :class:`Tower` turns prepared images into features; each library has one, in a file of its own.
 :class:`PretrainedEncoder` maps the features to embeddings, codes and label scores, and is what
