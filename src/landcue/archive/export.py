@@ -359,7 +359,7 @@ def _schema(archive: ArchiveFolder, *, vectors: bool) -> pa.Schema:
         ("bbox", _BOX),
     ]
     kinds, whole = _extent(archive)
-    facts = {"geo": _geo(kinds, whole), "landcue": model_facts(archive.manifest)}
+    facts = {"geo": geo_metadata(kinds, whole), "landcue": model_facts(archive.manifest)}
     return pa.schema(fields, {name: json.dumps(value) for name, value in facts.items()})
 
 
@@ -401,15 +401,16 @@ def _around(whole: list[float], boxes: list[tuple[float, float, float, float]]) 
     return [min(west), min(south), max(east), max(north)]
 
 
-def _geo(kinds: list[str], whole: list[float]) -> dict[str, Any]:
-    covering = {name: ["bbox", name] for name in _SIDES}
+def geo_metadata(kinds: list[str], whole: list[float], *, covering: bool = True) -> dict[str, Any]:
+    """Return the value of a GeoParquet file's ``geo`` key, for a WKB column ``geometry``."""
     column: dict[str, Any] = {
         "encoding": "WKB",
         "geometry_types": kinds,
         "orientation": "counterclockwise",
         "edges": "planar",
-        "covering": {"bbox": covering},
     }
+    if covering:
+        column["covering"] = {"bbox": {name: ["bbox", name] for name in _SIDES}}
     if whole:
         column["bbox"] = whole
     return {"version": VERSION, "primary_column": "geometry", "columns": {"geometry": column}}

@@ -47,6 +47,9 @@ class IndexOptions:
         chip: Side of the chips that GeoTIFF scenes are cut into: ``256px``, ``120m``; ``None``:
             images are indexed whole.
         stride: Distance from one chip to the next; by default the side.
+        grid: ``utm``: cut at the cells of a fixed grid, so that chips of several dates and scenes
+            cover the same places (see :mod:`landcue.data.cells`); by default from the upper left
+            corner of each scene.
         bands: Bands of rasters, from 1 or by name, in the model's order: ``4,3,2``; by default
             by the rule of :mod:`landcue.data.pictures`.
         scale: How stored values become bytes: ``auto``, ``percentile:2,98``, ``fixed:0,3000``.
@@ -76,6 +79,7 @@ class IndexOptions:
     labels: Path | None = None
     chip: str | None = None
     stride: str | None = None
+    grid: str | None = None
     bands: str | None = None
     scale: str = "auto"
     nodata: float | None = None
@@ -98,6 +102,8 @@ class IndexOptions:
         if self.chip is None:
             if self.stride is not None:
                 raise UsageError("--stride is for chips; add their size: --chip 256px")
+            if self.grid is not None:
+                raise UsageError("--grid is for chips; add their side: --chip 640m")
         elif self.labels is not None:
             raise UsageError("--labels is for whole images, not for chips; leave it out")
 
@@ -115,6 +121,7 @@ class IndexOptions:
         return SceneOptions(
             chip=None if self.chip is None else Length.parse(self.chip, "--chip"),
             stride=None if self.stride is None else Length.parse(self.stride, "--stride"),
+            grid=self.grid,
             bands=named if self.bands is None else parse_bands(self.bands),
             channels=model.in_chans,
             scale=Scale.parse(scale),

@@ -51,6 +51,13 @@ def index(
     stride: Annotated[
         str | None, typer.Option(help="Distance from one chip to the next; by default the side.")
     ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            help="Cut at the cells of a fixed grid, so that dates and scenes pair: utm. Needs "
+            "--chip in metres."
+        ),
+    ] = None,
     bands: Annotated[
         str | None,
         typer.Option(
@@ -127,6 +134,7 @@ def index(
         labels=labels,
         chip=chip,
         stride=stride,
+        grid=grid,
         bands=bands,
         scale=scale,
         nodata=nodata,

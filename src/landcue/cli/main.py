@@ -21,6 +21,7 @@ COMMANDS = {
     "adapt": "Train heads on a frozen encoder; keep them if they help.",
     "index": "Add images, or chips cut from scenes, to an archive.",
     "search": "Find similar records in an archive.",
+    "change": "Find places that changed between two dates.",
     "serve": "Serve archives over HTTP: web page and REST API.",
     "evaluate": "Measure the retrieval quality of an archive or a model.",
     "audit": "Find duplicates, leakage between parts, and broken files.",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from landcue.data.cells import GRIDS
 from landcue.data.geo import ground_steps
 from landcue.data.header import RasterFacts
 from landcue.data.pictures import (
@@ -19,7 +20,7 @@ from landcue.data.pictures import (
     Scale,
     choose_bands,
 )
-from landcue.errors import DataError, UsageError
+from landcue.errors import DataError, UsageError, did_you_mean
 
 MAX_SIDE = 8000
 """Longest side of a chip, in pixels."""
@@ -167,6 +168,8 @@ class SceneOptions:
         side: Pixels a side that the encoder takes: larger chips are read at a coarser resolution,
             from overviews where the file has them, but never below this. ``None``: always at full
             resolution.
+        grid: ``utm``: chips are the cells of a fixed grid (:mod:`landcue.data.cells`), and ``chip``
+            and ``stride`` are in metres; ``None``: they start at the scene's upper left corner.
     """
 
     chip: Length | None = None
@@ -176,8 +179,11 @@ class SceneOptions:
     scale: Scale = _AUTO
     nodata: float | None = None
     side: int | None = None
+    grid: str | None = None
 
     def __post_init__(self) -> None:
+        if self.grid is not None:
+            self._check_grid()
         for length in (self.chip, self.stride):
             if length is not None and not length.metres and length.value > MAX_SIDE:
                 raise UsageError(f"{length} is too long; a chip may have {MAX_SIDE} pixels a side")
@@ -192,6 +198,17 @@ class SceneOptions:
                 f"--bands {given} names {len(self.bands)} bands, but the model takes "
                 f"{self.channels}; name as many"
             )
+
+    def _check_grid(self) -> None:
+        if self.grid not in GRIDS:
+            raise UsageError(f"unknown grid {self.grid!r}{did_you_mean(str(self.grid), GRIDS)}")
+        if self.chip is None:
+            raise UsageError("--grid is for chips; add their side: --chip 640m")
+        for option, length in (("--chip", self.chip), ("--stride", self.stride)):
+            if length is not None and not length.metres:
+                raise UsageError(f"{option} {length}: a grid needs metres, such as 640m")
+        if self.stride is not None and self.stride.value > self.chip.value:
+            raise UsageError(f"--stride {self.stride} is longer than --chip {self.chip}")
 
     @property
     def most_missing(self) -> float:

@@ -12,6 +12,7 @@ from landcue.lazy import CallablePackage, lazy_exports
 
 if TYPE_CHECKING:
     from landcue.search.archive import Archive, open_archive, search
+    from landcue.search.changes import Change, ChangeFacts, Changes
     from landcue.search.feedback import FeedbackReport, simulate_feedback
     from landcue.search.filters import Filter
     from landcue.search.plan import MODES, Plan, SearchOptions
@@ -23,6 +24,9 @@ __all__ = [
     "MODES",
     "Archive",
     "ById",
+    "Change",
+    "ChangeFacts",
+    "Changes",
     "Chip",
     "FeedbackReport",
     "Filter",
@@ -42,6 +46,9 @@ __getattr__ = lazy_exports(
         "MODES": "landcue.search.plan",
         "Archive": "landcue.search.archive",
         "ById": "landcue.search.query",
+        "Change": "landcue.search.changes",
+        "ChangeFacts": "landcue.search.changes",
+        "Changes": "landcue.search.changes",
         "Chip": "landcue.search.scene",
         "FeedbackReport": "landcue.search.feedback",
         "Filter": "landcue.search.filters",

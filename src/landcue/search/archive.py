@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +25,8 @@ from landcue.types import Bounds, Encoder, FloatArray, Problem, Record
 
 if TYPE_CHECKING:
     from landcue.milvus.push import DiffReport, PushReport
+    from landcue.search.change import When
+    from landcue.search.changes import Changes
 
 Model = str | os.PathLike[str] | Encoder | Callable[[], Encoder]
 _DEFAULT = SearchOptions()
@@ -193,6 +195,83 @@ class Archive:
             DataError: Likewise.
         """
         return self._planner.search_many([_query(one) for one in queries], k, mode, options)
+
+    def change(
+        self,
+        *,
+        before: When,
+        after: When,
+        where: str | Filter | None = None,
+        labels_before: str | None = None,
+        labels_after: str | None = None,
+        gained: Sequence[str] = (),
+        lost: Sequence[str] = (),
+        unchanged: str | Iterable[tuple[str, str]] | None = None,
+        other: Archive | None = None,
+        alpha: float = 0.05,
+        min_overlap: float = 0.5,
+        k: int | None = None,
+    ) -> Changes:
+        """Return pairs of the same place at two dates, the most unusual difference first.
+
+        >>> changes = archive.change(before="2013", after="2018", lost=["field"])  # doctest: +SKIP
+        >>> changes.to_geopandas(), changes.write("changes.geojson")               # doctest: +SKIP
+
+        Chips of one cell of a fixed grid pair (``landcue index --grid utm``), others by footprint
+        (:func:`landcue.data.pairing.pair_places`). The distance of a pair is calibrated on pairs
+        of its seasons, sensors and label, or with fewer than 50 of those, of its seasons and
+        sensors, or else on all: see :func:`landcue.search.unusual.conformal`. A label is gained or
+        lost where one record carries it and the other does not, and its predicted score differs by
+        at least 0.2.
+
+        Args:
+            before: A year, month, day or time; the latest record of a place before its start is
+                compared. An interval ``2012/2013`` restricts it to these years.
+            after: Likewise; the earliest record of a place from its start on is compared.
+            where: Restricts the records of both dates, and the pairs calibrated on, like
+                :meth:`search`.
+            labels_before: A label expression for the earlier record. This and the following three
+                choose among the calibrated pairs.
+            labels_after: A label expression for the later record.
+            gained: Labels that the later record must have gained.
+            lost: Labels that it must have lost.
+            unchanged: Pairs that are taken as unchanged, to calibrate on: ids of an earlier and a
+                later record each, or two dates such as ``2010/2012``, between which most places did
+                not change. Then an unchanged pair is returned with a probability of at most
+                ``alpha``. By default all pairs are calibrated on each other, which returns at most
+                the share ``alpha`` of them.
+            other: The archive of the later date, if it is not this one.
+            alpha: Return pairs with a p-value of at most this false alarm rate; 1 for all pairs.
+            min_overlap: Least intersection over union of footprints off the grid.
+            k: Most pairs to return; by default all.
+
+        Raises:
+            UsageError: A value is not valid, dates are reversed, or this is a collection.
+            DataError: A date has no record, no place was recorded at both, grids do not match, or
+                chips of one sensor were made of different bands.
+            ArchiveError: The archives were made by different models.
+        """
+        from landcue.search.change import Period, find_changes
+
+        later = self if other is None else other
+        folders = [one.backend for one in (self, later) if isinstance(one.backend, LocalBackend)]
+        if len(folders) < 2:
+            raise UsageError("change needs all records at once: use the archive folder, not "
+                             "a Milvus collection")  # fmt: skip
+        return find_changes(
+            folders[0],
+            folders[1],
+            (Period.before(before), Period.after(after)),
+            where=_filter(where),
+            labels_before=labels_before,
+            labels_after=labels_after,
+            gained=gained,
+            lost=lost,
+            unchanged=unchanged,
+            alpha=alpha,
+            min_overlap=min_overlap,
+            k=k,
+        )
 
     def embed(self, query: Example | Query) -> FloatArray:
         """Return the embedding of a query, float32 ``[1, d]``, unit norm.

@@ -171,6 +171,10 @@ class Records:
         found = self._annotated[row].as_py()
         return None if found is None else tuple(found)
 
+    def column(self, name: str, rows: npt.NDArray[np.int64]) -> pa.ChunkedArray:
+        """Return a column of :data:`COLUMNS` of some rows."""
+        return self._table[name].take(pa.array(rows))
+
     def groups_of(self, rows: npt.NDArray[np.int64]) -> list[str | None]:
         """Return the groups of some rows."""
         return self._table["group"].take(pa.array(rows)).to_pylist()

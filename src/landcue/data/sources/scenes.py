@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import starmap
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from landcue.data.geo import window_places
+from landcue.data.cells import cell_windows
+from landcue.data.geo import Place, window_places
 from landcue.data.header import RasterFacts, read_facts
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.objects import is_object, look_up, shown
@@ -33,7 +35,8 @@ def cut_scenes(
     """Replace each image of a source by its chips; no pixel is read yet.
 
     A chip's id is that of its scene (without .tif), its first row and column, and its size, such as
-    ``scene/r000256-c000512-256x256``: ids sort in the order in which chips are read. The scene is
+    ``scene/r000256-c000512-256x256``, or the name of its cell, where ``options.grid`` is a fixed
+    grid (see :mod:`landcue.data.cells`): ids sort row by row, as chips are read. The scene is
     its group. It takes time and sensor from the source or else from the file's tags. It has no
     labels: those of a whole scene say nothing of one chip.
 
@@ -107,8 +110,30 @@ def _known(header: _Header) -> tuple[Record, RasterFacts]:
 
 
 def _chips(scene: Record, name: str, facts: RasterFacts, options: SceneOptions) -> Iterator[Record]:
+    for window, place, part in _cut(facts, options):
+        yield Record(
+            id=f"{name}/{part}",
+            path=scene.path,
+            group=name,
+            bounds=None if place is None else place.bounds,
+            time=scene.time or facts.time,
+            window=window,
+            sensor=scene.sensor or facts.sensor,
+            footprint=None if place is None else place.footprint,
+        )
+
+
+def _cut(facts: RasterFacts, options: SceneOptions) -> Iterator[tuple[Window, Place | None, str]]:
+    """Yield the windows of a scene with their places and the last parts of their ids."""
     steps = None
     side = options.chip or Length(MAX_SIDE, metres=False)
+    if options.grid is not None:
+        windows, names = cell_windows(facts, side.value, (options.stride or side).value)
+        if windows[:, 2:].max() > MAX_SIDE:
+            raise DataError(f"{side} are {windows[:, 2:].max()} of its pixels, over {MAX_SIDE}")
+        places = _places(facts, windows)
+        yield from zip(starmap(Window, windows.tolist()), places, names, strict=True)
+        return
     if facts.crs is not None and (side.metres or (options.stride or side).metres):
         steps = pixel_metres(facts.crs, facts.transform, facts.width, facts.height)
     chip = pixels_of(side, steps)
@@ -116,18 +141,8 @@ def _chips(scene: Record, name: str, facts: RasterFacts, options: SceneOptions) 
     if max(chip) > MAX_SIDE:
         raise DataError(f"{side} are {max(chip)} of its pixels, over {MAX_SIDE}")
     windows = grid(facts.width, facts.height, chip, stride)
-    for window, place in zip(windows.tolist(), _places(facts, windows), strict=True):
-        col, row, width, height = window
-        yield Record(
-            id=f"{name}/r{row:06}-c{col:06}-{width}x{height}",
-            path=scene.path,
-            group=name,
-            bounds=None if place is None else place.bounds,
-            time=scene.time or facts.time,
-            window=Window(col, row, width, height),
-            sensor=scene.sensor or facts.sensor,
-            footprint=None if place is None else place.footprint,
-        )
+    names = [f"r{row:06}-c{col:06}-{w}x{h}" for col, row, w, h in windows.tolist()]
+    yield from zip(starmap(Window, windows.tolist()), _places(facts, windows), names, strict=True)
 
 
 def _places(facts: RasterFacts, windows: np.ndarray[Any, Any]) -> list[Any]:

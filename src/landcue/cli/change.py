@@ -1,0 +1,109 @@
+"""``landcue change``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from landcue.cli.console import print_json
+from landcue.data.names import printable
+from landcue.errors import UsageError
+
+
+def change(
+    archive: Annotated[Path, typer.Argument(help="Archive folder.")],
+    before: Annotated[
+        str,
+        typer.Option(
+            help="Compare the latest record of a place before this year, month or day: 2013, "
+            "2013-06; or of these: 2012/2013."
+        ),
+    ],
+    after: Annotated[
+        str, typer.Option(help="Compare the earliest record from this date on; or of 2018/2019.")
+    ],
+    other: Annotated[
+        Path | None, typer.Option(help="Archive of the later date, if it is another one.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Only records of both dates whose labels match.")
+    ] = None,
+    labels_before: Annotated[
+        str | None, typer.Option(help="Labels of the earlier record: 'field and not buildings'.")
+    ] = None,
+    labels_after: Annotated[str | None, typer.Option(help="Labels of the later record.")] = None,
+    gained: Annotated[
+        list[str] | None, typer.Option(help="Label that was gained; repeatable.")
+    ] = None,
+    lost: Annotated[list[str] | None, typer.Option(help="Label that was lost; repeatable.")] = None,
+    bbox: Annotated[
+        str | None, typer.Option(help="Only records in the box W,S,E,N in degrees.")
+    ] = None,
+    polygon: Annotated[
+        str | None,
+        typer.Option(help="Only records in a polygon: GeoJSON or WKT, as text or as a file."),
+    ] = None,
+    sensor: Annotated[list[str] | None, typer.Option(help="Only this sensor; repeatable.")] = None,
+    unchanged: Annotated[
+        str | None,
+        typer.Option(
+            help="Two dates between which most places did not change, to calibrate on: 2010/2012; "
+            "by default all compared pairs."
+        ),
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(help="False alarm rate on unchanged pairs; 1 returns all pairs.")
+    ] = 0.05,
+    min_overlap: Annotated[
+        float, typer.Option(help="Least overlap of footprints that are not cells of a grid, 0-1.")
+    ] = 0.5,
+    k: Annotated[int, typer.Option("-k", help="Number of printed pairs.")] = 20,
+    out: Annotated[
+        Path | None, typer.Option(help="Write all found pairs: .geojson, .parquet or .csv.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print all found pairs as JSON.")] = False,
+) -> None:
+    """Find places whose images differ more than those of unchanged places do."""
+    import landcue
+    from landcue.search.changes import check_table
+    from landcue.search.filters import Filter
+
+    if out is not None:
+        check_table(out)
+    if k < 1:
+        raise UsageError(f"-k {k}: use at least 1")
+    where = Filter.parse(labels, bbox=bbox, polygon=polygon, sensors=sensor or ())
+    changes = landcue.open(archive).change(
+        before=before,
+        after=after,
+        where=where,
+        labels_before=labels_before,
+        labels_after=labels_after,
+        gained=gained or (),
+        lost=lost or (),
+        unchanged=unchanged,
+        other=None if other is None else landcue.open(other),
+        alpha=alpha,
+        min_overlap=min_overlap,
+    )
+    if out is not None:
+        changes.write(out)
+    if json_:
+        print_json(changes.to_json())
+        return
+    print(changes.summary)
+    for note in changes.facts.notes:
+        print(note)
+    if len(changes):
+        print(f"{'':>3}  {'p':<8} {'z':>6}  {'later record':<44} {'dates':<21}  labels")
+    for rank, one in enumerate(changes[:k], start=1):
+        gains = [*(f"+{name}" for name in one.gained), *(f"-{name}" for name in one.lost)]
+        dates = f"{one.before_time:%Y-%m-%d} {one.after_time:%Y-%m-%d}"
+        id_ = printable(one.after if len(one.after) <= 44 else f"…{one.after[-43:]}")
+        print(f"{rank:>3}  {one.p:<8.4f} {one.z:>6.1f}  {id_:<44} {dates}  {' '.join(gains)}")
+    if len(changes) > k:
+        print(f"{len(changes) - k:,} more: -k, --out or --json")
+    if out is not None:
+        print(f"{out}: {len(changes):,} pairs")

@@ -1,0 +1,475 @@
+"""Change between dates: which records pair, and how unusual their differences are."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute
+
+from landcue.data.cells import cells_of, grid_of
+from landcue.data.pairing import Places, pair_places
+from landcue.errors import ArchiveError, DataError, UsageError
+from landcue.search.backend import Facts
+from landcue.search.changes import Change, ChangeFacts, Changes
+from landcue.search.filters import Filter, check_carried
+from landcue.search.local import LocalBackend
+from landcue.search.place import geometry_of
+from landcue.search.records import Records
+from landcue.search.unusual import Differences, conformal, cosine_distances, unusual_distances
+from landcue.types import Bounds
+
+pc: Any = pyarrow.compute
+
+When = str | date | datetime
+"""A year, month, day or time, or an interval of two: ``2013``, ``2013-06-30``, ``2012/2013``."""
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+_SEASONS = ("winter", "spring", "summer", "autumn")
+_LABEL_STEP = 0.2
+"""Least rise or fall of a predicted score that counts as a gained or a lost label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A span of time.
+
+    Attributes:
+        start: First instant, datetime64[us] in UTC; NaT if open.
+        end: First instant after it; NaT if open.
+        text: As the user wrote it.
+    """
+
+    start: np.datetime64
+    end: np.datetime64
+    text: str
+
+    @classmethod
+    def before(cls, when: When) -> Period:
+        """Return all times before a date, or an interval ``A/B`` with both of its ends.
+
+        >>> Period.before("2013-06").end
+        np.datetime64('2013-06-01T00:00:00.000000')
+        """
+        found = cls._interval(when, "before")
+        return found or cls(np.datetime64("NaT", "us"), _span(when, "before")[0], str(when))
+
+    @classmethod
+    def after(cls, when: When) -> Period:
+        """Return all times from a date on, or an interval ``A/B`` with both of its ends."""
+        found = cls._interval(when, "after")
+        return found or cls(_span(when, "after")[0], np.datetime64("NaT", "us"), str(when))
+
+    @classmethod
+    def _interval(cls, when: When, name: str) -> Period | None:
+        if not isinstance(when, str) or "/" not in when:
+            return None
+        first, _, last = when.partition("/")
+        start, end = _span(first, name)[0], _span(last, name)[1]
+        if start >= end:
+            raise UsageError(f"{name} {when}: the interval ends before it starts; swap its dates")
+        return cls(start, end, when)
+
+    def holds(self, times: npt.NDArray[np.datetime64]) -> Mask:
+        """Return bool ``[n]``: which times lie in it; none that is unknown."""
+        inside = ~np.isnat(times)
+        if not np.isnat(self.start):
+            inside &= times >= self.start
+        if not np.isnat(self.end):
+            inside &= times < self.end
+        return inside
+
+
+def _span(when: When, name: str) -> tuple[np.datetime64, np.datetime64]:
+    """Return the first instants of a year, month, day or time, and after it."""
+    if isinstance(when, datetime):
+        when = (when if when.tzinfo is None else when.astimezone(UTC)).replace(tzinfo=None)
+        return np.datetime64(when, "us"), np.datetime64(when, "us") + 1
+    text = when.isoformat() if isinstance(when, date) else when.strip()
+    unit = {4: "Y", 7: "M", 10: "D"}.get(len(text))
+    try:
+        if unit is None:
+            return _span(datetime.fromisoformat(text), name)
+        start = np.datetime64(text, unit)
+        return start.astype("datetime64[us]"), (start + 1).astype("datetime64[us]")
+    except ValueError:
+        raise UsageError(
+            f"{name} {text!r} is no date: write 2013, 2013-06, 2013-06-30 or an interval of two, "
+            "2012/2013"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Side:
+    """The records of one date: rows int64 ``[n]`` of an opened archive."""
+
+    backend: LocalBackend
+    rows: Rows
+
+    @property
+    def records(self) -> Records:
+        return self.backend.records
+
+    def places(self) -> Places:
+        records = self.records
+        outlines = functools.partial(_outlines, records, self.rows)
+        ids = records.column("id", self.rows)
+        return Places(ids, records.bounds[self.rows], records.time[self.rows], outlines)
+
+    def of(self, rows: Rows) -> _Side:
+        return _Side(self.backend, self.rows[rows])
+
+
+def _outlines(records: Records, rows: Rows, wanted: Rows) -> npt.NDArray[Any]:
+    return records.outlines(rows[wanted])
+
+
+def find_changes(
+    before: LocalBackend,
+    after: LocalBackend,
+    periods: tuple[Period, Period],
+    *,
+    where: Filter | None = None,
+    labels_before: str | None = None,
+    labels_after: str | None = None,
+    gained: Sequence[str] = (),
+    lost: Sequence[str] = (),
+    unchanged: str | Iterable[tuple[str, str]] | None = None,
+    alpha: float = 0.05,
+    min_overlap: float = 0.5,
+    k: int | None = None,
+) -> Changes:
+    """Return the unusual pairs of two archives, or of one: see :meth:`landcue.Archive.change`."""
+    _check_values(periods, alpha, min_overlap, k)
+    if before.manifest.fingerprint != after.manifest.fingerprint:
+        raise ArchiveError(
+            f"{after.archive.folder} was made by another model than {before.archive.folder}: "
+            "embed one of them again with 'landcue archive reembed'"
+        )
+    backends = before, after
+    masks = [_allowed(backend, where) for backend in backends]
+    sides = [_side(*one) for one in zip(backends, masks, periods, ("before", "after"), strict=True)]
+    notes: list[str] = []
+    distinct = [0] if after is before else [0, 1]
+    undated = sum(int(np.isnat(backends[i].records.time[masks[i]]).sum()) for i in distinct)
+    if undated:
+        notes.append(f"{undated:,} records have no time and were left out")
+    pairs = pair_places(sides[0].places(), sides[1].places(), min_overlap)
+    if not len(pairs):
+        raise DataError(_why_unpaired(sides[0], sides[1], min_overlap))
+    counts = " and ".join(f"{len(side.rows):,}" for side in sides)
+    notes.append(f"{counts} records lie in the two periods; a place pairs once")
+    one, other = sides[0].of(pairs.before), sides[1].of(pairs.after)
+    known: Mask | None = None
+    if unchanged is not None:
+        first, second = _unchanged(one, other, masks, unchanged, min_overlap)
+        known = _are_among(one.rows, other.rows, first, second)
+        new = ~_are_among(first, second, one.rows, other.rows)
+        one = _Side(before, np.concatenate([one.rows, first[new]]))
+        other = _Side(after, np.concatenate([other.rows, second[new]]))
+        known = np.append(known, np.ones(np.count_nonzero(new), np.bool_))
+    _check_bands(one, other)
+    table = _compare(one, other, known, pairs.overlap)
+    n = len(pairs)
+    shown = table.p[:n] <= alpha
+    flagged = int(np.count_nonzero(shown))
+    shown &= _labels_match(one, other, labels_before, labels_after, gained, lost)[:n]
+    rows = np.flatnonzero(shown)
+    rows = rows[np.lexsort((rows, -table.z[rows], table.p[rows]))][:k]
+    facts = ChangeFacts(
+        pairs=n,
+        calibration=len(table.p) if known is None else int(np.count_nonzero(known)),
+        unchanged=known is not None,
+        alpha=alpha,
+        flagged=flagged,
+        matched=int(np.count_nonzero(shown)),
+        notes=tuple(notes),
+    )
+    return Changes(len(rows), functools.partial(table.decode, rows), facts)
+
+
+def _check_values(
+    periods: tuple[Period, Period], alpha: float, min_overlap: float, k: int | None
+) -> None:
+    first, second = periods
+    if second.start < first.end:
+        raise UsageError(
+            f"before {first.text} reaches past after {second.text}: give the earlier date as "
+            "before, the later one as after"
+        )
+    if not 0 < alpha <= 1:
+        raise UsageError(f"alpha {alpha:g}: use a false alarm rate above 0, or 1 for all pairs")
+    if not 0 < min_overlap <= 1:
+        raise UsageError(f"min_overlap {min_overlap:g}: use a share above 0, up to 1")
+    if k is not None and k < 1:
+        raise UsageError(f"k is {k}: use at least 1")
+
+
+def _allowed(backend: LocalBackend, where: Filter | None) -> Mask:
+    if where is None or where.empty:
+        return np.ones(len(backend.records), np.bool_)
+    mask = where.mask(backend.records, backend.vectors)
+    if not mask.any():
+        raise DataError(where.why_empty(backend.records, backend.vectors))
+    return mask
+
+
+def _side(backend: LocalBackend, mask: Mask, period: Period, name: str) -> _Side:
+    rows = np.flatnonzero(mask & period.holds(backend.records.time))
+    if not len(rows):
+        times = backend.records.time[mask]
+        times = times[~np.isnat(times)]
+        if not len(times):
+            raise DataError(
+                f"no record of {backend.archive.folder} has a time: index its source again from a "
+                "table with a column time"
+            )
+        span = " to ".join(str(t.astype("datetime64[D]")) for t in (times.min(), times.max()))
+        raise DataError(f"no record lies in {name} {period.text}; times are {span}")
+    return _Side(backend, rows)
+
+
+def _why_unpaired(before: _Side, after: _Side, min_overlap: float) -> str:
+    """Return one line that says why no record pairs."""
+    grids: list[set[str]] = []
+    for name, side in (("before", before), ("after", after)):
+        places = side.places()
+        if np.isnan(places.bounds).any(axis=1).all():
+            return f"no record of {name} has a footprint, so that no places can be compared"
+        cells = [cell for cell in pc.unique(cells_of(places.ids)).to_pylist() if cell]
+        grids.append({grid_of(cell) for cell in cells})
+    if grids[0] and grids[1] and not grids[0] & grids[1]:
+        first, second = (", ".join(sorted(one)) for one in grids)
+        return (
+            f"the grids do not match: {first} before, {second} after; index both dates with the "
+            "same --chip, --stride and --grid"
+        )
+    return f"no place was recorded in both periods with an overlap of at least {min_overlap:g}"
+
+
+def _unchanged(
+    one: _Side, other: _Side, masks: list[Mask], unchanged: Any, min_overlap: float
+) -> tuple[Rows, Rows]:
+    """Return the rows of pairs that are taken as unchanged, of each archive."""
+    if not isinstance(unchanged, str):
+        found: list[Rows] = []
+        for side, ids in zip((one, other), zip(*unchanged, strict=True), strict=False):
+            rows = [side.records.find(id_) for id_ in ids]
+            wrong = [id_ for id_, row in zip(ids, rows, strict=True) if row is None]
+            if wrong:
+                raise UsageError(f"unchanged: no record has the id {wrong[0]!r}")
+            found.append(np.array(rows, np.int64))
+        if not found:
+            raise UsageError("unchanged: there is no pair; leave it out to calibrate on all pairs")
+        return found[0], found[1]
+    first, slash, second = unchanged.partition("/")
+    if not slash:
+        raise UsageError(f"unchanged {unchanged!r}: write two dates, such as 2010/2012")
+    spans = [Period(*_span(text, "unchanged"), text) for text in (first, second)]
+    _check_values((spans[0], spans[1]), 1, 1, None)
+    sides = [
+        _side(side.backend, mask, span, "unchanged")
+        for side, mask, span in zip((one, other), masks, spans, strict=True)
+    ]
+    pairs = pair_places(sides[0].places(), sides[1].places(), min_overlap)
+    if not len(pairs):
+        raise DataError(f"unchanged {unchanged}: {_why_unpaired(sides[0], sides[1], min_overlap)}")
+    return sides[0].rows[pairs.before], sides[1].rows[pairs.after]
+
+
+def _are_among(first: Rows, second: Rows, firsts: Rows, seconds: Rows) -> Mask:
+    """Return which pairs of rows are among others."""
+    width = 1 + max(int(second.max(initial=0)), int(seconds.max(initial=0)))
+    return np.isin(first * width + second, firsts * width + seconds)
+
+
+def _check_bands(one: _Side, other: _Side) -> None:
+    """Check that both chips of a pair were made of the same bands, if of one sensor.
+
+    Raises:
+        DataError: Names the bands and the first pair.
+    """
+    bands = [_bands(side) for side in (one, other)]
+    if bands[0] is None or bands[1] is None:
+        return
+    sensors = [side.records.column("sensor", side.rows).to_pylist() for side in (one, other)]
+    for i, (a, b) in enumerate(zip(*bands, strict=True)):
+        if a and b and a != b and sensors[0][i] == sensors[1][i]:
+            ids = [side.records.id(int(side.rows[i])) for side in (one, other)]
+            raise DataError(
+                f"{ids[0]} was made of bands {a}, {ids[1]} of bands {b}: index both dates with the "
+                "same --bands"
+            )
+
+
+def _bands(side: _Side) -> list[str] | None:
+    """Return the bands of each record as text, empty where unknown; ``None`` if all are equal."""
+    archive, known = side.backend.archive, dict[str, str]()
+    parts: list[tuple[pa.Array, pa.Array]] = []
+    for batch in archive.batches(["id", "reading"]):
+        readings = batch["reading"].dictionary_encode()
+        texts = [_bands_of(text) for text in readings.dictionary.to_pylist()]
+        known |= dict.fromkeys(texts, "")
+        bands = pa.array(texts, pa.string()).take(readings.indices)
+        parts.append((batch["id"].cast(pa.large_string()), bands))
+    if len(known) < 2:
+        return None if not known or "" in known else [next(iter(known))] * len(side.rows)
+    ids = pa.chunked_array([ids for ids, _ in parts])
+    at = pc.index_in(side.records.column("id", side.rows), value_set=ids.combine_chunks())
+    return pc.fill_null(pa.chunked_array([b for _, b in parts]).take(at), "").to_pylist()
+
+
+def _bands_of(reading: str | None) -> str:
+    return ",".join(map(str, json.loads(reading).get("bands") or ())) if reading else ""
+
+
+def _compare(
+    one: _Side, other: _Side, known: Mask | None, overlap: npt.NDArray[np.float64]
+) -> _Table:
+    sides = one, other
+    days = [_numbered(side.records.time[side.rows].astype("datetime64[D]")) for side in sides]
+    seasons = [_seasons(side) for side in sides]
+    sensors = [side.records.column("sensor", side.rows).dictionary_encode() for side in sides]
+    named = [
+        np.array([*column.combine_chunks().dictionary.to_pylist(), "no sensor"], object)[
+            column.combine_chunks().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        ]
+        for column in sensors
+    ]
+    codes = _numbered(np.concatenate(named).astype(str))
+    sensor = codes[: len(one.rows)], codes[len(one.rows) :]
+    scene = _combined(*days, *sensor)
+    coarse = _combined(*seasons, *sensor)
+    names = one.backend.manifest.label_names
+    label = np.full(len(one.rows), -1)
+    if names:
+        label = one.backend.vectors.scores[one.rows].argmax(axis=1)
+    fine = _combined(coarse, label)
+    differences = Differences(
+        one.backend.vectors.embedding, other.backend.vectors.embedding, one.rows, other.rows, scene
+    )
+    p, z, level = conformal(unusual_distances(differences), [fine, coarse], known)
+
+    def group_of(i: int) -> str:
+        if level[i] < 0:
+            return "all"
+        season = " to ".join(_SEASONS[int(values[i])] for values in seasons)
+        parts = [season, " to ".join(dict.fromkeys((str(named[0][i]), str(named[1][i]))))]
+        return ", ".join([*parts, names[label[i]]] if level[i] == 0 and names else parts)
+
+    return _Table(one, other, p, z, cosine_distances(differences), overlap, group_of)
+
+
+def _numbered(values: npt.NDArray[Any]) -> Rows:
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
+def _combined(*codes: npt.NDArray[Any]) -> Rows:
+    """Return one number, from 0, for each combination of several."""
+    whole = np.zeros(len(codes[0]), np.int64)
+    for code in codes:
+        number = _numbered(code)
+        whole = _numbered(whole * (int(number.max(initial=0)) + 1) + number)
+    return whole
+
+
+def _seasons(side: _Side) -> Rows:
+    """Return 0 to 3 for winter, spring, summer and autumn of the hemisphere."""
+    month = side.records.time[side.rows].astype("datetime64[M]").astype(np.int64) % 12
+    south = side.records.bounds[side.rows][:, [1, 3]].sum(axis=1) < 0
+    return ((month + 1) // 3 + 2 * south) % 4
+
+
+def _labels_match(
+    one: _Side,
+    other: _Side,
+    labels_before: str | None,
+    labels_after: str | None,
+    gained: Sequence[str],
+    lost: Sequence[str],
+) -> Mask:
+    """Return bool ``[m]``: which pairs match all filters of labels."""
+    mask = np.ones(len(one.rows), np.bool_)
+    for side, text in ((one, labels_before), (other, labels_after)):
+        where = Filter.parse(text)
+        if not where.empty:
+            mask &= where.mask(side.records, side.backend.vectors)[side.rows]
+    for names, first, second in ((gained, one, other), (lost, other, one)):
+        for name in names:
+            check_carried(name, one.records.label_names | other.records.label_names)
+            mask &= second.records.having(name)[second.rows]
+            mask &= ~first.records.having(name)[first.rows]
+            step = _steps(first, second, name)
+            mask &= np.isnan(step) | (step >= _LABEL_STEP)
+    return mask
+
+
+def _steps(first: _Side, second: _Side, name: str) -> npt.NDArray[np.float64]:
+    """Return by how much the score of a label rises; NaN where a record is annotated."""
+    names = first.backend.manifest.label_names
+    if name not in names:
+        return np.full(len(first.rows), np.nan)
+    scores = [side.backend.vectors.score(name)[side.rows] for side in (first, second)]
+    annotated = np.zeros(len(first.rows), np.bool_)
+    for side in (first, second):
+        annotated |= side.records.labels.known[side.rows]
+    return np.where(annotated, np.nan, (scores[1] - scores[0]).astype(np.float64))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Table:
+    """All compared pairs as columns."""
+
+    before: _Side
+    after: _Side
+    p: npt.NDArray[np.float64]
+    z: npt.NDArray[np.float64]
+    distance: npt.NDArray[np.float64]
+    overlap: npt.NDArray[np.float64]
+    group_of: Callable[[int], str]
+
+    def decode(self, rows: Rows) -> list[Change]:
+        sides = self.before.of(rows), self.after.of(rows)
+        facts = zip(*(side.records.facts(side.rows) for side in sides), strict=True)
+        names = self.before.backend.manifest.label_names
+        steps = {name: _steps(*sides, name).tolist() for name in names}
+        return [
+            self._change(row, i, one, other, steps)
+            for i, (row, (one, other)) in enumerate(zip(rows.tolist(), facts, strict=True))
+        ]
+
+    def _change(
+        self, row: int, i: int, one: Facts, other: Facts, steps: dict[str, list[float]]
+    ) -> Change:
+        labels = [tuple((f[3] if f[2] is None else f[2]) or ()) for f in (one, other)]
+        bounds = None if other[4] is None else Bounds(*other[4:8])
+
+        def risen(name: str, sign: int) -> bool:
+            step = sign * steps[name][i] if name in steps else np.nan
+            return bool(np.isnan(step) or step >= _LABEL_STEP)
+
+        return Change(
+            before=one[0],
+            after=other[0],
+            before_time=one[8],
+            after_time=other[8],
+            p=float(self.p[row]),
+            z=float(self.z[row]),
+            distance=float(self.distance[row]),
+            gained=tuple(x for x in labels[1] if x not in labels[0] and risen(x, 1)),
+            lost=tuple(x for x in labels[0] if x not in labels[1] and risen(x, -1)),
+            labels_before=labels[0],
+            labels_after=labels[1],
+            group=self.group_of(row),
+            overlap=float(self.overlap[row]),
+            bounds=bounds,
+            geometry=geometry_of(bounds, other[13]),
+        )
