@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import landcue
 from landcue.cli.main import app
 from landcue.errors import ArchiveError, DataError, UsageError
-from landcue.search.unusual import Differences, conformal, unusual_distances
+from landcue.search.unusual import Differences, conformal, unusual_scores
 from landcue.types import Bounds, Encoding
 
 N = 130
@@ -118,7 +118,7 @@ def test_false_alarms_on_unchanged_pairs_are_within_the_rate():
         after[changed] += 5
         rows = np.arange(m)
         pairs = Differences(before, after.astype(np.float32), rows, rows, np.zeros(m, np.int64))
-        p, _, level = conformal(unusual_distances(pairs), [np.zeros(m, np.int64)], known)
+        p, _, level = conformal(unusual_scores(pairs), [np.zeros(m, np.int64)], known)
         assert (level == 0).all()
         for alpha in alarms:
             alarms[alpha] += np.count_nonzero(p[~known & ~changed] <= alpha)

@@ -146,8 +146,8 @@ def search(
         scores=score or (),
         bbox=bbox,
         polygon=polygon,
-        after=_in_utc(after),
-        before=_in_utc(before),
+        after=in_utc(after),
+        before=in_utc(before),
         path=path,
         groups=group or (),
         sensors=sensor or (),
@@ -256,5 +256,6 @@ def _query(
     return Query(positives, negatives, rule, negative_weight, title)
 
 
-def _in_utc(time: datetime | None) -> datetime | None:
+def in_utc(time: datetime | None) -> datetime | None:
+    """Return a time without a zone as UTC."""
     return None if time is None else time.replace(tzinfo=UTC)

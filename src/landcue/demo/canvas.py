@@ -74,6 +74,23 @@ class Area:
         return (np.abs(self.u - u) < length / 2) & (np.abs(self.v - v) < width / 2)
 
 
+@dataclass(frozen=True, slots=True)
+class Air:
+    """What lies between the ground and the sensor.
+
+    Attributes:
+        gain: Factor of the brightness.
+        tint: Factor of red, green and blue.
+        haze: Share of haze, 0..1.
+        noise: Standard deviation of the sensor's noise, in grey levels.
+    """
+
+    gain: float
+    tint: tuple[float, float, float]
+    haze: float
+    noise: float
+
+
 class Canvas:
     """A square of ground seen from above, drawn at twice the resolution of the chip.
 
@@ -93,8 +110,8 @@ class Canvas:
         self.owner = np.full((self.side, self.side), _NO_OWNER, np.uint8)
         self._axis = ((np.arange(self.side) + 0.5) / _PER_METER).astype(np.float32)
         # North of the tropics the sun stands in the south: shadows fall to the upper side.
-        self._sun_angle = math.radians(self.uniform(25, 155))
-        self._sun_height = math.radians(self.uniform(36, 58))
+        self.sun_angle = math.radians(self.uniform(25, 155))
+        self.sun_height = math.radians(self.uniform(36, 58))
 
     def uniform(self, low: float, high: float) -> float:
         """A random number in ``low..high``."""
@@ -211,22 +228,32 @@ class Canvas:
             if counts[index] >= MIN_SHARE[name] * self.owner.size
         )
 
-    def develop(self) -> ByteArray:
+    def develop(
+        self, air: Air | None = None, crop: tuple[int, int, int] | None = None
+    ) -> ByteArray:
         """Light the scene, reduce it to the chip's resolution and add the sensor's traits.
+
+        Args:
+            air: What lies between ground and sensor; random if ``None``.
+            crop: First row and column of the canvas (half pixels of the chip), and the side of the
+                chip in pixels; ``None`` for all of it.
 
         Returns:
             uint8 ``[size, size, 3]``.
         """
         lit = self._light() * self.color
+        if crop is not None:
+            top, left, size = crop
+            lit = lit[:, top : top + 2 * size, left : left + 2 * size]
         rows = lit[:, 0::2] + lit[:, 1::2]
         image = np.ascontiguousarray((rows[..., 0::2] + rows[..., 1::2]).transpose(1, 2, 0))
-        image *= np.float32(0.25 * self.uniform(0.86, 1.12))
-        image *= self.rng.normal(1, 0.018, 3).astype(np.float32)
-        haze = self.uniform(0.0, 0.12)
+        image *= np.float32(0.25 * (self.uniform(0.86, 1.12) if air is None else air.gain))
+        tint = self.rng.normal(1, 0.018, 3) if air is None else np.asarray(air.tint)
+        image *= tint.astype(np.float32)
+        haze = self.uniform(0.0, 0.12) if air is None else air.haze
         image += np.float32(haze) * (np.array((168, 178, 190), np.float32) - image)
-        image += self.rng.standard_normal(image.shape, np.float32) * np.float32(
-            self.uniform(1.2, 3.2)
-        )
+        noise = self.rng.standard_normal(image.shape, np.float32)
+        image += noise * np.float32(self.uniform(1.2, 3.2) if air is None else air.noise)
         return np.clip(image + 0.5, 0, 255).astype(np.uint8)
 
     def _light(self) -> FloatArray:
@@ -239,8 +266,8 @@ class Canvas:
         np.multiply(self.height[2:] - self.height[:-2], half, out=south[1:-1])
         np.clip(east, -1.3, 1.3, out=east)
         np.clip(south, -1.3, 1.3, out=south)
-        flat = 1 / math.tan(self._sun_height)
-        facing = 1 - flat * (math.cos(self._sun_angle) * east + math.sin(self._sun_angle) * south)
+        flat = 1 / math.tan(self.sun_height)
+        facing = 1 - flat * (math.cos(self.sun_angle) * east + math.sin(self.sun_angle) * south)
         facing /= np.sqrt(1 + east * east + south * south)
         direct = np.clip(facing, 0, 1.5) * (1 - self._shadow())
         return np.asarray(0.4 + 0.6 * direct, np.float32)
@@ -249,11 +276,11 @@ class Canvas:
         """How much of the sun is hidden, 0..1, by walking from each pixel toward the sun."""
         ground = self.height[::2, ::2]
         size = ground.shape[0]
-        drop = METERS_PER_PIXEL * math.tan(self._sun_height)
+        drop = METERS_PER_PIXEL * math.tan(self.sun_height)
         highest = np.zeros_like(ground)
         for step in range(1, min(size, math.ceil(float(ground.max()) / drop)) + 1):
-            dx = round(step * math.cos(self._sun_angle))
-            dy = round(step * math.sin(self._sun_angle))  # never negative: the sun is in the south
+            dx = round(step * math.cos(self.sun_angle))
+            dy = round(step * math.sin(self.sun_angle))  # never negative: the sun is in the south
             here = slice(max(0, -dx), size - max(0, dx))
             there = slice(max(0, dx), size - max(0, -dx))
             view = highest[: size - dy, here]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from landcue.search.filters import Filter
     from landcue.search.plan import MODES, Plan, SearchOptions
     from landcue.search.query import ById, Query, Text
+    from landcue.search.raster import ScoreMap
     from landcue.search.result import Result
     from landcue.search.scene import Chip
 
@@ -33,6 +34,7 @@ __all__ = [
     "Plan",
     "Query",
     "Result",
+    "ScoreMap",
     "SearchOptions",
     "Text",
     "open_archive",
@@ -55,6 +57,7 @@ __getattr__ = lazy_exports(
         "Plan": "landcue.search.plan",
         "Query": "landcue.search.query",
         "Result": "landcue.search.result",
+        "ScoreMap": "landcue.search.raster",
         "SearchOptions": "landcue.search.plan",
         "Text": "landcue.search.query",
         "open_archive": "landcue.search.archive",

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from landcue.archive.archive import ArchiveFolder, Columns
 from landcue.archive.manifest import Manifest, read_manifest
 from landcue.archive.schema import footprint_of, window_of
-from landcue.errors import LandcueError, UsageError, did_you_mean
+from landcue.errors import DataError, LandcueError, UsageError, did_you_mean
 from landcue.search.backend import Backend, Storage
 from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from landcue.milvus.push import DiffReport, PushReport
     from landcue.search.change import When
     from landcue.search.changes import Changes
+    from landcue.search.raster import ScoreMap
 
 Model = str | os.PathLike[str] | Encoder | Callable[[], Encoder]
 _DEFAULT = SearchOptions()
@@ -271,6 +274,60 @@ class Archive:
             alpha=alpha,
             min_overlap=min_overlap,
             k=k,
+        )
+
+    def map(
+        self,
+        query: Example | Query | None,
+        out: str | os.PathLike[str],
+        *,
+        text: str | None = None,
+        where: str | Filter | None = None,
+        grid: str | None = None,
+    ) -> ScoreMap:
+        """Write the scores of all chips of a fixed grid as a GeoTIFF, a pixel for each cell.
+
+        >>> archive.map("harbor.png", "similarity.tif")                        # doctest: +SKIP
+        ScoreMap(path=PosixPath('similarity.tif'), grid='utm33N-640m', crs='EPSG:32633', ...)
+
+        The file is a cloud-optimized GeoTIFF in the UTM zone of the grid, float32: the cosine of
+        the query and the chip, the largest one where a cell holds chips of several dates, and
+        -9999 (nodata) where there is no chip.
+
+        Args:
+            query: As :meth:`search` takes it.
+            out: The file to write (.tif).
+            text: A description in words, likewise.
+            where: Restricts the chips, likewise.
+            grid: Zone and size of the cells, such as ``utm33N-640m``; needed where the archive has
+                chips of several.
+
+        Raises:
+            UsageError: A value is not valid, no or several grids match, or this is a collection.
+            DataError: No chip lies on a fixed grid, or the raster would be too large.
+            LandcueError: The file cannot be written.
+        """
+        from landcue.search.raster import write_map
+
+        if not isinstance(self.backend, LocalBackend):
+            raise UsageError("map needs all records at once: use the archive folder, not a Milvus "
+                             "collection")  # fmt: skip
+        asked = None if query is None else _query(query)
+        if text is not None:
+            asked = Query(Text(text)) if asked is None else asked.also(Text(text))
+        if asked is None:
+            raise UsageError("nothing to compare with: specify an image, a record's id or a text")
+        records = self.backend.records
+        mask = np.ones(len(records), np.bool_)
+        restricted = _filter(where)
+        if restricted is not None and not restricted.empty:
+            mask = restricted.mask(records, self.backend.vectors)
+            if not mask.any():
+                raise DataError(restricted.why_empty(records, self.backend.vectors))
+        name = query if isinstance(query, str) else text or ""
+        tags = {"query": name, "model": self.manifest.fingerprint}
+        return write_map(
+            self.backend, self._planner.embed(asked), Path(out), mask=mask, grid=grid, tags=tags
         )
 
     def embed(self, query: Example | Query) -> FloatArray:

@@ -23,7 +23,13 @@ from landcue.search.filters import Filter, check_carried
 from landcue.search.local import LocalBackend
 from landcue.search.place import geometry_of
 from landcue.search.records import Records
-from landcue.search.unusual import Differences, conformal, cosine_distances, unusual_distances
+from landcue.search.unusual import (
+    Differences,
+    conformal,
+    cosine_distances,
+    load_trained,
+    unusual_scores,
+)
 from landcue.types import Bounds
 
 pc: Any = pyarrow.compute
@@ -356,7 +362,11 @@ def _compare(
     differences = Differences(
         one.backend.vectors.embedding, other.backend.vectors.embedding, one.rows, other.rows, scene
     )
-    p, z, level = conformal(unusual_distances(differences), [fine, coarse], known)
+    p, z, level = conformal(
+        unusual_scores(differences, load_trained(one.backend.manifest.fingerprint)),
+        [fine, coarse],
+        known,
+    )
 
     def group_of(i: int) -> str:
         if level[i] < 0:

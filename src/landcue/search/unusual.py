@@ -1,17 +1,26 @@
-"""How unusual the difference of two embeddings is: a distance, p-values and z-scores. NumPy only.
+"""How unusual the difference of two embeddings is: a score, p-values and z-scores. NumPy only.
 
-The distance is that of Mahalanobis, of differences from which the mean difference of their pair of
-scenes is subtracted (season, light and haze change a whole scene), by the covariance of the
-differences of pairs that have not changed. As that is not known, it is that of all pairs without
-the most different ones. All pairs enter alike, those to calibrate on as well as those to judge, so
-distances of unchanged pairs stay exchangeable, which conformal p-values rest on (Vovk, Gammerman
-and Shafer, Algorithmic Learning in a Random World, 2005).
+From both embeddings of a pair the median of their date and sensor is subtracted first: season,
+light and haze change a whole scene. The score is a log-likelihood ratio of Gaussian models of the
+difference and the sum of both.
+
+* For an encoder with a trained model (the built-in one), of pairs that changed against pairs that
+  did not: :func:`train`.
+* For all others, of two different places against one place. The covariances between places and
+  within a place are measured on the pairs at hand (two-covariance model of probabilistic linear
+  discriminant analysis: Ioffe 2006; Bruemmer and de Villiers 2010). As it is not known which of
+  them changed, the least similar fifth is left out, again and again: :func:`measure`.
+
+All pairs enter alike, those to calibrate on as well as those to judge, so the scores of unchanged
+pairs stay exchangeable, which conformal p-values rest on (Vovk, Gammerman and Shafer, Algorithmic
+Learning in a Random World, 2005).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +32,12 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 TRIM = 0.2
-"""Share of the pairs, the most different ones, without which the covariance is measured."""
+"""Share of the pairs, the least similar ones, without which covariances are measured."""
+_RIDGE = (0.03, 3.0)
+_TRAIN_RIDGE = 0.1
+_ARRAYS = ("apart", "apart_weights", "along", "along_weights")
+TRAINED = Path(__file__).with_name("change.safetensors")
+"""The trained model of the built-in encoder, made by ``scripts/make_change_model.py``."""
 LEAST = 50
 """Fewest pairs to calibrate a group on; a smaller one is calibrated on all pairs."""
 _FIT = 40_000
@@ -50,42 +64,78 @@ class Differences:
     def __len__(self) -> int:
         return len(self.first)
 
-    def of(self, rows: Ints) -> FloatArray:
-        """Return after minus before, float32 ``[r, d]``."""
-        return self.after[self.second[rows]] - self.before[self.first[rows]]
-
 
 def cosine_distances(pairs: Differences) -> Floats:
     """Return 1 - cosine of each pair of unit vectors, float64 ``[m]``."""
-    parts = [0.5 * np.square(pairs.of(rows)).sum(axis=1) for rows in _chunks(len(pairs))]
+    parts = [
+        0.5 * np.square(pairs.after[pairs.second[rows]] - pairs.before[pairs.first[rows]]).sum(1)
+        for rows in _chunks(len(pairs))
+    ]
     return np.concatenate([np.empty(0), *parts]).astype(np.float64)
 
 
-def unusual_distances(pairs: Differences, *, seed: int = 0) -> Floats:
-    """Return the distance of each pair, float64 ``[m]``; near 1 for one that has not changed.
+@dataclass(frozen=True, slots=True, eq=False)
+class ChangeModel:
+    """A quadratic score of pairs of centered embeddings of d numbers.
+
+    Attributes:
+        apart: Basis float32 ``[d, r]`` of the difference.
+        apart_weights: Weights float32 ``[r]`` of its squared coordinates.
+        along: Basis float32 ``[d, r]`` of the sum.
+        along_weights: Weights float32 ``[r]`` of its squared coordinates.
+    """
+
+    apart: FloatArray
+    apart_weights: FloatArray
+    along: FloatArray
+    along_weights: FloatArray
+
+    def scores(self, first: FloatArray, second: FloatArray) -> Floats:
+        """Return the score of each pair of rows, float64 ``[n]``; larger for change."""
+        values = np.square((second - first) @ self.apart) @ self.apart_weights
+        values += np.square((second + first) @ self.along) @ self.along_weights
+        return values.astype(np.float64)
+
+    def save(self, path: Path, fingerprint: str) -> None:
+        """Write the model of an encoder as half-precision safetensors."""
+        from safetensors.numpy import save_file
+
+        arrays = {name: np.ascontiguousarray(getattr(self, name), np.float16) for name in _ARRAYS}
+        save_file(arrays, path, {"fingerprint": fingerprint})
+
+
+def load_trained(fingerprint: str) -> ChangeModel | None:
+    """Return the trained model of an encoder, or ``None`` if it has none."""
+    from safetensors import safe_open
+
+    with safe_open(TRAINED, "numpy") as file:
+        if file.metadata()["fingerprint"] != fingerprint:
+            return None
+        return ChangeModel(*(file.get_tensor(name).astype(np.float32) for name in _ARRAYS))
+
+
+def unusual_scores(pairs: Differences, trained: ChangeModel | None = None) -> Floats:
+    """Return the log-likelihood ratio of change of each pair, float64 ``[m]``; larger is likelier.
 
     Args:
         pairs: At least one.
-        seed: Of the sample of at most 40,000 pairs that means and covariance are measured on.
+        trained: The model; by default one is measured on the pairs.
     """
     m = len(pairs)
     sample = np.arange(m)
-    if m > _FIT:
-        sample = np.sort(np.random.default_rng(seed).choice(m, _FIT, replace=False))
-    differences = pairs.of(sample)
-    means = _scene_means(differences, pairs.scene[sample], int(pairs.scene.max(initial=0)) + 1)
-    differences -= means[pairs.scene[sample]]
-    kept = np.arange(len(sample))
-    basis = _whitening(differences)
-    for _ in range(3):
-        size = np.square(differences @ basis).sum(axis=1)
-        most = np.quantile(size, 1 - TRIM)
-        kept = np.flatnonzero(size <= most)
-        basis = _whitening(differences[kept])
+    if m > _FIT:  # medians and covariances are measured on a sample
+        sample = np.sort(np.random.default_rng(0).choice(m, _FIT, replace=False))
+    scenes = int(pairs.scene.max(initial=0)) + 1
+    first, second = pairs.before[pairs.first[sample]], pairs.after[pairs.second[sample]]
+    medians = [_scene_medians(side, pairs.scene[sample], scenes) for side in (first, second)]
+    model = trained or measure(
+        first - medians[0][pairs.scene[sample]], second - medians[1][pairs.scene[sample]]
+    )
     parts: list[Floats] = []
     for rows in _chunks(m):
-        centered = pairs.of(rows) - means[pairs.scene[rows]]
-        parts.append(np.sqrt(np.square(centered @ basis).sum(axis=1)).astype(np.float64))
+        scene = pairs.scene[rows]
+        one = pairs.before[pairs.first[rows]] - medians[0][scene]
+        parts.append(model.scores(one, pairs.after[pairs.second[rows]] - medians[1][scene]))
     return np.concatenate([np.empty(0), *parts])
 
 
@@ -93,33 +143,80 @@ def _chunks(m: int) -> list[Ints]:
     return [np.arange(i, min(i + _CHUNK, m)) for i in range(0, m, _CHUNK)]
 
 
-def _scene_means(differences: FloatArray, scene: Ints, scenes: int) -> FloatArray:
-    """Return the median difference of each pair of scenes ``[scenes, d]``; of few, that of all."""
-    everywhere = np.median(differences, axis=0)
-    means = np.broadcast_to(everywhere, (scenes, differences.shape[1])).copy()
+def _scene_medians(vectors: FloatArray, scene: Ints, scenes: int) -> FloatArray:
+    """Return the median of each pair of scenes ``[scenes, d]``; of few vectors, that of all."""
+    medians = np.broadcast_to(np.median(vectors, axis=0), (scenes, vectors.shape[1])).copy()
     order = np.argsort(scene, kind="stable")
     found, at = np.unique(scene[order], return_index=True)
     for number, rows in zip(found.tolist(), np.split(order, at[1:]), strict=True):
         if len(rows) >= _SCENE:
-            means[number] = np.median(differences[rows], axis=0)
-    return means
+            medians[number] = np.median(vectors[rows], axis=0)
+    return medians
 
 
-def _whitening(differences: FloatArray) -> FloatArray:
-    """Return the matrix ``[d, d]`` that makes the covariance the identity / d.
+def measure(first: FloatArray, second: FloatArray) -> ChangeModel:
+    """Measure a model on centered pairs ``[n, d]`` of which most have not changed."""
+    model = _two_covariances(first, second)
+    for _ in range(3):
+        scores = model.scores(first, second)
+        kept = scores <= np.quantile(scores, 1 - TRIM)
+        model = _two_covariances(first[kept], second[kept])
+    return model
 
-    The covariance is shrunk towards a multiple of the identity by oracle approximating shrinkage
-    (Chen, Wiesel, Eldar and Hero, 2010), as there may be fewer pairs than dimensions.
+
+def train(first: FloatArray, second: FloatArray, changed: Mask, *, rank: int = 128) -> ChangeModel:
+    """Train a model on centered pairs ``[n, d]`` of which it is known whether they changed.
+
+    Args:
+        first: Embeddings of the earlier date.
+        second: Of the later date.
+        changed: bool ``[n]``.
+        rank: Number of directions to keep, of the difference and of the sum.
     """
-    n, d = differences.shape
-    covariance = differences.T.astype(np.float64) @ differences / n
-    values, vectors = np.linalg.eigh(covariance)
-    values = np.clip(values, 0, None)
-    squares, square = float(np.square(values).sum()), float(values.sum() ** 2)
-    rest = (n + 1 - 2 / d) * (squares - square / d)
-    share = 1.0 if rest <= 0 else min(1.0, ((1 - 2 / d) * squares + square) / rest)
-    shrunk = (1 - share) * values + share * values.mean() + np.finfo(np.float32).tiny
-    return (vectors / np.sqrt(shrunk * d)).astype(np.float32)
+    parts: list[FloatArray] = []
+    for values in (second - first, second + first):
+        of_same, of_changed = (_covariance(values[rows]) for rows in (~changed, changed))
+        ridge = _TRAIN_RIDGE * np.trace(of_same) / len(of_same) * np.eye(len(of_same))
+        unlike = np.linalg.inv(of_same + ridge) - np.linalg.inv(of_changed + ridge)
+        weights, basis = np.linalg.eigh(unlike)
+        largest = np.argsort(-np.abs(weights))[:rank]
+        # Weights of about 1, so that half precision holds them.
+        scale = np.sqrt(np.abs(weights[largest]))
+        parts += [(basis[:, largest] * scale).astype(np.float32)]
+        parts += [np.sign(weights[largest]).astype(np.float32)]
+    return ChangeModel(*parts)
+
+
+def _covariance(values: FloatArray) -> Floats:
+    """Return the covariance about 0 of ``[n, d]``."""
+    return values.T.astype(np.float64) @ values / len(values)
+
+
+def _shrunk(values: FloatArray, ridge: float) -> Floats:
+    """Return the covariance with a share of its mean variance added to each direction."""
+    found = _covariance(values)
+    mean = np.trace(found) / len(found) + np.finfo(np.float32).tiny
+    return found + ridge * mean * np.eye(len(found))
+
+
+def _two_covariances(first: FloatArray, second: FloatArray) -> ChangeModel:
+    """Measure the covariances between and within places on centered pairs ``[n, d]``.
+
+    Each gets a ridge of d / n of its mean variance, since there may be fewer pairs than dimensions.
+    """
+    n, d = first.shape
+    ridge = float(np.clip(d / n, *_RIDGE))
+    whole = _shrunk(np.concatenate([first, second]), ridge)
+    least = 1e-6 * np.trace(whole) / d  # all images may be alike
+    within = _shrunk(second - first, ridge) / 2 + least * np.eye(d)
+    between = whole - within
+    values, vectors = np.linalg.eigh(within)
+    white = vectors / np.sqrt(values)
+    ratio, turned = np.linalg.eigh(white.T @ between @ white)
+    ratio = np.clip(ratio, 1e-6 * max(ratio.max(), 1e-6), None)
+    basis = (white @ turned / 2).astype(np.float32)
+    apart, along = ratio / (1 + ratio), -ratio / ((1 + 2 * ratio) * (1 + ratio))
+    return ChangeModel(basis, apart.astype(np.float32), basis, along.astype(np.float32))
 
 
 def conformal(
@@ -127,7 +224,7 @@ def conformal(
 ) -> tuple[Floats, Floats, Ints]:
     """Return p-values, z-scores and the group that each pair was calibrated on.
 
-    The p-value is (1 + number of calibration pairs with a distance at least as large) / (1 +
+    The p-value is (1 + number of calibration pairs with a score at least as large) / (1 +
     number of calibration pairs), pairs to judge excepted. With ``known``, those are the pairs that
     are known not to have changed; an unchanged pair has a p-value of at most a with a probability
     of at most a. Without, every pair is calibrated on all: its p-value is the share of pairs that
@@ -139,13 +236,13 @@ def conformal(
     (np.float64(0.25), np.int64(-1))
 
     Args:
-        scores: Distances float64 ``[m]``.
+        scores: float64 ``[m]``.
         groups: Groupings from fine to coarse, int64 ``[m]`` each: a pair belongs to the first
             group with at least :data:`LEAST` calibration pairs, or else to all.
         known: bool ``[m]``.
 
     Returns:
-        p-values in 0..1; distances from the median in units of 1.4826 times the median absolute
+        p-values in 0..1; deviations from the median in units of 1.4826 times the median absolute
         deviation; and per pair the number of the grouping that was used, -1 for all.
     """
     p, z = np.ones(len(scores)), np.zeros(len(scores))

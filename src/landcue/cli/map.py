@@ -1,0 +1,54 @@
+"""``landcue map``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from landcue.cli.console import print_json
+
+_DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+
+
+def map(
+    archive: Annotated[Path, typer.Argument(help="Archive folder.")],
+    query: Annotated[str, typer.Argument(help="Image file, s3:// address, or id of a record.")],
+    out: Annotated[Path, typer.Argument(help="GeoTIFF to write (.tif).")],
+    labels: Annotated[str | None, typer.Option(help="Only records whose labels match.")] = None,
+    bbox: Annotated[
+        str | None, typer.Option(help="Only records in the box W,S,E,N in degrees.")
+    ] = None,
+    after: Annotated[
+        datetime | None,
+        typer.Option(formats=_DATES, help="Only records at or after this time, UTC."),
+    ] = None,
+    before: Annotated[
+        datetime | None, typer.Option(formats=_DATES, help="Only records before this time, UTC.")
+    ] = None,
+    sensor: Annotated[list[str] | None, typer.Option(help="Only this sensor; repeatable.")] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(help="Grid, if the archive has several: zone and side, as utm33N-640m."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
+) -> None:
+    """Write the similarity of all chips of a grid to a query as a GeoTIFF, a pixel for each."""
+    import landcue
+    from landcue.cli.search import in_utc
+    from landcue.search.filters import Filter
+
+    where = Filter.parse(
+        labels, bbox=bbox, sensors=sensor or (), after=in_utc(after), before=in_utc(before)
+    )
+    made = landcue.open(archive).map(query, out, where=where, grid=grid)
+    if json_:
+        print_json({**asdict(made), "path": str(made.path)})
+        return
+    print(
+        f"{made.path}: {made.width:,} x {made.height:,} pixels of {made.grid} ({made.crs}), "
+        f"{made.cells:,} with a score"
+    )

@@ -1,0 +1,89 @@
+"""Scores of change: against Gaussian likelihoods computed one by one, and as a file."""
+
+import numpy as np
+
+import landcue
+from landcue.search import unusual
+
+
+def pairs(seed, n=400, d=10):
+    """Unchanged pairs differ in the first direction, changed ones in the last."""
+    rng = np.random.default_rng(seed)
+    first = rng.normal(size=(n, d))
+    second = first + 0.1 * rng.normal(size=(n, d))
+    second[:, 0] += 2 * rng.normal(size=n)
+    changed = np.arange(n) < n // 8
+    second[changed, -1] += 1.5 * rng.normal(size=changed.sum())
+    return first.astype(np.float32), second.astype(np.float32), changed
+
+
+def share_of_best(scores, changed):
+    best = np.argsort(-scores)[: changed.sum()]
+    return changed[best].mean()
+
+
+def test_a_trained_model_is_the_ratio_of_two_gaussians():
+    first, second, changed = pairs(0)
+    model = unusual.train(first, second, changed, rank=10)
+    wanted = np.zeros(len(first))
+    for values in (second.astype(float) - first, second.astype(float) + first):
+        same = values[~changed].T @ values[~changed] / (~changed).sum()
+        for rows, sign in ((~changed, 1), (changed, -1)):
+            covariance = values[rows].T @ values[rows] / rows.sum()
+            covariance += 0.1 * np.trace(same) / 10 * np.eye(10)
+            wanted += sign * np.array([x @ np.linalg.solve(covariance, x) for x in values])
+    np.testing.assert_allclose(model.scores(first, second), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_models_find_the_direction_of_change():
+    first, second, changed = pairs(1)
+    cosine = 1 - (first * second).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(
+        second, axis=1
+    )
+    trained = unusual.train(*pairs(2), rank=4).scores(first, second)
+    measured = unusual.measure(first, second).scores(first, second)
+    assert share_of_best(trained, changed) > 0.6
+    assert share_of_best(measured, changed) > 0.7
+    assert share_of_best(cosine, changed) < 0.4
+
+
+def test_fewer_pairs_than_dimensions_give_finite_scores():
+    for n in (1, 2, 12):
+        first, second, _ = pairs(3, n, 64)
+        rows = np.arange(n)
+        found = unusual.Differences(first, second, rows, rows, np.zeros(n, np.int64))
+        assert np.isfinite(unusual.unusual_scores(found)).all()
+    same = unusual.Differences(first, first, rows, rows, np.zeros(n, np.int64))
+    assert np.isfinite(unusual.unusual_scores(same)).all()
+
+
+def test_what_a_whole_scene_shares_is_left_out():
+    first, second, _ = pairs(4, 200)
+    scene = np.arange(200) // 100
+    rows = np.arange(200)
+    scores = [
+        unusual.unusual_scores(
+            unusual.Differences(first, moved.astype(np.float32), rows, rows, scene)
+        )
+        for moved in (second, second + np.where(scene[:, None] == 0, 3, -2))
+    ]
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-3, atol=1e-2)
+
+
+def test_a_model_is_kept_in_a_file(tmp_path, monkeypatch):
+    first, second, changed = pairs(5)
+    model = unusual.train(first, second, changed, rank=6)
+    model.save(tmp_path / "m.safetensors", "abc")
+    monkeypatch.setattr(unusual, "TRAINED", tmp_path / "m.safetensors")
+    again = unusual.load_trained("abc")
+    assert unusual.load_trained("other") is None
+    np.testing.assert_allclose(
+        again.scores(first, second), model.scores(first, second), rtol=0.02, atol=0.2
+    )
+
+
+def test_the_built_in_encoder_has_a_model():
+    encoder = landcue.load_model("builtin")
+    model = unusual.load_trained(encoder.fingerprint)
+    assert model is not None
+    assert model.apart.shape == (encoder.dim, 128)
