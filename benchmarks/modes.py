@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.importing import ImportColumns, import_table
+from landcue.archive.import_columns import ImportColumns
+from landcue.archive.importing import import_table
 from landcue.codes import compiled
 from landcue.codes.engine import frozen, room
 from landcue.codes.hamming import CodeIndex

@@ -40,8 +40,9 @@ from landcue.archive.schema import predicted_labels
 from landcue.archive.sources import Source
 from landcue.milvus import push as pushing
 from landcue.milvus.link import Address, Link
-from landcue.milvus.push import Source as Pushing
 from landcue.milvus.push import describe, make_collections
+from landcue.milvus.rows import ROWS
+from landcue.milvus.rows import Source as Pushing
 from landcue.search import Archive, ById, Filter
 from landcue.search.archive import open_storage
 from landcue.search.vectors import Sketches
@@ -161,7 +162,7 @@ def plain_seconds(archive: ArchiveFolder, address: Address, first: int, last: in
     pushed = describe(source, address)
     make_collections(link, pushed)
     seconds = 0.0
-    for part in source.parts(pushing.ROWS):
+    for part in source.parts(ROWS):
         if not first <= part.first < last:
             continue
         made = {name: part.entities(pushed, name, part.stamps) for name in pushed.collections}

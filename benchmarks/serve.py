@@ -33,7 +33,8 @@ import pyarrow.parquet as pq
 
 from http_load import Load, children, cpu_seconds, load, post, resident_mb
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.importing import ImportColumns, import_table
+from landcue.archive.import_columns import ImportColumns
+from landcue.archive.importing import import_table
 from landcue.codes.hamming import CodeIndex
 from landcue.search import Archive, ById
 

@@ -61,7 +61,7 @@ class Bounds:
 
 
 Area: TypeAlias = "Polygon | MultiPolygon"
-"""A footprint in degrees, EPSG:4326, as :func:`landcue.data.geo.normalize` returns it."""
+"""A footprint in degrees, EPSG:4326, as :func:`landcue.data.places.normalize` returns it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Record:
         part: ``train``, ``val`` or ``test`` when a split was applied.
         window: The pixels of ``path`` that make the chip; ``None`` for a whole image.
         sensor: What took the image (platform or constellation), if known.
-        footprint: Outline in degrees (shapely) as :func:`landcue.data.geo.normalize` returns it:
+        footprint: Outline in degrees (shapely) as :func:`landcue.data.places.normalize` returns it:
             longitudes -180..180, cut at the antimeridian, exterior rings counterclockwise;
             ``None`` when only bounds are known.
         predicted: Labels that a model predicted, of a record of an archive.

@@ -13,7 +13,8 @@ import pytest
 from crash_tools import Server, between, whole
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import compact, delete
-from landcue.archive.importing import ImportColumns, import_table
+from landcue.archive.import_columns import ImportColumns
+from landcue.archive.importing import import_table
 from landcue.archive.ingest import ingest
 from landcue.archive.rebuild import reembed, repair
 from landcue.archive.table import RecordTable

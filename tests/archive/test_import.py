@@ -11,7 +11,8 @@ import shapely
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.export import write_geoparquet
-from landcue.archive.importing import ImportColumns, import_table
+from landcue.archive.import_columns import ImportColumns
+from landcue.archive.importing import import_table
 from landcue.archive.ingest import ingest
 from landcue.archive.rebuild import reembed
 from landcue.archive.verify import verify_archive

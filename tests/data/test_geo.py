@@ -13,7 +13,8 @@ from rasterio.transform import from_bounds, from_origin
 from rasterio.warp import transform as project
 from shapely.geometry import Polygon, box, mapping
 
-from landcue.data.geo import area_of, box_of, normalize, place_of, window_places
+from landcue.data.geo import window_places
+from landcue.data.places import area_of, box_of, normalize, place_of
 from landcue.errors import DataError
 from landcue.search.place import inside, touches
 from landcue.types import Bounds

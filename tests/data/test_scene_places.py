@@ -18,12 +18,8 @@ from rasterio.windows import transform as window_transform
 from shapely.geometry import Polygon
 
 import scene_files as files
-from landcue.data.geo import (
-    ground_steps,
-    joined_at_antimeridian,
-    read_footprint,
-    window_places,
-)
+from landcue.data.geo import ground_steps, read_footprint, window_places
+from landcue.data.places import joined_at_antimeridian
 from landcue.data.scenes import Length, SceneOptions, grid, pixel_metres, pixels_of
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes

@@ -22,7 +22,8 @@ import lancedb  # noqa: F401  # imported before the fork, not used before it
 
 import pixel_encoder as tools
 from landcue.archive.changes import compact, delete
-from landcue.archive.importing import ImportColumns, import_table
+from landcue.archive.import_columns import ImportColumns
+from landcue.archive.importing import import_table
 from landcue.archive.ingest import ingest
 from landcue.archive.rebuild import reembed, repair
 from landcue.errors import LandcueError

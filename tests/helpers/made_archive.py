@@ -14,7 +14,7 @@ from landcue.archive.manifest import write_manifest
 from landcue.archive.schema import Metadata, encoded_rows
 from landcue.archive.sources import Source
 from landcue.codes.packing import pack_bits
-from landcue.data.geo import normalize
+from landcue.data.places import normalize
 from landcue.types import Bounds, Encoding, Window
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

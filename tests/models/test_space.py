@@ -9,10 +9,10 @@ from sklearn.metrics import average_precision_score
 
 from landcue.codes import unpack_bits
 from landcue.errors import ModelError, UsageError
+from landcue.models.probe import fit_probe
 from landcue.models.space import (
     Space,
     describe_space,
-    fit_probe,
     fit_space,
     identity_space,
     recall_of_codes,

@@ -14,7 +14,8 @@ import commands
 import landcue
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import compact, delete, describe
-from landcue.archive.importing import ImportColumns, import_table
+from landcue.archive.import_columns import ImportColumns
+from landcue.archive.importing import import_table
 from landcue.archive.ingest import ingest
 from landcue.archive.rebuild import reembed, repair
 from landcue.archive.verify import verify_archive

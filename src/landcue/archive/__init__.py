@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from landcue.archive.archive import ArchiveFolder
     from landcue.archive.changes import DeleteReport, compact, delete, describe, size_of
     from landcue.archive.export import write_geojson, write_geoparquet, write_stac
-    from landcue.archive.importing import ImportColumns, ImportReport, import_table
+    from landcue.archive.import_columns import ImportColumns
+    from landcue.archive.importing import ImportReport, import_table
     from landcue.archive.indexing import (
         IndexOptions,
         index_source,
@@ -48,7 +49,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "ArchiveFolder": "landcue.archive.archive",
-        "ImportColumns": "landcue.archive.importing",
+        "ImportColumns": "landcue.archive.import_columns",
         "ImportReport": "landcue.archive.importing",
         "IndexOptions": "landcue.archive.indexing",
         "IngestReport": "landcue.archive.ingest",

@@ -19,9 +19,9 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.manifest import Manifest
 from landcue.archive.schema import METADATA_NAMES, footprint_of, in_utc
 from landcue.codes.packing import code_width
-from landcue.data.geo import area_of
 from landcue.data.names import stored_name
 from landcue.data.objects import is_object, url
+from landcue.data.places import area_of
 from landcue.errors import DataError
 from landcue.files import replacing
 from landcue.types import Area, Bounds

@@ -11,7 +11,6 @@ from typing import Any
 
 from landcue.archive.schema import Metadata, footprint_of, in_utc, window_of
 from landcue.archive.table import RecordTable
-from landcue.data.geo import normalize
 from landcue.data.names import stored_name
 from landcue.data.objects import (
     ObjectPath,
@@ -21,6 +20,7 @@ from landcue.data.objects import (
     look_up_all,
     shown,
 )
+from landcue.data.places import normalize
 from landcue.errors import DataError
 from landcue.types import Bounds, Problem, Record
 

@@ -24,7 +24,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from landcue.data.objects import ObjectPath, address, endpoint, is_object, store_of, url
+from landcue.data.aws_settings import endpoint
+from landcue.data.objects import ObjectPath, address, is_object, store_of, url
 from landcue.errors import ArchiveError, StoreError
 from landcue.files import exclusive, write_atomic
 

@@ -351,7 +351,8 @@ def import_(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Create an archive from a table of precomputed embeddings."""
-    from landcue.archive.importing import ImportColumns, import_table
+    from landcue.archive.import_columns import ImportColumns
+    from landcue.archive.importing import import_table
 
     columns = ImportColumns(
         embedding=embedding,

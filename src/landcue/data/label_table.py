@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from landcue.data.geo import box_of
+from landcue.data.places import box_of
 from landcue.errors import DataError
 from landcue.types import Bounds, Problem
 

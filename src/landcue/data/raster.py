@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from landcue.data.objects import address, attempts, endpoint, is_object, look_up, shown, store_of
+from landcue.data.aws_settings import attempts, endpoint
+from landcue.data.objects import address, is_object, look_up, shown, store_of
 from landcue.errors import DataError
 
 RASTER_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".j2k"})

@@ -20,7 +20,7 @@ from landcue.codes.packing import unpack_bits
 from landcue.errors import UsageError, did_you_mean
 from landcue.milvus.link import LARGEST, both, carries, joined, one_of, quoted, starts
 from landcue.milvus.manifest import LABEL_SCALE, Pushed
-from landcue.milvus.push import NO_TIME
+from landcue.milvus.rows import NO_TIME
 from landcue.search.backend import Ranking, Target
 from landcue.search.exact import distances_of
 from landcue.search.filters import Filter, check_carried, why_empty

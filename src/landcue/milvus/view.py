@@ -13,7 +13,7 @@ from landcue.codes.packing import code_width
 from landcue.errors import UsageError
 from landcue.milvus.link import Link, one_of, starts
 from landcue.milvus.manifest import LABEL_SCALE, Pushed
-from landcue.milvus.push import parse_record
+from landcue.milvus.rows import parse_record
 from landcue.milvus.selection import MilvusSelection
 from landcue.search.backend import Facts
 from landcue.search.exact import AnnFacts

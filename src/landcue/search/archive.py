@@ -494,7 +494,8 @@ class Archive:
             UsageError: An unknown index, another than the collection has, or batches too large.
         """
         from landcue.milvus.link import Address
-        from landcue.milvus.push import ROWS, push
+        from landcue.milvus.push import push
+        from landcue.milvus.rows import ROWS
 
         report = progress or _ignore
         return push(

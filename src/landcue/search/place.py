@@ -14,7 +14,7 @@ import shapely.affinity
 from shapely.geometry.base import BaseGeometry
 
 from landcue.archive.schema import footprint_of
-from landcue.data.geo import area_of, normalize
+from landcue.data.places import area_of, normalize
 from landcue.errors import UsageError
 from landcue.types import Area, Bounds
 

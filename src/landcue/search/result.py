@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.archive.schema import footprint_of, window_of
-from landcue.data.geo import joined_at_antimeridian
+from landcue.data.places import joined_at_antimeridian
 from landcue.errors import UsageError
 from landcue.search.backend import Facts
 from landcue.search.pages import Cursor, Page

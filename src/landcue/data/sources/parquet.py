@@ -9,11 +9,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from landcue.data.geo import place_of
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import parse_time
 from landcue.data.names import clean_id
 from landcue.data.objects import shown
+from landcue.data.places import place_of
 from landcue.data.sources.folder import NamedFiles, local_copy
 from landcue.data.sources.stac import stac_images
 from landcue.errors import DataError

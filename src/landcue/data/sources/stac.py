@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
 
-from landcue.data.geo import place_of
 from landcue.data.images import SUFFIXES
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import parse_time
 from landcue.data.names import clean_id
 from landcue.data.objects import is_object, shown
+from landcue.data.places import place_of
 from landcue.data.sources.folder import NamedFiles, local_copy
 from landcue.errors import DataError
 from landcue.types import Problem, Record
