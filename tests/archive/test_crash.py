@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from crash_tools import Server, between, whole
@@ -266,6 +267,38 @@ def test_any_failing_call_of_other_changes(faulty, stage, tmp_path, tools, task,
 
     start = None if task == "import" else before
     assert hit_every_call(faulty, task, start, root, tmp_path, check, most=most) > most // 3
+
+
+def test_a_commit_whose_file_was_cut_is_taken_back(tmp_path):
+    """LanceDB commits a version although the last write to its data failed."""
+    resource = pytest.importorskip("resource")
+
+    def rows(*ids):
+        noise = [random.Random(id_).randbytes(100_000) for id_ in ids]
+        return pa.table({"id": pa.array(ids, pa.string()), "noise": pa.array(noise, pa.binary())})
+
+    table = RecordTable.create(tmp_path, rows().schema)
+    table.add(rows("a", "b"))
+    other = RecordTable.create(tmp_path / "other", rows().schema)
+    other.add(rows("c"))
+    (file,) = (tmp_path / "other/records.lance/data").iterdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size - 1, limits[1]))
+    try:
+        with pytest.raises(
+            ArchiveError, match=r"not written in full; 2 records are safe"
+        ) as caught:
+            table.add(rows("c"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    again = RecordTable.open(tmp_path, pinned=True)
+    assert sorted(again.read(["id"])["id"].to_pylist()) == ["a", "b"]
+    table.add(rows("c"))
+    again = RecordTable.open(tmp_path, pinned=True)
+    assert (
+        again.rows(["a", "b", "c"])["noise"].to_pylist() == rows("a", "b", "c")["noise"].to_pylist()
+    )
 
 
 def hit_every_call(faulty, task, start, root, tmp_path, check, most):

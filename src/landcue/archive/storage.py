@@ -196,12 +196,21 @@ def locked(folder: Path, doing: str) -> Generator[None]:
     """Hold the lock of an archive's writer; a second writer is refused at once.
 
     Raises:
-        ArchiveError: Another process holds it, or the folder cannot be written.
+        ArchiveError: Another process holds it, or a file of the folder cannot be written.
         StoreError: The store cannot be reached, or has no conditional writes.
     """
     if not is_object(folder):
         with exclusive(folder, ArchiveError, doing):
-            yield
+            try:
+                yield
+            except OSError as error:
+                file = Path(os.fsdecode(error.filename or ""))
+                if not file.is_relative_to(folder):
+                    raise
+                raise ArchiveError(
+                    f"cannot write {file}: {error.strerror}; committed records are safe, fix that "
+                    "and run the same command again"
+                ) from None
         return
     lease = _Lease(folder, doing)
     lease.acquire()

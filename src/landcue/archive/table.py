@@ -165,7 +165,7 @@ class RecordTable:
 
     def add(self, rows: pa.Table) -> None:
         """Append new rows, all or none."""
-        with writing(self.folder, self._safe()):
+        with self._committing():
             self._table.add(rows)
 
     def replace(self, rows: pa.Table) -> None:
@@ -173,12 +173,12 @@ class RecordTable:
 
         Columns that ``rows`` does not have keep their values.
         """
-        with writing(self.folder, self._safe()):
+        with self._committing():
             self._table.merge_insert("id").when_matched_update_all().execute(rows)
 
     def delete(self, ids: Iterable[str]) -> None:
         """Remove the rows with these ids, all or none; older versions keep them."""
-        with writing(self.folder, self._safe()):
+        with self._committing():
             for where in _id_filters(ids, at_once=None):
                 self._table.delete(where)
 
@@ -189,7 +189,7 @@ class RecordTable:
 
     def compact(self) -> None:
         """Merge small files into a new version."""
-        with writing(self.folder, self._safe()):
+        with self._committing():
             far = is_object(self.folder)
             self._table.optimize(cleanup_older_than=_GRACE if far else _FOREVER)
 
@@ -211,14 +211,66 @@ class RecordTable:
         LanceDB only marks rows as deleted, and merging files keeps a file of which few are.
         """
         if storage.listed(self.folder / TABLE_FOLDER / "_deletions"):
-            with writing(self.folder, self._safe()):
+            with self._committing():
                 self._table.update(where="true", values_sql={"id": "id"})
+
+    @contextlib.contextmanager
+    def _committing(self) -> Generator[None]:
+        """Commit in a with block; take the commit back when a file of it is not whole.
+
+        LanceDB does not notice when the last write to a file fails, and commits a version that
+        cannot be read.
+        """
+        with writing(self.folder, self._safe()):
+            if is_object(self.folder):  # objects are stored whole or not at all
+                yield
+                return
+            versions, files = set(version_files(self.folder)), self._data_files()
+            broken = None
+            try:
+                yield
+            finally:
+                broken = self._cut_file(self._data_files() - files)
+                if broken:
+                    for path in set(version_files(self.folder)) - versions:
+                        path.unlink()
+                    drop_hint(self.folder)
+                    self._table = _connect(self.folder).open_table(TABLE)
+            if broken:
+                raise OSError(errno.EIO, f"{broken.name} was not written in full")
+
+    def _cut_file(self, new: set[Path]) -> Path | None:
+        """Return one of these new files of which the end is missing, if there is one."""
+        for path in new:
+            end = _ENDS.get(path.suffix)
+            if end and _tail(path, len(end)) != end:
+                return path
+            if path.suffix == ".bin":  # a bitmap of deleted rows has no mark at its end
+                try:
+                    _connect(self.folder).open_table(TABLE).search().select(["id"]).to_arrow()
+                except (RuntimeError, OSError, ValueError):
+                    return path
+        return None
+
+    def _data_files(self) -> set[Path]:
+        table = self.folder / TABLE_FOLDER
+        return {path for part in ("data", "_deletions") for path in table.glob(f"{part}/*")}
 
     def _safe(self) -> int | None:
         try:
             return int(self._table.count_rows())
         except (RuntimeError, OSError, ValueError):
             return None
+
+
+# How whole files of LanceDB end.
+_ENDS = {".lance": b"LANC", ".arrow": b"ARROW1"}
+
+
+def _tail(path: Path, n: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - n))
+        return file.read()
 
 
 def is_partial(name: str) -> bool:
