@@ -98,16 +98,6 @@ def test_next_writer_removes_temporary_files(archive):
     assert not [path for path in archive.rglob("*") if "tmp" in path.name]
 
 
-def test_what_another_process_shows_can_be_opened_after_a_writer(archive, tools):
-    shown = ArchiveFolder.open(archive)
-    before = tools.contents(shown)
-    delete(archive, NAMES[:2])
-    assert ArchiveFolder.open(archive).count == 10
-    same = ArchiveFolder.open_version(shown.folder, shown.manifest, shown.version)
-    assert tools.contents(same) == before
-    assert (same.version, same.manifest) == (shown.version, shown.manifest)
-
-
 def test_deleted_records_come_back_with_the_next_index(archive, made, tools):
     delete(archive, [NAMES[3]])
     encoder = tools.PixelEncoder()

@@ -10,6 +10,7 @@ from PIL import Image
 
 from landcue.data.datasets import detect_source, load_dataset
 from landcue.data.datasets.ucmerced import LABELS
+from landcue.data.images import SUFFIXES
 from landcue.data.imageset import label_matrix
 from landcue.data.label_table import read_label_table
 from landcue.data.sources import open_source
@@ -258,8 +259,9 @@ def test_binary_label_table(tmp_path):
 
 
 def test_empty_and_missing_sources(tmp_path):
-    with pytest.raises(DataError, match="holds no usable image"):
+    with pytest.raises(DataError, match="holds no usable image") as error:
         open_source(tmp_path)
+    assert all(suffix in str(error.value) for suffix in SUFFIXES - {".jpeg", ".tiff", ".j2k"})
     with pytest.raises(DataError, match="does not exist"):
         open_source(tmp_path / "gone")
     (tmp_path / "notes.txt").write_text("x")

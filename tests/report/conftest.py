@@ -10,7 +10,7 @@ import pytest
 from landcue.codes.packing import pack_bits
 from landcue.metrics.annotations import annotate
 from landcue.metrics.protocol import DEFAULT
-from landcue.report.evaluation import Evaluation, code_space, float_space, pictures_of
+from landcue.report.evaluation import Evaluation, code_space, float_space, thumbnail
 from standard_protocol import evaluate_codes, evaluate_embeddings
 
 LABELS = ["a<b>&", "_under|bar", "$x_1$", 'q"uote', "rare"]
@@ -110,7 +110,11 @@ def build(
         "model": f"{seed:064x}", "searched": "embedding",
     }  # fmt: skip
     pixels = rng.integers(0, 255, (n, 20, 24, 3)).astype(np.uint8)
-    return Evaluation(name, about, query, gallery, spaces, pictures_of(ids, pixels))
+
+    def pictures(wanted):
+        return {one: thumbnail(pixels[ids.index(one)]) for one in wanted}
+
+    return Evaluation(name, about, query, gallery, spaces, pictures)
 
 
 @pytest.fixture(scope="session")

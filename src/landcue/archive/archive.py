@@ -187,29 +187,10 @@ class ArchiveFolder:
             DataError: The object store cannot be reached, or refuses.
         """
         mark = ReaderMark(folder)  # before opening, so that no writer removes the version
-        return cls._open(folder, mark, read_manifest(folder), None)
-
-    @classmethod
-    def open_version(cls, folder: Path, manifest: Manifest, version: int) -> ArchiveFolder:
-        """Open the version that another process has open, even if it is no longer the latest.
-
-        Args:
-            folder: The archive; the other process keeps writers from removing the version.
-            manifest: Its manifest in that process.
-            version: Its version in that process.
-
-        Raises:
-            ArchiveError: It is gone, or broken.
-        """
-        return cls._open(folder, ReaderMark(folder), manifest, version)
-
-    @classmethod
-    def _open(
-        cls, folder: Path, mark: ReaderMark, manifest: Manifest, version: int | None
-    ) -> ArchiveFolder:
+        manifest = read_manifest(folder)
         base = folder / manifest.base
         check_files(folder, manifest)
-        table = None if version == 0 else RecordTable.open(base, pinned=True, version=version)
+        table = RecordTable.open(base, pinned=True)
         if table is None and manifest.records:
             raise ArchiveError(f"{shown(base / TABLE_FOLDER)} is missing; {HOW_TO_RESTORE}")
         if table is not None and not table.schema.equals(manifest.schema):

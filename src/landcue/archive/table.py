@@ -89,13 +89,12 @@ class RecordTable:
         self._table = table
 
     @classmethod
-    def open(cls, folder: Path, *, pinned: bool, version: int | None = None) -> RecordTable | None:
+    def open(cls, folder: Path, *, pinned: bool) -> RecordTable | None:
         """Open the table of an archive, or return ``None`` when it has none yet.
 
         Args:
             folder: The archive.
             pinned: Stay at the opened version when a writer commits.
-            version: Version of a pinned table; by default the latest.
 
         Raises:
             ArchiveError: The table is broken.
@@ -106,7 +105,7 @@ class RecordTable:
         with reading(folder):
             table = _connect(folder).open_table(TABLE)
             if pinned:
-                table.checkout(table.version if version is None else version)
+                table.checkout(table.version)
             return cls(folder, table)
 
     @classmethod

@@ -55,8 +55,6 @@ def demo(
         print("\n" + made.to_text())
     if serve or (serve is None and not json_ and is_interactive()):
         show((made.archive, made.builtin_archive), port, folder / "feedback.jsonl")
-        sys.stdout.flush()
-        os._exit(0)  # at a normal exit torchvision's compiler prints warnings about leaks
 
 
 HOST = "127.0.0.1"

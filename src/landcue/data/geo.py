@@ -45,15 +45,6 @@ def place_of_raster(facts: RasterFacts) -> Place | None:
     return window_places(facts.crs, facts.transform, window)[0]
 
 
-def read_footprint(path: Path) -> Bounds | None:
-    """Return the bounds of a raster in degrees (EPSG:4326), or ``None`` when it does not say.
-
-    Bounds over the antimeridian come back with ``west > east``.
-    """
-    place = read_place(path)
-    return None if place is None else place.bounds
-
-
 def window_places(crs: Any, transform: Any, windows: npt.NDArray[np.int64]) -> list[Place | None]:
     """Return the locations of the windows of one raster.
 

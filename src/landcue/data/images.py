@@ -29,6 +29,8 @@ from landcue.types import Area, Bounds, ByteArray, Window
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF")
 """What Pillow decodes; TIFF, JPEG 2000 and 16-bit PNG go through GDAL."""
 SUFFIXES = RASTER_SUFFIXES | {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".avif"}
+READ = ".jpg, .png, .tif, .webp, .jp2, .bmp, .gif or .avif"
+"""The formats that are read, for messages; each by its usual suffix."""
 
 _ORIENTATION = 0x0112
 _JPEG = b"\xff\xd8\xff"

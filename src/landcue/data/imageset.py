@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from landcue.data.images import READ
 from landcue.data.objects import shown
 from landcue.errors import DataError
 from landcue.types import ByteArray, Problem, Record
@@ -108,9 +109,7 @@ def make_image_set(
     problems = found
     if not ordered:
         skipped = f" ({len(problems)} skipped, first: {problems[0]})" if problems else ""
-        raise DataError(
-            f"{shown(root)} holds no usable image{skipped}; need .jpg, .png, .tif or .webp files"
-        )
+        raise DataError(f"{shown(root)} holds no usable image{skipped}; need {READ} files")
     return ImageSet(name, root, tuple(ordered), tuple(label_names), tuple(problems))
 
 

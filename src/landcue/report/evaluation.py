@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,13 +120,3 @@ def thumbnail(pixels: ByteArray) -> bytes:
     out = io.BytesIO()
     small.save(out, "JPEG", quality=_QUALITY)
     return out.getvalue()
-
-
-def pictures_of(ids: Sequence[str], pixels: ByteArray) -> Pictures:
-    """Return the thumbnails of decoded images uint8 ``[n, h, w, 3]``, made when asked for."""
-    rows = {name: row for row, name in enumerate(ids)}
-
-    def pictures(wanted: Iterable[str]) -> dict[str, bytes]:
-        return {name: thumbnail(pixels[rows[name]]) for name in wanted if name in rows}
-
-    return pictures

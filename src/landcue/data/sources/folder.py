@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from landcue.data.images import SUFFIXES, is_image_path
+from landcue.data.images import READ, SUFFIXES, is_image_path
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set
 from landcue.data.label_table import read_label_table
 from landcue.data.names import clean_id, find_spelling, find_stored, printable
@@ -263,7 +263,7 @@ def read_objects(
             left_out[f"{found.suffix.lower()} objects, which are not read"] += 1
     problems = [Problem(url(path), f"left out: {n} {what}") for what, n in left_out.items()]
     if not records:
-        raise DataError(f"{url(path)} holds no usable image; need .jpg, .png, .tif or .webp")
+        raise DataError(f"{url(path)} holds no usable image; need {READ} objects")
     if labels is not None:
         return with_table(path, records, labels, problems)
     if table is not None:

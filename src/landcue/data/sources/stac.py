@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
 
-from landcue.data.images import SUFFIXES
+from landcue.data.images import READ, SUFFIXES
 from landcue.data.imageset import ImageSet, make_image_set
 from landcue.data.label_table import parse_time
 from landcue.data.names import clean_id
@@ -185,7 +185,7 @@ def _choose(assets: Mapping[str, Any], wanted: str | None) -> str:
         if name in images:
             return images[name]
     if not images:
-        raise DataError("has no asset that is an image (.tif, .jpg, .png, .webp)")
+        raise DataError(f"has no asset that is an image ({READ})")
     raise DataError(f"has several images ({', '.join(sorted(images))}); choose with --asset")
 
 
