@@ -14,32 +14,9 @@ from pathlib import Path
 import numpy as np
 
 import landcue
-from landcue.demo.pairs import CHANGES, SceneDate, render_pair
-from landcue.demo.scenes import THEMES
+from landcue.demo.pairs import render_scene
 from landcue.search import unusual
-from landcue.types import ByteArray, FloatArray
-
-Pairs = tuple[list[ByteArray], list[ByteArray], np.ndarray]
-"""Images before, images after, and int ``[n]``: 0 without change, else its kind from 1."""
-
-
-def render_scene(seed: int, places: int = 14, share: float = 0.15) -> Pairs:
-    """Render the places of one pair of dates."""
-    rng = np.random.default_rng(seed)
-    dates = SceneDate.random(rng), SceneDate.random(rng)
-    before: list[ByteArray] = []
-    after: list[ByteArray] = []
-    kinds: list[int] = []
-    for number, theme in enumerate(THEMES):
-        for place in range(places):
-            own = np.random.default_rng([seed, number, place])
-            kind = int(own.integers(3))
-            change = list(CHANGES)[kind] if own.random() < share else None
-            first, second = render_pair(own, theme, dates, change)
-            before.append(first)
-            after.append(second)
-            kinds.append(0 if change is None else kind + 1)
-    return before, after, np.array(kinds)
+from landcue.types import FloatArray
 
 
 def _centered(vectors: FloatArray) -> FloatArray:
@@ -58,8 +35,8 @@ def main() -> None:
     changed: list[np.ndarray] = []
     for seed in range(*map(int, args.seeds.split(":"))):
         before, after, kinds = render_scene(seed)
-        first.append(_centered(encoder.encode(np.stack(before)).embedding))
-        second.append(_centered(encoder.encode(np.stack(after)).embedding))
+        first.append(_centered(encoder.encode(before).embedding))
+        second.append(_centered(encoder.encode(after).embedding))
         changed.append(kinds > 0)
         print(f"seed {seed}: {len(kinds)} pairs, {np.count_nonzero(kinds)} changed", flush=True)
     model = unusual.train(np.concatenate(first), np.concatenate(second), np.concatenate(changed))

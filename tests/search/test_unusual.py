@@ -70,6 +70,17 @@ def test_what_a_whole_scene_shares_is_left_out():
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-3, atol=1e-2)
 
 
+def test_many_pairs_are_measured_on_a_sample_of_every_scene():
+    mixed = np.random.default_rng(0).permutation(14_000)
+    first, second, changed = (values[mixed] for values in pairs(6, 14_000))
+    scene = np.minimum(np.arange(14_000) // 30, 100)
+    second = second + np.where(scene[:, None] == 3, 40, 0).astype(np.float32)
+    rows = np.arange(14_000)
+    scores = unusual.unusual_scores(unusual.Differences(first, second, rows, rows, scene))
+    assert share_of_best(scores, changed) > 0.7
+    assert np.median(scores[scene == 3]) < np.quantile(scores, 0.8)
+
+
 def test_a_model_is_kept_in_a_file(tmp_path, monkeypatch):
     first, second, changed = pairs(5)
     model = unusual.train(first, second, changed, rank=6)
@@ -86,4 +97,4 @@ def test_the_built_in_encoder_has_a_model():
     encoder = landcue.load_model("builtin")
     model = unusual.load_trained(encoder.fingerprint)
     assert model is not None
-    assert model.apart.shape == (encoder.dim, 128)
+    assert model.apart.shape == (encoder.dim, 64)

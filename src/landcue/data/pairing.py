@@ -77,8 +77,7 @@ def pair_places(before: Places, after: Places, min_overlap: float = 0.5) -> Plac
     overlap = _box_overlap(before.bounds[first], after.bounds[second])
     known = overlap > 0  # an id may look like a cell's
     first, second, overlap = first[known], second[known], overlap[known]
-    left = np.setdiff1d(_located(before), _of_cells(before, first))
-    right = np.setdiff1d(_located(after), _of_cells(after, second))
+    left, right = _unpaired(before, first), _unpaired(after, second)
     third, fourth, more = _by_footprint(before, after, left, right, min_overlap)
     rows = np.concatenate([first, third])
     order = np.argsort(rows, kind="stable")
@@ -90,18 +89,16 @@ def pair_places(before: Places, after: Places, min_overlap: float = 0.5) -> Plac
     )
 
 
-def _located(places: Places) -> Rows:
-    return np.flatnonzero(~np.isnan(places.bounds).any(axis=1))
-
-
-def _of_cells(places: Places, rows: Rows) -> Rows:
-    """Return all rows that share a cell with some rows."""
-    if not len(rows):
-        return rows
-    cells = cells_of(places.ids)
-    return np.flatnonzero(pc.is_in(cells, value_set=cells.take(pa.array(rows)).unique()).to_numpy(
-        zero_copy_only=False
-    ))  # fmt: skip
+def _unpaired(places: Places, rows: Rows) -> Rows:
+    """Return rows with a footprint whose cell none of the paired rows has."""
+    free = ~np.isnan(places.bounds).any(axis=1)
+    if len(rows) == len(places.bounds):
+        return np.empty(0, np.int64)
+    if len(rows):
+        cells = cells_of(places.ids)
+        paired = pc.is_in(cells, value_set=cells.take(pa.array(rows)))
+        free &= ~paired.to_numpy(zero_copy_only=False)
+    return np.flatnonzero(free)
 
 
 def _by_cell(before: Places, after: Places) -> tuple[Rows, Rows]:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from landcue.demo.canvas import LABELS, Air, Canvas, Mask
 from landcue.demo.layout import everywhere
 from landcue.demo.objects import building
-from landcue.demo.scenes import draw
+from landcue.demo.scenes import THEMES, draw
 from landcue.demo.surfaces import field, grass, pavement, soil, water
 from landcue.errors import UsageError, did_you_mean
 from landcue.types import ByteArray, FloatArray
@@ -150,6 +151,37 @@ def render_pair(
         CHANGES[change](later, plot)
     first, second = (_seen(c, date, size) for c, date in zip((canvas, later), dates, strict=True))
     return first, second
+
+
+def render_scene(
+    seed: int, places: int = 14, share: float = 0.15, size: int = 128
+) -> tuple[ByteArray, ByteArray, npt.NDArray[np.int64]]:
+    """Draw places of all themes at two random dates.
+
+    Args:
+        seed: The same seed gives the same pixels.
+        places: Number of places of each theme.
+        share: Probability that a place changes.
+        size: Side of a chip in pixels.
+
+    Returns:
+        Images of both dates uint8 ``[n, size, size, 3]``; and int64 ``[n]``: 0 for a place that has
+        not changed, else 1 + the number of its change in :data:`CHANGES`.
+    """
+    rng = np.random.default_rng(seed)
+    dates = SceneDate.random(rng), SceneDate.random(rng)
+    pairs: list[tuple[ByteArray, ByteArray]] = []
+    kinds: list[int] = []
+    for number, theme in enumerate(THEMES):
+        for place in range(places):
+            own = np.random.default_rng([seed, number, place])
+            kind = int(own.integers(len(CHANGES)))
+            changes = own.random() < share
+            change = list(CHANGES)[kind] if changes else None
+            pairs.append(render_pair(own, theme, dates, change, size))
+            kinds.append(1 + kind if changes else 0)
+    before, after = (np.stack(side) for side in zip(*pairs, strict=True))
+    return before, after, np.array(kinds, np.int64)
 
 
 def _plot(canvas: Canvas) -> Mask:

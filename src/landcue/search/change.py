@@ -199,7 +199,7 @@ def find_changes(
         matched=int(np.count_nonzero(shown)),
         notes=tuple(notes),
     )
-    return Changes(len(rows), functools.partial(table.decode, rows), facts)
+    return Changes(len(rows), lambda i, j: table.decode(rows[i:j]), facts)
 
 
 def _check_values(

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 pq: Any = pyarrow.parquet
 
+_BLOCK = 512
+"""Pairs that are decoded at a time."""
+
 _COLUMNS = (
     *("before", "after", "before_time", "after_time", "p", "z", "distance", "gained", "lost"),
     *("labels_before", "labels_after", "group", "overlap"),
@@ -113,30 +116,38 @@ class Changes(Sequence[Change]):
         facts: What the ranking rests on.
     """
 
-    def __init__(self, n: int, decode: Callable[[], list[Change]], facts: ChangeFacts) -> None:
+    def __init__(
+        self, n: int, decode: Callable[[int, int], list[Change]], facts: ChangeFacts
+    ) -> None:
         self._n, self._decode, self.facts = n, decode, facts
+        self._block = functools.cache(self._decoded)
 
-    @functools.cached_property
-    def _all(self) -> tuple[Change, ...]:
-        return tuple(self._decode())
+    def _decoded(self, number: int) -> list[Change]:
+        return self._decode(number * _BLOCK, min(self._n, (number + 1) * _BLOCK))
 
     @property
     def ids(self) -> tuple[tuple[str, str], ...]:
         """Ids of the earlier and the later record of each pair."""
-        return tuple((one.before, one.after) for one in self._all)
+        return tuple((one.before, one.after) for one in self)
 
     def __len__(self) -> int:
         return self._n
 
     def __iter__(self) -> Iterator[Change]:
-        return iter(self._all)
+        for number in range(-(-self._n // _BLOCK)):
+            yield from self._block(number)
 
     @overload
     def __getitem__(self, index: int) -> Change: ...
     @overload
     def __getitem__(self, index: slice) -> tuple[Change, ...]: ...
     def __getitem__(self, index: int | slice) -> Change | tuple[Change, ...]:
-        return self._all[index]
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(self._n)))
+        if not -self._n <= index < self._n:
+            raise IndexError(f"there are {self._n} changes, no {index}")
+        number, place = divmod(index % self._n, _BLOCK)
+        return self._block(number)[place]
 
     def __repr__(self) -> str:
         return f"Changes({len(self)} of {self.facts.pairs} pairs, alpha {self.facts.alpha:g})"

@@ -40,7 +40,7 @@ TRAINED = Path(__file__).with_name("change.safetensors")
 """The trained model of the built-in encoder, made by ``scripts/make_change_model.py``."""
 LEAST = 50
 """Fewest pairs to calibrate a group on; a smaller one is calibrated on all pairs."""
-_FIT = 40_000
+_FIT = 10_000
 _SCENE = 20
 _CHUNK = 16_384
 
@@ -122,9 +122,7 @@ def unusual_scores(pairs: Differences, trained: ChangeModel | None = None) -> Fl
         trained: The model; by default one is measured on the pairs.
     """
     m = len(pairs)
-    sample = np.arange(m)
-    if m > _FIT:  # medians and covariances are measured on a sample
-        sample = np.sort(np.random.default_rng(0).choice(m, _FIT, replace=False))
+    sample = _sample(pairs.scene)
     scenes = int(pairs.scene.max(initial=0)) + 1
     first, second = pairs.before[pairs.first[sample]], pairs.after[pairs.second[sample]]
     medians = [_scene_medians(side, pairs.scene[sample], scenes) for side in (first, second)]
@@ -137,6 +135,18 @@ def unusual_scores(pairs: Differences, trained: ChangeModel | None = None) -> Fl
         one = pairs.before[pairs.first[rows]] - medians[0][scene]
         parts.append(model.scores(one, pairs.after[pairs.second[rows]] - medians[1][scene]))
     return np.concatenate([np.empty(0), *parts])
+
+
+def _sample(scene: Ints) -> Ints:
+    """Return rows to measure on: all, or at least 50 of each pair of scenes, about 10,000."""
+    m = len(scene)
+    if m <= _FIT:
+        return np.arange(m)
+    mixed = np.random.default_rng(0).permutation(m)
+    order = mixed[np.argsort(scene[mixed], kind="stable")]
+    counts = np.bincount(scene)
+    place = np.arange(m) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(order[place < max(50, _FIT // len(counts))])
 
 
 def _chunks(m: int) -> list[Ints]:
@@ -164,7 +174,7 @@ def measure(first: FloatArray, second: FloatArray) -> ChangeModel:
     return model
 
 
-def train(first: FloatArray, second: FloatArray, changed: Mask, *, rank: int = 128) -> ChangeModel:
+def train(first: FloatArray, second: FloatArray, changed: Mask, *, rank: int = 64) -> ChangeModel:
     """Train a model on centered pairs ``[n, d]`` of which it is known whether they changed.
 
     Args:
