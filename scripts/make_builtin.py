@@ -55,6 +55,7 @@ from landcue.models.checkpoint import Checkpoint, load_checkpoint, model_card, s
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.export import float32_outputs, round_weights, write_compact
 from landcue.models.fidelity import compare_encodings
+from landcue.models.fitted_codes import fit_codes
 from landcue.models.joined import JoinedBackbone, fold_batch_norm
 from landcue.models.load import BUILTIN, EXPORTED, find_model
 from landcue.models.onnx import OnnxEncoder
@@ -266,9 +267,10 @@ def fit(images: ImageSet, features: Any, recipe: Recipe) -> Heads:
     return fit_heads(features[rows], classes, labels, recipe)
 
 
-def own_space(vectors: Any, n_bits: int) -> Any:
-    """Return codes that are fitted to the images themselves, without labels."""
-    return fit_itq(vectors, n_bits).encode(vectors)
+def own_space(vectors: Any, code: Any, n_bits: int) -> Any:
+    """Return the codes that ``landcue index`` gives these images, fitted to them without labels."""
+    space = fit_codes(Encoding(vectors, code, n_bits, np.zeros((len(code), 0), np.float32)))
+    return code if space is None else space.encode(vectors).code
 
 
 def measure(images: ImageSet, features: Any, heads: Heads, recipe: Recipe) -> dict[str, Any]:
@@ -285,7 +287,7 @@ def measure(images: ImageSet, features: Any, heads: Heads, recipe: Recipe) -> di
         "embedding, centered on the images themselves": on.floats(unit(own)),
         "code": on.codes(code, recipe.n_bits),
         "code, fitted to the images themselves": on.codes(
-            own_space(vectors, recipe.n_bits), recipe.n_bits
+            own_space(vectors, code, recipe.n_bits), recipe.n_bits
         ),
     }
 

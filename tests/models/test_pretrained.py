@@ -295,17 +295,6 @@ def test_a_space_of_another_model_is_refused(described):
         PretrainedEncoder(bare.tower, fit_space(np.eye(7), dim=3))
 
 
-def test_remembered_features_are_not_computed_again(described, pictures):
-    encoder = load_model(f"onnx:{described}")
-    prepared = [encoder.prepare(one) for one in pictures]
-    marked = np.full((2, 12), 7, np.float32)
-    wanted = encoder.features(pictures)
-    encoder.remember(prepared[1:3], marked)
-    found = encoder.features(pictures)
-    np.testing.assert_array_equal(found[1:3], marked)
-    np.testing.assert_allclose(found[[0, 3]], wanted[[0, 3]], atol=1e-6)
-
-
 def test_texts_are_refused_in_one_line(described):
     encoder = load_model(f"onnx:{described}")
     assert not encoder.has_text

@@ -15,7 +15,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from landcue.archive.plan import Task
-from landcue.archive.reading import EmptyChip, Hold, Item, ReadImage, SceneFacts, reading_ahead
+from landcue.archive.reading import (
+    EmptyChip,
+    Hold,
+    Item,
+    Known,
+    ReadImage,
+    SceneFacts,
+    reading_ahead,
+)
 from landcue.archive.schema import Metadata, encoded_rows, record_schema
 from landcue.codes.packing import code_width
 from landcue.data.scenes import SceneOptions
@@ -39,8 +47,7 @@ def encode_rows(
     """
     if not images:
         return {}, []
-    encoding = encoder.encode([image.pixels for image in images])
-    _check_shapes(encoding, encoder, len(images))
+    encoding = _encode(images, encoder)
     usable = _usable(encoding)
     problems = [
         Problem(image.metadata.path, "the model returned no finite embedding of unit norm")
@@ -53,6 +60,32 @@ def encode_rows(
         "replace": _rows(images, encoding, usable & replaces, encoder),
     }
     return {kind: part for kind, part in rows.items() if part is not None}, problems
+
+
+def _encode(images: Sequence[ReadImage], encoder: Encoder) -> Encoding:
+    """Encode those images whose encoding is not known."""
+    new = [image.pixels for image in images if image.encoding is None]
+    made = encoder.encode(new) if new else None
+    if made is not None:
+        _check_shapes(made, encoder, len(new))
+        if len(new) == len(images):
+            return made
+    fresh = iter(range(len(new)))
+    parts = [_row(made, next(fresh)) if i.encoding is None else i.encoding for i in images]
+    encoding = Encoding(
+        np.concatenate([part.embedding for part in parts]),
+        np.concatenate([part.code for part in parts]),
+        encoder.n_bits,
+        np.concatenate([part.label_scores for part in parts]),
+    )
+    _check_shapes(encoding, encoder, len(images))
+    return encoding
+
+
+def _row(made: Encoding | None, i: int) -> Encoding:
+    assert made is not None
+    part = slice(i, i + 1)
+    return Encoding(made.embedding[part], made.code[part], made.n_bits, made.label_scores[part])
 
 
 def _rows(
@@ -132,6 +165,7 @@ def encoding_here(
     workers: int,
     overlap: bool,
     facts: SceneFacts | None = None,
+    reuse: Known | None = None,
 ) -> Generator[Iterator[Encoded]]:
     """Read and encode in this process.
 
@@ -143,10 +177,12 @@ def encoding_here(
         workers: Reading threads.
         overlap: Read while the encoder runs.
         facts: Facts about scenes that several calls share.
+        reuse: Images that need be neither read nor encoded.
     """
     with reading_ahead(
-        tasks, encoder, scenes, workers, 2 * batch_size, beside_encoder=overlap, facts=facts
-    ) as (read, held):
+        tasks, encoder, scenes, workers, 2 * batch_size,
+        beside_encoder=overlap, facts=facts, reuse=reuse,
+    ) as (read, held):  # fmt: skip
         yield _batches(read, encoder, batch_size, held)
 
 

@@ -1,23 +1,26 @@
-"""Fit the space of an encoder that others trained to a sample of an archive's images."""
+"""Fit what an encoder lacks for an archive, or the built-in's codes, to a sample of its images."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from landcue.archive.layout import CODES, model_fingerprint
 from landcue.archive.plan import make_plan
-from landcue.archive.reading import ReadImage, reading_ahead
+from landcue.archive.reading import Known, ReadImage, reading_ahead
 from landcue.data.imageset import label_matrix
 from landcue.data.scenes import SceneOptions
 from landcue.errors import DataError, ModelError, UsageError
 from landcue.files import core_count
-from landcue.types import Problem, Record
+from landcue.types import ByteArray, Encoding, Problem, Record
 
 if TYPE_CHECKING:
     from landcue.models.load import Model
@@ -41,6 +44,22 @@ class Part(NamedTuple):
     scenes: SceneOptions | None
 
 
+class Prepared(NamedTuple):
+    """The encoder of an archive, and the images that were encoded while it was fitted.
+
+    Attributes:
+        encoder: It.
+        known: Those images, so that they need not be read and encoded again.
+        codes: One line about its codes.
+        seconds: Time of reading and encoding.
+    """
+
+    encoder: Model
+    known: Known = {}  # noqa: RUF012 - never changed
+    codes: str = ""
+    seconds: float = 0.0
+
+
 def prepare_encoder(
     loaded: Model,
     own: Path | None,
@@ -53,19 +72,23 @@ def prepare_encoder(
     refit: bool = False,
     progress: Callable[[int, int], object] | None = None,
     notify: Callable[[str], object] | None = None,
-) -> Model:
-    """Return the encoder of an archive: fitted to a sample of its images, where it has no heads.
+) -> Prepared:
+    """Return the encoder of an archive: what it lacks, or the built-in's codes, fitted to a sample.
+
+    Models of others get a space (:func:`landcue.models.fit_space`), and so do our own with ``dim``.
+    The built-in encoder and our own without codes get codes (:func:`landcue.models.fit_codes`), our
+    others only with ``bits``.
 
     Args:
         loaded: What the user named.
-        own: The archive's copy of its model, if there is one: its space is used again. With
+        own: The archive's copy of its model, if there is one: what was fitted is used again. With
             ``refit``, the copy of an interrupted call.
         parts: Images of the archive, by source.
         dim: Length of an embedding; chosen if ``None``.
         bits: Bits of a code; chosen if ``None``.
         batch_size: Images per call.
         workers: Reading threads.
-        refit: Fit again although the encoder has a space.
+        refit: Fit again although the encoder was fitted.
         progress: Called with the number of images done and their total.
         notify: Called with one line about what was fitted and measured.
 
@@ -76,16 +99,18 @@ def prepare_encoder(
     """
     from landcue.models.pretrained.encoder import (
         PretrainedEncoder,
+        is_pretrained,
         restore_encoder,
         same_tower,
     )
     from landcue.models.pretrained.own_models import as_pretrained
     from landcue.models.space import describe_space
 
+    sample = _Sample(parts, batch_size, workers, progress)
     if not isinstance(loaded, PretrainedEncoder):
-        if dim is None and bits is None:
-            return loaded
-        loaded = as_pretrained(loaded)
+        if dim is None and not (own is not None and is_pretrained(own)):
+            return _prepare_codes(loaded, own, sample, bits, refit, notify)
+        loaded = as_pretrained(getattr(loaded, "base", loaded))
     device = None if loaded.on_cpu else "cuda"
     if own is not None and same_tower(own, loaded):
         if refit or not loaded.fitted:
@@ -93,16 +118,72 @@ def prepare_encoder(
         refit = False
     if loaded.fitted and not refit:
         _check_sizes(loaded, dim, bits)
-        return loaded
+        return Prepared(loaded, codes=describe_space(loaded.space))
     if own is not None and not refit:
-        return loaded  # another model than the archive's: refused when it is opened
-    fitted = _fit(loaded, parts, dim, bits, batch_size, workers, progress)
+        return Prepared(loaded)  # another model than the archive's: refused when it is opened
+    fitted = _fit_space(loaded, sample, dim, bits)
     if notify is not None:
-        notify(describe_space(fitted.space))
+        notify(fitted.codes)
     return fitted
 
 
-def _check_sizes(encoder: PretrainedEncoder, dim: int | None, bits: int | None) -> None:
+def _prepare_codes(
+    loaded: Model,
+    own: Path | None,
+    sample: _Sample,
+    bits: int | None,
+    refit: bool,
+    notify: Callable[[str], object] | None,
+) -> Prepared:
+    """Return an encoder of ours with the codes of an archive."""
+    from landcue.models.fitted_codes import (
+        LEAST_IMAGES,
+        FittedCodes,
+        describe_codes,
+        fit_codes,
+        with_codes,
+    )
+    from landcue.models.load import is_builtin
+
+    base: Model = getattr(loaded, "base", loaded)
+    if own is not None:
+        mark = model_fingerprint(own)
+        kept = base if mark == base.fingerprint else with_codes(base, own)
+        named = loaded is base or refit or mark == loaded.fingerprint
+        if named and mark == kept.fingerprint:
+            _check_sizes(kept, None, bits)
+            return Prepared(kept, codes=describe_codes(kept))
+        if not refit:
+            return Prepared(loaded)  # another model than the archive's: refused when it is opened
+    if loaded is not base and not refit:
+        _check_sizes(loaded, None, bits)
+        return Prepared(loaded, codes=describe_codes(loaded))
+    if bits is None and base.n_bits and not is_builtin(base):
+        return Prepared(base, codes=describe_codes(base))
+    if bits == base.n_bits == 0:
+        return Prepared(base)
+    chosen = sample.chosen()
+    found = Prepared(base, codes=describe_codes(base, len(chosen)))
+    if bits is None and len(chosen) < (LEAST_IMAGES if base.n_bits else 2):
+        return found
+    made = sample.encode(base, base.encode, least=0 if bits is None else 2)
+    if made is None:
+        return found
+    names, labels = ([], None) if base.label_names else made.labels
+    space = fit_codes(made.encoding, bits, labels=labels, label_names=names)
+    encoder: Any = base if space is None else FittedCodes(base, space)
+    found = Prepared(
+        encoder,
+        made.known(made.encoding if space is None else encoder.recode(made.encoding)),
+        describe_codes(encoder, len(made.images)),
+        made.seconds,
+    )
+    if notify is not None:
+        notify(found.codes)
+    return found
+
+
+def _check_sizes(encoder: Model, dim: int | None, bits: int | None) -> None:
     for name, asked, has in (("dim", dim, encoder.dim), ("bits", bits, encoder.n_bits)):
         if asked is not None and asked != has:
             raise UsageError(
@@ -114,70 +195,39 @@ def _check_sizes(encoder: PretrainedEncoder, dim: int | None, bits: int | None) 
 @contextlib.contextmanager
 def saved(encoder: Model) -> Any:
     """Yield the folder or file of a model; one that has none is written to a temporary folder."""
-    if encoder.path != Path():
+    from landcue.models.fitted_codes import FittedCodes, copy_without_codes
+
+    other = (encoder.path / CODES).is_file() and not isinstance(encoder, FittedCodes)
+    if encoder.path != Path() and not other:
         yield encoder.path
         return
     with tempfile.TemporaryDirectory(prefix="landcue-model-") as folder:
-        pretrained: Any = encoder
-        pretrained.save(Path(folder))
+        if other:  # its folder holds codes, too
+            copy_without_codes(encoder.path, Path(folder))
+        else:
+            made: Any = encoder
+            made.save(Path(folder))
         yield Path(folder)
 
 
-def _fit(
-    encoder: PretrainedEncoder,
-    parts: Sequence[Part],
-    dim: int | None,
-    bits: int | None,
-    batch_size: int,
-    workers: int | None,
-    progress: Callable[[int, int], object] | None,
-) -> PretrainedEncoder:
+def _fit_space(
+    encoder: PretrainedEncoder, sample: _Sample, dim: int | None, bits: int | None
+) -> Prepared:
     from landcue.models.pretrained.encoder import PretrainedEncoder
-    from landcue.models.space import fit_space
+    from landcue.models.space import describe_space, fit_space, unit_rows
 
-    chosen = choose_sample([record for part in parts for record in part.records])
-    ids = {record.id for record in chosen}
     bare = PretrainedEncoder(encoder.tower)
-    workers = workers or min(4, core_count())
-    kept: list[str] = []
-    features: list[Any] = []
-    skipped: list[Problem] = []
-    broken = done = 0
-    for part in parts:
-        taken = [record for record in part.records if record.id in ids]
-        plan = make_plan(taken, {}, "", part.root)
-        skipped += plan.problems
-        with reading_ahead(
-            plan.tasks, bare, part.scenes, workers, 2 * batch_size, beside_encoder=not bare.on_cpu
-        ) as (read, held):
-            while batch := list(itertools.islice(read, batch_size)):
-                images = [item for item in batch if isinstance(item, ReadImage)]
-                skipped += [item for item in batch if isinstance(item, Problem)]
-                if images:
-                    with held():
-                        found = bare.features([image.pixels for image in images])
-                    good = np.isfinite(found).all(axis=1)
-                    broken += int((~good).sum())
-                    bare.remember([image.pixels for image in images], found)
-                    kept += [images[i].metadata.id for i in np.flatnonzero(good).tolist()]
-                    features.append(found[good])
-                done += len(batch)
-                if progress is not None:
-                    progress(done, len(chosen))
-    if broken > len(kept):
-        raise ModelError(
-            f"{encoder.tower.name} returns values that are not finite for {broken} of "
-            f"{broken + len(kept)} images; its weights are broken or of another model"
-        )
-    if len(kept) < 2:
-        first = f" (first: {skipped[0]})" if skipped else ""
-        raise DataError(
-            f"no space can be fitted: {len(kept)} readable images among {len(chosen)} "
-            f"records{first}; 2 are needed"
-        )
-    names, labels = _labels(chosen, kept)
+
+    def features(images: Sequence[ByteArray]) -> Encoding:
+        found = unit_rows(bare.features(images))
+        none = np.empty((len(found), 0))
+        return Encoding(found, none.astype(np.uint8), 0, none.astype(np.float32))
+
+    made = sample.encode(bare, features)
+    assert made is not None  # at least 2 images
+    names, labels = made.labels
     space = fit_space(
-        np.concatenate(features),
+        made.encoding.embedding,
         dim=dim,
         n_bits=bits,
         labels=labels,
@@ -185,8 +235,126 @@ def _fit(
         text_features=bare.general_texts() if encoder.tower.has_text else None,
     )
     fitted = PretrainedEncoder(encoder.tower, space)
-    fitted.recall_from(bare)
-    return fitted
+    known = made.known(space.encode(made.encoding.embedding))
+    return Prepared(fitted, known, describe_space(space), made.seconds)
+
+
+class _Sample(NamedTuple):
+    """How a sample of the images is read and encoded."""
+
+    parts: Sequence[Part]
+    batch_size: int
+    workers: int | None
+    progress: Callable[[int, int], object] | None
+
+    def chosen(self) -> list[Record]:
+        """Return its records."""
+        return choose_sample([record for part in self.parts for record in part.records])
+
+    def encode(
+        self,
+        encoder: Model,
+        encode: Callable[[Sequence[ByteArray]], Encoding],
+        least: int = 2,
+    ) -> _Made | None:
+        """Read the sample and encode it.
+
+        Returns:
+            It; ``None`` if fewer than 2 images can be read and ``least`` is 0.
+
+        Raises:
+            DataError: Fewer than ``least`` images can be read.
+            ModelError: Most outputs are not finite.
+        """
+        started = time.perf_counter()
+        chosen = self.chosen()
+        ids = {record.id for record in chosen}
+        workers = self.workers or min(4, core_count())
+        images: list[ReadImage] = []
+        tasks: list[Record] = []
+        outputs: list[Encoding] = []
+        skipped: list[Problem] = []
+        broken = done = 0
+        for part in self.parts:
+            taken = [record for record in part.records if record.id in ids]
+            plan = make_plan(taken, {}, "", part.root)
+            skipped += plan.problems
+            with reading_ahead(
+                plan.tasks, encoder, part.scenes, workers, 2 * self.batch_size,
+                beside_encoder=not encoder.on_cpu,
+            ) as (read, held):  # fmt: skip
+                pairs = zip(plan.tasks, read, strict=True)
+                while batch := list(itertools.islice(pairs, self.batch_size)):
+                    skipped += [item for _, item in batch if isinstance(item, Problem)]
+                    good = [(task, item) for task, item in batch if isinstance(item, ReadImage)]
+                    done += len(batch)
+                    if good:
+                        with held():
+                            out = encode([item.pixels for _, item in good])
+                        finite = np.isfinite(out.embedding).all(axis=1)
+                        finite &= np.isfinite(out.label_scores).all(axis=1)
+                        broken += int((~finite).sum())
+                        kept = [good[i] for i in np.flatnonzero(finite).tolist()]
+                        images += [replace(item, pixels=_NO_PIXELS) for _, item in kept]
+                        tasks += [task.record for task, _ in kept]
+                        outputs.append(_rows(out, finite))
+                    if self.progress is not None:
+                        self.progress(done, len(chosen))
+        if not least and len(images) < 2:
+            return None
+        if broken > len(images):
+            name = getattr(getattr(encoder, "tower", None), "name", str(encoder.path))
+            raise ModelError(
+                f"{name} returns values that are not finite for {broken} of "
+                f"{broken + len(images)} images; its weights are broken or of another model"
+            )
+        if len(images) < 2:
+            first = f" (first: {skipped[0]})" if skipped else ""
+            raise DataError(
+                f"no space can be fitted: {len(images)} readable images among {len(chosen)} "
+                f"records{first}; 2 are needed"
+            )
+        joined = Encoding(
+            np.concatenate([out.embedding for out in outputs]),
+            np.concatenate([out.code for out in outputs]),
+            outputs[0].n_bits,
+            np.concatenate([out.label_scores for out in outputs]),
+        )
+        return _Made(tasks, images, joined, time.perf_counter() - started)
+
+
+class _Made(NamedTuple):
+    """Records of a sample, what was read of them, and what an encoder returned."""
+
+    records: list[Record]
+    images: list[ReadImage]
+    encoding: Encoding
+    seconds: float
+
+    @property
+    def labels(self) -> tuple[list[str], Any]:
+        """Label names and their truth ``[m, C]``, NaN where an image is not annotated."""
+        known = [record.labels for record in self.records]
+        names = sorted({label for labels in known for label in labels or ()})
+        if not names:
+            return [], None
+        truth = label_matrix([labels or () for labels in known], names).astype(np.float64)
+        truth[[labels is None for labels in known]] = np.nan
+        return names, truth
+
+    def known(self, encoding: Encoding) -> Known:
+        """Return the images with their encodings, for the ingest."""
+        return {
+            (record.path, record.window): replace(image, encoding=_rows(encoding, slice(i, i + 1)))
+            for i, (record, image) in enumerate(zip(self.records, self.images, strict=True))
+        }
+
+
+_NO_PIXELS = np.empty((0, 0, 0), np.uint8)
+
+
+def _rows(out: Encoding, which: Any) -> Encoding:
+    return Encoding(out.embedding[which], out.code[which], out.n_bits, out.label_scores[which])
 
 
 def choose_sample(records: Sequence[Record], n: int = SAMPLE) -> list[Record]:
@@ -198,14 +366,3 @@ def choose_sample(records: Sequence[Record], n: int = SAMPLE) -> list[Record]:
     order = np.random.default_rng(0).permutation(len(usable)).tolist()
     annotated = [i for i in order if usable[i].labels is not None]
     return [usable[i] for i in sorted({*order[:n], *annotated[:n]})]
-
-
-def _labels(records: Sequence[Record], ids: Sequence[str]) -> tuple[list[str], Any]:
-    """Return label names and their truth ``[m, C]``, NaN where an image is not annotated."""
-    known = {record.id: record.labels for record in records}
-    names = sorted({label for labels in known.values() for label in labels or ()})
-    if not names:
-        return [], None
-    truth = label_matrix([known[id_] or () for id_ in ids], names).astype(np.float64)
-    truth[[known[id_] is None for id_ in ids]] = np.nan
-    return names, truth

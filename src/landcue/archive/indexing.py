@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landcue.archive.archive import ArchiveFolder, own_model
-from landcue.archive.fitting import Part, prepare_encoder, saved
+from landcue.archive.fitting import Part, Prepared, prepare_encoder, saved
 from landcue.archive.ingest import IngestReport, ingest
 from landcue.archive.rebuild import ReembedReport, RepairReport, reembed, reembed_parts, repair
 from landcue.archive.sources import Source
@@ -67,7 +67,8 @@ class IndexOptions:
         source_name: Name of the source in the archive; by default that of its folder. Name the
             source again to index it from another folder.
         dim: Length of an embedding, for models of others: by default 128, or all features.
-        bits: Bits of a code, likewise; 0 for none. By default the fewest of 64, 128 and 256 whose
+        bits: Bits of a code that is fitted to the images; 0 for none. By default the built-in
+            encoder's number, and for models without codes the fewest of 64, 128 and 256 whose
             measured recall reaches 0.95.
         ray: Read and encode on a Ray cluster: ``local``, ``auto``, or its head's ``host:port``.
         ray_workers: Number of Ray workers; by default one per GPU, or else per core.
@@ -196,12 +197,13 @@ def index_source(
         unlabelled = images.name == "folder" and not images.label_names and not options.labels
         if unlabelled and options.folder_labels is None and any(r.group for r in images.records):
             log("folder names are not used as labels; add --folder-labels if they are classes")
-        loaded = prepare_encoder(
+        prepared = prepare_encoder(
             loaded, own, [Part(images.records, images.root, scenes)],
             dim=options.dim, bits=options.bits,
             batch_size=options.batch_size, workers=options.workers,
             progress=partial(report, "fitting codes"), notify=log,
         )  # fmt: skip
+        loaded = prepared.encoder
         model_folder = stack.enter_context(saved(loaded))
         engine = None
         if options.ray is not None:
@@ -226,7 +228,10 @@ def index_source(
             unread=images.unread,
             engine=engine,
             progress=partial(report, "indexing"),
+            reuse=prepared.known,
+            spent=0.0 if engine is not None else prepared.seconds,
         )
+        report = replace(report, codes=prepared.codes)
         for problem in report.skipped:
             log(f"skipped {problem}")
         for rule, files in report.assumed.items():
@@ -305,7 +310,7 @@ def reembed_archive(
     Raises:
         LandcueError: As :func:`landcue.archive.rebuild.reembed`.
     """
-    from landcue.models.load import load_model
+    from landcue.models.load import is_builtin, load_model
 
     own = None if model is not None else own_model(archive)
     if model is None and own is None:
@@ -316,13 +321,16 @@ def reembed_archive(
     scenes = partial(_stored_scene_options, loaded, changed)
     report = progress or _ignore
     same = _same_training(archive, loaded.provenance)
-    if hasattr(loaded, "tower") or dim is not None or bits is not None:
+    prepared = Prepared(loaded)
+    fits = hasattr(loaded, "tower") or hasattr(loaded, "base")
+    if fits or is_builtin(loaded) or not loaded.n_bits or dim is not None or bits is not None:
         parts, stage = reembed_parts(archive, scenes)
-        loaded = prepare_encoder(
+        prepared = prepare_encoder(
             loaded, stage, parts,
             dim=dim, bits=bits, batch_size=batch_size, workers=workers, refit=True,
             progress=partial(report, "fitting codes"), notify=notify,
         )  # fmt: skip
+    loaded = prepared.encoder
     with saved(loaded) as model_folder:
         return reembed(
             archive,
@@ -335,6 +343,7 @@ def reembed_archive(
             workers=workers,
             overlap=not loaded.on_cpu,
             progress=partial(report, "encoding again"),
+            reuse=prepared.known,
         )
 
 

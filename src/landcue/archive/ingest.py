@@ -20,7 +20,7 @@ from landcue.archive.encoding import Encoded, Engine, encoding_here
 from landcue.archive.layout import check_free, copy_model, create_table, has_model
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from landcue.archive.plan import Plan, check_unique, make_plan, read_stored
-from landcue.archive.reading import EmptyChip
+from landcue.archive.reading import EmptyChip, Known
 from landcue.archive.schema import metadata_rows
 from landcue.archive.sources import Source, choose_source, name_records
 from landcue.archive.table import RecordTable, Writer
@@ -125,6 +125,8 @@ class IngestReport:
             :mod:`landcue.data.pictures`.
         warnings: What GDAL reported about files that it could read.
         ray: With Ray, the statistics of its workers and nodes.
+        codes: Whether the archive's codes were fitted to its images or come with the encoder, and
+            what was measured; empty where that is not known.
     """
 
     added: int
@@ -144,6 +146,7 @@ class IngestReport:
     assumed: Mapping[str, int] = field(default_factory=lambda: dict[str, int]())
     warnings: tuple[Problem, ...] = ()
     ray: Mapping[str, Any] | None = None
+    codes: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; each problem becomes ``{"where":…, "what":…}``."""
@@ -199,6 +202,8 @@ def ingest(
     unread: Collection[Path] = (),
     only: Path | None = None,
     engine: Engine | None = None,
+    reuse: Known | None = None,
+    spent: float = 0.0,
 ) -> IngestReport:
     """Create or update an archive; only new and changed images are encoded.
 
@@ -228,6 +233,8 @@ def ingest(
         unread: Scenes that could not be cut: their records stay, even with ``prune``.
         only: The file that was read of the whole source: records of other files cannot vanish.
         engine: Reads and encodes instead of this process, ignoring ``workers`` and ``overlap``.
+        reuse: Images that were read and encoded already.
+        spent: Seconds that took; they count in the report.
 
     Raises:
         UsageError: ``batch_size``, ``commit_every`` or ``workers`` is less than 1, there are
@@ -273,13 +280,13 @@ def ingest(
             if engine is not None and plan.tasks
             else encoding_here(
                 plan.tasks, encoder, scenes,
-                batch_size=batch_size, workers=workers, overlap=overlap,
+                batch_size=batch_size, workers=workers, overlap=overlap, reuse=reuse,
             )
         )  # fmt: skip
         with encoding as encoded:
             started = time.perf_counter()  # an engine may take long to start
             _fill(plan, encoded, table, create, commit_every, tally, progress)
-            seconds = time.perf_counter() - started
+            seconds = spent + time.perf_counter() - started
 
         if manifest is None or table is None:
             raise DataError(tally.nothing(len(records)))

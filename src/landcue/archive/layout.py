@@ -94,6 +94,8 @@ def is_unread(folder: Path) -> bool:
 MODEL_FILES = ("config.json", "model.safetensors", "README.md")
 EXPORTED = "model.onnx"
 """Name of an exported model, which is a single file."""
+CODES = "codes.safetensors"
+"""Codes that were fitted to an archive, beside the files of an encoder of ours."""
 TOWER = "tower"
 """Folder of the files of an encoder of another library, inside a model folder."""
 
@@ -166,7 +168,7 @@ def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
     """
     if has_model(folder, encoder):
         return
-    if _fingerprint(source) is None:
+    if model_fingerprint(source) is None:
         raise ArchiveError(f"{source} holds no model; use the folder of the encoder's model")
     target = folder / MODEL_FOLDER
     try:
@@ -196,7 +198,7 @@ def _gather_model(source: Path, folder: Path, encoder: Encoder) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / name)
         _sync(folder / name)
-    mark = _fingerprint(folder)
+    mark = model_fingerprint(folder)
     if mark != encoder.fingerprint:
         raise ArchiveError(
             f"{source} holds model {str(mark)[:12]}, but {encoder.fingerprint[:12]} encodes; "
@@ -211,7 +213,7 @@ def model_files(source: Path) -> dict[str, Path]:
     if (source / TOWER).is_dir():  # an encoder of another library
         found = [path for path in sorted(source.rglob("*")) if path.is_file()]
         return {path.relative_to(source).as_posix(): path for path in found}
-    names = [name for name in MODEL_FILES if (source / name).is_file()]
+    names = [name for name in (*MODEL_FILES, CODES) if (source / name).is_file()]
     if MODEL_FILES[1] not in names and (source / EXPORTED).is_file():
         names.append(EXPORTED)
     return {name: source / name for name in names}
@@ -220,18 +222,27 @@ def model_files(source: Path) -> dict[str, Path]:
 def has_model(folder: Path, encoder: Encoder) -> bool:
     """Return whether the folder of table and model holds this model already."""
     model = storage.local_copy(folder / MODEL_FOLDER)
-    return model is not None and _fingerprint(model) == encoder.fingerprint
+    return model is not None and model_fingerprint(model) == encoder.fingerprint
 
 
-def _fingerprint(model: Path) -> str | None:
-    """Return the fingerprint of a checkpoint folder or an exported file."""
+def model_fingerprint(model: Path) -> str | None:
+    """Return the fingerprint of a model folder or an exported file; ``None`` if it holds none."""
     if (model / MODEL_FILES[0]).is_file():
         hint = "restore it from a copy of the model"
-        return str(read_json(model / MODEL_FILES[0], ArchiveError, hint).get("fingerprint"))
-    exported = model / EXPORTED if model.is_dir() else model
-    if not exported.is_file():
-        return None
-    with exported.open("rb") as file:
+        own = str(read_json(model / MODEL_FILES[0], ArchiveError, hint).get("fingerprint"))
+    else:
+        exported = model / EXPORTED if model.is_dir() else model
+        if not exported.is_file():
+            return None
+        own = _sha256(exported)
+    codes = model / CODES
+    # As landcue.models.fitted_codes.FittedCodes has it.
+    both = f"{own} {_sha256(codes)}" if codes.is_file() else ""
+    return hashlib.sha256(both.encode()).hexdigest() if both else own
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

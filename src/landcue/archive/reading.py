@@ -28,7 +28,7 @@ from landcue.data.reader import SceneReader
 from landcue.data.scenes import SceneOptions
 from landcue.data.stacks import band_files
 from landcue.errors import DataError, LandcueError, StoreError, UsageError
-from landcue.types import ByteArray, Encoder, Problem
+from landcue.types import ByteArray, Encoder, Encoding, Problem, Window
 
 _WHOLE = SceneOptions()
 
@@ -46,6 +46,8 @@ class ReadImage:
         replaces: Whether the archive holds an older row of the same id.
         reading: How a raster's numbers became a picture, see
             :meth:`landcue.data.reader.SceneReader.reading`.
+        encoding: What the encoder returned, of one image, if that is known; then ``pixels`` is
+            empty.
     """
 
     metadata: Metadata
@@ -54,6 +56,28 @@ class ReadImage:
     pixels: ByteArray
     replaces: bool
     reading: Mapping[str, Any] | None = None
+    encoding: Encoding | None = None
+
+
+Known = Mapping[tuple[Path, Window | None], ReadImage]
+"""Images that were encoded already, by file and window."""
+
+
+def _recalled(task: Task, known: Known) -> ReadImage | Metadata | None:
+    """Return what is known of an image whose file has the same size and time as it was read."""
+    image = known.get((task.record.path, task.record.window))
+    if image is None:
+        return None
+    then, now = image.metadata, task.metadata
+    if (then.size, then.mtime_ns) != (now.size, now.mtime_ns):
+        return None
+    if task.stored is not None and task.stored.content == image.content:
+        return now
+    metadata = replace(
+        now, bounds=then.bounds, footprint=then.footprint,
+        time=now.time or then.time, sensor=now.sensor or then.sensor,
+    )  # fmt: skip
+    return replace(image, metadata=metadata, replaces=task.stored is not None)
 
 
 def read_task(
@@ -327,6 +351,7 @@ def reading_ahead(
     *,
     beside_encoder: bool,
     facts: SceneFacts | None = None,
+    reuse: Known | None = None,
 ) -> Generator[tuple[Iterator[Item], Hold]]:
     """Read all tasks, in order, while up to ``ahead`` more are being read.
 
@@ -338,6 +363,7 @@ def reading_ahead(
         ahead: Most images in memory besides those yielded.
         beside_encoder: Continue to read while the encoder runs.
         facts: Facts about scenes that several calls share.
+        reuse: Images that need not be read.
 
     Yields:
         The results, and a context manager to run the encoder in.
@@ -359,6 +385,9 @@ def reading_ahead(
     def read_run(run: Sequence[Task]) -> list[Item]:
         items: list[Item] = []
         for task in run:
+            if reuse and (found := _recalled(task, reuse)):
+                items.append(found)
+                continue
             free.wait()
             if task.record.window is not None:
                 items.append(chips.read(task))

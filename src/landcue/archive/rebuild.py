@@ -23,6 +23,7 @@ from landcue.archive.ingest import IngestReport, Progress, ingest
 from landcue.archive.layout import copy_model, next_base, switch
 from landcue.archive.manifest import MANIFEST, Manifest, now, read_manifest, write_manifest
 from landcue.archive.plan import make_plan, read_stored, stored_records, stored_row
+from landcue.archive.reading import Known
 from landcue.archive.sources import Source
 from landcue.archive.table import TABLE_FOLDER, RecordTable, version_files, version_number
 from landcue.archive.verify import Files, RowCheck, sound_rows, verify_files
@@ -66,6 +67,7 @@ def reembed(
     workers: int | None = None,
     overlap: bool = False,
     progress: Progress | None = None,
+    reuse: Known | None = None,
 ) -> ReembedReport:
     """Compute new embeddings, codes and label scores from the images, then switch to them.
 
@@ -86,6 +88,7 @@ def reembed(
         workers: Reading threads.
         overlap: Read while the encoder runs.
         progress: Called after each batch.
+        reuse: Images that were read and encoded already.
 
     Raises:
         UsageError: The archive was made by this model.
@@ -135,6 +138,7 @@ def reembed(
                         workers=workers,
                         overlap=overlap,
                         scenes=options,
+                        reuse=reuse,
                     )
                 )
             except DataError as error:  # no image of this source can be read

@@ -41,7 +41,8 @@ def index(
     bits: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Bits of a code, for models of others; by default chosen by recall."
+            min=0,
+            help="Bits of a code fitted to the images; by default chosen by recall.",
         ),
     ] = None,
     chip: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -118,6 +119,8 @@ def load_model(
 
     if runtime not in RUNTIMES:
         raise UsageError(f"unknown runtime {runtime!r}{did_you_mean(runtime, RUNTIMES)}")
+    from landcue.models.fitted_codes import with_codes
+
     kind, rest = split_uri(uri)
     path = Path(rest)
     if kind == "onnx" and path.is_file() and not _exported_here(path):
@@ -144,7 +147,7 @@ def load_model(
 
         encoder = OnnxEncoder(exported, threads=threads)
         encoder.path = path if only_exported else exported
-        return encoder
+        return with_codes(encoder, path)
     if is_file:
         raise UsageError(f"{path} was exported: use it with --runtime onnx")
     try:
@@ -153,7 +156,13 @@ def load_model(
         if (error.name or "").startswith("landcue"):
             raise
         raise missing_extra("train", f"the torch model {path}") from None
-    return load_checkpoint(path).encoder.to(find_device(device))
+    return with_codes(load_checkpoint(path).encoder.to(find_device(device)), path)
+
+
+def is_builtin(model: Model) -> bool:
+    """Return whether a model is the one that comes with this package, or a copy of it."""
+    config = json.loads((find_model(BUILTIN) / "config.json").read_text(encoding="utf-8"))
+    return model.fingerprint == config["fingerprint"]
 
 
 def _exported_here(file: Path) -> bool:
@@ -171,6 +180,7 @@ def describe_model(uri: str | Path) -> tuple[str, dict[str, Any]]:
     >>> describe_model("builtin")[1]["model"]["backbone"]
     'mobilenetv2_efficientnet_lite0'
     """
+    from landcue.models.fitted_codes import FittedCodes, describe_codes
     from landcue.models.onnx import OnnxEncoder, describe
     from landcue.models.pretrained.encoder import PretrainedEncoder
 
@@ -178,14 +188,20 @@ def describe_model(uri: str | Path) -> tuple[str, dict[str, Any]]:
     facts: dict[str, Any] = {"fingerprint": loaded.fingerprint}
     if isinstance(loaded, PretrainedEncoder):
         return loaded.card(), facts | loaded.facts()
+    extra = ""
+    if isinstance(loaded, FittedCodes):
+        line = describe_codes(loaded)
+        extra = f"\n{line[0].upper()}{line[1:]}.\n"
+        facts["codes"] = {"n_bits": loaded.n_bits, **loaded.space.facts}
+        loaded = loaded.base
     card = find_model(uri) / "README.md"
     if isinstance(loaded, OnnxEncoder):
         facts |= asdict(loaded.card)
     else:
         facts |= {"model": asdict(loaded.config), "provenance": loaded.provenance}
     if card.is_file():
-        return card.read_text(encoding="utf-8"), facts
-    return describe(loaded.card) if isinstance(loaded, OnnxEncoder) else "", facts
+        return card.read_text(encoding="utf-8") + extra, facts
+    return (describe(loaded.card) if isinstance(loaded, OnnxEncoder) else "") + extra, facts
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -67,6 +67,7 @@ def similar_regions(
         UsageError: The encoder's backbone ends in no feature map, it was exported without one, or
             the sizes do not fit.
     """
+    encoder = getattr(encoder, "base", encoder)  # with codes that were fitted to an archive
     direction = np.asarray(query, np.float32).reshape(-1)
     size, bands = encoder.image_size, encoder.in_chans
     if direction.shape != (encoder.dim,) or image.shape != (size, size, bands):

@@ -236,7 +236,7 @@ def fit_space(
         raise UsageError(f"--bits {n_bits}: the model's features allow 0 to {width} bits")
     facts: dict[str, Any] = {"images": m, "features": width, "seed": seed}
     n_bits, facts["codes"] = _choose_bits(u, d, n_bits, seed)
-    axes, mean = _principal(u)
+    axes, mean = principal(u)
     code_axes = _rotated(u - mean, axes[:, :n_bits], seed)
     maps = [axes[:, :d], code_axes]
     biases = [-mean @ maps[0], -mean @ maps[1]]
@@ -282,7 +282,7 @@ def _text_facts(images: FloatArray, texts: FloatArray) -> dict[str, float]:
     }
 
 
-def _principal(u: Matrix) -> tuple[Matrix, Matrix]:
+def principal(u: Matrix) -> tuple[Matrix, Matrix]:
     """Return all principal axes ``[F, F]``, those of largest variance first, and the mean.
 
     With fewer images than features the last axes are arbitrary directions orthogonal to the rest.
@@ -309,9 +309,13 @@ def _choose_bits(u: Matrix, d: int, asked: int | None, seed: int) -> tuple[int, 
     order = np.random.default_rng(seed).permutation(len(u))
     fit, kept = u[order[::2]], u[order[1::2]]
     choices = (asked,) if asked else tuple(b for b in BITS if b <= u.shape[1]) or (u.shape[1],)
-    axes, mean = _principal(fit)
+    axes, mean = principal(fit)
     embedding = unit_rows((kept - mean) @ axes[:, :d])
-    facts: dict[str, Any] = {"images": len(kept), "shortlist": _shortlist(len(kept)), "recall": {}}
+    facts: dict[str, Any] = {
+        "images": len(kept),
+        "shortlist": shortlist_of(len(kept)),
+        "recall": {},
+    }
     chosen = choices[-1]
     for bits in choices:
         projection = _rotated(fit - mean, axes[:, :bits], seed)
@@ -341,7 +345,7 @@ def recall_of_codes(
     k = min(k, n - 1)
     if k < 1:
         return 1.0
-    shortlist = _shortlist(n, k, shortlist)
+    shortlist = shortlist_of(n, k, shortlist)
     hits = 0
     for first in range(0, n, 256):
         rows = np.arange(first, min(first + 256, n))
@@ -359,7 +363,8 @@ def recall_of_codes(
     return hits / (k * n)
 
 
-def _shortlist(n: int, k: int = NEIGHBORS, most: int = SHORTLIST) -> int:
+def shortlist_of(n: int, k: int = NEIGHBORS, most: int = SHORTLIST) -> int:
+    """Return how many nearest codes of n images are looked at for the k nearest embeddings."""
     return min(max(k, min(most, n // 10)), n - 1)
 
 

@@ -128,7 +128,6 @@ class PretrainedEncoder:
             )
         self.path = Path()
         self.provenance: dict[str, Any] = {"encoder": tower.name, "space": dict(self.space.facts)}
-        self._known: dict[bytes, FloatArray] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -198,25 +197,7 @@ class PretrainedEncoder:
         prepared = np.stack(
             [self.prepare(one) for one in as_pixels(images, self.image_size, self.in_chans)]
         )
-        if not self._known:
-            return self._run(prepared)
-        known = [self._known.get(_digest(one)) for one in prepared]
-        new = [i for i, found in enumerate(known) if found is None]
-        out = np.empty((len(prepared), self.tower.n_features), np.float32)
-        for i, found in enumerate(known):
-            if found is not None:
-                out[i] = found
-        if new:
-            out[new] = self._run(prepared[new])
-        return out
-
-    def remember(self, pixels: Sequence[ByteArray], features: FloatArray) -> None:
-        """Keep the features of prepared images, so that they are not computed again."""
-        self._known.update(zip(map(_digest, pixels), features, strict=True))
-
-    def recall_from(self, other: PretrainedEncoder) -> None:
-        """Take over what an encoder of the same tower remembers."""
-        self._known = other._known
+        return self._run(prepared)
 
     def encode(self, images: Images) -> Encoding:
         """Encode image files, Pillow images or uint8 arrays ``[h, w, C]`` of any sizes.
@@ -315,10 +296,6 @@ class PretrainedEncoder:
             "",
         ]
         return "\n".join(lines)
-
-
-def _digest(pixels: ByteArray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
 
 
 def open_encoder(

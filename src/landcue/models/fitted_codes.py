@@ -1,0 +1,245 @@
+"""An own encoder whose codes were fitted to the images of an archive.
+
+Codes that were learned with an encoder do not hold on images of other kinds as its embedding does,
+and some encoders have none. :func:`fit_codes` fits iterative quantization to the embeddings of a
+sample of the images that are searched; :class:`FittedCodes` is the encoder with those codes. Its
+embeddings and label scores stay what they are. In a model folder the codes are one small file
+beside the encoder's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from landcue.codes.hashers import itq_rotation
+from landcue.codes.packing import pack_bits
+from landcue.errors import ModelError, UsageError
+from landcue.files import write_atomic
+from landcue.models.space import (
+    BITS,
+    RECALL,
+    Matrix,
+    Space,
+    describe_space,
+    fit_probe,
+    principal,
+    recall_of_codes,
+    shortlist_of,
+)
+from landcue.types import ByteArray, Encoding, Images
+
+if TYPE_CHECKING:
+    from landcue.models.load import Model
+
+CODES = "codes.safetensors"
+"""Name of their file in a model folder."""
+LEAST_IMAGES = 128
+"""Images below which an encoder's own codes are not compared with fitted ones."""
+
+
+class FittedCodes:
+    """Implements :class:`landcue.types.Encoder`; whatever else the encoder has is its own.
+
+    Attributes:
+        base: The encoder.
+        space: Maps embeddings to bits and, where the encoder has no labels, to logits of labels.
+        path: The folder that it was loaded from; empty if it was not saved.
+    """
+
+    def __init__(self, base: Model, space: Space, path: Path | None = None) -> None:
+        """Take an encoder and what was fitted to its embeddings.
+
+        Raises:
+            ModelError: They do not belong together.
+        """
+        if space.n_features != base.dim or space.dim or (space.label_names and base.label_names):
+            raise ModelError(f"{CODES} was not fitted to this encoder; restore the model's folder")
+        self.base, self.space = base, space
+        self.path = path or Path()
+        self.n_bits = space.n_bits
+        self.label_names = base.label_names or space.label_names
+        self.fingerprint = hashlib.sha256(
+            f"{base.fingerprint} {space.fingerprint}".encode()
+        ).hexdigest()
+        self.dim, self.in_chans, self.image_size = base.dim, base.in_chans, base.image_size
+        self.on_cpu, self.unfinished = base.on_cpu, base.unfinished
+        self.provenance: dict[str, Any] = {**base.provenance, "fitted": dict(space.facts)}
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the encoder."""
+        if name == "base":  # not yet set
+            raise AttributeError(name)
+        return getattr(self.base, name)
+
+    def prepare(self, image: ByteArray) -> ByteArray:
+        """Resize one decoded image, uint8 ``[h, w, C]``, to ``[s, s, C]``."""
+        return self.base.prepare(image)
+
+    def encode(self, images: Images) -> Encoding:
+        """Encode image files, Pillow images or uint8 arrays ``[h, w, C]`` of any sizes.
+
+        Raises:
+            LandcueError: As the encoder.
+        """
+        return self.recode(self.base.encode(images))
+
+    def recode(self, encoding: Encoding) -> Encoding:
+        """Replace the codes, and absent label scores, of what the encoder returned."""
+        found = self.space.encode(encoding.embedding)
+        scores = encoding.label_scores if self.base.label_names else found.label_scores
+        return replace(encoding, code=found.code, n_bits=self.n_bits, label_scores=scores)
+
+    def save(self, folder: Path) -> None:
+        """Write a model folder that :func:`landcue.load_model` reads.
+
+        Raises:
+            ModelError: It cannot be written.
+        """
+        copy_without_codes(self.base.path, folder)
+        write_atomic(folder / CODES, self.space.to_bytes())
+
+
+def copy_without_codes(source: Path, folder: Path) -> None:
+    """Copy an encoder's files into a folder.
+
+    Raises:
+        ModelError: It cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if source.is_file():
+            shutil.copyfile(source, folder / "model.onnx")
+            return
+        for name in ("config.json", "model.safetensors", "README.md", "model.onnx"):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+    except OSError as error:
+        raise ModelError(f"cannot write {folder}: {error.strerror}; free space") from None
+
+
+def with_codes(base: Model, folder: Path) -> Model:
+    """Return an encoder with the codes that were fitted for a folder, if it holds any.
+
+    Raises:
+        ModelError: They are broken, or were fitted to another encoder.
+    """
+    file = folder / CODES
+    if not file.is_file():
+        return base
+    space = Space.from_bytes(file.read_bytes(), str(file))
+    return FittedCodes(base, space, folder)
+
+
+def fit_codes(
+    encoding: Encoding,
+    n_bits: int | None = None,
+    *,
+    labels: npt.NDArray[Any] | None = None,
+    label_names: Sequence[str] = (),
+    seed: int = 0,
+) -> Space | None:
+    """Fit codes to the embeddings of a sample; ``None`` if the encoder's own are not worse.
+
+    Bits are signs of the principal components after iterative quantization (Gong and Lazebnik, CVPR
+    2011). Recall is that of codes fitted to one half of the sample, measured on the other half.
+
+    Args:
+        encoding: What the encoder returns of m images.
+        n_bits: Bits of a code, 0 for none. By default as many as the encoder has, which then keeps
+            its own if the sample has fewer than 128 images or if their recall is as high; without
+            own codes the fewest of 64, 128 and 256 whose recall reaches 0.95.
+        labels: For an encoder without labels: truth ``[m, C]``, NaN where an image is not
+            annotated; see :func:`landcue.models.fit_space`.
+        label_names: Names of the C labels.
+        seed: Of the halves and of the first rotation.
+
+    Raises:
+        UsageError: Bits that the embedding cannot hold.
+    """
+    x = encoding.embedding.astype(np.float64)
+    m, width = x.shape
+    if n_bits is not None and not 0 <= n_bits <= width:
+        raise UsageError(f"--bits {n_bits}: the model's embedding allows 0 to {width} bits")
+    keeps = n_bits is None and encoding.n_bits > 0
+    if keeps and m < LEAST_IMAGES:
+        return None
+    facts: dict[str, Any] = {"images": m, "features": width, "seed": seed, "codes": {}}
+    chosen = n_bits
+    if n_bits != 0:
+        order = np.random.default_rng(seed).permutation(m)
+        fit, kept = order[::2], order[1::2]
+        known = encoding.embedding[kept]
+        recall: dict[str, float] = {}
+        codes_facts: dict[str, Any] = {
+            "images": len(kept),
+            "shortlist": shortlist_of(len(kept)),
+            "recall": recall,
+        }
+        facts["codes"] = codes_facts
+        sizes = tuple(bits for bits in BITS if bits <= width) or (width,)
+        for bits in (n_bits or encoding.n_bits,) if n_bits or keeps else sizes:
+            weight, bias = _quantized(x[fit], bits, seed)
+            codes = pack_bits(x[kept] @ weight + bias > 0)
+            recall[str(bits)] = round(recall_of_codes(known, codes), 4)
+            chosen = bits
+            if recall[str(bits)] >= RECALL:
+                break
+        if encoding.n_bits:
+            own = round(recall_of_codes(known, encoding.code[kept]), 4)
+            codes_facts["own"] = {"bits": encoding.n_bits, "recall": own}
+            if keeps and own >= recall[str(chosen)]:
+                return None
+    weight, bias = _quantized(x, chosen or 0, seed)
+    names: tuple[str, ...] = ()
+    if labels is not None:
+        try:
+            probe = fit_probe(x, labels, label_names)
+        except UsageError as error:  # codes alone are useful, too
+            facts["no_labels"] = str(error)
+        else:
+            weight, bias = np.hstack([weight, probe.weight]), np.append(bias, probe.bias)
+            names, facts["probe"] = probe.names, probe.facts
+    return Space(
+        weight.astype(np.float32), bias.astype(np.float32), 0, chosen or 0, names, facts=facts
+    )
+
+
+def _quantized(x: Matrix, n_bits: int, seed: int) -> tuple[Matrix, Matrix]:
+    """Return weight ``[d, n_bits]`` and bias ``[n_bits]`` whose signs are the bits."""
+    if not n_bits:
+        return np.empty((x.shape[1], 0)), np.empty(0)
+    axes, mean = principal(x)
+    rotation, _ = itq_rotation((x - mean) @ axes[:, :n_bits], seed)
+    weight = axes[:, :n_bits] @ rotation
+    return weight, -mean @ weight
+
+
+def describe_codes(encoder: Model, images: int | None = None) -> str:
+    """Return one line about an encoder's codes: fitted, or its own.
+
+    Args:
+        encoder: It.
+        images: Of the sample that codes could have been fitted to.
+    """
+    if isinstance(encoder, FittedCodes):
+        facts = encoder.space.facts
+        line = "codes " + describe_space(encoder.space).replace("0 dimensions, ", "")
+        if own := facts.get("codes", {}).get("own"):
+            line += f"; the encoder's own {own['bits']} bits: {own['recall']:.3f}"
+        return line + (f"; {facts['no_labels']}" if "no_labels" in facts else "")
+    if not encoder.n_bits:
+        return "no codes"
+    line = f"the encoder's own codes, {encoder.n_bits} bits"
+    if images is None:
+        return line
+    if images < LEAST_IMAGES:
+        return f"{line}: {LEAST_IMAGES} images or more are needed to fit codes to them"
+    return f"{line}: codes fitted to {images} images have no higher recall"
