@@ -10,10 +10,10 @@ import pytest
 from landcue.metrics.annotations import annotate
 from landcue.metrics.distances import given
 from landcue.metrics.protocol import Protocol
-from landcue.report.confusion import confusion
 from landcue.report.embedding_map import categories, largest, make_map, principal_components
 from landcue.report.evaluation import Evaluation, Space
 from landcue.report.queries import (
+    confusion,
     deciding_metric,
     extremes,
     first_hits,

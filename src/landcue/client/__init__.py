@@ -6,7 +6,7 @@ Client('http://127.0.0.1:8000')
 """
 
 from landcue.client.client import Client
-from landcue.client.requests import SearchArguments
+from landcue.client.transport import SearchArguments
 from landcue.errors import ServiceError
 from landcue.server.schemas import (
     ArchiveAnswer,

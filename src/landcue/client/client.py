@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, Unpack
 from urllib.parse import quote
 
-from landcue.client.requests import SearchArguments, json_content, search_content
-from landcue.client.transport import Transport
+from landcue.client.transport import SearchArguments, Transport, json_content, search_content
 from landcue.errors import ServiceError, UsageError, did_you_mean
 from landcue.files import write_atomic
 from landcue.server.schemas import (

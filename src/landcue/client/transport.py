@@ -1,22 +1,182 @@
-"""Requests over HTTP: the token, retries when the service is busy, and errors of one line."""
+"""The content of requests, and how they are sent."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, TypedDict, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from landcue import __version__
-from landcue.client.requests import Content
-from landcue.errors import ServiceError, UsageError
+from landcue.errors import ServiceError, UsageError, did_you_mean
+from landcue.server.schemas import Mode, SearchRequest
+
+File = bytes | PathLike[str]
+"""An image: the bytes of its file, or its path."""
+
+
+class SearchArguments(TypedDict, total=False):
+    """Keywords of a search. All are optional; without a query, records are listed.
+
+    Attributes:
+        image: The query: an image file. A text is a path here.
+        crop: Of ``image``: column, row, width, height in pixels.
+        record: The query: the id of a record, which is not among its own hits.
+        positives: More examples: ids, or image files as bytes or :class:`pathlib.Path`.
+        negatives: Examples to avoid, likewise.
+        text: Description in words to search for; models with a text tower only.
+        negative_text: Description to avoid.
+        rule: How examples are combined.
+        negative_weight: Of negatives, 0 or more.
+        labels: Expression that hits must fit: ``water and not ship``.
+        scores: Least score, 0..1, that the model must give a label.
+        bbox: Hits must meet it: west, south, east, north in degrees; west > east crosses 180.
+        polygon: Hits must meet it: GeoJSON, degrees.
+        after: This time or later; UTC where there is no zone.
+        before: Earlier.
+        path: Prefix of the path relative to the source root.
+        groups: Any of them.
+        sensors: Any of them.
+        parts: Any of ``train``, ``val``, ``test``.
+        mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann``
+            or ``fused``.
+        k: Hits of a page, 1..1000.
+        cursor: Of the page before.
+        archive: By name; the service's first by default.
+        min_score: Least score of a hit.
+        collapse: Cosine distance, 0..0.5, up to which near duplicates are left out.
+        label_weight: Weight of a label bit against a hash bit in mode ``cue``.
+        shortlist: Codes that mode ``two-stage`` ranks again.
+        rerank: How the shortlist is ranked again: ``none``, ``alpha-qe`` or ``k-reciprocal``.
+        fused_weight: Weight of the labels in mode ``fused``; measured by default.
+        recall: Recall that mode ``ann`` aims at, 0..1.
+        predicted: Add the labels that the model predicted to hits.
+    """
+
+    image: File | str | None
+    crop: tuple[int, int, int, int] | None
+    record: str | None
+    positives: Sequence[str | File]
+    negatives: Sequence[str | File]
+    text: str | None
+    negative_text: str | None
+    rule: Literal["mean", "rocchio", "linear"]
+    negative_weight: float
+    labels: str | None
+    scores: Mapping[str, float]
+    bbox: tuple[float, float, float, float] | None
+    polygon: Mapping[str, Any] | None
+    after: date | str | None
+    before: date | str | None
+    path: str | None
+    groups: Sequence[str]
+    sensors: Sequence[str]
+    parts: Sequence[str]
+    mode: Mode
+    k: int
+    cursor: str | None
+    archive: str | None
+    min_score: float | None
+    collapse: float | None
+    label_weight: int
+    shortlist: int
+    rerank: Literal["none", "alpha-qe", "k-reciprocal"]
+    fused_weight: float | None
+    recall: float
+    predicted: bool
+
+
+_FILTERS = (
+    "labels", "scores", "bbox", "polygon", "after", "before", "path", "groups", "sensors", "parts",
+)  # fmt: skip
+_FILES = ("image", "positives", "negatives")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The content of a request: JSON, and image files by the names of their parts."""
+
+    text: str
+    files: tuple[tuple[str, bytes], ...] = ()
+
+
+def json_content(model: type[BaseModel], values: Mapping[str, Any]) -> Content:
+    """Return values as JSON that fits a model of the service.
+
+    Raises:
+        UsageError: A value is no JSON, or does not fit.
+    """
+    try:
+        text = json.dumps(values, allow_nan=False, default=_plain)
+        model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = ".".join(str(step) for step in first["loc"])
+        what = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{at}: {what}" if at else what) from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the request cannot be written as JSON: {error}") from None
+    return Content(text)
+
+
+def search_content(arguments: Mapping[str, Any]) -> Content:
+    """Return a search as the content of a request.
+
+    Raises:
+        UsageError: An unknown keyword, a value that does not fit, or a file that cannot be read.
+    """
+    for name in arguments:
+        if name not in SearchArguments.__annotations__:
+            near = did_you_mean(name, SearchArguments.__annotations__)
+            raise UsageError(f"a search has no keyword {name!r}{near}")
+    request = {
+        name: value
+        for name, value in arguments.items()
+        if value is not None and name not in (*_FILTERS, *_FILES, "record")
+    }
+    files: list[tuple[str, bytes]] = []
+    image = arguments.get("image")
+    if image is not None:
+        files.append(("image", _bytes_of(Path(image) if isinstance(image, str) else image)))
+    for name, part in (("positives", "positive"), ("negatives", "negative")):
+        examples: Sequence[str | File] = arguments.get(name, ())
+        if isinstance(examples, str | bytes):
+            raise UsageError(f"{name}: give a list of ids or images")
+        request[name] = [one for one in examples if isinstance(one, str)]
+        files += [(part, _bytes_of(one)) for one in examples if not isinstance(one, str)]
+    if arguments.get("record") is not None:
+        request["id"] = arguments["record"]
+    filters = {name: arguments[name] for name in _FILTERS if arguments.get(name) is not None}
+    content = json_content(SearchRequest, {**request, "filters": filters})
+    return Content(content.text, tuple(files))
+
+
+def _bytes_of(file: File) -> bytes:
+    if isinstance(file, bytes):
+        return file
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise UsageError(f"image {Path(file)} cannot be read: {error.strerror}") from None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, date):  # a datetime is one, too
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no number, text, list or mapping")
+
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -7,26 +7,24 @@ import math
 import numpy as np
 
 from landcue.demo.canvas import Canvas, wrap
-from landcue.demo.layout import (
-    QUARTER,
-    anywhere,
-    beyond,
-    countryside,
-    everywhere,
-    houses,
-    traffic,
-    way,
-)
 from landcue.demo.nature import scatter_trees
 from landcue.demo.objects import (
     COURT_COLORS,
+    QUARTER,
+    anywhere,
+    beyond,
     building,
     car,
+    countryside,
     court,
     dock,
+    everywhere,
+    houses,
     ship,
     tank,
+    traffic,
     truck,
+    way,
 )
 from landcue.demo.surfaces import Road, grass, pavement, road, soil, water
 

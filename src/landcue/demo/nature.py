@@ -7,18 +7,21 @@ import math
 import numpy as np
 
 from landcue.demo.canvas import Canvas, Mask
-from landcue.demo.layout import (
+from landcue.demo.objects import (
     QUARTER,
     anywhere,
     beyond,
+    building,
     countryside,
+    dock,
     everywhere,
     houses,
     on_line,
+    ship,
+    tank,
     traffic,
     way,
 )
-from landcue.demo.objects import building, dock, ship, tank
 from landcue.demo.surfaces import Road, field, grass, road, sand, soil, track, water
 
 _FOLIAGE = ((62, 88, 46), (74, 98, 50), (54, 80, 48), (90, 108, 58), (82, 92, 48))

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.demo.canvas import LABELS, Air, Canvas, Mask
-from landcue.demo.layout import everywhere
-from landcue.demo.objects import building
+from landcue.demo.objects import building, everywhere
 from landcue.demo.scenes import THEMES, draw
 from landcue.demo.surfaces import field, grass, pavement, soil, water
 from landcue.errors import UsageError, did_you_mean

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from landcue.experiments.measure import CLUSTER, Measured
 from landcue.experiments.spec import BEST
-from landcue.metrics.intervals import compare, mean_over_runs
-from landcue.metrics.over_splits import compare_over_splits, holm
+from landcue.metrics.intervals import compare, compare_over_splits, holm, mean_over_runs
 from landcue.report.tables import Cells, latex, latex_escape, markdown
 
 if TYPE_CHECKING:

@@ -23,8 +23,15 @@ from landcue.metrics.evaluation import (
     evaluate_distances,
     evaluate_scores,
 )
-from landcue.metrics.intervals import Comparison, compare, mean_intervals, mean_over_runs
-from landcue.metrics.over_splits import SplitComparison, compare_over_splits, holm
+from landcue.metrics.intervals import (
+    Comparison,
+    SplitComparison,
+    compare,
+    compare_over_splits,
+    holm,
+    mean_intervals,
+    mean_over_runs,
+)
 from landcue.metrics.own_label import LabelScore
 from landcue.metrics.protocol import PROTOCOLS, Metric, Protocol, find_protocol
 from landcue.metrics.relevance import gains, relevant

@@ -13,7 +13,6 @@ from landcue.metrics.curves import Curve, Curves
 from landcue.metrics.intervals import Comparison
 from landcue.metrics.protocol import suffix
 from landcue.metrics.report import Report
-from landcue.report.confusion import Confusion
 from landcue.report.embedding_map import EmbeddingMap, largest
 from landcue.report.figures import (
     COLORS,
@@ -25,6 +24,7 @@ from landcue.report.figures import (
     style_of,
     text_width,
 )
+from landcue.report.queries import Confusion
 
 MOST_LABELS = 80
 _MOST_IN_HEAT = 40

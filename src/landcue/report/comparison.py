@@ -11,8 +11,7 @@ import numpy as np
 
 from landcue.errors import UsageError
 from landcue.metrics.annotations import Annotations
-from landcue.metrics.intervals import Comparison, compare
-from landcue.metrics.over_splits import holm
+from landcue.metrics.intervals import Comparison, compare, holm
 from landcue.metrics.relevance import Floats
 from landcue.metrics.report import aligned
 from landcue.report.evaluation import Evaluation

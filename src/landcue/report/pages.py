@@ -24,11 +24,12 @@ from landcue.report.charts import (
     map_figure,
 )
 from landcue.report.comparison import Contest, column_names, label_cells, metric_cells, verdict
-from landcue.report.confusion import Confusion, confusion
 from landcue.report.embedding_map import categories, make_map
 from landcue.report.evaluation import Evaluation, Space
 from landcue.report.queries import (
+    Confusion,
     RankedQuery,
+    confusion,
     deciding_metric,
     extremes,
     retrieve,

@@ -20,7 +20,7 @@ from landcue.metrics import (
     radius_scores,
     relevant,
 )
-from landcue.metrics.over_splits import student_p, student_quantile
+from landcue.metrics.intervals import student_p, student_quantile
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 7, 30, 400])
