@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from landcue.cli.archive_milvus import about_collection, count_collection, diff, push
-from landcue.cli.console import Reporter, print_json
+from landcue.cli.console import Batch, Dim, Reporter, Workers, print_json
 from landcue.data.objects import shown
 from landcue.errors import ArchiveError, UsageError
 
@@ -197,10 +197,7 @@ def reembed(
     drop_missing: Annotated[
         bool, typer.Option("--drop-missing", help="Drop records whose image cannot be read.")
     ] = False,
-    dim: Annotated[
-        int | None,
-        typer.Option(min=1, help="Length of an embedding, for models of others; default 128."),
-    ] = None,
+    dim: Dim = None,
     bits: Annotated[
         int | None,
         typer.Option(
@@ -222,8 +219,8 @@ def reembed(
             help="Largest share of a chip without data, 0 to 1; by default as indexed.",
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images per model call.")] = 64,
-    workers: Annotated[int | None, typer.Option(min=1, help="Reading threads.")] = None,
+    batch: Batch = 64,
+    workers: Workers = None,
     device: Annotated[str, typer.Option(help="Device of the model: cpu, cuda, cuda:1.")] = "cpu",
     json_: _Json = False,
 ) -> None:

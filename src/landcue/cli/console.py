@@ -1,4 +1,4 @@
-"""Console output: JSON or tables on stdout, progress and messages on stderr."""
+"""Options that commands share, and output: tables on stdout, messages on stderr."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ import json
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from landcue.data.names import printable
+
+Dim = Annotated[
+    int | None,
+    typer.Option(min=1, help="Length of an embedding, for models of others; default 128."),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Images per model call.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Reading threads.")]
 
 
 class Reporter:

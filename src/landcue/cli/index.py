@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import Reporter, print_json
+from landcue.cli.console import Batch, Dim, Reporter, Workers, print_json
 from landcue.errors import UsageError
 
 
@@ -34,10 +34,7 @@ def index(
         Path | None,
         typer.Option(help="Label table for a folder; a model without labels learns them."),
     ] = None,
-    dim: Annotated[
-        int | None,
-        typer.Option(min=1, help="Length of an embedding, for models of others; default 128."),
-    ] = None,
+    dim: Dim = None,
     bits: Annotated[
         int | None,
         typer.Option(
@@ -94,8 +91,8 @@ def index(
             "after you moved the folder."
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images per model call.")] = 64,
-    workers: Annotated[int | None, typer.Option(min=1, help="Reading threads.")] = None,
+    batch: Batch = 64,
+    workers: Workers = None,
     device: Annotated[
         str | None,
         typer.Option(
