@@ -123,15 +123,9 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def feedback(tmp_path_factory):
-    """The file that the shared server keeps feedback in."""
-    return tmp_path_factory.mktemp("browser") / "feedback.jsonl"
-
-
-@pytest.fixture(scope="session")
-def server(places, chromium, feedback):
+def server(places, chromium, tmp_path_factory):
     """The server of the images that every test but those that stop one shares."""
-    server = Server(places, "--feedback-file", feedback)
+    server = Server(places, "--collections", tmp_path_factory.mktemp("browser") / "kept.sqlite")
     yield server
     server.stop()
 

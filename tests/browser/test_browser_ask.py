@@ -136,3 +136,17 @@ def test_more_results_are_added(guest):
     assert guest.ids()[:24] == ids
     assert len(set(guest.ids())) == 48
     expect(guest.page.get_by_text(f"48 of {first['plan']['allowed']}")).to_be_visible()
+
+
+def test_words_are_matched_to_labels_and_it_says_so(guest):
+    field = guest.page.get_by_label("Search with words")
+    expect(guest.page.locator("#words-say")).to_contain_text("matched to labels")
+    field.fill("glacier")
+    field.press("Enter")
+    expect(guest.page.locator(".toast")).to_contain_text("No label matches")
+    field.fill("vessels")
+    answer = guest.searching(lambda: field.press("Enter"))
+    assert answer["hits"]
+    assert all("ships" in hit["labels"] for hit in answer["hits"])
+    expect(guest.page.locator(".toast")).to_contain_text("ships (related)")
+    expect(guest.chip("any of ships")).to_be_visible()

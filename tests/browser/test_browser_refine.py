@@ -1,8 +1,7 @@
-"""Marks, before and after, modes with their times, feedback."""
+"""Marks, before and after, modes with their times."""
 
 from __future__ import annotations
 
-import json
 import re
 
 from playwright.sync_api import expect
@@ -81,18 +80,6 @@ def test_marks_are_removed(guest):
     guest.searching(guest.button("Clear", within=marks).click)
     assert guest.ids() == before
     expect(marks).to_have_count(0)
-
-
-def test_marks_are_kept_as_feedback(guest, feedback):
-    guest.ask_record(3)
-    ids = guest.ids()
-    guest.card(0).focus()
-    guest.page.keyboard.press("+")
-    guest.button("Save as feedback").click()
-    expect(guest.page.get_by_text("The marks were saved on the server.")).to_be_visible()
-    kept = json.loads(feedback.read_text().splitlines()[-1])
-    assert kept["positives"] == [ids[0]]
-    assert kept["negatives"] == []
 
 
 def test_modes_answer_differently_and_show_their_times(guest):

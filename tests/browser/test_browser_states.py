@@ -34,7 +34,7 @@ def test_a_token_is_asked_for_and_works(visit, serve, places, tmp_path):
     file = tmp_path / "tokens"
     file.write_text(f"read {TOKEN}\n")
     file.chmod(0o600)
-    server = serve(places, "--token-file", file)
+    server = serve(places, "--token-file", file, "--collections", tmp_path / "kept.sqlite")
     guest = visit(url=server.url)
     guest.expected.append(LOST)
     trouble = guest.page.locator(".trouble")
@@ -52,10 +52,10 @@ def test_a_token_is_asked_for_and_works(visit, serve, places, tmp_path):
     # The token is nowhere in the address, and gone with the tab.
     assert TOKEN not in guest.page.url
     assert TOKEN not in str(guest.context.storage_state())
-    # It reads, and gives no feedback: the page says so and stays.
+    # It reads, and may keep nothing: the page says so and stays.
     guest.card(0).focus()
     guest.page.keyboard.press("+")
-    guest.button("Save as feedback").click()
+    guest.button("Save as collection").click()
     expect(guest.page.locator(".toast")).to_contain_text("feedback")
     expect(guest.cards.first).to_be_visible()
 

@@ -14,6 +14,7 @@ import { SearchPage } from "./search/SearchPage";
 import { about, api, archiveError, archiveName, dialog, labels, phase, state, toast } from "./store";
 import { dark } from "./theme";
 
+const CollectionsSheet = lazy<object>(() => import("./search/CollectionsSheet"), "collections");
 const ModelPage = lazy<ModelProps>(() => import("./model/ModelPage"), "the model page");
 
 /** The page. */
@@ -41,6 +42,7 @@ export function App() {
       <DropAnywhere />
       {dialog.value === "help" && <HelpSheet />}
       {dialog.value === "past" && <PastSheet />}
+      {dialog.value === "collections" && <CollectionsSheet />}
       <div class="toasts" role="status" aria-live="polite">
         {toast.value && <p class="toast">{toast.value}</p>}
       </div>

@@ -65,6 +65,11 @@ export function Header() {
         ))}
       </nav>
       <div class="row top-tools">
+        {archive?.collections && (
+          <button type="button" class="quiet" aria-label="Collections" title="Collections  c" onClick={() => (dialog.value = "collections")}>
+            <Icon name="pile" />
+          </button>
+        )}
         <button type="button" class="quiet" aria-label="History" title="History  h" onClick={() => (dialog.value = "past")}>
           <Icon name="clock" />
         </button>

@@ -3,6 +3,7 @@
 import type { RegionsAnswer } from "./types";
 import type { MapAnswer, ModelAnswer, OwnScoresAnswer } from "./types";
 import type { ExportFormat } from "./names";
+import type { CollectionAnswer, CollectionChange, CollectionRequest, CollectionsAnswer } from "./types";
 import type { ArchiveAnswer, FacetsAnswer, LabelCount, Problem, RecordAnswer, SearchAnswer, SearchRequest } from "./types";
 
 /** Why a request got no answer: status 0 when the server could not be reached. */
@@ -138,14 +139,32 @@ export class Api {
     return answer.blob();
   }
 
-  async feedback(given: {
-    archive?: string;
-    query?: string;
-    positives: string[];
-    negatives: string[];
-    mode?: string;
-  }): Promise<void> {
-    await this.fetched(`${this.base}/v1/feedback`, jsonBody(given));
+  collections(archive: string | null, signal?: AbortSignal): Promise<CollectionsAnswer> {
+    return this.json(`/v1/collections${query({ archive })}`, signal);
+  }
+
+  collection(id: string, signal?: AbortSignal): Promise<CollectionAnswer> {
+    return this.json(`/v1/collections/${encodeURIComponent(id)}`, signal);
+  }
+
+  createCollection(given: CollectionRequest): Promise<CollectionAnswer> {
+    return this.json("/v1/collections", undefined, jsonBody(given));
+  }
+
+  changeCollection(id: string, given: CollectionChange): Promise<CollectionAnswer> {
+    return this.json(`/v1/collections/${encodeURIComponent(id)}`, undefined, jsonBody(given));
+  }
+
+  undoCollection(id: string): Promise<CollectionAnswer> {
+    return this.json(`/v1/collections/${encodeURIComponent(id)}/undo`, undefined, { method: "POST" });
+  }
+
+  deleteCollection(id: string): Promise<CollectionAnswer> {
+    return this.json(`/v1/collections/${encodeURIComponent(id)}`, undefined, { method: "DELETE" });
+  }
+
+  async collectionLabels(id: string): Promise<Blob> {
+    return (await this.fetched(`${this.base}/v1/collections/${encodeURIComponent(id)}/labels`, {})).blob();
   }
 
   private async json<T>(path: string, signal?: AbortSignal, init: RequestInit = {}): Promise<T> {

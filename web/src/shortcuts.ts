@@ -4,7 +4,7 @@ import { focusGrid, openHit } from "./search/act";
 import { isTyping } from "./search/keys";
 import { refine } from "./search/run";
 import type { View } from "./state";
-import { before, dialog, facets, go, showBefore, state } from "./store";
+import { about, before, dialog, facets, go, showBefore, state } from "./store";
 
 const NEXT_VIEW: Record<View, View> = { grid: "both", both: "map", map: "grid" };
 
@@ -24,6 +24,9 @@ function act(key: string): boolean {
       return true;
     case "h":
       dialog.value = "past";
+      return true;
+    case "c":
+      if (about.value?.collections) dialog.value = "collections";
       return true;
     case "r":
       refine();

@@ -16,6 +16,8 @@ export interface Crop {
 export type Query =
   | { readonly kind: "none" }
   | { readonly kind: "record"; readonly id: string }
+  /** Words, for models that take them. */
+  | { readonly kind: "text"; readonly text: string }
   /** The image itself stays in this browser, below its key. */
   | { readonly kind: "image"; readonly key: string; readonly crop: Crop | null };
 
@@ -50,6 +52,8 @@ export interface PageState {
   readonly view: View;
   /** The hit whose details are open. */
   readonly open: string | null;
+  /** The collection that marks are kept in. */
+  readonly collection: string | null;
 }
 
 export const NO_FILTERS: FilterState = {
@@ -78,12 +82,14 @@ export const START: PageState = {
   pages: 1,
   view: "grid",
   open: null,
+  collection: null,
 };
 
 export const MOST_HITS = 1000;
 export const MOST_MARKS = 100;
 const LONGEST_ID = 1024;
 const LONGEST_NAME = 200;
+const LONGEST_TEXT = 500;
 const LONGEST_EXPRESSION = 2000;
 const PARTS = ["train", "val", "test"];
 
@@ -96,6 +102,7 @@ export function toQuery(state: PageState): string {
   if (state.page !== START.page) put("page", state.page);
   put("archive", state.archive);
   if (query.kind === "record") put("id", query.id);
+  if (query.kind === "text") put("text", query.text);
   if (query.kind === "image") {
     put("image", query.key);
     if (query.crop) put("crop", [query.crop.col, query.crop.row, query.crop.width, query.crop.height].join(","));
@@ -118,6 +125,7 @@ export function toQuery(state: PageState): string {
   if (state.pages !== START.pages) put("pages", String(state.pages));
   if (state.view !== START.view) put("view", state.view);
   put("open", state.open);
+  put("collection", state.collection);
   const text = out.toString().replaceAll("%2C", ",").replaceAll("%2F", "/").replaceAll("%3A", ":");
   return text && `?${text}`;
 }
@@ -155,6 +163,7 @@ export function fromQuery(text: string): PageState {
     pages: whole(given.get("pages"), 1, Math.floor(MOST_HITS / k)) ?? START.pages,
     view: view === "both" || view === "map" ? view : START.view,
     open: one("open", LONGEST_ID),
+    collection: one("collection", LONGEST_NAME),
   };
 }
 
@@ -177,6 +186,8 @@ export function readDate(text: string | null): string | null {
 function readQuery(given: URLSearchParams): Query {
   const id = bounded(given.get("id"), LONGEST_ID);
   if (id) return { kind: "record", id };
+  const text = bounded(given.get("text"), LONGEST_TEXT);
+  if (text) return { kind: "text", text };
   const key = given.get("image");
   if (!key || !/^[0-9a-f]{16}$/.test(key)) return { kind: "none" };
   return { kind: "image", key, crop: readCrop(given.get("crop")) };

@@ -5,7 +5,7 @@ import { Api, type ApiError } from "./api";
 import { PictureStore, type Picture } from "./images";
 import { NO_MARKS, sameMarks, type Marks } from "./search/marks";
 import { fromQuery, toQuery, type PageState } from "./state";
-import type { ArchiveAnswer, FacetsAnswer, Hit, LabelCount, Plan } from "./types";
+import type { ArchiveAnswer, CollectionAnswer, FacetsAnswer, Hit, LabelCount, Plan } from "./types";
 
 export interface Found {
   readonly hits: readonly Hit[];
@@ -51,6 +51,10 @@ export const showBefore = signal(false);
 export const picture = signal<Picture | null>(null);
 /** Whether some marks have not been searched with yet. */
 export const draft = signal<Marks>(NO_MARKS);
+/** The collection that is open: it keeps the marks. */
+export const collection = signal<CollectionAnswer | null>(null);
+/** Ids of the selected hits. */
+export const selection = signal<ReadonlySet<string>>(new Set());
 /** Id of the hit that the pointer is on, in the grid or on the map. */
 export const pointed = signal<string | null>(null);
 /** Place of the focused hit. */
@@ -62,7 +66,7 @@ export const announcement = signal("");
 /** A message that passes: what was done, or why not. */
 export const toast = signal("");
 
-export const dialog = signal<"help" | "past" | "crop" | null>(null);
+export const dialog = signal<"help" | "past" | "crop" | "collections" | null>(null);
 
 export const shownHits = computed(() =>
   showBefore.value && before.value ? before.value.hits : (found.value?.hits ?? []),

@@ -28,6 +28,7 @@ const FULL: PageState = {
   pages: 3,
   view: "both",
   open: "port/07.png",
+  collection: "xT-9_a",
 };
 
 describe("state and URL", () => {

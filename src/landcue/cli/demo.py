@@ -89,7 +89,10 @@ def show(archives: Sequence[Path], port: int | None, feedback_file: Path) -> Non
             webbrowser.open(address)
 
     names = tuple(map(str, archives))
-    settings = Settings(archives=names, feedback_file=feedback_file, quiet=True)
+    collections = feedback_file.with_name("collections.sqlite")
+    settings = Settings(
+        archives=names, feedback_file=feedback_file, collections_file=collections, quiet=True
+    )
     run(settings, HOST, _free_port() if port is None else port, opened=opened)
 
 

@@ -123,6 +123,11 @@ class Archive:
         known = self._model is not None or self._storage.model_folder is not None
         return known and not self.manifest.imported
 
+    @property
+    def encodes_text(self) -> bool:
+        """Whether texts can be queries: whether the model has a text tower; loads the model."""
+        return self.encodes and bool(getattr(self._load(), "has_text", False))
+
     def encoder(self) -> Encoder:
         """Return the archive's encoder, loaded once.
 

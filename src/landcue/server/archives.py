@@ -143,6 +143,7 @@ class Served:
             "metric": "cosine",
             "model": None if name is None else Path(str(name)).name,
             "encodes_images": self.archive.encodes,
+            "encodes_text": self.archive.encodes_text,
             "regions": self.explains,
             "card": card,
             "scores": scores,

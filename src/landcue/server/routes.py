@@ -344,8 +344,13 @@ async def get_archive(service: Shared, served: Shown) -> Response:
     """Return an archive's size, version, model card and scores, and the names of all archives."""
     facts = await service.searches.run(served.about)
     settings = service.settings
-    tiles = {"basemap": settings.basemap, "basemap_credit": settings.basemap_credit}
-    return JSONResponse({**facts, "archives": service.catalog.names, **tiles})
+    more = {
+        "archives": service.catalog.names,
+        "basemap": settings.basemap,
+        "basemap_credit": settings.basemap_credit,
+        "collections": settings.collections_file is not None,
+    }
+    return JSONResponse({**facts, **more})
 
 
 @api.post("/v1/feedback", status_code=201, responses=json_of(FeedbackAnswer, 201))

@@ -521,12 +521,14 @@ class ArchiveAnswer(_Answer):
     metric: str
     model: str | None
     encodes_images: bool
+    encodes_text: bool = Field(False, description="Whether texts can be queries.")
     regions: bool = Field(description="Whether the similar regions of a hit can be computed.")
     card: str | None
     scores: dict[str, Any]
     archives: tuple[str, ...]
     basemap: str | None = Field(description="Address template of map tiles for the page.")
     basemap_credit: str | None = Field(description="Attribution of the map tiles.")
+    collections: bool = Field(False, description="Whether the service keeps collections.")
 
 
 class FeedbackAnswer(_Answer):

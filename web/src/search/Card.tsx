@@ -3,7 +3,7 @@ import { memo } from "../memo";
 import { Sharp } from "../Sharp";
 import { about, archiveName, focus, found } from "../store";
 import type { Hit } from "../types";
-import { markHit, openHit } from "./act";
+import { markHit, openHit, selectHit } from "./act";
 import { labelBits, likeness, sharedOf, shortId, shortNearness } from "./why";
 
 interface Props {
@@ -13,13 +13,16 @@ interface Props {
   mark: "good" | "bad" | null;
   open: boolean;
   focused: boolean;
+  selected: boolean;
+  /** Labels given in the open collection, joined by semicolons. */
+  given: string;
   /** Rank before, 0 for a hit that is new, null where nothing is compared. */
   was: number | null;
   describe: string;
 }
 
 /** One result: its image, how near it is, and which labels it shares. */
-export const Card = memo(function Card({ hit, at, mode, mark, open, focused, was, describe }: Props) {
+export const Card = memo(function Card({ hit, at, mode, mark, open, focused, selected, given, was, describe }: Props) {
   const shared = new Set(hit.shared);
   const queryLabels = found.value?.predicted;
   const names = about.value?.label_names ?? [];
@@ -35,10 +38,12 @@ export const Card = memo(function Card({ hit, at, mode, mark, open, focused, was
     cue ? sharedOf(cue) : "",
     hit.shared.length ? `shares ${hit.shared.join(", ")}` : hit.labels.join(", "),
     mark ? `marked ${mark}` : "",
+    selected ? "selected" : "",
+    given ? `labeled ${given}` : "",
     was === 0 ? "new" : was !== null && was !== at + 1 ? `was ${was}` : "",
   ];
   return (
-    <li class="card" data-mark={mark ?? undefined} data-open={open || undefined}>
+    <li class="card" data-mark={mark ?? undefined} data-open={open || undefined} data-selected={selected || undefined}>
       <button
         type="button"
         class="card-image"
@@ -64,6 +69,9 @@ export const Card = memo(function Card({ hit, at, mode, mark, open, focused, was
         )}
       </button>
       <div class="card-actions">
+        <button type="button" tabIndex={-1} aria-pressed={selected} aria-label={`Select: ${hit.id}`} title="Select  x, Shift for all in between" onClick={(event) => selectHit(hit.id, event.shiftKey)}>
+          <Icon name="check" />
+        </button>
         <button type="button" tabIndex={-1} aria-pressed={mark === "good"} aria-label={`Good: ${hit.id}`} title="Good  +" onClick={() => markHit(hit.id, "good")}>
           <Icon name="plus" />
         </button>
@@ -81,6 +89,11 @@ export const Card = memo(function Card({ hit, at, mode, mark, open, focused, was
         </span>
       </div>
       <ul class="card-labels" aria-label="Labels">
+        {given && given.split("; ").map((label) => (
+          <li key={`given ${label}`} class="given" title={`${label}: given in this collection`}>
+            {label}
+          </li>
+        ))}
         {labels.slice(0, 6).map((label) => (
           <li key={label} class={shared.has(label) ? "shared" : undefined}>
             {label}

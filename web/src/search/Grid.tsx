@@ -1,7 +1,8 @@
 import { useEffect, useRef } from "preact/hooks";
-import { about, before, draft, focus, found, pointed, showBefore, shownHits, shownMode, state } from "../store";
-import { markHit, openHit } from "./act";
+import { about, before, collection, draft, focus, found, pointed, selection, showBefore, shownHits, shownMode, state } from "../store";
+import { markHit, openHit, selectHit } from "./act";
 import { Card } from "./Card";
+import { labelsOf } from "./collection";
 import { compare } from "./compare";
 import { gridKey } from "./keys";
 import { markOf } from "./marks";
@@ -60,6 +61,8 @@ export function Grid() {
         return;
       case "open":
         return openHit(state.value.open === hit.id ? null : hit.id);
+      case "select":
+        return selectHit(hit.id, event.shiftKey);
       case "query":
         return askRecord(hit.id);
       default:
@@ -84,6 +87,8 @@ export function Grid() {
           mark={markOf(draft.value, hit.id)}
           open={open === hit.id}
           focused={place === at}
+          selected={selection.value.has(hit.id)}
+          given={labelsOf(collection.value, hit.id).join("; ")}
           was={changes ? (changes.moved.get(hit.id)?.from ?? 0) : null}
           describe={nearness(hit, mode, nBits)}
         />

@@ -4,6 +4,7 @@ import { about, facets, go } from "../store";
 import { ChooseImage } from "./DropZone";
 import { askRecord } from "./run";
 import { count, shortId } from "./why";
+import { WordsField } from "./WordsField";
 
 /** The start page: supply an image, or start from a record of the archive. */
 export function Landing() {
@@ -26,6 +27,7 @@ export function Landing() {
                 <ChooseImage />
                 {facets.value?.bounds && <BrowseMap />}
               </div>
+              <WordsField />
             </>
           ) : (
             <p>
@@ -33,6 +35,7 @@ export function Landing() {
               records.
             </p>
           )}
+          {!archive.encodes_images && <WordsField />}
           {!archive.encodes_images && facets.value?.bounds && <BrowseMap />}
         </div>
       </div>

@@ -8,6 +8,7 @@ import { useEffect, useState } from "preact/hooks";
 import { ChooseImage } from "./DropZone";
 import { NO_MARKS } from "./marks";
 import { shortId } from "./why";
+import { WordsField } from "./WordsField";
 
 /** The query: a record or an image, with its region and its labels. */
 export function QueryCard() {
@@ -18,6 +19,17 @@ export function QueryCard() {
       <section class="query-card empty" aria-label="Query">
         <p>{positives.length ? "Searching with your marks only." : "No query yet. Drop, paste or choose an image, or pick a result."}</p>
         <ChooseImage />
+        <WordsField />
+      </section>
+    );
+  }
+  if (query.kind === "text") {
+    return (
+      <section class="query-card empty" aria-label="Query">
+        <WordsField key={query.text} given={query.text} />
+        <button type="button" class="tool" onClick={() => ask({ query: { kind: "none" }, ...NO_MARKS })}>
+          <Icon name="close" /> Clear
+        </button>
       </section>
     );
   }

@@ -1,16 +1,44 @@
 /** Actions on a hit: mark it, open it, search with it, share it. */
 
-import { ApiError } from "../api";
 import type { FilterState } from "../state";
 import * as store from "../store";
-import { marked, markOf } from "./marks";
+import { keepMarks } from "./collection";
+import { marked, markedAll, markOf } from "./marks";
 
 /** Mark a hit, or take the same mark back. */
 export function markHit(id: string, as: "good" | "bad"): void {
   store.draft.value = marked(store.draft.value, id, as);
   const now = markOf(store.draft.value, id);
   const { positives, negatives } = store.draft.value;
+  keepMarks([id], now);
   store.announcement.value = `${now ? `Marked ${now}` : "Mark removed"}. ${positives.length} good, ${negatives.length} bad. R refines.`;
+}
+
+/** Mark some hits alike; null removes their marks. */
+export function markHits(ids: readonly string[], as: "good" | "bad" | null): void {
+  store.draft.value = markedAll(store.draft.value, ids, as);
+  keepMarks(ids, as);
+  store.announcement.value = `${ids.length} ${as ? `marked ${as}` : "marks removed"}.`;
+}
+
+let anchor: string | null = null;
+
+/** Select a hit or take it out; `range` selects all from the one before to it. */
+export function selectHit(id: string, range: boolean): void {
+  const ids = store.shownHits.value.map((hit) => hit.id);
+  const next = new Set(store.selection.value);
+  const [from, to] = [ids.indexOf(anchor ?? ""), ids.indexOf(id)];
+  if (range && from >= 0 && to >= 0) {
+    for (const one of ids.slice(Math.min(from, to), Math.max(from, to) + 1)) next.add(one);
+  } else if (!next.delete(id)) next.add(id);
+  anchor = id;
+  store.selection.value = next;
+  store.announcement.value = `${next.size} selected.`;
+}
+
+/** Select all hits that are shown, or none. */
+export function selectAll(on = true): void {
+  store.selection.value = new Set(on ? store.shownHits.value.map((hit) => hit.id) : []);
 }
 
 /** Open the details of a hit; null closes them. */
@@ -25,24 +53,6 @@ export function focusGrid(): boolean {
   const card = document.querySelector<HTMLElement>('.card-image[tabindex="0"]');
   card?.focus();
   return card !== null;
-}
-
-/** Save the marks on the server, as training data. */
-export async function sendFeedback(): Promise<void> {
-  const { positives, negatives } = store.draft.value;
-  const { archive, query, mode } = store.state.value;
-  try {
-    await store.api.feedback({
-      positives: [...positives],
-      negatives: [...negatives],
-      mode: store.found.value?.mode ?? mode,
-      ...(archive ? { archive } : {}),
-      ...(query.kind === "record" ? { query: query.id } : {}),
-    });
-    store.notify("The marks were saved on the server.");
-  } catch (error) {
-    store.notify(error instanceof ApiError ? error.message : "The marks could not be saved.");
-  }
 }
 
 /** Copy the address of this search; a query image is not part of it. */

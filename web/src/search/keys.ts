@@ -2,7 +2,7 @@
 
 export type GridAction =
   | { readonly kind: "focus"; readonly at: number }
-  | { readonly kind: "good" | "bad" | "open" | "query" }
+  | { readonly kind: "good" | "bad" | "open" | "query" | "select" }
   | null;
 
 export interface KeyPress {
@@ -42,6 +42,9 @@ export function gridKey(press: KeyPress, at: number, count: number, columns: num
       return { kind: "bad" };
     case "Enter":
       return { kind: "open" };
+    case "x":
+    case "X":
+      return { kind: "select" };
     case "q":
       return { kind: "query" };
     default:
@@ -54,6 +57,7 @@ export const HELP: readonly (readonly [string, string])[] = [
   ["← ↑ → ↓", "move between results"],
   ["+", "mark as good, or remove the mark"],
   ["-", "mark as bad, or remove the mark"],
+  ["x", "select; with Shift, all in between"],
   ["r", "refine: search again with the marks"],
   ["b", "compare with the previous ranking"],
   ["Enter", "open the details"],
@@ -62,6 +66,7 @@ export const HELP: readonly (readonly [string, string])[] = [
   ["/", "go to the label filter"],
   ["m", "switch between grid, both and map"],
   ["h", "history"],
+  ["c", "collections"],
   ["?", "this help"],
 ];
 

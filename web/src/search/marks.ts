@@ -15,6 +15,16 @@ export function marked(marks: Marks, id: string, as: "good" | "bad", most = 100)
   return as === "good" ? { positives: next, negatives: rest } : { positives: rest, negatives: next };
 }
 
+/** Mark some ids alike, or remove their marks. */
+export function markedAll(marks: Marks, ids: readonly string[], as: "good" | "bad" | null, most = 100): Marks {
+  const rest = (known: readonly string[]) => known.filter((id) => !ids.includes(id));
+  const [positives, negatives] = [rest(marks.positives), rest(marks.negatives)];
+  return {
+    positives: as === "good" ? [...positives, ...ids].slice(-most) : positives,
+    negatives: as === "bad" ? [...negatives, ...ids].slice(-most) : negatives,
+  };
+}
+
 export function markOf(marks: Marks, id: string): "good" | "bad" | null {
   if (marks.positives.includes(id)) return "good";
   return marks.negatives.includes(id) ? "bad" : null;

@@ -35,6 +35,7 @@ export function titleOf(state: PageState): string {
   const crop = query.kind === "image" && query.crop ? "a region of " : "";
   const parts = [
     query.kind === "record" ? shortId(query.id) : "",
+    query.kind === "text" ? `“${query.text}”` : "",
     query.kind === "image" ? crop + (store.picture.value?.name ?? "an image") : "",
     state.positives.length ? `${state.positives.length} good` : "",
     state.negatives.length ? `${state.negatives.length} bad` : "",

@@ -66,6 +66,7 @@ export function requestOf(state: PageState): SearchRequest {
   const out: SearchRequest = { k: Math.min(MOST_HITS, Math.max(least, state.k * state.pages)), predicted: true };
   if (state.archive) out.archive = state.archive;
   if (state.query.kind === "record") out.id = state.query.id;
+  if (state.query.kind === "text") out.text = state.query.text;
   if (state.positives.length) out.positives = [...state.positives];
   // Without anything to come near to there is nothing to keep away from.
   if (state.negatives.length && hasExample(state)) out.negatives = [...state.negatives];

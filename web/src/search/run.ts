@@ -8,7 +8,8 @@ import type { PageState } from "../state";
 import { MOST_HITS } from "../state";
 import type { SearchAnswer } from "../types";
 import { focusGrid } from "./act";
-import { NO_MARKS } from "./marks";
+import { followCollection, keepMarks } from "./collection";
+import { NO_MARKS, sameMarks, type Marks } from "./marks";
 import { remember } from "./remember";
 import { exampleKey, hasExample, isBrowsing, isSearch, requestOf, searchKey } from "./request";
 
@@ -28,11 +29,16 @@ export function follow(): void {
     });
   });
   setInterval(() => void lookAgain(), LOOK_AGAIN);
+  followCollection();
   effect(() => {
     const state = store.state.value;
     untracked(() => {
       if (!lastState || searchKey(lastState) !== searchKey(state)) void search();
     });
+  });
+  effect(() => {
+    const marks = store.draft.value;
+    if (lastState) writeDraft(marks);
   });
 }
 
@@ -73,7 +79,10 @@ export async function search(): Promise<void> {
   const old = lastState;
   asking?.abort();
   lastState = state;
-  store.draft.value = { positives: state.positives, negatives: state.negatives };
+  // Marks of a collection stay, and so do those not searched with yet while only filters change.
+  const kept = old && exampleKey(old) === exampleKey(state) && sameMarks(old, state);
+  if (!store.collection.value && !kept) store.draft.value = readDraft() ?? { positives: state.positives, negatives: state.negatives };
+  if (!old || searchKey(old) !== searchKey(state)) store.selection.value = new Set();
   store.showBefore.value = false;
   if (!old || exampleKey(old) !== exampleKey(state)) store.focus.value = 0;
   if (!isSearch(state) && !isBrowsing(state)) {
@@ -154,8 +163,33 @@ export function refine(): void {
 }
 
 export function clearMarks(): void {
+  const { positives, negatives } = store.draft.value;
+  keepMarks([...positives, ...negatives], null);
   store.draft.value = NO_MARKS;
   if (store.state.value.positives.length || store.state.value.negatives.length) store.ask(NO_MARKS);
+}
+
+const DRAFT = "landcue.draft";
+let restored = false;
+
+/** Return the marks that this tab had at this search when it was closed or reloaded, once. */
+function readDraft(): Marks | null {
+  if (restored) return null;
+  restored = true;
+  try {
+    const { key, marks } = JSON.parse(sessionStorage.getItem(DRAFT) ?? "null") as { key: string; marks: Marks };
+    return key === exampleKey(store.state.value) ? marks : null;
+  } catch {
+    return null;
+  }
+}
+
+function writeDraft(marks: Marks): void {
+  try {
+    sessionStorage.setItem(DRAFT, JSON.stringify({ key: exampleKey(store.state.value), marks }));
+  } catch {
+    // Storage is switched off: marks last as long as the page.
+  }
 }
 
 /** Ask with a record. */
