@@ -29,8 +29,10 @@ class Limits:
             are seven more chances to agree by accident (7 is the least seen).
         min_correlation: Gray values (32 x 32) of near-duplicates correlate at least so much, which
             leaves out pictures that share no more than a coarse layout (0.2 to 0.6).
-        min_cosine: Embeddings of look-alikes have at least this cosine. An encoder trained on
-            labels draws different images of one kind together, so this finds candidates, no copies.
+        min_cosine: Embeddings of look-alikes have at least this cosine. 0.98: chosen for the
+            built-in encoder on the validation part of UC Merced, where 99 of 100 JPEG copies of
+            quality 90 have 0.9786 or more and 6 of 21,945 pairs of different images reach 0.98.
+            Different images of one kind may be that near, so this finds candidates, no copies.
         overlap_neighbors: So many of an image's nearest embeddings are tried for a shared area.
         min_overlap_correlation: Fine detail of the shared area correlates at least so much. Crops
             of one picture have 1.00, parallel lines of different runways up to 0.88.
@@ -42,7 +44,7 @@ class Limits:
     max_distance: int = 8
     max_distance_turned: int = 4
     min_correlation: float = 0.9
-    min_cosine: float = 0.999
+    min_cosine: float = 0.98
     overlap_neighbors: int = 5
     min_overlap_correlation: float = 0.94
     min_shared: float = 0.25

@@ -34,7 +34,7 @@ def audit(
     ] = 8,
     min_cosine: Annotated[
         float, typer.Option(min=0, max=1, help="Minimum cosine similarity of look-alikes, 0 to 1.")
-    ] = 0.999,
+    ] = 0.98,
     json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Find duplicates, leakage across a split, and problems of labels and files."""
