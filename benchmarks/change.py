@@ -185,15 +185,19 @@ def naip(folder: Path, bands: str, side: str) -> None:
     print_precision(scenes, archive.manifest.fingerprint)
 
 
-def ucmerced(folder: Path, scenes: int = 8, places: int = 150) -> None:
-    """Measure on photographs: light, color, haze and a shift; in 15 % a part of another image."""
+def ucmerced(folder: Path, part: str, scenes: int = 6, places: int = 150) -> None:
+    """Measure on photographs: light, color, haze and a shift; in 15 % a part of another image.
+
+    The validation part has the images of odd numbers, the test part those of even ones.
+    """
     from PIL import Image, ImageEnhance
 
     encoder = landcue.load_model("builtin")
-    files = sorted(folder.glob("*/*.webp"))
+    odd = part == "validation"
+    files = [one for one in sorted(folder.glob("*/*.webp")) if int(one.stem[-2:]) % 2 == odd]
     made: list[Scene] = []
     for seed in range(scenes):
-        rng = np.random.default_rng([3000, seed])
+        rng = np.random.default_rng([4000 if odd else 5000, seed])
         light, contrast, color = rng.uniform(0.75, 1.25, 3)
         haze, noise = rng.uniform(0, 0.25), rng.uniform(1, 5)
         tint = rng.normal(1, 0.04, 3)
@@ -297,6 +301,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="2000:2012")
     parser.add_argument("--bands", default="1,2,3")
     parser.add_argument("--chip", default="320m")
+    parser.add_argument("--part", default="test", choices=("validation", "test"))
     parser.add_argument("--pairs", type=int, default=1_000_000)
     args = parser.parse_args()
     if args.what in ("naip", "ucmerced") and args.data is None:
@@ -306,7 +311,7 @@ def main() -> None:
     elif args.what == "naip":
         naip(args.data, args.bands, args.chip)
     elif args.what == "ucmerced":
-        ucmerced(args.data)
+        ucmerced(args.data, args.part)
     else:
         speed(args.pairs)
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import landcue
 from landcue.cli.main import app
 from landcue.errors import ArchiveError, DataError, UsageError
+from landcue.search.changes import ChangeFacts, Changes
 from landcue.search.unusual import Differences, conformal, unusual_scores
 from landcue.types import Bounds, Encoding
 
@@ -201,6 +202,27 @@ def test_tables_and_files(folder, tmp_path):
         changes.write(tmp_path / "a.shp")
 
 
+def test_pairs_are_decoded_when_they_are_read(folder):
+    one = landcue.open(folder).change(before="2013", after="2018")[0]
+    read = []
+
+    def decode(first, last):
+        read.extend(range(first, last))
+        return [replace(one, p=float(i)) for i in range(first, last)]
+
+    facts = ChangeFacts(2000, 2000, False, 1.0, 1300, 1300)
+    changes = Changes(1300, decode, facts)
+    assert changes[600].p == 600
+    assert 0 not in read
+    assert changes[-1].p == 1299
+    assert [c.p for c in changes[511:514]] == [511, 512, 513]
+    assert [c.p for c in changes] == list(range(1300))
+    assert sorted(read) == list(range(1300))
+    with pytest.raises(IndexError):
+        changes[1300]
+    assert changes.summary.startswith("2,000 pairs, 1,300 with p <= 1")
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "word"),
     [
@@ -213,6 +235,8 @@ def test_tables_and_files(folder, tmp_path):
         ({"after": "2020"}, DataError, "no record lies in after 2020"),
         ({"alpha": 0}, UsageError, "use a false alarm rate above 0"),
         ({"min_overlap": 1.5}, UsageError, "use a share above 0"),
+        ({"scoring": "train"}, UsageError, "did you mean 'trained'"),
+        ({"scoring": "trained"}, UsageError, "no trained model of change for this encoder"),
         ({"k": 0}, UsageError, "use at least 1"),
         ({"gained": ["grss"]}, UsageError, "did you mean 'grass'"),
         ({"unchanged": "2010"}, UsageError, "write two dates"),

@@ -53,6 +53,13 @@ def change(
             "by default all compared pairs."
         ),
     ] = None,
+    scoring: Annotated[
+        str,
+        typer.Option(
+            help="trained (on synthetic pairs, built-in encoder), measured (on the compared "
+            "pairs), or auto: trained if possible."
+        ),
+    ] = "auto",
     alpha: Annotated[
         float, typer.Option(help="False alarm rate on unchanged pairs; 1 returns all pairs.")
     ] = 0.05,
@@ -85,6 +92,7 @@ def change(
         lost=lost or (),
         unchanged=unchanged,
         other=None if other is None else landcue.open(other),
+        scoring=scoring,
         alpha=alpha,
         min_overlap=min_overlap,
     )

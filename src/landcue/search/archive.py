@@ -216,6 +216,7 @@ class Archive:
         lost: Sequence[str] = (),
         unchanged: str | Iterable[tuple[str, str]] | None = None,
         other: Archive | None = None,
+        scoring: str = "auto",
         alpha: float = 0.05,
         min_overlap: float = 0.5,
         k: int | None = None,
@@ -249,6 +250,9 @@ class Archive:
                 ``alpha``. By default all pairs are calibrated on each other, which returns at most
                 the share ``alpha`` of them.
             other: The archive of the later date, if it is not this one.
+            scoring: ``trained``: by a model trained on synthetic pairs, which the built-in encoder
+                has; ``measured``: by covariances of the compared pairs; ``auto``: trained, if there
+                is one (see :mod:`landcue.search.unusual`).
             alpha: Return pairs with a p-value of at most this false alarm rate; 1 for all pairs.
             min_overlap: Least intersection over union of footprints off the grid.
             k: Most pairs to return; by default all.
@@ -276,6 +280,7 @@ class Archive:
             gained=gained,
             lost=lost,
             unchanged=unchanged,
+            scoring=scoring,
             alpha=alpha,
             min_overlap=min_overlap,
             k=k,

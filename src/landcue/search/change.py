@@ -16,7 +16,7 @@ import pyarrow.compute
 
 from landcue.data.cells import cells_of, grid_of
 from landcue.data.pairing import Places, pair_places
-from landcue.errors import ArchiveError, DataError, UsageError
+from landcue.errors import ArchiveError, DataError, UsageError, did_you_mean
 from landcue.search.backend import Facts
 from landcue.search.changes import Change, ChangeFacts, Changes
 from landcue.search.filters import Filter, check_carried
@@ -24,6 +24,7 @@ from landcue.search.local import LocalBackend
 from landcue.search.place import geometry_of
 from landcue.search.records import Records
 from landcue.search.unusual import (
+    ChangeModel,
     Differences,
     conformal,
     cosine_distances,
@@ -39,6 +40,7 @@ When = str | date | datetime
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+_SCORINGS = ("auto", "trained", "measured")
 _SEASONS = ("winter", "spring", "summer", "autumn")
 _LABEL_STEP = 0.2
 """Least rise or fall of a predicted score that counts as a gained or a lost label."""
@@ -149,12 +151,14 @@ def find_changes(
     gained: Sequence[str] = (),
     lost: Sequence[str] = (),
     unchanged: str | Iterable[tuple[str, str]] | None = None,
+    scoring: str = "auto",
     alpha: float = 0.05,
     min_overlap: float = 0.5,
     k: int | None = None,
 ) -> Changes:
     """Return the unusual pairs of two archives, or of one: see :meth:`landcue.Archive.change`."""
     _check_values(periods, alpha, min_overlap, k)
+    trained = _trained(scoring, before.manifest.fingerprint)
     if before.manifest.fingerprint != after.manifest.fingerprint:
         raise ArchiveError(
             f"{after.archive.folder} was made by another model than {before.archive.folder}: "
@@ -183,7 +187,7 @@ def find_changes(
         other = _Side(after, np.concatenate([other.rows, second[new]]))
         known = np.append(known, np.ones(np.count_nonzero(new), np.bool_))
     _check_bands(one, other)
-    table = _compare(one, other, known, pairs.overlap)
+    table = _compare(one, other, known, pairs.overlap, trained)
     n = len(pairs)
     shown = table.p[:n] <= alpha
     flagged = int(np.count_nonzero(shown))
@@ -200,6 +204,15 @@ def find_changes(
         notes=tuple(notes),
     )
     return Changes(len(rows), lambda i, j: table.decode(rows[i:j]), facts)
+
+
+def _trained(scoring: str, fingerprint: str) -> ChangeModel | None:
+    if scoring not in _SCORINGS:
+        raise UsageError(f"unknown scoring {scoring!r}{did_you_mean(scoring, _SCORINGS)}")
+    trained = None if scoring == "measured" else load_trained(fingerprint)
+    if trained is None and scoring == "trained":
+        raise UsageError("there is no trained model of change for this encoder: use measured")
+    return trained
 
 
 def _check_values(
@@ -338,7 +351,11 @@ def _bands_of(reading: str | None) -> str:
 
 
 def _compare(
-    one: _Side, other: _Side, known: Mask | None, overlap: npt.NDArray[np.float64]
+    one: _Side,
+    other: _Side,
+    known: Mask | None,
+    overlap: npt.NDArray[np.float64],
+    trained: ChangeModel | None,
 ) -> _Table:
     sides = one, other
     days = [_numbered(side.records.time[side.rows].astype("datetime64[D]")) for side in sides]
@@ -362,11 +379,7 @@ def _compare(
     differences = Differences(
         one.backend.vectors.embedding, other.backend.vectors.embedding, one.rows, other.rows, scene
     )
-    p, z, level = conformal(
-        unusual_scores(differences, load_trained(one.backend.manifest.fingerprint)),
-        [fine, coarse],
-        known,
-    )
+    p, z, level = conformal(unusual_scores(differences, trained), [fine, coarse], known)
 
     def group_of(i: int) -> str:
         if level[i] < 0:
