@@ -4,6 +4,8 @@
 
 Each seed is a pair of dates (season, light, haze) with 14 places of each of 14 themes, of which
 15 % get houses, water or another field. ``benchmarks/change.py`` measures on other seeds.
+The file in the package was made with an earlier order of random draws: this script gives a model of
+the same kind, not the same bytes.
 """
 
 from __future__ import annotations
