@@ -275,6 +275,20 @@ def test_weights_of_a_package_are_mapped_onto_timms_names(name):
     assert digest.hexdigest() == MAPPED[name]
 
 
+def test_a_packages_file_with_another_digest_is_refused_unread(tmp_path):
+    needs_package("tf_efficientnet_lite0")
+    data = bytearray(package_weights("tf_efficientnet_lite0").read_bytes())
+    data[len(data) // 2] ^= 1
+    changed = tmp_path / "changed.pth"
+    changed.write_bytes(data)
+    backbone = create_backbone("tf_efficientnet_lite0")
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    with pytest.raises(ModelError, match="pickled weights can run code and are refused") as error:
+        load_backbone_weights(backbone, changed)
+    assert "\n" not in str(error.value)
+    assert all(torch.equal(before[name], t) for name, t in backbone.state_dict().items())
+
+
 @pytest.mark.parametrize("name", MAPPED)
 def test_weights_of_a_package_recognize_natural_photographs(name):
     needs_package(name)
