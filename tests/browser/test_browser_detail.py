@@ -71,7 +71,7 @@ def test_exports_hold_the_results_shown(guest, tmp_path, name):
         guest.button(name).click()
     path = tmp_path / waited.value.suggested_filename
     waited.value.save_as(path)
-    expect(guest.page.get_by_text(f"12 results saved as {path.name}.")).to_be_visible()
+    expect(guest.page.get_by_text(f"12 rows saved as {path.name}.")).to_be_visible()
     if name == "GeoJSON":
         features = json.loads(path.read_text())["features"]
         assert [one["properties"]["id"] for one in features] == ids

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import expect
@@ -161,3 +162,30 @@ def test_a_box_is_typed_and_checked(guest, places):
         assert south <= 45.1425
         assert north >= 45.1405
     expect(guest.chip("box")).to_be_visible()
+
+
+def test_a_minimum_score_is_chosen_on_a_histogram_and_all_that_pass_are_exported(guest, tmp_path):
+    guest.ask_record()
+    panel = guest.page.locator(".threshold")
+    panel.get_by_text("Minimum score", exact=True).click()
+    slider = panel.get_by_role("slider", name="Minimum score")
+    lowest = slider.get_attribute("min")
+    expect(panel.get_by_role("status")).to_contain_text("139 records have")
+    middle = f"{(float(lowest) + 0.6) / 2:.3f}"
+    answer = guest.searching(lambda: slider.fill(middle))
+    least = float(parse_qs(urlsplit(guest.page.url).query)["least"][0])
+    assert all(hit["score"] >= least for hit in answer["hits"])
+    said = panel.get_by_role("status")
+    expect(said).to_contain_text(f"{least:.3f} or more")
+    passing = int(said.inner_text().split()[0])
+    assert 24 < passing < 139
+    guest.page.get_by_text("Export", exact=True).click()
+    with guest.page.expect_download() as waited:
+        guest.button("CSV").click()
+    waited.value.save_as(tmp_path / "rows.csv")
+    rows = (tmp_path / "rows.csv").read_text().splitlines()
+    assert len(rows) == passing + 1
+    expect(guest.page.locator(".toast")).to_contain_text(f"{passing} rows saved")
+    guest.page.reload()
+    guest.settled()
+    expect(said).to_contain_text(f"{passing} records have")

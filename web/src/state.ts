@@ -47,6 +47,8 @@ export interface PageState {
   readonly negatives: readonly string[];
   readonly filters: FilterState;
   readonly mode: Mode;
+  /** Hits with a smaller score are left out. */
+  readonly least: number | null;
   readonly k: number;
   readonly pages: number;
   readonly view: View;
@@ -78,6 +80,7 @@ export const START: PageState = {
   negatives: [],
   filters: NO_FILTERS,
   mode: "auto",
+  least: null,
   k: 24,
   pages: 1,
   view: "grid",
@@ -121,6 +124,7 @@ export function toQuery(state: PageState): string {
   each("part", filters.parts);
   if (filters.box) put("bbox", filters.box.join(","));
   if (state.mode !== START.mode) put("mode", state.mode);
+  if (state.least !== null) put("least", String(state.least));
   if (state.k !== START.k) put("k", String(state.k));
   if (state.pages !== START.pages) put("pages", String(state.pages));
   if (state.view !== START.view) put("view", state.view);
@@ -159,6 +163,7 @@ export function fromQuery(text: string): PageState {
       box: readBox(given.get("bbox")),
     },
     mode: MODES.find((known) => known === mode) ?? START.mode,
+    least: readScore(given.get("least")),
     k,
     pages: whole(given.get("pages"), 1, Math.floor(MOST_HITS / k)) ?? START.pages,
     view: view === "both" || view === "map" ? view : START.view,
@@ -181,6 +186,11 @@ export function readDate(text: string | null): string | null {
   if (!text || !/^(19\d\d|2[01]\d\d)-\d\d-\d\d$/.test(text)) return null;
   const date = new Date(`${text}T00:00:00Z`);
   return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(text) ? text : null;
+}
+
+function readScore(text: string | null): number | null {
+  const value = text?.trim() ? Number(text) : NaN;
+  return value >= -1000 && value <= 1 ? value : null;
 }
 
 function readQuery(given: URLSearchParams): Query {

@@ -24,6 +24,7 @@ const FULL: PageState = {
     box: [170.5, -10, -170.25, 10.125],
   },
   mode: "two-stage",
+  least: 0.625,
   k: 48,
   pages: 3,
   view: "both",

@@ -5,7 +5,7 @@ import { Sheet } from "../Sheet";
 import { toQuery } from "../state";
 import { api, archiveName, collection, dialog, go, notify, state } from "../store";
 import type { CollectionAnswer, CollectionSummary, Mark } from "../types";
-import { change, createCollection, keepMarks, keepNote, messageOf, openCollection, setWho, undo, whoIs } from "./collection";
+import { change, createCollection, fileName, keepMarks, keepNote, messageOf, openCollection, setWho, undo, whoIs } from "./collection";
 import { shortId } from "./why";
 
 const close = () => (dialog.value = null);
@@ -205,8 +205,4 @@ function save(blob: Blob, name: string): void {
   [link.href, link.download] = [url, name];
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
-}
-
-function fileName(name: string): string {
-  return name.replaceAll(/[^\p{L}\p{N}._-]+/gu, "-").replaceAll(/^-+|-+$/g, "").slice(0, 60) || "collection";
 }

@@ -5,6 +5,8 @@ import { api, found, notify, state } from "../store";
 import { MOST_HITS } from "../state";
 import type { ExportFormat } from "../names";
 import { requestOf } from "./request";
+import { fileName } from "./collection";
+import { titleOf } from "./remember";
 import { imageOf } from "./run";
 
 const FORMATS: readonly (readonly [ExportFormat, string, string])[] = [
@@ -22,14 +24,19 @@ export function ExportMenu() {
     own.current?.removeAttribute("open");
     try {
       const image = await imageOf(state.value);
-      const request = { ...requestOf(state.value), k: Math.min(MOST_HITS, count) };
-      const blob = await api.exported(request, image ?? null, format);
+      // With a minimum score all that pass are written, not those shown alone.
+      const all = state.value.least !== null;
+      const asked = { ...requestOf(state.value), k: all ? MOST_HITS : Math.min(MOST_HITS, count) };
+      const answer = all ? await api.search(asked, image ?? null) : null;
+      const rows = answer?.hits.length ?? count;
+      const blob = await api.exported({ ...asked, k: rows }, image ?? null, format);
       const url = URL.createObjectURL(blob);
       const link = document.createElement("a");
-      [link.href, link.download] = [url, `landcue-result.${ending}`];
+      [link.href, link.download] = [url, `${fileName(titleOf(state.value))}.${ending}`];
       link.click();
       setTimeout(() => URL.revokeObjectURL(url), 10_000);
-      notify(`${count} results saved as landcue-result.${ending}.`);
+      const rest = answer?.cursor ? `, the best of more; raise the minimum score to save all that pass` : "";
+      notify(`${rows} ${rows === 1 ? "row" : "rows"} saved as ${link.download}${rest}.`);
     } catch (error) {
       notify(error instanceof ApiError ? error.message : "The results could not be exported.");
     }

@@ -5,6 +5,7 @@ import type { ValueCount } from "../types";
 import { setDays, toggled } from "./filters";
 import { LabelFilter } from "./LabelFilter";
 import { quoted } from "./request";
+import { Threshold } from "./Threshold";
 import { count } from "./why";
 
 const set = (patch: Partial<FilterState>) => ask({ filters: { ...state.value.filters, ...patch } });
@@ -15,6 +16,7 @@ export function FilterPanel() {
   const { filters } = state.value;
   return (
     <section class="filters" aria-label="Filters">
+      <Threshold />
       <LabelFilter />
       <Expression />
       {known && (

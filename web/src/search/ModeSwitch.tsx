@@ -44,13 +44,13 @@ export function ModeSwitch() {
               aria-checked={on}
               tabIndex={on ? 0 : -1}
               title={TELLS[mode]}
-              onClick={() => ask({ mode, pages: 1 })}
+              onClick={() => ask({ mode, least: null, pages: 1 })}
               onKeyDown={(event) => {
                 const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
                 if (!by) return;
                 event.preventDefault();
                 const next = modes[(modes.indexOf(mode) + by + modes.length) % modes.length] ?? mode;
-                ask({ mode: next, pages: 1 });
+                ask({ mode: next, least: null, pages: 1 });
                 const group = event.currentTarget.parentElement;
                 (group?.children[modes.indexOf(next)] as HTMLElement | undefined)?.focus();
               }}

@@ -27,7 +27,7 @@ export function QueryCard() {
     return (
       <section class="query-card empty" aria-label="Query">
         <WordsField key={query.text} given={query.text} />
-        <button type="button" class="tool" onClick={() => ask({ query: { kind: "none" }, ...NO_MARKS })}>
+        <button type="button" class="tool" onClick={() => ask({ query: { kind: "none" }, least: null, ...NO_MARKS })}>
           <Icon name="close" /> Clear
         </button>
       </section>
@@ -66,7 +66,7 @@ export function QueryCard() {
               <Icon name="crop" /> Crop
             </button>
           )}
-          <button type="button" class="tool" onClick={() => ask({ query: { kind: "none" }, ...NO_MARKS })}>
+          <button type="button" class="tool" onClick={() => ask({ query: { kind: "none" }, least: null, ...NO_MARKS })}>
             <Icon name="close" /> Clear
           </button>
         </div>

@@ -41,10 +41,10 @@ export function WordsField({ given = "" }: { given?: string }) {
 }
 
 function searchWords(text: string, byText: boolean): void {
-  if (byText) return ask({ query: { kind: "text", text }, ...NO_MARKS });
+  if (byText) return ask({ query: { kind: "text", text }, least: null, ...NO_MARKS });
   const found = meant(text, labels.value.map((one) => one.name));
   if (!found.length) return notify(`No label matches “${text}”. Choose one from the list of labels.`);
-  ask({ query: { kind: "none" }, filters: { ...NO_FILTERS, any: found.map((one) => one.label) }, ...NO_MARKS });
+  ask({ query: { kind: "none" }, least: null, filters: { ...NO_FILTERS, any: found.map((one) => one.label) }, ...NO_MARKS });
   const words = found.map(({ label, how }) => (how === "same" ? label : `${label} (${how})`));
   notify(`Records labeled ${words.join(" or ")}: matched to “${text}” by name.`);
 }

@@ -198,3 +198,8 @@ export function setWho(name: string): void {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : "unexpected error";
 }
+
+/** Return a name as one of a file. */
+export function fileName(name: string): string {
+  return name.replaceAll(/[^\p{L}\p{N}._-]+/gu, "-").replaceAll(/^-+|-+$/g, "").slice(0, 60) || "landcue";
+}

@@ -44,6 +44,7 @@ export function titleOf(state: PageState): string {
     filters.groups.join(" or "),
     filters.from || filters.until ? `${filters.from ?? "…"} – ${filters.until ?? "…"}` : "",
     filters.box ? "in a bounding box" : "",
+    state.least === null ? "" : `score ≥ ${state.least}`,
     state.mode === "auto" ? "" : state.mode,
   ].filter(Boolean);
   return parts.join(" · ") || "All records";

@@ -70,6 +70,7 @@ export function requestOf(state: PageState): SearchRequest {
   if (state.positives.length) out.positives = [...state.positives];
   // Without anything to come near to there is nothing to keep away from.
   if (state.negatives.length && hasExample(state)) out.negatives = [...state.negatives];
+  if (state.least !== null && hasExample(state)) out.min_score = state.least;
   if (Object.keys(filters).length) out.filters = filters;
   if (state.mode !== "auto" && hasExample(state)) out.mode = state.mode;
   return out;

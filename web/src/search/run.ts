@@ -194,7 +194,7 @@ function writeDraft(marks: Marks): void {
 
 /** Ask with a record. */
 export function askRecord(id: string): void {
-  store.ask({ page: "search", query: { kind: "record", id }, ...NO_MARKS });
+  store.ask({ page: "search", query: { kind: "record", id }, least: null, ...NO_MARKS });
 }
 
 /** Ask with a file as it was dropped, pasted or chosen. */
@@ -213,7 +213,7 @@ export async function searchFile(file: Blob, name: string): Promise<boolean> {
       await search();
       return true;
     }
-    store.ask({ page: "search", query: { kind: "image", key: picture.key, crop: null }, ...NO_MARKS });
+    store.ask({ page: "search", query: { kind: "image", key: picture.key, crop: null }, least: null, ...NO_MARKS });
     return true;
   } catch (error) {
     store.notify(error instanceof Error ? error.message : `${name} cannot be read.`);
@@ -265,10 +265,11 @@ function keepBefore(old: PageState | null, state: PageState): void {
 }
 
 function changeOf(old: PageState, state: PageState): string {
-  const differ = (key: "positives" | "negatives" | "filters" | "mode") =>
+  const differ = (key: "positives" | "negatives" | "filters" | "mode" | "least") =>
     JSON.stringify(old[key]) !== JSON.stringify(state[key]);
   if (differ("positives") || differ("negatives")) return "refining with your marks";
   if (differ("mode")) return "changing the ranking method";
+  if (differ("least")) return "changing the minimum score";
   return differ("filters") ? "changing the filters" : "changing the number of results";
 }
 
