@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from landcue.cli.console import Batch, Dim, Reporter, Workers, print_json
+from landcue.data.names import printable
 from landcue.errors import UsageError
 
 
@@ -164,3 +166,10 @@ def index(
         print_json({"archive": shown(archive), **report.to_json()})
     else:
         print(f"{shown(archive)}: {report.summary()}")
+    from landcue.search.watch import run_saved
+
+    found = run_saved(archive)
+    if found.hits:
+        print(f"saved searches: {len(found.hits):,} new hits", file=sys.stderr)
+    for problem in found.problems:
+        print(printable(f"warning: {problem}"), file=sys.stderr)

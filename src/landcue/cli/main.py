@@ -22,6 +22,7 @@ COMMANDS = {
     "index": "Add images, or chips cut from scenes, to an archive.",
     "search": "Find similar records in an archive.",
     "change": "Find places that changed between two dates.",
+    "watch": "Save searches; report each new record that matches once.",
     "map": "Write the similarity to a query as a raster.",
     "serve": "Serve archives over HTTP: web page and REST API.",
     "evaluate": "Measure the retrieval quality of an archive or a model.",

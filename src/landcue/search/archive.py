@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from landcue.search.change import When
     from landcue.search.changes import Changes
     from landcue.search.raster import ScoreMap
+    from landcue.search.watch import Watches
 
 Model = str | os.PathLike[str] | Encoder | Callable[[], Encoder]
 _DEFAULT = SearchOptions()
@@ -351,6 +352,20 @@ class Archive:
             DataError: An image cannot be read.
         """
         return self._planner.embed(_query(query))
+
+    @property
+    def watches(self) -> Watches:
+        """Saved searches, which report each new record that matches once.
+
+        >>> archive.watches.add("harbors", archive.embed("a.png"))             # doctest: +SKIP
+        >>> landcue.open("archives/photos").watches.run().hits                 # doctest: +SKIP
+
+        Raises:
+            UsageError: The archive is not in a local folder.
+        """
+        from landcue.search.watch import Watches
+
+        return Watches(self)
 
     def build_ann(self) -> dict[str, object]:
         """Load or build the approximate index; return its measured recall.

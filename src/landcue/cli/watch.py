@@ -1,0 +1,122 @@
+"""``landcue watch``: saved searches."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from landcue.cli.console import print_json
+from landcue.data.names import printable
+
+watch_app = typer.Typer(
+    name="watch",
+    help="Save searches; report each new record that matches once.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_Archive = Annotated[Path, typer.Argument(help="Archive folder.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@watch_app.command()
+def add(
+    archive: _Archive,
+    name: Annotated[str, typer.Argument(help="Name of the saved search.")],
+    query: Annotated[
+        str | None, typer.Argument(help="Image file or id of a record; optional with a filter.")
+    ] = None,
+    percentile: Annotated[
+        float,
+        typer.Option(
+            help="Report records at least as close as this percentage of the archive's records "
+            "are far from their nearest neighbor; larger is stricter."
+        ),
+    ] = 50.0,
+    min_score: Annotated[
+        float | None, typer.Option(help="Least cosine, instead of --percentile.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Only records whose labels match.")] = None,
+    bbox: Annotated[
+        str | None, typer.Option(help="Only records in the box W,S,E,N in degrees.")
+    ] = None,
+    sensor: Annotated[list[str] | None, typer.Option(help="Only this sensor; repeatable.")] = None,
+    json_: _Json = False,
+) -> None:
+    """Save a search; only records that are added later are reported."""
+    import landcue
+    from landcue.search.filters import Filter
+
+    opened = landcue.open(archive)
+    saved = opened.watches.add(
+        name,
+        None if query is None else opened.embed(query),
+        query=query or "",
+        where=Filter.parse(labels, bbox=bbox, sensors=sensor or ()),
+        percentile=percentile,
+        min_score=min_score,
+    )
+    if json_:
+        print_json(asdict(saved))
+    else:
+        print(f"saved {printable(saved.name)}: scores of at least {saved.min_score:.4f}")
+
+
+@watch_app.command("list")
+def list_(archive: _Archive, json_: _Json = False) -> None:
+    """List saved searches."""
+    import landcue
+
+    watches = landcue.open(archive).watches.list()
+    if json_:
+        print_json([asdict(watch) for watch in watches])
+        return
+    for watch in watches:
+        facts = f"{watch.hits:,} hits, scores of at least {watch.min_score:.4f}"
+        print(printable(f"{watch.name}: {watch.query or 'filter'}, {facts}"))
+
+
+@watch_app.command()
+def run(
+    archive: _Archive,
+    out: Annotated[
+        Path | None, typer.Option(help="JSON lines of all hits so far to write.")
+    ] = None,
+    feed: Annotated[Path | None, typer.Option(help="Atom feed of all hits so far.")] = None,
+    after: Annotated[
+        int | None,
+        typer.Option(help="Print all hits after this number instead of those of this run."),
+    ] = None,
+) -> None:
+    """Evaluate saved searches on new records; print new hits as JSON lines.
+
+    Hits are stored before they are printed. Print them again with --after NUMBER.
+    """
+    import landcue
+    from landcue.files import write_atomic
+    from landcue.search.watch import write_feed, write_json_lines
+
+    watches = landcue.open(archive).watches
+    report = watches.run()
+    if out is not None:
+        write_atomic(out, write_json_lines(watches.hits()))
+    if feed is not None:
+        write_atomic(feed, write_feed(watches.hits(), str(archive)))
+    print(write_json_lines(report.hits if after is None else watches.hits(after)), end="")
+    for problem in report.problems:
+        print(printable(f"error: {problem}"), file=sys.stderr)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@watch_app.command()
+def remove(
+    archive: _Archive, name: Annotated[str, typer.Argument(help="Name of the saved search.")]
+) -> None:
+    """Remove a saved search and its hits."""
+    import landcue
+
+    landcue.open(archive).watches.remove(name)

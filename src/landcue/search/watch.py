@@ -1,0 +1,385 @@
+"""Saved searches: queries with a threshold, evaluated on new records; each hit is reported once.
+
+They lie in one SQLite file beside the archive. Records that were evaluated, hits and the archive's
+version change in one transaction, so after a crash a run either happened whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import secrets
+import sqlite3
+import xml.etree.ElementTree as ET
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+
+from landcue.errors import LandcueError, UsageError
+from landcue.search.filters import Filter
+from landcue.search.local import LocalBackend
+from landcue.types import Bounds, FloatArray, Problem
+
+if TYPE_CHECKING:
+    from landcue.search.archive import Archive
+
+_BUSY_SECONDS = 30.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (base TEXT NOT NULL, version INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS records (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS watches (
+  id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, query TEXT NOT NULL, embedding BLOB,
+  min_score REAL NOT NULL, filter TEXT NOT NULL, model TEXT NOT NULL, created TEXT NOT NULL,
+  evaluated INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS hits (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  watch TEXT NOT NULL REFERENCES watches ON DELETE CASCADE, record TEXT NOT NULL,
+  score REAL, time TEXT NOT NULL, version INTEGER NOT NULL, UNIQUE (watch, record));
+"""
+_ATOM = "http://www.w3.org/2005/Atom"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A saved search.
+
+    Attributes:
+        name: Unique in its archive.
+        query: Description of the query; empty for a filter alone.
+        min_score: Least cosine of a hit.
+        model: Fingerprint of the model that encoded the query.
+        created: Time in UTC, ISO 8601.
+        hits: Number of hits so far.
+    """
+
+    name: str
+    query: str
+    min_score: float
+    model: str
+    created: str
+    hits: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchHit:
+    """A new record that a saved search found.
+
+    Attributes:
+        number: Grows with every hit of an archive.
+        watch: Name of the saved search.
+        id: Of the record.
+        score: Cosine to the query; ``None`` for a filter alone.
+        time: When it was found, UTC, ISO 8601.
+        version: Of the archive.
+    """
+
+    number: int
+    watch: str
+    id: str
+    score: float | None
+    time: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchReport:
+    """What a run found.
+
+    Attributes:
+        hits: Those found by this run.
+        problems: Saved searches that could not be evaluated; they keep their place.
+    """
+
+    hits: tuple[WatchHit, ...]
+    problems: tuple[Problem, ...]
+
+
+def watch_file(folder: Path) -> Path:
+    """Return the file that holds an archive's saved searches."""
+    return folder.with_name(f"{folder.name}.watches.sqlite")
+
+
+def run_saved(folder: Path) -> WatchReport:
+    """Evaluate the saved searches of an archive, if it has any: see :meth:`Watches.run`."""
+    from landcue.search.archive import open_archive
+
+    if not watch_file(folder).exists():
+        return WatchReport((), ())
+    return open_archive(folder).watches.run()
+
+
+class Watches:
+    """The saved searches of an archive folder; processes may share them."""
+
+    def __init__(self, archive: Archive) -> None:
+        """Take an archive.
+
+        Raises:
+            UsageError: It is not in a local folder.
+        """
+        if not isinstance(archive.backend, LocalBackend) or archive.backend.archive.remote:
+            raise UsageError(f"{archive.url}: saved searches need an archive in a local folder")
+        self._archive, self._backend = archive, archive.backend
+        self.path = watch_file(archive.folder)
+
+    def add(
+        self,
+        name: str,
+        embedding: FloatArray | None,
+        *,
+        query: str = "",
+        where: Filter | None = None,
+        percentile: float = 50.0,
+        min_score: float | None = None,
+    ) -> Watch:
+        """Save a search; records that are in the archive now are not reported.
+
+        Args:
+            name: Unique in the archive.
+            embedding: Of the query, float32 ``[1, d]``; ``None`` for a filter alone.
+            query: Its description.
+            where: Restricts the records.
+            percentile: 0 to 100: a hit is at least as close to the query as this percentage of the
+                archive's records are far from their nearest neighbor, as in
+                :class:`landcue.types.Hit`.
+            min_score: Least cosine, instead of ``percentile``.
+
+        Raises:
+            UsageError: The name is taken, a value is not valid, or nothing is searched for.
+        """
+        where = where or Filter()
+        if not name.strip():
+            raise UsageError("a saved search needs a name")
+        if embedding is None and where.empty:
+            raise UsageError("nothing to watch for: specify a query or a filter")
+        if min_score is None:
+            min_score = -1.0 if embedding is None else self._calibrate(percentile)
+        if not -1 <= min_score <= 1:
+            raise UsageError(f"the least score is {min_score}: use -1 to 1")
+        blob = None if embedding is None else np.asarray(embedding, "<f4").tobytes()
+        with self._database(create=True) as database:
+            if database.execute("SELECT 1 FROM watches WHERE name = ?", (name,)).fetchone():
+                raise UsageError(f"there is a saved search {name!r}: remove it or use another name")
+            self._note(database)
+            database.execute(
+                "INSERT INTO watches VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
+                "(SELECT ifnull(max(number), 0) FROM records))",
+                (secrets.token_urlsafe(9), name, query, blob, min_score,
+                 json.dumps(_to_json(where)), self._archive.manifest.fingerprint, _now()),
+            )  # fmt: skip
+            return next(watch for watch in _watches(database) if watch.name == name)
+
+    def list(self) -> list[Watch]:
+        """Return the saved searches in the order of their names."""
+        if not self.path.exists():
+            return []
+        with self._database() as database:
+            return _watches(database)
+
+    def remove(self, name: str) -> None:
+        """Remove a saved search and its hits.
+
+        Raises:
+            UsageError: There is none of this name.
+        """
+        if self.path.exists():
+            with self._database() as database:
+                if database.execute("DELETE FROM watches WHERE name = ?", (name,)).rowcount:
+                    return
+        raise UsageError(f"there is no saved search {name!r}")
+
+    def hits(self, after: int = 0) -> list[WatchHit]:
+        """Return all hits with a number larger than ``after``, in the order of their numbers."""
+        if not self.path.exists():
+            return []
+        with self._database() as database:
+            return _hits(database, after)
+
+    def run(self) -> WatchReport:
+        """Evaluate the saved searches on records that they were not evaluated on yet.
+
+        A hit is stored with the mark of what was evaluated, in one transaction. Of several
+        processes at once, each hit is returned by one. A record that is deleted and added again, or
+        whose image changes, is not new.
+
+        Raises:
+            ArchiveError: The archive is broken.
+            UsageError: A later version of the archive was evaluated: open the archive again.
+        """
+        if not self.path.exists():
+            return WatchReport((), ())
+        problems: list[Problem] = []
+        with self._database() as database:
+            self._note(database)
+            (last,) = database.execute("SELECT ifnull(max(number), 0) FROM hits").fetchone()
+            (top,) = database.execute("SELECT ifnull(max(number), 0) FROM records").fetchone()
+            for row in database.execute("SELECT * FROM watches ORDER BY name").fetchall():
+                try:
+                    found = self._evaluate(database, row)
+                except UsageError as error:
+                    problems.append(Problem(f"saved search {row['name']}", str(error)))
+                    continue
+                database.executemany(
+                    "INSERT OR IGNORE INTO hits (watch, record, score, time, version) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    [
+                        (row["id"], id_, score, _now(), self._archive.version)
+                        for id_, score in found
+                    ],
+                )
+                database.execute("UPDATE watches SET evaluated = ? WHERE id = ?", (top, row["id"]))
+            hits = _hits(database, last)
+        return WatchReport(tuple(hits), tuple(problems))
+
+    def _calibrate(self, percentile: float) -> float:
+        if not 0 < percentile <= 100:
+            raise UsageError(f"the percentile is {percentile}: use more than 0, at most 100")
+        typical = self._backend.typical("embedding") if len(self._archive) > 1 else None
+        if typical is None or not len(typical.nearest):
+            raise UsageError("the archive has too few records to calibrate: set the least score")
+        nearest = typical.nearest
+        place = len(nearest) - math.ceil(percentile / 100 * len(nearest))
+        return float(max(-1.0, 1 - nearest[place] - 1e-6))
+
+    def _note(self, database: sqlite3.Connection) -> None:
+        """Number the records that are not known yet; remember the version."""
+        base, version = self._archive.manifest.base, self._archive.version
+        known = database.execute("SELECT base, version FROM facts").fetchone()
+        if known and known["base"] == base and known["version"] > version:
+            raise UsageError(
+                f"{self._archive.url}: version {known['version']} was evaluated, this is "
+                f"{version}: open the archive again"
+            )
+        database.execute("DELETE FROM facts")
+        database.execute("INSERT INTO facts VALUES (?, ?)", (base, version))
+        ids: Any = self._backend.records.column("id", np.arange(len(self._archive))).to_pylist()
+        seen = {row[0] for row in database.execute("SELECT id FROM records")}
+        database.executemany(
+            "INSERT INTO records (id) VALUES (?)", ((id_,) for id_ in ids if id_ not in seen)
+        )
+
+    def _evaluate(
+        self, database: sqlite3.Connection, row: sqlite3.Row
+    ) -> Iterable[tuple[str, float | None]]:
+        if row["model"] != self._archive.manifest.fingerprint:
+            raise UsageError("it was made with another model: remove it and add it again")
+        records, vectors = self._backend.records, self._backend.vectors
+        new = database.execute("SELECT id FROM records WHERE number > ?", (row["evaluated"],))
+        found = [at for (id_,) in new if (at := records.find(id_)) is not None]
+        rows = np.sort(np.array(found, np.int64))
+        where = _from_json(json.loads(row["filter"]))
+        if len(rows) and not where.empty:
+            rows = rows[where.mask(records, vectors)[rows]]
+        if not len(rows):
+            return []
+        scores: list[float | None] = [None] * len(rows)
+        if row["embedding"] is not None:
+            query = np.frombuffer(row["embedding"], "<f4")
+            cosines = np.asarray(vectors.embedding[rows] @ query, np.float64)
+            near = cosines >= row["min_score"]
+            rows, scores = rows[near], cosines[near].tolist()
+        return zip(records.column("id", rows).to_pylist(), scores, strict=True)
+
+    @contextlib.contextmanager
+    def _database(self, *, create: bool = False) -> Generator[sqlite3.Connection]:
+        try:
+            database = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+            try:
+                database.row_factory = sqlite3.Row
+                database.execute("PRAGMA foreign_keys = ON")
+                if create:
+                    database.executescript(_SCHEMA)
+                database.execute("BEGIN IMMEDIATE")
+                yield database
+                database.execute("COMMIT")
+            finally:
+                database.close()  # which takes back what was not committed
+        except sqlite3.Error as error:
+            raise LandcueError(
+                f"{self.path}: cannot be used ({error}); restore it or move it away"
+            ) from None
+
+
+def write_json_lines(hits: Iterable[WatchHit]) -> str:
+    """Return hits as JSON lines."""
+    return "".join(json.dumps(asdict(hit), ensure_ascii=False) + "\n" for hit in hits)
+
+
+def write_feed(hits: Iterable[WatchHit], title: str) -> bytes:
+    """Return hits as an Atom feed (RFC 4287), the newest first."""
+    newest = sorted(hits, key=lambda hit: -hit.number)
+    feed = ET.Element("feed", xmlns=_ATOM)
+    base = f"urn:landcue:{title.encode().hex()}"
+    updated = newest[0].time if newest else "1970-01-01T00:00:00Z"
+    for tag, text in (("id", base), ("title", _xml(title)), ("updated", updated)):
+        ET.SubElement(feed, tag).text = text
+    ET.SubElement(ET.SubElement(feed, "author"), "name").text = "LandCue"
+    for hit in newest:
+        entry = ET.SubElement(feed, "entry")
+        score = "" if hit.score is None else f" (score {hit.score:.3f})"
+        facts = {
+            "id": f"{base}:{hit.number}", "title": _xml(f"{hit.watch}: {hit.id}"),
+            "updated": hit.time, "content": _xml(f"{hit.id}{score}"),
+        }  # fmt: skip
+        for tag, text in facts.items():
+            ET.SubElement(entry, tag).text = text
+    return ET.tostring(feed, encoding="utf-8", xml_declaration=True)
+
+
+def _xml(text: str) -> str:
+    """Replace what XML 1.0 cannot hold."""
+    return "".join(
+        c if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff"
+        else "\ufffd"
+        for c in text
+    )  # fmt: skip
+
+
+def _watches(database: sqlite3.Connection) -> list[Watch]:
+    rows = database.execute(
+        "SELECT name, query, min_score, model, created, (SELECT count(*) FROM hits WHERE watch = "
+        "watches.id) AS hits FROM watches ORDER BY name"
+    )
+    return [Watch(**dict(row)) for row in rows]
+
+
+def _hits(database: sqlite3.Connection, after: int) -> list[WatchHit]:
+    rows = database.execute(
+        "SELECT hits.number, watches.name AS watch, record AS id, score, time, version FROM hits "
+        "JOIN watches ON watches.id = hits.watch WHERE hits.number > ? ORDER BY hits.number",
+        (after,),
+    )
+    return [WatchHit(**dict(row)) for row in rows]
+
+
+def _to_json(where: Filter) -> dict[str, Any]:
+    values = {field.name: getattr(where, field.name) for field in fields(where)}
+    for name in ("after", "before"):
+        values[name] = None if values[name] is None else values[name].isoformat()
+    bbox, polygon = where.bbox, where.polygon
+    values["bbox"] = bbox and (bbox.west, bbox.south, bbox.east, bbox.north)
+    values["polygon"] = None if polygon is None else shapely.to_wkb(polygon, hex=True)
+    return values
+
+
+def _from_json(values: Mapping[str, Any]) -> Filter:
+    made: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in values.items()
+    }
+    for name in ("after", "before"):
+        made[name] = None if made[name] is None else datetime.fromisoformat(made[name])
+    made["scores"] = tuple((str(name), float(least)) for name, least in made["scores"])
+    made["bbox"] = None if made["bbox"] is None else Bounds(*made["bbox"])
+    made["polygon"] = None if made["polygon"] is None else shapely.from_wkb(made["polygon"])
+    return Filter(**made)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

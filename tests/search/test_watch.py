@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import shapely
+from typer.testing import CliRunner
+
+import landcue
+import pixel_encoder as tools
+from landcue.archive.ingest import ingest
+from landcue.cli.main import app
+from landcue.errors import UsageError
+from landcue.search import Filter
+from landcue.search.watch import run_saved, write_feed, write_json_lines
+from landcue.types import Bounds
+
+RUN = """
+import os, signal, sqlite3, sys, landcue
+
+class Killed(sqlite3.Connection):
+    left = int(sys.argv[2])
+
+    def _counted(self, result):
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+        return result
+
+    def execute(self, *args):
+        return self._counted(super().execute(*args))
+
+    def executemany(self, *args):
+        return self._counted(super().executemany(*args))
+
+archive = landcue.open(sys.argv[1])
+connect = sqlite3.connect
+sqlite3.connect = lambda *args, **options: connect(*args, **options, factory=Killed)
+archive.watches.run()
+print("done")
+"""
+COMMIT = 18
+"""Number of the last statement of a run of two saved searches."""
+
+
+def add_images(root, first, count, **facts):
+    names = [f"{i:03}.png" for i in range(first, first + count)]
+    records = tools.write_images(root / "source", names, first_seed=first)
+    records = [replace(record, **facts) for record in records]
+    ingest(records, root / "archive", tools.PixelEncoder(), source_root=root / "source")
+    return landcue.open(root / "archive")
+
+
+def brute_force(archive, query, least, ids):
+    columns = archive.columns()
+    return {
+        id_
+        for id_, embedding in zip(columns.ids, columns.embedding, strict=True)
+        if id_ in ids and float(embedding @ query[0]) >= least
+    }
+
+
+def test_only_new_records_are_reported_and_each_once(tmp_path):
+    archive = add_images(tmp_path, 0, 12)
+    query = archive.embed("000.png")
+    saved = archive.watches.add("alike", query, query="000.png", min_score=0.5)
+    assert archive.watches.run().hits == ()  # what was there before is not new
+    archive = add_images(tmp_path, 12, 20)
+    new = {f"{i:03}.png" for i in range(12, 32)}
+    expected = brute_force(archive, query, saved.min_score, new)
+    assert 0 < len(expected) < len(new)
+    assert {hit.id for hit in archive.watches.run().hits} == expected
+    assert archive.watches.run().hits == ()
+    assert {hit.id for hit in archive.watches.hits()} == expected
+    assert archive.watches.list()[0].hits == len(expected)
+
+
+def test_the_threshold_is_calibrated_on_nearest_neighbors(tmp_path):
+    archive = add_images(tmp_path, 0, 40)
+    query = archive.embed("000.png")
+    vectors = archive.columns().embedding.astype(np.float64)
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -2)
+    nearest = cosines.max(axis=1)
+    for percentile in (20, 50, 90):
+        saved = archive.watches.add(f"p{percentile}", query, percentile=percentile)
+        share = np.mean(nearest <= saved.min_score + 2e-6) * 100
+        assert percentile <= share < percentile + 100 / 40 + 1e-9
+
+
+def test_filters_are_kept(tmp_path):
+    archive = add_images(tmp_path, 0, 4)
+    where = Filter(
+        expression="water", bbox=Bounds(5, 50, 6, 51), polygon=shapely.box(5, 50, 6, 51),
+        after=datetime(2024, 1, 1, tzinfo=UTC), sensors=("s2",), scores=(("dark", 0.0),),
+    )  # fmt: skip
+    archive.watches.add("all of it", None, where=where)
+    facts = {"time": datetime(2024, 5, 1, tzinfo=UTC), "sensor": "s2"}
+    add_images(tmp_path, 4, 4, bounds=Bounds(5.2, 50.2, 5.3, 50.3), **facts)
+    archive = add_images(tmp_path, 8, 4, bounds=Bounds(8, 50, 9, 51), **facts)
+    expected = {hit.id for hit in archive.search(where=where, k=20)}
+    assert expected == {"006.png", "007.png"}  # of four, two carry the label
+    found = archive.watches.run().hits
+    assert {hit.id for hit in found} == expected
+    assert {hit.score for hit in found} == {None}
+
+
+def test_killed_runs_report_each_hit_exactly_once(tmp_path):
+    archive = add_images(tmp_path, 0, 8)
+    query = archive.embed("000.png")
+    for name in ("first", "second"):
+        archive.watches.add(name, query, min_score=0.3)
+    archive = add_images(tmp_path, 8, 40)
+    found = brute_force(archive, query, 0.3, {f"{i:03}.png" for i in range(8, 48)})
+    expected = sorted((name, id_) for name in ("first", "second") for id_ in found)
+    assert expected
+    for statement in (7, 12, 15, COMMIT - 1, COMMIT):
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, str(tmp_path / "archive"), str(statement)],
+            check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode != 0, done.stdout
+        assert done.stderr == ""
+        stored = sorted((hit.watch, hit.id) for hit in archive.watches.hits())
+        assert stored == (expected if statement == COMMIT else [])
+    assert archive.watches.run().hits == ()
+    assert sorted((hit.watch, hit.id) for hit in archive.watches.hits()) == expected
+
+
+def test_index_evaluates_saved_searches(tmp_path):
+    archive = add_images(tmp_path, 0, 6)
+    archive.watches.add("any", archive.embed("000.png"), min_score=-1)
+    add_images(tmp_path, 6, 2)
+    assert len(run_saved(tmp_path / "archive").hits) == 2
+    assert run_saved(tmp_path / "archive").hits == ()
+    assert run_saved(tmp_path / "nothing").hits == ()
+
+
+def test_a_watch_of_another_model_is_named_and_keeps_its_place(tmp_path):
+    archive = add_images(tmp_path, 0, 6)
+    archive.watches.add("old", archive.embed("000.png"), min_score=-1)
+    other = tmp_path / "other"
+    tools.write_images(other / "source", ["a.png"])
+    ingest(
+        tools.write_images(other / "source", ["a.png"]),
+        other / "archive", tools.PixelEncoder(seed=1), source_root=other / "source",
+    )  # fmt: skip
+    archive.watches.path.replace(other / "archive.watches.sqlite")
+    watches = landcue.open(other / "archive").watches
+    report = watches.run()
+    assert report.hits == ()
+    assert [str(problem) for problem in report.problems] == [
+        "saved search old: it was made with another model: remove it and add it again"
+    ]
+    assert len(watches.list()) == 1
+
+
+def test_an_archive_opened_before_a_later_run_is_refused(tmp_path):
+    early = add_images(tmp_path, 0, 6)
+    early.watches.add("any", early.embed("000.png"), min_score=-1)
+    late = add_images(tmp_path, 6, 2)
+    assert len(late.watches.run().hits) == 2
+    with pytest.raises(UsageError, match="open the archive again"):
+        early.watches.run()
+    assert len(late.watches.hits()) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"percentile": 0}, "percentile is 0"),
+        ({"min_score": 1.5}, "least score is 1.5"),
+        ({"min_score": float("nan")}, "least score is nan"),
+    ],
+)
+def test_values_that_are_not_valid(tmp_path, options, message):
+    archive = add_images(tmp_path, 0, 4)
+    with pytest.raises(UsageError, match=message):
+        archive.watches.add("a", archive.embed("000.png"), **options)
+    assert archive.watches.list() == []
+
+
+def test_names_are_unique_and_removal_is_complete(tmp_path):
+    archive = add_images(tmp_path, 0, 4)
+    with pytest.raises(UsageError, match="specify a query or a filter"):
+        archive.watches.add("a", None)
+    archive.watches.add("a", archive.embed("000.png"))
+    with pytest.raises(UsageError, match="there is a saved search 'a'"):
+        archive.watches.add("a", archive.embed("000.png"))
+    archive.watches.remove("a")
+    with pytest.raises(UsageError, match="no saved search 'a'"):
+        archive.watches.remove("a")
+
+
+def test_command_writes_json_lines_and_a_feed(tmp_path):
+    add_images(tmp_path, 0, 6)
+    folder, run = str(tmp_path / "archive"), CliRunner().invoke
+    arguments = ["watch", "add", folder, "a & <b>", "000.png", "--min-score", "-1"]
+    assert run(app, arguments).exit_code == 0
+    archive = add_images(tmp_path, 6, 3)
+    out, feed = tmp_path / "hits.jsonl", tmp_path / "feed.xml"
+    done = run(app, ["watch", "run", folder, "--out", str(out), "--feed", str(feed)])
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted(line["id"] for line in lines) == ["006.png", "007.png", "008.png"]
+    assert out.read_text(encoding="utf-8") == write_json_lines(archive.watches.hits())
+    atom = "{http://www.w3.org/2005/Atom}"
+    entries = ET.fromstring(feed.read_bytes()).findall(f"{atom}entry")
+    assert len(entries) == len({entry.findtext(f"{atom}id") for entry in entries}) == 3
+    assert entries[0].findtext(f"{atom}title") == f"a & <b>: {lines[-1]['id']}"
+    assert run(app, ["watch", "run", folder]).stdout == ""
+    again = run(app, ["watch", "run", folder, "--after", "0"]).stdout
+    assert [json.loads(line) for line in again.splitlines()] == lines
+    listed = json.loads(run(app, ["watch", "list", folder, "--json"]).stdout)
+    assert [(watch["name"], watch["hits"]) for watch in listed] == [("a & <b>", 3)]
+    assert run(app, ["watch", "remove", folder, "a & <b>"]).exit_code == 0
+
+
+def test_a_feed_holds_only_what_xml_can():
+    title = ET.fromstring(write_feed([], "a\x00b")).findtext("{http://www.w3.org/2005/Atom}title")
+    assert title == "a\ufffdb"
