@@ -13,8 +13,8 @@ import pytest
 import shapely
 from PIL import Image
 
+import made_archive
 from landcue.search import ById, Filter, Query
-from landcue.server.export import write
 from landcue.server.schemas import ArchiveAnswer, LabelsAnswer, RecordAnswer, SearchAnswer
 from landcue.types import Bounds
 
@@ -175,12 +175,18 @@ def test_exports_hold_the_hits(client, plain):
     assert shapes[hit].bounds == (3, 0, 3.5, 1)
 
 
-def test_csv_runs_no_formula(client, plain):
-    result = plain.search(k=1)
-    result.hits = (replace(result[0], group="=1+1", sensor="S2A"),)
-    text = write(None, result, "csv").decode()
-    row = next(csv.DictReader(io.StringIO(text)))
-    assert (row["group"], row["sensor"]) == ("'=1+1", "S2A")
+def test_csv_runs_no_formula(tmp_path, start):
+    facts = [
+        replace(made_archive.plain_record(i), id=f"{sign}1+1", path=f"{sign}1+1", group=f"{sign}2")
+        for i, sign in enumerate("=+-@")
+    ]
+    made_archive.make_archive(tmp_path / "made", 4, facts=facts).close()
+    with start(folders=[tmp_path / "made"]) as client:
+        text = client.post("/v1/export?format=csv", json={}).text
+    for row in csv.DictReader(io.StringIO(text)):
+        assert row["id"][:2] in ("'=", "'+", "'-", "'@")
+        assert row["group"].startswith("'")
+        assert row["path"].startswith("'")
 
 
 def test_feedback_is_kept(start, tmp_path, is_problem):
@@ -249,6 +255,8 @@ def test_openapi_describes_every_route_and_refers_to_nothing_missing(client):
     assert set(described["paths"]) == {
         "/v1/search",
         "/v1/export",
+        "/v1/map",
+        "/v1/scores",
         "/v1/records/{id}",
         "/v1/records/{id}/thumbnail",
         "/v1/records/{id}/chip",

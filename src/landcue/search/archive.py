@@ -23,6 +23,7 @@ from landcue.search.planner import Planner
 from landcue.search.query import Example, Query, Text
 from landcue.search.records import Summary
 from landcue.search.result import Result
+from landcue.search.survey import WORLD, MapView, map_view
 from landcue.types import Bounds, Encoder, FloatArray, Problem, Record
 
 if TYPE_CHECKING:
@@ -177,10 +178,70 @@ class Archive:
             ArchiveError: The archive is empty.
             DataError: An image cannot be read.
         """
-        asked = None if query is None else _query(query)
-        if text is not None:
-            asked = Query(Text(text)) if asked is None else asked.also(Text(text))
-        return self._planner.search(asked, k, mode, _filter(where), options)
+        return self._planner.search(_asked(query, text), k, mode, _filter(where), options)
+
+    def search_all(
+        self,
+        query: Example | Query | None = None,
+        *,
+        where: str | Filter | None = None,
+        text: str | None = None,
+        mode: str = "auto",
+        options: SearchOptions = _DEFAULT,
+    ) -> Result:
+        """Return every record that matches ``where`` and reaches ``min_score``, ranked.
+
+        Distances are exact: modes ``two-stage`` and ``ann`` are taken for ``embedding``. The hits
+        are read when they are used.
+
+        >>> archive.search_all("a.png", options=SearchOptions(min_score=0.9)).ids
+        ('b.png',)
+
+        Args:
+            query: As in :meth:`search`, likewise the following.
+            where: Restricts the records.
+            text: A description in words.
+            mode: ``auto``, ``embedding``, ``code``, ``cue`` or ``fused``.
+            options: All other options, without a cursor or re-ranking.
+
+        Raises:
+            UsageError: As :meth:`search`; or near duplicates of too many records are to be left
+                out.
+            ArchiveError: The archive is empty.
+            DataError: An image cannot be read.
+        """
+        return self._planner.search_all(_asked(query, text), mode, _filter(where), options)
+
+    def map_view(
+        self,
+        bbox: Bounds = WORLD,
+        zoom: int = 0,
+        *,
+        found: Result | None = None,
+        where: str | Filter | None = None,
+        most: int = 400,
+        label: str | None = None,
+    ) -> MapView:
+        """Return the records within a box for a map: by clusters, or single ones.
+
+        >>> archive.map_view().matched
+        4
+
+        Args:
+            bbox: In degrees; west > east crosses the antimeridian.
+            zoom: Zoom level of the map, 0 to 24: a cluster's cell is a quarter of a tile wide.
+            found: Of :meth:`search_all`; clusters then hold the best score.
+            where: Restricts the records, without ``found``.
+            most: Up to so many records are returned one by one.
+            label: Count the records that carry this label in each cluster.
+
+        Raises:
+            UsageError: A value is not valid, or the archive is a collection on a server.
+        """
+        scored = found is not None and found.mode not in ("list", "place")
+        found = self.search_all(where=where) if found is None else found
+        records = self.backend.records
+        return map_view(records, found, bbox, zoom, most=most, label=label, scored=scored)
 
     def search_many(
         self,
@@ -674,6 +735,13 @@ def is_collection(path: str | Path) -> bool:
 
 def _query(query: Example | Query) -> Query:
     return query if isinstance(query, Query) else Query((query,))
+
+
+def _asked(query: Example | Query | None, text: str | None) -> Query | None:
+    asked = None if query is None else _query(query)
+    if text is not None:
+        asked = Query(Text(text)) if asked is None else asked.also(Text(text))
+    return asked
 
 
 def _filter(where: str | Filter | None) -> Filter | None:

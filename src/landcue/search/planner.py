@@ -16,7 +16,7 @@ from landcue.errors import ArchiveError, UsageError
 from landcue.search.backend import Backend, Facts, Ranking, Selection, Target, View
 from landcue.search.exact import SHORTLIST, distances_of
 from landcue.search.filters import Filter
-from landcue.search.pages import Cursor, Distances, Page, Rows, others, take_page
+from landcue.search.pages import MOST_COLLAPSED, Cursor, Distances, Page, Rows, others, take_page
 from landcue.search.plan import ASKED, MODES, NEEDS, Plan, SearchOptions, check_mode, choose
 from landcue.search.query import Query, QueryEncoder, has_scores
 from landcue.search.rerank import alpha_qe, k_reciprocal, log_gain
@@ -90,9 +90,8 @@ class Planner:
         )
         _check_before(view, page, after)
         parts = None if ranking.parts is None else ranking.parts(page.rows)
-        found = Found(
-            page, ranking.worst, view.read_facts(page.rows), view.records.id, parts, options.rerank
-        )
+        facts = view.read_facts(page.rows)
+        found = Found(page, ranking.worst, facts, view.records.id, parts, options.rerank, view)
         typical = functools.partial(self._typical, chosen, options, target)
         end = _end(view, page, chosen, 0 if after is None else after.seen, shortlist, ranking.lists)
         note = None
@@ -101,6 +100,32 @@ class Planner:
         plan = _done(Plan(chosen, why, n, allowed), ranking, started)
         picture = self._picture(target)
         return Result(name, chosen, found, labels, end, note, plan, picture, typical)
+
+    def search_all(
+        self,
+        query: Query | None,
+        mode: str = "auto",
+        where: Filter | None = None,
+        options: SearchOptions = _DEFAULT,
+    ) -> Result:
+        """Return all records that pass: see :meth:`landcue.Archive.search_all`."""
+        if options.cursor is not None:
+            raise UsageError("all records are returned at once: leave the cursor out")
+        if options.rerank != "none":
+            raise UsageError("re-ranking orders a shortlist, not all records: leave it out")
+        n = max(1, len(self._backend.view().records))
+        options = replace(options, exact_rows=n)
+        if mode in ("two-stage", "ann"):  # the same distances, of all records
+            mode = "embedding"
+        if options.collapse is not None:
+            every = self.search(query, n, mode, where, replace(options, collapse=None))
+            n = max(1, len(every))
+            if n > MOST_COLLAPSED:
+                raise UsageError(
+                    f"{n:,} records pass, and near duplicates are looked for among at most "
+                    f"{MOST_COLLAPSED:,}: raise min_score, or leave collapse out"
+                )
+        return self.search(query, n, mode, where, options)
 
     def search_many(
         self,

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from landcue.archive.schema import footprint_of, window_of
 from landcue.data.places import joined_at_antimeridian
 from landcue.errors import UsageError
-from landcue.search.backend import Facts
+from landcue.search.backend import Facts, View
 from landcue.search.pages import Cursor, Page
 from landcue.search.place import geometry_of
 from landcue.search.plan import Plan
@@ -44,6 +44,7 @@ class Found:
         id_of: Returns the id of a row.
         parts: Parts of the scores from embeddings and from labels, float64 ``[m, 2]``.
         rerank: How the shortlist was ranked again.
+        view: Reads the vectors of the records.
     """
 
     page: Page
@@ -52,6 +53,26 @@ class Found:
     id_of: Callable[[int], str]
     parts: npt.NDArray[np.float64] | None = None
     rerank: str = "none"
+    view: View | None = None
+
+    def take(self, places: npt.NDArray[np.int64]) -> Found:
+        """Return only the hits at some places."""
+        page, parts = self.page, self.parts
+        some = replace(
+            page,
+            distances=page.distances[places],
+            rows=page.rows[places],
+            near=page.near[places],
+            before=None,
+            more=False,
+        )
+        if self.view is None:
+            facts = self.facts()
+            read = functools.partial(list, [facts[place] for place in places.tolist()])
+        else:
+            read = self.view.read_facts(some.rows)
+        parts = None if parts is None else parts[places]
+        return replace(self, page=some, facts=read, parts=parts)
 
     def measure(self, mode: str) -> str:
         """Return what names the distances: the mode, or how it was re-ranked."""
@@ -149,6 +170,71 @@ class Result(Sequence[Hit]):
     def scores(self) -> npt.NDArray[np.float64]:
         """Scores of the hits, float64 ``[m]``."""
         return np.empty(0) if self._found is None else 1 - self.distances / self._found.worst
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Rows of the hits in the order of ids, int64 ``[m]``."""
+        return np.empty(0, np.int64) if self._found is None else self._found.page.rows
+
+    def take(self, places: npt.NDArray[np.int64]) -> Result:
+        """Return a result of only the hits at some places, int64 ``[m]``, without a cursor.
+
+        >>> archive.search("a.png", k=3).take(np.array([1])).ids
+        ('c.png',)
+        """
+        found = None if self._found is None else self._found.take(places)
+        return Result(
+            *(self.query, self.mode, found, self.labels, None, self.note, self.plan),
+            self._picture,
+            self._measure,
+        )
+
+    def histogram(self, bins: int = 50) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Return how many hits have a score in each of ``bins`` equal ranges, and their edges.
+
+        >>> counts, edges = archive.search_all("a.png").histogram(2)
+        >>> counts.tolist(), len(edges)
+        ([1, 2], 3)
+
+        Returns:
+            Counts int64 ``[bins]`` and edges float64 ``[bins + 1]``, from the lowest score to the
+            highest; both empty without a hit.
+        """
+        if not len(self):
+            return np.empty(0, np.int64), np.empty(0)
+        return np.histogram(self.scores, bins)
+
+    def count_from(self, score: float) -> int:
+        """Return how many hits have this score or more, as ``min_score`` counts them.
+
+        >>> archive.search_all("a.png").count_from(0.9)
+        1
+        """
+        if self._found is None:
+            return 0
+        farthest = (1 - score) * self._found.worst + 1e-9
+        return int(np.count_nonzero(self.distances <= farthest))
+
+    def predicted(self) -> list[dict[str, float | None]]:
+        """Return the predicted labels of each hit with their scores, 0..1.
+
+        A score is ``None`` where the archive's model does not predict the label.
+
+        >>> archive.search("a.png", k=1).predicted()
+        [{}]
+        """
+        if self._found is None or self._found.view is None or not len(self):
+            return [{} for _ in range(len(self))]
+        view = self._found.view
+        names = {name: column for column, name in enumerate(view.manifest.label_names)}
+        scores = view.read_vectors("scores", self.rows) if names else np.empty((len(self), 0))
+        return [
+            {
+                name: round(float(line[names[name]]), 4) if name in names else None
+                for name in facts[3] or ()
+            }
+            for facts, line in zip(self._facts, scores, strict=True)
+        ]
 
     @functools.cached_property
     def percentiles(self) -> npt.NDArray[np.float64] | None:

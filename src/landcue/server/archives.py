@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from landcue.archive.manifest import MANIFEST
 from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
 from landcue.files import read_json
-from landcue.search import Archive, ById
+from landcue.search import Archive, ById, Result
 from landcue.search.archive import is_collection, open_archive
 from landcue.server.decoding import Decoders
 from landcue.server.errors import ProblemError, without_paths
@@ -22,6 +24,9 @@ from landcue.server.model_views import ModelViews, chip_jpeg
 
 CLOSE_SECONDS = 60.0
 """Time in seconds that an old version stays open for requests that still read it."""
+
+_KEPT_RESULTS = 4
+"""Results of all records that are kept for each archive: 24 bytes a record each."""
 
 _COMPILED = ("code", "cue")
 """Modes whose scans are compiled."""
@@ -47,6 +52,24 @@ class Served:
         trained = folder is not None and (folder / "model.safetensors").is_file()
         self.explains = archive.encodes and (trained or _compares_regions(folder))
         self.views = ModelViews(self)
+        self._results: OrderedDict[bytes, Result] = OrderedDict()
+        self._keeping = threading.Lock()
+
+    def remember(self, key: bytes, find: Callable[[], Result]) -> Result:
+        """Return a result of all records, found again only if it is not among the last few.
+
+        A map that is moved, a slider and an export ask for the same one.
+        """
+        with self._keeping:
+            known = self._results.get(key)
+        if known is None:
+            known = find()
+        with self._keeping:
+            self._results[key] = known
+            self._results.move_to_end(key)
+            while len(self._results) > _KEPT_RESULTS:
+                self._results.popitem(last=False)
+        return known
 
     def check_id(self, id_: str) -> str:
         """Return an id that a record has.

@@ -85,6 +85,17 @@ class Collections:
         with self._database() as database:
             return _read(database, id_)
 
+    def marks(self, id_: str, archive: str) -> dict[str, tuple[str | None, str | None]]:
+        """Return mark and note of each member by its id.
+
+        Raises:
+            ProblemError: 404: there is no such collection; 409: it is of another archive.
+        """
+        known = self.get(id_)
+        if known["archive"] != archive:
+            raise ProblemError(409, "the collection is of another archive")
+        return {one["id"]: (one["mark"], one["note"]) for one in known["members"]}
+
     def create(
         self,
         archive: str,

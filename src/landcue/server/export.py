@@ -5,8 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import Any, Literal
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import IO, Any, Literal
+from urllib.parse import quote, urlencode
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet
@@ -19,6 +24,7 @@ from landcue.server.archives import Served
 from landcue.types import Hit
 
 Format = Literal["json", "geojson", "csv", "geoparquet"]
+Marks = Mapping[str, tuple[str | None, str | None]]
 
 MEDIA_TYPES: dict[str, str] = {
     "json": "application/json",
@@ -31,7 +37,29 @@ SUFFIXES = {"json": "json", "geojson": "geojson", "csv": "csv", "geoparquet": "p
 pq: Any = pyarrow.parquet
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_SIDES = ("west", "south", "east", "north")
+_AT_ONCE = 5_000
+_STRINGS = pa.list_(pa.string())
+_COLUMNS: dict[str, Any] = {
+    "rank": pa.int32(),
+    "id": pa.string(),
+    "path": pa.string(),
+    "score": pa.float64(),
+    "percentile": pa.float64(),
+    "distance": pa.float64(),
+    "mark": pa.string(),
+    "note": pa.string(),
+    "labels": _STRINGS,
+    "shared": _STRINGS,
+    "predicted": pa.map_(pa.string(), pa.float32()),
+    "datetime": pa.timestamp("us", tz="UTC"),
+    "window": pa.list_(pa.int64()),
+    "near": pa.int32(),
+    "sensor": pa.string(),
+    "group": pa.string(),
+    "source": pa.string(),
+    "thumbnail": pa.string(),
+    "geometry": pa.binary(),
+}
 
 
 def answer(served: Served, result: Result, *, predicted: bool = False) -> dict[str, Any]:
@@ -44,109 +72,187 @@ def answer(served: Served, result: Result, *, predicted: bool = False) -> dict[s
     return {"archive": served.name, **value}
 
 
-def write(served: Served, result: Result, kind: Format, *, predicted: bool = False) -> bytes:
-    """Return a result as a file; with labels that were ``predicted`` only as JSON."""
-    if kind == "geojson":
-        return _geojson(served, result)
-    if kind == "csv":
-        return _csv(result)
-    if kind == "geoparquet":
-        return _geoparquet(served, result)
-    return _dump(answer(served, result, predicted=predicted))
+def to_json(served: Served, result: Result, *, predicted: bool = False) -> bytes:
+    """Return a result as JSON."""
+    return orjson.dumps(answer(served, result, predicted=predicted))
 
 
-def _box(hit: Hit) -> dict[str, float | None]:
-    return {side: getattr(hit.bounds, side, None) for side in _SIDES}
+def file_name(result: Result, kind: Format) -> str:
+    """Return a file name that holds the name of the query.
+
+    >>> from landcue.server.export import file_name
+    >>> file_name(archive.search("a.png"), "csv")
+    'landcue-a-png.csv'
+    """
+    name = re.sub(r"[^A-Za-z0-9]+", "-", result.query)[-80:].strip("-")
+    return f"landcue-{name or 'result'}.{SUFFIXES[kind]}"
 
 
-def _about(served: Served, result: Result) -> dict[str, Any]:
-    return {
+def write(
+    served: Served,
+    result: Result,
+    kind: Format,
+    file: IO[bytes],
+    *,
+    base: str = "",
+    marks: Marks | None = None,
+) -> None:
+    """Write all hits of a result as GeoJSON, CSV or GeoParquet, some thousand at a time.
+
+    Args:
+        served: The archive.
+        result: The hits.
+        kind: ``geojson``, ``csv`` or ``geoparquet``.
+        file: Where to.
+        base: Address of the service, for thumbnails.
+        marks: Mark and note by id.
+    """
+    rows = _rows(served, result, base, marks or {})
+    about = {
         "archive": served.name,
         "query": result.query,
         "mode": result.mode,
         "fingerprint": served.archive.manifest.fingerprint,
+        "rows": len(result),
         "cursor": result.cursor,
     }
+    if kind == "geojson":
+        _geojson(rows, about, file)
+    elif kind == "csv":
+        _csv(rows, file)
+    else:
+        _geoparquet(rows, about, file)
 
 
-def _geojson(served: Served, result: Result) -> bytes:
-    features: list[dict[str, Any]] = []
-    for rank, hit in enumerate(answer(served, result)["hits"], start=1):
-        found = result[rank - 1]
-        geometry = None if found.geometry is None else shapely.geometry.mapping(found.geometry)
-        kept = {key: value for key, value in hit.items() if key not in ("bounds", "footprint")}
-        properties = {"rank": rank, **kept, "datetime": kept.pop("time")}
-        properties.pop("time")
-        feature: dict[str, Any] = {"type": "Feature", "id": hit["id"], "geometry": geometry}
-        if geometry is not None:
-            feature["bbox"] = list(_box(found).values())
-        features.append({**feature, "properties": properties})
-    head = {"type": "FeatureCollection", "landcue": _about(served, result)}
-    return _dump({**head, "features": features})
+def _rows(
+    served: Served, result: Result, base: str, marks: Marks
+) -> Iterator[tuple[Hit, dict[str, Any]]]:
+    """Yield each hit with the values of :data:`_COLUMNS` but the geometry."""
+    asked = urlencode({"archive": served.name})
+    for first in range(0, len(result), _AT_ONCE):
+        part = result.take(np.arange(first, min(first + _AT_ONCE, len(result))))
+        for rank, (hit, predicted) in enumerate(
+            zip(part, part.predicted(), strict=True), start=first + 1
+        ):
+            mark, note = marks.get(hit.id, (None, None))
+            window = hit.window
+            yield (
+                hit,
+                {
+                    "rank": rank,
+                    "id": hit.id,
+                    "path": None if _absolute(hit.path) else hit.path,
+                    "score": hit.score,
+                    "percentile": hit.percentile,
+                    "distance": hit.distance,
+                    "mark": mark,
+                    "note": note,
+                    "labels": list(hit.labels),
+                    "shared": list(hit.shared),
+                    "predicted": predicted,
+                    "datetime": hit.time,
+                    "window": window and [window.col, window.row, window.width, window.height],
+                    "near": hit.near,
+                    "sensor": hit.sensor,
+                    "group": hit.group,
+                    "source": hit.source,
+                    "thumbnail": f"{base}/v1/records/{quote(hit.id)}/thumbnail?{asked}",
+                },
+            )
 
 
-def _csv(result: Result) -> bytes:
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\r\n")
-    names = ("rank", "id", "distance", "score", "labels", "shared", *_SIDES, "time", "sensor")
-    writer.writerow((*names, "group", "percentile"))
-    for rank, hit in enumerate(result.hits, start=1):
-        texts = [hit.id, "; ".join(hit.labels), "; ".join(hit.shared), hit.sensor, hit.group]
-        id_, labels, shared, sensor, group = (_cell(text) for text in texts)
-        time = "" if hit.time is None else hit.time.isoformat().replace("+00:00", "Z")
-        box = _box(hit).values()
-        numbers = (hit.distance, hit.score)
-        writer.writerow(
-            (rank, id_, *numbers, labels, shared, *box, time, sensor, group, hit.percentile)
+def _absolute(path: str) -> bool:
+    """Whether a path says where files lie on the machine of the service."""
+    windows, posix = PureWindowsPath(path).is_absolute(), PurePosixPath(path).is_absolute()
+    return windows or posix or ":/" in path
+
+
+def _iso(value: Any) -> str | None:
+    return None if value is None else value.isoformat().replace("+00:00", "Z")
+
+
+def _geojson(
+    rows: Iterator[tuple[Hit, dict[str, Any]]], about: dict[str, Any], file: IO[bytes]
+) -> None:
+    head = orjson.dumps({"type": "FeatureCollection", "landcue": about})
+    file.write(head[:-1] + b',"features":[')
+    for i, (hit, row) in enumerate(rows):
+        feature: dict[str, Any] = {"type": "Feature", "id": hit.id, "geometry": None}
+        if hit.geometry is not None:
+            feature["geometry"] = shapely.geometry.mapping(hit.geometry)
+        if hit.bounds is not None:
+            box = hit.bounds
+            feature["bbox"] = [box.west, box.south, box.east, box.north]
+        feature["properties"] = {**row, "datetime": _iso(row["datetime"])}
+        file.write((b"," if i else b"") + orjson.dumps(feature))
+    file.write(b"]}")
+
+
+def _csv(rows: Iterator[tuple[Hit, dict[str, Any]]], file: IO[bytes]) -> None:
+    text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(_COLUMNS)
+    for hit, row in rows:
+        predicted = "; ".join(
+            name if score is None else f"{name} {score:g}"
+            for name, score in row["predicted"].items()
         )
-    return out.getvalue().encode()
+        flat = row | {
+            "labels": "; ".join(row["labels"]),
+            "shared": "; ".join(row["shared"]),
+            "predicted": predicted,
+            "datetime": _iso(row["datetime"]),
+            "window": None if row["window"] is None else " ".join(map(str, row["window"])),
+            "geometry": None if hit.geometry is None else hit.geometry.wkt,
+        }
+        writer.writerow(
+            [_cell(value) if isinstance(value, str) else value for value in flat.values()]
+        )
+    text.detach()
 
 
-def _cell(text: str | None) -> str:
+def _cell(text: str) -> str:
     """Return text that a spreadsheet does not run as a formula."""
-    if not text:
-        return ""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _geoparquet(served: Served, result: Result) -> bytes:
-    geometries = [hit.geometry for hit in result.hits]
-    strings = pa.list_(pa.string())
-    columns: dict[str, tuple[Any, list[Any]]] = {
-        "id": (pa.string(), [hit.id for hit in result.hits]),
-        "rank": (pa.int32(), list(range(1, len(result.hits) + 1))),
-        "distance": (pa.float64(), [hit.distance for hit in result.hits]),
-        "score": (pa.float64(), [hit.score for hit in result.hits]),
-        "percentile": (pa.float64(), [hit.percentile for hit in result.hits]),
-        "labels": (strings, [list(hit.labels) for hit in result.hits]),
-        "shared": (strings, [list(hit.shared) for hit in result.hits]),
-        "time": (pa.timestamp("us", tz="UTC"), [hit.time for hit in result.hits]),
-        "sensor": (pa.string(), [hit.sensor for hit in result.hits]),
-        "group": (pa.string(), [hit.group for hit in result.hits]),
-        "geometry": (pa.binary(), [_wkb(geometry) for geometry in geometries]),
-    }
-    known = [geometry for geometry in geometries if geometry is not None]
+def _geoparquet(
+    rows: Iterator[tuple[Hit, dict[str, Any]]], about: dict[str, Any], file: IO[bytes]
+) -> None:
+    schema = pa.schema(list(_COLUMNS.items()))
+    tables: list[pa.Table] = []
+    kinds: set[str] = set()
+    sides: list[Any] = []
+    values: list[dict[str, Any]] = []
+    geometries: list[BaseGeometry] = []
+
+    def flush() -> None:
+        if geometries:
+            kinds.update(geometry.geom_type for geometry in geometries)
+            sides.append(shapely.total_bounds(geometries))
+        tables.append(pa.Table.from_pylist(values, schema))
+        values.clear()
+        geometries.clear()
+
+    for hit, row in rows:
+        wkb = None
+        if hit.geometry is not None:
+            geometries.append(hit.geometry)
+            wkb = shapely.to_wkb(hit.geometry, byte_order=1)
+        values.append({**row, "predicted": list(row["predicted"].items()), "geometry": wkb})
+        if len(values) == _AT_ONCE:
+            flush()
+    flush()
     column: dict[str, Any] = {
         "encoding": "WKB",
-        "geometry_types": sorted({geometry.geom_type for geometry in known}),
+        "geometry_types": sorted(kinds),
         "orientation": "counterclockwise",
         "edges": "planar",
     }
-    if known:
-        column["bbox"] = shapely.total_bounds(known).tolist()
+    if sides:
+        low, high = np.min(sides, axis=0)[:2], np.max(sides, axis=0)[2:]
+        column["bbox"] = [*low.tolist(), *high.tolist()]
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-    schema = pa.schema([(name, kind) for name, (kind, _) in columns.items()]).with_metadata(
-        {"geo": json.dumps(geo), "landcue": json.dumps(_about(served, result))}
-    )
-    table = pa.table({name: values for name, (_, values) in columns.items()}, schema=schema)
-    out = io.BytesIO()
-    pq.write_table(table, out, compression="zstd")
-    return out.getvalue()
-
-
-def _wkb(geometry: BaseGeometry | None) -> bytes | None:
-    return None if geometry is None else shapely.to_wkb(geometry, byte_order=1)
-
-
-def _dump(value: dict[str, Any]) -> bytes:
-    return orjson.dumps(value)
+    metadata = {"geo": json.dumps(geo), "landcue": json.dumps(about)}
+    table = pa.concat_tables(tables).replace_schema_metadata(metadata)
+    pq.write_table(table, file, compression="zstd")

@@ -46,7 +46,7 @@ _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.i
 PROBES = ("/healthz", "/readyz")
 """Requested every few seconds: not logged, and never refused."""
 
-UPLOADS = "/v1/search"
+UPLOADS = ("/v1/search", "/v1/export", "/v1/map", "/v1/scores")
 UPLOADS_TOO = "/regions"
 """Path suffixes of the endpoints that compare a record with an uploaded image."""
 
@@ -201,7 +201,7 @@ class Guard:
 
     def _most_bytes(self, path: str, headers: Headers) -> int:
         limits = self.limits
-        uploads = path == UPLOADS or path.endswith(UPLOADS_TOO)
+        uploads = path in UPLOADS or path.endswith(UPLOADS_TOO)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         form = uploads and kind == "multipart/form-data"
         return limits.upload_bytes if form else limits.json_bytes

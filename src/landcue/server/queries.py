@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -166,8 +167,14 @@ def to_filter(filters: Filters) -> Filter:
     )
 
 
-def run_search(served: Served, body: Body, decoders: Decoders) -> Result:
+def run_search(served: Served, body: Body, decoders: Decoders, *, every: bool = False) -> Result:
     """Answer a request. This computes: call it in a thread.
+
+    Args:
+        served: The archive.
+        body: The request.
+        decoders: Decode its images.
+        every: Return all records that pass, not only a page; the last few results are kept.
 
     Raises:
         ProblemError: 404: an unknown record; 409: images where there is no model, an approximate
@@ -198,22 +205,31 @@ def run_search(served: Served, body: Body, decoders: Decoders) -> Result:
             "record's id",
         )
     where = to_filter(search.filters)
-    return served.archive.search(
-        read_query(served, body, decoders),
-        k=search.k,
-        mode=search.mode,
-        where=where,
-        options=SearchOptions(
-            search.min_score,
-            search.collapse,
-            search.label_weight,
-            search.shortlist,
-            search.recall,
-            search.cursor,
-            rerank=search.rerank,
-            fused_weight=search.fused_weight,
-        ),
+    options = SearchOptions(
+        search.min_score,
+        search.collapse,
+        search.label_weight,
+        search.shortlist,
+        search.recall,
+        search.cursor,
+        rerank=search.rerank,
+        fused_weight=search.fused_weight,
     )
+    if not every:
+        query = read_query(served, body, decoders)
+        return served.archive.search(
+            query, k=search.k, mode=search.mode, where=where, options=options
+        )
+
+    def find() -> Result:
+        query = read_query(served, body, decoders)
+        return served.archive.search_all(query, mode=search.mode, where=where, options=options)
+
+    said = hashlib.sha256(search.model_dump_json(exclude={"k", "predicted"}).encode())
+    for name in PARTS:
+        for image in body.images.get(name, ()):
+            said.update(name.encode() + hashlib.sha256(image).digest())
+    return served.remember(said.digest(), find)
 
 
 def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.background import BackgroundTask
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
+from landcue.search.survey import MOST_ZOOM
 from landcue.server import export
 from landcue.server.archives import Catalog, Served
 from landcue.server.collections import Collections, label_table
@@ -26,6 +30,7 @@ from landcue.server.model_views import ModelViews, similar_regions
 from landcue.server.page import INDEX, NOT_BUILT, Page, PageFile, content_policy
 from landcue.server.queries import PARTS, Body, parse_search, read_body, run_search
 from landcue.server.schemas import (
+    MAX_DEPTH,
     ArchiveAnswer,
     ArchivesAnswer,
     CollectionAnswer,
@@ -39,12 +44,15 @@ from landcue.server.schemas import (
     MapAnswer,
     ModelAnswer,
     OwnScoresAnswer,
+    PlacesAnswer,
     RecordAnswer,
     RegionsAnswer,
+    ScoresAnswer,
     SearchAnswer,
     SearchRequest,
 )
 from landcue.server.settings import Limits, Settings
+from landcue.types import Bounds
 
 REF = "#/components/schemas/{model}"
 EXAMPLES = Path(__file__).with_name("examples.json")
@@ -52,6 +60,8 @@ EXAMPLES = Path(__file__).with_name("examples.json")
 _IMAGE_HEADERS = {"Cache-Control": "private, max-age=300"}
 _FOREVER = "public, max-age=31536000, immutable"
 _REVALIDATE = "no-cache"
+_IN_MEMORY = 8 << 20
+"""Bytes of a file of results that are held in memory; the rest of it is on disk."""
 
 api = APIRouter(generate_unique_id_function=lambda route: route.name)
 
@@ -194,10 +204,13 @@ async def search(request: Request, service: Shared, format: ResultFormat = "json
 
     Send images as a multipart form with the JSON in its part `request`.
     """
-    if request.headers.get("content-type", "").startswith("multipart/"):
-        service.encoders.check()
-    body = await read_body(request, service.settings.limits)
-    return await _search(request, service, body, format)
+    return await _search(request, service, await _body(request, service), format)
+
+
+_All = Annotated[bool, Query(description="All records that pass, not only a page of `k`.")]
+_Marks = Annotated[
+    str | None, Query(max_length=200, description="Id of a collection: adds its marks and notes.")
+]
 
 
 @api.get("/v1/export", responses=_search_answers(), openapi_extra=_SEARCH_QUERY)
@@ -206,24 +219,133 @@ async def export_result(
     service: Shared,
     request: Annotated[str, Query(max_length=8_192, include_in_schema=False)],
     format: ResultFormat = "geojson",
+    all: _All = False,
+    collection: _Marks = None,
 ) -> Response:
-    """Download the result of a search as a file."""
-    return await _search(http, service, Body(parse_search(request), {}), format)
+    """Download the result of a search as a file; `X-Row-Count` is its number of rows."""
+    body = Body(parse_search(request), {})
+    return await _search(http, service, body, format, every=all, collection=collection)
 
 
-async def _search(request: Request, service: Service, body: Body, kind: export.Format) -> Response:
+@api.post("/v1/export", responses=_search_answers(), openapi_extra=search_body())
+async def export_search(
+    request: Request,
+    service: Shared,
+    format: ResultFormat = "geojson",
+    all: _All = False,
+    collection: _Marks = None,
+) -> Response:
+    """Download the result of a search, which is the body, as a file."""
+    body = await _body(request, service)
+    return await _search(request, service, body, format, every=all, collection=collection)
+
+
+@api.post("/v1/scores", responses=json_of(ScoresAnswer), openapi_extra=search_body())
+async def count_scores(
+    request: Request,
+    service: Shared,
+    bins: Annotated[int, Query(ge=1, le=1_000, description="Number of ranges.")] = 50,
+) -> Response:
+    """Count the records that match a search by their scores, and those that reach `min_score`."""
+    body = await _body(request, service)
     served = choose(request, body.search.archive)
+    least = body.search.min_score
+    body = replace(body, search=body.search.model_copy(update={"min_score": None}))
 
-    def work() -> bytes:
-        found = run_search(served, body, service.decoders)
-        return export.write(served, found, kind, predicted=body.search.predicted)
+    def work() -> dict[str, Any]:
+        found = run_search(served, body, service.decoders, every=True)
+        counts, edges = found.histogram(bins)
+        passing = len(found) if least is None else found.count_from(least)
+        return {
+            "archive": served.name,
+            "query": found.query,
+            "mode": found.mode,
+            "records": len(served.archive),
+            "matched": len(found),
+            "passing": passing,
+            "counts": counts.tolist(),
+            "edges": edges.tolist(),
+        }
+
+    return JSONResponse(await (service.encoders if body.any else service.searches).run(work))
+
+
+@api.post("/v1/map", responses=json_of(PlacesAnswer), openapi_extra=search_body())
+async def get_map(
+    request: Request,
+    service: Shared,
+    bbox: Annotated[
+        str, Query(max_length=200, description="West, south, east, north in degrees.")
+    ] = "-180,-90,180,90",
+    zoom: Annotated[int, Query(ge=0, le=MOST_ZOOM, description="Zoom level of the map.")] = 0,
+    most: Annotated[
+        int, Query(ge=0, le=2_000, description="Up to so many records are returned one by one.")
+    ] = 400,
+    label: Annotated[
+        str | None, Query(max_length=200, description="Count records of this label by cluster.")
+    ] = None,
+) -> Response:
+    """Return the records of a search within a box: clusters with counts, or single footprints."""
+    body = await _body(request, service)
+    served = choose(request, body.search.archive)
+    box = Bounds.parse(bbox)
+
+    def work() -> dict[str, Any]:
+        found = run_search(served, body, service.decoders, every=True)
+        view = served.archive.map_view(box, zoom, found=found, most=most, label=label)
+        return {"archive": served.name, "records": len(served.archive), **view.to_json()}
 
     data = await (service.encoders if body.any else service.searches).run(work)
-    headers: dict[str, str] = {}
-    if kind != "json":
-        name = f"landcue-result.{export.SUFFIXES[kind]}"
+    return JSONResponse(data)
+
+
+async def _body(request: Request, service: Service) -> Body:
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        service.encoders.check()
+    return await read_body(request, service.settings.limits)
+
+
+async def _search(
+    request: Request,
+    service: Service,
+    body: Body,
+    kind: export.Format,
+    *,
+    every: bool = False,
+    collection: str | None = None,
+) -> Response:
+    served = choose(request, body.search.archive)
+    base = str(request.base_url).rstrip("/")
+
+    def work() -> tuple[bytes | IO[bytes], dict[str, str]]:
+        found = run_search(served, body, service.decoders, every=every)
+        headers = {"X-Row-Count": str(len(found))} if kind != "json" or every else {}
+        if kind == "json":
+            if len(found) > MAX_DEPTH:
+                raise ProblemError(413, f"{len(found):,} rows are too many for JSON: use geojson")
+            return export.to_json(served, found, predicted=body.search.predicted), headers
+        name = export.file_name(found, kind)
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return Response(data, 200, headers, export.MEDIA_TYPES[kind])
+        marks = None if collection is None else service.collections.marks(collection, served.name)
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY))
+            export.write(served, found, kind, file, base=base, marks=marks)
+            headers["Content-Length"] = str(file.tell())
+            file.seek(0)
+            stack.pop_all()
+        return file, headers
+
+    data, headers = await (service.encoders if body.any else service.searches).run(work)
+    if isinstance(data, bytes):
+        return Response(data, 200, headers, export.MEDIA_TYPES[kind])
+    closing = BackgroundTask(data.close)
+    return StreamingResponse(_chunks(data), 200, headers, export.MEDIA_TYPES[kind], closing)
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while data := file.read(1 << 18):
+            yield data
 
 
 async def _view(

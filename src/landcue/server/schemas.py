@@ -430,6 +430,54 @@ class SearchAnswer(_Answer):
     plan: Plan
 
 
+class ScoresAnswer(_Answer):
+    """How the scores of all records that match a search are distributed."""
+
+    archive: str
+    query: str
+    mode: str = Field(description="What the scores mean; `two-stage` and `ann` are `embedding`.")
+    records: int = Field(description="Number of records in the archive.")
+    matched: int = Field(description="Number of records that pass the filters.")
+    passing: int = Field(description="Number of these whose score is `min_score` or more.")
+    counts: tuple[int, ...] = Field(description="Number of matched records by range of scores.")
+    edges: tuple[float, ...] = Field(description="Edges of the ranges, one more than `counts`.")
+
+
+class MapCluster(_Answer):
+    """Records whose centers lie in one cell of a map."""
+
+    longitude: float = Field(description="Mean of the centers, in degrees.")
+    latitude: float
+    count: int
+    id: str = Field(description="The record of the best score, or the first one.")
+    bbox: Box = Field(description="Around the centers: west, south, east, north in degrees.")
+    score: float | None = Field(description="The best score; `null` without a query.")
+    labeled: int | None = Field(description="How many carry `label`; `null` without it.")
+
+
+class MapRecord(_Answer):
+    """One record on a map."""
+
+    id: str
+    geometry: dict[str, Any] = Field(description="Its footprint, GeoJSON.")
+    bbox: Box
+    labels: tuple[str, ...]
+    score: float | None = Field(description="`null` without a query.")
+    percentile: float | None
+
+
+class PlacesAnswer(_Answer):
+    """What a map shows of a search: clusters with true counts, or single records."""
+
+    archive: str
+    records: int = Field(description="Number of records in the archive.")
+    matched: int = Field(description="Number of records that pass the search, anywhere.")
+    placed: int = Field(description="Number of these that have a footprint.")
+    inside: int = Field(description="Number of these whose footprint touches the box.")
+    clusters: tuple[MapCluster, ...] = Field(description="Empty where `footprints` holds them.")
+    footprints: tuple[MapRecord, ...]
+
+
 class RecordAnswer(_Answer):
     """All stored values of a record except its path, vectors and thumbnail."""
 

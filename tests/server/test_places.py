@@ -1,0 +1,130 @@
+"""The map, the score counts and the export of all records that pass, over HTTP."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from landcue.search import SearchOptions
+from landcue.server.schemas import PlacesAnswer, ScoresAnswer
+
+BOX = {"bbox": "0,-1,10.4,2"}
+
+
+def test_map_shows_clusters_and_footprints(client, plain):
+    asked = {"id": "port/01.png", "filters": {"labels": "water"}, "min_score": 0.2}
+    found = plain.search_all("port/01.png", where="water", options=SearchOptions(min_score=0.2))
+    single = PlacesAnswer.model_validate(
+        client.post("/v1/map", params=BOX, json=asked).json(), extra="forbid"
+    )
+    assert (single.records, single.matched) == (30, len(found))
+    scores = dict(zip(found.ids, found.scores.tolist(), strict=True))
+    inside = {id_ for id_ in found.ids if plain.record(id_).bounds.west <= 10.4}
+    assert {one.id: one.score for one in single.footprints} == {id_: scores[id_] for id_ in inside}
+    for one in single.footprints:
+        assert one.geometry["type"] == "Polygon"
+        assert one.labels == plain.record(one.id).labels
+    grouped = client.post("/v1/map", params={**BOX, "most": 0, "label": "ship"}, json=asked)
+    clusters = PlacesAnswer.model_validate(grouped.json(), extra="forbid").clusters
+    assert sum(one.count for one in clusters) == single.inside == len(inside)
+    ships = sum("ship" in plain.record(id_).labels for id_ in inside)
+    assert sum(one.labeled for one in clusters) == ships
+    everything = client.post("/v1/map", json={}).json()
+    assert (everything["matched"], everything["footprints"][0]["score"]) == (30, None)
+
+
+def test_scores_say_how_many_an_export_will_hold(client, plain):
+    asked = {"id": "port/01.png", "min_score": 0.5}
+    counted = client.post("/v1/scores?bins=8", json=asked).json()
+    ScoresAnswer.model_validate(counted, extra="forbid")
+    assert (counted["records"], counted["matched"]) == (30, 29)
+    assert sum(counted["counts"]) == 29
+    assert len(counted["edges"]) == 9
+    passing = plain.search_all("port/01.png", options=SearchOptions(min_score=0.5))
+    assert 0 < counted["passing"] == len(passing) < 29
+    for kind in ("csv", "geojson", "geoparquet", "json"):
+        answer = client.post(f"/v1/export?all=true&format={kind}", json={**asked, "k": 1})
+        assert answer.headers["x-row-count"] == str(len(passing))
+    assert counted["mode"] == "embedding"
+
+
+def test_an_uploaded_image_is_counted_and_mapped(client, send, png, plain):
+    data = png(seed=3)
+    found = plain.search_all(data)
+    answer = send(client, ("image", data), url="/v1/scores").json()
+    assert answer["matched"] == len(found) == 30
+    assert answer["edges"][-1] == pytest.approx(found.scores.max())
+    shown = send(client, ("image", data), url="/v1/map").json()["footprints"]
+    assert len(shown) == 30
+    rows = send(client, ("image", data), url="/v1/export?format=csv&all=true&k=1").text
+    assert len(rows.splitlines()) == 31
+
+
+def test_exports_hold_the_same_in_all_formats(client, start, plain, tmp_path):
+    with start(collections_file=tmp_path / "picks.db") as keeping:
+        members = [{"id": "port/03.png", "mark": "good", "note": "=a"}]
+        made = keeping.post("/v1/collections", json={"name": "x", "members": members}).json()
+        asked = {"id": "port/01.png", "k": 3}
+        given = {"all": "true", "collection": made["id"]}
+
+        def export(kind):
+            return keeping.post("/v1/export", params={**given, "format": kind}, json=asked)
+
+        answer = export("geojson")
+        assert 'filename="landcue-port-01-png.geojson"' in answer.headers["content-disposition"]
+        features = answer.json()["features"]
+        rows = list(csv.DictReader(io.StringIO(export("csv").text)))
+        table = pq.read_table(io.BytesIO(export("geoparquet").content)).to_pylist()
+        other = keeping.post("/v1/collections", json={"name": "y", "archive": "made"}).json()
+        params = {"collection": other["id"], "format": "csv"}
+        assert keeping.post("/v1/export", params=params, json={}).status_code == 409
+    result = plain.search_all("port/01.png")
+    names = [*features[0]["properties"], "geometry"]
+    assert list(rows[0]) == list(table[0]) == names
+    for hit, feature, row, line in zip(result, features, rows, table, strict=True):
+        known = feature["properties"]
+        assert known["id"] == row["id"] == line["id"] == hit.id
+        assert known["path"] == row["path"] == line["path"] == hit.path
+        assert known["score"] == float(row["score"]) == line["score"] == hit.score
+        assert known["percentile"] == float(row["percentile"]) == line["percentile"]
+        assert known["mark"] == line["mark"] == ("good" if hit.id == "port/03.png" else None)
+        assert row["note"] == ("'=a" if hit.id == "port/03.png" else "")
+        assert known["datetime"] == row["datetime"]
+        assert line["datetime"] == hit.time
+        predicted = {name: score for name, score in line["predicted"]}
+        assert predicted == pytest.approx(known["predicted"])
+        assert set(predicted) == set(plain.predicted_of(hit.id))
+        assert all(0.5 <= score <= 1 for score in predicted.values())
+        path = known["thumbnail"].removeprefix("http://127.0.0.1")
+        assert client.get(path).headers["content-type"] == "image/jpeg"
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "body", "status"),
+    [
+        ("map", {"bbox": "1,2,3"}, {}, 400),
+        ("map", {"bbox": "0,5,1,1"}, {}, 400),
+        ("map", {"zoom": "25"}, {}, 422),
+        ("map", {"zoom": "-1"}, {}, 422),
+        ("map", {"most": "100000"}, {}, 422),
+        ("map", {"most": "0", "label": "none"}, {}, 400),
+        ("map", {}, {"rerank": "alpha-qe", "id": "port/01.png"}, 400),
+        ("scores", {"bins": "0"}, {}, 422),
+        ("scores", {}, {"id": "none"}, 404),
+        ("export", {"collection": "none", "format": "csv"}, {}, 404),
+        ("export", {"all": "true"}, {"cursor": "x"}, 400),
+    ],
+)
+def test_bad_requests_are_refused(client, is_problem, path, params, body, status):
+    is_problem(client.post(f"/v1/{path}", params=params, json=body), status)
+
+
+def test_get_exports_all(client):
+    asked = json.dumps({"id": "port/01.png", "k": 2})
+    for every, rows in ((True, 29), (False, 2)):
+        params = {"request": asked, "format": "csv", "all": every}
+        assert len(client.get("/v1/export", params=params).text.splitlines()) == rows + 1
