@@ -171,6 +171,14 @@ def test_exports_hold_the_hits(client, tmp_path):
     rows = csv.DictReader(io.StringIO(client.export(tmp_path / "a.CSV", **asked).read_text()))
     assert [row["id"] for row in rows] == ids
     assert pq.read_table(client.export(tmp_path / "a.parquet", **asked))["id"].to_pylist() == ids
+    counted = client.score_counts(record="port/01.png", min_score=0.5)
+    every = client.export(
+        tmp_path / "all.csv", all=True, record="port/01.png", k=1, min_score=0.5
+    ).read_text()
+    assert 0 < counted.passing == len(every.splitlines()) - 1 < counted.matched == 29
+    shown = client.places(record="port/01.png", inside=(0, -1, 4.2, 2), label="ship", most=0)
+    assert sum(one.count for one in shown.clusters) == shown.inside == 3  # 2 to 4
+    assert sum(one.labeled for one in shown.clusters) == 1
     plain = json.loads(client.export(tmp_path / "hits", format="json", **asked).read_text())
     assert [hit["id"] for hit in plain["hits"]] == ids
 

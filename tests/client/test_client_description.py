@@ -19,7 +19,6 @@ SCHEMAS = DESCRIBED["components"]["schemas"]
 WITHOUT = {
     "/healthz": "a probe: `health` asks /readyz, which answers only where /healthz does",
     "/metrics": "Prometheus reads it",
-    "/v1/export": "`export` sends its search as a body, which may hold images",
 }
 
 
@@ -49,6 +48,8 @@ CALLS = {
     "labels": lambda client, folder: client.labels(),
     "model": lambda client, folder: client.model(),
     "pages": lambda client, folder: list(client.pages(record="road01.png", k=7)),
+    "places": lambda client, folder: client.places(record="road01.png"),
+    "score_counts": lambda client, folder: client.score_counts(record="road01.png"),
     "record": lambda client, folder: client.record("road01.png"),
     "regions": lambda client, folder: client.regions("road01.png", record="road03.png"),
     "scores": lambda client, folder: client.scores(),

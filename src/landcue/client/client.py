@@ -27,8 +27,10 @@ from landcue.server.schemas import (
     MapAnswer,
     ModelAnswer,
     OwnScoresAnswer,
+    PlacesAnswer,
     RecordAnswer,
     RegionsAnswer,
+    ScoresAnswer,
     SearchAnswer,
 )
 
@@ -109,6 +111,8 @@ class Client:
         to: str | PathLike[str],
         *,
         format: str | None = None,
+        all: bool = False,
+        collection: str | None = None,
         **arguments: Unpack[SearchArguments],
     ) -> Path:
         """Write a page of a search to a file, which is replaced only when all of it is there.
@@ -116,6 +120,8 @@ class Client:
         Args:
             to: Where to.
             format: ``geojson``, ``csv``, ``geoparquet`` or ``json``; by default by its suffix.
+            all: Write all records that pass, not only a page; see :meth:`score_counts`.
+            collection: Id of a collection, whose marks and notes are added.
             **arguments: See :class:`landcue.client.SearchArguments`.
 
         Raises:
@@ -128,8 +134,42 @@ class Client:
             near = did_you_mean(kind or path.suffix, [*FORMATS.values()] if kind else [*FORMATS])
             raise UsageError(f"export {path}: no such format{near}")
         content = search_content(arguments)
-        write_atomic(path, self._transport.send("POST", "/v1/search", {"format": kind}, content))
+        query = {"format": kind, "all": str(all).lower(), "collection": collection}
+        write_atomic(path, self._transport.send("POST", "/v1/export", query, content))
         return path
+
+    def score_counts(self, *, bins: int = 50, **arguments: Unpack[SearchArguments]) -> ScoresAnswer:
+        """Return how many records have which score, and how many reach ``min_score``.
+
+        Args:
+            bins: Number of ranges of scores.
+            **arguments: See :class:`landcue.client.SearchArguments`.
+        """
+        query, content = {"bins": str(bins)}, search_content(arguments)
+        return self._transport.fetch(ScoresAnswer, "POST", "/v1/scores", query, content)
+
+    def places(
+        self,
+        *,
+        inside: tuple[float, float, float, float] = (-180, -90, 180, 90),
+        zoom: int = 0,
+        most: int = 400,
+        label: str | None = None,
+        **arguments: Unpack[SearchArguments],
+    ) -> PlacesAnswer:
+        """Return the records of a search for a map: clusters with counts, or single footprints.
+
+        Args:
+            inside: West, south, east, north in degrees.
+            zoom: Zoom level, 0..24.
+            most: Up to so many records are returned one by one.
+            label: Count the records that carry it in each cluster.
+            **arguments: See :class:`landcue.client.SearchArguments`.
+        """
+        box = ",".join(map(str, inside))
+        query = {"bbox": box, "zoom": str(zoom), "most": str(most), "label": label}
+        content = search_content(arguments)
+        return self._transport.fetch(PlacesAnswer, "POST", "/v1/map", query, content)
 
     def record(self, id: str, *, archive: str | None = None) -> RecordAnswer:
         """Return what is known of a record."""
