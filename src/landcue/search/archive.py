@@ -195,7 +195,7 @@ class Archive:
         are read when they are used.
 
         >>> archive.search_all("a.png", options=SearchOptions(min_score=0.9)).ids
-        ('b.png',)
+        ('b.png', 'c.png')
 
         Args:
             query: As in :meth:`search`, likewise the following.

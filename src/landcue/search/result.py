@@ -208,7 +208,7 @@ class Result(Sequence[Hit]):
         """Return how many hits have this score or more, as ``min_score`` counts them.
 
         >>> archive.search_all("a.png").count_from(0.9)
-        1
+        2
         """
         if self._found is None:
             return 0
@@ -220,8 +220,8 @@ class Result(Sequence[Hit]):
 
         A score is ``None`` where the archive's model does not predict the label.
 
-        >>> archive.search("a.png", k=1).predicted()
-        [{}]
+        >>> archive.search("a.png", k=1).predicted()[0]["trees"]
+        0.9177
         """
         if self._found is None or self._found.view is None or not len(self):
             return [{} for _ in range(len(self))]
