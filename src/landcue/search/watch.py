@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from landcue.errors import LandcueError, UsageError
@@ -217,12 +218,12 @@ class Watches:
             return WatchReport((), ())
         problems: list[Problem] = []
         with self._database() as database:
-            self._note(database)
+            numbers = self._note(database)
             (last,) = database.execute("SELECT ifnull(max(number), 0) FROM hits").fetchone()
             (top,) = database.execute("SELECT ifnull(max(number), 0) FROM records").fetchone()
             for row in database.execute("SELECT * FROM watches ORDER BY name").fetchall():
                 try:
-                    found = self._evaluate(database, row)
+                    found = self._evaluate(numbers, row)
                 except UsageError as error:
                     problems.append(Problem(f"saved search {row['name']}", str(error)))
                     continue
@@ -248,8 +249,8 @@ class Watches:
         place = len(nearest) - math.ceil(percentile / 100 * len(nearest))
         return float(max(-1.0, 1 - nearest[place] - 1e-6))
 
-    def _note(self, database: sqlite3.Connection) -> None:
-        """Number the records that are not known yet; remember the version."""
+    def _note(self, database: sqlite3.Connection) -> npt.NDArray[np.int64]:
+        """Number the records that are not known yet; return the number of each row."""
         base, version = self._archive.manifest.base, self._archive.version
         known = database.execute("SELECT base, version FROM facts").fetchone()
         if known and known["base"] == base and known["version"] > version:
@@ -264,16 +265,18 @@ class Watches:
         database.executemany(
             "INSERT INTO records (id) VALUES (?)", ((id_,) for id_ in ids if id_ not in seen)
         )
+        numbers: dict[str, int] = dict(
+            database.execute("SELECT id, number FROM records").fetchall()
+        )
+        return np.array([numbers[id_] for id_ in ids], np.int64)
 
     def _evaluate(
-        self, database: sqlite3.Connection, row: sqlite3.Row
+        self, numbers: npt.NDArray[np.int64], row: sqlite3.Row
     ) -> Iterable[tuple[str, float | None]]:
         if row["model"] != self._archive.manifest.fingerprint:
             raise UsageError("it was made with another model: remove it and add it again")
         records, vectors = self._backend.records, self._backend.vectors
-        new = database.execute("SELECT id FROM records WHERE number > ?", (row["evaluated"],))
-        found = [at for (id_,) in new if (at := records.find(id_)) is not None]
-        rows = np.sort(np.array(found, np.int64))
+        rows = np.flatnonzero(numbers > row["evaluated"])
         where = _from_json(json.loads(row["filter"]))
         if len(rows) and not where.empty:
             rows = rows[where.mask(records, vectors)[rows]]
