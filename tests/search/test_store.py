@@ -51,6 +51,17 @@ def test_files_are_built_once_and_used_again(made, tmp_path):
     assert verify_indexes(tmp_path / "a") == ()
 
 
+def test_a_header_that_lost_its_last_byte_is_named(made, tmp_path):
+    archive = made.make_archive(tmp_path / "a", 150)
+    Archive(archive, cache=True).search(ById(archive.columns().ids[0]), k=3, mode="code")
+    for header in (tmp_path / "a/indexes").glob("*/*.json"):
+        whole = header.read_bytes()
+        header.write_bytes(whole[:-1])
+        (problem,) = verify_indexes(tmp_path / "a")
+        assert problem.where.endswith(header.name)
+        header.write_bytes(whole)
+
+
 def test_swapped_headers_are_named(made, tmp_path):
     archive = made.make_archive(tmp_path / "a", 150)
     expected = answers(Archive(archive, cache=True))

@@ -177,7 +177,7 @@ class Store:
         header = {**self._origin, "file": path.name, "bytes": size, "checksum": checksum}
         header["facts"] = facts
         header["header"] = _header_digest(header)
-        write_atomic(self.folder / f"{name}.json", json.dumps(header, indent=2) + "\n")
+        write_atomic(self.folder / f"{name}.json", _header_text(header))
         _remove_older(self.folder)
         return path, facts
 
@@ -228,7 +228,8 @@ def verify_indexes(folder: Path) -> tuple[Problem, ...]:
             value = read_json(header, ArchiveError, _HINT)
             path = header.with_name(Path(value["file"]).name)
             own = value["file"] == f"{value['checksum'][:16]}-{header.stem}"
-            if not own or value.get("header") != _header_digest(value):
+            whole = header.read_bytes() == _header_text(value).encode()
+            if not own or not whole or value.get("header") != _header_digest(value):
                 problems.append(Problem(name, "is damaged: its checksum differs; delete it"))
             elif path.stat().st_size != value["bytes"] or digest(path) != value["checksum"]:
                 where = path.relative_to(folder).as_posix()
@@ -236,6 +237,10 @@ def verify_indexes(folder: Path) -> tuple[Problem, ...]:
         except (ArchiveError, OSError, KeyError, TypeError, ValueError, AttributeError):
             problems.append(Problem(name, "cannot be read, or its file is missing; delete it"))
     return tuple(problems)
+
+
+def _header_text(header: Facts) -> str:
+    return json.dumps(header, indent=2) + "\n"
 
 
 def _header_digest(header: Facts) -> str:
