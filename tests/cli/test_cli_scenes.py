@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +48,9 @@ def test_scenes_become_chips(scenes, tmp_path):
     assert "12 records (6 added, 6 unchanged)" in done.stdout
     assert "b.tif: has no georeference; its chips have no footprint" in done.stderr
     assert "c.tif: " in done.stderr
+    done = landcue("index", scenes, tmp_path / "archive", *options, "--json")
+    named = [Path(problem["where"]).name for problem in json.loads(done.stdout)["problems"]]
+    assert sorted(named) == ["b.tif", "c.tif"]
     found = landcue("search", tmp_path / "archive", "a/r000000-c000064-64x64", "-k", "2", "--json")
     assert json.loads(found.stdout)["hits"][0]["id"].startswith(("a/", "b/")), found.stderr
 

@@ -231,7 +231,7 @@ def index_source(
             reuse=prepared.known,
             spent=0.0 if engine is not None else prepared.seconds,
         )
-        report = replace(report, codes=prepared.codes)
+        report = replace(report, problems=images.problems, codes=prepared.codes)
         for problem in report.skipped:
             log(f"skipped {problem}")
         for rule, files in report.assumed.items():

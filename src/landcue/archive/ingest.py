@@ -125,6 +125,8 @@ class IngestReport:
             :mod:`landcue.data.pictures`.
         warnings: What GDAL reported about files that it could read.
         ray: With Ray, the statistics of its workers and nodes.
+        problems: Of the source: files, scenes and rows of tables left out before any image was
+            read, and ignored columns.
         codes: Whether the archive's codes were fitted to its images or come with the encoder, and
             what was measured; empty where that is not known.
     """
@@ -146,12 +148,13 @@ class IngestReport:
     assumed: Mapping[str, int] = field(default_factory=lambda: dict[str, int]())
     warnings: tuple[Problem, ...] = ()
     ray: Mapping[str, Any] | None = None
+    problems: tuple[Problem, ...] = ()
     codes: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; each problem becomes ``{"where":…, "what":…}``."""
         value = asdict(self)
-        for name in ("skipped", "warnings"):
+        for name in ("skipped", "warnings", "problems"):
             value[name] = [asdict(problem) for problem in getattr(self, name)]
         if self.ray is None:
             del value["ray"]
