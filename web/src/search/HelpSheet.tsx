@@ -17,9 +17,9 @@ export function HelpSheet() {
         ))}
       </dl>
       <p class="small">
-        A colored label is one that the query has too, one in italics was predicted and not annotated, and cue 16/17 says how
-        many predicted labels agree with the query. Cosine is 1 for the same image; in mode Code the number counts
-        bits that differ, in mode Cue it adds predicted labels that differ.
+        A colored label is one that the query has too; one in italics was predicted by the model and not annotated. “3 of 4
+        query labels” counts the labels that the model predicts for the query and for the result. Cosine is 1 for the
+        same image; with Hash the number counts bits that differ, with Labels + hash it adds predicted labels that differ.
       </p>
     </Sheet>
   );
