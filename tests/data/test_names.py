@@ -103,6 +103,15 @@ def test_terminal_gets_no_escapes(made, monkeypatch):
         assert all(line.isprintable() for line in lines), args
 
 
+def test_an_archive_whose_own_name_is_not_utf8_is_refused(made, tmp_path):
+    root, *_ = made
+    result = CliRunner().invoke(app, ["index", str(root), str(tmp_path / "arch\udce9")])
+    assert result.exit_code == 1
+    assert "the name is not UTF-8" in result.stderr.splitlines()[-1]
+    assert "choose another folder" in result.stderr
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {".lock"}
+
+
 def test_tables_find_composed_and_decomposed_names(tmp_path):
     composed, decomposed = "é.png", unicodedata.normalize("NFD", "è.png")
     for name in (composed, decomposed):

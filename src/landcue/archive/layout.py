@@ -115,8 +115,15 @@ def check_free(folder: Path) -> None:
     """Check that a folder holds nothing but an archive.
 
     Raises:
-        ArchiveError: It holds other files; the message names one.
+        ArchiveError: It holds other files; the message names one. Or its name is not UTF-8.
     """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise ArchiveError(
+            f"{shown(folder)}: the name is not UTF-8, which the table of an archive needs; choose "
+            "another folder"
+        ) from None
     others = [
         name for name in storage.names(folder) - _OURS if not name.startswith(f".{MANIFEST}.")
     ]

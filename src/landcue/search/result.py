@@ -306,9 +306,10 @@ class Result(Sequence[Hit]):
         for row, hit in zip(rows, self.hits, strict=True):
             row["time"] = hit.time
             del row["bounds"], row["footprint"], row["window"]
-        columns = ("id", "path", "distance", "score", "percentile", "labels", "shared", "time")
+        columns = ["id", "path", "distance", "score", "percentile", "labels", "shared", "time"]
+        columns += ["sensor", "group", "source", "near"]
         ranks = pandas.RangeIndex(1, len(rows) + 1, name="rank")
-        return pandas.DataFrame(rows, index=ranks, columns=[*columns, "sensor", "group", "near"])
+        return pandas.DataFrame(rows, index=ranks, columns=columns)
 
     def to_geopandas(self) -> geopandas.GeoDataFrame:
         """Return the table of :meth:`to_pandas` with footprints as geometry, in EPSG:4326.
