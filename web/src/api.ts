@@ -134,9 +134,10 @@ export class Api {
     return this.json("/v1/search", signal, searchBody(request, image));
   }
 
-  async exported(request: SearchRequest, image: Blob | null, format: ExportFormat): Promise<Blob> {
-    const answer = await this.fetched(`${this.base}/v1/search?format=${format}`, searchBody(request, image));
-    return answer.blob();
+  /** The result of a search as a file: a page of it, or all records that pass. */
+  async exported(request: SearchRequest, image: Blob | null, format: ExportFormat, all: boolean): Promise<{ blob: Blob; rows: number }> {
+    const answer = await this.fetched(`${this.base}/v1/export${query({ format, all: String(all) })}`, searchBody(request, image));
+    return { blob: await answer.blob(), rows: Number(answer.headers.get("X-Row-Count")) };
   }
 
   collections(archive: string | null, signal?: AbortSignal): Promise<CollectionsAnswer> {

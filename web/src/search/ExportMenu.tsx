@@ -24,19 +24,17 @@ export function ExportMenu() {
     own.current?.removeAttribute("open");
     try {
       const image = await imageOf(state.value);
+      const request = requestOf(state.value);
       // With a minimum score all that pass are written, not those shown alone.
-      const all = state.value.least !== null;
-      const asked = { ...requestOf(state.value), k: all ? MOST_HITS : Math.min(MOST_HITS, count) };
-      const answer = all ? await api.search(asked, image ?? null) : null;
-      const rows = answer?.hits.length ?? count;
-      const blob = await api.exported({ ...asked, k: rows }, image ?? null, format);
+      const passing = state.value.least === null ? null : await api.search({ ...request, k: MOST_HITS }, image ?? null);
+      const k = passing?.hits.length ?? Math.min(MOST_HITS, count);
+      const { blob, rows } = await api.exported({ ...request, k }, image ?? null, format, Boolean(passing?.cursor));
       const url = URL.createObjectURL(blob);
       const link = document.createElement("a");
       [link.href, link.download] = [url, `${fileName(titleOf(state.value))}.${ending}`];
       link.click();
       setTimeout(() => URL.revokeObjectURL(url), 10_000);
-      const rest = answer?.cursor ? `, the best of more; raise the minimum score to save all that pass` : "";
-      notify(`${rows} ${rows === 1 ? "row" : "rows"} saved as ${link.download}${rest}.`);
+      notify(`${rows} ${rows === 1 ? "row" : "rows"} saved as ${link.download}.`);
     } catch (error) {
       notify(error instanceof ApiError ? error.message : "The results could not be exported.");
     }
