@@ -61,7 +61,9 @@ def test_an_orientation_of_a_photo_turns_its_chips(tmp_path):
     np.testing.assert_array_equal(chip, np.rot90(SMOOTH[20:60, 10:40], -1))
 
 
-@pytest.mark.parametrize("names", ["jpg jgw", "jpg jpgw", "png pgw", "png wld", "tif tfw"])
+@pytest.mark.parametrize(
+    "names", ["jpg jgw", "jpg jpgw", "png pgw", "png wld", "tif tfw", "avif wld"]
+)
 def test_world_files_with_a_prj_place_images_and_their_chips(tmp_path, names):
     suffix, world = names.split()
     path = tmp_path / f"a.{suffix}"
@@ -118,8 +120,21 @@ def test_place_and_time_of_a_photo(tmp_path):
     assert (picture.bounds, picture.time) == (None, None)
 
 
-def test_an_avif_says_that_it_is_not_cut(tmp_path):
-    Image.fromarray(SMOOTH).save(tmp_path / "a.avif")
-    assert read_picture(tmp_path / "a.avif").pixels.shape == SMOOTH.shape
-    with pytest.raises(DataError, match="AVIF images are not cut into chips; save it as PNG"):
-        SceneReader(tmp_path / "a.avif", SceneOptions())
+@pytest.mark.parametrize("alpha", [False, True])
+def test_an_avif_is_cut_into_chips(tmp_path, alpha):
+    pixels = np.dstack([SMOOTH, np.full(SMOOTH.shape[:2], 255, np.uint8)]) if alpha else SMOOTH
+    Image.fromarray(pixels).save(tmp_path / "a.avif", quality=100, subsampling="4:4:4")
+    whole = read_picture(tmp_path / "a.avif").pixels
+    assert whole.shape == SMOOTH.shape
+    chip = read_chip(Chip(tmp_path / "a.avif", Window(2, 1, 5, 4)))
+    np.testing.assert_array_equal(chip, whole[1:5, 2:7])
+
+
+def test_an_avif_that_cannot_be_cut_is_named(tmp_path):
+    frames = [Image.fromarray(SMOOTH), Image.fromarray(SMOOTH[::-1].copy())]
+    frames[0].save(tmp_path / "moving.avif", save_all=True, append_images=frames[1:])
+    whole = (tmp_path / "moving.avif").read_bytes()
+    (tmp_path / "cut.avif").write_bytes(whole[: len(whole) // 2])
+    for name, what in (("moving", "is animated"), ("cut", "cannot be read")):
+        with pytest.raises(DataError, match=rf"{name}\.avif: {what}"):
+            SceneReader(tmp_path / f"{name}.avif", SceneOptions())

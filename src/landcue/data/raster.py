@@ -34,7 +34,7 @@ _MAGIC = (
 )  # fmt: skip
 _DRIVERS = {
     "TIFF": "GTiff", "JPEG": "JPEG", "PNG": "PNG", "WEBP": "WEBP", "JPEG2000": "JP2OpenJPEG",
-    "BMP": "BMP", "GIF": "GIF",
+    "BMP": "BMP", "GIF": "GIF", "AVIF": "GTiff",  # see _as_tiff
 }  # fmt: skip
 _BY_SUFFIX = {
     ".jp2": "JPEG2000", ".j2k": "JPEG2000", ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG",
@@ -230,6 +230,8 @@ def _dataset(path: Path | bytes, suffix: str, most_bytes: int) -> Any:
 
     if isinstance(path, bytes):
         driver, name = _driver(path[:HEAD], "image"), io.BytesIO(path)
+        if kind_of(path[:HEAD]) == "AVIF":
+            name = _as_tiff(path, "image")
     elif is_object(path):
         kind = _BY_SUFFIX.get(path.suffix.lower(), "TIFF")
         driver = _DRIVERS["TIFF" if suffix else kind]
@@ -243,6 +245,8 @@ def _dataset(path: Path | bytes, suffix: str, most_bytes: int) -> Any:
         if suffix and kind_of(head) != "TIFF":
             raise DataError(f"{file}: not a TIFF; repair or remove it")
         driver, name = _driver(head, str(file)), file.resolve()
+        if kind_of(head) == "AVIF":
+            name = _as_tiff(file, str(file))
     # Another driver would follow what the file says about other files.
     dataset = rasterio.open(name, driver=driver, sharing=False)
     if fault := _piece_fault(dataset, most_bytes):
@@ -260,11 +264,40 @@ def _driver(head: bytes, name: str) -> str:
     kind = kind_of(head)
     if not head:
         raise DataError(f"{name}: the file is empty (0 bytes)")
-    if kind in ("HEIC", "AVIF"):
-        raise DataError(f"{name}: {kind} images are not cut into chips; save it as PNG or TIFF")
+    if kind == "HEIC":
+        raise DataError(f"{name}: HEIC images are not read; save it as JPEG, PNG or TIFF")
     if kind is None:
         raise DataError(f"{name}: not a {KINDS} image")
     return _DRIVERS[kind]
+
+
+def _as_tiff(source: Path | bytes, name: str) -> io.BytesIO:
+    """Decode an AVIF image, which GDAL may not read, and return it as a TIFF in memory.
+
+    Raises:
+        DataError: It is broken, animated or too large.
+    """
+    from PIL import Image
+
+    from landcue.data.scenes import MAX_PIXELS
+
+    out = io.BytesIO()
+    try:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=["AVIF"]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(
+                    f"{name}: {image.width} x {image.height} pixels, too many for an AVIF image; "
+                    "save it as TIFF"
+                )
+            if getattr(image, "n_frames", 1) > 1:
+                raise DataError(f"{name}: is animated; save one frame as PNG or TIFF")
+            mode = "RGBA" if image.has_transparency_data else "RGB"
+            image.convert(mode).save(out, "TIFF")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{name}: cannot be read ({error})") from None
+    out.seek(0)
+    return out
 
 
 def _piece_fault(dataset: Any, most_bytes: int) -> str | None:
