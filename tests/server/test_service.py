@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import rasterio
 import shapely
 from PIL import Image
 
+import landcue
 import made_archive
 from landcue.search import ById, Filter, Query
 from landcue.server.schemas import ArchiveAnswer, LabelsAnswer, RecordAnswer, SearchAnswer
@@ -106,6 +108,24 @@ def test_several_archives(client, is_problem):
     answer = client.post("/v1/search", json={"archive": "made", "k": 3})
     assert len(found(answer)) == 3
     assert "photo" in is_problem(client.get("/v1/labels?archive=photo"), 404)
+
+
+def test_a_record_says_how_its_raster_was_read(tmp_path, start):
+    values = np.linspace(100, 60_000, 3 * 40 * 40).reshape(3, 40, 40).astype(np.uint16)
+    profile = {"driver": "GTiff", "width": 40, "height": 40, "count": 3, "dtype": "uint16"}
+    (tmp_path / "scenes").mkdir()
+    with rasterio.open(tmp_path / "scenes/a.tif", "w", photometric="RGB", **profile) as raster:
+        raster.write(values)
+    Image.new("RGB", (40, 40)).save(tmp_path / "scenes/b.png")
+    archive = landcue.index(tmp_path / "scenes", tmp_path / "archive")
+    stored = archive.record("a.tif").reading
+    archive.close()
+    with start(folders=[tmp_path / "archive"]) as client:
+        answer = RecordAnswer.model_validate(client.get("/v1/records/a.tif").json())
+        assert client.get("/v1/records/b.png").json()["reading"] is None
+    assert answer.reading.bands == (1, 2, 3)
+    assert np.array(answer.reading.limits).shape == (3, 2)
+    assert answer.reading.rules == tuple(stored["rules"]) != ()
 
 
 def test_records_thumbnails_and_chips(client, source, is_problem):

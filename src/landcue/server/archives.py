@@ -100,6 +100,7 @@ class Served:
             "sensor": record.sensor,
             "group": record.group,
             "part": record.part,
+            "reading": record.reading,
         }
 
     def thumbnail(self, id_: str) -> bytes:

@@ -478,6 +478,17 @@ class PlacesAnswer(_Answer):
     footprints: tuple[MapRecord, ...]
 
 
+class Reading(_Answer):
+    """How the numbers of a raster became a picture."""
+
+    bands: tuple[int, ...] = Field(description="Numbers from 1, in the order red, green, blue.")
+    limits: tuple[tuple[float, float], ...] | None = Field(
+        description="The values of each band that became 0 and 255; `null`: its bytes as they are."
+    )
+    rules: tuple[str, ...] = Field(description="What was assumed.")
+    warnings: tuple[str, ...] = Field(description="What GDAL reported about the file.")
+
+
 class RecordAnswer(_Answer):
     """All stored values of a record except its path, vectors and thumbnail."""
 
@@ -491,6 +502,7 @@ class RecordAnswer(_Answer):
     sensor: str | None
     group: str | None
     part: str | None = Field(description="`train`, `val` or `test`, where a split was applied.")
+    reading: Reading | None = Field(description="Of a raster; `null` for other images.")
 
 
 class LabelCount(_Answer):
