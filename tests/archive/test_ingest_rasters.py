@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 from PIL import Image
@@ -13,6 +15,8 @@ from PIL import Image
 import landcue
 import scene_files as files
 from landcue.archive import IndexOptions, index_source
+from landcue.archive.archive import ArchiveFolder
+from landcue.archive.export import write_geojson, write_geoparquet
 from landcue.data.images import read_image
 
 RULES = (
@@ -49,6 +53,16 @@ def test_what_was_assumed_is_stored_and_counted(folder, tmp_path):
     assert reading["bands"] == [1, 2, 3]
     np.testing.assert_allclose(reading["limits"], wanted)
     assert reading["warnings"] == []
+    stored = ArchiveFolder.open(tmp_path / "a")
+    write_geojson(stored, tmp_path / "a.json")
+    write_geoparquet(stored, tmp_path / "a.parquet")
+    stored.close()
+    features = json.loads((tmp_path / "a.json").read_text())["features"]
+    exported = {feature["id"]: feature["properties"].get("reading") for feature in features}
+    assert exported["0.tif"] == reading
+    assert exported["p.jpg"] is None
+    rows = pq.read_table(tmp_path / "a.parquet", columns=["unique_id", "reading"]).to_pylist()
+    assert json.loads({row["unique_id"]: row["reading"] for row in rows}["0.tif"]) == reading
     again = index_source(folder, tmp_path / "a")
     assert (again.unchanged, again.assumed) == (4, {})
 

@@ -45,6 +45,7 @@ def exported_rows(
     present = archive.manifest.schema.names
     names = [*METADATA_NAMES, "predicted_labels"]
     names += [name for name in ("embedding", "code") if vectors and name in present]
+    names += [name for name in ("reading",) if name in present]
     total, rows = archive.count, 0
     for batch in archive.batches(names, ROWS_AT_ONCE):
         yield batch.to_pylist()
@@ -282,6 +283,8 @@ def _properties(row: Row) -> dict[str, Any]:
         found["embedding"] = row["embedding"]
     if "code" in row:
         found["code"] = bytes(row["code"]).hex()
+    if row.get("reading"):
+        found["reading"] = json.loads(row["reading"])
     return found
 
 
@@ -347,6 +350,7 @@ def _schema(archive: ArchiveFolder, *, vectors: bool) -> pa.Schema:
         ("labels", strings),
         ("predicted_labels", strings),
         ("part", pa.string()),
+        ("reading", pa.string()),  # JSON
     ]
     if vectors:
         fields.append(("embedding", pa.list_(pa.float32(), dim)))
