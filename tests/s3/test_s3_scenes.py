@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from PIL import Image
 
 import scene_files as files
 from landcue.archive.archive import ArchiveFolder
@@ -330,6 +331,14 @@ def test_an_object_leads_only_to_itself(store, tmp_path, suffix):
     upload(root)
     with pytest.raises(DataError, match=r"^s3://bucket/scenes/a\.tif: not a JPEG, PNG, TIFF.*$"):
         open_dataset(SOURCE / "a.tif")
+
+
+def test_an_avif_is_not_cut_there(store, tmp_path):
+    (tmp_path / "scenes").mkdir()
+    Image.new("RGB", (64, 64), (9, 99, 9)).save(tmp_path / "scenes/a.avif")
+    upload(tmp_path / "scenes")
+    with pytest.raises(DataError, match=r"a\.avif: AVIF images in a store are not cut into chips"):
+        cut_scenes(open_source(SOURCE), ONE)
 
 
 def test_overviews_elsewhere_are_refused(store, folder):

@@ -233,6 +233,11 @@ def _dataset(path: Path | bytes, suffix: str, most_bytes: int) -> Any:
         if kind_of(path[:HEAD]) == "AVIF":
             name = _as_tiff(path, "image")
     elif is_object(path):
+        if path.suffix.lower() == ".avif":
+            raise DataError(
+                f"{display_name(path)}: AVIF images in a store are not cut into chips; download it "
+                "or save it as TIFF"
+            )
         kind = _BY_SUFFIX.get(path.suffix.lower(), "TIFF")
         driver = _DRIVERS["TIFF" if suffix else kind]
         name = f"/vsis3/{address(path)}{suffix}"
