@@ -101,4 +101,7 @@ def test_labels_of_a_selection_are_exported(guest, tmp_path):
     expect(guest.page).not_to_have_url(re.compile("collection="))
     sheet.get_by_label("All collections").get_by_role("button", name="=marinas").click()
     expect(marks(guest)).to_contain_text("=marinas")
-    expect(guest.page.locator(".card-labels .given").first).to_be_visible()
+    guest.button("Collections").click()
+    members = sheet.get_by_label("Members", exact=True).get_by_role("listitem")
+    expect(members).to_have_count(len(ids))
+    expect(members.filter(has_text="good · marina")).to_have_count(4)

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "../api";
 import "./heat.css";
 import { regionsOf } from "./known";
@@ -35,7 +35,8 @@ export default function HeatOverlay({ api, archive, query, id, side }: HeatProps
 
   const grid = side === "hit" ? found?.record.parts : found?.query?.parts;
   const range = found ? rangeOf([found.record.parts, found.query?.parts ?? []]) : null;
-  useEffect(() => {
+  // Before the first paint: the canvas is never seen empty.
+  useLayoutEffect(() => {
     const context = canvas.current?.getContext("2d");
     if (!context || !grid || !range) return;
     const image = context.createImageData(SIDE, SIDE);
