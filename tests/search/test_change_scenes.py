@@ -40,7 +40,7 @@ OPTIONS = ("--chip", "640m", "--grid", "utm", "--scale", "fixed:0,255")
 @pytest.fixture(scope="module")
 def archive(scenes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("archive") / "a"
-    done = run("index", scenes, folder, *OPTIONS, "--bands", "1,2,3")
+    done = run("index", scenes, folder, *OPTIONS, "--bands", "1,2,3", "--bits", "32")
     assert done.exit_code == 0, done.output
     return folder
 

@@ -234,18 +234,21 @@ def has_model(folder: Path, encoder: Encoder) -> bool:
 
 def model_fingerprint(model: Path) -> str | None:
     """Return the fingerprint of a model folder or an exported file; ``None`` if it holds none."""
+    own = embedding_fingerprint(model)
+    codes = model / CODES
+    if own is None or not codes.is_file():
+        return own
+    # As landcue.models.fitted_codes.FittedCodes has it.
+    return hashlib.sha256(f"{own} {_sha256(codes)}".encode()).hexdigest()
+
+
+def embedding_fingerprint(model: Path) -> str | None:
+    """Return the fingerprint of what makes a model's embeddings: it, without fitted codes."""
     if (model / MODEL_FILES[0]).is_file():
         hint = "restore it from a copy of the model"
-        own = str(read_json(model / MODEL_FILES[0], ArchiveError, hint).get("fingerprint"))
-    else:
-        exported = model / EXPORTED if model.is_dir() else model
-        if not exported.is_file():
-            return None
-        own = _sha256(exported)
-    codes = model / CODES
-    # As landcue.models.fitted_codes.FittedCodes has it.
-    both = f"{own} {_sha256(codes)}" if codes.is_file() else ""
-    return hashlib.sha256(both.encode()).hexdigest() if both else own
+        return str(read_json(model / MODEL_FILES[0], ArchiveError, hint).get("fingerprint"))
+    exported = model / EXPORTED if model.is_dir() else model
+    return _sha256(exported) if exported.is_file() else None
 
 
 def _sha256(path: Path) -> str:

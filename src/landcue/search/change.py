@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
+from landcue.archive.layout import embedding_fingerprint
 from landcue.data.cells import cells_of, grid_of
 from landcue.data.pairing import Places, pair_places
 from landcue.errors import ArchiveError, DataError, UsageError, did_you_mean
@@ -158,8 +159,9 @@ def find_changes(
 ) -> Changes:
     """Return the unusual pairs of two archives, or of one: see :meth:`landcue.Archive.change`."""
     _check_values(periods, alpha, min_overlap, k)
-    trained = _trained(scoring, before.manifest.fingerprint)
-    if before.manifest.fingerprint != after.manifest.fingerprint:
+    encoder = _encoder_of(before)
+    trained = _trained(scoring, encoder)
+    if encoder != _encoder_of(after):
         raise ArchiveError(
             f"{after.archive.folder} was made by another model than {before.archive.folder}: "
             "embed one of them again with 'landcue archive reembed'"
@@ -204,6 +206,13 @@ def find_changes(
         notes=tuple(notes),
     )
     return Changes(len(rows), lambda i, j: table.decode(rows[i:j]), facts)
+
+
+def _encoder_of(backend: LocalBackend) -> str:
+    """Return the fingerprint of what made the embeddings; codes may be an archive's own."""
+    model = backend.archive.model_folder
+    found = None if model is None else embedding_fingerprint(model)
+    return found or backend.manifest.fingerprint
 
 
 def _trained(scoring: str, fingerprint: str) -> ChangeModel | None:
