@@ -1,6 +1,7 @@
 """Texts as queries: alone, beside images, places and labels, and refused without a text tower."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -38,6 +39,17 @@ def test_a_text_ranks_by_the_cosine_of_its_averaged_prompts(archive):
     np.testing.assert_allclose([hit.distance for hit in result], wanted[order], atol=1e-5)
     assert result.query == '"a harbor"'
     assert result.labels == ()
+
+
+def test_whether_texts_are_queries_is_known_without_loading_the_model(folder, tmp_path):
+    shutil.copytree(folder / "archive", tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy/model/tower")
+    with api.open(tmp_path / "copy") as opened:
+        assert opened.encodes_text
+    api.index(folder / "photos", tmp_path / "plain").close()
+    with api.open(tmp_path / "plain") as opened:
+        assert opened.encodes
+        assert not opened.encodes_text
 
 
 def test_texts_images_records_and_negatives_mix_with_weights(archive):

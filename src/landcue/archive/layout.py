@@ -251,6 +251,19 @@ def embedding_fingerprint(model: Path) -> str | None:
     return _sha256(exported) if exported.is_file() else None
 
 
+def has_text(model: Path) -> bool:
+    """Return whether a model folder says that the model has a text tower; it is not loaded.
+
+    Raises:
+        ArchiveError: The folder is damaged.
+    """
+    file = model / MODEL_FILES[0]
+    if not file.is_file():  # an exported model
+        return False
+    config = read_json(file, ArchiveError, "restore it from a copy of the model")
+    return config.get("model", {}).get("text") is True
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

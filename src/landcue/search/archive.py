@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from landcue.archive.archive import ArchiveFolder, Columns
+from landcue.archive.layout import has_text
 from landcue.archive.manifest import Manifest, read_manifest
 from landcue.archive.schema import footprint_of, window_of
 from landcue.errors import DataError, LandcueError, UsageError, did_you_mean
@@ -127,8 +128,11 @@ class Archive:
 
     @property
     def encodes_text(self) -> bool:
-        """Whether texts can be queries: whether the model has a text tower; loads the model."""
-        return self.encodes and bool(getattr(self._load(), "has_text", False))
+        """Whether texts can be queries: whether the model has a text tower."""
+        folder = self._storage.model_folder
+        if not self.encodes or folder is None:
+            return self.encodes and bool(getattr(self._load(), "has_text", False))
+        return has_text(folder)
 
     def encoder(self) -> Encoder:
         """Return the archive's encoder, loaded once.
