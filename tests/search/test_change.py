@@ -226,8 +226,8 @@ def test_pairs_are_decoded_when_they_are_read(folder):
 @pytest.mark.parametrize(
     ("options", "kind", "word"),
     [
-        ({"before": "2018", "after": "2013"}, UsageError, "give the earlier date as before"),
-        ({"before": "2012/2018"}, UsageError, "give the earlier date as before"),
+        ({"before": "2018", "after": "2013"}, UsageError, "use the earlier date as before"),
+        ({"before": "2012/2018"}, UsageError, "use the earlier date as before"),
         ({"before": "2013/2010"}, UsageError, "the interval ends before it starts"),
         ({"before": "soon"}, UsageError, "before 'soon' is no date: write 2013, 2013-06"),
         ({"after": "2018-13"}, UsageError, "is no date"),
@@ -302,7 +302,7 @@ def test_bad_commands(folder, tmp_path):
     dates = ("--before", "2013", "--after", "2018")
     for args, status, word in (
         (("--before", "2013"), 2, "--after"),
-        (("--before", "2018", "--after", "2013"), 2, "give the earlier date as before"),
+        (("--before", "2018", "--after", "2013"), 2, "use the earlier date as before"),
         ((*dates, "--out", tmp_path / "x.shp"), 2, "write .geojson, .parquet or .csv"),
         ((*dates, "-k", "0"), 2, "use at least 1"),
         ((*dates, "--bbox", "60,10,61,11"), 1, "no record matches bbox"),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import print_json
+from landcue.cli.console import Box, Polygon, Sensors, print_json
 from landcue.data.names import printable
 from landcue.errors import UsageError
 
@@ -38,14 +38,9 @@ def change(
         list[str] | None, typer.Option(help="Label that was gained; repeatable.")
     ] = None,
     lost: Annotated[list[str] | None, typer.Option(help="Label that was lost; repeatable.")] = None,
-    bbox: Annotated[
-        str | None, typer.Option(help="Only records in the box W,S,E,N in degrees.")
-    ] = None,
-    polygon: Annotated[
-        str | None,
-        typer.Option(help="Only records in a polygon: GeoJSON or WKT, as text or as a file."),
-    ] = None,
-    sensor: Annotated[list[str] | None, typer.Option(help="Only this sensor; repeatable.")] = None,
+    bbox: Box = None,
+    polygon: Polygon = None,
+    sensor: Sensors = None,
     unchanged: Annotated[
         str | None,
         typer.Option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from datetime import datetime
 from types import TracebackType
 from typing import Annotated, Any
 
@@ -18,6 +19,19 @@ Dim = Annotated[
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Images per model call.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Reading threads.")]
+Box = Annotated[str | None, typer.Option(help="Only records in the box W,S,E,N in degrees.")]
+Polygon = Annotated[
+    str | None,
+    typer.Option(help="Only records in a polygon: GeoJSON or WKT, as text or as a file."),
+]
+Sensors = Annotated[list[str] | None, typer.Option(help="Only this sensor; repeatable.")]
+_DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+After = Annotated[
+    datetime | None, typer.Option(formats=_DATES, help="Only records at or after this time, UTC.")
+]
+Before = Annotated[
+    datetime | None, typer.Option(formats=_DATES, help="Only records before this time, UTC.")
+]
 
 
 class Reporter:

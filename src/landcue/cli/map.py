@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from landcue.cli.console import print_json
-
-_DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+from landcue.cli.console import After, Before, Box, Sensors, print_json
 
 
 def map(
@@ -19,17 +16,10 @@ def map(
     query: Annotated[str, typer.Argument(help="Image file, s3:// address, or id of a record.")],
     out: Annotated[Path, typer.Argument(help="GeoTIFF to write (.tif).")],
     labels: Annotated[str | None, typer.Option(help="Only records whose labels match.")] = None,
-    bbox: Annotated[
-        str | None, typer.Option(help="Only records in the box W,S,E,N in degrees.")
-    ] = None,
-    after: Annotated[
-        datetime | None,
-        typer.Option(formats=_DATES, help="Only records at or after this time, UTC."),
-    ] = None,
-    before: Annotated[
-        datetime | None, typer.Option(formats=_DATES, help="Only records before this time, UTC.")
-    ] = None,
-    sensor: Annotated[list[str] | None, typer.Option(help="Only this sensor; repeatable.")] = None,
+    bbox: Box = None,
+    after: After = None,
+    before: Before = None,
+    sensor: Sensors = None,
     grid: Annotated[
         str | None,
         typer.Option(help="Grid, if the archive has several: zone and side, as utm33N-640m."),

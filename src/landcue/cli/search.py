@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landcue.cli.console import print_json
+from landcue.cli.console import After, Before, Box, Polygon, Sensors, print_json
 from landcue.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from landcue.search import Query, Result
     from landcue.search.query import Example
-
-_DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
 
 def search(
@@ -70,25 +68,15 @@ def search(
     score: Annotated[
         list[str] | None, typer.Option(help="Minimum predicted score: ships=0.7; repeatable.")
     ] = None,
-    bbox: Annotated[
-        str | None, typer.Option(help="Only records in the box W,S,E,N in degrees.")
-    ] = None,
-    polygon: Annotated[
-        str | None,
-        typer.Option(help="Only records in a polygon: GeoJSON or WKT, as text or as a file."),
-    ] = None,
-    after: Annotated[
-        datetime | None,
-        typer.Option(formats=_DATES, help="Only records at or after this time, UTC."),
-    ] = None,
-    before: Annotated[
-        datetime | None, typer.Option(formats=_DATES, help="Only records before this time, UTC.")
-    ] = None,
+    bbox: Box = None,
+    polygon: Polygon = None,
+    after: After = None,
+    before: Before = None,
     path: Annotated[
         str | None, typer.Option(help="Only records whose path starts with this.")
     ] = None,
     group: Annotated[list[str] | None, typer.Option(help="Only this group; repeatable.")] = None,
-    sensor: Annotated[list[str] | None, typer.Option(help="Only this sensor; repeatable.")] = None,
+    sensor: Sensors = None,
     part: Annotated[
         list[str] | None, typer.Option(help="Only this part: train, val or test; repeatable.")
     ] = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import print_json
+from landcue.cli.console import Box, Sensors, print_json
 from landcue.data.names import printable
 
 watch_app = typer.Typer(
@@ -32,18 +32,16 @@ def add(
     percentile: Annotated[
         float,
         typer.Option(
-            help="Report records at least as close as this percentage of the archive's records "
-            "are far from their nearest neighbor; larger is stricter."
+            help="How close a hit must be: closer than this percentage of the distances between "
+            "the archive's records and their nearest neighbors. Larger is stricter."
         ),
     ] = 50.0,
     min_score: Annotated[
         float | None, typer.Option(help="Least cosine, instead of --percentile.")
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Only records whose labels match.")] = None,
-    bbox: Annotated[
-        str | None, typer.Option(help="Only records in the box W,S,E,N in degrees.")
-    ] = None,
-    sensor: Annotated[list[str] | None, typer.Option(help="Only this sensor; repeatable.")] = None,
+    bbox: Box = None,
+    sensor: Sensors = None,
     json_: _Json = False,
 ) -> None:
     """Save a search; only records that are added later are reported."""
@@ -106,6 +104,8 @@ def run(
     if feed is not None:
         write_atomic(feed, write_feed(watches.hits(), str(archive)))
     print(write_json_lines(report.hits if after is None else watches.hits(after)), end="")
+    if not report.hits and not report.problems:
+        print("no new hits", file=sys.stderr)
     for problem in report.problems:
         print(printable(f"error: {problem}"), file=sys.stderr)
     if report.problems:

@@ -230,8 +230,8 @@ def _check_values(
     first, second = periods
     if second.start < first.end:
         raise UsageError(
-            f"before {first.text} reaches past after {second.text}: give the earlier date as "
-            "before, the later one as after"
+            f"before {first.text} reaches past after {second.text}: use the earlier date "
+            "as before, the later one as after"
         )
     if not 0 < alpha <= 1:
         raise UsageError(f"alpha {alpha:g}: use a false alarm rate above 0, or 1 for all pairs")

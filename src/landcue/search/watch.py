@@ -147,8 +147,8 @@ class Watches:
             embedding: Of the query, float32 ``[1, d]``; ``None`` for a filter alone.
             query: Its description.
             where: Restricts the records.
-            percentile: 0 to 100: a hit is at least as close to the query as this percentage of the
-                archive's records are far from their nearest neighbor, as in
+            percentile: More than 0, at most 100: a hit is closer than this percentage of the
+                distances between the archive's records and their nearest neighbors, as in
                 :class:`landcue.types.Hit`.
             min_score: Least cosine, instead of ``percentile``.
 
