@@ -83,7 +83,7 @@ def pair(port, tmp_path_factory, made):
     return Pair(archive, where)
 
 
-def random_filter(rng, made):
+def random_filter(rng, made, ids):
     """A filter of a few random conditions; many of them leave ties, some leave nothing."""
     parts = {}
     names = [str(name) for name in rng.permutation(made.NAMES)]
@@ -107,6 +107,8 @@ def random_filter(rng, made):
         "groups": lambda: tuple(f"scene{i}" for i in rng.integers(0, 6, 3)),
         "sensors": lambda: ("S2A", "")[: rng.integers(1, 3)],
         "parts": lambda: ("train", "test"),
+        "sources": lambda: ("made",),
+        "ids": lambda: tuple(ids[rng.integers(len(ids))] for _ in range(40)),
     }
     for name in rng.choice(list(choices), rng.integers(1, 4), replace=False):
         parts[str(name)] = choices[str(name)]()
@@ -125,7 +127,7 @@ def test_a_hundred_random_queries_and_filters_give_what_the_folder_gives(pair, m
             query,
             k=int(rng.integers(1, 60)),
             mode=mode,
-            where=random_filter(rng, made) if number % 7 else None,
+            where=random_filter(rng, made, pair.ids) if number % 7 else None,
             rerank="none" if mode in ("code", "cue") else RERANKED[number // 5 % 3],
             fused_weight=(None, 0.3, 1.5)[number // 5 % 3],
             label_weight=int(rng.integers(0, 6)),

@@ -114,7 +114,7 @@ boxes = st.builds(
 
 
 @st.composite
-def filters(draw, start):
+def filters(draw, start, ids):
     labels = ("bare soil", "grass", "ships", "trees", "water")
     words = st.lists(st.sampled_from(labels), max_size=2, unique=True).map(tuple)
     first, second = draw(st.integers(0, 49)), draw(st.integers(1, 30))
@@ -134,6 +134,8 @@ def filters(draw, start):
             groups=st.sampled_from([(), (), ("scene1", "scene3")]),
             sensors=st.sampled_from([(), (), ("S2A",)]),
             parts=st.sampled_from([(), (), ("train", "test")]),
+            ids=st.sampled_from([(), (), (), tuple(sorted(ids)[::3])]),
+            sources=st.sampled_from([(), ("made",)]),
         )
     )
 
@@ -156,6 +158,7 @@ def allowed(where, record):
             not where.groups or record["group"] in where.groups,
             not where.sensors or record["sensor"] in where.sensors,
             not where.parts or record["part"] in where.parts,
+            not where.ids or record["id"] in where.ids,
         )
     )
 
@@ -180,7 +183,7 @@ def spans(west, east):
 @given(data=st.data())
 def test_every_mode_equals_brute_force_under_random_filters(searcher, made, data):
     records = truth(searcher)
-    where = data.draw(filters(made.START))
+    where = data.draw(filters(made.START, [r["id"] for r in records]))
     mode = data.draw(st.sampled_from(MODES))
     k = data.draw(st.sampled_from([1, 3, 20, 500]))
     weight = data.draw(st.sampled_from([0, 1, 3, 30]))

@@ -83,6 +83,34 @@ def test_filters_of_every_kind(run, ids, tmp_path):
         assert west >= 90 or west <= -90 or east <= -90 or east < west
 
 
+def test_ids_from_a_list_and_from_files(run, ids, tmp_path):
+    wanted = [ids[7], ids[90], ids[3]]
+    lines, listed = tmp_path / "ids.txt", tmp_path / "ids.json"
+    lines.write_text("\n".join(wanted) + "\n")
+    listed.write_text(json.dumps(wanted))
+    for given in (",".join(wanted), lines, listed):
+        found = hits(run("--ids", given, "--json"))
+        assert [hit["id"] for hit in found] == sorted(wanted)
+    near = hits(run(ids[3], "--ids", lines, "--json"))
+    assert {hit["id"] for hit in near} == {ids[7], ids[90]}
+
+
+def test_ids_and_sources_that_the_archive_lacks(run, ids, tmp_path):
+    wrong = f"{ids[7]}x"
+    error = run("--ids", wrong, status=2).stderr
+    assert f"no record has the id '{wrong}' (did you mean '{ids[7]}'" in error
+    error = run("--ids", f"{ids[3]},{wrong},zzz", status=2).stderr
+    assert f"2 of 3 ids are of no record, first '{wrong}'" in error
+    assert (
+        "no record is of the source 'mad' (did you mean 'made'?)"
+        in run(ids[3], "--source", "mad", status=2).stderr
+    )
+    assert len(hits(run("--source", "made", "-k", 200, "--json"))) == 120
+    (tmp_path / "empty.txt").write_text("\n")
+    assert "holds no ids" in run("--ids", tmp_path / "empty.txt", status=2).stderr
+    assert "holds no ids" in run("--ids", "", status=2).stderr
+
+
 def test_pages_follow_one_another(run, ids):
     whole = [hit["id"] for hit in hits(run(ids[3], "-k", 119, "--mode", "code", "--json"))]
     joined, cursor = [], []

@@ -79,3 +79,17 @@ def test_predicted_labels_of_hits_where_asked_for(start):
     for id_, labels in told.items():
         assert client.get(f"/v1/records/{id_}").json()["predicted_labels"] == labels
     assert any(told.values())
+
+
+def test_sources_and_ids_filter_a_search(start):
+    client = start()
+    facets = client.get("/v1/facets", params={"archive": "made"}).json()
+    (source,) = facets["sources"]
+    ids = facets["examples"][3:6]
+    filters = {"sources": [source["name"]], "ids": ids}
+    found = client.post("/v1/search", json={"archive": "made", "filters": filters}).json()
+    assert [hit["id"] for hit in found["hits"]] == ids
+    for wrong in ({"ids": [*ids, "gone"]}, {"sources": ["gone"]}):
+        done = client.post("/v1/search", json={"archive": "made", "filters": wrong})
+        assert done.status_code == 400
+        assert "'gone'" in done.json()["detail"]

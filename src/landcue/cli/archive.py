@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -166,10 +164,11 @@ def delete(
     from dataclasses import asdict
 
     from landcue.archive.changes import delete as remove
+    from landcue.search.filters import read_ids
 
     wanted = dict.fromkeys(ids or ())
     if file is not None:
-        wanted |= dict.fromkeys(_read_ids(file))
+        wanted |= dict.fromkeys(read_ids(file))
     if not wanted:
         raise UsageError("no ids: name them, or use --ids FILE")
     report = remove(archive, list(wanted), apply=yes)
@@ -262,19 +261,6 @@ def _derived(archive: Path) -> tuple[Problem, ...]:
     from landcue.search.store import verify_indexes
 
     return verify_indexes(archive)
-
-
-def _read_ids(file: Path) -> list[str]:
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--ids {file}: cannot be read as text ({error})") from None
-    if text.lstrip().startswith("["):
-        with contextlib.suppress(ValueError):
-            values = json.loads(text)
-            if all(isinstance(value, str) for value in values):
-                return values
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 @archive_app.command()

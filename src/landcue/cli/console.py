@@ -24,6 +24,13 @@ Polygon = Annotated[
     str | None,
     typer.Option(help="Only records in a polygon: GeoJSON or WKT, as text or as a file."),
 ]
+Sources = Annotated[
+    list[str] | None, typer.Option("--source", help="Only records of this source; repeatable.")
+]
+Ids = Annotated[
+    str | None,
+    typer.Option(help="Only these records: ids with commas, a file with one per line, or -."),
+]
 Sensors = Annotated[list[str] | None, typer.Option(help="Only this sensor; repeatable.")]
 _DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 After = Annotated[

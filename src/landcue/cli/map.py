@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import After, Before, Box, Sensors, print_json
+from landcue.cli.console import After, Before, Box, Sensors, Sources, print_json
 
 
 def map(
@@ -20,6 +20,7 @@ def map(
     after: After = None,
     before: Before = None,
     sensor: Sensors = None,
+    source: Sources = None,
     grid: Annotated[
         str | None,
         typer.Option(help="Grid, if the archive has several: zone and side, as utm33N-640m."),
@@ -32,7 +33,12 @@ def map(
     from landcue.search.filters import Filter
 
     where = Filter.parse(
-        labels, bbox=bbox, sensors=sensor or (), after=in_utc(after), before=in_utc(before)
+        labels,
+        bbox=bbox,
+        sensors=sensor or (),
+        after=in_utc(after),
+        before=in_utc(before),
+        sources=source or (),
     )
     made = landcue.open(archive).map(query, out, where=where, grid=grid)
     if json_:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landcue.cli.console import After, Before, Box, Polygon, Sensors, print_json
+from landcue.cli.console import After, Before, Box, Ids, Polygon, Sensors, Sources, print_json
 from landcue.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def search(
     ] = None,
     group: Annotated[list[str] | None, typer.Option(help="Only this group; repeatable.")] = None,
     sensor: Sensors = None,
+    source: Sources = None,
+    ids: Ids = None,
     part: Annotated[
         list[str] | None, typer.Option(help="Only this part: train, val or test; repeatable.")
     ] = None,
@@ -140,6 +142,8 @@ def search(
         groups=group or (),
         sensors=sensor or (),
         parts=part or (),
+        sources=source or (),
+        ids=() if ids is None else ids,
     )
     asked = _query(
         first, query or vector, positive or (), negative or (), rule, negative_weight,

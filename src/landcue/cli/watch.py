@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import Box, Sensors, print_json
+from landcue.cli.console import Box, Sensors, Sources, print_json
 from landcue.data.names import printable
 
 watch_app = typer.Typer(
@@ -42,6 +42,7 @@ def add(
     labels: Annotated[str | None, typer.Option(help="Only records whose labels match.")] = None,
     bbox: Box = None,
     sensor: Sensors = None,
+    source: Sources = None,
     json_: _Json = False,
 ) -> None:
     """Save a search; only records that are added later are reported."""
@@ -53,7 +54,7 @@ def add(
         name,
         None if query is None else opened.embed(query),
         query=query or "",
-        where=Filter.parse(labels, bbox=bbox, sensors=sensor or ()),
+        where=Filter.parse(labels, bbox=bbox, sensors=sensor or (), sources=source or ()),
         percentile=percentile,
         min_score=min_score,
     )

@@ -48,6 +48,8 @@ class SearchArguments(TypedDict, total=False):
         groups: Any of them.
         sensors: Any of them.
         parts: Any of ``train``, ``val``, ``test``.
+        sources: Any of these sources of the archive.
+        ids: Any of these records; up to 1,000.
         mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann``
             or ``fused``.
         k: Hits of a page, 1..1000.
@@ -82,6 +84,8 @@ class SearchArguments(TypedDict, total=False):
     groups: Sequence[str]
     sensors: Sequence[str]
     parts: Sequence[str]
+    sources: Sequence[str]
+    ids: Sequence[str]
     mode: Mode
     k: int
     cursor: str | None
@@ -98,6 +102,7 @@ class SearchArguments(TypedDict, total=False):
 
 _FILTERS = (
     "labels", "scores", "bbox", "polygon", "after", "before", "path", "groups", "sensors", "parts",
+    "sources", "ids",
 )  # fmt: skip
 _FILES = ("image", "positives", "negatives")
 

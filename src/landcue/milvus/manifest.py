@@ -27,7 +27,7 @@ from landcue.search.fusion import Fusion
 from landcue.search.records import Summary
 
 COMPLETE, PUSHING = "complete", "pushing"
-FORMAT = 3
+FORMAT = 4
 
 INDEXES = ("flat", "ivf")
 """Indexes of embeddings: compare all, or the embeddings of some lists (mode ``ann``)."""

@@ -34,7 +34,7 @@ NO_TIME = -(2**62)
 NOWHERE = 999.0
 """The stored latitude of a record without a footprint; north of everything."""
 
-TEXTS = ("group", "part", "sensor")
+TEXTS = ("group", "part", "sensor", "source")
 
 
 SIDES = ("west", "south", "east", "north")

@@ -17,13 +17,14 @@ import numpy.typing as npt
 from shapely.geometry.base import BaseGeometry
 
 from landcue.codes.packing import unpack_bits
+from landcue.data.names import clean_id
 from landcue.errors import UsageError, did_you_mean
 from landcue.milvus.link import LARGEST, both, carries, joined, one_of, quoted, starts
-from landcue.milvus.manifest import LABEL_SCALE, Pushed
+from landcue.milvus.manifest import LABEL_SCALE
 from landcue.milvus.rows import NO_TIME
 from landcue.search.backend import Ranking, Target
 from landcue.search.exact import distances_of
-from landcue.search.filters import Filter, check_carried, why_empty
+from landcue.search.filters import Filter, check_carried, check_ids, check_sources, why_empty
 from landcue.search.pages import Distances, Rows, others
 from landcue.search.place import HALFWAY_KM, box_of, center, inside, kilometers
 from landcue.types import Bounds, FloatArray
@@ -53,7 +54,7 @@ class MilvusSelection:
         self._view, self._pushed = view, view.pushed
         self._n_bits, self._n_labels = view.manifest.n_bits, len(view.manifest.label_names)
         self._polygon = None if where is None else where.polygon
-        self._parts = [] if where is None else list(where.conditions(_Expressions(view.pushed)))
+        self._parts = [] if where is None else list(where.conditions(_Expressions(view)))
         self._where = both(*(part for _, part in self._parts))
         self.allowed = self._count(self._where) if self._parts else len(view)
         self._inside = self._rows_inside(self._where, self.allowed)
@@ -311,8 +312,9 @@ def _listed(distances: Distances, rows: Rows, worst: float) -> Ranking:
 class _Expressions:
     """Builds expressions of Milvus from the conditions of a filter."""
 
-    def __init__(self, pushed: Pushed) -> None:
-        self._pushed, self._scored = pushed, pushed.manifest.label_names
+    def __init__(self, view: MilvusView) -> None:
+        self._view, self._pushed = view, view.pushed
+        self._scored = view.pushed.manifest.label_names
 
     def label(self, name: str) -> str:
         check_carried(name, self._pushed.carried)
@@ -349,8 +351,22 @@ class _Expressions:
         return starts("path", prefix)
 
     def among(self, column: str, values: Sequence[str]) -> str:
+        if column == "source":
+            check_sources(values, self._pushed.manifest.sources)
         some = [value for value in values if value]  # "" means none
         return one_of(column, some) if some else 'id == ""'
+
+    def with_ids(self, ids: Sequence[str]) -> str:
+        # As in a folder, names are matched composed, too.
+        spelled = {id_: dict.fromkeys((id_, clean_id(id_))) for id_ in ids}
+        where = one_of("id", dict.fromkeys(name for names in spelled.values() for name in names))
+        pages = self._view.link.pages(self._pushed.name, where, ["id"])
+        there = {str(row["id"]) for page in pages for row in page}
+        check_ids([one for one in ids if there.isdisjoint(spelled[one])], len(ids), self._near)
+        return one_of("id", sorted(there))
+
+    def _near(self, id_: str) -> str:
+        return did_you_mean(id_, self._view.near_ids(id_))
 
     def negated(self, part: str) -> str:
         return f"not ({part})"

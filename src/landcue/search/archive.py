@@ -533,7 +533,7 @@ class Archive:
         return self.backend.records.ids()
 
     def summary(self) -> Summary:
-        """Return counts of groups, sensors and parts, the span of times, and all bounds."""
+        """Return counts of values, the span of times, and all bounds: see :class:`Summary`."""
         return self.backend.summary()
 
     def label_counts(self) -> list[dict[str, Any]]:

@@ -361,7 +361,7 @@ class Backend(Protocol):
         ...
 
     def summary(self) -> Summary:
-        """Return counts of groups, sensors and parts, the span of times, and all bounds."""
+        """Return counts of values, the span of times, and all bounds: see :class:`Summary`."""
         ...
 
     def label_counts(self) -> list[dict[str, Any]]:

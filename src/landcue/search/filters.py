@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import json
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,7 +60,11 @@ class Terms(Protocol[T]):
         ...
 
     def among(self, column: str, values: Sequence[str]) -> T:
-        """Require that ``group``, ``part`` or ``sensor`` is one of the values."""
+        """Require that ``group``, ``part``, ``sensor`` or ``source`` is one of the values."""
+        ...
+
+    def with_ids(self, ids: Sequence[str]) -> T:
+        """Require one of the ids; all of them must exist."""
         ...
 
     def negated(self, part: T) -> T:
@@ -95,6 +102,8 @@ class Filter:
         groups: It belongs to one of these scenes or classes.
         sensors: It was taken by one of these sensors.
         parts: It belongs to one of these parts: ``train``, ``val``, ``test``.
+        sources: It comes from one of these sources of the archive, by name.
+        ids: Its id is one of these; empty for no condition.
     """
 
     labels: tuple[str, ...] = ()
@@ -110,6 +119,8 @@ class Filter:
     groups: tuple[str, ...] = ()
     sensors: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for part in self.parts:
@@ -130,6 +141,8 @@ class Filter:
         groups: Iterable[str] = (),
         sensors: Iterable[str] = (),
         parts: Iterable[str] = (),
+        sources: Iterable[str] = (),
+        ids: str | Path | Iterable[str] = (),
     ) -> Filter:
         """Parse conditions from strings.
 
@@ -148,6 +161,8 @@ class Filter:
             groups: Scenes or classes.
             sensors: Sensors.
             parts: ``train``, ``val``, ``test``.
+            sources: Names of sources.
+            ids: Ids, or what :func:`read_ids` reads.
 
         Raises:
             UsageError: A value is not valid.
@@ -163,6 +178,8 @@ class Filter:
             groups=tuple(groups),
             sensors=tuple(sensors),
             parts=tuple(parts),
+            sources=tuple(sources),
+            ids=tuple(read_ids(ids) if isinstance(ids, str | Path) else ids),
         )
 
     @property
@@ -198,8 +215,8 @@ class Filter:
         """Yield the conditions, each as text and as a value of ``terms``.
 
         Raises:
-            UsageError: A label that no record carries, a broken expression or polygon, a score
-                that the model does not predict, or an empty time span.
+            UsageError: A label, id or source that no record has, a broken expression or polygon,
+                a score that the model does not predict, or an empty time span.
         """
         for name in self.labels:
             yield f"label {name}", terms.label(name)
@@ -232,9 +249,12 @@ class Filter:
             ("group", self.groups),
             ("sensor", self.sensors),
             ("part", self.parts),
+            ("source", self.sources),
         ):
             if values:
                 yield f"{column} {' or '.join(values)}", terms.among(column, values)
+        if self.ids:
+            yield f"ids, {len(self.ids):,} of them", terms.with_ids(self.ids)
 
 
 class _Masks:
@@ -242,7 +262,7 @@ class _Masks:
 
     def __init__(self, records: Records, vectors: Vectors) -> None:
         self._records, self._vectors = records, vectors
-        self.below, self.among = records.below, records.among
+        self.below = records.below
 
     def label(self, name: str) -> Mask:
         check_carried(name, self._records.label_names)
@@ -263,6 +283,21 @@ class _Masks:
     def before(self, time: np.datetime64) -> Mask:
         return self._records.time < time
 
+    def among(self, column: str, values: Sequence[str]) -> Mask:
+        if column == "source":
+            check_sources(values, self._records.values("source"))
+        return self._records.among(column, values)
+
+    def with_ids(self, ids: Sequence[str]) -> Mask:
+        rows = {id_: self._records.find(id_) for id_ in ids}
+        check_ids([id_ for id_, row in rows.items() if row is None], len(rows), self._near)
+        mask = np.zeros(len(self._records), np.bool_)
+        mask[[row for row in rows.values() if row is not None]] = True
+        return mask
+
+    def _near(self, id_: str) -> str:
+        return did_you_mean(id_, self._records.near_ids(id_))
+
     def negated(self, part: Mask) -> Mask:
         return ~part
 
@@ -279,6 +314,64 @@ def check_carried(name: str, names: Collection[str]) -> None:
     """
     if name not in names:
         raise UsageError(f"no record has the label {name!r}{did_you_mean(name, names)}")
+
+
+def check_sources(wanted: Iterable[str], names: Collection[str]) -> None:
+    """Check that an archive has records of all sources.
+
+    Raises:
+        UsageError: Names near matches.
+    """
+    for name in wanted:
+        if name not in names:
+            raise UsageError(f"no record is of the source {name!r}{did_you_mean(name, names)}")
+
+
+def check_ids(missing: Sequence[str], total: int, near: Callable[[str], str]) -> None:
+    """Check that no id of a filter is missing; ``near`` writes the near matches of one.
+
+    Raises:
+        UsageError: Names the first one.
+    """
+    if missing and total == 1:
+        raise UsageError(f"no record has the id {missing[0]!r}{near(missing[0])}")
+    if missing:
+        raise UsageError(
+            f"{len(missing):,} of {total:,} ids are of no record, first "
+            f"{missing[0]!r}{near(missing[0])}"
+        )
+
+
+def read_ids(given: str | Path) -> list[str]:
+    """Read ids from a file, from stdin (``-``), or from a list with commas.
+
+    A file holds one id per line, or a JSON list. Text is a file if there is one of this name.
+
+    >>> read_ids("a.png, b.png")
+    ['a.png', 'b.png']
+
+    Raises:
+        UsageError: It cannot be read, or holds no id.
+    """
+    try:
+        if str(given) != "-" and not Path(given).is_file():
+            if isinstance(given, Path):
+                raise UsageError(f"{given}: there is no such file of ids")
+            text = given.replace(",", "\n")
+        else:
+            file = Path(given)
+            text = sys.stdin.read() if str(given) == "-" else file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{given}: cannot be read as text ({error})") from None
+    ids = [line.strip() for line in text.splitlines() if line.strip()]
+    if text.lstrip().startswith("["):
+        with contextlib.suppress(ValueError):
+            values = json.loads(text)
+            if all(isinstance(value, str) for value in values):
+                ids = list(values)
+    if not ids:
+        raise UsageError(f"{str(given)!r} holds no ids")
+    return list(dict.fromkeys(ids))
 
 
 def why_empty(counts: Iterable[tuple[str, int]], total: int) -> str:

@@ -448,7 +448,7 @@ class LocalBackend:
         return self._typical[family]
 
     def summary(self) -> Summary:
-        """Return counts of groups, sensors and parts, the span of times, and all bounds."""
+        """Return counts of values, the span of times, and all bounds: see :class:`Summary`."""
         return summarize(self.records)
 
     def label_counts(self) -> list[dict[str, Any]]:

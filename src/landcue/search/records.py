@@ -139,15 +139,15 @@ class Records:
         return shapes
 
     def among(self, column: str, values: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Return bool ``[n]``: where ``group``, ``part`` or ``sensor`` is one of the values."""
+        """Return bool ``[n]``: where a column of strings is one of the values."""
         return pc.is_in(self._table[column], value_set=pa.array(values, pa.string())).to_numpy()
 
     def values(self, column: str) -> list[str]:
-        """Return the values of ``group``, ``part`` or ``sensor`` that occur, sorted."""
+        """Return the values of one of these columns that occur, sorted."""
         return sorted(value for value in pc.unique(self._table[column]).to_pylist() if value)
 
     def counts(self, column: str) -> dict[str, int]:
-        """Return how many records have each value of ``group``, ``part`` or ``sensor``."""
+        """Return how many records have each value of one of these columns."""
         found = pc.value_counts(self._table[column].drop_null()).to_pylist()
         return {one["values"]: one["counts"] for one in found}
 
@@ -217,7 +217,7 @@ def _wide(field: Any) -> Any:
 
 
 MOST_VALUES = 500
-"""Most groups or sensors in a summary, the most frequent first."""
+"""Most values of a column in a summary, the most frequent first."""
 
 EXAMPLES = 24
 """Number of example ids, evenly spaced over all ids."""
@@ -228,7 +228,8 @@ class Summary:
     """Summary of all records.
 
     Attributes:
-        counts: The values of ``group``, ``sensor`` and ``part`` with the records that have them.
+        counts: The values of ``group``, ``sensor``, ``part`` and ``source`` with the numbers of
+            records that have them.
         times: The first and the last time, ISO 8601 in UTC without a zone; empty without any.
         bounds: West, south, east, north of all footprints; empty without any. West > east where
             one crosses the antimeridian.
@@ -250,7 +251,7 @@ class Summary:
 def summarize(records: Records) -> Summary:
     """Summarize all records."""
     counts: dict[str, dict[str, int]] = {}
-    for column in ("group", "sensor", "part"):
+    for column in ("group", "sensor", "part", "source"):
         found = sorted(records.counts(column).items(), key=lambda item: (-item[1], item[0]))
         counts[column] = dict(found[:MOST_VALUES])
     known = records.time[~np.isnat(records.time)]

@@ -132,9 +132,9 @@ class Served:
     def facets(self) -> dict[str, Any]:
         """Values to filter by, with their numbers of records, and some example ids."""
         summary = self.archive.summary()
-        groups, sensors, parts = (
+        groups, sensors, parts, sources = (
             [{"name": name, "records": count} for name, count in summary.counts[column].items()]
-            for column in ("group", "sensor", "part")
+            for column in ("group", "sensor", "part", "source")
         )
         return {
             "archive": self.name,
@@ -142,6 +142,7 @@ class Served:
             "groups": groups,
             "sensors": sensors,
             "parts": parts,
+            "sources": sources,
             "time": [f"{time[:19]}Z" for time in summary.times] or None,  # to the second
             "bounds": _extent(summary.bounds),
             "examples": list(summary.examples.values()),

@@ -164,6 +164,8 @@ def to_filter(filters: Filters) -> Filter:
         groups=tuple(filters.groups),
         sensors=tuple(filters.sensors),
         parts=tuple(filters.parts),
+        sources=tuple(filters.sources),
+        ids=tuple(filters.ids),
     )
 
 

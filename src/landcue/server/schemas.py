@@ -141,6 +141,8 @@ class Filters(_Request):
     groups: _Names = []
     sensors: _Names = []
     parts: list[Literal["train", "val", "test"]] = Field([], max_length=3)
+    sources: _Names = Field([], description="Names of the archive's sources.")
+    ids: list[_Id] = Field([], max_length=1_000, description="Ids of records; all must exist.")
 
     @field_validator("bbox")
     @classmethod
@@ -540,6 +542,7 @@ class FacetsAnswer(_Answer):
     groups: tuple[ValueCount, ...] = Field(description="Most records first.")
     sensors: tuple[ValueCount, ...]
     parts: tuple[ValueCount, ...]
+    sources: tuple[ValueCount, ...]
     time: Times | None = Field(description="First and last acquisition time.")
     bounds: Box | None = Field(
         description="Extent of all footprints: west, south, east, north in degrees."
