@@ -116,3 +116,15 @@ def test_labels_with_equal_counts_are_in_one_third(counts, thirds):
     order = np.random.default_rng(0).permutation(len(counts))
     found = cut_thirds(np.array(counts)[order])
     assert "".join(found[list(order).index(i)][0] for i in range(len(counts))) == thirds
+
+
+def test_own_labels_can_be_left_out_and_change_nothing_else():
+    rng = np.random.default_rng(3)
+    labels = (rng.random((30, 11)) < 0.3).astype(np.uint8)
+    distances = rng.integers(0, 4, (30, 30)).astype(np.float32)
+    full = evaluate_distances(distances, labels)
+    short = evaluate_distances(distances, labels, per_label=False)
+    assert not short.per_label
+    assert not short.own_label.size
+    for name, values in full.per_query.items():
+        np.testing.assert_allclose(short.per_query[name], values, atol=1e-12, err_msg=name)

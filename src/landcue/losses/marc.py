@@ -320,14 +320,15 @@ def _cooccurrence(first: Tensor, second: Tensor, rarity: Tensor) -> Tensor:
     A pair of labels is a column which an image has if it carries both; so the sum is a product
     of matrices over the pairs of labels that some image carries together.
     """
-    both = torch.triu((first.T @ first > 0) & (second.T @ second > 0))
+    by_label = first.T.contiguous(), second.T.contiguous()  # rows are several times faster to take
+    both = torch.triu((by_label[0] @ first > 0) & (by_label[1] @ second > 0))
     weights = first.new_zeros(len(first), len(second))
     # Each c < d counts twice, as (c, d) and (d, c).
     twice = torch.triu(rarity) + torch.triu(rarity, 1)
     for pairs in both.nonzero().split(_PAIRS_AT_ONCE):
         c, d = pairs.T
-        own, other = (y[:, c] * y[:, d] for y in (first, second))
-        weights.addmm_(own * twice[c, d], other.T)
+        own, other = (y[c] * y[d] for y in by_label)
+        weights.addmm_((own * twice[c, d, None]).T, other)
     return weights
 
 

@@ -6,9 +6,7 @@ shows what becomes of rare labels.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +14,14 @@ import numpy as np
 from landcue.errors import UsageError, did_you_mean
 from landcue.metrics import measures
 from landcue.metrics.annotations import Annotations
-from landcue.metrics.ranking import TieRuns, one_group
+from landcue.metrics.ranking import one_group
 from landcue.metrics.relevance import Floats, Integers
-from landcue.metrics.scoring import Part, Ranker
+from landcue.metrics.scoring import Block
 from landcue.types import ByteArray
 
 THIRDS = ("rare", "medium", "frequent")
 OF_LABELS = {third: f"own-label AP of {third} labels" for third in THIRDS} | {"all": "own-label AP"}
 """The names of :func:`macro_means` in tables."""
-_MOST_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,37 +44,47 @@ class LabelScore:
     third: str
 
 
-def own_label_precision(
-    ranker: Ranker, query: Annotations, gallery: Annotations
-) -> tuple[Floats, Floats]:
-    """Return AP by query and label, and the same for a random ranking, ``[q, C]`` each.
+class OwnLabelPrecision:
+    """AP by query and label, and the same for a random ranking, filled block by block.
 
-    NaN where a query does not carry the label, or no other image does. Ties and left-out images
-    are treated as in all other metrics.
+    Ties and left-out images are treated as in all other metrics.
+
+    Attributes:
+        values: float64 ``[q, C]``; NaN where a query does not carry the label, or no other image
+            does.
+        chance: The same for a random ranking.
     """
-    shape = query.labels.shape
-    values, chance = np.full(shape, np.nan), np.full(shape, np.nan)
 
-    def measure(part: Part) -> None:
-        carried = query.labels[part.rows] == 1
-        places, starts, hidden = ranker.places(part)
-        size = places.shape[1] - np.count_nonzero(hidden, axis=1)
-        for c in np.flatnonzero(carried.any(axis=0)).tolist():
-            rows = np.flatnonzero(carried[:, c])
-            # Place n stands for an image that is left out.
-            having = np.append(ranker.by_place(gallery.labels[:, c]) == 1, False)
-            groups = TieRuns.of(starts[rows]).collect(np.take(having, places[rows]))
-            n_relevant: Integers = groups.total(groups.count).astype(np.int64)
-            some = n_relevant > 0
-            at = rows[some] + part.rows.start
-            random = one_group(size[rows], n_relevant, n_relevant.astype(np.float64))
-            values[at, c] = measures.average_precision(groups, n_relevant)[some]
-            chance[at, c] = measures.average_precision(random, n_relevant)[some]
+    def __init__(self, query: Annotations, gallery: ByteArray) -> None:
+        """Take the queries and the labels ``[n, C]`` of the gallery in the order of ids."""
+        shape = query.labels.shape
+        self.values, self.chance = np.full(shape, np.nan), np.full(shape, np.nan)
+        self._carried = query.labels == 1
+        self._planes = np.ascontiguousarray(np.packbits(gallery == 1, axis=1, bitorder="little").T)
 
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        for parts in ranker.parts():
-            list(pool.map(measure, parts))
-    return values, chance
+    def add(self, rows: slice, block: Block) -> None:
+        """Measure the queries of a block whose gallery images are known by rank."""
+        row, label = np.nonzero(self._carried[rows])
+        if not row.size:
+            return
+        places = block.ranked_places()
+        having = np.empty((row.size, places.shape[1]), np.bool_)
+        for plane in np.unique(label // 8).tolist():
+            of_plane = np.flatnonzero(label // 8 == plane)
+            carried = np.take(self._planes[plane], places)[row[of_plane]]
+            carried &= (1 << (label[of_plane] % 8).astype(np.uint8))[:, None]
+            having[of_plane] = carried != 0
+        size = block.census.size[row]
+        fewest = int(size.min())
+        having[:, fewest:] &= np.arange(fewest, places.shape[1]) < size[:, None]
+
+        groups = block.ranked.tie_runs().collect(having, row)
+        n_relevant: Integers = np.count_nonzero(having, axis=1)
+        some = n_relevant > 0
+        random = one_group(size, n_relevant, n_relevant.astype(np.float64))
+        at = row[some] + rows.start, label[some]
+        self.values[at] = measures.average_precision(groups, n_relevant)[some]
+        self.chance[at] = measures.average_precision(random, n_relevant)[some]
 
 
 def score_labels(

@@ -240,37 +240,50 @@ class TieRuns:
         group = np.cumsum(starts.ravel(), dtype=np.int64) - 1
         return TieRuns(n_query, n_item, first, np.diff(first, append=starts.size), group)
 
-    def collect(self, gains: npt.NDArray[Any]) -> Groups:
+    def collect(self, gains: npt.NDArray[Any], rows: Integers | None = None) -> Groups:
         """Collect the groups with relevant items.
 
         Args:
             gains: ``[q, n]`` in ranked order, 0 for an item that is not relevant, else positive.
+            rows: Which of the q rankings each row of ``gains`` ``[p, n]`` belongs to; the groups
+                then count as those of p queries.
         """
         binary = gains.dtype == np.bool_
+        n_query = len(gains)
         flat = np.flatnonzero(gains)
         size = count = np.ones(flat.size, np.int64)
         gain = np.ones(flat.size) if binary else gains.ravel()[flat].astype(np.float64)
         tied, merged = bool(self.first.size), False
+        row_starts = np.arange(n_query + 1) * self.n_item
         if tied and flat.size:
-            group = self.group[flat]
-            opens = np.flatnonzero(np.concatenate(([True], group[1:] != group[:-1])))
+            if rows is None:
+                group = self.group[flat]
+                first = self.first[group]
+            else:
+                shift = np.repeat(
+                    rows * self.n_item - row_starts[:-1],
+                    np.diff(np.searchsorted(flat, row_starts)),
+                )
+                group = self.group[flat + shift]
+                first = self.first[group] - shift
+            opens = np.flatnonzero(np.concatenate(([True], first[1:] != first[:-1])))
             merged = opens.size < flat.size
             if merged:
                 count = np.diff(opens, append=flat.size)
                 gain = count.astype(np.float64) if binary else np.add.reduceat(gain, opens)
-                group = group[opens]
-            flat, size = self.first[group], self.size[group]
+                group, first = group[opens], first[opens]
+            flat, size = first, self.size[group]
 
-        edges = np.searchsorted(flat, np.arange(self.n_query + 1) * self.n_item)
+        edges = np.searchsorted(flat, row_starts)
         lengths = np.diff(edges)
-        query = np.repeat(np.arange(self.n_query), lengths)
+        query = np.repeat(np.arange(n_query), lengths)
         if merged:
             before = _running(count, edges, lengths)
         else:
             before = np.arange(flat.size) - np.repeat(edges[:-1], lengths)
         gain_before = before.astype(np.float64) if binary else _running(gain, edges, lengths)
         start = flat - query * self.n_item
-        return Groups(self.n_query, tied, query, start, size, count, before, gain, gain_before)
+        return Groups(n_query, tied, query, start, size, count, before, gain, gain_before)
 
 
 def one_group(size: Integers, count: Integers, gain: Floats) -> Groups:

@@ -108,9 +108,14 @@ class Ranked:
     def groups(self, table: Table, depth: int | None) -> Groups:
         """Return the groups of the ranking."""
         width = self._width(depth)
-        if width not in self.runs:
-            self.runs[width] = TieRuns.of(self.starts[:, :width])
-        return self.runs[width].collect(np.take(table, self.codes[:, :width]))
+        return self.tie_runs(width).collect(np.take(table, self.codes[:, :width]))
+
+    def tie_runs(self, width: int | None = None) -> TieRuns:
+        """Return the groups of the first ``width`` ranks, by default of all."""
+        end = self.codes.shape[1] if width is None else width
+        if end not in self.runs:
+            self.runs[end] = TieRuns.of(self.starts[:, :end])
+        return self.runs[end]
 
     def _width(self, depth: int | None) -> int:
         """Return the ranks that hold all groups starting before ``depth`` as a whole."""
@@ -235,6 +240,8 @@ class Block:
         keys: Distance keys ``[q, n]``; gallery images in the order of ids.
         codes: Pair codes ``[q, n]``; gallery images in the order of ids.
         hidden: bool ``[q, n]``, true for images that are left out.
+        places: Column of each image in ranked order, int64 ``[q, n]``, those that are left out
+            last; ``None`` where it was not asked for.
     """
 
     census: Census
@@ -242,10 +249,21 @@ class Block:
     keys: Keys
     codes: Codes
     hidden: Mask
+    places: Integers | None = None
 
     def bound(self, *, best: bool) -> Bound:
         """Return the ranking with its ties in the best or the worst order."""
         return Bound(self.ranked, self.keys, self.codes, falling=best)
+
+    def ranked_places(self) -> Integers:
+        """Return ``places``.
+
+        Raises:
+            ValueError: The block was ranked without them.
+        """
+        if self.places is None:
+            raise ValueError("the block was ranked without places")
+        return self.places
 
 
 class Ranker:
@@ -306,8 +324,13 @@ class Ranker:
             cuts = [slice(i, min(i + step, last)) for i in range(first, last, step)]
             yield [Part(rows, block[rows.start - first : rows.stop - first]) for rows in cuts]
 
-    def rank(self, part: Part) -> Block:
+    def rank(self, part: Part, *, places: bool = False) -> Block:
         """Rank the gallery for the queries of a part.
+
+        Args:
+            part: The queries and their distances.
+            places: Whether the block must say which image has which rank; columns are in the
+                order of ids.
 
         Raises:
             UsageError: A distance is NaN.
@@ -319,30 +342,11 @@ class Ranker:
             self._hidden(rows),
             self._pairs.n_codes,
             ties=self._protocol.ties == "expectation",
+            places=places,
         )
 
-    def places(self, part: Part) -> tuple[Codes, Mask, Mask]:
-        """Rank the gallery, but say which image is where instead of what it shares.
-
-        Returns:
-            Places of images in the order of ids, ``[q, n]`` in ranked order, n for one that is
-            left out; bool ``[q, n]``, true where a group of equal distances begins; and bool
-            ``[q, n]``, true for images that are left out, in the order of ids.
-
-        Raises:
-            UsageError: A distance is NaN.
-        """
-        keys, hidden = self._keys(part), self._hidden(part.rows)
-        n = keys.shape[1]
-        hide(keys, hidden)
-        ranked = sort_by(keys, np.where(hidden, n, np.arange(n)), n + 1)
-        places = ranked.carried()
-        if self._protocol.ties == "expectation":
-            return places, ranked.starts(), hidden
-        return places, np.ones(places.shape, np.bool_), hidden
-
     def by_place(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return values of the gallery ``[n]`` in the order of :meth:`places`."""
+        """Return values of the gallery ``[n]`` in the order of ids."""
         return values if self._by_id is None else values[self._by_id]
 
     def _keys(self, part: Part) -> Keys:
@@ -362,7 +366,9 @@ class Ranker:
         return hidden
 
 
-def rank_rows(keys: Keys, codes: Codes, hidden: Mask, n_codes: int, *, ties: bool) -> Block:
+def rank_rows(
+    keys: Keys, codes: Codes, hidden: Mask, n_codes: int, *, ties: bool, places: bool = False
+) -> Block:
     """Rank items by their keys; ``keys`` and ``codes`` are changed in place.
 
     Args:
@@ -371,19 +377,21 @@ def rank_rows(keys: Keys, codes: Codes, hidden: Mask, n_codes: int, *, ties: boo
         hidden: bool ``[q, n]``, true for items that are left out.
         n_codes: One more than the largest code.
         ties: Whether equal keys form a group; otherwise they keep the order of their columns.
+        places: Whether the block must hold the column of each item in ranked order.
     """
     hide(keys, hidden)
     codes[hidden] = 0
     census = _count(codes, hidden, n_codes)
-    if ties:  # the order within a group is of no account, so the codes themselves are carried
+    if ties and not places:  # the order within a group does not matter: sort the codes themselves
         ranked = sort_by(keys, codes, n_codes)
         carried = ranked.carried().astype(codes.dtype, copy=False)
         return Block(census, Ranked(carried, ranked.starts()), keys, codes, hidden)
     n = codes.shape[1]
-    order = sort_by(keys, np.arange(n), n).carried().astype(np.int64)
-    order += np.arange(len(codes))[:, None] * n
-    one_each = Ranked(np.take(codes, order), np.ones(order.shape, np.bool_))
-    return Block(census, one_each, keys, codes, hidden)
+    ranked = sort_by(keys, np.arange(n), n)
+    order = ranked.carried().astype(np.int64)
+    starts = ranked.starts() if ties else np.ones(order.shape, np.bool_)
+    in_order = Ranked(np.take_along_axis(codes, order, axis=1), starts)
+    return Block(census, in_order, keys, codes, hidden, order if places else None)
 
 
 def _count(codes: Codes, hidden: Mask, n_codes: int) -> Census:
@@ -408,6 +416,7 @@ def measure(
     *,
     band: bool,
     progress: Callable[[int, int], None] | None,
+    also: Callable[[PartType, Block], None] | None = None,
 ) -> Floats:
     """Rank and measure all queries, up to four parts at a time.
 
@@ -419,6 +428,7 @@ def measure(
         n_query: Number of queries.
         band: Whether to bound the metrics by ordering ties by gain.
         progress: Called with the queries done and their number, after each list.
+        also: Called with each part and its ranking, by several threads.
 
     Returns:
         ``[2 or 4, metrics, n_query]``: values, chance, worst and best order of ties.
@@ -428,6 +438,8 @@ def measure(
 
     def score(part: PartType) -> Floats:
         block = rank(part)
+        if also is not None:
+            also(part, block)
         sources: list[Source] = [block.ranked, block.census]
         if band:
             sources += [block.bound(best=False), block.bound(best=True)]
