@@ -6,8 +6,9 @@
 Part 1: every image queries all others. Part 2: separate queries and a large gallery, where the
 other packages get a few queries only and their time is scaled to all, which is said in the table.
 Everybody ranks the same float32 scores without ties; values are compared before a time is printed.
-No other package has own-label AP, which is left out; LandCue always adds mAP, R-precision, MRR, ANMRR and the chance level of every metric. A ratio
-above 1 means that LandCue is faster. Part 3: what ties cost.
+No other package has own-label AP, which is left out. LandCue always adds mAP, R-precision, MRR,
+ANMRR and the chance level of every metric. A ratio above 1 means that LandCue is faster. Part 3:
+what ties cost.
 """
 
 from __future__ import annotations
