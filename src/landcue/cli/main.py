@@ -23,6 +23,7 @@ COMMANDS = {
     "search": "Find similar records in an archive.",
     "change": "Find places that changed between two dates.",
     "watch": "Save searches; report each new record that matches once.",
+    "suggest": "Suggest which records to label next.",
     "map": "Write the similarity to a query as a raster.",
     "serve": "Serve archives over HTTP: web page and REST API.",
     "evaluate": "Measure the retrieval quality of an archive or a model.",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from landcue.data.datasets.common import Facts
     from landcue.data.images import Picture, read_bands, read_image, read_picture
     from landcue.data.imageset import ImageSet
+    from landcue.data.marks import Marks, read_marks
     from landcue.data.sources import open_source
     from landcue.data.splits import apply_split
     from landcue.types import Record
@@ -34,6 +35,7 @@ __all__ = [
     "FACTS",
     "Facts",
     "ImageSet",
+    "Marks",
     "Picture",
     "Record",
     "apply_split",
@@ -43,6 +45,7 @@ __all__ = [
     "open_source",
     "read_bands",
     "read_image",
+    "read_marks",
     "read_picture",
 ]
 
@@ -53,6 +56,7 @@ __getattr__ = lazy_exports(
         "FACTS": "landcue.data.datasets",
         "Facts": "landcue.data.datasets.common",
         "ImageSet": "landcue.data.imageset",
+        "Marks": "landcue.data.marks",
         "Picture": "landcue.data.images",
         "Record": "landcue.types",
         "apply_split": "landcue.data.splits",
@@ -62,6 +66,7 @@ __getattr__ = lazy_exports(
         "open_source": "landcue.data.sources",
         "read_bands": "landcue.data.images",
         "read_image": "landcue.data.images",
+        "read_marks": "landcue.data.marks",
         "read_picture": "landcue.data.images",
     },
 )

@@ -23,11 +23,12 @@ from landcue.search.plan import SearchOptions
 from landcue.search.planner import Planner
 from landcue.search.query import Example, Query, Text
 from landcue.search.records import Summary
-from landcue.search.result import Result
+from landcue.search.result import Picture, Result
 from landcue.search.survey import WORLD, MapView, map_view
 from landcue.types import Bounds, Encoder, FloatArray, Problem, Record
 
 if TYPE_CHECKING:
+    from landcue.data.marks import Given, Marks
     from landcue.milvus.push import DiffReport, PushReport
     from landcue.search.change import When
     from landcue.search.changes import Changes
@@ -405,6 +406,58 @@ class Archive:
         return write_map(
             self.backend, self._planner.embed(asked), Path(out), mask=mask, grid=grid, tags=tags
         )
+
+    def suggest(
+        self,
+        marks: Marks | Given | str | os.PathLike[str] | None = None,
+        n: int = 20,
+        *,
+        collection: str | None = None,
+        label: str | None = None,
+        where: str | Filter | None = None,
+        apart: float = 0.0,
+        seed: int = 0,
+    ) -> Result:
+        """Return records to label next: uncertain by the marks so far, and unlike each other.
+
+        >>> archive.suggest({"a.png": True}, 2).ids
+        ('d.png', 'c.png')
+
+        The hits are in the order in which they tell most; their score is the estimated relevance,
+        0..1: see :mod:`landcue.search.suggest`. Marked records are not returned.
+
+        Args:
+            marks: Ids and whether they are relevant, or their labels; or a file that
+                :func:`landcue.data.read_marks` reads: of collections, or a table. By default the
+                annotated labels of the archive.
+            n: Number of suggestions; fewer are returned where fewer records are left.
+            collection: Name or id of a collection in a file of collections.
+            label: The label to find more of: records labeled without it count as not relevant. By
+                default good and bad marks count; or without any, all labels, in equal shares.
+            where: Restricts the suggestions, like :meth:`search`, for example to a place.
+            apart: Least distance of two suggestions, in kilometers.
+            seed: Of the 200 unmarked records that stand for what is not relevant.
+
+        Raises:
+            UsageError: There is no mark, none is good, all records carry the same labels, no id is
+                known, a value is not valid, or this is a collection on a server.
+            DataError: No record is left, or a file cannot be read.
+            ArchiveError: The archive is empty.
+        """
+        from landcue.data.marks import as_marks
+        from landcue.search.suggest import suggest
+
+        if not isinstance(self.backend, LocalBackend):
+            raise UsageError("suggest needs all records at once: use the archive folder, not a "
+                             "Milvus collection")  # fmt: skip
+        given = None if marks is None else as_marks(marks, collection)
+        if marks is None and collection is not None:
+            raise UsageError("a collection needs the file that holds it")
+        picture = Picture(None, None, self.thumbnails, self.labels_of)
+        return suggest(
+            self.backend, given, n,
+            label=label, where=_filter(where), apart=apart, seed=seed, picture=picture,
+        )  # fmt: skip
 
     def embed(self, query: Example | Query) -> FloatArray:
         """Return the embedding of a query, float32 ``[1, d]``, unit norm.

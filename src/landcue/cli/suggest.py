@@ -1,0 +1,78 @@
+"""``landcue suggest``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from landcue.cli.console import After, Before, Box, Polygon, Sensors, print_json
+
+
+def suggest(
+    archive: Annotated[Path, typer.Argument(help="Archive folder.")],
+    marks: Annotated[
+        Path | None,
+        typer.Option(
+            help="What is marked so far: the file of `serve --collections`, an exported "
+            "collection (.json), or a table of labels or marks (.csv); by default the labels of "
+            "the archive."
+        ),
+    ] = None,
+    collection: Annotated[
+        str | None, typer.Option(help="Name or id of a collection in a file of several.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="Number of suggestions.")] = 20,
+    label: Annotated[
+        str | None, typer.Option(help="Label to find more of; by default all, or good marks.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Only records whose labels match.")] = None,
+    bbox: Box = None,
+    polygon: Polygon = None,
+    after: After = None,
+    before: Before = None,
+    sensor: Sensors = None,
+    apart: Annotated[
+        float, typer.Option(help="Least distance of two suggestions in kilometers.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Table to fill in (.csv): id, mark, score; --marks reads it again."),
+    ] = None,
+    grid: Annotated[Path | None, typer.Option(help="Picture to write (.png).")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Suggest which records to label next: uncertain ones that are unlike each other."""
+    import landcue
+    from landcue.cli.search import in_utc
+    from landcue.data.names import printable
+    from landcue.files import write_atomic
+    from landcue.search.filters import Filter
+
+    where = Filter.parse(
+        labels, bbox=bbox, polygon=polygon, sensors=sensor or (), after=in_utc(after),
+        before=in_utc(before),
+    )  # fmt: skip
+    found = landcue.open(archive).suggest(
+        marks, n, collection=collection, label=label, where=where, apart=apart, seed=seed
+    )
+    if found.note:
+        print(printable(f"note: {found.note}"), file=sys.stderr)
+    if grid is not None:
+        found.grid(grid)
+    if out is not None:
+        text = io.StringIO(newline="")
+        rows = csv.writer(text)
+        rows.writerow(("id", "mark", "score"))
+        rows.writerows((hit.id, "", f"{hit.score:.4f}") for hit in found)
+        write_atomic(out, text.getvalue().encode())
+    if json_:
+        print_json(found.to_json())
+        return
+    for hit in found:
+        print(printable(f"{hit.score:.3f}  {hit.id}"))
