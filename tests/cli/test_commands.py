@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from commands import landcue
 from landcue.archive.ingest import ingest
 from landcue.cli import main as cli
 from landcue.cli.main import COMMANDS, app
@@ -29,6 +31,27 @@ def test_every_file_of_a_command_is_one():
 
     files = Path(cli.__file__).parent.glob("*.py")
     assert {file.stem for file in files if holds(file)} - {"main"} == set(COMMANDS)
+
+
+def test_a_first_search_by_image_loads_neither_a_compiler_nor_a_catalog_client(tmp_path):
+    from PIL import Image
+
+    for n in range(3):
+        noise = np.random.default_rng(n).integers(0, 256, (40, 50, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{n}.png")
+    code = (
+        "import sys, landcue\n"
+        "archive = landcue.open(sys.argv[1])\n"
+        "assert archive.search(sys.argv[2], k=1).ids == ('1.png',)\n"
+        "unused = {'numba', 'scipy', 'lance_namespace_urllib3_client.api', 'torch'}\n"
+        "assert not unused & set(sys.modules), unused & set(sys.modules)\n"
+        "from lance_namespace_urllib3_client import ApiClient, models\n"  # for other users of it
+        "assert ApiClient.__module__ in sys.modules\n"
+    )
+    assert landcue("index", tmp_path, tmp_path / "archive").returncode == 0
+    words = [sys.executable, "-c", code, str(tmp_path / "archive"), str(tmp_path / "1.png")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_help_of_all_fits_and_loads_no_command():

@@ -206,6 +206,22 @@ def test_resize_square_is_torchs_filter_to_the_byte():
         assert np.array_equal(resize_square(image, size), expected), (image.shape, size)
 
 
+def test_the_first_images_of_a_process_are_resized_as_the_later_ones():
+    code = (
+        "import sys, numpy as np\nfrom landcue.models import resize_square\n"
+        "rng = np.random.default_rng(3)\n"
+        "shapes = [(50, 70, 3), (300, 200, 3), (1, 9, 1), (33, 64, 4), (700, 31, 12)]\n"
+        "images = [rng.integers(0, 256, shape, np.uint8) for shape in shapes]\n"
+        "first = [resize_square(image, 64) for image in images]\n"
+        "assert 'numba' not in sys.modules\n"
+        "for _ in range(3): later = [resize_square(image, 64) for image in images]\n"
+        "assert 'numba' in sys.modules\n"
+        "assert all(map(np.array_equal, first, later))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("option", [{"dim": 0}, {"n_bits": -1}, {"image_size": 8}])
 def test_impossible_configs(option):
     with pytest.raises(UsageError):

@@ -85,7 +85,7 @@ def test_it_is_measured_once_for_each_version_and_kept(folder, monkeypatch, tmp_
 
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    with open_archive(copy, cache=True) as first:
+    with open_archive(copy) as first:
         wanted = first.search(ById(first.ids()[3]), k=5).to_json()
     assert list(copy.rglob("typical-embedding.arrow.json"))
 
@@ -93,10 +93,10 @@ def test_it_is_measured_once_for_each_version_and_kept(folder, monkeypatch, tmp_
         raise AssertionError("measured again")
 
     monkeypatch.setattr("landcue.search.local.measure_typical", measured)
-    with open_archive(copy, cache=True) as second:
+    with open_archive(copy) as second:
         assert second.search(ById(second.ids()[3]), k=5).to_json() == wanted
     json.dumps(wanted)
-    with open_archive(folder) as other:
+    with open_archive(folder, cache=False) as other:
         assert isinstance(other.backend, LocalBackend)
         with pytest.raises(AssertionError, match="again"):
             other.search(ById(other.ids()[3]), k=1).to_json()

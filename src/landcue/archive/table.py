@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import importlib.util
 import itertools
 import os
 import re
+import sys
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -317,10 +320,32 @@ def sync_folder(folder: Path) -> None:
 def _connect(folder: Path) -> Any:
     # Read once when the library loads: its messages about ordinary events are not for users.
     os.environ.setdefault("LANCEDB_LOG", "error")
-    import lancedb
-
+    lancedb = _import_lancedb()
     address, options = storage.lance_address(folder)
     return lancedb.connect(address, storage_options=options)
+
+
+@functools.cache
+def _import_lancedb() -> Any:
+    """Import LanceDB without the HTTP client of REST catalogs, which takes 0.3 s and is not used.
+
+    LanceDB needs only the client's models. The client itself is imported when something asks the
+    package for it.
+    """
+    name = "lance_namespace_urllib3_client"
+    spec = None if name in sys.modules else importlib.util.find_spec(name)
+    if spec is None or spec.loader is None:
+        return importlib.import_module("lancedb")
+    package, loader = importlib.util.module_from_spec(spec), spec.loader
+
+    def load(attribute: str) -> Any:
+        del package.__dict__["__getattr__"]
+        loader.exec_module(package)
+        return getattr(package, attribute)
+
+    package.__dict__["__getattr__"] = load
+    sys.modules[name] = package
+    return importlib.import_module("lancedb")
 
 
 def _id_filters(ids: Iterable[str], at_once: int | None = _IDS_AT_ONCE) -> Iterator[str]:

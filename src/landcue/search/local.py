@@ -56,7 +56,7 @@ class Indexes:
         self, manifest: Manifest, records: Records, vectors: Vectors, measured: Store
     ) -> None:
         self.manifest, self.vectors, self._records = manifest, vectors, records
-        self._measured = measured
+        self.measured = measured
         self.sketches = Sketches(vectors, manifest.dim)
         self._lock = threading.RLock()
         self._floats: FloatIndex | None = None
@@ -114,7 +114,7 @@ class Indexes:
         """Return the measured weight of labels, if it was measured."""
         with self._lock:
             if self._fusion is None:
-                found = self._measured.existing(_FUSION)
+                found = self.measured.existing(_FUSION)
                 self._fusion = None if found is None else Fusion.from_json(found[1])
             return self._fusion
 
@@ -136,7 +136,7 @@ class Indexes:
                 path.write_text(json.dumps(made.to_json()), encoding="utf-8")
                 return made.to_json()
 
-            self._measured.file(_FUSION, write)
+            self.measured.file(_FUSION, write)
             return made
 
     def ann_facts(self) -> AnnFacts | None:
@@ -443,7 +443,7 @@ class LocalBackend:
         with self._measuring:
             if family not in self._typical:
                 measure = functools.partial(measure_typical, self, family)
-                table = self.vectors.store.table(f"typical-{family}", measure)
+                table = self.indexes.measured.table(f"typical-{family}", measure)
                 self._typical[family] = Typical.from_table(table)
         return self._typical[family]
 
