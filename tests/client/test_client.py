@@ -18,7 +18,7 @@ from PIL import Image
 from landcue.client import Client, SearchArguments, ServiceError
 from landcue.errors import LandcueError, UsageError
 from landcue.search import ById, Filter, Query
-from landcue.server.schemas import Filters, SearchRequest
+from landcue.server.schemas.searches import Filters, SearchRequest
 from landcue.server.settings import Tokens
 from landcue.types import Bounds
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from landcue.server import schemas
 from landcue.server.app import description
+from landcue.server.schemas import archives, base, collections, model, searches
 
 ROOT = Path(__file__).parents[2]
+
+SCHEMAS = (searches, archives, collections, model, base)
 
 DESCRIBED = description()
 OPERATIONS = {
@@ -22,7 +24,7 @@ OPERATIONS = {
 def model_of(content):
     """Return the pydantic model that a body or an answer is described by."""
     name = content["schema"]["$ref"].rpartition("/")[2]
-    return getattr(schemas, name)
+    return next(getattr(one, name) for one in SCHEMAS if hasattr(one, name))
 
 
 def answers(operation):

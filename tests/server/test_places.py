@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from landcue.search import SearchOptions
-from landcue.server.schemas import PlacesAnswer, ScoresAnswer
+from landcue.server.schemas.searches import PlacesAnswer, ScoresAnswer
 
 BOX = {"bbox": "0,-1,10.4,2"}
 

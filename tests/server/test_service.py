@@ -17,7 +17,8 @@ from PIL import Image
 import landcue
 import made_archive
 from landcue.search import ById, Filter, Query
-from landcue.server.schemas import ArchiveAnswer, LabelsAnswer, RecordAnswer, SearchAnswer
+from landcue.server.schemas.archives import ArchiveAnswer, LabelsAnswer, RecordAnswer
+from landcue.server.schemas.searches import SearchAnswer
 from landcue.types import Bounds
 
 

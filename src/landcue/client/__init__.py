@@ -8,33 +8,35 @@ Client('http://127.0.0.1:8000')
 from landcue.client.client import Client
 from landcue.client.transport import SearchArguments
 from landcue.errors import ServiceError
-from landcue.server.schemas import (
+from landcue.server.schemas.archives import (
     ArchiveAnswer,
-    CollectionAnswer,
-    CollectionSummary,
     FacetsAnswer,
-    Hit,
     LabelCount,
-    LabelScore,
-    MapAnswer,
-    MapCluster,
-    MapPoint,
-    MapRecord,
-    Member,
-    ModelAnswer,
-    OwnScoresAnswer,
-    PlacesAnswer,
-    Plan,
     Reading,
     RecordAnswer,
+    ValueCount,
+)
+from landcue.server.schemas.collections import CollectionAnswer, CollectionSummary, Member
+from landcue.server.schemas.model import (
+    LabelScore,
+    MapAnswer,
+    MapPoint,
+    ModelAnswer,
+    OwnScoresAnswer,
     RegionGrid,
     RegionsAnswer,
+    SpaceScores,
+    TestScores,
+)
+from landcue.server.schemas.searches import (
+    Hit,
+    MapCluster,
+    MapRecord,
+    PlacesAnswer,
+    Plan,
     ScoreParts,
     ScoresAnswer,
     SearchAnswer,
-    SpaceScores,
-    TestScores,
-    ValueCount,
 )
 
 __all__ = [

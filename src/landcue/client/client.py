@@ -11,28 +11,25 @@ from urllib.parse import quote
 from landcue.client.transport import SearchArguments, Transport, json_content, search_content
 from landcue.errors import ServiceError, UsageError, did_you_mean
 from landcue.files import write_atomic
-from landcue.server.schemas import (
+from landcue.server.schemas.archives import (
     ArchiveAnswer,
     ArchivesAnswer,
+    FacetsAnswer,
+    LabelCount,
+    LabelsAnswer,
+    RecordAnswer,
+)
+from landcue.server.schemas.collections import (
     CollectionAnswer,
     CollectionChange,
     CollectionRequest,
     CollectionsAnswer,
     CollectionSummary,
-    FacetsAnswer,
     FeedbackAnswer,
     FeedbackRequest,
-    LabelCount,
-    LabelsAnswer,
-    MapAnswer,
-    ModelAnswer,
-    OwnScoresAnswer,
-    PlacesAnswer,
-    RecordAnswer,
-    RegionsAnswer,
-    ScoresAnswer,
-    SearchAnswer,
 )
+from landcue.server.schemas.model import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
+from landcue.server.schemas.searches import PlacesAnswer, ScoresAnswer, SearchAnswer
 
 FORMATS = {".geojson": "geojson", ".csv": "csv", ".parquet": "geoparquet", ".json": "json"}
 """Formats of results by the suffix of a file."""

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from landcue import __version__
 from landcue.errors import ServiceError, UsageError, did_you_mean
-from landcue.server.schemas import Mode, SearchRequest
+from landcue.server.schemas.searches import Mode, SearchRequest
 
 File = bytes | PathLike[str]
 """An image: the bytes of its file, or its path."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import json
 import logging
 import multiprocessing
 import signal
@@ -27,12 +28,19 @@ from landcue.server.errors import ProblemError, add_error_handlers
 from landcue.server.metrics import start_logging
 from landcue.server.middleware import Guard, Observe
 from landcue.server.page import Page
-from landcue.server.routes import REF, Service, add_examples, add_page, api
-from landcue.server.schemas import Problem, SearchRequest
+from landcue.server.routes import archives as archive_routes
+from landcue.server.routes import collections as collection_routes
+from landcue.server.routes import searches as search_routes
+from landcue.server.routes.base import REF, Service
+from landcue.server.routes.page import add_page
+from landcue.server.schemas.base import Problem
+from landcue.server.schemas.searches import SearchRequest
 from landcue.server.settings import Settings
 
 STARTUP_FAILURE = 3
 """Exit status of a worker that uvicorn does not start again."""
+
+_EXAMPLES = Path(__file__).with_name("examples.json")
 
 _log = logging.getLogger("landcue.server")
 
@@ -87,8 +95,8 @@ def create_app(
     if settings.proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.proxies))
     add_error_handlers(app, catalog.hidden_paths)
-    app.include_router(api)
-    app.include_router(stac.router)
+    for routes in (search_routes, archive_routes, collection_routes, stac):
+        app.include_router(routes.router)
     add_page(app, service)
     app.openapi = functools.partial(_describe, app, app.openapi)
     return app
@@ -157,5 +165,23 @@ def _describe(app: FastAPI, make: Callable[[], dict[str, Any]]) -> dict[str, Any
     pairs: list[Any] = [(SearchRequest, "validation"), (Problem, "serialization")]
     _, extra = models_json_schema(pairs, ref_template=REF)
     described.setdefault("components", {}).setdefault("schemas", {}).update(extra["$defs"])
-    add_examples(described)
+    _add_examples(described)
     return described
+
+
+def _add_examples(described: dict[str, Any]) -> None:
+    """Add the examples to an OpenAPI description: of parameters, bodies and answers."""
+    for name, example in json.loads(_EXAMPLES.read_text(encoding="utf-8")).items():
+        method, path = name.split(" ")
+        operation = described["paths"][path][method.lower()]
+        parameters = example.get("parameters", {})
+        for parameter in operation.get("parameters", ()):
+            if parameter["name"] in parameters:
+                # A parameter that holds JSON has its example where its schema is.
+                at = parameter.get("content", {}).get("application/json", parameter)
+                at["example"] = parameters[parameter["name"]]
+        if "body" in example:
+            operation["requestBody"]["content"]["application/json"]["example"] = example["body"]
+        if "answer" in example:
+            good = next(one for code, one in operation["responses"].items() if code[0] == "2")
+            next(iter(good["content"].values()))["example"] = example["answer"]

@@ -23,7 +23,7 @@ from landcue.errors import (
     UsageError,
     did_you_mean,
 )
-from landcue.server.schemas import Filters, SearchRequest
+from landcue.server.schemas.searches import Filters, SearchRequest
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 from landcue.errors import UsageError
 from landcue.server.archives import Served
 from landcue.server.errors import ProblemError
-from landcue.server.schemas import FeedbackRequest
+from landcue.server.schemas.collections import FeedbackRequest
 
 _LOCK_SECONDS = 2.0
 """A process that was stopped while it wrote must not stop the others."""

@@ -26,7 +26,7 @@ from landcue.search.query import ById, Example, Query, Text, common_scenes
 from landcue.search.result import Result
 from landcue.server.decoding import Decoders
 from landcue.server.errors import InvalidError, ProblemError
-from landcue.server.schemas import MAX_DEPTH, Filters, SearchRequest
+from landcue.server.schemas.searches import MAX_DEPTH, Filters, SearchRequest
 from landcue.server.settings import Limits
 from landcue.types import Bounds
 

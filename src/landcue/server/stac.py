@@ -24,8 +24,8 @@ from landcue.search.pages import Cursor
 from landcue.search.place import read_polygon
 from landcue.server.archives import Served
 from landcue.server.errors import InvalidError, ProblemError
-from landcue.server.routes import Service, service_of
-from landcue.server.schemas import MAX_CORNERS, MAX_DEPTH, count_positions
+from landcue.server.routes.base import Service, service_of
+from landcue.server.schemas.searches import MAX_CORNERS, MAX_DEPTH, count_positions
 from landcue.types import Bounds, Record
 
 VERSION = "1.1.0"

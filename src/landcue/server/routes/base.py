@@ -1,0 +1,119 @@
+"""What routes share: the objects of the service, and descriptions of requests and answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request
+
+from landcue.server.archives import Catalog, Served
+from landcue.server.collections import Collections
+from landcue.server.decoding import Decoders
+from landcue.server.errors import MEDIA_TYPE
+from landcue.server.executor import BoundedExecutor
+from landcue.server.feedback import FeedbackFile
+from landcue.server.metrics import Metrics
+from landcue.server.page import Page
+from landcue.server.queries import PARTS
+from landcue.server.schemas.searches import SearchRequest
+from landcue.server.settings import Limits, Settings
+
+REF = "#/components/schemas/{model}"
+
+
+@dataclass(slots=True)
+class Service:
+    """The shared objects of the routes."""
+
+    catalog: Catalog
+    settings: Settings
+    page: Page
+    metrics: Metrics = field(default_factory=Metrics)
+    ready: bool = False
+    encoders: BoundedExecutor = field(init=False)
+    searches: BoundedExecutor = field(init=False)
+    insights: BoundedExecutor = field(init=False)
+    decoders: Decoders = field(init=False)
+    collections: Collections = field(init=False)
+    feedback: FeedbackFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits, metrics = self.settings.limits, self.metrics
+        waiting = limits.encoders_waiting
+        self.encoders = BoundedExecutor("encoding", limits.encoders, waiting, metrics)
+        waiting = limits.searches_waiting
+        self.searches = BoundedExecutor("search", limits.searches, waiting, metrics)
+        self.insights = BoundedExecutor("insight", 1, limits.insights_waiting, metrics)
+        self.decoders = Decoders(
+            limits.decoders, limits.decode_seconds, limits.decode_bytes, limits.pixels
+        )
+        self.collections = Collections(self.settings.collections_file, limits.feedback_bytes)
+        self.feedback = FeedbackFile(self.settings.feedback_file, limits.feedback_bytes)
+        for served in self.catalog:
+            self.note_version(served)
+
+    def note_version(self, served: Served) -> None:
+        """Update the version of an archive in the metrics."""
+        self.metrics.records.labels(archive=served.name).set(len(served.archive))
+        self.metrics.versions.labels(archive=served.name).set(served.archive.version)
+
+    def close(self) -> None:
+        """Finish running jobs and close everything."""
+        self.ready = False
+        self.metrics.ready.set(0)
+        for executor in (self.encoders, self.searches, self.insights):
+            executor.close()
+        self.decoders.close()
+        self.catalog.close()
+
+
+def service_of(request: Request) -> Service:
+    """Return the shared objects of an application's routes."""
+    return request.app.state.service
+
+
+def archive_of(
+    request: Request,
+    archive: Annotated[
+        str | None,
+        Query(max_length=200, description="Name of the archive; the first one by default."),
+    ] = None,
+) -> Served:
+    """Return the archive of a request; its version is named by the answer's headers."""
+    return choose(request, archive)
+
+
+def choose(request: Request, name: str | None) -> Served:
+    """Return an archive by name, and name its version in the answer's headers."""
+    served = service_of(request).catalog.get(name)
+    request.state.version = served.archive.version
+    return served
+
+
+Shared = Annotated[Service, Depends(service_of)]
+Shown = Annotated[Served, Depends(archive_of)]
+
+_PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}}
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request cannot be answered.", "content": _PROBLEM},
+    "5XX": {"description": "The service cannot answer now.", "content": _PROBLEM},
+}
+
+
+def json_of(model: Any, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer of one model, or a problem."""
+    return {status: {"model": model}, **PROBLEMS}
+
+
+def search_body() -> dict[str, Any]:
+    """Describe the body of a search, which is JSON or a form."""
+    ref = {"$ref": REF.format(model=SearchRequest.__name__)}
+    file = {"type": "string", "format": "binary"}
+    form: dict[str, Any] = {"type": "object", "properties": {"request": ref}}
+    files = {"type": "array", "items": file, "maxItems": Limits().images}
+    form["properties"] |= {name: file if name == "image" else files for name in PARTS}
+    form["additionalProperties"] = False
+    content = {"application/json": {"schema": ref}, "multipart/form-data": {"schema": form}}
+    return {"requestBody": {"required": True, "content": content}}

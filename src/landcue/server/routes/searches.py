@@ -1,0 +1,215 @@
+"""Routes of searches: hits, files of results, counts of scores, what a map shows."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import IO, Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.background import BackgroundTask
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from landcue.search.survey import MOST_ZOOM
+from landcue.server import export
+from landcue.server.errors import ProblemError
+from landcue.server.queries import Body, parse_search, read_body, run_search
+from landcue.server.routes.base import REF, Service, Shared, choose, json_of, search_body
+from landcue.server.schemas.searches import (
+    MAX_DEPTH,
+    PlacesAnswer,
+    ScoresAnswer,
+    SearchAnswer,
+    SearchRequest,
+)
+from landcue.types import Bounds
+
+router = APIRouter(generate_unique_id_function=lambda route: route.name)
+
+_IN_MEMORY = 8 << 20
+"""Bytes of a file of results that are held in memory; the rest of it is on disk."""
+
+_FILES: dict[str, Any] = {
+    export.MEDIA_TYPES[kind].partition(";")[0]: {"schema": {"type": shown, "format": written}}
+    for kind, shown, written in (
+        ("geojson", "object", "geojson"),
+        ("csv", "string", "csv"),
+        ("geoparquet", "string", "binary"),
+    )
+}
+
+
+def _search_answers() -> dict[int | str, dict[str, Any]]:
+    answers = json_of(SearchAnswer)
+    answers[200]["content"] = _FILES
+    return answers
+
+
+_SEARCH_QUERY: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "request",
+            "in": "query",
+            "required": True,
+            "description": "A search, as JSON.",
+            "content": {
+                "application/json": {"schema": {"$ref": REF.format(model=SearchRequest.__name__)}}
+            },
+        }
+    ]
+}
+
+ResultFormat = Annotated[export.Format, Query(description="Format of the answer.")]
+
+
+@router.post("/v1/search", responses=_search_answers(), openapi_extra=search_body())
+async def search(request: Request, service: Shared, format: ResultFormat = "json") -> Response:
+    """Search by record, by images, by several positive and negative examples, or by filters alone.
+
+    Send images as a multipart form with the JSON in its part `request`.
+    """
+    return await _search(request, service, await _body(request, service), format)
+
+
+_All = Annotated[bool, Query(description="All records that pass, not only a page of `k`.")]
+
+_Marks = Annotated[
+    str | None, Query(max_length=200, description="Id of a collection: adds its marks and notes.")
+]
+
+
+@router.get("/v1/export", responses=_search_answers(), openapi_extra=_SEARCH_QUERY)
+async def export_result(
+    http: Request,
+    service: Shared,
+    request: Annotated[str, Query(max_length=8_192, include_in_schema=False)],
+    format: ResultFormat = "geojson",
+    all: _All = False,
+    collection: _Marks = None,
+) -> Response:
+    """Download the result of a search as a file; `X-Row-Count` is its number of rows."""
+    body = Body(parse_search(request), {})
+    return await _search(http, service, body, format, every=all, collection=collection)
+
+
+@router.post("/v1/export", responses=_search_answers(), openapi_extra=search_body())
+async def export_search(
+    request: Request,
+    service: Shared,
+    format: ResultFormat = "geojson",
+    all: _All = False,
+    collection: _Marks = None,
+) -> Response:
+    """Download the result of a search, which is the body, as a file."""
+    body = await _body(request, service)
+    return await _search(request, service, body, format, every=all, collection=collection)
+
+
+@router.post("/v1/scores", responses=json_of(ScoresAnswer), openapi_extra=search_body())
+async def count_scores(
+    request: Request,
+    service: Shared,
+    bins: Annotated[int, Query(ge=1, le=1_000, description="Number of ranges.")] = 50,
+) -> Response:
+    """Count the records that match a search by their scores, and those that reach `min_score`."""
+    body = await _body(request, service)
+    served = choose(request, body.search.archive)
+    least = body.search.min_score
+    body = replace(body, search=body.search.model_copy(update={"min_score": None}))
+
+    def work() -> dict[str, Any]:
+        found = run_search(served, body, service.decoders, every=True)
+        counts, edges = found.histogram(bins)
+        passing = len(found) if least is None else found.count_from(least)
+        return {
+            "archive": served.name,
+            "query": found.query,
+            "mode": found.mode,
+            "records": len(served.archive),
+            "matched": len(found),
+            "passing": passing,
+            "counts": counts.tolist(),
+            "edges": edges.tolist(),
+        }
+
+    return JSONResponse(await (service.encoders if body.any else service.searches).run(work))
+
+
+@router.post("/v1/map", responses=json_of(PlacesAnswer), openapi_extra=search_body())
+async def get_map(
+    request: Request,
+    service: Shared,
+    bbox: Annotated[
+        str, Query(max_length=200, description="West, south, east, north in degrees.")
+    ] = "-180,-90,180,90",
+    zoom: Annotated[int, Query(ge=0, le=MOST_ZOOM, description="Zoom level of the map.")] = 0,
+    most: Annotated[
+        int, Query(ge=0, le=2_000, description="Up to so many records are returned one by one.")
+    ] = 400,
+    label: Annotated[
+        str | None, Query(max_length=200, description="Count records of this label by cluster.")
+    ] = None,
+) -> Response:
+    """Return the records of a search within a box: clusters with counts, or single footprints."""
+    body = await _body(request, service)
+    served = choose(request, body.search.archive)
+    box = Bounds.parse(bbox)
+
+    def work() -> dict[str, Any]:
+        found = run_search(served, body, service.decoders, every=True)
+        view = served.archive.map_view(box, zoom, found=found, most=most, label=label)
+        return {"archive": served.name, "records": len(served.archive), **view.to_json()}
+
+    data = await (service.encoders if body.any else service.searches).run(work)
+    return JSONResponse(data)
+
+
+async def _body(request: Request, service: Service) -> Body:
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        service.encoders.check()
+    return await read_body(request, service.settings.limits)
+
+
+async def _search(
+    request: Request,
+    service: Service,
+    body: Body,
+    kind: export.Format,
+    *,
+    every: bool = False,
+    collection: str | None = None,
+) -> Response:
+    served = choose(request, body.search.archive)
+    base = str(request.base_url).rstrip("/")
+
+    def work() -> tuple[bytes | IO[bytes], dict[str, str]]:
+        found = run_search(served, body, service.decoders, every=every)
+        headers = {"X-Row-Count": str(len(found))} if kind != "json" or every else {}
+        if kind == "json":
+            if len(found) > MAX_DEPTH:
+                raise ProblemError(413, f"{len(found):,} rows are too many for JSON: use geojson")
+            return export.to_json(served, found, predicted=body.search.predicted), headers
+        name = export.file_name(found, kind)
+        headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        marks = None if collection is None else service.collections.marks(collection, served.name)
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY))
+            export.write(served, found, kind, file, base=base, marks=marks)
+            headers["Content-Length"] = str(file.tell())
+            file.seek(0)
+            stack.pop_all()
+        return file, headers
+
+    data, headers = await (service.encoders if body.any else service.searches).run(work)
+    if isinstance(data, bytes):
+        return Response(data, 200, headers, export.MEDIA_TYPES[kind])
+    closing = BackgroundTask(data.close)
+    return StreamingResponse(_chunks(data), 200, headers, export.MEDIA_TYPES[kind], closing)
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while data := file.read(1 << 18):
+            yield data

@@ -1,0 +1,130 @@
+"""Collections of marked records, and feedback."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from landcue.server.schemas.base import AnswerModel, Id, Name, RequestModel
+from landcue.server.schemas.searches import MAX_EXAMPLES, SearchRequest
+
+
+class FeedbackRequest(RequestModel):
+    """A user's relevance judgments of hits."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"query": "harbor/harbor07.tif", "positives": ["harbor/harbor11.tif"]}],
+            "anyOf": [
+                {"properties": {name: {"minItems": 1}}, "required": [name]}
+                for name in ("positives", "negatives")
+            ],
+        }
+    )
+
+    archive: Name | None = None
+    query: Id | None = Field(None, description="Id of the query record, if the query was a record.")
+    positives: list[Id] = Field([], max_length=MAX_EXAMPLES)
+    negatives: list[Id] = Field([], max_length=MAX_EXAMPLES)
+    mode: Name | None = None
+    note: str | None = Field(None, max_length=2_000)
+
+    @model_validator(mode="after")
+    def _check_any(self) -> FeedbackRequest:
+        if not self.positives and not self.negatives:
+            raise ValueError("give positives or negatives")
+        return self
+
+
+class Mark(RequestModel):
+    """What is said of one record in a collection; one with nothing said is removed."""
+
+    id: Id
+    mark: Literal["good", "bad"] | None = None
+    note: str | None = Field(None, max_length=2_000)
+    labels: list[Annotated[str, Field(pattern=r"^[^;|\s][^;|]{0,199}$")]] = Field(
+        [], max_length=100
+    )
+
+
+class CollectionRequest(RequestModel):
+    """A new collection of records."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "marinas", "members": [{"id": "harbor/harbor11.tif", "mark": "good"}]}
+            ]
+        }
+    )
+
+    archive: Name | None = Field(None, description="Name of the archive; the first by default.")
+    name: Name
+    query: SearchRequest | None = Field(None, description="The search that it belongs to.")
+    members: list[Mark] = Field([], max_length=1_000)
+    who: Name | None = Field(None, description="Who marked them.")
+
+
+class CollectionChange(RequestModel):
+    """A change of a collection."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"members": [{"id": "a.tif", "labels": ["marina"]}]}]}
+    )
+
+    name: Name | None = Field(None, description="New name.")
+    query: SearchRequest | None = None
+    members: list[Mark] = Field([], max_length=1_000)
+    merge: Name | None = Field(None, description="Id of a collection whose members are added.")
+    who: Name | None = Field(None, description="Who marked them.")
+
+
+class Member(AnswerModel):
+    """One record of a collection."""
+
+    id: str
+    mark: Literal["good", "bad"] | None
+    note: str | None
+    labels: tuple[str, ...]
+    who: str | None
+    time: datetime = Field(description="When it was marked, UTC.")
+
+
+class CollectionAnswer(AnswerModel):
+    """A collection with its members, in the order of their ids."""
+
+    id: str
+    archive: str
+    name: str
+    query: dict[str, Any] | None = Field(description="The search that it belongs to.")
+    created: datetime
+    updated: datetime
+    revision: int = Field(description="Number of changes of members that can be undone.")
+    members: tuple[Member, ...]
+
+
+class CollectionSummary(AnswerModel):
+    """A collection without its members."""
+
+    id: str
+    archive: str
+    name: str
+    created: datetime
+    updated: datetime
+    revision: int
+    members: int = Field(description="Number of members.")
+
+
+class CollectionsAnswer(AnswerModel):
+    """The collections of an archive, the last changed first."""
+
+    archive: str
+    collections: tuple[CollectionSummary, ...]
+
+
+class FeedbackAnswer(AnswerModel):
+    """Confirmation that feedback was stored."""
+
+    kept: bool

@@ -1,0 +1,325 @@
+"""Searches and their results: hits, counts of scores, what a map shows."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema, field_validator
+from pydantic_core import PydanticCustomError
+
+from landcue.server.schemas.base import (
+    AnswerModel,
+    Box,
+    Id,
+    Name,
+    Pair,
+    PixelWindow,
+    RequestModel,
+    Whole,
+    check_whole,
+)
+
+Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann", "fused"]
+
+MAX_K = 1_000
+
+MAX_EXAMPLES = 100
+
+MAX_CORNERS = 5_000
+"""Of a polygon."""
+
+MAX_DEPTH = 100_000
+"""Rank of the last hit that pages can reach."""
+
+_Names = Annotated[list[Name], Field(max_length=100)]
+
+_Degrees = Annotated[float, Field(ge=-180, le=180)]
+
+_Latitude = Annotated[float, Field(ge=-90, le=90)]
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+_Place = Annotated[int, Field(ge=0, le=100_000), BeforeValidator(check_whole)]
+
+_Length = Annotated[int, Field(ge=1, le=100_000), BeforeValidator(check_whole)]
+
+
+# Not strict: within a body that was parsed before, they are lists.
+_Bbox = Annotated[tuple[_Degrees, _Latitude, _Degrees, _Latitude], Strict(False)]
+
+_Crop = Annotated[tuple[_Place, _Place, _Length, _Length], Strict(False)]
+
+
+def _check_date_text(value: Any) -> Any:
+    """Refuse numbers, also as text, which pydantic would take for seconds since 1970."""
+    if not isinstance(value, str) or not _DATE.match(value):
+        raise PydanticCustomError("date", "give a date or a date and time as text (ISO 8601)")
+    return value
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+_DATES = {"anyOf": [{"type": "string", "format": name} for name in ("date-time", "date")]}
+
+_Time = Annotated[
+    datetime, Strict(False), BeforeValidator(_check_date_text), WithJsonSchema(_DATES)
+]
+
+
+def count_positions(value: Any) -> int:
+    """Return how many lists that hold no further list there are: the positions of a geometry."""
+    count, stack = 0, [value]
+    while stack:
+        one = stack.pop()
+        inner = list(one.values() if isinstance(one, dict) else one)
+        nested = [part for part in inner if isinstance(part, dict | list)]
+        count += isinstance(one, list) and not nested
+        stack += nested
+    return count
+
+
+class Filters(RequestModel):
+    """Conditions on the records that a search returns; all must hold."""
+
+    labels: str | None = Field(None, max_length=2_000, examples=["water and not ship"])
+    scores: dict[Name, _Share] = Field({}, max_length=100, examples=[{"ship": 0.7}])
+    bbox: _Bbox | None = Field(
+        None,
+        description="West, south, east, north in degrees; west > east crosses the antimeridian.",
+    )
+    polygon: dict[str, Any] | None = Field(
+        None, description="A GeoJSON Polygon in degrees (EPSG:4326)."
+    )
+    after: _Time | None = Field(
+        None, description="Acquired at this time or later; UTC where no zone is given."
+    )
+    before: _Time | None = Field(
+        None, description="Acquired before this time; UTC where no zone is given."
+    )
+    path: str | None = Field(
+        None, max_length=1_024, description="Prefix of the image's path, relative to the source."
+    )
+    groups: _Names = Field([])
+    sensors: _Names = Field([])
+    parts: list[Literal["train", "val", "test"]] = Field([], max_length=3)
+    sources: _Names = Field([], description="Names of the archive's sources.")
+    ids: list[Id] = Field([], max_length=1_000, description="Ids of records; all must exist.")
+
+    @field_validator("bbox")
+    @classmethod
+    def _check_bbox(cls, value: Box | None) -> Box | None:
+        if value is not None and not (all(map(math.isfinite, value)) and value[1] <= value[3]):
+            raise ValueError(f"bounds {value}: need -90 <= south <= north <= 90 (order W,S,E,N)")
+        return value
+
+    @field_validator("polygon")
+    @classmethod
+    def _check_polygon(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and count_positions(value) > MAX_CORNERS:
+            raise ValueError(f"the polygon has more than {MAX_CORNERS:,} corners: simplify it")
+        return value
+
+    @field_validator("after", "before")
+    @classmethod
+    def _check_date(cls, value: datetime | None) -> datetime | None:
+        if value is None:
+            return None
+        if not 1900 <= value.year <= 2200:
+            raise ValueError("the year must lie in 1900..2200")
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    @field_validator("path")
+    @classmethod
+    def _check_path(cls, value: str | None) -> str | None:
+        if value is not None and (value.startswith(("/", "\\")) or value[1:2] == ":"):
+            raise ValueError("the path must be relative to the archive's images")
+        return value
+
+
+class SearchRequest(RequestModel):
+    """A search by record, by uploaded images, by several of both, or by filters alone."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"id": "harbor/harbor07.tif", "k": 20},
+                {
+                    "id": "harbor/harbor07.tif",
+                    "positives": ["harbor/harbor11.tif"],
+                    "negatives": ["beach/beach02.tif"],
+                    "filters": {"labels": "water and not sand", "bbox": [-10, 35, 30, 60]},
+                    "mode": "two-stage",
+                },
+            ]
+        }
+    )
+
+    archive: Name | None = Field(None, description="Name of the archive; the first one by default.")
+    id: Id | None = Field(
+        None, description="Id of the query record, which is left out of the hits."
+    )
+    positives: list[Id] = Field(
+        [], max_length=MAX_EXAMPLES, description="Ids of further records to search for."
+    )
+    negatives: list[Id] = Field([], max_length=MAX_EXAMPLES, description="Ids of records to avoid.")
+    text: str | None = Field(
+        None,
+        min_length=1,
+        max_length=500,
+        description="Description in words to search for; models with a text tower only.",
+    )
+    negative_text: str | None = Field(
+        None, min_length=1, max_length=500, description="Description in words to avoid."
+    )
+    crop: _Crop | None = Field(
+        None,
+        description="Window of the uploaded `image` to search with: column, row, width, height.",
+    )
+    rule: Literal["mean", "rocchio", "linear"] = "mean"
+    negative_weight: float = Field(0.5, ge=0, le=100)
+    filters: Filters = Field(default_factory=lambda: Filters.model_validate({}))
+    mode: Mode = "auto"
+    k: Whole = Field(20, ge=1, le=MAX_K)
+    cursor: str | None = Field(None, max_length=4_096, description="`cursor` of the previous page.")
+    predicted: bool = Field(
+        False, description="Add the predicted labels to each hit; JSON answers only."
+    )
+    min_score: float | None = Field(None, ge=-1_000, le=1)
+    collapse: float | None = Field(None, ge=0, le=0.5)
+    label_weight: Whole = Field(1, ge=0, le=1_000)
+    shortlist: Whole = Field(200, ge=1, le=10_000)
+    rerank: Literal["none", "alpha-qe", "k-reciprocal"] = Field(
+        "none", description="How the shortlist is ranked again."
+    )
+    fused_weight: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Weight of the labels in mode `fused`; measured on the archive by default.",
+    )
+    recall: _Share = 0.95
+
+
+class ScoreParts(AnswerModel):
+    """Parts of a fused score, which sum to it."""
+
+    embedding: float = Field(description="Part of the embedding.")
+    labels: float = Field(description="Part of the predicted labels.")
+
+
+class Hit(AnswerModel):
+    """A record returned by a search."""
+
+    id: str
+    distance: float = Field(description="Smaller is more similar; the unit depends on the mode.")
+    score: float = Field(description="Larger is more similar; at most 1.")
+    percentile: float | None = Field(
+        None,
+        description="Percentage of the archive's records whose nearest neighbor is no closer than "
+        "this hit; `null` where it was not measured.",
+    )
+    labels: tuple[str, ...] = Field(
+        description="Annotated labels, or predicted ones where there is no annotation."
+    )
+    shared: tuple[str, ...] = Field(description="Labels shared with the query.")
+    bounds: Box | None = Field(description="West, south, east, north in degrees.")
+    footprint: tuple[Pair, ...] | None = Field(description="Corners as (longitude, latitude).")
+    window: PixelWindow | None = Field(
+        description="Column, row, width, height of a chip in its scene; `null` for a whole image."
+    )
+    time: datetime | None = Field(description="Acquisition time, UTC.")
+    sensor: str | None
+    group: str | None = Field(description="Scene or class that the image belongs to.")
+    near: int = Field(description="Number of near duplicates collapsed into this hit.")
+    source: str = Field(description="Name of the archive's source that the record belongs to.")
+    predicted: tuple[str, ...] | None = Field(
+        None, description="Predicted labels, if the search set `predicted`."
+    )
+    why: ScoreParts | None = Field(None, description="Parts of the score in mode `fused`.")
+
+
+class Plan(AnswerModel):
+    """How a search was executed."""
+
+    mode: str = Field(description="Ranking method that was used.")
+    why: str = Field(description="Why it was chosen.")
+    records: int = Field(description="Number of records in the archive.")
+    allowed: int = Field(description="Number of records that pass the filters.")
+    scanned: int = Field(description="Number of records compared in the first stage.")
+    reranked: int = Field(
+        description="Number of candidates ranked by exact distance in the second stage."
+    )
+    recall: float | None = Field(description="Measured recall of the approximate index.")
+    lists: int | None = Field(
+        description="Number of inverted lists that the approximate index visited."
+    )
+    milliseconds: float
+
+
+class SearchAnswer(AnswerModel):
+    """Hits in order of distance; ties are in order of id."""
+
+    archive: str
+    query: str
+    mode: str
+    hits: tuple[Hit, ...]
+    labels: tuple[str, ...] = Field(
+        description="Labels of the query: annotated, or predicted where there is no annotation."
+    )
+    cursor: str | None = Field(
+        description="Request the next page with it; `null` on the last page."
+    )
+    note: str | None = Field(description="Why the result is empty, if it is.")
+    remark: str | None = Field(None, description="Says so if no hit is very similar to the query.")
+    plan: Plan
+
+
+class ScoresAnswer(AnswerModel):
+    """How the scores of all records that match a search are distributed."""
+
+    archive: str
+    query: str
+    mode: str = Field(description="What the scores mean; `two-stage` and `ann` are `embedding`.")
+    records: int = Field(description="Number of records in the archive.")
+    matched: int = Field(description="Number of records that pass the filters.")
+    passing: int = Field(description="Number of these whose score is `min_score` or more.")
+    counts: tuple[int, ...] = Field(description="Number of matched records by range of scores.")
+    edges: tuple[float, ...] = Field(description="Edges of the ranges, one more than `counts`.")
+
+
+class MapCluster(AnswerModel):
+    """Records whose centers lie in one cell of a map."""
+
+    longitude: float = Field(description="Mean of the centers, in degrees.")
+    latitude: float
+    count: int
+    id: str = Field(description="The record of the best score, or the first one.")
+    bbox: Box = Field(description="Around the centers: west, south, east, north in degrees.")
+    score: float | None = Field(description="The best score; `null` without a query.")
+    labeled: int | None = Field(description="How many carry `label`; `null` without it.")
+
+
+class MapRecord(AnswerModel):
+    """One record on a map."""
+
+    id: str
+    geometry: dict[str, Any] = Field(description="Its footprint, GeoJSON.")
+    bbox: Box
+    labels: tuple[str, ...]
+    score: float | None = Field(description="`null` without a query.")
+    percentile: float | None
+
+
+class PlacesAnswer(AnswerModel):
+    """What a map shows of a search: clusters with true counts, or single records."""
+
+    archive: str
+    records: int = Field(description="Number of records in the archive.")
+    matched: int = Field(description="Number of records that pass the search, anywhere.")
+    placed: int = Field(description="Number of these that have a footprint.")
+    inside: int = Field(description="Number of these whose footprint touches the box.")
+    clusters: tuple[MapCluster, ...] = Field(description="Empty where `footprints` holds them.")
+    footprints: tuple[MapRecord, ...]
