@@ -173,6 +173,15 @@ def test_chips_without_data_are_counted_and_kept_out(root, archive, tools):
     assert counts == {"unchanged": 30, "vanished": 3, "pruned": 3, "empty": 6}
 
 
+def test_a_scene_without_any_data_is_named(root, archive, tools):
+    rewrite(root / "b.tif", np.zeros((3, 70, 100), np.uint16), nodata=0)
+    for counted in ({"added": 24, "empty": 12}, {"unchanged": 24, "empty": 12}):
+        counts, problems, _ = index(root, archive, tools)
+        assert counts == counted
+        assert len(problems) == 1
+        assert problems[0].startswith("b.tif: its 12 chips all hold too little data; check its")
+
+
 def test_nodata_everywhere(root, archive, tools):
     for name in ("a", "b", "c"):
         rewrite(root / f"{name}.tif", np.zeros((3, 70, 100), np.uint16))

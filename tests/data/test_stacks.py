@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import rasterio
@@ -157,3 +159,29 @@ def test_stored_numbers_of_bands_by_name(tmp_path):
     assert coarse.shape == (1, 20, 20)
     with pytest.raises(DataError, match=r"no band named 'B11' \(B04, B03, B02, B08\)"):
         read_bands(tmp_path / "x_B04.tif", ["B11"])
+
+
+def test_items_of_one_asset_a_band_are_stacked(tmp_path):
+    names = {b: f"{b}.tif" for b in ("B02", "B03", "B04", "B08", "B12")}
+    made = write_bands(tmp_path / "scene", names)
+    hrefs = {
+        "red": "B04", "green": "B03", "blue": "B02", "nir": "B08", "swir22": "B12",
+    }  # fmt: skip
+    assets = {
+        name: {"href": f"scene/{band}.tif", "type": "image/tiff; application=geotiff"}
+        for name, band in hrefs.items()
+    }
+    assets["red-jp2"] = {"href": "s3://elsewhere/B04.jp2", "type": "image/jp2"}
+    item = {"type": "Feature", "id": "s", "properties": {"datetime": "2020-03-04T00:00:00Z"}}
+    (tmp_path / "items.json").write_text(json.dumps({**item, "assets": assets}))
+    (record,) = open_source(tmp_path / "items.json").records
+    assert (record.id, record.path.name) == ("s", "B04.tif")
+    wanted = stretched([made[band] for band in ("B04", "B03", "B02")])
+    assert np.abs(read_image(record.path) - wanted).max() <= 1
+    (record,) = open_source(tmp_path / "items.json", asset="nir").records
+    assert record.path.name == "B08.tif"
+    (tmp_path / "scene" / "TCI.tif").write_bytes((tmp_path / "scene" / "B03.tif").read_bytes())
+    assets["visual"] = {"href": "scene/TCI.tif"}
+    (tmp_path / "items.json").write_text(json.dumps({**item, "assets": assets}))
+    (record,) = open_source(tmp_path / "items.json").records
+    assert record.path.name == "TCI.tif"

@@ -19,7 +19,7 @@ from landcue.archive.checksums import MODEL_FOLDER, check_bound, forget_checksum
 from landcue.archive.encoding import Encoded, Engine, encoding_here
 from landcue.archive.layout import check_free, copy_model, create_table, has_model
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
-from landcue.archive.plan import Plan, check_unique, make_plan, read_stored
+from landcue.archive.plan import Plan, check_unique, make_plan, read_stored, relative
 from landcue.archive.reading import EmptyChip, Known
 from landcue.archive.schema import metadata_rows
 from landcue.archive.sources import Source, choose_source, name_records
@@ -47,6 +47,7 @@ class Tally:
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.added = self.updated = self.refreshed = self.empty = 0
         self.emptied: list[str] = []
+        self._empties: Counter[str] = Counter()
         self.assumed: Counter[str] = Counter()
         self.warnings: dict[tuple[str, str], Problem] = {}
         self._problems: dict[str, tuple[Problem, int]] = {}
@@ -75,8 +76,23 @@ class Tally:
                 self._problems[item.where] = first, count + 1
             elif isinstance(item, EmptyChip):
                 self.empty += 1
+                self._empties[item.scene] += 1
                 if item.stored:
                     self.emptied.append(item.id)
+
+    def name_empty(self, chips: Mapping[str, int]) -> None:
+        """Name the scenes whose chips are all without data.
+
+        Args:
+            chips: How many chips each scene has, by its path.
+        """
+        for scene, count in self._empties.items():
+            if count == chips.get(scene):
+                what = (
+                    f"its {count:,} chips all hold too little data; check its nodata value, or "
+                    "raise --nodata"
+                )
+                self._problems[scene] = Problem(scene, what), 1
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -291,6 +307,9 @@ def ingest(
             _fill(plan, encoded, table, create, commit_every, tally, progress)
             seconds = spent + time.perf_counter() - started
 
+        chips = Counter(record.path for record in records if record.window is not None)
+        root = absolute(source_root)
+        tally.name_empty({relative(path, root): count for path, count in chips.items()})
         if manifest is None or table is None:
             raise DataError(tally.nothing(len(records)))
         lost = sorted({*plan.vanished, *tally.emptied})

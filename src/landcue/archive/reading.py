@@ -143,10 +143,12 @@ def make_thumbnail(image: ByteArray) -> bytes:
 def _load(task: Task, options: SceneOptions) -> tuple[Metadata, Path | bytes, str]:
     """Return the metadata of a file, what to decode, and its digest.
 
-    Rasters on this machine are hashed and then read by GDAL, the others from one copy in memory.
+    Rasters on this machine are hashed and then read by GDAL, and so are scenes of one object a
+    band; the others are read from one copy in memory.
     """
     path = task.record.path
-    if path.suffix.lower() in RASTER_SUFFIXES and not is_object(path):
+    gdal = path.suffix.lower() in RASTER_SUFFIXES
+    if gdal and (not is_object(path) or band_files(path)):
         source, status, digest = scene_digest(task)
         return with_status(task.metadata, status), source, f"{digest}-{options.recipe}"
     status, data = read_file(path, MAX_BYTES + 1)
@@ -165,6 +167,7 @@ class EmptyChip:
     """A chip with too little data; ``stored``: whether the archive holds an older row."""
 
     id: str
+    scene: str
     stored: bool
 
 
@@ -254,7 +257,7 @@ class ChipReader:
         image = reader.chip(window, rendering)
         _check_same(task.record.path, metadata)
         if image is None:
-            return EmptyChip(task.record.id, task.stored is not None)
+            return EmptyChip(task.record.id, task.metadata.path, task.stored is not None)
         return ReadImage(
             metadata=replace(metadata, bounds=task.record.bounds, footprint=task.record.footprint),
             content=content,
@@ -304,7 +307,8 @@ def scene_digest(task: Task) -> tuple[Path, os.stat_result, str]:
     path = task.record.path
     if is_object(path):
         found = object_path(path)
-        return found, found.stat(), found.digest
+        others = [object_path(one).digest for one in list(band_files(path).values())[1:]]
+        return found, found.stat(), _joined_digest(found.digest, others)
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -321,6 +325,13 @@ def scene_digest(task: Task) -> tuple[Path, os.stat_result, str]:
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from None
     return path, status, digest.hexdigest()
+
+
+def _joined_digest(first: str, others: Sequence[str]) -> str:
+    """Return a digest of the files of a scene: that of the only one, or of all digests."""
+    if not others:
+        return first
+    return hashlib.blake2b(" ".join((first, *others)).encode(), digest_size=16).hexdigest()
 
 
 def _check_same(path: Path, metadata: Metadata) -> None:

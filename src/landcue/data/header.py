@@ -70,7 +70,7 @@ def read_facts(path: Path) -> RasterFacts:
     """
     from landcue.data.stacks import open_scene
 
-    scene, sidecars = open_scene(path)
+    scene, sidecars, _ = open_scene(path)
     with raster_options(sidecars, path), scene:
         return facts_of(scene, path)
 

@@ -23,6 +23,7 @@ from landcue.data.pictures import Scale
 from landcue.data.raster import HEAD, KINDS, RASTER_SUFFIXES, is_raster, kind_of
 from landcue.data.reader import SceneReader
 from landcue.data.scenes import MAX_PIXELS, SceneOptions, check_size
+from landcue.data.stacks import band_files
 from landcue.errors import DataError
 from landcue.types import Area, Bounds, ByteArray, Window
 
@@ -166,7 +167,8 @@ def read_picture(
         try:
             with source.open("rb") if not is_object(source) else io.BytesIO() as file:
                 head = file.read(HEAD)
-            if not is_raster(head):
+            stacked = is_object(source) and bool(band_files(source))
+            if not is_raster(head) and not stacked:
                 source = source.read_bytes()
         except OSError as error:
             raise DataError(f"{name}: cannot be read ({error.strerror})") from None

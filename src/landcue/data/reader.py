@@ -66,7 +66,7 @@ class SceneReader:
         dataset = None
         try:
             with self._reading():
-                dataset, self._sidecars = open_scene(self.path)
+                dataset, self._sidecars, self._files = open_scene(self.path)
                 with raster_options(self._sidecars, self.path):
                     self.facts = facts_of(dataset, self.path)
                     self.choice = options.choose(self.facts)
@@ -254,11 +254,16 @@ class SceneReader:
                 read = self._dataset.read_masks if masks else self._dataset.read
                 values = read(bands, **options)
         except (RasterioError, OSError) as error:
-            check_object(self.path)
+            self._check_same(bands)
             line = short_error(error, self.path)
             raise DataError(f"{self._name}: truncated or corrupt ({line})") from None
-        check_object(self.path)  # a range does not say which version it is of
+        self._check_same(bands)
         return values
+
+    def _check_same(self, bands: list[int]) -> None:
+        """Check that objects are those that were opened: a range does not say its version."""
+        for file in {self._files[band - 1] for band in bands} if self._files else (self.path,):
+            check_object(file)
 
     def _valid(
         self, values: npt.NDArray[Any], rendering: Rendering, window: Window, factor: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from landcue.data.objects import is_object
+from landcue.data.objects import address, is_object, look_up, shown, store_of
 from landcue.data.raster import RASTER_SUFFIXES, open_dataset, raster_options
 from landcue.errors import DataError
 from landcue.types import Record
@@ -69,10 +70,15 @@ def _chosen(head: str, files: Sequence[tuple[str, Path]]) -> dict[str, Path]:
 def band_files(path: Path) -> dict[str, Path]:
     """Return the files of the scene that the file of a red band stands for, by band.
 
+    Objects come with size, time and ETag.
+
     >>> band_files(Path("photo.tif"))
     {}
+
+    Raises:
+        StoreError: The store of an object cannot be reached, or refuses.
     """
-    parts = None if is_object(path) else _parts(path)
+    parts = _parts(path)
     if parts is None:
         return {}
     folder, head, band = parts
@@ -81,16 +87,35 @@ def band_files(path: Path) -> dict[str, Path]:
     _, prefix, token, size, suffix = re.findall(_BAND, path.name)[0]
     width = len(token) - 1
     tokens = {*(f"B{number:0{width}}" for number in range(1, 13)), "B8A"}
-    found: list[tuple[str, Path]] = []
+    named: list[tuple[str, Path]] = []
     for other in sorted(tokens):
         spelled = other if token[0] == "B" else other.lower()
         for res in ("10", "20", "60") if size else ("",):
             name = f"{head}{prefix}{spelled}{f'_{res}m' if size else ''}{suffix}"
-            inner = folder / f"R{res}m" if path.parent != folder else folder
-            if (file := inner / name).is_file():
-                found.append((other, file))
-    files = _chosen(head, found)
-    return files if files and next(iter(files.values())) == path else {}
+            inner = (*folder.parts, f"R{res}m") if path.parent != folder else folder.parts
+            named.append((other, Path(*inner, name)))
+    files = _chosen(head, _existing(named))
+    if not files or next(iter(files.values())) != path:
+        return {}
+    if is_object(path):
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return dict(zip(files, pool.map(look_up, files.values()), strict=True))
+    return files
+
+
+_AT_ONCE = 16
+
+
+def _existing(named: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    if not is_object(named[0][1]):
+        return [one for one in named if one[1].is_file()]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        there = pool.map(_is_there, (path for _, path in named))
+        return [one for one, found in zip(named, there, strict=True) if found]
+
+
+def _is_there(path: Path) -> bool:
+    return store_of(path).exists(address(path))
 
 
 def stack_records(records: Sequence[Record], root: Path) -> tuple[list[Record], int, int]:
@@ -144,15 +169,18 @@ def _time(name: str) -> datetime | None:
     return None
 
 
-def open_scene(path: Path | bytes) -> tuple[Any, bool]:
+def open_scene(path: Path | bytes) -> tuple[Any, bool, tuple[Path, ...]]:
     """Open a raster like :func:`landcue.data.raster.open_dataset`; of a red band its whole scene.
+
+    Returns:
+        What that function returns, and the files of the bands, if there is one for each.
 
     Raises:
         DataError: As there; or the bands of the scene do not cover one area.
     """
     files = band_files(path) if isinstance(path, Path) else {}
     if not files:
-        return open_dataset(path)
+        return (*open_dataset(path), ())
     import rasterio
 
     opened: dict[str, Any] = {}
@@ -161,14 +189,19 @@ def open_scene(path: Path | bytes) -> tuple[Any, bool]:
         for band, file in files.items():
             opened[band], sidecars = open_dataset(file)
             beside |= sidecars
-        with raster_options(beside):
+        with raster_options(beside, path):
             text = _virtual(files, opened)
     finally:
         for dataset in opened.values():
-            with raster_options(False):
+            with raster_options(False, path):
                 dataset.close()
-    with raster_options(beside):
-        return rasterio.open(text, driver="VRT", sharing=False), beside
+    with raster_options(beside, path):
+        dataset = rasterio.open(text, driver="VRT", sharing=False)
+    return dataset, beside, tuple(files.values())
+
+
+def _gdal_name(file: Path) -> str:
+    return f"/vsis3/{address(file)}" if is_object(file) else str(file.resolve())
 
 
 def _virtual(files: dict[str, Path], opened: dict[str, Any]) -> str:
@@ -176,20 +209,20 @@ def _virtual(files: dict[str, Path], opened: dict[str, Any]) -> str:
     best = max(opened.values(), key=lambda one: one.width * one.height)
     kind = np.result_type(*(one.dtypes[0] for one in opened.values())).name
     if kind not in _GDAL:
-        raise DataError(f"{next(iter(files.values()))}: its bands are of different types")
+        raise DataError(f"{shown(next(iter(files.values())))}: its bands are of different types")
     bands: list[str] = []
     for at, (band, file) in enumerate(files.items(), start=1):
         one = opened[band]
         apart = np.abs(np.subtract(one.bounds, best.bounds)) > np.abs(one.res[0])
         if one.crs != best.crs or (one.crs is not None and apart.any()):
-            raise DataError(f"{file}: covers another area than the other bands of its scene")
+            raise DataError(f"{shown(file)}: covers another area than the other bands of its scene")
         blank = one.nodatavals[0]
         bands.append(
             f'<VRTRasterBand dataType="{_GDAL[kind]}" band="{at}"><Description>{band}</Description>'
             + (f"<ColorInterp>{_COLORS[at - 1]}</ColorInterp>" if at <= 3 else "")
             + (f"<NoDataValue>{blank!r}</NoDataValue>" if blank is not None else "")
             + '<SimpleSource resampling="bilinear"><SourceFilename relativeToVRT="0">'
-            + f"{escape(str(file.resolve()))}</SourceFilename><SourceBand>1</SourceBand>"
+            + f"{escape(_gdal_name(file))}</SourceFilename><SourceBand>1</SourceBand>"
             + f'<SrcRect xOff="0" yOff="0" xSize="{one.width}" ySize="{one.height}"/>'
             + f'<DstRect xOff="0" yOff="0" xSize="{best.width}" ySize="{best.height}"/>'
             + "</SimpleSource></VRTRasterBand>"

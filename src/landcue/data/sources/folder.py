@@ -261,7 +261,12 @@ def read_objects(
             records.append(folder_record(Path(relative), found))
         elif found.suffix.lower() in _OTHER_IMAGES:
             left_out[f"{found.suffix.lower()} objects, which are not read"] += 1
+    records, bands, layers = stack_records(records, path)
+    if layers:
+        left_out["other layers of scenes whose bands are stacked"] = layers
     problems = [Problem(url(path), f"left out: {n} {what}") for what, n in left_out.items()]
+    if bands:
+        problems.append(Problem(url(path), f"{bands} objects of one band each stacked to scenes"))
     if not records:
         raise DataError(f"{url(path)} holds no usable image; need {READ} objects")
     if labels is not None:

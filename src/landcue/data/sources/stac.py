@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from landcue.data.names import clean_id
 from landcue.data.objects import is_object, shown
 from landcue.data.places import place_of
 from landcue.data.sources.folder import NamedFiles, local_copy
+from landcue.data.stacks import band_files
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 
@@ -40,7 +42,9 @@ def read_stac(path: Path, asset: str | None = None) -> ImageSet:
             (``.ndjson``, ``.jsonl``), or a Catalog or Collection whose links of kind ``child`` and
             ``item`` lead to local files.
         asset: Which asset is the image, for items with several; by default ``visual``, ``image`` or
-            ``data``, or the only one that is an image by its media type or its name.
+            ``data``, or the only one that is an image by its media type or its name. Of an item
+            with one asset a band (Sentinel-2, Landsat) all bands are stacked; the asset of the red
+            band stands for them.
 
     Raises:
         DataError: No STAC items, or none with an image there.
@@ -146,7 +150,7 @@ def _record(item: Mapping[str, Any], files: NamedFiles, asset: str | None) -> Re
     if not isinstance(id_, str) or not id_:
         raise DataError("has no id")
     properties = _mapping(item.get("properties"))
-    path = _file(_choose(_mapping(item.get("assets")), asset), files)
+    path = _image(_mapping(item.get("assets")), asset, files)
     time = properties.get("datetime") or properties.get("start_datetime") or ""
     sensor = properties.get("constellation") or properties.get("platform")
     collection = item.get("collection")
@@ -166,12 +170,12 @@ def _where(item: Mapping[str, Any]) -> dict[str, Any]:
     return {} if place is None else {"bounds": place.bounds, "footprint": place.footprint}
 
 
-def _choose(assets: Mapping[str, Any], wanted: str | None) -> str:
-    """Return the address of the asset that is the image."""
+def _image(assets: Mapping[str, Any], wanted: str | None, files: NamedFiles) -> Path:
+    """Return the file of the asset that is the image, or of the red band of a scene of bands."""
     if wanted is not None:
         if wanted not in assets:
             raise DataError(f"has no asset {wanted!r}, only {', '.join(sorted(assets)) or 'none'}")
-        return str(_mapping(assets[wanted]).get("href") or "")
+        return _file(str(_mapping(assets[wanted]).get("href") or ""), files)
     images: dict[str, str] = {}
     for name, value in assets.items():
         entry = _mapping(value)
@@ -180,12 +184,19 @@ def _choose(assets: Mapping[str, Any], wanted: str | None) -> str:
         if _is_image(entry) and not other and name not in _NOT_IMAGES:
             images[name] = href
     if len(images) == 1:
-        return next(iter(images.values()))
+        return _file(next(iter(images.values())), files)
     for name in _USUAL:
         if name in images:
-            return images[name]
+            return _file(images[name], files)
     if not images:
         raise DataError(f"has no asset that is an image ({READ})")
+    named: list[Path] = []
+    for href in images.values():
+        with contextlib.suppress(DataError):  # an asset that is elsewhere
+            named.append(_file(href, files))
+    red = [file for file in dict.fromkeys(named) if band_files(file)]
+    if len(red) == 1:
+        return red[0]
     raise DataError(f"has several images ({', '.join(sorted(images))}); choose with --asset")
 
 
