@@ -102,8 +102,10 @@ def main() -> None:
         f"{bits} hash bits, float query": decoded,
     }
     for step in (1, 2, 4):
-        codes = rerank.FusedCodes(found.code, p, decoder, bits=step, weight=scale(decoded))
-        rows[f"fused codes, {codes.bits_per_record} bits, weight 1"] = codes.scores(z, p)
+        codes = rerank.FusedCodes(found.code, p, decoder, bits=step)
+        rows[f"fused codes, {codes.bits_per_record} bits, weight 1"] = codes.scores(
+            z, p, scale(decoded)
+        )
     plain = ndcg(cosine, gains)
     for name, scores in rows.items():
         values = ndcg(scores, gains)

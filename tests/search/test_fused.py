@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from landcue.archive.archive import ArchiveFolder
+from landcue.codes.hashers import fit_decoder
 from landcue.errors import UsageError
 from landcue.search import Archive, ById, Filter, Query, SearchOptions
-from landcue.search.rerank import alpha_qe, k_reciprocal
+from landcue.search.rerank import alpha_qe, k_reciprocal, quantize
 
 N = 240
 FILTERS = {
@@ -224,3 +225,43 @@ def test_without_a_label_head_fused_is_refused(made, tmp_path):
     ):
         with pytest.raises(UsageError, match="model has no label head; search with mode embedding"):
             refused()
+
+
+@pytest.mark.parametrize("where", [None, FILTERS["score"]])
+def test_fused_codes_are_ranked_like_a_loop_over_the_records(archive, where):
+    ids, z, p = arrays(archive)
+    columns = archive.columns()
+    bits = archive.manifest.n_bits
+    allowed = set(archive.search(None, k=N, where=where or Filter(path="")).ids)
+    decoder = fit_decoder(columns.code, columns.embedding, bits)  # fewer records than are sampled
+    levels, values = quantize(p, 2)
+    scale = archive.measure_fusion()["scale"]
+    decoded = decoder.decode(columns.code)
+    for row, weight in ((3, 1.0), (77, 0.0), (150, 3.0)):
+        options = SearchOptions(fused_weight=weight)
+        found = archive.search(
+            ById(ids[row]), k=25, mode="fused-code", where=where, options=options
+        )
+        slope = weight * scale
+        most = 1 + slope * np.log1p(p[row].astype(np.float64)).sum()
+        ranked = []
+        for other in range(len(ids)):
+            if other == row or ids[other] not in allowed:
+                continue
+            gain = sum(
+                np.log1p(float(a) * values[b]) for a, b in zip(p[row], levels[other], strict=True)
+            )
+            score = z[row] @ decoded[other] + slope * gain
+            ranked.append((round(max(0.0, most - score), 9), ids[other]))
+        ranked.sort()
+        assert list(found.ids) == [id_ for _, id_ in ranked[:25]]
+        np.testing.assert_allclose(found.distances, [d for d, _ in ranked[:25]], atol=1e-6)
+        assert all(hit.percentile is None for hit in found)
+
+
+def test_fused_codes_need_a_hash_head(made, tmp_path):
+    sizes = made.Sizes(n_bits=0)
+    archive = Archive(made.make_archive(tmp_path / "a", 20, sizes=sizes))
+    assert "fused-code" not in archive.modes
+    with pytest.raises(UsageError, match="mode fused-code needs codes"):
+        archive.search(ById(arrays(archive)[0][0]), mode="fused-code")

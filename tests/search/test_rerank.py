@@ -152,13 +152,13 @@ def test_fused_codes_equal_a_loop_over_records(masked):
     hasher = fit_hasher("itq", unit(80, 16, 13), 12)
     codes, bits = hasher.encode(z), unpack_bits(hasher.encode(z), 12)
     decoder = fit_decoder(codes, z, 12)
-    found = rerank.FusedCodes(codes, p, decoder, bits=2, weight=0.8)
+    found = rerank.FusedCodes(codes, p, decoder, bits=2)
     assert (len(found), found.bits_per_record) == (50, 12 + 2 * 5)
     steps = np.minimum(np.floor(p * 4), 3)
     means = {step: p[steps == step].mean() for step in np.unique(steps)}
     mask = rng.random(50) < 0.5 if masked else None
     queries, wanted = unit(3, 16, 14), rng.random((3, 5))
-    scores, rows = found.search(queries, wanted, 20, mask)
+    scores, rows = found.search(queries, wanted, 20, mask, weight=0.8)
     for query, labels, line, order in zip(queries, wanted, scores, rows, strict=True):
         expected = []
         for row in range(50):

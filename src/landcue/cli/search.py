@@ -39,7 +39,10 @@ def search(
     ] = None,
     k: Annotated[int, typer.Option("-k", help="Number of hits.")] = 20,
     mode: Annotated[
-        str, typer.Option(help="Search mode: auto, embedding, code, cue, two-stage, ann or fused.")
+        str,
+        typer.Option(
+            help="Search mode: auto, embedding, code, cue, two-stage, ann, fused or fused-code."
+        ),
     ] = "auto",
     positive: Annotated[
         list[str] | None, typer.Option(help="Additional positive example; repeatable.")

@@ -318,15 +318,23 @@ class Decoder:
         signs = _code_signs(codes, self.n_bits).T
 
         def scores(queries: Vectors) -> Matrix:
-            if queries.ndim != 2 or queries.shape[1] != self.bias.size:
-                raise UsageError(
-                    f"queries have shape {list(queries.shape)}: give [n, {self.bias.size}]"
-                )
-            wide = queries.astype(np.float64)
-            exact = (wide @ self.weights.T) @ signs + (wide @ self.bias)[:, None]
+            exact = self.per_bit(queries) @ signs
+            exact += (queries.astype(np.float64) @ self.bias)[:, None]
             return exact.astype(np.float32).astype(np.float64)
 
         return scores
+
+    def per_bit(self, queries: Vectors) -> Matrix:
+        """Return the weight ``w_b`` of each bit for query embeddings ``[q, d]``: ``[q, n_bits]``.
+
+        Raises:
+            UsageError: Embeddings of another length.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self.bias.size:
+            raise UsageError(
+                f"queries have shape {list(queries.shape)}: give [n, {self.bias.size}]"
+            )
+        return queries.astype(np.float64) @ self.weights.T
 
 
 def fit_decoder(

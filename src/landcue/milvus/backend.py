@@ -199,6 +199,11 @@ class MilvusBackend:
         """Raise a usage error: a collection may be too large."""
         raise UsageError(_TOO_LARGE)
 
+    @property
+    def remote(self) -> bool:
+        """Whether a server ranks the records."""
+        return True
+
     def view(self) -> MilvusView:
         """Return the collection as a search sees it that starts now, also after another push.
 

@@ -87,6 +87,14 @@ class MilvusSelection:
         _, rows = self._products(query, exact, shortlist + len(target.own))
         return rows[others(rows, target.own)][:shortlist]
 
+    def by_fused_code(self, target: Target, weight: float) -> Ranking:
+        """Refuse: a collection ranks on the server, which cannot decode codes."""
+        del target, weight
+        raise UsageError(
+            "mode fused-code is for archive folders, and this is a Milvus collection: search with "
+            "mode fused"
+        )
+
     def _joined(self, target: Target, weight: float) -> FloatArray:
         """Return a query of the stored vectors: embeddings followed by label probabilities."""
         scores = weight * target.scores[0] if weight else np.zeros(self._n_labels)

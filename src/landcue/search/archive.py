@@ -109,7 +109,7 @@ class Archive:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """Search modes of this archive; ``ann`` and ``fused`` only once built and measured.
+        """Search modes of this archive; ``ann`` and the fused ones only once built and measured.
 
         >>> archive.modes[:5]
         ('auto', 'embedding', 'code', 'cue', 'two-stage')
@@ -174,8 +174,8 @@ class Archive:
             text: A description in words, for models with a text tower; beside a query, one more
                 positive example. Scores of texts are lower than those of images:
                 ``landcue models show`` prints which score 1 % of the images exceed.
-            mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann`` or ``fused``:
-                see :class:`landcue.Result`.
+            mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann``,
+                ``fused`` or ``fused-code``: see :class:`landcue.Result`.
             options: All other options.
 
         Raises:
@@ -206,7 +206,7 @@ class Archive:
             query: As in :meth:`search`, likewise the following.
             where: Restricts the records.
             text: A description in words.
-            mode: ``auto``, ``embedding``, ``code``, ``cue`` or ``fused``.
+            mode: ``auto``, ``embedding``, ``code``, ``cue``, ``fused`` or ``fused-code``.
             options: All other options, without a cursor or re-ranking.
 
         Raises:

@@ -168,6 +168,18 @@ class Selection(Protocol):
         """
         ...
 
+    def by_fused_code(self, target: Target, weight: float) -> Ranking:
+        """Rank by the codes and quantized label probabilities of the records.
+
+        Args:
+            target: The query, with its exact embedding and label probabilities.
+            weight: Of the log gain.
+
+        Raises:
+            UsageError: The backend cannot scan codes that way.
+        """
+        ...
+
     def by_place(self, box: Bounds) -> Ranking:
         """Rank by distance in kilometers from the center of a box."""
         ...
@@ -322,6 +334,11 @@ class Backend(Protocol):
         Raises:
             UsageError: There are too many, as in a collection.
         """
+        ...
+
+    @property
+    def remote(self) -> bool:
+        """Whether a server ranks the records: mode ``fused-code`` needs them at hand."""
         ...
 
     def view(self) -> View:

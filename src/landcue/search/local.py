@@ -20,6 +20,7 @@ from landcue.codes.cue import CueCodes
 from landcue.codes.cue_index import CueIndex
 from landcue.codes.engine import smallest
 from landcue.codes.hamming import CodeIndex
+from landcue.codes.hashers import fit_decoder
 from landcue.errors import ArchiveError
 from landcue.search import store as files
 from landcue.search.backend import Facts, Ranking, Target
@@ -38,6 +39,7 @@ from landcue.search.pages import Distances, Rows, others
 from landcue.search.place import HALFWAY_KM, center, kilometers
 from landcue.search.plan import check_mode
 from landcue.search.records import Records, Summary, read_records, summarize
+from landcue.search.rerank import FusedCodes
 from landcue.search.store import Store
 from landcue.search.typical import FAMILIES, Typical, measure_typical
 from landcue.search.vectors import Sketches, Vectors
@@ -47,6 +49,7 @@ Mask = npt.NDArray[np.bool_]
 
 _ANN = "ann.faiss"
 _FUSION = "fusion.txt"
+_DECODED = 5_000  # records on which codes are decoded to embeddings
 
 
 class Indexes:
@@ -64,6 +67,7 @@ class Indexes:
         self._cues: CueIndex | None = None
         self._ann: tuple[AnnIndex, AnnFacts] | None = None
         self._fused: FloatIndex | None = None
+        self._fused_codes: FusedCodes | None = None
         self._fusion: Fusion | None = None
 
     def floats(self) -> FloatIndex:
@@ -109,6 +113,18 @@ class Indexes:
                 joined = self.vectors.store.array("fused", np.float32, shape, fill)
                 self._fused = FloatIndex(joined)
             return self._fused
+
+    def fused_codes(self) -> FusedCodes:
+        """Return the codes with quantized label probabilities, decoded as a sample of them is."""
+        with self._lock:
+            if self._fused_codes is None:
+                vectors, n_bits = self.vectors, self.manifest.n_bits
+                n = len(vectors.code)
+                rng = np.random.default_rng(0)
+                some = np.sort(rng.choice(n, min(n, _DECODED), replace=False))
+                decoder = fit_decoder(vectors.code[some], vectors.embedding[some], n_bits)
+                self._fused_codes = FusedCodes(vectors.code, vectors.scores, decoder)
+            return self._fused_codes
 
     def fusion(self) -> Fusion | None:
         """Return the measured weight of labels, if it was measured."""
@@ -282,6 +298,16 @@ class LocalSelection:
         _, rows = self._indexes.fused().search(query.astype(np.float32), wanted, self._mask)
         return rows[0][others(rows[0], target.own)][:shortlist]
 
+    def by_fused_code(self, target: Target, weight: float) -> Ranking:
+        """Rank by codes and quantized label probabilities; 1 is the score of an ideal record."""
+        codes = self._indexes.fused_codes()
+        worst = 1.0 + weight * float(np.log1p(target.scores.astype(np.float64)).sum())
+        scores = codes.scores(target.embedding, target.scores, weight)[0]
+        every = np.ones(len(scores), np.bool_)
+        return _listed(
+            np.maximum(worst - scores, 0.0), every if self._mask is None else self._mask, worst
+        )
+
     def by_place(self, box: Bounds) -> Ranking:
         """Rank by distance in kilometers from the center of a box."""
         away = kilometers(self._records.bounds, center(box))
@@ -390,6 +416,11 @@ class LocalBackend:
     def mark(self) -> str:
         """A word for the version that was opened."""
         return self.vectors.store.folder.name
+
+    @property
+    def remote(self) -> bool:
+        """Whether a server ranks the records."""
+        return False
 
     def view(self) -> LocalBackend:
         """Return itself: what was opened does not change."""

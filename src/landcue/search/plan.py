@@ -14,13 +14,16 @@ from landcue.search.exact import SHORTLIST, AnnFacts
 from landcue.search.fusion import Fusion
 from landcue.search.rerank import check_weight
 
-Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann", "fused"]
+Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann", "fused", "fused-code"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 Reranker = Literal["none", "alpha-qe", "k-reciprocal"]
 RERANKERS: tuple[Reranker, ...] = get_args(Reranker)
 RERANKED = ("auto", "embedding", "two-stage", "ann", "fused")
 """The modes whose shortlist can be ranked again."""
+
+FUSED = ("fused", "fused-code")
+"""The modes that rank by embeddings or codes and label probabilities together."""
 
 MOST_RECIPROCAL = 1_000
 """Longest shortlist whose pairs are all compared."""
@@ -38,6 +41,7 @@ NEEDS = {
     "two-stage": frozenset({"embedding"}),
     "cue": frozenset({"cue", "code"}),
     "fused": frozenset({"embedding", "scores"}),
+    "fused-code": frozenset({"embedding", "scores"}),
     "place": frozenset[str](),
     "list": frozenset[str](),
 }
@@ -65,8 +69,9 @@ class SearchOptions:
         rerank: How the shortlist is ranked again, not in modes ``code`` and ``cue``: ``none``;
             ``alpha-qe``: by the query joined with its nearest records; ``k-reciprocal``: by shared
             neighbors in the shortlist. See :mod:`landcue.search.rerank`.
-        fused_weight: For mode ``fused``: weight of the labels, in standard deviations; by default
-            what was measured on the archive's annotated records, see :mod:`landcue.search.fusion`.
+        fused_weight: For modes ``fused`` and ``fused-code``: weight of the labels, in standard
+            deviations; by default what was measured on the archive's annotated records, see
+            :mod:`landcue.search.fusion`.
     """
 
     min_score: float | None = None
@@ -160,14 +165,14 @@ def check_mode(mode: str, manifest: Manifest, rerank: str = "none") -> None:
             f"re-ranking {rerank} compares embeddings, which mode {mode} does not: use mode auto, "
             "embedding, two-stage, ann or fused"
         )
-    if mode == "fused" and not manifest.label_names:
+    if mode in FUSED and not manifest.label_names:
         raise UsageError(
-            "mode fused needs label probabilities, and the archive's model has no label head; "
+            f"mode {mode} needs label probabilities, and the archive's model has no label head; "
             "search with mode embedding"
         )
-    if mode == "code" and not manifest.n_bits:
+    if mode in ("code", "fused-code") and not manifest.n_bits:
         raise UsageError(
-            "mode code needs codes, and the archive's model has no hash head; "
+            f"mode {mode} needs codes, and the archive's model has no hash head; "
             "search with mode embedding"
         )
     if mode == "cue" and not manifest.label_names:

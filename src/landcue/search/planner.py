@@ -17,7 +17,7 @@ from landcue.search.backend import Backend, Facts, Ranking, Selection, Target, V
 from landcue.search.exact import SHORTLIST, distances_of
 from landcue.search.filters import Filter
 from landcue.search.pages import MOST_COLLAPSED, Cursor, Distances, Page, Rows, others, take_page
-from landcue.search.plan import ASKED, MODES, NEEDS, Plan, SearchOptions, check_mode, choose
+from landcue.search.plan import ASKED, FUSED, MODES, NEEDS, Plan, SearchOptions, check_mode, choose
 from landcue.search.query import Query, QueryEncoder, has_scores
 from landcue.search.rerank import alpha_qe, k_reciprocal, log_gain
 from landcue.search.result import Found, Picture, Result
@@ -61,7 +61,7 @@ class Planner:
         allowed, n = selection.allowed, len(view.records)
         chosen, why = _choose(view, query, mode, where, allowed, options)
         slopes = None
-        if chosen == "fused":
+        if chosen in FUSED:
             slopes, why = self._slopes(view, options, why)
         target = None if query is None else self._encode(view, query, chosen)
         name, labels = query.title if query else "all", target.labels if target else ()
@@ -72,7 +72,7 @@ class Planner:
 
         lists = None if after is None else after.lists
         ranking = _ranking(selection, chosen, target, where, options, shortlist, lists, slopes)
-        if target is not None and (slopes is not None or options.rerank != "none"):
+        if target is not None and (chosen == "fused" or options.rerank != "none"):
             rows = _shortlist(selection, ranking, target, shortlist, slopes)
             slope = 0.0 if slopes is None else slopes[0]
             ranking = rescored(view, target, ranking, rows, slope, options.rerank)
@@ -186,10 +186,11 @@ class Planner:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """Search modes of this archive; ``ann`` and ``fused`` only once built and measured."""
+        """Search modes of this archive; ``ann`` and the fused ones only once built and measured."""
         manifest = self._backend.archive.manifest
         lacking = {"code": not manifest.n_bits, "cue": not manifest.label_names}
         lacking["fused"] = self._backend.fusion() is None
+        lacking["fused-code"] = lacking["fused"] or lacking["code"] or self._backend.remote
         lacking["ann"] = self._backend.ann_facts() is None
         return tuple(mode for mode in MODES if not lacking.get(mode, False))
 
@@ -308,6 +309,8 @@ def _ranking(
         return selection.two_stage(target, shortlist)
     if mode == "ann":
         return selection.by_ann(target, shortlist, options.recall, lists)
+    if mode == "fused-code" and slopes is not None:
+        return selection.by_fused_code(target, slopes[0])
     if slopes is not None:  # replaced by what ranks its candidates
         return Ranking(_nothing, 1.0, selection.allowed)
     return selection.by_embedding(target)

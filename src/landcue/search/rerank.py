@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from landcue.codes import unpack_bits
 from landcue.codes.engine import check_k, smallest
 from landcue.codes.hashers import Decoder
 from landcue.errors import UsageError
@@ -225,20 +226,14 @@ class FusedCodes:
 
     A record takes its hash bits and ``bits`` for each label. A query keeps its floats: its score
     is the inner product with the decoded code (asymmetric search) plus ``weight`` times the log
-    gain with the quantized probabilities.
+    gain with the quantized probabilities. A scan adds one entry of a table per byte of a record.
 
     Attributes:
         bits_per_record: Hash bits and bits of the label probabilities.
     """
 
     def __init__(
-        self,
-        codes: ByteArray,
-        probabilities: Floats,
-        decoder: Decoder,
-        *,
-        bits: int = 2,
-        weight: float = 1.0,
+        self, codes: ByteArray, probabilities: Floats, decoder: Decoder, *, bits: int = 2
     ) -> None:
         """Quantize the probabilities; the codes are kept as they are.
 
@@ -247,7 +242,6 @@ class FusedCodes:
             probabilities: Label probabilities ``[n, C]``, 0 to 1.
             decoder: Maps codes to embeddings: :func:`landcue.codes.hashers.fit_decoder`.
             bits: Bits of each probability, 1 to 8.
-            weight: Of the log gain, 0 or more; see :func:`label_scale`.
 
         Raises:
             UsageError: Values are out of range, or there are not as many codes as probabilities.
@@ -257,25 +251,38 @@ class FusedCodes:
                 f"{len(codes)} codes and {len(probabilities)} rows of label probabilities: encode "
                 "the same records"
             )
-        self._levels, self._values = quantize(probabilities, bits)
-        self._cosines, self._weight = decoder.scorer(codes), check_weight(weight)
-        self.bits_per_record = decoder.n_bits + bits * self._levels.shape[1]
+        unpack_bits(codes[:1], decoder.n_bits)  # checks their size
+        levels, self._values = quantize(probabilities, bits)
+        self._decoder, self._n_labels = decoder, levels.shape[1]
+        self._per_byte = max(1, 8 // bits)  # labels of which a byte holds the levels
+        self._bits = bits
+        levels = np.pad(levels, ((0, 0), (0, -self._n_labels % self._per_byte)))
+        packed = np.zeros((len(levels), levels.shape[1] // self._per_byte), np.uint8)
+        for place in range(self._per_byte):
+            packed |= levels[:, place :: self._per_byte] << (bits * place)
+        self._bytes = np.ascontiguousarray(np.concatenate([codes, packed], axis=1).T)
+        self.bits_per_record = decoder.n_bits + bits * self._n_labels
 
     def __len__(self) -> int:
-        return len(self._levels)
+        return self._bytes.shape[1]
 
-    def scores(self, embeddings: Floats, probabilities: Floats) -> Matrix:
+    def scores(self, embeddings: Floats, probabilities: Floats, weight: float = 1.0) -> Matrix:
         """Return the scores of exact queries, float64 ``[q, n]``; equal records tie.
 
         Args:
             embeddings: Unit vectors ``[q, d]``.
             probabilities: Label probabilities ``[q, C]``.
+            weight: Of the log gain, 0 or more; see :func:`label_scale`.
 
         Raises:
             UsageError: Queries of other sizes, or values that are not probabilities.
         """
-        gains = log_gain(probabilities, self._values[self._levels])
-        return self._cosines(embeddings) + self._weight * gains
+        tables = self._tables(embeddings, probabilities, check_weight(weight))
+        total = np.zeros((len(tables), len(self)))
+        for query, table in enumerate(tables):
+            for entries, values in zip(table, self._bytes, strict=True):
+                total[query] += entries[values]
+        return total
 
     def search(
         self,
@@ -283,6 +290,7 @@ class FusedCodes:
         probabilities: Floats,
         k: int,
         mask: npt.NDArray[np.bool_] | None = None,
+        weight: float = 1.0,
     ) -> tuple[Matrix, npt.NDArray[np.int64]]:
         """Return scores and rows ``[q, k']`` of the k best records, ordered by (-score, row).
 
@@ -291,16 +299,40 @@ class FusedCodes:
             probabilities: Label probabilities ``[q, C]``.
             k: Hits per query; k' is the number of allowed records if that is less.
             mask: bool ``[n]``, true for the allowed rows; all rows if ``None``.
+            weight: Of the log gain, 0 or more.
 
         Raises:
             UsageError: As :meth:`scores`, or ``k`` is less than 1.
         """
         allowed = np.arange(len(self)) if mask is None else np.flatnonzero(mask)
-        k, scores = min(check_k(k), len(allowed)), self.scores(embeddings, probabilities)
+        k = min(check_k(k), len(allowed))
+        scores = self.scores(embeddings, probabilities, weight)
         rows = np.empty((len(scores), k), np.int64)
         for query, line in enumerate(scores):
             rows[query] = allowed[smallest(-line[allowed], k)] if k else rows[query]
         return np.take_along_axis(scores, rows, axis=1), rows
+
+    def _tables(self, embeddings: Floats, probabilities: Floats, weight: float) -> Matrix:
+        """Return what each value of each byte adds to the score, ``[q, bytes, 256]``."""
+        wide = _probabilities(probabilities, "queries")
+        if wide.shape[1] != self._n_labels:
+            raise UsageError(
+                f"the queries have {wide.shape[1]} label probabilities, the records "
+                f"{self._n_labels}: encode both with the same model"
+            )
+        per_bit = self._decoder.per_bit(embeddings)
+        per_bit = np.pad(per_bit, ((0, 0), (0, -per_bit.shape[1] % 8))).reshape(len(wide), -1, 8)
+        every = np.arange(256, dtype=np.uint8)
+        signs = np.where(np.unpackbits(every[:, None], axis=1, bitorder="little"), 1.0, -1.0)
+        code = per_bit @ signs.T
+        code[:, 0] += (embeddings.astype(np.float64) @ self._decoder.bias)[:, None]
+
+        shifts = self._bits * np.arange(self._per_byte)
+        level = (every[:, None] >> shifts) & (2**self._bits - 1)  # [256, labels of a byte]
+        padded = np.pad(wide, ((0, 0), (0, -self._n_labels % self._per_byte)))
+        padded = padded.reshape(len(wide), -1, 1, self._per_byte)
+        label = weight * np.log1p(padded * self._values[level]).sum(axis=3)
+        return np.concatenate([code, label], axis=1)
 
 
 def check_weight(weight: float) -> float:

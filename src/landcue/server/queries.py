@@ -21,7 +21,7 @@ from landcue.search.archive import Archive
 from landcue.search.filters import Filter
 from landcue.search.pages import Cursor
 from landcue.search.place import read_polygon
-from landcue.search.plan import SearchOptions
+from landcue.search.plan import FUSED, SearchOptions
 from landcue.search.query import ById, Example, Query, Text, common_scenes
 from landcue.search.result import Result
 from landcue.server.decoding import Decoders
@@ -194,7 +194,7 @@ def run_search(served: Served, body: Body, decoders: Decoders, *, every: bool = 
             f"archive {served.name!r} has no approximate index: its operator can build one with "
             "'landcue search ARCHIVE --mode ann'",
         )
-    if mode == "fused" and "fused" not in served.archive.modes:
+    if mode in FUSED and mode not in served.archive.modes:
         raise ProblemError(
             409,
             f"archive {served.name!r} has no measured weight of labels: its operator can measure "

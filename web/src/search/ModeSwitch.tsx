@@ -11,6 +11,7 @@ const NAMES: Record<Mode, string> = {
   "two-stage": "Re-ranked",
   ann: "ANN",
   fused: "Embedding + labels",
+  "fused-code": "Hash + labels (asymmetric)",
 };
 
 const TELLS: Record<Mode, string> = {
@@ -21,6 +22,7 @@ const TELLS: Record<Mode, string> = {
   "two-stage": "A compressed shortlist, re-ranked by the float embeddings",
   ann: "An approximate index, re-ranked by the float embeddings",
   fused: "Float embeddings and predicted labels together, weighted as measured on this archive",
+  "fused-code": "Hash codes decoded for the float query, and label probabilities of 2 bits",
 };
 
 /** Chooses how records are compared; each mode shows how long its last search took. */

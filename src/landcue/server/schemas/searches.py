@@ -22,7 +22,7 @@ from landcue.server.schemas.base import (
     check_whole,
 )
 
-Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann", "fused"]
+Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann", "fused", "fused-code"]
 
 MAX_K = 1_000
 
@@ -198,7 +198,7 @@ class SearchRequest(RequestModel):
         None,
         ge=0,
         le=100,
-        description="Weight of the labels in mode `fused`; measured on the archive by default.",
+        description="Weight of the labels in modes `fused` and `fused-code`; measured by default.",
     )
     recall: _Share = 0.95
 
