@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from landcue.errors import DataError, UsageError
 from landcue.models.checkpoint import save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.load import load_model
+from landcue.server.collections import Collections
 from landcue.training.adapt import (
     AdaptOptions,
     adapt,
@@ -137,6 +140,58 @@ def test_an_adapted_model_is_a_model(folder, run, tmp_path):
     again = adapt(folder, tmp_path / "again", model=run, options=QUICK, cache=tmp_path / "cache")
     assert again.scores == made.scores
     assert load_model(tmp_path / "again").fingerprint == encoder.fingerprint
+
+
+def members(folder, count=12, **kinds):
+    """Marks of the first images of each class, as the service keeps them."""
+    return [
+        {"id": f"{name}/{name}{i:02}.png", "mark": mark, "note": None, "labels": labels}
+        for name, (mark, labels) in kinds.items()
+        for i in range(count)
+    ]
+
+
+def test_heads_learn_from_a_collection(folder, run, tmp_path):
+    kept = Collections(tmp_path / "picks.db", 1 << 20)
+    kept.check()
+    kept.create("a", "coast", None, members(folder, sea=("good", []), field=("bad", [])), None)
+    labels = {"sea": ("good", ["water", "blue"]), "sand": (None, ["dry"]), "field": ("bad", [])}
+    gone = {"id": "sea/gone.png", "mark": None, "note": None, "labels": ["water"]}
+    kept.create("a", "cover", None, [*members(folder, **labels), gone], None)
+    quick, said = replace(QUICK, epochs=2, folds=2), []
+    found = {
+        name: adapt(folder, tmp_path / name, model=run, options=quick, message=said.append,
+                    marks=tmp_path / "picks.db", collection=name, cache=tmp_path / "cache")
+        for name in ("coast", "cover")
+    }  # fmt: skip
+    assert said == [
+        "1 of 25 marked ids are not among the images, such as 'sea/gone.png'",
+    ]
+    assert (found["coast"].label_names, found["coast"].n_images) == (("coast",), 24)
+    assert (found["cover"].label_names, found["cover"].n_images) == (("blue", "dry", "water"), 24)
+    table = tmp_path / "cover.csv"
+    rows = [f"{one['id']},{'; '.join(one['labels'])}" for one in members(folder, **labels)]
+    rows = [row for row in rows if not row.endswith(",")]
+    table.write_text("\n".join(["path,labels", *rows]) + "\n")
+    same = adapt(folder, tmp_path / "same", model=run, options=quick, marks=table)
+    assert same.scores == found["cover"].scores
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"marks": {"sea/sea0.png": True}}, DataError, r"no image has the id 'sea/sea0\.png'"),
+        ({"marks": {}}, DataError, "no record is marked or labeled"),
+        ({"marks": {}, "labels": Path("labels.csv")}, UsageError, "not from both"),
+        ({"collection": "coast"}, UsageError, "needs the file"),
+        ({"marks": {f"sea/sea{i:02}.png": True for i in range(9)}}, DataError, "9 annotated"),
+    ],
+)
+def test_marks_that_cannot_be_used_are_one_line(folder, run, tmp_path, given, error, message):
+    with pytest.raises(error, match=message) as caught:
+        adapt(folder, tmp_path / "out", model=run, options=QUICK, **given)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_labels_without_meaning_are_not_kept(folder, run, tmp_path):

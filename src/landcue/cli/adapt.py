@@ -22,6 +22,16 @@ def adapt(
     labels: Annotated[
         Path | None, typer.Option(help="Label table (CSV) for the images of a folder.")
     ] = None,
+    marks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Learn from marks instead: the file of `serve --collections`, an exported "
+            "collection (.json), or a table of labels or marks (.csv)."
+        ),
+    ] = None,
+    collection: Annotated[
+        str | None, typer.Option(help="Name or id of a collection in a file of several.")
+    ] = None,
     loss: Annotated[str, typer.Option(help="Loss of embedding and code: marc, supcon …")] = "marc",
     dim: Annotated[int, typer.Option(min=1, help="Length of the embedding.")] = 128,
     bits: Annotated[int, typer.Option(min=0, help="Bits of the code; 0 for none.")] = 64,
@@ -48,7 +58,8 @@ def adapt(
     )
     with Reporter() as reporter:
         made = run_adaptation(
-            source, out, model=model, labels=labels, options=options, cache=cache,
+            source, out, model=model, labels=labels, marks=marks, collection=collection,
+            options=options, cache=cache,
             message=reporter.message, progress=reporter.progress,
         )  # fmt: skip
     if json_:

@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from landcue.data.images import read_image
 from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
+from landcue.data.marks import Given, Marks, as_marks
 from landcue.data.sources import open_source
-from landcue.errors import DataError, LandcueError, UsageError
+from landcue.errors import DataError, LandcueError, UsageError, did_you_mean
 from landcue.files import core_count, write_atomic
 from landcue.losses.statistics import LabelStatistics
 from landcue.metrics import annotate, evaluate, evaluate_codes
@@ -121,6 +122,8 @@ def adapt(
     *,
     model: str | Path | Model = BUILTIN,
     labels: Path | None = None,
+    marks: Marks | Given | Path | str | None = None,
+    collection: str | None = None,
     options: AdaptOptions | None = None,
     cache: Path | None = None,
     message: Message = ignore,
@@ -134,6 +137,10 @@ def adapt(
         out: Folder to write: a model for ``index``, ``search`` and ``serve``.
         model: As :func:`landcue.load_model` takes it, or a model.
         labels: A label table for the images of a folder.
+        marks: Learn from these instead: a file of collections, an exported collection, a table, or
+            marks by id; see :func:`landcue.data.read_marks`. Its labels count; without any, whether
+            an image is marked good.
+        collection: Name or id of a collection in a file of collections.
         options: How heads are trained and judged.
         cache: Folder in which features are kept for the next call.
         message: Called with one line per image that is left out.
@@ -151,8 +158,15 @@ def adapt(
     options, out = options or AdaptOptions(), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not empty; choose a new --out folder")
+    if labels is not None and marks is not None:
+        raise UsageError("learn from a label table or from marks, not from both")
+    if marks is None and collection is not None:
+        raise UsageError("a collection needs the file that holds it")
+    given = None if marks is None else as_marks(marks, collection)
     images = source if isinstance(source, ImageSet) else open_source(Path(source), labels)
-    if not any(record.labels for record in images.records):
+    if given is not None:
+        images = _labeled_by_marks(images, given, message)
+    elif not any(record.labels for record in images.records):
         images = labelled_by_group(images)
     records = [record for record in images.records if record.labels is not None]
     loaded = load_model(model) if isinstance(model, str | Path) else model
@@ -186,6 +200,25 @@ def adapt(
         PretrainedEncoder(encoder.tower, space).save(out)
         progress("training heads", 1, 1)
     return adaptation
+
+
+def _labeled_by_marks(images: ImageSet, marks: Marks, message: Message) -> ImageSet:
+    sets = marks.label_sets()
+    records = [
+        replace(record, labels=sets[record.id]) for record in images.records if record.id in sets
+    ]
+    missing = sorted(sets.keys() - {record.id for record in records})
+    if not records:
+        if not missing:
+            raise DataError(f"{marks.name}: no record is marked or labeled")
+        near = did_you_mean(missing[0], [record.id for record in images.records])
+        raise DataError(f"{marks.name}: no image has the id {missing[0]!r}, or any other of the "
+                        f"{len(sets):,} marked ids{near}")  # fmt: skip
+    if missing:
+        message(f"{len(missing):,} of {len(sets):,} marked ids are not among the images, such as "
+                f"{missing[0]!r}")  # fmt: skip
+    names = tuple(sorted({name for record in records for name in record.labels or ()}))
+    return replace(images, records=tuple(records), label_names=names)
 
 
 def cross_validate(
