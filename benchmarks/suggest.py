@@ -179,6 +179,8 @@ def test(images: ImageSet, vectors: dict[str, Vectors], seeds: int, out: Path | 
     """Print and write the learning curves on the test division."""
     labels = images.label_matrix().astype(bool)
     rare = labels.sum(axis=0) <= RARE
+    names = [name for name, kept in zip(images.label_names, rare, strict=True) if kept]
+    labels = labels[:, rare]
     pool, held = divide(images, "test")
     picks = {"random": (random_choice, 601), "uncertain": (by_rule(UNCERTAIN), 201),
              "suggested": (by_rule(DEFAULT), 201)}  # fmt: skip
@@ -188,26 +190,21 @@ def test(images: ImageSet, vectors: dict[str, Vectors], seeds: int, out: Path | 
             name: curves(x, labels, pool, held, pick, seeds, most)
             for name, (pick, most) in picks.items()
         }
-        print(f"\n{encoder}: AP of the {rare.sum()} rare labels after so many marks")
+        print(f"\n{encoder}: AP of the {len(names)} rare labels after so many marks")
         shown = (1, 11, 21, 31, 51, 101, 201)
         for at, ranking in enumerate(("regression", "rule linear")):
             print(f"{ranking:<14}" + "".join(f"{n:>8}" for n in shown) + f"{'for 0.9':>10}")
             for name, values in found.items():
-                mean = values[rare, :, at].mean(axis=0)
+                mean = values[:, :, at].mean(axis=0)
                 cells = "".join(f"{mean[n // BATCH]:>8.3f}" for n in shown)
                 print(f"{name:<14}{cells}{needed(mean) or '> ' + str(picks[name][1]):>10}")
         print(f"{'marks for 0.9':<14}{'positives':>10}" + "".join(f"{name:>12}" for name in found))
-        for i, label in enumerate(images.label_names):
-            if rare[i]:
-                counts = [needed(values[i, :, 0]) or "-" for values in found.values()]
-                positives = labels[pool, i].sum()
-                print(f"{label:<14}{positives:>10}" + "".join(f"{n:>12}" for n in counts))
-        other = {name: values[~rare, :, 0].mean(axis=0) for name, values in found.items()}
-        print("the other labels: " + "; ".join(
-            f"{name} {mean[5]:.3f} after 51, {mean[10]:.3f} after 101"
-            for name, mean in other.items()))  # fmt: skip
+        for i, label in enumerate(names):
+            counts = [needed(values[i, :, 0]) or "-" for values in found.values()]
+            positives = labels[pool, i].sum()
+            print(f"{label:<14}{positives:>10}" + "".join(f"{n:>12}" for n in counts))
         written[encoder] = {
-            name: {label: values[i].round(4).tolist() for i, label in enumerate(images.label_names)}
+            name: {label: values[i].round(4).tolist() for i, label in enumerate(names)}
             for name, values in found.items()
         }
     if out is not None:
@@ -218,7 +215,8 @@ def clumps(seeds: int) -> None:
     """Print marks needed for an AP of 0.85 where the kind sought is three separate clumps."""
     pool, held = np.arange(700), np.arange(700, 1_200)
     choices = {"random": random_choice, "uncertain": by_rule(UNCERTAIN)} | {
-        str(spread): by_rule(Rule(spread)) for spread in dict.fromkeys(r.spread for r in SETTINGS)
+        str(spread): by_rule(Rule(spread, DEFAULT.level))
+        for spread in dict.fromkeys(r.spread for r in SETTINGS)
     }
     print(f"{'spread':<14}{'24 dim':>8}{'64 dim':>8}{'128 dim':>9}")
     for name, pick in choices.items():

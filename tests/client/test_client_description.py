@@ -39,6 +39,7 @@ CALLS = {
     "collections": lambda client, folder: client.collections(),
     "create_collection": lambda client, folder: made(client),
     "delete_collection": lambda client, folder: client.delete_collection(made(client)),
+    "suggest": lambda client, folder: client.suggest(collection=made(client)),
     "undo_collection": lambda client, folder: client.undo_collection(made(client)),
     "embedding_map": lambda client, folder: client.embedding_map(),
     "export": lambda client, folder: client.export(folder / "hits.csv", record="road01.png"),
@@ -83,7 +84,7 @@ def test_every_path_is_asked_for_by_a_method(views, tmp_path):
 
 def test_every_answer_is_exported():
     bodies = {"FeedbackRequest", "Filters", "SearchRequest"}
-    bodies |= {"CollectionRequest", "CollectionChange", "Mark"}
+    bodies |= {"CollectionRequest", "CollectionChange", "Mark", "SuggestRequest"}
     shown_otherwise = {
         "FeedbackAnswer",
         "CollectionsAnswer",

@@ -10,7 +10,9 @@ import threading
 
 import pytest
 
+import landcue
 from landcue.data.label_table import read_label_table
+from landcue.data.marks import Marks
 from landcue.errors import UsageError
 from landcue.server.collections import MAX_MEMBERS, Collections
 from landcue.server.settings import Tokens
@@ -157,6 +159,67 @@ def test_many_members_are_refused(tmp_path):
     with pytest.raises(Exception, match="at most 10,000"):
         kept.change(made["id"], None, None, [{**members[0], "id": "more"}], None)
     assert len(kept.get(made["id"])["members"]) == MAX_MEMBERS
+
+
+def suggestions(client, **given):
+    answer = client.post("/v1/suggest", json=given)
+    assert answer.status_code == 200, answer.text
+    return [hit["id"] for hit in answer.json()["hits"]]
+
+
+def test_suggestions_come_from_the_marks_of_a_collection_and_of_the_request(client, photos):
+    made = create(
+        client,
+        members=[
+            {"id": A, "mark": "good", "labels": ["quay"]},
+            {"id": B, "labels": ["quay", "crane"]},
+            {"id": C, "mark": "bad", "labels": ["farm"]},
+        ],
+    )
+    archive = landcue.open(photos)
+    found = client.post("/v1/suggest", json={"collection": made["id"], "k": 4}).json()
+    assert (found["mode"], found["query"], len(found["hits"])) == ("suggest", "ports", 4)
+    assert all(0 <= hit["score"] <= 1 for hit in found["hits"])
+    ids = [hit["id"] for hit in found["hits"]]
+    members = [(one["id"], one["mark"], one["labels"]) for one in made["members"]]
+    assert ids == list(archive.suggest(Marks.of("ports", members), 4).ids)
+    assert not {A, B, C} & set(ids)
+    two = list(archive.suggest({A: True, C: False}, 4).ids)
+    assert suggestions(client, positives=[A], negatives=[C], k=4) == two
+    both = list(archive.suggest({A: True, C: False, B: True}, 4).ids)
+    assert suggestions(client, collection=made["id"], positives=[B], k=4) == both
+    labels = {A: ["quay"], B: ["quay", "crane"], C: ["farm"]}
+    by_label = archive.suggest(labels, 4, label="crane").ids
+    assert suggestions(client, collection=made["id"], label="crane", k=4) == list(by_label)
+    where = {"bbox": [0, -1, 30, 1]}
+    allowed = client.post("/v1/search", json={"filters": where, "k": 100}).json()
+    ids = {hit["id"] for hit in allowed["hits"]}
+    assert ids
+    assert set(suggestions(client, positives=[A], filters=where, k=100)) == ids - {A}
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "detail"),
+    [
+        ({}, 400, "no record is marked"),
+        ({"negatives": [A]}, 400, "none of 1 records is marked as good"),
+        ({"positives": ["none"]}, 404, "no record has the id 'none'"),
+        ({"collection": "none"}, 404, "no such collection"),
+        ({"positives": [A], "label": "quay"}, 400, "no record has the label 'quay'"),
+        ({"positives": [A], "k": 0}, 422, "k"),
+        ({"positives": [A], "apart": -1}, 422, "apart"),
+        ({"positives": [A], "filters": {"labels": "wter"}}, 400, "no record has the label"),
+        ({"positives": [A], "archive": "none"}, 404, "none"),
+    ],
+)
+def test_suggestions_that_cannot_be_made_are_one_line(client, is_problem, given, status, detail):
+    assert detail in is_problem(client.post("/v1/suggest", json=given), status)
+
+
+def test_suggestions_from_a_collection_of_another_archive_are_refused(client, is_problem):
+    other = create(client, archive="made")
+    answer = client.post("/v1/suggest", json={"collection": other["id"]})
+    assert "another archive" in is_problem(answer, 409)
 
 
 WRITER = """

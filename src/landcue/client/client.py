@@ -27,6 +27,7 @@ from landcue.server.schemas.collections import (
     CollectionSummary,
     FeedbackAnswer,
     FeedbackRequest,
+    SuggestRequest,
 )
 from landcue.server.schemas.model import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
 from landcue.server.schemas.searches import PlacesAnswer, ScoresAnswer, SearchAnswer
@@ -317,6 +318,40 @@ class Client:
     def collection_labels(self, id_: str) -> bytes:
         """Return the labels of a collection as a CSV table for ``landcue index --labels``."""
         return self._transport.send("GET", f"{_collection(id_)}/labels", {})
+
+    def suggest(
+        self,
+        k: int = 20,
+        *,
+        collection: str | None = None,
+        positives: Sequence[str] = (),
+        negatives: Sequence[str] = (),
+        label: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+        apart: float = 0.0,
+        seed: int = 0,
+        archive: str | None = None,
+    ) -> SearchAnswer:
+        """Return records to mark next: uncertain by the marks so far, and unlike each other.
+
+        Args:
+            k: Number of suggestions.
+            collection: Id of a collection, whose marks and labels count.
+            positives: Ids marked as relevant, besides.
+            negatives: Ids marked as not relevant, besides.
+            label: Label to find more of.
+            filters: Restrict the suggestions, as ``filters`` of a search.
+            apart: Least distance of two suggestions in kilometers.
+            seed: Random seed.
+            archive: By name; the service's first by default.
+        """
+        given = {
+            "k": k, "collection": collection, "positives": list(positives),
+            "negatives": list(negatives), "label": label, "filters": dict(filters or {}),
+            "apart": apart, "seed": seed, "archive": archive,
+        }  # fmt: skip
+        content = json_content(SuggestRequest, given)
+        return self._transport.fetch(SearchAnswer, "POST", "/v1/suggest", {}, content)
 
     def health(self) -> Literal["ready", "starting"]:
         """Return whether models and vectors are loaded. It needs no token."""

@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from landcue.data.label_table import read_label_table, read_rows
 from landcue.errors import DataError, UsageError, did_you_mean
@@ -32,6 +31,23 @@ class Marks:
     name: str
     relevant: dict[str, bool] = field(default_factory=dict[str, bool])
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+    @classmethod
+    def of(
+        cls, name: str, members: Iterable[tuple[str, str | None, Iterable[str] | None]]
+    ) -> Marks:
+        """Return marks from members of a collection: id, mark and labels.
+
+        Raises:
+            UsageError: A mark is neither ``good`` nor ``bad``.
+        """
+        marks = cls(name)
+        for id_, mark, labels in members:
+            if mark:
+                marks.relevant[id_] = _relevant(mark, f"record {id_!r}")
+            if labels:
+                marks.labels[id_] = tuple(labels)
+        return marks
 
     def __len__(self) -> int:
         return len(self.relevant.keys() | self.labels.keys())
@@ -132,7 +148,7 @@ def _read_collection(path: Path, wanted: str | None) -> Marks:
             database.close()
     except sqlite3.Error as error:
         raise DataError(f"{path} is no file of collections ({error})") from None
-    return _marks(chosen[1], ((id_, mark, json.loads(labels)) for id_, mark, labels in members))
+    return Marks.of(chosen[1], ((id_, mark, json.loads(labels)) for id_, mark, labels in members))
 
 
 def _choose(path: Path, rows: list[tuple[str, str]], wanted: str | None) -> tuple[str, str]:
@@ -152,7 +168,7 @@ def _read_json(path: Path) -> Marks:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         members = [(one["id"], one.get("mark"), one.get("labels")) for one in value["members"]]
-        return _marks(str(value["name"]), members)
+        return Marks.of(str(value["name"]), members)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DataError(f"{path} is no exported collection") from None
 
@@ -173,16 +189,6 @@ def _read_table(path: Path) -> Marks:
         if mark := cells[names.index("mark")]:
             place = f"{path} line {line}"
             marks.relevant[cells[names.index(id_)]] = _relevant(mark, place)
-    return marks
-
-
-def _marks(name: str, members: Iterable[tuple[str, str | None, Any]]) -> Marks:
-    marks = Marks(name)
-    for id_, mark, labels in members:
-        if mark:
-            marks.relevant[id_] = _relevant(mark, f"record {id_!r}")
-        if labels:
-            marks.labels[id_] = tuple(labels)
     return marks
 
 

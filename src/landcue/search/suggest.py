@@ -56,7 +56,7 @@ class Rule:
     """
 
     spread: tuple[float, ...] = (1.0, 4.0)
-    level: float = 0.0
+    level: float = 0.2
     unmarked: float = 1.0
     diverse: bool = True
 

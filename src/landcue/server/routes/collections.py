@@ -8,9 +8,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from landcue.data.marks import Marks
+from landcue.server import export
 from landcue.server.archives import Served
 from landcue.server.collections import label_table
-from landcue.server.routes.base import PROBLEMS, Shared, Shown, choose, json_of
+from landcue.server.errors import ProblemError
+from landcue.server.queries import to_filter
+from landcue.server.routes.base import PROBLEMS, Service, Shared, Shown, choose, json_of
 from landcue.server.schemas.collections import (
     CollectionAnswer,
     CollectionChange,
@@ -18,7 +22,9 @@ from landcue.server.schemas.collections import (
     CollectionsAnswer,
     FeedbackAnswer,
     FeedbackRequest,
+    SuggestRequest,
 )
+from landcue.server.schemas.searches import SearchAnswer
 
 router = APIRouter(generate_unique_id_function=lambda route: route.name)
 
@@ -94,6 +100,37 @@ async def export_collection_labels(id: str, service: Shared) -> Response:
     data = await service.searches.run(lambda: label_table(service.collections.get(id)))
     headers = {"Content-Disposition": 'attachment; filename="landcue-labels.csv"'}
     return Response(data, 200, headers, "text/csv; charset=utf-8")
+
+
+@router.post("/v1/suggest", responses=json_of(SearchAnswer))
+async def suggest_records(given: SuggestRequest, request: Request, service: Shared) -> Response:
+    """Suggest the records to mark next: uncertain by the marks so far, and unlike each other."""
+    served = choose(request, given.archive)
+
+    def work() -> bytes:
+        where = to_filter(given.filters)
+        found = served.archive.suggest(
+            _marks(service, served, given), given.k,
+            label=given.label, where=where, apart=given.apart, seed=given.seed,
+        )  # fmt: skip
+        return export.to_json(served, found)
+
+    return Response(await service.insights.run(work), media_type="application/json")
+
+
+def _marks(service: Service, served: Served, given: SuggestRequest) -> Marks | None:
+    relevant = dict.fromkeys(given.positives, True) | dict.fromkeys(given.negatives, False)
+    for id_ in relevant:
+        served.check_id(id_)
+    if given.collection is None:
+        return Marks("marks", relevant) if relevant or given.label is None else None
+    kept = service.collections.get(given.collection)
+    if kept["archive"] != served.name:
+        raise ProblemError(409, "the collection is of another archive")
+    members = [(one["id"], one["mark"], one["labels"]) for one in kept["members"]]
+    marks = Marks.of(kept["name"], members)
+    marks.relevant.update(relevant)
+    return marks
 
 
 def _checked(

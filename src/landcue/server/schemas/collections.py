@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from landcue.server.schemas.base import AnswerModel, Id, Name, RequestModel
-from landcue.server.schemas.searches import MAX_EXAMPLES, SearchRequest
+from landcue.server.schemas.base import AnswerModel, Id, Name, RequestModel, Whole
+from landcue.server.schemas.searches import MAX_EXAMPLES, MAX_K, Filters, SearchRequest
 
 
 class FeedbackRequest(RequestModel):
@@ -79,6 +79,38 @@ class CollectionChange(RequestModel):
     members: list[Mark] = Field([], max_length=1_000)
     merge: Name | None = Field(None, description="Id of a collection whose members are added.")
     who: Name | None = Field(None, description="Who marked them.")
+
+
+class SuggestRequest(RequestModel):
+    """What is marked so far, of which to suggest the records to mark next."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"positives": ["harbor/harbor11.tif"], "negatives": ["beach/beach02.tif"], "k": 12}
+            ]
+        }
+    )
+
+    archive: Name | None = Field(None, description="Name of the archive; the first by default.")
+    collection: Name | None = Field(
+        None, description="Id of a collection, whose marks and labels count."
+    )
+    positives: list[Id] = Field(
+        [], max_length=MAX_EXAMPLES, description="Ids marked as relevant, besides."
+    )
+    negatives: list[Id] = Field(
+        [], max_length=MAX_EXAMPLES, description="Ids marked as not relevant, besides."
+    )
+    label: Name | None = Field(
+        None,
+        description="Label to find more of, by the labels of the collection; without a collection "
+        "and marks, by the annotated labels of the archive.",
+    )
+    filters: Filters = Field(default_factory=lambda: Filters.model_validate({}))
+    k: Whole = Field(20, ge=1, le=MAX_K, description="Number of suggestions.")
+    apart: float = Field(0, ge=0, le=20_000, description="Least distance of two in kilometers.")
+    seed: Whole = Field(0, ge=0, le=1_000_000)
 
 
 class Member(AnswerModel):

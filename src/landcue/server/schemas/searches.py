@@ -272,7 +272,7 @@ class SearchAnswer(AnswerModel):
     cursor: str | None = Field(
         description="Request the next page with it; `null` on the last page."
     )
-    note: str | None = Field(description="Why the result is empty, if it is.")
+    note: str | None = Field(description="Why there are no hits, or fewer than were asked for.")
     remark: str | None = Field(None, description="Says so if no hit is very similar to the query.")
     plan: Plan
 
