@@ -280,7 +280,7 @@ def test_wrong_usage_is_told_before_anything_is_sent(tmp_path):
     for asked, part in (
         ({"recrod": "a"}, "no keyword 'recrod' (did you mean 'record'"),
         ({"image": tmp_path / "none.png"}, "none.png cannot be read"),
-        ({"positives": "port/01.png"}, "positives: give a list"),
+        ({"positives": "port/01.png"}, "positives: pass a list"),
         ({"k": 0}, "k: Input should be greater than or equal to 1"),
         ({"bbox": (0, 5, 1, 4)}, "filters.bbox: bounds"),
         ({"min_score": float("nan")}, "JSON"),

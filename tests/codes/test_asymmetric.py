@@ -87,7 +87,7 @@ def test_mistakes_are_named():
         (lambda: fit_decoder(codes, embeddings, 8, ridge=0), "ridge"),
         (lambda: fit_decoder(codes, broken, 8), "not finite"),
         (lambda: fit_decoder(codes, embeddings, 17), "17"),
-        (lambda: decoder.scores(embeddings[:, :3], codes), "give"),
+        (lambda: decoder.scores(embeddings[:, :3], codes), "pass"),
     ):
         with pytest.raises(UsageError, match=word):
             call()

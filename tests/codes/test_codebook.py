@@ -57,5 +57,5 @@ def test_hadamard_refuses_other_lengths(length):
 
 @pytest.mark.parametrize("make", [base2, hadamard])
 def test_no_classes(make):
-    with pytest.raises(UsageError, match="give 1 or more"):
+    with pytest.raises(UsageError, match="pass 1 or more"):
         make(0)

@@ -88,7 +88,7 @@ BROKEN = np.array([[0.5, 0.5, 0.5], [0.5, np.nan, 0.5]], np.float32)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: random_cue(2, 0, 0), "give 1 to 65534"),
+        (lambda: random_cue(2, 0, 0), "pass 1 to 65534"),
         (lambda: CueCodes(hashes(2), hashes(3), 11, 11), "2 label codes and 3 hash codes"),
         (lambda: CueCodes(hashes(2), hashes(2), 7, 11), "label codes have shape"),
         (lambda: CueCodes(hashes(2), hashes(2), 11, 20), "hash codes have shape"),

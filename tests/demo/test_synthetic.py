@@ -108,7 +108,7 @@ def test_unknown_theme_and_bad_size_are_refused() -> None:
     with pytest.raises(UsageError, match=r"no theme 'habor' \(did you mean 'harbor'\?\)"):
         render_chip(0, "habor")
     for size in (0, 31, 5000):
-        with pytest.raises(UsageError, match="give 32 to 1024 pixels"):
+        with pytest.raises(UsageError, match="pass 32 to 1024 pixels"):
             render_chip(0, "harbor", size)
 
 

@@ -219,7 +219,7 @@ class Client:
     def scores(self, *, archive: str | None = None) -> OwnScoresAnswer:
         """Return how well annotated records of an archive find each other.
 
-        The service measures it at the first request: give a large archive time (``timeout``).
+        The service measures it at the first request: pass a large archive time (``timeout``).
         """
         return self._transport.fetch(
             OwnScoresAnswer, "GET", "/v1/model/scores", {"archive": archive}
@@ -366,13 +366,13 @@ class Client:
 
 def _collection(id_: str) -> str:
     if not id_:
-        raise UsageError("a collection's id is empty: give one, as collections have them")
+        raise UsageError("a collection's id is empty: pass one, as collections have them")
     return "/v1/collections/" + quote(id_, safe="")
 
 
 def _record(id_: str) -> str:
     if not id_:
-        raise UsageError("a record's id is empty: give one, as hits have them")
+        raise UsageError("a record's id is empty: pass one, as hits have them")
     # Steps such as `..` would be taken for folders on the way.
     steps = {".", ".."} & set(id_.split("/"))
     return "/v1/records/" + quote(id_, safe="" if steps else "/")

@@ -156,7 +156,7 @@ def search_content(arguments: Mapping[str, Any]) -> Content:
     for name, part in (("positives", "positive"), ("negatives", "negative")):
         examples: Sequence[str | File] = arguments.get(name, ())
         if isinstance(examples, str | bytes):
-            raise UsageError(f"{name}: give a list of ids or images")
+            raise UsageError(f"{name}: pass a list of ids or images")
         request[name] = [one for one in examples if isinstance(one, str)]
         files += [(part, _bytes_of(one)) for one in examples if not isinstance(one, str)]
     if arguments.get("record") is not None:

@@ -65,7 +65,7 @@ def hadamard(n_classes: int, length: int | None = None) -> ByteArray:
         length = shortest
     if length < shortest or length & (length - 1):
         raise UsageError(
-            f"{n_classes} classes have no balanced codes of {length} bits: give a power of two, "
+            f"{n_classes} classes have no balanced codes of {length} bits: pass a power of two, "
             f"{shortest} or more"
         )
     both = np.arange(1, n_classes + 1)[:, None] & np.arange(length)
@@ -74,7 +74,7 @@ def hadamard(n_classes: int, length: int | None = None) -> ByteArray:
 
 def _check_classes(n_classes: int) -> None:
     if n_classes < 1:
-        raise UsageError(f"{n_classes} classes have no label codes: give 1 or more")
+        raise UsageError(f"{n_classes} classes have no label codes: pass 1 or more")
 
 
 Rows = slice | npt.NDArray[Any]
@@ -100,13 +100,13 @@ class CueCodes:
         most = max(self.n_label_bits, self.n_hash_bits)
         if not 1 <= most <= MAX_BITS:
             raise UsageError(
-                f"cue codes of {self.bits} bits: give 1 to {MAX_BITS} hash bits or label bits"
+                f"cue codes of {self.bits} bits: pass 1 to {MAX_BITS} hash bits or label bits"
             )
         check_codes(self.label, self.n_label_bits, "label codes")
         check_codes(self.hash, self.n_hash_bits, "hash codes")
         if len(self.label) != len(self.hash):
             raise UsageError(
-                f"{len(self.label)} label codes and {len(self.hash)} hash codes: give one of "
+                f"{len(self.label)} label codes and {len(self.hash)} hash codes: pass one of "
                 "each per image"
             )
 
@@ -133,7 +133,7 @@ class CueCodes:
                 other.
         """
         if codebook.ndim != 2 or not len(codebook):
-            raise UsageError(f"the codebook has shape {list(codebook.shape)}: give [classes, bits]")
+            raise UsageError(f"the codebook has shape {list(codebook.shape)}: pass [classes, bits]")
         if classes.ndim == 2:
             _check_scores(classes)
             if classes.shape[1] != len(codebook):
@@ -146,7 +146,7 @@ class CueCodes:
             numbers = classes.astype(np.int64)
         else:
             raise UsageError(
-                f"classes are {classes.dtype} {list(classes.shape)}: give whole numbers [n], or "
+                f"classes are {classes.dtype} {list(classes.shape)}: pass whole numbers [n], or "
                 "scores [n, classes]"
             )
         unknown = np.flatnonzero((numbers < 0) | (numbers >= len(codebook)))
@@ -182,7 +182,7 @@ class CueCodes:
         cut = np.asarray(threshold, scores.dtype)  # 0.7 as float32 reaches a threshold of 0.7
         if cut.shape not in ((), (scores.shape[1],)) or np.isnan(cut).any():
             raise UsageError(
-                f"thresholds have shape {list(cut.shape)} or hold NaN: give one number, or one "
+                f"thresholds have shape {list(cut.shape)} or hold NaN: pass one number, or one "
                 f"per label [{scores.shape[1]}]"
             )
         return cls(pack_bits(scores >= cut), hash_codes, int(scores.shape[1]), n_hash_bits)
@@ -197,7 +197,7 @@ class CueCodes:
         if min(n_label_bits, n_hash_bits) < 0:
             raise UsageError(
                 f"codes cannot be split into {n_label_bits} label bits and {n_hash_bits} hash "
-                "bits: give 0 or more of each"
+                "bits: pass 0 or more of each"
             )
         bits = unpack_bits(joined, n_label_bits + n_hash_bits)
         label, rest = pack_bits(bits[:, :n_label_bits]), pack_bits(bits[:, n_label_bits:])
@@ -234,7 +234,7 @@ class CueCodes:
 def _check_scores(scores: npt.NDArray[Any]) -> None:
     if scores.ndim != 2 or scores.dtype.kind != "f" or scores.shape[1] == 0:
         raise UsageError(
-            f"label scores are {scores.dtype} {list(scores.shape)}: give floats [n, labels]"
+            f"label scores are {scores.dtype} {list(scores.shape)}: pass floats [n, labels]"
         )
     broken = np.flatnonzero(np.isnan(scores).any(axis=1))
     if broken.size:

@@ -149,14 +149,14 @@ class CueIndex:
         check_size(len(groups))
         if len(hash_codes) != len(groups):
             raise UsageError(
-                f"{len(hash_codes)} hash codes and groups of {len(groups)} records: give one of "
+                f"{len(hash_codes)} hash codes and groups of {len(groups)} records: pass one of "
                 "each per record"
             )
         if reorder and groups.rows.size:
             raise UsageError("groups that number their rows cannot be reordered: sort the records")
         planes, bits = to_words(hash_codes), (groups.n_label_bits, n_hash_bits)
         if reorder and not planes.flags.writeable:
-            raise UsageError("the hash codes are read-only: give a copy to reorder")
+            raise UsageError("the hash codes are read-only: pass a copy to reorder")
         if reorder:
             rings, planes = split_groups(groups, planes, in_place=True, split_from=split_from)
         else:
@@ -410,9 +410,9 @@ def check_weight(codes: CueCodes, weight: object) -> int:
             distances overflow.
     """
     if isinstance(weight, bool) or not isinstance(weight, int | np.integer) or weight < 0:
-        raise UsageError(f"the label weight is {weight!r}: give a whole number, 0 or more")
+        raise UsageError(f"the label weight is {weight!r}: pass a whole number, 0 or more")
     if weight == 0 and codes.n_hash_bits == 0:
-        raise UsageError("without hash bits a label weight of 0 compares nothing: give 1 or more")
+        raise UsageError("without hash bits a label weight of 0 compares nothing: pass 1 or more")
     most = (_FAR - 1 - codes.n_hash_bits) // max(1, codes.n_label_bits)
     if weight > most:
         raise UsageError(

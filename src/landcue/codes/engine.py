@@ -31,7 +31,7 @@ def load_compiled(engine: Engine) -> ModuleType | None:
         UsageError: The engine is unknown, or numba was requested and is missing.
     """
     if engine not in ("auto", "numba", "numpy"):
-        raise UsageError(f"unknown search engine {engine!r}: give 'auto', 'numba' or 'numpy'")
+        raise UsageError(f"unknown search engine {engine!r}: pass 'auto', 'numba' or 'numpy'")
     if engine == "numpy" or (engine == "auto" and os.environ.get("LANDCUE_NUMBA") == "0"):
         return None
     try:
@@ -63,7 +63,7 @@ def check_threads(threads: int | None) -> int:
         UsageError: ``threads`` is less than 1.
     """
     if threads is not None and threads < 1:
-        raise UsageError(f"a search cannot run on {threads} threads: give 1 or more")
+        raise UsageError(f"a search cannot run on {threads} threads: pass 1 or more")
     return core_count() if threads is None else threads
 
 
@@ -170,7 +170,7 @@ def check_mask_shape(mask: npt.NDArray[np.bool_] | None, n: int) -> None:
     """
     if mask is not None and (mask.dtype != np.bool_ or mask.shape != (n,)):
         raise UsageError(
-            f"the filter is {mask.dtype} {list(mask.shape)}: give one bool per record, [{n}]"
+            f"the filter is {mask.dtype} {list(mask.shape)}: pass one bool per record, [{n}]"
         )
 
 

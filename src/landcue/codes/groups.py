@@ -46,7 +46,7 @@ class LabelGroups:
             or len(self.rows) not in (0, len(self))
         ):
             raise UsageError(
-                "the edges or rows of label groups do not fit: give G + 1 ascending edges from 0 "
+                "the edges or rows of label groups do not fit: pass G + 1 ascending edges from 0 "
                 "to n, and n rows or none"
             )
 

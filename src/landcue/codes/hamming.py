@@ -235,7 +235,7 @@ def hamming_distances(queries: ByteArray, codes: ByteArray) -> npt.NDArray[np.ui
     [[0, 2, 3]]
     """
     if codes.ndim != 2:
-        raise UsageError(f"codes have shape {list(codes.shape)}: give [n, bytes]")
+        raise UsageError(f"codes have shape {list(codes.shape)}: pass [n, bytes]")
     n_bits = codes.shape[1] * 8
     check_codes(codes, n_bits)
     check_codes(queries, n_bits, "query codes")

@@ -215,9 +215,9 @@ def _center(train: Vectors, n_bits: int) -> tuple[Matrix, Matrix]:
     """Return the mean ``[d]`` and the centered ``[m, d]`` of checked embeddings."""
     _check_embeddings(train)
     if not len(train):
-        raise UsageError("no training embeddings: give at least one")
+        raise UsageError("no training embeddings: pass at least one")
     if n_bits < 1:
-        raise UsageError(f"codes of {n_bits} bits hold nothing: give 1 or more")
+        raise UsageError(f"codes of {n_bits} bits hold nothing: pass 1 or more")
     wide = train.astype(np.float64)
     mean: Matrix = wide.mean(axis=0)
     return mean, wide - mean
@@ -233,7 +233,7 @@ def _principal(centered: Matrix, n_bits: int) -> Matrix:
     if n_bits > n_filled:
         raise UsageError(
             f"{m} training embeddings vary in {n_filled} directions and cannot fill {n_bits} "
-            "bits: give more of them, or ask for fewer bits"
+            "bits: pass more of them, or ask for fewer bits"
         )
     axes = axes[:, ::-1][:, :n_bits]
     # A direction and its opposite are equally right: point its largest coordinate upwards.
@@ -252,7 +252,7 @@ def _check_dim(n_bits: int, dim: int) -> None:
 def _check_embeddings(embeddings: Vectors) -> None:
     if embeddings.dtype.kind != "f" or embeddings.ndim != 2 or embeddings.shape[1] == 0:
         raise UsageError(
-            f"embeddings are {embeddings.dtype} {list(embeddings.shape)}: give floats "
+            f"embeddings are {embeddings.dtype} {list(embeddings.shape)}: pass floats "
             "[n, dimensions]"
         )
     broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
@@ -332,7 +332,7 @@ class Decoder:
         """
         if queries.ndim != 2 or queries.shape[1] != self.bias.size:
             raise UsageError(
-                f"queries have shape {list(queries.shape)}: give [n, {self.bias.size}]"
+                f"queries have shape {list(queries.shape)}: pass [n, {self.bias.size}]"
             )
         return queries.astype(np.float64) @ self.weights.T
 
@@ -359,10 +359,10 @@ def fit_decoder(
     (2, 100)
     """
     if not ridge > 0:
-        raise UsageError(f"the ridge is {ridge}: give more than 0")
+        raise UsageError(f"the ridge is {ridge}: pass more than 0")
     if embeddings.ndim != 2 or not len(embeddings) or len(embeddings) != len(codes):
         raise UsageError(
-            f"{len(codes)} codes and embeddings {list(embeddings.shape)}: give one embedding "
+            f"{len(codes)} codes and embeddings {list(embeddings.shape)}: pass one embedding "
             "[m, d] per code, and at least one"
         )
     if not np.isfinite(embeddings).all():

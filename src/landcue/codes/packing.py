@@ -33,7 +33,7 @@ def sign_bits(values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
     [[True, False, False]]
     """
     if values.ndim != 2:
-        raise UsageError(f"hash outputs have shape {list(values.shape)}: give [n, bits]")
+        raise UsageError(f"hash outputs have shape {list(values.shape)}: pass [n, bits]")
     broken = np.isnan(values)
     if broken.any():
         row = int(np.flatnonzero(broken.any(axis=1))[0])
@@ -54,7 +54,7 @@ def pack_bits(bits: npt.ArrayLike) -> ByteArray:
     """
     array = np.asarray(bits)
     if array.ndim != 2:
-        raise UsageError(f"bits have shape {list(array.shape)}: give [n, bits]")
+        raise UsageError(f"bits have shape {list(array.shape)}: pass [n, bits]")
     ones = array == 1
     if array.dtype != np.bool_ and not np.all(ones | (array == 0)):
         raise UsageError("bits hold values other than 0 and 1: cut them with sign_bits first")
@@ -81,9 +81,9 @@ def check_codes(code: ByteArray, n_bits: int, name: str = "codes") -> None:
         UsageError: The type, the width or the padding bits are wrong; ``name`` says of what.
     """
     if n_bits < 0:
-        raise UsageError(f"{name} cannot have {n_bits} bits: give 0 or more")
+        raise UsageError(f"{name} cannot have {n_bits} bits: pass 0 or more")
     if code.dtype != np.uint8:
-        raise UsageError(f"{name} are {code.dtype}: give packed uint8 (see pack_bits)")
+        raise UsageError(f"{name} are {code.dtype}: pass packed uint8 (see pack_bits)")
     width = code_width(n_bits)
     if code.ndim != 2 or code.shape[1] != width:
         raise UsageError(
@@ -161,7 +161,7 @@ def code_statistics(codes: ByteArray, n_bits: int, block: int = 65_536) -> CodeS
     check_codes(codes, n_bits)
     n = len(codes)
     if n == 0 or n_bits == 0:
-        raise UsageError(f"{n} codes of {n_bits} bits cannot be described: give at least one")
+        raise UsageError(f"{n} codes of {n_bits} bits cannot be described: pass at least one")
     ones = np.zeros(n_bits, np.int64)
     for first in range(0, n, block):
         ones += unpack_bits(codes[first : first + block], n_bits).sum(axis=0)

@@ -77,9 +77,9 @@ def write_demo_archive(
         LandcueError: The folder cannot be written.
     """
     if n < 1:
-        raise UsageError(f"n {n}: give at least 1 image")
+        raise UsageError(f"n {n}: pass at least 1 image")
     if seed < 0:
-        raise UsageError(f"seed {seed}: give 0 or more")
+        raise UsageError(f"seed {seed}: pass 0 or more")
     check_size(size)
     parameters = {"format": _FORMAT, "n": n, "size": size, "seed": seed}
     with exclusive(folder, DataError, "writing"):

@@ -39,7 +39,7 @@ def check_size(size: int) -> None:
         UsageError: ``size`` is not between 32 and 1024 pixels.
     """
     if not _MIN_SIZE <= size <= _MAX_SIZE:
-        raise UsageError(f"size {size}: give {_MIN_SIZE} to {_MAX_SIZE} pixels")
+        raise UsageError(f"size {size}: pass {_MIN_SIZE} to {_MAX_SIZE} pixels")
 
 
 def render_chip(

@@ -93,7 +93,7 @@ def compare(
     Queries are resampled within each run, and runs keep equal weight. Interval and p value hold
     for other queries and these trained models, not for other splits or trainings: see
     :func:`landcue.metrics.compare_over_splits`. Queries of one scene class or one scene behave
-    alike, which makes intervals over single queries too narrow: give them as clusters, which are
+    alike, which makes intervals over single queries too narrow: pass them as clusters, which are
     then resampled and exchanged as a whole.
 
     Args:
