@@ -27,13 +27,21 @@ import torch.nn.functional as F
 from torch import nn
 
 from landcue import metrics
+from landcue.codes.hashers import fit_decoder, fit_itq
 from landcue.data.datasets import load_dataset
 from landcue.losses.classification import BCE
 from landcue.losses.registry import create_loss
 from landcue.losses.statistics import LabelStatistics
 from landcue.models.backbones import FOLDED, create_backbone, load_backbone_weights
 from landcue.models.encoder import NeuralEncoder, build_config
-from landcue.search.rerank import alpha_qe, expected_gain, k_reciprocal, label_scale
+from landcue.search.rerank import (
+    FusedCodes,
+    alpha_qe,
+    expected_gain,
+    k_reciprocal,
+    label_scale,
+    log_gain,
+)
 from landcue.training.averages import fit_label_temperatures
 from landcue.training.images import ImageDataset
 from landcue.training.label_aware import LabelAware
@@ -41,7 +49,14 @@ from landcue.training.samplers import Shares, Shuffle
 
 WEIGHTS = "mobilenet_v2_1.0_224_imagenet_folded.npz"
 VIEWS, BATCH, FUSION = 8, 96, (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
-RANKINGS = ("plain", "alpha-QE", "fused", "k-reciprocal + fused")
+BITS = (16, 32, 48, 64, 128)
+WEIGHTED = (
+    "fused",
+    "k-reciprocal + fused",
+    "alpha-QE + fused",
+    *(f"{n} bits + labels" for n in BITS),
+)
+RANKINGS = ("plain", "alpha-QE", *(f"{n} bits" for n in BITS), *WEIGHTED)
 SHOWN = ("nDCG@100", "WAP@100", "nDCG@100(jaccard)", "mAP", "mAP(J>=0.8)")
 BOTH = ({"temperature": 0.07}, {"temperature": 0.1})
 METHODS: dict[str, tuple[str, tuple[dict[str, Any], ...]]] = {
@@ -169,13 +184,22 @@ def fit(
 
 
 def distances(ranking: str, z: Any, p: Any, weight: float) -> Any:
-    """Return distances ``[n, n]`` of images that search one another."""
+    """Return distances ``[n, n]`` of images that search one another.
+
+    Codes are fitted to the embeddings of these images, without labels; queries keep their floats.
+    """
     cosine, others = z @ z.T, ~np.eye(len(z), dtype=bool)
     if ranking == "plain":
         return -cosine
-    if ranking == "alpha-QE":
+    gain = log_gain(p, p)
+    slope = weight * label_scale(cosine[others], gain[others]) if weight else 0.0
+    if ranking.startswith("alpha-QE"):
         each = [alpha_qe(z[i : i + 1], np.delete(z, i, 0), 10, 3.0)[0] for i in range(len(z))]
-        return -(np.stack(each) @ z.T)
+        return -(np.stack(each) @ z.T + slope * gain)
+    if "bits" in ranking:
+        n_bits = int(ranking.split()[0])
+        codes = fit_itq(z, n_bits).encode(z)
+        return -FusedCodes(codes, p, fit_decoder(codes, z, n_bits)).scores(z, p, slope)
     gain = expected_gain(p, p)
     if ranking == "fused":
         return -(cosine + weight * label_scale(cosine[others], gain[others]) * gain)
@@ -242,7 +266,7 @@ def main() -> None:
         trial = int(np.argmax(plain))
         weights = {
             ranking: max(FUSION, key=lambda w, r=ranking: on_validation(method, trial, r, w))
-            for ranking in RANKINGS[2:]
+            for ranking in WEIGHTED
         }
         chosen[method] = {"trial": trial, "validation": plain, "weights": weights}
         print(method, settings[trial], f"{plain[trial]:.4f}", weights, flush=True)
