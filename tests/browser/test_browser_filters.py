@@ -170,16 +170,20 @@ def test_a_minimum_score_is_chosen_on_a_histogram_and_all_that_pass_are_exported
     panel.get_by_text("Minimum score", exact=True).click()
     slider = panel.get_by_role("slider", name="Minimum score")
     lowest = slider.get_attribute("min")
-    expect(panel.get_by_role("status")).to_contain_text("139 records have")
+    expect(panel.get_by_role("status")).to_contain_text("139 of 139 records have")
     middle = f"{(float(lowest) + 0.6) / 2:.3f}"
     answer = guest.searching(lambda: slider.fill(middle))
     least = float(parse_qs(urlsplit(guest.page.url).query)["least"][0])
     assert all(hit["score"] >= least for hit in answer["hits"])
     said = panel.get_by_role("status")
     expect(said).to_contain_text(f"{least:.3f} or more")
+    expect(said).not_to_contain_text("About")
     passing = int(said.inner_text().split()[0])
     assert 24 < passing < 139
     guest.page.get_by_text("Export", exact=True).click()
+    rows = guest.page.get_by_label("Rows")
+    expect(rows.locator("option")).to_have_text(["24 shown", f"all {passing} that match"])
+    expect(rows).to_have_value("all")
     with guest.page.expect_download() as waited:
         guest.button("CSV").click()
     waited.value.save_as(tmp_path / "rows.csv")
@@ -188,4 +192,4 @@ def test_a_minimum_score_is_chosen_on_a_histogram_and_all_that_pass_are_exported
     expect(guest.page.locator(".toast")).to_contain_text(f"{passing} rows saved")
     guest.page.reload()
     guest.settled()
-    expect(said).to_contain_text(f"{passing} records have")
+    expect(said).to_contain_text(f"{passing} of 139 records have")

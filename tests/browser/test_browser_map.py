@@ -142,7 +142,11 @@ def test_begin_on_the_map(guest):
     guest.searching(guest.button("Start on the map").click)
     drawn(guest)
     wait_for_footprints(guest)
-    assert len(guest.ids()) == 140
+    # A page of records beside the map, and all of them on it.
+    assert len(guest.ids()) == 24
+    expect(guest.results.get_by_role("heading", level=1)).to_have_text("140 records")
+    note = guest.page.locator(".map-note")
+    expect(note).to_contain_text("140 of 140 matching records in view")
     guest.page.get_by_text("Enter coordinates").click()
     for name, value in zip(
         ("West", "South", "East", "North"), ("13.6", "45.14", "x", "45.143"), strict=True

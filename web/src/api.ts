@@ -1,8 +1,8 @@
 /** A typed client of the REST API. It throws {@link ApiError} and nothing else. */
 
 import type { RegionsAnswer } from "./types";
-import type { MapAnswer, ModelAnswer, OwnScoresAnswer } from "./types";
-import type { ExportFormat } from "./names";
+import type { MapAnswer, ModelAnswer, OwnScoresAnswer, PlacesAnswer, ScoresAnswer } from "./types";
+import type { Box, ExportFormat } from "./names";
 import type { CollectionAnswer, CollectionChange, CollectionRequest, CollectionsAnswer } from "./types";
 import type { ArchiveAnswer, FacetsAnswer, LabelCount, Problem, RecordAnswer, SearchAnswer, SearchRequest } from "./types";
 
@@ -132,6 +132,28 @@ export class Api {
 
   search(request: SearchRequest, image: Blob | null, signal?: AbortSignal): Promise<SearchAnswer> {
     return this.json("/v1/search", signal, searchBody(request, image));
+  }
+
+  /** How the scores of all records that match a search are distributed. */
+  scores(request: SearchRequest, image: Blob | null, bins: number, signal?: AbortSignal): Promise<ScoresAnswer> {
+    return this.json(`/v1/scores${query({ bins: String(bins) })}`, signal, searchBody(request, image));
+  }
+
+  /** All records of a search within a box: clusters with counts, or single footprints. */
+  places(
+    request: SearchRequest,
+    image: Blob | null,
+    view: { box: Box; zoom: number; label: string | null },
+    signal?: AbortSignal,
+  ): Promise<PlacesAnswer> {
+    const asked = query({ bbox: view.box.join(","), zoom: String(view.zoom), label: view.label });
+    return this.json(`/v1/map${asked}`, signal, searchBody(request, image));
+  }
+
+  /** Headers of a request that something else makes, such as the map for its images. */
+  headers(): Record<string, string> {
+    const token = this.token.get();
+    return token ? { Authorization: `Bearer ${token}` } : {};
   }
 
   /** The result of a search as a file: a page of it, or all records that pass. */

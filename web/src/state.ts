@@ -3,6 +3,7 @@
  * show the same. Whatever a URL holds is checked; what does not fit is left out.
  */
 
+import { polygonText, readPolygonText, type Rings } from "./map/polygon";
 import { MODES, type Box, type Mode } from "./names";
 
 /** A region of an image in its own pixels. */
@@ -34,6 +35,7 @@ export interface FilterState {
   readonly sensors: readonly string[];
   readonly parts: readonly string[];
   readonly box: Box | null;
+  readonly polygon: Rings | null;
 }
 
 export type View = "grid" | "both" | "map";
@@ -49,6 +51,8 @@ export interface PageState {
   readonly mode: Mode;
   /** Hits with a smaller score are left out. */
   readonly least: number | null;
+  /** Whether near-duplicates count as one hit. */
+  readonly collapse: boolean;
   readonly k: number;
   readonly pages: number;
   readonly view: View;
@@ -70,6 +74,7 @@ export const NO_FILTERS: FilterState = {
   sensors: [],
   parts: [],
   box: null,
+  polygon: null,
 };
 
 export const START: PageState = {
@@ -81,6 +86,7 @@ export const START: PageState = {
   filters: NO_FILTERS,
   mode: "auto",
   least: null,
+  collapse: false,
   k: 24,
   pages: 1,
   view: "grid",
@@ -123,14 +129,16 @@ export function toQuery(state: PageState): string {
   each("sensor", filters.sensors);
   each("part", filters.parts);
   if (filters.box) put("bbox", filters.box.join(","));
+  if (filters.polygon) put("polygon", polygonText(filters.polygon));
   if (state.mode !== START.mode) put("mode", state.mode);
   if (state.least !== null) put("least", String(state.least));
+  if (state.collapse) put("near", "once");
   if (state.k !== START.k) put("k", String(state.k));
   if (state.pages !== START.pages) put("pages", String(state.pages));
   if (state.view !== START.view) put("view", state.view);
   put("open", state.open);
   put("collection", state.collection);
-  const text = out.toString().replaceAll("%2C", ",").replaceAll("%2F", "/").replaceAll("%3A", ":");
+  const text = out.toString().replaceAll("%2C", ",").replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%3B", ";");
   return text && `?${text}`;
 }
 
@@ -161,9 +169,11 @@ export function fromQuery(text: string): PageState {
       sensors: names("sensor"),
       parts: names("part").filter((part) => PARTS.includes(part)),
       box: readBox(given.get("bbox")),
+      polygon: readPolygonText(given.get("polygon")),
     },
     mode: MODES.find((known) => known === mode) ?? START.mode,
     least: readScore(given.get("least")),
+    collapse: given.get("near") === "once",
     k,
     pages: whole(given.get("pages"), 1, Math.floor(MOST_HITS / k)) ?? START.pages,
     view: view === "both" || view === "map" ? view : START.view,

@@ -1,12 +1,11 @@
 import { expect, it } from "vitest";
-import { histogram, passing } from "../src/search/scores";
+import { passing } from "../src/search/scores";
 
-it("counts scores by steps, the best in the last", () => {
-  expect(histogram([1, 0.9, 0.5, 0.1, 0], 2)).toEqual([2, 3]);
-  expect(histogram([0.5, 0.5], 3)).toEqual([2, 0, 0]);
-  expect(histogram([], 2)).toEqual([0, 0]);
-});
-
-it("counts what passes a threshold, the threshold included", () => {
-  expect(passing([0.9, 0.5, 0.5, 0.1], 0.5)).toBe(3);
+it("counts what reaches a score, exactly at the edges and in proportion between them", () => {
+  const [counts, edges] = [[10, 4, 2], [0, 0.25, 0.5, 0.75]];
+  expect(passing(counts, edges, -1)).toBe(16);
+  expect(passing(counts, edges, 0.25)).toBe(6);
+  expect(passing(counts, edges, 0.375)).toBe(4);
+  expect(passing(counts, edges, 0.75)).toBe(0);
+  expect(passing([], [], 0.5)).toBe(0);
 });

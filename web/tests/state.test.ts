@@ -22,9 +22,18 @@ const FULL: PageState = {
     sensors: ["S2 A"],
     parts: ["train", "test"],
     box: [170.5, -10, -170.25, 10.125],
+    polygon: [
+      [
+        [0, 0],
+        [10, 0],
+        [10, 10.5],
+        [0, 0],
+      ],
+    ],
   },
   mode: "two-stage",
   least: 0.625,
+  collapse: true,
   k: 48,
   pages: 3,
   view: "both",

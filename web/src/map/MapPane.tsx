@@ -1,24 +1,34 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { nearness } from "../search/why";
+import { count, nearness } from "../search/why";
 import { Sharp } from "../Sharp";
-import { about, archiveName, pointed } from "../store";
+import { about, api, archiveName, notify, pointed } from "../store";
 import type { Box } from "../names";
 import { BoxFields } from "./BoxFields";
-import { Chart, type Grid } from "./chart";
+import { Chart, type Drawing, type Grid } from "./chart";
 import { DARK, LIGHT } from "./colors";
 import { factsOf, placed, sayCredit, describeMissing } from "./features";
 import { sayBox, sayLatitude, sayLongitude } from "./geometry";
 import "./map.css";
+import { MapLegend } from "./MapLegend";
+import { drawnOf, type Area, type Paint } from "./places";
+import { cornersOf, MOST_CORNERS } from "./polygon";
 import type { MapProps } from "./props";
+import { usePlaces, type View } from "./usePlaces";
+import { WORLD_CREDIT } from "./world";
 
 /** The map of results. It draws without any tile server; everything it does has a button or a field too. */
 export default function MapPane(props: MapProps) {
-  const { hits, mode, selected, box, basemap, dark, positives, negatives } = props;
+  const { hits, mode, selected, box, polygon, basemap, dark, positives, negatives } = props;
   const holder = useRef<HTMLDivElement>(null);
   const chart = useRef<Chart | null>(null);
   const calls = useRef(props);
   calls.current = props;
-  const [drawing, setDrawing] = useState(false);
+  const [drawing, setDrawing] = useState<Drawing>(null);
+  const [view, setView] = useState<View | null>(null);
+  const [everything, setEverything] = useState(props.everything);
+  const [label, setLabel] = useState<string | null>(null);
+  // The record that was clicked and is no hit of the page.
+  const [picked, setPicked] = useState<string | null>(null);
   const [broken, setBroken] = useState(false);
   const [ready, setReady] = useState(false);
   const [tilesFailed, setTilesFailed] = useState(false);
@@ -33,21 +43,42 @@ export default function MapPane(props: MapProps) {
     const ranks = mode === "list" ? colors.ranks.slice(2, 3) : colors.ranks;
     return list.map((one) => factsOf(one, hits.length, ranks, good, bad));
   }, [list, hits.length, mode, colors, positives, negatives]);
+  const places = usePlaces(props.survey, props.searchKey, view, label, everything);
+  const paint = useMemo((): Paint => (label === null ? { kind: "score" } : { kind: "label", name: label }), [label]);
+  const drawn = useMemo(
+    () => (everything && places.answer ? drawnOf(places.answer, paint, colors) : null),
+    [everything, places.answer, paint, colors],
+  );
+  // Ranks are drawn over all records, but not where other colors mean something else.
+  const ranked = !everything || (label === null && mode !== "list");
+  useEffect(() => setEverything(props.everything), [props.everything]);
+  useEffect(() => setPicked(null), [props.searchKey]);
   const ids = useMemo(() => list.map((one) => one.hit.id).join("\n"), [list]);
 
   useEffect(() => {
     if (!holder.current) return;
     try {
-      chart.current = new Chart(holder.current, colors, basemap, {
-        onPick: (id) => calls.current.onSelect(id),
+      const images = { thumbnail: (id: string) => api.thumbnailUrl(id, archiveName.value || null), headers: () => api.headers() };
+      chart.current = new Chart(holder.current, colors, basemap, images, {
+        onPick: (id) => {
+          const hit = id !== null && calls.current.hits.some((one) => one.id === id);
+          setPicked(hit ? null : id);
+          calls.current.onSelect(hit ? id : null);
+        },
         onHover: (id) => {
           pointed.value = id;
           setPeek(id);
         },
         onDrawn: (drawn) => {
-          setDrawing(false);
+          setDrawing(null);
           calls.current.onBox(drawn);
         },
+        onPolygon: (rings) => {
+          setDrawing(null);
+          if (cornersOf(rings) > MOST_CORNERS) notify(`A polygon has at most ${MOST_CORNERS} corners.`);
+          else calls.current.onPolygon(rings);
+        },
+        onView: (shown, zoom) => setView({ box: shown, zoom }),
         onGrid: setGrid,
         onTrouble: () => setTilesFailed(true),
         onReady: () => setReady(true),
@@ -58,9 +89,10 @@ export default function MapPane(props: MapProps) {
     }
     const made = chart.current;
     made.setHits(list, facts);
-    made.setBox(box);
+    made.setArea(box, polygon);
+    made.setPlaces(drawn, ranked);
     made.setMarked(selected, null);
-    made.fit();
+    made.fit(true, calls.current.extent);
     return () => {
       chart.current = null;
       setReady(false);
@@ -70,8 +102,11 @@ export default function MapPane(props: MapProps) {
   }, [colors, basemap]);
 
   useEffect(() => chart.current?.setHits(list, facts), [list, facts]);
-  useEffect(() => chart.current?.setBox(box), [box]);
-  useEffect(() => chart.current?.fitIfNeeded(), [ids]);
+  useEffect(() => chart.current?.setArea(box, polygon), [box, polygon]);
+  useEffect(() => chart.current?.setPlaces(drawn, ranked), [drawn, ranked]);
+  useEffect(() => {
+    if (ranked) chart.current?.fitIfNeeded();
+  }, [ids]);
   useEffect(() => chart.current?.setDrawing(drawing), [drawing, colors, basemap]);
   const hovered = pointed.value;
   useEffect(() => chart.current?.setMarked(selected, hovered), [selected, hovered]);
@@ -79,23 +114,21 @@ export default function MapPane(props: MapProps) {
     if (selected !== null) chart.current?.reveal(selected);
   }, [selected]);
 
-  const credit = sayCredit(basemap, about.value?.basemap_credit);
+  const credit = basemap ? sayCredit(basemap, about.value?.basemap_credit) : WORLD_CREDIT;
   const unplaced = describeMissing(hits.length, list.length);
   const apply = (next: Box | null) => {
-    setDrawing(false);
+    setDrawing(null);
     props.onBox(next);
   };
+  const turn = (kind: Drawing) => setDrawing(drawing === kind ? null : kind);
   return (
     <section class="map-view" aria-label="Map of results">
       <div class="map-bar">
-        <button
-          type="button"
-          class="map-button"
-          aria-pressed={drawing}
-          disabled={broken}
-          onClick={() => setDrawing(!drawing)}
-        >
-          {drawing ? "Cancel drawing" : "Draw box"}
+        <button type="button" class="map-button" aria-pressed={drawing === "box"} disabled={broken} onClick={() => turn("box")}>
+          {drawing === "box" ? "Cancel drawing" : "Draw box"}
+        </button>
+        <button type="button" class="map-button" aria-pressed={drawing === "polygon"} disabled={broken} onClick={() => turn("polygon")}>
+          {drawing === "polygon" ? "Cancel drawing" : "Draw polygon"}
         </button>
         <button
           type="button"
@@ -110,6 +143,31 @@ export default function MapPane(props: MapProps) {
             Clear box
           </button>
         )}
+        {polygon && (
+          <button type="button" class="map-button" onClick={() => props.onPolygon(null)}>
+            Clear polygon
+          </button>
+        )}
+        <label class="map-choice">
+          Show
+          <select aria-label="Show on the map" value={everything ? "all" : "hits"} onChange={(event) => setEverything(event.currentTarget.value === "all")}>
+            <option value="hits">these results</option>
+            <option value="all">all that match</option>
+          </select>
+        </label>
+        {everything && props.labels.length > 0 && (
+          <label class="map-choice">
+            Color by
+            <select aria-label="Color by" value={label ?? ""} onChange={(event) => setLabel(event.currentTarget.value || null)}>
+              <option value="">{mode === "list" ? "none" : "score"}</option>
+              {props.labels.map((name) => (
+                <option key={name} value={name}>
+                  {name}
+                </option>
+              ))}
+            </select>
+          </label>
+        )}
         <BoxFields box={box} onBox={apply} />
       </div>
       {broken ? (
@@ -120,10 +178,11 @@ export default function MapPane(props: MapProps) {
         <div
           class="map-frame"
           onKeyDown={(event) => {
-            if (event.key === "Escape" && drawing) {
-              event.stopPropagation();
-              setDrawing(false);
-            }
+            if (event.key === "Enter" && drawing === "polygon") chart.current?.finish();
+            if (event.key !== "Escape" || (!drawing && picked === null)) return;
+            event.stopPropagation();
+            setDrawing(null);
+            setPicked(null);
           }}
         >
           <div class="map-holder" ref={holder} />
@@ -151,7 +210,7 @@ export default function MapPane(props: MapProps) {
               class="map-button"
               aria-label="Show all results"
               title="Show all results"
-              onClick={() => chart.current?.fit(false)}
+              onClick={() => chart.current?.fit(false, props.extent)}
             >
               ⤢
             </button>
@@ -161,47 +220,97 @@ export default function MapPane(props: MapProps) {
               Drawing the map …
             </p>
           )}
-          {drawing && <p class="map-hint">Drag on the map to draw a bounding box. Press Escape to cancel.</p>}
-          {credit && <p class="map-credit">{credit}</p>}
-          {peek !== null && list.some((one) => one.hit.id === peek) && (
-            <div class="map-peek" aria-hidden="true">
-              <Sharp id={peek} archive={archiveName.value || null} eager />
-            </div>
+          {drawing === "box" && <p class="map-hint">Drag on the map to draw a bounding box. Press Escape to cancel.</p>}
+          {drawing === "polygon" && (
+            <p class="map-hint">Click the corners; double-click, or press Enter, at the last one. Press Escape to cancel.</p>
           )}
-          <div class="map-legend" aria-hidden="true">
-            {list.length > 0 && mode !== "list" && (
-              <span class="map-key">
-                rank 1
-                <span class="map-ramp">
-                  {colors.ranks.map((color) => (
-                    <i key={color} style={{ background: color }} />
-                  ))}
-                </span>
-                {hits.length}
-              </span>
-            )}
-            {facts.some((one) => one.mark === 1) && <span class="map-key map-good">good</span>}
-            {facts.some((one) => one.mark === -1) && <span class="map-key map-bad">bad</span>}
-            {grid && (
-              <span class="map-scale" style={{ width: `${grid.scale.pixels}px` }}>
-                {grid.scale.text}
-              </span>
-            )}
-          </div>
+          {credit && <p class="map-credit">{credit}</p>}
+          {picked !== null ? (
+            <Picked id={picked} area={drawn?.areas.find((one) => one.id === picked)} onQuery={props.onQuery} onClose={() => setPicked(null)} />
+          ) : (
+            peek !== null && (
+              <div class="map-peek" aria-hidden="true">
+                <Sharp id={peek} archive={archiveName.value || null} eager />
+              </div>
+            )
+          )}
+          <MapLegend
+            colors={colors}
+            paint={paint}
+            drawn={drawn}
+            ranked={ranked && list.length && mode !== "list" ? hits.length : 0}
+            marks={{ good: facts.some((one) => one.mark === 1), bad: facts.some((one) => one.mark === -1) }}
+            grid={grid}
+          />
         </div>
       )}
       <p class="map-note">
-        <Readout list={list} mode={mode} id={hovered ?? selected} />
+        <Readout list={list} mode={mode} id={hovered ?? selected} areas={drawn?.areas ?? []} />
+        {everything && places.busy && <span role="status">Reading the records in this view … </span>}
+        {everything && places.problem && <span role="alert">{places.problem} </span>}
+        {everything && places.answer && <span role="status">{sayPlaces(places.answer)} </span>}
         {box && <span>Searched box: {sayBox(box)}. </span>}
-        {unplaced && <span>{unplaced} </span>}
+        {polygon && <span>{`Searched polygon: ${cornersOf(polygon)} corners. `}</span>}
+        {!everything && unplaced && <span>{unplaced} </span>}
         {tilesFailed && <span>Some tiles of the basemap could not be loaded.</span>}
       </p>
     </section>
   );
 }
 
-function Readout({ list, mode, id }: { list: ReturnType<typeof placed>; mode: string; id: string | null }) {
+/** Say how many records are in view, and of how many. */
+function sayPlaces({ inside, placed, matched }: { inside: number; placed: number; matched: number }): string {
+  const missing = matched - placed;
+  const without = missing ? ` ${count(missing)} more ${missing === 1 ? "has" : "have"} no location.` : "";
+  return `${count(inside)} of ${count(placed)} matching records in view.${without}`;
+}
+
+interface PickedProps {
+  id: string;
+  area: Area | undefined;
+  onQuery: (id: string) => void;
+  onClose: () => void;
+}
+
+/** A record of the map that is no hit of the page. */
+function Picked({ id, area, onQuery, onClose }: PickedProps) {
+  return (
+    <div class="map-peek map-picked" role="group" aria-label={`Record ${id}`}>
+      <Sharp id={id} archive={archiveName.value || null} eager />
+      <p class="mono" title={id}>
+        {id}
+      </p>
+      {area && area.labels.length > 0 && <p class="small faint">{area.labels.slice(0, 6).join(", ")}</p>}
+      <div class="row">
+        <button type="button" class="map-button" onClick={() => onQuery(id)}>
+          Search with this
+        </button>
+        <button type="button" class="map-button" onClick={onClose}>
+          Close
+        </button>
+      </div>
+    </div>
+  );
+}
+
+interface ReadoutProps {
+  list: ReturnType<typeof placed>;
+  mode: string;
+  id: string | null;
+  areas: readonly Area[];
+}
+
+function Readout({ list, mode, id, areas }: ReadoutProps) {
   const one = list.find((each) => each.hit.id === id);
+  const area = one ? undefined : areas.find((each) => each.id === id);
+  if (area)
+    return (
+      <span>
+        {area.id}
+        {area.score !== null && <span class="map-dim"> score {area.score.toFixed(3)}</span>}
+        {area.labels.length > 0 && <span class="map-dim"> · {area.labels.slice(0, 6).join(", ")}</span>}.{" "}
+      </span>
+    );
   if (!one) return list.length ? <span class="map-dim">Hover over a footprint to see its name. </span> : null;
   const { hit, rank } = one;
   return (

@@ -6,14 +6,20 @@ import { Map as MapLibre, setWorkerUrl, type ExpressionSpecification, type GeoJS
 import workerUrl from "maplibre-gl/dist/maplibre-gl-worker.mjs?worker&url";
 import type { Box } from "../names";
 import type { MapColors } from "./colors";
-import { footprints, lines, middles, polygon, type Facts, type Placed } from "./features";
-import { boxFromDrag, boxFromView, extentOf, graticule, graticuleStep, ringOfBox, scaleBar, ticks, type Point } from "./geometry";
-import { styleOf } from "./style";
+import { footprints, lines, middles, polygons, sketch, type Facts, type Placed } from "./features";
+import { boxFromDrag, boxFromView, extentOf, graticule, graticuleStep, ringOfBox, scaleBar, ticks, zoomToSee, type Point, type Ring } from "./geometry";
+import { areaShapes, clusterPoints, imageCorners, type Drawn } from "./places";
+import { closedPolygon, type Rings } from "./polygon";
+import { ABOVE_THUMBNAILS, styleOf } from "./style";
+import { worldAt } from "./world";
 
 export interface ChartCalls {
   onPick(id: string | null): void;
   onHover(id: string | null): void;
   onDrawn(box: Box): void;
+  onPolygon(rings: Rings): void;
+  /** The map came to rest. */
+  onView(box: Box, zoom: number): void;
   /** The view changed. */
   onGrid(grid: Grid): void;
   onTrouble(): void;
@@ -34,7 +40,20 @@ export interface Grid {
   readonly scale: { readonly pixels: number; readonly text: string };
 }
 
+/** What a drag or clicks draw. */
+export type Drawing = "box" | "polygon" | null;
+
+/** Where images of the map come from. */
+export interface Images {
+  thumbnail(id: string): string;
+  headers(): Record<string, string>;
+}
+
+const HITS = ["fill", "outline", "dots"];
 const REACH = 6;
+/** Pixels from which on a footprint shows its thumbnail, and how many do. */
+const PAINTED = 44;
+const MOST_PAINTED = 80;
 const CLOSEST = 20;
 const PADDING = 48;
 const LEAST_DRAG = 4;
@@ -47,7 +66,13 @@ export class Chart {
   private facts: readonly Facts[] = [];
   private box: Box | null = null;
   private from: { point: Point; x: number; y: number } | null = null;
-  private drawing = false;
+  private polygon: Rings | null = null;
+  private drawn: Drawn | null = null;
+  private hitsShown = true;
+  private painted = new Set<string>();
+  private corners: Point[] = [];
+  private fineWorld: boolean | null = null;
+  private drawing: Drawing = null;
   private hovered: string | null = null;
   private selected: string | null = null;
   private pointed: string | null = null;
@@ -56,7 +81,8 @@ export class Chart {
   constructor(
     private readonly holder: HTMLElement,
     colors: MapColors,
-    basemap: string | null,
+    private readonly basemap: string | null,
+    private readonly images: Images,
     private readonly calls: ChartCalls,
   ) {
     setWorkerUrl(new URL(workerUrl, import.meta.url).href);
@@ -71,6 +97,8 @@ export class Chart {
       touchPitch: false,
       attributionControl: false,
       canvasContextAttributes: { antialias: true },
+      // The token of the service is for the service alone.
+      transformRequest: (url) => (url.startsWith(`${location.origin}/`) ? { url, headers: images.headers() } : { url }),
     });
     this.map.touchZoomRotate.disableRotation();
     this.map.keyboard.disableRotation();
@@ -79,18 +107,28 @@ export class Chart {
       this.ready = true;
       this.draw();
       this.drawGrid();
+      this.rest();
       this.map.once("idle", () => this.calls.onReady());
     });
     this.map.on("move", () => this.tellGrid());
-    this.map.on("moveend", () => this.drawGrid());
+    this.map.on("moveend", () => {
+      this.drawGrid();
+      this.rest();
+    });
+    this.map.setMissingStyleImageResolver((name) => this.addCount(name));
     this.map.on("resize", () => this.drawGrid());
     this.map.on("error", (event) => {
       if ("sourceId" in event && event.sourceId === "basemap") this.calls.onTrouble();
-      else console.error(event.error);
+      else if (!("sourceId" in event && String(event.sourceId).startsWith("thumb "))) console.error(event.error);
     });
     this.map.on("mousemove", (event) => this.hover(event.point));
     this.map.on("mouseout", () => this.hover(null));
-    this.map.on("click", (event) => !this.drawing && this.calls.onPick(this.idAt(event.point)));
+    this.map.on("click", (event) => this.click(event.point, [event.lngLat.lng, event.lngLat.lat]));
+    this.map.on("dblclick", (event) => {
+      if (this.drawing !== "polygon") return;
+      event.preventDefault();
+      this.finish();
+    });
     const canvas = this.map.getCanvasContainer();
     canvas.addEventListener("pointerdown", this.begin);
     canvas.addEventListener("pointermove", this.drag);
@@ -104,9 +142,30 @@ export class Chart {
     this.draw();
   }
 
-  setBox(box: Box | null): void {
-    this.box = box;
+  setArea(box: Box | null, polygon: Rings | null): void {
+    [this.box, this.polygon] = [box, polygon];
     this.draw();
+  }
+
+  /** Show all records that pass, or none; hits may be shown besides. */
+  setPlaces(drawn: Drawn | null, hitsShown: boolean): void {
+    [this.drawn, this.hitsShown] = [drawn, hitsShown];
+    if (!this.ready) return;
+    const nothing: Drawn = { areas: [], clusters: [], scores: null };
+    const { shapes, middles } = areaShapes(drawn ?? nothing);
+    this.put("areas", shapes);
+    this.put("area-middles", middles);
+    this.put("clusters", clusterPoints(drawn ?? nothing));
+    for (const layer of HITS) this.map.setLayoutProperty(layer, "visibility", hitsShown ? "visible" : "none");
+    this.paintThumbnails();
+  }
+
+  /** End a polygon at its last corner. */
+  finish(): void {
+    const rings = closedPolygon(this.corners);
+    this.corners = [];
+    this.draw();
+    if (rings) this.calls.onPolygon(rings);
   }
 
   /** Outline one hit as open, and one as pointed at. */
@@ -124,26 +183,32 @@ export class Chart {
       this.map.setFilter(`${layer}-dot`, ["all", own, small]);
     }
     this.map.setFilter("dots", small);
+    this.map.setFilter("area-dots", small);
   }
 
-  /** Draw a box with the next drag, instead of moving the map. */
-  setDrawing(drawing: boolean): void {
+  /** Draw a box with the next drag, or a polygon with clicks, instead of moving the map. */
+  setDrawing(drawing: Drawing): void {
     this.drawing = drawing;
     this.from = null;
-    this.holder.classList.toggle("map-drawing", drawing);
-    const { dragPan, touchZoomRotate } = this.map;
+    this.corners = [];
+    this.holder.classList.toggle("map-drawing", drawing !== null);
+    const { dragPan, touchZoomRotate, doubleClickZoom } = this.map;
     if (drawing) dragPan.disable();
     else dragPan.enable();
+    if (drawing === "polygon") doubleClickZoom.disable();
+    else doubleClickZoom.enable();
     if (drawing) touchZoomRotate.disable();
     else touchZoomRotate.enable();
     touchZoomRotate.disableRotation();
     this.draw();
   }
 
-  /** Show all hits, and the box; without either the whole earth. */
-  fit(calm = true): void {
+  /** Show all hits, and the area searched; without either the extent given, or the whole earth. */
+  fit(calm = true, extent: Box | null = null): void {
     const rings = this.list.map((one) => one.ring);
     if (this.box) rings.push(ringOfBox(this.box));
+    if (this.polygon?.[0]) rings.push(this.polygon[0].map(([x, y]): Point => [x, y]));
+    if (!this.hitsShown && extent) rings.splice(0, rings.length, ringOfBox(extent));
     this.show(extentOf(rings) ?? [-170, -60, 170, 75], calm);
   }
 
@@ -200,7 +265,8 @@ export class Chart {
     if (!this.ready) return;
     this.put("footprints", footprints(this.list, this.facts));
     this.put("middles", middles(this.list, this.facts));
-    this.put("box", polygon(this.box && ringOfBox(this.box)));
+    this.put("box", polygons([...(this.box ? [[ringOfBox(this.box)]] : []), ...(this.polygon ? [this.polygon] : [])]));
+    this.put("sketch", sketch(this.corners));
     this.setMarked(this.selected, this.pointed);
   }
 
@@ -248,11 +314,107 @@ export class Chart {
       [x + REACH, y + REACH],
     ];
     const at = (where: PointLike | [PointLike, PointLike]) =>
-      this.map.queryRenderedFeatures(where, { layers: ["fill", "dots"] });
+      this.map.queryRenderedFeatures(where, { layers: [...(this.hitsShown ? ["fill", "dots"] : []), "area-fill", "area-dots"] });
     const found: MapGeoJSONFeature[] = at([x, y]);
     if (!found.length) found.push(...at(around));
     const best = found.sort((a, b) => Number(a.properties.rank) - Number(b.properties.rank))[0];
     return best ? String(best.properties.id) : null;
+  }
+
+  private click({ x, y }: { x: number; y: number }, point: Point): void {
+    if (this.drawing === "box") return;
+    if (this.drawing === "polygon") {
+      const first = this.corners[0] && this.map.project(this.corners[0]);
+      if (first && this.corners.length > 2 && Math.hypot(first.x - x, first.y - y) < 2 * REACH) return this.finish();
+      const last = this.corners.at(-1) && this.map.project(this.corners.at(-1) as Point);
+      // The second click of two ends the polygon, and is no corner of its own.
+      if (!last || Math.hypot(last.x - x, last.y - y) > LEAST_DRAG) this.corners.push(point);
+      return this.put("sketch", sketch(this.corners));
+    }
+    const at = this.ready ? this.map.queryRenderedFeatures([x, y], { layers: ["clusters"] })[0] : undefined;
+    const cluster = at && this.drawn?.clusters[Number(at.properties.place)];
+    if (!cluster) return this.calls.onPick(this.idAt({ x, y }));
+    const [west, south, east, north] = cluster.bbox;
+    const close = Math.max(east - west, north - south) < 1e-5;
+    if (close) this.map.easeTo({ center: [cluster.longitude, cluster.latitude], zoom: Math.min(CLOSEST, this.map.getZoom() + 3) });
+    else this.show([west, south, east, north], false);
+  }
+
+  /** After a move: fetch what the new view needs. */
+  private rest(): void {
+    if (!this.ready) return;
+    this.calls.onView(this.view(), Math.max(0, Math.min(24, Math.floor(this.map.getZoom()))));
+    this.paintThumbnails();
+    const fine = this.map.getZoom() >= 2.5;
+    if (this.basemap || this.fineWorld === true || this.fineWorld === fine) return;
+    this.fineWorld = fine;
+    worldAt(this.map.getZoom()).then(
+      ({ land, borders }) => {
+        if (!this.map.getSource("land") || this.fineWorld !== fine) return;
+        this.put("land", land);
+        this.put("borders", borders);
+      },
+      // The map can be read without; the next move tries again.
+      () => (this.fineWorld = null),
+    );
+  }
+
+  /** Paint thumbnails on the footprints in view that are large enough. */
+  private paintThumbnails(): void {
+    if (!this.ready) return;
+    const zoom = this.map.getZoom();
+    const known = new Map<string, Ring>();
+    for (const { hit, ring } of this.hitsShown ? this.list : []) known.set(hit.id, ring);
+    for (const { id, ring } of this.drawn?.areas ?? []) known.set(id, ring);
+    const wanted = new Map<string, [Point, Point, Point, Point]>();
+    for (const [id, ring] of known) {
+      if (wanted.size >= MOST_PAINTED) break;
+      const corners = zoomToSee(ring, PAINTED) <= zoom ? imageCorners(ring) : null;
+      if (corners && this.meets(ring)) wanted.set(id, corners);
+    }
+    for (const id of [...this.painted].filter((one) => !wanted.has(one))) {
+      this.map.removeLayer(`thumb ${id}`);
+      this.map.removeSource(`thumb ${id}`);
+      this.painted.delete(id);
+    }
+    for (const [id, coordinates] of wanted) {
+      if (this.painted.has(id)) continue;
+      const url = new URL(this.images.thumbnail(id), location.href).href;
+      this.map.addSource(`thumb ${id}`, { type: "image", url, coordinates });
+      const layer = { id: `thumb ${id}`, type: "raster", source: `thumb ${id}`, paint: { "raster-fade-duration": 0 } } as const;
+      this.map.addLayer(layer, ABOVE_THUMBNAILS);
+      this.painted.add(id);
+    }
+  }
+
+  private meets(ring: Ring): boolean {
+    const extent = extentOf([ring]);
+    if (!extent) return false;
+    const bounds = this.map.getBounds();
+    const turn = 360 * Math.round((this.map.getCenter().lng - (extent[0] + extent[2]) / 2) / 360);
+    return (
+      extent[0] + turn <= bounds.getEast() &&
+      extent[2] + turn >= bounds.getWest() &&
+      extent[1] <= bounds.getNorth() &&
+      extent[3] >= bounds.getSouth()
+    );
+  }
+
+  /** Draw the count of a cluster as an image; its name is the text and the color below it. */
+  private addCount(name: string): void {
+    const [text, color] = name.split(" ");
+    const context = document.createElement("canvas").getContext("2d");
+    if (!text || !color || !context || this.map.hasImage(name)) return;
+    const scale = 2;
+    const font = `600 ${11 * scale}px system-ui, sans-serif`;
+    context.font = font;
+    const [width, height] = [Math.ceil(context.measureText(text).width) + 2 * scale, 16 * scale];
+    [context.canvas.width, context.canvas.height] = [width, height];
+    const [red, green, blue] = [1, 3, 5].map((i) => Number.parseInt(color.slice(i, i + 2), 16)) as [number, number, number];
+    Object.assign(context, { font, textAlign: "center", textBaseline: "middle" });
+    context.fillStyle = 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#17212b" : "#ffffff";
+    context.fillText(text, width / 2, height / 2 + scale / 2);
+    this.map.addImage(name, context.getImageData(0, 0, width, height), { pixelRatio: scale });
   }
 
   private place(event: PointerEvent): { point: Point; x: number; y: number } {
@@ -263,15 +425,16 @@ export class Chart {
   }
 
   private readonly begin = (event: PointerEvent): void => {
-    if (!this.drawing || event.button !== 0 || !event.isPrimary) return;
+    if (this.drawing !== "box" || event.button !== 0 || !event.isPrimary) return;
     event.preventDefault();
     (event.currentTarget as HTMLElement).setPointerCapture(event.pointerId);
     this.from = this.place(event);
   };
 
   private readonly drag = (event: PointerEvent): void => {
+    if (this.drawing === "polygon" && this.corners.length) this.put("sketch", sketch(this.corners, this.place(event).point));
     if (!this.from || !event.isPrimary) return;
-    this.put("box", polygon(ringOfBox(boxFromDrag(this.from.point, this.place(event).point))));
+    this.put("box", polygons([[ringOfBox(boxFromDrag(this.from.point, this.place(event).point))]]));
   };
 
   private readonly end = (event: PointerEvent): void => {

@@ -1,7 +1,10 @@
 /** Colors of the map: one hue whose lightness encodes the rank, readable without color vision. */
 
 export interface MapColors {
-  readonly paper: string;
+  readonly water: string;
+  /** Land, where the map has no tiles, and all of a map too close for its outlines. */
+  readonly land: string;
+  readonly border: string;
   readonly grid: string;
   readonly ink: string;
   readonly halo: string;
@@ -10,28 +13,36 @@ export interface MapColors {
   readonly bad: string;
   /** From the first rank to the last. */
   readonly ranks: readonly string[];
+  /** Of records without the label that colors show. */
+  readonly without: string;
 }
 
 export const LIGHT: MapColors = {
-  paper: "#eceae1",
-  grid: "#cdc8b8",
+  water: "#dde5e8",
+  land: "#f4f2ec",
+  border: "#a9a698",
+  grid: "#c3cbce",
   ink: "#17212b",
   halo: "#fbfaf6",
   box: "#14508c",
   good: "#0f7a5f",
   bad: "#6b5a8e",
   ranks: ["#7f2704", "#b63c02", "#dd5f13", "#f08a45", "#f3b98b"],
+  without: "#7b868e",
 };
 
 export const DARK: MapColors = {
-  paper: "#0d1317",
-  grid: "#2a353d",
+  water: "#0b1116",
+  land: "#1a232a",
+  border: "#46535c",
+  grid: "#26323a",
   ink: "#f2f4f3",
   halo: "#0b1014",
   box: "#7db8f0",
   good: "#4cd3ac",
   bad: "#b9a3e8",
   ranks: ["#ffdcc2", "#ffb388", "#f98a55", "#c2643a", "#84462c"],
+  without: "#75828a",
 };
 
 /** Return the color of a rank, counted from 0, of ``n`` hits. */

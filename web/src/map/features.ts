@@ -3,6 +3,7 @@
 import type * as GeoJSON from "geojson";
 import type { Hit } from "../types";
 import { rankColor } from "./colors";
+import type { Rings } from "./polygon";
 import { extentOfRing, ringOfHit, zoomToSee, type Point } from "./geometry";
 
 export interface Placed {
@@ -70,8 +71,18 @@ export function lines(coordinates: Point[][]): GeoJSON.FeatureCollection {
   return collection([feature({ type: "MultiLineString", coordinates }, {})]);
 }
 
-export function polygon(ring: Point[] | null): GeoJSON.FeatureCollection {
-  return collection(ring ? [feature({ type: "Polygon", coordinates: [ring] }, {})] : []);
+export function polygons(given: readonly Rings[]): GeoJSON.FeatureCollection {
+  const copied = given.map((rings) => rings.map((ring) => ring.map(([x, y]): Point => [x, y])));
+  return collection(copied.map((coordinates) => feature({ type: "Polygon", coordinates }, {})));
+}
+
+/** Return the corners of an unfinished polygon, and the line through them to the pointer. */
+export function sketch(corners: readonly Point[], pointer?: Point): GeoJSON.FeatureCollection {
+  const line = pointer ? [...corners, pointer] : [...corners];
+  return collection([
+    ...(line.length > 1 ? [feature({ type: "LineString", coordinates: line }, {})] : []),
+    ...corners.map((coordinates) => feature({ type: "Point", coordinates }, {})),
+  ]);
 }
 
 /** Say how many hits have no place; nothing when all have one. */

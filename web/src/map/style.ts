@@ -1,7 +1,9 @@
 /** What the map looks like: paper, a graticule, perhaps tiles below it, footprints on top. */
 
-import type { FilterSpecification, LayerSpecification, SourceSpecification, StyleSpecification } from "maplibre-gl";
+import type { ExpressionSpecification, FilterSpecification, LayerSpecification, SourceSpecification, StyleSpecification } from "maplibre-gl";
 import type { MapColors } from "./colors";
+
+export const ABOVE_THUMBNAILS = "area-line";
 
 const NOTHING: FilterSpecification = ["==", ["get", "id"], ""];
 
@@ -9,13 +11,24 @@ const EMPTY: SourceSpecification = { type: "geojson", data: { type: "FeatureColl
 
 export function styleOf(colors: MapColors, basemap: string | null): StyleSpecification {
   const sources: StyleSpecification["sources"] = {
+    land: EMPTY,
+    borders: EMPTY,
     grid: EMPTY,
     box: EMPTY,
+    sketch: EMPTY,
+    areas: EMPTY,
+    "area-middles": EMPTY,
+    clusters: EMPTY,
     footprints: EMPTY,
     middles: EMPTY,
   };
   const layers: LayerSpecification[] = [
-    { id: "paper", type: "background", paint: { "background-color": colors.paper } },
+    {
+      id: "paper",
+      type: "background",
+      // Water around the land, and neither where the land is not drawn any more.
+      paint: { "background-color": basemap ? colors.land : ["interpolate", ["linear"], ["zoom"], 8, colors.water, 10, colors.land] },
+    },
   ];
   if (basemap) {
     // As a URL, so that one of this server has its origin; its placeholders stay as they are.
@@ -23,6 +36,19 @@ export function styleOf(colors: MapColors, basemap: string | null): StyleSpecifi
     sources.basemap = { type: "raster", tiles: [tiles], tileSize: 256, maxzoom: 19 };
     layers.push({ id: "basemap", type: "raster", source: "basemap" });
   }
+  // Outlines of 1:50 million say nothing at the scale of a town.
+  const fading: ExpressionSpecification = ["interpolate", ["linear"], ["zoom"], 8, 1, 10, 0];
+  if (!basemap)
+    layers.push(
+      { id: "land", type: "fill", source: "land", maxzoom: 10, paint: { "fill-color": colors.land, "fill-opacity": fading } },
+      {
+        id: "borders",
+        type: "line",
+        source: "borders",
+        maxzoom: 10,
+        paint: { "line-color": colors.border, "line-width": 0.8, "line-opacity": fading },
+      },
+    );
   const ring = (id: string, color: string, width: number): LayerSpecification[] => [
     { id, type: "line", source: "footprints", filter: NOTHING, paint: { "line-color": color, "line-width": width } },
     {
@@ -53,10 +79,48 @@ export function styleOf(colors: MapColors, basemap: string | null): StyleSpecifi
       paint: { "line-color": colors.box, "line-width": 2, "line-dasharray": [3, 2] },
     },
     {
+      id: "area-fill",
+      type: "fill",
+      source: "areas",
+      paint: { "fill-color": ["get", "color"], "fill-opacity": basemap ? 0.4 : 0.6 },
+    },
+    {
       id: "fill",
       type: "fill",
       source: "footprints",
       paint: { "fill-color": ["get", "color"], "fill-opacity": basemap ? 0.55 : 0.8 },
+    },
+    // Thumbnails are inserted below this one.
+    {
+      id: ABOVE_THUMBNAILS,
+      type: "line",
+      source: "areas",
+      paint: { "line-color": ["get", "color"], "line-width": 1.25 },
+    },
+    {
+      id: "area-dots",
+      type: "circle",
+      source: "area-middles",
+      paint: { "circle-radius": 4.5, "circle-color": ["get", "color"], "circle-stroke-color": colors.halo, "circle-stroke-width": 1 },
+    },
+    {
+      id: "clusters",
+      type: "circle",
+      source: "clusters",
+      paint: {
+        "circle-radius": ["get", "radius"],
+        "circle-color": ["get", "color"],
+        "circle-opacity": 0.92,
+        "circle-stroke-color": colors.halo,
+        "circle-stroke-width": 1.5,
+      },
+    },
+    {
+      id: "cluster-counts",
+      type: "symbol",
+      source: "clusters",
+      // Images made of text as they are needed: fonts of a map would be files of their own.
+      layout: { "icon-image": ["get", "text"], "icon-allow-overlap": true, "icon-ignore-placement": true },
     },
     {
       id: "outline",
@@ -88,6 +152,14 @@ export function styleOf(colors: MapColors, basemap: string | null): StyleSpecifi
       source: "footprints",
       filter: ["==", ["get", "mark"], -1],
       paint: { "line-color": colors.bad, "line-width": 3, "line-dasharray": [1.5, 1] },
+    },
+    { id: "sketch-line", type: "line", source: "sketch", paint: { "line-color": colors.box, "line-width": 2 } },
+    {
+      id: "sketch-corners",
+      type: "circle",
+      source: "sketch",
+      filter: ["==", ["geometry-type"], "Point"],
+      paint: { "circle-radius": 4, "circle-color": colors.halo, "circle-stroke-color": colors.box, "circle-stroke-width": 2 },
     },
     ...ring("pointed", colors.ink, 2),
     ...ring("selected", colors.ink, 3.5),

@@ -1,13 +1,15 @@
-import { useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "../api";
 import { Icon } from "../icons";
 import { api, found, notify, state } from "../store";
 import { MOST_HITS } from "../state";
 import type { ExportFormat } from "../names";
-import { requestOf } from "./request";
+import { hasExample, requestOf, searchKey } from "./request";
 import { fileName } from "./collection";
 import { titleOf } from "./remember";
 import { imageOf } from "./run";
+import { surveyScores } from "./survey";
+import { count } from "./why";
 
 const FORMATS: readonly (readonly [ExportFormat, string, string])[] = [
   ["geojson", "GeoJSON", "geojson"],
@@ -15,37 +17,58 @@ const FORMATS: readonly (readonly [ExportFormat, string, string])[] = [
   ["geoparquet", "GeoParquet", "parquet"],
 ];
 
-/** Saves the results that are shown as a file. */
+/** Saves the results that are shown, or all that match, as a file; says beforehand how many rows it has. */
 export function ExportMenu() {
   const own = useRef<HTMLDetailsElement>(null);
-  const count = found.value?.hits.length ?? 0;
-  if (!count) return null;
+  const [passing, setPassing] = useState<number | null>(null);
+  const [every, setEvery] = useState<boolean | null>(null);
+  const shown = found.value?.hits.length ?? 0;
+  const { least, collapse } = state.value;
+  const key = searchKey(state.value);
+  useEffect(() => {
+    setPassing(null);
+    setEvery(null);
+  }, [key]);
+  if (!found.value || !shown) return null;
+  const fit = hasExample(state.value) && least !== null ? passing : found.value.plan.allowed;
+  // With a minimum score all that pass are written unless one chooses otherwise.
+  const all = every ?? least !== null;
+  const look = async () => {
+    if (!own.current?.open || fit !== null) return;
+    const counted = await surveyScores(1).catch(() => null);
+    setPassing(counted?.passing ?? null);
+  };
   const save = async (format: ExportFormat, ending: string) => {
     own.current?.removeAttribute("open");
     try {
       const image = await imageOf(state.value);
-      const request = requestOf(state.value);
-      // With a minimum score all that pass are written, not those shown alone.
-      const passing = state.value.least === null ? null : await api.search({ ...request, k: MOST_HITS }, image ?? null);
-      const k = passing?.hits.length ?? Math.min(MOST_HITS, count);
-      const { blob, rows } = await api.exported({ ...request, k }, image ?? null, format, Boolean(passing?.cursor));
+      const { blob, rows } = await api.exported({ ...requestOf(state.value), k: Math.min(MOST_HITS, shown) }, image ?? null, format, all);
       const url = URL.createObjectURL(blob);
       const link = document.createElement("a");
       [link.href, link.download] = [url, `${fileName(titleOf(state.value))}.${ending}`];
       link.click();
       setTimeout(() => URL.revokeObjectURL(url), 10_000);
-      notify(`${rows} ${rows === 1 ? "row" : "rows"} saved as ${link.download}.`);
+      notify(`${count(rows)} ${rows === 1 ? "row" : "rows"} saved as ${link.download}.`);
     } catch (error) {
       notify(error instanceof ApiError ? error.message : "The results could not be exported.");
     }
   };
   return (
-    <details class="menu" ref={own} onKeyDown={(event) => event.key === "Escape" && own.current?.removeAttribute("open")}>
+    <details class="menu" ref={own} onToggle={() => void look()} onKeyDown={(event) => event.key === "Escape" && own.current?.removeAttribute("open")}>
       <summary class="tool">
         <Icon name="export" /> <span class="wide-only">Export</span>
         <span class="hidden">the results</span>
       </summary>
       <ul>
+        <li>
+          <label class="menu-choice">
+            Rows
+            <select value={all ? "all" : "shown"} onChange={(event) => setEvery(event.currentTarget.value === "all")}>
+              <option value="shown">{`${count(shown)} shown`}</option>
+              <option value="all">{fit === null || collapse ? "all that match" : `all ${count(fit)} that match`}</option>
+            </select>
+          </label>
+        </li>
         {FORMATS.map(([format, name, ending]) => (
           <li key={format}>
             <button type="button" onClick={() => void save(format, ending)}>

@@ -1,5 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { Icon } from "../icons";
+import { cornersOf } from "../map/polygon";
 import { NO_FILTERS, type FilterState } from "../state";
 import { ask, notify, state } from "../store";
 import { dropLabel, setScore, toggled, turnLabel, wantedOf, WANTED_WORD } from "./filters";
@@ -64,6 +65,13 @@ export function FilterChips() {
         <Chip what="bounding box" onDrop={() => set({ ...filters, box: null })}>
           <span>
             <span class="chip-word">bounding box</span> <span class="mono">{filters.box.map((x) => Number(x.toFixed(3))).join(", ")}</span>
+          </span>
+        </Chip>
+      )}
+      {filters.polygon && (
+        <Chip what="polygon" onDrop={() => set({ ...filters, polygon: null })}>
+          <span>
+            <span class="chip-word">polygon</span> {`${cornersOf(filters.polygon)} corners`}
           </span>
         </Chip>
       )}

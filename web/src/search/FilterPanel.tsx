@@ -4,7 +4,8 @@ import { ask, facets, labels, state } from "../store";
 import type { ValueCount } from "../types";
 import { setDays, toggled } from "./filters";
 import { LabelFilter } from "./LabelFilter";
-import { quoted } from "./request";
+import { PolygonFilter } from "./PolygonFilter";
+import { hasExample, quoted } from "./request";
 import { Threshold } from "./Threshold";
 import { count } from "./why";
 
@@ -17,6 +18,7 @@ export function FilterPanel() {
   return (
     <section class="filters" aria-label="Filters">
       <Threshold />
+      <NearDuplicates />
       <LabelFilter />
       <Expression />
       {known && (
@@ -26,9 +28,25 @@ export function FilterPanel() {
           <Values name="Split" values={known.parts} chosen={filters.parts} onChange={(parts) => set({ parts })} />
           {known.time && <Days first={known.time[0].slice(0, 10)} last={known.time[1].slice(0, 10)} />}
           {known.bounds && <BoxFilter />}
+          {known.bounds && <PolygonFilter />}
         </>
       )}
     </section>
+  );
+}
+
+/** Whether hits that are nearly the same count once. */
+function NearDuplicates() {
+  const current = state.value;
+  if (!hasExample(current)) return null;
+  return (
+    <div class="filter">
+      <label class="check">
+        <input type="checkbox" checked={current.collapse} onChange={(event) => ask({ collapse: event.currentTarget.checked })} />
+        Hide near-duplicates
+      </label>
+      <p class="small faint">Of records within a cosine distance of 0.02 only the best is shown.</p>
+    </div>
   );
 }
 

@@ -2,7 +2,8 @@ import { useState } from "preact/hooks";
 import { Icon } from "../icons";
 import { lazy } from "../lazy";
 import type { MapProps } from "../map/props";
-import { about, ask, dialog, draft, facets, shownHits, shownMode, state } from "../store";
+import type { Box } from "../names";
+import { about, ask, dialog, draft, facets, labels, shownHits, shownMode, state } from "../store";
 import { dark } from "../theme";
 import { openHit } from "./act";
 import { Cropper } from "./Cropper";
@@ -11,7 +12,9 @@ import { FilterPanel } from "./FilterPanel";
 import { Landing } from "./Landing";
 import { MarksBar } from "./MarksBar";
 import { QueryCard } from "./QueryCard";
-import { isBrowsing, isSearch } from "./request";
+import { hasExample, isBrowsing, isSearch, searchKey } from "./request";
+import { askRecord } from "./run";
+import { surveyPlaces } from "./survey";
 import { EmptyArchive, Results } from "./Results";
 
 const MapPane = lazy<MapProps>(() => import("../map/MapPane"), "the map");
@@ -56,6 +59,14 @@ export function SearchPage() {
             onSelect={openHit}
             box={current.filters.box}
             onBox={(box) => ask({ filters: { ...current.filters, box } })}
+            polygon={current.filters.polygon}
+            onPolygon={(polygon) => ask({ filters: { ...current.filters, polygon } })}
+            survey={surveyPlaces}
+            searchKey={searchKey({ ...current, k: 1, collapse: false })}
+            everything={!hasExample(current) || current.least !== null}
+            extent={(facets.value?.bounds ?? null) as Box | null}
+            labels={labels.value.map((label) => label.name)}
+            onQuery={askRecord}
             basemap={archive.basemap ?? null}
             positives={draft.value.positives}
             negatives={draft.value.negatives}

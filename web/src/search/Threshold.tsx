@@ -1,55 +1,55 @@
 import { useEffect, useState } from "preact/hooks";
-import { api, ask, notify, state } from "../store";
-import { MOST_HITS } from "../state";
-import { histogram, passing } from "./scores";
-import { hasExample, requestOf, searchKey } from "./request";
-import { imageOf } from "./run";
+import { ask, notify, state } from "../store";
+import type { ScoresAnswer } from "../types";
+import { passing } from "./scores";
+import { hasExample, searchKey } from "./request";
+import { surveyScores } from "./survey";
 import { count } from "./why";
 
-/** The smallest score that results have, chosen on a histogram of the best scores. */
+const BINS = 40;
+
+/** The smallest score that results have, chosen on a histogram of all scores. */
 export function Threshold() {
   const current = state.value;
   const [open, setOpen] = useState(current.least !== null);
-  const [scores, setScores] = useState<readonly number[] | null>(null);
+  const [scores, setScores] = useState<ScoresAnswer | null>(null);
   const [at, setAt] = useState<number | null>(null);
   const wanted = hasExample(current);
-  const key = searchKey({ ...current, least: null, k: 1, pages: 1 });
+  const example = searchKey({ ...current, least: null, k: 1, pages: 1, collapse: false });
+  useEffect(() => setScores(null), [example]);
   useEffect(() => {
-    setScores(null);
     setAt(null);
     if (!open || !wanted) return;
     const mine = new AbortController();
-    void (async () => {
-      try {
-        const image = await imageOf(state.value);
-        if (image === undefined) return;
-        const { min_score: _, ...request } = requestOf(state.value);
-        const answer = await api.search({ ...request, k: MOST_HITS, predicted: false }, image, mine.signal);
-        setScores(answer.hits.map((hit) => hit.score));
-      } catch (error) {
-        if (!mine.signal.aborted) notify(error instanceof Error ? error.message : "The scores could not be read.");
-      }
-    })();
+    surveyScores(BINS, mine.signal).then(setScores, (error: unknown) => {
+      if (!mine.signal.aborted) notify(error instanceof Error ? error.message : "The scores could not be read.");
+    });
     return () => mine.abort();
-  }, [open, wanted, key]);
+  }, [open, wanted, example, current.least]);
   if (!wanted) return null;
-  const [best, worst] = [scores?.[0] ?? 1, scores?.at(-1) ?? 0];
-  const bars = scores ? histogram(scores, 40) : [];
-  const most = Math.max(1, ...bars);
+  const { counts, edges } = scores ?? { counts: [], edges: [] };
+  const [worst, best] = [edges[0] ?? 0, edges.at(-1) ?? 1];
+  // The tallest range may hold nearly all records: roots keep the others visible.
+  const most = Math.sqrt(Math.max(1, ...counts));
   const now = at ?? current.least ?? worst;
-  const pass = scores ? passing(scores, now) : 0;
-  const all = scores !== null && scores.length >= MOST_HITS && pass >= MOST_HITS;
-  const share = best > worst ? Math.min(1, Math.max(0, (now - worst) / (best - worst))) : 0;
+  const about = at !== null && at > worst;
+  const pass = !scores ? 0 : about ? passing(counts, edges, at) : at !== null ? scores.matched : scores.passing;
   return (
     <details class="filter threshold" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>Minimum score</summary>
-      {scores === null && <p class="small faint">Reading the scores …</p>}
-      {scores !== null && scores.length > 0 && (
+      {scores === null && <p class="small faint">Counting the scores …</p>}
+      {scores !== null && counts.length > 0 && (
         <>
-          <svg viewBox="0 0 40 24" preserveAspectRatio="none" role="img" aria-label={`Histogram of ${scores.length} scores from ${worst.toFixed(3)} to ${best.toFixed(3)}`}>
-            {bars.map((bar, place) => (
-              <rect key={place} class={(place + 1) / 40 <= share ? "below" : undefined} x={place} width="0.9" y={24 - (24 * bar) / most} height={(24 * bar) / most} />
-            ))}
+          <svg
+            viewBox={`0 0 ${BINS} 24`}
+            preserveAspectRatio="none"
+            role="img"
+            aria-label={`Histogram of ${count(scores.matched)} scores from ${worst.toFixed(3)} to ${best.toFixed(3)}; heights are square roots`}
+          >
+            {counts.map((n, place) => {
+              const height = (24 * Math.sqrt(n)) / most;
+              return <rect key={place} class={(edges[place + 1] ?? 0) <= now ? "below" : undefined} x={place} width="0.9" y={24 - height} height={height} />;
+            })}
           </svg>
           <input
             type="range"
@@ -62,12 +62,11 @@ export function Threshold() {
             onInput={(event) => setAt(Number(event.currentTarget.value))}
             onChange={(event) => {
               const least = Math.floor(Number(event.currentTarget.value) * 1000 + 1e-6) / 1000;
-              setAt(null);
               ask({ least: least <= worst ? null : least });
             }}
           />
           <p class="small" role="status">
-            {`${all ? "At least " : ""}${count(pass)} ${pass === 1 ? "record has" : "records have"} ${now.toFixed(3)} or more`}
+            {`${about ? "About " : ""}${count(pass)} of ${count(scores.matched)} ${scores.matched === 1 ? "record has" : "records have"} ${now.toFixed(3)} or more`}
           </p>
           {current.least !== null && (
             <button type="button" class="link" onClick={() => ask({ least: null })}>

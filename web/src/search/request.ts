@@ -4,8 +4,8 @@ import type { FilterState, PageState } from "../state";
 import { MOST_HITS } from "../state";
 import type { Filters, SearchRequest } from "../types";
 
-/** Number of records shown on the map before the first search. */
-const MOST_BROWSED = 400;
+/** Records whose embeddings are at most so far apart are near-duplicates. */
+const NEAR = 0.02;
 
 /** Write a label name as label expressions take it: quoted where it would not be read as one. */
 export function quoted(name: string): string {
@@ -32,6 +32,7 @@ export function filtersOf(filters: FilterState): Filters {
   if (labels) out.labels = labels;
   if (filters.scores.length) out.scores = Object.fromEntries(filters.scores);
   if (filters.box) out.bbox = [...filters.box];
+  if (filters.polygon) out.polygon = { type: "Polygon", coordinates: filters.polygon };
   if (filters.from) out.after = `${filters.from}T00:00:00Z`;
   if (filters.until) out.before = `${nextDay(filters.until)}T00:00:00Z`;
   if (filters.groups.length) out.groups = [...filters.groups];
@@ -62,8 +63,7 @@ export function isBrowsing(state: PageState): boolean {
 /** Return the request of a state; an uploaded image travels beside it. */
 export function requestOf(state: PageState): SearchRequest {
   const filters = filtersOf(state.filters);
-  const least = isBrowsing(state) ? MOST_BROWSED : 1;
-  const out: SearchRequest = { k: Math.min(MOST_HITS, Math.max(least, state.k * state.pages)), predicted: true };
+  const out: SearchRequest = { k: Math.min(MOST_HITS, state.k * state.pages), predicted: true };
   if (state.archive) out.archive = state.archive;
   if (state.query.kind === "record") out.id = state.query.id;
   if (state.query.kind === "text") out.text = state.query.text;
@@ -71,6 +71,7 @@ export function requestOf(state: PageState): SearchRequest {
   // Without anything to come near to there is nothing to keep away from.
   if (state.negatives.length && hasExample(state)) out.negatives = [...state.negatives];
   if (state.least !== null && hasExample(state)) out.min_score = state.least;
+  if (state.collapse && hasExample(state)) out.collapse = NEAR;
   if (Object.keys(filters).length) out.filters = filters;
   if (state.mode !== "auto" && hasExample(state)) out.mode = state.mode;
   return out;

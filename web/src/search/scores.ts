@@ -1,17 +1,12 @@
-/** Scores of hits, the best first. */
+/** Counts of scores by equal ranges, the lowest first, as the service returns them. */
 
-/** Return how many scores lie in each of some equal steps from the worst to the best. */
-export function histogram(scores: readonly number[], steps: number): number[] {
-  const out = new Array<number>(steps).fill(0);
-  const [best, worst] = [scores[0] ?? 0, scores.at(-1) ?? 0];
-  for (const score of scores) {
-    const at = best > worst ? Math.floor(((score - worst) / (best - worst)) * steps) : 0;
-    out[Math.min(steps - 1, at)]! += 1;
-  }
-  return out;
-}
-
-/** Return how many scores are at least as large as one. */
-export function passing(scores: readonly number[], least: number): number {
-  return scores.filter((score) => score >= least).length;
+/** Return about how many records reach a score: exact at an edge, in proportion within a range. */
+export function passing(counts: readonly number[], edges: readonly number[], least: number): number {
+  return Math.round(
+    counts.reduce((sum, n, i) => {
+      const [low, high] = [edges[i] as number, edges[i + 1] as number];
+      if (least <= low) return sum + n;
+      return least >= high ? sum : sum + (n * (high - least)) / (high - low);
+    }, 0),
+  );
 }
