@@ -62,6 +62,7 @@ def test_all_records_are_counted_where_they_are(mapped, archive):
 
 def test_a_polygon_is_drawn_kept_in_the_address_and_cleared(mapped, archive):
     mapped.button("Draw polygon").click()
+    expect(mapped.page.locator(".map-holder.map-drawing")).to_be_visible()
     frame = mapped.page.locator(".map-holder").bounding_box()
     left, top, width, height = (frame[name] for name in ("x", "y", "width", "height"))
     for x, y in ((0.3, 0.3), (0.6, 0.35)):
