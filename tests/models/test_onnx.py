@@ -80,6 +80,15 @@ def test_export_computes_what_torch_computes(exported, n):
     np.testing.assert_allclose(np.linalg.norm(encoding.embedding, axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_and_batches_do_not_change_a_bit(exported, exported_file, threads):
+    images = pixels(23)
+    together = OnnxEncoder(exported_file, threads=threads).outputs(images)
+    for name, values in together.items():
+        alone = [exported[1].outputs(images[i : i + 1])[name] for i in range(len(images))]
+        np.testing.assert_array_equal(values, np.concatenate(alone), err_msg=name)
+
+
 def test_it_says_what_it_is(exported):
     checkpoint, encoder = exported
     assert (encoder.dim, encoder.n_bits, encoder.label_names) == (16, 24, LABELS)

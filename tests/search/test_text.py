@@ -79,10 +79,78 @@ def test_texts_obey_filters_and_thresholds(archive):
     assert len(archive.search(text="a lake", k=40, options=options)) == 5
 
 
-def test_modes_without_vectors_and_empty_texts_are_refused(archive):
-    for mode in ("code", "cue"):
-        with pytest.raises(UsageError, match="a text has neither code nor labels"):
-            archive.search(text="a lake", mode=mode)
+def hamming(codes, code):
+    return np.unpackbits(codes ^ code, axis=1).sum(axis=1)
+
+
+def test_mode_code_compares_the_code_of_the_text(archive):
+    encoder, columns = archive.encoder(), archive.columns()
+    code = encoder.encode_texts(["a harbor"]).code
+    wanted = hamming(columns.code, code)
+    result = archive.search(text="a harbor", mode="code", k=40)
+    assert [hit.distance for hit in result] == sorted(wanted)
+    assert set(result.ids) == set(columns.ids)
+    assert result[0].distance == wanted[columns.ids.index(result[0].id)]
+
+
+def test_modes_cue_and_fused_compare_the_labels_that_a_text_names(archive):
+    names = archive.manifest.label_names
+    code = archive.encoder().encode_texts(["two waters"]).code
+    result = archive.search(text="two waters", mode="cue", k=40)
+    assert result.labels == ("water",)
+    predicted = archive.label_scores() >= 0.5
+    cue = (predicted != (np.array(names) == "water")).sum(axis=1)
+    columns = archive.columns()
+    wanted = cue + hamming(columns.code, code)
+    found = {hit.id: hit.distance for hit in result}
+    assert found == dict(zip(columns.ids, wanted.tolist(), strict=True))
+    fused = archive.search(
+        text="water", mode="fused", k=40, options=api.SearchOptions(fused_weight=50.0)
+    )
+    assert {hit.labels for hit in fused[:10]} == {("water",)}  # of 10; so heavy a weight decides
+    for mode in ("cue", "fused"):
+        with pytest.raises(UsageError, match="names none of the archive's labels"):
+            archive.search(text="an airport", mode=mode)
+
+
+def test_auto_compares_embeddings_even_where_labels_were_measured_to_help(archive):
+    archive.search(archive.ids()[0], mode="fused", k=1)  # measures
+    assert archive.search(text="an airport", k=1).mode == "embedding"
+
+
+@pytest.mark.parametrize("mode", ["embedding", "code"])
+def test_percentiles_of_texts_are_among_general_descriptions(archive, mode):
+    general, columns = archive.encoder().general_encoding, archive.columns()
+    if mode == "embedding":
+        nearest = (1 - general.embedding @ columns.embedding.T).min(axis=1)
+    else:
+        nearest = np.array([hamming(columns.code, code[None]).min() for code in general.code])
+    result = archive.search(text="a lake", mode=mode, k=40)
+    for hit in result:
+        share = 100 * np.mean(nearest >= hit.distance - 1e-6)
+        assert hit.percentile == pytest.approx(share, abs=0.06)
+    least = result[9].percentile
+    options = api.SearchOptions(min_percentile=least)
+    kept = archive.search(text="a lake", mode=mode, k=40, options=options)
+    if least:
+        assert kept.ids == tuple(hit.id for hit in result if hit.percentile >= least - 1e-6)
+    image = archive.search(archive.ids()[0], mode=mode, k=40)
+    least = max(image[1].percentile, 1)
+    options = api.SearchOptions(min_percentile=least)
+    kept = archive.search(archive.ids()[0], mode=mode, k=40, options=options)
+    assert kept.ids == tuple(hit.id for hit in image if hit.percentile >= least)
+    assert len(kept) < len(image)
+
+
+def test_percentiles_that_are_not_known_are_refused(archive):
+    options = api.SearchOptions(min_percentile=30)
+    with pytest.raises(UsageError, match="mode fused are not known"):
+        archive.search(archive.ids()[0], mode="fused", options=options)
+    with pytest.raises(UsageError, match="minimum percentile is 101"):
+        archive.search(archive.ids()[0], options=api.SearchOptions(min_percentile=101))
+
+
+def test_empty_texts_and_negatives_alone_are_refused(archive):
     with pytest.raises(UsageError, match="the text is empty"):
         archive.search(text=" ")
     with pytest.raises(UsageError, match="only negatives"):
@@ -123,6 +191,6 @@ def test_the_service_searches_by_text(folder, archive):
             "/v1/search", json={"id": "sand003.png", "text": "a lake", "negative_text": "a city"}
         )
         assert mixed.status_code == 200, mixed.text
-        wrong = client.post("/v1/search", json={"text": "a lake", "mode": "code"})
+        wrong = client.post("/v1/search", json={"text": "an airport", "mode": "cue"})
         assert wrong.status_code == 400
-        assert "neither code nor labels" in wrong.json()["detail"]
+        assert "names none of the archive's labels" in wrong.json()["detail"]

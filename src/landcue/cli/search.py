@@ -88,6 +88,13 @@ def search(
     min_score: Annotated[
         float | None, typer.Option(help="Leave out hits below this score.")
     ] = None,
+    min_percentile: Annotated[
+        float | None,
+        typer.Option(
+            help="Leave out hits below this percentile (0 to 100), a scale that images and texts "
+            "share."
+        ),
+    ] = None,
     collapse: Annotated[
         float | None,
         typer.Option(help="Leave out near duplicates within this cosine distance, such as 0.02."),
@@ -158,6 +165,7 @@ def search(
         )
     options = SearchOptions(
         min_score=min_score,
+        min_percentile=min_percentile,
         collapse=collapse,
         label_weight=label_weight,
         shortlist=shortlist,

@@ -26,7 +26,7 @@ from landcue.search.fusion import Fusion
 from landcue.search.plan import check_mode
 from landcue.search.records import COLUMNS, Records, Summary
 from landcue.search.vectors import Vectors
-from landcue.types import FloatArray, Problem
+from landcue.types import Encoding, FloatArray, Problem
 
 
 class MilvusBackend:
@@ -239,7 +239,7 @@ class MilvusBackend:
             raise UsageError("the weight of labels was not measured: push the archive again")
         return self.pushed.fusion
 
-    def typical(self, mode: str) -> None:
+    def typical(self, mode: str, texts: Encoding | None = None) -> None:
         """Return nothing: a sample of nearest neighbors would cost the server many searches."""
 
     def summary(self) -> Summary:

@@ -50,8 +50,10 @@ class Space:
         dim: Length d of an embedding: the first outputs, scaled to length 1.
         n_bits: Bits of a code: the signs of the next outputs.
         label_names: Names of the C labels: the sigmoids of the last outputs are their scores.
-        text_bias: What replaces the first d values of ``bias`` for the features of texts,
-            float32 ``[d]``; ``None`` for encoders without a text tower.
+        text_bias: What replaces the first values of ``bias`` for the features of texts, float32
+            ``[d + n_bits]``; ``None`` for encoders without a text tower.
+        texts: Features float32 ``[t, F]`` of general descriptions, to calibrate the distances of
+            texts; ``None`` where they are not known.
         facts: How it was fitted and what was measured, as JSON values.
     """
 
@@ -61,6 +63,7 @@ class Space:
     n_bits: int = 0
     label_names: tuple[str, ...] = ()
     text_bias: FloatArray | None = None
+    texts: FloatArray | None = None
     facts: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
 
     @property
@@ -89,16 +92,18 @@ class Space:
             label_scores=(0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32),
         )
 
-    def encode_text(self, features: npt.NDArray[Any]) -> FloatArray:
-        """Return the embeddings float32 ``[n, d]`` of texts whose features are ``[n, F]``.
+    def encode_text(self, features: npt.NDArray[Any]) -> Encoding:
+        """Map features of texts, floats ``[n, F]``, to embeddings and codes; without label scores.
 
         Raises:
             UsageError: The space was fitted without texts.
         """
         if self.text_bias is None:
             raise UsageError("the model has no text tower: search with an image instead")
-        out = unit_rows(features) @ self.weight[:, : self.dim] + self.text_bias
-        return unit_rows(out)
+        d, k = self.dim, self.n_bits
+        out = unit_rows(features) @ self.weight[:, : d + k] + self.text_bias
+        none = np.empty((len(out), 0), np.float32)
+        return Encoding(unit_rows(out[:, :d]), pack_bits(out[:, d:] > 0), k, none)
 
     def _project(self, features: npt.NDArray[Any]) -> FloatArray:
         if features.ndim != 2 or features.shape[1] != self.n_features:
@@ -113,6 +118,8 @@ class Space:
         tensors = {"bias": self.bias, "weight": np.ascontiguousarray(self.weight)}
         if self.text_bias is not None:
             tensors["text_bias"] = self.text_bias
+        if self.texts is not None:
+            tensors["texts"] = self.texts
         value = {
             "format": _FORMAT,
             "dim": self.dim,
@@ -147,11 +154,17 @@ class Space:
                 int(value["n_bits"]),
                 names,
                 tensors.get("text_bias"),
+                tensors.get("texts"),
                 value["facts"],
             )
             outputs = space.dim + space.n_bits + len(names)
             fits = space.weight.ndim == 2 and space.weight.shape[1] == outputs
-            if not fits or space.bias.shape != (outputs,):
+            fits = fits and space.bias.shape == (outputs,)
+            if space.text_bias is not None:
+                fits = fits and space.text_bias.shape == (space.dim + space.n_bits,)
+            if space.texts is not None:
+                fits = fits and space.texts.ndim == 2 and space.texts.shape[1] == space.n_features
+            if not fits:
                 raise ValueError("shapes")
         except (
             SafetensorError,
@@ -247,12 +260,14 @@ def fit_space(
         biases.append(probe.bias)
         names = probe.names
         facts["probe"] = probe.facts
-    text_bias = None
+    text_bias = texts = None
     if text_features is not None:
-        texts = unit_rows(text_features).astype(np.float64)
-        text_bias = (-texts.mean(axis=0) @ maps[0]).astype(np.float32)
+        texts = unit_rows(text_features)
+        wide = texts.astype(np.float64)
+        centered = wide - wide.mean(axis=0)
+        text_bias = (-wide.mean(axis=0) @ np.hstack(maps[:2])).astype(np.float32)
         facts["text"] = _text_facts(
-            unit_rows(u @ maps[0] + biases[0]), unit_rows(texts @ maps[0] + text_bias)
+            unit_rows(u @ maps[0] + biases[0]), unit_rows(centered @ maps[0])
         )
     return Space(
         np.concatenate(maps, axis=1).astype(np.float32),
@@ -261,6 +276,7 @@ def fit_space(
         n_bits,
         names,
         text_bias,
+        texts,
         facts,
     )
 

@@ -23,7 +23,7 @@ from landcue.search.fusion import Fusion
 from landcue.search.pages import Fetch, Rows
 from landcue.search.records import Records, Summary
 from landcue.search.vectors import Vectors
-from landcue.types import Bounds, ByteArray, FloatArray, Problem
+from landcue.types import Bounds, ByteArray, Encoding, FloatArray, Problem
 
 if TYPE_CHECKING:
     from landcue.search.typical import Typical
@@ -373,8 +373,13 @@ class Backend(Protocol):
         """
         ...
 
-    def typical(self, mode: str) -> Typical | None:
-        """Return distances to compare with those of a mode; ``None`` where none were measured."""
+    def typical(self, mode: str, texts: Encoding | None = None) -> Typical | None:
+        """Return distances to compare with those of a mode; ``None`` where none were measured.
+
+        Args:
+            mode: The mode.
+            texts: General descriptions, where the query is a text: its distances are larger.
+        """
         ...
 
     def summary(self) -> Summary:

@@ -43,7 +43,7 @@ from landcue.search.rerank import FusedCodes
 from landcue.search.store import Store
 from landcue.search.typical import FAMILIES, Typical, measure_typical
 from landcue.search.vectors import Sketches, Vectors
-from landcue.types import Bounds
+from landcue.types import Bounds, Encoding
 
 Mask = npt.NDArray[np.bool_]
 
@@ -466,17 +466,18 @@ class LocalBackend:
         """
         return self.indexes.ann_index()[1]
 
-    def typical(self, mode: str) -> Typical | None:
+    def typical(self, mode: str, texts: Encoding | None = None) -> Typical | None:
         """Return distances to compare with those of a mode; measured once for each version."""
         family = FAMILIES.get(mode)
-        if family is None or len(self.records) < 2:
+        if family is None or len(self.records) < 2 or (texts and family == "cue"):
             return None
+        name = f"typical-{family}" if texts is None else f"typical-{family}-of-texts"
         with self._measuring:
-            if family not in self._typical:
-                measure = functools.partial(measure_typical, self, family)
-                table = self.indexes.measured.table(f"typical-{family}", measure)
-                self._typical[family] = Typical.from_table(table)
-        return self._typical[family]
+            if name not in self._typical:
+                measure = functools.partial(measure_typical, self, family, texts)
+                table = self.indexes.measured.table(name, measure)
+                self._typical[name] = Typical.from_table(table, texts is not None)
+        return self._typical[name]
 
     def summary(self) -> Summary:
         """Return counts of values, the span of times, and all bounds: see :class:`Summary`."""

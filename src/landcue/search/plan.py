@@ -72,6 +72,8 @@ class SearchOptions:
         fused_weight: For modes ``fused`` and ``fused-code``: weight of the labels, in standard
             deviations; by default what was measured on the archive's annotated records, see
             :mod:`landcue.search.fusion`.
+        min_percentile: Leave out hits below this percentile, 0..100, of :class:`landcue.types.Hit`:
+            the same scale for images and for texts, whose scores are lower. Not in mode ``fused``.
     """
 
     min_score: float | None = None
@@ -83,6 +85,7 @@ class SearchOptions:
     exact_rows: int = EXACT_ROWS
     rerank: str = "none"
     fused_weight: float | None = None
+    min_percentile: float | None = None
 
     def check(self) -> None:
         """Check the values.
@@ -92,6 +95,8 @@ class SearchOptions:
         """
         if self.min_score is not None and not self.min_score <= 1:
             raise UsageError(f"the minimum score is {self.min_score}: use 1 or less")
+        if self.min_percentile is not None and not 0 <= self.min_percentile <= 100:
+            raise UsageError(f"the minimum percentile is {self.min_percentile}: use 0 to 100")
         if self.collapse is not None and not 0 <= self.collapse <= 2:
             raise UsageError(f"collapse is {self.collapse}: use a cosine distance, 0 to 2")
         if not _is_whole(self.label_weight, 0):

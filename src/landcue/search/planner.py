@@ -18,7 +18,7 @@ from landcue.search.exact import SHORTLIST, distances_of
 from landcue.search.filters import Filter
 from landcue.search.pages import MOST_COLLAPSED, Cursor, Distances, Page, Rows, others, take_page
 from landcue.search.plan import ASKED, FUSED, MODES, NEEDS, Plan, SearchOptions, check_mode, choose
-from landcue.search.query import Query, QueryEncoder, has_scores
+from landcue.search.query import Query, QueryEncoder, has_scores, only_texts
 from landcue.search.rerank import alpha_qe, k_reciprocal, log_gain
 from landcue.search.result import Found, Picture, Result
 from landcue.types import Encoder, FloatArray
@@ -79,6 +79,16 @@ class Planner:
         farthest = None
         if options.min_score is not None:  # some tolerance: scores are themselves rounded
             farthest = (1 - options.min_score) * ranking.worst + 1e-9
+        typical = functools.partial(self._typical, chosen, options, query, target)
+        if options.min_percentile:
+            known = None if slopes is not None else typical()
+            if known is None:
+                raise UsageError(
+                    f"percentiles of this search in mode {chosen} are not known: leave the minimum "
+                    "percentile out, or search with mode embedding"
+                )
+            least = known.farthest(options.min_percentile) + 1e-9
+            farthest = least if farthest is None else min(farthest, least)
         page = take_page(
             ranking.fetch,
             0 if after is None else after.seen,
@@ -92,11 +102,10 @@ class Planner:
         parts = None if ranking.parts is None else ranking.parts(page.rows)
         facts = view.read_facts(page.rows)
         found = Found(page, ranking.worst, facts, view.records.id, parts, options.rerank, view)
-        typical = functools.partial(self._typical, chosen, options, target)
         end = _end(view, page, chosen, 0 if after is None else after.seen, shortlist, ranking.lists)
         note = None
         if not len(page.rows):
-            note = "there are no further hits" if after else _why_none(options.min_score)
+            note = "there are no further hits" if after else _why_none(options)
         plan = _done(Plan(chosen, why, n, allowed), ranking, started)
         picture = self._picture(target)
         return Result(name, chosen, found, labels, end, note, plan, picture, typical)
@@ -162,20 +171,25 @@ class Planner:
         ):
             found = Found(page, ranking.worst, facts, view.records.id)
             end = _end(view, page, mode, 0, max(SHORTLIST, k), None)
-            note = None if len(page.rows) else _why_none(None)
+            note = None if len(page.rows) else _why_none(options)
             done = _done(plan, ranking, started)
             picture = self._picture(target)
-            typical = functools.partial(self._typical, mode, options, target)
+            typical = functools.partial(self._typical, mode, options, query, target)
             results.append(
                 Result(query.title, mode, found, target.labels, end, note, done, picture, typical)
             )
         return results
 
-    def _typical(self, mode: str, options: SearchOptions, target: Target | None) -> Typical | None:
+    def _typical(
+        self, mode: str, options: SearchOptions, query: Query | None, target: Target | None
+    ) -> Typical | None:
         other = options.rerank != "none" or (mode == "cue" and options.label_weight != 1)
-        if target is None or other:
+        if query is None or target is None or other:
             return None  # distances of another kind than those that are measured
-        return self._backend.typical(mode)
+        if not only_texts(query):
+            return self._backend.typical(mode)
+        texts = getattr(self._encoder(), "general_encoding", None) if self._encoder else None
+        return None if texts is None else self._backend.typical(mode, texts)
 
     def _picture(self, target: Target | None) -> Picture:
         pixels = None if target is None or target.pixels is None else target.pixels
@@ -424,9 +438,11 @@ def _done(plan: Plan, ranking: Ranking, started: float) -> Plan:
     )
 
 
-def _why_none(min_score: float | None) -> str:
-    if min_score is not None:
-        return f"no record reaches the score {min_score:g}"
+def _why_none(options: SearchOptions) -> str:
+    if options.min_score is not None:
+        return f"no record reaches the score {options.min_score:g}"
+    if options.min_percentile:
+        return f"no record reaches the percentile {options.min_percentile:g}"
     return "no other record matches"
 
 

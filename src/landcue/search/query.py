@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,9 +135,46 @@ def _is_pixels(array: npt.NDArray[Any]) -> bool:
 
 
 def has_scores(query: Query) -> bool:
-    """Return whether all examples have label probabilities: vectors have none."""
+    """Return whether all examples have label probabilities: vectors and texts have none."""
     examples = (*query.positives, *query.negatives)
-    return not any(isinstance(one, np.ndarray) and not _is_pixels(one) for one in examples)
+    return not any(
+        isinstance(one, Text) or (isinstance(one, np.ndarray) and not _is_pixels(one))
+        for one in examples
+    )
+
+
+def only_texts(query: Query) -> bool:
+    """Return whether all positive examples are texts."""
+    return all(isinstance(example, Text) for example in query.positives)
+
+
+def named_labels(text: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the labels that a text names, word by word, in the plural too; longer ones first.
+
+    >>> named_labels("Two tennis courts by the sea", ["court", "sea", "tennis court", "ship"])
+    ('tennis court', 'sea')
+    """
+    words = _words(text)
+    found: list[str] = []
+    for name in sorted(names, key=lambda name: (-len(_words(name)), names.index(name))):
+        wanted = _words(name)
+        for first in range(len(words) - len(wanted) + 1):
+            if wanted and words[first : first + len(wanted)] == wanted:
+                words[first : first + len(wanted)] = [""] * len(wanted)
+                found.append(name)
+                break
+    return tuple(found)
+
+
+def _words(text: str) -> list[str]:
+    return [_singular(word) for word in re.findall(r"\w+", text.casefold())]
+
+
+def _singular(word: str) -> str:
+    for ending, instead in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("s", "")):
+        if word.endswith(ending) and len(word) > 3 and not word.endswith("ss"):
+            return word.removesuffix(ending) + instead
+    return word
 
 
 class QueryEncoder:
@@ -221,11 +259,19 @@ class QueryEncoder:
             raise UsageError(
                 "the archive's model has no text tower: search with an image, or filter by labels"
             )
-        if needs - {"embedding"}:
-            raise UsageError(
-                "a text has neither code nor labels: search with mode embedding, two-stage or ann"
-            )
-        return Target(encoder.encode_text(example.text), _NO_BITS, _NO_BITS)
+        found: Encoding = encoder.encode_texts([example.text])
+        scores, cue, labels = _NO_NUMBERS, _NO_BITS, tuple[str, ...]()
+        if needs & {"cue", "scores"}:
+            labels = named_labels(example.text, self._label_names)
+            if not labels:
+                known = ", ".join(self._label_names[:8]) + ("…" if self._label_names[8:] else "")
+                raise UsageError(
+                    f"the text {example.text!r} names none of the archive's labels ({known}), "
+                    "which modes cue and fused compare: search with mode embedding or code"
+                )
+            truth = np.isin(np.array(self._label_names), labels)[None]
+            scores, cue = truth.astype(np.float32), pack_bits(truth)
+        return Target(found.embedding, found.code, cue, scores, labels)
 
     def _weighted(self, example: Example, target: Target) -> FloatArray:
         if not isinstance(example, Text) or self._encoder is None:

@@ -8,6 +8,7 @@ distances of their nearest neighbors are kept, with those of random pairs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from landcue.search.backend import Target, View
 from landcue.search.pages import others
-from landcue.types import ByteArray, FloatArray
+from landcue.types import ByteArray, Encoding, FloatArray
 
 FAMILIES = dict.fromkeys(("embedding", "two-stage", "ann", "fused"), "embedding") | {
     mode: mode for mode in ("code", "cue")
@@ -34,15 +35,17 @@ _NO_EMBEDDING: FloatArray = np.empty((1, 0), np.float32)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Typical:
-    """Distances of a sample of an archive's records.
+    """Distances of a sample of an archive's records, or of general descriptions.
 
     Attributes:
         nearest: Of each to its nearest neighbor, float64 ``[s]``, ascending.
         pairs: Of random pairs, float64 ``[p]``, ascending.
+        texts: Whether they are those of texts to records.
     """
 
     nearest: npt.NDArray[np.float64]
     pairs: npt.NDArray[np.float64]
+    texts: bool = False
 
     def percentiles(self, distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return for each distance the percentage of records without a nearer neighbor.
@@ -59,6 +62,16 @@ class Typical:
         """
         return _at_least(self.nearest, distances)
 
+    def farthest(self, percentile: float) -> float:
+        """Return the largest distance of at least this percentile.
+
+        >>> Typical(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.5])).farthest(75)
+        0.2
+        """
+        least = percentile - 0.05  # they are shown with one digit
+        below = int(np.floor(len(self.nearest) * (1 - least / 100) + 1e-9))
+        return float(self.nearest[below]) if below < len(self.nearest) else np.inf
+
     def remark(self, distance: float) -> str | None:
         """Return one line if a best hit at this distance is not similar to the query."""
         percentile = float(_at_least(self.nearest, np.array([distance]))[0])
@@ -67,16 +80,17 @@ class Typical:
         chance = float(_at_least(self.pairs, np.array([distance]))[0])
         if chance < 75:
             return "nothing here is very similar: the best hit is no closer than chance"
+        whose = "general descriptions" if self.texts else "the records"
         return (
             "nothing here is very similar: the best hit is farther than the nearest neighbors of "
-            f"{100 - percentile:.0f} % of the records"
+            f"{100 - percentile:.0f} % of {whose}"
         )
 
     @classmethod
-    def from_table(cls, table: pa.Table) -> Typical:
+    def from_table(cls, table: pa.Table, texts: bool = False) -> Typical:
         """Return the distances that :func:`measure_typical` measured."""
         values, nearest = table["distance"].to_numpy(), table["nearest"].to_numpy()
-        return cls(values[nearest], values[~nearest])
+        return cls(values[nearest], values[~nearest], texts)
 
 
 def _at_least(
@@ -87,15 +101,18 @@ def _at_least(
     return 100.0 * (len(known) - below) / max(len(known), 1)
 
 
-def measure_typical(view: View, family: str) -> pa.Table:
-    """Search for a sample of an archive's records; return the distances as a table.
+def measure_typical(view: View, family: str, texts: Encoding | None = None) -> pa.Table:
+    """Search for a sample of an archive's records, or for texts; return the distances as a table.
 
     Args:
         view: The archive.
-        family: ``embedding``, ``code`` or ``cue`` (with label weight 1).
+        family: ``embedding``, ``code`` or ``cue`` (with label weight 1; not with texts).
+        texts: General descriptions, to search for instead of records.
     """
     n = len(view.records)
     rng = np.random.default_rng(0)
+    if texts is not None:
+        return _measure_texts(view, family, texts, rng)
     size = min(n, _SAMPLE if n <= _LARGE else _LARGE_SAMPLE)
     rows = np.sort(rng.choice(n, size, replace=False)).astype(np.int64)
     selection = view.select(None)
@@ -119,6 +136,30 @@ def measure_typical(view: View, family: str) -> pa.Table:
     return pa.table({"distance": values, "nearest": np.arange(len(values)) < len(nearest)})
 
 
+def _measure_texts(view: View, family: str, texts: Encoding, rng: np.random.Generator) -> pa.Table:
+    """Return the distances of texts to their nearest records, and of random texts and records."""
+    selection = view.select(None)
+    parts = [slice(i, i + 1) for i in range(len(texts.embedding))]
+    targets = [Target(texts.embedding[i], texts.code[i], _NO_CODE) for i in parts]
+    if family == "embedding":
+        rankings = [selection.by_embedding(target) for target in targets]
+    else:
+        rankings = selection.by_code(family, targets, 1, first=1)
+    nearest = [float(ranking.fetch(1)[0][0]) for ranking in rankings]
+    rows, chosen = rng.integers(0, len(view.records), _PAIRS), rng.integers(0, len(parts), _PAIRS)
+    if family == "embedding":
+        vectors = view.read_vectors("embedding", rows).astype(np.float64)
+        pairs = 1 - (vectors * texts.embedding[chosen]).sum(axis=1)
+    else:
+        pairs = _hamming(view.read_vectors("code", rows), texts.code[chosen])
+    values = np.concatenate([np.sort(nearest), np.sort(pairs)])
+    return pa.table({"distance": values, "nearest": np.arange(len(values)) < len(nearest)})
+
+
+def _hamming(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    return np.unpackbits(a.view(np.uint8) ^ b.view(np.uint8), axis=1).sum(axis=1).astype(np.float64)
+
+
 def _pairs(
     view: View, family: str, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
@@ -130,6 +171,5 @@ def _pairs(
         return 1 - (a.astype(np.float64) * b.astype(np.float64)).sum(axis=1)
     different = np.zeros(len(left))
     for kind in ("code", "cue")[: 1 + (family == "cue")]:
-        a, b = read(kind)
-        different += np.unpackbits(a.view(np.uint8) ^ b.view(np.uint8), axis=1).sum(axis=1)
+        different += _hamming(*read(kind))
     return different

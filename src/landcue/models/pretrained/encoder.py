@@ -213,10 +213,23 @@ class PretrainedEncoder:
         Raises:
             UsageError: The model has no text tower, or the text is empty.
         """
+        return self.encode_texts([text]).embedding
+
+    def encode_texts(self, texts: Sequence[str]) -> Encoding:
+        """Return embeddings and codes of n texts, each a mean over prompts; no label scores.
+
+        Raises:
+            UsageError: The model has no text tower, or a text is empty.
+        """
         self._check_text()
-        if not text.strip():
+        if not all(text.strip() for text in texts):
             raise UsageError("the text is empty: describe a place in a few words")
-        return self.space.encode_text(self._averaged([text.strip()]))
+        return self.space.encode_text(self._averaged([text.strip() for text in texts]))
+
+    @property
+    def general_encoding(self) -> Encoding | None:
+        """Embeddings and codes of general descriptions, if they were kept with the space."""
+        return None if self.space.texts is None else self.space.encode_text(self.space.texts)
 
     def general_texts(self) -> FloatArray:
         """Return the features ``[t, F]`` of general descriptions, to center those of queries."""
