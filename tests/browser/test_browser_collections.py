@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 
+from PIL import Image
 from playwright.sync_api import expect
 
 
@@ -68,6 +69,47 @@ def test_two_people_go_on_with_one_collection(guest, visit):
     expect(marks(guest)).to_contain_text("2 good")
     saved(guest, guest.button("Undo", within=marks(guest)).click)
     expect(marks(guest)).to_contain_text("1 good")
+
+
+def test_what_two_people_change_in_one_member_is_merged(guest, server):
+    guest.ask_record()
+    id_ = mark(guest, 1)
+    made = saved(guest, guest.button("Save as collection").click)
+    theirs = {"members": [{"id": id_, "mark": "good", "note": "north quay"}], "who": "Bo"}
+    at = f"{server.url}v1/collections/{made['id']}"
+    assert guest.page.request.post(at, data=theirs).ok
+    guest.expected.append("409")
+    # This page has not read the note yet.
+    with guest.page.expect_response(lambda answer: answer.status == 409):
+        guest.button(f"Bad: {id_}").click()
+    expect(guest.page.locator(".card").nth(1)).to_have_attribute("data-mark", "bad")
+    guest.button("Collections").click()
+    sheet = guest.page.get_by_role("dialog", name="Collections")
+    expect(sheet.get_by_label(f"Note: {id_}")).to_have_value("north quay")
+    (member,) = guest.page.request.get(at).json()["members"]
+    assert (member["mark"], member["note"]) == ("bad", "north quay")
+    # The same value of both: the page says that the other's was replaced.
+    assert guest.page.request.post(at, data={"members": [{"id": id_, "note": "b"}]}).ok
+    sheet.get_by_label(f"Note: {id_}").fill("mine")
+    sheet.get_by_label(f"Note: {id_}").blur()
+    expect(guest.page.locator(".toast")).to_contain_text("changed the note of")
+
+
+def test_a_colleague_goes_on_with_an_uploaded_image(guest, visit, images, tmp_path):
+    Image.open(images / "images/harbor/harbor_0007.tif").save(tmp_path / "mine.jpg", quality=92)
+    mine = guest.searching(lambda: guest.drop(tmp_path / "mine.jpg"))
+    mark(guest, 1)
+    made = saved(guest, guest.button("Save as collection").click)
+    assert made["images"] == ["image"]
+    expect(guest.page).to_have_url(re.compile(f"kept={made['id']}.*collection={made['id']}"))
+    other = visit(guest.page.url.split("/", 3)[3])
+    other.settled()
+    assert other.ids() == [hit["id"] for hit in mine["hits"]][: len(other.ids())]
+    query = other.page.get_by_role("region", name="Query", exact=True)
+    image = query.get_by_role("img", name="Query: an image kept with the collection")
+    expect(image).to_be_visible()
+    answer = other.searching(other.button("Refine").click)
+    assert answer["hits"]
 
 
 def test_labels_of_a_selection_are_exported(guest, tmp_path):

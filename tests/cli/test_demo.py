@@ -151,7 +151,7 @@ def test_without_a_display_no_browser_is_opened(demo, on_a_terminal, tmp_path):
     folder, _ = demo
     code = (
         "import sys; from pathlib import Path; from landcue.cli.demo import show; "
-        "folder = Path(sys.argv[1]); show([folder / 'archive'], None, folder / 'feedback')"
+        "folder = Path(sys.argv[1]); show([folder / 'archive'], None, folder / 'picks.db')"
     )
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -198,25 +198,6 @@ def test_a_failed_export_keeps_the_old_file(client, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["hits.csv"]
 
 
-def test_feedback_is_kept(start, tmp_path):
-    file = tmp_path / "feedback.jsonl"
-    with start(feedback_file=file) as url:
-        client = Client(url)
-        client.feedback(query="port/01.png", positives=["port/03.png"], note="good")
-        with pytest.raises(UsageError, match="give positives or negatives"):
-            client.feedback(query="port/01.png")
-        with pytest.raises(ServiceError, match="no record has the id") as caught:
-            client.feedback(positives=["none"])
-    assert caught.value.status == 404
-    (line,) = file.read_text().splitlines()
-    kept = json.loads(line)
-    assert (kept["query"], kept["positives"], kept["note"]) == (
-        "port/01.png",
-        ["port/03.png"],
-        "good",
-    )
-
-
 def test_health_tells_when_models_are_loaded(start, encoder):
     loaded = threading.Event()
 
@@ -262,7 +243,7 @@ def test_tokens(start):
         client = Client(url, token=read)
         assert client.labels()
         with pytest.raises(ServiceError, match="lacks the scope") as caught:
-            client.feedback(positives=["port/01.png"])
+            client.create_collection("a")
         assert caught.value.status == 403
         assert read not in repr(client) + str(caught.value)
         assert Client(url).health() in ("ready", "starting")

@@ -26,6 +26,11 @@ def made(client):
     return client.create_collection("roads", [{"id": "road01.png", "mark": "good"}]).id
 
 
+def kept(client):
+    image = client.thumbnail("road01.png")
+    return client.create_collection("like this", query={"image": image}).id
+
+
 CALLS = {
     "archive": lambda client, folder: client.archive(),
     "archives": lambda client, folder: client.archives(),
@@ -35,6 +40,7 @@ CALLS = {
         made(client), [{"id": "road01.png", "labels": ["road"]}]
     ),
     "collection": lambda client, folder: client.collection(made(client)),
+    "collection_image": lambda client, folder: client.collection_image(kept(client)),
     "collection_labels": lambda client, folder: client.collection_labels(made(client)),
     "collections": lambda client, folder: client.collections(),
     "create_collection": lambda client, folder: made(client),
@@ -44,7 +50,6 @@ CALLS = {
     "embedding_map": lambda client, folder: client.embedding_map(),
     "export": lambda client, folder: client.export(folder / "hits.csv", record="road01.png"),
     "facets": lambda client, folder: client.facets(),
-    "feedback": lambda client, folder: client.feedback(positives=["road01.png"]),
     "health": lambda client, folder: client.health(),
     "labels": lambda client, folder: client.labels(),
     "model": lambda client, folder: client.model(),
@@ -64,7 +69,6 @@ def test_every_path_is_asked_for_by_a_method(views, tmp_path):
     assert set(CALLS) == methods
     app = services.application(
         Catalog.open([views[1]]),
-        feedback_file=tmp_path / "feedback",
         collections_file=tmp_path / "picks",
     )
     with services.running(app) as port:
@@ -83,10 +87,9 @@ def test_every_path_is_asked_for_by_a_method(views, tmp_path):
 
 
 def test_every_answer_is_exported():
-    bodies = {"FeedbackRequest", "Filters", "SearchRequest"}
+    bodies = {"Filters", "SearchRequest"}
     bodies |= {"CollectionRequest", "CollectionChange", "Mark", "SuggestRequest"}
     shown_otherwise = {
-        "FeedbackAnswer",
         "CollectionsAnswer",
         "ArchivesAnswer",
         "ArchiveSummary",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 
+import httpx
 import pytest
+from PIL import Image
 
 import landcue
 from landcue.data.label_table import read_label_table
@@ -48,8 +53,11 @@ def test_a_collection_is_made_changed_undone_and_deleted(client):
     assert client.get(at).json() == changed
     removed = client.post(at, json={"members": [{"id": B}]}).json()
     assert marks(removed) == {A: None}
-    assert client.post(f"{at}/undo").json()["members"] == changed["members"]
-    assert client.post(f"{at}/undo").json()["members"] == made["members"]
+    for before in (changed, made):
+        undone = client.post(f"{at}/undo").json()["members"]
+        assert [{**one, "revision": 0} for one in undone] == [
+            {**one, "revision": 0} for one in before["members"]
+        ]
     assert client.post(f"{at}/undo").json()["members"] == []
     assert client.post(f"{at}/undo").status_code == 409
     (listed,) = client.get("/v1/collections").json()["collections"]
@@ -66,6 +74,67 @@ def test_a_merge_adds_members_and_keeps_own_marks(client, is_problem):
     assert marks(merged) == {A: "good", C: "bad"}
     other = create(client, archive="made")
     is_problem(client.post(f"/v1/collections/{one['id']}", json={"merge": other["id"]}), 409)
+
+
+def test_a_member_that_was_changed_since_is_not_overwritten(client, is_problem):
+    made = create(client, members=[{"id": A, "mark": "good"}])
+    at = f"/v1/collections/{made['id']}"
+    seen = made["members"][0]["revision"]
+    theirs = {"members": [{"id": A, "mark": "bad", "revision": seen}], "who": "Bo"}
+    now = client.post(at, json=theirs).json()
+    assert now["members"][0]["revision"] > seen
+    mine = {"members": [{"id": B, "mark": "good"}, {"id": A, "note": "mine", "revision": seen}]}
+    detail = is_problem(client.post(at, json=mine), 409)
+    assert detail == f"{A} was changed by Bo since it was read: read the collection again"
+    assert client.get(at).json() == now  # and of the other member nothing, either
+    new = {"members": [{"id": C, "mark": "good", "revision": 0}]}
+    assert client.post(at, json=new).status_code == 200
+    is_problem(client.post(at, json=new), 409)
+    undone = client.post(f"{at}/undo").json()
+    is_problem(client.post(f"{at}/undo", params={"revision": undone["revision"] + 1}), 409)
+    back = client.post(f"{at}/undo", params={"revision": undone["revision"]}).json()
+    assert marks(back) == {A: "good"}
+    assert back["members"][0]["revision"] > now["members"][0]["revision"]  # never one twice
+    removed = client.post(at, json={"members": [{"id": A}]}).json()
+    assert removed["members"] == []
+    assert "was removed" in is_problem(client.post(at, json=theirs), 409)
+
+
+def test_uploaded_queries_are_kept_and_searched_again(client, send, png, is_problem):
+    upload = png(seed=3), png(seed=4)
+    files = [("image", upload[0]), ("negative", upload[1])]
+    asked = {"filters": {"labels": "water"}, "positives": [A], "mode": "code"}
+    wanted = send(client, *files, crop=[2, 2, 20, 20], **asked).json()
+    query = {**asked, "crop": [2, 2, 20, 20], "k": 7}
+    answer = send(client, *files, url="/v1/collections", name="like mine", query=query)
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert made["images"] == ["image", "negative"]
+    assert made["query"] == {**asked, "k": 7}
+    again = client.post("/v1/search", json={**asked, "images_of": made["id"]}).json()
+    found = [[(hit["id"], hit["distance"]) for hit in one["hits"]] for one in (wanted, again)]
+    assert found[0] == found[1]
+    assert again["labels"] == wanted["labels"]
+    at = f"/v1/collections/{made['id']}"
+    small = client.get(f"{at}/images/0")
+    assert small.headers["content-type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(small.content)).size == (20, 20)
+    is_problem(client.get(f"{at}/images/2"), 404)
+    other = {"images_of": made["id"], "archive": "made"}
+    assert "another archive" in is_problem(client.post("/v1/search", json=other), 409)
+    plain = {"images_of": create(client)["id"]}
+    assert "keeps no image" in is_problem(client.post("/v1/search", json=plain), 409)
+    listed = len(client.get("/v1/collections").json()["collections"])
+    is_problem(send(client, ("image", b"no image"), url="/v1/collections", name="x"), 400)
+    assert len(client.get("/v1/collections").json()["collections"]) == listed
+
+
+def test_images_of_another_model_are_refused(client, send, png, tmp_path, is_problem):
+    made = send(client, ("image", png()), url="/v1/collections", name="mine").json()
+    with sqlite3.connect(tmp_path / "picks.db") as database:
+        database.execute("UPDATE images SET fingerprint = 'other'")
+    answer = client.post("/v1/search", json={"images_of": made["id"]})
+    assert "upload them again" in is_problem(answer, 409)
 
 
 def test_labels_come_back_as_a_table_that_indexing_reads(client, tmp_path):
@@ -137,13 +206,18 @@ def test_changes_need_the_scope_feedback(start, tmp_path, is_problem):
 def test_without_a_file_or_room_it_is_one_line(start, tmp_path, is_problem):
     with start() as client:
         assert "keeps no collections" in is_problem(client.get("/v1/collections"), 404)
-    with start({"feedback_bytes": 60_000}, collections_file=tmp_path / "picks.db") as client:
+    with start({"collections_bytes": 60_000}, collections_file=tmp_path / "picks.db") as client:
         made = create(client)
         at = f"/v1/collections/{made['id']}"
         full = {"members": [{"id": A, "note": "x" * 2_000}]}
         answers = [client.post(at, json=full) for _ in range(60)]
         assert "full" in is_problem(answers[-1], 503)
         assert client.get(at).status_code == 200
+    old = tmp_path / "old.db"
+    with sqlite3.connect(old) as database:
+        database.execute("CREATE TABLE collections (id TEXT)")
+    with pytest.raises(UsageError, match="another version"):
+        Collections(old, 1 << 20).check()
     (tmp_path / "other.db").write_bytes(b"no database" * 1_000)
     with pytest.raises(UsageError, match=r"other\.db: cannot be used"):
         Collections(tmp_path / "other.db", 1 << 20).check()
@@ -268,3 +342,32 @@ def test_nothing_acknowledged_is_lost_by_a_kill_and_writers_share_the_file(tmp_p
         found = {member["id"] for member in Collections(path, 100 << 20).get(id_)["members"]}
         assert set(acknowledged) <= found
         assert len(found) <= len(acknowledged) + 1
+
+
+@pytest.mark.slow
+def test_a_killed_server_keeps_every_mark_that_it_acknowledged(serve, photos, tmp_path):
+    path = tmp_path / "picks.db"
+    process, address, _ = serve(photos, "--collections", path)
+    acknowledged = {}
+    with httpx.Client(base_url=address, timeout=30) as client:
+        at = f"/v1/collections/{create(client)['id']}"
+
+    def save(worker):
+        with contextlib.suppress(httpx.HTTPError), httpx.Client(base_url=address) as client:
+            for n in range(10_000):
+                id_ = f"port/{1 + 2 * (worker % 15):02}.png"
+                answer = client.post(at, json={"members": [{"id": id_, "note": str(n)}]})
+                assert answer.status_code == 200, answer.text
+                acknowledged[id_] = n
+
+    savers = [threading.Thread(target=save, args=(worker,)) for worker in range(4)]
+    for saver in savers:
+        saver.start()
+    while len(acknowledged) < 4 or min(acknowledged.values()) < 10:
+        assert process.poll() is None
+    process.kill()
+    for saver in savers:
+        saver.join()
+    kept = Collections(path, 100 << 20).get(at.rpartition("/")[2])
+    notes = {member["id"]: int(member["note"]) for member in kept["members"]}
+    assert all(notes[id_] in (n, n + 1) for id_, n in acknowledged.items())

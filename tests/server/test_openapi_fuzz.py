@@ -27,7 +27,7 @@ expected-statuses = ["2xx", 400, 404, 409]
 @pytest.fixture(scope="module")
 def address(app, tmp_path_factory):
     """The address of a service of two archives on loopback."""
-    made = app(feedback_file=tmp_path_factory.mktemp("fuzz") / "feedback")
+    made = app(collections_file=tmp_path_factory.mktemp("fuzz") / "picks.db")
     with services.running(made) as port:
         while not made.state.service.ready:
             time.sleep(0.01)

@@ -49,8 +49,8 @@ def test_loopback_needs_none(host):
 
 def test_tokens_and_their_scopes(start, tmp_path, is_problem):
     tokens = Tokens(read=(READ,), feedback=(FEEDBACK,))
-    given = {"positives": ["port/01.png"]}
-    with start(tokens=tokens, feedback_file=tmp_path / "f") as client:
+    given = {"name": "a", "members": [{"id": "port/01.png", "mark": "good"}]}
+    with start(tokens=tokens, collections_file=tmp_path / "f") as client:
         for path in ("/v1/labels", "/v1/records/port/01.png", "/metrics", "/openapi.json", "/x"):
             answer = client.get(path)
             is_problem(answer, 401)
@@ -62,9 +62,9 @@ def test_tokens_and_their_scopes(start, tmp_path, is_problem):
         is_problem(client.get("/v1/labels", headers={"Authorization": f"Basic {READ}"}), 401)
         is_problem(client.get(f"/v1/labels?token={READ}"), 401)
         assert client.get("/v1/labels", headers=bearer(READ)).status_code == 200
-        is_problem(client.post("/v1/feedback", json=given, headers=bearer(READ)), 403)
-        is_problem(client.post("/v1/feedback", json=given), 401)
-        answer = client.post("/v1/feedback", json=given, headers=bearer(FEEDBACK))
+        is_problem(client.post("/v1/collections", json=given, headers=bearer(READ)), 403)
+        is_problem(client.post("/v1/collections", json=given), 401)
+        answer = client.post("/v1/collections", json=given, headers=bearer(FEEDBACK))
         assert answer.status_code == 201
         assert client.get("/v1/labels", headers=bearer(FEEDBACK)).status_code == 200
         assert client.get("/healthz").status_code == 200
@@ -274,7 +274,7 @@ def test_what_goes_wrong_inside_is_not_told(photos, start, is_problem, caplog):
         {"cursor": "x" * 5000},
         {"url": "http://127.0.0.1/x.png"},
         {"image": "http://127.0.0.1/x.png"},
-        {"vector": [1.0]},
+        {"vector": []},
         *(
             {"filters": filters}
             for filters in (

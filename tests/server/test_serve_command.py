@@ -48,8 +48,8 @@ def test_wrong_usage_is_one_line(tmp_path, made):
         ((made, "--model", made), 2, "--model is for milvus://"),
         ((made, "--allow-origin", "*"), 2, "https://maps.example.org"),
         ((made, "--allow-origin", "https://maps.example.org/"), 2, "https://maps.example.org"),
-        ((made, "--feedback-file", tmp_path / "none" / "marks.jsonl"), 2, "No such file"),
-        ((made, "--feedback-file", tmp_path), 2, "Is a directory"),
+        ((made, "--collections", tmp_path / "none" / "picks.db"), 2, "No such file"),
+        ((made, "--collections", tmp_path), 2, "cannot be used"),
     ):
         assert part in error_line(code, "serve", *words)
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import resource
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -210,52 +209,6 @@ def test_csv_runs_no_formula(tmp_path, start):
         assert row["path"].startswith("'")
 
 
-def test_feedback_is_kept(start, tmp_path, is_problem):
-    file = tmp_path / "feedback.jsonl"
-    given = {"query": "port/01.png", "positives": ["port/03.png"], "note": "a\nb"}
-    with start(feedback_file=file) as client:
-        for _ in range(2):
-            answer = client.post("/v1/feedback", json=given, headers={"X-Request-ID": "abc"})
-            assert (answer.status_code, answer.json()) == (201, {"kept": True})
-        is_problem(client.post("/v1/feedback", json={"positives": ["none"]}), 404)
-        is_problem(client.post("/v1/feedback", json={"query": "port/01.png"}), 400)
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert len(lines) == 2
-    assert lines[0].items() >= {**given, "archive": "photos", "request_id": "abc"}.items()
-    assert file.stat().st_mode & 0o777 == 0o600
-
-
-def test_feedback_needs_a_file_with_room(client, start, tmp_path, is_problem):
-    is_problem(client.post("/v1/feedback", json={"positives": ["port/01.png"]}), 409)
-    file = tmp_path / "feedback.jsonl"
-    with start({"feedback_bytes": 20}, feedback_file=file) as small:
-        is_problem(small.post("/v1/feedback", json={"positives": ["port/01.png"]}), 503)
-    assert file.read_bytes() == b""
-
-
-def test_a_line_of_feedback_that_finds_no_room_leaves_no_half(start, tmp_path, is_problem, caplog):
-    file = tmp_path / "feedback.jsonl"
-    given = {"positives": ["port/01.png"]}
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with start(feedback_file=file) as client:
-        assert client.post("/v1/feedback", json=given).status_code == 201
-        size = file.stat().st_size
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))
-        try:
-            refused = client.post("/v1/feedback", json=given)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        is_problem(refused, 503)
-        assert file.stat().st_size == size
-        assert client.post("/v1/feedback", json=given).status_code == 201
-    assert [json.loads(line)["positives"] for line in file.read_text().splitlines()] == [
-        ["port/01.png"]
-    ] * 2
-    told = [one for one in caplog.records if one.getMessage() == "feedback was not kept"]
-    assert len(told) == 1
-    assert str(file) in told[0].facts["error"]
-
-
 def test_health_metrics_and_readiness(start, is_problem):
     with start() as client:
         assert client.get("/healthz").text == "ok\n"
@@ -292,8 +245,9 @@ def test_openapi_describes_every_route_and_refers_to_nothing_missing(client):
         "/v1/collections",
         "/v1/collections/{id}",
         "/v1/collections/{id}/labels",
+        "/v1/collections/{id}/images/{n}",
         "/v1/collections/{id}/undo",
-        "/v1/feedback",
+        "/v1/suggest",
         "/healthz",
         "/readyz",
         "/metrics",

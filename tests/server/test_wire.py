@@ -88,7 +88,7 @@ def dribble(connection, data, every=0.05):
 
 
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=b"])
-@pytest.mark.parametrize("path", ["/v1/search", "/v1/feedback"])
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/collections"])
 def test_a_body_that_dribbles_is_given_up(wire, kind, path):
     address, service = wire({"body_seconds": 0.5})
     with connect(address) as connection:

@@ -125,10 +125,9 @@ def service(made, tmp_path_factory):
     """Two workers; tests in this file use them in their order, and the last one ends them."""
     folder = tmp_path_factory.mktemp("workers")
     archive = shutil.copytree(made, folder / "made")
-    feedback = folder / "feedback.jsonl"
-    words = (archive, "--workers", 2, "--port", 0, "--feedback-file", feedback)
+    words = (archive, "--workers", 2, "--port", 0, "--collections", folder / "picks.db")
     running = Running(folder / "run", *words)
-    running.archive, running.feedback = archive, feedback
+    running.archive = archive
     try:
         yield running.started()
     finally:
@@ -182,20 +181,20 @@ def test_another_service_on_the_port_is_refused(service, made, start):
         assert "choose another" in other.lines[0]
 
 
-def test_feedback_of_both_lands_whole_in_one_file(service, made):
-    id_ = ArchiveFolder.open(made).columns().ids[0]
-    note = "n" * 1_500
+def test_marks_of_both_are_kept_in_one_collection(service, made):
+    ids = ArchiveFolder.open(made).columns().ids[:40]
+    created = json.loads(service.ask("POST", "/v1/collections", {"name": "both"})[1])
 
-    def give(number):
-        given = {"query": id_, "positives": [id_], "note": f"{number} {note}"}
-        return service.ask("POST", "/v1/feedback", given)
+    def give(id_):
+        given = {"members": [{"id": id_, "note": "n" * 1_500, "revision": 0}]}
+        return service.ask("POST", f"/v1/collections/{created['id']}", given)
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(give, range(80)))
-    assert {status for status, _, _ in answers} == {201}
-    kept = [json.loads(line) for line in service.feedback.read_text().splitlines()]
-    assert {line["note"].split()[0] for line in kept} == {str(i) for i in range(80)}
-    assert len(kept) == 80
+        answers = list(pool.map(give, ids))
+    assert {status for status, _, _ in answers} == {200}
+    kept = json.loads(service.get(f"/v1/collections/{created['id']}")[1])
+    assert [member["id"] for member in kept["members"]] == sorted(ids)
+    assert len({member["revision"] for member in kept["members"]}) == len(ids)
 
 
 def test_workers_follow_a_changed_archive(service):
@@ -268,7 +267,7 @@ def test_mistakes_are_one_line(made, tmp_path, start):
     (broken / "manifest.json").write_text("{")
     for words, code, part in (
         ((broken,), 1, "is not valid JSON"),
-        ((made, "--feedback-file", tmp_path), 2, "Is a directory"),
+        ((made, "--collections", tmp_path), 2, "cannot be used"),
         ((made, "--processes", 0), 2, "--workers"),
     ):
         service = start("--workers", 2, "--port", 0, *words)

@@ -170,16 +170,21 @@ export class Api {
     return this.json(`/v1/collections/${encodeURIComponent(id)}`, signal);
   }
 
-  createCollection(given: CollectionRequest): Promise<CollectionAnswer> {
-    return this.json("/v1/collections", undefined, jsonBody(given));
+  /** Create a collection; the image of its query is kept with it. */
+  createCollection(given: CollectionRequest, image: Blob | null = null): Promise<CollectionAnswer> {
+    return this.json("/v1/collections", undefined, searchBody(given, image));
+  }
+
+  keptImageUrl(id: string): string {
+    return `${this.base}/v1/collections/${encodeURIComponent(id)}/images/0`;
   }
 
   changeCollection(id: string, given: CollectionChange): Promise<CollectionAnswer> {
     return this.json(`/v1/collections/${encodeURIComponent(id)}`, undefined, jsonBody(given));
   }
 
-  undoCollection(id: string): Promise<CollectionAnswer> {
-    return this.json(`/v1/collections/${encodeURIComponent(id)}/undo`, undefined, { method: "POST" });
+  undoCollection(id: string, revision: number): Promise<CollectionAnswer> {
+    return this.json(`/v1/collections/${encodeURIComponent(id)}/undo${query({ revision: String(revision) })}`, undefined, { method: "POST" });
   }
 
   deleteCollection(id: string): Promise<CollectionAnswer> {
@@ -239,7 +244,7 @@ function jsonBody(value: unknown): RequestInit {
   return { method: "POST", body: JSON.stringify(value), headers: { "Content-Type": "application/json" } };
 }
 
-function searchBody(request: SearchRequest, image: Blob | null): RequestInit {
+function searchBody(request: SearchRequest | CollectionRequest, image: Blob | null): RequestInit {
   if (image === null) return jsonBody(request);
   const form = new FormData();
   form.set("request", JSON.stringify(request));

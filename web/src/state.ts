@@ -20,7 +20,9 @@ export type Query =
   /** Words, for models that take them. */
   | { readonly kind: "text"; readonly text: string }
   /** The image itself stays in this browser, below its key. */
-  | { readonly kind: "image"; readonly key: string; readonly crop: Crop | null };
+  | { readonly kind: "image"; readonly key: string; readonly crop: Crop | null }
+  /** The images that a collection keeps on the server, by its id. */
+  | { readonly kind: "kept"; readonly id: string };
 
 export interface FilterState {
   readonly all: readonly string[];
@@ -112,6 +114,7 @@ export function toQuery(state: PageState): string {
   put("archive", state.archive);
   if (query.kind === "record") put("id", query.id);
   if (query.kind === "text") put("text", query.text);
+  if (query.kind === "kept") put("kept", query.id);
   if (query.kind === "image") {
     put("image", query.key);
     if (query.crop) put("crop", [query.crop.col, query.crop.row, query.crop.width, query.crop.height].join(","));
@@ -208,6 +211,8 @@ function readQuery(given: URLSearchParams): Query {
   if (id) return { kind: "record", id };
   const text = bounded(given.get("text"), LONGEST_TEXT);
   if (text) return { kind: "text", text };
+  const kept = bounded(given.get("kept"), LONGEST_NAME);
+  if (kept) return { kind: "kept", id: kept };
   const key = given.get("image");
   if (!key || !/^[0-9a-f]{16}$/.test(key)) return { kind: "none" };
   return { kind: "image", key, crop: readCrop(given.get("crop")) };

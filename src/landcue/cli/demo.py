@@ -54,7 +54,7 @@ def demo(
     else:
         print("\n" + made.to_text())
     if serve or (serve is None and not json_ and is_interactive()):
-        show((made.archive, made.builtin_archive), port, folder / "feedback.jsonl")
+        show((made.archive, made.builtin_archive), port, folder / "collections.sqlite")
         sys.stdout.flush()
         os._exit(0)  # triton, which torchvision loads, prints warnings about leaks at a normal exit
 
@@ -68,13 +68,13 @@ def is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def show(archives: Sequence[Path], port: int | None, feedback_file: Path) -> None:
+def show(archives: Sequence[Path], port: int | None, collections: Path) -> None:
     """Serve archives on the loopback address until Ctrl-C; open the page if there is a display.
 
     Args:
         archives: Their folders; the first is shown first.
         port: ``None`` for 8000, or a free one if 8000 is in use.
-        feedback_file: File for feedback given on the page.
+        collections: File for collections made on the page.
 
     Raises:
         ArchiveError: One cannot be opened.
@@ -89,10 +89,7 @@ def show(archives: Sequence[Path], port: int | None, feedback_file: Path) -> Non
             webbrowser.open(address)
 
     names = tuple(map(str, archives))
-    collections = feedback_file.with_name("collections.sqlite")
-    settings = Settings(
-        archives=names, feedback_file=feedback_file, collections_file=collections, quiet=True
-    )
+    settings = Settings(archives=names, collections_file=collections, quiet=True)
     run(settings, HOST, _free_port() if port is None else port, opened=opened)
 
 

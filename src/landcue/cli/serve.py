@@ -21,9 +21,6 @@ def serve(
         Path | None,
         typer.Option(help="File with lines 'read TOKEN' or 'feedback TOKEN'; chmod 600."),
     ] = None,
-    feedback_file: Annotated[
-        Path | None, typer.Option(help="File for feedback, one JSON object per line.")
-    ] = None,
     collections: Annotated[
         Path | None, typer.Option(help="SQLite file for collections of marked records.")
     ] = None,
@@ -61,7 +58,7 @@ def serve(
         ),
     ] = 1,
 ) -> None:
-    """Serve archives over HTTP: search, records, labels, exports and feedback."""
+    """Serve archives over HTTP: search, records, labels, exports and collections."""
     from landcue.server.run import run
     from landcue.server.settings import Limits, Settings, is_loopback
 
@@ -76,7 +73,6 @@ def serve(
         basemap=basemap,
         basemap_credit=basemap_credit,
         collections_file=collections,
-        feedback_file=feedback_file,
         limits=Limits(upload_bytes=max_upload_mb << 20, per_second=rate),
     )
     run(settings, host, port, workers)

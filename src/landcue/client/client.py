@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self, Unpack
@@ -25,8 +27,6 @@ from landcue.server.schemas.collections import (
     CollectionRequest,
     CollectionsAnswer,
     CollectionSummary,
-    FeedbackAnswer,
-    FeedbackRequest,
     SuggestRequest,
 )
 from landcue.server.schemas.model import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
@@ -229,33 +229,6 @@ class Client:
         """Return a sample of an archive, laid out by two principal components."""
         return self._transport.fetch(MapAnswer, "GET", "/v1/model/map", {"archive": archive})
 
-    def feedback(
-        self,
-        *,
-        positives: Sequence[str] = (),
-        negatives: Sequence[str] = (),
-        query: str | None = None,
-        mode: str | None = None,
-        note: str | None = None,
-        archive: str | None = None,
-    ) -> None:
-        """Send a judgement of hits, by id, which the service keeps.
-
-        Args:
-            positives: Good ones.
-            negatives: Others.
-            query: The query record, if it was one.
-            mode: Of the search.
-            note: Free text.
-            archive: By name; the service's first by default.
-        """
-        given = {
-            "positives": list(positives), "negatives": list(negatives),
-            "query": query, "mode": mode, "note": note, "archive": archive,
-        }  # fmt: skip
-        content = json_content(FeedbackRequest, given)
-        self._transport.fetch(FeedbackAnswer, "POST", "/v1/feedback", {}, content)
-
     def collections(self, *, archive: str | None = None) -> tuple[CollectionSummary, ...]:
         """Return the collections of an archive, the last changed first."""
         path, query = "/v1/collections", {"archive": archive}
@@ -270,6 +243,7 @@ class Client:
         name: str,
         members: Sequence[Mapping[str, Any]] = (),
         *,
+        query: SearchArguments | None = None,
         who: str | None = None,
         archive: str | None = None,
     ) -> CollectionAnswer:
@@ -278,11 +252,18 @@ class Client:
         Args:
             name: Its name.
             members: Each with ``id``, and ``mark`` (``good`` or ``bad``), ``note`` or ``labels``.
+            query: The search that it belongs to. Its images are kept as embeddings: a search with
+                ``images_of`` uses them again.
             who: Who marked them.
             archive: By name; the service's first by default.
         """
         given = {"name": name, "members": list(members), "who": who, "archive": archive}
+        asked = None if query is None else search_content(query)
+        if asked is not None:
+            given["query"] = json.loads(asked.text)
         content = json_content(CollectionRequest, given)
+        if asked is not None:
+            content = replace(content, files=asked.files)
         return self._transport.fetch(CollectionAnswer, "POST", "/v1/collections", {}, content)
 
     def change_collection(
@@ -298,7 +279,8 @@ class Client:
 
         Args:
             id_: The collection.
-            members: As :meth:`create_collection` takes them.
+            members: As :meth:`create_collection` takes them. One with its ``revision``, as it was
+                read, is not overwritten if it was changed since (status 409).
             name: New name.
             merge: Id of a collection whose members are added.
             who: Who marked them.
@@ -306,6 +288,15 @@ class Client:
         given = {"name": name, "members": list(members), "merge": merge, "who": who}
         content = json_content(CollectionChange, given)
         return self._transport.fetch(CollectionAnswer, "POST", _collection(id_), {}, content)
+
+    def collection_image(self, id_: str, n: int = 0) -> bytes:
+        """Return the thumbnail of an image that a collection keeps, a JPEG.
+
+        Args:
+            id_: The collection.
+            n: Position in its ``images``.
+        """
+        return self._transport.send("GET", f"{_collection(id_)}/images/{n}", {})
 
     def undo_collection(self, id_: str) -> CollectionAnswer:
         """Undo the last change of a collection's members."""

@@ -50,6 +50,8 @@ class SearchArguments(TypedDict, total=False):
         parts: Any of ``train``, ``val``, ``test``.
         sources: Any of these sources of the archive.
         ids: Any of these records; up to 1,000.
+        vector: Embedding to search for, of the archive's dimensions.
+        images_of: Id of a collection whose kept images are examples.
         mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann``
             or ``fused``.
         k: Hits of a page, 1..1000.
@@ -86,6 +88,8 @@ class SearchArguments(TypedDict, total=False):
     parts: Sequence[str]
     sources: Sequence[str]
     ids: Sequence[str]
+    vector: Sequence[float] | None
+    images_of: str | None
     mode: Mode
     k: int
     cursor: str | None

@@ -34,6 +34,7 @@ from landcue.server.routes import searches as search_routes
 from landcue.server.routes.base import REF, Service
 from landcue.server.routes.page import add_page
 from landcue.server.schemas.base import Problem
+from landcue.server.schemas.collections import CollectionChange, CollectionRequest, SuggestRequest
 from landcue.server.schemas.searches import SearchRequest
 from landcue.server.settings import Settings
 
@@ -53,7 +54,7 @@ def create_app(
     """Create an ASGI application that serves archives; any ASGI server can run it.
 
     >>> from landcue.server import Settings, create_app
-    >>> app = create_app([folder], Settings(feedback_file=None))
+    >>> app = create_app([folder], Settings(follow_seconds=0))
     >>> app.title
     'LandCue'
 
@@ -64,12 +65,11 @@ def create_app(
 
     Raises:
         ArchiveError: An archive is missing or broken.
-        UsageError: Two archives have the same name, or the feedback file cannot be written.
+        UsageError: Two archives have the same name, or the file of collections cannot be written.
     """
     settings = settings or Settings()
     catalog = archives if isinstance(archives, Catalog) else Catalog.open(archives, settings.model)
     service = Service(catalog, settings, page or Page.load())
-    service.feedback.check()
     service.collections.check()
     app = FastAPI(
         title="LandCue",
@@ -162,7 +162,8 @@ async def _watch_parent() -> None:
 def _describe(app: FastAPI, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return the OpenAPI description, with the schemas that FastAPI does not generate."""
     described = make()
-    pairs: list[Any] = [(SearchRequest, "validation"), (Problem, "serialization")]
+    bodies = (SearchRequest, CollectionRequest, CollectionChange, SuggestRequest)
+    pairs: list[Any] = [*((body, "validation") for body in bodies), (Problem, "serialization")]
     _, extra = models_json_schema(pairs, ref_template=REF)
     described.setdefault("components", {}).setdefault("schemas", {}).update(extra["$defs"])
     _add_examples(described)

@@ -9,12 +9,16 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import numpy as np
 
 from landcue.errors import UsageError
 from landcue.server.errors import ProblemError
+from landcue.types import Encoding
 
 MAX_COLLECTIONS = 1_000
 MAX_MEMBERS = 10_000
@@ -24,18 +28,42 @@ BUSY_SECONDS = 5.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS collections (
   id TEXT PRIMARY KEY, archive TEXT NOT NULL, name TEXT NOT NULL, query TEXT,
-  created TEXT NOT NULL, updated TEXT NOT NULL, revision INTEGER NOT NULL DEFAULT 0);
+  created TEXT NOT NULL, updated TEXT NOT NULL, revision INTEGER NOT NULL DEFAULT 0,
+  changes INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS members (
   collection TEXT NOT NULL REFERENCES collections ON DELETE CASCADE, record TEXT NOT NULL,
   mark TEXT, note TEXT, labels TEXT NOT NULL, who TEXT, time TEXT NOT NULL,
+  revision INTEGER NOT NULL,
   PRIMARY KEY (collection, record));
 CREATE TABLE IF NOT EXISTS changes (
   collection TEXT NOT NULL REFERENCES collections ON DELETE CASCADE, revision INTEGER NOT NULL,
   record TEXT NOT NULL, before TEXT);
+CREATE TABLE IF NOT EXISTS images (
+  collection TEXT NOT NULL REFERENCES collections ON DELETE CASCADE, n INTEGER NOT NULL,
+  part TEXT NOT NULL, fingerprint TEXT NOT NULL, bits INTEGER NOT NULL, embedding BLOB NOT NULL,
+  code BLOB NOT NULL, scores BLOB NOT NULL, thumbnail BLOB NOT NULL, PRIMARY KEY (collection, n));
 CREATE INDEX IF NOT EXISTS changes_by_collection ON changes (collection, revision);
 """
-_COLUMNS = ("record", "mark", "note", "labels", "who", "time")
+_FORMAT = 2
+_COLUMNS = ("record", "mark", "note", "labels", "who", "time", "revision")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class KeptImage:
+    """An uploaded image of a query, as a model encoded it.
+
+    Attributes:
+        part: ``image``, ``positive`` or ``negative``.
+        fingerprint: Of the model.
+        encoding: Of one image.
+        thumbnail: A JPEG.
+    """
+
+    part: str
+    fingerprint: str
+    encoding: Encoding
+    thumbnail: bytes
 
 
 class Collections:
@@ -58,7 +86,10 @@ class Collections:
         try:
             self._path.touch(0o600)
             with self._connect() as database:
-                database.executescript(_SCHEMA)
+                tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+                if tables and database.execute("PRAGMA user_version").fetchone()[0] != _FORMAT:
+                    raise sqlite3.DatabaseError("another version of LandCue wrote it")
+                database.executescript(f"{_SCHEMA}PRAGMA user_version = {_FORMAT};")
         except (OSError, sqlite3.Error) as error:
             raise UsageError(
                 f"--collections {self._path}: cannot be used ({error}); use a file in an existing "
@@ -103,6 +134,7 @@ class Collections:
         query: Mapping[str, Any] | None,
         members: Sequence[Mapping[str, Any]],
         who: str | None,
+        images: Sequence[KeptImage] = (),
     ) -> dict[str, Any]:
         """Add a collection and return it.
 
@@ -119,8 +151,55 @@ class Collections:
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (id_, archive, name, None if query is None else json.dumps(query), now, now),
             )
+            for n, one in enumerate(images):
+                made = one.encoding
+                vectors = (made.embedding.tobytes(), made.code.tobytes())
+                scores = made.label_scores.astype(np.float32).tobytes()
+                row = (id_, n, one.part, one.fingerprint, made.n_bits, *vectors, scores)
+                database.execute(
+                    "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, one.thumbnail)
+                )
             _mark(database, id_, members, who, now)
             return _read(database, id_)
+
+    def images(self, id_: str, archive: str, fingerprint: str) -> list[KeptImage]:
+        """Return the images that a collection keeps, in the order they came.
+
+        Args:
+            id_: The collection.
+            archive: The archive that is searched.
+            fingerprint: Its model.
+
+        Raises:
+            ProblemError: 404: there is no such collection; 409: it is of another archive, keeps no
+                image, or another model encoded them.
+        """
+        with self._database() as database:
+            if _read(database, id_)["archive"] != archive:
+                raise ProblemError(409, "the collection is of another archive")
+            found = database.execute("SELECT * FROM images WHERE collection = ? ORDER BY n", (id_,))
+            rows = found.fetchall()
+        if not rows:
+            raise ProblemError(409, "the collection keeps no image")
+        if any(row["fingerprint"] != fingerprint for row in rows):
+            raise ProblemError(
+                409, "another model encoded the collection's images: upload them again"
+            )
+        return [_kept(row) for row in rows]
+
+    def thumbnail(self, id_: str, n: int) -> bytes:
+        """Return the thumbnail of an image that a collection keeps, a JPEG.
+
+        Raises:
+            ProblemError: 404: there is none.
+        """
+        with self._database() as database:
+            row = database.execute(
+                "SELECT thumbnail FROM images WHERE collection = ? AND n = ?", (id_, n)
+            ).fetchone()
+        if row is None:
+            raise ProblemError(404, "the collection keeps no such image")
+        return row["thumbnail"]
 
     def change(
         self,
@@ -138,14 +217,14 @@ class Collections:
             name: Its new name.
             query: The search that it belongs to.
             members: Each with ``id``, ``mark``, ``note`` and ``labels``; one without any of the
-                last three is removed.
+                last three is removed. One with ``revision`` must still have it, 0 for none.
             who: Who marked them.
             merge: Another collection of the archive: its members are added, those that are in
                 both keep their marks.
 
         Raises:
-            ProblemError: 404: there is none; 409: the other one is of another archive; 413: there
-                are too many members.
+            ProblemError: 404: there is none; 409: the other one is of another archive, or a member
+                was changed since; 413: there are too many members.
         """
         with self._database() as database:
             known = _read(database, id_)
@@ -155,7 +234,8 @@ class Collections:
                 if other["archive"] != known["archive"]:
                     raise ProblemError(409, "the other collection is of another archive")
                 own = {member["id"] for member in known["members"]}
-                members += [member for member in other["members"] if member["id"] not in own]
+                added = (member for member in other["members"] if member["id"] not in own)
+                members += [{**member, "revision": None} for member in added]
             now = _now()
             database.execute(
                 "UPDATE collections SET name = ifnull(?, name), query = ifnull(?, query), "
@@ -165,20 +245,30 @@ class Collections:
             _mark(database, id_, members, who, now)
             return _read(database, id_)
 
-    def undo(self, id_: str) -> dict[str, Any]:
+    def undo(self, id_: str, expected: int | None = None) -> dict[str, Any]:
         """Take back the last change of members.
 
+        Args:
+            id_: The collection.
+            expected: Its revision when it was read; by default any.
+
         Raises:
-            ProblemError: 404: there is none; 409: nothing was changed.
+            ProblemError: 404: there is none; 409: nothing was changed, or something else.
         """
         with self._database() as database:
             revision = _read(database, id_)["revision"]
             if not revision:
                 raise ProblemError(409, "there is no change to undo")
+            if expected not in (None, revision):
+                raise ProblemError(
+                    409, "the collection was changed since it was read: look at it before undoing"
+                )
+            number = _next(database, id_)
             last = (id_, revision)
             where = "FROM changes WHERE collection = ? AND revision = ?"
             for record, before in database.execute(f"SELECT record, before {where}", last):
-                _put(database, id_, record, None if before is None else json.loads(before))
+                known = None if before is None else {**json.loads(before), "revision": number}
+                _put(database, id_, record, known)
             database.execute(f"DELETE {where}", last)
             database.execute(
                 "UPDATE collections SET revision = revision - 1, updated = ? WHERE id = ?",
@@ -245,14 +335,16 @@ def _read(database: sqlite3.Connection, id_: str) -> dict[str, Any]:
         raise ProblemError(404, "there is no such collection")
     members = database.execute("SELECT * FROM members WHERE collection = ? ORDER BY record", (id_,))
     query = row["query"]
+    parts = database.execute("SELECT part FROM images WHERE collection = ? ORDER BY n", (id_,))
     return {
-        **dict(row),
+        **{name: row[name] for name in row.keys() if name != "changes"},  # noqa: SIM118
+        "images": [part for (part,) in parts],
         "query": None if query is None else json.loads(query),
         "members": [
             {
                 "id": member["record"],
                 "labels": json.loads(member["labels"]),
-                **{name: member[name] for name in ("mark", "note", "who", "time")},
+                **{name: member[name] for name in ("mark", "note", "who", "time", "revision")},
             }
             for member in members
         ],
@@ -272,11 +364,14 @@ def _mark(
     (revision,) = database.execute(
         "UPDATE collections SET revision = revision + 1 WHERE id = ? RETURNING revision", (id_,)
     ).fetchone()
+    number = _next(database, id_)
     for member in members:
         record = member["id"]
         before = database.execute(
             "SELECT * FROM members WHERE collection = ? AND record = ?", (id_, record)
         ).fetchone()
+        if member.get("revision") not in (None, 0 if before is None else before["revision"]):
+            _conflict(record, before)
         database.execute(
             "INSERT INTO changes VALUES (?, ?, ?, ?)",
             (id_, revision, record, None if before is None else json.dumps(dict(before))),
@@ -288,6 +383,7 @@ def _mark(
             "labels": json.dumps(list(member["labels"])),
             "who": member.get("who") or who,
             "time": now,
+            "revision": number,
         }
         _put(database, id_, record, value if kept else None)
     (count,) = database.execute(
@@ -297,6 +393,31 @@ def _mark(
         raise ProblemError(413, f"a collection has at most {MAX_MEMBERS:,} members")
 
 
+def _next(database: sqlite3.Connection, id_: str) -> int:
+    """Return a number that no change of the collection's members had before."""
+    (number,) = database.execute(
+        "UPDATE collections SET changes = changes + 1 WHERE id = ? RETURNING changes", (id_,)
+    ).fetchone()
+    return number
+
+
+def _conflict(record: str, now: sqlite3.Row | None) -> NoReturn:
+    if now is None:
+        what = "was removed"
+    else:
+        what = f"was changed by {now['who']}" if now["who"] else "was changed"
+    raise ProblemError(409, f"{record} {what} since it was read: read the collection again")
+
+
+def _kept(row: sqlite3.Row) -> KeptImage:
+    embedding, scores = (
+        np.frombuffer(row[name], np.float32)[None] for name in ("embedding", "scores")
+    )
+    code = np.frombuffer(row["code"], np.uint8)[None]
+    encoding = Encoding(embedding, code, row["bits"], scores)
+    return KeptImage(row["part"], row["fingerprint"], encoding, row["thumbnail"])
+
+
 def _put(
     database: sqlite3.Connection, id_: str, record: str, value: Mapping[str, Any] | None
 ) -> None:
@@ -304,7 +425,8 @@ def _put(
     if value is not None:
         values = [record if name == "record" else value[name] for name in _COLUMNS]
         database.execute(
-            f"INSERT INTO members (collection, {', '.join(_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO members (collection, {', '.join(_COLUMNS)}) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (id_, *values),
         )
 

@@ -38,6 +38,8 @@ _KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "GDAL_DATA",
 _SMALL_PIXELS = 500_000
 """Of an image that is passed on as it is."""
 _QUALITY = 92
+_THUMBNAIL = 160
+"""Longer side of the thumbnail of an uploaded image, in pixels."""
 _BY_RULE: Mapping[str, Any] = {}
 _GRACE_SECONDS = 5.0
 """For a process to start, and for the pool to end one that takes too long."""
@@ -111,6 +113,19 @@ class Decoders:
         if not isinstance(data, bytes):
             raise self._malformed()
         return data
+
+    def thumbnail(
+        self, data: bytes, crop: tuple[int, int, int, int] | None, scenes: Mapping[str, Any]
+    ) -> bytes:
+        """Return an uploaded image as a small JPEG: see :func:`encode_thumbnail`.
+
+        Raises:
+            DataError: As :meth:`image`.
+        """
+        small = self.run(encode_thumbnail, data, self._pixel_limit, crop, dict(scenes))
+        if not isinstance(small, bytes):
+            raise self._malformed()
+        return small
 
     def _pixels(self, function: Any, *arguments: Any) -> ByteArray:
         pixels = self.run(function, *arguments)
@@ -255,6 +270,21 @@ def encode_jpeg(
         pixels = read_picture(path, options, name="image", most=most).pixels
     else:
         pixels = decode_chip(path, window, bands, scale, most)
+    return _jpeg(pixels, side)
+
+
+def encode_thumbnail(
+    data: bytes, most: int, crop: tuple[int, int, int, int] | None, scenes: Mapping[str, Any]
+) -> bytes:
+    """Return an uploaded image, or a part of it, as a small JPEG.
+
+    Raises:
+        DataError: As :func:`decode_image`.
+    """
+    return _jpeg(decode_image(data, most, crop, None, scenes), _THUMBNAIL)
+
+
+def _jpeg(pixels: ByteArray, side: int) -> bytes:
     color = np.ascontiguousarray(pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., 0])
     image = Image.fromarray(color)
     image.thumbnail((side, side), Image.Resampling.BILINEAR)

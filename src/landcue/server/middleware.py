@@ -46,11 +46,10 @@ _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.i
 PROBES = ("/healthz", "/readyz")
 """Requested every few seconds: not logged, and never refused."""
 
-UPLOADS = ("/v1/search", "/v1/export", "/v1/map", "/v1/scores")
+UPLOADS = ("/v1/search", "/v1/export", "/v1/map", "/v1/scores", "/v1/collections")
 UPLOADS_TOO = "/regions"
 """Path suffixes of the endpoints that compare a record with an uploaded image."""
 
-FEEDBACK = "/v1/feedback"
 COLLECTIONS = "/v1/collections"
 _READING = ("GET", "HEAD", "OPTIONS")
 
@@ -230,7 +229,7 @@ class Guard:
         if tokens is None:
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        writes = path == FEEDBACK or (path.startswith(COLLECTIONS) and method not in _READING)
+        writes = path.startswith(COLLECTIONS) and method not in _READING
         needed: TokenScope = "feedback" if writes else "read"
         if scheme.lower() == "bearer":
             if tokens.allows(given.strip(), needed):

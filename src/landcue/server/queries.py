@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -24,14 +26,17 @@ from landcue.search.place import read_polygon
 from landcue.search.plan import FUSED, SearchOptions
 from landcue.search.query import ById, Example, Query, Text, common_scenes
 from landcue.search.result import Result
+from landcue.server.collections import KeptImage
 from landcue.server.decoding import Decoders
 from landcue.server.errors import InvalidError, ProblemError
 from landcue.server.schemas.searches import MAX_DEPTH, Filters, SearchRequest
 from landcue.server.settings import Limits
-from landcue.types import Bounds
+from landcue.types import Bounds, ByteArray
 
 if TYPE_CHECKING:
     from landcue.server.archives import Served
+
+M = TypeVar("M", bound=BaseModel)
 
 _MAX_SHORTLIST = 10_000
 _MAX_LISTS = 1 << 16
@@ -50,10 +55,12 @@ class Body:
     Attributes:
         search: The JSON.
         images: Bytes by part name, in the order they came.
+        kept: Images of an earlier search that its collection keeps.
     """
 
     search: SearchRequest
     images: dict[str, tuple[bytes, ...]]
+    kept: tuple[KeptImage, ...] = ()
 
     @property
     def any(self) -> bool:
@@ -61,29 +68,52 @@ class Body:
         return any(self.images.values())
 
 
-def parse_search(text: bytes | str) -> SearchRequest:
-    """Read a search.
+def parse_json(model: type[M], text: bytes | str) -> M:
+    """Read a model from JSON.
 
     Raises:
         InvalidError: It does not fit the schema.
     """
     try:
-        return SearchRequest.model_validate_json(text)
+        return model.model_validate_json(text)
     except ValidationError as error:
         raise InvalidError(error) from None
 
 
 async def read_body(request: Request, limits: Limits) -> Body:
-    """Read a search request.
+    """Read a search request: see :func:`read_parts`."""
+    return Body(*await read_parts(request, limits, SearchRequest))
+
+
+async def read_json(request: Request, model: type[M]) -> M:
+    """Read a body of JSON.
+
+    Raises:
+        ProblemError: 415: another kind of content.
+        InvalidError: It does not fit the schema.
+    """
+    if _kind(request) != "application/json":
+        raise ProblemError(415, "send application/json")
+    return await _parse(model, await request.body())
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_parts(
+    request: Request, limits: Limits, model: type[M]
+) -> tuple[M, dict[str, tuple[bytes, ...]]]:
+    """Read a body of JSON, or a form of it and images.
 
     Raises:
         ProblemError: 400: a broken form or an unknown part; 413: too many or too large parts;
             415: another kind of content.
         InvalidError: The JSON does not fit the schema.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(request)
     if kind == "application/json":
-        return Body(await _parse(await request.body()), {})
+        return await _parse(model, await request.body()), {}
     if kind != "multipart/form-data":
         raise ProblemError(415, "send application/json, or multipart/form-data with images")
     form = await _read_form(request, limits)
@@ -104,14 +134,14 @@ async def read_body(request: Request, limits: Limits) -> Body:
         await form.close()
     if len(images.get("image", ())) > 1:
         raise ProblemError(400, "send one part 'image'; further ones as 'positive' or 'negative'")
-    return Body(await _parse(text), {name: tuple(data) for name, data in images.items()})
+    return await _parse(model, text), {name: tuple(data) for name, data in images.items()}
 
 
-async def _parse(text: bytes | str) -> SearchRequest:
-    """Parse a search; a long one in a thread, so that other requests do not wait."""
+async def _parse(model: type[M], text: bytes | str) -> M:
+    """Parse JSON; a long text in a thread, so that other requests do not wait."""
     if len(text) <= _SHORT_JSON:
-        return parse_search(text)
-    return await asyncio.to_thread(parse_search, text)
+        return parse_json(model, text)
+    return await asyncio.to_thread(parse_json, model, text)
 
 
 class _Form(MultiPartParser):
@@ -249,19 +279,15 @@ def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
     first = body.images.get("image", ())
     if search.crop is not None and not first:
         raise ProblemError(400, "crop is for an uploaded part 'image'")
-    side, scenes = None, dict[str, Any]()
-    if body.any:
-        side = square_side(served.archive)
-        channels = getattr(served.archive.encoder(), "in_chans", 3)
-        scenes = {**common_scenes(served.archive.manifest.sources), "channels": channels}
-    crop = search.crop
-    positives: list[Example] = [decoders.image(data, crop, side, scenes) for data in first]
-    positives += [ById(id_) for id_ in positive_ids]
-    for data in body.images.get("positive", ()):
-        positives.append(decoders.image(data, None, side, scenes))
-    negatives: list[Example] = [ById(id_) for id_ in negative_ids]
-    for data in body.images.get("negative", ()):
-        negatives.append(decoders.image(data, None, side, scenes))
+    images: dict[str, list[Example]] = {name: [] for name in PARTS}
+    for one in body.kept:
+        images[one.part].append(one.encoding)
+    for part, pixels, _ in _decoded(served, body.images, search.crop, decoders):
+        images[part].append(pixels)
+    positives = [*images["image"], *map(ById, positive_ids), *images["positive"]]
+    if search.vector is not None:
+        positives.insert(0, np.array(search.vector, np.float32))
+    negatives = [*map(ById, negative_ids), *images["negative"]]
     if search.text is not None:
         positives.append(Text(search.text))
     if search.negative_text is not None:
@@ -269,6 +295,50 @@ def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
     if not positives and not negatives:
         return None
     return Query(positives, negatives, search.rule, search.negative_weight)
+
+
+def encode_images(
+    served: Served,
+    images: Mapping[str, Sequence[bytes]],
+    crop: tuple[int, int, int, int] | None,
+    decoders: Decoders,
+) -> list[KeptImage]:
+    """Encode the images of a query for its collection. This computes: call it in a thread.
+
+    Raises:
+        ProblemError: 409: the archive holds no model; 400: a crop of no image.
+        DataError: An image cannot be read.
+    """
+    if any(images.values()) and not served.archive.encodes:
+        raise ProblemError(409, f"archive {served.name!r} holds no model for new images")
+    if crop is not None and not images.get("image"):
+        raise ProblemError(400, "crop is for an uploaded part 'image'")
+    fingerprint = served.archive.manifest.fingerprint
+    kept: list[KeptImage] = []
+    for part, pixels, small in _decoded(served, images, crop, decoders):
+        encoder = served.archive.encoder()
+        encoding = encoder.encode(encoder.prepare(pixels)[None])
+        kept.append(KeptImage(part, fingerprint, encoding, small()))
+    return kept
+
+
+def _decoded(
+    served: Served,
+    images: Mapping[str, Sequence[bytes]],
+    crop: tuple[int, int, int, int] | None,
+    decoders: Decoders,
+) -> Iterator[tuple[str, ByteArray, Callable[[], bytes]]]:
+    """Yield the part, the pixels and what makes the thumbnail of each image."""
+    if not any(images.values()):
+        return
+    side = square_side(served.archive)
+    channels = getattr(served.archive.encoder(), "in_chans", 3)
+    scenes = {**common_scenes(served.archive.manifest.sources), "channels": channels}
+    for part in PARTS:
+        cut = crop if part == "image" else None
+        for data in images.get(part, ()):
+            small = functools.partial(decoders.thumbnail, data, cut, scenes)
+            yield part, decoders.image(data, cut, side, scenes), small
 
 
 def square_side(archive: Archive) -> int | None:

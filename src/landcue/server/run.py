@@ -54,7 +54,7 @@ def run(
 
     Raises:
         UsageError: The host is open to others and there is no token, or it, the port or the
-            feedback file cannot be used.
+            file of collections cannot be used.
         LandcueError: An archive cannot be opened, or a worker cannot start.
     """
     check_host(host, settings.tokens)
@@ -182,11 +182,9 @@ def _check(settings: Settings) -> list[str]:
     """Open what the workers will serve, so that a mistake is one line; return the names."""
     from landcue.server.archives import Catalog
     from landcue.server.collections import Collections
-    from landcue.server.feedback import FeedbackFile
 
     catalog = Catalog.open(settings.archives, settings.model)
-    FeedbackFile(settings.feedback_file, settings.limits.feedback_bytes).check()
-    Collections(settings.collections_file, settings.limits.feedback_bytes).check()
+    Collections(settings.collections_file, settings.limits.collections_bytes).check()
     catalog.close()
     return catalog.names
 

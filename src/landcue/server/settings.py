@@ -1,4 +1,4 @@
-"""The settings of a service: archives, limits, tokens, where feedback goes.
+"""The settings of a service: archives, limits, tokens, where collections are kept.
 
 Each setting may come from the environment: ``LANDCUE_SERVE_ARCHIVES='["archives/main"]'``,
 ``LANDCUE_SERVE_LIMITS__SEARCHES=8``. That is how uvicorn's workers get them.
@@ -50,7 +50,7 @@ class Limits(BaseModel):
         insights_waiting: Requests about a model that wait while one is computed.
         requests: Requests of any kind under way.
         per_second: Mean requests per second of one client over ten seconds; ``None`` for any.
-        feedback_bytes: Largest size of the feedback file, and of that of collections.
+        collections_bytes: Largest size of the file of collections.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,11 +71,11 @@ class Limits(BaseModel):
     insights_waiting: int = 32
     requests: int = 512
     per_second: float | None = None
-    feedback_bytes: int = 100 << 20
+    collections_bytes: int = 100 << 20
 
 
 class Tokens(BaseModel):
-    """Secrets by scope; the scope feedback includes read."""
+    """Secrets by scope; the scope feedback, which may change collections, includes read."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -105,7 +105,6 @@ class Settings(BaseSettings):
         basemap: Address template of map tiles that the page shows; ``None`` shows none.
         basemap_credit: Attribution of the tiles; their host without it.
         collections_file: SQLite file that collections are kept in; ``None`` refuses them.
-        feedback_file: Where feedback is kept, a JSON object per line; ``None`` refuses it.
         follow_seconds: Seconds between checks for changed archives; 0 for no checks.
         quiet: Log only errors, not every request.
         limits: See :class:`Limits`.
@@ -128,7 +127,6 @@ class Settings(BaseSettings):
     basemap: str | None = None
     basemap_credit: str | None = None
     collections_file: Path | None = None
-    feedback_file: Path | None = None
     follow_seconds: float = 2.0
     quiet: bool = False
     limits: Limits = Limits()

@@ -1,6 +1,6 @@
 import { Icon } from "../icons";
 import { pictureOf, sentOf, type Picture } from "../images";
-import { useBlobUrl } from "../Remote";
+import { Remote, useBlobUrl } from "../Remote";
 import { Sharp } from "../Sharp";
 import type { Crop } from "../state";
 import { about, api, archiveName, ask, dialog, found, picture, pictures, notify, state } from "../store";
@@ -33,7 +33,7 @@ export function QueryCard() {
       </section>
     );
   }
-  const name = query.kind === "record" ? query.id : (picture.value?.name ?? "An image");
+  const name = query.kind === "record" ? query.id : query.kind === "kept" ? "An image kept with the collection" : (picture.value?.name ?? "An image");
   const crop = query.kind === "image" ? query.crop : null;
   const shown = query.kind === "record" || (picture.value?.size ?? null) !== null;
   const croppable = shown && about.value?.encodes_images === true;
@@ -42,6 +42,8 @@ export function QueryCard() {
       <div class="query-image">
         {query.kind === "record" ? (
           <Sharp id={query.id} archive={archiveName.value || null} alt={`Query: ${query.id}`} eager />
+        ) : query.kind === "kept" ? (
+          <Remote src={api.keptImageUrl(query.id)} alt="Query: an image kept with the collection" />
         ) : (
           <Uploaded picture={picture.value} crop={crop} />
         )}

@@ -2,6 +2,7 @@
 
 import { effect, untracked } from "@preact/signals";
 import { ApiError } from "../api";
+import { sentOf } from "../images";
 import * as store from "../store";
 import { NO_FILTERS, readBox, START } from "../state";
 import type { CollectionAnswer, CollectionChange, Mark, SearchRequest } from "../types";
@@ -77,7 +78,7 @@ export function openCollection(found: CollectionAnswer): void {
     ...START,
     archive: store.state.value.archive,
     view: store.state.value.view,
-    query: query?.id ? { kind: "record", id: query.id } : query?.text ? { kind: "text", text: query.text } : { kind: "none" },
+    query: found.images?.length ? { kind: "kept", id: found.id } : query?.id ? { kind: "record", id: query.id } : query?.text ? { kind: "text", text: query.text } : { kind: "none" },
     mode: query?.mode ?? START.mode,
     filters: {
       ...NO_FILTERS,
@@ -101,21 +102,31 @@ export async function createCollection(members?: readonly Mark[], name?: string)
   const marks = [...positives.map((id): Mark => ({ id, mark: "good" })), ...negatives.map((id): Mark => ({ id, mark: "bad" }))];
   const who = whoIs();
   try {
-    const made = await store.api.createCollection({
-      name: (name ?? titleOf(state)).slice(0, 200),
-      members: [...(members ?? marks)],
-      ...(state.query.kind === "image" ? {} : { query: requestOf(state) }),
-      ...(who ? { who } : {}),
-      ...(store.archiveName.value ? { archive: store.archiveName.value } : {}),
-    });
+    const made = await store.api.createCollection(
+      {
+        name: (name ?? titleOf(state)).slice(0, 200),
+        members: [...(members ?? marks)],
+        ...(members ? {} : { query: requestOf(state) }),
+        ...(who ? { who } : {}),
+        ...(store.archiveName.value ? { archive: store.archiveName.value } : {}),
+      },
+      members ? null : await uploaded(),
+    );
     show(made);
-    store.go({ collection: made.id });
+    store.go({ collection: made.id, ...(made.images?.length ? { query: { kind: "kept", id: made.id } } : {}) });
     store.notify(`Saved as the collection “${made.name}”.`);
     return made;
   } catch (error) {
     store.notify(`The collection could not be saved: ${messageOf(error)}`);
     return null;
   }
+}
+
+/** The image of the query, which others can then search with; null for other queries. */
+async function uploaded(): Promise<Blob | null> {
+  const { query } = store.state.value;
+  const picture = store.picture.value;
+  return query.kind === "image" && picture?.key === query.key ? sentOf(picture, query.crop) : null;
 }
 
 /** Change the open collection; changes are sent one after the other. */
@@ -128,8 +139,8 @@ export function change(given: CollectionChange): Promise<void> {
 
 /** Undo the last change of the open collection's members. */
 export function undo(): Promise<void> {
-  const id = store.collection.value?.id;
-  return id ? send(id, () => store.api.undoCollection(id)) : Promise.resolve();
+  const known = store.collection.value;
+  return known ? send(known.id, () => store.api.undoCollection(known.id, known.revision)) : Promise.resolve();
 }
 
 function send(id: string, work: () => Promise<CollectionAnswer>): Promise<void> {
@@ -152,31 +163,77 @@ function send(id: string, work: () => Promise<CollectionAnswer>): Promise<void> 
   return done;
 }
 
-/** Return what a collection says of a record, as a change that keeps it. */
-function memberOf(id: string): Mark {
+/** What a collection says of a record. */
+export interface Said {
+  readonly mark: "good" | "bad" | null;
+  readonly note: string | null;
+  readonly labels: readonly string[];
+}
+
+const NOTHING: Said = { mark: null, note: null, labels: [] };
+
+function saidOf(id: string): Said & { revision: number } {
   const known = store.collection.value?.members.find((one) => one.id === id);
-  return { id, mark: known?.mark ?? null, note: known?.note ?? null, labels: [...(known?.labels ?? [])] };
+  return known ? { mark: known.mark, note: known.note, labels: known.labels, revision: known.revision } : { ...NOTHING, revision: 0 };
+}
+
+/** Return what somebody else changed that `mine` replaces: "the mark", "the note"; empty for nothing. */
+export function replaced(before: Said, theirs: Said, mine: Said): string {
+  if (theirs.mark !== before.mark && mine.mark !== theirs.mark) return "the mark";
+  return theirs.note !== before.note && mine.note !== theirs.note ? "the note" : "";
+}
+
+/**
+ * Change what the open collection says of some records. Where somebody else changed one of them
+ * since it was read, the change is made again on what they said, so that only the same value of the
+ * same record can be replaced; the page then says so.
+ */
+function edit(ids: readonly string[], make: (said: Said) => Said): Promise<void> {
+  const id = store.collection.value?.id;
+  if (!id) return Promise.resolve();
+  const who = whoIs();
+  return send(id, async () => {
+    const before = new Map(ids.map((one) => [one, saidOf(one)]));
+    for (let tries = 0; ; tries++) {
+      const members = ids.map((one): Mark => {
+        const known = saidOf(one);
+        const { mark, note, labels } = make(known);
+        return { id: one, mark, note, labels: [...labels], revision: known.revision };
+      });
+      try {
+        return await store.api.changeCollection(id, { members, ...(who ? { who } : {}) });
+      } catch (error) {
+        if (!(error instanceof ApiError && error.status === 409) || tries === 3) throw error;
+        const now = await store.api.collection(id);
+        if (store.collection.value?.id !== id) throw error;
+        store.collection.value = now;
+        for (const one of ids) {
+          const what = replaced(before.get(one) ?? NOTHING, saidOf(one), make(saidOf(one)));
+          const by = now.members.find((member) => member.id === one)?.who ?? "Somebody else";
+          if (what) store.notify(`${by} changed ${what} of ${one} at the same time; yours replaced it. Undo brings it back.`);
+        }
+      }
+    }
+  });
 }
 
 /** Keep the marks of some records in the open collection. */
 export function keepMarks(ids: readonly string[], mark: "good" | "bad" | null): void {
-  if (store.collection.value) void change({ members: ids.map((id) => ({ ...memberOf(id), mark })) });
+  void edit(ids, (said) => ({ ...said, mark }));
 }
 
 /** Give some records a label, or take it from them; a collection is created where none is open. */
 export async function giveLabel(ids: readonly string[], label: string, on = true): Promise<void> {
   if (!store.collection.value && !(await createCollection())) return;
-  const members = ids.map((id) => {
-    const known = memberOf(id);
-    const rest = (known.labels ?? []).filter((one) => one !== label);
-    return { ...known, labels: on ? [...rest, label] : rest };
+  await edit(ids, (said) => {
+    const rest = said.labels.filter((one) => one !== label);
+    return { ...said, labels: on ? [...rest, label] : rest };
   });
-  await change({ members });
 }
 
 /** Keep a note on a record of the open collection. */
 export function keepNote(id: string, note: string): Promise<void> {
-  return change({ members: [{ ...memberOf(id), note: note || null }] });
+  return edit([id], (said) => ({ ...said, note: note || null }));
 }
 
 export function whoIs(): string {

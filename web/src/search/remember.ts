@@ -36,6 +36,7 @@ export function titleOf(state: PageState): string {
   const parts = [
     query.kind === "record" ? shortId(query.id) : "",
     query.kind === "text" ? `“${query.text}”` : "",
+    query.kind === "kept" ? "an image" : "",
     query.kind === "image" ? crop + (store.picture.value?.name ?? "an image") : "",
     state.positives.length ? `${state.positives.length} good` : "",
     state.negatives.length ? `${state.negatives.length} bad` : "",

@@ -67,6 +67,7 @@ export function requestOf(state: PageState): SearchRequest {
   if (state.archive) out.archive = state.archive;
   if (state.query.kind === "record") out.id = state.query.id;
   if (state.query.kind === "text") out.text = state.query.text;
+  if (state.query.kind === "kept") out.images_of = state.query.id;
   if (state.positives.length) out.positives = [...state.positives];
   // Without anything to come near to there is nothing to keep away from.
   if (state.negatives.length && hasExample(state)) out.negatives = [...state.negatives];

@@ -106,7 +106,7 @@ export async function search(): Promise<void> {
     const started = performance.now();
     const answer = await store.api.search(requestOf(state), image, mine.signal);
     const roundTrip = performance.now() - started;
-    const predicted = state.query.kind === "image" ? answer.labels : await known;
+    const predicted = ["image", "kept"].includes(state.query.kind) ? answer.labels : await known;
     if (mine.signal.aborted) return;
     keepBefore(old, state);
     show(answer, predicted, roundTrip);

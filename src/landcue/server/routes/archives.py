@@ -16,6 +16,8 @@ from landcue.server.metrics import MEDIA_TYPE as METRICS
 from landcue.server.model_views import ModelViews, similar_regions
 from landcue.server.queries import Body, read_body
 from landcue.server.routes.base import (
+    IMAGE_HEADERS,
+    JPEG,
     PROBLEMS,
     Service,
     Shared,
@@ -35,13 +37,6 @@ from landcue.server.schemas.model import MapAnswer, ModelAnswer, OwnScoresAnswer
 from landcue.server.schemas.searches import SearchRequest
 
 router = APIRouter(generate_unique_id_function=lambda route: route.name)
-
-_IMAGE_HEADERS = {"Cache-Control": "private, max-age=300"}
-
-JPEG: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
-    **PROBLEMS,
-}
 
 
 async def _view(
@@ -70,7 +65,10 @@ async def get_embedding_map(service: Shared, served: Shown) -> Response:
 
 async def _compare(request: Request, service: Service, id_: str, body: Body) -> Response:
     served = choose(request, body.search.archive)
-    work = functools.partial(similar_regions, served, id_, body, service.decoders)
+
+    def work() -> dict[str, Any]:
+        return similar_regions(served, id_, service.with_kept(body, served), service.decoders)
+
     return JSONResponse(await service.encoders.run(work))
 
 
@@ -108,7 +106,7 @@ async def compare_regions_with_query(id: str, request: Request, service: Shared)
 async def get_thumbnail(id: str, service: Shared, served: Shown) -> Response:
     """Return the thumbnail of a record."""
     data = await service.searches.run(functools.partial(served.thumbnail, id))
-    return Response(data, 200, _IMAGE_HEADERS, "image/jpeg")
+    return Response(data, 200, IMAGE_HEADERS, "image/jpeg")
 
 
 @router.get("/v1/records/{id:path}/chip", responses=JPEG, response_class=Response)
@@ -120,7 +118,7 @@ async def get_chip(
 ) -> Response:
     """Return the pixels of a record as a JPEG whose longer side is at most `side`."""
     work = functools.partial(served.chip, id, service.decoders, side)
-    return Response(await service.encoders.run(work), 200, _IMAGE_HEADERS, "image/jpeg")
+    return Response(await service.encoders.run(work), 200, IMAGE_HEADERS, "image/jpeg")
 
 
 @router.get("/v1/records/{id:path}", responses=json_of(RecordAnswer))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
+from pydantic import BaseModel
 
 from landcue.server.archives import Catalog, Served
 from landcue.server.collections import Collections
 from landcue.server.decoding import Decoders
 from landcue.server.errors import MEDIA_TYPE
 from landcue.server.executor import BoundedExecutor
-from landcue.server.feedback import FeedbackFile
 from landcue.server.metrics import Metrics
 from landcue.server.page import Page
-from landcue.server.queries import PARTS
+from landcue.server.queries import PARTS, Body
 from landcue.server.schemas.searches import SearchRequest
 from landcue.server.settings import Limits, Settings
 
@@ -36,7 +36,6 @@ class Service:
     insights: BoundedExecutor = field(init=False)
     decoders: Decoders = field(init=False)
     collections: Collections = field(init=False)
-    feedback: FeedbackFile = field(init=False)
 
     def __post_init__(self) -> None:
         limits, metrics = self.settings.limits, self.metrics
@@ -48,8 +47,7 @@ class Service:
         self.decoders = Decoders(
             limits.decoders, limits.decode_seconds, limits.decode_bytes, limits.pixels
         )
-        self.collections = Collections(self.settings.collections_file, limits.feedback_bytes)
-        self.feedback = FeedbackFile(self.settings.feedback_file, limits.feedback_bytes)
+        self.collections = Collections(self.settings.collections_file, limits.collections_bytes)
         for served in self.catalog:
             self.note_version(served)
 
@@ -57,6 +55,19 @@ class Service:
         """Update the version of an archive in the metrics."""
         self.metrics.records.labels(archive=served.name).set(len(served.archive))
         self.metrics.versions.labels(archive=served.name).set(served.archive.version)
+
+    def with_kept(self, body: Body, served: Served) -> Body:
+        """Return a search with the images that its collection keeps.
+
+        Raises:
+            ProblemError: 404: no such collection; 409: it is of another archive or model, or it
+                keeps no image.
+        """
+        id_ = body.search.images_of
+        if id_ is None:
+            return body
+        kept = self.collections.images(id_, served.name, served.archive.manifest.fingerprint)
+        return replace(body, kept=tuple(kept))
 
     def close(self) -> None:
         """Finish running jobs and close everything."""
@@ -102,14 +113,28 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
+IMAGE_HEADERS = {"Cache-Control": "private, max-age=300"}
+
+JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+    **PROBLEMS,
+}
+
+
 def json_of(model: Any, status: int = 200) -> dict[int | str, dict[str, Any]]:
     """Describe an answer of one model, or a problem."""
     return {status: {"model": model}, **PROBLEMS}
 
 
-def search_body() -> dict[str, Any]:
-    """Describe the body of a search, which is JSON or a form."""
-    ref = {"$ref": REF.format(model=SearchRequest.__name__)}
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """Describe a body of JSON."""
+    content = {"application/json": {"schema": {"$ref": REF.format(model=model.__name__)}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def search_body(model: type[BaseModel] = SearchRequest) -> dict[str, Any]:
+    """Describe a body that is JSON, or a form of it and images."""
+    ref = {"$ref": REF.format(model=model.__name__)}
     file = {"type": "string", "format": "binary"}
     form: dict[str, Any] = {"type": "object", "properties": {"request": ref}}
     files = {"type": "array", "items": file, "maxItems": Limits().images}

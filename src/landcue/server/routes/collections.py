@@ -1,11 +1,10 @@
-"""Routes of collections of marked records, and of feedback."""
+"""Routes of collections of marked records."""
 
 from __future__ import annotations
 
-import functools
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from landcue.data.marks import Marks
@@ -13,29 +12,29 @@ from landcue.server import export
 from landcue.server.archives import Served
 from landcue.server.collections import label_table
 from landcue.server.errors import ProblemError
-from landcue.server.queries import to_filter
-from landcue.server.routes.base import PROBLEMS, Service, Shared, Shown, choose, json_of
+from landcue.server.queries import encode_images, read_json, read_parts, to_filter
+from landcue.server.routes.base import (
+    IMAGE_HEADERS,
+    JPEG,
+    PROBLEMS,
+    Service,
+    Shared,
+    Shown,
+    choose,
+    json_body,
+    json_of,
+    search_body,
+)
 from landcue.server.schemas.collections import (
     CollectionAnswer,
     CollectionChange,
     CollectionRequest,
     CollectionsAnswer,
-    FeedbackAnswer,
-    FeedbackRequest,
     SuggestRequest,
 )
 from landcue.server.schemas.searches import SearchAnswer
 
 router = APIRouter(generate_unique_id_function=lambda route: route.name)
-
-
-@router.post("/v1/feedback", status_code=201, responses=json_of(FeedbackAnswer, 201))
-async def send_feedback(given: FeedbackRequest, request: Request, service: Shared) -> Response:
-    """Store a user's relevance judgments of hits."""
-    served = choose(request, given.archive)
-    id_: str = request.state.request_id
-    await service.searches.run(functools.partial(service.feedback.keep, served, given, id_))
-    return JSONResponse({"kept": True}, 201)
 
 
 @router.get("/v1/collections", responses=json_of(CollectionsAnswer))
@@ -45,49 +44,86 @@ async def list_collections(service: Shared, served: Shown) -> Response:
     return JSONResponse({"archive": served.name, "collections": found})
 
 
-@router.post("/v1/collections", status_code=201, responses=json_of(CollectionAnswer, 201))
-async def create_collection(
-    given: CollectionRequest, request: Request, service: Shared
-) -> Response:
-    """Create a named collection of marked records."""
+@router.post(
+    "/v1/collections",
+    status_code=201,
+    responses=json_of(CollectionAnswer, 201),
+    openapi_extra=search_body(CollectionRequest),
+)
+async def create_collection(request: Request, service: Shared) -> Response:
+    """Create a named collection of marked records.
+
+    Images of its query are kept as embeddings and thumbnails: a search with `images_of` uses them.
+    """
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        service.encoders.check()
+    given, images = await read_parts(request, service.settings.limits, CollectionRequest)
     served = choose(request, given.archive)
 
-    def work() -> dict[str, Any]:
+    def work() -> Response:
         query, members = _checked(served, given)
-        return service.collections.create(served.name, given.name, query, members, given.who)
+        crop = None if given.query is None else given.query.crop
+        kept = encode_images(served, images, crop, service.decoders)
+        made = service.collections.create(served.name, given.name, query, members, given.who, kept)
+        return JSONResponse(made, 201)
 
-    return JSONResponse(await service.searches.run(work), 201)
+    return await (service.encoders if any(images.values()) else service.searches).run(work)
 
 
 @router.get("/v1/collections/{id}", responses=json_of(CollectionAnswer))
 async def get_collection(id: str, service: Shared) -> Response:
     """Return a collection with its members."""
-    return JSONResponse(await service.searches.run(lambda: service.collections.get(id)))
+    return await service.searches.run(lambda: JSONResponse(service.collections.get(id)))
 
 
-@router.post("/v1/collections/{id}", responses=json_of(CollectionAnswer))
-async def change_collection(id: str, given: CollectionChange, service: Shared) -> Response:
-    """Rename a collection, mark, label or remove members, or add those of another one."""
+@router.get("/v1/collections/{id}/images/{n}", responses=JPEG, response_class=Response)
+async def get_collection_image(
+    id: str, n: Annotated[int, Path(ge=0, le=100)], service: Shared
+) -> Response:
+    """Return the thumbnail of a kept image, by its position in `images`."""
+    data = await service.searches.run(lambda: service.collections.thumbnail(id, n))
+    return Response(data, 200, IMAGE_HEADERS, "image/jpeg")
 
-    def work() -> dict[str, Any]:
+
+@router.post(
+    "/v1/collections/{id}",
+    responses=json_of(CollectionAnswer),
+    openapi_extra=json_body(CollectionChange),
+)
+async def change_collection(id: str, request: Request, service: Shared) -> Response:
+    """Rename a collection, mark, label or remove members, or add those of another one.
+
+    A member with a `revision` that is no longer the current one is a conflict (409), and nothing
+    is changed.
+    """
+    given = await read_json(request, CollectionChange)
+
+    def work() -> Response:
         served = service.catalog.get(service.collections.get(id)["archive"])
         query, members = _checked(served, given)
         kept = service.collections
-        return kept.change(id, given.name, query, members, given.who, given.merge)
+        return JSONResponse(kept.change(id, given.name, query, members, given.who, given.merge))
 
-    return JSONResponse(await service.searches.run(work))
+    return await service.searches.run(work)
 
 
 @router.post("/v1/collections/{id}/undo", responses=json_of(CollectionAnswer))
-async def undo_collection(id: str, service: Shared) -> Response:
+async def undo_collection(
+    id: str,
+    service: Shared,
+    revision: Annotated[
+        int | None,
+        Query(ge=1, description="The collection's `revision` when it was read; others: 409."),
+    ] = None,
+) -> Response:
     """Undo the last change of a collection's members."""
-    return JSONResponse(await service.searches.run(lambda: service.collections.undo(id)))
+    return await service.searches.run(lambda: JSONResponse(service.collections.undo(id, revision)))
 
 
 @router.delete("/v1/collections/{id}", responses=json_of(CollectionAnswer))
 async def delete_collection(id: str, service: Shared) -> Response:
     """Delete a collection; the answer holds it as it was."""
-    return JSONResponse(await service.searches.run(lambda: service.collections.delete(id)))
+    return await service.searches.run(lambda: JSONResponse(service.collections.delete(id)))
 
 
 @router.get(
@@ -102,9 +138,12 @@ async def export_collection_labels(id: str, service: Shared) -> Response:
     return Response(data, 200, headers, "text/csv; charset=utf-8")
 
 
-@router.post("/v1/suggest", responses=json_of(SearchAnswer))
-async def suggest_records(given: SuggestRequest, request: Request, service: Shared) -> Response:
+@router.post(
+    "/v1/suggest", responses=json_of(SearchAnswer), openapi_extra=json_body(SuggestRequest)
+)
+async def suggest_records(request: Request, service: Shared) -> Response:
     """Suggest the records to mark next: uncertain by the marks so far, and unlike each other."""
+    given = await read_json(request, SuggestRequest)
     served = choose(request, given.archive)
 
     def work() -> bytes:
@@ -138,5 +177,7 @@ def _checked(
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     for member in given.members:
         served.check_id(member.id)
-    query = None if given.query is None else given.query.model_dump(mode="json")
+    query = None
+    if given.query is not None:
+        query = given.query.model_dump(mode="json", exclude_unset=True, exclude={"crop", "cursor"})
     return query, [member.model_dump() for member in given.members]

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from landcue.search.survey import MOST_ZOOM
 from landcue.server import export
 from landcue.server.errors import ProblemError
-from landcue.server.queries import Body, parse_search, read_body, run_search
+from landcue.server.queries import Body, parse_json, read_body, run_search
 from landcue.server.routes.base import REF, Service, Shared, choose, json_of, search_body
 from landcue.server.schemas.searches import (
     MAX_DEPTH,
@@ -90,7 +90,7 @@ async def export_result(
     collection: _Marks = None,
 ) -> Response:
     """Download the result of a search as a file; `X-Row-Count` is its number of rows."""
-    body = Body(parse_search(request), {})
+    body = Body(parse_json(SearchRequest, request), {})
     return await _search(http, service, body, format, every=all, collection=collection)
 
 
@@ -120,7 +120,7 @@ async def count_scores(
     body = replace(body, search=body.search.model_copy(update={"min_score": None}))
 
     def work() -> dict[str, Any]:
-        found = run_search(served, body, service.decoders, every=True)
+        found = run_search(served, service.with_kept(body, served), service.decoders, every=True)
         counts, edges = found.histogram(bins)
         passing = len(found) if least is None else found.count_from(least)
         return {
@@ -158,7 +158,7 @@ async def get_map(
     box = Bounds.parse(bbox)
 
     def work() -> dict[str, Any]:
-        found = run_search(served, body, service.decoders, every=True)
+        found = run_search(served, service.with_kept(body, served), service.decoders, every=True)
         view = served.archive.map_view(box, zoom, found=found, most=most, label=label)
         return {"archive": served.name, "records": len(served.archive), **view.to_json()}
 
@@ -185,7 +185,8 @@ async def _search(
     base = str(request.base_url).rstrip("/")
 
     def work() -> tuple[bytes | IO[bytes], dict[str, str]]:
-        found = run_search(served, body, service.decoders, every=every)
+        wanted = service.with_kept(body, served)
+        found = run_search(served, wanted, service.decoders, every=every)
         headers = {"X-Row-Count": str(len(found))} if kind != "json" or every else {}
         if kind == "json":
             if len(found) > MAX_DEPTH:

@@ -1,41 +1,14 @@
-"""Collections of marked records, and feedback."""
+"""Collections of marked records."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
 from landcue.server.schemas.base import AnswerModel, Id, Name, RequestModel, Whole
 from landcue.server.schemas.searches import MAX_EXAMPLES, MAX_K, Filters, SearchRequest
-
-
-class FeedbackRequest(RequestModel):
-    """A user's relevance judgments of hits."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"query": "harbor/harbor07.tif", "positives": ["harbor/harbor11.tif"]}],
-            "anyOf": [
-                {"properties": {name: {"minItems": 1}}, "required": [name]}
-                for name in ("positives", "negatives")
-            ],
-        }
-    )
-
-    archive: Name | None = None
-    query: Id | None = Field(None, description="Id of the query record, if the query was a record.")
-    positives: list[Id] = Field([], max_length=MAX_EXAMPLES)
-    negatives: list[Id] = Field([], max_length=MAX_EXAMPLES)
-    mode: Name | None = None
-    note: str | None = Field(None, max_length=2_000)
-
-    @model_validator(mode="after")
-    def _check_any(self) -> FeedbackRequest:
-        if not self.positives and not self.negatives:
-            raise ValueError("give positives or negatives")
-        return self
 
 
 class Mark(RequestModel):
@@ -46,6 +19,12 @@ class Mark(RequestModel):
     note: str | None = Field(None, max_length=2_000)
     labels: list[Annotated[str, Field(pattern=r"^[^;|\s][^;|]{0,199}$")]] = Field(
         [], max_length=100
+    )
+    revision: Whole | None = Field(
+        None,
+        ge=0,
+        description="`revision` of the member when it was read, or 0 if there was none: a member "
+        "that was changed since is not overwritten (409).",
     )
 
 
@@ -122,6 +101,7 @@ class Member(AnswerModel):
     labels: tuple[str, ...]
     who: str | None
     time: datetime = Field(description="When it was marked, UTC.")
+    revision: int = Field(description="Increases with every change of the member.")
 
 
 class CollectionAnswer(AnswerModel):
@@ -131,6 +111,9 @@ class CollectionAnswer(AnswerModel):
     archive: str
     name: str
     query: dict[str, Any] | None = Field(description="The search that it belongs to.")
+    images: tuple[Literal["image", "positive", "negative"], ...] = Field(
+        (), description="Uploaded images of that search, which are kept as embeddings."
+    )
     created: datetime
     updated: datetime
     revision: int = Field(description="Number of changes of members that can be undone.")
@@ -154,9 +137,3 @@ class CollectionsAnswer(AnswerModel):
 
     archive: str
     collections: tuple[CollectionSummary, ...]
-
-
-class FeedbackAnswer(AnswerModel):
-    """Confirmation that feedback was stored."""
-
-    kept: bool

@@ -174,6 +174,16 @@ class SearchRequest(RequestModel):
     negative_text: str | None = Field(
         None, min_length=1, max_length=500, description="Description in words to avoid."
     )
+    vector: list[float] | None = Field(
+        None,
+        min_length=1,
+        max_length=8_192,
+        description="Embedding to search for, of the archive's dimensions; any length but 0.",
+    )
+    images_of: Id | None = Field(
+        None,
+        description="Id of a collection whose kept images are examples, as when it was created.",
+    )
     crop: _Crop | None = Field(
         None,
         description="Window of the uploaded `image` to search with: column, row, width, height.",
