@@ -4,7 +4,7 @@ import type { RegionsAnswer } from "./types";
 import type { MapAnswer, ModelAnswer, OwnScoresAnswer, PlacesAnswer, ScoresAnswer } from "./types";
 import type { Box, ExportFormat } from "./names";
 import type { CollectionAnswer, CollectionChange, CollectionRequest, CollectionsAnswer } from "./types";
-import type { ArchiveAnswer, FacetsAnswer, LabelCount, Problem, RecordAnswer, SearchAnswer, SearchRequest } from "./types";
+import type { ArchiveAnswer, FacetsAnswer, LabelCount, Problem, RecordAnswer, SearchAnswer, SearchRequest, SuggestRequest } from "./types";
 
 /** Why a request got no answer: status 0 when the server could not be reached. */
 export class ApiError extends Error {
@@ -154,6 +154,11 @@ export class Api {
   headers(): Record<string, string> {
     const token = this.token.get();
     return token ? { Authorization: `Bearer ${token}` } : {};
+  }
+
+  /** Records to mark next. */
+  suggest(request: SuggestRequest, signal?: AbortSignal): Promise<SearchAnswer> {
+    return this.json("/v1/suggest", signal, jsonBody(request));
   }
 
   /** The result of a search as a file: a page of it, or all records that pass. */

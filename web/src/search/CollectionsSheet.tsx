@@ -6,6 +6,7 @@ import { toQuery } from "../state";
 import { api, archiveName, collection, dialog, go, notify, state } from "../store";
 import type { CollectionAnswer, CollectionSummary, Mark } from "../types";
 import { change, createCollection, fileName, keepMarks, keepNote, messageOf, openCollection, setWho, undo, whoIs } from "./collection";
+import { suggest } from "./run";
 import { shortId } from "./why";
 
 const close = () => (dialog.value = null);
@@ -100,6 +101,7 @@ function Open({ open, others }: { open: CollectionAnswer; others: readonly Colle
           Delete
         </button>
       </div>
+      <SuggestFor open={open} />
       {others.length > 0 && (
         <select
           aria-label="Add the members of another collection"
@@ -146,6 +148,37 @@ function Open({ open, others }: { open: CollectionAnswer; others: readonly Colle
       </ul>
       {open.members.length > 300 && <p class="small faint">{`300 of ${open.members.length} members are listed; exports hold all.`}</p>}
     </section>
+  );
+}
+
+/** Choose what to find more of: what is marked good, or what has a label. */
+function SuggestFor({ open }: { open: CollectionAnswer }) {
+  const [label, setLabel] = useState("");
+  const names = [...new Set(open.members.flatMap((one) => one.labels))].sort();
+  return (
+    <form
+      class="row"
+      onSubmit={(event) => {
+        event.preventDefault();
+        close();
+        void suggest(label || null);
+      }}
+    >
+      <label class="inline">
+        <span class="small">What to label next, to find more</span>
+        <select aria-label="Find more of" value={label} onChange={(event) => setLabel(event.currentTarget.value)}>
+          <option value="">marked good</option>
+          {names.map((name) => (
+            <option key={name} value={name}>
+              {name}
+            </option>
+          ))}
+        </select>
+      </label>
+      <button type="submit" class="tool">
+        Suggest
+      </button>
+    </form>
   );
 }
 

@@ -4,7 +4,7 @@ import { Remote } from "../Remote";
 import { about, api, archiveName, collection, dialog, draft, labels, pendingMarks, selection } from "../store";
 import { markHit, markHits, selectAll } from "./act";
 import { createCollection, giveLabel, undo } from "./collection";
-import { clearMarks, refine } from "./run";
+import { clearMarks, refine, suggest } from "./run";
 
 /** The marks, and what to do with them. It stays in view while there are any, or a collection is open. */
 export function MarksBar() {
@@ -40,6 +40,9 @@ export function MarksBar() {
             Save as collection
           </button>
         )}
+        <button type="button" class="tool" title="Suggest what to label next: results whose mark would tell most" onClick={() => void suggest()}>
+          Suggest
+        </button>
         <button type="button" class="primary" disabled={!pendingMarks.value} title="Search again with the marks  r" onClick={refine}>
           Refine
         </button>

@@ -19,6 +19,7 @@ const SIZES = [12, 24, 48, 96, 192];
 /** The results: what they are of, how they were ranked, and every state they can be in. */
 export function Results() {
   const now = phase.value;
+  const suggested = found.value?.mode === "suggest";
   const fit = found.value?.plan.allowed;
   const allowed = fit === undefined ? "Records" : fit === 1 ? "1 record" : `${count(fit)} records`;
   return (
@@ -26,12 +27,12 @@ export function Results() {
       <header class="results-head">
         <div class="results-title">
           <h1 class="clip" title={titleOf(state.value)}>
-            {hasExample(state.value) ? "Look-alikes of " : isSearch(state.value) ? `${allowed}: ` : allowed}
+            {suggested ? "To label next: " : hasExample(state.value) ? "Look-alikes of " : isSearch(state.value) ? `${allowed}: ` : allowed}
             {isSearch(state.value) && <span class="faint">{titleOf(state.value)}</span>}
           </h1>
           <Tools />
         </div>
-        <ModeSwitch />
+        {suggested ? <Suggested /> : <ModeSwitch />}
         <FilterChips />
         <ChangeBar />
       </header>
@@ -40,6 +41,18 @@ export function Results() {
         {announcement.value}
       </p>
     </section>
+  );
+}
+
+/** What suggestions are, and the way back. */
+function Suggested() {
+  return (
+    <p class="row small" role="note">
+      Uncertain by the marks so far, and unlike each other. Mark them good or bad, then choose Suggest or Refine.
+      <button type="button" class="tool" onClick={() => void search()}>
+        Back to results
+      </button>
+    </p>
   );
 }
 
@@ -61,7 +74,7 @@ function Tools() {
       <button type="button" class="tool" title="Copy a link to this search" aria-label="Copy a link to this search" onClick={() => void copyLink()}>
         <Icon name="link" />
       </button>
-      <ExportMenu />
+      {found.value?.mode !== "suggest" && <ExportMenu />}
     </div>
   );
 }

@@ -137,6 +137,11 @@ export function change(given: CollectionChange): Promise<void> {
   return send(id, () => store.api.changeCollection(id, { ...given, ...(who ? { who } : {}) }));
 }
 
+/** Wait until the server has all changes. */
+export async function changesSent(): Promise<void> {
+  await sending;
+}
+
 /** Undo the last change of the open collection's members. */
 export function undo(): Promise<void> {
   const known = store.collection.value;

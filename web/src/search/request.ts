@@ -2,10 +2,13 @@
 
 import type { FilterState, PageState } from "../state";
 import { MOST_HITS } from "../state";
-import type { Filters, SearchRequest } from "../types";
+import type { Filters, SearchRequest, SuggestRequest } from "../types";
+import type { Marks } from "./marks";
 
 /** Records whose embeddings are at most so far apart are near-duplicates. */
 const NEAR = 0.02;
+/** Marks that a request can hold. */
+const MOST_MARKS = 100;
 
 /** Write a label name as label expressions take it: quoted where it would not be read as one. */
 export function quoted(name: string): string {
@@ -75,6 +78,23 @@ export function requestOf(state: PageState): SearchRequest {
   if (state.collapse && hasExample(state)) out.collapse = NEAR;
   if (Object.keys(filters).length) out.filters = filters;
   if (state.mode !== "auto" && hasExample(state)) out.mode = state.mode;
+  return out;
+}
+
+/** Return the request for records to mark next; the query record counts as marked good. */
+export function suggestRequestOf(state: PageState, marks: Marks, collection: string | null, label: string | null): SuggestRequest {
+  const query = state.query.kind === "record" && !marks.negatives.includes(state.query.id) ? [state.query.id] : [];
+  const filters = filtersOf(state.filters);
+  const out: SuggestRequest = { k: Math.min(MOST_HITS, state.k) };
+  if (state.archive) out.archive = state.archive;
+  if (collection) out.collection = collection;
+  if (label) out.label = label;
+  else {
+    const positives = [...new Set([...query, ...marks.positives.slice(query.length - MOST_MARKS)])];
+    if (positives.length) out.positives = positives;
+    if (marks.negatives.length) out.negatives = [...marks.negatives];
+  }
+  if (Object.keys(filters).length) out.filters = filters;
   return out;
 }
 

@@ -8,10 +8,10 @@ import type { PageState } from "../state";
 import { MOST_HITS } from "../state";
 import type { SearchAnswer } from "../types";
 import { focusGrid } from "./act";
-import { followCollection, keepMarks } from "./collection";
+import { changesSent, followCollection, keepMarks } from "./collection";
 import { NO_MARKS, sameMarks, type Marks } from "./marks";
 import { remember } from "./remember";
-import { exampleKey, hasExample, isBrowsing, isSearch, requestOf, searchKey } from "./request";
+import { exampleKey, hasExample, isBrowsing, isSearch, requestOf, searchKey, suggestRequestOf } from "./request";
 
 const LOOK_AGAIN = 60_000;
 
@@ -162,6 +162,31 @@ export function refine(): void {
   store.ask({ positives, negatives });
 }
 
+/** Show records to mark next: by the marks, or by a label of the open collection. */
+export async function suggest(label: string | null = null): Promise<void> {
+  const [state, marks] = [store.state.value, store.draft.value];
+  asking?.abort();
+  const mine = (asking = new AbortController());
+  const old = store.phase.value;
+  store.phase.value = "loading";
+  store.announcement.value = "Looking for what to label next.";
+  try {
+    await changesSent();
+    const started = performance.now();
+    const answer = await store.api.suggest(suggestRequestOf(state, marks, store.collection.value?.id ?? null, label), mine.signal);
+    if (mine.signal.aborted) return;
+    store.before.value = null;
+    store.showBefore.value = false;
+    show(answer, null, performance.now() - started);
+    store.focus.value = 0;
+    if (answer.note && answer.hits.length) store.notify(`${answer.note}.`);
+  } catch (error) {
+    if (mine.signal.aborted) return;
+    store.phase.value = old === "loading" ? "idle" : old;
+    store.notify(asApiError(error).message);
+  }
+}
+
 export function clearMarks(): void {
   const { positives, negatives } = store.draft.value;
   keepMarks([...positives, ...negatives], null);
@@ -253,7 +278,9 @@ function show(answer: SearchAnswer, predicted: readonly string[] | null, roundTr
   store.focus.value = Math.min(store.focus.value, Math.max(0, hits.length - 1));
   const one = hits.length === 1;
   store.announcement.value = hits.length
-    ? `${hits.length} ${one ? "result" : "results"}, mode ${mode}.`
+    ? mode === "suggest"
+      ? `${hits.length} to label next.`
+      : `${hits.length} ${one ? "result" : "results"}, mode ${mode}.`
     : `No results. ${note ?? ""}`;
 }
 

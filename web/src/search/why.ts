@@ -49,6 +49,8 @@ export function nearness(hit: Hit, mode: string, nBits: number): string {
       return `${hit.distance} of ${nBits} bits differ`;
     case "fused":
       return `score ${hit.score.toFixed(3)}`;
+    case "suggest":
+      return `estimated relevance ${hit.score.toFixed(2)}`;
     case "cue":
       return `cue distance ${hit.distance}`;
     default:
