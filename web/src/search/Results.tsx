@@ -48,7 +48,7 @@ export function Results() {
 function Suggested() {
   return (
     <p class="row small" role="note">
-      Uncertain by the marks so far, and unlike each other. Mark them good or bad, then choose Suggest or Refine.
+      Uncertain by the marks so far, and unlike each other; the numbers are estimated relevance. Mark them good or bad, then choose Suggest or Refine.
       <button type="button" class="tool" onClick={() => void search()}>
         Back to results
       </button>
