@@ -152,6 +152,21 @@ def pooled(backbone: nn.Module, records: list[Record], encoder: NeuralEncoder) -
     return torch.cat(found).numpy()
 
 
+def cached_features(
+    file: Path | None, backbone: nn.Module, records: list[Record], encoder: NeuralEncoder
+) -> Any:
+    """Return :func:`pooled` features, from a file if its first batch is still the same."""
+    if file is not None and file.is_file():
+        found = np.load(file)
+        few = pooled(backbone, records[:_BATCH], encoder)
+        if len(found) == len(records) and np.allclose(found[:_BATCH], few, rtol=0.02, atol=0.02):
+            return found
+    found = pooled(backbone, records, encoder)
+    if file is not None:
+        np.save(file, found)
+    return found
+
+
 def general_part(x: Any, classes: Any, recipe: Recipe) -> Any:
     """Return a map ``[F, d]`` of centered features ``[m, F]``; see the module."""
     values, left = np.linalg.eigh(x @ x.T)
@@ -311,11 +326,15 @@ def blank(recipe: Recipe, label_names: tuple[str, ...], backbone: nn.Module) -> 
     return NeuralEncoder(config, backbone).eval()
 
 
-def judge(data: Path, out: Path, recipe: Recipe) -> None:
-    """Measure on unseen scene classes and on seen ones, and write all scores."""
+def judge(data: Path, out: Path, recipe: Recipe, cache: Path | None = None) -> None:
+    """Measure on unseen scene classes and on seen ones, and write all scores.
+
+    ``cache`` keeps the pooled features, which take most of the time.
+    """
     images = load_dataset("ucmerced", data / "uc_merced")
     backbone = open_backbone(data / _INIT, None, 0)
-    features = pooled(backbone, list(images.records), blank(recipe, images.label_names, backbone))
+    encoder = blank(recipe, images.label_names, backbone)
+    features = cached_features(cache, backbone, list(images.records), encoder)
     scale_parts(backbone, features)
     folds: dict[str, Any] = {}
     for fold in range(1, FOLDS + 1):
@@ -508,11 +527,12 @@ def main() -> None:
         "--tuned", type=Path, help="train: run folder of the fine-tuned MobileNetV2"
     )
     parser.add_argument("--judged", type=Path, help="train: the JSON of judge")
+    parser.add_argument("--features", type=Path, help="judge: keep pooled features here (.npy)")
     parser.add_argument("--out", type=Path, help="judge: JSON to write; train: run folder")
     args = parser.parse_args()
     recipe = Recipe()
     if args.action == "judge":
-        judge(args.data, args.out or Path("docs/results/unseen.json"), recipe)
+        judge(args.data, args.out or Path("docs/results/unseen.json"), recipe, args.features)
         return
     if args.judged is None or args.tuned is None:
         parser.error("train needs --tuned RUN and --judged FILE")

@@ -122,6 +122,31 @@ def test_fingerprints_cover_weights_and_preprocessing(weights, described, tmp_pa
     assert load_model(f"onnx:{other}").fingerprint != onnx_one.fingerprint
 
 
+def test_a_pinned_model_that_was_changed_is_refused_before_anything_is_written(tmp_path):
+    from commands import error_line
+
+    file = tiny_models.timm_weights(tmp_path / "weights.safetensors")
+    name = f"timm:{tiny_models.TIMM}@{file}"
+    pin = load_model(name).fingerprint
+    assert load_model(f"{name}@sha256:{pin}").fingerprint == pin
+    assert load_model(f"{name}@sha256:{pin[:12].upper()}").dim == load_model(name).dim
+    builtin = load_model("builtin").fingerprint
+    assert load_model(f"builtin@sha256:{builtin[:16]}").fingerprint == builtin
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1  # the last weight
+    file.write_bytes(data)
+    tiny_models.write_pictures(tmp_path / "photos", 4)
+    archive = tmp_path / "archive"
+    line = error_line(
+        1, "index", tmp_path / "photos", archive, "--model", f"{name}@sha256:{pin[:16]}"
+    )
+    assert f"not the pinned {pin[:16]}" in line
+    assert not archive.exists()
+    for wrong in ("", "12ab", "x" * 64, pin + "0"):
+        with pytest.raises(UsageError, match="12 to 64 hexadecimal digits"):
+            load_model(f"{name}@sha256:{wrong}")
+
+
 GOLDEN = {
     "timm": "147c83548118643077f97aeb166b7def6a814b388cbe3e7bc3e337e456a6256d",
     "onnx": "2f45c4c28bb68b15f9548fff0ed50bb29ece071085a8f0362a6c83099e4b6814",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +20,7 @@ BUILTIN = "builtin"
 RUNTIMES = ("auto", "torch", "onnx")
 EXPORTED = "model.onnx"
 """Name of an exported file inside a run folder or an archive's model folder."""
+_PIN = "@sha256:"
 _PREFIXES = ("onnx", "timm", "open_clip", "hf", "torchgeo")
 
 
@@ -77,7 +79,7 @@ def split_uri(name: str | Path) -> tuple[str, str]:
     Raises:
         UsageError: An unknown kind.
     """
-    text = str(name)
+    text = split_pin(name)[0]
     if text == BUILTIN:
         return "", str(Path(__file__).with_name(BUILTIN))
     prefix, colon, rest = text.partition(":")
@@ -90,6 +92,24 @@ def split_uri(name: str | Path) -> tuple[str, str]:
     return prefix, rest
 
 
+def split_pin(name: str | Path) -> tuple[str, str]:
+    """Return a model's name, and what its fingerprint must start with; empty without a pin.
+
+    >>> split_pin("timm:resnet18@sha256:0123456789ABCDEF")
+    ('timm:resnet18', '0123456789abcdef')
+
+    Raises:
+        UsageError: It is not 12 to 64 hexadecimal digits.
+    """
+    text, colon, pin = str(name).partition(_PIN)
+    if colon and not re.fullmatch(r"[0-9a-fA-F]{12,64}", pin):
+        raise UsageError(
+            f"{name}: after {_PIN} write 12 to 64 hexadecimal digits of the fingerprint that "
+            "'landcue models show' prints"
+        )
+    return text, pin.lower()
+
+
 def load_model(
     uri: str | Path, *, runtime: str = "auto", device: str = "cpu", threads: int | None = None
 ) -> Model:
@@ -100,14 +120,15 @@ def load_model(
             (also as ``onnx:FILE``). Of others: ``timm:NAME[@FILE]``,
             ``open_clip:NAME[@FILE|TAG]``, ``hf:FOLDER|REPO``, ``torchgeo:WEIGHTS``, or
             ``onnx:FILE`` with a description ``.yaml`` beside it; see
-            :class:`landcue.models.PretrainedEncoder`.
+            :class:`landcue.models.PretrainedEncoder`. Any of them ends in ``@sha256:DIGITS`` to
+            accept only the model whose fingerprint starts so.
         runtime: ``torch``, ``onnx``, or ``auto``: onnx for an exported file and for a folder
             that holds nothing but one, else torch.
         device: Where torch runs: ``cpu``, ``cuda``, ``cuda:1`` …
         threads: Of an exported model, per call; torch has its own setting.
 
     Raises:
-        ModelError: There is no such model, or it is broken.
+        ModelError: There is no such model, or it is broken or not the one that was pinned.
         UsageError: Unknown kind, runtime or device, or one that does not fit the model; or torch
             is needed and not installed.
 
@@ -121,6 +142,16 @@ def load_model(
         raise UsageError(f"unknown runtime {runtime!r}{did_you_mean(runtime, RUNTIMES)}")
     from landcue.models.fitted_codes import with_codes
 
+    name, pin = split_pin(uri)
+    if pin:
+        loaded = load_model(name, runtime=runtime, device=device, threads=threads)
+        if not loaded.fingerprint.startswith(pin):
+            raise ModelError(
+                f"{name} has the fingerprint {loaded.fingerprint[: len(pin)]}, not the pinned "
+                f"{pin}: its weights or its preprocessing were changed; restore them, or check the new "
+                "ones and pin theirs"
+            )
+        return loaded
     kind, rest = split_uri(uri)
     path = Path(rest)
     if kind == "onnx" and path.is_file() and not _exported_here(path):
