@@ -148,8 +148,8 @@ def load_model(
         if not loaded.fingerprint.startswith(pin):
             raise ModelError(
                 f"{name} has the fingerprint {loaded.fingerprint[: len(pin)]}, not the pinned "
-                f"{pin}: its weights or its preprocessing were changed; restore them, or check the new "
-                "ones and pin theirs"
+                f"{pin}: its weights or its preprocessing were changed; restore them, or pin "
+                "the new ones"
             )
         return loaded
     kind, rest = split_uri(uri)
