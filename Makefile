@@ -11,7 +11,7 @@ PAGE_SOURCES := $(wildcard web/*.json web/*.html web/*.ts scripts/*page*) \
 FAST := not browser and not ray and not milvus and not s3 and not ddp and not fuzz and not attack \
 	and not bare
 
-.PHONY: demo test test-all lint lint-all tests tests-all page page-check install docs clean
+.PHONY: demo test test-all lint lint-all tests tests-all page page-check install docs pins pin-images clean
 
 demo: $(VENV)/.demo page
 	$(BIN)/landcue demo demo
@@ -77,6 +77,17 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "LandCue needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
+
+# What the container image installs, with the hashes of all files; after a change of constraints.txt.
+pins: install
+	$(BIN)/pip install --quiet 'uv>=0.8'
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra ann --extra milvus --extra ray \
+	  --constraint constraints.txt --generate-hashes --no-annotate --python-version 3.12 \
+	  --python-platform linux --custom-compile-command 'make pins' -o deploy/requirements.txt
+
+# Writes the digests that the tags of images in deploy/ have now; needs their registries.
+pin-images: install
+	$(BIN)/python scripts/pin_images.py
 
 clean:
 	rm -rf $(VENV) demo site build dist web/node_modules $(dir $(PAGE))

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import typer
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from landcue.cli.main import app
 
@@ -120,6 +127,111 @@ def test_the_image_installs_extras_that_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = re.search(r'^ARG EXTRAS="([\w,]+)"', DOCKERFILE, re.MULTILINE)[1].split(",")
     assert set(extras) <= project["optional-dependencies"].keys()
+
+
+def test_the_image_installs_pinned_packages_by_their_hashes():
+    blocks = (DEPLOY / "requirements.txt").read_text().replace("\\\n", "").splitlines()
+    pins = {}
+    for line in blocks:
+        if not line.startswith("#"):
+            requirement, *hashes = line.split()
+            assert hashes, line
+            assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", one) for one in hashes), line
+            name, version = requirement.split("==")
+            pins[canonicalize_name(name)] = version
+    allowed = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line
+    )
+    allowed = {canonicalize_name(name): version for name, version in allowed.items()}
+    assert pins.items() <= allowed.items()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = list(project["dependencies"])
+    for extra in re.search(r'^ARG EXTRAS="([\w,]+)"', DOCKERFILE, re.MULTILINE)[1].split(","):
+        wanted += project["optional-dependencies"][extra]
+    for one in map(Requirement, wanted):
+        if one.marker is None or one.marker.evaluate({"python_version": "3.12", "extra": ""}):
+            assert pins[canonicalize_name(one.name)] in one.specifier, one
+    assert "--require-hashes" in DOCKERFILE
+
+
+class Registry(BaseHTTPRequestHandler):
+    """What scripts/pin_images.py needs of a registry of images, with tokens."""
+
+    digests: ClassVar[dict[str, str]] = {}
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"token": "secret"}')
+
+    def do_HEAD(self):
+        here = "http://" + self.headers["Host"]
+        if self.headers["Authorization"] != "Bearer secret":
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", f'Bearer realm="{here}/token",service="s"')
+        elif (digest := self.digests.get(self.path)) is None:
+            self.send_response(404)
+        else:
+            self.send_response(200)
+            self.send_header("Docker-Content-Digest", digest)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_images_are_pinned_by_the_digest_that_their_registry_names(tmp_path):
+    digest = "sha256:" + "ab" * 32
+    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        Registry.digests = {"/v2/library/python/manifests/3.12-slim": digest}
+        (tmp_path / "Dockerfile").write_text(
+            f"FROM {host}/library/python:3.12-slim AS wheel\nCOPY a b\nFROM landcue:cpu\n"
+            f"FROM {host}/library/python:3.12-slim\n"
+        )
+        compose = tmp_path / "compose.yaml"
+        compose.write_text("services:\n  own:\n    image: landcue:cpu\n")
+        script = [sys.executable, ROOT / "scripts/pin_images.py", "--deploy", tmp_path]
+        assert subprocess.run([*script, "--check"], check=False).returncode == 1
+        subprocess.run([*script, "--scheme", "http"], check=True)
+        assert (tmp_path / "Dockerfile").read_text() == (
+            f"FROM {host}/library/python:3.12-slim@{digest} AS wheel\nCOPY a b\nFROM landcue:cpu\n"
+            f"FROM {host}/library/python:3.12-slim@{digest}\n"
+        )
+        assert subprocess.run([*script, "--check"], check=False).returncode == 0
+        compose.write_text(f"services:\n  db:\n    image: {host}/db:1\n")
+        failed = subprocess.run(
+            [*script, "--scheme", "http"], check=False, capture_output=True, text=True
+        )
+        assert failed.returncode == 1
+        assert failed.stderr.startswith(f"error: {host}/db:1: no digest")
+        server.shutdown()
+
+
+def test_all_images_of_others_are_found_for_pinning():
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/pin_images.py", "--check"],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    texts = [
+        DOCKERFILE,
+        (DEPLOY / "compose.yaml").read_text(),
+        *(f.read_text() for f in KUBERNETES),
+    ]
+    named = re.findall(r"^(?:FROM|\s*image:) (\S+)", "\n".join(texts), re.MULTILINE)
+    others = {n for n in named if not n.startswith(("landcue", "$", "YOUR-"))}
+    assert len(others) == 4
+    loose = {name for name in others if "@sha256:" not in name}
+    assert set(re.findall(r": (\S+) has no digest", done.stdout)) == loose
+
+
+def test_every_container_has_limits_of_memory_and_processes_and_milvus_wants_a_token():
+    for name, service in services().items():
+        assert service["mem_limit"], name
+        assert service["pids_limit"], name
+    milvus = services()["milvus"]["environment"]
+    assert milvus["COMMON_SECURITY_AUTHORIZATIONENABLED"] == "true"
 
 
 def test_volumes_that_are_mounted_are_declared():

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet as pq
 import pytest
@@ -128,3 +131,24 @@ def test_get_exports_all(client):
     for every, rows in ((True, 29), (False, 2)):
         params = {"request": asked, "format": "csv", "all": every}
         assert len(client.get("/v1/export", params=params).text.splitlines()) == rows + 1
+
+
+def test_pages_of_hits_do_not_wait_for_searches_of_all_records(start):
+    started, finish = threading.Event(), threading.Event()
+
+    def long():
+        started.set()
+        assert finish.wait(60)
+
+    with start({"surveys_waiting": 1, "searches": 1}) as client, ThreadPoolExecutor() as others:
+        surveys = client.app.state.service.surveys
+        running = [others.submit(client.portal.call, surveys.run, long)]
+        assert started.wait(60)
+        running.append(others.submit(client.post, "/v1/scores", json={"id": "port/01.png"}))
+        while surveys.jobs < 2:
+            time.sleep(0.01)
+        for path in ("/v1/scores", "/v1/map", "/v1/export?all=true"):
+            assert client.post(path, json={"id": "port/01.png"}).status_code == 429
+        assert client.post("/v1/search", json={"id": "port/01.png"}).status_code == 200
+        finish.set()
+        assert running[1].result(60).status_code == 200

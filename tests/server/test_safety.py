@@ -419,6 +419,54 @@ def test_requests_under_way_are_limited(start, is_problem):
         assert client.get("/healthz").status_code == 200
 
 
+def test_files_that_are_being_downloaded_are_limited(app, call):
+    """Each is on the disk of the service until its client has read it."""
+    made = app({"files": 1, "decoders": 1})
+    path = "/v1/export"
+
+    async def nothing():
+        await asyncio.Event().wait()
+
+    async def download(hold):
+        statuses, started = [], asyncio.Event()
+
+        async def send(message):
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+            started.set()
+            await hold.wait()
+
+        body = [{"type": "http.request", "body": b'{"filters": {}}', "more_body": False}]
+
+        async def receive():
+            return body.pop() if body else await nothing()
+
+        headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+        scope = {
+            **{"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1"},
+            **{"method": "POST", "scheme": "http", "path": path, "raw_path": path.encode()},
+            **{"query_string": b"all=true", "root_path": "", "headers": headers},
+            **{"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80)},
+        }
+        task = asyncio.create_task(made(scope, receive, send))
+        await started.wait()
+        return statuses[0], task
+
+    async def go():
+        at_once, hold = asyncio.Event(), asyncio.Event()
+        at_once.set()
+        first, held = await download(hold)
+        second, _ = await download(at_once)
+        hold.set()
+        await held
+        third, last = await download(at_once)
+        await last
+        return first, second, third
+
+    assert asyncio.run(go()) == (200, 429, 200)
+    made.state.service.close()
+
+
 def test_a_client_that_leaves_does_not_free_its_place():
     async def go():
         pool, may = BoundedExecutor("p", 1, 0, Metrics()), threading.Event()

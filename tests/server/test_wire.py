@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
@@ -10,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -130,6 +132,37 @@ def test_a_request_under_way_outlives_the_time_for_heads(wire):
         time.sleep(0.6)
         connection.sendall(body)
         assert read_all(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_does_not_read_its_answer_is_given_up():
+    block, sent, ended = b"x" * (1 << 18), [], threading.Event()
+
+    async def endless(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await receive()  # the request; the next message is its end
+        listening = asyncio.create_task(receive())
+        while not listening.done():
+            await send({"type": "http.response.body", "body": block, "more_body": True})
+            sent.append(len(block))
+        assert listening.result()["type"] == "http.disconnect"
+        ended.set()
+
+    handler = functools.partial(connection, read_seconds=0.5)
+    with services.running(endless, http=handler, lifespan="off") as port:
+        with connect(("127.0.0.1", port)) as deaf:
+            deaf.sendall(head(("127.0.0.1", port), method="GET"))
+            assert ended.wait(60)
+            assert sum(sent) < 64 << 20  # what fits into buffers on the way
+        ended.clear()
+        with connect(("127.0.0.1", port)) as slow:  # but reads
+            slow.sendall(head(("127.0.0.1", port), method="GET"))
+            read, most = 0, sum(sent) + (80 << 20)
+            while read < most:
+                read += len(slow.recv(1 << 20))
+            assert not ended.is_set()
+        assert ended.wait(60)
 
 
 def test_an_endless_head_is_cut(wire):

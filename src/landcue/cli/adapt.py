@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import Reporter, print_json
+from landcue.cli.console import Reporter, print_json, print_line
 
 
 def adapt(
@@ -76,13 +76,13 @@ def adapt(
             }
         )
         return
-    print(f"nDCG@100 on images left out ({len(made.gain)} folds, {made.n_images} images):")
+    print_line(f"nDCG@100 on images left out ({len(made.gain)} folds, {made.n_images} images):")
     for name, value in made.scores.items():
-        print(f"  {name:<14} {value:.4f}")
+        print_line(f"  {name:<14} {value:.4f}")
     gain = sum(made.gain) / len(made.gain)
     folds_shown = ", ".join(f"{value:+.4f}" for value in made.gain)
-    print(f"gain {gain:+.4f} (by fold {folds_shown})")
+    print_line(f"gain {gain:+.4f} (by fold {folds_shown})")
     if made.folder is None:
-        print("no model was written: the gain is not more than its standard error")
+        print_line("no model was written: the gain is not more than its standard error")
     else:
-        print(f"{made.folder}: use it with landcue index SOURCE ARCHIVE --model {made.folder}")
+        print_line(f"{made.folder}: use it with landcue index SOURCE ARCHIVE --model {made.folder}")

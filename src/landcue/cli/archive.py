@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from landcue.cli.archive_milvus import about_collection, count_collection, diff, push
-from landcue.cli.console import Batch, Dim, Reporter, Workers, print_json
+from landcue.cli.console import Batch, Dim, Reporter, Workers, print_json, print_line
 from landcue.data.objects import shown
 from landcue.errors import ArchiveError, UsageError
 
@@ -53,7 +53,7 @@ def info(archive: _Anywhere, json_: _Json = False) -> None:
         if isinstance(value, dict):
             value = [f"{key} ({text})" for key, text in value.items()]
         if value is not None:
-            print(f"{name:<12} {', '.join(value) if isinstance(value, list) else value}")
+            print_line(f"{name:<12} {', '.join(value) if isinstance(value, list) else value}")
 
 
 @archive_app.command()
@@ -78,8 +78,8 @@ def verify(archive: _Anywhere, json_: _Json = False) -> None:
         print_json({"records": records, "problems": [str(problem) for problem in problems]})
     else:
         for problem in problems:
-            print(problem)
-        print(f"{records} records, {len(problems)} problems")
+            print_line(problem)
+        print_line(f"{records} records, {len(problems)} problems")
     if problems:
         raise ArchiveError(damaged)
 
@@ -112,22 +112,22 @@ def repair(
 
 def _print_repair(report: Any, archive: Path, yes: bool) -> None:
     if not report.problems:
-        print(f"{shown(archive)}: nothing to repair")
+        print_line(f"{shown(archive)}: nothing to repair")
     for problem in report.problems:
-        print(f"problem: {problem}")
+        print_line(f"problem: {problem}")
     for what in report.repaired:
-        print(f"{'repaired' if yes else 'would repair'}: {what}")
+        print_line(f"{'repaired' if yes else 'would repair'}: {what}")
     for id_ in report.encoded:
-        print(f"{'encoded' if yes else 'would encode'} again: {id_}")
+        print_line(f"{'encoded' if yes else 'would encode'} again: {id_}")
     for id_ in report.dropped:
-        print(f"{'dropped' if yes else 'would drop'}: {id_}")
+        print_line(f"{'dropped' if yes else 'would drop'}: {id_}")
     if report.lost:
-        print(f"{report.lost} records are lost; their ids cannot be read")
+        print_line(f"{report.lost} records are lost; their ids cannot be read")
     for what in report.left:
-        print(f"left: {what}")
+        print_line(f"left: {what}")
     if yes and (report.dropped or report.lost):
-        print("run 'landcue index' with the same source to add the dropped records again")
-    print(f"{shown(archive)}: {report.records} records")
+        print_line("run 'landcue index' with the same source to add the dropped records again")
+    print_line(f"{shown(archive)}: {report.records} records")
 
 
 @archive_app.command()
@@ -142,9 +142,10 @@ def compact(archive: _Archive, json_: _Json = False) -> None:
         print_json({"archive": shown(archive), "before": asdict(before), "after": asdict(after)})
         return
     for name, size in (("before", before), ("after", after)):
-        print(f"{name:<7} {size.files} files, {size.versions} versions, {size.bytes / 1e6:,.1f} MB")
+        megabytes = f"{size.bytes / 1e6:,.1f} MB"
+        print_line(f"{name:<7} {size.files} files, {size.versions} versions, {megabytes}")
     if after.versions > 1:
-        print("old versions are kept while a process reads the archive")
+        print_line("old versions are kept while a process reads the archive")
 
 
 @archive_app.command()
@@ -176,9 +177,9 @@ def delete(
         print_json({"archive": shown(archive), "applied": yes, **asdict(report)})
     else:
         for id_ in report.missing:
-            print(f"no record has the id {id_!r}", file=sys.stderr)
+            print_line(f"no record has the id {id_!r}", file=sys.stderr)
         what, left = ("deleted", "remain") if yes else ("would delete", "would remain")
-        print(f"{shown(archive)}: {what} {report.deleted} records, {report.records} {left}")
+        print_line(f"{shown(archive)}: {what} {report.deleted} records, {report.records} {left}")
     if not yes:
         raise ArchiveError("nothing was changed; add --yes to apply the changes")
 
@@ -252,8 +253,8 @@ def reembed(
         print_json({"archive": shown(archive), **facts})
         return
     for id_ in report.dropped:
-        print(f"dropped: {id_}")
-    print(f"{shown(archive)}: {report.records} records now by model {report.new[:12]}")
+        print_line(f"dropped: {id_}")
+    print_line(f"{shown(archive)}: {report.records} records now by model {report.new[:12]}")
 
 
 def _derived(archive: Path) -> tuple[Problem, ...]:
@@ -308,7 +309,7 @@ def export(
     if json_:
         print_json({"archive": str(archive), "records": opened.count, "written": written})
     else:
-        print(f"{opened.count} records: {', '.join(written.values())}")
+        print_line(f"{opened.count} records: {', '.join(written.values())}")
 
 
 @archive_app.command("import")
@@ -360,10 +361,10 @@ def import_(
     if json_:
         print_json({"archive": str(archive), **report.to_json()})
         return
-    print(
+    print_line(
         f"{archive}: {report.records} records of {report.dim} values and {report.n_bits} bits; "
         f"{report.added} added, {len(report.skipped)} problems"
     )
     if report.normalized:
         low, high = report.least_norm, report.largest_norm
-        print(f"embeddings had norms {low:.4g} to {high:.4g} and were scaled to norm 1")
+        print_line(f"embeddings had norms {low:.4g} to {high:.4g} and were scaled to norm 1")

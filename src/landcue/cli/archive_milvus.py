@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from landcue.cli.console import Reporter, print_json
+from landcue.cli.console import Reporter, print_json, print_line
 from landcue.errors import ArchiveError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def push(
         facts = {"seconds": round(seconds, 3), **asdict(report)}
         print_json({"archive": str(archive), "collection": str(address), **facts})
         return
-    print(
+    print_line(
         f"{address}: {report.records} records; {report.added} added, {report.changed} changed, "
         f"{report.removed} removed, in {seconds:.1f} s"
     )
@@ -95,10 +95,10 @@ def _print_diff(report: DiffReport) -> None:
     for name in ("missing", "extra", "different"):
         ids: list[str] = getattr(report, name)
         for id_ in ids[:_SHOWN]:
-            print(f"{name}: {id_}")
+            print_line(f"{name}: {id_}")
         if len(ids) > _SHOWN:
-            print(f"{name}: … and {len(ids) - _SHOWN} more (--json lists all)")
-    print(
+            print_line(f"{name}: … and {len(ids) - _SHOWN} more (--json lists all)")
+    print_line(
         f"{report.records} records: {len(report.missing)} missing, {len(report.extra)} extra, "
         f"{len(report.different)} different"
         + ("" if report.complete else "; the push is incomplete")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import Reporter, print_json
+from landcue.cli.console import Reporter, print_json, print_text
 
 
 def audit(
@@ -64,4 +64,4 @@ def audit(
     if json_:
         print_json(found.to_json())
     else:
-        print(found.to_text())
+        print_text(found.to_text())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import Box, Polygon, Sensors, print_json
+from landcue.cli.console import Box, Polygon, Sensors, print_json, print_line
 from landcue.data.names import printable
 from landcue.errors import UsageError
 
@@ -96,17 +96,17 @@ def change(
     if json_:
         print_json(changes.to_json())
         return
-    print(changes.summary)
+    print_line(changes.summary)
     for note in changes.facts.notes:
-        print(note)
+        print_line(note)
     if len(changes):
-        print(f"{'':>3}  {'p':<8} {'z':>6}  {'later record':<44} {'dates':<21}  labels")
+        print_line(f"{'':>3}  {'p':<8} {'z':>6}  {'later record':<44} {'dates':<21}  labels")
     for rank, one in enumerate(changes[:k], start=1):
         gains = [*(f"+{name}" for name in one.gained), *(f"-{name}" for name in one.lost)]
         dates = f"{one.before_time:%Y-%m-%d} {one.after_time:%Y-%m-%d}"
         id_ = printable(one.after if len(one.after) <= 44 else f"…{one.after[-43:]}")
-        print(f"{rank:>3}  {one.p:<8.4f} {one.z:>6.1f}  {id_:<44} {dates}  {' '.join(gains)}")
+        print_line(f"{rank:>3}  {one.p:<8.4f} {one.z:>6.1f}  {id_:<44} {dates}  {' '.join(gains)}")
     if len(changes) > k:
-        print(f"{len(changes) - k:,} more: -k, --out or --json")
+        print_line(f"{len(changes) - k:,} more: -k, --out or --json")
     if out is not None:
-        print(f"{out}: {len(changes):,} pairs")
+        print_line(f"{out}: {len(changes):,} pairs")

@@ -7,7 +7,7 @@ import sys
 import time
 from datetime import datetime
 from types import TracebackType
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -113,5 +113,16 @@ class Reporter:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document on stdout."""
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    """Print one JSON document on stdout; what a terminal would carry out is escaped."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    print(text if text.isprintable() else json.dumps(value, allow_nan=False))
+
+
+def print_line(text: object, file: TextIO | None = None) -> None:
+    """Print one line, on stdout by default: names in it are escaped where they would break it."""
+    print(printable(str(text)), file=file, flush=True)
+
+
+def print_text(text: str) -> None:
+    """Print several lines on stdout; all but their ends is escaped as by :func:`print_line`."""
+    print("\n".join(map(printable, text.split("\n"))), flush=True)

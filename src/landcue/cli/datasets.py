@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landcue.cli.console import Reporter, print_json
+from landcue.cli.console import Reporter, print_json, print_line
 
 if TYPE_CHECKING:
     from landcue.data.datasets.check import Report
@@ -33,12 +33,13 @@ def list_datasets(
     for name in DATASETS:
         facts = FACTS.get(name)
         if facts is None:
-            print(f"{name}: any folder or label table of your own")
+            print_line(f"{name}: any folder or label table of your own")
             continue
         kind = "labels" if facts.multi_label else "classes, one per image"
         groups = f", {len(facts.classes)} groups" if facts.multi_label and facts.classes else ""
-        print(f"{name}: {facts.title}, {facts.images:,} images, {len(facts.labels)} {kind}{groups}")
-        print(f"    {facts.citation}")
+        kinds = f"{len(facts.labels)} {kind}{groups}"
+        print_line(f"{name}: {facts.title}, {facts.images:,} images, {kinds}")
+        print_line(f"    {facts.citation}")
 
 
 @datasets_app.command()
@@ -103,26 +104,26 @@ def _print(report: Report, facts: Facts | None) -> None:
     of = f" of {facts.images:,}" if facts else ""
     n_labels = sum(report.positives.values())
     mean = f", {n_labels / report.images:.3f} per image" if report.images else ""
-    print(f"{report.images:,}{of} images, {len(report.label_names)} labels{mean}")
-    print(f"{len(report.groups)} groups, {len(report.unlabeled)} images without a label")
+    print_line(f"{report.images:,}{of} images, {len(report.label_names)} labels{mean}")
+    print_line(f"{len(report.groups)} groups, {len(report.unlabeled)} images without a label")
     if report.parts:
-        print("parts: " + ", ".join(f"{name} {n:,}" for name, n in report.parts.items()))
+        print_line("parts: " + ", ".join(f"{name} {n:,}" for name, n in report.parts.items()))
     if report.sizes:
         shown = [f"{size} ({n:,})" for size, n in list(report.sizes.items())[:5]]
         more = f" and {len(report.sizes) - 5} more" if len(report.sizes) > 5 else ""
-        print("sizes: " + ", ".join(shown) + more)
+        print_line("sizes: " + ", ".join(shown) + more)
     for label, count in report.positives.items():
-        print(f"  {label:<24} {count:,}")
+        print_line(f"  {label:<24} {count:,}")
     _lines("missing", report.missing)
     _lines("wrong", report.wrong)
     _lines("problem", [str(problem) for problem in report.problems])
     _lines("known", facts.defects if facts else ())
     if facts:
-        print("complete, as published" if report.complete else "not complete")
+        print_line("complete, as published" if report.complete else "not complete")
 
 
 def _lines(kind: str, lines: tuple[str, ...] | list[str]) -> None:
     for line in lines[:_SHOWN]:
-        print(f"{kind}: {line}")
+        print_line(f"{kind}: {line}")
     if len(lines) > _SHOWN:
-        print(f"{kind}: and {len(lines) - _SHOWN:,} more (--json lists all)")
+        print_line(f"{kind}: and {len(lines) - _SHOWN:,} more (--json lists all)")

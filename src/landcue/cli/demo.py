@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import Reporter, print_json
+from landcue.cli.console import Reporter, print_json, print_text
 
 
 def demo(
@@ -52,7 +52,7 @@ def demo(
     if json_:
         print_json(made.to_json())
     else:
-        print("\n" + made.to_text())
+        print_text("\n" + made.to_text())
     if serve or (serve is None and not json_ and is_interactive()):
         show((made.archive, made.builtin_archive), port, folder / "collections.sqlite")
         sys.stdout.flush()
@@ -84,7 +84,7 @@ def show(archives: Sequence[Path], port: int | None, collections: Path) -> None:
     from landcue.server.settings import Settings
 
     def opened(address: str) -> None:
-        print(f"\nopen {address} in a browser; press Ctrl-C to stop", flush=True)
+        print_text(f"\nopen {address} in a browser; press Ctrl-C to stop")
         if is_interactive() and has_display():
             webbrowser.open(address)
 

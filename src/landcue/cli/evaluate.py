@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from landcue.cli.console import Reporter, print_json
+from landcue.cli.console import Reporter, print_json, print_text
 from landcue.errors import UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def evaluate(
         value = _as_json(found, contests)
         print_json({**value, "feedback": [r.to_json() for r in rounds]} if rounds else value)
     else:
-        print("\n\n".join([_as_text(found, contests), *(r.to_text() for r in rounds)]))
+        print_text("\n\n".join([_as_text(found, contests), *(r.to_text() for r in rounds)]))
 
 
 def _evaluate_run_file(run: Path, qrels: Path, *, json_: bool, **options: Any) -> None:
@@ -130,7 +130,7 @@ def _evaluate_run_file(run: Path, qrels: Path, *, json_: bool, **options: Any) -
     if json_:
         print_json(report.to_json())
     else:
-        print(report.to_text(), end="")
+        print_text(report.to_text().rstrip("\n"))
 
 
 def _simulate_feedback(target: Path, part: str, rounds: int) -> FeedbackReport:

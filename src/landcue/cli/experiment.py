@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from landcue.cli.console import Reporter, print_json
+from landcue.cli.console import Reporter, print_json, print_text
 
 
 def experiment(
@@ -77,6 +77,6 @@ def experiment(
     if json_:
         print_json(to_json(results))
     else:
-        print(to_markdown(results))
+        print_text(to_markdown(results))
     if results.failed:
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import Reporter, print_json
+from landcue.cli.console import Reporter, print_json, print_line, print_text
 
 
 def export(
@@ -48,5 +48,5 @@ def export(
     if json_:
         print_json({"file": str(out), **asdict(card)})
     else:
-        print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
-        print(describe(card))
+        print_line(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+        print_text(describe(card))

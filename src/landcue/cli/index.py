@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import Batch, Dim, Reporter, Workers, print_json
-from landcue.data.names import printable
+from landcue.cli.console import Batch, Dim, Reporter, Workers, print_json, print_line
 from landcue.errors import UsageError
 
 
@@ -165,11 +164,11 @@ def index(
     if json_:
         print_json({"archive": shown(archive), **report.to_json()})
     else:
-        print(f"{shown(archive)}: {report.summary()}")
+        print_line(f"{shown(archive)}: {report.summary()}")
     from landcue.search.watch import run_saved
 
     found = run_saved(archive)
     if found.hits:
-        print(f"saved searches: {len(found.hits):,} new hits", file=sys.stderr)
+        print_line(f"saved searches: {len(found.hits):,} new hits", file=sys.stderr)
     for problem in found.problems:
-        print(printable(f"warning: {problem}"), file=sys.stderr)
+        print_line(f"warning: {problem}", file=sys.stderr)

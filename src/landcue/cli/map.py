@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import After, Before, Box, Sensors, Sources, print_json
+from landcue.cli.console import After, Before, Box, Sensors, Sources, print_json, print_line
 
 
 def map(
@@ -44,7 +44,7 @@ def map(
     if json_:
         print_json({**asdict(made), "path": str(made.path)})
         return
-    print(
+    print_line(
         f"{made.path}: {made.width:,} x {made.height:,} pixels of {made.grid} ({made.crs}), "
         f"{made.cells:,} with a score"
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import print_json
+from landcue.cli.console import print_json, print_text
 
 models_app = typer.Typer(
     name="models", help="List models and show their cards.", no_args_is_help=True
@@ -27,7 +27,7 @@ def list_models(
     if json_:
         print_json({"models": names})
     else:
-        print("\n".join(names))
+        print_text("\n".join(names))
 
 
 @models_app.command()
@@ -42,4 +42,4 @@ def show(
     from landcue.models.load import describe_model
 
     text, facts = describe_model(model)
-    print_json(facts) if json_ else print(text)
+    print_json(facts) if json_ else print_text(text)

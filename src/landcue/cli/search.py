@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landcue.cli.console import After, Before, Box, Ids, Polygon, Sensors, Sources, print_json
+from landcue.cli.console import (
+    After,
+    Before,
+    Box,
+    Ids,
+    Polygon,
+    Sensors,
+    Sources,
+    print_json,
+    print_line,
+)
 from landcue.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -182,31 +192,31 @@ def search(
         return
     _print(result, explain, pages=pages or cursor is not None)
     if grid is not None:
-        print(f"picture: {grid}")
+        print_line(f"picture: {grid}")
 
 
 def _print(result: Result, explain: bool, *, pages: bool) -> None:
     if result.note:
-        print(result.note)
+        print_line(result.note)
     if result.remark:
-        print(result.remark)
+        print_line(result.remark)
     for rank, hit in enumerate(result, start=1):
         more = f"  (+{hit.near} alike)" if hit.near else ""
-        print(f"{rank:>3}  {hit.distance:<9.4g} {hit.id:<32} {', '.join(hit.labels)}{more}")
+        print_line(f"{rank:>3}  {hit.distance:<9.4g} {hit.id:<32} {', '.join(hit.labels)}{more}")
         if explain and hit.why is not None:
             parts = ", ".join(f"{name} {part:.3f}" for name, part in hit.why.items())
-            print(f"     score {hit.score:.3f}: {parts}")
+            print_line(f"     score {hit.score:.3f}: {parts}")
     if pages and result.cursor:
-        print(f"next page: --cursor {result.cursor}")
+        print_line(f"next page: --cursor {result.cursor}")
     if explain and result.plan is not None:
         plan = result.plan
-        print(
+        print_line(
             f"mode {plan.mode}: {plan.why}; {plan.scanned} of {plan.allowed} allowed records "
             f"scanned ({plan.records} in all), {plan.reranked} ranked again; "
             f"{plan.milliseconds:.1f} ms"
         )
         if plan.recall is not None:
-            print(f"measured recall {plan.recall:.3f}, {plan.lists} lists visited")
+            print_line(f"measured recall {plan.recall:.3f}, {plan.lists} lists visited")
 
 
 def _first(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import After, Before, Box, Polygon, Sensors, print_json
+from landcue.cli.console import After, Before, Box, Polygon, Sensors, print_json, print_line
 
 
 def suggest(
@@ -50,7 +50,6 @@ def suggest(
     """Suggest which records to label next: uncertain ones that are unlike each other."""
     import landcue
     from landcue.cli.search import in_utc
-    from landcue.data.names import printable
     from landcue.files import write_atomic
     from landcue.search.filters import Filter
 
@@ -62,7 +61,7 @@ def suggest(
         marks, n, collection=collection, label=label, where=where, apart=apart, seed=seed
     )
     if found.note:
-        print(printable(f"note: {found.note}"), file=sys.stderr)
+        print_line(f"note: {found.note}", file=sys.stderr)
     if grid is not None:
         found.grid(grid)
     if out is not None:
@@ -75,4 +74,4 @@ def suggest(
         print_json(found.to_json())
         return
     for hit in found:
-        print(printable(f"{hit.score:.3f}  {hit.id}"))
+        print_line(f"{hit.score:.3f}  {hit.id}")

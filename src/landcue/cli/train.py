@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import Reporter, print_json
+from landcue.cli.console import Reporter, print_json, print_line
 from landcue.errors import UsageError
 
 
@@ -89,6 +89,7 @@ def train(
             }
         )
         return
-    print(f"{summary.folder}: epoch {summary.best_epoch} kept, model {summary.fingerprint[:12]}")
+    model = summary.fingerprint[:12]
+    print_line(f"{summary.folder}: epoch {summary.best_epoch} kept, model {model}")
     for name, value in summary.scores.items():
-        print(f"  {name:<12} {value:.4f}  (validation part)")
+        print_line(f"  {name:<12} {value:.4f}  (validation part)")

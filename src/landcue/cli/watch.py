@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import Box, Sensors, Sources, print_json
-from landcue.data.names import printable
+from landcue.cli.console import Box, Sensors, Sources, print_json, print_line
 
 watch_app = typer.Typer(
     name="watch",
@@ -61,7 +60,7 @@ def add(
     if json_:
         print_json(asdict(saved))
     else:
-        print(f"saved {printable(saved.name)}: scores of at least {saved.min_score:.4f}")
+        print_line(f"saved {saved.name}: scores of at least {saved.min_score:.4f}")
 
 
 @watch_app.command("list")
@@ -75,7 +74,7 @@ def list_(archive: _Archive, json_: _Json = False) -> None:
         return
     for watch in watches:
         facts = f"{watch.hits:,} hits, scores of at least {watch.min_score:.4f}"
-        print(printable(f"{watch.name}: {watch.query or 'filter'}, {facts}"))
+        print_line(f"{watch.name}: {watch.query or 'filter'}, {facts}")
 
 
 @watch_app.command()
@@ -106,9 +105,9 @@ def run(
         write_atomic(feed, write_feed(watches.hits(), str(archive)))
     print(write_json_lines(report.hits if after is None else watches.hits(after)), end="")
     if not report.hits and not report.problems:
-        print("no new hits", file=sys.stderr)
+        print_line("no new hits", file=sys.stderr)
     for problem in report.problems:
-        print(printable(f"error: {problem}"), file=sys.stderr)
+        print_line(f"error: {problem}", file=sys.stderr)
     if report.problems:
         raise typer.Exit(1)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from landcue.experiments.measure import CLUSTER, Measured
 from landcue.experiments.spec import BEST
 from landcue.metrics.intervals import compare, compare_over_splits, holm, mean_over_runs
-from landcue.report.tables import Cells, latex, latex_escape, markdown
+from landcue.report.tables import Cells, latex, latex_escape, markdown, markdown_escape
 
 if TYPE_CHECKING:
     from landcue.experiments.runner import Results, Row
@@ -157,7 +157,9 @@ def to_markdown(results: Results) -> str:
         lines += ["", "Assumptions:", "", *(f"* {line}" for line in results.spec.assumptions)]
     if results.missing or results.failed:
         lines += ["", *(f"* not complete: {name}" for name in results.missing)]
-        lines += [f"* failed: `{cell}`: {why}" for cell, why in results.failed.items()]
+        lines += [
+            f"* failed: `{cell}`: {markdown_escape(why)}" for cell, why in results.failed.items()
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from landcue.data.names import printable
 from landcue.metrics.report import Report
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def latex(cells: Cells, n_text: int, facts: Sequence[str] = ()) -> str:
     """
     header, *body = cells
     columns = "l" * n_text + "r" * (len(header) - n_text)
-    lines = [f"% {fact}" for fact in facts]
+    lines = [f"% {printable(fact)}" for fact in facts]
     lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_line(header), r"\midrule"]
     lines += [_latex_line(line) for line in body]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
@@ -47,7 +48,7 @@ def latex(cells: Cells, n_text: int, facts: Sequence[str] = ()) -> str:
 
 def latex_escape(text: str) -> str:
     """Return text whose special characters LaTeX prints as they are."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    return "".join(_LATEX.get(character, character) for character in printable(text))
 
 
 def score_cells(spaces: Mapping[str, Report]) -> Cells:
@@ -77,7 +78,8 @@ def score_cells(spaces: Mapping[str, Report]) -> Cells:
 def evaluation_markdown(title: str, facts: Sequence[str], spaces: Mapping[str, Report]) -> str:
     """Return scores, scores by label of the first space, and definitions as Markdown."""
     main, scores = next(iter(spaces.items()))
-    lines = [f"# {title}", "", *(f"* {fact}" for fact in facts), ""]
+    lines = [f"# {markdown_escape(title)}", ""]
+    lines += [*(f"* {markdown_escape(fact)}" for fact in facts), ""]
     lines += [*markdown(score_cells(spaces)), "", f"By label ({main}), rare labels first:", ""]
     lines += [*markdown(scores.label_rows()), "", "Definitions:", ""]
     lines += [f"* {name}: {text}" for name, text in scores.protocol.definitions().items()]
@@ -121,7 +123,18 @@ def _escaped(cells: Cells) -> Cells:
 
 
 def _bar(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+    return "| " + " | ".join(markdown_escape(cell) for cell in cells) + " |"
+
+
+def markdown_escape(text: str) -> str:
+    r"""Return text in which Markdown finds no HTML, link, table or line of its own.
+
+    >>> from landcue.report.tables import markdown_escape
+    >>> markdown_escape("a|b <i>[c](d)")
+    'a\\|b &lt;i>\\[c](d)'
+    """
+    text = printable(text).replace("&", "&amp;").replace("<", "&lt;")
+    return text.replace("|", r"\|").replace("[", r"\[")
 
 
 def _latex_line(cells: Sequence[str]) -> str:

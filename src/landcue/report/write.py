@@ -20,6 +20,7 @@ from landcue.report.tables import (
     latex,
     latex_escape,
     markdown,
+    markdown_escape,
     size_facts,
 )
 
@@ -138,9 +139,11 @@ def comparison_markdown(
     facts: Sequence[str], contests: Sequence[Contest], names: tuple[str, str]
 ) -> str:
     """Return the tables of a comparison as Markdown."""
-    lines = [f"# {names[0]} and {names[1]}", "", *(f"* {fact}" for fact in facts), "", NOTE]
+    lines = [f"# {markdown_escape(f'{names[0]} and {names[1]}')}", ""]
+    lines += [*(f"* {markdown_escape(fact)}" for fact in facts), "", NOTE]
     for contest in contests:
-        lines += ["", f"## {contest.title}", "", *markdown(metric_cells(contest, *names))]
+        lines += ["", f"## {markdown_escape(contest.title)}", ""]
+        lines += markdown(metric_cells(contest, *names))
         lines += ["", "Own-label AP, rare labels first:", ""]
         lines += markdown(label_cells(contest, *names))
     return "\n".join(lines) + "\n"

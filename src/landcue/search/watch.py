@@ -312,7 +312,7 @@ class Watches:
 
 def write_json_lines(hits: Iterable[WatchHit]) -> str:
     """Return hits as JSON lines."""
-    return "".join(json.dumps(asdict(hit), ensure_ascii=False) + "\n" for hit in hits)
+    return "".join(json.dumps(asdict(hit)) + "\n" for hit in hits)
 
 
 def write_feed(hits: Iterable[WatchHit], title: str) -> bytes:

@@ -220,39 +220,37 @@ def _geoparquet(
     rows: Iterator[tuple[Hit, dict[str, Any]]], about: dict[str, Any], file: IO[bytes]
 ) -> None:
     schema = pa.schema(list(_COLUMNS.items()))
-    tables: list[pa.Table] = []
     kinds: set[str] = set()
     sides: list[Any] = []
     values: list[dict[str, Any]] = []
     geometries: list[BaseGeometry] = []
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
 
-    def flush() -> None:
-        if geometries:
-            kinds.update(geometry.geom_type for geometry in geometries)
-            sides.append(shapely.total_bounds(geometries))
-        tables.append(pa.Table.from_pylist(values, schema))
-        values.clear()
-        geometries.clear()
+        def flush() -> None:
+            if geometries:
+                kinds.update(geometry.geom_type for geometry in geometries)
+                sides.append(shapely.total_bounds(geometries))
+            writer.write_table(pa.Table.from_pylist(values, schema))
+            values.clear()
+            geometries.clear()
 
-    for hit, row in rows:
-        wkb = None
-        if hit.geometry is not None:
-            geometries.append(hit.geometry)
-            wkb = shapely.to_wkb(hit.geometry, byte_order=1)
-        values.append({**row, "predicted": list(row["predicted"].items()), "geometry": wkb})
-        if len(values) == _AT_ONCE:
-            flush()
-    flush()
-    column: dict[str, Any] = {
-        "encoding": "WKB",
-        "geometry_types": sorted(kinds),
-        "orientation": "counterclockwise",
-        "edges": "planar",
-    }
-    if sides:
-        low, high = np.min(sides, axis=0)[:2], np.max(sides, axis=0)[2:]
-        column["bbox"] = [*low.tolist(), *high.tolist()]
-    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-    metadata = {"geo": json.dumps(geo), "landcue": json.dumps(about)}
-    table = pa.concat_tables(tables).replace_schema_metadata(metadata)
-    pq.write_table(table, file, compression="zstd")
+        for hit, row in rows:
+            wkb = None
+            if hit.geometry is not None:
+                geometries.append(hit.geometry)
+                wkb = shapely.to_wkb(hit.geometry, byte_order=1)
+            values.append({**row, "predicted": list(row["predicted"].items()), "geometry": wkb})
+            if len(values) == _AT_ONCE:
+                flush()
+        flush()
+        column: dict[str, Any] = {
+            "encoding": "WKB",
+            "geometry_types": sorted(kinds),
+            "orientation": "counterclockwise",
+            "edges": "planar",
+        }
+        if sides:
+            low, high = np.min(sides, axis=0)[:2], np.max(sides, axis=0)[2:]
+            column["bbox"] = [*low.tolist(), *high.tolist()]
+        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+        writer.add_key_value_metadata({"geo": json.dumps(geo), "landcue": json.dumps(about)})

@@ -29,6 +29,8 @@ HEAD_BYTES = 32 << 10
 """Maximum bytes of the request line and headers."""
 HEAD_SECONDS = 10.0
 """Until the head of a request has arrived: slow clients would hold connections for nothing."""
+READ_SECONDS = 60.0
+"""Until a client has read what waits to be sent to it, some hundred kilobytes."""
 CONNECTIONS = 2_000
 """Of a worker; fewer where it may open fewer files."""
 
@@ -124,23 +126,43 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def connection(
-    head_seconds: float = HEAD_SECONDS, connections: int = CONNECTIONS, **given: Any
+    head_seconds: float = HEAD_SECONDS,
+    read_seconds: float = READ_SECONDS,
+    connections: int = CONNECTIONS,
+    **given: Any,
 ) -> H11Protocol:
-    """Return uvicorn's handler of one connection, which is closed when no request arrives.
+    """Return uvicorn's handler of one connection, which is closed when its client is too slow.
 
     Args:
         head_seconds: Until the head of a request, the first or a later one, has arrived.
+        read_seconds: Until the client has read what waits to be sent.
         connections: Further ones are closed at once.
         **given: Uvicorn's arguments of its handlers.
     """
     protocol = H11Protocol(**given)
     loop = asyncio.get_running_loop()
     most, since = min(connections, _open_files() - _OTHER_FILES), loop.time()
+    paused: float | None = None
+
+    def pause() -> None:
+        nonlocal paused
+        paused = loop.time()
+        H11Protocol.pause_writing(protocol)
+
+    def resume() -> None:
+        nonlocal paused
+        paused = None
+        H11Protocol.resume_writing(protocol)
+
+    protocol.pause_writing, protocol.resume_writing = pause, resume  # called by the transport
 
     def look() -> None:
         nonlocal since
         if len(protocol.connections) > max(32, most):
             protocol.transport.close()
+            return
+        if paused is not None and loop.time() - paused >= read_seconds:
+            protocol.transport.abort()  # closing would wait until all was sent
             return
         cycle: Any = protocol.cycle  # none before the first request
         if cycle is not None and not cycle.response_complete:
@@ -148,7 +170,7 @@ def connection(
         elif loop.time() - since >= head_seconds:
             protocol.transport.close()
         if not protocol.transport.is_closing():
-            loop.call_later(head_seconds / 4, look)
+            loop.call_later(min(head_seconds, read_seconds) / 4, look)
 
     loop.call_later(0, loop.call_soon, look)  # after the connection was made
     return protocol

@@ -47,6 +47,9 @@ class Limits(BaseModel):
         encoders_waiting: Image searches that may wait; further ones get 429.
         searches: Other searches at a time.
         searches_waiting: Likewise.
+        surveys: Searches of all records at a time: maps, counts of scores, whole exports.
+        surveys_waiting: Likewise.
+        files: Files of results that are being downloaded.
         insights_waiting: Requests about a model that wait while one is computed.
         requests: Requests of any kind under way.
         per_second: Mean requests per second of one client over ten seconds; ``None`` for any.
@@ -68,6 +71,9 @@ class Limits(BaseModel):
     encoders_waiting: int = 16
     searches: int = 4
     searches_waiting: int = 256
+    surveys: int = 1
+    surveys_waiting: int = 32
+    files: int = 8
     insights_waiting: int = 32
     requests: int = 512
     per_second: float | None = None

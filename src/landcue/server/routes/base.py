@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
+from weakref import WeakSet
 
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 from landcue.server.archives import Catalog, Served
 from landcue.server.collections import Collections
 from landcue.server.decoding import Decoders
-from landcue.server.errors import MEDIA_TYPE
+from landcue.server.errors import MEDIA_TYPE, ProblemError
 from landcue.server.executor import BoundedExecutor
 from landcue.server.metrics import Metrics
 from landcue.server.page import Page
@@ -33,8 +34,10 @@ class Service:
     ready: bool = False
     encoders: BoundedExecutor = field(init=False)
     searches: BoundedExecutor = field(init=False)
+    surveys: BoundedExecutor = field(init=False)
     insights: BoundedExecutor = field(init=False)
     decoders: Decoders = field(init=False)
+    files: WeakSet[IO[bytes]] = field(default_factory=WeakSet)
     collections: Collections = field(init=False)
 
     def __post_init__(self) -> None:
@@ -43,6 +46,8 @@ class Service:
         self.encoders = BoundedExecutor("encoding", limits.encoders, waiting, metrics)
         waiting = limits.searches_waiting
         self.searches = BoundedExecutor("search", limits.searches, waiting, metrics)
+        waiting = limits.surveys_waiting
+        self.surveys = BoundedExecutor("survey", limits.surveys, waiting, metrics)
         self.insights = BoundedExecutor("insight", 1, limits.insights_waiting, metrics)
         self.decoders = Decoders(
             limits.decoders, limits.decode_seconds, limits.decode_bytes, limits.pixels
@@ -50,6 +55,15 @@ class Service:
         self.collections = Collections(self.settings.collections_file, limits.collections_bytes)
         for served in self.catalog:
             self.note_version(served)
+
+    def check_files(self) -> None:
+        """Check that a further file of results may be made while others are being sent.
+
+        Raises:
+            ProblemError: 429.
+        """
+        if sum(not file.closed for file in self.files) >= self.settings.limits.files:
+            raise ProblemError(429, "too many files are being downloaded", {"Retry-After": "5"})
 
     def note_version(self, served: Served) -> None:
         """Update the version of an archive in the metrics."""
@@ -73,7 +87,7 @@ class Service:
         """Finish running jobs and close everything."""
         self.ready = False
         self.metrics.ready.set(0)
-        for executor in (self.encoders, self.searches, self.insights):
+        for executor in (self.encoders, self.searches, self.surveys, self.insights):
             executor.close()
         self.decoders.close()
         self.catalog.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +27,7 @@ from landcue.server.schemas.searches import (
 )
 from landcue.types import Bounds
 
+_log = logging.getLogger("landcue.server")
 router = APIRouter(generate_unique_id_function=lambda route: route.name)
 
 _IN_MEMORY = 8 << 20
@@ -103,7 +105,7 @@ async def export_search(
     collection: _Marks = None,
 ) -> Response:
     """Download the result of a search, which is the body, as a file."""
-    body = await _body(request, service)
+    body = await _body(request, service, every=all)
     return await _search(request, service, body, format, every=all, collection=collection)
 
 
@@ -114,7 +116,7 @@ async def count_scores(
     bins: Annotated[int, Query(ge=1, le=1_000, description="Number of ranges.")] = 50,
 ) -> Response:
     """Count the records that match a search by their scores, and those that reach `min_score`."""
-    body = await _body(request, service)
+    body = await _body(request, service, every=True)
     served = choose(request, body.search.archive)
     least = body.search.min_score
     body = replace(body, search=body.search.model_copy(update={"min_score": None}))
@@ -134,7 +136,7 @@ async def count_scores(
             "edges": edges.tolist(),
         }
 
-    return JSONResponse(await (service.encoders if body.any else service.searches).run(work))
+    return JSONResponse(await service.surveys.run(work))
 
 
 @router.post("/v1/map", responses=json_of(PlacesAnswer), openapi_extra=search_body())
@@ -153,7 +155,7 @@ async def get_map(
     ] = None,
 ) -> Response:
     """Return the records of a search within a box: clusters with counts, or single footprints."""
-    body = await _body(request, service)
+    body = await _body(request, service, every=True)
     served = choose(request, body.search.archive)
     box = Bounds.parse(bbox)
 
@@ -162,13 +164,12 @@ async def get_map(
         view = served.archive.map_view(box, zoom, found=found, most=most, label=label)
         return {"archive": served.name, "records": len(served.archive), **view.to_json()}
 
-    data = await (service.encoders if body.any else service.searches).run(work)
-    return JSONResponse(data)
+    return JSONResponse(await service.surveys.run(work))
 
 
-async def _body(request: Request, service: Service) -> Body:
+async def _body(request: Request, service: Service, *, every: bool = False) -> Body:
     if request.headers.get("content-type", "").startswith("multipart/"):
-        service.encoders.check()
+        (service.surveys if every else service.encoders).check()
     return await read_body(request, service.settings.limits)
 
 
@@ -183,6 +184,11 @@ async def _search(
 ) -> Response:
     served = choose(request, body.search.archive)
     base = str(request.base_url).rstrip("/")
+    pool = service.encoders if body.any else service.searches
+    if every:  # all records: seconds where they are many, for which no page of hits waits
+        pool = service.surveys
+    if kind != "json":
+        service.check_files()
 
     def work() -> tuple[bytes | IO[bytes], dict[str, str]]:
         wanted = service.with_kept(body, served)
@@ -197,15 +203,20 @@ async def _search(
         marks = None if collection is None else service.collections.marks(collection, served.name)
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY))
-            export.write(served, found, kind, file, base=base, marks=marks)
+            try:
+                export.write(served, found, kind, file, base=base, marks=marks)
+            except OSError as error:
+                _log.error("a file of results", extra={"facts": {"error": str(error)}})
+                raise ProblemError(503, "there is no room for the file: ask for less") from None
             headers["Content-Length"] = str(file.tell())
             file.seek(0)
             stack.pop_all()
         return file, headers
 
-    data, headers = await (service.encoders if body.any else service.searches).run(work)
+    data, headers = await pool.run(work)
     if isinstance(data, bytes):
         return Response(data, 200, headers, export.MEDIA_TYPES[kind])
+    service.files.add(data)
     closing = BackgroundTask(data.close)
     return StreamingResponse(_chunks(data), 200, headers, export.MEDIA_TYPES[kind], closing)
 
