@@ -224,7 +224,8 @@ def _geoparquet(
     sides: list[Any] = []
     values: list[dict[str, Any]] = []
     geometries: list[BaseGeometry] = []
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    # A stored schema would hide the metadata, which is known at the end, from pyarrow's readers.
+    with pq.ParquetWriter(file, schema, compression="zstd", store_schema=False) as writer:
 
         def flush() -> None:
             if geometries:
