@@ -10,6 +10,7 @@ from PIL import Image
 
 from landcue.data.datasets import DATASETS, dataset_warnings, load_dataset
 from landcue.errors import DataError, UsageError
+from landcue.training.adapt import adapt
 from landcue.training.config import make_config
 from landcue.training.images import read_split
 from landcue.training.loop import train
@@ -59,11 +60,28 @@ def test_an_unknown_name_is_refused(tmp_path):
         read_split(config(tmp_path, "dlrds"))
 
 
-def test_warnings_are_two_lines_at_most(tmp_path):
+def test_warnings_name_what_is_missing_and_what_is_odd(tmp_path):
     images = load_dataset("dlrsd", dlrsd(tmp_path))
     assert len(dataset_warnings("dlrsd", images)) == 1
     assert dataset_warnings("folder", images) == []
     (tmp_path / "DLRSD/Images/beach/beach03.png").unlink()
     lines = dataset_warnings("dlrsd", load_dataset("dlrsd", tmp_path))
     assert len(lines) == 2
-    assert lines[1].startswith("1 problems in the data (first: ")
+    assert lines[1].startswith("in the data: ")
+
+
+def test_bad_rows_of_a_label_table_are_named_and_left_out(tmp_path):
+    rows = ["path,labels,time", *(f"{i}.png,{'ab'[i % 2]}," for i in range(8))]
+    for i in range(8):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    rows[3:3] = ["2.png", ",a,", "gone.png,a,", "7.png,a,yesterday", "0.png,b,"]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    images = read_split(config(tmp_path, "folder"))
+    assert sorted(record.id for record in images.records) == [f"{i}.png" for i in range(8)]
+    lines = "\n".join(dataset_warnings("folder", images))
+    for row in ("4: 1 cells", "5: no path", "6: no image", "7: 'yesterday'", "8: '0.png' stands"):
+        assert f"labels.csv line {row}" in lines
+    lines = []
+    with pytest.raises(DataError, match="20"):
+        adapt(tmp_path, tmp_path / "out", message=lines.append)
+    assert sum("labels.csv line" in line for line in lines) == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from PIL import Image
 
 from landcue.data.images import MAX_PIXELS, is_image_path, read_image
 from landcue.errors import DataError
+from landcue.search import Chip
+from landcue.search.scene import read_chip
+from landcue.types import Window
 
 RGB = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
 
@@ -75,9 +79,51 @@ def test_other_formats_are_read(kind):
     assert np.abs(got.astype(int) - smooth).max() <= 3
 
 
-def test_heic_is_named():
-    with pytest.raises(DataError, match="HEIC images are not read; save it as JPEG or PNG"):
-        read_image(b"\0\0\0\x18ftypheic" + bytes(100))
+def heic(*images, **options):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    out = io.BytesIO()
+    images[0].save(out, "HEIF", quality=100, save_all=True, append_images=images[1:], **options)
+    return out.getvalue()
+
+
+def test_heic_is_read_with_its_orientation(tmp_path):
+    smooth = np.zeros((48, 64, 3), np.uint8)
+    smooth[:, :32] = (200, 100, 50)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the right side is the top
+    data = heic(Image.fromarray(smooth), exif=turned)
+    wanted = np.rot90(smooth, -1)
+    for source in (data, tmp_path / "a.heic"):
+        (tmp_path / "a.heic").write_bytes(data)
+        got = read_image(source)
+        assert got.shape == wanted.shape
+        assert np.abs(got[4:28].astype(int) - wanted[4:28]).max() <= 6
+        assert np.abs(got[36:].astype(int) - wanted[36:]).max() <= 6
+    burst = read_image(heic(*(Image.new("RGB", (64, 48), c) for c in ("red", "blue"))))
+    assert burst[20, 20, 0] > 200
+    with pytest.raises(DataError, match="a: truncated or corrupt"):
+        read_image(data[:200], name="a")
+
+
+def test_heic_is_cut_into_chips(tmp_path):
+    smooth = np.zeros((64, 128, 3), np.uint8)
+    smooth[:, 64:] = (40, 160, 90)
+    (tmp_path / "a.heic").write_bytes(heic(Image.fromarray(smooth)))
+    left, right = (read_chip(Chip(tmp_path / "a.heic", Window(col, 0, 64, 64))) for col in (0, 64))
+    assert left[:, :56].max() < 10
+    assert np.abs(right[:, 8:].astype(int) - (40, 160, 90)).max() <= 6
+
+
+def test_heic_without_its_decoder_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    data = b"\0\0\0\x18ftypheic" + bytes(100)
+    with pytest.raises(DataError, match=r"HEIC images need pip install 'landcue\[formats\]'"):
+        read_image(data)
+    (tmp_path / "a.heic").write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.heic: HEIC images need pip install"):
+        read_chip(Chip(tmp_path / "a.heic", Window(0, 0, 8, 8)))
 
 
 def test_cmyk_becomes_rgb():

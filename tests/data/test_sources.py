@@ -142,7 +142,7 @@ def test_what_is_left_out_of_a_folder_is_counted(tmp_path):
         image(root / name / "b.png")
     image(tmp_path / "elsewhere" / "c.png")
     (root / "link").symlink_to(tmp_path / "elsewhere")
-    for name in ("x.heic", "y.heic", "z.nc", "notes.txt", "._w.heic"):
+    for name in ("x.jxl", "y.jxl", "z.nc", "notes.txt", "._w.jxl"):
         (root / name).write_bytes(b"")
     got = open_source(root)
     assert [r.id for r in got.records] == ["a.png"]
@@ -151,7 +151,7 @@ def test_what_is_left_out_of_a_folder_is_counted(tmp_path):
         "left out: 1 folders '.thumbnails' of other programs",
         "left out: 1 folders '__MACOSX' of other programs",
         "left out: 1 links to folders, which are not followed",
-        "left out: 2 .heic files, which are not read",
+        "left out: 2 .jxl files, which are not read",
         "left out: 2 folders '@eaDir' of other programs",
     ]
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from landcue.codes.packing import pack_bits
-from landcue.data.images import FORMATS, read_image
-from landcue.data.raster import HEAD, is_raster, open_dataset, raster_options
+from landcue.data.images import read_image
+from landcue.data.raster import HEAD, decoder_of, is_raster, kind_of, open_dataset, raster_options
 from landcue.errors import DataError, StoreError
 from landcue.types import ByteArray, FloatArray, Record
 
@@ -166,7 +166,7 @@ def _stored(data: bytes) -> tuple[str, int]:
             return str(dataset.dtypes[0]), int(dataset.count)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=decoder_of(kind_of(data[:HEAD]))) as image:
             return image.mode, len(image.getbands())
 
 

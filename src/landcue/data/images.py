@@ -20,16 +20,24 @@ from landcue.data.geo import place_of_raster, window_places
 from landcue.data.header import FROM_WORLD_FILE, NO_PRJ, north_up, turned, world_file
 from landcue.data.objects import is_object
 from landcue.data.pictures import Scale
-from landcue.data.raster import HEAD, KINDS, RASTER_SUFFIXES, is_raster, kind_of
+from landcue.data.raster import (
+    HEAD,
+    HEIC_SUFFIXES,
+    KINDS,
+    RASTER_SUFFIXES,
+    decoder_of,
+    is_raster,
+    kind_of,
+    reads_heic,
+)
 from landcue.data.reader import SceneReader
 from landcue.data.scenes import MAX_PIXELS, SceneOptions, check_size
 from landcue.data.stacks import band_files
 from landcue.errors import DataError
 from landcue.types import Area, Bounds, ByteArray, Window
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF")
-"""What Pillow decodes; TIFF, JPEG 2000 and 16-bit PNG go through GDAL."""
 SUFFIXES = RASTER_SUFFIXES | {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".avif"}
+SUFFIXES |= HEIC_SUFFIXES if reads_heic() else frozenset()
 READ = ".jpg, .png, .tif, .webp, .jp2, .bmp, .gif or .avif"
 """The formats that are read, for messages; each by its usual suffix."""
 
@@ -222,20 +230,23 @@ def _read_raster(source: Path | bytes, options: SceneOptions, name: str, most: i
 
 
 def _read_with_pillow(source: bytes, name: str, most: int) -> Picture:
+    kind = kind_of(source[:HEAD])
+    try:
+        formats = decoder_of(kind)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
     try:
         # Pillow's own size warning must not reach the terminal: our cap is lower than its level.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(source), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(source), formats=formats) as image:
                 check_size(*image.size, name, most)
-                _check_still(image, name)
+                if kind != "HEIC":  # of a burst, the first picture is shown
+                    _check_still(image, name)
                 image.load()
                 bounds, time = _exif(image)
                 return Picture(np.asarray(_to_rgb(image)), bounds=bounds, time=time)
     except UnidentifiedImageError:
-        kind = kind_of(source[:HEAD])
-        if kind == "HEIC":
-            raise DataError(f"{name}: HEIC images are not read; save it as JPEG or PNG") from None
         raise DataError(f"{name}: not a {KINDS} image") from None
     except Image.DecompressionBombError:
         raise DataError(f"{name}: larger than {most:,} pixels; cut it into chips") from None

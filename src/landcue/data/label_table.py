@@ -191,8 +191,7 @@ def _row(
     row = dict(zip(header, cells, strict=True))
     if not row["path"]:
         raise DataError(f"{where}: no path")
-    first = seen.setdefault(row["path"], line)
-    if first != line:
+    if (first := seen.get(row["path"])) is not None:
         raise DataError(f"{where}: {row['path']!r} stands in line {first} too; remove one")
     labels: tuple[str, ...] | None = None
     if flags:
@@ -200,7 +199,7 @@ def _row(
     elif labelled:
         names = (name.strip() for name in re.split(r"[;|]", row.get("labels", "")))
         labels = tuple(dict.fromkeys(name for name in names if name))
-    return LabelRow(
+    made = LabelRow(
         line=line,
         path=row["path"],
         id=row.get("id") or None,
@@ -210,3 +209,5 @@ def _row(
         sensor=row.get("sensor") or None,
         bounds=_bounds([row.get(side, "") for side in _SIDES], where),
     )
+    seen[made.path] = line
+    return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import logging
 import os
@@ -24,6 +25,8 @@ from landcue.errors import DataError
 RASTER_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".j2k"})
 """Files that GDAL always reads; the other images only where they are cut into chips."""
 KINDS = "JPEG, PNG, TIFF, WebP, JPEG 2000, BMP, GIF or AVIF"
+HEIC_SUFFIXES = frozenset({".heic", ".heif"})
+NO_HEIC = "HEIC images need pip install 'landcue[formats]'; or save it as JPEG or PNG"
 
 _MAGIC = (
     (0, b"II*\0", "TIFF"), (0, b"MM\0*", "TIFF"), (0, b"II+\0", "TIFF"), (0, b"MM\0+", "TIFF"),
@@ -34,12 +37,13 @@ _MAGIC = (
 )  # fmt: skip
 _DRIVERS = {
     "TIFF": "GTiff", "JPEG": "JPEG", "PNG": "PNG", "WEBP": "WEBP", "JPEG2000": "JP2OpenJPEG",
-    "BMP": "BMP", "GIF": "GIF", "AVIF": "GTiff",  # see _as_tiff
+    "BMP": "BMP", "GIF": "GIF", "AVIF": "GTiff", "HEIC": "GTiff",  # see _as_tiff
 }  # fmt: skip
 _BY_SUFFIX = {
     ".jp2": "JPEG2000", ".j2k": "JPEG2000", ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG",
     ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF",
 }  # fmt: skip
+_BY_PILLOW = ("AVIF", "HEIC")
 HEAD = 32
 
 _SIDECARS = (".ovr", ".msk")
@@ -67,6 +71,34 @@ def kind_of(head: bytes) -> str | None:
     ('GIF', None)
     """
     return next((kind for at, mark, kind in _MAGIC if head[at : at + len(mark)] == mark), None)
+
+
+def reads_heic() -> bool:
+    """Return whether the optional decoder of HEIC images is installed."""
+    try:
+        return importlib.util.find_spec("pillow_heif") is not None
+    except ValueError:  # hidden: sys.modules holds None
+        return False
+
+
+def decoder_of(kind: str | None) -> list[str]:
+    """Return the formats of Pillow for an image of a kind; of HEIC, load its decoder.
+
+    Raises:
+        DataError: There is no decoder of HEIC images.
+    """
+    if kind != "HEIC":
+        return list(FORMATS)
+    if not reads_heic():
+        raise DataError(NO_HEIC)
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return ["HEIF"]
+
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF")
+"""What Pillow decodes; TIFF, JPEG 2000 and 16-bit PNG go through GDAL."""
 
 
 def is_raster(head: bytes) -> bool:
@@ -230,13 +262,13 @@ def _dataset(path: Path | bytes, suffix: str, most_bytes: int) -> Any:
 
     if isinstance(path, bytes):
         driver, name = _driver(path[:HEAD], "image"), io.BytesIO(path)
-        if kind_of(path[:HEAD]) == "AVIF":
+        if kind_of(path[:HEAD]) in _BY_PILLOW:
             name = _as_tiff(path, "image")
     elif is_object(path):
-        if path.suffix.lower() == ".avif":
+        if path.suffix.lower() in (".avif", *HEIC_SUFFIXES):
             raise DataError(
-                f"{display_name(path)}: AVIF images in a store are not cut into chips; download it "
-                "or save it as TIFF"
+                f"{display_name(path)}: {path.suffix[1:].upper()} images in a store are not cut "
+                "into chips; download it or save it as TIFF"
             )
         kind = _BY_SUFFIX.get(path.suffix.lower(), "TIFF")
         driver = _DRIVERS["TIFF" if suffix else kind]
@@ -250,7 +282,7 @@ def _dataset(path: Path | bytes, suffix: str, most_bytes: int) -> Any:
         if suffix and kind_of(head) != "TIFF":
             raise DataError(f"{file}: not a TIFF; repair or remove it")
         driver, name = _driver(head, str(file)), file.resolve()
-        if kind_of(head) == "AVIF":
+        if kind_of(head) in _BY_PILLOW:
             name = _as_tiff(file, str(file))
     # Another driver would follow what the file says about other files.
     dataset = rasterio.open(name, driver=driver, sharing=False)
@@ -269,15 +301,15 @@ def _driver(head: bytes, name: str) -> str:
     kind = kind_of(head)
     if not head:
         raise DataError(f"{name}: the file is empty (0 bytes)")
-    if kind == "HEIC":
-        raise DataError(f"{name}: HEIC images are not read; save it as JPEG, PNG or TIFF")
+    if kind == "HEIC" and not reads_heic():
+        raise DataError(f"{name}: {NO_HEIC}")
     if kind is None:
         raise DataError(f"{name}: not a {KINDS} image")
     return _DRIVERS[kind]
 
 
 def _as_tiff(source: Path | bytes, name: str) -> io.BytesIO:
-    """Decode an AVIF image, which GDAL may not read, and return it as a TIFF in memory.
+    """Decode an AVIF or HEIC image, which GDAL may not read; return it as a TIFF in memory.
 
     Raises:
         DataError: It is broken, animated or too large.
@@ -287,15 +319,16 @@ def _as_tiff(source: Path | bytes, name: str) -> io.BytesIO:
     from landcue.data.scenes import MAX_PIXELS
 
     out = io.BytesIO()
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    kind = kind_of(data[:HEAD])
     try:
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
-        with Image.open(file, formats=["AVIF"]) as image:
+        with Image.open(io.BytesIO(data), formats=decoder_of(kind)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
-                    f"{name}: {image.width} x {image.height} pixels, too many for an AVIF image; "
+                    f"{name}: {image.width} x {image.height} pixels, too many for an {kind} image; "
                     "save it as TIFF"
                 )
-            if getattr(image, "n_frames", 1) > 1:
+            if kind == "AVIF" and getattr(image, "n_frames", 1) > 1:
                 raise DataError(f"{name}: is animated; save one frame as PNG or TIFF")
             mode = "RGBA" if image.has_transparency_data else "RGB"
             image.convert(mode).save(out, "TIFF")

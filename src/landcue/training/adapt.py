@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from landcue.data.datasets import dataset_warnings
 from landcue.data.images import read_image
 from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
 from landcue.data.marks import Given, Marks, as_marks
@@ -164,6 +165,8 @@ def adapt(
         raise UsageError("a collection needs the file that holds it")
     given = None if marks is None else as_marks(marks, collection)
     images = source if isinstance(source, ImageSet) else open_source(Path(source), labels)
+    for line in dataset_warnings(images.name, images):
+        message(f"warning: {line}")
     if given is not None:
         images = _labeled_by_marks(images, given, message)
     elif not any(record.labels for record in images.records):

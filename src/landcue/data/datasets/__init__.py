@@ -107,7 +107,7 @@ def check_dataset(name: str, root: Path, progress: Progress | None = None) -> Re
 
 
 def dataset_warnings(name: str, images: ImageSet) -> list[str]:
-    """Return at most two lines on what a set lacks and what its reader found odd."""
+    """Return a line on what a set lacks, and one for each of the first things its reader found."""
     facts = FACTS.get(name)
     missing = shortfall(images, facts) if facts else ()
     lines: list[str] = []
@@ -117,9 +117,13 @@ def dataset_warnings(name: str, images: ImageSet) -> list[str]:
             f"{'; '.join(missing[:3])}{more}: this copy is not whole "
             f"(landcue datasets check {name} {images.root})"
         )
-    if images.problems:
-        lines.append(f"{len(images.problems):,} problems in the data (first: {images.problems[0]})")
+    lines += [f"in the data: {problem}" for problem in images.problems[:_SHOWN]]
+    if len(images.problems) > _SHOWN:
+        lines.append(f"in the data: {len(images.problems) - _SHOWN:,} more problems")
     return lines
+
+
+_SHOWN = 20
 
 
 def detect_source(

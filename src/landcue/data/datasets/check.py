@@ -13,9 +13,8 @@ from PIL import Image
 from landcue.data.datasets.bands import is_band_file, raster_size
 from landcue.data.datasets.bigearthnet import BANDS, band_files
 from landcue.data.datasets.common import Facts, Sheet
-from landcue.data.images import FORMATS
 from landcue.data.imageset import ImageSet
-from landcue.data.raster import HEAD, is_raster
+from landcue.data.raster import FORMATS, HEAD, is_raster
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from landcue.data.images import FORMATS, MAX_PIXELS, is_image_path
+from landcue.data.images import MAX_PIXELS, is_image_path
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set
 from landcue.data.label_table import parse_flag, read_rows
+from landcue.data.raster import FORMATS
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 

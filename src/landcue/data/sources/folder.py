@@ -27,7 +27,7 @@ from landcue.data.objects import (
     store_of,
     url,
 )
-from landcue.data.raster import check_local
+from landcue.data.raster import HEIC_SUFFIXES, check_local
 from landcue.data.stacks import stack_records
 from landcue.errors import DataError
 from landcue.types import Problem, Record
@@ -150,7 +150,7 @@ def read_folder(
                 else:  # reading a pipe would wait forever
                     problems.append(Problem(record.id, "is not a file, or a link to none"))
             elif path.suffix.lower() in _OTHER_IMAGES and not file.startswith("."):
-                left_out[f"{path.suffix.lower()} files, which are not read"] += 1
+                left_out[_not_read(path.suffix.lower(), "files")] += 1
     records, bands, layers = stack_records(records, root)
     if layers:
         left_out["other layers of scenes whose bands are stacked"] = layers
@@ -171,6 +171,12 @@ _OTHER_IMAGES = {
     *(".jp2", ".j2k", ".avif", ".heic", ".heif", ".jxl", ".bmp", ".gif", ".tga", ".ppm", ".psd"),
     *(".img", ".vrt", ".ecw", ".sid", ".nc", ".hdf", ".h5", ".dng"),
 } - SUFFIXES
+
+
+def _not_read(suffix: str, what: str) -> str:
+    """Return the line about files of a format that is not read; ``what`` they are."""
+    more = ": pip install 'landcue[formats]'" if suffix in HEIC_SUFFIXES else ""
+    return f"{suffix} {what}, which are not read{more}"
 
 
 def is_system_folder(name: str) -> bool:
@@ -260,7 +266,7 @@ def read_objects(
         elif is_image_path(found):
             records.append(folder_record(Path(relative), found))
         elif found.suffix.lower() in _OTHER_IMAGES:
-            left_out[f"{found.suffix.lower()} objects, which are not read"] += 1
+            left_out[_not_read(found.suffix.lower(), "objects")] += 1
     records, bands, layers = stack_records(records, path)
     if layers:
         left_out["other layers of scenes whose bands are stacked"] = layers

@@ -25,6 +25,7 @@ _NOT_IMAGES = {"thumbnail", "overview", "metadata"}
 _MEDIA_TYPES = {
     *("image/tiff", "image/jpeg", "image/png", "image/webp", "image/jp2", "image/geotiff"),
     *("image/vnd.stac.geotiff", "image/bmp", "image/gif", "image/avif"),
+    *("image/heic", "image/heif"),
 }
 LINES = {".ndjson", ".jsonl", ".geojsonl"}
 """Files that hold an item per line."""
