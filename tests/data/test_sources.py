@@ -261,7 +261,9 @@ def test_binary_label_table(tmp_path):
 def test_empty_and_missing_sources(tmp_path):
     with pytest.raises(DataError, match="holds no usable image") as error:
         open_source(tmp_path)
-    assert all(suffix in str(error.value) for suffix in SUFFIXES - {".jpeg", ".tiff", ".j2k"})
+    assert all(
+        suffix in str(error.value) for suffix in SUFFIXES - {".jpeg", ".tiff", ".j2k", ".heif"}
+    )
     with pytest.raises(DataError, match="does not exist"):
         open_source(tmp_path / "gone")
     (tmp_path / "notes.txt").write_text("x")

@@ -36,9 +36,14 @@ from landcue.data.stacks import band_files
 from landcue.errors import DataError
 from landcue.types import Area, Bounds, ByteArray, Window
 
-SUFFIXES = RASTER_SUFFIXES | {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".avif"}
-SUFFIXES |= HEIC_SUFFIXES if reads_heic() else frozenset()
-READ = ".jpg, .png, .tif, .webp, .jp2, .bmp, .gif or .avif"
+SUFFIXES = (
+    RASTER_SUFFIXES
+    | {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".avif"}
+    | (HEIC_SUFFIXES if reads_heic() else frozenset())
+)
+READ = ".jpg, .png, .tif, .webp, .jp2, .bmp, .gif" + (
+    ", .avif or .heic" if reads_heic() else " or .avif"
+)
 """The formats that are read, for messages; each by its usual suffix."""
 
 _ORIENTATION = 0x0112
@@ -247,6 +252,8 @@ def _read_with_pillow(source: bytes, name: str, most: int) -> Picture:
                 bounds, time = _exif(image)
                 return Picture(np.asarray(_to_rgb(image)), bounds=bounds, time=time)
     except UnidentifiedImageError:
+        if kind == "HEIC":
+            raise DataError(f"{name}: truncated or corrupt") from None
         raise DataError(f"{name}: not a {KINDS} image") from None
     except Image.DecompressionBombError:
         raise DataError(f"{name}: larger than {most:,} pixels; cut it into chips") from None
