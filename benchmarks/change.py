@@ -63,11 +63,14 @@ def all_scores(scene: Scene, fingerprint: str) -> dict[str, NDArray[np.float64]]
     """Return the scores of each method."""
     rows = np.arange(len(scene.changed))
     pairs = unusual.Differences(scene.first, scene.second, rows, rows, 0 * rows)
+    trained = unusual.load_trained(fingerprint)
+    measured, cosine = unusual.compare_pairs(pairs, [None])
     return {
         "per-pixel difference": scene.pixels,
-        "cosine": unusual.cosine_distances(pairs),
-        "measured": unusual.unusual_scores(pairs),
-        "trained": unusual.unusual_scores(pairs, unusual.load_trained(fingerprint)),
+        "cosine": cosine,
+        "measured": measured,
+        "trained": unusual.compare_pairs(pairs, [trained])[0],
+        "both": unusual.compare_pairs(pairs, [trained, None])[0],
     }
 
 
@@ -88,7 +91,7 @@ def print_precision(scenes: list[Scene], fingerprint: str) -> None:
         z = [unusual.conformal(f[name], [g])[1] for f, g in zip(found, one, strict=True)]
         ranked = average_precision(changed, np.concatenate(z))
         print(f"{name:<22}{np.mean(each):>8.3f}{min(each):>8.3f}{whole:>8.3f}{ranked:>8.3f}")
-    print_alarms(scenes, [f["trained"] for f in found])
+    print_alarms(scenes, [f["both"] for f in found])
 
 
 def print_alarms(scenes: list[Scene], scores: list[NDArray[np.float64]]) -> None:
@@ -280,7 +283,9 @@ def speed(n: int) -> None:
                 embedding=embedding, scores=scores, score=lambda x: scores[:, labels.index(x)]
             ),
             manifest=SimpleNamespace(fingerprint=fingerprint, label_names=labels),
-            archive=SimpleNamespace(batches=lambda _: batches(table), folder=Path("memory")),
+            archive=SimpleNamespace(
+                batches=lambda _: batches(table), folder=Path("memory"), model_folder=None
+            ),
         )
         periods = change.Period.before("2013"), change.Period.after("2018")
         started, cpu = time.perf_counter(), time.process_time()

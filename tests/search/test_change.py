@@ -15,7 +15,7 @@ import landcue
 from landcue.cli.main import app
 from landcue.errors import ArchiveError, DataError, UsageError
 from landcue.search.changes import ChangeFacts, Changes
-from landcue.search.unusual import Differences, conformal, unusual_scores
+from landcue.search.unusual import Differences, compare_pairs, conformal
 from landcue.types import Bounds, Encoding
 
 N = 130
@@ -119,7 +119,7 @@ def test_false_alarms_on_unchanged_pairs_are_within_the_rate():
         after[changed] += 5
         rows = np.arange(m)
         pairs = Differences(before, after.astype(np.float32), rows, rows, np.zeros(m, np.int64))
-        p, _, level = conformal(unusual_scores(pairs), [np.zeros(m, np.int64)], known)
+        p, _, level = conformal(compare_pairs(pairs, [None])[0], [np.zeros(m, np.int64)], known)
         assert (level == 0).all()
         for alpha in alarms:
             alarms[alpha] += np.count_nonzero(p[~known & ~changed] <= alpha)

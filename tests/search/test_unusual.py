@@ -52,9 +52,9 @@ def test_fewer_pairs_than_dimensions_give_finite_scores():
         first, second, _ = pairs(3, n, 64)
         rows = np.arange(n)
         found = unusual.Differences(first, second, rows, rows, np.zeros(n, np.int64))
-        assert np.isfinite(unusual.unusual_scores(found)).all()
+        assert np.isfinite(unusual.compare_pairs(found, [None])[0]).all()
     same = unusual.Differences(first, first, rows, rows, np.zeros(n, np.int64))
-    assert np.isfinite(unusual.unusual_scores(same)).all()
+    assert np.isfinite(unusual.compare_pairs(same, [None])[0]).all()
 
 
 def test_what_a_whole_scene_shares_is_left_out():
@@ -62,9 +62,9 @@ def test_what_a_whole_scene_shares_is_left_out():
     scene = np.arange(200) // 100
     rows = np.arange(200)
     scores = [
-        unusual.unusual_scores(
-            unusual.Differences(first, moved.astype(np.float32), rows, rows, scene)
-        )
+        unusual.compare_pairs(
+            unusual.Differences(first, moved.astype(np.float32), rows, rows, scene), [None]
+        )[0]
         for moved in (second, second + np.where(scene[:, None] == 0, 3, -2))
     ]
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-3, atol=1e-2)
@@ -76,7 +76,7 @@ def test_many_pairs_are_measured_on_a_sample_of_every_scene():
     scene = np.minimum(np.arange(14_000) // 30, 100)
     second = second + np.where(scene[:, None] == 3, 40, 0).astype(np.float32)
     rows = np.arange(14_000)
-    scores = unusual.unusual_scores(unusual.Differences(first, second, rows, rows, scene))
+    scores = unusual.compare_pairs(unusual.Differences(first, second, rows, rows, scene), [None])[0]
     assert share_of_best(scores, changed) > 0.7
     assert np.median(scores[scene == 3]) < np.quantile(scores, 0.8)
 
@@ -98,3 +98,20 @@ def test_the_built_in_encoder_has_a_model():
     model = unusual.load_trained(encoder.fingerprint)
     assert model is not None
     assert model.apart.shape == (encoder.dim, 64)
+
+
+def test_several_models_count_alike():
+    first, second, changed = pairs(7, 9_000)
+    rows = np.random.default_rng(0).permutation(9_000)
+    found = unusual.Differences(first, second, rows, rows, np.zeros(9_000, np.int64))
+    trained = unusual.train(*pairs(8), rank=4)
+    one, other = (unusual.compare_pairs(found, [model])[0] for model in (trained, None))
+    both, distances = unusual.compare_pairs(found, [trained, None])
+    parts = []
+    for score in (one, other):
+        apart = score - np.median(score)
+        parts.append(apart / (1.4826 * np.median(np.abs(apart))))
+    np.testing.assert_allclose(both, np.mean(parts, axis=0), rtol=1e-6, atol=1e-9)
+    wanted = 0.5 * ((second - first).astype(float) ** 2).sum(1)[rows]
+    np.testing.assert_allclose(distances, wanted, rtol=1e-4)
+    assert share_of_best(both, changed[rows]) > 0.6

@@ -30,8 +30,8 @@ from landcue.types import Bounds, Encoder, FloatArray, Problem, Record
 if TYPE_CHECKING:
     from landcue.data.marks import Given, Marks
     from landcue.milvus.push import DiffReport, PushReport
-    from landcue.search.change import When
     from landcue.search.changes import Changes
+    from landcue.search.dates import When
     from landcue.search.raster import ScoreMap
     from landcue.search.watch import Watches
 
@@ -330,7 +330,8 @@ class Archive:
                 chips of one sensor were made of different bands.
             ArchiveError: The archives were made by different models.
         """
-        from landcue.search.change import Period, find_changes
+        from landcue.search.change import find_changes
+        from landcue.search.dates import Period
 
         later = self if other is None else other
         folders = [one.backend for one in (self, later) if isinstance(one.backend, LocalBackend)]

@@ -2,143 +2,45 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute
 
 from landcue.archive.layout import embedding_fingerprint
-from landcue.data.cells import cells_of, grid_of
-from landcue.data.pairing import Places, pair_places
+from landcue.data.pairing import pair_places
 from landcue.errors import ArchiveError, DataError, UsageError, did_you_mean
 from landcue.search.backend import Facts
 from landcue.search.changes import Change, ChangeFacts, Changes
+from landcue.search.dates import (
+    Mask,
+    Period,
+    Rows,
+    Side,
+    allowed,
+    check_bands,
+    side_of,
+    span,
+    why_unpaired,
+)
 from landcue.search.filters import Filter, check_carried
 from landcue.search.local import LocalBackend
 from landcue.search.place import geometry_of
-from landcue.search.records import Records
 from landcue.search.unusual import (
     ChangeModel,
     Differences,
+    compare_pairs,
     conformal,
-    cosine_distances,
     load_trained,
-    unusual_scores,
 )
 from landcue.types import Bounds
 
-pc: Any = pyarrow.compute
-
-When = str | date | datetime
-"""A year, month, day or time, or an interval of two: ``2013``, ``2013-06-30``, ``2012/2013``."""
-Rows = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
-_SCORINGS = ("auto", "trained", "measured")
+_SCORINGS = ("auto", "both", "trained", "measured")
 _SEASONS = ("winter", "spring", "summer", "autumn")
 _LABEL_STEP = 0.2
 """Least rise or fall of a predicted score that counts as a gained or a lost label."""
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """A span of time.
-
-    Attributes:
-        start: First instant, datetime64[us] in UTC; NaT if open.
-        end: First instant after it; NaT if open.
-        text: As the user wrote it.
-    """
-
-    start: np.datetime64
-    end: np.datetime64
-    text: str
-
-    @classmethod
-    def before(cls, when: When) -> Period:
-        """Return all times before a date, or an interval ``A/B`` with both of its ends.
-
-        >>> Period.before("2013-06").end
-        np.datetime64('2013-06-01T00:00:00.000000')
-        """
-        found = cls._interval(when, "before")
-        return found or cls(np.datetime64("NaT", "us"), _span(when, "before")[0], str(when))
-
-    @classmethod
-    def after(cls, when: When) -> Period:
-        """Return all times from a date on, or an interval ``A/B`` with both of its ends."""
-        found = cls._interval(when, "after")
-        return found or cls(_span(when, "after")[0], np.datetime64("NaT", "us"), str(when))
-
-    @classmethod
-    def _interval(cls, when: When, name: str) -> Period | None:
-        if not isinstance(when, str) or "/" not in when:
-            return None
-        first, _, last = when.partition("/")
-        start, end = _span(first, name)[0], _span(last, name)[1]
-        if start >= end:
-            raise UsageError(f"{name} {when}: the interval ends before it starts; swap its dates")
-        return cls(start, end, when)
-
-    def holds(self, times: npt.NDArray[np.datetime64]) -> Mask:
-        """Return bool ``[n]``: which times lie in it; none that is unknown."""
-        inside = ~np.isnat(times)
-        if not np.isnat(self.start):
-            inside &= times >= self.start
-        if not np.isnat(self.end):
-            inside &= times < self.end
-        return inside
-
-
-def _span(when: When, name: str) -> tuple[np.datetime64, np.datetime64]:
-    """Return the first instants of a year, month, day or time, and after it."""
-    if isinstance(when, datetime):
-        when = (when if when.tzinfo is None else when.astimezone(UTC)).replace(tzinfo=None)
-        return np.datetime64(when, "us"), np.datetime64(when, "us") + 1
-    text = when.isoformat() if isinstance(when, date) else when.strip()
-    unit = {4: "Y", 7: "M", 10: "D"}.get(len(text))
-    try:
-        if unit is None:
-            return _span(datetime.fromisoformat(text), name)
-        start = np.datetime64(text, unit)
-        return start.astype("datetime64[us]"), (start + 1).astype("datetime64[us]")
-    except ValueError:
-        raise UsageError(
-            f"{name} {text!r} is no date: write 2013, 2013-06, 2013-06-30 or an interval of two, "
-            "2012/2013"
-        ) from None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Side:
-    """The records of one date: rows int64 ``[n]`` of an opened archive."""
-
-    backend: LocalBackend
-    rows: Rows
-
-    @property
-    def records(self) -> Records:
-        return self.backend.records
-
-    def places(self) -> Places:
-        records = self.records
-        outlines = functools.partial(_outlines, records, self.rows)
-        ids = records.column("id", self.rows)
-        return Places(ids, records.bounds[self.rows], records.time[self.rows], outlines)
-
-    def of(self, rows: Rows) -> _Side:
-        return _Side(self.backend, self.rows[rows])
-
-
-def _outlines(records: Records, rows: Rows, wanted: Rows) -> npt.NDArray[Any]:
-    return records.outlines(rows[wanted])
 
 
 def find_changes(
@@ -160,15 +62,17 @@ def find_changes(
     """Return the unusual pairs of two archives, or of one: see :meth:`landcue.Archive.change`."""
     _check_values(periods, alpha, min_overlap, k)
     encoder = _encoder_of(before)
-    trained = _trained(scoring, encoder)
+    models = _models(scoring, encoder)
     if encoder != _encoder_of(after):
         raise ArchiveError(
             f"{after.archive.folder} was made by another model than {before.archive.folder}: "
             "embed one of them again with 'landcue archive reembed'"
         )
     backends = before, after
-    masks = [_allowed(backend, where) for backend in backends]
-    sides = [_side(*one) for one in zip(backends, masks, periods, ("before", "after"), strict=True)]
+    masks = [allowed(backend, where) for backend in backends]
+    sides = [
+        side_of(*one) for one in zip(backends, masks, periods, ("before", "after"), strict=True)
+    ]
     notes: list[str] = []
     distinct = [0] if after is before else [0, 1]
     undated = sum(int(np.isnat(backends[i].records.time[masks[i]]).sum()) for i in distinct)
@@ -176,7 +80,7 @@ def find_changes(
         notes.append(f"{undated:,} records have no time and were left out")
     pairs = pair_places(sides[0].places(), sides[1].places(), min_overlap)
     if not len(pairs):
-        raise DataError(_why_unpaired(sides[0], sides[1], min_overlap))
+        raise DataError(why_unpaired(sides[0], sides[1], min_overlap))
     counts = " and ".join(f"{len(side.rows):,}" for side in sides)
     notes.append(f"{counts} records lie in the two periods; a place pairs once")
     one, other = sides[0].of(pairs.before), sides[1].of(pairs.after)
@@ -185,11 +89,11 @@ def find_changes(
         first, second = _unchanged(one, other, masks, unchanged, min_overlap)
         known = _are_among(one.rows, other.rows, first, second)
         new = ~_are_among(first, second, one.rows, other.rows)
-        one = _Side(before, np.concatenate([one.rows, first[new]]))
-        other = _Side(after, np.concatenate([other.rows, second[new]]))
+        one = Side(before, np.concatenate([one.rows, first[new]]))
+        other = Side(after, np.concatenate([other.rows, second[new]]))
         known = np.append(known, np.ones(np.count_nonzero(new), np.bool_))
-    _check_bands(one, other)
-    table = _compare(one, other, known, pairs.overlap, trained)
+    check_bands(one, other)
+    table = _compare(one, other, known, pairs.overlap, models)
     n = len(pairs)
     shown = table.p[:n] <= alpha
     flagged = int(np.count_nonzero(shown))
@@ -215,13 +119,13 @@ def _encoder_of(backend: LocalBackend) -> str:
     return found or backend.manifest.fingerprint
 
 
-def _trained(scoring: str, fingerprint: str) -> ChangeModel | None:
+def _models(scoring: str, fingerprint: str) -> list[ChangeModel | None]:
     if scoring not in _SCORINGS:
         raise UsageError(f"unknown scoring {scoring!r}{did_you_mean(scoring, _SCORINGS)}")
     trained = None if scoring == "measured" else load_trained(fingerprint)
-    if trained is None and scoring == "trained":
+    if trained is None and scoring in ("both", "trained"):
         raise UsageError("there is no trained model of change for this encoder: use measured")
-    return trained
+    return [trained] if scoring == "trained" else [None] if trained is None else [trained, None]
 
 
 def _check_values(
@@ -241,50 +145,8 @@ def _check_values(
         raise UsageError(f"k is {k}: use at least 1")
 
 
-def _allowed(backend: LocalBackend, where: Filter | None) -> Mask:
-    if where is None or where.empty:
-        return np.ones(len(backend.records), np.bool_)
-    mask = where.mask(backend.records, backend.vectors)
-    if not mask.any():
-        raise DataError(where.why_empty(backend.records, backend.vectors))
-    return mask
-
-
-def _side(backend: LocalBackend, mask: Mask, period: Period, name: str) -> _Side:
-    rows = np.flatnonzero(mask & period.holds(backend.records.time))
-    if not len(rows):
-        times = backend.records.time[mask]
-        times = times[~np.isnat(times)]
-        if not len(times):
-            raise DataError(
-                f"no record of {backend.archive.folder} has a time: index its source again from a "
-                "table with a column time"
-            )
-        span = " to ".join(str(t.astype("datetime64[D]")) for t in (times.min(), times.max()))
-        raise DataError(f"no record lies in {name} {period.text}; times are {span}")
-    return _Side(backend, rows)
-
-
-def _why_unpaired(before: _Side, after: _Side, min_overlap: float) -> str:
-    """Return one line that says why no record pairs."""
-    grids: list[set[str]] = []
-    for name, side in (("before", before), ("after", after)):
-        places = side.places()
-        if np.isnan(places.bounds).any(axis=1).all():
-            return f"no record of {name} has a footprint, so that no places can be compared"
-        cells = [cell for cell in pc.unique(cells_of(places.ids)).to_pylist() if cell]
-        grids.append({grid_of(cell) for cell in cells})
-    if grids[0] and grids[1] and not grids[0] & grids[1]:
-        first, second = (", ".join(sorted(one)) for one in grids)
-        return (
-            f"the grids do not match: {first} before, {second} after; index both dates with the "
-            "same --chip, --stride and --grid"
-        )
-    return f"no place was recorded in both periods with an overlap of at least {min_overlap:g}"
-
-
 def _unchanged(
-    one: _Side, other: _Side, masks: list[Mask], unchanged: Any, min_overlap: float
+    one: Side, other: Side, masks: list[Mask], unchanged: Any, min_overlap: float
 ) -> tuple[Rows, Rows]:
     """Return the rows of pairs that are taken as unchanged, of each archive."""
     if not isinstance(unchanged, str):
@@ -301,15 +163,15 @@ def _unchanged(
     first, slash, second = unchanged.partition("/")
     if not slash:
         raise UsageError(f"unchanged {unchanged!r}: write two dates, such as 2010/2012")
-    spans = [Period(*_span(text, "unchanged"), text) for text in (first, second)]
+    spans = [Period(*span(text, "unchanged"), text) for text in (first, second)]
     _check_values((spans[0], spans[1]), 1, 1, None)
     sides = [
-        _side(side.backend, mask, span, "unchanged")
+        side_of(side.backend, mask, span, "unchanged")
         for side, mask, span in zip((one, other), masks, spans, strict=True)
     ]
     pairs = pair_places(sides[0].places(), sides[1].places(), min_overlap)
     if not len(pairs):
-        raise DataError(f"unchanged {unchanged}: {_why_unpaired(sides[0], sides[1], min_overlap)}")
+        raise DataError(f"unchanged {unchanged}: {why_unpaired(sides[0], sides[1], min_overlap)}")
     return sides[0].rows[pairs.before], sides[1].rows[pairs.after]
 
 
@@ -319,52 +181,12 @@ def _are_among(first: Rows, second: Rows, firsts: Rows, seconds: Rows) -> Mask:
     return np.isin(first * width + second, firsts * width + seconds)
 
 
-def _check_bands(one: _Side, other: _Side) -> None:
-    """Check that both chips of a pair were made of the same bands, if of one sensor.
-
-    Raises:
-        DataError: Names the bands and the first pair.
-    """
-    bands = [_bands(side) for side in (one, other)]
-    if bands[0] is None or bands[1] is None:
-        return
-    sensors = [side.records.column("sensor", side.rows).to_pylist() for side in (one, other)]
-    for i, (a, b) in enumerate(zip(*bands, strict=True)):
-        if a and b and a != b and sensors[0][i] == sensors[1][i]:
-            ids = [side.records.id(int(side.rows[i])) for side in (one, other)]
-            raise DataError(
-                f"{ids[0]} was made of bands {a}, {ids[1]} of bands {b}: index both dates with the "
-                "same --bands"
-            )
-
-
-def _bands(side: _Side) -> list[str] | None:
-    """Return the bands of each record as text, empty where unknown; ``None`` if all are equal."""
-    archive, known = side.backend.archive, dict[str, str]()
-    parts: list[tuple[pa.Array, pa.Array]] = []
-    for batch in archive.batches(["id", "reading"]):
-        readings = batch["reading"].dictionary_encode()
-        texts = [_bands_of(text) for text in readings.dictionary.to_pylist()]
-        known |= dict.fromkeys(texts, "")
-        bands = pa.array(texts, pa.string()).take(readings.indices)
-        parts.append((batch["id"].cast(pa.large_string()), bands))
-    if len(known) < 2:
-        return None if not known or "" in known else [next(iter(known))] * len(side.rows)
-    ids = pa.chunked_array([ids for ids, _ in parts])
-    at = pc.index_in(side.records.column("id", side.rows), value_set=ids.combine_chunks())
-    return pc.fill_null(pa.chunked_array([b for _, b in parts]).take(at), "").to_pylist()
-
-
-def _bands_of(reading: str | None) -> str:
-    return ",".join(map(str, json.loads(reading).get("bands") or ())) if reading else ""
-
-
 def _compare(
-    one: _Side,
-    other: _Side,
+    one: Side,
+    other: Side,
     known: Mask | None,
     overlap: npt.NDArray[np.float64],
-    trained: ChangeModel | None,
+    models: list[ChangeModel | None],
 ) -> _Table:
     sides = one, other
     days = [_numbered(side.records.time[side.rows].astype("datetime64[D]")) for side in sides]
@@ -388,7 +210,8 @@ def _compare(
     differences = Differences(
         one.backend.vectors.embedding, other.backend.vectors.embedding, one.rows, other.rows, scene
     )
-    p, z, level = conformal(unusual_scores(differences, trained), [fine, coarse], known)
+    scores, distances = compare_pairs(differences, models)
+    p, z, level = conformal(scores, [fine, coarse], known)
 
     def group_of(i: int) -> str:
         if level[i] < 0:
@@ -397,7 +220,7 @@ def _compare(
         parts = [season, " to ".join(dict.fromkeys((str(named[0][i]), str(named[1][i]))))]
         return ", ".join([*parts, names[label[i]]] if level[i] == 0 and names else parts)
 
-    return _Table(one, other, p, z, cosine_distances(differences), overlap, group_of)
+    return _Table(one, other, p, z, distances, overlap, group_of)
 
 
 def _numbered(values: npt.NDArray[Any]) -> Rows:
@@ -413,7 +236,7 @@ def _combined(*codes: npt.NDArray[Any]) -> Rows:
     return whole
 
 
-def _seasons(side: _Side) -> Rows:
+def _seasons(side: Side) -> Rows:
     """Return 0 to 3 for winter, spring, summer and autumn of the hemisphere."""
     month = side.records.time[side.rows].astype("datetime64[M]").astype(np.int64) % 12
     south = side.records.bounds[side.rows][:, [1, 3]].sum(axis=1) < 0
@@ -421,8 +244,8 @@ def _seasons(side: _Side) -> Rows:
 
 
 def _labels_match(
-    one: _Side,
-    other: _Side,
+    one: Side,
+    other: Side,
     labels_before: str | None,
     labels_after: str | None,
     gained: Sequence[str],
@@ -444,7 +267,7 @@ def _labels_match(
     return mask
 
 
-def _steps(first: _Side, second: _Side, name: str) -> npt.NDArray[np.float64]:
+def _steps(first: Side, second: Side, name: str) -> npt.NDArray[np.float64]:
     """Return by how much the score of a label rises; NaN where a record is annotated."""
     names = first.backend.manifest.label_names
     if name not in names:
@@ -460,8 +283,8 @@ def _steps(first: _Side, second: _Side, name: str) -> npt.NDArray[np.float64]:
 class _Table:
     """All compared pairs as columns."""
 
-    before: _Side
-    after: _Side
+    before: Side
+    after: Side
     p: npt.NDArray[np.float64]
     z: npt.NDArray[np.float64]
     distance: npt.NDArray[np.float64]

@@ -18,7 +18,9 @@ Learning in a Random World, 2005).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +44,7 @@ LEAST = 50
 """Fewest pairs to calibrate a group on; a smaller one is calibrated on all pairs."""
 _FIT = 10_000
 _SCENE = 20
-_CHUNK = 16_384
+_CHUNK = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,15 +67,6 @@ class Differences:
         return len(self.first)
 
 
-def cosine_distances(pairs: Differences) -> Floats:
-    """Return 1 - cosine of each pair of unit vectors, float64 ``[m]``."""
-    parts = [
-        0.5 * np.square(pairs.after[pairs.second[rows]] - pairs.before[pairs.first[rows]]).sum(1)
-        for rows in _chunks(len(pairs))
-    ]
-    return np.concatenate([np.empty(0), *parts]).astype(np.float64)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ChangeModel:
     """A quadratic score of pairs of centered embeddings of d numbers.
@@ -92,8 +85,12 @@ class ChangeModel:
 
     def scores(self, first: FloatArray, second: FloatArray) -> Floats:
         """Return the score of each pair of rows, float64 ``[n]``; larger for change."""
-        values = np.square((second - first) @ self.apart) @ self.apart_weights
-        values += np.square((second + first) @ self.along) @ self.along_weights
+        return self.weigh(second - first, second + first)
+
+    def weigh(self, apart: FloatArray, along: FloatArray) -> Floats:
+        """Return the score of each difference and sum of a pair, ``[n, d]`` each."""
+        values = np.square(apart @ self.apart) @ self.apart_weights
+        values += np.square(along @ self.along) @ self.along_weights
         return values.astype(np.float64)
 
     def save(self, path: Path, fingerprint: str) -> None:
@@ -114,27 +111,50 @@ def load_trained(fingerprint: str) -> ChangeModel | None:
         return ChangeModel(*(file.get_tensor(name).astype(np.float32) for name in _ARRAYS))
 
 
-def unusual_scores(pairs: Differences, trained: ChangeModel | None = None) -> Floats:
-    """Return the log-likelihood ratio of change of each pair, float64 ``[m]``; larger is likelier.
+def compare_pairs(
+    pairs: Differences, models: Sequence[ChangeModel | None]
+) -> tuple[Floats, Floats]:
+    """Return how unusual each pair is, and 1 - cosine of its unit vectors, float64 ``[m]`` each.
 
     Args:
         pairs: At least one.
-        trained: The model; by default one is measured on the pairs.
+        models: Models whose log-likelihood ratio of change is the score, of which ``None`` is
+            measured on the pairs; of several, the mean of all, each in robust standard deviations.
     """
-    m = len(pairs)
-    sample = _sample(pairs.scene)
-    scenes = int(pairs.scene.max(initial=0)) + 1
-    first, second = pairs.before[pairs.first[sample]], pairs.after[pairs.second[sample]]
-    medians = [_scene_medians(side, pairs.scene[sample], scenes) for side in (first, second)]
-    model = trained or measure(
-        first - medians[0][pairs.scene[sample]], second - medians[1][pairs.scene[sample]]
-    )
-    parts: list[Floats] = []
-    for rows in _chunks(m):
-        scene = pairs.scene[rows]
-        one = pairs.before[pairs.first[rows]] - medians[0][scene]
-        parts.append(model.scores(one, pairs.after[pairs.second[rows]] - medians[1][scene]))
-    return np.concatenate([np.empty(0), *parts])
+    first, second, scene = pairs.before, pairs.after, pairs.scene
+    sample = _sample(scene)
+    scenes = int(scene.max(initial=0)) + 1
+    sides = first[pairs.first[sample]], second[pairs.second[sample]]
+    medians = [_scene_medians(side, scene[sample], scenes) for side in sides]
+    centered = [side - median[scene[sample]] for side, median in zip(sides, medians, strict=True)]
+    chosen = [measure(*centered) if model is None else model for model in models]
+    scores, distances = np.empty((len(chosen), len(pairs))), np.empty(len(pairs))
+
+    def fill(start: int) -> None:
+        rows = slice(start, start + _CHUNK)
+        one, other = _taken(first, pairs.first[rows]), _taken(second, pairs.second[rows])
+        number = scene[rows] if np.ptp(scene[rows]) else scene[start]
+        apart, along = other - one, other + one
+        distances[rows] = 0.5 * np.einsum("ij,ij->i", apart, apart)
+        apart -= medians[1][number] - medians[0][number]
+        along -= medians[1][number] + medians[0][number]
+        for values, model in zip(scores, chosen, strict=True):
+            values[rows] = model.weigh(apart, along)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy computes without the lock
+        list(threads.map(fill, range(0, len(pairs), _CHUNK)))
+    if len(chosen) == 1:
+        return scores[0], distances
+    scores -= np.median(scores, axis=1, keepdims=True)
+    spread = 1.4826 * np.median(np.abs(scores), axis=1, keepdims=True)
+    return (scores / np.maximum(spread, np.finfo(float).tiny)).mean(axis=0), distances
+
+
+def _taken(vectors: FloatArray, rows: Ints) -> FloatArray:
+    """Return rows of vectors, without a copy where they lie one after another."""
+    first, last = int(rows[0]), int(rows[-1])
+    whole = last - first == len(rows) - 1 and bool((np.diff(rows) == 1).all())
+    return vectors[first : last + 1] if whole else vectors[rows]
 
 
 def _sample(scene: Ints) -> Ints:
@@ -147,10 +167,6 @@ def _sample(scene: Ints) -> Ints:
     counts = np.bincount(scene)
     place = np.arange(m) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.sort(order[place < max(50, _FIT // len(counts))])
-
-
-def _chunks(m: int) -> list[Ints]:
-    return [np.arange(i, min(i + _CHUNK, m)) for i in range(0, m, _CHUNK)]
 
 
 def _scene_medians(vectors: FloatArray, scene: Ints, scenes: int) -> FloatArray:
