@@ -52,7 +52,7 @@ def change(
         str,
         typer.Option(
             help="trained (on synthetic pairs, built-in encoder), measured (on the compared "
-            "pairs), or auto: trained if possible."
+            "pairs), both, or auto: both if possible, or else measured."
         ),
     ] = "auto",
     alpha: Annotated[

@@ -318,8 +318,9 @@ class Archive:
                 the share ``alpha`` of them.
             other: The archive of the later date, if it is not this one.
             scoring: ``trained``: by a model trained on synthetic pairs, which the built-in encoder
-                has; ``measured``: by covariances of the compared pairs; ``auto``: trained, if there
-                is one (see :mod:`landcue.search.unusual`).
+                has; ``measured``: by covariances of the compared pairs; ``both``: mostly by
+                the first; ``auto``: both, if there is a trained model, or else measured (see
+                :mod:`landcue.search.unusual`).
             alpha: Return pairs with a p-value of at most this false alarm rate; 1 for all pairs.
             min_overlap: Least intersection over union of footprints off the grid.
             k: Most pairs to return; by default all.

@@ -4,12 +4,13 @@ From both embeddings of a pair the median of their date and sensor is subtracted
 light and haze change a whole scene. The score is a log-likelihood ratio of Gaussian models of the
 difference and the sum of both.
 
-* For an encoder with a trained model (the built-in one), of pairs that changed against pairs that
-  did not: :func:`train`.
-* For all others, of two different places against one place. The covariances between places and
-  within a place are measured on the pairs at hand (two-covariance model of probabilistic linear
-  discriminant analysis: Ioffe 2006; Bruemmer and de Villiers 2010). As it is not known which of
-  them changed, the least similar fifth is left out, again and again: :func:`measure`.
+* The trained model, which the built-in encoder has, is of pairs that changed against pairs that did
+  not: :func:`train`. What it did not see in training is left to the other one, with a small weight.
+* The measured model, the only one of other encoders, is of two different places against one place.
+  The covariances between places and within a place are measured on the pairs at hand
+  (two-covariance model of probabilistic linear discriminant analysis: Ioffe 2006; Bruemmer and de
+  Villiers 2010). As it is not known which of them changed, the least similar fifth is left out,
+  again and again: :func:`measure`.
 
 All pairs enter alike, those to calibrate on as well as those to judge, so the scores of unchanged
 pairs stay exchangeable, which conformal p-values rest on (Vovk, Gammerman and Shafer, Algorithmic
@@ -35,6 +36,8 @@ Mask = npt.NDArray[np.bool_]
 
 TRIM = 0.2
 """Share of the pairs, the least similar ones, without which covariances are measured."""
+MEASURED = 0.1
+"""Weight of the measured model beside the trained one."""
 _RIDGE = (0.03, 3.0)
 _TRAIN_RIDGE = 0.1
 _ARRAYS = ("apart", "apart_weights", "along", "along_weights")
@@ -119,7 +122,8 @@ def compare_pairs(
     Args:
         pairs: At least one.
         models: Models whose log-likelihood ratio of change is the score, of which ``None`` is
-            measured on the pairs; of several, the mean of all, each in robust standard deviations.
+            measured on the pairs. Of several, each in robust standard deviations, the measured
+            one has the weight :data:`MEASURED`.
     """
     first, second, scene = pairs.before, pairs.after, pairs.scene
     sample = _sample(scene)
@@ -147,7 +151,8 @@ def compare_pairs(
         return scores[0], distances
     scores -= np.median(scores, axis=1, keepdims=True)
     spread = 1.4826 * np.median(np.abs(scores), axis=1, keepdims=True)
-    return (scores / np.maximum(spread, np.finfo(float).tiny)).mean(axis=0), distances
+    weights = [MEASURED if model is None else 1 - MEASURED for model in models]
+    return weights @ (scores / np.maximum(spread, np.finfo(float).tiny)), distances
 
 
 def _taken(vectors: FloatArray, rows: Ints) -> FloatArray:
