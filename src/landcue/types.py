@@ -161,15 +161,38 @@ class Encoding:
             ``[n, 0]`` when the model has no hash head.
         n_bits: Bits of a code (0 without a hash head).
         label_scores: float32 ``[n, C]`` in 0..1; ``[n, 0]`` without a label head.
+        regions: Embeddings of R regions of each image as int8 ``[n, R * d]``, of any norm; ``None``
+            without regions. See :mod:`landcue.codes.regions`.
     """
 
     embedding: FloatArray
     code: ByteArray
     n_bits: int
     label_scores: FloatArray
+    regions: npt.NDArray[np.int8] | None = None
 
     def __len__(self) -> int:
         return int(self.embedding.shape[0])
+
+
+def regions_of(encoder: object) -> int:
+    """Return how many regions a side an encoder divides an image into; 0 for most encoders."""
+    return int(getattr(encoder, "regions", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The part of a record's image that matches a query best.
+
+    Attributes:
+        box: Left, top, right and bottom as shares 0..1 of the image's width and height.
+        window: The same in pixels of the scene, of a chip; ``None`` for a whole image.
+        geometry: The same in degrees, like :attr:`Hit.geometry`; ``None`` without a footprint.
+    """
+
+    box: tuple[float, float, float, float]
+    window: Window | None = None
+    geometry: BaseGeometry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +220,7 @@ class Hit:
         percentile: Percentage of the archive's records whose nearest neighbor is no closer than
             this hit: near 100 for a duplicate, 0 for what is farther than any nearest neighbor.
             ``None`` where it was not measured.
+        region: The part of the image that matches best, in mode ``regions`` only.
     """
 
     id: str
@@ -215,6 +239,7 @@ class Hit:
     source: str = ""
     why: Mapping[str, float] | None = field(default=None, hash=False)
     percentile: float | None = None
+    region: Region | None = None
 
 
 @runtime_checkable

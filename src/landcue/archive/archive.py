@@ -286,7 +286,8 @@ class ArchiveFolder:
         Raises:
             UsageError: No record has this id; the message names near matches.
         """
-        hidden = {"embedding", "code", "label_scores", "thumbnail", "check", "metadata_check"}
+        hidden = {"embedding", "code", "label_scores", "regions", "thumbnail"}
+        hidden |= {"check", "metadata_check"}
         names = [name for name in self.manifest.schema.names if name not in hidden]
         rows = self._rows([id_], names)
         if not rows:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from landcue.archive.schema import Metadata, encoded_rows, record_schema
 from landcue.codes.packing import code_width
 from landcue.data.scenes import SceneOptions
 from landcue.errors import ModelError
-from landcue.types import Encoder, Encoding, Problem
+from landcue.types import Encoder, Encoding, Problem, regions_of
 
 _NORM_TOLERANCE = 1e-3
 
@@ -72,11 +72,13 @@ def _encode(images: Sequence[ReadImage], encoder: Encoder) -> Encoding:
             return made
     fresh = iter(range(len(new)))
     parts = [_row(made, next(fresh)) if i.encoding is None else i.encoding for i in images]
+    regions = [part.regions for part in parts if part.regions is not None]
     encoding = Encoding(
         np.concatenate([part.embedding for part in parts]),
         np.concatenate([part.code for part in parts]),
         encoder.n_bits,
         np.concatenate([part.label_scores for part in parts]),
+        np.concatenate(regions) if regions else None,
     )
     _check_shapes(encoding, encoder, len(images))
     return encoding
@@ -84,8 +86,17 @@ def _encode(images: Sequence[ReadImage], encoder: Encoder) -> Encoding:
 
 def _row(made: Encoding | None, i: int) -> Encoding:
     assert made is not None
-    part = slice(i, i + 1)
-    return Encoding(made.embedding[part], made.code[part], made.n_bits, made.label_scores[part])
+    return _taken(made, slice(i, i + 1))
+
+
+def _taken(made: Encoding, which: Any) -> Encoding:
+    return Encoding(
+        made.embedding[which],
+        made.code[which],
+        made.n_bits,
+        made.label_scores[which],
+        None if made.regions is None else made.regions[which],
+    )
 
 
 def _rows(
@@ -101,14 +112,11 @@ def _rows(
         [image.metadata for image in chosen],
         [image.content for image in chosen],
         [image.thumbnail for image in chosen],
-        Encoding(
-            encoding.embedding[wanted],
-            encoding.code[wanted],
-            encoding.n_bits,
-            encoding.label_scores[wanted],
-        ),
+        _taken(encoding, wanted),
         encoder.label_names,
-        record_schema(encoder.dim, encoder.n_bits, len(encoder.label_names)),
+        record_schema(
+            encoder.dim, encoder.n_bits, len(encoder.label_names), regions_of(encoder) ** 2
+        ),
         [None if image.reading is None else json.dumps(image.reading) for image in chosen],
     )
 
@@ -121,12 +129,16 @@ def _usable(encoding: Encoding) -> npt.NDArray[np.bool_]:
 
 
 def _check_shapes(encoding: Encoding, encoder: Encoder, n: int) -> None:
+    regions = regions_of(encoder) ** 2
     found = (encoding.embedding.shape, encoding.code.shape, encoding.label_scores.shape)
     promised = (
         (n, encoder.dim),
         (n, code_width(encoder.n_bits)),
         (n, len(encoder.label_names)),
     )
+    if regions:
+        found += ((0, 0) if encoding.regions is None else encoding.regions.shape,)
+        promised += ((n, regions * encoder.dim),)
     if found != promised or encoding.n_bits != encoder.n_bits:
         raise ModelError(
             f"model {encoder.fingerprint[:12]} returned embeddings, codes and scores of shapes "

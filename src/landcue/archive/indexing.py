@@ -11,17 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from landcue.archive import storage
 from landcue.archive.archive import ArchiveFolder, own_model
 from landcue.archive.fitting import Part, Prepared, prepare_encoder, saved
 from landcue.archive.ingest import IngestReport, ingest
+from landcue.archive.manifest import MANIFEST, read_manifest
 from landcue.archive.rebuild import ReembedReport, RepairReport, reembed, reembed_parts, repair
 from landcue.archive.sources import Source
+from landcue.codes.regions import region_boxes
 from landcue.data.imageset import ImageSet
-from landcue.data.objects import is_object, to_path
+from landcue.data.objects import is_object, shown, to_path
 from landcue.data.scenes import Length, Scale, SceneOptions, parse_bands
-from landcue.errors import LandcueError, ModelError, UsageError
+from landcue.errors import ArchiveError, LandcueError, ModelError, UsageError
 from landcue.types import Encoder, Problem
 
 if TYPE_CHECKING:
@@ -70,6 +73,10 @@ class IndexOptions:
         bits: Bits of a code that is fitted to the images; 0 for none. By default the built-in
             encoder's number, and for models without codes the fewest of 64, 128 and 256 whose
             measured recall reaches 0.95.
+        regions: Regions a side that each image is divided into, 2 to 8, for mode ``regions``, which
+            finds what is smaller than a chip: see :mod:`landcue.codes.regions`. By default those of
+            the archive, and none for a new one. Each takes as long to encode as an image, and a
+            byte for each value of an embedding.
         ray: Read and encode on a Ray cluster: ``local``, ``auto``, or its head's ``host:port``.
         ray_workers: Number of Ray workers; by default one per GPU, or else per core.
 
@@ -94,6 +101,7 @@ class IndexOptions:
     folder_labels: bool | None = None
     dim: int | None = None
     bits: int | None = None
+    regions: int | None = None
     ray: str | None = None
     ray_workers: int | None = None
 
@@ -107,6 +115,9 @@ class IndexOptions:
                 raise UsageError("--grid is for chips; add their side: --chip 640m")
         elif self.labels is not None:
             raise UsageError("--labels is for whole images, not for chips; leave it out")
+
+        if self.regions is not None:
+            region_boxes(self.regions)
 
     def scene_options(self, model: Model) -> SceneOptions:
         """Return how rasters are read and cut for a model.
@@ -184,7 +195,8 @@ def index_source(
             options.device if options.ray is None else None
         )  # with Ray it runs in other processes
         loaded = load_model(model or own or BUILTIN, runtime=options.runtime, device=here or "cpu")
-        scenes = options.scene_options(loaded)
+        regions = _regions(archive, options.regions)
+        scenes = options.scene_options(with_regions(loaded, regions))
         if scenes.chip is not None:
             images = cut_scenes(images, scenes, partial(report, "reading headers"))
         if loaded.unfinished:
@@ -203,11 +215,11 @@ def index_source(
             batch_size=options.batch_size, workers=options.workers,
             progress=partial(report, "fitting codes"), notify=log,
         )  # fmt: skip
-        loaded = prepared.encoder
-        model_folder = stack.enter_context(saved(loaded))
+        model_folder = stack.enter_context(saved(prepared.encoder))
+        loaded = with_regions(prepared.encoder, regions)
         engine = None
         if options.ray is not None:
-            engine = _ray_engine(options, loaded, model_folder)
+            engine = _ray_engine(options, loaded, model_folder, regions)
             # Ray reports dead workers on stdout, which is for results.
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             stack.enter_context(engine.connection())
@@ -228,7 +240,7 @@ def index_source(
             unread=images.unread,
             engine=engine,
             progress=partial(report, "indexing"),
-            reuse=prepared.known,
+            reuse=None if regions else prepared.known,
             spent=0.0 if engine is not None else prepared.seconds,
         )
         report = replace(report, problems=images.problems, codes=prepared.codes)
@@ -280,6 +292,7 @@ def reembed_archive(
     drop_missing: bool = False,
     dim: int | None = None,
     bits: int | None = None,
+    regions: int | None = None,
     bands: str | None = None,
     scale: str | None = None,
     nodata: float | None = None,
@@ -298,6 +311,7 @@ def reembed_archive(
         drop_missing: Drop records whose image cannot be read; otherwise the call fails.
         dim: Length of an embedding, as in :class:`IndexOptions`.
         bits: Bits of a code, likewise.
+        regions: Regions a side, likewise; 0 removes them. By default those of the archive.
         bands: Bands of chips, as in :class:`IndexOptions`; by default as they were indexed.
         scale: How stored values of chips become bytes, likewise.
         nodata: Largest share of a chip without data, likewise.
@@ -316,9 +330,13 @@ def reembed_archive(
     if model is None and own is None:
         raise ModelError("the archive holds no model; add --model")
     loaded = load_model(model or own or "", device=device)
+    if regions:
+        region_boxes(regions)
+    stored = read_manifest(archive).regions
+    regions = stored if regions is None else regions
     given = {"bands": bands and parse_bands(bands), "scale": scale, "nodata": nodata}
     changed = {name: value for name, value in given.items() if value is not None}
-    scenes = partial(_stored_scene_options, loaded, changed)
+    scenes = partial(_stored_scene_options, with_regions(loaded, regions), changed)
     report = progress or _ignore
     same = _same_training(archive, loaded.provenance)
     prepared = Prepared(loaded)
@@ -334,7 +352,7 @@ def reembed_archive(
     with saved(loaded) as model_folder:
         return reembed(
             archive,
-            loaded,
+            with_regions(loaded, regions),
             model_folder=model_folder,
             drop_missing=drop_missing,
             keep_parts=same,
@@ -343,7 +361,7 @@ def reembed_archive(
             workers=workers,
             overlap=not loaded.on_cpu,
             progress=partial(report, "encoding again"),
-            reuse=prepared.known,
+            reuse=None if regions else prepared.known,
         )
 
 
@@ -373,13 +391,13 @@ def repair_archive(
         own = own_model(archive)
         if given is None and own is None:
             raise ModelError("the archive holds no model; add --model")
-        loaded = given or load_model(own or "")
+        loaded = with_regions(given or load_model(own or ""), _regions(archive, None))
         return loaded, partial(_stored_scene_options, loaded, {})
 
     return repair(
         archive,
         apply=apply,
-        model=None if given is None else (given.path, given),
+        model=None if given is None else (given.path, with_regions(given, _regions(archive, None))),
         derived=derived,
         load_encoder=load,
     )
@@ -401,12 +419,37 @@ def _ignore(*_: object) -> None:
     pass
 
 
-def _ray_engine(options: IndexOptions, model: Model, folder: Path) -> RayEngine:
+def with_regions(model: Model, regions: int) -> Model:
+    """Return a model that encodes regions of images, too, if there are to be any."""
+    from landcue.models.regions import RegionEncoder
+
+    return cast("Model", RegionEncoder(model, regions)) if regions else model
+
+
+def _regions(archive: Path, asked: int | None) -> int:
+    """Return the regions a side of an archive, or those asked for if it is new.
+
+    Raises:
+        ArchiveError: The archive has others.
+    """
+    if not storage.exists(archive / MANIFEST):
+        return asked or 0
+    stored = read_manifest(archive).regions
+    if asked is not None and asked != stored:
+        has = f"{stored} a side" if stored else "none"
+        raise ArchiveError(
+            f"--regions {asked}: {shown(archive)} has {has}; leave it out, or change them with "
+            f"landcue archive reembed --regions {asked}"
+        )
+    return stored
+
+
+def _ray_engine(options: IndexOptions, model: Model, folder: Path, regions: int) -> RayEngine:
     from landcue.archive.ray_encoding import ModelFiles, RayEngine
 
     return RayEngine(
         options.ray or "",
-        lambda device: ModelFiles.read(folder, partial(_load, options.runtime, device)),
+        lambda device: ModelFiles.read(folder, partial(_load, options.runtime, device, regions)),
         model.fingerprint,
         workers=options.ray_workers,
         device=options.device,
@@ -414,10 +457,11 @@ def _ray_engine(options: IndexOptions, model: Model, folder: Path) -> RayEngine:
     )
 
 
-def _load(runtime: str, device: str, folder: Path, threads: int) -> Encoder:
+def _load(runtime: str, device: str, regions: int, folder: Path, threads: int) -> Encoder:
     from landcue.models.load import load_model
 
-    return load_model(folder, runtime=runtime, device=device, threads=threads)
+    loaded = load_model(folder, runtime=runtime, device=device, threads=threads)
+    return with_regions(loaded, regions)
 
 
 def _stored_scene_options(model: Model, changed: Mapping[str, Any], source: Source) -> SceneOptions:

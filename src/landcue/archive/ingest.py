@@ -346,6 +346,7 @@ def _open(folder: Path, encoder: Encoder) -> tuple[Manifest | None, RecordTable 
         return None, None
     manifest = read_manifest(folder)
     manifest.check_encoder(encoder, folder)
+    manifest.check_regions(encoder, folder)
     check_bound(folder, manifest)
     table = RecordTable.open(folder / manifest.base, pinned=False)
     if table is None and manifest.records:

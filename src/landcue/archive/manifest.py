@@ -18,10 +18,11 @@ from landcue import __version__
 from landcue.archive import storage
 from landcue.archive.schema import record_schema
 from landcue.archive.sources import Source
+from landcue.codes.regions import MOST_REGIONS
 from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError
 from landcue.files import parse_json
-from landcue.types import Encoder
+from landcue.types import Encoder, regions_of
 
 FORMAT = 3
 MANIFEST = "manifest.json"
@@ -58,6 +59,8 @@ class Manifest:
         model: Facts about the model.
         base: Sub-folder of the table and the model in use; empty for the archive's own.
         id: Random name of the archive, which binds its checksums to it.
+        regions: How many regions a side each image is divided into (see
+            :mod:`landcue.codes.regions`); 0 without regions. Only then it is written to the file.
     """
 
     fingerprint: str
@@ -72,6 +75,7 @@ class Manifest:
     model: Mapping[str, Any] = field(default_factory=lambda: cast("dict[str, Any]", {}))
     base: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    regions: int = 0
 
     @classmethod
     def of(
@@ -85,12 +89,13 @@ class Manifest:
             label_names=encoder.label_names,
             sources=dict(sources),
             model=dict(model),
+            regions=regions_of(encoder),
         )
 
     @property
     def schema(self) -> pa.Schema:
         """The columns of the table of records."""
-        return record_schema(self.dim, self.n_bits, len(self.label_names))
+        return record_schema(self.dim, self.n_bits, len(self.label_names), self.regions**2)
 
     @property
     def imported(self) -> bool:
@@ -109,6 +114,7 @@ class Manifest:
             "dim": self.dim,
             "n_bits": self.n_bits,
             "labels": list(self.label_names),
+            "regions": self.regions,
             "sources": {name: one.shown for name, one in self.sources.items()},
             "created": self.created,
             "updated": self.updated,
@@ -137,6 +143,19 @@ class Manifest:
                 "use the archive's own model, or index into a new folder"
             )
 
+    def check_regions(self, encoder: Encoder, folder: Path) -> None:
+        """Check that an encoder divides images into regions as the archive does.
+
+        Raises:
+            ArchiveError: It does not.
+        """
+        if self.regions != regions_of(encoder):
+            raise ArchiveError(
+                f"{folder} holds {self.regions} x {self.regions} regions of each image, not "
+                f"{regions_of(encoder)} x {regions_of(encoder)}: change them with landcue archive "
+                "reembed --regions"
+            )
+
 
 def now() -> str:
     """Return the time as ISO 8601 in UTC, to the second."""
@@ -161,6 +180,8 @@ def manifest_text(manifest: Manifest) -> str:
         "thumbnail": THUMBNAIL_SIDE,
         **asdict(manifest),
     }
+    if not manifest.regions:
+        del value["regions"]
     value["checksum"] = checksum_of(value)
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
@@ -202,7 +223,7 @@ def parse_manifest(text: str | bytes, file: Path) -> Manifest:
             f"{file} has format {value.get('format')!r}, this LandCue reads {FORMAT}; index again "
             "into a new folder: landcue index SOURCE ARCHIVE"
         )
-    names = [field.name for field in fields(Manifest)]
+    names = [field.name for field in fields(Manifest) if field.name != "regions"]
     missing = [name for name in names if name not in value]
     if missing:
         raise ArchiveError(f"{file} lacks {', '.join(missing)}; {_RESTORE}")
@@ -214,10 +235,11 @@ def parse_manifest(text: str | bytes, file: Path) -> Manifest:
             f"{file} has metric {value.get('metric')!r} and bit order {value.get('bit_order')!r}, "
             f"this LandCue reads {METRIC!r} and {BIT_ORDER!r}; index again into a new folder"
         )
+    value.setdefault("regions", 0)
     for name, fits in _FITS.items():
         if not fits(value[name]):
             raise ArchiveError(f"{file} has a wrong value of {name!r}; {_RESTORE}")
-    known: dict[str, Any] = {name: value[name] for name in names}
+    known: dict[str, Any] = {name: value[name] for name in (*names, "regions")}
     known["label_names"] = tuple(known["label_names"])
     known["sources"] = {name: Source(**one) for name, one in known["sources"].items()}
     return Manifest(**known)
@@ -255,6 +277,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "sources": lambda value: isinstance(value, dict) and all(map(_is_source, value.values())),
     "base": lambda value: _is_text(value) and re.fullmatch(r"(v[0-9]{1,9})?", value) is not None,
     "id": _is_text,
+    "regions": lambda value: _is_size(value, most=MOST_REGIONS),
 }
 
 

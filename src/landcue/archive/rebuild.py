@@ -31,7 +31,7 @@ from landcue.data.names import find_stored
 from landcue.data.objects import is_object, shown
 from landcue.data.scenes import SceneOptions
 from landcue.errors import ArchiveError, DataError, ModelError, StoreError, UsageError
-from landcue.types import Encoder, Problem
+from landcue.types import Encoder, Problem, regions_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,8 @@ def reembed(
     with storage.locked(folder, "writing to"):
         manifest, table = open_for_change(folder)
         _check_images(folder, manifest)
-        if manifest.fingerprint == encoder.fingerprint:
+        same = manifest.fingerprint == encoder.fingerprint
+        if same and manifest.regions == regions_of(encoder):
             raise UsageError(f"{folder} was made by this model: there is nothing to do")
         stored = read_stored(table)
         stage = folder / next_base(manifest.base)
@@ -208,7 +209,9 @@ def _drop_other(stage: Path, encoder: Encoder) -> None:
     if MANIFEST not in present:
         keep = TABLE_FOLDER not in present  # a copy of the model is completed
     else:
-        keep = read_manifest(stage).fingerprint == encoder.fingerprint and _is_readable(stage)
+        made = read_manifest(stage)
+        same = (made.fingerprint, made.regions) == (encoder.fingerprint, regions_of(encoder))
+        keep = same and _is_readable(stage)
     if not keep:
         storage.remove(stage)
 

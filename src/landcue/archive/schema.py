@@ -17,7 +17,7 @@ from shapely import MultiPolygon, Polygon
 
 from landcue.codes.packing import code_width
 from landcue.errors import ArchiveError
-from landcue.types import Area, Bounds, ByteArray, Encoding, Window
+from landcue.types import Area, Bounds, Encoding, Window
 
 LABEL_THRESHOLD = 0.5
 """A label is predicted when its score is at least this."""
@@ -88,9 +88,10 @@ def in_utc(time: datetime | None) -> datetime | None:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-def record_schema(dim: int, n_bits: int, n_labels: int) -> pa.Schema:
+def record_schema(dim: int, n_bits: int, n_labels: int, n_regions: int = 0) -> pa.Schema:
     """Return the columns of an archive; ``code`` and ``label_scores`` only if the model has them.
 
+    ``regions`` holds the embeddings of regions of an image, one after the other, if there are any.
     ``metadata_check`` is the checksum of the columns before it (see :func:`metadata_checks`),
     ``check`` that of the model's outputs (see :func:`row_check`).
     """
@@ -101,6 +102,8 @@ def record_schema(dim: int, n_bits: int, n_labels: int) -> pa.Schema:
         columns["code"] = pa.list_(pa.uint8(), code_width(n_bits))
     if n_labels:
         columns["label_scores"] = pa.list_(pa.float32(), n_labels)
+    if n_regions:
+        columns["regions"] = pa.list_(pa.int8(), n_regions * dim)
     columns["predicted_labels"] = _STRINGS
     columns["thumbnail"] = pa.binary()
     columns["check"] = pa.binary()
@@ -195,21 +198,18 @@ def encoded_rows(
         columns["code"] = _fixed(encoding.code)
     if label_names:
         columns["label_scores"] = _fixed(encoding.label_scores)
+    vectors: list[npt.NDArray[Any]] = [encoding.embedding, encoding.code, encoding.label_scores]
+    if encoding.regions is not None:
+        columns["regions"] = _fixed(encoding.regions)
+        vectors.append(encoding.regions)
     columns["predicted_labels"] = pa.array(
         predicted_labels(encoding.label_scores, label_names), _STRINGS
     )
     columns["thumbnail"] = pa.array(thumbnails, pa.binary())
     checks = [
-        row_check(row.id, content, reading, thumbnail, *vectors)
-        for row, content, reading, thumbnail, *vectors in zip(
-            metadata,
-            contents,
-            readings,
-            thumbnails,
-            encoding.embedding,
-            encoding.code,
-            encoding.label_scores,
-            strict=True,
+        row_check(row.id, content, reading, thumbnail, *outputs)
+        for row, content, reading, thumbnail, *outputs in zip(
+            metadata, contents, readings, thumbnails, *vectors, strict=True
         )
     ]
     columns["check"] = pa.array(checks, pa.binary())
@@ -244,12 +244,12 @@ def from_fixed(column: pa.ChunkedArray, width: int, dtype: npt.DTypeLike) -> npt
     return array.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)
 
 
-def _fixed(values: npt.NDArray[np.float32] | ByteArray) -> pa.FixedSizeListArray:
+def _fixed(values: npt.NDArray[Any]) -> pa.FixedSizeListArray:
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
-_VECTORS = ("embedding", "code", "label_scores")
+_VECTORS = ("embedding", "code", "label_scores", "regions")
 
 
 def row_faults(batch: pa.RecordBatch, label_names: Sequence[str] | None = None) -> list[str | None]:
@@ -267,7 +267,7 @@ def row_faults(batch: pa.RecordBatch, label_names: Sequence[str] | None = None) 
         return []
     present = batch.schema.names
     vectors = [_matrix(batch, name) for name in _VECTORS if name in present]
-    scores = vectors[-1] if label_names else np.empty((n, 0), np.float32)
+    scores = _matrix(batch, "label_scores") if label_names else np.empty((n, 0), np.float32)
     expected = predicted_labels(scores, label_names or ())
     metadata = metadata_checks(batch)
     columns = ("id", "content", "reading", "thumbnail", "check", "metadata_check")

@@ -204,6 +204,12 @@ def reembed(
             min=0, help="Bits of a code, for models of others; by default chosen by recall."
         ),
     ] = None,
+    regions: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Regions a side, for mode regions; 0 removes them; by default as indexed."
+        ),
+    ] = None,
     bands: Annotated[
         str | None, typer.Option(help="Bands of chips, such as 4,3,2; by default as indexed.")
     ] = None,
@@ -234,6 +240,7 @@ def reembed(
             drop_missing=drop_missing,
             dim=dim,
             bits=bits,
+            regions=regions,
             bands=bands,
             scale=scale,
             nodata=nodata,

@@ -43,6 +43,14 @@ def index(
             help="Bits of a code fitted to the images; by default chosen by recall.",
         ),
     ] = None,
+    regions: Annotated[
+        int | None,
+        typer.Option(
+            help="Also encode N x N overlapping regions of each image, to find what is smaller "
+            "than a chip with search --mode regions.",
+            metavar="N",
+        ),
+    ] = None,
     chip: Annotated[
         str | None,
         typer.Option(help="Cut GeoTIFF scenes into chips with this side: 256px, 120m."),
@@ -147,6 +155,7 @@ def index(
         prune=prune,
         dim=dim,
         bits=bits,
+        regions=regions,
         ray=ray,
         ray_workers=ray_workers,
     )

@@ -25,6 +25,7 @@ from landcue.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from landcue.search import Query, Result
     from landcue.search.query import Example
+    from landcue.types import Region
 
 
 def search(
@@ -51,7 +52,8 @@ def search(
     mode: Annotated[
         str,
         typer.Option(
-            help="Search mode: auto, embedding, code, cue, two-stage, ann, fused or fused-code."
+            help="Search mode: auto, embedding, code, cue, two-stage, ann, fused, fused-code or "
+            "regions."
         ),
     ] = "auto",
     positive: Annotated[
@@ -203,6 +205,8 @@ def _print(result: Result, explain: bool, *, pages: bool) -> None:
     for rank, hit in enumerate(result, start=1):
         more = f"  (+{hit.near} alike)" if hit.near else ""
         print_line(f"{rank:>3}  {hit.distance:<9.4g} {hit.id:<32} {', '.join(hit.labels)}{more}")
+        if hit.region is not None:
+            print_line(f"     {_where(hit.region)}")
         if explain and hit.why is not None:
             parts = ", ".join(f"{name} {part:.3f}" for name, part in hit.why.items())
             print_line(f"     score {hit.score:.3f}: {parts}")
@@ -217,6 +221,14 @@ def _print(result: Result, explain: bool, *, pages: bool) -> None:
         )
         if plan.recall is not None:
             print_line(f"measured recall {plan.recall:.3f}, {plan.lists} lists visited")
+
+
+def _where(region: Region) -> str:
+    if region.window is not None:
+        at = region.window
+        return f"at {at.col},{at.row},{at.width},{at.height} in pixels of the scene"
+    left, top, right, bottom = (f"{100 * part:.0f} %" for part in region.box)
+    return f"at {left} to {right} of the width, {top} to {bottom} of the height"
 
 
 def _first(

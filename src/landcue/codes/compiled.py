@@ -100,6 +100,21 @@ def dots() -> Any:
     return _compiled(kernel.dots, signature, fastmath={"reassoc", "contract"})
 
 
+@functools.cache
+def region_scores() -> Any:
+    """Compile the scan of regions, or load it from numba's cache.
+
+    The returned function holds no lock while it runs and takes ``rows`` int8 ``[n, R * d]``,
+    read-only, the range ``start``, ``stop`` of them, ``query`` int8 ``[d]``, read-only, and ``out``
+    float64 ``[n]``, of which it fills that range with the largest product of the query and a region
+    over the norm of the region.
+    """
+    rows = types.Array(types.int8, 2, "C", readonly=True)
+    query = types.Array(types.int8, 1, "C", readonly=True)
+    signature = types.void(rows, types.int64, types.int64, query, types.float64[::1])
+    return _compiled(kernel.region_scores, signature)
+
+
 def _compiled(function: Any, signature: Any, **options: Any) -> Any:
     options["nogil"] = True
     try:

@@ -420,3 +420,19 @@ def dots(rows: Any, start: int, stop: int, query: Any, out: Any) -> None:
         for j in range(query.shape[0]):
             total += rows[i, j] * query[j]
         out[i] = total
+
+
+def region_scores(rows: Any, start: int, stop: int, query: Any, out: Any) -> None:
+    """Write the best score of the regions of a range of rows: see ``compiled.region_scores``."""
+    dim = query.shape[0]
+    for i in range(start, stop):
+        best = -np.inf
+        for first in range(0, rows.shape[1], dim):
+            product = np.int32(0)
+            square = np.int32(0)
+            for j in range(dim):
+                value = np.int32(rows[i, first + j])
+                product += value * np.int32(query[j])
+                square += value * value
+            best = max(best, product / np.sqrt(np.float64(max(square, np.int32(1)))))
+        out[i] = best

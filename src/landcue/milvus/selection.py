@@ -134,6 +134,13 @@ class MilvusSelection:
         _, rows = self._nearest(self._pushed.sketch, sketch, shortlist + len(target.own))
         return self._reranked(target, rows[others(rows, target.own)][:shortlist], self.allowed)
 
+    def by_regions(self, target: Target) -> Ranking:
+        """Refuse: regions are not pushed."""
+        raise UsageError(
+            "a collection holds no regions: search the archive folder in mode regions, or use mode "
+            "embedding"
+        )
+
     def by_ann(self, target: Target, shortlist: int, recall: float, lists: int | None) -> Ranking:
         """Rank the candidates of the approximate index by exact float distance."""
         facts, most = self._pushed.ann, self._pushed.lists

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from landcue.models.load import Model, load_model
     from landcue.models.onnx import OnnxEncoder
     from landcue.models.pretrained.encoder import PretrainedEncoder
-    from landcue.models.regions import Regions, similar_regions
+    from landcue.models.regions import RegionEncoder, Regions, similar_regions
     from landcue.models.resize import resize_square
     from landcue.models.space import Space, fit_space
     from landcue.types import Encoder, Encoding
@@ -36,6 +36,7 @@ _HOMES = {
     "NeuralEncoder": "landcue.models.encoder",
     "OnnxEncoder": "landcue.models.onnx",
     "PretrainedEncoder": "landcue.models.pretrained.encoder",
+    "RegionEncoder": "landcue.models.regions",
     "Regions": "landcue.models.regions",
     "Space": "landcue.models.space",
     "build_config": "landcue.models.encoder",
@@ -57,6 +58,7 @@ __all__ = [
     "NeuralEncoder",
     "OnnxEncoder",
     "PretrainedEncoder",
+    "RegionEncoder",
     "Regions",
     "Space",
     "build_config",

@@ -1,4 +1,6 @@
-"""Which regions of an image make it similar to a query: an aid to explain a hit.
+"""Which regions of an image make it similar to a query, and an encoder that encodes regions.
+
+The first, :func:`similar_regions`, is an aid to explain a hit.
 
 A convolutional encoder pools its last feature map, one vector per location, into the vector that is
 searched. Where it averages and the layers after that are linear, the pooled projection is the mean
@@ -15,18 +17,23 @@ Where pooling also takes maxima, or a hidden layer follows, each location goes t
 if it were the whole map; the parts then no longer add up to the cosine and only show where to look.
 A location has seen more of the image than its cell, so edges are soft. The map tells what moved
 this model's similarity and proves nothing about the place.
+
+The second, :class:`RegionEncoder`, encodes overlapping windows of an image in its full resolution
+besides the image, so that a search finds what is much smaller than a chip. The feature map of the
+whole image holds too little of such an object: ``docs/results/regions.md`` compares the two.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from landcue.codes.regions import region_boxes, region_windows, to_int8
 from landcue.errors import UsageError
 from landcue.models.onnx import OnnxEncoder
-from landcue.types import ByteArray, FloatArray
+from landcue.types import ByteArray, Encoder, Encoding, FloatArray, Images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,3 +157,66 @@ def _searched(encoder: NeuralEncoder, features: Tensor) -> Tensor:
     if encoder.config.retrieval == "features":
         return features
     return encoder.projection(features)
+
+
+class RegionEncoder:
+    """Implements :class:`landcue.types.Encoder` with regions; what else it has is the encoder's.
+
+    A prepared image is a column of squares: the image, then its regions.
+
+    >>> from landcue import load_model
+    >>> encoder = RegionEncoder(load_model("builtin"), 3)
+    >>> encoder.encode([np.zeros((384, 384, 3), np.uint8)]).regions.shape
+    (1, 2304)
+
+    Attributes:
+        encoder: What encodes images and regions.
+        regions: Regions a side; see :func:`landcue.codes.regions.region_boxes`.
+    """
+
+    def __init__(self, encoder: Encoder, regions: int) -> None:
+        """Take an encoder.
+
+        Raises:
+            UsageError: ``regions`` is not 2 to 8.
+        """
+        boxes = region_boxes(regions)
+        self.encoder, self.regions = encoder, regions
+        self._batch = 64
+        bands = getattr(encoder, "in_chans", 3)
+        self._size = len(encoder.prepare(np.zeros((8, 8, bands), np.uint8)))
+        # Rasters are read so finely that a region is not enlarged.
+        self.image_size = round(self._size / float(boxes[0, 2]))
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the encoder."""
+        if name == "encoder":  # not yet set
+            raise AttributeError(name)
+        return getattr(self.encoder, name)
+
+    def prepare(self, image: ByteArray) -> ByteArray:
+        """Resize an image, uint8 ``[h, w, C]``, and its regions: ``[(1 + R) * s, s, C]``."""
+        parts = [self.encoder.prepare(image)]
+        for left, top, right, bottom in region_windows(self.regions, *image.shape[:2]).tolist():
+            parts.append(self.encoder.prepare(image[top:bottom, left:right]))
+        return np.concatenate(parts)
+
+    def encode(self, images: Images) -> Encoding:
+        """Encode prepared images, or uint8 arrays ``[h, w, C]`` of other sizes.
+
+        Raises:
+            LandcueError: As the encoder.
+        """
+        size, n = self._size, 1 + self.regions**2
+        columns = [np.asarray(image) for image in images]
+        columns = [one if one.shape[:2] == (n * size, size) else self.prepare(one)
+                   for one in columns]  # fmt: skip
+        squares = np.stack(columns).reshape(len(columns), n, size, size, -1)
+        whole = self.encoder.encode(squares[:, 0])
+        parts = squares[:, 1:].reshape(-1, *squares.shape[2:])
+        found = [
+            self.encoder.encode(parts[first : first + self._batch]).embedding
+            for first in range(0, len(parts), self._batch)
+        ]
+        regions = to_int8(np.concatenate(found)).reshape(len(columns), -1)
+        return replace(whole, regions=regions)

@@ -175,7 +175,7 @@ class Archive:
                 positive example. Scores of texts are lower than those of images:
                 ``landcue models show`` prints which score 1 % of the images exceed.
             mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann``,
-                ``fused`` or ``fused-code``: see :class:`landcue.Result`.
+                ``fused``, ``fused-code`` or ``regions``: see :class:`landcue.Result`.
             options: All other options.
 
         Raises:

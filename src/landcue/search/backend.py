@@ -67,6 +67,8 @@ class Ranking:
         scanned: This and the following as in :class:`landcue.search.plan.Plan`.
         parts: Returns the parts of the scores of rows that come from the embedding and from the
             labels, float64 ``[m, 2]``, in mode ``fused``.
+        regions: Returns which region of each of some rows matches best, int64 ``[m]``, in mode
+            ``regions``.
     """
 
     fetch: Fetch
@@ -76,6 +78,7 @@ class Ranking:
     recall: float | None = None
     lists: int | None = None
     parts: Callable[[Rows], npt.NDArray[np.float64]] | None = None
+    regions: Callable[[Rows], npt.NDArray[np.int64]] | None = None
 
 
 class RecordReader(Protocol):
@@ -177,6 +180,14 @@ class Selection(Protocol):
 
         Raises:
             UsageError: The backend cannot scan codes that way.
+        """
+        ...
+
+    def by_regions(self, target: Target) -> Ranking:
+        """Rank by the distance of the nearest region.
+
+        Raises:
+            UsageError: There are no regions here.
         """
         ...
 

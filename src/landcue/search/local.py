@@ -21,6 +21,7 @@ from landcue.codes.cue_index import CueIndex
 from landcue.codes.engine import smallest
 from landcue.codes.hamming import CodeIndex
 from landcue.codes.hashers import fit_decoder
+from landcue.codes.regions import RegionIndex
 from landcue.errors import ArchiveError
 from landcue.search import store as files
 from landcue.search.backend import Facts, Ranking, Target
@@ -68,6 +69,7 @@ class Indexes:
         self._ann: tuple[AnnIndex, AnnFacts] | None = None
         self._fused: FloatIndex | None = None
         self._fused_codes: FusedCodes | None = None
+        self._regions: RegionIndex | None = None
         self._fusion: Fusion | None = None
 
     def floats(self) -> FloatIndex:
@@ -99,6 +101,13 @@ class Indexes:
                 if self._cues is None:
                     self._cues = CueIndex(self.vectors.cue_codes())
             return self._cues
+
+    def regions(self) -> RegionIndex:
+        """Return the index of the embeddings of regions."""
+        with self._lock:
+            if self._regions is None:
+                self._regions = RegionIndex(self.vectors.regions, self.manifest.dim)
+            return self._regions
 
     def fused(self) -> FloatIndex:
         """Return the index of embeddings, each followed by its label probabilities."""
@@ -307,6 +316,16 @@ class LocalSelection:
         return _listed(
             np.maximum(worst - scores, 0.0), every if self._mask is None else self._mask, worst
         )
+
+    def by_regions(self, target: Target) -> Ranking:
+        """Rank by the distance of the nearest region."""
+        index = self._indexes.regions()
+
+        def fetch(k: int) -> tuple[Distances, Rows]:
+            return index.search(target.embedding, k, self._mask)
+
+        nearest = functools.partial(index.nearest_regions, target.embedding)
+        return Ranking(fetch, 1.0, self.allowed, regions=nearest)
 
     def by_place(self, box: Bounds) -> Ranking:
         """Rank by distance in kilometers from the center of a box."""

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 import shapely.affinity
+from shapely import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from landcue.archive.schema import footprint_of
-from landcue.data.places import area_of, normalize
+from landcue.data.places import area_of, joined_at_antimeridian, normalize
 from landcue.errors import UsageError
 from landcue.types import Area, Bounds
 
@@ -24,6 +25,8 @@ HALFWAY_KM = np.pi * EARTH_KM
 """From a point to its antipode."""
 
 _TURNS = (-360, 0, 360)
+_QUAD = 0.05
+"""Largest share by which a footprint differs from the area of its four corners."""
 _AREAS = {"Polygon", "MultiPolygon"}
 
 
@@ -174,3 +177,37 @@ def _wrap(longitude: float, at: float = -180.0) -> float:
         return longitude
     wrapped = (longitude + 180) % 360 - 180
     return at if wrapped == -180 else wrapped
+
+
+def part_of(area: BaseGeometry | None, box: tuple[float, float, float, float]) -> Area | None:
+    """Return the outline of a part of an image in degrees, of the footprint of the image.
+
+    Images are read with north upward, so the four corners of the footprint are those of the image.
+    Where it is no quadrilateral, the part is one of its bounding box.
+
+    >>> part_of(shapely.box(10, 50, 14, 52), (0.5, 0.0, 1.0, 0.5)).bounds
+    (12.0, 51.0, 14.0, 52.0)
+
+    Args:
+        area: Footprint; ``None`` for none.
+        box: Left, top, right and bottom as shares of the width and height.
+    """
+    if not isinstance(area, Polygon | MultiPolygon):
+        return None
+    whole = joined_at_antimeridian(area)
+    if whole is None:
+        return None
+    west, south, east, north = whole.bounds
+    corners = shapely.get_coordinates(whole.exterior)
+    x = (corners[:, 0] - west) / max(east - west, 1e-12)
+    y = (corners[:, 1] - south) / max(north - south, 1e-12)
+    order = [int(np.argmax(key)) for key in (y - x, x + y, x - y, -x - y)]  # clockwise from NW
+    quad = corners[order]
+    if len({*order}) < 4 or abs(Polygon(quad).area / whole.area - 1) > _QUAD:
+        quad = np.array([(west, north), (east, north), (east, south), (west, south)])
+    left, top, right, bottom = box
+    points: list[npt.NDArray[np.float64]] = []
+    for u, v in ((left, bottom), (right, bottom), (right, top), (left, top)):
+        upper, lower = (1 - u) * quad[0] + u * quad[1], (1 - u) * quad[3] + u * quad[2]
+        points.append((1 - v) * upper + v * lower)
+    return normalize(Polygon(points)).footprint

@@ -14,7 +14,9 @@ from landcue.search.exact import SHORTLIST, AnnFacts
 from landcue.search.fusion import Fusion
 from landcue.search.rerank import check_weight
 
-Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann", "fused", "fused-code"]
+Mode = Literal[
+    "auto", "embedding", "code", "cue", "two-stage", "ann", "fused", "fused-code", "regions"
+]  # fmt: skip
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 Reranker = Literal["none", "alpha-qe", "k-reciprocal"]
@@ -42,6 +44,7 @@ NEEDS = {
     "cue": frozenset({"cue", "code"}),
     "fused": frozenset({"embedding", "scores"}),
     "fused-code": frozenset({"embedding", "scores"}),
+    "regions": frozenset({"embedding"}),
     "place": frozenset[str](),
     "list": frozenset[str](),
 }
@@ -174,6 +177,11 @@ def check_mode(mode: str, manifest: Manifest, rerank: str = "none") -> None:
         raise UsageError(
             f"mode {mode} needs label probabilities, and the archive's model has no label head; "
             "search with mode embedding"
+        )
+    if mode == "regions" and not manifest.regions:
+        raise UsageError(
+            "mode regions needs embeddings of regions, which the archive does not hold: add them "
+            "with landcue archive reembed --regions 3"
         )
     if mode in ("code", "fused-code") and not manifest.n_bits:
         raise UsageError(

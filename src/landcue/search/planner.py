@@ -100,8 +100,11 @@ class Planner:
         )
         _check_before(view, page, after)
         parts = None if ranking.parts is None else ranking.parts(page.rows)
+        regions = None if ranking.regions is None else ranking.regions(page.rows)
         facts = view.read_facts(page.rows)
-        found = Found(page, ranking.worst, facts, view.records.id, parts, options.rerank, view)
+        found = Found(
+            page, ranking.worst, facts, view.records.id, parts, options.rerank, view, regions
+        )
         end = _end(view, page, chosen, 0 if after is None else after.seen, shortlist, ranking.lists)
         note = None
         if not len(page.rows):
@@ -203,6 +206,7 @@ class Planner:
         """Search modes of this archive; ``ann`` and the fused ones only once built and measured."""
         manifest = self._backend.archive.manifest
         lacking = {"code": not manifest.n_bits, "cue": not manifest.label_names}
+        lacking["regions"] = not manifest.regions
         lacking["fused"] = self._backend.fusion() is None
         lacking["fused-code"] = lacking["fused"] or lacking["code"] or self._backend.remote
         lacking["ann"] = self._backend.ann_facts() is None
@@ -325,6 +329,8 @@ def _ranking(
         return selection.by_ann(target, shortlist, options.recall, lists)
     if mode == "fused-code" and slopes is not None:
         return selection.by_fused_code(target, slopes[0])
+    if mode == "regions":
+        return selection.by_regions(target)
     if slopes is not None:  # replaced by what ranks its candidates
         return Ranking(_nothing, 1.0, selection.allowed)
     return selection.by_embedding(target)

@@ -9,19 +9,20 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from landcue.archive.schema import footprint_of, window_of
+from landcue.codes.regions import region_boxes, region_pixels
 from landcue.data.places import joined_at_antimeridian
 from landcue.errors import UsageError
 from landcue.search.backend import Facts, View
 from landcue.search.pages import Cursor, Page
-from landcue.search.place import geometry_of
+from landcue.search.place import geometry_of, part_of
 from landcue.search.plan import Plan
-from landcue.types import Bounds, ByteArray, Hit
+from landcue.types import Area, Bounds, ByteArray, Hit, Region, Window
 
 if TYPE_CHECKING:
     import geopandas
@@ -45,6 +46,7 @@ class Found:
         parts: Parts of the scores from embeddings and from labels, float64 ``[m, 2]``.
         rerank: How the shortlist was ranked again.
         view: Reads the vectors of the records.
+        regions: Which region of each record matches best, int64 ``[m]``, in mode ``regions``.
     """
 
     page: Page
@@ -54,6 +56,7 @@ class Found:
     parts: npt.NDArray[np.float64] | None = None
     rerank: str = "none"
     view: View | None = None
+    regions: npt.NDArray[np.int64] | None = None
 
     def take(self, places: npt.NDArray[np.int64]) -> Found:
         """Return only the hits at some places."""
@@ -72,7 +75,8 @@ class Found:
         else:
             read = self.view.read_facts(some.rows)
         parts = None if parts is None else parts[places]
-        return replace(self, page=some, facts=read, parts=parts)
+        regions = None if self.regions is None else self.regions[places]
+        return replace(self, page=some, facts=read, parts=parts, regions=regions)
 
     def measure(self, mode: str) -> str:
         """Return what names the distances: the mode, or how it was re-ranked."""
@@ -111,6 +115,8 @@ class Result(Sequence[Hit]):
             ``code``: distance is the number of differing bits, score the share of equal bits.
             ``fused``: distance is 1 - cosine plus the weighted lack of expected gain, score the
             share of the largest possible score, whose parts are in the hits' ``why``.
+            ``regions``: those of ``embedding`` for the region of each image that is nearest, which
+            is each hit's ``region``.
             Re-ranked by ``k-reciprocal``, the distance of shared neighbors takes the place of most
             of 1 - cosine; by ``alpha-qe``, the cosine is that with the expanded query.
             ``cue``: distance is the differing hash bits plus the label weight times the differing
@@ -151,6 +157,8 @@ class Result(Sequence[Hit]):
     def hits(self) -> tuple[Hit, ...]:
         """All hits."""
         hits = tuple([_hit(*numbers) for numbers in self._numbers()])
+        if boxes := self._boxes():
+            hits = tuple([_with_region(*pair) for pair in zip(hits, boxes, strict=True)])
         why = self._why()
         return hits if why is None else tuple(map(_with_why, hits, why))
 
@@ -279,6 +287,9 @@ class Result(Sequence[Hit]):
         hits = [_plain(*numbers) for numbers in self._numbers()]
         for hit, why in zip(hits, self._why() or (), strict=False):
             hit["why"] = why
+        if self._boxes():
+            for value, hit in zip(hits, self.hits, strict=True):
+                value["region"] = None if hit.region is None else _plain_region(hit.region)
         if self.mode in ("code", "cue"):
             for hit in hits:
                 hit["distance"] = int(hit["distance"])
@@ -352,6 +363,14 @@ class Result(Sequence[Hit]):
         if self._found is None or self._found.parts is None:
             return None
         return [{"embedding": a, "labels": b} for a, b in self._found.parts.tolist()]
+
+    def _boxes(self) -> list[tuple[float, float, float, float]]:
+        """Return the share of each image that matches best, in mode ``regions``."""
+        found = self._found
+        if found is None or found.regions is None or found.view is None:
+            return []
+        boxes = region_boxes(found.view.manifest.regions)
+        return [(a, b, c, d) for a, b, c, d in boxes[found.regions].tolist()]
 
     def _numbers(self) -> Iterator[Numbers]:
         """Yield the values of each hit, its distance, score, near duplicates and percentile."""
@@ -457,6 +476,24 @@ def _hit(
         source=source,
         percentile=percentile,
     )
+
+
+def _with_region(hit: Hit, box: tuple[float, float, float, float]) -> Hit:
+    window = None
+    if hit.window is not None:
+        left, top, right, bottom = region_pixels(box, hit.window.height, hit.window.width)
+        window = Window(hit.window.col + left, hit.window.row + top, right - left, bottom - top)
+    return replace(hit, region=Region(box, window, part_of(hit.geometry, box)))
+
+
+def _plain_region(region: Region) -> dict[str, Any]:
+    at, area = region.window, region.geometry
+    whole = None if area is None else joined_at_antimeridian(cast("Area", area))
+    return {
+        "box": [round(part, 6) for part in region.box],
+        "window": at and [at.col, at.row, at.width, at.height],
+        "footprint": whole and [[x, y] for x, y in whole.exterior.coords[:-1]],
+    }
 
 
 def _with_why(hit: Hit, why: dict[str, float]) -> Hit:

@@ -69,6 +69,12 @@ class Vectors:
         width = code_width(len(self._manifest.label_names))
         return self._array("cue", "label_scores", np.uint8, width, cue_bits)
 
+    @property
+    def regions(self) -> npt.NDArray[np.int8]:
+        """Embeddings of regions, int8 ``[n, R * d]``."""
+        width = self._manifest.regions**2 * self._manifest.dim
+        return self._array("regions", "regions", np.int8, width)
+
     def cue_codes(self) -> CueCodes:
         """Return label bits and hash codes of all records."""
         n_bits, n_labels = self._manifest.n_bits, len(self._manifest.label_names)
