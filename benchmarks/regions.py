@@ -4,8 +4,9 @@
 
 Chips of 384 pixels (192 m) drawn by the demo renderer: 50 with one ship, 50 with one court and 50
 with one tank, 750 with none of them. Queries are crops of 48 to 128 pixels around the object of 60
-further chips, 20 of each kind; relevant is a chip with an object of the same kind. Both searches get
-the same crop, encoded by the built-in encoder. ``--images`` keeps the drawn chips for a second run.
+further chips, 20 of each kind; relevant is a chip with an object of the same kind. Both searches
+use the same crop, encoded by the built-in encoder. ``--images`` keeps the drawn chips for a second
+run.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def draw_chip(seed: list[int], theme: str, kind: str) -> tuple[Any, tuple[int, .
     for _ in range(200):
         x, y = anywhere(canvas)
         angle = canvas.uniform(0, 2 * math.pi)
-        if not (MARGIN < min(x, y) and max(x, y) < canvas.extent - MARGIN):
+        if min(x, y) <= MARGIN or max(x, y) >= canvas.extent - MARGIN:
             continue
         if kind == "ship":
             length = canvas.uniform(18, 30)
