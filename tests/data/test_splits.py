@@ -81,7 +81,7 @@ def test_unseen_classes_are_divided_by_scene_class():
 
 @pytest.mark.parametrize("bad", ["unseen-classes-4-of-3", "unseen-classes-1-of-1"])
 def test_folds_of_unseen_classes_are_checked(bad):
-    with pytest.raises(UsageError, match="give a fold from 1 to N"):
+    with pytest.raises(UsageError, match="use a fold from 1 to N"):
         apply_split(images(), bad)
 
 

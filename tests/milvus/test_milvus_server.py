@@ -222,7 +222,7 @@ def test_a_collection_finds_the_model_of_its_archive(pair, tmp_path):
         assert open_storage(there, tmp_path).model_folder == tmp_path
     finally:
         beside.rmdir()
-    with pytest.raises(UsageError, match="none does not exist: give the folder"):
+    with pytest.raises(UsageError, match="none does not exist: pass the folder"):
         open_storage(there, tmp_path / "none")
 
 

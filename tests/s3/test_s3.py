@@ -336,7 +336,7 @@ def test_clear_errors(store, folder, tmp_path):
     line = error_line(1, "index", SOURCE, tmp_path / "a", AWS_ENDPOINT_URL="http://127.0.0.1:1")
     assert "http://127.0.0.1:1 cannot be reached" in line
     line = error_line(2, "index", SOURCE, tmp_path / "a", AWS_MAX_ATTEMPTS="0")
-    assert "AWS_MAX_ATTEMPTS is '0': give a whole number of at least 1" in line
+    assert "AWS_MAX_ATTEMPTS is '0': pass a whole number of at least 1" in line
     line = error_line(1, "index", SOURCE, tmp_path / "a", "--chip", "64px")
     assert "s3://bucket/images: there is nothing" in line
     with pytest.raises(UsageError, match="name a bucket"):

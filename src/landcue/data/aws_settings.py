@@ -37,7 +37,7 @@ def attempts() -> int:
     """
     text = os.environ.get("AWS_MAX_ATTEMPTS") or str(DEFAULT_ATTEMPTS)
     if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"AWS_MAX_ATTEMPTS is {text!r}: give a whole number of at least 1")
+        raise UsageError(f"AWS_MAX_ATTEMPTS is {text!r}: pass a whole number of at least 1")
     return int(text)
 
 

@@ -174,7 +174,7 @@ def ground_steps(crs: Any, transform: Any, col: float, row: float) -> tuple[floa
     right, left, down, up = _cartesian(to_degrees(crs, transform, around))
     lengths = float(np.linalg.norm(right - left)), float(np.linalg.norm(down - up))
     if not all(np.isfinite(lengths)) or min(lengths) <= 0:
-        raise DataError("its georeference leads nowhere on Earth; give --chip in pixels (256px)")
+        raise DataError("its georeference is outside the Earth; use --chip in pixels (256px)")
     return lengths
 
 

@@ -120,7 +120,7 @@ def existing_folder(path: Path) -> Path:
         DataError: It does not exist, or is a file.
     """
     if not path.exists():
-        raise DataError(f"{path} does not exist; give the folder that holds the images")
+        raise DataError(f"{path} does not exist; pass the folder that holds the images")
     if not path.is_dir():
-        raise DataError(f"{path} is a file; give the folder that holds the images")
+        raise DataError(f"{path} is a file; pass the folder that holds the images")
     return path

@@ -405,7 +405,7 @@ class ObjectStore:
         if self.endpoint:
             parts = urlsplit(self.endpoint)
             if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise UsageError(f"AWS_ENDPOINT_URL {self.endpoint!r}: give http(s)://host:port")
+                raise UsageError(f"AWS_ENDPOINT_URL {self.endpoint!r}: pass http(s)://host:port")
             self._check_endpoint(
                 parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
             )

@@ -36,7 +36,7 @@ from landcue.data.header import RasterFacts
 from landcue.errors import DataError, UsageError
 from landcue.types import ByteArray
 
-_FORMS = "give auto, percentile:2,98 or fixed:0,3000"
+_FORMS = "use auto, percentile:2,98 or fixed:0,3000"
 
 
 @dataclass(frozen=True, slots=True)

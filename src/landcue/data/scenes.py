@@ -52,7 +52,7 @@ class Length:
         match = _LENGTH.match(text.strip())
         value = float(match[1]) if match else 0.0
         if match is None or value <= 0 or (match[2] == "px" and not value.is_integer()):
-            raise UsageError(f"{option} {text!r}: give pixels or metres, such as 256px or 120m")
+            raise UsageError(f"{option} {text!r}: use pixels or metres, such as 256px or 120m")
         if match[2] == "px":
             return cls(value, metres=False)
         return cls(value * (1000 if match[2] == "km" else 1), metres=True)
@@ -72,7 +72,7 @@ def pixels_of(length: Length, steps: tuple[float, float] | None) -> tuple[int, i
     if not length.metres:
         return int(length.value), int(length.value)
     if steps is None:
-        raise DataError(f"has no georeference, so that {length} means nothing; give pixels")
+        raise DataError(f"has no georeference, so that {length} means nothing; use pixels")
     columns, rows = (round(length.value / step) for step in steps)
     if min(columns, rows) < 1:
         raise DataError(f"{length} is less than one of its pixels ({max(steps):.3g} m)")
@@ -188,10 +188,10 @@ class SceneOptions:
             if length is not None and not length.metres and length.value > MAX_SIDE:
                 raise UsageError(f"{length} is too long; a chip may have {MAX_SIDE} pixels a side")
         if self.nodata is not None and not 0 <= self.nodata <= 1:
-            raise UsageError(f"--nodata {self.nodata:g}: give a share in 0..1")
+            raise UsageError(f"--nodata {self.nodata:g}: use a share in 0..1")
         numbers = [band for band in self.bands or () if isinstance(band, int)]
         if self.bands is not None and (not self.bands or min(numbers, default=1) < 1):
-            raise UsageError("--bands: give band numbers from 1, such as 4,3,2")
+            raise UsageError("--bands: pass band numbers from 1, such as 4,3,2")
         if self.bands is not None and len(self.bands) != self.channels:
             given = ",".join(map(str, self.bands))
             raise UsageError(
@@ -266,8 +266,8 @@ def parse_bands(text: str) -> tuple[BandName, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise UsageError(f"--bands {text!r}: give band numbers from 1, such as 4,3,2")
+        raise UsageError(f"--bands {text!r}: pass band numbers from 1, such as 4,3,2")
     try:
         return tuple(int(part) if part.lstrip("-").isdecimal() else part for part in parts)
     except ValueError:
-        raise UsageError(f"--bands {text!r}: give band numbers from 1, such as 4,3,2") from None
+        raise UsageError(f"--bands {text!r}: pass band numbers from 1, such as 4,3,2") from None

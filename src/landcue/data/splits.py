@@ -109,7 +109,7 @@ def apply_split(images: ImageSet, split_id: str) -> ImageSet:
 
 def _unseen_classes(images: ImageSet, fold: int, folds: int) -> ImageSet:
     if fold > folds or folds < 2:
-        raise UsageError(f"split unseen-classes-{fold}-of-{folds}: give a fold from 1 to N, N >= 2")
+        raise UsageError(f"split unseen-classes-{fold}-of-{folds}: use a fold from 1 to N, N >= 2")
     groups = sorted({record.group or "" for record in images.records})
     if len(groups) < folds:
         raise DataError(

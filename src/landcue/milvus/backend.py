@@ -67,7 +67,7 @@ class MilvusBackend:
         self._model = None if model is None else find_model(model)
         if self._model is not None and not self._model.exists():
             raise UsageError(
-                f"{self._model} does not exist: give the folder of the collection's model"
+                f"{self._model} does not exist: pass the folder of the collection's model"
             )
         self.address, self.folder = address, Path(str(address))
         self.largest, self.outlines = largest, outlines

@@ -66,7 +66,7 @@ def find_model(name: str | Path) -> Path:
     """
     kind, rest = split_uri(name)
     if kind not in ("", "onnx"):
-        raise UsageError(f"{name}: give a run folder, an exported file or builtin")
+        raise UsageError(f"{name}: pass a run folder, an exported file or builtin")
     return Path(rest)
 
 

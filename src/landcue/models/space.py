@@ -244,7 +244,7 @@ def fit_space(
     m, width = u.shape
     d = min(DIM, width) if dim is None else dim
     if not 1 <= d <= width:
-        raise UsageError(f"--dim {d}: the model's features have {width} values, give 1 to {width}")
+        raise UsageError(f"--dim {d}: the model's features have {width} values; use 1 to {width}")
     if n_bits is not None and not 0 <= n_bits <= width:
         raise UsageError(f"--bits {n_bits}: the model's features allow 0 to {width} bits")
     facts: dict[str, Any] = {"images": m, "features": width, "seed": seed}

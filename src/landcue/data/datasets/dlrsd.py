@@ -60,7 +60,7 @@ def read_dlrsd(root: Path) -> ImageSet:
     if (base / "DLRSD").is_dir():
         base = base / "DLRSD"
     if not (base / "Images").is_dir():
-        raise DataError(f"{root} holds no DLRSD/Images; give the folder above DLRSD")
+        raise DataError(f"{root} holds no DLRSD/Images; pass the folder above DLRSD")
     repacked = (base / "Labels").is_dir()
     photos = base / "Images" if repacked else _ucmerced_photos(root, base)
     problems: list[Problem] = []

@@ -52,7 +52,7 @@ _BELOW = (
 def read_eurosat(root: Path) -> ImageSet:
     """Read EuroSAT; the scene class is the only label. Records carry the sensor ``sentinel-2``.
 
-    Where both forms lie below ``root`` the RGB one is taken; give the ``tif`` folder itself for
+    Where both forms lie below ``root`` the RGB one is taken; pass the ``tif`` folder itself for
     the bands.
 
     Args:

@@ -71,7 +71,7 @@ def read_ucmerced(root: Path) -> ImageSet:
         DataError: Images or table missing, a bad cell, or two files of one id.
     """
     if not (existing_folder(root) / IMAGES).is_dir():
-        raise DataError(f"{root} holds no UCMerced_LandUse/Images; give the folder above it")
+        raise DataError(f"{root} holds no UCMerced_LandUse/Images; pass the folder above it")
     sheet = sheet_ucmerced(root)
     records: list[Record] = []
     problems: list[Problem] = []

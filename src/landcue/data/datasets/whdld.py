@@ -55,7 +55,7 @@ def read_whdld(root: Path) -> ImageSet:
     if (base / "WHDLD").is_dir():
         base = base / "WHDLD"
     if not (base / "Images").is_dir():
-        raise DataError(f"{root} holds no Images; give the folder of WHDLD ({FACTS.layout})")
+        raise DataError(f"{root} holds no Images; pass the folder of WHDLD ({FACTS.layout})")
     maps: dict[str, Path] = {}
     for folder in _MAPS:
         for path in sorted((base / folder).glob("*.png")):

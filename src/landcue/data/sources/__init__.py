@@ -47,7 +47,7 @@ def open_source(
         return read_objects(path, labels, folder_labels=folder_labels)
     check_local(path)
     if not path.exists():
-        raise DataError(f"{shown(path)} does not exist; give {_KINDS}")
+        raise DataError(f"{shown(path)} does not exist; pass {_KINDS}")
     if path.is_file():
         return _open_file(path, labels, asset)
     if labels is None and (path / "labels.csv").is_file():

@@ -123,7 +123,7 @@ def _real(path: Path) -> Path:
 
 def _documents(path: Path, name: Path) -> list[Any]:
     """Return the items and catalogs of a file."""
-    hint = "give STAC items: a FeatureCollection, a list, one item per line, or a catalog"
+    hint = "use STAC items: a FeatureCollection, a list, one item per line, or a catalog"
     try:
         data = path.read_bytes()
         if path.suffix.lower() in LINES:

@@ -185,7 +185,7 @@ def _read(file: Path) -> dict[str, Any]:
         line = str(error).strip().splitlines()[0]
         raise ModelError(f"{file} cannot be read ({line}); write it as YAML") from None
     if not isinstance(value, dict):
-        raise ModelError(f"{file} holds no keys and values: give size, mean and std")
+        raise ModelError(f"{file} holds no keys and values: write size, mean and std")
     value = cast("dict[str, Any]", value)
     for key in value:
         if key not in _KNOWN:

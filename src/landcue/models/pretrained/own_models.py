@@ -40,7 +40,7 @@ class OwnTower:
         """
         if model.in_chans != 3:
             raise UsageError(
-                f"the model takes {model.in_chans} bands; give one for red, green, blue"
+                f"the model takes {model.in_chans} bands; use one for red, green, blue"
             )
         self._model = model
         self.fingerprint = model.fingerprint

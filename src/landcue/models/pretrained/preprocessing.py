@@ -58,7 +58,7 @@ class Preprocessing:
             raise UsageError(f"images of {self.size} pixels a side: the side must lie in 8..2048")
         if not self.mean or len(self.mean) != len(self.std):
             raise UsageError(
-                f"mean and std have {len(self.mean)} and {len(self.std)} values: give one of each "
+                f"mean and std have {len(self.mean)} and {len(self.std)} values: use one of each "
                 "per band"
             )
         if not all(math.isfinite(v) for v in (*self.mean, *self.std)) or min(self.std) <= 0:
