@@ -85,3 +85,23 @@ def test_exports_hold_the_results_shown(guest, tmp_path, name):
         table = read_table(path)
         assert table.column("id").to_pylist() == ids
         assert b"geo" in table.schema.metadata
+
+
+def test_back_closes_the_details_and_leaves_the_results(guest):
+    guest.ask_record()
+    ids = guest.ids()
+    guest.card(1).click()
+    expect(guest.detail).to_be_visible()
+    guest.button("Next result").click()
+    expect(guest.page).to_have_url(re.compile("open="))
+    guest.page.go_back()
+    expect(guest.detail).to_have_count(0)
+    assert guest.ids() == ids
+    guest.card(1).click()
+    guest.button("Grid and map").click()
+    guest.button("Close details").click()
+    expect(guest.detail).to_have_count(0)
+    # What changed meanwhile stays, and closing left no step behind.
+    expect(guest.page).to_have_url(re.compile("view=both"))
+    guest.page.go_back()
+    expect(guest.page.get_by_role("heading", name="Find look-alike places")).to_be_visible()

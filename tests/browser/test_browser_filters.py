@@ -77,8 +77,24 @@ def test_a_label_is_found_by_typing(guest, table):
     expect(pressed).to_have_attribute("aria-pressed", "true")
 
 
+def test_names_in_an_expression_are_completed_and_ignore_case(guest, table):
+    box = guest.page.get_by_role("combobox", name="Expression")
+    box.press_sequentially("not SHI")
+    names = guest.page.get_by_role("listbox", name="Labels").get_by_role("option")
+    expect(names).to_have_count(1)
+    box.press("ArrowDown")
+    box.press("Enter")
+    expect(box).to_have_value("not ships")
+    expect(names).to_have_count(0)
+    box.press_sequentially(" and WATER")
+    guest.searching(lambda: box.press("Enter"))
+    for one in guest.ids():
+        assert "water" in labels_of(table, one)
+        assert "ships" not in labels_of(table, one)
+
+
 def test_an_expression_and_what_a_wrong_one_says(guest, table):
-    box = guest.page.get_by_role("textbox", name="Expression")
+    box = guest.page.get_by_role("combobox", name="Expression")
 
     def ask(text):
         box.fill(text)
@@ -96,6 +112,8 @@ def test_an_expression_and_what_a_wrong_one_says(guest, table):
         expect(trouble).to_contain_text("Search failed")
         expect(trouble).to_contain_text(says)
         expect(box).to_have_value(wrong)
+        expect(box).to_have_attribute("aria-invalid", "true")
+        expect(guest.page.locator("#expression-wrong")).to_contain_text(says)
     guest.searching(lambda: ask("tanks"))
     guest.chip("tanks").locator(".chip-drop").click()
     expect(guest.page.get_by_role("heading", name="Find look-alike places")).to_be_visible()

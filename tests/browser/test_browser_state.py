@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
@@ -18,7 +16,7 @@ def photo(images, tmp_path_factory):
 
 def test_reload_keeps_everything(guest):
     guest.ask_record()
-    guest.searching(guest.page.get_by_role("radio", name=re.compile("^Hash")).click)
+    guest.searching(guest.ranking("Hash").click)
     guest.searching(guest.page.get_by_role("button", name="not: cars", exact=True).click)
     guest.card(1).focus()
     guest.page.keyboard.press("+")
@@ -31,7 +29,7 @@ def test_reload_keeps_everything(guest):
     assert guest.page.url == url
     expect(guest.detail).to_be_visible()
     expect(guest.chip("exclude cars")).to_be_visible()
-    expect(guest.page.get_by_role("radio", name=re.compile("^Hash"))).to_be_checked()
+    expect(guest.ranking("Hash")).to_be_checked()
     expect(guest.page.get_by_label("Marks", exact=True)).to_contain_text("1 good")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -110,3 +111,29 @@ def test_a_record_that_is_not_there(visit):
     expect(guest.page.locator(".trouble")).to_contain_text("no.tif")
     guest.button("Clear").click()
     expect(guest.page.get_by_role("heading", name="Find look-alike places")).to_be_visible()
+
+
+def test_an_archive_that_is_deleted_or_replaced_is_announced(visit, serve, places, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(places, folder)
+    guest = visit(url=serve(folder).url)
+    guest.ask_record()
+    guest.page.clock.install()
+    guest.page.reload()
+    guest.settled()
+    shutil.rmtree(folder)
+    guest.page.clock.fast_forward("01:01")
+    expect(guest.page.get_by_role("alert")).to_contain_text("was deleted")
+    shutil.copytree(places, folder)
+    landcue = [sys.executable, "-m", "landcue.cli.main"]
+    words = ("archive", "delete", str(folder), guest.ids()[0], "--yes")
+    done = subprocess.run([*landcue, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    guest.expected.append(LOST)
+    for _ in range(30):
+        guest.page.clock.fast_forward("01:01")
+        guest.page.wait_for_timeout(500)
+        if guest.button("Search the new version").count():
+            break
+    guest.searching(guest.button("Search the new version").click)
+    expect(guest.page.get_by_text("139 records")).to_be_visible()

@@ -88,6 +88,14 @@ class Visitor:
             expect(self.cards).to_have_count(count)
         return self.ids()
 
+    def ranking(self, name):
+        """Open the menu of ranking methods; returns the one whose name begins so."""
+        menu = self.page.locator(".modes-menu")
+        if menu.get_attribute("open") is None:
+            menu.locator("summary").click()
+        pattern = re.compile(f"^(✓ )?{re.escape(name)}")
+        return menu.get_by_role("radio", name=pattern)
+
     def searching(self, act):
         """Do something that searches; returns the new results and the server's answer."""
         with self.page.expect_response(

@@ -11,7 +11,7 @@ import { titleOf } from "./search/remember";
 import { isSearch } from "./search/request";
 import { askRecord, loadArchive, search } from "./search/run";
 import { SearchPage } from "./search/SearchPage";
-import { about, api, archiveError, archiveName, dialog, labels, phase, state, toast } from "./store";
+import { about, api, archiveError, archiveName, dialog, labels, phase, replaced, state, toast } from "./store";
 import { dark } from "./theme";
 
 const CollectionsSheet = lazy<object>(() => import("./search/CollectionsSheet"), "collections");
@@ -31,6 +31,19 @@ export function App() {
         Skip to results
       </a>
       <Header />
+      {about.value?.deleted && (
+        <p class="banner" role="alert">
+          The folder of this archive was deleted. Results come from what the server still has in memory; images may be missing.
+        </p>
+      )}
+      {replaced.value && (
+        <p class="banner row" role="status">
+          The archive changed since this page was opened.
+          <button type="button" class="tool" onClick={() => void retry()}>
+            Search the new version
+          </button>
+        </p>
+      )}
       {about.value?.stale && (
         <p class="banner" role="status">
           The archive was indexed again. The new version is shown within seconds.
@@ -71,5 +84,6 @@ function Page() {
 
 async function retry(): Promise<void> {
   await loadArchive();
-  if (about.value && phase.value === "failed") await search();
+  if (about.value && (phase.value === "failed" || replaced.value)) await search();
+  replaced.value = false;
 }

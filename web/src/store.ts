@@ -39,6 +39,8 @@ export const state = signal<PageState>(fromQuery(location.search));
 export const about = signal<ArchiveAnswer | null>(null);
 export const labels = signal<readonly LabelCount[]>([]);
 export const facets = signal<FacetsAnswer | null>(null);
+/** Whether the archive has another version than the one that results are of. */
+export const replaced = signal(false);
 /** Why the archive could not be read. */
 export const archiveError = signal<ApiError | null>(null);
 
@@ -82,7 +84,7 @@ export function go(patch: Partial<PageState>, replace = false): void {
   const next = { ...state.value, ...patch };
   const url = location.pathname + toQuery(next);
   if (url !== location.pathname + location.search) {
-    if (replace) history.replaceState(null, "", url);
+    if (replace) history.replaceState(history.state, "", url);
     else history.pushState(null, "", url);
   }
   state.value = next;
@@ -94,8 +96,28 @@ export function ask(patch: Partial<PageState>): void {
 }
 
 addEventListener("popstate", () => {
-  state.value = fromQuery(location.search);
+  if (closing) {
+    history.replaceState(null, "", location.pathname + toQuery(closing));
+    state.value = closing;
+    closing = null;
+  } else state.value = fromQuery(location.search);
 });
+
+let closing: PageState | null = null;
+
+/** Open the details of a hit as a step that Back undoes; null closes them. */
+export function openDetail(id: string | null): void {
+  const { open } = state.value;
+  if (id !== null) {
+    const step = open === null;
+    go({ open: id }, !step);
+    if (step) history.replaceState({ opened: true }, "");
+  } else if (open !== null && (history.state as { opened?: boolean } | null)?.opened) {
+    // Closed by other means than Back: the step that opened them is undone, what changed since stays.
+    state.value = closing = { ...state.value, open: null };
+    history.back();
+  } else go({ open: null }, true);
+}
 
 let fading: ReturnType<typeof setTimeout> | undefined;
 

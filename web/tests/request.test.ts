@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { dropLabel, setDays, setScore, suggest, toggled, turnLabel, wantedOf, wantLabel } from "../src/search/filters";
+import { dropLabel, setDays, setScore, suggest, wordAt, toggled, turnLabel, wantedOf, wantLabel } from "../src/search/filters";
 import { exampleKey, expressionOf, filtersOf, isBrowsing, isSearch, quoted, requestOf, searchKey } from "../src/search/request";
 import { NO_FILTERS, START, type PageState } from "../src/state";
 
@@ -136,4 +136,11 @@ describe("changing filters", () => {
     expect(suggest(known, " SA ").map((one) => one.name)).toEqual(["sand"]);
     expect(suggest(known, "", 2).map((one) => one.name)).toEqual(["grass", "bare-soil"]);
   });
+});
+
+it("the name that is typed begins after the last operator or bracket", () => {
+  const at = (text: string) => wordAt(text, text.length)?.text ?? null;
+  expect(["wat", "water and not sh", "(grass or tr", "bare so", 'not "bare s', "water,gr"].map(at)).toEqual(["wat", "sh", "tr", "bare so", "bare s", "gr"]);
+  expect(["", "water and ", "(", "land", "ore"].map(at)).toEqual([null, null, null, "land", "ore"]);
+  expect(wordAt("water and grass", 5)).toEqual({ text: "water", start: 0, end: 5 });
 });

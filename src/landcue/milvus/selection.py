@@ -332,8 +332,7 @@ class _Expressions:
         self._scored = view.pushed.manifest.label_names
 
     def label(self, name: str) -> str:
-        check_carried(name, self._pushed.carried)
-        return carries(self._pushed.names.index(name))
+        return carries(self._pushed.names.index(check_carried(name, self._pushed.carried)))
 
     def score(self, name: str, least: float) -> str:
         if name not in self._scored:

@@ -258,8 +258,8 @@ def _labels_match(
         if not where.empty:
             mask &= where.mask(side.records, side.backend.vectors)[side.rows]
     for names, first, second in ((gained, one, other), (lost, other, one)):
-        for name in names:
-            check_carried(name, one.records.label_names | other.records.label_names)
+        for given in names:
+            name = check_carried(given, one.records.label_names | other.records.label_names)
             mask &= second.records.having(name)[second.rows]
             mask &= ~first.records.having(name)[first.rows]
             step = _steps(first, second, name)

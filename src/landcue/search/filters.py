@@ -265,8 +265,7 @@ class _Masks:
         self.below = records.below
 
     def label(self, name: str) -> Mask:
-        check_carried(name, self._records.label_names)
-        return self._records.having(name)
+        return self._records.having(check_carried(name, self._records.label_names))
 
     def score(self, name: str, least: float) -> Mask:
         return self._vectors.score(name) >= np.float32(least)
@@ -306,14 +305,20 @@ class _Masks:
         return functools.reduce(combine, parts)
 
 
-def check_carried(name: str, names: Collection[str]) -> None:
-    """Check that some record carries a label.
+def check_carried(name: str, names: Collection[str]) -> str:
+    """Check that some record carries a label, and return it as records have it.
+
+    A name that differs only in case counts where one label alone matches it.
 
     Raises:
         UsageError: Names near matches.
     """
-    if name not in names:
-        raise UsageError(f"no record has the label {name!r}{did_you_mean(name, names)}")
+    if name in names:
+        return name
+    alike = [one for one in names if one.casefold() == name.casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    raise UsageError(f"no record has the label {name!r}{did_you_mean(name, names)}")
 
 
 def check_sources(wanted: Iterable[str], names: Collection[str]) -> None:

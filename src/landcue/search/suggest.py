@@ -277,9 +277,9 @@ def _own_marks(records: Records, label: str | None) -> list[tuple[Rows, Mask]]:
     rows = np.flatnonzero(records.labels.known)
     if not len(rows):
         raise UsageError("no record is labeled: specify marks, or index with labels")
-    names = records.labels.names if label is None else (label,)
     if label is not None:
-        check_carried(label, records.labels.names)
+        label = check_carried(label, records.labels.names)
+    names = records.labels.names if label is None else (label,)
     truth = {name: records.labels.having(name)[rows] for name in names}
     return _by_label(truth, rows, label or "annotated labels", label is None)
 

@@ -111,7 +111,7 @@ def map_view(
     if not 0 <= zoom <= MOST_ZOOM:
         raise UsageError(f"the zoom level is {zoom}: use 0 to {MOST_ZOOM}")
     if label is not None:
-        check_carried(label, records.label_names)
+        label = check_carried(label, records.label_names)
     rows = found.rows
     boxes = records.bounds[rows]
     placed = int(np.count_nonzero(~np.isnan(boxes[:, 0])))

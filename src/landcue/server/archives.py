@@ -148,6 +148,13 @@ class Served:
             "examples": list(summary.examples.values()),
         }
 
+    @property
+    def deleted(self) -> bool:
+        """Whether the folder was deleted since it was opened."""
+        folder = self.archive.folder
+        here = self.archive.local and not is_object(folder)
+        return here and not (folder / MANIFEST).is_file()
+
     def about(self) -> dict[str, Any]:
         """Return the manifest, the model's card and its scores, without paths."""
         manifest = self.archive.manifest
@@ -160,6 +167,7 @@ class Served:
             "created": manifest.created,
             "updated": manifest.updated,
             "stale": self.archive.stale(),
+            "deleted": self.deleted,
             "landcue": manifest.landcue,
             "fingerprint": manifest.fingerprint,
             "dim": manifest.dim,
@@ -261,13 +269,7 @@ class Catalog:
 
     def missing(self) -> list[str]:
         """Return the names of archives whose folders were deleted."""
-        return [
-            one.name
-            for one in self
-            if one.archive.local
-            and not is_object(one.archive.folder)
-            and not (one.archive.folder / MANIFEST).is_file()
-        ]
+        return [one.name for one in self if one.deleted]
 
     def hidden_paths(self) -> list[str]:
         """Return paths that must not appear in responses."""

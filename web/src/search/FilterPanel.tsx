@@ -1,11 +1,12 @@
 import { useEffect, useState } from "preact/hooks";
 import { readBox, readDate, type FilterState } from "../state";
-import { ask, facets, labels, state } from "../store";
+import { ask, facets, state } from "../store";
 import type { ValueCount } from "../types";
 import { setDays, toggled } from "./filters";
 import { LabelFilter } from "./LabelFilter";
 import { PolygonFilter } from "./PolygonFilter";
-import { hasExample, quoted } from "./request";
+import { Expression } from "./Expression";
+import { hasExample } from "./request";
 import { Threshold } from "./Threshold";
 import { count } from "./why";
 
@@ -47,37 +48,6 @@ function NearDuplicates() {
       </label>
       <p class="small faint">Of records within a cosine distance of 0.02 only the best is shown.</p>
     </div>
-  );
-}
-
-function Expression() {
-  const { expression } = state.value.filters;
-  const [text, setText] = useState(expression);
-  useEffect(() => setText(expression), [expression]);
-  const [one, other] = labels.value.map((label) => quoted(label.name));
-  const example = one && other ? `${one} and not ${other}` : "water and not ship";
-  return (
-    <form
-      class="filter"
-      onSubmit={(event) => {
-        event.preventDefault();
-        set({ expression: text.trim() });
-      }}
-    >
-      <label for="expression">Expression</label>
-      <input
-        id="expression"
-        type="text"
-        class="mono"
-        spellcheck={false}
-        autocomplete="off"
-        maxLength={2000}
-        placeholder={example}
-        value={text}
-        onInput={(event) => setText(event.currentTarget.value)}
-        onBlur={() => text.trim() !== expression && set({ expression: text.trim() })}
-      />
-    </form>
   );
 }
 

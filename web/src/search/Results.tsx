@@ -1,5 +1,6 @@
+import { useEffect, useRef } from "preact/hooks";
 import { Icon, type IconName } from "../icons";
-import type { View } from "../state";
+import { MOST_HITS, type View } from "../state";
 import { about, facets, found, go, phase, searchError, announcement, state } from "../store";
 import { ChangeBar } from "./ChangeBar";
 import { ErrorState, QueryImageNeeded, Trouble } from "./ErrorState";
@@ -118,14 +119,34 @@ function Body() {
         </p>
       )}
       {state.value.view !== "map" && <Grid />}
-      {answer.cursor && state.value.view !== "map" && (
-        <div class="row more">
-          <button type="button" class="tool" disabled={now !== "done"} onClick={() => void more()}>
-            {now === "more" ? "Loading …" : `More results`}
-          </button>
-          <span class="small faint">{`${count(answer.hits.length)} of ${count(answer.plan.allowed)}`}</span>
-        </div>
+      {answer.cursor && state.value.view !== "map" && <More shown={answer.hits.length} />}
+    </div>
+  );
+}
+
+/** Fetches further results when it is scrolled to, and by its button. */
+function More({ shown }: { shown: number }) {
+  const own = useRef<HTMLDivElement>(null);
+  const now = phase.value;
+  const plan = found.value?.plan;
+  const full = shown >= MOST_HITS;
+  useEffect(() => {
+    if (!own.current || full) return;
+    const watch = new IntersectionObserver(([seen]) => seen?.isIntersecting && scrollY > 0 && void more());
+    watch.observe(own.current);
+    return () => watch.disconnect();
+  }, [shown, full]);
+  return (
+    <div class="row more" ref={own}>
+      {!full && (
+        <button type="button" class="tool" disabled={now !== "done"} onClick={() => void more()}>
+          {now === "more" ? "Loading …" : "Show more"}
+        </button>
       )}
+      <span class="small faint">
+        {`${count(shown)} of ${count(plan?.allowed ?? shown)}`}
+        {full && ". The page shows at most 1,000 results; an export holds all."}
+      </span>
     </div>
   );
 }

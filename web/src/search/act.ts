@@ -45,7 +45,7 @@ export function selectAll(on = true): void {
 export function openHit(id: string | null): void {
   const at = store.shownHits.value.findIndex((hit) => hit.id === id);
   if (at >= 0) store.focus.value = at;
-  store.go({ open: id }, true);
+  store.openDetail(id);
 }
 
 /** Move the focus into the grid, to the hit that had it last; return whether there is one. */

@@ -58,3 +58,13 @@ export function suggest<T extends { name: string; records: number }>(known: read
     .sort((a, b) => begins(b) - begins(a) || b.records - a.records || a.name.localeCompare(b.name))
     .slice(0, most);
 }
+
+/** Return the label name that is being typed at a place of an expression; null for none. */
+export function wordAt(text: string, caret: number): { text: string; start: number; end: number } | null {
+  const before = text.slice(0, caret);
+  const last = [...before.matchAll(/[(),]\s*|(?<=^|[\s(),])(?:and|or|not)\s+/gi)].at(-1);
+  const from = last ? last.index + last[0].length : before.length - before.trimStart().length;
+  const word = before.slice(from);
+  const name = word.replace(/^["']/, "");
+  return name.trim() && !/["']$/.test(name) ? { text: name, start: from, end: caret } : null;
+}

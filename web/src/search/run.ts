@@ -47,14 +47,17 @@ async function lookAgain(): Promise<void> {
   const known = store.about.value;
   if (!known || document.hidden) return;
   const now = await store.api.about(known.name).catch(() => known);
-  const differs = now.stale !== known.stale || now.version !== known.version;
-  if (differs && store.about.value === known) store.about.value = now;
+  if (store.about.value !== known) return;
+  const differs = (["stale", "deleted", "version", "updated"] as const).some((key) => now[key] !== known[key]);
+  if (now.version !== known.version || now.updated !== known.updated) store.replaced.value = true;
+  if (differs) store.about.value = now;
 }
 
 /** Read what the archive is, and what can be filtered in it. */
 export async function loadArchive(): Promise<void> {
   const name = store.state.value.archive;
   store.about.value = store.facets.value = null;
+  store.replaced.value = false;
   store.labels.value = [];
   store.latencies.value = new Map();
   store.archiveError.value = null;

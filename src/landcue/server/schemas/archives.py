@@ -106,6 +106,9 @@ class ArchiveAnswer(AnswerModel):
     stale: bool = Field(
         description="Whether a newer version is on disk; it is opened within seconds."
     )
+    deleted: bool = Field(
+        False, description="Whether its folder was deleted; what is in memory still answers."
+    )
     landcue: str
     fingerprint: str
     dim: int
