@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from visitor import LOST
+
 
 @pytest.fixture(scope="module")
 def photo(images, tmp_path_factory):
@@ -83,7 +85,23 @@ def test_a_chosen_file_is_searched_with_and_so_is_a_tiff(guest, photo, images):
     second = guest.searching(lambda: choose(images / "images/forest/forest_0002.tif"))
     assert second["hits"][0]["id"] == "images/forest/forest_0002.tif"
     assert second["hits"][0]["score"] == pytest.approx(1, abs=1e-3)
-    expect(guest.page.get_by_text("TIFF: no preview; the whole image is searched")).to_be_visible()
+    # The server renders it, so that it can be seen and cropped.
+    expect(guest.page.get_by_text("Raster, read by the server")).to_be_visible()
+    shown = guest.page.locator(".query-image img")
+    expect(shown).to_be_visible()
+    red = guest.page.get_by_label("Red, green, blue")
+    guest.page.get_by_text("Bands and stretch").click()
+    red.fill("3, 3, 9")
+    guest.expected.append(LOST)
+    guest.button("Apply").click()
+    expect(guest.page.locator(".query-facts")).to_contain_text("band")
+    expect(guest.page.get_by_text("No preview: the whole image is searched")).to_be_visible()
+    red.fill("3, 2, 1")
+    third = guest.searching(guest.button("Apply").click)
+    assert third["hits"] != second["hits"]
+    guest.button("Crop").click()
+    region = guest.searching(guest.button("Search this region").click)
+    assert region["hits"] != third["hits"]
 
 
 def test_a_region_of_an_image_gives_other_results(guest, photo):

@@ -226,6 +226,12 @@ def test_filter_times_without_a_zone_are_utc(searcher):
         searcher.search(where=Filter(after=datetime(2024, 2, 1), before=datetime(2024, 1, 1)))
 
 
+def test_label_names_ignore_case(searcher):
+    same = searcher.search(ById("03.png"), k=40, where=Filter(labels=("water",)))
+    for where in (Filter(labels=("Water",)), Filter(expression="not (not WATER)")):
+        assert searcher.search(ById("03.png"), k=40, where=where).ids == same.ids
+
+
 def test_unknown_label_names_near_ones(searcher):
     with pytest.raises(UsageError, match=r"no record has the label 'watr' .*'water'"):
         searcher.search(ById("03.png"), where=Filter(labels=("water", "watr")))

@@ -49,7 +49,7 @@ def test_every_endpoint_has_examples_that_fit(name):
             model_of(content).model_validate_json(json.dumps(content["example"]), extra="forbid")
     shown = [one.get("example") for one in answers(operation)["content"].values()]
     # Files are not shown: images, tables.
-    files = ("/thumbnail", "/chip", "/export", "/images/{n}")
+    files = ("/picture", "/thumbnail", "/chip", "/export", "/images/{n}")
     assert name.endswith(files) or any(one is not None for one in shown)
 
 

@@ -9,8 +9,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import rasterio
+from PIL import Image
 
 from landcue.search import SearchOptions
 from landcue.server.schemas.searches import PlacesAnswer, ScoresAnswer
@@ -152,3 +155,41 @@ def test_pages_of_hits_do_not_wait_for_searches_of_all_records(start):
         assert client.post("/v1/search", json={"id": "port/01.png"}).status_code == 200
         finish.set()
         assert running[1].result(60).status_code == 200
+
+
+def test_a_raster_is_rendered_as_searches_read_it(client, send, tmp_path):
+    rng = np.random.default_rng(5)
+    values = rng.integers(0, 4_000, (6, 20, 30), dtype=np.uint16)
+    path = tmp_path / "six.tif"
+    profile = {"driver": "GTiff", "width": 30, "height": 20, "count": 6, "dtype": "uint16"}
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(values)
+    data = path.read_bytes()
+    told = send(client, ("image", data), url="/v1/picture")
+    assert told.status_code == 400
+    assert "bands" in told.json()["detail"]
+    asked = "/v1/picture?bands=4,3,2&scale=fixed:0,4000"
+    answer = send(client, ("image", data), url=asked)
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-image-size"] == "30,20"
+    pixels = np.asarray(Image.open(io.BytesIO(answer.content)))
+    wanted = np.moveaxis(values[[3, 2, 1]], 0, -1) * (255 / 4_000)
+    assert np.abs(pixels - wanted).max() <= 1
+    small = send(client, ("image", data), url=asked + "&side=10").content
+    assert Image.open(io.BytesIO(small)).size == (10, 7)
+    assert client.post("/v1/picture", json={}).status_code == 400
+    assert send(client, ("image", data), url="/v1/picture?scale=much").status_code == 400
+
+
+def test_a_rendered_raster_finds_what_the_raster_finds(client, send, tmp_path):
+    values = np.random.default_rng(6).integers(0, 256, (3, 24, 24), dtype=np.uint8)
+    path = tmp_path / "three.tif"
+    profile = {"driver": "GTiff", "width": 24, "height": 24, "count": 3, "dtype": "uint8"}
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(values)
+    rendered = send(client, ("image", path.read_bytes()), url="/v1/picture").content
+    one, other = (
+        send(client, ("image", data), url="/v1/search").json()["hits"]
+        for data in (path.read_bytes(), rendered)
+    )
+    assert one == other

@@ -231,6 +231,7 @@ def test_openapi_describes_every_route_and_refers_to_nothing_missing(client):
         "/v1/export",
         "/v1/map",
         "/v1/scores",
+        "/v1/picture",
         "/v1/records/{id}",
         "/v1/records/{id}/thumbnail",
         "/v1/records/{id}/chip",

@@ -83,7 +83,7 @@ function Page() {
 }
 
 async function retry(): Promise<void> {
+  const again = phase.value === "failed" || replaced.value;
   await loadArchive();
-  if (about.value && (phase.value === "failed" || replaced.value)) await search();
-  replaced.value = false;
+  if (about.value && again) await search();
 }

@@ -150,6 +150,14 @@ export class Api {
     return this.json(`/v1/map${asked}`, signal, searchBody(request, image));
   }
 
+  /** An uploaded raster as the model sees it: PNG, and its size before that. */
+  async rendered(archive: string | null, image: Blob, bands: string, scale: string): Promise<{ blob: Blob; width: number; height: number }> {
+    const asked = query({ bands: bands || null, scale: scale || null });
+    const answer = await this.fetched(`${this.base}/v1/picture${asked}`, searchBody(archive ? { archive } : {}, image));
+    const [width = 0, height = 0] = (answer.headers.get("X-Image-Size") ?? "").split(",").map(Number);
+    return { blob: await answer.blob(), width, height };
+  }
+
   /** Headers of a request that something else makes, such as the map for its images. */
   headers(): Record<string, string> {
     const token = this.token.get();

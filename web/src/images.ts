@@ -7,9 +7,31 @@ export interface Picture {
   readonly key: string;
   readonly blob: Blob;
   readonly name: string;
-  /** Null where the browser cannot show it, such as TIFF: it is then searched whole. */
+  /** Null where it cannot be shown: it is then searched whole. */
   readonly size: Size | null;
+  /** What was done to it before it is searched. */
+  readonly note?: string;
+  /** The raster that it was made of by the server, and how. */
+  readonly raster?: Raster;
 }
+
+export interface Raster {
+  readonly blob: Blob;
+  /** Such as 4,3,2; empty for the archive's rule. */
+  readonly bands: string;
+  /** Such as percentile:2,98; empty for the archive's rule. */
+  readonly scale: string;
+}
+
+/** What the server takes, and how it renders a raster that the browser cannot show. */
+export interface Reader {
+  readonly maxPixels: number;
+  readonly maxBytes: number;
+  render(raster: Raster): Promise<{ blob: Blob; width: number; height: number }>;
+}
+
+/** Longest side of an image that is scaled down: models look at far fewer pixels. */
+const SCALED_SIDE = 4096;
 
 /** Kinds that the server reads; others are converted here. */
 const READ = ["image/jpeg", "image/png", "image/tiff", "image/webp"];
@@ -30,25 +52,55 @@ export function hashBytes(bytes: Uint8Array): string {
 }
 
 /** Take a file as it was dropped, pasted or chosen. Throws where it is no image. */
-export async function pictureOf(file: Blob, name: string): Promise<Picture> {
-  let blob = file;
-  const size = await sizeOf(blob);
-  const tiff = /^image\/tiff?$/.test(blob.type) || /\.tiff?$/i.test(name);
-  if (!size && !tiff) throw new Error(`${name} can't be read as an image. Use JPEG, PNG, TIFF or WebP.`);
-  if (size && !READ.includes(blob.type)) blob = await cutPng(blob, { col: 0, row: 0, ...size });
-  const key = hashBytes(new Uint8Array(await blob.arrayBuffer()));
-  return { key, blob, name, size };
+export async function pictureOf(file: Blob, name: string, reader: Reader): Promise<Picture> {
+  const size = await sizeOf(file);
+  const tiff = /^image\/tiff?$/.test(file.type) || /\.tiff?$/i.test(name);
+  if (!size && tiff) return rasterPicture({ blob: file, bands: "", scale: "" }, name, reader);
+  if (!size) throw new Error(`${name} can't be read as an image. Use JPEG, PNG, TIFF or WebP.`);
+  if (size.width * size.height > reader.maxPixels || file.size > reader.maxBytes) return scaledPicture(file, name, size);
+  const blob = READ.includes(file.type) ? file : await cutPng(file, { col: 0, row: 0, ...size });
+  return { key: await keyOf(blob), blob, name, size };
+}
+
+/** Have a raster rendered by the server; where that fails it is searched as it is, without a preview. */
+export async function rasterPicture(raster: Raster, name: string, reader: Reader): Promise<Picture> {
+  try {
+    const { blob, width, height } = await reader.render(raster);
+    const size = await sizeOf(blob);
+    const reduced = size && size.width < width ? ` of ${width} × ${height}, scaled to ${size.width} × ${size.height} pixels` : "";
+    return { key: await keyOf(blob), blob, name, size, raster, note: `Raster${reduced}, read by the server` };
+  } catch (error) {
+    const note = error instanceof Error ? error.message : "The server cannot show it.";
+    return { key: await keyOf(raster.blob), blob: raster.blob, name, size: null, raster, note };
+  }
+}
+
+/** Scale an image down that is larger than the server takes. */
+async function scaledPicture(file: Blob, name: string, { width, height }: Size): Promise<Picture> {
+  const share = Math.min(1, SCALED_SIDE / Math.max(width, height));
+  const size = { width: Math.max(1, Math.round(width * share)), height: Math.max(1, Math.round(height * share)) };
+  const bitmap = await createImageBitmap(file, { resizeWidth: size.width, resizeHeight: size.height, resizeQuality: "high" });
+  const blob = await drawn(bitmap, size, "image/jpeg");
+  const note = `Scaled from ${width} × ${height} to ${size.width} × ${size.height} pixels: the server takes no larger images`;
+  return { key: await keyOf(blob), blob, name, size, note };
+}
+
+async function keyOf(blob: Blob): Promise<string> {
+  return hashBytes(new Uint8Array(await blob.arrayBuffer()));
 }
 
 /** Return a region of an image as PNG. */
 export async function cutPng(blob: Blob, crop: Crop): Promise<Blob> {
-  const bitmap = await createImageBitmap(blob, crop.col, crop.row, crop.width, crop.height);
+  return drawn(await createImageBitmap(blob, crop.col, crop.row, crop.width, crop.height), crop, "image/png");
+}
+
+function drawn(bitmap: ImageBitmap, { width, height }: Size, type: string): Promise<Blob> {
   const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [crop.width, crop.height];
+  [canvas.width, canvas.height] = [width, height];
   canvas.getContext("2d")?.drawImage(bitmap, 0, 0);
   bitmap.close();
   return new Promise((done, failed) =>
-    canvas.toBlob((made) => (made ? done(made) : failed(new Error("The region could not be cropped."))), "image/png"),
+    canvas.toBlob((made) => (made ? done(made) : failed(new Error("The browser could not redraw the image."))), type, 0.95),
   );
 }
 

@@ -127,6 +127,18 @@ class Decoders:
             raise self._malformed()
         return small
 
+    def picture(self, data: bytes, scenes: Mapping[str, Any], side: int) -> tuple[bytes, int, int]:
+        """Return an uploaded image as a PNG, and its size: see :func:`encode_picture`.
+
+        Raises:
+            DataError: As :meth:`image`.
+        """
+        match self.run(encode_picture, data, self._pixel_limit, dict(scenes), side):
+            case (bytes(png), int(width), int(height)):
+                return png, width, height
+            case _:
+                raise self._malformed()
+
     def _pixels(self, function: Any, *arguments: Any) -> ByteArray:
         pixels = self.run(function, *arguments)
         if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim == 3:
@@ -282,6 +294,25 @@ def encode_thumbnail(
         DataError: As :func:`decode_image`.
     """
     return _jpeg(decode_image(data, most, crop, None, scenes), _THUMBNAIL)
+
+
+def encode_picture(
+    data: bytes, most: int, scenes: Mapping[str, Any], side: int
+) -> tuple[bytes, int, int]:
+    """Return an uploaded image as the model sees it: a PNG of at most ``side`` pixels, its size.
+
+    Raises:
+        DataError: As :func:`decode_image`, or it has more channels than a picture.
+    """
+    pixels = decode_image(data, most, None, None, scenes)
+    height, width, channels = pixels.shape
+    if channels not in (1, 3):
+        raise DataError(f"image: the model reads {channels} bands, which are no picture")
+    image = Image.fromarray(pixels if channels == 3 else pixels[..., 0])
+    image.thumbnail((side, side), Image.Resampling.BILINEAR)
+    out = io.BytesIO()
+    image.save(out, "PNG", compress_level=3)
+    return out.getvalue(), width, height
 
 
 def _jpeg(pixels: ByteArray, side: int) -> bytes:

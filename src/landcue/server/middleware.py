@@ -46,7 +46,10 @@ _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.i
 PROBES = ("/healthz", "/readyz")
 """Requested every few seconds: not logged, and never refused."""
 
-UPLOADS = ("/v1/search", "/v1/export", "/v1/map", "/v1/scores", "/v1/collections")
+UPLOADS = (
+    *("/v1/search", "/v1/export", "/v1/map", "/v1/scores"),
+    *("/v1/collections", "/v1/picture"),
+)
 UPLOADS_TOO = "/regions"
 """Path suffixes of the endpoints that compare a record with an uploaded image."""
 

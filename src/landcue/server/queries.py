@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
@@ -331,14 +331,18 @@ def _decoded(
     """Yield the part, the pixels and what makes the thumbnail of each image."""
     if not any(images.values()):
         return
-    side = square_side(served.archive)
-    channels = getattr(served.archive.encoder(), "in_chans", 3)
-    scenes = {**common_scenes(served.archive.manifest.sources), "channels": channels}
+    side, scenes = square_side(served.archive), scenes_of(served.archive)
     for part in PARTS:
         cut = crop if part == "image" else None
         for data in images.get(part, ()):
             small = functools.partial(decoders.thumbnail, data, cut, scenes)
             yield part, decoders.image(data, cut, side, scenes), small
+
+
+def scenes_of(archive: Archive) -> dict[str, Any]:
+    """Return how uploaded rasters are read: as those of the archive were."""
+    channels = getattr(archive.encoder(), "in_chans", 3)
+    return {**common_scenes(archive.manifest.sources), "channels": channels}
 
 
 def square_side(archive: Archive) -> int | None:

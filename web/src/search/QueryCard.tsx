@@ -1,5 +1,5 @@
 import { Icon } from "../icons";
-import { pictureOf, sentOf, type Picture } from "../images";
+import { pictureOf, sentOf, type Picture, type Raster } from "../images";
 import { Remote, useBlobUrl } from "../Remote";
 import { Sharp } from "../Sharp";
 import type { Crop } from "../state";
@@ -7,6 +7,7 @@ import { about, api, archiveName, ask, dialog, found, picture, pictures, notify,
 import { useEffect, useState } from "preact/hooks";
 import { ChooseImage } from "./DropZone";
 import { NO_MARKS } from "./marks";
+import { reader, searchRaster } from "./run";
 import { shortId } from "./why";
 import { WordsField } from "./WordsField";
 
@@ -52,6 +53,8 @@ export function QueryCard() {
         <p class="mono clip" title={name}>
           {query.kind === "record" ? shortId(name) : name}
         </p>
+        {query.kind === "image" && picture.value?.note && <p class="small">{`${picture.value.note}.`}</p>}
+        {query.kind === "image" && picture.value?.raster && <RasterFields key={picture.value.key} picture={picture.value} raster={picture.value.raster} />}
         {crop && <p class="small">{`Region of ${crop.width} × ${crop.height} pixels`}</p>}
         {labels.length > 0 && (
           <ul class="labels" aria-label="Labels of the query">
@@ -77,6 +80,35 @@ export function QueryCard() {
   );
 }
 
+/** Bands and scale of an uploaded raster. */
+function RasterFields({ picture, raster }: { picture: Picture; raster: Raster }) {
+  const [bands, setBands] = useState(raster.bands);
+  const [scale, setScale] = useState(raster.scale);
+  return (
+    <details class="raster-fields" open={picture.size === null}>
+      <summary class="small">Bands and stretch</summary>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          void searchRaster({ ...raster, bands: bands.replaceAll(/\s/g, ""), scale: scale.trim() }, picture.name);
+        }}
+      >
+        <label>
+          Red, green, blue
+          <input type="text" class="mono" inputMode="numeric" placeholder="as the archive" pattern="\s*[0-9]+\s*,\s*[0-9]+\s*,\s*[0-9]+\s*" title="Three band numbers from 1, such as 4,3,2" value={bands} onInput={(event) => setBands(event.currentTarget.value)} />
+        </label>
+        <label>
+          Stretch
+          <input type="text" class="mono" placeholder="percentile:2,98" value={scale} onInput={(event) => setScale(event.currentTarget.value)} />
+        </label>
+        <button type="submit" class="tool">
+          Apply
+        </button>
+      </form>
+    </details>
+  );
+}
+
 function Uploaded({ picture, crop }: { picture: Picture | null; crop: Crop | null }) {
   const [shown, setShown] = useState<Blob | null>(null);
   useEffect(() => {
@@ -88,7 +120,7 @@ function Uploaded({ picture, crop }: { picture: Picture | null; crop: Crop | nul
     };
   }, [picture, crop]);
   const url = useBlobUrl(shown);
-  if (picture && !picture.size) return <span class="no-image text">TIFF: no preview; the whole image is searched</span>;
+  if (picture && !picture.size) return <span class="no-image text">No preview: the whole image is searched</span>;
   return url ? <img src={url} alt={`Query: ${picture?.name ?? "image"}`} /> : <span class="no-image" />;
 }
 
@@ -98,7 +130,7 @@ async function openCrop(): Promise<void> {
   if (query.kind === "record") {
     try {
       const blob = await api.image(api.chipUrl(query.id, archiveName.value || null, 2048));
-      const made = await pictureOf(blob, query.id);
+      const made = await pictureOf(blob, query.id, reader());
       await pictures.keep(made);
       picture.value = made;
     } catch {

@@ -2,7 +2,7 @@
 
 import { computed, effect, untracked } from "@preact/signals";
 import { ApiError } from "../api";
-import { pictureOf, sentOf } from "../images";
+import { pictureOf, rasterPicture, sentOf, type Picture, type Raster, type Reader } from "../images";
 import * as store from "../store";
 import type { PageState } from "../state";
 import { MOST_HITS } from "../state";
@@ -232,21 +232,37 @@ export async function searchFile(file: Blob, name: string): Promise<boolean> {
     return false;
   }
   try {
-    const picture = await pictureOf(file, name);
-    await store.pictures.keep(picture);
-    store.picture.value = picture;
-    const { query } = store.state.value;
-    if (query.kind === "image" && query.key === picture.key) {
-      // The image that a shared link lacked: its region, marks and filters stay.
-      await search();
-      return true;
-    }
-    store.ask({ page: "search", query: { kind: "image", key: picture.key, crop: null }, least: null, ...NO_MARKS });
-    return true;
+    return await searchPicture(await pictureOf(file, name, reader()));
   } catch (error) {
     store.notify(error instanceof Error ? error.message : `${name} cannot be read.`);
     return false;
   }
+}
+
+/** Ask with a raster, its bands and scale chosen anew. */
+export async function searchRaster(raster: Raster, name: string): Promise<void> {
+  await searchPicture(await rasterPicture(raster, name, reader()));
+}
+
+/** What the server takes as query images. */
+export function reader(): Reader {
+  const about = store.about.value;
+  return {
+    maxPixels: about?.max_pixels || Infinity,
+    maxBytes: about?.max_upload_bytes || Infinity,
+    render: (raster) => store.api.rendered(store.state.value.archive, raster.blob, raster.bands, raster.scale),
+  };
+}
+
+async function searchPicture(picture: Picture): Promise<boolean> {
+  await store.pictures.keep(picture);
+  store.picture.value = picture;
+  const { query } = store.state.value;
+  if (query.kind === "image" && query.key === picture.key) {
+    // The image that a shared link lacked: its region, marks and filters stay.
+    await search();
+  } else store.ask({ page: "search", query: { kind: "image", key: picture.key, crop: null }, least: null, ...NO_MARKS });
+  return true;
 }
 
 /** The image a state asks with: null for none, undefined when it is not in this browser. */

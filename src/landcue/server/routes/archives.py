@@ -165,6 +165,8 @@ async def get_archive(service: Shared, served: Shown) -> Response:
         "basemap": settings.basemap,
         "basemap_credit": settings.basemap_credit,
         "collections": settings.collections_file is not None,
+        "max_pixels": settings.limits.pixels,
+        "max_upload_bytes": settings.limits.upload_bytes,
     }
     return JSONResponse({**facts, **more})
 

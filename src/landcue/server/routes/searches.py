@@ -13,10 +13,11 @@ from fastapi import APIRouter, Query, Request
 from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from landcue.data.pictures import Scale
 from landcue.search.survey import MOST_ZOOM
 from landcue.server import export
 from landcue.server.errors import ProblemError
-from landcue.server.queries import Body, parse_json, read_body, run_search
+from landcue.server.queries import Body, parse_json, read_body, run_search, scenes_of
 from landcue.server.routes.base import REF, Service, Shared, choose, json_of, search_body
 from landcue.server.schemas.searches import (
     MAX_DEPTH,
@@ -165,6 +166,48 @@ async def get_map(
         return {"archive": served.name, "records": len(served.archive), **view.to_json()}
 
     return JSONResponse(await service.surveys.run(work))
+
+
+@router.post(
+    "/v1/picture",
+    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+    response_class=Response,
+    openapi_extra=search_body(),
+)
+async def get_picture(
+    request: Request,
+    service: Shared,
+    bands: Annotated[
+        str | None,
+        Query(pattern=r"^\d{1,4}(,\d{1,4}){2}$", description="Red, green and blue, from 1."),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        Query(max_length=80, description="`auto`, `percentile:2,98` or `fixed:0,3000`."),
+    ] = None,
+    side: Annotated[int, Query(ge=1, le=4_096, description="Most pixels of a side.")] = 2_048,
+) -> Response:
+    """Return the part `image` of a form as the model sees it: bands and scale chosen, a PNG.
+
+    `X-Image-Size` is the width and the height before it was reduced to `side`.
+    """
+    body = await _body(request, service)
+    if set(body.images) != {"image"}:
+        raise ProblemError(400, "send one image: the part 'image' of a form")
+    served = choose(request, body.search.archive)
+    if scale is not None:
+        Scale.parse(scale)
+
+    def work() -> tuple[bytes, int, int]:
+        scenes = scenes_of(served.archive)
+        if bands is not None:
+            scenes["bands"] = [int(one) for one in bands.split(",")]
+        if scale is not None:
+            scenes["scale"] = scale
+        return service.decoders.picture(body.images["image"][0], scenes, side)
+
+    png, width, height = await service.encoders.run(work)
+    return Response(png, 200, {"X-Image-Size": f"{width},{height}"}, "image/png")
 
 
 async def _body(request: Request, service: Service, *, every: bool = False) -> Body:

@@ -125,3 +125,5 @@ class ArchiveAnswer(AnswerModel):
     basemap: str | None = Field(description="Address template of map tiles for the page.")
     basemap_credit: str | None = Field(description="Attribution of the map tiles.")
     collections: bool = Field(False, description="Whether the service keeps collections.")
+    max_pixels: int = Field(0, description="Largest number of pixels of a query image.")
+    max_upload_bytes: int = Field(0, description="Largest size of a form with query images.")
