@@ -208,6 +208,9 @@ def test_a_minimum_score_is_chosen_on_a_histogram_and_all_that_pass_are_exported
     rows = (tmp_path / "rows.csv").read_text().splitlines()
     assert len(rows) == passing + 1
     expect(guest.page.locator(".toast")).to_contain_text(f"{passing} rows saved")
+    guest.page.get_by_text("Export", exact=True).click()
+    guest.button("Copy QGIS link").click()
+    expect(guest.page.locator(".toast").last).to_contain_text("/stac")
     guest.page.reload()
     guest.settled()
     expect(said).to_contain_text(f"{passing} of 139 records have")

@@ -54,6 +54,7 @@ CALLS = {
     "labels": lambda client, folder: client.labels(),
     "model": lambda client, folder: client.model(),
     "pages": lambda client, folder: list(client.pages(record="road01.png", k=7)),
+    "picture": lambda client, folder: client.picture(client.thumbnail("road01.png")),
     "places": lambda client, folder: client.places(record="road01.png"),
     "score_counts": lambda client, folder: client.score_counts(record="road01.png"),
     "record": lambda client, folder: client.record("road01.png"),

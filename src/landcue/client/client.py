@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, Unpack
 from urllib.parse import quote
 
-from landcue.client.transport import SearchArguments, Transport, json_content, search_content
+from landcue.client.transport import File, SearchArguments, Transport, json_content, search_content
 from landcue.errors import ServiceError, UsageError, did_you_mean
 from landcue.files import write_atomic
 from landcue.server.schemas.archives import (
@@ -181,6 +181,29 @@ class Client:
         """Return the pixels of a record, a JPEG whose longer side is at most ``side``."""
         query = {"side": side, "archive": archive}
         return self._transport.send("GET", f"{_record(id)}/chip", query)
+
+    def picture(
+        self,
+        image: File | str,
+        *,
+        bands: tuple[int, int, int] | None = None,
+        scale: str | None = None,
+        side: int = 2048,
+        archive: str | None = None,
+    ) -> bytes:
+        """Return an image as the model sees it, a PNG.
+
+        Args:
+            image: An image file.
+            bands: Red, green and blue of a raster, from 1.
+            scale: ``auto``, ``percentile:2,98`` or ``fixed:0,3000``.
+            side: Most pixels of a side.
+            archive: By name; the service's first by default.
+        """
+        chosen = None if bands is None else ",".join(map(str, bands))
+        query = {"bands": chosen, "scale": scale, "side": side}
+        content = search_content({"image": image, "archive": archive})
+        return self._transport.send("POST", "/v1/picture", query, content)
 
     def regions(self, id: str, **arguments: Unpack[SearchArguments]) -> RegionsAnswer:
         """Return where a record and the query of a search are alike.

@@ -50,6 +50,7 @@ class SearchArguments(TypedDict, total=False):
         parts: Any of ``train``, ``val``, ``test``.
         sources: Any of these sources of the archive.
         ids: Any of these records; up to 1,000.
+        cql2: CQL2 filter, text or JSON: ``a_overlaps(labels, ('ship')) or "score:water" > 0.9``.
         vector: Embedding to search for, of the archive's dimensions.
         images_of: Id of a collection whose kept images are examples.
         mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann``
@@ -88,6 +89,7 @@ class SearchArguments(TypedDict, total=False):
     parts: Sequence[str]
     sources: Sequence[str]
     ids: Sequence[str]
+    cql2: str | None
     vector: Sequence[float] | None
     images_of: str | None
     mode: Mode
@@ -106,7 +108,7 @@ class SearchArguments(TypedDict, total=False):
 
 _FILTERS = (
     "labels", "scores", "bbox", "polygon", "after", "before", "path", "groups", "sensors", "parts",
-    "sources", "ids",
+    "sources", "ids", "cql2",
 )  # fmt: skip
 _FILES = ("image", "positives", "negatives")
 

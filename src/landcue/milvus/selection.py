@@ -53,6 +53,9 @@ class MilvusSelection:
         """
         self._view, self._pushed = view, view.pushed
         self._n_bits, self._n_labels = view.manifest.n_bits, len(view.manifest.label_names)
+        if where is not None and where.cql2 is not None:
+            raise UsageError("CQL2 filters need an archive folder: filter a Milvus collection by "
+                             "labels, scores, place and time")  # fmt: skip
         self._polygon = None if where is None else where.polygon
         self._parts = [] if where is None else list(where.conditions(_Expressions(view)))
         self._where = both(*(part for _, part in self._parts))

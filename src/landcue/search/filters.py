@@ -18,7 +18,7 @@ import numpy.typing as npt
 from shapely.geometry.base import BaseGeometry
 
 from landcue.errors import UsageError, did_you_mean
-from landcue.search import expression
+from landcue.search import cql2, expression
 from landcue.search.expression import Word
 from landcue.search.place import box_of, check_polygon, inside, read_polygon, touches
 from landcue.search.records import Records
@@ -104,6 +104,7 @@ class Filter:
         parts: It belongs to one of these parts: ``train``, ``val``, ``test``.
         sources: It comes from one of these sources of the archive, by name.
         ids: Its id is one of these; empty for no condition.
+        cql2: It fits this CQL2 filter, text or JSON: see :mod:`landcue.search.cql2`.
     """
 
     labels: tuple[str, ...] = ()
@@ -121,6 +122,7 @@ class Filter:
     parts: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
+    cql2: str | None = None
 
     def __post_init__(self) -> None:
         for part in self.parts:
@@ -255,6 +257,8 @@ class Filter:
                 yield f"{column} {' or '.join(values)}", terms.among(column, values)
         if self.ids:
             yield f"ids, {len(self.ids):,} of them", terms.with_ids(self.ids)
+        if self.cql2 is not None:
+            yield f"filter {self.cql2}", cql2.evaluate(cql2.parse(self.cql2), terms)
 
 
 class _Masks:

@@ -196,6 +196,7 @@ def to_filter(filters: Filters) -> Filter:
         parts=tuple(filters.parts),
         sources=tuple(filters.sources),
         ids=tuple(filters.ids),
+        cql2=filters.cql2,
     )
 
 

@@ -6,29 +6,42 @@ standard describes these paths, so that the OpenAPI document does not.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import functools
 import json
+import re
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import quote, urlencode
 
-import shapely.geometry
+import numpy as np
+import shapely
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from shapely.geometry.base import BaseGeometry
 from starlette.responses import JSONResponse, Response
 
 from landcue.errors import UsageError
-from landcue.search import Filter, SearchOptions
+from landcue.search import Filter, SearchOptions, cql2
 from landcue.search.pages import Cursor
-from landcue.search.place import read_polygon
-from landcue.server.archives import Served
-from landcue.server.errors import InvalidError, ProblemError
+from landcue.search.place import check_polygon, read_polygon
+from landcue.server.errors import ProblemError
 from landcue.server.routes.base import Service, service_of
 from landcue.server.schemas.searches import MAX_CORNERS, MAX_DEPTH, count_positions
-from landcue.types import Bounds, Record
+from landcue.server.stac_items import (
+    GEOJSON,
+    QUERYABLES,
+    SCHEMA,
+    VERSION,
+    collection_value,
+    item_value,
+    link,
+    queryables_value,
+)
+from landcue.types import Bounds
 
-VERSION = "1.1.0"
 CONFORMS = [
     "https://api.stacspec.org/v1.0.0/core",
     "https://api.stacspec.org/v1.0.0/collections",
@@ -36,11 +49,15 @@ CONFORMS = [
     "https://api.stacspec.org/v1.0.0/item-search",
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core",
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
+    "https://api.stacspec.org/v1.0.0/item-search#filter",
+    "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/filter",
+    "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/features-filter",
+    "http://www.opengis.net/spec/cql2/1.0/conf/cql2-text",
+    "http://www.opengis.net/spec/cql2/1.0/conf/cql2-json",
 ]
 MAX_LIMIT = 1_000
-_GEOJSON = "application/geo+json"
-_UNKNOWN_FROM = "1900-01-01T00:00:00Z"
 _INSTANT = timedelta(milliseconds=1)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
 
 router = APIRouter(prefix="/stac", include_in_schema=False)
 _Shared = Annotated[Service, Depends(service_of)]
@@ -56,8 +73,10 @@ class ItemSearch(BaseModel):
     bbox: list[float] | None = Field(None, min_length=4, max_length=6)
     intersects: dict[str, Any] | None = None
     datetime: str | None = Field(None, max_length=100)
-    limit: int = Field(10, ge=1, le=10_000)
+    limit: int = Field(10, ge=1)
     token: str | None = Field(None, max_length=8_192)
+    filter: str | dict[str, Any] | None = None
+    filter_lang: Literal["cql2-text", "cql2-json"] | None = Field(None, alias="filter-lang")
 
 
 @router.get("")
@@ -65,19 +84,20 @@ async def landing(request: Request, service: _Shared) -> Response:
     """Return the landing page: a catalog with links to everything else."""
     root = _root(request)
     links = [
-        _link("self", root, title="This document"),
-        _link("root", root),
-        _link("conformance", f"{root}/conformance"),
-        _link("data", f"{root}/collections"),
-        _link("search", f"{root}/search", _GEOJSON, method="GET"),
-        _link("search", f"{root}/search", _GEOJSON, method="POST"),
-        _link(
+        link("self", root, title="This document"),
+        link("root", root),
+        link("conformance", f"{root}/conformance"),
+        link("data", f"{root}/collections"),
+        link("search", f"{root}/search", GEOJSON, method="GET"),
+        link("search", f"{root}/search", GEOJSON, method="POST"),
+        link(QUERYABLES, f"{root}/queryables", SCHEMA),
+        link(
             "service-desc",
             f"{root.removesuffix('/stac')}/openapi.json",
-            "application/vnd.oai.openapi+json;version=3.1",
+            "application/json",
         ),
         *(
-            _link("child", f"{root}/collections/{quote(name, safe='')}", title=name)
+            link("child", f"{root}/collections/{quote(name, safe='')}", title=name)
             for name in service.catalog.names
         ),
     ]
@@ -100,16 +120,34 @@ async def conformance() -> Response:
     return JSONResponse({"conformsTo": CONFORMS})
 
 
+@router.get("/queryables")
+async def queryables(request: Request, service: _Shared) -> Response:
+    """Return the properties that filters may use, as a JSON schema."""
+    names = dict.fromkeys(
+        name for served in service.catalog for name in served.archive.manifest.label_names
+    )
+    value = queryables_value(f"{_root(request)}/queryables", names)
+    return JSONResponse(value, media_type=SCHEMA)
+
+
+@router.get("/collections/{name}/queryables")
+async def queryables_of(name: str, request: Request, service: _Shared) -> Response:
+    """Return the properties that filters of an archive may use."""
+    names = service.catalog.get(name).archive.manifest.label_names
+    at = f"{_root(request)}/collections/{quote(name, safe='')}/queryables"
+    return JSONResponse(queryables_value(at, names), media_type=SCHEMA)
+
+
 @router.get("/collections")
 async def collections(request: Request, service: _Shared) -> Response:
     """Return all archives as collections."""
     root = _root(request)
 
     def work() -> list[dict[str, Any]]:
-        return [_collection(served, root) for served in service.catalog]
+        return [collection_value(served, root) for served in service.catalog]
 
     found = await service.searches.run(work)
-    links = [_link("self", f"{root}/collections"), _link("root", root)]
+    links = [link("self", f"{root}/collections"), link("root", root)]
     return JSONResponse({"collections": found, "links": links})
 
 
@@ -117,7 +155,7 @@ async def collections(request: Request, service: _Shared) -> Response:
 async def collection(name: str, request: Request, service: _Shared) -> Response:
     """Return an archive as a collection."""
     served = service.catalog.get(name)
-    work = functools.partial(_collection, served, _root(request))
+    work = functools.partial(collection_value, served, _root(request))
     return JSONResponse(await service.searches.run(work))
 
 
@@ -136,9 +174,9 @@ async def item(name: str, id: str, request: Request, service: _Shared) -> Respon
     served = service.catalog.get(name)
 
     def work() -> dict[str, Any]:
-        return _item(served, served.archive.record(served.check_id(id)), _root(request))
+        return item_value(served, served.archive.record(served.check_id(id)), _root(request))
 
-    return JSONResponse(await service.searches.run(work), media_type=_GEOJSON)
+    return JSONResponse(await service.searches.run(work), media_type=GEOJSON)
 
 
 @router.get("/search")
@@ -150,13 +188,20 @@ async def search(request: Request, service: _Shared) -> Response:
 @router.post("/search")
 async def search_posted(request: Request, service: _Shared) -> Response:
     """Search items; the parameters are those of STAC, in the body."""
+    body = await request.body()
+    given = await asyncio.to_thread(_read_object, body)
+    wanted = await asyncio.to_thread(_parse, given)
+    return await _search(request, service, wanted, "search", given)
+
+
+def _read_object(body: bytes) -> dict[str, Any]:
     try:
-        given = json.loads(await request.body())
+        given = json.loads(body)
     except (ValueError, RecursionError):
         raise ProblemError(400, "the body is not valid JSON") from None
     if not isinstance(given, dict):
         raise ProblemError(400, "the body is not a JSON object")
-    return await _search(request, service, _parse(given), "search", given)
+    return cast("dict[str, Any]", given)
 
 
 def _parameters(request: Request) -> dict[str, Any]:
@@ -176,8 +221,10 @@ def _parameters(request: Request) -> dict[str, Any]:
 def _parse(given: dict[str, Any]) -> ItemSearch:
     try:
         return ItemSearch.model_validate(given)
-    except ValidationError as error:
-        raise InvalidError(error) from None
+    except ValidationError as error:  # 400 by the standard, where other routes have 422
+        first = error.errors(include_url=False)[0]
+        at = ".".join(map(str, first["loc"]))
+        raise ProblemError(400, f"{at}: {first['msg']}") from None
 
 
 async def _search(
@@ -190,29 +237,31 @@ async def _search(
     root = _root(request)
 
     def work() -> dict[str, Any]:
-        features, token = _page(service, wanted, root)
-        links = [_link("self", f"{root}/{path}", _GEOJSON), _link("root", root)]
+        features, token, matched = _page(service, wanted, root)
+        links = [link("self", f"{root}/{path}", GEOJSON), link("root", root)]
         if token is not None and posted is None:
             asked = {**dict(request.query_params), "token": token}
-            links.append(_link("next", f"{root}/{path}?{urlencode(asked)}", _GEOJSON, method="GET"))
+            links.append(link("next", f"{root}/{path}?{urlencode(asked)}", GEOJSON, method="GET"))
         elif token is not None:
             body = {**(posted or {}), "token": token}
             where = f"{root}/{path}"
-            links.append({**_link("next", where, _GEOJSON, method="POST"), "body": body})
+            links.append({**link("next", where, GEOJSON, method="POST"), "body": body})
         return {
             "type": "FeatureCollection",
             "features": features,
             "links": links,
             "numberReturned": len(features),
+            **({} if matched is None else {"numberMatched": matched}),
         }
 
-    return JSONResponse(await service.searches.run(work), media_type=_GEOJSON)
+    answer = functools.partial(JSONResponse, media_type=GEOJSON)
+    return await service.searches.run(lambda: answer(work()))
 
 
 def _page(
     service: Service, wanted: ItemSearch, root: str
-) -> tuple[list[dict[str, Any]], str | None]:
-    """Return the items of a page and the token of the next one."""
+) -> tuple[list[dict[str, Any]], str | None, int | None]:
+    """Return the items of a page, the token of the next one, and how many there are, if known."""
     known = service.catalog.names
     names = [name for name in known if not wanted.collections or name in wanted.collections]
     limit = min(wanted.limit, MAX_LIMIT)
@@ -221,28 +270,36 @@ def _page(
         raise ProblemError(400, f"pages reach down to item {MAX_DEPTH:,}: narrow the search")
     where = _filter(wanted)
     features: list[dict[str, Any]] = []
+    refused: list[UsageError] = []
+    matched = 0
     for place, one in enumerate(names):
         if name is not None and known.index(one) < known.index(name):
             continue
         served = service.catalog.get(one)
-        if wanted.ids:
-            archive = served.archive
-            records = [archive.record(id_) for id_ in dict.fromkeys(wanted.ids) if id_ in archive]
-            kept = [record for record in records if _matches(record, where)]
-            features += [_item(served, record, root) for record in kept]
-            continue
-        if not len(served.archive):
+        ids = tuple(id_ for id_ in dict.fromkeys(wanted.ids) if id_ in served.archive)
+        if not len(served.archive) or (wanted.ids and not ids):
             continue
         options = SearchOptions(cursor=cursor)
         room = limit - len(features)
-        result = served.archive.search(None, where=where, k=room, options=options)
+        chosen = replace(where, ids=ids)
+        try:
+            result = served.archive.search(None, where=chosen, k=room, options=options)
+        except UsageError as error:  # such as a label that this archive does not have
+            if where.cql2 is None or len(names) == 1:
+                raise
+            refused.append(error)
+            continue
         cursor = None
-        features += [_item(served, served.archive.record(id_), root) for id_ in result.ids]
+        matched += 0 if result.plan is None else result.plan.allowed
+        features += [item_value(served, served.archive.record(id_), root) for id_ in result.ids]
+        total = matched if len(names) == 1 else None
         if result.cursor is not None:
-            return features, _token(one, result.cursor)
+            return features, _token(one, result.cursor), total
         if len(features) >= limit and place + 1 < len(names):
-            return features, _token(names[place + 1], None)
-    return features, None
+            return features, _token(names[place + 1], None), total
+    if refused and len(refused) == len(names):
+        raise refused[0]
+    return features, None, matched if len(names) == 1 else None
 
 
 def _filter(wanted: ItemSearch) -> Filter:
@@ -260,9 +317,30 @@ def _filter(wanted: ItemSearch) -> Filter:
     if wanted.intersects is not None:
         if count_positions(wanted.intersects) > MAX_CORNERS:
             raise ProblemError(400, f"intersects has more than {MAX_CORNERS:,} corners")
-        polygon = read_polygon(json.dumps(wanted.intersects))
+        polygon = _area(wanted.intersects)
     after, before = _interval(wanted.datetime)
-    return Filter(bbox=bounds, polygon=polygon, after=after, before=before)
+    text = wanted.filter if isinstance(wanted.filter, str) else None
+    if wanted.filter is not None and text is None:
+        if count_positions(wanted.filter) > MAX_CORNERS:
+            raise ProblemError(400, f"the filter has more than {MAX_CORNERS:,} corners or values")
+        text = json.dumps(wanted.filter)
+    if text is not None:
+        cql2.parse(text)  # which is not the archive's to refuse
+    return Filter(bbox=bounds, polygon=polygon, after=after, before=before, cql2=text)
+
+
+def _area(geometry: dict[str, Any]) -> BaseGeometry:
+    """Return a geometry as an area: points and lines are made as wide as 0.2 mm."""
+    if geometry.get("type") in ("Polygon", "MultiPolygon"):
+        return read_polygon(json.dumps(geometry))
+    try:
+        shape = shapely.from_geojson(json.dumps(geometry))
+    except (shapely.errors.ShapelyError, ValueError):
+        shape = None
+    if shape is None or shape.is_empty or not np.isfinite(shape.bounds).all():
+        raise ProblemError(400, "intersects is not a GeoJSON geometry with coordinates")
+    parts = getattr(shape, "geoms", [shape])
+    return check_polygon(shapely.unary_union([part.buffer(1e-9) for part in parts]), "intersects")
 
 
 def _interval(text: str | None) -> tuple[datetime | None, datetime | None]:
@@ -274,116 +352,29 @@ def _interval(text: str | None) -> tuple[datetime | None, datetime | None]:
         raise ProblemError(400, f"datetime {text[:60]!r}: write a time, or two and a slash")
     try:
         times = [
-            None if part in ("", "..") else datetime.fromisoformat(part.upper()) for part in parts
+            None if part in ("", "..") else datetime.fromisoformat(_instant(part)) for part in parts
         ]
-        if any(time is not None and time.tzinfo is None for time in times):
+        first, last = times[0], times[-1]
+        if first is None and last is None:
             raise ValueError
-        last = times[-1]
-        return times[0], None if last is None else last + _INSTANT
+        if first is not None and last is not None and first > last:
+            raise ValueError
+        return first, None if last is None else last + _INSTANT
     except (ValueError, OverflowError):
         raise ProblemError(
             400, f"datetime {text[:60]!r}: write times as 2024-06-01T00:00:00Z"
         ) from None
 
 
-def _matches(record: Record, where: Filter) -> bool:
-    time, box = record.time, where.bbox
-    if (where.after or where.before) and time is None:
-        return False
-    if time is not None and where.after is not None and time < where.after:
-        return False
-    if time is not None and where.before is not None and time >= where.before:
-        return False
-    shape = where.polygon
-    if box is not None:
-        east = box.east if box.west <= box.east else box.east + 360
-        shape = shapely.geometry.box(box.west, box.south, east, box.north)
-    if shape is None:
-        return True
-    own = _outline(record)
-    return own is not None and bool(shape.intersects(own))
-
-
-def _outline(record: Record) -> Any:
-    if record.footprint is not None:
-        return record.footprint
-    box = record.bounds
-    if box is None:
-        return None
-    east = box.east if box.west <= box.east else box.east + 360
-    return shapely.geometry.box(box.west, box.south, east, box.north)
-
-
-def _item(served: Served, record: Record, root: str) -> dict[str, Any]:
-    name = quote(served.name, safe="")
-    at = f"{root}/collections/{name}"
-    outline, time = _outline(record), record.time
-    value: dict[str, Any] = {
-        "type": "Feature",
-        "stac_version": VERSION,
-        "stac_extensions": [],
-        "id": record.id,
-        "collection": served.name,
-        "geometry": None if outline is None else shapely.geometry.mapping(outline),
-    }
-    if record.bounds is not None:
-        box = record.bounds
-        value["bbox"] = [box.west, box.south, box.east, box.north]
-    properties: dict[str, Any] = {"datetime": None if time is None else _iso(time)}
-    if time is None:  # it was taken at some time before it was indexed
-        updated = datetime.fromisoformat(served.archive.manifest.updated)
-        properties |= {"start_datetime": _UNKNOWN_FROM, "end_datetime": _iso(updated)}
-    if record.sensor is not None:
-        properties["platform"] = record.sensor
-    if record.labels is not None:
-        properties["labels"] = list(record.labels)
-    properties["predicted_labels"] = list(record.predicted)
-    images = f"{root.removesuffix('/stac')}/v1/records/{quote(record.id)}"
-    asked = urlencode({"archive": served.name})
-    value["properties"] = properties
-    value["links"] = [
-        _link("self", f"{at}/items/{quote(record.id)}", _GEOJSON),
-        _link("root", root),
-        _link("parent", at),
-        _link("collection", at),
-    ]
-    value["assets"] = {
-        kind: {"href": f"{images}/{kind}?{asked}", "type": "image/jpeg", "roles": [role]}
-        for kind, role in (("thumbnail", "thumbnail"), ("chip", "overview"))
-    }
-    return value
-
-
-def _collection(served: Served, root: str) -> dict[str, Any]:
-    archive, name = served.archive, quote(served.name, safe="")
-    summary = archive.summary() if len(archive) else None
-    bounds = list(summary.bounds) if summary is not None and summary.bounds else []
-    if bounds and bounds[0] > bounds[2]:
-        bounds = [-180.0, bounds[1], 180.0, bounds[3]]
-    times = [f"{time[:19]}Z" for time in summary.times] if summary is not None else []
-    at = f"{root}/collections/{name}"
-    return {
-        "type": "Collection",
-        "stac_version": VERSION,
-        "stac_extensions": [],
-        "id": served.name,
-        "description": f"{len(archive)} images with embeddings.",
-        "license": "other",
-        "extent": {
-            "spatial": {"bbox": [bounds or [-180, -90, 180, 90]]},
-            "temporal": {"interval": [times or [None, None]]},
-        },
-        "links": [
-            _link("self", at),
-            _link("root", root),
-            _link("parent", root),
-            _link("items", f"{at}/items", _GEOJSON),
-        ],
-    }
-
-
 def _token(name: str, cursor: str | None) -> str:
     return base64.urlsafe_b64encode(json.dumps([name, cursor]).encode()).decode()
+
+
+def _instant(text: str) -> str:
+    """Check that a time is written as RFC 3339 has it."""
+    if not _RFC3339.fullmatch(text.upper()):
+        raise ValueError
+    return text.upper()
 
 
 def _read_token(token: str | None) -> tuple[str | None, str | None]:
@@ -398,13 +389,5 @@ def _read_token(token: str | None) -> tuple[str | None, str | None]:
     return name, cursor
 
 
-def _link(rel: str, href: str, kind: str = "application/json", **more: str) -> dict[str, Any]:
-    return {"rel": rel, "href": href, "type": kind, **more}
-
-
 def _root(request: Request) -> str:
     return f"{str(request.base_url).rstrip('/')}/stac"
-
-
-def _iso(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")

@@ -53,6 +53,16 @@ export function ExportMenu() {
       notify(error instanceof ApiError ? error.message : "The results could not be exported.");
     }
   };
+  const copyLink = async () => {
+    own.current?.removeAttribute("open");
+    const address = new URL("stac", document.baseURI).href;
+    try {
+      await navigator.clipboard.writeText(address);
+      notify(`Copied ${address}. In QGIS add an OGC API - Features layer with this address.`);
+    } catch {
+      notify(`In QGIS add an OGC API - Features layer with the address ${address}`);
+    }
+  };
   return (
     <details class="menu" ref={own} onToggle={() => void look()} onKeyDown={(event) => event.key === "Escape" && own.current?.removeAttribute("open")}>
       <summary class="tool">
@@ -76,6 +86,11 @@ export function ExportMenu() {
             </button>
           </li>
         ))}
+        <li>
+          <button type="button" onClick={() => void copyLink()}>
+            Copy QGIS link
+          </button>
+        </li>
       </ul>
     </details>
   );

@@ -108,6 +108,13 @@ class Filters(RequestModel):
     sources: _Names = Field([], description="Names of the archive's sources.")
     ids: list[Id] = Field([], max_length=1_000, description="Ids of records; all must exist.")
 
+    cql2: str | None = Field(
+        None,
+        min_length=1,
+        max_length=10_000,
+        description="A CQL2 filter, text or JSON; its properties: `/stac/queryables`.",
+    )
+
     @field_validator("bbox")
     @classmethod
     def _check_bbox(cls, value: Box | None) -> Box | None:
