@@ -3,10 +3,10 @@
     python benchmarks/regions.py [--images images.npz]
 
 Chips of 384 pixels (192 m) drawn by the demo renderer: 50 with one ship, 50 with one court and 50
-with one tank, 750 with none of them. Queries are crops of 48 to 128 pixels around the object of 60
-further chips, 20 of each kind; relevant is a chip with an object of the same kind. Both searches
-use the same crop, encoded by the built-in encoder. ``--images`` keeps the drawn chips for a second
-run.
+with one tank, and 750 with none of them, each in four turns by a quarter. Queries are crops of 48
+to 128 pixels around the object of 60 further chips, 20 of each kind; relevant is a chip with an
+object of the same kind. Both searches use the same crop, encoded by the built-in encoder.
+``--images`` keeps the drawn chips for a second run.
 """
 
 from __future__ import annotations
@@ -112,6 +112,12 @@ def main() -> None:
         if options.images is not None:
             np.savez(options.images, **chips)
     asks, kinds, images, boxes = (chips[name] for name in ("asks", "kind", "image", "box"))
+    others = np.flatnonzero(kinds == "")
+    turned = [np.rot90(images[others], turns, axes=(1, 2)) for turns in (1, 2, 3)]
+    images = np.concatenate([images, *turned])
+    kinds, boxes, asks = (
+        np.concatenate([values, *[values[others]] * 3]) for values in (kinds, boxes, asks)
+    )
     gallery, queries = np.flatnonzero(~asks), np.flatnonzero(asks)
     encoder = load_model("builtin")
     counts = {name: int((kinds[gallery] == name).sum()) for name in LABELS}

@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import { Remote, useBlobUrl } from "./Remote";
-import { Sharpener, sideFor } from "./sharp";
+import { placed, Sharpener, sideFor, type Part } from "./sharp";
 import { api } from "./store";
 
 const sharpener = new Sharpener(api);
@@ -11,6 +11,8 @@ interface Props {
   alt?: string;
   /** One of few large images: it comes before those of a grid. */
   eager?: boolean;
+  /** Part of the image to outline: left, top, right and bottom as shares of it. */
+  box?: Part | undefined;
 }
 
 /** A record's thumbnail, and over it the sharp image where that shows more and is in view. */
@@ -18,7 +20,7 @@ export function Sharp(props: Props) {
   return <Layers key={`${props.archive} ${props.id}`} {...props} />;
 }
 
-function Layers({ id, archive, alt = "", eager = false }: Props) {
+function Layers({ id, archive, alt = "", eager = false, box }: Props) {
   // Null where there is none.
   const [thumbnail, setThumbnail] = useState<HTMLImageElement | null | undefined>();
   const [blob, setBlob] = useState<Blob | null>(null);
@@ -50,6 +52,7 @@ function Layers({ id, archive, alt = "", eager = false }: Props) {
     <>
       <Remote src={api.thumbnailUrl(id, archive)} alt={alt} eager={eager} onShown={setThumbnail} />
       {url && <img class="sharp" src={url} alt="" draggable={false} decoding="async" />}
+      {box && thumbnail && <span class="hit-box" style={placed(box, thumbnail)} />}
     </>
   );
 }

@@ -6,7 +6,7 @@ import type { SearchRequest } from "./types";
 export type Box = readonly [number, number, number, number];
 
 export type Mode = NonNullable<SearchRequest["mode"]>;
-export const MODES = ["auto", "embedding", "code", "cue", "two-stage", "ann", "fused", "fused-code"] as const satisfies readonly Mode[];
+export const MODES = ["auto", "embedding", "code", "cue", "two-stage", "ann", "fused", "fused-code", "regions"] as const satisfies readonly Mode[];
 
 export type ExportFormat = "geojson" | "csv" | "geoparquet";
 

@@ -58,3 +58,20 @@ export class Sharpener {
     }
   }
 }
+
+/** Left, top, right and bottom as shares of an image. */
+export type Part = readonly [number, number, number, number];
+
+/** Where a part of an image lies in its element, which may cut off two sides of the image. */
+export function placed([left, top, right, bottom]: Part, image: Pick<HTMLImageElement, "naturalWidth" | "naturalHeight" | "clientWidth" | "clientHeight">) {
+  const across = image.naturalWidth / (image.clientWidth || 1);
+  const down = image.naturalHeight / (image.clientHeight || 1);
+  const least = Math.min(across, down) || 1;
+  const inside = (share: number, all: number) => `${Math.min(100, Math.max(0, 100 * (0.5 + (share - 0.5) * (all / least))))}%`;
+  return {
+    left: inside(left, across),
+    top: inside(top, down),
+    right: inside(1 - right, across),
+    bottom: inside(1 - bottom, down),
+  };
+}

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { ApiError } from "../src/api";
-import { Sharpener, sideFor } from "../src/sharp";
+import { Sharpener, sideFor, placed } from "../src/sharp";
 
 const thumbnail = { width: 96, height: 48 };
 
@@ -109,5 +109,18 @@ describe("sharp images", () => {
     await service.answer(200);
     expect(await second).toBeNull();
     expect(service.asked).toHaveLength(1);
+  });
+});
+
+describe("placed", () => {
+  const seen = (naturalWidth: number, naturalHeight: number, clientWidth: number, clientHeight: number) =>
+    placed([0.5, 0.25, 1, 0.75], { naturalWidth, naturalHeight, clientWidth, clientHeight });
+  it("is the part itself where the whole image is shown", () => {
+    expect(seen(200, 100, 100, 50)).toEqual({ left: "50%", top: "25%", right: "0%", bottom: "25%" });
+  });
+  it("follows an image that is cut to a square", () => {
+    // Twice as wide as high: the shown square is the middle half of its width.
+    expect(seen(200, 100, 50, 50)).toEqual({ left: "50%", top: "25%", right: "0%", bottom: "25%" });
+    expect(seen(100, 200, 50, 50)).toEqual({ left: "50%", top: "0%", right: "0%", bottom: "0%" });
   });
 });

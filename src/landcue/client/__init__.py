@@ -30,6 +30,7 @@ from landcue.server.schemas.model import (
 )
 from landcue.server.schemas.searches import (
     Hit,
+    HitRegion,
     MapCluster,
     MapRecord,
     PlacesAnswer,
@@ -46,6 +47,7 @@ __all__ = [
     "CollectionSummary",
     "FacetsAnswer",
     "Hit",
+    "HitRegion",
     "LabelCount",
     "LabelScore",
     "MapAnswer",

@@ -60,6 +60,11 @@ _COLUMNS: dict[str, Any] = {
     "thumbnail": pa.string(),
     "geometry": pa.binary(),
 }
+_REGIONS: dict[str, Any] = {
+    "region": pa.list_(pa.float64()),
+    "region_window": pa.list_(pa.int64()),
+}
+"""Further columns in mode ``regions``."""
 
 
 def answer(served: Served, result: Result, *, predicted: bool = False) -> dict[str, Any]:
@@ -99,6 +104,9 @@ def write(
 ) -> None:
     """Write all hits of a result as GeoJSON, CSV or GeoParquet, some thousand at a time.
 
+    In mode ``regions`` the geometry is that of the part of the image that matches best; two more
+    columns hold its box as shares of the image, and its window in pixels of the scene.
+
     Args:
         served: The archive.
         result: The hits.
@@ -116,12 +124,15 @@ def write(
         "rows": len(result),
         "cursor": result.cursor,
     }
+    columns = {name: kind for name, kind in _COLUMNS.items() if name != "geometry"}
+    columns |= _REGIONS if result.mode == "regions" else {}
+    columns["geometry"] = _COLUMNS["geometry"]
     if kind == "geojson":
         _geojson(rows, about, file)
     elif kind == "csv":
-        _csv(rows, file)
+        _csv(rows, columns, file)
     else:
-        _geoparquet(rows, about, file)
+        _geoparquet(rows, pa.schema(list(columns.items())), about, file)
 
 
 def _rows(
@@ -135,7 +146,12 @@ def _rows(
             zip(part, part.predicted(), strict=True), start=first + 1
         ):
             mark, note = marks.get(hit.id, (None, None))
-            window = hit.window
+            window, region = hit.window, hit.region
+            where: dict[str, Any] = {}
+            if region is not None:
+                at = region.window
+                where["region"] = list(region.box)
+                where["region_window"] = at and [at.col, at.row, at.width, at.height]
             yield (
                 hit,
                 {
@@ -157,8 +173,14 @@ def _rows(
                     "group": hit.group,
                     "source": hit.source,
                     "thumbnail": f"{base}/v1/records/{quote(hit.id)}/thumbnail?{asked}",
+                    **where,
                 },
             )
+
+
+def _area(hit: Hit) -> BaseGeometry | None:
+    """Return what a hit covers: the part that matches best, or its footprint."""
+    return hit.geometry if hit.region is None else hit.region.geometry
 
 
 def _absolute(path: str) -> bool:
@@ -178,9 +200,10 @@ def _geojson(
     file.write(head[:-1] + b',"features":[')
     for i, (hit, row) in enumerate(rows):
         feature: dict[str, Any] = {"type": "Feature", "id": hit.id, "geometry": None}
-        if hit.geometry is not None:
-            feature["geometry"] = shapely.geometry.mapping(hit.geometry)
-        if hit.bounds is not None:
+        area = _area(hit)
+        if area is not None:
+            feature["geometry"] = shapely.geometry.mapping(area)
+        if hit.bounds is not None and hit.region is None:
             box = hit.bounds
             feature["bbox"] = [box.west, box.south, box.east, box.north]
         feature["properties"] = {**row, "datetime": _iso(row["datetime"])}
@@ -188,11 +211,14 @@ def _geojson(
     file.write(b"]}")
 
 
-def _csv(rows: Iterator[tuple[Hit, dict[str, Any]]], file: IO[bytes]) -> None:
+def _csv(
+    rows: Iterator[tuple[Hit, dict[str, Any]]], columns: Mapping[str, Any], file: IO[bytes]
+) -> None:
     text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(_COLUMNS)
+    writer.writerow(columns)
     for hit, row in rows:
+        area = _area(hit)
         predicted = "; ".join(
             name if score is None else f"{name} {score:g}"
             for name, score in row["predicted"].items()
@@ -202,9 +228,11 @@ def _csv(rows: Iterator[tuple[Hit, dict[str, Any]]], file: IO[bytes]) -> None:
             "shared": "; ".join(row["shared"]),
             "predicted": predicted,
             "datetime": _iso(row["datetime"]),
-            "window": None if row["window"] is None else " ".join(map(str, row["window"])),
-            "geometry": None if hit.geometry is None else hit.geometry.wkt,
+            "geometry": None if area is None else area.wkt,
         }
+        for name in ("window", *_REGIONS):
+            if row.get(name) is not None:
+                flat[name] = " ".join(map(str, row[name]))
         writer.writerow(
             [_cell(value) if isinstance(value, str) else value for value in flat.values()]
         )
@@ -217,9 +245,11 @@ def _cell(text: str) -> str:
 
 
 def _geoparquet(
-    rows: Iterator[tuple[Hit, dict[str, Any]]], about: dict[str, Any], file: IO[bytes]
+    rows: Iterator[tuple[Hit, dict[str, Any]]],
+    schema: pa.Schema,
+    about: dict[str, Any],
+    file: IO[bytes],
 ) -> None:
-    schema = pa.schema(list(_COLUMNS.items()))
     kinds: set[str] = set()
     sides: list[Any] = []
     values: list[dict[str, Any]] = []
@@ -236,10 +266,10 @@ def _geoparquet(
             geometries.clear()
 
         for hit, row in rows:
-            wkb = None
-            if hit.geometry is not None:
-                geometries.append(hit.geometry)
-                wkb = shapely.to_wkb(hit.geometry, byte_order=1)
+            wkb, area = None, _area(hit)
+            if area is not None:
+                geometries.append(area)
+                wkb = shapely.to_wkb(area, byte_order=1)
             values.append({**row, "predicted": list(row["predicted"].items()), "geometry": wkb})
             if len(values) == _AT_ONCE:
                 flush()

@@ -53,7 +53,7 @@ export const Card = memo(function Card({ hit, at, mode, mark, open, focused, sel
         onClick={() => openHit(open ? null : hit.id)}
         onFocus={() => (focus.value = at)}
       >
-        <Sharp id={hit.id} archive={archiveName.value || null} />
+        <Sharp id={hit.id} archive={archiveName.value || null} box={hit.region?.box} />
         {mark && (
           <span class="card-mark">
             <Icon name={mark === "good" ? "plus" : "minus"} />

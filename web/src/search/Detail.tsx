@@ -74,7 +74,7 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
         )}
         <figure>
           <div class="frame">
-            <Sharp id={hit.id} archive={archive} alt={hit.id} eager />
+            <Sharp id={hit.id} archive={archive} alt={hit.id} eager box={hit.region?.box} />
             {heat && queryImage && <HeatOverlay api={api} archive={archive} query={queryImage} id={hit.id} side="hit" />}
           </div>
           <figcaption>{nearness(hit, shownMode.value, about.value?.n_bits ?? 0) || "Result"}</figcaption>

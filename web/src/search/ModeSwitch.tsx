@@ -13,6 +13,7 @@ const NAMES: Record<Mode, string> = {
   ann: "ANN",
   fused: "Embedding + labels",
   "fused-code": "Hash + labels (asymmetric)",
+  regions: "Regions",
 };
 
 const TELLS: Record<Mode, string> = {
@@ -24,6 +25,7 @@ const TELLS: Record<Mode, string> = {
   ann: "An approximate index, re-ranked by the float embeddings.",
   fused: "Float embeddings and predicted labels together, weighted as measured on this archive.",
   "fused-code": "Hash codes decoded for the float query, and label probabilities of 2 bits.",
+  regions: "The most similar part of each image: finds what is smaller than a chip.",
 };
 
 /** Chooses how records are compared: a menu of the methods, each with a sentence and the time of its last search. */

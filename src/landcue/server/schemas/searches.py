@@ -22,7 +22,9 @@ from landcue.server.schemas.base import (
     check_whole,
 )
 
-Mode = Literal["auto", "embedding", "code", "cue", "two-stage", "ann", "fused", "fused-code"]
+Mode = Literal[
+    "auto", "embedding", "code", "cue", "two-stage", "ann", "fused", "fused-code", "regions"
+]
 
 MAX_K = 1_000
 
@@ -227,6 +229,18 @@ class ScoreParts(AnswerModel):
     labels: float = Field(description="Part of the predicted labels.")
 
 
+class HitRegion(AnswerModel):
+    """The part of a record's image that matches the query best."""
+
+    box: tuple[float, float, float, float] = Field(
+        description="Left, top, right and bottom as shares 0 to 1 of the width and height."
+    )
+    window: PixelWindow | None = Field(
+        description="Column, row, width, height in the scene of a chip; `null` for a whole image."
+    )
+    footprint: tuple[Pair, ...] | None = Field(description="Corners as (longitude, latitude).")
+
+
 class Hit(AnswerModel):
     """A record returned by a search."""
 
@@ -256,6 +270,9 @@ class Hit(AnswerModel):
         None, description="Predicted labels, if the search set `predicted`."
     )
     why: ScoreParts | None = Field(None, description="Parts of the score in mode `fused`.")
+    region: HitRegion | None = Field(
+        None, description="Where in the image the query was found, in mode `regions`."
+    )
 
 
 class Plan(AnswerModel):
