@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from landcue.server.app import description
-from landcue.server.schemas import archives, base, collections, model, searches
+from landcue.server.schemas import archives, base, changes, collections, model, searches
 
 ROOT = Path(__file__).parents[2]
 
-SCHEMAS = (searches, archives, collections, model, base)
+SCHEMAS = (changes, searches, archives, collections, model, base)
 
 DESCRIBED = description()
 OPERATIONS = {

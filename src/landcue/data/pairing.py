@@ -89,6 +89,26 @@ def pair_places(before: Places, after: Places, min_overlap: float = 0.5) -> Plac
     )
 
 
+def same_place(places: Places, row: int, min_overlap: float = 0.5) -> Rows:
+    """Return the rows that show the place of a row, itself among them, by the rule of pairs.
+
+    Args:
+        places: All chips.
+        row: Its row.
+        min_overlap: Least intersection over union of footprints, 0 < value <= 1.
+    """
+    overlap = _box_overlap(np.tile(places.bounds[row], (len(places.bounds), 1)), places.bounds)
+    near = np.flatnonzero(overlap > 0)
+    cells = cells_of(places.ids.take(pa.array(np.append(near, row)))).to_pylist()
+    if cells[-1] is not None:
+        return near[[cell == cells[-1] for cell in cells[:-1]]]
+    shapes, own = _shapes(places, near), _shapes(places, np.array([row]))
+    shared = shapely.area(shapely.intersection(shapes, own))
+    union = shapely.area(shapes) + shapely.area(own) - shared
+    good = shared >= min_overlap * union * (1 - 1e-9)
+    return near[good]
+
+
 def _unpaired(places: Places, rows: Rows) -> Rows:
     """Return rows with a footprint whose cell none of the paired rows has."""
     free = ~np.isnan(places.bounds).any(axis=1)

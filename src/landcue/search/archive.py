@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from landcue.data.marks import Given, Marks
     from landcue.milvus.push import DiffReport, PushReport
     from landcue.search.changes import Changes
-    from landcue.search.dates import When
+    from landcue.search.dates import Moment, When
     from landcue.search.raster import ScoreMap
     from landcue.search.watch import Watches
 
@@ -354,6 +354,28 @@ class Archive:
             min_overlap=min_overlap,
             k=k,
         )
+
+    def timeline(self, id_: str, *, min_overlap: float = 0.5) -> tuple[Moment, ...]:
+        """Return all records of the place of a record that have a time, the earliest first.
+
+        >>> [moment.time.year for moment in archive.timeline("a.png")]         # doctest: +SKIP
+        [2012, 2018]
+
+        Records show one place by the same rule as in :meth:`change`.
+
+        Args:
+            id_: Of any record of the place.
+            min_overlap: Least intersection over union of footprints off the grid.
+
+        Raises:
+            UsageError: No record has this id, or this is a collection.
+            DataError: It has no footprint, or no record of the place has a time.
+        """
+        from landcue.search.dates import find_timeline
+
+        if not isinstance(self.backend, LocalBackend):
+            raise UsageError("timeline needs the archive folder, not a Milvus collection")
+        return find_timeline(self.backend, id_, min_overlap)
 
     def map(
         self,

@@ -61,9 +61,9 @@ def find_changes(
 ) -> Changes:
     """Return the unusual pairs of two archives, or of one: see :meth:`landcue.Archive.change`."""
     _check_values(periods, alpha, min_overlap, k)
-    encoder = _encoder_of(before)
+    encoder = encoder_of(before)
     models = _models(scoring, encoder)
-    if encoder != _encoder_of(after):
+    if encoder != encoder_of(after):
         raise ArchiveError(
             f"{after.archive.folder} was made by another model than {before.archive.folder}: "
             "embed one of them again with 'landcue archive reembed'"
@@ -112,7 +112,7 @@ def find_changes(
     return Changes(len(rows), lambda i, j: table.decode(rows[i:j]), facts)
 
 
-def _encoder_of(backend: LocalBackend) -> str:
+def encoder_of(backend: LocalBackend) -> str:
     """Return the fingerprint of what made the embeddings; codes may be an archive's own."""
     model = backend.archive.model_folder
     found = None if model is None else embedding_fingerprint(model)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 pq: Any = pyarrow.parquet
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet would run."""
 _BLOCK = 512
 """Pairs that are decoded at a time."""
 
@@ -228,7 +230,11 @@ class Changes(Sequence[Change]):
                 value = one.to_json()
                 cells = [value[name] for name in _COLUMNS]
                 cells = [";".join(cell) if isinstance(cell, list) else cell for cell in cells]
-                writer.writerow((*cells, *(value["bounds"] or ("",) * 4)))
+                guarded = [
+                    f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+                    for cell in cells
+                ]
+                writer.writerow((*guarded, *(value["bounds"] or ("",) * 4)))
 
     def _write_parquet(self, path: Path) -> None:
         shapes = np.array([one.geometry for one in self], object)

@@ -1,4 +1,4 @@
-"""The records of one date of a comparison: the period, and what must be alike on both dates."""
+"""The records of one date of a comparison, and those of one place at all dates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from landcue.data.cells import cells_of, grid_of
-from landcue.data.pairing import Places
+from landcue.data.pairing import Places, same_place
 from landcue.errors import DataError, UsageError
 from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
@@ -207,3 +207,48 @@ def _bands(side: Side) -> list[str] | None:
 
 def _bands_of(reading: str | None) -> str:
     return ",".join(map(str, json.loads(reading).get("bands") or ())) if reading else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One record of a place.
+
+    Attributes:
+        id: Of the record.
+        time: When it was taken, UTC.
+        labels: Annotated labels, or predicted ones where there is no annotation.
+        distance: 1 - cosine to the record before it in time; ``None`` of the first.
+        sensor: As it was recorded.
+    """
+
+    id: str
+    time: datetime
+    labels: tuple[str, ...]
+    distance: float | None
+    sensor: str | None
+
+
+def find_timeline(backend: LocalBackend, id_: str, min_overlap: float) -> tuple[Moment, ...]:
+    """Return the records of one place: see :meth:`landcue.Archive.timeline`."""
+    if not 0 < min_overlap <= 1:
+        raise UsageError(f"min_overlap {min_overlap:g}: use a share above 0, up to 1")
+    records = backend.records
+    row = records.find(id_)
+    if row is None:
+        raise UsageError(f"no record has the id {id_!r}")
+    if np.isnan(records.bounds[row]).any():
+        raise DataError(f"{id_} has no footprint, so that its place is not known")
+    rows = same_place(Side(backend, np.arange(len(records))).places(), row, min_overlap)
+    rows = rows[~np.isnat(records.time[rows])]
+    if not len(rows):
+        raise DataError(f"no record of the place of {id_} has a time")
+    rows = rows[np.argsort(records.time[rows], kind="stable")]
+    vectors = backend.vectors.embedding[rows].astype(np.float64)
+    steps = 0.5 * np.square(np.diff(vectors, axis=0)).sum(axis=1)
+    sensors = records.column("sensor", rows).to_pylist()
+    return tuple(
+        Moment(facts[0], facts[8], tuple((facts[3] if facts[2] is None else facts[2]) or ()),
+               distance, sensor)
+        for facts, distance, sensor in zip(records.facts(rows), [None, *steps.tolist()], sensors,
+                                           strict=True)
+    )  # fmt: skip

@@ -29,11 +29,13 @@ from landcue.server.metrics import start_logging
 from landcue.server.middleware import Guard, Observe
 from landcue.server.page import Page
 from landcue.server.routes import archives as archive_routes
+from landcue.server.routes import changes as change_routes
 from landcue.server.routes import collections as collection_routes
 from landcue.server.routes import searches as search_routes
 from landcue.server.routes.base import REF, Service
 from landcue.server.routes.page import add_page
 from landcue.server.schemas.base import Problem
+from landcue.server.schemas.changes import ChangeRequest
 from landcue.server.schemas.collections import CollectionChange, CollectionRequest, SuggestRequest
 from landcue.server.schemas.searches import SearchRequest
 from landcue.server.settings import Settings
@@ -95,7 +97,7 @@ def create_app(
     if settings.proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.proxies))
     add_error_handlers(app, catalog.hidden_paths)
-    for routes in (search_routes, archive_routes, collection_routes, stac):
+    for routes in (change_routes, search_routes, archive_routes, collection_routes, stac):
         app.include_router(routes.router)
     add_page(app, service)
     app.openapi = functools.partial(_describe, app, app.openapi)
@@ -162,7 +164,13 @@ async def _watch_parent() -> None:
 def _describe(app: FastAPI, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return the OpenAPI description, with the schemas that FastAPI does not generate."""
     described = make()
-    bodies = (SearchRequest, CollectionRequest, CollectionChange, SuggestRequest)
+    bodies = (
+        SearchRequest,
+        CollectionRequest,
+        CollectionChange,
+        SuggestRequest,
+        ChangeRequest,
+    )
     pairs: list[Any] = [*((body, "validation") for body in bodies), (Problem, "serialization")]
     _, extra = models_json_schema(pairs, ref_template=REF)
     described.setdefault("components", {}).setdefault("schemas", {}).update(extra["$defs"])

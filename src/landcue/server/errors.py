@@ -23,6 +23,7 @@ from landcue.errors import (
     UsageError,
     did_you_mean,
 )
+from landcue.server.schemas.changes import ChangeRequest
 from landcue.server.schemas.searches import Filters, SearchRequest
 
 MEDIA_TYPE = "application/problem+json"
@@ -142,8 +143,9 @@ def _what(fault: Mapping[str, Any]) -> str:
     if fault["type"] != "extra_forbidden":
         return str(fault["msg"]).removeprefix("Value error, ")[:200]
     *path, name = map(str, fault["loc"])
-    known = Filters.model_fields if "filters" in path else SearchRequest.model_fields
-    return f"unknown field {name[:60]!r}{did_you_mean(name, [*known])}"[:200]
+    models = (Filters,) if "filters" in path else (SearchRequest, ChangeRequest)
+    known = [field for model in models for field in model.model_fields]
+    return f"unknown field {name[:60]!r}{did_you_mean(name, known)}"[:200]
 
 
 def _allowed(request: Request) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import IO, Annotated, Any
 from weakref import WeakSet
 
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel
+from starlette.background import BackgroundTask
+from starlette.responses import Response, StreamingResponse
 
 from landcue.server.archives import Catalog, Served
 from landcue.server.collections import Collections
@@ -156,3 +160,20 @@ def search_body(model: type[BaseModel] = SearchRequest) -> dict[str, Any]:
     form["additionalProperties"] = False
     content = {"application/json": {"schema": ref}, "multipart/form-data": {"schema": form}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def send_file(
+    file: IO[bytes], name: str, media_type: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a file as a download; it is closed when it was sent."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    said = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Length": str(size)}
+    closing = BackgroundTask(file.close)
+    return StreamingResponse(_chunks(file), 200, {**(headers or {}), **said}, media_type, closing)
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while data := file.read(1 << 18):
+            yield data

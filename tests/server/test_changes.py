@@ -1,0 +1,152 @@
+"""Change, timelines and similarity rasters over HTTP: as in the library."""
+
+import io
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+from fastapi.testclient import TestClient
+
+import landcue
+import made_archive
+import services
+from landcue.server.archives import Catalog
+from landcue.types import Bounds, Encoding
+
+BASE = "http://127.0.0.1"
+N, YEARS = 60, (2012, 2018, 2019)
+SIZES = made_archive.Sizes(dim=16)
+
+
+def write(folder, sizes=SIZES, seed=0):
+    """Chips of N cells at three dates; place 7 differs from 2018 on."""
+    rng = np.random.default_rng(seed)
+    place = rng.normal(size=(N, sizes.dim))
+    rows, vectors = [], []
+    for year in YEARS:
+        for i in range(N):
+            west = 15 + 0.01 * i
+            id_ = f"{year}/utm33N-640m-n005500-e{700 + i:06}"
+            time = datetime(year, 7, 1, tzinfo=UTC)
+            row = made_archive.plain_record(0)
+            box = Bounds(west, 50, west + 0.01, 50.01)
+            rows.append(replace(row, id=id_, path=id_, bounds=box, time=time, sensor="S2"))
+            vectors.append(
+                place[i] + 0.1 * rng.normal(size=sizes.dim) + (5 if i == 7 < year - 2005 else 0)
+            )
+    vectors = np.float32(vectors)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    made = made_archive.random_encoding(0, len(rows), sizes)
+    encoding = Encoding(vectors, made.code, sizes.n_bits, made.label_scores)
+    made_archive.make_archive(folder, len(rows), sizes=sizes, facts=rows, encoding=encoding).close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("dates") / "area")
+
+
+@pytest.fixture(scope="module")
+def dated(folder, made, tmp_path_factory):
+    other = write(tmp_path_factory.mktemp("other") / "wider", made_archive.Sizes(dim=8))
+    app = services.application(Catalog.open([folder, made, other]))
+    with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
+        yield client
+
+
+DATES = {"before": "2015", "after": "2018"}
+
+
+def test_change_equals_the_library(dated, folder):
+    answer = dated.post("/v1/change", json={**DATES, "alpha": 1, "k": 10})
+    assert answer.status_code == 200, answer.text
+    value = answer.json()
+    changes = landcue.open(folder).change(**DATES, alpha=1, k=10)
+    wanted = json.loads(json.dumps(changes.to_json()))
+    assert {name: value[name] for name in wanted} == wanted
+    assert len(value["changes"]) == 10
+    assert value["changes"][0]["after"].endswith("e000707")
+    inside = dated.post("/v1/change", json={**DATES, "filters": {"bbox": [15, 50, 15.1, 51]}})
+    assert inside.json()["pairs"] < N
+
+
+def test_change_is_exported(dated, folder):
+    changes = landcue.open(folder).change(**DATES, alpha=0.2)
+    request = json.dumps({**DATES, "alpha": 0.2})
+    answer = dated.get("/v1/change/export", params={"request": request, "format": "geoparquet"})
+    table = pq.read_table(io.BytesIO(answer.content))
+    assert table["after"].to_pylist() == [one.after for one in changes]
+    assert answer.headers["x-row-count"] == str(len(changes)) != "0"
+    answer = dated.get("/v1/change/export", params={"request": request})
+    assert [one["properties"]["z"] for one in answer.json()["features"]] == [c.z for c in changes]
+    answer = dated.get("/v1/change/export", params={"request": request, "format": "csv"})
+    assert len(answer.text.splitlines()) == len(changes) + 1
+
+
+def test_timeline_of_a_place(dated, folder):
+    id_ = "2018/utm33N-640m-n005500-e000707"
+    answer = dated.get(f"/v1/records/{id_}/timeline")
+    assert answer.status_code == 200, answer.text
+    moments = answer.json()["moments"]
+    assert [one["id"] for one in moments] == [id_.replace("2018", str(year)) for year in YEARS]
+    assert moments[0]["distance"] is None
+    assert moments[1]["distance"] > 5 * moments[2]["distance"]
+    found = landcue.open(folder).timeline(id_)
+    assert [one.distance for one in found] == [one["distance"] for one in moments]
+
+
+def test_similarity_as_a_raster(dated, folder, tmp_path):
+    id_ = "2018/utm33N-640m-n005500-e000707"
+    answer = dated.get("/v1/raster/export", params={"request": json.dumps({"id": id_})})
+    assert answer.status_code == 200, answer.text
+    landcue.open(folder).map(id_, tmp_path / "m.tif")
+    with rasterio.open(tmp_path / "m.tif") as one, rasterio.open(io.BytesIO(answer.content)) as two:
+        np.testing.assert_array_equal(one.read(1), two.read(1))
+        assert two.crs == one.crs
+        assert two.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+    posted = dated.post("/v1/raster/export", json={"id": id_})
+    assert len(posted.content) == len(answer.content)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "word"),
+    [
+        ({"before": "2018", "after": "2012"}, 400, "use the earlier date as before"),
+        ({"before": "soon"}, 400, "is no date: write 2013"),
+        ({"before": "1990"}, 400, "no record lies in before 1990; times are 2012-07-01 to"),
+        ({"gained": ["shipz"]}, 400, "did you mean 'ships'"),
+        ({"scoring": "trained"}, 400, "no trained model of change for this encoder"),
+        ({"other": "wider"}, 409, "archives 'area' and 'wider' were made by different models"),
+        ({"other": "nowhere"}, 404, "no archive is called 'nowhere'"),
+        ({"unchanged": [["x", "y"]]}, 400, "no record has the id 'x'"),
+        ({"alpha": 0}, 422, "alpha"),
+        ({"befor": "2012"}, 422, "did you mean 'before'"),
+        ({"archive": "made"}, 400, "times are|has a time"),
+    ],
+)
+def test_bad_requests_get_one_line(dated, is_problem, change, status, word):
+    detail = is_problem(dated.post("/v1/change", json={**DATES, **change}), status)
+    assert re.search(word, detail), detail
+    request = json.dumps({**DATES, **change})
+    is_problem(dated.get("/v1/change/export", params={"request": request}), status)
+
+
+def test_records_without_a_place(dated, is_problem):
+    is_problem(dated.get("/v1/records/nothing/timeline"), 404)
+    query = {"request": json.dumps({"archive": "made", "id": landcue_id(dated)})}
+    assert "no chip lies on a fixed grid" in is_problem(
+        dated.get("/v1/raster/export", params=query), 400
+    )
+    assert "several grids" not in is_problem(
+        dated.get("/v1/raster/export", params={"request": "{}"}), 400
+    )
+
+
+def landcue_id(client):
+    return client.get("/v1/facets", params={"archive": "made"}).json()["examples"][0]
