@@ -1,6 +1,7 @@
 """Change between dates: which pairs are ranked, how they are calibrated, and what is refused."""
 
 import csv
+import itertools
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -174,6 +175,30 @@ def test_footprints_pair_without_a_grid(made, tmp_path):
     folder = write(made, tmp_path / "a", [(2010, 7, 1), (2018, 7, 1)], name=lambda i: f"{i}.tif")
     changes = landcue.open(folder).change(before="2013", after="2018", alpha=1)
     assert {(int(b[5:-4]), int(a[5:-4])) for b, a in changes.ids} == {(i, i) for i in range(N)}
+
+
+def test_timeline_of_one_place(made, folder, tmp_path):
+    off = write(
+        made, tmp_path / "off", [(2018, 7, 1), (2010, 7, 1), None], name=lambda i: f"{i}.tif"
+    )
+    for archive, name in ((landcue.open(folder), cell(3)), (landcue.open(off), "3.tif")):
+        every = {id_ for id_ in archive.ids() if id_.endswith(f"/{name}")}
+        timed = sorted(id_ for id_ in every if not id_.startswith("None"))
+        moments = archive.timeline(f"2010/{name}")
+        assert [one.id for one in moments] == timed
+        assert [one.time for one in moments] == sorted(one.time for one in moments)
+        assert moments[0].distance is None
+        assert "grass" in moments[-1].labels
+        vectors = dict(zip(archive.columns().ids, archive.columns().embedding, strict=True))
+        for one, other in itertools.pairwise(moments):
+            wanted = 1 - float(vectors[one.id] @ vectors[other.id])
+            assert other.distance == pytest.approx(wanted, abs=1e-5)
+    with pytest.raises(UsageError, match="no record has the id 'x'"):
+        archive.timeline("x")
+    with pytest.raises(UsageError, match="use a share above 0"):
+        archive.timeline("2010/3.tif", min_overlap=0)
+    with pytest.raises(DataError, match="no record of the place of None/utm33N"):
+        landcue.open(write(made, tmp_path / "bare", [None])).timeline(f"None/{cell(5)}")
 
 
 def test_tables_and_files(folder, tmp_path):

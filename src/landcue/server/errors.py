@@ -116,14 +116,14 @@ def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> Non
             _log.error("archive or model failed", extra={"facts": facts})
         return problem(status, without_paths(detail or str(error), hidden()))
 
-    async def answer_schema(_: Request, error: Exception) -> Response:
+    async def answer_schema(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError | InvalidError):
             raise error
         faults: list[Any] = list(error.errors() if callable(error.errors) else error.errors)
         errors = [
             {
                 "at": ".".join(str(step) for step in one["loc"])[:200],
-                "what": _what(one),
+                "what": _what(one, request.url.path),
             }
             for one in faults[:20]
         ]
@@ -138,13 +138,13 @@ def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> Non
     app.add_exception_handler(InvalidError, answer_schema)
 
 
-def _what(fault: Mapping[str, Any]) -> str:
+def _what(fault: Mapping[str, Any], path: str) -> str:
     """Return why a value was refused; for an unknown field, the near matches."""
     if fault["type"] != "extra_forbidden":
         return str(fault["msg"]).removeprefix("Value error, ")[:200]
-    *path, name = map(str, fault["loc"])
-    models = (Filters,) if "filters" in path else (SearchRequest, ChangeRequest)
-    known = [field for model in models for field in model.model_fields]
+    *outer, name = map(str, fault["loc"])
+    whole = ChangeRequest if path.startswith("/v1/change") else SearchRequest
+    known = list((Filters if "filters" in outer else whole).model_fields)
     return f"unknown field {name[:60]!r}{did_you_mean(name, known)}"[:200]
 
 
