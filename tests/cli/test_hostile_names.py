@@ -85,7 +85,7 @@ def test_no_name_reaches_the_terminal_as_it_is(archives, words, json_):
 
 def test_a_name_stays_on_its_line(archives):
     done = landcue("search", archives[0], f"2020 {IDS[0]}", "-k", 3)
-    assert len(done.stdout.splitlines()) == 3
+    assert len(done.stdout.splitlines()) == 4  # a heading, and a line for each hit
     assert "\\x1b[2J" in done.stdout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import shapely
 
 from commands import landcue
+from landcue.cli.console import styled
 
 
 @pytest.fixture(scope="module")
@@ -123,13 +125,44 @@ def test_pages_follow_one_another(run, ids):
     assert joined == whole
 
 
+def test_lines_have_a_heading_and_say_which_labels_are_predicted(run, archive, ids):
+    columns = archive.columns()
+    for mode, unit in (("embedding", "1-cosine"), ("code", "bits"), ("cue", "bits")):
+        head, *lines = run(ids[3], "--mode", mode, "-k", 119).stdout.splitlines()
+        assert head.split() == ["#", unit, "id", "labels"]
+        assert len(lines) == 119
+        for line in lines:
+            row = columns.ids.index(line.split()[2])
+            shown = bool(columns.labels_of(row)) and not columns.labels.known[row]
+            assert line.endswith(" (predicted)") == shown
+            assert "\x1b" not in line
+    assert run("--bbox=-170,-80,170,80", "-k", 3).stdout.splitlines()[0].split()[1] == "km"
+
+
+def test_colors_only_on_terminals(monkeypatch):
+    monkeypatch.setattr("sys.stdout", Terminal())
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    assert styled("water", fg="green") == "\x1b[32mwater\x1b[0m"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert styled("water", fg="green") == "water"
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert styled("water", fg="green") == "water"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
 def test_the_next_page_is_told_where_it_is_asked_for(run, ids):
     assert "next page" not in run(ids[3], "-k", 5).stdout
     first = run(ids[3], "-k", 60, "--pages").stdout.splitlines()
     told = first[-1].removeprefix("next page: ").split()
     assert told[0] == "--cursor"
     second = run(ids[3], "-k", 59, *told).stdout.splitlines()  # and no further one: 119 in all
-    assert (len(first), len(second)) == (61, 59)
+    assert (len(first), len(second)) == (62, 60)
     assert "next page: --cursor " in run(ids[3], "-k", 5, *told).stdout
     assert "next page" not in run(ids[3], "-k", 500, "--pages").stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from datetime import datetime
@@ -116,6 +117,18 @@ def print_json(value: object) -> None:
     """Print one JSON document on stdout; what a terminal would carry out is escaped."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     print(text if text.isprintable() else json.dumps(value, allow_nan=False))
+
+
+def styled(text: str, **style: Any) -> str:
+    """Return text in a style on terminals, unless ``NO_COLOR`` is set; plain where it is piped."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain or not style or not sys.stdout.isatty() else typer.style(text, **style)
+
+
+def print_parts(*parts: str | tuple[str, dict[str, Any]]) -> None:
+    """Print one line of parts, each with an optional style; names in them are escaped."""
+    pairs = [part if isinstance(part, tuple) else (part, dict[str, Any]()) for part in parts]
+    print("".join(styled(printable(text), **style) for text, style in pairs), flush=True)
 
 
 def print_line(text: object, file: TextIO | None = None) -> None:

@@ -67,6 +67,19 @@ class CommandGroup(TyperGroup):
         commands: Any = _LazyCommands()
         self.commands = commands
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command, and take the defaults of its options from ``landcue.toml``."""
+        from landcue.cli.defaults import named_defaults, read_defaults
+
+        found = super().resolve_command(ctx, args)
+        name, command = found[0], found[1]
+        if name is not None and command is not None and not ctx.resilient_parsing:
+            file, tables = read_defaults(COMMANDS)
+            if name in tables:
+                table = named_defaults(command, tables[name], f"{file} [{name}]")
+                ctx.default_map = {name: table}
+        return found
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the command names in the order of the help."""
         return list(COMMANDS)
@@ -114,7 +127,6 @@ app = typer.Typer(
     cls=CommandGroup,
     help="Find look-alike places in an Earth-observation archive.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

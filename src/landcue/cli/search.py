@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from landcue.cli.console import (
     Sources,
     print_json,
     print_line,
+    print_parts,
 )
 from landcue.errors import UsageError, did_you_mean
 
@@ -192,19 +193,36 @@ def search(
     if json_:
         print_json(result.to_json(explain=explain))
         return
-    _print(result, explain, pages=pages or cursor is not None)
+    _print(result, explain, rerank, pages=pages or cursor is not None)
     if grid is not None:
         print_line(f"picture: {grid}")
 
 
-def _print(result: Result, explain: bool, *, pages: bool) -> None:
+def _unit(mode: str, rerank: str) -> str:
+    """Return the heading of the distances of a mode."""
+    if mode in ("code", "cue"):
+        return "bits"
+    if mode in ("embedding", "two-stage", "ann", "regions") and rerank == "none":
+        return "1-cosine"
+    return "km" if mode == "place" else "distance"
+
+
+def _print(result: Result, explain: bool, rerank: str, *, pages: bool) -> None:
     if result.note:
         print_line(result.note)
     if result.remark:
         print_line(result.remark)
-    for rank, hit in enumerate(result, start=1):
+    if len(result):
+        print_parts((f"  #  {_unit(result.mode, rerank):<9} {'id':<32} labels", {"dim": True}))
+    for rank, (hit, annotated) in enumerate(zip(result, result.annotated, strict=True), start=1):
+        labels: list[str | tuple[str, dict[str, Any]]] = []
+        for name in hit.labels:
+            shared = {"fg": "green", "bold": True} if name in hit.shared else {}
+            labels += [", ", (name, shared)] if labels else [(name, shared)]
+        guessed = " (predicted)" if hit.labels and not annotated else ""
         more = f"  (+{hit.near} alike)" if hit.near else ""
-        print_line(f"{rank:>3}  {hit.distance:<9.4g} {hit.id:<32} {', '.join(hit.labels)}{more}")
+        start = f"{rank:>3}  {hit.distance:<9.4g} {hit.id:<32} "
+        print_parts(start, *labels, f"{guessed}{more}")
         if hit.region is not None:
             print_line(f"     {_where(hit.region)}")
         if explain and hit.why is not None:

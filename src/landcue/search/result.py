@@ -162,6 +162,11 @@ class Result(Sequence[Hit]):
         why = self._why()
         return hits if why is None else tuple(map(_with_why, hits, why))
 
+    @functools.cached_property
+    def annotated(self) -> tuple[bool, ...]:
+        """Whether the labels of each hit are annotated; otherwise a model predicted them."""
+        return tuple([facts[2] is not None for facts, *_ in self._numbers()])
+
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids of the hits; this reads less than :attr:`hits`."""
