@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import subprocess
@@ -11,11 +12,13 @@ from datetime import UTC, date, datetime
 from itertools import islice
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shapely.geometry
 from PIL import Image
 
-from landcue.client import Client, SearchArguments, ServiceError
+from landcue.client import Client, SearchAnswer, SearchArguments, ServiceError
 from landcue.errors import LandcueError, UsageError
 from landcue.search import ById, Filter, Query
 from landcue.server.schemas.searches import Filters, SearchRequest
@@ -280,3 +283,85 @@ def test_importing_the_client_is_light():
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "landcue" in loaded
     assert not loaded & {"torch", "numpy", "pyarrow", "fastapi", "starlette", "PIL", "rasterio"}
+
+
+def test_the_query_may_be_anything_that_names_or_is_one(client, plain, png, tmp_path):
+    data = png(seed=1)
+    file = tmp_path / "query.png"
+    file.write_bytes(data)
+    picture = Image.open(file)
+    wanted = expected(plain.search(data, k=5))
+    for query in (data, file, picture, np.asarray(picture)):
+        assert found(client.search(query, k=5)) == wanted
+    page = client.search("port/01.png", k=5)
+    assert found(page) == expected(plain.search(ById("port/01.png"), k=5))
+    assert found(client.search(page[0], k=3)) == expected(plain.search(ById(page[0].id), k=3))
+    both = [page[0], "port/01.png"]
+    query = Query([ById(page[0].id), ById("port/01.png")])
+    assert found(client.search(both, k=3)) == expected(plain.search(query, k=3))
+    vector = plain.embed(ById("port/03.png"))
+    wanted = expected(plain.search(vector, k=4, mode="embedding"))
+    for query in (vector, vector[0], vector[0].tolist()):
+        assert found(client.search(query, k=4, mode="embedding")) == wanted
+    pages = list(client.pages("port/01.png", k=12))
+    assert [hit.id for hit in page] == [hit.id for hit in pages[0]][:5]
+    with pytest.raises(UsageError, match="pass the query once"):
+        client.search("port/01.png", record="port/03.png")
+    with pytest.raises(UsageError, match="dict is no id"):
+        client.search({})
+
+
+def test_an_answer_is_a_sequence_a_table_and_a_map(client, plain):
+    page = client.search("port/01.png", k=8)
+    assert (len(page), list(page), page[-1]) == (8, list(page.hits), page.hits[7])
+    assert client.search("port/01.png", labels="field and ship")  # true, though empty
+    table = page.to_geopandas()
+    assert table.crs.to_epsg() == 4326
+    assert list(table["id"]) == [hit.id for hit in page]
+    for shape, hit in zip(table.geometry, plain.search(ById("port/01.png"), k=8), strict=True):
+        assert shape.equals(hit.geometry)
+    everything = client.search(k=100)
+    crossing = next(hit for hit in everything if hit.bounds[0] > hit.bounds[2])
+    outline = shapely.geometry.shape(crossing.__geo_interface__["geometry"])
+    assert outline.bounds == (-180, -1, 180, 1)
+    text = page._repr_html_()
+    assert text.count("<tr>") == 9
+    assert text.count("data:image/jpeg;base64,") == 8
+
+
+def test_names_in_a_table_are_text():
+    hit = {"id": "<script>", "distance": 0, "score": 1, "labels": ["<b>"], "shared": [], "near": 0}
+    nothing = dict.fromkeys(("bounds", "footprint", "window", "time", "sensor", "group"))
+    plan = {"mode": "code", "why": "", "recall": None, "lists": None, "milliseconds": 0}
+    plan |= dict.fromkeys(("records", "allowed", "scanned", "reranked"), 1)
+    answer = SearchAnswer.model_validate(
+        {
+            **{"archive": "a", "query": "q", "mode": "code", "labels": [], "cursor": None},
+            **{"note": None, "plan": plan, "hits": [{**hit, **nothing, "source": "s"}]},
+        }
+    )
+    assert "<script>" not in answer._repr_html_()
+    assert "<b>" not in answer._repr_html_()
+    assert answer.__geo_interface__["features"][0]["geometry"] is None
+
+
+def test_embeddings_are_exported(client, plain, tmp_path):
+    ids = plain.search_all(ById("port/01.png")).ids
+    wanted = np.concatenate([plain.embed(ById(id_)) for id_ in ids])
+    file = client.export(tmp_path / "all.npy", record="port/01.png", all=True)
+    assert np.array_equal(np.load(file), wanted)
+    file = client.export(tmp_path / "all.arrow", record="port/01.png", all=True)
+    with pa.ipc.open_stream(file) as stream:
+        table = stream.read_all()
+    assert tuple(table["id"].to_pylist()) == ids
+    assert np.array_equal(np.array(table["embedding"].to_pylist(), np.float32), wanted)
+    nothing = client.export(tmp_path / "none.npy", labels="field and ship")
+    assert np.load(nothing).shape == (0, wanted.shape[1])
+    some = client.search(np.load(tmp_path / "all.npy")[3], k=1, mode="embedding")
+    assert some[0].id == ids[3]
+
+
+def test_the_signature_names_the_keywords():
+    known = inspect.signature(Client.search).parameters
+    assert list(known)[:2] == ["self", "query"]
+    assert set(SearchArguments.__annotations__) <= set(known)

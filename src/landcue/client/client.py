@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 from urllib.parse import quote
 
-from landcue.client.transport import File, SearchArguments, Transport, json_content, search_content
+from landcue.client.transport import (
+    Example,
+    File,
+    SearchArguments,
+    Transport,
+    json_content,
+    search_content,
+    with_query,
+)
 from landcue.errors import ServiceError, UsageError, did_you_mean
 from landcue.files import write_atomic
 from landcue.server.schemas.archives import (
@@ -32,8 +41,28 @@ from landcue.server.schemas.collections import (
 from landcue.server.schemas.model import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
 from landcue.server.schemas.searches import PlacesAnswer, ScoresAnswer, SearchAnswer
 
-FORMATS = {".geojson": "geojson", ".csv": "csv", ".parquet": "geoparquet", ".json": "json"}
+FORMATS = {
+    ".geojson": "geojson", ".csv": "csv", ".parquet": "geoparquet", ".json": "json",
+    ".arrow": "arrow", ".npy": "npy",
+}  # fmt: skip
 """Formats of results by the suffix of a file."""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _visible(method: F) -> F:
+    """Show the keywords of a search in the signature of a method, for help and editors."""
+    own = inspect.signature(method)
+    named = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    known = {one.name for one in named}
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in SearchArguments.__annotations__.items()
+        if name not in known
+    ]
+    method.__signature__ = own.replace(parameters=[*named, *more])  # type: ignore[attr-defined]
+    return method
 
 
 class Client:
@@ -79,26 +108,43 @@ class Client:
         """Close the connections to the service."""
         self._transport.close()
 
-    def search(self, **arguments: Unpack[SearchArguments]) -> SearchAnswer:
+    @_visible
+    def search(
+        self,
+        query: Example | Sequence[Example] | None = None,
+        **arguments: Unpack[SearchArguments],
+    ) -> SearchAnswer:
         """Return the first page of a search, or the one of its ``cursor``.
 
+        >>> hits = client.search("harbor01.png", k=3)                     # doctest: +SKIP
+        >>> [hit.id for hit in hits], hits.to_geopandas()                 # doctest: +SKIP
+
         Args:
+            query: The id of a record; an image as :class:`pathlib.Path`, bytes, a Pillow image or
+                uint8 pixels ``[h, w, 3]``; a vector; a hit; or a list of such examples.
             **arguments: See :class:`landcue.client.SearchArguments`.
 
         Raises:
             UsageError: An unknown keyword, or an image that cannot be read.
         """
-        content = search_content(arguments)
-        return self._transport.fetch(SearchAnswer, "POST", "/v1/search", {}, content)
+        content = search_content(with_query(query, arguments))
+        page = self._transport.fetch(SearchAnswer, "POST", "/v1/search", {}, content)
+        return page.with_pictures(lambda id_: self.thumbnail(id_, archive=page.archive))
 
-    def pages(self, **arguments: Unpack[SearchArguments]) -> Generator[SearchAnswer]:
+    @_visible
+    def pages(
+        self,
+        query: Example | Sequence[Example] | None = None,
+        **arguments: Unpack[SearchArguments],
+    ) -> Generator[SearchAnswer]:
         """Yield all pages of a search; each is requested when it is needed.
 
         Args:
+            query: As :meth:`search` takes it.
             **arguments: See :class:`landcue.client.SearchArguments`.
         """
         while True:
-            page = self.search(**arguments)
+            page = self.search(query, **arguments)
             yield page
             if page.cursor is None:
                 return
@@ -117,7 +163,8 @@ class Client:
 
         Args:
             to: Where to.
-            format: ``geojson``, ``csv``, ``geoparquet`` or ``json``; by default by its suffix.
+            format: ``geojson``, ``csv``, ``geoparquet``, ``json``, ``arrow`` (with embeddings) or
+                ``npy`` (embeddings alone); by default by its suffix.
             all: Write all records that pass, not only a page; see :meth:`score_counts`.
             collection: Id of a collection, whose marks and notes are added.
             **arguments: See :class:`landcue.client.SearchArguments`.

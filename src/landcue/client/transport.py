@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,10 @@ File = bytes | PathLike[str]
 """An image: the bytes of its file, or its path."""
 
 
+Example = Any
+"""The id of a record, an image file (bytes or path), a Pillow image, pixels, a vector, or a hit."""
+
+
 class SearchArguments(TypedDict, total=False):
     """Keywords of a search. All are optional; without a query, records are listed.
 
@@ -32,7 +37,8 @@ class SearchArguments(TypedDict, total=False):
         image: The query: an image file. A text is a path here.
         crop: Of ``image``: column, row, width, height in pixels.
         record: The query: the id of a record, which is not among its own hits.
-        positives: More examples: ids, or image files as bytes or :class:`pathlib.Path`.
+        positives: More examples: ids, hits, Pillow images, pixels, or image files as bytes or
+            :class:`pathlib.Path`.
         negatives: Examples to avoid, likewise.
         text: Description in words to search for; models with a text tower only.
         negative_text: Description to avoid.
@@ -71,8 +77,8 @@ class SearchArguments(TypedDict, total=False):
     image: File | str | None
     crop: tuple[int, int, int, int] | None
     record: str | None
-    positives: Sequence[str | File]
-    negatives: Sequence[str | File]
+    positives: Sequence[Example]
+    negatives: Sequence[Example]
     text: str | None
     negative_text: str | None
     rule: Literal["mean", "rocchio", "linear"]
@@ -158,11 +164,13 @@ def search_content(arguments: Mapping[str, Any]) -> Content:
     files: list[tuple[str, bytes]] = []
     image = arguments.get("image")
     if image is not None:
-        files.append(("image", _bytes_of(Path(image) if isinstance(image, str) else image)))
+        image = Path(image) if isinstance(image, str) else image
+        files.append(("image", _bytes_of(_plain_example("image", image))))
     for name, part in (("positives", "positive"), ("negatives", "negative")):
-        examples: Sequence[str | File] = arguments.get(name, ())
-        if isinstance(examples, str | bytes):
+        given = arguments.get(name) or ()
+        if not isinstance(given, list | tuple):
             raise UsageError(f"{name}: pass a list of ids or images")
+        examples = [_plain_example(name, one) for one in given]
         request[name] = [one for one in examples if isinstance(one, str)]
         files += [(part, _bytes_of(one)) for one in examples if not isinstance(one, str)]
     if arguments.get("record") is not None:
@@ -172,7 +180,56 @@ def search_content(arguments: Mapping[str, Any]) -> Content:
     return Content(content.text, tuple(files))
 
 
-def _bytes_of(file: File) -> bytes:
+def with_query(query: Any, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the keywords of a search, and of its query.
+
+    Raises:
+        UsageError: There is another query among the keywords, or it is none.
+    """
+    if query is None:
+        return arguments
+    known = dict(arguments)
+    others = ("record", "image", "vector")
+    if any(known.get(name) is not None for name in others):
+        raise UsageError("pass the query once: as query, record, image or vector")
+    if isinstance(query, list | tuple) and not _is_vector(query):
+        return {**known, "positives": [*query, *(known.get("positives") or ())]}
+    if _is_vector(query):
+        values: Any = query if isinstance(query, list | tuple) else query.ravel().tolist()
+        return {**known, "vector": [float(value) for value in values]}
+    example = _plain_example("query", query)
+    return {**known, "record" if isinstance(example, str) else "image": example}
+
+
+def _is_vector(value: Any) -> bool:
+    """Whether a value is a list of numbers, or a float array of one vector."""
+    if isinstance(value, list | tuple):
+        return bool(value) and all(isinstance(one, int | float) for one in value)
+    shape = getattr(value, "shape", ())
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    return kind == "f" and (len(shape) == 1 or (len(shape) == 2 and shape[0] == 1))
+
+
+def _plain_example(name: str, value: Any) -> str | File:
+    """Return an example as the id of a record, or as an image file."""
+    if isinstance(value, str | bytes | PathLike):
+        return value
+    if isinstance(getattr(value, "id", None), str):  # a hit, or a record
+        return value.id
+    if getattr(getattr(value, "dtype", None), "kind", "") == "u" and len(value.shape) in (2, 3):
+        from PIL import Image
+
+        value = Image.fromarray(value)
+    if hasattr(value, "save") and hasattr(value, "mode"):
+        out = io.BytesIO()
+        value.save(out, "PNG")
+        return out.getvalue()
+    raise UsageError(
+        f"{name}: {type(value).__name__} is no id, image file, Pillow image, uint8 pixels or hit"
+    )
+
+
+def _bytes_of(file: File | str) -> bytes:
     if isinstance(file, bytes):
         return file
     try:

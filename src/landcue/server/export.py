@@ -1,12 +1,13 @@
-"""A result as JSON, GeoJSON, CSV or GeoParquet. None of them contains local paths."""
+"""A result as JSON, as a table or with its embeddings. None of them contains local paths."""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import IO, Any, Literal
 from urllib.parse import quote, urlencode
@@ -21,9 +22,9 @@ from shapely.geometry.base import BaseGeometry
 
 from landcue.search import Result
 from landcue.server.archives import Served
-from landcue.types import Hit
+from landcue.types import FloatArray, Hit
 
-Format = Literal["json", "geojson", "csv", "geoparquet"]
+Format = Literal["json", "geojson", "csv", "geoparquet", "arrow", "npy"]
 Marks = Mapping[str, tuple[str | None, str | None]]
 
 MEDIA_TYPES: dict[str, str] = {
@@ -31,8 +32,10 @@ MEDIA_TYPES: dict[str, str] = {
     "geojson": "application/geo+json",
     "csv": "text/csv; charset=utf-8",
     "geoparquet": "application/vnd.apache.parquet",
+    "arrow": "application/vnd.apache.arrow.stream",
+    "npy": "application/x-npy",
 }
-SUFFIXES = {"json": "json", "geojson": "geojson", "csv": "csv", "geoparquet": "parquet"}
+SUFFIXES = {kind: kind for kind in MEDIA_TYPES} | {"geoparquet": "parquet"}
 
 pq: Any = pyarrow.parquet
 
@@ -102,7 +105,7 @@ def write(
     base: str = "",
     marks: Marks | None = None,
 ) -> None:
-    """Write all hits of a result as GeoJSON, CSV or GeoParquet, some thousand at a time.
+    """Write all hits of a result as a file, some thousand at a time.
 
     In mode ``regions`` the geometry is that of the part of the image that matches best; two more
     columns hold its box as shares of the image, and its window in pixels of the scene.
@@ -110,11 +113,15 @@ def write(
     Args:
         served: The archive.
         result: The hits.
-        kind: ``geojson``, ``csv`` or ``geoparquet``.
+        kind: ``geojson``, ``csv`` or ``geoparquet``; ``arrow`` adds the embeddings to the columns
+            of these, ``npy`` holds them alone, float32 ``[n, d]`` in the order of the hits.
         file: Where to.
         base: Address of the service, for thumbnails.
         marks: Mark and note by id.
     """
+    if kind == "npy":
+        _npy(served, result, file)
+        return
     rows = _rows(served, result, base, marks or {})
     about = {
         "archive": served.name,
@@ -131,6 +138,8 @@ def write(
         _geojson(rows, about, file)
     elif kind == "csv":
         _csv(rows, columns, file)
+    elif kind == "arrow":
+        _arrow(served, rows, pa.schema(list(columns.items())), about, file)
     else:
         _geoparquet(rows, pa.schema(list(columns.items())), about, file)
 
@@ -244,6 +253,49 @@ def _cell(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
+def _embeddings(served: Served, ids: Sequence[str]) -> FloatArray:
+    view = served.archive.backend.view()
+    places = [view.records.find(id_) for id_ in ids]
+    return view.read_vectors("embedding", np.array(places, np.int64)).astype(np.float32)
+
+
+def _npy(served: Served, result: Result, file: IO[bytes]) -> None:
+    shape = (len(result), served.archive.manifest.dim)
+    head = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, head)
+    for first in range(0, len(result), _AT_ONCE):
+        part = result.take(np.arange(first, min(first + _AT_ONCE, len(result))))
+        file.write(_embeddings(served, part.ids).astype("<f4").tobytes())
+
+
+def _arrow(
+    served: Served,
+    rows: Iterator[tuple[Hit, dict[str, Any]]],
+    plain: pa.Schema,
+    about: dict[str, Any],
+    file: IO[bytes],
+) -> None:
+    size = served.archive.manifest.dim
+    schema = plain.append(pa.field("embedding", pa.list_(pa.float32(), size)))
+    schema = schema.with_metadata({"landcue": json.dumps(about)})
+    with pa.ipc.new_stream(file, schema) as stream:
+        while some := list(itertools.islice(rows, _AT_ONCE)):
+            values = [
+                {**row, "predicted": list(row["predicted"].items()), "geometry": _wkb(hit)}
+                for hit, row in some
+            ]
+            table = pa.Table.from_pylist(values, plain)
+            vectors = _embeddings(served, [hit.id for hit, _ in some])
+            flat = pa.array(vectors.ravel(), pa.float32())
+            column = pa.FixedSizeListArray.from_arrays(flat, size)
+            stream.write_table(table.append_column("embedding", column).cast(schema))
+
+
+def _wkb(hit: Hit) -> bytes | None:
+    area = _area(hit)
+    return None if area is None else shapely.to_wkb(area, byte_order=1)
+
+
 def _geoparquet(
     rows: Iterator[tuple[Hit, dict[str, Any]]],
     schema: pa.Schema,
@@ -266,11 +318,11 @@ def _geoparquet(
             geometries.clear()
 
         for hit, row in rows:
-            wkb, area = None, _area(hit)
+            area = _area(hit)
             if area is not None:
                 geometries.append(area)
-                wkb = shapely.to_wkb(area, byte_order=1)
-            values.append({**row, "predicted": list(row["predicted"].items()), "geometry": wkb})
+            pairs = list(row["predicted"].items())
+            values.append({**row, "predicted": pairs, "geometry": _wkb(hit)})
             if len(values) == _AT_ONCE:
                 flush()
         flush()

@@ -40,6 +40,8 @@ _FILES: dict[str, Any] = {
         ("geojson", "object", "geojson"),
         ("csv", "string", "csv"),
         ("geoparquet", "string", "binary"),
+        ("arrow", "string", "binary"),
+        ("npy", "string", "binary"),
     )
 }
 

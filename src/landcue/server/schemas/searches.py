@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import html
 import math
 import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema, field_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    Strict,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from landcue.server.schemas.base import (
@@ -27,6 +39,7 @@ Mode = Literal[
 ]
 
 MAX_K = 1_000
+_PICTURES = 12
 
 MAX_EXAMPLES = 100
 
@@ -274,6 +287,34 @@ class Hit(AnswerModel):
         None, description="Where in the image the query was found, in mode `regions`."
     )
 
+    @property
+    def __geo_interface__(self) -> dict[str, Any]:
+        """The hit as a GeoJSON feature; its geometry is ``None`` where it has no footprint."""
+        values = self.model_dump(mode="json", exclude={"footprint", "bounds"})
+        return {
+            "type": "Feature",
+            "id": self.id,
+            "geometry": self._geometry(),
+            "properties": values,
+        }
+
+    def _geometry(self) -> dict[str, Any] | None:
+        if self.bounds is None:
+            return None
+        west, south, east, north = self.bounds
+        if west > east:  # cut at the antimeridian
+            halves = [_ring(west, south, 180.0, north), _ring(-180.0, south, east, north)]
+            return {"type": "MultiPolygon", "coordinates": [[half] for half in halves]}
+        ring = _ring(*self.bounds)
+        if self.footprint:
+            ring = [*map(list, self.footprint)]
+            ring += [] if ring[0] == ring[-1] else [ring[0]]
+        return {"type": "Polygon", "coordinates": [ring]}
+
+
+def _ring(west: float, south: float, east: float, north: float) -> list[list[float]]:
+    return [[west, south], [east, south], [east, north], [west, north], [west, south]]
+
 
 class Plan(AnswerModel):
     """How a search was executed."""
@@ -309,6 +350,51 @@ class SearchAnswer(AnswerModel):
     note: str | None = Field(description="Why there are no hits, or fewer than were asked for.")
     remark: str | None = Field(None, description="Says so if no hit is very similar to the query.")
     plan: Plan
+    _picture: Callable[[str], bytes] | None = PrivateAttr(None)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:  # type: ignore[override]
+        return iter(self.hits)
+
+    def __getitem__(self, place: int) -> Hit:
+        return self.hits[place]
+
+    def __bool__(self) -> bool:
+        return True
+
+    def with_pictures(self, picture: Callable[[str], bytes]) -> SearchAnswer:
+        """Return the same answer, which shows thumbnails in notebooks."""
+        self._picture = picture
+        return self
+
+    @property
+    def __geo_interface__(self) -> dict[str, Any]:
+        """The hits as a GeoJSON feature collection."""
+        features = [hit.__geo_interface__ for hit in self.hits]
+        return {"type": "FeatureCollection", "features": features}
+
+    def to_geopandas(self) -> Any:
+        """Return a :class:`geopandas.GeoDataFrame` of the hits, in EPSG:4326."""
+        import geopandas
+
+        return geopandas.GeoDataFrame.from_features(self, crs="EPSG:4326")
+
+    def _repr_html_(self) -> str:
+        """Show a table of the hits in notebooks, the first twelve with their thumbnails."""
+        rows: list[str] = []
+        for place, hit in enumerate(self.hits):
+            image = ""
+            if self._picture is not None and place < _PICTURES:
+                with contextlib.suppress(Exception):  # a table without pictures is still one
+                    data = base64.b64encode(self._picture(hit.id)).decode()
+                    image = f'<img height="64" src="data:image/jpeg;base64,{data}">'
+            values = (str(place + 1), hit.id, f"{hit.score:.3f}", ", ".join(hit.labels))
+            cells = "".join(f"<td>{html.escape(value)}</td>" for value in values)
+            rows.append(f"<tr><td>{image}</td>{cells}</tr>")
+        head = "<th></th><th>rank</th><th>id</th><th>score</th><th>labels</th>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 class ScoresAnswer(AnswerModel):
