@@ -19,6 +19,10 @@ SCHEMAS = DESCRIBED["components"]["schemas"]
 WITHOUT = {
     "/healthz": "a probe: `health` asks /readyz, which answers only where /healthz does",
     "/metrics": "Prometheus reads it",
+    **dict.fromkeys(
+        ("/v1/change", "/v1/change/export", "/v1/raster/export", "/v1/records/{id}/timeline"),
+        "tests/server/test_changes.py: they need records of several dates",
+    ),
 }
 
 
@@ -30,6 +34,9 @@ def kept(client):
     image = client.thumbnail("road01.png")
     return client.create_collection("like this", query={"image": image}).id
 
+
+# Of several dates: tests/server/test_changes.py.
+DATED = {"change", "export_change", "export_raster", "timeline"}
 
 CALLS = {
     "archive": lambda client, folder: client.archive(),
@@ -67,7 +74,7 @@ CALLS = {
 
 def test_every_path_is_asked_for_by_a_method(views, tmp_path):
     methods = {name for name, _ in inspect.getmembers(Client, inspect.isfunction) if name[0] != "_"}
-    assert set(CALLS) == methods
+    assert set(CALLS) | DATED == methods
     app = services.application(
         Catalog.open([views[1]]),
         collections_file=tmp_path / "picks",
@@ -89,9 +96,10 @@ def test_every_path_is_asked_for_by_a_method(views, tmp_path):
 
 def test_every_answer_is_exported():
     bodies = {"Filters", "SearchRequest"}
-    bodies |= {"CollectionRequest", "CollectionChange", "Mark", "SuggestRequest"}
+    bodies |= {"CollectionRequest", "CollectionChange", "Mark", "SuggestRequest", "ChangeRequest"}
     shown_otherwise = {
         "CollectionsAnswer",
+        "TimelineAnswer",
         "ArchivesAnswer",
         "ArchiveSummary",
         "LabelsAnswer",

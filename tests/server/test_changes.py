@@ -15,6 +15,8 @@ from fastapi.testclient import TestClient
 import landcue
 import made_archive
 import services
+from landcue.client import Client
+from landcue.errors import UsageError
 from landcue.server.archives import Catalog
 from landcue.types import Bounds, Encoding
 
@@ -150,3 +152,22 @@ def test_records_without_a_place(dated, is_problem):
 
 def landcue_id(client):
     return client.get("/v1/facets", params={"archive": "made"}).json()["examples"][0]
+
+
+def test_the_client_asks_for_changes_timelines_and_rasters(folder, tmp_path):
+    archive = landcue.open(folder)
+    id_ = archive.ids()[0]
+    with services.running(services.application(Catalog.open([folder]))) as port:
+        client = Client(f"http://127.0.0.1:{port}")
+        found = client.change(before="2013", after="2018", alpha=1)
+        wanted = archive.change(before="2013", after="2018", alpha=1, k=100)
+        assert [one.after for one in found.changes] == [one.after for one in wanted]
+        file = client.export_change(tmp_path / "a.csv", before="2013", after="2018", alpha=1)
+        assert len(file.read_text().splitlines()) == 1 + len(found.changes)
+        with pytest.raises(UsageError, match=r"use \.geojson"):
+            client.export_change(tmp_path / "a.tif", before="2013", after="2018")
+        moments = client.timeline(id_)
+        assert [one.id for one in moments] == [one.id for one in archive.timeline(id_)]
+        file = client.export_raster(tmp_path / "map.tif", record=id_)
+        with rasterio.open(file) as raster:
+            assert raster.read(1).max() == pytest.approx(1)

@@ -16,6 +16,7 @@ from landcue.server.schemas.archives import (
     RecordAnswer,
     ValueCount,
 )
+from landcue.server.schemas.changes import ChangeAnswer, ChangedPair, Moment
 from landcue.server.schemas.collections import CollectionAnswer, CollectionSummary, Member
 from landcue.server.schemas.model import (
     LabelScore,
@@ -42,6 +43,8 @@ from landcue.server.schemas.searches import (
 
 __all__ = [
     "ArchiveAnswer",
+    "ChangeAnswer",
+    "ChangedPair",
     "Client",
     "CollectionAnswer",
     "CollectionSummary",
@@ -56,6 +59,7 @@ __all__ = [
     "MapRecord",
     "Member",
     "ModelAnswer",
+    "Moment",
     "OwnScoresAnswer",
     "PlacesAnswer",
     "Plan",

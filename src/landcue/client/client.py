@@ -30,6 +30,7 @@ from landcue.server.schemas.archives import (
     LabelsAnswer,
     RecordAnswer,
 )
+from landcue.server.schemas.changes import ChangeAnswer, ChangeRequest, Moment, TimelineAnswer
 from landcue.server.schemas.collections import (
     CollectionAnswer,
     CollectionChange,
@@ -379,6 +380,50 @@ class Client:
     def collection_labels(self, id_: str) -> bytes:
         """Return the labels of a collection as a CSV table for ``landcue index --labels``."""
         return self._transport.send("GET", f"{_collection(id_)}/labels", {})
+
+    def change(self, **values: Any) -> ChangeAnswer:
+        """Return pairs of one place at two dates, the most unusual difference first.
+
+        Args:
+            **values: ``before``, ``after`` and further fields of a comparison: see
+                :meth:`landcue.Archive.change`.
+        """
+        content = json_content(ChangeRequest, values)
+        return self._transport.fetch(ChangeAnswer, "POST", "/v1/change", {}, content)
+
+    def export_change(self, to: str | PathLike[str], **values: Any) -> Path:
+        """Write all pairs of :meth:`change` to a file: ``.geojson``, ``.csv`` or ``.parquet``."""
+        path = Path(to)
+        kind = FORMATS.get(path.suffix.lower())
+        if kind not in ("geojson", "csv", "geoparquet"):
+            raise UsageError(f"export {path}: use .geojson, .csv or .parquet")
+        query = {"request": json_content(ChangeRequest, values).text, "format": kind}
+        write_atomic(path, self._transport.send("GET", "/v1/change/export", query))
+        return path
+
+    def timeline(self, id: str, *, archive: str | None = None) -> tuple[Moment, ...]:
+        """Return the records of a record's place, in the order of time."""
+        path, query = f"{_record(id)}/timeline", {"archive": archive}
+        return self._transport.fetch(TimelineAnswer, "GET", path, query).moments
+
+    def export_raster(
+        self,
+        to: str | PathLike[str],
+        *,
+        grid: str | None = None,
+        **arguments: Unpack[SearchArguments],
+    ) -> Path:
+        """Write the scores of all chips of a fixed grid as a GeoTIFF: :meth:`landcue.Archive.map`.
+
+        Args:
+            to: The file (.tif).
+            grid: Zone and size of the cells, where the archive has several.
+            **arguments: See :class:`landcue.client.SearchArguments`.
+        """
+        content = search_content(arguments)
+        data = self._transport.send("POST", "/v1/raster/export", {"grid": grid}, content)
+        write_atomic(Path(to), data)
+        return Path(to)
 
     def suggest(
         self,
