@@ -5,6 +5,7 @@ import type { ModelProps } from "./model/props";
 import { DropAnywhere } from "./search/DropZone";
 import { ErrorState } from "./search/ErrorState";
 import { focusGrid } from "./search/act";
+import { createCollection } from "./search/collection";
 import { HelpSheet } from "./search/HelpSheet";
 import { PastSheet } from "./search/PastSheet";
 import { titleOf } from "./search/remember";
@@ -79,7 +80,13 @@ function Page() {
       </p>
     );
   if (state.value.page === "search") return <SearchPage />;
-  return <ModelPage api={api} about={archive} labels={labels.value} dark={dark.value} onQuery={askRecord} />;
+  return <ModelPage api={api} about={archive} labels={labels.value} dark={dark.value} onQuery={askRecord} onKeep={keepSelected} />;
+}
+
+/** Save records that were selected on the embedding map, marked as good, and show them. */
+async function keepSelected(ids: readonly string[]): Promise<void> {
+  const members = ids.map((id) => ({ id, mark: "good" as const }));
+  if (await createCollection(members, `Selected on the embedding map (${ids.length})`)) dialog.value = "collections";
 }
 
 async function retry(): Promise<void> {

@@ -36,7 +36,7 @@ export function Header() {
               value={archive.name}
               onChange={(event) => {
                 const name = event.currentTarget.value;
-                go({ ...start, page, archive: name, filters: NO_FILTERS, ...NO_MARKS });
+                go({ ...start, page, archive: name, filters: NO_FILTERS, beside: null, ...NO_MARKS });
               }}
             >
               {archive.archives.map((name) => (

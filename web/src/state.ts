@@ -60,6 +60,8 @@ export interface PageState {
   readonly view: View;
   /** The hit whose details are open. */
   readonly open: string | null;
+  /** Another archive in which the same query is searched. */
+  readonly beside: string | null;
   /** The collection that marks are kept in. */
   readonly collection: string | null;
 }
@@ -93,6 +95,7 @@ export const START: PageState = {
   pages: 1,
   view: "grid",
   open: null,
+  beside: null,
   collection: null,
 };
 
@@ -140,6 +143,7 @@ export function toQuery(state: PageState): string {
   if (state.pages !== START.pages) put("pages", String(state.pages));
   if (state.view !== START.view) put("view", state.view);
   put("open", state.open);
+  put("beside", state.beside);
   put("collection", state.collection);
   const text = out.toString().replaceAll("%2C", ",").replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%3B", ";");
   return text && `?${text}`;
@@ -181,6 +185,7 @@ export function fromQuery(text: string): PageState {
     pages: whole(given.get("pages"), 1, Math.floor(MOST_HITS / k)) ?? START.pages,
     view: view === "both" || view === "map" ? view : START.view,
     open: one("open", LONGEST_ID),
+    beside: one("beside", LONGEST_NAME),
     collection: one("collection", LONGEST_NAME),
   };
 }

@@ -100,7 +100,7 @@ async function show(element: preact.ComponentChild) {
 }
 
 function page(answers: Record<string, unknown>, onQuery = vi.fn()) {
-  return <ModelPage api={apiOf(answers)} about={ABOUT} labels={[]} dark={false} onQuery={onQuery} />;
+  return <ModelPage api={apiOf(answers)} about={ABOUT} labels={[]} dark={false} onQuery={onQuery} onKeep={() => undefined} />;
 }
 
 const ALL = { "/v1/model": MODEL, "/v1/model/scores": SCORES, "/v1/model/map": MAP };

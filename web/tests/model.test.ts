@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { fitted, kindColor, kindShape, moved, nearest, onCanvas, step, zoomed } from "../src/model/flat";
+import { fitted, kindColor, kindShape, moved, nearest, onCanvas, step, zoomed, within } from "../src/model/flat";
 import { parseMarkdown, spansOf } from "../src/model/markdown";
 import { barsOf, factsIn, isShare, metricsOf, sayInterval, formatNumber, testTable } from "../src/model/numbers";
 import type { LabelScore, SpaceScores } from "../src/types";
@@ -137,4 +137,15 @@ describe("the embedding map", () => {
       expect(look(24)).toBe(look(300));
     }
   });
+});
+
+it("a lasso selects the points inside it", () => {
+  const cloud = { x: [0, 1, 5], y: [0, 1, 0] };
+  const view = { scale: 10, x: 0, y: 0 };
+  const size = { width: 100, height: 100 };
+  const path = [[40, 30], [70, 30], [70, 60], [40, 60]] as const;
+  expect(within(cloud, view, size, path)).toEqual([0, 1]);
+  expect(within(cloud, view, size, path.slice(0, 2))).toEqual([]);
+  // A lasso that bends leaves out what lies in its bend.
+  expect(within(cloud, view, size, [[40, 30], [48, 30], [48, 55], [56, 55], [56, 30], [70, 30], [70, 60], [40, 60]])).toEqual([1]);
 });

@@ -34,6 +34,7 @@ const FULL: PageState = {
   mode: "two-stage",
   least: 0.625,
   collapse: true,
+  beside: "other model",
   k: 48,
   pages: 3,
   view: "both",

@@ -6,6 +6,7 @@ each version of an archive.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from landcue.types import ByteArray
 
 MOST_POINTS = 2_000
 MOST_QUERIES = 2_000
+MOST_WORST = 8
 RESAMPLES = 1_000
 _SEED = 0
 _TEST = "test"
@@ -49,6 +51,26 @@ class FlatMap:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LabelErrors:
+    """How the predicted labels of annotated records differ from their annotations.
+
+    Attributes:
+        labels: Labels that are annotated or predicted, the most frequently annotated first.
+        annotated: int64 ``[C]``, records annotated with each label.
+        predicted: int64 ``[C]``, records of which it is predicted.
+        both: int64 ``[C]``, records with both.
+        instead: int64 ``[C, C]``: records annotated with label ``i``, which is not predicted, and
+            predicted to have label ``j``, which is not annotated.
+    """
+
+    labels: tuple[str, ...]
+    annotated: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+    both: npt.NDArray[np.int64]
+    instead: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class OwnScores:
     """Retrieval scores of an archive's annotated records, each query excluding itself.
 
@@ -57,11 +79,16 @@ class OwnScores:
         annotated: Number of annotated records before sampling.
         part: ``test`` if the archive records which images the model was not trained on, and only
             those were used; else ``all``, which may include training images.
+        worst: By label, ids and own-label AP of the queries with the smallest in the embedding
+            space.
+        errors: Of the predicted labels; ``None`` where the model predicts none.
     """
 
     spaces: dict[str, Report]
     annotated: int
     part: str
+    worst: dict[str, tuple[tuple[str, float], ...]]
+    errors: LabelErrors | None
 
 
 def flat_map(archive: Archive, most: int = MOST_POINTS) -> FlatMap:
@@ -120,7 +147,55 @@ def own_scores(archive: Archive, most: int = MOST_QUERIES) -> OwnScores:
             seed=_SEED,
             band=False,
         )
-    return OwnScores(spaces, len(chosen), part)
+    errors = None
+    if archive.manifest.label_names:
+        carried = [records.labels.row(row) or () for row in rows.tolist()]
+        guessed = [records.predicted.row(row) or () for row in rows.tolist()]
+        errors = label_errors(carried, guessed)
+    return OwnScores(spaces, len(chosen), part, _worst(spaces["embedding"], images), errors)
+
+
+def label_errors(
+    annotated: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
+) -> LabelErrors:
+    """Compare the predicted labels of records with those annotated.
+
+    >>> found = label_errors([["ship"], ["ship"], ["sand"]], [["ship"], ["dock"], ["sand"]])
+    >>> found.labels, found.both.tolist()
+    (('ship', 'sand', 'dock'), [1, 1, 0])
+    >>> found.instead[0].tolist()  # of 2 ships one was called a dock
+    [0, 0, 1]
+    """
+    counts = Counter(name for labels in annotated for name in labels)
+    names = sorted(
+        counts.keys() | {name for labels in predicted for name in labels},
+        key=lambda name: (-counts[name], name),
+    )
+    truth, guess = (_table(labels, names) for labels in (annotated, predicted))
+    missed, false = (truth & ~guess).astype(np.int64), (guess & ~truth).astype(np.int64)
+    return LabelErrors(
+        tuple(names), truth.sum(0), guess.sum(0), (truth & guess).sum(0), missed.T @ false
+    )
+
+
+def _table(rows: Sequence[Sequence[str]], names: Sequence[str]) -> npt.NDArray[np.bool_]:
+    place = {name: c for c, name in enumerate(names)}
+    table = np.zeros((len(rows), len(names)), np.bool_)
+    for line, labels in zip(table, rows, strict=True):
+        line[[place[name] for name in labels]] = True
+    return table
+
+
+def _worst(report: Report, images: Annotations) -> dict[str, tuple[tuple[str, float], ...]]:
+    scores = report.own_label
+    if scores is None:
+        return {}
+    found: dict[str, tuple[tuple[str, float], ...]] = {}
+    for c, name in enumerate(images.label_names):
+        defined = np.flatnonzero(~np.isnan(scores[:, c]))
+        order = defined[np.argsort(scores[defined, c], kind="stable")][:MOST_WORST]
+        found[name] = tuple((images.ids[q], float(scores[q, c])) for q in order.tolist())
+    return {name: queries for name, queries in found.items() if queries}
 
 
 def _sample(rows: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
@@ -133,9 +208,6 @@ def _annotations(
     records: Records, rows: npt.NDArray[np.int64], carried: Sequence[Sequence[str]]
 ) -> Annotations:
     names = sorted({name for labels in carried for name in labels})
-    place = {name: c for c, name in enumerate(names)}
-    labels = np.zeros((len(rows), len(names)), np.uint8)
-    for line, found in zip(labels, carried, strict=True):
-        line[[place[name] for name in found]] = 1
+    labels = _table(carried, names).astype(np.uint8)
     ids = tuple(records.id(row) for row in rows.tolist())
     return Annotations(ids, labels, tuple(names), tuple(records.groups_of(rows)))

@@ -16,7 +16,7 @@ from landcue.data.objects import is_object
 from landcue.errors import ArchiveError, UsageError
 from landcue.files import read_json
 from landcue.search import Archive, ById, Query
-from landcue.search.overview import flat_map, own_scores
+from landcue.search.overview import LabelErrors, flat_map, own_scores
 from landcue.server.decoding import Decoders
 from landcue.server.errors import ProblemError, without_paths
 from landcue.server.queries import Body, read_query, square_side
@@ -126,6 +126,11 @@ class ModelViews:
             "about": f"{taken:,} of {found.annotated:,} annotated records {which}; "
             "each searches all others of them",
             "spaces": {name: scores.to_json() for name, scores in found.spaces.items()},
+            "worst": {
+                name: [{"id": id_, "score": round(score, 4)} for id_, score in queries]
+                for name, queries in found.worst.items()
+            },
+            "label_errors": None if found.errors is None else _errors(found.errors),
         }
 
     def _map(self) -> dict[str, Any]:
@@ -153,6 +158,16 @@ class ModelViews:
             for name in names
             if isinstance(value := values.get(name), str | int | float | bool)
         }
+
+
+def _errors(found: LabelErrors) -> dict[str, Any]:
+    return {
+        "labels": found.labels,
+        "annotated": found.annotated.tolist(),
+        "predicted": found.predicted.tolist(),
+        "both": found.both.tolist(),
+        "instead": found.instead.tolist(),
+    }
 
 
 def _mapping(value: object) -> dict[str, Any]:

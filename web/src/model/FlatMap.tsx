@@ -1,12 +1,14 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Sharp } from "../Sharp";
-import { fitted, kindColor, kindShape, moved, nearest, onCanvas, PALETTE, SHAPES, step, zoomed, type Size, type View } from "./flat";
+import { fitted, kindColor, kindShape, moved, nearest, onCanvas, PALETTE, SHAPES, step, within, zoomed, type Size, type Spot, type View } from "./flat";
 import type { MapAnswer } from "../types";
 
 interface Props {
   map: MapAnswer;
   dark: boolean;
   onQuery: (id: string) => void;
+  /** Save the selected images as a collection; null where the server keeps none. */
+  onKeep: ((ids: readonly string[]) => void) | null;
 }
 
 const REACH = 14;
@@ -19,7 +21,7 @@ const ARROWS: Record<string, readonly [number, number]> = {
 };
 
 /** A sample of the archive as the model sees it: each point is an image. */
-export function FlatMap({ map, dark, onQuery }: Props) {
+export function FlatMap({ map, dark, onQuery, onKeep }: Props) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const [size, setSize] = useState<Size>({ width: 0, height: 0 });
   const whole = useMemo(() => fitted(map, size), [map, size]);
@@ -30,6 +32,10 @@ export function FlatMap({ map, dark, onQuery }: Props) {
   const [hint, setHint] = useState<number | null>(null);
   const kind = hint ?? chosenKind;
   const from = useRef<{ x: number; y: number; moved: boolean } | null>(null);
+  const [lasso, setLasso] = useState(false);
+  const [path, setPath] = useState<readonly Spot[]>([]);
+  const [selected, setSelected] = useState<ReadonlySet<number>>(new Set());
+  useEffect(() => setSelected(new Set()), [map]);
   const shown = (i: number) => kind === null || map.kind[i] === kind;
 
   useEffect(() => {
@@ -40,14 +46,15 @@ export function FlatMap({ map, dark, onQuery }: Props) {
     return () => watch.disconnect();
   }, []);
   useEffect(() => {
-    if (canvas.current && size.width) paint(canvas.current, map, view, size, dark, kind, at);
-  }, [map, view, size, dark, kind, at]);
+    if (canvas.current && size.width) paint(canvas.current, map, view, size, dark, kind, at, selected, path);
+  }, [map, view, size, dark, kind, at, selected, path]);
 
   const place = (event: MouseEvent): [number, number] => [event.offsetX, event.offsetY];
   const find = (event: MouseEvent) => nearest(map, view, size, place(event), REACH, shown);
   const onMove = (event: PointerEvent) => {
     const start = from.current;
     if (!start) return setAt(find(event));
+    if (lasso) return setPath((now) => [...now, place(event)]);
     const [dx, dy] = [event.clientX - start.x, event.clientY - start.y];
     if (!start.moved && Math.hypot(dx, dy) < 4) return;
     from.current = { x: event.clientX, y: event.clientY, moved: true };
@@ -56,6 +63,13 @@ export function FlatMap({ map, dark, onQuery }: Props) {
   const onUp = (event: PointerEvent) => {
     const was = from.current;
     from.current = null;
+    if (lasso) {
+      const inside = within(map, view, size, path).filter(shown);
+      setPath([]);
+      // With Shift the selection grows.
+      setSelected((now) => new Set([...(event.shiftKey ? now : []), ...inside]));
+      return;
+    }
     const found = was && !was.moved ? find(event) : null;
     if (found !== null) onQuery(map.ids[found] as string);
   };
@@ -68,7 +82,14 @@ export function FlatMap({ map, dark, onQuery }: Props) {
     } else if ((event.key === "Enter" || event.key === " ") && at !== null) {
       event.preventDefault();
       onQuery(map.ids[at] as string);
-    } else if (event.key === "Escape") setAt(null);
+    } else if (event.key === "x" && at !== null && onKeep) {
+      const next = new Set(selected);
+      if (!next.delete(at)) next.add(at);
+      setSelected(next);
+    } else if (event.key === "Escape") {
+      setAt(null);
+      setPath([]);
+    }
   };
   return (
     <div class="flat">
@@ -77,7 +98,7 @@ export function FlatMap({ map, dark, onQuery }: Props) {
           ref={canvas}
           tabIndex={0}
           role="application"
-          aria-label={`Map of ${map.ids.length} images. Arrow keys move between images; Enter searches with the current one.`}
+          aria-label={`Map of ${map.ids.length} images. Arrow keys move between images; Enter searches with the current one; X selects it.`}
           onPointerDown={(event) => {
             if (event.button !== 0) return;
             event.currentTarget.setPointerCapture(event.pointerId);
@@ -101,6 +122,26 @@ export function FlatMap({ map, dark, onQuery }: Props) {
         </div>
         {at !== null && <Tip map={map} at={at} spot={onCanvas(view, size, map.x[at] ?? 0, map.y[at] ?? 0)} size={size} />}
       </div>
+      {onKeep && (
+        <div class="row flat-tools">
+          <button type="button" class="tool" aria-pressed={lasso} onClick={() => setLasso(!lasso)}>
+            Lasso
+          </button>
+          <span class="small" role="status">
+            {selected.size ? `${selected.size} ${selected.size === 1 ? "image" : "images"} selected` : lasso ? "Draw around images to select them." : ""}
+          </span>
+          {selected.size > 0 && (
+            <>
+              <button type="button" class="tool" onClick={() => onKeep([...selected].map((i) => map.ids[i] as string))}>
+                Save as a collection
+              </button>
+              <button type="button" class="tool" onClick={() => setSelected(new Set())}>
+                Clear selection
+              </button>
+            </>
+          )}
+        </div>
+      )}
       <p class="sr-only" role="status">
         {at !== null && `${map.ids[at]}: ${map.kinds[map.kind[at] ?? 0]}`}
       </p>
@@ -160,7 +201,7 @@ function Legend({ map, dark, kind, onKind, onHint }: LegendProps) {
   );
 }
 
-function paint(canvas: HTMLCanvasElement, map: MapAnswer, view: View, size: Size, dark: boolean, kind: number | null, at: number | null): void {
+function paint(canvas: HTMLCanvasElement, map: MapAnswer, view: View, size: Size, dark: boolean, kind: number | null, at: number | null, selected: ReadonlySet<number>, path: readonly Spot[]): void {
   const context = canvas.getContext("2d");
   if (!context) return;
   const ratio = devicePixelRatio || 1;
@@ -189,8 +230,21 @@ function paint(canvas: HTMLCanvasElement, map: MapAnswer, view: View, size: Size
     context.fill();
   }
   context.globalAlpha = 1;
-  if (at === null) return;
   context.strokeStyle = dark ? "#ffffff" : "#17212b";
+  context.lineWidth = 1.5;
+  for (const i of selected) {
+    dot(i, 5.5);
+    context.stroke();
+  }
+  if (path.length > 1) {
+    context.setLineDash([5, 4]);
+    context.beginPath();
+    for (const [x, y] of path) context.lineTo(x, y);
+    context.closePath();
+    context.stroke();
+    context.setLineDash([]);
+  }
+  if (at === null) return;
   context.lineWidth = 2;
   dot(at, 7);
   context.stroke();

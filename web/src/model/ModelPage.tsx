@@ -10,7 +10,7 @@ import type { ModelAnswer } from "../types";
 import { useAnswer, type Loadable } from "./useAnswer";
 
 /** The model of an archive: what it is, how good it is, what it sees, its card. */
-export default function ModelPage({ api, about, dark, onQuery }: ModelProps) {
+export default function ModelPage({ api, about, dark, onQuery, onKeep }: ModelProps) {
   const key = `${about.name} ${about.version}`;
   const model = useAnswer((signal) => api.model(about.name, signal), key);
   const scores = useAnswer((signal) => api.modelScores(about.name, signal), key);
@@ -36,7 +36,7 @@ export default function ModelPage({ api, about, dark, onQuery }: ModelProps) {
                 embeddings, {percent(found.shares[0])} and {percent(found.shares[1])} of their variance. Colors and
                 shapes show the {found.colored_by}. Hover over a point to see its image; click to search with it.
               </p>
-              <FlatMap map={found} dark={dark} onQuery={onQuery} />
+              <FlatMap map={found} dark={dark} onQuery={onQuery} onKeep={about.collections ? onKeep : null} />
             </>
           )}
         </Wait>
@@ -44,7 +44,7 @@ export default function ModelPage({ api, about, dark, onQuery }: ModelProps) {
       <section aria-labelledby="model-scores">
         <h2 id="model-scores">Scores on this archive</h2>
         <Wait request={scores} what="Computing the scores; the first time takes a few seconds …">
-          {(found) => <Scores scores={found} training={training} />}
+          {(found) => <Scores scores={found} training={training} onQuery={onQuery} />}
         </Wait>
       </section>
       <section aria-labelledby="model-made">

@@ -1,10 +1,11 @@
 import { useState } from "preact/hooks";
+import { LabelErrors, WorstQueries } from "./Errors";
 import { LabelBars } from "./LabelBars";
 import { isShare, metricsOf, sayInterval, formatNumber, SPACES } from "./numbers";
 import type { OwnScoresAnswer, SpaceScores } from "../types";
 
 /** Scores measured on this archive: a switch between spaces, metrics with intervals, labels. */
-export function Scores({ scores, training }: { scores: OwnScoresAnswer; training: Record<string, number> }) {
+export function Scores({ scores, training, onQuery }: { scores: OwnScoresAnswer; training: Record<string, number>; onQuery: (id: string) => void }) {
   const names = Object.keys(scores.spaces);
   const [chosen, setChosen] = useState(names[0] ?? "");
   const [more, setMore] = useState(false);
@@ -64,6 +65,8 @@ export function Scores({ scores, training }: { scores: OwnScoresAnswer; training
       </details>
       <h3>By label</h3>
       <LabelBars labels={space.per_label} training={training} />
+      <WorstQueries scores={scores} onQuery={onQuery} />
+      <LabelErrors scores={scores} />
     </>
   );
 }

@@ -56,6 +56,25 @@ export function nearest(
   return best;
 }
 
+/** A place on the canvas in pixels. */
+export type Spot = readonly [number, number];
+
+/** Return the points inside a closed path on the canvas. */
+export function within(cloud: Cloud, view: View, size: Size, path: readonly Spot[]): number[] {
+  const found: number[] = [];
+  if (path.length < 3) return found;
+  for (let i = 0; i < cloud.x.length; i++) {
+    const [x, y] = onCanvas(view, size, cloud.x[i] as number, cloud.y[i] as number);
+    let inside = false;
+    for (const [j, [ax, ay]] of path.entries()) {
+      const [bx, by] = path[(j || path.length) - 1] as Spot;
+      if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) inside = !inside;
+    }
+    if (inside) found.push(i);
+  }
+  return found;
+}
+
 /**
  * Return the point to go to with an arrow key: the nearest of those that lie more in that direction
  * than across it; the same point where there is none.

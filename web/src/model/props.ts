@@ -9,4 +9,6 @@ export interface ModelProps {
   dark: boolean;
   /** Search by this record. */
   onQuery: (id: string) => void;
+  /** Save records as a collection. */
+  onKeep: (ids: readonly string[]) => void;
 }

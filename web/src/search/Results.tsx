@@ -2,6 +2,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { Icon, type IconName } from "../icons";
 import { MOST_HITS, type View } from "../state";
 import { about, facets, found, go, phase, searchError, announcement, state } from "../store";
+import { Beside, BesideChoice } from "./Beside";
 import { ChangeBar } from "./ChangeBar";
 import { ErrorState, QueryImageNeeded, Trouble } from "./ErrorState";
 import { ExportMenu } from "./ExportMenu";
@@ -75,6 +76,7 @@ function Tools() {
       <button type="button" class="tool" title="Copy a link to this search" aria-label="Copy a link to this search" onClick={() => void copyLink()}>
         <Icon name="link" />
       </button>
+      {hasExample(state.value) && <BesideChoice />}
       {found.value?.mode !== "suggest" && <ExportMenu />}
     </div>
   );
@@ -118,7 +120,17 @@ function Body() {
           {`${answer.remark.charAt(0).toUpperCase()}${answer.remark.slice(1)}.`}
         </p>
       )}
-      {state.value.view !== "map" && <Grid />}
+      {state.value.view !== "map" && state.value.beside ? (
+        <div class="side-by-side">
+          <section aria-label={`Results in ${about.value?.name ?? ""}`}>
+            <h2 class="clip">{about.value?.name}</h2>
+            <Grid />
+          </section>
+          <Beside key={state.value.beside} />
+        </div>
+      ) : (
+        state.value.view !== "map" && <Grid />
+      )}
       {answer.cursor && state.value.view !== "map" && <More shown={answer.hits.length} />}
     </div>
   );

@@ -3,6 +3,7 @@
 import { effect, untracked } from "@preact/signals";
 import { ApiError } from "../api";
 import { sentOf } from "../images";
+import { readPolygon, type Rings } from "../map/polygon";
 import * as store from "../store";
 import { NO_FILTERS, readBox, START } from "../state";
 import type { CollectionAnswer, CollectionChange, Mark, SearchRequest } from "../types";
@@ -88,11 +89,17 @@ export function openCollection(found: CollectionAnswer): void {
       sensors: asked?.sensors ?? [],
       parts: asked?.parts ?? [],
       box: readBox((asked?.bbox ?? []).join(",")),
+      polygon: storedPolygon(asked?.polygon),
     },
     ...(marks.positives.length || query?.id ? marks : NO_MARKS),
     collection: found.id,
   });
   store.draft.value = marks;
+}
+
+function storedPolygon(given: unknown): Rings | null {
+  const found = given ? readPolygon(JSON.stringify(given)) : null;
+  return typeof found === "string" ? null : found;
 }
 
 /** Create a collection of the marks, named after the search, and open it. */

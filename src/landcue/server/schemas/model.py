@@ -76,6 +76,26 @@ class SpaceScores(AnswerModel):
     definitions: dict[str, str] = Field(description="Definition of each metric.")
 
 
+class WorstQuery(AnswerModel):
+    """A record whose look-alikes rarely carry one of its labels."""
+
+    id: str
+    score: float = Field(description="Own-label AP, 0..1.")
+
+
+class LabelErrorsAnswer(AnswerModel):
+    """How predicted labels differ from annotations; one number or row a label."""
+
+    labels: tuple[str, ...]
+    annotated: tuple[int, ...] = Field(description="Records annotated with the label.")
+    predicted: tuple[int, ...] = Field(description="Records of which it is predicted.")
+    both: tuple[int, ...]
+    instead: tuple[tuple[int, ...], ...] = Field(
+        description="Row i, column j: records annotated with i, which is not predicted, of which "
+        "j is predicted but not annotated."
+    )
+
+
 class OwnScoresAnswer(AnswerModel):
     """Retrieval scores of the annotated records of an archive; `null` means undefined."""
 
@@ -88,6 +108,12 @@ class OwnScoresAnswer(AnswerModel):
     about: str
     spaces: dict[str, SpaceScores] = Field(
         description="By space: protocol, rules, counts, metrics, chance, 95 % intervals, per label."
+    )
+    worst: dict[str, tuple[WorstQuery, ...]] = Field(
+        {}, description="By label: queries with the smallest own-label AP of embeddings."
+    )
+    label_errors: LabelErrorsAnswer | None = Field(
+        None, description="`null` where the model predicts no labels."
     )
 
 
