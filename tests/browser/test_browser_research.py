@@ -66,7 +66,8 @@ def test_a_lasso_on_the_embedding_map_makes_a_collection(visit):
         guest.button("Save as a collection").click()
     made = waited.value.json()
     assert [member["mark"] for member in made["members"]] == ["good"]
-    expect(guest.page.get_by_role("dialog")).to_contain_text("Selected on the embedding map (1)")
+    assert made["name"] == "Selected on the embedding map (1)"
+    expect(guest.page.get_by_role("dialog")).to_contain_text("city_0001.tif")
 
 
 def test_worst_queries_and_errors_of_labels_are_shown(visit, places):

@@ -26,6 +26,7 @@ export function App() {
     // What tabs, bookmarks and the browser's own history call it.
     document.title = page === "search" && !isSearch(state.value) ? "LandCue" : `${name} – LandCue`;
   }, [name, page]);
+  useEffect(() => scrollTo(0, 0), [page]);
   return (
     <>
       <a class="skip" href="#main" onClick={(event) => focusGrid() && event.preventDefault()}>

@@ -188,7 +188,7 @@ def _table(rows: Sequence[Sequence[str]], names: Sequence[str]) -> npt.NDArray[n
 
 def _worst(report: Report, images: Annotations) -> dict[str, tuple[tuple[str, float], ...]]:
     scores = report.own_label
-    if scores is None:
+    if not scores.size:
         return {}
     found: dict[str, tuple[tuple[str, float], ...]] = {}
     for c, name in enumerate(images.label_names):
