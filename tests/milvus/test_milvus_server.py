@@ -362,6 +362,46 @@ def test_a_collection_is_served_as_a_folder_is(pair):
     assert answers[0] == answers[1]
 
 
+@pytest.mark.parametrize("mode", ["embedding", "code"])
+def test_all_records_of_a_collection_are_those_of_the_folder(pair, mode):
+    near, far = (searcher_of(one) for one in (pair.archive.folder, pair.address))
+    for where in (None, Filter(labels=("water",))):
+        for options in (SearchOptions(), SearchOptions(min_score=0.2)):
+            asked = {"mode": mode, "where": where, "options": options}
+            wanted = near.search_all(ById(pair.ids[2]), **asked)
+            found = far.search_all(ById(pair.ids[2]), **asked)
+            assert found.ids == wanted.ids
+            assert [hit.distance for hit in found] == [hit.distance for hit in wanted]
+    with pytest.raises(UsageError, match="CQL2 filters need an archive folder"):
+        far.search(where=Filter(cql2="path LIKE 'scene%'"))
+
+
+def test_marks_of_a_collection_are_kept_beside_it(pair, tmp_path):
+    from starlette.testclient import TestClient
+
+    from landcue.server.app import create_app
+    from landcue.server.archives import Catalog
+    from landcue.server.settings import Settings
+
+    catalog = Catalog.open([Path(str(pair.address))])
+    settings = Settings(collections_file=tmp_path / "picks.db")
+    first, second = pair.ids[:2]
+    with TestClient(create_app(catalog, settings), base_url="http://localhost") as client:
+        members = [{"id": first, "mark": "good"}, {"id": second, "labels": ["quay"]}]
+        made = client.post("/v1/collections", json={"name": "a", "members": members}).json()
+        assert made["archive"] == "pair"
+        assert [member["id"] for member in made["members"]] == sorted([first, second])
+        unknown = {"members": [{"id": "none", "mark": "good"}]}
+        assert client.post(f"/v1/collections/{made['id']}", json=unknown).status_code == 404
+        asked = {"id": first, "filters": {"labels": "water"}}
+        answer = client.post(f"/v1/export?format=csv&all=true&collection={made['id']}", json=asked)
+        rows = len(searcher_of(pair.archive.folder).search_all(where="water").ids)
+        rows -= first in searcher_of(pair.archive.folder).search_all(where="water").ids
+        assert answer.headers["x-row-count"] == str(rows)
+        counted = client.post("/v1/scores", json=asked).json()
+        assert (counted["matched"], sum(counted["counts"])) == (rows, rows)
+
+
 STRANGE = (
     'a"b', "a'b", "a\\", '" or id != "', "x%", "_", "100 %", "日本\u2028語", "\U0001f600",
     "a\tb", "] or true", '\\" or 1 == 1 or "', "{x}", "and", "not",

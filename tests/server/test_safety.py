@@ -377,6 +377,13 @@ def test_cursors_cannot_be_made_up(client, is_problem):
     is_problem(ask(replace(cursor, shortlist=10**12).encode()), 400)
     is_problem(ask(replace(cursor, lists=10**12).encode()), 400)
     is_problem(ask(replace(cursor, mode="x").encode()), 400)
+    for forged in (
+        replace(cursor, seen=cursor.seen + 1),
+        replace(cursor, distance=cursor.distance + 0.01),
+        replace(cursor, id="port/29.png"),
+    ):
+        assert "another search" in is_problem(ask(forged.encode()), 400)
+    assert "another search" in is_problem(ask(first, id="farm/02.png"), 400)
     is_problem(ask(replace(cursor, mark="other").encode()), 409)
     is_problem(ask(first, archive="made", id=None), 409)
     for word in ("x", "é", base64.urlsafe_b64encode(b"[" * 3000).decode()):

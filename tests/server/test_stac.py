@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from urllib.parse import parse_qs, urlsplit
 
 import cql2
 import pytest
 
 import services
 from landcue.search import Filter
+from landcue.search.pages import Cursor
 
 pystac_client = pytest.importorskip("pystac_client")
 
@@ -174,6 +178,33 @@ def test_bad_parameters_are_problems(client, given):
     answer = client.get("/stac/search", params=given)
     assert answer.status_code == 400, answer.text
     assert "\n" not in answer.json()["detail"]
+
+
+def test_tokens_cannot_be_made_up(client):
+    first = client.get("/stac/search", params={"limit": "3"}).json()
+    (following,) = [one for one in first["links"] if one["rel"] == "next"]
+    token = parse_qs(urlsplit(following["href"]).query)["token"][0]
+    name, word = json.loads(base64.urlsafe_b64decode(token))
+    cursor = Cursor.decode(word)
+
+    def ask(forged, archive=name, **more):
+        value = base64.urlsafe_b64encode(json.dumps([archive, forged.encode()]).encode())
+        params = {"limit": "3", "token": value.decode(), **more}
+        return client.get("/stac/search", params=params).status_code
+
+    assert ask(cursor) == 200
+    for changed in (
+        {"mode": "ann", "lists": 1},
+        {"mode": "embedding"},
+        {"mark": "other"},
+        {"id": "farm/00.png"},
+        {"seen": cursor.seen + 1},
+        {"seen": 10**9},
+        {"distance": 0.5},
+    ):
+        assert ask(replace(cursor, **changed)) in (400, 409), changed
+    assert ask(cursor, archive="none") in (400, 404)
+    assert ask(cursor, bbox="5,0.2,12,0.8") == 400
 
 
 def test_bad_bodies_are_problems(client, is_problem):

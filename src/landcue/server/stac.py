@@ -266,6 +266,8 @@ def _page(
     names = [name for name in known if not wanted.collections or name in wanted.collections]
     limit = min(wanted.limit, MAX_LIMIT)
     name, cursor = _read_token(wanted.token)
+    if name is not None and name not in known:
+        raise ProblemError(400, "the token is for another service: follow the link 'next'")
     if cursor is not None and Cursor.decode(cursor).seen > MAX_DEPTH:
         raise ProblemError(400, f"pages reach down to item {MAX_DEPTH:,}: narrow the search")
     where = _filter(wanted)
