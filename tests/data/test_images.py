@@ -251,3 +251,17 @@ def test_a_jpeg_header_that_promises_too_much_is_refused_before_decoding():
     data[at : at + 4] = b"\xea\x60\xea\x60"
     with pytest.raises(DataError, match="60000 x 60000 pixels, over the limit"):
         read_image(bytes(data), name="lie.jpg")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes only on Linux")
+@pytest.mark.parametrize("where", ["caf\udce9.tif", "\udcff\udcfe/a.tif", "a\udce9.jp2"])
+def test_rasters_of_names_that_are_not_utf8(tmp_path, where):
+    path = tmp_path / where
+    path.parent.mkdir(exist_ok=True)
+    kind, options = ("TIFF", {}) if path.suffix == ".tif" else ("JPEG2000", {"irreversible": False})
+    path.write_bytes(encoded(Image.fromarray(RGB), kind, **options))
+    assert np.array_equal(read_image(path), RGB)
+    assert np.array_equal(read_chip(Chip(path, Window(2, 1, 6, 5))), RGB[1:6, 2:8])
+    path.with_name(path.name + ".msk").write_bytes(encoded(Image.new("L", (12, 9)), "TIFF"))
+    with pytest.raises(DataError, match="its name is not UTF-8, so that overviews and masks"):
+        read_image(path)

@@ -147,6 +147,8 @@ def open_dataset(path: Path | bytes, *, most_bytes: int = MOST_BYTES) -> tuple[A
             check_local(path)
     try:
         sidecars = isinstance(path, Path) and _check_sidecars(path, "", most_bytes)
+        if sidecars and isinstance(path, Path) and not is_utf8(path):
+            raise DataError(f"{display_name(path)}: {_RENAME}")
         with raster_options(sidecars, path):
             return _open(path, "", most_bytes), sidecars
     except (RasterioError, OSError, ValueError) as error:
@@ -282,6 +284,8 @@ def _dataset(path: Path | bytes, suffix: str, most_bytes: int) -> Any:
         if suffix and kind_of(head) != "TIFF":
             raise DataError(f"{file}: not a TIFF; repair or remove it")
         driver, name = _driver(head, str(file)), file.resolve()
+        if not is_utf8(name):  # GDAL cannot be given such a name
+            name = io.BytesIO(file.read_bytes())
         if kind_of(head) in _BY_PILLOW:
             name = _as_tiff(file, str(file))
     # Another driver would follow what the file says about other files.
@@ -290,6 +294,20 @@ def _dataset(path: Path | bytes, suffix: str, most_bytes: int) -> Any:
         dataset.close()
         raise DataError(f"{display_name(path)}: {fault}")
     return dataset
+
+
+_RENAME = (
+    "its name is not UTF-8, so that overviews and masks beside it are not found; rename all of them"
+)
+
+
+def is_utf8(path: Path) -> bool:
+    """Return whether a path is valid text: GDAL opens no others."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _driver(head: bytes, name: str) -> str:

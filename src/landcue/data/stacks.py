@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from landcue.data.objects import address, is_object, look_up, shown, store_of
-from landcue.data.raster import RASTER_SUFFIXES, open_dataset, raster_options
+from landcue.data.raster import RASTER_SUFFIXES, is_utf8, open_dataset, raster_options
 from landcue.errors import DataError
 from landcue.types import Record
 
@@ -201,7 +201,11 @@ def open_scene(path: Path | bytes) -> tuple[Any, bool, tuple[Path, ...]]:
 
 
 def _gdal_name(file: Path) -> str:
-    return f"/vsis3/{address(file)}" if is_object(file) else str(file.resolve())
+    if is_object(file):
+        return f"/vsis3/{address(file)}"
+    if not is_utf8(file.resolve()):
+        raise DataError(f"{shown(file)}: bands are stacked only of UTF-8 names; rename it")
+    return str(file.resolve())
 
 
 def _virtual(files: dict[str, Path], opened: dict[str, Any]) -> str:
