@@ -142,6 +142,18 @@ def test_index_evaluates_saved_searches(tmp_path):
     assert run_saved(tmp_path / "nothing").hits == ()
 
 
+def test_index_in_python_evaluates_saved_searches(tmp_path):
+    folder = tmp_path / "photos"
+    tools.write_images(folder, [f"{i}.png" for i in range(4)])
+    archive = landcue.index(folder, tmp_path / "a")
+    archive.watches.add("any", archive.embed("0.png"), min_score=-1)
+    tools.write_images(folder, ["new.png"], first_seed=9)
+    archive = landcue.index(folder, tmp_path / "a")
+    assert [hit.id for hit in archive.watches.hits()] == ["new.png"]
+    landcue.index(folder, tmp_path / "a")
+    assert len(archive.watches.hits()) == 1
+
+
 def test_a_watch_of_another_model_is_named_and_keeps_its_place(tmp_path):
     archive = add_images(tmp_path, 0, 6)
     archive.watches.add("old", archive.embed("000.png"), min_score=-1)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from landcue.server.app import description
-from landcue.server.schemas import archives, base, changes, collections, model, searches
+from landcue.server.schemas import archives, base, changes, collections, model, searches, watches
 
 ROOT = Path(__file__).parents[2]
 
-SCHEMAS = (changes, searches, archives, collections, model, base)
+SCHEMAS = (changes, watches, searches, archives, collections, model, base)
 
 DESCRIBED = description()
 OPERATIONS = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -269,6 +270,9 @@ def index(
 ) -> Any:
     """Add images to an archive and open it; see :func:`index_source` for the arguments.
 
+    Saved searches of the archive are evaluated on the new records: see
+    :attr:`landcue.Archive.watches`.
+
     >>> archive = landcue.index("photos", "archives/photos")       # doctest: +SKIP
     >>> archive.search("photos/a.jpg", k=12)                       # doctest: +SKIP
 
@@ -281,8 +285,11 @@ def index(
     import landcue
 
     index_source(source, archive, model=model, options=options, progress=progress)
-    opened = getattr(landcue, "open", ArchiveFolder.open)
-    return opened(to_path(archive))
+    opened: Any = getattr(landcue, "open", ArchiveFolder.open)(to_path(archive))
+    if not is_object(to_path(archive)):
+        for problem in opened.watches.run().problems:
+            warnings.warn(str(problem), stacklevel=2)
+    return opened
 
 
 def reembed_archive(

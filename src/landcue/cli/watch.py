@@ -34,7 +34,7 @@ def add(
             help="How close a hit must be: closer than this percentage of the distances between "
             "the archive's records and their nearest neighbors. Larger is stricter."
         ),
-    ] = 50.0,
+    ] = 5.0,
     min_score: Annotated[
         float | None, typer.Option(help="Least cosine, instead of --percentile.")
     ] = None,

@@ -30,6 +30,8 @@ from landcue.types import Bounds, FloatArray, Problem
 if TYPE_CHECKING:
     from landcue.search.archive import Archive
 
+PERCENTILE = 5.0
+"""How close a hit must be by default: see :meth:`Watches.add`."""
 _BUSY_SECONDS = 30.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (base TEXT NOT NULL, version INTEGER NOT NULL);
@@ -137,7 +139,7 @@ class Watches:
         *,
         query: str = "",
         where: Filter | None = None,
-        percentile: float = 50.0,
+        percentile: float = PERCENTILE,
         min_score: float | None = None,
     ) -> Watch:
         """Save a search; records that are in the archive now are not reported.

@@ -23,7 +23,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from landcue import __version__
 from landcue.errors import LandcueError
 from landcue.server import stac
-from landcue.server.archives import Catalog
+from landcue.server.archives import Catalog, Served
 from landcue.server.errors import ProblemError, add_error_handlers
 from landcue.server.metrics import start_logging
 from landcue.server.middleware import Guard, Observe
@@ -32,12 +32,14 @@ from landcue.server.routes import archives as archive_routes
 from landcue.server.routes import changes as change_routes
 from landcue.server.routes import collections as collection_routes
 from landcue.server.routes import searches as search_routes
+from landcue.server.routes import watches as watch_routes
 from landcue.server.routes.base import REF, Service
 from landcue.server.routes.page import add_page
 from landcue.server.schemas.base import Problem
 from landcue.server.schemas.changes import ChangeRequest
 from landcue.server.schemas.collections import CollectionChange, CollectionRequest, SuggestRequest
 from landcue.server.schemas.searches import SearchRequest
+from landcue.server.schemas.watches import WatchRequest
 from landcue.server.settings import Settings
 
 STARTUP_FAILURE = 3
@@ -97,7 +99,14 @@ def create_app(
     if settings.proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.proxies))
     add_error_handlers(app, catalog.hidden_paths)
-    for routes in (change_routes, search_routes, archive_routes, collection_routes, stac):
+    for routes in (
+        change_routes,
+        watch_routes,
+        search_routes,
+        archive_routes,
+        collection_routes,
+        stac,
+    ):
         app.include_router(routes.router)
     add_page(app, service)
     app.openapi = functools.partial(_describe, app, app.openapi)
@@ -123,9 +132,18 @@ def description() -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def _lifespan(service: Service, _: FastAPI) -> AsyncGenerator[None]:
     tasks = [asyncio.create_task(_warm(service)), asyncio.create_task(_watch_parent())]
+    changed: asyncio.Queue[Served] = asyncio.Queue()
+    for served in service.catalog:
+        changed.put_nowait(served)
+    tasks.append(asyncio.create_task(watch_routes.evaluate_watches(service, changed)))
+
+    def note(served: Served) -> None:
+        service.note_version(served)
+        changed.put_nowait(served)
+
     seconds = service.settings.follow_seconds
     if seconds:
-        follow = service.catalog.follow(seconds, service.note_version)
+        follow = service.catalog.follow(seconds, note)
         tasks.append(asyncio.create_task(follow))
     try:
         yield
@@ -170,6 +188,7 @@ def _describe(app: FastAPI, make: Callable[[], dict[str, Any]]) -> dict[str, Any
         CollectionChange,
         SuggestRequest,
         ChangeRequest,
+        WatchRequest,
     )
     pairs: list[Any] = [*((body, "validation") for body in bodies), (Problem, "serialization")]
     _, extra = models_json_schema(pairs, ref_template=REF)

@@ -1,0 +1,152 @@
+"""Routes of saved searches, and the task that evaluates them after an archive changed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import JSONResponse, Response
+
+from landcue.data.objects import is_object
+from landcue.errors import LandcueError, UsageError
+from landcue.search.watch import PERCENTILE, WatchReport, write_feed, write_json_lines
+from landcue.server.archives import Served
+from landcue.server.errors import ProblemError
+from landcue.server.queries import Body, read_json, read_query, to_filter
+from landcue.server.routes.base import PROBLEMS, Service, Shared, Shown, choose, json_body, json_of
+from landcue.server.schemas.watches import WatchesAnswer, WatchHitsAnswer, WatchRequest
+
+router = APIRouter(generate_unique_id_function=lambda route: route.name)
+
+MAX_WATCHES = 1_000
+"""Of an archive, through the service."""
+_RETRY_SECONDS = 5.0
+_FILES: dict[str, Any] = {
+    kind: {"schema": {"type": "string"}}
+    for kind in ("application/x-ndjson", "application/atom+xml")
+}
+_log = logging.getLogger("landcue.server")
+
+
+@router.get("/v1/watches", responses=json_of(WatchesAnswer))
+async def list_watches(service: Shared, served: Shown) -> Response:
+    """Return the saved searches of an archive."""
+    return JSONResponse(await service.searches.run(lambda: _listed(served)))
+
+
+@router.post(
+    "/v1/watches",
+    status_code=201,
+    responses=json_of(WatchesAnswer, 201),
+    openapi_extra=json_body(WatchRequest),
+)
+async def save_watch(request: Request, service: Shared) -> Response:
+    """Save a search: records that are added from now on and match it are reported once."""
+    given = await read_json(request, WatchRequest)
+    search = given.search
+    served = choose(request, search.archive)
+    if search.min_score is not None and given.percentile is not None:
+        raise ProblemError(400, "send min_score or percentile, not both")
+
+    def work() -> dict[str, Any]:
+        watches = served.archive.watches
+        if len(watches.list()) >= MAX_WATCHES:
+            raise ProblemError(413, f"an archive has at most {MAX_WATCHES:,} saved searches")
+        query = read_query(served, Body(search, {}), service.decoders)
+        watches.add(
+            given.name,
+            None if query is None else served.archive.embed(query),
+            query=search.text or ", ".join(filter(None, (search.id, *search.positives))),
+            where=to_filter(search.filters),
+            percentile=given.percentile or PERCENTILE,
+            min_score=search.min_score,
+        )
+        return _listed(served)
+
+    return JSONResponse(await service.encoders.run(work), 201)
+
+
+@router.delete("/v1/watches/{name}", responses=json_of(WatchesAnswer))
+async def remove_watch(name: str, service: Shared, served: Shown) -> Response:
+    """Remove a saved search and its hits; the answer holds those that are left."""
+
+    def work() -> dict[str, Any]:
+        watches = served.archive.watches
+        if name not in {one.name for one in watches.list()}:
+            raise ProblemError(404, f"there is no saved search {name!r}")
+        watches.remove(name)
+        return _listed(served)
+
+    return JSONResponse(await service.searches.run(work))
+
+
+def _hit_answers() -> dict[int | str, dict[str, Any]]:
+    answers = {200: {"model": WatchHitsAnswer, "content": dict(_FILES)}, **PROBLEMS}
+    return answers
+
+
+@router.get("/v1/watches/hits", responses=_hit_answers())
+async def get_watch_hits(
+    service: Shared,
+    served: Shown,
+    after: Annotated[
+        int, Query(ge=0, le=1 << 53, description="Hits with a larger number only.")
+    ] = 0,
+    most: Annotated[int, Query(ge=1, le=10_000, description="Up to so many.")] = 1_000,
+    format: Annotated[
+        Literal["json", "jsonl", "atom"], Query(description="Format of the answer.")
+    ] = "json",
+) -> Response:
+    """Return the hits of saved searches: as JSON, JSON lines, or as an Atom feed of the latest."""
+
+    def work() -> Response:
+        hits = served.archive.watches.hits(after)
+        if format == "atom":
+            feed = write_feed(hits[-most:], f"LandCue: {served.name}")
+            return Response(feed, media_type="application/atom+xml")
+        hits = list(itertools.islice(hits, most))
+        if format == "jsonl":
+            return Response(write_json_lines(hits), media_type="application/x-ndjson")
+        return JSONResponse({"archive": served.name, "hits": [asdict(one) for one in hits]})
+
+    return await service.searches.run(work)
+
+
+def _listed(served: Served) -> dict[str, Any]:
+    values = [asdict(one) for one in served.archive.watches.list()]
+    for value in values:
+        del value["model"]
+    return {"archive": served.name, "watches": values}
+
+
+async def evaluate_watches(service: Service, changed: asyncio.Queue[Served]) -> None:
+    """Evaluate the saved searches of archives that changed, one after another, until cancelled.
+
+    A run that fails is repeated. Of several processes, each hit is stored by one.
+    """
+    while True:
+        served = await changed.get()
+        try:
+            report = await asyncio.to_thread(_evaluated, served)
+        except UsageError as error:  # a later version was evaluated by another process
+            _log.info("saved searches", extra={"facts": {"note": str(error)}})
+        except LandcueError as error:
+            facts = {"archive": served.name, "error": str(error)}
+            _log.warning("saved searches were not evaluated", extra={"facts": facts})
+            await asyncio.sleep(_RETRY_SECONDS)
+            changed.put_nowait(service.catalog.get(served.name))
+        else:
+            for problem in report.problems:
+                facts = {"archive": served.name, "error": str(problem)}
+                _log.warning("a saved search was not evaluated", extra={"facts": facts})
+
+
+def _evaluated(served: Served) -> WatchReport:
+    archive = served.archive
+    if not archive.local or is_object(archive.folder):
+        return WatchReport((), ())
+    return archive.watches.run()
