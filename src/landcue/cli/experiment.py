@@ -26,7 +26,9 @@ def experiment(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="section.key=value over a preset's settings; repeatable."),
+        typer.Option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Setting over those of a preset; repeatable."
+        ),
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="Instead of a preset's seeds; repeatable.")

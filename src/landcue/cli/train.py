@@ -45,7 +45,10 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed (default 0).")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any config key, as section.key=value.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Any key of the config; repeatable."
+        ),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
