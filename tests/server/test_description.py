@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from landcue.server.app import description
+from landcue.server.routes.docs import render
 from landcue.server.schemas import archives, base, changes, collections, model, searches, watches
 
 ROOT = Path(__file__).parents[2]
@@ -86,3 +88,17 @@ def test_the_pages_types_are_those_of_this_description(monkeypatch):
     import web_types
 
     assert web_types.is_current(), "run python scripts/web_types.py"
+
+
+def test_the_reference_is_a_page_that_loads_nothing(client):
+    answer = client.get("/docs")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    page = answer.text
+    assert not re.findall(r"(?:src|href)=.?https?:|<script|<link|@import|url\(", page)
+    for name, operation in OPERATIONS.items():
+        assert f'id="{operation["operationId"]}"' in page, name
+    anchors = set(re.findall(r'href="#([^"]+)"', page))
+    assert anchors <= set(re.findall(r'id="([^"]+)"', page))
+    assert "{&#34;" in page or "&#34;" in page  # examples are escaped
+    assert render({"info": {"version": "<b>"}, "paths": {}, "components": {}}).count("<b>") == 0

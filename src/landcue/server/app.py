@@ -31,6 +31,7 @@ from landcue.server.page import Page
 from landcue.server.routes import archives as archive_routes
 from landcue.server.routes import changes as change_routes
 from landcue.server.routes import collections as collection_routes
+from landcue.server.routes import docs
 from landcue.server.routes import searches as search_routes
 from landcue.server.routes import watches as watch_routes
 from landcue.server.routes.base import REF, Service
@@ -105,6 +106,7 @@ def create_app(
         search_routes,
         archive_routes,
         collection_routes,
+        docs,
         stac,
     ):
         app.include_router(routes.router)

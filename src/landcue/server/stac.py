@@ -96,6 +96,7 @@ async def landing(request: Request, service: _Shared) -> Response:
             f"{root.removesuffix('/stac')}/openapi.json",
             "application/json",
         ),
+        link("service-doc", f"{root.removesuffix('/stac')}/docs", "text/html"),
         *(
             link("child", f"{root}/collections/{quote(name, safe='')}", title=name)
             for name in service.catalog.names
