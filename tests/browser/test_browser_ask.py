@@ -104,6 +104,16 @@ def test_a_chosen_file_is_searched_with_and_so_is_a_tiff(guest, photo, images):
     assert region["hits"] != third["hits"]
 
 
+def test_an_image_over_the_limit_is_scaled_down_and_it_says_so(guest, images, tmp_path):
+    large = tmp_path / "large.jpg"
+    harbor = Image.open(images / "images/harbor/harbor_0007.tif").convert("RGB")
+    harbor.resize((9_000, 7_200)).save(large, quality=80)
+    answer = guest.searching(lambda: guest.drop(large))
+    assert answer["hits"][0]["id"] == "images/harbor/harbor_0007.tif"
+    said = guest.page.locator(".query-facts")
+    expect(said).to_contain_text("Scaled from 9000 × 7200 to 4096 × 3277 pixels")
+
+
 def test_a_region_of_an_image_gives_other_results(guest, photo):
     whole = guest.searching(lambda: guest.drop(photo))
     guest.button("Crop").click()

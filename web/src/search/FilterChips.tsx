@@ -3,7 +3,7 @@ import { Icon } from "../icons";
 import { cornersOf } from "../map/polygon";
 import { NO_FILTERS, type FilterState } from "../state";
 import { ask, notify, state } from "../store";
-import { dropLabel, setScore, toggled, turnLabel, wantedOf, WANTED_WORD } from "./filters";
+import { dropLabel, setScore, toggled, sayDays, turnLabel, wantedOf, WANTED_WORD } from "./filters";
 import { hasFilters } from "./request";
 
 /** The filters that are set, each with a way to change it and one to take it away. */
@@ -58,7 +58,7 @@ export function FilterChips() {
       )}
       {(filters.from || filters.until) && (
         <Chip what="time" onDrop={() => set({ ...filters, from: null, until: null })}>
-          <span class="mono">{`${filters.from ?? "…"} – ${filters.until ?? "…"}`}</span>
+          <span class="mono">{sayDays(filters)}</span>
         </Chip>
       )}
       {filters.box && (

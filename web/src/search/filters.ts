@@ -68,3 +68,9 @@ export function wordAt(text: string, caret: number): { text: string; start: numb
   const name = word.replace(/^["']/, "");
   return name.trim() && !/["']$/.test(name) ? { text: name, start: from, end: caret } : null;
 }
+
+/** Say the days that a search is limited to; nothing for all. */
+export function sayDays({ from, until }: Pick<FilterState, "from" | "until">): string {
+  if (from && until) return `${from} to ${until}`;
+  return from ? `from ${from}` : until ? `until ${until}` : "";
+}

@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals";
 import { toQuery, type PageState } from "../state";
 import * as store from "../store";
+import { sayDays } from "./filters";
 import { readPast, visited, writePast, type Visit } from "./past";
 import { expressionOf } from "./request";
 import { shortId } from "./why";
@@ -43,7 +44,7 @@ export function titleOf(state: PageState): string {
     expressionOf(filters),
     ...filters.scores.map(([name, least]) => `${name} ≥ ${least}`),
     filters.groups.join(" or "),
-    filters.from || filters.until ? `${filters.from ?? "…"} – ${filters.until ?? "…"}` : "",
+    sayDays(filters),
     filters.box ? "in a bounding box" : "",
     state.least === null ? "" : `score ≥ ${state.least}`,
     state.mode === "auto" ? "" : state.mode,
