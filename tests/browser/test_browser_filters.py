@@ -138,7 +138,7 @@ def test_a_predicted_score_a_group_and_times(guest, table):
     }
     assert set(guest.ids()) | {guest.page.url.split("id=")[1].split("&")[0]} >= want
     assert set(guest.ids()) <= want
-    expect(guest.chip("2024-03-01 – 2024-09-30")).to_be_visible()
+    expect(guest.chip("2024-03-01 to 2024-09-30")).to_be_visible()
 
     for chip in ("harbor", "lake", "2024-03-01"):
         guest.searching(guest.chip(chip).locator(".chip-drop").click)
