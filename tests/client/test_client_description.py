@@ -65,9 +65,13 @@ CALLS = {
     "places": lambda client, folder: client.places(record="road01.png"),
     "score_counts": lambda client, folder: client.score_counts(record="road01.png"),
     "record": lambda client, folder: client.record("road01.png"),
+    "save_watch": lambda client, folder: client.save_watch("roads", record="road01.png"),
     "regions": lambda client, folder: client.regions("road01.png", record="road03.png"),
     "scores": lambda client, folder: client.scores(),
     "search": lambda client, folder: client.search(record="road01.png"),
+    "remove_watch": lambda client, folder: client.remove_watch("roads"),
+    "watch_hits": lambda client, folder: client.watch_hits(),
+    "watches": lambda client, folder: client.watches(),
     "thumbnail": lambda client, folder: client.thumbnail("road01.png"),
 }
 
@@ -97,9 +101,12 @@ def test_every_path_is_asked_for_by_a_method(views, tmp_path):
 def test_every_answer_is_exported():
     bodies = {"Filters", "SearchRequest"}
     bodies |= {"CollectionRequest", "CollectionChange", "Mark", "SuggestRequest", "ChangeRequest"}
+    bodies |= {"WatchRequest"}
     shown_otherwise = {
         "CollectionsAnswer",
         "TimelineAnswer",
+        "WatchHitsAnswer",
+        "WatchesAnswer",
         "ArchivesAnswer",
         "ArchiveSummary",
         "LabelsAnswer",

@@ -19,6 +19,7 @@ from landcue.server.schemas.archives import (
 from landcue.server.schemas.changes import ChangeAnswer, ChangedPair, Moment
 from landcue.server.schemas.collections import CollectionAnswer, CollectionSummary, Member
 from landcue.server.schemas.model import (
+    LabelErrorsAnswer,
     LabelScore,
     MapAnswer,
     MapPoint,
@@ -28,6 +29,7 @@ from landcue.server.schemas.model import (
     RegionsAnswer,
     SpaceScores,
     TestScores,
+    WorstQuery,
 )
 from landcue.server.schemas.searches import (
     Hit,
@@ -40,6 +42,7 @@ from landcue.server.schemas.searches import (
     ScoresAnswer,
     SearchAnswer,
 )
+from landcue.server.schemas.watches import Watch, WatchHit
 
 __all__ = [
     "ArchiveAnswer",
@@ -52,6 +55,7 @@ __all__ = [
     "Hit",
     "HitRegion",
     "LabelCount",
+    "LabelErrorsAnswer",
     "LabelScore",
     "MapAnswer",
     "MapCluster",
@@ -75,4 +79,7 @@ __all__ = [
     "SpaceScores",
     "TestScores",
     "ValueCount",
+    "Watch",
+    "WatchHit",
+    "WorstQuery",
 ]

@@ -41,6 +41,13 @@ from landcue.server.schemas.collections import (
 )
 from landcue.server.schemas.model import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
 from landcue.server.schemas.searches import PlacesAnswer, ScoresAnswer, SearchAnswer
+from landcue.server.schemas.watches import (
+    Watch,
+    WatchesAnswer,
+    WatchHit,
+    WatchHitsAnswer,
+    WatchRequest,
+)
 
 FORMATS = {
     ".geojson": "geojson", ".csv": "csv", ".parquet": "geoparquet", ".json": "json",
@@ -400,6 +407,42 @@ class Client:
         query = {"request": json_content(ChangeRequest, values).text, "format": kind}
         write_atomic(path, self._transport.send("GET", "/v1/change/export", query))
         return path
+
+    def watches(self, *, archive: str | None = None) -> tuple[Watch, ...]:
+        """Return the saved searches of an archive."""
+        query = {"archive": archive}
+        return self._transport.fetch(WatchesAnswer, "GET", "/v1/watches", query).watches
+
+    def save_watch(
+        self,
+        name: str,
+        *,
+        percentile: float | None = None,
+        **arguments: Unpack[SearchArguments],
+    ) -> tuple[Watch, ...]:
+        """Save a search, which is run on new records; returns all of the archive.
+
+        Args:
+            name: Its name.
+            percentile: See :meth:`landcue.search.watch.Watches.add`.
+            **arguments: The search, see :class:`landcue.client.SearchArguments`; no images.
+        """
+        search = json.loads(search_content(arguments).text)
+        given = {"name": name, "search": search, "percentile": percentile}
+        content = json_content(WatchRequest, given)
+        return self._transport.fetch(WatchesAnswer, "POST", "/v1/watches", {}, content).watches
+
+    def remove_watch(self, name: str, *, archive: str | None = None) -> tuple[Watch, ...]:
+        """Remove a saved search; returns the others."""
+        path, query = f"/v1/watches/{quote(name, safe='')}", {"archive": archive}
+        return self._transport.fetch(WatchesAnswer, "DELETE", path, query).watches
+
+    def watch_hits(
+        self, *, after: int = 0, most: int = 1_000, archive: str | None = None
+    ) -> tuple[WatchHit, ...]:
+        """Return hits of saved searches whose ``number`` is larger than ``after``."""
+        query = {"after": after, "most": most, "archive": archive}
+        return self._transport.fetch(WatchHitsAnswer, "GET", "/v1/watches/hits", query).hits
 
     def timeline(self, id: str, *, archive: str | None = None) -> tuple[Moment, ...]:
         """Return the records of a record's place, in the order of time."""
