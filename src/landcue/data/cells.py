@@ -128,22 +128,23 @@ def _of_zone(
         return np.empty((0, 4), np.int64), []
     if int(shape[0]) * int(shape[1]) > _MOST:
         raise DataError(f"would be cut into more than {_MOST:,} cells; use a larger --chip")
-    low = np.maximum(low, 0)
-    j, i = (a.ravel() for a in np.mgrid[low[1] : high[1], low[0] : high[0]])
-    center = np.stack([i * pitch + side / 2, j * pitch + side / 2])
-    lon, lat = _projected(utm, degrees, *center)
-    first, last = _LIMITS[half]
-    mine = (lon >= 6 * zone - 186) & (lon < 6 * zone - 180) & (lat >= first) & (lat < last)
-    middle = _pixels(facts, utm, *center)
-    mine &= (middle > 0).all(axis=0) & (middle[0] < facts.width) & (middle[1] < facts.height)
-    i, j, center, middle = i[mine], j[mine], center[:, mine], middle[:, mine]
-    across, along = (
-        _pixels(facts, utm, *(center + step)) - _pixels(facts, utm, *(center - step))
-        for step in np.array([[side / 2, 0], [0, side / 2]])[:, :, None]
-    )
-    size = np.rint(np.hypot(across, along))
-    if size.size and size.min() < 1:
-        raise DataError(f"{side:g} m are less than one of its pixels; use a larger --chip")
+    low, first, last = np.maximum(low, 0), *_LIMITS[half]
+    i = j = center = middle = size = np.empty(0)
+    for every in (1 + int(shape.max()) // 64, 1):  # cells too small are noticed on a few of them
+        j, i = (a.ravel() for a in np.mgrid[low[1] : high[1] : every, low[0] : high[0] : every])
+        center = np.stack([i * pitch + side / 2, j * pitch + side / 2])
+        lon, lat = _projected(utm, degrees, *center)
+        mine = (lon >= 6 * zone - 186) & (lon < 6 * zone - 180) & (lat >= first) & (lat < last)
+        middle = _pixels(facts, utm, *center)
+        mine &= (middle > 0).all(axis=0) & (middle[0] < facts.width) & (middle[1] < facts.height)
+        i, j, center, middle = i[mine], j[mine], center[:, mine], middle[:, mine]
+        across, along = (
+            _pixels(facts, utm, *(center + step)) - _pixels(facts, utm, *(center - step))
+            for step in np.array([[side / 2, 0], [0, side / 2]])[:, :, None]
+        )
+        size = np.rint(np.hypot(across, along))
+        if size.size and size.min() < 1:
+            raise DataError(f"{side:g} m are less than one of its pixels; use a larger --chip")
     # Half a pixel is rounded one way for all cells, whatever the last digits of coordinates.
     corner = np.floor(middle - size / 2 + 0.5 + 1e-6)
     fits = (corner >= 0).all(axis=0) & (corner[0] + size[0] <= facts.width)
