@@ -4,7 +4,7 @@ import type { RegionsAnswer } from "./types";
 import type { MapAnswer, ModelAnswer, OwnScoresAnswer, PlacesAnswer, ScoresAnswer } from "./types";
 import type { Box, ExportFormat } from "./names";
 import type { CollectionAnswer, CollectionChange, CollectionRequest, CollectionsAnswer } from "./types";
-import type { ArchiveAnswer, FacetsAnswer, LabelCount, Problem, RecordAnswer, SearchAnswer, SearchRequest, SuggestRequest } from "./types";
+import type { ArchiveAnswer, FacetsAnswer, LabelCount, Problem, RecordAnswer, SearchAnswer, SearchRequest, SuggestRequest, TimelineAnswer } from "./types";
 
 /** Why a request got no answer: status 0 when the server could not be reached. */
 export class ApiError extends Error {
@@ -162,6 +162,11 @@ export class Api {
   headers(): Record<string, string> {
     const token = this.token.get();
     return token ? { Authorization: `Bearer ${token}` } : {};
+  }
+
+  /** All dates of a record's place. */
+  timeline(id: string, archive: string | null, signal?: AbortSignal): Promise<TimelineAnswer> {
+    return this.json(`/v1/records/${idPath(id)}/timeline${query({ archive })}`, signal);
   }
 
   /** Records to mark next. */

@@ -1,7 +1,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import HeatOverlay from "../heat/HeatOverlay";
 import { Icon } from "../icons";
+import { lazy } from "../lazy";
 import { useBlobUrl } from "../Remote";
+import type { TimelineProps } from "../change/props";
 import { Sharp } from "../Sharp";
 import { about, api, archiveName, draft, found, picture, shownHits, shownMode, state } from "../store";
 import type { Hit, RecordAnswer } from "../types";
@@ -12,11 +14,14 @@ import { askRecord, imageOf } from "./run";
 import { nearness, shortId } from "./why";
 import { Reasons } from "./Reasons";
 
+const Timeline = lazy<TimelineProps>(() => import("../change/Timeline"), "the dates");
+
 /** A hit beside the query: both images, why it was found, and what is known of it. */
 export function Detail({ hit, at }: { hit: Hit; at: number }) {
   const record = useRecord(hit.id);
   const { query } = state.value;
   const [heat, setHeat] = useState(false);
+  const [dates, setDates] = useState(false);
   const [image, setImage] = useState<Blob | null>(null);
   const title = useRef<HTMLHeadingElement>(null);
   useEffect(() => title.current?.focus({ preventScroll: true }), []);
@@ -99,6 +104,14 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
           <Icon name="search" /> Search by this
         </button>
       </div>
+      {hit.bounds && hit.time && (
+        <div class="row">
+          <button type="button" class="tool" aria-pressed={dates} onClick={() => setDates(!dates)}>
+            Dates of this place
+          </button>
+        </div>
+      )}
+      {dates && hit.bounds && hit.time && <Timeline api={api} id={hit.id} archive={archive || null} />}
       {queryImage && (
         <Reasons
           hit={hit}

@@ -1,0 +1,7 @@
+import type { Api } from "../api";
+
+export interface TimelineProps {
+  api: Api;
+  id: string;
+  archive: string | null;
+}
