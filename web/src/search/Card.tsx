@@ -106,7 +106,7 @@ export const Card = memo(function Card({ hit, at, mode, mark, open, focused, sel
           </li>
         ))}
       </ul>
-      {cue && <p class="card-cue" title="Labels that the model predicts for both, of those it predicts for the query">{sharedOf(cue)}</p>}
+      {cue && sharedOf(cue) && <p class="card-cue" title="Labels that the model predicts for both, of those it predicts for the query">{sharedOf(cue)}</p>}
       {hit.near > 0 && <p class="small faint">{`${hit.near} near-duplicates hidden`}</p>}
     </li>
   );

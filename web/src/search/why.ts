@@ -11,9 +11,10 @@ export function likeness(hit: Hit): string {
   return `closer than ${Math.min(99, Math.floor(percentile))} % of nearest neighbors`;
 }
 
-/** "2 of 3 query labels": labels that both have, of those of the query. */
+/** "2 of 3 query labels": labels that both have, of those of the query; "" where it has none. */
 export function sharedOf(bits: LabelBits): string {
   const total = bits.both.length + bits.query.length;
+  if (!total) return "";
   return `${bits.both.length} of ${total} query label${total === 1 ? "" : "s"}`;
 }
 
