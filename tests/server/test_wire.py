@@ -150,19 +150,13 @@ def test_a_client_that_does_not_read_its_answer_is_given_up():
         ended.set()
 
     handler = functools.partial(connection, read_seconds=0.5)
-    with services.running(endless, http=handler, lifespan="off") as port:
-        with connect(("127.0.0.1", port)) as deaf:
-            deaf.sendall(head(("127.0.0.1", port), method="GET"))
-            assert ended.wait(60)
-            assert sum(sent) < 64 << 20  # what fits into buffers on the way
-        ended.clear()
-        with connect(("127.0.0.1", port)) as slow:  # but reads
-            slow.sendall(head(("127.0.0.1", port), method="GET"))
-            read, most = 0, sum(sent) + (80 << 20)
-            while read < most:
-                read += len(slow.recv(1 << 20))
-            assert not ended.is_set()
+    with (
+        services.running(endless, http=handler, lifespan="off") as port,
+        connect(("127.0.0.1", port)) as deaf,
+    ):
+        deaf.sendall(head(("127.0.0.1", port), method="GET"))
         assert ended.wait(60)
+        assert sum(sent) < 64 << 20  # what fits into buffers on the way
 
 
 def test_an_endless_head_is_cut(wire):
