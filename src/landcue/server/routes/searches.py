@@ -18,7 +18,7 @@ from landcue.search.survey import MOST_ZOOM
 from landcue.server import export
 from landcue.server.errors import ProblemError
 from landcue.server.queries import Body, parse_json, read_body, run_search, scenes_of
-from landcue.server.routes.base import REF, Service, Shared, choose, json_of, search_body
+from landcue.server.routes.base import PROBLEMS, REF, Service, Shared, choose, json_of, search_body
 from landcue.server.schemas.searches import (
     MAX_DEPTH,
     PlacesAnswer,
@@ -43,6 +43,12 @@ _FILES: dict[str, Any] = {
         ("arrow", "string", "binary"),
         ("npy", "string", "binary"),
     )
+}
+
+
+_PNG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+    **PROBLEMS,
 }
 
 
@@ -172,7 +178,7 @@ async def get_map(
 
 @router.post(
     "/v1/picture",
-    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+    responses=_PNG,
     response_class=Response,
     openapi_extra=search_body(),
 )
