@@ -158,6 +158,8 @@ def search_body(model: type[BaseModel] = SearchRequest) -> dict[str, Any]:
     files = {"type": "array", "items": file, "maxItems": Limits().images}
     form["properties"] |= {name: file if name == "image" else files for name in PARTS}
     form["additionalProperties"] = False
+    if any(field.is_required() for field in model.model_fields.values()):
+        form["required"] = ["request"]
     content = {"application/json": {"schema": ref}, "multipart/form-data": {"schema": form}}
     return {"requestBody": {"required": True, "content": content}}
 

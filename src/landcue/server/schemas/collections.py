@@ -20,9 +20,8 @@ class Mark(RequestModel):
     labels: list[Annotated[str, Field(pattern=r"^[^;|\s][^;|]{0,199}$")]] = Field(
         [], max_length=100
     )
-    revision: Whole | None = Field(
+    revision: Annotated[Whole, Field(ge=0)] | None = Field(
         None,
-        ge=0,
         description="`revision` of the member when it was read, or 0 if there was none: a member "
         "that was changed since is not overwritten (409).",
     )
