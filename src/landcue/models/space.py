@@ -305,8 +305,10 @@ def principal(u: Matrix) -> tuple[Matrix, Matrix]:
     """
     mean = u.mean(axis=0)
     centered = u - mean
-    _, axes = np.linalg.eigh(centered.T @ centered)
-    axes = axes[:, ::-1]
+    if len(u) < u.shape[1]:  # tens of times faster than the covariance
+        axes = np.linalg.svd(centered, full_matrices=True)[2].T
+    else:
+        axes = np.linalg.eigh(centered.T @ centered)[1][:, ::-1]
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0)
     return axes * np.where(largest < 0, -1.0, 1.0), mean
 
