@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from landcue.cli.console import After, Before, Box, Polygon, Sensors, print_json, print_line
+from landcue.data.label_table import quote_cell
 
 
 def suggest(
@@ -68,7 +69,7 @@ def suggest(
         text = io.StringIO(newline="")
         rows = csv.writer(text)
         rows.writerow(("id", "mark", "score"))
-        rows.writerows((hit.id, "", f"{hit.score:.4f}") for hit in found)
+        rows.writerows((quote_cell(hit.id), "", f"{hit.score:.4f}") for hit in found)
         write_atomic(out, text.getvalue().encode())
     if json_:
         print_json(found.to_json())

@@ -17,6 +17,7 @@ _SIDES = ("west", "south", "east", "north")
 _META = ("path", "id", "group", "time", "sensor", *_SIDES, "labels")
 _ZERO = {"", "0", "0.0"}
 _ONE = {"1", "1.0"}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,23 @@ class LabelTable:
     rows: tuple[LabelRow, ...]
 
 
+def quote_cell(text: str) -> str:
+    """Return text for a CSV cell that a spreadsheet does not run as a formula.
+
+    >>> quote_cell("=1+1.png"), unquote_cell(quote_cell("=1+1.png")), quote_cell("a.png")
+    ("'=1+1.png", '=1+1.png', 'a.png')
+    """
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
+
+
+def unquote_cell(text: str) -> str:
+    """Return what :func:`quote_cell` was called with."""
+    quoted = text.startswith("'") and text.lstrip("'").startswith(_FORMULA)
+    return text[1:] if quoted else text
+
+
 def read_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, stripped cells) of every non-blank line.
+    """Yield (line number, stripped cells, without quotes of formulas) of every non-blank line.
 
     Raises:
         DataError: The file is missing, unreadable or not text.
@@ -55,7 +71,7 @@ def read_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]
             reader = csv.reader(file, delimiter=delimiter)
             for cells in reader:
                 if any(cell.strip() for cell in cells):
-                    yield reader.line_num, [cell.strip() for cell in cells]
+                    yield reader.line_num, [unquote_cell(cell.strip()) for cell in cells]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:

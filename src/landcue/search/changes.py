@@ -16,6 +16,7 @@ import pyarrow.parquet
 import shapely
 
 from landcue.archive.export import geo_metadata
+from landcue.data.label_table import quote_cell
 from landcue.errors import UsageError
 from landcue.files import replacing
 from landcue.types import Bounds
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 pq: Any = pyarrow.parquet
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet would run."""
 _BLOCK = 512
 """Pairs that are decoded at a time."""
 
@@ -230,10 +229,7 @@ class Changes(Sequence[Change]):
                 value = one.to_json()
                 cells = [value[name] for name in _COLUMNS]
                 cells = [";".join(cell) if isinstance(cell, list) else cell for cell in cells]
-                guarded = [
-                    f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
-                    for cell in cells
-                ]
+                guarded = [quote_cell(cell) if isinstance(cell, str) else cell for cell in cells]
                 writer.writerow((*guarded, *(value["bounds"] or ("",) * 4)))
 
     def _write_parquet(self, path: Path) -> None:

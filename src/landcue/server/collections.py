@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from landcue.data.label_table import quote_cell
 from landcue.errors import UsageError
 from landcue.server.errors import ProblemError
 from landcue.types import Encoding
@@ -46,7 +47,6 @@ CREATE INDEX IF NOT EXISTS changes_by_collection ON changes (collection, revisio
 """
 _FORMAT = 2
 _COLUMNS = ("record", "mark", "note", "labels", "who", "time", "revision")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,12 +321,8 @@ def label_table(collection: Mapping[str, Any]) -> bytes:
     writer.writerow(("path", "labels"))
     for member in collection["members"]:
         if member["labels"]:
-            writer.writerow((_cell(member["id"]), _cell("; ".join(member["labels"]))))
+            writer.writerow((quote_cell(member["id"]), quote_cell("; ".join(member["labels"]))))
     return out.getvalue().encode()
-
-
-def _cell(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _read(database: sqlite3.Connection, id_: str) -> dict[str, Any]:

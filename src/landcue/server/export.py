@@ -20,6 +20,7 @@ import shapely
 import shapely.geometry
 from shapely.geometry.base import BaseGeometry
 
+from landcue.data.label_table import quote_cell
 from landcue.search import Result
 from landcue.server.archives import Served
 from landcue.types import FloatArray, Hit
@@ -39,7 +40,6 @@ SUFFIXES = {kind: kind for kind in MEDIA_TYPES} | {"geoparquet": "parquet"}
 
 pq: Any = pyarrow.parquet
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _AT_ONCE = 5_000
 _STRINGS = pa.list_(pa.string())
 _COLUMNS: dict[str, Any] = {
@@ -243,14 +243,9 @@ def _csv(
             if row.get(name) is not None:
                 flat[name] = " ".join(map(str, row[name]))
         writer.writerow(
-            [_cell(value) if isinstance(value, str) else value for value in flat.values()]
+            [quote_cell(value) if isinstance(value, str) else value for value in flat.values()]
         )
     text.detach()
-
-
-def _cell(text: str) -> str:
-    """Return text that a spreadsheet does not run as a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _embeddings(served: Served, ids: Sequence[str]) -> FloatArray:
