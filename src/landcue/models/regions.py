@@ -19,8 +19,8 @@ A location has seen more of the image than its cell, so edges are soft. The map 
 this model's similarity and proves nothing about the place.
 
 The second, :class:`RegionEncoder`, encodes overlapping windows of an image in its full resolution
-besides the image, so that a search finds what is much smaller than a chip. The feature map of the
-whole image holds too little of such an object: ``docs/results/regions.md`` compares the two.
+besides the image, so that a search finds what is much smaller than a chip;
+``docs/results/regions.md`` measures it.
 """
 
 from __future__ import annotations
