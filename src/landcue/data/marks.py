@@ -1,4 +1,4 @@
-"""Marks: which records somebody judged relevant or not, and the labels that they were given."""
+"""Marks: which records are judged relevant or not, and the labels assigned to them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Given = Mapping[str, bool | str | Iterable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What was judged of some records.
+    """Judgments of some records.
 
     Attributes:
         name: Of the collection or table.

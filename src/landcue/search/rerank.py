@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.codes import unpack_bits
-from landcue.codes.engine import check_k, smallest
 from landcue.codes.hashers import Decoder
 from landcue.errors import UsageError
 from landcue.types import ByteArray
@@ -283,34 +282,6 @@ class FusedCodes:
             for entries, values in zip(table, self._bytes, strict=True):
                 total[query] += entries[values]
         return total
-
-    def search(
-        self,
-        embeddings: Floats,
-        probabilities: Floats,
-        k: int,
-        mask: npt.NDArray[np.bool_] | None = None,
-        weight: float = 1.0,
-    ) -> tuple[Matrix, npt.NDArray[np.int64]]:
-        """Return scores and rows ``[q, k']`` of the k best records, ordered by (-score, row).
-
-        Args:
-            embeddings: Unit vectors ``[q, d]``.
-            probabilities: Label probabilities ``[q, C]``.
-            k: Hits per query; k' is the number of allowed records if that is less.
-            mask: bool ``[n]``, true for the allowed rows; all rows if ``None``.
-            weight: Of the log gain, 0 or more.
-
-        Raises:
-            UsageError: As :meth:`scores`, or ``k`` is less than 1.
-        """
-        allowed = np.arange(len(self)) if mask is None else np.flatnonzero(mask)
-        k = min(check_k(k), len(allowed))
-        scores = self.scores(embeddings, probabilities, weight)
-        rows = np.empty((len(scores), k), np.int64)
-        for query, line in enumerate(scores):
-            rows[query] = allowed[smallest(-line[allowed], k)] if k else rows[query]
-        return np.take_along_axis(scores, rows, axis=1), rows
 
     def _tables(self, embeddings: Floats, probabilities: Floats, weight: float) -> Matrix:
         """Return what each value of each byte adds to the score, ``[q, bytes, 256]``."""
