@@ -22,12 +22,8 @@ def mark(guest, place, name="Good"):
 
 def saved(guest, act):
     """Do something that the server keeps; returns the collection."""
-    with guest.page.expect_response(
-        lambda answer: "/v1/collections" in answer.url and answer.request.method == "POST"
-    ) as waited:
-        act()
-    assert waited.value.ok
-    return waited.value.json()
+    _, made = guest.answered(act, lambda one: "/v1/collections" in one.url and one.method == "POST")
+    return made
 
 
 def test_unsaved_marks_survive_a_reload_and_a_filter(guest):

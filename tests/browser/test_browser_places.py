@@ -49,9 +49,10 @@ def test_all_records_are_counted_where_they_are(mapped, archive):
     expect(said(mapped)).to_contain_text(f"of {placed:,} matching records in view")
     expect(said(mapped)).to_contain_text(f"{N - placed:,} more have no location")
     assert any("countries-110m" in url for url in mapped.asked)
-    with mapped.page.expect_response(lambda answer: "label=water" in answer.url) as waited:
-        mapped.page.get_by_label("Color by").select_option("water")
-    answer = waited.value.json()
+    _, answer = mapped.answered(
+        lambda: mapped.page.get_by_label("Color by").select_option("water"),
+        lambda one: "label=water" in one.url,
+    )
     assert sum(one["count"] for one in answer["clusters"]) == answer["inside"] <= placed
     expect(said(mapped)).to_contain_text(f"{answer['inside']:,} of {placed:,}")
     assert sum(one["labeled"] for one in answer["clusters"]) > 0

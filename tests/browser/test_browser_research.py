@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -29,10 +28,12 @@ def half(places, tmp_path_factory):
 def test_a_query_is_answered_by_two_archives_side_by_side(visit, serve, places, half):
     guest = visit("?id=images/harbor/harbor_0001.tif", url=serve(places, half).url)
     first = guest.settled()
-    with guest.page.expect_response(lambda one: one.url.endswith("/v1/search")) as waited:
-        guest.page.get_by_label("Compare with the archive").select_option("half")
-    other = [hit["id"] for hit in waited.value.json()["hits"]]
-    assert json.loads(waited.value.request.post_data)["archive"] == "half"
+    request, answer = guest.answered(
+        lambda: guest.page.get_by_label("Compare with the archive").select_option("half"),
+        lambda one: one.url.endswith("/v1/search"),
+    )
+    other = [hit["id"] for hit in answer["hits"]]
+    assert request.post_data_json["archive"] == "half"
     beside = guest.page.get_by_label("Results in half")
     expect(beside.locator(".card")).to_have_count(len(other))
     both = len(set(other) & set(first))
@@ -62,9 +63,10 @@ def test_a_lasso_on_the_embedding_map_makes_a_collection(visit):
     guest.page.keyboard.press("ArrowRight")
     guest.page.keyboard.press("x")
     expect(guest.page.get_by_text("1 image selected")).to_be_visible()
-    with guest.page.expect_response(lambda one: one.url.endswith("/v1/collections")) as waited:
-        guest.button("Save as a collection").click()
-    made = waited.value.json()
+    _, made = guest.answered(
+        guest.button("Save as a collection").click,
+        lambda one: one.url.endswith("/v1/collections") and one.method == "POST",
+    )
     assert [member["mark"] for member in made["members"]] == ["good"]
     assert made["name"] == "Selected on the embedding map (1)"
     expect(guest.page.get_by_role("dialog")).to_contain_text("city_0001.tif")

@@ -18,14 +18,12 @@ def mark(guest, place, name="Good"):
 
 def suggested(guest, act):
     """Do something that asks for suggestions; returns the request and the answer."""
-    with guest.page.expect_response(lambda answer: "/v1/suggest" in answer.url) as waited:
-        act()
-    assert waited.value.ok, waited.value.text()
+    request, answer = guest.answered(act, lambda one: "/v1/suggest" in one.url)
     expect(guest.page.get_by_role("heading", level=1)).to_contain_text("To label next")
-    ids = [hit["id"] for hit in waited.value.json()["hits"]]
+    ids = [hit["id"] for hit in answer["hits"]]
     expect(guest.cards).to_have_count(len(ids))
     assert guest.ids() == ids
-    return waited.value.request.post_data_json, ids
+    return request.post_data_json, ids
 
 
 def test_suggestions_follow_the_marks_and_lead_back(guest):

@@ -96,13 +96,23 @@ class Visitor:
         pattern = re.compile(f"^(✓ )?{re.escape(name)}")
         return menu.get_by_role("radio", name=pattern)
 
-    def searching(self, act):
-        """Do something that searches; returns the new results and the server's answer."""
-        with self.page.expect_response(
-            lambda answer: urlsplit(answer.url).path == "/v1/search" and answer.status == 200
-        ) as waited:
+    def answered(self, act, wanted):
+        """Do something that sends a request; returns it and its JSON.
+
+        Waits for the whole body: a request that the page cancels has a status but no body.
+        """
+
+        def arrived(request):
+            answer = request.existing_response
+            return wanted(request) and answer is not None and answer.ok
+
+        with self.page.expect_event("requestfinished", arrived) as waited:
             act()
-        answer = waited.value.json()
+        return waited.value, waited.value.response().json()
+
+    def searching(self, act):
+        """Do something that searches; returns the server's answer, which is then shown."""
+        _, answer = self.answered(act, lambda one: urlsplit(one.url).path == "/v1/search")
         wanted = [hit["id"] for hit in answer["hits"]]
         self.page.wait_for_function(
             "count => document.querySelectorAll('.grid:not(.waiting) > .card').length === count",
