@@ -1,4 +1,4 @@
-"""The command line as a person uses it, in a process of its own; mistakes in this one."""
+"""The command line: each verb once in a process of its own, everything else in this one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import commands
@@ -20,16 +21,17 @@ TRAIN = [
 ]  # fmt: skip
 
 
-def landcue(*args, cwd=None):
+def landcue(*args):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
     return subprocess.run(
         [sys.executable, "-m", "landcue.cli.main", *map(str, args)],
-        capture_output=True, text=True, cwd=cwd, env=environment, timeout=300,
+        capture_output=True, text=True, env=environment, timeout=300,
     )  # fmt: skip
 
 
-def ok(*args, **options):
-    done = landcue(*args, **options)
+def ok(*args, run=commands.landcue):
+    """Run a command that must succeed: in this process, or with ``run=landcue`` in its own."""
+    done = run(*args)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -45,6 +47,15 @@ def fails(status, *args, run=commands.landcue) -> str:
     return lines[0]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Train with as many threads here as in the processes that tests start."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """Images, a trained run and an archive, all made by the command line."""
@@ -57,8 +68,9 @@ def world(tmp_path_factory):
     labels.write_text(
         labels.read_text() + "images/lake/broken.tif,lake,2024-01-01T00:00:00Z,water\n"
     )
-    trained = ok("train", "--data-root", root / "data", "--out", root / "run", *TRAIN, "--json")
-    indexed = ok("index", root / "data", root / "archive", "--model", root / "run", "--json")
+    train = ("train", "--data-root", root / "data", "--out", root / "run", *TRAIN, "--json")
+    index = ("index", root / "data", root / "archive", "--model", root / "run", "--json")
+    trained, indexed = ok(*train, run=landcue), ok(*index, run=landcue)
     return {
         "root": root,
         "data": root / "data",
@@ -93,7 +105,8 @@ def test_train_from_a_config_file_is_the_same_run(world, tmp_path):
 
 def test_search_by_record(world):
     query = "images/harbor/harbor_0001.tif"
-    found = json.loads(ok("search", world["archive"], query, "-k", 7, "--json").stdout)
+    words = ("search", world["archive"], query, "-k", 7, "--json")
+    found = json.loads(ok(*words, run=landcue).stdout)
     assert found["query"] == query
     assert found["mode"] == "embedding"
     hits = found["hits"]
@@ -129,7 +142,8 @@ def test_search_codes_and_filters(world):
 
 
 def test_evaluate_a_run_and_its_archive_agree(world):
-    run = json.loads(ok("evaluate", world["run"], "--json", "--resamples", 50).stdout)
+    words = ("evaluate", world["run"], "--json", "--resamples", 50)
+    run = json.loads(ok(*words, run=landcue).stdout)
     archive = json.loads(ok("evaluate", world["archive"], "--json", "--resamples", 50).stdout)
     assert run["protocol"] == archive["protocol"] == "ml-retrieval-v1"
     assert run["part"] == archive["part"] == "test"
@@ -151,13 +165,13 @@ def test_evaluate_prints_its_definitions(world):
 def test_models_datasets_and_archive_show(world):
     assert world["trained"]["fingerprint"] in ok("models", "show", world["run"]).stdout
     assert "mobilenetv2_folded" in ok("models", "list", "mobilenetv2*").stdout
-    assert "ucmerced" in ok("datasets", "list").stdout
+    assert "ucmerced" in ok("datasets", "list", run=landcue).stdout
     checked = json.loads(ok("datasets", "check", "folder", world["data"], "--json").stdout)
     assert checked["images"] == 71
     info = json.loads(ok("archive", "info", world["archive"], "--json").stdout)
     assert info["records"] == 70
     assert info["fingerprint"] == world["trained"]["fingerprint"]
-    assert "70 records" in ok("archive", "verify", world["archive"]).stdout
+    assert "70 records" in ok("archive", "verify", world["archive"], run=landcue).stdout
 
 
 def test_help_does_not_load_torch():
@@ -175,7 +189,7 @@ def test_help_does_not_load_torch():
 
 
 def test_version_and_typos():
-    assert ok("--version").stdout.startswith("landcue 0.")
+    assert ok("--version", run=landcue).stdout.startswith("landcue 0.")
     typo = commands.landcue("trian")
     assert typo.returncode == 2
     assert "train" in typo.stderr
@@ -267,7 +281,7 @@ methods:
 """
     )
     args = ("experiment", spec, "--out", tmp_path / "out", "--data-root", world["data"])
-    done = ok(*args)
+    done = ok(*args, run=landcue)
     assert "| supcon | embedding | 8 floats |" in done.stdout
     for name in ("table.md", "table.tex", "results.json", "by_label.png", "training.png"):
         assert (tmp_path / "out" / name).stat().st_size > 100

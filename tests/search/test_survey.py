@@ -19,6 +19,12 @@ def archive(tmp_path_factory):
     return Archive(made_archive.make_archive(folder, 400, distinct=90))
 
 
+@pytest.fixture(scope="module")
+def bounds(archive):
+    """The bounds of every record, read one record at a time."""
+    return {id_: archive.record(id_).bounds for id_ in archive.ids()}
+
+
 def meets(one, box):
     """Whether two boxes share a point, by the parts of each on either side of 180 degrees."""
 
@@ -76,11 +82,11 @@ def test_collapse_leaves_out_near_duplicates_of_all(archive):
 @pytest.mark.parametrize(
     "box", [WORLD, Bounds(0, 0, 90, 60), Bounds(150, -80, -150, 80), Bounds(10, 10, 10, 10)]
 )
-def test_clusters_count_every_record_once(archive, box, zoom):
-    inside = {id_ for id_ in archive.ids() if meets(archive.record(id_).bounds, box)}
+def test_clusters_count_every_record_once(archive, bounds, box, zoom):
+    inside = {id_ for id_, own in bounds.items() if meets(own, box)}
     view = archive.map_view(box, zoom, most=0, label="water")
     assert view.matched == 400
-    assert view.placed == sum(archive.record(id_).bounds is not None for id_ in archive.ids())
+    assert view.placed == sum(own is not None for own in bounds.values())
     assert view.inside == len(inside) == sum(cluster.count for cluster in view.clusters)
     watery = {hit.id for hit in archive.search_all(where="water")}
     assert sum(cluster.labeled for cluster in view.clusters) == len(inside & watery)
@@ -97,11 +103,11 @@ def test_clusters_count_every_record_once(archive, box, zoom):
     assert len(single.to_json()["footprints"]) == len(inside)
 
 
-def test_clusters_hold_the_best_score(archive):
+def test_clusters_hold_the_best_score(archive, bounds):
     found = archive.search_all(archive.ids()[3], where="trees")
     scores = dict(zip(found.ids, found.scores.tolist(), strict=True))
     view = archive.map_view(zoom=0, found=found, most=0)
-    placed = {id_ for id_ in scores if archive.record(id_).bounds is not None}
+    placed = {id_ for id_ in scores if bounds[id_] is not None}
     assert (view.matched, view.placed) == (len(scores), len(placed))
     for cluster in view.clusters:
         assert cluster.score == scores[cluster.id]

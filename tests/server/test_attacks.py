@@ -355,7 +355,8 @@ def test_no_answer_tells_of_the_inside(start, photos, source, send, png, tmp_pat
     with start({"images": 2, "json_bytes": 20_000}) as client:
         described = client.get("/openapi.json").json()
         for path, ways in described["paths"].items():
-            for id_ in ("none", "port/01.png", "../../etc/passwd", "%00", "x" * 3_000):
+            ids = ("none", "port/01.png", "../../etc/passwd", "%00", "x" * 3_000)
+            for id_ in ids if "{id}" in path else ids[:1]:
                 for method in (*ways, "delete", "put", "patch", "trace", "propfind"):
                     url = path.replace("{id}", quote(id_))
                     answers.append(client.request(method.upper(), url))

@@ -157,7 +157,8 @@ def test_time_cap(png):
 
 @pytest.fixture
 def decoders():
-    decoders = Decoders(processes=1, seconds=10, memory=2 << 30, pixels=1 << 20)
+    # A process that was killed while idle is noticed after seconds + grace.
+    decoders = Decoders(processes=1, seconds=4, memory=2 << 30, pixels=1 << 20, grace=2)
     yield decoders
     decoders.close()
 

@@ -222,7 +222,7 @@ def test_smuggled_requests_are_refused(wire, lines):
     ids=lambda data: repr(data)[:25],
 )
 def test_nonsense_is_refused_and_the_service_lives(wire, data):
-    address, _ = wire()
+    address, _ = wire(head_seconds=1)  # after which a connection without a request is closed
     answer = exchange(address, data)
     assert not answer or re.match(rb"HTTP/1\.[01] 4\d\d", answer), answer
     assert b"Traceback" not in answer

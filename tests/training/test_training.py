@@ -113,8 +113,7 @@ from landcue.training.config import make_config
 from landcue.training.loop import train
 def say(line):
     print(line, flush=True)
-summary = train(make_config(json.loads(sys.argv[1])), Path(sys.argv[2]), message=say)
-print("finished", summary.fingerprint, summary.resumed_from, flush=True)
+train(make_config(json.loads(sys.argv[1])), Path(sys.argv[2]), message=say)
 """
 
 
@@ -123,18 +122,18 @@ def child(settings, run):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def finish(process) -> tuple[str, int]:
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0
-    _, mark, resumed = out.splitlines()[-1].split()
-    return mark, int(resumed)
+@pytest.fixture(scope="module")
+def undisturbed(images, tmp_path_factory):
+    """A training that nothing interrupts: its settings, folder and fingerprint."""
+    settings = config(images, optimizer={"epochs": 5})
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    return settings, run, train(settings, run).fingerprint
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", ["epoch 1", "epoch 3"])
-def test_kill_9_and_resume_ends_with_the_same_weights(images, tmp_path, after):
-    settings = config(images, optimizer={"epochs": 5})
-    undisturbed, _ = finish(child(settings, tmp_path / "whole"))
+def test_kill_9_and_resume_ends_with_the_same_weights(undisturbed, tmp_path, after):
+    settings, whole_run, fingerprint = undisturbed
     process = child(settings, tmp_path / "cut")
     for line in process.stdout:
         if line.startswith(after):
@@ -143,15 +142,15 @@ def test_kill_9_and_resume_ends_with_the_same_weights(images, tmp_path, after):
             break
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    resumed, done = finish(child(settings, tmp_path / "cut"))
-    assert done >= int(after[-1])
-    assert resumed == undisturbed
+    resumed = train(settings, tmp_path / "cut")
+    assert resumed.resumed_from >= int(after[-1])
+    assert resumed.fingerprint == fingerprint
     whole, cut = (
         [
             {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")}
-            for row in csv.DictReader((tmp_path / name / "metrics.csv").open())
+            for row in csv.DictReader((run / "metrics.csv").open())
         ]
-        for name in ("whole", "cut")
+        for run in (whole_run, tmp_path / "cut")
     )
     assert whole == cut
 

@@ -48,7 +48,14 @@ _GRACE_SECONDS = 5.0
 class Decoders:
     """A pool of processes that decode images; threads may share it."""
 
-    def __init__(self, processes: int, seconds: float, memory: int, pixels: int) -> None:
+    def __init__(
+        self,
+        processes: int,
+        seconds: float,
+        memory: int,
+        pixels: int,
+        grace: float = _GRACE_SECONDS,
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -56,8 +63,9 @@ class Decoders:
             seconds: Maximum time to decode one image.
             memory: Address space of a process in bytes, where the system can limit it.
             pixels: Maximum number of pixels of an image.
+            grace: Further seconds, for a process to start or to be ended.
         """
-        self._seconds, self._pixel_limit = seconds, pixels
+        self._seconds, self._grace, self._pixel_limit = seconds, grace, pixels
         spawn: Any = multiprocessing.get_context("spawn")  # of another type on Windows
         self._new = functools.partial(
             ProcessPool,
@@ -161,7 +169,7 @@ class Decoders:
         pool = self._pool
         try:
             future = pool.schedule(function, arguments, timeout=self._seconds)
-            return future.result(self._seconds + _GRACE_SECONDS)
+            return future.result(self._seconds + self._grace)
         except (
             *(RuntimeError, TimeoutError, ProcessExpired),
             *(CancelledError, MemoryError, OSError),

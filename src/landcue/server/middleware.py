@@ -56,9 +56,6 @@ UPLOADS_TOO = "/regions"
 COLLECTIONS = "/v1/collections"
 _READING = ("GET", "HEAD", "OPTIONS")
 
-RATE_SECONDS = 10
-"""A client's requests are counted over so long, which leaves room for bursts."""
-
 CLIENT_LEFT = 499
 """Logged and counted where a client leaves before it is answered."""
 
@@ -138,10 +135,10 @@ def _header(scope: Scope, wanted: bytes) -> bytes:
 class Rate:
     """Requests per second of each client, counted over some seconds; of each worker."""
 
-    def __init__(self, per_second: float | None) -> None:
+    def __init__(self, per_second: float | None, over: int = 10) -> None:
         self._limit: RateLimitItemPerSecond | None = None
         if per_second:
-            seconds = max(RATE_SECONDS, math.ceil(1 / per_second))
+            seconds = max(over, math.ceil(1 / per_second))
             self._limit = RateLimitItemPerSecond(max(1, int(per_second * seconds)), seconds)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
@@ -166,7 +163,7 @@ class Guard:
         self._public = frozenset({*PROBES, *public})
         self._settings, self.limits = settings, settings.limits
         self._running = self.held_bytes = 0
-        self._rate = Rate(settings.limits.per_second)
+        self._rate = Rate(settings.limits.per_second, settings.limits.rate_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with a problem."""

@@ -15,7 +15,7 @@ import stat
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from landcue.data.scenes import MAX_PIXELS
@@ -52,7 +52,8 @@ class Limits(BaseModel):
         files: Files of results that are being downloaded.
         insights_waiting: Requests about a model that wait while one is computed.
         requests: Requests of any kind under way.
-        per_second: Mean requests per second of one client over ten seconds; ``None`` for any.
+        per_second: Mean requests per second of one client; ``None`` for any.
+        rate_seconds: Its requests are counted over so many seconds, which allows bursts.
         collections_bytes: Largest size of the file of collections.
     """
 
@@ -77,6 +78,7 @@ class Limits(BaseModel):
     insights_waiting: int = 32
     requests: int = 512
     per_second: float | None = None
+    rate_seconds: int = Field(default=10, ge=1)
     collections_bytes: int = 100 << 20
 
 
