@@ -4,31 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-from pathlib import Path
 
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
-GRAVE = ("serious", "critical")
-
-
-def violations(guest):
-    """Return what axe finds grave on what is shown, one line each."""
-    # Half-faded colors would be measured as they are.
-    guest.page.wait_for_function(
-        "() => document.getAnimations().every((one) => one.playState !== 'running')"
-    )
-    # A policy of the page forbids injected scripts; the debugger's door is not the page's.
-    guest.page.evaluate(AXE.read_text())
-    found = guest.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-    return [
-        f"{one['impact']} {one['id']}: {node['target']} {node['failureSummary']}"
-        for one in found["violations"]
-        if one["impact"] in GRAVE
-        for node in one["nodes"]
-    ]
+from visitor import violations, wide_parts
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -71,19 +52,6 @@ def test_axe_finds_nothing_grave(visit, scheme):
     expect(guest.page.locator(".flat canvas")).to_be_visible()
     found["model"] = violations(guest)
     assert {place: lines for place, lines in found.items() if lines} == {}
-
-
-def wide_parts(guest):
-    """Return what makes the page scroll sideways."""
-    return guest.page.evaluate(
-        """() => {
-          const width = document.documentElement.clientWidth;
-          if (document.documentElement.scrollWidth <= width) return [];
-          return [...document.querySelectorAll("body *")]
-            .filter((one) => one.getBoundingClientRect().right > width + 1)
-            .map((one) => `${one.tagName} ${one.className}`);
-        }"""
-    )
 
 
 def test_a_narrow_screen_never_scrolls_sideways(visit):

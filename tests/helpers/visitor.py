@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from playwright.sync_api import expect
 
 LOST = "Failed to load resource"
 """How Chromium logs an answer with an error status: a complaint unless the test wants one."""
+
+AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
+GRAVE = ("serious", "critical")
 
 
 class Visitor:
@@ -142,3 +146,33 @@ class Visitor:
             "() => { const e = document.activeElement;"
             " return e.getAttribute('aria-label') || e.textContent.trim() || e.tagName; }"
         )
+
+
+def violations(guest):
+    """Return what axe finds grave on what is shown, one line each."""
+    # Half-faded colors would be measured as they are.
+    guest.page.wait_for_function(
+        "() => document.getAnimations().every((one) => one.playState !== 'running')"
+    )
+    # A policy of the page forbids injected scripts; the debugger's door is not the page's.
+    guest.page.evaluate(AXE.read_text())
+    found = guest.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    return [
+        f"{one['impact']} {one['id']}: {node['target']} {node['failureSummary']}"
+        for one in found["violations"]
+        if one["impact"] in GRAVE
+        for node in one["nodes"]
+    ]
+
+
+def wide_parts(guest):
+    """Return what makes the page scroll sideways."""
+    return guest.page.evaluate(
+        """() => {
+          const width = document.documentElement.clientWidth;
+          if (document.documentElement.scrollWidth <= width) return [];
+          return [...document.querySelectorAll("body *")]
+            .filter((one) => one.getBoundingClientRect().right > width + 1)
+            .map((one) => `${one.tagName} ${one.className}`);
+        }"""
+    )

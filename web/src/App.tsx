@@ -16,12 +16,13 @@ import { about, api, archiveError, archiveName, dialog, labels, phase, replaced,
 import { dark } from "./theme";
 
 const CollectionsSheet = lazy<object>(() => import("./search/CollectionsSheet"), "collections");
+const ChangesPage = lazy<object>(() => import("./change/ChangesPage"), "the changes");
 const ModelPage = lazy<ModelProps>(() => import("./model/ModelPage"), "the model page");
 
 /** The page. */
 export function App() {
   const { page } = state.value;
-  const name = page === "model" ? `Model of ${archiveName.value}` : titleOf(state.value);
+  const name = page === "model" ? `Model of ${archiveName.value}` : page === "changes" ? `Changes in ${archiveName.value}` : titleOf(state.value);
   useEffect(() => {
     // What tabs, bookmarks and the browser's own history call it.
     document.title = page === "search" && !isSearch(state.value) ? "LandCue" : `${name} – LandCue`;
@@ -81,6 +82,7 @@ function Page() {
       </p>
     );
   if (state.value.page === "search") return <SearchPage />;
+  if (state.value.page === "changes") return <ChangesPage />;
   return <ModelPage api={api} about={archive} labels={labels.value} dark={dark.value} onQuery={askRecord} onKeep={keepSelected} />;
 }
 

@@ -1,9 +1,15 @@
 import { Icon } from "./icons";
 import { NO_FILTERS, START, toQuery } from "./state";
-import { about, dialog, go, state } from "./store";
+import { about, dialog, facets, go, state } from "./store";
 import { NO_MARKS } from "./search/marks";
 import { count } from "./search/why";
 import { dark, switchTheme } from "./theme";
+
+const PAGES = [
+  ["search", "Search"],
+  ["changes", "Changes"],
+  ["model", "Model"],
+] as const;
 
 /** The name, the archive, the pages, and what concerns all of them. */
 export function Header() {
@@ -50,17 +56,17 @@ export function Header() {
         </label>
       )}
       <nav class="tabs" aria-label="Pages">
-        {(["search", "model"] as const).map((name) => (
+        {PAGES.filter(([name]) => name !== "changes" || (facets.value?.bounds && facets.value.time) || page === name).map(([name, title]) => (
           <a
             key={name}
-            href={`./${toQuery({ ...state.value, page: name })}`}
+            href={`./${toQuery({ ...state.value, page: name, open: null })}`}
             aria-current={page === name ? "page" : undefined}
             onClick={(event) => {
               event.preventDefault();
-              go({ page: name });
+              go({ page: name, open: null });
             }}
           >
-            {name === "search" ? "Search" : "Model"}
+            {title}
           </a>
         ))}
       </nav>

@@ -3,7 +3,7 @@
 import type { RegionsAnswer } from "./types";
 import type { MapAnswer, ModelAnswer, OwnScoresAnswer, PlacesAnswer, ScoresAnswer } from "./types";
 import type { Box, ExportFormat } from "./names";
-import type { CollectionAnswer, CollectionChange, CollectionRequest, CollectionsAnswer } from "./types";
+import type { ChangeAnswer, ChangeRequest, CollectionAnswer, CollectionChange, CollectionRequest, CollectionsAnswer } from "./types";
 import type { ArchiveAnswer, FacetsAnswer, LabelCount, Problem, RecordAnswer, SearchAnswer, SearchRequest, SuggestRequest, TimelineAnswer } from "./types";
 
 /** Why a request got no answer: status 0 when the server could not be reached. */
@@ -167,6 +167,16 @@ export class Api {
   /** All dates of a record's place. */
   timeline(id: string, archive: string | null, signal?: AbortSignal): Promise<TimelineAnswer> {
     return this.json(`/v1/records/${idPath(id)}/timeline${query({ archive })}`, signal);
+  }
+
+  /** Pairs of one place at two dates, the most unusual first. */
+  change(request: ChangeRequest, signal?: AbortSignal): Promise<ChangeAnswer> {
+    return this.json("/v1/change", signal, jsonBody(request));
+  }
+
+  async exportedChange(request: ChangeRequest, format: ExportFormat): Promise<{ blob: Blob; rows: number }> {
+    const answer = await this.fetched(`${this.base}/v1/change/export${query({ request: JSON.stringify(request), format })}`, {});
+    return { blob: await answer.blob(), rows: Number(answer.headers.get("X-Row-Count")) };
   }
 
   /** Records to mark next. */

@@ -42,8 +42,22 @@ export interface FilterState {
 
 export type View = "grid" | "both" | "map";
 
+/** First and last day, both included; null for an open end. */
+export type Days = readonly [string | null, string | null];
+
+/** A comparison of two dates. */
+export interface Comparison {
+  readonly before: Days;
+  readonly after: Days;
+  /** Label expressions of the earlier and of the later record. */
+  readonly had: string;
+  readonly has: string;
+  /** False alarm rate. */
+  readonly alpha: number;
+}
+
 export interface PageState {
-  readonly page: "search" | "model";
+  readonly page: "search" | "changes" | "model";
   /** Null for the server's first one. */
   readonly archive: string | null;
   readonly query: Query;
@@ -64,6 +78,8 @@ export interface PageState {
   readonly beside: string | null;
   /** The collection that marks are kept in. */
   readonly collection: string | null;
+  /** What the Changes page compares. */
+  readonly compared: Comparison | null;
 }
 
 export const NO_FILTERS: FilterState = {
@@ -97,6 +113,7 @@ export const START: PageState = {
   open: null,
   beside: null,
   collection: null,
+  compared: null,
 };
 
 export const MOST_HITS = 1000;
@@ -105,6 +122,9 @@ const LONGEST_ID = 1024;
 const LONGEST_NAME = 200;
 const LONGEST_TEXT = 500;
 const LONGEST_EXPRESSION = 2000;
+/** False alarm rate of changes. */
+export const ALPHA = 0.05;
+const PAGES = ["search", "changes", "model"] as const;
 const PARTS = ["train", "val", "test"];
 
 /** Return the query string of a state, empty for the start. */
@@ -145,6 +165,14 @@ export function toQuery(state: PageState): string {
   put("open", state.open);
   put("beside", state.beside);
   put("collection", state.collection);
+  if (state.compared) {
+    const { before, after, had, has, alpha } = state.compared;
+    put("before", daysText(before));
+    put("after", daysText(after));
+    put("had", had);
+    put("has", has);
+    if (alpha !== ALPHA) put("alpha", String(alpha));
+  }
   const text = out.toString().replaceAll("%2C", ",").replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%3B", ";");
   return text && `?${text}`;
 }
@@ -159,7 +187,7 @@ export function fromQuery(text: string): PageState {
   const view = given.get("view");
   const positives = names("good", LONGEST_ID);
   return {
-    page: given.get("page") === "model" ? "model" : "search",
+    page: PAGES.find((page) => page === given.get("page")) ?? START.page,
     archive: one("archive", LONGEST_NAME),
     query: readQuery(given),
     positives,
@@ -187,6 +215,7 @@ export function fromQuery(text: string): PageState {
     open: one("open", LONGEST_ID),
     beside: one("beside", LONGEST_NAME),
     collection: one("collection", LONGEST_NAME),
+    compared: readComparison(given),
   };
 }
 
@@ -204,6 +233,28 @@ export function readDate(text: string | null): string | null {
   if (!text || !/^(19\d\d|2[01]\d\d)-\d\d-\d\d$/.test(text)) return null;
   const date = new Date(`${text}T00:00:00Z`);
   return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(text) ? text : null;
+}
+
+function daysText([from, until]: Days): string {
+  return `${from ?? ""}/${until ?? ""}`;
+}
+
+function readDays(text: string | null): Days {
+  const [from, until] = (text ?? "").split("/");
+  return [readDate(from ?? null), readDate(until ?? null)];
+}
+
+function readComparison(given: URLSearchParams): Comparison | null {
+  if (!given.has("before") && !given.has("after")) return null;
+  const expression = (key: string) => bounded(given.get(key), LONGEST_EXPRESSION) ?? "";
+  const alpha = Number(given.get("alpha") ?? ALPHA);
+  return {
+    before: readDays(given.get("before")),
+    after: readDays(given.get("after")),
+    had: expression("had"),
+    has: expression("has"),
+    alpha: alpha > 0 && alpha <= 1 ? alpha : ALPHA,
+  };
 }
 
 function readScore(text: string | null): number | null {

@@ -5,19 +5,19 @@ import type { TimelineProps } from "./props";
 import "./change.css";
 
 /** The dates of one place: two of them are compared by a divider that mouse and arrow keys move. */
-export default function Timeline({ api, id, archive }: TimelineProps) {
+export default function Timeline({ api, id, archive, other: given }: TimelineProps) {
   const [moments, setMoments] = useState<readonly Moment[] | string>("Loading …");
-  const [other, setOther] = useState<string | null>(null);
+  const [other, setOther] = useState<string | null>(given ?? null);
   const [at, setAt] = useState(50);
   useEffect(() => {
-    setOther(null);
+    setOther(given ?? null);
     const stop = new AbortController();
     api.timeline(id, archive, stop.signal).then(
       (answer) => setMoments(answer.moments),
       (error: Error) => stop.signal.aborted || setMoments(error.message),
     );
     return () => stop.abort();
-  }, [id, archive]);
+  }, [id, archive, given]);
   if (typeof moments === "string") return <p class="small" role="status">{moments}</p>;
   const day = (one: Moment) => one.time.slice(0, 10);
   const here = moments.find((one) => one.id === id);

@@ -4,4 +4,6 @@ export interface TimelineProps {
   api: Api;
   id: string;
   archive: string | null;
+  /** The date to compare it with; the last other one by default. */
+  other?: string;
 }

@@ -38,20 +38,9 @@ export function ExportMenu() {
     const counted = await surveyScores(1).catch(() => null);
     setPassing(counted?.passing ?? null);
   };
-  const save = async (format: ExportFormat, ending: string) => {
-    own.current?.removeAttribute("open");
-    try {
-      const image = await imageOf(state.value);
-      const { blob, rows } = await api.exported({ ...requestOf(state.value), k: Math.min(MOST_HITS, shown) }, image ?? null, format, all);
-      const url = URL.createObjectURL(blob);
-      const link = document.createElement("a");
-      [link.href, link.download] = [url, `${fileName(titleOf(state.value))}.${ending}`];
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(url), 10_000);
-      notify(`${count(rows)} ${rows === 1 ? "row" : "rows"} saved as ${link.download}.`);
-    } catch (error) {
-      notify(error instanceof ApiError ? error.message : "The results could not be exported.");
-    }
+  const load = async (format: ExportFormat) => {
+    const image = await imageOf(state.value);
+    return api.exported({ ...requestOf(state.value), k: Math.min(MOST_HITS, shown) }, image ?? null, format, all);
   };
   const copyLink = async () => {
     own.current?.removeAttribute("open");
@@ -79,18 +68,64 @@ export function ExportMenu() {
             </select>
           </label>
         </li>
-        {FORMATS.map(([format, name, ending]) => (
-          <li key={format}>
-            <button type="button" onClick={() => void save(format, ending)}>
-              {name}
-            </button>
-          </li>
-        ))}
+        <Formats name={titleOf(state.value)} load={load} onSave={() => own.current?.removeAttribute("open")} />
         <li>
           <button type="button" onClick={() => void copyLink()}>
             Copy QGIS link
           </button>
         </li>
+      </ul>
+    </details>
+  );
+}
+
+interface FormatsProps {
+  /** Of the file, without its ending. */
+  name: string;
+  load: (format: ExportFormat) => Promise<{ blob: Blob; rows: number }>;
+  onSave: () => void;
+}
+
+/** A button for each format; it saves a file and says how many rows that has. */
+function Formats({ name, load, onSave }: FormatsProps) {
+  const save = async (format: ExportFormat, ending: string) => {
+    onSave();
+    try {
+      const { blob, rows } = await load(format);
+      const url = URL.createObjectURL(blob);
+      const link = document.createElement("a");
+      [link.href, link.download] = [url, `${fileName(name)}.${ending}`];
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(url), 10_000);
+      notify(`${count(rows)} ${rows === 1 ? "row" : "rows"} saved as ${link.download}.`);
+    } catch (error) {
+      notify(error instanceof ApiError ? error.message : "The results could not be exported.");
+    }
+  };
+  return (
+    <>
+      {FORMATS.map(([format, title, ending]) => (
+        <li key={format}>
+          <button type="button" onClick={() => void save(format, ending)}>
+            {title}
+          </button>
+        </li>
+      ))}
+    </>
+  );
+}
+
+/** A menu that saves a table in one of the formats. */
+export function ExportList({ name, rows, load }: Omit<FormatsProps, "onSave"> & { rows: number }) {
+  const own = useRef<HTMLDetailsElement>(null);
+  const close = () => own.current?.removeAttribute("open");
+  return (
+    <details class="menu" ref={own} onKeyDown={(event) => event.key === "Escape" && close()}>
+      <summary class="tool">
+        <Icon name="export" /> {`Export ${count(rows)}`}
+      </summary>
+      <ul>
+        <Formats name={name} load={load} onSave={close} />
       </ul>
     </details>
   );

@@ -116,7 +116,7 @@ function Days({ first, last }: { first: string; last: string }) {
 }
 
 /** A box in numbers, for keyboards; on the map it is drawn. */
-function BoxFilter() {
+export function BoxFilter() {
   const { box } = state.value.filters;
   const [text, setText] = useState(box?.join(", ") ?? "");
   const [wrong, setWrong] = useState(false);

@@ -110,6 +110,16 @@ export function exampleKey(state: PageState): string {
   return JSON.stringify([state.archive, state.query]);
 }
 
-function nextDay(day: string): string {
-  return new Date(Date.parse(`${day}T00:00:00Z`) + 86_400_000).toISOString().slice(0, 10);
+/** Return the day after a day. */
+export function nextDay(day: string): string {
+  return addDays(day, 1);
+}
+
+/** Return the day before a day. */
+export function dayBefore(day: string): string {
+  return addDays(day, -1);
+}
+
+function addDays(day: string, n: number): string {
+  return new Date(Date.parse(`${day}T00:00:00Z`) + n * 86_400_000).toISOString().slice(0, 10);
 }

@@ -33,7 +33,7 @@ export function follow(): void {
   effect(() => {
     const state = store.state.value;
     untracked(() => {
-      if (!lastState || searchKey(lastState) !== searchKey(state)) void search();
+      if (state.page === "search" && (!lastState || searchKey(lastState) !== searchKey(state))) void search();
     });
   });
   effect(() => {
