@@ -44,7 +44,7 @@ from landcue.milvus.push import describe, make_collections
 from landcue.milvus.rows import ROWS
 from landcue.milvus.rows import Source as Pushing
 from landcue.search import Archive, ById, Filter
-from landcue.search.archive import open_storage
+from landcue.search.opened import open_storage
 from landcue.search.vectors import Sketches
 from landcue.types import Bounds
 

@@ -101,7 +101,7 @@ def evaluate(
 
 def is_archive(source: str | Path) -> bool:
     """Return whether a path or an address is that of an archive."""
-    from landcue.search.archive import is_collection
+    from landcue.search.opened import is_collection
 
     return is_collection(Path(source)) or (Path(source) / _ARCHIVE_FILE).is_file()
 
@@ -120,7 +120,7 @@ def _evaluate_archive(
     An archive made of the images its model was trained on knows the part of every record. Without
     that all annotated records are taken.
     """
-    from landcue.search.archive import open_storage
+    from landcue.search.opened import open_storage
 
     folder = Path(source)
     if isinstance(protocol, str):

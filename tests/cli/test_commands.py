@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,15 @@ def test_every_command_is_there(name):
     assert command.help
     if name in ("archive", "models", "datasets"):
         assert command.commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_values_and_no_types_of_python(name):
+    inner = getattr(typer.main.get_command(app).commands[name], "commands", {})
+    for words in ([name], *([name, one] for one in inner)):
+        text = landcue(*words, "--help").stdout
+        assert text.startswith(f"Usage: landcue {' '.join(words)} [OPTIONS]")
+        assert not re.search(r"list\[|<[a-z ]+>|%Y", text), text
 
 
 def test_every_file_of_a_command_is_one():

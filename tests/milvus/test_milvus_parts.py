@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from landcue.errors import ArchiveError, UsageError
 from landcue.milvus.link import Address, after_prefix, check_version, credentials, quoted
-from landcue.search.archive import is_collection
+from landcue.search.opened import is_collection
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_folder_is_opened_and_searched_without_the_milvus_code(made, tmp_path)
 
 
 def test_without_pymilvus_the_extra_is_named(monkeypatch, tmp_path):
-    from landcue.search.archive import open_storage
+    from landcue.search.opened import open_storage
 
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     with pytest.raises(UsageError, match=r"pip install 'landcue\[milvus\]'"):
@@ -137,7 +137,7 @@ def test_without_pymilvus_the_extra_is_named(monkeypatch, tmp_path):
 
 
 def test_a_folder_takes_no_model(tmp_path):
-    from landcue.search.archive import open_storage
+    from landcue.search.opened import open_storage
 
     with pytest.raises(UsageError, match="--model is for milvus"):
         open_storage(tmp_path, tmp_path)

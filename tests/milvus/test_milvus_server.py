@@ -28,7 +28,7 @@ from landcue.milvus.backend import MilvusBackend
 from landcue.milvus.link import Address, Link
 from landcue.milvus.push import diff, push
 from landcue.search import Archive, ById, Filter, Query, SearchOptions
-from landcue.search.archive import open_storage
+from landcue.search.opened import open_storage
 from landcue.types import Bounds
 
 pytestmark = pytest.mark.milvus

@@ -30,20 +30,24 @@ def adapt(
         ),
     ] = None,
     collection: Annotated[
-        str | None, typer.Option(help="Name or id of a collection in a file of several.")
+        str | None, typer.Option(help="Name or id of the collection, if the file holds several.")
     ] = None,
-    loss: Annotated[str, typer.Option(help="Loss of embedding and code: marc, supcon …")] = "marc",
+    loss: Annotated[
+        str, typer.Option(help="Loss for the embedding and the code: marc, supcon …")
+    ] = "marc",
     dim: Annotated[int, typer.Option(min=1, help="Length of the embedding.")] = 128,
-    bits: Annotated[int, typer.Option(min=0, help="Bits of the code; 0 for none.")] = 64,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the features.")] = 40,
-    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
+    bits: Annotated[
+        int, typer.Option(min=0, help="Length of the code in bits; 0 for no code.")
+    ] = 64,
+    epochs: Annotated[int, typer.Option(min=1, help="Training epochs on the features.")] = 40,
+    folds: Annotated[int, typer.Option(min=2, help="Number of cross-validation folds.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder that keeps features for the next call.")
+        Path | None, typer.Option(help="Folder in which features are cached for the next run.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Train heads on a frozen encoder's features; keep them if cross-validation says so."""
+    """Train heads on a frozen encoder's features; keep them if they help."""
     from landcue.training.adapt import AdaptOptions
     from landcue.training.adapt import adapt as run_adaptation
     from landcue.training.config import LossSection

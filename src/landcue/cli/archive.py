@@ -39,7 +39,7 @@ archive_app.command()(diff)
 def info(archive: _Anywhere, json_: _Json = False) -> None:
     """Print the content, size and model of an archive."""
     from landcue.archive.changes import describe
-    from landcue.search.archive import is_collection
+    from landcue.search.opened import is_collection
 
     if is_collection(archive):
         manifest, first, last = about_collection(archive)
@@ -63,7 +63,7 @@ def verify(archive: _Anywhere, json_: _Json = False) -> None:
     For a milvus:// collection, only count the records; 'landcue archive diff' compares them.
     """
     from landcue.archive.verify import verify_archive
-    from landcue.search.archive import is_collection
+    from landcue.search.opened import is_collection
 
     if is_collection(archive):
         records, problems, damaged = count_collection(archive)
@@ -201,13 +201,15 @@ def reembed(
     bits: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Bits of a code, for models of others; by default chosen by recall."
+            min=0,
+            help="Length in bits of the code of a third-party model; by default chosen by "
+            "measured recall.",
         ),
     ] = None,
     regions: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Regions a side, for mode regions; 0 removes them; by default as indexed."
+            min=0, help="Regions per side, for mode regions; 0 removes them; by default as indexed."
         ),
     ] = None,
     bands: Annotated[
@@ -215,14 +217,14 @@ def reembed(
     ] = None,
     scale: Annotated[
         str | None,
-        typer.Option(help="How stored values of chips become bytes; by default as indexed."),
+        typer.Option(help="How raster values are scaled to 8 bits; by default as indexed."),
     ] = None,
     nodata: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1,
-            help="Largest share of a chip without data, 0 to 1; by default as indexed.",
+            help="Maximum fraction of nodata pixels, 0 to 1; by default as indexed.",
         ),
     ] = None,
     batch: Batch = 64,
@@ -326,7 +328,9 @@ def import_(
     embedding: Annotated[str, typer.Option(help="Column of embeddings (lists of floats).")],
     id_: Annotated[
         str | None,
-        typer.Option("--id", help="Column of ids; unique_id or id by default, else row numbers."),
+        typer.Option(
+            "--id", help="Column of ids; by default unique_id or id, or else row numbers."
+        ),
     ] = None,
     geometry: Annotated[
         str | None, typer.Option(help="Column of footprints (WKB, longitude and latitude).")

@@ -13,7 +13,7 @@ from landcue.cli.console import Reporter, print_json, print_text
 
 def audit(
     source: Annotated[
-        Path, typer.Argument(help="A dataset, a folder of images, or a label table (.csv).")
+        Path, typer.Argument(help="Data set, folder of images, or label table (.csv).")
     ],
     split: Annotated[
         str | None,
@@ -22,10 +22,13 @@ def audit(
     labels: Annotated[Path | None, typer.Option(help="Label table for a folder.")] = None,
     model: Annotated[
         str,
-        typer.Option(help="Run folder or builtin; none skips look-alikes and overlapping crops."),
+        typer.Option(
+            help="Run folder or builtin; none skips the search for look-alikes and "
+            "overlapping crops."
+        ),
     ] = "builtin",
     report: Annotated[Path | None, typer.Option(help="HTML report to write.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write with all results.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write, with all results.")] = None,
     max_distance: Annotated[
         int,
         typer.Option(

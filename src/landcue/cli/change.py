@@ -17,15 +17,19 @@ def change(
     before: Annotated[
         str,
         typer.Option(
-            help="Compare the latest record of a place before this year, month or day: 2013, "
-            "2013-06; or of these: 2012/2013."
+            help="Compare the latest record of each place before this year, month or day (2013, "
+            "2013-06), or within an interval (2012/2013)."
         ),
     ],
     after: Annotated[
-        str, typer.Option(help="Compare the earliest record from this date on; or of 2018/2019.")
+        str,
+        typer.Option(
+            help="Compare the earliest record of each place from this date on, or within an "
+            "interval (2018/2019)."
+        ),
     ],
     other: Annotated[
-        Path | None, typer.Option(help="Archive of the later date, if it is another one.")
+        Path | None, typer.Option(help="Archive of the later date, if it is not the same.")
     ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Only records of both dates whose labels match.")
@@ -59,13 +63,13 @@ def change(
         float, typer.Option(help="False alarm rate on unchanged pairs; 1 returns all pairs.")
     ] = 0.05,
     min_overlap: Annotated[
-        float, typer.Option(help="Least overlap of footprints that are not cells of a grid, 0-1.")
+        float, typer.Option(help="Minimum overlap of footprints that are not grid cells, 0 to 1.")
     ] = 0.5,
-    k: Annotated[int, typer.Option("-k", help="Number of printed pairs.")] = 20,
+    k: Annotated[int, typer.Option("-k", help="Number of pairs to print.")] = 20,
     out: Annotated[
-        Path | None, typer.Option(help="Write all found pairs: .geojson, .parquet or .csv.")
+        Path | None, typer.Option(help="File to write with all pairs (.geojson, .parquet or .csv).")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print all found pairs as JSON.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print all pairs as JSON.")] = False,
 ) -> None:
     """Find places whose images differ more than those of unchanged places do."""
     import landcue

@@ -16,11 +16,11 @@ from landcue.data.names import printable
 
 Dim = Annotated[
     int | None,
-    typer.Option(min=1, help="Length of an embedding, for models of others; default 128."),
+    typer.Option(min=1, help="Length of an embedding of a third-party model (default 128)."),
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Images per model call.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Reading threads.")]
-Box = Annotated[str | None, typer.Option(help="Only records in the box W,S,E,N in degrees.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Number of threads that read images.")]
+Box = Annotated[str | None, typer.Option(help="Only records in this box, in degrees.")]
 Polygon = Annotated[
     str | None,
     typer.Option(help="Only records in a polygon: GeoJSON or WKT, as text or as a file."),
@@ -30,15 +30,22 @@ Sources = Annotated[
 ]
 Ids = Annotated[
     str | None,
-    typer.Option(help="Only these records: ids with commas, a file with one per line, or -."),
+    typer.Option(
+        help="Only these records: ids separated by commas, a file with one id per line, "
+        "or - for stdin."
+    ),
 ]
-Sensors = Annotated[list[str] | None, typer.Option(help="Only this sensor; repeatable.")]
+Sensors = Annotated[list[str] | None, typer.Option(help="Only records of this sensor; repeatable.")]
 _DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 After = Annotated[
-    datetime | None, typer.Option(formats=_DATES, help="Only records at or after this time, UTC.")
+    datetime | None,
+    typer.Option(
+        formats=_DATES,
+        help="Only records at or after this time (UTC): 2024-05-01 or 2024-05-01T12:30:00.",
+    ),
 ]
 Before = Annotated[
-    datetime | None, typer.Option(formats=_DATES, help="Only records before this time, UTC.")
+    datetime | None, typer.Option(formats=_DATES, help="Only records before this time (UTC).")
 ]
 
 

@@ -44,7 +44,9 @@ def list_datasets(
 
 @datasets_app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="Name of the data set; folder for your own images.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the data set, or `folder` for your own images.")
+    ],
     root: Annotated[Path, typer.Argument(help="Folder of the images.")],
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:

@@ -30,7 +30,9 @@ def demo(
     port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65_535, help="Port of the web page; by default 8000, or a free one."
+            min=0,
+            max=65_535,
+            help="Port of the web page; by default 8000, or another one if it is in use.",
         ),
     ] = None,
 ) -> None:

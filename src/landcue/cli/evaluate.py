@@ -21,12 +21,15 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="TARGET...",
-            help="Run or archive folder, or milvus://…; two with --compare; or a TREC run file.",
+            help="Run folder, archive folder, milvus:// address, or TREC run file; two with "
+            "--compare.",
         ),
     ],
     part: Annotated[
         str,
-        typer.Option(help="Part to evaluate: test, val, train, or all records of an archive: all."),
+        typer.Option(
+            help="Part to evaluate: test, val or train; all for all records of an archive."
+        ),
     ] = "test",
     protocol: Annotated[
         str | None,
@@ -43,7 +46,7 @@ def evaluate(
         typer.Option("--ragged", help="Allow result lists of different lengths in a run file."),
     ] = False,
     exclude_self: Annotated[
-        bool, typer.Option("--exclude-self", help="Drop hits with the query's id (run file).")
+        bool, typer.Option("--exclude-self", help="Drop hits with the query's id (run files only).")
     ] = False,
     data_root: Annotated[
         Path | None, typer.Option(help="Folder of a run's images, if they were moved.")
@@ -65,7 +68,7 @@ def evaluate(
     latex: Annotated[Path | None, typer.Option(help="LaTeX tables to write (.tex).")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Measure retrieval quality: each image of a part is a query against all others of it."""
+    """Measure retrieval quality: each image of a part is a query against all others."""
     if len(targets) != 1 + compare:
         wanted = "two targets, --compare A B" if compare else "one target, or two with --compare"
         raise UsageError(f"{len(targets)} targets: expected {wanted}")
@@ -135,8 +138,8 @@ def _evaluate_run_file(run: Path, qrels: Path, *, json_: bool, **options: Any) -
 
 def _simulate_feedback(target: Path, part: str, rounds: int) -> FeedbackReport:
     from landcue.evaluation import is_archive
-    from landcue.search.archive import open_storage
     from landcue.search.feedback import simulate_feedback
+    from landcue.search.opened import open_storage
 
     if not is_archive(target):
         raise UsageError(f"--feedback needs archives; index the images of {target} first")

@@ -17,7 +17,9 @@ def experiment(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="Instead of a file: marc-dlrsd, marc-ml-aid, marc-whdld, dhcl-ucmd …"),
+        typer.Option(
+            help="Preset to run instead of a file: marc-dlrsd, marc-ml-aid, marc-whdld, dhcl-ucmd …"
+        ),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
     init: Annotated[Path | None, typer.Option(help="Weight file for the backbone.")] = None,
@@ -27,20 +29,26 @@ def experiment(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="SECTION.KEY=VALUE", help="Setting over those of a preset; repeatable."
+            "--set",
+            metavar="SECTION.KEY=VALUE",
+            help="Override a setting of the preset; repeatable.",
         ),
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Instead of a preset's seeds; repeatable.")
+        list[int] | None, typer.Option(help="Seed to use instead of the preset's; repeatable.")
     ] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Accept a copy that lacks published images.")
+        bool,
+        typer.Option(
+            "--partial", help="Accept a copy of the data set that lacks published images."
+        ),
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Train and compare methods over several seeds; run the same command again to resume.
 
-    A preset runs a paper's experiment: it lists its assumptions and estimates its hours first.
+    A preset runs a paper's experiment: it first lists its assumptions and
+    estimates its running time.
 
     Writes results.json, table.md, table.tex and figures. Epochs and rankings are chosen on the
     validation part; the test part is measured once per model, and test_log.jsonl records when.

@@ -40,64 +40,71 @@ def index(
         int | None,
         typer.Option(
             min=0,
-            help="Bits of a code fitted to the images; by default chosen by recall.",
+            help="Length in bits of the code fitted to the images; by default chosen by "
+            "measured recall.",
         ),
     ] = None,
     regions: Annotated[
         int | None,
         typer.Option(
-            help="Also encode N x N overlapping regions of each image, to find what is smaller "
-            "than a chip with search --mode regions.",
+            help="Also encode N x N overlapping regions of each image, so that search --mode "
+            "regions finds objects smaller than a chip.",
             metavar="N",
         ),
     ] = None,
     chip: Annotated[
         str | None,
-        typer.Option(help="Cut GeoTIFF scenes into chips with this side: 256px, 120m."),
+        typer.Option(
+            help="Cut GeoTIFF scenes into square chips of this size, such as 256px or 120m."
+        ),
     ] = None,
     stride: Annotated[
-        str | None, typer.Option(help="Distance from one chip to the next; by default the side.")
+        str | None,
+        typer.Option(help="Distance from one chip to the next; by default the size of a chip."),
     ] = None,
     grid: Annotated[
         str | None,
         typer.Option(
-            help="Cut at the cells of a fixed grid, so that dates and scenes pair: utm. Needs "
-            "--chip in metres."
+            help="Cut along the cells of a fixed grid (utm), so that chips of different dates and "
+            "scenes can be compared; requires --chip in meters."
         ),
     ] = None,
     bands: Annotated[
         str | None,
         typer.Option(
-            help="Bands of rasters, from 1 or by name, in the model's order: 4,3,2; by default by "
-            "their colors and number."
+            help="Bands of rasters by number (from 1) or name, in the order that the model "
+            "expects, such as 4,3,2; by default chosen by their colors and number."
         ),
     ] = None,
     scale: Annotated[
         str,
-        typer.Option(help="How stored values become bytes: auto, percentile:2,98, fixed:0,3000."),
+        typer.Option(
+            help="How raster values are scaled to 8 bits: auto, percentile:2,98 or fixed:0,3000."
+        ),
     ] = "auto",
     nodata: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1,
-            help="Largest share of a raster without data, 0 to 1; by default 0.5 of a chip.",
+            help="Maximum fraction of nodata pixels, 0 to 1; by default 0.5 for chips.",
         ),
     ] = None,
     asset: Annotated[
-        str | None, typer.Option(help="Name of the STAC asset that is the image.")
+        str | None, typer.Option(help="Name of the STAC asset that holds the image.")
     ] = None,
     folder_labels: Annotated[
         bool | None,
         typer.Option(
-            help="Folder names are labels; by default if there are several, each of several images."
+            help="Use folder names as labels; by default if there are several folders, each "
+            "with several images."
         ),
     ] = None,
     source_name: Annotated[
         str | None,
         typer.Option(
-            help="Name of the source in the archive, by default that of its folder; name it again "
-            "after you moved the folder."
+            help="Name of the source in the archive, by default the name of its folder; specify "
+            "the earlier name after moving the folder."
         ),
     ] = None,
     batch: Batch = 64,
@@ -105,8 +112,8 @@ def index(
     device: Annotated[
         str | None,
         typer.Option(
-            help="Device of the model: cpu, cuda, cuda:1; by default cpu, or with --ray the GPUs, "
-            "if there are any."
+            help="Device that runs the model: cpu, cuda, cuda:1; by default cpu, or with --ray "
+            "the GPUs, if there are any."
         ),
     ] = None,
     runtime: Annotated[
@@ -119,7 +126,7 @@ def index(
         str | None,
         typer.Option(
             metavar="ADDRESS|local",
-            help="Read and encode on a Ray cluster: local, auto, or its head's host:port.",
+            help="Read and encode on a Ray cluster: local, auto, or host:port of its head node.",
         ),
     ] = None,
     ray_workers: Annotated[
@@ -129,7 +136,7 @@ def index(
         ),
     ] = None,
     prune: Annotated[
-        bool, typer.Option(help="Remove records of this source whose file no longer exists.")
+        bool, typer.Option(help="Remove records of this source whose files no longer exist.")
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:

@@ -7,7 +7,10 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from datetime import datetime
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -37,6 +40,32 @@ COMMANDS = {
 """Commands and their help; module ``landcue.cli.NAME`` defines ``NAME`` or ``NAME_app``."""
 
 
+_BOX = "W,S,E,N"
+_METAVARS = {
+    **{"bbox": _BOX, "chip_bbox": _BOX, "window": "COL,ROW,WIDTH,HEIGHT", "score": "LABEL=SCORE"},
+    **{"basemap": "URL", "allow_origin": "URL"},
+}
+_METAVARS_OF_TYPES: dict[Any, str] = {
+    **{str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH", datetime: "TIME"}
+}
+
+
+def _with_metavars(command: Any) -> Any:
+    """Name the value of each option by its kind; typer prints types such as ``list[str]``."""
+    for inner in getattr(command, "commands", {}).values():
+        _with_metavars(inner)
+    hints = get_type_hints(command.callback) if command.callback else {}
+    for param in command.params:
+        if param.param_type_name == "argument":
+            param.display_type = lambda ctx: ""  # the help text says it
+        elif param.metavar is None and not param.is_flag:
+            hint: Any = hints.get(param.name)
+            while inner := [one for one in get_args(hint) if one is not NoneType]:
+                hint = inner[0]
+            param.metavar = _METAVARS.get(param.name) or _METAVARS_OF_TYPES.get(hint)
+    return command
+
+
 class _LazyCommands(Mapping[str, Any]):
     """Commands by name, imported on access."""
 
@@ -50,7 +79,7 @@ class _LazyCommands(Mapping[str, Any]):
             single.command(name)(getattr(module, name))
         else:
             single.add_typer(several)
-        return typer.main.get_group(single).commands[name]
+        return _with_metavars(typer.main.get_group(single).commands[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(COMMANDS)

@@ -23,11 +23,13 @@ def map(
     source: Sources = None,
     grid: Annotated[
         str | None,
-        typer.Option(help="Grid, if the archive has several: zone and side, as utm33N-640m."),
+        typer.Option(
+            help="Grid, if the archive has several: zone and cell size, such as utm33N-640m."
+        ),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
 ) -> None:
-    """Write the similarity of all chips of a grid to a query as a GeoTIFF, a pixel for each."""
+    """Write the similarity of a query to each chip of a grid as a GeoTIFF, one pixel per chip."""
     import landcue
     from landcue.cli.search import in_utc
     from landcue.search.filters import Filter

@@ -20,7 +20,7 @@ def list_models(
     ] = "*",
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List backbones for training; with timm:, open_clip: or torchgeo:, encoders for indexing."""
+    """List backbones for training, or with timm:, open_clip: or torchgeo: encoders for indexing."""
     from landcue.models.load import list_models
 
     names = list_models(pattern)

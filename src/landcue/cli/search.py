@@ -67,14 +67,14 @@ def search(
         str, typer.Option(help="How to combine examples: mean, rocchio, linear.")
     ] = "mean",
     negative_weight: Annotated[
-        float, typer.Option(help="Weight of negatives for rule mean.")
+        float, typer.Option(help="Weight of negative examples in rule mean.")
     ] = 0.5,
     window: Annotated[
         str | None,
-        typer.Option(help="Use the chip COL,ROW,WIDTH,HEIGHT in pixels of the scene QUERY."),
+        typer.Option(help="Search with this window of the scene QUERY, in pixels."),
     ] = None,
     chip_bbox: Annotated[
-        str | None, typer.Option(help="Use the chip W,S,E,N in degrees of the scene QUERY.")
+        str | None, typer.Option(help="Search with this box of the scene QUERY, in degrees.")
     ] = None,
     bands: Annotated[str | None, typer.Option(help="Bands of the chip, such as 4,3,2.")] = None,
     scale: Annotated[str, typer.Option(help="Scaling of the chip, as for landcue index.")] = "auto",
@@ -82,7 +82,8 @@ def search(
         str | None, typer.Option(help="Only records whose labels match: 'water and not ships'.")
     ] = None,
     score: Annotated[
-        list[str] | None, typer.Option(help="Minimum predicted score: ships=0.7; repeatable.")
+        list[str] | None,
+        typer.Option(help="Minimum predicted score of a label, such as ships=0.7; repeatable."),
     ] = None,
     bbox: Box = None,
     polygon: Polygon = None,
@@ -91,12 +92,15 @@ def search(
     path: Annotated[
         str | None, typer.Option(help="Only records whose path starts with this.")
     ] = None,
-    group: Annotated[list[str] | None, typer.Option(help="Only this group; repeatable.")] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="Only records of this group; repeatable.")
+    ] = None,
     sensor: Sensors = None,
     source: Sources = None,
     ids: Ids = None,
     part: Annotated[
-        list[str] | None, typer.Option(help="Only this part: train, val or test; repeatable.")
+        list[str] | None,
+        typer.Option(help="Only records of this part: train, val or test; repeatable."),
     ] = None,
     min_score: Annotated[
         float | None, typer.Option(help="Leave out hits below this score.")
@@ -124,7 +128,7 @@ def search(
         float, typer.Option(help="Minimum measured recall of mode ann, 0 to 1.")
     ] = 0.95,
     rerank: Annotated[
-        str, typer.Option(help="Rank the shortlist again: none, alpha-qe or k-reciprocal.")
+        str, typer.Option(help="Re-rank the shortlist: none, alpha-qe or k-reciprocal.")
     ] = "none",
     fused_weight: Annotated[
         float | None,
@@ -132,7 +136,9 @@ def search(
             help="Weight of the labels in mode fused; measured on the archive by default."
         ),
     ] = None,
-    cursor: Annotated[str | None, typer.Option(help="Continue after an earlier page.")] = None,
+    cursor: Annotated[
+        str | None, typer.Option(help="Return the page after this cursor, which --pages prints.")
+    ] = None,
     pages: Annotated[
         bool, typer.Option("--pages", help="Print the cursor of the next page, if there is one.")
     ] = False,
@@ -142,7 +148,7 @@ def search(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print how the search was executed.")
     ] = False,
-    grid: Annotated[Path | None, typer.Option(help="Picture of the hits to write (.png).")] = None,
+    grid: Annotated[Path | None, typer.Option(help="Image of the hits to write (.png).")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the hits as JSON.")] = False,
 ) -> None:
     """Find the records most similar to an image or a record.

@@ -16,10 +16,13 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; any but loopback requires --token-file.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 for a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 for any free port.")] = 8000,
     token_file: Annotated[
         Path | None,
-        typer.Option(help="File with lines 'read TOKEN' or 'feedback TOKEN'; chmod 600."),
+        typer.Option(
+            help="File with lines 'read TOKEN' or 'feedback TOKEN'; only its owner may read "
+            "it (chmod 600)."
+        ),
     ] = None,
     collections: Annotated[
         Path | None, typer.Option(help="SQLite file for collections of marked records.")
@@ -31,15 +34,19 @@ def serve(
         int, typer.Option(min=1, max=1_024, help="Maximum size of an upload in MiB.")
     ] = 32,
     rate: Annotated[
-        float | None, typer.Option(min=0.01, help="Maximum requests per second and client.")
+        float | None,
+        typer.Option(min=0.01, help="Maximum mean requests per second of each client."),
     ] = None,
     trusted_proxy: Annotated[
         list[str] | None,
-        typer.Option(help="Address or network of a proxy whose X-Forwarded-For is used."),
+        typer.Option(
+            help="Address or network of a proxy whose X-Forwarded-For header is trusted; "
+            "repeatable."
+        ),
     ] = None,
     basemap: Annotated[
         str | None,
-        typer.Option(help="Map tiles of the page, https://host/{z}/{x}/{y}.png; by default none."),
+        typer.Option(help="Map tiles for the page: https://host/{z}/{x}/{y}.png; by default none."),
     ] = None,
     basemap_credit: Annotated[
         str | None, typer.Option(help="Attribution of the map tiles; by default their host.")

@@ -19,17 +19,18 @@ def suggest(
     marks: Annotated[
         Path | None,
         typer.Option(
-            help="What is marked so far: the file of `serve --collections`, an exported "
+            help="Marks so far: the file of `serve --collections`, an exported "
             "collection (.json), or a table of labels or marks (.csv); by default the labels of "
             "the archive."
         ),
     ] = None,
     collection: Annotated[
-        str | None, typer.Option(help="Name or id of a collection in a file of several.")
+        str | None, typer.Option(help="Name or id of the collection, if the file holds several.")
     ] = None,
     n: Annotated[int, typer.Option("-n", help="Number of suggestions.")] = 20,
     label: Annotated[
-        str | None, typer.Option(help="Label to find more of; by default all, or good marks.")
+        str | None,
+        typer.Option(help="Label to find more of; by default all labels, or good marks."),
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Only records whose labels match.")] = None,
     bbox: Box = None,
@@ -38,14 +39,19 @@ def suggest(
     before: Before = None,
     sensor: Sensors = None,
     apart: Annotated[
-        float, typer.Option(help="Least distance of two suggestions in kilometers.")
+        float, typer.Option(help="Minimum distance between two suggestions in kilometers.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(help="Table to fill in (.csv): id, mark, score; --marks reads it again."),
+        typer.Option(
+            help="Table to write (.csv) with columns id, mark and score; fill it in and pass "
+            "it to --marks."
+        ),
     ] = None,
-    grid: Annotated[Path | None, typer.Option(help="Picture to write (.png).")] = None,
+    grid: Annotated[
+        Path | None, typer.Option(help="Image of the suggestions to write (.png).")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Suggest which records to label next: uncertain ones that are unlike each other."""

@@ -15,10 +15,12 @@ from landcue.errors import UsageError
 
 def train(
     out: Annotated[Path, typer.Option(help="Run folder to write, or to resume.")],
-    config: Annotated[Path | None, typer.Argument(help="YAML config; flags override it.")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(help="YAML configuration file; options override it.")
+    ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Name from `landcue datasets list`; folder for your own images."),
+        typer.Option(help="Name from `landcue datasets list`, or `folder` for your own images."),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
     split: Annotated[
@@ -36,18 +38,20 @@ def train(
     ] = None,
     frozen: Annotated[
         bool,
-        typer.Option("--frozen", help="Train the heads alone, on features computed once."),
+        typer.Option("--frozen", help="Train only the heads, on features that are computed once."),
     ] = False,
     epochs: Annotated[int | None, typer.Option(help="Training epochs (default 12).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step (default 96).")] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Side of the input in pixels (default 160).")
+        int | None, typer.Option(help="Width and height of the input in pixels (default 160).")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed (default 0).")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="SECTION.KEY=VALUE", help="Any key of the config; repeatable."
+            "--set",
+            metavar="SECTION.KEY=VALUE",
+            help="Set any key of the configuration; repeatable.",
         ),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

@@ -36,7 +36,7 @@ def add(
         ),
     ] = 5.0,
     min_score: Annotated[
-        float | None, typer.Option(help="Least cosine, instead of --percentile.")
+        float | None, typer.Option(help="Minimum cosine similarity, instead of --percentile.")
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Only records whose labels match.")] = None,
     bbox: Box = None,
@@ -81,12 +81,14 @@ def list_(archive: _Archive, json_: _Json = False) -> None:
 def run(
     archive: _Archive,
     out: Annotated[
-        Path | None, typer.Option(help="JSON lines of all hits so far to write.")
+        Path | None, typer.Option(help="JSON Lines file to write with all hits so far.")
     ] = None,
-    feed: Annotated[Path | None, typer.Option(help="Atom feed of all hits so far.")] = None,
+    feed: Annotated[
+        Path | None, typer.Option(help="Atom feed to write with all hits so far.")
+    ] = None,
     after: Annotated[
         int | None,
-        typer.Option(help="Print all hits after this number instead of those of this run."),
+        typer.Option(help="Print all hits after this number instead of the hits of this run."),
     ] = None,
 ) -> None:
     """Evaluate saved searches on new records; print new hits as JSON lines.

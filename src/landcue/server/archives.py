@@ -17,7 +17,8 @@ from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
 from landcue.files import read_json
 from landcue.search import Archive, ById, Result
-from landcue.search.archive import is_collection, open_archive
+from landcue.search.archive import open_archive
+from landcue.search.opened import is_collection
 from landcue.server.decoding import Decoders
 from landcue.server.errors import ProblemError, without_paths
 from landcue.server.model_views import ModelViews, chip_jpeg
