@@ -186,6 +186,15 @@ def test_exports_hold_the_hits(client, tmp_path):
     assert [hit["id"] for hit in plain["hits"]] == ids
 
 
+def test_the_least_percentile_is_sent(client, plain):
+    asked = {"record": "port/01.png", "mode": "embedding", "k": 29}
+    hits = client.search(**asked).hits
+    least = min(hit.percentile for hit in hits if hit.percentile)
+    kept = [hit.id for hit in client.search(**asked, min_percentile=least).hits]
+    assert kept == [hit.id for hit in hits if hit.percentile >= least]
+    assert 0 < len(kept) < 29
+
+
 def test_a_failed_export_keeps_the_old_file(client, tmp_path):
     file = tmp_path / "hits.csv"
     file.write_text("old")
@@ -268,6 +277,7 @@ def test_wrong_usage_is_told_before_anything_is_sent(tmp_path):
         ({"k": 0}, "k: Input should be greater than or equal to 1"),
         ({"bbox": (0, 5, 1, 4)}, "filters.bbox: bounds"),
         ({"min_score": float("nan")}, "JSON"),
+        ({"min_percentile": 101}, "min_percentile: Input should be less than or equal to 100"),
         ({"record": object()}, "JSON"),
     ):
         with pytest.raises(UsageError) as caught:

@@ -146,6 +146,8 @@ def test_percentiles_that_are_not_known_are_refused(archive):
     options = api.SearchOptions(min_percentile=30)
     with pytest.raises(UsageError, match="mode fused are not known"):
         archive.search(archive.ids()[0], mode="fused", options=options)
+    archive.search(archive.ids()[0], mode="fused", k=1)  # measures; auto takes another mode
+    assert archive.search(archive.ids()[0], k=1, options=options).mode == "embedding"
     with pytest.raises(UsageError, match="minimum percentile is 101"):
         archive.search(archive.ids()[0], options=api.SearchOptions(min_percentile=101))
 

@@ -15,6 +15,7 @@ import pytest
 import rasterio
 from PIL import Image
 
+import made_archive
 from landcue.search import SearchOptions
 from landcue.server.schemas.searches import PlacesAnswer, ScoresAnswer
 
@@ -56,6 +57,39 @@ def test_scores_say_how_many_an_export_will_hold(client, plain):
         answer = client.post(f"/v1/export?all=true&format={kind}", json={**asked, "k": 1})
         assert answer.headers["x-row-count"] == str(len(passing))
     assert counted["mode"] == "embedding"
+
+
+def test_the_least_percentile_ends_a_search_over_http(client, plain, send, png, is_problem):
+    every = plain.search("port/01.png", k=29, mode="embedding")
+    least = min(hit.percentile for hit in every if hit.percentile)
+    options = SearchOptions(min_percentile=least)
+    wanted = plain.search("port/01.png", k=29, mode="embedding", options=options).ids
+    assert 2 < len(wanted) < 29
+    asked = {"id": "port/01.png", "mode": "embedding", "k": 29, "min_percentile": least}
+    answer = client.post("/v1/search", json=asked).json()
+    assert tuple(hit["id"] for hit in answer["hits"]) == wanted
+    assert min(hit["percentile"] for hit in answer["hits"]) >= least - 0.05
+    first = client.post("/v1/search", json={**asked, "k": 2}).json()
+    then = client.post("/v1/search", json={**asked, "k": 29, "cursor": first["cursor"]}).json()
+    assert tuple(hit["id"] for hit in first["hits"] + then["hits"]) == wanted
+    assert then["cursor"] is None
+    rows = client.post("/v1/export?all=true&format=json", json={**asked, "k": 1})
+    assert rows.headers["x-row-count"] == str(len(wanted))
+    data = png(seed=3)
+    options = SearchOptions(min_percentile=5)
+    uploaded = send(client, ("image", data), mode="embedding", k=30, min_percentile=5).json()
+    found = plain.search(data, k=30, mode="embedding", options=options)
+    assert tuple(hit["id"] for hit in uploaded["hits"]) == found.ids
+    without = is_problem(client.post("/v1/search", json={"min_percentile": 5}), 400)
+    assert "percentiles of this search in mode list are not known" in without
+
+
+def test_an_archive_without_percentiles_refuses_a_least_one(start, tmp_path, is_problem):
+    archive = made_archive.make_archive(tmp_path / "single", 1)
+    asked = {"id": archive.columns().ids[0], "min_percentile": 5, "mode": "embedding"}
+    with start(folders=[tmp_path / "single"]) as client:
+        refused = is_problem(client.post("/v1/search", json=asked), 400)
+    assert refused.endswith("mode embedding are not known: leave the minimum percentile out")
 
 
 def test_an_uploaded_image_is_counted_and_mapped(client, send, png, plain):

@@ -65,6 +65,7 @@ def test_a_search_is_saved_listed_and_removed(root, is_problem):
             ({"name": "x", "search": {}}, 400, "nothing to watch for"),
             ({"name": "x", "search": {"id": "none"}}, 404, "none"),
             ({"name": "x", "search": search, "percentile": 5}, 400, "not both"),
+            ({"name": "x", "search": {"min_percentile": 5}}, 400, "send percentile beside"),
             ({"name": "x"}, 422, "search"),
         ):
             assert word in is_problem(client.post("/v1/watches", json=given), status)

@@ -65,6 +65,7 @@ class SearchArguments(TypedDict, total=False):
         cursor: Of the page before.
         archive: By name; the service's first by default.
         min_score: Least score of a hit.
+        min_percentile: Least percentile of a hit, 0..100; not in mode ``fused``.
         collapse: Cosine distance, 0..0.5, up to which near duplicates are left out.
         label_weight: Weight of a label bit against a hash bit in mode ``cue``.
         shortlist: Codes that mode ``two-stage`` ranks again.
@@ -103,6 +104,7 @@ class SearchArguments(TypedDict, total=False):
     cursor: str | None
     archive: str | None
     min_score: float | None
+    min_percentile: float | None
     collapse: float | None
     label_weight: int
     shortlist: int

@@ -76,7 +76,8 @@ class SearchOptions:
             deviations; by default what was measured on the archive's annotated records, see
             :mod:`landcue.search.fusion`.
         min_percentile: Leave out hits below this percentile, 0..100, of :class:`landcue.types.Hit`:
-            the same scale for images and for texts, whose scores are lower. Not in mode ``fused``.
+            the same scale for images and for texts, whose scores are lower. Not in mode ``fused``,
+            which ``auto`` does not choose then.
     """
 
     min_score: float | None = None

@@ -83,9 +83,10 @@ class Planner:
         if options.min_percentile:
             known = None if slopes is not None else typical()
             if known is None:
+                other = "" if chosen == "embedding" else ", or search with mode embedding"
                 raise UsageError(
                     f"percentiles of this search in mode {chosen} are not known: leave the minimum "
-                    "percentile out, or search with mode embedding"
+                    f"percentile out{other}"
                 )
             least = known.farthest(options.min_percentile) + 1e-9
             farthest = least if farthest is None else min(farthest, least)
@@ -287,6 +288,8 @@ def _choose(
         if where is not None and where.place() is not None:
             return "place", "no example to compare with: nearest to the middle of the place"
         return "list", "no example to compare with: in the order of ids"
+    # Fused distances have no percentiles.
+    labels = view.manifest.label_names and has_scores(query) and not options.min_percentile
     return choose(
         mode,
         allowed=allowed,
@@ -294,7 +297,7 @@ def _choose(
         ann_facts=view.ann_facts,
         recall=options.recall,
         exact_rows=options.exact_rows,
-        fusion=view.fusion() if view.manifest.label_names and has_scores(query) else None,
+        fusion=view.fusion() if labels else None,
     )
 
 

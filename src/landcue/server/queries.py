@@ -247,6 +247,7 @@ def run_search(served: Served, body: Body, decoders: Decoders, *, every: bool = 
         search.cursor,
         rerank=search.rerank,
         fused_weight=search.fused_weight,
+        min_percentile=search.min_percentile,
     )
     if not every:
         query = read_query(served, body, decoders)

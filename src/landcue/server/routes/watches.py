@@ -51,6 +51,8 @@ async def save_watch(request: Request, service: Shared) -> Response:
     served = choose(request, search.archive)
     if search.min_score is not None and given.percentile is not None:
         raise ProblemError(400, "send min_score or percentile, not both")
+    if search.min_percentile is not None:
+        raise ProblemError(400, "send percentile beside the search instead of its min_percentile")
 
     def work() -> dict[str, Any]:
         watches = served.archive.watches

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
-from landcue.server.schemas.base import AnswerModel, Id, Name, RequestModel, Whole
+from landcue.server.schemas.base import AnswerModel, Id, Name, RequestModel, Whole, check_whole
 from landcue.server.schemas.searches import MAX_EXAMPLES, MAX_K, Filters, SearchRequest
 
 
@@ -20,7 +20,7 @@ class Mark(RequestModel):
     labels: list[Annotated[str, Field(pattern=r"^[^;|\s][^;|]{0,199}$")]] = Field(
         [], max_length=100
     )
-    revision: Annotated[Whole, Field(ge=0)] | None = Field(
+    revision: Annotated[int, Field(ge=0), BeforeValidator(check_whole)] | None = Field(
         None,
         description="`revision` of the member when it was read, or 0 if there was none: a member "
         "that was changed since is not overwritten (409).",

@@ -220,6 +220,12 @@ class SearchRequest(RequestModel):
         False, description="Add the predicted labels to each hit; JSON answers only."
     )
     min_score: float | None = Field(None, ge=-1_000, le=1)
+    min_percentile: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Leave out hits below this `percentile`; refused where percentiles are `null`.",
+    )
     collapse: float | None = Field(None, ge=0, le=0.5)
     label_weight: Whole = Field(1, ge=0, le=1_000)
     shortlist: Whole = Field(200, ge=1, le=10_000)
