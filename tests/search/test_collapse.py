@@ -69,3 +69,4 @@ def test_what_a_page_reads_is_bounded():
     assert not page.more
     assert max(asked) == MOST_COLLAPSED
     assert max(page.near) == MOST_COLLAPSED - 1
+    assert sum(read) == MOST_COLLAPSED  # each embedding once, however often the ranking grows

@@ -113,6 +113,18 @@ def test_masks_filter_before_ranking(make_index, share, n_query):
     assert {len(answer) for answer in found} == {min(20, int(mask.sum()))}
 
 
+@pytest.mark.parametrize("share", [None, 0.0, 0.02, 0.5, 1.0])
+def test_a_ranking_returns_what_a_search_does_for_one_k_after_another(make_index, share):
+    embeddings = unit_rows(700, 9, 3)
+    embeddings[300:320] = embeddings[:20]
+    query = embeddings[5:6]
+    mask = None if share is None else np.random.default_rng(4).random(700) < share
+    ranking = make_index(embeddings).ranking(query, mask)
+    for k in (2, 40, 7, 900):
+        found = [part[None] for part in ranking(k)]
+        assert pairs(found) == brute_force(embeddings, query, k, mask)
+
+
 def test_mask_hiding_the_nearest_rows_and_most_groups(make_index):
     embeddings, queries = unit_rows(2000, 6, 12), unit_rows(1, 6, 13)
     mask = np.ones(2000, bool)

@@ -100,12 +100,7 @@ class FloatIndex:
             UsageError: The queries are not finite float32 ``[q, d]``, ``k`` is less than 1, or
                 the mask is not one bool per embedding.
         """
-        norms = _norms(queries, "queries")
-        if queries.shape[1] != self.dim:
-            raise UsageError(
-                f"queries have {queries.shape[1]} dimensions, the embeddings {self.dim}: "
-                "encode both with the same model"
-            )
+        norms = self._check(queries)
         n_allowed = check_mask(mask, len(self))
         k = min(check_k(k), n_allowed)
         distances = np.empty((len(queries), k), np.float32)
@@ -117,19 +112,78 @@ class FloatIndex:
             distances, rows = FloatIndex(self._rows[kept], **self._limits).search(queries, k)
             return distances, kept[rows]
 
-        hidden = None if mask is None else ~mask
         few = len(queries) <= _FEW_QUERIES
         step = 1 if few else max(1, self._limits["products_at_once"] // len(self))
         for first in range(0, len(queries), step):
             for q, rough in enumerate(self._rough(queries[first : first + step]), start=first):
-                if hidden is not None:
-                    np.copyto(rough, np.inf, where=hidden)
-                limit = reach(rough, k) + 2 * self._error(norms[q])
-                candidates = np.flatnonzero(rough <= np.float32(limit))
-                if mask is not None:  # a limit of infinity would admit masked rows
-                    candidates = candidates[mask[candidates]]
-                distances[q], rows[q] = rank(self._rows, queries[q], candidates, k)
+                if mask is not None:
+                    np.copyto(rough, np.inf, where=~mask)
+                distances[q], rows[q] = self._nearest(rough, queries[q], norms[q], k, mask)
         return distances, rows
+
+    def ranking(
+        self, query: FloatArray, mask: npt.NDArray[np.bool_] | None = None
+    ) -> Callable[[int], tuple[FloatArray, npt.NDArray[np.int64]]]:
+        """Return what returns the k nearest embeddings of a query, for one k after another.
+
+        Only its first call scans the index: it keeps a float32 for each embedding.
+
+        Args:
+            query: float32 ``[1, d]``.
+            mask: As :meth:`search` takes it.
+
+        Returns:
+            A function of k; its distances and rows ``[k']`` are those of :meth:`search`.
+        """
+        (norm,) = self._check(query)
+        n_allowed = check_mask(mask, len(self))
+        if mask is not None and 8 * n_allowed < len(self):
+            kept = np.flatnonzero(mask)
+            among = FloatIndex(self._rows[kept], **self._limits).ranking(query)
+
+            def nearest_kept(k: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+                distances, rows = among(k)
+                return distances, kept[rows]
+
+            return nearest_kept
+
+        @functools.cache
+        def scan() -> FloatArray:
+            (rough,) = self._rough(query)
+            if mask is not None:
+                np.copyto(rough, np.inf, where=~mask)
+            return rough
+
+        def nearest(k: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+            k = min(check_k(k), n_allowed)
+            if not k:
+                return np.empty(0, np.float32), np.empty(0, np.int64)
+            return self._nearest(scan(), query[0], norm, k, mask)
+
+        return nearest
+
+    def _check(self, queries: FloatArray) -> npt.NDArray[np.float64]:
+        norms = _norms(queries, "queries")
+        if queries.shape[1] != self.dim:
+            raise UsageError(
+                f"queries have {queries.shape[1]} dimensions, the embeddings {self.dim}: "
+                "encode both with the same model"
+            )
+        return norms
+
+    def _nearest(
+        self,
+        rough: FloatArray,
+        query: FloatArray,
+        norm: float,
+        k: int,
+        mask: npt.NDArray[np.bool_] | None,
+    ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        limit = reach(rough, k) + 2 * self._error(norm)
+        candidates = np.flatnonzero(rough <= np.float32(limit))
+        if mask is not None:  # a limit of infinity would admit masked rows
+            candidates = candidates[mask[candidates]]
+        return rank(self._rows, query, candidates, k)
 
     def _rough(self, queries: FloatArray) -> FloatArray:
         """Return approximate distances minus 1, float32 ``[q, n]``."""

@@ -60,14 +60,12 @@ class LocalSelection:
 
     def by_embedding(self, target: Target) -> Ranking:
         """Rank by exact float distance."""
-        index = self._indexes.floats()
+        nearest = self._indexes.floats().ranking(target.embedding, self._mask)
 
         def fetch(k: int) -> tuple[Distances, Rows]:
             asked = k
             while True:
-                distances, rows = (
-                    found[0] for found in index.search(target.embedding, asked, self._mask)
-                )
+                distances, rows = nearest(asked)
                 # Rounding puts equal embeddings slightly below 0: clip, so that they tie.
                 if len(rows) < asked or distances[-1] > 0:
                     return _ordered(distances, rows, k)

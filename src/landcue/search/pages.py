@@ -24,6 +24,7 @@ MOST_COLLAPSED = 5_000
 """Records among which the hits of a page without near duplicates are looked for."""
 
 _ROWS_AT_ONCE = 1_024
+_COMPARED_AT_ONCE = 256
 
 Rows = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.float64]
@@ -134,6 +135,9 @@ def take_page(
     need = seen + k + 1  # one more shows whether there is a further page
     asked = need + len(own)
     bound = max(MOST_COLLAPSED, 2 * asked)
+    distinct = None
+    if collapse is not None and embeddings is not None:
+        distinct = _Distinct(embeddings, collapse, need)
     while True:
         distances, rows = fetch(asked)
         done = len(rows) < asked
@@ -143,9 +147,11 @@ def take_page(
             keep &= distances <= farthest
         distances, rows = distances[keep], rows[keep]
         near = np.zeros(len(rows), np.int64)
-        if collapse is not None and embeddings is not None:
-            kept, near = _collapse(embeddings, rows, collapse, need)
+        if distinct is not None:
+            distinct.extend(rows)
+            kept = np.array(distinct.kept, np.int64)
             distances, rows = distances[kept], rows[kept]
+            near = distinct.near[: len(rows)]
         if done or len(rows) >= need or (collapse is not None and asked >= bound):
             break
         asked = 2 * asked if collapse is None else min(8 * asked, bound)
@@ -164,40 +170,55 @@ def others(rows: Rows, own: frozenset[int]) -> npt.NDArray[np.bool_]:
     return keep
 
 
-def _collapse(
-    embeddings: Callable[[Rows], FloatArray], rows: Rows, limit: float, most: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return positions of rows with no earlier kept one within ``limit``, and what they replace."""
-    kept: list[int] = []
-    near = np.zeros(most, np.int64)
-    chosen = np.empty((most, embeddings(rows[:0]).shape[1]), np.float64)
-    for first in range(0, len(rows), _ROWS_AT_ONCE):
-        block = embeddings(rows[first : first + _ROWS_AT_ONCE]).astype(np.float64)
-        close = _apart(block, chosen[: len(kept)]) <= limit
+class _Distinct:
+    """Rows with no earlier one within a cosine distance, and how many each replaces.
+
+    Attributes:
+        kept: Positions of these rows in the ranking.
+        near: Rows that each replaces.
+    """
+
+    def __init__(self, embeddings: Callable[[Rows], FloatArray], limit: float, most: int) -> None:
+        self.kept: list[int] = []
+        self.near = np.zeros(most, np.int64)
+        self._embeddings, self._limit, self._most = embeddings, limit, most
+        self._chosen = np.empty((most, embeddings(np.empty(0, np.int64)).shape[1]), np.float64)
+        self._seen = 0
+
+    def extend(self, rows: Rows) -> None:
+        """Compare the rows of a ranking that were not seen yet, until ``most`` are kept."""
+        while self._seen < len(rows):
+            block = self._embeddings(rows[self._seen : self._seen + _ROWS_AT_ONCE])
+            for first in range(0, len(block), _COMPARED_AT_ONCE):
+                if not self._compare(block[first : first + _COMPARED_AT_ONCE].astype(np.float64)):
+                    return
+
+    def _compare(self, block: npt.NDArray[np.float64]) -> bool:
+        """Compare the next rows; return whether further ones belong to the same page."""
+        before = len(self.kept)
+        close = _apart(block, self._chosen[:before]) <= self._limit
         repeated: npt.NDArray[np.bool_] = np.any(close, axis=1)
         # Of rows that are near none kept before, each may be near an earlier one of this block.
         free = np.flatnonzero(~repeated)
-        within = _apart(block[free], block[free]) <= limit
-        before = len(kept)
+        within = np.triu(_apart(block[free], block[free]) <= self._limit, 1)
         owner = np.full(len(free), -1)
         end = len(block)
         for i in range(len(free)):
             if owner[i] >= 0:
                 continue
-            if len(kept) == most:
+            if len(self.kept) == self._most:
                 end = int(free[i])  # here the next page begins
                 break
-            owner[(owner < 0) & within[i] & (np.arange(len(free)) > i)] = len(kept)
-            chosen[len(kept)] = block[free[i]]
-            kept.append(first + int(free[i]))
+            owner[within[i] & (owner < 0)] = len(self.kept)
+            self._chosen[len(self.kept)] = block[free[i]]
+            self.kept.append(self._seen + int(free[i]))
         counted = np.flatnonzero(repeated[:end])
         if before:
-            near[:before] += np.bincount(close[counted].argmax(axis=1), minlength=before)
+            self.near[:before] += np.bincount(close[counted].argmax(axis=1), minlength=before)
         owned = owner[(owner >= 0) & (free < end)]
-        near += np.bincount(owned, minlength=most)
-        if end < len(block):
-            break
-    return np.array(kept, np.int64), near[: len(kept)]
+        self.near += np.bincount(owned, minlength=self._most)
+        self._seen += end
+        return end == len(block)
 
 
 def _apart(
