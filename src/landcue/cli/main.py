@@ -50,6 +50,10 @@ _METAVARS_OF_TYPES: dict[Any, str] = {
 }
 
 
+def _no_type(ctx: Any) -> str:
+    return ""
+
+
 def _with_metavars(command: Any) -> Any:
     """Name the value of each option by its kind; typer prints types such as ``list[str]``."""
     for inner in getattr(command, "commands", {}).values():
@@ -57,7 +61,7 @@ def _with_metavars(command: Any) -> Any:
     hints = get_type_hints(command.callback) if command.callback else {}
     for param in command.params:
         if param.param_type_name == "argument":
-            param.display_type = lambda ctx: ""  # the help text says it
+            param.display_type = _no_type  # the help text says it
         elif param.metavar is None and not param.is_flag:
             hint: Any = hints.get(param.name)
             while inner := [one for one in get_args(hint) if one is not NoneType]:
