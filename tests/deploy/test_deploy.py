@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -49,7 +50,7 @@ def commands():
         for container in pod["containers"]:
             yield name, container["args"]
     for name, service in services().items():
-        if "LANDCUE_IMAGE" in service["image"]:
+        if "LANDCUE_IMAGE" in service["image"] and "entrypoint" not in service:
             yield f"compose {name}", service["command"]
     for file in (DEPLOY / "compose.yaml", *KUBERNETES, ROOT / "docs/how-to/deploy.md"):
         for line in re.findall(r"^(?:# )?landcue ([a-z].*)$", file.read_text(), re.MULTILINE):
@@ -230,8 +231,35 @@ def test_every_container_has_limits_of_memory_and_processes_and_milvus_wants_a_t
     for name, service in services().items():
         assert service["mem_limit"], name
         assert service["pids_limit"], name
-    milvus = services()["milvus"]["environment"]
-    assert milvus["COMMON_SECURITY_AUTHORIZATIONENABLED"] == "true"
+    milvus = services()["milvus"]
+    assert milvus["environment"]["COMMON_SECURITY_AUTHORIZATIONENABLED"] == "true"
+    assert "ports" not in milvus
+
+
+def test_no_default_password_of_milvus_is_left():
+    """``tests/milvus/test_milvus_server.py`` runs the script on a server."""
+    settings = (DEPLOY / ".env.example").read_text()
+    assert re.search(r"^MILVUS_PASSWORD=$", settings, re.MULTILINE)
+    assert "root:Milvus" not in settings + (DEPLOY / "compose.yaml").read_text()
+    change, push = services()["milvus-password"], services()["push"]
+    assert change["profiles"] == services()["milvus"]["profiles"]
+    assert push["depends_on"] == {
+        "milvus-password": {"condition": "service_completed_successfully"}
+    }
+    assert change["environment"]["LANDCUE_MILVUS_PASSWORD"].startswith("${MILVUS_PASSWORD:?")
+    source, target, _ = change["volumes"][0].split(":")
+    assert (DEPLOY / source).is_file()
+    assert change["entrypoint"][1] == target
+    for given in ("", "Milvus", "short"):
+        done = subprocess.run(
+            [sys.executable, DEPLOY / source, "http://127.0.0.1:9"],
+            env={**os.environ, "LANDCUE_MILVUS_PASSWORD": given},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert done.stderr == (
+            "error: set LANDCUE_MILVUS_PASSWORD to 6 characters or more, not the default\n"
+        )
 
 
 def test_volumes_that_are_mounted_are_declared():

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
 
 
 def free_port() -> int:
@@ -36,6 +37,7 @@ STARVED = {"QUOTAANDLIMITS_ENABLED": "true", "QUOTAANDLIMITS_QUOTACENTERCOLLECTI
     }.items()
 }
 USER, PASSWORD = "root", "Milvus"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 @contextlib.contextmanager
@@ -114,4 +116,14 @@ def port(tmp_path_factory):
 def starved_port(tmp_path):
     """The port of a server that takes no writes once it has looked at its memory."""
     with running(tmp_path / "milvus", STARVED) as number:
+        yield number
+
+
+@pytest.fixture
+def composed_port(tmp_path):
+    """The port of a server with the security settings of ``deploy/compose.yaml``."""
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    settings = services["milvus"]["environment"]
+    security = {name: value for name, value in settings.items() if name.startswith("COMMON_")}
+    with running(tmp_path / "milvus", security) as number:
         yield number

@@ -618,6 +618,52 @@ def test_wrong_or_missing_credentials_are_told_in_one_line(port, tmp_path, made,
     assert Link(where).has("guarded") is False
 
 
+def test_the_composed_server_refuses_clients_without_its_password(
+    composed_port, tmp_path, made, monkeypatch
+):
+    """With the settings of ``deploy/compose.yaml``, and after its script replaced the password."""
+    archive, where = (
+        made.make_archive(tmp_path / "archive", n=20),
+        address(composed_port, "guarded"),
+    )
+    script = HERE.parents[1] / "deploy" / "milvus" / "set_password.py"
+
+    def use(**known):
+        for name in ("USER", "PASSWORD", "TOKEN"):
+            monkeypatch.delenv(f"LANDCUE_MILVUS_{name}", raising=False)
+        for name, value in known.items():
+            monkeypatch.setenv(f"LANDCUE_MILVUS_{name}", value)
+
+    def change(password):
+        return subprocess.run(
+            [sys.executable, script, f"http://127.0.0.1:{composed_port}"],
+            env={**os.environ, "LANDCUE_MILVUS_PASSWORD": password},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    use()
+    with pytest.raises(ArchiveError, match="refuses these credentials: set LANDCUE_MILVUS_USER"):
+        push(archive, where)
+    assert change("a secret").stdout == "password of root: set\n"
+    assert change("a secret").stdout == "password of root: unchanged\n"
+    other = change("another")
+    assert (other.returncode, other.stderr.count("\n")) == (1, 1)
+    assert "neither the default password nor" in other.stderr
+    for known in (
+        {},
+        {"USER": "root", "PASSWORD": "Milvus"},
+        {"TOKEN": "root:Milvus"},
+        {"USER": "root", "PASSWORD": "another"},
+    ):
+        use(**known)
+        with pytest.raises(ArchiveError, match="refuses these credentials: set LANDCUE_MILVUS"):
+            push(archive, where)
+    use(USER="root", PASSWORD="a secret")
+    assert Link(where).has("guarded") is False
+    push(archive, where)
+    assert Link(where).has("guarded") is True
+
+
 def test_a_server_without_memory_is_told_in_one_line(starved_port, tmp_path, made):
     archive = made.make_archive(tmp_path / "archive", n=60)
     where = address(starved_port, "full")
