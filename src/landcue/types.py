@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union, runtime_checkable
 
@@ -130,7 +130,7 @@ class Record:
     labels: tuple[str, ...] | None = None
     group: str | None = None
     bounds: Bounds | None = None
-    time: datetime | None = None
+    time: dt.datetime | None = None
     part: str | None = None
     window: Window | None = None
     sensor: str | None = None
@@ -206,11 +206,11 @@ class Hit:
         score: Likewise; at most 1.
         labels: Annotated labels, or predicted ones if the record is not annotated.
         shared: Those that the query has too.
-        bounds: Box around its footprint, in degrees.
+        bbox: Box around its footprint, in degrees.
         geometry: Its footprint as a shapely geometry in degrees, exterior rings counterclockwise,
             cut in two where it crosses the antimeridian; the box where only bounds are known.
         window: The pixels of a scene that make the chip; ``None`` for a whole image.
-        time: Acquisition time in UTC.
+        datetime: Acquisition time in UTC.
         sensor: What took the image.
         group: What the image was drawn from.
         near: Number of near duplicates that were left out in its favor.
@@ -229,10 +229,10 @@ class Hit:
     score: float
     labels: tuple[str, ...]
     shared: tuple[str, ...] = ()
-    bounds: Bounds | None = None
+    bbox: Bounds | None = None
     geometry: BaseGeometry | None = None
     window: Window | None = None
-    time: datetime | None = None
+    datetime: dt.datetime | None = None
     sensor: str | None = None
     group: str | None = None
     near: int = 0

@@ -111,7 +111,7 @@ def test_labels_and_place_filter_the_pairs(dated, serve, visit):
     request, answer = guest.answered(guest.button("Compare").click, is_change)
     assert request.post_data_json["labels_before"] == "field"
     expect(ranked(guest)).to_have_count(1)
-    west, south, east, north = answer["changes"][0]["bounds"]
+    west, south, east, north = answer["changes"][0]["bbox"]
     guest.page.get_by_label("Labels before").fill("")
     guest.page.get_by_label("Labels after").fill("")
     guest.answered(guest.button("Compare").click, is_change)

@@ -134,7 +134,8 @@ def test_a_predicted_score_a_group_and_times(guest, table):
     want = {
         one
         for one, row in table.items()
-        if row["group"] in ("harbor", "lake") and "2024-03-01" <= row["time"][:10] <= "2024-09-30"
+        if row["group"] in ("harbor", "lake")
+        and "2024-03-01" <= row["datetime"][:10] <= "2024-09-30"
     }
     assert set(guest.ids()) | {guest.page.url.split("id=")[1].split("&")[0]} >= want
     assert set(guest.ids()) <= want
@@ -174,7 +175,7 @@ def test_a_box_is_typed_and_checked(guest, places):
     answer = guest.searching(lambda: box.press("Enter"))
     assert answer["hits"]
     for hit in answer["hits"]:
-        west, south, east, north = hit["bounds"]
+        west, south, east, north = hit["bbox"]
         assert west <= 13.6045
         assert east >= 13.602
         assert south <= 45.1425

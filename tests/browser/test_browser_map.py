@@ -126,7 +126,7 @@ def test_a_drawn_box_filters_and_is_cleared(guest):
     box = [float(one) for one in re.search(r"bbox=([^&]+)", guest.page.url)[1].split(",")]
     assert answer["hits"]
     for hit in answer["hits"]:
-        west, south, east, north = hit["bounds"]
+        west, south, east, north = hit["bbox"]
         assert west <= box[2]
         assert east >= box[0]
         assert south <= box[3]

@@ -47,8 +47,11 @@ def test_search_by_record_is_the_plain_search(client, plain):
         assert (page.mode, page.archive, page.query) == (mode, "photos", "port/01.png")
         assert page.labels == result.labels
         for hit, other in zip(page.hits, result.hits, strict=True):
-            assert (hit.labels, hit.shared, hit.time) == (other.labels, other.shared, other.time)
-            assert Bounds(*hit.bounds) == other.bounds
+            assert (hit.labels, hit.shared) == (other.labels, other.shared)
+            assert hit.datetime == other.datetime
+            if other.geometry is not None:
+                assert shapely.geometry.shape(hit.geometry).equals(other.geometry)
+            assert Bounds(*hit.bbox) == other.bbox
             assert (hit.sensor, hit.group, hit.near) == (other.sensor, other.group, other.near)
     assert page.plan.mode == "two-stage"
     assert len(client.search(archive="made", k=3).hits) == 3
@@ -137,8 +140,8 @@ def test_a_search_has_every_field_of_the_service():
 def test_records_and_their_pixels(client, source):
     record = client.record("port/01.png")
     assert (record.archive, record.labels) == ("photos", ("water", "ship"))
-    assert (record.bounds, record.window) == ((1, 0, 1.5, 1), None)
-    assert record.time == datetime(2024, 1, 2, tzinfo=UTC)
+    assert (record.bbox, record.window) == ((1, 0, 1.5, 1), None)
+    assert record.datetime == datetime(2024, 1, 2, tzinfo=UTC)
     assert client.record("port/29.png").labels is None
     assert Image.open(io.BytesIO(client.thumbnail("port/01.png"))).format == "JPEG"
     shown = np.asarray(Image.open(io.BytesIO(client.chip("port/01.png")))).astype(int)
@@ -331,7 +334,7 @@ def test_an_answer_is_a_sequence_a_table_and_a_map(client, plain):
     for shape, hit in zip(table.geometry, plain.search(ById("port/01.png"), k=8), strict=True):
         assert shape.equals(hit.geometry)
     everything = client.search(k=100)
-    crossing = next(hit for hit in everything if hit.bounds[0] > hit.bounds[2])
+    crossing = next(hit for hit in everything if hit.bbox[0] > hit.bbox[2])
     outline = shapely.geometry.shape(crossing.__geo_interface__["geometry"])
     assert outline.bounds == (-180, -1, 180, 1)
     text = page._repr_html_()
@@ -341,7 +344,7 @@ def test_an_answer_is_a_sequence_a_table_and_a_map(client, plain):
 
 def test_names_in_a_table_are_text():
     hit = {"id": "<script>", "distance": 0, "score": 1, "labels": ["<b>"], "shared": [], "near": 0}
-    nothing = dict.fromkeys(("bounds", "footprint", "window", "time", "sensor", "group"))
+    nothing = dict.fromkeys(("bbox", "geometry", "window", "datetime", "sensor", "group"))
     plan = {"mode": "code", "why": "", "recall": None, "lists": None, "milliseconds": 0}
     plan |= dict.fromkeys(("records", "allowed", "scanned", "reranked"), 1)
     answer = SearchAnswer.model_validate(

@@ -26,8 +26,11 @@ def test_facets_are_what_filters_find(start):
     with start() as url:
         client = Client(url)
         found = client.facets()
-        assert found.time == (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 30, tzinfo=UTC))
-        assert found.bounds == (-180, -1, 180, 1)
+        assert found.datetime == (
+            datetime(2024, 1, 1, tzinfo=UTC),
+            datetime(2024, 1, 30, tzinfo=UTC),
+        )
+        assert found.bbox == (-180, -1, 180, 1)
         assert "ann" not in found.modes
         assert client.record(found.examples[0]).id == found.examples[0]
         made = client.facets(archive="made")
@@ -39,7 +42,7 @@ def test_facets_are_what_filters_find(start):
 
 def test_facets_without_times_and_places(client):
     found = client.facets()
-    assert (found.time, found.bounds, found.sensors) == (None, None, ())
+    assert (found.datetime, found.bbox, found.sensors) == (None, None, ())
     assert found.parts == (ValueCount(name="test", records=8), ValueCount(name="train", records=4))
 
 

@@ -141,7 +141,7 @@ def test_an_answer_cut_short_is_an_error():
 @pytest.mark.parametrize(
     ("name", "body"),
     [
-        ("facets", b'{"archive": "a", "time": ["2024-01-01"]}'),
+        ("facets", b'{"archive": "a", "datetime": ["2024-01-01"]}'),
         ("model", b'{"archive": "a", "test": 3}'),
         (
             "scores",

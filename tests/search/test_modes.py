@@ -206,7 +206,7 @@ def test_every_mode_equals_brute_force_under_random_filters(searcher, made, data
     for hit in result.hits:
         record = next(r for r in records if r["id"] == hit.id)
         assert set(hit.shared) == record["labels"] & query["labels"]
-        assert (hit.bounds is None) == bool(np.isnan(record["bounds"][0]))
+        assert (hit.bbox is None) == bool(np.isnan(record["bounds"][0]))
 
 
 @RELAXED

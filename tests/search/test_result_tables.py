@@ -17,7 +17,7 @@ def test_tables_hold_every_hit(made, tmp_path):
         assert (row["id"], row["path"], row["source"]) == (hit.id, hit.path, hit.source)
         assert (row["distance"], row["score"]) == (hit.distance, hit.score)
         assert tuple(row["labels"]) == hit.labels
-        assert pd.isna(row["time"]) if hit.time is None else row["time"] == hit.time
+        assert pd.isna(row["datetime"]) if hit.datetime is None else row["datetime"] == hit.datetime
     places = found.to_geopandas()
     assert places.crs == "EPSG:4326"
     known = np.array([hit.geometry is not None for hit in found])

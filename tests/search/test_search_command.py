@@ -76,12 +76,12 @@ def test_filters_of_every_kind(run, ids, tmp_path):
     found = hits(run(*args))
     assert found
     for hit in found:
-        assert "2024-01-05" <= hit["time"] < "2024-02-10"
-        assert hit["time"].endswith("Z")
+        assert "2024-01-05" <= hit["datetime"] < "2024-02-10"
+        assert hit["datetime"].endswith("Z")
         assert hit["sensor"] in ("S2A", "S2B")
         assert hit["path"].startswith("scene")
         assert hit["group"] != "scene0"
-        west, _, east, _ = hit["bounds"]
+        west, _, east, _ = hit["bbox"]
         assert west >= 90 or west <= -90 or east <= -90 or east < west
 
 

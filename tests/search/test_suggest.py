@@ -168,20 +168,20 @@ def test_suggestions_are_new_the_same_for_a_seed_and_pass_the_filter(archive, id
     allowed = set(archive.search_all(where=where).ids)
     assert set(first.ids) <= allowed
     assert all(0 <= hit.score <= 1 for hit in first)
-    assert first[0].bounds is not None
+    assert first[0].bbox is not None
     assert (first.mode, first.note) == ("suggest", None)
     assert first.to_json()["hits"][0]["id"] == first.ids[0]
 
 
 def test_suggestions_keep_their_distance(archive, ids):
     found = archive.suggest({ids[0]: True}, 25, apart=1_500.0)
-    boxes = [hit.bounds for hit in found if hit.bounds is not None]
+    boxes = [hit.bbox for hit in found if hit.bbox is not None]
     sides = np.array([[b.west, b.south, b.east, b.north] for b in boxes])
     away = np.stack([kilometers(sides, center(box)) for box in boxes])
     assert len(boxes) > 8
     assert away[~np.eye(len(boxes), dtype=bool)].min() >= 1_500
     close = archive.suggest({ids[0]: True}, 25)
-    boxes = [hit.bounds for hit in close if hit.bounds is not None]
+    boxes = [hit.bbox for hit in close if hit.bbox is not None]
     sides = np.array([[b.west, b.south, b.east, b.north] for b in boxes])
     away = np.stack([kilometers(sides, center(box)) for box in boxes])
     assert away[~np.eye(len(boxes), dtype=bool)].min() < 1_500

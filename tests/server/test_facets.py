@@ -12,9 +12,9 @@ def test_facets_tell_values_spans_and_ids(start, photos):
     client = start()
     found = client.get("/v1/facets").json()
     assert found["archive"] == "photos"
-    assert found["time"] == ["2024-01-01T00:00:00Z", "2024-01-30T00:00:00Z"]
+    assert found["datetime"] == ["2024-01-01T00:00:00Z", "2024-01-30T00:00:00Z"]
     # The first footprint crosses the antimeridian.
-    assert found["bounds"] == [-180.0, -1.0, 180.0, 1.0]
+    assert found["bbox"] == [-180.0, -1.0, 180.0, 1.0]
     ids = [hit["id"] for hit in client.post("/v1/search", json={"k": 30}).json()["hits"]]
     assert len(found["examples"]) == 24
     assert found["examples"][0] == ids[0]
@@ -66,8 +66,8 @@ def test_facets_of_an_empty_archive(start, tmp_path):
     write_manifest(tmp_path, Manifest.of(tools.PixelEncoder(), {}, {}))
     found = start(folders=[tmp_path]).get("/v1/facets").json()
     assert found["examples"] == []
-    assert found["time"] is None
-    assert found["bounds"] is None
+    assert found["datetime"] is None
+    assert found["bbox"] is None
 
 
 def test_predicted_labels_of_hits_where_asked_for(start):

@@ -134,7 +134,7 @@ def test_exports_hold_the_same_in_all_formats(client, start, plain, tmp_path):
         assert known["mark"] == line["mark"] == ("good" if hit.id == "port/03.png" else None)
         assert row["note"] == ("'=a" if hit.id == "port/03.png" else "")
         assert known["datetime"] == row["datetime"]
-        assert line["datetime"] == hit.time
+        assert line["datetime"] == hit.datetime
         predicted = {name: score for name, score in line["predicted"]}
         assert predicted == pytest.approx(known["predicted"])
         assert set(predicted) == set(plain.predicted_of(hit.id))

@@ -59,7 +59,7 @@ def test_hits_say_where_the_query_was_found(client):
     region = found["hits"][0]["region"]
     assert region["box"] == [0.5, 0.5, 1.0, 1.0]
     assert region["window"] == [192, 64, 64, 64]
-    west, south, east, north = shapely.Polygon(region["footprint"]).bounds
+    west, south, east, north = shapely.geometry.shape(region["geometry"]).bounds
     assert (west, south, east, north) == pytest.approx((10.192, 50.872, 10.256, 50.936))
     plain = client.post("/v1/search", json={"id": found["hits"][0]["id"], "mode": "embedding"})
     assert plain.json()["hits"][0].get("region") is None

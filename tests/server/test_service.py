@@ -132,8 +132,9 @@ def test_records_thumbnails_and_chips(client, source, is_problem):
     value = client.get("/v1/records/port/01.png").json()
     RecordAnswer.model_validate(value, extra="forbid")
     assert value["labels"] == ["water", "ship"]
-    assert value["bounds"] == [1, 0, 1.5, 1]
-    assert value["time"] == "2024-01-02T00:00:00Z"
+    assert value["bbox"] == [1, 0, 1.5, 1]
+    assert shapely.geometry.shape(value["geometry"]).bounds == (1, 0, 1.5, 1)
+    assert value["datetime"] == "2024-01-02T00:00:00Z"
     thumbnail = client.get("/v1/records/port/01.png/thumbnail")
     assert thumbnail.headers["content-type"] == "image/jpeg"
     assert Image.open(io.BytesIO(thumbnail.content)).size == (64, 64)

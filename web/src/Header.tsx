@@ -56,7 +56,7 @@ export function Header() {
         </label>
       )}
       <nav class="tabs" aria-label="Pages">
-        {PAGES.filter(([name]) => name !== "changes" || (facets.value?.bounds && facets.value.time) || page === name).map(([name, title]) => (
+        {PAGES.filter(([name]) => name !== "changes" || (facets.value?.bbox && facets.value.datetime) || page === name).map(([name, title]) => (
           <a
             key={name}
             href={`./${toQuery({ ...state.value, page: name, open: null })}`}

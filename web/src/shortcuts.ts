@@ -35,7 +35,7 @@ function act(key: string): boolean {
       if (before.value) showBefore.value = !showBefore.value;
       return true;
     case "m":
-      if (facets.value?.bounds) go({ view: NEXT_VIEW[state.value.view] }, true);
+      if (facets.value?.bbox) go({ view: NEXT_VIEW[state.value.view] }, true);
       return true;
     case "/":
       document.getElementById("label-search")?.focus();

@@ -25,10 +25,10 @@ function hit(id: string, more: Partial<Hit> = {}): Hit {
     score: 0.9,
     labels: [],
     shared: [],
-    bounds: null,
-    footprint: null,
+    bbox: null,
+    geometry: null,
     window: null,
-    time: null,
+    datetime: null,
     sensor: null,
     group: null,
     near: 0,
@@ -71,20 +71,24 @@ describe("longitudes", () => {
 
 describe("outlines of hits", () => {
   it("are footprints, else boxes, else nothing", () => {
-    const footprint: [number, number][] = [
+    const corners: [number, number][] = [
       [1, 1],
       [2, 1],
       [2, 0],
       [1, 0],
+      [1, 1],
     ];
-    expect(ringOfHit(hit("a", { footprint, bounds: [0, 0, 9, 9] }))?.[1]).toEqual([2, 1]);
-    expect(ringOfHit(hit("b", { bounds: [179, -1, -179, 1] }))).toEqual(ringOfBox([179, -1, -179, 1]));
+    const geometry = { type: "Polygon", coordinates: [corners] };
+    expect(ringOfHit(hit("a", { geometry, bbox: [0, 0, 9, 9] }))).toEqual(corners);
+    const halves = { type: "MultiPolygon", coordinates: [[corners], [corners]] };
+    expect(ringOfHit(hit("d", { geometry: halves, bbox: [0, 0, 9, 9] }))).toEqual(ringOfBox([0, 0, 9, 9]));
+    expect(ringOfHit(hit("b", { bbox: [179, -1, -179, 1] }))).toEqual(ringOfBox([179, -1, -179, 1]));
     expect(ringOfBox([179, -1, -179, 1])[1]).toEqual([181, -1]);
     expect(ringOfHit(hit("c"))).toBeNull();
   });
 
   it("are drawn with the best rank last, so on top", () => {
-    const list = placed([hit("a", { bounds: [0, 0, 1, 1] }), hit("none"), hit("b", { bounds: [2, 0, 3, 1] })]);
+    const list = placed([hit("a", { bbox: [0, 0, 1, 1] }), hit("none"), hit("b", { bbox: [2, 0, 3, 1] })]);
     expect(list.map((one) => [one.hit.id, one.rank])).toEqual([
       ["a", 1],
       ["b", 3],

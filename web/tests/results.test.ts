@@ -8,8 +8,8 @@ import type { Hit } from "../src/types";
 
 function hit(distance: number, score = 1): Hit {
   return {
-    ...{ id: "a/b.tif", distance, score, labels: [], shared: [], bounds: null, footprint: null },
-    ...{ window: null, time: null, sensor: null, group: null, near: 0, source: "demo" },
+    ...{ id: "a/b.tif", distance, score, labels: [], shared: [], bbox: null, geometry: null },
+    ...{ window: null, datetime: null, sensor: null, group: null, near: 0, source: "demo" },
   };
 }
 

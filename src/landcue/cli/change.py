@@ -107,7 +107,7 @@ def change(
         print_line(f"{'':>3}  {'p':<8} {'z':>6}  {'later record':<44} {'dates':<21}  labels")
     for rank, one in enumerate(changes[:k], start=1):
         gains = [*(f"+{name}" for name in one.gained), *(f"-{name}" for name in one.lost)]
-        dates = f"{one.before_time:%Y-%m-%d} {one.after_time:%Y-%m-%d}"
+        dates = f"{one.before_datetime:%Y-%m-%d} {one.after_datetime:%Y-%m-%d}"
         id_ = printable(one.after if len(one.after) <= 44 else f"…{one.after[-43:]}")
         print_line(f"{rank:>3}  {one.p:<8.4f} {one.z:>6.1f}  {id_:<44} {dates}  {' '.join(gains)}")
     if len(changes) > k:

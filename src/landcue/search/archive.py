@@ -252,7 +252,7 @@ class Archive(OpenedArchive):
     def timeline(self, id_: str, *, min_overlap: float = 0.5) -> tuple[Moment, ...]:
         """Return all records of the place of a record that have a time, the earliest first.
 
-        >>> [moment.time.year for moment in archive.timeline("a.png")]         # doctest: +SKIP
+        >>> [moment.datetime.year for moment in archive.timeline("a.png")]         # doctest: +SKIP
         [2012, 2018]
 
         Records show one place by the same rule as in :meth:`change`.

@@ -314,8 +314,8 @@ class _Table:
         return Change(
             before=one[0],
             after=other[0],
-            before_time=one[8],
-            after_time=other[8],
+            before_datetime=one[8],
+            after_datetime=other[8],
             p=float(self.p[row]),
             z=float(self.z[row]),
             distance=float(self.distance[row]),
@@ -325,6 +325,6 @@ class _Table:
             labels_after=labels[1],
             group=self.group_of(row),
             overlap=float(self.overlap[row]),
-            bounds=bounds,
+            bbox=bounds,
             geometry=geometry_of(bounds, other[13]),
         )

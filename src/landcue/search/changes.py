@@ -32,8 +32,8 @@ _BLOCK = 512
 """Pairs that are decoded at a time."""
 
 _COLUMNS = (
-    *("before", "after", "before_time", "after_time", "p", "z", "distance", "gained", "lost"),
-    *("labels_before", "labels_after", "group", "overlap"),
+    *("before", "after", "before_datetime", "after_datetime", "p", "z", "distance"),
+    *("gained", "lost", "labels_before", "labels_after", "group", "overlap"),
 )
 
 
@@ -44,8 +44,8 @@ class Change:
     Attributes:
         before: Id of the earlier record.
         after: Id of the later record.
-        before_time: When the earlier one was taken, UTC.
-        after_time: When the later one was taken, UTC.
+        before_datetime: When the earlier one was taken, UTC.
+        after_datetime: When the later one was taken, UTC.
         p: Conformal p-value: how often an unchanged pair of the group is at least as different.
         z: Robust z-score of the calibrated distance in the group.
         distance: 1 - cosine of the embeddings.
@@ -55,14 +55,14 @@ class Change:
         labels_after: Labels of the later record.
         group: The pairs that it was calibrated on: seasons, sensors and label, or ``all``.
         overlap: Intersection over union of the footprints.
-        bounds: Box around the footprint of the later record, in degrees.
+        bbox: Box around the footprint of the later record, in degrees.
         geometry: That footprint as a shapely geometry, in degrees.
     """
 
     before: str
     after: str
-    before_time: datetime
-    after_time: datetime
+    before_datetime: datetime
+    after_datetime: datetime
     p: float
     z: float
     distance: float
@@ -72,18 +72,19 @@ class Change:
     labels_after: tuple[str, ...]
     group: str
     overlap: float
-    bounds: Bounds | None = None
+    bbox: Bounds | None = None
     geometry: BaseGeometry | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values, with the box in degrees as ``bounds``."""
+        """Return JSON values, with the box in degrees as ``bbox``."""
         value: dict[str, Any] = {}
         for name in _COLUMNS:
             one = getattr(self, name)
             value[name] = list(one) if isinstance(one, tuple) else one
-        value["before_time"], value["after_time"] = _iso(self.before_time), _iso(self.after_time)
-        b = self.bounds
-        value["bounds"] = None if b is None else [b.west, b.south, b.east, b.north]
+        value["before_datetime"] = _iso(self.before_datetime)
+        value["after_datetime"] = _iso(self.after_datetime)
+        b = self.bbox
+        value["bbox"] = None if b is None else [b.west, b.south, b.east, b.north]
         return value
 
 
@@ -212,7 +213,7 @@ class Changes(Sequence[Change]):
         features: list[dict[str, Any]] = []
         for one in self:
             value = one.to_json()
-            box = value.pop("bounds")
+            box = value.pop("bbox")
             shape = None if one.geometry is None else json.loads(shapely.to_geojson(one.geometry))
             feature = {"type": "Feature", "geometry": shape, "properties": value}
             features.append(feature if box is None else {**feature, "bbox": box})
@@ -230,7 +231,7 @@ class Changes(Sequence[Change]):
                 cells = [value[name] for name in _COLUMNS]
                 cells = [";".join(cell) if isinstance(cell, list) else cell for cell in cells]
                 guarded = [quote_cell(cell) if isinstance(cell, str) else cell for cell in cells]
-                writer.writerow((*guarded, *(value["bounds"] or ("",) * 4)))
+                writer.writerow((*guarded, *(value["bbox"] or ("",) * 4)))
 
     def _write_parquet(self, path: Path) -> None:
         shapes = np.array([one.geometry for one in self], object)
@@ -240,7 +241,7 @@ class Changes(Sequence[Change]):
         strings, time = pa.list_(pa.string()), pa.timestamp("us", tz="UTC")
         kind: dict[str, Any] = dict.fromkeys(_COLUMNS, pa.string())
         kind |= dict.fromkeys(("p", "z", "distance", "overlap"), pa.float64())
-        kind |= dict.fromkeys(("before_time", "after_time"), time)
+        kind |= dict.fromkeys(("before_datetime", "after_datetime"), time)
         kind |= dict.fromkeys(("gained", "lost", "labels_before", "labels_after"), strings)
         fields = [*kind.items(), ("geometry", pa.binary())]
         geo = json.dumps(geo_metadata(kinds, whole, covering=False))

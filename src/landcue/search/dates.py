@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import json
 from dataclasses import dataclass
@@ -215,14 +216,14 @@ class Moment:
 
     Attributes:
         id: Of the record.
-        time: When it was taken, UTC.
+        datetime: When it was taken, UTC.
         labels: Annotated labels, or predicted ones where there is no annotation.
         distance: 1 - cosine to the record before it in time; ``None`` of the first.
         sensor: As it was recorded.
     """
 
     id: str
-    time: datetime
+    datetime: dt.datetime
     labels: tuple[str, ...]
     distance: float | None
     sensor: str | None

@@ -137,6 +137,11 @@ def geometry_of(bounds: Bounds | None, wkb: bytes | None) -> Area | None:
     return footprint_of(wkb) or (None if bounds is None else area_of(bounds))
 
 
+def to_geojson(geometry: BaseGeometry | None) -> dict[str, Any] | None:
+    """Return a geometry as GeoJSON values."""
+    return None if geometry is None else json.loads(shapely.to_geojson(geometry))
+
+
 def center(box: Bounds) -> tuple[float, float]:
     """Return longitude and latitude of the center of a box."""
     east = box.east + 360 if box.west > box.east else box.east

@@ -9,20 +9,19 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from landcue.archive.schema import footprint_of, window_of
+from landcue.archive.schema import window_of
 from landcue.codes.regions import region_boxes, region_pixels
-from landcue.data.places import joined_at_antimeridian
 from landcue.errors import UsageError
 from landcue.search.backend import Facts, View
 from landcue.search.pages import Cursor, Page
-from landcue.search.place import geometry_of, part_of
+from landcue.search.place import geometry_of, part_of, to_geojson
 from landcue.search.plan import Plan
-from landcue.types import Area, Bounds, ByteArray, Hit, Region, Window
+from landcue.types import Bounds, ByteArray, Hit, Region, Window
 
 if TYPE_CHECKING:
     import geopandas
@@ -320,10 +319,10 @@ class Result(Sequence[Hit]):
         pandas = _import("pandas")
         rows = self.to_json()["hits"]
         for row, hit in zip(rows, self.hits, strict=True):
-            row["time"] = hit.time
-            del row["bounds"], row["footprint"], row["window"]
-        columns = ["id", "path", "distance", "score", "percentile", "labels", "shared", "time"]
-        columns += ["sensor", "group", "source", "near"]
+            row["datetime"] = hit.datetime
+            del row["bbox"], row["geometry"], row["window"]
+        columns = ["id", "path", "distance", "score", "percentile", "labels", "shared"]
+        columns += ["datetime", "sensor", "group", "source", "near"]
         ranks = pandas.RangeIndex(1, len(rows) + 1, name="rank")
         return pandas.DataFrame(rows, index=ranks, columns=columns)
 
@@ -436,13 +435,6 @@ class Result(Sequence[Hit]):
         return f"<table><caption>{about}</caption><tr>{head}</tr>{''.join(rows)}</table>"
 
 
-def _corners(wkb: bytes | None) -> list[list[float]] | None:
-    """Return the corners of a footprint, longitudes going on past 180; ``None`` for several."""
-    footprint = footprint_of(wkb)
-    whole = None if footprint is None else joined_at_antimeridian(footprint)
-    return None if whole is None else [[x, y] for x, y in whole.exterior.coords[:-1]]
-
-
 def _import(name: str) -> Any:
     import importlib
 
@@ -471,10 +463,10 @@ def _hit(
         score=score,
         labels=labels,
         shared=tuple([label for label in labels if label in wanted]),
-        bounds=bounds,
+        bbox=bounds,
         geometry=geometry_of(bounds, wkb),
         window=window_of(pixel_bbox),
-        time=time,
+        datetime=time,
         sensor=sensor,
         group=group,
         near=near,
@@ -492,12 +484,11 @@ def _with_region(hit: Hit, box: tuple[float, float, float, float]) -> Hit:
 
 
 def _plain_region(region: Region) -> dict[str, Any]:
-    at, area = region.window, region.geometry
-    whole = None if area is None else joined_at_antimeridian(cast("Area", area))
+    at = region.window
     return {
         "box": [round(part, 6) for part in region.box],
         "window": at and [at.col, at.row, at.width, at.height],
-        "footprint": whole and [[x, y] for x, y in whole.exterior.coords[:-1]],
+        "geometry": to_geojson(region.geometry),
     }
 
 
@@ -518,6 +509,7 @@ def _plain(
     group, _, sensor, pixel_bbox, wkb, source = facts[9:]
     labels = (predicted if annotated is None else annotated) or []
     window = window_of(pixel_bbox)
+    bounds = None if west is None else Bounds(west, south, east, north)
     return {
         "id": id_,
         "path": path,
@@ -525,10 +517,10 @@ def _plain(
         "score": score,
         "labels": list(labels),
         "shared": [label for label in labels if label in wanted],
-        "bounds": None if west is None else [west, south, east, north],
-        "footprint": _corners(wkb),
+        "bbox": None if west is None else [west, south, east, north],
+        "geometry": to_geojson(geometry_of(bounds, wkb)),
         "window": window and [window.col, window.row, window.width, window.height],
-        "time": None if time is None else time.isoformat().replace("+00:00", "Z"),
+        "datetime": None if time is None else time.isoformat().replace("+00:00", "Z"),
         "sensor": sensor,
         "group": group,
         "near": near,

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import shapely.geometry
 
 from landcue.errors import UsageError
 from landcue.search.filters import check_carried
-from landcue.search.place import touches
+from landcue.search.place import to_geojson, touches
 from landcue.search.result import Result
 from landcue.types import Bounds
 
@@ -81,14 +80,14 @@ class MapView:
         value["footprints"] = [
             {
                 "id": hit.id,
-                "geometry": shapely.geometry.mapping(hit.geometry),
-                "bbox": list(astuple(hit.bounds)),
+                "geometry": to_geojson(hit.geometry),
+                "bbox": list(astuple(hit.bbox)),
                 "labels": list(hit.labels),
                 "score": hit.score if self.scored else None,
                 "percentile": hit.percentile,
             }
             for hit in self.records or ()
-            if hit.geometry is not None and hit.bounds is not None
+            if hit.geometry is not None and hit.bbox is not None
         ]
         return value
 

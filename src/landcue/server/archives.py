@@ -14,11 +14,13 @@ from typing import Any
 
 from landcue.archive.manifest import MANIFEST
 from landcue.data.objects import is_object, shown
+from landcue.data.places import area_of
 from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
 from landcue.files import read_json
 from landcue.search import Archive, ById, Result
 from landcue.search.archive import open_archive
 from landcue.search.opened import is_collection
+from landcue.search.place import to_geojson
 from landcue.server.decoding import Decoders
 from landcue.server.errors import ProblemError, without_paths
 from landcue.server.model_views import ModelViews, chip_jpeg
@@ -95,9 +97,10 @@ class Served:
             "id": record.id,
             "labels": record.labels,
             "predicted_labels": record.predicted,
-            "bounds": bounds and [bounds.west, bounds.south, bounds.east, bounds.north],
+            "bbox": bounds and [bounds.west, bounds.south, bounds.east, bounds.north],
+            "geometry": to_geojson(record.footprint or (bounds and area_of(bounds))),
             "window": window and [window.col, window.row, window.width, window.height],
-            "time": time and time.isoformat().replace("+00:00", "Z"),
+            "datetime": time and time.isoformat().replace("+00:00", "Z"),
             "sensor": record.sensor,
             "group": record.group,
             "part": record.part,
@@ -144,8 +147,8 @@ class Served:
             "sensors": sensors,
             "parts": parts,
             "sources": sources,
-            "time": [f"{time[:19]}Z" for time in summary.times] or None,  # to the second
-            "bounds": _extent(summary.bounds),
+            "datetime": [f"{time[:19]}Z" for time in summary.times] or None,  # to the second
+            "bbox": _extent(summary.bounds),
             "examples": list(summary.examples.values()),
         }
 

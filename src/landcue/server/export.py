@@ -175,7 +175,7 @@ def _rows(
                     "labels": list(hit.labels),
                     "shared": list(hit.shared),
                     "predicted": predicted,
-                    "datetime": hit.time,
+                    "datetime": hit.datetime,
                     "window": window and [window.col, window.row, window.width, window.height],
                     "near": hit.near,
                     "sensor": hit.sensor,
@@ -212,8 +212,8 @@ def _geojson(
         area = _area(hit)
         if area is not None:
             feature["geometry"] = shapely.geometry.mapping(area)
-        if hit.bounds is not None and hit.region is None:
-            box = hit.bounds
+        if hit.bbox is not None and hit.region is None:
+            box = hit.bbox
             feature["bbox"] = [box.west, box.south, box.east, box.north]
         feature["properties"] = {**row, "datetime": _iso(row["datetime"])}
         file.write((b"," if i else b"") + orjson.dumps(feature))

@@ -163,7 +163,7 @@ interface RangeProps {
 }
 
 function Range({ name, value: [from, until], wrong, onChange, children }: RangeProps) {
-  const known = facets.value?.time?.map((time) => time.slice(0, 10));
+  const known = facets.value?.datetime?.map((time) => time.slice(0, 10));
   const says = wrong ? `change-${name.toLowerCase()}-wrong` : undefined;
   return (
     <fieldset class="filter">
@@ -251,7 +251,7 @@ function Pair({ pair, rank, archive }: { pair: ChangedPair; rank: number; archiv
       {(["before", "after"] as const).map((side) => (
         <span class="changed-side" key={side}>
           <Remote src={api.thumbnailUrl(pair[side], archive)} alt="" />
-          <span class="mono small">{pair[`${side}_time`].slice(0, 10)}</span>
+          <span class="mono small">{pair[`${side}_datetime`].slice(0, 10)}</span>
         </span>
       ))}
       <span class="changed-facts">

@@ -19,12 +19,12 @@ export default function Timeline({ api, id, archive, other: given }: TimelinePro
     return () => stop.abort();
   }, [id, archive, given]);
   if (typeof moments === "string") return <p class="small" role="status">{moments}</p>;
-  const day = (one: Moment) => one.time.slice(0, 10);
+  const day = (one: Moment) => one.datetime.slice(0, 10);
   const here = moments.find((one) => one.id === id);
   const others = moments.filter((one) => one.id !== id);
   const chosen = others.find((one) => one.id === other) ?? others.at(-1);
   if (!here || !chosen) return <p class="small" role="status">This place was recorded once.</p>;
-  const [early, late] = [here, chosen].sort((a, b) => a.time.localeCompare(b.time)) as [Moment, Moment];
+  const [early, late] = [here, chosen].sort((a, b) => a.datetime.localeCompare(b.datetime)) as [Moment, Moment];
   return (
     <section class="timeline" aria-label="Dates of this place">
       <div class="swipe">

@@ -3,6 +3,7 @@
  * crosses the antimeridian, so that no edge runs the long way around.
  */
 
+import type * as GeoJSON from "geojson";
 import type { Box } from "../names";
 import type { Hit } from "../types";
 
@@ -43,10 +44,12 @@ export function ringOfBox([west, south, east, north]: Box): Point[] {
   ];
 }
 
-/** Return the outline of a hit; null where nothing is known of its place. */
-export function ringOfHit(hit: Pick<Hit, "bounds" | "footprint">): Point[] | null {
-  if (hit.footprint && hit.footprint.length >= 3) return unwrapped(hit.footprint);
-  return hit.bounds ? ringOfBox(hit.bounds) : null;
+/** Return the outline of a hit, its box where it has several parts; null where nothing is known of its place. */
+export function ringOfHit(hit: Pick<Hit, "bbox" | "geometry">): Point[] | null {
+  const shape = hit.geometry as unknown as GeoJSON.Polygon | GeoJSON.MultiPolygon | null;
+  const ring = shape?.type === "Polygon" ? shape.coordinates[0] : null;
+  if (ring) return unwrapped(ring as unknown as Ring);
+  return hit.bbox ? ringOfBox(hit.bbox) : null;
 }
 
 /** Return west, south, east, north of a ring; east may lie past 180. */

@@ -9,7 +9,7 @@ export type Survey = (box: Box, zoom: number, label: string | null, signal: Abor
 export interface MapProps {
   /** How the hits were found: the unit of their distances; in a list ranks mean nothing. */
   mode: string;
-  /** Hits in rank order; those without bounds and footprint have no place. */
+  /** Hits in rank order; those without geometry have no place. */
   hits: readonly Hit[];
   survey: Survey;
   /** Changes with the search. */

@@ -104,14 +104,14 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
           <Icon name="search" /> Search by this
         </button>
       </div>
-      {hit.bounds && hit.time && (
+      {hit.bbox && hit.datetime && (
         <div class="row">
           <button type="button" class="tool" aria-pressed={dates} onClick={() => setDates(!dates)}>
             Dates of this place
           </button>
         </div>
       )}
-      {dates && hit.bounds && hit.time && <Timeline api={api} id={hit.id} archive={archive || null} />}
+      {dates && hit.bbox && hit.datetime && <Timeline api={api} id={hit.id} archive={archive || null} />}
       {queryImage && (
         <Reasons
           hit={hit}

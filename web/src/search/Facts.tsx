@@ -14,11 +14,11 @@ export function Facts({ hit, mode, record }: { hit: Hit; mode: string; record: R
     ["Score", mode === "list" ? null : hit.score.toFixed(4)],
     ["Similarity", likeness(hit)],
     ["Distance", mode === "list" ? null : `${Number(hit.distance.toFixed(4))}${mode === "place" ? " km" : ""}`],
-    ["Time", hit.time?.replace("T", " ").replace(/(:00)?Z$/, " UTC")],
+    ["Time", hit.datetime?.replace("T", " ").replace(/(:00)?Z$/, " UTC")],
     ["Sensor", hit.sensor],
     ["Split", record?.part],
     ["Window", hit.window ? `${hit.window[2]} × ${hit.window[3]} at ${hit.window[0]}, ${hit.window[1]}` : null],
-    ["Center", hit.bounds && placeOf(middleOf(hit.bounds))],
+    ["Center", hit.bbox && placeOf(middleOf(hit.bbox))],
   ];
   return (
     <section class="facts" aria-label="Record details">

@@ -27,9 +27,9 @@ export function FilterPanel() {
           <Values name="Group" values={known.groups} chosen={filters.groups} onChange={(groups) => set({ groups })} />
           <Values name="Sensor" values={known.sensors} chosen={filters.sensors} onChange={(sensors) => set({ sensors })} />
           <Values name="Split" values={known.parts} chosen={filters.parts} onChange={(parts) => set({ parts })} />
-          {known.time && <Days first={known.time[0].slice(0, 10)} last={known.time[1].slice(0, 10)} />}
-          {known.bounds && <BoxFilter />}
-          {known.bounds && <PolygonFilter />}
+          {known.datetime && <Days first={known.datetime[0].slice(0, 10)} last={known.datetime[1].slice(0, 10)} />}
+          {known.bbox && <BoxFilter />}
+          {known.bbox && <PolygonFilter />}
         </>
       )}
     </section>

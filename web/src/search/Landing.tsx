@@ -25,7 +25,7 @@ export function Landing() {
               </p>
               <div class="row">
                 <ChooseImage />
-                {facets.value?.bounds && <BrowseMap />}
+                {facets.value?.bbox && <BrowseMap />}
               </div>
               <WordsField />
             </>
@@ -36,7 +36,7 @@ export function Landing() {
             </p>
           )}
           {!archive.encodes_images && <WordsField />}
-          {!archive.encodes_images && facets.value?.bounds && <BrowseMap />}
+          {!archive.encodes_images && facets.value?.bbox && <BrowseMap />}
         </div>
       </div>
       {examples.length > 0 && (

@@ -72,7 +72,7 @@ function Tools() {
           ))}
         </select>
       </label>
-      {facets.value?.bounds && <ViewSwitch />}
+      {facets.value?.bbox && <ViewSwitch />}
       <button type="button" class="tool" title="Copy a link to this search" aria-label="Copy a link to this search" onClick={() => void copyLink()}>
         <Icon name="link" />
       </button>

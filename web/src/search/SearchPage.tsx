@@ -31,7 +31,7 @@ export function SearchPage() {
   const at = hits.findIndex((hit) => hit.id === current.open);
   const hit = hits[at];
   const view = searching ? current.view : "grid";
-  const mapped = facets.value?.bounds && view !== "grid";
+  const mapped = facets.value?.bbox && view !== "grid";
   return (
     <div class="search-page" data-view={mapped ? view : "grid"} data-detail={hit ? true : undefined}>
       <div class="rail" data-open={filtersOpen || undefined}>
@@ -64,7 +64,7 @@ export function SearchPage() {
             survey={surveyPlaces}
             searchKey={searchKey({ ...current, k: 1, collapse: false })}
             everything={shownMode.value !== "suggest" && (!hasExample(current) || current.least !== null)}
-            extent={(facets.value?.bounds ?? null) as Box | null}
+            extent={(facets.value?.bbox ?? null) as Box | null}
             labels={labels.value.map((label) => label.name)}
             onQuery={askRecord}
             basemap={archive.basemap ?? null}

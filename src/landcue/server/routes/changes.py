@@ -105,7 +105,7 @@ async def get_timeline(id: str, service: Shared, served: Shown) -> Response:
 
     def work() -> dict[str, Any]:
         moments = served.archive.timeline(served.check_id(id))
-        values = [{**asdict(one), "time": one.time.isoformat()} for one in moments]
+        values = [{**asdict(one), "datetime": one.datetime.isoformat()} for one in moments]
         return {"archive": served.name, "moments": values}
 
     return JSONResponse(await service.searches.run(work))

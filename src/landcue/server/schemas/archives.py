@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import datetime as dt
 from typing import Any
 
 from pydantic import Field
@@ -28,9 +28,10 @@ class RecordAnswer(AnswerModel):
     id: str
     labels: tuple[str, ...] | None = Field(description="`null` where not annotated.")
     predicted_labels: tuple[str, ...]
-    bounds: Box | None
+    bbox: Box | None = Field(description="West, south, east, north in degrees.")
+    geometry: dict[str, Any] | None = Field(description="Its footprint, GeoJSON.")
     window: PixelWindow | None
-    time: datetime | None
+    datetime: dt.datetime | None = Field(description="Acquisition time, UTC.")
     sensor: str | None
     group: str | None
     part: str | None = Field(description="`train`, `val` or `test`, where a split was applied.")
@@ -73,8 +74,8 @@ class FacetsAnswer(AnswerModel):
     sensors: tuple[ValueCount, ...]
     parts: tuple[ValueCount, ...]
     sources: tuple[ValueCount, ...]
-    time: Times | None = Field(description="First and last acquisition time.")
-    bounds: Box | None = Field(
+    datetime: Times | None = Field(description="First and last acquisition time.")
+    bbox: Box | None = Field(
         description="Extent of all footprints: west, south, east, north in degrees."
     )
     examples: tuple[str, ...] = Field(description="A few ids, spread evenly over the archive.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import datetime as dt
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -49,8 +49,8 @@ class ChangedPair(AnswerModel):
 
     before: str
     after: str
-    before_time: datetime
-    after_time: datetime
+    before_datetime: dt.datetime
+    after_datetime: dt.datetime
     p: float = Field(description="Conformal p-value.")
     z: float = Field(description="Robust standard deviations from the median of the group.")
     distance: float = Field(description="1 - cosine of the embeddings.")
@@ -60,7 +60,7 @@ class ChangedPair(AnswerModel):
     labels_after: tuple[str, ...]
     group: str = Field(description="The pairs that it was calibrated on.")
     overlap: float = Field(description="Intersection over union of the footprints.")
-    bounds: Box | None
+    bbox: Box | None
 
 
 class ChangeAnswer(AnswerModel):
@@ -82,7 +82,7 @@ class Moment(AnswerModel):
     """One record of a place."""
 
     id: str
-    time: datetime
+    datetime: dt.datetime
     labels: tuple[str, ...]
     distance: float | None = Field(description="1 - cosine to the record before it in time.")
     sensor: str | None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime as dt
 import html
 import math
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -27,7 +27,6 @@ from landcue.server.schemas.base import (
     Box,
     Id,
     Name,
-    Pair,
     PixelWindow,
     RequestModel,
     Whole,
@@ -80,7 +79,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DATES = {"anyOf": [{"type": "string", "format": name} for name in ("date-time", "date")]}
 
 _Time = Annotated[
-    datetime, Strict(False), BeforeValidator(_check_date_text), WithJsonSchema(_DATES)
+    dt.datetime, Strict(False), BeforeValidator(_check_date_text), WithJsonSchema(_DATES)
 ]
 
 
@@ -146,12 +145,12 @@ class Filters(RequestModel):
 
     @field_validator("after", "before")
     @classmethod
-    def _check_date(cls, value: datetime | None) -> datetime | None:
+    def _check_date(cls, value: dt.datetime | None) -> dt.datetime | None:
         if value is None:
             return None
         if not 1900 <= value.year <= 2200:
             raise ValueError("the year must lie in 1900..2200")
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
 
     @field_validator("path")
     @classmethod
@@ -257,7 +256,7 @@ class HitRegion(AnswerModel):
     window: PixelWindow | None = Field(
         description="Column, row, width, height in the scene of a chip; `null` for a whole image."
     )
-    footprint: tuple[Pair, ...] | None = Field(description="Corners as (longitude, latitude).")
+    geometry: dict[str, Any] | None = Field(description="The same in degrees, GeoJSON.")
 
 
 class Hit(AnswerModel):
@@ -275,12 +274,14 @@ class Hit(AnswerModel):
         description="Annotated labels, or predicted ones where there is no annotation."
     )
     shared: tuple[str, ...] = Field(description="Labels shared with the query.")
-    bounds: Box | None = Field(description="West, south, east, north in degrees.")
-    footprint: tuple[Pair, ...] | None = Field(description="Corners as (longitude, latitude).")
+    bbox: Box | None = Field(description="West, south, east, north in degrees.")
+    geometry: dict[str, Any] | None = Field(
+        description="Footprint, GeoJSON; cut in two where it crosses the antimeridian."
+    )
     window: PixelWindow | None = Field(
         description="Column, row, width, height of a chip in its scene; `null` for a whole image."
     )
-    time: datetime | None = Field(description="Acquisition time, UTC.")
+    datetime: dt.datetime | None = Field(description="Acquisition time, UTC.")
     sensor: str | None
     group: str | None = Field(description="Scene or class that the image belongs to.")
     near: int = Field(description="Number of near duplicates collapsed into this hit.")
@@ -296,30 +297,13 @@ class Hit(AnswerModel):
     @property
     def __geo_interface__(self) -> dict[str, Any]:
         """The hit as a GeoJSON feature; its geometry is ``None`` where it has no footprint."""
-        values = self.model_dump(mode="json", exclude={"footprint", "bounds"})
+        values = self.model_dump(mode="json", exclude={"geometry", "bbox"})
         return {
             "type": "Feature",
             "id": self.id,
-            "geometry": self._geometry(),
+            "geometry": self.geometry,
             "properties": values,
         }
-
-    def _geometry(self) -> dict[str, Any] | None:
-        if self.bounds is None:
-            return None
-        west, south, east, north = self.bounds
-        if west > east:  # cut at the antimeridian
-            halves = [_ring(west, south, 180.0, north), _ring(-180.0, south, east, north)]
-            return {"type": "MultiPolygon", "coordinates": [[half] for half in halves]}
-        ring = _ring(*self.bounds)
-        if self.footprint:
-            ring = [*map(list, self.footprint)]
-            ring += [] if ring[0] == ring[-1] else [ring[0]]
-        return {"type": "Polygon", "coordinates": [ring]}
-
-
-def _ring(west: float, south: float, east: float, north: float) -> list[list[float]]:
-    return [[west, south], [east, south], [east, north], [west, north], [west, south]]
 
 
 class Plan(AnswerModel):
