@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import landcue
 import landcue.training.adapt as module
 from landcue.cli.main import app
+from landcue.data.marks import Marks
 from landcue.errors import DataError, UsageError
 from landcue.models.checkpoint import save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
@@ -245,3 +247,44 @@ def test_the_command_reports_the_gain(folder, run, tmp_path):
     assert printed["kept"] == (printed["model"] is not None)
     assert printed["images"] == 36
     assert len(printed["gain"]) == 3
+
+
+def test_marks_on_the_chips_of_an_archive_make_its_next_model(run, tmp_path):
+    """Search, mark, adapt, encode again: the way of a hunt for what has no label yet."""
+    rng = np.random.default_rng(3)
+    pixels = np.uint8(np.clip(rng.normal((60, 160, 60), 30, (160, 160, 3)), 0, 255))
+    pixels[:, 80:] = np.clip(rng.normal((30, 60, 160), 30, (160, 80, 3)), 0, 255)
+    (tmp_path / "scenes").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "scenes" / "coast.png")
+    landcue.index(tmp_path / "scenes", tmp_path / "archive", model=run,
+                  options=landcue.IndexOptions(chip="20px"))  # fmt: skip
+    archive = landcue.open(tmp_path / "archive")
+    ids = archive.ids()
+    assert len(ids) == 64
+    sea = {id_ for id_ in ids if archive.record(id_).window.col >= 80}
+    labels = {id_: ("sea",) for id_ in sorted(sea)[:24]}
+    bad = sorted(set(ids) - sea)[:24]
+    marks = Marks("hunt", dict.fromkeys(labels, True) | dict.fromkeys(bad, False), labels)
+    made = landcue.adapt(tmp_path / "archive", tmp_path / "mine", marks=marks, options=QUICK)
+    assert (made.n_images, made.label_names) == (48, ("sea",))
+    assert made.problems == ()
+    assert made.kept
+    queries = [id_ for id_ in ids if id_ not in marks.relevant]
+
+    def right(archive):
+        """Count the results that lie on the same side as their query."""
+        found = [(query, hit.id) for query in queries for hit in archive.search(query, k=31)]
+        return sum((query in sea) == (id_ in sea) for query, id_ in found)
+
+    before = right(archive)
+    archive.close()
+    done = CliRunner().invoke(
+        app,
+        ["archive", "reembed", str(tmp_path / "archive"), "--model", str(tmp_path / "mine")],
+        standalone_mode=False,
+    )
+    assert done.exit_code == 0, done.output
+    again = landcue.open(tmp_path / "archive")
+    assert right(again) > 1.2 * before
+    assert again.manifest.label_names == ("sea",)
+    assert again.manifest.fingerprint == load_model(tmp_path / "mine").fingerprint

@@ -88,7 +88,7 @@ def prepare_encoder(
         bits: Bits of a code; chosen if ``None``.
         batch_size: Images per call.
         workers: Reading threads.
-        refit: Fit again although the encoder was fitted.
+        refit: Fit again although the encoder was fitted, unless ``landcue adapt`` trained it.
         progress: Called with the number of images done and their total.
         notify: Called with one line about what was fitted and measured.
 
@@ -111,6 +111,8 @@ def prepare_encoder(
         if dim is None and not (own is not None and is_pretrained(own)):
             return _prepare_codes(loaded, own, sample, bits, refit, notify)
         loaded = as_pretrained(getattr(loaded, "base", loaded))
+    if loaded.fitted and "adapted" in loaded.space.facts:
+        refit = False  # what was learned from labels is not replaced
     device = None if loaded.on_cpu else "cuda"
     if own is not None and same_tower(own, loaded):
         if refit or not loaded.fitted:

@@ -13,12 +13,18 @@ from landcue.cli.console import Reporter, print_json, print_line
 def adapt(
     source: Annotated[
         Path,
-        typer.Argument(help="Images with labels: a folder of scene classes, or a label table."),
+        typer.Argument(
+            help="Images with labels: an archive, a folder of scene classes, or a label table."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the adapted model to write.")],
     model: Annotated[
-        str, typer.Option(help="Frozen encoder: builtin, a run folder, timm:NAME, onnx:FILE …")
-    ] = "builtin",
+        str | None,
+        typer.Option(
+            help="Frozen encoder: builtin, a run folder, timm:NAME, onnx:FILE … By default that "
+            "of the archive, or builtin."
+        ),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Label table (CSV) for the images of a folder.")
     ] = None,

@@ -9,8 +9,9 @@ a fold see neither images nor labels that the fold is measured on.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from landcue.archive.indexing import ArchiveImages
 from landcue.data.datasets import dataset_warnings
 from landcue.data.images import read_image
 from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
@@ -39,7 +41,7 @@ from landcue.models.space import Space, fit_space, unit_rows
 from landcue.training.config import LossSection
 from landcue.training.images import Message, Progress, ignore
 from landcue.training.objective import Objective
-from landcue.types import FloatArray, Record
+from landcue.types import ByteArray, FloatArray, Record
 
 METRIC = "nDCG@100"
 _BATCH = 64
@@ -121,7 +123,7 @@ def adapt(
     source: Path | str | ImageSet,
     out: Path | str,
     *,
-    model: str | Path | Model = BUILTIN,
+    model: str | Path | Model | None = None,
     labels: Path | None = None,
     marks: Marks | Given | Path | str | None = None,
     collection: str | None = None,
@@ -134,9 +136,11 @@ def adapt(
 
     Args:
         source: Images with labels: a folder of scene classes, a folder with ``labels.csv``, a
-            label table, or an image set. Without labels, the scene classes are learned.
+            label table, an image set, or an archive, whose images and chips are read again from
+            their sources. Without labels, the scene classes are learned.
         out: Folder to write: a model for ``index``, ``search`` and ``serve``.
-        model: As :func:`landcue.load_model` takes it, or a model.
+        model: As :func:`landcue.load_model` takes it, or a model; by default that of the archive,
+            or the built-in one.
         labels: A label table for the images of a folder.
         marks: Learn from these instead: a file of collections, an exported collection, a table, or
             marks by id; see :func:`landcue.data.read_marks`. Its labels count; without any, whether
@@ -164,7 +168,15 @@ def adapt(
     if marks is None and collection is not None:
         raise UsageError("a collection needs the file that holds it")
     given = None if marks is None else as_marks(marks, collection)
-    images = source if isinstance(source, ImageSet) else open_source(Path(source), labels)
+    stored = ArchiveImages.of(source, model)
+    if stored is not None:
+        if labels is not None:
+            raise UsageError(f"{source} is an archive: pass the label table as marks")
+        loaded, images = stored.model, stored.images
+    else:
+        model = model or BUILTIN
+        loaded = load_model(model) if isinstance(model, str | Path) else model
+        images = source if isinstance(source, ImageSet) else open_source(Path(source), labels)
     for line in dataset_warnings(images.name, images):
         message(f"warning: {line}")
     if given is not None:
@@ -172,10 +184,9 @@ def adapt(
     elif not any(record.labels for record in images.records):
         images = labelled_by_group(images)
     records = [record for record in images.records if record.labels is not None]
-    loaded = load_model(model) if isinstance(model, str | Path) else model
     encoder = as_pretrained(loaded)
     started = time.perf_counter()
-    features, own, read, problems = _features(encoder, loaded, records, cache, progress)
+    features, own, read, problems = _features(encoder, loaded, records, stored, cache, progress)
     for problem in problems:
         message(f"skipped {problem}")
     computed = time.perf_counter()
@@ -207,6 +218,9 @@ def adapt(
 
 def _labeled_by_marks(images: ImageSet, marks: Marks, message: Message) -> ImageSet:
     sets = marks.label_sets()
+    if len({frozenset(names) for names in sets.values()}) == 1:
+        # Labels that are the same everywhere say what is good: what is bad has none of them.
+        sets |= {id_: () for id_, good in marks.relevant.items() if not good and id_ not in sets}
     records = [
         replace(record, labels=sets[record.id]) for record in images.records if record.id in sets
     ]
@@ -399,38 +413,33 @@ def _features(
     encoder: PretrainedEncoder,
     loaded: Model,
     records: Sequence[Record],
+    stored: ArchiveImages | None,
     cache: Path | None,
     progress: Progress,
 ) -> tuple[FloatArray, FloatArray, list[Record], list[str]]:
     """Return features, own embeddings and records of readable images, and the others' problems."""
     file = None if cache is None else cache / f"features-{_key(encoder, loaded, records)}.npz"
     if file is not None and file.is_file():
-        with np.load(file, allow_pickle=False) as stored:
-            rows = stored["rows"]
-            read = [records[i] for i in rows]
-            return stored["features"], stored["own"], read, stored["problems"].tolist()
+        with np.load(file, allow_pickle=False) as kept:
+            known = [records[i] for i in kept["rows"]]
+            return kept["features"], kept["own"], known, kept["problems"].tolist()
     rows: list[int] = []
     problems: list[str] = []
     features: list[FloatArray] = []
     own: list[FloatArray] = []
-
-    def prepared(record: Record) -> Any:
-        try:
-            return encoder.prepare(read_image(record.path))
-        except LandcueError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(max(2, core_count())) as pool:
-        for first in range(0, len(records), _BATCH):
-            progress("computing features", first, len(records))
-            found = list(pool.map(prepared, records[first : first + _BATCH]))
-            problems += [one for one in found if isinstance(one, str)]
-            good = [i for i, one in enumerate(found) if not isinstance(one, str)]
-            if good:
-                pixels = np.stack([found[i] for i in good])
-                rows += [first + i for i in good]
-                features.append(encoder.tower.features(pixels))
-                own.append(loaded.encode(pixels).embedding)
+    place = {record.id: i for i, record in enumerate(records)}
+    read = _prepared(encoder, records) if stored is None else stored.prepared(encoder, place)
+    done = 0
+    while batch := list(itertools.islice(read, _BATCH)):
+        progress("computing features", done, len(records))
+        done += len(batch)
+        problems += [what for _, what in batch if isinstance(what, str)]
+        good = {place[id_]: what for id_, what in batch if not isinstance(what, str)}
+        if good:
+            pixels = np.stack(list(good.values()))
+            rows += good
+            features.append(encoder.tower.features(pixels))
+            own.append(loaded.encode(pixels).embedding)
     progress("computing features", len(records), len(records))
     if not rows:
         why = f"; first: {problems[0]}" if problems else ""
@@ -445,13 +454,30 @@ def _features(
     return *both, [records[i] for i in rows], problems
 
 
+def _prepared(
+    encoder: PretrainedEncoder, records: Sequence[Record]
+) -> Iterator[tuple[str, ByteArray | str]]:
+    """Yield the id and the prepared pixels of each image, or why it cannot be read."""
+
+    def prepare(record: Record) -> tuple[str, ByteArray | str]:
+        try:
+            return record.id, encoder.prepare(read_image(record.path))
+        except LandcueError as error:
+            return record.id, str(error)
+
+    with ThreadPoolExecutor(max(2, core_count())) as pool:
+        for first in range(0, len(records), _BATCH):
+            yield from pool.map(prepare, records[first : first + _BATCH])
+
+
 def _key(encoder: PretrainedEncoder, loaded: Model, records: Sequence[Record]) -> str:
     """Return what the features depend on: the model, and the files by name, size and time."""
     digest = hashlib.sha256(f"{encoder.tower.fingerprint} {loaded.fingerprint}".encode())
     for record in records:
         try:
             facts = record.path.stat()
-            digest.update(repr((str(record.path), facts.st_size, facts.st_mtime_ns)).encode())
+            known = (facts.st_size, facts.st_mtime_ns)
         except OSError:
-            digest.update(repr(str(record.path)).encode())
+            known = None
+        digest.update(repr((str(record.path), record.window, known)).encode())
     return digest.hexdigest()[:16]
