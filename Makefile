@@ -9,7 +9,7 @@ PAGE_SOURCES := $(wildcard web/*.json web/*.html web/*.ts scripts/*page*) \
 	$(shell find web/src web/public -type f)
 
 FAST := not browser and not ray and not milvus and not s3 and not ddp and not fuzz and not attack \
-	and not bare
+	and not bare and not slow
 
 .PHONY: demo test test-all lint lint-all tests tests-all page page-check install docs pins pin-images clean
 

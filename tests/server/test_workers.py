@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
+from commands import landcue
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import delete
 
@@ -262,7 +263,7 @@ def test_workers_and_decoders_end_with_their_supervisor(made, start):
     until(lambda: not any(one.is_running() and one.status() != "zombie" for one in processes))
 
 
-def test_mistakes_are_one_line(made, tmp_path, start):
+def test_mistakes_are_one_line(made, tmp_path):
     broken = shutil.copytree(made, tmp_path / "broken")
     (broken / "manifest.json").write_text("{")
     for words, code, part in (
@@ -270,8 +271,7 @@ def test_mistakes_are_one_line(made, tmp_path, start):
         ((made, "--collections", tmp_path), 2, "cannot be used"),
         ((made, "--processes", 0), 2, "--workers"),
     ):
-        service = start("--workers", 2, "--port", 0, *words)
-        assert service.process.wait(LONG) == code
-        until(lambda service=service: not service.reader.is_alive())
-        assert part in "".join(service.lines)
-        assert len([line for line in service.lines if "rror" in line]) == 1
+        done = landcue("serve", "--workers", 2, "--port", 0, *words)
+        assert done.returncode == code
+        assert part in done.stderr
+        assert len([line for line in done.stderr.splitlines() if "rror" in line]) == 1
