@@ -183,6 +183,25 @@ def test_a_box_is_typed_and_checked(guest, places):
     expect(guest.chip("box")).to_be_visible()
 
 
+def test_a_minimum_percentile_is_entered_and_stays_in_the_address(guest):
+    known = [hit["percentile"] for hit in guest.ask_record()["hits"]]
+    least = f"{min(value for value in known if value):.1f}"
+    wanted = sum(value >= float(least) - 0.05 for value in known)
+    assert 0 < wanted < len(known)
+    panel = guest.page.locator(".threshold")
+    panel.get_by_text("Minimum score", exact=True).click()
+    field = panel.get_by_label("Minimum percentile")
+    field.fill(least)
+    answer = guest.searching(lambda: field.press("Enter"))
+    assert [hit["percentile"] for hit in answer["hits"]] == known[:wanted]
+    expect(panel.get_by_role("status")).to_contain_text(f"{wanted} of {wanted} record")
+    shown = least.removesuffix(".0")
+    assert parse_qs(urlsplit(guest.page.url).query)["percentile"] == [shown]
+    answer = guest.searching(guest.page.reload)
+    assert [hit["percentile"] for hit in answer["hits"]] == known[:wanted]
+    expect(panel.get_by_label("Minimum percentile")).to_have_value(shown)
+
+
 def test_a_minimum_score_is_chosen_on_a_histogram_and_all_that_pass_are_exported(guest, tmp_path):
     guest.ask_record()
     panel = guest.page.locator(".threshold")

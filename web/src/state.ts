@@ -67,6 +67,8 @@ export interface PageState {
   readonly mode: Mode;
   /** Hits with a smaller score are left out. */
   readonly least: number | null;
+  /** Hits with a smaller percentile, 0 to 100, are left out. */
+  readonly percentile: number | null;
   /** Whether near-duplicates count as one hit. */
   readonly collapse: boolean;
   readonly k: number;
@@ -106,6 +108,7 @@ export const START: PageState = {
   filters: NO_FILTERS,
   mode: "auto",
   least: null,
+  percentile: null,
   collapse: false,
   k: 24,
   pages: 1,
@@ -158,6 +161,7 @@ export function toQuery(state: PageState): string {
   if (filters.polygon) put("polygon", polygonText(filters.polygon));
   if (state.mode !== START.mode) put("mode", state.mode);
   if (state.least !== null) put("least", String(state.least));
+  if (state.percentile !== null) put("percentile", String(state.percentile));
   if (state.collapse) put("near", "once");
   if (state.k !== START.k) put("k", String(state.k));
   if (state.pages !== START.pages) put("pages", String(state.pages));
@@ -208,6 +212,7 @@ export function fromQuery(text: string): PageState {
     },
     mode: MODES.find((known) => known === mode) ?? START.mode,
     least: readScore(given.get("least")),
+    percentile: readPercentile(given.get("percentile")),
     collapse: given.get("near") === "once",
     k,
     pages: whole(given.get("pages"), 1, Math.floor(MOST_HITS / k)) ?? START.pages,
@@ -260,6 +265,12 @@ function readComparison(given: URLSearchParams): Comparison | null {
 function readScore(text: string | null): number | null {
   const value = text?.trim() ? Number(text) : NaN;
   return value >= -1000 && value <= 1 ? value : null;
+}
+
+/** Read a percentile; none for 0, which leaves nothing out. */
+export function readPercentile(text: string | null): number | null {
+  const value = text?.trim() ? Number(text) : NaN;
+  return value > 0 && value <= 100 ? value : null;
 }
 
 function readQuery(given: URLSearchParams): Query {

@@ -42,6 +42,10 @@ describe("filtersOf", () => {
 });
 
 describe("requestOf", () => {
+  it("bounds the percentile of an example's hits", () => {
+    expect(requestOf({ ...record, percentile: 20 }).min_percentile).toBe(20);
+    expect(requestOf({ ...START, percentile: 20 })).not.toHaveProperty("min_percentile");
+  });
   it("asks for all pages at once, up to the limit", () => {
     expect(requestOf({ ...record, k: 24, pages: 3 }).k).toBe(72);
     expect(requestOf({ ...record, k: 1000, pages: 2 }).k).toBe(1000);

@@ -33,6 +33,7 @@ const FULL: PageState = {
   },
   mode: "two-stage",
   least: 0.625,
+  percentile: 12.5,
   collapse: true,
   beside: "other model",
   k: 48,
@@ -47,6 +48,10 @@ describe("state and URL", () => {
   it("is empty at the start, both ways", () => {
     expect(toQuery(START)).toBe("");
     expect(fromQuery("")).toEqual(START);
+  });
+
+  it.each(["0", "-1", "100.5", "x", "", " "])("ignores the percentile %j", (text) => {
+    expect(fromQuery(`?percentile=${encodeURIComponent(text)}`)).toEqual(START);
   });
 
   it("comes back whole", () => {

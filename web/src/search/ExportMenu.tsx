@@ -23,16 +23,17 @@ export function ExportMenu() {
   const [passing, setPassing] = useState<number | null>(null);
   const [every, setEvery] = useState<boolean | null>(null);
   const shown = found.value?.hits.length ?? 0;
-  const { least, collapse } = state.value;
+  const { least, percentile, collapse } = state.value;
+  const bounded = least !== null || percentile !== null;
   const key = searchKey(state.value);
   useEffect(() => {
     setPassing(null);
     setEvery(null);
   }, [key]);
   if (!found.value || !shown) return null;
-  const fit = hasExample(state.value) && least !== null ? passing : found.value.plan.allowed;
-  // With a minimum score all that pass are written unless one chooses otherwise.
-  const all = every ?? least !== null;
+  const fit = hasExample(state.value) && bounded ? passing : found.value.plan.allowed;
+  // With a minimum all that pass are written unless one chooses otherwise.
+  const all = every ?? bounded;
   const look = async () => {
     if (!own.current?.open || fit !== null) return;
     const counted = await surveyScores(1).catch(() => null);

@@ -36,7 +36,7 @@ export function ModeSwitch() {
   const possible = facets.value?.modes ?? ["auto", "embedding"];
   const modes = MODES.filter((mode) => possible.includes(mode) || mode === current.mode);
   const answered = found.value;
-  const choose = (mode: Mode) => ask({ mode, least: null, pages: 1 });
+  const choose = (mode: Mode) => ask({ mode, least: null, percentile: null, pages: 1 });
   const close = () => {
     own.current?.removeAttribute("open");
     own.current?.querySelector("summary")?.focus();

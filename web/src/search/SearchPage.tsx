@@ -63,7 +63,7 @@ export function SearchPage() {
             onPolygon={(polygon) => ask({ filters: { ...current.filters, polygon } })}
             survey={surveyPlaces}
             searchKey={searchKey({ ...current, k: 1, collapse: false })}
-            everything={shownMode.value !== "suggest" && (!hasExample(current) || current.least !== null)}
+            everything={shownMode.value !== "suggest" && (!hasExample(current) || current.least !== null || current.percentile !== null)}
             extent={(facets.value?.bbox ?? null) as Box | null}
             labels={labels.value.map((label) => label.name)}
             onQuery={askRecord}

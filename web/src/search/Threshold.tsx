@@ -1,4 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
+import { readPercentile } from "../state";
 import { ask, notify, state } from "../store";
 import type { ScoresAnswer } from "../types";
 import { passing } from "./scores";
@@ -11,7 +12,7 @@ const BINS = 40;
 /** The smallest score that results have, chosen on a histogram of all scores. */
 export function Threshold() {
   const current = state.value;
-  const [open, setOpen] = useState(current.least !== null);
+  const [open, setOpen] = useState(current.least !== null || current.percentile !== null);
   const [scores, setScores] = useState<ScoresAnswer | null>(null);
   const [at, setAt] = useState<number | null>(null);
   const wanted = hasExample(current);
@@ -75,6 +76,16 @@ export function Threshold() {
           )}
         </>
       )}
+      <label for="percentile">Minimum percentile</label>
+      <input
+        id="percentile"
+        type="text"
+        inputMode="decimal"
+        placeholder="0 to 100"
+        title="Results are at least as close as this percentage of nearest neighbors in the archive"
+        value={current.percentile ?? ""}
+        onChange={(event) => ask({ percentile: readPercentile(event.currentTarget.value) })}
+      />
     </details>
   );
 }

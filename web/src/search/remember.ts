@@ -47,6 +47,7 @@ export function titleOf(state: PageState): string {
     sayDays(filters),
     filters.box ? "in a bounding box" : "",
     state.least === null ? "" : `score ≥ ${state.least}`,
+    state.percentile === null ? "" : `percentile ≥ ${state.percentile}`,
     state.mode === "auto" ? "" : state.mode,
   ].filter(Boolean);
   return parts.join(" · ") || "All records";

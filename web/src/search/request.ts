@@ -75,6 +75,7 @@ export function requestOf(state: PageState): SearchRequest {
   // Without anything to come near to there is nothing to keep away from.
   if (state.negatives.length && hasExample(state)) out.negatives = [...state.negatives];
   if (state.least !== null && hasExample(state)) out.min_score = state.least;
+  if (state.percentile !== null && hasExample(state)) out.min_percentile = state.percentile;
   if (state.collapse && hasExample(state)) out.collapse = NEAR;
   if (Object.keys(filters).length) out.filters = filters;
   if (state.mode !== "auto" && hasExample(state)) out.mode = state.mode;

@@ -311,11 +311,12 @@ function keepBefore(old: PageState | null, state: PageState): void {
 }
 
 function changeOf(old: PageState, state: PageState): string {
-  const differ = (key: "positives" | "negatives" | "filters" | "mode" | "least" | "collapse") =>
+  const differ = (key: "positives" | "negatives" | "filters" | "mode" | "least" | "percentile" | "collapse") =>
     JSON.stringify(old[key]) !== JSON.stringify(state[key]);
   if (differ("positives") || differ("negatives")) return "refining with your marks";
   if (differ("mode")) return "changing the ranking method";
   if (differ("least")) return "changing the minimum score";
+  if (differ("percentile")) return "changing the minimum percentile";
   if (differ("collapse")) return state.collapse ? "hiding near-duplicates" : "showing near-duplicates";
   return differ("filters") ? "changing the filters" : "changing the number of results";
 }
