@@ -104,6 +104,23 @@ def test_services_report_each_new_record_once(root):
         assert len(feed.findall("{http://www.w3.org/2005/Atom}entry")) == 31
 
 
+def test_an_uploaded_query_is_taken_from_its_collection(root, send, tmp_path, is_problem):
+    """New records are compared with the image itself, not with what else the search holds."""
+    tools.write_images(tmp_path / "mine", ["query.png"], first_seed=13)
+    upload = ("image", (tmp_path / "mine/query.png").read_bytes())
+    with service(root, follow_seconds=0.2, collections_file=root / "kept.sqlite") as client:
+        made = send(client, upload, url="/v1/collections", name="mine", query={"k": 5}).json()
+        search = {"images_of": made["id"], "min_score": 0.9999}
+        saved = client.post("/v1/watches", json={"name": "same", "search": search})
+        assert saved.status_code == 201, saved.text
+        assert saved.json()["watches"][0]["query"] == "mine"
+        wrong = {"name": "other", "search": {"images_of": "none"}}
+        is_problem(client.post("/v1/watches", json=wrong), 404)
+        add_images(root, 12, 4)
+        hits = wait_for(lambda: client.get("/v1/watches/hits").json()["hits"])
+        assert [hit["id"] for hit in hits] == ["013.png"]
+
+
 def test_what_was_added_while_no_service_ran_is_reported_at_its_start(root):
     archive = landcue.open(root / "area")
     archive.watches.add("any", archive.embed("000.png"), min_score=-1)

@@ -16,6 +16,7 @@ import { about, api, archiveError, archiveName, dialog, labels, phase, replaced,
 import { dark } from "./theme";
 
 const CollectionsSheet = lazy<object>(() => import("./search/CollectionsSheet"), "collections");
+const WatchesSheet = lazy<object>(() => import("./search/WatchesSheet"), "saved searches");
 const ChangesPage = lazy<object>(() => import("./change/ChangesPage"), "the changes");
 const ModelPage = lazy<ModelProps>(() => import("./model/ModelPage"), "the model page");
 
@@ -59,6 +60,7 @@ export function App() {
       {dialog.value === "help" && <HelpSheet />}
       {dialog.value === "past" && <PastSheet />}
       {dialog.value === "collections" && <CollectionsSheet />}
+      {dialog.value === "watches" && <WatchesSheet />}
       <div class="toasts" role="status" aria-live="polite">
         {toast.value && <p class="toast">{toast.value}</p>}
       </div>

@@ -2,6 +2,7 @@ import { Icon } from "./icons";
 import { NO_FILTERS, START, toQuery } from "./state";
 import { about, dialog, facets, go, state } from "./store";
 import { NO_MARKS } from "./search/marks";
+import { badge, watches } from "./search/watches";
 import { count } from "./search/why";
 import { dark, switchTheme } from "./theme";
 
@@ -74,6 +75,18 @@ export function Header() {
         {archive?.collections && (
           <button type="button" class="quiet" aria-label="Collections" title="Collections  c" onClick={() => (dialog.value = "collections")}>
             <Icon name="pile" />
+          </button>
+        )}
+        {watches.value && (
+          <button
+            type="button"
+            class="quiet belled"
+            aria-label={badge.value ? `Saved searches, ${badge.value} new` : "Saved searches"}
+            title="Saved searches  w"
+            onClick={() => (dialog.value = "watches")}
+          >
+            <Icon name="bell" />
+            {badge.value && <span class="badge" aria-hidden="true">{badge.value}</span>}
           </button>
         )}
         <button type="button" class="quiet" aria-label="History" title="History  h" onClick={() => (dialog.value = "past")}>

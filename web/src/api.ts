@@ -4,7 +4,7 @@ import type { RegionsAnswer } from "./types";
 import type { MapAnswer, ModelAnswer, OwnScoresAnswer, PlacesAnswer, ScoresAnswer } from "./types";
 import type { Box, ExportFormat } from "./names";
 import type { ChangeAnswer, ChangeRequest, CollectionAnswer, CollectionChange, CollectionRequest, CollectionsAnswer } from "./types";
-import type { ArchiveAnswer, FacetsAnswer, LabelCount, Problem, RecordAnswer, SearchAnswer, SearchRequest, SuggestRequest, TimelineAnswer } from "./types";
+import type { ArchiveAnswer, FacetsAnswer, LabelCount, Problem, RecordAnswer, SearchAnswer, SearchRequest, SuggestRequest, TimelineAnswer, WatchesAnswer, WatchHitsAnswer, WatchRequest } from "./types";
 
 /** Why a request got no answer: status 0 when the server could not be reached. */
 export class ApiError extends Error {
@@ -177,6 +177,28 @@ export class Api {
   async exportedChange(request: ChangeRequest, format: ExportFormat): Promise<{ blob: Blob; rows: number }> {
     const answer = await this.fetched(`${this.base}/v1/change/export${query({ request: JSON.stringify(request), format })}`, {});
     return { blob: await answer.blob(), rows: Number(answer.headers.get("X-Row-Count")) };
+  }
+
+  watches(archive: string): Promise<WatchesAnswer> {
+    return this.json(`/v1/watches${query({ archive })}`);
+  }
+
+  /** Save a search, which is run on new records. */
+  saveWatch(given: WatchRequest): Promise<WatchesAnswer> {
+    return this.json("/v1/watches", undefined, jsonBody(given));
+  }
+
+  removeWatch(name: string, archive: string): Promise<WatchesAnswer> {
+    return this.json(`/v1/watches/${encodeURIComponent(name)}${query({ archive })}`, undefined, { method: "DELETE" });
+  }
+
+  /** Hits of saved searches with a larger number, the earliest first. */
+  watchHits(archive: string, after: number, most: number): Promise<WatchHitsAnswer> {
+    return this.json(`/v1/watches/hits${query({ archive, after: String(after), most: String(most) })}`);
+  }
+
+  feedUrl(archive: string): string {
+    return `${this.base}/v1/watches/hits${query({ archive, format: "atom" })}`;
   }
 
   /** Records to mark next. */

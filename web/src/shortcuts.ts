@@ -3,6 +3,7 @@
 import { focusGrid, openHit } from "./search/act";
 import { isTyping } from "./search/keys";
 import { refine } from "./search/run";
+import { watches } from "./search/watches";
 import type { View } from "./state";
 import { about, before, dialog, facets, go, showBefore, state } from "./store";
 
@@ -27,6 +28,9 @@ function act(key: string): boolean {
       return true;
     case "c":
       if (about.value?.collections) dialog.value = "collections";
+      return true;
+    case "w":
+      if (watches.value) dialog.value = "watches";
       return true;
     case "r":
       refine();

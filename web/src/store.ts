@@ -68,7 +68,7 @@ export const announcement = signal("");
 /** A message that passes: what was done, or why not. */
 export const toast = signal("");
 
-export const dialog = signal<"help" | "past" | "crop" | "collections" | null>(null);
+export const dialog = signal<"help" | "past" | "crop" | "collections" | "watches" | null>(null);
 
 export const shownHits = computed(() =>
   showBefore.value && before.value ? before.value.hits : (found.value?.hits ?? []),

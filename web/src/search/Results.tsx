@@ -1,7 +1,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { Icon, type IconName } from "../icons";
 import { MOST_HITS, type View } from "../state";
-import { about, facets, found, go, phase, searchError, announcement, state } from "../store";
+import { about, dialog, facets, found, go, phase, searchError, announcement, state } from "../store";
 import { Beside, BesideChoice } from "./Beside";
 import { ChangeBar } from "./ChangeBar";
 import { ErrorState, QueryImageNeeded, Trouble } from "./ErrorState";
@@ -14,6 +14,7 @@ import { hasExample, isSearch } from "./request";
 import { more, search } from "./run";
 import { titleOf } from "./remember";
 import { ask } from "../store";
+import { watches } from "./watches";
 import { count } from "./why";
 
 const SIZES = [12, 24, 48, 96, 192];
@@ -77,6 +78,11 @@ function Tools() {
         <Icon name="link" />
       </button>
       {hasExample(state.value) && <BesideChoice />}
+      {watches.value && isSearch(state.value) && (
+        <button type="button" class="tool" title="Save this search, to hear of new records  w" aria-label="Save this search" onClick={() => (dialog.value = "watches")}>
+          <Icon name="bell" />
+        </button>
+      )}
       {found.value?.mode !== "suggest" && <ExportMenu />}
     </div>
   );

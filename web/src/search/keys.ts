@@ -67,6 +67,7 @@ export const HELP: readonly (readonly [string, string])[] = [
   ["m", "switch between grid, both and map"],
   ["h", "history"],
   ["c", "collections"],
+  ["w", "saved searches"],
   ["?", "this help"],
 ];
 

@@ -58,11 +58,12 @@ async def save_watch(request: Request, service: Shared) -> Response:
         watches = served.archive.watches
         if len(watches.list()) >= MAX_WATCHES:
             raise ProblemError(413, f"an archive has at most {MAX_WATCHES:,} saved searches")
-        query = read_query(served, Body(search, {}), service.decoders)
+        query = read_query(served, service.with_kept(Body(search, {}), served), service.decoders)
+        kept = search.images_of and service.collections.get(search.images_of)["name"]
         watches.add(
             given.name,
             None if query is None else served.archive.embed(query),
-            query=search.text or ", ".join(filter(None, (search.id, *search.positives))),
+            query=search.text or ", ".join(filter(None, (kept, search.id, *search.positives))),
             where=to_filter(search.filters),
             percentile=given.percentile or PERCENTILE,
             min_score=search.min_score,

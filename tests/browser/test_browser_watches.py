@@ -1,0 +1,148 @@
+"""Saved searches in the page: save one, see that new records match it, open them; the feed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from urllib.parse import urlsplit
+
+import pytest
+import rasterio
+from PIL import Image
+from playwright.sync_api import expect
+
+import landcue
+from landcue.demo import write_demo_archive
+from visitor import LOST, violations, wide_parts
+
+NEW = "images/harbor/harbor_9999.tif"
+
+
+@pytest.fixture
+def growing(tmp_path):
+    """An archive of one's own, and its images."""
+    source = write_demo_archive(tmp_path / "data", n=36)
+    landcue.index(source, tmp_path / "places")
+    return source, tmp_path / "places"
+
+
+def add_record(source, archive):
+    """Index once more, with a copy of a harbor below a new name."""
+    shutil.copy(source / "images/harbor/harbor_0001.tif", source / NEW)
+    labels = source / "labels.csv"
+    labels.write_text(labels.read_text() + f"{NEW},harbor,2024-05-05T10:00:00Z,dock;water\n")
+    landcue.index(source, archive)
+
+
+def is_saving(request):
+    return request.method == "POST" and urlsplit(request.url).path == "/v1/watches"
+
+
+def saved(guest):
+    return guest.page.get_by_role("list", name="All saved searches").locator(":scope > li")
+
+
+def shot(guest, name):
+    if os.environ.get("LANDCUE_SHOTS"):
+        guest.page.wait_for_timeout(1000)
+        guest.page.screenshot(path=f"{os.environ['LANDCUE_SHOTS']}/{name}.png")
+
+
+def test_a_search_is_saved_and_new_records_are_reported_once(growing, serve, visit, tmp_path):
+    source, archive = growing
+    guest = visit(
+        "?id=images/harbor/harbor_0001.tif&group=harbor",
+        url=serve(archive, "--collections", tmp_path / "kept.sqlite").url,
+    )
+    guest.expected.append(LOST)
+    guest.settled()
+    guest.page.keyboard.press("w")
+    sheet = guest.page.get_by_role("dialog", name="Saved searches")
+    sheet.get_by_label("Save the current search as").fill("harbors")
+    sheet.get_by_label("Percentage").fill("500")
+    guest.button("Save search").click()
+    expect(sheet.get_by_role("alert")).to_have_text(
+        "Percentile: Input should be less than or equal to 100."
+    )
+    expect(sheet.get_by_label("Percentage")).to_have_attribute("aria-invalid", "true")
+    sheet.get_by_label("New records are reported").select_option("from a cosine of")
+    sheet.get_by_label("Least cosine").fill("0.98")
+    shot(guest, "watch-form")
+    request, _ = guest.answered(guest.button("Save search").click, is_saving)
+    asked = request.post_data_json
+    assert asked["search"] == {
+        "id": "images/harbor/harbor_0001.tif",
+        "filters": {"groups": ["harbor"]},
+        "min_score": 0.98,
+    }
+    expect(saved(guest)).to_have_count(1)
+    expect(saved(guest)).to_contain_text("cosine ≥ 0.980 · 0 hits")
+    # The name is taken now.
+    guest.button("Save search").click()
+    expect(sheet.get_by_role("alert")).to_contain_text("There is a saved search 'harbors'")
+    assert violations(guest) == []
+    guest.button("Close").click()
+    add_record(source, archive)
+    # The page looks when its window gets the focus.
+    guest.page.wait_for_function(
+        "() => { dispatchEvent(new Event('focus')); return document.querySelector('.badge'); }",
+        polling=1000,
+    )
+    bell = guest.button("Saved searches, 1 new")
+    expect(bell.locator(".badge")).to_have_text("1")
+    bell.click()
+    expect(saved(guest)).to_contain_text("1 new")
+    saved(guest).get_by_role("button", name=re.compile("^harbors")).click()
+    hit = sheet.get_by_role("list", name="Hits of harbors").get_by_role("button")
+    expect(hit).to_have_count(1)
+    expect(hit).to_contain_text("harbor_9999.tif")
+    expect(hit).to_contain_text("new")
+    shot(guest, "watch-hits")
+    assert violations(guest) == []
+    feed = guest.page.request.get(
+        guest.url + sheet.get_by_role("link", name="Atom feed").get_attribute("href")
+    )
+    assert feed.headers["content-type"].startswith("application/atom+xml")
+    assert f"harbors: {NEW}" in feed.text()
+    guest.searching(hit.click)
+    assert NEW in guest.page.url
+    # It was looked at: the badge is gone, also after a reload.
+    guest.page.reload()
+    expect(guest.button("Saved searches")).to_be_visible()
+    guest.button("Saved searches").click()
+    expect(saved(guest)).to_contain_text("1 hit")
+    expect(saved(guest).locator(".badge")).to_have_count(0)
+    guest.page.on("dialog", lambda dialog: dialog.accept())
+    guest.button("Delete: harbors").click()
+    expect(saved(guest)).to_have_count(0)
+
+
+def test_an_uploaded_image_is_saved_with_a_collection(growing, serve, visit, tmp_path):
+    source, archive = growing
+    guest = visit(url=serve(archive, "--collections", tmp_path / "kept.sqlite").url)
+    with rasterio.open(source / "images/harbor/harbor_0001.tif") as file:
+        Image.fromarray(file.read().transpose(1, 2, 0)).save(tmp_path / "mine.png")
+    guest.searching(lambda: guest.drop(tmp_path / "mine.png"))
+    guest.button("Save this search").click()
+    guest.page.get_by_label("Save the current search as").fill("like mine")
+    request, answer = guest.answered(guest.button("Save search").click, is_saving)
+    assert list(request.post_data_json["search"]) == ["images_of"]
+    (watch,) = answer["watches"]
+    assert (watch["name"], watch["query"]) == ("like mine", "like mine")
+    assert watch["min_score"] > 0
+    assert "collection=" in guest.page.url
+
+
+def test_saved_searches_fit_a_narrow_screen(growing, serve, visit):
+    guest = visit(
+        "?id=images/harbor/harbor_0001.tif", url=serve(growing[1]).url, width=360, height=740
+    )
+    guest.settled()
+    assert wide_parts(guest) == []
+    guest.button("Saved searches").click()
+    guest.answered(guest.button("Save search").click, is_saving)
+    expect(saved(guest)).to_have_count(1)
+    shot(guest, "watch-narrow")
+    assert wide_parts(guest) == []
+    assert violations(guest) == []
