@@ -134,8 +134,7 @@ def test_a_predicted_score_a_group_and_times(guest, table):
     want = {
         one
         for one, row in table.items()
-        if row["group"] in ("harbor", "lake")
-        and "2024-03-01" <= row["datetime"][:10] <= "2024-09-30"
+        if row["group"] in ("harbor", "lake") and "2024-03-01" <= row["time"][:10] <= "2024-09-30"
     }
     assert set(guest.ids()) | {guest.page.url.split("id=")[1].split("&")[0]} >= want
     assert set(guest.ids()) <= want
