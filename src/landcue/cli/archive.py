@@ -17,9 +17,7 @@ from landcue.errors import ArchiveError, UsageError
 if TYPE_CHECKING:
     from landcue.types import Problem
 
-archive_app = typer.Typer(
-    name="archive", help="Inspect, verify, repair and change archives.", no_args_is_help=True
-)
+archive_app = typer.Typer(name="archive", help="Manage archives.", no_args_is_help=True)
 
 _Archive = Annotated[Path, typer.Argument(help="Archive folder, or s3://bucket/prefix.")]
 _Anywhere = Annotated[

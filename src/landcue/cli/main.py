@@ -33,7 +33,7 @@ COMMANDS = {
     "audit": "Find duplicates, leakage between parts, and broken files.",
     "experiment": "Train and compare methods over several seeds.",
     "export": "Export a model to one ONNX file and check its outputs.",
-    "archive": "Inspect, verify, repair and change archives.",
+    "archive": "Manage archives.",
     "models": "List models and show their cards.",
     "datasets": "List data sets and check local copies.",
 }

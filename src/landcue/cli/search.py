@@ -145,9 +145,7 @@ def search(
     model: Annotated[
         Path | None, typer.Option(help="Model folder of a milvus:// collection, for image queries.")
     ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Print how the search was executed.")
-    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Explain the search.")] = False,
     grid: Annotated[Path | None, typer.Option(help="Image of the hits to write (.png).")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the hits as JSON.")] = False,
 ) -> None:

@@ -19,7 +19,7 @@ export function FilterChips() {
         const wanted = wantedOf(filters, name) ?? "all";
         return (
           <Chip key={`l${name}`} what={`${WANTED_WORD[wanted]} ${name}`} onDrop={() => set(dropLabel(filters, name))}>
-            <button type="button" class="chip-turn" title="Switch between must have, any of and exclude" onClick={() => set(turnLabel(filters, name))}>
+            <button type="button" class="chip-turn" title="Switch between must, any of and exclude" onClick={() => set(turnLabel(filters, name))}>
               <span class="chip-word">{WANTED_WORD[wanted]}</span> {name}
             </button>
           </Chip>

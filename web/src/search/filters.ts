@@ -7,7 +7,7 @@ export type Wanted = "all" | "any" | "none";
 
 export const WANTED: readonly Wanted[] = ["all", "any", "none"];
 
-export const WANTED_WORD: Record<Wanted, string> = { all: "must have", any: "any of", none: "exclude" };
+export const WANTED_WORD: Record<Wanted, string> = { all: "must", any: "any of", none: "exclude" };
 
 /** Want a label in one way; it leaves the others. */
 export function wantLabel(filters: FilterState, name: string, wanted: Wanted): FilterState {
