@@ -124,7 +124,7 @@ def test_search_returns_the_place_in_the_image(made):
     assert result.to_json()["hits"][0]["region"] == {
         "box": [0.5, 0.25, 1.0, 0.75],
         "window": None,
-        "footprint": None,
+        "geometry": None,
     }
     query = to_int8(encoder.encoder.encode([image[top:bottom, left:right]]).embedding)[0]
     query = query.astype(np.float64) / np.linalg.norm(query.astype(np.float64))
