@@ -162,6 +162,7 @@ def visit(browser, server, serve):  # after serve, so that pages are closed befo
 
     yield visit
     for guest in opened:
+        guest.page.unroute_all(behavior="ignoreErrors")  # of answers that the page still waits for
         guest.context.close()
     for guest in opened:
         assert guest.complaints() == []
