@@ -57,6 +57,7 @@ def test_a_search_is_saved_and_new_records_are_reported_once(growing, serve, vis
     )
     guest.expected.append(LOST)
     guest.settled()
+    expect(guest.button("Saved searches")).to_be_visible()
     guest.page.keyboard.press("w")
     sheet = guest.page.get_by_role("dialog", name="Saved searches")
     sheet.get_by_label("Save the current search as").fill("harbors")
