@@ -1,6 +1,7 @@
 """Index a source into an archive in one call, for ``landcue index`` and ``landcue.index``.
 
-This is the only module of this package that loads models by name.
+This module and :mod:`landcue.archive.stored_images` are the only ones of this package that load
+models by name.
 """
 
 from __future__ import annotations
@@ -8,28 +9,26 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from landcue.archive import storage
 from landcue.archive.archive import ArchiveFolder, own_model
 from landcue.archive.fitting import Part, Prepared, prepare_encoder, saved
 from landcue.archive.ingest import IngestReport, ingest
 from landcue.archive.manifest import MANIFEST, read_manifest
-from landcue.archive.plan import make_plan
-from landcue.archive.reading import ReadImage, reading_ahead
 from landcue.archive.rebuild import ReembedReport, RepairReport, reembed, reembed_parts, repair
 from landcue.archive.sources import Source
+from landcue.archive.stored_images import stored_scene_options
 from landcue.codes.regions import region_boxes
 from landcue.data.imageset import ImageSet
 from landcue.data.objects import is_object, shown, to_path
 from landcue.data.scenes import Length, Scale, SceneOptions, parse_bands
 from landcue.errors import ArchiveError, LandcueError, ModelError, UsageError
-from landcue.files import core_count
-from landcue.types import ByteArray, Encoder, Problem
+from landcue.types import Encoder, Problem
 
 if TYPE_CHECKING:
     from landcue.archive.ray_encoding import RayEngine
@@ -346,7 +345,7 @@ def reembed_archive(
     regions = stored if regions is None else regions
     given = {"bands": bands and parse_bands(bands), "scale": scale, "nodata": nodata}
     changed = {name: value for name, value in given.items() if value is not None}
-    scenes = partial(_stored_scene_options, with_regions(loaded, regions), changed)
+    scenes = partial(stored_scene_options, with_regions(loaded, regions), changed)
     report = progress or _ignore
     same = _same_training(archive, loaded.provenance)
     prepared = Prepared(loaded)
@@ -402,7 +401,7 @@ def repair_archive(
         if given is None and own is None:
             raise ModelError("the archive holds no model; add --model")
         loaded = with_regions(given or load_model(own or ""), _regions(archive, None))
-        return loaded, partial(_stored_scene_options, loaded, {})
+        return loaded, partial(stored_scene_options, loaded, {})
 
     return repair(
         archive,
@@ -472,65 +471,6 @@ def _load(runtime: str, device: str, regions: int, folder: Path, threads: int) -
 
     loaded = load_model(folder, runtime=runtime, device=device, threads=threads)
     return with_regions(loaded, regions)
-
-
-class ArchiveImages:
-    """The images and chips of an archive's records, read again from their sources.
-
-    Attributes:
-        model: The model that was passed, or the archive's own.
-        images: The records.
-    """
-
-    def __init__(self, folder: Path, model: str | Path | Model | None = None) -> None:
-        """Read the records; the model decides at which size chips are read.
-
-        Raises:
-            ArchiveError: The archive is missing, broken, or holds no images.
-            ModelError: The model cannot be loaded.
-        """
-        from landcue.models.load import BUILTIN, load_model
-
-        chosen = model or own_model(folder) or BUILTIN
-        self.model = load_model(chosen) if isinstance(chosen, str | Path) else chosen
-        self._parts, _ = reembed_parts(folder, partial(_stored_scene_options, self.model, {}))
-        records = [record for part in self._parts for record in part.records]
-        names = sorted({name for record in records for name in record.labels or ()})
-        self.images = ImageSet("archive", folder, tuple(records), tuple(names))
-
-    @classmethod
-    def of(cls, source: str | Path | ImageSet, model: str | Path | Model | None) -> Self | None:
-        """Return the images of a source that is an archive, else ``None``."""
-        if isinstance(source, ImageSet) or not (Path(source) / MANIFEST).is_file():
-            return None
-        return cls(Path(source), model)
-
-    def prepared(
-        self, encoder: Encoder, ids: Collection[str]
-    ) -> Iterator[tuple[str, ByteArray | str]]:
-        """Yield the id and the prepared pixels of each of these records, or why there are none."""
-        for part in self._parts:
-            taken = [record for record in part.records if record.id in ids]
-            plan = make_plan(taken, {}, "", part.root)
-            planned = {task.record.id for task in plan.tasks}
-            where = {record.id: str(record.path) for record in taken if record.id not in planned}
-            for id_, path in where.items():
-                yield id_, f"{shown(Path(path))}: the image is missing or cannot be read"
-            with reading_ahead(
-                plan.tasks, encoder, part.scenes, core_count(), 128, beside_encoder=True
-            ) as (read, _):
-                for task, item in zip(plan.tasks, read, strict=True):
-                    pixels = item.pixels if isinstance(item, ReadImage) else None
-                    what = str(item) if isinstance(item, Problem) else f"{task.record.id}: no data"
-                    yield task.record.id, what if pixels is None else pixels
-
-
-def _stored_scene_options(model: Model, changed: Mapping[str, Any], source: Source) -> SceneOptions:
-    """Return how the rasters and chips of a source were read."""
-    note = {**source.scenes, **changed}
-    if not note:
-        return SceneOptions(channels=model.in_chans, side=model.image_size)
-    return SceneOptions.noted(note, channels=model.in_chans, side=model.image_size)
 
 
 def _same_training(archive: Path, provenance: Mapping[str, Any]) -> bool:
