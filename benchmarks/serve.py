@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import shapely
 
 from http_load import Load, children, cpu_seconds, load, post, resident_mb
 from landcue.archive.archive import ArchiveFolder
@@ -81,11 +82,15 @@ def make_records(folder: Path, options: argparse.Namespace) -> Path:
             n = min(65_536, options.records - first)
             vectors = rng.standard_normal((n, DIM), np.float32)
             codes = rng.integers(0, 256, (n, BITS // 8), np.uint8)
+            west, south = rng.uniform(-170, 170, n).round(3), rng.uniform(-60, 70, n).round(3)
+            days = np.datetime64("2015-01-01") + rng.integers(0, 3_650, n)
             columns = {
                 "id": [f"{row:09}" for row in range(first, first + n)],
                 "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIM),
                 "code": pa.array([code.tobytes() for code in codes], pa.binary()),
                 "labels": [[f"label {row % 17}"] for row in range(n)],
+                "geometry": shapely.to_wkb(shapely.box(west, south, west + 0.01, south + 0.01)),
+                "datetime": days.astype("datetime64[us]"),
             }
             table = pa.table(columns)
             writer = writer or pq.ParquetWriter(file, table.schema)
@@ -93,7 +98,9 @@ def make_records(folder: Path, options: argparse.Namespace) -> Path:
         if writer is None:
             raise SystemExit("--records must be at least 1")
         writer.close()
-        wanted = ImportColumns("embedding", id="id", code="code", labels="labels")
+        wanted = ImportColumns(
+            "embedding", "id", "geometry", "code", time="datetime", labels="labels"
+        )
         import_table(file, folder, wanted, commit_every=65_536)
     return folder
 

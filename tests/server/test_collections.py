@@ -100,6 +100,18 @@ def test_a_member_that_was_changed_since_is_not_overwritten(client, is_problem):
     assert "was removed" in is_problem(client.post(at, json=theirs), 409)
 
 
+def test_a_collection_that_was_renamed_since_keeps_its_name(client, is_problem):
+    at = f"/v1/collections/{create(client, name='boats')['id']}"
+    assert client.post(at, json={"name": "ships", "old_name": "boats"}).json()["name"] == "ships"
+    mine = {"name": "quays", "old_name": "boats", "members": [{"id": A, "mark": "good"}]}
+    detail = is_problem(client.post(at, json=mine), 409)
+    assert detail == "the collection was renamed to 'ships' since it was read: read it again"
+    kept = client.get(at).json()
+    assert (kept["name"], kept["members"]) == ("ships", [])
+    assert client.post(at, json={**mine, "old_name": "ships"}).json()["name"] == "quays"
+    assert client.post(at, json={"name": "docks"}).json()["name"] == "docks"
+
+
 def test_uploaded_queries_are_kept_and_searched_again(client, send, png, is_problem):
     upload = png(seed=3), png(seed=4)
     files = [("image", upload[0]), ("negative", upload[1])]

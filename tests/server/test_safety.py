@@ -619,7 +619,10 @@ def test_a_deleted_archive_is_not_ready(photos, start, tmp_path, is_problem):
 
 def test_an_unknown_field_is_named_with_near_matches(client, is_problem):
     for request, what in (
-        ({"kk": 3}, "kk: unknown field 'kk' (did you mean 'k'?)"),
-        ({"filters": {"bboxx": []}}, "unknown field 'bboxx' (did you mean 'bbox'?)"),
+        ({"kk": 3}, "kk: Unknown field 'kk' (did you mean 'k'?)"),
+        ({"filters": {"bboxx": []}}, "Unknown field 'bboxx' (did you mean 'bbox'?)"),
     ):
         assert what in is_problem(client.post("/v1/search", json=request), 422)
+    wrong = {"name": "a", "members": [{"id": "a.png", "lables": ["b"]}]}
+    what = "members.0.lables: Unknown field 'lables' (did you mean 'labels'?)"
+    assert what in is_problem(client.post("/v1/collections", json=wrong), 422)

@@ -350,6 +350,7 @@ class Client:
         members: Sequence[Mapping[str, Any]] = (),
         *,
         name: str | None = None,
+        old_name: str | None = None,
         merge: str | None = None,
         who: str | None = None,
     ) -> CollectionAnswer:
@@ -360,11 +361,12 @@ class Client:
             members: As :meth:`create_collection` takes them. One with its ``revision``, as it was
                 read, is not overwritten if it was changed since (status 409).
             name: New name.
+            old_name: Name when it was read; one renamed since keeps its name (status 409).
             merge: Id of a collection whose members are added.
             who: Who marked them.
         """
-        given = {"name": name, "members": list(members), "merge": merge, "who": who}
-        content = json_content(CollectionChange, given)
+        given = {"name": name, "old_name": old_name, "members": list(members)}
+        content = json_content(CollectionChange, {**given, "merge": merge, "who": who})
         return self._transport.fetch(CollectionAnswer, "POST", _collection(id_), {}, content)
 
     def collection_image(self, id_: str, n: int = 0) -> bytes:

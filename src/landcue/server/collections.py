@@ -209,6 +209,7 @@ class Collections:
         members: Sequence[Mapping[str, Any]],
         who: str | None,
         merge: str | None = None,
+        old_name: str | None = None,
     ) -> dict[str, Any]:
         """Rename a collection, mark members or remove them, or add another one's members.
 
@@ -221,13 +222,19 @@ class Collections:
             who: Who marked them.
             merge: Another collection of the archive: its members are added, those that are in
                 both keep their marks.
+            old_name: Its name when it was read; by default any.
 
         Raises:
             ProblemError: 404: there is none; 409: the other one is of another archive, or a member
-                was changed since; 413: there are too many members.
+                or the name was changed since; 413: there are too many members.
         """
         with self._database() as database:
             known = _read(database, id_)
+            if name is not None and old_name not in (None, known["name"]):
+                now = known["name"]
+                raise ProblemError(
+                    409, f"the collection was renamed to {now!r} since it was read: read it again"
+                )
             members = list(members)
             if merge is not None:
                 other = _read(database, merge)

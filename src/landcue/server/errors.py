@@ -5,12 +5,13 @@ from __future__ import annotations
 import http
 import logging
 import re
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
@@ -23,8 +24,6 @@ from landcue.errors import (
     UsageError,
     did_you_mean,
 )
-from landcue.server.schemas.changes import ChangeRequest
-from landcue.server.schemas.searches import Filters, SearchRequest
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -57,8 +56,9 @@ class ProblemError(HTTPException):
 class InvalidError(Exception):
     """JSON that does not fit the schema."""
 
-    def __init__(self, error: ValidationError) -> None:
+    def __init__(self, error: ValidationError, model: type[BaseModel]) -> None:
         super().__init__("the request does not fit the schema")
+        self.model = model
         self.errors: list[Any] = list(error.errors(include_url=False, include_input=False))
 
 
@@ -123,7 +123,7 @@ def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> Non
         errors = [
             {
                 "at": ".".join(str(step) for step in one["loc"])[:200],
-                "what": _what(one, request.url.path),
+                "what": _what(one, getattr(error, "model", None)),
             }
             for one in faults[:20]
         ]
@@ -138,14 +138,23 @@ def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> Non
     app.add_exception_handler(InvalidError, answer_schema)
 
 
-def _what(fault: Mapping[str, Any], path: str) -> str:
+def _what(fault: Mapping[str, Any], model: Any) -> str:
     """Return why a value was refused; for an unknown field, the near matches."""
     if fault["type"] != "extra_forbidden":
         return str(fault["msg"]).removeprefix("Value error, ")[:200]
     *outer, name = map(str, fault["loc"])
-    whole = ChangeRequest if path.startswith("/v1/change") else SearchRequest
-    known = list((Filters if "filters" in outer else whole).model_fields)
-    return f"unknown field {name[:60]!r}{did_you_mean(name, known)}"[:200]
+    for step in outer:
+        if step in getattr(model, "model_fields", ()):
+            model = _model_of(model.model_fields[step].annotation)
+    known = getattr(model, "model_fields", ())
+    return f"Unknown field {name[:60]!r}{did_you_mean(name, known)}"[:200]
+
+
+def _model_of(annotation: Any) -> Any:
+    """Return the model among the parts of a type, such as ``list[Model] | None``."""
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    return next(filter(None, map(_model_of, typing.get_args(annotation))), None)
 
 
 def _allowed(request: Request) -> str:

@@ -77,7 +77,7 @@ def parse_json(model: type[M], text: bytes | str) -> M:
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        raise InvalidError(error) from None
+        raise InvalidError(error, model) from None
 
 
 async def read_body(request: Request, limits: Limits) -> Body:

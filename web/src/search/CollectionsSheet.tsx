@@ -73,7 +73,7 @@ function Open({ open, others }: { open: CollectionAnswer; others: readonly Colle
         class="row"
         onSubmit={(event) => {
           event.preventDefault();
-          if (name.trim()) void change({ name: name.trim() });
+          if (name.trim()) void change({ name: name.trim(), old_name: open.name });
         }}
       >
         <input type="text" aria-label="Name of the collection" maxLength={200} value={name} onInput={(event) => setName(event.currentTarget.value)} />

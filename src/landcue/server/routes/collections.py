@@ -93,8 +93,8 @@ async def get_collection_image(
 async def change_collection(id: str, request: Request, service: Shared) -> Response:
     """Rename a collection, mark, label or remove members, or add those of another one.
 
-    A member with a `revision` that is no longer the current one is a conflict (409), and nothing
-    is changed.
+    A member with a `revision`, or an `old_name`, that is no longer the current one is a conflict
+    (409), and nothing is changed.
     """
     given = await read_json(request, CollectionChange)
 
@@ -102,7 +102,8 @@ async def change_collection(id: str, request: Request, service: Shared) -> Respo
         served = service.catalog.get(service.collections.get(id)["archive"])
         query, members = _checked(served, given)
         kept = service.collections
-        return JSONResponse(kept.change(id, given.name, query, members, given.who, given.merge))
+        known = (given.name, query, members, given.who, given.merge, given.old_name)
+        return JSONResponse(kept.change(id, *known))
 
     return await service.searches.run(work)
 

@@ -53,6 +53,9 @@ class CollectionChange(RequestModel):
     )
 
     name: Name | None = Field(None, description="New name.")
+    old_name: Name | None = Field(
+        None, description="Name when it was read: a collection renamed since keeps its name (409)."
+    )
     query: SearchRequest | None = None
     members: list[Mark] = Field([], max_length=1_000)
     merge: Name | None = Field(None, description="Id of a collection whose members are added.")
