@@ -29,9 +29,6 @@ def replacing(path: Path) -> Generator[Path]:
     """Yield a temporary path to write; it replaces ``path`` when the block ends without an error.
 
     A crash leaves the old file or the new one, on every system.
-
-    Raises:
-        LandcueError: The folder cannot be written or the disk is full; the old file stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:

@@ -354,11 +354,7 @@ class ArchiveFolder:
 
 
 def own_model(folder: Path) -> Path | None:
-    """Return the copy of the model in a possibly unfinished archive, or ``None``.
-
-    Raises:
-        ArchiveError: Its manifest is broken.
-    """
+    """Return the copy of the model in a possibly unfinished archive, or ``None``."""
     base = read_manifest(folder).base if storage.exists(folder / MANIFEST) else ""
     return storage.local_copy(folder / base / MODEL_FOLDER)
 

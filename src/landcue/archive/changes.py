@@ -53,9 +53,6 @@ def finalize(
 
     Returns:
         The number of records.
-
-    Raises:
-        ArchiveError: A file is damaged, or the folder cannot be written. The rows are safe.
     """
     checksums = check_bound(folder, manifest)
     compacted = changed or not table.has_one_version()
@@ -85,11 +82,7 @@ def _may_drop_older(folder: Path, purge: bool) -> bool:
 
 
 def check_table(folder: Path, checksums: Checksums, base: str) -> None:
-    """Check the files before rows are rewritten: copies of damaged rows would look valid.
-
-    Raises:
-        ArchiveError: Names the first damaged file.
-    """
+    """Check the files before rows are rewritten: copies of damaged rows would look valid."""
     below = (Path(base) / TABLE_FOLDER).as_posix()
     for problem in damaged_files(folder, checksums, base, below):
         raise ArchiveError(f"{shown(folder / problem.where)} {problem.what}; {HOW_TO_RESTORE}")
@@ -202,11 +195,7 @@ def size_of(folder: Path) -> Size:
 
 
 def open_for_change(folder: Path) -> tuple[Manifest, RecordTable]:
-    """Open the latest version of a locked archive.
-
-    Raises:
-        ArchiveError: It has no table.
-    """
+    """Open the latest version of a locked archive."""
     manifest = read_manifest(folder)
     check_bound(folder, manifest)
     table = RecordTable.open(folder / manifest.base, pinned=False)

@@ -61,11 +61,7 @@ class Checksums:
 
 
 def read_checksums(folder: Path) -> Checksums | None:
-    """Return the checksums of an archive; ``None`` if it has none yet.
-
-    Raises:
-        ArchiveError: They are damaged themselves.
-    """
+    """Return the checksums of an archive; ``None`` if it has none yet."""
     file = folder / CHECKSUMS
     try:
         text = storage.read(file)
@@ -103,9 +99,6 @@ def write_checksums(folder: Path, manifest: Manifest) -> None:
     """Store the checksums of all present files of the archive.
 
     New files are flushed to disk first.
-
-    Raises:
-        LandcueError: The folder cannot be written.
     """
     try:
         old = read_checksums(folder)
@@ -132,11 +125,7 @@ def write_checksums(folder: Path, manifest: Manifest) -> None:
 
 
 def forget_checksums(folder: Path, name: str) -> None:
-    """Drop the checksums of all files below ``name``, before they are replaced.
-
-    Raises:
-        LandcueError: The folder cannot be written.
-    """
+    """Drop the checksums of all files below ``name``, before they are replaced."""
     with contextlib.suppress(ArchiveError):
         checksums = read_checksums(folder)
         if checksums is not None:
@@ -146,11 +135,7 @@ def forget_checksums(folder: Path, name: str) -> None:
 
 
 def start_cleaning(folder: Path) -> None:
-    """Record that files of older versions are about to be removed.
-
-    Raises:
-        LandcueError: The folder cannot be written.
-    """
+    """Record that files of older versions are about to be removed."""
     with contextlib.suppress(ArchiveError):
         checksums = read_checksums(folder)
         if checksums is not None and not checksums.cleaning:
@@ -168,14 +153,7 @@ def archive_files(folder: Path, base: str) -> dict[str, Path]:
 
 
 def damaged_files(folder: Path, checksums: Checksums, base: str, below: str = "") -> list[Problem]:
-    """Read the listed files and compare them with their checksums.
-
-    Args:
-        folder: The archive.
-        checksums: The stored checksums.
-        base: The folder in use, as named in the manifest.
-        below: Check only files whose path starts with this.
-    """
+    """Read the listed files and compare them with their checksums."""
     table = (Path(base) / TABLE_FOLDER).as_posix() + "/"
     problems: list[Problem] = []
     digest_of = _digests(folder)
@@ -194,11 +172,7 @@ def damaged_files(folder: Path, checksums: Checksums, base: str, below: str = ""
 
 
 def check_bound(folder: Path, manifest: Manifest) -> Checksums | None:
-    """Return the checksums of an archive, if it has any; check that they are of the same archive.
-
-    Raises:
-        ArchiveError: They are of another one.
-    """
+    """Return the checksums of an archive, if it has any; check that they are its own."""
     try:
         checksums = read_checksums(folder)
     except ArchiveError:  # the checksums are damaged, not the files: verify reports it
@@ -216,9 +190,6 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 
     The small files that describe the table are read every time, those with the data and the model
     only if they have changed since they were last read: ``.checked.json`` says when that was.
-
-    Raises:
-        ArchiveError: Names one that is damaged.
     """
     checksums = check_bound(folder, manifest)
     if checksums is None:

@@ -179,18 +179,7 @@ def encoding_here(
     facts: SceneFacts | None = None,
     reuse: Known | None = None,
 ) -> Generator[Iterator[Encoded]]:
-    """Read and encode in this process.
-
-    Args:
-        tasks: The images and chips.
-        encoder: The model; it runs in the calling thread.
-        scenes: How rasters are read.
-        batch_size: Images per encoder call.
-        workers: Reading threads.
-        overlap: Read while the encoder runs.
-        facts: Facts about scenes that several calls share.
-        reuse: Images that need be neither read nor encoded.
-    """
+    """Read and encode in this process."""
     with reading_ahead(
         tasks, encoder, scenes, workers, 2 * batch_size,
         beside_encoder=overlap, facts=facts, reuse=reuse,

@@ -35,13 +35,7 @@ ROWS_AT_ONCE = 1024
 def exported_rows(
     archive: ArchiveFolder, *, vectors: bool, progress: Progress | None
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield rows in the order of the table.
-
-    Args:
-        archive: The archive.
-        vectors: Whether to include embeddings and codes.
-        progress: Called after each batch.
-    """
+    """Yield rows in the order of the table."""
     present = archive.manifest.schema.names
     names = [*METADATA_NAMES, "predicted_labels"]
     names += [name for name in ("embedding", "code") if vectors and name in present]

@@ -91,11 +91,6 @@ def prepare_encoder(
         refit: Fit again although the encoder was fitted, unless ``landcue adapt`` trained it.
         progress: Called with the number of images done and their total.
         notify: Called with one line about what was fitted and measured.
-
-    Raises:
-        UsageError: Sizes that the encoder does not allow, or that are not the archive's.
-        DataError: Fewer than 2 images can be read.
-        ModelError: The encoder returns values that are not finite.
     """
     from landcue.models.pretrained.encoder import (
         PretrainedEncoder,

@@ -183,10 +183,6 @@ class TableReader:
         rows: Number of rows.
         dim: Length of an embedding.
         n_bits: Bits of a code; 0 without codes.
-
-    Raises:
-        UsageError: A column is missing or of a wrong type.
-        DataError: The file is not a Parquet table, or is empty.
     """
 
     def __init__(self, file: Path, columns: ImportColumns) -> None:
@@ -205,11 +201,7 @@ class TableReader:
         self.n_bits = 0 if width == 0 else self._bits(width)
 
     def pieces(self) -> Iterator[tuple[int, Piece]]:
-        """Yield the number of rows read so far, and the rows of a batch.
-
-        Raises:
-            DataError: The file is damaged.
-        """
+        """Yield the number of rows read so far, and the rows of a batch."""
         names = [name for name in self._names() if name]
         done = 0
         try:

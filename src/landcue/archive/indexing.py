@@ -436,11 +436,7 @@ def with_regions(model: Model, regions: int) -> Model:
 
 
 def _regions(archive: Path, asked: int | None) -> int:
-    """Return the regions a side of an archive, or those asked for if it is new.
-
-    Raises:
-        ArchiveError: The archive has others.
-    """
+    """Return the regions a side of an archive, or those asked for if it is new."""
     if not storage.exists(archive / MANIFEST):
         return asked or 0
     stored = read_manifest(archive).regions

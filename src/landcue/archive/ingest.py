@@ -81,11 +81,7 @@ class Tally:
                     self.emptied.append(item.id)
 
     def name_empty(self, chips: Mapping[str, int]) -> None:
-        """Name the scenes whose chips are all without data.
-
-        Args:
-            chips: How many chips each scene has, by its path.
-        """
+        """Name the scenes whose chips are all without data."""
         for scene, count in self._empties.items():
             if count == chips.get(scene):
                 what = (

@@ -112,11 +112,7 @@ _OURS = {
 
 
 def check_free(folder: Path) -> None:
-    """Check that a folder holds nothing but an archive.
-
-    Raises:
-        ArchiveError: It holds other files; the message names one. Or its name is not UTF-8.
-    """
+    """Check that a folder holds nothing but an archive."""
     try:
         str(folder).encode()
     except UnicodeEncodeError:
@@ -153,11 +149,7 @@ def create_table(
 
 
 def start_table(folder: Path, manifest: Manifest) -> RecordTable:
-    """Write the manifest of a new archive and create its empty table.
-
-    Raises:
-        LandcueError: The folder cannot be written.
-    """
+    """Write the manifest of a new archive and create its empty table."""
     if not is_object(folder):
         try:
             (folder / READERS).touch()
@@ -168,11 +160,7 @@ def start_table(folder: Path, manifest: Manifest) -> RecordTable:
 
 
 def copy_model(source: Path, folder: Path, encoder: Encoder) -> None:
-    """Copy a checkpoint folder, or an exported file, into the archive atomically.
-
-    Raises:
-        ArchiveError: There is no checkpoint, it is of another model, or the copy fails.
-    """
+    """Copy a checkpoint folder, or an exported file, into the archive atomically."""
     if has_model(folder, encoder):
         return
     if model_fingerprint(source) is None:
@@ -252,11 +240,7 @@ def embedding_fingerprint(model: Path) -> str | None:
 
 
 def has_text(model: Path) -> bool:
-    """Return whether a model folder says that the model has a text tower; it is not loaded.
-
-    Raises:
-        ArchiveError: The folder is damaged.
-    """
+    """Return whether a model folder says that the model has a text tower; it is not loaded."""
     file = model / MODEL_FILES[0]
     if not file.is_file():  # an exported model
         return False
@@ -305,11 +289,6 @@ def unfinished(folder: Path, manifest: Manifest) -> str | None:
 def switch(folder: Path, manifest: Manifest, base: str) -> Manifest:
     """Switch to a finished base, and remove the older ones unless a process reads them.
 
-    Args:
-        folder: The archive, locked.
-        manifest: Of the finished base.
-        base: The folder that holds it.
-
     Raises:
         LandcueError: The folder cannot be written; the former base stays in use.
     """
@@ -348,11 +327,7 @@ def _remove(paths: Iterable[Path]) -> None:
 
 
 def remove_indexes(folder: Path) -> None:
-    """Remove what searches derived from earlier versions: it holds deleted records, too.
-
-    Raises:
-        ArchiveError: It cannot be removed.
-    """
+    """Remove what searches derived from earlier versions: it holds deleted records, too."""
     indexes = storage.cache_folder(folder) / _INDEXES
     try:
         if indexes.exists():

@@ -122,11 +122,7 @@ class Manifest:
         }
 
     def check_encoder(self, encoder: Encoder, folder: Path) -> None:
-        """Check that a model is the one that made the archive.
-
-        Raises:
-            ArchiveError: Fingerprint, dimensions, bits or label names differ.
-        """
+        """Check that a model is the one that made the archive."""
         if self.imported:
             raise ArchiveError(
                 f"{folder} holds imported embeddings, whose model is not available: new images "
@@ -144,11 +140,7 @@ class Manifest:
             )
 
     def check_regions(self, encoder: Encoder, folder: Path) -> None:
-        """Check that an encoder divides images into regions as the archive does.
-
-        Raises:
-            ArchiveError: It does not.
-        """
+        """Check that an encoder divides images into regions as the archive does."""
         if self.regions != regions_of(encoder):
             raise ArchiveError(
                 f"{folder} holds {self.regions} x {self.regions} regions of each image, not "
@@ -163,11 +155,7 @@ def now() -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replace the manifest atomically.
-
-    Raises:
-        LandcueError: The folder cannot be written.
-    """
+    """Replace the manifest atomically."""
     storage.write(folder / MANIFEST, manifest_text(manifest))
 
 
@@ -187,12 +175,7 @@ def manifest_text(manifest: Manifest) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check the manifest of an archive.
-
-    Raises:
-        ArchiveError: There is no archive, its manifest is damaged or lacks keys, or it has an
-            unsupported format.
-    """
+    """Read and check the manifest of an archive."""
     if not is_object(folder) and not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise ArchiveError(f"{folder} {what}; {_MISSING}")
@@ -212,11 +195,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def parse_manifest(text: str | bytes, file: Path) -> Manifest:
-    """Return the manifest that :func:`manifest_text` wrote; ``file`` is named in errors.
-
-    Raises:
-        ArchiveError: As :func:`read_manifest`.
-    """
+    """Return the manifest that :func:`manifest_text` wrote; ``file`` is named in errors."""
     value = parse_json(text, file, ArchiveError, _RESTORE)
     if value.get("format") != FORMAT:
         raise ArchiveError(

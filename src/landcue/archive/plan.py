@@ -92,11 +92,7 @@ class Plan:
 
 
 def check_unique(records: Sequence[Record]) -> None:
-    """Check that ids are unique.
-
-    Raises:
-        DataError: Two records have the same id; the message names both files.
-    """
+    """Check that ids are unique."""
     seen: dict[str, Record] = {}
     for record in records:
         if record.id in seen:
@@ -222,11 +218,7 @@ def _scene_digests(stored: dict[str, Stored]) -> dict[tuple[str, int, int], str]
 
 
 def stored_records(stored: Mapping[str, Stored], root: Path) -> list[Record]:
-    """Return the records of one source for its stored rows, sorted by id.
-
-    Raises:
-        StoreError: A store that holds their images cannot be reached, or refuses.
-    """
+    """Return the records of one source for its stored rows, sorted by id."""
     files = _files_of(root, {row.metadata.path for row in stored.values()})
     return [
         Record(

@@ -30,11 +30,7 @@ class Sizing:
 
 
 def import_ray() -> Any:
-    """Return the ``ray`` module.
-
-    Raises:
-        UsageError: It is not installed, or does not load.
-    """
+    """Return the ``ray`` module."""
     # Read when Ray loads: turns off usage reports.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as future versions do
@@ -89,11 +85,7 @@ def connected(address: str, workers: int | None) -> Generator[Any]:
 
 
 def _check_address(address: str) -> None:
-    """Check that an address is valid and that a Ray head listens there.
-
-    Raises:
-        UsageError: It is not valid, or no Ray head answers.
-    """
+    """Check that an address is valid and that a Ray head listens there."""
     if address in (LOCAL, AUTO):
         return
     found = re.fullmatch(r"\[?([^\[\]/]+?)\]?:([0-9]{1,5})", address)
@@ -131,9 +123,6 @@ def size_workers(ray: Any, workers: int | None, device: str | None) -> Sizing:
         ray: The connected module.
         workers: Number of workers; by default one for each GPU, or else for each core.
         device: ``cpu``, ``cuda`` …; ``None`` uses GPUs if there are any.
-
-    Raises:
-        UsageError: The cluster has too few of them.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]

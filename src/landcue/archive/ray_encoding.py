@@ -210,9 +210,6 @@ class RayEngine:
 
         Starting a local cluster forks this process, which should happen before the archive's
         table is open.
-
-        Raises:
-            UsageError: As :func:`connected`.
         """
         with connected(self._address, self._workers):
             yield

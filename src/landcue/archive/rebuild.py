@@ -171,11 +171,7 @@ def reembed(
 def reembed_parts(
     folder: Path, scenes: Callable[[Source], SceneOptions | None]
 ) -> tuple[list[Part], Path | None]:
-    """Return the records of each source of an archive, and the model of an interrupted call.
-
-    Raises:
-        ArchiveError: The archive is missing, broken, or holds no images.
-    """
+    """Return the records of each source of an archive, and the model of an interrupted call."""
     manifest = read_manifest(folder)
     _check_images(folder, manifest)
     stored = read_stored(RecordTable.open(folder / manifest.base, pinned=True))
@@ -345,11 +341,7 @@ class _Repair:
         return checksums.version
 
     def _open(self) -> tuple[RecordTable | None, bool]:
-        """Open the newest version that can be read, and return whether it is the newest of all.
-
-        Raises:
-            ArchiveError: There is none.
-        """
+        """Open the newest version that can be read, and return whether it is the newest of all."""
         reasons: list[str] = []
         for file in sorted(version_files(self.base), key=version_number, reverse=True):
             try:

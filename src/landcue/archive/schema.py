@@ -162,11 +162,7 @@ def to_wkb(footprints: Sequence[Area | None]) -> list[bytes | None]:
 
 
 def footprint_of(data: bytes | None) -> Area | None:
-    """Return the footprint that :func:`to_wkb` wrote.
-
-    Raises:
-        ArchiveError: The bytes are no polygons.
-    """
+    """Return the footprint that :func:`to_wkb` wrote."""
     if data is None:
         return None
     shape: Any = shapely.from_wkb(data, on_invalid="ignore")
@@ -254,10 +250,6 @@ _VECTORS = ("embedding", "code", "label_scores", "regions")
 
 def row_faults(batch: pa.RecordBatch, label_names: Sequence[str] | None = None) -> list[str | None]:
     """Compare whole rows with their checksums.
-
-    Args:
-        batch: Rows with all columns of the archive.
-        label_names: Names of the label scores, to check predicted labels as well.
 
     Returns:
         The problem of each row, or ``None``.

@@ -61,11 +61,7 @@ class Source:
 
 
 def check_source_name(name: str) -> str:
-    """Return a name that a source may have.
-
-    Raises:
-        UsageError: It is empty, too long, or holds a colon, a slash or a control character.
-    """
+    """Return a name that a source may have."""
     if not name.strip() or len(name) > _MOST_NAME or re.search(r"[:/\\]", name):
         raise UsageError(
             f"source name {name!r}: use 1 to {_MOST_NAME} characters without colon and slash"
@@ -92,10 +88,6 @@ def choose_source(
         source: The one being indexed.
         wanted: ``--source-name``; an existing source of this name is taken to have moved.
         stored: Stored records by id.
-
-    Raises:
-        UsageError: The name is not valid, is the beginning of other sources' ids, or the location
-            belongs to a source of another name.
     """
     here = next((name for name, one in sources.items() if _same_place(one, source)), None)
     if wanted is not None:

@@ -221,11 +221,7 @@ def locked(folder: Path, doing: str) -> Generator[None]:
 
 
 def check_locked(folder: Path) -> None:
-    """Check that this process still holds the lock that it took; folders cannot lose theirs.
-
-    Raises:
-        ArchiveError: Another writer has taken it over, because this process stood still.
-    """
+    """Check that this process still holds the lock that it took; folders cannot lose theirs."""
     if is_object(folder):
         for lease in tuple(_held.values()):
             if f"{address(folder)}/".startswith(f"{lease.prefix}/"):

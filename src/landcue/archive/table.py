@@ -113,11 +113,7 @@ class RecordTable:
 
     @classmethod
     def create(cls, folder: Path, schema: pa.Schema) -> RecordTable:
-        """Make an empty table.
-
-        Raises:
-            ArchiveError: The folder cannot be written.
-        """
+        """Make an empty table."""
         with writing(folder, 0):
             return cls(folder, _connect(folder).create_table(TABLE, schema=schema))
 
@@ -389,11 +385,7 @@ class Writer:
             self._commits.popleft().result()
 
     def put(self, kind: Kind, rows: pa.Table) -> None:
-        """Queue rows; waits while the queue is full.
-
-        Raises:
-            ArchiveError: An earlier commit failed.
-        """
+        """Queue rows; waits while the queue is full."""
         if len(rows):
             self._rows[kind].append(rows)
         if sum(map(len, itertools.chain(*self._rows.values()))) >= self._commit_every:

@@ -120,11 +120,7 @@ def verify_archive(folder: Path) -> VerifyReport:
 
 
 def verify_files(folder: Path) -> Files:
-    """Read every file of an archive that has a checksum.
-
-    Raises:
-        ArchiveError: There is none, or neither its manifest nor the copy of it can be read.
-    """
+    """Read every file of an archive that has a checksum."""
     manifest, checksums, problems = _read_small_files(folder)
     if checksums is not None:
         problems += damaged_files(folder, checksums, manifest.base)
@@ -157,11 +153,7 @@ def verify_rows(folder: Path, files: Files) -> VerifyReport:
 
 
 def sound_rows(table: RecordTable, manifest: Manifest, check: RowCheck) -> Iterator[pa.Table]:
-    """Yield the rows that have the right checksums, and add the others to ``check``.
-
-    Raises:
-        ArchiveError: Nothing of the table can be read.
-    """
+    """Yield the rows that have the right checksums, and add the others to ``check``."""
     if not table.schema.equals(manifest.schema):
         raise ArchiveError(f"{table.folder} holds a table of other columns or sizes")
     seen: set[str] = set()

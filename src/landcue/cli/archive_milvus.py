@@ -106,11 +106,7 @@ def _print_diff(report: DiffReport) -> None:
 
 
 def about_collection(path: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
-    """Return the manifest of what a collection holds, and the facts to print before and after it.
-
-    Raises:
-        ArchiveError: The server cannot be used, or there is no such collection.
-    """
+    """Return the manifest of a collection, and the facts to print before and after it."""
     from landcue.milvus.link import Address, Link
     from landcue.milvus.manifest import FORMAT, ManifestStore, read_pushed
 
@@ -128,11 +124,7 @@ def about_collection(path: Path) -> tuple[Manifest, dict[str, Any], dict[str, An
 
 
 def count_collection(path: Path) -> tuple[int, tuple[Problem, ...], str]:
-    """Count the records of a collection; return also its problems and an error message.
-
-    Raises:
-        ArchiveError: The server cannot be used.
-    """
+    """Count the records of a collection; return also its problems and an error message."""
     from landcue.milvus.backend import MilvusBackend
     from landcue.milvus.link import Address
 

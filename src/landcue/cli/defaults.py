@@ -32,11 +32,7 @@ VARIABLE = "LANDCUE_CONFIG"
 
 
 def find_file() -> Path | None:
-    """Return the file of defaults, if there is one.
-
-    Raises:
-        UsageError: ``LANDCUE_CONFIG`` names no file.
-    """
+    """Return the file of defaults, if there is one."""
     named = os.environ.get(VARIABLE)
     if named is not None:
         if named and not Path(named).is_file():
@@ -47,11 +43,7 @@ def find_file() -> Path | None:
 
 
 def read_defaults(commands: Iterable[str]) -> tuple[str, dict[str, Any]]:
-    """Read the name of the file of defaults and its tables by command; empty without a file.
-
-    Raises:
-        UsageError: It cannot be read, or a table is of no command.
-    """
+    """Read the name of the file of defaults and its tables by command; empty without a file."""
     file = find_file()
     if file is None:
         return "", {}
@@ -64,16 +56,7 @@ def read_defaults(commands: Iterable[str]) -> tuple[str, dict[str, Any]]:
 
 
 def named_defaults(command: Any, values: object, where: str) -> dict[str, Any]:
-    """Return defaults by the names of a command's parameters, as typer takes them.
-
-    Args:
-        command: A command, or a group of commands.
-        values: Its table in the file.
-        where: What messages call the table.
-
-    Raises:
-        UsageError: A key is no option, or the table is none.
-    """
+    """Return defaults by the names of a command's parameters, as typer takes them."""
     if not isinstance(values, Mapping):
         raise UsageError(f"{where}: write a table of options, as [index]")
     table = cast("Mapping[str, Any]", values)

@@ -77,10 +77,6 @@ def show(archives: Sequence[Path], port: int | None, collections: Path) -> None:
         archives: Their folders; the first is shown first.
         port: ``None`` for 8000, or a free one if 8000 is in use.
         collections: File for collections made on the page.
-
-    Raises:
-        ArchiveError: One cannot be opened.
-        UsageError: The port is in use.
     """
     from landcue.server.run import run
     from landcue.server.settings import Settings

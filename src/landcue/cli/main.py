@@ -42,11 +42,19 @@ COMMANDS = {
 
 _BOX = "W,S,E,N"
 _METAVARS = {
-    **{"bbox": _BOX, "chip_bbox": _BOX, "window": "COL,ROW,WIDTH,HEIGHT", "score": "LABEL=SCORE"},
-    **{"basemap": "URL", "allow_origin": "URL"},
+    "bbox": _BOX,
+    "chip_bbox": _BOX,
+    "window": "COL,ROW,WIDTH,HEIGHT",
+    "score": "LABEL=SCORE",
+    "basemap": "URL",
+    "allow_origin": "URL",
 }
 _METAVARS_OF_TYPES: dict[Any, str] = {
-    **{str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH", datetime: "TIME"}
+    str: "TEXT",
+    int: "INTEGER",
+    float: "NUMBER",
+    Path: "PATH",
+    datetime: "TIME",
 }
 
 

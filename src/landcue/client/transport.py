@@ -130,11 +130,7 @@ class Content:
 
 
 def json_content(model: type[BaseModel], values: Mapping[str, Any]) -> Content:
-    """Return values as JSON that fits a model of the service.
-
-    Raises:
-        UsageError: A value is no JSON, or does not fit.
-    """
+    """Return values as JSON that fits a model of the service."""
     try:
         text = json.dumps(values, allow_nan=False, default=_plain)
         model.model_validate_json(text)
@@ -149,11 +145,7 @@ def json_content(model: type[BaseModel], values: Mapping[str, Any]) -> Content:
 
 
 def search_content(arguments: Mapping[str, Any]) -> Content:
-    """Return a search as the content of a request.
-
-    Raises:
-        UsageError: An unknown keyword, a value that does not fit, or a file that cannot be read.
-    """
+    """Return a search as the content of a request."""
     for name in arguments:
         if name not in SearchArguments.__annotations__:
             near = did_you_mean(name, SearchArguments.__annotations__)
@@ -183,11 +175,7 @@ def search_content(arguments: Mapping[str, Any]) -> Content:
 
 
 def with_query(query: Any, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the keywords of a search, and of its query.
-
-    Raises:
-        UsageError: There is another query among the keywords, or it is none.
-    """
+    """Return the keywords of a search, and of its query."""
     if query is None:
         return arguments
     known = dict(arguments)
@@ -276,11 +264,7 @@ class Transport:
     def send(
         self, method: str, path: str, query: Mapping[str, Any], content: Content | None = None
     ) -> bytes:
-        """Return the body of an answer; a busy service (429) is asked again before.
-
-        Raises:
-            ServiceError: There is no good answer.
-        """
+        """Return the body of an answer; a busy service (429) is asked again before."""
         given = {name: value for name, value in query.items() if value is not None}
         address = f"{self.url}{path}" + (f"?{urlencode(given)}" if given else "")
         tried = 0
@@ -305,11 +289,7 @@ class Transport:
         query: Mapping[str, Any],
         content: Content | None = None,
     ) -> M:
-        """Return an answer as a value.
-
-        Raises:
-            ServiceError: As :meth:`send`, and when the answer does not fit the model.
-        """
+        """Return an answer as a value."""
         data = self.send(method, path, query, content)
         try:
             return model.model_validate_json(data)

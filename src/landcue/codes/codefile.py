@@ -52,21 +52,13 @@ class Stored:
     arrays: dict[str, npt.NDArray[Any]]
 
     def fact(self, name: str) -> int:
-        """Return a whole number.
-
-        Raises:
-            ArchiveError: The file has none of this name.
-        """
+        """Return a whole number."""
         if name not in self.facts:
             raise ArchiveError(f"{self.path} does not hold its {name}; rebuild it")
         return self.facts[name]
 
     def array(self, name: str, kind: type[np.generic], ndim: int) -> npt.NDArray[Any]:
-        """Return an array.
-
-        Raises:
-            ArchiveError: The file has none of this name, type and number of dimensions.
-        """
+        """Return an array."""
         array = self.arrays.get(name)
         if array is None or array.dtype != kind or array.ndim != ndim:
             raise ArchiveError(f"{self.path} holds no usable {name}; rebuild it")

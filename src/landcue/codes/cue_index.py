@@ -389,11 +389,7 @@ def _weighted(
 
 
 def check_same(queries: CueCodes, gallery: CueCodes) -> None:
-    """Refuse queries of other bits than the gallery's.
-
-    Raises:
-        UsageError: The label bits or the hash bits differ.
-    """
+    """Refuse queries of other bits than the gallery's."""
     ours = queries.n_label_bits, queries.n_hash_bits
     if ours != (gallery.n_label_bits, gallery.n_hash_bits):
         raise UsageError(
@@ -403,12 +399,7 @@ def check_same(queries: CueCodes, gallery: CueCodes) -> None:
 
 
 def check_weight(codes: CueCodes, weight: object) -> int:
-    """Return the label weight as a plain int.
-
-    Raises:
-        UsageError: It is not a whole number of 0 or more, or leaves no bit to compare, or lets
-            distances overflow.
-    """
+    """Return the label weight as a plain int."""
     if isinstance(weight, bool) or not isinstance(weight, int | np.integer) or weight < 0:
         raise UsageError(f"the label weight is {weight!r}: pass a whole number, 0 or more")
     if weight == 0 and codes.n_hash_bits == 0:

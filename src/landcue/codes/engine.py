@@ -25,11 +25,7 @@ _ROW_MASK = np.uint64(MAX_ROWS)
 
 
 def load_compiled(engine: Engine) -> ModuleType | None:
-    """Return the module of compiled scans, or ``None`` where NumPy must do.
-
-    Raises:
-        UsageError: The engine is unknown, or numba was requested and is missing.
-    """
+    """Return the module of compiled scans, or ``None`` where NumPy must do."""
     if engine not in ("auto", "numba", "numpy"):
         raise UsageError(f"unknown search engine {engine!r}: pass 'auto', 'numba' or 'numpy'")
     if engine == "numpy" or (engine == "auto" and os.environ.get("LANDCUE_NUMBA") == "0"):
@@ -47,21 +43,13 @@ def load_compiled(engine: Engine) -> ModuleType | None:
 
 
 def check_size(n: int) -> None:
-    """Refuse more rows than a key can number.
-
-    Raises:
-        UsageError: ``n`` is above 4,294,967,295.
-    """
+    """Refuse more rows than a key can number."""
     if n > MAX_ROWS:
         raise UsageError(f"{n:,} codes are too many for one index: split them at {MAX_ROWS:,}")
 
 
 def check_threads(threads: int | None) -> int:
-    """Return how many threads to use: by default the cores this process may run on.
-
-    Raises:
-        UsageError: ``threads`` is less than 1.
-    """
+    """Return how many threads to use: by default the cores this process may run on."""
     if threads is not None and threads < 1:
         raise UsageError(f"a search cannot run on {threads} threads: pass 1 or more")
     return core_count() if threads is None else threads
@@ -142,32 +130,20 @@ _GROUP = 64
 
 
 def check_k(k: object) -> int:
-    """Return ``k`` as a plain int.
-
-    Raises:
-        UsageError: ``k`` is not a whole number of at least 1.
-    """
+    """Return ``k`` as a plain int."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise UsageError(f"k is {k!r}: ask for a whole number of hits, 1 or more")
     return int(k)
 
 
 def check_mask(mask: npt.NDArray[np.bool_] | None, n: int) -> int:
-    """Return how many of ``n`` rows the filter ``mask`` allows (all of them without one).
-
-    Raises:
-        UsageError: ``mask`` is not bool ``[n]``.
-    """
+    """Return how many of ``n`` rows the filter ``mask`` allows (all of them without one)."""
     check_mask_shape(mask, n)
     return n if mask is None else int(np.count_nonzero(mask))
 
 
 def check_mask_shape(mask: npt.NDArray[np.bool_] | None, n: int) -> None:
-    """Refuse a filter that is not one bool for each of ``n`` rows.
-
-    Raises:
-        UsageError: ``mask`` is not bool ``[n]``.
-    """
+    """Refuse a filter that is not one bool for each of ``n`` rows."""
     if mask is not None and (mask.dtype != np.bool_ or mask.shape != (n,)):
         raise UsageError(
             f"the filter is {mask.dtype} {list(mask.shape)}: pass one bool per record, [{n}]"

@@ -56,11 +56,7 @@ class LabelGroups:
 
 
 def group_by_label(label: ByteArray, n_label_bits: int) -> LabelGroups:
-    """Group records by their label codes, packed uint8 ``[n, ceil(L / 8)]``.
-
-    Raises:
-        UsageError: The label codes are not packed codes of ``n_label_bits`` bits.
-    """
+    """Group records by their label codes, packed uint8 ``[n, ceil(L / 8)]``."""
     check_codes(label, n_label_bits, "label codes")
     if n_label_bits <= _TABLE_BITS:
         labels, numbers = _number_by_table(label, n_label_bits)

@@ -75,11 +75,7 @@ def unpack_bits(code: ByteArray, n_bits: int) -> npt.NDArray[np.bool_]:
 
 
 def check_codes(code: ByteArray, n_bits: int, name: str = "codes") -> None:
-    """Refuse anything but packed codes uint8 ``[n, ceil(n_bits / 8)]`` with zero padding.
-
-    Raises:
-        UsageError: The type, the width or the padding bits are wrong; ``name`` says of what.
-    """
+    """Refuse anything but packed codes uint8 ``[n, ceil(n_bits / 8)]`` with zero padding."""
     if n_bits < 0:
         raise UsageError(f"{name} cannot have {n_bits} bits: pass 0 or more")
     if code.dtype != np.uint8:

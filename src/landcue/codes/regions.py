@@ -43,9 +43,6 @@ def region_boxes(side: int) -> npt.NDArray[np.float64]:
 
     Args:
         side: Regions a side, 2 to 8; they are in the order of rows.
-
-    Raises:
-        UsageError: Another number.
     """
     if not 2 <= side <= MOST_REGIONS:
         raise UsageError(f"{side} regions a side: use 2 to {MOST_REGIONS}")
@@ -89,11 +86,7 @@ class RegionIndex:
     """Embeddings of the regions of n images, searched exactly."""
 
     def __init__(self, regions: SignedBytes, dim: int, *, engine: Engine = "auto") -> None:
-        """Hold int8 ``[n, R * dim]``, which is shared, not copied.
-
-        Raises:
-            UsageError: Another type or shape.
-        """
+        """Hold int8 ``[n, R * dim]``, which is shared, not copied."""
         if regions.dtype != np.int8 or regions.ndim != 2 or regions.shape[1] % dim:
             raise UsageError(
                 f"regions are {regions.dtype} {list(regions.shape)}: use int8 [n, R * {dim}]"

@@ -131,9 +131,6 @@ def render_pair(
 
     Returns:
         Two images, uint8 ``[size, size, 3]``.
-
-    Raises:
-        UsageError: Unknown theme or change, or a size that is out of range.
     """
     if change is not None and change not in CHANGES:
         raise UsageError(f"no change {change!r}{did_you_mean(change, CHANGES)}")

@@ -33,11 +33,7 @@ THEMES: dict[str, Callable[[Canvas], None]] = {
 
 
 def check_size(size: int) -> None:
-    """Refuse a chip size that holds no scene or does not fit in memory.
-
-    Raises:
-        UsageError: ``size`` is not between 32 and 1024 pixels.
-    """
+    """Refuse a chip size that holds no scene or does not fit in memory."""
     if not _MIN_SIZE <= size <= _MAX_SIZE:
         raise UsageError(f"size {size}: pass {_MIN_SIZE} to {_MAX_SIZE} pixels")
 
@@ -63,11 +59,7 @@ def render_chip(
 
 
 def draw(rng: np.random.Generator | int, theme: str, size: int = 128) -> Canvas:
-    """Paint a scene but do not develop it: the canvas still holds the label of each pixel.
-
-    Raises:
-        UsageError: As :func:`render_chip`.
-    """
+    """Paint a scene but do not develop it: the canvas still holds the label of each pixel."""
     if theme not in THEMES:
         raise UsageError(f"no theme {theme!r}{did_you_mean(theme, THEMES)}")
     check_size(size)

@@ -76,9 +76,6 @@ def parse_ranking(name: str) -> Ranking:
     4 hash bits, ``label-first`` with one worth more than all hash bits; ``asymmetric`` compares the
     query's embedding with embeddings decoded from ``code``, ``asymmetric-cue`` from ``cue``;
     ``sign``, ``itq`` and ``lsh`` are unlearned codes of the embedding.
-
-    Raises:
-        UsageError: There is no such ranking.
     """
     if match := _WEIGHTED.match(name):
         if int(match[1]) > _MOST_WEIGHT:
@@ -132,9 +129,6 @@ def rank(
             the codebook and not one bit per label.
         codebook: ``base2`` or ``hadamard``.
         seed: Of the unlearned codes.
-
-    Raises:
-        UsageError: The model lacks what the ranking needs.
     """
     ranking = parse_ranking(name)
     if ranking.kind in ("embedding", "features"):
@@ -241,11 +235,7 @@ class Measured:
 
 
 def load_measured(file: Path) -> Measured | None:
-    """Read what :meth:`Measured.save` wrote; ``None`` if it is not there.
-
-    Raises:
-        ModelError: Damaged files.
-    """
+    """Read what :meth:`Measured.save` wrote; ``None`` if it is not there."""
     if not file.is_file():
         return None
     hint = "delete it, and the experiment measures it again"
@@ -288,11 +278,7 @@ class Encodings:
         return len(self._images.part("train").records)
 
     def part(self, name: str) -> tuple[Annotations, Spaces]:
-        """Return labels and encodings of a part.
-
-        Raises:
-            DataError: The split has no such part.
-        """
+        """Return labels and encodings of a part."""
         if name not in self._parts:
             records = self._images.part(name).records
             if not records:

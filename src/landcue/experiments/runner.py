@@ -132,17 +132,6 @@ def run_experiment(
     is finished is kept. For each row all seeds' models are measured on the validation part, the
     ranking with the best mean is chosen, and only then the test part is measured: once per model
     and ranking, and every measurement leaves a line in ``test_log.jsonl``.
-
-    Args:
-        spec: See :class:`landcue.experiments.spec.Spec`.
-        out: The experiment's folder.
-        only: Methods to train now; all by default.
-        message: Called with what happens.
-        progress: Called with a stage's name, what is done and the total.
-
-    Raises:
-        UsageError: ``only`` names no method, or several rankings without a validation part.
-        ModelError: Another process works in the folder.
     """
     wanted = set(only)
     for name in wanted - set(spec.methods):

@@ -155,11 +155,7 @@ def read_spec(file: Path, base: Values | None = None) -> Spec:
 
 
 def check_spec(file: Path, values: Values) -> Spec:
-    """Check the values of a specification; ``file`` names it in messages.
-
-    Raises:
-        UsageError: An unknown key, or methods that contradict each other.
-    """
+    """Check the values of a specification; ``file`` names it in messages."""
     try:
         spec = Spec.model_validate(values)
     except ValidationError as error:

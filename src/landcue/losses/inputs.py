@@ -23,9 +23,6 @@ def check_batch(
         embeddings: ``[n, d]``, any float type.
         labels: Multi-hot ``[n, C]`` of any type, or class indices, integer ``[n]``.
         n_classes: C, for class indices; without it the classes of this batch are numbered.
-
-    Raises:
-        UsageError: Wrong shapes, embeddings that are not finite, or labels out of range.
     """
     z, y = embeddings, labels
     indices = is_class_indices(y)
@@ -63,11 +60,7 @@ def is_class_indices(labels: Tensor) -> bool:
 
 
 def one_hot(indices: Tensor, n_classes: int | None = None) -> Tensor:
-    """Return class indices ``[n]`` as int64 ``[n, C]``; without C, of the distinct ones.
-
-    Raises:
-        UsageError: An index outside 0..C-1.
-    """
+    """Return class indices ``[n]`` as int64 ``[n, C]``; without C, of the distinct ones."""
     if n_classes is None:
         distinct, indices = indices.unique(return_inverse=True)
         return F.one_hot(indices, max(len(distinct), 1))
@@ -86,9 +79,6 @@ def class_indices(labels: Tensor, instead: str = "a multi-label loss such as MAR
     Args:
         labels: One-hot labels.
         instead: What the message recommends for others.
-
-    Raises:
-        UsageError: An image has no label or several.
     """
     wrong = (labels.sum(1) != 1).nonzero()
     if len(wrong):
@@ -104,15 +94,7 @@ def class_indices(labels: Tensor, instead: str = "a multi-label loss such as MAR
 def check_range(
     name: str, value: float, low: float, high: float = math.inf, *, above: bool = False
 ) -> None:
-    """Raise :class:`UsageError` unless an option lies in its range.
-
-    Args:
-        name: The option.
-        value: Its value.
-        low: Least value; with ``above`` the value must exceed it.
-        high: Greatest value.
-        above: Whether ``low`` itself is excluded.
-    """
+    """Raise :class:`UsageError` unless an option lies in its range."""
     inside = (value > low if above else value >= low) and value <= high
     if not inside:
         if math.isfinite(high):

@@ -230,11 +230,7 @@ class MARC(PairLoss):
 
 
 def with_preset(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options with those of their ``preset``, if they name one, below them.
-
-    Raises:
-        UsageError: There is no such preset.
-    """
+    """Return options with those of their ``preset``, if they name one, below them."""
     rest = dict(options)
     name = rest.pop("preset", "default")
     if name not in PRESETS:

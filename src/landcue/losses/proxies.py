@@ -44,10 +44,6 @@ class ProxyLoss(nn.Module):
             indices_tuple: Must be ``None``, as the next two: no images are compared.
             ref_emb: Must be ``None``.
             ref_labels: Must be ``None``.
-
-        Raises:
-            UsageError: Wrong shapes, embeddings that are not finite, labels out of range, or
-                pairs to compare.
         """
         if not (indices_tuple is None and ref_emb is None and ref_labels is None):
             raise UsageError(
@@ -70,13 +66,7 @@ class ProxyLoss(nn.Module):
 
 
 def add_proxies(module: nn.Module, n_classes: int | None, dim: int | None) -> nn.Parameter:
-    """Return new proxies ``[C, d]``, drawn at the first batch unless both lengths are known.
-
-    Args:
-        module: What the proxies will belong to; loading its state gives proxies their shape.
-        n_classes: C.
-        dim: d.
-    """
+    """Return new proxies ``[C, d]``, drawn at the first batch unless both lengths are known."""
 
     def shape_from_state(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
         held, loaded = module.proxies, state.get(prefix + "proxies")
@@ -90,11 +80,7 @@ def add_proxies(module: nn.Module, n_classes: int | None, dim: int | None) -> nn
 
 
 def fit_proxies(proxies: nn.Parameter, z: Tensor, y: Tensor) -> None:
-    """Draw proxies that have no shape yet for embeddings ``[n, d]`` and labels ``[n, C]``.
-
-    Raises:
-        UsageError: They have another shape.
-    """
+    """Draw proxies that have no shape yet for embeddings ``[n, d]`` and labels ``[n, C]``."""
     shape = (y.shape[1], z.shape[1])
     if isinstance(proxies, nn.UninitializedParameter):
         proxies.materialize(shape, device=z.device)
@@ -104,11 +90,7 @@ def fit_proxies(proxies: nn.Parameter, z: Tensor, y: Tensor) -> None:
 
 
 def known_classes(proxies: nn.Parameter) -> int:
-    """Return C for class indices.
-
-    Raises:
-        UsageError: The proxies have no shape yet.
-    """
+    """Return C for class indices."""
     if isinstance(proxies, nn.UninitializedParameter):
         raise UsageError(
             "class indices do not say how many classes there are: pass n_classes and dim"

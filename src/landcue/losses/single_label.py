@@ -23,11 +23,7 @@ class SingleLabelLoss(nn.Module):
     """
 
     def __init__(self, name: str, *args: Any, **options: Any) -> None:
-        """Make the inner loss ``pytorch_metric_learning.losses.<name>``.
-
-        Raises:
-            UsageError: pytorch-metric-learning is not installed.
-        """
+        """Make the inner loss ``pytorch_metric_learning.losses.<name>``."""
         super().__init__()
         try:
             library = importlib.import_module("pytorch_metric_learning.losses")
@@ -53,10 +49,6 @@ class SingleLabelLoss(nn.Module):
             indices_tuple: Pairs or triplets to use, as the library's miners return them.
             ref_emb: Embeddings ``[m, d]`` to compare with instead of the batch.
             ref_labels: Their labels, given as ``labels`` are.
-
-        Raises:
-            UsageError: Wrong shapes, embeddings that are not finite, or an image with no label or
-                several.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             z, classes = _classes(embeddings, labels)

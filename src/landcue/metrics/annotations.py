@@ -86,9 +86,6 @@ def labelled(labels: Annotations | npt.ArrayLike | None, what: str) -> Annotatio
         labels: Multi-hot ``[n, C]``, one class per image ``[n]`` (whole numbers from 0), or a
             finished value.
         what: ``queries`` or ``gallery``, for messages.
-
-    Raises:
-        UsageError: The labels cannot be used.
     """
     if isinstance(labels, Annotations):
         return labels
@@ -106,16 +103,7 @@ def labelled(labels: Annotations | npt.ArrayLike | None, what: str) -> Annotatio
 
 
 def check_same_kind(ours: Iterable[object], theirs: Iterable[object], *names: str) -> None:
-    """Refuse ids that would be equal only after conversion, such as 7 and ``"7"``.
-
-    Args:
-        ours: Some ids.
-        theirs: Others, with which they are matched.
-        names: What both are, for the message.
-
-    Raises:
-        UsageError: There is such a pair.
-    """
+    """Refuse ids that would be equal only after conversion, such as 7 and ``"7"``."""
     first, second = set(ours), set(theirs)
     texts = {str(id_): id_ for id_ in second - first}
     for id_ in first - second:

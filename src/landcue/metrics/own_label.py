@@ -103,9 +103,6 @@ def score_labels(
         chance: The same for a random ranking.
         counts: Images by label, of the training part, which decide the thirds; every label must
             be there. Without it the gallery's decide, of labels with a counted query.
-
-    Raises:
-        UsageError: A label has no count.
     """
     n_query = np.count_nonzero(~np.isnan(values), axis=0)
     n_gallery = gallery.sum(axis=0, dtype=np.int64)

@@ -28,9 +28,6 @@ def distance_keys(distances: npt.NDArray[Any]) -> Keys:
     float32 and whole numbers below ``2**32 - 1`` keep one key for a distance in all rows. float64
     is not rounded: its keys are the places of the distinct distances of a row, which costs a
     slower sort.
-
-    Raises:
-        UsageError: A distance is NaN, negative as a whole number, or not a number type.
     """
     if distances.dtype.kind in "iu":
         if distances.size and (int(distances.min()) < 0 or int(distances.max()) >= int(HIDDEN)):
@@ -123,9 +120,6 @@ def order(
     Returns:
         Rows int64 ``[q, n]``, nearest first, and bool ``[q, n]``, true where a group of equal
         distances begins.
-
-    Raises:
-        UsageError: The distances cannot be ordered.
     """
     if distances.ndim != 2:
         raise UsageError(f"distances have shape {list(distances.shape)}: pass [queries, gallery]")

@@ -125,11 +125,7 @@ class Cut:
 
 
 def cut_of(kind: str) -> Cut | None:
-    """Return the cut of a relevance ``j<t>`` or ``g<t>``, or ``None`` for the other predicates.
-
-    Raises:
-        UsageError: ``kind`` is no relevance.
-    """
+    """Return the cut of a relevance ``j<t>`` or ``g<t>``, or ``None`` for the other predicates."""
     if kind in ("any", "exact", "same-class", "given"):
         return None
     try:
@@ -147,11 +143,7 @@ def cut_of(kind: str) -> Cut | None:
 
 
 def check_labels(labels: npt.ArrayLike, name: str) -> ByteArray:
-    """Return multi-hot labels as uint8 ``[n, C]``.
-
-    Raises:
-        UsageError: They are not ``[n, C]``, or hold anything but 0 and 1.
-    """
+    """Return multi-hot labels as uint8 ``[n, C]``."""
     array = np.asarray(labels)
     if array.ndim != 2:
         raise UsageError(f"labels of the {name} have shape {list(array.shape)}: pass [n, labels]")
@@ -166,11 +158,7 @@ def check_labels(labels: npt.ArrayLike, name: str) -> ByteArray:
 
 
 def check_single_label(labels: ByteArray, name: str) -> None:
-    """Refuse images with several labels where the relevance is the same class.
-
-    Raises:
-        UsageError: An image has more than one label.
-    """
+    """Refuse images with several labels where the relevance is the same class."""
     several = np.flatnonzero(labels.sum(axis=1, dtype=np.int64) > 1)
     if several.size:
         raise UsageError(
@@ -312,11 +300,7 @@ class GainTable:
 
 
 def check_gain(gain: float, what: str) -> float:
-    """Return a gain that can be used.
-
-    Raises:
-        UsageError: It is negative, NaN, or so large that ``2**gain`` overflows.
-    """
+    """Return a gain that can be used."""
     if not (math.isfinite(gain) and 0 <= gain <= MOST_GAIN):
         raise UsageError(f"the gain of {what} is {gain:g}: pass a number from 0 to {MOST_GAIN}")
     return float(gain)

@@ -40,7 +40,6 @@ class HasRun(typing.Protocol):
     @property
     def run(self) -> Run:
         """Results of each query by its id."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

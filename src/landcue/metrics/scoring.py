@@ -42,11 +42,9 @@ class CodeTable(typing.Protocol):
 
     def gain(self, kind: str) -> Floats:
         """Return the graded gain of every code, ``[n_codes]``."""
-        ...
 
     def relevant(self, kind: str) -> npt.NDArray[np.bool_]:
         """Return whether a pair of each code is relevant, ``[n_codes]``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,6 @@ class Source(typing.Protocol):
 
     def groups(self, table: Table, depth: int | None) -> Groups:
         """Return the groups, at least those which start before rank ``depth`` (all if None)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +156,6 @@ def score_block(
     """Return the metrics of a block of queries, float64 ``[len(wanted), q]``.
 
     A query without a relevant item has NaN where it does not count.
-
-    Args:
-        wanted: The metrics.
-        tables: Relevance and gains by pair code.
-        census: The gallery of each query.
-        source: The ranking to measure.
-        depth: The largest cut-off among the metrics.
     """
     known: dict[tuple[str, str, bool], tuple[Groups, Integers]] = {}
     out = np.empty((len(wanted), len(census.size)))
@@ -331,9 +321,6 @@ class Ranker:
             part: The queries and their distances.
             places: Whether the block must say which image has which rank; columns are in the
                 order of ids.
-
-        Raises:
-            UsageError: A distance is NaN.
         """
         rows = part.rows
         return rank_rows(

@@ -58,11 +58,6 @@ class MilvusBackend:
             model: Folder of the model that made its embeddings, needed for image queries.
             largest: Most hits or rows per response of the server.
             outlines: Most records in the box around a polygon whose outlines are read in advance.
-
-        Raises:
-            ArchiveError: The server cannot be used; the collection does not exist, or was pushed in
-                part.
-            UsageError: There is no such model.
         """
         self._model = None if model is None else find_model(model)
         if self._model is not None and not self._model.exists():
@@ -106,11 +101,7 @@ class MilvusBackend:
         return folder if folder.is_dir() else None
 
     def columns(self) -> Columns:
-        """Read the columns that evaluation needs, sorted by id.
-
-        Raises:
-            ArchiveError: The server cannot be used.
-        """
+        """Read the columns that evaluation needs, sorted by id."""
         vectors = ["embedding", "code"] if self.manifest.n_bits else ["embedding"]
         names = dict.fromkeys((*EVALUATED, *vectors))
         schema, parts = pa.schema([self.manifest.schema.field(name) for name in names]), []
@@ -205,11 +196,7 @@ class MilvusBackend:
         return True
 
     def view(self) -> MilvusView:
-        """Return the collection as a search sees it that starts now, also after another push.
-
-        Raises:
-            ArchiveError: The server cannot be reached, or the collection is being pushed.
-        """
+        """Return the collection as a search sees it that starts now, also after another push."""
         head = ManifestStore(self.link).head(now=False)
         if head is None or head["revision"] != self.pushed.revision:
             with self._following:
@@ -229,11 +216,7 @@ class MilvusBackend:
         return self.pushed.fusion
 
     def measure_fusion(self) -> Fusion:
-        """Return the weight of labels that was measured when the collection was pushed.
-
-        Raises:
-            UsageError: The model has no label head.
-        """
+        """Return the weight of labels that was measured when the collection was pushed."""
         check_mode("fused", self.manifest)
         if self.pushed.fusion is None:
             raise UsageError("the weight of labels was not measured: push the archive again")

@@ -75,11 +75,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str | Path) -> Address:
-        """Parse an address.
-
-        Raises:
-            UsageError: It is not valid, or holds credentials.
-        """
+        """Parse an address."""
         wanted = "write milvus://host:port/collection"
         scheme = _SCHEME.match(str(text))
         if scheme is None:
@@ -100,11 +96,7 @@ class Address:
 
 
 def credentials() -> dict[str, str]:
-    """Return the credentials in the environment, as arguments of pymilvus.
-
-    Raises:
-        UsageError: A user without a password, or a password without a user.
-    """
+    """Return the credentials in the environment, as arguments of pymilvus."""
     user, password, token = (os.environ.get(name, "") for name in (USER, PASSWORD, TOKEN))
     if token:
         return {"token": token}
@@ -114,11 +106,7 @@ def credentials() -> dict[str, str]:
 
 
 def check_version(version: str, server: str) -> None:
-    """Check the version of a server.
-
-    Raises:
-        ArchiveError: It is too old; names its version and the one that is needed.
-    """
+    """Check the version of a server."""
     found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
     if found is None or tuple(map(int, found.groups())) < OLDEST:
         needed = ".".join(map(str, OLDEST))
@@ -137,12 +125,7 @@ class Link:
     """
 
     def __init__(self, address: Address) -> None:
-        """Connect.
-
-        Raises:
-            ArchiveError: The server cannot be reached, is too old, or refuses the credentials.
-            UsageError: pymilvus is not installed, or half of the credentials is missing.
-        """
+        """Connect."""
         try:
             pymilvus = importlib.import_module("pymilvus")
         except ImportError:
@@ -270,11 +253,7 @@ class Link:
     def finalize(
         self, name: str, progress: Callable[[int, int], None], seconds: float = 3600.0
     ) -> None:
-        """Flush a collection and wait until it is indexed.
-
-        Raises:
-            ArchiveError: It takes longer than ``seconds``.
-        """
+        """Flush a collection and wait until it is indexed."""
         with self.doing(f"indexing {name}"):
             self.client.flush(name)
             (index,) = self.client.list_indexes(name)
@@ -337,9 +316,6 @@ def quoted(text: str) -> str:
 
     >>> print(quoted('a"b'))
     "a\u0022b"
-
-    Raises:
-        UsageError: The text is not valid Unicode.
     """
     try:
         text.encode()

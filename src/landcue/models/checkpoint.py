@@ -24,12 +24,7 @@ _NOT_RECORDED = "not recorded"
 
 
 def model_card(config: dict[str, Any], n_parameters: int) -> str:
-    """Render the card of a checkpoint's ``config.json``.
-
-    Args:
-        config: The content of ``config.json``.
-        n_parameters: Number of weights.
-    """
+    """Render the card of a checkpoint's ``config.json``."""
     model: dict[str, Any] = config["model"]
     made: dict[str, Any] = config["provenance"]
     labels = ", ".join(model["label_names"]) or "none"
@@ -221,12 +216,7 @@ def _model_config(value: object, folder: Path) -> ModelConfig:
 
 
 def _from_onnx(file: Path) -> Checkpoint:
-    """Read the trained weights of an exported file that holds them unchanged, as the built-in does.
-
-    Raises:
-        UsageError: It was exported in another precision, or ``onnx`` is not installed.
-        ModelError: The weights are not those that were exported.
-    """
+    """Read the weights of an exported file that holds them unchanged, as the built-in does."""
     card = OnnxEncoder(file).card
     try:
         import onnx

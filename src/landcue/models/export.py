@@ -75,9 +75,6 @@ def to_onnx(encoder: NeuralEncoder, *, locations: bool = False) -> Any:
     Input: ``pixels``, uint8 ``[n, s, s, bands]``, prepared images. Outputs: ``embedding`` float32
     ``[n, d]``, unit norm; ``hash`` ``[n, K]`` in (-1, 1), whose sign is the code; ``label_scores``
     ``[n, C]``.
-
-    Raises:
-        ModelError: torch cannot export this backbone.
     """
     example = torch.zeros(2, *_image_shape(encoder), dtype=torch.uint8)
     images = torch.export.Dim("n", min=1, max=_MOST_IMAGES)
@@ -253,9 +250,6 @@ def write_compact(checkpoint: Checkpoint, out: Path, fidelity: dict[str, Any]) -
             :func:`round_weights` leaves them.
         out: The file to write, ``.onnx``; replaced atomically.
         fidelity: What was measured, for the card.
-
-    Raises:
-        ModelError: The backbone cannot be exported, or the export computes something else.
     """
     proto = compact_weights(to_onnx(checkpoint.encoder.eval(), locations=True))
     _check(proto, checkpoint.encoder, _rendered(checkpoint.encoder))

@@ -24,12 +24,6 @@ def compare_encodings(
 ) -> dict[str, Any]:
     """Compare what two encoders say about the same n images.
 
-    Args:
-        original: Of the trained model.
-        exported: Of its export.
-        records: The images, in the same order.
-        label_names: All labels that may occur; retrieval is measured if every record has labels.
-
     Returns:
         ``images``; ``cosine``: mean and least cosine between the two embeddings of an image;
         ``flipped_bits``: share of bits that differ; ``recall@20``: share of the original's 20

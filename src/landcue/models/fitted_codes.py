@@ -55,11 +55,7 @@ class FittedCodes:
     """
 
     def __init__(self, base: Model, space: Space, path: Path | None = None) -> None:
-        """Take an encoder and what was fitted to its embeddings.
-
-        Raises:
-            ModelError: They do not belong together.
-        """
+        """Take an encoder and what was fitted to its embeddings."""
         if space.n_features != base.dim or space.dim or (space.label_names and base.label_names):
             raise ModelError(f"{CODES} was not fitted to this encoder; restore the model's folder")
         self.base, self.space = base, space
@@ -98,21 +94,13 @@ class FittedCodes:
         return replace(encoding, code=found.code, n_bits=self.n_bits, label_scores=scores)
 
     def save(self, folder: Path) -> None:
-        """Write a model folder that :func:`landcue.load_model` reads.
-
-        Raises:
-            ModelError: It cannot be written.
-        """
+        """Write a model folder that :func:`landcue.load_model` reads."""
         copy_without_codes(self.base.path, folder)
         write_atomic(folder / CODES, self.space.to_bytes())
 
 
 def copy_without_codes(source: Path, folder: Path) -> None:
-    """Copy an encoder's files into a folder.
-
-    Raises:
-        ModelError: It cannot be written.
-    """
+    """Copy an encoder's files into a folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if source.is_file():
@@ -126,11 +114,7 @@ def copy_without_codes(source: Path, folder: Path) -> None:
 
 
 def with_codes(base: Model, folder: Path) -> Model:
-    """Return an encoder with the codes that were fitted for a folder, if it holds any.
-
-    Raises:
-        ModelError: They are broken, or were fitted to another encoder.
-    """
+    """Return an encoder with the codes that were fitted for a folder, if it holds any."""
     file = folder / CODES
     if not file.is_file():
         return base
@@ -160,9 +144,6 @@ def fit_codes(
             annotated; see :func:`landcue.models.fit_space`.
         label_names: Names of the C labels.
         seed: Of the halves and of the first rotation.
-
-    Raises:
-        UsageError: Bits that the embedding cannot hold.
     """
     x = encoding.embedding.astype(np.float64)
     m, width = x.shape

@@ -30,40 +30,30 @@ class Model(Encoder, Protocol):
     @property
     def path(self) -> Path:
         """Its run folder or exported file."""
-        ...
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Whatever its training wrote."""
-        ...
 
     @property
     def image_size(self) -> int:
         """Side in pixels of a prepared image."""
-        ...
 
     @property
     def in_chans(self) -> int:
         """Bands of an image."""
-        ...
 
     @property
     def unfinished(self) -> bool:
         """Whether its training has not ended."""
-        ...
 
     @property
     def on_cpu(self) -> bool:
         """Whether it computes on the CPU's cores."""
-        ...
 
 
 def find_model(name: str | Path) -> Path:
-    """Return the folder or file of a model: of ``builtin``, ``onnx:FILE``, or the path itself.
-
-    Raises:
-        UsageError: An unknown prefix, or a model of another library.
-    """
+    """Return the folder or file of a model: of ``builtin``, ``onnx:FILE``, or the path itself."""
     kind, rest = split_uri(name)
     if kind not in ("", "onnx"):
         raise UsageError(f"{name}: pass a run folder, an exported file or builtin")
@@ -75,9 +65,6 @@ def split_uri(name: str | Path) -> tuple[str, str]:
 
     >>> split_uri("timm:resnet18")
     ('timm', 'resnet18')
-
-    Raises:
-        UsageError: An unknown kind.
     """
     text = split_pin(name)[0]
     if text == BUILTIN:
@@ -97,9 +84,6 @@ def split_pin(name: str | Path) -> tuple[str, str]:
 
     >>> split_pin("timm:resnet18@sha256:0123456789ABCDEF")
     ('timm:resnet18', '0123456789abcdef')
-
-    Raises:
-        UsageError: It is not 12 to 64 hexadecimal digits.
     """
     text, colon, pin = str(name).partition(_PIN)
     if colon and not re.fullmatch(r"[0-9a-fA-F]{12,64}", pin):
@@ -205,9 +189,6 @@ def _exported_here(file: Path) -> bool:
 def describe_model(uri: str | Path) -> tuple[str, dict[str, Any]]:
     """Return a model's card, and its fingerprint, settings and provenance as JSON values.
 
-    Raises:
-        LandcueError: As :func:`load_model`.
-
     >>> describe_model("builtin")[1]["model"]["backbone"]
     'mobilenetv2_efficientnet_lite0'
     """
@@ -242,9 +223,6 @@ def list_models(pattern: str = "*") -> list[str]:
     the backbones that can be trained: ours, and the architectures of timm. With one, such as
     ``timm:vit*``, ``open_clip:*`` or ``torchgeo:*``, it lists pretrained encoders of a library.
 
-    Raises:
-        UsageError: An unknown kind, or its packages are not installed.
-
     >>> list_models("built*")
     ['builtin']
     """
@@ -270,11 +248,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def find_device(name: str) -> torch.device:
-    """Return a device that is there.
-
-    Raises:
-        UsageError: There is no such device.
-    """
+    """Return a device that is there."""
     import torch
 
     try:

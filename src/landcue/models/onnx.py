@@ -68,11 +68,7 @@ class OnnxCard:
 
     @classmethod
     def from_json(cls, text: str, file: Path) -> OnnxCard:
-        """Read the text that a file carries.
-
-        Raises:
-            ModelError: It is broken or of another format.
-        """
+        """Read the text that a file carries."""
         try:
             value: dict[str, Any] = json.loads(text)
             known, provenance = value.pop("format"), value.get("provenance")
@@ -229,11 +225,7 @@ def _unit(vectors: Any) -> Any:
 
 
 def open_session(file: Path, threads: int | None = None) -> tuple[Any, bytes]:
-    """Open a file with ONNX Runtime on the CPU; return the session and the file's bytes.
-
-    Raises:
-        ModelError: It cannot be read, or is no ONNX model.
-    """
+    """Open a file with ONNX Runtime on the CPU; return the session and the file's bytes."""
     import onnxruntime as ort
 
     try:
@@ -253,11 +245,7 @@ def open_session(file: Path, threads: int | None = None) -> tuple[Any, bytes]:
 
 
 def carries_card(file: Path) -> bool:
-    """Return whether a file was exported by LandCue, and so describes itself.
-
-    Raises:
-        ModelError: As :func:`open_session`.
-    """
+    """Return whether a file was exported by LandCue, and so describes itself."""
     return METADATA in open_session(file, 1)[0].get_modelmeta().custom_metadata_map
 
 

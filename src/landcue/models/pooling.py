@@ -39,14 +39,6 @@ def set_pooling(backbone: nn.Module, kind: Pooling, name: str) -> None:
 
     timm's own ``avgmax`` is half of the sum and its ``catavgmax`` a concatenation, so that a
     timm backbone gets a :class:`GlobalPool` in the place of its average.
-
-    Args:
-        backbone: Of this package or of timm; changed in place.
-        kind: ``avg`` or ``avgmax``.
-        name: What to call the backbone in an error.
-
-    Raises:
-        UsageError: An unknown kind, or ``avgmax`` for a backbone that pools no feature map.
     """
     if kind not in get_args(Pooling):
         raise UsageError(f"pooling must be one of {', '.join(get_args(Pooling))}, not {kind!r}")

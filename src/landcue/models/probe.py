@@ -38,11 +38,7 @@ _PENALTIES = 10.0 ** np.arange(-4, 3)
 
 
 def fit_probe(u: Matrix, labels: npt.NDArray[Any], label_names: Sequence[str]) -> Probe:
-    """Fit a calibrated linear probe to annotated images; see :func:`fit_space`.
-
-    Raises:
-        UsageError: No label has enough images.
-    """
+    """Fit a calibrated linear probe to annotated images; see :func:`fit_space`."""
     annotated = ~np.isnan(np.asarray(labels, np.float64)).any(axis=1)
     x, truth = u[annotated], np.asarray(labels, np.float64)[annotated] > 0
     counts = truth.sum(axis=0)

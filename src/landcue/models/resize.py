@@ -29,10 +29,6 @@ def to_batch(images: Images, size: int, bands: int) -> ByteArray:
             uint8 array ``[n, h, w, bands]``.
         size: Side in pixels.
         bands: Channels of an image; files and Pillow images have 3, red, green and blue.
-
-    Raises:
-        UsageError: No image, or one of another type or number of bands.
-        DataError: A file cannot be read.
     """
     shape = images.shape[1:] if isinstance(images, np.ndarray) else None
     if shape == (size, size, bands) and isinstance(images, np.ndarray) and images.dtype == np.uint8:
@@ -41,11 +37,7 @@ def to_batch(images: Images, size: int, bands: int) -> ByteArray:
 
 
 def as_pixels(images: Images, size: int, bands: int) -> list[ByteArray]:
-    """Return the decoded images, uint8 ``[h, w, bands]`` each; see :func:`to_batch`.
-
-    Raises:
-        LandcueError: As :func:`to_batch`.
-    """
+    """Return the decoded images, uint8 ``[h, w, bands]`` each; see :func:`to_batch`."""
     if isinstance(images, str | Path) or not hasattr(images, "__len__"):
         raise UsageError(f"pass a list of images, not one {type(images).__name__}")
     if not len(images):

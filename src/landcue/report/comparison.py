@@ -66,17 +66,7 @@ class Contest:
 def compare_evaluations(
     first: Evaluation, second: Evaluation, *, resamples: int = 10_000, seed: int = 0
 ) -> list[Contest]:
-    """Compare two models, the spaces they are searched in first, then others of the same name.
-
-    Args:
-        first: A model's evaluation.
-        second: Another one's, of the same queries and gallery.
-        resamples: Resamples and permutations.
-        seed: Seed of both.
-
-    Raises:
-        UsageError: Protocol, split, part, queries, gallery or labels differ.
-    """
+    """Compare two models, the spaces they are searched in first, then others of the same name."""
     check_same(first, second)
     pairs = [(first.searched, second.searched)]
     pairs += [
@@ -86,12 +76,7 @@ def compare_evaluations(
 
 
 def check_same(first: Evaluation, second: Evaluation) -> None:
-    """Refuse to compare evaluations of different things.
-
-    Raises:
-        UsageError: Protocol, split, part, queries, gallery or labels differ; the message says
-            which.
-    """
+    """Refuse to compare evaluations of different things."""
     ours, theirs = first.main.scores.protocol, second.main.scores.protocol
     names = f"{first.name} and {second.name}"
     if ours != theirs:

@@ -38,11 +38,6 @@ class EmbeddingMap:
 def make_map(space: Space, seed: int = 0, method: str | None = None) -> EmbeddingMap | None:
     """Flatten the gallery's vectors (or the bits of its codes, as 0 and 1).
 
-    Args:
-        space: The space.
-        seed: Chooses the points of a large gallery, and starts UMAP.
-        method: ``pca`` or ``umap``; UMAP where it is installed by default.
-
     Returns:
         The map; ``None`` with fewer than three images.
     """

@@ -58,9 +58,6 @@ def draw_grid(
         query_image: uint8 ``[h, w, 3]``, or an image file's bytes; ``None`` for an empty tile.
         query_labels: Labels of the query, if known.
         mode: That answered: it says what the distances are.
-
-    Raises:
-        LandcueError: The picture cannot be written.
     """
     n_found, hits = len(hits), hits[:_MOST_HITS]
     columns = min(_MOST_COLUMNS, max(1, len(hits)))

@@ -84,13 +84,7 @@ class _QueryRow:
 
 
 def evaluation_page(subject: Evaluation, made: str, seed: int = 0) -> str:
-    """Return the page of an evaluation; the same subject, day and seed give the same bytes.
-
-    Args:
-        subject: What was evaluated.
-        made: The day of the evaluation, ISO 8601.
-        seed: Of the map.
-    """
+    """Return the page of an evaluation; the same subject, day and seed give the same bytes."""
     scores, spaces = subject.main.scores, subject.scores
     metric = deciding_metric(scores.protocol)
     values = scores.per_query[metric.name]
@@ -146,14 +140,7 @@ def evaluation_page(subject: Evaluation, made: str, seed: int = 0) -> str:
 def comparison_page(
     first: Evaluation, second: Evaluation, contests: Sequence[Contest], made: str
 ) -> str:
-    """Return the page of two models side by side on the same queries.
-
-    Args:
-        first: A model's evaluation.
-        second: Another one's.
-        contests: What :func:`landcue.report.comparison.compare_evaluations` found.
-        made: The day of the evaluation, ISO 8601.
-    """
+    """Return the page of two models side by side on the same queries."""
     names = column_names(first, second)
     both = list(zip(names, (first, second), strict=True))
     metric = deciding_metric(first.main.scores.protocol)

@@ -71,15 +71,7 @@ def extremes(
 def retrieve(
     subject: Evaluation, space: Space, rows: Iterable[int], k: int, values: Floats | None = None
 ) -> list[RankedQuery]:
-    """Return what some queries find among the first k.
-
-    Args:
-        subject: Queries and gallery.
-        space: Distances and scores of a search space.
-        rows: Rows of queries.
-        k: Hits, fewer in a smaller gallery.
-        values: Score of each query, ``[q]``.
-    """
+    """Return what some queries find among the first k."""
     found: list[RankedQuery] = []
     by_id, protocol = _by_id(subject.gallery), space.scores.protocol
     for row in rows:
@@ -111,13 +103,7 @@ def first_hits(
 
 
 def wrong_first_hits(subject: Evaluation, values: Floats) -> list[int]:
-    """Return the queries whose first hit is not relevant, the lowest value first.
-
-    Args:
-        subject: Queries, gallery and the searched space.
-        values: Score of each query, ``[q]``; queries with NaN have nothing to find and are left
-            out.
-    """
+    """Return the queries whose first hit is not relevant, the lowest value first."""
     space, rows = subject.main, list[int]()
     kind = space.scores.protocol.relevance
     for part, hits, real in first_hits(subject, space, 1):

@@ -146,12 +146,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 
 def render(template: str, **values: object) -> str:
-    """Return a page.
-
-    Args:
-        template: A file in ``report/templates``.
-        values: What it shows; text is escaped, ``markupsafe.Markup`` is not.
-    """
+    """Return a page."""
     return _environment().get_template(template).render(**values)
 
 

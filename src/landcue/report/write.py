@@ -34,20 +34,7 @@ def write_report(
     markdown: Path | None = None,
     latex: Path | None = None,
 ) -> list[Path]:
-    """Write the files asked for and return them.
-
-    Args:
-        first: What was evaluated.
-        second: What it was compared with.
-        contests: The comparison.
-        page: A self-contained HTML page.
-        markdown: Tables for a README or an issue.
-        latex: Tables for a paper (needs ``booktabs``).
-
-    Raises:
-        LandcueError: A file cannot be written.
-        UsageError: SOURCE_DATE_EPOCH is no time.
-    """
+    """Write the files asked for and return them."""
     made = day()
     facts = _facts(first, made) if second is None else _common_facts(first, second, made)
     written: list[Path] = []
@@ -61,11 +48,7 @@ def write_report(
 
 
 def day() -> str:
-    """Return the day in UTC, ISO 8601: that of SOURCE_DATE_EPOCH where it is set.
-
-    Raises:
-        UsageError: SOURCE_DATE_EPOCH is not a number of seconds.
-    """
+    """Return the day in UTC, ISO 8601: that of SOURCE_DATE_EPOCH where it is set."""
     seconds = os.environ.get("SOURCE_DATE_EPOCH")
     if seconds is None:
         return datetime.now(UTC).date().isoformat()

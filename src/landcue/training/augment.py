@@ -87,9 +87,6 @@ def create_transform(section: AugmentSection, size: int, bands: int = 3) -> Tran
     edge a rotated image is mirrored. With ``augment.transform`` the user's own transform takes
     the place of all others, and its result is resized where it has another size.
 
-    Raises:
-        UsageError: The user's transform cannot be imported, fails, or returns no such image.
-
     Example:
         >>> image = torch.zeros(3, 184, 184, dtype=torch.uint8)
         >>> create_transform(AugmentSection(), 160)(image).shape

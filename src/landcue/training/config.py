@@ -173,11 +173,7 @@ class TrainingConfig(_Section):
 
 
 def as_config(config: TrainingConfig | Mapping[str, Any] | str | Path) -> TrainingConfig:
-    """Return a configuration from itself, a nested dictionary or a YAML file, with absolute paths.
-
-    Raises:
-        UsageError: A missing or broken file, or a bad key or value.
-    """
+    """Return a configuration, of a dictionary or a YAML file too, with absolute paths."""
     if isinstance(config, Mapping):
         config = make_config(dict(config))
     elif not isinstance(config, TrainingConfig):
@@ -194,11 +190,7 @@ def _absolute(path: str) -> str:
 
 
 def make_config(values: dict[str, Any]) -> TrainingConfig:
-    """Check a nested dictionary.
-
-    Raises:
-        UsageError: Unknown keys (with near matches), missing keys, or bad values; one line.
-    """
+    """Check a nested dictionary."""
     try:
         return TrainingConfig.model_validate(values)
     except ValidationError as error:
@@ -221,11 +213,7 @@ def read_config(file: Path) -> TrainingConfig:
 
 
 def read_values(file: Path) -> dict[str, Any]:
-    """Read a YAML file as nested dictionaries, unchecked.
-
-    Raises:
-        UsageError: A missing or broken file.
-    """
+    """Read a YAML file as nested dictionaries, unchecked."""
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -241,11 +229,7 @@ def read_values(file: Path) -> dict[str, Any]:
 
 
 def override(values: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """Apply ``a.b=value`` assignments, values read as YAML, to a copy of ``values``.
-
-    Raises:
-        UsageError: An assignment without ``=``, or into something that is no section.
-    """
+    """Apply ``a.b=value`` assignments, values read as YAML, to a copy of ``values``."""
     result = cast(dict[str, Any], yaml.safe_load(yaml.safe_dump(values)))
     for assignment in assignments:
         key, equals, text = assignment.partition("=")

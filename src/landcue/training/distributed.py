@@ -50,9 +50,6 @@ class Team:
         """Read the variables that ``torchrun`` sets; without them, a process is alone.
 
         A process group that already exists is taken as it is.
-
-        Raises:
-            UsageError: Variables are missing or no numbers, or there are too few GPUs.
         """
         if dist.is_available() and dist.is_initialized():
             return Team._at(dist.get_rank(), dist.get_world_size())
@@ -96,9 +93,6 @@ class Team:
 
         Args:
             timeout: Seconds to wait for the first process.
-
-        Raises:
-            ModelError: The first process cannot be reached, or another one was lost.
         """
         if self.size == 1 or dist.is_initialized():
             yield
@@ -168,11 +162,7 @@ class Team:
         return result
 
     def agree(self, what: str, value: object, fix: str) -> None:
-        """Check that a value is the same in every process.
-
-        Raises:
-            UsageError: It is not; every process raises it.
-        """
+        """Check that a value is the same in every process."""
         if self.size == 1:
             return
         values = self.gather(value)
@@ -291,9 +281,6 @@ def gather_batch(*tensors: Tensor) -> tuple[Tensor, ...]:
 
     Returns:
         ``[R * b, ...]`` each.
-
-    Raises:
-        UsageError: The processes hold different numbers of rows; all of them raise it.
     """
     if not _several() or not tensors:
         return tensors

@@ -50,9 +50,6 @@ def read_split(config: TrainingConfig) -> ImageSet:
     """Read the configured data set, leave unannotated images out, and apply the split.
 
     With ``data.target: group`` the group of an image is its only label.
-
-    Raises:
-        DataError: Missing data, or no annotated image.
     """
     images = load_dataset(config.data.dataset, Path(config.data.root))
     if config.data.target == "group":

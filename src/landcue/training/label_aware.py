@@ -196,11 +196,6 @@ class LabelAware:
         cap: Draws per image and epoch, at least 1.
         names: Label names, for messages.
         attempts: Fresh plans tried per epoch before the one that is known to work.
-
-    Raises:
-        UsageError: ``min_count`` or ``cap`` too small, a batch too small for ``min_count``,
-            or a label that cannot be covered even once.
-        DataError: No label occurs on two images.
     """
 
     def __init__(

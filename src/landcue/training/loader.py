@@ -30,21 +30,7 @@ def create_sampler(
     names: Sequence[str],
     losses: Sequence[str | None] = (),
 ) -> tuple[BatchSampler, str]:
-    """Create the configured sampler, with a note on what ``auto`` could not do, or ``""``.
-
-    Args:
-        section: Its name and settings.
-        shares: Batch size and processes.
-        seed: The run's seed.
-        labels: Multi-hot ``[M, C]``, the training split's.
-        groups: The images' groups, for classes where an image may have several labels.
-        names: Names of the C labels, for messages.
-        losses: Names of the metric losses, for ``auto``.
-
-    Raises:
-        UsageError: A setting these images cannot satisfy.
-        DataError: They lack the labels or groups that the sampler goes by.
-    """
+    """Create the configured sampler, with a note on what ``auto`` could not do, or ``""``."""
     if section.name == "class_balanced":
         balanced = classes_of(labels, groups)
         return ClassBalanced(balanced, shares, seed, per_class=section.per_class), ""

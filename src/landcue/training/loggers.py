@@ -18,11 +18,7 @@ History = list[dict[str, float]]
 
 
 def check_loggers(config: TrainingConfig) -> None:
-    """Check that the chosen loggers are installed.
-
-    Raises:
-        UsageError: One is not.
-    """
+    """Check that the chosen loggers are installed."""
     for name, extra in (("tensorboard", "train"), ("wandb", "wandb")):
         if name in config.loggers and importlib.util.find_spec(name) is None:
             chosen = ", ".join(other for other in config.loggers if other != name)

@@ -130,12 +130,7 @@ def train(
 
 
 def _find_run(config: TrainingConfig, out: Path) -> Run | None:
-    """Return the finished run with these settings in ``out``, if there is one; write nothing.
-
-    Raises:
-        UsageError: The folder holds a run with other settings, or other files.
-        ModelError: No such folder can be made.
-    """
+    """Return the finished run with these settings in ``out``, if there is one; write nothing."""
     parent = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         reason = "no permission" if parent.is_dir() else f"{parent} is a file"
@@ -172,12 +167,7 @@ def _find_run(config: TrainingConfig, out: Path) -> Run | None:
 
 
 def create_model(config: TrainingConfig, label_names: Sequence[str]) -> NeuralEncoder:
-    """Make the untrained encoder of a configuration, on the CPU.
-
-    Raises:
-        UsageError: An unknown backbone, or settings that it cannot take.
-        ModelError: Broken or missing weights.
-    """
+    """Make the untrained encoder of a configuration, on the CPU."""
     options = config.model
     backbone = create_backbone(
         options.backbone,

@@ -34,11 +34,7 @@ class Objective(nn.Module):
     def __init__(
         self, section: LossSection, statistics: LabelStatistics, dim: int, n_bits: int
     ) -> None:
-        """Make the losses for embeddings ``[n, dim]`` and relaxed codes ``[n, n_bits]``.
-
-        Raises:
-            UsageError: An unknown loss or option.
-        """
+        """Make the losses for embeddings ``[n, dim]`` and relaxed codes ``[n, n_bits]``."""
         super().__init__()
         self._weights = section
         self._classify = create_classification(
@@ -64,10 +60,6 @@ class Objective(nn.Module):
         """Return the weighted sum and the unweighted terms by name.
 
         A diverged model, whose outputs are not finite, has the loss nan and no terms.
-
-        Raises:
-            UsageError: Nothing is left to learn, labels that a loss refuses, or processes with
-                batches of different sizes.
         """
         weights = self._weights
         embedding, codes, logits, y = gather_batch(out.embedding, out.hash, out.logits, y)
@@ -116,10 +108,6 @@ def _of_hash(section: LossSection) -> tuple[str, dict[str, Any]]:
 
 
 def check_losses(config: TrainingConfig) -> None:
-    """Make the losses of a configuration once, so that mistakes show before images are read.
-
-    Raises:
-        UsageError: An unknown loss or option, or a bad value.
-    """
+    """Make the losses of a configuration once, so that mistakes show before images are read."""
     model = config.model
     Objective(config.loss, LabelStatistics.from_labels(torch.eye(2)), model.dim, model.n_bits)

@@ -24,9 +24,6 @@ class Shares:
         batch: Images per batch of all processes together, B.
         rank: This process.
         world_size: Number of processes.
-
-    Raises:
-        UsageError: B is larger than M or no multiple of ``world_size``; no such rank.
     """
 
     n_images: int
@@ -64,11 +61,9 @@ class BatchSampler(Protocol):
 
     def __len__(self) -> int:
         """Batches per epoch, the same for every epoch and process."""
-        ...
 
     def batches(self, epoch: int) -> Iterator[Rows]:
         """Yield this process's image rows of every batch, ascending, int64."""
-        ...
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -104,10 +99,6 @@ class ClassBalanced:
         shares: Batch size P x K and processes; the batch of all processes together is balanced.
         seed: Epoch e follows from ``(seed, e)`` alone.
         per_class: Images per class and batch, K.
-
-    Raises:
-        UsageError: K does not divide the batch, a class has fewer than K images, or there are
-            fewer than P classes.
     """
 
     def __init__(
@@ -161,11 +152,7 @@ def _in_turn(items: Rows, n: int, rng: np.random.Generator) -> Iterator[Rows]:
 
 
 def classes_of(labels: npt.ArrayLike, groups: Sequence[str | None]) -> Rows:
-    """Return each image's class, int64 ``[M]``: its only label, or else its group.
-
-    Raises:
-        DataError: Images have several labels or none, and not all have a group.
-    """
+    """Return each image's class, int64 ``[M]``: its only label, or else its group."""
     hot = np.asarray(labels, np.bool_)
     if (hot.sum(1) == 1).all():
         return hot.argmax(1).astype(np.int64)

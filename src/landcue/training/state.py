@@ -110,11 +110,7 @@ def load_state(
     optimizer: torch.optim.Optimizer,
     averaged: nn.Module | None = None,
 ) -> TrainingState | None:
-    """Load what :func:`save_state` wrote; ``None`` when there is no such file.
-
-    Raises:
-        ModelError: The file is broken or belongs to another model.
-    """
+    """Load what :func:`save_state` wrote; ``None`` when there is no such file."""
     if not file.is_file():
         return None
     try:

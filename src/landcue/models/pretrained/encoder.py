@@ -47,58 +47,46 @@ class Tower(Protocol):
     @property
     def name(self) -> str:
         """What it is, without folders of this machine: ``timm:resnet18``."""
-        ...
 
     @property
     def image_size(self) -> int:
         """Side in pixels of a prepared image."""
-        ...
 
     @property
     def bands(self) -> tuple[str, ...]:
         """Names of the bands of an image, in order."""
-        ...
 
     @property
     def value_range(self) -> tuple[float, float] | None:
         """The stored values that bytes 0 and 255 stand for; ``None``: of any image."""
-        ...
 
     @property
     def n_features(self) -> int:
         """Length F of the features."""
-        ...
 
     @property
     def has_text(self) -> bool:
         """Whether texts can be encoded."""
-        ...
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over weights and preprocessing."""
-        ...
 
     @property
     def on_cpu(self) -> bool:
         """Whether it computes on the CPU's cores."""
-        ...
 
     def prepare(self, image: ByteArray) -> ByteArray:
         """Resize and crop one image uint8 ``[h, w, C]`` as the library does, ``[s, s, C]``."""
-        ...
 
     def features(self, pixels: ByteArray) -> FloatArray:
         """Return features float32 ``[n, F]`` of prepared images uint8 ``[n, s, s, C]``."""
-        ...
 
     def text_features(self, texts: Sequence[str]) -> FloatArray:
         """Return features float32 ``[n, F]`` of texts."""
-        ...
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write all files that it needs; return settings as JSON values."""
-        ...
 
 
 class PretrainedEncoder:
@@ -314,21 +302,12 @@ class PretrainedEncoder:
 def open_encoder(
     kind: str, name: str, *, device: str = "cpu", threads: int | None = None
 ) -> PretrainedEncoder:
-    """Open an encoder of a library by name; see :func:`landcue.load_model`.
-
-    Raises:
-        UsageError: An unknown model, or packages that are not installed.
-        ModelError: Weights that cannot be fetched, or do not fit.
-    """
+    """Open an encoder of a library by name; see :func:`landcue.load_model`."""
     return PretrainedEncoder(_adapter(kind).open_tower(name, device, threads))
 
 
 def list_encoders(kind: str) -> list[str]:
-    """Return the names of a library's pretrained models.
-
-    Raises:
-        UsageError: Packages that are not installed.
-    """
+    """Return the names of a library's pretrained models."""
     return sorted(_adapter(kind).list_names())
 
 
@@ -343,12 +322,7 @@ def is_pretrained(folder: Path) -> bool:
 def restore_encoder(
     folder: Path, *, device: str = "cpu", threads: int | None = None
 ) -> PretrainedEncoder:
-    """Read a folder that :meth:`PretrainedEncoder.save` wrote.
-
-    Raises:
-        ModelError: Files are missing or broken, or do not belong together.
-        UsageError: Packages that are not installed.
-    """
+    """Read a folder that :meth:`PretrainedEncoder.save` wrote."""
     config = read_json(folder / CONFIG, ModelError, _HINT)
     if config.get("format") != FORMAT:
         raise ModelError(

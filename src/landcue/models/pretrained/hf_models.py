@@ -69,12 +69,7 @@ class HfTower(TorchTower):
 
 
 def open_tower(name: str, device: str, threads: int | None = None) -> HfTower:
-    """Open a folder that ``save_pretrained`` wrote, or a repository of the hub.
-
-    Raises:
-        UsageError: An image processor that is not known.
-        ModelError: Files that cannot be fetched or read, or lack weights.
-    """
+    """Open a folder that ``save_pretrained`` wrote, or a repository of the hub."""
     local = Path(name).is_dir()
     options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
     transformers.utils.logging.set_verbosity_error()
@@ -113,11 +108,7 @@ def open_tower(name: str, device: str, threads: int | None = None) -> HfTower:
 def restore_tower(
     settings: dict[str, Any], folder: Path, device: str, threads: int | None = None
 ) -> HfTower:
-    """Read what :meth:`HfTower.save` wrote.
-
-    Raises:
-        ModelError: Files that are missing or do not fit.
-    """
+    """Read what :meth:`HfTower.save` wrote."""
     tensors = read_weights(folder / WEIGHTS)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)

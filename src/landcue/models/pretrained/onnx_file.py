@@ -53,9 +53,6 @@ class OnnxTower:
             settings: ``name``, ``preprocessing``, ``layout``, ``bands``, ``output`` and
                 ``value_range``.
             threads: Threads per call.
-
-        Raises:
-            ModelError: It cannot be opened, or does not return one vector per image.
         """
         self._file = file
         self._session, data = open_session(file, threads)
@@ -92,11 +89,7 @@ class OnnxTower:
         return self.preprocessing.prepare(image)
 
     def features(self, pixels: ByteArray) -> FloatArray:
-        """Return features float32 ``[n, F]`` of prepared images.
-
-        Raises:
-            ModelError: The model does not return one vector per image.
-        """
+        """Return features float32 ``[n, F]`` of prepared images."""
         mean, std = (np.float32(getattr(self.preprocessing, name)) for name in ("mean", "std"))
         x = (pixels.astype(np.float32) / np.float32(255) - mean) / std
         if not self._channels_last:
@@ -118,11 +111,7 @@ class OnnxTower:
         return out.astype(np.float32, copy=False)
 
     def text_features(self, texts: Sequence[str]) -> FloatArray:
-        """Refuse: there is no text tower.
-
-        Raises:
-            UsageError: Always.
-        """
+        """Refuse: there is no text tower."""
         raise UsageError(f"{self.name} has no text tower: search with an image")
 
     def save(self, folder: Path) -> dict[str, Any]:
@@ -149,12 +138,7 @@ class OnnxTower:
 
 
 def open_tower(name: str, device: str, threads: int | None = None) -> OnnxTower:
-    """Open a file with its description.
-
-    Raises:
-        UsageError: A device other than the CPU.
-        ModelError: Files are missing or broken, or contradict each other.
-    """
+    """Open a file with its description."""
     if device != "cpu":
         raise UsageError(f"--device {device}: models of onnx: run on the CPU; leave it out")
     file = Path(name)
@@ -170,11 +154,7 @@ def open_tower(name: str, device: str, threads: int | None = None) -> OnnxTower:
 def restore_tower(
     settings: dict[str, Any], folder: Path, device: str, threads: int | None = None
 ) -> OnnxTower:
-    """Read what :meth:`OnnxTower.save` wrote.
-
-    Raises:
-        ModelError: Files are missing or broken.
-    """
+    """Read what :meth:`OnnxTower.save` wrote."""
     return OnnxTower(folder / _MODEL, settings, threads)
 
 

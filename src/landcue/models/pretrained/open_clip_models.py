@@ -52,12 +52,7 @@ class OpenClipTower(TorchTower):
 
 
 def open_tower(name: str, device: str, threads: int | None = None) -> OpenClipTower:
-    """Open a model by name and tag, by name and safetensors file, or from a folder.
-
-    Raises:
-        UsageError: open_clip has no such model or tag.
-        ModelError: Weights that cannot be fetched, or do not fit.
-    """
+    """Open a model by name and tag, by name and safetensors file, or from a folder."""
     model, _, origin = name.partition("@")
     if not origin and (Path(model) / _CONFIG).is_file():
         return _from_folder(Path(model), Path(model).name, _OWN_WEIGHTS, device)
@@ -99,11 +94,7 @@ def list_names() -> list[str]:
 def restore_tower(
     settings: dict[str, Any], folder: Path, device: str, threads: int | None = None
 ) -> OpenClipTower:
-    """Read what :meth:`OpenClipTower.save` wrote.
-
-    Raises:
-        ModelError: Files that are missing or do not fit.
-    """
+    """Read what :meth:`OpenClipTower.save` wrote."""
     return _from_folder(folder, str(settings["name"]), WEIGHTS, device)
 
 

@@ -33,11 +33,7 @@ class OwnTower:
     bands = ("red", "green", "blue")
 
     def __init__(self, model: OnnxEncoder | NeuralEncoder) -> None:
-        """Take a model of three colors.
-
-        Raises:
-            UsageError: It takes other bands.
-        """
+        """Take a model of three colors."""
         if model.in_chans != 3:
             raise UsageError(
                 f"the model takes {model.in_chans} bands; use one for red, green, blue"
@@ -74,11 +70,7 @@ class OwnTower:
         return self._model.outputs(pixels).features.cpu().numpy().astype(np.float32, copy=False)
 
     def text_features(self, texts: Sequence[str]) -> FloatArray:
-        """Refuse: there is no text tower.
-
-        Raises:
-            UsageError: Always.
-        """
+        """Refuse: there is no text tower."""
         raise UsageError(f"{self.name} has no text tower: search with an image")
 
     def save(self, folder: Path) -> dict[str, Any]:
@@ -95,21 +87,13 @@ class OwnTower:
 def restore_tower(
     settings: dict[str, Any], folder: Path, device: str, threads: int | None = None
 ) -> OwnTower:
-    """Read what :meth:`OwnTower.save` wrote.
-
-    Raises:
-        ModelError: Files are missing or broken.
-    """
+    """Read what :meth:`OwnTower.save` wrote."""
     model: Any = load_model(folder, device=device, threads=threads)
     return OwnTower(model)
 
 
 def as_pretrained(model: Model) -> PretrainedEncoder:
-    """Return a model as a tower without a fitted space.
-
-    Raises:
-        UsageError: A model of other bands.
-    """
+    """Return a model as a tower without a fitted space."""
     if isinstance(model, PretrainedEncoder):
         return PretrainedEncoder(model.tower)
     own: Any = model

@@ -37,9 +37,6 @@ class Preprocessing:
         fill: Value of borders, one per band, 0..255.
         floor_center: Whether half pixels of the center crop are rounded down, as in transformers,
             and not to even ones, as in torchvision.
-
-    Raises:
-        UsageError: A value is not valid.
     """
 
     size: int

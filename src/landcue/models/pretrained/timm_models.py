@@ -17,12 +17,7 @@ from landcue.models.pretrained.torch_tower import WEIGHTS, TorchTower, fill, rea
 
 
 def open_tower(name: str, device: str, threads: int | None = None) -> TorchTower:
-    """Open a model of timm with its pretrained weights, or those of a safetensors file.
-
-    Raises:
-        UsageError: timm has no such model.
-        ModelError: Weights that cannot be fetched, or do not fit.
-    """
+    """Open a model of timm with its pretrained weights, or those of a safetensors file."""
     model, _, file = name.partition("@")
     _check_name(model)
     if file:
@@ -41,11 +36,7 @@ def list_names() -> list[str]:
 def restore_tower(
     settings: dict[str, Any], folder: Path, device: str, threads: int | None = None
 ) -> TorchTower:
-    """Read what :meth:`.torch_tower.TorchTower.save` wrote.
-
-    Raises:
-        ModelError: Weights that do not fit.
-    """
+    """Read what :meth:`.torch_tower.TorchTower.save` wrote."""
     name = str(settings["name"])
     _check_name(name)
     module = _create(name)

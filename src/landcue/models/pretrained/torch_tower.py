@@ -104,22 +104,14 @@ class TorchTower:
         return (pixels.float().div_(255) - self._mean) / self._std
 
     def features(self, pixels: ByteArray) -> FloatArray:
-        """Return features float32 ``[n, F]`` of prepared images uint8 ``[n, s, s, C]``.
-
-        Raises:
-            ModelError: The module does not return one vector per image.
-        """
+        """Return features float32 ``[n, F]`` of prepared images uint8 ``[n, s, s, C]``."""
         with torch.inference_mode(), self._autocast():
             x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
             out = self._image(self.normalize(x.permute(0, 3, 1, 2)))
         return self._array(out, len(pixels))
 
     def text_features(self, texts: Sequence[str]) -> FloatArray:
-        """Return features float32 ``[n, F]`` of texts.
-
-        Raises:
-            UsageError: There is no text tower.
-        """
+        """Return features float32 ``[n, F]`` of texts."""
         if self._text is None:
             raise UsageError(f"{self.name} has no text tower: search with an image")
         with torch.inference_mode(), self._autocast():
@@ -175,11 +167,7 @@ class TorchTower:
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
-
-    Raises:
-        ModelError: It is missing, broken, or of another kind.
-    """
+    """Read a safetensors file."""
     if file.suffix.lower() != ".safetensors":
         raise ModelError(
             f"{file}: weights are read from .safetensors alone, since other files can run code; "
@@ -194,17 +182,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: str, ignored: str = "") -> None:
-    """Load weights that must fit a module exactly.
-
-    Args:
-        module: What they are for.
-        tensors: By name.
-        where: Names the file in errors.
-        ignored: Comma-separated prefixes of names that may be left over: a classifier's.
-
-    Raises:
-        ModelError: A tensor is missing, left over or of another shape.
-    """
+    """Load weights that must fit a module exactly."""
     wanted = module.state_dict()
     prefixes = tuple(prefix for prefix in ignored.split(",") if prefix)
     extra = sorted(name for name in tensors.keys() - wanted.keys())

@@ -44,12 +44,7 @@ class TorchGeoTower(TorchTower):
 
 
 def open_tower(name: str, device: str, threads: int | None = None) -> TorchGeoTower:
-    """Open a model by its weights, which are fetched or read from a safetensors file.
-
-    Raises:
-        UsageError: torchgeo has no such weights, or they cannot be used.
-        ModelError: Weights that cannot be fetched, or do not fit.
-    """
+    """Open a model by its weights, which are fetched or read from a safetensors file."""
     wanted, _, file = name.partition("@")
     weight, builder = _find(wanted)
     if file:
@@ -72,11 +67,7 @@ def list_names() -> list[str]:
 def restore_tower(
     settings: dict[str, Any], folder: Path, device: str, threads: int | None = None
 ) -> TorchGeoTower:
-    """Read what :meth:`.torch_tower.TorchTower.save` wrote.
-
-    Raises:
-        ModelError: Weights that do not fit.
-    """
+    """Read what :meth:`.torch_tower.TorchTower.save` wrote."""
     name = str(settings["name"])
     weight, builder = _find(name)
     model = _pooled(geo.get_model(builder, in_chans=weight.meta["in_chans"]), name)
