@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -124,10 +126,26 @@ def test_image_that_kills_every_worker(work, cluster, tmp_path):
 
 
 def test_failing_encoder(work, cluster, tmp_path):
+    """No thread of Ray Data is left that could use Ray after its shutdown and end this process."""
     source = work.write_source(tmp_path / "source", 120)
-    encoder = work.FaultyEncoder()
-    with pytest.raises(ArchiveError, match=r"a Ray worker failed \(RuntimeError: device-side"):
-        work.run(source, tmp_path / "a", encoder, work.engine_for(cluster.address, encoder))
+    encoder, left = work.FaultyEncoder(), set()
+    engine = work.engine_for(cluster.address, encoder)
+
+    @contextlib.contextmanager
+    def watched(tasks, scenes):
+        try:
+            with engine(tasks, scenes) as results:
+                yield results
+        finally:
+            left.update(thread.name for thread in threading.enumerate())
+
+    with (
+        engine.connection(),
+        pytest.raises(ArchiveError, match=r"a Ray worker failed \(RuntimeError"),
+    ):
+        work.run(source, tmp_path / "a", encoder, watched)
+    assert "MainThread" in left
+    assert "iter_threaded" not in left
 
 
 def test_worker_with_another_model(work, cluster, tmp_path):

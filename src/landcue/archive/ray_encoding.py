@@ -13,6 +13,7 @@ import os
 import pickle
 import socket
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -34,6 +35,8 @@ _MOST_TRIES = 4
 """How often Ray may start the same images, which end the worker's process each time."""
 _CHIP_BATCHES = 4
 """Batches of chips per call: neighbors share blocks of their file."""
+_RAY_DATA_THREADS = ("iter_threaded", "StreamingExecutor-")
+_THREAD_SECONDS = 60.0
 
 OpenEncoder = Callable[[int], Encoder]
 """Loads the model on a worker's node, for a number of threads."""
@@ -235,7 +238,7 @@ class RayEngine:
         self, ray: Any, parts: Sequence[Sequence[Task]], scenes: SceneOptions | None
     ) -> Generator[Encoded]:
         """Yield the results of all parts; Ray starts parts again whose worker died."""
-        started = time.perf_counter()
+        started, others = time.perf_counter(), set(threading.enumerate())
         rows = iter(self._dataset(ray, parts, scenes).iter_rows())
         try:
             for row in rows:
@@ -255,6 +258,7 @@ class RayEngine:
             close = getattr(rows, "close", None)  # ends the workers
             if close is not None:
                 close()
+            _wait_for_threads(others)
 
     def _dataset(
         self, ray: Any, parts: Sequence[Sequence[Task]], scenes: SceneOptions | None
@@ -365,6 +369,18 @@ class ModelFiles:
                 (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
                 (Path(folder) / name).write_bytes(content)
             return self.load(Path(folder), threads)
+
+
+def _wait_for_threads(others: set[threading.Thread]) -> None:
+    """Wait until no thread of Ray Data, beside others, can use the connection any more.
+
+    Ray Data does not wait for its threads when an iteration ends early. One that calls Ray after
+    the shutdown makes Ray end this process, or connect again.
+    """
+    deadline = time.monotonic() + _THREAD_SECONDS
+    for thread in set(threading.enumerate()) - others:
+        if thread.name.startswith(_RAY_DATA_THREADS):
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _absolute(tasks: Sequence[Task]) -> list[Task]:
