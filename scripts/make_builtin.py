@@ -68,6 +68,8 @@ _MOST_BYTES = 8_000_000
 _INIT = "weights/mobilenet_v2_1.0_224_imagenet_folded.npz"
 _LITE = "tf_efficientnet_lite0"
 _BATCH = 30
+# The settings of MARC that the stored file was trained with, which are not the defaults.
+_MARC: dict[str, Any] = {"reweighting": None, "weighting": "label", "alpha": 0.5, "beta": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,7 @@ def learned_part(x: Any, labels: Any, recipe: Recipe) -> tuple[Any, Any]:
     layer.load_state_dict(
         {"weight": torch.tensor(axes.T.copy()).float(), "bias": torch.zeros(axes.shape[1])}
     )
-    loss, rng = MARC.from_labels(y), np.random.default_rng(recipe.seed)
+    loss, rng = MARC.from_labels(y, **_MARC), np.random.default_rng(recipe.seed)
     optimizer = torch.optim.AdamW(layer.parameters(), lr=2e-3, weight_decay=1e-4)
     steps = len(u) // 256
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps * recipe.epochs)

@@ -20,6 +20,7 @@ from landcue.archive import storage
 from landcue.archive.checksums import HOW_TO_RESTORE, MODEL_FOLDER, check_files
 from landcue.archive.layout import ReaderMark
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest
+from landcue.archive.plan import Stored, read_stored
 from landcue.archive.schema import from_fixed, row_faults
 from landcue.archive.table import (
     TABLE_FOLDER,
@@ -279,6 +280,11 @@ class ArchiveFolder:
         with reading(self.folder):
             rows = by_id(self._table.read(["id", "label_scores"]))
             return from_fixed(rows["label_scores"], width, np.float32)
+
+    def stored(self) -> dict[str, Stored]:
+        """Return the metadata of all records by id."""
+        with reading(self.folder):
+            return read_stored(self._table)
 
     def record(self, id_: str) -> dict[str, Any]:
         """Return all stored values of one record except its vectors and thumbnail.

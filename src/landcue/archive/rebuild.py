@@ -22,7 +22,7 @@ from landcue.archive.fitting import Part
 from landcue.archive.ingest import IngestReport, Progress, ingest
 from landcue.archive.layout import copy_model, next_base, switch
 from landcue.archive.manifest import MANIFEST, Manifest, now, read_manifest, write_manifest
-from landcue.archive.plan import make_plan, read_stored, stored_records, stored_row
+from landcue.archive.plan import Stored, make_plan, read_stored, stored_records, stored_row
 from landcue.archive.reading import Known
 from landcue.archive.sources import Source
 from landcue.archive.table import TABLE_FOLDER, RecordTable, version_files, version_number
@@ -99,7 +99,7 @@ def reembed(
     read_manifest(folder)
     with storage.locked(folder, "writing to"):
         manifest, table = open_for_change(folder)
-        _check_images(folder, manifest)
+        check_images(folder, manifest)
         same = manifest.fingerprint == encoder.fingerprint
         if same and manifest.regions == regions_of(encoder):
             raise UsageError(f"{folder} was made by this model: there is nothing to do")
@@ -173,21 +173,36 @@ def reembed_parts(
 ) -> tuple[list[Part], Path | None]:
     """Return the records of each source of an archive, and the model of an interrupted call."""
     manifest = read_manifest(folder)
-    _check_images(folder, manifest)
+    check_images(folder, manifest)
     stored = read_stored(RecordTable.open(folder / manifest.base, pinned=True))
+    parts = stored_parts(manifest, stored, scenes)
+    return parts, storage.local_copy(folder / next_base(manifest.base) / MODEL_FOLDER)
+
+
+def stored_parts(
+    manifest: Manifest,
+    stored: Mapping[str, Stored],
+    scenes: Callable[[Source], SceneOptions | None],
+) -> list[Part]:
+    """Return the records of each source of an archive."""
     parts: list[Part] = []
     for name, source in manifest.sources.items():
         rows = {id_: row for id_, row in stored.items() if row.metadata.source == name}
         records = stored_records(rows, source.folder) if rows else []
         parts.append(Part(records, source.folder, scenes(source)))
-    return parts, storage.local_copy(folder / next_base(manifest.base) / MODEL_FOLDER)
+    return parts
 
 
-def _check_images(folder: Path, manifest: Manifest) -> None:
+def check_images(folder: Path, manifest: Manifest) -> None:
+    """Check that the records of an archive are images.
+
+    Raises:
+        ArchiveError: Its embeddings were imported.
+    """
     if manifest.imported:
         raise ArchiveError(
-            f"{folder} holds imported embeddings and no images; index the images themselves into a "
-            "new folder"
+            f"{shown(folder)} holds imported embeddings and no images; index the images themselves "
+            "into a new folder"
         )
 
 

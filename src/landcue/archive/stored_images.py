@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from landcue.archive.archive import own_model
-from landcue.archive.manifest import MANIFEST
 from landcue.archive.plan import make_plan
 from landcue.archive.reading import ReadImage, reading_ahead
-from landcue.archive.rebuild import reembed_parts
+from landcue.archive.rebuild import check_images, stored_parts
 from landcue.archive.sources import Source
 from landcue.data.imageset import ImageSet
 from landcue.data.objects import shown
 from landcue.data.scenes import SceneOptions
+from landcue.errors import UsageError
 from landcue.files import core_count
 from landcue.types import ByteArray, Encoder, Problem
 
 if TYPE_CHECKING:
     from landcue.models.load import Model
+    from landcue.search.backend import Storage
 
 
 class ArchiveImages:
@@ -31,28 +31,29 @@ class ArchiveImages:
         images: The records.
     """
 
-    def __init__(self, folder: Path, model: str | Path | Model | None = None) -> None:
+    def __init__(self, archive: Storage, model: str | Path | Model | None = None) -> None:
         """Read the records; the model decides at which size chips are read.
 
         Raises:
-            ArchiveError: The archive is missing, broken, or holds no images.
+            ArchiveError: The archive is broken, or holds no images; it is another model's.
+            UsageError: It is a collection whose model is not on this machine.
             ModelError: The model cannot be loaded.
         """
-        from landcue.models.load import BUILTIN, load_model
+        from landcue.models.load import load_model
 
-        chosen = model or own_model(folder) or BUILTIN
+        check_images(archive.folder, archive.manifest)
+        chosen = archive.model_folder if model is None else model
+        if chosen is None:
+            where = shown(archive.folder)
+            raise UsageError(f"the model of {where} is not on this machine; add --model")
         self.model = load_model(chosen) if isinstance(chosen, str | Path) else chosen
-        self._parts, _ = reembed_parts(folder, partial(stored_scene_options, self.model, {}))
+        if model is None:
+            archive.manifest.check_encoder(self.model, archive.folder)
+        options = partial(stored_scene_options, self.model, {})
+        self._parts = stored_parts(archive.manifest, archive.stored(), options)
         records = [record for part in self._parts for record in part.records]
         names = sorted({name for record in records for name in record.labels or ()})
-        self.images = ImageSet("archive", folder, tuple(records), tuple(names))
-
-    @classmethod
-    def of(cls, source: str | Path | ImageSet, model: str | Path | Model | None) -> Self | None:
-        """Return the images of a source that is an archive, else ``None``."""
-        if isinstance(source, ImageSet) or not (Path(source) / MANIFEST).is_file():
-            return None
-        return cls(Path(source), model)
+        self.images = ImageSet("archive", archive.folder, tuple(records), tuple(names))
 
     def prepared(
         self, encoder: Encoder, ids: Collection[str]

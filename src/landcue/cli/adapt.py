@@ -14,7 +14,8 @@ def adapt(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Images with labels: an archive, a folder of scene classes, or a label table."
+            help="Images with labels: an archive (folder, s3:// or milvus://), a folder of scene "
+            "classes, or a label table."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the adapted model to write.")],

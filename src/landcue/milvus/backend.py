@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from landcue.archive import storage
 from landcue.archive.archive import COLUMNS as EVALUATED
 from landcue.archive.archive import Columns, to_columns, unknown_id
 from landcue.archive.checksums import MODEL_FOLDER
 from landcue.archive.manifest import Manifest
+from landcue.archive.plan import Stored, stored_row
 from landcue.archive.schema import LABEL_THRESHOLD
 from landcue.errors import UsageError
 from landcue.milvus.link import LARGEST, Address, Link, carries
 from landcue.milvus.manifest import ManifestStore, read_pushed
+from landcue.milvus.rows import parse_record
 from landcue.milvus.view import MilvusView
 from landcue.models.load import find_model
 from landcue.search.exact import AnnFacts
@@ -97,8 +100,7 @@ class MilvusBackend:
         """The model that was given, or that of the archive that was pushed if it is still there."""
         if self._model is not None:
             return self._model
-        folder = Path(self.pushed.source) / self.manifest.base / MODEL_FOLDER
-        return folder if folder.is_dir() else None
+        return storage.local_copy(Path(self.pushed.source) / self.manifest.base / MODEL_FOLDER)
 
     def columns(self) -> Columns:
         """Read the columns that evaluation needs, sorted by id."""
@@ -121,6 +123,18 @@ class MilvusBackend:
             return np.empty((self.count, 0), np.float32)
         pages = self.link.pages(self.pushed.name, "", ["scores"])
         return np.array([row["scores"] for page in pages for row in page], np.float32)
+
+    def stored(self) -> dict[str, Stored]:
+        """Return the metadata of all records by id, without sizes, times and digests of files."""
+        unknown: dict[str, Any] = {"size": 0, "mtime_ns": 0, "content": ""}
+        unknown |= dict.fromkeys(COLUMNS)
+        found: dict[str, Stored] = {}
+        for page in self.link.pages(self.pushed.name, "", ["record"]):
+            for row in page:
+                record = unknown | parse_record(str(row["id"]), row["record"])
+                del record["predicted_labels"]
+                found[record["id"]] = stored_row(record)
+        return found
 
     def record(self, id_: str) -> dict[str, Any]:
         """Return the columns of one record except its vectors.

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.manifest import Manifest
+from landcue.data.objects import absolute, shown
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.milvus.link import Address, Link
 from landcue.milvus.manifest import (
@@ -288,7 +289,7 @@ def describe(
     about: dict[str, Any] = {
         "manifest": manifest,
         "state": PUSHING,
-        "source": str(source.archive.folder.resolve()),
+        "source": shown(absolute(source.archive.folder)),
         "records": len(source),
         "version": source.archive.version,
         # numbers that were assigned stay

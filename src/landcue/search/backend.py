@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from landcue.archive.archive import Columns
 from landcue.archive.manifest import Manifest
+from landcue.archive.plan import Stored
 from landcue.search.exact import AnnFacts
 from landcue.search.filters import Filter
 from landcue.search.fusion import Fusion
@@ -253,6 +254,10 @@ class Storage(Protocol):
 
     def label_scores(self) -> FloatArray:
         """Return float32 ``[n, C]`` in 0..1, rows in the order of :meth:`columns`."""
+
+    def stored(self) -> dict[str, Stored]:
+        """Return the metadata of all records by id; of files, at least their paths."""
+        ...
 
     def record(self, id_: str) -> Mapping[str, Any]:
         """Return the columns of one record except its vectors.

@@ -8,6 +8,7 @@ a fold see neither images nor labels that the fold is measured on.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import time
@@ -23,11 +24,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from landcue.archive import storage
+from landcue.archive.manifest import MANIFEST
 from landcue.archive.stored_images import ArchiveImages
 from landcue.data.datasets import dataset_warnings
 from landcue.data.images import read_image
 from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
 from landcue.data.marks import Given, Marks, as_marks
+from landcue.data.objects import to_path
 from landcue.data.sources import open_source
 from landcue.errors import DataError, LandcueError, UsageError, did_you_mean
 from landcue.files import core_count, write_atomic
@@ -38,6 +42,7 @@ from landcue.models.load import BUILTIN, Model, load_model
 from landcue.models.pretrained.encoder import PretrainedEncoder
 from landcue.models.pretrained.own_models import as_pretrained
 from landcue.models.space import Space, fit_space, unit_rows
+from landcue.search.opened import is_collection, open_storage
 from landcue.training.config import LossSection
 from landcue.training.images import Message, Progress, ignore
 from landcue.training.objective import Objective
@@ -136,8 +141,9 @@ def adapt(
 
     Args:
         source: Images with labels: a folder of scene classes, a folder with ``labels.csv``, a
-            label table, an image set, or an archive, whose images and chips are read again from
-            their sources. Without labels, the scene classes are learned.
+            label table, an image set, or an archive in a folder, below ``s3://`` or at
+            ``milvus://``, whose images and chips are read again from their sources. Without labels,
+            the scene classes are learned.
         out: Folder to write: a model for ``index``, ``search`` and ``serve``.
         model: As :func:`landcue.load_model` takes it, or a model; by default that of the archive,
             or the built-in one.
@@ -168,7 +174,7 @@ def adapt(
     if marks is None and collection is not None:
         raise UsageError("a collection needs the file that holds it")
     given = None if marks is None else as_marks(marks, collection)
-    stored = ArchiveImages.of(source, model)
+    stored = _open_archive(source, model)
     if stored is not None:
         if labels is not None:
             raise UsageError(f"{source} is an archive: pass the label table as marks")
@@ -214,6 +220,19 @@ def adapt(
         PretrainedEncoder(encoder.tower, space).save(out)
         progress("training heads", 1, 1)
     return adaptation
+
+
+def _open_archive(
+    source: Path | str | ImageSet, model: str | Path | Model | None
+) -> ArchiveImages | None:
+    """Return the images of a source that is an archive, else ``None``."""
+    if isinstance(source, ImageSet):
+        return None
+    path = to_path(source)
+    if not is_collection(path) and not storage.exists(path / MANIFEST):
+        return None
+    with contextlib.closing(open_storage(path)) as archive:
+        return ArchiveImages(archive, model)
 
 
 def _labeled_by_marks(images: ImageSet, marks: Marks, message: Message) -> ImageSet:
