@@ -8,9 +8,10 @@ import {
   graticuleStep,
   parseBox,
   ringOfBox,
-  ringOfHit,
+  outlineOf,
   sayBox,
   scaleBar,
+  shapeOf,
   ticks,
   unwrapped,
   wrap,
@@ -79,12 +80,33 @@ describe("outlines of hits", () => {
       [1, 1],
     ];
     const geometry = { type: "Polygon", coordinates: [corners] };
-    expect(ringOfHit(hit("a", { geometry, bbox: [0, 0, 9, 9] }))).toEqual(corners);
-    const halves = { type: "MultiPolygon", coordinates: [[corners], [corners]] };
-    expect(ringOfHit(hit("d", { geometry: halves, bbox: [0, 0, 9, 9] }))).toEqual(ringOfBox([0, 0, 9, 9]));
-    expect(ringOfHit(hit("b", { bbox: [179, -1, -179, 1] }))).toEqual(ringOfBox([179, -1, -179, 1]));
+    expect(shapeOf(hit("a", { geometry, bbox: [0, 0, 9, 9] }))).toEqual([[corners]]);
+    expect(shapeOf(hit("b", { bbox: [179, -1, -179, 1] }))).toEqual([[ringOfBox([179, -1, -179, 1])]]);
     expect(ringOfBox([179, -1, -179, 1])[1]).toEqual([181, -1]);
-    expect(ringOfHit(hit("c"))).toBeNull();
+    expect(shapeOf(hit("c"))).toBeNull();
+  });
+
+  it("have all their parts and holes", () => {
+    const hole = ringOfBox([1, 1, 2, 2]);
+    const parts = [[ringOfBox([0, 0, 3, 3]), hole], [ringOfBox([7, 7, 9, 9])]];
+    const shape = shapeOf(hit("a", { geometry: { type: "MultiPolygon", coordinates: parts }, bbox: [0, 0, 9, 9] }));
+    expect(shape).toEqual(parts);
+    expect(outlineOf(shape!)).toBeNull();
+    const list = placed([hit("a", { geometry: { type: "MultiPolygon", coordinates: parts } })]);
+    expect(extentOf(list.map((one) => one.points))).toEqual([0, 0, 9, 9]);
+    const drawn = footprints(list, [factsOf(list[0]!, 1, LIGHT.ranks, new Set(), new Set())]);
+    expect(drawn.features[0]?.geometry).toEqual({ type: "MultiPolygon", coordinates: parts });
+  });
+
+  it("that the antimeridian cuts lie side by side, and have the corners of the whole", () => {
+    const coordinates = [[ringOfBox([178, 0, 180, 1])], [ringOfBox([-180, 0, -179, 1])]];
+    const shape = shapeOf(hit("a", { geometry: { type: "MultiPolygon", coordinates } }));
+    expect(shape).toEqual([[ringOfBox([178, 0, 180, 1])], [ringOfBox([180, 0, 181, 1])]]);
+    const outline = outlineOf(shape!);
+    expect(outline).toHaveLength(5);
+    expect(new Set(outline!.map(String))).toEqual(new Set(["178,0", "181,0", "181,1", "178,1"]));
+    const apart = { type: "MultiPolygon", coordinates: [[ringOfBox([0, 0, 1, 1])], [ringOfBox([2, 0, 3, 1])]] };
+    expect(outlineOf(shapeOf(hit("b", { geometry: apart }))!)).toBeNull();
   });
 
   it("are drawn with the best rank last, so on top", () => {

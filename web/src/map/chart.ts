@@ -7,7 +7,7 @@ import workerUrl from "maplibre-gl/dist/maplibre-gl-worker.mjs?worker&url";
 import type { Box } from "../names";
 import type { MapColors } from "./colors";
 import { footprints, lines, middles, polygons, sketch, type Facts, type Placed } from "./features";
-import { boxFromDrag, boxFromView, extentOf, graticule, graticuleStep, ringOfBox, scaleBar, ticks, zoomToSee, type Point, type Ring } from "./geometry";
+import { boxFromDrag, boxFromView, extentOf, graticule, graticuleStep, outlineOf, ringOfBox, scaleBar, ticks, zoomToSee, type Point, type Ring, type Shape } from "./geometry";
 import { areaShapes, clusterPoints, imageCorners, type Drawn } from "./places";
 import { closedPolygon, type Rings } from "./polygon";
 import { ABOVE_THUMBNAILS, styleOf } from "./style";
@@ -205,7 +205,7 @@ export class Chart {
 
   /** Show all hits, and the area searched; without either the extent given, or the whole earth. */
   fit(calm = true, extent: Box | null = null): void {
-    const rings = this.list.map((one) => one.ring);
+    const rings: Ring[] = this.list.map((one) => one.points);
     if (this.box) rings.push(ringOfBox(this.box));
     if (this.polygon?.[0]) rings.push(this.polygon[0].map(([x, y]): Point => [x, y]));
     if (!this.hitsShown && extent) rings.splice(0, rings.length, ringOfBox(extent));
@@ -216,14 +216,14 @@ export class Chart {
   reveal(id: string): void {
     const one = this.list.find((each) => each.hit.id === id);
     if (!one) return;
-    const extent = extentOf([one.ring]);
+    const extent = extentOf([one.points]);
     if (!extent || this.sees(extent)) return;
     this.map.easeTo({ center: [(extent[0] + extent[2]) / 2, (extent[1] + extent[3]) / 2] });
   }
 
   /** Show all hits if some lie outside the view, or all of them in a small spot of it. */
   fitIfNeeded(): void {
-    const extent = extentOf(this.list.map((one) => one.ring));
+    const extent = extentOf(this.list.map((one) => one.points));
     if (!extent) return;
     const bounds = this.map.getBounds();
     const wide = bounds.getEast() - bounds.getWest();
@@ -363,14 +363,15 @@ export class Chart {
   private paintThumbnails(): void {
     if (!this.ready) return;
     const zoom = this.map.getZoom();
-    const known = new Map<string, Ring>();
-    for (const { hit, ring } of this.hitsShown ? this.list : []) known.set(hit.id, ring);
-    for (const { id, ring } of this.drawn?.areas ?? []) known.set(id, ring);
+    const known = new Map<string, Shape>();
+    for (const { hit, shape } of this.hitsShown ? this.list : []) known.set(hit.id, shape);
+    for (const { id, shape } of this.drawn?.areas ?? []) known.set(id, shape);
     const wanted = new Map<string, [Point, Point, Point, Point]>();
-    for (const [id, ring] of known) {
+    for (const [id, shape] of known) {
       if (wanted.size >= MOST_PAINTED) break;
-      const corners = zoomToSee(ring, PAINTED) <= zoom ? imageCorners(ring) : null;
-      if (corners && this.meets(ring)) wanted.set(id, corners);
+      const ring = outlineOf(shape);
+      const corners = ring && zoomToSee(ring, PAINTED) <= zoom ? imageCorners(ring) : null;
+      if (ring && corners && this.meets(ring)) wanted.set(id, corners);
     }
     for (const id of [...this.painted].filter((one) => !wanted.has(one))) {
       this.map.removeLayer(`thumb ${id}`);

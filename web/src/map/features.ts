@@ -4,13 +4,15 @@ import type * as GeoJSON from "geojson";
 import type { Hit } from "../types";
 import { rankColor } from "./colors";
 import type { Rings } from "./polygon";
-import { extentOfRing, ringOfHit, zoomToSee, type Point } from "./geometry";
+import { middleOf, shapeOf, zoomToSee, type Point, type Shape } from "./geometry";
 
 export interface Placed {
   readonly hit: Hit;
   /** From 1. */
   readonly rank: number;
-  readonly ring: Point[];
+  readonly shape: Shape;
+  /** Of all parts. */
+  readonly points: readonly Point[];
 }
 
 export interface Facts {
@@ -26,8 +28,8 @@ export interface Facts {
 /** Return the hits whose place is known, in rank order. */
 export function placed(hits: readonly Hit[]): Placed[] {
   return hits.flatMap((hit, i) => {
-    const ring = ringOfHit(hit);
-    return ring ? [{ hit, rank: i + 1, ring }] : [];
+    const shape = shapeOf(hit);
+    return shape ? [{ hit, rank: i + 1, shape, points: shape.flat(2) }] : [];
   });
 }
 
@@ -44,26 +46,21 @@ export function factsOf(
     rank: one.rank,
     color: rankColor(one.rank - 1, n, ranks),
     mark: good.has(id) ? 1 : bad.has(id) ? -1 : 0,
-    seen: zoomToSee(one.ring),
+    seen: zoomToSee(one.points),
   };
 }
 
 /** Return footprints, the nearest hit last so that it is drawn on top. */
 export function footprints(list: readonly Placed[], facts: readonly Facts[]): GeoJSON.FeatureCollection {
   return collection(
-    list.map((one, i) => feature({ type: "Polygon", coordinates: [one.ring] }, facts[i])).reverse(),
+    list.map((one, i) => feature({ type: "MultiPolygon", coordinates: one.shape }, facts[i])).reverse(),
   );
 }
 
 /** Return the middles of footprints, likewise. */
 export function middles(list: readonly Placed[], facts: readonly Facts[]): GeoJSON.FeatureCollection {
   return collection(
-    list
-      .map((one, i) => {
-        const [west, south, east, north] = extentOfRing(one.ring);
-        return feature({ type: "Point", coordinates: [(west + east) / 2, (south + north) / 2] }, facts[i]);
-      })
-      .reverse(),
+    list.map((one, i) => feature({ type: "Point", coordinates: middleOf(one.points) }, facts[i])).reverse(),
   );
 }
 

@@ -9,6 +9,8 @@ import type { Hit } from "../types";
 
 export type Point = [number, number];
 export type Ring = readonly Readonly<Point>[];
+/** Polygons, each with its outer ring first. */
+export type Shape = Point[][][];
 
 const MOST_LATITUDE = 85;
 
@@ -44,12 +46,40 @@ export function ringOfBox([west, south, east, north]: Box): Point[] {
   ];
 }
 
-/** Return the outline of a hit, its box where it has several parts; null where nothing is known of its place. */
-export function ringOfHit(hit: Pick<Hit, "bbox" | "geometry">): Point[] | null {
-  const shape = hit.geometry as unknown as GeoJSON.Polygon | GeoJSON.MultiPolygon | null;
-  const ring = shape?.type === "Polygon" ? shape.coordinates[0] : null;
-  if (ring) return unwrapped(ring as unknown as Ring);
-  return hit.bbox ? ringOfBox(hit.bbox) : null;
+/** Return all parts of a footprint, or else its box; null where nothing is known of the place. */
+export function shapeOf({ bbox, geometry }: { bbox?: Hit["bbox"]; geometry: Hit["geometry"] }): Shape | null {
+  const given = geometry as unknown as GeoJSON.Polygon | GeoJSON.MultiPolygon | null;
+  const polygons = given?.type === "Polygon" ? [given.coordinates] : given?.type === "MultiPolygon" ? given.coordinates : [];
+  const rings = polygons.map((polygon) => polygon.map((ring) => unwrapped(ring as unknown as Ring))).filter((polygon) => polygon[0]?.length);
+  const first = rings[0]?.[0];
+  if (!first) return bbox ? [[ringOfBox(bbox)]] : null;
+  const middle = middleOf(first)[0];
+  // Halves that meet at the antimeridian lie side by side.
+  return rings.map((polygon) => polygon.map((ring) => turned(ring, 360 * Math.round((middle - middleOf(ring)[0]) / 360))));
+}
+
+function turned(ring: Point[], by: number): Point[] {
+  return by ? ring.map(([x, y]): Point => [x + by, y]) : ring;
+}
+
+/**
+ * Return the outline of a shape as one ring: that of a single polygon, or of the halves that the
+ * antimeridian cut a convex one into; null for other shapes.
+ */
+export function outlineOf(shape: Shape): Point[] | null {
+  if (shape.length === 1) return shape[0]?.length === 1 ? (shape[0][0] ?? null) : null;
+  const cut = (ring: Ring) => ring.filter(([x]) => Math.abs(x) === 180);
+  if (shape.some((polygon) => polygon.length > 1 || cut(polygon[0] ?? []).length < 2)) return null;
+  const corners = shape.flatMap((polygon) => (polygon[0] ?? []).slice(0, -1)).filter(([x]) => Math.abs(x) !== 180);
+  const [x, y] = middleOf(corners);
+  corners.sort((a, b) => Math.atan2(a[1] - y, a[0] - x) - Math.atan2(b[1] - y, b[0] - x));
+  return corners[0] ? [...corners, corners[0]] : null;
+}
+
+/** Return the middle of the extent of points. */
+export function middleOf(points: Ring): Point {
+  const [west, south, east, north] = extentOfRing(points);
+  return [(west + east) / 2, (south + north) / 2];
 }
 
 /** Return west, south, east, north of a ring; east may lie past 180. */

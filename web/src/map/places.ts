@@ -1,9 +1,9 @@
 /** All records that pass a search, as what the map draws: clusters, or single footprints. */
 
 import type * as GeoJSON from "geojson";
-import type { MapCluster, MapRecord, PlacesAnswer } from "../types";
+import type { MapCluster, PlacesAnswer } from "../types";
 import { mixed, rankColor } from "./colors";
-import { unwrapped, zoomToSee, type Point, type Ring } from "./geometry";
+import { middleOf, shapeOf, zoomToSee, type Point, type Ring, type Shape } from "./geometry";
 
 /** What colors encode: scores, or one label. */
 export type Paint = { readonly kind: "score" } | { readonly kind: "label"; readonly name: string };
@@ -16,7 +16,9 @@ export interface Palette {
 /** A record drawn by itself. */
 export interface Area {
   readonly id: string;
-  readonly ring: Point[];
+  readonly shape: Shape;
+  /** Of all parts. */
+  readonly points: readonly Point[];
   readonly color: string;
   readonly labels: readonly string[];
   readonly score: number | null;
@@ -43,23 +45,15 @@ export function drawnOf(answer: PlacesAnswer, paint: Paint, { ranks, without }: 
   return {
     scores,
     areas: answer.footprints.flatMap((one) => {
-      const ring = ringOfRecord(one);
+      const shape = shapeOf(one);
       const color = paint.kind === "label" ? byShare(one.labels.includes(paint.name) ? 1 : 0) : byScore(one.score);
-      return ring ? [{ id: one.id, ring, color, labels: one.labels, score: one.score }] : [];
+      return shape ? [{ id: one.id, shape, points: shape.flat(2), color, labels: one.labels, score: one.score }] : [];
     }),
     clusters: answer.clusters.map((one) => ({
       ...one,
       color: paint.kind === "label" ? byShare((one.labeled ?? 0) / one.count) : byScore(one.score),
     })),
   };
-}
-
-/** Return the outer ring of a record; of several polygons the one with the most corners. */
-export function ringOfRecord(record: Pick<MapRecord, "geometry">): Point[] | null {
-  const { type, coordinates } = record.geometry as unknown as GeoJSON.Polygon | GeoJSON.MultiPolygon;
-  const rings = type === "Polygon" ? [coordinates[0]] : coordinates.map((polygon) => polygon[0]);
-  const found = rings.flatMap((ring) => (ring ? [ring] : [])).sort((a, b) => b.length - a.length)[0];
-  return found ? unwrapped(found as unknown as Ring) : null;
 }
 
 /** Say a count in at most five characters. */
@@ -87,23 +81,18 @@ export function clusterPoints(drawn: Drawn): GeoJSON.FeatureCollection {
 
 /** Outlines of single records, and their middles for zooms at which the outline is too small. */
 export function areaShapes(drawn: Drawn): { shapes: GeoJSON.FeatureCollection; middles: GeoJSON.FeatureCollection } {
-  const make = (geometry: (ring: Point[]) => GeoJSON.Geometry): GeoJSON.FeatureCollection => ({
+  const make = (geometry: (one: Area) => GeoJSON.Geometry): GeoJSON.FeatureCollection => ({
     type: "FeatureCollection",
-    features: drawn.areas.map(({ id, ring, color }) => ({
+    features: drawn.areas.map((one) => ({
       type: "Feature",
-      geometry: geometry(ring),
-      properties: { id, color, rank: 0, seen: zoomToSee(ring) },
+      geometry: geometry(one),
+      properties: { id: one.id, color: one.color, rank: 0, seen: zoomToSee(one.points) },
     })),
   });
   return {
-    shapes: make((ring) => ({ type: "Polygon", coordinates: [ring] })),
-    middles: make((ring) => ({ type: "Point", coordinates: middleOf(ring) })),
+    shapes: make(({ shape }) => ({ type: "MultiPolygon", coordinates: shape })),
+    middles: make(({ points }) => ({ type: "Point", coordinates: middleOf(points) })),
   };
-}
-
-export function middleOf(ring: Ring): Point {
-  const [across, along] = [ring.map((point) => point[0]), ring.map((point) => point[1])];
-  return [(Math.min(...across) + Math.max(...across)) / 2, (Math.min(...along) + Math.max(...along)) / 2];
 }
 
 /**
