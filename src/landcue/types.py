@@ -221,6 +221,7 @@ class Hit:
             this hit: near 100 for a duplicate, 0 for what is farther than any nearest neighbor.
             ``None`` where it was not measured.
         region: The part of the image that matches best, in mode ``regions`` only.
+        annotated: Whether ``labels`` are annotated; predicted otherwise.
     """
 
     id: str
@@ -240,6 +241,7 @@ class Hit:
     why: Mapping[str, float] | None = field(default=None, hash=False)
     percentile: float | None = None
     region: Region | None = None
+    annotated: bool = True
 
 
 @runtime_checkable

@@ -330,3 +330,18 @@ def test_boxes_of_polygons_over_the_antimeridian():
     assert box_of(shapely.box(170, 0, 180, 1)) == Bounds(170, 0, 180, 1)
     assert box_of(shapely.box(-10, 0, 360, 1)) == Bounds(-180, 0, 180, 1)
     assert box_of(shapely.box(190, 0, 200, 1)) == Bounds(-170, 0, -160, 1)
+
+
+def test_labels_of_marked_results_are_not_labels_of_the_query(searcher):
+    labels = {name: searcher.search(ById(name), k=1).labels for name in NAMES}
+    own = NAMES[0]
+    marks = [name for name in NAMES if not set(labels[name]) <= set(labels[own])][:2]
+    both = searcher.search(Query([own, *marks]), k=5)
+    assert set(both.labels) == {one for name in (own, *marks) for one in labels[name]}
+    marked = searcher.search(Query([own, *marks], marks=2), k=5)
+    assert marked.labels == labels[own]
+    assert pairs(marked) == pairs(both)
+    for hit in marked.hits:
+        assert set(hit.shared) == set(hit.labels) & set(labels[own])
+    assert searcher.search(Query(marks, marks=2), k=5).labels == ()
+    assert searcher.search(Query(marks[0], marks=1), k=5).labels == ()

@@ -40,6 +40,7 @@ export function Header() {
           {archive.archives.length > 1 ? (
             <select
               aria-label="Archive"
+              title={archive.name}
               value={archive.name}
               onChange={(event) => {
                 const name = event.currentTarget.value;

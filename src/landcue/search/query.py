@@ -74,6 +74,8 @@ class Query:
             :mod:`landcue.search.feedback`; the first positive is the original query.
         negative_weight: 0 or more; for the rule ``mean``, and for codes.
         name: Name of the query in the result; by default composed of the examples.
+        marks: So many of the last positives are results that were marked as relevant: their labels
+            are not labels of the query.
     """
 
     positives: tuple[Example, ...]
@@ -81,6 +83,7 @@ class Query:
     rule: str = "mean"
     negative_weight: float = 0.5
     name: str | None = None
+    marks: int = 0
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class Query:
         rule: str = "mean",
         negative_weight: float = 0.5,
         name: str | None = None,
+        marks: int = 0,
     ) -> None:
         """Take examples."""
         several = tuple(positives) if isinstance(positives, list | tuple) else (positives,)
@@ -97,6 +101,7 @@ class Query:
         object.__setattr__(self, "rule", rule)
         object.__setattr__(self, "negative_weight", negative_weight)
         object.__setattr__(self, "name", name)
+        object.__setattr__(self, "marks", marks)
 
     def also(self, *positives: Example) -> Query:
         """Return the query with more positive examples."""
@@ -106,6 +111,7 @@ class Query:
             self.rule,
             self.negative_weight,
             None if self.name is None else " + ".join([self.name, *map(_name, positives)]),
+            self.marks and self.marks + len(positives),
         )
 
     @property
@@ -203,11 +209,12 @@ class QueryEncoder:
         if not query.positives:
             raise UsageError("there are only negatives: add at least one positive example")
         positives = [self._one(example, needs) for example in query.positives]
+        of_query = positives[: len(positives) - query.marks]
+        labels = tuple(dict.fromkeys(label for target in of_query for label in target.labels))
         if len(positives) == 1 and not query.negatives:
-            return positives[0]
+            return replace(positives[0], labels=labels)
         negatives = [self._one(example, needs) for example in query.negatives]
         own = frozenset[int]().union(*(target.own for target in (*positives, *negatives)))
-        labels = dict.fromkeys(label for target in positives for label in target.labels)
         embedding = positives[0].embedding
         if "embedding" in needs:
             embedding = direction(
@@ -232,7 +239,7 @@ class QueryEncoder:
             else _NO_BITS
             for name, n_bits in (("code", self._n_bits), ("cue", len(self._label_names)))
         )
-        return Target(embedding, code, cue, scores, tuple(labels), own)
+        return Target(embedding, code, cue, scores, labels, own)
 
     def _one(self, example: Example, needs: frozenset[str]) -> Target:
         if isinstance(example, ById | Hit | Record):

@@ -472,6 +472,7 @@ def _hit(
         near=near,
         source=source,
         percentile=percentile,
+        annotated=annotated is not None,
     )
 
 
@@ -516,6 +517,7 @@ def _plain(
         "distance": distance,
         "score": score,
         "labels": list(labels),
+        "annotated": annotated is not None,
         "shared": [label for label in labels if label in wanted],
         "bbox": None if west is None else [west, south, east, north],
         "geometry": to_geojson(geometry_of(bounds, wkb)),

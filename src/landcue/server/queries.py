@@ -276,8 +276,7 @@ def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
     search = body.search
     ids = [served.check_id(id_) for id_ in (*search.positives, *search.negatives)]
     positive_ids, negative_ids = ids[: len(search.positives)], ids[len(search.positives) :]
-    if search.id is not None:
-        positive_ids = [served.check_id(search.id), *positive_ids]
+    own: list[Example] = [] if search.id is None else [ById(served.check_id(search.id))]
     first = body.images.get("image", ())
     if search.crop is not None and not first:
         raise ProblemError(400, "crop is for an uploaded part 'image'")
@@ -286,17 +285,19 @@ def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
         images[one.part].append(one.encoding)
     for part, pixels, _ in _decoded(served, body.images, search.crop, decoders):
         images[part].append(pixels)
-    positives = [*images["image"], *map(ById, positive_ids), *images["positive"]]
+    own = [*images["image"], *own]
     if search.vector is not None:
-        positives.insert(0, np.array(search.vector, np.float32))
-    negatives = [*map(ById, negative_ids), *images["negative"]]
+        own.insert(0, np.array(search.vector, np.float32))
     if search.text is not None:
-        positives.append(Text(search.text))
+        own.append(Text(search.text))
+    marks = [*map(ById, positive_ids), *images["positive"]]
+    negatives = [*map(ById, negative_ids), *images["negative"]]
     if search.negative_text is not None:
         negatives.append(Text(search.negative_text))
-    if not positives and not negatives:
+    if not own and not marks and not negatives:
         return None
-    return Query(positives, negatives, search.rule, search.negative_weight)
+    positives = [*own, *marks]
+    return Query(positives, negatives, search.rule, search.negative_weight, marks=len(marks))
 
 
 def encode_images(

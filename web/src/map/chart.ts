@@ -288,13 +288,16 @@ export class Chart {
     const [south, north] = [Math.max(-85, bounds.getSouth()), Math.min(85, bounds.getNorth())];
     const step = graticuleStep(Math.max(east - west, 1e-4));
     // Lines may be closer together than their labels.
-    const wide = this.map.getCanvas().clientWidth;
+    const { clientWidth: wide, clientHeight: high } = this.map.getCanvas();
     const apart = (wide * step) / Math.max(east - west, 1e-9);
     this.calls.onGrid({
       meridians: ticks(west, east, step * Math.ceil(TICK_ROOM / apart))
         .map((value) => ({ value, at: this.map.project([value, north]).x }))
         .filter(({ at }) => Math.abs(at - wide / 2) < (wide - TICK_ROOM) / 2),
-      parallels: ticks(south, north, step).map((value) => ({ value, at: this.map.project([west, value]).y })),
+      parallels: ticks(south, north, step)
+        .map((value) => ({ value, at: this.map.project([west, value]).y }))
+        // Those of meridians are at the top, the scale is at the bottom.
+        .filter(({ at }) => at > 28 && at < high - 48),
       scale: scaleBar(this.map.getZoom(), this.map.getCenter().lat),
     });
   }
@@ -343,7 +346,8 @@ export class Chart {
   /** After a move: fetch what the new view needs. */
   private rest(): void {
     if (!this.ready) return;
-    this.calls.onView(this.view(), Math.max(0, Math.min(24, Math.floor(this.map.getZoom()))));
+    // The world of zoom 0 is two tiles of 256 pixels wide here.
+    this.calls.onView(this.view(), Math.max(0, Math.min(24, Math.floor(this.map.getZoom()) + 1)));
     this.paintThumbnails();
     const fine = this.map.getZoom() >= 2.5;
     if (this.basemap || this.fineWorld === true || this.fineWorld === fine) return;
@@ -407,7 +411,7 @@ export class Chart {
     const context = document.createElement("canvas").getContext("2d");
     if (!text || !color || !context || this.map.hasImage(name)) return;
     const scale = 2;
-    const font = `600 ${11 * scale}px system-ui, sans-serif`;
+    const font = `600 ${12 * scale}px system-ui, sans-serif`;
     context.font = font;
     const [width, height] = [Math.ceil(context.measureText(text).width) + 2 * scale, 16 * scale];
     [context.canvas.width, context.canvas.height] = [width, height];

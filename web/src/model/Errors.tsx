@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { Sharp } from "../Sharp";
+import { useFirst } from "./LabelBars";
 import type { OwnScoresAnswer } from "../types";
 
 const MOST_INSTEAD = 3;
@@ -46,6 +47,7 @@ export function WorstQueries({ scores, onQuery }: { scores: OwnScoresAnswer; onQ
 /** What the model predicts in place of the annotated labels. */
 export function LabelErrors({ scores }: { scores: OwnScoresAnswer }) {
   const found = scores.label_errors;
+  const [labels, button] = useFirst(found?.labels ?? []);
   if (!found?.labels.length) return null;
   const share = (n: number, of: number) => (of ? `${Math.round((100 * n) / of)} %` : "–");
   return (
@@ -56,7 +58,7 @@ export function LabelErrors({ scores }: { scores: OwnScoresAnswer }) {
         that of another, which is not annotated.
       </p>
       <div class="model-scroll" tabIndex={0} role="region" aria-label="Predicted labels against annotations">
-        <table class="scores">
+        <table class="scores errors">
           <thead>
             <tr>
               <th scope="col">Label</th>
@@ -68,7 +70,7 @@ export function LabelErrors({ scores }: { scores: OwnScoresAnswer }) {
             </tr>
           </thead>
           <tbody>
-            {found.labels.map((name, i) => {
+            {labels.map((name, i) => {
               const others = (found.instead[i] ?? [])
                 .map((n, j): [number, string] => [n, found.labels[j] as string])
                 .filter(([n]) => n > 0)
@@ -87,6 +89,7 @@ export function LabelErrors({ scores }: { scores: OwnScoresAnswer }) {
           </tbody>
         </table>
       </div>
+      {button}
     </>
   );
 }

@@ -1,11 +1,26 @@
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { barsOf, formatNumber, type Order } from "./numbers";
 import type { LabelScore } from "../types";
 
+const FIRST = 20;
+
+/** Return the first of many labels, and the button that shows all. */
+export function useFirst<T>(labels: readonly T[]): [readonly T[], ComponentChildren] {
+  const [all, setAll] = useState(false);
+  if (labels.length <= FIRST) return [labels, null];
+  const button = (
+    <button type="button" class="tool" aria-expanded={all} onClick={() => setAll(!all)}>
+      {all ? `First ${FIRST} labels only` : `All ${labels.length} labels`}
+    </button>
+  );
+  return [all ? labels : labels.slice(0, FIRST), button];
+}
+
 /** How well the images with each label are found: bars for the eye, a table for everything else. */
 export function LabelBars({ labels, training }: { labels: Record<string, LabelScore>; training: Record<string, number> }) {
   const [order, setOrder] = useState<Order>("score");
-  const bars = barsOf(labels, order);
+  const [bars, button] = useFirst(barsOf(labels, order));
   const trained = Object.keys(training).length > 0;
   return (
     <>
@@ -52,6 +67,7 @@ export function LabelBars({ labels, training }: { labels: Record<string, LabelSc
           ))}
         </tbody>
       </table>
+      {button}
       <p class="model-hint">
         The tick on each bar marks the chance level. Labels are split into rare, medium and frequent thirds by the number of
         images searched.

@@ -37,6 +37,7 @@ export const Card = memo(function Card({ hit, at, mode, mark, open, focused, sel
     likeness(hit),
     cue ? sharedOf(cue) : "",
     hit.shared.length ? `shares ${hit.shared.join(", ")}` : hit.labels.join(", "),
+    hit.labels.length && !hit.annotated ? "labels predicted" : "",
     mark ? `marked ${mark}` : "",
     selected ? "selected" : "",
     given ? `labeled ${given}` : "",
@@ -95,7 +96,11 @@ export const Card = memo(function Card({ hit, at, mode, mark, open, focused, sel
           </li>
         ))}
         {labels.slice(0, 6).map((label) => (
-          <li key={label} class={shared.has(label) ? "shared" : undefined}>
+          <li
+            key={label}
+            class={[shared.has(label) ? "shared" : "", hit.annotated ? "" : "guess"].join(" ")}
+            title={`${label}: ${hit.annotated ? "annotated" : "predicted, not annotated"}${shared.has(label) ? ", shared with the query" : ""}`}
+          >
             {label}
           </li>
         ))}

@@ -41,7 +41,7 @@ export function LabelFilter() {
           const score = filters.scores.find(([other]) => other === name)?.[1];
           return (
             <li key={name} class="label-row">
-              <span class="clip">{name}</span>
+              <span>{name}</span>
               <span class="mono faint">{count(records)}</span>
               <span class="wants" role="group" aria-label={name}>
                 {WANTED.map((one) => (

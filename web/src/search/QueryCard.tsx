@@ -15,11 +15,12 @@ import { WordsField } from "./WordsField";
 export function QueryCard() {
   const { query, positives } = state.value;
   const labels = found.value?.labels ?? [];
+  const encodes = about.value?.encodes_images === true;
   if (query.kind === "none") {
     return (
       <section class="query-card empty" aria-label="Query">
-        <p>{positives.length ? "Searching with your marks only." : "No query yet. Drop, paste or choose an image, or pick a result."}</p>
-        <ChooseImage />
+        <p>{positives.length ? "Searching with your marks only." : `No query yet. ${encodes ? "Drop, paste or choose an image, or pick a result" : "Pick a result"}.`}</p>
+        {encodes && <ChooseImage />}
         <WordsField />
       </section>
     );
@@ -37,7 +38,7 @@ export function QueryCard() {
   const name = query.kind === "record" ? query.id : query.kind === "kept" ? "An image kept with the collection" : (picture.value?.name ?? "An image");
   const crop = query.kind === "image" ? query.crop : null;
   const shown = query.kind === "record" || (picture.value?.size ?? null) !== null;
-  const croppable = shown && about.value?.encodes_images === true;
+  const croppable = shown && encodes;
   return (
     <section class="query-card" aria-label="Query">
       <div class="query-image">

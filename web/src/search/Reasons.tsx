@@ -29,7 +29,7 @@ export function Reasons({ hit, mode, hitPredicted, queryPredicted }: Props) {
                 <em>{label}</em>
               </span>
             ))}
-            .
+            {` (${hit.annotated ? "annotated" : "predicted"}).`}
           </>
         ) : (
           "Shares no label with the query; similar in appearance only."

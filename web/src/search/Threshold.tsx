@@ -67,7 +67,7 @@ export function Threshold() {
             }}
           />
           <p class="small" role="status">
-            {`${about ? "About " : ""}${count(pass)} of ${count(scores.matched)} ${scores.matched === 1 ? "record has" : "records have"} ${now.toFixed(3)} or more`}
+            {`${about ? "About " : ""}${count(pass)} of ${count(scores.matched)} ${scores.matched === 1 ? "record has" : "records have"} a score of ${now.toFixed(3)} or more`}
           </p>
           {current.least !== null && (
             <button type="button" class="link" onClick={() => ask({ least: null })}>

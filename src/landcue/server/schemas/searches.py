@@ -183,7 +183,9 @@ class SearchRequest(RequestModel):
         None, description="Id of the query record, which is left out of the hits."
     )
     positives: list[Id] = Field(
-        [], max_length=MAX_EXAMPLES, description="Ids of further records to search for."
+        [],
+        max_length=MAX_EXAMPLES,
+        description="Ids of records marked as relevant: their labels are not the query's.",
     )
     negatives: list[Id] = Field([], max_length=MAX_EXAMPLES, description="Ids of records to avoid.")
     text: str | None = Field(
@@ -273,6 +275,7 @@ class Hit(AnswerModel):
     labels: tuple[str, ...] = Field(
         description="Annotated labels, or predicted ones where there is no annotation."
     )
+    annotated: bool = Field(True, description="Whether `labels` are annotated.")
     shared: tuple[str, ...] = Field(description="Labels shared with the query.")
     bbox: Box | None = Field(description="West, south, east, north in degrees.")
     geometry: dict[str, Any] | None = Field(
