@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
@@ -123,6 +124,79 @@ def test_labels_and_place_filter_the_pairs(dated, serve, visit):
     assert len(request.post_data_json["filters"]["bbox"]) == 4
     expect(ranked(guest)).to_have_count(1)
     assert f"{CHANGED:02}" in answer["changes"][0]["after"]
+
+
+def test_gained_and_lost_labels_filter_the_pairs(dated, serve, visit):
+    guest = visit(f"{ASKED}&alpha=1", url=serve(dated).url)
+    expect(ranked(guest)).to_have_count(N)
+    guest.page.get_by_label("Labels lost").select_option("field")
+    guest.page.get_by_label("Labels gained").select_option("buildings")
+    request, answer = guest.answered(guest.button("Compare").click, is_change)
+    asked = request.post_data_json
+    assert (asked["lost"], asked["gained"]) == (["field"], ["buildings"])
+    wanted = landcue.open(dated).change(
+        before=asked["before"], after=asked["after"], alpha=1, lost=["field"], gained=["buildings"]
+    )
+    assert [(one["before"], one["after"]) for one in answer["changes"]] == list(wanted.ids)
+    expect(ranked(guest)).to_have_count(len(wanted))
+    assert wanted.ids[0][1] == f"2018/{CHANGED:02}.tif"
+    guest.page.reload()
+    expect(ranked(guest)).to_have_count(len(wanted))
+    expect(guest.page.get_by_label("Labels lost").locator("option").first).to_have_text("field")
+    # Chosen once more, a label is free again.
+    guest.page.get_by_label("Labels lost").select_option(value="field")
+    guest.page.get_by_label("Labels gained").select_option(value="buildings")
+    guest.answered(guest.button("Compare").click, is_change)
+    expect(ranked(guest)).to_have_count(N)
+
+
+@pytest.fixture(scope="module")
+def halves(dated):
+    """An archive of each date; their ids are the same."""
+    source, made = next(dated.parent.glob("places*")), []
+    for name, year in (("early", 2012), ("late", 2018)):
+        folder = dated.with_name(f"{name}-images")
+        shutil.copytree(source / str(year), folder)
+        rows = (source / "labels.csv").read_text().splitlines()
+        own = [row.removeprefix(f"{year}/") for row in rows if row.startswith(f"{year}/")]
+        (folder / "labels.csv").write_text("\n".join([rows[0], *own]) + "\n")
+        landcue.index(folder, dated.with_name(name))
+        made.append(dated.with_name(name))
+    return made
+
+
+def test_dates_of_two_archives_are_compared(halves, dated, serve, visit):
+    guest = visit("?page=changes", url=serve(*halves).url)
+    guest.expected.append(LOST)
+    guest.page.get_by_label("Before: until").fill("2015-06-30")
+    guest.page.get_by_label("After: from").fill("2015-07-01")
+    guest.button("Compare").click()
+    expect(guest.page.get_by_role("alert")).to_contain_text("No record lies in after 2015-07-01")
+    guest.page.get_by_label("Archive of the later dates").select_option("late")
+    expect(guest.page.get_by_text("2018-07-01 – 2018-07-01 in the archive")).to_be_visible()
+    guest.page.get_by_label("False alarm rate").select_option("show all pairs")
+    _, answer = guest.answered(guest.button("Compare").click, is_change)
+    assert (answer["archive"], answer["other"]) == ("early", "late")
+    one = landcue.open(dated).change(before="2015-07-01", after="2015-07-01", alpha=1)
+    assert [c["after"] for c in answer["changes"]] == [after[5:] for _, after in one.ids]
+    assert answer["changes"][0]["p"] == one[0].p
+    first = ranked(guest).first
+    for side, name in enumerate(halves):
+        expect(first.locator("img").nth(side)).to_be_visible()
+        shown = f"/v1/records/{answer['changes'][0]['after']}/thumbnail?archive={name.name}"
+        assert any(url.endswith(shown) for url in guest.asked)
+    first.get_by_role("button").click()
+    dates = guest.page.get_by_role("region", name="Dates of this place")
+    expect(dates.get_by_role("slider")).to_have_attribute(
+        "aria-label", "Divider between 2012-07-01 and 2018-07-01"
+    )
+    expect(dates.locator(".swipe img:not(.sharp)")).to_have_count(2)
+    expect(dates.locator(".moments li")).to_have_count(2)
+    shot(guest, "changes-two-archives")
+    assert violations(guest) == []
+    answer = guest.searching(guest.button("Search by the later one").click)
+    assert answer["archive"] == "late"
+    assert "archive=late" in guest.page.url
 
 
 def test_changes_are_exported(dated, serve, visit, tmp_path):

@@ -190,6 +190,10 @@ def test_a_minimum_percentile_is_entered_and_stays_in_the_address(guest):
     panel = guest.page.locator(".threshold")
     panel.get_by_text("Minimum score", exact=True).click()
     field = panel.get_by_label("Minimum percentile")
+    field.fill("200")
+    field.press("Enter")
+    expect(panel.get_by_text("Enter a number above 0, at most 100.")).to_be_visible()
+    expect(field).to_have_attribute("aria-invalid", "true")
     field.fill(least)
     answer = guest.searching(lambda: field.press("Enter"))
     assert [hit["percentile"] for hit in answer["hits"]] == known[:wanted]

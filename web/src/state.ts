@@ -52,6 +52,11 @@ export interface Comparison {
   /** Label expressions of the earlier and of the later record. */
   readonly had: string;
   readonly has: string;
+  /** Labels that the later record gained, and lost. */
+  readonly gained: readonly string[];
+  readonly lost: readonly string[];
+  /** Archive of the later record; null for the same one. */
+  readonly other: string | null;
   /** False alarm rate. */
   readonly alpha: number;
 }
@@ -170,11 +175,14 @@ export function toQuery(state: PageState): string {
   put("beside", state.beside);
   put("collection", state.collection);
   if (state.compared) {
-    const { before, after, had, has, alpha } = state.compared;
+    const { before, after, had, has, gained, lost, other, alpha } = state.compared;
     put("before", daysText(before));
     put("after", daysText(after));
     put("had", had);
     put("has", has);
+    each("gained", gained);
+    each("lost", lost);
+    put("other", other);
     if (alpha !== ALPHA) put("alpha", String(alpha));
   }
   const text = out.toString().replaceAll("%2C", ",").replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%3B", ";");
@@ -251,6 +259,7 @@ function readDays(text: string | null): Days {
 
 function readComparison(given: URLSearchParams): Comparison | null {
   if (!given.has("before") && !given.has("after")) return null;
+  const names = (key: string) => unique(given.getAll(key), LONGEST_NAME);
   const expression = (key: string) => bounded(given.get(key), LONGEST_EXPRESSION) ?? "";
   const alpha = Number(given.get("alpha") ?? ALPHA);
   return {
@@ -258,6 +267,9 @@ function readComparison(given: URLSearchParams): Comparison | null {
     after: readDays(given.get("after")),
     had: expression("had"),
     has: expression("has"),
+    gained: names("gained"),
+    lost: names("lost"),
+    other: bounded(given.get("other"), LONGEST_NAME),
     alpha: alpha > 0 && alpha <= 1 ? alpha : ALPHA,
   };
 }

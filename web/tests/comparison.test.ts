@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { changeRequestOf, fieldOf } from "../src/change/comparison";
 import { ALPHA, NO_FILTERS, type Comparison } from "../src/state";
 
-const NONE: Comparison = { before: [null, null], after: [null, null], had: "", has: "", alpha: ALPHA };
+const NONE: Comparison = { before: [null, null], after: [null, null], had: "", has: "", gained: [], lost: [], other: null, alpha: ALPHA };
 const dates = (patch: Partial<Comparison>) => {
   const { before, after } = changeRequestOf({ ...NONE, ...patch }, NO_FILTERS, null, 5);
   return [before, after];
@@ -23,6 +23,12 @@ describe("the request of a comparison", () => {
     expect(dates({ after: ["2018-02-01", null] })).toEqual([undefined, "2018-02-01"]);
     expect(dates({ before: [null, "2018-02-01"] })).toEqual(["2018-02-02", undefined]);
   });
+  it("names the archive of the later dates and the labels that changed", () => {
+    const { archive, other, gained, lost } = changeRequestOf({ ...NONE, other: "b", gained: ["buildings"], lost: ["field", "trees"] }, NO_FILTERS, "a", 5);
+    expect([archive, other, gained, lost]).toEqual(["a", "b", ["buildings"], ["field", "trees"]]);
+    const plain = changeRequestOf(NONE, NO_FILTERS, null, 5);
+    expect(Object.keys(plain)).toEqual(["alpha", "k"]);
+  });
   it("takes the place, not the labels and dates of the search", () => {
     const filters = { ...NO_FILTERS, all: ["water"], from: "2012-01-01", box: [1, 2, 3, 4] as const };
     expect(changeRequestOf(NONE, filters, "a", 5).filters).toEqual({ bbox: [1, 2, 3, 4] });
@@ -36,6 +42,8 @@ describe("the field of a message", () => {
     ["no record lies in after 2030; times are 2012-07-01 to 2018-07-01", "after"],
     ["label expression 'water and', character 10: expected a label name", "has"],
     ["label expression 'grass or', character 9: expected a label name", "had"],
+    ["archives 'a' and 'b' were made by different models", "other"],
+    ["no archive is called 'c'", "other"],
     ["no record matches bbox 1,1,2,2 (0 of 27 records)", null],
   ])("%s", (message, field) => expect(fieldOf(message, { ...NONE, had: "grass or", has: "water and" })).toBe(field));
 });

@@ -4,22 +4,22 @@ import { Icon } from "../icons";
 import { lazy } from "../lazy";
 import { useAnswer } from "../model/useAnswer";
 import { ExportList } from "../search/ExportMenu";
-import { BoxFilter } from "../search/FilterPanel";
+import { BoxFilter, Values } from "../search/FilterPanel";
 import { PolygonFilter } from "../search/PolygonFilter";
 import { quoted } from "../search/request";
 import { askRecord } from "../search/run";
 import { count, shortId } from "../search/why";
 import { Remote } from "../Remote";
 import { Sheet } from "../Sheet";
-import { ALPHA, readDate, type Comparison, type Days } from "../state";
-import { api, archiveName, ask, facets, go, labels, openDetail, state } from "../store";
+import { ALPHA, NO_FILTERS, readDate, type Comparison, type Days } from "../state";
+import { about, api, archiveName, ask, facets, go, labels, openDetail, state } from "../store";
 import type { ChangeAnswer, ChangedPair } from "../types";
 import { changeRequestOf, fieldOf, type Field } from "./comparison";
 import type { TimelineProps } from "./props";
 import "./change.css";
 
 const Timeline = lazy<TimelineProps>(() => import("./Timeline"), "the dates");
-const NONE: Comparison = { before: [null, null], after: [null, null], had: "", has: "", alpha: ALPHA };
+const NONE: Comparison = { before: [null, null], after: [null, null], had: "", has: "", gained: [], lost: [], other: null, alpha: ALPHA };
 const FIRST = 100;
 const MOST = 1000;
 const RATES = [0.01, 0.05, 0.2, 1];
@@ -94,8 +94,13 @@ interface FieldsProps {
 
 function Fields({ compared, wrong, why, onCompare }: FieldsProps) {
   const [given, setGiven] = useState(compared);
+  const archives = (about.value?.archives ?? []).filter((name) => name !== archiveName.value);
   const set = (patch: Partial<Comparison>) => setGiven({ ...given, ...patch });
   const says = (field: Field) => wrong === field && <Wrong field={field} why={why} />;
+  const { other } = given;
+  const later = useAnswer(async (signal) => (other ? Promise.all([api.labels(other, signal), api.facets(other, signal)]) : null), other ?? "");
+  const [added, theirs] = later.state === "there" && later.value ? later.value : [[], facets.value];
+  const named = [...new Map([...added, ...labels.value].map((one) => [one.name, one])).values()];
   return (
     <form
       class="changes-form"
@@ -106,14 +111,32 @@ function Fields({ compared, wrong, why, onCompare }: FieldsProps) {
         go({ compared: { ...given, had: given.had.trim(), has: given.has.trim() }, open: null });
       }}
     >
-      <Range name="Before" value={given.before} wrong={wrong === "before"} onChange={(before) => set({ before })}>
+      <Range name="Before" value={given.before} known={facets.value?.datetime} wrong={wrong === "before"} onChange={(before) => set({ before })}>
         {says("before")}
       </Range>
-      <Range name="After" value={given.after} wrong={wrong === "after"} onChange={(after) => set({ after })}>
+      <Range name="After" value={given.after} known={theirs?.datetime} wrong={wrong === "after"} onChange={(after) => set({ after })}>
         {says("after")}
       </Range>
+      {(archives.length > 0 || other) && (
+        <div class="filter">
+          <label for="change-other">Archive of the later dates</label>
+          <select
+            id="change-other"
+            aria-invalid={wrong === "other"}
+            aria-describedby={wrong === "other" ? "change-other-wrong" : undefined}
+            value={other ?? ""}
+            onChange={(event) => set({ other: event.currentTarget.value || null })}
+          >
+            <option value="">{archiveName.value}</option>
+            {[...new Set([...archives, ...(other ? [other] : [])])].map((name) => (
+              <option key={name}>{name}</option>
+            ))}
+          </select>
+          {says("other")}
+        </div>
+      )}
       <datalist id="change-labels">
-        {labels.value.map((one) => (
+        {named.map((one) => (
           <option key={one.name} value={quoted(one.name)} />
         ))}
       </datalist>
@@ -137,6 +160,8 @@ function Fields({ compared, wrong, why, onCompare }: FieldsProps) {
           {says(field)}
         </div>
       ))}
+      <Values name="Labels lost" values={named} chosen={given.lost} onChange={(lost) => set({ lost })} />
+      <Values name="Labels gained" values={named} chosen={given.gained} onChange={(gained) => set({ gained })} />
       <div class="filter">
         <label for="change-alpha">False alarm rate</label>
         <select id="change-alpha" value={String(given.alpha)} onChange={(event) => set({ alpha: Number(event.currentTarget.value) })}>
@@ -157,13 +182,14 @@ function Fields({ compared, wrong, why, onCompare }: FieldsProps) {
 interface RangeProps {
   name: string;
   value: Days;
+  /** First and last time of the archive. */
+  known: readonly string[] | null | undefined;
   wrong: boolean;
   onChange: (days: Days) => void;
   children: ComponentChildren;
 }
 
-function Range({ name, value: [from, until], wrong, onChange, children }: RangeProps) {
-  const known = facets.value?.datetime?.map((time) => time.slice(0, 10));
+function Range({ name, value: [from, until], known, wrong, onChange, children }: RangeProps) {
   const says = wrong ? `change-${name.toLowerCase()}-wrong` : undefined;
   return (
     <fieldset class="filter">
@@ -188,7 +214,7 @@ function Range({ name, value: [from, until], wrong, onChange, children }: RangeP
         />
       </div>
       {children}
-      {known && name === "Before" && <p class="small faint">{`${known[0]} – ${known[1]} in this archive`}</p>}
+      {known && <p class="small faint">{`${known.map((time) => time.slice(0, 10)).join(" – ")} in the archive`}</p>}
     </fieldset>
   );
 }
@@ -204,6 +230,7 @@ function Wrong({ field, why }: { field: Field; why: string }) {
 function Ranked({ answer, onMore }: { answer: ChangeAnswer; onMore: (() => void) | null }) {
   const { changes, matched } = answer;
   const open = changes.find((one) => one.after === state.value.open);
+  const two = answer.other !== answer.archive;
   return (
     <>
       <p class="changes-about" role="status">
@@ -219,7 +246,7 @@ function Ranked({ answer, onMore }: { answer: ChangeAnswer; onMore: (() => void)
       <ol class="changes" aria-label="Ranked changes">
         {changes.map((pair, at) => (
           <li key={`${pair.before} ${pair.after}`}>
-            <Pair pair={pair} rank={at + 1} archive={answer.archive} />
+            <Pair pair={pair} rank={at + 1} archives={{ before: answer.archive, after: answer.other }} />
           </li>
         ))}
       </ol>
@@ -230,10 +257,10 @@ function Ranked({ answer, onMore }: { answer: ChangeAnswer; onMore: (() => void)
       )}
       {open && (
         <Sheet title={shortId(open.after)} onClose={() => openDetail(null)}>
-          <Timeline api={api} id={open.after} archive={answer.archive} other={open.before} />
+          <Timeline api={api} id={open.after} archive={answer.other} other={{ id: open.before, archive: answer.archive }} />
           <div class="row">
             {([["before", "earlier"], ["after", "later"]] as const).map(([side, name]) => (
-              <button key={side} type="button" class="tool" onClick={() => askRecord(open[side])}>
+              <button key={side} type="button" class="tool" onClick={() => askRecord(open[side], side === "after" && two ? { archive: answer.other, filters: NO_FILTERS } : {})}>
                 <Icon name="search" /> {`Search by the ${name} one`}
               </button>
             ))}
@@ -244,13 +271,13 @@ function Ranked({ answer, onMore }: { answer: ChangeAnswer; onMore: (() => void)
   );
 }
 
-function Pair({ pair, rank, archive }: { pair: ChangedPair; rank: number; archive: string }) {
+function Pair({ pair, rank, archives }: { pair: ChangedPair; rank: number; archives: { before: string; after: string } }) {
   return (
     <button type="button" class="changed" onClick={() => openDetail(pair.after)}>
       <span class="mono faint">{rank}</span>
       {(["before", "after"] as const).map((side) => (
         <span class="changed-side" key={side}>
-          <Remote src={api.thumbnailUrl(pair[side], archive)} alt="" />
+          <Remote src={api.thumbnailUrl(pair[side], archives[side])} alt="" />
           <span class="mono small">{pair[`${side}_datetime`].slice(0, 10)}</span>
         </span>
       ))}

@@ -5,7 +5,7 @@ import { NO_FILTERS, type Comparison, type FilterState } from "../state";
 import type { ChangeRequest } from "../types";
 
 type Side = "before" | "after";
-export type Field = Side | "had" | "has";
+export type Field = Side | "had" | "has" | "other";
 
 /**
  * Write a range of days as the API takes it: a single date is exclusive before and inclusive after. Where the end
@@ -27,9 +27,12 @@ export function changeRequestOf(given: Comparison, filters: FilterState, archive
   // The server names the date that is missing.
   const out: Partial<ChangeRequest> = { ...datesOf(given), alpha: given.alpha, k };
   if (archive) out.archive = archive;
+  if (given.other) out.other = given.other;
   if (Object.keys(place).length) out.filters = place;
   if (given.had) out.labels_before = given.had;
   if (given.has) out.labels_after = given.has;
+  if (given.gained.length) out.gained = [...given.gained];
+  if (given.lost.length) out.lost = [...given.lost];
   return out as ChangeRequest;
 }
 
@@ -37,6 +40,7 @@ export function changeRequestOf(given: Comparison, filters: FilterState, archive
 export function fieldOf(message: string, { had, has }: Comparison): Field | null {
   const date = /^(?:no record lies in )?(before|after)\b/.exec(message);
   if (date) return date[1] as Side;
+  if (/archive is called|different models/.test(message)) return "other";
   if (!/label/.test(message)) return null;
   const names = (text: string) => text !== "" && message.includes(text);
   return names(has) && !names(had) ? "has" : names(had) ? "had" : null;

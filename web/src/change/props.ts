@@ -4,6 +4,6 @@ export interface TimelineProps {
   api: Api;
   id: string;
   archive: string | null;
-  /** The date to compare it with; the last other one by default. */
-  other?: string;
+  /** The record to compare it with, of this or another archive; by default the last other one of its place. */
+  other?: { readonly id: string; readonly archive: string };
 }

@@ -1,4 +1,3 @@
-import { useEffect, useState } from "preact/hooks";
 import { readBox, readDate, type FilterState } from "../state";
 import { ask, facets, state } from "../store";
 import type { ValueCount } from "../types";
@@ -8,6 +7,7 @@ import { PolygonFilter } from "./PolygonFilter";
 import { Expression } from "./Expression";
 import { hasExample } from "./request";
 import { Threshold } from "./Threshold";
+import { ValueField } from "./ValueField";
 import { count } from "./why";
 
 const set = (patch: Partial<FilterState>) => ask({ filters: { ...state.value.filters, ...patch } });
@@ -53,15 +53,15 @@ function NearDuplicates() {
 
 interface ValuesProps {
   name: string;
-  values: readonly ValueCount[];
+  values: readonly Pick<ValueCount, "name" | "records">[];
   chosen: readonly string[];
   onChange: (values: string[]) => void;
 }
 
 /** One of some values: a list to choose from, and what is chosen as chips above the results. */
-function Values({ name, values, chosen, onChange }: ValuesProps) {
+export function Values({ name, values, chosen, onChange }: ValuesProps) {
   if (!values.length || (values.length === 1 && !chosen.length)) return null;
-  const id = `filter-${name.toLowerCase()}`;
+  const id = `filter-${name.toLowerCase().replaceAll(" ", "-")}`;
   return (
     <div class="filter">
       <label for={id}>{name}</label>
@@ -74,7 +74,7 @@ function Values({ name, values, chosen, onChange }: ValuesProps) {
           if (value) onChange(toggled(chosen, value));
         }}
       >
-        <option value="">{chosen.length ? `${chosen.length} chosen` : "Any"}</option>
+        <option value="">{chosen.join(", ") || "Any"}</option>
         {values.map((one) => (
           <option key={one.name} value={one.name}>
             {`${chosen.includes(one.name) ? "✓ " : ""}${one.name} (${count(one.records)})`}
@@ -117,40 +117,19 @@ function Days({ first, last }: { first: string; last: string }) {
 
 /** A box in numbers, for keyboards; on the map it is drawn. */
 export function BoxFilter() {
-  const { box } = state.value.filters;
-  const [text, setText] = useState(box?.join(", ") ?? "");
-  const [wrong, setWrong] = useState(false);
-  useEffect(() => setText(box?.join(", ") ?? ""), [box]);
-  const apply = () => {
-    const next = readBox(text.replaceAll(/[\s,;]+/g, ",").replace(/^,|,$/g, ""));
-    setWrong(!next && text.trim() !== "");
-    if (next || !text.trim()) if (String(next) !== String(box)) set({ box: next });
-  };
   return (
-    <form
-      class="filter"
-      onSubmit={(event) => {
-        event.preventDefault();
-        apply();
-      }}
-    >
-      <label for="box">Bounding box</label>
-      <input
+    <div class="filter">
+      <ValueField
         id="box"
-        type="text"
-        class="mono"
-        inputMode="decimal"
-        autocomplete="off"
+        label="Bounding box"
         placeholder="west, south, east, north"
-        aria-invalid={wrong}
-        aria-describedby="box-says"
-        value={text}
-        onInput={(event) => setText(event.currentTarget.value)}
-        onBlur={apply}
+        value={state.value.filters.box}
+        write={(box) => box.join(", ")}
+        read={(text) => readBox(text.replaceAll(/[\s,;]+/g, ",").replace(/^,|,$/g, ""))}
+        says="In degrees, or draw it on the map."
+        wrong="Enter four numbers in degrees: west, south, east, north."
+        onChange={(box) => set({ box })}
       />
-      <p class={wrong ? "small wrong" : "small faint"} id="box-says">
-        {wrong ? "Enter four numbers in degrees: west, south, east, north." : "In degrees, or draw it on the map."}
-      </p>
-    </form>
+    </div>
   );
 }

@@ -5,6 +5,7 @@ import type { ScoresAnswer } from "../types";
 import { passing } from "./scores";
 import { hasExample, searchKey } from "./request";
 import { surveyScores } from "./survey";
+import { ValueField } from "./ValueField";
 import { count } from "./why";
 
 const BINS = 40;
@@ -76,15 +77,16 @@ export function Threshold() {
           )}
         </>
       )}
-      <label for="percentile">Minimum percentile</label>
-      <input
+      <ValueField
         id="percentile"
-        type="text"
-        inputMode="decimal"
-        placeholder="0 to 100"
-        title="Results are at least as close as this percentage of nearest neighbors in the archive"
-        value={current.percentile ?? ""}
-        onChange={(event) => ask({ percentile: readPercentile(event.currentTarget.value) })}
+        label="Minimum percentile"
+        placeholder="none"
+        value={current.percentile}
+        write={String}
+        read={readPercentile}
+        says="Results are at least as close as this percentage of nearest neighbors in the archive."
+        wrong="Enter a number above 0, at most 100."
+        onChange={(percentile) => ask({ percentile })}
       />
     </details>
   );

@@ -221,8 +221,8 @@ function writeDraft(marks: Marks): void {
 }
 
 /** Ask with a record. */
-export function askRecord(id: string): void {
-  store.ask({ page: "search", query: { kind: "record", id }, least: null, ...NO_MARKS });
+export function askRecord(id: string, patch: Partial<PageState> = {}): void {
+  store.ask({ page: "search", query: { kind: "record", id }, least: null, ...NO_MARKS, ...patch });
 }
 
 /** Ask with a file as it was dropped, pasted or chosen. */
