@@ -49,6 +49,11 @@ def test_dates_of_a_place_are_compared_with_the_keyboard(dated, serve, visit):
     divider.focus()
     guest.page.keyboard.press("ArrowRight")
     expect(divider).to_have_value("51")
+    box = dates.locator(".swipe").bounding_box()
+    at = {"x": box["width"] / 4, "y": box["height"] / 2}
+    dates.locator(".swipe").click(position=at)  # on the images
+    assert abs(float(divider.input_value()) - 25) < 5
+    divider.fill("51")
     expect(dates.locator(".swipe-late")).to_have_attribute(
         "style", "clip-path: inset(0px 0px 0px 51%);"
     )

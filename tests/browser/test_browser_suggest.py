@@ -49,6 +49,22 @@ def test_suggestions_follow_the_marks_and_lead_back(guest):
     assert not {next_bad, bad} & set(guest.ids())
 
 
+def test_suggestions_stay_within_a_place(guest):
+    guest.ask_record()
+    box = guest.page.get_by_label("Bounding box", exact=True)
+    box.fill("13.602, 45.13, 13.608, 45.15")
+    guest.searching(lambda: box.press("Enter"))
+    mark(guest, 0)
+    request, _ = suggested(guest, guest.button("Suggest").click)
+    assert request["filters"] == {"bbox": [13.602, 45.13, 13.608, 45.15]}
+    shown = guest.page.request.post(f"{guest.url}v1/suggest", data=request).json()["hits"]
+    assert shown
+    for hit in shown:
+        west, _south, east, _north = hit["bbox"]
+        assert west <= 13.608
+        assert east >= 13.602
+
+
 def test_suggestions_find_more_of_a_label_of_a_collection(guest):
     guest.ask_record(2)
     ids = guest.ids()

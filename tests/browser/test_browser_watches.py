@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 import rasterio
 from PIL import Image
@@ -129,10 +131,83 @@ def test_an_uploaded_image_is_saved_with_a_collection(growing, serve, visit, tmp
     guest.page.get_by_label("Save the current search as").fill("like mine")
     request, answer = guest.answered(guest.button("Save search").click, is_saving)
     assert list(request.post_data_json["search"]) == ["images_of"]
+    assert request.post_data_json["collection"] == request.post_data_json["search"]["images_of"]
     (watch,) = answer["watches"]
     assert (watch["name"], watch["query"]) == ("like mine", "like mine")
     assert watch["min_score"] > 0
     assert "collection=" in guest.page.url
+
+
+def test_a_search_is_saved_in_a_collection_shown_again_and_moves_with_it(
+    growing, serve, visit, tmp_path
+):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("feedback " + "f" * 20 + "\n")
+    tokens.chmod(0o600)
+    options = ("--collections", tmp_path / "kept.sqlite", "--token-file", tokens)
+    guest = visit(url=serve(growing[1], *options).url)
+    guest.expected.append(LOST)
+    guest.page.evaluate("sessionStorage.setItem('landcue.token', 'f'.repeat(20))")
+    asked = "?id=images/harbor/harbor_0001.tif&group=harbor&where=not+trees&from=2024-01-02"
+    guest.open(f"{asked}&until=2024-12-30&mode=code&good=images/harbor/harbor_0002.tif")
+    guest.settled()
+    address = urlsplit(guest.page.url).query
+    guest.button("Save as collection").click()
+    expect(guest.page.locator(".marks-name")).to_be_visible()
+    guest.button("Save this search").click()
+    sheet = guest.page.get_by_role("dialog", name="Saved searches")
+    sheet.get_by_label("Save the current search as").fill("harbors")
+    expect(sheet.get_by_role("checkbox")).to_be_checked()
+    request, answer = guest.answered(guest.button("Save search").click, is_saving)
+    (watch,) = answer["watches"]
+    assert watch["collection"]
+    assert watch["collection"] == request.post_data_json["collection"]
+    # Its feed needs no token.
+    saved(guest).get_by_role("button", name=re.compile("^harbors")).click()
+    guest.button("New feed address").click()
+    feed = sheet.get_by_label("Feed address of harbors")
+    expect(feed).to_have_value(re.compile(re.escape(guest.url) + "v1/watches/feed.archive=.*key="))
+    assert httpx.get(feed.input_value()).text.startswith("<?xml")
+    assert httpx.get(f"{guest.url}v1/watches").status_code == 401
+    shot(guest, "watch-feed")
+    assert violations(guest) == []
+    # Shown again from the collection: query, filters, ranking and marks.
+    guest.open(f"?collection={watch['collection']}")
+    guest.page.keyboard.press("c")
+    inside = guest.page.get_by_role("list", name="Saved searches of the collection")
+    inside.get_by_role("button", name=re.compile("^harbors")).click()
+    shot(guest, "watch-collection")
+    assert violations(guest) == []
+    guest.searching(guest.button("Show this search").click)
+    shown = parse_qs(urlsplit(guest.page.url).query)
+    assert shown.pop("collection") == [watch["collection"]]
+    assert shown == parse_qs(address)
+    # Exported and imported with the collection.
+    guest.page.keyboard.press("c")
+    with guest.page.expect_download() as waited:
+        guest.button("Export", guest.page.get_by_label("Open collection")).click()
+    waited.value.save_as(tmp_path / "out.json")
+    (kept,) = json.loads((tmp_path / "out.json").read_text())["watches"]
+    assert kept["search"] == watch["search"]
+    choose = guest.page.locator(".collection-import input")
+    _, answer = guest.answered(lambda: choose.set_input_files(tmp_path / "out.json"), is_saving)
+    both = {one["name"]: one for one in answer["watches"]}
+    assert list(both) == ["harbors", "harbors (2)"]
+    for name in ("search", "min_score"):
+        assert both["harbors (2)"][name] == both["harbors"][name]
+    assert both["harbors (2)"]["collection"] != watch["collection"]
+
+
+def test_a_search_that_the_page_cannot_show_whole_says_so(growing, serve, visit):
+    archive = landcue.open(growing[1])
+    where = landcue.Filter(path="images/harbor")
+    archive.watches.add("by path", archive.embed("images/harbor/harbor_0001.tif"),
+                        query="images/harbor/harbor_0001.tif", where=where)  # fmt: skip
+    guest = visit(url=serve(growing[1]).url)
+    guest.button("Saved searches").click()
+    saved(guest).get_by_role("button", name=re.compile("^by path")).click()
+    guest.searching(guest.button("Show this search").click)
+    expect(guest.page.locator(".toast")).to_contain_text("it leaves out: path.")
 
 
 def test_saved_searches_fit_a_narrow_screen(growing, serve, visit):

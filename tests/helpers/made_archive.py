@@ -53,7 +53,15 @@ def random_encoding(seed, n, sizes, distinct=None):
 
 
 def make_archive(
-    folder, n=300, seed=0, sizes=None, distinct=120, metadata=True, facts=None, encoding=None
+    folder,
+    n=300,
+    seed=0,
+    sizes=None,
+    distinct=120,
+    metadata=True,
+    facts=None,
+    encoding=None,
+    reading=lambda row: None,
 ):
     """Write an archive of ``n`` records, in no order, over two commits."""
     sizes = sizes or Sizes()
@@ -69,7 +77,9 @@ def make_archive(
         )
         rows = [facts[i] for i in part]
         texts, thumbnails = ["x"] * len(part), [b""] * len(part)
-        table.add(encoded_rows(rows, texts, thumbnails, chosen, sizes.label_names, manifest.schema))
+        readings, names = [reading(row) for row in rows], sizes.label_names
+        made = encoded_rows(rows, texts, thumbnails, chosen, names, manifest.schema, readings)
+        table.add(made)
     from dataclasses import replace
 
     write_manifest(folder, replace(manifest, records=n))

@@ -81,6 +81,56 @@ def test_only_new_records_are_reported_and_each_once(tmp_path):
     assert archive.watches.list()[0].hits == len(expected)
 
 
+def test_searches_of_a_collection_and_what_they_searched_for(tmp_path):
+    archive = add_images(tmp_path, 0, 6)
+    box = shapely.box(5, 50, 6, 51)
+    where = Filter(
+        labels=("bare soil",), no_labels=("water",), any_labels=("a", "b"), expression="c or d",
+        polygon=box, scores=(("dark", 0.5),), after=datetime(2024, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    embedding = archive.embed("000.png")
+    one = archive.watches.add("one", embedding, query="000.png", where=where, collection="c1")
+    assert one.search == {
+        "id": "000.png",
+        "filters": {
+            "labels": '"bare soil" and not water and (a or b) and (c or d)',
+            "polygon": json.loads(shapely.to_geojson(box)), "scores": {"dark": 0.5},
+            "after": "2024-01-01T00:00:00+00:00",
+        },
+    }  # fmt: skip
+    archive.watches.add("two", embedding, query="photo.jpg", collection="c2")
+    archive.watches.add("three", None, where=Filter.parse("water"))
+    found = {each.name: each.search for each in archive.watches.list()}
+    assert (found["two"], found["three"]) == (None, {"filters": {"labels": "water"}})
+    assert [each.name for each in archive.watches.list("c1")] == ["one"]
+    folder = str(tmp_path / "archive")
+    args = ["watch", "add", folder, "four", "001.png", "--collection", "c1", "--bbox", "5,50,6,51"]
+    assert CliRunner().invoke(app, args).exit_code == 0
+    listed = CliRunner().invoke(app, ["watch", "list", folder, "--collection", "c1", "--json"])
+    four = json.loads(listed.stdout)[0]
+    assert (four["name"], four["collection"]) == ("four", "c1")
+    assert four["search"] == {"id": "001.png", "filters": {"bbox": [5, 50, 6, 51]}}
+
+
+def test_a_feed_has_a_key_that_a_new_one_or_removal_revokes(tmp_path):
+    archive = add_images(tmp_path, 0, 6)
+    assert archive.watches.feed("x") is None
+    for name in ("any", "other"):
+        archive.watches.add(name, archive.embed("000.png"), min_score=-1)
+    archive = add_images(tmp_path, 6, 2)
+    archive.watches.run()
+    key = archive.watches.new_feed("any")
+    name, hits = archive.watches.feed(key)
+    assert (name, [hit.id for hit in hits]) == ("any", ["006.png", "007.png"])
+    again = archive.watches.new_feed("any")
+    assert archive.watches.feed(key) is None
+    assert archive.watches.feed(again)[0] == "any"
+    archive.watches.remove("any")
+    assert archive.watches.feed(again) is None
+    with pytest.raises(UsageError, match="no saved search 'any'"):
+        archive.watches.new_feed("any")
+
+
 def test_the_threshold_is_calibrated_on_nearest_neighbors(tmp_path):
     archive = add_images(tmp_path, 0, 40)
     query = archive.embed("000.png")
@@ -170,7 +220,8 @@ def test_a_watch_of_another_model_is_named_and_keeps_its_place(tmp_path):
     assert [str(problem) for problem in report.problems] == [
         "saved search old: it was made with another model: remove it and add it again"
     ]
-    assert len(watches.list()) == 1
+    (one,) = watches.list()
+    assert one.problem == "it was made with another model: remove it and add it again"
 
 
 def test_an_archive_opened_before_a_later_run_is_refused(tmp_path):

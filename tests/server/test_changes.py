@@ -25,15 +25,15 @@ N, YEARS = 60, (2012, 2018, 2019)
 SIZES = made_archive.Sizes(dim=16)
 
 
-def write(folder, sizes=SIZES, seed=0):
+def write(folder, sizes=SIZES, seed=0, years=YEARS, side="640m", east=15, **more):
     """Chips of N cells at three dates; place 7 differs from 2018 on."""
     rng = np.random.default_rng(seed)
     place = rng.normal(size=(N, sizes.dim))
     rows, vectors = [], []
-    for year in YEARS:
+    for year in years:
         for i in range(N):
-            west = 15 + 0.01 * i
-            id_ = f"{year}/utm33N-640m-n005500-e{700 + i:06}"
+            west = east + 0.01 * i
+            id_ = f"{year}/utm33N-{side}-n005500-e{int(100 * (east - 15)) + 700 + i:06}"
             time = datetime(year, 7, 1, tzinfo=UTC)
             row = made_archive.plain_record(0)
             box = Bounds(west, 50, west + 0.01, 50.01)
@@ -45,7 +45,8 @@ def write(folder, sizes=SIZES, seed=0):
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     made = made_archive.random_encoding(0, len(rows), sizes)
     encoding = Encoding(vectors, made.code, sizes.n_bits, made.label_scores)
-    made_archive.make_archive(folder, len(rows), sizes=sizes, facts=rows, encoding=encoding).close()
+    options = {"sizes": sizes, "facts": rows, "encoding": encoding, **more}
+    made_archive.make_archive(folder, len(rows), **options).close()
     return folder
 
 
@@ -56,8 +57,15 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dated(folder, made, tmp_path_factory):
-    other = write(tmp_path_factory.mktemp("other") / "wider", made_archive.Sizes(dim=8))
-    app = services.application(Catalog.open([folder, made, other]))
+    root = tmp_path_factory.mktemp("other")
+    others = [
+        write(root / "wider", made_archive.Sizes(dim=8)),
+        write(root / "late", years=(2018,)),
+        write(root / "far", years=(2018,), east=18),
+        write(root / "small", years=(2018,), side="320m", east=18),
+        write(root / "bands", reading=lambda row: json.dumps({"bands": [row.time.year % 2, 2]})),
+    ]
+    app = services.application(Catalog.open([folder, made, *others]))
     with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
         yield client
 
@@ -129,6 +137,16 @@ def test_similarity_as_a_raster(dated, folder, tmp_path):
         ({"unchanged": [["x", "y"]]}, 400, "no record has the id 'x'"),
         ({"alpha": 0}, 422, "alpha"),
         ({"befor": "2012"}, 422, "did you mean 'before'"),
+        ({"before": None}, 422, "^before: "),
+        ({"before": ""}, 400, "^before: a date is missing: write 2013, 2013-06"),
+        ({"before": "2013/2012"}, 400, "the interval ends before it starts; swap its dates"),
+        ({"other": "far"}, 400, "no place was recorded in both periods with an overlap"),
+        ({"other": "small"}, 400, "the grids do not match: utm 640m before, utm 320m after; index"),
+        (
+            {"archive": "bands", "before": "2013", "after": "2019"},
+            400,
+            "^2012/.* was made of bands 0,2, 2019/.* of bands 1,2: index both dates with the same",
+        ),
         ({"archive": "made"}, 400, "times are|has a time"),
     ],
 )
@@ -137,6 +155,23 @@ def test_bad_requests_get_one_line(dated, is_problem, change, status, word):
     assert re.search(word, detail), detail
     request = json.dumps({**DATES, **change})
     is_problem(dated.get("/v1/change/export", params={"request": request}), status)
+
+
+def test_a_missing_date_is_named(dated, is_problem):
+    for name, given in (("before", {"after": "2018"}), ("after", {"before": "2012"})):
+        line = f"{name}: a date is missing: write 2013, 2013-06, 2013-06-30 or an interval of two"
+        assert is_problem(dated.post("/v1/change", json=given), 422).startswith(line)
+        request = {"request": json.dumps(given)}
+        assert is_problem(dated.get("/v1/change/export", params=request), 422).startswith(line)
+
+
+def test_two_archives_are_compared_as_one(dated):
+    asked = {**DATES, "alpha": 1, "k": 1000}
+    one = dated.post("/v1/change", json=asked).json()
+    two = dated.post("/v1/change", json={**asked, "archive": "area", "other": "late"}).json()
+    assert (two["archive"], two["other"], two["pairs"]) == ("area", "late", N)
+    pairs = [[(c["before"], c["after"]) for c in each["changes"]] for each in (one, two)]
+    assert sorted(pairs[0]) == sorted(pairs[1])
 
 
 def test_records_without_a_place(dated, is_problem):

@@ -277,11 +277,15 @@ def test_suggestions_come_from_the_marks_of_a_collection_and_of_the_request(clie
     labels = {A: ["quay"], B: ["quay", "crane"], C: ["farm"]}
     by_label = archive.suggest(labels, 4, label="crane").ids
     assert suggestions(client, collection=made["id"], label="crane", k=4) == list(by_label)
-    where = {"bbox": [0, -1, 30, 1]}
-    allowed = client.post("/v1/search", json={"filters": where, "k": 100}).json()
-    ids = {hit["id"] for hit in allowed["hits"]}
-    assert ids
-    assert set(suggestions(client, positives=[A], filters=where, k=100)) == ids - {A}
+    corners = [[2, -1], [12, -1], [12, 1], [2, -1]]
+    for where in (
+        {"bbox": [0, -1, 30, 1]},
+        {"polygon": {"type": "Polygon", "coordinates": [corners]}},
+    ):
+        allowed = client.post("/v1/search", json={"filters": where, "k": 100}).json()
+        ids = {hit["id"] for hit in allowed["hits"]}
+        assert 0 < len(ids) < len(archive)
+        assert set(suggestions(client, positives=[A], filters=where, k=100)) == ids - {A}
 
 
 @pytest.mark.parametrize(

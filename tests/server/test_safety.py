@@ -67,6 +67,8 @@ def test_tokens_and_their_scopes(start, tmp_path, is_problem):
         answer = client.post("/v1/collections", json=given, headers=bearer(FEEDBACK))
         assert answer.status_code == 201
         assert client.get("/v1/labels", headers=bearer(FEEDBACK)).status_code == 200
+        for act in (client.delete, client.post):
+            is_problem(act("/v1/watches/a/feed", headers=bearer(READ)), 403)
         assert client.get("/healthz").status_code == 200
 
 

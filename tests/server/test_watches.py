@@ -6,6 +6,7 @@ import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
+import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -14,8 +15,10 @@ import landcue
 import pixel_encoder as tools
 import services
 from landcue.archive.ingest import ingest
+from landcue.client import Client
 from landcue.search import open_archive
 from landcue.server.archives import Catalog, Served
+from landcue.server.settings import Tokens
 
 BASE = "http://127.0.0.1"
 
@@ -121,6 +124,85 @@ def test_an_uploaded_query_is_taken_from_its_collection(root, send, tmp_path, is
         assert [hit["id"] for hit in hits] == ["013.png"]
 
 
+def test_a_search_is_saved_in_a_collection_and_shown_again(root, is_problem):
+    with service(root, follow_seconds=0, collections_file=root / "kept.sqlite") as client:
+        made = client.post("/v1/collections", json={"name": "mine"}).json()
+        search = {"id": "000.png", "filters": {"labels": "not water"}, "mode": "code"}
+        given = {"name": "a/b", "collection": made["id"], "search": search}
+        (one,) = client.post("/v1/watches", json=given).json()["watches"]
+        assert (one["collection"], one["search"], one["problem"]) == (made["id"], search, None)
+        assert client.post("/v1/search", json=one["search"]).status_code == 200
+        client.post("/v1/watches", json={"name": "loose", "search": {"id": "001.png"}})
+        listed = client.get("/v1/watches", params={"collection": made["id"]}).json()["watches"]
+        assert [each["name"] for each in listed] == ["a/b"]
+        assert landcue.open(root / "area").watches.list(made["id"])[0].search == search
+        is_problem(client.post("/v1/watches", json={**given, "name": "x", "collection": "?"}), 404)
+        # It outlives its collection.
+        client.delete(f"/v1/collections/{made['id']}")
+        names = [each["name"] for each in client.get("/v1/watches").json()["watches"]]
+        assert names == ["a/b", "loose"]
+        left = client.delete("/v1/watches/a%2Fb").json()["watches"]
+        assert [each["name"] for each in left] == ["loose"]
+
+
+def test_a_feed_needs_no_token_but_its_own_key(root, is_problem):
+    tokens = Tokens(read=("r" * 20,), feedback=("f" * 20,))
+    may, reads = ({"Authorization": f"Bearer {one * 20}"} for one in "fr")
+    with service(root, follow_seconds=0.2, tokens=tokens) as client:
+        for name in ("any", "other"):
+            given = {"name": name, "search": {"id": "000.png", "min_score": -1}}
+            is_problem(client.post("/v1/watches", json=given, headers=reads), 403)
+            assert client.post("/v1/watches", json=given, headers=may).status_code == 201
+        is_problem(client.post("/v1/watches/any/feed", headers=reads), 403)
+        is_problem(client.post("/v1/watches/none/feed", headers=may), 404)
+        path = client.post("/v1/watches/any/feed", headers=may).json()["path"]
+        add_images(root, 12, 3)
+
+        def entries(path):
+            answer = client.get(f"/{path}")
+            assert answer.headers["content-type"].startswith("application/atom+xml")
+            return ET.fromstring(answer.content).findall("{http://www.w3.org/2005/Atom}entry")
+
+        assert len(wait_for(lambda: entries(path))) == 3  # of one search, not of both
+        key = path.partition("key=")[2]
+        assert key.encode() not in b"".join(one.read_bytes() for one in root.glob("*.sqlite*"))
+        is_problem(client.get("/v1/watches/hits"), 401)
+        is_problem(client.get(f"/v1/watches/hits?archive=area&key={key}"), 401)
+        is_problem(client.delete("/v1/watches/feed"), 401)
+        for wrong in ("", key[:-1], key + "a", key.swapcase()):
+            is_problem(client.get("/v1/watches/feed", params={"key": wrong}), 404)
+        is_problem(client.get("/v1/watches/feed"), 422)
+        fresh = client.post("/v1/watches/any/feed", headers=may).json()["path"]
+        is_problem(client.get(f"/{path}"), 404)
+        assert len(entries(fresh)) == 3
+        client.delete("/v1/watches/any", headers=may)
+        is_problem(client.get(f"/{fresh}"), 404)
+
+
+def test_feeds_count_toward_the_rate(root, is_problem):
+    served = Served("area", open_archive(root / "area"))
+    limits = {"per_second": 0.2}
+    app = services.application(Catalog([served]), limits, tokens=Tokens(read=("r" * 20,)))
+    with TestClient(app, base_url=BASE) as client:
+        asked = [client.get("/v1/watches/feed", params={"key": str(i)}) for i in range(4)]
+        assert {answer.status_code for answer in asked} == {404, 429}
+
+
+def test_the_client_keeps_saved_searches_of_a_collection(root):
+    served = Served("area", open_archive(root / "area", model=tools.PixelEncoder))
+    app = services.application(Catalog([served]), collections_file=root / "kept.sqlite")
+    with services.running(app) as port:
+        client = Client(f"http://127.0.0.1:{port}")
+        made = client.create_collection("mine")
+        client.save_watch("loose", record="001.png")
+        client.save_watch("a/b ?", record="000.png", collection=made.id)
+        (one,) = client.watches(made.id)
+        assert (one.name, one.search["id"]) == ("a/b ?", "000.png")
+        address = client.watch_feed("a/b ?")
+        assert httpx.get(address).content.startswith(b"<?xml")
+        assert [each.name for each in client.remove_watch("a/b ?")] == ["loose"]
+
+
 def test_what_was_added_while_no_service_ran_is_reported_at_its_start(root):
     archive = landcue.open(root / "area")
     archive.watches.add("any", archive.embed("000.png"), min_score=-1)
@@ -143,4 +225,6 @@ def test_a_watch_of_another_model_is_logged_and_kept(root, log_lines):
     opened = Served("area", open_archive(root / "area"))
     with TestClient(services.application(Catalog([opened])), base_url=BASE) as client:
         wait_for(lambda: any("made with another model" in line for line in log_lines))
-        assert len(client.get("/v1/watches").json()["watches"]) == 1
+        (one,) = client.get("/v1/watches").json()["watches"]
+        assert one["problem"] == "it was made with another model: remove it and add it again"
+        assert client.get("/v1/watches/hits").json()["hits"] == []

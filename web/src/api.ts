@@ -4,7 +4,7 @@ import type { RegionsAnswer } from "./types";
 import type { MapAnswer, ModelAnswer, OwnScoresAnswer, PlacesAnswer, ScoresAnswer } from "./types";
 import type { Box, ExportFormat } from "./names";
 import type { ChangeAnswer, ChangeRequest, CollectionAnswer, CollectionChange, CollectionRequest, CollectionsAnswer } from "./types";
-import type { ArchiveAnswer, FacetsAnswer, LabelCount, Problem, RecordAnswer, SearchAnswer, SearchRequest, SuggestRequest, TimelineAnswer, WatchesAnswer, WatchHitsAnswer, WatchRequest } from "./types";
+import type { ArchiveAnswer, FacetsAnswer, FeedAnswer, LabelCount, Problem, RecordAnswer, SearchAnswer, SearchRequest, SuggestRequest, TimelineAnswer, WatchesAnswer, WatchHitsAnswer, WatchRequest } from "./types";
 
 /** Why a request got no answer: status 0 when the server could not be reached. */
 export class ApiError extends Error {
@@ -195,6 +195,11 @@ export class Api {
   /** Hits of saved searches with a larger number, the earliest first. */
   watchHits(archive: string, after: number, most: number): Promise<WatchHitsAnswer> {
     return this.json(`/v1/watches/hits${query({ archive, after: String(after), most: String(most) })}`);
+  }
+
+  /** Create the address at which a feed reader finds the hits of a saved search; the former one ends. */
+  newFeed(name: string, archive: string): Promise<FeedAnswer> {
+    return this.json(`/v1/watches/${encodeURIComponent(name)}/feed${query({ archive })}`, undefined, { method: "POST" });
   }
 
   feedUrl(archive: string): string {

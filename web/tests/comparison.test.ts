@@ -37,7 +37,7 @@ describe("the request of a comparison", () => {
 
 describe("the field of a message", () => {
   it.each([
-    ["before: Field required", "before"],
+    ["before: a date is missing: write 2013", "before"],
     ["before 2016 reaches past after 2013: use the earlier date as before, the later one as after", "before"],
     ["no record lies in after 2030; times are 2012-07-01 to 2018-07-01", "after"],
     ["label expression 'water and', character 10: expected a label name", "has"],

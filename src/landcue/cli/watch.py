@@ -18,6 +18,9 @@ watch_app = typer.Typer(
     rich_markup_mode=None,
 )
 _Archive = Annotated[Path, typer.Argument(help="Archive folder.")]
+_Collection = Annotated[
+    str | None, typer.Option(help="Id of the collection of the service that it belongs to.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -42,6 +45,7 @@ def add(
     bbox: Box = None,
     sensor: Sensors = None,
     source: Sources = None,
+    collection: _Collection = None,
     json_: _Json = False,
 ) -> None:
     """Save a search; only records that are added later are reported."""
@@ -56,6 +60,7 @@ def add(
         where=Filter.parse(labels, bbox=bbox, sensors=sensor or (), sources=source or ()),
         percentile=percentile,
         min_score=min_score,
+        collection=collection,
     )
     if json_:
         print_json(asdict(saved))
@@ -64,17 +69,18 @@ def add(
 
 
 @watch_app.command("list")
-def list_(archive: _Archive, json_: _Json = False) -> None:
-    """List saved searches."""
+def list_(archive: _Archive, collection: _Collection = None, json_: _Json = False) -> None:
+    """List saved searches, or those of a collection."""
     import landcue
 
-    watches = landcue.open(archive).watches.list()
+    watches = landcue.open(archive).watches.list(collection)
     if json_:
         print_json([asdict(watch) for watch in watches])
         return
     for watch in watches:
         facts = f"{watch.hits:,} hits, scores of at least {watch.min_score:.4f}"
-        print_line(f"{watch.name}: {watch.query or 'filter'}, {facts}")
+        problem = f"; {watch.problem}" if watch.problem else ""
+        print_line(f"{watch.name}: {watch.query or 'filter'}, {facts}{problem}")
 
 
 @watch_app.command()

@@ -42,6 +42,7 @@ from landcue.server.schemas.collections import (
 from landcue.server.schemas.model import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
 from landcue.server.schemas.searches import PlacesAnswer, ScoresAnswer, SearchAnswer
 from landcue.server.schemas.watches import (
+    FeedAnswer,
     Watch,
     WatchesAnswer,
     WatchHit,
@@ -410,9 +411,11 @@ class Client:
         write_atomic(path, self._transport.send("GET", "/v1/change/export", query))
         return path
 
-    def watches(self, *, archive: str | None = None) -> tuple[Watch, ...]:
-        """Return the saved searches of an archive."""
-        query = {"archive": archive}
+    def watches(
+        self, collection: str | None = None, *, archive: str | None = None
+    ) -> tuple[Watch, ...]:
+        """Return the saved searches of an archive, or of a collection by its id."""
+        query = {"archive": archive, "collection": collection}
         return self._transport.fetch(WatchesAnswer, "GET", "/v1/watches", query).watches
 
     def save_watch(
@@ -420,6 +423,7 @@ class Client:
         name: str,
         *,
         percentile: float | None = None,
+        collection: str | None = None,
         **arguments: Unpack[SearchArguments],
     ) -> tuple[Watch, ...]:
         """Save a search, which is run on new records; returns all of the archive.
@@ -427,10 +431,13 @@ class Client:
         Args:
             name: Its name.
             percentile: See :meth:`landcue.search.watch.Watches.add`.
+            collection: Id of a collection that it belongs to.
             **arguments: The search, see :class:`landcue.client.SearchArguments`; no images.
         """
         search = json.loads(search_content(arguments).text)
-        given = {"name": name, "search": search, "percentile": percentile}
+        given = {
+            "name": name, "search": search, "percentile": percentile, "collection": collection
+        }  # fmt: skip
         content = json_content(WatchRequest, given)
         return self._transport.fetch(WatchesAnswer, "POST", "/v1/watches", {}, content).watches
 
@@ -438,6 +445,15 @@ class Client:
         """Remove a saved search; returns the others."""
         path, query = f"/v1/watches/{quote(name, safe='')}", {"archive": archive}
         return self._transport.fetch(WatchesAnswer, "DELETE", path, query).watches
+
+    def watch_feed(self, name: str, *, archive: str | None = None) -> str:
+        """Return a new address of a saved search's Atom feed, which needs no token.
+
+        The former address becomes invalid.
+        """
+        path = f"/v1/watches/{quote(name, safe='')}/feed"
+        made = self._transport.fetch(FeedAnswer, "POST", path, {"archive": archive})
+        return f"{self._transport.url}/{made.path}"
 
     def watch_hits(
         self, *, after: int = 0, most: int = 1_000, archive: str | None = None

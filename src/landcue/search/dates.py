@@ -23,6 +23,7 @@ from landcue.search.records import Records
 
 pc: Any = pyarrow.compute
 
+DATES = "write 2013, 2013-06, 2013-06-30 or an interval of two, 2012/2013"
 When = str | date | datetime
 """A year, month, day or time, or an interval of two: ``2013``, ``2013-06-30``, ``2012/2013``."""
 Rows = npt.NDArray[np.int64]
@@ -79,8 +80,10 @@ class Period:
         return inside
 
 
-def span(when: When, name: str) -> tuple[np.datetime64, np.datetime64]:
+def span(when: When | None, name: str) -> tuple[np.datetime64, np.datetime64]:
     """Return the first instants of a year, month, day or time, and after it."""
+    if not isinstance(when, str | date) or when == "":
+        raise UsageError(f"{name}: a date is missing: {DATES}")
     if isinstance(when, datetime):
         when = (when if when.tzinfo is None else when.astimezone(UTC)).replace(tzinfo=None)
         return np.datetime64(when, "us"), np.datetime64(when, "us") + 1
@@ -92,10 +95,7 @@ def span(when: When, name: str) -> tuple[np.datetime64, np.datetime64]:
         start = np.datetime64(text, unit)
         return start.astype("datetime64[us]"), (start + 1).astype("datetime64[us]")
     except ValueError:
-        raise UsageError(
-            f"{name} {text!r} is no date: write 2013, 2013-06, 2013-06-30 or an interval of two, "
-            "2012/2013"
-        ) from None
+        raise UsageError(f"{name} {text!r} is no date: {DATES}") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

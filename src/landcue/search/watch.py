@@ -7,6 +7,7 @@ version change in one transaction, so after a crash a run either happened whole 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import secrets
@@ -23,6 +24,7 @@ import numpy.typing as npt
 import shapely
 
 from landcue.errors import LandcueError, UsageError
+from landcue.search.expression import Expression, Joined, Label, Not, parse
 from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
 from landcue.types import Bounds, FloatArray, Problem
@@ -40,12 +42,13 @@ CREATE TABLE IF NOT EXISTS records (
 CREATE TABLE IF NOT EXISTS watches (
   id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, query TEXT NOT NULL, embedding BLOB,
   min_score REAL NOT NULL, filter TEXT NOT NULL, model TEXT NOT NULL, created TEXT NOT NULL,
-  evaluated INTEGER NOT NULL);
+  evaluated INTEGER NOT NULL, collection TEXT, search TEXT, feed TEXT UNIQUE);
 CREATE TABLE IF NOT EXISTS hits (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
   watch TEXT NOT NULL REFERENCES watches ON DELETE CASCADE, record TEXT NOT NULL,
   score REAL, time TEXT NOT NULL, version INTEGER NOT NULL, UNIQUE (watch, record));
 """
+_OTHER_MODEL = "it was made with another model: remove it and add it again"
 _ATOM = "http://www.w3.org/2005/Atom"
 
 
@@ -60,6 +63,10 @@ class Watch:
         model: Fingerprint of the model that encoded the query.
         created: Time in UTC, ISO 8601.
         hits: Number of hits so far.
+        collection: Id of the collection that it belongs to.
+        search: Its query and filters as a request of the service; ``None`` where they are not
+            known, as of an image file.
+        problem: Why it is not evaluated any more; it keeps its hits and its place.
     """
 
     name: str
@@ -68,6 +75,9 @@ class Watch:
     model: str
     created: str
     hits: int
+    collection: str | None
+    search: dict[str, Any] | None
+    problem: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,18 +151,24 @@ class Watches:
         where: Filter | None = None,
         percentile: float = PERCENTILE,
         min_score: float | None = None,
+        collection: str | None = None,
+        search: Mapping[str, Any] | None = None,
     ) -> Watch:
         """Save a search; records that are in the archive now are not reported.
 
         Args:
             name: Unique in the archive.
             embedding: Of the query, float32 ``[1, d]``; ``None`` for a filter alone.
-            query: Its description.
+            query: Its description, or the id of a record.
             where: Restricts the records.
             percentile: More than 0, at most 100: a hit is closer than this percentage of the
                 distances between the archive's records and their nearest neighbors, as in
                 :class:`landcue.types.Hit`.
             min_score: Least cosine, instead of ``percentile``.
+            collection: Id of a collection of the service that it belongs to. If that is deleted,
+                the search stays.
+            search: The search as a request of the service, with which the page shows it again; by
+                default of the filter and, if ``query`` is the id of a record, of that.
 
         Raises:
             UsageError: The name is taken, a value is not valid, or nothing is searched for.
@@ -166,6 +182,8 @@ class Watches:
             min_score = -1.0 if embedding is None else self._calibrate(percentile)
         if not -1 <= min_score <= 1:
             raise UsageError(f"the least score is {min_score}: use -1 to 1")
+        if search is None and (embedding is None or self._backend.records.find(query) is not None):
+            search = {**({} if embedding is None else {"id": query}), "filters": _request(where)}
         blob = None if embedding is None else np.asarray(embedding, "<f4").tobytes()
         with self._database(create=True) as database:
             if database.execute("SELECT 1 FROM watches WHERE name = ?", (name,)).fetchone():
@@ -173,18 +191,20 @@ class Watches:
             self._note(database)
             database.execute(
                 "INSERT INTO watches VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
-                "(SELECT ifnull(max(number), 0) FROM records))",
+                "(SELECT ifnull(max(number), 0) FROM records), ?, ?, NULL)",
                 (secrets.token_urlsafe(9), name, query, blob, min_score,
-                 json.dumps(_to_json(where)), self._archive.manifest.fingerprint, _now()),
+                 json.dumps(_to_json(where)), self._archive.manifest.fingerprint, _now(),
+                 collection, None if search is None else json.dumps(search)),
             )  # fmt: skip
-            return next(watch for watch in _watches(database) if watch.name == name)
+            return next(watch for watch in self._read(database) if watch.name == name)
 
-    def list(self) -> list[Watch]:
-        """Return the saved searches in the order of their names."""
+    def list(self, collection: str | None = None) -> list[Watch]:
+        """Return the saved searches, or those of a collection, in the order of their names."""
         if not self.path.exists():
             return []
         with self._database() as database:
-            return _watches(database)
+            found = self._read(database)
+        return [one for one in found if collection in (None, one.collection)]
 
     def remove(self, name: str) -> None:
         """Remove a saved search and its hits.
@@ -197,6 +217,35 @@ class Watches:
                 if database.execute("DELETE FROM watches WHERE name = ?", (name,)).rowcount:
                     return
         raise UsageError(f"there is no saved search {name!r}")
+
+    def new_feed(self, name: str) -> str:
+        """Return a new key to the feed of a saved search, whose former key becomes invalid.
+
+        Only the SHA-256 of the key is stored.
+
+        Raises:
+            UsageError: There is no saved search of this name.
+        """
+        key = secrets.token_urlsafe(24)
+        if self.path.exists():
+            with self._database() as database:
+                digest = hashlib.sha256(key.encode()).hexdigest()
+                query = "UPDATE watches SET feed = ? WHERE name = ?"
+                if database.execute(query, (digest, name)).rowcount:
+                    return key
+        raise UsageError(f"there is no saved search {name!r}")
+
+    def feed(self, key: str) -> tuple[str, list[WatchHit]] | None:
+        """Return the name and the hits of the saved search with this key; ``None`` without one."""
+        if not self.path.exists():
+            return None
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        with self._database() as database:
+            query = "SELECT name FROM watches WHERE feed = ?"
+            row = database.execute(query, (digest,)).fetchone()
+            if row is None:
+                return None
+            return row["name"], [hit for hit in _hits(database, 0) if hit.watch == row["name"]]
 
     def hits(self, after: int = 0) -> list[WatchHit]:
         """Return all hits with a number larger than ``after``, in the order of their numbers."""
@@ -276,7 +325,7 @@ class Watches:
         self, numbers: npt.NDArray[np.int64], row: sqlite3.Row
     ) -> Iterable[tuple[str, float | None]]:
         if row["model"] != self._archive.manifest.fingerprint:
-            raise UsageError("it was made with another model: remove it and add it again")
+            raise UsageError(_OTHER_MODEL)
         records, vectors = self._backend.records, self._backend.vectors
         rows = np.flatnonzero(numbers > row["evaluated"])
         where = _from_json(json.loads(row["filter"]))
@@ -291,6 +340,20 @@ class Watches:
             near = cosines >= row["min_score"]
             rows, scores = rows[near], cosines[near].tolist()
         return zip(records.column("id", rows).to_pylist(), scores, strict=True)
+
+    def _read(self, database: sqlite3.Connection) -> list[Watch]:
+        rows = database.execute(
+            "SELECT name, query, min_score, model, created, (SELECT count(*) FROM hits WHERE "
+            "watch = watches.id) AS hits, collection, search FROM watches ORDER BY name"
+        ).fetchall()
+        own = self._archive.manifest.fingerprint
+        return [
+            Watch(
+                **{**dict(row), "search": row["search"] and json.loads(row["search"])},
+                problem=None if row["model"] == own else _OTHER_MODEL,
+            )
+            for row in rows
+        ]
 
     @contextlib.contextmanager
     def _database(self, *, create: bool = False) -> Generator[sqlite3.Connection]:
@@ -347,14 +410,6 @@ def _xml(text: str) -> str:
     )  # fmt: skip
 
 
-def _watches(database: sqlite3.Connection) -> list[Watch]:
-    rows = database.execute(
-        "SELECT name, query, min_score, model, created, (SELECT count(*) FROM hits WHERE watch = "
-        "watches.id) AS hits FROM watches ORDER BY name"
-    )
-    return [Watch(**dict(row)) for row in rows]
-
-
 def _hits(database: sqlite3.Connection, after: int) -> list[WatchHit]:
     rows = database.execute(
         "SELECT hits.number, watches.name AS watch, record AS id, score, time, version FROM hits "
@@ -362,6 +417,23 @@ def _hits(database: sqlite3.Connection, after: int) -> list[WatchHit]:
         (after,),
     )
     return [WatchHit(**dict(row)) for row in rows]
+
+
+def _request(where: Filter) -> dict[str, Any]:
+    """Return a filter as a request of the service holds it."""
+    values = _to_json(where)
+    parts: list[Expression] = [Label(name) for name in where.labels]
+    parts += [Not(Label(name)) for name in where.no_labels]
+    if where.any_labels:
+        parts.append(Joined("or", tuple(map(Label, where.any_labels))))
+    if where.expression:
+        parts.append(parse(where.expression))
+    del values["any_labels"], values["no_labels"], values["expression"]
+    values["labels"] = str(Joined("and", tuple(parts))) if parts else None
+    values["scores"] = dict(where.scores)
+    if where.polygon is not None:
+        values["polygon"] = json.loads(shapely.to_geojson(where.polygon))
+    return {name: value for name, value in values.items() if value}
 
 
 def _to_json(where: Filter) -> dict[str, Any]:

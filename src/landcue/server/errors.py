@@ -24,6 +24,8 @@ from landcue.errors import (
     UsageError,
     did_you_mean,
 )
+from landcue.search.dates import DATES
+from landcue.server.schemas.changes import ChangeRequest
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -140,6 +142,8 @@ def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> Non
 
 def _what(fault: Mapping[str, Any], model: Any) -> str:
     """Return why a value was refused; for an unknown field, the near matches."""
+    if fault["type"] == "missing" and model is ChangeRequest:
+        return f"a date is missing: {DATES}"
     if fault["type"] != "extra_forbidden":
         return str(fault["msg"]).removeprefix("Value error, ")[:200]
     *outer, name = map(str, fault["loc"])

@@ -53,7 +53,10 @@ UPLOADS = (
 UPLOADS_TOO = "/regions"
 """Path suffixes of the endpoints that compare a record with an uploaded image."""
 
-COLLECTIONS = "/v1/collections"
+CHANGING = ("/v1/collections", "/v1/watches")
+"""Paths below which requests that do not only read need the scope `feedback`."""
+FEED = "/v1/watches/feed"
+"""Needs no token: its address holds a secret of its own."""
 _READING = ("GET", "HEAD", "OPTIONS")
 
 CLIENT_LEFT = 499
@@ -226,10 +229,10 @@ class Guard:
 
     def _check_token(self, path: str, method: str, headers: Headers) -> None:
         tokens = self._settings.tokens
-        if tokens is None:
+        if tokens is None or (path == FEED and method in _READING):
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        writes = path.startswith(COLLECTIONS) and method not in _READING
+        writes = path.startswith(CHANGING) and method not in _READING
         needed: TokenScope = "feedback" if writes else "read"
         if scheme.lower() == "bearer":
             if tokens.allows(given.strip(), needed):

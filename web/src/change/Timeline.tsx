@@ -46,9 +46,6 @@ export default function Timeline({ api, id, archive, other: given }: TimelinePro
           <Sharp id={late.id} archive={late.archive} alt={`${day(late)}: ${late.id}`} eager />
         </div>
         <span class="swipe-line" style={{ left: `${at}%` }} />
-      </div>
-      <label class="swipe-label small">
-        <span class="mono">{day(early)}</span>
         <input
           type="range"
           min={0}
@@ -57,12 +54,15 @@ export default function Timeline({ api, id, archive, other: given }: TimelinePro
           aria-label={`Divider between ${day(early)} and ${day(late)}`}
           onInput={(event) => setAt(Number(event.currentTarget.value))}
         />
-        <span class="mono">{day(late)}</span>
-      </label>
+      </div>
+      <p class="swipe-label small mono">
+        <span>{`◂ ${day(early)}`}</span>
+        <span>{`${day(late)} ▸`}</span>
+      </p>
       <ul class="moments">
         {moments.map((one) => (
           <li key={keyOf(one)}>
-            <button type="button" class="tool" aria-pressed={one === chosen} disabled={one === here} onClick={() => setOther(keyOf(one))}>
+            <button type="button" class="tool" aria-pressed={one === chosen || one === here} disabled={one === here} onClick={() => setOther(keyOf(one))}>
               {day(one)}
               {one.distance !== null && <span class="faint mono"> {one.distance.toFixed(2)}</span>}
             </button>

@@ -4,9 +4,11 @@ import { Remote } from "../Remote";
 import { Sheet } from "../Sheet";
 import { toQuery } from "../state";
 import { api, archiveName, collection, dialog, go, notify, state } from "../store";
-import type { CollectionAnswer, CollectionSummary, Mark } from "../types";
+import type { CollectionAnswer, CollectionSummary, Mark, Watch } from "../types";
 import { change, createCollection, fileName, keepMarks, keepNote, messageOf, openCollection, setWho, undo, whoIs } from "./collection";
 import { suggest } from "./run";
+import { fresh, importWatches, watches } from "./watches";
+import { SavedSearches } from "./WatchesSheet";
 import { shortId } from "./why";
 
 const close = () => (dialog.value = null);
@@ -66,6 +68,7 @@ export default function CollectionsSheet() {
 
 function Open({ open, others }: { open: CollectionAnswer; others: readonly CollectionSummary[] }) {
   const [name, setName] = useState(open.name);
+  const own = (watches.value ?? []).filter((one) => one.collection === open.id);
   const labeled = open.members.filter((one) => one.labels.length).length;
   return (
     <section class="collection" aria-label="Open collection">
@@ -88,7 +91,7 @@ function Open({ open, others }: { open: CollectionAnswer; others: readonly Colle
         <button type="button" class="tool" disabled={!open.revision} onClick={() => void undo()}>
           Undo
         </button>
-        <button type="button" class="tool" onClick={() => save(new Blob([JSON.stringify(open, null, 1)]), `${fileName(open.name)}.json`)}>
+        <button type="button" class="tool" onClick={() => save(new Blob([JSON.stringify({ ...open, watches: own }, null, 1)]), `${fileName(open.name)}.json`)}>
           Export
         </button>
         <button type="button" class="tool" disabled={!labeled} title="A table that landcue index --labels and landcue train read" onClick={() => void saveLabels(open)}>
@@ -102,6 +105,12 @@ function Open({ open, others }: { open: CollectionAnswer; others: readonly Colle
         </button>
       </div>
       <SuggestFor open={open} />
+      {own.length > 0 && (
+        <>
+          <h3 class="small">Saved searches</h3>
+          <SavedSearches known={own} name="Saved searches of the collection" unseen={fresh.value} />
+        </>
+      )}
       {others.length > 0 && (
         <select
           aria-label="Add the members of another collection"
@@ -210,7 +219,8 @@ async function saveLabels(open: CollectionAnswer): Promise<void> {
 }
 
 async function remove(open: CollectionAnswer): Promise<void> {
-  if (!confirm(`Delete “${open.name}” for everybody?`)) return;
+  const own = (watches.value ?? []).filter((one) => one.collection === open.id).length;
+  if (!confirm(`Delete “${open.name}” for everybody?${own ? " Its saved searches stay in the list of all saved searches." : ""}`)) return;
   try {
     await api.deleteCollection(open.id);
     go({ collection: null });
@@ -222,11 +232,13 @@ async function remove(open: CollectionAnswer): Promise<void> {
 async function imported(file: File | undefined): Promise<void> {
   if (!file) return;
   try {
-    const given = JSON.parse(await file.text()) as { name: string; members: readonly Mark[] };
+    const given = JSON.parse(await file.text()) as { name: string; members: readonly Mark[]; watches?: readonly Watch[] };
     const members = given.members.map(({ id, mark, note, labels }): Mark => ({ id, mark: mark ?? null, note: note ?? null, labels: labels ?? [] }));
-    if (await createCollection(members.slice(0, 1000), given.name)) {
-      for (let at = 1000; at < members.length; at += 1000) await change({ members: members.slice(at, at + 1000) });
-    }
+    const made = await createCollection(members.slice(0, 1000), given.name);
+    if (!made) return;
+    for (let at = 1000; at < members.length; at += 1000) await change({ members: members.slice(at, at + 1000) });
+    const failed = await importWatches(given.watches ?? [], made.id);
+    if (failed.length) notify(`Saved searches that were not imported: ${failed.join("; ")}.`);
   } catch {
     notify(`${file.name} is no exported collection.`);
   }

@@ -2,9 +2,9 @@ import { useEffect, useState } from "preact/hooks";
 import { Icon } from "../icons";
 import { Remote } from "../Remote";
 import { Sheet } from "../Sheet";
-import { about, api, archiveName, collection, dialog, shownMode, state } from "../store";
-import type { Watch, WatchHit } from "../types";
-import { createCollection, messageOf } from "./collection";
+import { about, api, archiveName, collection, dialog, notify, shownMode, state } from "../store";
+import type { SearchRequest, Watch, WatchHit } from "../types";
+import { createCollection, messageOf, showSearch } from "./collection";
 import { titleOf } from "./remember";
 import { hasExample, isSearch } from "./request";
 import { askRecord } from "./run";
@@ -16,14 +16,37 @@ const MOST_SHOWN = 200;
 
 /** The saved searches of the archive with their hits, and a form that saves the current one. */
 export default function WatchesSheet() {
-  const [unseen] = useState(() => new Set(fresh.value.map((hit) => hit.number)));
-  const [counts] = useState(() => countBy(fresh.value));
-  const [failed, setFailed] = useState("");
+  const [unseen] = useState(fresh.value);
   useEffect(() => {
     seeHits();
     void lookForHits();
   }, []);
   const known = watches.value ?? [];
+  return (
+    <Sheet title="Saved searches" onClose={close} side>
+      {isSearch(state.value) ? (
+        <SaveForm />
+      ) : (
+        !known.length && <p class="note">Search for something, then save the search here. New records that match it are reported when the archive is indexed.</p>
+      )}
+      <SavedSearches known={known} name="All saved searches" unseen={unseen} />
+      {known.length > 0 && !api.hasToken && (
+        <a class="link" href={api.feedUrl(archiveName.value)} target="_blank" rel="noreferrer">
+          Atom feed of all new hits
+        </a>
+      )}
+    </Sheet>
+  );
+}
+
+interface SavedProps {
+  /** Hits that are new, with the name of their saved search. */
+  unseen: readonly WatchHit[];
+}
+
+/** Saved searches, each with its hits, its search and its feed. */
+export function SavedSearches({ known, name, unseen }: SavedProps & { known: readonly Watch[]; name: string }) {
+  const [failed, setFailed] = useState("");
   const remove = async (one: Watch) => {
     if (!confirm(`Delete the saved search “${one.name}” and its hits for everybody?`)) return;
     try {
@@ -33,55 +56,33 @@ export default function WatchesSheet() {
     }
   };
   return (
-    <Sheet title="Saved searches" onClose={close} side>
-      {isSearch(state.value) ? (
-        <SaveForm />
-      ) : (
-        !known.length && <p class="note">Search for something, then save the search here. New records that match it are reported when the archive is indexed.</p>
-      )}
+    <>
       {failed && (
         <p class="small wrong" role="alert">
           {failed}
         </p>
       )}
       {known.length > 0 && (
-        <>
-          <ul class="past" aria-label="All saved searches">
-            {known.map((one) => (
-              <li key={one.name}>
-                <Saved watch={one} news={counts.get(one.name) ?? 0} unseen={unseen} onRemove={() => void remove(one)} />
-              </li>
-            ))}
-          </ul>
-          <a class="link" href={api.feedUrl(archiveName.value)} target="_blank" rel="noreferrer">
-            Atom feed of new hits
-          </a>
-        </>
+        <ul class="past" aria-label={name}>
+          {known.map((one) => (
+            <li key={one.name}>
+              <Saved watch={one} unseen={unseen} onRemove={() => void remove(one)} />
+            </li>
+          ))}
+        </ul>
       )}
-    </Sheet>
+    </>
   );
 }
 
-function countBy(hits: readonly WatchHit[]): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const hit of hits) counts.set(hit.watch, (counts.get(hit.watch) ?? 0) + 1);
-  return counts;
-}
-
-interface SavedProps {
-  watch: Watch;
-  news: number;
-  /** Numbers of the hits that are new. */
-  unseen: ReadonlySet<number>;
-  onRemove: () => void;
-}
-
-function Saved({ watch, news, unseen, onRemove }: SavedProps) {
+function Saved({ watch, unseen, onRemove }: SavedProps & { watch: Watch; onRemove: () => void }) {
   const [hits, setHits] = useState<readonly WatchHit[] | string | null>(null);
+  const news = unseen.filter((hit) => hit.watch === watch.name).length;
   const facts = [
     watch.query && watch.query !== watch.name ? watch.query : "",
     watch.min_score > -1 ? `cosine ≥ ${watch.min_score.toFixed(3)}` : "",
     `${count(watch.hits)} ${watch.hits === 1 ? "hit" : "hits"}`,
+    watch.collection && watch.collection === collection.value?.id ? "in the open collection" : "",
   ];
   const toggle = () => {
     if (hits !== null) setHits(null);
@@ -104,6 +105,24 @@ function Saved({ watch, news, unseen, onRemove }: SavedProps) {
           <Icon name="close" />
         </button>
       </div>
+      {watch.problem && <p class="small wrong">{`${sentence(watch.problem)} Its hits are kept.`}</p>}
+      {hits !== null && (
+        <div class="row watch-tools">
+          {watch.search && (
+            <button
+              type="button"
+              class="tool"
+              onClick={() => {
+                close();
+                showSearch(watch.search as SearchRequest);
+              }}
+            >
+              <Icon name="search" /> Show this search
+            </button>
+          )}
+          <Feed name={watch.name} />
+        </div>
+      )}
       {typeof hits === "string" && (
         <p class="small" role="status">
           {hits}
@@ -130,7 +149,7 @@ function Saved({ watch, news, unseen, onRemove }: SavedProps) {
                     {[hit.score === null ? "" : `cosine ${hit.score.toFixed(3)}`, new Date(hit.time).toLocaleString()].filter(Boolean).join(" · ")}
                   </span>
                 </span>
-                {unseen.has(hit.number) && <span class="badge">new</span>}
+                {unseen.some((one) => one.number === hit.number) && <span class="badge">new</span>}
               </button>
             </li>
           ))}
@@ -140,6 +159,33 @@ function Saved({ watch, news, unseen, onRemove }: SavedProps) {
     </>
   );
 }
+
+/** Creates an address for feed readers, which send no token. */
+function Feed({ name }: { name: string }) {
+  const [address, setAddress] = useState("");
+  const create = async () => {
+    try {
+      const { path } = await api.newFeed(name, archiveName.value);
+      setAddress(new URL(path, location.href).href);
+    } catch (error) {
+      notify(messageOf(error));
+    }
+  };
+  if (!address)
+    return (
+      <button type="button" class="tool" title="An address for feed readers; a former address of this search ends" onClick={() => void create()}>
+        <Icon name="link" /> New feed address
+      </button>
+    );
+  return (
+    <label class="filter feed">
+      <span class="small faint">Whoever has this address can read the hits. It is shown once; a new one, or deleting the search, ends it.</span>
+      <input type="text" class="mono" readOnly aria-label={`Feed address of ${name}`} value={address} onFocus={(event) => event.currentTarget.select()} />
+    </label>
+  );
+}
+
+const sentence = (text: string) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 
 /** Saves the current search with a threshold. */
 function SaveForm() {
@@ -152,6 +198,7 @@ function SaveForm() {
   const [least, setLeast] = useState(String(cosine ?? 0.8));
   const [failed, setFailed] = useState("");
   const [busy, setBusy] = useState(false);
+  const [inside, setInside] = useState(true);
   const image = current.query.kind === "image";
   const ofLeast = /percentile|score/i.test(failed);
   const says = (here: boolean) => ({ "aria-invalid": failed !== "" && here, "aria-describedby": failed && here ? "watch-wrong" : undefined });
@@ -161,9 +208,10 @@ function SaveForm() {
     try {
       // An uploaded image is kept on the server by a collection, which the search then names.
       if (image && !(await createCollection(undefined, name))) return;
+      const owner = inside || image ? collection.value?.id : undefined;
       const search = watchedSearch(state.value);
       if (example && by === "cosine") search.min_score = Number(least);
-      const answer = await api.saveWatch({ name: name.trim(), search, ...(example && by === "percentile" ? { percentile: Number(percentile) } : {}) });
+      const answer = await api.saveWatch({ name: name.trim(), search, ...(owner ? { collection: owner } : {}), ...(example && by === "percentile" ? { percentile: Number(percentile) } : {}) });
       watches.value = answer.watches;
     } catch (error) {
       setFailed(messageOf(error));
@@ -208,11 +256,17 @@ function SaveForm() {
           {by === "percentile" && <p class="small faint">A hit is closer than this percentage of the distances between records and their nearest neighbors: 5 is lenient, 95 strict.</p>}
         </div>
       )}
+      {collection.value && !image && (
+        <label class="check small">
+          <input type="checkbox" checked={inside} onChange={(event) => setInside(event.currentTarget.checked)} />
+          {`In the collection “${collection.value.name}”`}
+        </label>
+      )}
       {image && about.value?.collections && <p class="small faint">Your image is kept on the server with a collection of this name.</p>}
       {image && !about.value?.collections && <p class="small wrong">This service keeps no uploaded images. Search by a record of the archive instead.</p>}
       {failed && (
         <p class="small wrong" role="alert" id="watch-wrong">
-          {`${failed.charAt(0).toUpperCase()}${failed.slice(1)}.`}
+          {sentence(failed)}
         </p>
       )}
       <button type="submit" class="primary" disabled={busy || (image && !about.value?.collections)}>

@@ -5,11 +5,11 @@ import { ApiError } from "../api";
 import { sentOf } from "../images";
 import { readPolygon, type Rings } from "../map/polygon";
 import * as store from "../store";
-import { NO_FILTERS, readBox, START } from "../state";
+import { NO_FILTERS, readBox, readDate, START, type PageState } from "../state";
 import type { CollectionAnswer, CollectionChange, Mark, SearchRequest } from "../types";
 import { NO_MARKS, type Marks } from "./marks";
 import { titleOf } from "./remember";
-import { requestOf } from "./request";
+import { dayBefore, requestOf } from "./request";
 
 const LOOK_AGAIN = 8_000;
 const MOST_EXAMPLES = 100;
@@ -71,30 +71,60 @@ function show(found: CollectionAnswer): void {
 
 /** Show a collection from the list: its search, with its marks. */
 export function openCollection(found: CollectionAnswer): void {
-  const query = found.query as SearchRequest | null;
-  const asked = query?.filters;
+  const query = (found.query ?? {}) as SearchRequest;
   const marks = marksOf(found);
   store.collection.value = found;
-  store.ask({
-    ...START,
-    archive: store.state.value.archive,
-    view: store.state.value.view,
-    query: found.images?.length ? { kind: "kept", id: found.id } : query?.id ? { kind: "record", id: query.id } : query?.text ? { kind: "text", text: query.text } : { kind: "none" },
-    mode: query?.mode ?? START.mode,
-    filters: {
-      ...NO_FILTERS,
-      expression: asked?.labels ?? "",
-      scores: Object.entries(asked?.scores ?? {}),
-      groups: asked?.groups ?? [],
-      sensors: asked?.sensors ?? [],
-      parts: asked?.parts ?? [],
-      box: readBox((asked?.bbox ?? []).join(",")),
-      polygon: storedPolygon(asked?.polygon),
-    },
-    ...(marks.positives.length || query?.id ? marks : NO_MARKS),
+  showSearch(query, {
+    ...(found.images?.length ? { query: { kind: "kept", id: found.id } } : {}),
+    ...(marks.positives.length || query.id ? marks : NO_MARKS),
     collection: found.id,
   });
   store.draft.value = marks;
+}
+
+/** Show a search that was stored as a request; what the page has no field for is named. */
+export function showSearch(given: SearchRequest, patch: Partial<PageState> = {}): void {
+  const asked = given.filters ?? {};
+  const { view, archive, collection } = store.state.value;
+  const next: PageState = {
+    ...START,
+    archive,
+    view,
+    collection,
+    query: given.images_of ? { kind: "kept", id: given.images_of } : given.id ? { kind: "record", id: given.id } : given.text ? { kind: "text", text: given.text } : { kind: "none" },
+    positives: given.positives ?? [],
+    negatives: given.negatives ?? [],
+    mode: given.mode ?? START.mode,
+    least: given.min_score ?? null,
+    percentile: given.min_percentile ?? null,
+    collapse: Boolean(given.collapse),
+    filters: {
+      ...NO_FILTERS,
+      expression: asked.labels ?? "",
+      scores: Object.entries(asked.scores ?? {}),
+      groups: asked.groups ?? [],
+      sensors: asked.sensors ?? [],
+      parts: asked.parts ?? [],
+      from: readDate(asked.after?.slice(0, 10) ?? null),
+      until: asked.before ? readDate(dayBefore(asked.before.slice(0, 10))) : null,
+      box: readBox((asked.bbox ?? []).join(",")),
+      polygon: storedPolygon(asked.polygon),
+    },
+  };
+  store.ask({ ...next, ...patch });
+  const left = leftOut(given, requestOf(next));
+  if (left.length) store.notify(`The page cannot show all of this search; it leaves out: ${left.join(", ")}.`);
+}
+
+const isSet = (value: unknown) => value !== null && value !== undefined && !(typeof value === "object" && !Object.keys(value).length);
+/** Seconds of full minutes and the way that UTC is written may differ. */
+const plain = (value: unknown) => JSON.stringify(value).replaceAll(/(:00(\.0+)?)?(Z|\+00:00)"/g, '"');
+
+/** Return the fields of a stored search that another one lacks. */
+function leftOut(given: SearchRequest, shown: SearchRequest): string[] {
+  const rest = ({ filters: _, archive: _a, k: _k, predicted: _p, rule: _r, ...own }: SearchRequest) => own;
+  const missing = (a: object, b: object) => Object.entries(a).filter(([name, value]) => isSet(value) && plain(value) !== plain((b as Record<string, unknown>)[name] ?? null)).map(([name]) => name);
+  return [...missing(rest(given), { mode: "auto", ...rest(shown) }), ...missing(given.filters ?? {}, shown.filters ?? {})];
 }
 
 function storedPolygon(given: unknown): Rings | null {

@@ -7,6 +7,7 @@ import itertools
 import logging
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
@@ -18,24 +19,41 @@ from landcue.server.archives import Served
 from landcue.server.errors import ProblemError
 from landcue.server.queries import Body, read_json, read_query, to_filter
 from landcue.server.routes.base import PROBLEMS, Service, Shared, Shown, choose, json_body, json_of
-from landcue.server.schemas.watches import WatchesAnswer, WatchHitsAnswer, WatchRequest
+from landcue.server.schemas.watches import (
+    FeedAnswer,
+    WatchesAnswer,
+    WatchHitsAnswer,
+    WatchRequest,
+)
 
 router = APIRouter(generate_unique_id_function=lambda route: route.name)
 
 MAX_WATCHES = 1_000
 """Of an archive, through the service."""
+_MOST_ENTRIES = 1_000
+"""Of a feed."""
 _RETRY_SECONDS = 5.0
 _FILES: dict[str, Any] = {
     kind: {"schema": {"type": "string"}}
     for kind in ("application/x-ndjson", "application/atom+xml")
 }
+_FEED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/atom+xml": {"schema": {"type": "string"}}}},
+    **PROBLEMS,
+}
 _log = logging.getLogger("landcue.server")
 
 
 @router.get("/v1/watches", responses=json_of(WatchesAnswer))
-async def list_watches(service: Shared, served: Shown) -> Response:
+async def list_watches(
+    service: Shared,
+    served: Shown,
+    collection: Annotated[
+        str | None, Query(max_length=200, description="Only those of the collection with this id.")
+    ] = None,
+) -> Response:
     """Return the saved searches of an archive."""
-    return JSONResponse(await service.searches.run(lambda: _listed(served)))
+    return JSONResponse(await service.searches.run(lambda: _listed(served, collection)))
 
 
 @router.post(
@@ -60,6 +78,10 @@ async def save_watch(request: Request, service: Shared) -> Response:
             raise ProblemError(413, f"an archive has at most {MAX_WATCHES:,} saved searches")
         query = read_query(served, service.with_kept(Body(search, {}), served), service.decoders)
         kept = search.images_of and service.collections.get(search.images_of)["name"]
+        if given.collection and (
+            service.collections.get(given.collection)["archive"] != served.name
+        ):
+            raise ProblemError(409, "the collection is of another archive")
         watches.add(
             given.name,
             None if query is None else served.archive.embed(query),
@@ -67,13 +89,57 @@ async def save_watch(request: Request, service: Shared) -> Response:
             where=to_filter(search.filters),
             percentile=given.percentile or PERCENTILE,
             min_score=search.min_score,
+            collection=given.collection,
+            search=search.model_dump(
+                mode="json",
+                exclude_unset=True,
+                exclude_defaults=True,
+                exclude={"archive", "min_score", "cursor"},
+            ),
         )
         return _listed(served)
 
     return JSONResponse(await service.encoders.run(work), 201)
 
 
-@router.delete("/v1/watches/{name}", responses=json_of(WatchesAnswer))
+@router.get("/v1/watches/feed", responses=_FEED, response_class=Response)
+async def get_watch_feed(
+    service: Shared,
+    served: Shown,
+    key: Annotated[str, Query(max_length=100, description="As `create_watch_feed` returned it.")],
+) -> Response:
+    """Return the latest hits of a saved search as an Atom feed; no token is needed."""
+
+    def work() -> Response:
+        found = served.archive.watches.feed(key)
+        if found is None:
+            raise ProblemError(404, "no saved search has this feed: create its address again")
+        name, hits = found
+        feed = write_feed(hits[-_MOST_ENTRIES:], f"LandCue: {served.name}: {name}")
+        return Response(feed, media_type="application/atom+xml")
+
+    return await service.searches.run(work)
+
+
+# A name may hold slashes.
+@router.post("/v1/watches/{name:path}/feed", status_code=201, responses=json_of(FeedAnswer, 201))
+async def create_watch_feed(name: str, service: Shared, served: Shown) -> Response:
+    """Create an address at which a feed reader finds the hits of a saved search without a token.
+
+    The former address becomes invalid, as it does when the saved search is removed.
+    """
+
+    def work() -> dict[str, Any]:
+        watches = served.archive.watches
+        if name not in {one.name for one in watches.list()}:
+            raise ProblemError(404, f"there is no saved search {name!r}")
+        query = urlencode({"archive": served.name, "key": watches.new_feed(name)})
+        return {"archive": served.name, "name": name, "path": f"v1/watches/feed?{query}"}
+
+    return JSONResponse(await service.searches.run(work), 201)
+
+
+@router.delete("/v1/watches/{name:path}", responses=json_of(WatchesAnswer))
 async def remove_watch(name: str, service: Shared, served: Shown) -> Response:
     """Remove a saved search and its hits; the answer holds those that are left."""
 
@@ -119,8 +185,8 @@ async def get_watch_hits(
     return await service.searches.run(work)
 
 
-def _listed(served: Served) -> dict[str, Any]:
-    values = [asdict(one) for one in served.archive.watches.list()]
+def _listed(served: Served, collection: str | None = None) -> dict[str, Any]:
+    values = [asdict(one) for one in served.archive.watches.list(collection)]
     for value in values:
         del value["model"]
     return {"archive": served.name, "watches": values}

@@ -10,7 +10,7 @@ from pydantic import Field
 from landcue.server.schemas.base import AnswerModel, Box, Id, Name, RequestModel, Whole
 from landcue.server.schemas.searches import Filters
 
-_When = Annotated[str, Field(min_length=4, max_length=60)]
+_When = Annotated[str, Field(max_length=60)]
 _Names = Annotated[list[Name], Field(max_length=100)]
 _Pair = Annotated[list[Id], Field(min_length=2, max_length=2)]
 _Labels = Annotated[str, Field(max_length=2_000)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import Field
 
@@ -24,6 +25,9 @@ class WatchRequest(RequestModel):
         description="Without `min_score`: a hit is closer than this percentage of the distances "
         "between the archive's records and their nearest neighbors.",
     )
+    collection: Name | None = Field(
+        None, description="Id of a collection that it belongs to; if that is deleted, it stays."
+    )
 
 
 class Watch(AnswerModel):
@@ -34,6 +38,13 @@ class Watch(AnswerModel):
     min_score: float = Field(description="Least cosine of a hit.")
     created: datetime
     hits: int = Field(description="Number of hits so far.")
+    collection: str | None = Field(description="Id of the collection that it belongs to.")
+    search: dict[str, Any] | None = Field(
+        description="The search itself, to run it again; `null` where it is not known."
+    )
+    problem: str | None = Field(
+        description="Why it is not evaluated any more; it keeps its hits and its place."
+    )
 
 
 class WatchesAnswer(AnswerModel):
@@ -41,6 +52,17 @@ class WatchesAnswer(AnswerModel):
 
     archive: str
     watches: tuple[Watch, ...]
+
+
+class FeedAnswer(AnswerModel):
+    """An address of a saved search's feed, which needs no token."""
+
+    archive: str
+    name: str
+    path: str = Field(
+        description="Path and query below the service's address; whoever has it can read the hits. "
+        "It is shown once, and a new one replaces it."
+    )
 
 
 class WatchHit(AnswerModel):
