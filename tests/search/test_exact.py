@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from landcue.errors import UsageError
-from landcue.search.exact import FloatIndex
+from landcue.search.exact import FloatIndex, distances_of
 
 
 @pytest.fixture(params=["matrix product", "compiled"])
@@ -186,3 +186,26 @@ def test_bad_inputs(make_index):
         index.search(embeddings, 0)
     with pytest.raises(UsageError, match="one bool per record"):
         index.search(embeddings, 3, np.ones((9, 1), bool))
+
+
+@pytest.mark.parametrize("dim", [1, 7, 8, 9, 127, 128, 129, 136, 300, 513, 1000, 2048])
+def test_compiled_distances_have_the_same_bits(dim):
+    pytest.importorskip("numba")
+    embeddings, queries = unit_rows(200, dim, 1), 3 * unit_rows(4, dim, 2)
+    rows = np.random.default_rng(3).permutation(200)[:150]
+    for query in queries:
+        plain = distances_of(embeddings, query, rows)
+        compiled = distances_of(embeddings, query, rows, compiled_from=1)
+        np.testing.assert_array_equal(plain.view(np.uint32), compiled.view(np.uint32))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.2])
+def test_a_ranking_of_all_equals_brute_force(make_index, share):
+    embeddings, query = unit_rows(300, 140, 1), unit_rows(1, 140, 2)
+    embeddings[100:200] = embeddings[:100]  # ties, by row
+    query[0] = embeddings[5]  # distances that are rounded below 0
+    mask = np.random.default_rng(4).random(300) < share
+    nearest = make_index(embeddings).ranking(query, mask)
+    for k in (1, 60, 250, 300, 400):
+        distances, rows = nearest(k)
+        assert pairs((distances[None], rows[None])) == brute_force(embeddings, query, k, mask)

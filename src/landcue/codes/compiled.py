@@ -101,6 +101,23 @@ def dots() -> Any:
 
 
 @functools.cache
+def pairwise_distances() -> Any:
+    """Compile the exact distances of some rows to one query, or load them from numba's cache.
+
+    The returned function holds no lock while it runs and takes ``rows`` float32 ``[n, d]``,
+    read-only, ``picked`` int64 ``[m]``, the range ``start``, ``stop`` of it, ``query`` float64
+    ``[d]``, and ``out`` float32 ``[m]``, of which it fills that range with 1 - dot product. It sums
+    in float64 and in the order in which NumPy sums a row: blocks from ``edges`` int64 ``[B + 1]``,
+    after each of which the last ``joins`` int64 ``[B]`` sums are added up.
+    """
+    rows = types.Array(types.float32, 2, "C", readonly=True)
+    some, part = types.int64[::1], (types.int64, types.int64)
+    query, out = types.float64[::1], types.float32[::1]
+    signature = types.void(rows, some, *part, query, some, some, out)
+    return _compiled(kernel.pairwise_distances, signature)
+
+
+@functools.cache
 def region_scores() -> Any:
     """Compile the scan of regions, or load it from numba's cache.
 

@@ -422,6 +422,37 @@ def dots(rows: Any, start: int, stop: int, query: Any, out: Any) -> None:
         out[i] = total
 
 
+def pairwise_distances(
+    rows: Any, picked: Any, start: int, stop: int, query: Any, edges: Any, joins: Any, out: Any
+) -> None:
+    """Write exact distances to a range of the picked rows: see ``compiled.pairwise_distances``."""
+    stack = np.empty(64, np.float64)
+    for i in range(start, stop):
+        row, top = picked[i], 0
+        for b in range(joins.shape[0]):
+            first, last = edges[b], edges[b + 1]
+            whole = first + (last - first) // 8 * 8
+            s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+            for j in range(first, whole, 8):
+                s0 += np.float64(rows[row, j]) * query[j]
+                s1 += np.float64(rows[row, j + 1]) * query[j + 1]
+                s2 += np.float64(rows[row, j + 2]) * query[j + 2]
+                s3 += np.float64(rows[row, j + 3]) * query[j + 3]
+                s4 += np.float64(rows[row, j + 4]) * query[j + 4]
+                s5 += np.float64(rows[row, j + 5]) * query[j + 5]
+                s6 += np.float64(rows[row, j + 6]) * query[j + 6]
+                s7 += np.float64(rows[row, j + 7]) * query[j + 7]
+            total = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+            for j in range(whole, last):
+                total += np.float64(rows[row, j]) * query[j]
+            for _ in range(joins[b]):
+                top -= 1
+                total = stack[top] + total
+            stack[top] = total
+            top += 1
+        out[i] = 1 - stack[0]
+
+
 def region_scores(rows: Any, start: int, stop: int, query: Any, out: Any) -> None:
     """Write the best score of the regions of a range of rows: see ``compiled.region_scores``."""
     dim = query.shape[0]

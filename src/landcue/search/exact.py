@@ -29,6 +29,7 @@ from landcue.errors import UsageError
 from landcue.types import FloatArray
 
 _ROWS_AT_ONCE = 65_536
+_COMPILED_FROM = 1 << 24  # values; fewer take milliseconds and need no compiler
 _FEW_QUERIES = 5  # up to here one pass per query is faster than one matrix product
 
 
@@ -45,7 +46,7 @@ class FloatIndex:
         self,
         embeddings: FloatArray,
         *,
-        compiled_from: int = 1 << 24,
+        compiled_from: int = _COMPILED_FROM,
         values_per_part: int = 1 << 23,
         products_at_once: int = 1 << 26,
     ) -> None:
@@ -158,6 +159,9 @@ class FloatIndex:
             k = min(check_k(k), n_allowed)
             if not k:
                 return np.empty(0, np.float32), np.empty(0, np.int64)
+            if 2 * k > n_allowed:  # nearly all: nothing to choose among
+                every = np.arange(len(self)) if mask is None else np.flatnonzero(mask)
+                return self._rank(query[0], every, k)
             return self._nearest(scan(), query[0], norm, k, mask)
 
         return nearest
@@ -183,7 +187,12 @@ class FloatIndex:
         candidates = np.flatnonzero(rough <= np.float32(limit))
         if mask is not None:  # a limit of infinity would admit masked rows
             candidates = candidates[mask[candidates]]
-        return rank(self._rows, query, candidates, k)
+        return self._rank(query, candidates, k)
+
+    def _rank(
+        self, query: FloatArray, candidates: npt.NDArray[np.int64], k: int
+    ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        return rank(self._rows, query, candidates, k, compiled_from=self._limits["compiled_from"])
 
     def _rough(self, queries: FloatArray) -> FloatArray:
         """Return approximate distances minus 1, float32 ``[q, n]``."""
@@ -211,7 +220,12 @@ class FloatIndex:
 
 
 def rank(
-    embeddings: FloatArray, query: FloatArray, candidates: npt.NDArray[np.int64], k: int
+    embeddings: FloatArray,
+    query: FloatArray,
+    candidates: npt.NDArray[np.int64],
+    k: int,
+    *,
+    compiled_from: int = _COMPILED_FROM,
 ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     """Sort some rows by their exact distance; only their embeddings are read.
 
@@ -220,26 +234,65 @@ def rank(
         query: float32 ``[d]``.
         candidates: Ascending rows ``[m]``.
         k: Most rows to return.
+        compiled_from: As for :func:`distances_of`.
 
     Returns:
         Distances float32 and rows int64 ``[min(k, m)]``, ordered by (distance, row).
     """
-    distances = distances_of(embeddings, query, candidates)
+    distances = distances_of(embeddings, query, candidates, compiled_from=compiled_from)
     order = smallest(distances, k)
     return distances[order], candidates[order]
 
 
 def distances_of(
-    embeddings: FloatArray, query: FloatArray, rows: npt.NDArray[np.int64]
+    embeddings: FloatArray,
+    query: FloatArray,
+    rows: npt.NDArray[np.int64],
+    *,
+    compiled_from: int = _COMPILED_FROM,
 ) -> FloatArray:
-    """Return the exact distances float32 ``[m]`` of some rows, as :func:`rank` does."""
+    """Return the exact distances float32 ``[m]`` of some rows, as :func:`rank` does.
+
+    From ``compiled_from`` values on (m times d) compiled code computes the same bits.
+    """
     wide = query.astype(np.float64)
     distances = np.empty(rows.size, np.float32)
+    compiled = load_compiled("auto") if rows.size * wide.size >= compiled_from else None
+    if compiled is not None:
+        edges, joins = _blocks(wide.size)
+        scan, n_parts = compiled.pairwise_distances(), -(-rows.size // _ROWS_AT_ONCE)
+        vectors, picked = frozen(embeddings), np.ascontiguousarray(rows, np.int64)
+
+        def run(part: int) -> None:
+            start, stop = part * _ROWS_AT_ONCE, min((part + 1) * _ROWS_AT_ONCE, rows.size)
+            scan(vectors, picked, start, stop, wide, edges, joins, distances)
+
+        for_each(run, n_parts, check_threads(None))
+        return distances
     for first in range(0, rows.size, _ROWS_AT_ONCE):
         part = slice(first, first + _ROWS_AT_ONCE)
         # Summed along each row on its own: unlike a matrix product, the same for equal rows.
         distances[part] = 1 - (embeddings.take(rows[part], axis=0) * wide).sum(axis=1)
     return distances
+
+
+@functools.cache
+def _blocks(dim: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return edges and joins of the blocks in which NumPy sums ``dim`` values pairwise."""
+    edges, joins = [0], list[int]()
+
+    def split(first: int, n: int) -> None:
+        if n <= 128:
+            edges.append(first + n)
+            joins.append(0)
+            return
+        half = n // 2 - n // 2 % 8
+        split(first, half)
+        split(first + half, n - half)
+        joins[-1] += 1
+
+    split(0, dim)
+    return np.array(edges, np.int64), np.array(joins, np.int64)
 
 
 def _norms(vectors: FloatArray, name: str) -> npt.NDArray[np.float64]:

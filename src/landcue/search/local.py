@@ -68,7 +68,8 @@ class LocalSelection:
                 distances, rows = nearest(asked)
                 # Rounding puts equal embeddings slightly below 0: clip, so that they tie.
                 if len(rows) < asked or distances[-1] > 0:
-                    return _ordered(distances, rows, k)
+                    rows[: np.searchsorted(distances, 0, "right")].sort()
+                    return np.maximum(distances[:k].astype(np.float64), 0.0), rows[:k]
                 asked *= 2
 
         return Ranking(fetch, 1.0, self.allowed)
@@ -132,8 +133,12 @@ class LocalSelection:
 
     def fused_candidates(self, target: Target, weight: float, shortlist: int) -> Rows:
         """Return the rows of the largest ``cosine + weight * expected shared labels``."""
-        query = np.concatenate([target.embedding, weight * target.scores], axis=1)
         wanted = shortlist + len(target.own)
+        if wanted >= self.allowed:
+            n = len(self._records)
+            rows = np.arange(n) if self._mask is None else np.flatnonzero(self._mask)
+            return rows[others(rows, target.own)][:shortlist]
+        query = np.concatenate([target.embedding, weight * target.scores], axis=1)
         _, rows = self._indexes.fused().search(query.astype(np.float32), wanted, self._mask)
         return rows[0][others(rows[0], target.own)][:shortlist]
 

@@ -393,13 +393,13 @@ def rescored(
     order = _by_distance(view, distances, rows)
     distances, rows = distances[order], rows[order]
     split = np.stack([1 - apart, labels], axis=1)[order] / worst
-    places = {row: place for place, row in enumerate(rows.tolist())}
+    by_row = np.argsort(rows)
 
     def fetch(k: int) -> tuple[Distances, Rows]:
         return distances[:k], rows[:k]
 
     def parts(some: Rows) -> npt.NDArray[np.float64]:
-        return split[[places[row] for row in some.tolist()]]
+        return split[by_row[np.searchsorted(rows, some, sorter=by_row)]]
 
     return replace(
         ranking,
@@ -417,9 +417,14 @@ def _apart(embeddings: FloatArray, query: FloatArray) -> npt.NDArray[np.float64]
 
 def _by_distance(view: View, distances: npt.NDArray[np.float64], rows: Rows) -> Rows:
     """Return the order of rows by (distance, id)."""
-    ids = [view.records.id(row) for row in rows.tolist()]
-    keys = list(zip(distances.tolist(), ids, strict=True))
-    return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+    order = np.argsort(distances, kind="stable")
+    equal = np.diff(distances[order]) == 0
+    starts = np.flatnonzero(equal & ~np.append(False, equal[:-1]))
+    ends = np.flatnonzero(equal & ~np.append(equal[1:], False)) + 2
+    for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
+        tied = order[first:last].tolist()
+        order[first:last] = sorted(tied, key=lambda place: view.records.id(int(rows[place])))
+    return order
 
 
 def _read_together(view: View, pages: Sequence[Page]) -> Iterator[Callable[[], list[Facts]]]:

@@ -214,7 +214,10 @@ class Result(Sequence[Hit]):
         """
         if not len(self):
             return np.empty(0, np.int64), np.empty(0)
-        return np.histogram(self.scores, bins)
+        scores = np.sort(self.scores)
+        edges = np.histogram_bin_edges(scores[[0, -1]], bins)
+        below = np.searchsorted(scores, edges[:-1])
+        return np.diff(below, append=len(scores)), edges
 
     def count_from(self, score: float) -> int:
         """Return how many hits have this score or more, as ``min_score`` counts them.
