@@ -64,6 +64,7 @@ def main() -> None:
         ids, raw = measure_raw(large, options.mode)
         with serving(large, options.workers) as (processes, address):
             measure_searches(processes, address, ids, raw, options)
+            measure_whole(processes, address, ids)
         if options.uploads:
             images, archive = make_images(place)
             with serving(archive, options.workers) as (_, address):
@@ -201,6 +202,26 @@ def measure_searches(
         shown = " ".join(f"{value:.0f}" for value in held)
         print(f"private memory over {options.requests:,} requests: {shown} MB, {errors} errors")
         goal("growth after the first tenth", held[-1] - held[1], 5, "MB")
+
+
+def measure_whole(processes: list[int], address: Address, ids: list[str]) -> None:
+    """Count the scores of all records, and place them on a map: new queries, and one again."""
+    for path, most in (("/v1/scores", 300), ("/v1/map", 2_000)):
+        for mode in ("embedding", "code"):
+            bodies = [json.dumps({"id": id_, "mode": mode}).encode() for id_ in (*ids[:6], ids[5])]
+            taken, computed = [], computed_by(processes)
+            for body in bodies:
+                asked = post(address, path, "application/json", body)
+                one = load(address, lambda _, asked=asked: asked, clients=1, seconds=60, most=1)
+                if one.errors:
+                    raise SystemExit(f"{path}: {one.errors}")
+                taken.append(one.at(50))
+            computed = (computed_by(processes) - computed) / len(bodies)
+            print(
+                f"{path}, mode {mode}: first {taken[0]:.0f} ms, next {np.median(taken[1:6]):.0f} "
+                f"ms, the same again {taken[6]:.0f} ms; {computed:.2f} s of CPU each"
+            )
+            goal("next", float(np.median(taken[1:6])), most, "ms")
 
 
 def computed_by(processes: list[int]) -> float:
