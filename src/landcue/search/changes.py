@@ -19,6 +19,7 @@ from landcue.archive.export import geo_metadata
 from landcue.data.label_table import quote_cell
 from landcue.errors import UsageError
 from landcue.files import replacing
+from landcue.search.place import to_geopandas
 from landcue.types import Bounds
 
 if TYPE_CHECKING:
@@ -181,12 +182,7 @@ class Changes(Sequence[Change]):
         Raises:
             UsageError: geopandas is not installed.
         """
-        try:
-            import geopandas
-        except ImportError:
-            raise UsageError("this table needs geopandas: run pip install geopandas") from None
-        geometry: Any = [one.geometry for one in self]
-        return geopandas.GeoDataFrame(self.to_pandas(), geometry=geometry, crs="EPSG:4326")
+        return to_geopandas(self.to_pandas(), [one.geometry for one in self])
 
     def write(self, out: Path | str) -> int:
         """Write all pairs as ``.geojson`` (or ``.json``), ``.parquet`` (GeoParquet) or ``.csv``.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,10 @@ from landcue.archive.schema import footprint_of
 from landcue.data.places import area_of, joined_at_antimeridian, normalize
 from landcue.errors import UsageError
 from landcue.types import Area, Bounds
+
+if TYPE_CHECKING:
+    import geopandas
+    import pandas
 
 EARTH_KM = 6371.0088
 """Mean radius of the Earth."""
@@ -140,6 +144,17 @@ def geometry_of(bounds: Bounds | None, wkb: bytes | None) -> Area | None:
 def to_geojson(geometry: BaseGeometry | None) -> dict[str, Any] | None:
     """Return a geometry as GeoJSON values."""
     return None if geometry is None else json.loads(shapely.to_geojson(geometry))
+
+
+def to_geopandas(
+    table: pandas.DataFrame, geometry: Sequence[BaseGeometry | None]
+) -> geopandas.GeoDataFrame:
+    """Return a table with footprints as geometry, in EPSG:4326."""
+    try:
+        import geopandas
+    except ImportError:
+        raise UsageError("this table needs geopandas: run pip install geopandas") from None
+    return geopandas.GeoDataFrame(table, geometry=geometry, crs="EPSG:4326")
 
 
 def center(box: Bounds) -> tuple[float, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import html
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +15,9 @@ import numpy.typing as npt
 
 from landcue.archive.schema import window_of
 from landcue.codes.regions import region_boxes, region_pixels
-from landcue.errors import UsageError
 from landcue.search.backend import Facts, View
 from landcue.search.pages import Cursor, Page
-from landcue.search.place import geometry_of, part_of, to_geojson
+from landcue.search.place import geometry_of, part_of, to_geojson, to_geopandas
 from landcue.search.plan import Plan
 from landcue.types import Bounds, ByteArray, Hit, Region, Window
 
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from landcue.search.typical import Typical
-
-Numbers = tuple[Facts, float, float, int, float | None, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,9 +73,13 @@ class Found:
         regions = None if self.regions is None else self.regions[places]
         return replace(self, page=some, facts=read, parts=parts, regions=regions)
 
-    def measure(self, mode: str) -> str:
-        """Return what names the distances: the mode, or how it was re-ranked."""
-        return mode if self.rerank == "none" or mode == "fused" else self.rerank
+
+_NO_HITS = Found(
+    Page(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64), None, more=False),
+    worst=1.0,
+    facts=lambda: [],
+    id_of=str,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +144,7 @@ class Result(Sequence[Hit]):
         """Hold the hits of a search; ``None`` for none, ``end`` if further hits follow."""
         self.query, self.mode, self.labels = query, mode, labels
         self.note, self.plan = note, plan
-        self._found, self._end, self._picture = found, end, picture
+        self._found, self._end, self._picture = found or _NO_HITS, end, picture
         self._measure = typical
 
     @property
@@ -155,38 +155,49 @@ class Result(Sequence[Hit]):
     @functools.cached_property
     def hits(self) -> tuple[Hit, ...]:
         """All hits."""
-        hits = tuple([_hit(*numbers) for numbers in self._numbers()])
-        if boxes := self._boxes():
-            hits = tuple([_with_region(*pair) for pair in zip(hits, boxes, strict=True)])
-        why = self._why()
-        return hits if why is None else tuple(map(_with_why, hits, why))
+        found, percentiles = self._found, self.percentiles
+        wanted = frozenset(self.labels)
+        numbers = zip(
+            self._facts,
+            self.distances.tolist(),
+            self.scores.tolist(),
+            found.page.near.tolist(),
+            [None] * len(self) if percentiles is None else percentiles.round(1).tolist(),
+            strict=True,
+        )
+        hits = [_hit(wanted, *values) for values in numbers]
+        if found.regions is not None and found.view is not None:
+            boxes = region_boxes(found.view.manifest.regions)[found.regions].tolist()
+            hits = [_with_region(hit, tuple(box)) for hit, box in zip(hits, boxes, strict=True)]
+        if found.parts is not None:
+            parts = zip(hits, found.parts.tolist(), strict=True)
+            hits = [replace(hit, why={"embedding": a, "labels": b}) for hit, (a, b) in parts]
+        return tuple(hits)
 
     @functools.cached_property
     def annotated(self) -> tuple[bool, ...]:
         """Whether the labels of each hit are annotated; otherwise a model predicted them."""
-        return tuple([facts[2] is not None for facts, *_ in self._numbers()])
+        return tuple([facts[2] is not None for facts in self._facts])
 
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids of the hits; this reads less than :attr:`hits`."""
-        if self._found is None:
-            return ()
         return tuple(map(self._found.id_of, self._found.page.rows.tolist()))
 
     @property
     def distances(self) -> npt.NDArray[np.float64]:
         """Distances of the hits, float64 ``[m]``."""
-        return np.empty(0) if self._found is None else self._found.page.distances
+        return self._found.page.distances
 
     @property
     def scores(self) -> npt.NDArray[np.float64]:
         """Scores of the hits, float64 ``[m]``."""
-        return np.empty(0) if self._found is None else 1 - self.distances / self._found.worst
+        return 1 - self.distances / self._found.worst
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
         """Rows of the hits in the order of ids, int64 ``[m]``."""
-        return np.empty(0, np.int64) if self._found is None else self._found.page.rows
+        return self._found.page.rows
 
     def take(self, places: npt.NDArray[np.int64]) -> Result:
         """Return a result of only the hits at some places, int64 ``[m]``, without a cursor.
@@ -194,12 +205,9 @@ class Result(Sequence[Hit]):
         >>> archive.search("a.png", k=3).take(np.array([1])).ids
         ('c.png',)
         """
-        found = None if self._found is None else self._found.take(places)
-        return Result(
-            *(self.query, self.mode, found, self.labels, None, self.note, self.plan),
-            self._picture,
-            self._measure,
-        )
+        found, labels = self._found.take(places), self.labels
+        about = (None, self.note, self.plan, self._picture, self._measure)
+        return Result(self.query, self.mode, found, labels, *about)
 
     def histogram(self, bins: int = 50) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """Return how many hits have a score in each of ``bins`` equal ranges, and their edges.
@@ -225,8 +233,6 @@ class Result(Sequence[Hit]):
         >>> archive.search_all("a.png").count_from(0.9)
         2
         """
-        if self._found is None:
-            return 0
         farthest = (1 - score) * self._found.worst + 1e-9
         return int(np.count_nonzero(self.distances <= farthest))
 
@@ -238,9 +244,9 @@ class Result(Sequence[Hit]):
         >>> archive.search("a.png", k=1).predicted()[0]["trees"]
         0.9177
         """
-        if self._found is None or self._found.view is None or not len(self):
-            return [{} for _ in range(len(self))]
         view = self._found.view
+        if view is None or not len(self):
+            return [{} for _ in range(len(self))]
         names = {name: column for column, name in enumerate(view.manifest.label_names)}
         scores = view.read_vectors("scores", self.rows) if names else np.empty((len(self), 0))
         return [
@@ -259,16 +265,14 @@ class Result(Sequence[Hit]):
     @property
     def remark(self) -> str | None:
         """One line if nothing is very similar to the query; ``None`` on later pages."""
-        if self._found is None or not len(self) or self._found.page.before is not None:
-            return None
-        if self._typical is None:
+        if not len(self) or self._found.page.before is not None or self._typical is None:
             return None
         return self._typical.remark(float(self._apart.min()))
 
     @property
     def _apart(self) -> npt.NDArray[np.float64]:
         """The distances without what labels add to them in mode ``fused``."""
-        if self._found is None or self._found.parts is None:
+        if self._found.parts is None:
             return self.distances
         return 1 - self._found.parts[:, 0] * self._found.worst
 
@@ -291,12 +295,7 @@ class Result(Sequence[Hit]):
         >>> archive.search("a.png", k=1).to_json()["hits"][0]["labels"]
         ['water']
         """
-        hits = [_plain(*numbers) for numbers in self._numbers()]
-        for hit, why in zip(hits, self._why() or (), strict=False):
-            hit["why"] = why
-        if self._boxes():
-            for value, hit in zip(hits, self.hits, strict=True):
-                value["region"] = None if hit.region is None else _plain_region(hit.region)
+        hits = [_plain(hit) for hit in self.hits]
         if self.mode in ("code", "cue"):
             for hit in hits:
                 hit["distance"] = int(hit["distance"])
@@ -314,16 +313,12 @@ class Result(Sequence[Hit]):
         return value
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a table with a row per hit, indexed by rank from 1.
+        """Return a table with a row per hit, indexed by rank from 1."""
+        import pandas
 
-        Raises:
-            UsageError: pandas is not installed.
-        """
-        pandas = _import("pandas")
         rows = self.to_json()["hits"]
         for row, hit in zip(rows, self.hits, strict=True):
             row["datetime"] = hit.datetime
-            del row["bbox"], row["geometry"], row["window"]
         columns = ["id", "path", "distance", "score", "percentile", "labels", "shared"]
         columns += ["datetime", "sensor", "group", "source", "near"]
         ranks = pandas.RangeIndex(1, len(rows) + 1, name="rank")
@@ -335,9 +330,7 @@ class Result(Sequence[Hit]):
         Raises:
             UsageError: geopandas is not installed.
         """
-        geopandas = _import("geopandas")
-        geometry = [hit.geometry for hit in self.hits]
-        return geopandas.GeoDataFrame(self.to_pandas(), geometry=geometry, crs="EPSG:4326")
+        return to_geopandas(self.to_pandas(), [hit.geometry for hit in self.hits])
 
     def grid(self, path: Path | str | None = None) -> Image.Image:
         """Draw the query and its hits in ranked rows; write a PNG if a path is given.
@@ -347,6 +340,7 @@ class Result(Sequence[Hit]):
         """
         from landcue.report.grid import draw_grid
 
+        plain = self.mode == "fused" or self._found.rerank == "none"
         thumbnails: Mapping[str, bytes] = {}
         image: ByteArray | bytes | None = None
         labels: Sequence[str] | None = None
@@ -362,42 +356,15 @@ class Result(Sequence[Hit]):
             query_title=self.query,
             query_image=image,
             query_labels=labels,
-            mode=self.mode if self._found is None else self._found.measure(self.mode),
+            mode=self.mode if plain else self._found.rerank,
         )
-
-    def _why(self) -> list[dict[str, float]] | None:
-        """Return what each score consists of, in mode ``fused``."""
-        if self._found is None or self._found.parts is None:
-            return None
-        return [{"embedding": a, "labels": b} for a, b in self._found.parts.tolist()]
-
-    def _boxes(self) -> list[tuple[float, float, float, float]]:
-        """Return the share of each image that matches best, in mode ``regions``."""
-        found = self._found
-        if found is None or found.regions is None or found.view is None:
-            return []
-        boxes = region_boxes(found.view.manifest.regions)
-        return [(a, b, c, d) for a, b, c, d in boxes[found.regions].tolist()]
-
-    def _numbers(self) -> Iterator[Numbers]:
-        """Yield the values of each hit, its distance, score, near duplicates and percentile."""
-        if self._found is None:
-            return iter(())
-        wanted = itertools.repeat(frozenset(self.labels))
-        far, near = self.distances.tolist(), self._found.page.near.tolist()
-        scores, percentiles = self.scores.tolist(), self._percentiles()
-        return zip(self._facts, far, scores, near, percentiles, wanted, strict=False)
-
-    def _percentiles(self) -> list[float | None]:
-        values = self.percentiles
-        return [None] * len(self) if values is None else values.round(1).tolist()
 
     @functools.cached_property
     def _facts(self) -> list[Facts]:
-        return [] if self._found is None else self._found.facts()
+        return self._found.facts()
 
     def __len__(self) -> int:
-        return 0 if self._found is None else len(self._found.page.rows)
+        return len(self._found.page.rows)
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -438,22 +405,13 @@ class Result(Sequence[Hit]):
         return f"<table><caption>{about}</caption><tr>{head}</tr>{''.join(rows)}</table>"
 
 
-def _import(name: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise UsageError(f"this table needs {name}: run pip install {name}") from None
-
-
 def _hit(
+    wanted: frozenset[str],
     facts: Facts,
     distance: float,
     score: float,
     near: int,
     percentile: float | None,
-    wanted: frozenset[str],
 ) -> Hit:
     id_, path, annotated, predicted, west, south, east, north, time = facts[:9]
     group, _, sensor, pixel_bbox, wkb, source = facts[9:]
@@ -487,48 +445,37 @@ def _with_region(hit: Hit, box: tuple[float, float, float, float]) -> Hit:
     return replace(hit, region=Region(box, window, part_of(hit.geometry, box)))
 
 
-def _plain_region(region: Region) -> dict[str, Any]:
-    at = region.window
-    return {
-        "box": [round(part, 6) for part in region.box],
-        "window": at and [at.col, at.row, at.width, at.height],
-        "geometry": to_geojson(region.geometry),
+def _plain(hit: Hit) -> dict[str, Any]:
+    """Return a hit as JSON values."""
+    box, time = hit.bbox, hit.datetime
+    value: dict[str, Any] = {
+        "id": hit.id,
+        "path": hit.path,
+        "distance": hit.distance,
+        "score": hit.score,
+        "labels": list(hit.labels),
+        "annotated": hit.annotated,
+        "shared": list(hit.shared),
+        "bbox": box and [box.west, box.south, box.east, box.north],
+        "geometry": to_geojson(hit.geometry),
+        "window": _plain_window(hit.window),
+        "datetime": time and time.isoformat().replace("+00:00", "Z"),
+        "sensor": hit.sensor,
+        "group": hit.group,
+        "near": hit.near,
+        "source": hit.source,
+        "percentile": hit.percentile,
     }
+    if hit.why is not None:
+        value["why"] = dict(hit.why)
+    if hit.region is not None:
+        value["region"] = {
+            "box": [round(part, 6) for part in hit.region.box],
+            "window": _plain_window(hit.region.window),
+            "geometry": to_geojson(hit.region.geometry),
+        }
+    return value
 
 
-def _with_why(hit: Hit, why: dict[str, float]) -> Hit:
-    return replace(hit, why=why)
-
-
-def _plain(
-    facts: Facts,
-    distance: float,
-    score: float,
-    near: int,
-    percentile: float | None,
-    wanted: frozenset[str],
-) -> dict[str, Any]:
-    """Return a hit as JSON values, without creating a :class:`Hit`."""
-    id_, path, annotated, predicted, west, south, east, north, time = facts[:9]
-    group, _, sensor, pixel_bbox, wkb, source = facts[9:]
-    labels = (predicted if annotated is None else annotated) or []
-    window = window_of(pixel_bbox)
-    bounds = None if west is None else Bounds(west, south, east, north)
-    return {
-        "id": id_,
-        "path": path,
-        "distance": distance,
-        "score": score,
-        "labels": list(labels),
-        "annotated": annotated is not None,
-        "shared": [label for label in labels if label in wanted],
-        "bbox": None if west is None else [west, south, east, north],
-        "geometry": to_geojson(geometry_of(bounds, wkb)),
-        "window": window and [window.col, window.row, window.width, window.height],
-        "datetime": None if time is None else time.isoformat().replace("+00:00", "Z"),
-        "sensor": sensor,
-        "group": group,
-        "near": near,
-        "source": source,
-        "percentile": percentile,
-    }
+def _plain_window(window: Window | None) -> list[int] | None:
+    return window and [window.col, window.row, window.width, window.height]
