@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, Unpack
 from urllib.parse import quote
 
 from landcue.client.transport import (
+    FORMATS,
+    Content,
     Example,
     File,
     SearchArguments,
     Transport,
+    export_format,
     json_content,
     search_content,
+    shows_search_arguments,
     with_query,
 )
-from landcue.errors import ServiceError, UsageError, did_you_mean
+from landcue.errors import ServiceError, UsageError
 from landcue.files import write_atomic
 from landcue.server.schemas.archives import (
     ArchiveAnswer,
@@ -50,35 +53,13 @@ from landcue.server.schemas.watches import (
     WatchRequest,
 )
 
-FORMATS = {
-    ".geojson": "geojson", ".csv": "csv", ".parquet": "geoparquet", ".json": "json",
-    ".arrow": "arrow", ".npy": "npy",
-}  # fmt: skip
-"""Formats of results by the suffix of a file."""
-
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _visible(method: F) -> F:
-    """Show the keywords of a search in the signature of a method, for help and editors."""
-    own = inspect.signature(method)
-    named = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
-    known = {one.name for one in named}
-    more = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in SearchArguments.__annotations__.items()
-        if name not in known
-    ]
-    method.__signature__ = own.replace(parameters=[*named, *more])  # type: ignore[attr-defined]
-    return method
-
 
 class Client:
     """Sends requests to one service. Threads may share it.
 
     Every method raises :class:`landcue.errors.ServiceError` when the service refuses a request or
-    cannot be reached, with its status and request id.
+    cannot be reached, with its status and request id, and :class:`landcue.UsageError` for an
+    unknown keyword of a search or an image that cannot be read.
     """
 
     def __init__(
@@ -102,10 +83,10 @@ class Client:
         Raises:
             UsageError: The address or the token cannot be used.
         """
-        self._transport = Transport(url, token, timeout, retries, longest_wait)
+        self._http = Transport(url, token, timeout, retries, longest_wait)
 
     def __repr__(self) -> str:
-        return f"Client({self._transport.url!r})"
+        return f"Client({self._http.url!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -115,9 +96,9 @@ class Client:
 
     def close(self) -> None:
         """Close the connections to the service."""
-        self._transport.close()
+        self._http.close()
 
-    @_visible
+    @shows_search_arguments
     def search(
         self,
         query: Example | Sequence[Example] | None = None,
@@ -132,15 +113,12 @@ class Client:
             query: The id of a record; an image as :class:`pathlib.Path`, bytes, a Pillow image or
                 uint8 pixels ``[h, w, 3]``; a vector; a hit; or a list of such examples.
             **arguments: See :class:`landcue.client.SearchArguments`.
-
-        Raises:
-            UsageError: An unknown keyword, or an image that cannot be read.
         """
         content = search_content(with_query(query, arguments))
-        page = self._transport.fetch(SearchAnswer, "POST", "/v1/search", {}, content)
+        page = self._http.post(SearchAnswer, "/v1/search", content)
         return page.with_pictures(lambda id_: self.thumbnail(id_, archive=page.archive))
 
-    @_visible
+    @shows_search_arguments
     def pages(
         self,
         query: Example | Sequence[Example] | None = None,
@@ -183,13 +161,13 @@ class Client:
             LandcueError: The file cannot be written.
         """
         path = Path(to)
-        kind = format or FORMATS.get(path.suffix.lower())
-        if kind not in FORMATS.values():
-            near = did_you_mean(kind or path.suffix, [*FORMATS.values()] if kind else [*FORMATS])
-            raise UsageError(f"export {path}: no such format{near}")
         content = search_content(arguments)
-        query = {"format": kind, "all": str(all).lower(), "collection": collection}
-        write_atomic(path, self._transport.send("POST", "/v1/export", query, content))
+        query = {
+            "format": export_format(path, format),
+            "all": str(all).lower(),
+            "collection": collection,
+        }
+        write_atomic(path, self._http.send("POST", "/v1/export", query, content))
         return path
 
     def score_counts(self, *, bins: int = 50, **arguments: Unpack[SearchArguments]) -> ScoresAnswer:
@@ -199,8 +177,7 @@ class Client:
             bins: Number of ranges of scores.
             **arguments: See :class:`landcue.client.SearchArguments`.
         """
-        query, content = {"bins": str(bins)}, search_content(arguments)
-        return self._transport.fetch(ScoresAnswer, "POST", "/v1/scores", query, content)
+        return self._http.post(ScoresAnswer, "/v1/scores", search_content(arguments), bins=bins)
 
     def places(
         self,
@@ -220,23 +197,20 @@ class Client:
             label: Count the records that carry it in each cluster.
             **arguments: See :class:`landcue.client.SearchArguments`.
         """
-        box = ",".join(map(str, inside))
-        query = {"bbox": box, "zoom": str(zoom), "most": str(most), "label": label}
-        content = search_content(arguments)
-        return self._transport.fetch(PlacesAnswer, "POST", "/v1/map", query, content)
+        query = {"bbox": ",".join(map(str, inside)), "zoom": zoom, "most": most, "label": label}
+        return self._http.post(PlacesAnswer, "/v1/map", search_content(arguments), **query)
 
     def record(self, id: str, *, archive: str | None = None) -> RecordAnswer:
         """Return what is known of a record."""
-        return self._transport.fetch(RecordAnswer, "GET", _record(id), {"archive": archive})
+        return self._http.get(RecordAnswer, _record(id), archive=archive)
 
     def thumbnail(self, id: str, *, archive: str | None = None) -> bytes:
         """Return the thumbnail of a record, a JPEG."""
-        return self._transport.send("GET", f"{_record(id)}/thumbnail", {"archive": archive})
+        return self._http.download(f"{_record(id)}/thumbnail", archive=archive)
 
     def chip(self, id: str, *, side: int = 512, archive: str | None = None) -> bytes:
         """Return the pixels of a record, a JPEG whose longer side is at most ``side``."""
-        query = {"side": side, "archive": archive}
-        return self._transport.send("GET", f"{_record(id)}/chip", query)
+        return self._http.download(f"{_record(id)}/chip", side=side, archive=archive)
 
     def picture(
         self,
@@ -256,10 +230,9 @@ class Client:
             side: Most pixels of a side.
             archive: By name; the service's first by default.
         """
-        chosen = None if bands is None else ",".join(map(str, bands))
-        query = {"bands": chosen, "scale": scale, "side": side}
+        query = {"bands": bands and ",".join(map(str, bands)), "scale": scale, "side": side}
         content = search_content({"image": image, "archive": archive})
-        return self._transport.send("POST", "/v1/picture", query, content)
+        return self._http.send("POST", "/v1/picture", query, content)
 
     def regions(self, id: str, **arguments: Unpack[SearchArguments]) -> RegionsAnswer:
         """Return where a record and the query of a search are alike.
@@ -267,55 +240,47 @@ class Client:
         Args:
             id: Of the record, which a hit has.
             **arguments: The search, see :class:`landcue.client.SearchArguments`; its query counts.
-
-        Raises:
-            UsageError: An unknown keyword, or an image that cannot be read.
         """
-        content = search_content(arguments)
-        return self._transport.fetch(RegionsAnswer, "POST", f"{_record(id)}/regions", {}, content)
+        return self._http.post(RegionsAnswer, f"{_record(id)}/regions", search_content(arguments))
 
     def labels(self, *, archive: str | None = None) -> tuple[LabelCount, ...]:
         """Return the labels of an archive with their counts, by name."""
-        return self._transport.fetch(LabelsAnswer, "GET", "/v1/labels", {"archive": archive}).labels
+        return self._http.get(LabelsAnswer, "/v1/labels", archive=archive).labels
 
     def facets(self, *, archive: str | None = None) -> FacetsAnswer:
         """Return what the records of an archive can be filtered by, and its modes of search."""
-        return self._transport.fetch(FacetsAnswer, "GET", "/v1/facets", {"archive": archive})
+        return self._http.get(FacetsAnswer, "/v1/facets", archive=archive)
 
     def archive(self, name: str | None = None) -> ArchiveAnswer:
         """Return what an archive is; the default one without a name."""
-        return self._transport.fetch(ArchiveAnswer, "GET", "/v1/archive", {"archive": name})
+        return self._http.get(ArchiveAnswer, "/v1/archive", archive=name)
 
     def archives(self) -> tuple[str, ...]:
         """Return the names of the archives that the service shows, the default one first."""
-        answer = self._transport.fetch(ArchivesAnswer, "GET", "/v1", {})
-        return tuple(one.name for one in answer.archives)
+        return tuple(one.name for one in self._http.get(ArchivesAnswer, "/v1").archives)
 
     def model(self, *, archive: str | None = None) -> ModelAnswer:
         """Return how an archive's model is built and was made, and its maker's scores."""
-        return self._transport.fetch(ModelAnswer, "GET", "/v1/model", {"archive": archive})
+        return self._http.get(ModelAnswer, "/v1/model", archive=archive)
 
     def scores(self, *, archive: str | None = None) -> OwnScoresAnswer:
         """Return how well annotated records of an archive find each other.
 
         The service measures it at the first request: pass a large archive time (``timeout``).
         """
-        return self._transport.fetch(
-            OwnScoresAnswer, "GET", "/v1/model/scores", {"archive": archive}
-        )
+        return self._http.get(OwnScoresAnswer, "/v1/model/scores", archive=archive)
 
     def embedding_map(self, *, archive: str | None = None) -> MapAnswer:
         """Return a sample of an archive, laid out by two principal components."""
-        return self._transport.fetch(MapAnswer, "GET", "/v1/model/map", {"archive": archive})
+        return self._http.get(MapAnswer, "/v1/model/map", archive=archive)
 
     def collections(self, *, archive: str | None = None) -> tuple[CollectionSummary, ...]:
         """Return the collections of an archive, the last changed first."""
-        path, query = "/v1/collections", {"archive": archive}
-        return self._transport.fetch(CollectionsAnswer, "GET", path, query).collections
+        return self._http.get(CollectionsAnswer, "/v1/collections", archive=archive).collections
 
     def collection(self, id_: str) -> CollectionAnswer:
         """Return a collection with its members."""
-        return self._transport.fetch(CollectionAnswer, "GET", _collection(id_), {})
+        return self._http.get(CollectionAnswer, _collection(id_))
 
     def create_collection(
         self,
@@ -336,14 +301,11 @@ class Client:
             who: Who marked them.
             archive: By name; the service's first by default.
         """
-        given = {"name": name, "members": list(members), "who": who, "archive": archive}
-        asked = None if query is None else search_content(query)
-        if asked is not None:
-            given["query"] = json.loads(asked.text)
-        content = json_content(CollectionRequest, given)
-        if asked is not None:
-            content = replace(content, files=asked.files)
-        return self._transport.fetch(CollectionAnswer, "POST", "/v1/collections", {}, content)
+        asked = Content("null") if query is None else search_content(query)
+        given = {"name": name, "members": list(members), "query": json.loads(asked.text)}
+        content = json_content(CollectionRequest, {**given, "who": who, "archive": archive})
+        content = replace(content, files=asked.files)
+        return self._http.post(CollectionAnswer, "/v1/collections", content)
 
     def change_collection(
         self,
@@ -368,38 +330,31 @@ class Client:
         """
         given = {"name": name, "old_name": old_name, "members": list(members)}
         content = json_content(CollectionChange, {**given, "merge": merge, "who": who})
-        return self._transport.fetch(CollectionAnswer, "POST", _collection(id_), {}, content)
+        return self._http.post(CollectionAnswer, _collection(id_), content)
 
     def collection_image(self, id_: str, n: int = 0) -> bytes:
-        """Return the thumbnail of an image that a collection keeps, a JPEG.
-
-        Args:
-            id_: The collection.
-            n: Position in its ``images``.
-        """
-        return self._transport.send("GET", f"{_collection(id_)}/images/{n}", {})
+        """Return the thumbnail of image ``n`` that a collection keeps, a JPEG."""
+        return self._http.download(f"{_collection(id_)}/images/{n}")
 
     def undo_collection(self, id_: str) -> CollectionAnswer:
         """Undo the last change of a collection's members."""
-        return self._transport.fetch(CollectionAnswer, "POST", f"{_collection(id_)}/undo", {})
+        return self._http.post(CollectionAnswer, f"{_collection(id_)}/undo")
 
     def delete_collection(self, id_: str) -> CollectionAnswer:
         """Delete a collection; return it as it was."""
-        return self._transport.fetch(CollectionAnswer, "DELETE", _collection(id_), {})
+        return self._http.fetch(CollectionAnswer, "DELETE", _collection(id_), {})
 
     def collection_labels(self, id_: str) -> bytes:
         """Return the labels of a collection as a CSV table for ``landcue index --labels``."""
-        return self._transport.send("GET", f"{_collection(id_)}/labels", {})
+        return self._http.download(f"{_collection(id_)}/labels")
 
     def change(self, **values: Any) -> ChangeAnswer:
         """Return pairs of one place at two dates, the most unusual difference first.
 
-        Args:
-            **values: ``before``, ``after`` and further fields of a comparison: see
-                :meth:`landcue.Archive.change`.
+        ``values`` are ``before``, ``after`` and the other arguments of
+        :meth:`landcue.Archive.change`.
         """
-        content = json_content(ChangeRequest, values)
-        return self._transport.fetch(ChangeAnswer, "POST", "/v1/change", {}, content)
+        return self._http.post(ChangeAnswer, "/v1/change", json_content(ChangeRequest, values))
 
     def export_change(self, to: str | PathLike[str], **values: Any) -> Path:
         """Write all pairs of :meth:`change` to a file: ``.geojson``, ``.csv`` or ``.parquet``."""
@@ -407,8 +362,8 @@ class Client:
         kind = FORMATS.get(path.suffix.lower())
         if kind not in ("geojson", "csv", "geoparquet"):
             raise UsageError(f"export {path}: use .geojson, .csv or .parquet")
-        query = {"request": json_content(ChangeRequest, values).text, "format": kind}
-        write_atomic(path, self._transport.send("GET", "/v1/change/export", query))
+        request = json_content(ChangeRequest, values).text
+        write_atomic(path, self._http.download("/v1/change/export", request=request, format=kind))
         return path
 
     def watches(
@@ -416,7 +371,7 @@ class Client:
     ) -> tuple[Watch, ...]:
         """Return the saved searches of an archive, or of a collection by its id."""
         query = {"archive": archive, "collection": collection}
-        return self._transport.fetch(WatchesAnswer, "GET", "/v1/watches", query).watches
+        return self._http.get(WatchesAnswer, "/v1/watches", **query).watches
 
     def save_watch(
         self,
@@ -435,16 +390,14 @@ class Client:
             **arguments: The search, see :class:`landcue.client.SearchArguments`; no images.
         """
         search = json.loads(search_content(arguments).text)
-        given = {
-            "name": name, "search": search, "percentile": percentile, "collection": collection
-        }  # fmt: skip
-        content = json_content(WatchRequest, given)
-        return self._transport.fetch(WatchesAnswer, "POST", "/v1/watches", {}, content).watches
+        given = {"name": name, "search": search, "collection": collection}
+        content = json_content(WatchRequest, {**given, "percentile": percentile})
+        return self._http.post(WatchesAnswer, "/v1/watches", content).watches
 
     def remove_watch(self, name: str, *, archive: str | None = None) -> tuple[Watch, ...]:
         """Remove a saved search; returns the others."""
-        path, query = f"/v1/watches/{quote(name, safe='')}", {"archive": archive}
-        return self._transport.fetch(WatchesAnswer, "DELETE", path, query).watches
+        path = f"/v1/watches/{quote(name, safe='')}"
+        return self._http.fetch(WatchesAnswer, "DELETE", path, {"archive": archive}).watches
 
     def watch_feed(self, name: str, *, archive: str | None = None) -> str:
         """Return a new address of a saved search's Atom feed, which needs no token.
@@ -452,20 +405,18 @@ class Client:
         The former address becomes invalid.
         """
         path = f"/v1/watches/{quote(name, safe='')}/feed"
-        made = self._transport.fetch(FeedAnswer, "POST", path, {"archive": archive})
-        return f"{self._transport.url}/{made.path}"
+        return f"{self._http.url}/{self._http.post(FeedAnswer, path, archive=archive).path}"
 
     def watch_hits(
         self, *, after: int = 0, most: int = 1_000, archive: str | None = None
     ) -> tuple[WatchHit, ...]:
         """Return hits of saved searches whose ``number`` is larger than ``after``."""
         query = {"after": after, "most": most, "archive": archive}
-        return self._transport.fetch(WatchHitsAnswer, "GET", "/v1/watches/hits", query).hits
+        return self._http.get(WatchHitsAnswer, "/v1/watches/hits", **query).hits
 
     def timeline(self, id: str, *, archive: str | None = None) -> tuple[Moment, ...]:
         """Return the records of a record's place, in the order of time."""
-        path, query = f"{_record(id)}/timeline", {"archive": archive}
-        return self._transport.fetch(TimelineAnswer, "GET", path, query).moments
+        return self._http.get(TimelineAnswer, f"{_record(id)}/timeline", archive=archive).moments
 
     def export_raster(
         self,
@@ -482,9 +433,9 @@ class Client:
             **arguments: See :class:`landcue.client.SearchArguments`.
         """
         content = search_content(arguments)
-        data = self._transport.send("POST", "/v1/raster/export", {"grid": grid}, content)
-        write_atomic(Path(to), data)
-        return Path(to)
+        path, query = Path(to), {"grid": grid}
+        write_atomic(path, self._http.send("POST", "/v1/raster/export", query, content))
+        return path
 
     def suggest(
         self,
@@ -518,12 +469,12 @@ class Client:
             "apart": apart, "seed": seed, "archive": archive,
         }  # fmt: skip
         content = json_content(SuggestRequest, given)
-        return self._transport.fetch(SearchAnswer, "POST", "/v1/suggest", {}, content)
+        return self._http.post(SearchAnswer, "/v1/suggest", content)
 
     def health(self) -> Literal["ready", "starting"]:
         """Return whether models and vectors are loaded. It needs no token."""
         try:
-            self._transport.send("GET", "/readyz", {})
+            self._http.download("/readyz")
         except ServiceError as error:
             if error.status == 503:
                 return "starting"
@@ -540,6 +491,5 @@ def _collection(id_: str) -> str:
 def _record(id_: str) -> str:
     if not id_:
         raise UsageError("a record's id is empty: pass one, as hits have them")
-    # Steps such as `..` would be taken for folders on the way.
-    steps = {".", ".."} & set(id_.split("/"))
+    steps = {".", ".."} & set(id_.split("/"))  # would be taken for folders on the way
     return "/v1/records/" + quote(id_, safe="" if steps else "/")

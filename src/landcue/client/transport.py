@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
@@ -112,6 +113,23 @@ class SearchArguments(TypedDict, total=False):
     fused_weight: float | None
     recall: float
     predicted: bool
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def shows_search_arguments(method: F) -> F:
+    """Show the keywords of a search in the signature of a method, for help and editors."""
+    own = inspect.signature(method)
+    named = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    known = {one.name for one in named}
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in SearchArguments.__annotations__.items()
+        if name not in known
+    ]
+    method.__signature__ = own.replace(parameters=[*named, *more])  # type: ignore[attr-defined]
+    return method
 
 
 _FILTERS = (
@@ -236,6 +254,22 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is no number, text, list or mapping")
 
 
+FORMATS = {
+    ".geojson": "geojson", ".csv": "csv", ".parquet": "geoparquet", ".json": "json",
+    ".arrow": "arrow", ".npy": "npy",
+}  # fmt: skip
+"""Formats of results by the suffix of a file."""
+
+
+def export_format(path: Path, format: str | None) -> str:
+    """Return the format of an export, by default that of the file's suffix."""
+    kind = format or FORMATS.get(path.suffix.lower())
+    if kind is None or kind not in FORMATS.values():
+        near = did_you_mean(kind or path.suffix, [*FORMATS.values()] if kind else [*FORMATS])
+        raise UsageError(f"export {path}: no such format{near}")
+    return kind
+
+
 M = TypeVar("M", bound=BaseModel)
 
 _BUSY = 429
@@ -296,6 +330,18 @@ class Transport:
         except ValidationError:
             detail = "the answer is not LandCue's: check the address, and that both versions fit"
             raise ServiceError(f"{self.url}: {detail}", detail=detail) from None
+
+    def get(self, model: type[M], path: str, **query: Any) -> M:
+        """Return the answer to a GET request as a value."""
+        return self.fetch(model, "GET", path, query)
+
+    def post(self, model: type[M], path: str, content: Content | None = None, **query: Any) -> M:
+        """Return the answer to a POST request as a value."""
+        return self.fetch(model, "POST", path, query, content)
+
+    def download(self, path: str, **query: Any) -> bytes:
+        """Return the body of the answer to a GET request."""
+        return self.send("GET", path, query)
 
     def _unreachable(self, error: Exception) -> ServiceError:
         late = isinstance(error, httpx.TimeoutException)
