@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-BUDGETS = {"browser": 500, "ddp": 300, "fuzz": 240, "milvus": 300, "ray": 300, "s3": 300}
+BUDGETS = {
+    **{"attack": 400, "browser": 500, "ddp": 300, "fuzz": 240, "milvus": 300, "ray": 300, "s3": 300}
+}
 """Seconds that all tests of a mark should take together on 2 idle cores, fixtures included. No
 single one of them may take as long: then it hangs, and is ended."""
 

@@ -14,7 +14,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import lock_descriptor, unlock_descriptor
 
 from landcue.errors import LandcueError
 
@@ -25,14 +25,15 @@ _CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Generator[Path]:
+def replacing(path: Path, *, parents: bool = True) -> Generator[Path]:
     """Yield a temporary path to write; it replaces ``path`` when the block ends without an error.
 
-    A crash leaves the old file or the new one, on every system.
+    A crash leaves the old file or the new one, on every system. ``parents`` creates the folder.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -73,10 +74,10 @@ def reserve(path: Path, size: int) -> None:
         file.truncate(size)
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def write_atomic(path: Path, content: bytes | str, *, parents: bool = True) -> None:
     """Replace ``path`` by ``content``: see :func:`replacing`."""
     data = content.encode() if isinstance(content, str) else content
-    with replacing(path) as temporary:
+    with replacing(path, parents=parents) as temporary:
         temporary.write_bytes(data)
 
 
@@ -109,7 +110,9 @@ def parse_json(
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path, kind: type[LandcueError], doing: str) -> Generator[None]:
+def exclusive(
+    folder: Path, kind: type[LandcueError], doing: str, *, create: bool = True
+) -> Generator[None]:
     """Hold ``folder/.lock`` for this process; a second process is refused at once.
 
     The system releases the lock when its process dies, so a kill -9 leaves nothing to clean up.
@@ -117,21 +120,44 @@ def exclusive(folder: Path, kind: type[LandcueError], doing: str) -> Generator[N
     Raises:
         kind: Another process holds the lock, or the folder cannot be written.
     """
-    lock = FileLock(folder / ".lock", timeout=0, thread_local=False, fallback_to_soft=False)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise kind(
-            f"another process is {doing} {folder}; wait for it or choose another folder"
-        ) from None
-    except (OSError, NotImplementedError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise kind(f"cannot write {folder}: {reason}; choose another folder") from None
-    try:
+    with contextlib.ExitStack() as held:
+        try:
+            if create:
+                folder.mkdir(parents=True, exist_ok=True)
+            free = held.enter_context(locked_file(folder / ".lock", wait=False))
+        except OSError as error:
+            reason = error.strerror or error
+            raise kind(f"cannot write {folder}: {reason}; choose another folder") from None
+        if not free:
+            raise kind(f"another process is {doing} {folder}; wait for it or choose another folder")
         yield
+
+
+_LOCK_FLAGS = sum(
+    getattr(os, name, 0) for name in ("O_RDWR", "O_CREAT", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")
+)
+
+
+@contextlib.contextmanager
+def locked_file(path: Path, *, wait: bool) -> Generator[bool]:
+    """Hold the lock of a file, which is created; its folder is not, unlike by ``FileLock``.
+
+    Yields:
+        Whether the lock is held; always if ``wait`` is set.
+
+    Raises:
+        OSError: The file cannot be written, or its file system has no locks.
+    """
+    handle = os.open(path, _LOCK_FLAGS)
+    try:
+        held = lock_descriptor(handle, blocking=wait)
+        try:
+            yield held
+        finally:
+            if held:  # a forked process may have the file open too
+                unlock_descriptor(handle)
     finally:
-        lock.release()
+        os.close(handle)
 
 
 def core_count() -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -16,7 +17,7 @@ import landcue
 import pixel_encoder as tools
 from landcue.archive.ingest import ingest
 from landcue.cli.main import app
-from landcue.errors import UsageError
+from landcue.errors import ArchiveError, UsageError
 from landcue.search import Filter
 from landcue.search.watch import run_saved, write_feed, write_json_lines
 from landcue.types import Bounds
@@ -159,6 +160,20 @@ def test_filters_are_kept(tmp_path):
     found = archive.watches.run().hits
     assert {hit.id for hit in found} == expected
     assert {hit.score for hit in found} == {None}
+
+
+def test_searches_of_a_deleted_archive_go_on_in_a_new_one_of_its_name(tmp_path):
+    archive = add_images(tmp_path, 0, 4)
+    archive.watches.add("all", archive.embed("000.png"), min_score=-1)
+    for first in (4, 5, 6):
+        assert len(add_images(tmp_path, first, 1).watches.run().hits) == 1
+    shutil.rmtree(tmp_path / "archive")
+    with pytest.raises(ArchiveError):
+        archive.watches.add("late", archive.embed("000.png"), min_score=-1)
+    new = add_images(tmp_path, 6, 2)
+    assert new.version < 4
+    assert [hit.id for hit in new.watches.run().hits] == ["007.png"]
+    assert [one.name for one in new.watches.list()] == ["all"]
 
 
 def test_killed_runs_report_each_hit_exactly_once(tmp_path):

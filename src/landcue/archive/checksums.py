@@ -237,7 +237,7 @@ def _read_checked(folder: Path) -> dict[str, Any]:
 def _write_checked(folder: Path, checked: dict[str, Any]) -> None:
     for place in _places_of_checked(folder):
         with contextlib.suppress(LandcueError):  # then they are read again
-            write_atomic(place, json.dumps(checked))
+            write_atomic(place, json.dumps(checked), parents=place.parent != folder)
             return
 
 

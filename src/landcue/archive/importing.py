@@ -103,7 +103,7 @@ def import_table(
         landcue=__version__,
     )
     report = ImportReport(reader.dim, reader.n_bits)
-    with storage.locked(folder, "importing into"):
+    with storage.locked(folder, "importing into", create=True):
         manifest, table = _open(folder, manifest, file)
         known = set(table.read(["id"])["id"].to_pylist())
         before = len(known)

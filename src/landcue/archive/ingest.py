@@ -267,7 +267,7 @@ def ingest(
         raise UsageError("records that are chips need scenes=SceneOptions(…)")
     check_unique(records)
     source = Source.at(absolute(location or source_root), absolute(source_root))
-    with storage.locked(folder, "indexing into"):
+    with storage.locked(folder, "indexing into", create=True):
         manifest, table = _open(folder, encoder)
         stored = read_stored(table)
         known = {id_: row.metadata for id_, row in stored.items()}

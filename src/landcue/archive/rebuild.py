@@ -352,7 +352,8 @@ class _Repair:
             return ""
         self.report.repaired.append(f"{checksums.version}: restored from its copy")
         if self.apply:
-            storage.write(self.folder / checksums.version, checksums.version_file)
+            file = self.folder / checksums.version
+            storage.write(file, checksums.version_file, parents=True)
         return checksums.version
 
     def _open(self) -> tuple[RecordTable | None, bool]:
@@ -480,4 +481,4 @@ class _Repair:
 
 def _copy_folder(source: Path, target: Path) -> None:
     for name, path in storage.listed(source).items():
-        storage.write(target / name, storage.read(path) or b"")
+        storage.write(target / name, storage.read(path) or b"", parents=True)

@@ -56,8 +56,8 @@ def read(path: Path) -> bytes | None:
         return None
 
 
-def write(path: Path, content: bytes | str) -> None:
-    """Replace a file or an object atomically.
+def write(path: Path, content: bytes | str, *, parents: bool = False) -> None:
+    """Replace a file or an object atomically; create missing folders only if ``parents`` is set.
 
     Raises:
         LandcueError: It cannot be written.
@@ -66,7 +66,7 @@ def write(path: Path, content: bytes | str) -> None:
         data = content.encode() if isinstance(content, str) else content
         store_of(path).upload(data, address(path))
     else:
-        write_atomic(path, content)
+        write_atomic(path, content, parents=parents)
 
 
 def remove(path: Path) -> None:
@@ -192,15 +192,20 @@ def local_copy(folder: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, doing: str) -> Generator[None]:
+def locked(folder: Path, doing: str, *, create: bool = False) -> Generator[None]:
     """Hold the lock of an archive's writer; a second writer is refused at once.
+
+    Args:
+        folder: The archive.
+        doing: What the writer does, for the message of a second one.
+        create: Whether to create the folder if it is missing.
 
     Raises:
         ArchiveError: Another process holds it, or a file of the folder cannot be written.
         StoreError: The store cannot be reached, or has no conditional writes.
     """
     if not is_object(folder):
-        with exclusive(folder, ArchiveError, doing):
+        with exclusive(folder, ArchiveError, doing, create=create):
             try:
                 yield
             except OSError as error:

@@ -106,7 +106,7 @@ class RecordTable:
         if newest_version(folder) is None:
             return None
         with reading(folder):
-            table = _connect(folder).open_table(TABLE)
+            table = _open(folder)
             if pinned:
                 table.checkout(table.version)
             return cls(folder, table)
@@ -233,7 +233,7 @@ class RecordTable:
                     for path in set(version_files(self.folder)) - versions:
                         path.unlink()
                     drop_hint(self.folder)
-                    self._table = _connect(self.folder).open_table(TABLE)
+                    self._table = _open(self.folder)
             if broken:
                 raise OSError(errno.EIO, f"{broken.name} was not written in full")
 
@@ -245,7 +245,7 @@ class RecordTable:
                 return path
             if path.suffix == ".bin":  # a bitmap of deleted rows has no mark at its end
                 try:
-                    _connect(self.folder).open_table(TABLE).search().select(["id"]).to_arrow()
+                    _open(self.folder).search().select(["id"]).to_arrow()
                 except (RuntimeError, OSError, ValueError):
                     return path
         return None
@@ -313,12 +313,26 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def _open(folder: Path) -> Any:
+    """Open a table that is there; unlike a connection to its folder, this never creates one."""
+    if is_object(folder):
+        return _connect(folder).open_table(TABLE)
+    connection = _lancedb().connect("memory://")
+    return _lancedb().table.LanceTable.open(
+        connection, TABLE, location=str((folder / TABLE_FOLDER).absolute())
+    )
+
+
 def _connect(folder: Path) -> Any:
+    """Connect to the folder of a table, which LanceDB creates if it is missing."""
+    address, options = storage.lance_address(folder)
+    return _lancedb().connect(address, storage_options=options)
+
+
+def _lancedb() -> Any:
     # Read once when the library loads: its messages about ordinary events are not for users.
     os.environ.setdefault("LANCEDB_LOG", "error")
-    lancedb = _import_lancedb()
-    address, options = storage.lance_address(folder)
-    return lancedb.connect(address, storage_options=options)
+    return _import_lancedb()
 
 
 @functools.cache

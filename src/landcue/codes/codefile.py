@@ -73,7 +73,7 @@ def write(
     Raises:
         LandcueError: The folder cannot be written or the disk is full; the old file stays.
     """
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with replacing(path, parents=False) as temporary, temporary.open("wb") as file:
         file.write(bytes(_PAGE))
         entries: dict[str, Any] = {}
         for name, array in arrays.items():

@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from filelock import FileLock
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.storage import cache_folder, digest, identity
 from landcue.codes.codefile import want_large_pages
 from landcue.errors import ArchiveError, LandcueError
-from landcue.files import read_json, reserve, write_atomic
+from landcue.files import locked_file, read_json, reserve, write_atomic
 from landcue.types import Problem
 
 INDEXES = "indexes"
@@ -61,6 +60,7 @@ class Store:
         prefix = f"{manifest.base}-" if manifest.base else ""
         name = f"{prefix}v{archive.version:08}-{mark.hexdigest()}"
         self.folder = archive.cache_folder / INDEXES / name
+        self._cached = archive.remote
 
     def array(
         self,
@@ -149,9 +149,10 @@ class Store:
     @contextlib.contextmanager
     def _alone(self, name: str) -> Generator[None]:
         """Allow one thread of one process to build a file at a time."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder.parent, self.folder):  # not the archive, if it was deleted
+            folder.mkdir(parents=self._cached, exist_ok=True)
         path = self.folder / f".{name}.lock"
-        with FileLock(path):
+        with locked_file(path, wait=True):
             try:
                 yield
             finally:
@@ -177,7 +178,7 @@ class Store:
         header = {**self._origin, "file": path.name, "bytes": size, "checksum": checksum}
         header["facts"] = facts
         header["header"] = _header_digest(header)
-        write_atomic(self.folder / f"{name}.json", _header_text(header))
+        write_atomic(self.folder / f"{name}.json", _header_text(header), parents=False)
         _remove_older(self.folder)
         return path, facts
 
@@ -212,7 +213,8 @@ class Store:
 
     def _note_checked(self, name: str, file: Path) -> None:
         with contextlib.suppress(OSError, LandcueError):  # then it is compared again
-            write_atomic(self.folder / f".{name}.checked", json.dumps(identity(file)))
+            path = self.folder / f".{name}.checked"
+            write_atomic(path, json.dumps(identity(file)), parents=False)
 
 
 def verify_indexes(folder: Path) -> tuple[Problem, ...]:

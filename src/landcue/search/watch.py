@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from landcue.archive.manifest import read_manifest
 from landcue.errors import LandcueError, UsageError
 from landcue.search.expression import Expression, Joined, Label, Not, parse
 from landcue.search.filters import Filter
@@ -172,6 +173,7 @@ class Watches:
 
         Raises:
             UsageError: The name is taken, a value is not valid, or nothing is searched for.
+            ArchiveError: The archive was deleted.
         """
         where = where or Filter()
         if not name.strip():
@@ -185,6 +187,7 @@ class Watches:
         if search is None and (embedding is None or self._backend.records.find(query) is not None):
             search = {**({} if embedding is None else {"id": query}), "filters": _request(where)}
         blob = None if embedding is None else np.asarray(embedding, "<f4").tobytes()
+        read_manifest(self._archive.folder)  # no file is created beside an archive that was deleted
         with self._database(create=True) as database:
             if database.execute("SELECT 1 FROM watches WHERE name = ?", (name,)).fetchone():
                 raise UsageError(f"there is a saved search {name!r}: remove it or use another name")
@@ -302,7 +305,8 @@ class Watches:
 
     def _note(self, database: sqlite3.Connection) -> npt.NDArray[np.int64]:
         """Number the records that are not known yet; return the number of each row."""
-        base, version = self._archive.manifest.base, self._archive.version
+        manifest, version = self._archive.manifest, self._archive.version
+        base = f"{manifest.id}/{manifest.base}"  # another archive may have this folder now
         known = database.execute("SELECT base, version FROM facts").fetchone()
         if known and known["base"] == base and known["version"] > version:
             raise UsageError(
@@ -358,7 +362,10 @@ class Watches:
     @contextlib.contextmanager
     def _database(self, *, create: bool = False) -> Generator[sqlite3.Connection]:
         try:
-            database = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+            address = f"{self.path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+            database = sqlite3.connect(
+                address, timeout=_BUSY_SECONDS, isolation_level=None, uri=True
+            )
             try:
                 database.row_factory = sqlite3.Row
                 database.execute("PRAGMA foreign_keys = ON")

@@ -310,7 +310,13 @@ class Collections:
 
     @contextlib.contextmanager
     def _connect(self) -> Generator[sqlite3.Connection]:
-        database = sqlite3.connect(str(self._path), timeout=BUSY_SECONDS, isolation_level=None)
+        assert self._path is not None
+        database = sqlite3.connect(  # a file that was removed is not created again
+            f"{self._path.absolute().as_uri()}?mode=rw",
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            uri=True,
+        )
         try:
             database.row_factory = sqlite3.Row
             database.execute("PRAGMA foreign_keys = ON")
