@@ -106,11 +106,16 @@ def test_searches_of_a_collection_and_what_they_searched_for(tmp_path):
     assert [each.name for each in archive.watches.list("c1")] == ["one"]
     folder = str(tmp_path / "archive")
     args = ["watch", "add", folder, "four", "001.png", "--collection", "c1", "--bbox", "5,50,6,51"]
-    assert CliRunner().invoke(app, args).exit_code == 0
+    assert CliRunner().invoke(app, [*args, "--after", "2024-01-01"]).exit_code == 0
+    done = CliRunner().invoke(app, [*args[:3], "five", "001.png", "--text", "a harbor"])
+    assert (done.exit_code, done.output) == (2, "error: use an image or --text, not both\n")
+    done = CliRunner().invoke(app, [*args[:3], "five", "--text", "a harbor"])
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
     listed = CliRunner().invoke(app, ["watch", "list", folder, "--collection", "c1", "--json"])
     four = json.loads(listed.stdout)[0]
     assert (four["name"], four["collection"]) == ("four", "c1")
-    assert four["search"] == {"id": "001.png", "filters": {"bbox": [5, 50, 6, 51]}}
+    filters = {"bbox": [5, 50, 6, 51], "after": "2024-01-01T00:00:00+00:00"}
+    assert four["search"] == {"id": "001.png", "filters": filters}
 
 
 def test_a_feed_has_a_key_that_a_new_one_or_removal_revokes(tmp_path):
@@ -237,6 +242,10 @@ def test_a_watch_of_another_model_is_named_and_keeps_its_place(tmp_path):
     ]
     (one,) = watches.list()
     assert one.problem == "it was made with another model: remove it and add it again"
+    for command, status in (("run", 1), ("list", 0)):
+        done = CliRunner().invoke(app, ["watch", command, str(other / "archive")])
+        assert done.exit_code == status
+        assert done.output.count("it was made with another model") == done.output.count("\n") == 1
 
 
 def test_an_archive_opened_before_a_later_run_is_refused(tmp_path):

@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import Box, Sensors, Sources, print_json, print_line
+from landcue.cli.console import (
+    After,
+    Before,
+    Box,
+    Polygon,
+    Sensors,
+    Sources,
+    print_json,
+    print_line,
+)
+from landcue.errors import UsageError
 
 watch_app = typer.Typer(
     name="watch",
@@ -31,6 +41,9 @@ def add(
     query: Annotated[
         str | None, typer.Argument(help="Image file or id of a record; optional with a filter.")
     ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Words to search for instead, for models that take them.")
+    ] = None,
     percentile: Annotated[
         float,
         typer.Option(
@@ -43,6 +56,9 @@ def add(
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Only records whose labels match.")] = None,
     bbox: Box = None,
+    polygon: Polygon = None,
+    after: After = None,
+    before: Before = None,
     sensor: Sensors = None,
     source: Sources = None,
     collection: _Collection = None,
@@ -50,18 +66,27 @@ def add(
 ) -> None:
     """Save a search; only records that are added later are reported."""
     import landcue
+    from landcue.cli.search import in_utc
     from landcue.search.filters import Filter
+    from landcue.search.query import Text
 
+    if query is not None and text is not None:
+        raise UsageError("use an image or --text, not both")
     opened = landcue.open(archive)
+    asked = query if text is None else Text(text)
     saved = opened.watches.add(
         name,
-        None if query is None else opened.embed(query),
-        query=query or "",
-        where=Filter.parse(labels, bbox=bbox, sensors=sensor or (), sources=source or ()),
+        None if asked is None else opened.embed(asked),
+        query=query or text or "",
+        where=Filter.parse(
+            labels, bbox=bbox, polygon=polygon, after=in_utc(after), before=in_utc(before),
+            sensors=sensor or (), sources=source or (),
+        ),
         percentile=percentile,
         min_score=min_score,
         collection=collection,
-    )
+        search=None if text is None else {"text": text},
+    )  # fmt: skip
     if json_:
         print_json(asdict(saved))
     else:

@@ -168,8 +168,8 @@ class Watches:
             min_score: Least cosine, instead of ``percentile``.
             collection: Id of a collection of the service that it belongs to. If that is deleted,
                 the search stays.
-            search: The search as a request of the service, with which the page shows it again; by
-                default of the filter and, if ``query`` is the id of a record, of that.
+            search: The query as the service takes it, such as ``{"text": "a harbor"}``, with which
+                the page shows it again; by default the record, if ``query`` is the id of one.
 
         Raises:
             UsageError: The name is taken, a value is not valid, or nothing is searched for.
@@ -184,8 +184,12 @@ class Watches:
             min_score = -1.0 if embedding is None else self._calibrate(percentile)
         if not -1 <= min_score <= 1:
             raise UsageError(f"the least score is {min_score}: use -1 to 1")
-        if search is None and (embedding is None or self._backend.records.find(query) is not None):
-            search = {**({} if embedding is None else {"id": query}), "filters": _request(where)}
+        if search is None and embedding is None:
+            search = {}
+        elif search is None and self._backend.records.find(query) is not None:
+            search = {"id": query}
+        if search is not None:
+            search = {"filters": _request(where), **search}
         blob = None if embedding is None else np.asarray(embedding, "<f4").tobytes()
         read_manifest(self._archive.folder)  # no file is created beside an archive that was deleted
         with self._database(create=True) as database:
