@@ -89,11 +89,7 @@ class Window:
 
     @classmethod
     def parse(cls, text: str) -> Window:
-        """Read ``COL,ROW,WIDTH,HEIGHT`` in pixels.
-
-        Raises:
-            UsageError: It is not four whole numbers, or not such a window.
-        """
+        """Read ``COL,ROW,WIDTH,HEIGHT`` in pixels."""
         try:
             col, row, width, height = (int(part) for part in text.split(","))
         except ValueError:

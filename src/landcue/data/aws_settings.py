@@ -30,11 +30,7 @@ def endpoint() -> str | None:
 
 
 def attempts() -> int:
-    """Return how often a request is tried before a store that throttles counts as failing.
-
-    Raises:
-        UsageError: ``AWS_MAX_ATTEMPTS`` is set, but not to a whole number of at least 1.
-    """
+    """Return how often a request is tried before a store that throttles counts as failing."""
     text = os.environ.get("AWS_MAX_ATTEMPTS") or str(DEFAULT_ATTEMPTS)
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"AWS_MAX_ATTEMPTS is {text!r}: pass a whole number of at least 1")
@@ -42,11 +38,7 @@ def attempts() -> int:
 
 
 def credentials(bucket: str) -> dict[str, str]:
-    """Return keys and region from the environment or ``~/.aws``; none for a machine's role.
-
-    Raises:
-        UsageError: There are none, and this machine cannot have a role.
-    """
+    """Return keys and region from the environment or ``~/.aws``; none for a machine's role."""
     found = {name: os.environ.get(name.upper(), "") for name in _KEYS[:3]}
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
     profile = os.environ.get("AWS_PROFILE") or "default"

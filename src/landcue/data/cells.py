@@ -51,9 +51,6 @@ def cell_windows(
 
     Returns:
         Windows int64 ``[n, 4]``: col, row, width, height; and n names.
-
-    Raises:
-        DataError: The scene has no georeference, lies beyond the UTM zones, or holds no whole cell.
     """
     if facts.crs is None:
         raise DataError("has no georeference, so that it has no place on a grid; leave --grid out")

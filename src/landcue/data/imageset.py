@@ -51,11 +51,7 @@ class ImageSet:
 
 
 def label_matrix(labels: Sequence[Sequence[str] | None], label_names: Sequence[str]) -> ByteArray:
-    """Turn label names into multi-hot uint8 ``[n, C]``.
-
-    Raises:
-        DataError: A label is not among ``label_names``.
-    """
+    """Turn label names into multi-hot uint8 ``[n, C]``."""
     column = {name: index for index, name in enumerate(label_names)}
     matrix = np.zeros((len(labels), len(label_names)), np.uint8)
     for row, names in enumerate(labels):
@@ -67,11 +63,7 @@ def label_matrix(labels: Sequence[Sequence[str] | None], label_names: Sequence[s
 
 
 def labelled_by_group(images: ImageSet) -> ImageSet:
-    """Return the set with each image's group (scene class) as its only label.
-
-    Raises:
-        DataError: An image has no group.
-    """
+    """Return the set with each image's group (scene class) as its only label."""
     for record in images.records:
         if record.group is None:
             raise DataError(
@@ -114,11 +106,7 @@ def make_image_set(
 
 
 def existing_folder(path: Path) -> Path:
-    """Return ``path`` when it is a folder.
-
-    Raises:
-        DataError: It does not exist, or is a file.
-    """
+    """Return ``path`` when it is a folder."""
     if not path.exists():
         raise DataError(f"{path} does not exist; pass the folder that holds the images")
     if not path.is_dir():

@@ -61,11 +61,7 @@ def unquote_cell(text: str) -> str:
 
 
 def read_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, stripped cells, without quotes of formulas) of every non-blank line.
-
-    Raises:
-        DataError: The file is missing, unreadable or not text.
-    """
+    """Yield (line number, stripped cells, without quotes of formulas) of every non-blank line."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter=delimiter)
@@ -79,11 +75,7 @@ def read_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]
 
 
 def parse_flag(cell: str, where: str) -> bool:
-    """Read one 0/1 cell, blank meaning 0.
-
-    Raises:
-        DataError: The cell holds something else.
-    """
+    """Read one 0/1 cell, blank meaning 0."""
     if cell in _ZERO:
         return False
     if cell in _ONE:
@@ -92,11 +84,7 @@ def parse_flag(cell: str, where: str) -> bool:
 
 
 def parse_time(text: str, where: str) -> datetime | None:
-    """Read an ISO 8601 time (UTC when it names no zone); blank means unknown.
-
-    Raises:
-        DataError: The text is no ISO 8601 time.
-    """
+    """Read an ISO 8601 time (UTC when it names no zone); blank means unknown."""
     if not text:
         return None
     try:
@@ -130,10 +118,6 @@ def read_label_table(
         unlabelled: Allow a table without label columns.
         problems: Takes what is wrong with single rows, which are then left out, and the columns
             that are ignored. Without it a wrong row is an error.
-
-    Raises:
-        DataError: No ``path`` column, no label column, or, without ``problems``, a bad cell or a
-            row of another length; the message names file and line.
     """
     delimiter = _delimiter(path)
     lines = read_rows(path, delimiter)

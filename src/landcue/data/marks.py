@@ -87,10 +87,6 @@ def as_marks(given: Marks | Given | str | os.PathLike[str], collection: str | No
 
     >>> as_marks({"a.png": True, "b.png": "bad"}).relevant
     {'a.png': True, 'b.png': False}
-
-    Raises:
-        UsageError: A value is neither a mark nor labels.
-        DataError: A file cannot be read.
     """
     if isinstance(given, Marks):
         return given

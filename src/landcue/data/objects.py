@@ -77,12 +77,7 @@ class ObjectPath(type(Path())):
         return hashlib.blake2b(name, digest_size=16).hexdigest() if self.etag else ""
 
     def read_bytes(self) -> bytes:
-        """Read the whole object.
-
-        Raises:
-            DataError: It is missing, changed since it was listed, or is larger than 1 GiB.
-            StoreError: The store cannot be reached, or refuses.
-        """
+        """Read the whole object."""
         if self.known[0] > _MOST_BYTES:
             raise DataError(f"{url(self)}: is larger than 1 GiB; cut it into chips")
         return read_file(self, _MOST_BYTES)[1]
@@ -154,11 +149,7 @@ def look_up(path: Path) -> ObjectPath:
 
 
 def look_up_all(paths: Iterable[Path]) -> dict[Path, ObjectPath | None]:
-    """Ask for many objects, several at once; ``None`` where there is none.
-
-    Raises:
-        StoreError: The store cannot be reached, or refuses.
-    """
+    """Ask for many objects, several at once; ``None`` where there is none."""
     wanted = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return dict(zip(wanted, pool.map(_look_up, wanted), strict=True))
@@ -188,10 +179,6 @@ def read_file(path: Path, limit: int) -> tuple[os.stat_result, bytes]:
 
     Returns:
         Its size and time, and its bytes.
-
-    Raises:
-        DataError: It cannot be read.
-        StoreError: The store cannot be reached, or refuses.
     """
     if isinstance(path, ObjectPath):
         etag, data = store_of(path).read(address(path), limit)
@@ -241,12 +228,7 @@ class ObjectStore:
             yield self._path(meta)
 
     def head(self, key: str) -> ObjectPath:
-        """Return an object's size, time and ETag.
-
-        Raises:
-            DataError: There is none.
-            StoreError: The store cannot be reached, or refuses.
-        """
+        """Return an object's size, time and ETag."""
         import obstore
 
         with self._request(key):
@@ -286,20 +268,12 @@ class ObjectStore:
         return True
 
     def find(self, key: str) -> bytes | None:
-        """Return the bytes of ``bucket/key``, or ``None`` if there is no such object.
-
-        Raises:
-            StoreError: The store cannot be reached, or refuses.
-        """
+        """Return the bytes of ``bucket/key``, or ``None`` if there is no such object."""
         found = self.find_with_etag(key)
         return None if found is None else found[1]
 
     def download(self, key: str, file: Path) -> None:
-        """Write an object to a file.
-
-        Raises:
-            DataError: It cannot be read.
-        """
+        """Write an object to a file."""
         import obstore
 
         with self._request(key):
@@ -309,11 +283,7 @@ class ObjectStore:
                     to.write(part)
 
     def upload(self, source: Path | bytes, key: str) -> None:
-        """Write an object from a file or from bytes; it appears whole or not at all.
-
-        Raises:
-            StoreError: The store cannot be reached, or refuses.
-        """
+        """Write an object from a file or from bytes; it appears whole or not at all."""
         import obstore
 
         with self._request(key):
@@ -350,11 +320,7 @@ class ObjectStore:
         return (found["e_tag"] or "").strip('"')
 
     def find_with_etag(self, key: str) -> tuple[str, bytes] | None:
-        """Return the ETag and the bytes of ``bucket/key``, or ``None`` if there is no such object.
-
-        Raises:
-            StoreError: The store cannot be reached, or refuses.
-        """
+        """Return the ETag and the bytes of ``bucket/key``; ``None`` if there is no such object."""
         try:
             return self.read(key)
         except StoreError:

@@ -60,10 +60,6 @@ def normalize(shape: BaseGeometry, *, planar: bool = False) -> Place:
         planar: Take edges as they are drawn. Otherwise an edge of more than 180 degrees runs the
             short way over the antimeridian, unless it joins -180 and 180, or the ring has
             longitudes beyond 180.
-
-    Raises:
-        DataError: It is empty, not finite, has an impossible latitude or longitude, or is not a
-            valid polygon.
     """
     plain = shapely.force_2d(shape)
     most = _MOST_PLANAR if planar else _MOST_LONGITUDE
@@ -230,9 +226,6 @@ def box_of(values: Sequence[Any]) -> Bounds:
 
     >>> box_of([190, -10, 200, 10])
     Bounds(west=-170.0, south=-10.0, east=-160.0, north=10.0)
-
-    Raises:
-        DataError: It is no such box.
     """
     try:
         numbers = [float(value) for value in values]
@@ -276,9 +269,6 @@ def place_of(
     Args:
         geometry: GeoJSON, WKB, WKT or shapely; ``None`` where there is none.
         box: West, south, east, north; or ``None``.
-
-    Raises:
-        DataError: The one that counts is not a place on the Earth; the message says why.
     """
     if geometry is None:
         return None if box is None else Place(box_of(box), None)

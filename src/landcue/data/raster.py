@@ -82,11 +82,7 @@ def reads_heic() -> bool:
 
 
 def decoder_of(kind: str | None) -> list[str]:
-    """Return the formats of Pillow for an image of a kind; of HEIC, load its decoder.
-
-    Raises:
-        DataError: There is no decoder of HEIC images.
-    """
+    """Return the formats of Pillow for an image of a kind; of HEIC, load its decoder."""
     if kind != "HEIC":
         return list(FORMATS)
     if not reads_heic():
@@ -311,11 +307,7 @@ def is_utf8(path: Path) -> bool:
 
 
 def _driver(head: bytes, name: str) -> str:
-    """Return the GDAL driver that opens a file.
-
-    Raises:
-        DataError: It is not of an accepted format.
-    """
+    """Return the GDAL driver that opens a file."""
     kind = kind_of(head)
     if not head:
         raise DataError(f"{name}: the file is empty (0 bytes)")
@@ -327,11 +319,7 @@ def _driver(head: bytes, name: str) -> str:
 
 
 def _as_tiff(source: Path | bytes, name: str) -> io.BytesIO:
-    """Decode an AVIF or HEIC image, which GDAL may not read; return it as a TIFF in memory.
-
-    Raises:
-        DataError: It is broken, animated or too large.
-    """
+    """Decode an AVIF or HEIC image, which GDAL may not read; return it as a TIFF in memory."""
     from PIL import Image
 
     from landcue.data.scenes import MAX_PIXELS

@@ -45,9 +45,6 @@ class Length:
 
         >>> Length.parse("1.2km", "--chip")
         Length(value=1200.0, metres=True)
-
-        Raises:
-            UsageError: Another form, or not a whole number of pixels of at least 1.
         """
         match = _LENGTH.match(text.strip())
         value = float(match[1]) if match else 0.0
@@ -65,9 +62,6 @@ def pixels_of(length: Length, steps: tuple[float, float] | None) -> tuple[int, i
         length: In pixels or metres.
         steps: Metres a column and a row of the scene are wide (see :func:`pixel_metres`); ``None``
             without georeference.
-
-    Raises:
-        DataError: Metres without georeference, or less than one pixel.
     """
     if not length.metres:
         return int(length.value), int(length.value)
@@ -84,9 +78,6 @@ def pixel_metres(crs: Any, transform: Any, width: int, height: int) -> tuple[flo
 
     A projection whose own metres are true to 1 % there is taken at its word, so that 120 m are
     12 pixels of 10 m all over a UTM zone; elsewhere (degrees, Web Mercator) the ground counts.
-
-    Raises:
-        DataError: The scene lies nowhere on Earth.
     """
     ground = ground_steps(crs, transform, width / 2, height / 2)
     if not crs.is_projected:
@@ -106,12 +97,6 @@ def grid(
     Windows start every ``stride`` pixels. The last of a row or column is moved back so that it
     ends at the scene's edge: no pixel is left out and no chip is padded. A scene smaller than a
     chip is one chip.
-
-    Args:
-        width: Of the scene.
-        height: Of the scene.
-        chip: Columns and rows of a chip.
-        stride: Columns and rows from one chip to the next.
     """
     side = min(chip[0], width), min(chip[1], height)
     cols, rows = _starts(width, side[0], stride[0]), _starts(height, side[1], stride[1])
@@ -138,11 +123,7 @@ MAX_ASPECT = 200
 
 
 def check_size(width: int, height: int, name: str, most: int = MAX_PIXELS) -> None:
-    """Check that an image is not too large, too long or too narrow to be read whole.
-
-    Raises:
-        DataError: It is; the message names the image.
-    """
+    """Check that an image is not too large, too long or too narrow to be read whole."""
     what = f"{name}: {width} x {height} pixels, "
     if width * height > most:
         raise DataError(f"{what}over the limit of {most:,}; cut it into chips")
@@ -231,11 +212,7 @@ class SceneOptions:
 
     @classmethod
     def noted(cls, note: Mapping[str, Any], *, channels: int, side: int | None) -> SceneOptions:
-        """Return the options of a note, for chips whose windows are known.
-
-        Raises:
-            UsageError: The note's bands are not as many as ``channels``.
-        """
+        """Return the options of a note, for chips whose windows are known."""
         bands = note.get("bands")
         return cls(
             chip=Length(side or MAX_SIDE, metres=False),
@@ -247,11 +224,7 @@ class SceneOptions:
         )
 
     def choose(self, facts: RasterFacts) -> Choice:
-        """Return the bands to read from a raster.
-
-        Raises:
-            DataError: It lacks one, or has another number than the encoder takes.
-        """
+        """Return the bands to read from a raster."""
         return choose_bands(facts, self.bands, self.channels)
 
 
@@ -260,9 +233,6 @@ def parse_bands(text: str) -> tuple[BandName, ...]:
 
     >>> parse_bands("4,3,2"), parse_bands("B04,B03,B02")
     ((4, 3, 2), ('B04', 'B03', 'B02'))
-
-    Raises:
-        UsageError: An empty one.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):

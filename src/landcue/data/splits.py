@@ -44,11 +44,7 @@ class Split:
 
 
 def parse_split(split_id: str) -> Split:
-    """Read ``per-class-70-10-20-seed42``, ``files-80-20`` or ``files-70-10-20``.
-
-    Raises:
-        UsageError: Another form, or shares that do not sum to 100.
-    """
+    """Read ``per-class-70-10-20-seed42``, ``files-80-20`` or ``files-70-10-20``."""
     match = _PATTERN.match(split_id)
     if match is None:
         raise UsageError(

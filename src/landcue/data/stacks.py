@@ -74,9 +74,6 @@ def band_files(path: Path) -> dict[str, Path]:
 
     >>> band_files(Path("photo.tif"))
     {}
-
-    Raises:
-        StoreError: The store of an object cannot be reached, or refuses.
     """
     parts = _parts(path)
     if parts is None:
@@ -174,9 +171,6 @@ def open_scene(path: Path | bytes) -> tuple[Any, bool, tuple[Path, ...]]:
 
     Returns:
         What that function returns, and the files of the bands, if there is one for each.
-
-    Raises:
-        DataError: As there; or the bands of the scene do not cover one area.
     """
     files = band_files(path) if isinstance(path, Path) else {}
     if not files:

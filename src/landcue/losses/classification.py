@@ -26,6 +26,9 @@ class ClassificationLoss(nn.Module):
         Args:
             logits: ``[n, C]``, any float type.
             labels: Multi-hot ``[n, C]`` of any type, or class indices, integer ``[n]``.
+
+        Raises:
+            UsageError: The shapes differ, or labels that this loss refuses.
         """
         y = labels
         if is_class_indices(y) and logits.ndim == 2 and len(logits) == len(y):

@@ -189,6 +189,9 @@ class PairLoss(nn.Module):
                 labels say which of them are positives.
             ref_emb: Embeddings ``[m, d]`` to compare with, such as a memory, instead of the batch.
             ref_labels: Their labels, given as ``labels`` are.
+
+        Raises:
+            UsageError: Wrong shapes, embeddings that are not finite, or labels out of range.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.compute(self._pairs(embeddings, labels, indices_tuple, ref_emb, ref_labels))

@@ -44,6 +44,10 @@ class ProxyLoss(nn.Module):
             indices_tuple: Must be ``None``, as the next two: no images are compared.
             ref_emb: Must be ``None``.
             ref_labels: Must be ``None``.
+
+        Raises:
+            UsageError: Wrong shapes, embeddings that are not finite, labels out of range, or
+                pairs to compare.
         """
         if not (indices_tuple is None and ref_emb is None and ref_labels is None):
             raise UsageError(

@@ -23,7 +23,11 @@ class SingleLabelLoss(nn.Module):
     """
 
     def __init__(self, name: str, *args: Any, **options: Any) -> None:
-        """Make the inner loss ``pytorch_metric_learning.losses.<name>``."""
+        """Make the inner loss ``pytorch_metric_learning.losses.<name>``.
+
+        Raises:
+            UsageError: pytorch-metric-learning is not installed.
+        """
         super().__init__()
         try:
             library = importlib.import_module("pytorch_metric_learning.losses")
@@ -49,6 +53,10 @@ class SingleLabelLoss(nn.Module):
             indices_tuple: Pairs or triplets to use, as the library's miners return them.
             ref_emb: Embeddings ``[m, d]`` to compare with instead of the batch.
             ref_labels: Their labels, given as ``labels`` are.
+
+        Raises:
+            UsageError: Wrong shapes, embeddings that are not finite, or an image with no label or
+                several.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             z, classes = _classes(embeddings, labels)

@@ -252,10 +252,6 @@ def _iso(time: datetime) -> str:
 
 
 def check_table(out: Path) -> None:
-    """Check the suffix of a file that :meth:`Changes.write` is to write.
-
-    Raises:
-        UsageError: It is none of ``.geojson``, ``.json``, ``.parquet`` and ``.csv``.
-    """
+    """Check the suffix of a file that :meth:`Changes.write` is to write."""
     if out.suffix.lower() not in (".geojson", ".json", ".parquet", ".csv"):
         raise UsageError(f"{out}: write .geojson, .parquet or .csv")

@@ -56,9 +56,6 @@ def parse(text: str) -> Any:
 
     >>> parse("a_contains(labels, ('ship')) and score:water < 0.5")["op"]
     'and'
-
-    Raises:
-        UsageError: It is not CQL2, or is too long or too deep.
     """
     if len(text) > _LONGEST:
         raise UsageError(f"the filter has {len(text):,} characters: at most {_LONGEST:,}")

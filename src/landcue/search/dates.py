@@ -171,11 +171,7 @@ def why_unpaired(before: Side, after: Side, min_overlap: float) -> str:
 
 
 def check_bands(one: Side, other: Side) -> None:
-    """Check that both chips of a pair were made of the same bands, if of one sensor.
-
-    Raises:
-        DataError: Names the bands and the first pair.
-    """
+    """Check that both chips of a pair were made of the same bands, if of one sensor."""
     bands = [_bands(side) for side in (one, other)]
     if bands[0] is None or bands[1] is None:
         return

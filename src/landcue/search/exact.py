@@ -61,9 +61,6 @@ class FloatIndex:
                 code; smaller indexes answer in milliseconds and need no compiler.
             values_per_part: Values that one thread scans at a time.
             products_at_once: float32 products of many queries held at a time (256 MiB).
-
-        Raises:
-            UsageError: The embeddings are not float32 ``[n, d]`` or hold NaN or infinity.
         """
         want_large_pages(embeddings)
         norms = _norms(embeddings, "embeddings")
@@ -371,11 +368,7 @@ class AnnIndex:
 
     @classmethod
     def build(cls, embeddings: FloatArray, queries: npt.NDArray[np.int64]) -> AnnIndex:
-        """Train on a sample without the rows ``queries``, then add all rows.
-
-        Raises:
-            UsageError: FAISS is not installed.
-        """
+        """Train on a sample without the rows ``queries``, then add all rows."""
         faiss = load_faiss()
         n, dim = embeddings.shape
         others = np.setdiff1d(np.arange(n), queries)
@@ -498,11 +491,7 @@ def recall_by_lists(
 
 @functools.cache
 def load_faiss() -> Any:
-    """Return the faiss module.
-
-    Raises:
-        UsageError: It is not installed.
-    """
+    """Return the faiss module."""
     try:
         return importlib.import_module("faiss")
     except ImportError:

@@ -64,11 +64,7 @@ Expression = Label | Not | Joined
 
 
 def parse(text: str) -> Expression:
-    """Parse an expression.
-
-    Raises:
-        UsageError: It is not valid; the message names the character.
-    """
+    """Parse an expression."""
     if len(text) > MAX_LENGTH:
         raise UsageError(f"the label expression has {len(text)} characters: use {MAX_LENGTH:,}")
     parser = _Parser(text)

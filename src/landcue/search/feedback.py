@@ -40,9 +40,6 @@ def direction(
         rule: ``mean``: mean of the positives less ``negative_weight`` times the mean of the
             negatives. ``rocchio``: see :func:`rocchio`. ``linear``: see :func:`linear`.
         negative_weight: 0 or more; for ``mean`` only.
-
-    Raises:
-        UsageError: The examples cancel each other out.
     """
     if rule == "rocchio":
         found = rocchio(positives[0], positives[1:], negatives)

@@ -302,9 +302,6 @@ def check_carried(name: str, names: Collection[str]) -> str:
     """Check that some record carries a label, and return it as records have it.
 
     A name that differs only in case counts where one label alone matches it.
-
-    Raises:
-        UsageError: Names near matches.
     """
     if name in names:
         return name
@@ -315,22 +312,14 @@ def check_carried(name: str, names: Collection[str]) -> str:
 
 
 def check_sources(wanted: Iterable[str], names: Collection[str]) -> None:
-    """Check that an archive has records of all sources.
-
-    Raises:
-        UsageError: Names near matches.
-    """
+    """Check that an archive has records of all sources."""
     for name in wanted:
         if name not in names:
             raise UsageError(f"no record is of the source {name!r}{did_you_mean(name, names)}")
 
 
 def check_ids(missing: Sequence[str], total: int, near: Callable[[str], str]) -> None:
-    """Check that no id of a filter is missing; ``near`` writes the near matches of one.
-
-    Raises:
-        UsageError: Names the first one.
-    """
+    """Check that no id of a filter is missing; ``near`` writes the near matches of one."""
     if missing and total == 1:
         raise UsageError(f"no record has the id {missing[0]!r}{near(missing[0])}")
     if missing:
@@ -347,9 +336,6 @@ def read_ids(given: str | Path) -> list[str]:
 
     >>> read_ids("a.png, b.png")
     ['a.png', 'b.png']
-
-    Raises:
-        UsageError: It cannot be read, or holds no id.
     """
     try:
         if str(given) != "-" and not Path(given).is_file():

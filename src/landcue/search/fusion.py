@@ -66,13 +66,7 @@ class Fusion:
 
 
 def measure_fusion(records: Records, vectors: Vectors, label_names: Sequence[str]) -> Fusion:
-    """Choose the weight of the labels of a model on an archive's annotated records.
-
-    Args:
-        records: All records.
-        vectors: Their embeddings and label probabilities.
-        label_names: The labels that the model predicts.
-    """
+    """Choose the weight of the labels of a model on an archive's annotated records."""
     rng = np.random.default_rng(_SEED)
     some = _sample(rng, np.arange(len(records)), _PAIRS_OF)
     cosine, gain, shared = _pairs(vectors, some, some)

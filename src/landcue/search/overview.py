@@ -92,11 +92,7 @@ class OwnScores:
 
 
 def flat_map(archive: Archive, most: int = MOST_POINTS) -> FlatMap:
-    """Project a sample of at most ``most`` records.
-
-    Raises:
-        UsageError: There are fewer than three records.
-    """
+    """Project a sample of at most ``most`` records."""
     records, vectors = archive.backend.records, archive.backend.vectors
     if len(records) < 3:
         raise UsageError(f"{len(records)} records are too few for a map: at least 3 are needed")
@@ -110,11 +106,7 @@ def flat_map(archive: Archive, most: int = MOST_POINTS) -> FlatMap:
 
 
 def own_scores(archive: Archive, most: int = MOST_QUERIES) -> OwnScores:
-    """Score a sample of at most ``most`` annotated records, each a query against the others.
-
-    Raises:
-        UsageError: Fewer than two records are annotated.
-    """
+    """Score a sample of at most ``most`` annotated records, each a query against the others."""
     records, vectors = archive.backend.records, archive.backend.vectors
     known = records.labels.known
     held_out = known & records.among("part", [_TEST])

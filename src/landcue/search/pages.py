@@ -61,11 +61,7 @@ class Cursor:
 
     @classmethod
     def decode(cls, word: str) -> Cursor:
-        """Parse the result of :meth:`encode`.
-
-        Raises:
-            UsageError: It is not a cursor.
-        """
+        """Parse the result of :meth:`encode`."""
         try:
             data = base64.b64decode(word + "=" * (-len(word) % 4), b"-_", validate=True)
             value: Any = json.loads(data)

@@ -55,9 +55,6 @@ def read_polygon(source: str | Path) -> BaseGeometry:
     """Parse a polygon in degrees from WKT, GeoJSON text, or a file that holds either.
 
     A polygon across the antimeridian has longitudes beyond 180, or is split in two.
-
-    Raises:
-        UsageError: It cannot be parsed, intersects itself, is empty, or is not a polygon.
     """
     text, name = str(source), "polygon"
     if isinstance(source, Path) or not text.lstrip().startswith(("{", "P", "p", "M", "m")):
@@ -79,11 +76,7 @@ def read_polygon(source: str | Path) -> BaseGeometry:
 
 
 def check_polygon(shape: Any, name: str = "polygon") -> BaseGeometry:
-    """Check that a geometry is a valid, non-empty polygon in degrees.
-
-    Raises:
-        UsageError: It is not.
-    """
+    """Check that a geometry is a valid, non-empty polygon in degrees."""
     if not isinstance(shape, BaseGeometry) or shape.geom_type not in _AREAS:
         kind = getattr(shape, "geom_type", type(shape).__name__)
         raise UsageError(f"{name}: is a {kind}; use a Polygon or MultiPolygon")

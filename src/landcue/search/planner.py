@@ -214,12 +214,7 @@ class Planner:
         return tuple(mode for mode in MODES if not lacking.get(mode, False))
 
     def embed(self, query: Query) -> FloatArray:
-        """Return the embedding of a query, float32 ``[1, d]``, unit norm.
-
-        Raises:
-            UsageError: It is not valid; see :meth:`search`.
-            DataError: An image cannot be read.
-        """
+        """Return the embedding of a query, float32 ``[1, d]``, unit norm."""
         return self._encode(self._backend.view(), query, "embedding").embedding
 
     def labels_of(self, id_: str) -> tuple[str, ...] | None:

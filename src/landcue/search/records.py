@@ -200,11 +200,7 @@ class Records:
 
 
 def read_records(archive: ArchiveFolder) -> pa.Table:
-    """Read the columns of :data:`COLUMNS`, sorted by id, in one chunk.
-
-    Raises:
-        ArchiveError: The table is broken.
-    """
+    """Read the columns of :data:`COLUMNS`, sorted by id, in one chunk."""
     schema = pa.schema([_wide(archive.manifest.schema.field(name)) for name in COLUMNS])
     batches = [batch.cast(schema) for batch in archive.batches(COLUMNS)]
     table = pa.Table.from_batches(batches, schema)

@@ -33,9 +33,6 @@ def log_gain(queries: Floats, records: Floats) -> Matrix:
     Args:
         queries: Label probabilities ``[q, C]``, 0 to 1.
         records: Label probabilities ``[n, C]``.
-
-    Raises:
-        UsageError: No labels, or a value that is not a probability; the message names its row.
     """
     first, second = _probabilities(queries, "queries"), _probabilities(records, "records")
     if first.shape[1] != second.shape[1]:
@@ -82,9 +79,6 @@ def concatenate(embeddings: Floats, probabilities: Floats, weight: float) -> Flo
         embeddings: Unit vectors ``[n, d]``.
         probabilities: Label probabilities ``[n, C]``.
         weight: Of the expected number of shared labels, 0 or more.
-
-    Raises:
-        UsageError: As :func:`log_gain`, or a weight that is negative or not finite.
     """
     scaled = np.sqrt(check_weight(weight)) * _probabilities(probabilities, "records")
     return np.concatenate([embeddings, scaled], axis=1).astype(np.float32)
@@ -119,9 +113,6 @@ def alpha_qe(queries: Floats, gallery: Floats, k: int = 10, alpha: float = 3.0) 
         gallery: Unit vectors ``[n, d]``; without the query itself.
         k: Records that each query is expanded by; all if there are fewer.
         alpha: 0 or more; 0 gives all k the same weight.
-
-    Raises:
-        UsageError: ``k`` is less than 1, or ``alpha`` is negative.
     """
     if k < 1 or not 0 <= alpha < np.inf:
         raise UsageError(f"k is {k} and alpha {alpha}: use k of 1 or more, alpha of 0 or more")
@@ -153,9 +144,6 @@ def k_reciprocal(
         k2: Items whose vectors are averaged; 1 for none.
         weight: Of the distance itself, 0..1; the rest is that of the Jaccard distance.
         queries: The first so many rows are returned; by default all.
-
-    Raises:
-        UsageError: The distances are not finite ``[n, n]``, or a number is out of range.
     """
     given = np.asarray(distances, np.float64)
     if given.ndim != 2 or given.shape[0] != given.shape[1] or not np.isfinite(given).all():
@@ -206,9 +194,6 @@ def quantize(probabilities: Floats, bits: int = 2) -> tuple[npt.NDArray[np.uint8
         The step of each value, uint8 ``[n, C]``, and the probability that each step stands for,
         float64 ``[2 ** bits]``: the mean of the values in it, or its middle if there are none.
         ``log_gain(queries, values[levels])`` compares exact queries with such records.
-
-    Raises:
-        UsageError: As :func:`log_gain`, or bits out of range.
     """
     if not 1 <= bits <= 8:
         raise UsageError(f"{bits} bits per probability: use 1 to 8")
@@ -241,9 +226,6 @@ class FusedCodes:
             probabilities: Label probabilities ``[n, C]``, 0 to 1.
             decoder: Maps codes to embeddings: :func:`landcue.codes.hashers.fit_decoder`.
             bits: Bits of each probability, 1 to 8.
-
-        Raises:
-            UsageError: Values are out of range, or there are not as many codes as probabilities.
         """
         if len(codes) != len(probabilities):
             raise UsageError(
@@ -307,11 +289,7 @@ class FusedCodes:
 
 
 def check_weight(weight: float) -> float:
-    """Check the weight of the labels in a fused ranking.
-
-    Raises:
-        UsageError: It is negative or not finite.
-    """
+    """Check the weight of the labels in a fused ranking."""
     if not 0 <= weight < np.inf:
         raise UsageError(f"the weight of the labels is {weight}: use 0 or more")
     return weight

@@ -80,10 +80,6 @@ def read_chip(chip: Chip, side: int | None = None) -> ByteArray:
         chip: Which chip.
         side: Side of the encoder's input in pixels; larger chips are read at a lower resolution,
             but not below this.
-
-    Raises:
-        DataError: The scene cannot be read, or has other bands.
-        UsageError: The window or box is outside the scene, or holds no data.
     """
     facts = read_facts(chip.path)
     window = _window(chip, facts)

@@ -102,11 +102,7 @@ def map_view(
     label: str | None = None,
     scored: bool = False,
 ) -> MapView:
-    """Return what a map shows of a result: see :meth:`landcue.Archive.map_view`.
-
-    Raises:
-        UsageError: The zoom level is not 0 to 24, or no record has the label.
-    """
+    """Return what a map shows of a result: see :meth:`landcue.Archive.map_view`."""
     if not 0 <= zoom <= MOST_ZOOM:
         raise UsageError(f"the zoom level is {zoom}: use 0 to {MOST_ZOOM}")
     if label is not None:

@@ -82,11 +82,7 @@ class Vectors:
         return CueCodes(self.cue, code, n_labels, n_bits)
 
     def score(self, name: str) -> FloatArray:
-        """Return the predicted scores of one label, float32 ``[n]``.
-
-        Raises:
-            UsageError: The model does not score this label.
-        """
+        """Return the predicted scores of one label, float32 ``[n]``."""
         names = self._manifest.label_names
         if name not in names:
             raise UsageError(

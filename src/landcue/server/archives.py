@@ -210,11 +210,7 @@ class Catalog:
     """Archives by name; the first is the default."""
 
     def __init__(self, served: Iterable[Served]) -> None:
-        """Take archives.
-
-        Raises:
-            UsageError: Two have one name.
-        """
+        """Take archives."""
         self._served: dict[str, Served] = {}
         for one in served:
             if one.name in self._served:

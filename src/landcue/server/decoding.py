@@ -111,11 +111,7 @@ class Decoders:
     def jpeg(
         self, path: Path, window: Window | None, scenes: Mapping[str, Any], side: int
     ) -> bytes:
-        """Return an image or a chip as a JPEG, at most ``side`` pixels on its longer side.
-
-        Raises:
-            DataError: It cannot be read, or is too large or too slow.
-        """
+        """Return an image or a chip as a JPEG, at most ``side`` pixels on its longer side."""
         bands, scale = scenes.get("bands"), scenes.get("scale")
         data = self.run(encode_jpeg, path, window, bands, scale, self._pixel_limit, side)
         if not isinstance(data, bytes):
@@ -125,22 +121,14 @@ class Decoders:
     def thumbnail(
         self, data: bytes, crop: tuple[int, int, int, int] | None, scenes: Mapping[str, Any]
     ) -> bytes:
-        """Return an uploaded image as a small JPEG: see :func:`encode_thumbnail`.
-
-        Raises:
-            DataError: As :meth:`image`.
-        """
+        """Return an uploaded image as a small JPEG: see :func:`encode_thumbnail`."""
         small = self.run(encode_thumbnail, data, self._pixel_limit, crop, dict(scenes))
         if not isinstance(small, bytes):
             raise self._malformed()
         return small
 
     def picture(self, data: bytes, scenes: Mapping[str, Any], side: int) -> tuple[bytes, int, int]:
-        """Return an uploaded image as a PNG, and its size: see :func:`encode_picture`.
-
-        Raises:
-            DataError: As :meth:`image`.
-        """
+        """Return an uploaded image as a PNG, and its size: see :func:`encode_picture`."""
         match self.run(encode_picture, data, self._pixel_limit, dict(scenes), side):
             case (bytes(png), int(width), int(height)):
                 return png, width, height
@@ -230,9 +218,6 @@ def decode_image(
             it, so that only small ones reach the service.
         scenes: ``bands`` and ``scale`` of rasters, as stored in the archive, and ``channels`` of
             the model.
-
-    Raises:
-        DataError: It is broken, of another format, too large, or smaller than the crop.
     """
     options = _options(scenes, side if crop is None else None)
     try:
@@ -259,11 +244,7 @@ def decode_chip(
     most: int,
     side: int | None = None,
 ) -> ByteArray:
-    """Return a window with the bands and the scale that the archive was made with.
-
-    Raises:
-        DataError: It cannot be read, or is too large.
-    """
+    """Return a window with the bands and the scale that the archive was made with."""
     from landcue.search.scene import Chip, read_chip
 
     check_size(window.width, window.height, "image", most)
@@ -280,11 +261,7 @@ def encode_jpeg(
     most: int,
     side: int,
 ) -> bytes:
-    """Return an image, or a window of a scene, as a JPEG of at most ``side`` pixels.
-
-    Raises:
-        DataError: It cannot be read, or is too large.
-    """
+    """Return an image, or a window of a scene, as a JPEG of at most ``side`` pixels."""
     if window is None:
         options = _options({"bands": bands, "scale": scale}, side)
         pixels = read_picture(path, options, name="image", most=most).pixels
@@ -296,22 +273,14 @@ def encode_jpeg(
 def encode_thumbnail(
     data: bytes, most: int, crop: tuple[int, int, int, int] | None, scenes: Mapping[str, Any]
 ) -> bytes:
-    """Return an uploaded image, or a part of it, as a small JPEG.
-
-    Raises:
-        DataError: As :func:`decode_image`.
-    """
+    """Return an uploaded image, or a part of it, as a small JPEG."""
     return _jpeg(decode_image(data, most, crop, None, scenes), _THUMBNAIL)
 
 
 def encode_picture(
     data: bytes, most: int, scenes: Mapping[str, Any], side: int
 ) -> tuple[bytes, int, int]:
-    """Return an uploaded image as the model sees it: a PNG of at most ``side`` pixels, its size.
-
-    Raises:
-        DataError: As :func:`decode_image`, or it has more channels than a picture.
-    """
+    """Return an uploaded image as the model sees it: a PNG of at most ``side`` pixels, its size."""
     pixels = decode_image(data, most, None, None, scenes)
     height, width, channels = pixels.shape
     if channels not in (1, 3):

@@ -119,11 +119,7 @@ class Page:
 
 
 def content_policy(basemap: str | None) -> str:
-    """Return the content security policy of the page; a basemap adds its origin to two lists.
-
-    Raises:
-        UsageError: The basemap's address cannot be allowed.
-    """
+    """Return the content security policy of the page; a basemap adds its origin to two lists."""
     origin = None if basemap is None else origin_of(basemap)
     also = f" {origin}" if origin else ""
     return (
@@ -134,11 +130,7 @@ def content_policy(basemap: str | None) -> str:
 
 
 def origin_of(basemap: str) -> str | None:
-    """Return the one origin that an address template loads from; ``None``: the service's own.
-
-    Raises:
-        UsageError: It is not a plain http or https address.
-    """
+    """Return the one origin that an address template loads from; ``None``: the service's own."""
     if basemap.startswith("/") and not basemap.startswith("//"):
         return None
     try:
@@ -158,9 +150,6 @@ def check_basemap(address: str) -> str:
     """Return an address template of raster tiles, such as ``https://host/{z}/{x}/{y}.png``.
 
     The page's content security policy is opened to its origin and to nothing else.
-
-    Raises:
-        UsageError: It is not a plain address, or lacks a place for zoom, column or row.
     """
     origin_of(address)
     missing = [place for place in _PLACES if place not in address]

@@ -69,11 +69,7 @@ class Body:
 
 
 def parse_json(model: type[M], text: bytes | str) -> M:
-    """Read a model from JSON.
-
-    Raises:
-        InvalidError: It does not fit the schema.
-    """
+    """Read a model from JSON."""
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
@@ -177,11 +173,7 @@ async def _read_form(request: Request, limits: Limits) -> FormData:
 
 
 def to_filter(filters: Filters) -> Filter:
-    """Return conditions as search takes them.
-
-    Raises:
-        UsageError: The polygon is not valid.
-    """
+    """Return conditions as search takes them."""
     polygon = None if filters.polygon is None else read_polygon(json.dumps(filters.polygon))
     return Filter(
         expression=filters.labels if filters.labels and filters.labels.strip(" ,") else None,

@@ -98,11 +98,7 @@ def run(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket to which clients may connect at once; port 0 takes a free one.
-
-    Raises:
-        UsageError: The host or the port cannot be used.
-    """
+    """Return a socket to which clients may connect at once; port 0 takes a free one."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol's number asyncio switches off Nagle's delay on connections.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -33,9 +33,6 @@ def stack_bands(files: Sequence[Path]) -> UShortArray:
 
     Returns:
         uint16 ``[bands, height, width]``.
-
-    Raises:
-        DataError: No file, or one that is missing, broken, or not 16-bit.
     """
     if not files:
         raise DataError("no band files were given")
@@ -52,10 +49,6 @@ def read_rgb(record: Record) -> ByteArray:
 
     Returns:
         uint8 ``[height, width, 3]``.
-
-    Raises:
-        DataError: Missing, broken or too large, or a Sentinel-2 file of other bands; the message
-            names the file.
     """
     if record.path.is_dir() or is_band_file(record):
         return read_bands(record, RGB)
@@ -94,11 +87,7 @@ def is_band_file(record: Record) -> bool:
 
 
 def raster_size(path: Path) -> tuple[int, int]:
-    """Return width and height of a GeoTIFF.
-
-    Raises:
-        DataError: It is missing or broken.
-    """
+    """Return width and height of a GeoTIFF."""
     with _open(path) as raster:
         return int(raster.width), int(raster.height)
 

@@ -149,9 +149,6 @@ def image_size(record: Record) -> tuple[int, int]:
     """Return width and height of an image from its header.
 
     Of a patch with one file per band, the size of the largest band.
-
-    Raises:
-        DataError: A file is missing, empty, or no image.
     """
     if is_band_file(record):
         return raster_size(record.path)

@@ -81,10 +81,6 @@ def read_sheet(path: Path, label_names: Sequence[str]) -> Sheet:
     need the extra ``landcue[formats]``. Blank cells mean 0. ``baresoil``, ``bare soil`` and
     ``bare-soil`` are one label, spelled as in ``label_names``. A blank name in the header is the
     label that stands at its place in ``label_names``, if no other column is called so.
-
-    Raises:
-        DataError: Unreadable file, other label names, a cell that is not 0 or 1, a row of another
-            length, or two rows of one name; the message names file and line.
     """
     lines = _excel_rows(path) if path.suffix.lower() == ".xlsx" else _text_rows(path)
     _, header = next(lines, (0, [""]))
@@ -116,9 +112,6 @@ def read_mat(
     """Read a MATLAB matrix ``[labels, images]`` of 0 and 1; needs ``landcue[formats]``.
 
     The file names neither labels nor images: both come in the published order.
-
-    Raises:
-        DataError: Unreadable file, no such variable, another shape, or another value.
     """
     scipy_io = require("scipy.io", path)
     try:
@@ -146,11 +139,7 @@ def plain(name: str) -> str:
 
 
 def require(module: str, path: Path) -> Any:
-    """Import a module of the extra ``formats``.
-
-    Raises:
-        DataError: It is not installed.
-    """
+    """Import a module of the extra ``formats``."""
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -198,9 +187,6 @@ def read_class_folders(name: str, facts: Facts, root: Path, below: Iterable[str]
         facts: Its facts; ``facts.classes`` names the folders.
         root: Folder given by the user.
         below: Folders relative to ``root`` where the class folders may lie, ``""`` for ``root``.
-
-    Raises:
-        DataError: No class folder, no image, or two files of one id.
     """
     base = find_base(facts, existing_folder(root), below)
     records: list[Record] = []
@@ -215,11 +201,7 @@ def read_class_folders(name: str, facts: Facts, root: Path, below: Iterable[str]
 
 
 def find_base(facts: Facts, root: Path, below: Iterable[str]) -> Path:
-    """Return the first folder that holds at least one class folder.
-
-    Raises:
-        DataError: None does.
-    """
+    """Return the first folder that holds at least one class folder."""
     for folder in below:
         if has_class_folder(root / folder, facts):
             return root / folder
@@ -270,9 +252,6 @@ def mask_labels(
         path: An 8-bit gray or palette image.
         label_names: Labels in the published order of the values 1, 2, …
         colors: Label of each published color.
-
-    Raises:
-        DataError: Unreadable file, or a value without a label.
     """
     values, palette = _read(path)
     named = {value: (colors or {}).get(palette.get(value, (-1, -1, -1))) for value in values}

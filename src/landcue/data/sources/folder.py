@@ -48,9 +48,6 @@ class NamedFiles:
         Args:
             root: Folder of the table, which names are relative to.
             names: Names that may be asked for; the others are not found in a store.
-
-        Raises:
-            StoreError: The store cannot be reached, or refuses.
         """
         self._root = root
         self._objects: dict[Path, ObjectPath | None] = {}
@@ -63,11 +60,7 @@ class NamedFiles:
         self._objects = look_up_all(wanted)
 
     def find(self, name: str) -> Path | None:
-        """Return the file of a name, or ``None`` if there is none.
-
-        Raises:
-            DataError: A name that is not followed.
-        """
+        """Return the file of a name, or ``None`` if there is none."""
         if is_object(self._root):
             return self._objects.get(_object(self._root, name))
         check_local(Path(name))

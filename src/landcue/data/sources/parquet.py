@@ -168,11 +168,7 @@ def _time(value: object) -> datetime | None:
 
 
 def _geometry_column(path: Path, metadata: Mapping[bytes, bytes]) -> str | None:
-    """Return the name of the WKB column of a GeoParquet file.
-
-    Raises:
-        DataError: It is not in degrees of longitude and latitude.
-    """
+    """Return the name of the WKB column of a GeoParquet file."""
     if b"geo" not in metadata:
         return None
     try:

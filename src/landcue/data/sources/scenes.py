@@ -39,15 +39,6 @@ def cut_scenes(
     grid (see :mod:`landcue.data.cells`): ids sort row by row, as chips are read. The scene is
     its group. It takes time and sensor from the source or else from the file's tags. It has no
     labels: those of a whole scene say nothing of one chip.
-
-    Args:
-        images: The source.
-        options: How scenes are cut.
-        progress: Called with (scenes looked at, scenes).
-
-    Raises:
-        DataError: No chip at all; the message names the first problem.
-        StoreError: A store that holds scenes cannot be reached, or refuses.
     """
     problems = list(images.problems)
     unread: list[Path] = []
