@@ -14,7 +14,7 @@ from rasterio.transform import Affine, from_origin
 
 import raster_rule as rule
 from landcue.data.images import read_image
-from landcue.errors import DataError
+from landcue.errors import DataError, UsageError
 from landcue.search import Chip
 from landcue.search.scene import read_chip
 from landcue.types import Window
@@ -73,6 +73,10 @@ def check(path):
     """Compare the whole raster and two chips with the rule."""
     for window in (None, *WINDOWS):
         wanted = rule.expected(path, window)
+        if not wanted.any():  # of a rotated grid, a window may lie outside the file
+            with pytest.raises(UsageError, match="holds no data"):
+                read_chip(Chip(path, Window(*window)))
+            continue
         got = read_image(path) if window is None else read_chip(Chip(path, Window(*window)))
         assert got.shape == wanted.shape
         assert np.abs(got.astype(float) - wanted).max() <= 2, window
@@ -84,33 +88,50 @@ def missing():
     return blank
 
 
+KINDS = ("none", "zeros", "value", "mask", "alpha", "not alpha")
+
+
+def with_kind(seed, bands, dtype, kind):
+    """Return values with one kind of missing data, and the options to write them with."""
+    values, options = made(seed, bands, dtype), {}
+    if kind == "zeros":
+        values[:, missing()] = 0
+    elif kind == "value":
+        options["nodata"] = np.nan if dtype.startswith("float") else 7
+        values[:, missing()] = options["nodata"]
+    elif kind == "mask":
+        options["mask"] = ~missing()
+    elif "alpha" in kind:
+        top = np.iinfo(dtype).max if not dtype.startswith("float") else 1
+        alpha = np.where(missing(), 0, top).astype(dtype)
+        extra = made(seed + 7, 1, dtype) if kind == "not alpha" else alpha[None]
+        values = np.concatenate([values, extra])
+        color = RGBA[:3] if bands >= 3 else [ColorInterp.gray]
+        fill = [ColorInterp.undefined] * (bands - len(color))
+        options["colors"] = [*color, *fill, ColorInterp.alpha]
+        options["photometric"] = "RGB" if bands >= 3 else "MINISBLACK"
+    return values, options
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_types_bands_layouts_and_missing_data(tmp_path, dtype):
     """8 types x 3 numbers of bands x 2 layouts x 6 kinds of missing data: 288 rasters."""
-    kinds = ("none", "zeros", "value", "mask", "alpha", "not alpha")
     for seed, (bands, layout, kind) in enumerate(
-        itertools.product((1, 3, 4), ("pixel", "band"), kinds)
+        itertools.product((1, 3, 4), ("pixel", "band"), KINDS)
     ):
-        values = made(seed, bands, dtype)
-        options = {}
-        if kind == "zeros":
-            values[:, missing()] = 0
-        elif kind == "value":
-            options["nodata"] = np.nan if dtype.startswith("float") else 7
-            values[:, missing()] = options["nodata"]
-        elif kind == "mask":
-            options["mask"] = ~missing()
-        elif "alpha" in kind:
-            top = np.iinfo(dtype).max if not dtype.startswith("float") else 1
-            alpha = np.where(missing(), 0, top).astype(dtype)
-            extra = made(seed + 7, 1, dtype) if kind == "not alpha" else alpha[None]
-            values = np.concatenate([values, extra])
-            color = RGBA[:3] if bands >= 3 else [ColorInterp.gray]
-            fill = [ColorInterp.undefined] * (bands - len(color))
-            options["colors"] = [*color, *fill, ColorInterp.alpha]
-            options["photometric"] = "RGB" if bands >= 3 else "MINISBLACK"
-        path = tmp_path / f"{seed}.tif"
-        check(write(path, values, interleave=layout, **options))
+        values, options = with_kind(seed, bands, dtype, kind)
+        check(write(tmp_path / f"{seed}.tif", values, interleave=layout, **options))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rotated_grids_of_each_type_and_kind_of_missing_data(tmp_path, dtype):
+    """8 types x 2 numbers of bands x 6 kinds of missing data: 96 rasters, resampled north up."""
+    for seed, (bands, kind) in enumerate(itertools.product((1, 4), KINDS)):
+        values, options = with_kind(seed, bands, dtype, kind)
+        turn = np.radians(20 + 4 * seed + 180 * (seed % 2))
+        a, b = 10 * np.cos(turn), 10 * np.sin(turn)
+        place = {"crs": "EPSG:32633", "transform": Affine(a, b, 500_000, b, -a, 5_500_000)}
+        check(write(tmp_path / f"{seed}.tif", values, **place, **options))
 
 
 LOSSLESS = ("none", "lzw", "deflate", "packbits", "zstd", "lzma")
@@ -118,7 +139,7 @@ LOSSLESS = ("none", "lzw", "deflate", "packbits", "zstd", "lzma")
 
 @pytest.mark.parametrize("compression", LOSSLESS)
 def test_compressions_photometrics_and_tiles(tmp_path, compression):
-    """6 compressions x (7 kinds of color) x 2 blockings: 84 rasters."""
+    """6 compressions x 7 kinds of color x 2 blockings, half of them rotated: 84 rasters."""
     table = {i: (i, 255 - i, (i * 7) % 256, 255) for i in range(256)} | {3: (1, 2, 3, 0)}
     kinds = {
         "black": (1, "uint8", {"photometric": "MINISBLACK"}),
@@ -135,6 +156,8 @@ def test_compressions_photometrics_and_tiles(tmp_path, compression):
         blocks = {"tiled": True, "blockxsize": 16, "blockysize": 16} if tiled else {}
         if compression != "none":
             blocks["compress"] = compression
+        if tiled:
+            blocks |= {"crs": "EPSG:32633", "transform": Affine(9, 5, 5e5, 5, -9, 5.5e6)}
         path = tmp_path / f"{name} {tiled}.tif"
         check(write(path, made(seed, bands, dtype), **options, **blocks))
 

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import rasterio
 from rasterio.enums import MaskFlags
+from rasterio.warp import Resampling, reproject
 
 
 def expected(path, window=None):
@@ -16,14 +17,15 @@ def expected(path, window=None):
         warnings.simplefilter("ignore")
         with rasterio.open(path) as file:
             picture = _picture(file)
-            grid, turn = _grid(file), orientation(path)
+            transform, turn = _transform(file), orientation(path)
+    if transform is not None and is_rotated(transform):
+        picture, transform = warped(picture, transform)
     if window is not None:
         col, row, width, height = window
-        area = np.s_[row : row + height, col : col + width]
-        picture, grid = picture[area], None if grid is None else [axis[area] for axis in grid]
-    if grid is None:
+        picture = picture[row : row + height, col : col + width]
+    if transform is None:
         return exif_turned(picture, turn)
-    return north_up(picture, grid)
+    return north_up(picture, transform)
 
 
 def _picture(file):
@@ -83,23 +85,50 @@ def _stretched(band, valid):
     return np.where(np.isfinite(band), np.clip((band - low) / (high - low), 0, 1) * 255, 0)
 
 
-def _grid(file):
-    """Return the coordinates of all pixels, ``None`` without a place."""
+def _transform(file):
+    """Return the transform from pixels to coordinates, ``None`` without a place."""
     points, crs = file.gcps
-    transform = file.transform
     if points and crs is not None:
-        transform = rasterio.transform.from_gcps(points)
-    elif file.crs is None or transform.is_identity:
-        return None
-    rows, cols = np.mgrid[: file.height, : file.width] + 0.5
-    return (
-        transform @ (cols, rows) if hasattr(transform, "__matmul__") else transform * (cols, rows)
+        return rasterio.transform.from_gcps(points)
+    return None if file.crs is None or file.transform.is_identity else file.transform
+
+
+def is_rotated(transform):
+    """Whether a step of a column or of a row is off both axes by more than 1 in 50."""
+    steps = np.abs([(transform.a, transform.d), (transform.b, transform.e)])
+    return bool((steps.min(axis=1) > 0.02 * steps.max()).any())
+
+
+def warped(picture, transform):
+    """Resample a picture with rasterio to the north-up grid around it; black outside."""
+    a, b, _, d, e, _ = tuple(transform)[:6]
+    height, width = picture.shape[:2]
+    x, y = np.transpose(
+        [at(transform, *p) for p in ((0, 0), (width, 0), (0, height), (width, height))]
     )
+    across = np.hypot(a, d) if abs(a * e) >= abs(b * d) else np.hypot(b, e)
+    along = abs(a * e - b * d) / across
+    shape = [int(np.ceil(np.ptp(v) / step - 1e-6)) for v, step in ((y, along), (x, across))]
+    grid = rasterio.Affine(across, 0, x.min(), 0, -along, y.max())
+    found = np.zeros((picture.shape[2], *shape))
+    reproject(
+        np.ascontiguousarray(picture.transpose(2, 0, 1), np.float64), found,
+        src_transform=transform, dst_transform=grid, src_crs="EPSG:32633", dst_crs="EPSG:32633",
+        resampling=Resampling.nearest, tolerance=1e-6, init_dest_nodata=False,
+    )  # fmt: skip
+    return found.transpose(1, 2, 0), grid
 
 
-def north_up(picture, grid):
+def at(transform, col, row):
+    """Return the coordinates of a place in pixels, in any release of affine."""
+    a, b, c, d, e, f = tuple(transform)[:6]
+    return a * col + b * row + c, d * col + e * row + f
+
+
+def north_up(picture, transform):
     """Turn a picture by quarter turns and a flip until x grows to the right and y upward."""
-    x, y = grid
+    rows, cols = np.mgrid[: picture.shape[0] + 1, : picture.shape[1] + 1]
+    x, y = at(transform, cols, rows)
     best, found = -np.inf, picture
     for flip in (False, True):
         for quarter in range(4):

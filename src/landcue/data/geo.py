@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,11 +39,18 @@ def read_place(path: Path) -> Place | None:
 
 
 def place_of_raster(facts: RasterFacts) -> Place | None:
-    """Return the location of a raster by its header, or ``None`` without georeference."""
+    """Return the location of a raster by its header, or ``None`` without georeference.
+
+    That of a rotated raster is the outline of its stored pixels, with points between the corners:
+    four corners alone are those of a picture.
+    """
     if facts.crs is None:
         return None
-    window = np.array([[0, 0, facts.width, facts.height]])
-    return window_places(facts.crs, facts.transform, window)[0]
+    grid = facts.stored or facts.grid
+    place = window_places(facts.crs, grid.transform, np.array([[0, 0, *grid[1:]]]))[0]
+    if place is None or place.footprint is None or facts.stored is None:
+        return place
+    return replace(place, footprint=shapely.segmentize(place.footprint, place.footprint.length / 8))
 
 
 def window_places(crs: Any, transform: Any, windows: npt.NDArray[np.int64]) -> list[Place | None]:

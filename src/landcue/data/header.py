@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from landcue.data.north import Grid, has_area, north_up, north_up_grid
 from landcue.data.objects import is_object
 from landcue.data.raster import HEAD, display_name, kind_of, raster_options
 from landcue.errors import DataError
@@ -28,8 +29,8 @@ class RasterFacts:
     """What the header of a scene holds.
 
     Attributes:
-        width: Columns.
-        height: Rows.
+        width: Columns; of a rotated raster those of its north-up grid.
+        height: Rows, likewise.
         count: Bands.
         colors: Numbers of the bands that hold measurements, from 1: all but alpha bands.
         crs: Coordinate reference system (rasterio), or ``None``.
@@ -41,8 +42,9 @@ class RasterFacts:
         names: Description of each band, or an empty string.
         bits: Bits of a value where they are fewer than those of its type.
         inverted: Whether 0 is white.
-        turn: How the pixels are turned to be shown, see :func:`turned`.
+        turn: How the pixels are turned to be shown, see :func:`landcue.data.north.turned`.
         notes: What was assumed of place and orientation.
+        stored: The grid of the file, if it is rotated and read on another one.
     """
 
     width: int
@@ -60,6 +62,17 @@ class RasterFacts:
     inverted: bool = False
     turn: int = 0
     notes: tuple[str, ...] = ()
+    stored: Grid | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """The pixels that windows count."""
+        return Grid(self.transform, self.width, self.height)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and rows of the file."""
+        return (self.width, self.height) if self.stored is None else self.stored[1:]
 
 
 def read_facts(path: Path) -> RasterFacts:
@@ -88,17 +101,19 @@ def facts_of(scene: Any, path: Path | bytes) -> RasterFacts:
     crs, transform, notes = _reference(scene, path)
     tags = {**scene.tags(), **scene.tags(ns="IMAGERY")}
     tags = {str(name).upper(): str(value).strip() for name, value in tags.items()}
+    grid = Grid(transform, int(scene.width), int(scene.height))
+    stored = None
     if crs is None:
         turn = _ORIENTATIONS.get(_orientation(path), 0)
         notes += (ORIENTED,) if turn else ()
     else:
-        turn, oblique = north_up(transform)
-        notes += (OBLIQUE,) if oblique else (TURNED,) if turn else ()
+        grid, stored, turn, how = shown_north_up(grid)
+        notes += how
     structure = scene.tags(ns="IMAGE_STRUCTURE")
     notes += (STACKED,) if scene.driver == "VRT" else ()
     return RasterFacts(
-        width=int(scene.width),
-        height=int(scene.height),
+        width=grid.width,
+        height=grid.height,
         count=int(scene.count),
         colors=tuple(
             band
@@ -106,7 +121,7 @@ def facts_of(scene: Any, path: Path | bytes) -> RasterFacts:
             if kind != ColorInterp.alpha
         ),
         crs=crs,
-        transform=transform,
+        transform=grid.transform,
         time=_time(tags),
         sensor=next((tags[name] for name in _SENSOR_TAGS if tags.get(name)), None),
         interpretations=tuple(kind.name for kind in scene.colorinterp),
@@ -116,7 +131,22 @@ def facts_of(scene: Any, path: Path | bytes) -> RasterFacts:
         inverted=structure.get("MINISWHITE") == "YES",
         turn=turn,
         notes=notes,
+        stored=stored,
     )
+
+
+def shown_north_up(grid: Grid) -> tuple[Grid, Grid | None, int, tuple[str, ...]]:
+    """Return how the pixels of a grid are shown north up.
+
+    Returns:
+        The grid that windows count; if it is another one, the stored grid; the turn; and a line for
+        the record.
+    """
+    turn, rotated = north_up(grid.transform)
+    if not rotated:
+        return grid, None, turn, (TURNED,) if turn else ()
+    found = north_up_grid(grid)
+    return (grid, None, turn, (OBLIQUE,)) if found is None else (found, grid, 0, (RESAMPLED,))
 
 
 STACKED = "one file a band, stacked"
@@ -124,14 +154,25 @@ FROM_GCPS = "placed by ground control points"
 FROM_RPCS = "placed by rational polynomial coefficients, at their mean height"
 FROM_WORLD_FILE = "placed by a world file"
 NO_PRJ = "world file not used: add a .prj file with its coordinate reference system"
+NO_CRS = "transform not used: there is no coordinate reference system"
+NO_AREA = "georeference not used: its pixels have no area"
+ON_A_LINE = "ground control points not used: they lie on a line"
 NOT_PLACED = "ground control points not used: they give no coordinate reference system"
 TURNED = "turned to show north up"
-OBLIQUE = "grid is rotated: shown with north less than 45 degrees from up"
+RESAMPLED = "grid is rotated: resampled north up, each pixel from the nearest stored one"
+OBLIQUE = "grid is rotated or sheared too much to be resampled: turned by quarters, north not up"
 ORIENTED = "turned as its orientation tag says"
 
 
 def _reference(scene: Any, path: Path | bytes) -> tuple[Any, Any, tuple[str, ...]]:
     """Return coordinate reference system and transform, or ``None``, and where they come from."""
+    crs, transform, notes = _stated_reference(scene, path)
+    if crs is not None and not has_area(transform):
+        return None, None, (NO_AREA,)
+    return crs, transform, notes
+
+
+def _stated_reference(scene: Any, path: Path | bytes) -> tuple[Any, Any, tuple[str, ...]]:
     from rasterio.transform import from_gcps
 
     if scene.crs is not None and not scene.transform.is_identity:
@@ -140,6 +181,9 @@ def _reference(scene: Any, path: Path | bytes) -> tuple[Any, Any, tuple[str, ...
     if len(points) >= 3:
         if crs is None:
             return None, None, (NOT_PLACED,)
+        spread = [[(p.col, p.row) for p in points], [(p.x, p.y) for p in points]]
+        if any(np.linalg.matrix_rank(np.array(s) - np.mean(s, axis=0)) < 2 for s in spread):
+            return None, None, (ON_A_LINE,)
         return crs, from_gcps(points), (FROM_GCPS,)
     if scene.rpcs is not None:
         from rasterio.crs import CRS
@@ -147,7 +191,7 @@ def _reference(scene: Any, path: Path | bytes) -> tuple[Any, Any, tuple[str, ...
         return CRS.from_epsg(4326), _rpc_transform(scene), (FROM_RPCS,)
     found = world_file(path) if isinstance(path, Path) and not is_object(path) else None
     if found is None:
-        return None, None, ()
+        return None, None, () if scene.transform.is_identity else (NO_CRS,)
     transform, crs = found
     crs = scene.crs or crs
     return (None, None, (NO_PRJ,)) if crs is None else (crs, transform, (FROM_WORLD_FILE,))
@@ -192,7 +236,7 @@ def world_file(path: Path) -> tuple[Any, Any] | None:
         if len(numbers) != 6 or not np.isfinite(numbers).all():
             raise DataError(f"{file}: a world file holds six numbers; repair or remove it")
         a, d, b, e, c, f = numbers
-        if a * e == b * d:
+        if not has_area(Affine(a, b, c, d, e, f)):
             raise DataError(f"{file}: its pixels have no area; repair or remove it")
         crs = None
         with contextlib.suppress(OSError, CRSError, UnicodeDecodeError):
@@ -203,31 +247,6 @@ def world_file(path: Path) -> tuple[Any, Any] | None:
 
 
 _ORIENTATIONS = {2: 1, 3: 3, 4: 2, 5: 4, 6: 5, 7: 7, 8: 6}
-
-
-def turned(image: Any, turn: int) -> Any:
-    """Return ``[h, w, ...]`` transposed (4), then mirrored left to right (1) and top to bottom (2).
-
-    >>> turned(np.array([[1, 2], [3, 4]]), 4 | 1).tolist()
-    [[3, 1], [4, 2]]
-    """
-    if turn & 4:
-        image = np.swapaxes(image, 0, 1)
-    if turn & 1:
-        image = image[:, ::-1]
-    if turn & 2:
-        image = image[::-1]
-    return image
-
-
-def north_up(transform: Any) -> tuple[int, bool]:
-    """Return the turn that brings the y axis nearest to up, and whether it is off afterwards."""
-    a, b, _, d, e, _ = tuple(transform)[:6]
-    swapped = abs(b * d) > abs(a * e)
-    x, y = (b, d) if swapped else (a, e)
-    turn = 4 * swapped + (x < 0) + 2 * (y > 0)
-    off = max(abs(a), abs(e)) if swapped else max(abs(b), abs(d))
-    return turn, off > 0.02 * max(abs(a), abs(b), abs(d), abs(e))
 
 
 def _orientation(path: Path | bytes) -> int:

@@ -17,7 +17,8 @@ import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from landcue.data.geo import place_of_raster, window_places
-from landcue.data.header import FROM_WORLD_FILE, NO_PRJ, north_up, turned, world_file
+from landcue.data.header import FROM_WORLD_FILE, NO_PRJ, shown_north_up, world_file
+from landcue.data.north import Grid, Pixels, resampled, turned
 from landcue.data.objects import is_object
 from landcue.data.pictures import Scale
 from landcue.data.raster import (
@@ -204,16 +205,26 @@ def _placed(picture: Picture, path: Path) -> Picture:
     if found is None:
         return picture
     transform, crs = found
-    height, width = picture.pixels.shape[:2]
+    pixels = picture.pixels
     if crs is None:
         return replace(picture, reading={"rules": [NO_PRJ]})
+    height, width, colors = pixels.shape
     (place,) = window_places(crs, transform, np.array([[0, 0, width, height]]))
     if place is None:
         return picture
-    pixels = np.ascontiguousarray(turned(picture.pixels, north_up(transform)[0]))
+    grid, stored, turn, how = shown_north_up(Grid(transform, width, height))
+    if stored is not None:
+
+        def read(area: Window) -> Pixels:
+            part = picture.pixels[area.row : area.row + area.height]
+            part = part[:, area.col : area.col + area.width]
+            return part, np.ones(part.shape[:2], np.bool_)
+
+        whole, blank = Window(0, 0, grid.width, grid.height), np.zeros(colors, np.uint8)
+        pixels, _ = resampled(read, stored, grid, whole, blank)
     return replace(
-        picture, pixels=pixels, reading={"rules": [FROM_WORLD_FILE]}, bounds=place.bounds,
-        footprint=place.footprint,
+        picture, pixels=np.ascontiguousarray(turned(pixels, turn)),
+        reading={"rules": [FROM_WORLD_FILE, *how]}, bounds=place.bounds, footprint=place.footprint,
     )  # fmt: skip
 
 

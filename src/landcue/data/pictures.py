@@ -18,8 +18,9 @@ value becomes 128); values of fewer than 8 bits are stretched to 0..255. Pixels 
 0. They are those that a mask marks, or else an alpha band of 0, or else those that have the
 declared nodata value or NaN in all chosen bands, and where nothing is declared those that are 0 in
 all of them, unless a band has negative values. An alpha band counts only if most of its values are
-0 or its largest one. Where 0 is white the picture is inverted. Last it is turned: north up where
-the raster has a place, else as its orientation tag says.
+0 or its largest one. Where 0 is white the picture is inverted. Last it is brought north up where
+the raster has a place, by turning it or, where its grid is rotated, by the rule of
+:mod:`landcue.data.north`; without a place it is turned as its orientation tag says.
 """
 
 from __future__ import annotations

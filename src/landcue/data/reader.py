@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from landcue.data.header import facts_of, turned
+from landcue.data.header import facts_of
+from landcue.data.north import Pixels, resampled, turned
 from landcue.data.objects import CHANGED, is_object, object_path
 from landcue.data.pictures import (
     INVERTED,
@@ -100,7 +101,7 @@ class SceneReader:
         }
 
     def whole(self, most: int = MAX_PIXELS) -> Window:
-        """Return the window of all pixels.
+        """Return the window of all pixels, of a rotated raster those of its north-up grid.
 
         Raises:
             DataError: They are too many to be read at once.
@@ -160,8 +161,8 @@ class SceneReader:
             DataError: The file is broken, or smaller than the window.
         """
         if (
-            window.col + window.width > self._dataset.width
-            or window.row + window.height > self._dataset.height
+            window.col + window.width > self.facts.width
+            or window.row + window.height > self.facts.height
         ):
             raise DataError(f"{self._name}: {CHANGED}")
         side = self._options.side
@@ -173,7 +174,7 @@ class SceneReader:
             strip = Window(
                 window.col, window.row + row, window.width, min(rows, window.height - row)
             )
-            pixels, valid = self._picture(strip, factor, rendering)
+            pixels, valid = self._north_up_picture(strip, factor, rendering)
             parts.append(pixels)
             known += int(valid.sum())
         image = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -182,7 +183,7 @@ class SceneReader:
         return np.ascontiguousarray(turned(image, self.facts.turn))
 
     def values(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Read the stored numbers of a window, not scaled and not turned.
+        """Read the stored numbers of a window, not scaled and not turned by quarters.
 
         Larger windows than the encoder's side are read at a coarser resolution, as in :meth:`chip`.
 
@@ -196,8 +197,29 @@ class SceneReader:
         side = self._options.side
         factor = 1 if side is None else max(1, min(window.width, window.height) // side)
         how = "nearest" if factor == 1 else "average"
-        found = self._read(window, list(self.choice.bands), factor, how)
-        return found, self._valid(found, self.rendering(), window, factor)
+        bands, rendering = list(self.choice.bands), self.rendering()
+
+        def read(window: Window) -> Pixels:
+            found = self._read(window, bands, factor, how)
+            return found.transpose(1, 2, 0), self._valid(found, rendering, window, factor)
+
+        blank = np.zeros(len(bands), self._dataset.dtypes[bands[0] - 1])
+        found, valid = self._north_up(read, window, blank, factor)
+        return found.transpose(2, 0, 1), valid
+
+    def _north_up(
+        self, read: Callable[[Window], Pixels], window: Window, blank: npt.NDArray[Any], factor: int
+    ) -> Pixels:
+        if self.facts.stored is None:
+            return read(window)
+        return resampled(read, self.facts.stored, self.facts.grid, window, blank, factor)
+
+    def _north_up_picture(self, window: Window, factor: int, rendering: Rendering) -> Pixels:
+        colors = len(self.choice.bands) if self.choice.kind == "bands" else 3
+        blank = np.zeros(colors, np.uint8)
+        return self._north_up(
+            lambda area: self._picture(area, factor, rendering), window, blank, factor
+        )
 
     def _picture(
         self, window: Window, factor: int, rendering: Rendering
@@ -225,10 +247,10 @@ class SceneReader:
 
     @property
     def _coarse(self) -> int:
-        return -(-max(self.facts.width, self.facts.height) // _SAMPLE_SIDE)
+        return -(-max(self.facts.size) // _SAMPLE_SIDE)
 
     def _sample_window(self) -> Window:
-        return Window(0, 0, self.facts.width, self.facts.height)
+        return Window(0, 0, *self.facts.size)
 
     def _has_mask(self) -> bool:
         from rasterio.enums import MaskFlags
