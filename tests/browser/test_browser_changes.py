@@ -177,6 +177,7 @@ def test_dates_of_two_archives_are_compared(halves, dated, serve, visit):
     guest.page.get_by_label("False alarm rate").select_option("show all pairs")
     _, answer = guest.answered(guest.button("Compare").click, is_change)
     assert (answer["archive"], answer["other"]) == ("early", "late")
+    expect(guest.page.get_by_role("heading", level=1)).to_have_text("Changes from early to late")
     one = landcue.open(dated).change(before="2015-07-01", after="2015-07-01", alpha=1)
     assert [c["after"] for c in answer["changes"]] == [after[5:] for _, after in one.ids]
     assert answer["changes"][0]["p"] == one[0].p

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import sqlite3
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -208,6 +210,15 @@ def test_a_search_that_the_page_cannot_show_whole_says_so(growing, serve, visit)
     saved(guest).get_by_role("button", name=re.compile("^by path")).click()
     guest.searching(guest.button("Show this search").click)
     expect(guest.page.locator(".toast")).to_contain_text("it leaves out: path.")
+    with contextlib.closing(sqlite3.connect(archive.watches.path)) as database:
+        database.execute("UPDATE watches SET model = 'another'")
+        database.commit()
+    guest.page.reload()
+    guest.button("Saved searches").click()
+    expect(saved(guest)).to_contain_text(
+        "It was made with another model: remove it and add it again. Its hits are kept."
+    )
+    assert violations(guest) == []
 
 
 def test_saved_searches_fit_a_narrow_screen(growing, serve, visit):

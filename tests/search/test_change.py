@@ -327,6 +327,36 @@ def test_command(folder, tmp_path):
     assert len(json.loads(out.read_text())["features"]) == 3
 
 
+def test_command_for_two_archives(made, folder, tmp_path):
+    early = write(made, tmp_path / "early", [(2010, 7, 1)])
+    dates = ("--before", "2011", "--after", "2018")
+    done = run("change", early, *dates, "--other", folder, "--alpha", "1", "--json")
+    assert done.exit_code == 0, done.output
+    wanted = landcue.open(early).change(
+        before="2011", after="2018", other=landcue.open(folder), alpha=1
+    )
+    assert json.loads(done.stdout) == json.loads(json.dumps(wanted.to_json()))
+    small = made.Sizes(dim=8)
+    other = write(made, tmp_path / "model", [(2018, 1, 1)], sizes=small)
+    far = [
+        replace(facts(made, f"s/{cell(i, '320m')}", i, (2018, 1, 1)), bounds=Bounds(50, 0, 51, 1))
+        for i in range(4)
+    ]
+    made.make_archive(tmp_path / "far", 4, sizes=made.Sizes(dim=16), facts=far)
+    off = [replace(one, id=f"{i}.tif") for i, one in enumerate(far)]
+    made.make_archive(tmp_path / "off", 4, sizes=made.Sizes(dim=16), facts=off)
+    for later, word in (
+        (other, "was made by another model"),
+        (tmp_path / "far", "the grids do not match: utm 640m before, utm 320m after"),
+        (tmp_path / "off", "no place was recorded in both periods"),
+        (tmp_path / "none", "none"),
+    ):
+        done = run("change", early, *dates, "--other", later)
+        assert done.exit_code in (1, 2)
+        assert word in done.output
+        assert done.output.count("\n") == 1, done.output
+
+
 def test_bad_commands(folder, tmp_path):
     dates = ("--before", "2013", "--after", "2018")
     for args, status, word in (

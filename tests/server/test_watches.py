@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -210,6 +211,32 @@ def test_what_was_added_while_no_service_ran_is_reported_at_its_start(root):
     with service(root, follow_seconds=0) as client:
         hits = wait_for(lambda: client.get("/v1/watches/hits").json()["hits"])
     assert [hit["id"] for hit in hits] == ["012.png", "013.png"]
+
+
+@pytest.mark.slow
+def test_killed_services_lose_no_evaluation_and_repeat_none(root, serve):
+    archive = landcue.open(root / "area")
+    archive.watches.add("any", archive.embed("000.png"), min_score=-1)
+    process, _, _ = serve(root / "area")
+    blocker = sqlite3.connect(archive.watches.path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    add_images(root, 12, 5)
+    time.sleep(4)  # it has seen the change, and waits for the file
+    process.kill()
+    process.wait()
+    blocker.execute("COMMIT")
+    assert archive.watches.hits() == []
+    process, _, _ = serve(root / "area")
+    wait_for(archive.watches.hits)
+    add_images(root, 17, 5)
+    wait_for(lambda: archive.watches.hits(5))
+    process.kill()
+    process.wait()
+    add_images(root, 22, 5)
+    _, address, _ = serve(root / "area")
+    wait_for(lambda: archive.watches.hits(10))
+    hits = httpx.get(f"{address}/v1/watches/hits").json()["hits"]
+    assert sorted(hit["id"] for hit in hits) == [f"{i:03}.png" for i in range(12, 27)]
 
 
 def test_a_watch_of_another_model_is_logged_and_kept(root, log_lines):

@@ -56,7 +56,7 @@ export default function ChangesPage() {
       <section class="stage results" aria-label="Changes" aria-busy={answer.state === "waiting"}>
         <header class="results-head">
           <div class="results-title">
-            <h1 class="clip">Changes in {archiveName.value}</h1>
+            <h1 class="clip">{compared?.other ? `Changes from ${archiveName.value} to ${compared.other}` : `Changes in ${archiveName.value}`}</h1>
             {request && answer.state === "there" && answer.value && answer.value.matched > 0 && (
               <ExportList name={`changes-${archiveName.value}`} rows={answer.value.matched} load={(format) => api.exportedChange(request, format)} />
             )}
