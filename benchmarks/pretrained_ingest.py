@@ -5,7 +5,8 @@
 SOURCE is a folder of images. The bare loop reads each file with Pillow, applies timm's own
 transform and runs the model in batches of 64, in one thread beside torch's own. Indexing also
 fits principal components, codes and their recall, makes thumbnails and commits. Weights are random:
-they do not change the time. The rounds alternate; the ratio of the medians is printed.
+they do not change the time. The rounds alternate; the ratios of the medians are printed, of seconds
+and of the CPU seconds of all threads, which depend less on what else the machine does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import timm
@@ -32,16 +35,21 @@ from landcue.files import core_count
 BATCH = 64
 
 
-def bare_loop(files: list[Path], model: torch.nn.Module) -> float:
-    """Return the seconds of reading, transforming and running the model."""
+def bare_loop(files: list[Path], model: torch.nn.Module) -> None:
+    """Read, transform and run the model."""
     transform = create_transform(**resolve_model_data_config(model), is_training=False)
-    started = time.perf_counter()
     with torch.inference_mode():
         for first in range(0, len(files), BATCH):
             images = [Image.open(file).convert("RGB") for file in files[first : first + BATCH]]
             batch = torch.stack([transform(image) for image in images])
             model(batch.contiguous(memory_format=torch.channels_last))
-    return time.perf_counter() - started
+
+
+def timed(call: Callable[[], object]) -> tuple[float, float]:
+    """Return the seconds of a call, and the CPU seconds of all threads."""
+    started, used = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - started, time.process_time() - used
 
 
 def main() -> None:
@@ -66,16 +74,23 @@ def main() -> None:
         save_file(model.state_dict(), folder / "weights.safetensors")
         model = model.to(memory_format=torch.channels_last)
         uri = f"timm:{options.model}@{folder / 'weights.safetensors'}"
-        bare: list[float] = []
-        index: list[float] = []
+        bare_loop(files[:BATCH], model)
+        bare: list[tuple[float, float]] = []
+        index: list[tuple[float, float]] = []
         for number in range(options.rounds):
-            bare.append(bare_loop(files, model))
-            started = time.perf_counter()
-            index_source(folder / "photos", folder / f"archive{number}", model=uri)
-            index.append(time.perf_counter() - started)
-            print(f"bare loop {bare[-1]:.1f} s, landcue index {index[-1]:.1f} s")
-    ratio = statistics.median(index) / statistics.median(bare)
-    print(f"{len(files)} images, {options.model}: landcue index takes {ratio:.2f} of the bare loop")
+            bare.append(timed(partial(bare_loop, files, model)))
+            archive = folder / f"archive{number}"
+            index.append(timed(partial(index_source, folder / "photos", archive, model=uri)))
+            for name, (seconds, used) in (("bare loop", bare[-1]), ("landcue index", index[-1])):
+                print(f"{name:<14} {seconds:6.1f} s {used:6.1f} CPU seconds", flush=True)
+    ratios = [
+        statistics.median(i) / statistics.median(b)
+        for i, b in zip(zip(*index, strict=True), zip(*bare, strict=True), strict=True)
+    ]
+    print(
+        f"{len(files)} images, {options.model}: landcue index takes {ratios[0]:.2f} times the "
+        f"seconds of the bare loop and {ratios[1]:.2f} times its CPU seconds"
+    )
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ from landcue.models.fitted_codes import fit_codes
 from landcue.models.joined import JoinedBackbone, fold_batch_norm
 from landcue.models.load import BUILTIN, EXPORTED, find_model
 from landcue.models.onnx import OnnxEncoder
+from landcue.training.adapt import train_averaged
 from landcue.training.evaluation import VALIDATION_METRICS
 from landcue.types import Encoding, Record
 
@@ -193,24 +194,12 @@ def learned_part(x: Any, labels: Any, recipe: Recipe) -> tuple[Any, Any]:
     layer.load_state_dict(
         {"weight": torch.tensor(axes.T.copy()).float(), "bias": torch.zeros(axes.shape[1])}
     )
-    loss, rng = MARC.from_labels(y, **_MARC), np.random.default_rng(recipe.seed)
-    optimizer = torch.optim.AdamW(layer.parameters(), lr=2e-3, weight_decay=1e-4)
-    steps = len(u) // 256
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps * recipe.epochs)
-    mean, kept = [torch.zeros_like(value) for value in layer.parameters()], 0
-    for epoch in range(recipe.epochs):
-        order = rng.permutation(len(u))[: steps * 256]
-        for part in order.reshape(steps, 256):
-            value = loss(F.normalize(layer(u[part]), dim=1), y[part])
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
-            schedule.step()
-        if epoch >= recipe.epochs // 2:
-            kept += 1
-            for average, now in zip(mean, layer.parameters(), strict=True):
-                average += (now.detach() - average) / kept
-    weight, bias = (value.double().numpy() for value in mean)
+    loss = MARC.from_labels(y, **_MARC)
+    train_averaged(
+        layer, lambda rows: loss(F.normalize(layer(u[rows]), dim=1), y[rows]), len(u),
+        groups=layer.parameters(), batch_size=256, epochs=recipe.epochs, lr=2e-3, seed=recipe.seed,
+    )  # fmt: skip
+    weight, bias = (value.detach().double().numpy() for value in layer.parameters())
     return weight.T, bias
 
 

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +51,6 @@ from landcue.types import ByteArray, FloatArray, Record
 METRIC = "nDCG@100"
 _BATCH = 64
 _LEAST_IMAGES = 20
-_LABEL_PENALTY = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,8 +355,6 @@ def fit_heads(
 ) -> Space:
     """Train heads on features ``[n, F]`` with labels ``[n, C]``; the same inputs, the same heads.
 
-    The weights are the mean of those after each epoch of the last half.
-
     Raises:
         UsageError: Labels or options that the loss refuses, or too few images.
     """
@@ -370,7 +367,16 @@ def fit_heads(
         objective = Objective(
             options.loss, statistics, heads.projection.out_features, options.n_bits
         )
-        _train(heads, objective, u, y, options)
+        groups: list[dict[str, Any]] = [
+            {"params": heads.projection.parameters()},
+            {"params": heads.hash.parameters(), "lr": 5 * options.lr},
+            {"params": heads.label.parameters(), "lr": 10 * options.lr, "weight_decay": 1e-3},
+            {"params": objective.parameters(), "lr": 100 * options.lr},
+        ]
+        train_averaged(
+            heads, lambda rows: objective(heads(u[rows]), y[rows])[0], len(u), groups=groups,
+            batch_size=options.batch_size, epochs=options.epochs, lr=options.lr, seed=options.seed,
+        )  # fmt: skip
     maps = [heads.projection, heads.hash, heads.label]
     weight = torch.cat([m.weight for m in maps]).detach().T
     return Space(
@@ -383,38 +389,45 @@ def fit_heads(
     )
 
 
-def _train(
-    heads: _Heads, objective: Objective, u: Tensor, y: Tensor, options: AdaptOptions
+def train_averaged(
+    module: nn.Module,
+    loss_of: Callable[[npt.NDArray[np.int64]], Tensor],
+    n: int,
+    *,
+    groups: Any,
+    batch_size: int,
+    epochs: int,
+    lr: float,
+    seed: int,
 ) -> None:
-    batch = min(options.batch_size, len(u))
-    steps = len(u) // batch
-    parameters: list[Any] = [
-        {"params": heads.projection.parameters()},
-        {"params": heads.hash.parameters(), "lr": 5 * options.lr},
-        {"params": heads.label.parameters(), "lr": 10 * options.lr, "weight_decay": _LABEL_PENALTY},
-        {"params": objective.parameters(), "lr": 100 * options.lr},
-    ]
-    optimizer = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps * options.epochs)
-    order = np.random.default_rng(options.seed)
+    """Train by the loss of batches of n rows; leave the mean of the weights of the last half.
+
+    Raises:
+        UsageError: The loss is not finite.
+    """
+    batch = min(batch_size, n)
+    steps = n // batch
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps * epochs)
+    order = np.random.default_rng(seed)
     mean: dict[str, Tensor] = {}
     averaged = 0
-    for epoch in range(options.epochs):
-        rows = order.permutation(len(u))[: steps * batch]
+    for epoch in range(epochs):
+        rows = order.permutation(n)[: steps * batch]
         for part in rows.reshape(steps, batch):
-            loss, _ = objective(heads(u[part]), y[part])
+            loss = loss_of(part)
             if not torch.isfinite(loss):
                 raise UsageError(f"the loss became {float(loss)}; lower the learning rate")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-        if epoch >= options.epochs // 2:
+        if epoch >= epochs // 2:
             averaged += 1
-            for name, tensor in heads.state_dict().items():
+            for name, tensor in module.state_dict().items():
                 old = mean.get(name, tensor)
                 mean[name] = old + (tensor - old) / averaged
-    heads.load_state_dict(mean)
+    module.load_state_dict(mean)
 
 
 def _check(truth: npt.NDArray[Any], names: Sequence[str]) -> None:
