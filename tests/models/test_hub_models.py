@@ -198,6 +198,8 @@ def test_broken_transformers_folders_are_named(vit, tmp_path):
     with pytest.raises(ModelError, match=r"hf:.* cannot be read") as error:
         load_model(f"hf:{tmp_path}")
     assert "\n" not in str(error.value)
+    with pytest.raises(ModelError, match=r"hf:.*none: there is no such folder"):
+        load_model(f"hf:{tmp_path}/none")
     folder = tiny_models.hf_vit_folder(tmp_path / "vit")
     processor = json.loads((folder / "preprocessor_config.json").read_text())
     processor["rescale_factor"] = 1 / 127.5
@@ -237,6 +239,7 @@ def test_torchgeo_weights_that_cannot_be_used_are_named():
     pytest.importorskip("torchgeo.models")
     wrong = {
         "ResNet18_Weights.SENTINEL2_ALL_MOKO": "did you mean 'ResNet18_Weights.SENTINEL2_ALL_MOCO'",
+        "ResNet19": "did you mean 'ResNet18' or",
         "CROMABase_Weights.CROMA_VIT": "without pooled features",
     }
     for name, message in wrong.items():

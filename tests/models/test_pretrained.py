@@ -1,6 +1,8 @@
 """Encoders of other libraries against the bare libraries, on the same pixels."""
 
 import json
+import logging
+import re
 import shutil
 
 import numpy as np
@@ -8,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+import commands
 import tiny_models
 from landcue.errors import ModelError, UsageError
 from landcue.models import PretrainedEncoder, fit_space, load_model
-from landcue.models.pretrained.encoder import restore_encoder
+from landcue.models.pretrained.encoder import fetching, restore_encoder
 from landcue.models.pretrained.preprocessing import Preprocessing
 
 SIZES = [(64, 64), (257, 180), (160, 300), (33, 500)]
@@ -214,6 +217,11 @@ def test_unknown_models_are_named_with_near_matches(weights, tmp_path):
     wrong = {
         "tim:resnet18": (UsageError, "unknown kind of model 'tim' (did you mean 'timm'"),
         "timm:": (UsageError, "name a model after the colon"),
+        "buildin": (
+            ModelError,
+            "buildin does not exist (did you mean 'builtin'?)",
+        ),
+        f"onnx:{tmp_path}/none.onnx": (ModelError, "none.onnx does not exist"),
         "timm:resnet81": (UsageError, "'resnet18'"),
         "timm:resnet18.nobody": (UsageError, "timm has no weights 'resnet18.nobody'"),
         f"timm:{tiny_models.TIMM}@{tmp_path}/none.safetensors": (ModelError, "cannot be read"),
@@ -236,14 +244,31 @@ def test_unknown_models_are_named_with_near_matches(weights, tmp_path):
         load_model(f"timm:{tiny_models.TIMM}@{weights}", runtime="onnx")
 
 
-def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
+def test_weights_that_cannot_be_fetched_are_named(monkeypatch, tmp_path):
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ModelError, match=r"cannot be fetched .*timm:NAME|resnet18@FILE") as error:
-        load_model("timm:resnet18")
-    assert "\n" not in str(error.value)
+    tiny_models.write_pictures(tmp_path / "photos", 4)
+    words = ("index", tmp_path / "photos", tmp_path / "archive", "--model", "timm:resnet18")
+    line = commands.error_line(1, *words)
+    assert re.search(r"timm:resnet18: its weights cannot be fetched \(.*resnet18@FILE", line)
+    assert not (tmp_path / "archive").exists()
+
+
+def test_what_a_hub_logs_and_prints_is_not_shown(capfd, caplog):
+    def load():
+        with fetching("hf:a/b", "use hf:FOLDER"):
+            print("Downloading")
+            logging.getLogger("huggingface_hub").error("Retrying")
+            raise OSError("no network\nat all")
+
+    with pytest.raises(ModelError) as error:
+        load()
+    assert str(error.value) == "hf:a/b: its weights cannot be fetched (no network); use hf:FOLDER"
+    assert capfd.readouterr() == ("", "")
+    logging.getLogger("landcue").warning("heard again")
+    assert "heard again" in caplog.text
 
 
 def test_a_model_without_pooled_features_is_refused(weights, monkeypatch):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import commands
 import landcue
 import landcue.training.adapt as module
 from landcue.cli.main import app
@@ -288,3 +289,9 @@ def test_marks_on_the_chips_of_an_archive_make_its_next_model(run, tmp_path):
     assert right(again) > 1.2 * before
     assert again.manifest.label_names == ("sea",)
     assert again.manifest.fingerprint == load_model(tmp_path / "mine").fingerprint
+    again.close()
+    index = ("index", tmp_path / "scenes", tmp_path / "archive", "--chip", "20px", "--model")
+    done = commands.landcue(*index, run)
+    assert done.returncode == 1
+    assert "was made by model" in done.stderr.splitlines()[-1]
+    assert commands.landcue(*index, tmp_path / "mine").returncode == 0

@@ -111,7 +111,10 @@ def prepare_encoder(
     device = None if loaded.on_cpu else "cuda"
     if own is not None and same_tower(own, loaded):
         if refit or not loaded.fitted:
-            loaded = restore_encoder(own, device=device or "cpu")
+            kept = restore_encoder(own, device=device or "cpu")
+            if not refit and "adapted" in kept.space.facts:
+                return Prepared(loaded)  # not what made the archive: refused when it is opened
+            loaded = kept
         refit = False
     if loaded.fitted and not refit:
         _check_sizes(loaded, dim, bits)

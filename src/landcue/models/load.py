@@ -30,26 +30,32 @@ class Model(Encoder, Protocol):
     @property
     def path(self) -> Path:
         """Its run folder or exported file."""
+        ...
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Whatever its training wrote."""
+        ...
 
     @property
     def image_size(self) -> int:
         """Side in pixels of a prepared image."""
+        ...
 
     @property
     def in_chans(self) -> int:
         """Bands of an image."""
+        ...
 
     @property
     def unfinished(self) -> bool:
         """Whether its training has not ended."""
+        ...
 
     @property
     def on_cpu(self) -> bool:
         """Whether it computes on the CPU's cores."""
+        ...
 
 
 def find_model(name: str | Path) -> Path:
@@ -144,6 +150,11 @@ def load_model(
         if runtime == "onnx":
             raise UsageError(f"--runtime onnx: {uri} runs on torch; leave it out")
         return open_encoder(kind, rest, device=device, threads=threads)
+    if not path.exists():
+        raise ModelError(
+            f"{path} does not exist{did_you_mean(rest, (BUILTIN,))}; use a run folder that "
+            "'landcue train' finished, an exported file, or a model of a library such as timm:NAME"
+        )
     if is_pretrained(path):
         return restore_encoder(path, device=device, threads=threads)
     is_file = path.suffix.lower() == ".onnx"

@@ -8,17 +8,20 @@ below ``tower/``, all that is needed offline.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
+import io
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from landcue import __version__
-from landcue.errors import LandcueError, ModelError, UsageError, explain_missing, missing_extra
+from landcue.errors import ModelError, UsageError, explain_missing, missing_extra
 from landcue.files import read_json, write_atomic
 from landcue.models.pretrained.prompts import PROMPTS, VOCABULARY
 from landcue.models.resize import as_pixels
@@ -47,46 +50,58 @@ class Tower(Protocol):
     @property
     def name(self) -> str:
         """What it is, without folders of this machine: ``timm:resnet18``."""
+        ...
 
     @property
     def image_size(self) -> int:
         """Side in pixels of a prepared image."""
+        ...
 
     @property
     def bands(self) -> tuple[str, ...]:
         """Names of the bands of an image, in order."""
+        ...
 
     @property
     def value_range(self) -> tuple[float, float] | None:
         """The stored values that bytes 0 and 255 stand for; ``None``: of any image."""
+        ...
 
     @property
     def n_features(self) -> int:
         """Length F of the features."""
+        ...
 
     @property
     def has_text(self) -> bool:
         """Whether texts can be encoded."""
+        ...
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over weights and preprocessing."""
+        ...
 
     @property
     def on_cpu(self) -> bool:
         """Whether it computes on the CPU's cores."""
+        ...
 
     def prepare(self, image: ByteArray) -> ByteArray:
         """Resize and crop one image uint8 ``[h, w, C]`` as the library does, ``[s, s, C]``."""
+        ...
 
     def features(self, pixels: ByteArray) -> FloatArray:
         """Return features float32 ``[n, F]`` of prepared images uint8 ``[n, s, s, C]``."""
+        ...
 
     def text_features(self, texts: Sequence[str]) -> FloatArray:
         """Return features float32 ``[n, F]`` of texts."""
+        ...
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write all files that it needs; return settings as JSON values."""
+        ...
 
 
 class PretrainedEncoder:
@@ -373,6 +388,29 @@ def first_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:200]
 
 
-def cannot_fetch(name: str, error: BaseException, instead: str) -> LandcueError:
-    """Return the error for weights that a library could not load from its hub."""
-    return ModelError(f"{name}: its weights cannot be fetched ({first_line(error)}); {instead}")
+@contextlib.contextmanager
+def quiet() -> Generator[None]:
+    """Keep another library from logging, and from printing where results are printed."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def fetching(
+    name: str, instead: str, what: str = "its weights cannot be fetched"
+) -> Generator[None]:
+    """Load weights from a hub, quietly; whatever its client raises becomes one line.
+
+    Raises:
+        ModelError: They cannot be loaded.
+    """
+    try:
+        with quiet():
+            yield
+    except Exception as error:
+        raise ModelError(f"{name}: {what} ({first_line(error)}); {instead}") from None

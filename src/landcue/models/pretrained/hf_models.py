@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from landcue.errors import ModelError, UsageError
-from landcue.models.pretrained.encoder import cannot_fetch, first_line
+from landcue.models.pretrained.encoder import fetching, first_line
 from landcue.models.pretrained.preprocessing import Preprocessing
 from landcue.models.pretrained.torch_tower import WEIGHTS, TorchTower, fill, read_weights
 
@@ -71,11 +72,17 @@ class HfTower(TorchTower):
 def open_tower(name: str, device: str, threads: int | None = None) -> HfTower:
     """Open a folder that ``save_pretrained`` wrote, or a repository of the hub."""
     local = Path(name).is_dir()
+    if not local and not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name):
+        raise ModelError(f"hf:{name}: there is no such folder, and no repository has such a name")
     options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     pooling = True
-    try:
+    trouble = ("where there is a network, save it with save_pretrained and use hf:FOLDER",)
+    if local:
+        parts = "save model, image processor and tokenizer with save_pretrained, as safetensors"
+        trouble = (parts, "it cannot be read")
+    with fetching(f"hf:{name}", *trouble):
         model, missing = _load(name, options)
         if missing and all(key.startswith("pooler.") for key in missing):
             pooling = False  # else it would be random
@@ -84,14 +91,6 @@ def open_tower(name: str, device: str, threads: int | None = None) -> HfTower:
         tokenizer = None
         if hasattr(model, "get_image_features"):
             tokenizer = AutoTokenizer.from_pretrained(name, **options)
-    except Exception as error:  # whatever the hub's client and transformers raise
-        if local:
-            raise ModelError(
-                f"hf:{name} cannot be read ({first_line(error)}); save model, image processor and "
-                "tokenizer with save_pretrained, as safetensors"
-            ) from None
-        instead = "where there is a network, save it with save_pretrained and use hf:FOLDER"
-        raise cannot_fetch(f"hf:{name}", error, instead) from None
     if missing:
         raise ModelError(
             f"hf:{name} lacks {len(missing)} tensors, such as {missing[0]}: its weights are not of "

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor
 
 from landcue.errors import LandcueError, ModelError, UsageError, did_you_mean
-from landcue.models.pretrained.encoder import cannot_fetch, first_line
+from landcue.models.pretrained.encoder import fetching, first_line, quiet
 from landcue.models.pretrained.preprocessing import Preprocessing
 from landcue.models.pretrained.torch_tower import WEIGHTS, TorchTower, fill, read_weights
 
@@ -73,10 +71,8 @@ def open_tower(name: str, device: str, threads: int | None = None) -> OpenClipTo
             f"open_clip has {what}: use open_clip:{model}@TAG or a .safetensors file"
             f"{did_you_mean(origin, tags)}"
         )
-    try:
+    with fetching(f"open_clip:{model}", _INSTEAD):
         tokenizer = open_clip.get_tokenizer(model)
-    except Exception as error:  # whatever the hub's client raises
-        raise cannot_fetch(f"open_clip:{model}", error, _INSTEAD) from None
     return OpenClipTower(made, tokenizer, model, config, device)
 
 
@@ -115,7 +111,7 @@ def _from_folder(folder: Path, name: str, weights: str, device: str) -> OpenClip
 
 
 def _create(name: str) -> Any:
-    with _quiet():
+    with quiet():
         return open_clip.create_model(
             name, load_weights=False, pretrained_image=False, pretrained_text=False
         )
@@ -130,22 +126,8 @@ def _fetch(name: str, tag: str) -> Any:
             f"open_clip:{name}@{tag}: these weights were trained with another activation; use "
             f"open_clip:{other}@{tag}"
         )
-    try:
-        with _quiet():
-            return open_clip.create_model(name, pretrained=tag)
-    except Exception as error:  # whatever the hub's client and open_clip raise
-        raise cannot_fetch(f"open_clip:{name}@{tag}", error, _INSTEAD) from None
-
-
-@contextlib.contextmanager
-def _quiet() -> Generator[None]:
-    """Keep open_clip from logging that it was told not to load weights."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+    with fetching(f"open_clip:{name}@{tag}", _INSTEAD):
+        return open_clip.create_model(name, pretrained=tag)
 
 
 def _preprocessing(model: Any, name: str) -> Preprocessing:

@@ -11,7 +11,7 @@ from timm.data.config import resolve_model_data_config
 from torch import nn
 
 from landcue.errors import UsageError, did_you_mean
-from landcue.models.pretrained.encoder import cannot_fetch
+from landcue.models.pretrained.encoder import fetching
 from landcue.models.pretrained.preprocessing import Preprocessing
 from landcue.models.pretrained.torch_tower import WEIGHTS, TorchTower, fill, read_weights
 
@@ -64,14 +64,9 @@ def _create(name: str, **options: Any) -> nn.Module:
 
 
 def _fetch(name: str) -> nn.Module:
-    try:
+    instead = f"where there is a network, save them and use timm:{name}@FILE.safetensors"
+    with fetching(f"timm:{name}", instead):
         return _create(name, pretrained=True)
-    except Exception as error:  # whatever the hub's client and timm raise
-        raise cannot_fetch(
-            f"timm:{name}",
-            error,
-            f"where there is a network, save them and use timm:{name}@FILE.safetensors",
-        ) from None
 
 
 def _classifier(module: Any) -> str:

@@ -13,7 +13,7 @@ import torchgeo.models as geo
 from torch import Tensor, nn
 
 from landcue.errors import UsageError, did_you_mean
-from landcue.models.pretrained.encoder import cannot_fetch
+from landcue.models.pretrained.encoder import fetching
 from landcue.models.pretrained.preprocessing import Preprocessing
 from landcue.models.pretrained.torch_tower import WEIGHTS, TorchTower, fill, read_weights
 
@@ -51,11 +51,9 @@ def open_tower(name: str, device: str, threads: int | None = None) -> TorchGeoTo
         model = _pooled(geo.get_model(builder, in_chans=weight.meta["in_chans"]), wanted)
         fill(model, read_weights(Path(file)), file, _CLASSIFIERS)
         return TorchGeoTower(model, weight, device)
-    try:
+    instead = f"where there is a network, save them and use torchgeo:{wanted}@FILE.safetensors"
+    with fetching(f"torchgeo:{wanted}", instead):
         model = geo.get_model(builder, weights=weight)
-    except Exception as error:  # whatever the hub's client raises
-        instead = f"where there is a network, save them and use torchgeo:{wanted}@FILE.safetensors"
-        raise cannot_fetch(f"torchgeo:{wanted}", error, instead) from None
     return TorchGeoTower(_pooled(model, wanted), weight, device)
 
 
@@ -89,7 +87,10 @@ def _known() -> dict[str, tuple[Any, str]]:
 def _find(name: str) -> tuple[Any, str]:
     known = _known()
     if name not in known:
-        raise UsageError(f"torchgeo has no weights {name!r}{did_you_mean(name, known, 5)}")
+        family = {one: one.partition("_Weights")[0] for one in (name, *known)}
+        near = [one for one in known if family[one] == family[name]]
+        near = near or {family[one] for one in known}
+        raise UsageError(f"torchgeo has no weights {name!r}{did_you_mean(name, near, 5)}")
     return known[name]
 
 
