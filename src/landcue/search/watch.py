@@ -320,13 +320,15 @@ class Watches:
         database.execute("DELETE FROM facts")
         database.execute("INSERT INTO facts VALUES (?, ?)", (base, version))
         ids: Any = self._backend.records.column("id", np.arange(len(self._archive))).to_pylist()
-        seen = {row[0] for row in database.execute("SELECT id FROM records")}
-        database.executemany(
-            "INSERT INTO records (id) VALUES (?)", ((id_,) for id_ in ids if id_ not in seen)
-        )
         numbers: dict[str, int] = dict(
             database.execute("SELECT id, number FROM records").fetchall()
         )
+        last = max(numbers.values(), default=0)
+        database.executemany(
+            "INSERT INTO records (id) VALUES (?)", ((id_,) for id_ in ids if id_ not in numbers)
+        )
+        added = database.execute("SELECT id, number FROM records WHERE number > ?", (last,))
+        numbers.update(added.fetchall())
         return np.array([numbers[id_] for id_ in ids], np.int64)
 
     def _evaluate(
