@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 from landcue.errors import explain_missing
 
 
-def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+def lazy_exports(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
     """Return the ``__getattr__`` of a package.
 
     Args:
         package: Its ``__name__``.
-        modules: The module that holds each public name; a module that has the name itself, such
+        names: The public names that each module holds; a module that has the name itself, such
             as ``landcue.audit`` for ``audit``, is the value.
 
     Raises:
         UsageError: From the returned function, where a name needs an extra that is not installed.
     """
+    modules = {name: module for module, some in names.items() for name in some}
 
     def load(name: str) -> Any:
         if name not in modules:

@@ -20,10 +20,9 @@ __all__ = ["AuditReport", "Finding", "Limits", "audit"]
 __getattr__ = lazy_exports(
     __name__,
     {
-        "AuditReport": "landcue.audit.report",
-        "Finding": "landcue.audit.report",
-        "Limits": "landcue.audit.pairs",
-        "audit": "landcue.audit.run",
+        "landcue.audit.pairs": ("Limits",),
+        "landcue.audit.report": ("AuditReport", "Finding"),
+        "landcue.audit.run": ("audit",),
     },
 )
 sys.modules[__name__].__class__ = CallablePackage

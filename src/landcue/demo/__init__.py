@@ -17,11 +17,9 @@ __all__ = ["LABELS", "THEMES", "DemoReport", "render_chip", "run_demo", "write_d
 __getattr__ = lazy_exports(
     __name__,
     {
-        "LABELS": "landcue.demo.canvas",
-        "THEMES": "landcue.demo.scenes",
-        "DemoReport": "landcue.demo.run",
-        "render_chip": "landcue.demo.scenes",
-        "run_demo": "landcue.demo.run",
-        "write_demo_archive": "landcue.demo.archive",
+        "landcue.demo.archive": ("write_demo_archive",),
+        "landcue.demo.canvas": ("LABELS",),
+        "landcue.demo.run": ("DemoReport", "run_demo"),
+        "landcue.demo.scenes": ("THEMES", "render_chip"),
     },
 )

@@ -30,17 +30,9 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "PRESETS": "landcue.experiments.presets",
-        "Estimate": "landcue.experiments.presets",
-        "estimate_hours": "landcue.experiments.presets",
-        "read_preset": "landcue.experiments.presets",
-        "Results": "landcue.experiments.runner",
-        "Row": "landcue.experiments.runner",
-        "Spec": "landcue.experiments.spec",
-        "read_spec": "landcue.experiments.spec",
-        "run": "landcue.experiments.runner",
-        "to_json": "landcue.experiments.tables",
-        "to_latex": "landcue.experiments.tables",
-        "to_markdown": "landcue.experiments.tables",
+        "landcue.experiments.presets": ("Estimate", "PRESETS", "estimate_hours", "read_preset"),
+        "landcue.experiments.runner": ("Results", "Row", "run"),
+        "landcue.experiments.spec": ("Spec", "read_spec"),
+        "landcue.experiments.tables": ("to_json", "to_latex", "to_markdown"),
     },
 )

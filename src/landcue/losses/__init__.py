@@ -6,8 +6,9 @@ Importing this package loads no torch; the first use of a name does.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from landcue.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from landcue.losses.classification import BCE, Asymmetric, DistributionBalanced, Softmax
@@ -35,24 +36,6 @@ if TYPE_CHECKING:
     )
     from landcue.losses.statistics import LabelStatistics
     from landcue.losses.supcon import SupCon
-
-_MODULES = {
-    "classification": ("BCE", "Asymmetric", "DistributionBalanced", "Softmax"),
-    "dhcl": ("DHCL",),
-    "gain": ("ApproxNDCG", "GainSoftmax"),
-    "hash_terms": ("BitBalance", "Quantization"),
-    "marc": ("MARC",),
-    "msc": ("MSC",),
-    "mulsupcon": ("MulSupCon",),
-    "multisupcon": ("MultiSupCon",),
-    "proxy_anchor": ("ProxyAnchor",),
-    "registry": ("CLASSIFICATIONS", "LOSSES", "create_classification", "create_loss"),
-    "similarity_dissimilarity": ("SimilarityDissimilarity",),
-    "single_label": ("Contrastive", "MultiSimilarity", "NPair", "ProxyNCA", "Triplet"),
-    "statistics": ("LabelStatistics",),
-    "supcon": ("SupCon",),
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "BCE",
@@ -83,8 +66,33 @@ __all__ = [
     "create_loss",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "landcue.losses.classification": ("BCE", "Asymmetric", "DistributionBalanced", "Softmax"),
+        "landcue.losses.dhcl": ("DHCL",),
+        "landcue.losses.gain": ("ApproxNDCG", "GainSoftmax"),
+        "landcue.losses.hash_terms": ("BitBalance", "Quantization"),
+        "landcue.losses.marc": ("MARC",),
+        "landcue.losses.msc": ("MSC",),
+        "landcue.losses.mulsupcon": ("MulSupCon",),
+        "landcue.losses.multisupcon": ("MultiSupCon",),
+        "landcue.losses.proxy_anchor": ("ProxyAnchor",),
+        "landcue.losses.registry": (
+            "CLASSIFICATIONS",
+            "LOSSES",
+            "create_classification",
+            "create_loss",
+        ),
+        "landcue.losses.similarity_dissimilarity": ("SimilarityDissimilarity",),
+        "landcue.losses.single_label": (
+            "Contrastive",
+            "MultiSimilarity",
+            "NPair",
+            "ProxyNCA",
+            "Triplet",
+        ),
+        "landcue.losses.statistics": ("LabelStatistics",),
+        "landcue.losses.supcon": ("SupCon",),
+    },
+)

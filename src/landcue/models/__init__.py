@@ -27,28 +27,6 @@ if TYPE_CHECKING:
     from landcue.models.space import Space, fit_space
     from landcue.types import Encoder, Encoding
 
-_HOMES = {
-    "Checkpoint": "landcue.models.checkpoint",
-    "Encoder": "landcue.types",
-    "Encoding": "landcue.types",
-    "Model": "landcue.models.load",
-    "ModelConfig": "landcue.models.encoder",
-    "NeuralEncoder": "landcue.models.encoder",
-    "OnnxEncoder": "landcue.models.onnx",
-    "PretrainedEncoder": "landcue.models.pretrained.encoder",
-    "RegionEncoder": "landcue.models.regions",
-    "Regions": "landcue.models.regions",
-    "Space": "landcue.models.space",
-    "build_config": "landcue.models.encoder",
-    "create_backbone": "landcue.models.backbones",
-    "fit_space": "landcue.models.space",
-    "load_backbone_weights": "landcue.models.backbones",
-    "load_checkpoint": "landcue.models.checkpoint",
-    "load_model": "landcue.models.load",
-    "resize_square": "landcue.models.resize",
-    "save_checkpoint": "landcue.models.checkpoint",
-    "similar_regions": "landcue.models.regions",
-}
 __all__ = [
     "Checkpoint",
     "Encoder",
@@ -72,4 +50,18 @@ __all__ = [
     "similar_regions",
 ]
 
-__getattr__ = lazy_exports(__name__, _HOMES)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "landcue.models.backbones": ("create_backbone", "load_backbone_weights"),
+        "landcue.models.checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
+        "landcue.models.encoder": ("ModelConfig", "NeuralEncoder", "build_config"),
+        "landcue.models.load": ("Model", "load_model"),
+        "landcue.models.onnx": ("OnnxEncoder",),
+        "landcue.models.pretrained.encoder": ("PretrainedEncoder",),
+        "landcue.models.regions": ("RegionEncoder", "Regions", "similar_regions"),
+        "landcue.models.resize": ("resize_square",),
+        "landcue.models.space": ("Space", "fit_space"),
+        "landcue.types": ("Encoder", "Encoding"),
+    },
+)

@@ -22,14 +22,11 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "BatchSampler": "landcue.training.samplers",
-        "ImageDataset": "landcue.training.images",
-        "Run": "landcue.training.loop",
-        "TrainingConfig": "landcue.training.config",
-        "average_checkpoints": "landcue.training.averages",
-        "fit_label_temperatures": "landcue.training.averages",
-        "read_config": "landcue.training.config",
-        "study_run": "landcue.training.evaluation",
-        "train": "landcue.training.loop",
+        "landcue.training.averages": ("average_checkpoints", "fit_label_temperatures"),
+        "landcue.training.config": ("TrainingConfig", "read_config"),
+        "landcue.training.evaluation": ("study_run",),
+        "landcue.training.images": ("ImageDataset",),
+        "landcue.training.loop": ("Run", "train"),
+        "landcue.training.samplers": ("BatchSampler",),
     },
 )
