@@ -35,7 +35,8 @@ from landcue.types import Encoding, FloatArray, Problem
 class MilvusBackend:
     """A collection that ``landcue archive push`` wrote, in its current state.
 
-    It holds no thumbnails: they would fill the server's memory.
+    Its methods are those of :class:`landcue.search.backend.Storage` and ``Backend``. It holds no
+    thumbnails: they would fill the server's memory.
 
     Attributes:
         folder: Its address.
@@ -82,17 +83,14 @@ class MilvusBackend:
 
     @property
     def manifest(self) -> Manifest:
-        """Manifest of the archive that was pushed."""
         return self.pushed.manifest
 
     @property
     def count(self) -> int:
-        """Number of records."""
         return self.pushed.records
 
     @property
     def version(self) -> int:
-        """Version of the archive that was pushed."""
         return self.pushed.version
 
     @property
@@ -103,7 +101,6 @@ class MilvusBackend:
         return storage.local_copy(Path(self.pushed.source) / self.manifest.base / MODEL_FOLDER)
 
     def columns(self) -> Columns:
-        """Read the columns that evaluation needs, sorted by id."""
         vectors = ["embedding", "code"] if self.manifest.n_bits else ["embedding"]
         names = dict.fromkeys((*EVALUATED, *vectors))
         schema, parts = pa.schema([self.manifest.schema.field(name) for name in names]), []
@@ -118,7 +115,6 @@ class MilvusBackend:
         return to_columns(pa.concat_tables(parts), self.manifest)
 
     def label_scores(self) -> FloatArray:
-        """Return float32 ``[n, C]`` in 0..1, rows in the order of :meth:`columns`."""
         if not self.manifest.label_names:
             return np.empty((self.count, 0), np.float32)
         pages = self.link.pages(self.pushed.name, "", ["scores"])
@@ -137,11 +133,6 @@ class MilvusBackend:
         return found
 
     def record(self, id_: str) -> dict[str, Any]:
-        """Return the columns of one record except its vectors.
-
-        Raises:
-            UsageError: No record has this id; the message names near matches.
-        """
         view = self._view()
         row = view.find(id_)
         if row is None:
@@ -149,11 +140,6 @@ class MilvusBackend:
         return dict.fromkeys(COLUMNS) | view.read("record", np.array([row]))[0]
 
     def file(self, id_: str) -> Path:
-        """Return the path of a record's image at the time of indexing.
-
-        Raises:
-            UsageError: No record has this id.
-        """
         row = self.record(id_)
         return self.manifest.file(row["source"], row["path"])
 
@@ -163,7 +149,7 @@ class MilvusBackend:
 
     def thumbnail(self, id_: str) -> bytes:
         """Return an empty picture."""
-        return self.thumbnails([id_])[id_]
+        return b""
 
     def verify(self) -> tuple[Problem, ...]:
         """Count the records of all collections.
@@ -179,19 +165,16 @@ class MilvusBackend:
         )
 
     def close(self) -> None:
-        """Close the connection to the server."""
         self.link.close()
 
     # As a backend
 
     @property
     def archive(self) -> MilvusBackend:
-        """The storage: itself."""
         return self
 
     @property
     def mark(self) -> str:
-        """Identifier of the content as last seen; a cursor belongs to one mark."""
         return self.pushed.mark
 
     @property
@@ -206,7 +189,6 @@ class MilvusBackend:
 
     @property
     def remote(self) -> bool:
-        """Whether a server ranks the records."""
         return True
 
     def view(self) -> MilvusView:
@@ -218,7 +200,6 @@ class MilvusBackend:
         return self._view()
 
     def ann_facts(self) -> AnnFacts | None:
-        """Return the measurements of the approximate index, if there is one."""
         return self.pushed.ann
 
     def build_ann(self) -> AnnFacts:
@@ -226,7 +207,6 @@ class MilvusBackend:
         raise UsageError("the index of a collection is chosen with 'landcue archive push --index'")
 
     def fusion(self) -> Fusion | None:
-        """Return the measured weight of labels, if the model predicts any."""
         return self.pushed.fusion
 
     def measure_fusion(self) -> Fusion:
@@ -240,11 +220,9 @@ class MilvusBackend:
         """Return nothing: a sample of nearest neighbors would cost the server many searches."""
 
     def summary(self) -> Summary:
-        """Return the summary that was stored when the collection was pushed."""
         return self.pushed.summary
 
     def label_counts(self) -> list[dict[str, Any]]:
-        """Count the records of each label: annotated, predicted, and matched by a filter."""
         pushed, counts = self.view().pushed, list[dict[str, Any]]()
         scored, count = pushed.manifest.label_names, functools.partial(self.link.count, pushed.name)
         for label in sorted(pushed.carried):

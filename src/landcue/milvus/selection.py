@@ -61,7 +61,6 @@ class MilvusSelection:
             self.allowed = len(self._inside)
 
     def why_empty(self) -> str:
-        """Return one line with the conditions and how many records each one allows by itself."""
         counts: list[tuple[str, int]] = []
         for name, part in self._parts:
             count = self._count(part)
@@ -70,12 +69,10 @@ class MilvusSelection:
         return why_empty(counts, len(self._view))
 
     def by_embedding(self, target: Target) -> Ranking:
-        """Rank by exact float distance."""
         query, exact = self._joined(target, 0.0), functools.partial(self._exact, target)
         return Ranking(functools.partial(self._products, query, exact), 1.0, self.allowed)
 
     def fused_candidates(self, target: Target, weight: float, shortlist: int) -> Rows:
-        """Return the rows of the largest ``cosine + weight * expected shared labels``."""
         plain = np.concatenate([target.embedding[0], weight * target.scores[0]]).astype(np.float32)
 
         def exact(rows: Rows) -> Distances:
@@ -127,7 +124,6 @@ class MilvusSelection:
         return [Ranking(fetch, worst, self.allowed) for fetch in fetches]
 
     def two_stage(self, target: Target, shortlist: int) -> Ranking:
-        """Rank a shortlist by sketches by exact float distance."""
         sketch = self._pushed.sketcher.encode(target.embedding)[0].tobytes()
         # The query records themselves are excluded and must not use up the shortlist.
         _, rows = self._nearest(self._pushed.sketch, sketch, shortlist + len(target.own))
@@ -141,7 +137,6 @@ class MilvusSelection:
         )
 
     def by_ann(self, target: Target, shortlist: int, recall: float, lists: int | None) -> Ranking:
-        """Rank the candidates of the approximate index by exact float distance."""
         facts, most = self._pushed.ann, self._pushed.lists
         if facts is None:
             raise UsageError(
@@ -161,8 +156,6 @@ class MilvusSelection:
         return replace(found, recall=None if self._where else facts.recall.get(lists), lists=lists)
 
     def by_id(self) -> Ranking:
-        """Rank by id."""
-
         def fetch(k: int) -> tuple[Distances, Rows]:
             rows = self._first(k)
             return np.zeros(len(rows)), rows
@@ -170,7 +163,6 @@ class MilvusSelection:
         return Ranking(fetch, 1.0, self.allowed)
 
     def by_place(self, box: Bounds) -> Ranking:
-        """Rank by distance in kilometers from the center of a box."""
         most = self._view.largest
         if self.allowed > most:
             raise UsageError(

@@ -28,7 +28,7 @@ _BYTES_AT_ONCE = 16 << 20
 
 
 class MilvusView:
-    """A collection as one search sees it, with what it has read.
+    """A collection as one search sees it, with what it has read: a ``View`` and its records.
 
     Rows are numbered in the order in which the search met the records, and mean nothing to another
     search; what sorts rows looks at their ids.
@@ -49,18 +49,15 @@ class MilvusView:
 
     @property
     def records(self) -> MilvusView:
-        """Itself."""
         return self
 
     def __len__(self) -> int:
         return self.pushed.records
 
     def id(self, row: int) -> str:
-        """Return the id of a row."""
         return self.ids[row]
 
     def find(self, id_: str) -> int | None:
-        """Return the row of an id, or ``None``."""
         if id_ not in self._rows:
             self.rows(self.link.query(self.pushed.name, one_of("id", [id_]), ["id", "record"]))
         return self._rows.get(id_)
@@ -72,25 +69,20 @@ class MilvusView:
         return sorted({str(row["id"]) for rows in found for row in rows})
 
     def labels_of(self, row: int) -> tuple[str, ...]:
-        """Return the annotated labels where there are any known, else the predicted ones."""
         annotated = self.annotated(row)
         return self.predicted_of(row) if annotated is None else annotated
 
     def annotated(self, row: int) -> tuple[str, ...] | None:
-        """Return the annotated labels of a record; ``None`` where there is no annotation."""
         labels = self.read("record", np.array([row]))[0].get("labels")
         return None if labels is None else tuple(labels)
 
     def predicted_of(self, row: int) -> tuple[str, ...]:
-        """Return the predicted labels of a record."""
         return tuple(self.read("record", np.array([row]))[0].get("predicted_labels") or ())
 
     def ann_facts(self) -> AnnFacts | None:
-        """Return the measurements of the approximate index, if there is one."""
         return self.pushed.ann
 
     def fusion(self) -> Fusion | None:
-        """Return the measured weight of labels, if the model predicts any."""
         return self.pushed.fusion
 
     def read_facts(self, rows: Rows) -> Callable[[], list[Facts]]:
@@ -99,7 +91,6 @@ class MilvusView:
         return lambda: facts
 
     def read_vectors(self, kind: str, rows: Rows) -> npt.NDArray[Any]:
-        """Return ``embedding`` or ``scores`` (float32), ``code`` or ``cue`` (packed uint8)."""
         if kind in ("embedding", "scores", "joined"):
             joined = np.array(self.read("embedding", rows), np.float32)
             joined, dim = joined.reshape(len(rows), self.pushed.width), self.manifest.dim
@@ -111,7 +102,6 @@ class MilvusView:
         return np.frombuffer(b"".join(values), np.uint8).reshape(len(rows), code_width(bits))
 
     def select(self, where: Filter | None) -> MilvusSelection:
-        """Apply a filter; ``None`` lets all records through."""
         return MilvusSelection(self, where)
 
     def table(self, rows: Rows) -> Records:
