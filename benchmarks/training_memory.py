@@ -43,8 +43,7 @@ def measure(args: argparse.Namespace, folder: Path, n: int) -> None:
     from landcue.models.encoder import NeuralEncoder, build_config
     from landcue.training.augment import create_transform
     from landcue.training.config import AugmentSection, LoaderSection
-    from landcue.training.images import ImageDataset
-    from landcue.training.loader import EpochBatches, create_loader
+    from landcue.training.images import EpochBatches, ImageDataset, create_loader
     from landcue.training.samplers import Shares, Shuffle
 
     source = open_source(folder)

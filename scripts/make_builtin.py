@@ -56,8 +56,8 @@ from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.export import float32_outputs, round_weights, write_compact
 from landcue.models.fidelity import compare_encodings
 from landcue.models.fitted_codes import fit_codes
-from landcue.models.joined import JoinedBackbone, fold_batch_norm
 from landcue.models.load import BUILTIN, EXPORTED, find_model
+from landcue.models.mobilenetv2 import JoinedBackbone, fold_batch_norm
 from landcue.models.onnx import OnnxEncoder
 from landcue.training.adapt import train_averaged
 from landcue.training.evaluation import VALIDATION_METRICS

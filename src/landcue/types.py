@@ -247,24 +247,30 @@ class Encoder(Protocol):
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over configuration and weights."""
+        ...
 
     @property
     def dim(self) -> int:
         """Length d of an embedding."""
+        ...
 
     @property
     def n_bits(self) -> int:
         """Bits of a hash code; 0 without a hash head."""
+        ...
 
     @property
     def label_names(self) -> tuple[str, ...]:
         """Names of the C label scores, in order; empty without a label head."""
+        ...
 
     def prepare(self, image: ByteArray) -> ByteArray:
         """Resize one decoded uint8 ``[h, w, C]`` image to the ``[s, s, C]`` that the model sees.
 
         :meth:`encode` does this itself; a caller that keeps many images waiting saves memory by it.
         """
+        ...
 
     def encode(self, images: Images) -> Encoding:
         """Encode n images: files, Pillow images, or uint8 arrays ``[h, w, C]`` of any sizes."""
+        ...

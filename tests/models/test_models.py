@@ -23,9 +23,8 @@ from landcue.models.backbones import (
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.export import round_weights, write_compact
-from landcue.models.joined import fold_batch_norm
 from landcue.models.load import load_model
-from landcue.models.mobilenetv2 import MobileNetV2Folded, SameConv2d
+from landcue.models.mobilenetv2 import MobileNetV2Folded, SameConv2d, fold_batch_norm
 from landcue.models.onnx import OnnxEncoder
 from landcue.models.resize import resize_square
 from landcue.types import Encoder

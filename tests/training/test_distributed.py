@@ -21,7 +21,7 @@ from landcue.errors import ModelError, UsageError
 from landcue.models.checkpoint import load_checkpoint
 from landcue.training.config import make_config, save_config
 from landcue.training.distributed import Team
-from landcue.training.loader import EpochBatches
+from landcue.training.images import EpochBatches
 from landcue.training.loop import train
 from landcue.training.samplers import Shares, Shuffle
 

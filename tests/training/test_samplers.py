@@ -14,8 +14,8 @@ from landcue.data.imageset import label_matrix
 from landcue.data.splits import apply_split
 from landcue.errors import DataError, UsageError
 from landcue.training.config import SamplerSection, make_config
+from landcue.training.images import create_sampler
 from landcue.training.label_aware import LabelAware
-from landcue.training.loader import create_sampler
 from landcue.training.loop import train
 from landcue.training.samplers import (
     ClassBalanced,

@@ -104,18 +104,22 @@ class LabelledCodes(Protocol):
     @property
     def label(self) -> ByteArray:
         """Packed uint8 ``[n, ceil(n_label_bits / 8)]``."""
+        ...
 
     @property
     def hash(self) -> ByteArray:
         """Packed uint8 ``[n, ceil(n_hash_bits / 8)]``."""
+        ...
 
     @property
     def n_label_bits(self) -> int:
         """Bits of a label code; may be 0."""
+        ...
 
     @property
     def n_hash_bits(self) -> int:
         """Bits of a hash code; may be 0."""
+        ...
 
 
 def cue(query: LabelledCodes, gallery: LabelledCodes, weight: int) -> Distances:

@@ -40,6 +40,7 @@ class HasRun(typing.Protocol):
     @property
     def run(self) -> Run:
         """Results of each query by its id."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

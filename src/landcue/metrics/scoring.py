@@ -42,9 +42,11 @@ class CodeTable(typing.Protocol):
 
     def gain(self, kind: str) -> Floats:
         """Return the graded gain of every code, ``[n_codes]``."""
+        ...
 
     def relevant(self, kind: str) -> npt.NDArray[np.bool_]:
         """Return whether a pair of each code is relevant, ``[n_codes]``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Source(typing.Protocol):
 
     def groups(self, table: Table, depth: int | None) -> Groups:
         """Return the groups, at least those which start before rank ``depth`` (all if None)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

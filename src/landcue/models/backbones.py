@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from landcue.errors import ModelError, UsageError, did_you_mean
 from landcue.models.bn_inception import BNInception
-from landcue.models.joined import JoinedBackbone
-from landcue.models.mobilenetv2 import MobileNetV2Folded
+from landcue.models.mobilenetv2 import JoinedBackbone, MobileNetV2Folded
 
 ChannelOrder = Literal["rgb", "bgr"]
 

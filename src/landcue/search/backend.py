@@ -87,24 +87,31 @@ class RecordReader(Protocol):
 
     def __len__(self) -> int:
         """Return the number of records in the archive."""
+        ...
 
     def id(self, row: int) -> str:
         """Return the id of a row."""
+        ...
 
     def find(self, id_: str) -> int | None:
         """Return the row of an id, or ``None``."""
+        ...
 
     def near_ids(self, id_: str) -> list[str]:
         """Return ids that sort near an unknown one."""
+        ...
 
     def labels_of(self, row: int) -> tuple[str, ...]:
         """Return the annotated labels where they are known, else the predicted ones."""
+        ...
 
     def annotated(self, row: int) -> tuple[str, ...] | None:
         """Return the annotated labels; ``None`` where there is no annotation."""
+        ...
 
     def predicted_of(self, row: int) -> tuple[str, ...]:
         """Return the predicted labels."""
+        ...
 
 
 class Selection(Protocol):
@@ -113,12 +120,15 @@ class Selection(Protocol):
     @property
     def allowed(self) -> int:
         """Number of records; where a server cannot count them exactly, an upper bound."""
+        ...
 
     def why_empty(self) -> str:
         """Return one line with the conditions and how many records each one allows by itself."""
+        ...
 
     def by_embedding(self, target: Target) -> Ranking:
         """Rank by exact float distance."""
+        ...
 
     def by_code(
         self, mode: str, targets: Sequence[Target], weight: int, first: int = 0
@@ -132,9 +142,11 @@ class Selection(Protocol):
             weight: Of the labels.
             first: So many of each may be found in one scan for all targets.
         """
+        ...
 
     def two_stage(self, target: Target, shortlist: int) -> Ranking:
         """Rank a shortlist by sketches by exact float distance."""
+        ...
 
     def by_ann(self, target: Target, shortlist: int, recall: float, lists: int | None) -> Ranking:
         """Rank the candidates of the approximate index by exact float distance.
@@ -148,6 +160,7 @@ class Selection(Protocol):
         Raises:
             UsageError: There is no such index.
         """
+        ...
 
     def fused_candidates(self, target: Target, weight: float, shortlist: int) -> Rows:
         """Return the rows of the largest ``cosine + weight * expected shared labels``.
@@ -157,6 +170,7 @@ class Selection(Protocol):
             weight: Of the expected number of shared labels.
             shortlist: Most rows to return.
         """
+        ...
 
     def by_fused_code(self, target: Target, weight: float) -> Ranking:
         """Rank by the codes and quantized label probabilities of the records.
@@ -168,6 +182,7 @@ class Selection(Protocol):
         Raises:
             UsageError: The backend cannot scan codes that way.
         """
+        ...
 
     def by_regions(self, target: Target) -> Ranking:
         """Rank by the distance of the nearest region.
@@ -175,12 +190,15 @@ class Selection(Protocol):
         Raises:
             UsageError: There are no regions here.
         """
+        ...
 
     def by_place(self, box: Bounds) -> Ranking:
         """Rank by distance in kilometers from the center of a box."""
+        ...
 
     def by_id(self) -> Ranking:
         """List in the order of ids."""
+        ...
 
 
 class View(Protocol):
@@ -189,20 +207,25 @@ class View(Protocol):
     @property
     def manifest(self) -> Manifest:
         """Its model, dimensions and source."""
+        ...
 
     @property
     def mark(self) -> str:
         """A word for the content; a cursor belongs to one mark."""
+        ...
 
     @property
     def records(self) -> RecordReader:
         """The records without their vectors."""
+        ...
 
     def ann_facts(self) -> AnnFacts | None:
         """Return what was measured of the approximate index, if there is one."""
+        ...
 
     def fusion(self) -> Fusion | None:
         """Return the measured weight of labels, if it was measured."""
+        ...
 
     def read_vectors(self, kind: str, rows: Rows) -> npt.NDArray[Any]:
         """Return vectors of ``[m]`` rows.
@@ -211,12 +234,14 @@ class View(Protocol):
             kind: ``embedding`` or ``scores`` (float32), ``code`` or ``cue`` (packed uint8).
             rows: int64 ``[m]``.
         """
+        ...
 
     def read_facts(self, rows: Rows) -> Callable[[], list[Facts]]:
         """Return what gives the facts of ``[m]`` rows.
 
         They are read at once where the content may change later, else at the first call.
         """
+        ...
 
     def select(self, where: Filter | None) -> Selection:
         """Apply a filter; ``None`` lets all records through.
@@ -224,6 +249,7 @@ class View(Protocol):
         Raises:
             UsageError: As :meth:`landcue.search.filters.Filter.conditions`.
         """
+        ...
 
 
 class Storage(Protocol):
@@ -232,28 +258,35 @@ class Storage(Protocol):
     @property
     def folder(self) -> Path:
         """Its path or address."""
+        ...
 
     @property
     def manifest(self) -> Manifest:
         """Its model, dimensions and source."""
+        ...
 
     @property
     def count(self) -> int:
         """Number of records."""
+        ...
 
     @property
     def version(self) -> int:
         """Version of its content: it grows with every change."""
+        ...
 
     @property
     def model_folder(self) -> Path | None:
         """The model that made it, if it is there."""
+        ...
 
     def columns(self) -> Columns:
         """Read the columns that evaluation needs, sorted by id."""
+        ...
 
     def label_scores(self) -> FloatArray:
         """Return float32 ``[n, C]`` in 0..1, rows in the order of :meth:`columns`."""
+        ...
 
     def stored(self) -> dict[str, Stored]:
         """Return the metadata of all records by id; of files, at least their paths."""
@@ -265,21 +298,27 @@ class Storage(Protocol):
         Raises:
             UsageError: No record has this id; the message names near matches.
         """
+        ...
 
     def file(self, id_: str) -> Path:
         """Return the path of a record's image at the time of indexing."""
+        ...
 
     def thumbnails(self, ids: Iterable[str]) -> dict[str, bytes]:
         """Return the JPEG thumbnails of the records among ``ids``; empty where none is stored."""
+        ...
 
     def thumbnail(self, id_: str) -> bytes:
         """Return the JPEG thumbnail of one record."""
+        ...
 
     def verify(self) -> tuple[Problem, ...]:
         """Compare the records with their checksums, or count them."""
+        ...
 
     def close(self) -> None:
         """Release what opening holds."""
+        ...
 
 
 class Backend(Protocol):
@@ -288,10 +327,12 @@ class Backend(Protocol):
     @property
     def archive(self) -> Storage:
         """The storage."""
+        ...
 
     @property
     def mark(self) -> str:
         """A word for the content as last seen; a cursor belongs to one mark."""
+        ...
 
     @property
     def records(self) -> Records:
@@ -300,6 +341,7 @@ class Backend(Protocol):
         Raises:
             UsageError: There are too many, as in a collection.
         """
+        ...
 
     @property
     def vectors(self) -> Vectors:
@@ -308,10 +350,12 @@ class Backend(Protocol):
         Raises:
             UsageError: There are too many, as in a collection.
         """
+        ...
 
     @property
     def remote(self) -> bool:
         """Whether a server ranks the records: mode ``fused-code`` needs them at hand."""
+        ...
 
     def view(self) -> View:
         """Return the archive as a search sees it that starts now.
@@ -319,9 +363,11 @@ class Backend(Protocol):
         Raises:
             ArchiveError: A server cannot be reached, or its collection is incomplete.
         """
+        ...
 
     def ann_facts(self) -> AnnFacts | None:
         """Return what was measured of the approximate index, if there is one."""
+        ...
 
     def build_ann(self) -> AnnFacts:
         """Load or build the approximate index.
@@ -329,9 +375,11 @@ class Backend(Protocol):
         Raises:
             UsageError: That is not possible here.
         """
+        ...
 
     def fusion(self) -> Fusion | None:
         """Return the measured weight of labels, if it was measured."""
+        ...
 
     def measure_fusion(self) -> Fusion:
         """Return the measured weight of labels; measure it if that was not done.
@@ -339,6 +387,7 @@ class Backend(Protocol):
         Raises:
             UsageError: The model has no label head.
         """
+        ...
 
     def typical(self, mode: str, texts: Encoding | None = None) -> Typical | None:
         """Return distances to compare with those of a mode; ``None`` where none were measured.
@@ -347,9 +396,12 @@ class Backend(Protocol):
             mode: The mode.
             texts: General descriptions, where the query is a text: its distances are larger.
         """
+        ...
 
     def summary(self) -> Summary:
         """Return counts of values, the span of times, and all bounds: see :class:`Summary`."""
+        ...
 
     def label_counts(self) -> list[dict[str, Any]]:
         """Return each label with its counts: ``annotated``, ``predicted``, matching ``records``."""
+        ...

@@ -33,36 +33,47 @@ class Terms(Protocol[T]):
 
     def label(self, name: str) -> T:
         """Require that a record carries a label."""
+        ...
 
     def score(self, name: str, least: float) -> T:
         """Require that the predicted score of a label is at least ``least``."""
+        ...
 
     def touching(self, box: Bounds) -> T:
         """Require that a footprint touches a box."""
+        ...
 
     def inside(self, shape: BaseGeometry) -> T:
         """Require that a footprint touches a polygon."""
+        ...
 
     def after(self, time: np.datetime64) -> T:
         """Require that the time is known and not before ``time``."""
+        ...
 
     def before(self, time: np.datetime64) -> T:
         """Require that the time is known and before ``time``."""
+        ...
 
     def below(self, prefix: str) -> T:
         """Require that a path starts with ``prefix``."""
+        ...
 
     def among(self, column: str, values: Sequence[str]) -> T:
         """Require that ``group``, ``part``, ``sensor`` or ``source`` is one of the values."""
+        ...
 
     def with_ids(self, ids: Sequence[str]) -> T:
         """Require one of the ids; all of them must exist."""
+        ...
 
     def negated(self, part: T) -> T:
         """Negate a condition."""
+        ...
 
     def joined(self, word: Word, parts: Sequence[T]) -> T:
         """Require all parts (``and``), or any of them (``or``)."""
+        ...
 
 
 Mask = npt.NDArray[np.bool_]

@@ -36,8 +36,16 @@ from landcue.training.averages import update_average
 from landcue.training.config import TrainingConfig, as_config, save_config
 from landcue.training.distributed import Team
 from landcue.training.evaluation import VALIDATION_METRICS, calibrate_labels, validation_scores
-from landcue.training.images import ImageDataset, Message, Progress, ignore, read_split
-from landcue.training.loader import EpochBatches, create_loader, create_sampler
+from landcue.training.images import (
+    EpochBatches,
+    ImageDataset,
+    Message,
+    Progress,
+    create_loader,
+    create_sampler,
+    ignore,
+    read_split,
+)
 from landcue.training.loggers import Loggers, check_loggers
 from landcue.training.objective import Objective, check_losses, unused_heads
 from landcue.training.samplers import Shares, epoch_seed

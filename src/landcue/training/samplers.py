@@ -61,9 +61,11 @@ class BatchSampler(Protocol):
 
     def __len__(self) -> int:
         """Batches per epoch, the same for every epoch and process."""
+        ...
 
     def batches(self, epoch: int) -> Iterator[Rows]:
         """Yield this process's image rows of every batch, ascending, int64."""
+        ...
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
