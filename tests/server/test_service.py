@@ -254,6 +254,8 @@ def test_openapi_describes_every_route_and_refers_to_nothing_missing(client):
         "/v1/watches",
         "/v1/watches/hits",
         "/v1/watches/{name}",
+        "/v1/watches/{name}/feed",
+        "/v1/watches/feed",
         "/v1/change/export",
         "/v1/records/{id}/timeline",
         "/v1/raster/export",
