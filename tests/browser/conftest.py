@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from playwright.sync_api import expect, sync_playwright
 
 import visitor
@@ -71,17 +72,28 @@ def browser(chromium):
 
 
 @pytest.fixture(scope="session")
-def images(tmp_path_factory):
-    """Synthetic georeferenced images with labels, groups and times."""
-    return write_demo_archive(tmp_path_factory.mktemp("browser") / "data", n=140)
+def shared(tmp_path_factory, worker_id):
+    """Images and their archive, made once for all processes of a run."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root if worker_id == "master" else root.parent) / "browser-shared"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "done").exists():
+            landcue("index", write_demo_archive(folder / "data", n=140), folder / "places")
+            (folder / "done").touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
-def places(images):
-    """Their archive, made with the built-in encoder."""
-    folder = images.parent / "places"
-    landcue("index", images, folder)
-    return folder
+def images(shared):
+    """Synthetic georeferenced images with labels, groups and times; not to be changed."""
+    return shared / "data"
+
+
+@pytest.fixture(scope="session")
+def places(shared):
+    """Their archive, made with the built-in encoder; not to be changed."""
+    return shared / "places"
 
 
 def landcue(*words):
@@ -130,9 +142,8 @@ def server(places, chromium, tmp_path_factory):
     server.stop()
 
 
-@pytest.fixture
-def serve(chromium):
-    """Start a server of one's own; it ends with the test."""
+def started_servers():
+    """Yield a call that starts servers; they end when the fixture does."""
     started = []
 
     def serve(*words):
@@ -145,7 +156,19 @@ def serve(chromium):
 
 
 @pytest.fixture
-def visit(browser, server, serve):  # after serve, so that pages are closed before their servers
+def serve(chromium):
+    """Start a server of one's own; it ends with the test."""
+    yield from started_servers()
+
+
+@pytest.fixture(scope="module")
+def serve_all(chromium):
+    """Start a server for the tests of a file."""
+    yield from started_servers()
+
+
+@pytest.fixture
+def visit(browser, serve, request):  # after serve, so that pages are closed before their servers
     """Open the page in a fresh profile; at the end the test fails on whatever went wrong in it."""
     opened = []
 
@@ -155,7 +178,7 @@ def visit(browser, server, serve):  # after serve, so that pages are closed befo
         )
         context.set_default_timeout(PATIENCE)
         context.add_init_script(KEEP_VIOLATIONS)
-        guest = visitor.Visitor(context, url or server.url)
+        guest = visitor.Visitor(context, url or request.getfixturevalue("server").url)
         opened.append(guest)
         guest.open(path)
         return guest

@@ -9,76 +9,91 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from visitor import violations, wide_parts
+from visitor import small_parts, violations, wide_parts
+
+
+def walk(guest, narrow=False):
+    """Lead through every tab and dialog; yields what is shown."""
+    page = guest.page
+    expect(page.locator(".example img").first).to_be_visible()
+    yield "start"
+    guest.ask_record()
+    page.locator(".modes-menu summary").click()
+    expect(page.get_by_role("radio").first).to_be_visible()
+    yield "ranking"
+    page.locator(".modes-menu summary").click()
+    page.locator(".tools .menu summary").click()
+    expect(guest.button("GeoJSON")).to_be_visible()
+    yield "export"
+    page.locator(".tools .menu summary").click()
+    if narrow:
+        guest.button("Filters").click()
+    page.locator(".threshold summary").click()
+    expect(page.get_by_role("slider", name="Minimum score")).to_be_visible()
+    guest.searching(page.get_by_role("button", name="not: cars", exact=True).click)
+    yield "filters"
+    if narrow:
+        guest.button("Filters").click()
+    for place in (0, 1):
+        guest.card(place).focus()
+        page.keyboard.press("+")
+    guest.searching(guest.button("Refine").click)
+    guest.card(1).focus()
+    page.keyboard.press("x")
+    expect(page.get_by_role("group", name="Selection")).to_be_visible()
+    page.mouse.move(0, 0)
+    yield "results"
+    guest.button("Clear selection").click()
+    guest.card(2).click()
+    guest.button("Similar regions").click()
+    expect(guest.detail.locator("canvas.heat")).to_have_count(2)
+    guest.button("Dates of this place").click()
+    expect(page.get_by_text("This place was recorded once.")).to_be_visible()
+    yield "detail"
+    guest.button("Close details").click()
+    for view in ("Grid and map", "Map"):
+        guest.button(view).click()
+        expect(page.locator(".map-holder canvas")).to_be_visible()
+        expect(page.get_by_text("Drawing the map …")).to_have_count(0)
+        yield view
+    guest.button("Grid", page.get_by_role("group", name="View")).click()
+    guest.button("Save as collection").click()
+    expect(page.locator(".marks-name")).to_be_visible()
+    for name in ("Collections", "Saved searches", "History", "Keyboard shortcuts and help"):
+        guest.button(name, page.locator(".top-tools")).click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_be_visible()
+        if name == "Collections":
+            expect(dialog.get_by_role("list", name="Members")).to_be_visible()
+        yield name
+        guest.button("Close", dialog).click()
+    guest.button("Crop").click()
+    expect(page.get_by_role("dialog").locator("img")).to_be_visible()
+    yield "crop"
+    page.keyboard.press("Escape")
+    page.get_by_role("link", name="Changes").click()
+    expect(page.get_by_role("heading", name="Changes in places")).to_be_visible()
+    yield "changes"
+    page.get_by_role("link", name="Model").click()
+    expect(page.locator("table.bars")).to_be_visible()
+    expect(page.locator(".flat canvas")).to_be_visible()
+    yield "model"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_grave(visit, scheme):
     guest = visit(color_scheme=scheme)
-    expect(guest.page.locator(".example img").first).to_be_visible()
-    found = {"landing": violations(guest)}
-    guest.ask_record()
-    ids = guest.ids()
-    guest.card(0).focus()
-    guest.page.keyboard.press("+")
-    guest.searching(guest.page.get_by_role("button", name="not: cars", exact=True).click)
-    guest.card(1).focus()
-    guest.page.keyboard.press("+")
-    guest.searching(guest.button("Refine").click)
-    guest.page.mouse.move(0, 0)
-    found["results"] = violations(guest)
-    guest.card(2).click()
-    guest.button("Similar regions").click()
-    expect(guest.detail.locator("canvas.heat")).to_have_count(2)
-    found["detail"] = violations(guest)
-    guest.page.keyboard.press("Escape")
-    guest.button("Grid and map").click()
-    expect(guest.page.locator(".map-holder canvas")).to_be_visible()
-    expect(guest.page.get_by_text("Drawing the map …")).to_have_count(0)
-    found["map"] = violations(guest)
-    guest.page.keyboard.press("?")
-    expect(guest.page.get_by_role("dialog")).to_be_visible()
-    found["help"] = violations(guest)
-    guest.page.keyboard.press("Escape")
-    guest.page.set_viewport_size({"width": 390, "height": 844})
-    guest.open(f"?id={ids[0]}")
-    guest.settled()
-    guest.button("Filters").click()
-    expect(guest.page.get_by_role("combobox", name="Expression")).to_be_visible()
-    found["filters on a narrow screen"] = violations(guest)
-    guest.page.set_viewport_size({"width": 1280, "height": 860})
-    guest.open("?page=model")
-    expect(guest.page.locator("table.bars")).to_be_visible()
-    expect(guest.page.locator(".flat canvas")).to_be_visible()
-    found["model"] = violations(guest)
+    found = {place: violations(guest) for place in walk(guest)}
     assert {place: lines for place, lines in found.items() if lines} == {}
 
 
-def test_a_narrow_screen_never_scrolls_sideways(visit):
+def test_a_narrow_touch_screen_has_large_controls_and_never_scrolls_sideways(visit):
     guest = visit(width=360, height=740, has_touch=True, is_mobile=True)
-    expect(guest.page.locator(".example img").first).to_be_visible()
-    found = {"landing": wide_parts(guest)}
-    guest.ask_record()
-    found["results"] = wide_parts(guest)
-    guest.button("Filters").click()
-    expect(guest.page.get_by_role("combobox", name="Expression")).to_be_visible()
-    guest.searching(guest.page.get_by_role("button", name="not: cars", exact=True).click)
-    found["filters"] = wide_parts(guest)
-    guest.button("Filters").click()
-    guest.card(0).click()
-    expect(guest.detail).to_be_visible()
-    found["detail"] = wide_parts(guest)
-    guest.button("Close details").click()
-    for view in ("Grid and map", "Map"):
-        guest.button(view).click()
-        expect(guest.page.locator(".map-holder canvas")).to_be_visible()
-        found[view] = wide_parts(guest)
-    guest.button("History").click()
-    found["history"] = wide_parts(guest)
-    guest.button("Close").click()
-    guest.page.get_by_role("link", name="Model").click()
-    expect(guest.page.locator("table.bars")).to_be_visible()
-    found["model"] = wide_parts(guest)
+    found = {}
+    for place in walk(guest, narrow=True):
+        found[place] = wide_parts(guest) + small_parts(guest)
+        if place in ("filters", "Collections"):
+            found[place] += violations(guest)
     assert {place: parts for place, parts in found.items() if parts} == {}
 
 

@@ -45,6 +45,11 @@ def dated(tmp_path_factory, chromium):
     return folder.with_name("area")
 
 
+@pytest.fixture(scope="module")
+def area(dated, serve_all):
+    return serve_all(dated).url
+
+
 def is_change(request):
     return urlsplit(request.url).path == "/v1/change"
 
@@ -59,8 +64,8 @@ def ranked(guest):
     return guest.page.get_by_role("list", name="Ranked changes").get_by_role("listitem")
 
 
-def test_changes_are_ranked_opened_and_found_again_by_their_address(dated, serve, visit):
-    guest = visit(url=serve(dated).url)
+def test_changes_are_ranked_opened_and_found_again_by_their_address(dated, area, visit):
+    guest = visit(url=area)
     guest.page.get_by_role("link", name="Changes").click()
     guest.page.get_by_label("Before: until").fill("2015-06-30")
     guest.page.get_by_label("After: from").fill("2018-01-01")
@@ -104,8 +109,8 @@ def test_changes_are_ranked_opened_and_found_again_by_their_address(dated, serve
     assert f"2018/{CHANGED:02}" in guest.page.url
 
 
-def test_labels_and_place_filter_the_pairs(dated, serve, visit):
-    guest = visit(f"{ASKED}&alpha=1", url=serve(dated).url)
+def test_labels_and_place_filter_the_pairs(area, visit):
+    guest = visit(f"{ASKED}&alpha=1", url=area)
     expect(ranked(guest)).to_have_count(N)
     guest.page.get_by_label("Labels before").fill("field")
     guest.page.get_by_label("Labels after").fill("buildings and not field")
@@ -126,8 +131,8 @@ def test_labels_and_place_filter_the_pairs(dated, serve, visit):
     assert f"{CHANGED:02}" in answer["changes"][0]["after"]
 
 
-def test_gained_and_lost_labels_filter_the_pairs(dated, serve, visit):
-    guest = visit(f"{ASKED}&alpha=1", url=serve(dated).url)
+def test_gained_and_lost_labels_filter_the_pairs(dated, area, visit):
+    guest = visit(f"{ASKED}&alpha=1", url=area)
     expect(ranked(guest)).to_have_count(N)
     guest.page.get_by_label("Labels lost").select_option("field")
     guest.page.get_by_label("Labels gained").select_option("buildings")
@@ -200,8 +205,8 @@ def test_dates_of_two_archives_are_compared(halves, dated, serve, visit):
     assert "archive=late" in guest.page.url
 
 
-def test_changes_are_exported(dated, serve, visit, tmp_path):
-    guest = visit(f"{ASKED}&alpha=1", url=serve(dated).url)
+def test_changes_are_exported(area, visit, tmp_path):
+    guest = visit(f"{ASKED}&alpha=1", url=area)
     expect(ranked(guest)).to_have_count(N)
     for name, read in (
         ("GeoJSON", lambda path: len(json.loads(path.read_text())["features"])),
@@ -227,8 +232,8 @@ BAD = [
 ]
 
 
-def test_bad_input_is_one_line_at_its_place(dated, serve, visit):
-    guest = visit(url=serve(dated).url)
+def test_bad_input_is_one_line_at_its_place(area, visit):
+    guest = visit(url=area)
     guest.expected.append(LOST)
     for asked, field, line in BAD:
         guest.open(f"?page=changes&{asked}")
@@ -242,8 +247,8 @@ def test_bad_input_is_one_line_at_its_place(dated, serve, visit):
         assert violations(guest) == []
 
 
-def test_the_page_fits_a_narrow_screen(dated, serve, visit):
-    guest = visit(f"{ASKED}&alpha=1", url=serve(dated).url, width=360, height=740)
+def test_the_page_fits_a_narrow_screen(area, visit):
+    guest = visit(f"{ASKED}&alpha=1", url=area, width=360, height=740)
     expect(ranked(guest)).to_have_count(N)
     assert wide_parts(guest) == []
     shot(guest, "changes-narrow")

@@ -25,9 +25,14 @@ def wide(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def url(serve_all, wide):
+    return serve_all(wide, "--collections", wide / "kept.sqlite").url
+
+
 @pytest.fixture
-def mapped(visit, serve, wide):
-    guest = visit("?view=both", url=serve(wide, "--collections", wide / "kept.sqlite").url)
+def mapped(visit, url):
+    guest = visit("?view=both", url=url)
     guest.expected.append(LOST)
     guest.settled()
     expect(said(guest)).to_contain_text("matching records in view")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from playwright.sync_api import expect
 
 import landcue
+from landcue.archive.changes import delete
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +17,7 @@ def half(places, tmp_path_factory):
     """Some of the same records in an archive of its own."""
     folder = tmp_path_factory.mktemp("browser") / "half"
     shutil.copytree(places, folder)
-    ids = [record for record in landcue.open(folder).search_all().ids if "city" in record]
-    words = ["-m", "landcue.cli.main", "archive", "delete", str(folder), *ids, "--yes"]
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    delete(folder, [record for record in landcue.open(folder).search_all().ids if "city" in record])
     return folder
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 from playwright.sync_api import expect
+
+import landcue
+from landcue.archive.changes import delete
 
 TOKEN = "a-token-long-enough-for-reading"
 LOST = "Failed to load resource"
@@ -68,15 +69,8 @@ def empty(images, tmp_path_factory):
     (root / "images").mkdir()
     name = "harbor_0001.tif"
     (root / "images" / name).write_bytes((images / "images/harbor" / name).read_bytes())
-    landcue = [sys.executable, "-m", "landcue.cli.main"]
-    for words in (
-        ("index", root / "images", root / "empty"),
-        ("archive", "delete", root / "empty", name, "--yes"),
-    ):
-        done = subprocess.run(
-            [*landcue, *map(str, words)], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    landcue.index(root / "images", root / "empty")
+    delete(root / "empty", [name])
     return root / "empty"
 
 
@@ -123,10 +117,7 @@ def test_an_archive_that_is_deleted_or_replaced_is_announced(visit, serve, place
     expect(guest.page.get_by_role("alert")).to_contain_text("was deleted")
     # A request during the removal may have left an empty folder.
     shutil.copytree(places, folder, dirs_exist_ok=True)
-    landcue = [sys.executable, "-m", "landcue.cli.main"]
-    words = ("archive", "delete", str(folder), guest.ids()[0], "--yes")
-    done = subprocess.run([*landcue, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    delete(folder, [guest.ids()[0]])
     guest.expected.append(LOST)
     for _ in range(30):
         guest.page.clock.fast_forward("01:01")

@@ -106,17 +106,27 @@ class Visitor:
         Waits for the whole body: a request that the page cancels has a status but no body.
         """
 
+        sent = []
+
+        def note(request):
+            sent.append(request)
+
         def arrived(request):
             answer = request.existing_response
-            return wanted(request) and answer is not None and answer.ok
+            return request in sent and wanted(request) and answer is not None and answer.ok
 
-        with self.page.expect_event("requestfinished", arrived) as waited:
-            act()
+        # What was sent before, such as further results while one scrolls, may arrive now.
+        self.page.on("request", note)
+        try:
+            with self.page.expect_event("requestfinished", arrived) as waited:
+                act()
+        finally:
+            self.page.remove_listener("request", note)
         return waited.value, waited.value.response().json()
 
     def searching(self, act):
         """Do something that searches; returns the server's answer, which is then shown."""
-        _, answer = self.answered(act, lambda one: urlsplit(one.url).path == "/v1/search")
+        _, answer = self.answered(act, is_search)
         wanted = [hit["id"] for hit in answer["hits"]]
         self.page.wait_for_function(
             "count => document.querySelectorAll('.grid:not(.waiting) > .card').length === count",
@@ -148,6 +158,46 @@ class Visitor:
         )
 
 
+def small_parts(guest):
+    """Return controls that are smaller than 44 pixels, and texts that are smaller than 12."""
+    return guest.page.evaluate(
+        """() => {
+          const found = [];
+          const seen = (one) => {
+            const box = one.getBoundingClientRect();
+            const own = one.checkVisibility({ opacityProperty: true });
+            const hidden = one.closest(".hidden, .sr-only, .skip");
+            return own && box.width > 1 && box.height > 1 && !hidden;
+          };
+          const name = (one) =>
+            `${one.tagName} ${one.className} ${one.textContent.trim().slice(0, 30)}`;
+          const controls = "a[href], button, input, select, summary, [role=option]";
+          for (const one of document.querySelectorAll(controls)) {
+            // A label extends its control; a link in a sentence is as high as the line.
+            const whole = one.matches("[type=checkbox], [type=file]") ? one.closest("label") : one;
+            if (!whole || !seen(whole) || getComputedStyle(whole).display === "inline") continue;
+            const { width, height } = whole.getBoundingClientRect();
+            if (Math.min(width, height) < 43.5) found.push(`${name(whole)}: ${width} x ${height}`);
+          }
+          const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+          for (let at = texts.nextNode(); at; at = texts.nextNode()) {
+            const one = at.parentElement;
+            const silent = one.closest("script, style, noscript, option");
+            if (!at.textContent.trim() || silent || !seen(one)) continue;
+            const size = Number.parseFloat(getComputedStyle(one).fontSize);
+            if (size < 11.99) found.push(`${name(one)}: text of ${size} pixels`);
+          }
+          return found;
+        }"""
+    )
+
+
+def is_search(request):
+    """Whether a request searches, and not for further results of a search."""
+    body = request.post_data_buffer or b""
+    return urlsplit(request.url).path == "/v1/search" and b'"cursor"' not in body
+
+
 def violations(guest):
     """Return what axe finds grave on what is shown, one line each."""
     # Half-faded colors would be measured as they are.
@@ -155,7 +205,8 @@ def violations(guest):
         "() => document.getAnimations().every((one) => one.playState !== 'running')"
     )
     # A policy of the page forbids injected scripts; the debugger's door is not the page's.
-    guest.page.evaluate(AXE.read_text())
+    if not guest.page.evaluate("'axe' in window"):
+        guest.page.evaluate(AXE.read_text())
     found = guest.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
     return [
         f"{one['impact']} {one['id']}: {node['target']} {node['failureSummary']}"

@@ -247,7 +247,8 @@ export class Chart {
   }
 
   private show([west, south, east, north]: readonly [number, number, number, number], calm: boolean): void {
-    this.map.fitBounds([west, south, east, north], { padding: PADDING, maxZoom: 17, animate: !calm });
+    // The latitudes are written at the left.
+    this.map.fitBounds([west, south, east, north], { padding: { top: PADDING, right: PADDING, bottom: PADDING, left: 1.5 * PADDING }, maxZoom: 17, animate: !calm });
   }
 
   private sees([west, south, east, north]: readonly [number, number, number, number]): boolean {
