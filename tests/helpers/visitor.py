@@ -22,12 +22,17 @@ class Visitor:
         self.context = context
         self.url = url
         self.expected = []
-        self.asked = []
+        self.sent = []
         self._complaints = []
         self.page = context.new_page()
-        context.on("request", lambda request: self.asked.append(request.url))
+        context.on("request", lambda request: self.sent.append(request))
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self._complaints.append(f"error: {error}"))
+
+    @property
+    def asked(self):
+        """The addresses of all requests so far."""
+        return [request.url for request in self.sent]
 
     def _heard(self, message):
         if message.type in ("error", "warning"):
@@ -106,22 +111,16 @@ class Visitor:
         Waits for the whole body: a request that the page cancels has a status but no body.
         """
 
-        sent = []
-
-        def note(request):
-            sent.append(request)
+        # What was sent before, such as further results while one scrolls, may arrive now.
+        before = len(self.sent)
 
         def arrived(request):
             answer = request.existing_response
-            return request in sent and wanted(request) and answer is not None and answer.ok
+            new = request in self.sent[before:]
+            return new and wanted(request) and answer is not None and answer.ok
 
-        # What was sent before, such as further results while one scrolls, may arrive now.
-        self.page.on("request", note)
-        try:
-            with self.page.expect_event("requestfinished", arrived) as waited:
-                act()
-        finally:
-            self.page.remove_listener("request", note)
+        with self.page.expect_event("requestfinished", arrived) as waited:
+            act()
         return waited.value, waited.value.response().json()
 
     def searching(self, act):

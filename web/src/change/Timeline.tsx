@@ -69,7 +69,7 @@ export default function Timeline({ api, id, archive, other: given }: TimelinePro
           </li>
         ))}
       </ul>
-      {moments.some((one) => one.distance !== null) && <p class="small faint">The number is the distance to the date before.</p>}
+      {moments.some((one) => one.distance !== null) && <p class="small faint">Numbers are distances to the previous date.</p>}
     </section>
   );
 }

@@ -106,6 +106,7 @@ export class Chart {
     this.map.on("load", () => {
       this.ready = true;
       this.draw();
+      this.setPlaces(this.drawn, this.hitsShown);
       this.drawGrid();
       this.rest();
       this.map.once("idle", () => this.calls.onReady());
@@ -210,6 +211,8 @@ export class Chart {
     if (this.polygon?.[0]) rings.push(this.polygon[0].map(([x, y]): Point => [x, y]));
     if (!this.hitsShown && extent) rings.splice(0, rings.length, ringOfBox(extent));
     this.show(extentOf(rings) ?? [-170, -60, 170, 75], calm);
+    // What is in view can be fetched while the map is still loading.
+    if (!this.ready) this.tellView();
   }
 
   /** Bring one hit into view, if it is not there. */
@@ -344,11 +347,15 @@ export class Chart {
     else this.show([west, south, east, north], false);
   }
 
+  private tellView(): void {
+    // The world of zoom 0 is two tiles of 256 pixels wide here.
+    this.calls.onView(this.view(), Math.max(0, Math.min(24, Math.floor(this.map.getZoom()) + 1)));
+  }
+
   /** After a move: fetch what the new view needs. */
   private rest(): void {
     if (!this.ready) return;
-    // The world of zoom 0 is two tiles of 256 pixels wide here.
-    this.calls.onView(this.view(), Math.max(0, Math.min(24, Math.floor(this.map.getZoom()) + 1)));
+    this.tellView();
     this.paintThumbnails();
     const fine = this.map.getZoom() >= 2.5;
     if (this.basemap || this.fineWorld === true || this.fineWorld === fine) return;

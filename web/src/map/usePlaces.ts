@@ -20,6 +20,8 @@ const SETTLING = 120;
 export function usePlaces(survey: Survey, key: string, view: View | null, label: string | null, wanted: boolean): Places {
   const [places, setPlaces] = useState<Places>({ answer: null, busy: false, problem: "" });
   const search = useRef(key);
+  // The first view is no move that goes on.
+  const started = useRef(false);
   const at = view && `${view.box.join()} ${view.zoom}`;
   useEffect(() => {
     const other = search.current !== key;
@@ -30,6 +32,8 @@ export function usePlaces(survey: Survey, key: string, view: View | null, label:
     }
     setPlaces((now) => ({ answer: other ? null : now.answer, busy: true, problem: "" }));
     const mine = new AbortController();
+    const moved = started.current;
+    started.current = true;
     const timer = setTimeout(async () => {
       try {
         const answer = await survey(view.box, view.zoom, label, mine.signal);
@@ -39,7 +43,7 @@ export function usePlaces(survey: Survey, key: string, view: View | null, label:
         const problem = error instanceof Error ? error.message : "The records in this view could not be read.";
         setPlaces({ answer: null, busy: false, problem });
       }
-    }, SETTLING);
+    }, moved ? SETTLING : 0);
     return () => {
       clearTimeout(timer);
       mine.abort();

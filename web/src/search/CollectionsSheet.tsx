@@ -31,7 +31,7 @@ export default function CollectionsSheet() {
       {open && <Open key={open.id} open={open} others={others} />}
       {failed && <p class="note">{failed}</p>}
       {known && !known.length && (
-        <p class="note">Mark or select results, then choose “Save as collection”. A collection is kept on the server; its link lets others go on with it.</p>
+        <p class="note">Mark or select results, then choose “Save as collection”. A collection is stored on the server; with its link others can continue it.</p>
       )}
       {others.length > 0 && (
         <ul class="past" aria-label="All collections">
@@ -174,7 +174,7 @@ function SuggestFor({ open }: { open: CollectionAnswer }) {
       }}
     >
       <label class="inline">
-        <span class="small">What to label next, to find more</span>
+        <span class="small">Suggest more results like those</span>
         <select aria-label="Find more of" value={label} onChange={(event) => setLabel(event.currentTarget.value)}>
           <option value="">marked good</option>
           {names.map((name) => (
@@ -220,7 +220,7 @@ async function saveLabels(open: CollectionAnswer): Promise<void> {
 
 async function remove(open: CollectionAnswer): Promise<void> {
   const own = (watches.value ?? []).filter((one) => one.collection === open.id).length;
-  if (!confirm(`Delete “${open.name}” for everybody?${own ? " Its saved searches stay in the list of all saved searches." : ""}`)) return;
+  if (!confirm(`Delete “${open.name}” for everyone?${own ? " Its saved searches stay in the list of all saved searches." : ""}`)) return;
   try {
     await api.deleteCollection(open.id);
     go({ collection: null });
@@ -240,7 +240,7 @@ async function imported(file: File | undefined): Promise<void> {
     const failed = await importWatches(given.watches ?? [], made.id);
     if (failed.length) notify(`Saved searches that were not imported: ${failed.join("; ")}.`);
   } catch {
-    notify(`${file.name} is no exported collection.`);
+    notify(`${file.name} is not an exported collection.`);
   }
 }
 

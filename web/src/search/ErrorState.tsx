@@ -71,8 +71,8 @@ function TokenForm({ error, onDone }: { error: ApiError; onDone: () => void }) {
   return (
     <Trouble title={wrong ? "Invalid token" : "Token required"}>
       <p>
-        {wrong ? sentence(error.message) : "This service requires a token. Ask its operator for one."} This
-        tab keeps it until it closes.
+        {wrong ? sentence(error.message) : "This service requires a token. Ask its operator for one."} It is
+        kept until this tab is closed.
       </p>
       <form
         class="row"

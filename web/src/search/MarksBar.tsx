@@ -36,11 +36,11 @@ export function MarksBar() {
           </button>
         )}
         {!kept && about.value?.collections && (
-          <button type="button" class="tool" title="Keep these marks on the server, to go on later or with others" onClick={() => void createCollection()}>
+          <button type="button" class="tool" title="Store these marks on the server, to continue later or with others" onClick={() => void createCollection()}>
             Save as collection
           </button>
         )}
-        <button type="button" class="tool" title="Suggest what to label next: results whose mark would tell most" onClick={() => void suggest()}>
+        <button type="button" class="tool" title="Suggest what to label next: results whose marks would be most informative" onClick={() => void suggest()}>
           Suggest
         </button>
         <button type="button" class="primary" disabled={!pendingMarks.value} title="Search again with the marks  r" onClick={refine}>

@@ -51,7 +51,7 @@ export function Results() {
 function Suggested() {
   return (
     <p class="row small" role="note">
-      Uncertain by the marks so far, and unlike each other; the numbers are estimated relevance. Mark them good or bad, then choose Suggest or Refine.
+      Results whose relevance is uncertain given the marks so far, and which differ from each other; the numbers are estimated relevance. Mark them good or bad, then choose Suggest or Refine.
       <button type="button" class="tool" onClick={() => void search()}>
         Back to results
       </button>
@@ -79,7 +79,7 @@ function Tools() {
       </button>
       {hasExample(state.value) && <BesideChoice />}
       {watches.value && isSearch(state.value) && (
-        <button type="button" class="tool" title="Save this search, to hear of new records  w" aria-label="Save this search" onClick={() => (dialog.value = "watches")}>
+        <button type="button" class="tool" title="Save this search and be told of new records  w" aria-label="Save this search" onClick={() => (dialog.value = "watches")}>
           <Icon name="bell" />
         </button>
       )}

@@ -48,7 +48,7 @@ interface SavedProps {
 export function SavedSearches({ known, name, unseen }: SavedProps & { known: readonly Watch[]; name: string }) {
   const [failed, setFailed] = useState("");
   const remove = async (one: Watch) => {
-    if (!confirm(`Delete the saved search “${one.name}” and its hits for everybody?`)) return;
+    if (!confirm(`Delete the saved search “${one.name}” and its hits for everyone?`)) return;
     try {
       watches.value = (await api.removeWatch(one.name, archiveName.value)).watches;
     } catch (error) {
