@@ -155,6 +155,10 @@ def test_places_times_and_paths(archive, facts):
         ("(a=')' and (((((((((b=1", "more than 8 nested brackets"),
         ("id = '" + "x" * 2_000 + "'", "more than 2,000 characters"),
         ('{"a": "' + "x" * 10_000 + '"}', "at most 10,000"),
+        *(
+            (f'{{"op": "and", "args": {args}}}', "no condition")
+            for args in ("null", "5", "true", "[]")
+        ),
         ('{"op": "and", "args": ' * 400 + "[]" + "}" * 400, "deeper|no condition|CQL2"),
     ],
 )

@@ -120,19 +120,19 @@ def test_searches_of_a_collection_and_what_they_searched_for(tmp_path):
 
 def test_a_feed_has_a_key_that_a_new_one_or_removal_revokes(tmp_path):
     archive = add_images(tmp_path, 0, 6)
-    assert archive.watches.feed("x") is None
+    assert archive.watches.feed("x", 9) is None
     for name in ("any", "other"):
         archive.watches.add(name, archive.embed("000.png"), min_score=-1)
     archive = add_images(tmp_path, 6, 2)
     archive.watches.run()
     key = archive.watches.new_feed("any")
-    name, hits = archive.watches.feed(key)
+    name, hits = archive.watches.feed(key, 9)
     assert (name, [hit.id for hit in hits]) == ("any", ["006.png", "007.png"])
     again = archive.watches.new_feed("any")
-    assert archive.watches.feed(key) is None
-    assert archive.watches.feed(again)[0] == "any"
+    assert archive.watches.feed(key, 9) is None
+    assert archive.watches.feed(again, 9)[0] == "any"
     archive.watches.remove("any")
-    assert archive.watches.feed(again) is None
+    assert archive.watches.feed(again, 9) is None
     with pytest.raises(UsageError, match="no saved search 'any'"):
         archive.watches.new_feed("any")
 
@@ -148,6 +148,8 @@ def test_the_threshold_is_calibrated_on_nearest_neighbors(tmp_path):
         saved = archive.watches.add(f"p{percentile}", query, percentile=percentile)
         share = np.mean(nearest <= saved.min_score + 2e-6) * 100
         assert percentile <= share < percentile + 100 / 40 + 1e-9
+    widest = archive.watches.add("widest", query, percentile=5e-324).min_score
+    assert widest == pytest.approx(nearest.min(), abs=1e-5)
 
 
 def test_filters_are_kept(tmp_path):
@@ -172,6 +174,9 @@ def test_searches_of_a_deleted_archive_go_on_in_a_new_one_of_its_name(tmp_path):
     archive.watches.add("all", archive.embed("000.png"), min_score=-1)
     for first in (4, 5, 6):
         assert len(add_images(tmp_path, first, 1).watches.run().hits) == 1
+    found = archive.watches.hits()
+    assert archive.watches.hits(most=2) == found[:2]
+    assert archive.watches.hits(found[0].number, 1, latest=True) == found[-1:]
     shutil.rmtree(tmp_path / "archive")
     with pytest.raises(ArchiveError):
         archive.watches.add("late", archive.embed("000.png"), min_score=-1)

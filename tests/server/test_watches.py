@@ -67,6 +67,7 @@ def test_a_search_is_saved_listed_and_removed(root, is_problem):
         for given, status, word in (
             ({"name": "alike", "search": search}, 400, "there is a saved search 'alike'"),
             ({"name": "x", "search": {}}, 400, "nothing to watch for"),
+            ({"name": "..", "search": search}, 400, "cannot have the name"),
             ({"name": "x", "search": {"id": "none"}}, 404, "none"),
             ({"name": "x", "search": search, "percentile": 5}, 400, "not both"),
             ({"name": "x", "search": {"min_percentile": 5}}, 400, "send percentile beside"),

@@ -102,8 +102,9 @@ def _depth(value: Any) -> int:
     while stack:
         one, depth = stack.pop()
         deepest = max(deepest, depth)
-        inner = one.get("args", ()) if isinstance(one, dict) else ()
-        stack += [(part, depth + 1) for part in inner if isinstance(part, dict)]
+        inner = one.get("args") if isinstance(one, dict) else None
+        parts = inner if isinstance(inner, list) else ()
+        stack += [(part, depth + 1) for part in parts if isinstance(part, dict)]
         if len(stack) > _LONGEST:
             return _DEEPEST + 1
     return deepest

@@ -242,8 +242,8 @@ class Watches:
                     return key
         raise UsageError(f"there is no saved search {name!r}")
 
-    def feed(self, key: str) -> tuple[str, list[WatchHit]] | None:
-        """Return the name and the hits of the saved search with this key; ``None`` without one."""
+    def feed(self, key: str, most: int) -> tuple[str, list[WatchHit]] | None:
+        """Return the name and the latest hits of the saved search with this key, if any."""
         if not self.path.exists():
             return None
         digest = hashlib.sha256(key.encode()).hexdigest()
@@ -252,14 +252,22 @@ class Watches:
             row = database.execute(query, (digest,)).fetchone()
             if row is None:
                 return None
-            return row["name"], [hit for hit in _hits(database, 0) if hit.watch == row["name"]]
+            return row["name"], _hits(database, most=most, latest=True, watch=row["name"])
 
-    def hits(self, after: int = 0) -> list[WatchHit]:
-        """Return all hits with a number larger than ``after``, in the order of their numbers."""
+    def hits(
+        self, after: int = 0, most: int | None = None, *, latest: bool = False
+    ) -> list[WatchHit]:
+        """Return hits with a number larger than ``after``, in the order of their numbers.
+
+        Args:
+            after: The number.
+            most: Up to so many; all by default.
+            latest: Return those with the largest numbers, instead of the smallest.
+        """
         if not self.path.exists():
             return []
         with self._database() as database:
-            return _hits(database, after)
+            return _hits(database, after, most, latest)
 
     def run(self) -> WatchReport:
         """Evaluate the saved searches on records that they were not evaluated on yet.
@@ -304,7 +312,7 @@ class Watches:
         if typical is None or not len(typical.nearest):
             raise UsageError("the archive has too few records to calibrate: set the least score")
         nearest = typical.nearest
-        place = len(nearest) - math.ceil(percentile / 100 * len(nearest))
+        place = len(nearest) - max(1, math.ceil(percentile / 100 * len(nearest)))
         return float(max(-1.0, 1 - nearest[place] - 1e-6))
 
     def _note(self, database: sqlite3.Connection) -> npt.NDArray[np.int64]:
@@ -423,13 +431,21 @@ def _xml(text: str) -> str:
     )  # fmt: skip
 
 
-def _hits(database: sqlite3.Connection, after: int) -> list[WatchHit]:
+def _hits(
+    database: sqlite3.Connection,
+    after: int = 0,
+    most: int | None = None,
+    latest: bool = False,
+    watch: str | None = None,
+) -> list[WatchHit]:
     rows = database.execute(
         "SELECT hits.number, watches.name AS watch, record AS id, score, time, version FROM hits "
-        "JOIN watches ON watches.id = hits.watch WHERE hits.number > ? ORDER BY hits.number",
-        (after,),
+        "JOIN watches ON watches.id = hits.watch WHERE hits.number > ? AND ifnull(name = ?, 1) "
+        f"ORDER BY hits.number {'DESC' if latest else 'ASC'} LIMIT ?",
+        (after, watch, -1 if most is None else most),
     )
-    return [WatchHit(**dict(row)) for row in rows]
+    found = [WatchHit(**dict(row)) for row in rows]
+    return found[::-1] if latest else found
 
 
 def _request(where: Filter) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -69,6 +68,8 @@ async def save_watch(request: Request, service: Shared) -> Response:
     served = choose(request, search.archive)
     if search.min_score is not None and given.percentile is not None:
         raise ProblemError(400, "send min_score or percentile, not both")
+    if given.name in (".", ".."):  # clients leave them out of addresses
+        raise ProblemError(400, f"a saved search cannot have the name {given.name!r}")
     if search.min_percentile is not None:
         raise ProblemError(400, "send percentile beside the search instead of its min_percentile")
 
@@ -111,11 +112,11 @@ async def get_watch_feed(
     """Return the latest hits of a saved search as an Atom feed; no token is needed."""
 
     def work() -> Response:
-        found = served.archive.watches.feed(key)
+        found = served.archive.watches.feed(key, _MOST_ENTRIES)
         if found is None:
             raise ProblemError(404, "no saved search has this feed: create its address again")
         name, hits = found
-        feed = write_feed(hits[-_MOST_ENTRIES:], f"LandCue: {served.name}: {name}")
+        feed = write_feed(hits, f"LandCue: {served.name}: {name}")
         return Response(feed, media_type="application/atom+xml")
 
     return await service.searches.run(work)
@@ -173,11 +174,10 @@ async def get_watch_hits(
     """Return the hits of saved searches: as JSON, JSON lines, or as an Atom feed of the latest."""
 
     def work() -> Response:
-        hits = served.archive.watches.hits(after)
+        hits = served.archive.watches.hits(after, most, latest=format == "atom")
         if format == "atom":
-            feed = write_feed(hits[-most:], f"LandCue: {served.name}")
+            feed = write_feed(hits, f"LandCue: {served.name}")
             return Response(feed, media_type="application/atom+xml")
-        hits = list(itertools.islice(hits, most))
         if format == "jsonl":
             return Response(write_json_lines(hits), media_type="application/x-ndjson")
         return JSONResponse({"archive": served.name, "hits": [asdict(one) for one in hits]})
