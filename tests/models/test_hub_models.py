@@ -113,6 +113,11 @@ def test_an_open_clip_model_is_saved_and_restored(clip, pictures, tmp_path):
     assert str(clip.parent) not in (tmp_path / "model" / "config.json").read_text()
 
 
+def test_the_fingerprint_of_an_open_clip_model_is_golden(clip):
+    mark = "6b434fb40b4c2d1b14ef48a1cf5474e7785bef4fa5328e8593f5ce31cb312470"
+    assert load_model(f"open_clip:{clip}").fingerprint == mark
+
+
 def test_open_clip_weights_come_from_files_and_mistakes_are_named(clip, tmp_path):
     wrong = {
         "open_clip:ViT-B-23": "open_clip has no model 'ViT-B-23' (did you mean 'ViT-B-32'",
@@ -192,6 +197,16 @@ def test_image_and_text_features_equal_bare_transformers(siglip, pictures):
 def test_transformers_models_are_saved_and_restored(vit, siglip, pictures, tmp_path):
     check_round_trip(load_model(f"hf:{vit}"), pictures, tmp_path / "vit")
     assert check_round_trip(load_model(f"hf:{siglip}"), pictures, tmp_path / "clip").has_text
+
+
+def test_settings_that_a_later_transformers_adds_change_no_fingerprint(vit, tmp_path, monkeypatch):
+    """Golden: an archive stays searchable by the model that made it."""
+    from transformers import ViTConfig
+
+    saved, plain = load_model(f"hf:{vit}"), ViTConfig.to_dict
+    saved.save(tmp_path / "model")
+    monkeypatch.setattr(ViTConfig, "to_dict", lambda config: {**plain(config), "added": None})
+    assert load_model(tmp_path / "model").fingerprint == saved.fingerprint
 
 
 def test_broken_transformers_folders_are_named(vit, tmp_path):

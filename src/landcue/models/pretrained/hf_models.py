@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from landcue.models.pretrained.torch_tower import WEIGHTS, TorchTower, fill, rea
 
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _UNIMPORTANT = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+_IDENTITY = {"kind": "kind", "pooling": "pooling_layer", "config": "config"}
 _WARP_FROM = 384
 """Side in pixels from which processors with ``crop_pct`` do not crop."""
 
@@ -53,11 +55,10 @@ class HfTower(TorchTower):
             return _pooled(model.get_text_features(**tokens))
 
         self._tokenizer = tokenizer
-        described = {k: v for k, v in model.config.to_dict().items() if k not in _UNIMPORTANT}
         super().__init__(
             model, image, preprocessing, settings, device,
             text=text if tokenizer else None,
-            identity={"kind": "hf", "pooling": settings["pooling_layer"], "config": described},
+            identity={k: settings[v] for k, v in _IDENTITY.items()},
         )  # fmt: skip
 
     def save(self, folder: Path) -> dict[str, Any]:
@@ -100,6 +101,8 @@ def open_tower(name: str, device: str, threads: int | None = None) -> HfTower:
         "kind": "hf",
         "name": Path(name).name if local else name,
         "pooling_layer": pooling,
+        # As this version of transformers has it: a later one may add settings of its own.
+        "config": {k: v for k, v in _config(model).items() if k not in _UNIMPORTANT},
     }
     return HfTower(model, _preprocessing(processor, name), tokenizer, settings, device)
 
@@ -110,7 +113,7 @@ def restore_tower(
     """Read what :meth:`HfTower.save` wrote."""
     tensors = read_weights(folder / WEIGHTS)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.for_model(**settings["config"])
         options = {} if settings["pooling_layer"] else {"add_pooling_layer": False}
         model = AutoModel.from_config(config, **options)
         tokenizer = None
@@ -119,7 +122,7 @@ def restore_tower(
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} is broken ({first_line(error)})") from None
     fill(model, tensors, str(folder / WEIGHTS))
-    kept = {key: settings[key] for key in ("kind", "name", "pooling_layer")}
+    kept = {key: settings[key] for key in ("kind", "name", "pooling_layer", "config")}
     preprocessing = Preprocessing.from_json(settings["preprocessing"])
     return HfTower(model, preprocessing, tokenizer, kept, device)
 
@@ -129,6 +132,11 @@ def _load(name: str, options: dict[str, Any]) -> tuple[Any, list[str]]:
         name, output_loading_info=True, use_safetensors=True, dtype=torch.float32, **options
     )
     return model, sorted(info["missing_keys"])
+
+
+def _config(model: Any) -> dict[str, Any]:
+    """Return the configuration as JSON values, with texts as keys."""
+    return json.loads(model.config.to_json_string(use_diff=False))
 
 
 def _longest_text(config: Any) -> int | None:
