@@ -83,7 +83,9 @@ def walk(guest, narrow=False):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_grave(visit, scheme):
     guest = visit(color_scheme=scheme)
-    found = {place: violations(guest) for place in walk(guest)}
+    # Rules that do not look at colors find the same in both.
+    tags = ["cat.color"] if scheme == "dark" else []
+    found = {place: violations(guest, tags) for place in walk(guest)}
     assert {place: lines for place, lines in found.items() if lines} == {}
 
 

@@ -197,8 +197,8 @@ def is_search(request):
     return urlsplit(request.url).path == "/v1/search" and b'"cursor"' not in body
 
 
-def violations(guest):
-    """Return what axe finds grave on what is shown, one line each."""
+def violations(guest, tags=()):
+    """Return what axe finds grave on what is shown, one line each; by rules with tags, or all."""
     # Half-faded colors would be measured as they are.
     guest.page.wait_for_function(
         "() => document.getAnimations().every((one) => one.playState !== 'running')"
@@ -206,7 +206,10 @@ def violations(guest):
     # A policy of the page forbids injected scripts; the debugger's door is not the page's.
     if not guest.page.evaluate("'axe' in window"):
         guest.page.evaluate(AXE.read_text())
-    found = guest.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    options = {"resultTypes": ["violations"]}
+    if tags:
+        options["runOnly"] = list(tags)
+    found = guest.page.evaluate("options => axe.run(document, options)", options)
     return [
         f"{one['impact']} {one['id']}: {node['target']} {node['failureSummary']}"
         for one in found["violations"]
