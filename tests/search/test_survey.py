@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -122,3 +124,26 @@ def test_refusals(archive):
         archive.search_all(archive.ids()[0], options=SearchOptions(rerank="alpha-qe"))
     with pytest.raises(UsageError, match="leave the cursor out"):
         archive.search_all(options=SearchOptions(cursor="x"))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_extent_of_records_across_the_antimeridian_is_the_narrowest(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    boxes = [(178, -177)]
+    for west in rng.integers(-180, 180, rng.integers(0, 7)).tolist():
+        east = west + int(rng.integers(1, 30 * (1 + seed)))
+        boxes.append((west, east if east <= 180 else east - 360))
+    covered = np.zeros(360, bool)  # by each degree from -180 on
+    facts = []
+    for i, (west, east) in enumerate(boxes):
+        covered[np.arange(west, east + 360 * (west > east)) + 180 - 360] = True
+        facts.append(replace(made_archive.plain_record(i), bounds=Bounds(west, 0.0, east, 1.0)))
+    made = made_archive.make_archive(tmp_path / "made", len(facts), facts=facts, distinct=None)
+    west, south, east, north = Archive(made).summary().bounds
+    assert (south, north) == (0, 1)
+    inside = np.zeros(360, bool)
+    inside[np.arange(int(west), int(east) + 360 * (west > east)) + 180 - 360] = True
+    assert (inside | ~covered).all()
+    free = "".join("x "[int(one)] for one in (*covered, *covered)).split()
+    gap = max(map(len, free), default=0)
+    assert inside.sum() == max(360 - gap, 0)

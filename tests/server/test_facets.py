@@ -14,7 +14,7 @@ def test_facets_tell_values_spans_and_ids(start, photos):
     assert found["archive"] == "photos"
     assert found["datetime"] == ["2024-01-01T00:00:00Z", "2024-01-30T00:00:00Z"]
     # The first footprint crosses the antimeridian.
-    assert found["bbox"] == [-180.0, -1.0, 180.0, 1.0]
+    assert found["bbox"] == [1.0, -1.0, -179.0, 1.0]
     ids = [hit["id"] for hit in client.post("/v1/search", json={"k": 30}).json()["hits"]]
     assert len(found["examples"]) == 24
     assert found["examples"][0] == ids[0]

@@ -228,7 +228,7 @@ class Summary:
             records that have them.
         times: The first and the last time, ISO 8601 in UTC without a zone; empty without any.
         bounds: West, south, east, north of all footprints; empty without any. West > east where
-            one crosses the antimeridian.
+            one crosses the antimeridian: the widest gap between footprints is left out.
         examples: Some rows with their ids.
     """
 
@@ -244,6 +244,19 @@ class Summary:
         return cls(value["counts"], tuple(value["times"]), tuple(value["bounds"]), examples)
 
 
+def _crossing(west: npt.NDArray[np.float64], east: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the sides of all boxes, of which one crosses the antimeridian."""
+    order = np.argsort(west)
+    starts = west[order]
+    reach = np.maximum.accumulate(np.where(west > east, east + 360, east)[order])
+    # Where the boxes before each one end; what crosses covers the first longitudes, too.
+    ends = np.maximum(np.append(-np.inf, reach[:-1]), reach[-1] - 360)
+    widest = int(np.argmax(starts - ends))
+    if starts[widest] <= ends[widest]:
+        return -180.0, 180.0
+    return float(starts[widest]), float(ends[widest])
+
+
 def summarize(records: Records) -> Summary:
     """Summarize all records."""
     counts: dict[str, dict[str, int]] = {}
@@ -256,7 +269,7 @@ def summarize(records: Records) -> Summary:
     boxes = records.bounds[~np.isnan(records.bounds).any(axis=1)]
     if len(boxes):
         west, south, east, north = boxes.T
-        sides = (180.0, -180.0) if (west > east).any() else (west.min(), east.max())
+        sides = _crossing(west, east) if (west > east).any() else (west.min(), east.max())
         bounds = (float(sides[0]), float(south.min()), float(sides[1]), float(north.max()))
     rows = np.unique(np.linspace(0, max(0, len(records) - 1), EXAMPLES).round().astype(np.int64))
     examples = {row: records.id(row) for row in rows.tolist()} if len(records) else {}

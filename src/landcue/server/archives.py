@@ -360,8 +360,5 @@ def _plain(value: Any, hide: Sequence[str]) -> Any:
 
 
 def _extent(bounds: tuple[float, ...]) -> list[float] | None:
-    """Return west, south, east, north; all longitudes where a footprint crosses 180 degrees."""
-    if not bounds:
-        return None
-    west, south, east, north = bounds
-    return [west, south, east, north] if west <= east else [-180.0, south, 180.0, north]
+    """Return west, south, east, north, if there are any."""
+    return list(bounds) or None

@@ -76,7 +76,8 @@ class FacetsAnswer(AnswerModel):
     sources: tuple[ValueCount, ...]
     datetime: Times | None = Field(description="First and last acquisition time.")
     bbox: Box | None = Field(
-        description="Extent of all footprints: west, south, east, north in degrees."
+        description="Extent of all footprints: west, south, east, north in degrees; west > east "
+        "where one crosses the antimeridian."
     )
     examples: tuple[str, ...] = Field(description="A few ids, spread evenly over the archive.")
 
