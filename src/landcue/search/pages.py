@@ -25,6 +25,8 @@ MOST_COLLAPSED = 5_000
 
 _ROWS_AT_ONCE = 1_024
 _COMPARED_AT_ONCE = 256
+_ROUNDING = 5e-13
+"""Sums of products differ in their last bits with the number of rows."""
 
 Rows = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.float64]
@@ -177,7 +179,8 @@ class _Distinct:
     def __init__(self, embeddings: Callable[[Rows], FloatArray], limit: float, most: int) -> None:
         self.kept: list[int] = []
         self.near = np.zeros(most, np.int64)
-        self._embeddings, self._limit, self._most = embeddings, limit, most
+        self._embeddings, self._most = embeddings, most
+        self._least = 1 - limit - _ROUNDING
         self._chosen = np.empty((most, embeddings(np.empty(0, np.int64)).shape[1]), np.float64)
         self._seen = 0
 
@@ -192,11 +195,11 @@ class _Distinct:
     def _compare(self, block: npt.NDArray[np.float64]) -> bool:
         """Compare the next rows; return whether further ones belong to the same page."""
         before = len(self.kept)
-        close = _apart(block, self._chosen[:before]) <= self._limit
+        close = block @ self._chosen[:before].T >= self._least
         repeated: npt.NDArray[np.bool_] = np.any(close, axis=1)
         # Of rows that are near none kept before, each may be near an earlier one of this block.
         free = np.flatnonzero(~repeated)
-        within = np.triu(_apart(block[free], block[free]) <= self._limit, 1)
+        within = np.triu(block[free] @ block[free].T >= self._least, 1)
         owner = np.full(len(free), -1)
         end = len(block)
         for i in range(len(free)):
@@ -215,10 +218,3 @@ class _Distinct:
         self.near += np.bincount(owned, minlength=self._most)
         self._seen += end
         return end == len(block)
-
-
-def _apart(
-    left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Return cosine distances, rounded: sums differ in the last bits with the number of rows."""
-    return np.round(1 - left @ right.T, 12)
