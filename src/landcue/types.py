@@ -136,6 +136,11 @@ class Record:
     reading: Mapping[str, Any] | None = None
 
 
+def to_iso(time: dt.datetime) -> str:
+    """Return a time in UTC as ISO 8601, with ``Z`` for the zone."""
+    return time.isoformat().replace("+00:00", "Z")
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something in a source that was skipped, and why; counted in reports."""

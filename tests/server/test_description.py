@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from landcue.server.app import description
-from landcue.server.routes.docs import render
+from landcue.server.routes.page import render
 from landcue.server.schemas import archives, base, changes, collections, model, searches, watches
 
 ROOT = Path(__file__).parents[2]

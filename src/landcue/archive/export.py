@@ -24,7 +24,7 @@ from landcue.data.objects import is_object, url
 from landcue.data.places import area_of
 from landcue.errors import DataError
 from landcue.files import replacing
-from landcue.types import Area, Bounds
+from landcue.types import Area, Bounds, to_iso
 
 Progress = Callable[[int, int], object]
 """Called with (records done, records)."""
@@ -164,7 +164,7 @@ class _Stac:
             "license": "other",
             "extent": {
                 "spatial": {"bbox": [self.bounds or [-180, -90, 180, 90]]},
-                "temporal": {"interval": [[_iso(time) for time in self.times] or [None, None]]},
+                "temporal": {"interval": [[to_iso(time) for time in self.times] or [None, None]]},
             },
         }
         name = str(manifest.model.get("name") or manifest.fingerprint[:12])
@@ -197,7 +197,7 @@ class _Stac:
         }
         if item["geometry"] is not None:
             self.bounds = _around(self.bounds, [shapely.geometry.shape(item["geometry"]).bounds])
-        item["properties"] |= {"datetime": _iso(time)}
+        item["properties"] |= {"datetime": to_iso(time)}
         if row["sensor"] is not None:
             item["properties"]["platform"] = item["properties"].pop("sensor")
         item["id"] = self._free_id(row["id"])
@@ -251,7 +251,7 @@ def model_facts(manifest: Manifest) -> dict[str, Any]:
 def _feature(row: Row) -> dict[str, Any]:
     properties = _properties(row)
     if row["time"] is not None:
-        properties["datetime"] = _iso(row["time"])
+        properties["datetime"] = to_iso(row["time"])
     geometry, bounds = shape_of(row), bounds_of(row)
     shape = None if geometry is None else mapping(geometry)
     feature = {"type": "Feature", "id": row["id"], "geometry": shape, "properties": properties}
@@ -280,10 +280,6 @@ def _properties(row: Row) -> dict[str, Any]:
     if row.get("reading"):
         found["reading"] = json.loads(row["reading"])
     return found
-
-
-def _iso(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")
 
 
 def _write(out: Path, head: dict[str, Any], features: Iterator[dict[str, Any]]) -> int:

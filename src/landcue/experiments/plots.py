@@ -10,14 +10,13 @@ import numpy as np
 from landcue.experiments.spec import cells
 from landcue.experiments.tables import part_of, rivals, scores_of
 from landcue.metrics.intervals import mean_over_runs
+from landcue.report.tables import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from landcue.experiments.runner import Results, Row
 
-# Okabe and Ito's palette, distinguishable by color-blind readers; markers and dashes help in print.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "os^Dv<>ph*X+"
 _DASHES = ("-", "--", ":", "-.")
 _THIRD_COLORS = {"rare": "#D55E00", "medium": "#E69F00", "frequent": "#0072B2"}
@@ -151,8 +150,8 @@ def _figure(width: float, height: float) -> tuple[Any, Axes]:
 
 def _style(number: int, *, marker: bool = True) -> dict[str, Any]:
     return {
-        "color": _COLORS[number % len(_COLORS)],
-        "linestyle": _DASHES[number // len(_COLORS) % len(_DASHES)],
+        "color": PALETTE[number % len(PALETTE)],
+        "linestyle": _DASHES[number // len(PALETTE) % len(_DASHES)],
         "marker": _MARKERS[number % len(_MARKERS)] if marker else None,
         "markersize": 4,
         "linewidth": 1.3,

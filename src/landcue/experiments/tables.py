@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from landcue.experiments.measure import CLUSTER, Measured
 from landcue.experiments.spec import BEST
 from landcue.metrics.intervals import compare, compare_over_splits, holm, mean_over_runs
+from landcue.metrics.report import finite
 from landcue.report.tables import Cells, latex, latex_escape, markdown, markdown_escape
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _compared(results: Results, row: Row, rival: Row, metric: str) -> dict[str, 
         [theirs[seed].per_query[metric] for seed in ours],
         clusters=clusters if len(clusters) == len(ours) else None,
     )
-    by_seed = [_finite(ours[s].metrics[metric] - theirs[s].metrics[metric]) for s in ours]
+    by_seed = [finite(ours[s].metrics[metric] - theirs[s].metrics[metric]) for s in ours]
     return {
         "over_splits": _over_splits(results, ours, theirs, metric),
         "metric": metric,
@@ -97,11 +98,11 @@ def _over_splits(
     varied = len(splits) == len(spec.seeds) > 1
     share = facts["n_query"] / facts["n_train"] if varied and facts.get("n_train") else 0.0
     found = compare_over_splits(*zip(*pairs, strict=True), test_share=share)
-    low, high = map(_finite, found.interval)
+    low, high = map(finite, found.interval)
     return {
         "over": "splits" if varied else "training seeds of one split",
         "interval": [low, high],
-        "p_value": _finite(found.p_value),
+        "p_value": finite(found.p_value),
         "n": found.n_split,
     }
 
@@ -115,7 +116,7 @@ def _with_holm(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         raw = {o["metric"]: o["over_splits"]["p_value"] for o in same}
         adjusted = holm({name: math.nan if p is None else p for name, p in raw.items()})
         for one in same:
-            one["over_splits"]["p_value_holm"] = _finite(adjusted[one["metric"]])
+            one["over_splits"]["p_value_holm"] = finite(adjusted[one["metric"]])
     return found
 
 
@@ -282,14 +283,14 @@ def _row_json(row: Row, part: str) -> dict[str, Any]:
         "method": row.method,
         "bits": row.bits,
         "ranking": row.ranking,
-        "validation_by_ranking": {name: _finite(v) for name, v in row.considered.items()},
+        "validation_by_ranking": {name: finite(v) for name, v in row.considered.items()},
         "stored": _any(row, part).facts["size"],
         "imbalance": [m.facts["imbalance"] for m in measured.values()],
         "distinct": [m.facts["distinct"] for m in measured.values()],
         "mean": {name: mean for name, (mean, _) in spread.items()},
-        "half_width_95": {name: _finite(half) for name, (_, half) in spread.items()},
+        "half_width_95": {name: finite(half) for name, (_, half) in spread.items()},
         "by_seed": {
-            str(seed): {name: _finite(m.metrics[name]) for name in m.metrics}
+            str(seed): {name: finite(m.metrics[name]) for name in m.metrics}
             for seed, m in measured.items()
         },
         "chance": _chance(row, part),
@@ -317,7 +318,3 @@ def _stored(row: Row, part: str) -> int | None:
 
 def _any(row: Row, part: str) -> Measured:
     return next(iter(scores_of(row, part).values()))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

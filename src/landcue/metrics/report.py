@@ -124,12 +124,12 @@ class Report:
             "counts": dict(self.counts),
             "metrics": _plain(self.metrics),
             "chance": _plain(self.chance),
-            "intervals": {name: list(map(_finite, pair)) for name, pair in self.intervals.items()},
-            "bands": {name: list(map(_finite, pair)) for name, pair in self.bands.items()},
+            "intervals": {name: list(map(finite, pair)) for name, pair in self.intervals.items()},
+            "bands": {name: list(map(finite, pair)) for name, pair in self.bands.items()},
             "per_label": {
                 name: {
-                    "mAP": _finite(score.mean),
-                    "chance": _finite(score.chance),
+                    "mAP": finite(score.mean),
+                    "chance": finite(score.chance),
                     "n_query": score.n_query,
                     "n_gallery": score.n_gallery,
                     "third": score.third or None,
@@ -250,12 +250,13 @@ def _range(pair: tuple[float, float]) -> str:
     return f"{_number(pair[0])}..{_number(pair[1])}"
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """Return a number for JSON, which has no NaN: ``None`` instead."""
     return value if math.isfinite(value) else None
 
 
 def _plain(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: _finite(value) for name, value in values.items()}
+    return {name: finite(value) for name, value in values.items()}
 
 
 def side_by_side(spaces: Mapping[str, Report], main: str) -> str:

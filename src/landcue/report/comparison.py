@@ -13,7 +13,7 @@ from landcue.errors import UsageError
 from landcue.metrics.annotations import Annotations
 from landcue.metrics.intervals import Comparison, compare, holm
 from landcue.metrics.relevance import Floats
-from landcue.metrics.report import aligned
+from landcue.metrics.report import aligned, finite
 from landcue.report.evaluation import Evaluation
 from landcue.report.queries import deciding_metric
 from landcue.report.tables import Cells, number, signed
@@ -244,13 +244,9 @@ def _cells(name: str, line: Line) -> list[str]:
 
 
 def _line_json(line: Line) -> dict[str, Any]:
-    values: dict[str, Any] = {"first": _finite(line.first), "second": _finite(line.second)}
+    values: dict[str, Any] = {"first": finite(line.first), "second": finite(line.second)}
     if line.test is not None:
         values |= asdict(line.test)
     if math.isfinite(line.adjusted):
         values["p_value_holm"] = line.adjusted
     return values
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

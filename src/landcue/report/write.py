@@ -36,13 +36,24 @@ def write_report(
 ) -> list[Path]:
     """Write the files asked for and return them."""
     made = day()
-    facts = _facts(first, made) if second is None else _common_facts(first, second, made)
+    if second is None:
+        facts, name = _facts(first, made), f"Retrieval report: {first.name}"
+        texts = (
+            lambda: evaluation_page(first, made),
+            lambda: evaluation_markdown(name, facts, first.scores),
+            lambda: evaluation_latex(facts, first.scores),
+        )
+    else:
+        facts, names = _common_facts(first, second, made), column_names(first, second)
+        texts = (
+            lambda: comparison_page(first, second, contests, made),
+            lambda: comparison_markdown(facts, contests, names),
+            lambda: comparison_latex(facts, contests, names),
+        )
     written: list[Path] = []
-    for file, text in (
-        (page, _page), (markdown, _markdown), (latex, _latex),
-    ):  # fmt: skip
+    for file, text in zip((page, markdown, latex), texts, strict=True):
         if file is not None:
-            write_atomic(file, text(first, second, contests, facts, made))
+            write_atomic(file, text())
             written.append(file)
     return written
 
@@ -58,42 +69,6 @@ def day() -> str:
         raise UsageError(
             f"SOURCE_DATE_EPOCH is {seconds!r}: use seconds since 1970, or unset it"
         ) from None
-
-
-def _page(
-    first: Evaluation,
-    second: Evaluation | None,
-    contests: Sequence[Contest],
-    _: list[str],
-    made: str,
-) -> str:
-    if second is None:
-        return evaluation_page(first, made)
-    return comparison_page(first, second, contests, made)
-
-
-def _markdown(
-    first: Evaluation,
-    second: Evaluation | None,
-    contests: Sequence[Contest],
-    facts: list[str],
-    _: str,
-) -> str:
-    if second is None:
-        return evaluation_markdown(f"Retrieval report: {first.name}", facts, first.scores)
-    return comparison_markdown(facts, contests, column_names(first, second))
-
-
-def _latex(
-    first: Evaluation,
-    second: Evaluation | None,
-    contests: Sequence[Contest],
-    facts: list[str],
-    _: str,
-) -> str:
-    if second is None:
-        return evaluation_latex(facts, first.scores)
-    return comparison_latex(facts, contests, column_names(first, second))
 
 
 def _facts(subject: Evaluation, made: str) -> list[str]:

@@ -20,7 +20,7 @@ from landcue.data.label_table import quote_cell
 from landcue.errors import UsageError
 from landcue.files import replacing
 from landcue.search.place import to_geopandas
-from landcue.types import Bounds
+from landcue.types import Bounds, to_iso
 
 if TYPE_CHECKING:
     import geopandas
@@ -82,8 +82,8 @@ class Change:
         for name in _COLUMNS:
             one = getattr(self, name)
             value[name] = list(one) if isinstance(one, tuple) else one
-        value["before_datetime"] = _iso(self.before_datetime)
-        value["after_datetime"] = _iso(self.after_datetime)
+        value["before_datetime"] = to_iso(self.before_datetime)
+        value["after_datetime"] = to_iso(self.after_datetime)
         b = self.bbox
         value["bbox"] = None if b is None else [b.west, b.south, b.east, b.north]
         return value
@@ -245,10 +245,6 @@ class Changes(Sequence[Change]):
         columns = {name: [getattr(one, name) for one in self] for name in _COLUMNS}
         wkb = list(shapely.to_wkb(shapes, byte_order=1)) if len(shapes) else []
         pq.write_table(pa.table({**columns, "geometry": wkb}, schema=schema), path)
-
-
-def _iso(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")
 
 
 def check_table(out: Path) -> None:

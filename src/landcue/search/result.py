@@ -19,7 +19,7 @@ from landcue.search.backend import Facts, View
 from landcue.search.pages import Cursor, Page
 from landcue.search.place import geometry_of, part_of, to_geojson, to_geopandas
 from landcue.search.plan import Plan
-from landcue.types import Bounds, ByteArray, Hit, Region, Window
+from landcue.types import Bounds, ByteArray, Hit, Region, Window, to_iso
 
 if TYPE_CHECKING:
     import geopandas
@@ -459,7 +459,7 @@ def _plain(hit: Hit) -> dict[str, Any]:
         "bbox": box and [box.west, box.south, box.east, box.north],
         "geometry": to_geojson(hit.geometry),
         "window": _plain_window(hit.window),
-        "datetime": time and time.isoformat().replace("+00:00", "Z"),
+        "datetime": time and to_iso(time),
         "sensor": hit.sensor,
         "group": hit.group,
         "near": hit.near,

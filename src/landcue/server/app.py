@@ -31,11 +31,10 @@ from landcue.server.page import Page
 from landcue.server.routes import archives as archive_routes
 from landcue.server.routes import changes as change_routes
 from landcue.server.routes import collections as collection_routes
-from landcue.server.routes import docs
+from landcue.server.routes import page as page_routes
 from landcue.server.routes import searches as search_routes
 from landcue.server.routes import watches as watch_routes
 from landcue.server.routes.base import REF, Service
-from landcue.server.routes.page import add_page
 from landcue.server.schemas.base import Problem
 from landcue.server.schemas.changes import ChangeRequest
 from landcue.server.schemas.collections import CollectionChange, CollectionRequest, SuggestRequest
@@ -106,11 +105,11 @@ def create_app(
         search_routes,
         archive_routes,
         collection_routes,
-        docs,
+        page_routes,
         stac,
     ):
         app.include_router(routes.router)
-    add_page(app, service)
+    page_routes.add_page(app, service)
     app.openapi = functools.partial(_describe, app, app.openapi)
     return app
 

@@ -24,6 +24,7 @@ from landcue.search.place import to_geojson
 from landcue.server.decoding import Decoders
 from landcue.server.errors import ProblemError, without_paths
 from landcue.server.model_views import ModelViews, chip_jpeg
+from landcue.types import to_iso
 
 CLOSE_SECONDS = 60.0
 """Time in seconds that an old version stays open for requests that still read it."""
@@ -100,7 +101,7 @@ class Served:
             "bbox": bounds and [bounds.west, bounds.south, bounds.east, bounds.north],
             "geometry": to_geojson(record.footprint or (bounds and area_of(bounds))),
             "window": window and [window.col, window.row, window.width, window.height],
-            "datetime": time and time.isoformat().replace("+00:00", "Z"),
+            "datetime": time and to_iso(time),
             "sensor": record.sensor,
             "group": record.group,
             "part": record.part,

@@ -23,7 +23,7 @@ from shapely.geometry.base import BaseGeometry
 from landcue.data.label_table import quote_cell
 from landcue.search import Result
 from landcue.server.archives import Served
-from landcue.types import FloatArray, Hit
+from landcue.types import FloatArray, Hit, to_iso
 
 Format = Literal["json", "geojson", "csv", "geoparquet", "arrow", "npy"]
 Marks = Mapping[str, tuple[str | None, str | None]]
@@ -198,10 +198,6 @@ def _absolute(path: str) -> bool:
     return windows or posix or ":/" in path
 
 
-def _iso(value: Any) -> str | None:
-    return None if value is None else value.isoformat().replace("+00:00", "Z")
-
-
 def _geojson(
     rows: Iterator[tuple[Hit, dict[str, Any]]], about: dict[str, Any], file: IO[bytes]
 ) -> None:
@@ -215,7 +211,7 @@ def _geojson(
         if hit.bbox is not None and hit.region is None:
             box = hit.bbox
             feature["bbox"] = [box.west, box.south, box.east, box.north]
-        feature["properties"] = {**row, "datetime": _iso(row["datetime"])}
+        feature["properties"] = {**row, "datetime": row["datetime"] and to_iso(row["datetime"])}
         file.write((b"," if i else b"") + orjson.dumps(feature))
     file.write(b"]}")
 
@@ -236,7 +232,7 @@ def _csv(
             "labels": "; ".join(row["labels"]),
             "shared": "; ".join(row["shared"]),
             "predicted": predicted,
-            "datetime": _iso(row["datetime"]),
+            "datetime": row["datetime"] and to_iso(row["datetime"]),
             "geometry": None if area is None else area.wkt,
         }
         for name in ("window", *_REGIONS):

@@ -11,7 +11,7 @@ import shapely.geometry
 
 from landcue.search import cql2
 from landcue.server.archives import Served
-from landcue.types import Record
+from landcue.types import Record, to_iso
 
 VERSION = "1.1.0"
 GEOJSON = "application/geo+json"
@@ -64,10 +64,10 @@ def item_value(served: Served, record: Record, root: str) -> dict[str, Any]:
     if record.bounds is not None:
         box = record.bounds
         value["bbox"] = [box.west, box.south, box.east, box.north]
-    properties: dict[str, Any] = {"datetime": None if time is None else _iso(time)}
+    properties: dict[str, Any] = {"datetime": None if time is None else to_iso(time)}
     if time is None:  # it was taken at some time before it was indexed
         updated = datetime.fromisoformat(served.archive.manifest.updated)
-        properties |= {"start_datetime": _UNKNOWN_FROM, "end_datetime": _iso(updated)}
+        properties |= {"start_datetime": _UNKNOWN_FROM, "end_datetime": to_iso(updated)}
     if record.sensor is not None:
         properties["platform"] = record.sensor
     if record.labels is not None:
@@ -135,7 +135,3 @@ def collection_value(served: Served, root: str) -> dict[str, Any]:
 def link(rel: str, href: str, kind: str = "application/json", **more: str) -> dict[str, Any]:
     """Return a link."""
     return {"rel": rel, "href": href, "type": kind, **more}
-
-
-def _iso(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")

@@ -172,10 +172,11 @@ def send_file(
     file.seek(0)
     said = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Length": str(size)}
     closing = BackgroundTask(file.close)
-    return StreamingResponse(_chunks(file), 200, {**(headers or {}), **said}, media_type, closing)
+    return StreamingResponse(chunks(file), 200, {**(headers or {}), **said}, media_type, closing)
 
 
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+def chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the content of a file, which is closed at its end."""
     with file:
         while data := file.read(1 << 18):
             yield data

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO, Annotated, Any
 
@@ -18,7 +17,16 @@ from landcue.search.survey import MOST_ZOOM
 from landcue.server import export
 from landcue.server.errors import ProblemError
 from landcue.server.queries import Body, parse_json, read_body, run_search, scenes_of
-from landcue.server.routes.base import PROBLEMS, REF, Service, Shared, choose, json_of, search_body
+from landcue.server.routes.base import (
+    PROBLEMS,
+    REF,
+    Service,
+    Shared,
+    choose,
+    chunks,
+    json_of,
+    search_body,
+)
 from landcue.server.schemas.searches import (
     MAX_DEPTH,
     PlacesAnswer,
@@ -269,10 +277,4 @@ async def _search(
         return Response(data, 200, headers, export.MEDIA_TYPES[kind])
     service.files.add(data)
     closing = BackgroundTask(data.close)
-    return StreamingResponse(_chunks(data), 200, headers, export.MEDIA_TYPES[kind], closing)
-
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    with file:
-        while data := file.read(1 << 18):
-            yield data
+    return StreamingResponse(chunks(data), 200, headers, export.MEDIA_TYPES[kind], closing)
