@@ -79,8 +79,13 @@ def test_help_of_all_fits_and_loads_no_command():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["index", "", "archive"], "SOURCE is empty: name a folder"),
-        (["index", " ", "archive"], "SOURCE is empty: name a folder"),
+        (["index", "", "archive"], "SOURCE is empty; pass: "),
+        (["index", " ", "archive"], "SOURCE is empty; pass: "),
+        (["index", "source", ""], "ARCHIVE is empty; pass: "),
+        (["search", "", "a.png"], "ARCHIVE is empty; pass: "),
+        (["search", "ARCHIVE", ""], "QUERY is empty; pass: "),
+        (["serve", "ARCHIVE", ""], "ARCHIVES is empty; pass: "),
+        (["archive", "info", ""], "ARCHIVE is empty; pass: "),
         (["index", "https://a.b/c.tif", "x"], "https://a.b/c.tif: only files on this machine"),
         (["search", "ARCHIVE", "--labels", "dark", "--rule", "foo"], "unknown rule 'foo'"),
         (["search", "ARCHIVE", "--rule", "rochio"], "did you mean 'rocchio'?"),

@@ -135,6 +135,6 @@ def test_an_avif_that_cannot_be_cut_is_named(tmp_path):
     frames[0].save(tmp_path / "moving.avif", save_all=True, append_images=frames[1:])
     whole = (tmp_path / "moving.avif").read_bytes()
     (tmp_path / "cut.avif").write_bytes(whole[: len(whole) // 2])
-    for name, what in (("moving", "is animated"), ("cut", "cannot be read")):
+    for name, what in (("moving", "is animated"), ("cut", "truncated or corrupt")):
         with pytest.raises(DataError, match=rf"{name}\.avif: {what}"):
             SceneReader(tmp_path / f"{name}.avif", SceneOptions())

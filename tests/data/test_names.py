@@ -126,6 +126,16 @@ def test_tables_find_composed_and_decomposed_names(tmp_path):
     assert [record.labels for record in labelled.records] == [("water",), ("water",)]
 
 
+def test_a_query_is_found_composed_or_decomposed(tmp_path):
+    (tmp_path / "data").mkdir()
+    Image.new("RGB", (8, 8), (200, 3, 3)).save(tmp_path / "data" / "e\u0301.png")
+    landcue.index(tmp_path / "data", tmp_path / "archive")
+    with landcue.open(tmp_path / "archive") as archive:
+        for query in ("\u00e9.png", "e\u0301.png"):
+            (hit,) = archive.search(str(tmp_path / "data" / query), k=1)
+            assert (hit.id, hit.distance < 1e-6) == ("\u00e9.png", True)
+
+
 def test_pipes_and_dead_links_are_named(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     os.mkfifo(tmp_path / "pipe.png")

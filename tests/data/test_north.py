@@ -182,6 +182,13 @@ def test_a_transform_without_reference_system_is_not_used_and_says_so(tmp_path):
     np.testing.assert_array_equal(picture.pixels, smooth().transpose(1, 2, 0))
 
 
+def test_a_raster_off_the_map_says_that_it_has_no_footprint(tmp_path):
+    path = write(tmp_path / "a.tif", smooth(), Affine(0.1, 0, 10, 0, -0.1, 91), crs="EPSG:4326")
+    picture = read_picture(path)
+    assert picture.bounds is None
+    assert "reaches off the map of its reference system: no footprint" in picture.reading["rules"]
+
+
 @pytest.mark.parametrize("points", [[(0, 0), (10, 10), (30, 30)], [(5, 5)] * 4])
 def test_ground_control_points_on_a_line_are_not_used_and_say_so(tmp_path, points):
     path = write(tmp_path / "a.tif", smooth(), None, crs=None)

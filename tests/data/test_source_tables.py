@@ -49,8 +49,13 @@ def test_csv_without_labels_but_with_places(folder):
 @pytest.mark.parametrize("cells", ["1,2,3,x", "1,2,,4", "1,5,2,4", "0,0,400,1"])
 def test_csv_with_broken_places(folder, cells):
     (folder / "t.csv").write_text(f"path,west,south,east,north\na.png,{cells}\n")
+    images = open_source(folder / "t.csv")
+    assert [(r.id, r.bounds) for r in images.records] == [("a.png", None)]
+    (problem,) = images.problems
+    assert "t.csv line 2" in problem.where
+    assert problem.what.endswith("; indexed without a place")
     with pytest.raises(DataError, match=r"t\.csv line 2"):
-        open_source(folder / "t.csv")
+        read_label_table(folder / "t.csv", unlabelled=True)
 
 
 def write_parquet(path, rows, geo=None):

@@ -173,13 +173,14 @@ def test_tables_of_other_programs(tmp_path, separator):
     (tmp_path / "t.csv").write_text("\n".join(separator.join(line) for line in lines))
     got = open_source(tmp_path / "t.csv")
     assert [(r.id, r.labels, r.group) for r in got.records] == [
-        ("a.png", ("Water",), "g"), ("b.png", (), None),
+        ("a.png", ("Water",), "g"), ("b.png", (), None), ("c.png", ("Water",), None),
     ]  # fmt: skip
     assert got.records[1].bounds == Bounds(-170, 2, -160, 4)
+    assert got.records[2].bounds is None
     said = [str(problem) for problem in got.problems]
     expected = [
         ("t.csv", "ignored: columns comment"),
-        ("line 4", "latitude 100, not -90..90"),
+        ("line 4", "latitude 100, not -90..90 (are longitude and latitude swapped?); indexed"),
         ("line 5", "'maybe' is not 0, 1 or blank"),
         ("line 6", "stands in line 2 too"),
         ("line 8", "1 cells, the header has 8"),

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from landcue.cli.console import Batch, Dim, Reporter, Workers, print_json, print_line
-from landcue.errors import UsageError
 
 
 def index(
@@ -166,8 +165,6 @@ def index(
         ray=ray,
         ray_workers=ray_workers,
     )
-    if not source.strip():
-        raise UsageError("SOURCE is empty: name a folder, a table, STAC items or a GeoTIFF")
     with Reporter() as reporter:
         report = index_source(
             source,

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from landcue import __version__
-from landcue.errors import LandcueError, explain_missing
+from landcue.errors import LandcueError, UsageError, explain_missing
 
 COMMANDS = {
     "demo": "Run everything once on a synthetic archive.",
@@ -62,6 +62,19 @@ def _no_type(ctx: Any) -> str:
     return ""
 
 
+def _refuse_empty(param: Any) -> None:
+    """Refuse an empty argument, of a variable that is not set: a path would mean this folder."""
+    process = param.process_value
+
+    def checked(ctx: Any, value: Any) -> Any:
+        words: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+        if any(isinstance(word, str) and not word.strip() for word in words):
+            raise UsageError(f"{param.name.upper()} is empty; pass: {param.help}")
+        return process(ctx, value)
+
+    param.process_value = checked
+
+
 def _with_metavars(command: Any) -> Any:
     """Name the value of each option by its kind; typer prints types such as ``list[str]``."""
     for inner in getattr(command, "commands", {}).values():
@@ -70,6 +83,7 @@ def _with_metavars(command: Any) -> Any:
     for param in command.params:
         if param.param_type_name == "argument":
             param.display_type = _no_type  # the help text says it
+            _refuse_empty(param)
         elif param.metavar is None and not param.is_flag:
             hint: Any = hints.get(param.name)
             while inner := [one for one in get_args(hint) if one is not NoneType]:

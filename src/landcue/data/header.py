@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from landcue.data.north import Grid, has_area, north_up, north_up_grid
-from landcue.data.objects import is_object
+from landcue.data.objects import address, is_object, object_path, store_of
 from landcue.data.raster import HEAD, display_name, kind_of, raster_options
 from landcue.errors import DataError
 
@@ -155,6 +155,7 @@ FROM_RPCS = "placed by rational polynomial coefficients, at their mean height"
 FROM_WORLD_FILE = "placed by a world file"
 NO_PRJ = "world file not used: add a .prj file with its coordinate reference system"
 NO_CRS = "transform not used: there is no coordinate reference system"
+OFF_MAP = "reaches off the map of its reference system: no footprint"
 NO_AREA = "georeference not used: its pixels have no area"
 ON_A_LINE = "ground control points not used: they lie on a line"
 NOT_PLACED = "ground control points not used: they give no coordinate reference system"
@@ -251,10 +252,13 @@ _ORIENTATIONS = {2: 1, 3: 3, 4: 2, 5: 4, 6: 5, 7: 7, 8: 6}
 
 def _orientation(path: Path | bytes) -> int:
     """Return the orientation tag of a file; 1 where there is none."""
-    if isinstance(path, Path) and is_object(path):
-        return 1
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(path.open("rb") if isinstance(path, Path) else io.BytesIO(path))
+        if isinstance(path, Path) and is_object(path):
+            found = object_path(path)
+            opened: Any = store_of(found).open(address(found), found.known[0])
+        else:
+            opened = path.open("rb") if isinstance(path, Path) else io.BytesIO(path)
+        file = stack.enter_context(opened)
         head = file.read(HEAD)
         if kind_of(head) == "TIFF":
             with contextlib.suppress(struct.error, OSError):

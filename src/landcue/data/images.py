@@ -17,7 +17,7 @@ import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from landcue.data.geo import place_of_raster, window_places
-from landcue.data.header import FROM_WORLD_FILE, NO_PRJ, shown_north_up, world_file
+from landcue.data.header import FROM_WORLD_FILE, NO_PRJ, OFF_MAP, shown_north_up, world_file
 from landcue.data.north import Grid, Pixels, resampled, turned
 from landcue.data.objects import is_object
 from landcue.data.pictures import Scale
@@ -239,8 +239,11 @@ def _read_raster(source: Path | bytes, options: SceneOptions, name: str, most: i
     if pixels is None:
         raise DataError(f"{name}: holds too little data; check its nodata value, or raise --nodata")
     facts, place = reader.facts, place_of_raster(reader.facts)
+    reading = reader.reading(rendering)
+    if place is None and facts.crs is not None:
+        reading["rules"].append(OFF_MAP)
     return Picture(
-        pixels, reader.reading(rendering), None if place is None else place.bounds,
+        pixels, reading, None if place is None else place.bounds,
         None if place is None else place.footprint, facts.time, facts.sensor,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -94,11 +94,13 @@ def parse_time(text: str, where: str) -> datetime | None:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-def _bounds(cells: list[str], where: str) -> Bounds | None:
-    if not any(cells):
+def _bounds(header: list[str], cells: list[str], where: str) -> Bounds | None:
+    row = dict(zip(header, cells, strict=True))
+    sides = [row.get(side, "") for side in _SIDES]
+    if not any(sides):
         return None
     try:
-        return box_of(cells)
+        return box_of(sides)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
 
@@ -116,8 +118,9 @@ def read_label_table(
     Args:
         path: The file.
         unlabelled: Allow a table without label columns.
-        problems: Takes what is wrong with single rows, which are then left out, and the columns
-            that are ignored. Without it a wrong row is an error.
+        problems: Takes what is wrong with single rows, which are then left out, with places, which
+            are then left out of their rows, and the columns that are ignored. Without it these are
+            errors.
     """
     delimiter = _delimiter(path)
     lines = read_rows(path, delimiter)
@@ -141,7 +144,15 @@ def read_label_table(
     for line, cells in table:
         where = f"{path} line {line}"
         try:
-            rows.append(_row(where, line, header, cells, flags, labelled, seen))
+            row = _row(where, line, header, cells, flags, labelled, seen)
+            try:
+                row = replace(row, bounds=_bounds(header, cells, where))
+            except DataError as error:
+                if problems is None:
+                    raise
+                what = str(error).removeprefix(f"{where}: ")
+                problems.append(Problem(where, f"{what}; indexed without a place"))
+            rows.append(row)
         except DataError as error:
             if problems is None:
                 raise
@@ -207,7 +218,6 @@ def _row(
         time=parse_time(row.get("time", ""), where),
         labels=labels,
         sensor=row.get("sensor") or None,
-        bounds=_bounds([row.get(side, "") for side in _SIDES], where),
     )
     seen[made.path] = line
     return made

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import io
 import os
 import re
 import socket
@@ -199,6 +200,34 @@ def _store(bucket: str, _settings: tuple[tuple[str, str], ...]) -> ObjectStore:
     return ObjectStore(Path(f"{SCHEME}/{bucket}"))
 
 
+_PART = 1 << 16
+
+
+class _Ranges(io.RawIOBase):
+    """An object as a file of Python."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        data = bytes(self._file.read(len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 class ObjectStore:
     """One bucket of an S3 store; keys are given as ``bucket/key``."""
 
@@ -248,6 +277,19 @@ class ObjectStore:
             if limit < 0 or found.meta["size"] <= limit:
                 return etag, bytes(found.bytes())
             return etag, bytes(obstore.get_range(self._store, self._key(key), start=0, end=limit))
+
+    @contextlib.contextmanager
+    def open(self, key: str, size: int) -> Generator[io.BufferedReader]:
+        """Open an object of a known size to read parts of it, 64 KiB at once.
+
+        Raises:
+            DataError: There is none, or it cannot be read.
+        """
+        import obstore
+
+        with self._request(key):
+            file = obstore.open_reader(self._store, self._key(key), size=size, buffer_size=_PART)
+            yield io.BufferedReader(_Ranges(file), _PART)
 
     def exists(self, key: str) -> bool:
         """Return whether there is an object; one that may not be read counts as missing.

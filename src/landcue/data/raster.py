@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from landcue.data.aws_settings import attempts, endpoint
-from landcue.data.objects import address, is_object, look_up, shown, store_of
+from landcue.data.objects import address, is_object, look_up, object_path, shown, store_of
 from landcue.errors import DataError
 
 RASTER_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".j2k"})
@@ -258,16 +258,15 @@ def _exists(path: Path, suffix: str) -> bool:
 def _dataset(path: Path | bytes, suffix: str, most_bytes: int) -> Any:
     import rasterio
 
-    if isinstance(path, bytes):
-        driver, name = _driver(path[:HEAD], "image"), io.BytesIO(path)
-        if kind_of(path[:HEAD]) in _BY_PILLOW:
-            name = _as_tiff(path, "image")
+    whole = (
+        not suffix and isinstance(path, Path) and path.suffix.lower() in (".avif", *HEIC_SUFFIXES)
+    )
+    if isinstance(path, bytes) or (whole and is_object(path)):
+        data = path if isinstance(path, bytes) else object_path(path).read_bytes()
+        driver, name = _driver(data[:HEAD], display_name(path)), io.BytesIO(data)
+        if kind_of(data[:HEAD]) in _BY_PILLOW:
+            name = _as_tiff(data, display_name(path))
     elif is_object(path):
-        if path.suffix.lower() in (".avif", *HEIC_SUFFIXES):
-            raise DataError(
-                f"{display_name(path)}: {path.suffix[1:].upper()} images in a store are not cut "
-                "into chips; download it or save it as TIFF"
-            )
         kind = _BY_SUFFIX.get(path.suffix.lower(), "TIFF")
         driver = _DRIVERS["TIFF" if suffix else kind]
         name = f"/vsis3/{address(path)}{suffix}"
@@ -338,8 +337,10 @@ def _as_tiff(source: Path | bytes, name: str) -> io.BytesIO:
                 raise DataError(f"{name}: is animated; save one frame as PNG or TIFF")
             mode = "RGBA" if image.has_transparency_data else "RGB"
             image.convert(mode).save(out, "TIFF")
+    except Image.UnidentifiedImageError:
+        raise DataError(f"{name}: truncated or corrupt") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name}: cannot be read ({error})") from None
+        raise DataError(f"{name}: truncated or corrupt ({error})") from None
     out.seek(0)
     return out
 

@@ -327,9 +327,10 @@ class QueryEncoder:
         return Target(unit_vector(vector, self._dim), _NO_BITS, _NO_BITS)
 
     def _check_file(self, text: str) -> None:
+        from landcue.data.names import find_spelling
         from landcue.data.objects import is_object
 
-        if not is_object(Path(text)) and not Path(text).is_file():
+        if not is_object(Path(text)) and find_spelling(Path(text)) is None:
             raise UsageError(f"{text} is not an image file, and {self._unknown(text)}")
 
     def _unknown(self, id_: str) -> str:
@@ -346,6 +347,7 @@ def common_scenes(sources: Mapping[str, Any]) -> Mapping[str, Any]:
 def _read(example: Any, encoder: Encoder, scenes: Mapping[str, Any]) -> ByteArray:
     """Return the pixels of an image, uint8 ``[h, w, C]``; rasters are read like the archive's."""
     from landcue.data.images import read_picture
+    from landcue.data.names import find_spelling
     from landcue.data.objects import is_object, look_up
     from landcue.data.pictures import Scale
     from landcue.data.scenes import SceneOptions
@@ -368,7 +370,7 @@ def _read(example: Any, encoder: Encoder, scenes: Mapping[str, Any]) -> ByteArra
         return read_picture(example, options).pixels
     if isinstance(example, str | os.PathLike):
         path = Path(example)
-        found = look_up(path) if is_object(path) else path
+        found = look_up(path) if is_object(path) else find_spelling(path) or path
         return read_picture(found, options, name=str(example)).pixels
     raise UsageError(
         f"{type(example).__name__} is not a query: use an id, an image file, its bytes, pixels or "
