@@ -1,15 +1,12 @@
 """Objects much smaller than a chip: region search against whole-chip search.
 
-    python benchmarks/regions.py [--images images.npz] [--maps] [--seed 101] [--turns 0]
+    python benchmarks/regions.py [--images images.npz] [--seed 404] [--turns 0]
 
 Chips of 384 pixels (192 m) drawn by the demo renderer: 50 with one ship, 50 with one court and 50
 with one tank, and 750 with none of them, each in four turns by a quarter. Queries are crops of 48
 to 128 pixels around the object of 60 further chips, 20 of each kind; relevant is a chip with an
-object of the same kind. Both searches use the same crop, encoded by the built-in encoder.
-``--images`` keeps the drawn chips for a second run.
-
-``--maps`` also measures a design that the library does not have: a feature map is the encoder's,
-of four quarters of the chip in its full resolution, averaged over 4 x 4 cells.
+object of the same kind. Both searches use the same crop, encoded by the built-in encoder, for
+regions by ``encode_crop``. ``--images`` keeps the drawn chips for a second run.
 """
 
 from __future__ import annotations
@@ -17,18 +14,16 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from landcue import load_model
-from landcue.codes.regions import RegionIndex, region_boxes, to_int8
+from landcue.codes.regions import RegionIndex, region_boxes
 from landcue.demo.objects import COURT_COLORS, anywhere, court, ship, tank
 from landcue.demo.scenes import draw
-from landcue.models.regions import RegionEncoder
-from landcue.types import Encoding
+from landcue.models.regions import RegionEncoder, encode_crop
 
 SIZE, PER_KIND, QUERIES, WITHOUT = 384, 50, 20, 750
 LABELS = {"ship": "ships", "court": "courts", "tank": "tanks"}
@@ -104,37 +99,11 @@ def recall_at_100(order: Any, relevant: Any) -> float:
     return float(relevant[order[:100]].sum() / relevant.sum())
 
 
-class MapEncoder:
-    """Encodes images and 4 x 4 cells of the feature maps of their quarters."""
-
-    def __init__(self, encoder: Any) -> None:
-        """Take the built-in encoder."""
-        self.encoder = encoder
-
-    def encode(self, images: list[Any]) -> Encoding:
-        """Encode uint8 images; the cells are the regions."""
-        half = SIZE // 2
-        quarters = [one[y : y + half, x : x + half] for one in images for y in (0, half)
-                    for x in (0, half)]  # fmt: skip
-        prepared = np.stack([self.encoder.prepare(one) for one in quarters])
-        maps = self.encoder.outputs(prepared, ["locations"])["locations"]
-        n, side, dim = len(images), maps.shape[1] // 2, maps.shape[3]
-        cells = maps.reshape(n, 2, 2, 2, side, 2, side, dim).mean((4, 6))
-        rows = to_int8(cells.transpose(0, 1, 3, 2, 4, 5).reshape(-1, dim))
-        return replace(self.encoder.encode(images), regions=rows.reshape(n, -1))
-
-
-def cell_boxes() -> Any:
-    """Return left, top, right and bottom of the 4 x 4 cells as shares of an image."""
-    return np.array([(x, y, x + 1, y + 1) for y in range(4) for x in range(4)]) / 4
-
-
 def main() -> None:
     """Draw, encode, search and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, help="Where the drawn chips are kept (.npz).")
     parser.add_argument("--sides", type=int, nargs="+", default=[3], help="Regions a side.")
-    parser.add_argument("--maps", action="store_true", help="Also measure pooled feature maps.")
     parser.add_argument("--seed", type=int, nargs="*", default=[], help="Draws other chips.")
     parser.add_argument("--empty-seed", type=int, nargs="*", help="That of chips without objects.")
     parser.add_argument("--turns", type=int, default=3, help="Turns of chips without objects, 0-3.")
@@ -161,17 +130,13 @@ def main() -> None:
     share = np.mean(np.diff(boxes[kinds != ""][:, [[0, 2], [1, 3]]], axis=2)) / SIZE
     print(f"{len(gallery)} chips, {counts} with an object, {len(queries)} queries")
     print(f"an object's box takes {share:.2f} of a chip's side; chance {100 / len(gallery):.3f}")
-    crops = {
-        side: encoder.encode([crop(images[i], boxes[i], side) for i in queries]).embedding
-        for side in (48, 64, 96, 128)
-    }
-    designs: list[tuple[str, Any, Any]] = [
-        (f"{side} x {side} regions", RegionEncoder(encoder, side), region_boxes(side))
-        for side in options.sides
-    ]
-    if options.maps:
-        designs.append(("4 x 4 cells of feature maps", MapEncoder(encoder), cell_boxes()))
-    for name, with_regions, spans in designs:
+    crops: dict[int, list[tuple[Any, Any]]] = {}
+    for side in (48, 64, 96, 128):
+        cut = [crop(images[i], boxes[i], side) for i in queries]
+        asked = [encode_crop(encoder, one) for one in cut]
+        crops[side] = list(zip(encoder.encode(cut).embedding, asked, strict=True))
+    for side in options.sides:
+        with_regions, spans = RegionEncoder(encoder, side), region_boxes(side)
         started, whole, parts = time.process_time(), [], []
         for first in range(0, len(gallery), 16):
             one = with_regions.encode([images[i] for i in gallery[first : first + 16]])
@@ -180,28 +145,29 @@ def main() -> None:
         seconds = time.process_time() - started
         embedding, region = np.concatenate(whole), np.concatenate(parts)
         index, times = RegionIndex(region, encoder.dim), region.nbytes / embedding.nbytes
-        print(f"{name}: {times:.2f} times the disk of embeddings, "
+        print(f"{side} x {side} regions: {times:.2f} times the disk of embeddings, "
               f"{1000 * seconds / len(gallery):.0f} ms of CPU a chip")  # fmt: skip
         print("crop px  recall@100: chip  regions  ratio   " + "  ".join(LABELS) + "   in box")
-        for side, vectors in crops.items():
+        for pixels, pairs in crops.items():
             found: list[tuple[float, float, str]] = []
             inside: list[bool] = []
-            for vector, row in zip(vectors, queries, strict=True):
+            for (vector, asked), row in zip(pairs, queries, strict=True):
                 relevant = kinds[gallery] == kinds[row]
                 chip = np.argsort(-(embedding @ vector), kind="stable")
-                _, order = index.search(vector, 100)
+                query = index.query(asked)
+                _, order = index.search(query, 100)
                 values = recall_at_100(chip, relevant), recall_at_100(order, relevant)
                 found.append((*values, str(kinds[row])))
                 hits = order[relevant[order]]
                 middle = boxes[gallery[hits]].reshape(-1, 2, 2).mean(1) / SIZE
-                box = spans[index.nearest_regions(vector, hits)]
+                box = spans[index.nearest_regions(query, hits)]
                 held = (box[:, :2] <= middle) & (middle <= box[:, 2:])
                 inside += held.all(axis=1).tolist()
             chip, best = (float(np.mean([one[i] for one in found])) for i in (0, 1))
             each = "  ".join(
                 f"{np.mean([v for _, v, one in found if one == kind]):.2f}" for kind in LABELS
             )
-            print(f"{side:>7}  {chip:>16.3f}  {best:>7.3f}  {best / chip:>5.2f}   {each}   "
+            print(f"{pixels:>7}  {chip:>16.3f}  {best:>7.3f}  {best / chip:>5.2f}   {each}   "
                   f"{np.mean(inside):.2f}")  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import torch
 from landcue.errors import UsageError
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.load import load_model
-from landcue.models.regions import similar_regions
+from landcue.models.regions import RegionEncoder, encode_crop, similar_regions
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +114,19 @@ def test_what_has_no_feature_map_or_size_is_refused(builtin):
     config = build_config("vit_tiny_patch16_224", dim=8, image_size=64, n_bits=0)
     with pytest.raises(UsageError, match="no feature map"):
         similar_regions(NeuralEncoder(config), noise(64), np.ones(8, np.float32))
+
+
+def test_a_crop_is_the_mean_of_its_turns_mirrored_and_half_as_large(builtin):
+    crop = stripes(192)
+    crop[:60] = 200
+    square = np.empty((384, 384, 3), np.uint8)
+    square[:] = np.round(crop.mean(axis=(0, 1)))
+    square[96:288, 96:288] = crop
+    views = []
+    for image in (crop, builtin.prepare(square)):
+        for turned in (image, image[:, ::-1].copy()):
+            views += [np.ascontiguousarray(np.rot90(turned, by)) for by in range(4)]
+    mean = np.mean([builtin.encode([view]).embedding[0] for view in views], axis=0)
+    found = encode_crop(builtin, crop)
+    assert found[0] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
+    assert encode_crop(RegionEncoder(builtin, 2), crop) == pytest.approx(found)

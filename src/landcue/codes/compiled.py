@@ -122,13 +122,16 @@ def region_scores() -> Any:
     """Compile the scan of regions, or load it from numba's cache.
 
     The returned function holds no lock while it runs and takes ``rows`` int8 ``[n, R * d]``,
-    read-only, the range ``start``, ``stop`` of them, ``query`` int8 ``[d]``, read-only, and ``out``
-    float64 ``[n]``, of which it fills that range with the largest product of the query and a region
-    over the norm of the region.
+    read-only, the range ``start``, ``stop`` of them, ``query`` int16 ``[d]``, read-only, of which
+    no sum of products exceeds 32 bits, ``offset``, ``lengths`` float32 ``[n, R]``, read-only, and
+    ``out`` float64 ``[n]``, of which it fills that range with the largest of (product of the query
+    and a region over the norm of the region - offset) / length.
     """
     rows = types.Array(types.int8, 2, "C", readonly=True)
-    query = types.Array(types.int8, 1, "C", readonly=True)
-    signature = types.void(rows, types.int64, types.int64, query, types.float64[::1])
+    query = types.Array(types.int16, 1, "C", readonly=True)
+    lengths = types.Array(types.float32, 2, "C", readonly=True)
+    out = types.float64[::1]
+    signature = types.void(rows, types.int64, types.int64, query, types.float64, lengths, out)
     return _compiled(kernel.region_scores, signature)
 
 

@@ -453,17 +453,21 @@ def pairwise_distances(
         out[i] = 1 - stack[0]
 
 
-def region_scores(rows: Any, start: int, stop: int, query: Any, out: Any) -> None:
+def region_scores(
+    rows: Any, start: int, stop: int, query: Any, offset: float, lengths: Any, out: Any
+) -> None:
     """Write the best score of the regions of a range of rows: see ``compiled.region_scores``."""
     dim = query.shape[0]
     for i in range(start, stop):
         best = -np.inf
-        for first in range(0, rows.shape[1], dim):
+        for part in range(lengths.shape[1]):
+            first = part * dim
             product = np.int32(0)
             square = np.int32(0)
             for j in range(dim):
                 value = np.int32(rows[i, first + j])
                 product += value * np.int32(query[j])
                 square += value * value
-            best = max(best, product / np.sqrt(np.float64(max(square, np.int32(1)))))
+            cosine = product / np.sqrt(np.float64(max(square, np.int32(1))))
+            best = max(best, (cosine - offset) / np.float64(lengths[i, part]))
         out[i] = best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import threading
 from pathlib import Path
@@ -14,7 +15,7 @@ from landcue.archive.manifest import Manifest
 from landcue.codes.cue_index import CueIndex
 from landcue.codes.hamming import CodeIndex
 from landcue.codes.hashers import fit_decoder
-from landcue.codes.regions import RegionIndex
+from landcue.codes.regions import RegionIndex, RegionSpace
 from landcue.errors import ArchiveError
 from landcue.search import store as files
 from landcue.search.exact import (
@@ -90,7 +91,18 @@ class Indexes:
         """Return the index of the embeddings of regions."""
         with self._lock:
             if self._regions is None:
-                self._regions = RegionIndex(self.vectors.regions, self.manifest.dim)
+                regions, dim, store = self.vectors.regions, self.manifest.dim, self.vectors.store
+
+                def fit(out: npt.NDArray[np.float64]) -> None:
+                    made = RegionSpace.fit(regions, dim)
+                    out[0], out[1:] = made.mean, made.metric
+
+                stored = store.array("region-space", np.float64, (1 + dim, dim), fit)
+                space = RegionSpace(stored[0], stored[1:])
+                fill = functools.partial(space.fill_lengths, regions)
+                shape = (len(regions), self.manifest.regions**2)
+                lengths = store.array("region-lengths", np.float32, shape, fill)
+                self._regions = RegionIndex(regions, dim, space=space, lengths=lengths)
             return self._regions
 
     def fused(self) -> FloatIndex:

@@ -155,11 +155,12 @@ class LocalSelection:
     def by_regions(self, target: Target) -> Ranking:
         """Rank by the distance of the nearest region."""
         index = self._indexes.regions()
+        query = index.query(target.embedding, self._mask)
 
         def fetch(k: int) -> tuple[Distances, Rows]:
-            return index.search(target.embedding, k, self._mask)
+            return index.search(query, k, self._mask)
 
-        nearest = functools.partial(index.nearest_regions, target.embedding)
+        nearest = functools.partial(index.nearest_regions, query)
         return Ranking(fetch, 1.0, self.allowed, regions=nearest)
 
     def by_place(self, box: Bounds) -> Ranking:

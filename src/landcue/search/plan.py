@@ -44,7 +44,7 @@ NEEDS = {
     "cue": frozenset({"cue", "code"}),
     "fused": frozenset({"embedding", "scores"}),
     "fused-code": frozenset({"embedding", "scores"}),
-    "regions": frozenset({"embedding"}),
+    "regions": frozenset({"embedding", "crop"}),
     "place": frozenset[str](),
     "list": frozenset[str](),
 }

@@ -197,6 +197,8 @@ class QueryEncoder:
     def encode(self, query: Query, needs: frozenset[str]) -> Target:
         """Encode a query; ``needs`` names the required ones of ``embedding``, ``code`` and ``cue``.
 
+        With ``crop`` among them, images are encoded by :func:`landcue.models.regions.encode_crop`.
+
         Raises:
             UsageError: An unknown id or rule, no positive, an encoding that does not fit, or an
                 image without an encoder.
@@ -258,7 +260,12 @@ class QueryEncoder:
             raise UsageError("there is no model to encode an image with: search with a record's id")
         encoder = self._encoder()
         pixels = _read(example, encoder, self._scenes(example))
-        return replace(self._encoded(encoder.encode(encoder.prepare(pixels)[None])), pixels=pixels)
+        target = self._encoded(encoder.encode(encoder.prepare(pixels)[None]))
+        if "crop" in needs:
+            from landcue.models.regions import encode_crop
+
+            target = replace(target, embedding=encode_crop(encoder, pixels))
+        return replace(target, pixels=pixels)
 
     def _text(self, example: Text, needs: frozenset[str]) -> Target:
         encoder: Any = None if self._encoder is None else self._encoder()
@@ -313,13 +320,13 @@ class QueryEncoder:
             "cue": _NO_BITS,
             "scores": _NO_NUMBERS,
         }
-        for kind in needs:
+        for kind in needs - {"crop"}:
             read[kind] = self._view.read_vectors(kind, at)
         labels = self._records.labels_of(row)
         return Target(**read, labels=labels, own=frozenset({row}), id=id_)
 
     def _vector(self, vector: npt.NDArray[Any], needs: frozenset[str]) -> Target:
-        if needs - {"embedding"}:
+        if needs - {"embedding", "crop"}:
             raise UsageError(
                 "a vector alone has neither code nor labels: search with mode embedding, "
                 "two-stage or ann"

@@ -115,7 +115,7 @@ class Result(Sequence[Hit]):
             ``fused``: distance is 1 - cosine plus the weighted lack of expected gain, score the
             share of the largest possible score, whose parts are in the hits' ``why``.
             ``regions``: those of ``embedding`` for the region of each image that is nearest, which
-            is each hit's ``region``.
+            is each hit's ``region``, in the space of :class:`landcue.codes.regions.RegionSpace`.
             Re-ranked by ``k-reciprocal``, the distance of shared neighbors takes the place of most
             of 1 - cosine; by ``alpha-qe``, the cosine is that with the expanded query.
             ``cue``: distance is the differing hash bits plus the label weight times the differing
