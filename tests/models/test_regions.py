@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from landcue.codes.regions import encode_crop
 from landcue.errors import UsageError
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.load import load_model
-from landcue.models.regions import RegionEncoder, encode_crop, similar_regions
+from landcue.models.regions import RegionEncoder, similar_regions
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from landcue.codes.engine import (
     smallest,
 )
 from landcue.errors import UsageError
-from landcue.types import FloatArray
+from landcue.types import ByteArray, Encoder, FloatArray, regions_of
 
 MOST_REGIONS = 8
 """Most regions a side."""
@@ -95,6 +95,37 @@ def to_int8(embeddings: FloatArray) -> SignedBytes:
     wide = embeddings.astype(np.float64)
     largest = np.abs(wide).max(axis=1, keepdims=True)
     return np.round(wide * (127 / np.where(largest > 0, largest, 1))).astype(np.int8)
+
+
+def encode_crop(encoder: Encoder, image: ByteArray) -> FloatArray:
+    """Encode a crop as what regions are searched with, float32 ``[1, d]`` of unit norm.
+
+    It is the mean of the embeddings of 16 images: the crop, and the crop in the middle of a square
+    of its mean color and twice its side, since it may be smaller than a region; each in four turns
+    by a quarter, and mirrored.
+
+    >>> from landcue import load_model
+    >>> encode_crop(load_model("builtin"), np.zeros((48, 48, 3), np.uint8)).shape
+    (1, 256)
+
+    Args:
+        encoder: What encoded the regions.
+        image: uint8 ``[h, w, C]``.
+
+    Raises:
+        LandcueError: As the encoder.
+    """
+    encoder = getattr(encoder, "encoder") if regions_of(encoder) else encoder  # noqa: B009
+    whole = encoder.prepare(image)
+    side = len(whole)
+    square = np.empty((2 * side, 2 * side, whole.shape[2]), np.uint8)
+    square[:] = np.round(whole.mean(axis=(0, 1)))
+    square[side // 2 : side // 2 + side, side // 2 : side // 2 + side] = whole
+    scaled = (whole, encoder.prepare(square))
+    views = [np.rot90(v, by) for one in scaled for v in (one, one[:, ::-1]) for by in range(4)]
+    found = encoder.encode(np.stack(views))
+    mean = found.embedding.mean(axis=0, dtype=np.float64, keepdims=True)
+    return (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

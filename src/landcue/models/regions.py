@@ -19,8 +19,8 @@ A location has seen more of the image than its cell, so edges are soft. The map 
 this model's similarity and proves nothing about the place.
 
 The second, :class:`RegionEncoder`, encodes overlapping windows of an image in its full resolution
-besides the image, so that a search finds what is much smaller than a chip; :func:`encode_crop`
-encodes what it is searched with. ``docs/results/regions.md`` measures both.
+besides the image, so that a search with :func:`landcue.codes.regions.encode_crop` finds what is much
+smaller than a chip; ``docs/results/regions.md`` measures both.
 """
 
 from __future__ import annotations
@@ -157,37 +157,6 @@ def _searched(encoder: NeuralEncoder, features: Tensor) -> Tensor:
     if encoder.config.retrieval == "features":
         return features
     return encoder.projection(features)
-
-
-def encode_crop(encoder: Encoder, image: ByteArray) -> FloatArray:
-    """Encode a crop as what regions are searched with, float32 ``[1, d]`` of unit norm.
-
-    It is the mean of the embeddings of 16 images: the crop, and the crop in the middle of a square
-    of its mean color and twice its side, since it may be smaller than a region; each in four turns
-    by a quarter, and mirrored.
-
-    >>> from landcue import load_model
-    >>> encode_crop(load_model("builtin"), np.zeros((48, 48, 3), np.uint8)).shape
-    (1, 256)
-
-    Args:
-        encoder: What encoded the regions.
-        image: uint8 ``[h, w, C]``.
-
-    Raises:
-        LandcueError: As the encoder.
-    """
-    encoder = encoder.encoder if isinstance(encoder, RegionEncoder) else encoder
-    whole = encoder.prepare(image)
-    side = len(whole)
-    square = np.empty((2 * side, 2 * side, whole.shape[2]), np.uint8)
-    square[:] = np.round(whole.mean(axis=(0, 1)))
-    square[side // 2 : side // 2 + side, side // 2 : side // 2 + side] = whole
-    scaled = (whole, encoder.prepare(square))
-    views = [np.rot90(v, by) for one in scaled for v in (one, one[:, ::-1]) for by in range(4)]
-    found = encoder.encode(np.stack(views))
-    mean = found.embedding.mean(axis=0, dtype=np.float64, keepdims=True)
-    return (mean / max(float(np.linalg.norm(mean)), float(_TINY))).astype(np.float32)
 
 
 class RegionEncoder:

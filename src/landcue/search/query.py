@@ -14,6 +14,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from landcue.codes.packing import check_codes, pack_bits, unpack_bits
+from landcue.codes.regions import encode_crop
 from landcue.errors import UsageError, did_you_mean
 from landcue.search.backend import Target, View
 from landcue.search.feedback import RULES, direction
@@ -197,7 +198,7 @@ class QueryEncoder:
     def encode(self, query: Query, needs: frozenset[str]) -> Target:
         """Encode a query; ``needs`` names the required ones of ``embedding``, ``code`` and ``cue``.
 
-        With ``crop`` among them, images are encoded by :func:`landcue.models.regions.encode_crop`.
+        With ``crop`` among them, images are encoded by :func:`landcue.codes.regions.encode_crop`.
 
         Raises:
             UsageError: An unknown id or rule, no positive, an encoding that does not fit, or an
@@ -262,8 +263,6 @@ class QueryEncoder:
         pixels = _read(example, encoder, self._scenes(example))
         target = self._encoded(encoder.encode(encoder.prepare(pixels)[None]))
         if "crop" in needs:
-            from landcue.models.regions import encode_crop
-
             target = replace(target, embedding=encode_crop(encoder, pixels))
         return replace(target, pixels=pixels)
 
