@@ -19,8 +19,8 @@ A location has seen more of the image than its cell, so edges are soft. The map 
 this model's similarity and proves nothing about the place.
 
 The second, :class:`RegionEncoder`, encodes overlapping windows of an image in its full resolution
-besides the image, so that a search with :func:`landcue.codes.regions.encode_crop` finds what is much
-smaller than a chip; ``docs/results/regions.md`` measures both.
+besides the image, so that a search with :func:`landcue.codes.regions.encode_crop` finds what is
+much smaller than a chip; ``docs/results/regions.md`` measures both.
 """
 
 from __future__ import annotations
