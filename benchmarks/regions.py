@@ -163,7 +163,7 @@ def main() -> None:
                 box = spans[index.nearest_regions(query, hits)]
                 held = (box[:, :2] <= middle) & (middle <= box[:, 2:])
                 inside += held.all(axis=1).tolist()
-            chip, best = (float(np.mean([one[i] for one in found])) for i in (0, 1))
+            chip, best = np.mean([(a, b) for a, b, _ in found], axis=0).tolist()
             each = "  ".join(
                 f"{np.mean([v for _, v, one in found if one == kind]):.2f}" for kind in LABELS
             )
