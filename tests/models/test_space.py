@@ -51,6 +51,42 @@ def test_codes_are_signs_of_rotated_components_and_their_recall_is_measured():
     assert 0 < space.facts["codes"]["recall"]["16"] <= 1
 
 
+def test_directions_in_which_nearest_neighbors_differ_are_damped():
+    rng = np.random.default_rng(1)
+    kind = rng.integers(0, 40, 400)
+    x = rng.normal(size=(40, 20))[kind] + 0.3 * rng.normal(size=(400, 20))
+    x[:, 0] += 3 * rng.normal(size=400)  # what all kinds vary in
+    damped = fit_space(x, dim=12, n_bits=8, neighbors=True)
+    plain = fit_space(x, dim=12, n_bits=8)
+    u = unit_rows(x).astype(np.float64)
+    z = u - u.mean(axis=0)
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    within = np.zeros((20, 20))
+    for i in range(400):
+        distances = [(np.inf if i == j else ((z[i] - z[j]) ** 2).sum(), j) for j in range(400)]
+        for _, j in sorted(distances)[:10]:
+            within += np.outer(z[i] - z[j], z[i] - z[j])
+    spread, turn = np.linalg.eigh(within)
+    y = (u - u.mean(axis=0)) @ turn / np.sqrt(spread + 0.3 * spread.mean())
+    wanted = unit_rows(PCA(12, svd_solver="full").fit_transform(y))
+    found = damped.encode(x)
+    np.testing.assert_allclose(found.embedding @ found.embedding.T, wanted @ wanted.T, atol=1e-4)
+
+    def right(embedding):
+        """Return the share of images of the same kind among the five nearest."""
+        near = np.argsort(-(embedding @ embedding.T), axis=1)[:, 1:6]
+        return (kind[near] == kind[:, None]).mean()
+
+    assert right(found.embedding) > right(plain.encode(x).embedding) + 0.05
+    assert damped.facts["neighbors"] == 10
+
+
+def test_neighbors_of_few_images_are_not_looked_at():
+    x, _ = features(200)
+    with_neighbors = fit_space(x, dim=12, n_bits=8, neighbors=True)
+    assert with_neighbors.fingerprint == fit_space(x, dim=12, n_bits=8).fingerprint
+
+
 def test_bits_are_chosen_by_recall():
     x, _ = features(600, 300)
     space = fit_space(x, dim=64)

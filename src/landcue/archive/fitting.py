@@ -233,6 +233,7 @@ def _fit_space(
         labels=labels,
         label_names=names,
         text_features=bare.general_texts() if encoder.tower.has_text else None,
+        neighbors=not encoder.tower.has_text,  # not measured with texts
     )
     fitted = PretrainedEncoder(encoder.tower, space)
     known = made.known(space.encode(made.encoding.embedding))

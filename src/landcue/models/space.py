@@ -4,7 +4,8 @@ A :class:`Space` is fitted on the features of a sample of images, without labels
 principal components, ITQ codes) and, where images are annotated, with a linear probe whose scores
 are calibrated probabilities. It is one small file beside the encoder; no torch is needed.
 
-Whitening is left out: it was measured to be harmful.
+Whitening is left out: it was measured to be harmful. What is damped is the difference between
+nearest neighbors.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ BITS = (64, 128, 256)
 RECALL = 0.95
 SHORTLIST, NEIGHBORS = 200, 20
 """Recall of codes: share of an image's 20 nearest that are among its 200 nearest codes."""
+LEAST_NEIGHBORS = 256
+"""Fewest images whose nearest neighbors are looked at."""
+_DAMPED_BY = 10
+_SHRINKAGE = 0.3  # added to the covariance of neighbors, over its mean eigenvalue
 _FORMAT = 1
 _KEY = "landcue"
 
@@ -206,6 +211,7 @@ def fit_space(
     labels: npt.NDArray[Any] | None = None,
     label_names: Sequence[str] = (),
     text_features: npt.NDArray[Any] | None = None,
+    neighbors: bool = False,
     seed: int = 0,
 ) -> Space:
     """Fit embeddings, codes and, with labels, calibrated label scores to a sample of images.
@@ -224,6 +230,8 @@ def fit_space(
         label_names: Names of the C labels. Those with fewer than 5 images that carry them, or
             fewer than 5 that do not, get no score.
         text_features: Of general descriptions, ``[t, F]``, to center the features of texts.
+        neighbors: Damp the directions in which nearest neighbors differ, if there are
+            :data:`LEAST_NEIGHBORS` images or more.
         seed: Of the split and of the first rotation.
 
     Raises:
@@ -248,8 +256,10 @@ def fit_space(
     if n_bits is not None and not 0 <= n_bits <= width:
         raise UsageError(f"--bits {n_bits}: the model's features allow 0 to {width} bits")
     facts: dict[str, Any] = {"images": m, "features": width, "seed": seed}
-    n_bits, facts["codes"] = _choose_bits(u, d, n_bits, seed)
-    axes, mean = principal(u)
+    if neighbors := neighbors and m >= LEAST_NEIGHBORS:
+        facts["neighbors"] = _DAMPED_BY
+    n_bits, facts["codes"] = _choose_bits(u, d, n_bits, neighbors, seed)
+    axes, mean = _axes(u, max(d, n_bits), neighbors)
     code_axes = _rotated(u - mean, axes[:, :n_bits], seed)
     maps = [axes[:, :d], code_axes]
     biases = [-mean @ maps[0], -mean @ maps[1]]
@@ -320,14 +330,39 @@ def _rotated(centered: Matrix, axes: Matrix, seed: int) -> Matrix:
     return axes @ rotation
 
 
-def _choose_bits(u: Matrix, d: int, asked: int | None, seed: int) -> tuple[int, dict[str, Any]]:
+def _axes(u: Matrix, needed: int, neighbors: bool) -> tuple[Matrix, Matrix]:
+    """Return the axes that embeddings and codes are made of, and the mean.
+
+    With ``neighbors`` the covariance of the differences between an image and its nearest ones is
+    damped, as within-class covariance normalization does with labels (Hatch et al., Interspeech
+    2006); then come the principal axes of the result.
+    """
+    axes, mean = principal(u)
+    if not neighbors:
+        return axes, mean
+    axes = axes[:, : max(needed, BITS[-1])]
+    z = (u - mean) @ axes
+    z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    near = z @ z.T
+    np.fill_diagonal(near, -np.inf)
+    near = np.argpartition(-near, _DAMPED_BY, axis=1)[:, :_DAMPED_BY]
+    within = sum((z - z[column]).T @ (z - z[column]) for column in near.T)
+    spread, turn = np.linalg.eigh(within)
+    damped = turn / np.sqrt(spread.clip(0) + _SHRINKAGE * spread.mean()) @ turn.T
+    damped *= np.linalg.norm(z, axis=1).mean() / np.linalg.norm(z @ damped, axis=1).mean()
+    return axes @ damped @ principal((u - mean) @ axes @ damped)[0], mean
+
+
+def _choose_bits(
+    u: Matrix, d: int, asked: int | None, neighbors: bool, seed: int
+) -> tuple[int, dict[str, Any]]:
     """Return the number of bits, and the recall of codes fitted on one half of the images."""
     if asked == 0:
         return 0, {}
     order = np.random.default_rng(seed).permutation(len(u))
     fit, kept = u[order[::2]], u[order[1::2]]
     choices = (asked,) if asked else tuple(b for b in BITS if b <= u.shape[1]) or (u.shape[1],)
-    axes, mean = principal(fit)
+    axes, mean = _axes(fit, max(d, *choices), neighbors)
     embedding = unit_rows((kept - mean) @ axes[:, :d])
     facts: dict[str, Any] = {
         "images": len(kept),

@@ -1,8 +1,8 @@
 """``landcue adapt``: heads trained on the features of a frozen encoder, kept if they help.
 
 Features are computed once. Embedding, hash and label heads are linear maps of them, trained with
-any loss of :mod:`landcue.losses`; the embedding starts as the centered principal components, which
-is what an archive of the encoder would have without labels. Cross-validation decides: the heads of
+any loss of :mod:`landcue.losses`; the embedding starts as the centered principal components, and is
+compared with what an archive of the encoder would have without labels. Cross-validation decides: the heads of
 a fold see neither images nor labels that the fold is measured on.
 """
 
@@ -91,7 +91,7 @@ class Adaptation:
     Attributes:
         folder: The adapted encoder; ``None`` if it was not kept.
         scores: nDCG@100 of images left out, mean over folds: ``unadapted`` (the encoder's own
-            embedding), ``centered`` (its centered principal components), ``adapted`` and
+            embedding), ``centered`` (what is fitted without labels), ``adapted`` and
             ``adapted code``.
         gain: ``adapted`` less the better of the first two, per fold.
         n_images: Annotated images that could be read.
@@ -280,7 +280,7 @@ def cross_validate(
         kept, left = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
         space = fit_heads(features[kept], truth[kept], names, options)
         dim = min(options.dim, features.shape[1])
-        plain = fit_space(features[kept], dim=dim, n_bits=0).encode(features[left])
+        plain = fit_space(features[kept], dim=dim, n_bits=0, neighbors=True).encode(features[left])
         made = space.encode(features[left])
         known = annotate([str(i) for i in left], truth[left], names)
         scores = {
