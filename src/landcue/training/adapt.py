@@ -2,8 +2,8 @@
 
 Features are computed once. Embedding, hash and label heads are linear maps of them, trained with
 any loss of :mod:`landcue.losses`; the embedding starts as the centered principal components, and is
-compared with what an archive of the encoder would have without labels. Cross-validation decides: the heads of
-a fold see neither images nor labels that the fold is measured on.
+compared with what an archive of the encoder would have without labels. Cross-validation decides:
+the heads of a fold see neither images nor labels that the fold is measured on.
 """
 
 from __future__ import annotations
