@@ -87,6 +87,15 @@ def test_neighbors_of_few_images_are_not_looked_at():
     assert with_neighbors.fingerprint == fit_space(x, dim=12, n_bits=8).fingerprint
 
 
+@pytest.mark.parametrize("kinds", [1, 20])
+def test_images_that_all_have_copies_are_not_damped(kinds):
+    x = np.tile(features(kinds)[0], (400 // kinds, 1))
+    space = fit_space(x, dim=12, n_bits=8, neighbors=True)
+    plain = fit_space(x, dim=12, n_bits=8)
+    assert np.isfinite(space.weight).all()
+    assert (space.weight == plain.weight).all()
+
+
 def test_bits_are_chosen_by_recall():
     x, _ = features(600, 300)
     space = fit_space(x, dim=64)

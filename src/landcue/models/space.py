@@ -340,13 +340,15 @@ def _axes(u: Matrix, needed: int, neighbors: bool) -> tuple[Matrix, Matrix]:
     axes, mean = principal(u)
     if not neighbors:
         return axes, mean
-    axes = axes[:, : max(needed, BITS[-1])]
+    every, axes = axes, axes[:, : max(needed, BITS[-1])]
     z = (u - mean) @ axes
     z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
     near = z @ z.T
     np.fill_diagonal(near, -np.inf)
     near = np.argpartition(-near, _DAMPED_BY, axis=1)[:, :_DAMPED_BY]
     within = sum((z - z[column]).T @ (z - z[column]) for column in near.T)
+    if np.trace(within) < 1e-6 * len(z):  # every image has ten copies
+        return every, mean
     spread, turn = np.linalg.eigh(within)
     damped = turn / np.sqrt(spread.clip(0) + _SHRINKAGE * spread.mean()) @ turn.T
     damped *= np.linalg.norm(z, axis=1).mean() / np.linalg.norm(z @ damped, axis=1).mean()
