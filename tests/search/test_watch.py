@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -17,7 +19,7 @@ import landcue
 import pixel_encoder as tools
 from landcue.archive.ingest import ingest
 from landcue.cli.main import app
-from landcue.errors import ArchiveError, UsageError
+from landcue.errors import ArchiveError, LandcueError, UsageError
 from landcue.search import Filter
 from landcue.search.watch import run_saved, write_feed, write_json_lines
 from landcue.types import Bounds
@@ -184,6 +186,18 @@ def test_searches_of_a_deleted_archive_go_on_in_a_new_one_of_its_name(tmp_path):
     assert new.version < 4
     assert [hit.id for hit in new.watches.run().hits] == ["007.png"]
     assert [one.name for one in new.watches.list()] == ["all"]
+
+
+def test_a_process_that_was_stopped_while_it_wrote_keeps_no_reader_out(tmp_path):
+    archive = add_images(tmp_path, 0, 4)
+    archive.watches.add("all", archive.embed("000.png"), min_score=-1)
+    with contextlib.closing(sqlite3.connect(archive.watches.path)) as stopped:
+        stopped.execute("BEGIN IMMEDIATE")
+        stopped.execute("DELETE FROM watches")
+        assert [one.name for one in archive.watches.list()] == ["all"]
+        assert archive.watches.hits() == []
+        with pytest.raises(LandcueError, match="another process has been writing for 5 s"):
+            archive.watches.remove("all")
 
 
 def test_killed_runs_report_each_hit_exactly_once(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,6 +127,41 @@ def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("run")
     save_checkpoint(path, NeuralEncoder(config), {})
     return path
+
+
+KILLED = """
+import os, signal, sys
+from landcue.models.pretrained import encoder
+from landcue.training.adapt import AdaptOptions, adapt
+from landcue.training.config import LossSection
+
+genuine, left = encoder.write_atomic, int(sys.argv[5])
+
+def deadly(*args):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+    genuine(*args)
+
+encoder.write_atomic = deadly
+source, out, model, cache = sys.argv[1:5]
+adapt(source, out, model=model, cache=__import__("pathlib").Path(cache), options=QUICK)
+"""
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("write", [1, 2, 3])
+def test_a_killed_adaptation_can_be_run_again(folder, run, tmp_path, write):
+    out, cache = tmp_path / "mine", tmp_path / "cache"
+    program = KILLED.replace("QUICK", repr(QUICK))
+    words = [folder, out, run, cache, str(write)]
+    ended = subprocess.run([sys.executable, "-c", program, *words], stderr=subprocess.PIPE)
+    assert ended.returncode < 0 or sys.platform == "win32", ended.stderr
+    assert not out.exists()
+    made = adapt(folder, out, model=run, options=QUICK, cache=cache)
+    assert load_model(made.folder).label_names == made.label_names
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
 
 
 def test_an_adapted_model_is_a_model(folder, run, tmp_path):

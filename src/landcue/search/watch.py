@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 PERCENTILE = 5.0
 """How close a hit must be by default: see :meth:`Watches.add`."""
-_BUSY_SECONDS = 30.0
+_BUSY_SECONDS = 5.0
+"""Wait for a process that writes at this moment, or was stopped while it did."""
+_RUN_SECONDS = 30.0
+"""A run waits longer: it may follow another one, and is in nobody's way."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (base TEXT NOT NULL, version INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS records (
@@ -209,7 +212,7 @@ class Watches:
         """Return the saved searches, or those of a collection, in the order of their names."""
         if not self.path.exists():
             return []
-        with self._database() as database:
+        with self._database("BEGIN") as database:
             found = self._read(database)
         return [one for one in found if collection in (None, one.collection)]
 
@@ -247,7 +250,7 @@ class Watches:
         if not self.path.exists():
             return None
         digest = hashlib.sha256(key.encode()).hexdigest()
-        with self._database() as database:
+        with self._database("BEGIN") as database:
             query = "SELECT name FROM watches WHERE feed = ?"
             row = database.execute(query, (digest,)).fetchone()
             if row is None:
@@ -266,7 +269,7 @@ class Watches:
         """
         if not self.path.exists():
             return []
-        with self._database() as database:
+        with self._database("BEGIN") as database:
             return _hits(database, after, most, latest)
 
     def run(self) -> WatchReport:
@@ -283,7 +286,7 @@ class Watches:
         if not self.path.exists():
             return WatchReport((), ())
         problems: list[Problem] = []
-        with self._database() as database:
+        with self._database(wait=_RUN_SECONDS) as database:
             numbers = self._note(database)
             (last,) = database.execute("SELECT ifnull(max(number), 0) FROM hits").fetchone()
             (top,) = database.execute("SELECT ifnull(max(number), 0) FROM records").fetchone()
@@ -374,23 +377,28 @@ class Watches:
         ]
 
     @contextlib.contextmanager
-    def _database(self, *, create: bool = False) -> Generator[sqlite3.Connection]:
+    def _database(
+        self, begin: str = "BEGIN IMMEDIATE", *, create: bool = False, wait: float = _BUSY_SECONDS
+    ) -> Generator[sqlite3.Connection]:
         try:
             address = f"{self.path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
-            database = sqlite3.connect(
-                address, timeout=_BUSY_SECONDS, isolation_level=None, uri=True
-            )
+            database = sqlite3.connect(address, timeout=wait, isolation_level=None, uri=True)
             try:
                 database.row_factory = sqlite3.Row
                 database.execute("PRAGMA foreign_keys = ON")
                 if create:
                     database.executescript(_SCHEMA)
-                database.execute("BEGIN IMMEDIATE")
+                database.execute(begin)
                 yield database
                 database.execute("COMMIT")
             finally:
                 database.close()  # which takes back what was not committed
         except sqlite3.Error as error:
+            if "locked" in str(error):
+                raise LandcueError(
+                    f"{self.path}: another process has been writing for {wait:.0f} s; try again, "
+                    "or end it if it was stopped"
+                ) from None
             raise LandcueError(
                 f"{self.path}: cannot be used ({error}); restore it or move it away"
             ) from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,7 @@ from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
 from landcue.data.marks import Given, Marks, as_marks
 from landcue.data.objects import to_path
 from landcue.data.sources import open_source
-from landcue.errors import DataError, LandcueError, UsageError, did_you_mean
+from landcue.errors import DataError, LandcueError, ModelError, UsageError, did_you_mean
 from landcue.files import core_count, write_atomic
 from landcue.losses.statistics import LabelStatistics
 from landcue.metrics import annotate, evaluate, evaluate_codes
@@ -216,9 +217,24 @@ def adapt(
             }
         }
         space = fit_heads(features, truth, names, options, facts)
-        PretrainedEncoder(encoder.tower, space).save(out)
+        _save(PretrainedEncoder(encoder.tower, space), out)
         progress("training heads", 1, 1)
     return adaptation
+
+
+def _save(encoder: PretrainedEncoder, out: Path) -> None:
+    """Write a model whole or not at all, so that a command that was killed can be run again."""
+    stage = out.with_name(f".{out.name}.tmp")
+    try:
+        shutil.rmtree(stage, ignore_errors=True)
+        encoder.save(stage)
+        if out.exists():
+            out.rmdir()  # it is empty
+        stage.rename(out)
+    except OSError as error:
+        raise ModelError(f"cannot write {out}: {error.strerror}; free space") from None
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _open_archive(
