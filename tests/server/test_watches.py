@@ -1,5 +1,6 @@
 """Saved searches over HTTP, evaluated by services after an archive changed; each hit once."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -77,6 +78,23 @@ def test_a_search_is_saved_listed_and_removed(root, is_problem):
         left = client.delete("/v1/watches/near").json()["watches"]
         assert [one["name"] for one in left] == ["again", "alike", "water"]
         is_problem(client.delete("/v1/watches/near"), 404)
+
+
+def test_saved_searches_and_the_hits_of_an_answer_are_limited(root, is_problem):
+    with service(root, follow_seconds=0) as client:
+        search = {"id": "000.png", "min_score": 0.4}
+        assert client.post("/v1/watches", json={"name": "0", "search": search}).status_code == 201
+        with contextlib.closing(sqlite3.connect(landcue.open(root / "area").watches.path)) as file:
+            file.row_factory = sqlite3.Row
+            row = dict(file.execute("SELECT * FROM watches").fetchone())
+            words = ", ".join(f":{name}" for name in row)
+            others = [{**row, "id": str(n), "name": str(n)} for n in range(1, 1_000)]
+            file.executemany(f"INSERT INTO watches ({', '.join(row)}) VALUES ({words})", others)
+            file.commit()
+        more = client.post("/v1/watches", json={"name": "more", "search": search})
+        assert "at most 1,000 saved searches" in is_problem(more, 413)
+        assert len(client.get("/v1/watches").json()["watches"]) == 1_000
+        is_problem(client.get("/v1/watches/hits", params={"most": 10_001}), 422)
 
 
 def test_services_report_each_new_record_once(root):
