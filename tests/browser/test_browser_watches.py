@@ -221,7 +221,7 @@ def test_a_search_that_the_page_cannot_show_whole_says_so(growing, url, visit):
         database.commit()
     guest.page.reload()
     guest.button("Saved searches").click()
-    expect(saved(guest)).to_contain_text(
+    expect(saved(guest, "by path")).to_contain_text(
         "It was made with another model: remove it and add it again. Its hits are kept."
     )
     assert violations(guest) == []

@@ -197,8 +197,8 @@ def is_search(request):
     return urlsplit(request.url).path == "/v1/search" and b'"cursor"' not in body
 
 
-def violations(guest, tags=()):
-    """Return what axe finds grave on what is shown, one line each; by rules with tags, or all."""
+def violations(guest, rules=()):
+    """Return what axe finds grave on what is shown, one line each; by some rules, or all."""
     # Half-faded colors would be measured as they are.
     guest.page.wait_for_function(
         "() => document.getAnimations().every((one) => one.playState !== 'running')"
@@ -207,8 +207,8 @@ def violations(guest, tags=()):
     if not guest.page.evaluate("'axe' in window"):
         guest.page.evaluate(AXE.read_text())
     options = {"resultTypes": ["violations"]}
-    if tags:
-        options["runOnly"] = list(tags)
+    if rules:
+        options["runOnly"] = {"type": "rule", "values": list(rules)}
     found = guest.page.evaluate("options => axe.run(document, options)", options)
     return [
         f"{one['impact']} {one['id']}: {node['target']} {node['failureSummary']}"

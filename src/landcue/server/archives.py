@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from landcue.archive.manifest import MANIFEST
 from landcue.data.objects import is_object, shown
 from landcue.data.places import area_of
 from landcue.errors import ArchiveError, LandcueError, UsageError, did_you_mean
 from landcue.files import read_json
-from landcue.search import Archive, ById, Result
+from landcue.search import Archive, ById, Filter, Result
 from landcue.search.archive import open_archive
 from landcue.search.opened import is_collection
 from landcue.search.place import to_geojson
@@ -330,11 +332,14 @@ def _warm(served: Served) -> list[LandcueError]:
     """Load the data of a first search; scans compile for seconds if numba's cache is empty."""
     try:
         if served.archive.encodes:
-            served.archive.encoder()
+            # The filter that resizes is compiled for large images, and after a few small ones.
+            encoder = served.archive.encoder()
+            encoder.prepare(np.zeros((1401, 1403, getattr(encoder, "in_chans", 3)), np.uint8))
         if len(served.archive):
-            first = ById(next(iter(served.archive.summary().examples.values())))
+            ids = tuple(served.archive.summary().examples.values())
             for mode in ("auto", *(mode for mode in _COMPILED if mode in served.archive.modes)):
-                served.archive.search(first, k=1, mode=mode).to_json()
+                for where in (None, Filter(ids=ids)):
+                    served.archive.search(ById(ids[0]), k=1, mode=mode, where=where).to_json()
     except LandcueError as error:
         return [error]
     return []
