@@ -277,3 +277,18 @@ def test_openapi_describes_every_route_and_refers_to_nothing_missing(client):
     walk(described)
     assert refs <= known
     assert "#/components/schemas/SearchRequest" in refs
+
+
+def test_two_stage_searches_wait_for_no_preparation(client, is_problem):
+    served = client.app.state.service.catalog.get("photos")
+    request = {"id": next(iter(served.facets["examples"])), "k": 3, "archive": "photos"}
+    exact = client.post("/v1/search", json={**request, "mode": "embedding"}).json()
+    served.preparing = True  # as from 20,000 records on, until the service has built its files
+    answer = client.post("/v1/search", json={**request, "mode": "two-stage"})
+    assert "is being prepared for mode two-stage" in is_problem(answer, 503)
+    assert answer.headers["Retry-After"] == "3"
+    assert client.post("/v1/search", json=request).status_code == 200
+    assert client.post("/v1/scores", json={**request, "mode": "two-stage"}).status_code == 200
+    served.prepare()
+    found = client.post("/v1/search", json={**request, "mode": "two-stage"}).json()
+    assert [hit["id"] for hit in found["hits"]] == [hit["id"] for hit in exact["hits"]]

@@ -27,7 +27,7 @@ from landcue.search.pages import Distances, Rows, others
 from landcue.search.place import HALFWAY_KM, center, kilometers
 from landcue.search.records import Records, Summary, read_records, summarize
 from landcue.search.store import Store
-from landcue.search.typical import FAMILIES, Typical, measure_typical
+from landcue.search.typical import FAMILIES, HITS, Typical, least_of, measure_typical
 from landcue.search.vectors import Vectors
 from landcue.types import Bounds, Encoding
 
@@ -326,13 +326,44 @@ class LocalBackend:
         family = FAMILIES.get(mode)
         if family is None or len(self.records) < 2 or (texts and family == "cue"):
             return None
-        name = f"typical-{family}" if texts is None else f"typical-{family}-of-texts"
+        name = f"distances-{family}" if texts is None else f"distances-{family}-of-texts"
         with self._measuring:
             if name not in self._typical:
                 measure = functools.partial(measure_typical, self, family, texts)
                 table = self.indexes.measured.table(name, measure)
-                self._typical[name] = Typical.from_table(table, texts is not None)
+                self._typical[name] = Typical.from_table(
+                    table,
+                    texts=texts is not None,
+                    apart=functools.partial(self._around, family),
+                    least=least_of(family),
+                )
         return self._typical[name]
+
+    def _around(self, family: str, rows: Rows) -> Distances:
+        return self.neighbors(family, rows, HITS)[0].mean(axis=1)
+
+    def neighbors(self, family: str, rows: Rows, k: int) -> tuple[Distances, Rows]:
+        """Return distances and rows ``[m, k']`` of the nearest other records of some rows.
+
+        Args:
+            family: ``embedding``, ``code`` or ``cue`` (with label weight 1).
+            rows: int64 ``[m]``.
+            k: Neighbors of each; k' = k, or the number of other records if that is less.
+        """
+        asked = min(k + 1, len(self.records))
+        if family == "embedding":
+            distances, found = self.indexes.floats().search(self.vectors.embedding[rows], asked)
+        elif family == "code":
+            distances, found = self.indexes.codes().search(self.vectors.code[rows], asked)
+        else:
+            query = self.vectors.cue_codes(rows)
+            distances, found = self.indexes.cues().search(query, asked, weight=1)
+        # Its own row, or else the last one: that is another of many equal ones.
+        own = found == rows[:, None]
+        own[~own.any(axis=1), -1] = True
+        shape = len(rows), asked - 1
+        near = np.maximum(distances[~own].astype(np.float64), 0.0)
+        return near.reshape(shape), found[~own].reshape(shape)
 
     def summary(self) -> Summary:
         """Return counts of values, the span of times, and all bounds: see :class:`Summary`."""

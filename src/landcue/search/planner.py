@@ -79,7 +79,7 @@ class Planner:
         farthest = None
         if options.min_score is not None:  # some tolerance: scores are themselves rounded
             farthest = (1 - options.min_score) * ranking.worst + 1e-9
-        typical = functools.partial(self._typical, chosen, options, query, target)
+        typical = functools.partial(self._typical, chosen, options, query, target, where)
         if options.min_percentile:
             known = None if slopes is not None else typical()
             if known is None:
@@ -185,13 +185,20 @@ class Planner:
         return results
 
     def _typical(
-        self, mode: str, options: SearchOptions, query: Query | None, target: Target | None
+        self,
+        mode: str,
+        options: SearchOptions,
+        query: Query | None,
+        target: Target | None,
+        where: Filter | None = None,
     ) -> Typical | None:
         other = options.rerank != "none" or (mode == "cue" and options.label_weight != 1)
         if query is None or target is None or other:
             return None  # distances of another kind than those that are measured
         if not only_texts(query):
-            return self._backend.typical(mode)
+            found = self._backend.typical(mode)
+            partly = bool(target.own) or where is not None
+            return replace(found, apart=None) if found and partly else found
         texts = getattr(self._encoder(), "general_encoding", None) if self._encoder else None
         return None if texts is None else self._backend.typical(mode, texts)
 

@@ -125,7 +125,9 @@ class Result(Sequence[Hit]):
         labels: Labels of the query: annotated or predicted.
         note: Why there is no hit, if there is none.
         remark: One line if nothing is very similar to the query: the best hit is farther from it
-            than 95 % of the archive's records are from their nearest neighbors.
+            than 97.5 % of the records are from their nearest neighbors; or, of an image or vector
+            without a filter, the best hits are much farther from it than from their own
+            nearest neighbors, as those of noise are: see :mod:`landcue.search.typical`.
         plan: How the search was executed.
     """
 
@@ -267,7 +269,7 @@ class Result(Sequence[Hit]):
         """One line if nothing is very similar to the query; ``None`` on later pages."""
         if not len(self) or self._found.page.before is not None or self._typical is None:
             return None
-        return self._typical.remark(float(self._apart.min()))
+        return self._typical.remark(self._apart, self.rows)
 
     @property
     def _apart(self) -> npt.NDArray[np.float64]:

@@ -3,34 +3,46 @@
 A cosine of 0.9 may be the nearest neighbor of an archive, or no nearer than any two of its records:
 that depends on the encoder and on the images. So a sample of the records is searched for, and the
 distances of their nearest neighbors are kept, with those of random pairs.
+
+An encoder may put noise or a plain color close to many records, and still outside of all: then its
+hits are much farther from it than from their own neighbors. So the ratio of the two is kept, too, a
+local outlier factor (Breunig, Kriegel, Ng and Sander, SIGMOD 2000) of :data:`HITS` neighbors.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from landcue.search.backend import Target, View
-from landcue.search.pages import others
-from landcue.types import ByteArray, Encoding, FloatArray
+from landcue.types import ByteArray, Encoding
+
+if TYPE_CHECKING:
+    from landcue.search.local import LocalBackend
 
 FAMILIES = dict.fromkeys(("embedding", "two-stage", "ann", "fused"), "embedding") | {
     mode: mode for mode in ("code", "cue")
 }
 """Which modes measure the same distance."""
 
-SIMILAR = 5.0
+SIMILAR = 2.5
 """Percentile of the best hit below which nothing is said to be very similar."""
+
+UNLIKE = 2.5
+"""Percentage of records with the largest ratios: beyond these a query is unlike the records."""
+
+HITS = 10
+"""Hits whose own nearest neighbors are compared with a query: the ratio of mean distances."""
 
 _SAMPLE = 256
 _LARGE, _LARGE_SAMPLE = 200_000, 64
 _PAIRS = 2_000
 _NO_CODE: ByteArray = np.empty((1, 0), np.uint8)
-_NO_EMBEDDING: FloatArray = np.empty((1, 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,11 +53,19 @@ class Typical:
         nearest: Of each to its nearest neighbor, float64 ``[s]``, ascending.
         pairs: Of random pairs, float64 ``[p]``, ascending.
         texts: Whether they are those of texts to records.
+        ratios: Of the distances of its nearest records to those of their own nearest neighbors,
+            float64 ``[s]``, ascending; empty for texts.
+        apart: Returns the mean distance of each of some rows to its :data:`HITS` nearest neighbors,
+            float64 ``[m]``; ``None`` where the query is a record, or not all records are searched.
+        least: What is added to both distances of a ratio.
     """
 
     nearest: npt.NDArray[np.float64]
     pairs: npt.NDArray[np.float64]
     texts: bool = False
+    ratios: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    apart: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]] | None = None
+    least: float = 1e-3
 
     def percentiles(self, distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return for each distance the percentage of records without a nearer neighbor.
@@ -72,11 +92,12 @@ class Typical:
         below = int(np.floor(len(self.nearest) * (1 - least / 100) + 1e-9))
         return float(self.nearest[below]) if below < len(self.nearest) else np.inf
 
-    def remark(self, distance: float) -> str | None:
-        """Return one line if a best hit at this distance is not similar to the query."""
+    def remark(self, distances: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> str | None:
+        """Return one line if the best hits, ``[m]`` with m >= 1, are not similar to the query."""
+        distance = float(distances.min())
         percentile = float(_at_least(self.nearest, np.array([distance]))[0])
         if percentile >= SIMILAR:
-            return None
+            return self._unlike(distances[:HITS], rows[:HITS])
         chance = float(_at_least(self.pairs, np.array([distance]))[0])
         if chance < 75:
             return "nothing here is very similar: the best hit is no closer than chance"
@@ -86,11 +107,36 @@ class Typical:
             f"{100 - percentile:.0f} % of {whose}"
         )
 
+    def _unlike(
+        self, distances: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]
+    ) -> str | None:
+        if self.apart is None or not len(self.ratios):
+            return None
+        ratio = _ratio(distances, self.apart(rows), self.least)
+        if float(_at_least(self.ratios, np.array([ratio]))[0]) >= UNLIKE:
+            return None
+        return (
+            f"nothing here is very similar: the best hits are {ratio:.1f} times as far from the "
+            "query as from their own nearest neighbors"
+        )
+
     @classmethod
-    def from_table(cls, table: pa.Table, texts: bool = False) -> Typical:
-        """Return the distances that :func:`measure_typical` measured."""
-        values, nearest = table["distance"].to_numpy(), table["nearest"].to_numpy()
-        return cls(values[nearest], values[~nearest], texts)
+    def from_table(cls, table: pa.Table, **options: Any) -> Typical:
+        """Return the distances that :func:`measure_typical` measured; ``options`` as attributes."""
+        values, kinds = table["value"].to_numpy(), table["kind"].to_numpy()
+        nearest, pairs, ratios = (values[kinds == kind] for kind in range(3))
+        return cls(nearest, pairs, ratios=ratios, **options)
+
+
+def _ratio(
+    distances: npt.NDArray[np.float64], apart: npt.NDArray[np.float64], least: float
+) -> float:
+    return float((distances.mean() + least) / (apart.mean() + least))
+
+
+def _table(*values: npt.NDArray[np.float64]) -> pa.Table:
+    kinds = np.repeat(np.arange(len(values)), [len(one) for one in values])
+    return pa.table({"value": np.concatenate([np.sort(one) for one in values]), "kind": kinds})
 
 
 def _at_least(
@@ -101,7 +147,7 @@ def _at_least(
     return 100.0 * (len(known) - below) / max(len(known), 1)
 
 
-def measure_typical(view: View, family: str, texts: Encoding | None = None) -> pa.Table:
+def measure_typical(view: LocalBackend, family: str, texts: Encoding | None = None) -> pa.Table:
     """Search for a sample of an archive's records, or for texts; return the distances as a table.
 
     Args:
@@ -115,25 +161,19 @@ def measure_typical(view: View, family: str, texts: Encoding | None = None) -> p
         return _measure_texts(view, family, texts, rng)
     size = min(n, _SAMPLE if n <= _LARGE else _LARGE_SAMPLE)
     rows = np.sort(rng.choice(n, size, replace=False)).astype(np.int64)
-    selection = view.select(None)
-    if family == "embedding":
-        vectors = view.read_vectors("embedding", rows)
-        targets = [Target(vectors[i : i + 1], _NO_CODE, _NO_CODE) for i in range(size)]
-        rankings = [selection.by_embedding(target) for target in targets]
-    else:
-        kinds = [view.read_vectors(kind, rows) for kind in ("code", "cue")[: 1 + (family == "cue")]]
-        targets = [
-            Target(_NO_EMBEDDING, kinds[0][i : i + 1], kinds[-1][i : i + 1]) for i in range(size)
-        ]
-        rankings = selection.by_code(family, targets, 1, first=2)
-    nearest: list[float] = []
-    for ranking, row in zip(rankings, rows.tolist(), strict=True):
-        distances, found = ranking.fetch(2)
-        nearest += distances[others(found, frozenset([row]))][:1].tolist()
+    distances, found = view.neighbors(family, rows, HITS)
+    around = np.unique(found)
+    apart = view.neighbors(family, around, HITS)[0].mean(axis=1)[np.searchsorted(around, found)]
+    least = least_of(family)
+    ratios = [_ratio(*pair, least) for pair in zip(distances, apart, strict=True)]
     left, right = rng.integers(0, n, (2, _PAIRS))
     left, right = left[left != right], right[left != right]
-    values = np.concatenate([np.sort(nearest), np.sort(_pairs(view, family, left, right))])
-    return pa.table({"distance": values, "nearest": np.arange(len(values)) < len(nearest)})
+    return _table(distances[:, 0], _pairs(view, family, left, right), np.array(ratios))
+
+
+def least_of(family: str) -> float:
+    """Return what is added to both distances of a ratio: of codes one bit."""
+    return 1e-3 if family == "embedding" else 1.0
 
 
 def _measure_texts(view: View, family: str, texts: Encoding, rng: np.random.Generator) -> pa.Table:
@@ -152,8 +192,7 @@ def _measure_texts(view: View, family: str, texts: Encoding, rng: np.random.Gene
         pairs = 1 - (vectors * texts.embedding[chosen]).sum(axis=1)
     else:
         pairs = _hamming(view.read_vectors("code", rows), texts.code[chosen])
-    values = np.concatenate([np.sort(nearest), np.sort(pairs)])
-    return pa.table({"distance": values, "nearest": np.arange(len(values)) < len(nearest)})
+    return _table(np.array(nearest), pairs)
 
 
 def _hamming(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

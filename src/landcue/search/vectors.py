@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
+from threadpoolctl import threadpool_limits
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.schema import LABEL_THRESHOLD
@@ -75,11 +76,14 @@ class Vectors:
         width = self._manifest.regions**2 * self._manifest.dim
         return self._array("regions", "regions", np.int8, width)
 
-    def cue_codes(self) -> CueCodes:
-        """Return label bits and hash codes of all records."""
+    def cue_codes(self, rows: npt.NDArray[np.int64] | None = None) -> CueCodes:
+        """Return label bits and hash codes of all records, or of some rows."""
         n_bits, n_labels = self._manifest.n_bits, len(self._manifest.label_names)
         code = self.code if n_bits else np.empty((len(self.cue), 0), np.uint8)
-        return CueCodes(self.cue, code, n_labels, n_bits)
+        cue = self.cue
+        if rows is not None:
+            cue, code = cue[rows], code[rows]
+        return CueCodes(cue, code, n_labels, n_bits)
 
     def score(self, name: str) -> FloatArray:
         """Return the predicted scores of one label, float32 ``[n]``."""
@@ -206,7 +210,9 @@ class Sketches:
             chosen = np.random.default_rng(_SEED).choice(n, min(n, _SAMPLE), replace=False)
             sample = embedding[np.sort(chosen)]
             enough = len(sample) > 4 * self._bits and self._bits <= self._dim
-            made = fit_hasher("itq" if enough else "lsh", sample, self._bits, _SEED)
+            # Threads of small matrices wait for each other: on two busy cores six times as long.
+            with threadpool_limits(1, "blas"):
+                made = fit_hasher("itq" if enough else "lsh", sample, self._bits, _SEED)
             out[:, 0], out[:, 1:] = made.mean, made.projection
 
         shape = (self._dim, 1 + self._bits)  # the mean, then the projection

@@ -168,6 +168,7 @@ async def _warm(service: Service) -> None:
     sys.setswitchinterval(0.0005)
     service.ready = True
     service.metrics.ready.set(1)
+    await asyncio.to_thread(service.catalog.prepare)
 
 
 async def _watch_parent() -> None:

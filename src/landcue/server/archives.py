@@ -37,6 +37,9 @@ _KEPT_RESULTS = 4
 _COMPILED = ("code", "cue")
 """Modes whose scans are compiled."""
 
+PREPARED_FROM = 20_000
+"""From so many records on, what mode ``two-stage`` searches in is built in the background."""
+
 _log = logging.getLogger("landcue.server")
 
 
@@ -48,6 +51,7 @@ class Served:
         archive: The archive.
         explains: Whether its model can show similar regions.
         views: Answers about its model, computed once.
+        preparing: Whether mode ``two-stage`` is not ready yet: :meth:`prepare` makes it so.
     """
 
     def __init__(self, name: str, archive: Archive) -> None:
@@ -58,6 +62,7 @@ class Served:
         trained = folder is not None and (folder / "model.safetensors").is_file()
         self.explains = archive.encodes and (trained or _compares_regions(folder))
         self.views = ModelViews(self)
+        self.preparing = archive.local and len(archive) >= PREPARED_FROM
         self._results: OrderedDict[bytes, Result] = OrderedDict()
         self._keeping = threading.Lock()
 
@@ -76,6 +81,18 @@ class Served:
             while len(self._results) > _KEPT_RESULTS:
                 self._results.popitem(last=False)
         return known
+
+    def prepare(self) -> None:
+        """Build what mode ``two-stage`` searches in: seconds for a million records, once."""
+        try:
+            if self.preparing:
+                first = ById(next(iter(self.archive.summary().examples.values())))
+                self.archive.search(first, k=1, mode="two-stage")
+        except LandcueError as error:  # of which a search tells
+            facts = {"archive": self.name, "error": str(error)}
+            _log.warning("two-stage search is not prepared", extra={"facts": facts})
+        finally:
+            self.preparing = False
 
     def check_id(self, id_: str) -> str:
         """Return an id that a record has.
@@ -278,6 +295,11 @@ class Catalog:
         """Return paths that must not appear in responses."""
         return [path for served in self for path in served.known_paths()]
 
+    def prepare(self) -> None:
+        """Build what mode ``two-stage`` searches in, one archive after the other."""
+        for served in self:
+            served.prepare()
+
     def warm(self) -> list[LandcueError]:
         """Load models, codes and the vectors of a first search; return the errors."""
         return [problem for served in self for problem in _warm(served)]
@@ -325,6 +347,7 @@ class Catalog:
 def _reopened(served: Served) -> Served:
     newer = Served(served.name, served.archive.reopen())
     _warm(newer)
+    newer.prepare()
     return newer
 
 

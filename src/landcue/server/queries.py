@@ -204,7 +204,7 @@ def run_search(served: Served, body: Body, decoders: Decoders, *, every: bool = 
     Raises:
         ProblemError: 404: an unknown record; 409: images where there is no model, an approximate
             search where no index was built, or a cursor of another version; 400: a crop outside
-            the image, or a cursor too deep.
+            the image, or a cursor too deep; 503: mode two-stage is being prepared.
         LandcueError: Whatever the search refuses.
     """
     search = body.search
@@ -228,6 +228,13 @@ def run_search(served: Served, body: Body, decoders: Decoders, *, every: bool = 
             409,
             f"archive {served.name!r} holds no model for new images or texts: search with a "
             "record's id",
+        )
+    if mode == "two-stage" and served.preparing and not every:
+        raise ProblemError(
+            503,
+            f"archive {served.name!r} is being prepared for mode two-stage: try again in a few "
+            "seconds, or search with another mode",
+            {"Retry-After": "3"},
         )
     where = to_filter(search.filters)
     options = SearchOptions(
