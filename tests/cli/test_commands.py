@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +103,16 @@ def test_values_that_are_refused(tmp_path, tools, args, message):
     assert result.exit_code in (1, 2)
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_an_interrupted_command_prints_how_to_go_on(tmp_path):
+    code = (
+        "import signal; from landcue.archive import indexing; from landcue.cli.main import app\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "indexing.index_source = lambda *_, **__: signal.raise_signal(signal.SIGINT)\n"
+        "app(prog_name='landcue')"
+    )
+    words = ["index", str(tmp_path), str(tmp_path / "an archive")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == f"interrupted; continue with: {shlex.join(['landcue', *words])}\n"

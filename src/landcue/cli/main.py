@@ -135,6 +135,15 @@ class CommandGroup(TyperGroup):
                 ctx.default_map = {name: table}
         return found
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; when it is interrupted, print how to go on (status 130)."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # typer itself would exit without a word
+            command = _printable(shlex.join(["landcue", *sys.argv[1:]]))
+            print(f"interrupted; continue with: {command}", file=sys.stderr)
+            sys.exit(130)
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the command names in the order of the help."""
         return list(COMMANDS)
@@ -165,10 +174,6 @@ class CommandGroup(TyperGroup):
             named = f"{error.filename}: " if error.filename else ""
             print(f"error: {_printable(f'{named}{error.strerror or error}')}", file=sys.stderr)
             sys.exit(1)
-        except KeyboardInterrupt:
-            command = _printable(shlex.join(["landcue", *sys.argv[1:]]))
-            print(f"interrupted; continue with: {command}", file=sys.stderr)
-            sys.exit(130)
 
 
 def _printable(text: str) -> str:
