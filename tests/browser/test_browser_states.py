@@ -126,3 +126,26 @@ def test_an_archive_that_is_deleted_or_replaced_is_announced(visit, serve, place
             break
     guest.searching(guest.button("Search the new version").click)
     expect(guest.page.get_by_text("139 records")).to_be_visible()
+
+
+def test_a_ranking_method_that_is_not_ready_can_be_left(guest):
+    """As in the first seconds of an archive of many records."""
+    problem = {"status": 503, "detail": "archive 'places' is being prepared for mode two-stage"}
+
+    def answer(route):
+        if '"two-stage"' in (route.request.post_data or ""):
+            route.fulfill(status=503, headers={"Retry-After": "60"}, json=problem)
+        else:
+            route.continue_()
+
+    guest.ask_record()
+    guest.expected.append(LOST)
+    guest.page.route("**/v1/search", answer)
+    guest.page.goto(f"{guest.page.url}&mode=two-stage")
+    trouble = guest.page.locator(".trouble")
+    expect(trouble).to_contain_text("Not ready yet")
+    expect(trouble).to_contain_text("is being prepared")
+    expect(trouble.get_by_role("button", name="Try again")).to_be_visible()
+    trouble.get_by_role("button", name="Use the automatic method").click()
+    expect(guest.cards.first).to_be_visible()
+    assert "two-stage" not in guest.page.url

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -20,7 +21,7 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.errors import UsageError
 from landcue.search.pages import Cursor
-from landcue.server.errors import ProblemError, one_line
+from landcue.server.errors import ProblemError, one_line, without_paths
 from landcue.server.executor import BoundedExecutor
 from landcue.server.metrics import Metrics
 from landcue.server.middleware import HEADERS, Rate
@@ -572,6 +573,18 @@ def test_details_are_one_line_without_paths(text, names):
 def test_details_keep_what_is_no_path():
     for text in ("port/01.png", "application/json or text/csv", "1 / 2 / 3", "see https://a.b/c/d"):
         assert one_line(text) == text
+
+
+def test_details_name_an_archive_of_the_current_folder(start, made, monkeypatch, is_problem):
+    monkeypatch.chdir(made.parent)
+    with start(folders=(Path(made.name),)) as client:
+        answer = client.post("/v1/search", json={"id": "no-record", "archive": made.name})
+        assert "no record has the id 'no-record'" in is_problem(answer, 404)
+        answer = client.post("/v1/search", json={"text": "a ship", "archive": made.name})
+        assert f"archive {made.name!r}" in is_problem(answer, 409)
+    for name in (".", "a", ""):
+        assert without_paths("an archive. /srv/a/b", [name]) == "an archive. …"
+    assert without_paths("archives/a is locked", ["archives/a"]) == "… is locked"
 
 
 def test_failed_tokens_count_toward_the_rate(start, is_problem):

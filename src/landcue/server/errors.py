@@ -91,9 +91,13 @@ def one_line(text: str) -> str:
 
 
 def without_paths(text: str, known: Iterable[str] = ()) -> str:
-    """Replace absolute paths: those ``known``, then everything that looks like one."""
-    for path in sorted(filter(None, known), key=len, reverse=True):
-        text = text.replace(path, "…")
+    """Replace paths: those ``known`` that name a folder, then everything that looks like one.
+
+    A relative path of one part, of an archive in the current folder, is its public name or a dot.
+    """
+    for path in sorted(known, key=len, reverse=True):
+        if "/" in path or "\\" in path:
+            text = text.replace(path, "…")
     return _PATH.sub("…", text)
 
 

@@ -23,7 +23,10 @@ export function ErrorState({ error, onRetry }: Props) {
     return (
       <Trouble title={error.status === 429 ? "The server is busy" : "Not ready yet"}>
         <p>{sentence(error.message)}</p>
-        <Countdown seconds={error.retryAfter} onRetry={onRetry} />
+        <div class="row">
+          <Countdown seconds={error.retryAfter} onRetry={onRetry} />
+          {error.status === 503 && <UseAutomatic />}
+        </div>
       </Trouble>
     );
   return (
@@ -33,13 +36,18 @@ export function ErrorState({ error, onRetry }: Props) {
         <button type="button" class="tool" onClick={onRetry}>
           Try again
         </button>
-        {error.status < 500 && state.value.mode !== "auto" && (
-          <button type="button" class="primary" onClick={() => ask({ mode: "auto" })}>
-            Use the automatic method
-          </button>
-        )}
+        {error.status < 500 && <UseAutomatic />}
       </div>
     </Trouble>
+  );
+}
+
+function UseAutomatic() {
+  if (state.value.mode === "auto") return null;
+  return (
+    <button type="button" class="primary" onClick={() => ask({ mode: "auto" })}>
+      Use the automatic method
+    </button>
   );
 }
 
