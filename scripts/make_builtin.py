@@ -59,8 +59,8 @@ from landcue.models.fitted_codes import fit_codes
 from landcue.models.load import BUILTIN, EXPORTED, find_model
 from landcue.models.mobilenetv2 import JoinedBackbone, fold_batch_norm
 from landcue.models.onnx import OnnxEncoder
-from landcue.training.adapt import train_averaged
 from landcue.training.evaluation import VALIDATION_METRICS
+from landcue.training.heads import train_averaged
 from landcue.types import Encoding, Record
 
 SPLIT = "per-class-70-10-20-seed1"

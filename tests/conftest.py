@@ -12,7 +12,8 @@ BUDGETS = {
     **{"attack": 400, "browser": 500, "ddp": 300, "fuzz": 240, "milvus": 300, "ray": 300, "s3": 300}
 }
 """Seconds that all tests of a mark should take together on 2 idle cores, fixtures included. No
-single one of them may take as long: then it hangs, and is ended."""
+single one of them may take as long, or as long as ``-o timeout`` says if that is more: then it
+hangs, and is ended."""
 
 # For processes that tests start; for tests themselves pyproject.toml tells.
 _paths = (str(Path(__file__).parent / "helpers"), os.environ.get("PYTHONPATH"))
@@ -26,14 +27,15 @@ _spent: defaultdict[str, float] = defaultdict(float)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    asked = float(config.getini("timeout"))
     for item in items:
         # One process runs a file's tests; all tests that start Ray clusters run one after another,
         # since two clusters on one machine compete for ports and memory.
         ray = item.get_closest_marker("ray") is not None
         item.add_marker(pytest.mark.xdist_group("ray" if ray else item.nodeid.split("::")[0]))
         for mark in BUDGETS.keys() & {marker.name for marker in item.iter_markers()}:
-            item.add_marker(pytest.mark.timeout(BUDGETS[mark]))
+            item.add_marker(pytest.mark.timeout(max(BUDGETS[mark], asked)))
 
 
 def pytest_runtest_logreport(report):

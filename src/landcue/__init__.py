@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from landcue.search.plan import SearchOptions
     from landcue.search.query import Query
     from landcue.search.result import Result
-    from landcue.training.adapt import Adaptation, AdaptOptions, adapt
+    from landcue.training.adapt import Adaptation, adapt
     from landcue.training.config import TrainingConfig
+    from landcue.training.heads import AdaptOptions
     from landcue.training.loop import Run, train
     from landcue.types import Bounds, Encoder, Encoding, Hit, Record
 
@@ -97,8 +98,9 @@ __getattr__ = lazy_exports(
         "landcue.search.plan": ("SearchOptions",),
         "landcue.search.query": ("Query",),
         "landcue.search.result": ("Result",),
-        "landcue.training.adapt": ("AdaptOptions", "Adaptation", "adapt"),
+        "landcue.training.adapt": ("Adaptation", "adapt"),
         "landcue.training.config": ("TrainingConfig",),
+        "landcue.training.heads": ("AdaptOptions",),
         "landcue.training.loop": ("Run", "train"),
         "landcue.types": ("Bounds", "Encoder", "Encoding", "Hit", "Record"),
     },

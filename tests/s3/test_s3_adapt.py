@@ -8,9 +8,9 @@ import pytest
 import commands
 import landcue
 import tiny_models
+from landcue import AdaptOptions, adapt
 from landcue.archive.indexing import IndexOptions, index_source
 from landcue.models import load_model
-from landcue.training.adapt import AdaptOptions, adapt
 
 pytestmark = pytest.mark.s3
 

@@ -132,7 +132,7 @@ def run(tmp_path_factory):
 KILLED = """
 import os, signal, sys
 from landcue.models.pretrained import encoder
-from landcue.training.adapt import AdaptOptions, adapt
+from landcue import AdaptOptions, adapt
 from landcue.training.config import LossSection
 
 genuine, left = encoder.write_atomic, int(sys.argv[5])
