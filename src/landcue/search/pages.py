@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.errors import UsageError
+from landcue.search.blas import one_blas_thread
 from landcue.types import FloatArray
 
 _to_json = json.JSONEncoder(
@@ -146,7 +147,8 @@ def take_page(
         distances, rows = distances[keep], rows[keep]
         near = np.zeros(len(rows), np.int64)
         if distinct is not None:
-            distinct.extend(rows)
+            with one_blas_thread():
+                distinct.extend(rows)
             kept = np.array(distinct.kept, np.int64)
             distances, rows = distances[kept], rows[kept]
             near = distinct.near[: len(rows)]
