@@ -148,7 +148,7 @@ def locked_file(path: Path, *, wait: bool) -> Generator[bool]:
     Raises:
         OSError: The file cannot be written, or its file system has no locks.
     """
-    handle = os.open(path, _LOCK_FLAGS)
+    handle = os.open(path, _LOCK_FLAGS, 0o666)
     try:
         held = lock_descriptor(handle, blocking=wait)
         try:

@@ -176,11 +176,6 @@ class Encoding:
         return int(self.embedding.shape[0])
 
 
-def regions_of(encoder: object) -> int:
-    """Return how many regions a side an encoder divides an image into; 0 for most encoders."""
-    return int(getattr(encoder, "regions", 0))
-
-
 @dataclass(frozen=True, slots=True)
 class Region:
     """The part of a record's image that matches a query best.
@@ -279,3 +274,16 @@ class Encoder(Protocol):
     def encode(self, images: Images) -> Encoding:
         """Encode n images: files, Pillow images, or uint8 arrays ``[h, w, C]`` of any sizes."""
         ...
+
+
+@runtime_checkable
+class EncodesRegions(Protocol):
+    """What an encoder of regions has besides: see :class:`landcue.models.RegionEncoder`."""
+
+    encoder: Encoder
+    regions: int
+
+
+def regions_of(encoder: object) -> int:
+    """Return how many regions a side an encoder divides an image into; 0 for most encoders."""
+    return encoder.regions if isinstance(encoder, EncodesRegions) else 0

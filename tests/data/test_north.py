@@ -23,7 +23,7 @@ import scene_files as files
 from landcue.archive import IndexOptions, index_source
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.export import write_geojson
-from landcue.data.geo import place_of_raster, read_place
+from landcue.data.geo import place_of_raster
 from landcue.data.header import OBLIQUE, RESAMPLED, read_facts
 from landcue.data.images import read_bands, read_image, read_picture
 from landcue.data.scenes import Length, SceneOptions
@@ -97,7 +97,7 @@ def test_footprints_are_the_outline_of_the_file_and_the_boxes_of_chips(tmp_path,
     path = write(tmp_path / "a.tif", smooth(), GRIDS[name])
     outline = [rule.at(GRIDS[name], *p) for p in ((0, 0), (80, 0), (80, 60), (0, 60))]
     whole = degrees(outline)
-    place = read_place(path)
+    place = place_of_raster(read_facts(path))
     assert place.footprint.symmetric_difference(whole).area < 1e-6 * whole.area
     assert len(place.footprint.exterior.coords) > 5  # no picture fills it
     facts = read_facts(path)
@@ -254,7 +254,7 @@ def test_index_search_view_and_export_agree(folder, tmp_path, chip):
         exported = shapely.geometry.shape(feature["geometry"])
         record = records[feature["id"]]
         if record.window is None:
-            wanted = read_place(folder / record.path).footprint
+            wanted = place_of_raster(read_facts(folder / record.path)).footprint
         else:
             cut = cut_scenes(
                 open_source(folder / record.path), SceneOptions(Length(128, metres=False))

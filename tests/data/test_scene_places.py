@@ -18,7 +18,8 @@ from rasterio.windows import transform as window_transform
 from shapely.geometry import Polygon
 
 import scene_files as files
-from landcue.data.geo import ground_steps, read_place, window_places
+from landcue.data.geo import ground_steps, place_of_raster, window_places
+from landcue.data.header import read_facts
 from landcue.data.places import joined_at_antimeridian
 from landcue.data.scenes import Length, SceneOptions, grid, pixel_metres, pixels_of
 from landcue.data.sources import open_source
@@ -252,7 +253,7 @@ def test_one_scene_as_a_source_and_its_whole_footprint(tmp_path):
     path = files.write_scene(tmp_path / "a.tif", files.noise(0, 3, 30, 40))
     cut = cut_scenes(open_source(path), SceneOptions(Length(500, metres=False)))
     assert [r.id for r in cut.records] == ["a/r000000-c000000-40x30"]
-    assert read_place(path).bounds == cut.records[0].bounds
+    assert place_of_raster(read_facts(path)).bounds == cut.records[0].bounds
 
 
 def test_scene_without_geo_reference(tmp_path):

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from landcue.data.geo import read_place
+from landcue.data.geo import place_of_raster
+from landcue.data.header import read_facts
 from landcue.data.images import read_image
 from landcue.data.label_table import LabelTable, read_label_table
 from landcue.demo import LABELS, THEMES, render_chip, write_demo_archive
@@ -241,7 +242,7 @@ def test_images_tile_an_area_of_utm_zone_33(archive: Path, table: LabelTable) ->
     west, north = min(x for x, _ in corners), max(y for _, y in corners)
     cells = {((x - west) / 32, (north - y) / 32) for x, y in corners}
     assert cells == {(float(i % 17), float(i // 17)) for i in range(280)}
-    footprint = read_place(archive / table.rows[0].path).bounds
+    footprint = place_of_raster(read_facts(archive / table.rows[0].path)).bounds
     assert footprint is not None
     assert 12 < footprint.west < footprint.east < 18  # zone 33
 

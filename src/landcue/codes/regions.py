@@ -32,7 +32,7 @@ from landcue.codes.engine import (
     smallest,
 )
 from landcue.errors import UsageError
-from landcue.types import ByteArray, Encoder, FloatArray, regions_of
+from landcue.types import ByteArray, Encoder, EncodesRegions, FloatArray
 
 MOST_REGIONS = 8
 """Most regions a side."""
@@ -115,7 +115,7 @@ def encode_crop(encoder: Encoder, image: ByteArray) -> FloatArray:
     Raises:
         LandcueError: As the encoder.
     """
-    encoder = getattr(encoder, "encoder") if regions_of(encoder) else encoder  # noqa: B009
+    encoder = encoder.encoder if isinstance(encoder, EncodesRegions) else encoder
     whole = encoder.prepare(image)
     side = len(whole)
     square = np.empty((2 * side, 2 * side, whole.shape[2]), np.uint8)
@@ -161,15 +161,19 @@ class RegionSpace:
         return cls(mean, metric * (dim / np.trace(metric)))
 
     def lengths(self, vectors: npt.NDArray[np.floating]) -> Wide:
-        """Return the lengths ``[m]`` in this space of vectors ``[m, d]`` that start at the mean."""
+        """Return the lengths ``[m]`` in this space of vectors ``[m, d]`` that start at the mean.
+
+        That of a vector that also ends there is 1.
+        """
         wide = vectors.astype(np.float64)
-        return np.sqrt(np.maximum(np.einsum("md,md->m", wide @ self.metric, wide), 0))
+        found = np.sqrt(np.maximum(np.einsum("md,md->m", wide @ self.metric, wide), 0))
+        return np.where(found > 1e-6, found, 1)
 
     def fill_lengths(self, regions: SignedBytes, out: FloatArray) -> None:
-        """Write the lengths ``[n, R]`` of regions int8 ``[n, R * d]``; 1 for those at the mean."""
+        """Write the lengths ``[n, R]`` of regions int8 ``[n, R * d]``."""
         for rows in _parts(*regions.shape):
             found = self.lengths(_unit(regions[rows].reshape(-1, len(self.mean))) - self.mean)
-            out[rows] = np.where(found > 1e-6, found, 1).reshape(-1, out.shape[1])
+            out[rows] = found.reshape(-1, out.shape[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -312,8 +316,7 @@ class RegionIndex:
 
     def _scaled(self, vector: Wide) -> Wide:
         """Scale a vector that starts at the mean to length 1."""
-        length = float(self._space.lengths(vector[None])[0])
-        return vector / (length if length > 1e-6 else 1)
+        return vector / self._space.lengths(vector[None])
 
     def _weights(self, vector: Wide) -> RegionQuery:
         wide = self._space.metric @ vector

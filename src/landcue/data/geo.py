@@ -15,8 +15,6 @@ from landcue.errors import DataError
 from landcue.types import Bounds
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from landcue.data.header import RasterFacts
 
 _EDGE_POINTS = 8
@@ -26,16 +24,6 @@ _AT_POLE = 90 - 1e-9
 # WGS 84, for lengths on the ground.
 _RADIUS = 6_378_137.0
 _ECCENTRICITY_2 = 6.694379990141317e-3
-
-
-def read_place(path: Path) -> Place | None:
-    """Return the location of a raster, or ``None`` without georeference."""
-    from landcue.data.header import read_facts
-
-    try:
-        return place_of_raster(read_facts(path))
-    except DataError:
-        return None
 
 
 def place_of_raster(facts: RasterFacts) -> Place | None:

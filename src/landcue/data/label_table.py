@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -94,15 +94,17 @@ def parse_time(text: str, where: str) -> datetime | None:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-def _bounds(header: list[str], cells: list[str], where: str) -> Bounds | None:
-    row = dict(zip(header, cells, strict=True))
+def _bounds(row: dict[str, str], where: str, problems: list[Problem] | None) -> Bounds | None:
     sides = [row.get(side, "") for side in _SIDES]
     if not any(sides):
         return None
     try:
         return box_of(sides)
     except DataError as error:
-        raise DataError(f"{where}: {error}") from None
+        if problems is None:
+            raise DataError(f"{where}: {error}") from None
+        problems.append(Problem(where, f"{error}; indexed without a place"))
+        return None
 
 
 def read_label_table(
@@ -144,15 +146,7 @@ def read_label_table(
     for line, cells in table:
         where = f"{path} line {line}"
         try:
-            row = _row(where, line, header, cells, flags, labelled, seen)
-            try:
-                row = replace(row, bounds=_bounds(header, cells, where))
-            except DataError as error:
-                if problems is None:
-                    raise
-                what = str(error).removeprefix(f"{where}: ")
-                problems.append(Problem(where, f"{what}; indexed without a place"))
-            rows.append(row)
+            rows.append(_row(where, line, header, cells, flags, labelled, seen, problems))
         except DataError as error:
             if problems is None:
                 raise
@@ -196,6 +190,7 @@ def _row(
     flags: list[str],
     labelled: bool,
     seen: dict[str, int],
+    problems: list[Problem] | None,
 ) -> LabelRow:
     if len(cells) != len(header):
         raise DataError(f"{where}: {len(cells)} cells, the header has {len(header)}")
@@ -218,6 +213,7 @@ def _row(
         time=parse_time(row.get("time", ""), where),
         labels=labels,
         sensor=row.get("sensor") or None,
+        bounds=_bounds(row, where, problems),
     )
     seen[made.path] = line
     return made

@@ -66,11 +66,9 @@ def _retrieval(
     return found
 
 
-def _overlap(
-    first: npt.NDArray[np.float32], second: npt.NDArray[np.float32], k: int = _NEIGHBORS
-) -> float:
-    """Return the share of each row's k nearest others in ``first`` that ``second`` finds too."""
-    k = min(k, len(first) - 1)
+def _overlap(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
+    """Return the share of each row's nearest others in ``first`` that ``second`` finds too."""
+    k = min(_NEIGHBORS, len(first) - 1)
     if k < 1:
         return 1.0
     near = [_nearest(vectors, k) for vectors in (first, second)]

@@ -187,19 +187,13 @@ class LocalSelection:
 
     def _reranked(self, target: Target, rows: Rows, ranking: Ranking) -> Ranking:
         distances = distances_of(self._indexes.vectors.embedding, target.embedding[0], rows)
-        distances, order = _ordered(distances, rows, len(rows))
+        lifted = np.maximum(distances.astype(np.float64), 0.0)
+        order = np.lexsort((rows, lifted))
 
         def fetch(k: int) -> tuple[Distances, Rows]:
-            return distances[:k], order[:k]
+            return lifted[order[:k]], rows[order[:k]]
 
         return replace(ranking, fetch=fetch, reranked=len(rows))
-
-
-def _ordered(distances: npt.NDArray[np.float32], rows: Rows, k: int) -> tuple[Distances, Rows]:
-    """Clip distances to 0 or more; return the first k by (distance, row)."""
-    lifted = np.maximum(distances.astype(np.float64), 0.0)
-    order = np.lexsort((rows, lifted))[:k]
-    return lifted[order], rows[order]
 
 
 def _listed(distances: Distances, mask: Mask, worst: float) -> Ranking:

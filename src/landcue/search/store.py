@@ -34,7 +34,6 @@ INDEXES = "indexes"
 FORMAT = 1
 
 _HINT = "delete the folder; it is built again at the next search"
-_ALIGN = 4096
 
 Facts = dict[str, Any]
 

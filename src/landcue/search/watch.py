@@ -38,7 +38,7 @@ PERCENTILE = 5.0
 _BUSY_SECONDS = 5.0
 """Wait for a process that writes at this moment, or was stopped while it did."""
 _RUN_SECONDS = 30.0
-"""A run waits longer: it may follow another one, and is in nobody's way."""
+"""A run may wait longer, for another run."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (base TEXT NOT NULL, version INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS records (
@@ -222,11 +222,7 @@ class Watches:
         Raises:
             UsageError: There is none of this name.
         """
-        if self.path.exists():
-            with self._database() as database:
-                if database.execute("DELETE FROM watches WHERE name = ?", (name,)).rowcount:
-                    return
-        raise UsageError(f"there is no saved search {name!r}")
+        self._change(name, "DELETE FROM watches WHERE name = ?")
 
     def new_feed(self, name: str) -> str:
         """Return a new key to the feed of a saved search, whose former key becomes invalid.
@@ -237,22 +233,16 @@ class Watches:
             UsageError: There is no saved search of this name.
         """
         key = secrets.token_urlsafe(24)
-        if self.path.exists():
-            with self._database() as database:
-                digest = hashlib.sha256(key.encode()).hexdigest()
-                query = "UPDATE watches SET feed = ? WHERE name = ?"
-                if database.execute(query, (digest, name)).rowcount:
-                    return key
-        raise UsageError(f"there is no saved search {name!r}")
+        self._change(name, "UPDATE watches SET feed = ? WHERE name = ?", _digest(key))
+        return key
 
     def feed(self, key: str, most: int) -> tuple[str, list[WatchHit]] | None:
         """Return the name and the latest hits of the saved search with this key, if any."""
         if not self.path.exists():
             return None
-        digest = hashlib.sha256(key.encode()).hexdigest()
         with self._database("BEGIN") as database:
             query = "SELECT name FROM watches WHERE feed = ?"
-            row = database.execute(query, (digest,)).fetchone()
+            row = database.execute(query, (_digest(key),)).fetchone()
             if row is None:
                 return None
             return row["name"], _hits(database, most=most, latest=True, watch=row["name"])
@@ -362,6 +352,14 @@ class Watches:
             rows, scores = rows[near], cosines[near].tolist()
         return zip(records.column("id", rows).to_pylist(), scores, strict=True)
 
+    def _change(self, name: str, statement: str, *values: str) -> None:
+        """Run a statement that changes the saved search of a name, its last value."""
+        if self.path.exists():
+            with self._database() as database:
+                if database.execute(statement, (*values, name)).rowcount:
+                    return
+        raise UsageError(f"there is no saved search {name!r}")
+
     def _read(self, database: sqlite3.Connection) -> list[Watch]:
         rows = database.execute(
             "SELECT name, query, min_score, model, created, (SELECT count(*) FROM hits WHERE "
@@ -428,6 +426,10 @@ def write_feed(hits: Iterable[WatchHit], title: str) -> bytes:
         for tag, text in facts.items():
             ET.SubElement(entry, tag).text = text
     return ET.tostring(feed, encoding="utf-8", xml_declaration=True)
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _xml(text: str) -> str:

@@ -20,7 +20,6 @@ from landcue.models.pretrained.torch_tower import WEIGHTS, TorchTower, fill, rea
 
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _UNIMPORTANT = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
-_IDENTITY = {"kind": "kind", "pooling": "pooling_layer", "config": "config"}
 _WARP_FROM = 384
 """Side in pixels from which processors with ``crop_pct`` do not crop."""
 
@@ -58,7 +57,9 @@ class HfTower(TorchTower):
         super().__init__(
             model, image, preprocessing, settings, device,
             text=text if tokenizer else None,
-            identity={k: settings[v] for k, v in _IDENTITY.items()},
+            identity={
+                "kind": "hf", "pooling": settings["pooling_layer"], "config": settings["config"],
+            },
         )  # fmt: skip
 
     def save(self, folder: Path) -> dict[str, Any]:
