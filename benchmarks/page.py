@@ -50,10 +50,10 @@ window.interactive = new Promise((done) => {
 WATCH_MAP = """
 window.interactive = new Promise((done) => {
   const look = () => {
-    const said = document.querySelector(".map-note")?.textContent ?? "";
+    const note = document.querySelector(".map-note")?.textContent ?? "";
     const drawing = document.querySelector(".map-hint");
-    const there = said.includes("matching records in view") && !drawing;
-    if (there) setTimeout(() => done(performance.now()));
+    const drawn = note.includes("matching records in view") && !drawing;
+    if (drawn) setTimeout(() => done(performance.now()));
     else requestAnimationFrame(look);
   };
   look();
@@ -130,8 +130,8 @@ def main() -> None:
         if not found:
             continue
         middle, goal = statistics.median(found), GOALS.get(name)
-        says = "" if goal is None else f"; goal {goal} s: {'met' if middle <= goal else 'missed'}"
-        print(f"{name:26} median {middle:.2f} s, {min(found):.2f} to {max(found):.2f} s{says}")
+        result = "" if goal is None else f"; goal {goal} s: {'met' if middle <= goal else 'missed'}"
+        print(f"{name:26} median {middle:.2f} s, {min(found):.2f} to {max(found):.2f} s{result}")
 
 
 if __name__ == "__main__":

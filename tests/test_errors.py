@@ -63,6 +63,7 @@ def test_a_lock_is_free_again_after_use(tmp_path):
             exclusive(tmp_path, ArchiveError, "indexing into"),
         ):
             pass
+    assert (tmp_path / ".lock").stat().st_mode & 0o111 == 0  # a file, no program
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ def north_up_grid(stored: Grid) -> Grid | None:
 
     ``None`` if it would have over 8 times as many pixels: of long strips and of extreme shear.
     """
+    from rasterio.transform import Affine
+
     a, b, c, d, e, f = tuple(stored.transform)[:6]
     corners = np.array([(0, 0, 1), (1, 0, 1), (0, 1, 1), (1, 1, 1)]) * (*stored[1:], 1)
     x, y = (corners @ np.array([(a, d), (b, e), (c, f)])).T
@@ -83,8 +85,7 @@ def north_up_grid(stored: Grid) -> Grid | None:
     if size.prod() > _MOST_GROWTH * stored.width * stored.height:
         return None
     width, height = np.ceil(size - 1e-6).clip(1).astype(int).tolist()
-    transform = type(stored.transform)(across, 0, x.min(), 0, -along, y.max())
-    return Grid(transform, width, height)
+    return Grid(Affine(across, 0, x.min(), 0, -along, y.max()), width, height)
 
 
 Pixels = tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]
