@@ -40,11 +40,11 @@ MOST_REGIONS = 8
 _VALUES_PER_PART = 1 << 23
 _ROWS_AT_ONCE = 4096
 _LEAST, _SAMPLE = 1000, 20_000
-"""Fewer regions have no covariance worth measuring; images it is measured on, at most."""
+"""Fewest regions and most images that a covariance is measured on."""
 _SHRINKAGE = 2.0
 """Multiple of the mean variance that is added to every variance."""
 _JOINED, _PER_JOINED = 5, 100
-"""Regions that join a query, at most, and allowed images for each of them, at least."""
+"""Most regions that join a query, and fewest allowed images for each of them."""
 
 SignedBytes = npt.NDArray[np.int8]
 Wide = npt.NDArray[np.float64]
@@ -98,7 +98,7 @@ def to_int8(embeddings: FloatArray) -> SignedBytes:
 
 
 def encode_crop(encoder: Encoder, image: ByteArray) -> FloatArray:
-    """Encode a crop as what regions are searched with, float32 ``[1, d]`` of unit norm.
+    """Encode a crop as a query of regions, float32 ``[1, d]`` of unit norm.
 
     It is the mean of the embeddings of 16 images: the crop, and the crop in the middle of a square
     of its mean color and twice its side, since it may be smaller than a region; each in four turns
@@ -130,7 +130,7 @@ def encode_crop(encoder: Encoder, image: ByteArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegionSpace:
-    """In which space regions are compared: around a mean, divided by a covariance.
+    """The space in which regions are compared: around a mean, divided by a covariance.
 
     Attributes:
         mean: float64 ``[d]``.
@@ -178,12 +178,12 @@ class RegionSpace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegionQuery:
-    """What a region is multiplied with: ``(weights . region / |region| - offset) / length``.
+    """A query: a region scores ``(weights . region / |region| - offset) / length / scale``.
 
     Attributes:
         weights: int16 ``[d]``.
-        offset: What the mean of all regions yields.
-        scale: The score is divided by it.
+        offset: Product of the weights and the mean of all regions.
+        scale: Of the weights.
     """
 
     weights: npt.NDArray[np.int16]
@@ -238,7 +238,7 @@ class RegionIndex:
     def query(
         self, embedding: FloatArray, mask: npt.NDArray[np.bool_] | None = None
     ) -> RegionQuery:
-        """Return what searches for an embedding among the allowed images.
+        """Return the query for an embedding among the allowed images.
 
         From 100 of them on, the best regions of a first search join the query, one for every 100
         images and at most 5, each weighted by the square of its score.

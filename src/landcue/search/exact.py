@@ -122,7 +122,7 @@ class FloatIndex:
     def ranking(
         self, query: FloatArray, mask: npt.NDArray[np.bool_] | None = None
     ) -> Callable[[int], tuple[FloatArray, npt.NDArray[np.int64]]]:
-        """Return what returns the k nearest embeddings of a query, for one k after another.
+        """Return a function of k that returns the k nearest embeddings of a query.
 
         Only its first call scans the index: it keeps a float32 for each embedding.
 
@@ -131,7 +131,7 @@ class FloatIndex:
             mask: As :meth:`search` takes it.
 
         Returns:
-            A function of k; its distances and rows ``[k']`` are those of :meth:`search`.
+            The function; its distances and rows ``[k']`` are those of :meth:`search`.
         """
         (norm,) = self._check(query)
         n_allowed = check_mask(mask, len(self))

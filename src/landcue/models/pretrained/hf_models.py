@@ -80,11 +80,11 @@ def open_tower(name: str, device: str, threads: int | None = None) -> HfTower:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     pooling = True
-    trouble = ("where there is a network, save it with save_pretrained and use hf:FOLDER",)
+    message = ("where there is a network, save it with save_pretrained and use hf:FOLDER",)
     if local:
         parts = "save model, image processor and tokenizer with save_pretrained, as safetensors"
-        trouble = (parts, "it cannot be read")
-    with fetching(f"hf:{name}", *trouble):
+        message = (parts, "it cannot be read")
+    with fetching(f"hf:{name}", *message):
         model, missing = _load(name, options)
         if missing and all(key.startswith("pooler.") for key in missing):
             pooling = False  # else it would be random
