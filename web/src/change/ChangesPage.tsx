@@ -8,7 +8,7 @@ import { BoxFilter, Values } from "../search/FilterPanel";
 import { PolygonFilter } from "../search/PolygonFilter";
 import { quoted } from "../search/request";
 import { askRecord } from "../search/run";
-import { count, shortId } from "../search/why";
+import { count, sentence, shortId } from "../search/why";
 import { Remote } from "../Remote";
 import { Sheet } from "../Sheet";
 import { ALPHA, NO_FILTERS, readDate, type Comparison, type Days } from "../state";
@@ -302,9 +302,4 @@ function Pair({ pair, rank, archives }: { pair: ChangedPair; rank: number; archi
 
 function probability(p: number): string {
   return p < 0.001 ? p.toExponential(1) : p.toFixed(3);
-}
-
-/** The server's line as a sentence. */
-function sentence(text: string): string {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }

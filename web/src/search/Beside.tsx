@@ -4,7 +4,7 @@ import { about, api, go, shownHits, state } from "../store";
 import type { SearchAnswer } from "../types";
 import { requestOf, searchKey } from "./request";
 import { imageOf } from "./run";
-import { nearness, shortId } from "./why";
+import { nearness, sentence, shortId } from "./why";
 
 /** Chooses a second archive of the service, whose model answers the same query. */
 export function BesideChoice() {
@@ -67,7 +67,7 @@ export function Beside() {
         {!found
           ? "Searching …"
           : "problem" in found
-            ? `${found.problem.charAt(0).toUpperCase()}${found.problem.slice(1)}.`
+            ? sentence(found.problem)
             : `${both} of ${hits.length} are also among the results shown. Scores of two models cannot be compared.`}
       </p>
       <ul class="grid beside-grid">

@@ -3,6 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import type { ApiError } from "../api";
 import { api, ask, state } from "../store";
 import { ChooseImage } from "./DropZone";
+import { sentence } from "./why";
 
 interface Props {
   error: ApiError;
@@ -123,10 +124,4 @@ function Countdown({ seconds, onRetry }: { seconds: number; onRetry: () => void 
       Try again <span class="mono faint">{`in ${left} s`}</span>
     </button>
   );
-}
-
-/** Details of the server begin small and have no full stop. */
-function sentence(text: string): string {
-  const first = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(first) ? first : `${first}.`;
 }

@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, labels, phase, searchError, state } from "../store";
 import { suggest, wordAt } from "./filters";
 import { quoted } from "./request";
-import { count } from "./why";
+import { count, sentence } from "./why";
 
 const MOST_SUGGESTED = 6;
 
@@ -96,7 +96,7 @@ export function Expression() {
       </ul>
       {wrong && (
         <p class="small wrong" id="expression-wrong" role="alert">
-          {`${wrong.charAt(0).toUpperCase()}${wrong.slice(1)}.`}
+          {sentence(wrong)}
         </p>
       )}
     </form>

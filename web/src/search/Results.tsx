@@ -15,7 +15,7 @@ import { more, search } from "./run";
 import { titleOf } from "./remember";
 import { ask } from "../store";
 import { watches } from "./watches";
-import { count } from "./why";
+import { count, sentence } from "./why";
 
 const SIZES = [12, 24, 48, 96, 192];
 
@@ -115,7 +115,7 @@ function Body() {
   if (!answer.hits.length)
     return (
       <Trouble title="No results">
-        <p>{answer.note ? `${answer.note.charAt(0).toUpperCase()}${answer.note.slice(1)}.` : "No record matches."}</p>
+        <p>{answer.note ? sentence(answer.note) : "No record matches."}</p>
         <p class="small">Remove a filter or choose another label.</p>
       </Trouble>
     );
@@ -123,7 +123,7 @@ function Body() {
     <div class={now === "loading" ? "stale" : undefined}>
       {answer.remark && (
         <p class="remark" role="note">
-          {`${answer.remark.charAt(0).toUpperCase()}${answer.remark.slice(1)}.`}
+          {sentence(answer.remark)}
         </p>
       )}
       {state.value.view !== "map" && state.value.beside ? (

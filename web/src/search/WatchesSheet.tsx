@@ -9,7 +9,7 @@ import { titleOf } from "./remember";
 import { hasExample, isSearch } from "./request";
 import { askRecord } from "./run";
 import { fresh, hitsOf, lookForHits, seeHits, watchedSearch, watches } from "./watches";
-import { count, shortId } from "./why";
+import { count, sentence, shortId } from "./why";
 
 const close = () => (dialog.value = null);
 const MOST_SHOWN = 200;
@@ -184,8 +184,6 @@ function Feed({ name }: { name: string }) {
     </label>
   );
 }
-
-const sentence = (text: string) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 
 /** Saves the current search with a threshold. */
 function SaveForm() {

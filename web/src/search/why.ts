@@ -18,6 +18,12 @@ export function sharedOf(bits: LabelBits): string {
   return `${bits.both.length} of ${total} query label${total === 1 ? "" : "s"}`;
 }
 
+/** Return a line of the server, which begins small and has no full stop, as a sentence. */
+export function sentence(text: string): string {
+  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(first) ? first : `${first}.`;
+}
+
 export interface LabelBits {
   /** Predicted for both, for the query alone, for the hit alone. */
   readonly both: readonly string[];
