@@ -298,7 +298,7 @@ class Transport:
     def send(
         self, method: str, path: str, query: Mapping[str, Any], content: Content | None = None
     ) -> bytes:
-        """Return the body of an answer; a busy service (429) is asked again before."""
+        """Return the body of an answer; while the service is busy (429), retry."""
         given = {name: value for name, value in query.items() if value is not None}
         address = f"{self.url}{path}" + (f"?{urlencode(given)}" if given else "")
         tried = 0

@@ -38,7 +38,7 @@ _COMPILED = ("code", "cue")
 """Modes whose scans are compiled."""
 
 PREPARED_FROM = 20_000
-"""From so many records on, what mode ``two-stage`` searches in is built in the background."""
+"""Least number of records for which mode ``two-stage`` is prepared in the background."""
 
 _log = logging.getLogger("landcue.server")
 
@@ -83,12 +83,12 @@ class Served:
         return known
 
     def prepare(self) -> None:
-        """Build what mode ``two-stage`` searches in: seconds for a million records, once."""
+        """Build the sketches of mode ``two-stage``: seconds for a million records, once."""
         try:
             if self.preparing:
                 first = ById(next(iter(self.archive.summary().examples.values())))
                 self.archive.search(first, k=1, mode="two-stage")
-        except LandcueError as error:  # of which a search tells
+        except LandcueError as error:  # a search reports it
             facts = {"archive": self.name, "error": str(error)}
             _log.warning("two-stage search is not prepared", extra={"facts": facts})
         finally:
@@ -168,7 +168,7 @@ class Served:
             "parts": parts,
             "sources": sources,
             "datetime": [f"{time[:19]}Z" for time in summary.times] or None,  # to the second
-            "bbox": _extent(summary.bounds),
+            "bbox": list(summary.bounds) or None,
             "examples": list(summary.examples.values()),
         }
 
@@ -296,7 +296,7 @@ class Catalog:
         return [path for served in self for path in served.known_paths()]
 
     def prepare(self) -> None:
-        """Build what mode ``two-stage`` searches in, one archive after the other."""
+        """Build the sketches of mode ``two-stage``, one archive after the other."""
         for served in self:
             served.prepare()
 
@@ -386,8 +386,3 @@ def _plain(value: Any, hide: Sequence[str]) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one, hide) for one in value]
     return without_paths(value, hide) if isinstance(value, str) else value
-
-
-def _extent(bounds: tuple[float, ...]) -> list[float] | None:
-    """Return west, south, east, north, if there are any."""
-    return list(bounds) or None
