@@ -16,7 +16,7 @@ from landcue.metrics.evaluation import Labels, evaluate_codes
 from landcue.metrics.evaluation import evaluate as evaluate_vectors
 from landcue.metrics.protocol import DEFAULT, Protocol, find_protocol
 from landcue.metrics.report import Report
-from landcue.report.evaluation import Evaluation, code_space, float_space
+from landcue.report.evaluation import Evaluation, code_space, float_space, measure_times
 from landcue.types import FloatArray
 
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ def _evaluate_archive(
         "model": manifest.fingerprint,
         "searched": "embedding",
     }
+    spaces = measure_times(spaces)
     return Evaluation(about["archive"], about, images, others, spaces, archive.thumbnails)
 
 

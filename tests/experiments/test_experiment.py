@@ -159,7 +159,16 @@ def test_tables_say_what_was_measured(finished):
     assert "| chance |" in text
     latex = to_latex(results)
     assert latex.count(r"\\") == len(results.rows) + 2
-    assert r"\begin{tabular}{lllrrr}" in latex
+    assert r"\begin{tabular}{lllrrrr}" in latex
+    head = next(line for line in text.splitlines() if line.startswith("| "))
+    assert head.endswith("| ms per query |")
+    n_query = results.rows[0].test[1].facts["n_query"]
+    assert f"median of {n_query} queries" in text
+    for row in to_json(results)["rows"]:
+        assert set(row["retrieval_time"]) == {"1", "2"}
+        for timed in row["retrieval_time"].values():
+            assert timed["median_ms"] > 0
+            assert timed["n_query"] == timed["k"] == n_query
     found = comparisons(results)
     assert {one["bits"] for one in found} == {8, 12}
     assert {one["method"] for one in found} == {"marc"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from landcue.errors import UsageError
-from landcue.metrics.distances import cosine, given, hamming
+from landcue.metrics.distances import Distances, cosine, given, hamming, time_queries
 
 
 def unit(n, d, seed=0):
@@ -55,3 +55,26 @@ def test_hamming_equals_counting_different_bits(n_bits):
 def test_wrong_inputs_are_refused(make, message):
     with pytest.raises(UsageError, match=message):
         make()
+
+
+def test_queries_are_timed_one_at_a_time():
+    asked = []
+
+    def rows(part):
+        asked.append(range(1000)[part])
+        return np.zeros((len(asked[-1]), 300), np.float32)
+
+    found = time_queries(Distances("given", 1000, 300, rows))
+    assert (found.n_query, found.k) == (50, 100)
+    assert found.median_ms > 0
+    assert {len(one) for one in asked} == {1}
+    assert len(asked) == 51  # the first one twice
+    assert (asked[0], asked[1], asked[-1]) == (range(1), range(1), range(999, 1000))
+    assert "50 queries" in found.describe()
+    assert "nearest 100" in found.describe()
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
+def test_nothing_to_time_is_refused(shape):
+    with pytest.raises(UsageError, match="no query or no gallery"):
+        time_queries(given(np.zeros(shape)))

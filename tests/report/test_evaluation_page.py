@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from landcue.metrics.report import RETRIEVAL_TIME
+from landcue.report.evaluation import measure_times
 from landcue.report.pages import evaluation_page
 from landcue.report.tables import evaluation_latex, evaluation_markdown
 
@@ -136,6 +139,34 @@ def test_without_intervals_and_codes_the_page_leaves_them_out(make_subject, read
     assert found.errors == []
     assert found.row("metric") == ["metric", "value", "chance"]
     assert "makes no hash codes" in found.text
+
+
+def test_measured_times_stand_in_all_tables(make_subject, read_page):
+    plain = make_subject()
+    assert "retrieval time" not in evaluation_page(plain, "2026-01-02") + plain.to_text()
+    subject = replace(plain, spaces=measure_times(plain.spaces))
+    times = {name: scores.retrieval_time for name, scores in subject.scores.items()}
+    n = len(subject.query)
+    assert [(one.n_query, one.k) for one in times.values()] == [(n, n)] * 2
+    shown = [f"{one.median_ms:.3f}" for one in times.values()]
+    page = read_page(evaluation_page(subject, "2026-01-02"))
+    rows = [row for row in page.rows if row[0] == RETRIEVAL_TIME]
+    assert [row[1] for row in rows] == shown
+    widths = {len(row) for row in page.rows if row[0] in (RETRIEVAL_TIME, "mAP")}
+    assert widths == {4, 5}
+    text = evaluation_markdown("Title", [], subject.scores)
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| {RETRIEVAL_TIME[:9]}"))
+    assert [cell for cell in line.strip("| ").split(" | ")[1:] if cell != "–"] == shown
+    tex = evaluation_latex([], subject.scores)
+    assert f"{RETRIEVAL_TIME} & {shown[0]} &" in tex
+    (line,) = (
+        row for row in subject.to_text().splitlines() if row.startswith(f"{RETRIEVAL_TIME} ")
+    )
+    assert line.removeprefix(RETRIEVAL_TIME).split() == shown
+    spaces = subject.to_json()["spaces"]
+    assert [spaces[name]["retrieval_time"]["median_ms"] for name in times] == [
+        one.median_ms for one in times.values()
+    ]
 
 
 def test_markdown_and_latex_hold_the_same_numbers(subject):

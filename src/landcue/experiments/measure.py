@@ -6,7 +6,7 @@ import io
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from landcue.data.imageset import ImageSet
 from landcue.errors import DataError, ModelError, UsageError, did_you_mean
 from landcue.files import read_json, write_atomic
 from landcue.metrics.annotations import Annotations
-from landcue.metrics.distances import Distances, cosine, cue, hamming
+from landcue.metrics.distances import Distances, cosine, cue, hamming, time_queries
 from landcue.metrics.evaluation import evaluate_distances
 from landcue.metrics.own_label import OF_LABELS
 from landcue.metrics.relevance import Floats
@@ -206,7 +206,8 @@ class Measured:
 
     Attributes:
         facts: ``fingerprint``, ``ranking``, ``part``, ``gallery``, ``size``, ``imbalance``,
-            ``distinct``, ``n_query``, ``n_train``, and the stored ``bits`` (``None`` for floats).
+            ``distinct``, ``n_query``, ``n_train``, ``retrieval_time`` (as in
+            :class:`landcue.metrics.RetrievalTime`), and the stored ``bits`` (``None`` for floats).
         metrics: Mean of every metric, with ``own-label AP of rare labels`` and the like.
         chance: The same for a random order, where it is known.
         per_label: Own-label ``AP``, ``n_gallery`` and ``third`` by label.
@@ -329,6 +330,7 @@ def measure(
         "distinct": ranked.distinct,
         "n_query": len(query),
         "n_train": encodings.n_train,
+        "retrieval_time": asdict(time_queries(ranked.distances)),
     }
     return _summary(facts, query, scores)
 

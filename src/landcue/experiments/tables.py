@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from landcue.experiments.measure import CLUSTER, Measured
 from landcue.experiments.spec import BEST
+from landcue.metrics.distances import RetrievalTime
 from landcue.metrics.intervals import compare, compare_over_splits, holm, mean_over_runs
 from landcue.metrics.report import finite
 from landcue.report.tables import Cells, latex, latex_escape, markdown, markdown_escape
@@ -167,7 +169,7 @@ def to_markdown(results: Results) -> str:
 def to_latex(results: Results) -> str:
     """Return the table of scores as a LaTeX ``tabular`` (needs ``booktabs``)."""
     cells = _score_cells(results, r"\textbf{{{}}}".format, r"{} $\pm$ {}", latex_escape)
-    return latex(cells, len(cells[0]) - len(results.spec.metrics), _facts(results))
+    return latex(cells, len(cells[0]) - len(results.spec.metrics) - 1, _facts(results))
 
 
 _COMPARISON_NOTE = (
@@ -192,6 +194,10 @@ def _facts(results: Results) -> list[str]:
     ]
     if results.rows and all(not row.considered for row in results.rows):
         facts[1] = "No validation part: the last epoch and the ranking named in the specification."
+    timed = [m for row in results.rows for m in _timed(row, part)]
+    if timed:
+        first = RetrievalTime(**timed[0].facts["retrieval_time"])
+        facts.append(f"ms per query: {first.describe()}; median over seeds.")
     if spec.test:
         models = sum(len(row.test) for row in results.rows)
         facts.append(
@@ -223,7 +229,7 @@ def _score_cells(
         for stored in {_stored(row, part) for row in rows}
         for metric in metrics
     }
-    table = [["method", "ranking", "stored", *map(text, metrics)]]
+    table = [["method", "ranking", "stored", *map(text, metrics), "ms per query"]]
     for row in rows:
         means = _means(row, part)
         line = [text(cell) for cell in (row.method, row.ranking, _any(row, part).facts["size"])]
@@ -238,11 +244,12 @@ def _score_cells(
             )
             is_best = means[metric] == best[_stored(row, part), metric]
             line.append(bold(shown) if is_best else shown)
-        table.append(line)
+        times = [m.facts["retrieval_time"]["median_ms"] for m in _timed(row, part)]
+        table.append([*line, f"{statistics.median(times):.3f}" if times else "-"])
     if rows:
         chance = _chance(rows[0], part)
         table.append(
-            ["chance", "", "", *(f"{chance[m]:.3f}" if m in chance else "" for m in metrics)]
+            ["chance", "", "", *(f"{chance[m]:.3f}" if m in chance else "" for m in metrics), ""]
         )
     return table
 
@@ -295,6 +302,7 @@ def _row_json(row: Row, part: str) -> dict[str, Any]:
         },
         "chance": _chance(row, part),
         "models": {str(seed): m.facts["fingerprint"] for seed, m in measured.items()},
+        "retrieval_time": {str(s): m.facts.get("retrieval_time") for s, m in measured.items()},
     }
 
 
@@ -310,6 +318,10 @@ def _chance(row: Row, part: str) -> dict[str, float]:
     measured = list(scores_of(row, part).values())
     names = [name for name in measured[0].chance if all(name in m.chance for m in measured)]
     return {name: sum(m.chance[name] for m in measured) / len(measured) for name in names}
+
+
+def _timed(row: Row, part: str) -> list[Measured]:
+    return [m for m in scores_of(row, part).values() if m.facts.get("retrieval_time")]
 
 
 def _stored(row: Row, part: str) -> int | None:

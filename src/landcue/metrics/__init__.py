@@ -15,7 +15,15 @@ from landcue.metrics.curves import (
     compute_curves,
     radius_scores,
 )
-from landcue.metrics.distances import Distances, cosine, cue, given, hamming
+from landcue.metrics.distances import (
+    Distances,
+    RetrievalTime,
+    cosine,
+    cue,
+    given,
+    hamming,
+    time_queries,
+)
 from landcue.metrics.evaluation import (
     evaluate,
     evaluate_codes,
@@ -51,6 +59,7 @@ __all__ = [
     "Qrels",
     "RadiusScores",
     "Report",
+    "RetrievalTime",
     "Run",
     "SplitComparison",
     "annotate",
@@ -77,4 +86,5 @@ __all__ = [
     "read_run",
     "relevant",
     "side_by_side",
+    "time_queries",
 ]

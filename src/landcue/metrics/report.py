@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from landcue.errors import UsageError
+from landcue.metrics.distances import RetrievalTime
 from landcue.metrics.intervals import mean_intervals
 from landcue.metrics.own_label import LabelScore
 from landcue.metrics.protocol import Metric, Protocol, suffix
@@ -20,6 +21,8 @@ OWN_LABEL = (
     "mean over the queries that carry a label of AP = sum over ranks r of rel_r * Prec@r / R; "
     "relevant: carries that label; then over labels"
 )
+
+RETRIEVAL_TIME = "retrieval time [ms]"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -45,6 +48,7 @@ class Report:
         macro: Mean over labels of ``per_label``: ``all``, ``rare``, ``medium``, ``frequent``.
         counts: Queries, gallery images, and queries without a relevant image.
         exclude_self: Whether the item with a query's own id was left out of its ranking.
+        retrieval_time: How long a query took, where it was measured.
     """
 
     protocol: Protocol
@@ -58,6 +62,7 @@ class Report:
     counts: dict[str, int]
     exclude_self: bool = True
     own_label: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    retrieval_time: RetrievalTime | None = None
 
     def __repr__(self) -> str:
         return "\n".join([f"Report of {self.protocol.name}, {self._size()}", *aligned(self.rows())])
@@ -83,6 +88,9 @@ class Report:
             if self.bands:
                 line.append(_range(self.bands[name]))
             table.append([*line, _number(self.chance[name])])
+        if self.retrieval_time:
+            line = [RETRIEVAL_TIME, f"{self.retrieval_time.median_ms:.3f}"]
+            table.append(line + [""] * (len(table[0]) - len(line)))
         return table
 
     def label_rows(self) -> list[list[str]]:
@@ -101,6 +109,7 @@ class Report:
         Args:
             table: Text cells to show instead of :meth:`rows`.
         """
+        timed = self.retrieval_time
         left_out = [
             f"{number} queries have no relevant image{name.removeprefix('n_without_relevant')}"
             for name, number in self.counts.items()
@@ -111,7 +120,8 @@ class Report:
             aligned(table or self.rows()),
             aligned(self.label_rows()) if self.per_label else [],
             [f"{name}: {text}" for name, text in self.protocol.definitions().items()]
-            + ([f"own-label AP: {OWN_LABEL}"] if self.per_label else []),
+            + ([f"own-label AP: {OWN_LABEL}"] if self.per_label else [])
+            + ([f"{RETRIEVAL_TIME}: {timed.describe()}"] if timed else []),
         ]
         return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
@@ -138,7 +148,7 @@ class Report:
             },
             "macro": _plain(self.macro),
             "definitions": self.protocol.definitions(),
-        }
+        } | ({"retrieval_time": asdict(self.retrieval_time)} if self.retrieval_time else {})
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame with one row per metric.
@@ -276,4 +286,8 @@ def side_by_side(spaces: Mapping[str, Report], main: str) -> str:
         if chosen.intervals:
             line.append(_range(chosen.intervals[name]))
         table.append([*line, _number(chosen.chance[name])])
+    times = [spaces[space].retrieval_time for space in order]
+    if any(times):
+        line = [RETRIEVAL_TIME, *(f"{t.median_ms:.3f}" if t else "-" for t in times)]
+        table.append(line + [""] * (len(table[0]) - len(line)))
     return chosen.to_text(table).rstrip("\n")

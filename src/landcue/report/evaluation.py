@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL import Image
 
 from landcue.metrics.annotations import Annotations
-from landcue.metrics.distances import Distances, cosine, hamming
+from landcue.metrics.distances import Distances, cosine, hamming, time_queries
 from landcue.metrics.report import Report, side_by_side
 from landcue.types import ByteArray, FloatArray
 
@@ -107,6 +107,16 @@ def code_space(
     """Return the space of packed codes, compared by Hamming distance."""
     theirs = query if gallery is None else gallery
     return Space(scores, hamming(query, theirs, n_bits), codes=theirs, n_bits=n_bits)
+
+
+def measure_times(spaces: Mapping[str, Space]) -> dict[str, Space]:
+    """Return the spaces with the time of a query in their scores."""
+    return {
+        name: replace(
+            space, scores=replace(space.scores, retrieval_time=time_queries(space.distances))
+        )
+        for name, space in spaces.items()
+    }
 
 
 SIDE = 96

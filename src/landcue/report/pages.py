@@ -14,7 +14,7 @@ from landcue.codes.packing import code_statistics
 from landcue.metrics.annotations import Annotations
 from landcue.metrics.curves import compute_curves
 from landcue.metrics.relevance import Floats, relevant
-from landcue.metrics.report import Report
+from landcue.metrics.report import RETRIEVAL_TIME, Report
 from landcue.report.charts import (
     bits_figure,
     confusion_figure,
@@ -35,7 +35,7 @@ from landcue.report.queries import (
     retrieve,
     wrong_first_hits,
 )
-from landcue.report.tables import data_uri, number, render, size_facts, span
+from landcue.report.tables import data_uri, milliseconds, number, render, size_facts, span
 
 _BEST, _HITS = 4, 10
 _DIFFERING, _COMPARED_HITS = 3, 8
@@ -220,6 +220,9 @@ def _score_table(
         line += [span(scores.intervals[metric.name])] if scores.intervals else []
         line += [span(scores.bands[metric.name])] if scores.bands else []
         rows.append([*line, scores.chance[metric.name]])
+    if scores.retrieval_time:
+        gap = ["–"] * (len(head) - 1)
+        rows.append([RETRIEVAL_TIME, milliseconds(scores), *gap])
     remark = " (searched)" if name == subject.searched and len(subject.spaces) > 1 else ""
     return name + remark, [*head, "chance"], rows
 
@@ -396,7 +399,10 @@ def _picture(name: str, pictures: dict[str, bytes]) -> str | None:
 def _protocol(subject: Evaluation) -> dict[str, Any]:
     scores = subject.main.scores
     rules = [*scores.protocol.describe(), *size_facts(scores.counts)]
-    return {"rules": rules, "definitions": list(scores.protocol.definitions().items())}
+    definitions = list(scores.protocol.definitions().items())
+    if scores.retrieval_time:
+        definitions.append((RETRIEVAL_TIME, scores.retrieval_time.describe()))
+    return {"rules": rules, "definitions": definitions}
 
 
 def _provenance(subjects: Sequence[tuple[str, Evaluation]], made: str) -> dict[str, Any]:

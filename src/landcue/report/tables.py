@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from landcue.data.names import printable
-from landcue.metrics.report import Report
+from landcue.metrics.report import RETRIEVAL_TIME, Report
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -72,7 +72,19 @@ def score_cells(spaces: Mapping[str, Report]) -> Cells:
             line += [span(scores.intervals[metric.name])] if scores.intervals else []
             line += [span(scores.bands[metric.name])] if scores.bands else []
         table.append([*line, number(first.chance[metric.name])])
+    if any(scores.retrieval_time for scores in spaces.values()):
+        line = [RETRIEVAL_TIME]
+        for scores in spaces.values():
+            line.append(milliseconds(scores))
+            line += ["–"] * (bool(scores.intervals) + bool(scores.bands))
+        table.append([*line, "–"])
     return table
+
+
+def milliseconds(scores: Report) -> str:
+    """Return the time of a query in milliseconds, or a dash if it was not measured."""
+    timed = scores.retrieval_time
+    return f"{timed.median_ms:.3f}" if timed else "–"
 
 
 def evaluation_markdown(title: str, facts: Sequence[str], spaces: Mapping[str, Report]) -> str:
@@ -83,6 +95,8 @@ def evaluation_markdown(title: str, facts: Sequence[str], spaces: Mapping[str, R
     lines += [*markdown(score_cells(spaces)), "", f"By label ({main}), rare labels first:", ""]
     lines += [*markdown(scores.label_rows()), "", "Definitions:", ""]
     lines += [f"* {name}: {text}" for name, text in scores.protocol.definitions().items()]
+    if scores.retrieval_time:
+        lines.append(f"* {RETRIEVAL_TIME}: {scores.retrieval_time.describe()}")
     return "\n".join(lines) + "\n"
 
 

@@ -25,7 +25,13 @@ from landcue.metrics.protocol import DEFAULT, Protocol, find_protocol
 from landcue.metrics.report import Report
 from landcue.models.checkpoint import load_checkpoint
 from landcue.models.encoder import NeuralEncoder
-from landcue.report.evaluation import Evaluation, code_space, float_space, thumbnail
+from landcue.report.evaluation import (
+    Evaluation,
+    code_space,
+    float_space,
+    measure_times,
+    thumbnail,
+)
 from landcue.training.averages import calibration_errors, fit_label_temperatures
 from landcue.training.config import read_config
 from landcue.training.images import ImageDataset, Message, Progress, ignore, read_split
@@ -263,6 +269,7 @@ def study_run(
         found = {name: shown[name] for name in wanted if name in shown}
         return {n: thumbnail(_as_rgb(i.pixels(row), bands)) for n, (i, row) in found.items()}
 
+    spaces = measure_times(spaces)
     return Evaluation(name, about, query.known, theirs.known, spaces, pictures)
 
 
