@@ -1,14 +1,15 @@
 """Ingest with Ray's workers against plain processes, and what a killed worker changes.
 
-    python benchmarks/scale.py [--chips 20000] [--workers 2] [--driver-only]
+    python benchmarks/scale.py [--chips 20000] [--workers 2] [--runs plain ray killed driver]
 
-Chips are 256-pixel synthetic JPEGs and the model is the built-in one, in torch, opened the same way
-with one thread for every contestant. Each plain process indexes its share of the files into an
-archive of its own. Rates are of the steady state: from a tenth to nine tenths of the images;
-start-up is reported apart. A run in which a worker is killed takes the first quarter of the chips,
-and its rows are compared with the first rows of the undisturbed run. Rows of Ray Data come in
-bursts: below some 5,000 chips its rate means little. One machine stands in for
-many: workers share its disk and memory, and no network lies between them.
+Chips are 256-pixel synthetic JPEGs and the model is the built-in one, opened the same way with one
+thread for every contestant. Each plain process indexes its share of the files into an archive of
+its own. Rates are of the steady state: from a tenth to nine tenths of the images; start-up is
+reported apart. CPU seconds are those of all processes that a run started and of this one. In a
+third run a worker is killed half-way, and the rows are compared with those of the undisturbed run.
+Rows of Ray Data come in bursts: below some 5,000 chips its rate means little. One machine stands in
+for many: workers share its disk and memory, and no network lies between them. On a machine with
+other work, start ``--runs plain`` and ``--runs ray killed`` at the same time on one ``--source``.
 
 What the driver commits alone is measured by giving it rows that are encoded already, by a model of
 the same shape that does no work.
@@ -27,6 +28,7 @@ import pickle
 import platform
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -34,6 +36,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import psutil
 
 from ingest import write_images
 from landcue.archive.archive import ArchiveFolder
@@ -48,6 +51,7 @@ from landcue.types import ByteArray, Encoder, Encoding
 
 GOAL = 0.85
 BATCH = 64
+RUNS = ["plain", "ray", "killed", "driver"]
 Times = list[tuple[float, int]]
 
 
@@ -72,15 +76,40 @@ def load(device: str, folder: Path, threads: int) -> Encoder:
 
 def plain(source: Path, folder: Path, part: int, parts: int, points: multiprocessing.Queue) -> None:
     """Index every ``parts``-th image with one thread, telling when how many were done."""
-    import torch
-
-    torch.set_num_threads(1)
     images = open_source(source)
     ingest(
         images.records[part::parts], folder, model()(1), source_root=images.root,
         batch_size=BATCH, workers=1,
         progress=lambda done, _: points.put((part, time.perf_counter(), done)),
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def cpu_clock() -> Generator[Callable[[], float]]:
+    """Yield a function that returns CPU seconds of this process and its descendants since now."""
+    used: dict[tuple[int, float], float] = {}
+    ended = threading.Event()
+
+    def sample() -> float:
+        own = psutil.Process()
+        for process in [own, *own.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                used[process.pid, process.create_time()] = times.user + times.system
+        return sum(used.values())
+
+    def watch() -> None:
+        while not ended.wait(0.5):
+            sample()
+
+    before = sample()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield lambda: sample() - before
+    finally:
+        ended.set()
+        thread.join()
 
 
 def run_plain(source: Path, folder: Path, n: int, workers: int) -> float:
@@ -92,18 +121,24 @@ def run_plain(source: Path, folder: Path, n: int, workers: int) -> float:
         for i in range(workers)
     ]
     started = time.perf_counter()
-    for process in processes:
-        process.start()
-    done, times = dict.fromkeys(range(workers), 0), Times()
-    while sum(done.values()) < n:
-        part, now, count = points.get()
-        done[part] = count
-        times.append((now, sum(done.values())))
-    for process in processes:
-        process.join()
+    with cpu_clock() as cpu:
+        for process in processes:
+            process.start()
+        done, times = dict.fromkeys(range(workers), 0), Times()
+        while sum(done.values()) < n:
+            part, now, count = points.get()
+            done[part] = count
+            times.append((now, sum(done.values())))
+        for process in processes:
+            process.join()
+        used = cpu()
     rate = steady(times, n)
-    first = times[0][0] - started
-    print(f"{workers} processes   {rate:7.1f} images/s   first batch after {first:.1f} s")
+    first, took = times[0][0] - started, time.perf_counter() - started
+    print(
+        f"{workers} processes   {rate:7.1f} images/s   first batch after {first:.1f} s; "
+        f"{took:.1f} s, {used:.1f} CPU seconds",
+        flush=True,
+    )
     return rate
 
 
@@ -120,16 +155,20 @@ def run_ray(source: Path, folder: Path, n: int, workers: int, kill: bool) -> flo
             os.kill(killed[0], signal.SIGKILL)
 
     images = open_source(source)
-    with engine.connection():
+    started = time.perf_counter()
+    with cpu_clock() as cpu, engine.connection():
         report = ingest(
             images.records[:n], folder, encoder, source_root=images.root, batch_size=BATCH,
             engine=engine, progress=progress,
         )  # fmt: skip
-    rate = steady(times, n)
+        used = cpu()
+    rate, took = steady(times, n), time.perf_counter() - started
     note = ", a worker killed" if kill else ""
     print(
         f"Ray, {workers} workers {rate:7.1f} images/s   first batch after "
-        f"{engine.startup_seconds:.1f} s{note}; {report.summary()}"
+        f"{engine.startup_seconds:.1f} s{note}; {report.summary()}; {took:.1f} s, "
+        f"{used:.1f} CPU seconds",
+        flush=True,
     )
     return rate
 
@@ -177,54 +216,55 @@ def run_driver(source: Path, folder: Path) -> float:
     return report.images_per_second
 
 
-def content(folder: Path, n: int) -> str:
-    """Return a digest of the first n rows in their order, each with the checksum of its values."""
+def content(folder: Path) -> str:
+    """Return a digest of all rows in their order, each with the checksum of its values."""
     archive = ArchiveFolder.open(folder)
     digest = hashlib.sha256()
     rows = itertools.chain.from_iterable(
         batch.to_pylist() for batch in archive.batches(["id", "check", "metadata_check"])
     )
-    for row in itertools.islice(rows, n):
+    for row in rows:
         digest.update(repr(row).encode())
     archive.close()
     return digest.hexdigest()
 
 
-def check(what: str, good: Callable[[], bool]) -> None:
+def check(what: str, good: bool) -> None:
     """Print whether a goal is reached."""
-    print(f"{what}: {'reached' if good() else 'MISSED'}")
+    print(f"{what}: {'reached' if good else 'MISSED'}", flush=True)
 
 
 def main() -> None:
     """Print rates, their ratio, and whether a killed worker changes anything."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--chips", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--driver-only", action="store_true")
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS)
+    parser.add_argument("--source", type=Path, help="folder of the chips, written if it is new")
     args = parser.parse_args()
     n, workers = args.chips, args.workers
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"model {BUILTIN}, {type(model()(1)).__name__}, 1 thread a worker, batches of {BATCH}")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        source = folder / "source"
-        source.mkdir()
-        write_images(source, n)
-        if not args.driver_only:
-            compare(source, folder, n, workers)
-        run_driver(source, folder / "driver")
-
-
-def compare(source: Path, folder: Path, n: int, workers: int) -> None:
-    """Run all contestants."""
-    print(f"model {BUILTIN}, {type(model()(1)).__name__}, 1 thread a worker, batches of {BATCH}")
-    alone = run_plain(source, folder, n, workers)
-    spread = run_ray(source, folder / "ray", n, workers, kill=False)
-    part = max(n // 4 // BATCH, 4) * BATCH
-    run_ray(source, folder / "killed", part, workers, kill=True)
-    ratio = spread / alone
-    check(f"Ray / processes {ratio:.2f}, goal {GOAL}", lambda: ratio >= GOAL)
-    same = content(folder / "ray", part) == content(folder / "killed", part)
-    check("a killed worker leaves the archive identical", lambda: same)
+        source = args.source or folder / "source"
+        if not source.exists():
+            source.mkdir()
+            write_images(source, n)
+        rates = dict[str, float]()
+        if "plain" in args.runs:
+            rates["plain"] = run_plain(source, folder, n, workers)
+        for name in ("ray", "killed"):
+            if name in args.runs:
+                rates[name] = run_ray(source, folder / name, n, workers, kill=name == "killed")
+        if {"plain", "ray"} <= set(rates):
+            ratio = rates["ray"] / rates["plain"]
+            check(f"Ray / processes {ratio:.2f}, goal {GOAL}", ratio >= GOAL)
+        if {"ray", "killed"} <= set(rates):
+            same = content(folder / "ray") == content(folder / "killed")
+            check(f"{n:,} rows identical after a worker was killed", same)
+        if "driver" in args.runs:
+            run_driver(source, folder / "driver")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 from dataclasses import replace
@@ -223,6 +224,15 @@ def test_health_metrics_and_readiness(start, is_problem):
     assert 'landcue_archive_records{archive="made"} 200.0' in text
     assert 'landcue_request_seconds_bucket{le="+Inf",route="/v1/search"} 1.0' in text
     is_problem(start().get("/readyz"), 503)  # never started
+
+
+def test_after_it_ended_all_objects_are_collected(start):
+    # Extension modules such as triton's report what was not collected when the process ends.
+    with start() as client:
+        while client.get("/readyz").status_code != 200:
+            pass
+        assert gc.get_freeze_count() > 0
+    assert gc.get_freeze_count() == 0
 
 
 def test_openapi_describes_every_route_and_refers_to_nothing_missing(client):

@@ -57,8 +57,6 @@ def demo(
         print_text("\n" + made.to_text())
     if serve or (serve is None and not json_ and is_interactive()):
         show((made.archive, made.builtin_archive), port, folder / "collections.sqlite")
-        sys.stdout.flush()
-        os._exit(0)  # triton, which torchvision loads, prints warnings about leaks at a normal exit
 
 
 HOST = "127.0.0.1"

@@ -155,6 +155,7 @@ async def _lifespan(service: Service, _: FastAPI) -> AsyncGenerator[None]:
             with contextlib.suppress(asyncio.CancelledError, ProblemError):
                 await task
         await asyncio.to_thread(service.close)
+        gc.unfreeze()  # else extension modules report leaks when the process ends
 
 
 async def _warm(service: Service) -> None:
