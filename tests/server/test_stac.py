@@ -10,9 +10,11 @@ from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import cql2
+import httpx
 import pytest
 
 import services
+from landcue.archive.table import RecordTable
 from landcue.search import Filter
 from landcue.search.pages import Cursor
 
@@ -40,6 +42,14 @@ def test_archives_are_collections(catalog, plain):
     items = list(photos.get_items())
     assert [item.id for item in items] == plain.ids()
     assert items[0].get_self_href().endswith("/stac/collections/photos/items/farm/00.png")
+
+
+def test_a_page_reads_the_table_once(address, monkeypatch):
+    reads, rows = [], RecordTable.rows
+    monkeypatch.setattr(RecordTable, "rows", lambda *args: reads.append(1) or rows(*args))
+    found = httpx.get(f"{address}/stac/search", params={"collections": "photos", "limit": 20})
+    assert len(found.json()["features"]) == 20
+    assert len(reads) == 1
 
 
 def test_items_hold_what_records_hold(catalog, plain, client):

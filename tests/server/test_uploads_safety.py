@@ -314,6 +314,24 @@ def test_corners_are_limited(client, is_problem):
     assert client.post("/v1/search", json={"filters": {"polygon": polygon}}).status_code == 200
 
 
+def test_edges_at_one_latitude_are_limited(client, is_problem):
+    comb = [[i / 10 - 100, i % 2] for i in range(1_000)]
+    body = {"filters": {"polygon": {"type": "Polygon", "coordinates": [[*comb, [0, -1], comb[0]]]}}}
+    assert "edges at one latitude" in is_problem(client.post("/v1/search", json=body), 400)
+    for kind in ("LineString", "MultiPoint"):
+        body = {"intersects": {"type": kind, "coordinates": comb}}
+        assert "edges at one latitude" in is_problem(client.post("/stac/search", json=body), 400)
+        body["intersects"]["coordinates"] = comb[:400]
+        assert client.post("/stac/search", json=body).status_code == 200
+    one = {"op": "s_intersects", "args": [{"property": "geometry"}, {"bbox": [0, 0, 1, 1]}]}
+    area = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
+    one = {**one, "args": [one["args"][0], area]}
+    for n, status in ((10, 200), (11, 400)):
+        text = json.dumps({"op": "or", "args": [one] * n})
+        answer = client.post("/v1/search", json={"filters": {"cql2": text}})
+        assert answer.status_code == status, answer.text
+
+
 def test_a_client_that_leaves_is_one_line_of_the_log(start, call, log_lines):
     messages = [{"type": "http.request", "body": b"{", "more_body": True}]
 

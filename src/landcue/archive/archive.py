@@ -286,19 +286,20 @@ class ArchiveFolder:
         with reading(self.folder):
             return read_stored(self._table)
 
-    def record(self, id_: str) -> dict[str, Any]:
-        """Return all stored values of one record except its vectors and thumbnail.
+    def read_records(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return all stored values of some records except their vectors and thumbnails.
 
         Raises:
-            UsageError: No record has this id; the message names near matches.
+            UsageError: No record has one of the ids; the message names near matches.
         """
         hidden = {"embedding", "code", "label_scores", "regions", "thumbnail"}
         hidden |= {"check", "metadata_check"}
         names = [name for name in self.manifest.schema.names if name not in hidden]
-        rows = self._rows([id_], names)
-        if not rows:
-            raise self.unknown(id_)
-        return rows[0]
+        rows = {row["id"]: row for row in self._rows(dict.fromkeys(ids), names)}
+        for id_ in ids:
+            if id_ not in rows:
+                raise self.unknown(id_)
+        return [rows[id_] for id_ in ids]
 
     def file(self, id_: str) -> Path:
         """Return the path of a record's image at the time of indexing.
@@ -306,7 +307,7 @@ class ArchiveFolder:
         Raises:
             UsageError: No record has this id.
         """
-        row = self.record(id_)
+        (row,) = self.read_records([id_])
         return self.manifest.file(row["source"], row["path"])
 
     def thumbnail(self, id_: str) -> bytes:

@@ -64,12 +64,12 @@ def normalize(shape: BaseGeometry, *, planar: bool = False) -> Place:
     plain = shapely.force_2d(shape)
     most = _MOST_PLANAR if planar else _MOST_LONGITUDE
     _check_degrees(shapely.get_coordinates(plain), most)
-    areas = [part for part in _atoms(plain) if isinstance(part, Polygon)]
+    areas = [part for part in atoms(plain) if isinstance(part, Polygon)]
     pieces: list[Polygon] = []
     for area in areas:
         pieces += _wrapped(_valid(area if planar else _continuous(area)))
     if len(areas) > 1 or (pieces and _width(pieces) > _TURN - 1e-9):
-        pieces = [p for p in _atoms(shapely.union_all(pieces)) if isinstance(p, Polygon)]
+        pieces = [p for p in atoms(shapely.union_all(pieces)) if isinstance(p, Polygon)]
     if areas:
         found: Any = shapely.orient_polygons([_densified(piece) for piece in pieces])
         footprint = found[0] if len(found) == 1 else MultiPolygon(list(found))
@@ -77,7 +77,7 @@ def normalize(shape: BaseGeometry, *, planar: bool = False) -> Place:
         heights = shapely.bounds(found)[:, [1, 3]]
         return Place(_bounds(spans, heights.min(), heights.max()), footprint)
     spans: list[tuple[float, float]] = []
-    for part in _atoms(plain):
+    for part in atoms(plain):
         points = shapely.get_coordinates(part)
         lon = points[:, 0] if planar else np.unwrap(points[:, 0], period=_TURN)
         spans += _wrapped_span(float(lon.min()), float(lon.max()))
@@ -114,12 +114,12 @@ def joined_at_antimeridian(footprint: Area) -> Polygon | None:
     return whole if isinstance(whole, Polygon) else None
 
 
-def _atoms(shape: Any) -> list[BaseGeometry]:
+def atoms(shape: Any) -> list[BaseGeometry]:
     """Return the parts of a geometry that are no collections, without empty ones."""
     parts: list[BaseGeometry] = []
     for part in shapely.get_parts(shape).tolist():
         nested = shapely.get_num_geometries(part) > 1 or part.geom_type == "GeometryCollection"
-        parts += _atoms(part) if nested else [part]
+        parts += atoms(part) if nested else [part]
     return [part for part in parts if not part.is_empty]
 
 
@@ -166,7 +166,7 @@ def _valid(area: Polygon) -> list[Polygon]:
     if area.is_valid and area.area > 0:
         return [area]
     why = shapely.is_valid_reason(area)
-    parts = [part for part in _atoms(shapely.make_valid(area)) if isinstance(part, Polygon)]
+    parts = [part for part in atoms(shapely.make_valid(area)) if isinstance(part, Polygon)]
     if not parts:
         raise DataError(f"its geometry is not a polygon with an area ({why})")
     return parts
@@ -184,7 +184,7 @@ def _wrapped(areas: list[Polygon]) -> list[Polygon]:
             at = _TURN * turn
             cut = shapely.intersection(area, shapely.box(at - 180, -90, at + 180, 90))
             moved = shapely.affinity.translate(cut, -at)
-            parts += [part for part in _atoms(moved) if isinstance(part, Polygon)]
+            parts += [part for part in atoms(moved) if isinstance(part, Polygon)]
     return parts
 
 

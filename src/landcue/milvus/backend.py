@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +132,17 @@ class MilvusBackend:
                 found[record["id"]] = stored_row(record)
         return found
 
-    def record(self, id_: str) -> dict[str, Any]:
+    def read_records(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         view = self._view()
-        row = view.find(id_)
-        if row is None:
-            raise unknown_id(id_, view.near_ids(id_))
-        return dict.fromkeys(COLUMNS) | view.read("record", np.array([row]))[0]
+        rows = view.find_all(ids)
+        for id_, row in zip(ids, rows, strict=True):
+            if row is None:
+                raise unknown_id(id_, view.near_ids(id_))
+        found = view.read("record", np.array(rows, np.int64))
+        return [dict.fromkeys(COLUMNS) | one for one in found]
 
     def file(self, id_: str) -> Path:
-        row = self.record(id_)
+        (row,) = self.read_records([id_])
         return self.manifest.file(row["source"], row["path"])
 
     def thumbnails(self, ids: Iterable[str]) -> dict[str, bytes]:

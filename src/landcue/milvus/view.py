@@ -58,9 +58,14 @@ class MilvusView:
         return self.ids[row]
 
     def find(self, id_: str) -> int | None:
-        if id_ not in self._rows:
-            self.rows(self.link.query(self.pushed.name, one_of("id", [id_]), ["id", "record"]))
-        return self._rows.get(id_)
+        return self.find_all([id_])[0]
+
+    def find_all(self, ids: Sequence[str]) -> list[int | None]:
+        """Return the row of each id, or ``None``: one query for all."""
+        missing = [id_ for id_ in dict.fromkeys(ids) if id_ not in self._rows]
+        if missing:
+            self.rows(self.link.query(self.pushed.name, one_of("id", missing), ["id", "record"]))
+        return [self._rows.get(id_) for id_ in ids]
 
     def near_ids(self, id_: str) -> list[str]:
         """Return ids after an unknown one, ids with the same prefix, and the first ids."""

@@ -292,11 +292,11 @@ class Storage(Protocol):
         """Return the metadata of all records by id; of files, at least their paths."""
         ...
 
-    def record(self, id_: str) -> Mapping[str, Any]:
-        """Return the columns of one record except its vectors.
+    def read_records(self, ids: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+        """Return the columns of some records except their vectors.
 
         Raises:
-            UsageError: No record has this id; the message names near matches.
+            UsageError: No record has one of the ids; the message names near matches.
         """
         ...
 

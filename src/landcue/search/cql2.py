@@ -41,6 +41,8 @@ PROPERTIES = ("labels", "score:NAME", "datetime", "geometry", "id", "path", *COL
 _SCORE = "score:"
 _LONGEST = 10_000
 _DEEPEST = 50
+_MOST_GEOMETRIES = 10
+"""Each is compared with the footprints of all records."""
 _LONGEST_TEXT = 2_000
 _MOST_BRACKETS = 8
 """Nested in text: the time of the parser grows exponentially with brackets that are not closed."""
@@ -78,6 +80,8 @@ def parse(text: str) -> Any:
     except Exception as error:  # cql2 has error types of its own
         what = " ".join(str(error).split())[:200]
         raise UsageError(f"filter {text[:60]!r} is not CQL2: {what}") from None
+    if text.lower().count("coordinates" if as_json else "s_intersects") > _MOST_GEOMETRIES:
+        raise UsageError(f"the filter has more than {_MOST_GEOMETRIES} geometries: simplify it")
     if _depth(value) > _DEEPEST:
         raise UsageError(f"the filter is nested deeper than {_DEEPEST} levels: simplify it")
     return value

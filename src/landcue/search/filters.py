@@ -20,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 from landcue.errors import UsageError, did_you_mean
 from landcue.search import cql2, expression
 from landcue.search.expression import Word
-from landcue.search.place import box_of, check_polygon, inside, read_polygon, touches
+from landcue.search.place import box_of, check_geometry, inside, read_polygon, touches
 from landcue.search.records import Records
 from landcue.search.vectors import Vectors
 from landcue.types import Bounds
@@ -95,7 +95,8 @@ class Filter:
         expression: Its labels make this true: see :mod:`landcue.search.expression`.
         scores: The predicted score of each of these labels is at least this value, 0..1.
         bbox: Its footprint touches this box; without a footprint it does not match.
-        polygon: Its footprint touches this shapely polygon, in degrees.
+        polygon: Its footprint touches this shapely polygon, or a geometry of another type, in
+            degrees.
         after: Its time is this or later; without a time it does not match.
         before: Its time is earlier. Times without a zone are taken as UTC.
         path: Its path starts with this prefix.
@@ -237,7 +238,7 @@ class Filter:
             box = ",".join(f"{edge:g}" for edge in dataclasses.astuple(self.bbox))
             yield f"bbox {box}", terms.touching(self.bbox)
         if self.polygon is not None:
-            yield "polygon", terms.inside(check_polygon(self.polygon))
+            yield "polygon", terms.inside(check_geometry(self.polygon))
         after, before = _instant(self.after), _instant(self.before)
         if after is not None and before is not None and after >= before:
             raise UsageError(f"no time is after {after} and before {before}: swap them")

@@ -15,7 +15,7 @@ from shapely import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from landcue.archive.schema import footprint_of
-from landcue.data.places import area_of, joined_at_antimeridian, normalize
+from landcue.data.places import area_of, atoms, joined_at_antimeridian, normalize
 from landcue.errors import UsageError
 from landcue.types import Area, Bounds
 
@@ -80,6 +80,11 @@ def check_polygon(shape: Any, name: str = "polygon") -> BaseGeometry:
     if not isinstance(shape, BaseGeometry) or shape.geom_type not in _AREAS:
         kind = getattr(shape, "geom_type", type(shape).__name__)
         raise UsageError(f"{name}: is a {kind}; use a Polygon or MultiPolygon")
+    return check_geometry(shape, name)
+
+
+def check_geometry(shape: BaseGeometry, name: str = "polygon") -> BaseGeometry:
+    """Check that a geometry of any type is valid, not empty and in degrees."""
     if shape.is_empty:
         raise UsageError(f"{name}: is empty; at least three corners are needed")
     west, south, east, north = shape.bounds
@@ -95,7 +100,8 @@ def check_polygon(shape: Any, name: str = "polygon") -> BaseGeometry:
 
 def box_of(shape: BaseGeometry) -> Bounds:
     """Return the bounding box of a polygon; longitudes beyond 180 cross the antimeridian."""
-    return normalize(shape, planar=True).bounds
+    mixed = shape.geom_type == "GeometryCollection"
+    return normalize(shape.envelope if mixed else shape, planar=True).bounds
 
 
 def inside(
@@ -106,11 +112,18 @@ def inside(
     """Return bool ``[n]``: true where a footprint and a polygon share a point.
 
     Args:
-        shape: In degrees.
+        shape: In degrees; points and lines may be among its parts.
         footprints: ``[n, 4]`` as in :func:`touches`.
         outlines: Returns the exact footprints of some rows ``[m]`` as geometries, object ``[m]``,
             ``None`` where only the box is known.
     """
+    areas = [part for part in atoms(shape) if isinstance(part, Polygon)]
+    others = [part for part in atoms(shape) if not isinstance(part, Polygon)]
+    if areas and others:
+        some = (
+            inside(shapely.GeometryCollection(p), footprints, outlines) for p in (areas, others)
+        )
+        return np.logical_or(*some)
     place = normalize(shape, planar=True)
     near = np.flatnonzero(touches(footprints, place.bounds))
     west, south, east, north = footprints[near].T
@@ -127,6 +140,25 @@ def inside(
     mask = np.zeros(len(footprints), np.bool_)
     mask[near] = found
     return mask
+
+
+def most_at_one_latitude(shape: BaseGeometry) -> int:
+    """Return how many edges of a geometry lie at one latitude, where most do, and all its points.
+
+    The time of a comparison with one footprint grows with this number.
+
+    >>> most_at_one_latitude(shapely.box(0, 0, 1, 1).boundary)
+    2
+    """
+    spans: list[npt.NDArray[np.float64]] = []
+    for part in atoms(shape):
+        for line in shapely.get_rings(part).tolist() or [part]:
+            y = shapely.get_coordinates(line)[:, 1]
+            spans.append(np.array([y[:-1], y[1:]] if len(y) > 1 else [[-90.0], [90.0]]))
+    low, high = np.sort(np.concatenate(spans, axis=1), axis=0)
+    starts, ends = np.sort(low), np.sort(high)
+    begun = np.arange(1, len(starts) + 1)
+    return int((begun - np.searchsorted(ends, starts, "right")).max())
 
 
 def geometry_of(bounds: Bounds | None, wkb: bytes | None) -> Area | None:

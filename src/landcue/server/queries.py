@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
+from shapely.geometry.base import BaseGeometry
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -22,14 +23,19 @@ from landcue.errors import UsageError
 from landcue.search.archive import Archive
 from landcue.search.filters import Filter
 from landcue.search.pages import Cursor
-from landcue.search.place import read_polygon
+from landcue.search.place import most_at_one_latitude, read_polygon
 from landcue.search.plan import FUSED, SearchOptions
 from landcue.search.query import ById, Example, Query, Text, common_scenes
 from landcue.search.result import Result
 from landcue.server.collections import KeptImage
 from landcue.server.decoding import Decoders
 from landcue.server.errors import InvalidError, ProblemError
-from landcue.server.schemas.searches import MAX_DEPTH, Filters, SearchRequest
+from landcue.server.schemas.searches import (
+    MAX_AT_ONE_LATITUDE,
+    MAX_DEPTH,
+    Filters,
+    SearchRequest,
+)
 from landcue.server.settings import Limits
 from landcue.types import Bounds, ByteArray
 
@@ -172,9 +178,24 @@ async def _read_form(request: Request, limits: Limits) -> FormData:
     return form
 
 
+def check_effort(shape: BaseGeometry, name: str) -> BaseGeometry:
+    """Refuse a geometry whose comparison with a million footprints would take long.
+
+    Raises:
+        ProblemError: 400.
+    """
+    if most_at_one_latitude(shape) > MAX_AT_ONE_LATITUDE:
+        raise ProblemError(
+            400, f"{name}: more than {MAX_AT_ONE_LATITUDE} edges at one latitude: simplify it"
+        )
+    return shape
+
+
 def to_filter(filters: Filters) -> Filter:
     """Return conditions as search takes them."""
-    polygon = None if filters.polygon is None else read_polygon(json.dumps(filters.polygon))
+    polygon = None
+    if filters.polygon is not None:
+        polygon = check_effort(read_polygon(json.dumps(filters.polygon)), "polygon")
     return Filter(
         expression=filters.labels if filters.labels and filters.labels.strip(" ,") else None,
         scores=tuple(filters.scores.items()),

@@ -26,8 +26,9 @@ from starlette.responses import JSONResponse, Response
 from landcue.errors import UsageError
 from landcue.search import Filter, SearchOptions, cql2
 from landcue.search.pages import Cursor
-from landcue.search.place import check_polygon, read_polygon
+from landcue.search.place import check_geometry, read_polygon
 from landcue.server.errors import ProblemError
+from landcue.server.queries import check_effort
 from landcue.server.routes.base import Service, service_of
 from landcue.server.schemas.searches import MAX_CORNERS, MAX_DEPTH, count_positions
 from landcue.server.stac_items import (
@@ -294,7 +295,7 @@ def _page(
             continue
         cursor = None
         matched += 0 if result.plan is None else result.plan.allowed
-        features += [item_value(served, served.archive.record(id_), root) for id_ in result.ids]
+        features += [item_value(served, one, root) for one in served.archive.records(result.ids)]
         total = matched if len(names) == 1 else None
         if result.cursor is not None:
             return features, _token(one, result.cursor), total
@@ -320,7 +321,7 @@ def _filter(wanted: ItemSearch) -> Filter:
     if wanted.intersects is not None:
         if count_positions(wanted.intersects) > MAX_CORNERS:
             raise ProblemError(400, f"intersects has more than {MAX_CORNERS:,} corners")
-        polygon = _area(wanted.intersects)
+        polygon = check_effort(_geometry(wanted.intersects), "intersects")
     after, before = _interval(wanted.datetime)
     text = wanted.filter if isinstance(wanted.filter, str) else None
     if wanted.filter is not None and text is None:
@@ -332,8 +333,8 @@ def _filter(wanted: ItemSearch) -> Filter:
     return Filter(bbox=bounds, polygon=polygon, after=after, before=before, cql2=text)
 
 
-def _area(geometry: dict[str, Any]) -> BaseGeometry:
-    """Return a geometry as an area: points and lines are made as wide as 0.2 mm."""
+def _geometry(geometry: dict[str, Any]) -> BaseGeometry:
+    """Return a geometry of any type."""
     if geometry.get("type") in ("Polygon", "MultiPolygon"):
         return read_polygon(json.dumps(geometry))
     try:
@@ -342,8 +343,7 @@ def _area(geometry: dict[str, Any]) -> BaseGeometry:
         shape = None
     if shape is None or shape.is_empty or not np.isfinite(shape.bounds).all():
         raise ProblemError(400, "intersects is not a GeoJSON geometry with coordinates")
-    parts = getattr(shape, "geoms", [shape])
-    return check_polygon(shapely.unary_union([part.buffer(1e-9) for part in parts]), "intersects")
+    return check_geometry(shape, "intersects")
 
 
 def _interval(text: str | None) -> tuple[datetime | None, datetime | None]:

@@ -45,6 +45,9 @@ MAX_EXAMPLES = 100
 MAX_CORNERS = 5_000
 """Of a polygon."""
 
+MAX_AT_ONE_LATITUDE = 500
+"""Edges of a geometry, and its points: a comparison with a footprint looks at all of them."""
+
 MAX_DEPTH = 100_000
 """Rank of the last hit that pages can reach."""
 
