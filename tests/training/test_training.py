@@ -293,6 +293,27 @@ def test_frozen_layers_and_their_statistics_stay(images, tmp_path):
     assert any(not torch.equal(a, b) for a, b in zip(*(d.values() for d in learned), strict=True))
 
 
+def test_frozen_depthwise_filters_stay_and_all_else_learns(images, tmp_path):
+    model = {"freeze_depthwise": True, "init": "none"}
+    data = {"split": "files-80-20"}  # without a validation part, so that the last epoch is kept
+    for run, epochs in (("one", 1), ("two", 2)):
+        train(config(images, data=data, model=model, optimizer={"epochs": epochs}), tmp_path / run)
+    first, second = (load_checkpoint(tmp_path / run).encoder.backbone for run in ("one", "two"))
+    stays = {True: 0, False: 0}
+    for one, two in zip(first.modules(), second.modules(), strict=True):
+        if isinstance(one, torch.nn.Conv2d) and isinstance(two, torch.nn.Conv2d):
+            depthwise = one.groups == one.in_channels > 1
+            assert torch.equal(one.weight, two.weight) == depthwise
+            stays[depthwise] += 1
+    assert all(stays.values())
+
+
+def test_a_backbone_without_depthwise_filters_cannot_freeze_them(images, tmp_path):
+    model = {"backbone": "resnet10t", "freeze_depthwise": True, "init": "none"}
+    with pytest.raises(UsageError, match="freeze_depthwise: the backbone has no depthwise"):
+        train(config(images, model=model), tmp_path / "run")
+
+
 def test_views_are_averaged_by_the_finished_model_and_in_validation(images, tmp_path):
     scores = {}
     for run, views in (("plain", 1), ("flips", 4)):

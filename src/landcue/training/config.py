@@ -45,7 +45,8 @@ class ModelSection(_Section):
 
     ``projection`` is ``linear``, or ``mlp`` with one hidden layer.
     ``pooling`` is the global average of the last feature map, or average plus maximum.
-    The first ``freeze_layers`` layers of the backbone keep their initial weights. With ``frozen``
+    The first ``freeze_layers`` layers of the backbone keep their initial weights, and with
+    ``freeze_depthwise`` its depthwise filters, which are slow to train on CPU. With ``frozen``
     all do: its features are computed once, without augmentation, and only the heads are trained.
     The finished model encodes an image as the mean of ``average_views`` views: itself (1), with its
     flips (4), or with its flips and quarter turns (8).
@@ -61,6 +62,7 @@ class ModelSection(_Section):
     label_head: bool = True
     retrieval: Literal["embedding", "features"] = "embedding"
     freeze_layers: int = Field(0, ge=0)
+    freeze_depthwise: bool = False
     frozen: bool = False
     average_views: Literal[1, 4, 8] = 1
 

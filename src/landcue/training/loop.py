@@ -25,6 +25,7 @@ from landcue.losses.statistics import LabelStatistics
 from landcue.models.backbones import (
     PACKAGE,
     create_backbone,
+    freeze_depthwise,
     freeze_first_layers,
     load_backbone_weights,
     package_weights,
@@ -259,6 +260,8 @@ class _Training:
         # What is validated and saved.
         self.kept = copy.deepcopy(self.model).requires_grad_(False) if ema else self.model
         self.frozen = freeze_first_layers(self.model.backbone, config.model.freeze_layers)
+        if config.model.freeze_depthwise:
+            freeze_depthwise(self.model.backbone)
         self.features = self._frozen_features() if config.model.frozen else None
         dim, n_bits = config.model.dim, config.model.n_bits
         self.objective = Objective(config.loss, self.statistics, dim, n_bits).to(self.device)
