@@ -133,7 +133,7 @@ def main() -> None:
     crops: dict[int, list[tuple[Any, Any]]] = {}
     for side in (48, 64, 96, 128):
         cut = [crop(images[i], boxes[i], side) for i in queries]
-        asked = [encode_crop(encoder, one) for one in cut]
+        asked = [encode_crop(encoder, one).embedding for one in cut]
         crops[side] = list(zip(encoder.encode(cut).embedding, asked, strict=True))
     for side in options.sides:
         with_regions, spans = RegionEncoder(encoder, side), region_boxes(side)

@@ -111,15 +111,19 @@ def in_numpy(codes: np.ndarray, query: np.ndarray, k: int) -> tuple[np.ndarray, 
     return to_answer(best[None])
 
 
-def timed(search: Callable[[int], object], repeats: int) -> tuple[float, float]:
-    """Return the least and the median milliseconds of ``search(i)``, after an unmeasured call."""
+def timed(search: Callable[[int], object], repeats: int) -> tuple[float, float, float]:
+    """Return the least and the median milliseconds of ``search(i)``, after an unmeasured call.
+
+    The third value is the median of its processor time, of all threads together.
+    """
     search(0)
-    taken = []
+    taken, used = list[float](), list[float]()
     for i in range(repeats):
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         search(i)
         taken.append((time.perf_counter() - start) * 1e3)
-    return min(taken), float(np.median(taken))
+        used.append((time.process_time() - cpu) * 1e3)
+    return min(taken), float(np.median(taken)), float(np.median(used))
 
 
 def describe_machine() -> str:
@@ -152,9 +156,12 @@ def free_gb() -> float:
     raise SystemExit("/proc/meminfo tells no MemAvailable")
 
 
-def show(title: str, least: float, median: float, note: str = "") -> None:
+def show(title: str, least: float, median: float, cpu: float, note: str = "") -> None:
     """Print one measurement in milliseconds."""
-    print(f"{title:44} least {least:10.3f} ms  median {median:10.3f} ms  {note}", flush=True)
+    print(
+        f"{title:44} least {least:10.3f} ms  median {median:10.3f} ms  CPU {cpu:10.3f} ms  {note}",
+        flush=True,
+    )
 
 
 def measure(n: int, options: argparse.Namespace) -> None:
@@ -195,8 +202,9 @@ def measure(n: int, options: argparse.Namespace) -> None:
     show("flat, one query", *one, f"{n * 8e-6 / one[0]:.1f} GB/s at best")
     batch = queries.hash[: options.batch]
     many = timed(lambda _: flat.search(batch, options.k), max(1, options.repeats // 5))
-    least, median = (value / options.batch for value in many)
-    show(f"flat, a query in a batch of {options.batch}", least, median, f"{one[0] / least:.2f}x")
+    least, median, cpu = (value / options.batch for value in many)
+    title = f"flat, a query in a batch of {options.batch}"
+    show(title, least, median, cpu, f"{one[0] / least:.2f}x")
     mask = np.zeros(n, np.bool_)
     mask[::2] = True
     half = timed(lambda i: flat.search(singles[i].hash, options.k, mask), options.repeats)

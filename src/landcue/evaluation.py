@@ -143,8 +143,8 @@ def _evaluate_archive(
     if part != "all" and not any(columns.part):
         part = gallery = "all"
         message(
-            "the archive does not hold the images its model was trained on, as far as it "
-            "knows: all annotated records are taken"
+            "no record of the archive is known to belong to its model's data set: all annotated "
+            "records are evaluated"
         )
     rows = _rows(columns, part, folder)
     images = others = _annotations(columns, rows, folder)

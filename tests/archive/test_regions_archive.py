@@ -125,7 +125,8 @@ def test_search_returns_the_place_in_the_image(made):
         "window": None,
         "geometry": None,
     }
-    query = encode_crop(encoder.encoder, image[top:bottom, left:right])[0].astype(np.float64)
+    query = encode_crop(encoder.encoder, image[top:bottom, left:right]).embedding[0]
+    query = query.astype(np.float64)
     scores = {}
     for record in records:
         parts = expected_regions(record, encoder).reshape(9, -1).astype(np.float64)

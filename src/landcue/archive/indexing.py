@@ -50,7 +50,7 @@ class IndexOptions:
 
     Attributes:
         labels: Label table for the images of a folder.
-        chip: Side of the chips that GeoTIFF scenes are cut into: ``256px``, ``120m``; ``None``:
+        chip: Side of the chips that images are cut into: ``256px``, ``120m``; ``None``:
             images are indexed whole.
         stride: Distance from one chip to the next; by default the side.
         grid: ``utm``: cut at the cells of a fixed grid, so that chips of several dates and scenes
@@ -162,7 +162,7 @@ def index_source(
 
     Args:
         source: A folder, ``s3://bucket/prefix``, a table (.csv, .parquet), STAC items (.json) or a
-            GeoTIFF.
+            raster.
         archive: The archive to make or to update: a folder, or ``s3://bucket/prefix``.
         model: As :func:`landcue.load_model` takes it; by default the archive's own model, or the
             built-in one for a new archive. For a model of others, a new archive gets centered

@@ -92,7 +92,10 @@ def repair(
     ] = None,
     json_: _Json = False,
 ) -> None:
-    """Repair an archive; encode damaged records again, or drop and list them."""
+    """Repair an archive.
+
+    Damaged records are encoded again, or dropped and listed.
+    """
     from dataclasses import asdict
 
     from landcue.archive.indexing import repair_archive
@@ -130,7 +133,10 @@ def _print_repair(report: Any, archive: Path, yes: bool) -> None:
 
 @archive_app.command()
 def compact(archive: _Archive, json_: _Json = False) -> None:
-    """Merge small files and remove old versions, and with them deleted records, from the disk."""
+    """Merge small files and remove old versions.
+
+    Deleted records are removed from the disk with the old versions.
+    """
     from dataclasses import asdict
 
     from landcue.archive.changes import compact as tidy
@@ -156,8 +162,9 @@ def delete(
     yes: _Yes = False,
     json_: _Json = False,
 ) -> None:
-    """Delete records; images are kept, and the next 'landcue index' adds them again.
+    """Delete records; their images are kept.
 
+    The next 'landcue index' adds them again.
     Run 'landcue archive compact' to remove them from the disk, too.
     """
     from dataclasses import asdict
@@ -230,7 +237,10 @@ def reembed(
     device: Annotated[str, typer.Option(help="Device of the model: cpu, cuda, cuda:1.")] = "cpu",
     json_: _Json = False,
 ) -> None:
-    """Encode all records with another model; searches use the old one until it is complete."""
+    """Encode all records with another model.
+
+    Searches use the old one until all are encoded.
+    """
     from landcue.archive.indexing import reembed_archive
 
     with Reporter() as reporter:

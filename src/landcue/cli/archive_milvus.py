@@ -35,7 +35,10 @@ def push(
     batch: Annotated[int, typer.Option(min=1, help="Records per batch.")] = 4_096,
     json_: _Json = False,
 ) -> None:
-    """Write an archive, or its changes, to a Milvus collection; run again to resume."""
+    """Write an archive, or its changes, to a Milvus collection.
+
+    Run the command again to resume.
+    """
     import time
     from dataclasses import asdict
 
@@ -69,7 +72,10 @@ def diff(
     ],
     json_: _Json = False,
 ) -> None:
-    """Compare an archive with a Milvus collection, record by record; status 1 if they differ."""
+    """Compare an archive with a Milvus collection, record by record.
+
+    The status is 1 if they differ.
+    """
     from dataclasses import asdict
 
     import landcue

@@ -50,7 +50,10 @@ def check(
     root: Annotated[Path, typer.Argument(help="Folder of the images.")],
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Count the images and labels of a copy, and report what is missing or wrong (status 1)."""
+    """Count the images and labels of a copy, and report problems.
+
+    The status is 1 if something is missing or wrong.
+    """
     from landcue.data.datasets import FACTS, check_dataset
 
     with Reporter() as reporter:

@@ -16,7 +16,7 @@ def index(
         str,
         typer.Argument(
             help="Folder, s3://bucket/prefix, table (.csv, .parquet), STAC items (.json) or "
-            "GeoTIFF; also as s3://bucket/key."
+            "raster; also as s3://bucket/key."
         ),
     ],
     archive: Annotated[
@@ -54,7 +54,7 @@ def index(
     chip: Annotated[
         str | None,
         typer.Option(
-            help="Cut GeoTIFF scenes into square chips of this size, such as 256px or 120m."
+            help="Cut images and scenes into square chips of this size, such as 256px or 120m."
         ),
     ] = None,
     stride: Annotated[
@@ -182,6 +182,7 @@ def index(
 
     found = run_saved(archive)
     if found.hits:
-        print_line(f"saved searches: {len(found.hits):,} new hits", file=sys.stderr)
+        n = len(found.hits)
+        print_line(f"saved searches: {n:,} new hit{'s' * (n > 1)}", file=sys.stderr)
     for problem in found.problems:
         print_line(f"warning: {problem}", file=sys.stderr)

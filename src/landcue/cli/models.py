@@ -20,7 +20,10 @@ def list_models(
     ] = "*",
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List backbones for training, or with timm:, open_clip: or torchgeo: encoders for indexing."""
+    """List backbones for training, or encoders for indexing.
+
+    Encoders are listed by patterns that start with timm:, open_clip: or torchgeo:.
+    """
     from landcue.models.load import list_models
 
     names = list_models(pattern)

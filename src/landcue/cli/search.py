@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 def search(
     archive: Annotated[
-        Path, typer.Argument(help="Archive folder, or milvus://host:port/collection.")
+        Path,
+        typer.Argument(help="Archive folder, s3://bucket/prefix or milvus://host:port/collection."),
     ],
     query: Annotated[
         str | None,
@@ -208,7 +209,7 @@ def _unit(mode: str, rerank: str) -> str:
         return "bits"
     if mode in ("embedding", "two-stage", "ann", "regions") and rerank == "none":
         return "1-cosine"
-    return "km" if mode == "place" else "distance"
+    return {"place": "km", "list": ""}.get(mode, "distance")
 
 
 def _print(result: Result, explain: bool, rerank: str, *, pages: bool) -> None:
@@ -216,8 +217,10 @@ def _print(result: Result, explain: bool, rerank: str, *, pages: bool) -> None:
         print_line(result.note)
     if result.remark:
         print_line(result.remark)
+    unit = _unit(result.mode, rerank)
+    digits = ".4g" if unit in ("bits", "km") else "z.4f"
     if len(result):
-        print_parts((f"  #  {_unit(result.mode, rerank):<9} {'id':<32} labels", {"dim": True}))
+        print_parts((f"  #  {unit:<9} {'id':<32} labels", {"dim": True}))
     for rank, (hit, annotated) in enumerate(zip(result, result.annotated, strict=True), start=1):
         labels: list[str | tuple[str, dict[str, Any]]] = []
         for name in hit.labels:
@@ -225,7 +228,8 @@ def _print(result: Result, explain: bool, rerank: str, *, pages: bool) -> None:
             labels += [", ", (name, shared)] if labels else [(name, shared)]
         guessed = " (predicted)" if hit.labels and not annotated else ""
         more = f"  (+{hit.near} alike)" if hit.near else ""
-        start = f"{rank:>3}  {hit.distance:<9.4g} {hit.id:<32} "
+        distance = f"{hit.distance:{digits}}" if unit else ""
+        start = f"{rank:>3}  {distance:<9} {hit.id:<32} "
         print_parts(start, *labels, f"{guessed}{more}")
         if hit.region is not None:
             print_line(f"     {_where(hit.region)}")

@@ -122,9 +122,9 @@ def run(
         typer.Option(help="Print all hits after this number instead of the hits of this run."),
     ] = None,
 ) -> None:
-    """Evaluate saved searches on new records; print new hits as JSON lines.
+    """Evaluate saved searches on new records; print new hits.
 
-    Hits are stored before they are printed. Print them again with --after NUMBER.
+    Hits are printed as JSON lines, after they were stored. Print them again with --after NUMBER.
     """
     import landcue
     from landcue.files import write_atomic

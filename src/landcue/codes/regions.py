@@ -32,7 +32,7 @@ from landcue.codes.engine import (
     smallest,
 )
 from landcue.errors import UsageError
-from landcue.types import ByteArray, Encoder, EncodesRegions, FloatArray
+from landcue.types import ByteArray, Encoder, EncodesRegions, Encoding, FloatArray
 
 MOST_REGIONS = 8
 """Most regions a side."""
@@ -97,15 +97,15 @@ def to_int8(embeddings: FloatArray) -> SignedBytes:
     return np.round(wide * (127 / np.where(largest > 0, largest, 1))).astype(np.int8)
 
 
-def encode_crop(encoder: Encoder, image: ByteArray) -> FloatArray:
-    """Encode a crop as a query of regions, float32 ``[1, d]`` of unit norm.
+def encode_crop(encoder: Encoder, image: ByteArray) -> Encoding:
+    """Encode a crop as a query of regions, in one batch.
 
-    It is the mean of the embeddings of 16 images: the crop, and the crop in the middle of a square
-    of its mean color and twice its side, since it may be smaller than a region; each in four turns
-    by a quarter, and mirrored.
+    The embedding is the mean of those of 16 images, of unit norm: the crop, and the crop in the
+    middle of a square of its mean color and twice its side, since it may be smaller than a region;
+    each in four turns by a quarter, and mirrored. The code and the label scores are the crop's own.
 
     >>> from landcue import load_model
-    >>> encode_crop(load_model("builtin"), np.zeros((48, 48, 3), np.uint8)).shape
+    >>> encode_crop(load_model("builtin"), np.zeros((48, 48, 3), np.uint8)).embedding.shape
     (1, 256)
 
     Args:
@@ -125,7 +125,8 @@ def encode_crop(encoder: Encoder, image: ByteArray) -> FloatArray:
     views = [np.rot90(v, by) for one in scaled for v in (one, one[:, ::-1]) for by in range(4)]
     found = encoder.encode(np.stack(views))
     mean = found.embedding.mean(axis=0, dtype=np.float64, keepdims=True)
-    return (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+    unit = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+    return Encoding(unit, found.code[:1], found.n_bits, found.label_scores[:1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -261,10 +261,11 @@ class QueryEncoder:
             raise UsageError("there is no model to encode an image with: search with a record's id")
         encoder = self._encoder()
         pixels = _read(example, encoder, self._scenes(example))
-        target = self._encoded(encoder.encode(encoder.prepare(pixels)[None]))
         if "crop" in needs:
-            target = replace(target, embedding=encode_crop(encoder, pixels))
-        return replace(target, pixels=pixels)
+            encoding = encode_crop(encoder, pixels)
+        else:
+            encoding = encoder.encode(encoder.prepare(pixels)[None])
+        return replace(self._encoded(encoding), pixels=pixels)
 
     def _text(self, example: Text, needs: frozenset[str]) -> Target:
         encoder: Any = None if self._encoder is None else self._encoder()

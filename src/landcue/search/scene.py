@@ -20,7 +20,7 @@ _EDGE_POINTS = 9
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A chip of a GeoTIFF, by its pixels or by a box in degrees; without either the whole scene.
+    """A chip of a raster, by its pixels or by a box in degrees; without either the whole scene.
 
     Attributes:
         path: The file.

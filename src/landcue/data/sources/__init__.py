@@ -16,7 +16,7 @@ from landcue.types import Record
 _PARQUET = {".parquet", ".geoparquet"}
 _STAC = {".json", ".geojson", ".ndjson", ".jsonl", ".geojsonl"}
 _FILES = {".csv", *_PARQUET, *_STAC, *SUFFIXES}
-_KINDS = "a folder, a table (.csv, .parquet), STAC items (.json) or a GeoTIFF"
+_KINDS = "a folder, a table (.csv, .parquet), STAC items (.json) or a raster"
 
 
 def open_source(
