@@ -2,18 +2,22 @@
 
     python benchmarks/unlike_queries.py ARCHIVE [FOLDER...] [--n 40] [--mode embedding code cue]
 
-The archive needs a model. Its own records are queries too: they are its own kind, so for 2.5 % of
-them the remark is expected, and of images of its kind that it does not hold, of which FOLDER
-may be one, 5 %. The other kinds are made from a seed: noise, smooth noise, single colors, color
-gradients, pages of text, and parts of the two photographs that scikit-learn holds.
+The archive needs a model. Its own records are queries too: for 2.5 % of them the remark is
+expected, and for up to 5 % of images of its kind that it does not hold, of which FOLDER may be one.
+Those are also scrambled, by pixels and by 64 blocks. The other kinds are made from a seed (noise,
+smooth noise, single colors, gradients, pages of text), or are parts of pictures that installed
+packages hold: scikit-learn's two photographs, Matplotlib's portrait and, where it is installed,
+scikit-image's photographs, faces, textures, scans and pictures of a microscope.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -56,30 +60,75 @@ def text(rng: np.random.Generator) -> Pixels:
     return np.asarray(page)
 
 
-def photograph(rng: np.random.Generator) -> Pixels:
-    """Return a square part of a temple or of a flower, half as high as the photograph or more."""
-    whole = load_sample_images().images[rng.integers(2)]
-    side = int(rng.integers(len(whole) // 2, len(whole) + 1))
-    y, x = (int(rng.integers(length - side + 1)) for length in whole.shape[:2])
+KINDS = (noise, smooth_noise, single_color, gradient, text)
+OF_SKIMAGE = {
+    "photographs": (
+        "astronaut.png",
+        "chelsea.png",
+        "coffee.png",
+        "rocket.jpg",
+        "motorcycle_left.png",
+    ),
+    "textures": ("brick.png", "grass.png", "gravel.png"),
+    "microscope": ("ihc.png", "cell.png", "retina.jpg"),
+    "scans": ("page.png", "text.png", "clock_motion.png", "coins.png"),
+}
+
+
+def pictures() -> dict[str, list[Pixels]]:
+    """Return the pictures of installed packages by kind."""
+    portrait = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    found = {"photographs": [*load_sample_images().images, read(portrait)]}
+    package = importlib.util.find_spec("skimage")
+    if package is not None and package.submodule_search_locations:
+        folder = Path(package.submodule_search_locations[0]) / "data"
+        for kind, names in OF_SKIMAGE.items():
+            found.setdefault(kind, []).extend(read(folder / name) for name in names)
+        faces = (255 * np.load(folder / "lfw_subset.npy")[:100].clip(0, 1)).astype(np.uint8)
+        found["faces"] = [np.repeat(face[..., None], 3, axis=2) for face in faces]
+    return found
+
+
+def read(file: Path) -> Pixels:
+    """Return an image in colors."""
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def part(rng: np.random.Generator, whole: Pixels) -> Pixels:
+    """Return a square part, half as high as the picture or more; of a face, all of it."""
+    height, width = whole.shape[:2]
+    least = min(height, width)
+    side = least if least < 100 else int(rng.integers(least // 2, least + 1))
+    y, x = (int(rng.integers(length - side + 1)) for length in (height, width))
     return np.ascontiguousarray(whole[y : y + side, x : x + side])
 
 
-KINDS = (noise, smooth_noise, single_color, gradient, text, photograph)
+def scrambled(rng: np.random.Generator, image: Pixels, cells: int | None) -> Pixels:
+    """Return an image whose ``cells`` x ``cells`` blocks, or all pixels, changed places."""
+    side = min(image.shape[:2]) // 8 * 8
+    n = cells or side
+    blocks = image[:side, :side].reshape(n, side // n, n, side // n, 3).swapaxes(1, 2)
+    mixed = rng.permutation(blocks.reshape(n * n, *blocks.shape[2:]))
+    return mixed.reshape(blocks.shape).swapaxes(1, 2).reshape(side, side, 3)
 
 
-def queries(kind: str, n: int, ids: list[str]) -> Iterator[Pixels | Path | str]:
-    """Yield ``n`` queries of a kind, or of a folder."""
+def queries(
+    n: int, ids: list[str], folders: list[Path]
+) -> Iterator[tuple[str, list[Pixels | Path | str]]]:
+    """Yield each kind of query and its queries: n, or ten times n of the archive's kind."""
     rng = np.random.default_rng(0)
-    if Path(kind).is_dir():
-        files = sorted(path for path in Path(kind).rglob("*") if path.is_file())
-        yield from rng.permutation(np.array(files, object))[:n]
-        return
-    if kind == "own records":
-        yield from rng.choice(ids, min(n, len(ids)), replace=False).tolist()
-        return
-    make = next(one for one in KINDS if one.__name__ == kind)
-    for _ in range(n):
-        yield make(rng)
+    yield "own records", rng.choice(ids, min(10 * n, len(ids)), replace=False).tolist()
+    for folder in folders:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        chosen = rng.permutation(np.array(files, object))[: 10 * n].tolist()
+        yield folder.name, chosen
+        tiles = [read(file) for file in chosen[:n]]
+        yield "its pixels scrambled", [scrambled(rng, tile, None) for tile in tiles]
+        yield "its blocks scrambled", [scrambled(rng, tile, 8) for tile in tiles]
+    for make in KINDS:
+        yield make.__name__.replace("_", " "), [make(rng) for _ in range(n)]
+    for kind, known in pictures().items():
+        yield kind, [part(rng, known[i % len(known)]) for i in range(n)]
 
 
 def main() -> None:
@@ -91,16 +140,14 @@ def main() -> None:
     parser.add_argument("--mode", nargs="+", default=["embedding", "code", "cue"])
     args = parser.parse_args()
     with landcue.open(args.archive) as archive:
-        ids = archive.ids()
-        print(f"{'kind':<14}" + "".join(f"{mode:>12}" for mode in args.mode))
-        for kind in ("own records", *args.folder, *(one.__name__ for one in KINDS)):
+        print(f"{'kind':<21}" + "".join(f"{mode:>12}" for mode in args.mode))
+        for kind, chosen in queries(args.n, archive.ids(), list(map(Path, args.folder))):
             remarks: list[list[bool]] = []
-            n = args.n if kind in [one.__name__ for one in KINDS] else 10 * args.n
-            for query in queries(kind, n, ids):
+            for query in chosen:
                 found = [archive.search(query, k=10, mode=mode) for mode in args.mode]
                 remarks.append([one.remark is not None for one in found])
             shares = "".join(f"{share:>11.0f}%" for share in 100 * np.mean(remarks, axis=0))
-            print(f"{Path(kind).name:<14}{shares}", flush=True)
+            print(f"{kind:<21}{shares}", flush=True)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def test_files_are_built_once_and_used_again(made, tmp_path):
     assert {name for name in built if name.endswith(".json")} == {
         *("records.arrow.json", "embedding.bin.json", "code.bin.json", "cue.bin.json"),
         *("cue.index.json", "sketch.bin.json", "sketch-projection.bin.json"),
-        *(f"distances-{kind}.arrow.json" for kind in ("embedding", "code", "cue")),
+        *(f"typical-{kind}.arrow.json" for kind in ("embedding", "code", "cue")),
     }
     second = Archive(ArchiveFolder.open(tmp_path / "a"), cache=True)
     assert answers(second) == plain

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import made_archive
-from landcue.search import Archive, ById, SearchOptions, open_archive
+from landcue.archive.changes import delete
+from landcue.codes.packing import pack_bits
+from landcue.search import Archive, ById, Query, SearchOptions, open_archive
 from landcue.search.local import LocalBackend
 from landcue.search.typical import Typical
 
@@ -75,56 +77,113 @@ def test_a_remark_says_that_nothing_is_near(archive):
 
 
 def test_words_of_the_remark():
-    typical = Typical(np.linspace(0.01, 0.1, 100), np.linspace(0.2, 1, 100))
+    near, pairs, none = np.linspace(0.01, 0.1, 100), np.linspace(0.2, 1, 100), np.empty(0)
+    typical = Typical(near, near, pairs, none, None, lambda _: np.empty((0, 4), np.float32))
 
     def remark(distance):
-        return typical.remark(np.array([distance]), np.array([7]))
+        return typical.remark(distance, np.array([7]))
 
     assert remark(0.05) is None
-    assert "nearest neighbors of 98 % of the records" in remark(0.099)
+    assert "nearest neighbors of 98 % of general descriptions" in remark(0.099)
     assert remark(0.9).endswith("the best hit is no closer than chance")
 
 
-def dense_archive(tmp_path):
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
     """Records around far apart centers, and a dense group of 40 that is nothing but itself."""
     rng = np.random.default_rng(0)
-    spread = rng.normal(size=(260, 24))
-    dense = np.eye(24)[0] * 4 + 0.02 * rng.normal(size=(40, 24))
-    vectors = np.concatenate([spread, dense])
+    spread = rng.normal(size=(216, 24))
+    group = np.eye(24)[0] * 4 + 0.02 * rng.normal(size=(40, 24))
+    vectors = np.concatenate([spread, group])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     sizes = made_archive.Sizes(24)
-    other = made_archive.random_encoding(0, 300, sizes)
-    encoding = replace(other, embedding=vectors.astype(np.float32))
-    return made_archive.make_archive(tmp_path / "dense", sizes=sizes, encoding=encoding)
+    other = made_archive.random_encoding(0, 256, sizes)
+    code = pack_bits(vectors @ rng.normal(size=(24, other.n_bits)) > 0)
+    encoding = replace(other, embedding=vectors.astype(np.float32), code=code)
+    folder = tmp_path_factory.mktemp("dense") / "archive"
+    with Archive(
+        made_archive.make_archive(folder, n=256, sizes=sizes, encoding=encoding)
+    ) as archive:
+        yield archive
 
 
-@pytest.mark.parametrize("mode", ["embedding", "two-stage"])
-def test_a_query_beside_a_dense_group_is_unlike_its_records(tmp_path, mode):
-    # As noise of pixels: nearer to some records than these 300 to each other, and unlike all.
-    rng = np.random.default_rng(1)
-    with Archive(dense_archive(tmp_path)) as archive:
-        vectors = archive.columns().embedding.astype(np.float64)
-        apart = 1 - vectors @ vectors.T
-        np.fill_diagonal(apart, 9)
-        around = np.sort(apart, axis=1)[:, :10].mean(axis=1)
-        beside = np.eye(24)[0] * 4 + 0.4 * rng.normal(size=24)
-        inside = np.eye(24)[0] * 4 + 0.02 * rng.normal(size=24)
-        found, same = (
-            archive.search((one / np.linalg.norm(one)).astype(np.float32), k=12, mode=mode)
-            for one in (beside, inside)
-        )
-        assert found[0].percentile > 50
-        rows = [archive.ids().index(id_) for id_ in found.ids]
-        ratio = (found.distances[:10].mean() + 1e-3) / (around[rows[:10]].mean() + 1e-3)
-        assert found.remark == (
-            f"nothing here is very similar: the best hits are {ratio:.1f} times as far from the "
-            "query as from their own nearest neighbors"
-        )
-        assert same.remark is None
-        filtered = archive.search(
-            (beside / np.linalg.norm(beside)).astype(np.float32), k=3, where="water or not water"
-        )
-        assert filtered.remark is None  # of some records it says nothing
+def beside(encoding, distance):
+    """A query at some distance from the middle of the dense group."""
+    vector = np.random.default_rng(1).normal(size=24)
+    vector[0] = 0
+    vector *= np.sqrt(1 - (1 - distance) ** 2) / np.linalg.norm(vector)
+    vector[0] = 1 - distance
+    return replace(encoding, embedding=vector[None].astype(np.float32))
+
+
+def expected_ratio(archive, query, ids):
+    """Ten nearest of the sample, which is all 256 records, from the query and from its hits."""
+    vectors = archive.columns().embedding.astype(np.float64)
+    apart = 1 - vectors @ vectors.T
+    np.fill_diagonal(apart, 9)
+    around = np.sort(apart, axis=1)[:, :10].mean(axis=1)
+    own = np.sort(1 - vectors @ query)[:10].mean()
+    return (own + 1e-3) / (around[[archive.ids().index(id_) for id_ in ids]].mean() + 1e-3)
+
+
+@pytest.mark.parametrize(("mode", "far"), [("embedding", 0.5), ("two-stage", 0.5), ("code", 0.7)])
+def test_a_query_beside_a_dense_group_is_unlike_its_records(dense, mode, far):
+    # As noise of pixels: as near to some records as others are to each other, and unlike all.
+    code = dense.columns().code[-1:]
+    blank = made_archive.random_encoding(1, 1, made_archive.Sizes(24))
+    beside_it, inside = (beside(replace(blank, code=code), distance) for distance in (far, 1e-4))
+    found = dense.search(beside_it, k=12, mode=mode)
+    assert mode == "code" or 2.5 < found[0].percentile < 50
+    ratio = expected_ratio(dense, beside_it.embedding[0].astype(np.float64), found.ids[:10])
+    assert found.remark == (
+        f"nothing here is very similar: the query is {ratio:.1f} times as far from a sample of "
+        "the records as the best hits are"
+    )
+    assert dense.search(beside_it, k=1, mode=mode).remark == found.remark
+    collapsed = SearchOptions(collapse=0.1)
+    assert dense.search(beside_it, k=2, mode=mode, options=collapsed).remark == found.remark
+    assert dense.search(inside, k=12, mode=mode).remark is None
+    # Of some of the records it says nothing.
+    assert dense.search(beside_it, k=3, mode=mode, where="water or not water").remark is None
+
+
+def test_codes_say_that_nothing_is_near_by_their_embeddings(dense):
+    # The code of a record, and an embedding that is opposite to it.
+    encoding = made_archive.random_encoding(1, 1, made_archive.Sizes(24))
+    columns = dense.columns()
+    far = replace(encoding, code=columns.code[-1:], embedding=-columns.embedding[-1:])
+    found = dense.search(far, k=5, mode="code")
+    assert (found[0].distance, found[0].percentile) == (0, 100)
+    assert found.remark == "nothing here is very similar: the best hit is no closer than chance"
+    same = replace(encoding, code=columns.code[-1:], embedding=columns.embedding[-1:])
+    assert dense.search(same, k=5, mode="code").remark is None
+
+
+def test_marked_records_are_compared_by_embeddings_in_mode_code(dense):
+    first, second, *_ = dense.ids()[-2:]
+    assert dense.search(Query([first, second]), k=5, mode="code").remark is None
+    apart = dense.search(Query([dense.ids()[0], first], negatives=[second]), k=5, mode="code")
+    assert apart.to_json()["remark"] == apart.remark
+
+
+def test_percentiles_follow_deletions(tmp_path):
+    folder = tmp_path / "archive"
+    made_archive.make_archive(folder, n=120).close()
+
+    def check(n):
+        with open_archive(folder) as archive:
+            assert len(archive) == n
+            for mode in ("embedding", "code"):
+                nearest = nearest_of(archive, mode)
+                for hit in archive.search(ById(archive.ids()[3]), k=20, mode=mode):
+                    share = 100 * np.mean(nearest >= hit.distance - 1e-9)
+                    assert hit.percentile == pytest.approx(share, abs=0.06)
+
+    check(120)
+    with open_archive(folder) as archive:
+        ids = archive.ids()
+    assert delete(folder, ids[::3]).deleted == 40
+    check(80)
 
 
 def test_it_is_measured_once_for_each_version_and_kept(folder, monkeypatch, tmp_path):
@@ -134,7 +193,7 @@ def test_it_is_measured_once_for_each_version_and_kept(folder, monkeypatch, tmp_
     shutil.copytree(folder, copy)
     with open_archive(copy) as first:
         wanted = first.search(ById(first.ids()[3]), k=5).to_json()
-    assert list(copy.rglob("distances-embedding.arrow.json"))
+    assert list(copy.rglob("typical-embedding.arrow.json"))
 
     def measured(*_):
         raise AssertionError("measured again")

@@ -27,7 +27,7 @@ from landcue.search.pages import Distances, Rows, others
 from landcue.search.place import HALFWAY_KM, center, kilometers
 from landcue.search.records import Records, Summary, read_records, summarize
 from landcue.search.store import Store
-from landcue.search.typical import FAMILIES, HITS, Typical, least_of, measure_typical
+from landcue.search.typical import FAMILIES, Typical, measure_typical
 from landcue.search.vectors import Vectors
 from landcue.types import Bounds, Encoding
 
@@ -320,21 +320,14 @@ class LocalBackend:
         family = FAMILIES.get(mode)
         if family is None or len(self.records) < 2 or (texts and family == "cue"):
             return None
-        name = f"distances-{family}" if texts is None else f"distances-{family}-of-texts"
+        name = f"typical-{family}" if texts is None else f"typical-{family}-of-texts"
         with self._measuring:
             if name not in self._typical:
                 measure = functools.partial(measure_typical, self, family, texts)
                 table = self.indexes.measured.table(name, measure)
-                self._typical[name] = Typical.from_table(
-                    table,
-                    texts=texts is not None,
-                    apart=functools.partial(self._around, family),
-                    least=least_of(family),
-                )
+                known = Typical.from_table(table, self, family, texts=texts is not None)
+                self._typical[name] = known
         return self._typical[name]
-
-    def _around(self, family: str, rows: Rows) -> Distances:
-        return self.neighbors(family, rows, HITS)[0].mean(axis=1)
 
     def neighbors(self, family: str, rows: Rows, k: int) -> tuple[Distances, Rows]:
         """Return distances and rows ``[m, k']`` of the nearest other records of some rows.

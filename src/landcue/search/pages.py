@@ -7,7 +7,7 @@ import binascii
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ _to_json = json.JSONEncoder(
 
 MOST_COLLAPSED = 5_000
 """Records among which the hits of a page without near duplicates are looked for."""
+
+BEST = 10
+"""Nearest records of a page, on which it depends whether anything is similar to the query."""
 
 _ROWS_AT_ONCE = 1_024
 _COMPARED_AT_ONCE = 256
@@ -100,6 +103,7 @@ class Page:
         near: Near duplicates left out in favor of each, ``[m]``.
         before: Distance and row of the last hit of the page before, if there is one.
         more: Whether there are further hits.
+        best: Rows of the :data:`BEST` nearest records, those included that are left out, int64.
     """
 
     distances: Distances
@@ -107,6 +111,7 @@ class Page:
     near: npt.NDArray[np.int64]
     before: tuple[float, int] | None
     more: bool
+    best: Rows = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def take_page(
@@ -132,7 +137,7 @@ def take_page(
         embeddings: Returns those of ``[m]`` rows, float32 ``[m, d]``, for ``collapse``.
     """
     need = seen + k + 1  # one more shows whether there is a further page
-    asked = need + len(own)
+    asked = max(need, BEST) + len(own)
     bound = max(MOST_COLLAPSED, 2 * asked)
     distinct = None
     if collapse is not None and embeddings is not None:
@@ -141,6 +146,7 @@ def take_page(
         distances, rows = fetch(asked)
         done = len(rows) < asked
         keep = others(rows, own)
+        best = rows[keep][:BEST]
         if farthest is not None:
             done |= bool((distances > farthest).any())
             keep &= distances <= farthest
@@ -159,7 +165,7 @@ def take_page(
     before = None
     if 0 < seen <= len(rows):
         before = float(distances[seen - 1]), int(rows[seen - 1])
-    return Page(distances[page], rows[page], near[page], before, len(rows) > seen + k)
+    return Page(distances[page], rows[page], near[page], before, len(rows) > seen + k, best)
 
 
 def others(rows: Rows, own: frozenset[int]) -> npt.NDArray[np.bool_]:

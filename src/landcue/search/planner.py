@@ -16,7 +16,16 @@ from landcue.errors import ArchiveError, UsageError
 from landcue.search.backend import Backend, Facts, Ranking, Selection, Target, View
 from landcue.search.exact import SHORTLIST, distances_of
 from landcue.search.filters import Filter
-from landcue.search.pages import MOST_COLLAPSED, Cursor, Distances, Page, Rows, others, take_page
+from landcue.search.pages import (
+    BEST,
+    MOST_COLLAPSED,
+    Cursor,
+    Distances,
+    Page,
+    Rows,
+    others,
+    take_page,
+)
 from landcue.search.plan import ASKED, FUSED, MODES, NEEDS, Plan, SearchOptions, check_mode, choose
 from landcue.search.query import Query, QueryEncoder, has_scores, only_texts
 from landcue.search.rerank import alpha_qe, k_reciprocal, log_gain
@@ -163,7 +172,7 @@ class Planner:
         n = len(view.records)
         own = max(len(target.own) for target in targets)
         weight = int(options.label_weight)
-        rankings = view.select(None).by_code(mode, targets, weight, first=k + 1 + own)
+        rankings = view.select(None).by_code(mode, targets, weight, first=max(k + 1, BEST) + own)
         plan = Plan(mode, ASKED, n, n)
         pages = [
             take_page(ranking.fetch, 0, k, own=target.own)
@@ -197,8 +206,14 @@ class Planner:
             return None  # distances of another kind than those that are measured
         if not only_texts(query):
             found = self._backend.typical(mode)
-            partly = bool(target.own) or where is not None
-            return replace(found, apart=None) if found and partly else found
+            outside = not target.own and where is None
+            if found is None:
+                return None
+            embedding = target.embedding
+            several = len(query.positives) > 1 or bool(query.negatives)
+            if mode in ("code", "cue") and (several or not embedding.size):
+                embedding = self.embed(query)  # its codes alone were read or combined
+            return replace(found, query=embedding, outside=outside)
         texts = getattr(self._encoder(), "general_encoding", None) if self._encoder else None
         return None if texts is None else self._backend.typical(mode, texts)
 

@@ -126,8 +126,8 @@ class Result(Sequence[Hit]):
         note: Why there is no hit, if there is none.
         remark: One line if nothing is very similar to the query: the best hit is farther from it
             than 97.5 % of the records are from their nearest neighbors; or, of an image or vector
-            without a filter, the best hits are much farther from it than from their own
-            nearest neighbors, as those of noise are: see :mod:`landcue.search.typical`.
+            without a filter, it is much farther from a sample of the records than the best hits
+            are, as noise is: see :mod:`landcue.search.typical`. It does not depend on k.
         plan: How the search was executed.
     """
 
@@ -269,7 +269,7 @@ class Result(Sequence[Hit]):
         """One line if nothing is very similar to the query; ``None`` on later pages."""
         if not len(self) or self._found.page.before is not None or self._typical is None:
             return None
-        return self._typical.remark(self._apart, self.rows)
+        return self._typical.remark(float(self._apart.min()), self._found.page.best)
 
     @property
     def _apart(self) -> npt.NDArray[np.float64]:

@@ -1,18 +1,21 @@
-"""What a distance means in an archive: compared with nearest neighbors, and with random pairs.
+"""What a distance means in an archive: percentiles, and whether anything is similar to a query.
 
 A cosine of 0.9 may be the nearest neighbor of an archive, or no nearer than any two of its records:
 that depends on the encoder and on the images. So a sample of the records is searched for, and the
-distances of their nearest neighbors are kept, with those of random pairs.
+distances of their nearest neighbors are kept: percentiles are shares of these.
 
-An encoder may put noise or a plain color close to many records, and still outside of all: then its
-hits are much farther from it than from their own neighbors. So the ratio of the two is kept, too, a
-local outlier factor (Breunig, Kriegel, Ng and Sander, SIGMOD 2000) of :data:`HITS` neighbors.
+Nothing is said to be very similar where a query's best hit is farther than nearly all of them. That
+does not recognize everything: an encoder may put noise or a plain color close to some records, and
+still outside of all. Then it is much farther from the sample than its own hits are. The ratio of
+the two is a local outlier factor (Breunig, Kriegel, Ng and Sander, SIGMOD 2000) whose densities are
+those of the sample, so that its cost does not grow with the archive. Both are compared by
+embeddings in all modes: codes of 64 bits are too coarse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,29 +23,61 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from landcue.search.backend import Target, View
-from landcue.types import ByteArray, Encoding
+from landcue.search.pages import BEST
+from landcue.types import ByteArray, Encoding, FloatArray
 
 if TYPE_CHECKING:
     from landcue.search.local import LocalBackend
+
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 
 FAMILIES = dict.fromkeys(("embedding", "two-stage", "ann", "fused"), "embedding") | {
     mode: mode for mode in ("code", "cue")
 }
 """Which modes measure the same distance."""
 
-SIMILAR = 2.5
-"""Percentile of the best hit below which nothing is said to be very similar."""
+RARE = 2.5
+"""Percentage of the records that are as far from others, or as much outside, as a query must be."""
 
-UNLIKE = 2.5
-"""Percentage of records with the largest ratios: beyond these a query is unlike the records."""
-
-HITS = 10
-"""Hits whose own nearest neighbors are compared with a query: the ratio of mean distances."""
+CLOSE = 50.0
+"""Percentile of the best hit from which on it is similar, however far the query is outside."""
 
 _SAMPLE = 256
-_LARGE, _LARGE_SAMPLE = 200_000, 64
 _PAIRS = 2_000
+_LEAST = 1e-3  # is added to both distances of a ratio
 _NO_CODE: ByteArray = np.empty((1, 0), np.uint8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Records that the others are compared with.
+
+    Attributes:
+        rows: Their rows, int64 ``[s]``, s >= 2.
+        embedding: Their embeddings, float32 ``[s, d]``.
+    """
+
+    rows: Rows
+    embedding: FloatArray
+
+    def distances(self, embedding: FloatArray, rows: Rows | None = None) -> Floats:
+        """Return the mean distance of vectors ``[m, d]`` to the nearest of the sample, ``[m]``.
+
+        Args:
+            embedding: Unit-norm vectors.
+            rows: Their rows ``[m]``, if they are records, which are not compared with themselves.
+        """
+        apart = np.maximum(1.0 - embedding @ self.embedding.T, 0.0).astype(np.float64)
+        if rows is not None:
+            apart[rows[:, None] == self.rows] = np.inf
+        k = min(BEST, len(self.rows) - 1)
+        return np.partition(apart, k - 1, axis=1)[:, :k].mean(axis=1)
+
+    def pairs(self) -> Floats:
+        """Return the distances of its pairs, ascending, float64 ``[s * (s - 1) / 2]``."""
+        above = np.triu_indices(len(self.rows), 1)
+        return np.sort((1.0 - self.embedding @ self.embedding.T)[above].astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,27 +86,27 @@ class Typical:
 
     Attributes:
         nearest: Of each to its nearest neighbor, float64 ``[s]``, ascending.
-        pairs: Of random pairs, float64 ``[p]``, ascending.
-        texts: Whether they are those of texts to records.
-        ratios: Of the distances of its nearest records to those of their own nearest neighbors,
-            float64 ``[s]``, ascending; empty for texts.
-        apart: Returns the mean distance of each of some rows to its :data:`HITS` nearest neighbors,
-            float64 ``[m]``; ``None`` where the query is a record, or not all records are searched.
-        least: What is added to both distances of a ratio.
+        near: The same by embeddings: that of the nearest of its best hits.
+        pairs: Of random pairs by embeddings, float64 ``[p]``, ascending.
+        ratios: Of its distance to the sample to that of its best hits, float64 ``[s]``, ascending.
+        sample: The sample; ``None`` where they are distances of texts to records.
+        read: Returns the embeddings of rows ``[m]``, float32 ``[m, d]``.
+        query: The embedding of the query ``[1, d]``; ``None`` if it is a text.
+        outside: Whether a query may be outside of all records: it is none of them, and all of them
+            were searched.
     """
 
-    nearest: npt.NDArray[np.float64]
-    pairs: npt.NDArray[np.float64]
-    texts: bool = False
-    ratios: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    apart: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]] | None = None
-    least: float = 1e-3
+    nearest: Floats
+    near: Floats
+    pairs: Floats
+    ratios: Floats
+    sample: Sample | None
+    read: Callable[[Rows], FloatArray]
+    query: FloatArray | None = None
+    outside: bool = False
 
-    def percentiles(self, distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def percentiles(self, distances: Floats) -> Floats:
         """Return for each distance the percentage of records without a nearer neighbor.
-
-        >>> Typical(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.5])).percentiles(np.array([0.2, 1]))
-        array([75.,  0.])
 
         Args:
             distances: float64 ``[m]``.
@@ -83,68 +118,87 @@ class Typical:
         return _at_least(self.nearest, distances)
 
     def farthest(self, percentile: float) -> float:
-        """Return the largest distance of at least this percentile.
-
-        >>> Typical(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.5])).farthest(75)
-        0.2
-        """
+        """Return the largest distance of at least this percentile."""
         least = percentile - 0.05  # they are shown with one digit
         below = int(np.floor(len(self.nearest) * (1 - least / 100) + 1e-9))
         return float(self.nearest[below]) if below < len(self.nearest) else np.inf
 
-    def remark(self, distances: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> str | None:
-        """Return one line if the best hits, ``[m]`` with m >= 1, are not similar to the query."""
-        distance = float(distances.min())
-        percentile = float(_at_least(self.nearest, np.array([distance]))[0])
-        if percentile >= SIMILAR:
-            return self._unlike(distances[:HITS], rows[:HITS])
-        chance = float(_at_least(self.pairs, np.array([distance]))[0])
-        if chance < 75:
-            return "nothing here is very similar: the best hit is no closer than chance"
-        whose = "general descriptions" if self.texts else "the records"
-        return (
-            "nothing here is very similar: the best hit is farther than the nearest neighbors of "
-            f"{100 - percentile:.0f} % of {whose}"
-        )
+    def remark(self, distance: float, best: Rows) -> str | None:
+        """Return one line if nothing is very similar to the query.
 
-    def _unlike(
-        self, distances: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]
-    ) -> str | None:
-        if self.apart is None or not len(self.ratios):
+        Args:
+            distance: The smallest of a hit.
+            best: Rows of the :data:`landcue.search.pages.BEST` nearest records, fewer if there are
+                not as many.
+        """
+        hits = None
+        if self.query is not None and len(best):
+            hits = self.read(best)
+            if self.near is not self.nearest:  # the distances are not those of embeddings
+                distance = float(_cosine(hits, self.query).min())
+        percentile = _share(self.near, distance)
+        if percentile < RARE:
+            if _share(self.pairs, distance) < 75:
+                return "nothing here is very similar: the best hit is no closer than chance"
+            whose = "general descriptions" if self.sample is None else "the records"
+            return (
+                "nothing here is very similar: the best hit is farther than the nearest neighbors "
+                f"of {100 - percentile:.0f} % of {whose}"
+            )
+        if hits is None or self.query is None or self.sample is None:
             return None
-        ratio = _ratio(distances, self.apart(rows), self.least)
-        if float(_at_least(self.ratios, np.array([ratio]))[0]) >= UNLIKE:
+        if not self.outside or percentile >= CLOSE:
+            return None
+        ratio = float(_ratios(self.sample, self.query, None, hits, best)[0])
+        if _share(self.ratios, ratio) >= RARE:
             return None
         return (
-            f"nothing here is very similar: the best hits are {ratio:.1f} times as far from the "
-            "query as from their own nearest neighbors"
+            f"nothing here is very similar: the query is {ratio:.1f} times as far from a sample of "
+            "the records as the best hits are"
         )
 
     @classmethod
-    def from_table(cls, table: pa.Table, **options: Any) -> Typical:
-        """Return the distances that :func:`measure_typical` measured; ``options`` as attributes."""
+    def from_table(cls, table: pa.Table, view: View, family: str, *, texts: bool) -> Typical:
+        """Return the distances that :func:`measure_typical` measured."""
         values, kinds = table["value"].to_numpy(), table["kind"].to_numpy()
-        nearest, pairs, ratios = (values[kinds == kind] for kind in range(3))
-        return cls(nearest, pairs, ratios=ratios, **options)
+        nearest, near, ratios, rest = (values[kinds == kind] for kind in range(4))
+
+        def read(rows: Rows) -> FloatArray:
+            return view.read_vectors("embedding", rows)
+
+        if texts:
+            return cls(nearest, nearest, rest, ratios, None, read)
+        rows = rest.astype(np.int64)
+        sample = Sample(rows, read(rows))
+        near = nearest if family == "embedding" else near
+        return cls(nearest, near, sample.pairs(), ratios, sample, read)
 
 
-def _ratio(
-    distances: npt.NDArray[np.float64], apart: npt.NDArray[np.float64], least: float
-) -> float:
-    return float((distances.mean() + least) / (apart.mean() + least))
+def _ratios(
+    sample: Sample, queries: FloatArray, rows: Rows | None, hits: FloatArray, best: Rows
+) -> Floats:
+    """Return the ratio of each of q queries ``[q, d]``, of whose h hits these are ``[q * h]``."""
+    around = sample.distances(hits, best).reshape(len(queries), -1).mean(axis=1)
+    return (sample.distances(queries, rows) + _LEAST) / (around + _LEAST)
 
 
-def _table(*values: npt.NDArray[np.float64]) -> pa.Table:
-    kinds = np.repeat(np.arange(len(values)), [len(one) for one in values])
-    return pa.table({"value": np.concatenate([np.sort(one) for one in values]), "kind": kinds})
+def _cosine(vectors: FloatArray, query: FloatArray) -> Floats:
+    return np.maximum(1.0 - (vectors.astype(np.float64) * query).sum(axis=-1), 0.0)
 
 
-def _at_least(
-    known: npt.NDArray[np.float64], distances: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def _share(known: Floats, distance: float) -> float:
+    return float(_at_least(known, np.array([distance]))[0])
+
+
+def _at_least(known: Floats, distances: Floats) -> Floats:
     """Return the percentage of ``known`` that is as large as each distance, rounding aside."""
     below = np.searchsorted(known, distances - 1e-9)
     return 100.0 * (len(known) - below) / max(len(known), 1)
+
+
+def _table(*values: npt.NDArray[Any]) -> pa.Table:
+    kinds = np.repeat(np.arange(len(values)), [len(one) for one in values])
+    return pa.table({"value": np.concatenate([np.sort(one) for one in values]), "kind": kinds})
 
 
 def measure_typical(view: LocalBackend, family: str, texts: Encoding | None = None) -> pa.Table:
@@ -159,21 +213,14 @@ def measure_typical(view: LocalBackend, family: str, texts: Encoding | None = No
     rng = np.random.default_rng(0)
     if texts is not None:
         return _measure_texts(view, family, texts, rng)
-    size = min(n, _SAMPLE if n <= _LARGE else _LARGE_SAMPLE)
-    rows = np.sort(rng.choice(n, size, replace=False)).astype(np.int64)
-    distances, found = view.neighbors(family, rows, HITS)
-    around = np.unique(found)
-    apart = view.neighbors(family, around, HITS)[0].mean(axis=1)[np.searchsorted(around, found)]
-    least = least_of(family)
-    ratios = [_ratio(*pair, least) for pair in zip(distances, apart, strict=True)]
-    left, right = rng.integers(0, n, (2, _PAIRS))
-    left, right = left[left != right], right[left != right]
-    return _table(distances[:, 0], _pairs(view, family, left, right), np.array(ratios))
-
-
-def least_of(family: str) -> float:
-    """Return what is added to both distances of a ratio: of codes one bit."""
-    return 1e-3 if family == "embedding" else 1.0
+    rows = np.sort(rng.choice(n, min(n, _SAMPLE), replace=False)).astype(np.int64)
+    distances, found = view.neighbors(family, rows, BEST)
+    embedding = view.read_vectors("embedding", rows)
+    every, place = np.unique(found, return_inverse=True)
+    hits = view.read_vectors("embedding", every)[place.reshape(-1)]
+    near = _cosine(hits.reshape(*found.shape, -1), embedding[:, None]).min(axis=1)
+    ratios = _ratios(Sample(rows, embedding), embedding, rows, hits, found.reshape(-1))
+    return _table(distances[:, 0], near, ratios, rows.astype(np.float64))
 
 
 def _measure_texts(view: View, family: str, texts: Encoding, rng: np.random.Generator) -> pa.Table:
@@ -185,30 +232,12 @@ def _measure_texts(view: View, family: str, texts: Encoding, rng: np.random.Gene
         rankings = [selection.by_embedding(target) for target in targets]
     else:
         rankings = selection.by_code(family, targets, 1, first=1)
-    nearest = [float(ranking.fetch(1)[0][0]) for ranking in rankings]
+    nearest = np.array([float(ranking.fetch(1)[0][0]) for ranking in rankings])
     rows, chosen = rng.integers(0, len(view.records), _PAIRS), rng.integers(0, len(parts), _PAIRS)
     if family == "embedding":
-        vectors = view.read_vectors("embedding", rows).astype(np.float64)
-        pairs = 1 - (vectors * texts.embedding[chosen]).sum(axis=1)
+        pairs = _cosine(view.read_vectors("embedding", rows), texts.embedding[chosen])
     else:
-        pairs = _hamming(view.read_vectors("code", rows), texts.code[chosen])
-    return _table(np.array(nearest), pairs)
-
-
-def _hamming(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    return np.unpackbits(a.view(np.uint8) ^ b.view(np.uint8), axis=1).sum(axis=1).astype(np.float64)
-
-
-def _pairs(
-    view: View, family: str, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    def read(kind: str) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
-        return view.read_vectors(kind, left), view.read_vectors(kind, right)
-
-    if family == "embedding":
-        a, b = read("embedding")
-        return 1 - (a.astype(np.float64) * b.astype(np.float64)).sum(axis=1)
-    different = np.zeros(len(left))
-    for kind in ("code", "cue")[: 1 + (family == "cue")]:
-        different += _hamming(*read(kind))
-    return different
+        different = view.read_vectors("code", rows) ^ texts.code[chosen]
+        pairs = np.unpackbits(different, axis=1).sum(axis=1).astype(np.float64)
+    none = np.empty(0)
+    return _table(nearest, none, none, pairs)
