@@ -15,7 +15,7 @@ from landcue.errors import ArchiveError, ModelError, UsageError
 from landcue.models import load_model
 from landcue.models.fitted_codes import CODES, FittedCodes, fit_codes
 from landcue.models.load import BUILTIN, describe_model, is_builtin
-from landcue.models.regions import similar_regions
+from landcue.models.locations import similar_regions
 from landcue.models.space import unit_rows
 from landcue.types import Encoding
 

@@ -8,7 +8,8 @@ from landcue.codes.regions import encode_crop
 from landcue.errors import UsageError
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.load import load_model
-from landcue.models.regions import RegionEncoder, similar_regions
+from landcue.models.locations import similar_regions
+from landcue.models.regions import RegionEncoder
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from landcue.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from landcue.models.encoder import ModelConfig, NeuralEncoder, build_config
     from landcue.models.load import Model, load_model
+    from landcue.models.locations import Regions, similar_regions
     from landcue.models.onnx import OnnxEncoder
     from landcue.models.pretrained.encoder import PretrainedEncoder
-    from landcue.models.regions import RegionEncoder, Regions, similar_regions
+    from landcue.models.regions import RegionEncoder
     from landcue.models.resize import resize_square
     from landcue.models.space import Space, fit_space
     from landcue.types import Encoder, Encoding
@@ -59,7 +60,8 @@ __getattr__ = lazy_exports(
         "landcue.models.load": ("Model", "load_model"),
         "landcue.models.onnx": ("OnnxEncoder",),
         "landcue.models.pretrained.encoder": ("PretrainedEncoder",),
-        "landcue.models.regions": ("RegionEncoder", "Regions", "similar_regions"),
+        "landcue.models.locations": ("Regions", "similar_regions"),
+        "landcue.models.regions": ("RegionEncoder",),
         "landcue.models.resize": ("resize_square",),
         "landcue.models.space": ("Space", "fit_space"),
         "landcue.types": ("Encoder", "Encoding"),

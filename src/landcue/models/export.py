@@ -25,6 +25,7 @@ from landcue.files import write_atomic
 from landcue.models.checkpoint import Checkpoint
 from landcue.models.encoder import NeuralEncoder
 from landcue.models.fidelity import compare_encodings
+from landcue.models.locations import feature_map, locations_of
 from landcue.models.onnx import (
     COMPACT,
     FEATURES,
@@ -36,7 +37,6 @@ from landcue.models.onnx import (
     OnnxCard,
     OnnxEncoder,
 )
-from landcue.models.regions import feature_map, locations_of
 from landcue.types import ByteArray, Encoding, Record
 
 _OPSET = 18
@@ -68,7 +68,7 @@ class _Graph(nn.Module):
 def to_onnx(encoder: NeuralEncoder, *, locations: bool = False) -> Any:
     """Return the encoder as an ``onnx.ModelProto`` for any number of images.
 
-    With ``locations`` there are two more outputs. One is for :func:`.regions.similar_regions`,
+    With ``locations`` there are two more outputs. One is for :func:`.locations.similar_regions`,
     float32 ``[n, h, w, d]``, and its mean points where the embedding does: for average pooling and
     a linear projection only. The other is the pooled ``features`` ``[n, F]``, to adapt the encoder.
 

@@ -198,7 +198,7 @@ def similar_regions(served: Served, id_: str, body: Body, decoders: Decoders) ->
     """Compare the locations of a record's image with a query, and the other way around.
 
     The pixels are read from the source, as for a chip, and go through the model again. How the
-    values come about: :mod:`landcue.models.regions`. This computes: call it in a thread.
+    values come about: :mod:`landcue.models.locations`. This computes: call it in a thread.
 
     Raises:
         ProblemError: 404: no such record, or its image is gone; 409: the model has no feature map
@@ -227,7 +227,7 @@ def similar_regions(served: Served, id_: str, body: Body, decoders: Decoders) ->
 
 
 def _grid(served: Served, pixels: ByteArray, query: FloatArray) -> tuple[dict[str, Any], float]:
-    from landcue.models.regions import similar_regions as compare
+    from landcue.models.locations import similar_regions as compare
 
     encoder: Any = served.archive.encoder()
     if not hasattr(encoder, "in_chans"):
