@@ -273,7 +273,9 @@ def test_scores_of_an_archive_are_those_of_its_collection(pair):
     near = evaluate(pair.archive.folder, part="all", resamples=0)
     far = evaluate(Path(str(pair.address)), part="all", resamples=0)
     for space, scores in near.scores.items():
-        assert far.scores[space].to_json() == scores.to_json()
+        ours, theirs = (s.to_json() for s in (scores, far.scores[space]))
+        assert ours.pop("retrieval_time")["n_query"] == theirs.pop("retrieval_time")["n_query"]
+        assert theirs == ours
 
 
 def test_the_command_line_takes_addresses(pair, tmp_path):
