@@ -3,7 +3,7 @@
 import type { RegionsAnswer } from "./types";
 import type { MapAnswer, ModelAnswer, OwnScoresAnswer, PlacesAnswer, ScoresAnswer } from "./types";
 import type { Box, ExportFormat } from "./names";
-import type { ChangeAnswer, ChangeRequest, CollectionAnswer, CollectionChange, CollectionRequest, CollectionsAnswer } from "./types";
+import type { ChangeAnswer, ChangeRequest, CollectionAnswer, CollectionChange, CollectionRequest, CollectionsAnswer, ImportAnswer } from "./types";
 import type { ArchiveAnswer, FacetsAnswer, FeedAnswer, LabelCount, Problem, RecordAnswer, SearchAnswer, SearchRequest, SuggestRequest, TimelineAnswer, WatchesAnswer, WatchHitsAnswer, WatchRequest } from "./types";
 
 /** Why a request got no answer: status 0 when the server could not be reached. */
@@ -244,6 +244,15 @@ export class Api {
 
   deleteCollection(id: string): Promise<CollectionAnswer> {
     return this.json(`/v1/collections/${encodeURIComponent(id)}`, undefined, { method: "DELETE" });
+  }
+
+  /** The collection with its query's images and saved searches, as a file. */
+  async exportedCollection(id: string): Promise<Blob> {
+    return (await this.fetched(`${this.base}/v1/collections/${encodeURIComponent(id)}/export`, {})).blob();
+  }
+
+  importCollection(file: Blob, archive: string | null): Promise<ImportAnswer> {
+    return this.json(`/v1/collections/import${query({ archive })}`, undefined, { method: "POST", body: file, headers: { "Content-Type": "application/json" } });
   }
 
   async collectionLabels(id: string): Promise<Blob> {

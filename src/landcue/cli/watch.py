@@ -153,3 +153,44 @@ def remove(
     import landcue
 
     landcue.open(archive).watches.remove(name)
+
+
+@watch_app.command()
+def export(
+    archive: _Archive,
+    out: Annotated[Path, typer.Argument(help="JSON file to write.")],
+    collection: _Collection = None,
+) -> None:
+    """Write saved searches with the embeddings of their queries to a file."""
+    import json
+
+    import landcue
+    from landcue.files import write_atomic
+    from landcue.server.transfer import export_watches
+
+    made = export_watches(landcue.open(archive), collection)
+    write_atomic(out, json.dumps(made, indent=1))
+    print_line(f"exported {_count(len(made['watches']))}")
+
+
+@watch_app.command("import")
+def import_(
+    archive: _Archive,
+    path: Annotated[Path, typer.Argument(help="Exported saved searches, or collection.")],
+) -> None:
+    """Save the searches of a file in an archive of the same model."""
+    import landcue
+    from landcue.server.schemas.watches import read_watches
+    from landcue.server.transfer import import_watches
+
+    watches = read_watches(path).watches
+    problems = import_watches(landcue.open(archive), watches)
+    print_line(f"imported {_count(len(watches) - len(problems))}")
+    for problem in problems:
+        print_line(f"error: {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _count(n: int) -> str:
+    return f"{n:,} saved search{'' if n == 1 else 'es'}"

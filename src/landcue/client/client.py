@@ -40,6 +40,7 @@ from landcue.server.schemas.collections import (
     CollectionRequest,
     CollectionsAnswer,
     CollectionSummary,
+    ImportAnswer,
     SuggestRequest,
 )
 from landcue.server.schemas.model import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
@@ -48,9 +49,11 @@ from landcue.server.schemas.watches import (
     FeedAnswer,
     Watch,
     WatchesAnswer,
+    WatchesImportAnswer,
     WatchHit,
     WatchHitsAnswer,
     WatchRequest,
+    read_watches,
 )
 
 
@@ -347,6 +350,37 @@ class Client:
     def collection_labels(self, id_: str) -> bytes:
         """Return the labels of a collection as a CSV table for ``landcue index --labels``."""
         return self._http.download(f"{_collection(id_)}/labels")
+
+    def export_collection(self, id_: str, to: str | PathLike[str]) -> Path:
+        """Write a collection with its query's images and its saved searches to a JSON file."""
+        write_atomic(Path(to), self._http.download(f"{_collection(id_)}/export"))
+        return Path(to)
+
+    def import_collection(
+        self, path: str | PathLike[str], *, archive: str | None = None
+    ) -> ImportAnswer:
+        """Create a collection from an exported one; the answer names what was left out."""
+        try:
+            content = Content(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read {path}: {error}") from None
+        return self._http.post(ImportAnswer, "/v1/collections/import", content, archive=archive)
+
+    def export_watches(self, to: str | PathLike[str], *, archive: str | None = None) -> Path:
+        """Write the saved searches of an archive with their queries to a JSON file."""
+        write_atomic(Path(to), self._http.download("/v1/watches/export", archive=archive))
+        return Path(to)
+
+    def import_watches(
+        self, path: str | PathLike[str], *, archive: str | None = None
+    ) -> WatchesImportAnswer:
+        """Save exported searches, also those of an exported collection.
+
+        Raises:
+            DataError: The file cannot be read, or holds no saved searches.
+        """
+        content = Content(read_watches(path).model_dump_json(exclude_unset=True))
+        return self._http.post(WatchesImportAnswer, "/v1/watches/import", content, archive=archive)
 
     def change(self, **values: Any) -> ChangeAnswer:
         """Return pairs of one place at two dates, the most unusual difference first.

@@ -157,6 +157,7 @@ class Watches:
         min_score: float | None = None,
         collection: str | None = None,
         search: Mapping[str, Any] | None = None,
+        known: bool = True,
     ) -> Watch:
         """Save a search; records that are in the archive now are not reported.
 
@@ -173,6 +174,7 @@ class Watches:
                 the search stays.
             search: The query as the service takes it, such as ``{"text": "a harbor"}``, with which
                 the page shows it again; by default the record, if ``query`` is the id of one.
+            known: Whether ``query`` may be taken for the id of a record.
 
         Raises:
             UsageError: The name is taken, a value is not valid, or nothing is searched for.
@@ -189,11 +191,20 @@ class Watches:
             raise UsageError(f"the least score is {min_score}: use -1 to 1")
         if search is None and embedding is None:
             search = {}
-        elif search is None and self._backend.records.find(query) is not None:
+        elif search is None and known and self._backend.records.find(query) is not None:
             search = {"id": query}
+        filters = _request(where)  # raises for an expression that cannot be read
         if search is not None:
-            search = {"filters": _request(where), **search}
-        blob = None if embedding is None else np.asarray(embedding, "<f4").tobytes()
+            search = {"filters": filters, **search}
+        blob = None
+        if embedding is not None:
+            values = np.asarray(embedding, "<f4")
+            if values.size != self._archive.manifest.dim or not np.isfinite(values).all():
+                raise UsageError(
+                    f"the embedding has {values.size} values, not {self._archive.manifest.dim} "
+                    "finite ones"
+                )
+            blob = values.tobytes()
         read_manifest(self._archive.folder)  # no file is created beside an archive that was deleted
         with self._database(create=True) as database:
             if database.execute("SELECT 1 FROM watches WHERE name = ?", (name,)).fetchone():
@@ -215,6 +226,33 @@ class Watches:
         with self._database("BEGIN") as database:
             found = self._read(database)
         return [one for one in found if collection in (None, one.collection)]
+
+    def export(self, collection: str | None = None) -> list[dict[str, Any]]:
+        """Return saved searches with their queries, in the order of their names.
+
+        Each has ``name``, ``query``, ``min_score``, ``model``, ``search``, ``filters`` as the
+        service takes them, and ``embedding``: float32 ``[d]``, or ``None`` for a filter alone.
+
+        Args:
+            collection: Only those of the collection with this id.
+        """
+        if not self.path.exists():
+            return []
+        with self._database("BEGIN") as database:
+            rows = database.execute(
+                "SELECT name, query, min_score, model, search, filter, embedding FROM watches "
+                "WHERE ? IS NULL OR collection = ? ORDER BY name",
+                (collection, collection),
+            ).fetchall()
+        return [
+            {
+                **{name: row[name] for name in ("name", "query", "min_score", "model")},
+                "search": row["search"] and json.loads(row["search"]),
+                "filters": _request(_from_json(json.loads(row["filter"]))),
+                "embedding": row["embedding"] and np.frombuffer(row["embedding"], "<f4"),
+            }
+            for row in rows
+        ]
 
     def remove(self, name: str) -> None:
         """Remove a saved search and its hits.

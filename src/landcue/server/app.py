@@ -37,9 +37,14 @@ from landcue.server.routes import watches as watch_routes
 from landcue.server.routes.base import REF, Service
 from landcue.server.schemas.base import Problem
 from landcue.server.schemas.changes import ChangeRequest
-from landcue.server.schemas.collections import CollectionChange, CollectionRequest, SuggestRequest
+from landcue.server.schemas.collections import (
+    CollectionChange,
+    CollectionFile,
+    CollectionRequest,
+    SuggestRequest,
+)
 from landcue.server.schemas.searches import SearchRequest
-from landcue.server.schemas.watches import WatchRequest
+from landcue.server.schemas.watches import WatchesFile, WatchRequest
 from landcue.server.settings import Settings
 
 STARTUP_FAILURE = 3
@@ -192,6 +197,8 @@ def _describe(app: FastAPI, make: Callable[[], dict[str, Any]]) -> dict[str, Any
         SuggestRequest,
         ChangeRequest,
         WatchRequest,
+        CollectionFile,
+        WatchesFile,
     )
     pairs: list[Any] = [*((body, "validation") for body in bodies), (Problem, "serialization")]
     _, extra = models_json_schema(pairs, ref_template=REF)

@@ -19,10 +19,10 @@ import numpy as np
 from landcue.data.label_table import quote_cell
 from landcue.errors import UsageError
 from landcue.server.errors import ProblemError
+from landcue.server.schemas.collections import MAX_MEMBERS
 from landcue.types import Encoding
 
 MAX_COLLECTIONS = 1_000
-MAX_MEMBERS = 10_000
 BUSY_SECONDS = 5.0
 """Wait for a process that writes at this moment, or was stopped while it did."""
 
@@ -177,15 +177,20 @@ class Collections:
         with self._database() as database:
             if _read(database, id_)["archive"] != archive:
                 raise ProblemError(409, "the collection is of another archive")
-            found = database.execute("SELECT * FROM images WHERE collection = ? ORDER BY n", (id_,))
-            rows = found.fetchall()
-        if not rows:
+        found = self.kept(id_)
+        if not found:
             raise ProblemError(409, "the collection keeps no image")
-        if any(row["fingerprint"] != fingerprint for row in rows):
+        if any(one.fingerprint != fingerprint for one in found):
             raise ProblemError(
                 409, "another model encoded the collection's images: upload them again"
             )
-        return [_kept(row) for row in rows]
+        return found
+
+    def kept(self, id_: str) -> list[KeptImage]:
+        """Return the images that a collection keeps, of whatever model, in the order they came."""
+        with self._database() as database:
+            query = "SELECT * FROM images WHERE collection = ? ORDER BY n"
+            return [_kept(row) for row in database.execute(query, (id_,))]
 
     def thumbnail(self, id_: str, n: int) -> bytes:
         """Return the thumbnail of an image that a collection keeps, a JPEG.

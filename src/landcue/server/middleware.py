@@ -50,6 +50,7 @@ UPLOADS = (
     *("/v1/search", "/v1/export", "/v1/map", "/v1/scores"),
     *("/v1/collections", "/v1/picture"),
 )
+IMPORTS = ("/v1/collections/import", "/v1/watches/import")
 UPLOADS_TOO = "/regions"
 """Path suffixes of the endpoints that compare a record with an uploaded image."""
 
@@ -203,6 +204,8 @@ class Guard:
 
     def _most_bytes(self, path: str, headers: Headers) -> int:
         limits = self.limits
+        if path in IMPORTS:
+            return limits.import_bytes
         uploads = path in UPLOADS or path.endswith(UPLOADS_TOO)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         form = uploads and kind == "multipart/form-data"

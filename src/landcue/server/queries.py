@@ -94,9 +94,18 @@ async def read_json(request: Request, model: type[M]) -> M:
         ProblemError: 415: another kind of content.
         InvalidError: It does not fit the schema.
     """
+    return await _parse(model, await read_text(request))
+
+
+async def read_text(request: Request) -> bytes:
+    """Return a body of JSON as it came.
+
+    Raises:
+        ProblemError: 415: another kind of content.
+    """
     if _kind(request) != "application/json":
         raise ProblemError(415, "send application/json")
-    return await _parse(model, await request.body())
+    return await request.body()
 
 
 def _kind(request: Request) -> str:

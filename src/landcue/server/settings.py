@@ -36,6 +36,7 @@ class Limits(BaseModel):
     Attributes:
         upload_bytes: Body of a request with images.
         json_bytes: Any other body, and the JSON part of an upload.
+        import_bytes: An exported collection, or exported saved searches.
         images: Image parts of an upload.
         bodies_bytes: Bodies of all requests under way.
         body_seconds: Until the whole body has arrived.
@@ -61,6 +62,7 @@ class Limits(BaseModel):
 
     upload_bytes: int = 32 << 20
     json_bytes: int = 256 << 10
+    import_bytes: int = 8 << 20
     images: int = 8
     bodies_bytes: int = 256 << 20
     body_seconds: float = 30.0

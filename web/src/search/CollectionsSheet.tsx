@@ -4,12 +4,12 @@ import { Remote } from "../Remote";
 import { Sheet } from "../Sheet";
 import { toQuery } from "../state";
 import { api, archiveName, collection, dialog, go, notify, state } from "../store";
-import type { CollectionAnswer, CollectionSummary, Mark, Watch } from "../types";
-import { change, createCollection, fileName, keepMarks, keepNote, messageOf, openCollection, setWho, undo, whoIs } from "./collection";
+import type { CollectionAnswer, CollectionSummary } from "../types";
+import { change, changesSent, fileName, keepMarks, keepNote, messageOf, openCollection, setWho, undo, whoIs } from "./collection";
 import { suggest } from "./run";
-import { fresh, importWatches, watches } from "./watches";
+import { fresh, lookForHits, watches } from "./watches";
 import { SavedSearches } from "./WatchesSheet";
-import { shortId } from "./why";
+import { sentence, shortId } from "./why";
 
 const close = () => (dialog.value = null);
 
@@ -91,10 +91,10 @@ function Open({ open, others }: { open: CollectionAnswer; others: readonly Colle
         <button type="button" class="tool" disabled={!open.revision} onClick={() => void undo()}>
           Undo
         </button>
-        <button type="button" class="tool" onClick={() => save(new Blob([JSON.stringify({ ...open, watches: own }, null, 1)]), `${fileName(open.name)}.json`)}>
+        <button type="button" class="tool" title="Its members, query with images, and saved searches, for another server" onClick={() => void download(() => api.exportedCollection(open.id), `${fileName(open.name)}.json`)}>
           Export
         </button>
-        <button type="button" class="tool" disabled={!labeled} title="A table that landcue index --labels and landcue train read" onClick={() => void saveLabels(open)}>
+        <button type="button" class="tool" disabled={!labeled} title="A table that landcue index --labels and landcue train read" onClick={() => void download(() => api.collectionLabels(open.id), `${fileName(open.name)}-labels.csv`)}>
           {`Export ${labeled} labels`}
         </button>
         <button type="button" class="tool" onClick={() => go({ collection: null })}>
@@ -210,9 +210,10 @@ async function copy(open: CollectionAnswer): Promise<void> {
   }
 }
 
-async function saveLabels(open: CollectionAnswer): Promise<void> {
+async function download(read: () => Promise<Blob>, name: string): Promise<void> {
   try {
-    save(await api.collectionLabels(open.id), `${fileName(open.name)}-labels.csv`);
+    await changesSent();
+    save(await read(), name);
   } catch (error) {
     notify(messageOf(error));
   }
@@ -232,15 +233,12 @@ async function remove(open: CollectionAnswer): Promise<void> {
 async function imported(file: File | undefined): Promise<void> {
   if (!file) return;
   try {
-    const given = JSON.parse(await file.text()) as { name: string; members: readonly Mark[]; watches?: readonly Watch[] };
-    const members = given.members.map(({ id, mark, note, labels }): Mark => ({ id, mark: mark ?? null, note: note ?? null, labels: labels ?? [] }));
-    const made = await createCollection(members.slice(0, 1000), given.name);
-    if (!made) return;
-    for (let at = 1000; at < members.length; at += 1000) await change({ members: members.slice(at, at + 1000) });
-    const failed = await importWatches(given.watches ?? [], made.id);
-    if (failed.length) notify(`Saved searches that were not imported: ${failed.join("; ")}.`);
-  } catch {
-    notify(`${file.name} is not an exported collection.`);
+    const { collection: made, problems } = await api.importCollection(file, archiveName.value || null);
+    openCollection(made);
+    void lookForHits();
+    notify([`Imported the collection “${made.name}”.`, ...problems.map(sentence)].join(" "));
+  } catch (error) {
+    notify(`${file.name} was not imported: ${messageOf(error)}`);
   }
 }
 

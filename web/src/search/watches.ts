@@ -56,25 +56,6 @@ export async function hitsOf(name: string): Promise<readonly WatchHit[]> {
   }
 }
 
-/** Save the searches of an exported collection in another one; returns why some were not. */
-export async function importWatches(given: readonly Watch[], collection: string): Promise<string[]> {
-  const archive = archiveName.value;
-  const failed: string[] = [];
-  for (const one of given) {
-    try {
-      const taken = new Set((await api.watches(archive)).watches.map((known) => known.name));
-      let name = one.name;
-      for (let n = 2; taken.has(name); n++) name = `${one.name} (${n})`;
-      if (!one.search) throw new Error("its query is not in the file");
-      const search: SearchRequest = { ...one.search, archive, ...(one.min_score > -1 ? { min_score: one.min_score } : {}) };
-      watches.value = (await api.saveWatch({ name, search, collection })).watches;
-    } catch (error) {
-      failed.push(`${one.name} (${error instanceof Error ? error.message : "unexpected error"})`);
-    }
-  }
-  return failed;
-}
-
 /** Take the hits of today as looked at. */
 export function seeHits(): void {
   const last = fresh.value.at(-1)?.number;

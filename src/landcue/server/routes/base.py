@@ -164,13 +164,18 @@ def search_body(model: type[BaseModel] = SearchRequest) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def download_as(name: str) -> dict[str, str]:
+    """Return the headers of a download."""
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
+
+
 def send_file(
     file: IO[bytes], name: str, media_type: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return a file as a download; it is closed when it was sent."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    said = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Length": str(size)}
+    said = {**download_as(name), "Content-Length": str(size)}
     closing = BackgroundTask(file.close)
     return StreamingResponse(chunks(file), 200, {**(headers or {}), **said}, media_type, closing)
 

@@ -12,7 +12,14 @@ from landcue.server import export
 from landcue.server.archives import Served
 from landcue.server.collections import label_table
 from landcue.server.errors import ProblemError
-from landcue.server.queries import encode_images, read_json, read_parts, to_filter
+from landcue.server.queries import (
+    encode_images,
+    parse_json,
+    read_json,
+    read_parts,
+    read_text,
+    to_filter,
+)
 from landcue.server.routes.base import (
     IMAGE_HEADERS,
     JPEG,
@@ -21,6 +28,7 @@ from landcue.server.routes.base import (
     Shared,
     Shown,
     choose,
+    download_as,
     json_body,
     json_of,
     search_body,
@@ -28,11 +36,14 @@ from landcue.server.routes.base import (
 from landcue.server.schemas.collections import (
     CollectionAnswer,
     CollectionChange,
+    CollectionFile,
     CollectionRequest,
     CollectionsAnswer,
+    ImportAnswer,
     SuggestRequest,
 )
 from landcue.server.schemas.searches import SearchAnswer
+from landcue.server.transfer import export_collection, import_collection
 
 router = APIRouter(generate_unique_id_function=lambda route: route.name)
 
@@ -68,6 +79,47 @@ async def create_collection(request: Request, service: Shared) -> Response:
         return JSONResponse(made, 201)
 
     return await (service.encoders if any(images.values()) else service.searches).run(work)
+
+
+@router.post(
+    "/v1/collections/import",
+    status_code=201,
+    responses=json_of(ImportAnswer, 201),
+    openapi_extra=json_body(CollectionFile),
+)
+async def import_exported_collection(request: Request, service: Shared, served: Shown) -> Response:
+    """Create a collection from an exported one, with its query's images and saved searches.
+
+    What cannot be used here is left out and named in `problems`: records that the archive does not
+    have, images and saved searches of another model.
+    """
+    service.encoders.check()
+    text = await read_text(request)
+
+    def thumbnail(data: bytes) -> bytes:
+        return service.decoders.thumbnail(data, None, {})
+
+    def work() -> dict[str, Any]:
+        given = parse_json(CollectionFile, text)
+        made, problems = import_collection(
+            service.collections, served.archive, served.name, given, thumbnail
+        )
+        return {"collection": made, "problems": problems}
+
+    return JSONResponse(await service.encoders.run(work), 201)
+
+
+@router.get("/v1/collections/{id}/export", responses=json_of(CollectionFile))
+async def export_whole_collection(id: str, service: Shared) -> Response:
+    """Download a collection with its members, its query's images and its saved searches."""
+
+    def work() -> Response:
+        name = service.collections.get(id)["archive"]
+        archive = service.catalog.get(name).archive if name in service.catalog.names else None
+        made = export_collection(service.collections, id, archive)
+        return JSONResponse(made, headers=download_as("landcue-collection.json"))
+
+    return await service.searches.run(work)
 
 
 @router.get("/v1/collections/{id}", responses=json_of(CollectionAnswer))
@@ -135,8 +187,7 @@ async def delete_collection(id: str, service: Shared) -> Response:
 async def export_collection_labels(id: str, service: Shared) -> Response:
     """Download the labels of a collection as a table that `landcue index --labels` reads."""
     data = await service.searches.run(lambda: label_table(service.collections.get(id)))
-    headers = {"Content-Disposition": 'attachment; filename="landcue-labels.csv"'}
-    return Response(data, 200, headers, "text/csv; charset=utf-8")
+    return Response(data, 200, download_as("landcue-labels.csv"), "text/csv; charset=utf-8")
 
 
 @router.post(

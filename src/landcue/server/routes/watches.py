@@ -16,19 +16,30 @@ from landcue.errors import LandcueError, UsageError
 from landcue.search.watch import PERCENTILE, WatchReport, write_feed, write_json_lines
 from landcue.server.archives import Served
 from landcue.server.errors import ProblemError
-from landcue.server.queries import Body, read_json, read_query, to_filter
-from landcue.server.routes.base import PROBLEMS, Service, Shared, Shown, choose, json_body, json_of
+from landcue.server.queries import Body, parse_json, read_json, read_query, read_text, to_filter
+from landcue.server.routes.base import (
+    PROBLEMS,
+    Service,
+    Shared,
+    Shown,
+    choose,
+    download_as,
+    json_body,
+    json_of,
+)
 from landcue.server.schemas.watches import (
+    MAX_WATCHES,
     FeedAnswer,
     WatchesAnswer,
+    WatchesFile,
+    WatchesImportAnswer,
     WatchHitsAnswer,
     WatchRequest,
 )
+from landcue.server.transfer import export_watches, import_watches
 
 router = APIRouter(generate_unique_id_function=lambda route: route.name)
 
-MAX_WATCHES = 1_000
-"""Of an archive, through the service."""
 _MOST_ENTRIES = 1_000
 """Of a feed."""
 _RETRY_SECONDS = 5.0
@@ -99,6 +110,32 @@ async def save_watch(request: Request, service: Shared) -> Response:
             ),
         )
         return _listed(served)
+
+    return JSONResponse(await service.encoders.run(work), 201)
+
+
+@router.get("/v1/watches/export", responses=json_of(WatchesFile))
+async def export_saved_searches(service: Shared, served: Shown) -> Response:
+    """Download the saved searches of an archive with the embeddings of their queries."""
+    made = await service.searches.run(lambda: export_watches(served.archive))
+    return JSONResponse(made, headers=download_as("landcue-searches.json"))
+
+
+@router.post(
+    "/v1/watches/import",
+    status_code=201,
+    responses=json_of(WatchesImportAnswer, 201),
+    openapi_extra=json_body(WatchesFile),
+)
+async def import_saved_searches(request: Request, service: Shared, served: Shown) -> Response:
+    """Save exported searches, of an archive with the same model; taken names get a number."""
+    text = await read_text(request)
+
+    def work() -> dict[str, Any]:
+        watches = parse_json(WatchesFile, text).watches
+        problems = import_watches(served.archive, watches)
+        imported = len(watches) - len(problems)
+        return {"archive": served.name, "imported": imported, "problems": problems}
 
     return JSONResponse(await service.encoders.run(work), 201)
 

@@ -9,6 +9,14 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from landcue.server.schemas.base import AnswerModel, Id, Name, RequestModel, Whole, check_whole
 from landcue.server.schemas.searches import MAX_EXAMPLES, MAX_K, Filters, SearchRequest
+from landcue.server.schemas.watches import MAX_WATCHES, Vector, WatchFile
+
+MAX_MEMBERS = 10_000
+
+
+_Labels = Annotated[
+    list[Annotated[str, Field(pattern=r"^[^;|\s][^;|]{0,199}$")]], Field(max_length=100)
+]
 
 
 class Mark(RequestModel):
@@ -17,9 +25,7 @@ class Mark(RequestModel):
     id: Id
     mark: Literal["good", "bad"] | None = None
     note: str | None = Field(None, max_length=2_000)
-    labels: list[Annotated[str, Field(pattern=r"^[^;|\s][^;|]{0,199}$")]] = Field(
-        [], max_length=100
-    )
+    labels: _Labels = Field([])
     revision: Annotated[int, Field(ge=0), BeforeValidator(check_whole)] | None = Field(
         None,
         description="`revision` of the member when it was read, or 0 if there was none: a member "
@@ -60,6 +66,40 @@ class CollectionChange(RequestModel):
     members: list[Mark] = Field([], max_length=1_000)
     merge: Name | None = Field(None, description="Id of a collection whose members are added.")
     who: Name | None = Field(None, description="Who marked them.")
+
+
+class ImageFile(RequestModel):
+    """An uploaded image of a query in an exported collection, as a model encoded it."""
+
+    part: Literal["image", "positive", "negative"]
+    fingerprint: Name = Field(description="Of the model.")
+    n_bits: Whole = Field(ge=0, le=65_536, description="Bits of the code.")
+    embedding: Vector = Field(description="float32, little-endian, of length 1; base64.")
+    code: Vector = Field(description="Bytes, base64.")
+    label_scores: Vector = Field(description="float32, little-endian, in 0..1; base64.")
+    thumbnail: str = Field(max_length=100_000, description="A JPEG, base64.")
+
+
+class MemberFile(RequestModel):
+    """One record of an exported collection."""
+
+    id: Id
+    mark: Literal["good", "bad"] | None = None
+    note: str | None = Field(None, max_length=2_000)
+    labels: _Labels = Field([])
+    who: Name | None = None
+
+
+class CollectionFile(RequestModel):
+    """An exported collection: its members, query with images, and saved searches."""
+
+    id: Name = Field(description="Its id where it was exported; an import gets a new one.")
+    archive: Name = Field(description="Name of the archive where it was exported.")
+    name: Name
+    query: SearchRequest | None = None
+    images: list[ImageFile] = Field([], max_length=100)
+    watches: list[WatchFile] = Field([], max_length=MAX_WATCHES)
+    members: list[MemberFile] = Field([], max_length=MAX_MEMBERS)
 
 
 class SuggestRequest(RequestModel):
@@ -139,3 +179,10 @@ class CollectionsAnswer(AnswerModel):
 
     archive: str
     collections: tuple[CollectionSummary, ...]
+
+
+class ImportAnswer(AnswerModel):
+    """An imported collection, and what was left out of it."""
+
+    collection: CollectionAnswer
+    problems: tuple[str, ...] = Field(description="One line for each thing that was left out.")

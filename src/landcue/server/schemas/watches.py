@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from landcue.errors import DataError
 from landcue.server.schemas.base import AnswerModel, Name, RequestModel
-from landcue.server.schemas.searches import SearchRequest
+from landcue.server.schemas.searches import Filters, SearchRequest
+
+MAX_WATCHES = 1_000
+"""Of an archive, through the service."""
+
+Vector = Annotated[str, Field(max_length=100_000)]
+"""Bytes in base64."""
 
 
 class WatchRequest(RequestModel):
@@ -47,6 +57,36 @@ class Watch(AnswerModel):
     )
 
 
+class WatchFile(RequestModel):
+    """An exported saved search, with its query."""
+
+    name: Name
+    query: str = Field("", max_length=200_000, description="Description of the query.")
+    min_score: float = Field(ge=-1, le=1, description="Least cosine of a hit.")
+    model: Name = Field(description="Fingerprint of the model that encoded the query.")
+    embedding: Vector | None = Field(
+        None,
+        description="Of the query: float32, little-endian, of length 1; base64. `null` for a "
+        "filter alone.",
+    )
+    filters: Filters = Field(default_factory=lambda: Filters.model_validate({}))
+    search: SearchRequest | None = Field(None, description="The search, to show it again.")
+
+
+class WatchesFile(RequestModel):
+    """Exported saved searches."""
+
+    watches: list[WatchFile] = Field(max_length=MAX_WATCHES)
+
+
+class WatchesImportAnswer(AnswerModel):
+    """How many saved searches were imported, and why others were not."""
+
+    archive: str
+    imported: int
+    problems: tuple[str, ...] = Field(description="One line for each that was left out.")
+
+
 class WatchesAnswer(AnswerModel):
     """The saved searches of an archive, by name."""
 
@@ -81,3 +121,22 @@ class WatchHitsAnswer(AnswerModel):
 
     archive: str
     hits: tuple[WatchHit, ...]
+
+
+def read_watches(path: str | PathLike[str]) -> WatchesFile:
+    """Read exported saved searches, also those of an exported collection.
+
+    Raises:
+        DataError: The file cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(Path(path).read_bytes())
+        return WatchesFile.model_validate_json(json.dumps({"watches": value["watches"]}))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path}: {at}: {first['msg']}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise DataError(f"{path} holds no saved searches: export them again") from None

@@ -1,0 +1,284 @@
+"""Collections and saved searches as JSON files that another service, or another archive, can read.
+
+A file holds the queries themselves: uploaded images as their embeddings and a thumbnail. What is
+read is not trusted: vectors must be those of the archive's model, and thumbnails are decoded and
+written again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from landcue.errors import DataError, LandcueError, UsageError
+from landcue.server.collections import Collections, KeptImage
+from landcue.server.errors import ProblemError
+from landcue.server.queries import to_filter
+from landcue.server.schemas.collections import CollectionFile, ImageFile
+from landcue.server.schemas.watches import MAX_WATCHES, WatchFile
+from landcue.types import ByteArray, Encoding, FloatArray
+
+if TYPE_CHECKING:
+    from landcue.search.archive import Archive
+
+_NAMED = 3
+"""Records that a message names."""
+_OTHER_MODEL = "another model encoded it"
+
+
+def export_watches(archive: Archive, collection: str | None = None) -> dict[str, Any]:
+    """Return the saved searches of an archive, or those of a collection, with their queries.
+
+    Returns:
+        A :class:`landcue.server.schemas.watches.WatchesFile` as JSON has it.
+
+    Raises:
+        UsageError: The archive is not in a local folder.
+    """
+    watches = archive.watches.export(collection)
+    for one in watches:
+        one["embedding"] = None if one["embedding"] is None else _text(one["embedding"])
+    return {"watches": watches}
+
+
+def import_watches(
+    archive: Archive,
+    watches: Sequence[WatchFile],
+    collection: str | None = None,
+    kept: Callable[[str], str | None] = lambda id_: None,
+) -> list[str]:
+    """Save the searches of a file; a name that is taken gets a number.
+
+    Args:
+        archive: An archive of the same model.
+        watches: The searches.
+        collection: Id of a collection that they belong to.
+        kept: Returns the id of the collection that keeps the images of a collection of the file.
+
+    Returns:
+        One line for each that was not saved.
+    """
+    problems: list[str] = []
+    try:
+        taken = {one.name for one in archive.watches.list()} if watches else set[str]()
+    except UsageError as error:
+        return [str(error)]
+    for one in watches:
+        try:
+            if len(taken) >= MAX_WATCHES:
+                raise UsageError(f"an archive has at most {MAX_WATCHES:,} saved searches")
+            name = _free(one.name, taken)
+            archive.watches.add(
+                name,
+                _query(archive, one),
+                query=one.query,
+                where=to_filter(one.filters),
+                min_score=one.min_score,
+                collection=collection,
+                search=_search(one, kept),
+                known=False,
+            )
+            taken.add(name)
+        except LandcueError as error:
+            problems.append(f"saved search {one.name!r} was left out: {error}")
+    return problems
+
+
+def export_collection(
+    collections: Collections, id_: str, archive: Archive | None = None
+) -> dict[str, Any]:
+    """Return a collection with the images of its query, and its saved searches.
+
+    Args:
+        collections: The file of collections.
+        id_: The collection.
+        archive: The archive that it is of, for its saved searches.
+
+    Returns:
+        A :class:`landcue.server.schemas.collections.CollectionFile` as JSON has it.
+
+    Raises:
+        ProblemError: 404: there is no such collection.
+    """
+    known = collections.get(id_)
+    query, sources, images = known["query"], {id_}, collections.kept(id_)
+    other = query and query.get("images_of")
+    if other and not images:
+        # Its query uses the images of another collection, which the reader may not have.
+        with contextlib.suppress(ProblemError):
+            if collections.get(other)["archive"] == known["archive"]:
+                images, sources = collections.kept(other), {id_, other}
+    watches: list[dict[str, Any]] = []
+    if archive is not None:
+        with contextlib.suppress(UsageError):  # not in a local folder
+            watches = export_watches(archive, id_)["watches"]
+    for search in filter(None, (query, *(one["search"] for one in watches))):
+        if search.get("images_of") in sources:
+            search["images_of"] = id_
+    return {
+        **{name: known[name] for name in ("id", "archive", "name")},
+        "query": query,
+        "images": [_image_file(one) for one in images],
+        "watches": watches,
+        "members": [
+            {name: one[name] for name in ("id", "mark", "note", "labels", "who")}
+            for one in known["members"]
+        ],
+    }
+
+
+def import_collection(
+    collections: Collections,
+    archive: Archive,
+    name: str,
+    given: CollectionFile,
+    thumbnail: Callable[[bytes], bytes],
+    who: str | None = None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Add a collection from a file, and its saved searches.
+
+    Args:
+        collections: The file of collections.
+        archive: The archive to add it to.
+        name: Its name in the service.
+        given: The file.
+        thumbnail: Decodes a JPEG that is not trusted and writes it again.
+        who: Who marked members of which the file does not say it.
+
+    Returns:
+        The collection, and one line for each thing that was left out: members that the archive
+        does not have, images and saved searches of another model.
+
+    Raises:
+        DataError: An embedding or a thumbnail is broken; nothing was added.
+        ProblemError: As :meth:`Collections.create`.
+    """
+    problems: list[str] = []
+    members = [one.model_dump() for one in given.members if one.id in archive]
+    missing = [one.id for one in given.members if one.id not in archive]
+    if missing:
+        shown = ", ".join(missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
+        one = len(missing) == 1
+        count, verb = ("1 record is", "was") if one else (f"{len(missing):,} records are", "were")
+        problems.append(f"{count} not in archive {name!r} and {verb} left out: {shown}")
+    images: list[KeptImage] = []
+    if any(one.fingerprint != archive.manifest.fingerprint for one in given.images):
+        problems.append("images of the query were left out: another model encoded them")
+    else:
+        images = [_kept(archive, one, n, thumbnail) for n, one in enumerate(given.images)]
+    query = None
+    if given.query is not None:
+        query = given.query.model_dump(mode="json", exclude_unset=True)
+        for field in ("archive", "crop", "cursor", "images_of"):
+            query.pop(field, None)
+    made = collections.create(name, given.name, query, members, who, images)
+
+    def kept(id_: str) -> str | None:
+        if id_ == given.id:
+            return made["id"] if images else None
+        with contextlib.suppress(ProblemError):
+            other = collections.get(id_)
+            return id_ if other["archive"] == name and other["images"] else None
+        return None
+
+    problems += import_watches(archive, given.watches, made["id"], kept)
+    return made, problems
+
+
+def _free(name: str, taken: set[str]) -> str:
+    free, n = name, 1
+    while free in taken:
+        n += 1
+        free = f"{name[:190]} ({n})"
+    return free
+
+
+def _query(archive: Archive, one: WatchFile) -> FloatArray | None:
+    if one.embedding is None:
+        return None
+    if one.model != archive.manifest.fingerprint:
+        raise UsageError(_OTHER_MODEL)
+    return _embedding(archive, one.embedding, "its embedding")
+
+
+def _search(one: WatchFile, kept: Callable[[str], str | None]) -> dict[str, Any] | None:
+    """Return the search as the page shows it again; ``None`` where its images are not here."""
+    if one.search is None:
+        return None
+    search = one.search.model_dump(mode="json", exclude_unset=True)
+    search.pop("archive", None)
+    if one.search.images_of is not None:
+        search["images_of"] = kept(one.search.images_of)
+        if search["images_of"] is None:
+            return None
+    return search
+
+
+def _image_file(one: KeptImage) -> dict[str, Any]:
+    made = one.encoding
+    return {
+        "part": one.part,
+        "fingerprint": one.fingerprint,
+        "n_bits": made.n_bits,
+        "embedding": _text(made.embedding),
+        "code": _text(made.code),
+        "label_scores": _text(made.label_scores.astype(np.float32)),
+        "thumbnail": base64.b64encode(one.thumbnail).decode(),
+    }
+
+
+def _kept(
+    archive: Archive, one: ImageFile, n: int, thumbnail: Callable[[bytes], bytes]
+) -> KeptImage:
+    manifest, what = archive.manifest, f"image {n} of the query"
+    if one.n_bits != manifest.n_bits:
+        raise DataError(f"{what}: its code has {one.n_bits} bits, not {manifest.n_bits}")
+    length = (manifest.n_bits + 7) // 8
+    code = np.frombuffer(_bytes(one.code, f"{what}: its code", length), np.uint8)[None]
+    n_labels = len(manifest.label_names)
+    scores = _floats(one.label_scores, f"{what}: its label scores", n_labels)
+    if n_labels and not (scores.min() >= 0 and scores.max() <= 1):
+        raise DataError(f"{what}: its label scores are not in 0..1")
+    embedding = _embedding(archive, one.embedding, f"{what}: its embedding")
+    data = _bytes(one.thumbnail, f"{what}: its thumbnail")
+    if not data.startswith(b"\xff\xd8\xff"):
+        raise DataError(f"{what}: its thumbnail is no JPEG")
+    encoding = Encoding(embedding, code, manifest.n_bits, scores)
+    try:
+        return KeptImage(one.part, one.fingerprint, encoding, thumbnail(data))
+    except DataError as error:
+        raise DataError(f"{what}: its thumbnail cannot be decoded ({error})") from None
+
+
+def _embedding(archive: Archive, text: str, what: str) -> FloatArray:
+    found = _floats(text, what, archive.manifest.dim)
+    if abs(float(np.linalg.norm(found.astype(np.float64))) - 1) > 1e-3:
+        raise DataError(f"{what} is not of length 1")
+    return found
+
+
+def _floats(text: str, what: str, n: int) -> FloatArray:
+    found = np.frombuffer(_bytes(text, what, 4 * n), "<f4").astype(np.float32)[None]
+    if not np.isfinite(found).all():
+        raise DataError(f"{what} has values that are not finite")
+    return found
+
+
+def _bytes(text: str, what: str, size: int | None = None) -> bytes:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        raise DataError(f"{what} is not valid base64") from None
+    if size is not None and len(data) != size:
+        raise DataError(f"{what} has {len(data):,} bytes, the archive's model makes {size:,}")
+    return data
+
+
+def _text(values: FloatArray | ByteArray) -> str:
+    kind = "<f4" if values.dtype.kind == "f" else "u1"
+    return base64.b64encode(np.ascontiguousarray(values, kind).tobytes()).decode()
