@@ -108,6 +108,33 @@ def test_a_colleague_goes_on_with_an_uploaded_image(guest, visit, images, tmp_pa
     assert answer["hits"]
 
 
+def test_an_uploaded_query_comes_back_from_an_exported_collection(guest, server, images, tmp_path):
+    Image.open(images / "images/harbor/harbor_0007.tif").save(tmp_path / "mine.jpg", quality=92)
+    mine = guest.searching(lambda: guest.drop(tmp_path / "mine.jpg"))
+    mark(guest, 1)
+    saved(guest, guest.button("Save as collection").click)
+    guest.button("Collections").click()
+    with guest.page.expect_download() as waited:
+        guest.button("Export", guest.page.get_by_label("Open collection")).click()
+    waited.value.save_as(tmp_path / "out.json")
+    choose = guest.page.locator(".collection-import input")
+    made = saved(guest, lambda: choose.set_input_files(tmp_path / "out.json"))
+    assert made["problems"] == []
+    assert made["collection"]["images"] == ["image"]
+    expect(guest.page).to_have_url(re.compile(f"collection={made['collection']['id']}"))
+    query = guest.page.get_by_role("region", name="Query", exact=True)
+    expect(
+        query.get_by_role("img", name="Query: an image kept with the collection")
+    ).to_be_visible()
+    asked = {"images_of": made["collection"]["id"], "k": len(mine["hits"])}
+    again = guest.page.request.post(f"{server.url}v1/search", data=asked).json()
+    assert [hit["id"] for hit in again["hits"]] == [hit["id"] for hit in mine["hits"]]
+    (tmp_path / "bad.json").write_text("{}")
+    guest.expected.append("422")
+    choose.set_input_files(tmp_path / "bad.json")
+    expect(guest.page.locator(".toast")).to_contain_text("bad.json was not imported")
+
+
 def test_labels_of_a_selection_are_exported(guest, tmp_path):
     guest.ask_record(2)
     ids = guest.ids()

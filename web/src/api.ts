@@ -251,7 +251,7 @@ export class Api {
     return (await this.fetched(`${this.base}/v1/collections/${encodeURIComponent(id)}/export`, {})).blob();
   }
 
-  importCollection(file: Blob, archive: string | null): Promise<ImportAnswer> {
+  importCollection(file: string, archive: string | null): Promise<ImportAnswer> {
     return this.json(`/v1/collections/import${query({ archive })}`, undefined, { method: "POST", body: file, headers: { "Content-Type": "application/json" } });
   }
 

@@ -60,7 +60,15 @@ export default function CollectionsSheet() {
       </label>
       <label class="tool collection-import">
         <Icon name="export" /> Import a collection
-        <input type="file" accept=".json,application/json" class="hidden" onChange={(event) => void imported(event.currentTarget.files?.[0])} />
+        <input
+          type="file"
+          accept=".json,application/json"
+          class="hidden"
+          onChange={(event) => {
+            void imported(event.currentTarget.files?.[0]);
+            event.currentTarget.value = ""; // the same file can be chosen again
+          }}
+        />
       </label>
     </Sheet>
   );
@@ -233,7 +241,7 @@ async function remove(open: CollectionAnswer): Promise<void> {
 async function imported(file: File | undefined): Promise<void> {
   if (!file) return;
   try {
-    const { collection: made, problems } = await api.importCollection(file, archiveName.value || null);
+    const { collection: made, problems } = await api.importCollection(await file.text(), archiveName.value || null);
     openCollection(made);
     void lookForHits();
     notify([`Imported the collection “${made.name}”.`, ...problems.map(sentence)].join(" "));
