@@ -60,6 +60,15 @@ class ServiceError(LandcueError):
         self.errors = tuple(errors)
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number of things in words.
+
+    >>> counted(1, "record"), counted(1200, "record")
+    ('1 record', '1,200 records')
+    """
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
 def did_you_mean(word: str, known: Iterable[str], most: int = 20) -> str:
     """Return `` (did you mean 'x'?)`` for near matches, or else the first ``most`` names known."""
     names = sorted(known)

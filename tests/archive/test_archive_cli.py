@@ -44,7 +44,7 @@ def test_look_export_and_delete(run, archive, tmp_path):
     _, error = run("export", archive, code=2)
     assert error == "error: nothing to write: use --geoparquet, --geojson or --stac FILE\n"
     out, error = run("delete", archive, NAMES[0], code=1)
-    assert "would delete 1 records" in out
+    assert "would delete 1 record," in out
     assert error == "error: nothing was changed; add --yes to apply the changes\n"
     assert ArchiveFolder.open(archive).count == 8
     out, _ = run("delete", archive, NAMES[0], "--ids", "-", "--yes", stdin=f"{NAMES[1]}\n\n")
@@ -120,8 +120,8 @@ def test_sources_on_the_command_line(tmp_path, tools, capfd):
         "x/1.png", "y/2.png", "b-tiles:x/1.png", "b-tiles:y/2.png", "tiles/x/1.png",
     }  # fmt: skip
     assert opened.file("b-tiles:x/1.png") == tmp_path / "c" / "tiles" / "x" / "1.png"
-    assert opened.record("b-tiles:x/1.png")["labels"] == ["x"]
-    assert opened.record("x/1.png")["labels"] is None
+    assert opened.read_records(["b-tiles:x/1.png"])[0]["labels"] == ["x"]
+    assert opened.read_records(["x/1.png"])[0]["labels"] is None
     done = landcue("archive", "info", tmp_path / "archive")
     assert f"b-tiles ({tmp_path / 'c' / 'tiles'})" in done.stdout
     done = landcue("index", tmp_path / "a" / "tiles", tmp_path / "archive", "--source-name", "c")

@@ -162,8 +162,8 @@ def test_what_was_exported_is_imported(tmp_path, tools):
     np.testing.assert_array_equal(one.time, two.time)
     assert [one.labels.row(i) for i in range(3)] == [two.labels.row(i) for i in range(3)]
     assert (one.group, one.paths) == (two.group, two.paths)
-    assert second.record("box.png")["geometry"] is None
-    assert second.record("skew.png")["geometry"] is not None
+    assert second.read_records(["box.png"])[0]["geometry"] is None
+    assert second.read_records(["skew.png"])[0]["geometry"] is not None
 
 
 def test_geometry(tmp_path, values):

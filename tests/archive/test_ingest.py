@@ -102,7 +102,7 @@ def test_changed_new_touched_and_vanished_files(source, archive, tools):
     changed = encoder.encode([encoder.prepare(read_image(records[3].path))])
     row = columns.find(records[3].id)
     np.testing.assert_array_equal(columns.embedding[row], changed.embedding[0])
-    assert ArchiveFolder.open(archive).record(records[5].id)["mtime_ns"] == 2
+    assert ArchiveFolder.open(archive).read_records([records[5].id])[0]["mtime_ns"] == 2
 
     report = ingest(kept, archive, tools.PixelEncoder(), source_root=root, prune=True)
     assert counts(report) == {"unchanged": 30, "vanished": 2, "pruned": 2}

@@ -83,7 +83,7 @@ def test_chips_hold_what_the_encoder_says_of_their_pixels(root, archive, tools):
             box = record.bounds
             assert columns.bounds[row].tolist() == [box.west, box.south, box.east, box.north]
             assert columns.group[row] == name
-            stored = opened.record(id_)
+            stored = opened.read_records([id_])[0]
             assert window_of(stored["pixel_bbox"]) == record.window
             assert footprint_of(stored["geometry"]) == record.footprint
             assert stored["path"] == f"{name}.tif"
@@ -148,7 +148,11 @@ def test_a_scene_is_hashed_once(root, archive, tools):
     assert index(root, archive, tools)[0] == {"added": 20, "unchanged": 16}
     columns = ArchiveFolder.open(archive)
     digests = {
-        name: {columns.record(id_)["content"] for id_ in columns.columns().ids if id_[0] == name}
+        name: {
+            columns.read_records([id_])[0]["content"]
+            for id_ in columns.columns().ids
+            if id_[0] == name
+        }
         for name in "abc"
     }
     assert {name: len(found) for name, found in digests.items()} == {"a": 1, "b": 1, "c": 1}
@@ -293,7 +297,7 @@ def test_images_and_chips_in_one_archive(root, archive, tools, tmp_path):
     pictures = tools.write_images(tmp_path / "pictures", ["p.png"])
     report = ingest(pictures, archive, tools.PixelEncoder(), source_root=tmp_path / "pictures")
     assert report.records == 37
-    assert ArchiveFolder.open(archive).record("p.png")["pixel_bbox"] is None
+    assert ArchiveFolder.open(archive).read_records(["p.png"])[0]["pixel_bbox"] is None
 
 
 def test_chips_need_options(root, archive, tools):
@@ -354,7 +358,7 @@ def test_killed_ingest_of_scenes_goes_on(root, archive, tools, moment, tmp_path)
 def test_place_of_a_plain_image_is_stored(tmp_path, archive, tools):
     path = files.write_scene(tmp_path / "a.tif", files.noise(0, 3, 60, 60, high=256, dtype="uint8"))
     ingest([Record("a", path)], archive, tools.PixelEncoder(), source_root=tmp_path)
-    stored = ArchiveFolder.open(archive).record("a")
+    stored = ArchiveFolder.open(archive).read_records(["a"])[0]
     corners = footprint_of(stored["geometry"]).exterior.coords[:-1]
     assert min(x for x, _ in corners) == pytest.approx(stored["west"])
     assert len(corners) == 4

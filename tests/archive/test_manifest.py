@@ -173,16 +173,16 @@ def test_empty_archive_opens(tmp_path, tools):
     assert opened.thumbnails(["a"]) == {}
     assert opened.verify() == ()
     with pytest.raises(UsageError, match="no record has the id 'a'"):
-        opened.record("a")
+        opened.read_records(["a"])
 
 
 def test_unknown_id_names_near_ones(made):
     opened = ArchiveFolder.open(made)
-    for read in (opened.record, opened.thumbnail, opened.file):
+    for read in (lambda id_: opened.read_records([id_]), opened.thumbnail, opened.file):
         with pytest.raises(UsageError, match=r"'00\.pgn' \(did you mean '00\.png'"):
             read("00.pgn")
     with pytest.raises(UsageError, match="no record has the id"):
-        opened.record("x' OR 'a' = 'a")
+        opened.read_records(["x' OR 'a' = 'a"])
 
 
 def test_manifest_that_cannot_be_written(tmp_path, tools):

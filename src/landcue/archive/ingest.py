@@ -26,7 +26,7 @@ from landcue.archive.sources import Source, choose_source, name_records
 from landcue.archive.table import RecordTable, Writer
 from landcue.data.objects import absolute, shown
 from landcue.data.scenes import SceneOptions
-from landcue.errors import ArchiveError, DataError, UsageError
+from landcue.errors import ArchiveError, DataError, UsageError, counted
 from landcue.files import core_count
 from landcue.types import Encoder, Problem, Record
 
@@ -188,7 +188,7 @@ class IngestReport:
         speed = f"; {self.images_per_second:.0f} images/s" if self.images_per_second else ""
         moved = f"; source {self.source} moved from {self.moved_from}" if self.moved_from else ""
         named = f"; {self.renamed:,} ids start with '{self.source}:'" if self.renamed else ""
-        return f"{self.records:,} records ({', '.join(parts)}){moved}{named}{speed}"
+        return f"{counted(self.records, 'record')} ({', '.join(parts)}){moved}{named}{speed}"
 
 
 Progress = Callable[[int, int], object]

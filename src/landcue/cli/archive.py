@@ -12,7 +12,7 @@ import typer
 from landcue.cli.archive_milvus import about_collection, count_collection, diff, push
 from landcue.cli.console import Batch, Dim, Reporter, Workers, print_json, print_line
 from landcue.data.objects import shown
-from landcue.errors import ArchiveError, UsageError
+from landcue.errors import ArchiveError, UsageError, counted
 
 if TYPE_CHECKING:
     from landcue.types import Problem
@@ -77,7 +77,7 @@ def verify(archive: _Anywhere, json_: _Json = False) -> None:
     else:
         for problem in problems:
             print_line(problem)
-        print_line(f"{records} records, {len(problems)} problems")
+        print_line(f"{counted(records, 'record')}, {counted(len(problems), 'problem')}")
     if problems:
         raise ArchiveError(damaged)
 
@@ -123,12 +123,12 @@ def _print_repair(report: Any, archive: Path, yes: bool) -> None:
     for id_ in report.dropped:
         print_line(f"{'dropped' if yes else 'would drop'}: {id_}")
     if report.lost:
-        print_line(f"{report.lost} records are lost; their ids cannot be read")
+        print_line(f"{counted(report.lost, 'record')} lost; the ids cannot be read")
     for what in report.left:
         print_line(f"left: {what}")
     if yes and (report.dropped or report.lost):
         print_line("run 'landcue index' with the same source to add the dropped records again")
-    print_line(f"{shown(archive)}: {report.records} records")
+    print_line(f"{shown(archive)}: {counted(report.records, 'record')}")
 
 
 @archive_app.command()
@@ -146,8 +146,8 @@ def compact(archive: _Archive, json_: _Json = False) -> None:
         print_json({"archive": shown(archive), "before": asdict(before), "after": asdict(after)})
         return
     for name, size in (("before", before), ("after", after)):
-        megabytes = f"{size.bytes / 1e6:,.1f} MB"
-        print_line(f"{name:<7} {size.files} files, {size.versions} versions, {megabytes}")
+        parts = counted(size.files, "file"), counted(size.versions, "version")
+        print_line(f"{name:<7} {', '.join(parts)}, {size.bytes / 1e6:,.1f} MB")
     if after.versions > 1:
         print_line("old versions are kept while a process reads the archive")
 
@@ -184,7 +184,8 @@ def delete(
         for id_ in report.missing:
             print_line(f"no record has the id {id_!r}", file=sys.stderr)
         what, left = ("deleted", "remain") if yes else ("would delete", "would remain")
-        print_line(f"{shown(archive)}: {what} {report.deleted} records, {report.records} {left}")
+        gone = counted(report.deleted, "record")
+        print_line(f"{shown(archive)}: {what} {gone}, {report.records:,} {left}")
     if not yes:
         raise ArchiveError("nothing was changed; add --yes to apply the changes")
 
@@ -271,7 +272,9 @@ def reembed(
         return
     for id_ in report.dropped:
         print_line(f"dropped: {id_}")
-    print_line(f"{shown(archive)}: {report.records} records now by model {report.new[:12]}")
+    print_line(
+        f"{shown(archive)}: {counted(report.records, 'record')} now by model {report.new[:12]}"
+    )
 
 
 def _derived(archive: Path) -> tuple[Problem, ...]:
@@ -326,7 +329,7 @@ def export(
     if json_:
         print_json({"archive": str(archive), "records": opened.count, "written": written})
     else:
-        print_line(f"{opened.count} records: {', '.join(written.values())}")
+        print_line(f"{counted(opened.count, 'record')}: {', '.join(written.values())}")
 
 
 @archive_app.command("import")
@@ -380,9 +383,10 @@ def import_(
     if json_:
         print_json({"archive": str(archive), **report.to_json()})
         return
+    records = counted(report.records, "record")
     print_line(
-        f"{archive}: {report.records} records of {report.dim} values and {report.n_bits} bits; "
-        f"{report.added} added, {len(report.skipped)} problems"
+        f"{archive}: {records} of {report.dim} values and {report.n_bits} bits; "
+        f"{report.added} added, {counted(len(report.skipped), 'problem')}"
     )
     if report.normalized:
         low, high = report.least_norm, report.largest_norm

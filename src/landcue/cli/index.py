@@ -178,11 +178,11 @@ def index(
         print_json({"archive": shown(archive), **report.to_json()})
     else:
         print_line(f"{shown(archive)}: {report.summary()}")
+    from landcue.errors import counted
     from landcue.search.watch import run_saved
 
     found = run_saved(archive)
     if found.hits:
-        n = len(found.hits)
-        print_line(f"saved searches: {n:,} new hit{'s' * (n > 1)}", file=sys.stderr)
+        print_line(f"saved searches: {counted(len(found.hits), 'new hit')}", file=sys.stderr)
     for problem in found.problems:
         print_line(f"warning: {problem}", file=sys.stderr)

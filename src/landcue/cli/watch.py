@@ -153,6 +153,7 @@ def remove(
     import landcue
 
     landcue.open(archive).watches.remove(name)
+    print_line(f"removed {name}")
 
 
 @watch_app.command()

@@ -398,7 +398,7 @@ class Result(Sequence[Hit]):
         for rank, hit in enumerate(self.hits, start=1):
             picture = base64.b64encode(thumbnails.get(hit.id, b"")).decode()
             image = f'<img alt="" src="data:image/jpeg;base64,{picture}">' if picture else ""
-            texts = (str(rank), f"{hit.distance:.4g}", hit.id, ", ".join(hit.labels))
+            texts = (str(rank), f"{round(hit.distance, 4):g}", hit.id, ", ".join(hit.labels))
             cells = "".join(f"<td>{html.escape(text)}</td>" for text in texts)
             rows.append(f"<tr><td>{image}</td>{cells}</tr>")
         names = ("", "rank", "distance", "id", "labels")
