@@ -62,6 +62,35 @@ def test_codes_are_fitted_where_their_recall_is_higher_than_that_of_the_encoders
     assert fit_codes(same) is None  # the encoder's own are as good
 
 
+def test_embeddings_are_damped_and_the_first_part_is_centered():
+    rng = np.random.default_rng(4)
+    kind = rng.integers(0, 30, 900)
+    x = rng.normal(size=(30, 24))[kind] + 0.7 * rng.normal(size=(900, 24)) + 0.5
+    x[:, 3] += 3 * rng.normal(size=900)  # what all kinds vary in
+    x = unit_rows(x)
+    none = Encoding(x, np.empty((900, 0), np.uint8), 0, np.empty((900, 0), np.float32))
+    space = fit_codes(none, 8, centered=16)
+    assert (space.dim, space.n_bits, space.facts["neighbors"]) == (24, 8, 10)
+    out = x @ space.weight[:, :24] + space.bias[:24]
+    np.testing.assert_allclose(out[:, :16].mean(0), 0, atol=1e-5)
+    assert np.abs(out[:, 16:].mean(0)).max() > 0.05
+    squares = np.square(out).sum(0) / len(x)
+    np.testing.assert_allclose([squares[:16].sum(), squares[16:].sum()], 1, rtol=1e-4)
+    found = space.encode(x)
+    np.testing.assert_allclose(space.invert(found.embedding), x, atol=2e-5)
+    np.testing.assert_array_equal(
+        found.code, pack_bits(x @ space.weight[:, 24:32] + space.bias[24:32] > 0)
+    )
+
+    def right(embedding):
+        near = np.argsort(-(embedding @ embedding.T), axis=1)[:, 1:6]
+        return (kind[near] == kind[:, None]).mean()
+
+    assert right(found.embedding) > right(x) + 0.01
+    few = Encoding(x[:255], none.code[:255], 0, none.label_scores[:255])
+    assert fit_codes(few, 8, centered=16).dim == 0
+
+
 def test_bits_are_signs_of_centered_and_turned_embeddings():
     found = encoding(300, 0, np.random.default_rng(1))
     space = fit_codes(found, 8)
@@ -117,6 +146,100 @@ def test_embeddings_and_labels_stay_the_encoders_own(coded, photos):
     card, facts = describe_model(folder / "model")
     assert "Codes fitted on 24 images: 32 bits" in card
     assert (facts["fingerprint"], facts["codes"]["n_bits"]) == (own.fingerprint, 32)
+
+
+@pytest.fixture(scope="module")
+def dated(tmp_path_factory):
+    """Pictures of 300 places at two dates, and an archive of each date, fitted by default."""
+    folder = tmp_path_factory.mktemp("dated")
+    rng = np.random.default_rng(0)
+    colors = rng.integers(20, 236, (300, 4, 4, 3))
+    archives = []
+    for year in (2020, 2021):
+        lines = ["path,west,south,east,north,time"]
+        for i in range(300):
+            places = np.clip(colors[i] + rng.integers(-9, 10, (4, 4, 3)), 0, 255)
+            if year == 2021 and i >= 270:
+                places = rng.integers(20, 236, (4, 4, 3))  # a change
+            image = np.kron(places, np.ones((12, 12, 1))).astype(np.uint8)
+            Image.fromarray(image).save(folder / f"{year}-{i:03}.png")
+            west = f"{0.01 * i:.2f},1,{0.01 * i + 0.01:.2f},1.01"
+            lines.append(f"{year}-{i:03}.png,{west},{year}-06-01T00:00:00Z")
+        table = folder / f"{year}.csv"
+        table.write_text("\n".join(lines) + "\n")
+        archives.append(folder / f"a{year}")
+        index_source(table, archives[-1])
+    both = folder / "both.csv"
+    both.write_text(
+        (folder / "2020.csv").read_text() + (folder / "2021.csv").read_text()[len(lines[0]) + 1 :]
+    )
+    archives.append(folder / "own")
+    index_source(both, archives[-1], options=IndexOptions(fit=False))
+    return folder, [api.open(one) for one in archives]
+
+
+def test_archives_that_were_fitted_apart_are_compared_in_the_space_of_their_encoder(dated):
+    folder, (one, other, own) = dated
+    builtin = load_model(BUILTIN)
+    assert own.manifest.fingerprint == builtin.fingerprint
+    assert len({a.manifest.fingerprint for a in (one, other, own)}) == 3
+    mine = own.columns()
+    for year, archive in ((2020, one), (2021, other)):
+        columns = archive.columns()
+        rows = [mine.find(id_) for id_ in columns.ids]
+        space = archive.encoder().space
+        assert space.dim == builtin.dim
+        assert np.abs(columns.embedding - mine.embedding[rows]).max() > 0.05
+        np.testing.assert_allclose(space.invert(columns.embedding), mine.embedding[rows], atol=1e-4)
+        np.testing.assert_allclose(archive.label_scores(), own.label_scores()[rows], atol=1e-5)
+        assert archive.verify() == ()
+        assert archive.search(folder / f"{year}-007.png", k=1).ids == (f"{year}-007.png",)
+    periods = {"before": "2021", "after": "2021", "alpha": 1.0}
+    wanted = {(c.before, c.after): c for c in own.change(**periods)}
+    found = one.change(**periods, other=other)
+    assert len(found) == len(wanted) == 300
+    for change in found:
+        same = wanted[change.before, change.after]
+        assert change.distance == pytest.approx(same.distance, abs=1e-4)
+        assert change.z == pytest.approx(same.z, abs=0.02)
+
+
+def test_vectors_of_another_archive_are_converted(dated):
+    _, (one, other, own) = dated
+    query = one.embed("2020-003.png")
+    assert other.embed("2021-003.png") @ query.T != pytest.approx(1, abs=0.01)
+    moved = other.convert(query, one)
+    np.testing.assert_allclose(one.convert(moved, other), query, atol=1e-4)
+    np.testing.assert_allclose(own.convert(query, one), own.embed("2020-003.png"), atol=1e-4)
+    np.testing.assert_allclose(one.convert(own.embed("2020-003.png")), query, atol=1e-4)
+    assert other.search(moved, k=1).ids == ("2021-003.png",)
+
+
+def test_nothing_is_fitted_without_fit(dated, tmp_path):
+    folder, (one, _, own) = dated
+    with pytest.raises(UsageError, match="undo that with landcue archive reembed --no-fit"):
+        index_source(folder / "2020.csv", one.folder, options=IndexOptions(fit=False))
+    with pytest.raises(UsageError, match="leave out --dim and --bits"):
+        index_source(folder / "2020.csv", tmp_path / "a", options=IndexOptions(fit=False, bits=8))
+    shutil.copytree(one.folder, tmp_path / "copy")
+    reembed_archive(tmp_path / "copy", fit=False)
+    found = api.open(tmp_path / "copy")
+    assert is_builtin(found.encoder())
+    rows = [own.columns().find(id_) for id_ in found.columns().ids]
+    np.testing.assert_allclose(found.columns().embedding, own.columns().embedding[rows], atol=2e-6)
+    reembed_archive(tmp_path / "copy")
+    assert api.open(tmp_path / "copy").manifest.fingerprint == one.manifest.fingerprint
+
+
+def test_similar_regions_add_up_in_a_fitted_space(dated):
+    _, (one, _, _) = dated
+    encoder = one.encoder()
+    image = encoder.prepare(np.random.default_rng(1).integers(0, 255, (48, 48, 3)).astype(np.uint8))
+    query = one.embed("2020-003.png")
+    found = similar_regions(encoder, image, query)
+    wanted = float((encoder.encode(image[None]).embedding @ query.T).item())
+    assert found.similarity == pytest.approx(wanted, abs=1e-4)
+    assert found.parts.mean() == pytest.approx(wanted, abs=1e-4)
 
 
 def test_codes_are_kept_for_new_images_and_fitted_again_by_reembed(coded, photos, tmp_path):

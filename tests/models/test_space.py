@@ -53,21 +53,29 @@ def test_codes_are_signs_of_rotated_components_and_their_recall_is_measured():
 
 def test_directions_in_which_nearest_neighbors_differ_are_damped():
     rng = np.random.default_rng(1)
-    kind = rng.integers(0, 40, 400)
-    x = rng.normal(size=(40, 20))[kind] + 0.3 * rng.normal(size=(400, 20))
-    x[:, 0] += 3 * rng.normal(size=400)  # what all kinds vary in
+    kind = rng.integers(0, 40, 900)
+    x = rng.normal(size=(40, 20))[kind] + 0.6 * rng.normal(size=(900, 20))
+    x[:, 0] += 3 * rng.normal(size=900)  # what all kinds vary in
     damped = fit_space(x, dim=12, n_bits=8, neighbors=True)
     plain = fit_space(x, dim=12, n_bits=8)
     u = unit_rows(x).astype(np.float64)
     z = u - u.mean(axis=0)
     z /= np.linalg.norm(z, axis=1, keepdims=True)
+    cosine = z @ z.T
+    kept = []
+    for i in range(900):
+        if all(cosine[i, j] <= 0.8 for j in kept):
+            kept.append(i)
+    assert 128 <= len(kept) < 600
     within = np.zeros((20, 20))
-    for i in range(400):
-        distances = [(np.inf if i == j else ((z[i] - z[j]) ** 2).sum(), j) for j in range(400)]
-        for _, j in sorted(distances)[:10]:
-            within += np.outer(z[i] - z[j], z[i] - z[j])
+    near = {i: set(sorted(kept, key=lambda j: -cosine[i, j])[1:11]) for i in kept}
+    for i in kept:
+        for j in near[i]:
+            if i in near[j]:
+                within += np.outer(z[i] - z[j], z[i] - z[j])
     spread, turn = np.linalg.eigh(within)
-    y = (u - u.mean(axis=0)) @ turn / np.sqrt(spread + 0.3 * spread.mean())
+    added = 0.1 * (600 / len(kept)) ** 3 * spread.mean()
+    y = (u - u.mean(axis=0)) @ turn / np.sqrt(spread + added)
     wanted = unit_rows(PCA(12, svd_solver="full").fit_transform(y))
     found = damped.encode(x)
     np.testing.assert_allclose(found.embedding @ found.embedding.T, wanted @ wanted.T, atol=1e-4)
@@ -77,14 +85,37 @@ def test_directions_in_which_nearest_neighbors_differ_are_damped():
         near = np.argsort(-(embedding @ embedding.T), axis=1)[:, 1:6]
         return (kind[near] == kind[:, None]).mean()
 
-    assert right(found.embedding) > right(plain.encode(x).embedding) + 0.05
+    assert right(found.embedding) > right(plain.encode(x).embedding) + 0.02
     assert damped.facts["neighbors"] == 10
+
+
+def test_a_space_of_all_dimensions_gives_back_the_features_of_embeddings():
+    x, _ = features(300, 24)
+    space = fit_space(x, dim=24, n_bits=8, neighbors=True)
+    others = features(50, 24, seed=5)[0]
+    found = space.invert(space.encode(others).embedding)
+    np.testing.assert_allclose(found, unit_rows(others), atol=2e-5)
+    with pytest.raises(UsageError, match="cannot be turned into the 24 features"):
+        fit_space(x, dim=12, n_bits=8).invert(found[:, :12])
 
 
 def test_neighbors_of_few_images_are_not_looked_at():
     x, _ = features(200)
     with_neighbors = fit_space(x, dim=12, n_bits=8, neighbors=True)
     assert with_neighbors.fingerprint == fit_space(x, dim=12, n_bits=8).fingerprint
+
+
+def test_near_duplicates_are_taken_once():
+    x, _ = features(300, 24)
+    x += 3 * np.random.default_rng(2).normal(size=x.shape)
+    copies = x[:, None] + 0.001 * np.random.default_rng(3).normal(size=(300, 4, 24))
+    found = fit_space(copies.reshape(-1, 24), dim=24, n_bits=0, neighbors=True)
+    wanted = fit_space(x, dim=24, n_bits=0, neighbors=True)
+    one, other = (space.encode(x).embedding for space in (found, wanted))
+    np.testing.assert_allclose(one @ one.T, other @ other.T, atol=0.01)
+    few = fit_space(copies[:100].reshape(-1, 24), dim=24, n_bits=0, neighbors=True)
+    plain = fit_space(copies[:100].reshape(-1, 24), dim=24, n_bits=0)
+    assert (few.weight == plain.weight).all()  # 400 images, but only 100 that differ
 
 
 @pytest.mark.parametrize("kinds", [1, 20])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,9 @@ from landcue.codes.packing import code_width
 from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.types import ByteArray, FloatArray, Problem
+
+if TYPE_CHECKING:
+    from landcue.models.space import Space
 
 pc: Any = pyarrow.compute
 
@@ -216,6 +220,18 @@ class ArchiveFolder:
             LandcueError: The store cannot be reached, or the copy cannot be written.
         """
         return storage.local_copy(self.base / MODEL_FOLDER)
+
+    @functools.cached_property
+    def space(self) -> Space | None:
+        """What maps an encoder's own embeddings to the stored ones; ``None`` if they are the same.
+
+        Raises:
+            ModelError: Its file is broken.
+        """
+        from landcue.archive.fitting import fitted_space
+
+        folder = self.model_folder
+        return None if folder is None else fitted_space(folder)
 
     @property
     def remote(self) -> bool:

@@ -1,4 +1,4 @@
-"""Fit what an encoder lacks for an archive, or the built-in's codes, to a sample of its images."""
+"""Fit what an encoder lacks for an archive, or the built-in's space, to a sample of its images."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from landcue.types import ByteArray, Encoding, Problem, Record
 if TYPE_CHECKING:
     from landcue.models.load import Model
     from landcue.models.pretrained.encoder import PretrainedEncoder
+    from landcue.models.space import Space
 
 SAMPLE = 2048
 """Most images, and most annotated images, that a space is fitted to."""
@@ -67,17 +68,19 @@ def prepare_encoder(
     *,
     dim: int | None,
     bits: int | None,
+    fit: bool = True,
     batch_size: int = 64,
     workers: int | None = None,
     refit: bool = False,
     progress: Callable[[int, int], object] | None = None,
     notify: Callable[[str], object] | None = None,
 ) -> Prepared:
-    """Return the encoder of an archive: what it lacks, or the built-in's codes, fitted to a sample.
+    """Return the encoder of an archive: what it lacks, or the built-in's space, fitted to a sample.
 
     Models of others get a space (:func:`landcue.models.fit_space`), and so do our own with ``dim``.
-    The built-in encoder and our own without codes get codes (:func:`landcue.models.fit_codes`), our
-    others only with ``bits``.
+    The built-in encoder gets codes and, from 256 images on, embeddings in which differences of
+    nearest neighbors are damped (:func:`landcue.models.fit_codes`); our own without codes get
+    codes, our others only with ``bits``.
 
     Args:
         loaded: What the user named.
@@ -86,6 +89,7 @@ def prepare_encoder(
         parts: Images of the archive, by source.
         dim: Length of an embedding; chosen if ``None``.
         bits: Bits of a code; chosen if ``None``.
+        fit: Whether to fit anything; else the model is used as it is.
         batch_size: Images per call.
         workers: Reading threads.
         refit: Fit again although the encoder was fitted, unless ``landcue adapt`` trained it.
@@ -101,6 +105,8 @@ def prepare_encoder(
     from landcue.models.pretrained.own_models import as_pretrained
     from landcue.models.space import describe_space
 
+    if not fit:
+        return _unfitted(loaded, own, dim, bits, refit)
     sample = _Sample(parts, batch_size, workers, progress)
     if not isinstance(loaded, PretrainedEncoder):
         if dim is None and not (own is not None and is_pretrained(own)):
@@ -127,6 +133,27 @@ def prepare_encoder(
     return fitted
 
 
+def _unfitted(
+    loaded: Model, own: Path | None, dim: int | None, bits: int | None, refit: bool
+) -> Prepared:
+    """Return an encoder without what was fitted to any archive."""
+    from landcue.models.fitted_codes import describe_codes
+    from landcue.models.pretrained.encoder import PretrainedEncoder
+    from landcue.models.space import describe_space
+
+    if dim is not None or bits is not None:
+        raise UsageError("--no-fit keeps the model's own embeddings and codes: leave out --dim "
+                         "and --bits")  # fmt: skip
+    bare: Any = getattr(loaded, "base", loaded)
+    if isinstance(bare, PretrainedEncoder):
+        bare = bare if "adapted" in bare.space.facts else PretrainedEncoder(bare.tower)
+    if own is not None and not refit and model_fingerprint(own) != bare.fingerprint:
+        raise UsageError("--no-fit: the archive was fitted to its images; leave it out, or undo "
+                         "that with landcue archive reembed --no-fit")  # fmt: skip
+    pretrained = isinstance(bare, PretrainedEncoder)
+    return Prepared(bare, codes=describe_space(bare.space) if pretrained else describe_codes(bare))
+
+
 def _prepare_codes(
     loaded: Model,
     own: Path | None,
@@ -135,7 +162,7 @@ def _prepare_codes(
     refit: bool,
     notify: Callable[[str], object] | None,
 ) -> Prepared:
-    """Return an encoder of ours with the codes of an archive."""
+    """Return an encoder of ours with the codes, and for the built-in the space, of an archive."""
     from landcue.models.fitted_codes import (
         LEAST_IMAGES,
         FittedCodes,
@@ -170,7 +197,8 @@ def _prepare_codes(
     if made is None:
         return found
     names, labels = ([], None) if base.label_names else made.labels
-    space = fit_codes(made.encoding, bits, labels=labels, label_names=names)
+    centered = int(base.provenance["recipe"]["general"]) if is_builtin(base) else None
+    space = fit_codes(made.encoding, bits, centered=centered, labels=labels, label_names=names)
     encoder: Any = base if space is None else FittedCodes(base, space)
     found = Prepared(
         encoder,
@@ -190,6 +218,19 @@ def _check_sizes(encoder: Model, dim: int | None, bits: int | None) -> None:
                 f"--{name} {asked}: the archive has {has}; leave it out, or change it with "
                 "landcue archive reembed"
             )
+
+
+def fitted_space(model: Path) -> Space | None:
+    """Return what maps an encoder's own embeddings to an archive's; ``None`` if they are the same.
+
+    Raises:
+        ModelError: Its file is broken.
+    """
+    from landcue.models.space import Space
+
+    file = model / CODES
+    found = Space.from_bytes(file.read_bytes(), str(file)) if file.is_file() else None
+    return found if found is not None and found.dim else None
 
 
 @contextlib.contextmanager

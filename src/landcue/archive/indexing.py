@@ -76,6 +76,8 @@ class IndexOptions:
         bits: Bits of a code that is fitted to the images; 0 for none. By default the built-in
             encoder's number, and for models without codes the fewest of 64, 128 and 256 whose
             measured recall reaches 0.95.
+        fit: Whether anything is fitted to the images: embeddings and codes of the built-in encoder,
+            whatever models of others lack. Without, embeddings and codes are the model's own.
         regions: Regions a side that each image is divided into, 2 to 8, for mode ``regions``, which
             finds what is smaller than a chip: see :mod:`landcue.codes.regions`. By default those of
             the archive, and none for a new one. Each takes as long to encode as an image, and a
@@ -104,6 +106,7 @@ class IndexOptions:
     folder_labels: bool | None = None
     dim: int | None = None
     bits: int | None = None
+    fit: bool = True
     regions: int | None = None
     ray: str | None = None
     ray_workers: int | None = None
@@ -214,7 +217,7 @@ def index_source(
             log("folder names are not used as labels; add --folder-labels if they are classes")
         prepared = prepare_encoder(
             loaded, own, [Part(images.records, images.root, scenes)],
-            dim=options.dim, bits=options.bits,
+            dim=options.dim, bits=options.bits, fit=options.fit,
             batch_size=options.batch_size, workers=options.workers,
             progress=partial(report, "fitting codes"), notify=log,
         )  # fmt: skip
@@ -301,6 +304,7 @@ def reembed_archive(
     drop_missing: bool = False,
     dim: int | None = None,
     bits: int | None = None,
+    fit: bool = True,
     regions: int | None = None,
     bands: str | None = None,
     scale: str | None = None,
@@ -320,6 +324,7 @@ def reembed_archive(
         drop_missing: Drop records whose image cannot be read; otherwise the call fails.
         dim: Length of an embedding, as in :class:`IndexOptions`.
         bits: Bits of a code, likewise.
+        fit: Whether anything is fitted to the images, likewise.
         regions: Regions a side, likewise; 0 removes them. By default those of the archive.
         bands: Bands of chips, as in :class:`IndexOptions`; by default as they were indexed.
         scale: How stored values of chips become bytes, likewise.
@@ -354,7 +359,7 @@ def reembed_archive(
         parts, stage = reembed_parts(archive, scenes)
         prepared = prepare_encoder(
             loaded, stage, parts,
-            dim=dim, bits=bits, batch_size=batch_size, workers=workers, refit=True,
+            dim=dim, bits=bits, fit=fit, batch_size=batch_size, workers=workers, refit=True,
             progress=partial(report, "fitting codes"), notify=notify,
         )  # fmt: skip
     loaded = prepared.encoder

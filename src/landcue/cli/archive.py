@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from landcue.cli.archive_milvus import about_collection, count_collection, diff, push
-from landcue.cli.console import Batch, Dim, Reporter, Workers, print_json, print_line
+from landcue.cli.console import Batch, Dim, Fit, Reporter, Workers, print_json, print_line
 from landcue.data.objects import shown
 from landcue.errors import ArchiveError, UsageError, counted
 
@@ -196,8 +196,8 @@ def reembed(
     model: Annotated[
         str | None,
         typer.Option(
-            help="New model, as for landcue index; by default the archive's own, whose codes and "
-            "labels are fitted again."
+            help="New model, as for landcue index; by default the archive's own, whose "
+            "embeddings, codes and labels are fitted again."
         ),
     ] = None,
     drop_missing: Annotated[
@@ -212,6 +212,7 @@ def reembed(
             "measured recall.",
         ),
     ] = None,
+    fit: Fit = True,
     regions: Annotated[
         int | None,
         typer.Option(
@@ -251,6 +252,7 @@ def reembed(
             drop_missing=drop_missing,
             dim=dim,
             bits=bits,
+            fit=fit,
             regions=regions,
             bands=bands,
             scale=scale,

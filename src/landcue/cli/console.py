@@ -18,6 +18,13 @@ Dim = Annotated[
     int | None,
     typer.Option(min=1, help="Length of an embedding of a third-party model (default 128)."),
 ]
+Fit = Annotated[
+    bool,
+    typer.Option(
+        help="Fit embeddings and codes to the archive's images, without labels; with --no-fit they "
+        "are the model's own."
+    ),
+]
 Batch = Annotated[int, typer.Option(min=1, help="Images per model call.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Number of threads that read images.")]
 Box = Annotated[str | None, typer.Option(help="Only records in this box, in degrees.")]

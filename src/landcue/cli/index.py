@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import Batch, Dim, Reporter, Workers, print_json, print_line
+from landcue.cli.console import Batch, Dim, Fit, Reporter, Workers, print_json, print_line
 
 
 def index(
@@ -43,6 +43,7 @@ def index(
             "measured recall.",
         ),
     ] = None,
+    fit: Fit = True,
     regions: Annotated[
         int | None,
         typer.Option(
@@ -161,6 +162,7 @@ def index(
         prune=prune,
         dim=dim,
         bits=bits,
+        fit=fit,
         regions=regions,
         ray=ray,
         ray_workers=ray_workers,

@@ -1,10 +1,12 @@
-"""An own encoder whose codes were fitted to the images of an archive.
+"""An own encoder whose codes, and for the built-in its embeddings, were fitted to an archive.
 
 Codes that were learned with an encoder do not hold on images of other kinds as its embedding does,
 and some encoders have none. :func:`fit_codes` fits iterative quantization to the embeddings of a
-sample of the images that are searched; :class:`FittedCodes` is the encoder with those codes. Its
-embeddings and label scores stay what they are. In a model folder the codes are one small file
-beside the encoder's own.
+sample of the images that are searched; :class:`FittedCodes` is the encoder with those codes. With
+``centered`` it also turns and stretches the embeddings so that the directions are damped in which
+nearest neighbors differ. That can be undone, so that archives of one encoder stay comparable
+(:meth:`landcue.models.Space.invert`). Label scores stay what they are. In a model folder all that
+is one small file beside the encoder's own.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +26,18 @@ from landcue.errors import ModelError, UsageError
 from landcue.files import write_atomic
 from landcue.models.space import (
     BITS,
+    DAMPED_BY,
+    LEAST_NEIGHBORS,
     RECALL,
     Matrix,
     Space,
+    damping,
     describe_space,
     fit_probe,
     principal,
     recall_of_codes,
     shortlist_of,
+    unit_rows,
 )
 from landcue.types import ByteArray, Encoding, Images
 
@@ -50,13 +55,15 @@ class FittedCodes:
 
     Attributes:
         base: The encoder.
-        space: Maps embeddings to bits and, where the encoder has no labels, to logits of labels.
+        space: Maps the encoder's embeddings to those of the archive (or keeps them, with ``dim``
+            0), to bits and, where the encoder has no labels, to logits of labels.
         path: The folder that it was loaded from; empty if it was not saved.
     """
 
     def __init__(self, base: Model, space: Space, path: Path | None = None) -> None:
         """Take an encoder and what was fitted to its embeddings."""
-        if space.n_features != base.dim or space.dim or (space.label_names and base.label_names):
+        fits = space.n_features == base.dim and space.dim in (0, base.dim)
+        if not fits or (space.label_names and base.label_names):
             raise ModelError(f"{CODES} was not fitted to this encoder; restore the model's folder")
         self.base, self.space = base, space
         self.path = path or Path()
@@ -88,10 +95,11 @@ class FittedCodes:
         return self.recode(self.base.encode(images))
 
     def recode(self, encoding: Encoding) -> Encoding:
-        """Replace the codes, and absent label scores, of what the encoder returned."""
+        """Replace what was fitted, and absent label scores, of what the encoder returned."""
         found = self.space.encode(encoding.embedding)
         scores = encoding.label_scores if self.base.label_names else found.label_scores
-        return replace(encoding, code=found.code, n_bits=self.n_bits, label_scores=scores)
+        embedding = found.embedding if self.space.dim else encoding.embedding
+        return Encoding(embedding, found.code, self.n_bits, scores)
 
     def save(self, folder: Path) -> None:
         """Write a model folder that :func:`landcue.load_model` reads."""
@@ -126,6 +134,7 @@ def fit_codes(
     encoding: Encoding,
     n_bits: int | None = None,
     *,
+    centered: int | None = None,
     labels: npt.NDArray[Any] | None = None,
     label_names: Sequence[str] = (),
     seed: int = 0,
@@ -140,6 +149,9 @@ def fit_codes(
         n_bits: Bits of a code, 0 for none. By default as many as the encoder has, which then keeps
             its own if the sample has fewer than 128 images or if their recall is as high; without
             own codes the fewest of 64, 128 and 256 whose recall reaches 0.95.
+        centered: Also fit the embeddings, if there are 256 images or more: damp the directions in
+            which nearest neighbors differ, and center the first so many values. The others keep
+            their mean, and both parts get half of the squared length.
         labels: For an encoder without labels: truth ``[m, C]``, NaN where an image is not
             annotated; see :func:`landcue.models.fit_space`.
         label_names: Names of the C labels.
@@ -149,15 +161,20 @@ def fit_codes(
     m, width = x.shape
     if n_bits is not None and not 0 <= n_bits <= width:
         raise UsageError(f"--bits {n_bits}: the model's embedding allows 0 to {width} bits")
+    fitted = None if centered is None or m < LEAST_NEIGHBORS else _damped(x, centered)
+    turn, shift = (np.eye(width), np.zeros(width)) if fitted is None else fitted
+    y = x @ turn + shift
     keeps = n_bits is None and encoding.n_bits > 0
     if keeps and m < LEAST_IMAGES:
         return None
     facts: dict[str, Any] = {"images": m, "features": width, "seed": seed, "codes": {}}
+    if fitted is not None:
+        facts["neighbors"] = DAMPED_BY
     chosen = n_bits
     if n_bits != 0:
         order = np.random.default_rng(seed).permutation(m)
         fit, kept = order[::2], order[1::2]
-        known = encoding.embedding[kept]
+        known = unit_rows(y[kept])
         recall: dict[str, float] = {}
         codes_facts: dict[str, Any] = {
             "images": len(kept),
@@ -167,8 +184,8 @@ def fit_codes(
         facts["codes"] = codes_facts
         sizes = tuple(bits for bits in BITS if bits <= width) or (width,)
         for bits in (n_bits or encoding.n_bits,) if n_bits or keeps else sizes:
-            weight, bias = _quantized(x[fit], bits, seed)
-            codes = pack_bits(x[kept] @ weight + bias > 0)
+            weight, bias = _quantized(y[fit], bits, seed)
+            codes = pack_bits(y[kept] @ weight + bias > 0)
             recall[str(bits)] = round(recall_of_codes(known, codes), 4)
             chosen = bits
             if recall[str(bits)] >= RECALL:
@@ -176,9 +193,12 @@ def fit_codes(
         if encoding.n_bits:
             own = round(recall_of_codes(known, encoding.code[kept]), 4)
             codes_facts["own"] = {"bits": encoding.n_bits, "recall": own}
-            if keeps and own >= recall[str(chosen)]:
+            if keeps and fitted is None and own >= recall[str(chosen)]:
                 return None
-    weight, bias = _quantized(x, chosen or 0, seed)
+    weight, bias = _quantized(y, chosen or 0, seed)
+    maps, biases = [turn @ weight], [shift @ weight + bias]
+    if fitted is not None:
+        maps, biases = [turn, *maps], [shift, *biases]
     names: tuple[str, ...] = ()
     if labels is not None:
         try:
@@ -186,11 +206,31 @@ def fit_codes(
         except UsageError as error:  # codes alone are useful, too
             facts["no_labels"] = str(error)
         else:
-            weight, bias = np.hstack([weight, probe.weight]), np.append(bias, probe.bias)
+            maps, biases = [*maps, probe.weight], [*biases, probe.bias]
             names, facts["probe"] = probe.names, probe.facts
     return Space(
-        weight.astype(np.float32), bias.astype(np.float32), 0, chosen or 0, names, facts=facts
+        np.hstack(maps).astype(np.float32),
+        np.concatenate(biases).astype(np.float32),
+        0 if fitted is None else width,
+        chosen or 0,
+        names,
+        facts=facts,
     )
+
+
+def _damped(x: Matrix, centered: int) -> tuple[Matrix, Matrix] | None:
+    """Return weight ``[d, d]`` and bias ``[d]`` of the embeddings of an archive; see fit_codes."""
+    mean = x.mean(axis=0)
+    weight = damping(x - mean)
+    if weight is None:
+        return None
+    first = np.arange(len(mean)) < centered
+    kept = np.where(first, 0, mean)
+    squares = np.square((x - mean) @ weight + kept).mean(axis=0)
+    if 0 < centered < len(mean):  # each part half of the squared length
+        scale = np.where(first, squares[first].sum(), squares[~first].sum()) ** -0.5
+        weight, kept = weight * scale, kept * scale
+    return weight, kept - mean @ weight
 
 
 def _quantized(x: Matrix, n_bits: int, seed: int) -> tuple[Matrix, Matrix]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from landcue.models.encoder import NeuralEncoder
+    from landcue.models.space import Space
 
 MOST_CELLS = 4_096
 _TINY = np.float32(1e-12)
@@ -67,7 +68,8 @@ def similar_regions(
         UsageError: The encoder's backbone ends in no feature map, it was exported without one, or
             the sizes do not fit.
     """
-    encoder = getattr(encoder, "base", encoder)  # with codes that were fitted to an archive
+    space: Space | None = getattr(encoder, "space", None)  # fitted to an archive
+    encoder = getattr(encoder, "base", encoder)
     direction = np.asarray(query, np.float32).reshape(-1)
     size, bands = encoder.image_size, encoder.in_chans
     if direction.shape != (encoder.dim,) or image.shape != (size, size, bands):
@@ -80,6 +82,10 @@ def similar_regions(
         whole = locations.mean((0, 1))
     else:
         locations, whole = _torch_locations(encoder, image)
+    if space is not None and space.dim:  # affine, so that the mean over locations stays one
+        locations = locations / max(float(np.linalg.norm(whole)), _TINY)
+        locations = locations @ space.weight[:, : space.dim] + space.bias[: space.dim]
+        whole = locations.mean((0, 1))
     along = locations @ direction
     length = max(float(np.linalg.norm(whole)), _TINY)
     return Regions(

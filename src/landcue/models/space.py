@@ -10,6 +10,7 @@ nearest neighbors.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -39,8 +40,13 @@ SHORTLIST, NEIGHBORS = 200, 20
 """Recall of codes: share of an image's 20 nearest that are among its 200 nearest codes."""
 LEAST_NEIGHBORS = 256
 """Fewest images whose nearest neighbors are looked at."""
-_DAMPED_BY = 10
-_SHRINKAGE = 0.3  # added to the covariance of neighbors, over its mean eigenvalue
+LEAST_DISTINCT = 128
+"""Fewest of them that remain without near duplicates."""
+DAMPED_BY = 10
+"""Nearest neighbors whose differences are damped."""
+_SHRINKAGE = 0.1  # added to the covariance of neighbors, over its mean eigenvalue
+_ENOUGH = 600  # more is added below this number of images
+_DUPLICATE = 0.8  # cosine, around the mean
 _FORMAT = 1
 _KEY = "landcue"
 
@@ -96,6 +102,34 @@ class Space:
             n_bits=k,
             label_scores=(0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32),
         )
+
+    def invert(self, embedding: npt.NDArray[Any]) -> FloatArray:
+        """Return the unit-norm features ``[n, F]`` of which :meth:`encode` made embeddings.
+
+        An embedding e is (u W + b) / s for a unit vector u, so that u = s e W^-1 - b W^-1, whose
+        length decides s.
+
+        Raises:
+            UsageError: Embeddings are shorter than features (d < F).
+
+        >>> rng = np.random.default_rng(0)
+        >>> u = unit_rows(rng.normal(size=(300, 8)))
+        >>> space = fit_space(u, dim=8, n_bits=0, neighbors=True)
+        >>> bool(np.allclose(space.invert(space.encode(u).embedding), u, atol=1e-5))
+        True
+        """
+        if self.dim != self.n_features or embedding.shape[1:] != (self.dim,):
+            raise UsageError(
+                f"embeddings {list(embedding.shape)} of a space of {self.dim} dimensions cannot be "
+                f"turned into the {self.n_features} features of its encoder"
+            )
+        inverse, shift = _inverse_of(self)
+        direction = np.asarray(embedding, np.float32) @ inverse
+        along, square = direction @ shift, np.einsum("nd,nd->n", direction, direction)
+        root = np.sqrt(np.maximum(along**2 + square * (1 - shift @ shift), 0))
+        direction *= ((along + root) / np.maximum(square, np.finfo(np.float32).tiny))[:, None]
+        direction -= shift
+        return unit_rows(direction)
 
     def encode_text(self, features: npt.NDArray[Any]) -> Encoding:
         """Map features of texts, floats ``[n, F]``, to embeddings and codes; without label scores.
@@ -183,6 +217,12 @@ class Space:
         return space
 
 
+@functools.lru_cache(maxsize=4)
+def _inverse_of(space: Space) -> tuple[FloatArray, FloatArray]:
+    inverse = np.linalg.inv(space.weight[:, : space.dim].astype(np.float64))
+    return inverse.astype(np.float32), (space.bias[: space.dim] @ inverse).astype(np.float32)
+
+
 def unit_rows(values: npt.NDArray[Any]) -> FloatArray:
     """Scale rows ``[n, d]`` to length 1, float32; a row of zeros stays zero."""
     wide = np.asarray(values, np.float32)
@@ -256,10 +296,11 @@ def fit_space(
     if n_bits is not None and not 0 <= n_bits <= width:
         raise UsageError(f"--bits {n_bits}: the model's features allow 0 to {width} bits")
     facts: dict[str, Any] = {"images": m, "features": width, "seed": seed}
-    if neighbors := neighbors and m >= LEAST_NEIGHBORS:
-        facts["neighbors"] = _DAMPED_BY
+    neighbors = neighbors and m >= LEAST_NEIGHBORS
     n_bits, facts["codes"] = _choose_bits(u, d, n_bits, neighbors, seed)
-    axes, mean = _axes(u, max(d, n_bits), neighbors)
+    axes, mean, damped = _axes(u, max(d, n_bits), neighbors)
+    if damped:
+        facts["neighbors"] = DAMPED_BY
     code_axes = _rotated(u - mean, axes[:, :n_bits], seed)
     maps = [axes[:, :d], code_axes]
     biases = [-mean @ maps[0], -mean @ maps[1]]
@@ -330,8 +371,8 @@ def _rotated(centered: Matrix, axes: Matrix, seed: int) -> Matrix:
     return axes @ rotation
 
 
-def _axes(u: Matrix, needed: int, neighbors: bool) -> tuple[Matrix, Matrix]:
-    """Return the axes that embeddings and codes are made of, and the mean.
+def _axes(u: Matrix, needed: int, neighbors: bool) -> tuple[Matrix, Matrix, bool]:
+    """Return the axes that embeddings and codes are made of, the mean, and whether it damped.
 
     With ``neighbors`` the covariance of the differences between an image and its nearest ones is
     damped, as within-class covariance normalization does with labels (Hatch et al., Interspeech
@@ -339,20 +380,42 @@ def _axes(u: Matrix, needed: int, neighbors: bool) -> tuple[Matrix, Matrix]:
     """
     axes, mean = principal(u)
     if not neighbors:
-        return axes, mean
+        return axes, mean, False
     every, axes = axes, axes[:, : max(needed, BITS[-1])]
     z = (u - mean) @ axes
-    z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    damped = damping(z)
+    if damped is None:
+        return every, mean, False
+    return axes @ damped @ principal(z @ damped)[0], mean, True
+
+
+def damping(x: Matrix) -> Matrix | None:
+    """Return a symmetric map ``[d, d]`` of centered vectors ``[m, d]``; it keeps their mean length.
+
+    It damps the directions in which an image differs from those of its :data:`DAMPED_BY` nearest
+    ones that have it among theirs. Near duplicates, such as chips that overlap, are taken once.
+    ``None`` if fewer than :data:`LEAST_DISTINCT` images remain.
+    """
+    z = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     near = z @ z.T
+    dropped = np.zeros(len(z), np.bool_)
+    for row, others in enumerate(near > _DUPLICATE):
+        if not dropped[row]:
+            dropped[row + 1 :] |= others[row + 1 :]
+    z, near = z[~dropped], near[~dropped][:, ~dropped]
     np.fill_diagonal(near, -np.inf)
-    near = np.argpartition(-near, _DAMPED_BY, axis=1)[:, :_DAMPED_BY]
-    within = sum((z - z[column]).T @ (z - z[column]) for column in near.T)
-    if np.trace(within) < 1e-6 * len(z):  # every image has ten copies
-        return every, mean
+    listed = np.zeros(near.shape, np.bool_)
+    last = min(DAMPED_BY, len(z) - 1)
+    np.put_along_axis(listed, np.argpartition(-near, last, axis=1)[:, :last], True, 1)
+    pairs = (listed & listed.T).astype(np.float64)
+    within = z.T @ (pairs.sum(axis=1, keepdims=True) * z - pairs @ z)
+    if len(z) < LEAST_DISTINCT or not within.any():
+        return None
     spread, turn = np.linalg.eigh(within)
-    damped = turn / np.sqrt(spread.clip(0) + _SHRINKAGE * spread.mean()) @ turn.T
-    damped *= np.linalg.norm(z, axis=1).mean() / np.linalg.norm(z @ damped, axis=1).mean()
-    return axes @ damped @ principal((u - mean) @ axes @ damped)[0], mean
+    added = _SHRINKAGE * max(1.0, _ENOUGH / len(z)) ** 3 * spread.mean()
+    damped = turn / np.sqrt(spread.clip(0) + added) @ turn.T
+    lengths = np.linalg.norm(x, axis=1).mean(), np.linalg.norm(x @ damped, axis=1).mean()
+    return damped * (lengths[0] / lengths[1])
 
 
 def _choose_bits(
@@ -364,7 +427,7 @@ def _choose_bits(
     order = np.random.default_rng(seed).permutation(len(u))
     fit, kept = u[order[::2]], u[order[1::2]]
     choices = (asked,) if asked else tuple(b for b in BITS if b <= u.shape[1]) or (u.shape[1],)
-    axes, mean = _axes(fit, max(d, *choices), neighbors)
+    axes, mean, _ = _axes(fit, max(d, *choices), neighbors)
     embedding = unit_rows((kept - mean) @ axes[:, :d])
     facts: dict[str, Any] = {
         "images": len(kept),
@@ -429,6 +492,8 @@ def describe_space(space: Space) -> str:
     if not facts:
         return f"{space.dim} dimensions, as the model returns them"
     line = f"fitted on {facts['images']} images: {space.dim} dimensions"
+    if "neighbors" in facts:
+        line += " with differences of neighbors damped"
     recalls: dict[str, float] = facts.get("codes", {}).get("recall", {})
     if space.n_bits:
         line += f", {space.n_bits} bits"

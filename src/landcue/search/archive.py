@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from landcue.errors import DataError, UsageError
+from landcue.errors import ArchiveError, DataError, UsageError
 from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
 from landcue.search.opened import Model, OpenedArchive, open_storage
@@ -386,6 +386,37 @@ class Archive(OpenedArchive):
             DataError: An image cannot be read.
         """
         return self._planner.embed(_query(query))
+
+    def convert(self, embedding: FloatArray, source: Archive | None = None) -> FloatArray:
+        """Convert embeddings of another archive of the same encoder for searches of this one.
+
+        Embeddings that ``landcue index`` fits to an archive have its own space, and a vector does
+        not say where it is from.
+
+        >>> other.search(other.convert(archive.embed("a.png"), archive))       # doctest: +SKIP
+
+        Args:
+            embedding: float32 ``[n, d]``, unit norm.
+            source: The archive that they are of; ``None``: they are the encoder's own.
+
+        Raises:
+            ArchiveError: The archives have different encoders, or cannot be converted.
+        """
+        from landcue.archive.fitting import fitted_space
+        from landcue.search.change import encoder_of
+
+        storages = [self._storage] if source is None else [self._storage, source._storage]
+        folders = [one.model_folder for one in storages]
+        if None in folders or len({encoder_of(one) for one in storages}) > 1:
+            raise ArchiveError(
+                f"{self.url}: embeddings of another encoder, or of one that was fitted apart, "
+                "cannot be converted; index the images of one archive into a new folder with "
+                "--model and the other's folder model"
+            )
+        spaces = [fitted_space(folder) for folder in folders if folder is not None]
+        if source is not None and spaces[1] is not None:
+            embedding = spaces[1].invert(embedding)
+        return embedding if spaces[0] is None else spaces[0].encode(embedding).embedding
 
     @property
     def watches(self) -> Watches:

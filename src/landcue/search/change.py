@@ -12,7 +12,7 @@ import numpy.typing as npt
 from landcue.archive.layout import embedding_fingerprint
 from landcue.data.pairing import pair_places
 from landcue.errors import ArchiveError, DataError, UsageError, did_you_mean
-from landcue.search.backend import Facts
+from landcue.search.backend import Facts, Storage
 from landcue.search.changes import Change, ChangeFacts, Changes
 from landcue.search.dates import (
     Mask,
@@ -61,12 +61,13 @@ def find_changes(
 ) -> Changes:
     """Return the unusual pairs of two archives, or of one: see :meth:`landcue.Archive.change`."""
     _check_values(periods, alpha, min_overlap, k)
-    encoder = encoder_of(before)
+    encoder = encoder_of(before.archive)
     models = _models(scoring, encoder)
-    if encoder != encoder_of(after):
+    if encoder != encoder_of(after.archive):
         raise ArchiveError(
-            f"{after.archive.folder} was made by another model than {before.archive.folder}: "
-            "embed one of them again with 'landcue archive reembed'"
+            f"{after.archive.folder} was made by another model than {before.archive.folder}, or "
+            "fitted apart from it: index its images into a new folder with --model "
+            f"{before.archive.model_folder}"
         )
     backends = before, after
     masks = [allowed(backend, where) for backend in backends]
@@ -112,11 +113,11 @@ def find_changes(
     return Changes(len(rows), lambda i, j: table.decode(rows[i:j]), facts)
 
 
-def encoder_of(backend: LocalBackend) -> str:
-    """Return the fingerprint of what made the embeddings; codes may be an archive's own."""
-    model = backend.archive.model_folder
+def encoder_of(storage: Storage) -> str:
+    """Return the fingerprint of what made the embeddings, before they were fitted to an archive."""
+    model = storage.model_folder
     found = None if model is None else embedding_fingerprint(model)
-    return found or backend.manifest.fingerprint
+    return found or storage.manifest.fingerprint
 
 
 def _models(scoring: str, fingerprint: str) -> list[ChangeModel | None]:
@@ -207,9 +208,7 @@ def _compare(
     if names:
         label = one.backend.vectors.scores[one.rows].argmax(axis=1)
     fine = _combined(coarse, label)
-    differences = Differences(
-        one.backend.vectors.embedding, other.backend.vectors.embedding, one.rows, other.rows, scene
-    )
+    differences = Differences(one.embedding, other.embedding, one.rows, other.rows, scene)
     scores, distances = compare_pairs(differences, models)
     p, z, level = conformal(scores, [fine, coarse], known)
 

@@ -7,7 +7,7 @@ import functools
 import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,10 @@ from landcue.errors import DataError, UsageError
 from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
 from landcue.search.records import Records
+from landcue.types import FloatArray
+
+if TYPE_CHECKING:
+    from landcue.models.space import Space
 
 pc: Any = pyarrow.compute
 
@@ -110,6 +114,12 @@ class Side:
         """The records of the archive."""
         return self.backend.records
 
+    @property
+    def embedding(self) -> FloatArray:
+        """The encoder's own embeddings of all records ``[n, d]``, computed where they are read."""
+        stored, space = self.backend.vectors.embedding, self.backend.archive.space
+        return stored if space is None else cast(FloatArray, _OwnEmbeddings(stored, space))
+
     def places(self) -> Places:
         """Return where and when they were taken."""
         records = self.records
@@ -120,6 +130,17 @@ class Side:
     def of(self, rows: Rows) -> Side:
         """Return some of them, by their place among these."""
         return Side(self.backend, self.rows[rows])
+
+
+class _OwnEmbeddings:
+    """Reads rows of embeddings in the space of the encoder, in which archives are compared."""
+
+    def __init__(self, stored: FloatArray, space: Space) -> None:
+        self._stored, self._space = stored, space
+        self.shape = stored.shape
+
+    def __getitem__(self, rows: Any) -> FloatArray:
+        return self._space.invert(self._stored[rows])
 
 
 def _outlines(records: Records, rows: Rows, wanted: Rows) -> npt.NDArray[Any]:
@@ -240,7 +261,7 @@ def find_timeline(backend: LocalBackend, id_: str, min_overlap: float) -> tuple[
     if not len(rows):
         raise DataError(f"no record of the place of {id_} has a time")
     rows = rows[np.argsort(records.time[rows], kind="stable")]
-    vectors = backend.vectors.embedding[rows].astype(np.float64)
+    vectors = Side(backend, rows).embedding[rows].astype(np.float64)
     steps = 0.5 * np.square(np.diff(vectors, axis=0)).sum(axis=1)
     sensors = records.column("sensor", rows).to_pylist()
     return tuple(

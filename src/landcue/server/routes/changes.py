@@ -155,7 +155,7 @@ def _other(service: Service, given: ChangeRequest) -> Served:
     pair = service.catalog.get(given.archive), service.catalog.get(given.other or given.archive)
     backends = [one.archive.backend for one in pair]
     folders = [one for one in backends if isinstance(one, LocalBackend)]
-    if len({encoder_of(one) for one in folders}) > 1:
+    if len({encoder_of(one.archive) for one in folders}) > 1:
         names = " and ".join(repr(one.name) for one in pair)
         raise ProblemError(409, f"archives {names} were made by different models")
     return pair[1]
