@@ -273,10 +273,12 @@ def fit(images: ImageSet, features: Any, recipe: Recipe) -> Heads:
     return fit_heads(features[rows], classes, labels, recipe)
 
 
-def own_space(vectors: Any, code: Any, n_bits: int) -> Any:
-    """Return the codes that ``landcue index`` gives these images, fitted to them without labels."""
-    space = fit_codes(Encoding(vectors, code, n_bits, np.zeros((len(code), 0), np.float32)))
-    return code if space is None else space.encode(vectors).code
+def own_space(vectors: Any, recipe: Recipe) -> Encoding:
+    """Return what ``landcue index`` fits to these images without labels."""
+    none = np.zeros((len(vectors), 0), np.float32)
+    known = Encoding(vectors, none.astype(np.uint8), 0, none)
+    space = fit_codes(known, recipe.n_bits, centered=recipe.general)
+    return known if space is None else space.encode(vectors)
 
 
 def measure(images: ImageSet, features: Any, heads: Heads, recipe: Recipe) -> dict[str, Any]:
@@ -285,16 +287,14 @@ def measure(images: ImageSet, features: Any, heads: Heads, recipe: Recipe) -> di
     on = Measured([images.records[i] for i in rows], images.label_names)
     vectors, code = heads.outputs(features[rows])
     half = features.shape[1] // 2
-    own = vectors - vectors.mean(0)
+    fitted = own_space(vectors, recipe)
     return {
         "MobileNetV2, pooled features": on.floats(unit(features[rows, :half])),
         "EfficientNet-Lite0, pooled features": on.floats(unit(features[rows, half:])),
         "embedding": on.floats(vectors),
-        "embedding, centered on the images themselves": on.floats(unit(own)),
+        "embedding, fitted to the images themselves": on.floats(fitted.embedding),
         "code": on.codes(code, recipe.n_bits),
-        "code, fitted to the images themselves": on.codes(
-            own_space(vectors, code, recipe.n_bits), recipe.n_bits
-        ),
+        "code, fitted to the images themselves": on.codes(fitted.code, recipe.n_bits),
     }
 
 
