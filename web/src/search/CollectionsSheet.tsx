@@ -22,7 +22,7 @@ export default function CollectionsSheet() {
   useEffect(() => {
     api.collections(archiveName.value || null).then(
       (answer) => setKnown(answer.collections),
-      (error: unknown) => setFailed(messageOf(error)),
+      (error: unknown) => setFailed(sentence(messageOf(error))),
     );
   }, [open?.updated, open?.id]);
   const others = (known ?? []).filter((one) => one.id !== open?.id);
@@ -204,7 +204,7 @@ async function show(id: string): Promise<void> {
     openCollection(await api.collection(id));
     close();
   } catch (error) {
-    notify(messageOf(error));
+    notify(sentence(messageOf(error)));
   }
 }
 
@@ -223,7 +223,7 @@ async function download(read: () => Promise<Blob>, name: string): Promise<void> 
     await changesSent();
     save(await read(), name);
   } catch (error) {
-    notify(messageOf(error));
+    notify(sentence(messageOf(error)));
   }
 }
 
@@ -234,7 +234,7 @@ async function remove(open: CollectionAnswer): Promise<void> {
     await api.deleteCollection(open.id);
     go({ collection: null });
   } catch (error) {
-    notify(messageOf(error));
+    notify(sentence(messageOf(error)));
   }
 }
 

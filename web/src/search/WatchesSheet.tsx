@@ -52,7 +52,7 @@ export function SavedSearches({ known, name, unseen }: SavedProps & { known: rea
     try {
       watches.value = (await api.removeWatch(one.name, archiveName.value)).watches;
     } catch (error) {
-      setFailed(messageOf(error));
+      setFailed(sentence(messageOf(error)));
     }
   };
   return (
@@ -89,7 +89,7 @@ function Saved({ watch, unseen, onRemove }: SavedProps & { watch: Watch; onRemov
     else if (!watch.hits) setHits("No new record matched so far.");
     else {
       setHits("Loading …");
-      hitsOf(watch.name).then(setHits, (error: unknown) => setHits(messageOf(error)));
+      hitsOf(watch.name).then(setHits, (error: unknown) => setHits(sentence(messageOf(error))));
     }
   };
   return (
@@ -168,7 +168,7 @@ function Feed({ name }: { name: string }) {
       const { path } = await api.newFeed(name, archiveName.value);
       setAddress(new URL(path, location.href).href);
     } catch (error) {
-      notify(messageOf(error));
+      notify(sentence(messageOf(error)));
     }
   };
   if (!address)
