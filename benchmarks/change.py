@@ -32,8 +32,10 @@ from numpy.typing import NDArray
 
 import landcue
 from landcue.demo.pairs import CHANGES, render_scene
+from landcue.models.fitted_codes import fit_codes
 from landcue.search import change, unusual
 from landcue.search.records import COLUMNS, Records
+from landcue.types import Encoding
 
 ALPHA = 0.05
 
@@ -277,15 +279,26 @@ def speed(n: int) -> None:
     embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
     scores = rng.random((2 * n, len(labels)), np.float32)
     print(f"{n:,} pairs of {dim} numbers; {os.cpu_count()} cores, {_cpu()}")
-    for name, fingerprint in (("both", model.fingerprint), ("measured", "another")):
+    none = np.empty((2048, 0), np.float32)
+    fitted = fit_codes(Encoding(embedding[:2048], none.astype(np.uint8), 0, none), 0, centered=160)
+    for name, fingerprint, space in (
+        ("both", model.fingerprint, None),
+        ("both, embeddings fitted to the archive", model.fingerprint, fitted),
+        ("measured", "another", None),
+    ):
+        manifest = SimpleNamespace(fingerprint=fingerprint, label_names=labels)
         backend = SimpleNamespace(
             records=Records(table),
             vectors=SimpleNamespace(
                 embedding=embedding, scores=scores, score=lambda x: scores[:, labels.index(x)]
             ),
-            manifest=SimpleNamespace(fingerprint=fingerprint, label_names=labels),
+            manifest=manifest,
             archive=SimpleNamespace(
-                batches=lambda _: batches(table), folder=Path("memory"), model_folder=None
+                batches=lambda _: batches(table),
+                folder=Path("memory"),
+                model_folder=None,
+                manifest=manifest,
+                space=space,
             ),
         )
         periods = change.Period.before("2013"), change.Period.after("2018")

@@ -485,6 +485,9 @@ def card(config: dict[str, Any], made: Checkpoint, found: dict[str, Any]) -> str
         *table,
         *(_row(name, values) for name, values in unseen.items()),
         "",
+        "The rows `fitted to the images themselves` are what `landcue index` makes of archives of "
+        "256 images or more, without labels.",
+        "",
         "## Scene classes it has seen",
         "",
         f"The test part of `{provenance['split']}`, by the same measures: images that it was not "

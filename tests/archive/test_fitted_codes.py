@@ -231,6 +231,16 @@ def test_nothing_is_fitted_without_fit(dated, tmp_path):
     assert api.open(tmp_path / "copy").manifest.fingerprint == one.manifest.fingerprint
 
 
+def test_embeddings_stay_the_encoders_own_beside_regions(dated):
+    folder, (_, _, own) = dated
+    index_source(folder / "2020.csv", folder / "regions", options=IndexOptions(regions=2))
+    found = api.open(folder / "regions")
+    columns, mine = found.columns(), own.columns()
+    rows = [mine.find(id_) for id_ in columns.ids]
+    np.testing.assert_allclose(columns.embedding, mine.embedding[rows], atol=2e-6)
+    assert found.encoder().space.facts["codes"]["recall"]  # its codes are fitted
+
+
 def test_similar_regions_add_up_in_a_fitted_space(dated):
     _, (one, _, _) = dated
     encoder = one.encoder()

@@ -69,6 +69,7 @@ def prepare_encoder(
     dim: int | None,
     bits: int | None,
     fit: bool = True,
+    regions: int = 0,
     batch_size: int = 64,
     workers: int | None = None,
     refit: bool = False,
@@ -90,6 +91,8 @@ def prepare_encoder(
         dim: Length of an embedding; chosen if ``None``.
         bits: Bits of a code; chosen if ``None``.
         fit: Whether to fit anything; else the model is used as it is.
+        regions: Regions a side of each image. With any, the built-in's embeddings stay its own, in
+            which the search of regions was measured.
         batch_size: Images per call.
         workers: Reading threads.
         refit: Fit again although the encoder was fitted, unless ``landcue adapt`` trained it.
@@ -110,7 +113,7 @@ def prepare_encoder(
     sample = _Sample(parts, batch_size, workers, progress)
     if not isinstance(loaded, PretrainedEncoder):
         if dim is None and not (own is not None and is_pretrained(own)):
-            return _prepare_codes(loaded, own, sample, bits, refit, notify)
+            return _prepare_codes(loaded, own, sample, bits, not regions, refit, notify)
         loaded = as_pretrained(getattr(loaded, "base", loaded))
     if loaded.fitted and "adapted" in loaded.space.facts:
         refit = False  # what was learned from labels is not replaced
@@ -159,6 +162,7 @@ def _prepare_codes(
     own: Path | None,
     sample: _Sample,
     bits: int | None,
+    damps: bool,
     refit: bool,
     notify: Callable[[str], object] | None,
 ) -> Prepared:
@@ -197,7 +201,8 @@ def _prepare_codes(
     if made is None:
         return found
     names, labels = ([], None) if base.label_names else made.labels
-    centered = int(base.provenance["recipe"]["general"]) if is_builtin(base) else None
+    damps = damps and is_builtin(base)
+    centered = int(base.provenance["recipe"]["general"]) if damps else None
     space = fit_codes(made.encoding, bits, centered=centered, labels=labels, label_names=names)
     encoder: Any = base if space is None else FittedCodes(base, space)
     found = Prepared(

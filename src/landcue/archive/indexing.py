@@ -217,7 +217,7 @@ def index_source(
             log("folder names are not used as labels; add --folder-labels if they are classes")
         prepared = prepare_encoder(
             loaded, own, [Part(images.records, images.root, scenes)],
-            dim=options.dim, bits=options.bits, fit=options.fit,
+            dim=options.dim, bits=options.bits, fit=options.fit, regions=regions,
             batch_size=options.batch_size, workers=options.workers,
             progress=partial(report, "fitting codes"), notify=log,
         )  # fmt: skip
@@ -359,7 +359,8 @@ def reembed_archive(
         parts, stage = reembed_parts(archive, scenes)
         prepared = prepare_encoder(
             loaded, stage, parts,
-            dim=dim, bits=bits, fit=fit, batch_size=batch_size, workers=workers, refit=True,
+            dim=dim, bits=bits, fit=fit, regions=regions, batch_size=batch_size, workers=workers,
+            refit=True,
             progress=partial(report, "fitting codes"), notify=notify,
         )  # fmt: skip
     loaded = prepared.encoder
