@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import commands
 import tiny_models
 from landcue.errors import ModelError, UsageError
 from landcue.models import PretrainedEncoder, fit_space, load_model
+from landcue.models.pretrained import encoder as encoder_module
 from landcue.models.pretrained.encoder import fetching, restore_encoder
 from landcue.models.pretrained.preprocessing import Preprocessing
 
@@ -362,3 +364,21 @@ def test_pretrained_encoders_are_listed_by_kind():
     assert list_models("timm:nothing*") == []
     with pytest.raises(UsageError, match="no list of models of kind 'clip'"):
         list_models("clip:*")
+
+
+def test_a_line_says_what_is_waited_for_when_loading_takes_long(monkeypatch, capsys):
+    monkeypatch.setattr(encoder_module, "NOTICE_AFTER", 0.0)
+    shown = threading.Event()
+
+    def show(*values, **options):
+        print(*values, **options)
+        shown.set()
+
+    monkeypatch.setattr(encoder_module, "print", show, raising=False)
+    with encoder_module.fetching("timm:some", "use a file"):
+        assert shown.wait(30)
+    assert capsys.readouterr().err == "loading timm:some: waiting for its hub or its files\n"
+    monkeypatch.setattr(encoder_module, "NOTICE_AFTER", 600.0)
+    with encoder_module.fetching("timm:some", "use a file"):
+        pass
+    assert capsys.readouterr().err == ""

@@ -14,6 +14,8 @@ import importlib
 import io
 import json
 import logging
+import sys
+import threading
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +43,8 @@ ADAPTERS = {
 }
 """The module of each kind: ``open_tower(name, device, threads)`` opens what a user named,
 ``restore_tower(settings, folder, device, threads)`` what :meth:`Tower.save` wrote."""
+NOTICE_AFTER = 3.0
+"""Seconds of loading after which a line says what is waited for."""
 _HINT = "restore it from a copy of the model"
 
 
@@ -406,11 +410,20 @@ def fetching(
 ) -> Generator[None]:
     """Load weights from a hub, quietly; whatever its client raises becomes one line.
 
+    One line on stderr says what is waited for when that takes long: without a network, a client
+    tries again for almost a minute.
+
     Raises:
         ModelError: They cannot be loaded.
     """
+    message = f"loading {name}: waiting for its hub or its files"
+    notice = threading.Timer(NOTICE_AFTER, print, [message], {"file": sys.stderr, "flush": True})
+    notice.daemon = True
+    notice.start()
     try:
         with quiet():
             yield
     except Exception as error:
         raise ModelError(f"{name}: {what} ({first_line(error)}); {instead}") from None
+    finally:
+        notice.cancel()
