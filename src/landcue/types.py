@@ -107,14 +107,14 @@ class Record:
         labels: Annotated label names in the source's order; ``None`` if it is not annotated
             (which is not the same as an image annotated with no label, ``()``).
         group: What the image was drawn from (scene class, larger scene), for splits.
-        bounds: Footprint, if known without opening the file.
-        time: Acquisition time in UTC, if known.
+        bbox: Box around its footprint, if known without opening the file.
+        datetime: Acquisition time in UTC, if known.
         part: ``train``, ``val`` or ``test`` when a split was applied.
         window: The pixels of ``path`` that make the chip; ``None`` for a whole image.
         sensor: What took the image (platform or constellation), if known.
-        footprint: Outline in degrees (shapely) as :func:`landcue.data.places.normalize` returns it:
+        geometry: Outline in degrees (shapely) as :func:`landcue.data.places.normalize` returns it:
             longitudes -180..180, cut at the antimeridian, exterior rings counterclockwise;
-            ``None`` when only bounds are known.
+            ``None`` when only a box is known.
         predicted: Labels that a model predicted, of a record of an archive.
         source: Name of its source, of a record of an archive.
         reading: How the numbers of a raster became a picture, of a record of an archive; see
@@ -125,12 +125,12 @@ class Record:
     path: Path
     labels: tuple[str, ...] | None = None
     group: str | None = None
-    bounds: Bounds | None = None
-    time: dt.datetime | None = None
+    bbox: Bounds | None = None
+    datetime: dt.datetime | None = None
     part: str | None = None
     window: Window | None = None
     sensor: str | None = None
-    footprint: Area | None = None
+    geometry: Area | None = None
     predicted: tuple[str, ...] = ()
     source: str = ""
     reading: Mapping[str, Any] | None = None

@@ -28,17 +28,17 @@ OVER = shapely.Polygon([(179.0, -16.0), (-179.0, -16.2), (-179.1, -17.2), (178.9
 def archive(tmp_path_factory, tools):
     root = tmp_path_factory.mktemp("source")
     places = {
-        "box.png": {"bounds": Bounds(10, 50, 11, 51), "time": TIME, "sensor": "sentinel-2"},
-        "fiji.png": {"bounds": Bounds(179, -17, -179, -16), "group": "Fiji", "labels": ("sea",)},
+        "box.png": {"bbox": Bounds(10, 50, 11, 51), "datetime": TIME, "sensor": "sentinel-2"},
+        "fiji.png": {"bbox": Bounds(179, -17, -179, -16), "group": "Fiji", "labels": ("sea",)},
         "nowhere.png": {},
         "over.png": {
-            "footprint": OVER,
-            "bounds": Bounds(178.9, -17.2, -179, -16),
-            "time": TIME,
+            "geometry": OVER,
+            "bbox": Bounds(178.9, -17.2, -179, -16),
+            "datetime": TIME,
         },
         "skewed.png": {
-            "footprint": SKEWED,
-            "bounds": Bounds(5, 45, 6, 46.1),
+            "geometry": SKEWED,
+            "bbox": Bounds(5, 45, 6, 46.1),
             "part": "test",
         },
     }

@@ -135,10 +135,10 @@ SKEWED = shapely.Polygon([(5.0, 46.0), (5.9, 45.9), (6.0, 45.0), (5.1, 45.1)])
 def test_what_was_exported_is_imported(tmp_path, tools):
     root = tmp_path / "source"
     places = {
-        "box.png": {"bounds": Bounds(10, 50, 11, 51), "labels": ("a", "b"), "group": "g"},
-        "over.png": {"bounds": Bounds(179, -17, -179, -16), "time": TIME},
-        "skew.png": {"bounds": Bounds(5, 45, 6, 46),
-                     "footprint": SKEWED},
+        "box.png": {"bbox": Bounds(10, 50, 11, 51), "labels": ("a", "b"), "group": "g"},
+        "over.png": {"bbox": Bounds(179, -17, -179, -16), "datetime": TIME},
+        "skew.png": {"bbox": Bounds(5, 45, 6, 46),
+                     "geometry": SKEWED},
     }  # fmt: skip
     records = []
     for i, (name, place) in enumerate(places.items()):

@@ -118,8 +118,8 @@ def test_new_metadata_does_not_encode_again(source, archive, tools):
     box = Bounds(170, -10, -170, 10)
     when = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
     records[0] = replace(records[0], labels=("sand", "it's"), part="test", group="g")
-    records[1] = replace(records[1], labels=None, bounds=box)
-    records[2] = replace(records[2], time=when)
+    records[1] = replace(records[1], labels=None, bbox=box)
+    records[2] = replace(records[2], datetime=when)
     encoder = tools.PixelEncoder()
     report = ingest(records, archive, encoder, source_root=root)
     assert counts(report) == {"refreshed": 3, "unchanged": 27}
@@ -137,7 +137,7 @@ def test_new_metadata_does_not_encode_again(source, archive, tools):
     assert columns.time[rows[2]] == np.datetime64("2024-05-06T07:08:09.123456")
     assert ArchiveFolder.open(archive).verify() == ()
     # Nobody says any more where record 1 lies: the archive still knows.
-    records[1] = replace(records[1], bounds=None)
+    records[1] = replace(records[1], bbox=None)
     assert counts(ingest(records, archive, encoder, source_root=root)) == {"unchanged": 30}
 
 
@@ -145,7 +145,8 @@ def test_times_are_kept_in_utc(source, archive, tools):
     root, records = source
     naive = datetime(2024, 1, 2, 3)
     shifted = datetime.fromisoformat("2024-01-02T03:00:00+05:00")
-    records[0], records[1] = replace(records[0], time=naive), replace(records[1], time=shifted)
+    records[0] = replace(records[0], datetime=naive)
+    records[1] = replace(records[1], datetime=shifted)
     for expected in ({"added": 30}, {"unchanged": 30}):
         report = ingest(records, archive, tools.PixelEncoder(), source_root=root)
         assert counts(report) == expected
@@ -466,7 +467,7 @@ def test_footprint_is_read_from_geotiff(tmp_path, archive, tools):
     given = Bounds(1, 2, 3, 4)
     records = [
         Record("geo", tmp_path / "geo.tif"),
-        Record("given", tmp_path / "geo.tif", bounds=given),
+        Record("given", tmp_path / "geo.tif", bbox=given),
         Record("plain", tmp_path / "plain.tif"),
     ]
     ingest(records, archive, tools.PixelEncoder(), source_root=tmp_path)

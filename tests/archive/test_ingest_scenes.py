@@ -80,12 +80,12 @@ def test_chips_hold_what_the_encoder_says_of_their_pixels(root, archive, tools):
             record, row = records[id_], columns.find(id_)
             expected = encoder.encode([encoder.prepare(reader.chip(record.window, limits))])
             np.testing.assert_array_equal(columns.embedding[row], expected.embedding[0])
-            box = record.bounds
+            box = record.bbox
             assert columns.bounds[row].tolist() == [box.west, box.south, box.east, box.north]
             assert columns.group[row] == name
             stored = opened.read_records([id_])[0]
             assert window_of(stored["pixel_bbox"]) == record.window
-            assert footprint_of(stored["geometry"]) == record.footprint
+            assert footprint_of(stored["geometry"]) == record.geometry
             assert stored["path"] == f"{name}.tif"
         reader.close()
     assert opened.verify() == ()

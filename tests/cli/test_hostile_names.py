@@ -33,8 +33,8 @@ def archives(tools, tmp_path_factory):
         records = [
             replace(
                 record, id=f"{year} {IDS[i]}", labels=LABELS[: 1 + i % 2], group=f"g{ESC}",
-                part="test", sensor=f"s{ESC}", time=datetime(year, 1, 1, tzinfo=UTC),
-                bounds=Bounds(i, 0, i + 0.5, 0.5),
+                part="test", sensor=f"s{ESC}", datetime=datetime(year, 1, 1, tzinfo=UTC),
+                bbox=Bounds(i, 0, i + 0.5, 0.5),
             )
             for i, record in enumerate(tools.write_images(root, [f"{i}.png" for i in range(8)]))
         ]  # fmt: skip

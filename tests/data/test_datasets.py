@@ -339,7 +339,7 @@ def test_bigearthnet(tmp_path):
     assert first.labels == ("Urban fabric", "Marine waters")
     assert [record.part for record in images.records] == ["train", "val", "test"]
     assert first.group == "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
-    assert first.time == datetime(2017, 6, 13, 10, 10, 31, tzinfo=UTC)
+    assert first.datetime == datetime(2017, 6, 13, 10, 10, 31, tzinfo=UTC)
     assert first.path.is_dir()
     assert first.sensor == "sentinel-2"
     assert len(images.label_names) == 19

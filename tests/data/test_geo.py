@@ -63,7 +63,7 @@ def test_pixels_lie_in_the_footprint_of_their_window_alone(name):
         pixels = rng.integers(0, SIZE, (300, 2)) + 0.5
         xs, ys = zip(*(transform @ tuple(pixel) for pixel in pixels), strict=True)
         lon, lat = project(crs, "EPSG:4326", xs, ys)
-        shape = place.footprint
+        shape = place.geometry
         assert shape.is_valid
         assert all(part.exterior.is_ccw for part in shapely.get_parts(shape))
         bounds = shape.bounds
@@ -74,8 +74,8 @@ def test_pixels_lie_in_the_footprint_of_their_window_alone(name):
             if abs(off) > margin * max(width, height):  # not at the very edge
                 assert covers(shape, at, up) == (off < 0), (x, y, at, up)
             if off < 0:
-                west, east = place.bounds.west, place.bounds.east
-                assert place.bounds.south - 1e-6 <= up <= place.bounds.north + 1e-6
+                west, east = place.bbox.west, place.bbox.east
+                assert place.bbox.south - 1e-6 <= up <= place.bbox.north + 1e-6
                 assert (at - west) % 360 <= (east - west) % 360 + 1e-6 or east - west == 360
 
 
@@ -86,8 +86,8 @@ def test_areas_of_rasters_in_degrees_are_exact(name):
         WINDOWS, window_places(CRS.from_string(text), transform, WINDOWS), strict=True
     ):
         width, height = window[2] * abs(transform.a), window[3] * abs(transform.e)
-        assert place.footprint.area == pytest.approx(width * height, rel=1e-9)
-        box_width = (place.bounds.east - place.bounds.west) % 360 or 360
+        assert place.geometry.area == pytest.approx(width * height, rel=1e-9)
+        box_width = (place.bbox.east - place.bbox.west) % 360 or 360
         assert box_width == pytest.approx(min(width, 360), rel=1e-9)
 
 
@@ -111,7 +111,7 @@ def test_areas_on_the_ground(name):
 
     corners = [transform @ corner for corner in ((0, 0), (SIZE, 0), (SIZE, SIZE), (0, SIZE))]
     expected = flat(Polygon(corners), crs).area
-    ours = sum(abs(flat(part, "EPSG:4326").area) for part in shapely.get_parts(place.footprint))
+    ours = sum(abs(flat(part, "EPSG:4326").area) for part in shapely.get_parts(place.geometry))
     assert ours == pytest.approx(expected, rel=2e-3)
 
 
@@ -141,38 +141,38 @@ def test_geometries_are_normalized(name):
         shapely.force_3d(Polygon(corners), 12.0),
     ):
         place = place_of(geometry)
-        assert place.footprint.area == pytest.approx(area)
-        assert (place.bounds.west, place.bounds.east) == (west, east)
-        again = normalize(place.footprint)  # what an export writes is read back as it was
-        assert again.footprint.equals(place.footprint)
-        assert again.bounds == place.bounds
+        assert place.geometry.area == pytest.approx(area)
+        assert (place.bbox.west, place.bbox.east) == (west, east)
+        again = normalize(place.geometry)  # what an export writes is read back as it was
+        assert again.geometry.equals(place.geometry)
+        assert again.bbox == place.bbox
 
 
 def test_a_box_tells_how_a_wide_edge_is_meant():
     wide = box(-170, -10, 170, 10)
-    assert place_of(wide).footprint.area == 20 * 20
-    assert place_of(wide, [-170, -10, 170, 10]).footprint.area == 340 * 20
-    assert place_of(wide, [170, -10, -170, 10]).footprint.area == 20 * 20
+    assert place_of(wide).geometry.area == 20 * 20
+    assert place_of(wide, [-170, -10, 170, 10]).geometry.area == 340 * 20
+    assert place_of(wide, [170, -10, -170, 10]).geometry.area == 20 * 20
     # Otherwise the geometry wins, also over a box that is no box.
     for other in ([0, 0, 1, 1], [1, 2], ["a"] * 4):
-        assert place_of(box(5, 5, 6, 6), other).bounds == Bounds(5, 5, 6, 6)
-    assert place_of(None, [190, 0, 200, 1]).bounds == Bounds(-170, 0, -160, 1)
-    assert place_of(None, [1, 2, 50, 3, 4, 60]).bounds == Bounds(1, 2, 3, 4)
+        assert place_of(box(5, 5, 6, 6), other).bbox == Bounds(5, 5, 6, 6)
+    assert place_of(None, [190, 0, 200, 1]).bbox == Bounds(-170, 0, -160, 1)
+    assert place_of(None, [1, 2, 50, 3, 4, 60]).bbox == Bounds(1, 2, 3, 4)
     assert place_of(None) is None
 
 
 def test_parts_on_both_sides_and_holes():
     split = shapely.MultiPolygon([box(178, 0, 180, 1), box(-180, 0, -177, 1)])
-    assert place_of(split).bounds == Bounds(178, 0, -177, 1)
-    assert place_of(split).footprint.area == 5
+    assert place_of(split).bbox == Bounds(178, 0, -177, 1)
+    assert place_of(split).geometry.area == 5
     apart = shapely.MultiPolygon([box(-5, 42, 9, 51), box(55, -22, 56, -20)])
-    assert place_of(apart).bounds == Bounds(-5, -22, 56, 51)
-    assert len(place_of(apart).footprint.geoms) == 2
+    assert place_of(apart).bbox == Bounds(-5, -22, 56, 51)
+    assert len(place_of(apart).geometry.geoms) == 2
     holed = Polygon([(178, 0), (-178, 0), (-178, 4), (178, 4)], [[(179, 1), (-179, 1), (-179, 2)]])
-    assert place_of(holed).footprint.area == pytest.approx(16 - 1)
-    assert place_of(shapely.Point(200, 3)).bounds == Bounds(-160, 3, -160, 3)
+    assert place_of(holed).geometry.area == pytest.approx(16 - 1)
+    assert place_of(shapely.Point(200, 3)).bbox == Bounds(-160, 3, -160, 3)
     line = shapely.LineString([(179, 0), (-179, 2)])
-    assert place_of(line).bounds == Bounds(179, 0, -179, 2)
+    assert place_of(line).bbox == Bounds(179, 0, -179, 2)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_chips_are_cut_from_any_image(tmp_path, kind):
     cut = cut_scenes(open_source(tmp_path), CHIP)
     corners = [(r.window.col, r.window.row) for r in cut.records]
     assert corners == [(0, 0), (40, 0), (0, 20), (40, 20)]
-    assert all(r.bounds is None for r in cut.records)
+    assert all(r.bbox is None for r in cut.records)
     whole = read_picture(path).pixels.astype(int)
     for record in cut.records:
         window = record.window
@@ -70,7 +70,7 @@ def test_world_files_with_a_prj_place_images_and_their_chips(tmp_path, names):
     Image.fromarray(SMOOTH).save(path)
     (tmp_path / f"a.{world}").write_text(WORLD)
     picture = read_picture(path)
-    assert picture.bounds is None
+    assert picture.bbox is None
     assert any("add a .prj file" in rule for rule in picture.reading["rules"])
     cut = cut_scenes(open_source(path), CHIP)
     assert "add a .prj file" in cut.problems[0].what
@@ -79,12 +79,12 @@ def test_world_files_with_a_prj_place_images_and_their_chips(tmp_path, names):
     wanted = rasterio.warp.transform_bounds(
         "EPSG:32633", "EPSG:4326", 500_000, 5_500_000 - 600, 500_800, 5_500_000
     )
-    found = picture.bounds
+    found = picture.bbox
     assert (found.west, found.south, found.east, found.north) == pytest.approx(wanted, abs=1e-6)
     cut = cut_scenes(open_source(path), SceneOptions(Length(400, metres=True)))
     assert len(cut) == 4
     assert cut.problems == ()
-    assert cut.records[0].bounds.north == pytest.approx(wanted[3], abs=1e-6)
+    assert cut.records[0].bbox.north == pytest.approx(wanted[3], abs=1e-6)
 
 
 def test_south_up_world_files_turn_whole_images_and_chips(tmp_path):
@@ -110,14 +110,14 @@ def test_place_and_time_of_a_photo(tmp_path):
     exif.get_ifd(0x8769).update({0x9003: "2021:02:03 04:05:06", 0x9011: "+11:00"})
     Image.fromarray(SMOOTH).save(tmp_path / "a.jpg", exif=exif)
     picture = read_picture(tmp_path / "a.jpg")
-    assert (picture.bounds.west, picture.bounds.north) == pytest.approx((151.21, -33.86))
-    assert picture.time.isoformat() == "2021-02-02T17:05:06+00:00"
+    assert (picture.bbox.west, picture.bbox.north) == pytest.approx((151.21, -33.86))
+    assert picture.datetime.isoformat() == "2021-02-02T17:05:06+00:00"
     exif.get_ifd(0x8825).update({2: (99.0, 0.0, 0.0)})
     exif.get_ifd(0x8769).update({0x9003: "soon"})
     out = io.BytesIO()
     Image.fromarray(SMOOTH).save(out, "JPEG", exif=exif)
     picture = read_picture(out.getvalue())
-    assert (picture.bounds, picture.time) == (None, None)
+    assert (picture.bbox, picture.datetime) == (None, None)
 
 
 @pytest.mark.parametrize("alpha", [False, True])

@@ -98,8 +98,8 @@ def test_footprints_are_the_outline_of_the_file_and_the_boxes_of_chips(tmp_path,
     outline = [rule.at(GRIDS[name], *p) for p in ((0, 0), (80, 0), (80, 60), (0, 60))]
     whole = degrees(outline)
     place = place_of_raster(read_facts(path))
-    assert place.footprint.symmetric_difference(whole).area < 1e-6 * whole.area
-    assert len(place.footprint.exterior.coords) > 5  # no picture fills it
+    assert place.geometry.symmetric_difference(whole).area < 1e-6 * whole.area
+    assert len(place.geometry.exterior.coords) > 5  # no picture fills it
     facts = read_facts(path)
     cut = cut_scenes(open_source(path), SceneOptions(Length(30, metres=False)))
     covered = []
@@ -108,10 +108,10 @@ def test_footprints_are_the_outline_of_the_file_and_the_boxes_of_chips(tmp_path,
         west, north = rule.at(facts.transform, w.col, w.row)
         east, south = rule.at(facts.transform, w.col + w.width, w.row + w.height)
         box = degrees([(west, south), (east, south), (east, north), (west, north)])
-        assert record.footprint.symmetric_difference(box).area < 1e-6 * box.area
-        assert len(record.footprint.exterior.coords) == 5
-        covered.append(record.footprint)
-    left = place.footprint.difference(shapely.union_all(covered))
+        assert record.geometry.symmetric_difference(box).area < 1e-6 * box.area
+        assert len(record.geometry.exterior.coords) == 5
+        covered.append(record.geometry)
+    left = place.geometry.difference(shapely.union_all(covered))
     assert left.area < 1e-4 * whole.area
 
 
@@ -178,14 +178,14 @@ def test_a_transform_without_reference_system_is_not_used_and_says_so(tmp_path):
     path = write(tmp_path / "a.tif", smooth(), rotated(20), crs=None)
     picture = read_picture(path)
     assert "transform not used: there is no coordinate reference system" in picture.reading["rules"]
-    assert picture.footprint is None
+    assert picture.geometry is None
     np.testing.assert_array_equal(picture.pixels, smooth().transpose(1, 2, 0))
 
 
 def test_a_raster_off_the_map_says_that_it_has_no_footprint(tmp_path):
     path = write(tmp_path / "a.tif", smooth(), Affine(0.1, 0, 10, 0, -0.1, 91), crs="EPSG:4326")
     picture = read_picture(path)
-    assert picture.bounds is None
+    assert picture.bbox is None
     assert "reaches off the map of its reference system: no footprint" in picture.reading["rules"]
 
 
@@ -254,10 +254,10 @@ def test_index_search_view_and_export_agree(folder, tmp_path, chip):
         exported = shapely.geometry.shape(feature["geometry"])
         record = records[feature["id"]]
         if record.window is None:
-            wanted = place_of_raster(read_facts(folder / record.path)).footprint
+            wanted = place_of_raster(read_facts(folder / record.path)).geometry
         else:
             cut = cut_scenes(
                 open_source(folder / record.path), SceneOptions(Length(128, metres=False))
             )
-            (wanted,) = (r.footprint for r in cut.records if r.window == record.window)
+            (wanted,) = (r.geometry for r in cut.records if r.window == record.window)
         assert exported.symmetric_difference(wanted).area < 1e-9 * wanted.area

@@ -56,7 +56,7 @@ def test_footprints_equal_rasterios(name):
         chip = window_transform(RasterWindow(col, row, width, height), transform)
         corners = [chip @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
         lon, lat = project(crs, "EPSG:4326", *zip(*corners, strict=True))
-        ours = shapely.get_coordinates(place.footprint)
+        ours = shapely.get_coordinates(place.geometry)
         for corner in zip(lon, lat, strict=True):  # all four are corners of the footprint
             off = np.abs(turn(ours[:, 0]) - turn(corner[0])) + np.abs(ours[:, 1] - corner[1])
             assert off.min() < 1e-9
@@ -65,21 +65,21 @@ def test_footprints_equal_rasterios(name):
         theirs = transform_bounds(
             crs, "EPSG:4326", *window_bounds(RasterWindow(col, row, width, height), transform)
         )
-        box = place.bounds
+        box = place.bbox
         # Both follow the edges in steps; theirs are finer.
         size = max(theirs[3] - theirs[1], (theirs[2] - theirs[0]) % 360)
         for ours_, theirs_ in ((box.west, theirs[0]), (box.east, theirs[2])):
             assert abs(turn(ours_) - turn(theirs_)) < np.radians(0.02 * size) + 1e-9
         assert box.south == pytest.approx(theirs[1], abs=0.02 * size)
         assert box.north == pytest.approx(theirs[3], abs=0.02 * size)
-        crosses = place.footprint.geom_type == "MultiPolygon"
+        crosses = place.geometry.geom_type == "MultiPolygon"
         assert (box.west > box.east) == crosses or 180 in (abs(box.west), abs(box.east))
 
 
 def test_a_scene_over_the_antimeridian_has_chips_on_both_sides_and_across():
     crs, transform = SCENES["over the antimeridian"]
     windows = grid(1000, 100, (100, 100), (100, 100))
-    boxes = [p.bounds for p in window_places(CRS.from_string(crs), transform, windows)]
+    boxes = [p.bbox for p in window_places(CRS.from_string(crs), transform, windows)]
     assert any(box.west > box.east for box in boxes)
     assert any(0 < box.west < box.east for box in boxes)
     assert any(box.west < box.east < 0 for box in boxes)
@@ -92,13 +92,13 @@ def test_a_chip_around_a_pole_takes_all_longitudes(crs, sign):
     transform = from_origin(-30_000, 30_000, 100, 100)
     window = np.array([[200, 200, 200, 200], [0, 0, 100, 100], [300, 300, 50, 50]])
     around, beside, corner = window_places(CRS.from_string(crs), transform, window)
-    for box in (around.bounds, corner.bounds):
+    for box in (around.bbox, corner.bbox):
         assert (box.north if sign > 0 else box.south) == 90 * sign
-    assert (around.bounds.west, around.bounds.east) == (-180, 180)
+    assert (around.bbox.west, around.bbox.east) == (-180, 180)
     # The pole is a corner of the third chip, which takes a quarter of all longitudes.
-    assert (corner.bounds.east - corner.bounds.west) % 360 == pytest.approx(90)
-    assert (beside.bounds.east - beside.bounds.west) % 360 < 90
-    polygon = around.footprint
+    assert (corner.bbox.east - corner.bbox.west) % 360 == pytest.approx(90)
+    assert (beside.bbox.east - beside.bbox.west) % 360 < 90
+    polygon = around.geometry
     assert polygon.geom_type == "Polygon"
     assert polygon.is_valid
     assert polygon.bounds[0::2] == (-180, 180)
@@ -107,9 +107,9 @@ def test_a_chip_around_a_pole_takes_all_longitudes(crs, sign):
 def test_whole_earth_and_its_top_row():
     crs, transform = CRS.from_string("EPSG:4326"), from_bounds(-180, -90, 180, 90, 360, 180)
     whole, top = window_places(crs, transform, np.array([[0, 0, 360, 180], [190, 0, 10, 10]]))
-    assert (whole.bounds.west, whole.bounds.south) == (-180, -90)
-    assert (whole.bounds.east, whole.bounds.north) == (180, 90)
-    assert (top.bounds.west, top.bounds.east, top.bounds.north) == (10, 20, 90)
+    assert (whole.bbox.west, whole.bbox.south) == (-180, -90)
+    assert (whole.bbox.east, whole.bbox.north) == (180, 90)
+    assert (top.bbox.west, top.bbox.east, top.bbox.north) == (10, 20, 90)
 
 
 def test_rotated_and_sheared_scenes():
@@ -122,10 +122,10 @@ def test_rotated_and_sheared_scenes():
     pixels = [(40, 60), (140, 60), (140, 140), (40, 140)]
     lon, lat = project(crs, "EPSG:4326", *zip(*(transform @ p for p in pixels), strict=True))
     corners = Polygon(np.stack([lon, lat], 1))
-    assert place.footprint.symmetric_difference(corners).area < 1e-12
-    assert place.footprint.exterior.is_ccw
-    assert place.bounds.west == pytest.approx(min(lon), abs=1e-5)
-    assert place.bounds.north == pytest.approx(max(lat), abs=1e-5)
+    assert place.geometry.symmetric_difference(corners).area < 1e-12
+    assert place.geometry.exterior.is_ccw
+    assert place.bbox.west == pytest.approx(min(lon), abs=1e-5)
+    assert place.bbox.north == pytest.approx(max(lat), abs=1e-5)
 
 
 def test_off_the_map_is_no_place():
@@ -138,8 +138,8 @@ def test_off_the_map_is_no_place():
     windows = np.array([[0, 0, 10, 10], [10, 10, 10, 10], [20, 20, 10, 10]])
     corner, center, other = window_places(disk, from_origin(-5.5e6, 5.5e6, step, step), windows)
     assert corner is other is None
-    assert center.bounds.west == pytest.approx(-center.bounds.east)
-    assert 10 < center.bounds.north < 30
+    assert center.bbox.west == pytest.approx(-center.bbox.east)
+    assert 10 < center.bbox.north < 30
 
 
 @pytest.mark.parametrize("name", ["over the antimeridian", "degrees past 180"])
@@ -148,9 +148,9 @@ def test_split_rings_hold_the_same_area(name):
     windows = grid(1000, 100, (100, 100), (100, 100))
     split = 0
     for place in window_places(CRS.from_string(crs), transform, windows):
-        parts = shapely.get_parts(place.footprint)
+        parts = shapely.get_parts(place.geometry)
         split += len(parts) == 2
-        whole = joined_at_antimeridian(place.footprint)
+        whole = joined_at_antimeridian(place.geometry)
         assert sum(part.area for part in parts) == pytest.approx(whole.area)
         assert whole.bounds[2] - whole.bounds[0] < 1
         for part in parts:
@@ -238,14 +238,14 @@ def test_chips_as_records(tmp_path):
     record = cut.records[3]
     assert (record.window.col, record.window.row) == (20, 10)
     assert (record.group, record.sensor, record.labels) == ("north/a", "WV02", None)
-    assert record.time.isoformat() == "2024-05-06T07:08:09+00:00"
+    assert record.datetime.isoformat() == "2024-05-06T07:08:09+00:00"
     assert [str(p) for p in cut.problems] == ["notes.png: the file is empty (0 bytes)"]
     (tmp_path / "t.csv").write_text(
         "path,time,sensor\nnorth/a.tif,2020-01-02T03:04:05Z,Sentinel-2\n"
     )
     cut = cut_scenes(open_source(tmp_path / "t.csv"), SceneOptions(Length(200, metres=True)))
     assert len(cut) == 4
-    assert cut.records[0].time.year == 2020
+    assert cut.records[0].datetime.year == 2020
     assert cut.records[0].sensor == "Sentinel-2"
 
 
@@ -253,13 +253,13 @@ def test_one_scene_as_a_source_and_its_whole_footprint(tmp_path):
     path = files.write_scene(tmp_path / "a.tif", files.noise(0, 3, 30, 40))
     cut = cut_scenes(open_source(path), SceneOptions(Length(500, metres=False)))
     assert [r.id for r in cut.records] == ["a/r000000-c000000-40x30"]
-    assert place_of_raster(read_facts(path)).bounds == cut.records[0].bounds
+    assert place_of_raster(read_facts(path)).bbox == cut.records[0].bbox
 
 
 def test_scene_without_geo_reference(tmp_path):
     files.write_scene(tmp_path / "a.tif", files.noise(0, 3, 30, 40), place={})
     cut = cut_scenes(open_source(tmp_path), SceneOptions(Length(20, metres=False)))
-    assert {(r.bounds, r.footprint) for r in cut.records} == {(None, None)}
+    assert {(r.bbox, r.geometry) for r in cut.records} == {(None, None)}
     assert [str(p) for p in cut.problems] == [
         "a.tif: has no georeference; its chips have no footprint"
     ]

@@ -37,10 +37,10 @@ def test_csv_without_labels_but_with_places(folder):
     )
     images = open_source(folder / "t.csv")
     first, second = images.records
-    assert (first.labels, first.sensor, first.bounds) == (
+    assert (first.labels, first.sensor, first.bbox) == (
         None, "Landsat 9", Bounds(179, -1, -178, 1),
     )  # fmt: skip
-    assert (second.labels, second.sensor, second.bounds) == (None, None, None)
+    assert (second.labels, second.sensor, second.bbox) == (None, None, None)
     assert "only files on this machine" in str(images.problems[0])
     with pytest.raises(DataError, match="no label column"):
         read_label_table(folder / "t.csv")
@@ -50,7 +50,7 @@ def test_csv_without_labels_but_with_places(folder):
 def test_csv_with_broken_places(folder, cells):
     (folder / "t.csv").write_text(f"path,west,south,east,north\na.png,{cells}\n")
     images = open_source(folder / "t.csv")
-    assert [(r.id, r.bounds) for r in images.records] == [("a.png", None)]
+    assert [(r.id, r.bbox) for r in images.records] == [("a.png", None)]
     (problem,) = images.problems
     assert "t.csv line 2" in problem.where
     assert problem.what.endswith("; indexed without a place")
@@ -77,7 +77,7 @@ def test_parquet(folder):
          "unique_id": "gone", "bbox": None},
     ]  # fmt: skip
     images = open_source(write_parquet(folder / "t.parquet", rows))
-    assert [(r.id, r.labels, r.group, r.time, r.bounds) for r in images.records] == [
+    assert [(r.id, r.labels, r.group, r.datetime, r.bbox) for r in images.records] == [
         ("one", ("water", "ship"), "S2A", when, Bounds(1, 2, 3, 4)),
         ("x/b.png", None, None, None, None),
     ]
@@ -100,7 +100,7 @@ def test_geoparquet(folder, crs):
         {"path": "c d.jpg", "labels": "", "geometry": b"no geometry"},
     ]
     images = open_source(write_parquet(folder / "t.geoparquet", rows, geo(crs)))
-    found = {r.path.name: (r.bounds, r.footprint, r.labels) for r in images.records}
+    found = {r.path.name: (r.bbox, r.geometry, r.labels) for r in images.records}
     assert found["a.png"] == (Bounds(10, 50, 11, 51), BOX, ("water", "ship"))
     assert found["b.png"][0::2] == (Bounds(179, -1, -178, 1), ())
     assert found["b.png"][1].equals(DATELINE)
@@ -165,12 +165,12 @@ def test_stac_items(folder):
     )  # fmt: skip
     one, two = images.records
     assert (one.path.name, one.group, one.sensor) == ("a.png", "s2", "sentinel-2a")
-    assert one.time == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
-    assert (one.bounds, one.footprint) == (Bounds(10, 50, 11, 51), BOX)
+    assert one.datetime == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+    assert (one.bbox, one.geometry) == (Bounds(10, 50, 11, 51), BOX)
     assert (two.path.name, two.sensor) == ("c d.jpg", "sentinel-2")
-    assert two.time == datetime(2024, 5, 5, 22, tzinfo=UTC)
-    assert two.bounds == Bounds(179, -1, -178, 1)
-    assert two.footprint.equals(DATELINE)
+    assert two.datetime == datetime(2024, 5, 5, 22, tzinfo=UTC)
+    assert two.bbox == Bounds(179, -1, -178, 1)
+    assert two.geometry.equals(DATELINE)
     assert images.problems == ()
 
 
@@ -276,7 +276,7 @@ def test_duplicate_and_wrong_stac_items_are_named(folder):
     swapped = item("swapped", {"image": "c d.jpg"}, bbox=None)
     swapped["geometry"] = shapely.geometry.mapping(shapely.box(50, 100, 51, 110))
     images = open_source(write_stac(folder, item("one", {"image": "a.png"}), twin, swapped))
-    assert [(r.id, r.bounds is None) for r in images.records] == [("one", False), ("swapped", True)]
+    assert [(r.id, r.bbox is None) for r in images.records] == [("one", False), ("swapped", True)]
     twins, place = (
         str(problem) for problem in sorted(images.problems, key=lambda p: "place" in p.what)
     )
@@ -302,8 +302,8 @@ def test_stac_geoparquet(folder):
     assert [(r.id, r.path.name, r.group, r.sensor) for r in images.records] == [
         ("one", "a.png", "s2", "sentinel-2a"), ("two", "b.png", "s2", "sentinel-2a"),
     ]  # fmt: skip
-    assert images.records[0].time == datetime(2024, 5, 6, tzinfo=UTC)
-    assert images.records[0].bounds == Bounds(179, -1, -178, 1)
+    assert images.records[0].datetime == datetime(2024, 5, 6, tzinfo=UTC)
+    assert images.records[0].bbox == Bounds(179, -1, -178, 1)
     chosen = open_source(folder / "t.parquet", asset="other")
     assert [r.path.name for r in chosen.records] == ["thumb.png"]
 
@@ -320,7 +320,7 @@ def test_geoarrow_encodings(folder, encoding):
     (record,) = images.records
     assert images.problems == ()
     if encoding == "point":
-        assert record.footprint is None
+        assert record.geometry is None
     else:
-        assert record.bounds == Bounds(-170, -1, -160, 1)
-        assert record.footprint.equals(shapely.box(-170, -1, -160, 1))
+        assert record.bbox == Bounds(-170, -1, -160, 1)
+        assert record.geometry.equals(shapely.box(-170, -1, -160, 1))

@@ -175,8 +175,8 @@ def test_tables_of_other_programs(tmp_path, separator):
     assert [(r.id, r.labels, r.group) for r in got.records] == [
         ("a.png", ("Water",), "g"), ("b.png", (), None), ("c.png", ("Water",), None),
     ]  # fmt: skip
-    assert got.records[1].bounds == Bounds(-170, 2, -160, 4)
-    assert got.records[2].bounds is None
+    assert got.records[1].bbox == Bounds(-170, 2, -160, 4)
+    assert got.records[2].bbox is None
     said = [str(problem) for problem in got.problems]
     expected = [
         ("t.csv", "ignored: columns comment"),
@@ -224,7 +224,7 @@ def test_label_table_as_source(tmp_path):
     assert [(r.id, r.labels, r.group) for r in got.records] == [
         ("A", ("water",), "lake"), ("B", ("trees",), None),
     ]  # fmt: skip
-    assert got.records[0].time == datetime(2024, 5, 1, 10, tzinfo=UTC)
+    assert got.records[0].datetime == datetime(2024, 5, 1, 10, tzinfo=UTC)
     assert [str(p) for p in got.problems] == ["labels.csv line 4: no image 'x/c.png'"]
     assert got.label_matrix().tolist() == [[1, 0], [0, 1]]
 

@@ -64,12 +64,12 @@ def test_band_files_are_one_scene_in_true_color(tmp_path, names, rgb):
     (record,) = images.records
     assert str(images.problems[0].what) == f"{len(names)} files of one band each stacked to scenes"
     assert record.path.name == names[rgb.split()[0]]
-    assert record.time.strftime("%m-%d") == "03-04"
+    assert record.datetime.strftime("%m-%d") == "03-04"
     wanted = stretched([made[band] for band in rgb.split()])
     picture = read_picture(record.path)
     assert np.abs(picture.pixels - wanted).max() <= 1
     assert "one file a band, stacked" in picture.reading["rules"]
-    assert picture.bounds is not None
+    assert picture.bbox is not None
     (chip, *_) = cut_scenes(images, SceneOptions(Length(40, metres=False))).records
     shown = read_chip(Chip(record.path, chip.window))
     assert np.abs(shown - wanted[:40, :40]).max() <= 1
@@ -88,7 +88,7 @@ def test_a_safe_product_takes_the_finest_file_of_each_band(tmp_path):
     images = open_source(tmp_path)
     (record,) = images.records
     assert record.id.endswith(f"IMG_DATA/{TILE}")
-    assert record.time.isoformat() == "2020-03-04T10:10:21+00:00"
+    assert record.datetime.isoformat() == "2020-03-04T10:10:21+00:00"
     assert {p.what for p in images.problems} == {
         "left out: 2 other layers of scenes whose bands are stacked",
         "9 files of one band each stacked to scenes",

@@ -182,8 +182,8 @@ def test_table_agrees_with_the_files(archive: Path, table: LabelTable) -> None:
     }
     for row in table.rows:
         assert re.fullmatch(rf"images/{row.group}/{row.group}_\d{{4}}\.tif", row.path)
-        assert row.time is not None
-        assert datetime(2024, 1, 1, tzinfo=UTC) <= row.time < datetime(2025, 1, 1, tzinfo=UTC)
+        assert row.datetime is not None
+        assert datetime(2024, 1, 1, tzinfo=UTC) <= row.datetime < datetime(2025, 1, 1, tzinfo=UTC)
         assert list(row.labels) == sorted(row.labels)
     first = (archive / "labels.csv").read_text().splitlines()
     assert first[0] == "path,group,time,labels"
@@ -242,7 +242,7 @@ def test_images_tile_an_area_of_utm_zone_33(archive: Path, table: LabelTable) ->
     west, north = min(x for x, _ in corners), max(y for _, y in corners)
     cells = {((x - west) / 32, (north - y) / 32) for x, y in corners}
     assert cells == {(float(i % 17), float(i // 17)) for i in range(280)}
-    footprint = place_of_raster(read_facts(archive / table.rows[0].path)).bounds
+    footprint = place_of_raster(read_facts(archive / table.rows[0].path)).bbox
     assert footprint is not None
     assert 12 < footprint.west < footprint.east < 18  # zone 33
 

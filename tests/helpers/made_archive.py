@@ -89,7 +89,7 @@ def make_archive(
 def plain_record(i):
     name = f"{i:07}.tif"
     nothing = dict.fromkeys(
-        ("labels", "bounds", "time", "group", "part", "window", "sensor", "footprint")
+        ("labels", "bbox", "datetime", "group", "part", "window", "sensor", "geometry")
     )
     return Metadata(id=name, path=name, size=1, mtime_ns=1, source="made", **nothing)
 
@@ -108,7 +108,7 @@ def one_record(i, rng):
             middle = west + width / 2
             middle = middle - 360 if middle > 180 else middle
             corners = [(west, south + 1), (middle, south + 2), (east, south + 1), (middle, south)]
-            footprint = normalize(shapely.Polygon(corners)).footprint
+            footprint = normalize(shapely.Polygon(corners)).geometry
     labels = None
     if rng.random() < 0.7:
         labels = tuple(name for name in NAMES if rng.random() < 0.4)
@@ -116,13 +116,13 @@ def one_record(i, rng):
         id=f"{group}/{i:04}.tif",
         path=f"{group}.tif" if rng.random() < 0.5 else f"other/{group}.tif",
         labels=labels,
-        bounds=bounds,
-        time=START + timedelta(days=int(rng.integers(0, 50))) if rng.random() < 0.8 else None,
+        bbox=bounds,
+        datetime=START + timedelta(days=int(rng.integers(0, 50))) if rng.random() < 0.8 else None,
         group=group,
         part=(None, "train", "val", "test")[rng.integers(0, 4)],
         window=Window(int(rng.integers(0, 9)), 0, 5, 5) if rng.random() < 0.5 else None,
         sensor=(None, "S2A", "S2B")[rng.integers(0, 3)],
-        footprint=footprint,
+        geometry=footprint,
         size=1,
         mtime_ns=1,
         source="made",

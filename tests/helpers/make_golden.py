@@ -34,10 +34,10 @@ def golden_records(root):
     records = tools.write_images(root, [f"{i}.tif" for i in range(6)])
     time = datetime(2024, 2, 29, 12, tzinfo=UTC)
     places = [
-        {"bounds": Bounds(10.0, 50.0, 10.5, 50.5), "time": time, "sensor": "sentinel-2"},
-        {"bounds": Bounds(179.5, -17.0, -179.5, -16.0), "group": "Fiji"},
-        {"footprint": SKEWED, "part": "test",
-         "bounds": Bounds(5.0, 45.0, 6.0, 46.1)},
+        {"bbox": Bounds(10.0, 50.0, 10.5, 50.5), "datetime": time, "sensor": "sentinel-2"},
+        {"bbox": Bounds(179.5, -17.0, -179.5, -16.0), "group": "Fiji"},
+        {"geometry": SKEWED, "part": "test",
+         "bbox": Bounds(5.0, 45.0, 6.0, 46.1)},
         {"group": "Ånge", "part": "train"},
     ]  # fmt: skip
     return [

@@ -39,7 +39,7 @@ def source(tmp_path_factory):
         labels = ("water", "ship") if i % 2 else ("field",)
         box = Bounds(i, 0, i + 0.5, 1) if i else Bounds(179, -1, -179, 1)
         records[i] = replace(
-            record, labels=labels if i < 20 else None, bounds=box, time=START + timedelta(days=i)
+            record, labels=labels if i < 20 else None, bbox=box, datetime=START + timedelta(days=i)
         )
     return root, records
 

@@ -44,8 +44,8 @@ def folder(store, tmp_path):
 
 def test_stacks_equal_those_of_a_folder(tools, folder, tmp_path):
     near, far = open_source(folder), open_source(SOURCE)
-    facts = [(r.id, r.path.name, r.time, r.group) for r in far.records]
-    assert facts == [(r.id, r.path.name, r.time, r.group) for r in near.records]
+    facts = [(r.id, r.path.name, r.datetime, r.group) for r in far.records]
+    assert facts == [(r.id, r.path.name, r.datetime, r.group) for r in near.records]
     assert len(facts) == 3
     assert {p.what for p in far.problems} == {
         "left out: 1 other layers of scenes whose bands are stacked",
@@ -54,15 +54,15 @@ def test_stacks_equal_those_of_a_folder(tools, folder, tmp_path):
     for one, other in zip(near.records, far.records, strict=True):
         a, b = (read_picture(path, SceneOptions()) for path in (one.path, other.path))
         np.testing.assert_array_equal(a.pixels, b.pixels)
-        assert (a.bounds, a.reading) == (b.bounds, b.reading)
+        assert (a.bbox, a.reading) == (b.bbox, b.reading)
     red = folder / SAFE.format(10, "B04", 10)
     far_red = SOURCE / SAFE.format(10, "B04", 10)
     assert list(band_files(far_red)) == list(band_files(red)) == ["B04", "B03", "B02", "B8A"]
     bands = {"bands": ["B8A", "B04"]}
     np.testing.assert_array_equal(read_image(far_red, **bands), read_image(red, **bands))
     one, other = cut_scenes(near, CHIP), cut_scenes(far, CHIP)
-    assert [(r.id, r.window, r.bounds) for r in one.records] == [
-        (r.id, r.window, r.bounds) for r in other.records
+    assert [(r.id, r.window, r.bbox) for r in one.records] == [
+        (r.id, r.window, r.bbox) for r in other.records
     ]
     encoder = tools.PixelEncoder()
     report = ingest(other.records, tmp_path / "a", encoder, source_root=other.root, scenes=CHIP)

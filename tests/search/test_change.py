@@ -29,8 +29,8 @@ def cell(i, side="640m"):
 
 def facts(made, id_, i, when, **more):
     west = -10 + 0.01 * i
-    row = replace(made.plain_record(0), id=id_, path=id_, bounds=Bounds(west, 40, west + 0.01, 41))
-    return replace(row, time=when and datetime(*when, tzinfo=UTC), sensor="S2", **more)
+    row = replace(made.plain_record(0), id=id_, path=id_, bbox=Bounds(west, 40, west + 0.01, 41))
+    return replace(row, datetime=when and datetime(*when, tzinfo=UTC), sensor="S2", **more)
 
 
 def write(made, folder, dates, *, seed=0, shift=0.1, noise=0.1, name=cell, sizes=None):
@@ -286,7 +286,7 @@ def test_archives_that_cannot_be_compared(made, folder, tmp_path):
     with pytest.raises(ArchiveError, match="was made by another model"):
         archive.change(**dates, other=landcue.open(other))
     far = [
-        replace(facts(made, f"s/{cell(i, '320m')}", i, (2018, 1, 1)), bounds=Bounds(50, 0, 51, 1))
+        replace(facts(made, f"s/{cell(i, '320m')}", i, (2018, 1, 1)), bbox=Bounds(50, 0, 51, 1))
         for i in range(4)
     ]
     made.make_archive(tmp_path / "far", 4, sizes=made.Sizes(dim=16), facts=far)
@@ -296,7 +296,7 @@ def test_archives_that_cannot_be_compared(made, folder, tmp_path):
     made.make_archive(tmp_path / "off", 4, sizes=made.Sizes(dim=16), facts=far)
     with pytest.raises(DataError, match=r"no place was recorded in both .* of at least 0\.5"):
         archive.change(**dates, other=landcue.open(tmp_path / "off"))
-    bare = [replace(one, bounds=None) for one in far]
+    bare = [replace(one, bbox=None) for one in far]
     made.make_archive(tmp_path / "bare", 4, sizes=made.Sizes(dim=16), facts=bare)
     with pytest.raises(DataError, match="no record of after has a footprint"):
         archive.change(**dates, other=landcue.open(tmp_path / "bare"))
@@ -339,7 +339,7 @@ def test_command_for_two_archives(made, folder, tmp_path):
     small = made.Sizes(dim=8)
     other = write(made, tmp_path / "model", [(2018, 1, 1)], sizes=small)
     far = [
-        replace(facts(made, f"s/{cell(i, '320m')}", i, (2018, 1, 1)), bounds=Bounds(50, 0, 51, 1))
+        replace(facts(made, f"s/{cell(i, '320m')}", i, (2018, 1, 1)), bbox=Bounds(50, 0, 51, 1))
         for i in range(4)
     ]
     made.make_archive(tmp_path / "far", 4, sizes=made.Sizes(dim=16), facts=far)

@@ -53,10 +53,10 @@ def conditions(archive, facts):
     """Leaf conditions as CQL2 text, with the ids that fit them and those that fit the negation."""
     everything = set(facts)
     one, two = sorted({label for known in facts.values() for label in known["labels"]})[:2]
-    times = sorted(known["record"].time for known in facts.values() if known["record"].time)
+    times = sorted(known["record"].datetime for known in facts.values() if known["record"].datetime)
     middle = times[len(times) // 2]
-    timed = {id_ for id_, known in facts.items() if known["record"].time}
-    late = {id_ for id_ in timed if facts[id_]["record"].time >= middle}
+    timed = {id_ for id_, known in facts.items() if known["record"].datetime}
+    late = {id_ for id_ in timed if facts[id_]["record"].datetime >= middle}
     text = middle.isoformat().replace("+00:00", "Z")
     scored = by_label(facts, one, lambda score: score >= np.float32(0.5))
     exact = sorted(facts)[3]
@@ -114,15 +114,15 @@ def test_places_times_and_paths(archive, facts):
     assert ids(archive, "s_intersects(geometry, BBOX(0,0,20,20))") == boxed
     ring = "POLYGON((0 0,20 0,20 20,0 20,0 0))"
     assert ids(archive, f"s_intersects(geometry, {ring})") == boxed
-    timed = [record for record in known.values() if record.time]
-    day = timed[0].time.date()
+    timed = [record for record in known.values() if record.datetime]
+    day = timed[0].datetime.date()
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    same = sorted(one.id for one in timed if one.time == timed[0].time)
-    at = timed[0].time.isoformat()
+    same = sorted(one.id for one in timed if one.datetime == timed[0].datetime)
+    at = timed[0].datetime.isoformat()
     assert ids(archive, f"datetime = TIMESTAMP('{at}')") == same
     assert set(same) <= set(ids(archive, f"datetime >= DATE('{start.date()}')"))
     assert ids(archive, f"datetime <> TIMESTAMP('{at}')") == sorted(
-        one.id for one in timed if one.time != timed[0].time
+        one.id for one in timed if one.datetime != timed[0].datetime
     )
     first = next(iter(known.values()))
     prefix = str(first.path)[:3]

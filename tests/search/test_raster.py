@@ -18,8 +18,8 @@ SIZES = {"dim": 12}
 
 
 def record(made, i, id_, year):
-    row = replace(made.plain_record(i), id=id_, path=id_, bounds=Bounds(0, 0, 1, 1))
-    return replace(row, time=datetime(year, 1, 1, tzinfo=UTC))
+    row = replace(made.plain_record(i), id=id_, path=id_, bbox=Bounds(0, 0, 1, 1))
+    return replace(row, datetime=datetime(year, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture(scope="module")

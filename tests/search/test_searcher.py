@@ -32,7 +32,7 @@ def searcher(tmp_path_factory):
         shutil.copyfile(records[i % 2].path, records[i].path)
     for i in range(20):
         box = Bounds(i, 0, i + 0.5, 1) if i else Bounds(179, -1, -179, 1)
-        records[i] = replace(records[i], bounds=box, time=START + timedelta(days=i))
+        records[i] = replace(records[i], bbox=box, datetime=START + timedelta(days=i))
     ingest(records, folder / "archive", tools.PixelEncoder(), source_root=root)
     return Archive(ArchiveFolder.open(folder / "archive"))
 

@@ -24,7 +24,7 @@ def archive(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bounds(archive):
     """The bounds of every record, read one record at a time."""
-    return {id_: archive.record(id_).bounds for id_ in archive.ids()}
+    return {id_: archive.record(id_).bbox for id_ in archive.ids()}
 
 
 def meets(one, box):
@@ -137,7 +137,7 @@ def test_the_extent_of_records_across_the_antimeridian_is_the_narrowest(tmp_path
     facts = []
     for i, (west, east) in enumerate(boxes):
         covered[np.arange(west, east + 360 * (west > east)) + 180 - 360] = True
-        facts.append(replace(made_archive.plain_record(i), bounds=Bounds(west, 0.0, east, 1.0)))
+        facts.append(replace(made_archive.plain_record(i), bbox=Bounds(west, 0.0, east, 1.0)))
     made = made_archive.make_archive(tmp_path / "made", len(facts), facts=facts, distinct=None)
     west, south, east, north = Archive(made).summary().bounds
     assert (south, north) == (0, 1)

@@ -161,9 +161,9 @@ def test_filters_are_kept(tmp_path):
         after=datetime(2024, 1, 1, tzinfo=UTC), sensors=("s2",), scores=(("dark", 0.0),),
     )  # fmt: skip
     archive.watches.add("all of it", None, where=where)
-    facts = {"time": datetime(2024, 5, 1, tzinfo=UTC), "sensor": "s2"}
-    add_images(tmp_path, 4, 4, bounds=Bounds(5.2, 50.2, 5.3, 50.3), **facts)
-    archive = add_images(tmp_path, 8, 4, bounds=Bounds(8, 50, 9, 51), **facts)
+    facts = {"datetime": datetime(2024, 5, 1, tzinfo=UTC), "sensor": "s2"}
+    add_images(tmp_path, 4, 4, bbox=Bounds(5.2, 50.2, 5.3, 50.3), **facts)
+    archive = add_images(tmp_path, 8, 4, bbox=Bounds(8, 50, 9, 51), **facts)
     expected = {hit.id for hit in archive.search(where=where, k=20)}
     assert expected == {"006.png", "007.png"}  # of four, two carry the label
     found = archive.watches.run().hits

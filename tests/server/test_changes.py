@@ -37,7 +37,7 @@ def write(folder, sizes=SIZES, seed=0, years=YEARS, side="640m", east=15, **more
             time = datetime(year, 7, 1, tzinfo=UTC)
             row = made_archive.plain_record(0)
             box = Bounds(west, 50, west + 0.01, 50.01)
-            rows.append(replace(row, id=id_, path=id_, bounds=box, time=time, sensor="S2"))
+            rows.append(replace(row, id=id_, path=id_, bbox=box, datetime=time, sensor="S2"))
             vectors.append(
                 place[i] + 0.1 * rng.normal(size=sizes.dim) + (5 if i == 7 < year - 2005 else 0)
             )
@@ -63,7 +63,7 @@ def dated(folder, made, tmp_path_factory):
         write(root / "late", years=(2018,)),
         write(root / "far", years=(2018,), east=18),
         write(root / "small", years=(2018,), side="320m", east=18),
-        write(root / "bands", reading=lambda row: json.dumps({"bands": [row.time.year % 2, 2]})),
+        write(root / "bands", reading=lambda a: json.dumps({"bands": [a.datetime.year % 2, 2]})),
     ]
     app = services.application(Catalog.open([folder, made, *others]))
     with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:

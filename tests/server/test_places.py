@@ -30,7 +30,7 @@ def test_map_shows_clusters_and_footprints(client, plain):
     )
     assert (single.records, single.matched) == (30, len(found))
     scores = dict(zip(found.ids, found.scores.tolist(), strict=True))
-    inside = {id_ for id_ in found.ids if plain.record(id_).bounds.west <= 10.4}
+    inside = {id_ for id_ in found.ids if plain.record(id_).bbox.west <= 10.4}
     assert {one.id: one.score for one in single.footprints} == {id_: scores[id_] for id_ in inside}
     for one in single.footprints:
         assert one.geometry["type"] == "Polygon"

@@ -55,7 +55,7 @@ def test_a_page_reads_the_table_once(address, monkeypatch):
 def test_items_hold_what_records_hold(catalog, plain, client):
     item = catalog.get_collection("photos").get_item("port/03.png")
     record = plain.record("port/03.png")
-    assert item.datetime == record.time
+    assert item.datetime == record.datetime
     assert item.bbox == [3, 0, 3.5, 1]
     assert item.geometry["type"] == "Polygon"
     assert item.properties["labels"] == ["water", "ship"]
@@ -77,12 +77,12 @@ def test_searches_by_place_time_and_id(catalog, plain, method, limit):
     photos = ["photos"]
     assert ids(collections=photos) == plain.ids()
     assert len(ids()) == len(plain) + 200
-    inside = wanted(lambda one: one.bounds.west <= 12 and 5 <= one.bounds.east <= 20)
+    inside = wanted(lambda one: one.bbox.west <= 12 and 5 <= one.bbox.east <= 20)
     assert ids(collections=photos, bbox=[5, 0.2, 12, 0.8]) == inside
     ring = [[5, 0.2], [12, 0.2], [12, 0.8], [5, 0.8], [5, 0.2]]
     polygon = {"type": "Polygon", "coordinates": [ring]}
     assert ids(collections=photos, intersects=polygon) == inside
-    within = wanted(lambda one: "2024-01-05" <= str(one.time)[:10] <= "2024-01-09")
+    within = wanted(lambda one: "2024-01-05" <= str(one.datetime)[:10] <= "2024-01-09")
     assert ids(collections=photos, datetime="2024-01-05/2024-01-09") == within
     some = ["port/03.png", "farm/02.png", "none"]
     assert ids(collections=photos, ids=some) == ["farm/02.png", "port/03.png"]

@@ -37,10 +37,10 @@ def places(
         except DataError as error:
             faults[i] = faults[i] or str(error)
             place = None
-        outline = None if place is None else place.footprint
-        if place is not None and outline is not None and outline.equals(area_of(place.bounds)):
+        outline = None if place is None else place.geometry
+        if place is not None and outline is not None and outline.equals(area_of(place.bbox)):
             outline = None  # it is its box
-        found.append((None if place is None else place.bounds, outline))
+        found.append((None if place is None else place.bbox, outline))
     return found
 
 
@@ -359,13 +359,13 @@ def _row(
         id=id_,
         path=path or "",
         labels=None if labels is None else tuple(label for label in labels if label),
-        bounds=place[0],
-        time=in_utc(time),
+        bbox=place[0],
+        datetime=in_utc(time),
         group=group,
         part=None,
         window=None,
         sensor=None,
-        footprint=place[1],
+        geometry=place[1],
         size=0,
         mtime_ns=0,
     )

@@ -226,12 +226,12 @@ def stored_records(stored: Mapping[str, Stored], root: Path) -> list[Record]:
             path=files[row.metadata.path],
             labels=row.metadata.labels,
             group=row.metadata.group,
-            bounds=row.metadata.bounds,
-            time=row.metadata.time,
+            bbox=row.metadata.bbox,
+            datetime=row.metadata.datetime,
             part=row.metadata.part,
             window=row.metadata.window,
             sensor=row.metadata.sensor,
-            footprint=row.metadata.footprint,
+            geometry=row.metadata.geometry,
             source=row.metadata.source,
         )
         for id_, row in sorted(stored.items())
@@ -260,31 +260,31 @@ def relative(path: Path, root: Path) -> str:
 
 def _placed(record: Record) -> Record:
     """Return a record with a normalized footprint and its bounds."""
-    if record.footprint is None:
+    if record.geometry is None:
         return record
-    west, _, east, _ = record.footprint.bounds
-    if record.bounds is not None and west >= -180 and east <= 180 and east - west <= 180:
+    west, _, east, _ = record.geometry.bounds
+    if record.bbox is not None and west >= -180 and east <= 180 and east - west <= 180:
         return record
-    place = normalize(record.footprint)
-    return replace(record, bounds=place.bounds, footprint=place.footprint)
+    place = normalize(record.geometry)
+    return replace(record, bbox=place.bbox, geometry=place.geometry)
 
 
 def _metadata(record: Record, path: str, status: os.stat_result, old: Stored | None) -> Metadata:
-    known, footprint = record.bounds, record.footprint
+    known, footprint = record.bbox, record.geometry
     if known is None and old is not None:
-        known, footprint = old.metadata.bounds, old.metadata.footprint
+        known, footprint = old.metadata.bbox, old.metadata.geometry
     whole = old.metadata if old is not None and record.window is None else None
     return Metadata(
         id=record.id,
         path=path,
         labels=record.labels,
-        bounds=known,
-        time=in_utc(record.time) or (whole.time if whole else None),
+        bbox=known,
+        datetime=in_utc(record.datetime) or (whole.datetime if whole else None),
         group=record.group,
         part=record.part,
         window=record.window,
         sensor=record.sensor or (whole.sensor if whole else None),
-        footprint=footprint,
+        geometry=footprint,
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
         source=record.source,
@@ -295,8 +295,9 @@ def stored_row(row: dict[str, Any]) -> Stored:
     """Return the metadata and content columns of a row of the table as values."""
     content = row.pop("content")
     box = [row.pop(name) for name in ("west", "south", "east", "north")]
-    row["bounds"] = None if box[0] is None else Bounds(*box)
-    row["footprint"] = footprint_of(row.pop("geometry"))
+    row["bbox"] = None if box[0] is None else Bounds(*box)
+    row["geometry"] = footprint_of(row["geometry"])
+    row["datetime"] = row.pop("time")
     row["window"] = window_of(row.pop("pixel_bbox"))
     row["labels"] = None if row["labels"] is None else tuple(row["labels"])
     return Stored(Metadata(**row), content)

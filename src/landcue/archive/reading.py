@@ -74,8 +74,8 @@ def _recalled(task: Task, known: Known) -> ReadImage | Metadata | None:
     if task.stored is not None and task.stored.content == image.content:
         return now
     metadata = replace(
-        now, bounds=then.bounds, footprint=then.footprint,
-        time=now.time or then.time, sensor=now.sensor or then.sensor,
+        now, bbox=then.bbox, geometry=then.geometry,
+        datetime=now.datetime or then.datetime, sensor=now.sensor or then.sensor,
     )  # fmt: skip
     return replace(image, metadata=metadata, replaces=task.stored is not None)
 
@@ -102,13 +102,13 @@ def read_task(
         if isinstance(source, Path):
             _check_same(source, metadata)
         # The bounds may have changed with the file.
-        bounds, footprint = task.record.bounds, task.record.footprint
+        bounds, footprint = task.record.bbox, task.record.geometry
         if bounds is None:
-            bounds, footprint = picture.bounds, picture.footprint
-        time, sensor = metadata.time or picture.time, metadata.sensor or picture.sensor
-        metadata = replace(metadata, time=time, sensor=sensor)
+            bounds, footprint = picture.bbox, picture.geometry
+        time, sensor = metadata.datetime or picture.datetime, metadata.sensor or picture.sensor
+        metadata = replace(metadata, datetime=time, sensor=sensor)
         return ReadImage(
-            metadata=replace(metadata, bounds=bounds, footprint=footprint),
+            metadata=replace(metadata, bbox=bounds, geometry=footprint),
             content=content,
             thumbnail=make_thumbnail(picture.pixels),
             pixels=encoder.prepare(picture.pixels),
@@ -259,7 +259,7 @@ class ChipReader:
         if image is None:
             return EmptyChip(task.record.id, task.metadata.path, task.stored is not None)
         return ReadImage(
-            metadata=replace(metadata, bounds=task.record.bounds, footprint=task.record.footprint),
+            metadata=replace(metadata, bbox=task.record.bbox, geometry=task.record.geometry),
             content=content,
             thumbnail=make_thumbnail(image),
             pixels=self._encoder.prepare(image),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ _METADATA: dict[str, Any] = {
 METADATA_NAMES = ("id", *_METADATA)
 """The columns that :func:`metadata_checks` covers."""
 
+# Columns that are named otherwise than the field of a record.
+_FIELDS = {"time": "datetime"}
 _PLAIN = ("id", "source", "path", "labels", "time", "group", "part", "sensor", "size", "mtime_ns")
 
 
@@ -54,13 +56,13 @@ class Metadata:
         id: The record's id.
         path: Posix path, relative to the root of the source when below it.
         labels: Annotated labels; ``None`` without annotation.
-        bounds: Footprint in degrees.
-        time: Acquisition time, aware, in UTC.
+        bbox: Box around its footprint, in degrees.
+        datetime: Acquisition time, aware, in UTC.
         group: Scene, product or class of the image.
         part: ``train``, ``val``, ``test`` or ``None``.
         window: The pixels of a scene that make a chip; ``None`` for a whole image.
         sensor: Sensor of the image.
-        footprint: Outline in degrees (see :class:`landcue.types.Record`).
+        geometry: Outline in degrees (see :class:`landcue.types.Record`).
         size: Size of the file in bytes.
         mtime_ns: Modification time of the file.
         source: Name of the source in the archive's manifest.
@@ -69,23 +71,23 @@ class Metadata:
     id: str
     path: str
     labels: tuple[str, ...] | None
-    bounds: Bounds | None
-    time: datetime | None
+    bbox: Bounds | None
+    datetime: dt.datetime | None
     group: str | None
     part: str | None
     window: Window | None
     sensor: str | None
-    footprint: Area | None
+    geometry: Area | None
     size: int
     mtime_ns: int
     source: str = ""
 
 
-def in_utc(time: datetime | None) -> datetime | None:
+def in_utc(time: dt.datetime | None) -> dt.datetime | None:
     """Return ``time`` in UTC; a time without a zone is taken as UTC."""
     if time is None:
         return None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
 
 
 def record_schema(dim: int, n_bits: int, n_labels: int, n_regions: int = 0) -> pa.Schema:
@@ -115,11 +117,11 @@ def metadata_rows(metadata: Sequence[Metadata]) -> pa.Table:
     columns: dict[str, list[Any]] = {name: [] for name in ("id", *_METADATA)}
     for row in metadata:
         for name in _PLAIN:
-            columns[name].append(getattr(row, name))
+            columns[name].append(getattr(row, _FIELDS.get(name, name)))
         columns["pixel_bbox"].append(pixel_bbox(row.window))
         for name in ("west", "south", "east", "north"):
-            columns[name].append(None if row.bounds is None else getattr(row.bounds, name))
-    columns["geometry"] = list(to_wkb([row.footprint for row in metadata]))
+            columns[name].append(None if row.bbox is None else getattr(row.bbox, name))
+    columns["geometry"] = list(to_wkb([row.geometry for row in metadata]))
     fields: list[tuple[str, Any]] = [("id", pa.string()), *_METADATA.items()]
     return with_metadata_checks(pa.table(columns, schema=pa.schema(fields)))
 

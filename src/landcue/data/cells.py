@@ -58,7 +58,7 @@ def cell_windows(
     place = window_places(facts.crs, facts.transform, whole)[0]
     if place is None:
         raise DataError("reaches off the map; leave --grid out")
-    box = place.bounds
+    box = place.bbox
     spans = (
         [(box.west, box.east)] if box.west <= box.east else [(box.west, 180.0), (-180.0, box.east)]
     )

@@ -36,9 +36,9 @@ def place_of_raster(facts: RasterFacts) -> Place | None:
         return None
     grid = facts.stored or facts.grid
     place = window_places(facts.crs, grid.transform, np.array([[0, 0, *grid[1:]]]))[0]
-    if place is None or place.footprint is None or facts.stored is None:
+    if place is None or place.geometry is None or facts.stored is None:
         return place
-    return replace(place, footprint=shapely.segmentize(place.footprint, place.footprint.length / 8))
+    return replace(place, geometry=shapely.segmentize(place.geometry, place.geometry.length / 8))
 
 
 def window_places(crs: Any, transform: Any, windows: npt.NDArray[np.int64]) -> list[Place | None]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import io
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +66,17 @@ class Picture:
     Attributes:
         pixels: uint8 ``[h, w, C]``.
         reading: How a raster's numbers became these pixels; ``None`` where a file holds a picture.
-        bounds: Footprint in degrees, of a photo the point where it was taken; ``None`` if unknown.
-        footprint: Outline in degrees, if known.
-        time: When it was taken, UTC; a photo's clock without a time zone is taken as UTC.
+        bbox: Box around its footprint in degrees, of a photo the point where it was taken.
+        geometry: Outline in degrees, if known.
+        datetime: When it was taken, UTC; a photo's clock without a time zone is taken as UTC.
         sensor: What took it, if a raster says so.
     """
 
     pixels: ByteArray
     reading: Mapping[str, Any] | None = None
-    bounds: Bounds | None = None
-    footprint: Area | None = None
-    time: datetime | None = None
+    bbox: Bounds | None = None
+    geometry: Area | None = None
+    datetime: dt.datetime | None = None
     sensor: str | None = None
 
 
@@ -224,7 +224,7 @@ def _placed(picture: Picture, path: Path) -> Picture:
         pixels, _ = resampled(read, stored, grid, whole, blank)
     return replace(
         picture, pixels=np.ascontiguousarray(turned(pixels, turn)),
-        reading={"rules": [FROM_WORLD_FILE, *how]}, bounds=place.bounds, footprint=place.footprint,
+        reading={"rules": [FROM_WORLD_FILE, *how]}, bbox=place.bbox, geometry=place.geometry,
     )  # fmt: skip
 
 
@@ -243,8 +243,8 @@ def _read_raster(source: Path | bytes, options: SceneOptions, name: str, most: i
     if place is None and facts.crs is not None:
         reading["rules"].append(OFF_MAP)
     return Picture(
-        pixels, reading, None if place is None else place.bounds,
-        None if place is None else place.footprint, facts.time, facts.sensor,
+        pixels, reading, None if place is None else place.bbox,
+        None if place is None else place.geometry, facts.time, facts.sensor,
     )  # fmt: skip
 
 
@@ -264,7 +264,7 @@ def _read_with_pillow(source: bytes, name: str, most: int) -> Picture:
                     _check_still(image, name)
                 image.load()
                 bounds, time = _exif(image)
-                return Picture(np.asarray(_to_rgb(image)), bounds=bounds, time=time)
+                return Picture(np.asarray(_to_rgb(image)), bbox=bounds, datetime=time)
     except UnidentifiedImageError:
         if kind == "HEIC":
             raise DataError(f"{name}: truncated or corrupt") from None
@@ -308,15 +308,15 @@ _EXIF, _GPS = 0x8769, 0x8825
 _TAKEN, _OFFSET = 0x9003, 0x9011
 
 
-def _exif(image: Image.Image) -> tuple[Bounds | None, datetime | None]:
+def _exif(image: Image.Image) -> tuple[Bounds | None, dt.datetime | None]:
     """Return where and when a photo was taken, as far as its EXIF data says."""
     exif = image.getexif()
     bounds = time = None
     with contextlib.suppress(Exception):  # of values of any type
         facts = exif.get_ifd(_EXIF)
-        taken = datetime.strptime(str(facts[_TAKEN]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
-        offset = datetime.strptime(str(facts.get(_OFFSET, "+00:00")).strip("\0 "), "%z").tzinfo
-        time = taken.replace(tzinfo=offset).astimezone(UTC)
+        taken = dt.datetime.strptime(str(facts[_TAKEN]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+        offset = dt.datetime.strptime(str(facts.get(_OFFSET, "+00:00")).strip("\0 "), "%z").tzinfo
+        time = taken.replace(tzinfo=offset).astimezone(dt.UTC)
     with contextlib.suppress(Exception):
         gps = exif.get_ifd(_GPS)
         lat, lon = (sum(float(v) / 60**i for i, v in enumerate(gps[tag])) for tag in (2, 4))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from landcue.data.places import box_of
@@ -14,7 +14,7 @@ from landcue.errors import DataError
 from landcue.types import Bounds, Problem
 
 _SIDES = ("west", "south", "east", "north")
-_META = ("path", "id", "group", "time", "sensor", *_SIDES, "labels")
+_META = ("path", "id", "group", "datetime", "time", "sensor", *_SIDES, "labels")
 _ZERO = {"", "0", "0.0"}
 _ONE = {"1", "1.0"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -31,10 +31,10 @@ class LabelRow:
     path: str
     id: str | None
     group: str | None
-    time: datetime | None
+    datetime: dt.datetime | None
     labels: tuple[str, ...] | None
     sensor: str | None = None
-    bounds: Bounds | None = None
+    bbox: Bounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +83,15 @@ def parse_flag(cell: str, where: str) -> bool:
     raise DataError(f"{where}: {cell!r} is not 0, 1 or blank")
 
 
-def parse_time(text: str, where: str) -> datetime | None:
+def parse_time(text: str, where: str) -> dt.datetime | None:
     """Read an ISO 8601 time (UTC when it names no zone); blank means unknown."""
     if not text:
         return None
     try:
-        time = datetime.fromisoformat(text)
+        time = dt.datetime.fromisoformat(text)
     except ValueError:
         raise DataError(f"{where}: {text!r} is not an ISO 8601 time (2024-06-01T10:00Z)") from None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
 
 
 def _bounds(row: dict[str, str], where: str, problems: list[Problem] | None) -> Bounds | None:
@@ -113,9 +113,9 @@ def read_label_table(
     """Read ``path,labels`` (joined by ``;`` or ``|``) or ``path,label1,label2…`` (0/1 cells).
 
     Columns are separated by commas, semicolons or tabs. Optional columns, in upper or lower case:
-    ``id``, ``group``, ``time`` (ISO 8601), ``sensor``, and a footprint in degrees as ``west``,
-    ``south``, ``east``, ``north``. Beside a ``labels`` column, and where hardly a cell is 0 or 1,
-    other columns are no labels.
+    ``id``, ``group``, ``datetime`` or ``time`` (ISO 8601), ``sensor``, and a footprint in degrees
+    as ``west``, ``south``, ``east``, ``north``. Beside a ``labels`` column, and where hardly a
+    cell is 0 or 1, other columns are no labels.
 
     Args:
         path: The file.
@@ -210,10 +210,10 @@ def _row(
         path=row["path"],
         id=row.get("id") or None,
         group=row.get("group") or None,
-        time=parse_time(row.get("time", ""), where),
+        datetime=parse_time(row.get("datetime") or row.get("time", ""), where),
         labels=labels,
         sensor=row.get("sensor") or None,
-        bounds=_bounds(row, where, problems),
+        bbox=_bounds(row, where, problems),
     )
     seen[made.path] = line
     return made

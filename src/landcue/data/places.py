@@ -26,14 +26,14 @@ class Place:
     """The location of an image in degrees.
 
     Attributes:
-        bounds: The smallest box around it; ``west > east`` over the antimeridian.
-        footprint: Its outline as RFC 7946 wants it: longitudes -180..180, cut at the antimeridian,
+        bbox: The smallest box around it; ``west > east`` over the antimeridian.
+        geometry: Its outline as RFC 7946 wants it: longitudes -180..180, cut at the antimeridian,
             exterior rings counterclockwise, no edge longer than 180 degrees. ``None`` where only a
             box is known.
     """
 
-    bounds: Bounds
-    footprint: Area | None
+    bbox: Bounds
+    geometry: Area | None
 
 
 Points = npt.NDArray[np.float64]
@@ -52,7 +52,7 @@ def normalize(shape: BaseGeometry, *, planar: bool = False) -> Place:
     exterior rings run counterclockwise. Points and lines have bounds alone.
 
     >>> over = Polygon([(179, 0), (-179, 0), (-179, 1), (179, 1)])
-    >>> [part.bounds for part in normalize(over).footprint.geoms]
+    >>> [part.bounds for part in normalize(over).geometry.geoms]
     [(179.0, 0.0, 180.0, 1.0), (-180.0, 0.0, -179.0, 1.0)]
 
     Args:

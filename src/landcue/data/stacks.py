@@ -142,7 +142,7 @@ def stack_records(records: Sequence[Record], root: Path) -> tuple[list[Record], 
     for record in records:
         if record.path in red:
             id_ = red[record.path]
-            kept.append(replace(record, id=id_, time=record.time or _time(id_)))
+            kept.append(replace(record, id=id_, datetime=record.datetime or _time(id_)))
         elif record.path not in gone:
             if heads and _layer(record.path) in heads:
                 layers += 1

@@ -101,7 +101,7 @@ def check_geometry(shape: BaseGeometry, name: str = "polygon") -> BaseGeometry:
 def box_of(shape: BaseGeometry) -> Bounds:
     """Return the bounding box of a polygon; longitudes beyond 180 cross the antimeridian."""
     mixed = shape.geom_type == "GeometryCollection"
-    return normalize(shape.envelope if mixed else shape, planar=True).bounds
+    return normalize(shape.envelope if mixed else shape, planar=True).bbox
 
 
 def inside(
@@ -125,7 +125,7 @@ def inside(
         )
         return np.logical_or(*some)
     place = normalize(shape, planar=True)
-    near = np.flatnonzero(touches(footprints, place.bounds))
+    near = np.flatnonzero(touches(footprints, place.bbox))
     west, south, east, north = footprints[near].T
     shapes: Any = shapely.box(west, south, np.where(west > east, east + 360, east), north)
     if outlines is not None:
@@ -134,7 +134,7 @@ def inside(
         shapes = np.where(known, exact, shapes)
     found = np.zeros(len(near), np.bool_)
     for turn in _TURNS:
-        moved = shapely.affinity.translate(place.footprint or shape, xoff=turn)
+        moved = shapely.affinity.translate(place.geometry or shape, xoff=turn)
         shapely.prepare(moved)
         found |= shapely.intersects(moved, shapes)
     mask = np.zeros(len(footprints), np.bool_)
@@ -255,4 +255,4 @@ def part_of(area: BaseGeometry | None, box: tuple[float, float, float, float]) -
     for u, v in ((left, bottom), (right, bottom), (right, top), (left, top)):
         upper, lower = (1 - u) * quad[0] + u * quad[1], (1 - u) * quad[3] + u * quad[2]
         points.append((1 - v) * upper + v * lower)
-    return normalize(Polygon(points)).footprint
+    return normalize(Polygon(points)).geometry

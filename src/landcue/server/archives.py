@@ -111,14 +111,14 @@ class Served:
             ProblemError: 404: no record has this id.
         """
         record = self.archive.record(self.check_id(id_))
-        window, bounds, time = record.window, record.bounds, record.time
+        window, bounds, time = record.window, record.bbox, record.datetime
         return {
             "archive": self.name,
             "id": record.id,
             "labels": record.labels,
             "predicted_labels": record.predicted,
             "bbox": bounds and [bounds.west, bounds.south, bounds.east, bounds.north],
-            "geometry": to_geojson(record.footprint or (bounds and area_of(bounds))),
+            "geometry": to_geojson(record.geometry or (bounds and area_of(bounds))),
             "window": window and [window.col, window.row, window.width, window.height],
             "datetime": time and to_iso(time),
             "sensor": record.sensor,

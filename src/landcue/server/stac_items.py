@@ -52,7 +52,7 @@ def item_value(served: Served, record: Record, root: str) -> dict[str, Any]:
     """Return a record as an item."""
     name = quote(served.name, safe="")
     at = f"{root}/collections/{name}"
-    outline, time = _outline(record), record.time
+    outline, time = _outline(record), record.datetime
     value: dict[str, Any] = {
         "type": "Feature",
         "stac_version": VERSION,
@@ -61,8 +61,8 @@ def item_value(served: Served, record: Record, root: str) -> dict[str, Any]:
         "collection": served.name,
         "geometry": None if outline is None else shapely.geometry.mapping(outline),
     }
-    if record.bounds is not None:
-        box = record.bounds
+    if record.bbox is not None:
+        box = record.bbox
         value["bbox"] = [box.west, box.south, box.east, box.north]
     properties: dict[str, Any] = {"datetime": None if time is None else to_iso(time)}
     if time is None:  # it was taken at some time before it was indexed
@@ -93,9 +93,9 @@ def item_value(served: Served, record: Record, root: str) -> dict[str, Any]:
 
 
 def _outline(record: Record) -> Any:
-    if record.footprint is not None:
-        return record.footprint
-    box = record.bounds
+    if record.geometry is not None:
+        return record.geometry
+    box = record.bbox
     if box is None:
         return None
     east = box.east if box.west <= box.east else box.east + 360

@@ -102,7 +102,7 @@ def read_bigearthnet(root: Path) -> ImageSet:
                 path=root / IMAGES / tile / patch,
                 labels=tuple(name for name in LABELS if name in labels),
                 group=tile,
-                time=_time(patch),
+                datetime=_time(patch),
                 part=_PARTS[part],
                 sensor=SENTINEL_2,
             )

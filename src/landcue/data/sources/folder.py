@@ -218,8 +218,8 @@ def with_table(
                     record,
                     labels=row.labels,
                     group=group,
-                    time=row.time,
-                    bounds=row.bounds,
+                    datetime=row.datetime,
+                    bbox=row.bbox,
                     sensor=row.sensor,
                 )
             )
@@ -307,8 +307,8 @@ def read_table(path: Path) -> ImageSet:
                 path=file,
                 labels=row.labels,
                 group=row.group,
-                bounds=row.bounds,
-                time=row.time,
+                bbox=row.bbox,
+                datetime=row.datetime,
                 sensor=row.sensor,
             )
         )

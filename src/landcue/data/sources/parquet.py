@@ -111,7 +111,7 @@ def _record(row: Mapping[str, Any], files: NamedFiles) -> Record:
         path=file,
         labels=_labels(row.get("labels")),
         group=_text(row, _GROUPS),
-        time=_time(next((row[n] for n in _TIMES if row.get(n) is not None), None)),
+        datetime=_time(next((row[n] for n in _TIMES if row.get(n) is not None), None)),
         sensor=_text(row, _SENSORS),
     )
 
@@ -125,7 +125,7 @@ def _where(row: Mapping[str, Any], geometry: str | None) -> dict[str, Any]:
     if not isinstance(box, list) or any(value is None for value in cast(list[Any], box)):
         box = None if any(value is None for value in sides) else sides
     place = place_of(shape_of(row.get(geometry) if geometry else None), box)
-    return {} if place is None else {"bounds": place.bounds, "footprint": place.footprint}
+    return {} if place is None else {"bbox": place.bbox, "geometry": place.geometry}
 
 
 def shape_of(value: Any) -> Any:

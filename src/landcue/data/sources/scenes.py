@@ -59,7 +59,7 @@ def cut_scenes(
         if facts.crs is None:
             what = "; ".join(("has no georeference", *facts.notes))
             problems.append(Problem(scene.id, f"{what}; its chips have no footprint"))
-        elif any(chip.bounds is None for chip in chips):
+        elif any(chip.bbox is None for chip in chips):
             problems.append(Problem(scene.id, "reaches off the map; chips there have no footprint"))
         records += chips
     if not records:
@@ -106,11 +106,11 @@ def _chips(scene: Record, name: str, facts: RasterFacts, options: SceneOptions) 
             id=f"{name}/{part}",
             path=scene.path,
             group=name,
-            bounds=None if place is None else place.bounds,
-            time=scene.time or facts.time,
+            bbox=None if place is None else place.bbox,
+            datetime=scene.datetime or facts.time,
             window=window,
             sensor=scene.sensor or facts.sensor,
-            footprint=None if place is None else place.footprint,
+            geometry=None if place is None else place.geometry,
         )
 
 

@@ -159,7 +159,7 @@ def _record(item: Mapping[str, Any], files: NamedFiles, asset: str | None) -> Re
         id=clean_id(str(properties.get("landcue:id") or id_)),
         path=path,
         group=collection if isinstance(collection, str) else None,
-        time=parse_time(str(time), "its datetime"),
+        datetime=parse_time(str(time), "its datetime"),
         sensor=sensor if isinstance(sensor, str) else None,
     )
 
@@ -168,7 +168,7 @@ def _where(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return bounds and footprint of an item."""
     geometry, box = item.get("geometry"), item.get("bbox")
     place = place_of(geometry, cast("list[Any] | None", box if isinstance(box, list) else None))
-    return {} if place is None else {"bounds": place.bounds, "footprint": place.footprint}
+    return {} if place is None else {"bbox": place.bbox, "geometry": place.geometry}
 
 
 def _image(assets: Mapping[str, Any], wanted: str | None, files: NamedFiles) -> Path:
