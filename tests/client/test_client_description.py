@@ -52,6 +52,10 @@ CALLS = {
     "collections": lambda client, folder: client.collections(),
     "create_collection": lambda client, folder: made(client),
     "delete_collection": lambda client, folder: client.delete_collection(made(client)),
+    "export_collection": lambda client, folder: client.export_collection(
+        kept(client), folder / "kept.json"
+    ),
+    "import_collection": lambda client, folder: client.import_collection(folder / "kept.json"),
     "suggest": lambda client, folder: client.suggest(collection=made(client)),
     "undo_collection": lambda client, folder: client.undo_collection(made(client)),
     "embedding_map": lambda client, folder: client.embedding_map(),
@@ -66,6 +70,8 @@ CALLS = {
     "score_counts": lambda client, folder: client.score_counts(record="road01.png"),
     "record": lambda client, folder: client.record("road01.png"),
     "save_watch": lambda client, folder: client.save_watch("roads", record="road01.png"),
+    "export_watches": lambda client, folder: client.export_watches(folder / "searches.json"),
+    "import_watches": lambda client, folder: client.import_watches(folder / "searches.json"),
     "watch_feed": lambda client, folder: urllib.request.urlopen(client.watch_feed("roads")).close(),
     "regions": lambda client, folder: client.regions("road01.png", record="road03.png"),
     "scores": lambda client, folder: client.scores(),
@@ -102,7 +108,8 @@ def test_every_path_is_asked_for_by_a_method(views, tmp_path):
 def test_every_answer_is_exported():
     bodies = {"Filters", "SearchRequest"}
     bodies |= {"CollectionRequest", "CollectionChange", "Mark", "SuggestRequest", "ChangeRequest"}
-    bodies |= {"WatchRequest"}
+    bodies |= {"WatchRequest", "CollectionFile", "ImageFile", "MemberFile"}
+    bodies |= {"WatchesFile", "WatchFile"}
     shown_otherwise = {
         "CollectionsAnswer",
         "TimelineAnswer",

@@ -17,7 +17,12 @@ from landcue.server.schemas.archives import (
     ValueCount,
 )
 from landcue.server.schemas.changes import ChangeAnswer, ChangedPair, Moment
-from landcue.server.schemas.collections import CollectionAnswer, CollectionSummary, Member
+from landcue.server.schemas.collections import (
+    CollectionAnswer,
+    CollectionSummary,
+    ImportAnswer,
+    Member,
+)
 from landcue.server.schemas.model import (
     LabelErrorsAnswer,
     LabelScore,
@@ -42,7 +47,7 @@ from landcue.server.schemas.searches import (
     ScoresAnswer,
     SearchAnswer,
 )
-from landcue.server.schemas.watches import Watch, WatchHit
+from landcue.server.schemas.watches import Watch, WatchesImportAnswer, WatchHit
 
 __all__ = [
     "ArchiveAnswer",
@@ -54,6 +59,7 @@ __all__ = [
     "FacetsAnswer",
     "Hit",
     "HitRegion",
+    "ImportAnswer",
     "LabelCount",
     "LabelErrorsAnswer",
     "LabelScore",
@@ -81,5 +87,6 @@ __all__ = [
     "ValueCount",
     "Watch",
     "WatchHit",
+    "WatchesImportAnswer",
     "WorstQuery",
 ]
