@@ -141,6 +141,11 @@ def to_iso(time: dt.datetime) -> str:
     return time.isoformat().replace("+00:00", "Z")
 
 
+def now_iso() -> str:
+    """Return the time in UTC as ISO 8601, to the millisecond, with ``Z`` for the zone."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something in a source that was skipped, and why; counted in reports."""

@@ -24,9 +24,12 @@ import pixel_encoder as tools
 from landcue.archive.changes import compact, delete
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
+from landcue.archive.indexing import reembed_archive
 from landcue.archive.ingest import ingest
 from landcue.archive.rebuild import reembed, repair
 from landcue.errors import LandcueError
+from landcue.search import Filter, open_archive
+from landcue.server.collections import Collections
 
 POINTS = {
     "copy_model": ("landcue.archive.layout", None, "copy_model"),
@@ -57,7 +60,45 @@ def embed_again(archive, root, progress=None):
     )  # fmt: skip
 
 
+def fit_space_again(archive, root, progress=None):
+    return reembed_archive(archive, "builtin", dim=8, bits=8, batch_size=8)
+
+
+def adapt_heads(archive, root):
+    from landcue.training.adapt import AdaptOptions, adapt
+
+    options = AdaptOptions(dim=8, n_bits=16, epochs=16, batch_size=32, lr=3e-2, folds=3)
+    scenes, cache = root.parent / "scenes", archive / "cache"
+    return adapt(
+        scenes, archive / "adapted", model=root.parent / "base", options=options, cache=cache
+    )
+
+
+def mark_records(archive, root):
+    """Mark records one by one; each line of the log is one that was acknowledged."""
+    kept = Collections(archive / "picks.sqlite", 1 << 22)
+    kept.check()
+    id_ = kept.create("photos", "mine", None, [], None)["id"]
+    with (archive / "log").open("a") as log:
+        for i in range(40):
+            member = {"id": f"{i:02}", "mark": "good", "note": "a" * 500, "labels": ["water"]}
+            kept.change(id_, None, None, [member], None)
+            log.write(f"{id_} {member['id']}\n")
+            log.flush()
+
+
+def run_watches(archive, root):
+    watches = open_archive(archive / "archive", cache=False).watches
+    watches.run()
+    if "later" not in {one.name for one in watches.list()}:
+        watches.add("later", None, where=Filter(labels=("water",)))
+
+
 TASKS = {
+    "space": fit_space_again,
+    "adapt": adapt_heads,
+    "collections": mark_records,
+    "watches": run_watches,
     "update": update,
     "reembed": embed_again,
     "delete": lambda archive, root: delete(archive, ["12.png", "13.png"]),
@@ -140,6 +181,8 @@ def main():
     warnings.simplefilter("ignore")  # a fork before any table is touched is safe
     for line in sys.stdin:
         order = json.loads(line)
+        if order["task"] == "adapt":
+            importlib.import_module("landcue.training.adapt")  # loads torch: once, before forks
         screen, answer = Path(order["scratch"]) / "stderr", Path(order["scratch"]) / "answer"
         answer.unlink(missing_ok=True)
         pid = os.fork()

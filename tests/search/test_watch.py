@@ -331,3 +331,24 @@ def test_command_writes_json_lines_and_a_feed(tmp_path):
 def test_a_feed_holds_only_what_xml_can():
     title = ET.fromstring(write_feed([], "a\x00b")).findtext("{http://www.w3.org/2005/Atom}title")
     assert title == "a\ufffdb"
+
+
+def test_a_full_disk_is_one_line_and_changes_nothing(tmp_path, monkeypatch):
+    archive = add_images(tmp_path, 0, 8)
+    for name in "abcdef":
+        archive.watches.add(name, archive.embed("000.png"), min_score=-1)
+    archive = add_images(tmp_path, 8, 40)
+    connect = sqlite3.connect
+
+    def small(*args, **options):  # as on a disk without room for another page
+        database = connect(*args, **options)
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    with pytest.raises(LandcueError, match=r"database or disk is full\); free space"):
+        archive.watches.run()
+    monkeypatch.undo()
+    assert archive.watches.hits() == []
+    assert len(archive.watches.run().hits) == 6 * 40

@@ -236,11 +236,13 @@ def test_what_was_added_while_no_service_ran_is_reported_at_its_start(root):
 def test_killed_services_lose_no_evaluation_and_repeat_none(root, serve):
     archive = landcue.open(root / "area")
     archive.watches.add("any", archive.embed("000.png"), min_score=-1)
-    process, _, _ = serve(root / "area")
+    process, address, _ = serve(root / "area")
     blocker = sqlite3.connect(archive.watches.path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     add_images(root, 12, 5)
-    time.sleep(4)  # it has seen the change, and waits for the file
+    wait_for(
+        lambda: len(archive) + 5 == httpx.get(f"{address}/v1").json()["archives"][0]["records"]
+    )
     process.kill()
     process.wait()
     blocker.execute("COMMIT")

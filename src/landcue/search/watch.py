@@ -15,7 +15,7 @@ import sqlite3
 import xml.etree.ElementTree as ET
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from landcue.errors import LandcueError, UsageError
 from landcue.search.expression import Expression, Joined, Label, Not, parse
 from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
-from landcue.types import Bounds, FloatArray, Problem
+from landcue.types import Bounds, FloatArray, Problem, now_iso
 
 if TYPE_CHECKING:
     from landcue.search.archive import Archive
@@ -214,7 +214,7 @@ class Watches:
                 "INSERT INTO watches VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
                 "(SELECT ifnull(max(number), 0) FROM records), ?, ?, NULL)",
                 (secrets.token_urlsafe(9), name, query, blob, min_score,
-                 json.dumps(_to_json(where)), self._archive.manifest.fingerprint, _now(),
+                 json.dumps(_to_json(where)), self._archive.manifest.fingerprint, now_iso(),
                  collection, None if search is None else json.dumps(search)),
             )  # fmt: skip
             return next(watch for watch in self._read(database) if watch.name == name)
@@ -328,7 +328,7 @@ class Watches:
                     "INSERT OR IGNORE INTO hits (watch, record, score, time, version) "
                     "VALUES (?, ?, ?, ?, ?)",
                     [
-                        (row["id"], id_, score, _now(), self._archive.version)
+                        (row["id"], id_, score, now_iso(), self._archive.version)
                         for id_, score in found
                     ],
                 )
@@ -435,9 +435,8 @@ class Watches:
                     f"{self.path}: another process has been writing for {wait:.0f} s; try again, "
                     "or end it if it was stopped"
                 ) from None
-            raise LandcueError(
-                f"{self.path}: cannot be used ({error}); restore it or move it away"
-            ) from None
+            what = "free space" if "full" in str(error) else "restore it or move it away"
+            raise LandcueError(f"{self.path}: cannot be used ({error}); {what}") from None
 
 
 def write_json_lines(hits: Iterable[WatchHit]) -> str:
@@ -533,7 +532,3 @@ def _from_json(values: Mapping[str, Any]) -> Filter:
     made["bbox"] = None if made["bbox"] is None else Bounds(*made["bbox"])
     made["polygon"] = None if made["polygon"] is None else shapely.from_wkb(made["polygon"])
     return Filter(**made)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -10,7 +10,6 @@ import secrets
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +19,7 @@ from landcue.data.label_table import quote_cell
 from landcue.errors import UsageError
 from landcue.server.errors import ProblemError
 from landcue.server.schemas.collections import MAX_MEMBERS
-from landcue.types import Encoding
+from landcue.types import Encoding, now_iso
 
 MAX_COLLECTIONS = 1_000
 BUSY_SECONDS = 5.0
@@ -141,7 +140,7 @@ class Collections:
         Raises:
             ProblemError: 409: there are too many; 413: too many members.
         """
-        id_, now = secrets.token_urlsafe(9), _now()
+        id_, now = secrets.token_urlsafe(9), now_iso()
         with self._database() as database:
             (count,) = database.execute("SELECT count(*) FROM collections").fetchone()
             if count >= MAX_COLLECTIONS:
@@ -248,7 +247,7 @@ class Collections:
                 own = {member["id"] for member in known["members"]}
                 added = (member for member in other["members"] if member["id"] not in own)
                 members += [{**member, "revision": None} for member in added]
-            now = _now()
+            now = now_iso()
             database.execute(
                 "UPDATE collections SET name = ifnull(?, name), query = ifnull(?, query), "
                 "updated = ? WHERE id = ?",
@@ -284,7 +283,7 @@ class Collections:
             database.execute(f"DELETE {where}", last)
             database.execute(
                 "UPDATE collections SET revision = revision - 1, updated = ? WHERE id = ?",
-                (_now(), id_),
+                (now_iso(), id_),
             )
             return _read(database, id_)
 
@@ -443,7 +442,3 @@ def _put(
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (id_, *values),
         )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
