@@ -215,6 +215,19 @@ def test_vectors_of_another_archive_are_converted(dated):
     assert other.search(moved, k=1).ids == ("2021-003.png",)
 
 
+def test_remarks_compare_the_encoders_own_embeddings(dated):
+    folder, (one, _, own) = dated
+    mine = own.columns()
+    known = one.backend.typical("embedding")
+    rows = [mine.find(one.ids()[row]) for row in known.sample.rows]
+    np.testing.assert_allclose(known.sample.embedding, mine.embedding[rows], atol=1e-4)
+    assert not np.array_equal(known.near, known.nearest)  # percentiles are of fitted ones
+    rng = np.random.default_rng(1)
+    noise = Image.fromarray(rng.integers(0, 256, (48, 48, 3)).astype(np.uint8))
+    assert "nothing here is very similar" in one.search(noise).remark
+    assert one.search(folder / "2021-007.png").remark is None
+
+
 def test_nothing_is_fitted_without_fit(dated, tmp_path):
     folder, (one, _, own) = dated
     with pytest.raises(UsageError, match="undo that with landcue archive reembed --no-fit"):

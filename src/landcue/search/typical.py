@@ -14,7 +14,6 @@ embeddings in all modes: codes of 64 bits are too coarse.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +46,27 @@ _SAMPLE = 256
 _PAIRS = 2_000
 _LEAST = 1e-3  # is added to both distances of a ratio
 _NO_CODE: ByteArray = np.empty((1, 0), np.uint8)
+
+
+class OwnEmbeddings:
+    """Embeddings as an archive's encoder made them, before they were fitted to the archive.
+
+    A fit puts the images that it was fitted to closer together than others of their kind, so that
+    such others seem to be outside. The stored ones where the fit left dimensions out.
+    """
+
+    def __init__(self, view: LocalBackend) -> None:
+        self._view = view
+        space = view.archive.space
+        self.space = space if space is not None and space.dim == space.n_features else None
+
+    def of(self, stored: FloatArray) -> FloatArray:
+        """Return those of an archive's embeddings ``[m, d]``."""
+        return stored if self.space is None else self.space.invert(stored)
+
+    def read(self, rows: Rows) -> FloatArray:
+        """Return those of rows ``[m]``."""
+        return self.of(self._view.read_vectors("embedding", rows))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,11 +106,11 @@ class Typical:
 
     Attributes:
         nearest: Of each to its nearest neighbor, float64 ``[s]``, ascending.
-        near: The same by embeddings: that of the nearest of its best hits.
+        near: The same by the encoder's own embeddings: that of the nearest of its best hits.
         pairs: Of random pairs by embeddings, float64 ``[p]``, ascending.
         ratios: Of its distance to the sample to that of its best hits, float64 ``[s]``, ascending.
         sample: The sample; ``None`` where they are distances of texts to records.
-        read: Returns the embeddings of rows ``[m]``, float32 ``[m, d]``.
+        own: The embeddings that records are compared by.
         query: The embedding of the query ``[1, d]``; ``None`` if it is a text.
         outside: Whether a query may be outside of all records: it is none of them, and all of them
             were searched.
@@ -101,7 +121,7 @@ class Typical:
     pairs: Floats
     ratios: Floats
     sample: Sample | None
-    read: Callable[[Rows], FloatArray]
+    own: OwnEmbeddings
     query: FloatArray | None = None
     outside: bool = False
 
@@ -131,11 +151,11 @@ class Typical:
             best: Rows of the :data:`landcue.search.pages.BEST` nearest records, fewer if there are
                 not as many.
         """
-        hits = None
+        query = hits = None
         if self.query is not None and len(best):
-            hits = self.read(best)
-            if self.near is not self.nearest:  # the distances are not those of embeddings
-                distance = float(_cosine(hits, self.query).min())
+            query, hits = self.own.of(self.query), self.own.read(best)
+            if self.near is not self.nearest:  # the distances are not those of these embeddings
+                distance = float(_cosine(hits, query).min())
         percentile = _share(self.near, distance)
         if percentile < RARE:
             if _share(self.pairs, distance) < 75:
@@ -145,11 +165,11 @@ class Typical:
                 "nothing here is very similar: the best hit is farther than the nearest neighbors "
                 f"of {100 - percentile:.0f} % of {whose}"
             )
-        if hits is None or self.query is None or self.sample is None:
+        if hits is None or query is None or self.sample is None:
             return None
         if not self.outside or percentile >= CLOSE:
             return None
-        ratio = float(_ratios(self.sample, self.query, None, hits, best)[0])
+        ratio = float(_ratios(self.sample, query, None, hits, best)[0])
         if _share(self.ratios, ratio) >= RARE:
             return None
         return (
@@ -158,20 +178,19 @@ class Typical:
         )
 
     @classmethod
-    def from_table(cls, table: pa.Table, view: View, family: str, *, texts: bool) -> Typical:
+    def from_table(
+        cls, table: pa.Table, view: LocalBackend, family: str, *, texts: bool
+    ) -> Typical:
         """Return the distances that :func:`measure_typical` measured."""
         values, kinds = table["value"].to_numpy(), table["kind"].to_numpy()
         nearest, near, ratios, rest = (values[kinds == kind] for kind in range(4))
-
-        def read(rows: Rows) -> FloatArray:
-            return view.read_vectors("embedding", rows)
-
+        own = OwnEmbeddings(view)
         if texts:
-            return cls(nearest, nearest, rest, ratios, None, read)
+            return cls(nearest, nearest, rest, ratios, None, own)
         rows = rest.astype(np.int64)
-        sample = Sample(rows, read(rows))
-        near = nearest if family == "embedding" else near
-        return cls(nearest, near, sample.pairs(), ratios, sample, read)
+        sample = Sample(rows, own.read(rows))
+        near = nearest if family == "embedding" and own.space is None else near
+        return cls(nearest, near, sample.pairs(), ratios, sample, own)
 
 
 def _ratios(
@@ -215,9 +234,10 @@ def measure_typical(view: LocalBackend, family: str, texts: Encoding | None = No
         return _measure_texts(view, family, texts, rng)
     rows = np.sort(rng.choice(n, min(n, _SAMPLE), replace=False)).astype(np.int64)
     distances, found = view.neighbors(family, rows, BEST)
-    embedding = view.read_vectors("embedding", rows)
+    own = OwnEmbeddings(view)
+    embedding = own.read(rows)
     every, place = np.unique(found, return_inverse=True)
-    hits = view.read_vectors("embedding", every)[place.reshape(-1)]
+    hits = own.read(every)[place.reshape(-1)]
     near = _cosine(hits.reshape(*found.shape, -1), embedding[:, None]).min(axis=1)
     ratios = _ratios(Sample(rows, embedding), embedding, rows, hits, found.reshape(-1))
     return _table(distances[:, 0], near, ratios, rows.astype(np.float64))
