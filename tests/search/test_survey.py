@@ -147,3 +147,26 @@ def test_the_extent_of_records_across_the_antimeridian_is_the_narrowest(tmp_path
     free = "".join("x "[int(one)] for one in (*covered, *covered)).split()
     gap = max(map(len, free), default=0)
     assert inside.sum() == max(360 - gap, 0)
+
+
+def test_so_many_clusters_are_in_larger_cells(tmp_path):
+    rng = np.random.default_rng(0)
+    west, south = rng.uniform(-180, 179, 9_000), rng.uniform(-80, 80, 9_000)
+    facts = [
+        replace(made_archive.plain_record(i), bbox=Bounds(x, y, x, y))
+        for i, (x, y) in enumerate(zip(west, south, strict=True))
+    ]
+    made = Archive(made_archive.make_archive(tmp_path / "made", 9_000, facts=facts, distinct=None))
+    x, y = west / 360 + 0.5, 0.5 - np.arcsinh(np.tan(np.radians(south))) / (2 * np.pi)
+
+    def cells(zoom):
+        return len(
+            {(int(a), int(b)) for a, b in zip(x * 4 * 2**zoom, y * 4 * 2**zoom, strict=True)}
+        )
+
+    largest = max(zoom for zoom in range(25) if cells(zoom) <= 5_000)
+    assert largest < 24
+    for zoom in (0, largest, 24):
+        view = made.map_view(WORLD, zoom, most=0)
+        assert len(view.clusters) == cells(min(zoom, largest))
+        assert sum(one.count for one in view.clusters) == 9_000

@@ -48,7 +48,7 @@ sqlite3.connect = lambda *args, **options: connect(*args, **options, factory=Kil
 archive.watches.run()
 print("done")
 """
-COMMIT = 17
+COMMIT = 18
 """Number of the last statement of a run of two saved searches."""
 
 
@@ -209,7 +209,7 @@ def test_killed_runs_report_each_hit_exactly_once(tmp_path):
     found = brute_force(archive, query, 0.3, {f"{i:03}.png" for i in range(8, 48)})
     expected = sorted((name, id_) for name in ("first", "second") for id_ in found)
     assert expected
-    for statement in (7, 12, 14, COMMIT - 1, COMMIT):
+    for statement in (8, 13, 15, COMMIT - 1, COMMIT):
         done = subprocess.run(
             [sys.executable, "-c", RUN, str(tmp_path / "archive"), str(statement)],
             check=False, capture_output=True, text=True,
@@ -331,6 +331,14 @@ def test_command_writes_json_lines_and_a_feed(tmp_path):
 def test_a_feed_holds_only_what_xml_can():
     title = ET.fromstring(write_feed([], "a\x00b")).findtext("{http://www.w3.org/2005/Atom}title")
     assert title == "a\ufffdb"
+
+
+def test_a_file_that_was_created_without_tables_gets_them(tmp_path):
+    archive = add_images(tmp_path, 0, 4)
+    archive.watches.path.touch()  # as a process that is killed before its first change leaves it
+    assert archive.watches.list() == []
+    archive.watches.add("a", archive.embed("000.png"), min_score=-1)
+    assert [one.name for one in archive.watches.list()] == ["a"]
 
 
 def test_a_full_disk_is_one_line_and_changes_nothing(tmp_path, monkeypatch):

@@ -235,6 +235,16 @@ def test_without_a_file_or_room_it_is_one_line(start, tmp_path, is_problem):
         Collections(tmp_path / "other.db", 1 << 20).check()
 
 
+def test_a_file_that_could_not_be_created_whole_is_created_later(tmp_path):
+    path = tmp_path / "picks.db"
+    for pages in range(1, 8):
+        with pytest.raises(UsageError, match="full"):
+            Collections(path, pages * 4096).check()
+    kept = Collections(path, 1 << 20)
+    kept.check()
+    assert kept.create("a", "first", None, [], None)["members"] == []
+
+
 def test_many_members_are_refused(tmp_path):
     kept = Collections(tmp_path / "picks.db", 100 << 20)
     kept.check()

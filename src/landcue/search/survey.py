@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -117,12 +118,8 @@ def map_view(
     scores = found.scores[places] if scored else None
     having = None if label is None else records.having(label)[rows[places]]
     # The first of each cell is the nearest to the query, as places are in the order of ranks.
-    while True:
-        numbers = _cells(longitude, latitude, zoom)
-        cells, first, members = np.unique(numbers, return_index=True, return_inverse=True)
-        if len(cells) <= MOST_CLUSTERS or not zoom:
-            break
-        zoom -= 1
+    numbers = _cells(longitude, latitude, zoom)
+    cells, first, members = np.unique(numbers, return_index=True, return_inverse=True)
     counts = np.bincount(members)
     x, y = (np.bincount(members, values) / counts for values in (longitude, latitude))
     order = np.argsort(members, kind="stable")
@@ -161,9 +158,19 @@ def _centers(
 def _cells(
     longitude: npt.NDArray[np.float64], latitude: npt.NDArray[np.float64], zoom: int
 ) -> npt.NDArray[np.int64]:
-    """Return the number of the cell of each point in the square world of map tiles."""
-    side = CELLS_PER_TILE << zoom
+    """Return the number of the cell of each point in the square world of map tiles.
+
+    The zoom level is the largest, up to ``zoom``, with at most :data:`MOST_CLUSTERS` cells.
+    """
     angle = np.radians(np.clip(latitude, -_MOST_LATITUDE, _MOST_LATITUDE))
     x, y = longitude / 360 + 0.5, 0.5 - np.arcsinh(np.tan(angle)) / (2 * np.pi)
-    columns, lines = (np.clip((v * side).astype(np.int64), 0, side - 1) for v in (x, y))
-    return lines * side + columns
+
+    def at(level: int) -> npt.NDArray[np.int64]:
+        side = CELLS_PER_TILE << level
+        columns, lines = (np.clip((v * side).astype(np.int64), 0, side - 1) for v in (x, y))
+        return lines * side + columns
+
+    if len(x) > MOST_CLUSTERS:
+        levels = range(zoom + 1)
+        zoom = bisect_right(levels, MOST_CLUSTERS, key=lambda level: len(np.unique(at(level)))) - 1
+    return at(max(zoom, 0))

@@ -422,8 +422,9 @@ class Watches:
             try:
                 database.row_factory = sqlite3.Row
                 database.execute("PRAGMA foreign_keys = ON")
-                if create:
-                    database.executescript(_SCHEMA)
+                # A process that was killed may have left the file without tables.
+                if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}; COMMIT;")
                 database.execute(begin)
                 yield database
                 database.execute("COMMIT")

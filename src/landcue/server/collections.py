@@ -88,7 +88,9 @@ class Collections:
                 tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
                 if tables and database.execute("PRAGMA user_version").fetchone()[0] != _FORMAT:
                     raise sqlite3.DatabaseError("another version of LandCue wrote it")
-                database.executescript(f"{_SCHEMA}PRAGMA user_version = {_FORMAT};")
+                database.executescript(
+                    f"BEGIN IMMEDIATE; {_SCHEMA}; PRAGMA user_version = {_FORMAT}; COMMIT;"
+                )
         except (OSError, sqlite3.Error) as error:
             raise UsageError(
                 f"--collections {self._path}: cannot be used ({error}); use a file in an existing "
