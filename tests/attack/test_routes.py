@@ -30,6 +30,23 @@ def nested(n):
     return '{"op":"not","args":[' * n + '{"op":"=","args":[1,1]}' + "]}" * n
 
 
+def watch(**values):
+    blank = {
+        "name": "w",
+        "query": "",
+        "min_score": 0.5,
+        "model": "m",
+        "filters": {"labels": "water"},
+    }
+    return {**blank, **values}
+
+
+def exported(**values):
+    return {"id": "c", "archive": "photos", "name": "n", **values}
+
+
+IMAGE = {"part": "image", "fingerprint": "m", "n_bits": 8, "embedding": "", "code": "",
+         "label_scores": "", "thumbnail": ""}  # fmt: skip
 POLYGONS = [RING, CROSSED, [[0, 0]] * 4_999, [[1e308, 0], [0, 1], [1, 1]], [[0, 0], [1, 1]]]
 CQL2 = [
     *("(" * n + "id='a'" + ")" * n for n in (8, 50, 900)),
@@ -77,6 +94,25 @@ BODIES = {
         *({"name": "n", "members": [{"id": ID, "revision": value}]} for value in NUMBERS),
         {"name": "n", "members": [{"id": ID, "mark": "good"}] * 1_000},
     ],
+    "/v1/watches/import": [
+        *({"watches": [watch(name=text, query=text, model=text)]} for text in TEXTS),
+        *({"watches": [watch(min_score=value)]} for value in NUMBERS),
+        *({"watches": [watch(filters={"polygon": polygon(ring)})]} for ring in POLYGONS),
+        *({"watches": [watch(filters={"cql2": text})]} for text in CQL2),
+        *({"watches": [watch(embedding=text)]} for text in (*TEXTS, "A" * 99_999, "AAAAfw==")),
+        *({"watches": [watch(search={"images_of": text})]} for text in TEXTS),
+        {"watches": [watch()] * 1_000},
+    ],
+    "/v1/collections/import": [
+        *(exported(id=text, archive=text, name=text) for text in TEXTS),
+        *(exported(members=[{"id": text, "note": text, "who": text}]) for text in TEXTS),
+        *(exported(images=[{**IMAGE, "n_bits": value}]) for value in NUMBERS),
+        *(exported(images=[{**IMAGE, "fingerprint": text}]) for text in TEXTS),
+        *(exported(query={"vector": [value] * 12}) for value in NUMBERS),
+        *(exported(query={"id": text, "images_of": text}) for text in TEXTS),
+        *(exported(watches=[watch(filters={"polygon": polygon(r)})]) for r in POLYGONS),
+        exported(members=[{"id": f"x{i}"} for i in range(10_000)]),
+    ],
     "/v1/export?all=true": [{"id": ID, "k": value} for value in NUMBERS],
     "/stac/search": [
         *({"filter": text, "filter-lang": "cql2-text"} for text in CQL2 if text[0] != "{"),
@@ -92,6 +128,8 @@ QUERIES = [
     *(f"/stac/search?datetime={value}" for value in ("../..", "9999-99-99", "x" * 4_000)),
     *(f"/stac/collections/photos/items?limit={value}" for value in (-1, 0, LARGE, "nan")),
     *(f"/v1/collections/{value}" for value in ("%00", "x" * 5_000, "..%2f..")),
+    *(f"/v1/collections/{value}/export" for value in ("%00", "x" * 5_000, "..%2f..", "'")),
+    *(f"/v1/watches/export?archive={value}" for value in ("%00", "x" * 201, "..%2f..", "none")),
 ]
 BOXES = ["nan,nan,nan,nan", "inf,0,1,1", "0,0,0,0", "180,0,-180,1", "0,10,1,5", "1e308,1,2,3", ""]
 
@@ -106,6 +144,8 @@ def client(app, photos, tmp_path_factory):
 
 def one_line(answer):
     assert answer.status_code < 500, answer.text
+    problems = answer.json().get("problems", ()) if answer.status_code == 201 else ()
+    assert all(line.isprintable() and len(line) <= 500 for line in problems), problems
     if answer.status_code >= 400:
         detail = answer.json()["detail"]
         assert detail.isprintable(), detail

@@ -67,6 +67,14 @@ def test_a_collection_is_made_changed_undone_and_deleted(client):
     assert client.get(at).status_code == client.delete(at).status_code == 404
 
 
+def test_a_record_that_is_twice_in_a_change_is_undone_once(client):
+    twice = [{"id": B, "mark": "good"}, {"id": B, "mark": "bad"}]
+    made = create(client, members=[{"id": A, "mark": "good"}])
+    at = f"/v1/collections/{made['id']}"
+    assert marks(client.post(at, json={"members": twice}).json()) == {A: "good", B: "bad"}
+    assert marks(client.post(f"{at}/undo").json()) == {A: "good"}
+
+
 def test_a_merge_adds_members_and_keeps_own_marks(client, is_problem):
     one = create(client, members=[{"id": A, "mark": "good"}])
     two = create(client, members=[{"id": A, "mark": "bad"}, {"id": C, "mark": "bad"}])

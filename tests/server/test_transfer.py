@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -176,6 +177,59 @@ def test_a_collection_that_uses_images_of_another_one_takes_them_along(areas, se
         assert client.post("/v1/search", json={"images_of": made["id"]}).status_code == 200
 
 
+def test_examples_and_vectors_that_another_archive_cannot_use_are_named(exported, areas, there):
+    examples = {"id": "011.png", "positives": ["003.png", "010.png"], "negatives": ["004.png"]}
+    file = {**exported[0], "watches": [], "images": [], "members": []}
+    vector = [1.0, *[0.0] * 11]
+    asked = {**file, "query": {**examples, "vector": vector, "k": 9}}
+    with service(areas["other"], encoder=OtherEncoder) as client:
+        answer = put(client, asked).json()
+    assert answer["problems"] == [
+        "the vector of the query was left out: it is not known to be of this model",
+        "2 records of the query are not in archive 'area' and were left out: 011.png, 010.png",
+    ]
+    kept = {"positives": ["003.png"], "negatives": ["004.png"], "k": 9}
+    assert answer["collection"]["query"] == kept
+    made = put(there, asked).json()
+    assert (made["problems"], made["collection"]["query"]) == ([], asked["query"])
+    assert put(there, {**asked, "model": None}).json()["problems"] == answer["problems"][:1]
+
+
+def test_lines_about_hostile_names_are_printable(exported, there):
+    evil = "\0\x1b[2J\r\n\u202e" + "x" * 900
+    (one,) = exported[0]["watches"]
+    bad = {**one, "name": evil[:100], "filters": {"labels": f"({evil}"}}
+    made = put(there, {**exported[0], "members": [{"id": evil}], "watches": [bad]}).json()
+    assert len(made["problems"]) == 2
+    assert all(line.isprintable() and len(line) <= 500 for line in made["problems"])
+    assert there.delete(f"/v1/collections/{made['collection']['id']}").status_code == 200
+
+
+def test_a_collection_whose_saved_searches_cannot_be_written_is_not_added(
+    exported, tmp_path, is_problem
+):
+    write_archive(tmp_path, names=2)
+    with service(tmp_path) as client:
+        assert put(client, exported[0]).status_code == 201
+        before = client.get("/v1/collections").json()
+        (tmp_path / "area.watches.sqlite").write_bytes(b"no database " * 1_000)
+        assert "area" not in is_problem(put(client, exported[0]), 503)
+        is_problem(put(client, exported[2], "/v1/watches/import"), 503)
+        assert client.get("/v1/collections").json() == before
+
+
+def test_imports_at_once_save_all_searches(exported, areas, tmp_path):
+    shutil.copytree(areas["there"] / "area", tmp_path / "area")
+    (one,) = exported[0]["watches"]
+    file = {"watches": [{**one, "name": f"n{i}"} for i in range(9)]}
+    with service(tmp_path) as client, ThreadPoolExecutor(4) as pool:
+        answers = pool.map(lambda _: put(client, file, "/v1/watches/import").json(), range(4))
+        assert [(one["imported"], one["problems"]) for one in answers] == [(9, [])] * 4
+        names = {one["name"] for one in client.get("/v1/watches").json()["watches"]}
+    numbers = ("", " (2)", " (3)", " (4)")
+    assert names == {f"n{i}{number}" for i in range(9) for number in numbers}
+
+
 def packed(values):
     return base64.b64encode(np.asarray(values, "<f4").tobytes()).decode()
 
@@ -204,6 +258,7 @@ BOMB = base64.b64encode(
         ("embedding", "A" * 100_001, 422, "embedding"),
         ("embedding", 3, 422, "embedding"),
         ("code", packed(np.zeros(99)), 400, "its code has 396 bytes"),
+        ("code", "////", 400, "its code has bits beyond 20"),
         ("n_bits", 9, 400, "its code has 9 bits"),
         ("n_bits", -1, 422, "n_bits"),
         ("label_scores", "", 400, "label scores has 0 bytes"),
@@ -253,6 +308,12 @@ def test_hostile_files_are_one_line(exported, there, is_problem, patch, status, 
     assert there.get("/v1/collections").json() == before
 
 
+def zigzag():
+    """A valid polygon with 1,200 edges at one latitude."""
+    ring = [[i / 100, 9 * (i % 2)] for i in range(1_200)]
+    return {"type": "Polygon", "coordinates": [[*ring, [12, -1], [0, -1], ring[0]]]}
+
+
 def test_a_hostile_saved_search_is_left_out_and_named(exported, there):
     (one,) = exported[0]["watches"]
     dim = len(base64.b64decode(one["embedding"])) // 4
@@ -261,13 +322,15 @@ def test_a_hostile_saved_search_is_left_out_and_named(exported, there):
         {**one, "name": "short", "embedding": packed(np.ones(1))},
         {**one, "name": "all", "embedding": None, "filters": {}},
         {**one, "name": "words", "filters": {"labels": "not ("}},
+        {**one, "name": "zigzag", "filters": {"polygon": zigzag()}},
         {**one, "name": " "},
     ]
     count = len(there.get("/v1/watches").json()["watches"])
     answer = put(there, {"watches": [*bad, {**one, "name": "good"}]}, "/v1/watches/import")
     assert answer.status_code == 201, answer.text
     told = answer.json()
-    assert [line.split("'")[1] for line in told["problems"]] == [each["name"] for each in bad]
+    assert {line.split("'")[1] for line in told["problems"]} == {each["name"] for each in bad}
+    assert len(told["problems"]) == len(bad)
     assert all("\n" not in line for line in told["problems"])
     assert told["imported"] == 1
     names = [each["name"] for each in there.get("/v1/watches").json()["watches"]]
@@ -332,6 +395,12 @@ def test_commands_export_and_import(areas, tmp_path):
     assert (
         said.stderr == "error: saved search 'from a file' was left out: another model encoded it\n"
     )
+    steep = {**json.loads(out.read_text())["watches"][0], "model": known["model"]}
+    out.write_text(json.dumps({"watches": [{**steep, "filters": {"polygon": zigzag()}}]}))
+    said = command("watch", "import", tmp_path / "two", out)
+    assert (said.returncode, said.stdout) == (1, "imported 0 saved searches\n")
+    assert "more than 500 edges at one latitude" in said.stderr
+    assert said.stderr.count("\n") == 1
     for text in ("[]", "{", '{"watches": 3}', "[" * 100_000):
         out.write_text(text)
         assert str(out) in error_line(1, "watch", "import", tmp_path / "two", out)

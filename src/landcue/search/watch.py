@@ -158,6 +158,7 @@ class Watches:
         collection: str | None = None,
         search: Mapping[str, Any] | None = None,
         known: bool = True,
+        batch: sqlite3.Connection | None = None,
     ) -> Watch:
         """Save a search; records that are in the archive now are not reported.
 
@@ -175,6 +176,7 @@ class Watches:
             search: The query as the service takes it, such as ``{"text": "a harbor"}``, with which
                 the page shows it again; by default the record, if ``query`` is the id of one.
             known: Whether ``query`` may be taken for the id of a record.
+            batch: From :meth:`batch`, to save it together with others.
 
         Raises:
             UsageError: The name is taken, a value is not valid, or nothing is searched for.
@@ -205,11 +207,9 @@ class Watches:
                     "finite ones"
                 )
             blob = values.tobytes()
-        read_manifest(self._archive.folder)  # no file is created beside an archive that was deleted
-        with self._database(create=True) as database:
+        with self.batch() if batch is None else contextlib.nullcontext(batch) as database:
             if database.execute("SELECT 1 FROM watches WHERE name = ?", (name,)).fetchone():
                 raise UsageError(f"there is a saved search {name!r}: remove it or use another name")
-            self._note(database)
             database.execute(
                 "INSERT INTO watches VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
                 "(SELECT ifnull(max(number), 0) FROM records), ?, ?, NULL)",
@@ -217,7 +217,19 @@ class Watches:
                  json.dumps(_to_json(where)), self._archive.manifest.fingerprint, now_iso(),
                  collection, None if search is None else json.dumps(search)),
             )  # fmt: skip
-            return next(watch for watch in self._read(database) if watch.name == name)
+            return self._read(database, name)[0]
+
+    @contextlib.contextmanager
+    def batch(self) -> Generator[sqlite3.Connection]:
+        """Save several searches in one transaction: all, or after an error none.
+
+        Raises:
+            ArchiveError: The archive was deleted.
+        """
+        read_manifest(self._archive.folder)  # no file is created beside an archive that was deleted
+        with self._database(create=True) as database:
+            self._note(database)
+            yield database
 
     def list(self, collection: str | None = None) -> list[Watch]:
         """Return the saved searches, or those of a collection, in the order of their names."""
@@ -398,10 +410,12 @@ class Watches:
                     return
         raise UsageError(f"there is no saved search {name!r}")
 
-    def _read(self, database: sqlite3.Connection) -> list[Watch]:
+    def _read(self, database: sqlite3.Connection, name: str | None = None) -> list[Watch]:
         rows = database.execute(
             "SELECT name, query, min_score, model, created, (SELECT count(*) FROM hits WHERE "
-            "watch = watches.id) AS hits, collection, search FROM watches ORDER BY name"
+            "watch = watches.id) AS hits, collection, search FROM watches "
+            "WHERE ifnull(name = ?, 1) ORDER BY name",
+            (name,),
         ).fetchall()
         own = self._archive.manifest.fingerprint
         return [

@@ -376,6 +376,7 @@ def _mark(
     """Store members and what was there before, as one revision."""
     if not members:
         return
+    members = list({one["id"]: one for one in members}.values())  # the last of each
     (revision,) = database.execute(
         "UPDATE collections SET revision = revision + 1 WHERE id = ? RETURNING revision", (id_,)
     ).fetchone()

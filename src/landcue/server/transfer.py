@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from landcue.errors import DataError, LandcueError, UsageError
 from landcue.server.collections import Collections, KeptImage
-from landcue.server.errors import ProblemError
+from landcue.server.errors import ProblemError, one_line
 from landcue.server.queries import to_filter
 from landcue.server.schemas.collections import CollectionFile, ImageFile
 from landcue.server.schemas.watches import MAX_WATCHES, WatchFile
@@ -25,6 +26,7 @@ from landcue.types import ByteArray, Encoding, FloatArray
 
 if TYPE_CHECKING:
     from landcue.search.archive import Archive
+    from landcue.search.filters import Filter
 
 _NAMED = 3
 """Records that a message names."""
@@ -62,30 +64,47 @@ def import_watches(
 
     Returns:
         One line for each that was not saved.
+
+    Raises:
+        LandcueError: They cannot be written now; none was saved.
     """
     problems: list[str] = []
-    try:
-        taken = {one.name for one in archive.watches.list()} if watches else set[str]()
-    except UsageError as error:
-        return [str(error)]
+    ready: list[tuple[WatchFile, FloatArray | None, Filter, dict[str, Any] | None]] = []
+
+    def leave_out(one: WatchFile, error: LandcueError | ProblemError) -> None:
+        reason = error.detail if isinstance(error, ProblemError) else error
+        problems.append(one_line(f"saved search {one.name!r} was left out: {reason}"))
+
     for one in watches:
         try:
-            if len(taken) >= MAX_WATCHES:
-                raise UsageError(f"an archive has at most {MAX_WATCHES:,} saved searches")
-            name = _free(one.name, taken)
-            archive.watches.add(
-                name,
-                _query(archive, one),
-                query=one.query,
-                where=to_filter(one.filters),
-                min_score=one.min_score,
-                collection=collection,
-                search=_search(one, kept),
-                known=False,
-            )
-            taken.add(name)
-        except LandcueError as error:
-            problems.append(f"saved search {one.name!r} was left out: {error}")
+            archive.watches  # noqa: B018 - raises if it has none
+            query = _query(archive, one)
+            ready.append((one, query, to_filter(one.filters), _search(one, kept)))
+        except (UsageError, DataError, ProblemError) as error:
+            leave_out(one, error)
+    if not ready:
+        return problems
+    with archive.watches.batch() as batch:
+        taken = {name for (name,) in batch.execute("SELECT name FROM watches")}
+        for one, query, where, search in ready:
+            try:
+                if len(taken) >= MAX_WATCHES:
+                    raise UsageError(f"an archive has at most {MAX_WATCHES:,} saved searches")
+                name = _free(one.name, taken)
+                archive.watches.add(
+                    name,
+                    query,
+                    query=one.query,
+                    where=where,
+                    min_score=one.min_score,
+                    collection=collection,
+                    search=search,
+                    known=False,
+                    batch=batch,
+                )
+                taken.add(name)
+            except UsageError as error:
+                leave_out(one, error)
     return problems
 
 
@@ -122,6 +141,7 @@ def export_collection(
             search["images_of"] = id_
     return {
         **{name: known[name] for name in ("id", "archive", "name")},
+        "model": None if archive is None else archive.manifest.fingerprint,
         "query": query,
         "images": [_image_file(one) for one in images],
         "watches": watches,
@@ -157,15 +177,11 @@ def import_collection(
     Raises:
         DataError: An embedding or a thumbnail is broken; nothing was added.
         ProblemError: As :meth:`Collections.create`.
+        LandcueError: Saved searches cannot be written now; nothing was added.
     """
     problems: list[str] = []
     members = [one.model_dump() for one in given.members if one.id in archive]
-    missing = [one.id for one in given.members if one.id not in archive]
-    if missing:
-        shown = ", ".join(missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
-        one = len(missing) == 1
-        count, verb = ("1 record is", "was") if one else (f"{len(missing):,} records are", "were")
-        problems.append(f"{count} not in archive {name!r} and {verb} left out: {shown}")
+    problems += _missing([one.id for one in given.members if one.id not in archive], "", name)
     images: list[KeptImage] = []
     if any(one.fingerprint != archive.manifest.fingerprint for one in given.images):
         problems.append("images of the query were left out: another model encoded them")
@@ -176,8 +192,21 @@ def import_collection(
         query = given.query.model_dump(mode="json", exclude_unset=True)
         for field in ("archive", "crop", "cursor", "images_of"):
             query.pop(field, None)
+        if query.get("vector") and given.model != archive.manifest.fingerprint:
+            del query["vector"]
+            problems.append(
+                "the vector of the query was left out: it is not known to be of this model"
+            )
+        examples = [query.get("id"), *query.get("positives", ()), *query.get("negatives", ())]
+        missing = [id_ for id_ in examples if id_ is not None and id_ not in archive]
+        problems += _missing(missing, " of the query", name)
+        if query.get("id") in missing:
+            del query["id"]
+        for field in {"positives", "negatives"} & query.keys():
+            query[field] = [id_ for id_ in query[field] if id_ not in missing]
     made = collections.create(name, given.name, query, members, who, images)
 
+    @functools.cache
     def kept(id_: str) -> str | None:
         if id_ == given.id:
             return made["id"] if images else None
@@ -186,8 +215,23 @@ def import_collection(
             return id_ if other["archive"] == name and other["images"] else None
         return None
 
-    problems += import_watches(archive, given.watches, made["id"], kept)
+    try:
+        problems += import_watches(archive, given.watches, made["id"], kept)
+    except LandcueError:
+        collections.delete(made["id"])
+        raise
     return made, problems
+
+
+def _missing(ids: Sequence[str], what: str, name: str) -> list[str]:
+    """Return a line that names records of a file that the archive does not have, if any."""
+    if not ids:
+        return []
+    shown = ", ".join(ids[:_NAMED]) + (", …" if len(ids) > _NAMED else "")
+    count, is_, was = (
+        ("1 record", "is", "was") if len(ids) == 1 else (f"{len(ids):,} records", "are", "were")
+    )
+    return [one_line(f"{count}{what} {is_} not in archive {name!r} and {was} left out: {shown}")]
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -240,6 +284,8 @@ def _kept(
         raise DataError(f"{what}: its code has {one.n_bits} bits, not {manifest.n_bits}")
     length = (manifest.n_bits + 7) // 8
     code = np.frombuffer(_bytes(one.code, f"{what}: its code", length), np.uint8)[None]
+    if manifest.n_bits % 8 and code[0, -1] >> (manifest.n_bits % 8):
+        raise DataError(f"{what}: its code has bits beyond {manifest.n_bits}")
     n_labels = len(manifest.label_names)
     scores = _floats(one.label_scores, f"{what}: its label scores", n_labels)
     if n_labels and not (scores.min() >= 0 and scores.max() <= 1):

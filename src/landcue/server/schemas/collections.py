@@ -95,6 +95,9 @@ class CollectionFile(RequestModel):
 
     id: Name = Field(description="Its id where it was exported; an import gets a new one.")
     archive: Name = Field(description="Name of the archive where it was exported.")
+    model: Name | None = Field(
+        None, description="Fingerprint of that archive's model, which `vector` of the query is of."
+    )
     name: Name
     query: SearchRequest | None = None
     images: list[ImageFile] = Field([], max_length=100)
