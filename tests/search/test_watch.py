@@ -289,7 +289,28 @@ def test_values_that_are_not_valid(tmp_path, options, message):
     archive = add_images(tmp_path, 0, 4)
     with pytest.raises(UsageError, match=message):
         archive.watches.add("a", archive.embed("000.png"), **options)
+    with pytest.raises(UsageError, match="use at most 200"):  # as an exported one may have
+        archive.watches.add("a" * 201, archive.embed("000.png"))
     assert archive.watches.list() == []
+
+
+def test_a_batch_is_saved_whole_or_not_at_all(tmp_path):
+    archive = add_images(tmp_path, 0, 4)
+    embedding = archive.embed("000.png")
+
+    def twice():
+        with archive.watches.batch() as b:
+            archive.watches.add("a", embedding, min_score=0, batch=b)
+            archive.watches.add("a", embedding, min_score=0, batch=b)
+
+    with pytest.raises(UsageError, match="there is a saved search 'a'"):
+        twice()
+    assert archive.watches.list() == []
+    with archive.watches.batch() as b:
+        for name in "ab":
+            archive.watches.add(name, embedding, min_score=0, batch=b)
+    assert [one.name for one in archive.watches.list()] == ["a", "b"]
+    add_images(tmp_path, 4, 1).watches.run()
 
 
 def test_names_are_unique_and_removal_is_complete(tmp_path):

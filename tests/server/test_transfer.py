@@ -170,11 +170,16 @@ def test_a_collection_that_uses_images_of_another_one_takes_them_along(areas, se
         query = {"images_of": first["id"], "filters": {"labels": "not water"}}
         second = client.post("/v1/collections", json={"name": "second", "query": query}).json()
         file = client.get(f"/v1/collections/{second['id']}/export").json()
+        client.delete(f"/v1/collections/{first['id']}")
+        without = client.get(f"/v1/collections/{second['id']}/export").json()
     assert [one["part"] for one in file["images"]] == ["image"]
     with service(areas["there"]) as client:
         made = put(client, file).json()["collection"]
         assert made["query"] == {"filters": {"labels": "not water"}}
         assert client.post("/v1/search", json={"images_of": made["id"]}).status_code == 200
+        assert put(client, without).json()["problems"] == [
+            "images of the query were left out: the file does not hold them"
+        ]
 
 
 def test_examples_and_vectors_that_another_archive_cannot_use_are_named(exported, areas, there):

@@ -53,6 +53,7 @@ CREATE TABLE IF NOT EXISTS hits (
   score REAL, time TEXT NOT NULL, version INTEGER NOT NULL, UNIQUE (watch, record));
 """
 _OTHER_MODEL = "it was made with another model: remove it and add it again"
+_LONGEST_NAME = 200
 _ATOM = "http://www.w3.org/2005/Atom"
 
 
@@ -185,6 +186,8 @@ class Watches:
         where = where or Filter()
         if not name.strip():
             raise UsageError("a saved search needs a name")
+        if len(name) > _LONGEST_NAME:
+            raise UsageError(f"the name has {len(name):,} characters: use at most {_LONGEST_NAME}")
         if embedding is None and where.empty:
             raise UsageError("nothing to watch for: specify a query or a filter")
         if min_score is None:

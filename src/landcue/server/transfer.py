@@ -189,6 +189,9 @@ def import_collection(
         images = [_kept(archive, one, n, thumbnail) for n, one in enumerate(given.images)]
     query = None
     if given.query is not None:
+        source = given.query.images_of
+        if source is not None and (source != given.id or not given.images):
+            problems.append("images of the query were left out: the file does not hold them")
         query = given.query.model_dump(mode="json", exclude_unset=True)
         for field in ("archive", "crop", "cursor", "images_of"):
             query.pop(field, None)
