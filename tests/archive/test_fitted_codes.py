@@ -5,11 +5,14 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import landcue as api
 import tiny_models
 from landcue.archive import reading
+from landcue.archive.fitting import outgrown
 from landcue.archive.indexing import IndexOptions, index_source, reembed_archive
+from landcue.cli.main import app
 from landcue.codes import pack_bits
 from landcue.errors import ArchiveError, ModelError, UsageError
 from landcue.models import load_model
@@ -242,6 +245,43 @@ def test_nothing_is_fitted_without_fit(dated, tmp_path):
     np.testing.assert_allclose(found.columns().embedding, own.columns().embedding[rows], atol=2e-6)
     reembed_archive(tmp_path / "copy")
     assert api.open(tmp_path / "copy").manifest.fingerprint == one.manifest.fingerprint
+
+
+def test_an_archive_that_has_outgrown_its_fit_says_so_until_it_is_fitted_again(dated, tmp_path):
+    folder, (one, _, own) = dated
+    lines = (folder / "both.csv").read_text().splitlines()
+
+    def grow(archive, start, stop, fit=True):
+        table = folder / f"from-{start}.csv"
+        table.write_text("\n".join([lines[0], *lines[1 + start : 1 + stop]]) + "\n")
+        said = []
+        options = IndexOptions(fit=fit)
+        report = index_source(table, archive, options=options, notify=said.append)
+        assert (report.outgrown in said) == bool(report.outgrown)
+        assert report.to_json()["outgrown"] == report.outgrown
+        return report.outgrown
+
+    bare, coded = tmp_path / "bare", tmp_path / "coded"
+    assert grow(bare, 0, 100) == grow(bare, 100, 200) == ""
+    command = f"landcue archive reembed {bare}"
+    assert grow(bare, 200, 300) == (
+        "the archive was not fitted to its images and has 300 records now: fit it again with "
+        + command
+    )
+    assert grow(bare, 200, 300, fit=False) == ""  # so wanted
+    assert CliRunner().invoke(app, command.split()[1:]).exit_code == 0
+    assert api.open(bare).encoder().space.dim
+    assert grow(bare, 0, 100) == ""
+    assert grow(coded, 0, 130) == ""  # codes alone
+    assert "was fitted when it had 130 records and has 260 now" in grow(coded, 130, 260)
+    few = IndexOptions(bits=16)
+    index_source(folder / "2020.csv", tmp_path / "few", options=few)
+    space = api.open(tmp_path / "few").encoder().space
+    assert space.facts["records"] == 300
+    encoder = FittedCodes(load_model(BUILTIN), space)
+    assert outgrown(encoder, "a", 1199) == outgrown(load_model(BUILTIN), "a", 255) == ""
+    assert outgrown(encoder, "a", 1200).endswith("landcue archive reembed a --bits 16")
+    assert outgrown(load_model(BUILTIN), "a", 10_000, regions=2) == ""
 
 
 def test_embeddings_stay_the_encoders_own_beside_regions(dated):

@@ -204,6 +204,7 @@ def _prepare_codes(
     damps = damps and is_builtin(base)
     centered = int(base.provenance["recipe"]["general"]) if damps else None
     space = fit_codes(made.encoding, bits, centered=centered, labels=labels, label_names=names)
+    space = None if space is None else sample.noted(space)
     encoder: Any = base if space is None else FittedCodes(base, space)
     found = Prepared(
         encoder,
@@ -223,6 +224,43 @@ def _check_sizes(encoder: Model, dim: int | None, bits: int | None) -> None:
                 f"--{name} {asked}: the archive has {has}; leave it out, or change it with "
                 "landcue archive reembed"
             )
+
+
+def outgrown(encoder: Model, archive: str, records: int, regions: int = 0) -> str:
+    """Return one line if an archive has so many records now that it should be fitted again.
+
+    That is with 4 times as many as it was fitted to, or with 256 for the first time.
+
+    Args:
+        encoder: Its encoder.
+        archive: How it is named on the command line.
+        records: Records that it has now.
+        regions: Regions a side of each image; with any, embeddings are not fitted.
+    """
+    from landcue.models.fitted_codes import FittedCodes
+    from landcue.models.load import is_builtin
+    from landcue.models.space import LEAST_NEIGHBORS
+
+    base: Any = getattr(encoder, "base", encoder)
+    facts: dict[str, Any] = getattr(getattr(encoder, "space", None), "facts", {})
+    size = ""
+    if facts and "adapted" not in facts:
+        # A space of an earlier version does not say how many records its images were drawn from.
+        before = int(facts.get("records", facts["images"]))
+        unknown = "records" not in facts and before >= SAMPLE
+        damps = is_builtin(base) and not regions
+        first = damps and before < LEAST_NEIGHBORS <= records
+        if unknown or not (first or records >= 4 * before):
+            return ""
+        line = f"the archive was fitted when it had {before:,} records and has {records:,} now"
+        if isinstance(encoder, FittedCodes) and base.n_bits:
+            kept = is_builtin(base) and encoder.n_bits == base.n_bits
+            size = "" if kept else f" --bits {encoder.n_bits}"
+    elif not facts and is_builtin(encoder) and not regions and records >= LEAST_NEIGHBORS:
+        line = f"the archive was not fitted to its images and has {records:,} records now"
+    else:
+        return ""
+    return f"{line}: fit it again with landcue archive reembed {archive}{size}"
 
 
 def fitted_space(model: Path) -> Space | None:
@@ -281,6 +319,7 @@ def _fit_space(
         text_features=bare.general_texts() if encoder.tower.has_text else None,
         neighbors=not encoder.tower.has_text,  # not measured with texts
     )
+    space = sample.noted(space)
     fitted = PretrainedEncoder(encoder.tower, space)
     known = made.known(space.encode(made.encoding.embedding))
     return Prepared(fitted, known, describe_space(space), made.seconds)
@@ -297,6 +336,11 @@ class _Sample(NamedTuple):
     def chosen(self) -> list[Record]:
         """Return its records."""
         return choose_sample([record for part in self.parts for record in part.records])
+
+    def noted(self, space: Space) -> Space:
+        """Return a space that says how many records the sample was drawn from."""
+        records = sum(len(part.records) for part in self.parts)
+        return replace(space, facts={**space.facts, "records": records})
 
     def encode(
         self,

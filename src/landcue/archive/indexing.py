@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from landcue.archive import storage
 from landcue.archive.archive import ArchiveFolder, own_model
-from landcue.archive.fitting import Part, Prepared, prepare_encoder, saved
+from landcue.archive.fitting import Part, Prepared, outgrown, prepare_encoder, saved
 from landcue.archive.ingest import IngestReport, ingest
 from landcue.archive.manifest import MANIFEST, read_manifest
 from landcue.archive.rebuild import ReembedReport, RepairReport, reembed, reembed_parts, repair
@@ -249,7 +249,12 @@ def index_source(
             reuse=None if regions else prepared.known,
             spent=0.0 if engine is not None else prepared.seconds,
         )
-        report = replace(report, problems=images.problems, codes=prepared.codes)
+        grown = ""
+        if own is not None and options.fit:
+            grown = outgrown(prepared.encoder, shown(archive), report.records, regions)
+        report = replace(report, problems=images.problems, codes=prepared.codes, outgrown=grown)
+        if grown:
+            log(grown)
         for problem in report.skipped:
             log(f"skipped {problem}")
         for rule, files in report.assumed.items():

@@ -141,6 +141,8 @@ class IngestReport:
             read, and ignored columns.
         codes: Whether the archive's codes were fitted to its images or come with the encoder, and
             what was measured; empty where that is not known.
+        outgrown: That the archive has grown so much that it should be fitted again, and how; else
+            empty.
     """
 
     added: int
@@ -162,6 +164,7 @@ class IngestReport:
     ray: Mapping[str, Any] | None = None
     problems: tuple[Problem, ...] = ()
     codes: str = ""
+    outgrown: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; each problem becomes ``{"where":…, "what":…}``."""
