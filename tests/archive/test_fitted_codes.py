@@ -247,8 +247,10 @@ def test_nothing_is_fitted_without_fit(dated, tmp_path):
     assert api.open(tmp_path / "copy").manifest.fingerprint == one.manifest.fingerprint
 
 
-def test_an_archive_that_has_outgrown_its_fit_says_so_until_it_is_fitted_again(dated, tmp_path):
-    folder, (one, _, own) = dated
+def test_an_archive_that_has_outgrown_its_fit_says_so_until_it_is_fitted_again(
+    dated, coded, tmp_path
+):
+    folder, (one, _, _) = dated
     lines = (folder / "both.csv").read_text().splitlines()
 
     def grow(archive, start, stop, fit=True):
@@ -261,7 +263,7 @@ def test_an_archive_that_has_outgrown_its_fit_says_so_until_it_is_fitted_again(d
         assert report.to_json()["outgrown"] == report.outgrown
         return report.outgrown
 
-    bare, coded = tmp_path / "bare", tmp_path / "coded"
+    bare, few = tmp_path / "bare", tmp_path / "few"
     assert grow(bare, 0, 100) == grow(bare, 100, 200) == ""
     command = f"landcue archive reembed {bare}"
     assert grow(bare, 200, 300) == (
@@ -272,16 +274,16 @@ def test_an_archive_that_has_outgrown_its_fit_says_so_until_it_is_fitted_again(d
     assert CliRunner().invoke(app, command.split()[1:]).exit_code == 0
     assert api.open(bare).encoder().space.dim
     assert grow(bare, 0, 100) == ""
-    assert grow(coded, 0, 130) == ""  # codes alone
-    assert "was fitted when it had 130 records and has 260 now" in grow(coded, 130, 260)
-    few = IndexOptions(bits=16)
-    index_source(folder / "2020.csv", tmp_path / "few", options=few)
-    space = api.open(tmp_path / "few").encoder().space
-    assert space.facts["records"] == 300
-    encoder = FittedCodes(load_model(BUILTIN), space)
-    assert outgrown(encoder, "a", 1199) == outgrown(load_model(BUILTIN), "a", 255) == ""
-    assert outgrown(encoder, "a", 1200).endswith("landcue archive reembed a --bits 16")
-    assert outgrown(load_model(BUILTIN), "a", 10_000, regions=2) == ""
+    assert grow(few, 0, 130) == ""  # codes alone
+    assert "was fitted when it had 130 records and has 260 now" in grow(few, 130, 260)
+    fitted, own_codes = one.encoder(), load_model(BUILTIN)
+    assert fitted.space.facts["records"] == 300
+    assert outgrown(fitted, "a", 1199) == outgrown(own_codes, "a", 255) == ""
+    assert outgrown(fitted, "a", 1200).endswith("landcue archive reembed a")
+    small = api.open(coded[0]).encoder()
+    assert outgrown(small, "a", 95) == ""
+    assert outgrown(small, "a", 96).endswith("landcue archive reembed a --bits 32")
+    assert outgrown(own_codes, "a", 10_000, regions=2) == ""
 
 
 def test_embeddings_stay_the_encoders_own_beside_regions(dated):
