@@ -232,7 +232,8 @@ def test_scenes_that_cannot_be_read(searcher, tmp_path):
         ({"where": Filter(scores=(("water", 0.5),))}, "no scores for label 'water'"),
         ({"where": Filter(scores=(("dark", 1.5),))}, "label score is 1.5"),
         ({"where": Filter(after=datetime(2024, 2, 1), before=datetime(2024, 1, 1))}, "swap them"),
-        ({"where": Filter(polygon=shapely.Point(0, 0))}, "a Point"),
+        ({"where": Filter(polygon=shapely.Polygon())}, "empty"),
+        ({"where": Filter(polygon="0,0,1,1")}, "is a str; use a geometry"),
         (
             {"where": Filter(polygon=shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)]))},
             "intersects itself",

@@ -77,14 +77,15 @@ def read_polygon(source: str | Path) -> BaseGeometry:
 
 def check_polygon(shape: Any, name: str = "polygon") -> BaseGeometry:
     """Check that a geometry is a valid, non-empty polygon in degrees."""
-    if not isinstance(shape, BaseGeometry) or shape.geom_type not in _AREAS:
-        kind = getattr(shape, "geom_type", type(shape).__name__)
-        raise UsageError(f"{name}: is a {kind}; use a Polygon or MultiPolygon")
+    if isinstance(shape, BaseGeometry) and shape.geom_type not in _AREAS:
+        raise UsageError(f"{name}: is a {shape.geom_type}; use a Polygon or MultiPolygon")
     return check_geometry(shape, name)
 
 
-def check_geometry(shape: BaseGeometry, name: str = "polygon") -> BaseGeometry:
-    """Check that a geometry of any type is valid, not empty and in degrees."""
+def check_geometry(shape: Any, name: str = "polygon") -> BaseGeometry:
+    """Check that a value is a geometry of any type, valid, not empty and in degrees."""
+    if not isinstance(shape, BaseGeometry):
+        raise UsageError(f"{name}: is a {type(shape).__name__}; use a geometry of shapely")
     if shape.is_empty:
         raise UsageError(f"{name}: is empty; at least three corners are needed")
     west, south, east, north = shape.bounds
