@@ -409,3 +409,29 @@ def test_commands_export_and_import(areas, tmp_path):
     for text in ("[]", "{", '{"watches": 3}', "[" * 100_000):
         out.write_text(text)
         assert str(out) in error_line(1, "watch", "import", tmp_path / "two", out)
+
+
+def test_commands_export_and_import_a_collection(exported, areas, tmp_path):
+    archive, kept = tmp_path / "area", ("--collections", tmp_path / "c.sqlite")
+    shutil.copytree(areas["there"] / "area", archive)
+    (tmp_path / "in.json").write_text(json.dumps(exported[0]))
+    assert "no such file" in error_line(2, "collection", "list", archive, *kept)
+    said = command("collection", "import", archive, tmp_path / "in.json", *kept)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.startswith("imported ships: 2 records, id ")
+    (one,) = json.loads(command("collection", "list", archive, *kept, "--json").stdout)
+    assert (one["name"], one["members"]) == ("ships", 2)
+    assert f"{one['id']}: ships, 2 records" in command("collection", "list", archive, *kept).stdout
+    out = tmp_path / "out.json"
+    assert command("collection", "export", archive, one["id"], out, *kept).returncode == 0
+    back = json.loads(out.read_text())
+    assert [back[name] for name in ("name", "members", "model")] == [
+        exported[0][name] for name in ("name", "members", "model")
+    ]
+    assert back["images"][0]["embedding"] == exported[0]["images"][0]["embedding"]
+    out.write_text(json.dumps({**back, "members": [{"id": "none.png"}]}))
+    said = command("collection", "import", archive, out, *kept)
+    assert said.returncode == 1
+    assert said.stderr.startswith("error: 1 record is not in archive 'area' and was left out")
+    for args in (("import", archive, kept[1]), ("export", archive, "none", out)):
+        error_line(1, "collection", *args, *kept)

@@ -26,6 +26,7 @@ COMMANDS = {
     "search": "Find similar records in an archive.",
     "change": "Find places that changed between two dates.",
     "watch": "Save searches; report each new record that matches once.",
+    "collection": "List, export and import collections of marked records.",
     "suggest": "Suggest which records to label next.",
     "map": "Write the similarity to a query as a raster.",
     "serve": "Serve archives over HTTP: web page and REST API.",

@@ -6,13 +6,15 @@ import json
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from landcue.errors import DataError
 from landcue.server.schemas.base import AnswerModel, Name, RequestModel
 from landcue.server.schemas.searches import Filters, SearchRequest
+
+M = TypeVar("M", bound=BaseModel)
 
 MAX_WATCHES = 1_000
 """Of an archive, through the service."""
@@ -129,9 +131,23 @@ def read_watches(path: str | PathLike[str]) -> WatchesFile:
     Raises:
         DataError: The file cannot be read, or holds something else.
     """
+    return read_file(WatchesFile, path, "watches")
+
+
+def read_file(model: type[M], path: str | PathLike[str], only: str | None = None) -> M:
+    """Read an exported file.
+
+    Args:
+        model: What it holds.
+        path: The file.
+        only: The only field to read of it.
+
+    Raises:
+        DataError: The file cannot be read, or holds something else.
+    """
     try:
         value = json.loads(Path(path).read_bytes())
-        return WatchesFile.model_validate_json(json.dumps({"watches": value["watches"]}))
+        return model.model_validate_json(json.dumps({only: value[only]} if only else value))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     except ValidationError as error:
@@ -139,4 +155,5 @@ def read_watches(path: str | PathLike[str]) -> WatchesFile:
         at = ".".join(map(str, first["loc"]))
         raise DataError(f"{path}: {at}: {first['msg']}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise DataError(f"{path} holds no saved searches: export them again") from None
+        what = "saved searches" if only else "collection"
+        raise DataError(f"{path} holds no {what}: export it again") from None

@@ -1,0 +1,117 @@
+"""``landcue collection``: the collections of a service, as files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from landcue.cli.console import print_json, print_line
+from landcue.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from landcue.server.collections import Collections
+
+collection_app = typer.Typer(
+    name="collection",
+    help="List, export and import collections of marked records.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_Archive = Annotated[Path, typer.Argument(help="Archive folder.")]
+_File = Annotated[
+    Path, typer.Option("--collections", help="SQLite file of 'landcue serve --collections'.")
+]
+
+
+@collection_app.command("list")
+def list_(
+    archive: _Archive,
+    collections: _File,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the collections of an archive, the last changed first."""
+    with _opened(collections) as kept:
+        found = kept.list(archive.resolve().name)
+    if json_:
+        print_json(found)
+        return
+    for one in found:
+        print_line(f"{one['id']}: {one['name']}, {_count(one['members'])}, {one['updated']}")
+
+
+@collection_app.command()
+def export(
+    archive: _Archive,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the collection.")],
+    out: Annotated[Path, typer.Argument(help="JSON file to write.")],
+    collections: _File,
+) -> None:
+    """Write a collection with its query's images and saved searches to a file."""
+    import landcue
+    from landcue.files import write_atomic
+    from landcue.server.transfer import export_collection
+
+    opened, name = landcue.open(archive), archive.resolve().name
+    with _opened(collections) as kept:
+        made = export_collection(kept, id_, opened)
+    if made["archive"] != name:
+        raise UsageError(f"collection {id_} is of archive {made['archive']!r}, not {name!r}")
+    write_atomic(out, json.dumps(made, indent=1))
+    print_line(f"exported {made['name']}: {_count(len(made['members']))}")
+
+
+@collection_app.command("import")
+def import_(
+    archive: _Archive,
+    path: Annotated[Path, typer.Argument(help="Exported collection.")],
+    collections: _File,
+) -> None:
+    """Add a collection from a file; what the archive cannot use is named and left out."""
+    import landcue
+    from landcue.server.decoding import Decoders
+    from landcue.server.schemas.collections import CollectionFile
+    from landcue.server.schemas.watches import read_file
+    from landcue.server.settings import Limits
+    from landcue.server.transfer import import_collection
+
+    given, opened, limits = read_file(CollectionFile, path), landcue.open(archive), Limits()
+    decoders = Decoders(1, limits.decode_seconds, limits.decode_bytes, limits.pixels)
+    with contextlib.closing(decoders), _opened(collections, create=True) as kept:
+        made, problems = import_collection(
+            kept,
+            opened,
+            archive.resolve().name,
+            given,
+            lambda data: decoders.thumbnail(data, None, {}),
+        )
+    print_line(f"imported {made['name']}: {_count(len(made['members']))}, id {made['id']}")
+    for problem in problems:
+        print_line(f"error: {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, *, create: bool = False) -> Generator[Collections]:
+    from landcue.server.collections import Collections
+    from landcue.server.errors import ProblemError
+    from landcue.server.settings import Limits
+
+    if not create and not path.is_file():
+        raise UsageError(f"--collections {path}: there is no such file")
+    kept = Collections(path, Limits().collections_bytes)
+    kept.check()
+    try:
+        yield kept
+    except ProblemError as error:
+        raise DataError(f"{path}: {error.detail}") from None
+
+
+def _count(n: int) -> str:
+    return f"{n:,} record{'' if n == 1 else 's'}"
