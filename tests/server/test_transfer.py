@@ -374,8 +374,10 @@ def test_the_client_exports_and_imports(areas, tmp_path, png):
         assert theirs.import_watches(tmp_path / "mine.json").imported == 1
         found = [one.name for one in theirs.watches()]
         assert "like mine (2)" in found
-    with pytest.raises(landcue.errors.UsageError, match="cannot read"):
+    with pytest.raises(landcue.errors.DataError, match="cannot read"):
         theirs.import_collection(tmp_path / "none.json")
+    with pytest.raises(landcue.errors.DataError, match="json: id: Field required"):
+        theirs.import_collection(tmp_path / "searches.json")
 
 
 def test_commands_export_and_import(areas, tmp_path):

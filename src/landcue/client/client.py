@@ -37,6 +37,7 @@ from landcue.server.schemas.changes import ChangeAnswer, ChangeRequest, Moment, 
 from landcue.server.schemas.collections import (
     CollectionAnswer,
     CollectionChange,
+    CollectionFile,
     CollectionRequest,
     CollectionsAnswer,
     CollectionSummary,
@@ -53,6 +54,7 @@ from landcue.server.schemas.watches import (
     WatchHit,
     WatchHitsAnswer,
     WatchRequest,
+    read_file,
     read_watches,
 )
 
@@ -359,11 +361,12 @@ class Client:
     def import_collection(
         self, path: str | PathLike[str], *, archive: str | None = None
     ) -> ImportAnswer:
-        """Create a collection from an exported one; the answer names what was left out."""
-        try:
-            content = Content(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read {path}: {error}") from None
+        """Create a collection from an exported one; the answer names what was left out.
+
+        Raises:
+            DataError: The file cannot be read, or holds no collection.
+        """
+        content = Content(read_file(CollectionFile, path).model_dump_json(exclude_unset=True))
         return self._http.post(ImportAnswer, "/v1/collections/import", content, archive=archive)
 
     def export_watches(self, to: str | PathLike[str], *, archive: str | None = None) -> Path:

@@ -61,10 +61,11 @@ class MilvusView:
         return self.find_all([id_])[0]
 
     def find_all(self, ids: Sequence[str]) -> list[int | None]:
-        """Return the row of each id, or ``None``: one query for all."""
+        """Return the row of each id, or ``None``, with few queries."""
         missing = [id_ for id_ in dict.fromkeys(ids) if id_ not in self._rows]
-        if missing:
-            self.rows(self.link.query(self.pushed.name, one_of("id", missing), ["id", "record"]))
+        for first in range(0, len(missing), _IDS_AT_ONCE):
+            some = one_of("id", missing[first : first + _IDS_AT_ONCE])
+            self.rows(self.link.query(self.pushed.name, some, ["id", "record"]))
         return [self._rows.get(id_) for id_ in ids]
 
     def near_ids(self, id_: str) -> list[str]:
