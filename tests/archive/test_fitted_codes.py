@@ -94,6 +94,20 @@ def test_embeddings_are_damped_and_the_first_part_is_centered():
     assert fit_codes(few, 8, centered=16).dim == 0
 
 
+def test_the_fit_can_be_undone_for_any_image_where_neighbors_differ_along_the_mean():
+    rng = np.random.default_rng(1)
+    width, angle = 256, np.radians(rng.uniform(10, 85, 900))[:, None]
+    kinds = rng.normal(size=(200, width)) * (np.arange(width) < width - 1)
+    x = np.sin(angle) * unit_rows(kinds)[rng.integers(0, 200, 900)]
+    x[:, -1:] = np.cos(angle)
+    x = unit_rows(x + 0.01 * rng.normal(size=x.shape))
+    none = Encoding(x, np.empty((900, 0), np.uint8), 0, np.empty((900, 0), np.float32))
+    space = fit_codes(none, 8, centered=128)
+    assert space.dim == width
+    for u in (x, -x, unit_rows(rng.normal(size=(300, width)))):
+        np.testing.assert_allclose(space.invert(space.encode(u).embedding), u, atol=1e-4)
+
+
 def test_bits_are_signs_of_centered_and_turned_embeddings():
     found = encoding(300, 0, np.random.default_rng(1))
     space = fit_codes(found, 8)

@@ -283,8 +283,9 @@ def test_archives_that_cannot_be_compared(made, folder, tmp_path):
     dates = {"before": "2013", "after": "2018"}
     archive = landcue.open(folder)
     other = write(made, tmp_path / "model", [(2018, 1, 1)], sizes=made.Sizes(dim=8))
-    with pytest.raises(ArchiveError, match="was made by another model"):
+    with pytest.raises(ArchiveError, match="was made by another model") as error:
         archive.change(**dates, other=landcue.open(other))
+    assert str(error.value).endswith("fitted apart from it")  # there is no model to name
     far = [
         replace(facts(made, f"s/{cell(i, '320m')}", i, (2018, 1, 1)), bbox=Bounds(50, 0, 51, 1))
         for i in range(4)

@@ -151,7 +151,8 @@ def fit_codes(
             own codes the fewest of 64, 128 and 256 whose recall reaches 0.95.
         centered: Also fit the embeddings, if there are 256 images or more: damp the directions in
             which nearest neighbors differ, and center the first so many values. The others keep
-            their mean, and both parts get half of the squared length.
+            their mean, or as much of it as can be undone, and both parts get half of the squared
+            length.
         labels: For an encoder without labels: truth ``[m, C]``, NaN where an image is not
             annotated; see :func:`landcue.models.fit_space`.
         label_names: Names of the C labels.
@@ -226,6 +227,10 @@ def _damped(x: Matrix, centered: int) -> tuple[Matrix, Matrix] | None:
         return None
     first = np.arange(len(mean)) < centered
     kept = np.where(first, 0, mean)
+    # A unit vector can be computed from its embedding if what is added to it is shorter than 1.
+    limit = max(0.999, (1 + np.linalg.norm(mean)) / 2)
+    while np.linalg.norm(np.linalg.solve(weight, kept) - mean) > limit:  # weight is symmetric
+        kept = kept / 2
     squares = np.square((x - mean) @ weight + kept).mean(axis=0)
     if 0 < centered < len(mean):  # each part half of the squared length
         scale = np.where(first, squares[first].sum(), squares[~first].sum()) ** -0.5

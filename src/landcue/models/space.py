@@ -107,7 +107,7 @@ class Space:
         """Return the unit-norm features ``[n, F]`` of which :meth:`encode` made embeddings.
 
         An embedding e is (u W + b) / s for a unit vector u, so that u = s e W^-1 - b W^-1, whose
-        length decides s.
+        length decides s: there is one such s if b W^-1 is shorter than 1, as in what is fitted.
 
         Raises:
             UsageError: Embeddings are shorter than features (d < F).

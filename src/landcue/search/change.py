@@ -64,10 +64,11 @@ def find_changes(
     encoder = encoder_of(before.archive)
     models = _models(scoring, encoder)
     if encoder != encoder_of(after.archive):
+        model = before.archive.model_folder
+        advice = f": index its images into a new folder with --model {model}" if model else ""
         raise ArchiveError(
             f"{after.archive.folder} was made by another model than {before.archive.folder}, or "
-            "fitted apart from it: index its images into a new folder with --model "
-            f"{before.archive.model_folder}"
+            f"fitted apart from it{advice}"
         )
     backends = before, after
     masks = [allowed(backend, where) for backend in backends]
