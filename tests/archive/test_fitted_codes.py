@@ -230,6 +230,16 @@ def test_vectors_of_another_archive_are_converted(dated):
     np.testing.assert_allclose(own.convert(query, one), own.embed("2020-003.png"), atol=1e-4)
     np.testing.assert_allclose(one.convert(own.embed("2020-003.png")), query, atol=1e-4)
     assert other.search(moved, k=1).ids == ("2021-003.png",)
+    np.testing.assert_allclose(other.convert(3 * query[0].astype(float), one), moved, atol=1e-5)
+    assert other.convert(query[:0], one).shape == (0, 256)
+    for wrong, what in (
+        (query * 0, "length 0"),
+        (query * np.nan, "length nan"),
+        (query[:, 1:], "255"),
+    ):
+        for archive, source in ((own, None), (one, None), (other, one)):
+            with pytest.raises(UsageError, match=what):
+                archive.convert(wrong, source)
 
 
 def test_remarks_compare_the_encoders_own_embeddings(dated):
@@ -280,14 +290,15 @@ def test_an_archive_that_has_outgrown_its_fit_says_so_until_it_is_fitted_again(
     bare, few = tmp_path / "bare", tmp_path / "few"
     assert grow(bare, 0, 100) == grow(bare, 100, 200) == ""
     command = f"landcue archive reembed {bare}"
-    assert grow(bare, 200, 300) == (
+    assert grow(bare, 200, 260, fit=False) == ""  # so wanted
+    assert grow(bare, 260, 300) == (
         "the archive was not fitted to its images and has 300 records now: fit it again with "
         + command
     )
-    assert grow(bare, 200, 300, fit=False) == ""  # so wanted
+    assert grow(bare, 260, 300) == ""  # it has not grown
     assert CliRunner().invoke(app, command.split()[1:]).exit_code == 0
     assert api.open(bare).encoder().space.dim
-    assert grow(bare, 0, 100) == ""
+    assert grow(bare, 300, 310) == ""
     assert grow(few, 0, 130) == ""  # codes alone
     assert "was fitted when it had 130 records and has 260 now" in grow(few, 130, 260)
     fitted, own_codes = one.encoder(), load_model(BUILTIN)

@@ -246,7 +246,7 @@ def outgrown(encoder: Model, archive: str, records: int, regions: int = 0) -> st
     size = ""
     if facts and "adapted" not in facts:
         # A space of an earlier version does not say how many records its images were drawn from.
-        before = int(facts.get("records", facts["images"]))
+        before = int(facts.get("records", facts.get("images", SAMPLE)))
         unknown = "records" not in facts and before >= SAMPLE
         damps = is_builtin(base) and not regions
         first = damps and before < LEAST_NEIGHBORS <= records

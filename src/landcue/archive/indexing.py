@@ -250,7 +250,7 @@ def index_source(
             spent=0.0 if engine is not None else prepared.seconds,
         )
         grown = ""
-        if own is not None and options.fit:
+        if own is not None and options.fit and report.added:
             grown = outgrown(prepared.encoder, shown(archive), report.records, regions)
         report = replace(report, problems=images.problems, codes=prepared.codes, outgrown=grown)
         if grown:

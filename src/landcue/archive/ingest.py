@@ -141,8 +141,8 @@ class IngestReport:
             read, and ignored columns.
         codes: Whether the archive's codes were fitted to its images or come with the encoder, and
             what was measured; empty where that is not known.
-        outgrown: That the archive has grown so much that it should be fitted again, and how; else
-            empty.
+        outgrown: If records were added: that the archive has grown so much that it should be
+            fitted again, and how; else empty.
     """
 
     added: int

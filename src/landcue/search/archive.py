@@ -14,7 +14,7 @@ from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
 from landcue.search.opened import Model, OpenedArchive, open_storage
 from landcue.search.plan import SearchOptions
-from landcue.search.query import Example, Query, Text
+from landcue.search.query import Example, Query, Text, unit_vector
 from landcue.search.result import Picture, Result
 from landcue.search.survey import WORLD, MapView, map_view
 from landcue.types import Bounds, Encoder, FloatArray
@@ -396,11 +396,15 @@ class Archive(OpenedArchive):
         >>> other.search(other.convert(archive.embed("a.png"), archive))       # doctest: +SKIP
 
         Args:
-            embedding: float32 ``[n, d]``, unit norm.
+            embedding: Floats ``[n, d]`` or ``[d]``; scaled to length 1.
             source: The archive that they are of; ``None``: they are the encoder's own.
+
+        Returns:
+            float32 ``[n, d]``, unit norm.
 
         Raises:
             ArchiveError: The archives have different encoders, or cannot be converted.
+            UsageError: Of another length, all 0 or not finite.
         """
         from landcue.archive.fitting import fitted_space
         from landcue.search.change import encoder_of
@@ -413,6 +417,9 @@ class Archive(OpenedArchive):
                 "cannot be converted; index the images of one archive into a new folder with "
                 "--model and the other's folder model"
             )
+        dim = self.manifest.dim
+        rows = [unit_vector(row, dim)[0] for row in np.atleast_2d(embedding)]
+        embedding = np.array(rows, np.float32).reshape(-1, dim)
         spaces = [fitted_space(folder) for folder in folders if folder is not None]
         if source is not None and spaces[1] is not None:
             embedding = spaces[1].invert(embedding)
