@@ -350,6 +350,28 @@ def test_codes_are_kept_for_new_images_and_fitted_again_by_reembed(coded, photos
     assert is_builtin(api.open(folder).encoder())
 
 
+def test_the_fit_of_an_interrupted_call_is_used_only_if_it_is_what_is_asked_for(
+    coded, photos, tmp_path
+):
+    folder = tmp_path / "archive"
+    shutil.copytree(coded[0], folder)
+
+    def stop(stage, done, total):
+        if stage == "encoding again":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reembed_archive(folder, bits=8, progress=stop)
+    reembed_archive(folder, bits=16)
+    assert api.open(folder).manifest.n_bits == 16
+    with pytest.raises(KeyboardInterrupt):
+        reembed_archive(folder, bits=8, progress=stop)
+    tiny_models.write_pictures(tmp_path / "more", 4, first=60)
+    index_source(tmp_path / "more", folder)
+    reembed_archive(folder, bits=8)
+    assert api.open(folder).encoder().space.facts["records"] == 28
+
+
 def test_few_images_keep_the_encoders_own_codes_and_the_report_says_so(photos, tmp_path):
     report = index_source(photos, tmp_path / "archive")
     assert report.codes == (

@@ -93,6 +93,13 @@ def test_reembed_fits_again_and_can_change_sizes_and_model(indexed, made, tmp_pa
     index_source(made / "photos", archive, options=IndexOptions(labels=made / "labels.csv"))
     assert api.open(archive).manifest.label_names == ()  # the space is kept
     lines = []
+
+    def stop(stage, done, total):
+        if stage == "encoding again":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reembed_archive(archive, dim=9, progress=stop)
     reembed_archive(archive, dim=12, notify=lines.append)
     opened = api.open(archive)
     assert (opened.manifest.dim, len(opened.manifest.label_names)) == (12, 4)

@@ -123,8 +123,11 @@ def prepare_encoder(
             kept = restore_encoder(own, device=device or "cpu")
             if not refit and "adapted" in kept.space.facts:
                 return Prepared(loaded)  # not what made the archive: refused when it is opened
-            loaded = kept
-        refit = False
+            sizes = dim in (None, kept.dim) and bits in (None, kept.n_bits)
+            if not refit or (sizes and kept.space.facts.get("records") == sample.records):
+                loaded, refit = kept, False
+        else:
+            refit = False
     if loaded.fitted and not refit:
         _check_sizes(loaded, dim, bits)
         return Prepared(loaded, codes=describe_space(loaded.space))
@@ -181,7 +184,8 @@ def _prepare_codes(
         mark = model_fingerprint(own)
         kept = base if mark == base.fingerprint else with_codes(base, own)
         named = loaded is base or refit or mark == loaded.fingerprint
-        if named and mark == kept.fingerprint:
+        wanted = not refit or _is_same_fit(kept, sample, bits, damps and is_builtin(base))
+        if named and wanted and mark == kept.fingerprint:
             _check_sizes(kept, None, bits)
             return Prepared(kept, codes=describe_codes(kept))
         if not refit:
@@ -215,6 +219,18 @@ def _prepare_codes(
     if notify is not None:
         notify(found.codes)
     return found
+
+
+def _is_same_fit(kept: Any, sample: _Sample, bits: int | None, damps: bool) -> bool:
+    """Return whether the model of an interrupted call was fitted as is asked for now."""
+    from landcue.models.fitted_codes import FittedCodes
+    from landcue.models.space import LEAST_NEIGHBORS
+
+    if not isinstance(kept, FittedCodes) or kept.space.facts.get("records") != sample.records:
+        return False
+    damped = damps and kept.space.facts["images"] >= LEAST_NEIGHBORS
+    asked = (kept.base.n_bits or kept.n_bits) if bits is None else bits
+    return kept.n_bits == asked and bool(kept.space.dim) == damped
 
 
 def _check_sizes(encoder: Model, dim: int | None, bits: int | None) -> None:
@@ -339,8 +355,12 @@ class _Sample(NamedTuple):
 
     def noted(self, space: Space) -> Space:
         """Return a space that says how many records the sample was drawn from."""
-        records = sum(len(part.records) for part in self.parts)
-        return replace(space, facts={**space.facts, "records": records})
+        return replace(space, facts={**space.facts, "records": self.records})
+
+    @property
+    def records(self) -> int:
+        """How many there are."""
+        return sum(len(part.records) for part in self.parts)
 
     def encode(
         self,
