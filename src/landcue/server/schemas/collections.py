@@ -13,10 +13,12 @@ from landcue.server.schemas.watches import MAX_WATCHES, Vector, WatchFile
 
 MAX_MEMBERS = 10_000
 
+# White space of every dialect of regular expressions: \s alone means other characters in Python,
+# Rust and JavaScript.
+_LABEL = r"^[^;|\s\x1c-\x1f\x85\ufeff][^;|]{0,199}$"
 
-_Labels = Annotated[
-    list[Annotated[str, Field(pattern=r"^[^;|\s][^;|]{0,199}$")]], Field(max_length=100)
-]
+
+_Labels = Annotated[list[Annotated[str, Field(pattern=_LABEL)]], Field(max_length=100)]
 
 
 class Mark(RequestModel):
