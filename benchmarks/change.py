@@ -35,6 +35,7 @@ from landcue.demo.pairs import CHANGES, render_scene
 from landcue.models.fitted_codes import fit_codes
 from landcue.search import change, unusual
 from landcue.search.records import COLUMNS, Records
+from landcue.search.vectors import OwnEmbeddings
 from landcue.types import Encoding
 
 ALPHA = 0.05
@@ -292,13 +293,13 @@ def speed(n: int) -> None:
             vectors=SimpleNamespace(
                 embedding=embedding, scores=scores, score=lambda x: scores[:, labels.index(x)]
             ),
+            own_embeddings=OwnEmbeddings(embedding, space),
             manifest=manifest,
             archive=SimpleNamespace(
                 batches=lambda _: batches(table),
                 folder=Path("memory"),
                 model_folder=None,
                 manifest=manifest,
-                space=space,
             ),
         )
         periods = change.Period.before("2013"), change.Period.after("2018")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from landcue.cli.console import print_json, print_line
-from landcue.errors import DataError, UsageError
+from landcue.errors import DataError, UsageError, counted
 
 if TYPE_CHECKING:
     from landcue.server.collections import Collections
@@ -42,7 +42,9 @@ def list_(
         print_json(found)
         return
     for one in found:
-        print_line(f"{one['id']}: {one['name']}, {_count(one['members'])}, {one['updated']}")
+        print_line(
+            f"{one['id']}: {one['name']}, {counted(one['members'], 'record')}, {one['updated']}"
+        )
 
 
 @collection_app.command()
@@ -63,7 +65,7 @@ def export(
     if made["archive"] != name:
         raise UsageError(f"collection {id_} is of archive {made['archive']!r}, not {name!r}")
     write_atomic(out, json.dumps(made, indent=1))
-    print_line(f"exported {made['name']}: {_count(len(made['members']))}")
+    print_line(f"exported {made['name']}: {counted(len(made['members']), 'record')}")
 
 
 @collection_app.command("import")
@@ -90,7 +92,9 @@ def import_(
             given,
             lambda data: decoders.thumbnail(data, None, {}),
         )
-    print_line(f"imported {made['name']}: {_count(len(made['members']))}, id {made['id']}")
+    print_line(
+        f"imported {made['name']}: {counted(len(made['members']), 'record')}, id {made['id']}"
+    )
     for problem in problems:
         print_line(f"error: {problem}", file=sys.stderr)
     if problems:
@@ -111,7 +115,3 @@ def _opened(path: Path, *, create: bool = False) -> Generator[Collections]:
         yield kept
     except ProblemError as error:
         raise DataError(f"{path}: {error.detail}") from None
-
-
-def _count(n: int) -> str:
-    return f"{n:,} record{'' if n == 1 else 's'}"

@@ -40,7 +40,7 @@ class Distances:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalTime:
-    """How long a query takes: measured, so that no two measurements are equal.
+    """How long a query took; two measurements differ.
 
     Attributes:
         median_ms: Milliseconds of one query, the median over the queries.

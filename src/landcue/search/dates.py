@@ -7,7 +7,7 @@ import functools
 import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,6 @@ from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
 from landcue.search.records import Records
 from landcue.types import FloatArray
-
-if TYPE_CHECKING:
-    from landcue.models.space import Space
 
 pc: Any = pyarrow.compute
 
@@ -117,8 +114,7 @@ class Side:
     @property
     def embedding(self) -> FloatArray:
         """The encoder's own embeddings of all records ``[n, d]``, computed where they are read."""
-        stored, space = self.backend.vectors.embedding, self.backend.archive.space
-        return stored if space is None else cast(FloatArray, _OwnEmbeddings(stored, space))
+        return cast(FloatArray, self.backend.own_embeddings)
 
     def places(self) -> Places:
         """Return where and when they were taken."""
@@ -130,17 +126,6 @@ class Side:
     def of(self, rows: Rows) -> Side:
         """Return some of them, by their place among these."""
         return Side(self.backend, self.rows[rows])
-
-
-class _OwnEmbeddings:
-    """Reads rows of embeddings in the space of the encoder, in which archives are compared."""
-
-    def __init__(self, stored: FloatArray, space: Space) -> None:
-        self._stored, self._space = stored, space
-        self.shape = stored.shape
-
-    def __getitem__(self, rows: Any) -> FloatArray:
-        return self._space.invert(self._stored[rows])
 
 
 def _outlines(records: Records, rows: Rows, wanted: Rows) -> npt.NDArray[Any]:

@@ -28,7 +28,7 @@ from landcue.search.place import HALFWAY_KM, center, kilometers
 from landcue.search.records import Records, Summary, read_records, summarize
 from landcue.search.store import Store
 from landcue.search.typical import FAMILIES, Typical, measure_typical
-from landcue.search.vectors import Vectors
+from landcue.search.vectors import OwnEmbeddings, Vectors
 from landcue.types import Bounds, Encoding
 
 Mask = npt.NDArray[np.bool_]
@@ -294,6 +294,11 @@ class LocalBackend:
             UsageError: The model has no label head.
         """
         return self.indexes.measure_fusion()
+
+    @property
+    def own_embeddings(self) -> OwnEmbeddings:
+        """The embeddings before they were fitted to the archive."""
+        return OwnEmbeddings(self.vectors.embedding, self.archive.space)
 
     def read_vectors(self, kind: str, rows: Rows) -> npt.NDArray[Any]:
         """Return ``embedding`` or ``scores`` (float32), ``code`` or ``cue`` (packed uint8)."""

@@ -9,7 +9,8 @@ does not recognize everything: an encoder may put noise or a plain color close t
 still outside of all. Then it is much farther from the sample than its own hits are. The ratio of
 the two is a local outlier factor (Breunig, Kriegel, Ng and Sander, SIGMOD 2000) whose densities are
 those of the sample, so that its cost does not grow with the archive. Both are compared by
-embeddings in all modes: codes of 64 bits are too coarse.
+embeddings in all modes, as codes of 64 bits are too coarse, and by the encoder's own: a fit puts
+the images that it was fitted to closer together than others of their kind.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import pyarrow as pa
 
 from landcue.search.backend import Target, View
 from landcue.search.pages import BEST
+from landcue.search.vectors import OwnEmbeddings
 from landcue.types import ByteArray, Encoding, FloatArray
 
 if TYPE_CHECKING:
@@ -46,27 +48,6 @@ _SAMPLE = 256
 _PAIRS = 2_000
 _LEAST = 1e-3  # is added to both distances of a ratio
 _NO_CODE: ByteArray = np.empty((1, 0), np.uint8)
-
-
-class OwnEmbeddings:
-    """Embeddings as an archive's encoder made them, before they were fitted to the archive.
-
-    A fit puts the images that it was fitted to closer together than others of their kind, so that
-    such others seem to be outside. The stored ones where the fit left dimensions out.
-    """
-
-    def __init__(self, view: LocalBackend) -> None:
-        self._view = view
-        space = view.archive.space
-        self.space = space if space is not None and space.dim == space.n_features else None
-
-    def of(self, stored: FloatArray) -> FloatArray:
-        """Return those of an archive's embeddings ``[m, d]``."""
-        return stored if self.space is None else self.space.invert(stored)
-
-    def read(self, rows: Rows) -> FloatArray:
-        """Return those of rows ``[m]``."""
-        return self.of(self._view.read_vectors("embedding", rows))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +134,7 @@ class Typical:
         """
         query = hits = None
         if self.query is not None and len(best):
-            query, hits = self.own.of(self.query), self.own.read(best)
+            query, hits = self.own.of(self.query), self.own[best]
             if self.near is not self.nearest:  # the distances are not those of these embeddings
                 distance = float(_cosine(hits, query).min())
         percentile = _share(self.near, distance)
@@ -184,11 +165,11 @@ class Typical:
         """Return the distances that :func:`measure_typical` measured."""
         values, kinds = table["value"].to_numpy(), table["kind"].to_numpy()
         nearest, near, ratios, rest = (values[kinds == kind] for kind in range(4))
-        own = OwnEmbeddings(view)
+        own = view.own_embeddings
         if texts:
             return cls(nearest, nearest, rest, ratios, None, own)
         rows = rest.astype(np.int64)
-        sample = Sample(rows, own.read(rows))
+        sample = Sample(rows, own[rows])
         near = nearest if family == "embedding" and own.space is None else near
         return cls(nearest, near, sample.pairs(), ratios, sample, own)
 
@@ -234,10 +215,10 @@ def measure_typical(view: LocalBackend, family: str, texts: Encoding | None = No
         return _measure_texts(view, family, texts, rng)
     rows = np.sort(rng.choice(n, min(n, _SAMPLE), replace=False)).astype(np.int64)
     distances, found = view.neighbors(family, rows, BEST)
-    own = OwnEmbeddings(view)
-    embedding = own.read(rows)
+    own = view.own_embeddings
+    embedding = own[rows]
     every, place = np.unique(found, return_inverse=True)
-    hits = own.read(every)[place.reshape(-1)]
+    hits = own[every][place.reshape(-1)]
     near = _cosine(hits.reshape(*found.shape, -1), embedding[:, None]).min(axis=1)
     ratios = _ratios(Sample(rows, embedding), embedding, rows, hits, found.reshape(-1))
     return _table(distances[:, 0], near, ratios, rows.astype(np.float64))

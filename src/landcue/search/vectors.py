@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.search.blas import one_blas_thread
 from landcue.search.store import Store
 from landcue.types import ByteArray, FloatArray
+
+if TYPE_CHECKING:
+    from landcue.models.space import Space
 
 pc: Any = pyarrow.compute
 
@@ -217,3 +220,25 @@ class Sketches:
         shape = (self._dim, 1 + self._bits)  # the mean, then the projection
         stored = self._vectors.store.array("sketch-projection", np.float64, shape, write)
         return Hasher("sketch", stored[:, 0], stored[:, 1:])
+
+
+class OwnEmbeddings:
+    """Embeddings as an encoder made them, before they were fitted to an archive.
+
+    Archives of one encoder are compared by them. They are computed for the rows that are read.
+
+    Attributes:
+        space: What maps them to the stored ones; ``None`` if they are the same.
+        shape: Rows and values.
+    """
+
+    def __init__(self, stored: FloatArray, space: Space | None) -> None:
+        self._stored, self.space = stored, space
+        self.shape = stored.shape
+
+    def __getitem__(self, rows: Any) -> FloatArray:
+        return self.of(self._stored[rows])
+
+    def of(self, stored: FloatArray) -> FloatArray:
+        """Return those of embeddings of the archive ``[m, d]``."""
+        return stored if self.space is None else self.space.invert(stored)

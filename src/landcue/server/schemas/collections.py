@@ -16,8 +16,6 @@ MAX_MEMBERS = 10_000
 # White space of every dialect of regular expressions: \s alone means other characters in Python,
 # Rust and JavaScript.
 _LABEL = r"^[^;|\s\x1c-\x1f\x85\ufeff][^;|]{0,199}$"
-
-
 _Labels = Annotated[list[Annotated[str, Field(pattern=_LABEL)]], Field(max_length=100)]
 
 
