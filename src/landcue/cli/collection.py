@@ -54,7 +54,10 @@ def export(
     out: Annotated[Path, typer.Argument(help="JSON file to write.")],
     collections: _File,
 ) -> None:
-    """Write a collection with its query's images and saved searches to a file."""
+    """Write a collection to a file.
+
+    The file holds the images of its query and its saved searches, too.
+    """
     import landcue
     from landcue.files import write_atomic
     from landcue.server.transfer import export_collection
@@ -74,7 +77,10 @@ def import_(
     path: Annotated[Path, typer.Argument(help="Exported collection.")],
     collections: _File,
 ) -> None:
-    """Add a collection from a file; what the archive cannot use is named and left out."""
+    """Add a collection from a file.
+
+    What the archive cannot use is named and left out.
+    """
     import landcue
     from landcue.server.decoding import Decoders
     from landcue.server.schemas.collections import CollectionFile

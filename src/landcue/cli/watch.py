@@ -162,7 +162,10 @@ def export(
     out: Annotated[Path, typer.Argument(help="JSON file to write.")],
     collection: _Collection = None,
 ) -> None:
-    """Write saved searches with the embeddings of their queries to a file."""
+    """Write saved searches to a file.
+
+    The file holds the embeddings of their queries, too.
+    """
     import json
 
     import landcue

@@ -18,7 +18,7 @@ export function HelpSheet() {
       </dl>
       <p class="small">
         A colored label is one that the query has too; one in italics was predicted by the model and not annotated. “3 of 4
-        query labels” counts the labels that the model predicts for the query and for the result. Cosine is 1 for the
+        predicted query labels” counts the labels that the model predicts for the query, and how many of them for the result. Cosine is 1 for the
         same image; with Hash the number counts bits that differ, with Labels + hash it adds predicted labels that differ.
       </p>
     </Sheet>

@@ -11,11 +11,11 @@ export function likeness(hit: Hit): string {
   return `closer than ${Math.min(99, Math.floor(percentile))} % of nearest neighbors`;
 }
 
-/** "2 of 3 query labels": labels that both have, of those of the query; "" where it has none. */
+/** "2 of 3 predicted query labels": those predicted for the query that are predicted for the hit; "" without any. */
 export function sharedOf(bits: LabelBits): string {
   const total = bits.both.length + bits.query.length;
   if (!total) return "";
-  return `${bits.both.length} of ${total} query label${total === 1 ? "" : "s"}`;
+  return `${bits.both.length} of ${total} predicted query label${total === 1 ? "" : "s"}`;
 }
 
 /** Return a line of the server, which begins small and has no full stop, as a sentence. */
