@@ -93,6 +93,24 @@ def test_names_in_an_expression_are_completed_and_ignore_case(guest, table):
         assert "ships" not in labels_of(table, one)
 
 
+def test_the_caret_stands_behind_a_completed_name_before_one_types_on(guest):
+    box = guest.page.get_by_role("combobox", name="Expression")
+    box.press_sequentially(" and water")
+    box.press("Home")
+    box.press_sequentially("not SHI")
+    expect(guest.page.get_by_role("listbox", name="Labels").get_by_role("option")).to_have_count(1)
+    box.press("ArrowDown")
+    state = box.evaluate(
+        """async (box) => {  // no timer runs between these lines
+            const enter = {key: "Enter", bubbles: true, cancelable: true};
+            box.dispatchEvent(new KeyboardEvent("keydown", enter));
+            for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+            return [box.value, box.selectionStart];
+        }"""
+    )
+    assert state == ["not ships and water", len("not ships")]
+
+
 def test_an_expression_and_what_a_wrong_one_says(guest, table):
     box = guest.page.get_by_role("combobox", name="Expression")
 

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ask, labels, phase, searchError, state } from "../store";
 import { suggest, wordAt } from "./filters";
 import { quoted } from "./request";
@@ -13,7 +13,15 @@ export function Expression() {
   const [text, setText] = useState(expression);
   const [caret, setCaret] = useState<number | null>(null);
   const [chosen, setChosen] = useState(-1);
+  const completed = useRef<number | null>(null);
   useEffect(() => setText(expression), [expression]);
+  // With the completed text, before a next key is handled: later it would move the caret of somebody who types on.
+  useLayoutEffect(() => {
+    if (completed.current === null) return;
+    field.current?.focus();
+    field.current?.setSelectionRange(completed.current, completed.current);
+    completed.current = null;
+  });
   const [one, other] = labels.value.map((label) => quoted(label.name));
   const example = one && other ? `${one} and not ${other}` : "water and not ship";
   const word = caret === null ? null : wordAt(text, caret);
@@ -30,10 +38,7 @@ export function Expression() {
     setText(before + text.slice(word.end));
     setCaret(null);
     setChosen(-1);
-    setTimeout(() => {
-      field.current?.focus();
-      field.current?.setSelectionRange(before.length, before.length);
-    });
+    completed.current = before.length;
   };
   return (
     <form
