@@ -24,6 +24,7 @@ from landcue.errors import DataError, ModelError, UsageError
 from landcue.models.backbones import create_backbone, freeze_first_layers
 from landcue.models.checkpoint import load_checkpoint
 from landcue.models.encoder import NeuralEncoder
+from landcue.training import loop
 from landcue.training.augment import create_transform
 from landcue.training.config import AugmentSection, make_config, override, read_config, save_config
 from landcue.training.evaluation import study_run
@@ -384,6 +385,47 @@ def test_augmentation_is_seeded_and_switches_off():
     assert not torch.equal(seeded(full, image, 0), seeded(full, image, 1))
     assert full(image).shape == (3, 16, 16)
     assert full(image).dtype == torch.uint8
+
+
+def test_views_may_be_smaller_than_the_images_that_are_encoded(images, tmp_path, monkeypatch):
+    seen = []
+    normalize = NeuralEncoder.normalize
+    monkeypatch.setattr(
+        NeuralEncoder, "normalize", lambda self, x: (seen.append(x.shape), normalize(self, x))[1]
+    )
+    data = {"split": "files-80-20"}  # without a validation part: only training steps are seen
+    settings = config(
+        images, data=data, model={"image_size": 48}, augment={"size": 32}, optimizer={"epochs": 1}
+    )
+    run = train(settings, tmp_path / "run")
+    assert {tuple(shape[1:]) for shape in seen} == {(3, 32, 32)}
+    made = load_checkpoint(run.folder).encoder
+    assert made.config.image_size == 48
+    assert made.prepare(np.zeros((60, 60, 3), np.uint8)).shape == (48, 48, 3)
+
+
+def test_a_backbone_of_one_size_refuses_views_of_another(images, tmp_path):
+    model = {"backbone": "vit_tiny_patch16_224", "image_size": 224}
+    with pytest.raises(UsageError, match=r"augment\.size: vit_tiny_patch16_224 takes"):
+        train(config(images, model=model, augment={"size": 160}), tmp_path / "run")
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_bf16_is_used_where_the_processor_has_it(supported, monkeypatch, images, tmp_path):
+    dtypes = []
+    for module in ("landcue.training.loop", "landcue.models.encoder"):
+        monkeypatch.setattr(f"{module}.has_bf16", lambda device: supported)
+    backbone_of = loop.create_backbone
+
+    def watched(*args, **options):
+        made = backbone_of(*args, **options)
+        first = next(m for m in made.modules() if isinstance(m, torch.nn.Conv2d))
+        first.register_forward_hook(lambda m, x, y: dtypes.append(y.dtype))
+        return made
+
+    monkeypatch.setattr(loop, "create_backbone", watched)
+    train(config(images, optimizer={"epochs": 1}), tmp_path / "run")  # steps and validation
+    assert set(dtypes) == {torch.bfloat16 if supported else torch.float32}
 
 
 def test_augmentation_without_scale_and_color_is_one_of_eight_views():

@@ -15,6 +15,7 @@ from landcue.data.datasets.check import shortfall
 from landcue.errors import DataError, UsageError, did_you_mean
 from landcue.experiments.runner import cells
 from landcue.experiments.spec import Spec, Values, check_spec, merged
+from landcue.models.precision import has_bf16
 from landcue.training.config import TrainingConfig, override
 from landcue.training.images import read_split
 from landcue.training.loop import create_model
@@ -196,7 +197,7 @@ def estimate_hours(spec: Spec, steps: int = 2) -> Estimate:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = create_model(first, images.label_names).to(device).train()
     n = min(first.optimizer.batch_size, n_train, 32)
-    size, bands = first.model.image_size, first.data.in_chans
+    size, bands = first.augment.size or first.model.image_size, first.data.in_chans
     x = torch.zeros(n, bands, size, size, device=device)
     x = x.contiguous(memory_format=torch.channels_last)
     seconds = [_step(model, x, first) for _ in range(steps + 1)][1:]
@@ -207,7 +208,7 @@ def estimate_hours(spec: Spec, steps: int = 2) -> Estimate:
 
 def _step(model: torch.nn.Module, x: torch.Tensor, config: TrainingConfig) -> float:
     start = time.perf_counter()
-    half = config.optimizer.precision == "bf16"
+    half = config.optimizer.precision == "bf16" and has_bf16(x.device)
     with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
         out: Any = model(x)
     sum((part.float().square().sum() for part in out), x.new_zeros(())).backward()

@@ -157,6 +157,12 @@ def _timm_settings(name: str) -> Any:
         ) from None
 
 
+def takes_any_size(name: str) -> bool:
+    """Whether a backbone takes images of another size than it was built for; a ViT does not."""
+    settings = None if name in OWN else _timm_settings(name)
+    return settings is None or not settings.fixed_input_size
+
+
 def _size_option(name: str, settings: Any, image_size: int | None) -> dict[str, Any]:
     """Return the argument that builds an architecture for another image size than its own.
 

@@ -23,6 +23,7 @@ from landcue.models.backbones import (
     normalization,
 )
 from landcue.models.pooling import Pooling, set_pooling
+from landcue.models.precision import has_bf16
 from landcue.models.resize import resize_square, to_batch
 from landcue.types import ByteArray, Encoding, Images
 
@@ -241,7 +242,8 @@ class NeuralEncoder(nn.Module):
                 f"{list(batch.shape)}"
             )
         self.eval()
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype=torch.bfloat16):
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=has_bf16(self.device))
+        with torch.inference_mode(), half:
             # NHWC memory seen as NCHW is exactly channels_last: no copy.
             x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2)
             return self(self.normalize(x))

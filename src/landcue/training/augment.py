@@ -83,6 +83,7 @@ class OwnTransform:
 def create_transform(section: AugmentSection, size: int, bands: int = 3) -> Transform:
     """Make the transform of training images, from uint8 ``[C, h, w]`` to ``[C, size, size]``.
 
+    ``section.size``, where it is given, takes the place of ``size``.
     All transforms draw from torch's global generator, which the data set seeds per view. Past an
     edge a rotated image is mirrored. With ``augment.transform`` the user's own transform takes
     the place of all others, and its result is resized where it has another size.
@@ -92,6 +93,7 @@ def create_transform(section: AugmentSection, size: int, bands: int = 3) -> Tran
         >>> create_transform(AugmentSection(), 160)(image).shape
         torch.Size([3, 160, 160])
     """
+    size = section.size or size
     if section.transform:
         own = OwnTransform(section.transform)
         _check_own(own, size, bands)

@@ -95,7 +95,7 @@ class OptimizerSection(_Section):
     ``ema`` above 0 keeps a moving average of the weights with this decay, such as 0.99 per step,
     which is validated and saved in place of the last weights.
     ``precision`` is that of the backbone's forward and backward pass; weights, heads and losses
-    are always float32.
+    are always float32. On a CPU without bfloat16 instructions ``bf16`` is computed in float32.
     """
 
     epochs: int = Field(12, ge=1)
@@ -129,7 +129,11 @@ class AugmentSection(_Section):
 
     ``rotation`` is the largest angle in degrees, either way, beside the quarter turns.
     ``min_area`` is the least share of an image that a view shows; ``color`` the largest change of
-    brightness, contrast and saturation. ``transform`` replaces them all:
+    brightness, contrast and saturation. ``size`` is the side of a view in pixels,
+    ``model.image_size`` if not given: crops enlarge what they show, so that a somewhat smaller
+    side shows it at the scale of the whole images that are encoded later, for less work
+    (H. Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019).
+    ``transform`` replaces them all:
     ``package.module:function`` names a callable from uint8 ``[C, h, w]`` to a tensor
     ``[C, h', w']`` with values 0..255, such as a ``torchvision.transforms.v2`` transform.
     """
@@ -139,6 +143,7 @@ class AugmentSection(_Section):
     rotation: float = Field(0.0, ge=0, le=180)
     min_area: float = Field(0.6, gt=0, le=1)
     color: float = Field(0.2, ge=0, le=0.9)
+    size: int | None = Field(None, ge=32, le=1024)
     transform: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 

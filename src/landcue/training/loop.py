@@ -29,9 +29,11 @@ from landcue.models.backbones import (
     freeze_first_layers,
     load_backbone_weights,
     package_weights,
+    takes_any_size,
 )
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
+from landcue.models.precision import has_bf16
 from landcue.training.augment import create_transform
 from landcue.training.averages import update_average
 from landcue.training.config import TrainingConfig, as_config, save_config
@@ -117,6 +119,9 @@ def train(
     check_losses(config)
     check_loggers(config)
     create_transform(config.augment, config.model.image_size, config.data.in_chans)
+    backbone = config.model.backbone
+    if config.augment.size and not takes_any_size(backbone):
+        raise UsageError(f"augment.size: {backbone} takes images of one size only; leave it out")
     team = Team.from_environment()
     batch = config.optimizer.batch_size
     Shares(batch, batch, team.rank, team.size)  # can they share it at all?
@@ -229,7 +234,8 @@ class _Training:
             message(f"warning: {line}")
         size = config.model.image_size
         has_val = any(record.part == "val" for record in self.images.records)
-        self.train = self._open("train", round(size * _MARGIN), cache_name)
+        view = config.augment.size or size
+        self.train = self._open("train", round(view * _MARGIN), cache_name)
         self.val = self._open("val", size, cache_name) if has_val else None
         self.parts = {"train": self.train} | ({"val": self.val} if self.val else {})
         self.failed = {
@@ -409,7 +415,7 @@ class _Training:
             out = self.model.heads(views)
         else:
             views = views.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-            bf16 = self.config.optimizer.precision == "bf16"
+            bf16 = self.config.optimizer.precision == "bf16" and has_bf16(self.device)
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
                 out = self.trained(self.model.normalize(views))
         loss, terms = self.objective(out, labels)
