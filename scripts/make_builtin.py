@@ -1,8 +1,9 @@
-"""Make the encoder that comes with LandCue: judge its recipe, or store it as ONNX.
+"""Make the encoder that comes with LandCue: judge its recipe, store it as ONNX, or export it again.
 
     landcue train scripts/builtin.yaml --out runs/tuned   # with its paths filled in
     python scripts/make_builtin.py judge DATA --out docs/results/unseen.json
     python scripts/make_builtin.py train DATA --tuned runs/tuned --judged docs/results/unseen.json
+    python scripts/make_builtin.py export DATA            # the same weights, by today's exporter
 
 Two backbones see an image beside each other: MobileNetV2, three quarters of the way from its
 ImageNet weights to those fine-tuned with MARC (WiSE-FT, Wortsman et al., CVPR 2022), and
@@ -16,14 +17,16 @@ features of both:
 ``judge`` fits all that to 14 scene classes and measures on the 7 others, three times (splits
 ``unseen-classes-F-of-3``), with MobileNetV2 at its ImageNet weights: the fine-tuned ones have seen
 all classes. ``train`` fits to the train part of ``per-class-70-10-20-seed1``, measures its test
-part with the stored file, and writes the package's model file and card. ``DATA`` holds
-``uc_merced/`` and ``weights/``.
+part with the stored file, and writes the package's model file and card. ``export`` writes the
+stored weights as today's exporter does, if the outputs for the test part stay the same. ``DATA``
+holds ``uc_merced/`` and ``weights/``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -66,6 +69,7 @@ from landcue.types import Encoding, Record
 SPLIT = "per-class-70-10-20-seed1"
 FOLDS = 3
 _MOST_BYTES = 8_000_000
+_MOST_GAP = 1e-6
 _INIT = "weights/mobilenet_v2_1.0_224_imagenet_folded.npz"
 _LITE = "tf_efficientnet_lite0"
 _BATCH = 30
@@ -449,6 +453,31 @@ def store(made: Checkpoint, images: ImageSet, folder: Path) -> None:
     print(f"{file}: {size:,} bytes, {found}")
 
 
+def export_again(data: Path) -> None:
+    """Write the package's model file again from its own weights."""
+    folder = find_model(BUILTIN)
+    before, made = OnnxEncoder(folder / EXPORTED), load_checkpoint(folder)
+    images = apply_split(load_dataset("ucmerced", data / "uc_merced"), SPLIT)
+    records = [record for record in images.records if record.part == "test"]
+    pixels = np.stack([before.prepare(read_image(record.path)) for record in records])
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name) / EXPORTED
+        write_compact(made, file, before.card.fidelity)
+        after = OnnxEncoder(file)
+        old, new = before.encode(pixels), after.encode(pixels)
+        gap = float(np.abs(new.embedding - old.embedding).max())
+        bits = int(np.bitwise_count(new.code ^ old.code).sum())
+        print(
+            f"{len(records)} images: embeddings differ by at most {gap:.1e}, codes by {bits} bits"
+        )
+        if gap > _MOST_GAP or bits:
+            raise SystemExit("the outputs changed: nothing was written")
+        write_atomic(folder / EXPORTED, file.read_bytes())
+    for name in ("config.json", "README.md"):
+        text = (folder / name).read_text(encoding="utf-8")
+        write_atomic(folder / name, text.replace(before.fingerprint, after.fingerprint))
+
+
 def _main(metrics: Any) -> dict[str, float]:
     return {name: float(metrics[name]) for name in VALIDATION_METRICS}
 
@@ -513,9 +542,9 @@ def _row(name: str, values: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Judge the recipe, or make and store the model."""
+    """Judge the recipe, make and store the model, or export it again."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("action", choices=("judge", "train"))
+    parser.add_argument("action", choices=("judge", "train", "export"))
     parser.add_argument("data", type=Path, help="folder of uc_merced/ and weights/")
     parser.add_argument(
         "--tuned", type=Path, help="train: run folder of the fine-tuned MobileNetV2"
@@ -527,6 +556,9 @@ def main() -> None:
     recipe = Recipe()
     if args.action == "judge":
         judge(args.data, args.out or Path("docs/results/unseen.json"), recipe, args.features)
+        return
+    if args.action == "export":
+        export_again(args.data)
         return
     if args.judged is None or args.tuned is None:
         parser.error("train needs --tuned RUN and --judged FILE")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as functional
@@ -23,7 +24,8 @@ from landcue.models.backbones import (
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.export import round_weights, write_compact
-from landcue.models.load import load_model
+from landcue.models.load import find_model, load_model
+from landcue.models.locations import feature_map, locations_of
 from landcue.models.mobilenetv2 import MobileNetV2Folded, SameConv2d, fold_batch_norm
 from landcue.models.onnx import OnnxEncoder
 from landcue.models.resize import resize_square
@@ -409,12 +411,30 @@ def test_weights_of_8_bits_are_what_the_encoder_becomes(tmp_path):
         assert torch.equal(tensor, made.encoder.state_dict()[name]), name
     exported = OnnxEncoder(tmp_path / "packed" / "model.onnx")
     assert exported.has_features
-    found = exported.outputs(IMAGES, ["embedding", "features"])
+    assert exported.has_locations
+    found = exported.outputs(IMAGES, ["embedding", "features", "locations"])
     with torch.inference_mode():
-        x = torch.from_numpy(IMAGES).permute(0, 3, 1, 2)
-        out = made.encoder(made.encoder.normalize(x))
+        x = made.encoder.normalize(torch.from_numpy(IMAGES).permute(0, 3, 1, 2))
+        out = made.encoder(x)
+        apart = locations_of(made.encoder, feature_map(made.encoder, x))
     np.testing.assert_allclose(found["embedding"], out.embedding.numpy(), atol=1e-4)
     np.testing.assert_allclose(found["features"], out.features.numpy(), atol=1e-3)
+    np.testing.assert_allclose(found["locations"], apart.numpy(), atol=1e-3)
+    without = exported.outputs(IMAGES, ["embedding", "features"])
+    for name, value in without.items():
+        np.testing.assert_array_equal(value, found[name])
+
+
+def test_the_built_in_file_computes_only_what_is_used():
+    graph = onnx.load(find_model("builtin") / "model.onnx").graph
+    # A strided convolution that is computed densely is followed by slices.
+    assert not {node.op_type for node in graph.node} & {"Slice", "Gather"}
+    strided = [a for n in graph.node for a in n.attribute if a.name == "strides"]
+    assert sum(list(a.ints) == [2, 2] for a in strided) == 10
+    # The projection of each location is in a branch that an input switches on.
+    (branch,) = [node for node in graph.node if node.op_type == "If"]
+    assert list(branch.input) == ["with_locations"]
+    assert list(branch.output) == ["locations"]
 
 
 def test_joined_backbones_give_both_feature_maps():

@@ -34,6 +34,7 @@ from landcue.models.onnx import (
     METADATA,
     OUTPUTS,
     SCALE,
+    WITH_LOCATIONS,
     OnnxCard,
     OnnxEncoder,
 )
@@ -47,12 +48,11 @@ _WORTH_PACKING = 3
 class _Graph(nn.Module):
     """An encoder with its normalization: what ``NeuralEncoder.encode`` computes, in float32."""
 
-    def __init__(self, encoder: NeuralEncoder, locations: bool = False) -> None:
+    def __init__(self, encoder: NeuralEncoder) -> None:
         super().__init__()
         self.encoder = encoder
-        self.with_locations = locations
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, pixels: Tensor, with_locations: Tensor | None = None) -> tuple[Tensor, ...]:
         encoder = self.encoder
         x = encoder.normalize(pixels.permute(0, 3, 1, 2))
         out = encoder(x)
@@ -60,9 +60,18 @@ class _Graph(nn.Module):
         if encoder.config.retrieval == "features":
             searched = F.normalize(out.features, dim=1)
         outputs = searched, out.hash, encoder.label_scores(out.logits)
-        if not self.with_locations:
+        if with_locations is None:
             return outputs
-        return *outputs, locations_of(encoder, feature_map(encoder, x)), out.features
+
+        def asked(maps: Tensor) -> Tensor:
+            return locations_of(encoder, maps)
+
+        def not_asked(maps: Tensor) -> Tensor:
+            return maps.new_zeros(len(maps), *maps.shape[2:], encoder.config.dim)
+
+        # The runtime computes all outputs, also those that are not fetched.
+        found = torch.cond(with_locations, asked, not_asked, (feature_map(encoder, x),))
+        return *outputs, found, out.features
 
 
 def to_onnx(encoder: NeuralEncoder, *, locations: bool = False) -> Any:
@@ -70,26 +79,33 @@ def to_onnx(encoder: NeuralEncoder, *, locations: bool = False) -> Any:
 
     With ``locations`` there are two more outputs. One is for :func:`.locations.similar_regions`,
     float32 ``[n, h, w, d]``, and its mean points where the embedding does: for average pooling and
-    a linear projection only. The other is the pooled ``features`` ``[n, F]``, to adapt the encoder.
+    a linear projection only. It is zero unless the input ``with_locations`` is true; that one may
+    be left out. The other is the pooled ``features`` ``[n, F]``, to adapt the encoder.
 
     Input: ``pixels``, uint8 ``[n, s, s, bands]``, prepared images. Outputs: ``embedding`` float32
     ``[n, d]``, unit norm; ``hash`` ``[n, K]`` in (-1, 1), whose sign is the code; ``label_scores``
     ``[n, C]``.
     """
-    example = torch.zeros(2, *_image_shape(encoder), dtype=torch.uint8)
-    images = torch.export.Dim("n", min=1, max=_MOST_IMAGES)
+    inputs = {INPUT: torch.zeros(2, *_image_shape(encoder), dtype=torch.uint8)}
+    shapes: dict[str, Any] = {INPUT: {0: torch.export.Dim("n", min=1, max=_MOST_IMAGES)}}
+    if locations:
+        inputs[WITH_LOCATIONS], shapes[WITH_LOCATIONS] = torch.tensor(False), None
     chatter = io.StringIO()  # the exporter reports each of its steps
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(chatter), contextlib.redirect_stderr(chatter):
+        with (
+            contextlib.redirect_stdout(chatter),
+            contextlib.redirect_stderr(chatter),
+            torch.no_grad(),  # with gradients, strided convolutions are computed densely
+        ):
             program = torch.onnx.export(
-                _Graph(encoder, locations).eval(),
-                (example,),
-                input_names=[INPUT],
+                _Graph(encoder).eval(),
+                tuple(inputs.values()),
+                input_names=list(inputs),
                 output_names=[*OUTPUTS, *([LOCATIONS, FEATURES] if locations else [])],
-                dynamic_shapes={INPUT: {0: images}},
+                dynamic_shapes=shapes,
                 opset_version=_OPSET,
                 dynamo=True,
             )
@@ -102,7 +118,13 @@ def to_onnx(encoder: NeuralEncoder, *, locations: bool = False) -> Any:
         log.setLevel(level)
     if program is None:
         raise ModelError(f"backbone {encoder.config.backbone} cannot be exported to ONNX")
-    return program.model_proto
+    proto = program.model_proto
+    if locations:
+        from onnx import numpy_helper
+
+        default = numpy_helper.from_array(np.array(False), WITH_LOCATIONS)
+        proto.graph.initializer.append(default)
+    return proto
 
 
 def float32_outputs(encoder: NeuralEncoder, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -228,7 +250,11 @@ def _check(proto: Any, encoder: NeuralEncoder, pixels: ByteArray) -> None:
     """Refuse a graph that computes something else than torch in float32."""
     import onnxruntime as ort
 
-    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    quiet = ort.SessionOptions()
+    quiet.log_severity_level = 3  # it warns about inputs that may be left out
+    session = ort.InferenceSession(
+        proto.SerializeToString(), quiet, providers=["CPUExecutionProvider"]
+    )
     few = np.ascontiguousarray(pixels[:_BATCH])
     ours = float32_outputs(encoder, torch.from_numpy(few))
     names = list(OUTPUTS)
@@ -289,7 +315,7 @@ def compact_weights(proto: Any) -> Any:
         if tensor.data_type != onnx.TensorProto.FLOAT or math.prod(tensor.dims) < _WORTH_PACKING:
             continue
         name, full = tensor.name, f"{tensor.name}.float32"
-        for node in graph.node:
+        for node in _all_nodes(graph):
             for i, source in enumerate(node.input):
                 if source == name:
                     node.input[i] = full
@@ -310,6 +336,15 @@ def compact_weights(proto: Any) -> Any:
     del graph.value_info[:]
     onnx.checker.check_model(proto)
     return proto
+
+
+def _all_nodes(graph: Any) -> Iterator[Any]:
+    """Yield the nodes of a graph and of the branches in it."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _all_nodes(attribute.g)
 
 
 def _quantize(proto: Any, calibration: ByteArray, folder: Path) -> Any:

@@ -21,7 +21,9 @@ from landcue.types import ByteArray, Encoding, FloatArray, Images
 INPUT = "pixels"
 OUTPUTS = ("embedding", "hash", "label_scores")
 LOCATIONS = "locations"
-"""Output of some files: what is searched, location by location; see :mod:`.regions`."""
+"""Output of some files: what is searched, location by location; see :mod:`.locations`."""
+WITH_LOCATIONS = "with_locations"
+"""Input of the same files: whether to compute it; by default false. Older ones always do."""
 FEATURES = "features"
 """Output of the same files: the pooled features ``[n, F]``."""
 COMPACT, SCALE = "int8 weights", ".scale"
@@ -117,6 +119,8 @@ class OnnxEncoder:
         self.fingerprint = hashlib.sha256(data).hexdigest()
         shapes = {out.name: out.shape for out in self._session.get_outputs()}
         self._names = frozenset(shapes)
+        optional = {value.name for value in self._session.get_overridable_initializers()}
+        self._asked = {WITH_LOCATIONS: np.array(True)} if WITH_LOCATIONS in optional else {}
         shape = shapes.get("embedding", ())
         if len(shape) != 2 or not isinstance(shape[1], int):
             raise ModelError(f"{file} returns no embeddings [n, d]; {_HINT}")
@@ -168,13 +172,14 @@ class OnnxEncoder:
 
     def outputs(self, pixels: ByteArray, names: Sequence[str] = OUTPUTS) -> dict[str, Any]:
         """Return the named outputs for prepared images, uint8 ``[n, s, s, C]``."""
-        n, options, wanted = len(pixels), _path_to_outputs(), list(names)
+        n, wanted = len(pixels), list(names)
+        more = self._asked if LOCATIONS in wanted else {}
         step = max(1, min(_AT_ONCE, -(-n // self._threads)))
         parts: dict[int, list[Any]] = {}
 
         def run(part: int) -> None:
             some = pixels[part * step : (part + 1) * step]
-            parts[part] = cast(list[Any], self._session.run(wanted, {INPUT: some}, options))
+            parts[part] = cast(list[Any], self._session.run(wanted, {INPUT: some, **more}))
 
         for_each(run, max(1, -(-n // step)), self._threads)
         values = [parts[part] for part in sorted(parts)]
@@ -207,15 +212,6 @@ class OnnxEncoder:
             n_bits=self.n_bits,
             label_scores=out["label_scores"].astype(np.float32, copy=False),
         )
-
-
-def _path_to_outputs() -> Any:
-    """Return options that compute only what the outputs asked for need."""
-    import onnxruntime as ort
-
-    options = ort.RunOptions()
-    options.only_execute_path_to_fetches = True
-    return options
 
 
 def _unit(vectors: Any) -> Any:
