@@ -43,13 +43,17 @@ ALPHA = 0.05
 
 @dataclass
 class Scene:
-    """Pairs of two dates: embeddings, per-pixel differences, and whether they changed."""
+    """Pairs of two dates: embeddings, per-pixel differences, and whether they changed.
+
+    ``rise`` is by how much the predicted score of the label ``water`` rose.
+    """
 
     first: NDArray[np.float32]
     second: NDArray[np.float32]
     pixels: NDArray[np.float64]
     changed: NDArray[np.bool_]
     kinds: NDArray[np.int64]
+    rise: NDArray[np.float64] | None = None
 
 
 def average_precision(changed: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
@@ -69,13 +73,18 @@ def all_scores(scene: Scene, fingerprint: str) -> dict[str, NDArray[np.float64]]
     pairs = unusual.Differences(scene.first, scene.second, rows, rows, 0 * rows)
     trained = unusual.load_trained(fingerprint)
     measured, cosine = unusual.compare_pairs(pairs, [None])
-    return {
+    both = unusual.compare_pairs(pairs, [trained, None])[0]
+    found = {
         "per-pixel difference": scene.pixels,
         "cosine": cosine,
         "measured": measured,
         "trained": unusual.compare_pairs(pairs, [trained])[0],
-        "both": unusual.compare_pairs(pairs, [trained, None])[0],
+        "both": both,
     }
+    if scene.rise is not None:
+        rise = np.abs(scene.rise)
+        found |= {"rise or fall of water": rise, "by water": unusual.join_scores(both, rise)}
+    return found
 
 
 def print_precision(scenes: list[Scene], fingerprint: str) -> None:
@@ -123,9 +132,12 @@ def synthetic(seeds: range) -> None:
     scenes: list[Scene] = []
     for seed in seeds:
         before, after, kinds = render_scene(seed)
-        first, second = (encoder.encode(side).embedding for side in (before, after))
+        sides = [encoder.encode(side) for side in (before, after)]
+        first, second = (side.embedding for side in sides)
+        wet = [side.label_scores[:, encoder.label_names.index("water")] for side in sides]
         pixels = np.abs(before.astype(np.float32) - after).mean((1, 2, 3)).astype(np.float64)
-        scenes.append(Scene(first, second, pixels, kinds > 0, kinds))
+        rise = (wet[1] - wet[0]).astype(np.float64)
+        scenes.append(Scene(first, second, pixels, kinds > 0, kinds, rise))
     print_precision(scenes, encoder.fingerprint)
     for number, name in enumerate(CHANGES, start=1):
         each: dict[str, list[float]] = {}
@@ -166,8 +178,9 @@ def naip(folder: Path, bands: str, side: str) -> None:
         table.write_text("path,time\n" + "\n".join(lines) + "\n")
         options = landcue.IndexOptions(chip=side, grid="utm", bands=bands, scale="fixed:0,255")
         archive = landcue.index(table, Path(work) / "archive", options=options)
-        records, vectors = archive.backend.records, archive.backend.vectors
-        chips: dict[str, dict[str, tuple[NDArray, float, NDArray]]] = {}
+        records, vectors = archive.backend.records, archive.backend.own_embeddings[:]
+        wet = archive.backend.vectors.score("water")
+        chips: dict[str, dict[str, tuple[NDArray, float, NDArray, float]]] = {}
         images = {}
         for file, day in zip(files, days, strict=True):
             with rasterio.open(file) as raster:
@@ -179,7 +192,7 @@ def naip(folder: Path, bands: str, side: str) -> None:
             day, (left, top, right, bottom) = str(facts[8].date()), facts[12]
             part = np.s_[top:bottom, left:right]
             values, water = images[day]
-            chip = vectors.embedding[row], water[part].mean(), values[(slice(None), *part)]
+            chip = vectors[row], water[part].mean(), values[(slice(None), *part)], wet[row]
             chips.setdefault(facts[0].rsplit("/", 1)[1], {})[day] = chip
     scenes = []
     for first, second in itertools.combinations(days, 2):
@@ -187,9 +200,10 @@ def naip(folder: Path, bands: str, side: str) -> None:
         changed = np.array([abs(one[first][1] - one[second][1]) > 0.1 for one in both])
         pixels = [np.abs(one[first][2] - one[second][2]).mean() for one in both]
         embeddings = [np.stack([one[day][0] for one in both]) for day in (first, second)]
-        scenes.append(Scene(*embeddings, np.array(pixels, np.float64), changed, 1 * changed))
+        rise = np.array([one[second][3] - one[first][3] for one in both], np.float64)
+        scenes.append(Scene(*embeddings, np.array(pixels, np.float64), changed, 1 * changed, rise))
     print(f"bands {bands}, chips of {side}; per-pixel difference of all four bands")
-    print_precision(scenes, archive.manifest.fingerprint)
+    print_precision(scenes, change.encoder_of(archive.backend.archive))
 
 
 def ucmerced(folder: Path, part: str, scenes: int = 6, places: int = 150) -> None:

@@ -155,6 +155,23 @@ def test_gained_and_lost_labels_filter_the_pairs(dated, area, visit):
     expect(ranked(guest)).to_have_count(N)
 
 
+def test_pairs_are_ranked_by_a_label(dated, area, visit):
+    guest = visit(f"{ASKED}&alpha=1", url=area)
+    expect(ranked(guest)).to_have_count(N)
+    guest.page.get_by_label("Rank by").select_option(index=1)
+    request, answer = guest.answered(guest.button("Compare").click, is_change)
+    asked = request.post_data_json
+    dates = {"before": asked["before"], "after": asked["after"]}
+    wanted = landcue.open(dated).change(**dates, alpha=1, by=asked["by"])
+    assert [(one["before"], one["after"]) for one in answer["changes"]] == list(wanted.ids)
+    rise = wanted[0].rise
+    said = f"{asked['by']} {'−' if rise < 0 else '+'}{abs(rise):.2f}"
+    expect(ranked(guest).first).to_contain_text(said)
+    guest.page.reload()
+    expect(guest.page.get_by_label("Rank by")).to_have_value(asked["by"])
+    expect(ranked(guest).first).to_contain_text(said)
+
+
 @pytest.fixture(scope="module")
 def halves(dated):
     """An archive of each date; their ids are the same."""

@@ -16,7 +16,7 @@ import landcue
 from landcue.cli.main import app
 from landcue.errors import ArchiveError, DataError, UsageError
 from landcue.search.changes import ChangeFacts, Changes
-from landcue.search.unusual import Differences, compare_pairs, conformal
+from landcue.search.unusual import Differences, compare_pairs, conformal, join_scores
 from landcue.types import Bounds, Encoding
 
 N = 130
@@ -97,6 +97,54 @@ def test_labels_and_places_are_filters(folder):
     assert len(archive.change(**dates, alpha=1, k=2)) == 2
     near = archive.change(**dates, alpha=1, where=landcue.Filter.parse(bbox="-10,40,-9.496,41"))
     assert len(near) == near.facts.pairs == 51
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_ranked_by_a_label_as_computed_one_by_one(folder, known):
+    """The places of CHANGED lose ships; the others are not known to differ in them."""
+    archive = landcue.open(folder)
+    pairs = [(f"2012/{cell(i)}", f"2018/{cell(i)}") for i in range(60, N) if i not in CHANGED]
+    dates = {"before": "2013", "after": "2018", "unchanged": pairs if known else None, "alpha": 1}
+    found = archive.change(**dates, by="ships")
+    columns = archive.columns()
+    at = {id_: i for i, id_ in enumerate(columns.ids)}
+    rises = {pair: -0.7 * (int(pair[0][-6:]) in CHANGED) for pair in found.ids}
+    assert [one.rise for one in found] == pytest.approx(list(rises.values()), abs=1e-3)
+    rows = np.array([(at[before], at[after]) for before, after in rises])
+    vectors = columns.embedding
+    every = Differences(vectors, vectors, rows[:, 0], rows[:, 1], np.zeros(N, np.int64))
+    general = compare_pairs(every, [None])[0]
+    steps = np.abs(list(rises.values()))
+    joined = np.array([
+        -np.log(np.mean(general >= general[i])) - 0.5 * np.log(np.mean(steps >= steps[i]))
+        for i in range(N)
+    ])  # fmt: skip
+    allowed = np.array([pair in pairs for pair in rises]) if known else np.ones(N, bool)
+    for i, one in enumerate(found):
+        itself = int(known and not allowed[i])
+        larger = np.count_nonzero(joined[allowed] >= joined[i] - 1e-5)
+        assert one.p == pytest.approx((larger + itself) / (np.count_nonzero(allowed) + itself))
+    assert {int(one.after[-6:]) for one in found[:3]} == set(CHANGED)
+    assert archive.change(**{**dates, "unchanged": None})[0].rise is None
+
+
+def test_false_alarms_by_a_label_are_within_the_rate():
+    """The conformal guarantee holds for joined scores, as all pairs are joined alike."""
+    rng = np.random.default_rng(1)
+    draws, m = 600, 120
+    alarms = {0.05: 0, 0.2: 0}
+    for draw in range(draws):
+        general, steps = rng.standard_cauchy(m), rng.integers(0, 4, m).astype(float)
+        changed = (np.arange(m) >= 100) & (draw % 2 > 0)
+        general[changed] += 50
+        steps[changed] += 2
+        known = np.arange(m) < 60
+        p, _, _ = conformal(join_scores(general, steps), [np.zeros(m, np.int64)], known)
+        for alpha in alarms:
+            alarms[alpha] += np.count_nonzero(p[~known & ~changed] <= alpha)
+    judged = draws // 2 * (60 + 40)
+    for alpha, count in alarms.items():
+        assert count / judged <= np.floor(alpha * 61) / 61 + 0.009  # 3 standard errors
 
 
 def test_the_share_of_all_pairs_is_at_most_alpha(folder):
@@ -214,6 +262,7 @@ def test_tables_and_files(folder, tmp_path):
     table = pq.read_table(tmp_path / "a.parquet")
     assert table["z"].to_pylist() == [one.z for one in changes]
     assert table["lost"].to_pylist()[0] == ["ships"]
+    assert set(table["rise"].to_pylist()) == {None}
     assert table["before_datetime"].to_pylist() == [one.before_datetime for one in changes]
     geo = json.loads(table.schema.metadata[b"geo"])
     assert geo["primary_column"] == "geometry"
@@ -268,6 +317,7 @@ def test_pairs_are_decoded_when_they_are_read(folder):
         ({"scoring": "trained"}, UsageError, "no trained model of change for this encoder"),
         ({"k": 0}, UsageError, "use at least 1"),
         ({"gained": ["grss"]}, UsageError, "did you mean 'grass'"),
+        ({"by": "grss"}, UsageError, r"no scores for label 'grss' \(did you mean 'grass'"),
         ({"unchanged": "2010"}, UsageError, "write two dates"),
         ({"unchanged": []}, UsageError, "there is no pair"),
         ({"unchanged": [("x", "y")]}, UsageError, "no record has the id 'x'"),
@@ -326,6 +376,9 @@ def test_command(folder, tmp_path):
     assert "+grass -ships" in done.stdout
     assert "1 more: -k, --out or --json" in done.stdout
     assert len(json.loads(out.read_text())["features"]) == 3
+    done = run("change", folder, *args[:4], "--by", "grass")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("grass +0.70 +grass -ships") == len(CHANGED)
 
 
 def test_command_for_two_archives(made, folder, tmp_path):

@@ -115,3 +115,20 @@ def test_the_measured_model_has_a_small_weight_beside_a_trained_one():
     wanted = 0.5 * ((second - first).astype(float) ** 2).sum(1)[rows]
     np.testing.assert_allclose(distances, wanted, rtol=1e-4)
     assert share_of_best(both, changed[rows]) > 0.6
+
+
+def test_joined_scores_are_sums_of_log_shares():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=60), rng.integers(0, 5, 60).astype(float)
+    wanted = [
+        -sum(
+            weight * np.log(sum(other >= one[i] for other in one) / 60)
+            for weight, one in zip((1, 0.5), values, strict=True)
+        )
+        for i in range(60)
+    ]
+    np.testing.assert_allclose(unusual.join_scores(*values), wanted, atol=1e-12)
+    swapped = rng.permutation(60)
+    np.testing.assert_allclose(
+        unusual.join_scores(*(one[swapped] for one in values)), np.array(wanted)[swapped]
+    )

@@ -86,6 +86,18 @@ def test_change_equals_the_library(dated, folder):
     assert inside.json()["pairs"] < N
 
 
+def test_change_by_a_label_equals_the_library(dated, folder):
+    answer = dated.post("/v1/change", json={**DATES, "alpha": 1, "by": "water", "k": N})
+    assert answer.status_code == 200, answer.text
+    changes = landcue.open(folder).change(**DATES, alpha=1, by="water")
+    got = [(one["after"], one["p"], one["rise"]) for one in answer.json()["changes"]]
+    assert got == [(one.after, one.p, one.rise) for one in changes]
+    assert len({abs(rise) for _, _, rise in got}) > N // 2
+    wrong = dated.post("/v1/change", json={**DATES, "by": "watr"})
+    assert wrong.status_code == 400
+    assert "no scores for label 'watr' (did you mean 'water'?)" in wrong.text
+
+
 def test_change_is_exported(dated, folder):
     changes = landcue.open(folder).change(**DATES, alpha=0.2)
     request = json.dumps({**DATES, "alpha": 0.2})

@@ -55,6 +55,8 @@ export interface Comparison {
   /** Labels that the later record gained, and lost. */
   readonly gained: readonly string[];
   readonly lost: readonly string[];
+  /** Label whose rise or fall ranks pairs; null for how unusual they are alone. */
+  readonly by: string | null;
   /** Archive of the later record; null for the same one. */
   readonly other: string | null;
   /** False alarm rate. */
@@ -175,13 +177,14 @@ export function toQuery(state: PageState): string {
   put("beside", state.beside);
   put("collection", state.collection);
   if (state.compared) {
-    const { before, after, had, has, gained, lost, other, alpha } = state.compared;
+    const { before, after, had, has, gained, lost, by, other, alpha } = state.compared;
     put("before", daysText(before));
     put("after", daysText(after));
     put("had", had);
     put("has", has);
     each("gained", gained);
     each("lost", lost);
+    put("by", by);
     put("other", other);
     if (alpha !== ALPHA) put("alpha", String(alpha));
   }
@@ -269,6 +272,7 @@ function readComparison(given: URLSearchParams): Comparison | null {
     has: expression("has"),
     gained: names("gained"),
     lost: names("lost"),
+    by: bounded(given.get("by"), LONGEST_NAME),
     other: bounded(given.get("other"), LONGEST_NAME),
     alpha: alpha > 0 && alpha <= 1 ? alpha : ALPHA,
   };

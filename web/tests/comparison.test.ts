@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { changeRequestOf, fieldOf } from "../src/change/comparison";
 import { ALPHA, NO_FILTERS, type Comparison } from "../src/state";
 
-const NONE: Comparison = { before: [null, null], after: [null, null], had: "", has: "", gained: [], lost: [], other: null, alpha: ALPHA };
+const NONE: Comparison = { before: [null, null], after: [null, null], had: "", has: "", gained: [], lost: [], by: null, other: null, alpha: ALPHA };
 const dates = (patch: Partial<Comparison>) => {
   const { before, after } = changeRequestOf({ ...NONE, ...patch }, NO_FILTERS, null, 5);
   return [before, after];
@@ -24,8 +24,8 @@ describe("the request of a comparison", () => {
     expect(dates({ before: [null, "2018-02-01"] })).toEqual(["2018-02-02", undefined]);
   });
   it("names the archive of the later dates and the labels that changed", () => {
-    const { archive, other, gained, lost } = changeRequestOf({ ...NONE, other: "b", gained: ["buildings"], lost: ["field", "trees"] }, NO_FILTERS, "a", 5);
-    expect([archive, other, gained, lost]).toEqual(["a", "b", ["buildings"], ["field", "trees"]]);
+    const { archive, other, gained, lost, by } = changeRequestOf({ ...NONE, other: "b", gained: ["buildings"], lost: ["field", "trees"], by: "water" }, NO_FILTERS, "a", 5);
+    expect([archive, other, gained, lost, by]).toEqual(["a", "b", ["buildings"], ["field", "trees"], "water"]);
     const plain = changeRequestOf(NONE, NO_FILTERS, null, 5);
     expect(Object.keys(plain)).toEqual(["alpha", "k"]);
   });
@@ -42,6 +42,7 @@ describe("the field of a message", () => {
     ["no record lies in after 2030; times are 2012-07-01 to 2018-07-01", "after"],
     ["label expression 'water and', character 10: expected a label name", "has"],
     ["label expression 'grass or', character 9: expected a label name", "had"],
+    ["the model has no scores for label 'grass or': did you mean 'grass'?", "by"],
     ["archives 'a' and 'b' were made by different models", "other"],
     ["no archive is called 'c'", "other"],
     ["no record matches bbox 1,1,2,2 (0 of 27 records)", null],

@@ -41,7 +41,7 @@ const FULL: PageState = {
   view: "both",
   open: "port/07.png",
   collection: "xT-9_a",
-  compared: { before: ["2012-01-01", "2012-12-31"], after: ["2018-01-01", null], had: "field", has: "not field, \"bare soil\"", gained: ["buildings", "bare soil"], lost: ["field"], other: "later", alpha: 0.2 },
+  compared: { before: ["2012-01-01", "2012-12-31"], after: ["2018-01-01", null], had: "field", has: "not field, \"bare soil\"", gained: ["buildings", "bare soil"], lost: ["field"], by: "water", other: "later", alpha: 0.2 },
 };
 
 describe("state and URL", () => {

@@ -42,6 +42,13 @@ def change(
         list[str] | None, typer.Option(help="Label that was gained; repeatable.")
     ] = None,
     lost: Annotated[list[str] | None, typer.Option(help="Label that was lost; repeatable.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="Rank by how much the predicted score of this label rose or fell, joined with "
+            "how unusual the difference is."
+        ),
+    ] = None,
     bbox: Box = None,
     polygon: Polygon = None,
     sensor: Sensors = None,
@@ -89,6 +96,7 @@ def change(
         labels_after=labels_after,
         gained=gained or (),
         lost=lost or (),
+        by=by,
         unchanged=unchanged,
         other=None if other is None else landcue.open(other),
         scoring=scoring,
@@ -107,6 +115,8 @@ def change(
         print_line(f"{'':>3}  {'p':<8} {'z':>6}  {'later record':<44} {'dates':<21}  labels")
     for rank, one in enumerate(changes[:k], start=1):
         gains = [*(f"+{name}" for name in one.gained), *(f"-{name}" for name in one.lost)]
+        if one.rise is not None:
+            gains.insert(0, f"{by} {one.rise:+.2f}")
         dates = f"{one.before_datetime:%Y-%m-%d} {one.after_datetime:%Y-%m-%d}"
         id_ = printable(one.after if len(one.after) <= 44 else f"…{one.after[-43:]}")
         print_line(f"{rank:>3}  {one.p:<8.4f} {one.z:>6.1f}  {id_:<44} {dates}  {' '.join(gains)}")

@@ -175,6 +175,7 @@ class Archive(OpenedArchive):
         labels_after: str | None = None,
         gained: Sequence[str] = (),
         lost: Sequence[str] = (),
+        by: str | None = None,
         unchanged: str | Iterable[tuple[str, str]] | None = None,
         other: Archive | None = None,
         scoring: str = "auto",
@@ -205,6 +206,8 @@ class Archive(OpenedArchive):
             labels_after: A label expression for the later record.
             gained: Labels that the later record must have gained.
             lost: Labels that it must have lost.
+            by: Rank pairs by how much the predicted score of this label rose or fell, joined with
+                how unusual their difference is (:func:`landcue.search.unusual.join_scores`).
             unchanged: Pairs that are taken as unchanged, to calibrate on: ids of an earlier and a
                 later record each, or two dates such as ``2010/2012``, between which most places did
                 not change. Then an unchanged pair is returned with a probability of at most
@@ -242,6 +245,7 @@ class Archive(OpenedArchive):
             labels_after=labels_after,
             gained=gained,
             lost=lost,
+            by=by,
             unchanged=unchanged,
             scoring=scoring,
             alpha=alpha,

@@ -33,6 +33,7 @@ from landcue.search.unusual import (
     Differences,
     compare_pairs,
     conformal,
+    join_scores,
     load_trained,
 )
 from landcue.types import Bounds
@@ -53,6 +54,7 @@ def find_changes(
     labels_after: str | None = None,
     gained: Sequence[str] = (),
     lost: Sequence[str] = (),
+    by: str | None = None,
     unchanged: str | Iterable[tuple[str, str]] | None = None,
     scoring: str = "auto",
     alpha: float = 0.05,
@@ -71,6 +73,9 @@ def find_changes(
             f"fitted apart from it{advice}"
         )
     backends = before, after
+    if by is not None:
+        for backend in backends:
+            backend.vectors.score(by)
     masks = [allowed(backend, where) for backend in backends]
     sides = [
         side_of(*one) for one in zip(backends, masks, periods, ("before", "after"), strict=True)
@@ -95,7 +100,7 @@ def find_changes(
         other = Side(after, np.concatenate([other.rows, second[new]]))
         known = np.append(known, np.ones(np.count_nonzero(new), np.bool_))
     check_bands(one, other)
-    table = _compare(one, other, known, pairs.overlap, models)
+    table = _compare(one, other, known, pairs.overlap, models, by)
     n = len(pairs)
     shown = table.p[:n] <= alpha
     flagged = int(np.count_nonzero(shown))
@@ -189,6 +194,7 @@ def _compare(
     known: Mask | None,
     overlap: npt.NDArray[np.float64],
     models: list[ChangeModel | None],
+    by: str | None,
 ) -> _Table:
     sides = one, other
     days = [_numbered(side.records.time[side.rows].astype("datetime64[D]")) for side in sides]
@@ -211,6 +217,9 @@ def _compare(
     fine = _combined(coarse, label)
     differences = Differences(one.embedding, other.embedding, one.rows, other.rows, scene)
     scores, distances = compare_pairs(differences, models)
+    rise = None if by is None else _rise(one, other, by)
+    if rise is not None:
+        scores = join_scores(scores, np.abs(rise))
     p, z, level = conformal(scores, [fine, coarse], known)
 
     def group_of(i: int) -> str:
@@ -220,7 +229,7 @@ def _compare(
         parts = [season, " to ".join(dict.fromkeys((str(named[0][i]), str(named[1][i]))))]
         return ", ".join([*parts, names[label[i]]] if level[i] == 0 and names else parts)
 
-    return _Table(one, other, p, z, distances, overlap, group_of)
+    return _Table(one, other, p, z, distances, overlap, rise, group_of)
 
 
 def _numbered(values: npt.NDArray[Any]) -> Rows:
@@ -272,11 +281,16 @@ def _steps(first: Side, second: Side, name: str) -> npt.NDArray[np.float64]:
     names = first.backend.manifest.label_names
     if name not in names:
         return np.full(len(first.rows), np.nan)
-    scores = [side.backend.vectors.score(name)[side.rows] for side in (first, second)]
     annotated = np.zeros(len(first.rows), np.bool_)
     for side in (first, second):
         annotated |= side.records.labels.known[side.rows]
-    return np.where(annotated, np.nan, (scores[1] - scores[0]).astype(np.float64))
+    return np.where(annotated, np.nan, _rise(first, second, name))
+
+
+def _rise(first: Side, second: Side, name: str) -> npt.NDArray[np.float64]:
+    """Return by how much the predicted score of a label rises."""
+    scores = [side.backend.vectors.score(name)[side.rows] for side in (first, second)]
+    return (scores[1] - scores[0]).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -289,6 +303,7 @@ class _Table:
     z: npt.NDArray[np.float64]
     distance: npt.NDArray[np.float64]
     overlap: npt.NDArray[np.float64]
+    rise: npt.NDArray[np.float64] | None
     group_of: Callable[[int], str]
 
     def decode(self, rows: Rows) -> list[Change]:
@@ -325,6 +340,7 @@ class _Table:
             labels_after=labels[1],
             group=self.group_of(row),
             overlap=float(self.overlap[row]),
+            rise=None if self.rise is None else float(self.rise[row]),
             bbox=bounds,
             geometry=geometry_of(bounds, other[13]),
         )

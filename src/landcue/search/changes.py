@@ -34,7 +34,7 @@ _BLOCK = 512
 
 _COLUMNS = (
     *("before", "after", "before_datetime", "after_datetime", "p", "z", "distance"),
-    *("gained", "lost", "labels_before", "labels_after", "group", "overlap"),
+    *("gained", "lost", "labels_before", "labels_after", "group", "overlap", "rise"),
 )
 
 
@@ -56,6 +56,8 @@ class Change:
         labels_after: Labels of the later record.
         group: The pairs that it was calibrated on: seasons, sensors and label, or ``all``.
         overlap: Intersection over union of the footprints.
+        rise: By how much the predicted score of the label rose that pairs are ranked by; ``None``
+            where they are ranked by no label.
         bbox: Box around the footprint of the later record, in degrees.
         geometry: That footprint as a shapely geometry, in degrees.
     """
@@ -73,6 +75,7 @@ class Change:
     labels_after: tuple[str, ...]
     group: str
     overlap: float
+    rise: float | None = None
     bbox: Bounds | None = None
     geometry: BaseGeometry | None = None
 
@@ -236,7 +239,7 @@ class Changes(Sequence[Change]):
         whole = shapely.total_bounds(present).tolist() if len(present) else []
         strings, time = pa.list_(pa.string()), pa.timestamp("us", tz="UTC")
         kind: dict[str, Any] = dict.fromkeys(_COLUMNS, pa.string())
-        kind |= dict.fromkeys(("p", "z", "distance", "overlap"), pa.float64())
+        kind |= dict.fromkeys(("p", "z", "distance", "overlap", "rise"), pa.float64())
         kind |= dict.fromkeys(("before_datetime", "after_datetime"), time)
         kind |= dict.fromkeys(("gained", "lost", "labels_before", "labels_after"), strings)
         fields = [*kind.items(), ("geometry", pa.binary())]

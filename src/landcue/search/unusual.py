@@ -38,6 +38,8 @@ TRIM = 0.2
 """Share of the pairs, the least similar ones, without which covariances are measured."""
 MEASURED = 0.1
 """Weight of the measured model beside the trained one."""
+LABEL = 0.5
+"""Weight of the rise or fall of a label beside how unusual a pair is."""
 _RIDGE = (0.03, 3.0)
 _TRAIN_RIDGE = 0.1
 _ARRAYS = ("apart", "apart_weights", "along", "along_weights")
@@ -153,6 +155,23 @@ def compare_pairs(
     spread = 1.4826 * np.median(np.abs(scores), axis=1, keepdims=True)
     weights = [MEASURED if model is None else 1 - MEASURED for model in models]
     return weights @ (scores / np.maximum(spread, np.finfo(float).tiny)), distances
+
+
+def join_scores(scores: Floats, steps: Floats) -> Floats:
+    """Return one score of two, ``[m]`` each: how unusual pairs are, and how far a label rose.
+
+    It is the sum of -log of the share of pairs that are as large, Fisher's combination of
+    p-values, the label's with the weight :data:`LABEL`: a score of a large spread does not outweigh
+    the other, and as all pairs enter alike, they stay exchangeable.
+
+    >>> join_scores(np.array([1.0, 2.0]), np.array([5.0, 5.0]))
+    array([0.        , 0.69314718])
+    """
+    total = np.zeros(len(scores))
+    for values, weight in ((scores, 1.0), (steps, LABEL)):
+        below = np.searchsorted(np.sort(values), values, side="left")
+        total -= weight * np.log1p(-below / len(values))
+    return total
 
 
 def _taken(vectors: FloatArray, rows: Ints) -> FloatArray:

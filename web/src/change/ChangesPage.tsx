@@ -19,7 +19,7 @@ import type { TimelineProps } from "./props";
 import "./change.css";
 
 const Timeline = lazy<TimelineProps>(() => import("./Timeline"), "the dates");
-const NONE: Comparison = { before: [null, null], after: [null, null], had: "", has: "", gained: [], lost: [], other: null, alpha: ALPHA };
+const NONE: Comparison = { before: [null, null], after: [null, null], had: "", has: "", gained: [], lost: [], by: null, other: null, alpha: ALPHA };
 const FIRST = 100;
 const MOST = 1000;
 const RATES = [0.01, 0.05, 0.2, 1];
@@ -97,7 +97,8 @@ function Fields({ compared, wrong, why, onCompare }: FieldsProps) {
   const archives = (about.value?.archives ?? []).filter((name) => name !== archiveName.value);
   const set = (patch: Partial<Comparison>) => setGiven({ ...given, ...patch });
   const says = (field: Field) => wrong === field && <Wrong field={field} why={why} />;
-  const { other } = given;
+  const { by, other } = given;
+  const predicted = about.value?.label_names ?? [];
   const later = useAnswer(async (signal) => (other ? Promise.all([api.labels(other, signal), api.facets(other, signal)]) : null), other ?? "");
   const [added, theirs] = later.state === "there" && later.value ? later.value : [[], facets.value];
   const named = [...new Map([...added, ...labels.value].map((one) => [one.name, one])).values()];
@@ -162,6 +163,24 @@ function Fields({ compared, wrong, why, onCompare }: FieldsProps) {
       ))}
       <Values name="Labels lost" values={named} chosen={given.lost} onChange={(lost) => set({ lost })} />
       <Values name="Labels gained" values={named} chosen={given.gained} onChange={(gained) => set({ gained })} />
+      {(predicted.length > 0 || by) && (
+        <div class="filter">
+          <label for="change-by">Rank by</label>
+          <select
+            id="change-by"
+            aria-invalid={wrong === "by"}
+            aria-describedby={wrong === "by" ? "change-by-wrong" : undefined}
+            value={by ?? ""}
+            onChange={(event) => set({ by: event.currentTarget.value || null })}
+          >
+            <option value="">any change</option>
+            {[...new Set([...predicted, ...(by ? [by] : [])])].map((name) => (
+              <option key={name}>{name}</option>
+            ))}
+          </select>
+          {says("by")}
+        </div>
+      )}
       <div class="filter">
         <label for="change-alpha">False alarm rate</label>
         <select id="change-alpha" value={String(given.alpha)} onChange={(event) => set({ alpha: Number(event.currentTarget.value) })}>
@@ -272,6 +291,7 @@ function Ranked({ answer, onMore }: { answer: ChangeAnswer; onMore: (() => void)
 }
 
 function Pair({ pair, rank, archives }: { pair: ChangedPair; rank: number; archives: { before: string; after: string } }) {
+  const { by } = state.value.compared ?? NONE;
   return (
     <button type="button" class="changed" onClick={() => openDetail(pair.after)}>
       <span class="mono faint">{rank}</span>
@@ -286,6 +306,7 @@ function Pair({ pair, rank, archives }: { pair: ChangedPair; rank: number; archi
           {shortId(pair.after)}
         </span>
         <span class="mono small">{`p ${probability(pair.p)}  z ${pair.z.toFixed(1)}`}</span>
+        {pair.rise !== null && by && <span class="small">{`${by} ${pair.rise < 0 ? "−" : "+"}${Math.abs(pair.rise).toFixed(2)}`}</span>}
         <span class="changed-labels small">
           {pair.lost.map((name) => (
             <span key={name} class="lost">{`− ${name}`}</span>

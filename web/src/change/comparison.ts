@@ -5,7 +5,7 @@ import { NO_FILTERS, type Comparison, type FilterState } from "../state";
 import type { ChangeRequest } from "../types";
 
 type Side = "before" | "after";
-export type Field = Side | "had" | "has" | "other";
+export type Field = Side | "had" | "has" | "by" | "other";
 
 /**
  * Write a range of days as the API takes it: a single date is exclusive before and inclusive after. Where the end
@@ -33,6 +33,7 @@ export function changeRequestOf(given: Comparison, filters: FilterState, archive
   if (given.has) out.labels_after = given.has;
   if (given.gained.length) out.gained = [...given.gained];
   if (given.lost.length) out.lost = [...given.lost];
+  if (given.by) out.by = given.by;
   return out as ChangeRequest;
 }
 
@@ -41,6 +42,7 @@ export function fieldOf(message: string, { had, has }: Comparison): Field | null
   const date = /^(?:no record lies in )?(before|after)\b/.exec(message);
   if (date) return date[1] as Side;
   if (/archive is called|different models/.test(message)) return "other";
+  if (message.startsWith("the model has no scores for label")) return "by";
   if (!/label/.test(message)) return null;
   const names = (text: string) => text !== "" && message.includes(text);
   return names(has) && !names(had) ? "has" : names(had) ? "had" : null;

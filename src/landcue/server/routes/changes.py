@@ -171,6 +171,7 @@ def _changes(served: Served, other: Served, given: ChangeRequest, k: int | None)
         labels_after=given.labels_after,
         gained=given.gained,
         lost=given.lost,
+        by=given.by,
         unchanged=unchanged
         if unchanged is None or isinstance(unchanged, str)
         else [(one[0], one[1]) for one in unchanged],

@@ -33,6 +33,11 @@ class ChangeRequest(RequestModel):
     labels_after: _Labels | None = Field(None, description="Labels of the later record.")
     gained: _Names = Field([], description="Labels that the later record must have gained.")
     lost: _Names = Field([], description="Labels that it must have lost.")
+    by: Name | None = Field(
+        None,
+        description="Rank by how much the predicted score of this label rose or fell, joined with "
+        "how unusual the difference is.",
+    )
     unchanged: _When | Annotated[list[_Pair], Field(max_length=1_000)] | None = Field(
         None,
         description="Two dates `2010/2012` between which most places did not change, or pairs of "
@@ -60,6 +65,7 @@ class ChangedPair(AnswerModel):
     labels_after: tuple[str, ...]
     group: str = Field(description="The pairs that it was calibrated on.")
     overlap: float = Field(description="Intersection over union of the footprints.")
+    rise: float | None = Field(description="By how much the score of the label `by` rose.")
     bbox: Box | None
 
 
