@@ -40,10 +40,10 @@ from landcue.archive.schema import predicted_labels
 from landcue.archive.sources import Source
 from landcue.milvus import push as pushing
 from landcue.milvus.link import Address, Link
-from landcue.milvus.push import describe, make_collections
-from landcue.milvus.rows import ROWS
-from landcue.milvus.rows import Source as Pushing
+from landcue.milvus.push import describe
+from landcue.milvus.rows import ROWS, make_collection, parts
 from landcue.search import Archive, ById, Filter
+from landcue.search.local import LocalBackend
 from landcue.search.opened import open_storage
 from landcue.search.vectors import Sketches
 from landcue.types import Bounds
@@ -158,14 +158,19 @@ def push_seconds(archive: ArchiveFolder, address: Address) -> tuple[float, float
 
 def plain_seconds(archive: ArchiveFolder, address: Address, first: int, last: int) -> float:
     """Insert some rows in the plainest way into collections as a push makes them."""
-    link, source = Link(address), Pushing(archive)
+    link, source = Link(address), LocalBackend(archive)
     pushed = describe(source, address)
-    make_collections(link, pushed)
+    for name in pushed.collections:
+        make_collection(link, pushed, name)
     seconds = 0.0
-    for part in source.parts(ROWS):
+    for part in parts(source, ROWS):
         if not first <= part.first < last:
             continue
-        made = {name: part.entities(pushed, name, part.stamps) for name in pushed.collections}
+        made: dict[str, list[dict[str, Any]]] = {}
+        for name, columns in part.columns(pushed, part.facts):
+            fields = [one["name"] for one in link.client.describe_collection(name)["fields"]]
+            rows = zip(*(columns[field] for field in fields), strict=True)
+            made[name] = [dict(zip(fields, row, strict=True)) for row in rows]
         started = time.perf_counter()
         for name, batch in made.items():
             link.client.insert(name, batch)

@@ -34,7 +34,7 @@ def main() -> None:
 
         setattr(Link, name, call)
 
-    for name in ("write", "delete", "finalize"):
+    for name in ("write", "delete", "make"):
         deadly(name)
     report = module.push(ArchiveFolder.open(Path(archive)), Address.parse(address), rows=16)
     print(report.added)

@@ -590,9 +590,11 @@ def test_an_approximate_index_is_measured_and_still_searched_exactly(port, tmp_p
         far.build_ann()
 
 
-def test_without_an_approximate_index_mode_ann_is_refused(pair):
-    with pytest.raises(UsageError, match="no approximate index"):
-        pair.far.search(ById(pair.ids[0]), k=5, mode="ann")
+def test_a_mode_that_the_collection_lacks_is_refused(pair):
+    for mode, why in (("ann", "no approximate index"), ("fused-code", "is for archive folders")):
+        assert mode not in pair.far.modes
+        with pytest.raises(UsageError, match=why):
+            pair.far.search(ById(pair.ids[0]), k=5, mode=mode)
 
 
 def test_an_empty_archive_is_not_pushed(port, tmp_path, made):

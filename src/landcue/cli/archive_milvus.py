@@ -114,17 +114,17 @@ def _print_diff(report: DiffReport) -> None:
 def about_collection(path: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
     """Return the manifest of a collection, and the facts to print before and after it."""
     from landcue.milvus.link import Address, Link
-    from landcue.milvus.manifest import FORMAT, ManifestStore, read_pushed
+    from landcue.milvus.manifest import FORMAT, notes_name, read_pushed
 
     address = Address.parse(path)
     with contextlib.closing(Link(address)) as link:
-        pushed, notes = read_pushed(link), ManifestStore(link)
+        pushed = read_pushed(link)
     first: dict[str, Any] = {"archive": str(address), "format": FORMAT, "state": pushed.state}
     last: dict[str, Any] = {
         "version": pushed.version,
         "pushed from": pushed.source,
         "index": pushed.index,
-        "collections": [*pushed.collections, notes.name],
+        "collections": [*pushed.collections, notes_name(address)],
     }
     return pushed.manifest, first | {"records": pushed.records}, last
 

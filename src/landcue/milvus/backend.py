@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,15 @@ from landcue.archive.manifest import Manifest
 from landcue.archive.plan import Stored, stored_row
 from landcue.archive.schema import LABEL_THRESHOLD
 from landcue.errors import UsageError
-from landcue.milvus.link import LARGEST, Address, Link, carries
-from landcue.milvus.manifest import ManifestStore, read_pushed
-from landcue.milvus.rows import parse_record
+from landcue.milvus.link import LARGEST, Address, Link, both, quoted
+from landcue.milvus.manifest import read_head, read_pushed
 from landcue.milvus.view import MilvusView
 from landcue.models.load import find_model
 from landcue.search.exact import AnnFacts
 from landcue.search.fusion import Fusion
+from landcue.search.pages import Rows
 from landcue.search.plan import check_mode
-from landcue.search.records import COLUMNS, Records, Summary
+from landcue.search.records import Records, Summary
 from landcue.search.vectors import Vectors
 from landcue.types import Encoding, FloatArray, Problem
 
@@ -43,8 +42,6 @@ class MilvusBackend:
         address: Likewise.
         link: Connection to its server.
         pushed: The stored description of the collection.
-        largest: Most hits or rows per response of the server.
-        outlines: Most records in the box around a polygon whose outlines are read in advance.
     """
 
     def __init__(
@@ -69,7 +66,7 @@ class MilvusBackend:
                 f"{self._model} does not exist: pass the folder of the collection's model"
             )
         self.address, self.folder = address, Path(str(address))
-        self.largest, self.outlines = largest, outlines
+        self._limits = largest, outlines
         self.link, self._following = Link(address), threading.Lock()
         try:
             self.pushed = read_pushed(self.link, complete=True)
@@ -104,42 +101,38 @@ class MilvusBackend:
         vectors = ["embedding", "code"] if self.manifest.n_bits else ["embedding"]
         names = dict.fromkeys((*EVALUATED, *vectors))
         schema, parts = pa.schema([self.manifest.schema.field(name) for name in names]), []
-        for page in self.link.pages(self.pushed.name, "", ["record"]):
-            view = self._view()
-            rows = view.rows(page)
-            values = view.read("record", rows)
-            for vector in vectors:
-                for value, one in zip(values, view.read_vectors(vector, rows), strict=True):
-                    value[vector] = one
+        for view, rows in self._all():
+            values = view.read_records(rows)
+            for name in vectors:
+                for value, vector in zip(values, view.read_vectors(name, rows), strict=True):
+                    value[name] = vector
             parts.append(pa.Table.from_pylist(values, schema))
         return to_columns(pa.concat_tables(parts), self.manifest)
 
     def label_scores(self) -> FloatArray:
-        if not self.manifest.label_names:
-            return np.empty((self.count, 0), np.float32)
-        pages = self.link.pages(self.pushed.name, "", ["scores"])
-        return np.array([row["scores"] for page in pages for row in page], np.float32)
+        return np.concatenate([view.read_vectors("scores", rows) for view, rows in self._all()])
 
     def stored(self) -> dict[str, Stored]:
         """Return the metadata of all records by id, without sizes, times and digests of files."""
         unknown: dict[str, Any] = {"size": 0, "mtime_ns": 0, "content": ""}
-        unknown |= dict.fromkeys(COLUMNS)
-        found: dict[str, Stored] = {}
+        records = [one | unknown for view, rows in self._all() for one in view.read_records(rows)]
+        for record in records:
+            del record["predicted_labels"]
+        return {record["id"]: stored_row(record) for record in records}
+
+    def _all(self) -> Iterator[tuple[MilvusView, Rows]]:
+        """Yield all records by ascending id, each time some rows of a view of their own."""
         for page in self.link.pages(self.pushed.name, "", ["record"]):
-            for row in page:
-                record = unknown | parse_record(str(row["id"]), row["record"])
-                del record["predicted_labels"]
-                found[record["id"]] = stored_row(record)
-        return found
+            view = self._view()
+            yield view, view.rows(page)
 
     def read_records(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        view = self._view()
-        rows = view.find_all(ids)
-        for id_, row in zip(ids, rows, strict=True):
+        view, found = self._view(), list[int]()
+        for id_, row in zip(ids, view.find_all(ids), strict=True):
             if row is None:
                 raise unknown_id(id_, view.near_ids(id_))
-        found = view.read("record", np.array(rows, np.int64))
-        return [dict.fromkeys(COLUMNS) | one for one in found]
+            found.append(row)
+        return view.read_records(np.array(found, np.int64))
 
     def file(self, id_: str) -> Path:
         (row,) = self.read_records([id_])
@@ -154,11 +147,7 @@ class MilvusBackend:
         return b""
 
     def verify(self) -> tuple[Problem, ...]:
-        """Count the records of all collections.
-
-        Raises:
-            ArchiveError: The server cannot be used.
-        """
+        """Count the records of all collections."""
         counts = {name: self.link.count(name, now=True) for name in self.pushed.collections}
         return tuple(
             Problem(name, f"holds {found} records instead of {self.count}")
@@ -195,11 +184,13 @@ class MilvusBackend:
 
     def view(self) -> MilvusView:
         """Return the collection as a search sees it that starts now, also after another push."""
-        head = ManifestStore(self.link).head(now=False)
-        if head is None or head["revision"] != self.pushed.revision:
+        if read_head(self.link).get("revision") != self.pushed.revision:
             with self._following:
                 self.pushed = read_pushed(self.link, complete=True)
         return self._view()
+
+    def _view(self) -> MilvusView:
+        return MilvusView(self.link, self.pushed, *self._limits)
 
     def ann_facts(self) -> AnnFacts | None:
         return self.pushed.ann
@@ -226,17 +217,15 @@ class MilvusBackend:
 
     def label_counts(self) -> list[dict[str, Any]]:
         pushed, counts = self.view().pushed, list[dict[str, Any]]()
-        scored, count = pushed.manifest.label_names, functools.partial(self.link.count, pushed.name)
-        for label in sorted(pushed.carried):
-            where, predicted = carries(pushed.names.index(label)), 0
+        scored = pushed.manifest.label_names
+        for label in pushed.carried:
+            wheres = {"records": f"array_contains(labels, {quoted(label)})"}
+            wheres["annotated"] = both("known == true", wheres["records"])
             if label in scored:
-                predicted = count(f"scores[{scored.index(label)}] >= {LABEL_THRESHOLD}")
-            fact = {"name": label, "annotated": count(f"known == true and {where}")}
-            counts.append({**fact, "predicted": predicted, "records": count(where)})
+                wheres["predicted"] = f"scores[{scored.index(label)}] >= {LABEL_THRESHOLD}"
+            found = {kind: self.link.count(pushed.name, where) for kind, where in wheres.items()}
+            counts.append({"name": label, "predicted": 0} | found)
         return counts
-
-    def _view(self) -> MilvusView:
-        return MilvusView(self.link, self.pushed, self.largest, self.outlines)
 
 
 _TOO_LARGE = (

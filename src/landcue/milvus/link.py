@@ -7,8 +7,7 @@ import importlib
 import logging
 import os
 import re
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,14 @@ LARGEST = 16_384
 """Most hits or rows per response of the server."""
 
 OLDEST = (2, 3, 2)
-"""The first version with arrays."""
+"""The first version with arrays and with deletions by any expression."""
 
 _SECONDS = 10.0
+_INDEXING_SECONDS = 3600
 # pathlib drops one of the two slashes.
-_SCHEME = re.compile(r"(milvuss?):/{1,2}(?!/)")
-_REST = re.compile(
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
-    r"/(?P<collection>[A-Za-z_][A-Za-z0-9_]{0,199})"
+_ADDRESS = re.compile(
+    r"milvus(?P<secure>s?):/{1,2}(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)"
+    r"(?::(?P<port>[0-9]{1,5}))?/(?P<collection>[A-Za-z_][A-Za-z0-9_]{0,199})"
 )
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ./-:+,=@")
 _REFUSED = (
@@ -75,24 +74,24 @@ class Address:
 
     @classmethod
     def parse(cls, text: str | Path) -> Address:
-        """Parse an address."""
+        """Parse an address.
+
+        Raises:
+            UsageError: It is none, or it holds credentials.
+        """
         wanted = "write milvus://host:port/collection"
-        scheme = _SCHEME.match(str(text))
-        if scheme is None:
-            raise UsageError(f"{text} is not an address: {wanted}")
-        rest = str(text)[scheme.end() :]
-        if "@" in rest:
+        if "@" in str(text):
             raise UsageError(
                 f"the address holds credentials that others could read: set {USER} and {PASSWORD}, "
                 f"or {TOKEN}, and {wanted}"
             )
-        found = _REST.fullmatch(rest)
+        found = _ADDRESS.fullmatch(str(text))
         port = PORT if found is None else int(found["port"] or PORT)
         if found is None or not 0 < port < 65_536:
             raise UsageError(
                 f"{text} is not an address: {wanted}, the collection in letters, digits and _"
             )
-        return cls(found["host"], port, found["collection"], scheme[1] == "milvuss")
+        return cls(found["host"], port, found["collection"], bool(found["secure"]))
 
 
 def credentials() -> dict[str, str]:
@@ -106,7 +105,7 @@ def credentials() -> dict[str, str]:
 
 
 def check_version(version: str, server: str) -> None:
-    """Check the version of a server."""
+    """Check that a server is not older than :data:`OLDEST`."""
     found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
     if found is None or tuple(map(int, found.groups())) < OLDEST:
         needed = ".".join(map(str, OLDEST))
@@ -160,21 +159,29 @@ class Link:
         with self.doing("looking for the collection"):
             return bool(self.client.has_collection(name))
 
-    def create(self, name: str, fields: Sequence[dict[str, Any]], **index: Any) -> None:
-        """Create a collection and the index of its only vector field, the last one."""
-        with self.doing(f"making {name}"):
-            schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
-            for field in fields:
-                schema.add_field(**field)
-            wanted = self.client.prepare_index_params()
-            wanted.add_index(fields[-1]["field_name"], **index)
-            self.client.create_collection(name, schema=schema)
-            self.client.create_index(name, wanted, sync=False)  # there is nothing to wait for yet
+    def make(
+        self, name: str, fields: Mapping[str, Any], *, wait: bool = False, **index: Any
+    ) -> None:
+        """Create a collection with an index of its last field, its vector, unless they exist.
 
-    def load(self, name: str, *, wait: bool = True, again: bool = False) -> None:
+        With ``wait`` its rows are flushed, and the index holds all of them when this returns.
+        """
+        wanted = self.client.prepare_index_params()
+        wanted.add_index([*fields][-1], **index)
+        with self.doing(f"{'indexing' if wait else 'making'} {name}"):
+            if not self.client.has_collection(name):
+                schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
+                for field, about in fields.items():
+                    schema.add_field(field, **about)
+                self.client.create_collection(name, schema=schema)
+            if wait:
+                self.client.flush(name)
+            self.client.create_index(name, wanted, sync=wait, timeout=_INDEXING_SECONDS)
+
+    def load(self, name: str, *, again: bool = False) -> None:
         """Load a collection into the server's memory; ``again`` adds segments sealed since."""
         with self.doing(f"loading {name}"):
-            self.client.load_collection(name, _async=not wait)
+            self.client.load_collection(name)
             if again:
                 self.client.refresh_load(name)
 
@@ -192,26 +199,25 @@ class Link:
         limit: int | None = LARGEST,
     ) -> list[dict[str, Any]]:
         """Return the rows that match an expression, those with the smallest ids first."""
-        level = "Strong" if now else "Eventually"
-        more = {} if limit is None else {"limit": limit}
+        options: dict[str, Any] = {} if limit is None else {"limit": limit}
+        options["consistency_level"] = "Strong" if now else "Eventually"
         with self.doing(f"reading {name}"):
-            return list(
-                self.client.query(
-                    name, where, output_fields=list(fields), consistency_level=level, **more
-                )
-            )
+            return list(self.client.query(name, where, output_fields=list(fields), **options))
 
     def pages(
-        self, name: str, where: str, fields: Sequence[str], *, key: str = "id", now: bool = False
+        self, name: str, where: str, fields: Sequence[str], size: int = LARGEST
     ) -> Iterator[list[dict[str, Any]]]:
-        """Yield all rows, sorted by key, one response of the server at a time."""
-        start = f'{key} >= ""'
+        """Yield all rows by ascending id, one response at a time.
+
+        The client's own iterator does not quote the ids of its expressions.
+        """
+        start = 'id >= ""'
         while True:
-            rows = self.query(name, both(where, start), [key, *fields], now=now)
+            rows = self.query(name, both(where, start), ["id", *fields], limit=size)
             yield rows
-            if len(rows) < LARGEST:
+            if len(rows) < size:
                 return
-            start = f"{key} > {quoted(str(rows[-1][key]))}"
+            start = f"id > {quoted(str(rows[-1]['id']))}"
 
     def search(
         self, name: str, vectors: Sequence[Any], limit: int, where: str = "", **parameters: Any
@@ -229,47 +235,23 @@ class Link:
             )
             return [list(hits) for hits in found]
 
-    def write(self, name: str, rows: Sequence[dict[str, Any]], *, new: bool = False) -> None:
-        """Add rows, or replace those with the same keys; ``new`` promises that there are none."""
+    def write(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Add rows, or replace those with the same keys; other columns are left out."""
         # The client's own calls take a dictionary per row, and are several times slower.
         with self.doing(f"writing {name}"):
             if name not in self._fields:
                 self._fields[name] = self.client.describe_collection(name)["fields"]
             fields = self._fields[name]
-            columns = [
-                {"name": f["name"], "type": f["type"], "values": [row[f["name"]] for row in rows]}
-                for f in fields
+            values = [
+                {"name": field["name"], "type": field["type"], "values": columns[field["name"]]}
+                for field in fields
             ]
-            connection = self.client._get_connection()
-            write = connection.batch_insert if new else connection.upsert
-            write(name, columns, schema={"fields": fields})
+            self.client._get_connection().upsert(name, values, schema={"fields": fields})
 
-    def delete(self, name: str, keys: Sequence[str], key: str = "id") -> None:
-        """Remove rows by their keys."""
+    def delete(self, name: str, where: str) -> None:
+        """Remove the rows that match an expression."""
         with self.doing(f"writing {name}"):
-            for first in range(0, len(keys), LARGEST // 4):
-                self.client.delete(name, filter=one_of(key, keys[first : first + LARGEST // 4]))
-
-    def finalize(
-        self, name: str, progress: Callable[[int, int], None], seconds: float = 3600.0
-    ) -> None:
-        """Flush a collection and wait until it is indexed."""
-        with self.doing(f"indexing {name}"):
-            self.client.flush(name)
-            (index,) = self.client.list_indexes(name)
-            started = time.monotonic()
-            while True:
-                found = self.client.describe_index(name, index)
-                total, done = int(found["total_rows"]), int(found["indexed_rows"])
-                if found["state"] != "InProgress" and not int(found["pending_index_rows"]):
-                    return
-                progress(done, total)
-                if time.monotonic() - started > seconds:
-                    raise ArchiveError(
-                        f"Milvus at {self.address.server} indexed {done} of {total} rows of {name} "
-                        f"in {seconds:.0f} s: check the server, then run the same command again"
-                    )
-                time.sleep(0.2)
+            self.client.delete(name, filter=where)
 
     def close(self) -> None:
         """Close the connection to the server."""
@@ -285,47 +267,38 @@ def missing(address: Address) -> ArchiveError:
 
 
 def _explained(error: Exception, doing: str, address: Address) -> ArchiveError:
-    server = address.server
     text = " ".join(str(getattr(error, "message", "") or error).split())
     causes, cause = [text], error.__cause__
     while cause is not None and str(cause) not in causes:  # it can be its own cause
         causes.append(str(cause))
         cause = cause.__cause__
     low = " ".join(causes).lower()
+    what = f"failed while {doing}: {text[:300]}"
     if any(mark in low for mark in _REFUSED):
-        return ArchiveError(
-            f"Milvus at {server} refuses these credentials: set {USER} and {PASSWORD}, or {TOKEN}"
-        )
-    if getattr(error, "code", None) == 100 or "collection not found" in low:
+        what = f"refuses these credentials: set {USER} and {PASSWORD}, or {TOKEN}"
+    elif getattr(error, "code", None) == 100 or "collection not found" in low:
         return missing(address)
-    if any(mark in low for mark in _FULL):
-        return ArchiveError(
-            f"Milvus at {server} has no memory or disk left while {doing}: add memory or disk "
-            "to its nodes, or drop an unused collection, then run the same command again"
+    elif any(mark in low for mark in _FULL):
+        what = (
+            f"has no memory or disk left while {doing}: add memory or disk to its nodes, or drop "
+            "an unused collection, then run the same command again"
         )
-    if any(mark in low for mark in _UNREACHABLE) or "connect" in type(error).__name__.lower():
-        return ArchiveError(
-            f"Milvus at {server} cannot be reached: start it, or check host, port and TLS "
-            "(milvuss://)"
-        )
-    return ArchiveError(f"Milvus at {server} failed while {doing}: {text[:300]}")
+    elif any(mark in low for mark in _UNREACHABLE) or "connect" in type(error).__name__.lower():
+        what = "cannot be reached: start it, or check host, port and TLS (milvuss://)"
+    return ArchiveError(f"Milvus at {address.server} {what}")
 
 
 def quoted(text: str) -> str:
     r"""Return a string literal: every character but letters, digits and a few marks is escaped.
 
     >>> print(quoted('a"b'))
-    "a\u0022b"
+    "a\U00000022b"
     """
     try:
         text.encode()
     except UnicodeEncodeError:
         raise UsageError(f"{text!r} is not valid Unicode") from None
-    return '"' + "".join(c if c in _PLAIN else _escaped(ord(c)) for c in text) + '"'
-
-
-def _escaped(point: int) -> str:
-    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+    return '"' + "".join(c if c in _PLAIN else f"\\U{ord(c):08x}" for c in text) + '"'
 
 
 def one_of(field: str, values: Iterable[str]) -> str:
@@ -353,17 +326,16 @@ def after_prefix(prefix: str) -> str | None:
     return kept[:-1] + chr(0xE000 if 0xD800 <= point <= 0xDFFF else point)
 
 
+def joined(word: str, parts: Iterable[str]) -> str:
+    """Return an expression that all parts hold (``and``), or any (``or``); empty ones do not count.
+
+    >>> joined("or", ["time > 1", "", "known == true"])
+    '(time > 1) or (known == true)'
+    """
+    said = [part for part in parts if part]
+    return said[0] if len(said) == 1 else f" {word} ".join(f"({part})" for part in said)
+
+
 def both(*parts: str) -> str:
     """Return an expression that all parts hold; empty parts are ignored."""
-    said = [part for part in parts if part]
-    return said[0] if len(said) == 1 else joined("and", said)
-
-
-def joined(word: str, parts: Sequence[str]) -> str:
-    """Return an expression that all parts hold (``and``), or any of them (``or``)."""
-    return f" {word} ".join(f"({part})" for part in parts)
-
-
-def carries(number: int) -> str:
-    """Return an expression that a record has the label with this number."""
-    return f"array_contains(labels, {number})"
+    return joined("and", parts)

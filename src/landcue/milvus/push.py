@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import threading
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,20 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.manifest import Manifest
+from landcue.archive.manifest import Manifest, manifest_text
 from landcue.data.objects import absolute, shown
 from landcue.errors import ArchiveError, UsageError, did_you_mean
-from landcue.milvus.link import Address, Link
+from landcue.milvus.link import Address, Link, one_of
 from landcue.milvus.manifest import (
     COMPLETE,
-    INDEXES,
-    MOST_BYTES,
     PUSHING,
-    ManifestStore,
     Pushed,
+    find_pushed,
     read_pushed,
+    write_pushed,
 )
-from landcue.milvus.rows import ROWS, SIDES, TEXTS, Part, Source
+from landcue.milvus.rows import ROWS, Part, make_collection, parts
 from landcue.search.exact import (
     MEASURED_K,
     SHORTLIST,
@@ -37,14 +36,15 @@ from landcue.search.exact import (
     recall_by_lists,
 )
 from landcue.search.fusion import measure_fusion
-from landcue.search.records import summarize
-from landcue.search.vectors import Sketches
+from landcue.search.local import LocalBackend
+
+INDEXES = ("flat", "ivf")
+"""Indexes of embeddings: compare all, or the embeddings of some lists (mode ``ann``)."""
 
 MOST_PATTERNS = 50_000
 """Most sets of predicted labels; with more, mode ``cue`` is not available."""
 
 _AT_ONCE = 4
-_MOST_LABELS = 4_096  # as many as an array of Milvus holds
 _BYTES_AT_ONCE = 16 << 20
 
 Progress = Callable[[str, int, int], None]
@@ -84,33 +84,31 @@ def diff(
     with contextlib.closing(Link(address)) as link:
         pushed = read_pushed(link)
         check_model(archive.manifest, pushed.manifest, address)
-        source = Source(archive)
-        report = DiffReport(len(source), pushed.state == COMPLETE)
+        source = LocalBackend(archive)
+        report = DiffReport(len(source.records), pushed.state == COMPLETE)
         there = [name for name in pushed.collections if link.has(name)]
         _catch_up(link, there)
-        for part in source.parts(ROWS):
-            found = [_compare(link, name, part) for name in there]
-            lacking = {id_ for one in found for id_ in one.missing}
-            if len(there) < len(pushed.collections):
-                lacking = set(part.stamps)
-            report.missing += sorted(lacking)
-            report.different += sorted({id_ for one in found for id_ in one.different} - lacking)
-            report.extra += sorted({id_ for one in found for id_ in one.extra})
-            progress(part.last, len(source))
+        for part in parts(source, ROWS):
+            found = _compare(link, pushed, there, part)
+            report.missing += found.missing
+            report.extra += found.extra
+            report.different += found.different
+            progress(part.last, len(source.records))
         return report
 
 
-def _compare(link: Link, name: str, part: Part) -> DiffReport:
-    """Compare the checksums of some records of an archive with those of one collection."""
-    stamps = part.stamps
-    there = {r["id"]: r["stamp"] for page in link.pages(name, part.where, ["stamp"]) for r in page}
-    return DiffReport(
-        len(stamps),
-        complete=True,
-        missing=[id_ for id_ in stamps if id_ not in there],
-        extra=[id_ for id_ in there if id_ not in stamps],
-        different=[id_ for id_, stamp in stamps.items() if there.get(id_, stamp) != stamp],
-    )
+def _compare(link: Link, pushed: Pushed, there: Sequence[str], part: Part) -> DiffReport:
+    """Compare the checksums of some records of an archive with those of all collections."""
+    missing, extra, different = set[str](), set[str](), set[str]()
+    for name in pushed.collections:
+        pages = link.pages(name, part.where, ["stamp"]) if name in there else ()
+        stamps = {str(row["id"]): row["stamp"] for page in pages for row in page}
+        missing |= part.facts.keys() - stamps.keys()
+        extra |= stamps.keys() - part.facts.keys()
+        both = stamps.keys() & part.facts.keys()
+        different |= {id_ for id_ in both if stamps[id_] != part.stamps[id_]}
+    lists = sorted(missing), sorted(extra), sorted(different - missing)
+    return DiffReport(len(part.facts), True, *lists)
 
 
 def _catch_up(link: Link, names: Sequence[str]) -> None:
@@ -126,7 +124,7 @@ class PushReport:
 
     Attributes:
         records: Records of the archive; the collection now holds all of them.
-        added: Records that it did not hold.
+        added: Records that it did not hold, or not in whole.
         changed: Records that it held with other values.
         removed: Records that the archive does not hold any more.
         same: Records that it already held.
@@ -171,103 +169,89 @@ def push(
     if not archive.count:
         raise ArchiveError(f"{archive.folder} holds no records; index images into it first")
     with contextlib.closing(Link(address)) as link:
-        return _Push(Source(archive), link, index, progress).run(rows)
+        source, known = LocalBackend(archive), find_pushed(link)
+        pushed = describe(source, address, known, index)
+        return _Push(source, link, known, pushed).run(rows, progress)
 
 
 class _Push:
-    def __init__(self, source: Source, link: Link, index: str | None, progress: Progress) -> None:
-        self._source, self._link, self._progress = source, link, progress
-        self._store = ManifestStore(link)
-        self._known = self._store.read()
-        self._pushed = describe(source, link.address, self._known, index)
+    def __init__(
+        self, source: LocalBackend, link: Link, known: Pushed | None, pushed: Pushed
+    ) -> None:
+        self._source, self._link, self._known, self._pushed = source, link, known, pushed
         self._there: Sequence[str] = ()  # the collections that may hold records already
         self._started, self._starting = False, threading.Lock()
 
-    def run(self, rows: int) -> PushReport:
-        total = Counter[str]()
-        parts = self._source.parts(rows)
-        if self._known is not None:
-            self._there = [name for name in self._pushed.collections if self._link.has(name)]
-            _catch_up(self._link, self._there)
+    def run(self, rows: int, progress: Progress) -> PushReport:
+        link, known, pushed, n = self._link, self._known, self._pushed, len(self._source.records)
+        report = PushReport(n)
+        if known is None or known.state != COMPLETE:
+            self._start()
+        if known is not None:
+            self._there = [name for name in pushed.collections if link.has(name)]
+            _catch_up(link, self._there)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            try:
-                for last, found in pool.map(self._bring, parts):
-                    total += found
-                    self._progress("pushing", last, len(self._source))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        self._finish()
-        return PushReport(len(self._source), **total)
-
-    def _bring(self, part: Part) -> tuple[int, Counter[str]]:
-        """Write a part to all collections, the searched one last; count its records."""
-        link, pushed = self._link, self._pushed
-        row = 4 * pushed.width + max(map(len, part.texts))
-        step = max(1, _BYTES_AT_ONCE // row)
-        found = DiffReport(len(part.stamps), complete=True, missing=list(part.stamps))
-        for name in pushed.collections:
-            if name in self._there:
-                found = _compare(link, name, part)
-            if not found.same:
-                self._start()
-            for ids, new in ((found.missing, True), (found.different, False)):
-                for first in range(0, len(ids), step):
-                    some = ids[first : first + step]
-                    link.write(name, part.entities(pushed, name, some), new=new)
-            link.delete(name, found.extra)
-        added, changed = len(found.missing), len(found.different)
-        same = len(part.stamps) - added - changed
-        counts = Counter(added=added, changed=changed, removed=len(found.extra), same=same)
-        return part.last, counts
+            for found in pool.map(self._bring, parts(self._source, rows)):
+                report.added += len(found.missing)
+                report.changed += len(found.different)
+                report.removed += len(found.extra)
+                report.same += found.records - len(found.missing) - len(found.different)
+                progress("pushing", report.added + report.changed + report.same, n)
+            if self._started:
+                progress("indexing", 0, n)
+                list(pool.map(self._finalize, pushed.collections))
+                progress("indexing", n, n)
+        if self._started and pushed.lists:
+            pushed = replace(pushed, ann=measure_lists(link, self._source, pushed))
+        pushed = replace(pushed, state=COMPLETE)
+        if self._started or pushed != known:
+            write_pushed(link, pushed)
+        return report
 
     def _start(self) -> None:
         """Mark the collection as incomplete before anything in it changes."""
         with self._starting:
             if not self._started:
-                self._store.write(self._pushed)
-                make_collections(self._link, self._pushed)
-                if self._known is not None:
-                    _catch_up(self._link, self._pushed.collections)
-                    self._there = self._pushed.collections
+                write_pushed(self._link, self._pushed)
+                for name in self._pushed.collections:
+                    make_collection(self._link, self._pushed, name)
                 self._started = True
 
-    def _finish(self) -> None:
-        """Wait until the server has indexed everything, compare the counts, mark it as complete."""
-        known, link, n, ann = self._known, self._link, len(self._source), self._pushed.ann
-        if self._started or known is None or known.state != COMPLETE:
+    def _bring(self, part: Part) -> DiffReport:
+        """Write what differs of a part to all collections, that of embeddings last."""
+        link, pushed = self._link, self._pushed
+        found = _compare(link, pushed, self._there, part)
+        if not found.same:
             self._start()
-            names = self._pushed.collections
-            with ThreadPoolExecutor(len(names)) as pool:
-                counts = list(pool.map(self._finalize, names))
-            for name, found in zip(names, counts, strict=True):
-                if found != n:
-                    raise ArchiveError(
-                        f"{link.address}: {name} holds {found} records instead of {n}: run the "
-                        "same command again, it compares them all"
-                    )
-            if self._pushed.index == "ivf":
-                ann = measure_lists(link, self._source, self._pushed)
-        elif replace(self._pushed, state=COMPLETE, revision=known.revision) == known:
-            return
-        self._store.write(self._pushed.renewed(state=COMPLETE, ann=ann))
+        ids, row = [*found.missing, *found.different], 4 * pushed.width + max(map(len, part.texts))
+        for some in _divided(ids, max(1, _BYTES_AT_ONCE // row)):
+            for name, columns in part.columns(pushed, frozenset(some)):
+                link.write(name, columns)
+        for some in _divided(found.extra, ROWS):
+            for name in pushed.collections:
+                link.delete(name, one_of("id", some))
+        return found
 
-    def _finalize(self, name: str) -> int:
-        """Wait until a collection is indexed and loaded; return its records."""
-        main, link = name == self._pushed.name, self._link
-
-        def progress(done: int, total: int) -> None:
-            if main:
-                self._progress("indexing", done, total)
-
-        link.finalize(name, progress)
+    def _finalize(self, name: str) -> None:
+        """Wait until a collection is indexed and loaded, and count its records."""
+        link, pushed, n = self._link, self._pushed, len(self._source.records)
+        make_collection(link, pushed, name, wait=True)
         # Rows in segments that were growing when they were loaded use another index until a reload.
-        link.load(name, again=main and self._pushed.index == "ivf" and self._known is not None)
-        return link.count(name, now=True)
+        link.load(name, again=bool(self._there and pushed.lists) and name == pushed.name)
+        found = link.count(name, now=True)
+        if found != n:
+            raise ArchiveError(
+                f"{link.address}: {name} holds {found} records instead of {n}: run the same "
+                "command again, it compares them all"
+            )
+
+
+def _divided(ids: Sequence[str], step: int) -> Iterator[Sequence[str]]:
+    return (ids[first : first + step] for first in range(0, len(ids), step))
 
 
 def describe(
-    source: Source, address: Address, known: Pushed | None = None, index: str | None = None
+    source: LocalBackend, address: Address, known: Pushed | None = None, index: str | None = None
 ) -> Pushed:
     """Return the description that a push of an archive stores.
 
@@ -282,37 +266,30 @@ def describe(
         UsageError: The collection has another index.
     """
     manifest = source.archive.manifest
-    if known is not None:
-        check_model(manifest, known.manifest, address)
-    carried = sorted(source.records.label_names)
-    before = known.names if known else ()
     about: dict[str, Any] = {
-        "manifest": manifest,
+        "archive": manifest_text(manifest),
         "state": PUSHING,
         "source": shown(absolute(source.archive.folder)),
-        "records": len(source),
+        "records": len(source.records),
         "version": source.archive.version,
-        # numbers that were assigned stay
-        "names": tuple(dict.fromkeys((*before, *manifest.label_names, *carried))),
-        "carried": tuple(carried),
+        "carried": tuple(sorted(source.records.label_names)),
         "patterns": _patterns(source),
-        "summary": summarize(source.records),
+        "summary": source.summary(),
     }
     if manifest.label_names:
         about["fusion"] = measure_fusion(source.records, source.vectors, manifest.label_names)
-    if known is None:
-        return Pushed(
-            name=address.collection,
-            sketcher=Sketches(source.vectors, manifest.dim).fitted(),
-            index=index or INDEXES[0],
-            lists=list_count(len(source)) if index == "ivf" else 0,
-            **about,
-        )
-    if index not in (None, known.index):
-        raise UsageError(
-            f"{address} has index {known.index}: push into another collection, as {address}_2"
-        )
-    return known.renewed(**about)
+    if known is not None:
+        check_model(manifest, known.manifest, address)
+        if index not in (None, known.index):
+            raise UsageError(
+                f"{address} has index {known.index}: push into another collection, as {address}_2"
+            )
+        return replace(known, **about)
+    lists = list_count(len(source.records)) if index == "ivf" else 0
+    hasher: Any = source.indexes.sketches.fitted()
+    matrix = np.column_stack([hasher.mean, hasher.projection]).astype("<f8")
+    projection = base64.b64encode(matrix.tobytes()).decode()
+    return Pushed(name=address.collection, projection=projection, lists=lists, **about)
 
 
 def check_model(ours: Manifest, theirs: Manifest, address: Address) -> None:
@@ -327,69 +304,21 @@ def check_model(ours: Manifest, theirs: Manifest, address: Address) -> None:
         )
 
 
-def _patterns(source: Source) -> tuple[str, ...]:
+def _patterns(source: LocalBackend) -> tuple[str, ...]:
     """Return the sets of predicted labels that occur, or none if they are too many to visit."""
     if not source.archive.manifest.label_names:
         return ()
-    cue = np.ascontiguousarray(source.vectors.cue)
-    found = np.unique(cue.view(f"V{cue.shape[1]}").ravel())
+    found = np.unique(source.vectors.cue, axis=0)
     return tuple(one.tobytes().hex() for one in found) if len(found) <= MOST_PATTERNS else ()
 
 
-def make_collections(link: Link, pushed: Pushed) -> None:
-    """Create the missing collections of records."""
-    types, manifest = link.types, pushed.manifest
-    width = len(manifest.label_names)
-
-    def text(name: str, most: int = MOST_BYTES, **more: Any) -> dict[str, Any]:
-        return {"field_name": name, "datatype": types.VARCHAR, "max_length": most, **more}
-
-    def array(name: str, kind: Any, most: int) -> dict[str, Any]:
-        about = {"datatype": types.ARRAY, "element_type": kind, "max_capacity": most}
-        return {"field_name": name, **about}
-
-    shared = [
-        text("id", is_primary=True),
-        text("stamp", 64),
-        {"field_name": "known", "datatype": types.BOOL},
-        array("labels", types.INT64, _MOST_LABELS),
-        {"field_name": "time", "datatype": types.INT64},
-        text("path"),
-        *(text(name) for name in TEXTS),
-        *({"field_name": side, "datatype": types.DOUBLE} for side in SIDES),
-    ]
-    if width:
-        shared += [array("scores", types.FLOAT, width), text("cue", 2 * -(-width // 8))]
-    for name in pushed.collections:
-        if link.has(name):
-            continue
-        if name == pushed.name:
-            vector: dict[str, Any] = {"datatype": types.FLOAT_VECTOR, "dim": pushed.width}
-            fields = [
-                *shared,
-                text("record"),
-                {"field_name": "embedding"} | vector,
-            ]
-            kind, parameters = "FLAT", dict[str, int]()
-            if pushed.index == "ivf":
-                kind, parameters = "IVF_FLAT", {"nlist": pushed.lists}
-            link.create(name, fields, index_type=kind, metric_type="IP", params=parameters)
-        else:
-            is_code = name == pushed.code
-            bits = manifest.n_bits if is_code else pushed.sketcher.n_bits
-            vector = {"datatype": types.BINARY_VECTOR, "dim": -(-bits // 8) * 8}
-            fields = [*shared, {"field_name": "code" if is_code else "sketch"} | vector]
-            link.create(name, fields, index_type="BIN_FLAT", metric_type="HAMMING", params={})
-
-
-def measure_lists(link: Link, source: Source, pushed: Pushed) -> AnnFacts:
+def measure_lists(link: Link, source: LocalBackend, pushed: Pushed) -> AnnFacts:
     """Measure recall like an archive's own index, but the query records are part of the index."""
-    embeddings, queries = source.vectors.embedding, held_out(len(source))
-    nothing = np.zeros(pushed.width - embeddings.shape[1], np.float32)
-    vectors = [np.concatenate([embeddings[row], nothing]) for row in queries]
+    embeddings, queries = source.vectors.embedding, held_out(len(source.records))
+    vectors = np.pad(embeddings[queries], ((0, 0), (0, pushed.width - embeddings.shape[1])))
 
     def candidates(lists: int) -> list[npt.NDArray[np.int64]]:
-        found = link.search(pushed.name, vectors, SHORTLIST + 1, nprobe=lists)
+        found = link.search(pushed.name, list(vectors), SHORTLIST + 1, nprobe=lists)
         rows = [[source.records.find(hit["id"]) for hit in hits] for hits in found]
         return [np.array([row for row in some if row is not None], np.int64) for some in rows]
 

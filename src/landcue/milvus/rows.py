@@ -1,29 +1,21 @@
-"""An archive's records as the rows of a collection."""
+"""An archive's records as the rows of collections, and the fields of these."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Iterator
+from datetime import datetime
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from landcue.archive.archive import ArchiveFolder
 from landcue.errors import ArchiveError
-from landcue.milvus.link import both, quoted
-from landcue.milvus.manifest import (
-    LABEL_SCALE,
-    MOST_BYTES,
-    Pushed,
-)
-from landcue.search.local import CACHE_FROM
-from landcue.search.records import COLUMNS, Records, read_records
-from landcue.search.store import Store
-from landcue.search.vectors import Vectors
+from landcue.milvus.link import Link, both, quoted
+from landcue.milvus.manifest import LABEL_SCALE, MOST_BYTES, Pushed
+from landcue.search.local import LocalBackend
+from landcue.search.records import COLUMNS
 
 ROWS = 4_096
 """Records that are compared and written at a time."""
@@ -34,107 +26,65 @@ NO_TIME = -(2**62)
 NOWHERE = 999.0
 """The stored latitude of a record without a footprint; north of everything."""
 
-TEXTS = ("group", "part", "sensor", "source")
+_SIDES = ("west", "south", "east", "north")
+_TEXTS = ("group", "part", "sensor", "source")
+_MOST_LABELS = 4_096  # as many as an array of Milvus holds
 
 
-SIDES = ("west", "south", "east", "north")
+def _to_text(value: datetime | bytes) -> str:
+    return value.hex() if isinstance(value, bytes) else value.isoformat()
 
 
-_START = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-# Checksums depend on the order of the names.
-_IN_JSON = tuple(name for name in COLUMNS if name not in ("id", "time", "geometry"))
-
-
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
-
-
-def record_to_json(fact: Mapping[str, Any]) -> str:
-    """Serialize the columns of a record, except its id, as JSON in ASCII."""
-    value: dict[str, Any] = {name: fact[name] for name in _IN_JSON if fact[name] is not None}
-    if fact["time"] is not None:
-        value["time"] = _microseconds(fact["time"])
-    if fact["geometry"] is not None:
-        value["geometry"] = fact["geometry"].hex()
-    return _to_json(value)
+_to_json = json.JSONEncoder(separators=(",", ":"), default=_to_text).encode
 
 
 def parse_record(id_: str, text: str) -> dict[str, Any]:
-    """Parse the result of :func:`record_to_json`; columns without a value are left out."""
-    value = json.loads(text)
-    if "time" in value:
-        value["time"] = _START + timedelta(microseconds=value["time"])
-    if "geometry" in value:
+    """Return the columns of a record from their JSON, which leaves out the id and empty ones."""
+    value = dict.fromkeys(COLUMNS) | {"id": id_} | json.loads(text)
+    if value["time"] is not None:
+        value["time"] = datetime.fromisoformat(value["time"])
+    if value["geometry"] is not None:
         value["geometry"] = bytes.fromhex(value["geometry"])
-    return {"id": id_, **value}
+    return value
 
 
-def _microseconds(time: datetime) -> int:
-    return (time - _START) // timedelta(microseconds=1)
-
-
-class Source:
-    """The records of an archive folder in the order of their ids.
-
-    Attributes:
-        archive: The archive.
-        records: Its records without their vectors.
-        vectors: Their vectors.
-    """
-
-    def __init__(self, archive: ArchiveFolder) -> None:
-        """Open the files that searches derive from an archive, or make them."""
-        self.archive = archive
-        store = Store(archive, on_disk=archive.count >= CACHE_FROM)
-        self._table = store.table("records", functools.partial(read_records, archive))
-        self.records, self.vectors = Records(self._table), Vectors(archive, store)
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def parts(self, rows: int) -> list[Part]:
-        """Divide all ids into ranges of at most ``rows`` records of the archive."""
-        starts = range(0, max(1, len(self)), rows)
-        lows = [self.records.id(first) if first else "" for first in starts]
-        return [
-            Part(self, first, min(first + rows, len(self)), low, high)
-            for first, low, high in zip(starts, lows, [*lows[1:], None], strict=True)
-        ]
-
-    def facts(self, first: int, last: int) -> list[dict[str, Any]]:
-        """Return the columns of some records, except their vectors."""
-        return self._table.slice(first, last - first).to_pylist()
+def parts(source: LocalBackend, rows: int) -> list[Part]:
+    """Divide all ids into ranges of at most ``rows`` records of an archive."""
+    return [Part(source, first, rows) for first in range(0, len(source.records) or 1, rows)]
 
 
 class Part:
-    """Some records of an archive, and the range of ids that they fill.
+    """Some records of an archive in the order of their ids, and the range of ids that they fill.
 
     Attributes:
-        first: First row.
+        first: First row of the archive.
         last: One behind the last.
         where: The range as an expression.
     """
 
-    def __init__(self, source: Source, first: int, last: int, low: str, high: str | None) -> None:
-        self._source, self.first, self.last = source, first, last
-        self._shared: list[dict[str, Any]] | None = None
-        at_least = f"id >= {quoted(low)}"
-        self.where = at_least if high is None else both(at_least, f"id < {quoted(high)}")
+    def __init__(self, source: LocalBackend, first: int, rows: int) -> None:
+        self._records, self._vectors, n = source.records, source.vectors, len(source.records)
+        self.first, self.last = first, min(first + rows, n)
+        self.where = f"id >= {quoted(self._records.id(first) if first else '')}"
+        if self.last < n:
+            self.where = both(self.where, f"id < {quoted(self._records.id(self.last))}")
 
     @functools.cached_property
-    def facts(self) -> list[dict[str, Any]]:
-        """The columns of the records, except their vectors."""
-        return self._source.facts(self.first, self.last)
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """The columns of each record except its vectors, by id."""
+        facts = self._records.facts(np.arange(self.first, self.last))
+        return {fact[0]: dict(zip(COLUMNS, fact, strict=True)) for fact in facts}
 
     @functools.cached_property
     def texts(self) -> list[str]:
-        """The same as JSON."""
-        texts = [record_to_json(fact) for fact in self.facts]
-        for fact, text in zip(self.facts, texts, strict=True):
-            if max(len(text), len(fact["id"].encode())) > MOST_BYTES:
+        """The same without the ids as JSON."""
+        texts: list[str] = []
+        for id_, fact in self.facts.items():
+            said = {name: fact[name] for name in COLUMNS[1:] if fact[name] is not None}
+            texts.append(_to_json(said))
+            if max(len(texts[-1]), len(id_.encode())) > MOST_BYTES:
                 raise ArchiveError(
-                    f"the record {fact['id'][:80]!r} takes {len(text):,} bytes as JSON, Milvus "
+                    f"the record {id_[:80]!r} takes {len(texts[-1]):,} bytes as JSON, Milvus "
                     f"allows {MOST_BYTES:,}: shorten its id, path, labels or footprint"
                 )
         return texts
@@ -142,62 +92,78 @@ class Part:
     @functools.cached_property
     def stamps(self) -> dict[str, str]:
         """A checksum of each record, by id."""
-        rows, vectors, manifest = self.rows, self._source.vectors, self._source.archive.manifest
-        columns: list[npt.NDArray[Any]] = [vectors.embedding[rows]]
-        columns += [vectors.code[rows]] if manifest.n_bits else []
-        columns += [vectors.scores[rows]] if manifest.label_names else []
-        stamps: dict[str, str] = {}
-        for fact, text, *values in zip(self.facts, self.texts, *columns, strict=True):
-            digest = hashlib.blake2b(text.encode(), digest_size=12)
-            for value in values:
-                digest.update(np.ascontiguousarray(value).data)
-            stamps[fact["id"]] = digest.hexdigest()
-        return stamps
-
-    @property
-    def rows(self) -> slice:
-        """The rows of the archive."""
-        return slice(self.first, self.last)
-
-    def entities(self, pushed: Pushed, name: str, ids: Collection[str]) -> list[dict[str, Any]]:
-        """Return some of the records as rows of one of the collections."""
-        vectors, wanted = self._source.vectors, frozenset(ids)
-        at = [number for number, fact in enumerate(self.facts) if fact["id"] in wanted]
-        rows, rest = np.array(at, np.int64) + self.first, list[dict[str, Any]]()
-        embedding = vectors.embedding[rows]
-        if name == pushed.code:
-            rest = [{"code": code.tobytes()} for code in vectors.code[rows]]
-        elif name == pushed.sketch:
-            sketches = pushed.sketcher.encode(embedding)
-            rest = [{"sketch": sketch.tobytes()} for sketch in sketches]
-        else:
-            scores = vectors.scores[rows] * np.float32(LABEL_SCALE)  # empty without a label head
-            pairs = zip(np.concatenate([embedding, scores], axis=1).tolist(), at, strict=True)
-            rest = [{"embedding": vector, "record": self.texts[n]} for vector, n in pairs]
-        if pushed.manifest.label_names:
-            scored = zip(vectors.scores[rows].tolist(), vectors.cue[rows], strict=True)
-            labels = [{"scores": scores, "cue": cue.tobytes().hex()} for scores, cue in scored]
-            rest = [one | other for one, other in zip(rest, labels, strict=True)]
-        if self._shared is None:
-            numbers = {name: number for number, name in enumerate(pushed.names)}
-            self._shared = [self._fields(fact, numbers) for fact in self.facts]
-        return [self._shared[number] | other for number, other in zip(at, rest, strict=True)]
-
-    def _fields(self, fact: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str, Any]:
-        """Return the fields that all collections have."""
-        labels = fact["predicted_labels"] if fact["labels"] is None else fact["labels"]
-        west, south, east, north = (fact[side] for side in SIDES)
-        if west is None:
-            west, south, east, north = 0.0, NOWHERE, 0.0, -NOWHERE
-        # East is beyond 180 where a footprint crosses the antimeridian.
-        sides = (west, south, east + 360 if west > east else east, north)
+        rows, vectors = slice(self.first, self.last), self._vectors
+        arrays = (vectors.embedding[rows], vectors.code[rows], vectors.scores[rows])
+        data = np.hstack([np.ascontiguousarray(one).view(np.uint8) for one in arrays])
         return {
-            "id": fact["id"],
-            "stamp": self.stamps[fact["id"]],
-            "known": fact["labels"] is not None,
-            "labels": [numbers[name] for name in labels or ()],
-            "time": NO_TIME if fact["time"] is None else _microseconds(fact["time"]),
-            "path": fact["path"],
-            **{name: fact[name] or "" for name in TEXTS},
-            **dict(zip(SIDES, sides, strict=True)),
+            id_: hashlib.blake2b(text.encode() + values.tobytes(), digest_size=12).hexdigest()
+            for id_, text, values in zip(self.facts, self.texts, data, strict=True)
         }
+
+    def columns(
+        self, pushed: Pushed, ids: Collection[str]
+    ) -> Iterator[tuple[str, dict[str, list[Any]]]]:
+        """Yield the name of each collection, and the values of some of the records in its rows."""
+        at = np.flatnonzero([id_ in ids for id_ in self.facts])
+        rows, vectors = self.first + at, self._vectors
+        facts = [fact for id_, fact in self.facts.items() if id_ in ids]
+        west, south, east, north = self._records.bounds[rows].T
+        # East is beyond 180 where a footprint crosses the antimeridian.
+        sides = (west, south, np.where(west > east, east + 360, east), north)
+        nowhere = (0.0, NOWHERE, 0.0, -NOWHERE)
+        embedding, scores = vectors.embedding[rows], vectors.scores[rows]
+        columns: dict[str, list[Any]] = {
+            "id": [fact["id"] for fact in facts],
+            "stamp": [self.stamps[fact["id"]] for fact in facts],
+            "record": [self.texts[number] for number in at],
+            "known": [fact["labels"] is not None for fact in facts],
+            "labels": [
+                (fact["predicted_labels"] if fact["labels"] is None else fact["labels"]) or []
+                for fact in facts
+            ],
+            "time": np.maximum(self._records.time[rows].astype(np.int64), NO_TIME).tolist(),
+            "path": [fact["path"] for fact in facts],
+            "scores": scores.tolist(),
+            "cue": [one.tobytes().hex() for one in vectors.cue[rows]],
+        }
+        columns |= {name: [fact[name] or "" for fact in facts] for name in _TEXTS}
+        for name, side, other in zip(_SIDES, sides, nowhere, strict=True):
+            columns[name] = np.where(np.isnan(west), other, side).tolist()
+        for name in pushed.collections:
+            if name == pushed.name:
+                scaled = scores * np.float32(LABEL_SCALE)
+                vector = np.concatenate([embedding, scaled], axis=1).tolist()
+            else:
+                is_code = name == pushed.code
+                packed = vectors.code[rows] if is_code else pushed.sketcher.encode(embedding)
+                vector = [one.tobytes() for one in packed]
+            yield name, columns | {"vector": vector}
+
+
+def make_collection(link: Link, pushed: Pushed, name: str, *, wait: bool = False) -> None:
+    """Create a collection of records unless it exists; ``wait`` as in :meth:`Link.make`."""
+    types, width = link.types, len(pushed.manifest.label_names)
+    text = {"datatype": types.VARCHAR, "max_length": MOST_BYTES}
+    array = {"datatype": types.ARRAY, "max_capacity": _MOST_LABELS}
+    fields: dict[str, dict[str, Any]] = {
+        "id": text | {"is_primary": True},
+        "known": {"datatype": types.BOOL},
+        "labels": array | {"element_type": types.VARCHAR, "max_length": MOST_BYTES},
+        "time": {"datatype": types.INT64},
+        **{name: text for name in ("stamp", "path", *_TEXTS)},
+        **{side: {"datatype": types.DOUBLE} for side in _SIDES},
+    }
+    if width:
+        fields["scores"] = array | {"element_type": types.FLOAT, "max_capacity": width}
+        fields["cue"] = text
+    if name == pushed.name:
+        fields["record"] = text
+        fields["vector"] = {"datatype": types.FLOAT_VECTOR, "dim": pushed.width}
+        index: dict[str, Any] = {"index_type": "FLAT", "metric_type": "IP", "params": {}}
+        if pushed.lists:
+            index |= {"index_type": "IVF_FLAT", "params": {"nlist": pushed.lists}}
+    else:
+        bits = pushed.manifest.n_bits if name == pushed.code else pushed.sketcher.n_bits
+        fields["vector"] = {"datatype": types.BINARY_VECTOR, "dim": -(-bits // 8) * 8}
+        index = {"index_type": "BIN_FLAT", "metric_type": "HAMMING", "params": {}}
+    link.make(name, fields, wait=wait, **index)

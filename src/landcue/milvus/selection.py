@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,14 +18,15 @@ from shapely.geometry.base import BaseGeometry
 from landcue.codes.packing import unpack_bits
 from landcue.data.names import clean_id
 from landcue.errors import UsageError, did_you_mean
-from landcue.milvus.link import LARGEST, both, carries, joined, one_of, quoted, starts
+from landcue.milvus.link import LARGEST, both, joined, one_of, quoted, starts
 from landcue.milvus.manifest import LABEL_SCALE
 from landcue.milvus.rows import NO_TIME
 from landcue.search.backend import Ranking, Target
 from landcue.search.exact import distances_of
 from landcue.search.filters import Filter, check_carried, check_ids, check_sources, why_empty
-from landcue.search.pages import Distances, Rows, others
+from landcue.search.pages import Distances, Fetch, Rows
 from landcue.search.place import HALFWAY_KM, box_of, center, inside, kilometers
+from landcue.search.planner import by_distance
 from landcue.types import Bounds, FloatArray
 
 if TYPE_CHECKING:
@@ -47,66 +47,30 @@ class MilvusSelection:
 
     def __init__(self, view: MilvusView, where: Filter | None) -> None:
         """Count the records that a filter allows on the server."""
+        if where is not None and where.cql2 is not None:
+            raise UsageError(
+                "CQL2 filters need an archive folder: filter a Milvus collection by labels, "
+                "scores, place and time"
+            )
         self._view, self._pushed = view, view.pushed
         self._n_bits, self._n_labels = view.manifest.n_bits, len(view.manifest.label_names)
-        if where is not None and where.cql2 is not None:
-            raise UsageError("CQL2 filters need an archive folder: filter a Milvus collection by "
-                             "labels, scores, place and time")  # fmt: skip
         self._polygon = None if where is None else where.polygon
         self._parts = [] if where is None else list(where.conditions(_Expressions(view)))
         self._where = both(*(part for _, part in self._parts))
         self.allowed = self._count(self._where) if self._parts else len(view)
-        self._inside = self._rows_inside(self._where, self.allowed)
-        if self._inside is not None:
-            self.allowed = len(self._inside)
 
     def why_empty(self) -> str:
-        counts: list[tuple[str, int]] = []
-        for name, part in self._parts:
-            count = self._count(part)
-            rows = self._rows_inside(part, count) if name == "polygon" else None
-            counts.append((name, count if rows is None else len(rows)))
+        counts = [(name, self._count(part, name == "polygon")) for name, part in self._parts]
         return why_empty(counts, len(self._view))
 
     def by_embedding(self, target: Target) -> Ranking:
-        query, exact = self._joined(target, 0.0), functools.partial(self._exact, target)
-        return Ranking(functools.partial(self._products, query, exact), 1.0, self.allowed)
+        fetch = functools.partial(self._products, target.embedding[0], least=0.0)
+        return Ranking(fetch, 1.0, self.allowed)
 
-    def fused_candidates(self, target: Target, weight: float, shortlist: int) -> Rows:
-        plain = np.concatenate([target.embedding[0], weight * target.scores[0]]).astype(np.float32)
-
-        def exact(rows: Rows) -> Distances:
-            joined = self._view.read_vectors("joined", rows)
-            return distances_of(joined, plain, np.arange(len(rows))).astype(np.float64)
-
-        query = self._joined(target, weight / LABEL_SCALE)
-        _, rows = self._products(query, exact, shortlist + len(target.own))
-        return rows[others(rows, target.own)][:shortlist]
-
-    def by_fused_code(self, target: Target, weight: float) -> Ranking:
-        """Refuse: a collection ranks on the server, which cannot decode codes."""
-        del target, weight
-        raise UsageError(
-            "mode fused-code is for archive folders, and this is a Milvus collection: search with "
-            "mode fused"
-        )
-
-    def _joined(self, target: Target, weight: float) -> FloatArray:
-        """Return a query of the stored vectors: embeddings followed by label probabilities."""
-        scores = weight * target.scores[0] if weight else np.zeros(self._n_labels)
-        return np.concatenate([target.embedding[0], scores]).astype(np.float32)
-
-    def _products(
-        self, query: FloatArray, exact: Callable[[Rows], Distances], k: int
-    ) -> tuple[Distances, Rows]:
-        """Return the k largest inner products with the stored vectors."""
-        norm = float(np.linalg.norm(query.astype(np.float64)))
-        # As FloatIndex bounds the error of a float32 product: embeddings have norm 1 to a
-        # thousandth, and label probabilities are 1 or less.
-        stored = 1.001 * (1 + self._n_labels * LABEL_SCALE**2) ** 0.5
-        error = 2.0**-23 * ((len(query) + 2) * stored * norm + 1)
-        name, lists = self._pushed.name, self._pushed.lists
-        return self._nearest(name, query, k, lists=lists, exact=exact, error=error)
+    def by_fused(self, target: Target, weight: float) -> Ranking:
+        scores = np.float32(weight / LABEL_SCALE) * target.scores[0]
+        query = np.concatenate([target.embedding[0], scores]).astype(np.float32)
+        return Ranking(functools.partial(self._products, query), 1.0, self.allowed)
 
     def by_code(
         self, mode: str, targets: Sequence[Target], weight: int, first: int = 0
@@ -115,28 +79,22 @@ class MilvusSelection:
 
         The server has no scan for several targets: ``first`` changes nothing.
         """
-        if mode == "code" or (not weight and self._n_bits):
-            nearest = functools.partial(self._nearest, self._pushed.code)
-            fetches = [functools.partial(nearest, target.code[0].tobytes()) for target in targets]
-        else:
-            fetches = [functools.partial(self._cue, target, weight) for target in targets]
+        plain = mode == "code" or (not weight and self._n_bits)
         worst = float(self._n_bits + (weight * self._n_labels if mode == "cue" else 0))
-        return [Ranking(fetch, worst, self.allowed) for fetch in fetches]
 
-    def two_stage(self, target: Target, shortlist: int) -> Ranking:
+        def fetch(target: Target, k: int) -> tuple[Distances, Rows]:
+            if plain:
+                return self._nearest(self._pushed.code, target.code[0].tobytes(), k)
+            return self._cue(target, weight, k)
+
+        return [Ranking(functools.partial(fetch, one), worst, self.allowed) for one in targets]
+
+    def by_sketch(self, target: Target) -> Ranking:
         sketch = self._pushed.sketcher.encode(target.embedding)[0].tobytes()
-        # The query records themselves are excluded and must not use up the shortlist.
-        _, rows = self._nearest(self._pushed.sketch, sketch, shortlist + len(target.own))
-        return self._reranked(target, rows[others(rows, target.own)][:shortlist], self.allowed)
+        fetch = functools.partial(self._nearest, self._pushed.sketch, sketch)
+        return Ranking(fetch, 1.0, self.allowed)
 
-    def by_regions(self, target: Target) -> Ranking:
-        """Refuse: regions are not pushed."""
-        raise UsageError(
-            "a collection holds no regions: search the archive folder in mode regions, or use mode "
-            "embedding"
-        )
-
-    def by_ann(self, target: Target, shortlist: int, recall: float, lists: int | None) -> Ranking:
+    def by_ann(self, target: Target, wanted: int, recall: float, lists: int | None) -> Ranking:
         facts, most = self._pushed.ann, self._pushed.lists
         if facts is None:
             raise UsageError(
@@ -144,16 +102,17 @@ class MilvusSelection:
                 "or search with mode embedding"
             )
         lists = min(lists or facts.lists_for(recall) or max(facts.recall), most)
-        wanted = min(shortlist + len(target.own), self._view.largest)
+        name, query = self._pushed.name, self._padded(target.embedding[0])
+        wanted = min(wanted, self._view.largest)
         while True:
-            query = self._joined(target, 0.0)
-            raw, _, rows = self._hits(self._pushed.name, query, wanted, lists=lists)
+            raw, kept, rows = self._hits(name, query, wanted, lists=lists)
             if len(raw) >= min(wanted, self.allowed) or lists == most:
                 break
             lists = min(2 * lists, most)
-        rows = rows[others(rows, target.own)]
-        found = self._reranked(target, rows, round(self.allowed * lists / most))
-        return replace(found, recall=None if self._where else facts.recall.get(lists), lists=lists)
+        known = None if self._where else facts.recall.get(lists)
+        scanned = round(self.allowed * lists / most)
+        fetch = _listed(raw[kept], rows)
+        return Ranking(fetch, 1.0, scanned, recall=known, lists=lists)
 
     def by_id(self) -> Ranking:
         def fetch(k: int) -> tuple[Distances, Rows]:
@@ -172,7 +131,36 @@ class MilvusSelection:
         rows = self._first(most)
         away = kilometers(self._view.table(rows).bounds, center(box))
         known = ~np.isnan(away)
-        return _listed(*self._view.nearest(away[known], rows[known]), float(HALFWAY_KM))
+        fetch = _listed(*self._sorted(away[known], rows[known]))
+        return Ranking(fetch, float(HALFWAY_KM), int(np.count_nonzero(known)))
+
+    def _sorted(
+        self, distances: Distances, rows: Rows, k: int | None = None
+    ) -> tuple[Distances, Rows]:
+        """Return the first k, or all, in the order (distance, id)."""
+        order = by_distance(self._view.records, distances, rows)[:k]
+        return distances[order], rows[order]
+
+    def _exact(self, query: FloatArray, least: float, rows: Rows) -> Distances:
+        """Return the same distances of the first values of stored vectors as a folder does."""
+        vectors = np.ascontiguousarray(self._view.stored(rows)[:, : len(query)])
+        found = distances_of(vectors, query, np.arange(len(rows)))
+        return np.maximum(found.astype(np.float64), least)
+
+    def _padded(self, query: FloatArray) -> FloatArray:
+        return np.pad(query, (0, self._pushed.width - len(query)))
+
+    def _products(
+        self, query: FloatArray, k: int, least: float = -np.inf
+    ) -> tuple[Distances, Rows]:
+        """Return the k largest inner products with the first values of the stored vectors."""
+        norm = float(np.linalg.norm(query.astype(np.float64)))
+        # As FloatIndex bounds the error of a float32 product: embeddings have norm 1 to a
+        # thousandth, and label probabilities are 1 or less.
+        stored = 1.001 * (1 + self._n_labels * LABEL_SCALE**2) ** 0.5
+        error = 2.0**-23 * ((self._pushed.width + 2) * stored * norm + 1)
+        exact = functools.partial(self._exact, query, least)
+        return self._nearest(self._pushed.name, self._padded(query), k, exact=exact, error=error)
 
     def _cue(self, target: Target, weight: int, k: int) -> tuple[Distances, Rows]:
         """Return the k first by ``weight * Hamming(predicted labels) + Hamming(codes)``.
@@ -198,13 +186,13 @@ class MilvusSelection:
                 more = one_of("cue", some)
                 if self._n_bits:
                     code = target.code[0].tobytes()
-                    near, found = self._nearest(self._pushed.code, code, k, more=more)
+                    near, found = self._nearest(self._pushed.code, code, k, more)
                 else:
                     found = self._first(k, more)
                     near = np.zeros(len(found))
                 distances = np.concatenate([distances, near + weight * ring])
                 rows = np.concatenate([rows, found])
-            distances, rows = self._view.nearest(distances, rows, k)
+            distances, rows = self._sorted(distances, rows, k)
         return distances, rows
 
     def _nearest(
@@ -212,29 +200,20 @@ class MilvusSelection:
         name: str,
         vector: Any,
         k: int,
-        *,
         more: str = "",
-        lists: int = 0,
         exact: Callable[[Rows], Distances] | None = None,
         error: float = 0.0,
     ) -> tuple[Distances, Rows]:
-        """Return the k nearest in the order (distance, id).
+        """Return the k nearest in a collection that also fit ``more``, by (distance, id).
 
-        Args:
-            name: Name of the collection.
-            vector: The query.
-            k: Most rows to return.
-            more: A further condition.
-            lists: Lists of an approximate index that are visited.
-            exact: Returns the exact distances of rows; by default the server's are exact.
-            error: Bound of the difference between the two.
+        ``exact`` returns the distances of rows, from which the server's differ by ``error`` at
+        most; by default they are the server's.
         """
         limit, most = k + _SPARE, self._view.largest
         while True:
             limit = min(limit, most)
-            raw, kept, rows = self._hits(name, vector, limit, more, lists)
-            distances = raw[kept] if exact is None else exact(rows)
-            distances, rows = self._view.nearest(distances, rows, k)
+            raw, kept, rows = self._hits(name, vector, limit, more)
+            distances, rows = self._sorted(raw[kept] if exact is None else exact(rows), rows, k)
             if len(raw) < limit or (len(rows) >= k and distances[k - 1] < raw[-1] - error):
                 return distances, rows
             if limit == most:
@@ -245,53 +224,38 @@ class MilvusSelection:
         self, name: str, vector: Any, limit: int, more: str = "", lists: int = 0
     ) -> tuple[Distances, npt.NDArray[np.bool_], Rows]:
         """Return the server's distances ``[limit]``, which of them are allowed, and those rows."""
-        where = both(self._where, more)
-        parameters = {"nprobe": lists} if lists else {}
+        main, where = name == self._pushed.name, both(self._where, more)
+        parameters = {"nprobe": lists or self._pushed.lists} if main and self._pushed.lists else {}
         (hits,) = self._view.link.search(name, [vector], limit, where, **parameters)
         rows, raw = self._view.rows(hits), np.array([hit["distance"] for hit in hits], np.float64)
-        kept = np.isin(rows, self._inside) if self._inside is not None else self._touching(rows)
-        return (1 - raw if name == self._pushed.name else raw), kept, rows[kept]
+        kept = self._touching(rows)
+        return 1 - raw if main else raw, kept, rows[kept]
 
     def _first(self, k: int, more: str = "") -> Rows:
         """Return the first k in the order of ids."""
         rows, where = np.empty(0, np.int64), both(self._where, more)
-        name, start = self._pushed.name, 'id >= ""'
-        while len(rows) < k:
-            limit = self._view.largest if self._polygon is not None else min(LARGEST, k - len(rows))
-            page = self._view.link.query(name, both(where, start), ["id", "record"], limit=limit)
+        size = self._view.largest if self._polygon is not None else min(LARGEST, k)
+        for page in self._view.link.pages(self._pushed.name, where, ["record"], size):
             given = self._view.rows(page)
             rows = np.concatenate([rows, given[self._touching(given)]])
-            if len(page) < limit:
+            if len(rows) >= k:
                 break
-            start = f"id > {quoted(str(page[-1]['id']))}"
         return rows[:k]
 
-    def _count(self, where: str) -> int:
-        return self._view.link.count(self._pushed.name, where)
-
-    def _rows_inside(self, where: str, count: int) -> Rows | None:
-        """Return the rows in the polygon, if there is one and its box holds few enough to check."""
-        if self._polygon is None or not 0 < count <= self._view.outlines:
-            return None
-        fields = ["id", "record"]
-        rows = self._view.rows(self._view.link.query(self._pushed.name, where, fields))
-        return rows[self._touching(rows)]
+    def _count(self, where: str, looks: bool = True) -> int:
+        """Count records; those in the polygon, too, where its box holds few enough to look at."""
+        name, link = self._pushed.name, self._view.link
+        count = link.count(name, where)
+        if self._polygon is None or not looks or not 0 < count <= self._view.outlines:
+            return count
+        rows = self._view.rows(link.query(name, where, ["id", "record"]))
+        return int(np.count_nonzero(self._touching(rows)))
 
     def _touching(self, rows: Rows) -> npt.NDArray[np.bool_]:
         if self._polygon is None or not len(rows):
             return np.ones(len(rows), np.bool_)
         records = self._view.table(rows)
         return inside(self._polygon, records.bounds, records.outlines)
-
-    def _exact(self, target: Target, rows: Rows) -> Distances:
-        """Return the same distances as a search of the archive folder."""
-        embeddings = self._view.read_vectors("embedding", rows)
-        found = distances_of(embeddings, target.embedding[0], np.arange(len(rows)))
-        return np.maximum(found.astype(np.float64), 0.0)
-
-    def _reranked(self, target: Target, rows: Rows, scanned: int) -> Ranking:
-        distances, rows = self._view.nearest(self._exact(target, rows), rows)
-        return replace(_listed(distances, rows, 1.0), scanned=scanned, reranked=len(rows))
 
     def _too_many(self, k: int, kept: int) -> UsageError:
         most = f"Milvus returns at most {self._view.largest:,} records per request"
@@ -308,8 +272,8 @@ class MilvusSelection:
         )
 
 
-def _listed(distances: Distances, rows: Rows, worst: float) -> Ranking:
-    return Ranking(lambda k: (distances[:k], rows[:k]), worst, len(rows))
+def _listed(distances: Distances, rows: Rows) -> Fetch:
+    return lambda k: (distances[:k], rows[:k])
 
 
 class _Expressions:
@@ -317,10 +281,10 @@ class _Expressions:
 
     def __init__(self, view: MilvusView) -> None:
         self._view, self._pushed = view, view.pushed
-        self._scored = view.pushed.manifest.label_names
+        self._scored = view.manifest.label_names
 
     def label(self, name: str) -> str:
-        return carries(self._pushed.names.index(check_carried(name, self._pushed.carried)))
+        return f"array_contains(labels, {quoted(check_carried(name, self._pushed.carried))})"
 
     def score(self, name: str, least: float) -> str:
         if name not in self._scored:
@@ -362,7 +326,7 @@ class _Expressions:
         # As in a folder, names are matched composed, too.
         spelled = {id_: dict.fromkeys((id_, clean_id(id_))) for id_ in ids}
         where = one_of("id", dict.fromkeys(name for names in spelled.values() for name in names))
-        pages = self._view.link.pages(self._pushed.name, where, ["id"])
+        pages = self._view.link.pages(self._pushed.name, where, [])
         there = {str(row["id"]) for page in pages for row in page}
         check_ids([one for one in ids if there.isdisjoint(spelled[one])], len(ids), self._near)
         return one_of("id", sorted(there))

@@ -19,8 +19,10 @@ from landcue.search.backend import Facts
 from landcue.search.exact import AnnFacts
 from landcue.search.filters import Filter
 from landcue.search.fusion import Fusion
-from landcue.search.pages import Distances, Rows
+from landcue.search.pages import Rows
 from landcue.search.records import COLUMNS, Records
+from landcue.search.vectors import cue_bits
+from landcue.types import FloatArray
 
 _NEAR = 1_000
 _IDS_AT_ONCE = 1_000
@@ -35,27 +37,20 @@ class MilvusView:
 
     Attributes:
         pushed: The description of the collection when the search started.
-        ids: Ids of the rows.
     """
 
     def __init__(self, link: Link, pushed: Pushed, largest: int, outlines: int) -> None:
         self.link, self.pushed, self.largest, self.outlines = link, pushed, largest, outlines
-        self.manifest, self.mark = self.pushed.manifest, self.pushed.mark
-        self.ids: list[str] = []
+        self.manifest, self.mark, self.records = pushed.manifest, pushed.mark, self
+        self._ids: list[str] = []
         self._rows: dict[str, int] = {}
-        self._known: dict[str, dict[int, Any]] = {
-            kind: {} for kind in ("embedding", "code", "cue", "record")
-        }
-
-    @property
-    def records(self) -> MilvusView:
-        return self
+        self._read: dict[str, dict[int, Any]] = {"record": {}, pushed.name: {}, pushed.code: {}}
 
     def __len__(self) -> int:
         return self.pushed.records
 
     def id(self, row: int) -> str:
-        return self.ids[row]
+        return self._ids[row]
 
     def find(self, id_: str) -> int | None:
         return self.find_all([id_])[0]
@@ -79,11 +74,11 @@ class MilvusView:
         return self.predicted_of(row) if annotated is None else annotated
 
     def annotated(self, row: int) -> tuple[str, ...] | None:
-        labels = self.read("record", np.array([row]))[0].get("labels")
+        labels = self.read_records(np.array([row]))[0]["labels"]
         return None if labels is None else tuple(labels)
 
     def predicted_of(self, row: int) -> tuple[str, ...]:
-        return tuple(self.read("record", np.array([row]))[0].get("predicted_labels") or ())
+        return tuple(self.read_records(np.array([row]))[0]["predicted_labels"] or ())
 
     def ann_facts(self) -> AnnFacts | None:
         return self.pushed.ann
@@ -91,24 +86,13 @@ class MilvusView:
     def fusion(self) -> Fusion | None:
         return self.pushed.fusion
 
+    def select(self, where: Filter | None) -> MilvusSelection:
+        return MilvusSelection(self, where)
+
     def read_facts(self, rows: Rows) -> Callable[[], list[Facts]]:
         """Read the facts of ``[m]`` rows now: a later push may change them."""
         facts = self.table(rows).facts(np.arange(len(rows)))
         return lambda: facts
-
-    def read_vectors(self, kind: str, rows: Rows) -> npt.NDArray[Any]:
-        if kind in ("embedding", "scores", "joined"):
-            joined = np.array(self.read("embedding", rows), np.float32)
-            joined, dim = joined.reshape(len(rows), self.pushed.width), self.manifest.dim
-            joined[:, dim:] /= np.float32(LABEL_SCALE)
-            parts = {"embedding": joined[:, :dim], "scores": joined[:, dim:], "joined": joined}
-            return np.ascontiguousarray(parts[kind])
-        values = self.read(kind, rows)
-        bits = self.manifest.n_bits if kind == "code" else len(self.manifest.label_names)
-        return np.frombuffer(b"".join(values), np.uint8).reshape(len(rows), code_width(bits))
-
-    def select(self, where: Filter | None) -> MilvusSelection:
-        return MilvusSelection(self, where)
 
     def table(self, rows: Rows) -> Records:
         """Return the records of some rows, in that order."""
@@ -118,54 +102,61 @@ class MilvusView:
             pa.field(name, wide if name in ("id", "path") else stored.field(name).type)
             for name in COLUMNS
         )
-        return Records(pa.Table.from_pylist(self.read("record", rows), schema).combine_chunks())
+        return Records(pa.Table.from_pylist(self.read_records(rows), schema).combine_chunks())
 
-    def rows(self, hits: Sequence[dict[str, Any]]) -> Rows:
-        """Number the records of a response, and keep the values in it."""
-        found = np.empty(len(hits), np.int64)
-        for at, hit in enumerate(hits):
-            id_ = str(hit["id"])
-            found[at] = row = self._rows.setdefault(id_, len(self.ids))
-            if row == len(self.ids):
-                self.ids.append(id_)
-            for kind, known in self._known.items():
-                if kind in hit and row not in known:
-                    known[row] = _parsed(kind, id_, hit[kind])
-        return found
+    def read_records(self, rows: Rows) -> list[dict[str, Any]]:
+        """Return the columns of some rows except their vectors."""
+        return self._values("record", rows)
 
-    def nearest(
-        self, distances: Distances, rows: Rows, k: int | None = None
-    ) -> tuple[Distances, Rows]:
-        """Return the first k, or all, in the order (distance, id)."""
-        pairs = list(zip(distances.tolist(), (self.ids[row] for row in rows), strict=True))
-        at = np.array(sorted(range(len(pairs)), key=pairs.__getitem__)[:k], np.int64)
-        return distances[at], rows[at]
+    def stored(self, rows: Rows) -> FloatArray:
+        """Return the stored vectors of some rows: embeddings, followed by label probabilities."""
+        values = np.array(self._values(self.pushed.name, rows), np.float32)
+        return values.reshape(len(rows), self.pushed.width)
 
-    def read(self, kind: str, rows: Rows) -> list[Any]:
-        """Return ``embedding``, ``code``, ``cue`` or ``record`` of some rows.
+    def read_vectors(self, kind: str, rows: Rows) -> npt.NDArray[Any]:
+        if kind == "code":
+            values = self._values(self.pushed.code, rows)
+            packed = b"".join(one[0] if isinstance(one, list) else one for one in values)
+            width = code_width(self.manifest.n_bits)
+            return np.frombuffer(packed, np.uint8).reshape(len(rows), width)
+        stored, dim = self.stored(rows), self.manifest.dim
+        if kind == "embedding":
+            return np.ascontiguousarray(stored[:, :dim])
+        scores = stored[:, dim:] / np.float32(LABEL_SCALE)
+        return scores if kind == "scores" else cue_bits(scores)
+
+    def rows(self, hits: Sequence[dict[str, Any]], kind: str = "record") -> Rows:
+        """Number the records of a response, and keep what it holds of this kind."""
+        rows, field = list[int](), _field(kind)
+        for hit in hits:
+            rows.append(self._rows.setdefault(str(hit["id"]), len(self._ids)))
+            if rows[-1] == len(self._ids):
+                self._ids.append(str(hit["id"]))
+            if field in hit and rows[-1] not in self._read[kind]:
+                value = parse_record(str(hit["id"]), hit[field]) if field == kind else hit[field]
+                self._read[kind][rows[-1]] = value
+        return np.array(rows, np.int64)
+
+    def _values(self, kind: str, rows: Rows) -> list[Any]:
+        """Return the ``record`` of some rows, or their vectors in a collection of that name.
 
         Raises:
             UsageError: One was removed since the search met it.
         """
-        known, chosen = self._known[kind], rows.tolist()
+        known, chosen = self._read[kind], rows.tolist()
         lacking = [row for row in dict.fromkeys(chosen) if row not in known]
-        name, step = self.pushed.code if kind == "code" else self.pushed.name, _IDS_AT_ONCE
-        if kind == "embedding":
-            step = max(1, min(step, _BYTES_AT_ONCE // (4 * self.pushed.width)))
+        name, field = (kind if kind != "record" else self.pushed.name), _field(kind)
+        step = max(1, min(_IDS_AT_ONCE, _BYTES_AT_ONCE // (4 * self.pushed.width)))
         for first in range(0, len(lacking), step):
-            ids = [self.ids[row] for row in lacking[first : first + step]]
-            self.rows(self.link.query(name, one_of("id", ids), ["id", kind]))
+            where = one_of("id", [self._ids[row] for row in lacking[first : first + step]])
+            self.rows(self.link.query(name, where, ["id", field]), kind)
         gone = next((row for row in lacking if row not in known), None)
         if gone is not None:
             raise UsageError(
-                f"the record {self.ids[gone]!r} was removed while it was read: search again"
+                f"the record {self._ids[gone]!r} was removed while it was read: search again"
             )
         return [known[row] for row in chosen]
 
 
-def _parsed(kind: str, id_: str, value: Any) -> Any:
-    if kind == "record":
-        return parse_record(id_, value)
-    if kind == "cue":
-        return bytes.fromhex(value)
-    return value[0] if kind == "code" and isinstance(value, list) else value
+def _field(kind: str) -> str:
+    return kind if kind == "record" else "vector"

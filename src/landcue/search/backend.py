@@ -144,16 +144,16 @@ class Selection(Protocol):
         """
         ...
 
-    def two_stage(self, target: Target, shortlist: int) -> Ranking:
-        """Rank a shortlist by sketches by exact float distance."""
+    def by_sketch(self, target: Target) -> Ranking:
+        """Rank by sketches: the planner ranks the first by exact float distance."""
         ...
 
-    def by_ann(self, target: Target, shortlist: int, recall: float, lists: int | None) -> Ranking:
-        """Rank the candidates of the approximate index by exact float distance.
+    def by_ann(self, target: Target, wanted: int, recall: float, lists: int | None) -> Ranking:
+        """Find candidates in the approximate index, which the planner ranks by exact distance.
 
         Args:
             target: The query.
-            shortlist: Candidates wanted.
+            wanted: Number of candidates.
             recall: The fewest lists that reach it are visited.
             lists: To visit instead.
 
@@ -162,14 +162,8 @@ class Selection(Protocol):
         """
         ...
 
-    def fused_candidates(self, target: Target, weight: float, shortlist: int) -> Rows:
-        """Return the rows of the largest ``cosine + weight * expected shared labels``.
-
-        Args:
-            target: The query, whose own records are left out.
-            weight: Of the expected number of shared labels.
-            shortlist: Most rows to return.
-        """
+    def by_fused(self, target: Target, weight: float) -> Ranking:
+        """Find candidates by the largest ``cosine + weight * expected shared labels``."""
         ...
 
     def by_fused_code(self, target: Target, weight: float) -> Ranking:
@@ -178,18 +172,11 @@ class Selection(Protocol):
         Args:
             target: The query, with its exact embedding and label probabilities.
             weight: Of the log gain.
-
-        Raises:
-            UsageError: The backend cannot scan codes that way.
         """
         ...
 
     def by_regions(self, target: Target) -> Ranking:
-        """Rank by the distance of the nearest region.
-
-        Raises:
-            UsageError: There are no regions here.
-        """
+        """Rank by the distance of the nearest region."""
         ...
 
     def by_place(self, box: Bounds) -> Ranking:
@@ -354,7 +341,7 @@ class Backend(Protocol):
 
     @property
     def remote(self) -> bool:
-        """Whether a server ranks the records: mode ``fused-code`` needs them at hand."""
+        """Whether a server ranks the records: modes of :data:`landcue.search.plan.LOCAL` cannot."""
         ...
 
     def view(self) -> View:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,11 @@ from landcue.archive.manifest import Manifest
 from landcue.codes.cue import CueCodes
 from landcue.codes.engine import smallest
 from landcue.search.backend import Facts, Ranking, Target
-from landcue.search.exact import (
-    AnnFacts,
-    distances_of,
-)
+from landcue.search.exact import AnnFacts
 from landcue.search.filters import Filter
 from landcue.search.fusion import Fusion
 from landcue.search.indexes import Indexes
-from landcue.search.pages import Distances, Rows, others
+from landcue.search.pages import Distances, Rows
 from landcue.search.place import HALFWAY_KM, center, kilometers
 from landcue.search.records import Records, Summary, read_records, summarize
 from landcue.search.store import Store
@@ -100,16 +96,16 @@ class LocalSelection:
             for number in range(len(targets))
         ]
 
-    def two_stage(self, target: Target, shortlist: int) -> Ranking:
-        """Rank a shortlist by sketches by exact float distance, reading only its embeddings."""
-        # The query records themselves are excluded and must not use up the shortlist.
-        wanted = shortlist + len(target.own)
-        rows = self._indexes.sketches.candidates(target.embedding, wanted, self._mask)
-        found = rows[others(rows, target.own)][:shortlist]
-        return self._reranked(target, found, Ranking(_nothing, 1.0, self.allowed))
+    def by_sketch(self, target: Target) -> Ranking:
+        """Rank by sketches: only the embeddings of the first are read then."""
 
-    def by_ann(self, target: Target, shortlist: int, recall: float, lists: int | None) -> Ranking:
-        """Rank the candidates of the approximate index by exact float distance.
+        def fetch(k: int) -> tuple[Distances, Rows]:
+            return _unranked(self._indexes.sketches.candidates(target.embedding, k, self._mask))
+
+        return Ranking(fetch, 1.0, self.allowed)
+
+    def by_ann(self, target: Target, wanted: int, recall: float, lists: int | None) -> Ranking:
+        """Find candidates in the approximate index.
 
         The fewest lists that reach ``recall`` are visited, or as many as were measured, and more
         where those hold fewer candidates than wanted.
@@ -119,28 +115,27 @@ class LocalSelection:
         if lists is None:
             lists = facts.lists_for(recall) or max(facts.recall)
         known = facts.recall.get(lists) if mask is None else None
-        wanted = shortlist + len(target.own)
         while True:
             lists = min(lists, index.lists)
             rows = index.candidates(target.embedding, wanted, lists, mask)
             if len(rows) >= min(wanted, allowed) or lists == index.lists:
                 break
             lists *= 2
-        found = rows[others(rows, target.own)]
         scanned = round(allowed * lists / index.lists)
-        ranking = Ranking(_nothing, 1.0, scanned, recall=known, lists=lists)
-        return self._reranked(target, found, ranking)
+        return Ranking(lambda k: _unranked(rows[:k]), 1.0, scanned, recall=known, lists=lists)
 
-    def fused_candidates(self, target: Target, weight: float, shortlist: int) -> Rows:
-        """Return the rows of the largest ``cosine + weight * expected shared labels``."""
-        wanted = shortlist + len(target.own)
-        if wanted >= self.allowed:
-            n = len(self._records)
-            rows = np.arange(n) if self._mask is None else np.flatnonzero(self._mask)
-            return rows[others(rows, target.own)][:shortlist]
+    def by_fused(self, target: Target, weight: float) -> Ranking:
+        """Find candidates by the largest ``cosine + weight * expected shared labels``."""
         query = np.concatenate([target.embedding, weight * target.scores], axis=1)
-        _, rows = self._indexes.fused().search(query.astype(np.float32), wanted, self._mask)
-        return rows[0][others(rows[0], target.own)][:shortlist]
+
+        def fetch(k: int) -> tuple[Distances, Rows]:
+            if k >= self.allowed:  # all: nothing to choose among
+                n = len(self._records)
+                return _unranked(np.arange(n) if self._mask is None else np.flatnonzero(self._mask))
+            _, rows = self._indexes.fused().search(query.astype(np.float32), k, self._mask)
+            return _unranked(rows[0])
+
+        return Ranking(fetch, 1.0, self.allowed)
 
     def by_fused_code(self, target: Target, weight: float) -> Ranking:
         """Rank by codes and quantized label probabilities; 1 is the score of an ideal record."""
@@ -185,16 +180,6 @@ class LocalSelection:
         query = CueCodes(target.cue, code, n_labels, n_bits)
         return self._indexes.cues().search(query, k, self._mask, weight=weight)
 
-    def _reranked(self, target: Target, rows: Rows, ranking: Ranking) -> Ranking:
-        distances = distances_of(self._indexes.vectors.embedding, target.embedding[0], rows)
-        lifted = np.maximum(distances.astype(np.float64), 0.0)
-        order = np.lexsort((rows, lifted))
-
-        def fetch(k: int) -> tuple[Distances, Rows]:
-            return lifted[order[:k]], rows[order[:k]]
-
-        return replace(ranking, fetch=fetch, reranked=len(rows))
-
 
 def _listed(distances: Distances, mask: Mask, worst: float) -> Ranking:
     allowed = np.flatnonzero(mask)
@@ -207,8 +192,8 @@ def _listed(distances: Distances, mask: Mask, worst: float) -> Ranking:
     return Ranking(fetch, worst, len(allowed))
 
 
-def _nothing(_: int) -> tuple[Distances, Rows]:
-    return np.empty(0), np.empty(0, np.int64)
+def _unranked(rows: Rows) -> tuple[Distances, Rows]:
+    return np.zeros(len(rows)), rows
 
 
 def _stacked(targets: Sequence[Target]) -> Target:

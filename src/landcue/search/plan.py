@@ -27,6 +27,12 @@ RERANKED = ("auto", "embedding", "two-stage", "ann", "fused")
 FUSED = ("fused", "fused-code")
 """The modes that rank by embeddings or codes and label probabilities together."""
 
+RESCORED = ("two-stage", "ann", "fused")
+"""The modes that only find candidates, which exact distances then rank."""
+
+LOCAL = ("fused-code", "regions")
+"""The modes of archive folders alone: no server ranks like that."""
+
 MOST_RECIPROCAL = 1_000
 """Longest shortlist whose pairs are all compared."""
 

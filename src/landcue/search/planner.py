@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from landcue.codes.engine import check_k
 from landcue.errors import ArchiveError, UsageError
-from landcue.search.backend import Backend, Facts, Ranking, Selection, Target, View
+from landcue.search.backend import Backend, Facts, Ranking, RecordReader, Selection, Target, View
 from landcue.search.exact import SHORTLIST, distances_of
 from landcue.search.filters import Filter
 from landcue.search.pages import (
@@ -26,7 +26,18 @@ from landcue.search.pages import (
     others,
     take_page,
 )
-from landcue.search.plan import ASKED, FUSED, MODES, NEEDS, Plan, SearchOptions, check_mode, choose
+from landcue.search.plan import (
+    ASKED,
+    FUSED,
+    LOCAL,
+    MODES,
+    NEEDS,
+    RESCORED,
+    Plan,
+    SearchOptions,
+    check_mode,
+    choose,
+)
 from landcue.search.query import Query, QueryEncoder, has_scores, only_texts
 from landcue.search.rerank import alpha_qe, k_reciprocal, log_gain
 from landcue.search.result import Found, Picture, Result
@@ -81,8 +92,10 @@ class Planner:
 
         lists = None if after is None else after.lists
         ranking = _ranking(selection, chosen, target, where, options, shortlist, lists, slopes)
-        if target is not None and (chosen == "fused" or options.rerank != "none"):
-            rows = _shortlist(selection, ranking, target, shortlist, slopes)
+        if target is not None and (chosen in RESCORED or options.rerank != "none"):
+            # The query records themselves are excluded and must not use up the shortlist.
+            _, rows = ranking.fetch(shortlist + len(target.own))
+            rows = rows[others(rows, target.own)][:shortlist]
             slope = 0.0 if slopes is None else slopes[0]
             ranking = rescored(view, target, ranking, rows, slope, options.rerank)
         farthest = None
@@ -229,7 +242,7 @@ class Planner:
         """Search modes of this archive; ``ann`` and the fused ones only once built and measured."""
         manifest = self._backend.archive.manifest
         lacking = {"code": not manifest.n_bits, "cue": not manifest.label_names}
-        lacking["regions"] = not manifest.regions
+        lacking["regions"] = not manifest.regions or self._backend.remote
         lacking["fused"] = self._backend.fusion() is None
         lacking["fused-code"] = lacking["fused"] or lacking["code"] or self._backend.remote
         lacking["ann"] = self._backend.ann_facts() is None
@@ -258,6 +271,11 @@ class Planner:
 
     def _check(self, view: View, mode: str, rerank: str = "none") -> None:
         check_mode(mode, view.manifest, rerank)
+        if mode in LOCAL and self._backend.remote:
+            raise UsageError(
+                f"mode {mode} is for archive folders, and this is a Milvus collection: search with "
+                f"mode {'fused' if mode in FUSED else 'embedding'}"
+            )
         if not len(view.records):
             raise ArchiveError(
                 f"{self._backend.archive.folder} holds no records; index images into it first"
@@ -344,33 +362,16 @@ def _ranking(
     if mode in ("code", "cue"):
         return selection.by_code(mode, [target], int(options.label_weight))[0]
     if mode == "two-stage":
-        return selection.two_stage(target, shortlist)
+        return selection.by_sketch(target)
     if mode == "ann":
-        return selection.by_ann(target, shortlist, options.recall, lists)
+        return selection.by_ann(target, shortlist + len(target.own), options.recall, lists)
     if mode == "fused-code" and slopes is not None:
         return selection.by_fused_code(target, slopes[0])
     if mode == "regions":
         return selection.by_regions(target)
-    if slopes is not None:  # replaced by what ranks its candidates
-        return Ranking(_nothing, 1.0, selection.allowed)
-    return selection.by_embedding(target)
-
-
-def _nothing(_: int) -> tuple[Distances, Rows]:
-    return np.empty(0), np.empty(0, np.int64)
-
-
-def _shortlist(
-    selection: Selection,
-    ranking: Ranking,
-    target: Target,
-    shortlist: int,
-    slopes: tuple[float, float] | None,
-) -> Rows:
     if slopes is not None:
-        return selection.fused_candidates(target, slopes[1], shortlist)
-    _, rows = ranking.fetch(shortlist + len(target.own))
-    return rows[others(rows, target.own)][:shortlist]
+        return selection.by_fused(target, slopes[1])
+    return selection.by_embedding(target)
 
 
 def rescored(
@@ -392,7 +393,7 @@ def rescored(
     embeddings = view.read_vectors("embedding", rows)
     apart = _apart(embeddings, target.embedding[0])
     # In one order on every backend, so that re-ranking sums alike.
-    order = _by_distance(view, apart, rows)
+    order = by_distance(view.records, apart, rows)
     rows, embeddings, apart = rows[order], embeddings[order], apart[order]
     if rerank == "alpha-qe" and len(rows):
         expanded = alpha_qe(target.embedding, embeddings)[0].astype(np.float32)
@@ -407,7 +408,7 @@ def rescored(
         labels = slope * log_gain(target.scores, view.read_vectors("scores", rows))[0]
     worst = 1.0 + most
     distances = apart + np.maximum(most - labels, 0.0)
-    order = _by_distance(view, distances, rows)
+    order = by_distance(view.records, distances, rows)
     distances, rows = distances[order], rows[order]
     split = np.stack([1 - apart, labels], axis=1)[order] / worst
     by_row = np.argsort(rows)
@@ -432,15 +433,15 @@ def _apart(embeddings: FloatArray, query: FloatArray) -> npt.NDArray[np.float64]
     return np.maximum(found.astype(np.float64), 0.0)
 
 
-def _by_distance(view: View, distances: npt.NDArray[np.float64], rows: Rows) -> Rows:
-    """Return the order of rows by (distance, id)."""
+def by_distance(records: RecordReader, distances: npt.NDArray[np.float64], rows: Rows) -> Rows:
+    """Return the order int64 ``[m]`` of rows by (distance, id)."""
     order = np.argsort(distances, kind="stable")
     equal = np.diff(distances[order]) == 0
     starts = np.flatnonzero(equal & ~np.append(False, equal[:-1]))
     ends = np.flatnonzero(equal & ~np.append(equal[1:], False)) + 2
     for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
         tied = order[first:last].tolist()
-        order[first:last] = sorted(tied, key=lambda place: view.records.id(int(rows[place])))
+        order[first:last] = sorted(tied, key=lambda place: records.id(int(rows[place])))
     return order
 
 
