@@ -228,23 +228,37 @@ def test_broken_transformers_folders_are_named(vit, tmp_path):
 WEIGHTS = "ResNet18_Weights.SENTINEL2_ALL_MOCO"
 
 
-def test_features_of_torchgeo_equal_the_bare_model(tmp_path):
+@pytest.fixture(scope="module")
+def sentinel(tmp_path_factory):
+    """A model of torchgeo and the name of the encoder that reads its weights."""
     geo = pytest.importorskip("torchgeo.models")
     from safetensors.torch import save_file
 
-    weight = geo.get_weight(WEIGHTS)
+    file = tmp_path_factory.mktemp("torchgeo") / "weights.safetensors"
     model = tiny_models.steady(geo.get_model("resnet18", in_chans=13))
-    save_file(model.state_dict(), tmp_path / "weights.safetensors")
-    encoder = load_model(f"torchgeo:{WEIGHTS}@{tmp_path / 'weights.safetensors'}")
+    save_file(model.state_dict(), file)
+    return model, f"torchgeo:{WEIGHTS}@{file}"
+
+
+def test_the_fingerprint_of_a_torchgeo_model_is_golden(sentinel):
+    """It covers the weights, their name, transforms and bands, and nothing of this machine."""
+    mark = "bf65bd36f9891397fb2329df87b0f4eb0f15172981dc12ea080649e7283c2674"
+    assert load_model(sentinel[1]).fingerprint == mark
+
+
+def test_features_of_torchgeo_equal_the_bare_model(sentinel, tmp_path):
+    import torchgeo.models as geo
+
+    model, name = sentinel
+    weight, encoder = geo.get_weight(WEIGHTS), load_model(name)
     assert encoder.tower.bands == tuple(weight.meta["bands"])
     assert encoder.tower.value_range == (0, 10000)
     assert (encoder.image_size, encoder.in_chans) == (256, 13)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (2, 256, 256, 13), np.uint8)
     stored = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 * 10000
-    model.reset_classifier(0)
     with torch.inference_mode():
-        wanted = model(weight.transforms(stored)).numpy()
+        wanted = model.forward_head(model.forward_features(weight.transforms(stored)), True).numpy()
     np.testing.assert_allclose(encoder.features(pixels), wanted, atol=1e-5)
     encoder.save(tmp_path / "model")
     assert load_model(tmp_path / "model").fingerprint == encoder.fingerprint
