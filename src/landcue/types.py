@@ -169,6 +169,8 @@ class Encoding:
         label_scores: float32 ``[n, C]`` in 0..1; ``[n, 0]`` without a label head.
         regions: Embeddings of R regions of each image as int8 ``[n, R * d]``, of any norm; ``None``
             without regions. See :mod:`landcue.codes.regions`.
+        model: Fingerprint of the model, so that it is not compared with what another one made;
+            empty if it is not known.
     """
 
     embedding: FloatArray
@@ -176,6 +178,7 @@ class Encoding:
     n_bits: int
     label_scores: FloatArray
     regions: npt.NDArray[np.int8] | None = None
+    model: str = ""
 
     def __len__(self) -> int:
         return int(self.embedding.shape[0])

@@ -185,7 +185,7 @@ def test_a_collection_that_uses_images_of_another_one_takes_them_along(areas, se
 def test_examples_and_vectors_that_another_archive_cannot_use_are_named(exported, areas, there):
     examples = {"id": "011.png", "positives": ["003.png", "010.png"], "negatives": ["004.png"]}
     file = {**exported[0], "watches": [], "images": [], "members": []}
-    vector = [1.0, *[0.0] * 11]
+    vector = [1.0, *[0.0] * 15]
     asked = {**file, "query": {**examples, "vector": vector, "k": 9}}
     with service(areas["other"], encoder=OtherEncoder) as client:
         answer = put(client, asked).json()
@@ -196,7 +196,8 @@ def test_examples_and_vectors_that_another_archive_cannot_use_are_named(exported
     kept = {"positives": ["003.png"], "negatives": ["004.png"], "k": 9}
     assert answer["collection"]["query"] == kept
     made = put(there, asked).json()
-    assert (made["problems"], made["collection"]["query"]) == ([], asked["query"])
+    kept = {**asked["query"], "space": file["model"]}
+    assert (made["problems"], made["collection"]["query"]) == ([], kept)
     assert put(there, {**asked, "model": None}).json()["problems"] == answer["problems"][:1]
 
 

@@ -228,7 +228,7 @@ class ArchiveFolder:
         Raises:
             ModelError: Its file is broken.
         """
-        from landcue.archive.fitting import fitted_space
+        from landcue.archive.space import fitted_space
 
         folder = self.model_folder
         return None if folder is None else fitted_space(folder)

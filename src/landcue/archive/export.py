@@ -16,7 +16,7 @@ import shapely.geometry
 from shapely.geometry import mapping
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.manifest import Manifest
+from landcue.archive.manifest import FITTED_FROM, SPACE, Manifest
 from landcue.archive.schema import METADATA_NAMES, footprint_of, in_utc
 from landcue.codes.packing import code_width
 from landcue.data.names import stored_name
@@ -238,11 +238,13 @@ def _stac_id(text: str) -> str:
 
 def model_facts(manifest: Manifest) -> dict[str, Any]:
     """Return the model's properties, in the names of the STAC embeddings extension."""
+    fitted = manifest.model.get(FITTED_FROM)
     return {
         "emb:dimensions": manifest.dim,
         "data_type": "float32",
         "landcue:model": manifest.model.get("name"),
-        "landcue:model_fingerprint": manifest.fingerprint,
+        "landcue:model_fingerprint": manifest.model.get(SPACE, manifest.fingerprint),
+        **({} if fitted is None else {f"landcue:{FITTED_FROM}": fitted}),
         "landcue:code_bits": manifest.n_bits,
         "landcue:metric": "cosine",
     }

@@ -279,19 +279,6 @@ def outgrown(encoder: Model, archive: str, records: int, regions: int = 0) -> st
     return f"{line}: fit it again with landcue archive reembed {archive}{size}"
 
 
-def fitted_space(model: Path) -> Space | None:
-    """Return what maps an encoder's own embeddings to an archive's; ``None`` if they are the same.
-
-    Raises:
-        ModelError: Its file is broken.
-    """
-    from landcue.models.space import Space
-
-    file = model / CODES
-    found = Space.from_bytes(file.read_bytes(), str(file)) if file.is_file() else None
-    return found if found is not None and found.dim else None
-
-
 @contextlib.contextmanager
 def saved(encoder: Model) -> Any:
     """Yield the folder or file of a model; one that has none is written to a temporary folder."""

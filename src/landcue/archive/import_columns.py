@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
 
+from landcue.archive.manifest import FITTED_FROM, SPACE
 from landcue.archive.schema import Metadata, in_utc
 from landcue.codes.packing import code_width
 from landcue.data.places import area_of, place_of
@@ -215,6 +216,21 @@ class TableReader:
     def _names(self) -> list[str | None]:
         c = self._columns
         return [c.embedding, c.id, c.geometry, c.code, c.time, c.labels, c.path, c.group]
+
+    @property
+    def model_facts(self) -> dict[str, str]:
+        """Of which space embeddings are that LandCue exported; empty where it is not known."""
+        if self._columns.embedding != "embedding":
+            return {}
+        try:
+            facts = json.loads((self._schema.metadata or {}).get(b"landcue", b"{}"))
+            named = {
+                name: facts.get(f"landcue:{key}")
+                for name, key in ((SPACE, "model_fingerprint"), (FITTED_FROM, FITTED_FROM))
+            }
+        except (ValueError, AttributeError):
+            return {}
+        return {name: value for name, value in named.items() if value and isinstance(value, str)}
 
     def _checked(self, columns: ImportColumns) -> ImportColumns:
         present = self._schema.names

@@ -77,7 +77,7 @@ def import_table(
     """Create an archive from a Parquet table; after a crash the same call resumes.
 
     The archive has no images, no thumbnails and no model: it is searched by record and by vector.
-    Embeddings are scaled to length 1.
+    Embeddings are scaled to length 1. A table that LandCue exported says of which space they are.
 
     Args:
         file: The table.
@@ -99,7 +99,12 @@ def import_table(
         n_bits=reader.n_bits,
         label_names=(),
         sources={name: Source.at(file.absolute(), file.absolute().parent)},
-        model={"name": IMPORTED, "table": file.name, "columns": asdict(columns)},
+        model={
+            "name": IMPORTED,
+            "table": file.name,
+            "columns": asdict(columns),
+            **reader.model_facts,
+        },
         landcue=__version__,
     )
     report = ImportReport(reader.dim, reader.n_bits)

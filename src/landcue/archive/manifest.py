@@ -31,6 +31,9 @@ METRIC = "cosine"
 THUMBNAIL_SIDE = 96
 IMPORTED = "imported"
 """Name of the model of an archive whose embeddings came from a table."""
+FITTED_FROM, SPACE = "fitted_from", "space"
+"""Facts about the model: fingerprint of the encoder itself where its embeddings were fitted to an
+archive; fingerprint of the model that made imported embeddings, where the table names it."""
 
 _MOST = 2**20
 """Largest dimension and number of bits and of labels: they become the sizes of arrays."""
@@ -82,13 +85,14 @@ class Manifest:
         cls, encoder: Encoder, sources: Mapping[str, Source], model: Mapping[str, Any]
     ) -> Manifest:
         """Describe a new archive made by ``encoder``."""
+        fitted: str = getattr(encoder, FITTED_FROM, "")
         return cls(
             fingerprint=encoder.fingerprint,
             dim=encoder.dim,
             n_bits=encoder.n_bits,
             label_names=encoder.label_names,
             sources=dict(sources),
-            model=dict(model),
+            model={**model, **({FITTED_FROM: fitted} if fitted else {})},
             regions=regions_of(encoder),
         )
 

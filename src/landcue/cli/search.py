@@ -43,6 +43,13 @@ def search(
     vector: Annotated[
         Path | None, typer.Option(help="Embedding in a .npy file, instead of QUERY.")
     ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            help="Of which space --vector is: archive (of its records), encoder (of its encoder "
+            "itself), or the fingerprint of a model. Needed where embeddings were fitted."
+        ),
+    ] = None,
     text: Annotated[
         list[str] | None,
         typer.Option(help="Description in words, for models with a text tower; repeatable."),
@@ -157,6 +164,8 @@ def search(
     import landcue
     from landcue.search import Filter, SearchOptions
 
+    if space is not None and vector is None:
+        raise UsageError("--space is for --vector: leave it out")
     opened = landcue.open(archive, model=model)
     first = _first(query, vector, window, chip_bbox, bands, scale)
     where = Filter.parse(
@@ -192,7 +201,7 @@ def search(
         rerank=rerank,
         fused_weight=fused_weight,
     )
-    result = opened.search(asked, k=k, mode=mode, where=where, options=options)
+    result = opened.search(asked, k=k, mode=mode, where=where, space=space, options=options)
     if grid is not None:
         result.grid(grid)
     if json_:

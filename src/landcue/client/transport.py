@@ -59,6 +59,8 @@ class SearchArguments(TypedDict, total=False):
         ids: Any of these records; up to 1,000.
         cql2: CQL2 filter, text or JSON: ``a_overlaps(labels, ('ship')) or "score:water" > 0.9``.
         vector: Embedding to search for, of the archive's dimensions.
+        space: Of which space the vector is: ``archive``, ``encoder`` or a model's fingerprint;
+            known of what :meth:`landcue.Archive.embed` returned.
         images_of: Id of a collection whose kept images are examples.
         mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann``
             or ``fused``.
@@ -99,6 +101,7 @@ class SearchArguments(TypedDict, total=False):
     ids: Sequence[str]
     cql2: str | None
     vector: Sequence[float] | None
+    space: str | None
     images_of: str | None
     mode: Mode
     k: int
@@ -204,7 +207,9 @@ def with_query(query: Any, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         return {**known, "positives": [*query, *(known.get("positives") or ())]}
     if _is_vector(query):
         values: Any = query if isinstance(query, list | tuple) else query.ravel().tolist()
-        return {**known, "vector": [float(value) for value in values]}
+        known = {**known, "vector": [float(value) for value in values]}
+        space = getattr(getattr(query, "space", None), "fingerprint", None)
+        return known if space is None else {"space": space, **known}
     example = _plain_example("query", query)
     return {**known, "record" if isinstance(example, str) else "image": example}
 

@@ -126,7 +126,7 @@ def encode_crop(encoder: Encoder, image: ByteArray) -> Encoding:
     found = encoder.encode(np.stack(views))
     mean = found.embedding.mean(axis=0, dtype=np.float64, keepdims=True)
     unit = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
-    return Encoding(unit, found.code[:1], found.n_bits, found.label_scores[:1])
+    return Encoding(unit, found.code[:1], found.n_bits, found.label_scores[:1], model=found.model)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -264,6 +264,7 @@ class NeuralEncoder(nn.Module):
             code=pack_bits(out.hash.cpu().numpy() > 0),
             n_bits=self.n_bits,
             label_scores=self.label_scores(out.logits).cpu().numpy().astype(np.float32, copy=False),
+            model=self.fingerprint,
         )
 
     def label_scores(self, logits: Tensor) -> Tensor:

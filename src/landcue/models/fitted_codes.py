@@ -58,6 +58,7 @@ class FittedCodes:
         space: Maps the encoder's embeddings to those of the archive (or keeps them, with ``dim``
             0), to bits and, where the encoder has no labels, to logits of labels.
         path: The folder that it was loaded from; empty if it was not saved.
+        fitted_from: Fingerprint of the encoder, if its embeddings are not those of the archive.
     """
 
     def __init__(self, base: Model, space: Space, path: Path | None = None) -> None:
@@ -72,6 +73,7 @@ class FittedCodes:
         self.fingerprint = hashlib.sha256(
             f"{base.fingerprint} {space.fingerprint}".encode()
         ).hexdigest()
+        self.fitted_from = base.fingerprint if space.dim else ""
         self.dim, self.in_chans, self.image_size = base.dim, base.in_chans, base.image_size
         self.on_cpu, self.unfinished = base.on_cpu, base.unfinished
         self.provenance: dict[str, Any] = {**base.provenance, "fitted": dict(space.facts)}
@@ -99,7 +101,7 @@ class FittedCodes:
         found = self.space.encode(encoding.embedding)
         scores = encoding.label_scores if self.base.label_names else found.label_scores
         embedding = found.embedding if self.space.dim else encoding.embedding
-        return Encoding(embedding, found.code, self.n_bits, scores)
+        return Encoding(embedding, found.code, self.n_bits, scores, model=self.fingerprint)
 
     def save(self, folder: Path) -> None:
         """Write a model folder that :func:`landcue.load_model` reads."""

@@ -211,6 +211,7 @@ class OnnxEncoder:
             code=pack_bits(out["hash"] > 0),
             n_bits=self.n_bits,
             label_scores=out["label_scores"].astype(np.float32, copy=False),
+            model=self.fingerprint,
         )
 
 

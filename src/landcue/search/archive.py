@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
-from landcue.errors import ArchiveError, DataError, UsageError
+from landcue.archive.space import ARCHIVE, ENCODER, Embeddings
+from landcue.errors import DataError, UsageError
 from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
 from landcue.search.opened import Model, OpenedArchive, open_storage
 from landcue.search.plan import SearchOptions
-from landcue.search.query import Example, Query, Text, unit_vector
+from landcue.search.query import Example, Query, Text
 from landcue.search.result import Picture, Result
 from landcue.search.survey import WORLD, MapView, map_view
-from landcue.types import Bounds, Encoder, FloatArray
+from landcue.types import Bounds, Encoder
 
 if TYPE_CHECKING:
     from landcue.data.marks import Given, Marks
@@ -48,6 +50,7 @@ class Archive(OpenedArchive):
         where: str | Filter | None = None,
         text: str | None = None,
         mode: str = "auto",
+        space: str | None = None,
         options: SearchOptions = _DEFAULT,
     ) -> Result:
         """Return the k nearest records.
@@ -70,6 +73,7 @@ class Archive(OpenedArchive):
                 ``landcue models show`` prints which score 1 % of the images exceed.
             mode: ``auto``, ``embedding``, ``code``, ``cue``, ``two-stage``, ``ann``,
                 ``fused``, ``fused-code`` or ``regions``: see :class:`landcue.Result`.
+            space: Of which space a vector is that does not know it: see :class:`landcue.Query`.
             options: All other options.
 
         Raises:
@@ -77,7 +81,7 @@ class Archive(OpenedArchive):
             ArchiveError: The archive is empty.
             DataError: An image cannot be read.
         """
-        return self._planner.search(_asked(query, text), k, mode, _filter(where), options)
+        return self._planner.search(_asked(query, text, space), k, mode, _filter(where), options)
 
     def search_all(
         self,
@@ -86,6 +90,7 @@ class Archive(OpenedArchive):
         where: str | Filter | None = None,
         text: str | None = None,
         mode: str = "auto",
+        space: str | None = None,
         options: SearchOptions = _DEFAULT,
     ) -> Result:
         """Return every record that matches ``where`` and reaches ``min_score``, ranked.
@@ -101,6 +106,7 @@ class Archive(OpenedArchive):
             where: Restricts the records.
             text: A description in words.
             mode: ``auto``, ``embedding``, ``code``, ``cue``, ``fused`` or ``fused-code``.
+            space: Of which space a vector is.
             options: All other options, without a cursor or re-ranking.
 
         Raises:
@@ -109,7 +115,7 @@ class Archive(OpenedArchive):
             ArchiveError: The archive is empty.
             DataError: An image cannot be read.
         """
-        return self._planner.search_all(_asked(query, text), mode, _filter(where), options)
+        return self._planner.search_all(_asked(query, text, space), mode, _filter(where), options)
 
     def map_view(
         self,
@@ -379,55 +385,59 @@ class Archive(OpenedArchive):
             label=label, where=_filter(where), apart=apart, seed=seed, picture=picture,
         )  # fmt: skip
 
-    def embed(self, query: Example | Query) -> FloatArray:
+    def embed(self, query: Example | Query, *, space: str | None = None) -> Embeddings:
         """Return the embedding of a query, float32 ``[1, d]``, unit norm.
 
         >>> archive.embed("a.png").shape
         (1, 12)
 
+        It is an array that knows its space, as those of :meth:`columns` and :meth:`convert`, so
+        that a search of another archive converts or refuses it. What is computed from it, joined or
+        saved to a file is a plain array.
+
+        Args:
+            query: As in :meth:`search`.
+            space: Of which space a vector is that does not know it: see :class:`landcue.Query`.
+
         Raises:
             UsageError: It is not valid; see :meth:`search`.
             DataError: An image cannot be read.
         """
-        return self._planner.embed(_query(query))
+        asked = _asked(query, None, space)
+        assert asked is not None
+        return self.space.tag(self._planner.embed(asked))
 
-    def convert(self, embedding: FloatArray, source: Archive | None = None) -> FloatArray:
+    def convert(
+        self, embedding: npt.NDArray[Any], source: Archive | str | None = None
+    ) -> Embeddings:
         """Convert embeddings of another archive of the same encoder for searches of this one.
 
-        Embeddings that ``landcue index`` fits to an archive have its own space, and a vector does
-        not say where it is from.
+        Embeddings that ``landcue index`` fits to an archive have its own space. Searches convert
+        those that know it, as :meth:`embed` returns them; a plain array does not say where it is
+        from.
 
-        >>> other.search(other.convert(archive.embed("a.png"), archive))       # doctest: +SKIP
+        >>> plain = np.array(archive.embed("a.png"))
+        >>> other.search(other.convert(plain, archive))                        # doctest: +SKIP
 
         Args:
             embedding: Floats ``[n, d]`` or ``[d]``; scaled to length 1.
-            source: The archive that they are of; ``None``: they are the encoder's own.
+            source: The archive that they are of, or as ``space`` of :class:`landcue.Query`;
+                ``None``: they know it, or else are the encoder's own.
 
         Returns:
             float32 ``[n, d]``, unit norm.
 
         Raises:
-            ArchiveError: The archives have different encoders, or cannot be converted.
-            UsageError: Of another length, all 0 or not finite.
+            UsageError: The archives have different encoders, or cannot be converted; vectors of
+                another length, all 0 or not finite.
         """
-        from landcue.archive.fitting import fitted_space
-        from landcue.search.change import encoder_of
-
-        storages = [self._storage] if source is None else [self._storage, source._storage]
-        folders = [one.model_folder for one in storages]
-        if None in folders or len({encoder_of(one) for one in storages}) > 1:
-            raise ArchiveError(
-                f"{self.url}: embeddings of another encoder, or of one that was fitted apart, "
-                "cannot be converted; index the images of one archive into a new folder with "
-                "--model and the other's folder model"
-            )
-        dim = self.manifest.dim
-        rows = [unit_vector(row, dim)[0] for row in np.atleast_2d(embedding)]
-        embedding = np.array(rows, np.float32).reshape(-1, dim)
-        spaces = [fitted_space(folder) for folder in folders if folder is not None]
-        if source is not None and spaces[1] is not None:
-            embedding = spaces[1].invert(embedding)
-        return embedding if spaces[0] is None else spaces[0].encode(embedding).embedding
+        own = self.space
+        if isinstance(source, Archive):
+            embedding = source.space.tag(source.space.accept(embedding, ARCHIVE))
+            return own.tag(own.accept(embedding))
+        if source is None and getattr(embedding, "space", None) is None:
+            source = ENCODER
+        return own.tag(own.accept(embedding, source))
 
     @property
     def watches(self) -> Watches:
@@ -509,8 +519,12 @@ def _query(query: Example | Query) -> Query:
     return query if isinstance(query, Query) else Query((query,))
 
 
-def _asked(query: Example | Query | None, text: str | None) -> Query | None:
+def _asked(
+    query: Example | Query | None, text: str | None, space: str | None = None
+) -> Query | None:
     asked = None if query is None else _query(query)
+    if asked is not None and space is not None:
+        asked = asked.of_space(space)
     if text is not None:
         asked = Query(Text(text)) if asked is None else asked.also(Text(text))
     return asked

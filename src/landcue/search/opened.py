@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -13,6 +14,7 @@ from landcue.archive.archive import ArchiveFolder, Columns
 from landcue.archive.layout import has_text
 from landcue.archive.manifest import Manifest, read_manifest
 from landcue.archive.schema import footprint_of, window_of
+from landcue.archive.space import ArchiveSpace
 from landcue.errors import LandcueError, UsageError, did_you_mean
 from landcue.search.backend import Backend, Storage
 from landcue.search.local import LocalBackend
@@ -58,6 +60,11 @@ class OpenedArchive:
     def folder(self) -> Path:
         """Its path, or the address of a collection."""
         return self._storage.folder
+
+    @property
+    def space(self) -> ArchiveSpace:
+        """The space of its embeddings: which vectors can be compared with them."""
+        return self._planner.space
 
     @property
     def url(self) -> str:
@@ -212,7 +219,8 @@ class OpenedArchive:
         Raises:
             ArchiveError: The table is broken.
         """
-        return self._storage.columns()
+        columns = self._storage.columns()
+        return replace(columns, embedding=self.space.tag(columns.embedding))
 
     def label_scores(self) -> FloatArray:
         """Return predicted scores float32 ``[n, C]`` in 0..1, in the order of :meth:`columns`."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from landcue.archive.space import ArchiveSpace
 from landcue.codes.engine import check_k
 from landcue.errors import ArchiveError, UsageError
 from landcue.search.backend import Backend, Facts, Ranking, RecordReader, Selection, Target, View
@@ -50,11 +51,16 @@ _DEFAULT = SearchOptions()
 
 
 class Planner:
-    """Searches a backend: chooses modes, takes pages, explains. Several threads may use it."""
+    """Searches a backend: chooses modes, takes pages, explains. Several threads may use it.
+
+    Attributes:
+        space: The space of its embeddings.
+    """
 
     def __init__(self, backend: Backend, encoder: Callable[[], Encoder] | None = None) -> None:
         """Take what is searched, and what loads its model when an image is the query."""
         self._backend, self._encoder = backend, encoder
+        self.space = ArchiveSpace(backend.archive)
 
     def search(
         self,
@@ -283,7 +289,7 @@ class Planner:
 
     def _encode(self, view: View, query: Query, mode: str) -> Target:
         needs = NEEDS[mode] - (frozenset() if view.manifest.n_bits else {"code"})
-        return QueryEncoder(view, self._encoder).encode(query, needs)
+        return QueryEncoder(view, self._encoder, self.space).encode(query, needs)
 
 
 def _cursor(view: View, word: str, mode: str) -> Cursor:

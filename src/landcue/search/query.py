@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from landcue.archive.space import ArchiveSpace
 from landcue.codes.packing import check_codes, pack_bits, unpack_bits
 from landcue.codes.regions import encode_crop
 from landcue.errors import UsageError, did_you_mean
@@ -55,7 +56,8 @@ class Query:
     * a ``str``: the id of a record; if no record has it, an image file or ``s3://`` address;
     * a path: an image file (see :func:`landcue.data.read_image`); ``bytes``: the contents of one;
     * a Pillow image, or decoded pixels, uint8 ``[h, w, 3]``;
-    * a vector, float ``[d]`` or ``[1, d]``, of any length but 0;
+    * a vector, float ``[d]`` or ``[1, d]``, of any length but 0; one of a fitted archive that does
+      not know its space (see :meth:`landcue.Archive.embed`) needs ``space``;
     * a :class:`landcue.types.Hit` or :class:`landcue.types.Record`: the record of its id;
     * a :class:`landcue.search.Chip` of a scene, or one image as :class:`landcue.types.Encoding`;
     * a :class:`landcue.search.Text`, for models with a text tower. Beside images it is weighted so
@@ -77,6 +79,9 @@ class Query:
         name: Name of the query in the result; by default composed of the examples.
         marks: So many of the last positives are results that were marked as relevant: their labels
             are not labels of the query.
+        space: Of which space vectors are that do not know it: ``archive``: of this archive's
+            records; ``encoder``: of its encoder itself, before embeddings were fitted to the
+            archive, so that they are converted; or the fingerprint of a model.
     """
 
     positives: tuple[Example, ...]
@@ -85,6 +90,7 @@ class Query:
     negative_weight: float = 0.5
     name: str | None = None
     marks: int = 0
+    space: str | None = None
 
     def __init__(
         self,
@@ -94,6 +100,7 @@ class Query:
         negative_weight: float = 0.5,
         name: str | None = None,
         marks: int = 0,
+        space: str | None = None,
     ) -> None:
         """Take examples."""
         several = tuple(positives) if isinstance(positives, list | tuple) else (positives,)
@@ -103,6 +110,7 @@ class Query:
         object.__setattr__(self, "negative_weight", negative_weight)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "marks", marks)
+        object.__setattr__(self, "space", space)
 
     def also(self, *positives: Example) -> Query:
         """Return the query with more positive examples."""
@@ -113,7 +121,15 @@ class Query:
             self.negative_weight,
             None if self.name is None else " + ".join([self.name, *map(_name, positives)]),
             self.marks and self.marks + len(positives),
+            self.space,
         )
+
+    def of_space(self, space: str) -> Query:
+        """Return the query with the space of its vectors."""
+        return Query(
+            self.positives, self.negatives, self.rule, self.negative_weight, self.name, self.marks,
+            space,
+        )  # fmt: skip
 
     @property
     def title(self) -> str:
@@ -187,8 +203,11 @@ def _singular(word: str) -> str:
 class QueryEncoder:
     """Encodes queries with the records of one archive and its encoder."""
 
-    def __init__(self, view: View, encoder: Callable[[], Encoder] | None) -> None:
-        """Take the archive, and what loads its encoder."""
+    def __init__(
+        self, view: View, encoder: Callable[[], Encoder] | None, space: ArchiveSpace
+    ) -> None:
+        """Take the archive, what loads its encoder, and the space of its embeddings."""
+        self._space = space
         self._view, self._records, self._encoder = view, view.records, encoder
         manifest = view.manifest
         self._dim, self._n_bits = manifest.dim, manifest.n_bits
@@ -211,12 +230,12 @@ class QueryEncoder:
             raise UsageError(f"the negative weight is {query.negative_weight}: use 0 or more")
         if not query.positives:
             raise UsageError("there are only negatives: add at least one positive example")
-        positives = [self._one(example, needs) for example in query.positives]
+        positives = [self._one(example, needs, query.space) for example in query.positives]
         of_query = positives[: len(positives) - query.marks]
         labels = tuple(dict.fromkeys(label for target in of_query for label in target.labels))
         if len(positives) == 1 and not query.negatives:
             return replace(positives[0], labels=labels)
-        negatives = [self._one(example, needs) for example in query.negatives]
+        negatives = [self._one(example, needs, query.space) for example in query.negatives]
         own = frozenset[int]().union(*(target.own for target in (*positives, *negatives)))
         embedding = positives[0].embedding
         if "embedding" in needs:
@@ -244,17 +263,17 @@ class QueryEncoder:
         )
         return Target(embedding, code, cue, scores, labels, own)
 
-    def _one(self, example: Example, needs: frozenset[str]) -> Target:
+    def _one(self, example: Example, needs: frozenset[str], space: str | None) -> Target:
         if isinstance(example, ById | Hit | Record):
             return self._record(example.id, needs)
         if isinstance(example, str) and self._records.find(example) is not None:
             return self._record(example, needs)
         if isinstance(example, Encoding):
-            return self._encoded(example)
+            return self._encoded(self._space.accept_encoding(example, space))
         if isinstance(example, Text):
             return self._text(example, needs)
         if isinstance(example, np.ndarray) and not _is_pixels(example):
-            return self._vector(example, needs)
+            return self._vector(example, needs, space)
         if isinstance(example, str):
             self._check_file(example)
         if self._encoder is None:
@@ -325,13 +344,17 @@ class QueryEncoder:
         labels = self._records.labels_of(row)
         return Target(**read, labels=labels, own=frozenset({row}), id=id_)
 
-    def _vector(self, vector: npt.NDArray[Any], needs: frozenset[str]) -> Target:
+    def _vector(self, vector: npt.NDArray[Any], needs: frozenset[str], space: str | None) -> Target:
         if needs - {"embedding", "crop"}:
             raise UsageError(
                 "a vector alone has neither code nor labels: search with mode embedding, "
                 "two-stage or ann"
             )
-        return Target(unit_vector(vector, self._dim), _NO_BITS, _NO_BITS)
+        if vector.ndim > 2 or (vector.ndim == 2 and len(vector) != 1):
+            raise UsageError(
+                f"the vector is {vector.dtype} {list(vector.shape)}: search with one at a time"
+            )
+        return Target(self._space.accept(vector, space), _NO_BITS, _NO_BITS)
 
     def _check_file(self, text: str) -> None:
         from landcue.data.names import find_spelling
@@ -404,25 +427,6 @@ def read_vector(path: Path) -> npt.NDArray[Any]:
 
 _NO_BITS: ByteArray = np.empty((1, 0), np.uint8)
 _NO_NUMBERS: FloatArray = np.empty((1, 0), np.float32)
-
-
-def unit_vector(vector: npt.NDArray[Any], dim: int) -> FloatArray:
-    """Scale one vector to length 1: float32 ``[1, dim]``.
-
-    Raises:
-        UsageError: It has another type or number of dimensions, or its length is 0.
-    """
-    flat = vector[0] if vector.ndim == 2 and len(vector) == 1 else vector
-    if flat.shape != (dim,) or not np.issubdtype(flat.dtype, np.floating):
-        raise UsageError(
-            f"the vector is {vector.dtype} {list(vector.shape)}: use one of {dim} float values, "
-            "as the archive's embeddings have"
-        )
-    wide = flat.astype(np.float64)
-    norm = float(np.linalg.norm(wide))
-    if not 0 < norm < np.inf:  # also for NaN
-        raise UsageError(f"the vector has length {norm}: use finite values that are not all 0")
-    return (wide / norm).astype(np.float32)[None]
 
 
 def check_encoding(encoding: Encoding, dim: int, n_bits: int) -> None:

@@ -28,7 +28,7 @@ from landcue.errors import LandcueError, UsageError
 from landcue.search.expression import Expression, Joined, Label, Not, parse
 from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
-from landcue.types import Bounds, FloatArray, Problem, now_iso
+from landcue.types import Bounds, Problem, now_iso
 
 if TYPE_CHECKING:
     from landcue.search.archive import Archive
@@ -150,8 +150,9 @@ class Watches:
     def add(
         self,
         name: str,
-        embedding: FloatArray | None,
+        embedding: npt.NDArray[Any] | None,
         *,
+        space: str | None = None,
         query: str = "",
         where: Filter | None = None,
         percentile: float = PERCENTILE,
@@ -165,7 +166,8 @@ class Watches:
 
         Args:
             name: Unique in the archive.
-            embedding: Of the query, float32 ``[1, d]``; ``None`` for a filter alone.
+            embedding: Of the query, floats ``[1, d]``; ``None`` for a filter alone.
+            space: Of which space it is if it does not know it: see :class:`landcue.Query`.
             query: Its description, or the id of a record.
             where: Restricts the records.
             percentile: More than 0, at most 100: a hit is closer than this percentage of the
@@ -203,13 +205,10 @@ class Watches:
             search = {"filters": filters, **search}
         blob = None
         if embedding is not None:
-            values = np.asarray(embedding, "<f4")
-            if values.size != self._archive.manifest.dim or not np.isfinite(values).all():
-                raise UsageError(
-                    f"the embedding has {values.size} values, not {self._archive.manifest.dim} "
-                    "finite ones"
-                )
-            blob = values.tobytes()
+            values = self._archive.space.accept(embedding, space)
+            if len(values) != 1:
+                raise UsageError(f"there are {len(values)} embeddings: save a search for each")
+            blob = values.astype("<f4").tobytes()
         with self.batch() if batch is None else contextlib.nullcontext(batch) as database:
             if database.execute("SELECT 1 FROM watches WHERE name = ?", (name,)).fetchone():
                 raise UsageError(f"there is a saved search {name!r}: remove it or use another name")

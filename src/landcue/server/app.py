@@ -98,7 +98,12 @@ def create_app(
             allow_origins=list(settings.origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
-            expose_headers=["X-Archive-Version", "X-Request-ID", "X-Row-Count"],
+            expose_headers=[
+                "X-Archive-Version",
+                "X-Model-Fingerprint",
+                "X-Request-ID",
+                "X-Row-Count",
+            ],
         )
     app.add_middleware(Observe, metrics=service.metrics)
     if settings.proxies:

@@ -430,7 +430,7 @@ def _kept(row: sqlite3.Row) -> KeptImage:
         np.frombuffer(row[name], np.float32)[None] for name in ("embedding", "scores")
     )
     code = np.frombuffer(row["code"], np.uint8)[None]
-    encoding = Encoding(embedding, code, row["bits"], scores)
+    encoding = Encoding(embedding, code, row["bits"], scores, model=row["fingerprint"])
     return KeptImage(row["part"], row["fingerprint"], encoding, row["thumbnail"])
 
 

@@ -127,7 +127,7 @@ def write(
         "archive": served.name,
         "query": result.query,
         "mode": result.mode,
-        "fingerprint": served.archive.manifest.fingerprint,
+        "fingerprint": served.archive.space.fingerprint,
         "rows": len(result),
         "cursor": result.cursor,
     }

@@ -326,7 +326,23 @@ def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
     if not own and not marks and not negatives:
         return None
     positives = [*own, *marks]
-    return Query(positives, negatives, search.rule, search.negative_weight, marks=len(marks))
+    return Query(
+        positives, negatives, search.rule, search.negative_weight,
+        marks=len(marks), space=search.space,
+    )  # fmt: skip
+
+
+def with_space(archive: Archive, search: dict[str, Any]) -> dict[str, Any]:
+    """Return a search to keep, which says by a fingerprint of which space its vector is.
+
+    Raises:
+        UsageError: It does not say it at all, or the vector cannot be searched for.
+    """
+    if search.get("vector"):
+        space = archive.space.name(search.get("space"))
+        archive.space.accept(np.array(search["vector"], np.float32), space)
+        return {**search, "space": space}
+    return search
 
 
 def encode_images(

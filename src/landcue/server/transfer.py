@@ -11,15 +11,16 @@ import base64
 import binascii
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from landcue.archive.space import ARCHIVE, ENCODER
 from landcue.errors import DataError, LandcueError, UsageError
 from landcue.server.collections import Collections, KeptImage
 from landcue.server.errors import ProblemError, one_line
-from landcue.server.queries import to_filter
+from landcue.server.queries import to_filter, with_space
 from landcue.server.schemas.collections import CollectionFile, ImageFile
 from landcue.server.schemas.watches import MAX_WATCHES, WatchFile
 from landcue.types import ByteArray, Encoding, FloatArray
@@ -94,6 +95,7 @@ def import_watches(
                 archive.watches.add(
                     name,
                     query,
+                    space=ARCHIVE,
                     query=one.query,
                     where=where,
                     min_score=one.min_score,
@@ -195,11 +197,15 @@ def import_collection(
         query = given.query.model_dump(mode="json", exclude_unset=True)
         for field in ("archive", "crop", "cursor", "images_of"):
             query.pop(field, None)
-        if query.get("vector") and given.model != archive.manifest.fingerprint:
-            del query["vector"]
-            problems.append(
-                "the vector of the query was left out: it is not known to be of this model"
-            )
+        if query.get("vector"):
+            try:
+                query = with_space(archive, {**query, "space": _space(query, given.model)})
+            except UsageError:
+                del query["vector"]
+                query.pop("space", None)
+                problems.append(
+                    "the vector of the query was left out: it is not known to be of this model"
+                )
         examples = [query.get("id"), *query.get("positives", ()), *query.get("negatives", ())]
         missing = [id_ for id_ in examples if id_ is not None and id_ not in archive]
         problems += _missing(missing, " of the query", name)
@@ -259,11 +265,21 @@ def _search(one: WatchFile, kept: Callable[[str], str | None]) -> dict[str, Any]
         return None
     search = one.search.model_dump(mode="json", exclude_unset=True)
     search.pop("archive", None)
+    if search.get("vector"):
+        search["space"] = _space(search, one.model)
     if one.search.images_of is not None:
         search["images_of"] = kept(one.search.images_of)
         if search["images_of"] is None:
             return None
     return search
+
+
+def _space(search: Mapping[str, Any], model: str | None) -> str:
+    """Return the fingerprint of the space of the vector of a search of a file."""
+    named = search.get("space")
+    if named == ENCODER or (model is None and named in (None, ARCHIVE)):
+        raise UsageError("the file does not say of which space the vector is")
+    return str(model if named in (None, ARCHIVE) else named)
 
 
 def _image_file(one: KeptImage) -> dict[str, Any]:
@@ -297,7 +313,7 @@ def _kept(
     data = _bytes(one.thumbnail, f"{what}: its thumbnail")
     if not data.startswith(b"\xff\xd8\xff"):
         raise DataError(f"{what}: its thumbnail is no JPEG")
-    encoding = Encoding(embedding, code, manifest.n_bits, scores)
+    encoding = Encoding(embedding, code, manifest.n_bits, scores, model=one.fingerprint)
     try:
         return KeptImage(one.part, one.fingerprint, encoding, thumbnail(data))
     except DataError as error:

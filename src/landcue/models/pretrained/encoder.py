@@ -9,6 +9,7 @@ below ``tower/``, all that is needed offline.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import io
@@ -17,6 +18,7 @@ import logging
 import sys
 import threading
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -136,13 +138,18 @@ class PretrainedEncoder:
         self.path = Path()
         self.provenance: dict[str, Any] = {"encoder": tower.name, "space": dict(self.space.facts)}
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over weights, preprocessing and space."""
         if not self.fitted:
             return self.tower.fingerprint
         both = f"{self.tower.fingerprint} {self.space.fingerprint}"
         return hashlib.sha256(both.encode()).hexdigest()
+
+    @property
+    def fitted_from(self) -> str:
+        """Fingerprint of the tower, if embeddings are in a space that was fitted to an archive."""
+        return self.tower.fingerprint if self.fitted and "adapted" not in self.space.facts else ""
 
     @property
     def dim(self) -> int:
@@ -212,7 +219,7 @@ class PretrainedEncoder:
         Raises:
             LandcueError: As :meth:`features`.
         """
-        return self.space.encode(self.features(images))
+        return replace(self.space.encode(self.features(images)), model=self.fingerprint)
 
     def encode_text(self, text: str) -> FloatArray:
         """Return the embedding of a text, float32 ``[1, d]``, unit norm: a mean over prompts.
@@ -231,7 +238,8 @@ class PretrainedEncoder:
         self._check_text()
         if not all(text.strip() for text in texts):
             raise UsageError("the text is empty: describe a place in a few words")
-        return self.space.encode_text(self._averaged([text.strip() for text in texts]))
+        found = self.space.encode_text(self._averaged([text.strip() for text in texts]))
+        return replace(found, model=self.fingerprint)
 
     @property
     def general_encoding(self) -> Encoding | None:

@@ -19,6 +19,7 @@ from landcue.server.queries import (
     read_parts,
     read_text,
     to_filter,
+    with_space,
 )
 from landcue.server.routes.base import (
     IMAGE_HEADERS,
@@ -232,4 +233,5 @@ def _checked(
     query = None
     if given.query is not None:
         query = given.query.model_dump(mode="json", exclude_unset=True, exclude={"crop", "cursor"})
+        query = with_space(served.archive, query)
     return query, [member.model_dump() for member in given.members]

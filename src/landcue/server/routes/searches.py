@@ -253,6 +253,8 @@ async def _search(
         wanted = service.with_kept(body, served)
         found = run_search(served, wanted, service.decoders, every=every)
         headers = {"X-Row-Count": str(len(found))} if kind != "json" or every else {}
+        if kind in ("arrow", "npy"):  # a .npy file cannot say of which space its embeddings are
+            headers["X-Model-Fingerprint"] = served.archive.space.fingerprint
         if kind == "json":
             if len(found) > MAX_DEPTH:
                 raise ProblemError(413, f"{len(found):,} rows are too many for JSON: use geojson")

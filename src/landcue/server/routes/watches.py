@@ -16,7 +16,15 @@ from landcue.errors import LandcueError, UsageError
 from landcue.search.watch import PERCENTILE, WatchReport, write_feed, write_json_lines
 from landcue.server.archives import Served
 from landcue.server.errors import ProblemError
-from landcue.server.queries import Body, parse_json, read_json, read_query, read_text, to_filter
+from landcue.server.queries import (
+    Body,
+    parse_json,
+    read_json,
+    read_query,
+    read_text,
+    to_filter,
+    with_space,
+)
 from landcue.server.routes.base import (
     PROBLEMS,
     Service,
@@ -102,11 +110,14 @@ async def save_watch(request: Request, service: Shared) -> Response:
             percentile=given.percentile or PERCENTILE,
             min_score=search.min_score,
             collection=given.collection,
-            search=search.model_dump(
-                mode="json",
-                exclude_unset=True,
-                exclude_defaults=True,
-                exclude={"archive", "min_score", "cursor"},
+            search=with_space(
+                served.archive,
+                search.model_dump(
+                    mode="json",
+                    exclude_unset=True,
+                    exclude_defaults=True,
+                    exclude={"archive", "min_score", "cursor"},
+                ),
             ),
         )
         return _listed(served)

@@ -206,6 +206,14 @@ class SearchRequest(RequestModel):
         max_length=8_192,
         description="Embedding to search for, of the archive's dimensions; any length but 0.",
     )
+    space: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Of which space `vector` is: `archive`: of this archive's records; `encoder`: "
+        "of its encoder itself, which is converted; or the fingerprint of the model that made it. "
+        "Needed where embeddings were fitted to the archive.",
+    )
     images_of: Id | None = Field(
         None,
         description="Id of a collection whose kept images are examples, as when it was created.",
