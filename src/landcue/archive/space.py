@@ -149,14 +149,14 @@ class ArchiveSpace:
             named = self.fingerprint
         if named == self.fingerprint:
             return encoding
-        space = self._model.space
-        if named != self.encoder or space is None:
+        fitted = self._model.space
+        if named != self.encoder or fitted is None:
             raise UsageError(self._foreign("the encoding is", named))
-        found = space.encode(encoding.embedding)
+        found = fitted.encode(encoding.embedding)
         own_scores = encoding.label_scores.shape[1]
         return replace(
             found,
-            embedding=found.embedding if space.dim else encoding.embedding,
+            embedding=found.embedding if fitted.dim else encoding.embedding,
             label_scores=encoding.label_scores if own_scores else found.label_scores,
         )
 

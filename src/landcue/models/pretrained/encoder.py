@@ -138,9 +138,13 @@ class PretrainedEncoder:
         self.path = Path()
         self.provenance: dict[str, Any] = {"encoder": tower.name, "space": dict(self.space.facts)}
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over weights, preprocessing and space."""
+        return self._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
         if not self.fitted:
             return self.tower.fingerprint
         both = f"{self.tower.fingerprint} {self.space.fingerprint}"
