@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -169,17 +169,31 @@ def by_id(table: pa.Table) -> pa.Table:
 _NEAR = 1000
 
 
+class Lookup(Protocol):
+    """Finds ids without reading all of them."""
+
+    def positions(self, ids: Iterable[str]) -> list[int]:
+        """Return the places of those ids that a record has, in :meth:`ArchiveFolder.batches`."""
+        ...
+
+    def near_ids(self, id_: str) -> list[str]:
+        """Return ids that sort next to an unknown one."""
+        ...
+
+
 class ArchiveFolder:
     """A consistent view of an archive: later writes are not visible.
 
     Attributes:
         folder: Its path.
         manifest: Its manifest.
+        lookup: Finds ids, if something knows them: then no record needs a scan of all ids.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, table: RecordTable | None) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.lookup: Lookup | None = None
         self._table = table
         self._mark: ReaderMark | None = None
 
@@ -366,14 +380,21 @@ class ArchiveFolder:
 
     def unknown(self, id_: str) -> UsageError:
         """Return the error for an id that no record has, naming near matches."""
+        if self.lookup is not None:
+            return unknown_id(id_, self.lookup.near_ids(id_))
         ids = [] if self._table is None else sorted(self._table.read(["id"])["id"].to_pylist())
         return unknown_id(id_, ids)
 
     def _rows(self, ids: Iterable[str], columns: list[str]) -> list[dict[str, Any]]:
         if self._table is None:
             return []
+        wanted = set(ids)
         with reading(self.folder):
-            return self._table.rows(ids, columns).to_pylist()
+            if self.lookup is not None:
+                found = self._table.at(self.lookup.positions(wanted), columns).to_pylist()
+                if wanted.issuperset(row["id"] for row in found):
+                    return found
+            return self._table.rows(wanted, columns).to_pylist()
 
 
 def own_model(folder: Path) -> Path | None:

@@ -152,6 +152,11 @@ class RecordTable:
             batches = rows.to_batches()
             return batches[0] if batches else pa.RecordBatch.from_pylist([], rows.schema)
 
+    def at(self, positions: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Return rows by their places in :meth:`batches`, in no particular order."""
+        with reading(self.folder):
+            return self._table.take_offsets(list(positions)).select(list(columns)).to_arrow()
+
     def rows(self, ids: Iterable[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows with these ids, all columns by default, in no particular order."""
         with reading(self.folder):

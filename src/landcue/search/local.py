@@ -234,6 +234,7 @@ class LocalBackend:
         on_disk = count > 0 and (large if cache is None else cache)
         store = Store(archive, on_disk=on_disk)
         self.records = Records(store.table("records", functools.partial(read_records, archive)))
+        archive.lookup = self.records
         self.vectors = Vectors(archive, store)
         # What was measured is small, and kept on disk for archives of all sizes.
         kept = store if on_disk else Store(archive, on_disk=cache is not False and count > 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,8 @@ COLUMNS = (
 )
 """The columns of a record besides its vectors."""
 _BOX = ("west", "south", "east", "north")
+_POSITION = "position"
+"""Column of the place in the archive's table: :meth:`ArchiveFolder.batches` yields it there."""
 
 
 class Records:
@@ -94,6 +96,15 @@ class Records:
             if row < len(self) and self.id(row) == name:
                 return row
         return None
+
+    def positions(self, ids: Iterable[str]) -> list[int]:
+        """Return the places in the archive's table of those ids that a record has."""
+        rows: list[int] = []
+        for id_ in ids:
+            row = self._ids.place(id_)
+            if row < len(self) and self.id(row) == id_:
+                rows.append(row)
+        return self._table[_POSITION].take(pa.array(rows, pa.int64())).to_pylist()
 
     def near_ids(self, id_: str, most: int = 1000) -> list[str]:
         """Return ids that sort next to an unknown one."""
@@ -200,11 +211,12 @@ class Records:
 
 
 def read_records(archive: ArchiveFolder) -> pa.Table:
-    """Read the columns of :data:`COLUMNS`, sorted by id, in one chunk."""
+    """Read the columns of :data:`COLUMNS` and the positions, sorted by id, in one chunk."""
     schema = pa.schema([_wide(archive.manifest.schema.field(name)) for name in COLUMNS])
     batches = [batch.cast(schema) for batch in archive.batches(COLUMNS)]
     table = pa.Table.from_batches(batches, schema)
-    return table.take(pc.sort_indices(table["id"])).combine_chunks()
+    order = pc.sort_indices(table["id"])
+    return table.take(order).combine_chunks().append_column(_POSITION, order)
 
 
 def _wide(field: Any) -> Any:

@@ -31,7 +31,7 @@ from landcue.files import locked_file, read_json, reserve, write_atomic
 from landcue.types import Problem
 
 INDEXES = "indexes"
-FORMAT = 1
+FORMAT = 2
 
 _HINT = "delete the folder; it is built again at the next search"
 
