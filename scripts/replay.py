@@ -15,7 +15,7 @@ import itertools
 import re
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -448,13 +448,13 @@ def filters(at: Searches) -> dict[str, Any]:
         "bbox": at.where(bbox=at.box(-60, -50, 80, 60)),
         "antimeridian": at.where(bbox=at.box(120, -80, -100, 80)),
         "polygon": at.where(polygon=shape),
-        "after": at.where(after=day),
-        "before": at.where(before=day),
+        "after": at.where(datetime=(day, None)),
+        "before": at.where(datetime=(None, day - timedelta(microseconds=1))),
         "path": at.where(path="other/"),
         "group": at.where(groups=("scene1", "scene3")),
         "sensor": at.where(sensors=("S2A",)),
         "part": at.where(parts=("test", "val")),
-        "several": at.where(no_labels=("ships",), after=day, sensors=("S2A", "S2B")),
+        "several": at.where(no_labels=("ships",), datetime=(day, None), sensors=("S2A", "S2B")),
         "nothing": at.where(labels=("water",), no_labels=("water",)),
     }
 

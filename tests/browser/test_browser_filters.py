@@ -8,6 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import expect
 
+from visitor import is_search
+
 
 @pytest.fixture(scope="module")
 def table(images):
@@ -166,6 +168,29 @@ def test_a_predicted_score_a_group_and_times(guest, table):
     expect(slider).to_have_value("0.7")
     more = guest.searching(lambda: slider.fill("0.3"))
     assert 0 < first["plan"]["allowed"] < more["plan"]["allowed"] < len(table)
+
+
+def test_an_interval_is_asked_for_and_shared_as_stac_has_it(guest, visit, table):
+    guest.ask_record()
+    fill = guest.page.get_by_label("From").fill
+    request, _ = guest.answered(lambda: fill("2024-03-01"), is_search)
+    assert request.post_data_json["filters"] == {"datetime": "2024-03-01/.."}
+    fill = guest.page.get_by_label("Until").fill
+    request, answer = guest.answered(lambda: fill("2024-04-30"), is_search)
+    assert request.post_data_json["filters"] == {"datetime": "2024-03-01/2024-04-30"}
+    guest.settled()
+    assert "datetime=2024-03-01/2024-04-30" in guest.page.url
+    days = [table[hit["id"]]["time"][:10] for hit in answer["hits"]]
+    assert days
+    assert all("2024-03-01" <= day <= "2024-04-30" for day in days)
+    query = guest.page.url.split("?")[1]
+    # The link, one by hand with months, and one of an older page lead to the same results.
+    for days in ("datetime=2024-03/2024-04", "from=2024-03-01&until=2024-04-30"):
+        other = visit("?" + query.replace("datetime=2024-03-01/2024-04-30", days))
+        other.settled()
+        assert other.ids() == guest.ids()
+        expect(other.page.get_by_label("From")).to_have_value("2024-03-01")
+        expect(other.page.get_by_label("Until")).to_have_value("2024-04-30")
 
 
 def test_nothing_fits_and_the_way_back(guest, table):

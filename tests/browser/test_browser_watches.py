@@ -156,8 +156,8 @@ def test_a_search_is_saved_in_a_collection_shown_again_and_moves_with_it(
     guest = visit(url=serve(growing[1], *options).url)
     guest.expected.append(LOST)
     guest.page.evaluate("sessionStorage.setItem('landcue.token', 'f'.repeat(20))")
-    asked = "?id=images/harbor/harbor_0001.tif&group=harbor&where=not+trees&from=2024-01-02"
-    guest.open(f"{asked}&until=2024-12-30&mode=code&good=images/harbor/harbor_0002.tif")
+    asked = "?id=images/harbor/harbor_0001.tif&group=harbor&where=not+trees&datetime=2024-01-02"
+    guest.open(f"{asked}/2024-12-30&mode=code&good=images/harbor/harbor_0002.tif")
     guest.settled()
     address = urlsplit(guest.page.url).query
     guest.button("Save as collection").click()

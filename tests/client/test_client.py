@@ -81,20 +81,25 @@ def test_search_by_image_crop_and_examples(client, plain, png, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "after", [date(2024, 1, 3), datetime(2024, 1, 3, tzinfo=UTC), "2024-01-03"]
+    "interval",
+    [
+        (date(2024, 1, 3), date(2024, 12, 31)),
+        (datetime(2024, 1, 3, tzinfo=UTC), None),
+        "2024-01-03/..",
+    ],
 )
-def test_filters_and_pages(client, plain, after):
+def test_filters_and_pages(client, plain, interval):
     asked = SearchArguments(
         record="port/01.png",
         labels="water and not field",
         bbox=(0, -5, 12, 5),
-        after=after,
+        datetime=interval,
         k=2,
     )
     where = Filter(
         expression="water and not field",
         bbox=Bounds(0, -5, 12, 5),
-        after=datetime(2024, 1, 3, tzinfo=UTC),
+        datetime="2024-01-03/..",
     )
     whole = plain.search(ById("port/01.png"), k=30, where=where)
     assert 3 <= len(whole.hits) < 10
@@ -111,12 +116,27 @@ def test_pages_are_asked_for_when_needed(client):
     assert found(first) + found(second) == found(client.search(**{**asked, "k": 10}))
 
 
+def test_after_and_before_are_answered_with_datetime(client):
+    for name in ("after", "before"):
+        with pytest.raises(UsageError, match=f"no keyword '{name}': write datetime='2024-06-01/"):
+            client.search(**{name: "2024-01-03"})
+        with pytest.raises(UsageError, match='write "datetime": "2024-06-01/'):
+            client.suggest(positives=["port/01.png"], filters={name: "2024-01-03"})
+    with pytest.raises(UsageError, match="is no date: write 2024"):
+        client.search(datetime="soon")
+    pair = client.suggest(
+        positives=["port/01.png"], filters={"datetime": (date(2024, 1, 3), date(2024, 1, 5))}
+    )
+    assert {hit.datetime.day for hit in pair.hits} <= {3, 4, 5}
+    assert pair.hits
+
+
 def test_other_filters_reach_the_search(client):
     triangle = [[[1, 0], [4, 0], [4, 2], [1, 0]]]
     page = client.search(polygon={"type": "Polygon", "coordinates": triangle})
     assert page.mode == "place"
     assert 0 < len(page.hits) < 6
-    only = client.search(path="farm/", before="2024-01-09", k=100)
+    only = client.search(path="farm/", datetime="../2024-01-08", k=100)
     assert sorted(hit.id for hit in only.hits) == [f"farm/0{i}.png" for i in (0, 2, 4, 6)]
     assert client.search(groups=["nowhere"]).hits == ()
     assert "nowhere" in client.search(groups=["nowhere"]).note

@@ -101,8 +101,10 @@ def random_filter(rng, made, ids):
         "scores": lambda: ((names[3], float(rng.uniform(0, 0.8))),),
         "bbox": box,
         "polygon": lambda: shapely.Point(*rng.uniform(-30, 30, 2)).buffer(rng.uniform(5, 59), 8),
-        "after": lambda: made.START + timedelta(days=float(rng.uniform(0, 30))),
-        "before": lambda: made.START + timedelta(days=float(rng.uniform(30, 60))),
+        "datetime": lambda: (
+            made.START + timedelta(days=float(rng.uniform(0, 30))),
+            [None, made.START + timedelta(days=float(rng.uniform(30, 60)))][rng.integers(2)],
+        ),
         "path": lambda: ("other/", "scene", "scene1", "none")[rng.integers(4)],
         "groups": lambda: tuple(f"scene{i}" for i in rng.integers(0, 6, 3)),
         "sensors": lambda: ("S2A", "")[: rng.integers(1, 3)],

@@ -128,8 +128,14 @@ def filters(draw, start, ids):
                 st.tuples(st.sampled_from(labels), st.sampled_from([0.0, 0.25, 0.6])), max_size=1
             ).map(tuple),
             bbox=st.none() | boxes,
-            after=st.none() | st.just(start + timedelta(days=first)),
-            before=st.none() | st.just(start + timedelta(days=first + second)),
+            datetime=st.sampled_from(
+                [
+                    None,
+                    (start + timedelta(days=first), None),
+                    (None, start + timedelta(days=first + second)),
+                    (start + timedelta(days=first), start + timedelta(days=first + second)),
+                ]
+            ),
             path=st.sampled_from([None, None, "other/", "scene"]),
             groups=st.sampled_from([(), (), ("scene1", "scene3")]),
             sensors=st.sampled_from([(), (), ("S2A",)]),
@@ -143,8 +149,8 @@ def filters(draw, start, ids):
 def allowed(where, record):
     """Decide one record by the words of the filter."""
     labels, time = record["labels"], record["time"]
-    naive = [None if t is None else np.datetime64(t.replace(tzinfo=None)) for t in
-             (where.after, where.before)]  # fmt: skip
+    ends = (where.datetime or "../..").replace("Z", "").split("/")
+    first, last = (None if end == ".." else np.datetime64(end) for end in ends)
     return all(
         (
             all(name in labels for name in where.labels),
@@ -152,8 +158,8 @@ def allowed(where, record):
             not any(name in labels for name in where.no_labels),
             all(np.float32(record["scores"][n]) >= np.float32(s) for n, s in where.scores),
             where.bbox is None or overlap(where.bbox, record["bounds"]),
-            naive[0] is None or bool(time >= naive[0]),
-            naive[1] is None or bool(time < naive[1]),
+            first is None or bool(time >= first),
+            last is None or bool(time <= last),
             where.path is None or record["path"].startswith(where.path),
             not where.groups or record["group"] in where.groups,
             not where.sensors or record["sensor"] in where.sensors,

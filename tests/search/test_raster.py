@@ -65,7 +65,7 @@ def test_pixels_are_the_best_scores_of_cells(folder, tmp_path):
 
 def test_filters_and_overlapping_cells(folder, tmp_path):
     archive = landcue.open(folder)
-    where = landcue.Filter.parse(after=datetime(2011, 1, 1, tzinfo=UTC))
+    where = landcue.Filter.parse(datetime="2011-01-01/..")
     made = archive.map("a", tmp_path / "b.tif", where=where)
     assert made.chips == made.cells
     archive.map("a", tmp_path / "c.tif", grid="utm33S-640m@320m")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ def test_searches_of_a_collection_and_what_they_searched_for(tmp_path):
     box = shapely.box(5, 50, 6, 51)
     where = Filter(
         labels=("bare soil",), no_labels=("water",), any_labels=("a", "b"), expression="c or d",
-        polygon=box, scores=(("dark", 0.5),), after=datetime(2024, 1, 1, tzinfo=UTC),
+        polygon=box, scores=(("dark", 0.5),), datetime="2024-01-01/..",
     )  # fmt: skip
     embedding = archive.embed("000.png")
     one = archive.watches.add("one", embedding, query="000.png", where=where, collection="c1")
@@ -98,7 +98,7 @@ def test_searches_of_a_collection_and_what_they_searched_for(tmp_path):
         "filters": {
             "labels": '"bare soil" and not water and (a or b) and (c or d)',
             "polygon": json.loads(shapely.to_geojson(box)), "scores": {"dark": 0.5},
-            "after": "2024-01-01T00:00:00+00:00",
+            "datetime": "2024-01-01/..",
         },
     }  # fmt: skip
     archive.watches.add("two", embedding, query="photo.jpg", collection="c2")
@@ -116,7 +116,7 @@ def test_searches_of_a_collection_and_what_they_searched_for(tmp_path):
     listed = CliRunner().invoke(app, ["watch", "list", folder, "--collection", "c1", "--json"])
     four = json.loads(listed.stdout)[0]
     assert (four["name"], four["collection"]) == ("four", "c1")
-    filters = {"bbox": [5, 50, 6, 51], "after": "2024-01-01T00:00:00+00:00"}
+    filters = {"bbox": [5, 50, 6, 51], "datetime": "2024-01-01/.."}
     assert four["search"] == {"id": "001.png", "filters": filters}
 
 
@@ -158,7 +158,7 @@ def test_filters_are_kept(tmp_path):
     archive = add_images(tmp_path, 0, 4)
     where = Filter(
         expression="water", bbox=Bounds(5, 50, 6, 51), polygon=shapely.box(5, 50, 6, 51),
-        after=datetime(2024, 1, 1, tzinfo=UTC), sensors=("s2",), scores=(("dark", 0.0),),
+        datetime=(date(2024, 1, 1), None), sensors=("s2",), scores=(("dark", 0.0),),
     )  # fmt: skip
     archive.watches.add("all of it", None, where=where)
     facts = {"datetime": datetime(2024, 5, 1, tzinfo=UTC), "sensor": "s2"}
@@ -169,6 +169,26 @@ def test_filters_are_kept(tmp_path):
     found = archive.watches.run().hits
     assert {hit.id for hit in found} == expected
     assert {hit.score for hit in found} == {None}
+
+
+def test_a_search_that_was_stored_with_after_and_before_goes_on(tmp_path):
+    archive = add_images(tmp_path, 0, 4)
+    archive.watches.add("old", None, where=Filter(datetime="2024-05-02/2024-05-03"))
+    with contextlib.closing(sqlite3.connect(archive.watches.path)) as database, database:
+        (text,) = database.execute("SELECT filter FROM watches").fetchone()
+        stored = json.loads(text)
+        assert stored.pop("datetime") == "2024-05-02/2024-05-03"
+        stored |= {"after": "2024-05-02T00:00:00+00:00", "before": "2024-05-04T00:00:00+00:00"}
+        shown = {"filters": {name: stored[name] for name in ("after", "before")}}
+        values = json.dumps(stored), json.dumps(shown)
+        database.execute("UPDATE watches SET filter = ?, search = ?", values)
+    wanted = {"filters": {"datetime": "2024-05-02/2024-05-03"}}
+    assert [one.search for one in archive.watches.list()] == [wanted]
+    (exported,) = archive.watches.export()
+    assert (exported["search"], exported["filters"]) == (wanted, wanted["filters"])
+    for n, day in enumerate((1, 2, 3, 4)):
+        archive = add_images(tmp_path, 4 + n, 1, datetime=datetime(2024, 5, day, 23, tzinfo=UTC))
+    assert [hit.id for hit in archive.watches.run().hits] == ["005.png", "006.png"]
 
 
 def test_searches_of_a_deleted_archive_go_on_in_a_new_one_of_its_name(tmp_path):

@@ -70,12 +70,12 @@ def test_whole_numbers_may_be_written_with_a_point(client):
 
 
 def test_filters_and_pages(client, plain):
-    filters = {"labels": "water and not field", "bbox": [0, -5, 12, 5], "after": "2024-01-03"}
+    filters = {"labels": "water and not field", "bbox": [0, -5, 12, 5], "datetime": "2024-01-03/.."}
     asked = {"id": "port/01.png", "filters": filters, "k": 2}
     where = Filter(
         expression="water and not field",
         bbox=Bounds(0, -5, 12, 5),
-        after=datetime(2024, 1, 3, tzinfo=UTC),
+        datetime=(datetime(2024, 1, 3, tzinfo=UTC), None),
     )
     whole = plain.search(ById("port/01.png"), k=30, where=where)
     assert 3 <= len(whole.hits) < 10

@@ -159,8 +159,7 @@ export function toQuery(state: PageState): string {
   each("none", filters.none);
   put("where", filters.expression);
   for (const [name, least] of filters.scores) put("score", `${least}:${name}`);
-  put("from", filters.from);
-  put("until", filters.until);
+  if (filters.from || filters.until) put("datetime", writeInterval([filters.from, filters.until]));
   each("group", filters.groups);
   each("sensor", filters.sensors);
   each("part", filters.parts);
@@ -201,6 +200,8 @@ export function fromQuery(text: string): PageState {
   const mode = given.get("mode");
   const view = given.get("view");
   const positives = names("good", LONGEST_ID);
+  // Older addresses have the two days apart.
+  const [from, until] = given.has("datetime") ? readInterval(given.get("datetime")!) : [readDate(given.get("from")), readDate(given.get("until"))];
   return {
     page: PAGES.find((page) => page === given.get("page")) ?? START.page,
     archive: one("archive", LONGEST_NAME),
@@ -213,8 +214,8 @@ export function fromQuery(text: string): PageState {
       none: names("none"),
       expression: one("where", LONGEST_EXPRESSION) ?? "",
       scores: readScores(given.getAll("score")),
-      from: readDate(given.get("from")),
-      until: readDate(given.get("until")),
+      from,
+      until,
       groups: names("group"),
       sensors: names("sensor"),
       parts: names("part").filter((part) => PARTS.includes(part)),
@@ -249,6 +250,24 @@ export function readDate(text: string | null): string | null {
   if (!text || !/^(19\d\d|2[01]\d\d)-\d\d-\d\d$/.test(text)) return null;
   const date = new Date(`${text}T00:00:00Z`);
   return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(text) ? text : null;
+}
+
+/** Write days as an interval of STAC, both included, with `..` for an open end. */
+export function writeInterval([from, until]: Days): string {
+  return `${from ?? ".."}/${until ?? ".."}`;
+}
+
+/** Read an interval of STAC as days: a year or month as its first and last one, a time as its day. */
+export function readInterval(text: string): Days {
+  const [from, until] = text.split("/");
+  return [dayOf(from!, false), dayOf(until ?? from!, true)];
+}
+
+function dayOf(text: string, last: boolean): string | null {
+  const [day] = text.trim().split(/[T ]/i);
+  const [year, month = last ? "12" : "01", more] = day!.split("-");
+  const end = last ? new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate() : 1;
+  return readDate(`${year}-${month}-${more ?? String(end).padStart(2, "0")}`);
 }
 
 function daysText([from, until]: Days): string {

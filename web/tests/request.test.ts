@@ -37,7 +37,11 @@ describe("filtersOf", () => {
   it("is empty for no filters", () => expect(filtersOf(NO_FILTERS)).toEqual({}));
   it("includes the last day", () => {
     const found = filtersOf({ ...NO_FILTERS, from: "2024-02-28", until: "2024-02-28" });
-    expect(found).toEqual({ after: "2024-02-28T00:00:00Z", before: "2024-02-29T00:00:00Z" });
+    expect(found).toEqual({ datetime: "2024-02-28/2024-02-28" });
+  });
+  it("leaves an end open", () => {
+    expect(filtersOf({ ...NO_FILTERS, from: "2024-02-28" })).toEqual({ datetime: "2024-02-28/.." });
+    expect(filtersOf({ ...NO_FILTERS, until: "2024-02-28" })).toEqual({ datetime: "../2024-02-28" });
   });
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { fromQuery, readBox, readDate, START, toQuery, type PageState } from "../src/state";
+import { fromQuery, NO_FILTERS, readBox, readDate, START, toQuery, type PageState } from "../src/state";
 
 const FULL: PageState = {
   page: "model",
@@ -79,6 +79,25 @@ describe("state and URL", () => {
   });
 });
 
+describe("days of an address", () => {
+  it.each([
+    ["?datetime=2024-01-31/2024-02-29", "2024-01-31", "2024-02-29"],
+    ["?datetime=2024-01-31/..", "2024-01-31", null],
+    ["?datetime=../2024-02-29", null, "2024-02-29"],
+    ["?datetime=2024-02", "2024-02-01", "2024-02-29"],
+    ["?datetime=2023/2024-04", "2023-01-01", "2024-04-30"],
+    ["?datetime=2024-02-03", "2024-02-03", "2024-02-03"],
+    ["?datetime=2024-02-03T00:00:00Z/2024-02-04T12:00:00Z", "2024-02-03", "2024-02-04"],
+    ["?from=2024-01-31&until=2024-02-29", "2024-01-31", "2024-02-29"],
+  ])("%s are %s to %s", (text, from, until) => {
+    expect(fromQuery(text).filters).toEqual({ ...NO_FILTERS, from, until });
+  });
+  it("are written as an interval", () => {
+    expect(toQuery(fromQuery("?from=2024-01-31"))).toBe("?datetime=2024-01-31/..");
+    expect(toQuery(fromQuery("?until=2024-01-31"))).toBe("?datetime=../2024-01-31");
+  });
+});
+
 describe("hostile URLs", () => {
   it.each([
     "?mode=drop+table&k=-1&pages=0&view=%00&page=admin",
@@ -86,6 +105,10 @@ describe("hostile URLs", () => {
     "?image=../../etc/passwd&crop=0,0,0,0",
     "?score=2:ship&score=ship&score=:&score=-1:a&score=NaN:a",
     "?from=2024-13-01&until=2023-02-29",
+    "?datetime=2024-13-01/2023-02-29",
+    "?datetime=../..",
+    "?datetime=now",
+    "?datetime=",
     "?part=all&part=__proto__&bbox=0,10,0,-10&bbox=",
     "?__proto__=1&constructor=2&%E0%A4%A=1",
   ])("%s asks for nothing", (text) => {

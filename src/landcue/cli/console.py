@@ -13,6 +13,8 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from landcue.data.names import printable
+from landcue.errors import UsageError
+from landcue.interval import closed_interval
 
 Dim = Annotated[
     int | None,
@@ -44,16 +46,37 @@ Ids = Annotated[
 ]
 Sensors = Annotated[list[str] | None, typer.Option(help="Only records of this sensor; repeatable.")]
 _DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
-After = Annotated[
-    datetime | None,
+Datetime = Annotated[
+    str | None,
     typer.Option(
-        formats=_DATES,
-        help="Only records at or after this time (UTC): 2024-05-01 or 2024-05-01T12:30:00.",
+        metavar="INTERVAL",
+        help="Only records of this time (UTC): 2024, 2024-06, 2024-06-30, 2024-06-01/2024-08-31 "
+        "or 2024-06-01/.. for an open end.",
     ),
 ]
-Before = Annotated[
-    datetime | None, typer.Option(formats=_DATES, help="Only records before this time (UTC).")
+After = Annotated[
+    datetime | None,
+    typer.Option(formats=_DATES, help="Short for --datetime TIME/.., from this time on."),
 ]
+Before = Annotated[
+    datetime | None,
+    typer.Option(formats=_DATES, help="Short for --datetime ../TIME, without this time."),
+]
+
+
+def interval_option(
+    interval: str | None, after: datetime | None, before: datetime | None
+) -> str | None:
+    """Return the interval of ``--datetime``, or of ``--after`` and ``--before``.
+
+    Raises:
+        UsageError: Both are given, or ``--after`` is not earlier than ``--before``.
+    """
+    if interval is not None and (after is not None or before is not None):
+        raise UsageError("use --datetime, or --after and --before, not both")
+    if after is not None and before is not None and after >= before:
+        raise UsageError(f"no time is after {after} and before {before}: swap them")
+    return closed_interval(after, before) if interval is None else interval
 
 
 class Reporter:

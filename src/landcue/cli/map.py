@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import After, Before, Box, Sensors, Sources, print_json, print_line
+from landcue.cli.console import (
+    After,
+    Before,
+    Box,
+    Datetime,
+    Sensors,
+    Sources,
+    interval_option,
+    print_json,
+    print_line,
+)
 
 
 def map(
@@ -17,6 +27,7 @@ def map(
     out: Annotated[Path, typer.Argument(help="GeoTIFF to write (.tif).")],
     labels: Annotated[str | None, typer.Option(help="Only records whose labels match.")] = None,
     bbox: Box = None,
+    datetime: Datetime = None,
     after: After = None,
     before: Before = None,
     sensor: Sensors = None,
@@ -31,15 +42,13 @@ def map(
 ) -> None:
     """Write the similarity of a query to each chip of a grid as a GeoTIFF, one pixel per chip."""
     import landcue
-    from landcue.cli.search import in_utc
     from landcue.search.filters import Filter
 
     where = Filter.parse(
         labels,
         bbox=bbox,
         sensors=sensor or (),
-        after=in_utc(after),
-        before=in_utc(before),
+        datetime=interval_option(datetime, after, before),
         sources=source or (),
     )
     made = landcue.open(archive).map(query, out, where=where, grid=grid)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +12,12 @@ from landcue.cli.console import (
     After,
     Before,
     Box,
+    Datetime,
     Ids,
     Polygon,
     Sensors,
     Sources,
+    interval_option,
     print_json,
     print_line,
     print_parts,
@@ -95,6 +96,7 @@ def search(
     ] = None,
     bbox: Box = None,
     polygon: Polygon = None,
+    datetime: Datetime = None,
     after: After = None,
     before: Before = None,
     path: Annotated[
@@ -173,8 +175,7 @@ def search(
         scores=score or (),
         bbox=bbox,
         polygon=polygon,
-        after=in_utc(after),
-        before=in_utc(before),
+        datetime=interval_option(datetime, after, before),
         path=path,
         groups=group or (),
         sensors=sensor or (),
@@ -314,8 +315,3 @@ def _query(
     avoided = (*negative, *(f'"{text}"' for text in negative_texts))
     title = " ".join([" + ".join(named), *(f"- {text}" for text in avoided)])
     return Query(positives, negatives, rule, negative_weight, title)
-
-
-def in_utc(time: datetime | None) -> datetime | None:
-    """Return a time without a zone as UTC."""
-    return None if time is None else time.replace(tzinfo=UTC)

@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from landcue.cli.console import After, Before, Box, Polygon, Sensors, print_json, print_line
+from landcue.cli.console import (
+    After,
+    Before,
+    Box,
+    Datetime,
+    Polygon,
+    Sensors,
+    interval_option,
+    print_json,
+    print_line,
+)
 from landcue.data.label_table import quote_cell
 
 
@@ -35,6 +45,7 @@ def suggest(
     labels: Annotated[str | None, typer.Option(help="Only records whose labels match.")] = None,
     bbox: Box = None,
     polygon: Polygon = None,
+    datetime: Datetime = None,
     after: After = None,
     before: Before = None,
     sensor: Sensors = None,
@@ -56,13 +67,12 @@ def suggest(
 ) -> None:
     """Suggest which records to label next: uncertain ones that are unlike each other."""
     import landcue
-    from landcue.cli.search import in_utc
     from landcue.files import write_atomic
     from landcue.search.filters import Filter
 
     where = Filter.parse(
-        labels, bbox=bbox, polygon=polygon, sensors=sensor or (), after=in_utc(after),
-        before=in_utc(before),
+        labels, bbox=bbox, polygon=polygon, sensors=sensor or (),
+        datetime=interval_option(datetime, after, before),
     )  # fmt: skip
     found = landcue.open(archive).suggest(
         marks, n, collection=collection, label=label, where=where, apart=apart, seed=seed

@@ -13,9 +13,11 @@ from landcue.cli.console import (
     After,
     Before,
     Box,
+    Datetime,
     Polygon,
     Sensors,
     Sources,
+    interval_option,
     print_json,
     print_line,
 )
@@ -57,6 +59,7 @@ def add(
     labels: Annotated[str | None, typer.Option(help="Only records whose labels match.")] = None,
     bbox: Box = None,
     polygon: Polygon = None,
+    datetime: Datetime = None,
     after: After = None,
     before: Before = None,
     sensor: Sensors = None,
@@ -66,7 +69,6 @@ def add(
 ) -> None:
     """Save a search; only records that are added later are reported."""
     import landcue
-    from landcue.cli.search import in_utc
     from landcue.search.filters import Filter
     from landcue.search.query import Text
 
@@ -79,7 +81,7 @@ def add(
         None if asked is None else opened.embed(asked),
         query=query or text or "",
         where=Filter.parse(
-            labels, bbox=bbox, polygon=polygon, after=in_utc(after), before=in_utc(before),
+            labels, bbox=bbox, polygon=polygon, datetime=interval_option(datetime, after, before),
             sensors=sensor or (), sources=source or (),
         ),
         percentile=percentile,

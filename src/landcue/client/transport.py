@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from landcue import __version__
 from landcue.errors import ServiceError, UsageError, did_you_mean
+from landcue.interval import Interval, interval_text
 from landcue.server.schemas.searches import Mode, SearchRequest
 
 File = bytes | PathLike[str]
@@ -49,8 +50,8 @@ class SearchArguments(TypedDict, total=False):
         scores: Least score, 0..1, that the model must give a label.
         bbox: Hits must meet it: west, south, east, north in degrees; west > east crosses 180.
         polygon: Hits must meet it: GeoJSON, degrees.
-        after: This time or later; UTC where there is no zone.
-        before: Earlier.
+        datetime: A time or an interval with both its ends, ``2024-06-01/..``; a date, or a pair
+            of two; UTC where there is no zone.
         path: Prefix of the path relative to the source root.
         groups: Any of them.
         sensors: Any of them.
@@ -91,8 +92,7 @@ class SearchArguments(TypedDict, total=False):
     scores: Mapping[str, float]
     bbox: tuple[float, float, float, float] | None
     polygon: Mapping[str, Any] | None
-    after: date | str | None
-    before: date | str | None
+    datetime: Interval | None
     path: str | None
     groups: Sequence[str]
     sensors: Sequence[str]
@@ -136,7 +136,7 @@ def shows_search_arguments(method: F) -> F:
 
 
 _FILTERS = (
-    "labels", "scores", "bbox", "polygon", "after", "before", "path", "groups", "sensors", "parts",
+    "labels", "scores", "bbox", "polygon", "datetime", "path", "groups", "sensors", "parts",
     "sources", "ids", "cql2",
 )  # fmt: skip
 _FILES = ("image", "positives", "negatives")
@@ -152,6 +152,9 @@ class Content:
 
 def json_content(model: type[BaseModel], values: Mapping[str, Any]) -> Content:
     """Return values as JSON that fits a model of the service."""
+    filters = values.get("filters")
+    if isinstance(filters, Mapping) and filters.get("datetime") is not None:
+        values = {**values, "filters": {**filters, "datetime": interval_text(filters["datetime"])}}
     try:
         text = json.dumps(values, allow_nan=False, default=_plain)
         model.model_validate_json(text)
@@ -168,6 +171,8 @@ def json_content(model: type[BaseModel], values: Mapping[str, Any]) -> Content:
 def search_content(arguments: Mapping[str, Any]) -> Content:
     """Return a search as the content of a request."""
     for name in arguments:
+        if name in ("after", "before"):
+            raise UsageError(f"a search has no keyword {name!r}: write datetime='2024-06-01/..'")
         if name not in SearchArguments.__annotations__:
             near = did_you_mean(name, SearchArguments.__annotations__)
             raise UsageError(f"a search has no keyword {name!r}{near}")

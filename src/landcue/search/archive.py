@@ -23,8 +23,9 @@ from landcue.types import Bounds, Encoder
 
 if TYPE_CHECKING:
     from landcue.data.marks import Given, Marks
+    from landcue.interval import When
     from landcue.search.changes import Changes
-    from landcue.search.dates import Moment, When
+    from landcue.search.dates import Moment
     from landcue.search.raster import ScoreMap
     from landcue.search.watch import Watches
 

@@ -6,7 +6,6 @@ import datetime as dt
 import functools
 import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +16,8 @@ import pyarrow.compute
 from landcue.data.cells import cells_of, grid_of
 from landcue.data.pairing import Places, same_place
 from landcue.errors import DataError, UsageError
-from landcue.search.filters import Filter
+from landcue.interval import When, parse_date, parse_interval
+from landcue.search.filters import Filter, to_numpy
 from landcue.search.local import LocalBackend
 from landcue.search.records import Records
 from landcue.types import FloatArray
@@ -25,8 +25,6 @@ from landcue.types import FloatArray
 pc: Any = pyarrow.compute
 
 DATES = "write 2013, 2013-06, 2013-06-30 or an interval of two, 2012/2013"
-When = str | date | datetime
-"""A year, month, day or time, or an interval of two: ``2013``, ``2013-06-30``, ``2012/2013``."""
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -65,11 +63,10 @@ class Period:
     def _interval(cls, when: When, name: str) -> Period | None:
         if not isinstance(when, str) or "/" not in when:
             return None
-        first, _, last = when.partition("/")
-        start, end = span(first, name)[0], span(last, name)[1]
-        if start >= end:
-            raise UsageError(f"{name} {when}: the interval ends before it starts; swap its dates")
-        return cls(start, end, when)
+        first, last = parse_interval(when, name, DATES)
+        if first is None or last is None:
+            raise UsageError(f"{name} {when[:60]!r} has an open end: {DATES}")
+        return cls(to_numpy(first), to_numpy(last) + 1, when)
 
     def holds(self, times: npt.NDArray[np.datetime64]) -> Mask:
         """Return bool ``[n]``: which times lie in it; none that is unknown."""
@@ -83,20 +80,8 @@ class Period:
 
 def span(when: When | None, name: str) -> tuple[np.datetime64, np.datetime64]:
     """Return the first instants of a year, month, day or time, and after it."""
-    if not isinstance(when, str | date) or when == "":
-        raise UsageError(f"{name}: a date is missing: {DATES}")
-    if isinstance(when, datetime):
-        when = (when if when.tzinfo is None else when.astimezone(UTC)).replace(tzinfo=None)
-        return np.datetime64(when, "us"), np.datetime64(when, "us") + 1
-    text = when.isoformat() if isinstance(when, date) else when.strip()
-    unit = {4: "Y", 7: "M", 10: "D"}.get(len(text))
-    try:
-        if unit is None:
-            return span(datetime.fromisoformat(text), name)
-        start = np.datetime64(text, unit)
-        return start.astype("datetime64[us]"), (start + 1).astype("datetime64[us]")
-    except ValueError:
-        raise UsageError(f"{name} {text!r} is no date: {DATES}") from None
+    first, last = parse_date(when, name, DATES)
+    return to_numpy(first), to_numpy(last) + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from shapely.geometry.base import BaseGeometry
 
 from landcue.errors import UsageError, did_you_mean
+from landcue.interval import Interval, interval_text, parse_interval
 from landcue.search import cql2, expression
 from landcue.search.expression import Word
 from landcue.search.place import box_of, check_geometry, inside, read_polygon, touches
@@ -97,8 +98,11 @@ class Filter:
         bbox: Its footprint touches this box; without a footprint it does not match.
         polygon: Its footprint touches this shapely polygon, or a geometry of another type, in
             degrees.
-        after: Its time is this or later; without a time it does not match.
-        before: Its time is earlier. Times without a zone are taken as UTC.
+        datetime: Its time lies in this interval; without a time it does not match. As STAC has it:
+            ``2024-06-01T00:00:00Z/2024-08-31T12:00:00Z``, both ends included, with ``..`` for an
+            open end, or a single time. A year, month or day (``2024``, ``2024-06``, ``2024-06-30``)
+            lasts until its end. A ``datetime``, ``date``, or pair of two is converted to text.
+            Times without a zone are taken as UTC.
         path: Its path starts with this prefix.
         groups: It belongs to one of these scenes or classes.
         sensors: It was taken by one of these sensors.
@@ -110,8 +114,7 @@ class Filter:
 
     labels: tuple[str, ...] = ()
     bbox: Bounds | None = None
-    after: datetime | None = None
-    before: datetime | None = None
+    datetime: Interval | None = None
     any_labels: tuple[str, ...] = ()
     no_labels: tuple[str, ...] = ()
     expression: str | None = None
@@ -129,6 +132,10 @@ class Filter:
         for part in self.parts:
             if part not in PARTS:
                 raise UsageError(f"unknown part {part!r}{did_you_mean(part, PARTS)}")
+        if self.datetime is not None:
+            text = interval_text(self.datetime)
+            parse_interval(text)
+            object.__setattr__(self, "datetime", text)
 
     @classmethod
     def parse(
@@ -138,8 +145,7 @@ class Filter:
         scores: Iterable[str] = (),
         bbox: str | None = None,
         polygon: str | Path | None = None,
-        after: datetime | None = None,
-        before: datetime | None = None,
+        datetime: Interval | None = None,
         path: str | None = None,
         groups: Iterable[str] = (),
         sensors: Iterable[str] = (),
@@ -158,8 +164,7 @@ class Filter:
             scores: Labels with their minimum scores: ``ships=0.7``.
             bbox: ``W,S,E,N`` in degrees.
             polygon: WKT, GeoJSON, or a file that holds either.
-            after: Earliest time, inclusive.
-            before: Latest time, exclusive.
+            datetime: A time or an interval, such as ``2024-06-01/..``.
             path: Prefix of the path.
             groups: Scenes or classes.
             sensors: Sensors.
@@ -175,8 +180,7 @@ class Filter:
             scores=tuple(_parse_score(text) for text in scores),
             bbox=None if bbox is None else Bounds.parse(bbox),
             polygon=None if polygon is None else read_polygon(polygon),
-            after=after,
-            before=before,
+            datetime=datetime,
             path=path,
             groups=tuple(groups),
             sensors=tuple(sensors),
@@ -219,7 +223,7 @@ class Filter:
 
         Raises:
             UsageError: A label, id or source that no record has, a broken expression or polygon,
-                a score that the model does not predict, or an empty time span.
+                or a score that the model does not predict.
         """
         for name in self.labels:
             yield f"label {name}", terms.label(name)
@@ -239,13 +243,12 @@ class Filter:
             yield f"bbox {box}", terms.touching(self.bbox)
         if self.polygon is not None:
             yield "polygon", terms.inside(check_geometry(self.polygon))
-        after, before = _instant(self.after), _instant(self.before)
-        if after is not None and before is not None and after >= before:
-            raise UsageError(f"no time is after {after} and before {before}: swap them")
-        if after is not None:
-            yield f"after {self.after}", terms.after(after)
-        if before is not None:
-            yield f"before {self.before}", terms.before(before)
+        if self.datetime is not None:
+            text = interval_text(self.datetime)
+            first, last = parse_interval(text)
+            ends = [] if first is None else [terms.after(to_numpy(first))]
+            ends += [] if last is None else [terms.before(to_numpy(last) + 1)]
+            yield f"datetime {text}", ends[0] if len(ends) == 1 else terms.joined("and", ends)
         if self.path is not None:
             yield f"path {self.path}…", terms.below(self.path)
         for column, values in (
@@ -390,9 +393,6 @@ def _share(score: float) -> float:
     return score
 
 
-def _instant(time: datetime | None) -> np.datetime64 | None:
-    if time is None:
-        return None
-    if time.tzinfo is not None:
-        time = time.astimezone(UTC).replace(tzinfo=None)
-    return np.datetime64(time, "us")
+def to_numpy(time: datetime) -> np.datetime64:
+    """Return a time with a zone as datetime64[us] in UTC."""
+    return np.datetime64(time.astimezone(UTC).replace(tzinfo=None), "us")

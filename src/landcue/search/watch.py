@@ -15,7 +15,6 @@ import sqlite3
 import xml.etree.ElementTree as ET
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ import shapely
 
 from landcue.archive.manifest import read_manifest
 from landcue.errors import LandcueError, UsageError
+from landcue.interval import with_datetime
 from landcue.search.expression import Expression, Joined, Label, Not, parse
 from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
@@ -261,7 +261,7 @@ class Watches:
         return [
             {
                 **{name: row[name] for name in ("name", "query", "min_score", "model")},
-                "search": row["search"] and json.loads(row["search"]),
+                "search": _read_search(row["search"]),
                 "filters": _request(_from_json(json.loads(row["filter"]))),
                 "embedding": row["embedding"] and np.frombuffer(row["embedding"], "<f4"),
             }
@@ -422,7 +422,7 @@ class Watches:
         own = self._archive.manifest.fingerprint
         return [
             Watch(
-                **{**dict(row), "search": row["search"] and json.loads(row["search"])},
+                **{**dict(row), "search": _read_search(row["search"])},
                 problem=None if row["model"] == own else _OTHER_MODEL,
             )
             for row in rows
@@ -529,10 +529,12 @@ def _request(where: Filter) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
+def _read_search(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else with_datetime(json.loads(text))
+
+
 def _to_json(where: Filter) -> dict[str, Any]:
     values = {field.name: getattr(where, field.name) for field in fields(where)}
-    for name in ("after", "before"):
-        values[name] = None if values[name] is None else values[name].isoformat()
     bbox, polygon = where.bbox, where.polygon
     values["bbox"] = bbox and (bbox.west, bbox.south, bbox.east, bbox.north)
     values["polygon"] = None if polygon is None else shapely.to_wkb(polygon, hex=True)
@@ -541,10 +543,8 @@ def _to_json(where: Filter) -> dict[str, Any]:
 
 def _from_json(values: Mapping[str, Any]) -> Filter:
     made: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in values.items()
+        name: tuple(v) if isinstance(v, list) else v for name, v in with_datetime(values).items()
     }
-    for name in ("after", "before"):
-        made[name] = None if made[name] is None else datetime.fromisoformat(made[name])
     made["scores"] = tuple((str(name), float(least)) for name, least in made["scores"])
     made["bbox"] = None if made["bbox"] is None else Bounds(*made["bbox"])
     made["polygon"] = None if made["polygon"] is None else shapely.from_wkb(made["polygon"])

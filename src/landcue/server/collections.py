@@ -17,6 +17,7 @@ import numpy as np
 
 from landcue.data.label_table import quote_cell
 from landcue.errors import UsageError
+from landcue.interval import with_datetime
 from landcue.server.errors import ProblemError
 from landcue.server.schemas.collections import MAX_MEMBERS
 from landcue.types import Encoding, now_iso
@@ -354,7 +355,7 @@ def _read(database: sqlite3.Connection, id_: str) -> dict[str, Any]:
     return {
         **{name: row[name] for name in row.keys() if name != "changes"},  # noqa: SIM118
         "images": [part for (part,) in parts],
-        "query": None if query is None else json.loads(query),
+        "query": None if query is None else with_datetime(json.loads(query)),
         "members": [
             {
                 "id": member["record"],

@@ -24,6 +24,7 @@ from landcue.errors import (
     UsageError,
     did_you_mean,
 )
+from landcue.interval import NOT_AFTER
 from landcue.search.dates import DATES
 from landcue.server.schemas.changes import ChangeRequest
 
@@ -151,6 +152,8 @@ def _what(fault: Mapping[str, Any], model: Any) -> str:
     if fault["type"] != "extra_forbidden":
         return str(fault["msg"]).removeprefix("Value error, ")[:200]
     *outer, name = map(str, fault["loc"])
+    if name in ("after", "before"):
+        return NOT_AFTER
     for step in outer:
         if step in getattr(model, "model_fields", ()):
             model = _model_of(model.model_fields[step].annotation)

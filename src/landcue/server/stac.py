@@ -10,9 +10,7 @@ import asyncio
 import base64
 import functools
 import json
-import re
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import quote, urlencode
 
@@ -24,6 +22,7 @@ from shapely.geometry.base import BaseGeometry
 from starlette.responses import JSONResponse, Response
 
 from landcue.errors import UsageError
+from landcue.interval import parse_interval
 from landcue.search import Filter, SearchOptions, cql2
 from landcue.search.pages import Cursor
 from landcue.search.place import check_geometry, read_polygon
@@ -57,8 +56,6 @@ CONFORMS = [
     "http://www.opengis.net/spec/cql2/1.0/conf/cql2-json",
 ]
 MAX_LIMIT = 1_000
-_INSTANT = timedelta(milliseconds=1)
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
 
 router = APIRouter(prefix="/stac", include_in_schema=False)
 _Shared = Annotated[Service, Depends(service_of)]
@@ -322,7 +319,8 @@ def _filter(wanted: ItemSearch) -> Filter:
         if count_positions(wanted.intersects) > MAX_CORNERS:
             raise ProblemError(400, f"intersects has more than {MAX_CORNERS:,} corners")
         polygon = check_effort(_geometry(wanted.intersects), "intersects")
-    after, before = _interval(wanted.datetime)
+    if wanted.datetime:
+        parse_interval(wanted.datetime, how="write 2024-06-01T00:00:00Z/..", rfc3339=True)
     text = wanted.filter if isinstance(wanted.filter, str) else None
     if wanted.filter is not None and text is None:
         if count_positions(wanted.filter) > MAX_CORNERS:
@@ -330,7 +328,7 @@ def _filter(wanted: ItemSearch) -> Filter:
         text = json.dumps(wanted.filter)
     if text is not None:
         cql2.parse(text)  # which is not the archive's to refuse
-    return Filter(bbox=bounds, polygon=polygon, after=after, before=before, cql2=text)
+    return Filter(bbox=bounds, polygon=polygon, datetime=wanted.datetime or None, cql2=text)
 
 
 def _geometry(geometry: dict[str, Any]) -> BaseGeometry:
@@ -346,38 +344,8 @@ def _geometry(geometry: dict[str, Any]) -> BaseGeometry:
     return check_geometry(shape, "intersects")
 
 
-def _interval(text: str | None) -> tuple[datetime | None, datetime | None]:
-    """Return the first time of an interval, and the first one after it."""
-    if not text:
-        return None, None
-    parts = text.split("/")
-    if len(parts) > 2:
-        raise ProblemError(400, f"datetime {text[:60]!r}: write a time, or two and a slash")
-    try:
-        times = [
-            None if part in ("", "..") else datetime.fromisoformat(_instant(part)) for part in parts
-        ]
-        first, last = times[0], times[-1]
-        if first is None and last is None:
-            raise ValueError
-        if first is not None and last is not None and first > last:
-            raise ValueError
-        return first, None if last is None else last + _INSTANT
-    except (ValueError, OverflowError):
-        raise ProblemError(
-            400, f"datetime {text[:60]!r}: write times as 2024-06-01T00:00:00Z"
-        ) from None
-
-
 def _token(name: str, cursor: str | None) -> str:
     return base64.urlsafe_b64encode(json.dumps([name, cursor]).encode()).decode()
-
-
-def _instant(text: str) -> str:
-    """Check that a time is written as RFC 3339 has it."""
-    if not _RFC3339.fullmatch(text.upper()):
-        raise ValueError
-    return text.upper()
 
 
 def _read_token(token: str | None) -> tuple[str | None, str | None]:

@@ -5,11 +5,11 @@ import { ApiError } from "../api";
 import { sentOf } from "../images";
 import { readPolygon, type Rings } from "../map/polygon";
 import * as store from "../store";
-import { NO_FILTERS, readBox, readDate, START, type PageState } from "../state";
-import type { CollectionAnswer, CollectionChange, Mark, SearchRequest } from "../types";
+import { NO_FILTERS, readBox, readInterval, START, writeInterval, type PageState } from "../state";
+import type { CollectionAnswer, CollectionChange, Filters, Mark, SearchRequest } from "../types";
 import { NO_MARKS, type Marks } from "./marks";
 import { titleOf } from "./remember";
-import { dayBefore, requestOf } from "./request";
+import { requestOf } from "./request";
 
 const LOOK_AGAIN = 8_000;
 const MOST_EXAMPLES = 100;
@@ -86,6 +86,7 @@ export function openCollection(found: CollectionAnswer): void {
 export function showSearch(given: SearchRequest, patch: Partial<PageState> = {}): void {
   const asked = given.filters ?? {};
   const { view, archive, collection } = store.state.value;
+  const [from, until] = readInterval(asked.datetime ?? "");
   const next: PageState = {
     ...START,
     archive,
@@ -105,8 +106,8 @@ export function showSearch(given: SearchRequest, patch: Partial<PageState> = {})
       groups: asked.groups ?? [],
       sensors: asked.sensors ?? [],
       parts: asked.parts ?? [],
-      from: readDate(asked.after?.slice(0, 10) ?? null),
-      until: asked.before ? readDate(dayBefore(asked.before.slice(0, 10))) : null,
+      from,
+      until,
       box: readBox((asked.bbox ?? []).join(",")),
       polygon: storedPolygon(asked.polygon),
     },
@@ -117,14 +118,18 @@ export function showSearch(given: SearchRequest, patch: Partial<PageState> = {})
 }
 
 const isSet = (value: unknown) => value !== null && value !== undefined && !(typeof value === "object" && !Object.keys(value).length);
-/** Seconds of full minutes and the way that UTC is written may differ. */
-const plain = (value: unknown) => JSON.stringify(value).replaceAll(/(:00(\.0+)?)?(Z|\+00:00)"/g, '"');
+
+/** Write filters as the page does: an interval of days may be written in several ways. */
+function inDays(filters: Filters): Filters {
+  const text = filters.datetime?.replace(/T00:00:00(\.0+)?(Z|\+00:00)(?=\/)/i, "").replace(/(?<=\/.*)T23:59:59\.9+(Z|\+00:00)$/i, "");
+  return text && !/T/i.test(text) ? { ...filters, datetime: writeInterval(readInterval(text)) } : filters;
+}
 
 /** Return the fields of a stored search that another one lacks. */
 function leftOut(given: SearchRequest, shown: SearchRequest): string[] {
   const rest = ({ filters: _, archive: _a, k: _k, predicted: _p, rule: _r, ...own }: SearchRequest) => own;
-  const missing = (a: object, b: object) => Object.entries(a).filter(([name, value]) => isSet(value) && plain(value) !== plain((b as Record<string, unknown>)[name] ?? null)).map(([name]) => name);
-  return [...missing(rest(given), { mode: "auto", ...rest(shown) }), ...missing(given.filters ?? {}, shown.filters ?? {})];
+  const missing = (a: object, b: object) => Object.entries(a).filter(([name, value]) => isSet(value) && JSON.stringify(value) !== JSON.stringify((b as Record<string, unknown>)[name] ?? null)).map(([name]) => name);
+  return [...missing(rest(given), { mode: "auto", ...rest(shown) }), ...missing(inDays(given.filters ?? {}), shown.filters ?? {})];
 }
 
 function storedPolygon(given: unknown): Rings | null {

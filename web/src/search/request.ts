@@ -1,7 +1,7 @@
 /** Convert the page's state to a search request. */
 
 import type { FilterState, PageState } from "../state";
-import { MOST_HITS } from "../state";
+import { MOST_HITS, writeInterval } from "../state";
 import type { Filters, SearchRequest, SuggestRequest } from "../types";
 import type { Marks } from "./marks";
 
@@ -36,8 +36,7 @@ export function filtersOf(filters: FilterState): Filters {
   if (filters.scores.length) out.scores = Object.fromEntries(filters.scores);
   if (filters.box) out.bbox = [...filters.box];
   if (filters.polygon) out.polygon = { type: "Polygon", coordinates: filters.polygon };
-  if (filters.from) out.after = `${filters.from}T00:00:00Z`;
-  if (filters.until) out.before = `${nextDay(filters.until)}T00:00:00Z`;
+  if (filters.from || filters.until) out.datetime = writeInterval([filters.from, filters.until]);
   if (filters.groups.length) out.groups = [...filters.groups];
   if (filters.sensors.length) out.sensors = [...filters.sensors];
   if (filters.parts.length) out.parts = filters.parts.filter((part) => part === "train" || part === "val" || part === "test");

@@ -7,7 +7,6 @@ import contextlib
 import datetime as dt
 import html
 import math
-import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -17,11 +16,13 @@ from pydantic import (
     Field,
     PrivateAttr,
     Strict,
-    WithJsonSchema,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from landcue.errors import UsageError
+from landcue.interval import NOT_AFTER, parse_interval
 from landcue.server.schemas.base import (
     AnswerModel,
     Box,
@@ -70,22 +71,6 @@ _Bbox = Annotated[tuple[_Degrees, _Latitude, _Degrees, _Latitude], Strict(False)
 _Crop = Annotated[tuple[_Place, _Place, _Length, _Length], Strict(False)]
 
 
-def _check_date_text(value: Any) -> Any:
-    """Refuse numbers, also as text, which pydantic would take for seconds since 1970."""
-    if not isinstance(value, str) or not _DATE.match(value):
-        raise PydanticCustomError("date", "give a date or a date and time as text (ISO 8601)")
-    return value
-
-
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-
-_DATES = {"anyOf": [{"type": "string", "format": name} for name in ("date-time", "date")]}
-
-_Time = Annotated[
-    dt.datetime, Strict(False), BeforeValidator(_check_date_text), WithJsonSchema(_DATES)
-]
-
-
 def count_positions(value: Any) -> int:
     """Return how many lists that hold no further list there are: the positions of a geometry."""
     count, stack = 0, [value]
@@ -110,11 +95,12 @@ class Filters(RequestModel):
     polygon: dict[str, Any] | None = Field(
         None, description="A GeoJSON Polygon in degrees (EPSG:4326)."
     )
-    after: _Time | None = Field(
-        None, description="Acquired at this time or later; UTC where no zone is given."
-    )
-    before: _Time | None = Field(
-        None, description="Acquired before this time; UTC where no zone is given."
+    datetime: str | None = Field(
+        None,
+        max_length=100,
+        description="A time or an interval as in the STAC API, both ends included; `..` is an open "
+        "end. A year, month or day lasts until its end; UTC where no zone is given.",
+        examples=["2024-06-01/2024-08-31", "2024-06-01T00:00:00Z/.."],
     )
     path: str | None = Field(
         None, max_length=1_024, description="Prefix of the image's path, relative to the source."
@@ -146,14 +132,22 @@ class Filters(RequestModel):
             raise ValueError(f"the polygon has more than {MAX_CORNERS:,} corners: simplify it")
         return value
 
-    @field_validator("after", "before")
+    @model_validator(mode="before")
     @classmethod
-    def _check_date(cls, value: dt.datetime | None) -> dt.datetime | None:
-        if value is None:
-            return None
-        if not 1900 <= value.year <= 2200:
-            raise ValueError("the year must lie in 1900..2200")
-        return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+    def _refuse_after_and_before(cls, values: Any) -> Any:
+        if isinstance(values, dict) and ("after" in values or "before" in values):
+            raise PydanticCustomError("no_such_field", NOT_AFTER)
+        return values
+
+    @field_validator("datetime")
+    @classmethod
+    def _check_datetime(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse_interval(value)
+            except UsageError as error:
+                raise ValueError(str(error)) from None
+        return value
 
     @field_validator("path")
     @classmethod
