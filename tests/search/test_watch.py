@@ -48,7 +48,7 @@ sqlite3.connect = lambda *args, **options: connect(*args, **options, factory=Kil
 archive.watches.run()
 print("done")
 """
-COMMIT = 18
+COMMIT = 19
 """Number of the last statement of a run of two saved searches."""
 
 

@@ -25,6 +25,7 @@ from landcue.archive.manifest import MANIFEST, Manifest, now, read_manifest, wri
 from landcue.archive.plan import Stored, make_plan, read_stored, stored_records, stored_row
 from landcue.archive.reading import Known
 from landcue.archive.sources import Source
+from landcue.archive.space import keep_former_spaces
 from landcue.archive.table import TABLE_FOLDER, RecordTable, version_files, version_number
 from landcue.archive.verify import Files, RowCheck, sound_rows, verify_files
 from landcue.data.names import find_stored
@@ -72,7 +73,8 @@ def reembed(
     """Compute new embeddings, codes and label scores from the images, then switch to them.
 
     Until the switch, which is one atomic change, searches use the old model. After a crash the same
-    call resumes.
+    call resumes. Where only what was fitted changes, saved searches and images that collections
+    keep are converted when they are used next.
 
     Args:
         folder: The archive.
@@ -162,6 +164,7 @@ def reembed(
         made_here = read_manifest(stage)
         sources = {**manifest.sources, **made_here.sources}
         new = replace(made_here, created=manifest.created, sources=sources, id=manifest.id)
+        keep_former_spaces(folder / manifest.base / MODEL_FOLDER, stage / MODEL_FOLDER)
         switch(folder, new, stage.name)
         return ReembedReport(
             len(present), missing, manifest.fingerprint, encoder.fingerprint, tuple(reports)

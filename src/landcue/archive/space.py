@@ -8,6 +8,7 @@ fingerprint of the model with what was fitted.
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from landcue.archive import storage
 from landcue.archive.layout import CODES, MODEL_FILES, embedding_fingerprint, model_fingerprint
 from landcue.archive.manifest import FITTED_FROM, SPACE, Manifest
 from landcue.data.objects import shown
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 ARCHIVE, ENCODER = "archive", "encoder"
 """Names of the space of an archive's records, and of that of its encoder itself."""
 _FEATURES = "features of "
+_HEX = re.compile("[0-9a-f]{64}")
 _FEATURE_SPACE = "space.safetensors"  # as landcue.models.pretrained.encoder has it
 
 
@@ -126,6 +129,9 @@ class ArchiveSpace:
         if named == self.fingerprint:
             return unit_vectors(vectors, self._dim)
         own = self._model
+        former = self._former(named)
+        if former is not None and own.converts:
+            vectors, named = former.inverted(unit_vectors(vectors, former.length)), own.encoder
         one_encoder = given is not None and given.encoder == own.encoder != named
         if given is not None and one_encoder and own.converts and given._model.converts:
             vectors = given._model.inverted(unit_vectors(vectors, given._dim))
@@ -149,7 +155,10 @@ class ArchiveSpace:
             named = self.fingerprint
         if named == self.fingerprint:
             return encoding
-        fitted = self._model.space
+        fitted, former = self._model.space, self._former(named)
+        if former is not None:
+            own = former.inverted(unit_vectors(encoding.embedding, former.length))
+            encoding, named = replace(encoding, embedding=own), self.encoder
         if named != self.encoder or fitted is None:
             raise UsageError(self._foreign("the encoding is", named))
         found = fitted.encode(encoding.embedding)
@@ -158,7 +167,38 @@ class ArchiveSpace:
             found,
             embedding=found.embedding if fitted.dim else encoding.embedding,
             label_scores=encoding.label_scores if own_scores else found.label_scores,
+            model=self.fingerprint,
         )
+
+    def converts_from(self, fingerprint: str) -> bool:
+        """Return whether embeddings of the space with a fingerprint can be converted."""
+        if fingerprint == self.fingerprint:
+            return True
+        known = fingerprint == self.encoder or self._former(fingerprint) is not None
+        return known and self._model.converts
+
+    def restored(self, embeddings: FloatArray, fingerprint: str) -> FloatArray:
+        """Return embeddings ``[n, d]`` of this space in a former one, or in its encoder's.
+
+        Raises:
+            UsageError: It is not known, or this space cannot be undone.
+        """
+        own, former = self._model.inverted(embeddings), self._former(fingerprint)
+        if former is None and fingerprint != self.encoder:
+            raise UsageError(self._foreign("the vector is", fingerprint))
+        if former is None or former.space is None or not former.space.dim:
+            return own
+        return former.space.encode(own).embedding
+
+    def _former(self, fingerprint: str) -> ModelSpace | None:
+        """Return a space that the archive had before it was fitted again."""
+        if fingerprint == self.fingerprint or not _HEX.fullmatch(fingerprint):
+            return None
+        model = self._storage.model_folder
+        file = None if model is None else model / _former_name(fingerprint)
+        if file is None or not file.is_file():
+            return None
+        return ModelSpace(self.encoder, _load(file), True)
 
     def name(self, space: str | None) -> str:
         """Return the fingerprint that ``archive``, ``encoder`` or a fingerprint stands for.
@@ -208,6 +248,11 @@ class ModelSpace(NamedTuple):
         """Whether the encoder's own embeddings can be converted."""
         return self.space is not None or not (self.fitted or self.encoder.startswith(_FEATURES))
 
+    @property
+    def length(self) -> int:
+        """Length of an embedding; only where a space is known."""
+        return 0 if self.space is None else self.space.dim or self.space.n_features
+
     def inverted(self, embeddings: FloatArray) -> FloatArray:
         """Return what the encoder itself made of the images of embeddings ``[n, d]``.
 
@@ -224,8 +269,6 @@ def read_space(model: Path) -> ModelSpace:
     Raises:
         LandcueError: A file is broken.
     """
-    from landcue.models.space import Space
-
     codes, features = model / CODES, model / _FEATURE_SPACE
     if features.is_file():
         hint = "restore it from a copy of the model"
@@ -233,7 +276,7 @@ def read_space(model: Path) -> ModelSpace:
         tower: dict[str, Any] = config["tower"]
         own, space = (
             str(tower["fingerprint"]),
-            Space.from_bytes(features.read_bytes(), str(features)),
+            _load(features),
         )
         fitted = "adapted" not in space.facts
         # The features of a model of ours are not its embedding, which has this fingerprint.
@@ -245,9 +288,49 @@ def read_space(model: Path) -> ModelSpace:
         )
     own = embedding_fingerprint(model) or ""
     if codes.is_file():
-        space = Space.from_bytes(codes.read_bytes(), str(codes))
+        space = _load(codes)
         return ModelSpace(own, space, bool(space.dim))
     return ModelSpace(own, None, False)
+
+
+def keep_former_spaces(before: Path, after: Path) -> None:
+    """Keep with the new model of an archive what undoes its former fits, if it has one encoder.
+
+    So vectors that were kept elsewhere, in saved searches and collections, can be converted. Spaces
+    that cannot be undone are left out.
+
+    Args:
+        before: Its model folder.
+        after: That of the new table, which is not in use yet.
+    """
+    old, new = storage.local_copy(before), storage.local_copy(after)
+    if old is None or new is None:
+        return
+    was, now = read_space(old), read_space(new)
+    if was.encoder != now.encoder or not now.converts:
+        return
+    kept = {file.name: file.read_bytes() for file in sorted(old.glob(_former_name("*")))}
+    space, mark = was.space, model_fingerprint(old)
+    if space is not None and mark is not None and space.dim in (0, space.n_features):
+        d = space.dim
+        bare = replace(
+            space, weight=space.weight[:, :d], bias=space.bias[:d], n_bits=0, label_names=(),
+            text_bias=None, texts=None, facts={},
+        )  # fmt: skip
+        kept[_former_name(mark)] = bare.to_bytes()
+    kept.pop(_former_name(model_fingerprint(new) or ""), None)
+    for name, data in kept.items():
+        storage.write(after / name, data)
+
+
+def _former_name(fingerprint: str) -> str:
+    return f"former-{fingerprint}.safetensors"
+
+
+def _load(file: Path) -> Space:
+    from landcue.models.space import Space
+
+    return Space.from_bytes(file.read_bytes(), str(file))
 
 
 def fitted_space(model: Path) -> Space | None:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from landcue.cli.archive_milvus import about_collection, count_collection, diff, push
-from landcue.cli.console import Batch, Dim, Fit, Reporter, Workers, print_json, print_line
+from landcue.cli.console import (
+    Batch,
+    Dim,
+    Fit,
+    Reporter,
+    Workers,
+    print_json,
+    print_line,
+    run_saved_searches,
+)
 from landcue.data.objects import shown
 from landcue.errors import ArchiveError, UsageError, counted
 
@@ -241,7 +250,8 @@ def reembed(
 ) -> None:
     """Encode all records with another model.
 
-    Searches use the old one until all are encoded.
+    Searches use the old one until all are encoded. Saved searches are converted
+    where only what was fitted to the archive changes.
     """
     from landcue.archive.indexing import reembed_archive
 
@@ -271,12 +281,13 @@ def reembed(
             "ingests": [one.to_json() for one in report.ingests],
         }
         print_json({"archive": shown(archive), **facts})
-        return
-    for id_ in report.dropped:
-        print_line(f"dropped: {id_}")
-    print_line(
-        f"{shown(archive)}: {counted(report.records, 'record')} now by model {report.new[:12]}"
-    )
+    else:
+        for id_ in report.dropped:
+            print_line(f"dropped: {id_}")
+        print_line(
+            f"{shown(archive)}: {counted(report.records, 'record')} now by model {report.new[:12]}"
+        )
+    run_saved_searches(archive)
 
 
 def _derived(archive: Path) -> tuple[Problem, ...]:

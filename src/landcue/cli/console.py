@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, TextIO
 
@@ -176,3 +177,15 @@ def print_line(text: object, file: TextIO | None = None) -> None:
 def print_text(text: str) -> None:
     """Print several lines on stdout; all but their ends is escaped as by :func:`print_line`."""
     print("\n".join(map(printable, text.split("\n"))), flush=True)
+
+
+def run_saved_searches(archive: Path) -> None:
+    """Evaluate the saved searches of an archive; print on stderr what they found, and problems."""
+    from landcue.errors import counted
+    from landcue.search.watch import run_saved
+
+    found = run_saved(archive)
+    if found.hits:
+        print_line(f"saved searches: {counted(len(found.hits), 'new hit')}", file=sys.stderr)
+    for problem in found.problems:
+        print_line(f"warning: {problem}", file=sys.stderr)

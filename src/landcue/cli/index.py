@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from landcue.cli.console import Batch, Dim, Fit, Reporter, Workers, print_json, print_line
+from landcue.cli.console import (
+    Batch,
+    Dim,
+    Fit,
+    Reporter,
+    Workers,
+    print_json,
+    print_line,
+    run_saved_searches,
+)
 
 
 def index(
@@ -180,11 +188,4 @@ def index(
         print_json({"archive": shown(archive), **report.to_json()})
     else:
         print_line(f"{shown(archive)}: {report.summary()}")
-    from landcue.errors import counted
-    from landcue.search.watch import run_saved
-
-    found = run_saved(archive)
-    if found.hits:
-        print_line(f"saved searches: {counted(len(found.hits), 'new hit')}", file=sys.stderr)
-    for problem in found.problems:
-        print_line(f"warning: {problem}", file=sys.stderr)
+    run_saved_searches(archive)

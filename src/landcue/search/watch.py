@@ -28,7 +28,7 @@ from landcue.interval import with_datetime
 from landcue.search.expression import Expression, Joined, Label, Not, parse
 from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
-from landcue.types import Bounds, Problem, now_iso
+from landcue.types import Bounds, FloatArray, Problem, now_iso
 
 if TYPE_CHECKING:
     from landcue.search.archive import Archive
@@ -54,6 +54,8 @@ CREATE TABLE IF NOT EXISTS hits (
 """
 _OTHER_MODEL = "it was made with another model: remove it and add it again"
 _LONGEST_NAME = 200
+_RANKED, _SAMPLE = 20_000, 1_000
+"""Records whose scores are ranked when least scores are converted, and queries among them."""
 _ATOM = "http://www.w3.org/2005/Atom"
 
 
@@ -216,7 +218,7 @@ class Watches:
                 "INSERT INTO watches VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
                 "(SELECT ifnull(max(number), 0) FROM records), ?, ?, NULL)",
                 (secrets.token_urlsafe(9), name, query, blob, min_score,
-                 json.dumps(_to_json(where)), self._archive.manifest.fingerprint, now_iso(),
+                 json.dumps(_to_json(where)), self._archive.space.fingerprint, now_iso(),
                  collection, None if search is None else json.dumps(search)),
             )  # fmt: skip
             return self._read(database, name)[0]
@@ -317,9 +319,10 @@ class Watches:
     def run(self) -> WatchReport:
         """Evaluate the saved searches on records that they were not evaluated on yet.
 
-        A hit is stored with the mark of what was evaluated, in one transaction. Of several
-        processes at once, each hit is returned by one. A record that is deleted and added again, or
-        whose image changes, is not new.
+        Searches that were saved before the archive was fitted again are converted first, with
+        their least scores. A hit is stored with the mark of what was evaluated, in one transaction.
+        Of several processes at once, each hit is returned by one. A record that is deleted and
+        added again, or whose image changes, is not new.
 
         Raises:
             ArchiveError: The archive is broken.
@@ -332,6 +335,7 @@ class Watches:
             numbers = self._note(database)
             (last,) = database.execute("SELECT ifnull(max(number), 0) FROM hits").fetchone()
             (top,) = database.execute("SELECT ifnull(max(number), 0) FROM records").fetchone()
+            self._convert(database)
             for row in database.execute("SELECT * FROM watches ORDER BY name").fetchall():
                 try:
                     found = self._evaluate(numbers, row)
@@ -384,10 +388,53 @@ class Watches:
         numbers.update(added.fetchall())
         return np.array([numbers[id_] for id_ in ids], np.int64)
 
+    def _convert(self, database: sqlite3.Connection) -> None:
+        """Convert the saved searches of former fits of the archive to that of now.
+
+        A least score becomes the score of the same rank among those of the archive's records, with
+        their nearest neighbors and with random others.
+        """
+        space = self._archive.space
+        rows = database.execute(
+            "SELECT id, model, embedding, min_score FROM watches WHERE model != ?",
+            (space.fingerprint,),
+        ).fetchall()
+        for model in sorted({row["model"] for row in rows}):
+            if not space.converts_from(model):
+                continue
+            before, after = self._ranks(model)
+            for row in (row for row in rows if row["model"] == model):
+                blob, least = row["embedding"], row["min_score"]
+                if blob is not None:
+                    query = np.frombuffer(blob, "<f4")
+                    blob = space.accept(query, model).astype("<f4").tobytes()
+                    least = float(np.interp(least, before, after))
+                database.execute(
+                    "UPDATE watches SET model = ?, embedding = ?, min_score = ? WHERE id = ?",
+                    (space.fingerprint, blob, least, row["id"]),
+                )
+
+    def _ranks(self, model: str) -> tuple[FloatArray, FloatArray]:
+        """Return scores of the same ranks in a former space and in that of now, ascending."""
+        every, rng = self._backend.vectors.embedding, np.random.default_rng(0)
+        rows = np.sort(rng.choice(len(every), min(len(every), _RANKED), replace=False))
+        now = np.asarray(every[rows])
+        sample = rng.permutation(len(rows))[:_SAMPLE]
+        other = (sample + rng.integers(1, max(2, len(rows)), len(sample))) % max(1, len(rows))
+
+        def scores(embedding: FloatArray) -> FloatArray:
+            cosines = embedding[sample] @ embedding.T
+            pairs = cosines[np.arange(len(sample)), other]
+            cosines[np.arange(len(sample)), sample] = -1
+            nearest = cosines.max(axis=1, initial=-1)
+            return np.sort(np.concatenate([[-1, 1], nearest, pairs]).clip(-1, 1))
+
+        return scores(self._archive.space.restored(now, model)), scores(now)
+
     def _evaluate(
         self, numbers: npt.NDArray[np.int64], row: sqlite3.Row
     ) -> Iterable[tuple[str, float | None]]:
-        if row["model"] != self._archive.manifest.fingerprint:
+        if row["model"] != self._archive.space.fingerprint:
             raise UsageError(_OTHER_MODEL)
         records, vectors = self._backend.records, self._backend.vectors
         rows = np.flatnonzero(numbers > row["evaluated"])
@@ -419,11 +466,11 @@ class Watches:
             "WHERE ifnull(name = ?, 1) ORDER BY name",
             (name,),
         ).fetchall()
-        own = self._archive.manifest.fingerprint
+        space = self._archive.space
         return [
             Watch(
                 **{**dict(row), "search": _read_search(row["search"])},
-                problem=None if row["model"] == own else _OTHER_MODEL,
+                problem=None if space.converts_from(row["model"]) else _OTHER_MODEL,
             )
             for row in rows
         ]

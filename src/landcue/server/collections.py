@@ -9,9 +9,9 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from landcue.interval import with_datetime
 from landcue.server.errors import ProblemError
 from landcue.server.schemas.collections import MAX_MEMBERS
 from landcue.types import Encoding, now_iso
+
+if TYPE_CHECKING:
+    from landcue.archive.space import ArchiveSpace
 
 MAX_COLLECTIONS = 1_000
 BUSY_SECONDS = 5.0
@@ -164,13 +167,13 @@ class Collections:
             _mark(database, id_, members, who, now)
             return _read(database, id_)
 
-    def images(self, id_: str, archive: str, fingerprint: str) -> list[KeptImage]:
+    def images(self, id_: str, archive: str, space: ArchiveSpace) -> list[KeptImage]:
         """Return the images that a collection keeps, in the order they came.
 
         Args:
             id_: The collection.
             archive: The archive that is searched.
-            fingerprint: Its model.
+            space: Of its embeddings; images of a former fit of it are converted.
 
         Raises:
             ProblemError: 404: there is no such collection; 409: it is of another archive, keeps no
@@ -182,11 +185,12 @@ class Collections:
         found = self.kept(id_)
         if not found:
             raise ProblemError(409, "the collection keeps no image")
-        if any(one.fingerprint != fingerprint for one in found):
+        try:
+            return [converted(one, space) for one in found]
+        except UsageError:
             raise ProblemError(
                 409, "another model encoded the collection's images: upload them again"
-            )
-        return found
+            ) from None
 
     def kept(self, id_: str) -> list[KeptImage]:
         """Return the images that a collection keeps, of whatever model, in the order they came."""
@@ -424,6 +428,16 @@ def _conflict(record: str, now: sqlite3.Row | None) -> NoReturn:
     else:
         what = f"was changed by {now['who']}" if now["who"] else "was changed"
     raise ProblemError(409, f"{record} {what} since it was read: read the collection again")
+
+
+def converted(one: KeptImage, space: ArchiveSpace) -> KeptImage:
+    """Return a kept image as the model of an archive encodes it.
+
+    Raises:
+        UsageError: Another model encoded it, not only a former fit of the archive.
+    """
+    encoding = space.accept_encoding(one.encoding)
+    return replace(one, fingerprint=space.fingerprint, encoding=encoding)
 
 
 def _kept(row: sqlite3.Row) -> KeptImage:

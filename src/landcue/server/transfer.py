@@ -18,7 +18,7 @@ import numpy as np
 
 from landcue.archive.space import ARCHIVE, ENCODER
 from landcue.errors import DataError, LandcueError, UsageError
-from landcue.server.collections import Collections, KeptImage
+from landcue.server.collections import Collections, KeptImage, converted
 from landcue.server.errors import ProblemError, one_line
 from landcue.server.queries import to_filter, with_space
 from landcue.server.schemas.collections import CollectionFile, ImageFile
@@ -136,6 +136,8 @@ def export_collection(
                 images, sources = collections.kept(other), {id_, other}
     watches: list[dict[str, Any]] = []
     if archive is not None:
+        with contextlib.suppress(UsageError):  # of another model, which the file names
+            images = [converted(one, archive.space) for one in images]
         with contextlib.suppress(UsageError):  # not in a local folder
             watches = export_watches(archive, id_)["watches"]
     for search in filter(None, (query, *(one["search"] for one in watches))):
@@ -143,7 +145,7 @@ def export_collection(
             search["images_of"] = id_
     return {
         **{name: known[name] for name in ("id", "archive", "name")},
-        "model": None if archive is None else archive.manifest.fingerprint,
+        "model": None if archive is None else archive.space.fingerprint,
         "query": query,
         "images": [_image_file(one) for one in images],
         "watches": watches,
@@ -185,7 +187,7 @@ def import_collection(
     members = [one.model_dump() for one in given.members if one.id in archive]
     problems += _missing([one.id for one in given.members if one.id not in archive], "", name)
     images: list[KeptImage] = []
-    if any(one.fingerprint != archive.manifest.fingerprint for one in given.images):
+    if any(one.fingerprint != archive.space.fingerprint for one in given.images):
         problems.append("images of the query were left out: another model encoded them")
     else:
         images = [_kept(archive, one, n, thumbnail) for n, one in enumerate(given.images)]
@@ -254,7 +256,7 @@ def _free(name: str, taken: set[str]) -> str:
 def _query(archive: Archive, one: WatchFile) -> FloatArray | None:
     if one.embedding is None:
         return None
-    if one.model != archive.manifest.fingerprint:
+    if one.model != archive.space.fingerprint:
         raise UsageError(_OTHER_MODEL)
     return _embedding(archive, one.embedding, "its embedding")
 

@@ -84,7 +84,7 @@ class Service:
         id_ = body.search.images_of
         if id_ is None:
             return body
-        kept = self.collections.images(id_, served.name, served.archive.manifest.fingerprint)
+        kept = self.collections.images(id_, served.name, served.archive.space)
         return replace(body, kept=tuple(kept))
 
     def close(self) -> None:
