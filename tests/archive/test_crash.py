@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import shutil
@@ -20,6 +21,8 @@ from landcue.archive.ingest import ingest
 from landcue.archive.rebuild import reembed, repair
 from landcue.archive.table import RecordTable
 from landcue.errors import ArchiveError, LandcueError
+from landcue.search import open_archive
+from landcue.server.collections import Collections
 
 HERE = Path(__file__).parent
 OPTIONS = {"prune": True, "batch_size": 4, "commit_every": 8}
@@ -267,6 +270,53 @@ def test_any_failing_call_of_other_changes(faulty, stage, tmp_path, tools, task,
 
     start = None if task == "import" else before
     assert hit_every_call(faulty, task, start, root, tmp_path, check, most=most) > most // 3
+
+
+def test_an_import_of_a_collection_that_dies_at_any_call_is_whole_or_absent(
+    faulty, stage, tmp_path
+):
+    """It writes two SQLite files, the collections and the archive's saved searches."""
+    folder, _ = stage
+    start, root = tmp_path / "start", folder / "source"
+    shutil.copytree(folder / "undisturbed", start / "archive")
+    searches = [
+        {"name": name, "min_score": -1, "model": "none", "filters": {"labels": "water"}}
+        for name in ("first", "second")
+    ]
+    members = [{"id": "10.png", "mark": "good"}]
+    file = {
+        "id": "kept",
+        "archive": "photos",
+        "name": "ships",
+        "members": members,
+        "watches": searches,
+    }
+    (folder / "picks.json").write_text(json.dumps(file))
+
+    Collections(start / "picks.sqlite", 1 << 22).check()
+
+    def imported(at):
+        watches = open_archive(at / "archive", cache=False).watches
+        kept = Collections(at / "picks.sqlite", 1 << 22)
+        return kept.list("photos"), [(one.name, one.collection) for one in watches.list()]
+
+    absent = present = 0
+    undisturbed = fresh(start, tmp_path / "undisturbed")
+    said = faulty.run("import collection", undisturbed, root, fault=[0, 0, 0, 0])
+    assert not {"error", "crash"} & set(said), said
+    for n in range(1, said["calls"] + 1):
+        at = fresh(start, tmp_path / f"killed {n}")
+        assert faulty.run("import collection", at, root, fault=[n, DIE, 0, 0])["killed"]
+        collections, watches = imported(at)
+        ids = [one["id"] for one in collections]
+        assert watches == [(name, id_) for id_ in ids for name in ("first", "second")]
+        assert [one["members"] for one in collections] == [1] * len(ids)
+        absent, present = absent + (not ids), present + len(ids)
+        last = at
+    assert not {"error", "crash"} & set(faulty.run("import collection", last, root))
+    assert len(imported(last)[0]) == 2
+    assert absent
+    assert present
 
 
 def test_a_commit_whose_file_was_cut_is_taken_back(tmp_path):

@@ -30,6 +30,8 @@ from landcue.archive.rebuild import reembed, repair
 from landcue.errors import LandcueError
 from landcue.search import Filter, open_archive
 from landcue.server.collections import Collections
+from landcue.server.schemas.collections import CollectionFile
+from landcue.server.transfer import import_collection
 
 POINTS = {
     "copy_model": ("landcue.archive.layout", None, "copy_model"),
@@ -87,6 +89,16 @@ def mark_records(archive, root):
             log.flush()
 
 
+def import_picks(archive, root):
+    """Import a collection with saved searches into the archive of a folder."""
+    opened = open_archive(archive / "archive", cache=False)
+    kept = Collections(archive / "picks.sqlite", 1 << 22)
+    kept.check()
+    given = CollectionFile.model_validate_json((root.parent / "picks.json").read_bytes())
+    _, problems = import_collection(kept, opened, "photos", given, lambda data: data)
+    assert not problems, problems
+
+
 def run_watches(archive, root):
     watches = open_archive(archive / "archive", cache=False).watches
     watches.run()
@@ -98,6 +110,7 @@ TASKS = {
     "space": fit_space_again,
     "adapt": adapt_heads,
     "collections": mark_records,
+    "import collection": import_picks,
     "watches": run_watches,
     "update": update,
     "reembed": embed_again,

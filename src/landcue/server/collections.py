@@ -140,22 +140,36 @@ class Collections:
         members: Sequence[Mapping[str, Any]],
         who: str | None,
         images: Sequence[KeptImage] = (),
+        *,
+        id_: str | None = None,
+        batch: sqlite3.Connection | None = None,
     ) -> dict[str, Any]:
         """Add a collection and return it.
+
+        Args:
+            archive: Name of the archive that it is of.
+            name: Its name.
+            query: The search that it belongs to.
+            members: As in :meth:`change`.
+            who: Who marked them.
+            images: The uploaded images of the query.
+            id_: Its id, from :func:`new_id`.
+            batch: From :meth:`landcue.search.watch.Watches.batch`, to add it together with saved
+                searches.
 
         Raises:
             ProblemError: 409: there are too many; 413: too many members.
         """
-        id_, now = secrets.token_urlsafe(9), now_iso()
-        with self._database() as database:
-            (count,) = database.execute("SELECT count(*) FROM collections").fetchone()
-            if count >= MAX_COLLECTIONS:
-                raise ProblemError(409, f"there are {count:,} collections: delete some first")
-            database.execute(
+        id_, now = id_ or new_id(), now_iso()
+        with self._database() if batch is None else self._joined(batch) as database:
+            database.execute(  # first: it takes the lock of a file that was joined to a batch
                 "INSERT INTO collections (id, archive, name, query, created, updated) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (id_, archive, name, None if query is None else json.dumps(query), now, now),
             )
+            (others,) = database.execute("SELECT count(*) - 1 FROM collections").fetchone()
+            if others >= MAX_COLLECTIONS:
+                raise ProblemError(409, f"there are {others:,} collections: delete some first")
             for n, one in enumerate(images):
                 made = one.encoding
                 vectors = (made.embedding.tobytes(), made.code.tobytes())
@@ -307,35 +321,58 @@ class Collections:
 
     @contextlib.contextmanager
     def _database(self) -> Generator[sqlite3.Connection]:
-        if self._path is None:
-            raise ProblemError(404, "this service keeps no collections: it runs without a file")
-        try:
-            with self._connect() as database:
-                database.execute("BEGIN IMMEDIATE")
-                yield database
-                database.execute("COMMIT")
-        except sqlite3.Error as error:
-            full = "full" in str(error)
-            what = "the file of collections is full" if full else "collections cannot be used now"
-            raise ProblemError(503, what) from None
+        with _explained(), self._connect() as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield database
+            database.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _joined(self, batch: sqlite3.Connection) -> Generator[sqlite3.Connection]:
+        """Join the file to a transaction of another one: both change, or none (no file has a WAL).
+
+        Its tables have names of their own, so that statements find them.
+        """
+        with _explained():
+            batch.execute("ATTACH ? AS kept", (self._address(),))
+            self._limit(batch, "kept")
+            yield batch
 
     @contextlib.contextmanager
     def _connect(self) -> Generator[sqlite3.Connection]:
-        assert self._path is not None
-        database = sqlite3.connect(  # a file that was removed is not created again
-            f"{self._path.absolute().as_uri()}?mode=rw",
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            uri=True,
-        )
+        address = self._address()
+        database = sqlite3.connect(address, timeout=BUSY_SECONDS, isolation_level=None, uri=True)
         try:
             database.row_factory = sqlite3.Row
             database.execute("PRAGMA foreign_keys = ON")
-            (size,) = database.execute("PRAGMA page_size").fetchone()
-            database.execute(f"PRAGMA max_page_count = {max(1, self._most // size)}")
+            self._limit(database, "main")
             yield database
         finally:
             database.close()  # which takes back what was not committed
+
+    def _address(self) -> str:
+        if self._path is None:
+            raise ProblemError(404, "this service keeps no collections: it runs without a file")
+        # A file that was removed is not created again.
+        return f"{self._path.absolute().as_uri()}?mode=rw"
+
+    def _limit(self, database: sqlite3.Connection, schema: str) -> None:
+        (size,) = database.execute(f"PRAGMA {schema}.page_size").fetchone()
+        database.execute(f"PRAGMA {schema}.max_page_count = {max(1, self._most // size)}")
+
+
+def new_id() -> str:
+    """Return an id of a collection that nobody guesses."""
+    return secrets.token_urlsafe(9)
+
+
+@contextlib.contextmanager
+def _explained() -> Generator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        full = "full" in str(error)
+        what = "the file of collections is full" if full else "collections cannot be used now"
+        raise ProblemError(503, what) from None
 
 
 def label_table(collection: Mapping[str, Any]) -> bytes:
@@ -427,7 +464,7 @@ def _conflict(record: str, now: sqlite3.Row | None) -> NoReturn:
         what = "was removed"
     else:
         what = f"was changed by {now['who']}" if now["who"] else "was changed"
-    raise ProblemError(409, f"{record} {what} since it was read: read the collection again")
+    raise ProblemError(409, f"record {record} {what} since it was read: read the collection again")
 
 
 def converted(one: KeptImage, space: ArchiveSpace) -> KeptImage:

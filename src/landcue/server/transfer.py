@@ -11,6 +11,7 @@ import base64
 import binascii
 import contextlib
 import functools
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from landcue.archive.space import ARCHIVE, ENCODER
 from landcue.errors import DataError, LandcueError, UsageError
-from landcue.server.collections import Collections, KeptImage, converted
+from landcue.server.collections import Collections, KeptImage, converted, new_id
 from landcue.server.errors import ProblemError, one_line
 from landcue.server.queries import to_filter, with_space
 from landcue.server.schemas.collections import CollectionFile, ImageFile
@@ -69,45 +70,65 @@ def import_watches(
     Raises:
         LandcueError: They cannot be written now; none was saved.
     """
+    ready, problems = _ready(archive, watches, kept)
+    if ready:
+        with archive.watches.batch() as batch:
+            problems += _save(archive, ready, collection, batch)
+    return problems
+
+
+_Ready = tuple[WatchFile, FloatArray | None, "Filter", dict[str, Any] | None]
+"""A saved search of a file, its embedding, its filters and how the page shows it again."""
+
+
+def _ready(
+    archive: Archive, watches: Sequence[WatchFile], kept: Callable[[str], str | None]
+) -> tuple[list[_Ready], list[str]]:
+    """Return the searches that can be saved, and a line for each of the others."""
+    ready: list[_Ready] = []
     problems: list[str] = []
-    ready: list[tuple[WatchFile, FloatArray | None, Filter, dict[str, Any] | None]] = []
-
-    def leave_out(one: WatchFile, error: LandcueError | ProblemError) -> None:
-        reason = error.detail if isinstance(error, ProblemError) else error
-        problems.append(one_line(f"saved search {one.name!r} was left out: {reason}"))
-
     for one in watches:
         try:
             archive.watches  # noqa: B018 - raises if it has none
             query = _query(archive, one)
             ready.append((one, query, to_filter(one.filters), _search(one, kept)))
         except (UsageError, DataError, ProblemError) as error:
-            leave_out(one, error)
-    if not ready:
-        return problems
-    with archive.watches.batch() as batch:
-        taken = {name for (name,) in batch.execute("SELECT name FROM watches")}
-        for one, query, where, search in ready:
-            try:
-                if len(taken) >= MAX_WATCHES:
-                    raise UsageError(f"an archive has at most {MAX_WATCHES:,} saved searches")
-                name = _free(one.name, taken)
-                archive.watches.add(
-                    name,
-                    query,
-                    space=ARCHIVE,
-                    query=one.query,
-                    where=where,
-                    min_score=one.min_score,
-                    collection=collection,
-                    search=search,
-                    known=False,
-                    batch=batch,
-                )
-                taken.add(name)
-            except UsageError as error:
-                leave_out(one, error)
+            problems.append(_left_out(one, error))
+    return ready, problems
+
+
+def _save(
+    archive: Archive, ready: Sequence[_Ready], collection: str | None, batch: sqlite3.Connection
+) -> list[str]:
+    """Save searches in a transaction; return a line for each that was left out."""
+    problems: list[str] = []
+    taken = {name for (name,) in batch.execute("SELECT name FROM watches")}
+    for one, query, where, search in ready:
+        try:
+            if len(taken) >= MAX_WATCHES:
+                raise UsageError(f"an archive has at most {MAX_WATCHES:,} saved searches")
+            name = _free(one.name, taken)
+            archive.watches.add(
+                name,
+                query,
+                space=ARCHIVE,
+                query=one.query,
+                where=where,
+                min_score=one.min_score,
+                collection=collection,
+                search=search,
+                known=False,
+                batch=batch,
+            )
+            taken.add(name)
+        except UsageError as error:
+            problems.append(_left_out(one, error))
     return problems
+
+
+def _left_out(one: WatchFile, error: LandcueError | ProblemError) -> str:
+    reason = error.detail if isinstance(error, ProblemError) else error
+    return one_line(f"saved search {one.name!r} was left out: {reason}")
 
 
 def export_collection(
@@ -164,7 +185,7 @@ def import_collection(
     thumbnail: Callable[[bytes], bytes],
     who: str | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Add a collection from a file, and its saved searches.
+    """Add a collection from a file, and its saved searches: both, or after a crash none.
 
     Args:
         collections: The file of collections.
@@ -215,23 +236,26 @@ def import_collection(
             del query["id"]
         for field in {"positives", "negatives"} & query.keys():
             query[field] = [id_ for id_ in query[field] if id_ not in missing]
-    made = collections.create(name, given.name, query, members, who, images)
+    id_ = new_id()
 
     @functools.cache
-    def kept(id_: str) -> str | None:
-        if id_ == given.id:
-            return made["id"] if images else None
+    def kept(source: str) -> str | None:
+        if source == given.id:
+            return id_ if images else None
         with contextlib.suppress(ProblemError):
-            other = collections.get(id_)
-            return id_ if other["archive"] == name and other["images"] else None
+            other = collections.get(source)
+            return source if other["archive"] == name and other["images"] else None
         return None
 
-    try:
-        problems += import_watches(archive, given.watches, made["id"], kept)
-    except LandcueError:
-        collections.delete(made["id"])
-        raise
-    return made, problems
+    ready, left_out = _ready(archive, given.watches, kept)
+    problems += left_out
+    whole = (name, given.name, query, members, who, images)
+    if not ready:
+        return collections.create(*whole, id_=id_), problems
+    # One transaction of two files: after a crash both hold the import, or none does.
+    with archive.watches.batch() as batch:
+        problems += _save(archive, ready, id_, batch)
+        return collections.create(*whole, id_=id_, batch=batch), problems
 
 
 def _missing(ids: Sequence[str], what: str, name: str) -> list[str]:
