@@ -152,7 +152,7 @@ def test_a_result_is_searched_by(guest):
     guest.ask_record()
     wanted = guest.ids()[2]
     guest.card(2).click()
-    guest.searching(guest.button("Search by this").click)
+    guest.searching(guest.button("Search with this").click)
     assert f"?id={wanted}" in guest.page.url
     assert wanted not in guest.ids()
 

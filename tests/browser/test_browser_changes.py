@@ -105,7 +105,7 @@ def test_changes_are_ranked_opened_and_found_again_by_their_address(dated, area,
     expect(guest.page.get_by_label("Before: until")).to_have_value("2015-06-30")
     # The later image leads on to a search.
     ranked(guest).first.get_by_role("button").click()
-    guest.searching(guest.button("Search by the later one").click)
+    guest.searching(guest.button("Search with the later one").click)
     assert f"2018/{CHANGED:02}" in guest.page.url
 
 
@@ -195,7 +195,7 @@ def test_dates_of_two_archives_are_compared(halves, dated, serve, visit):
     guest.button("Compare").click()
     expect(guest.page.get_by_role("alert")).to_contain_text("No record lies in after 2015-07-01")
     guest.page.get_by_label("Archive of the later dates").select_option("late")
-    expect(guest.page.get_by_text("2018-07-01 – 2018-07-01 in the archive")).to_be_visible()
+    expect(guest.page.get_by_text("2018-07-01 – 2018-07-01 in this archive")).to_be_visible()
     guest.page.get_by_label("False alarm rate").select_option("show all pairs")
     _, answer = guest.answered(guest.button("Compare").click, is_change)
     assert (answer["archive"], answer["other"]) == ("early", "late")
@@ -217,7 +217,7 @@ def test_dates_of_two_archives_are_compared(halves, dated, serve, visit):
     expect(dates.locator(".moments li")).to_have_count(2)
     shot(guest, "changes-two-archives")
     assert violations(guest) == []
-    answer = guest.searching(guest.button("Search by the later one").click)
+    answer = guest.searching(guest.button("Search with the later one").click)
     assert answer["archive"] == "late"
     assert "archive=late" in guest.page.url
 

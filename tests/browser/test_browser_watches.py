@@ -74,11 +74,11 @@ def test_a_search_is_saved_and_new_records_are_reported_once(growing, url, visit
     sheet.get_by_label("Percentage").fill("500")
     guest.button("Save search").click()
     expect(sheet.get_by_role("alert")).to_have_text(
-        "Percentile: Input should be less than or equal to 100."
+        "Percentile: input should be less than or equal to 100."
     )
     expect(sheet.get_by_label("Percentage")).to_have_attribute("aria-invalid", "true")
-    sheet.get_by_label("New records are reported").select_option("from a cosine of")
-    sheet.get_by_label("Least cosine").fill("0.98")
+    sheet.get_by_label("New records are reported").select_option("with a cosine of at least")
+    sheet.get_by_label("Minimum cosine").fill("0.98")
     shot(guest, "watch-form")
     request, _ = guest.answered(guest.button("Save search").click, is_saving)
     asked = request.post_data_json

@@ -1,5 +1,6 @@
 /** A typed client of the REST API. It throws {@link ApiError} and nothing else. */
 
+import { sentence } from "./search/why";
 import type { RegionsAnswer } from "./types";
 import type { MapAnswer, ModelAnswer, OwnScoresAnswer, PlacesAnswer, ScoresAnswer } from "./types";
 import type { Box, ExportFormat } from "./names";
@@ -284,7 +285,7 @@ export class Api {
   }
 }
 
-/** Read the problem details of an answer; whatever came instead of them is not shown. */
+/** Read the problem details of an answer as a sentence; whatever came instead of them is not shown. */
 export async function problemOf(answer: Response): Promise<ApiError> {
   let detail = "";
   try {
@@ -294,7 +295,7 @@ export async function problemOf(answer: Response): Promise<ApiError> {
     // Something in between answered, with a page of its own.
   }
   const wait = retrySeconds(answer.headers.get("Retry-After"));
-  return new ApiError(answer.status, detail || `The server answered with status ${answer.status}.`, wait);
+  return new ApiError(answer.status, detail ? sentence(detail) : `The server answered with status ${answer.status}.`, wait);
 }
 
 function query(given: Record<string, string | null>): string {

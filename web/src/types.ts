@@ -1214,7 +1214,7 @@ export interface components {
             };
             /**
              * Taken
-             * @description Number of queries sampled at random; each searches all others.
+             * @description Number of queries sampled at random; each is a query for all others.
              */
             taken: number;
             /**

@@ -62,7 +62,18 @@ describe("Api", () => {
 
   it("throws what problem details say, with the time to wait", async () => {
     const api = new Api(tokens(), ".", answering(429, { detail: "too many requests" }, { "Retry-After": "4" }));
-    await expect(api.about(null)).rejects.toMatchObject({ status: 429, message: "too many requests", retryAfter: 4 });
+    await expect(api.about(null)).rejects.toMatchObject({ status: 429, message: "Too many requests.", retryAfter: 4 });
+  });
+
+  it.each([
+    ["no archive is called 'x'", "No archive is called 'x'."],
+    ["Unknown field 'kk' (did you mean 'k'?)", "Unknown field 'kk' (did you mean 'k'?)."],
+    ["photos/a.png: not an image", "photos/a.png: not an image."],
+    ["'x' holds no ids", "'x' holds no ids."],
+    ["min_score 2: use 0 to 1", "min_score 2: use 0 to 1."],
+  ])("says “%s” as a sentence", async (detail, message) => {
+    const api = new Api(tokens(), ".", answering(400, { detail }));
+    await expect(api.about(null)).rejects.toMatchObject({ message });
   });
 
   it("tells that the server is away", async () => {

@@ -136,10 +136,10 @@ describe("the Model page", () => {
   });
 
   it("says why a part is missing, and offers to try again only where that helps", async () => {
-    const why = "too few records for a map";
+    const why = "Too few records for a map.";
     await show(page({ ...ALL, "/v1/model/map": why, "/v1/model/scores": "the service is closing" }));
     expect(holder.textContent).toContain(why);
-    expect(holder.textContent).toContain("the service is closing");
+    expect(holder.textContent).toContain("The service is closing.");
     const again = [...holder.querySelectorAll("button")].filter((one) => one.textContent === "Try again");
     expect(again).toHaveLength(1);
   });

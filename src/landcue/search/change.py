@@ -88,8 +88,8 @@ def find_changes(
     pairs = pair_places(sides[0].places(), sides[1].places(), min_overlap)
     if not len(pairs):
         raise DataError(why_unpaired(sides[0], sides[1], min_overlap))
-    counts = " and ".join(f"{len(side.rows):,}" for side in sides)
-    notes.append(f"{counts} records lie in the two periods; a place pairs once")
+    early, late = (f"{len(side.rows):,}" for side in sides)
+    notes.append(f"of {early} earlier and {late} later records, each place makes one pair")
     one, other = sides[0].of(pairs.before), sides[1].of(pairs.after)
     known: Mask | None = None
     if unchanged is not None:

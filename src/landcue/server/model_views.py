@@ -124,7 +124,7 @@ class ModelViews:
             "annotated": found.annotated,
             "taken": taken,
             "about": f"{taken:,} of {found.annotated:,} annotated records {which}; "
-            "each searches all others of them",
+            "each is a query for all others",
             "spaces": {name: scores.to_json() for name, scores in found.spaces.items()},
             "worst": {
                 name: [{"id": id_, "score": round(score, 4)} for id_, score in queries]

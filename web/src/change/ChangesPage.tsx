@@ -152,7 +152,7 @@ function Fields({ compared, wrong, why, onCompare }: FieldsProps) {
             autocomplete="off"
             spellcheck={false}
             maxLength={2000}
-            placeholder={field === "had" ? "any, or such as field" : "any, or such as not field"}
+            placeholder={field === "had" ? "any, e.g. field" : "any, e.g. not field"}
             aria-invalid={wrong === field}
             aria-describedby={wrong === field ? `change-${field}-wrong` : undefined}
             value={given[field]}
@@ -233,7 +233,7 @@ function Range({ name, value: [from, until], known, wrong, onChange, children }:
         />
       </div>
       {children}
-      {known && <p class="small faint">{`${known.map((time) => time.slice(0, 10)).join(" – ")} in the archive`}</p>}
+      {known && <p class="small faint">{`${known.map((time) => time.slice(0, 10)).join(" – ")} in this archive`}</p>}
     </fieldset>
   );
 }
@@ -255,7 +255,7 @@ function Ranked({ answer, onMore }: { answer: ChangeAnswer; onMore: (() => void)
       <p class="changes-about" role="status">
         <strong>{`${count(matched)} ${answer.alpha === 1 ? "shown" : matched === 1 ? "change" : "changes"}`}</strong>
         {` of ${count(answer.pairs)} pairs`}
-        {answer.alpha < 1 && `; ${count(answer.flagged)} have a p-value of at most ${answer.alpha}`}
+        {answer.alpha < 1 && `; ${count(answer.flagged)} ${answer.flagged === 1 ? "has" : "have"} a p-value of at most ${answer.alpha}`}
         {answer.notes.map((note) => (
           <span class="small faint" key={note}>
             {sentence(note)}
@@ -280,7 +280,7 @@ function Ranked({ answer, onMore }: { answer: ChangeAnswer; onMore: (() => void)
           <div class="row">
             {([["before", "earlier"], ["after", "later"]] as const).map(([side, name]) => (
               <button key={side} type="button" class="tool" onClick={() => askRecord(open[side], side === "after" && two ? { archive: answer.other, filters: NO_FILTERS } : {})}>
-                <Icon name="search" /> {`Search by the ${name} one`}
+                <Icon name="search" /> {`Search with the ${name} one`}
               </button>
             ))}
           </div>
@@ -305,7 +305,9 @@ function Pair({ pair, rank, archives }: { pair: ChangedPair; rank: number; archi
         <span class="clip" title={pair.after}>
           {shortId(pair.after)}
         </span>
-        <span class="mono small">{`p ${probability(pair.p)}  z ${pair.z.toFixed(1)}`}</span>
+        <span class="mono small" title="p: share of compared pairs that differ at least as much. z: robust standard deviations above the median difference.">
+          {`p ${probability(pair.p)}  z ${pair.z.toFixed(1)}`}
+        </span>
         {pair.rise !== null && by && <span class="small">{`${by} ${pair.rise < 0 ? "−" : "+"}${Math.abs(pair.rise).toFixed(2)}`}</span>}
         <span class="changed-labels small">
           {pair.lost.map((name) => (

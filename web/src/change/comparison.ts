@@ -39,11 +39,11 @@ export function changeRequestOf(given: Comparison, filters: FilterState, archive
 
 /** Return the field that a message is about; null for the whole comparison. */
 export function fieldOf(message: string, { had, has }: Comparison): Field | null {
-  const date = /^(?:no record lies in )?(before|after)\b/.exec(message);
-  if (date) return date[1] as Side;
+  const date = /^(?:no record lies in )?(before|after)\b/i.exec(message);
+  if (date) return date[1]?.toLowerCase() as Side;
   if (/archive is called|different models/.test(message)) return "other";
-  if (message.startsWith("the model has no scores for label")) return "by";
-  if (!/label/.test(message)) return null;
+  if (/^the model has no scores for label/i.test(message)) return "by";
+  if (!/label/i.test(message)) return null;
   const names = (text: string) => text !== "" && message.includes(text);
   return names(has) && !names(had) ? "has" : names(had) ? "had" : null;
 }

@@ -54,8 +54,8 @@ export function LabelErrors({ scores }: { scores: OwnScoresAnswer }) {
     <>
       <h3>Predicted labels against annotations</h3>
       <p class="model-about">
-        {scores.taken.toLocaleString("en")} annotated records. The last column counts records that lack the prediction of the label and have
-        that of another, which is not annotated.
+        {scores.taken.toLocaleString("en")} annotated records. The last column counts records annotated with the label for which the model
+        predicts another label instead.
       </p>
       <div class="model-scroll" tabIndex={0} role="region" aria-label="Predicted labels against annotations">
         <table class="scores errors">

@@ -43,7 +43,7 @@ export function LabelBars({ labels, training }: { labels: Record<string, LabelSc
               mAP <small>and chance level</small>
             </th>
             <th scope="col">Images</th>
-            {trained && <th scope="col">Trained on</th>}
+            {trained && <th scope="col">Training images</th>}
           </tr>
         </thead>
         <tbody>

@@ -21,8 +21,8 @@ export default function ModelPage({ api, about, dark, onQuery, onKeep }: ModelPr
       <header class="model-head">
         <h1>Model of {about.name}</h1>
         <p>
-          {about.records.toLocaleString("en")} images as {about.dim} numbers each
-          {about.n_bits > 0 && <> and codes of {about.n_bits} bits</>}, compared by cosine.
+          {about.records.toLocaleString("en")} images; embeddings of {about.dim} dimensions
+          {about.n_bits > 0 && <> and codes of {about.n_bits} bits</>}.
         </p>
       </header>
       <section aria-labelledby="model-map">

@@ -4,7 +4,7 @@ import { about, api, go, shownHits, state } from "../store";
 import type { SearchAnswer } from "../types";
 import { requestOf, searchKey } from "./request";
 import { imageOf } from "./run";
-import { nearness, sentence, shortId } from "./why";
+import { nearness, shortId } from "./why";
 
 /** Chooses a second archive of the service, whose model answers the same query. */
 export function BesideChoice() {
@@ -67,7 +67,7 @@ export function Beside() {
         {!found
           ? "Searching …"
           : "problem" in found
-            ? sentence(found.problem)
+            ? found.problem
             : `${both} of ${hits.length} are also among the results shown. Scores of two models cannot be compared.`}
       </p>
       <ul class="grid beside-grid">

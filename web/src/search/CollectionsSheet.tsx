@@ -22,7 +22,7 @@ export default function CollectionsSheet() {
   useEffect(() => {
     api.collections(archiveName.value || null).then(
       (answer) => setKnown(answer.collections),
-      (error: unknown) => setFailed(sentence(messageOf(error))),
+      (error: unknown) => setFailed(messageOf(error)),
     );
   }, [open?.updated, open?.id]);
   const others = (known ?? []).filter((one) => one.id !== open?.id);
@@ -204,7 +204,7 @@ async function show(id: string): Promise<void> {
     openCollection(await api.collection(id));
     close();
   } catch (error) {
-    notify(sentence(messageOf(error)));
+    notify(messageOf(error));
   }
 }
 
@@ -223,7 +223,7 @@ async function download(read: () => Promise<Blob>, name: string): Promise<void> 
     await changesSent();
     save(await read(), name);
   } catch (error) {
-    notify(sentence(messageOf(error)));
+    notify(messageOf(error));
   }
 }
 
@@ -234,7 +234,7 @@ async function remove(open: CollectionAnswer): Promise<void> {
     await api.deleteCollection(open.id);
     go({ collection: null });
   } catch (error) {
-    notify(sentence(messageOf(error)));
+    notify(messageOf(error));
   }
 }
 
@@ -246,7 +246,7 @@ async function imported(file: File | undefined): Promise<void> {
     void lookForHits();
     notify([`Imported the collection “${made.name}”.`, ...problems.map(sentence)].join(" "));
   } catch (error) {
-    notify(`${file.name} was not imported: ${messageOf(error)}`);
+    notify(`${file.name} was not imported. ${messageOf(error)}`);
   }
 }
 

@@ -101,7 +101,7 @@ export function Detail({ hit, at }: { hit: Hit; at: number }) {
           <Icon name="minus" /> Bad
         </button>
         <button type="button" class="tool" onClick={() => askRecord(hit.id)}>
-          <Icon name="search" /> Search by this
+          <Icon name="search" /> Search with this
         </button>
       </div>
       {hit.bbox && hit.datetime && (

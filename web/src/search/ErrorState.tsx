@@ -3,7 +3,6 @@ import { useEffect, useState } from "preact/hooks";
 import type { ApiError } from "../api";
 import { api, ask, state } from "../store";
 import { ChooseImage } from "./DropZone";
-import { sentence } from "./why";
 
 interface Props {
   error: ApiError;
@@ -23,7 +22,7 @@ export function ErrorState({ error, onRetry }: Props) {
   if (error.retryAfter !== null)
     return (
       <Trouble title={error.status === 429 ? "The server is busy" : "Not ready yet"}>
-        <p>{sentence(error.message)}</p>
+        <p>{error.message}</p>
         <div class="row">
           <Countdown seconds={error.retryAfter} onRetry={onRetry} />
           {error.status === 503 && <UseAutomatic />}
@@ -32,7 +31,7 @@ export function ErrorState({ error, onRetry }: Props) {
     );
   return (
     <Trouble title={error.status >= 500 ? "Server error" : "Search failed"}>
-      <p>{sentence(error.message)}</p>
+      <p>{error.message}</p>
       <div class="row">
         <button type="button" class="tool" onClick={onRetry}>
           Try again
@@ -80,7 +79,7 @@ function TokenForm({ error, onDone }: { error: ApiError; onDone: () => void }) {
   return (
     <Trouble title={wrong ? "Invalid token" : "Token required"}>
       <p>
-        {wrong ? sentence(error.message) : "This service requires a token. Ask its operator for one."} It is
+        {wrong ? error.message : "This service requires a token. Ask its operator for one."} It is
         kept until this tab is closed.
       </p>
       <form

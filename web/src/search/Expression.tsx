@@ -2,7 +2,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ask, labels, phase, searchError, state } from "../store";
 import { suggest, wordAt } from "./filters";
 import { quoted } from "./request";
-import { count, sentence } from "./why";
+import { count } from "./why";
 
 const MOST_SUGGESTED = 6;
 
@@ -27,7 +27,7 @@ export function Expression() {
   const word = caret === null ? null : wordAt(text, caret);
   const known = word ? suggest(labels.value, word.text, MOST_SUGGESTED).filter((label) => label.name !== word.text) : [];
   const error = phase.value === "failed" && expression ? searchError.value : null;
-  const wrong = error && [400, 422].includes(error.status) && /label|expression/.test(error.message) ? error.message : "";
+  const wrong = error && [400, 422].includes(error.status) && /label|expression/i.test(error.message) ? error.message : "";
   const apply = () => {
     setCaret(null);
     if (text.trim() !== expression) ask({ filters: { ...state.value.filters, expression: text.trim() } });
@@ -101,7 +101,7 @@ export function Expression() {
       </ul>
       {wrong && (
         <p class="small wrong" id="expression-wrong" role="alert">
-          {sentence(wrong)}
+          {wrong}
         </p>
       )}
     </form>

@@ -12,7 +12,7 @@ export function FilterChips() {
   if (!hasFilters(filters)) return null;
   const set = (next: FilterState) => ask({ filters: next });
   const names = [...filters.all, ...filters.any, ...filters.none];
-  const lists = ["groups", "sensors", "parts"] as const;
+  const lists = [["groups", "group"], ["sensors", "sensor"], ["parts", "split"]] as const;
   return (
     <ul class="chips" aria-label="Active filters">
       {names.map((name) => {
@@ -47,11 +47,11 @@ export function FilterChips() {
           <span class="mono">{filters.expression}</span>
         </Chip>
       )}
-      {lists.flatMap((key) =>
+      {lists.flatMap(([key, word]) =>
         filters[key].map((value) => (
           <Chip key={key + value} what={value} onDrop={() => set({ ...filters, [key]: toggled(filters[key], value) })}>
             <span>
-              <span class="chip-word">{key.slice(0, -1)}</span> {value}
+              <span class="chip-word">{word}</span> {value}
             </span>
           </Chip>
         )),

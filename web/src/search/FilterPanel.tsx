@@ -46,7 +46,7 @@ function NearDuplicates() {
         <input type="checkbox" checked={current.collapse} onChange={(event) => ask({ collapse: event.currentTarget.checked })} />
         Hide near-duplicates
       </label>
-      <p class="small faint">Of records within a cosine distance of 0.02 only the best is shown.</p>
+      <p class="small faint">Of records within a cosine distance of 0.02, only the best one is shown.</p>
     </div>
   );
 }

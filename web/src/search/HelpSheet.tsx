@@ -18,8 +18,8 @@ export function HelpSheet() {
       </dl>
       <p class="small">
         A colored label is one that the query has too; one in italics was predicted by the model and not annotated. “3 of 4
-        predicted query labels” counts the labels that the model predicts for the query, and how many of them for the result. Cosine is 1 for the
-        same image; with Hash the number counts bits that differ, with Labels + hash it adds predicted labels that differ.
+        predicted query labels”: the model predicts 4 labels for the query, and 3 of them for the result too. Cosine is 1 for the
+        same image; with Hash the number counts the bits that differ, with Labels + hash also the predicted labels that differ.
       </p>
     </Sheet>
   );

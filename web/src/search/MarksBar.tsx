@@ -31,7 +31,7 @@ export function MarksBar() {
           </button>
         )}
         {marks && (
-          <button type="button" class="tool" onClick={clearMarks}>
+          <button type="button" class="tool" title="Remove all marks" onClick={clearMarks}>
             Clear
           </button>
         )}

@@ -41,7 +41,7 @@ export function ModeSwitch() {
     own.current?.removeAttribute("open");
     own.current?.querySelector("summary")?.focus();
   };
-  const used = current.mode === "auto" && answered ? ` (${NAMES[answered.mode as Mode] ?? answered.mode})` : "";
+  const used = current.mode === "auto" && answered ? `: ${NAMES[answered.mode as Mode] ?? answered.mode}` : "";
   return (
     <div class="modes-line">
       <details
@@ -91,7 +91,7 @@ export function ModeSwitch() {
       </details>
       {answered && (
         <p class="small faint mode-plan">
-          {milliseconds(answered.plan.milliseconds)} on the server, {milliseconds(answered.roundTrip)} in all
+          {milliseconds(answered.plan.milliseconds)} on the server, {milliseconds(answered.roundTrip)} in total
           {answered.plan.recall !== null && `; measured recall ${answered.plan.recall.toFixed(3)}`}
           {answered.plan.allowed < answered.plan.records &&
             `; ${answered.plan.allowed === 1 ? "1 record fits" : `${count(answered.plan.allowed)} records fit`} the filters`}

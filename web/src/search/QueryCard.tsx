@@ -96,7 +96,7 @@ function RasterFields({ picture, raster }: { picture: Picture; raster: Raster })
       >
         <label>
           Red, green, blue
-          <input type="text" class="mono" inputMode="numeric" placeholder="as the archive" pattern="\s*[0-9]+\s*,\s*[0-9]+\s*,\s*[0-9]+\s*" title="Three band numbers from 1, such as 4,3,2" value={bands} onInput={(event) => setBands(event.currentTarget.value)} />
+          <input type="text" class="mono" inputMode="numeric" placeholder="like the archive" pattern="\s*[0-9]+\s*,\s*[0-9]+\s*,\s*[0-9]+\s*" title="Three band numbers from 1, such as 4,3,2" value={bands} onInput={(event) => setBands(event.currentTarget.value)} />
         </label>
         <label>
           Stretch

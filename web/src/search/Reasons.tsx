@@ -41,7 +41,7 @@ export function Reasons({ hit, mode, hitPredicted, queryPredicted }: Props) {
       {bits && bits.total > 0 && (
         <>
           <p class="small">
-            <strong>Label cue.</strong> {sharedOf(bits) ? `${sharedOf(bits)} also predicted for this result.` : "The model predicts no label for the query."}
+            <strong>Label cue.</strong> {sharedOf(bits) ? `${sharedOf(bits)} ${bits.both.length === 1 ? "is" : "are"} also predicted for this result.` : "The model predicts no label for the query."}
           </p>
           <div class="bits" aria-hidden="true">
             {archive?.label_names.map((name) => (

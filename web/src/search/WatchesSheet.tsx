@@ -52,7 +52,7 @@ export function SavedSearches({ known, name, unseen }: SavedProps & { known: rea
     try {
       watches.value = (await api.removeWatch(one.name, archiveName.value)).watches;
     } catch (error) {
-      setFailed(sentence(messageOf(error)));
+      setFailed(messageOf(error));
     }
   };
   return (
@@ -89,7 +89,7 @@ function Saved({ watch, unseen, onRemove }: SavedProps & { watch: Watch; onRemov
     else if (!watch.hits) setHits("No new record matched so far.");
     else {
       setHits("Loading …");
-      hitsOf(watch.name).then(setHits, (error: unknown) => setHits(sentence(messageOf(error))));
+      hitsOf(watch.name).then(setHits, (error: unknown) => setHits(messageOf(error)));
     }
   };
   return (
@@ -168,18 +168,18 @@ function Feed({ name }: { name: string }) {
       const { path } = await api.newFeed(name, archiveName.value);
       setAddress(new URL(path, location.href).href);
     } catch (error) {
-      notify(sentence(messageOf(error)));
+      notify(messageOf(error));
     }
   };
   if (!address)
     return (
-      <button type="button" class="tool" title="An address for feed readers; a former address of this search ends" onClick={() => void create()}>
+      <button type="button" class="tool" title="An address for feed readers; the previous address of this search stops working" onClick={() => void create()}>
         <Icon name="link" /> New feed address
       </button>
     );
   return (
     <label class="filter feed">
-      <span class="small faint">Whoever has this address can read the hits. It is shown once; a new one, or deleting the search, ends it.</span>
+      <span class="small faint">Whoever has this address can read the hits. It is shown only once, and stops working when a new one is created or the search is deleted.</span>
       <input type="text" class="mono" readOnly aria-label={`Feed address of ${name}`} value={address} onFocus={(event) => event.currentTarget.select()} />
     </label>
   );
@@ -242,13 +242,13 @@ function SaveForm() {
           <label for="watch-by">New records are reported</label>
           <div class="row watch-least">
             <select id="watch-by" value={by} onChange={(event) => setBy(event.currentTarget.value === "cosine" ? "cosine" : "percentile")}>
-              <option value="percentile">closer than neighbors, in %</option>
-              <option value="cosine">from a cosine of</option>
+              <option value="percentile">closer than this % of neighbors</option>
+              <option value="cosine">with a cosine of at least</option>
             </select>
             {by === "percentile" ? (
               <input type="text" class="mono" inputMode="decimal" aria-label="Percentage" {...says(ofLeast)} value={percentile} onInput={(event) => setPercentile(event.currentTarget.value)} />
             ) : (
-              <input type="text" class="mono" inputMode="decimal" aria-label="Least cosine" {...says(ofLeast)} value={least} onInput={(event) => setLeast(event.currentTarget.value)} />
+              <input type="text" class="mono" inputMode="decimal" aria-label="Minimum cosine" {...says(ofLeast)} value={least} onInput={(event) => setLeast(event.currentTarget.value)} />
             )}
           </div>
           {by === "percentile" && <p class="small faint">A hit is closer than this percentage of the distances between records and their nearest neighbors: 5 is lenient, 95 strict.</p>}
@@ -261,10 +261,10 @@ function SaveForm() {
         </label>
       )}
       {image && about.value?.collections && <p class="small faint">Your image is kept on the server with a collection of this name.</p>}
-      {image && !about.value?.collections && <p class="small wrong">This service keeps no uploaded images. Search by a record of the archive instead.</p>}
+      {image && !about.value?.collections && <p class="small wrong">This service keeps no uploaded images. Search with a record of the archive instead.</p>}
       {failed && (
         <p class="small wrong" role="alert" id="watch-wrong">
-          {sentence(failed)}
+          {failed}
         </p>
       )}
       <button type="submit" class="primary" disabled={busy || (image && !about.value?.collections)}>

@@ -59,7 +59,7 @@ async function load(id: string | null, again = false): Promise<void> {
     if (again && !(error instanceof ApiError && error.status === 404)) return;
     store.collection.value = null;
     store.go({ collection: null }, true);
-    store.notify(`The collection cannot be opened: ${messageOf(error)}`);
+    store.notify(`The collection cannot be opened. ${messageOf(error)}`);
   }
 }
 
@@ -159,7 +159,7 @@ export async function createCollection(members?: readonly Mark[], name?: string)
     store.notify(`Saved as the collection “${made.name}”.`);
     return made;
   } catch (error) {
-    store.notify(`The collection could not be saved: ${messageOf(error)}`);
+    store.notify(`The collection could not be saved. ${messageOf(error)}`);
     return null;
   }
 }
@@ -204,7 +204,7 @@ function send(id: string, work: () => Promise<CollectionAnswer>): Promise<void> 
     else if (answer) show(answer);
     if (!failed) return;
     store.draft.value = marksOf(store.collection.value);
-    store.notify(`Not saved: ${messageOf(failed)}`);
+    store.notify(`Not saved. ${messageOf(failed)}`);
   });
   sending = done;
   return done;
@@ -300,7 +300,7 @@ export function setWho(name: string): void {
 }
 
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : "unexpected error";
+  return error instanceof Error ? error.message : "The page hit an unexpected error.";
 }
 
 /** Return a name as one of a file. */

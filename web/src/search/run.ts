@@ -143,7 +143,7 @@ export async function more(): Promise<void> {
     const hits = [...known.hits, ...answer.hits];
     store.found.value = { ...known, hits, cursor: answer.cursor };
     store.phase.value = "done";
-    store.announcement.value = `${answer.hits.length} more results, ${hits.length} in all.`;
+    store.announcement.value = `${answer.hits.length} more results, ${hits.length} in total.`;
     lastState = { ...state, pages: state.pages + 1 };
     store.go({ pages: state.pages + 1 }, true);
   } catch (error) {

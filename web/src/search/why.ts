@@ -18,9 +18,9 @@ export function sharedOf(bits: LabelBits): string {
   return `${bits.both.length} of ${total} predicted query label${total === 1 ? "" : "s"}`;
 }
 
-/** Return a line of the server, which begins small and has no full stop, as a sentence. */
+/** Return a line of the server as a sentence; an id or a path at its start stays as it is. */
 export function sentence(text: string): string {
-  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  const first = /^[a-z]+(?=[ ,;:]|$)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
   return /[.!?]$/.test(first) ? first : `${first}.`;
 }
 

@@ -104,7 +104,9 @@ class OwnScoresAnswer(AnswerModel):
         description="`test`: not trained on; `all`: may include training images."
     )
     annotated: int = Field(description="Annotated records of the part.")
-    taken: int = Field(description="Number of queries sampled at random; each searches all others.")
+    taken: int = Field(
+        description="Number of queries sampled at random; each is a query for all others."
+    )
     about: str
     spaces: dict[str, SpaceScores] = Field(
         description="By space: protocol, rules, counts, metrics, chance, 95 % intervals, per label."
