@@ -126,7 +126,7 @@ def test_values_of_python_become_text(value, text):
     "value", [2024, 0.5, (date(2024, 6, 1),), ("2023/2024", None), (1, 2), (("2024",), None), {}]
 )
 def test_other_values_are_refused(value):
-    with pytest.raises(UsageError, match=r"datetime .* is no date, nor a pair of two"):
+    with pytest.raises(UsageError, match=r"datetime: .* is no date, nor a pair of two"):
         interval_text(value)
 
 

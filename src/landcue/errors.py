@@ -81,6 +81,16 @@ def did_you_mean(word: str, known: Iterable[str], most: int = 20) -> str:
     return f" (known: {shown})"
 
 
+def refusal(message: str) -> str:
+    """Return why pydantic refused a value, as it follows the name of a field and a colon.
+
+    >>> refusal("Value error, use 1 to 9"), refusal("Input should be a valid integer")
+    ('use 1 to 9', 'input should be a valid integer')
+    """
+    text = message.removeprefix("Value error, ")
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
 _EXTRAS = {
     "faiss": "ann",
     "onnx": "train",

@@ -53,7 +53,7 @@ def interval_text(given: Interval) -> str:
         return given.isoformat()
     elif isinstance(given, str):
         return given.strip()
-    raise UsageError(f"datetime {str(given)[:60]!r} is no date, nor a pair of two: {HOW}")
+    raise UsageError(f"datetime: {str(given)[:60]!r} is no date, nor a pair of two: {HOW}")
 
 
 def parse_interval(
@@ -83,13 +83,13 @@ def parse_interval(
     if len(parts) == 1:
         return parse_date(text, name, how, rfc3339=rfc3339)
     if len(parts) > 2 or not any(part.strip(" .") for part in parts):
-        raise UsageError(f"{name} {text[:60]!r} is no interval with an end: {how}")
+        raise UsageError(f"{name}: {text[:60]!r} is no interval with an end: {how}")
     first, last = (
         (None, None) if part.strip() in ("", "..") else parse_date(part, name, how, rfc3339=rfc3339)
         for part in parts
     )
     if first[0] is not None and last[1] is not None and first[0] > last[1]:
-        raise UsageError(f"{name} {text[:80]}: the interval ends before it starts; swap its dates")
+        raise UsageError(f"{name}: {text[:80]} ends before it starts; swap its dates")
     return first[0], last[1]
 
 
@@ -117,7 +117,7 @@ def parse_date(
         instant = _in_utc(datetime.fromisoformat(text.upper()))
         return instant, instant
     except ValueError:
-        raise UsageError(f"{name} {text[:60]!r} is no date: {how}") from None
+        raise UsageError(f"{name}: {text[:60]!r} is no date: {how}") from None
 
 
 def closed_interval(after: datetime | None, before: datetime | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -142,14 +143,23 @@ def client(app, photos, tmp_path_factory):
         yield client
 
 
+def small(line):
+    """Whether a line begins with a plain word in small letters; a name comes before a colon."""
+    return re.match("[a-z]+[ ,]", line) is not None
+
+
 def one_line(answer):
     assert answer.status_code < 500, answer.text
     problems = answer.json().get("problems", ()) if answer.status_code == 201 else ()
-    assert all(line.isprintable() and len(line) <= 500 for line in problems), problems
+    for line in problems:
+        assert line.isprintable(), line
+        assert len(line) <= 500, line
+        assert not small(line), line
     if answer.status_code >= 400:
         detail = answer.json()["detail"]
         assert detail.isprintable(), detail
         assert len(detail) < 600, detail
+        assert not small(detail), detail
 
 
 @pytest.mark.parametrize("path", BODIES)

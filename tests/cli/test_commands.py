@@ -105,6 +105,25 @@ def test_values_that_are_refused(tmp_path, tools, args, message):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("args", "usage", "message"),
+    [
+        (["search"], "search [OPTIONS] ARCHIVE [QUERY]", "missing argument 'ARCHIVE'"),
+        (["evaluate", "--prt", "test"], "evaluate [OPTIONS] TARGET...", "no such option: --prt"),
+        (["archive", "infos"], "archive [OPTIONS] COMMAND [ARGS]...", "no such command 'infos'"),
+        (["search", "a", "-k", "x"], "search [OPTIONS] ARCHIVE [QUERY]", "invalid value for '-k'"),
+    ],
+)
+def test_wrong_usage_has_the_form_of_other_errors(args, usage, message):
+    done = landcue(*args)
+    assert done.returncode == 2
+    first, hint, last = done.stderr.splitlines()
+    assert first == f"Usage: landcue {usage}"
+    assert hint == f"Try 'landcue {args[0]} --help'."
+    assert last.startswith(f"error: {message}")
+    assert not last.endswith(".")
+
+
 def test_an_interrupted_command_prints_how_to_go_on(tmp_path):
     code = (
         "import signal; from landcue.archive import indexing; from landcue.cli.main import app\n"

@@ -175,7 +175,7 @@ def test_ids_arrive_as_they_are(client, id_):
     with pytest.raises(ServiceError) as caught:
         client.record(id_)
     assert caught.value.status == 404
-    assert f"no record has the id {id_!r}" in caught.value.detail
+    assert f"No record has the id {id_!r}" in caught.value.detail
 
 
 def test_archives_and_labels(client):
@@ -221,7 +221,7 @@ def test_the_least_percentile_is_sent(client, plain):
 def test_a_failed_export_keeps_the_old_file(client, tmp_path):
     file = tmp_path / "hits.csv"
     file.write_text("old")
-    with pytest.raises(ServiceError, match="no record has the id"):
+    with pytest.raises(ServiceError, match="No record has the id"):
         client.export(file, record="none")
     with pytest.raises(UsageError, match=r"\.xlsx.*no such format.*\.csv"):
         client.export(tmp_path / "hits.xlsx", record="port/01.png")
@@ -297,10 +297,10 @@ def test_wrong_usage_is_told_before_anything_is_sent(tmp_path):
         ({"recrod": "a"}, "no keyword 'recrod' (did you mean 'record'"),
         ({"image": tmp_path / "none.png"}, "none.png cannot be read"),
         ({"positives": "port/01.png"}, "positives: pass a list"),
-        ({"k": 0}, "k: Input should be greater than or equal to 1"),
+        ({"k": 0}, "k: input should be greater than or equal to 1"),
         ({"bbox": (0, 5, 1, 4)}, "filters.bbox: bounds"),
         ({"min_score": float("nan")}, "JSON"),
-        ({"min_percentile": 101}, "min_percentile: Input should be less than or equal to 100"),
+        ({"min_percentile": 101}, "min_percentile: input should be less than or equal to 100"),
         ({"record": object()}, "JSON"),
     ):
         with pytest.raises(UsageError) as caught:

@@ -304,10 +304,10 @@ def test_pairs_are_decoded_when_they_are_read(folder):
     [
         ({"before": "2018", "after": "2013"}, UsageError, "use the earlier date as before"),
         ({"before": "2012/2018"}, UsageError, "use the earlier date as before"),
-        ({"before": "2013/2010"}, UsageError, "the interval ends before it starts"),
+        ({"before": "2013/2010"}, UsageError, "before: 2013/2010 ends before it starts"),
         ({"before": None}, UsageError, "before: a date is missing: write 2013, 2013-06"),
         ({"after": ""}, UsageError, "after: a date is missing"),
-        ({"before": "soon"}, UsageError, "before 'soon' is no date: write 2013, 2013-06"),
+        ({"before": "soon"}, UsageError, "before: 'soon' is no date: write 2013, 2013-06"),
         ({"after": "2018-13"}, UsageError, "is no date"),
         ({"before": "2009"}, DataError, "no record lies in before 2009; times are 2010-07-01 to"),
         ({"after": "2020"}, DataError, "no record lies in after 2020"),

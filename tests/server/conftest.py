@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -59,6 +60,9 @@ def is_problem():
         detail = value["detail"]
         assert detail
         assert "\n" not in detail
+        assert not re.match("[a-z]+[ ,]", detail), f"begins with a small letter: {detail}"
+        for one in value.get("errors", ()):  # it follows the name of a field
+            assert not re.match("[A-Z][a-z]", one["what"]), one
         assert "Traceback" not in answer.text
         return detail
 

@@ -141,19 +141,23 @@ def test_similarity_as_a_raster(dated, folder, tmp_path):
     [
         ({"before": "2018", "after": "2012"}, 400, "use the earlier date as before"),
         ({"before": "soon"}, 400, "is no date: write 2013"),
-        ({"before": "1990"}, 400, "no record lies in before 1990; times are 2012-07-01 to"),
+        ({"before": "1990"}, 400, "^No record lies in before 1990; times are 2012-07-01 to"),
         ({"gained": ["shipz"]}, 400, "did you mean 'ships'"),
-        ({"scoring": "trained"}, 400, "no trained model of change for this encoder"),
-        ({"other": "wider"}, 409, "archives 'area' and 'wider' were made by different models"),
-        ({"other": "nowhere"}, 404, "no archive is called 'nowhere'"),
-        ({"unchanged": [["x", "y"]]}, 400, "no record has the id 'x'"),
+        ({"scoring": "trained"}, 400, "^There is no trained model of change for this encoder"),
+        ({"other": "wider"}, 409, "^Archives 'area' and 'wider' were made by different models"),
+        ({"other": "nowhere"}, 404, "^No archive is called 'nowhere'"),
+        ({"unchanged": [["x", "y"]]}, 400, "^unchanged: no record has the id 'x'"),
         ({"alpha": 0}, 422, "alpha"),
         ({"befor": "2012"}, 422, "did you mean 'before'"),
         ({"before": None}, 422, "^before: "),
         ({"before": ""}, 400, "^before: a date is missing: write 2013, 2013-06"),
-        ({"before": "2013/2012"}, 400, "the interval ends before it starts; swap its dates"),
-        ({"other": "far"}, 400, "no place was recorded in both periods with an overlap"),
-        ({"other": "small"}, 400, "the grids do not match: utm 640m before, utm 320m after; index"),
+        ({"before": "2013/2012"}, 400, "^before: 2013/2012 ends before it starts; swap its dates"),
+        ({"other": "far"}, 400, "^No place was recorded in both periods with an overlap"),
+        (
+            {"other": "small"},
+            400,
+            "^The grids do not match: utm 640m before, utm 320m after; index",
+        ),
         (
             {"archive": "bands", "before": "2013", "after": "2019"},
             400,
@@ -189,7 +193,7 @@ def test_two_archives_are_compared_as_one(dated):
 def test_records_without_a_place(dated, is_problem):
     is_problem(dated.get("/v1/records/nothing/timeline"), 404)
     query = {"request": json.dumps({"archive": "made", "id": landcue_id(dated)})}
-    assert "no chip lies on a fixed grid" in is_problem(
+    assert "No chip lies on a fixed grid" in is_problem(
         dated.get("/v1/raster/export", params=query), 400
     )
     assert "several grids" not in is_problem(

@@ -93,7 +93,7 @@ def test_a_member_that_was_changed_since_is_not_overwritten(client, is_problem):
     assert now["members"][0]["revision"] > seen
     mine = {"members": [{"id": B, "mark": "good"}, {"id": A, "note": "mine", "revision": seen}]}
     detail = is_problem(client.post(at, json=mine), 409)
-    assert detail == f"{A} was changed by Bo since it was read: read the collection again"
+    assert detail == f"Record {A} was changed by Bo since it was read: read the collection again"
     assert client.get(at).json() == now  # and of the other member nothing, either
     new = {"members": [{"id": C, "mark": "good", "revision": 0}]}
     assert client.post(at, json=new).status_code == 200
@@ -113,7 +113,7 @@ def test_a_collection_that_was_renamed_since_keeps_its_name(client, is_problem):
     assert client.post(at, json={"name": "ships", "old_name": "boats"}).json()["name"] == "ships"
     mine = {"name": "quays", "old_name": "boats", "members": [{"id": A, "mark": "good"}]}
     detail = is_problem(client.post(at, json=mine), 409)
-    assert detail == "the collection was renamed to 'ships' since it was read: read it again"
+    assert detail == "The collection was renamed to 'ships' since it was read: read it again"
     kept = client.get(at).json()
     assert (kept["name"], kept["members"]) == ("ships", [])
     assert client.post(at, json={**mine, "old_name": "ships"}).json()["name"] == "quays"
@@ -309,14 +309,14 @@ def test_suggestions_come_from_the_marks_of_a_collection_and_of_the_request(clie
 @pytest.mark.parametrize(
     ("given", "status", "detail"),
     [
-        ({}, 400, "no record is marked"),
-        ({"negatives": [A]}, 400, "none of 1 records is marked as good"),
-        ({"positives": ["none"]}, 404, "no record has the id 'none'"),
-        ({"collection": "none"}, 404, "no such collection"),
-        ({"positives": [A], "label": "quay"}, 400, "no record has the label 'quay'"),
+        ({}, 400, "marks: no record is marked"),
+        ({"negatives": [A]}, 400, "marks: none of 1 records is marked as good"),
+        ({"positives": ["none"]}, 404, "No record has the id 'none'"),
+        ({"collection": "none"}, 404, "There is no such collection"),
+        ({"positives": [A], "label": "quay"}, 400, "marks: no record has the label 'quay'"),
         ({"positives": [A], "k": 0}, 422, "k"),
         ({"positives": [A], "apart": -1}, 422, "apart"),
-        ({"positives": [A], "filters": {"labels": "wter"}}, 400, "no record has the label"),
+        ({"positives": [A], "filters": {"labels": "wter"}}, 400, "No record has the label"),
         ({"positives": [A], "archive": "none"}, 404, "none"),
     ],
 )

@@ -157,7 +157,7 @@ def test_commands_take_one_way_to_filter_by_time(photos, tmp_path, command):
     line = error_line(2, *command, photos, *more, "--datetime", "2024", "--after", "2024-01-05")
     assert line == "error: use --datetime, or --after and --before, not both"
     line = error_line(2, *command, photos, *more, "--datetime", "soon")
-    assert line.startswith("error: datetime 'soon' is no date: write 2024")
+    assert line.startswith("error: datetime: 'soon' is no date: write 2024")
     line = error_line(2, *command, photos, *more, "--before", "2024-01-05", "--after", "2024-01-05")
     assert "swap them" in line
 

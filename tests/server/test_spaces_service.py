@@ -12,7 +12,7 @@ from landcue.models.load import BUILTIN, load_model
 from landcue.server.archives import Catalog, Served
 from services import application
 
-BARE = "a vector does not say of which space it is"
+BARE = "A vector does not say of which space it is"
 ID = "sand003.png"
 
 
@@ -88,7 +88,7 @@ def test_what_is_kept_says_its_space_by_a_fingerprint(world, is_problem):
     here = {**again["collection"]["query"], "archive": "one"}
     assert (again["problems"], here) == ([], kept["query"])
     moved = client.post("/v1/collections/import?archive=other", json=file).json()
-    left_out = "the vector of the query was left out: it is not known to be of this model"
+    left_out = "The vector of the query was left out: it is not known to be of this model"
     assert (moved["problems"], moved["collection"]["query"]) == ([left_out], {})
     own_query = {"vector": own.embed(ID)[0].tolist(), "space": "archive"}
     made = client.post("/v1/collections", json={

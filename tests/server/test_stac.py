@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import subprocess
 import sys
@@ -42,6 +43,15 @@ def test_archives_are_collections(catalog, plain):
     items = list(photos.get_items())
     assert [item.id for item in items] == plain.ids()
     assert items[0].get_self_href().endswith("/stac/collections/photos/items/farm/00.png")
+
+
+def test_answers_fit_the_schemas_of_the_standard(catalog):
+    """Those that pystac ships, of STAC 1.1, to which it migrates what it reads."""
+    pytest.importorskip("jsonschema")
+    items = catalog.get_collection("photos").get_items()
+    for answer in (catalog, *catalog.get_collections(), *itertools.islice(items, 3)):
+        (schema,) = answer.validate()
+        assert schema.startswith("https://schemas.stacspec.org/v1.1.0/")
 
 
 def test_a_page_reads_the_table_once(address, monkeypatch):

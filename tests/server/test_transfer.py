@@ -153,8 +153,8 @@ def test_what_another_model_or_archive_cannot_use_is_named(exported, areas):
         answer = put(client, file).json()
         assert answer["problems"] == [
             "1 record is not in archive 'area' and was left out: 010.png",
-            "images of the query were left out: another model encoded them",
-            "saved search 'new ships' was left out: another model encoded it",
+            "Images of the query were left out: another model encoded them",
+            "Saved search 'new ships' was left out: another model encoded it",
         ]
         assert [one["id"] for one in answer["collection"]["members"]] == ["001.png"]
         assert answer["collection"]["images"] == []
@@ -178,7 +178,7 @@ def test_a_collection_that_uses_images_of_another_one_takes_them_along(areas, se
         assert made["query"] == {"filters": {"labels": "not water"}}
         assert client.post("/v1/search", json={"images_of": made["id"]}).status_code == 200
         assert put(client, without).json()["problems"] == [
-            "images of the query were left out: the file does not hold them"
+            "Images of the query were left out: the file does not hold them"
         ]
 
 
@@ -190,7 +190,7 @@ def test_examples_and_vectors_that_another_archive_cannot_use_are_named(exported
     with service(areas["other"], encoder=OtherEncoder) as client:
         answer = put(client, asked).json()
     assert answer["problems"] == [
-        "the vector of the query was left out: it is not known to be of this model",
+        "The vector of the query was left out: it is not known to be of this model",
         "2 records of the query are not in archive 'area' and were left out: 011.png, 010.png",
     ]
     kept = {"positives": ["003.png"], "negatives": ["004.png"], "k": 9}
@@ -377,7 +377,7 @@ def test_the_client_exports_and_imports(areas, tmp_path, png):
         assert "like mine (2)" in found
     with pytest.raises(landcue.errors.DataError, match="cannot read"):
         theirs.import_collection(tmp_path / "none.json")
-    with pytest.raises(landcue.errors.DataError, match="json: id: Field required"):
+    with pytest.raises(landcue.errors.DataError, match="json: id: field required"):
         theirs.import_collection(tmp_path / "searches.json")
 
 

@@ -66,12 +66,12 @@ def test_a_search_is_saved_listed_and_removed(root, is_problem):
         labeled = {"name": "water", "search": {"filters": {"labels": "water"}}}
         assert client.post("/v1/watches", json=labeled).status_code == 201
         for given, status, word in (
-            ({"name": "alike", "search": search}, 400, "there is a saved search 'alike'"),
-            ({"name": "x", "search": {}}, 400, "nothing to watch for"),
+            ({"name": "alike", "search": search}, 400, "There is a saved search 'alike'"),
+            ({"name": "x", "search": {}}, 400, "Nothing to watch for"),
             ({"name": "..", "search": search}, 400, "cannot have the name"),
             ({"name": "x", "search": {"id": "none"}}, 404, "none"),
             ({"name": "x", "search": search, "percentile": 5}, 400, "not both"),
-            ({"name": "x", "search": {"min_percentile": 5}}, 400, "send percentile beside"),
+            ({"name": "x", "search": {"min_percentile": 5}}, 400, "Send percentile beside"),
             ({"name": "x"}, 422, "search"),
         ):
             assert word in is_problem(client.post("/v1/watches", json=given), status)

@@ -33,7 +33,7 @@ _File = Annotated[
 def list_(
     archive: _Archive,
     collections: _File,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List the collections of an archive, the last changed first."""
     with _opened(collections) as kept:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import os
+import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import NoneType
@@ -63,6 +66,12 @@ def _no_type(ctx: Any) -> str:
     return ""
 
 
+def _usage_pieces(param: Any, ctx: Any) -> list[str]:
+    """Return an argument as usage lines commonly show it; typer puts it in braces."""
+    name = param.metavar.removesuffix("...")
+    return [(name if param.required else f"[{name}]") + "..." * (param.nargs != 1)]
+
+
 def _refuse_empty(param: Any) -> None:
     """Refuse an empty argument, of a variable that is not set: a path would mean this folder."""
     process = param.process_value
@@ -84,6 +93,8 @@ def _with_metavars(command: Any) -> Any:
     for param in command.params:
         if param.param_type_name == "argument":
             param.display_type = _no_type  # the help text says it
+            param.metavar = param.metavar or param.name.upper().strip("_")
+            param.get_usage_pieces = functools.partial(_usage_pieces, param)
             _refuse_empty(param)
         elif param.metavar is None and not param.is_flag:
             hint: Any = hints.get(param.name)
@@ -136,10 +147,16 @@ class CommandGroup(TyperGroup):
                 ctx.default_map = {name: table}
         return found
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Parse the words before the command; wrong usage is one line of our form."""
+        with _usage_errors():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command; when it is interrupted, print how to go on (status 130)."""
         try:
-            return super().invoke(ctx)
+            with _usage_errors():
+                return super().invoke(ctx)
         except KeyboardInterrupt:  # typer itself would exit without a word
             command = _printable(shlex.join(["landcue", *sys.argv[1:]]))
             print(f"interrupted; continue with: {command}", file=sys.stderr)
@@ -175,6 +192,24 @@ class CommandGroup(TyperGroup):
             named = f"{error.filename}: " if error.filename else ""
             print(f"error: {_printable(f'{named}{error.strerror or error}')}", file=sys.stderr)
             sys.exit(1)
+
+
+@contextlib.contextmanager
+def _usage_errors() -> Generator[None]:
+    """Print wrong usage that typer finds in the form of our own errors: small, without a stop."""
+    try:
+        yield
+    except Exception as error:  # typer names its class of errors in a private module only
+        wrong: Any = error
+        ctx = getattr(error, "ctx", None)
+        shows_help = type(error).__name__ == "NoArgsIsHelpError"
+        if ctx is None or shows_help or not hasattr(error, "format_message"):
+            raise
+        text = _printable(wrong.format_message())
+        text = re.sub(r"\.? Did you mean (.*)\?$", r" (did you mean \1?)", text).removesuffix(".")
+        print(ctx.get_usage(), f"Try '{ctx.command_path} --help'.", sep="\n", file=sys.stderr)
+        print(f"error: {text[:1].lower()}{text[1:]}", file=sys.stderr)
+        sys.exit(wrong.exit_code)
 
 
 def _printable(text: str) -> str:

@@ -65,7 +65,7 @@ def serve(
         ),
     ] = 1,
 ) -> None:
-    """Serve archives over HTTP: search, records, labels, exports and collections."""
+    """Serve archives over HTTP: web page and REST API."""
     from landcue.server.run import run
     from landcue.server.settings import Limits, Settings, is_loopback
 

@@ -63,7 +63,7 @@ def suggest(
     grid: Annotated[
         Path | None, typer.Option(help="Image of the suggestions to write (.png).")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Suggest which records to label next: uncertain ones that are unlike each other."""
     import landcue

@@ -33,7 +33,7 @@ _Archive = Annotated[Path, typer.Argument(help="Archive folder.")]
 _Collection = Annotated[
     str | None, typer.Option(help="Id of the collection of the service that it belongs to.")
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 @watch_app.command()
@@ -44,7 +44,7 @@ def add(
         str | None, typer.Argument(help="Image file or id of a record; optional with a filter.")
     ] = None,
     text: Annotated[
-        str | None, typer.Option(help="Words to search for instead, for models that take them.")
+        str | None, typer.Option(help="Description in words, for models with a text tower.")
     ] = None,
     percentile: Annotated[
         float,

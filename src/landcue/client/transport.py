@@ -20,7 +20,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from landcue import __version__
-from landcue.errors import ServiceError, UsageError, did_you_mean
+from landcue.errors import ServiceError, UsageError, did_you_mean, refusal
 from landcue.interval import Interval, interval_text
 from landcue.server.schemas.searches import Mode, SearchRequest
 
@@ -161,7 +161,7 @@ def json_content(model: type[BaseModel], values: Mapping[str, Any]) -> Content:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         at = ".".join(str(step) for step in first["loc"])
-        what = first["msg"].removeprefix("Value error, ")
+        what = refusal(first["msg"])
         raise UsageError(f"{at}: {what}" if at else what) from None
     except (TypeError, ValueError) as error:
         raise UsageError(f"the request cannot be written as JSON: {error}") from None

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from landcue.errors import UsageError, did_you_mean
+from landcue.errors import UsageError, did_you_mean, refusal
 from landcue.experiments.measure import needs_bits, needs_hash_head, needs_label_head
 from landcue.metrics.own_label import OF_LABELS
 from landcue.metrics.protocol import DEFAULT, find_protocol
@@ -161,7 +161,7 @@ def check_spec(file: Path, values: Values) -> Spec:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"]
+        message = refusal(first["msg"])
         if first["type"] == "extra_forbidden":
             message += did_you_mean(str(first["loc"][-1]), list(MethodSpec.model_fields))
         elif first["type"] == "tuple_type":

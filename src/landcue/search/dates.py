@@ -65,7 +65,7 @@ class Period:
             return None
         first, last = parse_interval(when, name, DATES)
         if first is None or last is None:
-            raise UsageError(f"{name} {when[:60]!r} has an open end: {DATES}")
+            raise UsageError(f"{name}: {when[:60]!r} has an open end: {DATES}")
         return cls(to_numpy(first), to_numpy(last) + 1, when)
 
     def holds(self, times: npt.NDArray[np.datetime64]) -> Mask:
@@ -225,7 +225,7 @@ def find_timeline(backend: LocalBackend, id_: str, min_overlap: float) -> tuple[
     if row is None:
         raise UsageError(f"no record has the id {id_!r}")
     if np.isnan(records.bounds[row]).any():
-        raise DataError(f"{id_} has no footprint, so that its place is not known")
+        raise DataError(f"record {id_} has no footprint, so that its place is not known")
     rows = same_place(Side(backend, np.arange(len(records))).places(), row, min_overlap)
     rows = rows[~np.isnat(records.time[rows])]
     if not len(rows):

@@ -23,6 +23,7 @@ from landcue.errors import (
     ModelError,
     UsageError,
     did_you_mean,
+    refusal,
 )
 from landcue.interval import NOT_AFTER
 from landcue.search.dates import DATES
@@ -46,6 +47,8 @@ _LONGEST = 500
 _PATH = re.compile(
     r"\bs3:/[^\s'\",;()]*[^\s'\",;():.]|(?<![\w.:/~-])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:'\",;()]+){2,}[/\\]?"
 )
+_WORD = re.compile(r"(?:a|[a-z]{2,})(?=[ ,;]|$)")
+"""A plain word at the start of a message; names there stand in quotes or before a colon."""
 _log = logging.getLogger("landcue.server")
 
 
@@ -77,7 +80,7 @@ def problem(
         "type": "about:blank",
         "title": http.HTTPStatus(status).phrase,
         "status": status,
-        "detail": one_line(detail),
+        "detail": capitalized(one_line(detail)),
     }
     listed = list(errors)
     if listed:
@@ -89,6 +92,15 @@ def one_line(text: str) -> str:
     """Return text without line breaks, control characters and absolute paths, and not too long."""
     flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return without_paths(flat)[:_LONGEST]
+
+
+def capitalized(text: str) -> str:
+    """Return a message as the service writes it: with a capital letter, unless a name stands first.
+
+    >>> capitalized("no archive is called 'x'"), capitalized("bbox: use four numbers")
+    ("No archive is called 'x'", 'bbox: use four numbers')
+    """
+    return text[:1].upper() + text[1:] if _WORD.match(text) else text
 
 
 def without_paths(text: str, known: Iterable[str] = ()) -> str:
@@ -134,7 +146,11 @@ def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> Non
             }
             for one in faults[:20]
         ]
-        first = f"{errors[0]['at'] or 'the request'}: {errors[0]['what']}" if errors else "bad"
+        first = "the request does not fit the schema"
+        if errors:
+            at, first = errors[0]["at"], errors[0]["what"]
+            if at and repr(at) not in first:  # as an unknown field is named
+                first = f"{at}: {first}"
         # A value can match the schema and still be invalid, such as a box with north < south.
         fits = bool(faults) and all(one["type"] == "value_error" for one in faults)
         return problem(400 if fits else 422, first, errors=errors)
@@ -150,7 +166,7 @@ def _what(fault: Mapping[str, Any], model: Any) -> str:
     if fault["type"] == "missing" and model is ChangeRequest:
         return f"a date is missing: {DATES}"
     if fault["type"] != "extra_forbidden":
-        return str(fault["msg"]).removeprefix("Value error, ")[:200]
+        return refusal(str(fault["msg"]))[:200]
     *outer, name = map(str, fault["loc"])
     if name in ("after", "before"):
         return NOT_AFTER
@@ -158,7 +174,7 @@ def _what(fault: Mapping[str, Any], model: Any) -> str:
         if step in getattr(model, "model_fields", ()):
             model = _model_of(model.model_fields[step].annotation)
     known = getattr(model, "model_fields", ())
-    return f"Unknown field {name[:60]!r}{did_you_mean(name, known)}"[:200]
+    return f"unknown field {name[:60]!r}{did_you_mean(name, known)}"[:200]
 
 
 def _model_of(annotation: Any) -> Any:

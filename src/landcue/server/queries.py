@@ -307,7 +307,7 @@ def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
     own: list[Example] = [] if search.id is None else [ById(served.check_id(search.id))]
     first = body.images.get("image", ())
     if search.crop is not None and not first:
-        raise ProblemError(400, "crop is for an uploaded part 'image'")
+        raise ProblemError(400, "crop: only an uploaded part 'image' can be cropped")
     images: dict[str, list[Example]] = {name: [] for name in PARTS}
     for one in body.kept:
         images[one.part].append(one.encoding)
@@ -359,7 +359,7 @@ def encode_images(
     if any(images.values()) and not served.archive.encodes:
         raise ProblemError(409, f"archive {served.name!r} holds no model for new images")
     if crop is not None and not images.get("image"):
-        raise ProblemError(400, "crop is for an uploaded part 'image'")
+        raise ProblemError(400, "crop: only an uploaded part 'image' can be cropped")
     fingerprint = served.archive.manifest.fingerprint
     kept: list[KeptImage] = []
     for part, pixels, small in _decoded(served, images, crop, decoders):

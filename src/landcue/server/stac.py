@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shapely.geometry.base import BaseGeometry
 from starlette.responses import JSONResponse, Response
 
-from landcue.errors import UsageError
+from landcue.errors import UsageError, refusal
 from landcue.interval import parse_interval
 from landcue.search import Filter, SearchOptions, cql2
 from landcue.search.pages import Cursor
@@ -213,7 +213,7 @@ def _parameters(request: Request) -> dict[str, Any]:
         try:
             given["intersects"] = json.loads(given["intersects"])
         except (ValueError, RecursionError):
-            raise ProblemError(400, "intersects is not valid JSON") from None
+            raise ProblemError(400, "intersects: this is not valid JSON") from None
     return given
 
 
@@ -223,7 +223,7 @@ def _parse(given: dict[str, Any]) -> ItemSearch:
     except ValidationError as error:  # 400 by the standard, where other routes have 422
         first = error.errors(include_url=False)[0]
         at = ".".join(map(str, first["loc"]))
-        raise ProblemError(400, f"{at}: {first['msg']}") from None
+        raise ProblemError(400, f"{at}: {refusal(first['msg'])}") from None
 
 
 async def _search(
@@ -309,7 +309,7 @@ def _filter(wanted: ItemSearch) -> Filter:
     box = wanted.bbox
     if box is not None:
         if len(box) == 5:
-            raise ProblemError(400, "bbox needs four numbers, or six with heights")
+            raise ProblemError(400, "bbox: use four numbers, or six with heights")
         west, south, east, north = box if len(box) == 4 else (box[0], box[1], box[3], box[4])
         bounds = Bounds(west, south, east, north)
     else:
@@ -317,7 +317,7 @@ def _filter(wanted: ItemSearch) -> Filter:
     polygon = None
     if wanted.intersects is not None:
         if count_positions(wanted.intersects) > MAX_CORNERS:
-            raise ProblemError(400, f"intersects has more than {MAX_CORNERS:,} corners")
+            raise ProblemError(400, f"intersects: there are more than {MAX_CORNERS:,} corners")
         polygon = check_effort(_geometry(wanted.intersects), "intersects")
     if wanted.datetime:
         parse_interval(wanted.datetime, how="write 2024-06-01T00:00:00Z/..", rfc3339=True)
@@ -340,7 +340,7 @@ def _geometry(geometry: dict[str, Any]) -> BaseGeometry:
     except (shapely.errors.ShapelyError, ValueError):
         shape = None
     if shape is None or shape.is_empty or not np.isfinite(shape.bounds).all():
-        raise ProblemError(400, "intersects is not a GeoJSON geometry with coordinates")
+        raise ProblemError(400, "intersects: use a GeoJSON geometry with coordinates")
     return check_geometry(shape, "intersects")
 
 

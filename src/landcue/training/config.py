@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 
-from landcue.errors import UsageError, did_you_mean
+from landcue.errors import UsageError, did_you_mean, refusal
 from landcue.files import write_atomic
 
 
@@ -207,7 +207,7 @@ def make_config(values: dict[str, Any]) -> TrainingConfig:
             key = str(first["loc"][-1])
             known = _keys_beside(first["loc"][:-1])
             raise UsageError(f"unknown config key {where!r}{did_you_mean(key, known)}") from None
-        raise UsageError(f"config key {where!r}: {first['msg']}") from None
+        raise UsageError(f"config key {where!r}: {refusal(first['msg'])}") from None
 
 
 def read_config(file: Path) -> TrainingConfig:

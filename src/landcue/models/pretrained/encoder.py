@@ -264,7 +264,8 @@ class PretrainedEncoder:
     def _check_text(self) -> None:
         if not self.tower.has_text:
             raise UsageError(
-                f"{self.tower.name} has no text tower: search with an image, or filter by labels"
+                f"the model {self.tower.name} has no text tower: search with an image, or filter "
+                "by labels"
             )
 
     def _run(self, prepared: ByteArray) -> FloatArray:

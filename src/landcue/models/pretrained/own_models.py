@@ -71,7 +71,7 @@ class OwnTower:
 
     def text_features(self, texts: Sequence[str]) -> FloatArray:
         """Refuse: there is no text tower."""
-        raise UsageError(f"{self.name} has no text tower: search with an image")
+        raise UsageError(f"the model {self.name} has no text tower: search with an image")
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Copy the model's files; return its settings."""

@@ -113,7 +113,7 @@ class TorchTower:
     def text_features(self, texts: Sequence[str]) -> FloatArray:
         """Return features float32 ``[n, F]`` of texts."""
         if self._text is None:
-            raise UsageError(f"{self.name} has no text tower: search with an image")
+            raise UsageError(f"the model {self.name} has no text tower: search with an image")
         with torch.inference_mode(), self._autocast():
             out = self._text(list(texts), self.device)
         return self._array(out, len(texts))

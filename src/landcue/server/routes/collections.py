@@ -11,7 +11,7 @@ from landcue.data.marks import Marks
 from landcue.server import export
 from landcue.server.archives import Served
 from landcue.server.collections import label_table
-from landcue.server.errors import ProblemError
+from landcue.server.errors import ProblemError, capitalized
 from landcue.server.queries import (
     encode_images,
     parse_json,
@@ -105,7 +105,7 @@ async def import_exported_collection(request: Request, service: Shared, served: 
         made, problems = import_collection(
             service.collections, served.archive, served.name, given, thumbnail
         )
-        return {"collection": made, "problems": problems}
+        return {"collection": made, "problems": [capitalized(line) for line in problems]}
 
     return JSONResponse(await service.encoders.run(work), 201)
 

@@ -15,7 +15,7 @@ from landcue.data.objects import is_object
 from landcue.errors import LandcueError, UsageError
 from landcue.search.watch import PERCENTILE, WatchReport, write_feed, write_json_lines
 from landcue.server.archives import Served
-from landcue.server.errors import ProblemError
+from landcue.server.errors import ProblemError, capitalized
 from landcue.server.queries import (
     Body,
     parse_json,
@@ -144,7 +144,7 @@ async def import_saved_searches(request: Request, service: Shared, served: Shown
 
     def work() -> dict[str, Any]:
         watches = parse_json(WatchesFile, text).watches
-        problems = import_watches(served.archive, watches)
+        problems = [capitalized(line) for line in import_watches(served.archive, watches)]
         imported = len(watches) - len(problems)
         return {"archive": served.name, "imported": imported, "problems": problems}
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from landcue.errors import DataError
+from landcue.errors import DataError, refusal
 from landcue.server.schemas.base import AnswerModel, Name, RequestModel
 from landcue.server.schemas.searches import Filters, SearchRequest
 
@@ -153,7 +153,7 @@ def read_file(model: type[M], path: str | PathLike[str], only: str | None = None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         at = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}: {at}: {first['msg']}") from None
+        raise DataError(f"{path}: {at}: {refusal(first['msg'])}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         what = "saved searches" if only else "collection"
         raise DataError(f"{path} holds no {what}: export it again") from None
