@@ -5,17 +5,24 @@
 Each of the 210 validation images of UC Merced queries the others: nDCG@100 with gain ``2^g - 1``
 of g shared labels, and the 95 % bootstrap interval of its difference to the ranking by embeddings,
 images of one scene class drawn together. Nothing reads the test part.
+
+    python benchmarks/fused.py DATA_ROOT/uc_merced --test
+
+Indexes both parts with their labels, as ``landcue index --labels`` does, takes the weight that
+``auto`` chooses in the archive of the validation part, and searches that of the test part.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import landcue
 from landcue.codes.hashers import fit_decoder
 from landcue.codes.packing import unpack_bits
 from landcue.data.datasets import load_dataset
@@ -66,11 +73,48 @@ def reciprocal(cosine: Any) -> tuple[Any, float]:
     return scores, 1000 * float(np.median(seconds))
 
 
+def index(images: Any, part: str, folder: Path) -> Any:
+    """Index the images of a part with their labels."""
+    lines, source = ["path,labels"], folder / part
+    source.mkdir()
+    for record in images.part(part).records:
+        (source / record.path.name).symlink_to(record.path.resolve())
+        lines.append(f"{record.path.name},{';'.join(record.labels)}")
+    (folder / f"{part}.csv").write_text("\n".join(lines))
+    options = landcue.IndexOptions(labels=folder / f"{part}.csv")
+    return landcue.index(source, folder / f"{part}.archive", options=options)
+
+
+def rank_test_part(images: Any) -> None:
+    """Print nDCG@100 of the test part by mode."""
+    with tempfile.TemporaryDirectory() as name:
+        weight = index(images, "val", Path(name)).measure_fusion()["weight"]
+        archive, records = index(images, "test", Path(name)), images.part("test").records
+        row = {record.path.name: at for at, record in enumerate(records)}
+        labels = np.array(
+            [[n in (r.labels or ()) for n in images.label_names] for r in records], float
+        )
+        gains = 2.0 ** (labels @ labels.T) - 1
+        for mode in ("embedding", "fused", "code", "fused-code"):
+            options = landcue.SearchOptions(fused_weight=weight if "fused" in mode else None)
+            scores = np.full(gains.shape, -np.inf)
+            for id_, at in row.items():
+                for rank, hit in enumerate(archive.search(id_, k=K, mode=mode, options=options)):
+                    scores[at, row[hit.id]] = -rank
+            used = f"weight {weight}" if "fused" in mode else ""
+            print(f"{mode:12} {ndcg(scores, gains).mean():.4f}  {used}")
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("root", type=Path)
-    images = apply_split(load_dataset("ucmerced", parser.parse_args().root), SPLIT)
+    parser.add_argument("--test", action="store_true", help="rank the test part by mode")
+    given = parser.parse_args()
+    images = apply_split(load_dataset("ucmerced", given.root), SPLIT)
+    if given.test:
+        rank_test_part(images)
+        return
     encoder = load_model("builtin")
     chosen, train = images.part("val").records, images.part("train").records[::3]
     found, known = encode(encoder, chosen), encode(encoder, train)
