@@ -24,6 +24,7 @@ from landcue.archive.schema import encoded_rows
 from landcue.archive.table import RecordTable
 from landcue.errors import ArchiveError, UsageError
 from landcue.evaluation import evaluate
+from landcue.interval import parse_interval
 from landcue.milvus.backend import MilvusBackend
 from landcue.milvus.link import Address, Link
 from landcue.milvus.push import diff, push
@@ -140,6 +141,35 @@ def test_a_hundred_random_queries_and_filters_give_what_the_folder_gives(pair, m
         found, empty = found + len(result.hits), empty + (not len(result.hits))
     assert found > 500  # and not a comparison of nothing with nothing
     assert empty < 40
+
+
+def test_intervals_of_time_give_what_the_folder_gives(pair):
+    records = pair.near.records(pair.ids)
+    times = sorted({one.datetime for one in records if one.datetime is not None})
+    first, last, tick = times[3], times[-5], timedelta(microseconds=1)
+    for interval in (
+        first,
+        first + tick,
+        (first, last),
+        (first + tick, last - tick),
+        (first, None),
+        (None, last - tick),
+        (first.date(), first.date()),
+        f"{first:%Y-%m}",
+        f"{first:%Y}/..",
+        "../1969",
+        "0001/9999",
+    ):
+        where = Filter(datetime=interval)
+        found = pair.same(None, k=500, where=where).ids
+        low, high = parse_interval(where.datetime)
+        assert set(found) == {
+            id_
+            for id_, one in zip(pair.ids, records, strict=True)
+            if one.datetime is not None
+            and (low is None or one.datetime >= low)
+            and (high is None or one.datetime <= high)
+        }
 
 
 def test_several_examples_for_and_against_give_what_the_folder_gives(pair, made):
