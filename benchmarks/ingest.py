@@ -1,6 +1,7 @@
 """Ingest throughput against the model alone on the same images, and memory over many chips.
 
     python benchmarks/ingest.py [SOURCE] [--images 1000] [--rounds 3]
+    python benchmarks/ingest.py [SOURCE] --builtin [--images 1000] [--rounds 3]
     python benchmarks/ingest.py --scenes 4 [--rounds 3]
     python benchmarks/ingest.py --memory 100000
 
@@ -8,7 +9,8 @@ SOURCE is a folder of images; without one, 256-pixel synthetic images are writte
 ``--scenes`` the images are chips of that many 12-band 16-bit scenes of 2,048 pixels. The model
 alone encodes the same images, decoded before the clock starts; indexing reads, hashes, decodes,
 makes thumbnails, encodes and commits. Each model runs in torch and, exported to int8, in ONNX
-Runtime.
+Runtime. With ``--builtin`` it is ``landcue index`` with the built-in encoder, its fit included, and
+CPU seconds of all threads, which depend less on what else the machine does.
 
 With ``--memory`` chips of 32 pixels go through a tiny encoder, and the resident memory of the
 process is printed as the ingest proceeds, and its growth from a tenth of the way to the end.
@@ -20,6 +22,7 @@ import argparse
 import hashlib
 import os
 import platform
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -27,6 +30,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from landcue.archive.indexing import index_source
 from landcue.archive.ingest import ingest
 from landcue.codes.packing import pack_bits
 from landcue.data.images import read_image
@@ -35,6 +39,7 @@ from landcue.data.reader import SceneReader
 from landcue.data.scenes import Length, Scale, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
+from landcue.models.load import load_model
 from landcue.types import ByteArray, Encoder, Encoding
 
 MODELS = (("mobilenetv2_folded", 160), ("resnet18", 224))
@@ -154,6 +159,29 @@ def measure(
     )
 
 
+def measure_builtin(images: ImageSet, rounds: int) -> None:
+    """Print the CPU seconds of both, medians of some rounds, interleaved."""
+    encoder = load_model("builtin")
+    prepared = decode(images, encoder, None)
+    encoder.encode(prepared[:BATCH])
+    alone: list[float] = []
+    indexed: list[float] = []
+    for _ in range(rounds):
+        start = time.process_time()
+        for first in range(0, len(prepared), BATCH):
+            encoder.encode(prepared[first : first + BATCH])
+        alone.append(time.process_time() - start)
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.process_time()
+            index_source(images.root, Path(folder) / "a")
+            indexed.append(time.process_time() - start)
+    each = [1000 * statistics.median(values) / len(prepared) for values in (alone, indexed)]
+    print(
+        f"{len(prepared):,} images, built-in encoder, ms of CPU an image: model alone "
+        f"{each[0]:.1f}, indexing {each[1]:.1f}; {100 * each[0] / each[1]:.0f} % is the model"
+    )
+
+
 def resident() -> float:
     """Return this process's resident memory in MiB (Linux)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -193,6 +221,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, nargs="?")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--builtin", action="store_true", help="landcue index, whole SOURCE")
     parser.add_argument("--scenes", type=int, default=0)
     parser.add_argument("--memory", type=int, default=0)
     args = parser.parse_args()
@@ -208,6 +237,9 @@ def main() -> None:
         elif source is None:
             source = Path(folder)
             write_images(source, args.images)
+        if args.builtin:
+            measure_builtin(open_source(source), args.rounds)
+            return
         for name, size in MODELS:
             images = open_source(source)
             if args.scenes:
