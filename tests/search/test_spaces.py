@@ -77,7 +77,9 @@ def test_a_plain_array_must_name_its_space_where_embeddings_were_fitted(archives
     wanted = ranked(one.search(photos / id_, k=5, mode="embedding"))
     fingerprint = one.manifest.fingerprint
     for space in ("archive", fingerprint):
-        assert ranked(one.search(plain[0].astype(float) * 3, k=5, space=space)) == wanted
+        for factor in (3, 1e300, 1e-300):
+            scaled = plain[0].astype(float) * factor
+            assert ranked(one.search(scaled, k=5, space=space)) == wanted
     assert ranked(one.search_all(plain, space="archive"))[:5] == wanted
     assert ranked(one.search_many([Query(plain, space="archive")], k=5)[0]) == wanted
     moved = other.convert(plain, one)

@@ -46,6 +46,7 @@ def test_a_vector_is_converted_or_refused(world, is_problem):
     for vector, space in (
         (vectors[one], "archive"), (vectors[one], one.manifest.fingerprint),
         (encoder, "encoder"), (encoder, own.manifest.fingerprint),
+        ([1e300 * value for value in encoder], "encoder"),
     ):  # fmt: skip
         assert hits(asked(client, archive="one", vector=vector, space=space)) == wanted
     assert hits(asked(client, archive="own", vector=encoder))[0] == (ID, 0)  # nothing was fitted

@@ -356,7 +356,8 @@ def unit_vectors(vectors: npt.NDArray[Any], dim: int) -> FloatArray:
             "as the archive's embeddings have"
         )
     wide = rows.astype(np.float64)
-    norms = np.linalg.norm(wide, axis=1)
-    for norm in norms[~((norms > 0) & (norms < np.inf))][:1]:  # also NaN
-        raise UsageError(f"the vector has length {norm}: use finite values that are not all 0")
-    return (wide / norms[:, None]).astype(np.float32)
+    largest = np.abs(wide).max(axis=1, keepdims=True)
+    for value in largest[~((largest > 0) & (largest < np.inf))][:1]:  # also NaN
+        raise UsageError(f"the vector has length {value}: use finite values that are not all 0")
+    wide = np.ldexp(wide, -np.frexp(largest)[1])  # exactly, so that squares do not overflow
+    return (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)

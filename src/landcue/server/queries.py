@@ -315,7 +315,7 @@ def read_query(served: Served, body: Body, decoders: Decoders) -> Query | None:
         images[part].append(pixels)
     own = [*images["image"], *own]
     if search.vector is not None:
-        own.insert(0, np.array(search.vector, np.float32))
+        own.insert(0, np.array(search.vector, np.float64))
     if search.text is not None:
         own.append(Text(search.text))
     marks = [*map(ById, positive_ids), *images["positive"]]
@@ -339,7 +339,7 @@ def with_space(archive: Archive, search: dict[str, Any]) -> dict[str, Any]:
     """
     if search.get("vector"):
         space = archive.space.name(search.get("space"))
-        archive.space.accept(np.array(search["vector"], np.float32), space)
+        archive.space.accept(np.array(search["vector"], np.float64), space)
         return {**search, "space": space}
     return search
 
