@@ -58,7 +58,7 @@ def test_a_busy_service_is_asked_again_when_it_says(start):
         client = Client(url)
         for _ in range(4):
             client.labels()
-        error = fails(url, "429: too many requests", retries=0)
+        error = fails(url, "429: Too many requests", retries=0)
         assert (error.status, error.request_id is None) == (429, False)
         fails(url, "429", longest_wait=0.5)
         assert client.labels()

@@ -127,8 +127,9 @@ def test_percentiles_of_texts_are_among_general_descriptions(archive, mode):
         nearest = np.array([hamming(columns.code, code[None]).min() for code in general.code])
     result = archive.search(text="a lake", mode=mode, k=40)
     for hit in result:
-        share = 100 * np.mean(nearest >= hit.distance - 1e-6)
-        assert hit.percentile == pytest.approx(share, abs=0.06)
+        # Distances that differ by rounding, which depends on the size of a batch, may count or not.
+        least, most = (100 * np.mean(nearest >= hit.distance + by) for by in (1e-5, -1e-5))
+        assert least - 0.06 <= hit.percentile <= most + 0.06
     least = result[9].percentile
     options = api.SearchOptions(min_percentile=least)
     kept = archive.search(text="a lake", mode=mode, k=40, options=options)
