@@ -145,7 +145,10 @@ def test_a_ranking_method_that_is_not_ready_can_be_left(guest):
     trouble = guest.page.locator(".trouble")
     expect(trouble).to_contain_text("Not ready yet")
     expect(trouble).to_contain_text("is being prepared")
-    expect(trouble.get_by_role("button", name="Try again")).to_be_visible()
+    again = trouble.get_by_role("button", name="Try again")
+    expect(again).to_contain_text("in ")
+    trouble.get_by_role("button", name="Cancel").click()
+    expect(again).to_have_text("Try again")
     trouble.get_by_role("button", name="Use the automatic method").click()
     expect(guest.cards.first).to_be_visible()
     assert "two-stage" not in guest.page.url

@@ -16,7 +16,9 @@ export function ErrorState({ error, onRetry }: Props) {
     return (
       <Trouble title="The server is not responding">
         <p>It may have been stopped, or the connection is down. The page retries automatically.</p>
-        <Countdown seconds={5} onRetry={onRetry} />
+        <div class="row">
+          <Countdown seconds={5} onRetry={onRetry} />
+        </div>
       </Trouble>
     );
   if (error.retryAfter !== null)
@@ -109,18 +111,27 @@ function TokenForm({ error, onDone }: { error: ApiError; onDone: () => void }) {
 
 function Countdown({ seconds, onRetry }: { seconds: number; onRetry: () => void }) {
   const [left, setLeft] = useState(Math.max(1, seconds));
+  const [waiting, setWaiting] = useState(true);
   useEffect(() => {
+    if (!waiting) return;
     const timer = setInterval(() => setLeft((now) => Math.max(0, now - 1)), 1000);
     return () => clearInterval(timer);
-  }, []);
+  }, [waiting]);
   useEffect(() => {
     if (left > 0) return;
     onRetry();
     setLeft(Math.max(5, seconds));
   }, [left]);
   return (
-    <button type="button" class="tool" onClick={onRetry}>
-      Try again <span class="mono faint">{`in ${left} s`}</span>
-    </button>
+    <>
+      <button type="button" class="tool" onClick={onRetry}>
+        Try again {waiting && <span class="mono faint">{`in ${left} s`}</span>}
+      </button>
+      {waiting && (
+        <button type="button" class="tool" onClick={() => setWaiting(false)}>
+          Cancel
+        </button>
+      )}
+    </>
   );
 }
