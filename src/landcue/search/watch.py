@@ -467,13 +467,13 @@ class Watches:
             (name,),
         ).fetchall()
         space = self._archive.space
-        return [
-            Watch(
-                **{**dict(row), "search": _read_search(row["search"])},
-                problem=None if space.converts_from(row["model"]) else _OTHER_MODEL,
-            )
-            for row in rows
-        ]
+
+        def watch(row: sqlite3.Row) -> Watch:
+            stored: dict[str, Any] = {**dict(row), "search": _read_search(row["search"])}
+            known = space.converts_from(row["model"])
+            return Watch(**stored, problem=None if known else _OTHER_MODEL)
+
+        return [watch(row) for row in rows]
 
     @contextlib.contextmanager
     def _database(
