@@ -21,7 +21,8 @@ from landcue.archive.ingest import ingest
 from landcue.cli.main import app
 from landcue.errors import ArchiveError, LandcueError, UsageError
 from landcue.search import Filter
-from landcue.search.watch import run_saved, write_feed, write_json_lines
+from landcue.search.feed import write_feed, write_json_lines
+from landcue.search.watch import run_saved
 from landcue.types import Bounds
 
 RUN = """

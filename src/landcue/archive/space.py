@@ -274,18 +274,11 @@ def read_space(model: Path) -> ModelSpace:
         hint = "restore it from a copy of the model"
         config = read_json(model / MODEL_FILES[0], ArchiveError, hint)
         tower: dict[str, Any] = config["tower"]
-        own, space = (
-            str(tower["fingerprint"]),
-            _load(features),
-        )
+        own, space = str(tower["fingerprint"]), _load(features)
         fitted = "adapted" not in space.facts
-        # The features of a model of ours are not its embedding, which has this fingerprint.
-        ours = tower["kind"] == "landcue"
-        return (
-            ModelSpace(f"{_FEATURES}{own}", None, fitted)
-            if ours
-            else ModelSpace(own, space, fitted)
-        )
+        if tower["kind"] == "landcue":  # its features are not the embedding of that fingerprint
+            return ModelSpace(f"{_FEATURES}{own}", None, fitted)
+        return ModelSpace(own, space, fitted)
     own = embedding_fingerprint(model) or ""
     if codes.is_file():
         space = _load(codes)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from landcue.data.names import printable
-from landcue.errors import UsageError
+from landcue.errors import UsageError, counted
 from landcue.interval import closed_interval
 
 Dim = Annotated[
@@ -181,7 +181,6 @@ def print_text(text: str) -> None:
 
 def run_saved_searches(archive: Path) -> None:
     """Evaluate the saved searches of an archive; print on stderr what they found, and problems."""
-    from landcue.errors import counted
     from landcue.search.watch import run_saved
 
     found = run_saved(archive)

@@ -196,7 +196,7 @@ class CommandGroup(TyperGroup):
 
 @contextlib.contextmanager
 def _usage_errors() -> Generator[None]:
-    """Print wrong usage that typer finds in the form of our own errors: small, without a stop."""
+    """Print wrong usage that typer finds as our own errors: in lower case, without a period."""
     try:
         yield
     except Exception as error:  # typer names its class of errors in a private module only

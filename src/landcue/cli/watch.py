@@ -130,7 +130,7 @@ def run(
     """
     import landcue
     from landcue.files import write_atomic
-    from landcue.search.watch import write_feed, write_json_lines
+    from landcue.search.feed import write_feed, write_json_lines
 
     watches = landcue.open(archive).watches
     report = watches.run()

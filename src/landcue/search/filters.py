@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +15,13 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 from shapely.geometry.base import BaseGeometry
 
 from landcue.errors import UsageError, did_you_mean
-from landcue.interval import Interval, interval_text, parse_interval
+from landcue.interval import Interval, interval_text, parse_interval, with_datetime
 from landcue.search import cql2, expression
-from landcue.search.expression import Word
+from landcue.search.expression import Expression, Joined, Label, Not, Word
 from landcue.search.place import box_of, check_geometry, inside, read_polygon, touches
 from landcue.search.records import Records
 from landcue.search.vectors import Vectors
@@ -396,3 +397,40 @@ def _share(score: float) -> float:
 def to_numpy(time: datetime) -> np.datetime64:
     """Return a time with a zone as datetime64[us] in UTC."""
     return np.datetime64(time.astimezone(UTC).replace(tzinfo=None), "us")
+
+
+def to_request(where: Filter) -> dict[str, Any]:
+    """Return a filter as a request of the service holds it."""
+    values = to_json(where)
+    parts: list[Expression] = [Label(name) for name in where.labels]
+    parts += [Not(Label(name)) for name in where.no_labels]
+    if where.any_labels:
+        parts.append(Joined("or", tuple(map(Label, where.any_labels))))
+    if where.expression:
+        parts.append(expression.parse(where.expression))
+    del values["any_labels"], values["no_labels"], values["expression"]
+    values["labels"] = str(Joined("and", tuple(parts))) if parts else None
+    values["scores"] = dict(where.scores)
+    if where.polygon is not None:
+        values["polygon"] = json.loads(shapely.to_geojson(where.polygon))
+    return {name: value for name, value in values.items() if value}
+
+
+def to_json(where: Filter) -> dict[str, Any]:
+    """Return a filter as JSON holds it, to keep; see :func:`from_json`."""
+    values = {field.name: getattr(where, field.name) for field in dataclasses.fields(where)}
+    bbox, polygon = where.bbox, where.polygon
+    values["bbox"] = bbox and (bbox.west, bbox.south, bbox.east, bbox.north)
+    values["polygon"] = None if polygon is None else shapely.to_wkb(polygon, hex=True)
+    return values
+
+
+def from_json(values: Mapping[str, Any]) -> Filter:
+    """Return the filter that :func:`to_json` returned; also of files that knew no ``datetime``."""
+    made: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in with_datetime(values).items()
+    }
+    made["scores"] = tuple((str(name), float(least)) for name, least in made["scores"])
+    made["bbox"] = None if made["bbox"] is None else Bounds(*made["bbox"])
+    made["polygon"] = None if made["polygon"] is None else shapely.from_wkb(made["polygon"])
+    return Filter(**made)

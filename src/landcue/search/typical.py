@@ -242,3 +242,18 @@ def _measure_texts(view: View, family: str, texts: Encoding, rng: np.random.Gene
         pairs = np.unpackbits(different, axis=1).sum(axis=1).astype(np.float64)
     none = np.empty(0)
     return _table(nearest, none, none, pairs)
+
+
+def typical_scores(embedding: FloatArray, sample: Rows, others: Rows) -> FloatArray:
+    """Return cosines of a sample with its nearest neighbors and with others, ascending, -1 to 1.
+
+    Args:
+        embedding: Of records, float32 ``[n, d]``, unit norm.
+        sample: Rows ``[s]``.
+        others: A row for each of them, ``[s]``.
+    """
+    cosines = embedding[sample] @ embedding.T
+    pairs = cosines[np.arange(len(sample)), others]
+    cosines[np.arange(len(sample)), sample] = -1
+    nearest = cosines.max(axis=1, initial=-1)
+    return np.sort(np.concatenate([[-1, 1], nearest, pairs]).clip(-1, 1))

@@ -12,23 +12,22 @@ import json
 import math
 import secrets
 import sqlite3
-import xml.etree.ElementTree as ET
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import shapely
 
 from landcue.archive.manifest import read_manifest
 from landcue.errors import LandcueError, UsageError
 from landcue.interval import with_datetime
-from landcue.search.expression import Expression, Joined, Label, Not, parse
-from landcue.search.filters import Filter
+from landcue.search.feed import WatchHit
+from landcue.search.filters import Filter, from_json, to_json, to_request
 from landcue.search.local import LocalBackend
-from landcue.types import Bounds, FloatArray, Problem, now_iso
+from landcue.search.typical import typical_scores
+from landcue.types import FloatArray, Problem, now_iso
 
 if TYPE_CHECKING:
     from landcue.search.archive import Archive
@@ -56,7 +55,6 @@ _OTHER_MODEL = "it was made with another model: remove it and add it again"
 _LONGEST_NAME = 200
 _RANKED, _SAMPLE = 20_000, 1_000
 """Records whose scores are ranked when least scores are converted, and queries among them."""
-_ATOM = "http://www.w3.org/2005/Atom"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,27 +83,6 @@ class Watch:
     collection: str | None
     search: dict[str, Any] | None
     problem: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class WatchHit:
-    """A new record that a saved search found.
-
-    Attributes:
-        number: Grows with every hit of an archive.
-        watch: Name of the saved search.
-        id: Of the record.
-        score: Cosine to the query; ``None`` for a filter alone.
-        time: When it was found, UTC, ISO 8601.
-        version: Of the archive.
-    """
-
-    number: int
-    watch: str
-    id: str
-    score: float | None
-    time: str
-    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +179,7 @@ class Watches:
             search = {}
         elif search is None and known and self._backend.records.find(query) is not None:
             search = {"id": query}
-        filters = _request(where)  # raises for an expression that cannot be read
+        filters = to_request(where)  # raises for an expression that cannot be read
         if search is not None:
             search = {"filters": filters, **search}
         blob = None
@@ -218,7 +195,7 @@ class Watches:
                 "INSERT INTO watches VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
                 "(SELECT ifnull(max(number), 0) FROM records), ?, ?, NULL)",
                 (secrets.token_urlsafe(9), name, query, blob, min_score,
-                 json.dumps(_to_json(where)), self._archive.space.fingerprint, now_iso(),
+                 json.dumps(to_json(where)), self._archive.space.fingerprint, now_iso(),
                  collection, None if search is None else json.dumps(search)),
             )  # fmt: skip
             return self._read(database, name)[0]
@@ -264,7 +241,7 @@ class Watches:
             {
                 **{name: row[name] for name in ("name", "query", "min_score", "model")},
                 "search": _read_search(row["search"]),
-                "filters": _request(_from_json(json.loads(row["filter"]))),
+                "filters": to_request(from_json(json.loads(row["filter"]))),
                 "embedding": row["embedding"] and np.frombuffer(row["embedding"], "<f4"),
             }
             for row in rows
@@ -422,14 +399,8 @@ class Watches:
         sample = rng.permutation(len(rows))[:_SAMPLE]
         other = (sample + rng.integers(1, max(2, len(rows)), len(sample))) % max(1, len(rows))
 
-        def scores(embedding: FloatArray) -> FloatArray:
-            cosines = embedding[sample] @ embedding.T
-            pairs = cosines[np.arange(len(sample)), other]
-            cosines[np.arange(len(sample)), sample] = -1
-            nearest = cosines.max(axis=1, initial=-1)
-            return np.sort(np.concatenate([[-1, 1], nearest, pairs]).clip(-1, 1))
-
-        return scores(self._archive.space.restored(now, model)), scores(now)
+        before = self._archive.space.restored(now, model)
+        return typical_scores(before, sample, other), typical_scores(now, sample, other)
 
     def _evaluate(
         self, numbers: npt.NDArray[np.int64], row: sqlite3.Row
@@ -438,7 +409,7 @@ class Watches:
             raise UsageError(_OTHER_MODEL)
         records, vectors = self._backend.records, self._backend.vectors
         rows = np.flatnonzero(numbers > row["evaluated"])
-        where = _from_json(json.loads(row["filter"]))
+        where = from_json(json.loads(row["filter"]))
         if len(rows) and not where.empty:
             rows = rows[where.mask(records, vectors)[rows]]
         if not len(rows):
@@ -503,43 +474,8 @@ class Watches:
             raise LandcueError(f"{self.path}: cannot be used ({error}); {what}") from None
 
 
-def write_json_lines(hits: Iterable[WatchHit]) -> str:
-    """Return hits as JSON lines."""
-    return "".join(json.dumps(asdict(hit)) + "\n" for hit in hits)
-
-
-def write_feed(hits: Iterable[WatchHit], title: str) -> bytes:
-    """Return hits as an Atom feed (RFC 4287), the newest first."""
-    newest = sorted(hits, key=lambda hit: -hit.number)
-    feed = ET.Element("feed", xmlns=_ATOM)
-    base = f"urn:landcue:{title.encode().hex()}"
-    updated = newest[0].time if newest else "1970-01-01T00:00:00Z"
-    for tag, text in (("id", base), ("title", _xml(title)), ("updated", updated)):
-        ET.SubElement(feed, tag).text = text
-    ET.SubElement(ET.SubElement(feed, "author"), "name").text = "LandCue"
-    for hit in newest:
-        entry = ET.SubElement(feed, "entry")
-        score = "" if hit.score is None else f" (score {hit.score:.3f})"
-        facts = {
-            "id": f"{base}:{hit.number}", "title": _xml(f"{hit.watch}: {hit.id}"),
-            "updated": hit.time, "content": _xml(f"{hit.id}{score}"),
-        }  # fmt: skip
-        for tag, text in facts.items():
-            ET.SubElement(entry, tag).text = text
-    return ET.tostring(feed, encoding="utf-8", xml_declaration=True)
-
-
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
-
-
-def _xml(text: str) -> str:
-    """Replace what XML 1.0 cannot hold."""
-    return "".join(
-        c if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff"
-        else "\ufffd"
-        for c in text
-    )  # fmt: skip
 
 
 def _hits(
@@ -559,40 +495,5 @@ def _hits(
     return found[::-1] if latest else found
 
 
-def _request(where: Filter) -> dict[str, Any]:
-    """Return a filter as a request of the service holds it."""
-    values = _to_json(where)
-    parts: list[Expression] = [Label(name) for name in where.labels]
-    parts += [Not(Label(name)) for name in where.no_labels]
-    if where.any_labels:
-        parts.append(Joined("or", tuple(map(Label, where.any_labels))))
-    if where.expression:
-        parts.append(parse(where.expression))
-    del values["any_labels"], values["no_labels"], values["expression"]
-    values["labels"] = str(Joined("and", tuple(parts))) if parts else None
-    values["scores"] = dict(where.scores)
-    if where.polygon is not None:
-        values["polygon"] = json.loads(shapely.to_geojson(where.polygon))
-    return {name: value for name, value in values.items() if value}
-
-
 def _read_search(text: str | None) -> dict[str, Any] | None:
     return None if text is None else with_datetime(json.loads(text))
-
-
-def _to_json(where: Filter) -> dict[str, Any]:
-    values = {field.name: getattr(where, field.name) for field in fields(where)}
-    bbox, polygon = where.bbox, where.polygon
-    values["bbox"] = bbox and (bbox.west, bbox.south, bbox.east, bbox.north)
-    values["polygon"] = None if polygon is None else shapely.to_wkb(polygon, hex=True)
-    return values
-
-
-def _from_json(values: Mapping[str, Any]) -> Filter:
-    made: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in with_datetime(values).items()
-    }
-    made["scores"] = tuple((str(name), float(least)) for name, least in made["scores"])
-    made["bbox"] = None if made["bbox"] is None else Bounds(*made["bbox"])
-    made["polygon"] = None if made["polygon"] is None else shapely.from_wkb(made["polygon"])
-    return Filter(**made)

@@ -321,7 +321,7 @@ class Collections:
 
     @contextlib.contextmanager
     def _database(self) -> Generator[sqlite3.Connection]:
-        with _explained(), self._connect() as database:
+        with _readable_errors(), self._connect() as database:
             database.execute("BEGIN IMMEDIATE")
             yield database
             database.execute("COMMIT")
@@ -332,7 +332,7 @@ class Collections:
 
         Its tables have names of their own, so that statements find them.
         """
-        with _explained():
+        with _readable_errors():
             batch.execute("ATTACH ? AS kept", (self._address(),))
             self._limit(batch, "kept")
             yield batch
@@ -366,7 +366,8 @@ def new_id() -> str:
 
 
 @contextlib.contextmanager
-def _explained() -> Generator[None]:
+def _readable_errors() -> Generator[None]:
+    """Turn errors of SQLite into answers of the service."""
     try:
         yield
     except sqlite3.Error as error:

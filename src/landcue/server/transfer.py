@@ -249,13 +249,15 @@ def import_collection(
 
     ready, left_out = _ready(archive, given.watches, kept)
     problems += left_out
-    whole = (name, given.name, query, members, who, images)
+    create = functools.partial(
+        collections.create, name, given.name, query, members, who, images, id_=id_
+    )
     if not ready:
-        return collections.create(*whole, id_=id_), problems
+        return create(), problems
     # One transaction of two files: after a crash both hold the import, or none does.
     with archive.watches.batch() as batch:
         problems += _save(archive, ready, id_, batch)
-        return collections.create(*whole, id_=id_, batch=batch), problems
+        return create(batch=batch), problems
 
 
 def _missing(ids: Sequence[str], what: str, name: str) -> list[str]:

@@ -13,7 +13,8 @@ from starlette.responses import JSONResponse, Response
 
 from landcue.data.objects import is_object
 from landcue.errors import LandcueError, UsageError
-from landcue.search.watch import PERCENTILE, WatchReport, write_feed, write_json_lines
+from landcue.search.feed import write_feed, write_json_lines
+from landcue.search.watch import PERCENTILE, WatchReport
 from landcue.server.archives import Served
 from landcue.server.errors import ProblemError, capitalized
 from landcue.server.queries import (
