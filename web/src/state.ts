@@ -177,8 +177,8 @@ export function toQuery(state: PageState): string {
   put("collection", state.collection);
   if (state.compared) {
     const { before, after, had, has, gained, lost, by, other, alpha } = state.compared;
-    put("before", daysText(before));
-    put("after", daysText(after));
+    put("before", writeInterval(before));
+    put("after", writeInterval(after));
     put("had", had);
     put("has", has);
     each("gained", gained);
@@ -270,23 +270,14 @@ function dayOf(text: string, last: boolean): string | null {
   return readDate(`${year}-${month}-${more ?? String(end).padStart(2, "0")}`);
 }
 
-function daysText([from, until]: Days): string {
-  return `${from ?? ""}/${until ?? ""}`;
-}
-
-function readDays(text: string | null): Days {
-  const [from, until] = (text ?? "").split("/");
-  return [readDate(from ?? null), readDate(until ?? null)];
-}
-
 function readComparison(given: URLSearchParams): Comparison | null {
   if (!given.has("before") && !given.has("after")) return null;
   const names = (key: string) => unique(given.getAll(key), LONGEST_NAME);
   const expression = (key: string) => bounded(given.get(key), LONGEST_EXPRESSION) ?? "";
   const alpha = Number(given.get("alpha") ?? ALPHA);
   return {
-    before: readDays(given.get("before")),
-    after: readDays(given.get("after")),
+    before: readInterval(given.get("before") ?? ""),
+    after: readInterval(given.get("after") ?? ""),
     had: expression("had"),
     has: expression("has"),
     gained: names("gained"),

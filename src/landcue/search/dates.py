@@ -136,7 +136,7 @@ def side_of(backend: LocalBackend, mask: Mask, period: Period, name: str) -> Sid
         if not len(times):
             raise DataError(
                 f"no record of {backend.archive.folder} has a time: index its source again from a "
-                "table with a column time"
+                "table with a column datetime"
             )
         span = " to ".join(str(t.astype("datetime64[D]")) for t in (times.min(), times.max()))
         raise DataError(f"no record lies in {name} {period.text}; times are {span}")
