@@ -367,7 +367,6 @@ def test_pretrained_encoders_are_listed_by_kind():
 
 
 def test_a_line_says_what_is_waited_for_when_loading_takes_long(monkeypatch, capsys):
-    monkeypatch.setattr(encoder_module, "NOTICE_AFTER", 0.0)
     shown = threading.Event()
 
     def show(*values, **options):
@@ -375,10 +374,9 @@ def test_a_line_says_what_is_waited_for_when_loading_takes_long(monkeypatch, cap
         shown.set()
 
     monkeypatch.setattr(encoder_module, "print", show, raising=False)
-    with encoder_module.fetching("timm:some", "use a file"):
+    with encoder_module.fetching("timm:some", "use a file", notice_after=0.0):
         assert shown.wait(30)
     assert capsys.readouterr().err == "loading timm:some: waiting for its hub or its files\n"
-    monkeypatch.setattr(encoder_module, "NOTICE_AFTER", 600.0)
-    with encoder_module.fetching("timm:some", "use a file"):
+    with encoder_module.fetching("timm:some", "use a file", notice_after=600.0):
         pass
     assert capsys.readouterr().err == ""

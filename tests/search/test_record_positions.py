@@ -37,9 +37,9 @@ def test_records_are_those_that_a_scan_finds(archive, cache):
     plain = ArchiveFolder.open(folder)
     assert plain.lookup is None
     for _ in range(2):  # the second time the places are read from disk
-        opened = Archive(ArchiveFolder.open(folder), cache=cache)
+        storage = ArchiveFolder.open(folder)
+        opened = Archive(storage, cache=cache)
         some = [ids[-1], NAMES[0], ids[2], ids[-1], *reversed(ids)]
-        storage = opened._storage
         assert storage.lookup is not None
         assert storage.read_records(some) == plain.read_records(some)
         assert opened.record(ids[4]) == opened.records([ids[4]])[0]

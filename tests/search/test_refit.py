@@ -164,13 +164,12 @@ def test_images_that_collections_keep_are_converted(copy, tmp_path):
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sqlite3, sys
 from pathlib import Path
 from types import SimpleNamespace
 import landcue
 from landcue.archive import rebuild, space
 from landcue.models.load import load_model
-from landcue.search import watch
 
 folder, model, when = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 
@@ -190,9 +189,16 @@ if when == "write":
     space.storage = SimpleNamespace(local_copy=space.storage.local_copy, write=write)
 if when == "switch":
     rebuild.switch = then_die(rebuild.switch)
-if when == "convert":  # before the transaction ends
-    watch._hits = die
 rebuild.reembed(folder, load_model(model), model_folder=model)
+if when == "convert":  # before the transaction ends
+    connect = sqlite3.connect
+
+    def watched(*args, **options):
+        database = connect(*args, **options)
+        database.set_trace_callback(lambda text: text == "COMMIT" and die())
+        return database
+
+    sqlite3.connect = watched
 landcue.open(folder).watches.run()
 """
 

@@ -81,13 +81,12 @@ def test_many_pairs_are_measured_on_a_sample_of_every_scene():
     assert np.median(scores[scene == 3]) < np.quantile(scores, 0.8)
 
 
-def test_a_model_is_kept_in_a_file(tmp_path, monkeypatch):
+def test_a_model_is_kept_in_a_file(tmp_path):
     first, second, changed = pairs(5)
     model = unusual.train(first, second, changed, rank=6)
     model.save(tmp_path / "m.safetensors", "abc")
-    monkeypatch.setattr(unusual, "TRAINED", tmp_path / "m.safetensors")
-    again = unusual.load_trained("abc")
-    assert unusual.load_trained("other") is None
+    again = unusual.load_trained("abc", tmp_path / "m.safetensors")
+    assert unusual.load_trained("other", tmp_path / "m.safetensors") is None
     np.testing.assert_allclose(
         again.scores(first, second), model.scores(first, second), rtol=0.02, atol=0.2
     )

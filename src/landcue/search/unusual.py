@@ -106,11 +106,11 @@ class ChangeModel:
         save_file(arrays, path, {"fingerprint": fingerprint})
 
 
-def load_trained(fingerprint: str) -> ChangeModel | None:
-    """Return the trained model of an encoder, or ``None`` if it has none."""
+def load_trained(fingerprint: str, path: Path = TRAINED) -> ChangeModel | None:
+    """Return the trained model of an encoder, or ``None`` if the file is of another one."""
     from safetensors import safe_open
 
-    with safe_open(TRAINED, "numpy") as file:
+    with safe_open(path, "numpy") as file:
         if file.metadata()["fingerprint"] != fingerprint:
             return None
         return ChangeModel(*(file.get_tensor(name).astype(np.float32) for name in _ARRAYS))

@@ -419,18 +419,21 @@ def quiet() -> Generator[None]:
 
 @contextlib.contextmanager
 def fetching(
-    name: str, instead: str, what: str = "its weights cannot be fetched"
+    name: str,
+    instead: str,
+    what: str = "its weights cannot be fetched",
+    notice_after: float = NOTICE_AFTER,
 ) -> Generator[None]:
     """Load weights from a hub, quietly; whatever its client raises becomes one line.
 
-    One line on stderr says what is waited for when that takes long: without a network, a client
-    tries again for almost a minute.
+    After ``notice_after`` seconds one line on stderr says what is waited for: without a network, a
+    client tries again for almost a minute.
 
     Raises:
         ModelError: They cannot be loaded.
     """
     message = f"loading {name}: waiting for its hub or its files"
-    notice = threading.Timer(NOTICE_AFTER, print, [message], {"file": sys.stderr, "flush": True})
+    notice = threading.Timer(notice_after, print, [message], {"file": sys.stderr, "flush": True})
     notice.daemon = True
     notice.start()
     try:
