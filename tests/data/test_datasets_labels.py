@@ -15,10 +15,11 @@ from PIL import Image
 from landcue.data.datasets import load_dataset
 from landcue.data.datasets.bands import read_rgb, stack_bands
 from landcue.data.datasets.bigearthnet import BANDS
-from landcue.data.datasets.common import mask_labels, read_sheet
+from landcue.data.datasets.common import read_sheet
+from landcue.data.datasets.label_maps import WHDLD_COLORS as COLORS
+from landcue.data.datasets.label_maps import WHDLD_LABELS as WHDLD
+from landcue.data.datasets.label_maps import mask_labels
 from landcue.data.datasets.ucmerced import CLASSES, LABELS
-from landcue.data.datasets.whdld import COLORS
-from landcue.data.datasets.whdld import LABELS as WHDLD
 from landcue.errors import DataError
 from landcue.types import Record
 

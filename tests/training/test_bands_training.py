@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from landcue.data.datasets.bands import EUROSAT_BANDS as BANDS
 from landcue.data.datasets.bands import read_bands, read_rgb
-from landcue.data.datasets.eurosat import BANDS
 from landcue.data.sources import open_source
 from landcue.errors import DataError, UsageError
 from landcue.models.checkpoint import load_checkpoint

@@ -1,4 +1,4 @@
-"""Benchmark datasets, one file each."""
+"""Benchmark data sets."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from landcue.data.datasets import (
-    aid,
     bigearthnet,
-    dlrsd,
-    eurosat,
+    class_folders,
+    label_maps,
     ml_aid,
     mlrsnet,
-    patternnet,
-    resisc45,
     ucmerced,
-    whdld,
 )
 from landcue.data.datasets.check import (
     Progress,
@@ -25,6 +21,7 @@ from landcue.data.datasets.check import (
     check_sheet,
     shortfall,
 )
+from landcue.data.datasets.class_folders import read_class_folders
 from landcue.data.datasets.common import Facts, Sheet
 from landcue.data.imageset import ImageSet
 from landcue.data.sources import open_source
@@ -32,35 +29,32 @@ from landcue.errors import DataError, UsageError, did_you_mean
 
 DATASETS: dict[str, Callable[[Path], ImageSet]] = {
     "ucmerced": ucmerced.read_ucmerced,
-    "dlrsd": dlrsd.read_dlrsd,
-    "aid": aid.read_aid,
+    "dlrsd": label_maps.read_dlrsd,
+    "aid": partial(read_class_folders, "aid"),
     "ml_aid": ml_aid.read_ml_aid,
-    "whdld": whdld.read_whdld,
+    "whdld": label_maps.read_whdld,
     "mlrsnet": mlrsnet.read_mlrsnet,
     "bigearthnet": bigearthnet.read_bigearthnet,
-    "eurosat": eurosat.read_eurosat,
-    "resisc45": resisc45.read_resisc45,
-    "patternnet": patternnet.read_patternnet,
+    "eurosat": partial(read_class_folders, "eurosat"),
+    "resisc45": partial(read_class_folders, "resisc45"),
+    "patternnet": partial(read_class_folders, "patternnet"),
     "folder": partial(open_source, folder_labels=True),
 }
 """Reader of each dataset name; ``folder`` takes a label table, or a folder of class folders."""
 
 FACTS: dict[str, Facts] = {
     "ucmerced": ucmerced.FACTS,
-    "dlrsd": dlrsd.FACTS,
-    "aid": aid.FACTS,
+    "dlrsd": label_maps.DLRSD,
+    "aid": class_folders.FACTS["aid"],
     "ml_aid": ml_aid.FACTS,
-    "whdld": whdld.FACTS,
+    "whdld": label_maps.WHDLD,
     "mlrsnet": mlrsnet.FACTS,
     "bigearthnet": bigearthnet.FACTS,
-    "eurosat": eurosat.FACTS,
-    "resisc45": resisc45.FACTS,
-    "patternnet": patternnet.FACTS,
+    "eurosat": class_folders.FACTS["eurosat"],
+    "resisc45": class_folders.FACTS["resisc45"],
+    "patternnet": class_folders.FACTS["patternnet"],
 }
 """Published facts of each dataset but ``folder``."""
-
-_CLASS_FOLDERS = ("aid", "eurosat", "patternnet", "resisc45")
-"""Scene datasets that are recognized by their class folders."""
 
 _SHEETS: dict[str, Callable[[Path], Sheet]] = {
     "ucmerced": ucmerced.sheet_ucmerced,
@@ -165,8 +159,8 @@ def detect_dataset(path: Path) -> str | None:
             return "mlrsnet"
     if {"Images", "ImagesPNG"} <= folders and any((path / "ImagesPNG").glob("wh*.png")):
         return "whdld"
-    for name in _CLASS_FOLDERS:
-        if set(FACTS[name].classes) == folders:
+    for name, facts in class_folders.FACTS.items():
+        if set(facts.classes) == folders:
             # The 13-band files of EuroSAT are scenes: their bands want choosing.
             return None if any((path / min(folders)).glob("*.tif")) else name
     return None

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.data.datasets.bigearthnet import SENTINEL_2, band_files
-from landcue.data.datasets.eurosat import BANDS as EUROSAT_BANDS
 from landcue.data.images import MAX_PIXELS, read_image
 from landcue.data.raster import open_dataset, raster_options, short_error
 from landcue.errors import DataError, UsageError, did_you_mean
@@ -21,6 +20,11 @@ UShortArray = npt.NDArray[np.uint16]
 
 WHITE = 3_000
 """Sentinel-2 value that becomes 255: reflectance 0.3; brighter surfaces saturate."""
+
+EUROSAT_BANDS = (
+    "B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B09", "B10", "B11", "B12", "B8A",
+)  # fmt: skip
+"""Order of the bands in the 13-band files of EuroSAT."""
 
 RGB = ("B04", "B03", "B02")
 _SUFFIXES = {".tif", ".tiff"}

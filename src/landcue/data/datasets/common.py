@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from landcue.data.images import MAX_PIXELS, is_image_path
-from landcue.data.imageset import ImageSet, existing_folder, make_image_set
+from landcue.data.images import is_image_path
 from landcue.data.label_table import parse_flag, read_rows
-from landcue.data.raster import FORMATS
 from landcue.errors import DataError
-from landcue.types import Problem, Record
+from landcue.types import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,44 +174,6 @@ def _excel_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield line, cells
 
 
-def read_class_folders(name: str, facts: Facts, root: Path, below: Iterable[str]) -> ImageSet:
-    """Read the first of ``below`` that holds class folders; ids are file names without suffix.
-
-    Args:
-        name: The dataset's name.
-        facts: Its facts; ``facts.classes`` names the folders.
-        root: Folder given by the user.
-        below: Folders relative to ``root`` where the class folders may lie, ``""`` for ``root``.
-    """
-    base = find_base(facts, existing_folder(root), below)
-    records: list[Record] = []
-    problems: list[Problem] = []
-    for folder in subfolders(base):
-        if folder.name not in facts.classes:
-            problems.append(Problem(str(folder), f"is no class of {facts.title}; skipped"))
-            continue
-        for path in image_files(folder, problems):
-            records.append(Record(path.stem, path, (folder.name,), group=folder.name))
-    return make_image_set(name, root, records, facts.labels, problems)
-
-
-def find_base(facts: Facts, root: Path, below: Iterable[str]) -> Path:
-    """Return the first folder that holds at least one class folder."""
-    for folder in below:
-        if has_class_folder(root / folder, facts):
-            return root / folder
-    first = sorted(facts.classes)[:3]
-    raise DataError(
-        f"{root} holds no class folder of {facts.title} ({', '.join(first)}, …); "
-        f"need {facts.layout}"
-    )
-
-
-def has_class_folder(folder: Path, facts: Facts) -> bool:
-    """Return whether a folder exists and holds a folder named like a class."""
-    return folder.is_dir() and any((folder / name).is_dir() for name in facts.classes)
-
-
 def subfolders(folder: Path) -> list[Path]:
     """Return the visible folders directly inside, sorted."""
     return sorted(
@@ -233,61 +190,3 @@ def image_files(folder: Path, problems: list[Problem]) -> Iterator[Path]:
             yield path
         else:
             problems.append(Problem(str(path), "not an image file"))
-
-
-Color = tuple[int, int, int]
-
-_MODES = {"P", "L", "1"}
-
-
-def mask_labels(
-    path: Path, label_names: Sequence[str], colors: Mapping[Color, str] | None = None
-) -> tuple[str, ...]:
-    """Return the labels that occur in a label map, in the order of ``label_names``.
-
-    Value v means ``label_names[v - 1]``. With ``colors``, the color of a value in the file's
-    palette goes first: repackaged copies renumber the values and keep the palette.
-
-    Args:
-        path: An 8-bit gray or palette image.
-        label_names: Labels in the published order of the values 1, 2, …
-        colors: Label of each published color.
-    """
-    values, palette = _read(path)
-    named = {value: (colors or {}).get(palette.get(value, (-1, -1, -1))) for value in values}
-    if not any(named.values()):
-        order = dict(enumerate(label_names, start=1))
-        named = {value: order.get(value) for value in values}
-    for value, name in named.items():
-        if name is None:
-            color = f" of color {palette[value]}" if colors and value in palette else ""
-            raise DataError(
-                f"{path}: value {value}{color} has no label; label maps hold 1 to "
-                f"{len(label_names)}: repair the file or fetch it again"
-            )
-    present = set(named.values())
-    return tuple(name for name in label_names if name in present)
-
-
-def _read(path: Path) -> tuple[list[int], dict[int, Color]]:
-    """Return the values that occur, and the palette if the file has one."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=(*FORMATS, "TIFF")) as image:
-                if image.mode not in _MODES or image.width * image.height > MAX_PIXELS:
-                    raise DataError(
-                        f"{path}: {image.width} x {image.height} pixels of mode {image.mode} "
-                        "are no label map; need 8-bit gray or palette values"
-                    )
-                flat = (image.getpalette("RGB") or []) if image.mode == "P" else []
-                values = [int(value) for value in np.unique(np.asarray(image))]
-    except DataError:
-        raise
-    except Exception as error:  # decoders raise almost anything on broken bytes
-        raise DataError(f"{path}: truncated or corrupt ({error or type(error).__name__})") from None
-    palette = {
-        value: (flat[3 * value], flat[3 * value + 1], flat[3 * value + 2])
-        for value in range(len(flat) // 3)
-    }
-    return values, palette
