@@ -94,7 +94,7 @@ def test_preprocessing_equals_that_of_open_clip(pictures, resize_mode, interpola
 
 
 def test_a_text_query_is_the_mean_over_prompts(clip):
-    from landcue.models.pretrained.prompts import PROMPTS
+    from landcue.models.pretrained.encoder import PROMPTS
 
     encoder = load_model(f"open_clip:{clip}")
     model, _, tokenizer = bare_clip(clip)

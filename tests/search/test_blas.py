@@ -7,7 +7,7 @@ import contextlib
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from landcue.search.blas import one_blas_thread
+from landcue.search.vectors import one_blas_thread
 
 
 def threads():

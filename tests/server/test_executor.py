@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from landcue.server.errors import ProblemError
-from landcue.server.executor import BoundedExecutor
 from landcue.server.metrics import Metrics
+from landcue.server.routes.base import BoundedExecutor
 
 
 def test_results_and_errors_come_back_to_whom_they_belong():

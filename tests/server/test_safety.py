@@ -22,9 +22,9 @@ from landcue.archive.ingest import ingest
 from landcue.errors import UsageError
 from landcue.search.pages import Cursor
 from landcue.server.errors import ProblemError, one_line, without_paths
-from landcue.server.executor import BoundedExecutor
 from landcue.server.metrics import Metrics
 from landcue.server.middleware import HEADERS, Rate
+from landcue.server.routes.base import BoundedExecutor
 from landcue.server.settings import Settings, Tokens, check_host, read_tokens
 
 READ, FEEDBACK = "r" * 30, "f" * 30

@@ -15,7 +15,7 @@ from landcue.data.datasets.check import shortfall
 from landcue.errors import DataError, UsageError, did_you_mean
 from landcue.experiments.runner import cells
 from landcue.experiments.spec import Spec, Values, check_spec, merged
-from landcue.models.precision import has_bf16
+from landcue.models.encoder import has_bf16
 from landcue.training.config import TrainingConfig, override
 from landcue.training.images import read_split
 from landcue.training.loop import create_model

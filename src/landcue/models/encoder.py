@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from landcue.models.backbones import (
     normalization,
 )
 from landcue.models.pooling import Pooling, set_pooling
-from landcue.models.precision import has_bf16
 from landcue.models.resize import resize_square, to_batch
 from landcue.types import ByteArray, Encoding, Images
 
@@ -303,3 +303,24 @@ def build_config(backbone: str, *, in_chans: int = 3, **options: object) -> Mode
     """Make a :class:`ModelConfig` with the backbone's own normalization and channel order."""
     made_for = normalization(backbone, in_chans)._asdict()
     return ModelConfig(backbone=backbone, in_chans=in_chans, **made_for, **options)  # pyright: ignore[reportArgumentType]
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether models compute in bfloat16 on a device: GPUs, and CPUs with instructions for it.
+
+    Other CPUs, such as those with AVX2 only, emulate it, and convolutions then take more than ten
+    times as long as in float32.
+
+    Example:
+        >>> has_bf16(torch.device("cuda"))
+        True
+    """
+    return device.type != "cpu" or _cpu_has_bf16()
+
+
+@functools.cache
+def _cpu_has_bf16() -> bool:
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # pyright: ignore
+    except (AttributeError, RuntimeError):  # torch built without oneDNN
+        return False

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.errors import UsageError
-from landcue.search.blas import one_blas_thread
+from landcue.search.vectors import one_blas_thread
 from landcue.types import FloatArray
 
 _to_json = json.JSONEncoder(

@@ -6,14 +6,17 @@ it needs.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
+from threadpoolctl import ThreadpoolController
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.schema import LABEL_THRESHOLD
@@ -22,7 +25,6 @@ from landcue.codes.hamming import CodeIndex
 from landcue.codes.hashers import Hasher, fit_hasher
 from landcue.codes.packing import code_width, pack_bits
 from landcue.errors import ArchiveError, UsageError, did_you_mean
-from landcue.search.blas import one_blas_thread
 from landcue.search.store import Store
 from landcue.types import ByteArray, FloatArray
 
@@ -242,3 +244,39 @@ class OwnEmbeddings:
     def of(self, stored: FloatArray) -> FloatArray:
         """Return those of embeddings of the archive ``[m, d]``."""
         return stored if self.space is None else self.space.invert(stored)
+
+
+class _OneThread:
+    """Limits BLAS for the whole process while anybody asks for it.
+
+    threadpoolctl itself restores what it found, which is another caller's limit if two overlap.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+
+    @contextlib.contextmanager
+    def __call__(self) -> Generator[None]:
+        with self._lock:
+            if not self._users:
+                self._limits = _controller().limit(limits=1, user_api="blas")
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._limits.restore_original_limits()
+
+
+@functools.cache
+def _controller() -> ThreadpoolController:
+    """Return that of the libraries loaded by now, NumPy's among them; finding them takes 2 ms."""
+    return ThreadpoolController()
+
+
+one_blas_thread = _OneThread()
+"""Context in which BLAS uses one thread: more of them wait for each other, and for those of a scan,
+longer than small products take."""

@@ -32,8 +32,7 @@ from landcue.models.backbones import (
     takes_any_size,
 )
 from landcue.models.checkpoint import load_checkpoint, save_checkpoint
-from landcue.models.encoder import NeuralEncoder, build_config
-from landcue.models.precision import has_bf16
+from landcue.models.encoder import NeuralEncoder, build_config, has_bf16
 from landcue.training.augment import create_transform
 from landcue.training.averages import update_average
 from landcue.training.config import TrainingConfig, as_config, save_config
