@@ -14,7 +14,7 @@ from PIL import Image
 
 from landcue.data.datasets import DATASETS, FACTS, detect_source, load_dataset
 from landcue.data.datasets import bigearthnet as ben
-from landcue.data.datasets.ucmerced import LABELS as UCM
+from landcue.data.datasets.label_sheets import LABELS as UCM
 from landcue.data.splits import apply_split
 from landcue.errors import DataError
 

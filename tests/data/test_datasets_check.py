@@ -15,7 +15,7 @@ from PIL import Image
 from commands import landcue
 from landcue.data.datasets import DATASETS, FACTS, check_dataset, load_dataset
 from landcue.data.datasets.check import check_images
-from landcue.data.datasets.ucmerced import LABELS
+from landcue.data.datasets.label_sheets import LABELS
 from landcue.errors import DataError, UsageError
 
 

@@ -19,7 +19,7 @@ from landcue.data.datasets.common import read_sheet
 from landcue.data.datasets.label_maps import WHDLD_COLORS as COLORS
 from landcue.data.datasets.label_maps import WHDLD_LABELS as WHDLD
 from landcue.data.datasets.label_maps import mask_labels
-from landcue.data.datasets.ucmerced import CLASSES, LABELS
+from landcue.data.datasets.label_sheets import CLASSES, LABELS
 from landcue.errors import DataError
 from landcue.types import Record
 

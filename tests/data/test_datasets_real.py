@@ -10,8 +10,7 @@ import pytest
 
 from landcue.data.datasets import FACTS, check_dataset
 from landcue.data.datasets.common import read_mat, read_sheet
-from landcue.data.datasets.ml_aid import sheet_ml_aid
-from landcue.data.datasets.ucmerced import CLASSES, LABELS
+from landcue.data.datasets.label_sheets import CLASSES, LABELS, sheet_ml_aid
 
 pytestmark = pytest.mark.real_data
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from landcue.data.datasets import detect_source, load_dataset
-from landcue.data.datasets.ucmerced import LABELS
+from landcue.data.datasets.label_sheets import LABELS
 from landcue.data.images import SUFFIXES
 from landcue.data.imageset import label_matrix
 from landcue.data.label_table import read_label_table

@@ -9,17 +9,18 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Generator, Iterator, Mapping
+import tomllib
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, cast, get_args, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
 from landcue import __version__
-from landcue.errors import LandcueError, UsageError, explain_missing
+from landcue.errors import LandcueError, UsageError, did_you_mean, explain_missing
 
 COMMANDS = {
     "demo": "Run everything once on a synthetic archive.",
@@ -104,6 +105,74 @@ def _with_metavars(command: Any) -> Any:
     return command
 
 
+def _find_defaults() -> Path | None:
+    """Return the file of defaults, if there is one.
+
+    It is the one that ``LANDCUE_CONFIG`` names (empty for none), or else the first
+    ``landcue.toml`` in the working directory and the folders above it.
+    """
+    named = os.environ.get("LANDCUE_CONFIG")
+    if named is not None:
+        if named and not Path(named).is_file():
+            raise UsageError(f"LANDCUE_CONFIG: there is no file {named}")
+        return Path(named) if named else None
+    here = Path.cwd()
+    return next(
+        (f for f in (p / "landcue.toml" for p in (here, *here.parents)) if f.is_file()), None
+    )
+
+
+def _read_defaults(commands: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """Read the name of the file of defaults and its tables by command; empty without a file.
+
+    A table per command, with options as they are written on the command line::
+
+        [index]
+        model = "timm:resnet18.a1_in1k"
+        batch = 32
+
+        [archive.export]
+        no-vectors = true
+
+    The command line takes precedence over the file, the file over the built-in defaults.
+    """
+    file = _find_defaults()
+    if file is None:
+        return "", {}
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: cannot be read as TOML ({error})") from None
+    _check_names(tables, list(commands), str(file), "command")
+    return str(file), tables
+
+
+def _named_defaults(command: Any, values: object, where: str) -> dict[str, Any]:
+    """Return defaults by the names of a command's parameters, as typer takes them."""
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where}: write a table of options, as [index]")
+    table = cast("Mapping[str, Any]", values)
+    inner: Mapping[str, Any] = getattr(command, "commands", {})
+    options: dict[str, str] = {}
+    for parameter in command.params:
+        names = [name.lstrip("-") for name in parameter.opts if name.startswith("-")]
+        options |= dict.fromkeys(names, parameter.name)
+    options.pop("help", None)
+    _check_names(table, [*inner, *options], where, "option")
+    return {
+        options.get(key, key): _named_defaults(inner[key], value, f"{where} {key}")
+        if key in inner
+        else value
+        for key, value in table.items()
+    }
+
+
+def _check_names(keys: Iterable[str], known: list[str], where: str, what: str) -> None:
+    for key in keys:
+        if key not in known:
+            raise UsageError(f"{where}: {key!r} is no {what}{did_you_mean(key, known)}")
+
+
 class _LazyCommands(Mapping[str, Any]):
     """Commands by name, imported on access."""
 
@@ -136,14 +205,12 @@ class CommandGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find a command, and take the defaults of its options from ``landcue.toml``."""
-        from landcue.cli.defaults import named_defaults, read_defaults
-
         found = super().resolve_command(ctx, args)
         name, command = found[0], found[1]
         if name is not None and command is not None and not ctx.resilient_parsing:
-            file, tables = read_defaults(COMMANDS)
+            file, tables = _read_defaults(COMMANDS)
             if name in tables:
-                table = named_defaults(command, tables[name], f"{file} [{name}]")
+                table = _named_defaults(command, tables[name], f"{file} [{name}]")
                 ctx.default_map = {name: table}
         return found
 

@@ -30,7 +30,7 @@ from landcue.search.planner import by_distance
 from landcue.types import Bounds, FloatArray
 
 if TYPE_CHECKING:
-    from landcue.milvus.view import MilvusView
+    from landcue.milvus.backend import MilvusView
 
 _TURNS = (-360, 0, 360)
 _SPARE = 16

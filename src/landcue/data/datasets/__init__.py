@@ -10,9 +10,7 @@ from landcue.data.datasets import (
     bigearthnet,
     class_folders,
     label_maps,
-    ml_aid,
-    mlrsnet,
-    ucmerced,
+    label_sheets,
 )
 from landcue.data.datasets.check import (
     Progress,
@@ -28,12 +26,12 @@ from landcue.data.sources import open_source
 from landcue.errors import DataError, UsageError, did_you_mean
 
 DATASETS: dict[str, Callable[[Path], ImageSet]] = {
-    "ucmerced": ucmerced.read_ucmerced,
+    "ucmerced": label_sheets.read_ucmerced,
     "dlrsd": label_maps.read_dlrsd,
     "aid": partial(read_class_folders, "aid"),
-    "ml_aid": ml_aid.read_ml_aid,
+    "ml_aid": label_sheets.read_ml_aid,
     "whdld": label_maps.read_whdld,
-    "mlrsnet": mlrsnet.read_mlrsnet,
+    "mlrsnet": label_sheets.read_mlrsnet,
     "bigearthnet": bigearthnet.read_bigearthnet,
     "eurosat": partial(read_class_folders, "eurosat"),
     "resisc45": partial(read_class_folders, "resisc45"),
@@ -43,12 +41,12 @@ DATASETS: dict[str, Callable[[Path], ImageSet]] = {
 """Reader of each dataset name; ``folder`` takes a label table, or a folder of class folders."""
 
 FACTS: dict[str, Facts] = {
-    "ucmerced": ucmerced.FACTS,
+    "ucmerced": label_sheets.UCMERCED,
     "dlrsd": label_maps.DLRSD,
     "aid": class_folders.FACTS["aid"],
-    "ml_aid": ml_aid.FACTS,
+    "ml_aid": label_sheets.ML_AID,
     "whdld": label_maps.WHDLD,
-    "mlrsnet": mlrsnet.FACTS,
+    "mlrsnet": label_sheets.MLRSNET,
     "bigearthnet": bigearthnet.FACTS,
     "eurosat": class_folders.FACTS["eurosat"],
     "resisc45": class_folders.FACTS["resisc45"],
@@ -57,8 +55,8 @@ FACTS: dict[str, Facts] = {
 """Published facts of each dataset but ``folder``."""
 
 _SHEETS: dict[str, Callable[[Path], Sheet]] = {
-    "ucmerced": ucmerced.sheet_ucmerced,
-    "ml_aid": ml_aid.sheet_ml_aid,
+    "ucmerced": label_sheets.sheet_ucmerced,
+    "ml_aid": label_sheets.sheet_ml_aid,
 }
 
 
@@ -147,7 +145,7 @@ def detect_dataset(path: Path) -> str | None:
         {"Images", "Labels"} <= folders and (path / "multilabels.csv").is_file()
     ):
         return "dlrsd"
-    if (path / ucmerced.IMAGES).is_dir():
+    if (path / label_sheets.IMAGES).is_dir():
         return "ucmerced"
     if {"images_tr", "images_test"} <= folders and (path / "multilabel.csv").is_file():
         return "ml_aid"
@@ -155,7 +153,7 @@ def detect_dataset(path: Path) -> str | None:
         return "bigearthnet"
     if "Images" in folders and folders & {"Labels", "labels"}:
         sheets = (path / ("Labels" if "Labels" in folders else "labels")).glob("*.csv")
-        if any(sheet.stem in mlrsnet.FACTS.classes for sheet in sheets):
+        if any(sheet.stem in label_sheets.MLRSNET.classes for sheet in sheets):
             return "mlrsnet"
     if {"Images", "ImagesPNG"} <= folders and any((path / "ImagesPNG").glob("wh*.png")):
         return "whdld"

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from landcue.data.datasets.common import Facts, image_files, read_sheet, subfolders
-from landcue.data.datasets.ucmerced import CLASSES, IMAGES, ucmerced_files
+from landcue.data.datasets.label_sheets import CLASSES, IMAGES, ucmerced_files
 from landcue.data.images import MAX_PIXELS
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set
 from landcue.data.raster import FORMATS
