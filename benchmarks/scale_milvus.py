@@ -40,8 +40,8 @@ from landcue.archive.schema import predicted_labels
 from landcue.archive.sources import Source
 from landcue.milvus import push as pushing
 from landcue.milvus.link import Address, Link
+from landcue.milvus.manifest import ROWS, make_collection, parts
 from landcue.milvus.push import describe
-from landcue.milvus.rows import ROWS, make_collection, parts
 from landcue.search import Archive, ById, Filter
 from landcue.search.local import LocalBackend
 from landcue.search.opened import open_storage

@@ -9,11 +9,11 @@ import pytest
 
 from landcue.server.app import description
 from landcue.server.routes.page import render
-from landcue.server.schemas import archives, base, changes, collections, model, searches, watches
+from landcue.server.schemas import archives, base, changes, collections, searches, watches
 
 ROOT = Path(__file__).parents[2]
 
-SCHEMAS = (changes, watches, searches, archives, collections, model, base)
+SCHEMAS = (changes, watches, searches, archives, collections, base)
 
 DESCRIBED = description()
 OPERATIONS = {

@@ -18,7 +18,7 @@ from landcue.models.load import find_model, load_model
 from landcue.server.app import create_app
 from landcue.server.archives import Catalog
 from landcue.server.page import check_basemap
-from landcue.server.schemas.model import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
+from landcue.server.schemas.archives import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
 from landcue.server.settings import Limits, Settings
 
 BASE = "http://127.0.0.1"

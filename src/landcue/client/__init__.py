@@ -12,9 +12,20 @@ from landcue.server.schemas.archives import (
     ArchiveAnswer,
     FacetsAnswer,
     LabelCount,
+    LabelErrorsAnswer,
+    LabelScore,
+    MapAnswer,
+    MapPoint,
+    ModelAnswer,
+    OwnScoresAnswer,
     Reading,
     RecordAnswer,
+    RegionGrid,
+    RegionsAnswer,
+    SpaceScores,
+    TestScores,
     ValueCount,
+    WorstQuery,
 )
 from landcue.server.schemas.changes import ChangeAnswer, ChangedPair, Moment
 from landcue.server.schemas.collections import (
@@ -22,19 +33,6 @@ from landcue.server.schemas.collections import (
     CollectionSummary,
     ImportAnswer,
     Member,
-)
-from landcue.server.schemas.model import (
-    LabelErrorsAnswer,
-    LabelScore,
-    MapAnswer,
-    MapPoint,
-    ModelAnswer,
-    OwnScoresAnswer,
-    RegionGrid,
-    RegionsAnswer,
-    SpaceScores,
-    TestScores,
-    WorstQuery,
 )
 from landcue.server.schemas.searches import (
     Hit,

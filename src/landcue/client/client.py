@@ -31,7 +31,11 @@ from landcue.server.schemas.archives import (
     FacetsAnswer,
     LabelCount,
     LabelsAnswer,
+    MapAnswer,
+    ModelAnswer,
+    OwnScoresAnswer,
     RecordAnswer,
+    RegionsAnswer,
 )
 from landcue.server.schemas.changes import ChangeAnswer, ChangeRequest, Moment, TimelineAnswer
 from landcue.server.schemas.collections import (
@@ -44,7 +48,6 @@ from landcue.server.schemas.collections import (
     ImportAnswer,
     SuggestRequest,
 )
-from landcue.server.schemas.model import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
 from landcue.server.schemas.searches import PlacesAnswer, ScoresAnswer, SearchAnswer
 from landcue.server.schemas.watches import (
     FeedAnswer,

@@ -21,8 +21,7 @@ from landcue.archive.schema import LABEL_THRESHOLD
 from landcue.codes.packing import code_width
 from landcue.errors import UsageError
 from landcue.milvus.link import LARGEST, Address, Link, both, one_of, quoted, starts
-from landcue.milvus.manifest import LABEL_SCALE, Pushed, read_head, read_pushed
-from landcue.milvus.rows import parse_record
+from landcue.milvus.manifest import LABEL_SCALE, Pushed, parse_record, read_head, read_pushed
 from landcue.milvus.selection import MilvusSelection
 from landcue.models.load import find_model
 from landcue.search.backend import Facts

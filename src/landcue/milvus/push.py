@@ -21,12 +21,15 @@ from landcue.milvus.link import Address, Link, one_of
 from landcue.milvus.manifest import (
     COMPLETE,
     PUSHING,
+    ROWS,
+    Part,
     Pushed,
     find_pushed,
+    make_collection,
+    parts,
     read_pushed,
     write_pushed,
 )
-from landcue.milvus.rows import ROWS, Part, make_collection, parts
 from landcue.search.exact import (
     MEASURED_K,
     SHORTLIST,

@@ -19,8 +19,7 @@ from landcue.codes.packing import unpack_bits
 from landcue.data.names import clean_id
 from landcue.errors import UsageError, did_you_mean
 from landcue.milvus.link import LARGEST, both, joined, one_of, quoted, starts
-from landcue.milvus.manifest import LABEL_SCALE
-from landcue.milvus.rows import NO_TIME
+from landcue.milvus.manifest import LABEL_SCALE, NO_TIME
 from landcue.search.backend import Ranking, Target
 from landcue.search.exact import distances_of
 from landcue.search.filters import Filter, check_carried, check_ids, check_sources, why_empty

@@ -258,8 +258,8 @@ class OpenedArchive:
             UsageError: An unknown index, another than the collection has, or batches too large.
         """
         from landcue.milvus.link import Address
+        from landcue.milvus.manifest import ROWS
         from landcue.milvus.push import push
-        from landcue.milvus.rows import ROWS
 
         report = progress or _ignore
         return push(

@@ -31,9 +31,12 @@ from landcue.server.schemas.archives import (
     ArchivesAnswer,
     FacetsAnswer,
     LabelsAnswer,
+    MapAnswer,
+    ModelAnswer,
+    OwnScoresAnswer,
     RecordAnswer,
+    RegionsAnswer,
 )
-from landcue.server.schemas.model import MapAnswer, ModelAnswer, OwnScoresAnswer, RegionsAnswer
 from landcue.server.schemas.searches import SearchRequest
 
 router = APIRouter(generate_unique_id_function=lambda route: route.name)
