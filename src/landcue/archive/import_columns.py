@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -327,12 +326,12 @@ class TableReader:
         with np.errstate(all="ignore"):
             scaled = (embedding / norms[:, None]).astype(np.float32)
         metadata = self._metadata(batch, first, faults)
-        good = [i for i in range(n) if faults[i] is None]
+        good = [i for i in range(n) if not faults[i]]
         problems = [
             Problem(f"{self._name} row {first + i}", what) for i, what in enumerate(faults) if what
         ]
         return Piece(
-            [row for i in good if (row := metadata[i]) is not None],
+            metadata,
             scaled[good],
             np.ascontiguousarray(code[good]),
             self.n_bits,
@@ -342,7 +341,8 @@ class TableReader:
 
     def _metadata(
         self, batch: pa.RecordBatch, first: int, faults: list[str | None]
-    ) -> list[Metadata | None]:
+    ) -> list[Metadata]:
+        """Return the metadata of the rows without a fault."""
         c, n = self._columns, len(batch)
 
         def values(name: str | None) -> list[Any]:
@@ -350,38 +350,28 @@ class TableReader:
 
         ids = values(c.id) if c.id else [f"{first + i:09}" for i in range(n)]
         where = places(values(c.geometry), faults)
-        times, labels = values(c.time), values(c.labels)
-        rows: list[Metadata | None] = []
-        columns = zip(ids, where, times, labels, values(c.path), values(c.group), strict=True)
-        for i, (id_, place, time, names, path, group) in enumerate(columns):
+        others = map(values, (c.time, c.labels, c.path, c.group))
+        rows: list[Metadata] = []
+        columns = zip(ids, where, *others, strict=True)
+        for i, (id_, (bbox, outline), time, labels, path, group) in enumerate(columns):
             if id_ is None or id_ == "":
                 faults[i] = faults[i] or "has no id"
             if faults[i]:
-                rows.append(None)
                 continue
-            rows.append(_row(str(id_), place, time, names, path, group))
+            rows.append(
+                Metadata(
+                    id=str(id_),
+                    path=path or "",
+                    labels=None if labels is None else tuple(filter(None, labels)),
+                    bbox=bbox,
+                    datetime=in_utc(time),
+                    group=group,
+                    part=None,
+                    window=None,
+                    sensor=None,
+                    geometry=outline,
+                    size=0,
+                    mtime_ns=0,
+                )
+            )
         return rows
-
-
-def _row(
-    id_: str,
-    place: tuple[Bounds | None, Area | None],
-    time: datetime | None,
-    labels: list[str | None] | None,
-    path: str | None,
-    group: str | None,
-) -> Metadata:
-    return Metadata(
-        id=id_,
-        path=path or "",
-        labels=None if labels is None else tuple(label for label in labels if label),
-        bbox=place[0],
-        datetime=in_utc(time),
-        group=group,
-        part=None,
-        window=None,
-        sensor=None,
-        geometry=place[1],
-        size=0,
-        mtime_ns=0,
-    )

@@ -25,7 +25,7 @@ from landcue.archive.sources import Source
 from landcue.archive.stored_images import stored_scene_options
 from landcue.codes.regions import region_boxes
 from landcue.data.imageset import ImageSet
-from landcue.data.objects import is_object, shown, to_path
+from landcue.data.objects import is_object, shown
 from landcue.data.scenes import Length, Scale, SceneOptions, parse_bands
 from landcue.errors import ArchiveError, LandcueError, ModelError, UsageError
 from landcue.types import Encoder, Problem
@@ -186,7 +186,7 @@ def index_source(
     from landcue.data.sources.scenes import cut_scenes
     from landcue.models.load import BUILTIN, load_model
 
-    source, archive = to_path(source), to_path(archive)
+    source, archive = Path(source), Path(archive)
     report, log = progress or _ignore, notify or _ignore
     if source.is_dir() and options.asset is None:
         images = detect_source(source, options.labels, folder_labels=options.folder_labels)
@@ -295,8 +295,8 @@ def index(
     import landcue
 
     index_source(source, archive, model=model, options=options, progress=progress)
-    opened: Any = getattr(landcue, "open", ArchiveFolder.open)(to_path(archive))
-    if not is_object(to_path(archive)):
+    opened: Any = getattr(landcue, "open", ArchiveFolder.open)(Path(archive))
+    if not is_object(Path(archive)):
         for problem in opened.watches.run().problems:
             warnings.warn(str(problem), stacklevel=2)
     return opened

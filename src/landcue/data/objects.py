@@ -41,11 +41,6 @@ def is_object(path: Path) -> bool:
     return path.parts[:1] == (SCHEME,)
 
 
-def to_path(address: str | Path) -> Path:
-    """Return a file's path, or an object's address (``s3://bucket/key``), as a path."""
-    return Path(address)
-
-
 def absolute(path: Path) -> Path:
     """Return a file's absolute path; an object's address is one already."""
     return path if is_object(path) else Path(os.path.abspath(path))

@@ -102,11 +102,11 @@ def check_range(
         raise UsageError(f"{name} must be {'above' if above else 'at least'} {low}, not {value}")
 
 
-def show_options(loss: nn.Module, held: object = None) -> str:
-    """Return a loss's keyword arguments as ``repr`` shows them; they are attributes of ``held``."""
+def show_options(loss: nn.Module) -> str:
+    """Return a loss's keyword arguments as ``repr`` shows them; they are its attributes."""
     parameters = inspect.signature(type(loss)).parameters.values()
     names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    return ", ".join(f"{name}={getattr(held or loss, name)!r}" for name in names)
+    return ", ".join(f"{name}={getattr(loss, name)!r}" for name in names)
 
 
 def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

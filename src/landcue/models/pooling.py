@@ -12,19 +12,17 @@ Pooling = Literal["avg", "avgmax"]
 
 
 class GlobalPool(nn.Module):
-    """Global average (``avg``), or the sum of global average and global maximum (``avgmax``).
+    """Global average, or the sum of global average and global maximum where ``kind`` is ``avgmax``.
 
     Args:
-        kind: Which of the two.
         dim: The two spatial dimensions of the feature map.
         flatten: Whether they are dropped or kept with length 1.
     """
 
-    def __init__(
-        self, kind: Pooling = "avg", dim: tuple[int, int] = (2, 3), *, flatten: bool = True
-    ) -> None:
+    def __init__(self, dim: tuple[int, int] = (2, 3), *, flatten: bool = True) -> None:
         super().__init__()
-        self.kind, self.dim, self.flatten = kind, dim, flatten
+        self.kind: Pooling = "avg"
+        self.dim, self.flatten = dim, flatten
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[n, c, h, w]`` to ``[n, c]``, or ``[n, c, 1, 1]``."""

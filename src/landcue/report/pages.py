@@ -83,8 +83,8 @@ class _QueryRow:
     hits: list[_Tile]
 
 
-def evaluation_page(subject: Evaluation, made: str, seed: int = 0) -> str:
-    """Return the page of an evaluation; the same subject, day and seed give the same bytes."""
+def evaluation_page(subject: Evaluation, made: str) -> str:
+    """Return the page of an evaluation; the same subject and day give the same bytes."""
     scores, spaces = subject.main.scores, subject.scores
     metric = deciding_metric(scores.protocol)
     values = scores.per_query[metric.name]
@@ -96,7 +96,7 @@ def evaluation_page(subject: Evaluation, made: str, seed: int = 0) -> str:
         )
         for name in spaces
     }
-    flat = make_map(subject.main, seed)
+    flat = make_map(subject.main)
     return render(
         "evaluation.html",
         title=f"Retrieval report: {subject.name}",

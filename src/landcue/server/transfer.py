@@ -50,19 +50,12 @@ def export_watches(archive: Archive, collection: str | None = None) -> dict[str,
     return {"watches": watches}
 
 
-def import_watches(
-    archive: Archive,
-    watches: Sequence[WatchFile],
-    collection: str | None = None,
-    kept: Callable[[str], str | None] = lambda id_: None,
-) -> list[str]:
+def import_watches(archive: Archive, watches: Sequence[WatchFile]) -> list[str]:
     """Save the searches of a file; a name that is taken gets a number.
 
     Args:
         archive: An archive of the same model.
         watches: The searches.
-        collection: Id of a collection that they belong to.
-        kept: Returns the id of the collection that keeps the images of a collection of the file.
 
     Returns:
         One line for each that was not saved.
@@ -70,10 +63,10 @@ def import_watches(
     Raises:
         LandcueError: They cannot be written now; none was saved.
     """
-    ready, problems = _ready(archive, watches, kept)
+    ready, problems = _ready(archive, watches, lambda _: None)
     if ready:
         with archive.watches.batch() as batch:
-            problems += _save(archive, ready, collection, batch)
+            problems += _save(archive, ready, None, batch)
     return problems
 
 
@@ -84,7 +77,10 @@ _Ready = tuple[WatchFile, FloatArray | None, "Filter", dict[str, Any] | None]
 def _ready(
     archive: Archive, watches: Sequence[WatchFile], kept: Callable[[str], str | None]
 ) -> tuple[list[_Ready], list[str]]:
-    """Return the searches that can be saved, and a line for each of the others."""
+    """Return the searches that can be saved, and a line for each of the others.
+
+    ``kept`` returns the id of the collection that keeps the images of a collection of the file.
+    """
     ready: list[_Ready] = []
     problems: list[str] = []
     for one in watches:
@@ -183,7 +179,6 @@ def import_collection(
     name: str,
     given: CollectionFile,
     thumbnail: Callable[[bytes], bytes],
-    who: str | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Add a collection from a file, and its saved searches: both, or after a crash none.
 
@@ -193,7 +188,6 @@ def import_collection(
         name: Its name in the service.
         given: The file.
         thumbnail: Decodes a JPEG that is not trusted and writes it again.
-        who: Who marked members of which the file does not say it.
 
     Returns:
         The collection, and one line for each thing that was left out: members that the archive
@@ -250,7 +244,7 @@ def import_collection(
     ready, left_out = _ready(archive, given.watches, kept)
     problems += left_out
     create = functools.partial(
-        collections.create, name, given.name, query, members, who, images, id_=id_
+        collections.create, name, given.name, query, members, None, images, id_=id_
     )
     if not ready:
         return create(), problems

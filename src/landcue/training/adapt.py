@@ -28,7 +28,6 @@ from landcue.data.datasets import dataset_warnings
 from landcue.data.images import read_image
 from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
 from landcue.data.marks import Given, Marks, as_marks
-from landcue.data.objects import to_path
 from landcue.data.sources import open_source
 from landcue.errors import DataError, LandcueError, ModelError, UsageError, did_you_mean
 from landcue.files import core_count, write_atomic
@@ -205,7 +204,7 @@ def _open_archive(
     """Return the images of a source that is an archive, else ``None``."""
     if isinstance(source, ImageSet):
         return None
-    path = to_path(source)
+    path = Path(source)
     if not is_collection(path) and not storage.exists(path / MANIFEST):
         return None
     with contextlib.closing(open_storage(path)) as archive:
