@@ -81,6 +81,12 @@ def did_you_mean(word: str, known: Iterable[str], most: int = 20) -> str:
     return f" (known: {shown})"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error of another library, or else the name of its class."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def refusal(message: str) -> str:
     """Return why pydantic refused a value, as it follows the name of a field and a colon.
 

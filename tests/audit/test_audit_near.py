@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from landcue.audit.images import FORMS, form, gray, hash_bits, hashes
+from landcue.audit.images import FORMS, gray, hash_bits, hashes
 from landcue.audit.pairs import Limits, embedding_pairs, hash_pairs
+from landcue.data.north import turned as form
 from landcue.errors import UsageError
 
 

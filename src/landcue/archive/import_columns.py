@@ -17,7 +17,7 @@ from landcue.archive.manifest import FITTED_FROM, SPACE
 from landcue.archive.schema import Metadata, in_utc
 from landcue.codes.packing import code_width
 from landcue.data.places import area_of, place_of
-from landcue.errors import DataError, UsageError, did_you_mean
+from landcue.errors import DataError, UsageError, did_you_mean, first_line
 from landcue.types import Area, Bounds, ByteArray, Encoding, FloatArray, Problem
 
 
@@ -190,7 +190,7 @@ class TableReader:
         try:
             self._file = pq.ParquetFile(file)
         except (OSError, pa.ArrowException) as error:
-            line = (str(error).splitlines() or ["unknown error"])[0]
+            line = first_line(error)
             raise DataError(f"{file} cannot be read as a Parquet table ({line})") from None
         self._schema: pa.Schema = self._file.schema_arrow
         self.rows = int(self._file.metadata.num_rows)
@@ -209,7 +209,7 @@ class TableReader:
                 yield done + len(batch), self._piece(batch, done)
                 done += len(batch)
         except (OSError, pa.ArrowException) as error:
-            line = (str(error).splitlines() or ["unknown error"])[0]
+            line = first_line(error)
             raise DataError(f"{self._name} is damaged after row {done} ({line})") from None
 
     def _names(self) -> list[str | None]:

@@ -28,7 +28,7 @@ from landcue.archive.ray_cluster import Sizing, connected, import_ray, size_work
 from landcue.archive.reading import SceneFacts
 from landcue.data.objects import absolute, is_object, store_of
 from landcue.data.scenes import SceneOptions
-from landcue.errors import ArchiveError, LandcueError, ModelError, UsageError
+from landcue.errors import ArchiveError, LandcueError, ModelError, UsageError, first_line
 from landcue.types import Encoder
 
 _MOST_TRIES = 4
@@ -249,10 +249,9 @@ class RayEngine:
                 self._count(row, sum(part.n for part in found))
                 yield from found
         except ray.exceptions.RayError as error:
-            line = (str(error).splitlines() or [type(error).__name__])[0]
             raise ArchiveError(
-                f"Ray failed ({line}); the records committed so far are safe: run the same "
-                "command again"
+                f"Ray failed ({first_line(error)}); the records committed so far are safe: run the "
+                "same command again"
             ) from None
         finally:
             close = getattr(rows, "close", None)  # ends the workers

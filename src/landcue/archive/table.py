@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from landcue.archive import storage
 from landcue.data.objects import is_object, shown
-from landcue.errors import ArchiveError
+from landcue.errors import ArchiveError, first_line
 
 TABLE_FOLDER = "records.lance"
 
@@ -69,7 +69,7 @@ def _from_library(error: BaseException) -> bool:
 
 def _short(error: BaseException) -> str:
     """Return the first line of a message, without the library's own source positions."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
+    line = first_line(error)
     line = re.sub(r",?\s*/\S+\.rs:\d+:\d+.*$", "", line)
     return line if len(line) <= 300 else line[:299] + "…"
 

@@ -31,18 +31,7 @@ FORMS = (
     "turned by 90°",
     "transposed across",
 )
-"""What :func:`form` does to a picture; turns are counterclockwise."""
-
-
-def form(image: npt.NDArray[np.generic], index: int) -> npt.NDArray[np.generic]:
-    """Return ``[h, w, ...]`` turned and flipped: ``FORMS[index]``."""
-    if index & 4:
-        image = np.swapaxes(image, 0, 1)
-    if index & 1:
-        image = image[:, ::-1]
-    if index & 2:
-        image = image[::-1]
-    return image
+"""What :func:`landcue.data.north.turned` does by its number; turns are counterclockwise."""
 
 
 def gray(image: ByteArray) -> FloatArray:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from landcue.audit.images import CANVAS, FORMS, N_BITS, ImageSummary, form, hashes
+from landcue.audit.images import CANVAS, FORMS, N_BITS, ImageSummary, hashes
 from landcue.codes.hamming import CodeIndex
+from landcue.data.north import turned
 from landcue.errors import UsageError
 from landcue.types import ByteArray, FloatArray
 
@@ -152,7 +153,7 @@ def _within(
 
 
 def _correlation(first: FloatArray, second: FloatArray, index: int) -> float:
-    a, b = form(first, index) - first.mean(), second - second.mean()
+    a, b = turned(first, index) - first.mean(), second - second.mean()
     # Summed in one order for all forms: a picture and its mirror image give the same number.
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     return float((a64 * b64).sum() / np.sqrt((a64**2).sum() * (b64**2).sum()))

@@ -17,7 +17,7 @@ from shapely import MultiPolygon, Polygon
 from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
-from landcue.errors import DataError
+from landcue.errors import DataError, first_line
 from landcue.types import Area, Bounds
 
 
@@ -284,8 +284,7 @@ def place_of(
                 else geometry
             )
     except (ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"its geometry cannot be read ({line})") from None
+        raise DataError(f"its geometry cannot be read ({first_line(error)})") from None
     if found is None:
         return None
     wide = False

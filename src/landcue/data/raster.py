@@ -20,7 +20,7 @@ import numpy as np
 
 from landcue.data.aws_settings import attempts, endpoint
 from landcue.data.objects import address, is_object, look_up, object_path, shown, store_of
-from landcue.errors import DataError
+from landcue.errors import DataError, first_line
 
 RASTER_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".j2k"})
 """Files that GDAL always reads; the other images only where they are cut into chips."""
@@ -384,7 +384,7 @@ def short_error(error: Exception, path: Path | bytes) -> str:
     """Return the first line of GDAL's message without the file's name."""
     if isinstance(error.__cause__, Exception) and "previous exception" in str(error):
         error = error.__cause__
-    line = (str(error).splitlines() or [type(error).__name__])[0]
+    line = first_line(error)
     if isinstance(path, bytes):
         return re.sub(r"'?/vsimem/\S*'?", "the file", line)
     local = (str(path.resolve()), str(path), path.name)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landcue.data.images import read_image
-from landcue.errors import DataError, LandcueError, ModelError, UsageError
+from landcue.errors import DataError, LandcueError, ModelError, UsageError, first_line
 from landcue.files import write_atomic
 from landcue.models.checkpoint import Checkpoint
 from landcue.models.encoder import NeuralEncoder
@@ -110,9 +110,8 @@ def to_onnx(encoder: NeuralEncoder, *, locations: bool = False) -> Any:
                 dynamo=True,
             )
     except Exception as error:  # the exporter raises whatever its stages raise
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"backbone {encoder.config.backbone} cannot be exported to ONNX: {first}"
+            f"backbone {encoder.config.backbone} cannot be exported to ONNX: {first_line(error)}"
         ) from error
     finally:
         log.setLevel(level)

@@ -13,7 +13,7 @@ import numpy as np
 
 from landcue.codes.engine import for_each
 from landcue.codes.packing import pack_bits
-from landcue.errors import ModelError, UsageError
+from landcue.errors import ModelError, UsageError, first_line
 from landcue.files import core_count
 from landcue.models.resize import resize_square, to_batch
 from landcue.types import ByteArray, Encoding, FloatArray, Images
@@ -237,8 +237,7 @@ def open_session(file: Path, threads: int | None = None) -> tuple[Any, bytes]:
         # From bytes: a file cannot make the runtime open other files as external weights.
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"]), data
     except Exception as error:  # the runtime has no common error class of its own
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{file} is no usable ONNX model ({first}); {_HINT}") from None
+        raise ModelError(f"{file} is no usable ONNX model ({first_line(error)}); {_HINT}") from None
 
 
 def carries_card(file: Path) -> bool:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from landcue.errors import ModelError
+from landcue.errors import ModelError, first_line
 from landcue.files import write_atomic
 from landcue.models.encoder import NeuralEncoder
 from landcue.training.config import OptimizerSection
@@ -131,8 +131,9 @@ def load_state(
         optimizer.load_state_dict({"state": entries, "param_groups": whole["param_groups"]})
         return TrainingState(int(note["epoch"]), note["best"], note["history"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{file} cannot be resumed ({line}); delete it to start over") from None
+        raise ModelError(
+            f"{file} cannot be resumed ({first_line(error)}); delete it to start over"
+        ) from None
 
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4

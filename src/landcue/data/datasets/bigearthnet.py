@@ -9,7 +9,7 @@ from typing import Any
 
 from landcue.data.datasets.common import Facts
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set
-from landcue.errors import DataError
+from landcue.errors import DataError, first_line
 from landcue.types import Problem, Record
 
 LABELS = (
@@ -125,7 +125,7 @@ def _read_table(path: Path) -> list[tuple[str, list[str], str]]:
     try:
         table: Any = pq.read_table(path, columns=columns)
     except (pa.ArrowException, OSError) as error:
-        first = str(error).splitlines()[0]
+        first = first_line(error)
         raise DataError(f"{path} is no readable Parquet table ({first}); fetch it again") from None
     missing = [name for name in columns if name not in table.column_names]
     if missing:

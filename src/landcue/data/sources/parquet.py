@@ -16,7 +16,7 @@ from landcue.data.objects import shown
 from landcue.data.places import place_of
 from landcue.data.sources.folder import NamedFiles, local_copy
 from landcue.data.sources.stac import stac_images
-from landcue.errors import DataError
+from landcue.errors import DataError, first_line
 from landcue.types import Problem, Record
 
 _IDS = ("id", "unique_id")
@@ -58,7 +58,7 @@ def read_parquet(path: Path, asset: str | None = None) -> ImageSet:
                 raise DataError(f"{shown(path)} has no 'path' column, only {', '.join(names[:8])}")
             rows = [row for batch in file.iter_batches(columns=wanted) for row in batch.to_pylist()]
     except (pa.ArrowException, OSError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise DataError(f"{shown(path)} is not a readable Parquet file ({line})") from None
     if stac:
         items = [(f"{path.name} row {n}", path.parent, _item(row)) for n, row in enumerate(rows)]

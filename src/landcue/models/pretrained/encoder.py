@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from landcue import __version__
-from landcue.errors import ModelError, UsageError, explain_missing, missing_extra
+from landcue.errors import ModelError, UsageError, explain_missing, first_line, missing_extra
 from landcue.files import read_json, write_atomic
 from landcue.models.resize import as_pixels
 from landcue.models.space import Space, describe_space, identity_space, unit_rows
@@ -398,12 +398,6 @@ def _adapter(kind: str) -> Any:
         raise explain_missing(error) or missing_extra("hub", f"models of {kind}") from None
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error of another library."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200]
-
-
 @contextlib.contextmanager
 def quiet() -> Generator[None]:
     """Keep another library from logging, and from printing where results are printed."""
@@ -439,7 +433,7 @@ def fetching(
         with quiet():
             yield
     except Exception as error:
-        raise ModelError(f"{name}: {what} ({first_line(error)}); {instead}") from None
+        raise ModelError(f"{name}: {what} ({first_line(error)[:200]}); {instead}") from None
     finally:
         notice.cancel()
 

@@ -13,8 +13,8 @@ import transformers
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
-from landcue.errors import ModelError, UsageError
-from landcue.models.pretrained.encoder import fetching, first_line
+from landcue.errors import ModelError, UsageError, first_line
+from landcue.models.pretrained.encoder import fetching
 from landcue.models.pretrained.preprocessing import Preprocessing
 from landcue.models.pretrained.torch_tower import WEIGHTS, TorchTower, fill, read_weights
 
@@ -121,7 +121,7 @@ def restore_tower(
         if hasattr(model, "get_image_features"):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} is broken ({first_line(error)})") from None
+        raise ModelError(f"{folder} is broken ({first_line(error)[:200]})") from None
     fill(model, tensors, str(folder / WEIGHTS))
     kept = {key: settings[key] for key in ("kind", "name", "pooling_layer", "config")}
     preprocessing = Preprocessing.from_json(settings["preprocessing"])

@@ -25,7 +25,7 @@ from typing import Any, cast
 import numpy as np
 import yaml
 
-from landcue.errors import LandcueError, ModelError, UsageError, did_you_mean
+from landcue.errors import LandcueError, ModelError, UsageError, did_you_mean, first_line
 from landcue.models.onnx import open_session
 from landcue.models.pretrained.preprocessing import Preprocessing
 from landcue.types import ByteArray, FloatArray
@@ -97,7 +97,7 @@ class OnnxTower:
         try:
             found = self._session.run([self._output], {self._input: x})[0]
         except Exception as error:  # the runtime has no common error class of its own
-            line = str(error).strip().splitlines()[0][:200]
+            line = first_line(error)[:200]
             raise ModelError(
                 f"{self.name} does not take float32 images {list(x.shape)} ({line}); check size, "
                 "layout and bands of its .yaml, and that the number of images may vary"
@@ -162,8 +162,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         value = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise ModelError(f"{file} cannot be read ({line}); write it as YAML") from None
+        raise ModelError(f"{file} cannot be read ({first_line(error)}); write it as YAML") from None
     if not isinstance(value, dict):
         raise ModelError(f"{file} holds no keys and values: write size, mean and std")
     value = cast("dict[str, Any]", value)

@@ -12,8 +12,8 @@ import open_clip
 import torch
 from torch import Tensor
 
-from landcue.errors import LandcueError, ModelError, UsageError, did_you_mean
-from landcue.models.pretrained.encoder import fetching, first_line, quiet
+from landcue.errors import LandcueError, ModelError, UsageError, did_you_mean, first_line
+from landcue.models.pretrained.encoder import fetching, quiet
 from landcue.models.pretrained.preprocessing import Preprocessing
 from landcue.models.pretrained.torch_tower import WEIGHTS, TorchTower, fill, read_weights
 
@@ -105,7 +105,7 @@ def _from_folder(folder: Path, name: str, weights: str, device: str) -> OpenClip
     except LandcueError:
         raise
     except Exception as error:  # open_clip raises many kinds
-        raise ModelError(f"{folder} is no model of open_clip ({first_line(error)})") from None
+        raise ModelError(f"{folder} is no model of open_clip ({first_line(error)[:200]})") from None
     fill(made, tensors, str(folder / weights))
     return OpenClipTower(made, tokenizer, name, config, device)
 

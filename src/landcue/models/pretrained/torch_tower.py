@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
-from landcue.errors import ModelError, UsageError
+from landcue.errors import ModelError, UsageError, first_line
 from landcue.models.load import find_device
 from landcue.models.pretrained.preprocessing import Preprocessing
 from landcue.types import ByteArray, FloatArray
@@ -138,7 +138,7 @@ class TorchTower:
         try:
             return self.features(pixels).shape[1]
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-            line = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            line = first_line(error)[:200]
             raise ModelError(
                 f"{self.name} does not take images of {side} pixels and {len(self.bands)} bands "
                 f"({line})"
