@@ -121,8 +121,8 @@ class Collections:
         with self._database() as database:
             return _read(database, id_)
 
-    def marks(self, id_: str, archive: str) -> dict[str, tuple[str | None, str | None]]:
-        """Return mark and note of each member by its id.
+    def of(self, id_: str, archive: str) -> dict[str, Any]:
+        """Return a collection of an archive with its members.
 
         Raises:
             ProblemError: 404: there is no such collection; 409: it is of another archive.
@@ -130,7 +130,11 @@ class Collections:
         known = self.get(id_)
         if known["archive"] != archive:
             raise ProblemError(409, "the collection is of another archive")
-        return {one["id"]: (one["mark"], one["note"]) for one in known["members"]}
+        return known
+
+    def marks(self, id_: str, archive: str) -> dict[str, tuple[str | None, str | None]]:
+        """Return mark and note of each member of a collection, as :meth:`of`, by its id."""
+        return {one["id"]: (one["mark"], one["note"]) for one in self.of(id_, archive)["members"]}
 
     def create(
         self,
@@ -193,9 +197,7 @@ class Collections:
             ProblemError: 404: there is no such collection; 409: it is of another archive, keeps no
                 image, or another model encoded them.
         """
-        with self._database() as database:
-            if _read(database, id_)["archive"] != archive:
-                raise ProblemError(409, "the collection is of another archive")
+        self.of(id_, archive)
         found = self.kept(id_)
         if not found:
             raise ProblemError(409, "the collection keeps no image")

@@ -11,7 +11,7 @@ from landcue.data.marks import Marks
 from landcue.server import export
 from landcue.server.archives import Served
 from landcue.server.collections import label_table
-from landcue.server.errors import ProblemError, capitalized
+from landcue.server.errors import capitalized
 from landcue.server.queries import (
     encode_images,
     parse_json,
@@ -216,9 +216,7 @@ def _marks(service: Service, served: Served, given: SuggestRequest) -> Marks | N
         served.check_id(id_)
     if given.collection is None:
         return Marks("marks", relevant) if relevant or given.label is None else None
-    kept = service.collections.get(given.collection)
-    if kept["archive"] != served.name:
-        raise ProblemError(409, "the collection is of another archive")
+    kept = service.collections.of(given.collection, served.name)
     members = [(one["id"], one["mark"], one["labels"]) for one in kept["members"]]
     marks = Marks.of(kept["name"], members)
     marks.relevant.update(relevant)

@@ -99,10 +99,8 @@ async def save_watch(request: Request, service: Shared) -> Response:
             raise ProblemError(413, f"an archive has at most {MAX_WATCHES:,} saved searches")
         query = read_query(served, service.with_kept(Body(search, {}), served), service.decoders)
         kept = search.images_of and service.collections.get(search.images_of)["name"]
-        if given.collection and (
-            service.collections.get(given.collection)["archive"] != served.name
-        ):
-            raise ProblemError(409, "the collection is of another archive")
+        if given.collection:
+            service.collections.of(given.collection, served.name)
         watches.add(
             given.name,
             None if query is None else served.archive.embed(query),
