@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from color_images import write_color_images
 from landcue.codes.hashers import RIDGE
 from landcue.codes.packing import pack_bits, unpack_bits
 from landcue.errors import ModelError, UsageError
@@ -22,26 +23,11 @@ from landcue.files import exclusive
 from landcue.training.config import read_config
 from landcue.training.evaluation import Spaces
 
-LABELS = ("blue", "green", "red")
-
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """72 tiny images whose labels are their colors."""
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    lines = ["path,group,labels"]
-    for i in range(72):
-        has = rng.random(3) < 0.5
-        has[i % 3] = True
-        pixels = rng.integers(0, 60, (36, 36, 3))
-        for channel, on in zip((2, 1, 0), has, strict=True):
-            pixels[..., channel] += 150 * on
-        Image.fromarray(pixels.astype(np.uint8)).save(root / f"{i:02}.png")
-        named = ";".join(name for name, on in zip(LABELS, has, strict=True) if on)
-        lines.append(f"{i:02}.png,g{i % 2},{named}")
-    (root / "labels.csv").write_text("\n".join(lines) + "\n")
-    return root
+    return write_color_images(tmp_path_factory.mktemp("images"), 72, 36)
 
 
 def values(**changes):

@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from color_images import LABELS, write_color_images
 from landcue.data.datasets import load_dataset
 from landcue.data.imageset import label_matrix, labelled_by_group
 from landcue.errors import DataError, ModelError, UsageError
@@ -32,27 +33,11 @@ from landcue.training.images import ImageDataset, PixelCache
 from landcue.training.loop import train
 from landcue.training.state import lr_factor
 
-LABELS = ("blue", "green", "red")
-
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """60 tiny images whose labels are their colors."""
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    lines = ["path,group,labels"]
-    for i in range(60):
-        has = rng.random(3) < 0.5
-        has[i % 3] = True
-        pixels = rng.integers(0, 60, (40, 40, 3))
-        for channel, on in zip((2, 1, 0), has, strict=True):
-            pixels[..., channel] += 150 * on
-        Image.fromarray(pixels.astype(np.uint8)).save(root / f"{i:02}.png")
-        lines.append(
-            f"{i:02}.png,g{i % 2}," + ";".join(n for n, o in zip(LABELS, has, strict=True) if o)
-        )
-    (root / "labels.csv").write_text("\n".join(lines) + "\n")
-    return root
+    return write_color_images(tmp_path_factory.mktemp("images"), 60, 40)
 
 
 def config(root, **sections):
