@@ -59,6 +59,10 @@ class Bounds:
             raise UsageError(f"box {text!r}: write W,S,E,N in degrees") from None
         return cls(west, south, east, north)
 
+    def to_list(self) -> list[float]:
+        """Return west, south, east and north."""
+        return [self.west, self.south, self.east, self.north]
+
 
 Area: TypeAlias = "Polygon | MultiPolygon"
 """A footprint in degrees, EPSG:4326, as :func:`landcue.data.places.normalize` returns it."""
@@ -95,6 +99,10 @@ class Window:
         except ValueError:
             raise UsageError(f"window {text!r}: write COL,ROW,WIDTH,HEIGHT in pixels") from None
         return cls(col, row, width, height)
+
+    def to_list(self) -> list[int]:
+        """Return column, row, width and height."""
+        return [self.col, self.row, self.width, self.height]
 
 
 @dataclass(frozen=True, slots=True)

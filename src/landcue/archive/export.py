@@ -258,7 +258,7 @@ def _feature(row: Row) -> dict[str, Any]:
     shape = None if geometry is None else mapping(geometry)
     feature = {"type": "Feature", "id": row["id"], "geometry": shape, "properties": properties}
     if bounds is not None:
-        feature["bbox"] = [bounds.west, bounds.south, bounds.east, bounds.north]
+        feature["bbox"] = bounds.to_list()
     return feature
 
 

@@ -87,8 +87,7 @@ class Change:
             value[name] = list(one) if isinstance(one, tuple) else one
         value["before_datetime"] = to_iso(self.before_datetime)
         value["after_datetime"] = to_iso(self.after_datetime)
-        b = self.bbox
-        value["bbox"] = None if b is None else [b.west, b.south, b.east, b.north]
+        value["bbox"] = self.bbox and self.bbox.to_list()
         return value
 
 

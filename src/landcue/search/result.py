@@ -458,9 +458,9 @@ def _plain(hit: Hit) -> dict[str, Any]:
         "labels": list(hit.labels),
         "annotated": hit.annotated,
         "shared": list(hit.shared),
-        "bbox": box and [box.west, box.south, box.east, box.north],
+        "bbox": box and box.to_list(),
         "geometry": to_geojson(hit.geometry),
-        "window": _plain_window(hit.window),
+        "window": hit.window and hit.window.to_list(),
         "datetime": time and to_iso(time),
         "sensor": hit.sensor,
         "group": hit.group,
@@ -473,11 +473,7 @@ def _plain(hit: Hit) -> dict[str, Any]:
     if hit.region is not None:
         value["region"] = {
             "box": [round(part, 6) for part in hit.region.box],
-            "window": _plain_window(hit.region.window),
+            "window": hit.region.window and hit.region.window.to_list(),
             "geometry": to_geojson(hit.region.geometry),
         }
     return value
-
-
-def _plain_window(window: Window | None) -> list[int] | None:
-    return window and [window.col, window.row, window.width, window.height]

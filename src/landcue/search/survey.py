@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +82,7 @@ class MapView:
             {
                 "id": hit.id,
                 "geometry": to_geojson(hit.geometry),
-                "bbox": list(astuple(hit.bbox)),
+                "bbox": hit.bbox.to_list(),
                 "labels": list(hit.labels),
                 "score": hit.score if self.scored else None,
                 "percentile": hit.percentile,

@@ -20,6 +20,7 @@ import shapely
 import shapely.geometry
 from shapely.geometry.base import BaseGeometry
 
+from landcue.archive.export import geo_metadata
 from landcue.data.label_table import quote_cell
 from landcue.search import Result
 from landcue.server.archives import Served
@@ -158,9 +159,8 @@ def _rows(
             window, region = hit.window, hit.region
             where: dict[str, Any] = {}
             if region is not None:
-                at = region.window
                 where["region"] = list(region.box)
-                where["region_window"] = at and [at.col, at.row, at.width, at.height]
+                where["region_window"] = region.window and region.window.to_list()
             yield (
                 hit,
                 {
@@ -176,7 +176,7 @@ def _rows(
                     "shared": list(hit.shared),
                     "predicted": predicted,
                     "datetime": hit.datetime,
-                    "window": window and [window.col, window.row, window.width, window.height],
+                    "window": window and window.to_list(),
                     "near": hit.near,
                     "sensor": hit.sensor,
                     "group": hit.group,
@@ -209,8 +209,7 @@ def _geojson(
         if area is not None:
             feature["geometry"] = shapely.geometry.mapping(area)
         if hit.bbox is not None and hit.region is None:
-            box = hit.bbox
-            feature["bbox"] = [box.west, box.south, box.east, box.north]
+            feature["bbox"] = hit.bbox.to_list()
         feature["properties"] = {**row, "datetime": row["datetime"] and to_iso(row["datetime"])}
         file.write((b"," if i else b"") + orjson.dumps(feature))
     file.write(b"]}")
@@ -271,20 +270,20 @@ def _arrow(
     schema = schema.with_metadata({"landcue": json.dumps(about)})
     with pa.ipc.new_stream(file, schema) as stream:
         while some := list(itertools.islice(rows, _AT_ONCE)):
-            values = [
-                {**row, "predicted": list(row["predicted"].items()), "geometry": _wkb(hit)}
-                for hit, row in some
-            ]
-            table = pa.Table.from_pylist(values, plain)
+            table = _table(some, plain)
             vectors = _embeddings(served, [hit.id for hit, _ in some])
             flat = pa.array(vectors.ravel(), pa.float32())
             column = pa.FixedSizeListArray.from_arrays(flat, size)
             stream.write_table(table.append_column("embedding", column).cast(schema))
 
 
-def _wkb(hit: Hit) -> bytes | None:
-    area = _area(hit)
-    return None if area is None else shapely.to_wkb(area, byte_order=1)
+def _table(rows: Sequence[tuple[Hit, dict[str, Any]]], schema: pa.Schema) -> pa.Table:
+    values: list[dict[str, Any]] = []
+    for hit, row in rows:
+        area = _area(hit)
+        wkb = None if area is None else shapely.to_wkb(area, byte_order=1)
+        values.append({**row, "predicted": list(row["predicted"].items()), "geometry": wkb})
+    return pa.Table.from_pylist(values, schema)
 
 
 def _geoparquet(
@@ -295,36 +294,16 @@ def _geoparquet(
 ) -> None:
     kinds: set[str] = set()
     sides: list[Any] = []
-    values: list[dict[str, Any]] = []
-    geometries: list[BaseGeometry] = []
     # A stored schema would hide the metadata, which is known at the end, from pyarrow's readers.
     with pq.ParquetWriter(file, schema, compression="zstd", store_schema=False) as writer:
-
-        def flush() -> None:
-            if geometries:
-                kinds.update(geometry.geom_type for geometry in geometries)
-                sides.append(shapely.total_bounds(geometries))
-            writer.write_table(pa.Table.from_pylist(values, schema))
-            values.clear()
-            geometries.clear()
-
-        for hit, row in rows:
-            area = _area(hit)
-            if area is not None:
-                geometries.append(area)
-            pairs = list(row["predicted"].items())
-            values.append({**row, "predicted": pairs, "geometry": _wkb(hit)})
-            if len(values) == _AT_ONCE:
-                flush()
-        flush()
-        column: dict[str, Any] = {
-            "encoding": "WKB",
-            "geometry_types": sorted(kinds),
-            "orientation": "counterclockwise",
-            "edges": "planar",
-        }
+        while some := list(itertools.islice(rows, _AT_ONCE)):
+            writer.write_table(_table(some, schema))
+            areas = [area for hit, _ in some if (area := _area(hit)) is not None]
+            kinds.update(area.geom_type for area in areas)
+            if areas:
+                sides.append(shapely.total_bounds(areas))
+        whole: list[float] = []
         if sides:
-            low, high = np.min(sides, axis=0)[:2], np.max(sides, axis=0)[2:]
-            column["bbox"] = [*low.tolist(), *high.tolist()]
-        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+            whole = [*np.min(sides, axis=0)[:2].tolist(), *np.max(sides, axis=0)[2:].tolist()]
+        geo = geo_metadata(sorted(kinds), whole, covering=False)
         writer.add_key_value_metadata({"geo": json.dumps(geo), "landcue": json.dumps(about)})

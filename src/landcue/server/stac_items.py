@@ -62,8 +62,7 @@ def item_value(served: Served, record: Record, root: str) -> dict[str, Any]:
         "geometry": None if outline is None else shapely.geometry.mapping(outline),
     }
     if record.bbox is not None:
-        box = record.bbox
-        value["bbox"] = [box.west, box.south, box.east, box.north]
+        value["bbox"] = record.bbox.to_list()
     properties: dict[str, Any] = {"datetime": None if time is None else to_iso(time)}
     if time is None:  # it was taken at some time before it was indexed
         updated = datetime.fromisoformat(served.archive.manifest.updated)
