@@ -180,6 +180,7 @@ def naip(folder: Path, bands: str, side: str) -> None:
         archive = landcue.index(table, Path(work) / "archive", options=options)
         records, vectors = archive.backend.records, archive.backend.own_embeddings[:]
         wet = archive.backend.vectors.score("water")
+        encoder = change.encoder_of(archive.backend.archive)  # reads the archive's model
         chips: dict[str, dict[str, tuple[NDArray, float, NDArray, float]]] = {}
         images = {}
         for file, day in zip(files, days, strict=True):
@@ -203,7 +204,7 @@ def naip(folder: Path, bands: str, side: str) -> None:
         rise = np.array([one[second][3] - one[first][3] for one in both], np.float64)
         scenes.append(Scene(*embeddings, np.array(pixels, np.float64), changed, 1 * changed, rise))
     print(f"bands {bands}, chips of {side}; per-pixel difference of all four bands")
-    print_precision(scenes, change.encoder_of(archive.backend.archive))
+    print_precision(scenes, encoder)
 
 
 def ucmerced(folder: Path, part: str, scenes: int = 6, places: int = 150) -> None:

@@ -121,7 +121,7 @@ def encode(images: ImageSet, data: Path) -> dict[str, Vectors]:
     """Return unit embeddings by encoder: built in, and frozen ImageNet features (128 of PCA)."""
     from landcue.models.backbones import FOLDED, create_backbone, load_backbone_weights
     from landcue.models.encoder import NeuralEncoder, build_config
-    from landcue.models.space import fit_space
+    from landcue.models.fitting import fit_space
     from landcue.training.evaluation import encode_images
     from landcue.training.images import ImageDataset
 

@@ -9,15 +9,9 @@ from sklearn.metrics import average_precision_score
 
 from landcue.codes import unpack_bits
 from landcue.errors import ModelError, UsageError
+from landcue.models.fitting import fit_space, recall_of_codes
 from landcue.models.probe import fit_probe
-from landcue.models.space import (
-    Space,
-    describe_space,
-    fit_space,
-    identity_space,
-    recall_of_codes,
-    unit_rows,
-)
+from landcue.models.space import Space, describe_space, identity_space, unit_rows
 
 
 def features(m=400, width=48, seed=0):

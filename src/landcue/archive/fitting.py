@@ -224,7 +224,7 @@ def _prepare_codes(
 def _is_same_fit(kept: Any, sample: _Sample, bits: int | None, damps: bool) -> bool:
     """Return whether the model of an interrupted call was fitted as is asked for now."""
     from landcue.models.fitted_codes import FittedCodes
-    from landcue.models.space import LEAST_NEIGHBORS
+    from landcue.models.fitting import LEAST_NEIGHBORS
 
     if not isinstance(kept, FittedCodes) or kept.space.facts.get("records") != sample.records:
         return False
@@ -254,8 +254,8 @@ def outgrown(encoder: Model, archive: str, records: int, regions: int = 0) -> st
         regions: Regions a side of each image; with any, embeddings are not fitted.
     """
     from landcue.models.fitted_codes import FittedCodes
+    from landcue.models.fitting import LEAST_NEIGHBORS
     from landcue.models.load import is_builtin
-    from landcue.models.space import LEAST_NEIGHBORS
 
     base: Any = getattr(encoder, "base", encoder)
     facts: dict[str, Any] = getattr(getattr(encoder, "space", None), "facts", {})
@@ -300,8 +300,9 @@ def saved(encoder: Model) -> Any:
 def _fit_space(
     encoder: PretrainedEncoder, sample: _Sample, dim: int | None, bits: int | None
 ) -> Prepared:
+    from landcue.models.fitting import fit_space
     from landcue.models.pretrained.encoder import PretrainedEncoder
-    from landcue.models.space import describe_space, fit_space, unit_rows
+    from landcue.models.space import describe_space, unit_rows
 
     bare = PretrainedEncoder(encoder.tower)
 

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from landcue.models.backbones import create_backbone, load_backbone_weights
     from landcue.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from landcue.models.encoder import ModelConfig, NeuralEncoder, build_config
+    from landcue.models.fitting import fit_space
     from landcue.models.load import Model, load_model
     from landcue.models.locations import Regions, similar_regions
     from landcue.models.onnx import OnnxEncoder
     from landcue.models.pretrained.encoder import PretrainedEncoder
     from landcue.models.resize import resize_square
-    from landcue.models.space import Space, fit_space
+    from landcue.models.space import Space
     from landcue.types import Encoder, Encoding
 
 __all__ = [
@@ -63,7 +64,8 @@ __getattr__ = lazy_exports(
         "landcue.models.locations": ("Regions", "similar_regions"),
         "landcue.codes.regions": ("RegionEncoder",),
         "landcue.models.resize": ("resize_square",),
-        "landcue.models.space": ("Space", "fit_space"),
+        "landcue.models.fitting": ("fit_space",),
+        "landcue.models.space": ("Space",),
         "landcue.types": ("Encoder", "Encoding"),
     },
 )

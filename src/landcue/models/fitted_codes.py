@@ -24,21 +24,18 @@ from landcue.codes.hashers import itq_rotation
 from landcue.codes.packing import pack_bits
 from landcue.errors import ModelError, UsageError
 from landcue.files import write_atomic
-from landcue.models.space import (
+from landcue.models.fitting import (
     BITS,
     DAMPED_BY,
     LEAST_NEIGHBORS,
     RECALL,
-    Matrix,
-    Space,
     damping,
-    describe_space,
-    fit_probe,
     principal,
     recall_of_codes,
     shortlist_of,
-    unit_rows,
 )
+from landcue.models.probe import Matrix, fit_probe
+from landcue.models.space import Space, describe_space, unit_rows
 from landcue.types import ByteArray, Encoding, Images
 
 if TYPE_CHECKING:

@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import numpy.typing as npt
 
 from landcue.archive.space import ARCHIVE, ENCODER, Embeddings
-from landcue.errors import DataError, UsageError
+from landcue.errors import UsageError
 from landcue.search.filters import Filter
 from landcue.search.local import LocalBackend
 from landcue.search.opened import Model, OpenedArchive, open_storage
 from landcue.search.plan import SearchOptions
-from landcue.search.query import Example, Query, Text
+from landcue.search.query import Example, Query, Text, as_query
 from landcue.search.result import Picture, Result
 from landcue.search.survey import WORLD, MapView, map_view
 from landcue.types import Bounds, Encoder
@@ -170,7 +169,7 @@ class Archive(OpenedArchive):
             ArchiveError: Likewise.
             DataError: Likewise.
         """
-        return self._planner.search_many([_query(one) for one in queries], k, mode, options)
+        return self._planner.search_many([as_query(one) for one in queries], k, mode, options)
 
     def change(
         self,
@@ -239,13 +238,9 @@ class Archive(OpenedArchive):
         from landcue.search.dates import Period
 
         later = self if other is None else other
-        folders = [one.backend for one in (self, later) if isinstance(one.backend, LocalBackend)]
-        if len(folders) < 2:
-            raise UsageError("change needs all records at once: use the archive folder, not "
-                             "a Milvus collection")  # fmt: skip
         return find_changes(
-            folders[0],
-            folders[1],
+            self._folder_for("change"),
+            later._folder_for("change"),
             (Period.before(before), Period.after(after)),
             where=_filter(where),
             labels_before=labels_before,
@@ -278,9 +273,7 @@ class Archive(OpenedArchive):
         """
         from landcue.search.dates import find_timeline
 
-        if not isinstance(self.backend, LocalBackend):
-            raise UsageError("timeline needs the archive folder, not a Milvus collection")
-        return find_timeline(self.backend, id_, min_overlap)
+        return find_timeline(self._folder_for("timeline"), id_, min_overlap)
 
     def map(
         self,
@@ -313,25 +306,18 @@ class Archive(OpenedArchive):
             DataError: No chip lies on a fixed grid, or the raster would be too large.
             LandcueError: The file cannot be written.
         """
+        from landcue.search.dates import allowed
         from landcue.search.raster import write_map
 
-        if not isinstance(self.backend, LocalBackend):
-            raise UsageError("map needs all records at once: use the archive folder, not a Milvus "
-                             "collection")  # fmt: skip
+        backend = self._folder_for("map")
         asked = _asked(query, text)
         if asked is None:
             raise UsageError("nothing to compare with: specify an image, a record's id or a text")
-        records = self.backend.records
-        mask = np.ones(len(records), np.bool_)
-        restricted = _filter(where)
-        if restricted is not None and not restricted.empty:
-            mask = restricted.mask(records, self.backend.vectors)
-            if not mask.any():
-                raise DataError(restricted.why_empty(records, self.backend.vectors))
+        mask = allowed(backend, _filter(where))
         name = query if isinstance(query, str) else text or ""
         tags = {"query": name, "model": self.manifest.fingerprint}
         return write_map(
-            self.backend, self._planner.embed(asked), Path(out), mask=mask, grid=grid, tags=tags
+            backend, self._planner.embed(asked), Path(out), mask=mask, grid=grid, tags=tags
         )
 
     def suggest(
@@ -374,15 +360,13 @@ class Archive(OpenedArchive):
         from landcue.data.marks import as_marks
         from landcue.search.suggest import suggest
 
-        if not isinstance(self.backend, LocalBackend):
-            raise UsageError("suggest needs all records at once: use the archive folder, not a "
-                             "Milvus collection")  # fmt: skip
+        backend = self._folder_for("suggest")
         given = None if marks is None else as_marks(marks, collection)
         if marks is None and collection is not None:
             raise UsageError("a collection needs the file that holds it")
         picture = Picture(None, None, self.thumbnails, self.labels_of)
         return suggest(
-            self.backend, given, n,
+            backend, given, n,
             label=label, where=_filter(where), apart=apart, seed=seed, picture=picture,
         )  # fmt: skip
 
@@ -404,9 +388,7 @@ class Archive(OpenedArchive):
             UsageError: It is not valid; see :meth:`search`.
             DataError: An image cannot be read.
         """
-        asked = _asked(query, None, space)
-        assert asked is not None
-        return self.space.tag(self._planner.embed(asked))
+        return self.space.tag(self._planner.embed(as_query(query, space)))
 
     def convert(
         self, embedding: npt.NDArray[Any], source: Archive | str | None = None
@@ -454,28 +436,11 @@ class Archive(OpenedArchive):
 
         return Watches(self)
 
-    def build_ann(self) -> dict[str, object]:
-        """Load or build the approximate index; return its measured recall.
-
-        Raises:
-            UsageError: FAISS is not installed, or the index of a collection was not chosen when
-                it was pushed.
-        """
-        return self.backend.build_ann().to_json()
-
-    def measure_fusion(self) -> dict[str, Any]:
-        """Return the weight of label probabilities in mode ``fused``, measured on first use.
-
-        Where it is more than 0, mode ``auto`` uses ``fused``.
-
-        >>> archive.measure_fusion()["weight"]
-        0.0
-
-        Raises:
-            UsageError: The model has no label head, or the weight of a collection was not measured
-                when it was pushed.
-        """
-        return self.backend.measure_fusion().to_json()
+    def _folder_for(self, method: str) -> LocalBackend:
+        if not isinstance(self.backend, LocalBackend):
+            raise UsageError(f"{method} needs all records at once: use the archive folder, not a "
+                             "Milvus collection")  # fmt: skip
+        return self.backend
 
 
 def open_archive(
@@ -516,16 +481,10 @@ def search(archive: Archive | str | os.PathLike[str], query: Any = None, **optio
         return opened.search(query, **options)
 
 
-def _query(query: Example | Query) -> Query:
-    return query if isinstance(query, Query) else Query((query,))
-
-
 def _asked(
     query: Example | Query | None, text: str | None, space: str | None = None
 ) -> Query | None:
-    asked = None if query is None else _query(query)
-    if asked is not None and space is not None:
-        asked = asked.of_space(space)
+    asked = None if query is None else as_query(query, space)
     if text is not None:
         asked = Query(Text(text)) if asked is None else asked.also(Text(text))
     return asked

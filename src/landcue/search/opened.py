@@ -234,6 +234,29 @@ class OpenedArchive:
         """
         return self._storage.verify()
 
+    def build_ann(self) -> dict[str, object]:
+        """Load or build the approximate index; return its measured recall.
+
+        Raises:
+            UsageError: FAISS is not installed, or the index of a collection was not chosen when
+                it was pushed.
+        """
+        return self.backend.build_ann().to_json()
+
+    def measure_fusion(self) -> dict[str, Any]:
+        """Return the weight of label probabilities in mode ``fused``, measured on first use.
+
+        Where it is more than 0, mode ``auto`` uses ``fused``.
+
+        >>> archive.measure_fusion()["weight"]
+        0.0
+
+        Raises:
+            UsageError: The model has no label head, or the weight of a collection was not measured
+                when it was pushed.
+        """
+        return self.backend.measure_fusion().to_json()
+
     # Milvus
 
     def push(

@@ -139,6 +139,12 @@ class Query:
         return self.name or made
 
 
+def as_query(example: Example | Query, space: str | None = None) -> Query:
+    """Return the query of one example, or the query itself, of a space if one is given."""
+    query = example if isinstance(example, Query) else Query((example,))
+    return query if space is None else query.of_space(space)
+
+
 def _name(example: Example) -> str:
     if isinstance(example, str):
         return example

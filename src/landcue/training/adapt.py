@@ -32,10 +32,11 @@ from landcue.data.sources import open_source
 from landcue.errors import DataError, LandcueError, ModelError, UsageError, did_you_mean
 from landcue.files import core_count, write_atomic
 from landcue.metrics import annotate, evaluate, evaluate_codes
+from landcue.models.fitting import fit_space
 from landcue.models.load import BUILTIN, Model, load_model
 from landcue.models.pretrained.encoder import PretrainedEncoder
 from landcue.models.pretrained.own_models import as_pretrained
-from landcue.models.space import fit_space, unit_rows
+from landcue.models.space import unit_rows
 from landcue.search.opened import is_collection, open_storage
 from landcue.training.heads import AdaptOptions, fit_heads
 from landcue.training.images import Message, Progress, ignore

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from landcue.errors import UsageError
 from landcue.losses.statistics import LabelStatistics
 from landcue.models.encoder import Outputs
-from landcue.models.space import Space, fit_space, unit_rows
+from landcue.models.fitting import fit_space
+from landcue.models.space import Space, unit_rows
 from landcue.training.config import LossSection
 from landcue.training.objective import Objective
 from landcue.types import FloatArray
