@@ -15,10 +15,12 @@ def unit(vectors):
 def by_pairs(vectors, limit, most):
     """Keep a vector that is near no kept one; count each other at the first that it is near."""
     kept, near = [], []
-    for at, vector in enumerate(vectors.astype(np.float64)):
-        close = [1 - vector @ vectors[other].astype(np.float64) <= limit for other in kept]
-        if any(close):
-            near[close.index(True)] += 1
+    exact = vectors.astype(np.float64)
+    similar = 1 - exact @ exact.T <= limit
+    for at in range(len(vectors)):
+        close = similar[at, kept]
+        if close.any():
+            near[close.argmax()] += 1
         elif len(kept) < most:
             kept.append(at)
             near.append(0)
