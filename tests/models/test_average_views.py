@@ -16,10 +16,24 @@ TURNED = {f"turned {k}": np.rot90(x, k, (1, 2)) for k in (1, 3) for x in (IMAGES
 VIEWS = {4: MIRRORED, 8: MIRRORED | TURNED}
 
 
-def model(**options) -> NeuralEncoder:
+class Patches(torch.nn.Module):
+    """One convolution, whose features change when an image is mirrored or turned."""
+
+    num_features = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, self.num_features, 8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.patches(x).relu().mean((2, 3))
+
+
+def model(backbone: torch.nn.Module | None = None, **options) -> NeuralEncoder:
     torch.manual_seed(0)
     settings = {"image_size": 48, "dim": 8, "n_bits": 12, "label_names": ("a", "b", "c")}
-    return NeuralEncoder(build_config("resnet10t", **{**settings, **options})).eval()
+    config = build_config("resnet10t", **{**settings, **options})
+    return NeuralEncoder(config, backbone).eval()
 
 
 def float32(encoder: NeuralEncoder, images: np.ndarray):
@@ -81,7 +95,9 @@ def test_an_exported_model_averages_too(tmp_path):
     from landcue.models.export import export
     from landcue.models.onnx import OnnxEncoder
 
-    encoder = model(average_views=8)
+    torch.manual_seed(0)
+    patches = Patches()
+    encoder = model(patches, average_views=8)
     encoder.fingerprint = "f" * 64
     export(
         Checkpoint(encoder, {"dataset": "synthetic"}), tmp_path / "m.onnx", message=lambda _: None
@@ -90,6 +106,8 @@ def test_an_exported_model_averages_too(tmp_path):
     expected = float32(encoder, IMAGES)
     np.testing.assert_allclose(found["embedding"], expected.embedding.numpy(), atol=1e-5)
     np.testing.assert_allclose(found["hash"], expected.hash.numpy(), atol=1e-5)
+    one_view = float32(model(patches), IMAGES).embedding.numpy()
+    assert np.abs(found["embedding"] - one_view).max() > 1e-3
 
 
 def test_other_numbers_of_views_are_refused():

@@ -13,8 +13,7 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.data.sources import open_source
 from landcue.errors import UsageError
-from landcue.models.checkpoint import load_checkpoint
-from landcue.models.load import find_model, load_model
+from landcue.models.load import load_model
 from landcue.server.app import create_app
 from landcue.server.archives import Catalog
 from landcue.server.page import check_basemap
@@ -159,11 +158,18 @@ def test_what_cannot_be_compared_is_said(client, start, photos, made, views, is_
 
 
 def test_an_exported_model_has_no_regions(views, tmp_path, is_problem):
+    from landcue.models.checkpoint import Checkpoint
+    from landcue.models.encoder import NeuralEncoder, build_config
     from landcue.models.export import export
 
     exported = tmp_path / "model" / "model.onnx"
     exported.parent.mkdir()
-    export(load_checkpoint(find_model("builtin")), exported, message=str)
+    config = build_config(
+        "test_resnet", image_size=32, dim=8, n_bits=16, label_names=services.KINDS
+    )
+    trained = NeuralEncoder(config).eval()
+    trained.fingerprint = "f" * 64
+    export(Checkpoint(trained, {"dataset": "ucmerced"}), exported, message=str)
     encoder = load_model(exported)
     source = open_source(views[0])
     ingest(
