@@ -80,20 +80,27 @@ def test_traversal_on_every_path_that_takes_an_id(client, call, is_problem, id_)
         assert "root:" not in json.dumps(value)
 
 
+@pytest.fixture(scope="module")
+def keeping(start, tmp_path_factory):
+    """A client of a service with a file of collections."""
+    with start(collections_file=tmp_path_factory.mktemp("kept") / "picks.db") as client:
+        yield client
+
+
 @pytest.mark.parametrize("id_", TRAVERSALS, ids=lambda text: repr(text)[:40])
-def test_traversal_in_bodies_and_queries(start, is_problem, tmp_path, id_):
-    with start(collections_file=tmp_path / "picks.db") as client:
-        for asked in ({"id": id_}, {"positives": [id_]}, {"id": "port/01.png", "negatives": [id_]}):
-            is_problem(client.post("/v1/search", json=asked), 404)
-            is_problem(client.get("/v1/export", params={"request": json.dumps(asked)}), 404)
-        given = {"name": "a", "members": [{"id": id_, "mark": "good"}]}
-        is_problem(client.post("/v1/collections", json=given), 404)
-        assert client.get(f"/v1/collections/{quote(id_, safe='')}").status_code in (404, 405)
-        is_problem(client.post("/v1/search", json={"images_of": id_}), 404)
-        for path in ("/v1/labels", "/v1/archive", "/v1/records/port/01.png"):
-            answer = client.get(path, params={"archive": id_})
-            assert answer.status_code in (404, 422), answer.text
-        assert client.get("/v1/collections").json()["collections"] == []
+def test_traversal_in_bodies_and_queries(keeping, is_problem, id_):
+    client = keeping
+    for asked in ({"id": id_}, {"positives": [id_]}, {"id": "port/01.png", "negatives": [id_]}):
+        is_problem(client.post("/v1/search", json=asked), 404)
+        is_problem(client.get("/v1/export", params={"request": json.dumps(asked)}), 404)
+    given = {"name": "a", "members": [{"id": id_, "mark": "good"}]}
+    is_problem(client.post("/v1/collections", json=given), 404)
+    assert client.get(f"/v1/collections/{quote(id_, safe='')}").status_code in (404, 405)
+    is_problem(client.post("/v1/search", json={"images_of": id_}), 404)
+    for path in ("/v1/labels", "/v1/archive", "/v1/records/port/01.png"):
+        answer = client.get(path, params={"archive": id_})
+        assert answer.status_code in (404, 422), answer.text
+    assert client.get("/v1/collections").json()["collections"] == []
 
 
 def chunk(kind, data):
@@ -188,19 +195,26 @@ def test_a_decoder_killed_at_work_costs_one_answer(start, send, png, is_problem,
         assert client.get("/healthz").status_code == 200
 
 
+@pytest.fixture(scope="module")
+def guarded(start):
+    """A client of a service that wants tokens."""
+    with start(tokens=Tokens(read=(READ,), feedback=(FEEDBACK,))) as client:
+        yield client
+
+
 @pytest.mark.parametrize(
     "token",
     [b"", b" ", b"\x00" * 30, b"\xff" * 30, b"r" * 100_000, b"null", b"rrr\trrr", b"r" * 29 + b"*"],
     ids=lambda token: repr(token)[:20],
 )
-def test_bad_tokens(start, is_problem, token):
-    with start(tokens=Tokens(read=(READ,), feedback=(FEEDBACK,))) as client:
-        for value in (b"Bearer " + token, b"bearer" + token, token, b"Digest " + token):
-            is_problem(client.get("/v1/labels", headers={"Authorization": value}), 401)
-        both = [("Authorization", "Bearer wrong"), ("Authorization", f"Bearer {READ}")]
-        is_problem(client.get("/v1/labels", headers=both), 401)
-        cookie = {"Cookie": f"Authorization=Bearer {READ}; token={READ}"}
-        is_problem(client.get("/v1/labels", headers=cookie), 401)
+def test_bad_tokens(guarded, is_problem, token):
+    client = guarded
+    for value in (b"Bearer " + token, b"bearer" + token, token, b"Digest " + token):
+        is_problem(client.get("/v1/labels", headers={"Authorization": value}), 401)
+    both = [("Authorization", "Bearer wrong"), ("Authorization", f"Bearer {READ}")]
+    is_problem(client.get("/v1/labels", headers=both), 401)
+    cookie = {"Cookie": f"Authorization=Bearer {READ}; token={READ}"}
+    is_problem(client.get("/v1/labels", headers=cookie), 401)
 
 
 def part(name, value=b"x", file=None):
@@ -357,11 +371,14 @@ def test_no_answer_tells_of_the_inside(start, photos, source, send, png, tmp_pat
         for path, ways in described["paths"].items():
             ids = ("none", "port/01.png", "../../etc/passwd", "%00", "x" * 3_000)
             for id_ in ids if "{id}" in path else ids[:1]:
-                for method in (*ways, "delete", "put", "patch", "trace", "propfind"):
-                    url = path.replace("{id}", quote(id_))
-                    answers.append(client.request(method.upper(), url))
-                    for query in ("?archive=none", "?side=x", "?format=exe", "?query=none"):
+                url = path.replace("{id}", quote(id_))
+                for method in ways:
+                    for query in ("", "?archive=none", "?side=x", "?format=exe", "?query=none"):
                         answers.append(client.request(method.upper(), url + query))
+            url = path.replace("{id}", "port/01.png")
+            for method in ("delete", "put", "patch", "trace", "propfind"):
+                for query in ("", "?archive=none"):
+                    answers.append(client.request(method.upper(), url + query))
         for body in (
             b"",
             b"{",

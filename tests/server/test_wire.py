@@ -22,12 +22,19 @@ from landcue.server.run import connection
 LANDCUE = [sys.executable, "-m", "landcue.cli.main"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def wire(app):
-    """Start a service with some limits in this process; gives its address and itself."""
+    """Give the address of a service of some limits in this process, and itself; each runs once."""
     with contextlib.ExitStack() as stack:
+        running = {}
 
         def wire(limits=None, **options):
+            asked = json.dumps([limits, options])
+            if asked not in running:
+                running[asked] = started(limits, options)
+            return running[asked]
+
+        def started(limits, options):
             made = app(limits)
             handler = functools.partial(connection, **options)
             port = stack.enter_context(services.running(made, http=handler))
