@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from commands import landcue
+from commands import error_line, landcue
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import delete
 
@@ -172,14 +172,11 @@ def test_metrics_are_those_of_both(service):
     assert 'landcue_archive_records{archive="made"} 200.0\n' in text
 
 
-def test_another_service_on_the_port_is_refused(service, made, start):
+def test_another_service_on_the_port_is_refused(service, made):
     for more in ((), ("--workers", 2)):
-        other = start(made, "--port", service.port, *more)
-        assert other.process.wait(LONG) == 2
-        until(lambda other=other: other.lines)
-        assert len(other.lines) == 1
-        assert "address already in use" in other.lines[0]
-        assert "choose another" in other.lines[0]
+        line = error_line(2, "serve", made, "--port", service.port, *more)
+        assert "address already in use" in line
+        assert "choose another" in line
 
 
 def test_marks_of_both_are_kept_in_one_collection(service, made):
