@@ -27,7 +27,7 @@ from landcue.codes.regions import region_boxes
 from landcue.data.imageset import ImageSet
 from landcue.data.objects import is_object, shown
 from landcue.data.scenes import Length, Scale, SceneOptions, parse_bands
-from landcue.errors import ArchiveError, LandcueError, ModelError, UsageError
+from landcue.errors import ArchiveError, LandcueError, ModelError, UsageError, counted
 from landcue.types import Encoder, Problem
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def index_source(
         for problem in report.skipped:
             log(f"skipped {problem}")
         for rule, files in report.assumed.items():
-            log(f"{files:,} raster{'s' * (files != 1)}: {rule}")
+            log(f"{counted(files, 'raster')}: {rule}")
         for problem in report.warnings[:_SHOWN]:
             log(f"warning of {problem}")
         if len(report.warnings) > _SHOWN:

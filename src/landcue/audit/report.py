@@ -13,6 +13,7 @@ from landcue.audit.images import FORMS, DuplicateGroup
 from landcue.audit.pairs import Limits, LookAlike, NearDuplicate, Overlap
 from landcue.data.imageset import ImageSet
 from landcue.data.splits import data_id
+from landcue.errors import counted
 
 FORMAT = 1
 """Version of the JSON document."""
@@ -219,28 +220,28 @@ def _copies(report: AuditReport) -> Iterator[Finding]:
         if counts.crossing:
             where = ", ".join(f"{n} {pair}" for pair, n in counts.across.items())
             text = (
-                f"{_n(counts.crossing, 'pair')} {what} {_lie(counts.crossing)} in different parts "
-                f"({where}): keep each pair in one part, or leave one of the two out"
+                f"{counted(counts.crossing, 'pair')} {what} {_lie(counts.crossing)} in different "
+                f"parts ({where}): keep each pair in one part, or leave one of the two out"
             )
             yield Finding("error", across, counts.crossing, text)
         inside = counts.total - counts.crossing
         if inside:
             place = ", both in one part" if report.split else ""
-            text = f"{_n(inside, 'pair')} {what}{place}"
+            text = f"{counted(inside, 'pair')} {what}{place}"
             yield Finding("warning", within, inside, text)
     wrong = len(report.conflicts["identical"])
     if wrong:
-        text = f"{_n(wrong, 'group')} of identical images with different labels or classes"
+        text = f"{counted(wrong, 'group')} of identical images with different labels or classes"
         yield Finding("error", "contradictory-identical", wrong, text)
     wrong = len(report.conflicts["near"])
     if wrong:
-        text = f"{_n(wrong, 'pair')} of near-duplicates with different labels or classes"
+        text = f"{counted(wrong, 'pair')} of near-duplicates with different labels or classes"
         yield Finding("warning", "contradictory-near", wrong, text)
     alike = report.counts["alike"]
     if alike.total:
         text = (
-            f"{_n(alike.total, 'pair')} of nearly equal embeddings, {alike.crossing} across parts: "
-            "look at them, most are different images of one kind of place"
+            f"{counted(alike.total, 'pair')} of nearly equal embeddings, {alike.crossing} across "
+            "parts: look at them, most are different images of one kind of place"
         )
         yield Finding("note", "look-alikes", alike.total, text)
     for kind in report.cut:
@@ -251,55 +252,53 @@ def _copies(report: AuditReport) -> Iterator[Finding]:
 def _files(report: AuditReport) -> Iterator[Finding]:
     if report.unreadable:
         n = len(report.unreadable)
-        yield Finding("error", "undecodable", n, f"{_n(n, 'file')} cannot be decoded")
+        yield Finding("error", "undecodable", n, f"{counted(n, 'file')} cannot be decoded")
     if report.images.problems:
         n = len(report.images.problems)
-        yield Finding("warning", "source-problems", n, f"the source has {_n(n, 'problem')}")
+        yield Finding("warning", "source-problems", n, f"the source has {counted(n, 'problem')}")
     if report.odd_sizes:
         n = len(report.odd_sizes)
         height, width = next(iter(report.sizes))
-        text = f"{_n(n, 'image')} {_have(n)} another size than {width} x {height} pixels"
+        text = f"{counted(n, 'image')} {_have(n)} another size than {width} x {height} pixels"
         yield Finding("warning", "odd-sizes", n, text)
     if report.odd_kinds:
         n = len(report.odd_kinds)
         mode, bands = next(iter(report.kinds))
-        text = f"{_n(n, 'image')} {_have(n)} other bands than {mode} ({bands}); all are read as RGB"
+        what = f"{counted(n, 'image')} {_have(n)} other bands than {mode} ({bands})"
+        text = f"{what}; all are read as RGB"
         yield Finding("warning", "other-bands", n, text)
     if report.blank:
         n = len(report.blank)
-        text = f"{_n(n, 'image')} {_have(n)} hardly any content; copies of them are not looked for"
+        what = f"{counted(n, 'image')} {_have(n)} hardly any content"
+        text = f"{what}; copies of them are not looked for"
         yield Finding("note", "blank", n, text)
 
 
 def _annotations(labels: LabelFacts) -> Iterator[Finding]:
     if labels.unlabeled:
         n = len(labels.unlabeled)
-        yield Finding("warning", "unlabeled", n, f"{_n(n, 'image')} {_have(n)} no annotation")
+        yield Finding("warning", "unlabeled", n, f"{counted(n, 'image')} {_have(n)} no annotation")
     if labels.empty:
         n = len(labels.empty)
-        text = f"{_n(n, 'image')} {_have(n)} an annotation without any label"
+        text = f"{counted(n, 'image')} {_have(n)} an annotation without any label"
         yield Finding("note", "no-label", n, text)
     if labels.never:
         n = len(labels.never)
-        text = f"{_n(n, 'label')} never occur{'s' if n == 1 else ''}: {_some(labels.never)}"
+        text = f"{counted(n, 'label')} never occur{'s' if n == 1 else ''}: {_some(labels.never)}"
         yield Finding("warning", "never-occurring", n, text)
     for part, names in labels.absent.items():
         if names:
-            text = f"{_n(len(names), 'label')} without an image in {part}: {_some(names)}"
+            text = f"{counted(len(names), 'label')} without an image in {part}: {_some(names)}"
             yield Finding("warning", "absent-labels", len(names), text)
     for part, names in labels.rare.items():
         if names:
-            text = f"{_n(len(names), 'label')} with very few images in {part}: {_some(names)}"
+            text = f"{counted(len(names), 'label')} with very few images in {part}: {_some(names)}"
             yield Finding("note", "rare-labels", len(names), text)
 
 
 def _some(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - _NAMED_LABELS} more" if len(names) > _NAMED_LABELS else ""
     return ", ".join(names[:_NAMED_LABELS]) + more
-
-
-def _n(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _have(count: int) -> str:

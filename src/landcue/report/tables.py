@@ -103,8 +103,8 @@ def evaluation_markdown(title: str, facts: Sequence[str], spaces: Mapping[str, R
 def evaluation_latex(facts: Sequence[str], spaces: Mapping[str, Report]) -> str:
     """Return scores and scores by label of the first space as two ``tabular`` blocks."""
     scores = next(iter(spaces.values()))
-    by_label = latex(_escaped(scores.label_rows()), 1)
-    return latex(_escaped(score_cells(spaces)), 1, facts) + "\n" + by_label
+    by_label = latex(escaped(scores.label_rows()), 1)
+    return latex(escaped(score_cells(spaces)), 1, facts) + "\n" + by_label
 
 
 def size_facts(counts: dict[str, int]) -> list[str]:
@@ -132,7 +132,8 @@ def span(pair: tuple[float, float]) -> str:
     return f"{number(pair[0])} .. {number(pair[1])}" if all(map(math.isfinite, pair)) else "–"
 
 
-def _escaped(cells: Cells) -> Cells:
+def escaped(cells: Cells) -> Cells:
+    """Return cells whose special characters LaTeX prints as they are."""
     return [[latex_escape(cell) for cell in line] for line in cells]
 
 
@@ -171,9 +172,7 @@ def data_uri(content: bytes, kind: str = "image/jpeg") -> str:
 
 def shown(value: object) -> object:
     """Return floats with four digits, or a dash for NaN; other values as they are."""
-    if isinstance(value, float):
-        return f"{value:.4f}" if math.isfinite(value) else "–"
-    return value
+    return number(value) if isinstance(value, float) else value
 
 
 @functools.cache

@@ -14,11 +14,10 @@ from landcue.report.comparison import Contest, column_names, label_cells, metric
 from landcue.report.evaluation import Evaluation
 from landcue.report.pages import NOTE, comparison_page, evaluation_page
 from landcue.report.tables import (
-    Cells,
+    escaped,
     evaluation_latex,
     evaluation_markdown,
     latex,
-    latex_escape,
     markdown,
     markdown_escape,
     size_facts,
@@ -114,6 +113,5 @@ def comparison_latex(
     blocks: list[str] = []
     for contest in contests:
         for cells in (metric_cells(contest, *names), label_cells(contest, *names)):
-            escaped: Cells = [[latex_escape(cell) for cell in line] for line in cells]
-            blocks.append(latex(escaped, 1, [*facts, contest.title]))
+            blocks.append(latex(escaped(cells), 1, [*facts, contest.title]))
     return "\n".join(blocks)
