@@ -1,7 +1,6 @@
 """Index a source into an archive in one call, for ``landcue index`` and ``landcue.index``.
 
-This module and :mod:`landcue.archive.stored_images` are the only ones of this package that load
-models by name.
+It is the only module of this package that loads models by name.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from landcue.archive.fitting import Part, Prepared, outgrown, prepare_encoder, s
 from landcue.archive.ingest import IngestReport, ingest
 from landcue.archive.manifest import MANIFEST, read_manifest
 from landcue.archive.rebuild import ReembedReport, RepairReport, reembed, reembed_parts, repair
-from landcue.archive.sources import Source
-from landcue.archive.stored_images import stored_scene_options
+from landcue.archive.sources import Source, stored_scene_options
 from landcue.codes.regions import region_boxes
 from landcue.data.imageset import ImageSet
 from landcue.data.objects import is_object, shown

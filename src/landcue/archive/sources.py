@@ -12,13 +12,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from landcue.archive.schema import Metadata
 from landcue.data.names import clean_id, find_stored, stored_name
 from landcue.data.objects import is_object, joined, shown
+from landcue.data.scenes import SceneOptions
 from landcue.errors import UsageError
 from landcue.types import Record
+
+if TYPE_CHECKING:
+    from landcue.models.load import Model
 
 _MOST_NAME = 100
 _TABLE = "labels.csv"
@@ -214,3 +218,11 @@ def _plain(name: str) -> str:
 
 def _begins_ids(name: str, stored: Mapping[str, Metadata]) -> bool:
     return any(id_.startswith(f"{name}:") for id_ in stored)
+
+
+def stored_scene_options(model: Model, changed: Mapping[str, Any], source: Source) -> SceneOptions:
+    """Return how the rasters and chips of a source were read."""
+    note = {**source.scenes, **changed}
+    if not note:
+        return SceneOptions(channels=model.in_chans, side=model.image_size)
+    return SceneOptions.noted(note, channels=model.in_chans, side=model.image_size)

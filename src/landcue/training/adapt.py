@@ -12,22 +12,27 @@ import hashlib
 import itertools
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from landcue.archive import storage
 from landcue.archive.manifest import MANIFEST
-from landcue.archive.stored_images import ArchiveImages
+from landcue.archive.plan import make_plan
+from landcue.archive.reading import ReadImage, reading_ahead
+from landcue.archive.rebuild import check_images, stored_parts
+from landcue.archive.sources import stored_scene_options
 from landcue.data.datasets import dataset_warnings
 from landcue.data.images import read_image
 from landcue.data.imageset import ImageSet, label_matrix, labelled_by_group
 from landcue.data.marks import Given, Marks, as_marks
+from landcue.data.objects import shown
 from landcue.data.sources import open_source
 from landcue.errors import DataError, LandcueError, ModelError, UsageError, did_you_mean
 from landcue.files import core_count, write_atomic
@@ -40,7 +45,10 @@ from landcue.models.space import unit_rows
 from landcue.search.opened import is_collection, open_storage
 from landcue.training.heads import AdaptOptions, fit_heads
 from landcue.training.images import Message, Progress, ignore
-from landcue.types import ByteArray, FloatArray, Record
+from landcue.types import ByteArray, Encoder, FloatArray, Problem, Record
+
+if TYPE_CHECKING:
+    from landcue.search.backend import Storage
 
 METRIC = "nDCG@100"
 _BATCH = 64
@@ -199,9 +207,59 @@ def _save(encoder: PretrainedEncoder, out: Path) -> None:
         shutil.rmtree(stage, ignore_errors=True)
 
 
+class _ArchiveImages:
+    """The images and chips of an archive's records, read again from their sources.
+
+    Attributes:
+        model: The model that was passed, or the archive's own.
+        images: The records.
+    """
+
+    def __init__(self, archive: Storage, model: str | Path | Model | None = None) -> None:
+        """Read the records; the model decides at which size chips are read.
+
+        Raises:
+            ArchiveError: The archive is broken, or holds no images; it is another model's.
+            UsageError: It is a collection whose model is not on this machine.
+            ModelError: The model cannot be loaded.
+        """
+        check_images(archive.folder, archive.manifest)
+        chosen = archive.model_folder if model is None else model
+        if chosen is None:
+            where = shown(archive.folder)
+            raise UsageError(f"the model of {where} is not on this machine; add --model")
+        self.model = load_model(chosen) if isinstance(chosen, str | Path) else chosen
+        if model is None:
+            archive.manifest.check_encoder(self.model, archive.folder)
+        options = partial(stored_scene_options, self.model, {})
+        self._parts = stored_parts(archive.manifest, archive.stored(), options)
+        records = [record for part in self._parts for record in part.records]
+        names = sorted({name for record in records for name in record.labels or ()})
+        self.images = ImageSet("archive", archive.folder, tuple(records), tuple(names))
+
+    def prepared(
+        self, encoder: Encoder, ids: Collection[str]
+    ) -> Iterator[tuple[str, ByteArray | str]]:
+        """Yield the id and the prepared pixels of each of these records, or why there are none."""
+        for part in self._parts:
+            taken = [record for record in part.records if record.id in ids]
+            plan = make_plan(taken, {}, "", part.root)
+            planned = {task.record.id for task in plan.tasks}
+            where = {record.id: str(record.path) for record in taken if record.id not in planned}
+            for id_, path in where.items():
+                yield id_, f"{shown(Path(path))}: the image is missing or cannot be read"
+            with reading_ahead(
+                plan.tasks, encoder, part.scenes, core_count(), 128, beside_encoder=True
+            ) as (read, _):
+                for task, item in zip(plan.tasks, read, strict=True):
+                    pixels = item.pixels if isinstance(item, ReadImage) else None
+                    what = str(item) if isinstance(item, Problem) else f"{task.record.id}: no data"
+                    yield task.record.id, what if pixels is None else pixels
+
+
 def _open_archive(
     source: Path | str | ImageSet, model: str | Path | Model | None
-) -> ArchiveImages | None:
+) -> _ArchiveImages | None:
     """Return the images of a source that is an archive, else ``None``."""
     if isinstance(source, ImageSet):
         return None
@@ -209,7 +267,7 @@ def _open_archive(
     if not is_collection(path) and not storage.exists(path / MANIFEST):
         return None
     with contextlib.closing(open_storage(path)) as archive:
-        return ArchiveImages(archive, model)
+        return _ArchiveImages(archive, model)
 
 
 def _labeled_by_marks(images: ImageSet, marks: Marks, message: Message) -> ImageSet:
@@ -310,7 +368,7 @@ def _features(
     encoder: PretrainedEncoder,
     loaded: Model,
     records: Sequence[Record],
-    stored: ArchiveImages | None,
+    stored: _ArchiveImages | None,
     cache: Path | None,
     progress: Progress,
 ) -> tuple[FloatArray, FloatArray, list[Record], list[str]]:
