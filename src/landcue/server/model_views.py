@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,39 +39,10 @@ class ModelViews:
 
     def __init__(self, served: Served) -> None:
         self._served = served
-        self._known: dict[str, dict[str, Any]] = {}
-        self._lock = threading.Lock()
 
+    @functools.cached_property
     def model(self) -> dict[str, Any]:
-        """Return the architecture and the training of the model."""
-        return self._once("model", self._model)
-
-    def scores(self) -> dict[str, Any]:
-        """Return retrieval scores of the annotated records.
-
-        Raises:
-            ProblemError: 404: too few records are annotated.
-        """
-        return self._once("scores", self._scores)
-
-    def map(self) -> dict[str, Any]:
-        """Return a 2-D map of a sample of the records.
-
-        Raises:
-            ProblemError: 404: there are too few records.
-        """
-        return self._once("map", self._map)
-
-    def _once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        with self._lock:
-            if name not in self._known:
-                try:
-                    self._known[name] = make()
-                except UsageError as error:
-                    raise ProblemError(404, f"archive {self._served.name!r}: {error}") from None
-            return self._known[name]
-
-    def _model(self) -> dict[str, Any]:
+        """The architecture and the training of the model."""
         served = self._served
         config = self._config()
         settings, made = _mapping(config.get("model")), _mapping(config.get("provenance"))
@@ -110,7 +81,13 @@ class ModelViews:
         about = without_paths(str(test.get("about", "")), self._served.known_paths())
         return {"about": about, "spaces": spaces}
 
-    def _scores(self) -> dict[str, Any]:
+    @functools.cached_property
+    def scores(self) -> dict[str, Any]:
+        """Retrieval scores of the annotated records.
+
+        Raises:
+            UsageError: Too few records are annotated.
+        """
         found = own_scores(self._served.archive)
         taken = next(iter(found.spaces.values())).counts["n_query"]
         which = (
@@ -133,7 +110,13 @@ class ModelViews:
             "label_errors": None if found.errors is None else _errors(found.errors),
         }
 
-    def _map(self) -> dict[str, Any]:
+    @functools.cached_property
+    def map(self) -> dict[str, Any]:
+        """A 2-D map of a sample of the records.
+
+        Raises:
+            UsageError: There are too few records.
+        """
         archive = self._served.archive
         found = flat_map(archive)
         counts = Counter(found.kinds)

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from landcue.errors import UsageError
 from landcue.server.archives import Served
-from landcue.server.errors import problem
+from landcue.server.errors import ProblemError, problem
 from landcue.server.metrics import MEDIA_TYPE as METRICS
 from landcue.server.model_views import ModelViews, similar_regions
 from landcue.server.queries import Body, read_body
@@ -43,27 +44,33 @@ router = APIRouter(generate_unique_id_function=lambda route: route.name)
 
 
 async def _view(
-    service: Service, served: Served, make: Callable[[ModelViews], dict[str, Any]]
+    service: Service, served: Served, read: Callable[[ModelViews], dict[str, Any]]
 ) -> Response:
-    return JSONResponse(await service.insights.run(functools.partial(make, served.views)))
+    def work() -> dict[str, Any]:  # in one thread, so that nothing is computed twice
+        try:
+            return read(served.views)
+        except UsageError as error:
+            raise ProblemError(404, f"archive {served.name!r}: {error}") from None
+
+    return JSONResponse(await service.insights.run(work))
 
 
 @router.get("/v1/model", responses=json_of(ModelAnswer))
 async def get_model(service: Shared, served: Shown) -> Response:
     """Return the architecture, the training and the published scores of an archive's model."""
-    return await _view(service, served, ModelViews.model)
+    return await _view(service, served, lambda views: views.model)
 
 
 @router.get("/v1/model/scores", responses=json_of(OwnScoresAnswer))
 async def get_model_scores(service: Shared, served: Shown) -> Response:
     """Measure retrieval among the annotated records; computed once and cached."""
-    return await _view(service, served, ModelViews.scores)
+    return await _view(service, served, lambda views: views.scores)
 
 
 @router.get("/v1/model/map", responses=json_of(MapAnswer))
 async def get_embedding_map(service: Shared, served: Shown) -> Response:
     """Return a sample of the records on the first two principal components."""
-    return await _view(service, served, ModelViews.map)
+    return await _view(service, served, lambda views: views.map)
 
 
 async def _compare(request: Request, service: Service, id_: str, body: Body) -> Response:
