@@ -11,33 +11,26 @@ byte 0, and bits past K are zero.
 ([[0, 1]], [[0, 1]])
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from landcue.lazy import lazy_exports
-
-if TYPE_CHECKING:
-    from landcue.codes.cue import CueCodes, base2, hadamard
-    from landcue.codes.cue_index import CueIndex, cue_distances
-    from landcue.codes.hamming import CodeIndex, hamming_distances
-    from landcue.codes.hashers import (
-        Decoder,
-        Hasher,
-        fit_decoder,
-        fit_hasher,
-        fit_itq,
-        fit_lsh,
-        fit_sign,
-    )
-    from landcue.codes.packing import (
-        CodeStatistics,
-        code_statistics,
-        code_width,
-        pack_bits,
-        sign_bits,
-        unpack_bits,
-    )
+from landcue.codes.cue import CueCodes, base2, hadamard
+from landcue.codes.cue_index import CueIndex, cue_distances
+from landcue.codes.hamming import CodeIndex, hamming_distances
+from landcue.codes.hashers import (
+    Decoder,
+    Hasher,
+    fit_decoder,
+    fit_hasher,
+    fit_itq,
+    fit_lsh,
+    fit_sign,
+)
+from landcue.codes.packing import (
+    CodeStatistics,
+    code_statistics,
+    code_width,
+    pack_bits,
+    sign_bits,
+    unpack_bits,
+)
 
 __all__ = [
     "CodeIndex",
@@ -61,29 +54,3 @@ __all__ = [
     "sign_bits",
     "unpack_bits",
 ]
-
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "landcue.codes.cue": ("CueCodes", "base2", "hadamard"),
-        "landcue.codes.cue_index": ("CueIndex", "cue_distances"),
-        "landcue.codes.hamming": ("CodeIndex", "hamming_distances"),
-        "landcue.codes.hashers": (
-            "Decoder",
-            "Hasher",
-            "fit_decoder",
-            "fit_hasher",
-            "fit_itq",
-            "fit_lsh",
-            "fit_sign",
-        ),
-        "landcue.codes.packing": (
-            "CodeStatistics",
-            "code_statistics",
-            "code_width",
-            "pack_bits",
-            "sign_bits",
-            "unpack_bits",
-        ),
-    },
-)
