@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,9 @@ from landcue.experiments.measure import Encodings, Measured, load_measured, meas
 from landcue.experiments.spec import Cell, Spec, cells, read_spec
 from landcue.files import exclusive, read_json, write_atomic
 from landcue.training.config import TrainingConfig
-from landcue.training.images import ignore, read_split
+from landcue.training.images import Message, Progress, ignore, read_split
 from landcue.training.loop import train
 
-Message = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
 _MOST_OPEN = 16  # models whose encodings stay in memory: a row goes through its seeds twice
 
 
@@ -322,9 +321,6 @@ def _value(measured: Measured, metric: str) -> float:
 def _history(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
-    header, *lines = file.read_text(encoding="utf-8").splitlines()
-    names = header.split(",")
-    return [
-        {name: float(cell) for name, cell in zip(names, line.split(","), strict=True) if cell}
-        for line in lines
-    ]
+    with file.open(encoding="utf-8", newline="") as text:
+        rows = list(csv.DictReader(text))
+    return [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
