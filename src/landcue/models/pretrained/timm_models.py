@@ -69,11 +69,11 @@ def _fetch(name: str) -> nn.Module:
         return _create(name, pretrained=True)
 
 
-def _classifier(module: Any) -> str:
+def _classifier(module: Any) -> tuple[str, ...]:
     """Return the prefixes of the classifier's weights, which a file may hold."""
     named = module.pretrained_cfg.get("classifier") or ()
     names = (named,) if isinstance(named, str) else named
-    return ",".join(f"{name}." for name in names)
+    return tuple(f"{name}." for name in names)
 
 
 def _preprocessing(module: Any, name: str) -> Preprocessing:

@@ -181,12 +181,13 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise ModelError(f"{file} is broken ({error}); download it again") from None
 
 
-def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: str, ignored: str = "") -> None:
-    """Load weights that must fit a module exactly."""
+def fill(
+    module: nn.Module, tensors: Mapping[str, Tensor], where: str, ignored: tuple[str, ...] = ()
+) -> None:
+    """Load weights that must fit a module exactly, but for names that begin as ``ignored`` does."""
     wanted = module.state_dict()
-    prefixes = tuple(prefix for prefix in ignored.split(",") if prefix)
-    extra = sorted(name for name in tensors.keys() - wanted.keys())
-    extra = [name for name in extra if not (prefixes and name.startswith(prefixes))]
+    unknown = sorted(tensors.keys() - wanted.keys())
+    extra = [name for name in unknown if not name.startswith(ignored)]
     missing = sorted(wanted.keys() - tensors.keys())
     shapes = [n for n, t in wanted.items() if n in tensors and t.shape != tensors[n].shape]
     if missing or extra or shapes:

@@ -18,7 +18,7 @@ from landcue.models.pretrained.preprocessing import Preprocessing
 from landcue.models.pretrained.torch_tower import WEIGHTS, TorchTower, fill, read_weights
 
 _SIDE = 224
-_CLASSIFIERS = "fc.,head.,classifier."
+_CLASSIFIERS = ("fc.", "head.", "classifier.")
 
 
 class TorchGeoTower(TorchTower):
