@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 BUDGETS = {
     **{"attack": 400, "browser": 500, "ddp": 300, "fuzz": 240, "milvus": 300, "ray": 300, "s3": 300}
@@ -22,6 +23,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _paths))
 # Ray demands a token of clusters as soon as one lies in the home folder, which its own local
 # clusters write, and tests change homes: clusters of tests, on the loopback, need none.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+
+# No test measures time: an example takes what a busy machine needs.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 _spent: defaultdict[str, float] = defaultdict(float)
 

@@ -66,7 +66,7 @@ def searches(draw):
     return gallery, queries, draw(st.sampled_from(weights)), draw(st.integers(1, 40)), mask
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(searches(), st.sampled_from(["numba", "numpy"]))
 def test_equals_the_full_scan_and_brute_force(search, engine):
     gallery, queries, weight, k, mask = search
@@ -76,7 +76,7 @@ def test_equals_the_full_scan_and_brute_force(search, engine):
     assert_same(index.search(queries, k, mask, weight=weight), expected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(searches(), st.sampled_from([1, 3, 30]))
 def test_groups_split_into_rings_give_the_same_answers(search, least):
     gallery, queries, weight, k, mask = search
@@ -170,7 +170,7 @@ def test_one_thread_equals_many(n_query, filtered):
             assert_same(index.search(queries, k, mask, weight=3), expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(WEIGHTS))
 def test_an_xor_mask_on_everything_changes_no_answer(seed, weight):
     rng = np.random.default_rng(seed)

@@ -63,7 +63,7 @@ def pairs(found):
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 12),
     st.integers(0, 80),

@@ -10,7 +10,7 @@ from landcue.codes.hamming import plane_distances
 from landcue.codes.packing import pack_bits, to_words
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 300),
     st.integers(0, 140),

@@ -109,7 +109,7 @@ def test_rows_sorted_by_distance_either_way(engine, step):
     assert found == brute_force(codes, query, 64, 25)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(BITS),
     st.integers(1, 60),

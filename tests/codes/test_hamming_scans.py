@@ -49,7 +49,7 @@ def searches(draw):
     return codes, queries, n_bits, k, mask
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(searches())
 def test_both_engines_equal_brute_force(search):
     codes, queries, n_bits, k, mask = search
@@ -98,7 +98,7 @@ def test_masks_of_whole_stretches():
             np.testing.assert_array_equal(found[1], np.repeat(rows[None], len(queries), axis=0))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 60), st.integers(0, 2**32 - 1), st.integers(1, 50))
 def test_an_xor_mask_on_everything_changes_no_answer(n_bytes, seed, k):
     rng = np.random.default_rng(seed)

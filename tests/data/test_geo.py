@@ -205,7 +205,7 @@ def test_boxes_that_cannot_be(values):
 degrees = st.integers(-18, 18).map(lambda n: n * 10)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     sides=st.lists(st.tuples(degrees, degrees, st.integers(-8, 7)), min_size=1, max_size=8),
     west=degrees, east=degrees, south=st.integers(-8, 7),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.transform import from_bounds, from_origin
@@ -182,7 +182,6 @@ def test_a_pole_is_no_obstacle_to_metres():
     assert ground_steps(crs, transform, 5, 5) == pytest.approx((103.2, 103.2), abs=0.2)
 
 
-@settings(deadline=None)
 @given(
     width=st.integers(1, 90), height=st.integers(1, 90),
     chip=st.tuples(st.integers(1, 40), st.integers(1, 40)),

@@ -195,7 +195,7 @@ def test_images_without_any_label_are_all_left_out():
     assert scores.metrics["P@1"] == 0
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @randomly(st.integers(0, 2**32 - 1), st.booleans())
 def test_the_order_of_the_gallery_changes_nothing(seed, by_id):
     query, gallery, distances = sample(6, 20, seed=seed)

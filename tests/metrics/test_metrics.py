@@ -128,7 +128,7 @@ gain_groups = st.lists(
 ).filter(lambda groups: sum(map(len, groups)) <= 8)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(gain_groups)
 def test_values_are_means_over_all_orders_of_any_ties(groups):
     expected = brute_force.expectation(groups, KS)

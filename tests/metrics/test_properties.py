@@ -20,7 +20,7 @@ RULES = Protocol(
 QUOTIENTS = {m.name for m in RULES.metrics() if m.kind in ("WAP", "AP@k/hits")}
 """Means over what was found: one more weak hit lowers them, so they need not grow with swaps."""
 
-MANY = settings(deadline=None, max_examples=60)
+MANY = settings(max_examples=60)
 gain_rows = arrays.arrays(
     np.float64, st.tuples(st.integers(1, 3), st.integers(1, 12)), elements=st.integers(0, 3)
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from landcue.archive.table import RecordTable
@@ -12,7 +12,6 @@ from landcue.search import Archive, ById
 from landcue.search.records import SortedIds
 
 
-@settings(deadline=None)
 @given(st.sets(st.text(max_size=4), max_size=40), st.text(max_size=4), st.integers(0, 5))
 def test_ids_are_found_where_python_sorts_them(ids, other, skipped):
     ordered = sorted(ids)

@@ -66,7 +66,7 @@ def lonely(labels, rows):
 
 
 @given(problems(), st.integers(0, 3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_label_aware_keeps_its_promises(problem, epoch):
     labels, batch, needed, cap, _ = problem
     sampler = label_aware(problem)
@@ -105,7 +105,7 @@ def check_company(sampler, labels, cap, epoch):
 
 
 @given(problems(), st.integers(0, 3))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_an_anchor_is_alone_only_where_no_image_with_draws_left_would_fit(problem, epoch):
     check_company(label_aware(problem), problem[0], problem[3], epoch)
 
@@ -119,7 +119,7 @@ def test_the_last_places_of_a_batch_go_to_images_that_fit():
 
 
 @given(problems(), st.integers(0, 3))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_anchor_is_alone_when_every_label_is_covered_in_every_batch(problem, epoch):
     labels = problem[0]
     counts = labels.sum(0, dtype=int)
@@ -257,7 +257,7 @@ def test_shuffle_is_the_order_of_torch(n):
     st.lists(st.integers(3, 20), min_size=2, max_size=9), st.integers(1, 3), st.integers(1, 9),
     st.integers(0, 99),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_class_balanced_takes_classes_and_images_in_turn(sizes, per_class, n_classes, seed):
     classes = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
     n_classes = min(n_classes, len(sizes))

@@ -80,8 +80,8 @@ def prepare_encoder(
 
     Models of others get a space (:func:`landcue.models.fit_space`), and so do our own with ``dim``.
     The built-in encoder gets codes and, from 256 images on, embeddings in which differences of
-    nearest neighbors are damped (:func:`landcue.models.fit_codes`); our own without codes get
-    codes, our others only with ``bits``.
+    nearest neighbors are damped (:func:`landcue.models.fitted_codes.fit_codes`); our own without
+    codes get codes, our others only with ``bits``.
 
     Args:
         loaded: What the user named.
