@@ -34,6 +34,7 @@ import landcue
 from landcue.demo.pairs import CHANGES, render_scene
 from landcue.models.fitted_codes import fit_codes
 from landcue.search import change, unusual
+from landcue.search.history import compare_histories
 from landcue.search.records import COLUMNS, Records
 from landcue.search.vectors import OwnEmbeddings
 from landcue.types import Encoding
@@ -45,7 +46,8 @@ ALPHA = 0.05
 class Scene:
     """Pairs of two dates: embeddings, per-pixel differences, and whether they changed.
 
-    ``rise`` is by how much the predicted score of the label ``water`` rose.
+    ``rise`` is by how much the predicted score of the label ``water`` rose; ``near`` are the
+    embeddings at the date before the first and after the second, NaN where there is none.
     """
 
     first: NDArray[np.float32]
@@ -54,6 +56,7 @@ class Scene:
     changed: NDArray[np.bool_]
     kinds: NDArray[np.int64]
     rise: NDArray[np.float64] | None = None
+    near: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
 
 def average_precision(changed: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
@@ -84,6 +87,15 @@ def all_scores(scene: Scene, fingerprint: str) -> dict[str, NDArray[np.float64]]
     if scene.rise is not None:
         rise = np.abs(scene.rise)
         found |= {"rise or fall of water": rise, "by water": unusual.join_scores(both, rise)}
+    if scene.near is not None:
+        sides = zip((scene.first, scene.second), scene.near, strict=True)
+        vectors = [np.concatenate([side, near]) for side, near in sides]
+        others = [np.where(np.isnan(near[:, 0]), -1, len(rows) + rows) for near in scene.near]
+        pairs = unusual.Differences(*vectors, rows, rows, 0 * rows)
+        placed, _ = compare_histories(pairs, (others[0], others[1]), [trained, None])
+        found["both, other dates"] = placed
+        if scene.rise is not None:
+            found["by water, other dates"] = unusual.join_scores(placed, np.abs(scene.rise))
     return found
 
 
@@ -202,7 +214,16 @@ def naip(folder: Path, bands: str, side: str) -> None:
         pixels = [np.abs(one[first][2] - one[second][2]).mean() for one in both]
         embeddings = [np.stack([one[day][0] for one in both]) for day in (first, second)]
         rise = np.array([one[second][3] - one[first][3] for one in both], np.float64)
-        scenes.append(Scene(*embeddings, np.array(pixels, np.float64), changed, 1 * changed, rise))
+        at = days.index(first), days.index(second) + 1
+        nothing = np.full(vectors.shape[1], np.nan, np.float32)
+        near = [
+            np.stack([next((one[day][0] for day in some if day in one), nothing) for one in both])
+            for some in (days[: at[0]][::-1], days[at[1] :])
+        ]
+        pixel = np.array(pixels, np.float64)
+        scenes.append(
+            Scene(*embeddings, pixel, changed, 1 * changed, rise, near=(near[0], near[1]))
+        )
     print(f"bands {bands}, chips of {side}; per-pixel difference of all four bands")
     print_precision(scenes, encoder)
 

@@ -16,6 +16,7 @@ import landcue
 from landcue.cli.main import app
 from landcue.errors import ArchiveError, DataError, UsageError
 from landcue.search.changes import ChangeFacts, Changes
+from landcue.search.history import compare_histories
 from landcue.search.unusual import Differences, compare_pairs, conformal, join_scores
 from landcue.types import Bounds, Encoding
 
@@ -74,7 +75,8 @@ def test_changed_places_come_first(folder):
     first = changes[0]
     assert (first.gained, first.lost) == (("grass",), ("ships",))
     assert first.labels_before == ("ships", "water")
-    assert first.group == "summer to summer, S2, water"
+    assert first.group == "summer to summer, S2, 4 dates, water"
+    assert changes.facts.notes[-1] == f"{N} pairs are judged with other dates of their place, too"
     assert first.overlap == pytest.approx(1)
     assert first.p == pytest.approx(1 / N)
     assert not any(one.gained or one.lost for one in changes[3:])
@@ -114,6 +116,11 @@ def test_ranked_by_a_label_as_computed_one_by_one(folder, known):
     vectors = columns.embedding
     every = Differences(vectors, vectors, rows[:, 0], rows[:, 1], np.zeros(N, np.int64))
     general = compare_pairs(every, [None])[0]
+    if not known:
+        others = [
+            np.array([at[f"{year}/{pair[0][5:]}"] for pair in rises]) for year in (2010, 2019)
+        ]
+        general = compare_histories(every, (others[0], others[1]), [None])[0]
     steps = np.abs(list(rises.values()))
     joined = np.array([
         -np.log(np.mean(general >= general[i])) - 0.5 * np.log(np.mean(steps >= steps[i]))

@@ -197,7 +197,8 @@ class Archive(OpenedArchive):
         Chips of one cell of a fixed grid pair (``landcue index --grid utm``), others by footprint
         (:func:`landcue.data.pairing.pair_places`). The distance of a pair is calibrated on pairs
         of its seasons, sensors and label, or with fewer than 50 of those, of its seasons and
-        sensors, or else on all: see :func:`landcue.search.unusual.conformal`. A label is gained or
+        sensors, or else on all: see :func:`landcue.search.unusual.conformal`. Without ``unchanged``
+        other dates of a place count: :mod:`landcue.search.history`. A label is gained or
         lost where one record carries it and the other does not, and its predicted score differs by
         at least 0.2.
 

@@ -26,12 +26,12 @@ from landcue.search.dates import (
     why_unpaired,
 )
 from landcue.search.filters import Filter, check_carried
+from landcue.search.history import compare_histories, other_dates
 from landcue.search.local import LocalBackend
 from landcue.search.place import geometry_of
 from landcue.search.unusual import (
     ChangeModel,
     Differences,
-    compare_pairs,
     conformal,
     join_scores,
     load_trained,
@@ -100,8 +100,15 @@ def find_changes(
         other = Side(after, np.concatenate([other.rows, second[new]]))
         known = np.append(known, np.ones(np.count_nonzero(new), np.bool_))
     check_bands(one, other)
-    table = _compare(one, other, known, pairs.overlap, models, by)
+    if known is None:
+        others = other_dates(one, masks[0], later=False), other_dates(other, masks[1], later=True)
+    else:  # pairs to calibrate on may have other dates than those to judge
+        others = np.full(len(one.rows), -1), np.full(len(one.rows), -1)
+    table = _compare(one, other, others, known, pairs.overlap, models, by)
     n = len(pairs)
+    judged = int(np.count_nonzero((others[0][:n] >= 0) | (others[1][:n] >= 0)))
+    if judged:
+        notes.append(f"{judged:,} pairs are judged with other dates of their place, too")
     shown = table.p[:n] <= alpha
     flagged = int(np.count_nonzero(shown))
     shown &= _labels_match(one, other, labels_before, labels_after, gained, lost)[:n]
@@ -191,6 +198,7 @@ def _are_among(first: Rows, second: Rows, firsts: Rows, seconds: Rows) -> Mask:
 def _compare(
     one: Side,
     other: Side,
+    others: tuple[Rows, Rows],
     known: Mask | None,
     overlap: npt.NDArray[np.float64],
     models: list[ChangeModel | None],
@@ -208,15 +216,17 @@ def _compare(
     ]
     codes = _numbered(np.concatenate(named).astype(str))
     sensor = codes[: len(one.rows)], codes[len(one.rows) :]
-    scene = _combined(*days, *sensor)
-    coarse = _combined(*seasons, *sensor)
+    older = [(side, rows) for side, rows in zip(sides, others, strict=True) if rows.max() >= 0]
+    scene = _combined(*days, *sensor, *(_days_of(*one) for one in older))
+    dates = 2 + (others[0] >= 0) + (others[1] >= 0)
+    coarse = _combined(*seasons, *sensor, *([dates] if older else []))
     names = one.backend.manifest.label_names
     label = np.full(len(one.rows), -1)
     if names:
         label = one.backend.vectors.scores[one.rows].argmax(axis=1)
     fine = _combined(coarse, label)
     differences = Differences(one.embedding, other.embedding, one.rows, other.rows, scene)
-    scores, distances = compare_pairs(differences, models)
+    scores, distances = compare_histories(differences, others, models)
     rise = None if by is None else _rise(one, other, by)
     if rise is not None:
         scores = join_scores(scores, np.abs(rise))
@@ -227,9 +237,17 @@ def _compare(
             return "all"
         season = " to ".join(_SEASONS[int(values[i])] for values in seasons)
         parts = [season, " to ".join(dict.fromkeys((str(named[0][i]), str(named[1][i]))))]
+        if dates[i] > 2:
+            parts.append(f"{dates[i]} dates")
         return ", ".join([*parts, names[label[i]]] if level[i] == 0 and names else parts)
 
     return _Table(one, other, p, z, distances, overlap, rise, group_of)
+
+
+def _days_of(side: Side, rows: Rows) -> Rows:
+    """Return a number for the day of each row of a side's archive; of -1, one of its own."""
+    days = side.records.time[rows].astype("datetime64[D]").astype(np.int64)
+    return np.where(rows < 0, np.iinfo(np.int64).min, days)
 
 
 def _numbered(values: npt.NDArray[Any]) -> Rows:

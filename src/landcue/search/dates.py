@@ -176,6 +176,14 @@ def check_bands(one: Side, other: Side) -> None:
             )
 
 
+def same_bands(one: Side, other: Side) -> Mask:
+    """Return bool ``[m]``: which pairs of records were made of the same bands, as far as known."""
+    bands = [_bands(side) for side in (one, other)]
+    if bands[0] is None or bands[1] is None:
+        return np.ones(len(one.rows), np.bool_)
+    return np.array([not a or not b or a == b for a, b in zip(*bands, strict=True)], np.bool_)
+
+
 def _bands(side: Side) -> list[str] | None:
     """Return the bands of each record as text, empty where unknown; ``None`` if all are equal."""
     archive, known = side.backend.archive, dict[str, str]()

@@ -151,10 +151,18 @@ def compare_pairs(
         list(threads.map(fill, range(0, len(pairs), _CHUNK)))
     if len(chosen) == 1:
         return scores[0], distances
-    scores -= np.median(scores, axis=1, keepdims=True)
-    spread = 1.4826 * np.median(np.abs(scores), axis=1, keepdims=True)
     weights = [MEASURED if model is None else 1 - MEASURED for model in models]
-    return weights @ (scores / np.maximum(spread, np.finfo(float).tiny)), distances
+    return np.array(weights) @ np.array([robust(values) for values in scores]), distances
+
+
+def robust(scores: Floats) -> Floats:
+    """Return scores in robust standard deviations from their median.
+
+    >>> robust(np.array([1.0, 2.0, 3.0])).round(2)
+    array([-0.67,  0.  ,  0.67])
+    """
+    apart = scores - np.median(scores)
+    return apart / max(1.4826 * float(np.median(np.abs(apart))), np.finfo(float).tiny)
 
 
 def join_scores(scores: Floats, steps: Floats) -> Floats:
