@@ -1,4 +1,4 @@
-"""The command line: each verb once in a process of its own, everything else in this one."""
+"""The command line: train, index, search and verify as processes, all else in this one."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def world(tmp_path_factory):
     )
     train = ("train", "--data-root", root / "data", "--out", root / "run", *TRAIN, "--json")
     index = ("index", root / "data", root / "archive", "--model", root / "run", "--json")
-    trained, indexed = ok(*train, run=landcue), ok(*index, run=landcue)
+    trained, indexed = ok(*train, run=landcue), ok(*index)
     return {
         "root": root,
         "data": root / "data",
@@ -143,7 +143,7 @@ def test_search_codes_and_filters(world):
 
 def test_evaluate_a_run_and_its_archive_agree(world):
     words = ("evaluate", world["run"], "--json", "--resamples", 50)
-    run = json.loads(ok(*words, run=landcue).stdout)
+    run = json.loads(ok(*words).stdout)
     archive = json.loads(ok("evaluate", world["archive"], "--json", "--resamples", 50).stdout)
     assert run["protocol"] == archive["protocol"] == "ml-retrieval-v1"
     assert run["part"] == archive["part"] == "test"
@@ -165,7 +165,7 @@ def test_evaluate_prints_its_definitions(world):
 def test_models_datasets_and_archive_show(world):
     assert world["trained"]["fingerprint"] in ok("models", "show", world["run"]).stdout
     assert "mobilenetv2_folded" in ok("models", "list", "mobilenetv2*").stdout
-    assert "ucmerced" in ok("datasets", "list", run=landcue).stdout
+    assert "ucmerced" in ok("datasets", "list").stdout
     checked = json.loads(ok("datasets", "check", "folder", world["data"], "--json").stdout)
     assert checked["images"] == 71
     info = json.loads(ok("archive", "info", world["archive"], "--json").stdout)
@@ -243,10 +243,9 @@ def test_mistakes_are_one_line(world, tmp_path, args, status, word):
     assert word in message
 
 
-def test_archive_of_another_model_is_refused_and_untouched(world, tmp_path):
-    ok("train", "--data-root", world["data"], "--out", tmp_path / "other", *TRAIN, "--seed", 9)
+def test_archive_of_another_model_is_refused_and_untouched(world):
     before = (world["archive"] / "manifest.json").read_bytes()
-    index = ("index", world["data"], world["archive"], "--model", tmp_path / "other")
+    index = ("index", world["data"], world["archive"], "--model", "builtin")
     message = fails(1, *index, run=landcue)
     assert world["trained"]["fingerprint"][:12] in message
     assert (world["archive"] / "manifest.json").read_bytes() == before
@@ -281,7 +280,7 @@ methods:
 """
     )
     args = ("experiment", spec, "--out", tmp_path / "out", "--data-root", world["data"])
-    done = ok(*args, run=landcue)
+    done = ok(*args)
     assert "| supcon | embedding | 8 floats |" in done.stdout
     for name in ("table.md", "table.tex", "results.json", "by_label.png", "training.png"):
         assert (tmp_path / "out" / name).stat().st_size > 100
