@@ -18,6 +18,7 @@ import argparse
 import json
 import math
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def features(data: Path, file: Path) -> dict[str, Any]:
             x=out,
             y=images.labels,
             ids=[record.id for record in images.records],
-            group=[record.group for record in images.records],
+            group=[str(record.group) for record in images.records],
         )
     with np.load(file) as arrays:
         found = dict(arrays)
@@ -209,6 +210,75 @@ def distances(ranking: str, z: Any, p: Any, weight: float) -> Any:
     return found / found[others].std() - weight * gain / gain[others].std()
 
 
+def probabilities(logits: Any, known: Any, labels: Any) -> Any:
+    """Return probabilities of labels, calibrated on the logits of images with known labels."""
+    return 0.5 * (1 + np.tanh(logits / fit_label_temperatures(known, labels) / 2))
+
+
+class Contest:
+    """The held-out test part, divisions of the rest, and measures of encodings of both.
+
+    ``encodings(method, trial, division, seed)`` gives embeddings and logits of the validation part
+    (``zv``, ``lv``) and of the test part (``zt``, ``lt``).
+    """
+
+    def __init__(
+        self, found: dict[str, Any], divisions: int, encodings: Callable[..., Any]
+    ) -> None:
+        self.y, self.ids = found["y"], found["ids"]
+        self.test, rest = hold_out(found["group"])
+        self.split = {
+            d: divide(found["group"], rest, (87.5, 12.5, 0), d)[:2]
+            for d in range(101, 101 + divisions)
+        }
+        self.encodings = encodings
+
+    def annotate(self, rows: Rows) -> Any:
+        """Return ids and labels of some rows."""
+        return metrics.annotate([str(self.ids[row]) for row in rows], self.y[rows])
+
+    def report(self, rows: Rows, division: int, values: Any, gallery: Rows | None = None) -> Any:
+        """Measure distances of rows to one another or to a gallery."""
+        images = self.annotate(rows)
+        counts = self.y[self.split[division][0]].sum(0)
+        return metrics.evaluate_distances(
+            np.asarray(values, np.float32),
+            images,
+            None if gallery is None else self.annotate(gallery),
+            protocol="ml-papers-v1",
+            label_counts=dict(zip(images.label_names, counts.tolist(), strict=True)),
+        )
+
+    def measure(self, *args: Any) -> dict[str, float]:
+        """Return the metrics shown of :meth:`report`."""
+        report = self.report(*args)
+        shown = {name: report.metrics[name] for name in SHOWN}
+        return shown | {"own-label AP": report.macro["all"], "rare": report.macro["rare"]}
+
+    def on_validation(
+        self, method: str, trial: int, ranking: str, weight: float, trials: list[int]
+    ) -> float:
+        """Return the mean nDCG@100 of a ranking on the validation parts of some divisions."""
+        values = []
+        for division in trials:
+            val, made = self.split[division][1], self.encodings(method, trial, division, 0)
+            p, half = np.empty(made["lv"].shape), np.arange(len(val)) % 2 == 0
+            for ours in (half, ~half) if weight else ():  # temperatures of the other half
+                p[ours] = probabilities(made["lv"][ours], made["lv"][~ours], self.y[val[~ours]])
+            p = p if weight else np.ones_like(p)
+            scores = self.measure(val, division, distances(ranking, made["zv"], p, weight))
+            values.append(scores["nDCG@100"])
+        return float(np.mean(values))
+
+    def weights(self, method: str, trial: int, trials: list[int], rankings: Any) -> dict[str, Any]:
+        """Return the weight of each ranking that validation parts prefer."""
+
+        def score(weight: float, ranking: str) -> float:
+            return self.on_validation(method, trial, ranking, weight, trials)
+
+        return {r: max(FUSION, key=lambda w, r=r: score(w, r)) for r in rankings}
+
+
 def main() -> None:
     """Train what is not there yet, choose, measure the test part and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -220,66 +290,30 @@ def main() -> None:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     found = features(args.data, args.out / "features.npz")
-    x, y, groups, ids = (found[key] for key in ("x", "y", "group", "ids"))
-    test, rest = hold_out(groups)
-    split = {
-        d: divide(groups, rest, (87.5, 12.5, 0), d)[:2] for d in range(101, 101 + args.divisions)
-    }
-    trials = list(split)[: args.trials]
+    x, y = found["x"], found["y"]
 
     def encodings(method: str, trial: int, division: int, seed: int) -> Any:
         file = args.out / f"{method}-{trial}-{division}-{seed}.npz".replace(" ", "")
-        train, val = split[division]
+        train, val = contest.split[division]
         if not file.exists():
             name, options = METHODS[method][0], METHODS[method][1][trial]
             encode = fit(x, y, train, name, options, 1000 * seed + division, args.epochs)
-            (zv, lv), (zt, lt) = encode(val), encode(test)
+            (zv, lv), (zt, lt) = encode(val), encode(contest.test)
             more = {"zr": encode(train)[0]} if seed == args.seeds else {}
             np.savez(file, zv=zv, lv=lv, zt=zt, lt=lt, **more)
         return np.load(file)
 
-    def annotate(rows: Rows) -> Any:
-        return metrics.annotate([str(ids[row]) for row in rows], y[rows])
-
-    def measure(
-        rows: Rows, division: int, values: Any, gallery: Rows | None = None
-    ) -> dict[str, float]:
-        images = annotate(rows)
-        counts = y[split[division][0]].sum(0)
-        by_name = dict(zip(images.label_names, counts.tolist(), strict=True))
-        report = metrics.evaluate_distances(
-            np.asarray(values, np.float32),
-            images,
-            None if gallery is None else annotate(gallery),
-            protocol="ml-papers-v1",
-            label_counts=by_name,
-        )
-        shown = {name: report.metrics[name] for name in SHOWN}
-        return shown | {"own-label AP": report.macro["all"], "rare": report.macro["rare"]}
-
-    def probabilities(logits: Any, known: Any, labels: Any) -> Any:
-        return 0.5 * (1 + np.tanh(logits / fit_label_temperatures(known, labels) / 2))
-
-    def on_validation(method: str, trial: int, ranking: str, weight: float) -> float:
-        values = []
-        for division in trials:
-            val, made = split[division][1], encodings(method, trial, division, 0)
-            p, half = np.empty(made["lv"].shape), np.arange(len(val)) % 2 == 0
-            for ours in (half, ~half) if weight else ():  # temperatures of the other half
-                p[ours] = probabilities(made["lv"][ours], made["lv"][~ours], y[val[~ours]])
-            p = p if weight else np.ones_like(p)
-            scores = measure(val, division, distances(ranking, made["zv"], p, weight))
-            values.append(scores["nDCG@100"])
-        return float(np.mean(values))
+    contest = Contest(found, args.divisions, encodings)
+    split, test = contest.split, contest.test
+    trials = list(split)[: args.trials]
 
     chosen: dict[str, Any] = {}
     for method, (_, settings) in METHODS.items():
-        plain = [on_validation(method, t, "plain", 0.0) for t in range(len(settings))]
+        plain = [
+            contest.on_validation(method, t, "plain", 0.0, trials) for t in range(len(settings))
+        ]
         trial = int(np.argmax(plain))
-        weights = {
-            ranking: max(FUSION, key=lambda w, r=ranking: on_validation(method, trial, r, w))
-            for ranking in WEIGHTED
-        }
+        weights = contest.weights(method, trial, trials, WEIGHTED)
         chosen[method] = {"trial": trial, "validation": plain, "weights": weights}
         print(method, settings[trial], f"{plain[trial]:.4f}", weights, flush=True)
     runs = {
@@ -299,10 +333,12 @@ def main() -> None:
             p = probabilities(made["lt"], made["lv"], y[val])
             for ranking in RANKINGS:
                 weight = chosen[method]["weights"].get(ranking, 0.0)
-                scores = measure(test, division, distances(ranking, made["zt"], p, weight))
+                scores = contest.measure(test, division, distances(ranking, made["zt"], p, weight))
                 results["test"].setdefault(f"{method} / {ranking}", []).append(scores)
             if "zr" in made:
-                scores = measure(test, division, -(made["zt"] @ made["zr"].T), split[division][0])
+                scores = contest.measure(
+                    test, division, -(made["zt"] @ made["zr"].T), split[division][0]
+                )
                 results["train gallery"].setdefault(method, []).append(scores)
     (args.out / "results.json").write_text(json.dumps(results) + "\n")
     galleries = {f"{name}, training images": v for name, v in results["train gallery"].items()}
