@@ -21,7 +21,7 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -286,36 +286,45 @@ def _cpu() -> str:
     return names[0] if names else platform.processor()
 
 
-def speed(n: int) -> None:
-    """Time ``find_changes`` over n places at two dates, records and embeddings in memory."""
+YEARS = {2: (2010, 2018), 4: (2007, 2010, 2018, 2020)}
+"""Dates of places by their number; 2010 and 2018 are compared."""
+
+
+def speed(n: int, years: Sequence[int]) -> None:
+    """Time ``find_changes`` over n places, records and embeddings in memory.
+
+    The dates between the first and the last year are their places' history.
+    """
     model = landcue.load_model("builtin")
     rng = np.random.default_rng(0)
     dim, labels = model.dim, model.label_names
     place = np.arange(n)
     column, row = place % 1000, place // 1000
     west, south = column * 0.005, row * 0.004
-    ids = [f"{year}/utm31N-500m-n{r:06}-e{c:06}" for year in (2010, 2018)
+    ids = [f"{year}/utm31N-500m-n{r:06}-e{c:06}" for year in years
            for c, r in zip(column.tolist(), row.tolist(), strict=True)]  # fmt: skip
-    days = np.repeat(np.array(["2010-07-01", "2018-07-01"], "datetime64[us]"), n)
+    dates = len(years)
+    days = np.repeat(np.array([f"{year}-07-01" for year in years], "datetime64[us]"), n)
     values: dict[str, object] = dict.fromkeys(COLUMNS)
     values |= {
         "id": pa.array(ids, pa.large_string()), "path": pa.array(ids, pa.large_string()),
-        "west": np.tile(west, 2), "east": np.tile(west + 0.005, 2),
-        "south": np.tile(south, 2), "north": np.tile(south + 0.004, 2),
+        "west": np.tile(west, dates), "east": np.tile(west + 0.005, dates),
+        "south": np.tile(south, dates), "north": np.tile(south + 0.004, dates),
         "time": pa.array(days, pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC")),
-        "sensor": pa.array(["S2"] * (2 * n)), "source": pa.array(["s"] * (2 * n)),
-        "labels": pa.nulls(2 * n, pa.list_(pa.string())),
-        "predicted_labels": pa.array([["water"]] * (2 * n), pa.list_(pa.string())),
-        "geometry": pa.nulls(2 * n, pa.binary()),
-        "pixel_bbox": pa.nulls(2 * n, pa.list_(pa.int32())),
-        "group": pa.nulls(2 * n, pa.string()), "part": pa.nulls(2 * n, pa.string()),
+        "sensor": pa.array(["S2"] * (dates * n)), "source": pa.array(["s"] * (dates * n)),
+        "labels": pa.nulls(dates * n, pa.list_(pa.string())),
+        "predicted_labels": pa.array([["water"]] * (dates * n), pa.list_(pa.string())),
+        "geometry": pa.nulls(dates * n, pa.binary()),
+        "pixel_bbox": pa.nulls(dates * n, pa.list_(pa.int32())),
+        "group": pa.nulls(dates * n, pa.string()), "part": pa.nulls(dates * n, pa.string()),
     }  # fmt: skip
     table = pa.table(values)
-    embedding = rng.standard_normal((2 * n, dim), np.float32)
-    embedding[n:] = embedding[:n] + 0.2 * embedding[n:]
+    embedding = rng.standard_normal((dates * n, dim), np.float32)
+    for first in range(n, dates * n, n):
+        embedding[first : first + n] = embedding[:n] + 0.2 * embedding[first : first + n]
     embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
-    scores = rng.random((2 * n, len(labels)), np.float32)
-    print(f"{n:,} pairs of {dim} numbers; {os.cpu_count()} cores, {_cpu()}")
+    scores = rng.random((dates * n, len(labels)), np.float32)
+    print(f"{n:,} pairs of {dim} numbers, {dates} dates; {os.cpu_count()} cores, {_cpu()}")
     none = np.empty((2048, 0), np.float32)
     fitted = fit_codes(Encoding(embedding[:2048], none.astype(np.uint8), 0, none), 0, centered=160)
     for name, fingerprint, space in (
@@ -359,6 +368,7 @@ def main() -> None:
     parser.add_argument("--chip", default="320m")
     parser.add_argument("--part", default="test", choices=("validation", "test"))
     parser.add_argument("--pairs", type=int, default=1_000_000)
+    parser.add_argument("--dates", type=int, default=2, choices=tuple(YEARS))
     args = parser.parse_args()
     if args.what in ("naip", "ucmerced") and args.data is None:
         parser.error("DATA is missing")
@@ -369,7 +379,7 @@ def main() -> None:
     elif args.what == "ucmerced":
         ucmerced(args.data, args.part)
     else:
-        speed(args.pairs)
+        speed(args.pairs, YEARS[args.dates])
 
 
 if __name__ == "__main__":
