@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from landcue import load_model
-from landcue.codes.regions import RegionEncoder, RegionIndex, encode_crop, region_boxes
+from landcue.codes.regions import RegionIndex, encode_crop, region_boxes
 from landcue.demo.objects import COURT_COLORS, anywhere, court, ship, tank
 from landcue.demo.scenes import draw
+from landcue.models.regions import RegionEncoder
 
 SIZE, PER_KIND, QUERIES, WITHOUT = 384, 50, 20, 750
 LABELS = {"ship": "ships", "court": "courts", "tank": "tanks"}

@@ -16,8 +16,9 @@ from landcue.archive.changes import compact, delete
 from landcue.archive.ingest import ingest
 from landcue.archive.rebuild import reembed, repair
 from landcue.archive.verify import verify_archive
-from landcue.codes.regions import RegionEncoder, encode_crop, region_boxes, region_windows, to_int8
+from landcue.codes.regions import encode_crop, region_boxes, region_windows, to_int8
 from landcue.errors import ArchiveError, UsageError
+from landcue.models.regions import RegionEncoder
 from landcue.search.place import part_of
 
 NAMES = [f"{i:02}.png" for i in range(10)]

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from landcue.codes.regions import RegionEncoder, encode_crop
+from landcue.codes.regions import encode_crop
 from landcue.errors import UsageError
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.load import load_model
 from landcue.models.locations import similar_regions
+from landcue.models.regions import RegionEncoder
 
 
 @pytest.fixture(scope="module")

@@ -439,7 +439,7 @@ def _ignore(*_: object) -> None:
 
 def with_regions(model: Model, regions: int) -> Model:
     """Return a model that encodes regions of images, too, if there are to be any."""
-    from landcue.codes.regions import RegionEncoder
+    from landcue.models.regions import RegionEncoder
 
     return cast("Model", RegionEncoder(model, regions)) if regions else model
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from landcue.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from landcue.codes.regions import RegionEncoder
     from landcue.models.backbones import create_backbone, load_backbone_weights
     from landcue.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from landcue.models.encoder import ModelConfig, NeuralEncoder, build_config
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from landcue.models.locations import Regions, similar_regions
     from landcue.models.onnx import OnnxEncoder
     from landcue.models.pretrained.encoder import PretrainedEncoder
+    from landcue.models.regions import RegionEncoder
     from landcue.models.resize import resize_square
     from landcue.models.space import Space
     from landcue.types import Encoder, Encoding
@@ -62,7 +62,7 @@ __getattr__ = lazy_exports(
         "landcue.models.onnx": ("OnnxEncoder",),
         "landcue.models.pretrained.encoder": ("PretrainedEncoder",),
         "landcue.models.locations": ("Regions", "similar_regions"),
-        "landcue.codes.regions": ("RegionEncoder",),
+        "landcue.models.regions": ("RegionEncoder",),
         "landcue.models.resize": ("resize_square",),
         "landcue.models.fitting": ("fit_space",),
         "landcue.models.space": ("Space",),
