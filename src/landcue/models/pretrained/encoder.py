@@ -439,6 +439,7 @@ def fetching(
     name: str,
     instead: str,
     what: str = "its weights cannot be fetched",
+    *,
     notice_after: float = NOTICE_AFTER,
 ) -> Generator[None]:
     """Load weights from a hub, quietly; whatever its client raises becomes one line.
