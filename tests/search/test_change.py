@@ -76,7 +76,7 @@ def test_changed_places_come_first(folder):
     assert (first.gained, first.lost) == (("grass",), ("ships",))
     assert first.labels_before == ("ships", "water")
     assert first.group == "summer to summer, S2, 4 dates, water"
-    assert changes.facts.notes[-1] == f"{N} pairs are judged with other dates of their place, too"
+    assert changes.facts.notes[-1] == f"{N} pairs also compared with other dates of their place"
     assert first.overlap == pytest.approx(1)
     assert first.p == pytest.approx(1 / N)
     assert not any(one.gained or one.lost for one in changes[3:])

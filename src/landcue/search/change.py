@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from landcue.archive.layout import embedding_fingerprint
 from landcue.data.pairing import pair_places
-from landcue.errors import ArchiveError, DataError, UsageError, did_you_mean
+from landcue.errors import ArchiveError, DataError, UsageError, counted, did_you_mean
 from landcue.search.backend import Facts, Storage
 from landcue.search.changes import Change, ChangeFacts, Changes
 from landcue.search.dates import (
@@ -108,7 +108,7 @@ def find_changes(
     n = len(pairs)
     judged = int(np.count_nonzero((others[0][:n] >= 0) | (others[1][:n] >= 0)))
     if judged:
-        notes.append(f"{judged:,} pairs are judged with other dates of their place, too")
+        notes.append(f"{counted(judged, 'pair')} also compared with other dates of their place")
     shown = table.p[:n] <= alpha
     flagged = int(np.count_nonzero(shown))
     shown &= _labels_match(one, other, labels_before, labels_after, gained, lost)[:n]
