@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -264,7 +265,7 @@ def student_p(t: float, freedom: int) -> float:
     0.05
     """
     # P(|T| < t) is an integral of cos^(freedom - 1) over angles up to arctan(t / sqrt(freedom)).
-    nodes, weights = np.polynomial.legendre.leggauss(200)
+    nodes, weights = _legendre()
     most = math.atan(abs(t) / math.sqrt(freedom))
     angles = (nodes + 1) / 2 * most
     inside = most / 2 * float(weights @ np.cos(angles) ** (freedom - 1))
@@ -272,6 +273,13 @@ def student_p(t: float, freedom: int) -> float:
     return max(0.0, 1 - 2 / math.sqrt(math.pi) * scale * inside)
 
 
+@functools.cache
+def _legendre() -> tuple[Floats, Floats]:
+    """Return nodes and weights of Gauss-Legendre quadrature."""
+    return np.polynomial.legendre.leggauss(200)
+
+
+@functools.cache
 def student_quantile(freedom: int, p: float = 0.05) -> float:
     """Return the t whose two-sided p value is ``p``.
 
