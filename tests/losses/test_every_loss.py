@@ -215,5 +215,5 @@ def test_a_loss_shows_its_options(loss, shown):
 
 
 def test_the_package_loads_no_torch():
-    code = "import sys, landcue.losses; assert 'torch' not in sys.modules; landcue.losses.MARC()"
+    code = "import sys, landcue.losses; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -32,7 +32,7 @@ class Patches(torch.nn.Module):
 def model(backbone: torch.nn.Module | None = None, **options) -> NeuralEncoder:
     torch.manual_seed(0)
     settings = {"image_size": 48, "dim": 8, "n_bits": 12, "label_names": ("a", "b", "c")}
-    config = build_config("resnet10t", **{**settings, **options})
+    config = build_config("test_resnet", **{**settings, **options})
     return NeuralEncoder(config, backbone).eval()
 
 

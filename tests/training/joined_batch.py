@@ -1,7 +1,6 @@
 """One of several processes that train on a joined batch: RANK WORLD_SIZE RENDEZVOUS OUT.
 
-Writes what each loss and its gradients are in this process. With a world size of 1 it takes the
-whole batch and no process group: that is what the others must agree with.
+Writes what each loss and its gradients are in this process.
 """
 
 from __future__ import annotations
@@ -75,14 +74,17 @@ def run(name, rows, several):
     return found
 
 
+def run_whole():
+    """Take the whole batch and no process group: what the processes must agree with."""
+    found = {"labels": data()[1]}
+    for name in SECTIONS:
+        found |= run(name, slice(None), None)
+    return found
+
+
 def main():
     rank, world = int(sys.argv[1]), int(sys.argv[2])
     found = {}
-    if world == 1:
-        for name in SECTIONS:
-            found |= run(name, slice(None), None)
-        torch.save(found | {"labels": data()[1]}, sys.argv[4])
-        return
     dist.init_process_group(
         "gloo", init_method=f"file://{sys.argv[3]}", rank=rank, world_size=world,
         timeout=timedelta(seconds=90),
