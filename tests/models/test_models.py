@@ -386,6 +386,7 @@ def test_hash_head_starts_where_tanh_has_a_gradient():
     assert float(torch.tanh(model.hash(features)).abs().mean()) < 0.7
 
 
+@pytest.mark.slow  # the exporter takes long over this backbone
 def test_weights_of_8_bits_are_what_the_encoder_becomes(tmp_path):
     torch.manual_seed(0)
     model = NeuralEncoder(
