@@ -75,10 +75,14 @@ class Census:
     Attributes:
         counts: int64 ``[q, n_codes]`` over the items that are ranked.
         size: Items that are ranked, int64 ``[q]``.
+        counted: What :meth:`by_level` counted, by the name of the table.
     """
 
     counts: Integers
     size: Integers
+    counted: dict[tuple[str, str], tuple[Floats, Integers]] = field(
+        default_factory=dict[tuple[str, str], tuple[Floats, Integers]]
+    )
 
     def count(self, table: Table) -> Integers:
         """Return the items with a positive entry in the table, ``[q]``."""
@@ -87,6 +91,20 @@ class Census:
     def groups(self, table: Table, depth: int | None) -> Groups:
         """Return the groups of a random ranking."""
         return one_group(self.size, self.count(table), self.counts @ table.astype(np.float64))
+
+    def by_level(self, name: tuple[str, str], table: Table) -> tuple[Floats, Integers]:
+        """Return the positive gains of a table, falling, ``[v]``, and their items ``[q, v]``.
+
+        They are counted once for a table, whose name is what :meth:`Tables.of` takes.
+        """
+        if name not in self.counted:
+            positive = np.flatnonzero(table > 0)
+            levels, place = np.unique(-table[positive], return_inverse=True)
+            order = np.argsort(place, kind="stable")
+            edges = np.searchsorted(place[order], np.arange(len(levels)))
+            counts = np.add.reduceat(np.take(self.counts, positive[order], axis=1), edges, axis=1)
+            self.counted[name] = -levels, np.ascontiguousarray(counts)
+        return self.counted[name]
 
 
 class Source(typing.Protocol):
@@ -197,8 +215,7 @@ def _values(
     if metric.kind in ("nDCG", "nDCG-linear"):
         if not table.any():
             return np.zeros(len(n_relevant))
-        levels = -np.unique(-table[table > 0])
-        counts = np.stack([census.count(table == level) for level in levels], axis=-1)
+        levels, counts = census.by_level((metric.family.needs, metric.relevance), table)
         ideal = measures.ideal_dcg(levels, counts, k)
         return measures.dcg(groups, k) / np.where(ideal > 0, ideal, 1.0)
     cut = {
