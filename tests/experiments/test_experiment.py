@@ -117,7 +117,7 @@ def test_test_part_is_measured_once_per_model_and_ranking(finished, told):
     assert len({(line["cell"], line["ranking"]) for line in log}) == 24
     again = run_experiment(spec, out)
     assert again.readings == 24
-    assert to_json(again) == told
+    assert to_json(again, told["comparisons"]) == told
 
 
 def test_values_per_query_average_to_the_metric(finished):
@@ -143,7 +143,7 @@ def test_values_per_query_average_to_the_metric(finished):
 
 def test_tables_say_what_was_measured(finished, told):
     spec, _, results = finished
-    text = to_markdown(results)
+    text = to_markdown(results, told["comparisons"])
     for row in results.rows:
         assert f"| {row.method} | {row.ranking} |" in text
     assert "measured 24 times" in text
@@ -327,7 +327,10 @@ def test_mistakes_that_only_running_shows(images, tmp_path):
 def test_a_ranking_cannot_be_chosen_by_what_is_not_defined(images, tmp_path):
     base = values()["base"]
     base["data"] |= {"split": "per-class-90-3-7-seed{seed}"}  # one validation image a class
-    spec = write(tmp_path, images, base=base, metrics=["mAP(exact)", "mAP"])
+    methods = {"marc": {"rank": ["embedding", "features"]}}
+    spec = write(
+        tmp_path, images, base=base, methods=methods, seeds=[1], metrics=["mAP(exact)", "mAP"]
+    )
     with pytest.raises(UsageError, match="not defined on the validation part"):
         run_experiment(spec, tmp_path / "out")
     assert not (tmp_path / "out" / "test").exists()

@@ -98,7 +98,7 @@ def run(
     >>> results = landcue.experiments.run("methods.yaml", "out")  # doctest: +SKIP
     """
     from landcue.experiments.plots import draw
-    from landcue.experiments.tables import to_json, to_latex, to_markdown
+    from landcue.experiments.tables import comparisons, to_json, to_latex, to_markdown
 
     out = Path(out)
     if not isinstance(spec, Spec):
@@ -109,9 +109,10 @@ def run(
             base["model"] = {"init": str(Path(init).expanduser().resolve())}
         spec = read_spec(Path(spec), base)
     results = run_experiment(spec, out, only=only, message=message, progress=progress)
-    found = json.dumps(to_json(results), indent=1, ensure_ascii=False, allow_nan=False)
+    compared = comparisons(results)
+    found = json.dumps(to_json(results, compared), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomic(out / "results.json", found + "\n")
-    write_atomic(out / "table.md", to_markdown(results))
+    write_atomic(out / "table.md", to_markdown(results, compared))
     write_atomic(out / "table.tex", to_latex(results))
     draw(results, out)
     return results

@@ -122,8 +122,13 @@ def _with_holm(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def to_json(results: Results) -> dict[str, Any]:
-    """Return everything but the values per query as plain JSON types."""
+def to_json(results: Results, compared: Sequence[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Return everything but the values per query as plain JSON types.
+
+    Args:
+        results: The experiment's outcome.
+        compared: What :func:`comparisons` returned for it; made here without.
+    """
     part = part_of(results)
     return {
         "name": results.spec.name,
@@ -133,7 +138,7 @@ def to_json(results: Results) -> dict[str, Any]:
         "failed": results.failed,
         "missing": results.missing,
         "rows": [_row_json(row, part) for row in results.rows],
-        "comparisons": comparisons(results),
+        "comparisons": comparisons(results) if compared is None else list(compared),
     }
 
 
@@ -146,11 +151,16 @@ def _without_places(spec: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
-def to_markdown(results: Results) -> str:
-    """Return the tables for a page: scores, then the comparison with the best rival."""
+def to_markdown(results: Results, compared: Sequence[dict[str, Any]] | None = None) -> str:
+    """Return the tables for a page: scores, then the comparison with the best rival.
+
+    Args:
+        results: The experiment's outcome.
+        compared: What :func:`comparisons` returned for it; made here without.
+    """
     lines = [f"# {results.spec.name}", "", *_facts(results), ""]
     lines += markdown(_score_cells(results, "**{}**".format, "{} ± {}"))
-    found = comparisons(results)
+    found = comparisons(results) if compared is None else compared
     if found:
         lines += ["", _COMPARISON_NOTE, "", *markdown(_comparison_cells(found))]
     notes = [f"* `{n}`: {m.note}" for n, m in results.spec.methods.items() if m.note]
