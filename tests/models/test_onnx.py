@@ -224,19 +224,3 @@ def test_load_model_finds_the_runtime(tmp_path, exported, exported_file):
         load_model(run, device="cuda:99")
     with pytest.raises(UsageError, match="on the CPU"):
         load_model(alone, device="cuda")
-
-
-@pytest.mark.parametrize("size", [1, 5, 12])
-def test_the_built_in_encoder_gives_the_same_codes_in_batches_of_any_size(size):
-    rng = np.random.default_rng(0)
-    blocks = rng.integers(0, 256, (13, 8, 8, 3)).repeat(24, axis=1).repeat(24, axis=2)
-    images = [
-        np.clip(one + rng.normal(0, 20, one.shape), 0, 255).astype(np.uint8) for one in blocks
-    ]
-    encoder = load_model("builtin")
-    whole = encoder.encode(images)
-    parts = [encoder.encode(images[i : i + size]) for i in range(0, len(images), size)]
-    np.testing.assert_array_equal(np.concatenate([one.code for one in parts]), whole.code)
-    for name in ("embedding", "label_scores"):
-        joined = np.concatenate([getattr(one, name) for one in parts])
-        np.testing.assert_allclose(joined, getattr(whole, name), atol=1e-6)
