@@ -14,11 +14,15 @@ import warnings
 from pathlib import Path
 
 import lancedb  # noqa: F401  # imported before the fork, not used before it
+from PIL import Image
 
 import landcue
-import landcue.search
+import landcue.data.reader
+import landcue.search.archive
+import landcue.search.local
+import landcue.search.planner
 from landcue.archive.verify import verify_archive
-from landcue.codes import cue_index, hamming  # noqa: F401
+from landcue.codes import compiled, cue_index, hamming  # noqa: F401
 from landcue.errors import LandcueError
 from landcue.search.store import verify_indexes
 
@@ -51,6 +55,7 @@ def look(archive):
 
 def main():
     warnings.simplefilter("ignore")  # a fork before any table is touched is safe
+    compiled.scan(), Image.init()  # once, and not in each process
     answer = Path(sys.argv[1])
     for line in sys.stdin:
         answer.unlink(missing_ok=True)
