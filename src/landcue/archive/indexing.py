@@ -482,9 +482,11 @@ def _same_training(archive: Path, provenance: Mapping[str, Any]) -> bool:
     """Return whether a model was trained on the same part of the same images as the archive's."""
     from landcue.models.load import load_model
 
-    own = own_model(archive)
+    keys, own = ("split", "data_id"), own_model(archive)
+    if own is None or not all(provenance.get(key) for key in keys):
+        return False  # without loading torch for a model that needs it
     try:
-        old = {} if own is None else load_model(own).provenance
+        old = load_model(own).provenance
     except LandcueError:  # a damaged copy does not prevent a new model
-        old = {}
-    return all(old.get(key) and old[key] == provenance.get(key) for key in ("split", "data_id"))
+        return False
+    return all(old.get(key) == provenance[key] for key in keys)
