@@ -19,6 +19,7 @@ import warnings
 from pathlib import Path
 
 import lancedb  # noqa: F401  # imported before the fork, not used before it
+from PIL import Image
 
 import pixel_encoder as tools
 from landcue.archive.changes import compact, delete
@@ -190,12 +191,22 @@ def carry_out(order):
     return said
 
 
+def load(task):
+    """Load what takes long: once, before forks."""
+    if task == "adapt":
+        importlib.import_module("landcue.training.adapt")
+    if task == "space":
+        for name in ("landcue.models.checkpoint", "landcue.models.fitted_codes", "onnxruntime"):
+            importlib.import_module(name)
+        importlib.import_module("landcue.codes.compiled").scan()
+
+
 def main():
     warnings.simplefilter("ignore")  # a fork before any table is touched is safe
+    Image.init()
     for line in sys.stdin:
         order = json.loads(line)
-        if order["task"] == "adapt":
-            importlib.import_module("landcue.training.adapt")  # loads torch: once, before forks
+        load(order["task"])
         screen, answer = Path(order["scratch"]) / "stderr", Path(order["scratch"]) / "answer"
         answer.unlink(missing_ok=True)
         pid = os.fork()
