@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -24,6 +25,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _paths))
 # clusters write, and tests change homes: clusters of tests, on the loopback, need none.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
+# Ray's workers would run at low priority: on a busy machine they start after minutes.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # its name
+
 # No test measures time: an example takes what a busy machine needs.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
@@ -31,14 +35,31 @@ settings.load_profile("untimed")
 _spent: defaultdict[str, float] = defaultdict(float)
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Do not import files none of whose tests ``-m`` can select: that takes half a minute.
+
+    So a mark of :data:`BUDGETS`, or ``slow``, stands in the file itself or in the ``conftest.py``
+    beside it.
+    """
+    asked = config.option.markexpr
+    if not asked or eval(asked, {}, defaultdict(bool)) or collection_path.suffix != ".py":
+        return None  # tests without a mark are selected, too
+    files = [collection_path, collection_path.with_name("conftest.py")]
+    text = "".join(file.read_text(encoding="utf-8") for file in files if file.exists())
+    named = re.findall(r"\bmark\.(\w+)", text)
+    return None if set(named) & set(re.findall(r"\w+", asked)) else True
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     asked = float(config.getini("timeout"))
     for item in items:
-        # One process runs a file's tests; all tests that start Ray clusters run one after another,
-        # since two clusters on one machine compete for ports and memory.
-        ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.nodeid.split("::")[0]))
+        # One process runs a file's tests. All tests that start Ray clusters run one after another,
+        # since two clusters on one machine compete for ports and memory; those of Milvus share one
+        # server, which takes long to start.
+        shared = [name for name in ("ray", "milvus") if item.get_closest_marker(name)]
+        group = shared[0] if shared else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
         for mark in BUDGETS.keys() & {marker.name for marker in item.iter_markers()}:
             item.add_marker(pytest.mark.timeout(max(BUDGETS[mark], asked)))
 
