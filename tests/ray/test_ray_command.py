@@ -37,7 +37,7 @@ def source(tmp_path_factory, work):
 
 
 def test_local_equals_plain(source, work, tmp_path):
-    plain = landcue("index", source, tmp_path / "plain", "--json")
+    plain = commands.landcue("index", source, tmp_path / "plain", "--json")
     assert plain.returncode == 0, plain.stderr
     done = landcue(
         "index", source, tmp_path / "a", "--ray", "local", "--ray-workers", "2",
@@ -63,7 +63,7 @@ def test_unreachable_address(source, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    done = landcue("index", source, tmp_path / "a", "--ray", f"127.0.0.1:{port}")
+    done = commands.landcue("index", source, tmp_path / "a", "--ray", f"127.0.0.1:{port}")
     assert f"--ray 127.0.0.1:{port}: no Ray cluster answers" in error_line(done, 2)
     line = commands.error_line(2, "index", source, tmp_path / "a", "--ray", "ray://somewhere")
     assert "use local, auto, or the head's host:port" in line
@@ -74,7 +74,7 @@ def test_something_else_at_the_address(source, tmp_path):
     """Something listens there, but it is no Ray."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = landcue("index", source, tmp_path / "a", "--ray", f"127.0.0.1:{port}")
+        done = commands.landcue("index", source, tmp_path / "a", "--ray", f"127.0.0.1:{port}")
     assert f"--ray 127.0.0.1:{port}: the server there is not a Ray" in error_line(done, 2)
 
 
@@ -107,4 +107,4 @@ def test_help_is_quick():
     """Neither the package nor its help loads Ray."""
     code = "import sys, landcue.cli.main; sys.exit('ray' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=100).returncode == 0
-    assert "--ray-workers" in landcue("index", "--help").stdout
+    assert "--ray-workers" in commands.landcue("index", "--help").stdout
