@@ -123,7 +123,7 @@ def runtimes(name: str, size: int, images: ImageSet, folder: Path) -> dict[str, 
 
     from landcue.models.checkpoint import Checkpoint
     from landcue.models.encoder import NeuralEncoder, build_config
-    from landcue.models.export import export
+    from landcue.models.export import export_onnx
     from landcue.models.onnx import OnnxEncoder
 
     labels = tuple(f"label{i}" for i in range(17))
@@ -131,7 +131,9 @@ def runtimes(name: str, size: int, images: ImageSet, folder: Path) -> dict[str, 
     found: dict[str, Encoder] = {}
     if whole := [record for record in images.records if record.window is None]:
         out = folder / f"{name}.onnx"
-        export(Checkpoint(encoder, {}), out, int8=True, records=whole[:64], message=lambda _: None)
+        export_onnx(
+            Checkpoint(encoder, {}), out, int8=True, records=whole[:64], message=lambda _: None
+        )
         found["int8"] = OnnxEncoder(out)
     return {"torch": encoder.to(memory_format=torch.channels_last), **found}
 

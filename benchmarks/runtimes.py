@@ -21,7 +21,7 @@ from PIL import Image
 
 from landcue.models.checkpoint import Checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
-from landcue.models.export import export
+from landcue.models.export import export_onnx
 from landcue.models.onnx import OnnxEncoder
 from landcue.types import Record
 
@@ -72,7 +72,7 @@ def contestants(
     opened = {}
     for precision in ("float32", "int8"):
         out = folder / f"{precision}.onnx"
-        export(made, out, int8=precision == "int8", records=records, message=lambda _: None)
+        export_onnx(made, out, int8=precision == "int8", records=records, message=lambda _: None)
         opened[precision] = OnnxEncoder(out)
     tensor = torch.from_numpy(images)
 

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 import landcue
 from landcue.archive.changes import delete
+from made_archive import remove_archive
 
 TOKEN = "a-token-long-enough-for-reading"
 LOST = "Failed to load resource"
@@ -112,7 +113,7 @@ def test_an_archive_that_is_deleted_or_replaced_is_announced(visit, serve, place
     guest.page.clock.install()
     guest.page.reload()
     guest.settled()
-    shutil.rmtree(folder)
+    remove_archive(folder)
     guest.page.clock.fast_forward("01:01")
     expect(guest.page.get_by_role("alert")).to_contain_text("was deleted")
     # A request during the removal may have left an empty folder.

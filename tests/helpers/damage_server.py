@@ -24,7 +24,6 @@ import landcue.search.planner
 from landcue.archive.verify import verify_archive
 from landcue.codes import compiled, cue_index, hamming  # noqa: F401
 from landcue.errors import LandcueError
-from landcue.search.store import verify_indexes
 
 MODES = ("embedding", "code", "cue", "two-stage")
 
@@ -32,7 +31,7 @@ MODES = ("embedding", "code", "cue", "two-stage")
 def look(archive):
     said = {"problems": []}
     try:
-        found = (*verify_archive(archive).problems, *verify_indexes(archive))
+        found = verify_archive(archive).problems
         said["problems"] = [(problem.where, problem.what) for problem in found]
     except LandcueError as error:
         said["verify"] = str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -19,6 +20,13 @@ from landcue.types import Bounds, Encoding, Window
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NAMES = ("bare soil", "grass", "ships", "trees", "water")
+
+
+def remove_archive(folder):
+    """Remove an archive at once: a service that reads it may be writing derived files into it."""
+    removed = folder.with_name(f"{folder.name}.removed")
+    folder.rename(removed)
+    shutil.rmtree(removed)
 
 
 class Sizes:

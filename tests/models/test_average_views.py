@@ -92,14 +92,14 @@ def test_it_is_part_of_the_checkpoint_and_of_new_fingerprints_only(tmp_path):
 def test_an_exported_model_averages_too(tmp_path):
     pytest.importorskip("onnxruntime")
     from landcue.models.checkpoint import Checkpoint
-    from landcue.models.export import export
+    from landcue.models.export import export_onnx
     from landcue.models.onnx import OnnxEncoder
 
     torch.manual_seed(0)
     patches = Patches()
     encoder = model(patches, average_views=8)
     encoder.fingerprint = "f" * 64
-    export(
+    export_onnx(
         Checkpoint(encoder, {"dataset": "synthetic"}), tmp_path / "m.onnx", message=lambda _: None
     )
     found = OnnxEncoder(tmp_path / "m.onnx").outputs(IMAGES)

@@ -11,7 +11,7 @@ from landcue.demo.scenes import THEMES, render_chip
 from landcue.errors import DataError, ModelError, UsageError
 from landcue.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from landcue.models.encoder import ModelConfig, NeuralEncoder
-from landcue.models.export import export, float32_outputs
+from landcue.models.export import export_onnx, float32_outputs
 from landcue.models.fidelity import compare_encodings
 from landcue.models.load import load_model
 from landcue.models.onnx import OnnxEncoder, describe
@@ -50,7 +50,7 @@ def chips(tmp_path_factory) -> list[Record]:
 @pytest.fixture(scope="module")
 def exported_file(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("onnx") / "m.onnx"
-    export(make(), out, message=quiet)
+    export_onnx(make(), out, message=quiet)
     return out
 
 
@@ -103,7 +103,7 @@ def test_every_setting_is_exported(tmp_path):
     """That is, at values that differ from those of the other tests; each changes an output."""
     settings = {"retrieval": "features", "n_bits": 0, "pooling": "avgmax"}
     checkpoint = make(**settings, exclusive_labels=True, channel_order="bgr")
-    export(checkpoint, tmp_path / "m.onnx", message=quiet)
+    export_onnx(checkpoint, tmp_path / "m.onnx", message=quiet)
     encoder = OnnxEncoder(tmp_path / "m.onnx")
     images = pixels(2)
     embedding, _, scores = float32_outputs(checkpoint.encoder, torch.from_numpy(images))
@@ -117,7 +117,7 @@ def test_every_setting_is_exported(tmp_path):
 def test_int8_is_measured_on_other_images_than_it_is_calibrated_on(tmp_path, chips):
     checkpoint = make()
     out = tmp_path / "m.onnx"
-    card = export(
+    card = export_onnx(
         checkpoint, out, int8=True, records=chips, label_names=LABELS, calibration_images=8,
         message=quiet,
     )  # fmt: skip
@@ -163,13 +163,15 @@ def test_fidelity_by_hand():
 def test_bad_input(tmp_path, exported):
     checkpoint, encoder = exported
     with pytest.raises(UsageError, match=r"NAME\.onnx"):
-        export(checkpoint, tmp_path / "m.bin", message=quiet)
+        export_onnx(checkpoint, tmp_path / "m.bin", message=quiet)
     with pytest.raises(UsageError, match="--calibrate"):
-        export(checkpoint, tmp_path / "m.onnx", int8=True, message=quiet)
+        export_onnx(checkpoint, tmp_path / "m.onnx", int8=True, message=quiet)
     broken = tmp_path / "a.png"
     broken.write_bytes(b"no image")
     with pytest.raises(DataError, match="fewer than 2 images"):
-        export(checkpoint, tmp_path / "m.onnx", records=[Record("a", broken)] * 3, message=quiet)
+        export_onnx(
+            checkpoint, tmp_path / "m.onnx", records=[Record("a", broken)] * 3, message=quiet
+        )
     assert not (tmp_path / "m.onnx").exists()
     with pytest.raises(UsageError, match=r"uint8 images \[h, w, 3\]"):
         encoder.encode(np.zeros((1, 32, 32, 4), np.uint8))

@@ -16,9 +16,9 @@ import pytest
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.table import RecordTable
+from landcue.archive.verify import verify_archive
 from landcue.errors import UsageError
 from landcue.search import Archive, ById, Filter, SearchOptions
-from landcue.search.store import verify_indexes
 
 MODES = ("embedding", "code", "cue", "two-stage")
 
@@ -26,6 +26,10 @@ MODES = ("embedding", "code", "cue", "two-stage")
 def answers(searcher):
     ids = [searcher.backend.records.id(row) for row in (0, 7, 99)]
     return [searcher.search(ById(id_), k=11, mode=mode) for id_ in ids for mode in MODES]
+
+
+def index_problems(folder):
+    return tuple(one for one in verify_archive(folder).files if one.where.startswith("indexes/"))
 
 
 def files(folder):
@@ -48,7 +52,7 @@ def test_files_are_built_once_and_used_again(made, tmp_path):
     assert answers(second) == plain
     assert files(tmp_path / "a") == built
     assert isinstance(second.backend.vectors.embedding.base, np.memmap)
-    assert verify_indexes(tmp_path / "a") == ()
+    assert index_problems(tmp_path / "a") == ()
 
 
 def test_a_header_that_lost_its_last_byte_is_named(made, tmp_path):
@@ -57,7 +61,7 @@ def test_a_header_that_lost_its_last_byte_is_named(made, tmp_path):
     for header in (tmp_path / "a/indexes").glob("*/*.json"):
         whole = header.read_bytes()
         header.write_bytes(whole[:-1])
-        (problem,) = verify_indexes(tmp_path / "a")
+        (problem,) = index_problems(tmp_path / "a")
         assert problem.where.endswith(header.name)
         header.write_bytes(whole)
 
@@ -71,10 +75,10 @@ def test_swapped_headers_are_named(made, tmp_path):
     texts = first.read_text(), second.read_text()
     first.write_text(texts[1])
     second.write_text(texts[0])
-    named = {problem.where.rpartition("/")[2] for problem in verify_indexes(tmp_path / "a")}
+    named = {problem.where.rpartition("/")[2] for problem in index_problems(tmp_path / "a")}
     assert named == {"code.bin.json", "cue.bin.json"}
     assert answers(Archive(ArchiveFolder.open(tmp_path / "a"), cache=True)) == expected
-    assert verify_indexes(tmp_path / "a") == ()
+    assert index_problems(tmp_path / "a") == ()
 
 
 def test_only_what_a_mode_needs_is_read(made, tmp_path):
@@ -151,13 +155,13 @@ def test_damage_is_named_and_mended(made, tmp_path, harm):
         (path.parent / "code.bin.json").write_text("{nonsense")
     else:
         path.unlink()
-    problems = verify_indexes(folder)
+    problems = index_problems(folder)
     assert len(problems) == 1
     assert "code.bin" in problems[0].where
     if harm == "flip":  # the size is right: verify tells, and its advice mends
         path.unlink()
     assert answers(Archive(archive, cache=True)) == expected
-    assert verify_indexes(folder) == ()
+    assert index_problems(folder) == ()
 
 
 def test_a_damaged_cue_index_is_not_used(made, tmp_path):
@@ -167,7 +171,7 @@ def test_a_damaged_cue_index_is_not_used(made, tmp_path):
     data = bytearray(path.read_bytes())
     data[:64] = bytes(64)
     path.write_bytes(data)
-    assert "cue.index" in verify_indexes(tmp_path / "a")[0].where
+    assert "cue.index" in index_problems(tmp_path / "a")[0].where
     assert answers(Archive(archive, cache=True)) == expected
 
 
@@ -217,7 +221,7 @@ def test_threads_with_searchers_of_their_own(made, tmp_path):
     with ThreadPoolExecutor(6) as pool:
         for found in pool.map(lambda _: answers(Archive(archive, cache=True)), range(6)):
             assert found == expected
-    assert verify_indexes(tmp_path / "a") == ()
+    assert index_problems(tmp_path / "a") == ()
 
 
 PROCESS = """
@@ -247,7 +251,7 @@ def test_two_processes_build_at_once(made, tmp_path):
     assert [process.returncode for process in both] == [0, 0]
     assert outputs[0] == outputs[1]
     assert len(json.loads(outputs[0])) == 12
-    assert verify_indexes(tmp_path / "a") == ()
+    assert index_problems(tmp_path / "a") == ()
 
 
 MEMORY = """

@@ -160,7 +160,7 @@ def test_what_cannot_be_compared_is_said(client, start, photos, made, views, is_
 def test_an_exported_model_has_no_regions(views, tmp_path, is_problem):
     from landcue.models.checkpoint import Checkpoint
     from landcue.models.encoder import NeuralEncoder, build_config
-    from landcue.models.export import export
+    from landcue.models.export import export_onnx
 
     exported = tmp_path / "model" / "model.onnx"
     exported.parent.mkdir()
@@ -169,7 +169,7 @@ def test_an_exported_model_has_no_regions(views, tmp_path, is_problem):
     )
     trained = NeuralEncoder(config).eval()
     trained.fingerprint = "f" * 64
-    export(Checkpoint(trained, {"dataset": "ucmerced"}), exported, message=str)
+    export_onnx(Checkpoint(trained, {"dataset": "ucmerced"}), exported, message=str)
     encoder = load_model(exported)
     source = open_source(views[0])
     ingest(

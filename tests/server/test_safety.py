@@ -26,6 +26,7 @@ from landcue.server.metrics import Metrics
 from landcue.server.middleware import HEADERS, Rate
 from landcue.server.routes.base import BoundedExecutor
 from landcue.server.settings import Settings, Tokens, check_host, read_tokens
+from made_archive import remove_archive
 
 READ, FEEDBACK = "r" * 30, "f" * 30
 
@@ -634,7 +635,7 @@ def test_a_deleted_archive_is_not_ready(photos, start, tmp_path, is_problem):
     with start(folders=[folder]) as client:
         while client.get("/readyz").status_code != 200:
             time.sleep(0.01)
-        shutil.rmtree(folder)
+        remove_archive(folder)
         assert "photos" in is_problem(client.get("/readyz"), 503)
         assert client.get("/healthz").status_code == 200
 

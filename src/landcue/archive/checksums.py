@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ from landcue.archive.manifest import Manifest, checksum_of, manifest_text
 from landcue.archive.table import HINT, TABLE_FOLDER, is_partial, newest_version
 from landcue.data.objects import is_object, shown
 from landcue.errors import ArchiveError, LandcueError
-from landcue.files import parse_json, write_atomic
+from landcue.files import parse_json, read_json, write_atomic
 from landcue.types import Problem
 
 CHECKSUMS = "checksums.json"
 CHECKED = ".checked.json"
 MODEL_FOLDER = "model"
+INDEXES = "indexes"
+"""Folder of what searches derive from an archive."""
 HOW_TO_RESTORE = (
     "run 'landcue archive repair', restore it from a copy, or index the images again into a new "
     "folder"
@@ -281,3 +283,39 @@ def _text(checksums: Checksums) -> str:
         value["archive"] = checksums.archive
     value["checksum"] = checksum_of(value)
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def damaged_indexes(folder: Path) -> list[Problem]:
+    """Compare every file that searches derived from an archive with its checksum.
+
+    Nothing is lost: delete the named files, and the next search builds them again.
+    """
+    folder = storage.cache_folder(folder)
+    problems: list[Problem] = []
+    for header in sorted((folder / INDEXES).glob("*/*.json")):
+        name = header.relative_to(folder).as_posix()
+        try:
+            value = read_json(header, ArchiveError, "delete it")
+            path = header.with_name(Path(value["file"]).name)
+            own = value["file"] == f"{value['checksum'][:16]}-{header.stem}"
+            whole = header.read_bytes() == header_text(value).encode()
+            if not own or not whole or value.get("header") != header_digest(value):
+                problems.append(Problem(name, "is damaged: its checksum differs; delete it"))
+            elif path.stat().st_size != value["bytes"] or storage.digest(path) != value["checksum"]:
+                where = path.relative_to(folder).as_posix()
+                problems.append(Problem(where, "is damaged: its checksum differs; delete it"))
+        except (ArchiveError, OSError, KeyError, TypeError, ValueError, AttributeError):
+            problems.append(Problem(name, "cannot be read, or its file is missing; delete it"))
+    return problems
+
+
+def header_text(header: Mapping[str, Any]) -> str:
+    """Return the description of a derived file as its own file holds it."""
+    return json.dumps(header, indent=2) + "\n"
+
+
+def header_digest(header: Mapping[str, Any]) -> str:
+    """Return the checksum of such a description without the checksum in it."""
+    facts = {key: value for key, value in header.items() if key != "header"}
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from landcue.data.imageset import ImageSet
 from landcue.data.objects import is_object, shown
 from landcue.data.scenes import Length, Scale, SceneOptions, parse_bands
 from landcue.errors import ArchiveError, LandcueError, ModelError, UsageError, counted
-from landcue.types import Encoder, Problem
+from landcue.types import Encoder
 
 if TYPE_CHECKING:
     from landcue.archive.ray_encoding import RayEngine
@@ -388,7 +388,6 @@ def repair_archive(
     *,
     apply: bool = False,
     model: str | Path | None = None,
-    derived: Sequence[Problem] = (),
 ) -> RepairReport:
     """Repair an archive; damaged records are encoded again from their images.
 
@@ -396,7 +395,6 @@ def repair_archive(
         archive: The archive.
         apply: Whether to change anything; else only report.
         model: The archive's model, to replace a damaged copy.
-        derived: Problems of the files below ``indexes/``, which are then removed.
 
     Raises:
         LandcueError: As :func:`landcue.archive.rebuild.repair`.
@@ -416,7 +414,6 @@ def repair_archive(
         archive,
         apply=apply,
         model=None if given is None else (given.path, with_regions(given, _regions(archive, None))),
-        derived=derived,
         load_encoder=load,
     )
 

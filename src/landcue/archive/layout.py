@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from landcue.archive import storage
-from landcue.archive.checksums import CHECKED, CHECKSUMS, MODEL_FOLDER, write_checksums
+from landcue.archive.checksums import (
+    CHECKED,
+    CHECKSUMS,
+    INDEXES,
+    MODEL_FOLDER,
+    write_checksums,
+)
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from landcue.archive.sources import Source
 from landcue.archive.table import TABLE_FOLDER, RecordTable, sync_folder
@@ -258,9 +264,6 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-_INDEXES = "indexes"
-
-
 def number(base: str) -> int:
     """Return 1 for the archive's own folder, n for ``vn``."""
     return int(base[1:]) if base else 1
@@ -328,7 +331,7 @@ def _remove(paths: Iterable[Path]) -> None:
 
 def remove_indexes(folder: Path) -> None:
     """Remove what searches derived from earlier versions: it holds deleted records, too."""
-    indexes = storage.cache_folder(folder) / _INDEXES
+    indexes = storage.cache_folder(folder) / INDEXES
     try:
         if indexes.exists():
             shutil.rmtree(indexes)
@@ -344,8 +347,8 @@ def _leftovers(folder: Path, base: str, present: set[str]) -> Iterator[Path]:
     own = {TABLE_FOLDER, MODEL_FOLDER}
     older = [name for name in present if name in own or 1 < _number(name) < number(base)]
     yield from (folder / name for name in older)
-    if older and _INDEXES in present:  # built for them; searches build them again
-        yield folder / _INDEXES
+    if older and INDEXES in present:  # built for them; searches build them again
+        yield folder / INDEXES
     # From when it was a new archive:
     ended = {MANIFEST, CHECKSUMS, CHECKED, READERS, storage.LOCK} & storage.names(folder / base)
     yield from (folder / base / name for name in ended)

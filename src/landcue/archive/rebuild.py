@@ -12,6 +12,7 @@ from landcue.archive import storage
 from landcue.archive.changes import open_for_change
 from landcue.archive.checksums import (
     CHECKSUMS,
+    INDEXES,
     MODEL_FOLDER,
     Checksums,
     forget_checksums,
@@ -27,7 +28,13 @@ from landcue.archive.reading import Known
 from landcue.archive.sources import Source
 from landcue.archive.space import keep_former_spaces
 from landcue.archive.table import TABLE_FOLDER, RecordTable, version_files, version_number
-from landcue.archive.verify import Files, RowCheck, sound_rows, verify_files
+from landcue.archive.verify import (
+    Files,
+    RowCheck,
+    read_small_files,
+    sound_rows,
+    verify_files,
+)
 from landcue.data.names import find_stored
 from landcue.data.objects import is_object, shown
 from landcue.data.scenes import SceneOptions
@@ -230,8 +237,6 @@ def _drop_other(stage: Path, encoder: Encoder) -> None:
         storage.remove(stage)
 
 
-_INDEXES = "indexes"
-
 LoadEncoder = Callable[[], tuple[Encoder, Callable[[Source], SceneOptions | None]]]
 """Loads the archive's model, and returns the scene options of its chips, if it holds any."""
 
@@ -266,7 +271,6 @@ def repair(
     *,
     apply: bool,
     model: tuple[Path, Encoder] | None = None,
-    derived: Sequence[Problem] = (),
     load_encoder: LoadEncoder | None = None,
 ) -> RepairReport:
     """Repair an archive.
@@ -279,7 +283,6 @@ def repair(
         folder: The archive.
         apply: Whether to change anything; else only report.
         model: Folder of the archive's model and the model, to replace a damaged copy.
-        derived: Problems of the files below ``indexes/``, which are then removed.
         load_encoder: Called if damaged records must be encoded again; without it they are
             dropped.
 
@@ -287,23 +290,22 @@ def repair(
         ArchiveError: No version of the table can be read, the archive is locked, or it cannot be
             written.
     """
-    verify_files(folder)  # before a lock file is created in a folder that is not an archive
+    read_small_files(folder)  # before a lock file is created in a folder that is not an archive
     with storage.locked(folder, "writing to") if apply else contextlib.nullcontext():
         files = verify_files(folder)
         if files.special is not None:
             raise ArchiveError(f"{folder / files.special.where}: {files.special.what}; remove it")
         if model is not None:
             files.manifest.check_encoder(model[1], folder)
-        return _Repair(folder, files, derived, apply).run(model, load_encoder)
+        return _Repair(folder, files, apply).run(model, load_encoder)
 
 
 class _Repair:
-    def __init__(self, folder: Path, files: Files, derived: Sequence[Problem], apply: bool) -> None:
+    def __init__(self, folder: Path, files: Files, apply: bool) -> None:
         self.folder, self.files, self.apply = folder, files, apply
         self.manifest: Manifest = files.manifest
         self.base = folder / files.manifest.base
-        self.derived = tuple(derived)
-        self.report = RepairReport((*files.problems, *derived))
+        self.report = RepairReport(files.problems)
         self.names = [problem.where for problem in files.problems]
 
     def run(
@@ -314,10 +316,10 @@ class _Repair:
             report.repaired.append(f"{MANIFEST}: restored from its copy")
             if self.apply:
                 write_manifest(self.folder, self.manifest)
-        if self.derived:
-            report.repaired.append(f"{_INDEXES}: removed; the next search builds it again")
+        if any(name.startswith(f"{INDEXES}/") for name in self.names):
+            report.repaired.append(f"{INDEXES}: removed; the next search builds it again")
             if self.apply:
-                storage.remove(storage.cache_folder(self.folder) / _INDEXES)
+                storage.remove(storage.cache_folder(self.folder) / INDEXES)
         model_broken = self._repair_model(model)
         restored = self._restore_version(self.files.checksums)
         broken = [n for n in self.names if n.startswith(self.files.table) and n != restored]

@@ -15,6 +15,7 @@ from landcue.archive.checksums import (
     Checksums,
     archive_files,
     damaged_files,
+    damaged_indexes,
     read_checksums,
 )
 from landcue.archive.layout import ReaderMark
@@ -107,7 +108,7 @@ class RowCheck:
 
 
 def verify_archive(folder: Path) -> VerifyReport:
-    """Read every file and every record of an archive.
+    """Read every file and every record of an archive, and what searches derived from it.
 
     Raises:
         ArchiveError: There is none, or neither its manifest nor the copy of it can be read.
@@ -120,14 +121,15 @@ def verify_archive(folder: Path) -> VerifyReport:
 
 
 def verify_files(folder: Path) -> Files:
-    """Read every file of an archive that has a checksum."""
-    manifest, checksums, problems = _read_small_files(folder)
+    """Read every file of an archive that has a checksum, and what searches derived from it."""
+    manifest, checksums, problems = read_small_files(folder)
     if checksums is not None:
         problems += damaged_files(folder, checksums, manifest.base)
     if not is_object(folder):
         for name, path in archive_files(folder, manifest.base).items():
             if path.exists() and not path.is_file() and name not in {p.where for p in problems}:
                 problems.append(Problem(name, f"is {NOT_A_FILE}"))
+    problems += damaged_indexes(folder)
     return Files(manifest, checksums, tuple(problems))
 
 
@@ -206,7 +208,12 @@ def _note_damaged(batch: pa.RecordBatch, damaged: list[bool], check: RowCheck) -
     check.metadata.append(rows.filter(pa.array(right, pa.bool_())))
 
 
-def _read_small_files(folder: Path) -> tuple[Manifest, Checksums | None, list[Problem]]:
+def read_small_files(folder: Path) -> tuple[Manifest, Checksums | None, list[Problem]]:
+    """Read the manifest and the checksums of an archive, and name their problems.
+
+    Raises:
+        ArchiveError: There is no archive, or neither its manifest nor the copy of it can be read.
+    """
     problems: list[Problem] = []
     checksums = None
     try:

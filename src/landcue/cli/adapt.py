@@ -55,8 +55,8 @@ def adapt(
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train heads on a frozen encoder's features; keep them if they help."""
+    from landcue.training import LossSection
     from landcue.training.adapt import adapt as run_adaptation
-    from landcue.training.config import LossSection
     from landcue.training.heads import AdaptOptions
 
     options = AdaptOptions(

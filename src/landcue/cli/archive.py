@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from landcue.cli.archive_milvus import about_collection, count_collection, diff, push
+from landcue.cli.archive_milvus import diff, push
 from landcue.cli.console import (
     Batch,
     Dim,
@@ -24,7 +24,7 @@ from landcue.data.objects import shown
 from landcue.errors import ArchiveError, UsageError, counted
 
 if TYPE_CHECKING:
-    from landcue.types import Problem
+    pass
 
 archive_app = typer.Typer(name="archive", help="Manage archives.", no_args_is_help=True)
 
@@ -49,8 +49,9 @@ def info(archive: _Anywhere, json_: _Json = False) -> None:
     from landcue.search.opened import is_collection
 
     if is_collection(archive):
-        manifest, first, last = about_collection(archive)
-        facts = {**first, **manifest.facts(), **last}
+        from landcue.milvus import describe_collection
+
+        facts = describe_collection(archive)
     else:
         facts = describe(archive)
     if json_:
@@ -73,10 +74,15 @@ def verify(archive: _Anywhere, json_: _Json = False) -> None:
     from landcue.search.opened import is_collection
 
     if is_collection(archive):
-        records, problems, damaged = count_collection(archive)
+        import landcue
+        from landcue.milvus import Address
+
+        with landcue.open(archive) as opened:
+            records, problems = len(opened), opened.verify()
+        damaged = f"{Address.parse(archive)} is damaged: push its archive again"
     else:
         found = verify_archive(archive)
-        records, problems = found.records, (*found.problems, *_derived(archive))
+        records, problems = found.records, found.problems
         damaged = (
             f"{shown(archive)} is damaged; 'landcue archive repair {shown(archive)}' reports what "
             "can be repaired"
@@ -109,7 +115,7 @@ def repair(
 
     from landcue.archive.indexing import repair_archive
 
-    report = repair_archive(archive, apply=yes, model=model, derived=_derived(archive))
+    report = repair_archive(archive, apply=yes, model=model)
     if json_:
         print_json({"archive": shown(archive), "applied": yes, **asdict(report)})
     else:
@@ -288,13 +294,6 @@ def reembed(
             f"{shown(archive)}: {counted(report.records, 'record')} now by model {report.new[:12]}"
         )
     run_saved_searches(archive)
-
-
-def _derived(archive: Path) -> tuple[Problem, ...]:
-    """Return the problems of the indexes that searches built."""
-    from landcue.search.store import verify_indexes
-
-    return verify_indexes(archive)
 
 
 @archive_app.command()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +11,7 @@ from landcue.cli.console import Reporter, print_json, print_line
 from landcue.errors import ArchiveError
 
 if TYPE_CHECKING:
-    from landcue.archive.manifest import Manifest
-    from landcue.milvus.push import DiffReport
-    from landcue.types import Problem
+    from landcue.milvus import DiffReport
 
 _SHOWN = 20
 
@@ -43,7 +40,7 @@ def push(
     from dataclasses import asdict
 
     import landcue
-    from landcue.milvus.link import Address
+    from landcue.milvus import Address
 
     address = Address.parse(collection)
     started = time.monotonic()
@@ -79,7 +76,7 @@ def diff(
     from dataclasses import asdict
 
     import landcue
-    from landcue.milvus.link import Address
+    from landcue.milvus import Address
 
     address = Address.parse(collection)
     with Reporter() as reporter:
@@ -109,31 +106,3 @@ def _print_diff(report: DiffReport) -> None:
         f"{len(report.different)} different"
         + ("" if report.complete else "; the push is incomplete")
     )
-
-
-def about_collection(path: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
-    """Return the manifest of a collection, and the facts to print before and after it."""
-    from landcue.milvus.link import Address, Link
-    from landcue.milvus.manifest import FORMAT, notes_name, read_pushed
-
-    address = Address.parse(path)
-    with contextlib.closing(Link(address)) as link:
-        pushed = read_pushed(link)
-    first: dict[str, Any] = {"archive": str(address), "format": FORMAT, "state": pushed.state}
-    last: dict[str, Any] = {
-        "version": pushed.version,
-        "pushed from": pushed.source,
-        "index": pushed.index,
-        "collections": [*pushed.collections, notes_name(address)],
-    }
-    return pushed.manifest, first | {"records": pushed.records}, last
-
-
-def count_collection(path: Path) -> tuple[int, tuple[Problem, ...], str]:
-    """Count the records of a collection; return also its problems and an error message."""
-    from landcue.milvus.backend import MilvusBackend
-    from landcue.milvus.link import Address
-
-    with contextlib.closing(MilvusBackend(Address.parse(path))) as opened:
-        cure = f"push its archive again ({opened.pushed.source})"
-        return opened.count, opened.verify(), f"{opened.address} is damaged: {cure}"

@@ -15,7 +15,7 @@ from landcue.cli.console import print_json, print_line
 from landcue.errors import DataError, UsageError, counted
 
 if TYPE_CHECKING:
-    from landcue.server.collections import Collections
+    from landcue.server import Collections
 
 collection_app = typer.Typer(
     name="collection",
@@ -60,7 +60,7 @@ def export(
     """
     import landcue
     from landcue.files import write_atomic
-    from landcue.server.transfer import export_collection
+    from landcue.server import export_collection
 
     opened, name = landcue.open(archive), archive.resolve().name
     with _opened(collections) as kept:
@@ -82,22 +82,11 @@ def import_(
     What the archive cannot use is named and left out.
     """
     import landcue
-    from landcue.server.decoding import Decoders
-    from landcue.server.schemas.collections import CollectionFile
-    from landcue.server.schemas.watches import read_file
-    from landcue.server.settings import Limits
-    from landcue.server.transfer import import_collection
+    from landcue.server import import_collection, read_collection
 
-    given, opened, limits = read_file(CollectionFile, path), landcue.open(archive), Limits()
-    decoders = Decoders(1, limits.decode_seconds, limits.decode_bytes, limits.pixels)
-    with contextlib.closing(decoders), _opened(collections, create=True) as kept:
-        made, problems = import_collection(
-            kept,
-            opened,
-            archive.resolve().name,
-            given,
-            lambda data: decoders.thumbnail(data, None, {}),
-        )
+    given, opened = read_collection(path), landcue.open(archive)
+    with _opened(collections, create=True) as kept:
+        made, problems = import_collection(kept, opened, archive.resolve().name, given)
     print_line(
         f"imported {made['name']}: {counted(len(made['members']), 'record')}, id {made['id']}"
     )
@@ -109,13 +98,12 @@ def import_(
 
 @contextlib.contextmanager
 def _opened(path: Path, *, create: bool = False) -> Generator[Collections]:
-    from landcue.server.collections import Collections
+    from landcue.server import Collections
     from landcue.server.errors import ProblemError
-    from landcue.server.settings import Limits
 
     if not create and not path.is_file():
         raise UsageError(f"--collections {path}: there is no such file")
-    kept = Collections(path, Limits().collections_bytes)
+    kept = Collections(path)
     kept.check()
     try:
         yield kept

@@ -108,15 +108,15 @@ def evaluate(
             for target in targets
         ]
         if compare:
-            from landcue.report.comparison import compare_evaluations
+            from landcue.report import compare_evaluations
 
             contests = compare_evaluations(found[0], found[1])
         if report or markdown or latex:
-            from landcue.report.write import write_report
+            from landcue.report import write_report
 
             second = found[1] if compare else None
             outputs = {"page": report, "markdown": markdown, "latex": latex}
-            for file in write_report(found[0], second, contests, **outputs):
+            for file in write_report(found[0], second, contests=contests, **outputs):
                 reporter.message(f"wrote {file}")
     rounds = [_simulate_feedback(target, part, feedback) for target in targets if feedback]
     if json_:
@@ -138,15 +138,12 @@ def _evaluate_run_file(run: Path, qrels: Path, *, json_: bool, **options: Any) -
 
 def _simulate_feedback(target: Path, part: str, rounds: int) -> FeedbackReport:
     from landcue.evaluation import is_archive
-    from landcue.search.feedback import simulate_feedback
-    from landcue.search.opened import open_storage
+    from landcue.search import simulate_feedback
 
     if not is_archive(target):
         raise UsageError(f"--feedback needs archives; index the images of {target} first")
     with Reporter() as reporter:
-        return simulate_feedback(
-            open_storage(target), rounds, part=part, progress=reporter.progress
-        )
+        return simulate_feedback(target, rounds, part=part, progress=reporter.progress)
 
 
 def _as_json(found: list[Evaluation], contests: list[Contest]) -> dict[str, Any]:

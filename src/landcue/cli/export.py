@@ -28,17 +28,14 @@ def export(
     """Export a model to one ONNX file and check its outputs against the original."""
     from dataclasses import asdict
 
-    from landcue.data.datasets import detect_source
-    from landcue.models.checkpoint import load_checkpoint
-    from landcue.models.export import export as write
-    from landcue.models.load import find_model
+    from landcue.data import detect_source
+    from landcue.models import export_onnx
     from landcue.models.onnx import describe
 
     images = None if calibrate is None else detect_source(calibrate, labels)
-    checkpoint = load_checkpoint(find_model(model))
     with Reporter() as reporter:
-        card = write(
-            checkpoint,
+        card = export_onnx(
+            model,
             out,
             int8=int8,
             records=images.records if images else (),

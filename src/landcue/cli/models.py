@@ -24,7 +24,7 @@ def list_models(
 
     Encoders are listed by patterns that start with timm:, open_clip: or torchgeo:.
     """
-    from landcue.models.load import list_models
+    from landcue.models import list_models
 
     names = list_models(pattern)
     if json_:
@@ -42,7 +42,7 @@ def show(
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Print the card of a model."""
-    from landcue.models.load import describe_model
+    from landcue.models import describe_model
 
     text, facts = describe_model(model)
     print_json(facts) if json_ else print_text(text)

@@ -130,7 +130,7 @@ def run(
     """
     import landcue
     from landcue.files import write_atomic
-    from landcue.search.feed import write_feed, write_json_lines
+    from landcue.search import write_feed, write_json_lines
 
     watches = landcue.open(archive).watches
     report = watches.run()
@@ -172,7 +172,7 @@ def export(
 
     import landcue
     from landcue.files import write_atomic
-    from landcue.server.transfer import export_watches
+    from landcue.server import export_watches
 
     made = export_watches(landcue.open(archive), collection)
     write_atomic(out, json.dumps(made, indent=1))
@@ -186,8 +186,7 @@ def import_(
 ) -> None:
     """Save the searches of a file in an archive of the same model."""
     import landcue
-    from landcue.server.schemas.watches import read_watches
-    from landcue.server.transfer import import_watches
+    from landcue.server import import_watches, read_watches
 
     watches = read_watches(path).watches
     problems = import_watches(landcue.open(archive), watches)

@@ -41,12 +41,12 @@ from landcue.server.schemas.changes import ChangeAnswer, ChangeRequest, Moment, 
 from landcue.server.schemas.collections import (
     CollectionAnswer,
     CollectionChange,
-    CollectionFile,
     CollectionRequest,
     CollectionsAnswer,
     CollectionSummary,
     ImportAnswer,
     SuggestRequest,
+    read_collection,
 )
 from landcue.server.schemas.searches import PlacesAnswer, ScoresAnswer, SearchAnswer
 from landcue.server.schemas.watches import (
@@ -57,7 +57,6 @@ from landcue.server.schemas.watches import (
     WatchHit,
     WatchHitsAnswer,
     WatchRequest,
-    read_file,
     read_watches,
 )
 
@@ -369,7 +368,7 @@ class Client:
         Raises:
             DataError: The file cannot be read, or holds no collection.
         """
-        content = Content(read_file(CollectionFile, path).model_dump_json(exclude_unset=True))
+        content = Content(read_collection(path).model_dump_json(exclude_unset=True))
         return self._http.post(ImportAnswer, "/v1/collections/import", content, archive=archive)
 
     def export_watches(self, to: str | PathLike[str], *, archive: str | None = None) -> Path:

@@ -10,6 +10,7 @@ of a name and a text: ``head`` names the current revision, ``REVISION/…`` are 
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import json
@@ -193,6 +194,32 @@ def read_pushed(link: Link, *, complete: bool = False) -> Pushed:
             f"{link.address}' to continue"
         )
     return found
+
+
+def describe_collection(url: str | Path) -> dict[str, Any]:
+    """Return what is in a collection, also while it is pushed: JSON values by name.
+
+    >>> describe_collection("milvus://localhost/chips")["state"]               # doctest: +SKIP
+    'complete'
+
+    Raises:
+        UsageError: It is no address.
+        ArchiveError: There is no such collection, or its server cannot be used.
+    """
+    address = Address.parse(url)
+    with contextlib.closing(Link(address)) as link:
+        pushed = read_pushed(link)
+    return {
+        "archive": str(address),
+        "format": FORMAT,
+        "state": pushed.state,
+        "records": pushed.records,
+        **pushed.manifest.facts(),
+        "version": pushed.version,
+        "pushed from": pushed.source,
+        "index": pushed.index,
+        "collections": [*pushed.collections, notes_name(address)],
+    }
 
 
 def write_pushed(link: Link, pushed: Pushed) -> None:

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from landcue.models.backbones import create_backbone, load_backbone_weights
     from landcue.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from landcue.models.encoder import ModelConfig, NeuralEncoder, build_config
+    from landcue.models.export import export_onnx
     from landcue.models.fitting import fit_space
-    from landcue.models.load import Model, load_model
+    from landcue.models.load import Model, describe_model, list_models, load_model
     from landcue.models.locations import Regions, similar_regions
-    from landcue.models.onnx import OnnxEncoder
+    from landcue.models.onnx import OnnxCard, OnnxEncoder
     from landcue.models.pretrained.encoder import PretrainedEncoder
     from landcue.models.regions import RegionEncoder
     from landcue.models.resize import resize_square
@@ -36,6 +37,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "NeuralEncoder",
+    "OnnxCard",
     "OnnxEncoder",
     "PretrainedEncoder",
     "RegionEncoder",
@@ -43,7 +45,10 @@ __all__ = [
     "Space",
     "build_config",
     "create_backbone",
+    "describe_model",
+    "export_onnx",
     "fit_space",
+    "list_models",
     "load_backbone_weights",
     "load_checkpoint",
     "load_model",
@@ -58,8 +63,9 @@ __getattr__ = lazy_exports(
         "landcue.models.backbones": ("create_backbone", "load_backbone_weights"),
         "landcue.models.checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
         "landcue.models.encoder": ("ModelConfig", "NeuralEncoder", "build_config"),
-        "landcue.models.load": ("Model", "load_model"),
-        "landcue.models.onnx": ("OnnxEncoder",),
+        "landcue.models.export": ("export_onnx",),
+        "landcue.models.load": ("Model", "describe_model", "list_models", "load_model"),
+        "landcue.models.onnx": ("OnnxCard", "OnnxEncoder"),
         "landcue.models.pretrained.encoder": ("PretrainedEncoder",),
         "landcue.models.locations": ("Regions", "similar_regions"),
         "landcue.models.regions": ("RegionEncoder",),

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from landcue.data.images import read_image
 from landcue.errors import DataError, LandcueError, ModelError, UsageError, first_line
 from landcue.files import write_atomic
-from landcue.models.checkpoint import Checkpoint
+from landcue.models.checkpoint import Checkpoint, load_checkpoint
 from landcue.models.encoder import NeuralEncoder
 from landcue.models.fidelity import compare_encodings
+from landcue.models.load import find_model
 from landcue.models.locations import feature_map, locations_of
 from landcue.models.onnx import (
     COMPACT,
@@ -147,9 +148,9 @@ _CHIPS = ("harbor", "city", "forest", "farmland")
 Message = Callable[[str], object]
 
 
-def export(
-    checkpoint: Checkpoint,
-    out: Path,
+def export_onnx(
+    model: str | Path | Checkpoint,
+    out: str | Path,
     *,
     int8: bool = False,
     records: Sequence[Record] = (),
@@ -157,7 +158,10 @@ def export(
     calibration_images: int = 128,
     message: Message = print,
 ) -> OnnxCard:
-    """Write a checkpoint as one ONNX file that carries its description and what it loses.
+    """Write a trained model as one ONNX file that carries its description and what it loses.
+
+    >>> export_onnx("runs/marc", "marc.onnx").precision                        # doctest: +SKIP
+    'float32'
 
     The float32 graph is first compared with torch on real images (on rendered ones without
     ``records``) and refused if an output differs by more than 0.001. For int8, weights (per
@@ -165,7 +169,7 @@ def export(
     part of ``records`` calibrates, another measures.
 
     Args:
-        checkpoint: What to export.
+        model: Folder of a run, or the checkpoint itself.
         out: The file to write, ``.onnx``; replaced atomically.
         int8: Whether to quantize; needs ``records``.
         records: Images to calibrate with and to measure on.
@@ -176,12 +180,15 @@ def export(
     Raises:
         UsageError: ``out`` does not end in .onnx, or int8 without images.
         DataError: Fewer than 2 readable images.
-        ModelError: The backbone cannot be exported, or the export computes something else.
+        ModelError: There is no such model, it cannot be exported, or the export computes something
+            else.
     """
+    out = Path(out)
     if out.suffix.lower() != ".onnx":
         raise UsageError(f"{out}: name the exported file NAME.onnx")
     if int8 and not records:
         raise UsageError("int8 needs images to calibrate with: use --calibrate SOURCE")
+    checkpoint = model if isinstance(model, Checkpoint) else load_checkpoint(find_model(model))
     encoder = checkpoint.encoder.eval()
     calibration, chosen, pixels = _images(encoder, records, calibration_images, message)
     message("exporting")

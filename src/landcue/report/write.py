@@ -10,7 +10,13 @@ from pathlib import Path
 from landcue import __version__
 from landcue.errors import UsageError
 from landcue.files import write_atomic
-from landcue.report.comparison import Contest, column_names, label_cells, metric_cells
+from landcue.report.comparison import (
+    Contest,
+    column_names,
+    compare_evaluations,
+    label_cells,
+    metric_cells,
+)
 from landcue.report.evaluation import Evaluation
 from landcue.report.pages import NOTE, comparison_page, evaluation_page
 from landcue.report.tables import (
@@ -27,13 +33,29 @@ from landcue.report.tables import (
 def write_report(
     first: Evaluation,
     second: Evaluation | None = None,
-    contests: Sequence[Contest] = (),
     *,
-    page: Path | None = None,
-    markdown: Path | None = None,
-    latex: Path | None = None,
+    contests: Sequence[Contest] | None = None,
+    page: str | Path | None = None,
+    markdown: str | Path | None = None,
+    latex: str | Path | None = None,
 ) -> list[Path]:
-    """Write the files asked for and return them."""
+    """Write the report of an evaluation, or of the comparison of two; return the files.
+
+    >>> write_report(landcue.evaluate("runs/a"), page="report.html")           # doctest: +SKIP
+    [PosixPath('report.html')]
+
+    Args:
+        first: The evaluation, as :func:`landcue.evaluate` returns it for an archive or a run.
+        second: Another one of the same images, to compare with.
+        contests: Result of :func:`compare_evaluations`; computed if it is not given.
+        page: HTML file to write: one file without scripts.
+        markdown: Markdown tables to write.
+        latex: LaTeX tables to write, for the package ``booktabs``.
+
+    Raises:
+        UsageError: The two differ in protocol, queries, gallery or labels.
+        LandcueError: A file cannot be written.
+    """
     made = day()
     if second is None:
         facts, name = _facts(first, made), f"Retrieval report: {first.name}"
@@ -43,6 +65,7 @@ def write_report(
             lambda: evaluation_latex(facts, first.scores),
         )
     else:
+        contests = compare_evaluations(first, second) if contests is None else contests
         facts, names = _common_facts(first, second, made), column_names(first, second)
         texts = (
             lambda: comparison_page(first, second, contests, made),
@@ -52,8 +75,8 @@ def write_report(
     written: list[Path] = []
     for file, text in zip((page, markdown, latex), texts, strict=True):
         if file is not None:
-            write_atomic(file, text())
-            written.append(file)
+            written.append(Path(file))
+            write_atomic(written[-1], text())
     return written
 
 

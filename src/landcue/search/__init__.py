@@ -13,6 +13,7 @@ from landcue.lazy import CallablePackage, lazy_exports
 if TYPE_CHECKING:
     from landcue.search.archive import Archive, open_archive, search
     from landcue.search.changes import Change, ChangeFacts, Changes
+    from landcue.search.feed import WatchHit, write_feed, write_json_lines
     from landcue.search.feedback import FeedbackReport, simulate_feedback
     from landcue.search.filters import Filter
     from landcue.search.plan import MODES, Plan, SearchOptions
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from landcue.search.raster import ScoreMap
     from landcue.search.result import Result
     from landcue.search.scene import Chip
+    from landcue.search.watch import Watch, Watches, WatchReport
 
 __all__ = [
     "MODES",
@@ -37,9 +39,15 @@ __all__ = [
     "ScoreMap",
     "SearchOptions",
     "Text",
+    "Watch",
+    "WatchHit",
+    "WatchReport",
+    "Watches",
     "open_archive",
     "search",
     "simulate_feedback",
+    "write_feed",
+    "write_json_lines",
 ]
 
 __getattr__ = lazy_exports(
@@ -47,6 +55,7 @@ __getattr__ = lazy_exports(
     {
         "landcue.search.archive": ("Archive", "open_archive", "search"),
         "landcue.search.changes": ("Change", "ChangeFacts", "Changes"),
+        "landcue.search.feed": ("WatchHit", "write_feed", "write_json_lines"),
         "landcue.search.feedback": ("FeedbackReport", "simulate_feedback"),
         "landcue.search.filters": ("Filter",),
         "landcue.search.plan": ("MODES", "Plan", "SearchOptions"),
@@ -54,6 +63,7 @@ __getattr__ = lazy_exports(
         "landcue.search.raster": ("ScoreMap",),
         "landcue.search.result": ("Result",),
         "landcue.search.scene": ("Chip",),
+        "landcue.search.watch": ("Watch", "WatchReport", "Watches"),
     },
 )
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from landcue.archive.archive import ArchiveFolder
 from landcue.errors import ArchiveError, UsageError, did_you_mean
 from landcue.search.backend import Storage
 from landcue.types import FloatArray
+
+if TYPE_CHECKING:
+    from landcue.search.archive import Archive
 
 RULES = ("mean", "rocchio", "linear")
 
@@ -173,7 +175,7 @@ _SCORES = (f"P@{PRECISION_AT}", "AP")
 
 
 def simulate_feedback(
-    archive: Storage | Path,
+    archive: Archive | Storage | str | Path,
     rounds: int = 3,
     *,
     part: str = "test",
@@ -186,7 +188,7 @@ def simulate_feedback(
     """Simulate rounds of feedback on the embeddings of an archive.
 
     Args:
-        archive: The archive, or its folder.
+        archive: The archive, its folder, or the address of a collection.
         rounds: 1 or more.
         part: Queries and gallery: ``test``, ``val``, ``train`` or ``all``; all if the archive
             has no parts.
@@ -210,8 +212,11 @@ def simulate_feedback(
             raise UsageError(f"unknown {name} {value!r}{did_you_mean(value, known)}")
     if min(rounds, per_round, most_queries) < 1:
         raise UsageError("rounds, judged records and queries must be 1 or more")
-    opened = ArchiveFolder.open(archive) if isinstance(archive, Path) else archive
-    columns, folder = opened.columns(), opened.folder
+    if isinstance(archive, str | Path):
+        from landcue.search.opened import open_storage
+
+        archive = open_storage(Path(archive))
+    columns, folder = archive.columns(), archive.folder
     chosen = columns.labels.known.copy()
     if part != "all" and any(columns.part):
         chosen &= np.array([p == part for p in columns.part], np.bool_)

@@ -24,13 +24,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.storage import cache_folder, digest, identity
+from landcue.archive.checksums import INDEXES, header_digest, header_text
+from landcue.archive.storage import digest, identity
 from landcue.codes.codefile import want_large_pages
 from landcue.errors import ArchiveError, LandcueError
 from landcue.files import locked_file, read_json, reserve, write_atomic
-from landcue.types import Problem
 
-INDEXES = "indexes"
 FORMAT = 2
 
 _HINT = "delete the folder; it is built again at the next search"
@@ -176,8 +175,8 @@ class Store:
                 temporary.unlink(missing_ok=True)
         header = {**self._origin, "file": path.name, "bytes": size, "checksum": checksum}
         header["facts"] = facts
-        header["header"] = _header_digest(header)
-        write_atomic(self.folder / f"{name}.json", _header_text(header), parents=False)
+        header["header"] = header_digest(header)
+        write_atomic(self.folder / f"{name}.json", header_text(header), parents=False)
         _remove_older(self.folder)
         return path, facts
 
@@ -193,7 +192,7 @@ class Store:
         try:
             header = read_json(path, ArchiveError, _HINT)
             fits = all(header.get(key) == value for key, value in self._origin.items())
-            fits = fits and header.get("header") == _header_digest(header)
+            fits = fits and header.get("header") == header_digest(header)
             if not fits or header["file"] != f"{header['checksum'][:16]}-{name}":
                 return None
             file = self.folder / header["file"]
@@ -214,40 +213,6 @@ class Store:
         with contextlib.suppress(OSError, LandcueError):  # then it is compared again
             path = self.folder / f".{name}.checked"
             write_atomic(path, json.dumps(identity(file)), parents=False)
-
-
-def verify_indexes(folder: Path) -> tuple[Problem, ...]:
-    """Compare every derived file of an archive folder with its checksum.
-
-    Nothing is lost: delete the named files, and the next search builds them again.
-    """
-    folder = cache_folder(folder)
-    problems: list[Problem] = []
-    for header in sorted((folder / INDEXES).glob("*/*.json")):
-        name = header.relative_to(folder).as_posix()
-        try:
-            value = read_json(header, ArchiveError, _HINT)
-            path = header.with_name(Path(value["file"]).name)
-            own = value["file"] == f"{value['checksum'][:16]}-{header.stem}"
-            whole = header.read_bytes() == _header_text(value).encode()
-            if not own or not whole or value.get("header") != _header_digest(value):
-                problems.append(Problem(name, "is damaged: its checksum differs; delete it"))
-            elif path.stat().st_size != value["bytes"] or digest(path) != value["checksum"]:
-                where = path.relative_to(folder).as_posix()
-                problems.append(Problem(where, "is damaged: its checksum differs; delete it"))
-        except (ArchiveError, OSError, KeyError, TypeError, ValueError, AttributeError):
-            problems.append(Problem(name, "cannot be read, or its file is missing; delete it"))
-    return tuple(problems)
-
-
-def _header_text(header: Facts) -> str:
-    return json.dumps(header, indent=2) + "\n"
-
-
-def _header_digest(header: Facts) -> str:
-    facts = {key: value for key, value in header.items() if key != "header"}
-    text = json.dumps(facts, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _remove_older(folder: Path) -> None:

@@ -20,10 +20,12 @@ import numpy as np
 from landcue.archive.space import ARCHIVE, ENCODER
 from landcue.errors import DataError, LandcueError, UsageError
 from landcue.server.collections import Collections, KeptImage, converted, new_id
+from landcue.server.decoding import Decoders
 from landcue.server.errors import ProblemError, one_line
 from landcue.server.queries import to_filter, with_space
 from landcue.server.schemas.collections import CollectionFile, ImageFile
 from landcue.server.schemas.watches import MAX_WATCHES, WatchFile
+from landcue.server.settings import Limits
 from landcue.types import ByteArray, Encoding, FloatArray
 
 if TYPE_CHECKING:
@@ -178,7 +180,7 @@ def import_collection(
     archive: Archive,
     name: str,
     given: CollectionFile,
-    thumbnail: Callable[[bytes], bytes],
+    thumbnail: Callable[[bytes], bytes] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Add a collection from a file, and its saved searches: both, or after a crash none.
 
@@ -187,7 +189,8 @@ def import_collection(
         archive: The archive to add it to.
         name: Its name in the service.
         given: The file.
-        thumbnail: Decodes a JPEG that is not trusted and writes it again.
+        thumbnail: Decodes a JPEG that is not trusted and writes it again; by default in a process
+            of its own, with the limits of a service.
 
     Returns:
         The collection, and one line for each thing that was left out: members that the archive
@@ -198,6 +201,12 @@ def import_collection(
         ProblemError: As :meth:`Collections.create`.
         LandcueError: Saved searches cannot be written now; nothing was added.
     """
+    if thumbnail is None:
+        limits = Limits()
+        decoders = Decoders(1, limits.decode_seconds, limits.decode_bytes, limits.pixels)
+        with contextlib.closing(decoders):
+            decode = functools.partial(decoders.thumbnail, crop=None, scenes={})
+            return import_collection(collections, archive, name, given, decode)
     problems: list[str] = []
     members = [one.model_dump() for one in given.members if one.id in archive]
     problems += _missing([one.id for one in given.members if one.id not in archive], "", name)

@@ -8,14 +8,14 @@ from landcue.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from landcue.training.averages import average_checkpoints, fit_label_temperatures
-    from landcue.training.config import TrainingConfig, read_config
+    from landcue.training.config import LossSection, TrainingConfig, read_config
     from landcue.training.evaluation import study_run
     from landcue.training.images import ImageDataset
     from landcue.training.loop import Run, train
     from landcue.training.samplers import BatchSampler
 
 __all__ = [
-    "BatchSampler", "ImageDataset", "Run", "TrainingConfig", "average_checkpoints",
+    "BatchSampler", "ImageDataset", "LossSection", "Run", "TrainingConfig", "average_checkpoints",
     "fit_label_temperatures", "read_config", "study_run", "train",
 ]  # fmt: skip
 
@@ -23,7 +23,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "landcue.training.averages": ("average_checkpoints", "fit_label_temperatures"),
-        "landcue.training.config": ("TrainingConfig", "read_config"),
+        "landcue.training.config": ("LossSection", "TrainingConfig", "read_config"),
         "landcue.training.evaluation": ("study_run",),
         "landcue.training.images": ("ImageDataset",),
         "landcue.training.loop": ("Run", "train"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from os import PathLike
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from landcue.server.schemas.base import AnswerModel, Id, Name, RequestModel, Whole, check_whole
 from landcue.server.schemas.searches import MAX_EXAMPLES, MAX_K, Filters, SearchRequest
-from landcue.server.schemas.watches import MAX_WATCHES, Vector, WatchFile
+from landcue.server.schemas.watches import MAX_WATCHES, Vector, WatchFile, read_file
 
 MAX_MEMBERS = 10_000
 
@@ -103,6 +104,15 @@ class CollectionFile(RequestModel):
     images: list[ImageFile] = Field([], max_length=100)
     watches: list[WatchFile] = Field([], max_length=MAX_WATCHES)
     members: list[MemberFile] = Field([], max_length=MAX_MEMBERS)
+
+
+def read_collection(path: str | PathLike[str]) -> CollectionFile:
+    """Read an exported collection.
+
+    Raises:
+        DataError: The file cannot be read, or holds something else.
+    """
+    return read_file(CollectionFile, path)
 
 
 class SuggestRequest(RequestModel):
