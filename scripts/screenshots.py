@@ -50,7 +50,7 @@ IN_DOCS = (
 )
 
 
-def settle(page: Page) -> None:
+def wait_until_idle(page: Page) -> None:
     """Wait until everything that is shown is there."""
     page.mouse.move(0, 0)
     page.wait_for_load_state("networkidle")
@@ -138,7 +138,7 @@ def take(browser: Browser, url: str, view: str, size: str, scheme: str, folder: 
     page = context.new_page()
     page.goto(url)
     VIEWS[view](page)
-    settle(page)
+    wait_until_idle(page)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     context.close()
     path = folder / f"page-{view}-{size}-{scheme}.png"

@@ -30,7 +30,7 @@ FLAGS = [
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
 ]
-PATIENCE = 30_000
+TIMEOUT = 30_000
 """Milliseconds until something that should appear is missing: machines may be busy."""
 
 KEEP_VIOLATIONS = """
@@ -64,7 +64,7 @@ def chromium():
 @pytest.fixture(scope="module")
 def browser(chromium):
     """One browser a file: while it is there, an event loop runs that others cannot do with."""
-    expect.set_options(timeout=PATIENCE)
+    expect.set_options(timeout=TIMEOUT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
@@ -176,7 +176,7 @@ def visit(browser, serve, request):  # after serve, so that pages are closed bef
         context = browser.new_context(
             viewport={"width": width, "height": height}, accept_downloads=True, **options
         )
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(TIMEOUT)
         context.add_init_script(KEEP_VIOLATIONS)
         guest = visitor.Visitor(context, url or request.getfixturevalue("server").url)
         opened.append(guest)

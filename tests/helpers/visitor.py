@@ -203,7 +203,7 @@ def violations(guest, rules=()):
     guest.page.wait_for_function(
         "() => document.getAnimations().every((one) => one.playState !== 'running')"
     )
-    # A policy of the page forbids injected scripts; the debugger's door is not the page's.
+    # The policy of the page forbids injected scripts, but not those of the debugger.
     if not guest.page.evaluate("'axe' in window"):
         guest.page.evaluate(AXE.read_text())
     options = {"resultTypes": ["violations"]}

@@ -211,11 +211,14 @@ def confusion_figure(found: Confusion) -> Markup:
     values = 100 * np.nan_to_num(found.instead[np.ix_(labels, labels)])
     names = [found.names[c] for c in labels]
     side = 34 if n <= 24 else 24
-    room = min(240.0, 10 + text_width(names))
-    wide = max(580.0, room + side * n + 50)
-    left = room + 30
+    label_width = min(240.0, 10 + text_width(names))
+    wide = max(580.0, label_width + side * n + 50)
+    left = label_width + 30
     figure = Figure(
-        (wide, side * n + room + 40), (left, 10, wide - left - side * n, room + 30), (0, n), (n, 0)
+        (wide, side * n + label_width + 40),
+        (left, 10, wide - left - side * n, label_width + 30),
+        (0, n),
+        (n, 0),
     )
     top = max(float(values.max()), 1.0)
     for row, column in np.ndindex(values.shape):

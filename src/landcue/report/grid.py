@@ -99,8 +99,8 @@ def _caption(pen: ImageDraw.ImageDraw, hit: Hit) -> str:
     if hit.window is None or not hit.group:
         return hit.id
     place = f" r{hit.window.row} c{hit.window.col}"
-    room = _TILE - 4 - int(pen.textlength(place, _font(_SMALL)))
-    return _fit(pen, hit.group, _SMALL, room, keep_end=True) + place
+    width = _TILE - 4 - int(pen.textlength(place, _font(_SMALL)))
+    return _fit(pen, hit.group, _SMALL, width, keep_end=True) + place
 
 
 def _color(hit: Hit, query_labels: Sequence[str] | None) -> str:

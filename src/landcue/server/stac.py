@@ -281,10 +281,10 @@ def _page(
         if not len(served.archive) or (wanted.ids and not ids):
             continue
         options = SearchOptions(cursor=cursor)
-        room = limit - len(features)
+        remaining = limit - len(features)
         chosen = replace(where, ids=ids)
         try:
-            result = served.archive.search(None, where=chosen, k=room, options=options)
+            result = served.archive.search(None, where=chosen, k=remaining, options=options)
         except UsageError as error:  # such as a label that this archive does not have
             if where.cql2 is None or len(names) == 1:
                 raise

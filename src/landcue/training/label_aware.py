@@ -290,7 +290,7 @@ class LabelAware:
             beside = {c for image in table.images[label].tolist() for c in table.of[image]}
             chosen = np.array(sorted(beside))
         else:
-            # Room is short for all: the shortest windows give way first.
+            # The batches are too small for all: leave out those of the shortest windows first.
             covered = windows[windows > 0]
             chosen = np.flatnonzero(windows == covered.min())
         chosen = chosen[(windows[chosen] > 0) & (windows[chosen] < steps)]
