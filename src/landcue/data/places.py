@@ -90,12 +90,12 @@ def area_of(bounds: Bounds) -> Area:
     sides = [(bounds.west, bounds.east)]
     if bounds.west > bounds.east:
         sides = [(bounds.west, 180.0), (-180.0, bounds.east)]
-    parts = [
-        _densified(Polygon([(w, bounds.south), (e, bounds.south), (e, bounds.north),
-                            (w, bounds.north)]))
-        for w, e in sides
-        if w < e or len(sides) == 1
-    ]  # fmt: skip
+    south, north = bounds.south, bounds.north
+    parts: list[Polygon] = []
+    for w, e in sides:
+        if w < e or len(sides) == 1:
+            part: Any = shapely.polygons([(w, south), (e, south), (e, north), (w, north)])
+            parts.append(shapely.segmentize(part, _LONG_EDGE) if e - w > 180 else part)
     return parts[0] if len(parts) == 1 else MultiPolygon(parts)
 
 
