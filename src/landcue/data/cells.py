@@ -16,18 +16,17 @@ center and size, and are turned against it by the convergence of the two project
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute
 
 from landcue.data.geo import window_places
 from landcue.data.header import RasterFacts
 from landcue.errors import DataError
 
-pc: Any = pyarrow.compute
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 GRIDS = ("utm",)
 """Names of fixed grids."""
@@ -86,11 +85,15 @@ def cell_windows(
 def cells_of(ids: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Return the cells in the last part of ids, ``None`` for other ids.
 
-    >>> cells_of(pa.array(["a/utm14N-640m-n008117-e000755", "b.tif"])).to_pylist()
+    >>> import pyarrow
+    >>> cells_of(pyarrow.array(["a/utm14N-640m-n008117-e000755", "b.tif"])).to_pylist()
     ['utm14N-640m-n008117-e000755', None]
     """
+    import pyarrow.compute  # here, since decoders need none of it
+
+    pc: Any = pyarrow.compute
     found = pc.struct_field(pc.extract_regex(ids, _PATTERN), "cell")
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+    return found.combine_chunks() if isinstance(found, pyarrow.ChunkedArray) else found
 
 
 def grid_of(cell: str) -> str:
