@@ -4,6 +4,7 @@ import csv
 import gc
 import io
 import json
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -12,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 import shapely
+from fastapi.testclient import TestClient
 from PIL import Image
 
 import landcue
 import made_archive
 from landcue.search import ById, Filter, Query
+from landcue.server.app import create_app
 from landcue.server.schemas.archives import ArchiveAnswer, LabelsAnswer, RecordAnswer
 from landcue.server.schemas.searches import SearchAnswer
 from landcue.types import Bounds
@@ -226,13 +229,19 @@ def test_health_metrics_and_readiness(start, is_problem):
     is_problem(start().get("/readyz"), 503)  # never started
 
 
-def test_after_it_ended_all_objects_are_collected(start):
+def test_after_it_ended_all_objects_are_collected(made):
     # Extension modules such as triton's report what was not collected when the process ends.
-    with start() as client:
-        while client.get("/readyz").status_code != 200:
-            pass
-        assert gc.get_freeze_count() > 0
-    assert gc.get_freeze_count() == 0
+    interval = sys.getswitchinterval()
+    try:
+        for alone in (False, True):
+            with TestClient(create_app([made], whole_process=alone), "http://127.0.0.1") as client:
+                while client.get("/readyz").status_code != 200:
+                    pass
+                assert (gc.get_freeze_count() > 0) == alone
+                assert (sys.getswitchinterval() < interval) == alone
+            assert gc.get_freeze_count() == 0
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_openapi_describes_every_route_and_refers_to_nothing_missing(client):

@@ -59,6 +59,8 @@ def create_app(
     archives: Catalog | Sequence[str | Path],
     settings: Settings | None = None,
     page: Page | None = None,
+    *,
+    whole_process: bool = False,
 ) -> FastAPI:
     """Create an ASGI application that serves archives; any ASGI server can run it.
 
@@ -71,6 +73,8 @@ def create_app(
         archives: Folders or addresses ``milvus://host:port/collection``; the first is the default.
         settings: Limits, tokens and other settings.
         page: The web page; by default the built one.
+        whole_process: The process does nothing else, as that of ``landcue serve``: once warm, what
+            is loaded is excluded from garbage collection, and threads give way more often.
 
     Raises:
         ArchiveError: An archive is missing or broken.
@@ -86,7 +90,7 @@ def create_app(
         version=__version__,
         docs_url=None,
         redoc_url=None,
-        lifespan=functools.partial(_lifespan, service),
+        lifespan=functools.partial(_lifespan, service, whole_process),
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
@@ -129,7 +133,7 @@ def create() -> FastAPI:
     try:
         settings = Settings()
         start_logging(settings.quiet)
-        return create_app(settings.archives, settings)
+        return create_app(settings.archives, settings, whole_process=True)
     except LandcueError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(STARTUP_FAILURE)
@@ -141,8 +145,9 @@ def description() -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(service: Service, _: FastAPI) -> AsyncGenerator[None]:
-    tasks = [asyncio.create_task(_warm(service)), asyncio.create_task(_watch_parent())]
+async def _lifespan(service: Service, whole_process: bool, _: FastAPI) -> AsyncGenerator[None]:
+    warming = _warm(service, whole_process)
+    tasks = [asyncio.create_task(warming), asyncio.create_task(_watch_parent())]
     changed: asyncio.Queue[Served] = asyncio.Queue()
     for served in service.catalog:
         changed.put_nowait(served)
@@ -165,18 +170,20 @@ async def _lifespan(service: Service, _: FastAPI) -> AsyncGenerator[None]:
             with contextlib.suppress(asyncio.CancelledError, ProblemError):
                 await task
         await asyncio.to_thread(service.close)
-        gc.unfreeze()  # else extension modules report leaks when the process ends
+        if whole_process:
+            gc.unfreeze()  # else extension modules report leaks when the process ends
 
 
-async def _warm(service: Service) -> None:
+async def _warm(service: Service, whole_process: bool) -> None:
     """Load models and vectors, then report ready."""
     for error in await service.encoders.run(service.catalog.warm):
         _log.warning("not warm", extra={"facts": {"error": str(error)}})
-    # Loaded objects stay: exclude them from garbage collection. And a
-    # thread that searches gives way to the one that answers after half a millisecond, not five.
-    gc.collect()
-    gc.freeze()
-    sys.setswitchinterval(0.0005)
+    if whole_process:
+        # Loaded objects stay: exclude them from garbage collection. And a
+        # thread that searches gives way to the one that answers after half a millisecond, not five.
+        gc.collect()
+        gc.freeze()
+        sys.setswitchinterval(0.0005)
     service.ready = True
     service.metrics.ready.set(1)
     await asyncio.to_thread(service.catalog.prepare)

@@ -70,7 +70,7 @@ def run(
             from landcue.server.metrics import start_logging
 
             start_logging(settings.quiet)
-            app = create_app(settings.archives, settings)
+            app = create_app(settings.archives, settings, whole_process=True)
             names = app.state.service.catalog.names
         sock = stack.enter_context(listen(host, port))
         address = f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
