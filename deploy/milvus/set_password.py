@@ -11,14 +11,14 @@ import logging
 import os
 import sys
 
-from pymilvus import MilvusClient, MilvusException
-
 USER, DEFAULT = "root", "Milvus"
 SECONDS = 10.0
 
 
 def set_password(uri: str, password: str) -> str:
     """Set the password; return what was done."""
+    from pymilvus import MilvusClient, MilvusException
+
     try:
         MilvusClient(uri, user=USER, password=password, timeout=SECONDS).list_collections()
         return "unchanged"
@@ -34,6 +34,8 @@ def main() -> None:
     (uri,), password = sys.argv[1:], os.environ.get("LANDCUE_MILVUS_PASSWORD", "")
     if len(password) < 6 or password == DEFAULT:
         sys.exit("error: set LANDCUE_MILVUS_PASSWORD to 6 characters or more, not the default")
+    from pymilvus import MilvusException  # loads for a second
+
     try:
         print(f"password of {USER}: {set_password(uri, password)}")
     except MilvusException:
