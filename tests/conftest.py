@@ -64,6 +64,11 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.timeout(max(BUDGETS[mark], asked)))
 
 
+def pytest_make_parametrize_id(val):
+    if isinstance(val, str | bytes) and len(val) > 80:
+        return f"{val[:30]!r} and so on, {len(val)}"
+
+
 def pytest_runtest_logreport(report):
     for mark in BUDGETS.keys() & set(report.keywords):
         _spent[mark] += report.duration
