@@ -82,6 +82,53 @@ def onnx_model(file: Path, *, n_features=12, bands=3, layout="nchw", outputs=1, 
     return file
 
 
+def exported_model(file: Path, provenance: dict, dim=8, n_bits=16, size=32) -> Path:
+    """Write a model as ``landcue export`` writes one without regions, of four squares' colors."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from landcue.models.onnx import INPUT, METADATA, OUTPUTS, OnnxCard
+
+    widths = dict(zip(OUTPUTS, (dim, n_bits, len(KINDS)), strict=True))
+    rng = np.random.default_rng(1)
+    weights = {
+        f"{name} weights": rng.normal(size=(12, width)).astype(np.float32)
+        for name, width in widths.items()
+    }
+    flat, half = np.array([0, -1]), size // 2
+    nodes = [
+        helper.make_node("Cast", [INPUT], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["numbers", "white"], ["shares"]),
+        helper.make_node("Transpose", ["shares"], ["bands"], perm=[0, 3, 1, 2]),
+        helper.make_node(
+            "AveragePool", ["bands"], ["squares"], kernel_shape=[half, half], strides=[half, half]
+        ),
+        helper.make_node("Reshape", ["squares", "flat"], ["features"]),
+        helper.make_node("MatMul", ["features", "embedding weights"], ["embedding"]),
+        helper.make_node("MatMul", ["features", "hash weights"], ["hash"]),
+        helper.make_node("MatMul", ["features", "label_scores weights"], ["logits"]),
+        helper.make_node("Sigmoid", ["logits"], ["label_scores"]),
+    ]
+    constants = {**weights, "white": np.array(255, np.float32), "flat": flat}
+    graph = helper.make_graph(
+        nodes,
+        "exported",
+        [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", size, size, 3])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])
+            for name, width in widths.items()
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    sizes = {"dim": dim, "n_bits": n_bits, "image_size": size, "label_names": list(KINDS)}
+    card = OnnxCard({"backbone": "tiny", **sizes}, "float32", "f" * 64, provenance, {})
+    helper.set_model_props(model, {METADATA: card.to_json()})
+    onnx.checker.check_model(model)
+    onnx.save(model, file)
+    return file
+
+
 def picture(kind: str, seed: int, size=(64, 64)) -> np.ndarray:
     """Draw one of four kinds of surface, uint8 ``[h, w, 3]``."""
     rng = np.random.default_rng(seed)

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import services
+import tiny_models
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.data.sources import open_source
@@ -158,18 +159,9 @@ def test_what_cannot_be_compared_is_said(client, start, photos, made, views, is_
 
 
 def test_an_exported_model_has_no_regions(views, tmp_path, is_problem):
-    from landcue.models.checkpoint import Checkpoint
-    from landcue.models.encoder import NeuralEncoder, build_config
-    from landcue.models.export import export_onnx
-
     exported = tmp_path / "model" / "model.onnx"
     exported.parent.mkdir()
-    config = build_config(
-        "test_resnet", image_size=32, dim=8, n_bits=16, label_names=services.KINDS
-    )
-    trained = NeuralEncoder(config).eval()
-    trained.fingerprint = "f" * 64
-    export_onnx(Checkpoint(trained, {"dataset": "ucmerced"}), exported, message=str)
+    tiny_models.exported_model(exported, {"dataset": "ucmerced"})
     encoder = load_model(exported)
     source = open_source(views[0])
     ingest(
