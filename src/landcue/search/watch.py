@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 PERCENTILE = 5.0
 """How close a hit must be by default: see :meth:`Watches.add`."""
 _BUSY_SECONDS = 5.0
-"""Wait for a process that writes at this moment, or was stopped while it did."""
 _RUN_SECONDS = 30.0
-"""A run may wait longer, for another run."""
+"""A run may wait longer than other changes, for another run."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (base TEXT NOT NULL, version INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS records (
@@ -115,8 +114,13 @@ def run_saved(folder: Path) -> WatchReport:
 class Watches:
     """The saved searches of an archive folder; processes may share them."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, busy_seconds: float = _BUSY_SECONDS) -> None:
         """Take an archive.
+
+        Args:
+            archive: In a local folder.
+            busy_seconds: Wait for a process that writes at this moment, or was stopped while it
+                did.
 
         Raises:
             UsageError: It is not in a local folder.
@@ -124,6 +128,7 @@ class Watches:
         if not isinstance(archive.backend, LocalBackend) or archive.backend.archive.remote:
             raise UsageError(f"{archive.url}: saved searches need an archive in a local folder")
         self._archive, self._backend = archive, archive.backend
+        self._busy_seconds = busy_seconds
         self.path = watch_file(archive.folder)
 
     def add(
@@ -448,8 +453,9 @@ class Watches:
 
     @contextlib.contextmanager
     def _database(
-        self, begin: str = "BEGIN IMMEDIATE", *, create: bool = False, wait: float = _BUSY_SECONDS
+        self, begin: str = "BEGIN IMMEDIATE", *, create: bool = False, wait: float | None = None
     ) -> Generator[sqlite3.Connection]:
+        wait = self._busy_seconds if wait is None else wait
         try:
             address = f"{self.path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
             database = sqlite3.connect(address, timeout=wait, isolation_level=None, uri=True)
@@ -467,7 +473,7 @@ class Watches:
         except sqlite3.Error as error:
             if "locked" in str(error):
                 raise LandcueError(
-                    f"{self.path}: another process has been writing for {wait:.0f} s; try again, "
+                    f"{self.path}: another process has been writing for {wait:g} s; try again, "
                     "or end it if it was stopped"
                 ) from None
             what = "free space" if "full" in str(error) else "restore it or move it away"
