@@ -1,5 +1,6 @@
 """Saved searches and kept images of an archive that is fitted again, also if that is killed."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import landcue
+import remembered
 from commands import landcue as run
 from fitted_archives import make_archives
 from landcue.archive.indexing import index_source
@@ -23,6 +25,13 @@ from services import application
 
 ID = "sand003.png"
 SCORES = (-1.0, 0.2, 0.9, 1.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _remembered():
+    """Of images that these tests fit again and again."""
+    with remembered.encodings():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -164,14 +173,13 @@ def test_images_that_collections_keep_are_converted(copy, tmp_path):
 
 
 KILLED = """
-import os, signal, sqlite3, sys
+import json, os, signal, sqlite3, sys, warnings
 from pathlib import Path
 from types import SimpleNamespace
-import landcue
+import lancedb, onnxruntime  # imported before the forks, not used before them
+import landcue, landcue.models.onnx, landcue.search.watch
 from landcue.archive import rebuild, space
 from landcue.models.load import load_model
-
-folder, model, when = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -182,39 +190,61 @@ def then_die(function):
         die()
     return call
 
-if when == "keep":
-    rebuild.keep_former_spaces = then_die(rebuild.keep_former_spaces)
-if when == "write":
-    write = then_die(space.storage.write)
-    space.storage = SimpleNamespace(local_copy=space.storage.local_copy, write=write)
-if when == "switch":
-    rebuild.switch = then_die(rebuild.switch)
-rebuild.reembed(folder, load_model(model), model_folder=model)
-if when == "convert":  # before the transaction ends
-    connect = sqlite3.connect
+def refit(folder, model, when):
+    if when == "keep":
+        rebuild.keep_former_spaces = then_die(rebuild.keep_former_spaces)
+    if when == "write":
+        write = then_die(space.storage.write)
+        space.storage = SimpleNamespace(local_copy=space.storage.local_copy, write=write)
+    if when == "switch":
+        rebuild.switch = then_die(rebuild.switch)
+    rebuild.reembed(folder, load_model(model), model_folder=model)
+    if when == "convert":  # before the transaction ends
+        connect = sqlite3.connect
 
-    def watched(*args, **options):
-        database = connect(*args, **options)
-        database.set_trace_callback(lambda text: text == "COMMIT" and die())
-        return database
+        def watched(*args, **options):
+            database = connect(*args, **options)
+            database.set_trace_callback(lambda text: text == "COMMIT" and die())
+            return database
 
-    sqlite3.connect = watched
-landcue.open(folder).watches.run()
+        sqlite3.connect = watched
+    landcue.open(folder).watches.run()
+
+warnings.simplefilter("ignore")  # a fork before any table is touched is safe
+for line in sys.stdin:
+    pid = os.fork()
+    if not pid:
+        signal.alarm(120)  # one that hangs ends
+        folder, model, when = json.loads(line)
+        refit(Path(folder), Path(model), when)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
 """
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.fixture(scope="module")
+def killed():
+    """Fit an archive again in a process that is killed meanwhile; gives its exit status."""
+    command, pipe = [sys.executable, "-c", KILLED], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+
+        def killed(*order):
+            print(json.dumps([str(one) for one in order]), file=process.stdin, flush=True)
+            return int(process.stdout.readline())
+
+        yield killed
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks")
 @pytest.mark.parametrize("when", ["write", "keep", "switch", "convert"])
-def test_a_refit_that_is_killed_loses_no_saved_search(copy, when):
+def test_a_refit_that_is_killed_loses_no_saved_search(copy, killed, when):
     folder, model, _ = copy
     before = landcue.open(folder)
     near = share_within(before, {w.name: w for w in before.watches.list()}["near"].min_score)
     old, stored = before.manifest.fingerprint, before.watches.export()
     before.close()
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, folder, model, when], env={**os.environ}, check=False
-    )
-    assert done.returncode == -signal.SIGKILL
+    assert killed(folder, model, when) == -signal.SIGKILL
     now = landcue.open(folder)
     assert now.verify() == ()
     assert (now.manifest.fingerprint == old) == (when in ("write", "keep"))
