@@ -569,7 +569,10 @@ def test_request_ids_and_log_lines(client, log_lines):
     assert second["request_id"] == bad.headers["x-request-id"]
 
 
-@given(st.text(), st.lists(st.from_regex(r"[a-z0-9_.]{1,12}", fullmatch=True), min_size=2))
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_."
+
+
+@given(st.text(), st.lists(st.text(LETTERS, min_size=1, max_size=12), min_size=2))
 def test_details_are_one_line_without_paths(text, names):
     path = "/" + "/".join(names)
     line = one_line(f"{text} {path}: broken")
