@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from landcue.cli.archive_milvus import diff, push
+from landcue.cli.archive_milvus import about_collection, damaged_collection, diff, push
 from landcue.cli.console import (
     Batch,
     Dim,
@@ -48,12 +48,7 @@ def info(archive: _Anywhere, json_: _Json = False) -> None:
     from landcue.archive.changes import describe
     from landcue.search.opened import is_collection
 
-    if is_collection(archive):
-        from landcue.milvus import describe_collection
-
-        facts = describe_collection(archive)
-    else:
-        facts = describe(archive)
+    facts = about_collection(archive) if is_collection(archive) else describe(archive)
     if json_:
         print_json(facts)
         return
@@ -75,11 +70,10 @@ def verify(archive: _Anywhere, json_: _Json = False) -> None:
 
     if is_collection(archive):
         import landcue
-        from landcue.milvus import Address
 
         with landcue.open(archive) as opened:
             records, problems = len(opened), opened.verify()
-        damaged = f"{Address.parse(archive)} is damaged: push its archive again"
+        damaged = damaged_collection(archive)
     else:
         found = verify_archive(archive)
         records, problems = found.records, found.problems

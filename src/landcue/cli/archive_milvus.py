@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -106,3 +106,17 @@ def _print_diff(report: DiffReport) -> None:
         f"{len(report.different)} different"
         + ("" if report.complete else "; the push is incomplete")
     )
+
+
+def about_collection(collection: Path) -> dict[str, Any]:
+    """Return the facts about a collection to print."""
+    from landcue.milvus import describe_collection
+
+    return describe_collection(collection)
+
+
+def damaged_collection(collection: Path) -> str:
+    """Return the line that says that a collection is damaged, and what to do."""
+    from landcue.milvus import Address
+
+    return f"{Address.parse(collection)} is damaged: push its archive again"
