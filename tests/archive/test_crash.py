@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+import scene_files
 from crash_tools import Server, between, whole
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import compact, delete
@@ -20,12 +21,16 @@ from landcue.archive.importing import import_table
 from landcue.archive.ingest import ingest
 from landcue.archive.rebuild import reembed, repair
 from landcue.archive.table import RecordTable
+from landcue.data.scenes import Length, SceneOptions
+from landcue.data.sources import open_source
+from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import ArchiveError, LandcueError
 from landcue.search import open_archive
 from landcue.server.collections import Collections
 
 HERE = Path(__file__).parent
 OPTIONS = {"prune": True, "batch_size": 4, "commit_every": 8}
+SCENES = SceneOptions(Length(32, metres=False), side=32)
 FAIL, DIE, TEAR = 0, 1, 2
 # Some calls are hit, by one of these in turn; with LANDCUE_FAULTS=all every call is.
 FAULTS = [
@@ -38,24 +43,30 @@ EVERY = os.environ.get("LANDCUE_FAULTS") == "all"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.close()
+def shim(tmp_path_factory):
+    """The library that lets calls that change a file fail; ``None`` where it cannot be made."""
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        return None
+    library = tmp_path_factory.mktemp("shim") / "faults.so"
+    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library)]
+    subprocess.run([*command, str(HERE / "faults.c"), "-ldl", "-lpthread"], check=True)
+    return library
 
 
 @pytest.fixture(scope="module")
-def faulty(tmp_path_factory):
-    """A server in which any call that changes a file can be made to fail."""
-    folder = tmp_path_factory.mktemp("faulty")
-    compiler = shutil.which("cc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("needs a C compiler on Linux")
-    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(folder / "faults.so")]
-    subprocess.run([*command, str(HERE / "faults.c"), "-ldl", "-lpthread"], check=True)
-    server = Server(folder, folder / "faults.so")
+def server(shim, tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server"), shim)
     yield server
     server.close()
+
+
+@pytest.fixture
+def faulty(server, shim):
+    """A server in which any call that changes a file can be made to fail."""
+    if shim is None:
+        pytest.skip("needs a C compiler on Linux")
+    return server
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +206,33 @@ def test_killed_at_random_moments(server, stage, tmp_path, tools):
     assert deaths
     resume(archive, root, tools)
     assert whole(archive) == expected
+
+
+@pytest.mark.parametrize("moment", ["1", "13", "30", "any"])
+def test_killed_ingest_of_scenes_goes_on(server, tmp_path, tools, moment):
+    root, archive, undisturbed = (tmp_path / name for name in ("scenes", "archive", "undisturbed"))
+    for seed, name in enumerate(("a", "b", "c")):
+        values = scene_files.noise(seed, 3, 70, 100)
+        if name == "b":
+            values[:, :, :40] = 0
+        scene_files.write_scene(root / f"{name}.tif", values, nodata=0)
+
+    def index(folder):
+        scenes = cut_scenes(open_source(root), SCENES)
+        encoder = tools.PixelEncoder()
+        report = ingest(scenes.records, folder, encoder, source_root=root, scenes=SCENES)
+        return report, encoder.encoded
+
+    report, _ = index(undisturbed)
+    assert (report.added, report.empty) == (33, 3)
+    count, delay = (1, random.random() / 20) if moment == "any" else (int(moment), None)
+    order = {} if delay is None else {"delay": delay}
+    said = server.run("scenes", archive, root, point=" progress", count=count, **order)
+    assert said["killed"] or moment == "any", said
+    index(archive)
+    assert whole(archive) == whole(undisturbed)
+    again, encoded = index(archive)
+    assert (again.unchanged, again.empty, again.records, encoded) == (33, 3, 33, 0)
 
 
 def test_any_failing_call_of_an_update(faulty, stage, tmp_path, tools):

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
-import signal
 import struct
-import subprocess
-import sys
-import time
 from hashlib import blake2b
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,8 +23,6 @@ from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import ArchiveError, DataError, UsageError
 from landcue.types import Record, Window
-
-HERE = Path(__file__).parent
 
 CHIP = Length(32, metres=False)
 OPTIONS = SceneOptions(CHIP, side=32)
@@ -322,37 +314,6 @@ def test_wkb_round_trip():
 def test_windows_that_are_none(values):
     with pytest.raises(UsageError, match="window"):
         Window(*values)
-
-
-def run(archive, root, count):
-    script = [sys.executable, str(HERE / "kill_scenes.py"), str(archive), str(root), str(count)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(script, stdout=subprocess.PIPE, text=True, env=env)
-
-
-@pytest.mark.parametrize("moment", ["1", "13", "30", "any"])
-def test_killed_ingest_of_scenes_goes_on(root, archive, tools, moment, tmp_path):
-    whole = tmp_path / "whole"
-    values = files.noise(1, 3, 70, 100)
-    values[:, :, :40] = 0
-    rewrite(root / "b.tif", values, nodata=0)
-    counts, _, _ = index(root, whole, tools)
-    assert counts == {"added": 33, "empty": 3}
-    if moment == "any":
-        process = run(archive, root, 0)
-        process.stdout.readline()
-        time.sleep(random.random() / 20)
-        process.kill()
-    else:
-        process = run(archive, root, int(moment))
-    process.communicate(timeout=120)
-    if moment != "any":
-        assert process.returncode == -signal.SIGKILL
-    index(root, archive, tools)
-    again = ArchiveFolder.open(archive)
-    assert again.verify() == ()
-    assert tools.contents(again) == tools.contents(ArchiveFolder.open(whole))
-    assert index(root, archive, tools) == ({"unchanged": 33, "empty": 3}, [], 0)
 
 
 def test_place_of_a_plain_image_is_stored(tmp_path, archive, tools):

@@ -44,7 +44,7 @@ class Server:
 def whole(archive):
     """Check all of an archive and return its rows."""
     assert verify_archive(archive).problems == ()
-    return between(archive)
+    return rows_of(ArchiveFolder.open(archive))
 
 
 def between(archive):
@@ -52,12 +52,12 @@ def between(archive):
     assert not verify_files(archive).problems
     opened = ArchiveFolder.open(archive)
     assert opened.verify() == ()
-    rows = tools_contents(opened) if opened.count else []
-    opened.close()
-    return rows
+    return rows_of(opened)
 
 
-def tools_contents(opened):
-    batches = opened.batches(opened.manifest.schema.names)
+def rows_of(opened):
+    """Return all rows of an archive, by id, as plain values; close it."""
+    batches = opened.batches(opened.manifest.schema.names) if opened.count else []
     rows = [row for batch in batches for row in batch.to_pylist()]
+    opened.close()
     return sorted(rows, key=lambda row: row["id"])

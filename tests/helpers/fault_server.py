@@ -28,6 +28,9 @@ from landcue.archive.importing import import_table
 from landcue.archive.indexing import reembed_archive
 from landcue.archive.ingest import ingest
 from landcue.archive.rebuild import reembed, repair
+from landcue.data.scenes import Length, SceneOptions
+from landcue.data.sources import open_source
+from landcue.data.sources.scenes import cut_scenes
 from landcue.errors import LandcueError
 from landcue.search import Filter, open_archive
 from landcue.server.collections import Collections
@@ -53,6 +56,14 @@ def update(archive, root, progress=None):
     return ingest(
         tools.second_state(root), archive, tools.PixelEncoder(), source_root=root, prune=True,
         batch_size=4, commit_every=8, model_folder=root.parent / "run", progress=progress,
+    )  # fmt: skip
+
+
+def index_scenes(archive, root, progress=None):
+    options = SceneOptions(Length(32, metres=False), side=32)
+    return ingest(
+        cut_scenes(open_source(root), options).records, archive, tools.PixelEncoder(),
+        source_root=root, scenes=options, batch_size=4, commit_every=8, progress=progress,
     )  # fmt: skip
 
 
@@ -114,6 +125,7 @@ TASKS = {
     "import collection": import_picks,
     "watches": run_watches,
     "update": update,
+    "scenes": index_scenes,
     "reembed": embed_again,
     "delete": lambda archive, root: delete(archive, ["12.png", "13.png"]),
     "compact": lambda archive, root: compact(archive),
@@ -167,7 +179,7 @@ def carry_out(order):
 
             def progress(done, total):
                 if done >= order["count"]:
-                    die()
+                    threading.Timer(order["delay"], die).start() if "delay" in order else die()
 
             options["progress"] = progress
         else:
