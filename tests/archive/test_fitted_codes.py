@@ -174,18 +174,23 @@ def test_embeddings_and_labels_stay_the_encoders_own(coded, photos):
 
 @pytest.fixture(scope="module")
 def dated(tmp_path_factory):
-    """Pictures of 300 places at two dates, and an archive of each date, fitted by default."""
+    """Pictures of 300 places at two dates, and an archive of each date, fitted by default.
+
+    The first pictures are of 9 squares in two colors: of all their regions, 2 a side, 16 differ.
+    """
     folder = tmp_path_factory.mktemp("dated")
     rng = np.random.default_rng(0)
-    colors = rng.integers(20, 236, (300, 4, 4, 3))
+    colors = np.array([(40, 90, 60), (200, 170, 120)])
     archives = []
     for year in (2020, 2021):
         lines = ["path,west,south,east,north,time"]
         for i in range(300):
-            places = np.clip(colors[i] + rng.integers(-9, 10, (4, 4, 3)), 0, 255)
-            if year == 2021 and i >= 270:
-                places = rng.integers(20, 236, (4, 4, 3))  # a change
-            image = np.kron(places, np.ones((12, 12, 1))).astype(np.uint8)
+            squares = colors[((100 + i) >> np.arange(9)) & 1].reshape(3, 3, 3)
+            if year == 2021:
+                squares = squares + rng.integers(-3, 4, (3, 3, 3))
+                if i >= 270:
+                    squares = rng.integers(20, 236, (3, 3, 3))  # a change
+            image = np.kron(squares, np.ones((16, 16, 1))).astype(np.uint8)
             Image.fromarray(image).save(folder / f"{year}-{i:03}.png")
             west = f"{0.01 * i:.2f},1,{0.01 * i + 0.01:.2f},1.01"
             lines.append(f"{year}-{i:03}.png,{west},{year}-06-01T00:00:00Z")
