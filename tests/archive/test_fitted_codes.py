@@ -411,6 +411,17 @@ def test_an_archive_of_other_codes_or_another_adaptation_is_refused(coded, photo
         load_model(folder / "model")
 
 
+def test_a_folder_of_other_files_is_refused_before_an_image_is_encoded(photos, tmp_path):
+    folder, seen = tmp_path / "archive", []
+    folder.mkdir()
+    (folder / "thesis.docx").write_bytes(b"years of work")
+    with pytest.raises(ArchiveError, match=r"not empty \(thesis\.docx"):
+        index_source(
+            photos, folder, options=IndexOptions(bits=32), progress=lambda *told: seen.append(told)
+        )
+    assert seen == []
+
+
 def test_codes_of_another_encoder_are_refused():
     found = encoding(300, 0, np.random.default_rng(1))
     with pytest.raises(ModelError, match="was not fitted to this encoder"):

@@ -18,6 +18,7 @@ from landcue.archive import storage
 from landcue.archive.archive import ArchiveFolder, own_model
 from landcue.archive.fitting import Part, Prepared, outgrown, prepare_encoder, saved
 from landcue.archive.ingest import IngestReport, ingest
+from landcue.archive.layout import check_free
 from landcue.archive.manifest import MANIFEST, read_manifest
 from landcue.archive.rebuild import ReembedReport, RepairReport, reembed, reembed_parts, repair
 from landcue.archive.sources import Source, stored_scene_options
@@ -195,6 +196,10 @@ def index_source(
     one_scene = images.name == "scene"  # a part of its folder, which is the source
     with contextlib.ExitStack() as stack:
         own = own_model(archive)
+        if own is None and not is_object(archive):
+            with contextlib.suppress(OSError):  # named when the folder is locked
+                if not (archive / MANIFEST).exists():
+                    check_free(archive)
         here = (
             options.device if options.ray is None else None
         )  # with Ray it runs in other processes
