@@ -36,9 +36,13 @@ FORMS = (
 
 def gray(image: ByteArray) -> FloatArray:
     """Average uint8 ``[h, w, 3]`` down (or up) to gray values float32 ``[32, 32]`` in 0..255."""
+    return _averaged(Image.fromarray(image).convert("L"))
+
+
+def _averaged(luma: Image.Image) -> FloatArray:
     # In floats: rounding to whole gray values would flip signs in pictures of low contrast.
-    luma = Image.fromarray(image).convert("L").convert("F")
-    return np.asarray(luma.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+    small = luma.convert("F").resize((SIDE, SIDE), Image.Resampling.BOX)
+    return np.asarray(small, np.float32)
 
 
 def hash_bits(grays: FloatArray) -> npt.NDArray[np.bool_]:
@@ -134,6 +138,7 @@ def summarize_image(record: Record) -> tuple[ImageSummary, ByteArray] | Unreadab
     except DataError as error:
         return Unreadable(content, str(error).removeprefix(f"{record.id}: "))
     kind, bands = _stored(data)
+    luma = Image.fromarray(image).convert("L")
     factor = max(1, round(max(image.shape[:2]) / CANVAS))
     found = ImageSummary(
         content=content,
@@ -141,8 +146,8 @@ def summarize_image(record: Record) -> tuple[ImageSummary, ByteArray] | Unreadab
         size=(image.shape[0], image.shape[1]),
         kind=kind,
         bands=bands,
-        gray=gray(image),
-        canvas=_canvas(image, factor),
+        gray=_averaged(luma),
+        canvas=_canvas(luma, factor),
         factor=factor,
     )
     return found, image
@@ -159,8 +164,8 @@ def _stored(data: bytes) -> tuple[str, int]:
             return image.mode, len(image.getbands())
 
 
-def _canvas(image: ByteArray, factor: int) -> ByteArray:
-    small = np.asarray(Image.fromarray(image).convert("L").reduce(factor))[:CANVAS, :CANVAS]
+def _canvas(luma: Image.Image, factor: int) -> ByteArray:
+    small = np.asarray(luma.reduce(factor))[:CANVAS, :CANVAS]
     canvas = np.full((CANVAS, CANVAS), round(float(small.mean())), np.uint8)
     canvas[: small.shape[0], : small.shape[1]] = small
     return canvas
