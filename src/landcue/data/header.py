@@ -294,6 +294,8 @@ def _tiff_orientation(file: Any, head: bytes) -> int:
 def _time(tags: dict[str, str]) -> datetime | None:
     for name in _TIME_TAGS:
         text = tags.get(name, "")
+        if not text:
+            continue
         for form in _TIME_FORMATS:
             with contextlib.suppress(ValueError):
                 return datetime.strptime(text, form).replace(tzinfo=UTC)
