@@ -42,22 +42,26 @@ def test_a_whole_copy_is_complete(aid):
     assert report.positives == FACTS["aid"].classes
 
 
-def test_a_half_downloaded_copy_says_what_is_missing(aid):
-    (aid / "AID" / "Airport").rename(aid / "away")
-    try:
-        done = landcue("datasets", "check", "aid", aid)
-        listed = landcue("datasets", "check", "aid", aid, "--json")
-    finally:
-        (aid / "away").rename(aid / "AID" / "Airport")
+def test_a_half_downloaded_copy_says_what_is_missing(aid, tmp_path):
+    names = ("Beach", "Bridge", "Port")
+    for name in names:
+        shutil.copytree(aid / "AID" / name, tmp_path / "AID" / name, copy_function=os.link)
+    (tmp_path / "AID" / "Bridge" / "bridge_7.jpg").unlink()
+    done = landcue("datasets", "check", "aid", tmp_path)
+    listed = landcue("datasets", "check", "aid", tmp_path, "--json")
     assert done.returncode == listed.returncode == 1
-    assert "9,640 of 10,000 images, 30 labels" in done.stdout
-    assert "missing: AID: 9,640 of 10,000 images\nmissing: Airport has 0 of 360\n" in done.stdout
+    assert "1,139 of 10,000 images, 30 labels" in done.stdout
+    assert "missing: AID: 1,139 of 10,000 images\nmissing: Airport has 0 of 360\n" in done.stdout
+    assert "\nmissing: and 9 more (--json lists all)\n" in done.stdout
     assert done.stdout.endswith("not complete\n")
     got = json.loads(listed.stdout)
-    assert got["missing"] == ["AID: 9,640 of 10,000 images", "Airport has 0 of 360"]
+    published = FACTS["aid"].classes
+    wanted = [f"{name} has 0 of {n}" for name, n in published.items() if name not in names]
+    assert got["missing"][0] == "AID: 1,139 of 10,000 images"
+    assert sorted(got["missing"][1:]) == sorted([*wanted, "Bridge has 359 of 360"])
     assert not got["complete"]
-    assert (got["images"], got["published"]) == (9640, 10_000)
-    assert got["groups"]["Beach"] == 400
+    assert (got["images"], got["published"]) == (1139, 10_000)
+    assert got["groups"] == {"Beach": 400, "Bridge": 359, "Port": 380}
 
 
 def test_empty_and_additional_files_are_wrong(aid, tmp_path):
