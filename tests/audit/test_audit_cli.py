@@ -100,6 +100,7 @@ def test_the_built_in_encoder_finds_an_overlap(folder):
     assert len(document["encoder"]) == 64
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_known_defects_of_uc_merced_are_found(real_data):
     images = load_dataset("ucmerced", real_data / "uc_merced")

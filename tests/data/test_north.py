@@ -32,9 +32,11 @@ from landcue.data.sources.scenes import cut_scenes
 from landcue.search import Chip
 from landcue.search.scene import read_chip
 from landcue.server.app import create_app
+from landcue.server.settings import Limits, Settings
 from landcue.types import Window
 
 UTM = "EPSG:32633"
+ONE_DECODER = Settings(limits=Limits(decoders=1))
 
 
 def rotated(degrees, across=10.0, along=-10.0, shear=0.0):
@@ -242,7 +244,7 @@ def test_index_search_view_and_export_agree(folder, tmp_path, chip):
         assert chip is not None or (whole.id == "1.tif" and whole.distance < 1e-5)
         upload = archive.search((folder / "1.tif").read_bytes(), k=1)[0]
         assert (upload.id, upload.distance) == (whole.id, whole.distance)
-    with TestClient(create_app([tmp_path / "a"]), "http://127.0.0.1") as client:
+    with TestClient(create_app([tmp_path / "a"], ONE_DECODER), "http://127.0.0.1") as client:
         for id_, record in records.items():
             answer = client.get(f"/v1/records/{id_}/chip")
             shown = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)

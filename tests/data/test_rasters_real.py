@@ -15,6 +15,7 @@ import raster_rule as rule
 from landcue.archive import IndexOptions, index_source
 from landcue.data.images import read_image
 from landcue.server.app import create_app
+from landcue.server.settings import Limits, Settings
 
 pytestmark = pytest.mark.real_data
 
@@ -24,6 +25,7 @@ ASKS = {
     "odd/cint16.tif": "complex values; save amplitudes first",
 }
 EMPTY = "odd/all-nodata.tif"
+ONE_DECODER = Settings(limits=Limits(decoders=1))
 BROKEN = "odd/corrupt.tif"
 BANDS = {"odd/above_cog.tif": "3,2,1", "odd/cog_scale.tif": "1,1,2"}
 """What the two that ask are given."""
@@ -90,7 +92,7 @@ def test_the_pictures_are_those_of_the_rule(rasters):
 
 def test_those_that_ask_are_read_with_the_bands_that_are_given(rasters, tmp_path):
     for name, bands in BANDS.items():
-        for chip in (None, "128px"):
+        for chip in (None, "256px"):
             archive = tmp_path / f"{bands}-{chip}"
             report = index_source(
                 rasters[0] / name, archive, options=IndexOptions(bands=bands, chip=chip)
@@ -102,6 +104,7 @@ def test_those_that_ask_are_read_with_the_bands_that_are_given(rasters, tmp_path
                 assert chip or hits[0].distance < 1e-5
 
 
+@pytest.mark.slow
 def test_chips_of_each_raster(rasters, chips):
     report, _, archive = chips
     with landcue.open(archive) as opened:
@@ -113,7 +116,7 @@ def test_chips_of_each_raster(rasters, chips):
     assert any("corrupt.tif" in problem.where for problem in report.skipped) or report.records
 
 
-@pytest.mark.parametrize("kind", ["whole", "chips"])
+@pytest.mark.parametrize("kind", ["whole", pytest.param("chips", marks=pytest.mark.slow)])
 def test_search_view_and_export(rasters, request, kind, tmp_path):
     _, _, archive = request.getfixturevalue(kind)
     with landcue.open(archive) as opened:
@@ -127,7 +130,7 @@ def test_search_view_and_export(rasters, request, kind, tmp_path):
                 assert min(hit.distance for hit in near) < 1e-5
         opened.search(records[0], k=12).grid(tmp_path / "grid.png")
     assert (tmp_path / "grid.png").stat().st_size > 1000
-    with TestClient(create_app([archive]), "http://127.0.0.1") as client:
+    with TestClient(create_app([archive], ONE_DECODER), "http://127.0.0.1") as client:
         for id_ in records[:: max(1, len(records) // 40)]:
             if BROKEN.removesuffix(".tif") in id_:
                 continue

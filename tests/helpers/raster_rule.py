@@ -11,8 +11,13 @@ from rasterio.enums import MaskFlags
 from rasterio.warp import Resampling, reproject
 
 
-def expected(path, window=None):
-    """Return the picture of a raster, or of a window (col, row, width, height) of it, as floats."""
+def expected(path):
+    """Return the picture of a raster as floats."""
+    return expected_windows(path, [None])[0]
+
+
+def expected_windows(path, windows):
+    """Return pictures of windows (col, row, width, height) of a raster, for ``None`` of all."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with rasterio.open(path) as file:
@@ -20,12 +25,14 @@ def expected(path, window=None):
             transform, turn = _transform(file), orientation(path)
     if transform is not None and is_rotated(transform):
         picture, transform = warped(picture, transform)
-    if window is not None:
-        col, row, width, height = window
-        picture = picture[row : row + height, col : col + width]
-    if transform is None:
-        return exif_turned(picture, turn)
-    return north_up(picture, transform)
+    found = []
+    for window in windows:
+        part = picture
+        if window is not None:
+            col, row, width, height = window
+            part = picture[row : row + height, col : col + width]
+        found.append(exif_turned(part, turn) if transform is None else north_up(part, transform))
+    return found
 
 
 def _picture(file):
