@@ -205,10 +205,12 @@ def carry_out(order):
 
 def load(task):
     """Load what takes long: once, before forks."""
-    if task == "adapt":
-        importlib.import_module("landcue.training.adapt")
-    if task == "space":
-        for name in ("landcue.models.checkpoint", "landcue.models.fitted_codes", "onnxruntime"):
+    needed = {
+        "adapt": ("landcue.training.adapt", "timm", "torch._dynamo"),
+        "space": ("landcue.models.checkpoint", "landcue.models.fitted_codes", "onnxruntime"),
+    }
+    if task in needed:
+        for name in needed[task]:
             importlib.import_module(name)
         importlib.import_module("landcue.codes.compiled").scan()
 
