@@ -78,9 +78,15 @@ def rows(tools, archive):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(scenes, tmp_path):
+    """A copy of the scenes, which a test may change."""
+    return shutil.copytree(scenes, tmp_path / "scenes")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
     """Scenes of all kinds: tiled, in strips, masked, with files beside them, and broken ones."""
-    root = tmp_path / "scenes"
+    root = tmp_path_factory.mktemp("made") / "scenes"
     byte = {"high": 256, "dtype": "uint8"}
     write_cog((root / "cog.tif"), files.noise(0, 3, 400, 500, **byte), blocksize=128)
     values = files.noise(1, 4, 200, 300)
