@@ -64,8 +64,8 @@ def test_verify_and_repair_a_damaged_archive(run, archive):
     assert error.startswith(f"error: {archive} is damaged; 'landcue archive repair")
     assert error.count("\n") == 1
     out, error = run("repair", archive, "--json", code=1)
-    told = json.loads(out)
-    assert (told["applied"], error) == (
+    reported = json.loads(out)
+    assert (reported["applied"], error) == (
         False,
         "error: nothing was changed; add --yes to apply the changes\n",
     )

@@ -417,7 +417,10 @@ def test_a_folder_of_other_files_is_refused_before_an_image_is_encoded(photos, t
     (folder / "thesis.docx").write_bytes(b"years of work")
     with pytest.raises(ArchiveError, match=r"not empty \(thesis\.docx"):
         index_source(
-            photos, folder, options=IndexOptions(bits=32), progress=lambda *told: seen.append(told)
+            photos,
+            folder,
+            options=IndexOptions(bits=32),
+            progress=lambda *reported: seen.append(reported),
         )
     assert seen == []
 

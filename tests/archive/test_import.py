@@ -104,8 +104,8 @@ def test_rows_that_cannot_be_used_are_named(tmp_path, values):
     column = pa.array(rows, pa.list_(pa.float32()))
     file = write(tmp_path / "t.parquet", {"id": ids, "v": column})
     report = import_table(file, tmp_path / "archive", ImportColumns("v"))
-    told = {problem.where: problem.what for problem in report.skipped}
-    assert told == {
+    reported = {problem.where: problem.what for problem in report.skipped}
+    assert reported == {
         "t.parquet row 3": "has an embedding that is not finite",
         "t.parquet row 5": "has an embedding that is not finite",
         "t.parquet row 8": "has an embedding of length 0",

@@ -103,11 +103,15 @@ def test_damage_is_repaired(archive, tools, made, pattern):
     found = verify_archive(archive)
     assert file.relative_to(archive).as_posix() in [problem.where for problem in found.problems]
     before = contents_of_files(archive)
-    told = repair(archive, apply=False)
+    reported = repair(archive, apply=False)
     assert contents_of_files(archive) == before
-    assert told.problems == found.problems
+    assert reported.problems == found.problems
     done = repair(archive, apply=True)
-    assert (told.problems, told.dropped, told.lost) == (done.problems, done.dropped, done.lost)
+    assert (reported.problems, reported.dropped, reported.lost) == (
+        done.problems,
+        done.dropped,
+        done.lost,
+    )
     assert not done.left
     assert verify_archive(archive).problems == ()
     rows = {row["id"]: row for row in tools.contents(ArchiveFolder.open(archive))}
@@ -138,8 +142,8 @@ def test_damaged_rows_are_encoded_again(archive, made, tools):
     expected = tools.contents(ArchiveFolder.open(archive))
     flip_thumbnail(archive, NAMES[7])
     encoder = tools.PixelEncoder()
-    told = repair(archive, apply=False, load_encoder=lambda: (encoder, lambda source: None))
-    assert (told.encoded, told.dropped, encoder.encoded) == ([NAMES[7]], [], 0)
+    reported = repair(archive, apply=False, load_encoder=lambda: (encoder, lambda source: None))
+    assert (reported.encoded, reported.dropped, encoder.encoded) == ([NAMES[7]], [], 0)
     done = repair(archive, apply=True, load_encoder=lambda: (encoder, lambda source: None))
     assert (done.encoded, done.dropped, done.left, done.records) == ([NAMES[7]], [], [], 15)
     assert encoder.encoded == 1
@@ -199,7 +203,7 @@ def test_model_copy(archive, made, tools):
     assert [problem.where for problem in found.problems] == ["model/model.safetensors"]
     report = repair(archive, apply=True)
     assert report.left == ["model: add --model with the folder of the same model"]
-    assert verify_archive(archive).problems == found.problems  # still told
+    assert verify_archive(archive).problems == found.problems  # still reported
     other = tools.PixelEncoder(seed=3)
     with pytest.raises(ArchiveError, match="was made by model"):
         repair(archive, apply=True, model=(made / "run", other))

@@ -145,7 +145,7 @@ def test_trailers_and_json_are_limited_and_stop_nobody(service):
         )
         long = b'{"filters": {"polygon": {"type": "Polygon", "coordinates": [[' + corner * 1_500_000
         length = (f"Content-Length: {len(long)}", "Content-Type: application/json")
-        told = exchange(service, head(service, *length), long)
+        reported = exchange(service, head(service, *length), long)
         silent = exchange(service, head(service, *chunked), b"%x\r\n" % len(long) + long)
         many = json.dumps({"polygon": {"type": "Polygon", "coordinates": [[[0, 1]] * 6_000]}})
         body = f'{{"filters": {many}}}'.encode()
@@ -157,7 +157,7 @@ def test_trailers_and_json_are_limited_and_stop_nobody(service):
     )
     assert not lines.startswith(b"HTTP/1.1 5")
     assert not line.startswith(b"HTTP/1.1 5")
-    assert told.startswith(b"HTTP/1.1 413")
+    assert reported.startswith(b"HTTP/1.1 413")
     assert silent.startswith(b"HTTP/1.1 413")
     assert b"5,000 corners" in corners
     assert watch.most - before < 50 << 20

@@ -89,10 +89,12 @@ def test_an_empty_archive_says_what_to_do(visit, serve, empty, places):
 
 def test_an_archive_that_is_indexed_again_is_told(guest):
     guest.page.clock.install()
-    _, told = guest.answered(guest.open, lambda one: "/v1/archive?" in one.url)
+    _, reported = guest.answered(guest.open, lambda one: "/v1/archive?" in one.url)
     banner = guest.page.get_by_text("The archive was indexed again")
     expect(banner).to_have_count(0)
-    guest.page.route("**/v1/archive*", lambda route: route.fulfill(json={**told, "stale": True}))
+    guest.page.route(
+        "**/v1/archive*", lambda route: route.fulfill(json={**reported, "stale": True})
+    )
     guest.page.clock.fast_forward("01:00")
     expect(banner).to_be_visible()
 

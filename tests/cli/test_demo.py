@@ -128,11 +128,11 @@ def test_on_a_terminal_it_shows_the_page_until_ctrl_c(demo, on_a_terminal, tmp_p
         assert b"<!doctype html>" in get(url)
     while Client(url).health() != "ready":
         time.sleep(0.1)
-    told = len(shown.text)
+    reported = len(shown.text)
     os.killpg(shown.process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
     assert shown.process.wait(60) == 0
     assert (tmp_path / "opened").read_text() == f"{url}\n"
-    assert shown.read_on()[told:].replace("^C", "").split() == []
+    assert shown.read_on()[reported:].replace("^C", "").split() == []
 
 
 def test_again_without_serving_it_finds_the_same_and_ends(demo, on_a_terminal, tmp_path):

@@ -190,6 +190,6 @@ def test_windows_of_tiny_images_are_not_empty():
     ],
 )
 def test_wrong_values_are_named(call, message):
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as reported:
         call()
-    assert message in str(told.value)
+    assert message in str(reported.value)

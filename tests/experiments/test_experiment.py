@@ -77,8 +77,8 @@ def finished(images, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def told(finished):
-    """All that is told of it, with its comparisons."""
+def reported(finished):
+    """Its results as JSON, with the comparisons."""
     return to_json(finished[2])
 
 
@@ -110,14 +110,14 @@ def test_rows_choose_their_ranking_on_validation(finished):
         assert row.considered[row.ranking] == pytest.approx(mean)
 
 
-def test_test_part_is_measured_once_per_model_and_ranking(finished, told):
+def test_test_part_is_measured_once_per_model_and_ranking(finished, reported):
     spec, out, results = finished
     log = [json.loads(line) for line in (out / "test_log.jsonl").read_text().splitlines()]
     assert len(log) == results.readings == 24
     assert len({(line["cell"], line["ranking"]) for line in log}) == 24
     again = run_experiment(spec, out)
     assert again.readings == 24
-    assert to_json(again, told["comparisons"]) == told
+    assert to_json(again, reported["comparisons"]) == reported
 
 
 def test_values_per_query_average_to_the_metric(finished):
@@ -141,9 +141,9 @@ def test_values_per_query_average_to_the_metric(finished):
     file_copy.unlink()
 
 
-def test_tables_say_what_was_measured(finished, told):
+def test_tables_say_what_was_measured(finished, reported):
     spec, _, results = finished
-    text = to_markdown(results, told["comparisons"])
+    text = to_markdown(results, reported["comparisons"])
     for row in results.rows:
         assert f"| {row.method} | {row.ranking} |" in text
     assert "measured 24 times" in text
@@ -156,12 +156,12 @@ def test_tables_say_what_was_measured(finished, told):
     assert head.endswith("| ms per query |")
     n_query = results.rows[0].test[1].facts["n_query"]
     assert f"median of {n_query} queries" in text
-    for row in told["rows"]:
+    for row in reported["rows"]:
         assert set(row["retrieval_time"]) == {"1", "2"}
         for timed in row["retrieval_time"].values():
             assert timed["median_ms"] > 0
             assert timed["n_query"] == timed["k"] == n_query
-    found = told["comparisons"]
+    found = reported["comparisons"]
     assert {one["bits"] for one in found} == {8, 12}
     assert {one["method"] for one in found} == {"marc"}
     # label, float and itq rank marc's own models, and the longer code stores more bits.
@@ -172,7 +172,7 @@ def test_tables_say_what_was_measured(finished, told):
     for one in found:
         assert one["difference"] == pytest.approx(np.mean(one["by_seed"]))
         assert one["interval"][0] <= one["difference"] <= one["interval"][1]
-    found = json.dumps(told, allow_nan=False)
+    found = json.dumps(reported, allow_nan=False)
     assert spec.base["data"]["root"] not in found
     assert spec.name in text
 

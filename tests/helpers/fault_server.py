@@ -2,7 +2,7 @@
 
 Reads one JSON order a line and answers with one. Each order is carried out by a fork of this
 process, which has everything imported and never touched a table: a fork costs a fraction of a
-start. A fork may be told to die at a point of our own code (``point``), or, where ``faults.so`` is
+start. A fork may be asked to die at a point of our own code (``point``), or, where ``faults.so`` is
 preloaded, at any call that changes a file (``fault``).
 """
 

@@ -88,12 +88,12 @@ def skipped(report):
 
 def main():
     """Index until killed, telling in a file what is done."""
-    address, source, archive, told = sys.argv[1:]
+    address, source, archive, reported = sys.argv[1:]
     encoder = SlowEncoder()
     engine = engine_for(address, encoder)
     run(
         Path(source), Path(archive), encoder, engine,
-        progress=lambda done, _: Path(told).write_text(str(done)),
+        progress=lambda done, _: Path(reported).write_text(str(done)),
     )  # fmt: skip
 
 

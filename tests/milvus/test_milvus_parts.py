@@ -1,4 +1,4 @@
-"""What can be told of addresses, expressions and ranges without a server."""
+"""Addresses, expressions and ranges, without a server."""
 
 from __future__ import annotations
 

@@ -90,11 +90,11 @@ def test_lost_node(world, work, cluster, tmp_path):
 
 def test_killed_driver_goes_on(world, work, cluster, tmp_path):
     source, plain, skipped = world
-    script, told = Path(work.__file__), tmp_path / "told"
+    script, reported = Path(work.__file__), tmp_path / "reported"
     with subprocess.Popen(
-        [sys.executable, script, cluster.address, source, tmp_path / "a", told]
+        [sys.executable, script, cluster.address, source, tmp_path / "a", reported]
     ) as driver:
-        while not told.exists() or int(told.read_text() or 0) < 60:
+        while not reported.exists() or int(reported.read_text() or 0) < 60:
             assert driver.poll() is None, "the driver ended by itself"
             time.sleep(0.01)
         driver.kill()

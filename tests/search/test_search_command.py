@@ -159,11 +159,11 @@ class Terminal(io.StringIO):
 def test_the_next_page_is_told_where_it_is_asked_for(run, ids):
     assert "next page" not in run(ids[3], "-k", 5).stdout
     first = run(ids[3], "-k", 60, "--pages").stdout.splitlines()
-    told = first[-1].removeprefix("next page: ").split()
-    assert told[0] == "--cursor"
-    second = run(ids[3], "-k", 59, *told).stdout.splitlines()  # and no further one: 119 in all
+    reported = first[-1].removeprefix("next page: ").split()
+    assert reported[0] == "--cursor"
+    second = run(ids[3], "-k", 59, *reported).stdout.splitlines()  # and no further one: 119 in all
     assert (len(first), len(second)) == (62, 60)
-    assert "next page: --cursor " in run(ids[3], "-k", 5, *told).stdout
+    assert "next page: --cursor " in run(ids[3], "-k", 5, *reported).stdout
     assert "next page" not in run(ids[3], "-k", 500, "--pages").stdout
 
 

@@ -75,10 +75,10 @@ def test_predicted_labels_of_hits_where_asked_for(start):
     plain = client.post("/v1/search", json={"k": 30}).json()["hits"]
     assert all("predicted" not in hit for hit in plain)
     hits = client.post("/v1/search", json={"k": 30, "predicted": True}).json()["hits"]
-    told = {hit["id"]: hit["predicted"] for hit in hits}
-    for id_, labels in told.items():
+    reported = {hit["id"]: hit["predicted"] for hit in hits}
+    for id_, labels in reported.items():
         assert client.get(f"/v1/records/{id_}").json()["predicted_labels"] == labels
-    assert any(told.values())
+    assert any(reported.values())
 
 
 def test_sources_and_ids_filter_a_search(start):

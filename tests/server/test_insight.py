@@ -172,10 +172,10 @@ def test_an_exported_model_has_no_regions(views, tmp_path, is_problem):
         model_folder=exported,
     )
     with TestClient(create_app(Catalog.open([tmp_path / "places"])), BASE) as client:
-        told = client.get("/v1/model").json()
-        assert not told["regions"]
-        assert told["settings"]["precision"] == "float32"
-        assert told["training"]["dataset"] == "ucmerced"
+        reported = client.get("/v1/model").json()
+        assert not reported["regions"]
+        assert reported["settings"]["precision"] == "float32"
+        assert reported["training"]["dataset"] == "ucmerced"
         answer = client.get("/v1/records/road01.png/regions?query=road03.png")
         assert "exported" in is_problem(answer, 409)
 
@@ -211,7 +211,7 @@ def test_a_basemap_that_cannot_work_is_refused_at_the_start(address, says):
 def test_the_page_is_told_of_the_basemap(start):
     tiles = check_basemap("https://tiles.example.org/{z}/{x}/{y}.png")
     with start(basemap=tiles, basemap_credit="© Somebody") as client:
-        told = client.get("/v1/archive").json()
-        assert (told["basemap"], told["basemap_credit"]) == (tiles, "© Somebody")
+        reported = client.get("/v1/archive").json()
+        assert (reported["basemap"], reported["basemap_credit"]) == (tiles, "© Somebody")
     with start() as client:
         assert client.get("/v1/archive").json()["basemap"] is None

@@ -199,9 +199,9 @@ def test_a_raster_is_rendered_as_searches_read_it(client, send, tmp_path):
     with rasterio.open(path, "w", **profile) as file:
         file.write(values)
     data = path.read_bytes()
-    told = send(client, ("image", data), url="/v1/picture")
-    assert told.status_code == 400
-    assert "bands" in told.json()["detail"]
+    reported = send(client, ("image", data), url="/v1/picture")
+    assert reported.status_code == 400
+    assert "bands" in reported.json()["detail"]
     asked = "/v1/picture?bands=4,3,2&scale=fixed:0,4000"
     answer = send(client, ("image", data), url=asked)
     assert answer.headers["content-type"] == "image/png"

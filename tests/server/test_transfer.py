@@ -158,9 +158,9 @@ def test_what_another_model_or_archive_cannot_use_is_named(exported, areas):
         ]
         assert [one["id"] for one in answer["collection"]["members"]] == ["001.png"]
         assert answer["collection"]["images"] == []
-        told = put(client, watches, "/v1/watches/import").json()
-        assert told["imported"] == 0
-        assert "another model" in told["problems"][0]
+        reported = put(client, watches, "/v1/watches/import").json()
+        assert reported["imported"] == 0
+        assert "another model" in reported["problems"][0]
         assert client.get("/v1/watches").json()["watches"] == []
 
 
@@ -334,11 +334,11 @@ def test_a_hostile_saved_search_is_left_out_and_named(exported, there):
     count = len(there.get("/v1/watches").json()["watches"])
     answer = put(there, {"watches": [*bad, {**one, "name": "good"}]}, "/v1/watches/import")
     assert answer.status_code == 201, answer.text
-    told = answer.json()
-    assert {line.split("'")[1] for line in told["problems"]} == {each["name"] for each in bad}
-    assert len(told["problems"]) == len(bad)
-    assert all("\n" not in line for line in told["problems"])
-    assert told["imported"] == 1
+    reported = answer.json()
+    assert {line.split("'")[1] for line in reported["problems"]} == {each["name"] for each in bad}
+    assert len(reported["problems"]) == len(bad)
+    assert all("\n" not in line for line in reported["problems"])
+    assert reported["imported"] == 1
     names = [each["name"] for each in there.get("/v1/watches").json()["watches"]]
     assert len(names) == count + 1
     assert "good" in names

@@ -270,7 +270,7 @@ def ready(url):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=b"])
 def test_ten_gigabytes_are_cut_at_the_cap(serve, made, kind):
-    """In chunks, so that no length is told; what was sent is counted here."""
+    """In chunks, so that no length is reported; what was sent is counted here."""
     process, url, _ = serve(made, "--max-upload-mb", 1)
     address = ready(url)
     block = b"x" * (1 << 20)
@@ -291,8 +291,8 @@ def test_ten_gigabytes_are_cut_at_the_cap(serve, made, kind):
             answer = read_all(connection)
         assert sent < 64 << 20  # the cap, and what fits into buffers on the way
         assert not answer or answer.startswith(b"HTTP/1.1 413")
-    told = head(address, f"Content-Type: {kind}", f"Content-Length: {10 << 30}")
-    assert exchange(address, told).startswith(b"HTTP/1.1 413")
+    reported = head(address, f"Content-Type: {kind}", f"Content-Length: {10 << 30}")
+    assert exchange(address, reported).startswith(b"HTTP/1.1 413")
     assert resident(process) - before < 40
     assert alive(address)
 

@@ -39,6 +39,7 @@ from landcue.codes.cue import CueCodes
 from landcue.codes.engine import (
     ROW_BITS,
     Engine,
+    buffer_size,
     check_k,
     check_mask_shape,
     check_size,
@@ -47,7 +48,6 @@ from landcue.codes.engine import (
     frozen,
     load_compiled,
     merge,
-    room,
     to_answer,
     to_keys,
 )
@@ -301,7 +301,7 @@ class CueIndex:
             if compiled is None:
                 found[q][part], visited[q, part] = self._visit(order, bounds, words[q], mask, k)
                 return
-            keys, count = np.empty((1, room(k, n)), np.uint64), np.empty(1, np.int64)
+            keys, count = np.empty((1, buffer_size(k, n)), np.uint64), np.empty(1, np.int64)
             rings = self._rings
             visited[q, part] = compiled.visit()(
                 self._planes,

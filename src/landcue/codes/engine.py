@@ -88,7 +88,7 @@ if sys.platform != "win32":
     os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not outlive a fork
 
 
-def room(k: int, n: int) -> int:
+def buffer_size(k: int, n: int) -> int:
     """Return how many keys a scan of ``n`` rows notes before it keeps the k least of them."""
     return min(k + k // 4 + 8, n)
 

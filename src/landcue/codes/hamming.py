@@ -13,6 +13,7 @@ from landcue.codes import codefile
 from landcue.codes.codefile import want_large_pages
 from landcue.codes.engine import (
     Engine,
+    buffer_size,
     check_k,
     check_mask,
     check_mask_shape,
@@ -22,7 +23,6 @@ from landcue.codes.engine import (
     frozen,
     load_compiled,
     merge,
-    room,
     smallest,
     to_answer,
 )
@@ -185,7 +185,7 @@ class CodeIndex:
         share = planes.size // (self._words_per_thread * self._threads)
         n_parts = self._threads * min(_PARTS_PER_THREAD, share) if share else 1
         threads = max(1, min(self._threads, planes.size * n_query // self._words_per_thread))
-        size = min(_QUERIES_PER_PASS, max(1, _KEYS_PER_PASS // room(k, n)))
+        size = min(_QUERIES_PER_PASS, max(1, _KEYS_PER_PASS // buffer_size(k, n)))
         size = size if share else min(size, -(-n_query // threads))
         n_passes = -(-n_query // size)
         if n_passes * n_parts == 1:
@@ -212,7 +212,7 @@ def _scan(
     allowed: npt.NDArray[np.uint8] | None,
 ) -> npt.NDArray[np.uint64]:
     """Return the k least keys of every query in a range of rows ``[q, k']``, unsorted."""
-    keys = np.empty((len(words), room(k, stop - start)), np.uint64)
+    keys = np.empty((len(words), buffer_size(k, stop - start)), np.uint64)
     found = np.empty(len(words), np.int64)
     if allowed is None:
         compiled.scan()(planes, start, stop, words, k, keys, found)
