@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -36,7 +39,7 @@ STARVED = {"QUOTAANDLIMITS_ENABLED": "true", "QUOTAANDLIMITS_QUOTACENTERCOLLECTI
         "DATANODEMEMORYHIGHWATERLEVEL": "0.00001",
     }.items()
 }
-USER, PASSWORD = "root", "Milvus"
+USER, PASSWORD = "root", "a secret"
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
@@ -99,14 +102,28 @@ def wait_until_healthy(process, port: int, folder: Path, seconds: float = 120.0)
     pytest.fail(f"Milvus did not start in {seconds:.0f} s: see {folder / 'logs'}")
 
 
+def set_password(port, password):
+    """Run the script that replaces the password of the server at a port."""
+    return subprocess.run(
+        [sys.executable, DEPLOY / "milvus" / "set_password.py", f"http://127.0.0.1:{port}"],
+        env={**os.environ, "LANDCUE_MILVUS_PASSWORD": password},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def port(tmp_path_factory):
-    """The port of a server that wants a user and a password, which the environment tells."""
+    """The port of a server that wants a user and a password, which the environment tells.
+
+    It has the security settings of ``deploy/compose.yaml``, and the script that is run there has
+    replaced the password.
+    """
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    settings = services["milvus"]["environment"]
+    security = {name: value for name, value in settings.items() if name.startswith("COMMON_")}
     folder = tmp_path_factory.mktemp("milvus")
-    with (
-        running(folder, authorization_enabled=True) as number,
-        pytest.MonkeyPatch.context() as patch,
-    ):
+    with running(folder, security) as number, pytest.MonkeyPatch.context() as patch:
+        assert set_password(number, PASSWORD).stdout == "password of root: set\n"
         patch.setenv("LANDCUE_MILVUS_USER", USER)
         patch.setenv("LANDCUE_MILVUS_PASSWORD", PASSWORD)
         yield number
@@ -120,10 +137,6 @@ def starved_port(tmp_path):
 
 
 @pytest.fixture
-def composed_port(tmp_path):
-    """The port of a server with the security settings of ``deploy/compose.yaml``."""
-    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    settings = services["milvus"]["environment"]
-    security = {name: value for name, value in settings.items() if name.startswith("COMMON_")}
-    with running(tmp_path / "milvus", security) as number:
-        yield number
+def change_password(port):
+    """Run the script again, for another password."""
+    return lambda password: set_password(port, password)

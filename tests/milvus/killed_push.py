@@ -36,8 +36,7 @@ def main() -> None:
 
     for name in ("write", "delete", "make"):
         deadly(name)
-    report = module.push(ArchiveFolder.open(Path(archive)), Address.parse(address), rows=16)
-    print(report.added)
+    module.push(ArchiveFolder.open(Path(archive)), Address.parse(address), rows=16)
 
 
 if __name__ == "__main__":
