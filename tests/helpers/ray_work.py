@@ -18,7 +18,10 @@ from landcue.archive.ray_encoding import RayEngine
 from landcue.data.sources import open_source
 
 BATCH = 8
-NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+NODE = {
+    "num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False,
+    "include_log_monitor": False, "no_monitor": True,  # nobody reads logs or adds nodes
+}  # fmt: skip
 
 
 class SlowEncoder(tools.PixelEncoder):

@@ -118,7 +118,7 @@ def test_image_that_kills_every_worker(work, cluster, tmp_path):
     assert "\n" not in str(e.value)
     (source / "150.png").unlink()
     (source / "100.png").unlink()
-    report = work.run(source, tmp_path / "a", encoder, work.engine_for(cluster.address, encoder))
+    report = work.run(source, tmp_path / "a", encoder)
     assert report.unchanged >= 80  # what was committed before
     plain = work.run(source, tmp_path / "plain", encoder)
     assert report.records == plain.records == 157

@@ -28,23 +28,29 @@ def work():
     return ray_work
 
 
-@pytest.fixture
-def clusters():
-    """Start clusters whose nodes have the environment of that moment, and other variables."""
+@pytest.fixture(scope="module")
+def cluster(work):
+    """A cluster whose head takes no work."""
     from ray.cluster_utils import Cluster
 
+    made = Cluster(initialize_head=True, connect=False, head_node_args={**work.NODE, "num_cpus": 0})
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def nodes(work, cluster):
+    """Start nodes with the environment of that moment, and other variables; give the address."""
     made = []
 
-    def start(node, **env):
-        args = {**node, "env_vars": env}
-        made.append(Cluster(initialize_head=True, connect=False, head_node_args=args))
-        made[-1].add_node(**args)
-        made[-1].wait_for_nodes()
-        return made[-1].address
+    def start(n, **env):
+        made.extend(cluster.add_node(**work.NODE, env_vars=env) for _ in range(n))
+        cluster.wait_for_nodes()
+        return cluster.address
 
     yield start
-    for cluster in made:
-        cluster.shutdown()
+    for node in made:
+        cluster.remove_node(node, allow_graceful=False)
 
 
 @pytest.fixture
@@ -63,8 +69,8 @@ def rows(work, archive):
     ]
 
 
-def test_source_equals_folder(work, folder, clusters, tmp_path):
-    address = clusters(work.NODE)
+def test_source_equals_folder(work, folder, nodes, tmp_path):
+    address = nodes(2)
     encoder = work.SlowEncoder()
     engine = work.engine_for(address, encoder)
     plain = work.run(folder, tmp_path / "plain", work.tools.PixelEncoder())
@@ -112,9 +118,9 @@ def check_scenes(work, address, tmp_path):
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", StoreError, "127.0.0.1:1 cannot be reached"),
     ],
 )
-def test_node_that_cannot_ask(work, folder, clusters, tmp_path, name, value, kind, said):
+def test_node_that_cannot_ask(work, folder, nodes, tmp_path, name, value, kind, said):
     """The store answers here, but not there."""
-    address = clusters(work.NODE, **{name: value})
+    address = nodes(1, **{name: value})
     encoder = work.SlowEncoder()
     with pytest.raises(kind, match=rf"node \S+: .*{said}"):
         work.run(SOURCE, tmp_path / "a", encoder, work.engine_for(address, encoder))
