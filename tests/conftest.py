@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -35,21 +34,6 @@ settings.load_profile("untimed")
 _spent: defaultdict[str, float] = defaultdict(float)
 
 
-def pytest_ignore_collect(collection_path, config):
-    """Do not import files none of whose tests ``-m`` can select: that takes half a minute.
-
-    So a mark of :data:`BUDGETS`, or ``slow``, stands in the file itself or in the ``conftest.py``
-    beside it.
-    """
-    asked = config.option.markexpr
-    if not asked or eval(asked, {}, defaultdict(bool)) or collection_path.suffix != ".py":
-        return None  # tests without a mark are selected, too
-    files = [collection_path, collection_path.with_name("conftest.py")]
-    text = "".join(file.read_text(encoding="utf-8") for file in files if file.exists())
-    named = re.findall(r"\bmark\.(\w+)", text)
-    return None if set(named) & set(re.findall(r"\w+", asked)) else True
-
-
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     asked = float(config.getini("timeout"))
@@ -65,8 +49,10 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_make_parametrize_id(val):
+    """Shorten the ids of long parameters."""
     if isinstance(val, str | bytes) and len(val) > 80:
-        return f"{val[:30]!r} and so on, {len(val)}"
+        return f"{val[:30]!r}... ({len(val)})"
+    return None
 
 
 def pytest_runtest_logreport(report):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -22,9 +22,6 @@ from landcue.cli.console import (
 )
 from landcue.data.objects import shown
 from landcue.errors import ArchiveError, UsageError, counted
-
-if TYPE_CHECKING:
-    pass
 
 archive_app = typer.Typer(name="archive", help="Manage archives.", no_args_is_help=True)
 
