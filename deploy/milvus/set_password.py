@@ -34,7 +34,7 @@ def main() -> None:
     (uri,), password = sys.argv[1:], os.environ.get("LANDCUE_MILVUS_PASSWORD", "")
     if len(password) < 6 or password == DEFAULT:
         sys.exit("error: set LANDCUE_MILVUS_PASSWORD to 6 characters or more, not the default")
-    from pymilvus import MilvusException  # loads for a second
+    from pymilvus import MilvusException  # takes a second
 
     try:
         print(f"password of {USER}: {set_password(uri, password)}")

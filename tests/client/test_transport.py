@@ -33,7 +33,9 @@ def answering(*answers):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))  # looks for its end
+        thread = threading.Thread(
+            target=server.serve_forever, args=(0.01,)
+        )  # polls for its shutdown
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}", asked

@@ -117,6 +117,5 @@ def about_collection(collection: Path) -> dict[str, Any]:
 
 def damaged_collection(collection: Path) -> str:
     """Return the line that says that a collection is damaged, and what to do."""
-    from landcue.milvus import Address
-
-    return f"{Address.parse(collection)} is damaged: push its archive again"
+    facts = about_collection(collection)
+    return f"{facts['archive']} is damaged: push its archive again ({facts['pushed from']})"

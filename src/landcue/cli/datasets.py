@@ -10,7 +10,7 @@ import typer
 from landcue.cli.console import Reporter, print_json, print_line
 
 if TYPE_CHECKING:
-    from landcue.data.datasets.check import Report
+    from landcue.data import DatasetReport
     from landcue.data.datasets.common import Facts
 
 datasets_app = typer.Typer(
@@ -87,7 +87,7 @@ def _facts(facts: Facts | None) -> dict[str, object]:
     }
 
 
-def _as_json(name: str, report: Report, facts: Facts | None) -> dict[str, object]:
+def _as_json(name: str, report: DatasetReport, facts: Facts | None) -> dict[str, object]:
     return {
         "dataset": name,
         "complete": report.complete,
@@ -105,7 +105,7 @@ def _as_json(name: str, report: Report, facts: Facts | None) -> dict[str, object
     }
 
 
-def _print(report: Report, facts: Facts | None) -> None:
+def _print(report: DatasetReport, facts: Facts | None) -> None:
     of = f" of {facts.images:,}" if facts else ""
     n_labels = sum(report.positives.values())
     mean = f", {n_labels / report.images:.3f} per image" if report.images else ""

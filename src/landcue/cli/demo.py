@@ -76,8 +76,7 @@ def show(archives: Sequence[Path], port: int | None, collections: Path) -> None:
         port: ``None`` for 8000, or a free one if 8000 is in use.
         collections: File for collections made on the page.
     """
-    from landcue.server.run import run
-    from landcue.server.settings import Settings
+    from landcue.server import Settings, serve
 
     def opened(address: str) -> None:
         print_text(f"\nopen {address} in a browser; press Ctrl-C to stop")
@@ -86,7 +85,7 @@ def show(archives: Sequence[Path], port: int | None, collections: Path) -> None:
 
     names = tuple(map(str, archives))
     settings = Settings(archives=names, collections_file=collections, quiet=True)
-    run(settings, HOST, _free_port() if port is None else port, opened=opened)
+    serve(settings, HOST, _free_port() if port is None else port, opened=opened)
 
 
 def has_display() -> bool:

@@ -66,8 +66,9 @@ def serve(
     ] = 1,
 ) -> None:
     """Serve archives over HTTP: web page and REST API."""
-    from landcue.server.run import run
-    from landcue.server.settings import Limits, Settings, is_loopback
+    from landcue.server import Limits, Settings
+    from landcue.server import serve as serve_archives
+    from landcue.server.settings import is_loopback
 
     shown = f"[{host}]" if ":" in host and not host.startswith("[") else host.lower()
     settings = Settings(
@@ -82,4 +83,4 @@ def serve(
         collections_file=collections,
         limits=Limits(upload_bytes=max_upload_mb << 20, per_second=rate),
     )
-    run(settings, host, port, workers)
+    serve_archives(settings, host, port, workers)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from landcue.data.datasets import (
         DATASETS,
         FACTS,
+        DatasetReport,
         check_dataset,
         detect_source,
         load_dataset,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DATASETS",
     "FACTS",
+    "DatasetReport",
     "Facts",
     "ImageSet",
     "Marks",
@@ -54,6 +56,7 @@ __getattr__ = lazy_exports(
     {
         "landcue.data.datasets": (
             "DATASETS",
+            "DatasetReport",
             "FACTS",
             "check_dataset",
             "detect_source",

@@ -95,7 +95,7 @@ def area_of(bounds: Bounds) -> Area:
     for w, e in sides:
         if w < e or len(sides) == 1:
             part: Any = shapely.polygons([(w, south), (e, south), (e, north), (w, north)])
-            parts.append(shapely.segmentize(part, _LONG_EDGE) if e - w > 180 else part)
+            parts.append(_densified(part, e - w))
     return parts[0] if len(parts) == 1 else MultiPolygon(parts)
 
 
@@ -200,9 +200,11 @@ def _width(parts: list[Polygon]) -> float:
     return sum(part.bounds[2] - part.bounds[0] for part in parts)
 
 
-def _densified(area: Polygon) -> Polygon:
-    lon = np.array(area.exterior.coords)[:, 0]
-    return shapely.segmentize(area, _LONG_EDGE) if np.abs(np.diff(lon)).max() > 180 else area
+def _densified(area: Polygon, longest: float | None = None) -> Polygon:
+    """Divide edges of more than half a turn; ``longest`` is their width in degrees, if known."""
+    if longest is None:
+        longest = float(np.abs(np.diff(shapely.get_coordinates(area.exterior)[:, 0])).max())
+    return shapely.segmentize(area, _LONG_EDGE) if longest > 180 else area
 
 
 def _bounds(spans: Sequence[tuple[float, float]], south: float, north: float) -> Bounds:

@@ -12,6 +12,7 @@ from landcue.lazy import lazy_exports
 if TYPE_CHECKING:
     from landcue.server.app import create_app
     from landcue.server.collections import Collections
+    from landcue.server.run import serve
     from landcue.server.schemas.collections import CollectionFile, read_collection
     from landcue.server.schemas.watches import WatchesFile, read_watches
     from landcue.server.settings import Limits, Settings, Tokens
@@ -36,6 +37,7 @@ __all__ = [
     "import_watches",
     "read_collection",
     "read_watches",
+    "serve",
 ]
 
 __getattr__ = lazy_exports(
@@ -43,6 +45,7 @@ __getattr__ = lazy_exports(
     {
         "landcue.server.app": ("create_app",),
         "landcue.server.collections": ("Collections",),
+        "landcue.server.run": ("serve",),
         "landcue.server.schemas.collections": ("CollectionFile", "read_collection"),
         "landcue.server.schemas.watches": ("WatchesFile", "read_watches"),
         "landcue.server.settings": ("Limits", "Settings", "Tokens"),

@@ -20,7 +20,7 @@ from landcue.errors import UsageError
 from landcue.interval import with_datetime
 from landcue.server.errors import ProblemError
 from landcue.server.schemas.collections import MAX_MEMBERS
-from landcue.server.settings import Limits
+from landcue.server.settings import COLLECTIONS_BYTES
 from landcue.types import Encoding, now_iso
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Collections:
     Every change is one transaction: after a crash it is there whole, or not at all.
     """
 
-    def __init__(self, path: Path | None, most_bytes: int = Limits().collections_bytes) -> None:
+    def __init__(self, path: Path | None, most_bytes: int = COLLECTIONS_BYTES) -> None:
         self._path, self._most = path, most_bytes
 
     def check(self) -> None:

@@ -38,7 +38,7 @@ _STARTUP_FAILURE = 3
 _OTHER_FILES = 200
 
 
-def run(
+def serve(
     settings: Settings,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -46,6 +46,8 @@ def run(
     opened: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; requests under way get some seconds to end.
+
+    >>> serve(Settings(archives=["archives/photos"]), port=8000)               # doctest: +SKIP
 
     Args:
         settings: Archives and settings of the service.

@@ -30,6 +30,10 @@ _PREFIX = "LANDCUE_SERVE_"
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
+COLLECTIONS_BYTES = 100 << 20
+"""Default of the largest size of a file of collections."""
+
+
 class Limits(BaseModel):
     """What one request may cost, and how many may run; of each worker.
 
@@ -81,7 +85,7 @@ class Limits(BaseModel):
     requests: int = 512
     per_second: float | None = None
     rate_seconds: int = Field(default=10, ge=1)
-    collections_bytes: int = 100 << 20
+    collections_bytes: int = COLLECTIONS_BYTES
 
 
 class Tokens(BaseModel):

@@ -12,7 +12,7 @@ import binascii
 import contextlib
 import functools
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -201,12 +201,6 @@ def import_collection(
         ProblemError: As :meth:`Collections.create`.
         LandcueError: Saved searches cannot be written now; nothing was added.
     """
-    if thumbnail is None:
-        limits = Limits()
-        decoders = Decoders(1, limits.decode_seconds, limits.decode_bytes, limits.pixels)
-        with contextlib.closing(decoders):
-            decode = functools.partial(decoders.thumbnail, crop=None, scenes={})
-            return import_collection(collections, archive, name, given, decode)
     problems: list[str] = []
     members = [one.model_dump() for one in given.members if one.id in archive]
     problems += _missing([one.id for one in given.members if one.id not in archive], "", name)
@@ -214,7 +208,8 @@ def import_collection(
     if any(one.fingerprint != archive.space.fingerprint for one in given.images):
         problems.append("images of the query were left out: another model encoded them")
     else:
-        images = [_kept(archive, one, n, thumbnail) for n, one in enumerate(given.images)]
+        with _decoder(thumbnail) as decode:
+            images = [_kept(archive, one, n, decode) for n, one in enumerate(given.images)]
     query = None
     if given.query is not None:
         source = given.query.images_of
@@ -261,6 +256,18 @@ def import_collection(
     with archive.watches.batch() as batch:
         problems += _save(archive, ready, id_, batch)
         return create(batch=batch), problems
+
+
+@contextlib.contextmanager
+def _decoder(given: Callable[[bytes], bytes] | None) -> Generator[Callable[[bytes], bytes]]:
+    """Yield what decodes thumbnails: what is given, or a process with the limits of a service."""
+    if given is not None:
+        yield given
+        return
+    limits = Limits()
+    decoders = Decoders(1, limits.decode_seconds, limits.decode_bytes, limits.pixels)
+    with contextlib.closing(decoders):
+        yield lambda data: decoders.thumbnail(data, None, {})
 
 
 def _missing(ids: Sequence[str], what: str, name: str) -> list[str]:

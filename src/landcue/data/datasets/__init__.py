@@ -13,8 +13,8 @@ from landcue.data.datasets import (
     label_sheets,
 )
 from landcue.data.datasets.check import (
+    DatasetReport,
     Progress,
-    Report,
     check_images,
     check_sheet,
     shortfall,
@@ -76,7 +76,7 @@ def load_dataset(name: str, root: str | Path) -> ImageSet:
     return DATASETS[name](Path(root))
 
 
-def check_dataset(name: str, root: Path, progress: Progress | None = None) -> Report:
+def check_dataset(name: str, root: Path, progress: Progress | None = None) -> DatasetReport:
     """Count a copy and compare it with what is published.
 
     A copy with labels but without images has its labels checked.

@@ -22,7 +22,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DatasetReport:
     """What a copy holds, and what it should.
 
     Attributes:
@@ -55,7 +55,9 @@ class Report:
         return not self.missing and not self.wrong
 
 
-def check_images(images: ImageSet, facts: Facts | None, progress: Progress | None = None) -> Report:
+def check_images(
+    images: ImageSet, facts: Facts | None, progress: Progress | None = None
+) -> DatasetReport:
     """Compare an image set with the facts of its dataset; read every image's header.
 
     Args:
@@ -89,7 +91,7 @@ def check_images(images: ImageSet, facts: Facts | None, progress: Progress | Non
         if not missing:
             wrong += _label_differences(facts, positives, unlabeled)
         wrong += _size_differences(facts, sizes, whole=not missing)
-    return Report(
+    return DatasetReport(
         images=len(images),
         label_names=images.label_names,
         positives={name: positives[name] for name in images.label_names},
@@ -103,7 +105,7 @@ def check_images(images: ImageSet, facts: Facts | None, progress: Progress | Non
     )
 
 
-def check_sheet(sheet: Sheet, facts: Facts, no_images: str) -> Report:
+def check_sheet(sheet: Sheet, facts: Facts, no_images: str) -> DatasetReport:
     """Compare the labels alone with the facts, for a copy without any image.
 
     Args:
@@ -116,7 +118,7 @@ def check_sheet(sheet: Sheet, facts: Facts, no_images: str) -> Report:
     wrong = _label_differences(facts, positives, unlabeled)
     if len(sheet.rows) != facts.images:
         wrong.insert(0, f"{sheet.path}: {len(sheet.rows):,} rows, {facts.images:,} are published")
-    return Report(
+    return DatasetReport(
         images=0,
         label_names=sheet.label_names,
         positives={name: positives[name] for name in sheet.label_names},
