@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -14,7 +15,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import psutil
 import pytest
 
 import hostile
@@ -217,11 +217,6 @@ def clients_of(process):
     return {one.raddr.port for one in found if one.raddr}
 
 
-def workers_of(service):
-    children = psutil.Process(service.process.pid).children()
-    return [one for one in children if "spawn_main" in " ".join(one.cmdline())]
-
-
 def test_a_killed_and_a_stopped_worker_cost_their_connections_only(made, views, tmp_path):
     words = ("--workers", 3, "--max-upload-mb", 1)
     service = hostile.Service(tmp_path / "log", made, views[1], *words)
@@ -237,12 +232,13 @@ def test_a_killed_and_a_stopped_worker_cost_their_connections_only(made, views, 
         known.append((*asked[-1], ask(one, *asked[-1])))
     stop = threading.Event()
     clients = [Client(service, known, stop, seed) for seed in range(CLIENTS)]
+    workers = functools.partial(services.workers_of, service.process.pid)
     excused = set()
     try:
         for client in clients:
             client.start()
         time.sleep(SECONDS / 4)
-        stopped, killed = workers_of(service)[:2]
+        stopped, killed = workers()[:2]
         for worker in (stopped, killed):
             worker.send_signal(signal.SIGSTOP)  # now no further connection is accepted by it
             excused |= clients_of(worker)
@@ -256,7 +252,7 @@ def test_a_killed_and_a_stopped_worker_cost_their_connections_only(made, views, 
         ]
         assert others
         assert all(client.right > before for client, before in others)
-        hostile.until(lambda: len({one.pid for one in workers_of(service)} - {stopped.pid}) >= 3)
+        hostile.until(lambda: len({one.pid for one in workers()} - {stopped.pid}) >= 3)
         hostile.until(lambda: all(client.port not in excused for client in clients))
     finally:
         stop.set()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import psutil
 import pytest
 import uvicorn
 from PIL import Image
@@ -27,6 +28,16 @@ from landcue.types import Bounds, Record
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 KINDS = ("field", "road")
+
+
+def workers_of(pid):
+    """Return the processes that serve for a command; one that ends meanwhile is left out."""
+    found = []
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
+import services
 from commands import error_line, landcue
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import delete
@@ -59,8 +60,7 @@ class Running:
     def workers(self):
         """Process ids of what serves."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(self.process.pid).children()
-            return {child.pid for child in children if "spawn_main" in " ".join(child.cmdline())}
+            return {worker.pid for worker in services.workers_of(self.process.pid)}
         return set()
 
     def ask(self, method, path, value=None):
