@@ -30,8 +30,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from landcue.archive.encoding import EncodingOptions
 from landcue.archive.indexing import index_source
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.codes.packing import pack_bits
 from landcue.data.images import read_image
 from landcue.data.imageset import ImageSet
@@ -152,7 +154,7 @@ def measure(
         alone = max(alone, len(prepared) / (time.perf_counter() - start))
         with tempfile.TemporaryDirectory() as folder:
             report = ingest(
-                images.records, Path(folder) / "a", encoder, source_root=images.root, scenes=options
+                SourceImages(images.records, images.root, options), Path(folder) / "a", encoder
             )
         indexed = max(indexed, report.images_per_second)
     print(
@@ -209,9 +211,12 @@ def measure_memory(n_chips: int) -> None:
                 print(f"{done:7,} chips    {seen[-1][1]:7.0f} MiB")
 
         report = ingest(
-            images.records, folder / "a", TinyEncoder(), source_root=images.root, scenes=options,
-            batch_size=256, commit_every=4096, progress=progress,
-        )  # fmt: skip
+            SourceImages(images.records, images.root, options),
+            folder / "a",
+            TinyEncoder(),
+            options=EncodingOptions(batch_size=256, commit_every=4096),
+            progress=progress,
+        )
         print(report.summary())
     growth = max(memory for _, memory in seen) - seen[0][1]
     print(f"growth from {seen[0][0]:,} to {total:,} chips: {growth:.0f} MiB")

@@ -40,9 +40,9 @@ import psutil
 
 from ingest import write_images
 from landcue.archive.archive import ArchiveFolder
-from landcue.archive.encoding import Encoded, encoding_here
+from landcue.archive.encoding import Encoded, EncodingOptions, encoding_here
 from landcue.archive.ingest import ingest
-from landcue.archive.plan import Task
+from landcue.archive.plan import SourceImages, Task
 from landcue.archive.ray_encoding import ModelFiles, RayEngine
 from landcue.data.scenes import SceneOptions
 from landcue.data.sources import open_source
@@ -78,10 +78,12 @@ def plain(source: Path, folder: Path, part: int, parts: int, points: multiproces
     """Index every ``parts``-th image with one thread, telling when how many were done."""
     images = open_source(source)
     ingest(
-        images.records[part::parts], folder, model()(1), source_root=images.root,
-        batch_size=BATCH, workers=1,
+        SourceImages(images.records[part::parts], images.root),
+        folder,
+        model()(1),
+        options=EncodingOptions(batch_size=BATCH, workers=1),
         progress=lambda done, _: points.put((part, time.perf_counter(), done)),
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager
@@ -158,9 +160,13 @@ def run_ray(source: Path, folder: Path, n: int, workers: int, kill: bool) -> flo
     started = time.perf_counter()
     with cpu_clock() as cpu, engine.connection():
         report = ingest(
-            images.records[:n], folder, encoder, source_root=images.root, batch_size=BATCH,
-            engine=engine, progress=progress,
-        )  # fmt: skip
+            SourceImages(images.records[:n], images.root),
+            folder,
+            encoder,
+            options=EncodingOptions(batch_size=BATCH),
+            engine=engine,
+            progress=progress,
+        )
         used = cpu()
     rate, took = steady(times, n), time.perf_counter() - started
     note = ", a worker killed" if kill else ""
@@ -204,14 +210,13 @@ def run_driver(source: Path, folder: Path) -> float:
 
     @contextlib.contextmanager
     def ready(tasks: Sequence[Task], scenes: SceneOptions | None) -> Generator[Iterator[Encoded]]:
-        with encoding_here(
-            tasks, encoder, None, batch_size=BATCH, workers=2, overlap=True
-        ) as encoded:
+        options = EncodingOptions(BATCH, workers=2, overlap=True)
+        with encoding_here(tasks, encoder, None, options) as encoded:
             sent = [pickle.dumps(part) for part in encoded]
         yield (pickle.loads(part) for part in sent)
 
     images = open_source(source)
-    report = ingest(images.records, folder, encoder, source_root=images.root, engine=ready)
+    report = ingest(SourceImages(images.records, images.root), folder, encoder, engine=ready)
     print(f"driver commits {report.images_per_second:,.0f} rows/s")
     return report.images_per_second
 

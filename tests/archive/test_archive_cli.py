@@ -7,6 +7,7 @@ import pytest
 from commands import landcue
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 
 NAMES = [f"{i:02}.png" for i in range(8)]
 
@@ -15,7 +16,7 @@ NAMES = [f"{i:02}.png" for i in range(8)]
 def archive(tmp_path, tools):
     root = tmp_path / "source"
     records = tools.write_images(root, NAMES)
-    ingest(records, tmp_path / "archive", tools.PixelEncoder(), source_root=root)
+    ingest(SourceImages(records, root), tmp_path / "archive", tools.PixelEncoder())
     return tmp_path / "archive"
 
 

@@ -11,8 +11,10 @@ import pytest
 import landcue
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import DeleteReport, compact, delete, size_of
+from landcue.archive.encoding import EncodingOptions
 from landcue.archive.ingest import ingest
 from landcue.archive.layout import unfinished
+from landcue.archive.plan import SourceImages
 from landcue.archive.rebuild import reembed, repair
 from landcue.archive.verify import verify_archive
 from landcue.errors import ArchiveError, DataError, LandcueError, UsageError
@@ -27,9 +29,11 @@ def made(tmp_path_factory, tools):
     records = tools.write_images(folder / "source", NAMES)
     model = tools.write_model(folder / "run", tools.PixelEncoder())
     ingest(
-        records, folder / "archive", tools.PixelEncoder(), source_root=folder / "source",
+        SourceImages(records, folder / "source"),
+        folder / "archive",
+        tools.PixelEncoder(),
         model_folder=model,
-    )  # fmt: skip
+    )
     return folder
 
 
@@ -64,7 +68,7 @@ def test_compact_removes_deleted_records_from_the_disk(tmp_path, tools):
     names = [f"{i:03}.png" for i in range(60)]
     records, encoder = tools.write_images(tmp_path / "source", names), tools.PixelEncoder()
     archive = tmp_path / "archive"
-    ingest(records, archive, encoder, source_root=tmp_path / "source")
+    ingest(SourceImages(records, tmp_path / "source"), archive, encoder)
     gone = ArchiveFolder.open(archive)
     thumbnail, kept = gone.thumbnail("031.png"), gone.thumbnail("032.png")
     gone.close()
@@ -102,7 +106,7 @@ def test_deleted_records_come_back_with_the_next_index(archive, made, tools):
     delete(archive, [NAMES[3]])
     encoder = tools.PixelEncoder()
     records = tools.stored_images(made / "source", NAMES)
-    report = ingest(records, archive, encoder, source_root=made / "source")
+    report = ingest(SourceImages(records, made / "source"), archive, encoder)
     assert (report.added, report.unchanged, encoder.encoded) == (1, 11, 1)
 
 
@@ -135,9 +139,12 @@ def test_reembed_serves_the_old_embeddings_until_it_is_done(archive, made, tools
 
     tools.write_model(made / f"other-{archive.parent.name}", other(tools))
     report = reembed(
-        archive, other(tools), model_folder=made / f"other-{archive.parent.name}", batch_size=4,
+        archive,
+        other(tools),
+        options=EncodingOptions(batch_size=4),
+        model_folder=made / f"other-{archive.parent.name}",
         progress=look,
-    )  # fmt: skip
+    )
     assert during == [(16, 12, True)] * 3
     assert (report.records, report.dropped) == (12, ())
     # Who reads keeps what was opened; who opens now sees the new ones.
@@ -170,7 +177,7 @@ def fresh_rows(made, tools):
     folder = made / "fresh"
     if not folder.exists():
         records = tools.stored_images(made / "source", NAMES)
-        ingest(records, folder, other(tools), source_root=made / "source")
+        ingest(SourceImages(records, made / "source"), folder, other(tools))
     return tools.contents(ArchiveFolder.open(folder))
 
 
@@ -180,10 +187,10 @@ def test_archive_goes_on_after_reembedding(archive, made, tools):
     records = tools.stored_images(made / "source", NAMES)
     delete(archive, [NAMES[2]])
     encoder = other(tools)
-    report = ingest(records, archive, encoder, source_root=made / "source")
+    report = ingest(SourceImages(records, made / "source"), archive, encoder)
     assert (report.added, report.unchanged) == (1, 11)
     with pytest.raises(ArchiveError, match="was made by model"):
-        ingest(records, archive, tools.PixelEncoder(), source_root=made / "source")
+        ingest(SourceImages(records, made / "source"), archive, tools.PixelEncoder())
     assert repair(archive, apply=True).problems == ()
     reembed(archive, tools.PixelEncoder())
     assert ArchiveFolder.open(archive).manifest.base == "v3"
@@ -194,7 +201,7 @@ def test_archive_goes_on_after_reembedding(archive, made, tools):
 def test_reembed_needs_all_images(archive, made, tmp_path, tools):
     moved = shutil.copytree(made / "source", tmp_path / "source")
     records = tools.stored_images(moved, NAMES)
-    ingest(records, archive, tools.PixelEncoder(), source_root=moved, source_name="source")
+    ingest(SourceImages(records, moved, name="source"), archive, tools.PixelEncoder())
     (moved / NAMES[4]).unlink()
     (moved / NAMES[5]).write_bytes(b"no image")
     before = tools.contents(ArchiveFolder.open(archive))
@@ -215,7 +222,7 @@ def test_parts_belong_to_the_training_of_a_model(tmp_path, tools, same):
     parts = ["train", "test", None]
     records = [replace(r, part=part) for r, part in zip(records, parts, strict=True)]
     archive = tmp_path / "archive"
-    ingest(records, archive, tools.PixelEncoder(), source_root=tmp_path / "source")
+    ingest(SourceImages(records, tmp_path / "source"), archive, tools.PixelEncoder())
     reembed(archive, other(tools), keep_parts=same)
     assert ArchiveFolder.open(archive).columns().part == (tuple(parts) if same else (None,) * 3)
 
@@ -230,11 +237,16 @@ def test_unfinished_reembedding_by_a_third_model_is_replaced(archive, tools):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        reembed(archive, other(tools), batch_size=4, commit_every=4, progress=interrupt)
+        reembed(
+            archive,
+            other(tools),
+            options=EncodingOptions(batch_size=4, commit_every=4),
+            progress=interrupt,
+        )
     manifest = ArchiveFolder.open(archive).manifest
     assert "embeddings of model" in unfinished(archive, manifest)
     third = tools.PixelEncoder(seed=6)
-    reembed(archive, third, batch_size=4)
+    reembed(archive, third, options=EncodingOptions(batch_size=4))
     assert third.encoded == 12
     assert ArchiveFolder.open(archive).manifest.fingerprint == third.fingerprint
 
@@ -254,7 +266,7 @@ def test_second_writer_is_refused(archive, made, tools, task):
     records = tools.stored_images(made / "source", NAMES)
     tasks = {
         "ingest": lambda: ingest(
-            records, archive, tools.PixelEncoder(), source_root=made / "source"
+            SourceImages(records, made / "source"), archive, tools.PixelEncoder()
         ),
         "delete": lambda: delete(archive, NAMES[:1]),
         "compact": lambda: compact(archive),
@@ -296,7 +308,7 @@ def test_read_only_archive(read_only, made, tools):
     assert repair(read_only, apply=False).problems == ()
     records = tools.stored_images(made / "source", NAMES)
     changes = (
-        lambda: ingest(records, read_only, tools.PixelEncoder(), source_root=made / "source"),
+        lambda: ingest(SourceImages(records, made / "source"), read_only, tools.PixelEncoder()),
         lambda: delete(read_only, NAMES[:1]),
         lambda: compact(read_only),
         lambda: repair(read_only, apply=True),

@@ -16,9 +16,11 @@ import scene_files
 from crash_tools import Server, between, whole
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import compact, delete
+from landcue.archive.encoding import EncodingOptions
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.archive.rebuild import reembed, repair
 from landcue.archive.table import RecordTable
 from landcue.data.scenes import Length, SceneOptions
@@ -29,7 +31,7 @@ from landcue.search import open_archive
 from landcue.server.collections import Collections
 
 HERE = Path(__file__).parent
-OPTIONS = {"prune": True, "batch_size": 4, "commit_every": 8}
+OPTIONS = EncodingOptions(batch_size=4, commit_every=8)
 SCENES = SceneOptions(Length(32, metres=False), side=32)
 FAIL, DIE, TEAR = 0, 1, 2
 # Some calls are hit, by one of these in turn; with LANDCUE_FAULTS=all every call is.
@@ -76,7 +78,7 @@ def stage(tmp_path_factory, tools):
     root = folder / "source"
     encoder = tools.PixelEncoder()
     run = tools.write_model(folder / "run", encoder)
-    ingest(tools.first_state(root), folder / "old", encoder, source_root=root, model_folder=run)
+    ingest(SourceImages(tools.first_state(root), root), folder / "old", encoder, model_folder=run)
     tools.change_source(root)
     shutil.copytree(folder / "old", folder / "undisturbed")
     resume(folder / "undisturbed", root, tools)
@@ -89,8 +91,9 @@ def resume(archive, root, tools):
     encoder = tools.PixelEncoder()
     records = tools.second_state(root)
     return ingest(
-        records, archive, encoder, source_root=root, model_folder=root.parent / "run", **OPTIONS
-    )
+        SourceImages(records, root), archive, encoder, options=OPTIONS,
+        prune=True, model_folder=root.parent / "run",
+    )  # fmt: skip
 
 
 def other_encoder(tools):
@@ -152,7 +155,7 @@ def test_killed_while_made_leaves_the_choice_of_model(server, stage, tmp_path, t
     server.kill_at(">copy_model", 1, archive, root)
     other = tools.PixelEncoder(seed=9)
     run = tools.write_model(tmp_path / "other", other)
-    ingest(tools.second_state(root), archive, other, source_root=root, model_folder=run)
+    ingest(SourceImages(tools.second_state(root), root), archive, other, model_folder=run)
     opened = ArchiveFolder.open(archive)
     assert opened.manifest.fingerprint == other.fingerprint
     assert other.fingerprint in (opened.model_folder / "config.json").read_text()
@@ -168,7 +171,12 @@ def test_reembed_killed_while_encoding_goes_on(server, stage, tmp_path, tools, c
     staged = RecordTable.open(archive / "v2", pinned=True)
     kept = staged.count() if staged else 0
     encoder = other_encoder(tools)
-    reembed(archive, encoder, model_folder=folder / "other run", batch_size=4, commit_every=8)
+    reembed(
+        archive,
+        encoder,
+        options=EncodingOptions(batch_size=4, commit_every=8),
+        model_folder=folder / "other run",
+    )
     assert encoder.encoded == len(expected) - kept
     assert [row["id"] for row in whole(archive)] == [row["id"] for row in expected]
     assert ArchiveFolder.open(archive).manifest.dim == 24
@@ -220,7 +228,7 @@ def test_killed_ingest_of_scenes_goes_on(server, tmp_path, tools, moment):
     def index(folder):
         scenes = cut_scenes(open_source(root), SCENES)
         encoder = tools.PixelEncoder()
-        report = ingest(scenes.records, folder, encoder, source_root=root, scenes=SCENES)
+        report = ingest(SourceImages(scenes.records, root, SCENES), folder, encoder)
         return report, encoder.encoded
 
     report, _ = index(undisturbed)
@@ -444,7 +452,12 @@ def test_disk_full_names_what_is_safe_and_goes_on(small_disk, tmp_path, tools):
     records = tools.write_images(root, [f"{i:03}.png" for i in range(200)])
     encoder = tools.PixelEncoder()
     with pytest.raises(ArchiveError) as caught:
-        ingest(records, archive, encoder, source_root=root, batch_size=10, commit_every=20)
+        ingest(
+            SourceImages(records, root),
+            archive,
+            encoder,
+            options=EncodingOptions(batch_size=10, commit_every=20),
+        )
     message = str(caught.value)
     assert "\n" not in message
     reader = ArchiveFolder.open(archive)
@@ -453,5 +466,5 @@ def test_disk_full_names_what_is_safe_and_goes_on(small_disk, tmp_path, tools):
     assert reader.verify() == ()
     reader.close()
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
-    ingest(records, archive, encoder, source_root=root)
+    ingest(SourceImages(records, root), archive, encoder)
     assert ArchiveFolder.open(archive).columns().ids == tuple(record.id for record in records)

@@ -15,6 +15,7 @@ import shapely.geometry
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.export import shape_of, write_geojson, write_geoparquet, write_stac
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.data.sources import open_source
 from landcue.errors import DataError, LandcueError
 from landcue.types import Bounds, Record
@@ -47,7 +48,7 @@ def archive(tmp_path_factory, tools):
         tools.write_image(root / name, i)
         records.append(Record(name, root / name, **place))
     folder = tmp_path_factory.mktemp("made") / "archive"
-    ingest(records, folder, tools.PixelEncoder(), source_root=root)
+    ingest(SourceImages(records, root), folder, tools.PixelEncoder())
     return ArchiveFolder.open(folder)
 
 
@@ -200,7 +201,7 @@ def test_stac_without_vectors(archive, tmp_path):
 def test_stac_ids_have_no_slashes(tmp_path, tools):
     names = ["a/b.png", "a__b.png", "a/c/d.png"]
     records = tools.write_images(tmp_path / "source", names)
-    ingest(records, tmp_path / "archive", tools.PixelEncoder(), source_root=tmp_path / "source")
+    ingest(SourceImages(records, tmp_path / "source"), tmp_path / "archive", tools.PixelEncoder())
     opened = ArchiveFolder.open(tmp_path / "archive")
     write_stac(opened, tmp_path / "out.json", time=datetime(2020, 1, 1, tzinfo=UTC))
     features = json.loads((tmp_path / "out.json").read_text())["features"]

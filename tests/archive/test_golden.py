@@ -10,6 +10,7 @@ import make_golden as golden
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import FORMAT, Manifest, manifest_text
+from landcue.archive.plan import SourceImages
 from landcue.archive.sources import Source
 from landcue.archive.verify import verify_archive
 from landcue.errors import ArchiveError
@@ -37,7 +38,7 @@ def test_golden_archive_takes_changes(archive, tmp_path, tools):
     records += tools.write_images(root, ["new.tif"], first_seed=99)
     encoder = tools.PixelEncoder()
     before = ArchiveFolder.open(archive).columns()
-    report = ingest(records, archive, encoder, source_root=root, source_name="golden")
+    report = ingest(SourceImages(records, root, name="golden"), archive, encoder)
     assert (report.added, report.updated, report.records) == (1, 0, 7)
     after = ArchiveFolder.open(archive).columns()
     assert (after.embedding[:6] == before.embedding).all()
@@ -47,7 +48,7 @@ def test_golden_archive_takes_changes(archive, tmp_path, tools):
 def test_other_model_is_refused(archive, tools, tmp_path):
     other = tools.PixelEncoder(seed=1)
     with pytest.raises(ArchiveError, match=r"was made by model .* use the archive's own model"):
-        ingest(golden.golden_records(tmp_path / "s"), archive, other, source_root=tmp_path / "s")
+        ingest(SourceImages(golden.golden_records(tmp_path / "s"), tmp_path / "s"), archive, other)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from landcue.archive.export import write_geoparquet
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.archive.rebuild import reembed
 from landcue.archive.verify import verify_archive
 from landcue.errors import ArchiveError, DataError, UsageError
@@ -70,7 +71,7 @@ def test_new_images_are_refused(tmp_path, values, tools):
     records = tools.write_images(tmp_path / "source", ["a.png"])
     encoder = tools.PixelEncoder(dim=DIM, n_bits=0, label_names=())
     for change in (
-        lambda: ingest(records, tmp_path / "archive", encoder, source_root=tmp_path / "source"),
+        lambda: ingest(SourceImages(records, tmp_path / "source"), tmp_path / "archive", encoder),
         lambda: reembed(tmp_path / "archive", encoder),
     ):
         with pytest.raises(ArchiveError, match="holds imported embeddings"):
@@ -144,7 +145,7 @@ def test_what_was_exported_is_imported(tmp_path, tools):
     for i, (name, place) in enumerate(places.items()):
         tools.write_image(root / name, i)
         records.append(Record(name, root / name, **place))
-    ingest(records, tmp_path / "first", tools.PixelEncoder(), source_root=root)
+    ingest(SourceImages(records, root), tmp_path / "first", tools.PixelEncoder())
     first = ArchiveFolder.open(tmp_path / "first")
     write_geoparquet(first, tmp_path / "t.parquet")
     columns = ImportColumns(

@@ -13,7 +13,9 @@ import shapely
 
 import scene_files as files
 from landcue.archive.archive import ArchiveFolder
+from landcue.archive.encoding import EncodingOptions
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.archive.schema import footprint_of, to_wkb, window_of
 from landcue.data.header import read_facts
 from landcue.data.images import read_image
@@ -41,12 +43,12 @@ def archive(tmp_path):
     return tmp_path / "archive"
 
 
-def index(root, archive, tools, options=OPTIONS, encoder=None, **more):
+def index(root, archive, tools, options=OPTIONS, encoder=None, encoding=None, **more):
     scenes = cut_scenes(open_source(root), options)
     encoder = encoder or tools.PixelEncoder()
     report = ingest(
-        scenes.records, archive, encoder, source_root=root, scenes=options, unread=scenes.unread,
-        **more,
+        SourceImages(scenes.records, root, options, unread=scenes.unread), archive, encoder,
+        options=encoding or EncodingOptions(), **more,
     )  # fmt: skip
     names = ("added", "updated", "refreshed", "unchanged", "vanished", "pruned", "empty")
     counts = {name: getattr(report, name) for name in names if getattr(report, name)}
@@ -59,7 +61,11 @@ def rewrite(path, values, at=1, **options):
 
 
 def test_chips_hold_what_the_encoder_says_of_their_pixels(root, archive, tools):
-    assert index(root, archive, tools, batch_size=5, workers=3) == ({"added": 36}, [], 36)
+    assert index(root, archive, tools, encoding=EncodingOptions(5, workers=3)) == (
+        {"added": 36},
+        [],
+        36,
+    )
     opened = ArchiveFolder.open(archive)
     columns = opened.columns()
     records = {r.id: r for r in cut_scenes(open_source(root), OPTIONS).records}
@@ -131,7 +137,7 @@ def test_a_scene_is_hashed_once(root, archive, tools):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        index(root, archive, tools, batch_size=4, workers=1, progress=stop)
+        index(root, archive, tools, encoding=EncodingOptions(4, workers=1), progress=stop)
     # Other bytes of the same size and time: a second digest would differ.
     path = root / "b.tif"
     before, data = path.stat(), path.read_bytes()
@@ -287,7 +293,7 @@ def test_one_band_has_a_gray_thumbnail(tmp_path, archive, tools):
 def test_images_and_chips_in_one_archive(root, archive, tools, tmp_path):
     index(root, archive, tools)
     pictures = tools.write_images(tmp_path / "pictures", ["p.png"])
-    report = ingest(pictures, archive, tools.PixelEncoder(), source_root=tmp_path / "pictures")
+    report = ingest(SourceImages(pictures, tmp_path / "pictures"), archive, tools.PixelEncoder())
     assert report.records == 37
     assert ArchiveFolder.open(archive).read_records(["p.png"])[0]["pixel_bbox"] is None
 
@@ -295,7 +301,7 @@ def test_images_and_chips_in_one_archive(root, archive, tools, tmp_path):
 def test_chips_need_options(root, archive, tools):
     records = cut_scenes(open_source(root), OPTIONS).records
     with pytest.raises(UsageError, match="scenes=SceneOptions"):
-        ingest(records, archive, tools.PixelEncoder(), source_root=root)
+        ingest(SourceImages(records, root), archive, tools.PixelEncoder())
 
 
 def test_wkb_round_trip():
@@ -318,13 +324,13 @@ def test_windows_that_are_none(values):
 
 def test_place_of_a_plain_image_is_stored(tmp_path, archive, tools):
     path = files.write_scene(tmp_path / "a.tif", files.noise(0, 3, 60, 60, high=256, dtype="uint8"))
-    ingest([Record("a", path)], archive, tools.PixelEncoder(), source_root=tmp_path)
+    ingest(SourceImages([Record("a", path)], tmp_path), archive, tools.PixelEncoder())
     stored = ArchiveFolder.open(archive).read_records(["a"])[0]
     corners = footprint_of(stored["geometry"]).exterior.coords[:-1]
     assert min(x for x, _ in corners) == pytest.approx(stored["west"])
     assert len(corners) == 4
     assert read_facts(path).time is None
-    again = ingest([Record("a", path)], archive, tools.PixelEncoder(), source_root=tmp_path)
+    again = ingest(SourceImages([Record("a", path)], tmp_path), archive, tools.PixelEncoder())
     assert again.unchanged == 1
 
 
@@ -338,7 +344,7 @@ def test_readers_that_share_facts_hash_a_scene_once(root, tools):
         hashed.append(task)
         return reading.scene_digest(task)
 
-    tasks = make_plan(cut_scenes(open_source(root), OPTIONS).records, {}, root, "", ()).tasks
+    tasks = make_plan(SourceImages(cut_scenes(open_source(root), OPTIONS).records, root)).tasks
     facts, found = reading.SceneFacts(digest), []
     for part in (tasks[::2], tasks[1::2]):
         reader = reading.ChipReader(OPTIONS, tools.PixelEncoder(), facts)

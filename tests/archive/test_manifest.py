@@ -9,6 +9,7 @@ import pytest
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import Manifest, read_manifest, write_manifest
+from landcue.archive.plan import SourceImages
 from landcue.archive.sources import Source
 from landcue.errors import ArchiveError, LandcueError, UsageError
 
@@ -19,7 +20,7 @@ NAMES = [f"{i:02}.png" for i in range(12)]
 def made(tmp_path_factory, tools):
     folder = tmp_path_factory.mktemp("made")
     records = tools.write_images(folder / "source", NAMES)
-    ingest(records, folder / "archive", tools.PixelEncoder(), source_root=folder / "source")
+    ingest(SourceImages(records, folder / "source"), folder / "archive", tools.PixelEncoder())
     return folder / "archive"
 
 
@@ -126,7 +127,7 @@ def test_lost_table(archive, tools):
     with pytest.raises(ArchiveError, match=r"records\.lance is missing"):
         ArchiveFolder.open(archive)
     with pytest.raises(ArchiveError, match="has no table"):
-        ingest([], archive, tools.PixelEncoder(), source_root=archive)
+        ingest(SourceImages([], archive), archive, tools.PixelEncoder())
 
 
 def test_flipped_bytes_in_the_table_never_pass_verify(archive, tools):

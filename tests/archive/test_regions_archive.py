@@ -14,6 +14,7 @@ import landcue
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import compact, delete
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.archive.rebuild import reembed, repair
 from landcue.archive.verify import verify_archive
 from landcue.codes.regions import encode_crop, region_boxes, region_windows, to_int8
@@ -30,7 +31,7 @@ def made(tmp_path, tools):
     encoder = RegionEncoder(tools.PixelEncoder(), 3)
     model = tools.write_model(tmp_path / "run", encoder)
     archive = tmp_path / "archive"
-    ingest(records, archive, encoder, source_root=tmp_path / "source", model_folder=model)
+    ingest(SourceImages(records, tmp_path / "source"), archive, encoder, model_folder=model)
     return archive, records, encoder
 
 
@@ -69,7 +70,7 @@ def test_regions_follow_every_change(made, tmp_path, tools):
     records[4].path.unlink()
     left = [record for record in records if record is not records[4]]
     root = tmp_path / "source"
-    report = ingest(left, archive, encoder, source_root=root, prune=True)
+    report = ingest(SourceImages(left, root), archive, encoder, prune=True)
     assert (report.updated, report.pruned) == (1, 1)
     delete(archive, [NAMES[7]])
     compact(archive)
@@ -99,14 +100,14 @@ def test_regions_are_added_and_removed_by_reembed(made, tools):
     reembed(archive, encoder.encoder)
     assert landcue.open(archive).modes == ("auto", "embedding", "code", "cue", "two-stage")
     with pytest.raises(ArchiveError, match="holds 0 x 0 regions of each image, not 3 x 3"):
-        ingest(records, archive, encoder, source_root=records[0].path.parent)
+        ingest(SourceImages(records, records[0].path.parent), archive, encoder)
     reembed(archive, encoder)
     all_as_expected(archive, records, encoder)
 
 
 def test_an_archive_without_regions_keeps_its_manifest(tmp_path, tools):
     records = tools.write_images(tmp_path / "source", NAMES[:2])
-    ingest(records, tmp_path / "archive", tools.PixelEncoder(), source_root=tmp_path / "source")
+    ingest(SourceImages(records, tmp_path / "source"), tmp_path / "archive", tools.PixelEncoder())
     assert "regions" not in json.loads((tmp_path / "archive/manifest.json").read_text())
     with pytest.raises(UsageError, match="reembed --regions 3"):
         landcue.open(tmp_path / "archive").search(NAMES[0], mode="regions")

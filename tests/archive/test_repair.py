@@ -9,8 +9,10 @@ import pytest
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import delete
 from landcue.archive.checksums import CHECKSUMS
+from landcue.archive.encoding import EncodingOptions
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import MANIFEST
+from landcue.archive.plan import SourceImages
 from landcue.archive.rebuild import repair
 from landcue.archive.verify import verify_archive, verify_files
 from landcue.errors import ArchiveError, ModelError
@@ -26,9 +28,15 @@ def made(tmp_path_factory, tools):
     encoder = tools.PixelEncoder()
     model = tools.write_model(folder / "run", encoder)
     root, archive = folder / "source", folder / "archive"
-    ingest(records[:12], archive, encoder, source_root=root, model_folder=model, commit_every=4)
+    ingest(
+        SourceImages(records[:12], root),
+        archive,
+        encoder,
+        options=EncodingOptions(commit_every=4),
+        model_folder=model,
+    )
     reader = ArchiveFolder.open(archive)  # keeps old versions from being removed
-    ingest(records, archive, encoder, source_root=root, model_folder=model)
+    ingest(SourceImages(records, root), archive, encoder, model_folder=model)
     delete(archive, [NAMES[3]])
     reader.close()
     return folder
@@ -121,7 +129,7 @@ def test_damage_is_repaired(archive, tools, made, pattern):
     encoder = tools.PixelEncoder()
     root = made / "source"
     records = [r for r in tools.stored_images(root, NAMES) if r.id != NAMES[3]]
-    ingest(records, archive, encoder, source_root=root)
+    ingest(SourceImages(records, root), archive, encoder)
     assert encoder.encoded == len(done.dropped)
     assert {row["id"]: row for row in tools.contents(ArchiveFolder.open(archive))} == expected
 
@@ -154,7 +162,7 @@ def test_damaged_rows_are_encoded_again(archive, made, tools):
 def test_damaged_rows_whose_image_is_gone_are_named(archive, made, tmp_path, tools):
     moved = shutil.copytree(made / "source", tmp_path / "source")
     records = [r for r in tools.stored_images(moved, NAMES) if r.id != NAMES[3]]
-    ingest(records, archive, tools.PixelEncoder(), source_root=moved, source_name="source")
+    ingest(SourceImages(records, moved, name="source"), archive, tools.PixelEncoder())
     (moved / NAMES[7]).unlink()
     flip_thumbnail(archive, NAMES[7], NAMES[8])
     done = repair(

@@ -18,6 +18,7 @@ from landcue.archive.changes import compact
 from landcue.archive.checksums import read_checksums, start_cleaning
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import checksum_of, read_manifest
+from landcue.archive.plan import SourceImages
 from landcue.archive.rebuild import repair
 from landcue.errors import ArchiveError, LandcueError
 
@@ -68,7 +69,7 @@ def sound(tmp_path_factory, tools, reader):
         model = tools.write_model(folder / f"model{seed}", encoder)
         root = folder / f"images{seed}"
         records = tools.write_images(root, [f"{i:02}.png" for i in range(30 + seed)])
-        ingest(records, archive, encoder, source_root=root, model_folder=model)
+        ingest(SourceImages(records, root), archive, encoder, model_folder=model)
         derived = shutil.copytree(archive, folder / name / "derived")
         said = reader.look(derived)
         assert said["problems"] == []

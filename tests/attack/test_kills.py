@@ -17,6 +17,7 @@ from PIL import Image
 from crash_tools import Server, between, whole
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.models.checkpoint import save_checkpoint
 from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.models.load import load_model
@@ -44,7 +45,7 @@ def stage(tmp_path_factory, tools):
     root, encoder = folder / "source", tools.PixelEncoder()
     run = tools.write_model(folder / "run", encoder)
     tools.write_model(folder / "other run", tools.PixelEncoder(seed=5, dim=24, n_bits=12))
-    ingest(tools.first_state(root), folder / "old", encoder, source_root=root, model_folder=run)
+    ingest(SourceImages(tools.first_state(root), root), folder / "old", encoder, model_folder=run)
     tools.change_source(root)
     tools.write_table(folder / "table.parquet", 40)
     rng = np.random.default_rng(0)
@@ -61,7 +62,7 @@ def stage(tmp_path_factory, tools):
     for name in ("first", "second"):
         open_archive(watched).watches.add(name, None, where=Filter(no_labels=("dark",)))
     ingest(
-        tools.second_state(root), watched, encoder, source_root=root, prune=True, model_folder=run
+        SourceImages(tools.second_state(root), root), watched, encoder, prune=True, model_folder=run
     )
     return folder
 

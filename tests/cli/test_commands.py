@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from commands import landcue
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.cli import main as cli
 from landcue.cli.main import COMMANDS, app
 
@@ -97,7 +98,7 @@ def test_help_of_all_fits_and_loads_no_command():
 def test_values_that_are_refused(tmp_path, tools, args, message):
     records = tools.write_images(tmp_path / "source", ["a.png", "b.png"])
     archive = tmp_path / "made"
-    ingest(records, archive, tools.PixelEncoder(), source_root=tmp_path / "source")
+    ingest(SourceImages(records, tmp_path / "source"), archive, tools.PixelEncoder())
     args = [str(archive) if arg == "ARCHIVE" else arg for arg in args]
     result = CliRunner().invoke(app, args)
     assert result.exit_code in (1, 2)

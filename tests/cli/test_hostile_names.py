@@ -14,6 +14,7 @@ import pytest
 import landcue.cli as landcue_cli
 from commands import landcue
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.types import Bounds
 
 ESC = "\x1b[2J\x9b31m\u202e"
@@ -39,7 +40,7 @@ def archives(tools, tmp_path_factory):
             for i, record in enumerate(tools.write_images(root, [f"{i}.png" for i in range(8)]))
         ]  # fmt: skip
         archive = folder / f"archive{year}"
-        ingest(records, archive, encoder, source_root=root, model_folder=model)
+        ingest(SourceImages(records, root), archive, encoder, model_folder=model)
         found.append(archive)
     return found
 

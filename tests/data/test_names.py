@@ -18,6 +18,7 @@ import landcue
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.export import write_geojson, write_geoparquet, write_stac
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.cli.main import app
 from landcue.data.names import clean_id, find_stored, printable, stored_name
 from landcue.data.sources import open_source
@@ -54,7 +55,7 @@ def made(tmp_path_factory, tools):
             image.save(file, "PNG")
     archive = root.parent / "archive"
     images = open_source(root)
-    report = ingest(images.records, archive, tools.PixelEncoder(), source_root=root)
+    report = ingest(SourceImages(images.records, root), archive, tools.PixelEncoder())
     return root, archive, images, report
 
 
@@ -68,7 +69,7 @@ def test_every_name_is_indexed_or_named(made, tools):
     ids = opened.columns().ids
     assert all(id_.isprintable() for id_ in ids)
     assert {opened.file(id_) for id_ in ids} == {record.path for record in images.records}
-    again = ingest(open_source(root).records, archive, tools.PixelEncoder(), source_root=root)
+    again = ingest(SourceImages(open_source(root).records, root), archive, tools.PixelEncoder())
     assert (again.unchanged, again.added, again.vanished) == (len(ids), 0, 0)
 
 

@@ -23,10 +23,12 @@ from PIL import Image
 
 import pixel_encoder as tools
 from landcue.archive.changes import compact, delete
+from landcue.archive.encoding import EncodingOptions
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
 from landcue.archive.indexing import reembed_archive
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.archive.rebuild import reembed, repair
 from landcue.data.scenes import Length, SceneOptions
 from landcue.data.sources import open_source
@@ -54,24 +56,35 @@ POINTS = {
 
 def update(archive, root, progress=None):
     return ingest(
-        tools.second_state(root), archive, tools.PixelEncoder(), source_root=root, prune=True,
-        batch_size=4, commit_every=8, model_folder=root.parent / "run", progress=progress,
-    )  # fmt: skip
+        SourceImages(tools.second_state(root), root),
+        archive,
+        tools.PixelEncoder(),
+        options=EncodingOptions(batch_size=4, commit_every=8),
+        prune=True,
+        model_folder=root.parent / "run",
+        progress=progress,
+    )
 
 
 def index_scenes(archive, root, progress=None):
     options = SceneOptions(Length(32, metres=False), side=32)
     return ingest(
-        cut_scenes(open_source(root), options).records, archive, tools.PixelEncoder(),
-        source_root=root, scenes=options, batch_size=4, commit_every=8, progress=progress,
-    )  # fmt: skip
+        SourceImages(cut_scenes(open_source(root), options).records, root, options),
+        archive,
+        tools.PixelEncoder(),
+        options=EncodingOptions(batch_size=4, commit_every=8),
+        progress=progress,
+    )
 
 
 def embed_again(archive, root, progress=None):
     return reembed(
-        archive, tools.PixelEncoder(seed=5, dim=24, n_bits=12), batch_size=4, commit_every=8,
-        model_folder=root.parent / "other run", progress=progress,
-    )  # fmt: skip
+        archive,
+        tools.PixelEncoder(seed=5, dim=24, n_bits=12),
+        options=EncodingOptions(batch_size=4, commit_every=8),
+        model_folder=root.parent / "other run",
+        progress=progress,
+    )
 
 
 def fit_space_again(archive, root, progress=None):

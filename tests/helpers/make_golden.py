@@ -19,6 +19,7 @@ import pixel_encoder as tools
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import FORMAT
+from landcue.archive.plan import SourceImages
 from landcue.archive.sources import Source
 from landcue.types import Bounds
 
@@ -66,7 +67,7 @@ def main():
         encoder = tools.PixelEncoder()
         model = tools.write_model(Path(name) / "run", encoder)
         records = golden_records(root)
-        ingest(records, folder, encoder, source_root=root, source_name="golden", model_folder=model)
+        ingest(SourceImages(records, root, name="golden"), folder, encoder, model_folder=model)
     # The archive must not name the folder of whoever made it.
     from landcue.archive.checksums import write_checksums
     from landcue.archive.manifest import read_manifest, write_manifest

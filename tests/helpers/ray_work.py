@@ -13,7 +13,9 @@ import pyarrow as pa
 
 import pixel_encoder as tools
 from landcue.archive.archive import ArchiveFolder
+from landcue.archive.encoding import EncodingOptions
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.archive.ray_encoding import RayEngine
 from landcue.data.sources import open_source
 
@@ -63,8 +65,8 @@ def write_source(folder, n=200):
 def run(source, archive, encoder, engine=None, **options):
     images = open_source(source)
     return ingest(
-        images.records, archive, encoder, source_root=images.root,
-        batch_size=BATCH, commit_every=16, engine=engine, **options,
+        SourceImages(images.records, images.root), archive, encoder,
+        options=EncodingOptions(BATCH, commit_every=16), engine=engine, **options,
     )  # fmt: skip
 
 

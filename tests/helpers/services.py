@@ -18,6 +18,7 @@ import made_archive
 import pixel_encoder as tools
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.models.load import find_model, load_model
 from landcue.search import Archive, open_archive
 from landcue.server.app import create_app
@@ -60,7 +61,7 @@ def photos(source, tmp_path_factory):
     """An archive of real images, with the encoder that made it."""
     root, records = source
     folder = tmp_path_factory.mktemp("served") / "photos"
-    ingest(records, folder, tools.PixelEncoder(), source_root=root)
+    ingest(SourceImages(records, root), folder, tools.PixelEncoder())
     return folder
 
 
@@ -130,7 +131,7 @@ def views(tmp_path_factory):
         records.append(Record(name, root / name))
     folder = root.parent / "places"
     model = find_model("builtin")
-    ingest(records, folder, load_model(model), source_root=root, model_folder=model)
+    ingest(SourceImages(records, root), folder, load_model(model), model_folder=model)
     return root, folder
 
 

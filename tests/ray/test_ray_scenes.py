@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 import scene_files as files
+from landcue.archive.encoding import EncodingOptions
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.data.scenes import Length, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
@@ -19,9 +21,12 @@ CHIPS = 24  # of each scene
 
 def index(cut, root, archive, encoder, engine=None):
     return ingest(
-        cut.records, archive, encoder, source_root=root, scenes=OPTIONS, unread=cut.unread,
-        batch_size=2, commit_every=16, engine=engine,
-    )  # fmt: skip
+        SourceImages(cut.records, root, OPTIONS, unread=cut.unread),
+        archive,
+        encoder,
+        options=EncodingOptions(batch_size=2, commit_every=16),
+        engine=engine,
+    )
 
 
 def test_chips_equal_plain_ingest(work, cluster, tmp_path):

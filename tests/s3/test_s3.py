@@ -14,9 +14,11 @@ import commands
 import landcue
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.changes import compact, delete, describe
+from landcue.archive.encoding import EncodingOptions
 from landcue.archive.import_columns import ImportColumns
 from landcue.archive.importing import import_table
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.archive.rebuild import reembed, repair
 from landcue.archive.verify import verify_archive
 from landcue.data.sources import open_source
@@ -44,11 +46,11 @@ def folder(tools, tmp_path):
     return tmp_path / "images"
 
 
-def run(source, archive, encoder, **options):
+def run(source, archive, encoder, workers=None, **options):
     images = open_source(source)
     return ingest(
-        images.records, archive, encoder, source_root=images.root,
-        batch_size=8, commit_every=8, scenes=None, **options,
+        SourceImages(images.records, images.root), archive, encoder,
+        options=EncodingOptions(8, commit_every=8, workers=workers), **options,
     )  # fmt: skip
 
 
@@ -244,10 +246,12 @@ def test_killed_writer_loses_nothing(tools, store, folder, tmp_path):
     code = (
         "import os, sys; import pixel_encoder as tools; from pathlib import Path\n"
         "from landcue.archive.ingest import ingest; from landcue.data.sources import open_source\n"
+        "from landcue.archive.encoding import EncodingOptions\n"
+        "from landcue.archive.plan import SourceImages\n"
         "images = open_source(Path(sys.argv[1]))\n"
         "die = lambda done, total: done >= 14 and os.kill(os.getpid(), 9)\n"
-        "ingest(images.records, Path(sys.argv[2]), tools.PixelEncoder(), source_root=images.root,\n"
-        "       batch_size=2, commit_every=4, progress=die)\n"
+        "ingest(SourceImages(images.records, images.root), Path(sys.argv[2]),\n"
+        "       tools.PixelEncoder(), options=EncodingOptions(2, commit_every=4), progress=die)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder), "s3://bucket/archives/one"])
     assert done.returncode == -9
@@ -286,7 +290,7 @@ def test_delete_compact_and_reembed(tools, store, folder, tmp_path):
     for archive in (TARGET, tmp_path / "plain"):
         run(folder, archive, encoder, model_folder=model)
         assert delete(archive, ["lake/03.png", "lake/04.png"]).records == 18
-        reembed(archive, other, model_folder=second, batch_size=8)
+        reembed(archive, other, options=EncodingOptions(batch_size=8), model_folder=second)
         compact(archive)
     assert rows(tools, TARGET) == rows(tools, tmp_path / "plain")
     assert not verify_archive(TARGET).problems

@@ -16,6 +16,7 @@ import pytest
 import scene_files as files
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.archive.rebuild import reembed
 from landcue.audit.images import summarize_image
 from landcue.data.objects import ObjectStore, look_up_all
@@ -104,8 +105,7 @@ def test_parquet_equals_a_local_one(tools, folder, tmp_path):
     assert not far.problems
     for images, name in ((here, "plain"), (far, "a")):
         cut = cut_scenes(images, OPTIONS)
-        ingest(cut.records, tmp_path / name, tools.PixelEncoder(), source_root=cut.root,
-               scenes=OPTIONS)  # fmt: skip
+        ingest(SourceImages(cut.records, cut.root, OPTIONS), tmp_path / name, tools.PixelEncoder())
     assert rows(tools, tmp_path / "a", "path") == rows(tools, tmp_path / "plain", "path")
     opened = ArchiveFolder.open(tmp_path / "a")
     found = {opened.file(id_).as_posix() for id_ in opened.columns().ids}
@@ -218,11 +218,11 @@ def test_a_store_that_fails_is_no_broken_table(folder, throttle, monkeypatch):
 def test_another_model_reads_the_objects_again(tools, folder, store, tmp_path):
     put("items/table.parquet", write_parquet(folder / "t.parquet", TABLE))
     cut = cut_scenes(open_source(ITEMS / "table.parquet"), OPTIONS)
-    ingest(cut.records, tmp_path / "a", tools.PixelEncoder(), source_root=cut.root, scenes=OPTIONS)
+    ingest(SourceImages(cut.records, cut.root, OPTIONS), tmp_path / "a", tools.PixelEncoder())
     other = tools.PixelEncoder(seed=5)
     report = reembed(tmp_path / "a", other, scenes=lambda source: OPTIONS)
     assert (report.records, report.dropped) == (18, ())
-    ingest(cut.records, tmp_path / "b", other, source_root=cut.root, scenes=OPTIONS)
+    ingest(SourceImages(cut.records, cut.root, OPTIONS), tmp_path / "b", other)
     assert rows(tools, tmp_path / "a") == rows(tools, tmp_path / "b")
     store.delete_file("bucket/scenes/far.tif")
     with pytest.raises(ArchiveError, match="6 of 18 records cannot be encoded again"):
@@ -234,7 +234,7 @@ def test_images_are_encoded_again(tools, store, tmp_path):
     for name in ("1.png", "2.png"):
         put(f"images/x/{name}", tmp_path / "images" / "x" / name)
     images = open_source(Path("s3://bucket/images"))
-    ingest(images.records, tmp_path / "a", tools.PixelEncoder(), source_root=images.root)
+    ingest(SourceImages(images.records, images.root), tmp_path / "a", tools.PixelEncoder())
     assert reembed(tmp_path / "a", tools.PixelEncoder(seed=5)).records == 2
 
 
@@ -251,7 +251,7 @@ def test_a_chip_as_a_query(folder):
 def test_service_names_no_bucket(tools, folder, tmp_path):
     put("items/table.parquet", write_parquet(folder / "t.parquet", TABLE))
     cut = cut_scenes(open_source(ITEMS / "table.parquet"), OPTIONS)
-    ingest(cut.records, tmp_path / "a", tools.PixelEncoder(), source_root=cut.root, scenes=OPTIONS)
+    ingest(SourceImages(cut.records, cut.root, OPTIONS), tmp_path / "a", tools.PixelEncoder())
     opened = open_archive(tmp_path / "a")
     for id_ in opened.ids()[:7]:
         with pytest.raises(ProblemError, match="object store") as caught:
@@ -267,7 +267,7 @@ def test_an_image_as_a_query(tools, store, tmp_path):
     tools.write_image(tmp_path / "query.png", 1)
     put("query.png", tmp_path / "query.png")
     records = tools.write_images(tmp_path / "images", ["1.png", "2.png"])
-    ingest(records, tmp_path / "a", tools.PixelEncoder(), source_root=tmp_path / "images")
+    ingest(SourceImages(records, tmp_path / "images"), tmp_path / "a", tools.PixelEncoder())
     archive = Archive(ArchiveFolder.open(tmp_path / "a"), tools.PixelEncoder())
     near = archive.search(tmp_path / "query.png")
     assert archive.search("s3://bucket/query.png").hits == near.hits

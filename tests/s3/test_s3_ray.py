@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 import scene_files as files
+from landcue.archive.encoding import EncodingOptions
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.data.objects import ObjectStore
 from landcue.data.scenes import Length, SceneOptions
 from landcue.data.sources import open_source
@@ -96,10 +98,15 @@ def check_scenes(work, address, tmp_path):
     target.delete("bucket/scenes/gone.tif")
     (scenes / "gone.tif").unlink()
     reports = [
-        ingest(cut.records, tmp_path / name, encoder, source_root=cut.root, scenes=OPTIONS,
-               batch_size=work.BATCH, engine=on)
+        ingest(
+            SourceImages(cut.records, cut.root, OPTIONS),
+            tmp_path / name,
+            encoder,
+            options=EncodingOptions(batch_size=work.BATCH),
+            engine=on,
+        )
         for cut, name, on in zip(cuts, ("far", "near"), (engine, None), strict=True)
-    ]  # fmt: skip
+    ]
     assert [report.added for report in reports] == [48, 48]
     assert {(p.where, p.what[:16]) for p in reports[0].skipped} == {
         ("gone.tif", "there is nothing")

@@ -14,8 +14,9 @@ from PIL import Image
 
 import scene_files as files
 from landcue.archive.archive import ArchiveFolder
+from landcue.archive.encoding import EncodingOptions
 from landcue.archive.ingest import ingest
-from landcue.archive.plan import make_plan, read_stored
+from landcue.archive.plan import SourceImages, make_plan, read_stored
 from landcue.archive.sources import name_records
 from landcue.archive.table import RecordTable
 from landcue.data import raster
@@ -59,11 +60,11 @@ def upload(folder, key="bucket/scenes"):
             target.upload(path, f"{key}/{path.relative_to(folder).as_posix()}")
 
 
-def index(source, archive, encoder, options=CHIP, **more):
+def index(source, archive, encoder, options=CHIP, encoding=None, **more):
     cut = cut_scenes(open_source(source), options)
     report = ingest(
-        cut.records, archive, encoder, source_root=cut.root, scenes=options, unread=cut.unread,
-        batch_size=8, **more,
+        SourceImages(cut.records, cut.root, options, unread=cut.unread), archive, encoder,
+        options=encoding or EncodingOptions(batch_size=8), **more,
     )  # fmt: skip
     return report, [str(p) for p in (*cut.problems, *report.skipped)]
 
@@ -215,10 +216,11 @@ def test_etag_tells_bytes_of_one_second_apart(tools, store, folder, tmp_path):
     cut = cut_scenes(open_source(SOURCE / "cog.tif"), CHIP)
     known = {id_: row.metadata for id_, row in stored.items()}
     own = name_records(cut.records, "scenes", ["scenes"], known)
-    assert not make_plan(own, stored, "scenes", cut.root, CHIP.recipe).tasks
+    images = SourceImages(own, cut.root, CHIP)
+    assert not make_plan(images, stored, "scenes").tasks
     for record in own:
         record.path.etag = "another"
-    assert len(make_plan(own, stored, "scenes", cut.root, CHIP.recipe).tasks) == len(stored)
+    assert len(make_plan(images, stored, "scenes").tasks) == len(stored)
 
 
 def replace(folder, name, values):
@@ -238,8 +240,7 @@ def test_object_that_is_another_by_the_time_it_is_read(tools, store, tmp_path, h
         store.delete_file("bucket/scenes/a.tif")
     else:
         replace(root, "a.tif", files.noise(9, 3, 64, 128))
-    report = ingest(cut.records, tmp_path / "a", tools.PixelEncoder(), source_root=cut.root,
-                    scenes=ONE)  # fmt: skip
+    report = ingest(SourceImages(cut.records, cut.root, ONE), tmp_path / "a", tools.PixelEncoder())
     assert report.added == 2
     word = "there is nothing" if how == "vanished" else "changed while it was read"
     assert {problem.where for problem in report.skipped} == {"a.tif"}
@@ -288,8 +289,9 @@ def test_throttling_amid_an_ingest(tools, store, tmp_path, throttle, monkeypatch
                 throttle.refuse = 10**6
             return super().encode(pixels)
 
+    encoding = EncodingOptions(batch_size=8, commit_every=4, workers=1)
     with pytest.raises(StoreError, match="run the same command again later"):
-        index(SOURCE, tmp_path / "a", Ending(), ONE, workers=1, commit_every=4)
+        index(SOURCE, tmp_path / "a", Ending(), ONE, encoding)
     with pytest.raises(StoreError, match="run the same command again later"):
         index(SOURCE, tmp_path / "a", tools.PixelEncoder(), ONE)  # at the listing or a header
     throttle.refuse = 0

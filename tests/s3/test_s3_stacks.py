@@ -11,6 +11,7 @@ from rasterio.transform import from_origin
 
 import scene_files as files
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.data.images import read_image, read_picture
 from landcue.data.objects import ObjectStore
 from landcue.data.reader import SceneReader
@@ -65,16 +66,16 @@ def test_stacks_equal_those_of_a_folder(tools, folder, tmp_path):
         (r.id, r.window, r.bbox) for r in other.records
     ]
     encoder = tools.PixelEncoder()
-    report = ingest(other.records, tmp_path / "a", encoder, source_root=other.root, scenes=CHIP)
+    report = ingest(SourceImages(other.records, other.root, CHIP), tmp_path / "a", encoder)
     assert (report.added, report.skipped) == (len(one.records), ())
     again = cut_scenes(open_source(SOURCE), CHIP)
-    report = ingest(again.records, tmp_path / "a", encoder, source_root=again.root, scenes=CHIP)
+    report = ingest(SourceImages(again.records, again.root, CHIP), tmp_path / "a", encoder)
     assert (report.added, report.updated) == (0, 0)
     assert report.unchanged + report.refreshed == len(one.records)
     name = "LC08_x_20200305_SR_B3.TIF"
     changed = files.write_scene(tmp_path / name, files.noise(99, 1, 60, 60, high=3000))
     ObjectStore(SOURCE).upload(changed, f"bucket/bands/{name}")
-    report = ingest(again.records, tmp_path / "a", encoder, source_root=again.root, scenes=CHIP)
+    report = ingest(SourceImages(again.records, again.root, CHIP), tmp_path / "a", encoder)
     assert (report.added, report.updated, report.skipped) == (0, 4, ())
 
 

@@ -10,6 +10,7 @@ import pytest
 import pixel_encoder as tools
 from landcue.archive.archive import MODEL_FOLDER, ArchiveFolder
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.errors import UsageError
 from landcue.evaluation import evaluate
 from landcue.metrics.protocol import Roles, find_protocol
@@ -31,7 +32,7 @@ def made(tmp_path):
             replace(record, labels=(("red", "blue")[i % 2],), part=parts and parts[i])
             for i, record in enumerate(tools.write_images(root, [f"{i}.png" for i in range(10)]))
         ]
-        ingest(records, tmp_path / "archive", tools.PixelEncoder(), source_root=root)
+        ingest(SourceImages(records, root), tmp_path / "archive", tools.PixelEncoder())
         model = ArchiveFolder.open(tmp_path / "archive").base / MODEL_FOLDER
         model.mkdir()
         about = {"provenance": {"dataset": "flowers", "split": "files-60-40"}}

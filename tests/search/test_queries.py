@@ -18,6 +18,7 @@ from rasterio.warp import transform
 import pixel_encoder as tools
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.errors import ArchiveError, DataError, UsageError
 from landcue.search import Archive, ById, Chip, Filter, Query, SearchOptions
 from landcue.search.pages import Cursor
@@ -32,7 +33,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("queries")
     records = tools.write_images(folder / "source", NAMES)
     encoder = tools.PixelEncoder()
-    ingest(records, folder / "archive", encoder, source_root=folder / "source")
+    ingest(SourceImages(records, folder / "source"), folder / "archive", encoder)
     return folder
 
 

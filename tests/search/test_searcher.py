@@ -13,6 +13,7 @@ import pixel_encoder as tools
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
 from landcue.archive.manifest import Manifest, write_manifest
+from landcue.archive.plan import SourceImages
 from landcue.errors import ArchiveError, UsageError
 from landcue.search import Archive, ById, Filter, Query
 from landcue.search.place import touches
@@ -33,7 +34,7 @@ def searcher(tmp_path_factory):
     for i in range(20):
         box = Bounds(i, 0, i + 0.5, 1) if i else Bounds(179, -1, -179, 1)
         records[i] = replace(records[i], bbox=box, datetime=START + timedelta(days=i))
-    ingest(records, folder / "archive", tools.PixelEncoder(), source_root=root)
+    ingest(SourceImages(records, root), folder / "archive", tools.PixelEncoder())
     return Archive(ArchiveFolder.open(folder / "archive"))
 
 
@@ -286,7 +287,7 @@ def test_encodings_that_do_not_fit(searcher):
 def test_code_mode_needs_a_hash_head(tmp_path):
     encoder = tools.PixelEncoder(n_bits=0)
     records = tools.write_images(tmp_path / "source", NAMES[:5])
-    ingest(records, tmp_path / "archive", encoder, source_root=tmp_path / "source")
+    ingest(SourceImages(records, tmp_path / "source"), tmp_path / "archive", encoder)
     searcher = Archive(ArchiveFolder.open(tmp_path / "archive"))
     with pytest.raises(UsageError, match="no hash head"):
         searcher.search(ById("03.png"), mode="code")

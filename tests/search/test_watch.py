@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import landcue
 import pixel_encoder as tools
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.cli.main import app
 from landcue.errors import ArchiveError, LandcueError, UsageError
 from landcue.search import Filter
@@ -67,7 +68,7 @@ def add_images(root, first, count, **facts):
     names = [f"{i:03}.png" for i in range(first, first + count)]
     records = tools.write_images(root / "source", names, first_seed=first)
     records = [replace(record, **facts) for record in records]
-    ingest(records, root / "archive", tools.PixelEncoder(), source_root=root / "source")
+    ingest(SourceImages(records, root / "source"), root / "archive", tools.PixelEncoder())
     return landcue.open(root / "archive")
 
 
@@ -281,9 +282,10 @@ def test_a_watch_of_another_model_is_named_and_keeps_its_place(tmp_path):
     other = tmp_path / "other"
     tools.write_images(other / "source", ["a.png"])
     ingest(
-        tools.write_images(other / "source", ["a.png"]),
-        other / "archive", tools.PixelEncoder(seed=1), source_root=other / "source",
-    )  # fmt: skip
+        SourceImages(tools.write_images(other / "source", ["a.png"]), other / "source"),
+        other / "archive",
+        tools.PixelEncoder(seed=1),
+    )
     archive.watches.path.replace(other / "archive.watches.sqlite")
     watches = landcue.open(other / "archive").watches
     report = watches.run()

@@ -12,6 +12,7 @@ import services
 import tiny_models
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.data.sources import open_source
 from landcue.errors import UsageError
 from landcue.models.load import load_model
@@ -94,7 +95,7 @@ def test_the_map_holds_the_principal_components_of_the_embeddings(client, views)
 def test_too_few_records_and_labels_are_said(start, tmp_path, source, encoder, is_problem):
     root, records = source
     folder = tmp_path / "two"
-    ingest([replace(r, labels=None) for r in records[:2]], folder, encoder, source_root=root)
+    ingest(SourceImages([replace(r, labels=None) for r in records[:2]], root), folder, encoder)
     with start(folders=[folder]) as client:
         assert "too few" in is_problem(client.get("/v1/model/map"), 404)
         assert "annotated" in is_problem(client.get("/v1/model/scores"), 404)
@@ -165,10 +166,9 @@ def test_an_exported_model_has_no_regions(views, tmp_path, is_problem):
     encoder = load_model(exported)
     source = open_source(views[0])
     ingest(
-        source.records,
+        SourceImages(source.records, source.root),
         tmp_path / "places",
         encoder,
-        source_root=source.root,
         model_folder=exported,
     )
     with TestClient(create_app(Catalog.open([tmp_path / "places"])), BASE) as client:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.errors import UsageError
 from landcue.search.pages import Cursor
 from landcue.server.errors import ProblemError, one_line, without_paths
@@ -179,7 +180,7 @@ def moved(tmp_path, source, encoder):
     records.append(
         replace(records[0], id="abroad.png", path=tmp_path / "outside/secret.png", labels=None)
     )
-    ingest(records, tmp_path / "photos", encoder, source_root=root)
+    ingest(SourceImages(records, root), tmp_path / "photos", encoder)
     return tmp_path
 
 
@@ -520,8 +521,7 @@ def test_a_writer_beside_the_service(moved, start, encoder, source):
         records = [replace(r, path=moved / "source" / r.id) for r in source[1]]
         writer = threading.Thread(
             target=ingest,
-            args=(records, moved / "photos", encoder),
-            kwargs={"source_root": moved / "source"},
+            args=(SourceImages(records, moved / "source"), moved / "photos", encoder),
         )
         writer.start()
         while True:
@@ -548,7 +548,7 @@ def test_a_cursor_of_an_older_version_is_refused(moved, start, encoder, source, 
         asked["cursor"] = answer.json()["cursor"]
         assert client.post("/v1/search", json=asked).status_code == 200
         records = [replace(r, path=moved / "source" / r.id) for r in source[1]]
-        ingest(records, moved / "photos", encoder, source_root=moved / "source")
+        ingest(SourceImages(records, moved / "source"), moved / "photos", encoder)
         while client.get("/v1/archive").json()["stale"]:
             pass
         assert "search from the first page" in is_problem(

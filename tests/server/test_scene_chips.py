@@ -13,6 +13,7 @@ from PIL import Image
 import scene_files as files
 from landcue.archive.archive import ArchiveFolder
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.data.scenes import Length, Scale, SceneOptions
 from landcue.data.sources import open_source
 from landcue.data.sources.scenes import cut_scenes
@@ -33,14 +34,7 @@ def scenes(tmp_path_factory):
     options = SceneOptions(Length(96, metres=False), side=192)
     cut = cut_scenes(open_source(root), options)
     folder, model = root.parent / "archive", find_model("builtin")
-    ingest(
-        cut.records,
-        folder,
-        load_model(model),
-        source_root=root,
-        model_folder=model,
-        scenes=options,
-    )
+    ingest(SourceImages(cut.records, root, options), folder, load_model(model), model_folder=model)
     with TestClient(create_app(Catalog.open([folder])), "http://127.0.0.1") as client:
         yield root, ArchiveFolder.open(folder).columns().ids, client
 
@@ -78,12 +72,10 @@ def test_bands_and_scale_are_those_that_the_archive_was_made_with(tmp_path):
     cut = cut_scenes(open_source(tmp_path / "root"), options)
     model = find_model("builtin")
     ingest(
-        cut.records,
+        SourceImages(cut.records, tmp_path / "root", options),
         tmp_path / "archive",
         load_model(model),
-        source_root=tmp_path / "root",
         model_folder=model,
-        scenes=options,
     )
     with TestClient(create_app(Catalog.open([tmp_path / "archive"])), "http://127.0.0.1") as client:
         (id_,) = ArchiveFolder.open(tmp_path / "archive").columns().ids

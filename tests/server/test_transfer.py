@@ -19,6 +19,7 @@ import services
 from commands import error_line
 from commands import landcue as command
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.client import Client
 from landcue.search import open_archive
 from landcue.server.archives import Catalog, Served
@@ -35,7 +36,7 @@ class OtherEncoder(tools.PixelEncoder):
 def write_archive(root, encoder=tools.PixelEncoder, names=12):
     files = [f"{i:03}.png" for i in range(names)]
     records = tools.write_images(root / "source", files)
-    ingest(records, root / "area", encoder(), source_root=root / "source")
+    ingest(SourceImages(records, root / "source"), root / "area", encoder())
 
 
 def application(root, name="area", encoder=tools.PixelEncoder, **settings):
@@ -141,7 +142,7 @@ def test_an_imported_search_by_an_image_reports_what_is_like_it(areas, tmp_path,
                   if each["name"] == "same"]  # fmt: skip
         assert one["search"] is None  # its image is not here to be shown
     records = tools.write_images(tmp_path / "source", ["012.png", "013.png"], first_seed=12)
-    ingest(records, tmp_path / "area", tools.PixelEncoder(), source_root=tmp_path / "source")
+    ingest(SourceImages(records, tmp_path / "source"), tmp_path / "area", tools.PixelEncoder())
     archive = landcue.open(tmp_path / "area", model=tools.PixelEncoder)
     hits = archive.watches.run().hits
     assert [hit.id for hit in hits if hit.watch == "same"] == ["013.png"]

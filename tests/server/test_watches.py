@@ -17,6 +17,7 @@ import landcue
 import pixel_encoder as tools
 import services
 from landcue.archive.ingest import ingest
+from landcue.archive.plan import SourceImages
 from landcue.client import Client
 from landcue.search import open_archive
 from landcue.server.archives import Catalog, Served
@@ -28,7 +29,7 @@ BASE = "http://127.0.0.1"
 def add_images(root, first, count):
     names = [f"{i:03}.png" for i in range(first, first + count)]
     records = tools.write_images(root / "source", names, first_seed=first)
-    ingest(records, root / "area", tools.PixelEncoder(), source_root=root / "source")
+    ingest(SourceImages(records, root / "source"), root / "area", tools.PixelEncoder())
 
 
 def service(root, **settings):
@@ -268,7 +269,7 @@ def test_a_watch_of_another_model_is_logged_and_kept(root, log_lines):
     records = [replace(one) for one in tools.write_images(root / "source", ["z.png"])]
     shutil.rmtree(root / "area")
     other.fingerprint = "f" * 64
-    ingest(records, root / "area", other, source_root=root / "source")
+    ingest(SourceImages(records, root / "source"), root / "area", other)
     shutil.move(root / "kept", root / "area.watches.sqlite")
     opened = Served("area", open_archive(root / "area"))
     with TestClient(services.application(Catalog([opened])), base_url=BASE) as client:

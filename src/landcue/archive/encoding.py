@@ -27,10 +27,44 @@ from landcue.archive.reading import (
 from landcue.archive.schema import Metadata, encoded_rows, record_schema
 from landcue.codes.packing import code_width
 from landcue.data.scenes import SceneOptions
-from landcue.errors import ModelError
+from landcue.errors import ModelError, UsageError
+from landcue.files import core_count
 from landcue.types import Encoder, Encoding, Problem, regions_of
 
 _NORM_TOLERANCE = 1e-3
+_MOST_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingOptions:
+    """How images are read and encoded, and their rows committed.
+
+    Attributes:
+        batch_size: Images per encoder call.
+        commit_every: Rows per commit.
+        workers: Reading threads; by default the cores this process may use, up to 4.
+        overlap: Read while the encoder runs: useful for an encoder on a GPU. On the CPU, readers
+            would slow down the encoder, which uses all cores.
+
+    Raises:
+        UsageError: A number is less than 1.
+    """
+
+    batch_size: int = 64
+    commit_every: int = 512
+    workers: int | None = None
+    overlap: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "commit_every", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}: use 1 or more")
+
+    @property
+    def threads(self) -> int:
+        """Reading threads."""
+        return self.workers or min(_MOST_THREADS, core_count())
 
 
 def encode_rows(
@@ -172,19 +206,17 @@ def encoding_here(
     tasks: Sequence[Task],
     encoder: Encoder,
     scenes: SceneOptions | None,
+    options: EncodingOptions,
     *,
-    batch_size: int,
-    workers: int,
-    overlap: bool,
     facts: SceneFacts | None = None,
     reuse: Known | None = None,
 ) -> Generator[Iterator[Encoded]]:
     """Read and encode in this process."""
     with reading_ahead(
-        tasks, encoder, scenes, workers, 2 * batch_size,
-        beside_encoder=overlap, facts=facts, reuse=reuse,
+        tasks, encoder, scenes, options.threads, 2 * options.batch_size,
+        beside_encoder=options.overlap, facts=facts, reuse=reuse,
     ) as (read, held):  # fmt: skip
-        yield _batches(read, encoder, batch_size, held)
+        yield _batches(read, encoder, options.batch_size, held)
 
 
 def _batches(

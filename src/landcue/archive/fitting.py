@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from landcue.archive.encoding import EncodingOptions
 from landcue.archive.layout import CODES, model_fingerprint
-from landcue.archive.plan import make_plan
+from landcue.archive.plan import SourceImages, make_plan
 from landcue.archive.reading import Known, ReadImage, reading_ahead
 from landcue.data.imageset import label_matrix
-from landcue.data.scenes import SceneOptions
 from landcue.errors import DataError, ModelError, UsageError
-from landcue.files import core_count
 from landcue.types import ByteArray, Encoding, Problem, Record
 
 if TYPE_CHECKING:
@@ -29,20 +28,6 @@ if TYPE_CHECKING:
 
 SAMPLE = 2048
 """Most images, and most annotated images, that a space is fitted to."""
-
-
-class Part(NamedTuple):
-    """Records of one source.
-
-    Attributes:
-        records: Its images or chips.
-        root: Folder that paths are relative to.
-        scenes: How rasters are read.
-    """
-
-    records: Sequence[Record]
-    root: Path
-    scenes: SceneOptions | None
 
 
 class Prepared(NamedTuple):
@@ -64,14 +49,13 @@ class Prepared(NamedTuple):
 def prepare_encoder(
     loaded: Model,
     own: Path | None,
-    parts: Sequence[Part],
+    parts: Sequence[SourceImages],
     *,
     dim: int | None,
     bits: int | None,
     fit: bool = True,
     regions: int = 0,
-    batch_size: int = 64,
-    workers: int | None = None,
+    options: EncodingOptions,
     refit: bool = False,
     progress: Callable[[int, int], object] | None = None,
     notify: Callable[[str], object] | None = None,
@@ -93,8 +77,7 @@ def prepare_encoder(
         fit: Whether to fit anything; else the model is used as it is.
         regions: Regions a side of each image. With any, the built-in's embeddings stay its own, in
             which the search of regions was measured.
-        batch_size: Images per call.
-        workers: Reading threads.
+        options: How images are read and encoded.
         refit: Fit again although the encoder was fitted, unless ``landcue adapt`` trained it.
         progress: Called with the number of images done and their total.
         notify: Called with one line about what was fitted and measured.
@@ -110,7 +93,7 @@ def prepare_encoder(
 
     if not fit:
         return _unfitted(loaded, own, dim, bits, refit)
-    sample = _Sample(parts, batch_size, workers, progress)
+    sample = _Sample(parts, options, progress)
     if not isinstance(loaded, PretrainedEncoder):
         if dim is None and not (own is not None and is_pretrained(own)):
             return _prepare_codes(loaded, own, sample, bits, not regions, refit, notify)
@@ -332,9 +315,8 @@ def _fit_space(
 class _Sample(NamedTuple):
     """How a sample of the images is read and encoded."""
 
-    parts: Sequence[Part]
-    batch_size: int
-    workers: int | None
+    parts: Sequence[SourceImages]
+    options: EncodingOptions
     progress: Callable[[int, int], object] | None
 
     def chosen(self) -> list[Record]:
@@ -368,7 +350,7 @@ class _Sample(NamedTuple):
         started = time.perf_counter()
         chosen = self.chosen()
         ids = {record.id for record in chosen}
-        workers = self.workers or min(4, core_count())
+        size = self.options.batch_size
         images: list[ReadImage] = []
         tasks: list[Record] = []
         outputs: list[Encoding] = []
@@ -376,14 +358,14 @@ class _Sample(NamedTuple):
         broken = done = 0
         for part in self.parts:
             taken = [record for record in part.records if record.id in ids]
-            plan = make_plan(taken, {}, "", part.root)
+            plan = make_plan(replace(part, records=taken))
             skipped += plan.problems
             with reading_ahead(
-                plan.tasks, encoder, part.scenes, workers, 2 * self.batch_size,
+                plan.tasks, encoder, part.scenes, self.options.threads, 2 * size,
                 beside_encoder=not encoder.on_cpu,
             ) as (read, held):  # fmt: skip
                 pairs = zip(plan.tasks, read, strict=True)
-                while batch := list(itertools.islice(pairs, self.batch_size)):
+                while batch := list(itertools.islice(pairs, size)):
                     skipped += [item for _, item in batch if isinstance(item, Problem)]
                     good = [(task, item) for task, item in batch if isinstance(item, ReadImage)]
                     done += len(batch)

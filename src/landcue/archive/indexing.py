@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from landcue.archive import storage
 from landcue.archive.archive import ArchiveFolder, own_model
-from landcue.archive.fitting import Part, Prepared, outgrown, prepare_encoder, saved
+from landcue.archive.encoding import EncodingOptions
+from landcue.archive.fitting import Prepared, outgrown, prepare_encoder, saved
 from landcue.archive.ingest import IngestReport, ingest
 from landcue.archive.layout import check_free
 from landcue.archive.manifest import MANIFEST, read_manifest
+from landcue.archive.plan import SourceImages
 from landcue.archive.rebuild import ReembedReport, RepairReport, reembed, reembed_parts, repair
 from landcue.archive.sources import Source, stored_scene_options
 from landcue.codes.regions import region_boxes
@@ -187,6 +189,7 @@ def index_source(
 
     source, archive = Path(source), Path(archive)
     report, log = progress or _ignore, notify or _ignore
+    encoding = EncodingOptions(options.batch_size, workers=options.workers)
     if source.is_dir() and options.asset is None:
         images = detect_source(source, options.labels, folder_labels=options.folder_labels)
     else:
@@ -219,9 +222,8 @@ def index_source(
         if unlabelled and options.folder_labels is None and any(r.group for r in images.records):
             log("folder names are not used as labels; add --folder-labels if they are classes")
         prepared = prepare_encoder(
-            loaded, own, [Part(images.records, images.root, scenes)],
-            dim=options.dim, bits=options.bits, fit=options.fit, regions=regions,
-            batch_size=options.batch_size, workers=options.workers,
+            loaded, own, [SourceImages(images.records, images.root, scenes)],
+            dim=options.dim, bits=options.bits, fit=options.fit, regions=regions, options=encoding,
             progress=partial(report, "fitting codes"), notify=log,
         )  # fmt: skip
         model_folder = stack.enter_context(saved(prepared.encoder))
@@ -233,20 +235,20 @@ def index_source(
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             stack.enter_context(engine.connection())
         report = ingest(
-            with_parts(images, loaded.provenance).records,
+            SourceImages(
+                with_parts(images, loaded.provenance).records,
+                images.root,
+                scenes,
+                name=options.source_name,
+                location=images.root if one_scene else source,
+                unread=images.unread,
+                only=source if one_scene else None,
+            ),
             archive,
             loaded,
-            source_root=images.root,
-            source_name=options.source_name,
-            location=images.root if one_scene else source,
-            only=source if one_scene else None,
-            model_folder=model_folder,
-            batch_size=options.batch_size,
+            options=replace(encoding, overlap=not loaded.on_cpu or is_object(source)),
             prune=options.prune,
-            overlap=not loaded.on_cpu or is_object(source),
-            workers=options.workers,
-            scenes=scenes,
-            unread=images.unread,
+            model_folder=model_folder,
             engine=engine,
             progress=partial(report, "indexing"),
             reuse=None if regions else prepared.known,
@@ -348,6 +350,7 @@ def reembed_archive(
     """
     from landcue.models.load import is_builtin, load_model
 
+    encoding = EncodingOptions(batch_size, workers=workers)
     own = None if model is not None else own_model(archive)
     if model is None and own is None:
         raise ModelError("the archive holds no model; add --model")
@@ -367,8 +370,7 @@ def reembed_archive(
         parts, stage = reembed_parts(archive, scenes)
         prepared = prepare_encoder(
             loaded, stage, parts,
-            dim=dim, bits=bits, fit=fit, regions=regions, batch_size=batch_size, workers=workers,
-            refit=True,
+            dim=dim, bits=bits, fit=fit, regions=regions, options=encoding, refit=True,
             progress=partial(report, "fitting codes"), notify=notify,
         )  # fmt: skip
     loaded = prepared.encoder
@@ -380,9 +382,7 @@ def reembed_archive(
             drop_missing=drop_missing,
             keep_parts=same,
             scenes=scenes,
-            batch_size=batch_size,
-            workers=workers,
-            overlap=not loaded.on_cpu,
+            options=replace(encoding, overlap=not loaded.on_cpu),
             progress=partial(report, "encoding again"),
             reuse=None if regions else prepared.known,
         )

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,24 @@ import pyarrow as pa
 from landcue.archive import storage
 from landcue.archive.changes import finalize
 from landcue.archive.checksums import MODEL_FOLDER, check_bound, forget_checksums
-from landcue.archive.encoding import Encoded, Engine, encoding_here
+from landcue.archive.encoding import Encoded, EncodingOptions, Engine, encoding_here
 from landcue.archive.layout import check_free, copy_model, create_table, has_model
 from landcue.archive.manifest import MANIFEST, Manifest, read_manifest, write_manifest
-from landcue.archive.plan import Plan, check_unique, make_plan, read_stored, relative
+from landcue.archive.plan import (
+    Plan,
+    SourceImages,
+    check_unique,
+    make_plan,
+    read_stored,
+    relative,
+)
 from landcue.archive.reading import EmptyChip, Known
 from landcue.archive.schema import metadata_rows
 from landcue.archive.sources import Source, choose_source, name_records
 from landcue.archive.table import RecordTable, Writer
 from landcue.data.objects import absolute, shown
-from landcue.data.scenes import SceneOptions
 from landcue.errors import ArchiveError, DataError, UsageError, counted
-from landcue.files import core_count
-from landcue.types import Encoder, Problem, Record
+from landcue.types import Encoder, Problem
 
 
 class Tally:
@@ -197,28 +202,19 @@ class IngestReport:
 Progress = Callable[[int, int], object]
 """Called with (files done, files to read) after each batch."""
 
-_MOST_WORKERS = 4
+_DEFAULTS = EncodingOptions()
 
 
 def ingest(
-    records: Sequence[Record],
+    images: SourceImages,
     folder: Path,
     encoder: Encoder,
     *,
-    source_root: Path,
-    source_name: str | None = None,
-    location: Path | None = None,
+    options: EncodingOptions = _DEFAULTS,
+    prune: bool = False,
     model_folder: Path | None = None,
     model: Mapping[str, Any] | None = None,
-    batch_size: int = 64,
-    commit_every: int = 512,
-    prune: bool = False,
     progress: Progress | None = None,
-    workers: int | None = None,
-    overlap: bool = False,
-    scenes: SceneOptions | None = None,
-    unread: Collection[Path] = (),
-    only: Path | None = None,
     engine: Engine | None = None,
     reuse: Known | None = None,
     spent: float = 0.0,
@@ -230,61 +226,44 @@ def ingest(
     is missing.
 
     Args:
-        records: Records of the source, with the new labels, group, time and part of each.
+        images: The images or chips of the source.
         folder: The archive; created if missing.
         encoder: The model; an existing archive must be its own.
-        source_root: Folder that stored paths are relative to.
-        source_name: Name of the source in the archive. By default the source that was indexed from
-            this location, or that was moved here; for a new one the name of its folder. With the
-            name of a source at another location, the source is taken to have moved.
-        location: What was indexed: the table, scene or folder; by default ``source_root``.
+        options: How images are read and encoded.
+        prune: Remove records of this source whose file no longer exists, instead of keeping them.
         model_folder: Checkpoint folder to copy into the archive, unless it has a model.
         model: Facts about the model for a new manifest.
-        batch_size: Images per encoder call.
-        commit_every: Rows per commit.
-        prune: Remove records of this source whose file no longer exists, instead of keeping them.
         progress: Called after each batch.
-        workers: Reading threads; by default the cores this process may use, up to 4.
-        overlap: Read while the encoder runs: useful for an encoder on a GPU. On the CPU, readers
-            would slow down the encoder, which uses all cores.
-        scenes: How rasters are read; those read with other options are encoded again.
-        unread: Scenes that could not be cut: their records stay, even with ``prune``.
-        only: The file that was read of the whole source: records of other files cannot vanish.
-        engine: Reads and encodes instead of this process, ignoring ``workers`` and ``overlap``.
+        engine: Reads and encodes instead of this process, ignoring ``options`` but for commits.
         reuse: Images that were read and encoded already.
         spent: Seconds that took; they count in the report.
 
     Raises:
-        UsageError: ``batch_size``, ``commit_every`` or ``workers`` is less than 1, there are
-            chips but no ``scenes``, or the name of the source is not valid.
+        UsageError: There are chips, but it is not said how scenes are read; or the name of the
+            source is not valid.
         DataError: Two records share an id, or no image at all can be read.
         ArchiveError: The archive is locked, broken, another model's, or cannot be written.
         ModelError: The encoder's output does not have the shape it promises.
     """
-    workers = workers or min(_MOST_WORKERS, core_count())
-    sizes = {"batch_size": batch_size, "commit_every": commit_every, "workers": workers}
-    for name, value in sizes.items():
-        if value < 1:
-            raise UsageError(f"{name} is {value}: use 1 or more")
-    if scenes is None and any(record.window is not None for record in records):
+    scenes, root = images.scenes, absolute(images.root)
+    if scenes is None and any(record.window is not None for record in images.records):
         raise UsageError("records that are chips need scenes=SceneOptions(…)")
-    check_unique(records)
-    source = Source.at(absolute(location or source_root), absolute(source_root))
+    check_unique(images.records)
+    source = Source.at(absolute(images.location or root), root)
     with storage.locked(folder, "indexing into", create=True):
         manifest, table = _open(folder, encoder)
         stored = read_stored(table)
         known = {id_: row.metadata for id_, row in stored.items()}
         sources = dict(manifest.sources) if manifest is not None else {}
-        name = choose_source(sources, source, source_name, known)
+        name = choose_source(sources, source, images.name, known)
         former = sources.get(name)
         note = scenes.note if scenes else former.scenes if former else {}
         sources[name] = replace(source, scenes=note)
         if manifest is not None:
             manifest = _prepare(folder, manifest, sources, encoder, model_folder)
-        own_ids = {record.id for record in records}
-        records = name_records(records, name, sources, known)
-        recipe = (scenes or SceneOptions()).recipe
-        plan = make_plan(records, stored, name, absolute(source_root), recipe, unread, only)
+        own_ids = {record.id for record in images.records}
+        records = name_records(images.records, name, sources, known)
+        plan = make_plan(replace(images, records=records), stored, name)
         del stored, known
 
         def create() -> RecordTable:
@@ -296,18 +275,14 @@ def ingest(
         encoding = (
             engine(plan.tasks, scenes)
             if engine is not None and plan.tasks
-            else encoding_here(
-                plan.tasks, encoder, scenes,
-                batch_size=batch_size, workers=workers, overlap=overlap, reuse=reuse,
-            )
-        )  # fmt: skip
+            else encoding_here(plan.tasks, encoder, scenes, options, reuse=reuse)
+        )
         with encoding as encoded:
             started = time.perf_counter()  # an engine may take long to start
-            _fill(plan, encoded, table, create, commit_every, tally, progress)
+            _fill(plan, encoded, table, create, options.commit_every, tally, progress)
             seconds = spent + time.perf_counter() - started
 
         chips = Counter(record.path for record in records if record.window is not None)
-        root = absolute(source_root)
         tally.name_empty({relative(path, root): count for path, count in chips.items()})
         if manifest is None or table is None:
             raise DataError(tally.nothing(len(records)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from landcue.data.objects import (
     shown,
 )
 from landcue.data.places import normalize
+from landcue.data.scenes import SceneOptions
 from landcue.errors import DataError
 from landcue.types import Bounds, Problem, Record
 
@@ -31,6 +32,31 @@ _COLUMNS = (
     *("id", "source", "path", "labels", "west", "south", "east", "north", "time", "group", "part"),
     *("pixel_bbox", "sensor", "geometry", "size", "mtime_ns", "content"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImages:
+    """Images or chips of one source.
+
+    Attributes:
+        records: Their records, with the new labels, group, time and part of each.
+        root: Folder that stored paths are relative to.
+        scenes: How rasters are read; those read with other options are encoded again.
+        name: Name of the source in the archive. By default the source that was indexed from this
+            location, or that was moved here; for a new one the name of its folder. With the name of
+            a source at another location, the source is taken to have moved.
+        location: What was indexed: the table, scene or folder; by default ``root``.
+        unread: Scenes that could not be cut: their records stay, even if others are removed.
+        only: The file that alone was read of the source: records of other files cannot vanish.
+    """
+
+    records: Sequence[Record]
+    root: Path
+    scenes: SceneOptions | None = None
+    name: str | None = field(default=None, kw_only=True)
+    location: Path | None = field(default=None, kw_only=True)
+    unread: Collection[Path] = field(default=(), kw_only=True)
+    only: Path | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +78,9 @@ class Stored:
     def recipe(self) -> str:
         """The recipe of a chip or a raster; empty for other images."""
         return self.content.partition("-")[2]
+
+
+_NOTHING: Mapping[str, Stored] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +140,17 @@ def read_stored(table: RecordTable | None) -> dict[str, Stored]:
 
 
 def make_plan(
-    records: Sequence[Record],
-    stored: dict[str, Stored],
-    source: str,
-    root: Path,
-    recipe: str = "",
-    unread: Collection[Path] = (),
-    only: Path | None = None,
+    images: SourceImages, stored: Mapping[str, Stored] = _NOTHING, source: str = ""
 ) -> Plan:
     """Plan the work by each file's size and time, without opening files.
 
     Args:
-        records: Records of the source, as :func:`landcue.archive.sources.name_records` named them.
+        images: Images of the source, as :func:`landcue.archive.sources.name_records` named them.
         stored: Records of the archive; only those of the source can vanish.
         source: Name of the source.
-        root: Folder that its stored paths are relative to.
-        recipe: How chips are made (see :attr:`landcue.data.scenes.SceneOptions.recipe`).
-        unread: Scenes that could not be cut: their rows are not changed.
-        only: The file that alone was read of the source: rows of other files are not changed.
     """
+    root = absolute(images.root)
+    recipe = (images.scenes or SceneOptions()).recipe
     tasks: list[Task] = []
     refreshes: list[Metadata] = []
     problems: list[Problem] = []
@@ -137,7 +158,7 @@ def make_plan(
     unchanged = 0
     digests = _scene_digests(stored)
     files = _Files(root)
-    for record in records:
+    for record in images.records:
         old = stored.get(record.id)
         path, status = files.look(record.path)
         if isinstance(status, OSError):
@@ -163,10 +184,10 @@ def make_plan(
             refreshes.append(found)
         else:
             unchanged += 1
-    kept = {relative(path, root) for path in unread}
+    kept = {relative(path, root) for path in images.unread}
     lost = sorted(id_ for id_ in gone if stored[id_].metadata.path not in kept)
-    if only is not None:
-        lost = [id_ for id_ in lost if stored[id_].metadata.path == relative(only, root)]
+    if images.only is not None:
+        lost = [id_ for id_ in lost if stored[id_].metadata.path == relative(images.only, root)]
     return Plan(tuple(tasks), tuple(refreshes), unchanged, tuple(lost), tuple(problems))
 
 
@@ -211,7 +232,7 @@ def _named(record: Record) -> str:
     return path.digest if record.window is not None and isinstance(path, ObjectPath) else ""
 
 
-def _scene_digests(stored: dict[str, Stored]) -> dict[tuple[str, int, int], str]:
+def _scene_digests(stored: Mapping[str, Stored]) -> dict[tuple[str, int, int], str]:
     """Return the digests of scenes by path, size and time."""
     rows = (row for row in stored.values() if row.metadata.window is not None)
     return {(m.path, m.size, m.mtime_ns): row.digest for row in rows for m in (row.metadata,)}

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from landcue import __version__
-from landcue.archive.encoding import Encoded, encoding_here
+from landcue.archive.encoding import Encoded, EncodingOptions, encoding_here
 from landcue.archive.plan import Task
 from landcue.archive.ray_cluster import Sizing, connected, import_ray, size_workers
 from landcue.archive.reading import SceneFacts
@@ -77,9 +77,7 @@ class _Job:
     version: str
     probe: Path
     scenes: SceneOptions | None
-    batch_size: int
-    threads: int
-    overlap: bool
+    options: EncodingOptions
     tries: Any
 
 
@@ -132,9 +130,8 @@ class _Worker:
             if import_ray().get(job.tries.start.remote(int(part))) > _MOST_TRIES:
                 raise ArchiveError(_hopeless(tasks))
             with encoding_here(
-                tasks, self._encoder, job.scenes, batch_size=job.batch_size,
-                workers=job.threads, overlap=job.overlap, facts=self._facts,
-            ) as encoded:  # fmt: skip
+                tasks, self._encoder, job.scenes, job.options, facts=self._facts
+            ) as encoded:
                 found += encoded
         return found
 
@@ -161,9 +158,9 @@ def _open(job: _Job) -> Encoder:
             f"node {host} does not see {job.probe}; mount it at the same path on all nodes, or "
             "index from an object store (s3://…)"
         )
-    encoder = job.open_encoder(job.threads)
+    encoder = job.open_encoder(job.options.threads)
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(job.threads)
+        sys.modules["torch"].set_num_threads(job.options.threads)
     if encoder.fingerprint != job.fingerprint:
         raise ModelError(
             f"node {host} loaded model {encoder.fingerprint[:12]}, not {job.fingerprint[:12]}; "
@@ -273,10 +270,12 @@ class RayEngine:
             version=__version__,
             probe=probe if is_object(probe) else probe.parent,
             scenes=scenes,
-            batch_size=self._batch,
-            threads=sizing.cpus,
-            # With a GPU or a remote store, the cores are free to read meanwhile.
-            overlap=device != "cpu" or is_object(probe),
+            options=EncodingOptions(
+                self._batch,
+                workers=sizing.cpus,
+                # With a GPU or a remote store, the cores are free to read meanwhile.
+                overlap=device != "cpu" or is_object(probe),
+            ),
             tries=ray.remote(_Tries)
             .options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
             .remote(),

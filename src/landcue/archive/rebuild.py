@@ -18,12 +18,18 @@ from landcue.archive.checksums import (
     forget_checksums,
     write_checksums,
 )
-from landcue.archive.encoding import encoding_here
-from landcue.archive.fitting import Part
+from landcue.archive.encoding import EncodingOptions, encoding_here
 from landcue.archive.ingest import IngestReport, Progress, ingest
 from landcue.archive.layout import copy_model, next_base, switch
 from landcue.archive.manifest import MANIFEST, Manifest, now, read_manifest, write_manifest
-from landcue.archive.plan import Stored, make_plan, read_stored, stored_records, stored_row
+from landcue.archive.plan import (
+    SourceImages,
+    Stored,
+    make_plan,
+    read_stored,
+    stored_records,
+    stored_row,
+)
 from landcue.archive.reading import Known
 from landcue.archive.sources import Source
 from landcue.archive.space import keep_former_spaces
@@ -40,6 +46,8 @@ from landcue.data.objects import is_object, shown
 from landcue.data.scenes import SceneOptions
 from landcue.errors import ArchiveError, DataError, ModelError, StoreError, UsageError
 from landcue.types import Encoder, Problem, regions_of
+
+_DEFAULTS = EncodingOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +78,7 @@ def reembed(
     drop_missing: bool = False,
     keep_parts: bool = False,
     scenes: Callable[[Source], SceneOptions | None] | None = None,
-    batch_size: int = 64,
-    commit_every: int = 512,
-    workers: int | None = None,
-    overlap: bool = False,
+    options: EncodingOptions = _DEFAULTS,
     progress: Progress | None = None,
     reuse: Known | None = None,
 ) -> ReembedReport:
@@ -92,10 +97,7 @@ def reembed(
         keep_parts: Whether the new model was trained on the same part of the same images; else
             the records no longer say which part they were in.
         scenes: Returns how chips of the scenes of a source are read.
-        batch_size: Images per encoder call.
-        commit_every: Rows per commit.
-        workers: Reading threads.
-        overlap: Read while the encoder runs.
+        options: How images are read and encoded.
         progress: Called after each batch.
         reuse: Images that were read and encoded already.
 
@@ -117,15 +119,13 @@ def reembed(
         _drop_other(stage, encoder)
         reports: list[IngestReport] = []
         failed: list[DataError] = []
-        for name, source in manifest.sources.items():
-            rows = {id_: row for id_, row in stored.items() if row.metadata.source == name}
-            if not rows:
+        for images in stored_parts(manifest, stored, scenes or (lambda _: None)):
+            records = images.records
+            if not records:
                 continue
-            records = stored_records(rows, source.folder)
             if not keep_parts:
                 records = [replace(record, part=None) for record in records]
-            options = scenes(source) if scenes is not None else None
-            if options is None and any(record.window is not None for record in records):
+            if images.scenes is None and any(record.window is not None for record in records):
                 raise UsageError(
                     f"{folder} holds chips of scenes: add the --bands, --scale and --nodata that "
                     "they were indexed with"
@@ -133,21 +133,14 @@ def reembed(
             try:
                 reports.append(
                     ingest(
-                        records,
+                        replace(images, records=records),
                         stage,
                         encoder,
-                        source_root=source.folder,
-                        source_name=name,
-                        location=find_stored(Path(), source.location),
+                        options=options,
+                        prune=True,
                         model_folder=model_folder,
                         model=model,
-                        batch_size=batch_size,
-                        commit_every=commit_every,
-                        prune=True,
                         progress=progress,
-                        workers=workers,
-                        overlap=overlap,
-                        scenes=options,
                         reuse=reuse,
                     )
                 )
@@ -180,7 +173,7 @@ def reembed(
 
 def reembed_parts(
     folder: Path, scenes: Callable[[Source], SceneOptions | None]
-) -> tuple[list[Part], Path | None]:
+) -> tuple[list[SourceImages], Path | None]:
     """Return the records of each source of an archive, and the model of an interrupted call."""
     manifest = read_manifest(folder)
     check_images(folder, manifest)
@@ -193,13 +186,16 @@ def stored_parts(
     manifest: Manifest,
     stored: Mapping[str, Stored],
     scenes: Callable[[Source], SceneOptions | None],
-) -> list[Part]:
+) -> list[SourceImages]:
     """Return the records of each source of an archive."""
-    parts: list[Part] = []
+    parts: list[SourceImages] = []
     for name, source in manifest.sources.items():
         rows = {id_: row for id_, row in stored.items() if row.metadata.source == name}
         records = stored_records(rows, source.folder) if rows else []
-        parts.append(Part(records, source.folder, scenes(source)))
+        location = find_stored(Path(), source.location)
+        parts.append(
+            SourceImages(records, source.folder, scenes(source), name=name, location=location)
+        )
     return parts
 
 
@@ -463,20 +459,16 @@ class _Repair:
             for row in rows.drop_columns(["metadata_check"]).to_pylist()
         }
         ids: list[str] = []
-        for name, source in self.manifest.sources.items():
-            rows = {id_: row for id_, row in stored.items() if row.metadata.source == name}
-            records = stored_records(rows, source.folder)
-            scenes = scenes_of(source)
-            if not source.scenes:  # chips cannot be read without their original options
+        for images in stored_parts(self.manifest, stored, scenes_of):
+            records = images.records
+            if not self.manifest.sources[images.name or ""].scenes:
+                # Chips cannot be read without their original options.
                 records = [record for record in records if record.window is None]
-            recipe = (scenes or SceneOptions()).recipe
-            plan = make_plan(records, {}, name, source.folder, recipe)
+            plan = make_plan(replace(images, records=records), source=images.name or "")
             if new is None:
                 ids += [task.record.id for task in plan.tasks]
                 continue
-            with encoding_here(
-                plan.tasks, encoder, scenes, batch_size=64, workers=2, overlap=False
-            ) as batches:
+            with encoding_here(plan.tasks, encoder, images.scenes, _DEFAULTS) as batches:
                 for batch in batches:
                     for part in batch.rows.values():
                         new.add(part)

@@ -99,6 +99,7 @@ def run_demo(
     """
     from landcue.archive.indexing import with_parts
     from landcue.archive.ingest import ingest
+    from landcue.archive.plan import SourceImages
     from landcue.data.sources import open_source
     from landcue.evaluation import evaluate
     from landcue.models import load_model
@@ -127,10 +128,9 @@ def run_demo(
     source = with_parts(open_source(data), trained.provenance)
     for target, encoder in ((archive, trained), (other, load_model(BUILTIN))):
         report = ingest(
-            source.records,
+            SourceImages(source.records, source.root),
             target,
             encoder,
-            source_root=source.root,
             model_folder=encoder.path,
             progress=lambda i, n: tick("indexing", i, n),
         )

@@ -243,7 +243,7 @@ class _ArchiveImages:
         """Yield the id and the prepared pixels of each of these records, or why there are none."""
         for part in self._parts:
             taken = [record for record in part.records if record.id in ids]
-            plan = make_plan(taken, {}, "", part.root)
+            plan = make_plan(replace(part, records=taken))
             planned = {task.record.id for task in plan.tasks}
             where = {record.id: str(record.path) for record in taken if record.id not in planned}
             for id_, path in where.items():
