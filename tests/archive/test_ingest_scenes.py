@@ -241,9 +241,8 @@ def test_scene_that_changes_while_it_is_read(root, archive, tools):
         if done == 16:  # in the middle of b: reading is two images ahead at most
             rewrite(target, files.noise(77, 3, 70, 100))
 
-    counts, problems, _ = index(
-        root, archive, tools, batch_size=1, workers=1, progress=swap, commit_every=4
-    )
+    encoding = EncodingOptions(batch_size=1, commit_every=4, workers=1)
+    counts, problems, _ = index(root, archive, tools, encoding=encoding, progress=swap)
     assert counts["added"] < 36
     assert problems
     assert problems[0].startswith("b.tif: changed while it was read; run the same command again")

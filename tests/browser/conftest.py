@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from playwright.sync_api import expect, sync_playwright
 import visitor
 from landcue.demo import write_demo_archive
 from landcue.server.page import Page as BuiltPage
+from ports import free_port
 
 LANDCUE = [sys.executable, "-m", "landcue.cli.main"]
 FLAGS = [
@@ -108,9 +108,7 @@ class Server:
     """``landcue serve`` as a process of its own, at an address that outlives it."""
 
     def __init__(self, *words):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.words = [str(word) for word in words]
         self.start()

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import commands
+from ports import free_port
 
 pytestmark = pytest.mark.ray
 
@@ -60,9 +61,7 @@ def test_local_equals_plain(source, work, tmp_path):
 
 
 def test_unreachable_address(source, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     done = commands.landcue("index", source, tmp_path / "a", "--ray", f"127.0.0.1:{port}")
     assert f"--ray 127.0.0.1:{port}: no Ray cluster answers" in error_line(done, 2)
     line = commands.error_line(2, "index", source, tmp_path / "a", "--ray", "ray://somewhere")

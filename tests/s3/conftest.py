@@ -11,14 +11,13 @@ import time
 import pytest
 
 import slow_down
+from ports import free_port
 
 
 @pytest.fixture(scope="session")
 def server():
     """The port of an S3 server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -178,9 +178,8 @@ def test_all_chips_cost_a_scene_once(tools, store, tmp_path, fetched):
     path = write_cog(root / "big.tif", files.noise(0, 3, 1500, 1500, high=256, dtype="uint8"))
     upload(root)
     options = SceneOptions(Length(128, metres=False))
-    report, _ = index(
-        SOURCE, tmp_path / "a", tools.PixelEncoder(), options, workers=3, overlap=True
-    )
+    encoding = EncodingOptions(batch_size=8, workers=3, overlap=True)
+    report, _ = index(SOURCE, tmp_path / "a", tools.PixelEncoder(), options, encoding)
     assert report.added == 144
     # The three readers and the one before them may each fetch both blocks of the header.
     assert sum(n for *_, n in fetched) <= path.stat().st_size + 8 * raster.BLOCK
