@@ -24,13 +24,13 @@ test-all: lint-all page-check tests-all
 lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --threads 2
 	$(BIN)/lint-imports
 
 # Code of other systems is checked as well.
 lint-all: lint
-	$(BIN)/pyright --pythonplatform Darwin
-	$(BIN)/pyright --pythonplatform Windows
+	$(BIN)/pyright --threads 2 --pythonplatform Darwin
+	$(BIN)/pyright --threads 2 --pythonplatform Windows
 
 # Each process runs whole files (see tests/conftest.py), with one thread for torch. The run stops
 # when a process dies, and names the test: xdist 3.8 can hang after replacing one.
