@@ -1,6 +1,8 @@
 # make demo: watch LandCue work.  make test: lint, types and tests.  Both install into .venv first,
 # and build the web page with the machine's Node or one from PyPI.
 PYTHON ?= python3
+# Tests start hundreds of processes: Python keeps what it compiled, also where an image forbids it.
+export PYTHONDONTWRITEBYTECODE :=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

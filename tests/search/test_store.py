@@ -273,6 +273,7 @@ print(anonymous() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_two_stage_never_holds_all_embeddings(made, tmp_path):
     sizes = made.Sizes(dim=512, n_bits=64)

@@ -49,6 +49,7 @@ def of(found, name):
     return [{k: v for k, v in part.items() if k.startswith(name + "/")} for part in found]
 
 
+@pytest.mark.ddp
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_equal_one_with_the_joined_batch(found, name):
     single, *ranks = of(found, name)
@@ -60,6 +61,7 @@ def test_two_processes_equal_one_with_the_joined_batch(found, name):
     assert all(float(gradient.abs().sum()) > 0 for gradient in gradients)
 
 
+@pytest.mark.ddp
 def test_proxies_are_among_what_was_compared(found):
     for name, learns in (
         ("marc", False),
@@ -73,6 +75,7 @@ def test_proxies_are_among_what_was_compared(found):
     assert "marc/term/balance" in found[0]
 
 
+@pytest.mark.ddp
 def test_labels_come_in_order_of_rank(found):
     single, *ranks = (part["labels"] for part in found)
     assert single.dtype == torch.uint8
@@ -81,6 +84,7 @@ def test_labels_come_in_order_of_rank(found):
         assert torch.equal(labels, single)
 
 
+@pytest.mark.ddp
 def test_unequal_batches_are_refused_by_every_process(found):
     for rank in found[1:]:
         assert "batches of 3, 4 images" in rank["refused"]
