@@ -41,9 +41,12 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --max-worker-
 tests: install page
 	$(PYTEST) -m '$(FAST)'
 
-# In two runs, so that the second starts with the memory that the first one used.
+# In two runs, so that the second starts with the memory that the first one used. It waits for
+# browsers, servers and clusters most of the time: in one process more than there are cores.
+MORE = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
+
 tests-all: tests
-	$(PYTEST) -m 'not ($(FAST))'
+	$(PYTEST) -n $(MORE) -m 'not ($(FAST))'
 
 page: $(PAGE)
 

@@ -47,6 +47,7 @@ def test_own_label_precision_is_the_mean_over_all_orders_of_ties(levels):
     labels = (rng.random((6, 5)) < 0.5).astype(np.uint8)
     labels[:, 4] = [1, 0, 0, 0, 0, 0]  # nobody else carries it
     distances = rng.integers(0, levels, (6, 6)).astype(np.float32)
+    distances[0] = np.arange(6)  # a ranking without ties among some that have them
     ids = [f"i{k}" for k in (3, 1, 5, 0, 4, 2)]  # not in the order of rows
     report = evaluate_distances(distances, annotate(ids, labels, NAMES))
     expected = naive(distances, labels)
