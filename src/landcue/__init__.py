@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from landcue.audit.run import audit
     from landcue.errors import (
         ArchiveError,
+        CollectionError,
         DataError,
         LandcueError,
         ModelError,
@@ -46,6 +47,7 @@ __all__ = [
     "Archive",
     "ArchiveError",
     "Bounds",
+    "CollectionError",
     "DataError",
     "Encoder",
     "Encoding",
@@ -82,6 +84,7 @@ __getattr__ = lazy_exports(
         "landcue.audit": ("audit",),
         "landcue.errors": (
             "ArchiveError",
+            "CollectionError",
             "DataError",
             "LandcueError",
             "ModelError",

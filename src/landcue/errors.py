@@ -34,6 +34,18 @@ class ArchiveError(LandcueError):
     """An archive is missing, broken, locked, or was made by another model."""
 
 
+class CollectionError(LandcueError):
+    """A collection of images is missing, full, of another archive, or was changed meanwhile.
+
+    Attributes:
+        status: The HTTP status with which a service answers.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class ServiceError(LandcueError):
     """A service refused a request, failed at it, or cannot be reached.
 

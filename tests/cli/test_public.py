@@ -16,7 +16,7 @@ ROOMS = (
 PARSED_AND_PRINTED = {
     *("shown", "printable", "describe", "to_text", "to_json", "closed_interval", "quote_cell"),
     *("read_ids", "read_vector", "read_values", "override", "make_config", "check_table"),
-    *("is_archive", "is_collection", "is_loopback", "RULES", "Example", "Region", "ProblemError"),
+    *("is_archive", "is_collection", "is_loopback", "RULES", "Example", "Region"),
     "run_saved",  # Watches.run of a folder that may have none
 }
 """How commands read options and print, in modules that are not public."""

@@ -260,8 +260,11 @@ def test_many_members_are_refused(tmp_path):
         {"id": str(i), "mark": "good", "note": None, "labels": []} for i in range(MAX_MEMBERS)
     ]
     made = kept.create("a", "many", None, members, None)
-    with pytest.raises(Exception, match="at most 10,000"):
+    with pytest.raises(landcue.CollectionError, match="a collection has at most 10,000") as caught:
         kept.change(made["id"], None, None, [{**members[0], "id": "more"}], None)
+    assert caught.value.status == 413
+    with pytest.raises(landcue.CollectionError, match="there is no such collection"):
+        kept.get("unknown")
     assert len(kept.get(made["id"])["members"]) == MAX_MEMBERS
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from landcue.cli.console import print_json, print_line
-from landcue.errors import DataError, UsageError, counted
+from landcue.errors import CollectionError, DataError, UsageError, counted
 
 if TYPE_CHECKING:
     from landcue.server import Collections
@@ -99,7 +99,6 @@ def import_(
 @contextlib.contextmanager
 def _opened(path: Path, *, create: bool = False) -> Generator[Collections]:
     from landcue.server import Collections
-    from landcue.server.errors import ProblemError
 
     if not create and not path.is_file():
         raise UsageError(f"--collections {path}: there is no such file")
@@ -107,5 +106,5 @@ def _opened(path: Path, *, create: bool = False) -> Generator[Collections]:
     kept.check()
     try:
         yield kept
-    except ProblemError as error:
-        raise DataError(f"{path}: {error.detail}") from None
+    except CollectionError as error:
+        raise DataError(f"{path}: {error}") from None

@@ -80,7 +80,7 @@ class OwnLabelPrecision:
 
         n_relevant: Integers = np.count_nonzero(having, axis=1)
         values = np.empty(row.size)
-        tied = ~block.ranked.starts.all(axis=1)[row]
+        tied = np.any(~block.ranked.starts, axis=1)[row]
         without = TieRuns.of(np.ones((1, places.shape[1]), np.bool_))
         # Few rankings of floats have ties, and those without are collected in half the time.
         for runs, chosen in ((block.ranked.tie_runs(), tied), (without, ~tied)):

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from landcue.data.label_table import quote_cell
-from landcue.errors import UsageError
+from landcue.errors import CollectionError, UsageError
 from landcue.interval import with_datetime
-from landcue.server.errors import ProblemError
 from landcue.server.schemas.collections import MAX_MEMBERS
 from landcue.server.settings import COLLECTIONS_BYTES
 from landcue.types import Encoding, now_iso
@@ -117,7 +116,7 @@ class Collections:
         """Return a collection with its members, in the order of their ids.
 
         Raises:
-            ProblemError: 404: there is none.
+            CollectionError: 404: there is none.
         """
         with self._database() as database:
             return _read(database, id_)
@@ -126,11 +125,11 @@ class Collections:
         """Return a collection of an archive with its members.
 
         Raises:
-            ProblemError: 404: there is no such collection; 409: it is of another archive.
+            CollectionError: 404: there is no such collection; 409: it is of another archive.
         """
         known = self.get(id_)
         if known["archive"] != archive:
-            raise ProblemError(409, "the collection is of another archive")
+            raise CollectionError(409, "the collection is of another archive")
         return known
 
     def marks(self, id_: str, archive: str) -> dict[str, tuple[str | None, str | None]]:
@@ -163,7 +162,7 @@ class Collections:
                 searches.
 
         Raises:
-            ProblemError: 409: there are too many; 413: too many members.
+            CollectionError: 409: there are too many; 413: too many members.
         """
         id_, now = id_ or new_id(), now_iso()
         with self._database() if batch is None else self._joined(batch) as database:
@@ -174,7 +173,7 @@ class Collections:
             )
             (others,) = database.execute("SELECT count(*) - 1 FROM collections").fetchone()
             if others >= MAX_COLLECTIONS:
-                raise ProblemError(409, f"there are {others:,} collections: delete some first")
+                raise CollectionError(409, f"there are {others:,} collections: delete some first")
             for n, one in enumerate(images):
                 made = one.encoding
                 vectors = (made.embedding.tobytes(), made.code.tobytes())
@@ -195,17 +194,17 @@ class Collections:
             space: Of its embeddings; images of a former fit of it are converted.
 
         Raises:
-            ProblemError: 404: there is no such collection; 409: it is of another archive, keeps no
-                image, or another model encoded them.
+            CollectionError: 404: there is no such collection; 409: it is of another archive, keeps
+                no image, or another model encoded them.
         """
         self.of(id_, archive)
         found = self.kept(id_)
         if not found:
-            raise ProblemError(409, "the collection keeps no image")
+            raise CollectionError(409, "the collection keeps no image")
         try:
             return [converted(one, space) for one in found]
         except UsageError:
-            raise ProblemError(
+            raise CollectionError(
                 409, "another model encoded the collection's images: upload them again"
             ) from None
 
@@ -219,14 +218,14 @@ class Collections:
         """Return the thumbnail of an image that a collection keeps, a JPEG.
 
         Raises:
-            ProblemError: 404: there is none.
+            CollectionError: 404: there is none.
         """
         with self._database() as database:
             row = database.execute(
                 "SELECT thumbnail FROM images WHERE collection = ? AND n = ?", (id_, n)
             ).fetchone()
         if row is None:
-            raise ProblemError(404, "the collection keeps no such image")
+            raise CollectionError(404, "the collection keeps no such image")
         return row["thumbnail"]
 
     def change(
@@ -253,21 +252,21 @@ class Collections:
             old_name: Its name when it was read; by default any.
 
         Raises:
-            ProblemError: 404: there is none; 409: the other one is of another archive, or a member
-                or the name was changed since; 413: there are too many members.
+            CollectionError: 404: there is none; 409: the other one is of another archive, or a
+                member or the name was changed since; 413: there are too many members.
         """
         with self._database() as database:
             known = _read(database, id_)
             if name is not None and old_name not in (None, known["name"]):
                 now = known["name"]
-                raise ProblemError(
+                raise CollectionError(
                     409, f"the collection was renamed to {now!r} since it was read: read it again"
                 )
             members = list(members)
             if merge is not None:
                 other = _read(database, merge)
                 if other["archive"] != known["archive"]:
-                    raise ProblemError(409, "the other collection is of another archive")
+                    raise CollectionError(409, "the other collection is of another archive")
                 own = {member["id"] for member in known["members"]}
                 added = (member for member in other["members"] if member["id"] not in own)
                 members += [{**member, "revision": None} for member in added]
@@ -288,14 +287,14 @@ class Collections:
             expected: Its revision when it was read; by default any.
 
         Raises:
-            ProblemError: 404: there is none; 409: nothing was changed, or something else.
+            CollectionError: 404: there is none; 409: nothing was changed, or something else.
         """
         with self._database() as database:
             revision = _read(database, id_)["revision"]
             if not revision:
-                raise ProblemError(409, "there is no change to undo")
+                raise CollectionError(409, "there is no change to undo")
             if expected not in (None, revision):
-                raise ProblemError(
+                raise CollectionError(
                     409, "the collection was changed since it was read: look at it before undoing"
                 )
             number = _next(database, id_)
@@ -315,7 +314,7 @@ class Collections:
         """Delete a collection and return it as it was.
 
         Raises:
-            ProblemError: 404: there is none.
+            CollectionError: 404: there is none.
         """
         with self._database() as database:
             known = _read(database, id_)
@@ -354,7 +353,7 @@ class Collections:
 
     def _address(self) -> str:
         if self._path is None:
-            raise ProblemError(404, "this service keeps no collections: it runs without a file")
+            raise CollectionError(404, "this service keeps no collections: it runs without a file")
         # A file that was removed is not created again.
         return f"{self._path.absolute().as_uri()}?mode=rw"
 
@@ -376,7 +375,7 @@ def _readable_errors() -> Generator[None]:
     except sqlite3.Error as error:
         full = "full" in str(error)
         what = "the file of collections is full" if full else "collections cannot be used now"
-        raise ProblemError(503, what) from None
+        raise CollectionError(503, what) from None
 
 
 def label_table(collection: Mapping[str, Any]) -> bytes:
@@ -393,7 +392,7 @@ def label_table(collection: Mapping[str, Any]) -> bytes:
 def _read(database: sqlite3.Connection, id_: str) -> dict[str, Any]:
     row = database.execute("SELECT * FROM collections WHERE id = ?", (id_,)).fetchone()
     if row is None:
-        raise ProblemError(404, "there is no such collection")
+        raise CollectionError(404, "there is no such collection")
     members = database.execute("SELECT * FROM members WHERE collection = ? ORDER BY record", (id_,))
     query = row["query"]
     parts = database.execute("SELECT part FROM images WHERE collection = ? ORDER BY n", (id_,))
@@ -452,7 +451,7 @@ def _mark(
         "SELECT count(*) FROM members WHERE collection = ?", (id_,)
     ).fetchone()
     if count > MAX_MEMBERS:
-        raise ProblemError(413, f"a collection has at most {MAX_MEMBERS:,} members")
+        raise CollectionError(413, f"a collection has at most {MAX_MEMBERS:,} members")
 
 
 def _next(database: sqlite3.Connection, id_: str) -> int:
@@ -468,7 +467,9 @@ def _conflict(record: str, now: sqlite3.Row | None) -> NoReturn:
         what = "was removed"
     else:
         what = f"was changed by {now['who']}" if now["who"] else "was changed"
-    raise ProblemError(409, f"record {record} {what} since it was read: read the collection again")
+    raise CollectionError(
+        409, f"record {record} {what} since it was read: read the collection again"
+    )
 
 
 def converted(one: KeptImage, space: ArchiveSpace) -> KeptImage:

@@ -18,6 +18,7 @@ from starlette.routing import Match
 
 from landcue.errors import (
     ArchiveError,
+    CollectionError,
     DataError,
     LandcueError,
     ModelError,
@@ -129,6 +130,8 @@ def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> Non
     async def answer_landcue(request: Request, error: Exception) -> Response:
         if not isinstance(error, LandcueError):
             raise error
+        if isinstance(error, CollectionError):
+            return problem(error.status, str(error))
         status, detail = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
         if status >= 500:
             facts = {"request_id": request.state.request_id, "error": str(error)}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from landcue.archive.space import ARCHIVE, ENCODER
-from landcue.errors import DataError, LandcueError, UsageError
+from landcue.errors import CollectionError, DataError, LandcueError, UsageError
 from landcue.server.collections import Collections, KeptImage, converted, new_id
 from landcue.server.decoding import Decoders
 from landcue.server.errors import ProblemError, one_line
@@ -143,14 +143,14 @@ def export_collection(
         A :class:`landcue.server.schemas.collections.CollectionFile` as JSON has it.
 
     Raises:
-        ProblemError: 404: there is no such collection.
+        CollectionError: There is no such collection.
     """
     known = collections.get(id_)
     query, sources, images = known["query"], {id_}, collections.kept(id_)
     other = query and query.get("images_of")
     if other and not images:
         # Its query uses the images of another collection, which the reader may not have.
-        with contextlib.suppress(ProblemError):
+        with contextlib.suppress(CollectionError):
             if collections.get(other)["archive"] == known["archive"]:
                 images, sources = collections.kept(other), {id_, other}
     watches: list[dict[str, Any]] = []
@@ -198,7 +198,7 @@ def import_collection(
 
     Raises:
         DataError: An embedding or a thumbnail is broken; nothing was added.
-        ProblemError: As :meth:`Collections.create`.
+        CollectionError: As :meth:`Collections.create`.
         LandcueError: Saved searches cannot be written now; nothing was added.
     """
     problems: list[str] = []
@@ -240,7 +240,7 @@ def import_collection(
     def kept(source: str) -> str | None:
         if source == given.id:
             return id_ if images else None
-        with contextlib.suppress(ProblemError):
+        with contextlib.suppress(CollectionError):
             other = collections.get(source)
             return source if other["archive"] == name and other["images"] else None
         return None

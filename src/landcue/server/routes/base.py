@@ -143,7 +143,7 @@ class Service:
         """Return a search with the images that its collection keeps.
 
         Raises:
-            ProblemError: 404: no such collection; 409: it is of another archive or model, or it
+            CollectionError: 404: no such collection; 409: it is of another archive or model, or it
                 keeps no image.
         """
         id_ = body.search.images_of
