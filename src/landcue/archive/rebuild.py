@@ -189,8 +189,11 @@ def stored_parts(
 ) -> list[SourceImages]:
     """Return the records of each source of an archive."""
     parts: list[SourceImages] = []
+    by_source: dict[str, dict[str, Stored]] = {name: {} for name in manifest.sources}
+    for id_, row in stored.items():
+        by_source.setdefault(row.metadata.source, {})[id_] = row
     for name, source in manifest.sources.items():
-        rows = {id_: row for id_, row in stored.items() if row.metadata.source == name}
+        rows = by_source[name]
         records = stored_records(rows, source.folder) if rows else []
         location = find_stored(Path(), source.location)
         parts.append(
