@@ -42,11 +42,12 @@ tests: install page
 	$(PYTEST) -m '$(FAST)'
 
 # In two runs, so that the second starts with the memory that the first one used. It waits for
-# browsers, servers and clusters most of the time: in one process more than there are cores.
+# browsers, servers and clusters most of the time: in one process more than there are cores. Groups
+# begin in the order of tests/conftest.py, not those with most tests first.
 MORE = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 tests-all: tests
-	$(PYTEST) -n $(MORE) -m 'not ($(FAST))'
+	$(PYTEST) -n $(MORE) --no-loadscope-reorder -m 'not ($(FAST))'
 
 page: $(PAGE)
 
