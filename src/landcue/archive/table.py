@@ -87,9 +87,10 @@ _GRACE = timedelta(hours=1)
 class RecordTable:
     """The rows of one archive, at one version for readers, at the latest for a writer."""
 
-    def __init__(self, folder: Path, table: Any) -> None:
+    def __init__(self, folder: Path, table: Any, pinned: int | None = None) -> None:
         self.folder = folder
         self._table = table
+        self._pinned = pinned  # LanceDB takes a millisecond to say which version it reads
 
     @classmethod
     def open(cls, folder: Path, *, pinned: bool) -> RecordTable | None:
@@ -107,9 +108,11 @@ class RecordTable:
             return None
         with reading(folder):
             table = _open(folder)
-            if pinned:
-                table.checkout(table.version)
-            return cls(folder, table)
+            if not pinned:
+                return cls(folder, table)
+            version = int(table.version)
+            table.checkout(version)
+            return cls(folder, table, version)
 
     @classmethod
     def create(cls, folder: Path, schema: pa.Schema) -> RecordTable:
@@ -126,6 +129,8 @@ class RecordTable:
     @property
     def version(self) -> int:
         """The opened version: it grows with every commit."""
+        if self._pinned is not None:
+            return self._pinned
         with reading(self.folder):
             return int(self._table.version)
 

@@ -162,12 +162,13 @@ class Service:
         self.catalog.close()
 
 
-def service_of(request: Request) -> Service:
+# Dependencies are coroutines: FastAPI would run a function in a thread.
+async def service_of(request: Request) -> Service:
     """Return the shared objects of an application's routes."""
     return request.app.state.service
 
 
-def archive_of(
+async def archive_of(
     request: Request,
     archive: Annotated[
         str | None,
@@ -180,7 +181,7 @@ def archive_of(
 
 def choose(request: Request, name: str | None) -> Served:
     """Return an archive by name, and name its version in the answer's headers."""
-    served = service_of(request).catalog.get(name)
+    served = request.app.state.service.catalog.get(name)
     request.state.version = served.archive.version
     return served
 
