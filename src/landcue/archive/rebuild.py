@@ -462,12 +462,12 @@ class _Repair:
             for row in rows.drop_columns(["metadata_check"]).to_pylist()
         }
         ids: list[str] = []
-        for images in stored_parts(self.manifest, stored, scenes_of):
+        parts = stored_parts(self.manifest, stored, scenes_of)
+        for source, images in zip(self.manifest.sources.values(), parts, strict=True):
             records = images.records
-            if not self.manifest.sources[images.name or ""].scenes:
-                # Chips cannot be read without their original options.
+            if not source.scenes:  # chips cannot be read without their original options
                 records = [record for record in records if record.window is None]
-            plan = make_plan(replace(images, records=records), source=images.name or "")
+            plan = make_plan(replace(images, records=records))
             if new is None:
                 ids += [task.record.id for task in plan.tasks]
                 continue

@@ -131,7 +131,7 @@ def add_error_handlers(app: FastAPI, hidden: Callable[[], Iterable[str]]) -> Non
         if not isinstance(error, LandcueError):
             raise error
         if isinstance(error, CollectionError):
-            return problem(error.status, str(error))
+            return problem(error.status, without_paths(str(error), hidden()))
         status, detail = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
         if status >= 500:
             facts = {"request_id": request.state.request_id, "error": str(error)}

@@ -191,11 +191,11 @@ def check_effort(shape: BaseGeometry, name: str) -> BaseGeometry:
     """Refuse a geometry whose comparison with a million footprints would take long.
 
     Raises:
-        ProblemError: 400.
+        UsageError: It would.
     """
     if most_at_one_latitude(shape) > MAX_AT_ONE_LATITUDE:
-        raise ProblemError(
-            400, f"{name}: more than {MAX_AT_ONE_LATITUDE} edges at one latitude: simplify it"
+        raise UsageError(
+            f"{name}: more than {MAX_AT_ONE_LATITUDE} edges at one latitude: simplify it"
         )
     return shape
 

@@ -21,7 +21,7 @@ from landcue.archive.space import ARCHIVE, ENCODER
 from landcue.errors import CollectionError, DataError, LandcueError, UsageError
 from landcue.server.collections import Collections, KeptImage, converted, new_id
 from landcue.server.decoding import Decoders
-from landcue.server.errors import ProblemError, one_line
+from landcue.server.errors import one_line
 from landcue.server.queries import to_filter, with_space
 from landcue.server.schemas.collections import CollectionFile, ImageFile
 from landcue.server.schemas.watches import MAX_WATCHES, WatchFile
@@ -90,7 +90,7 @@ def _ready(
             archive.watches  # noqa: B018 - raises if it has none
             query = _query(archive, one)
             ready.append((one, query, to_filter(one.filters), _search(one, kept)))
-        except (UsageError, DataError, ProblemError) as error:
+        except (UsageError, DataError) as error:
             problems.append(_left_out(one, error))
     return ready, problems
 
@@ -124,9 +124,8 @@ def _save(
     return problems
 
 
-def _left_out(one: WatchFile, error: LandcueError | ProblemError) -> str:
-    reason = error.detail if isinstance(error, ProblemError) else error
-    return one_line(f"saved search {one.name!r} was left out: {reason}")
+def _left_out(one: WatchFile, error: LandcueError) -> str:
+    return one_line(f"saved search {one.name!r} was left out: {error}")
 
 
 def export_collection(
