@@ -38,8 +38,9 @@ lint-all: lint
 # when a process dies, and names the test: xdist 3.8 can hang after replacing one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --max-worker-restart 0
 
+# With the examples of docstrings.
 tests: install page
-	$(PYTEST) -m '$(FAST)'
+	$(PYTEST) -m '$(FAST)' --doctest-modules tests src
 
 # In two runs, so that the second starts with the memory that the first one used. It waits for
 # browsers, servers and clusters most of the time: in one process more than there are cores. Groups

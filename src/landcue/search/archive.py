@@ -400,8 +400,7 @@ class Archive(OpenedArchive):
         those that know it, as :meth:`embed` returns them; a plain array does not say where it is
         from.
 
-        >>> plain = np.array(archive.embed("a.png"))
-        >>> other.search(other.convert(plain, archive))                        # doctest: +SKIP
+        >>> other.search(other.convert(np.load("embeddings.npy"), archive))    # doctest: +SKIP
 
         Args:
             embedding: Floats ``[n, d]`` or ``[d]``; scaled to length 1.
