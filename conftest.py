@@ -1,5 +1,5 @@
 # ruff: noqa: ANN001, ANN201, D103
-"""The tiny archive that examples in docstrings search: ``archive``, and its ``folder``."""
+"""The folder that examples in docstrings run in, with photos, and an ``archive`` at ``folder``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ def example_folder(tmp_path_factory):
     from dataclasses import replace
 
     import numpy as np
+    from PIL import Image
 
     import made_archive as made
+    from landcue.archive import compact
+    from landcue.demo import render_chip
 
-    folder, sizes = tmp_path_factory.mktemp("examples") / "archive", made.Sizes()
+    root, sizes = tmp_path_factory.mktemp("examples"), made.Sizes()
     angles = np.arccos([1.0, 0.996, 0.95, 0.1])
     embedding = np.zeros((4, sizes.dim))
     embedding[:, 0], embedding[:, 1] = np.cos(angles), np.sin(angles)
@@ -29,8 +32,15 @@ def example_folder(tmp_path_factory):
         replace(made.plain_record(i), id=f"{name}.png", path=f"{name}.png", labels=labels[i])
         for i, name in enumerate("abcd")
     ]
-    made.make_archive(folder, 4, sizes=sizes, facts=rows, encoding=encoding)
-    return folder
+    made.make_archive(root / "archives/photos", 4, sizes=sizes, facts=rows, encoding=encoding)
+    compact(root / "archives/photos")  # which writes its checksums
+    for name, theme in {"harbor": "harbor", "beach": "coast"}.items():
+        (root / "photos" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(render_chip(i, theme)[0]).save(
+                root / f"photos/{name}/{name}{i:02}.webp"
+            )
+    return root
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +48,8 @@ def example_archive(request):
     if isinstance(request.node, pytest.DoctestItem):
         import landcue
 
-        folder = request.getfixturevalue("example_folder")
+        root = request.getfixturevalue("example_folder")
+        request.getfixturevalue("monkeypatch").chdir(root)
+        folder = root / "archives/photos"
         names = request.getfixturevalue("doctest_namespace")
-        names.update(folder=folder, archive=landcue.open(folder))
+        names.update(folder=folder, archive=landcue.open(folder), landcue=landcue)

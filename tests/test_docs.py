@@ -1,7 +1,9 @@
-"""The Python examples of the documentation run as they are printed, page by page."""
+"""The Python examples of the documentation run as they are printed; public functions have one."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -28,6 +30,18 @@ def examples(page):
         lines.append(line if inside and not fence else "")
     assert any(lines)
     return "\n".join(lines)
+
+
+ROOMS = ("archive", "audit", "client", "codes", "data", "demo", "experiments", "losses", "metrics")
+ROOMS += ("milvus", "models", "report", "search", "server", "training")
+
+
+@pytest.mark.parametrize("room", ["landcue", *(f"landcue.{room}" for room in ROOMS)])
+def test_public_functions_have_an_example(room):
+    pytest.importorskip("torch")
+    package = importlib.import_module(room)
+    functions = [name for name in package.__all__ if inspect.isfunction(getattr(package, name))]
+    assert [name for name in functions if ">>> " not in getattr(package, name).__doc__] == []
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,9 @@ class Bounds:
     """A footprint in degrees, EPSG:4326.
 
     ``west > east`` means that the box crosses the antimeridian.
+
+    >>> Bounds(west=179.5, south=-17, east=-179.5, north=-16).west
+    179.5
     """
 
     west: float
@@ -127,6 +130,9 @@ class Record:
         source: Name of its source, of a record of an archive.
         reading: How the numbers of a raster became a picture, of a record of an archive; see
             :meth:`landcue.data.reader.SceneReader.reading`.
+
+    >>> Record("a.png", Path("photos/a.png"), labels=("water", "ship")).labels
+    ('water', 'ship')
     """
 
     id: str
@@ -179,6 +185,10 @@ class Encoding:
             without regions. See :mod:`landcue.codes.regions`.
         model: Fingerprint of the model, so that it is not compared with what another one made;
             empty if it is not known.
+
+    >>> encoding = landcue.load_model("builtin").encode(["photos/harbor/harbor00.webp"])
+    >>> encoding.embedding.shape, encoding.code.shape
+    ((1, 256), (1, 8))
     """
 
     embedding: FloatArray
@@ -234,6 +244,10 @@ class Hit:
             ``None`` where it was not measured.
         region: The part of the image that matches best, in mode ``regions`` only.
         annotated: Whether ``labels`` are annotated; predicted otherwise.
+
+    >>> hit = archive.search("a.png", k=1)[0]
+    >>> hit.id, round(hit.score, 3), hit.shared
+    ('b.png', 0.996, ('water',))
     """
 
     id: str
@@ -258,7 +272,11 @@ class Hit:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """All that an archive or a search needs to know of a model."""
+    """All that an archive or a search needs to know of a model.
+
+    >>> isinstance(landcue.load_model("builtin"), Encoder)
+    True
+    """
 
     @property
     def fingerprint(self) -> str:

@@ -108,6 +108,9 @@ def describe(folder: Path) -> dict[str, Any]:
 
     Raises:
         ArchiveError: There is none, or it is broken.
+
+    >>> describe(folder)["records"]
+    4
     """
     opened, size = ArchiveFolder.open(folder), size_of(folder)
     return {
@@ -151,6 +154,9 @@ def delete(folder: Path, ids: Sequence[str], *, apply: bool = True) -> DeleteRep
 
     Raises:
         ArchiveError: The archive is missing, locked, broken or cannot be written.
+
+    >>> delete(folder, ["a.png", "x.png"], apply=False).missing
+    ('x.png',)
     """
     read_manifest(folder)
     with storage.locked(folder, "writing to") if apply else contextlib.nullcontext():
@@ -177,6 +183,10 @@ def compact(folder: Path) -> tuple[Size, Size]:
 
     Raises:
         ArchiveError: The archive is missing, locked, broken or cannot be written.
+
+    >>> before, after = compact(folder)
+    >>> after.versions
+    1
     """
     read_manifest(folder)
     with storage.locked(folder, "writing to"):
@@ -187,7 +197,11 @@ def compact(folder: Path) -> tuple[Size, Size]:
 
 
 def size_of(folder: Path) -> Size:
-    """Measure an archive."""
+    """Measure an archive.
+
+    >>> size_of(folder).bytes > 0
+    True
+    """
     base = folder / read_manifest(folder).base
     files = storage.listed(base / TABLE_FOLDER)
     total = sum(path.stat().st_size for path in storage.listed(folder).values())

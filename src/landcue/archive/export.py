@@ -79,6 +79,10 @@ def write_geojson(
 
     Raises:
         LandcueError: The archive is broken or the file cannot be written.
+
+    >>> from landcue.archive import ArchiveFolder
+    >>> write_geojson(ArchiveFolder.open(folder), Path("records.geojson"))
+    4
     """
 
     def features() -> Iterator[dict[str, Any]]:
@@ -118,6 +122,12 @@ def write_stac(
     Raises:
         DataError: A record has no time and ``time`` is not set.
         LandcueError: The archive is broken or a file cannot be written.
+
+    >>> from datetime import UTC, datetime
+    >>> from landcue.archive import ArchiveFolder
+    >>> time = datetime(2024, 1, 1, tzinfo=UTC)
+    >>> write_stac(ArchiveFolder.open(folder), Path("items.json"), time=time)
+    4
     """
     writer = _Stac(archive, out, vectors, in_utc(time))
     n = _write(out, {"type": "FeatureCollection"}, writer.items(progress))
@@ -318,6 +328,10 @@ def write_geoparquet(
 
     Raises:
         LandcueError: The archive is broken or the file cannot be written.
+
+    >>> from landcue.archive import ArchiveFolder
+    >>> write_geoparquet(ArchiveFolder.open(folder), Path("records.parquet"))
+    4
     """
     schema = _schema(archive, vectors=vectors)
     n = 0

@@ -137,6 +137,9 @@ class ImportColumns:
         labels: Lists of text.
         path: Text: path or address of the image.
         group: Text: the scene or product of the image.
+
+    >>> ImportColumns("embedding", geometry="geometry", time="acquired").id is None
+    True
     """
 
     embedding: str

@@ -90,6 +90,12 @@ def import_table(
         UsageError: The table has no such column, or one of the wrong type.
         DataError: The table cannot be read, or none of its rows can be used.
         ArchiveError: The folder holds another archive or something else, or cannot be written.
+
+    >>> import pyarrow, pyarrow.parquet
+    >>> table = pyarrow.table({"id": ["a", "b"], "vector": [[1.0, 0.0], [0.6, 0.8]]})
+    >>> pyarrow.parquet.write_table(table, "table.parquet")
+    >>> import_table(Path("table.parquet"), Path("imported"), ImportColumns("vector")).records
+    2
     """
     name = new_name({}, file, {})
     reader = TableReader(file, columns)

@@ -181,6 +181,10 @@ def index_source(
         DataError: The source is missing, or no image in it can be read.
         ModelError: There is no such model, or it is broken.
         ArchiveError: The archive is locked, broken, another model's, or cannot be written.
+
+    >>> report = index_source("photos", "archives/new", options=IndexOptions(folder_labels=True))
+    >>> report.added
+    8
     """
     from landcue.data.datasets import detect_source
     from landcue.data.sources import open_source
@@ -347,6 +351,8 @@ def reembed_archive(
 
     Raises:
         LandcueError: As :func:`landcue.archive.rebuild.reembed`.
+
+    >>> reembed_archive(Path("archives/photos"), "onnx:mine.onnx").records     # doctest: +SKIP
     """
     from landcue.models.load import is_builtin, load_model
 
@@ -403,6 +409,9 @@ def repair_archive(
 
     Raises:
         LandcueError: As :func:`landcue.archive.rebuild.repair`.
+
+    >>> repair_archive(folder).repaired
+    []
     """
     from landcue.models.load import load_model
 

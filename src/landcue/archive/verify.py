@@ -112,6 +112,9 @@ def verify_archive(folder: Path) -> VerifyReport:
 
     Raises:
         ArchiveError: There is none, or neither its manifest nor the copy of it can be read.
+
+    >>> verify_archive(folder).problems
+    ()
     """
     mark = ReaderMark(folder)
     found = verify_files(folder)

@@ -89,6 +89,11 @@ class CueCodes:
         hash: uint8 ``[n, ceil(K / 8)]``.
         n_label_bits: L; 0 for hash codes alone.
         n_hash_bits: K; 0 for label codes alone.
+
+    >>> from landcue.codes import pack_bits
+    >>> codes = CueCodes(pack_bits([[1, 0], [0, 1]]), pack_bits([[1, 1], [1, 0]]), 2, 2)
+    >>> len(codes), codes.bits
+    (2, '2 + 2')
     """
 
     label: ByteArray

@@ -105,6 +105,9 @@ def fit_sign(train: Vectors, n_bits: int, seed: int = 0) -> Hasher:
 
     Raises:
         UsageError: ``n_bits`` exceeds what the embeddings can fill.
+
+    >>> fit_sign(np.array([[1.0, -1], [-1, 1]]), 2).encode(np.array([[1.0, -1]])).tolist()
+    [[1]]
     """
     mean, centered = _center(train, n_bits)
     if n_bits == mean.size:
@@ -124,6 +127,10 @@ def fit_itq(train: Vectors, n_bits: int, seed: int = 0) -> Hasher:
 
     Raises:
         UsageError: ``n_bits`` exceeds what the embeddings can fill.
+
+    >>> train = np.random.default_rng(0).normal(size=(100, 16))
+    >>> fit_itq(train, 8).encode(train).shape
+    (100, 1)
     """
     mean, centered = _center(train, n_bits)
     axes = _principal(centered, n_bits)
@@ -144,6 +151,10 @@ def fit_lsh(train: Vectors, n_bits: int, seed: int = 0) -> Hasher:
 
     Raises:
         UsageError: The embeddings cannot be used, or ``n_bits`` is less than 1.
+
+    >>> train = np.random.default_rng(0).normal(size=(100, 16))
+    >>> fit_lsh(train, 64).encode(train).shape
+    (100, 8)
     """
     mean, _ = _center(train, n_bits)
     return Hasher("lsh", mean, np.random.default_rng(seed).standard_normal((mean.size, n_bits)))

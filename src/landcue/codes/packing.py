@@ -124,6 +124,9 @@ class CodeStatistics:
         imbalance: Mean over the bits of ``|2 * mean - 1|``; 0 is balanced, 1 means constant bits.
         n_distinct: Different codes.
         collision_rate: Share of the records whose code another record has too, 0..1.
+
+    >>> code_statistics(pack_bits([[1, 0], [1, 1], [1, 1]]), 2).bit_means
+    (1.0, 0.6666666666666666)
     """
 
     n_codes: int

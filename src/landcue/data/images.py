@@ -174,6 +174,9 @@ def read_picture(
 
     Raises:
         DataError: As :func:`read_image`; or a raster holds too little data.
+
+    >>> read_picture(Path("photos/harbor/harbor00.webp")).pixels.shape
+    (128, 128, 3)
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
     if isinstance(source, Path):

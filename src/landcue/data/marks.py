@@ -102,7 +102,7 @@ def as_marks(given: Marks | Given | str | os.PathLike[str], collection: str | No
 
 
 def read_marks(path: Path, collection: str | None = None) -> Marks:
-    """Read marks from a file.
+    r"""Read marks from a file.
 
     Args:
         path: The file of collections of ``landcue serve --collections``; a collection that the page
@@ -115,6 +115,10 @@ def read_marks(path: Path, collection: str | None = None) -> Marks:
     Raises:
         UsageError: No or several collections match.
         DataError: The file cannot be read.
+
+    >>> _ = Path("marks.csv").write_text("id,mark\na.png,good\nb.png,bad\nc.png,\n")
+    >>> read_marks(Path("marks.csv")).relevant
+    {'a.png': True, 'b.png': False}
     """
     try:
         with path.open("rb") as file:

@@ -75,6 +75,10 @@ def write_demo_archive(
         UsageError: ``n``, ``size`` or ``seed`` out of range.
         DataError: The folder holds something else, or an archive with other parameters.
         LandcueError: The folder cannot be written.
+
+    >>> folder = write_demo_archive(Path("demo"), n=14, size=32)
+    >>> len(list((folder / "images").glob("harbor/*")))
+    1
     """
     if n < 1:
         raise UsageError(f"n {n}: pass at least 1 image")

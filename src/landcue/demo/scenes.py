@@ -328,6 +328,10 @@ def render_chip(
 
     Raises:
         UsageError: Unknown theme, or ``size`` not between 32 and 1024.
+
+    >>> image, labels = render_chip(0, "lake", 64)
+    >>> image.shape, sorted(labels)
+    ((64, 64, 3), ['grass', 'ships', 'trees', 'water'])
     """
     canvas = draw(rng, theme, size)
     return canvas.develop(), canvas.labels()

@@ -188,6 +188,8 @@ def estimate_hours(spec: Spec, steps: int = 2) -> Estimate:
 
     Raises:
         UsageError, DataError, ModelError: As the training would.
+
+    >>> estimate_hours(read_preset("marc-dlrsd", "DATA/DLRSD"))                # doctest: +SKIP
     """
     planned = cells(spec)
     configs = [spec.training(cell.method, cell.seed, cell.bits) for cell in planned]

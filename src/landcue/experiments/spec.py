@@ -130,7 +130,7 @@ class Spec(BaseModel):
 
 
 def read_spec(file: Path, base: Values | None = None) -> Spec:
-    """Read and check a specification.
+    r"""Read and check a specification.
 
     Args:
         file: The YAML file.
@@ -138,6 +138,10 @@ def read_spec(file: Path, base: Values | None = None) -> Spec:
 
     Raises:
         UsageError: Broken YAML, an unknown key, or methods that contradict each other.
+
+    >>> _ = Path("methods.yaml").write_text("seeds: [0]\nmethods: {supcon: {}}")
+    >>> list(read_spec(Path("methods.yaml"), {"data": {"root": "photos"}}).methods)
+    ['supcon']
     """
     values = read_values(file)
     known = list(Spec.model_fields)

@@ -128,6 +128,8 @@ def to_json(results: Results, compared: Sequence[dict[str, Any]] | None = None) 
     Args:
         results: The experiment's outcome.
         compared: What :func:`comparisons` returned for it; made here without.
+
+    >>> to_json(landcue.experiments.run("methods.yaml", "out"))                # doctest: +SKIP
     """
     part = part_of(results)
     return {
@@ -157,6 +159,8 @@ def to_markdown(results: Results, compared: Sequence[dict[str, Any]] | None = No
     Args:
         results: The experiment's outcome.
         compared: What :func:`comparisons` returned for it; made here without.
+
+    >>> print(to_markdown(landcue.experiments.run("methods.yaml", "out")))     # doctest: +SKIP
     """
     lines = [f"# {results.spec.name}", "", *_facts(results), ""]
     lines += markdown(_score_cells(results, "**{}**".format, "{} ± {}"))
@@ -177,7 +181,10 @@ def to_markdown(results: Results, compared: Sequence[dict[str, Any]] | None = No
 
 
 def to_latex(results: Results) -> str:
-    """Return the table of scores as a LaTeX ``tabular`` (needs ``booktabs``)."""
+    """Return the table of scores as a LaTeX ``tabular`` (needs ``booktabs``).
+
+    >>> print(to_latex(landcue.experiments.run("methods.yaml", "out")))        # doctest: +SKIP
+    """
     cells = _score_cells(results, r"\textbf{{{}}}".format, r"{} $\pm$ {}", latex_escape)
     return latex(cells, len(cells[0]) - len(results.spec.metrics) - 1, _facts(results))
 

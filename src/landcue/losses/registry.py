@@ -106,6 +106,11 @@ def create_classification(
     Raises:
         UsageError: Unknown loss, or an option it does not have, with near matches; no statistics
             for a loss that needs them.
+
+    >>> import torch
+    >>> loss = create_classification("asymmetric", {"gamma_negative": 2})
+    >>> loss(torch.zeros(2, 3), torch.eye(3)[:2])
+    tensor(0.3118)
     """
     kind = CLASSIFICATIONS.get(name)
     if kind is None:

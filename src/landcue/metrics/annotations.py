@@ -24,6 +24,10 @@ class Annotations:
         label_names: The C label names.
         groups: What each image was drawn from (scene, tile), or ``None`` for an image without
             one; empty if no image has one.
+
+    >>> images = Annotations(("a", "b"), np.eye(2, dtype=np.uint8), ("water", "ship"))
+    >>> len(images)
+    2
     """
 
     ids: tuple[str, ...]

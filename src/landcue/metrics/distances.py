@@ -178,6 +178,11 @@ def cue(query: LabelledCodes, gallery: LabelledCodes, weight: int) -> Distances:
     Raises:
         UsageError: The codes differ in bits, the weight is not a whole number of 0 or more, or
             it leaves no bit to compare.
+
+    >>> from landcue.codes import CueCodes, pack_bits
+    >>> codes = CueCodes(pack_bits([[1, 0], [0, 1]]), pack_bits([[1, 1], [1, 0]]), 2, 2)
+    >>> cue(codes, codes, weight=4).rows(slice(0, 1)).tolist()
+    [[0, 9]]
     """
     ours, theirs = ((c.n_label_bits, c.n_hash_bits) for c in (query, gallery))
     if ours != theirs:

@@ -275,6 +275,13 @@ def side_by_side(spaces: Mapping[str, Report], main: str) -> str:
     Args:
         spaces: Reports of the same protocol and images, by column name.
         main: The column whose intervals, labels and tie bands are shown in full.
+
+    >>> import numpy as np
+    >>> from landcue.metrics import evaluate
+    >>> vectors, labels = np.eye(2)[[0, 0, 1, 1]], [0, 0, 1, 1]
+    >>> both = {"cosine": evaluate(vectors, labels), "reversed": evaluate(vectors[::-1], labels)}
+    >>> print(side_by_side(both, "cosine"))                                    # doctest: +ELLIPSIS
+    protocol any@20,100 ...
     """
     chosen = spaces[main]
     order = [main, *(name for name in spaces if name != main)]

@@ -260,10 +260,14 @@ _QRELS = "query 0 item gain"
 
 
 def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
-    """Read the results of each query; scores must fall, and ranks must not, line by line.
+    r"""Read the results of each query; scores must fall, and ranks must not, line by line.
 
     Raises:
         DataError: The file is missing, or a line is broken or out of order; names the line.
+
+    >>> _ = Path("run.txt").write_text("q1 Q0 b.png 1 0.9 mine\nq1 Q0 a.png 2 0.5 mine\n")
+    >>> read_run(Path("run.txt"))
+    {'q1': [('b.png', 0.9), ('a.png', 0.5)]}
     """
     run: dict[str, list[tuple[str, float]]] = {}
     ranks: dict[str, float] = {}
@@ -281,11 +285,15 @@ def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
 
 
 def read_qrels(path: Path) -> dict[str, dict[str, float]]:
-    """Read the gains of each query.
+    r"""Read the gains of each query.
 
     Raises:
         DataError: The file is missing, a line is broken, a gain negative, or an item judged
             twice; names the line.
+
+    >>> _ = Path("qrels.txt").write_text("q1 0 a.png 2\nq1 0 b.png 0\n")
+    >>> read_qrels(Path("qrels.txt"))
+    {'q1': {'a.png': 2.0, 'b.png': 0.0}}
     """
     qrels: dict[str, dict[str, float]] = {}
     for where, (query, _, item, gain) in _lines(path, _QRELS):

@@ -94,6 +94,10 @@ def create_backbone(
     Raises:
         UsageError: Unknown name, or an image size or number of bands that it cannot take.
         ModelError: The weights cannot be downloaded.
+
+    >>> backbone = create_backbone("resnet18")
+    >>> backbone(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 512])
     """
     if name in OWN:
         if in_chans != 3:
@@ -248,6 +252,9 @@ def load_backbone_weights(backbone: nn.Module, file: Path) -> None:
 
     Raises:
         ModelError: A pickle, a missing or broken file, or weights of another architecture.
+
+    >>> file = Path("resnet18.safetensors")
+    >>> load_backbone_weights(create_backbone("resnet18"), file)               # doctest: +SKIP
     """
     wanted: dict[str, Tensor] = backbone.state_dict()
     carried = _read_carried(file)

@@ -143,6 +143,12 @@ def save_checkpoint(folder: Path, encoder: NeuralEncoder, provenance: Mapping[st
 
     Raises:
         LandcueError: The folder cannot be written.
+
+    >>> from landcue.models import NeuralEncoder, build_config
+    >>> encoder = NeuralEncoder(build_config("resnet18", dim=8))
+    >>> fingerprint = save_checkpoint(Path("model"), encoder, {"dataset": "photos"})
+    >>> load_checkpoint(Path("model")).encoder.fingerprint == fingerprint
+    True
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
     mark = fingerprint(encoder.config, tensors)
@@ -166,6 +172,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         ModelError: Missing or broken files, a pickle, an unknown format version, or weights whose
             fingerprint is not the recorded one.
+
+    >>> load_checkpoint(Path("runs/marc")).provenance["dataset"]               # doctest: +SKIP
+    'ucmerced'
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"

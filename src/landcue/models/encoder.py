@@ -300,7 +300,11 @@ def _projection(kind: Projection, features: int, dim: int) -> nn.Module:
 
 
 def build_config(backbone: str, *, in_chans: int = 3, **options: object) -> ModelConfig:
-    """Make a :class:`ModelConfig` with the backbone's own normalization and channel order."""
+    """Make a :class:`ModelConfig` with the backbone's own normalization and channel order.
+
+    >>> build_config("resnet18").backbone
+    'resnet18'
+    """
     made_for = normalization(backbone, in_chans)._asdict()
     return ModelConfig(backbone=backbone, in_chans=in_chans, **made_for, **options)  # pyright: ignore[reportArgumentType]
 

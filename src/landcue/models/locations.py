@@ -67,6 +67,12 @@ def similar_regions(
     Raises:
         UsageError: The encoder's backbone ends in no feature map, it was exported without one, or
             the sizes do not fit.
+
+    >>> import landcue
+    >>> encoder = landcue.load_model("builtin")
+    >>> image = encoder.prepare(np.zeros((200, 200, 3), np.uint8))
+    >>> similar_regions(encoder, image, encoder.encode([image]).embedding).cosines.shape
+    (6, 6)
     """
     space: Space | None = getattr(encoder, "space", None)  # fitted to an archive
     encoder = getattr(encoder, "base", encoder)

@@ -66,7 +66,13 @@ class Contest:
 def compare_evaluations(
     first: Evaluation, second: Evaluation, *, resamples: int = 10_000, seed: int = 0
 ) -> list[Contest]:
-    """Compare two models, the spaces they are searched in first, then others of the same name."""
+    """Compare two models, the spaces they are searched in first, then others of the same name.
+
+    >>> import landcue
+    >>> first = landcue.evaluate(folder)
+    >>> compare_evaluations(first, first)[0].metrics["mAP"].test.difference
+    0.0
+    """
     check_same(first, second)
     pairs = [(first.searched, second.searched)]
     pairs += [

@@ -32,12 +32,20 @@ class WatchHit:
 
 
 def write_json_lines(hits: Iterable[WatchHit]) -> str:
-    """Return hits as JSON lines."""
+    """Return hits as JSON lines.
+
+    >>> write_json_lines([])
+    ''
+    """
     return "".join(json.dumps(asdict(hit)) + "\n" for hit in hits)
 
 
 def write_feed(hits: Iterable[WatchHit], title: str) -> bytes:
-    """Return hits as an Atom feed (RFC 4287), the newest first."""
+    """Return hits as an Atom feed (RFC 4287), the newest first.
+
+    >>> write_feed([], "new harbors").splitlines()[0]
+    b"<?xml version='1.0' encoding='utf-8'?>"
+    """
     newest = sorted(hits, key=lambda hit: -hit.number)
     feed = ET.Element("feed", xmlns=_ATOM)
     base = f"urn:landcue:{title.encode().hex()}"

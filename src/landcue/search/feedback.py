@@ -202,6 +202,10 @@ def simulate_feedback(
     Raises:
         ArchiveError: No archive, or fewer than two annotated records in the part.
         UsageError: A value is not valid.
+
+    >>> report = simulate_feedback(archive, rounds=1, per_round=1)
+    >>> report.records, report.left_out
+    (4, 1)
     """
     for name, value, known in (
         ("part", part, PARTS),

@@ -28,14 +28,21 @@ Rule = Literal["mean", "rocchio", "linear"]
 
 @dataclass(frozen=True, slots=True)
 class ById:
-    """A record of the archive, even if there is a file of the same name."""
+    """A record of the archive, even if there is a file of the same name.
+
+    >>> archive.search(ById("a.png"), k=1)[0].id
+    'b.png'
+    """
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A description in words, for models with a text tower."""
+    """A description in words, for models with a text tower.
+
+    >>> archive.search(Text("a harbor with many small boats"))                 # doctest: +SKIP
+    """
 
     text: str
 

@@ -112,7 +112,10 @@ def run_saved(folder: Path) -> WatchReport:
 
 
 class Watches:
-    """The saved searches of an archive folder; processes may share them."""
+    """The saved searches of an archive folder; processes may share them.
+
+    >>> archive.watches.add("harbors", archive.embed("a.png"), k=5)            # doctest: +SKIP
+    """
 
     def __init__(self, archive: Archive, busy_seconds: float = _BUSY_SECONDS) -> None:
         """Take an archive.

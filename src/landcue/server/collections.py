@@ -73,6 +73,13 @@ class Collections:
     """The file of all collections; threads and processes may share it.
 
     Every change is one transaction: after a crash it is there whole, or not at all.
+
+    >>> collections = Collections(Path("picks.db"))
+    >>> collections.check()  # creates the file
+    >>> marks = [{"id": "a.png", "mark": "good"}]
+    >>> made = collections.create("photos", "marinas", None, marks, "me")
+    >>> [one["id"] for one in collections.get(made["id"])["members"]]
+    ['a.png']
     """
 
     def __init__(self, path: Path | None, most_bytes: int = COLLECTIONS_BYTES) -> None:
@@ -244,8 +251,8 @@ class Collections:
             id_: The collection.
             name: Its new name.
             query: The search that it belongs to.
-            members: Each with ``id``, ``mark``, ``note`` and ``labels``; one without any of the
-                last three is removed. One with ``revision`` must still have it, 0 for none.
+            members: Each with ``id`` and any of ``mark``, ``note`` and ``labels``; one without
+                these is removed. One with ``revision`` must still have it, 0 for none.
             who: Who marked them.
             merge: Another collection of the archive: its members are added, those that are in
                 both keep their marks.
@@ -437,16 +444,16 @@ def _mark(
             "INSERT INTO changes VALUES (?, ?, ?, ?)",
             (id_, revision, record, None if before is None else json.dumps(dict(before))),
         )
-        kept = member["mark"] or member["note"] or member["labels"]
+        mark, note, labels = member.get("mark"), member.get("note"), member.get("labels", ())
         value = {
-            "mark": member["mark"],
-            "note": member["note"],
-            "labels": json.dumps(list(member["labels"])),
+            "mark": mark,
+            "note": note,
+            "labels": json.dumps(list(labels)),
             "who": member.get("who") or who,
             "time": now,
             "revision": number,
         }
-        _put(database, id_, record, value if kept else None)
+        _put(database, id_, record, value if mark or note or labels else None)
     (count,) = database.execute(
         "SELECT count(*) FROM members WHERE collection = ?", (id_,)
     ).fetchone()

@@ -60,6 +60,9 @@ class Limits(BaseModel):
         per_second: Mean requests per second of one client; ``None`` for any.
         rate_seconds: Its requests are counted over so many seconds, which allows bursts.
         collections_bytes: Largest size of the file of collections.
+
+    >>> Limits(images=2, per_second=10).searches
+    4
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,7 +92,11 @@ class Limits(BaseModel):
 
 
 class Tokens(BaseModel):
-    """Secrets by scope; the scope feedback, which may change collections, includes read."""
+    """Secrets by scope; the scope feedback, which may change collections, includes read.
+
+    >>> Tokens(read=("a" * 24,)).feedback
+    ()
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -125,6 +132,9 @@ class Settings(BaseSettings):
 
     Raises:
         UsageError: A value cannot be used.
+
+    >>> Settings(archives=["archives/photos"], limits={"images": 2}).limits.images
+    2
     """
 
     model_config = SettingsConfigDict(

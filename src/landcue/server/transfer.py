@@ -45,6 +45,9 @@ def export_watches(archive: Archive, collection: str | None = None) -> dict[str,
 
     Raises:
         UsageError: The archive is not in a local folder.
+
+    >>> export_watches(archive)["watches"]
+    []
     """
     watches = archive.watches.export(collection)
     for one in watches:
@@ -64,6 +67,9 @@ def import_watches(archive: Archive, watches: Sequence[WatchFile]) -> list[str]:
 
     Raises:
         LandcueError: They cannot be written now; none was saved.
+
+    >>> import_watches(archive, [])
+    []
     """
     ready, problems = _ready(archive, watches, lambda _: None)
     if ready:
@@ -143,6 +149,14 @@ def export_collection(
 
     Raises:
         CollectionError: There is no such collection.
+
+    >>> from pathlib import Path
+    >>> collections = Collections(Path("exported.db"))
+    >>> collections.check()
+    >>> marks = [{"id": "a.png", "mark": "good"}]
+    >>> made = collections.create("photos", "marinas", None, marks, "me")
+    >>> [one["id"] for one in export_collection(collections, made["id"])["members"]]
+    ['a.png']
     """
     known = collections.get(id_)
     query, sources, images = known["query"], {id_}, collections.kept(id_)
@@ -199,6 +213,10 @@ def import_collection(
         DataError: An embedding or a thumbnail is broken; nothing was added.
         CollectionError: As :meth:`Collections.create`.
         LandcueError: Saved searches cannot be written now; nothing was added.
+
+    >>> from landcue.server import read_collection
+    >>> given = read_collection("marinas.json")                                # doctest: +SKIP
+    >>> import_collection(Collections("picks.db"), archive, "photos", given)   # doctest: +SKIP
     """
     problems: list[str] = []
     members = [one.model_dump() for one in given.members if one.id in archive]

@@ -211,10 +211,14 @@ def make_config(values: dict[str, Any]) -> TrainingConfig:
 
 
 def read_config(file: Path) -> TrainingConfig:
-    """Read a YAML config.
+    r"""Read a YAML config.
 
     Raises:
         UsageError: A missing or broken file, or a bad key or value.
+
+    >>> _ = Path("train.yaml").write_text("data: {root: photos}\nloss: {name: supcon}\n")
+    >>> read_config(Path("train.yaml")).loss.name
+    'supcon'
     """
     return make_config(read_values(file))
 

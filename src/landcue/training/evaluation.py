@@ -203,6 +203,8 @@ def study_run(
         ModelError: No finished run in the folder.
         DataError: The images are missing, or the part is empty.
         UsageError: An unknown part or protocol, or a protocol for another dataset, split or part.
+
+    >>> study_run(Path("runs/marc")).metrics["mAP"]                            # doctest: +SKIP
     """
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)

@@ -70,6 +70,10 @@ def load_dataset(name: str, root: str | Path) -> ImageSet:
     Raises:
         UsageError: Unknown name.
         DataError: ``root`` does not hold that dataset.
+
+    >>> images = load_dataset("ucmerced", "DATA/UCMerced")                     # doctest: +SKIP
+    >>> len(images.records), images.label_names[:2]                            # doctest: +SKIP
+    (2100, ('airplane', 'bare-soil'))
     """
     if name not in DATASETS:
         raise UsageError(f"unknown dataset {name!r}{did_you_mean(name, DATASETS)}")
@@ -84,6 +88,9 @@ def check_dataset(name: str, root: Path, progress: Progress | None = None) -> Da
     Raises:
         UsageError: Unknown name.
         DataError: ``root`` does not hold that dataset, or a label map has an unknown value.
+
+    >>> check_dataset("ucmerced", Path("DATA/UCMerced")).ok                    # doctest: +SKIP
+    True
     """
     try:
         images = load_dataset(name, root)
@@ -125,6 +132,10 @@ def detect_source(
 
     Raises:
         DataError: ``path`` is missing or holds no usable image.
+
+    >>> images = detect_source(Path("photos"))
+    >>> images.name, images.label_names
+    ('folder', ('beach', 'harbor'))
     """
     name = detect_dataset(path) if labels is None else None
     if name is not None:

@@ -38,6 +38,10 @@ def open_source(
     Raises:
         DataError: ``path`` is missing or holds no usable image.
         StoreError: The store cannot be reached, or refuses.
+
+    >>> images = open_source(Path("photos"))
+    >>> images.records[0].id, images.records[0].labels
+    ('beach/beach00.webp', ('beach',))
     """
     if is_object(path):
         if path.suffix.lower() in _FILES and store_of(path).exists(address(path)):

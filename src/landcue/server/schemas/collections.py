@@ -111,6 +111,8 @@ def read_collection(path: str | PathLike[str]) -> CollectionFile:
 
     Raises:
         DataError: The file cannot be read, or holds something else.
+
+    >>> read_collection("marinas.json").members                                # doctest: +SKIP
     """
     return read_file(CollectionFile, path)
 

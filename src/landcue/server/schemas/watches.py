@@ -130,6 +130,8 @@ def read_watches(path: str | PathLike[str]) -> WatchesFile:
 
     Raises:
         DataError: The file cannot be read, or holds something else.
+
+    >>> read_watches("watches.json").watches                                   # doctest: +SKIP
     """
     return read_file(WatchesFile, path, "watches")
 
