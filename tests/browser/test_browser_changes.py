@@ -193,7 +193,9 @@ def test_dates_of_two_archives_are_compared(halves, dated, serve, visit):
     guest.page.get_by_label("Before: until").fill("2015-06-30")
     guest.page.get_by_label("After: from").fill("2015-07-01")
     guest.button("Compare").click()
-    expect(guest.page.get_by_role("alert")).to_contain_text("No record lies in after 2015-07-01")
+    expect(guest.page.get_by_role("alert")).to_contain_text(
+        "No record has a time that fits after 2015-07-01"
+    )
     guest.page.get_by_label("Archive of the later dates").select_option("late")
     expect(guest.page.get_by_text("2018-07-01 – 2018-07-01 in this archive")).to_be_visible()
     guest.page.get_by_label("False alarm rate").select_option("show all pairs")
@@ -242,7 +244,11 @@ def test_changes_are_exported(area, visit, tmp_path):
 BAD = [
     ("before=/2018-12-31&after=2012-01-01/", "Before: until", "use the earlier date as before"),
     ("before=/&after=2018-01-01/", "Before: until", "Before: a date is missing: write 2013"),
-    ("before=/2012-12-31&after=2030-01-01/", "After: from", "No record lies in after 2030"),
+    (
+        "before=/2012-12-31&after=2030-01-01/",
+        "After: from",
+        "No record has a time that fits after 2030",
+    ),
     (f"{ASKED[14:]}&has=field+and", "Labels after", "expected a label name"),
     (f"{ASKED[14:]}&had=feild", "Labels before", "did you mean 'field'"),
     (f"{ASKED[14:]}&bbox=1,1,2,2", None, "No record matches bbox 1,1,2,2"),

@@ -97,9 +97,10 @@ def test_another_model_reads_the_chips_as_they_were_read(scenes, tmp_path):
     ("args", "status", "word"),
     [
         (["--chip", "64px", "--bands", "1,2,9"], 1, "has no band 9, only 4; change --bands"),
-        (["--chip", "64"], 2, "use pixels or metres, such as 256px or 120m"),
+        (["--chip", "64"], 2, "use pixels or meters, such as 256px or 120m"),
         (["--stride", "32px"], 2, "--stride is for chips; add their size: --chip 256px"),
         (["--chip", "64px", "--bands", "1,2"], 2, "names 2 bands, but the model takes 3"),
+        (["--chip", "64px", "--bands", "1"], 2, "names 1 band, but the model takes 3"),
         (["--chip", "64px", "--labels", "x.csv"], 2, "is for whole images, not for chips"),
         (
             ["--chip", "64px", "--bands", "1,2,3", "--device", "abacus"],

@@ -136,6 +136,7 @@ def test_mistakes_are_one_line(copies):
         (["spec.yaml", "--preset", "marc-dlrsd"], "name a specification file, or a --preset"),
         (["spec.yaml", "--seed", "1"], "--seed and --partial are for a --preset"),
         (["--preset", "marc-dlrsd"], "needs --data-root"),
+        (["--preset", "marc-dlrs"], "no preset 'marc-dlrs' (did you mean 'marc-dlrsd'"),
     ],
 )
 def test_the_command_names_what_is_missing(tmp_path, words, message):

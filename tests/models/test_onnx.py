@@ -137,6 +137,16 @@ def test_int8_is_measured_on_other_images_than_it_is_calibrated_on(tmp_path, chi
     assert "lost" in describe(card) or "gained" in describe(card)
 
 
+def test_int8_takes_any_number_of_images(tmp_path, chips):
+    """Also one that is no multiple of a batch, as where a file is broken."""
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    records = [*chips, *chips, Record("broken", broken)][-38:]
+    card = export_onnx(make(), tmp_path / "m.onnx", int8=True, records=records, message=quiet)
+    assert card.fidelity["images"] == 37
+    assert card.fidelity["cosine"]["mean"] > 0.9
+
+
 def _read(record: Record) -> np.ndarray:
     from landcue.data.images import read_image
 

@@ -95,7 +95,10 @@ def test_labels_and_places_are_filters(folder):
     assert [one.p for one in lost] == [one.p for one in every if one.lost]
     turned = archive.change(**dates, alpha=1, labels_before="ships", labels_after="grass")
     assert tuple(turned) == tuple(lost)
-    assert len(archive.change(**dates, alpha=1, gained=["ships"])) == 0
+    none = archive.change(**dates, alpha=1, gained=["ships"])
+    assert len(none) == 0
+    assert f"{N} with p <= 1, 0 of them with the labels asked for; calibrated" in none.summary
+    assert "asked for" not in every.summary
     assert len(archive.change(**dates, alpha=1, k=2)) == 2
     near = archive.change(**dates, alpha=1, where=landcue.Filter.parse(bbox="-10,40,-9.496,41"))
     assert len(near) == near.facts.pairs == 51
@@ -316,8 +319,8 @@ def test_pairs_are_decoded_when_they_are_read(folder):
         ({"after": ""}, UsageError, "after: a date is missing"),
         ({"before": "soon"}, UsageError, "before: 'soon' is no date: write 2013, 2013-06"),
         ({"after": "2018-13"}, UsageError, "is no date"),
-        ({"before": "2009"}, DataError, "no record lies in before 2009; times are 2010-07-01 to"),
-        ({"after": "2020"}, DataError, "no record lies in after 2020"),
+        ({"before": "2009"}, DataError, "time that fits before 2009; times are 2010-07-01 to"),
+        ({"after": "2020"}, DataError, "no record has a time that fits after 2020"),
         ({"alpha": 0}, UsageError, "use a false alarm rate above 0"),
         ({"min_overlap": 1.5}, UsageError, "use a share above 0"),
         ({"scoring": "train"}, UsageError, "did you mean 'trained'"),

@@ -376,8 +376,11 @@ def test_command_writes_json_lines_and_a_feed(tmp_path):
     assert len(entries) == len({entry.findtext(f"{atom}id") for entry in entries}) == 3
     assert entries[0].findtext(f"{atom}title") == f"a & <b>: {lines[-1]['id']}"
     assert run(app, ["watch", "run", folder]).stdout == ""
-    again = run(app, ["watch", "run", folder, "--after", "0"]).stdout
-    assert [json.loads(line) for line in again.splitlines()] == lines
+    again = run(app, ["watch", "run", folder, "--after", "0"])
+    assert [json.loads(line) for line in again.stdout.splitlines()] == lines
+    assert again.stderr == ""  # not that there are no new hits
+    every = run(app, ["watch", "list", folder]).stdout
+    assert every.endswith("3 hits, every new record that matches the filters\n")
     listed = json.loads(run(app, ["watch", "list", folder, "--json"]).stdout)
     assert [(watch["name"], watch["hits"]) for watch in listed] == [("a & <b>", 3)]
     assert run(app, ["watch", "remove", folder, "a & <b>"]).exit_code == 0

@@ -141,7 +141,11 @@ def test_similarity_as_a_raster(dated, folder, tmp_path):
     [
         ({"before": "2018", "after": "2012"}, 400, "use the earlier date as before"),
         ({"before": "soon"}, 400, "is no date: write 2013"),
-        ({"before": "1990"}, 400, "^No record lies in before 1990; times are 2012-07-01 to"),
+        (
+            {"before": "1990"},
+            400,
+            "^No record has a time that fits before 1990; times are 2012-07-01 to",
+        ),
         ({"gained": ["shipz"]}, 400, "did you mean 'ships'"),
         ({"scoring": "trained"}, 400, "^There is no trained model of change for this encoder"),
         ({"other": "wider"}, 409, "^Archives 'area' and 'wider' were made by different models"),

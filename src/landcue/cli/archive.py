@@ -389,7 +389,7 @@ def import_(
     records = counted(report.records, "record")
     print_line(
         f"{archive}: {records} of {report.dim} values and {report.n_bits} bits; "
-        f"{report.added} added, {counted(len(report.skipped), 'problem')}"
+        f"{report.added:,} added, {counted(len(report.skipped), 'problem')}"
     )
     if report.normalized:
         low, high = report.least_norm, report.largest_norm

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from landcue.cli.console import Reporter, print_json, print_line
-from landcue.errors import ArchiveError
+from landcue.errors import ArchiveError, counted
 
 if TYPE_CHECKING:
     from landcue.milvus import DiffReport
@@ -54,8 +54,8 @@ def push(
         print_json({"archive": str(archive), "collection": str(address), **facts})
         return
     print_line(
-        f"{address}: {report.records} records; {report.added} added, {report.changed} changed, "
-        f"{report.removed} removed, in {seconds:.1f} s"
+        f"{address}: {counted(report.records, 'record')}; {report.added:,} added, "
+        f"{report.changed:,} changed, {report.removed:,} removed, in {seconds:.1f} s"
     )
 
 

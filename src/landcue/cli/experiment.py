@@ -54,7 +54,7 @@ def experiment(
     validation part; the test part is measured once per model, and test_log.jsonl records when.
     """
     from landcue.errors import UsageError
-    from landcue.experiments import estimate_hours, read_preset, run, to_json, to_markdown
+    from landcue.experiments import PRESETS, estimate_hours, read_preset, run, to_json, to_markdown
 
     if (spec is None) == (preset is None):
         raise UsageError("name a specification file, or a --preset")
@@ -63,10 +63,15 @@ def experiment(
     with Reporter() as reporter:
         chosen: Any = spec
         if preset is not None:
-            if data_root is None:
+            if preset in PRESETS and data_root is None:
                 raise UsageError(f"preset {preset} needs --data-root, the folder of its images")
             chosen = read_preset(
-                preset, data_root, init=init, settings=set_ or (), seeds=seed or (), partial=partial
+                preset,
+                data_root or Path(),
+                init=init,
+                settings=set_ or (),
+                seeds=seed or (),
+                partial=partial,
             )
             for line in chosen.assumptions:
                 reporter.message(f"assumed: {line}")

@@ -19,7 +19,7 @@ def export(
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            help="Images for calibration (up to 256 are used) and to measure the loss of accuracy."
+            help="Images for calibration (128 are used) and to measure the loss of accuracy."
         ),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Label table for these images.")] = None,

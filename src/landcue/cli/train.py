@@ -99,4 +99,4 @@ def train(
     model = summary.fingerprint[:12]
     print_line(f"{summary.folder}: epoch {summary.best_epoch} kept, model {model}")
     for name, value in summary.scores.items():
-        print_line(f"  {name:<12} {value:.4f}  (validation part)")
+        print_line(f"  {name:<13} {value:.4f}  (validation part)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from landcue.cli.console import (
     print_line,
 )
 from landcue.errors import UsageError
+
+if TYPE_CHECKING:
+    from landcue.search.watch import Watch
 
 watch_app = typer.Typer(
     name="watch",
@@ -92,7 +95,14 @@ def add(
     if json_:
         print_json(asdict(saved))
     else:
-        print_line(f"saved {saved.name}: scores of at least {saved.min_score:.4f}")
+        print_line(f"saved {saved.name}: {_condition(saved)}")
+
+
+def _condition(watch: Watch) -> str:
+    """Return which new records are hits of a saved search."""
+    if watch.min_score <= -1:
+        return "every new record that matches the filters"
+    return f"scores of at least {watch.min_score:.4f}"
 
 
 @watch_app.command("list")
@@ -105,7 +115,7 @@ def list_(archive: _Archive, collection: _Collection = None, json_: _Json = Fals
         print_json([asdict(watch) for watch in watches])
         return
     for watch in watches:
-        facts = f"{watch.hits:,} hits, scores of at least {watch.min_score:.4f}"
+        facts = f"{watch.hits:,} hits, {_condition(watch)}"
         problem = f"; {watch.problem}" if watch.problem else ""
         print_line(f"{watch.name}: {watch.query or 'filter'}, {facts}{problem}")
 
@@ -139,7 +149,7 @@ def run(
     if feed is not None:
         write_atomic(feed, write_feed(watches.hits(), str(archive)))
     print(write_json_lines(report.hits if after is None else watches.hits(after)), end="")
-    if not report.hits and not report.problems:
+    if after is None and not report.hits and not report.problems:
         print_line("no new hits", file=sys.stderr)
     for problem in report.problems:
         print_line(f"error: {problem}", file=sys.stderr)

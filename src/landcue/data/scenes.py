@@ -20,7 +20,7 @@ from landcue.data.pictures import (
     Scale,
     choose_bands,
 )
-from landcue.errors import DataError, UsageError, did_you_mean
+from landcue.errors import DataError, UsageError, counted, did_you_mean
 
 MAX_SIDE = 8000
 """Longest side of a chip, in pixels."""
@@ -49,7 +49,7 @@ class Length:
         match = _LENGTH.match(text.strip())
         value = float(match[1]) if match else 0.0
         if match is None or value <= 0 or (match[2] == "px" and not value.is_integer()):
-            raise UsageError(f"{option} {text!r}: use pixels or metres, such as 256px or 120m")
+            raise UsageError(f"{option} {text!r}: use pixels or meters, such as 256px or 120m")
         if match[2] == "px":
             return cls(value, metres=False)
         return cls(value * (1000 if match[2] == "km" else 1), metres=True)
@@ -176,7 +176,7 @@ class SceneOptions:
         if self.bands is not None and len(self.bands) != self.channels:
             given = ",".join(map(str, self.bands))
             raise UsageError(
-                f"--bands {given} names {len(self.bands)} bands, but the model takes "
+                f"--bands {given} names {counted(len(self.bands), 'band')}, but the model takes "
                 f"{self.channels}; name as many"
             )
 
@@ -187,7 +187,7 @@ class SceneOptions:
             raise UsageError("--grid is for chips; add their side: --chip 640m")
         for option, length in (("--chip", self.chip), ("--stride", self.stride)):
             if length is not None and not length.metres:
-                raise UsageError(f"{option} {length}: a grid needs metres, such as 640m")
+                raise UsageError(f"{option} {length}: a grid needs meters, such as 640m")
         if self.stride is not None and self.stride.value > self.chip.value:
             raise UsageError(f"--stride {self.stride} is longer than --chip {self.chip}")
 

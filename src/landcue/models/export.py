@@ -365,11 +365,16 @@ def _quantize(proto: Any, calibration: ByteArray, folder: Path) -> Any:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
-        """Hands the calibration images over, a few at a time."""
+        """Hands the calibration images over, a few at a time.
+
+        All batches have one size: the calibrator stacks what it collects.
+        """
 
         def __init__(self) -> None:
+            count = len(calibration)
+            size = max(n for n in range(1, min(count, _BATCH) + 1) if count % n == 0)
             self._batches: Iterator[ByteArray] = iter(
-                [calibration[i : i + _BATCH] for i in range(0, len(calibration), _BATCH)]
+                [calibration[i : i + size] for i in range(0, count, size)]
             )
 
         def get_next(self) -> Any:

@@ -163,6 +163,8 @@ class Changes(Sequence[Change]):
         facts = self.facts
         on = f"{facts.calibration:,} pairs taken as unchanged" if facts.unchanged else "all pairs"
         text = f"{facts.pairs:,} pairs, {facts.flagged:,} with p <= {facts.alpha:g}"
+        if facts.matched < facts.flagged:
+            text += f", {facts.matched:,} of them with the labels asked for"
         return f"{text}; calibrated on {on}"
 
     def to_json(self) -> dict[str, Any]:

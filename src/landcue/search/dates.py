@@ -139,7 +139,7 @@ def side_of(backend: LocalBackend, mask: Mask, period: Period, name: str) -> Sid
                 "table with a column datetime"
             )
         span = " to ".join(str(t.astype("datetime64[D]")) for t in (times.min(), times.max()))
-        raise DataError(f"no record lies in {name} {period.text}; times are {span}")
+        raise DataError(f"no record has a time that fits {name} {period.text}; times are {span}")
     return Side(backend, rows)
 
 
