@@ -214,7 +214,7 @@ def reembed(
         int | None,
         typer.Option(
             min=0,
-            help="Length in bits of the code of a third-party model; by default chosen by "
+            help="Length in bits of the code fitted to the images; by default chosen by "
             "measured recall.",
         ),
     ] = None,

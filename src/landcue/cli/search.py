@@ -88,11 +88,11 @@ def search(
     bands: Annotated[str | None, typer.Option(help="Bands of the chip, such as 4,3,2.")] = None,
     scale: Annotated[str, typer.Option(help="Scaling of the chip, as for landcue index.")] = "auto",
     labels: Annotated[
-        str | None, typer.Option(help="Only records whose labels match: 'water and not ships'.")
+        str | None, typer.Option(help="Only records whose labels match: 'water and not ship'.")
     ] = None,
     score: Annotated[
         list[str] | None,
-        typer.Option(help="Minimum predicted score of a label, such as ships=0.7; repeatable."),
+        typer.Option(help="Minimum predicted score of a label, such as ship=0.7; repeatable."),
     ] = None,
     bbox: Box = None,
     polygon: Polygon = None,
