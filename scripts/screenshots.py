@@ -76,7 +76,7 @@ def results(page: Page) -> None:
         cards.nth(place).focus()
         page.keyboard.press(key)
     page.get_by_role("button", name="Refine").click()
-    expect(page.get_by_label("Before and after")).to_contain_text("after your marks")
+    expect(page.get_by_label("Before and after")).to_contain_text("after refining")
     for place, key in ((2, "+"), (4, "-")):
         cards.nth(place).focus()
         page.keyboard.press(key)

@@ -92,7 +92,7 @@ def test_two_runs_are_compared_in_the_order_given(world, tmp_path):
     ("args", "words"),
     [
         (["{w}/a", "{w}/b"], "2 targets: expected one target, or two with --compare"),
-        (["{w}/a", "--compare"], "1 targets: expected two targets"),
+        (["{w}/a", "--compare"], "1 target: expected two targets"),
         (["{w}/a", "--compare", "{w}/c"], "a and c differ in split"),
         (["{w}/a", "--compare", "{w}/data"], "data is neither a run"),
         (["{w}/a", "--report", "{w}/data/labels.csv/x.html"], "cannot write"),

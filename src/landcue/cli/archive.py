@@ -245,7 +245,7 @@ def reembed(
     device: Annotated[str, typer.Option(help="Device of the model: cpu, cuda, cuda:1.")] = "cpu",
     json_: _Json = False,
 ) -> None:
-    """Encode all records with another model.
+    """Encode all records again, with another model or a new fit.
 
     Searches use the old one until all are encoded. Saved searches are converted
     where only what was fitted to the archive changes.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from landcue.cli.console import Reporter, print_json, print_text
-from landcue.errors import UsageError
+from landcue.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from landcue.report.comparison import Contest
@@ -71,7 +71,7 @@ def evaluate(
     """Measure retrieval quality: each image of a part is a query against all others."""
     if len(targets) != 1 + compare:
         wanted = "two targets, --compare A B" if compare else "one target, or two with --compare"
-        raise UsageError(f"{len(targets)} targets: expected {wanted}")
+        raise UsageError(f"{counted(len(targets), 'target')}: expected {wanted}")
     from landcue.metrics import find_protocol
 
     if qrels is None and (gallery or ragged or exclude_self):
