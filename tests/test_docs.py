@@ -76,7 +76,7 @@ def folder(tmp_path_factory):
         ("how-to/search.md", "", "hits.png"),
         ("how-to/evaluate.md", "\n1.0 rare\n", "report.html"),
         ("how-to/evaluate.md", "\n0.625\n", None),
-        ("how-to/scale.md", "\n1000000 True\n", "codes.bin"),
+        ("reference/codes.md", "\n1000000 True\n", "codes.bin"),
     ],
 )
 def test_the_examples_of_a_page_run(page, printed, written, folder, monkeypatch, capsys):
