@@ -1,6 +1,7 @@
 """From scenes on disk to change: chips of a grid, their times, and bands that differ."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import rasterio
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 import landcue
 from landcue.cli.main import app
 from landcue.errors import DataError
+from landcue.search import Chip
 from scene_files import noise, write_scene
 
 PLACE = {"crs": "EPSG:32633", "transform": from_origin(500_003, 5_500_001, 10, 10)}
@@ -91,6 +93,25 @@ def test_other_bands_at_the_other_date_are_refused(scenes, tmp_path):
     assert done.exit_code == 1
     assert done.output.count("\n") <= 1
     assert landcue.open(tmp_path / "x").ids() == before
+
+
+def test_a_chip_is_read_with_the_bands_and_the_scale_of_the_archive(scenes, tmp_path):
+    options = ("--chip", "64px", "--bands", "4,1,2", "--scale", "fixed:30,210")
+    done = run("index", scenes / "a.tif", tmp_path / "x", *options)
+    assert done.exit_code == 0, done.output
+    archive = landcue.open(tmp_path / "x")
+    record = archive.record(archive.ids()[7])
+    chip = Chip(archive.file(record.id), record.window)
+    best = archive.search(chip, k=1, mode="embedding")[0]
+    assert best.id == record.id
+    assert best.distance == pytest.approx(0, abs=1e-6)
+    same = replace(chip, bands=(4, 1, 2), scale="fixed:30,210")
+    assert archive.search(same, k=5).hits == archive.search(chip, k=5).hits
+    for other in (replace(chip, bands=(1, 2, 3)), replace(chip, scale="fixed:0,255")):
+        assert archive.search(other, k=1, mode="embedding")[0].distance > 1e-3
+    window = ",".join(map(str, record.window.to_list()))
+    done = run("search", tmp_path / "x", chip.path, "--window", window, "-k", "1", "--json")
+    assert json.loads(done.stdout)["hits"][0]["id"] == record.id
 
 
 def test_grids_that_do_not_match_are_refused_or_pair_by_overlap(scenes, tmp_path):

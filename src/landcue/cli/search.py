@@ -86,7 +86,9 @@ def search(
         str | None, typer.Option(help="Search with this box of the scene QUERY, in degrees.")
     ] = None,
     bands: Annotated[str | None, typer.Option(help="Bands of the chip, such as 4,3,2.")] = None,
-    scale: Annotated[str, typer.Option(help="Scaling of the chip, as for landcue index.")] = "auto",
+    scale: Annotated[
+        str | None, typer.Option(help="Scaling of the chip, as for landcue index.")
+    ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Only records whose labels match: 'water and not ship'.")
     ] = None,
@@ -273,13 +275,13 @@ def _first(
     window: str | None,
     chip_bbox: str | None,
     bands: str | None,
-    scale: str,
+    scale: str | None,
 ) -> Example | None:
     """Return the first example: a record or file, a chip, or a vector."""
     from landcue.search import Chip
     from landcue.search.query import read_vector
 
-    if window is None and chip_bbox is None and (bands is not None or scale != "auto"):
+    if window is None and chip_bbox is None and (bands, scale) != (None, None):
         raise UsageError("--bands and --scale are for a chip: add --window or --chip-bbox")
     if vector is not None:
         if query is not None:

@@ -326,6 +326,7 @@ class QueryEncoder:
 
     def _scenes(self, example: Example) -> Mapping[str, Any]:
         """Return how rasters of the example's source were read, or those of all if they agree."""
+        example = example.path if isinstance(example, Chip) else example
         path = Path(example).absolute() if isinstance(example, str | os.PathLike) else None
         for source in self._sources.values():
             if path is not None and path.is_relative_to(source.root):
@@ -396,6 +397,8 @@ def _read(example: Any, encoder: Encoder, scenes: Mapping[str, Any]) -> ByteArra
     from landcue.data.scenes import SceneOptions
 
     if isinstance(example, np.ndarray):
+        if not example.size:
+            raise UsageError(f"the image is {list(example.shape)}: it has no pixels")
         return example
     if isinstance(example, Image):
         return np.asarray(example.convert("RGB"))
@@ -408,7 +411,8 @@ def _read(example: Any, encoder: Encoder, scenes: Mapping[str, Any]) -> ByteArra
         side=len(encoder.prepare(np.zeros((8, 8, channels), np.uint8))),
     )
     if isinstance(example, Chip):
-        return read_chip(example, options.side)
+        bands, scale = example.bands or options.bands, example.scale or scenes.get("scale")
+        return read_chip(replace(example, bands=bands, scale=scale), options.side)
     if isinstance(example, bytes):
         return read_picture(example, options).pixels
     if isinstance(example, str | os.PathLike):

@@ -27,16 +27,17 @@ class Chip:
         window: Pixels at full resolution.
         bbox: The chip is the smallest window that covers this box, W,S,E,N in degrees. It must not
             cross the antimeridian.
-        bands: Numbers from 1, in the order of the model's inputs; by default by the rule of
-            :mod:`landcue.data.pictures`.
-        scale: How stored values become bytes, as for ``landcue index --scale``.
+        bands: Numbers from 1, in the order of the model's inputs; by default those that the
+            archive's scenes were read with, or else by the rule of :mod:`landcue.data.pictures`.
+        scale: How stored values become bytes, as for ``landcue index --scale``; by default as of
+            the archive's scenes.
     """
 
     path: Path
     window: Window | None = None
     bbox: Bounds | None = None
     bands: tuple[BandName, ...] | None = None
-    scale: str = "auto"
+    scale: str | None = None
 
     @classmethod
     def parse(
@@ -46,7 +47,7 @@ class Chip:
         window: str | None = None,
         bbox: str | None = None,
         bands: str | None = None,
-        scale: str = "auto",
+        scale: str | None = None,
     ) -> Chip:
         """Parse a chip from strings.
 
@@ -87,7 +88,7 @@ def read_chip(chip: Chip, side: int | None = None) -> ByteArray:
         chip=Length(float(window.width), metres=False),
         bands=chip.bands,
         channels=3 if chip.bands is None else len(chip.bands),
-        scale=Scale.parse(chip.scale),
+        scale=Scale.parse(chip.scale or "auto"),
         nodata=1.0,
         side=side,
     )
