@@ -288,6 +288,20 @@ def test_tables_and_files(folder, tmp_path):
         changes.write(tmp_path / "a.shp")
 
 
+def test_calibrated_on_one_pair_or_the_same_one_several_times(folder, tmp_path):
+    archive = landcue.open(folder)
+    dates = {"before": "2013", "after": "2018", "alpha": 1}
+    some = archive.change(**dates).ids[60]
+    changes = archive.change(**dates, unchanged=[some])
+    assert tuple(changes) == tuple(archive.change(**dates, unchanged=[some] * 3))
+    other = (some[1], some[0])  # a pair that is not among the compared ones
+    for times in (1, 3):
+        assert archive.change(**dates, unchanged=[other] * times).facts.calibration == 1
+    assert np.isfinite([one.z for one in changes]).all()
+    changes.write(tmp_path / "changes.geojson")
+    assert len(json.loads((tmp_path / "changes.geojson").read_text())["features"]) == N
+
+
 def test_pairs_are_decoded_when_they_are_read(folder):
     one = landcue.open(folder).change(before="2013", after="2018")[0]
     read = []
@@ -330,6 +344,7 @@ def test_pairs_are_decoded_when_they_are_read(folder):
         ({"by": "grss"}, UsageError, r"no scores for label 'grss' \(did you mean 'grass'"),
         ({"unchanged": "2010"}, UsageError, "write two dates"),
         ({"unchanged": []}, UsageError, "there is no pair"),
+        ({"unchanged": [("x", "y"), ("x",)]}, UsageError, "each pair needs the ids"),
         ({"unchanged": [("x", "y")]}, UsageError, "no record has the id 'x'"),
         ({"where": "trees"}, UsageError, "no record has the label 'trees'"),
     ],

@@ -57,6 +57,28 @@ def test_fewer_pairs_than_dimensions_give_finite_scores():
     assert np.isfinite(unusual.compare_pairs(same, [None])[0]).all()
 
 
+def test_changes_among_blank_images_come_first_with_finite_scores():
+    """Most places show the same image at both dates, as water or missing data do."""
+    rng = np.random.default_rng(0)
+    blank = np.full(16, 0.25, np.float32)
+    for n_blank in (0, 30, 70, 100, 114):
+        first = rng.normal(size=(120, 16)) * 0.01 + blank
+        first = (first / np.linalg.norm(first, axis=1, keepdims=True)).astype(np.float32)
+        first[:n_blank] = blank
+        second = first.copy()
+        second[-6:] = second[-6:, ::-1]
+        rows = np.arange(120)
+        found = unusual.Differences(first, second, rows, rows, np.zeros(120, np.int64))
+        scores, _ = unusual.compare_pairs(found, [None])
+        assert sorted(np.argsort(-scores)[:6].tolist()) == rows[-6:].tolist()
+        for known in (None, rows < 100):
+            p, z, _ = unusual.conformal(scores, [], known)
+            assert p[-6:].max() <= 0.06
+            assert np.isfinite(z).all()
+            assert z[-6:].min() > 1
+        assert np.isfinite(unusual.robust(scores)).all()
+
+
 def test_what_a_whole_scene_shares_is_left_out():
     first, second, _ = pairs(4, 200)
     scene = np.arange(200) // 100

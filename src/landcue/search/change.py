@@ -164,8 +164,11 @@ def _unchanged(
 ) -> tuple[Rows, Rows]:
     """Return the rows of pairs that are taken as unchanged, of each archive."""
     if not isinstance(unchanged, str):
+        pairs = list(dict.fromkeys(tuple(pair) for pair in unchanged))
+        if not all(len(pair) == 2 for pair in pairs):
+            raise UsageError("unchanged: each pair needs the ids of an earlier and a later record")
         found: list[Rows] = []
-        for side, ids in zip((one, other), zip(*unchanged, strict=True), strict=False):
+        for side, ids in zip((one, other), zip(*pairs, strict=True), strict=False):
             rows = [side.records.find(id_) for id_ in ids]
             wrong = [id_ for id_, row in zip(ids, rows, strict=True) if row is None]
             if wrong:

@@ -50,6 +50,7 @@ LEAST = 50
 _FIT = 10_000
 _SCENE = 20
 _CHUNK = 4096
+_ROUNDING = 1e-6  # of numbers of embeddings of one image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,11 +159,18 @@ def compare_pairs(
 def robust(scores: Floats) -> Floats:
     """Return scores in robust standard deviations from their median.
 
+    Where more than half of the scores are equal, it is the standard deviation.
+
     >>> robust(np.array([1.0, 2.0, 3.0])).round(2)
     array([-0.67,  0.  ,  0.67])
     """
-    apart = scores - np.median(scores)
-    return apart / max(1.4826 * float(np.median(np.abs(apart))), np.finfo(float).tiny)
+    return (scores - np.median(scores)) / (_spread(scores) or 1.0)
+
+
+def _spread(scores: Floats) -> float:
+    """Return the robust standard deviation, or the usual one where more than half are equal."""
+    apart = np.abs(scores - np.median(scores))
+    return 1.4826 * float(np.median(apart)) or float(np.std(scores))
 
 
 def join_scores(scores: Floats, steps: Floats) -> Floats:
@@ -213,7 +221,15 @@ def _scene_medians(vectors: FloatArray, scene: Ints, scenes: int) -> FloatArray:
 
 
 def measure(first: FloatArray, second: FloatArray) -> ChangeModel:
-    """Measure a model on centered pairs ``[n, d]`` of which most have not changed."""
+    """Measure a model on centered pairs ``[n, d]`` of which most have not changed.
+
+    Where four fifths of them show one image, such as water or missing data, which says nothing
+    about other images, the score is the squared distance.
+    """
+    blank = np.maximum(np.abs(first), np.abs(second)).max(axis=1) < _ROUNDING
+    if blank.mean() >= 1 - TRIM:
+        every, one = np.eye(first.shape[1], dtype=np.float32), np.ones(first.shape[1], np.float32)
+        return ChangeModel(every, one, every, 0 * one)
     model = _two_covariances(first, second)
     for _ in range(3):
         scores = model.scores(first, second)
@@ -301,7 +317,8 @@ def conformal(
 
     Returns:
         p-values in 0..1; deviations from the median in units of 1.4826 times the median absolute
-        deviation; and per pair the number of the grouping that was used, -1 for all.
+        deviation, or of the standard deviation where that is 0, of all pairs where all calibration
+        pairs are equal; and per pair the number of the grouping that was used, -1 for all.
     """
     p, z = np.ones(len(scores)), np.zeros(len(scores))
     level = np.full(len(scores), -1, np.int64)
@@ -322,8 +339,8 @@ def conformal(
                 itself = known[wanted]
                 p[wanted] = (larger + ~itself) / (len(calibration) + ~itself)
             middle = np.median(calibration)
-            spread = 1.4826 * np.median(np.abs(calibration - middle))
-            z[wanted] = (scores[wanted] - middle) / max(spread, np.finfo(float).tiny)
+            spread = _spread(calibration) or _spread(scores) or 1.0
+            z[wanted] = (scores[wanted] - middle) / spread
             level[wanted] = -1 if last else number
             left[wanted] = False
     return p, z, level
