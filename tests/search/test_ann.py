@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ from landcue.archive.table import RecordTable
 from landcue.errors import UsageError
 from landcue.search import Archive, ById, Filter, SearchOptions
 from landcue.search.exact import AnnFacts, AnnIndex, FloatIndex, held_out, load_faiss, measure
+from landcue.search.pages import Cursor
 
 pytest.importorskip("faiss")
 
@@ -164,6 +166,31 @@ def test_pages_join_to_the_shortlist(made, tmp_path):
         joined, cursor = [*joined, *page.hits], page.cursor
     assert joined[:120] == list(whole.hits)
     assert len(whole.hits) == 120
+
+
+@pytest.mark.parametrize("mode", ["embedding", "code", "two-stage", "ann"])
+def test_more_hits_and_candidates_than_memory_holds(made, tmp_path, mode):
+    searcher = Archive(made.make_archive(tmp_path / "a", 60), cache=False)
+    query, huge = ById(searcher.backend.records.id(0)), 10**15
+    exact = searcher.search(query, k=60, mode="embedding")
+    found = searcher.search(query, k=huge, mode=mode, options=SearchOptions(shortlist=huge))
+    assert len(found) == 59
+    if mode != "code":
+        assert found.ids == exact.ids
+    options = SearchOptions(collapse=0.0)
+    distinct = searcher.search(query, k=huge, mode=mode, options=options)
+    assert distinct.ids == searcher.search(query, k=60, mode=mode, options=options).ids
+
+
+def test_cursors_of_other_searches_are_refused(made, tmp_path):
+    searcher = Archive(made.make_archive(tmp_path / "a", 60), cache=False)
+    query = ById(searcher.backend.records.id(0))
+    listed = searcher.search(k=5).cursor
+    with pytest.raises(UsageError, match="the cursor is for another search"):
+        searcher.search(query, k=5, options=SearchOptions(cursor=listed))
+    ranked = replace(Cursor.decode(searcher.search(query, k=5).cursor or ""), seen=10**15)
+    with pytest.raises(UsageError, match="the cursor is for another search"):
+        searcher.search(query, options=SearchOptions(collapse=0.1, cursor=ranked.encode()))
 
 
 def test_in_memory_and_few_records(made, tmp_path):

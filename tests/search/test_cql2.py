@@ -121,6 +121,9 @@ def test_places_times_and_paths(archive, facts):
     at = timed[0].datetime.isoformat()
     assert ids(archive, f"datetime = TIMESTAMP('{at}')") == same
     assert set(same) <= set(ids(archive, f"datetime >= DATE('{start.date()}')"))
+    last = "TIMESTAMP('9999-12-31T23:59:59.999999Z')"
+    assert ids(archive, f"datetime <= {last}") == sorted(one.id for one in timed)
+    assert ids(archive, f"datetime = {last} or datetime > {last}") == []
     assert ids(archive, f"datetime <> TIMESTAMP('{at}')") == sorted(
         one.id for one in timed if one.datetime != timed[0].datetime
     )
@@ -144,6 +147,14 @@ def test_places_times_and_paths(archive, facts):
         ('"score:nowhere" > 0.5', "nowhere"),
         ("score:water > 'much'", "needs a number"),
         ("datetime > 'yesterday'", "ISO 8601"),
+        (f'{{"op": ">", "args": [{{"property": "score:water"}}, {10**400}]}}', "needs a number"),
+        ('{"op": ">", "args": [{"property": "score:water"}, NaN]}', "needs a number"),
+        ('{"op": "=", "args": [{"property": "group"}, "\\ud800"]}', "is not CQL2"),
+        ('{"op": "like", "args": [{"property": "path"}, "\\udc80%"]}', "is not CQL2"),
+        (
+            '{"op": "t_during", "args": [{"property": "datetime"}, {"interval": 5}]}',
+            "needs an interval",
+        ),
         ("t_during(datetime, INTERVAL('2025-01-01', '2024-01-01'))", "ends before"),
         ("t_during(datetime, INTERVAL('..', '..'))", "no end"),
         ("path LIKE '%x%'", "only a prefix"),

@@ -198,6 +198,8 @@ def test_scenes_that_cannot_be_read(searcher, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(DataError, match=r"text\.png: not a JPEG"):
         searcher.search(Chip(tmp_path / "text.png"))
+    with pytest.raises(UsageError, match="it has no pixels"):
+        searcher.search(np.zeros((0, 4, 3), np.uint8))
     with pytest.raises(DataError, match="only files on this machine"):
         searcher.search(Chip(Path("/vsicurl/http://localhost/x.tif")))
     with pytest.raises(DataError, match="not a JPEG"):
@@ -301,8 +303,29 @@ def test_polygons_from_text_and_files(tmp_path):
         collection,
         str(tmp_path / "a.geojson"),
         tmp_path / "b.wkt",
+        f"  multipolygon(({square.wkt.removeprefix('POLYGON ')[1:-1]}))",
     ):
         assert read_polygon(source).equals(square)
+
+
+@pytest.mark.parametrize("name", ["plots.geojson", "Polygon.json", "meadow", "points (2).wkt"])
+def test_files_of_polygons_may_have_any_name_and_a_byte_order_mark(name, tmp_path, monkeypatch):
+    square = shapely.box(1, 2, 3, 4)
+    (tmp_path / name).write_text(shapely.to_geojson(square), encoding="utf-8-sig")
+    monkeypatch.chdir(tmp_path)
+    assert read_polygon(name).equals(square)
+
+
+def test_a_list_of_ids_may_be_longer_than_a_name_of_a_file(searcher):
+    wanted = ",".join(NAMES) + "," * 5_000 + NAMES[0]
+    assert searcher.search(where=Filter.parse(ids=wanted), k=50).ids == tuple(NAMES)
+    with pytest.raises(UsageError, match="of no record, first 'gone'"):
+        searcher.search(where=Filter.parse(ids=wanted + ",gone"))
+
+
+def test_names_that_are_no_valid_text_match_nothing(searcher):
+    for where in (Filter(groups=("\udcff",)), Filter(sensors=("\udcff",)), Filter(path="\udcff")):
+        assert searcher.search(where=where).ids == ()
 
 
 @pytest.mark.parametrize(

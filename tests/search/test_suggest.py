@@ -259,6 +259,7 @@ def test_marks_are_the_same_from_all_files(archive, ids, tmp_path):
         ({"0": "great"}, {}, "the mark is 'great'; use good or bad"),
         ({"0": True}, {"n": 0}, "0 suggestions were asked for"),
         ({"0": True}, {"apart": -1.0}, r"the least distance is -1\.0 km"),
+        ({"0": True}, {"seed": -1}, "the seed is -1: use 0 or more"),
         ({"0": True}, {"where": "wter"}, "no record has the label 'wter'"),
         (None, {"label": "wter"}, "no record has the label 'wter'"),
         (None, {"collection": "a"}, "a collection needs the file"),

@@ -57,6 +57,8 @@ def test_all_records_are_those_of_the_pages(archive, mode):
 def test_counts_by_score(archive):
     id_ = archive.ids()[7]
     every = archive.search_all(id_)
+    with pytest.raises(UsageError, match="bins is 0: use 1 or more"):
+        every.histogram(0)
     counts, edges = every.histogram(7)
     assert counts.sum() == len(every) == 399
     low, high = every.scores.min(), every.scores.max()

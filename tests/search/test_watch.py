@@ -381,6 +381,8 @@ def test_command_writes_json_lines_and_a_feed(tmp_path):
     assert again.stderr == ""  # not that there are no new hits
     every = run(app, ["watch", "list", folder]).stdout
     assert every.endswith("3 hits, every new record that matches the filters\n")
+    assert run(app, ["watch", "run", folder, "--after", str(2**80)]).stdout == ""
+    assert len(archive.watches.hits(-(2**80), 2**80)) == 3
     listed = json.loads(run(app, ["watch", "list", folder, "--json"]).stdout)
     assert [(watch["name"], watch["hits"]) for watch in listed] == [("a & <b>", 3)]
     assert run(app, ["watch", "remove", folder, "a & <b>"]).exit_code == 0

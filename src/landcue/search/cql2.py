@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -48,8 +49,8 @@ _MOST_BRACKETS = 8
 """Nested in text: the time of the parser grows exponentially with brackets that are not closed."""
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "t_after": "<=", "t_before": ">="}
 _SWAPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
+_LARGEST = sys.float_info.max
 _TIMES = {"t_after": ">", "t_before": "<"}
-_TICK = timedelta(microseconds=1)
 
 
 @functools.lru_cache(maxsize=64)
@@ -74,6 +75,7 @@ def parse(text: str) -> Any:
             import cql2
 
             value = cql2.parse_text(text).to_json()
+        json.dumps(value, ensure_ascii=False).encode()  # raises for half of a surrogate pair
     except (ValueError, RecursionError) as error:
         what = " ".join(str(error).split())[:200]
         raise UsageError(f"filter {text[:60]!r} is not CQL2: {what}") from None
@@ -208,8 +210,12 @@ def _time(op: str, value: Any, terms: Terms[T], negated: bool, node: Any) -> T:
         interval = (
             cast("dict[str, Any]", value).get("interval") if isinstance(value, dict) else None
         )
-        ends: list[Any] = [value, value] if interval is None else list(interval)
-        if len(ends) != 2 or (interval is None and op == "t_during"):
+        ends: Any = [value, value] if interval is None else interval
+        if (
+            not isinstance(ends, list)
+            or len(cast("list[Any]", ends)) != 2
+            or (interval is None and op == "t_during")
+        ):
             raise UsageError(f"filter: {op} needs an interval: {_shown(node)}")
         first, last = (None if end == ".." else _instant(end, node) for end in ends)
         if first is not None and last is not None and first > last:
@@ -218,7 +224,7 @@ def _time(op: str, value: Any, terms: Terms[T], negated: bool, node: Any) -> T:
         if first is not None:
             parts.append(terms.before(_since(first)) if negated else terms.after(_since(first)))
         if last is not None:
-            end = _since(last + _TICK)
+            end = _since(last) + 1
             parts.append(terms.after(end) if negated else terms.before(end))
         if not parts:
             raise UsageError(f"filter: the interval has no end: {_shown(node)}")
@@ -229,8 +235,7 @@ def _time(op: str, value: Any, terms: Terms[T], negated: bool, node: Any) -> T:
     if op not in _NEGATED:
         raise UsageError(f"filter: {op} of datetime is not supported: {_shown(node)}")
     sign = _NEGATED[op] if negated else _TIMES.get(op, op)
-    time = _instant(value, node)
-    bound = _since(time + _TICK if sign in (">", "<=") else time)
+    bound = _since(_instant(value, node)) + (sign in (">", "<="))
     return terms.after(bound) if sign in (">", ">=") else terms.before(bound)
 
 
@@ -257,6 +262,6 @@ def _texts(value: Any, node: Any) -> Sequence[str]:
 
 
 def _number(value: Any, node: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         raise UsageError(f"filter: needs a number: {_shown(node)}")
     return float(value)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -354,13 +355,14 @@ def read_ids(given: str | Path) -> list[str]:
     ['a.png', 'b.png']
     """
     try:
-        if str(given) != "-" and not Path(given).is_file():
-            if isinstance(given, Path):
-                raise UsageError(f"{given}: there is no such file of ids")
-            text = given.replace(",", "\n")
+        if str(given) == "-":
+            text = sys.stdin.read()
+        elif os.path.isfile(given):  # False, too, for a list that is too long for a name
+            text = Path(given).read_text(encoding="utf-8-sig")
+        elif isinstance(given, Path):
+            raise UsageError(f"{given}: there is no such file of ids")
         else:
-            file = Path(given)
-            text = sys.stdin.read() if str(given) == "-" else file.read_text(encoding="utf-8-sig")
+            text = given.replace(",", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{given}: cannot be read as text ({error})") from None
     ids = [line.strip() for line in text.splitlines() if line.strip()]

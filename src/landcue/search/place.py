@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ _TURNS = (-360, 0, 360)
 _QUAD = 0.05
 """Largest share by which a footprint differs from the area of its four corners."""
 _AREAS = {"Polygon", "MultiPolygon"}
+_GEOMETRY_TEXT = re.compile(
+    r"\s*(\{|(MULTI)?(POINT|LINESTRING|POLYGON)\s*(ZM?|M)?\s*(\(|EMPTY))", re.IGNORECASE
+)
+"""What begins like this is a geometry; all else is the name of a file."""
 
 
 def touches(footprints: npt.NDArray[np.float64], box: Bounds) -> npt.NDArray[np.bool_]:
@@ -57,10 +62,10 @@ def read_polygon(source: str | Path) -> BaseGeometry:
     A polygon across the antimeridian has longitudes beyond 180, or is split in two.
     """
     text, name = str(source), "polygon"
-    if isinstance(source, Path) or not text.lstrip().startswith(("{", "P", "p", "M", "m")):
+    if isinstance(source, Path) or not _GEOMETRY_TEXT.match(text):
         name = text
         try:
-            text = Path(source).read_text(encoding="utf-8")
+            text = Path(source).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError, ValueError):
             raise UsageError(
                 f"{name!r} is not a polygon: use WKT, GeoJSON, or the path of such a file"

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from landcue.search.typical import Typical
 
 _DEFAULT = SearchOptions()
+_OTHER_SEARCH = "the cursor is for another search: use the same query and filters"
 
 
 class Planner:
@@ -76,7 +77,9 @@ class Planner:
         options.check()
         view = self._backend.view()
         self._check(view, mode, options.rerank)
-        after = None if options.cursor is None else _cursor(view, options.cursor, mode)
+        n = len(view.records)
+        k = min(k, n)
+        after = None if options.cursor is None else _cursor(view, options.cursor, mode, query)
         shortlist = options.shortlist
         if after is not None:
             mode, shortlist = after.mode, after.shortlist
@@ -84,7 +87,7 @@ class Planner:
         if where is not None and where.empty:
             where = None
         selection = view.select(where)
-        allowed, n = selection.allowed, len(view.records)
+        allowed = selection.allowed
         chosen, why = _choose(view, query, mode, where, allowed, options)
         slopes = None
         if chosen in FUSED:
@@ -292,7 +295,7 @@ class Planner:
         return QueryEncoder(view, self._encoder, self.space).encode(query, needs)
 
 
-def _cursor(view: View, word: str, mode: str) -> Cursor:
+def _cursor(view: View, word: str, mode: str, query: Query | None) -> Cursor:
     found = Cursor.decode(word)
     if found.mark != view.mark:
         raise UsageError(
@@ -301,6 +304,9 @@ def _cursor(view: View, word: str, mode: str) -> Cursor:
         )
     if mode not in ("auto", found.mode) or found.mode not in NEEDS:
         raise UsageError(f"the cursor is for mode {found.mode[:40]}, not {mode}: use the same mode")
+    without = found.mode in ("place", "list")
+    if found.seen > len(view.records) or (without and query is not None):
+        raise UsageError(_OTHER_SEARCH)
     return found
 
 
@@ -312,7 +318,7 @@ def _check_before(view: View, page: Page, after: Cursor | None) -> None:
         distance, row = page.before
         if view.records.id(row) == after.id and abs(distance - after.distance) <= 1e-6:
             return
-    raise UsageError("the cursor is for another search: use the same query and filters")
+    raise UsageError(_OTHER_SEARCH)
 
 
 def _choose(
@@ -370,7 +376,8 @@ def _ranking(
     if mode == "two-stage":
         return selection.by_sketch(target)
     if mode == "ann":
-        return selection.by_ann(target, shortlist + len(target.own), options.recall, lists)
+        wanted = min(shortlist + len(target.own), selection.allowed)
+        return selection.by_ann(target, wanted, options.recall, lists)
     if mode == "fused-code" and slopes is not None:
         return selection.by_fused_code(target, slopes[0])
     if mode == "regions":

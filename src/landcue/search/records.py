@@ -15,7 +15,7 @@ import pyarrow.compute
 import shapely
 
 from landcue.archive.archive import ArchiveFolder, LabelLists
-from landcue.data.names import clean_id
+from landcue.data.names import clean_id, stored_name
 
 _STEP = 1024
 
@@ -151,7 +151,8 @@ class Records:
 
     def among(self, column: str, values: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Return bool ``[n]``: where a column of strings is one of the values."""
-        return pc.is_in(self._table[column], value_set=pa.array(values, pa.string())).to_numpy()
+        known = pa.array(map(stored_name, values), pa.string())
+        return pc.is_in(self._table[column], value_set=known).to_numpy()
 
     def values(self, column: str) -> list[str]:
         """Return the values of one of these columns that occur, sorted."""
@@ -164,7 +165,7 @@ class Records:
 
     def below(self, prefix: str) -> npt.NDArray[np.bool_]:
         """Return bool ``[n]``: where the path starts with ``prefix``."""
-        return pc.starts_with(self._table["path"], pattern=prefix).to_numpy()
+        return pc.starts_with(self._table["path"], pattern=stored_name(prefix)).to_numpy()
 
     def labels_of(self, row: int) -> tuple[str, ...]:
         """Return the annotated labels where there are any known, else the predicted ones."""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from landcue.archive.schema import window_of
 from landcue.codes.regions import region_boxes, region_pixels
+from landcue.errors import UsageError
 from landcue.search.backend import Facts, View
 from landcue.search.pages import Cursor, Page
 from landcue.search.place import geometry_of, part_of, to_geojson, to_geopandas
@@ -221,7 +222,12 @@ class Result(Sequence[Hit]):
         Returns:
             Counts int64 ``[bins]`` and edges float64 ``[bins + 1]``, from the lowest score to the
             highest; both empty without a hit.
+
+        Raises:
+            UsageError: ``bins`` is less than 1.
         """
+        if bins < 1:
+            raise UsageError(f"bins is {bins}: use 1 or more")
         if not len(self):
             return np.empty(0, np.int64), np.empty(0)
         scores = np.sort(self.scores)

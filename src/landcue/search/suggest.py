@@ -234,6 +234,8 @@ def suggest(
     started = time.perf_counter()
     if n < 1:
         raise UsageError(f"{n} suggestions were asked for: use 1 or more")
+    if seed < 0:
+        raise UsageError(f"the seed is {seed}: use 0 or more")
     if not 0 <= apart < HALFWAY_KM:
         raise UsageError(f"the least distance is {apart} km: use 0 to 20000")
     records, vectors = backend.records, backend.vectors

@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS hits (
 """
 _OTHER_MODEL = "it was made with another model: remove it and add it again"
 _LONGEST_NAME = 200
+_LARGEST = 2**63 - 1  # number of SQLite
 _RANKED, _SAMPLE = 20_000, 1_000
 """Records whose scores are ranked when least scores are converted, and queries among them."""
 
@@ -108,7 +109,8 @@ def run_saved(folder: Path) -> WatchReport:
 
     if not watch_file(folder).exists():
         return WatchReport((), ())
-    return open_archive(folder).watches.run()
+    with open_archive(folder) as archive:
+        return archive.watches.run()
 
 
 class Watches:
@@ -498,7 +500,7 @@ def _hits(
         "SELECT hits.number, watches.name AS watch, record AS id, score, time, version FROM hits "
         "JOIN watches ON watches.id = hits.watch WHERE hits.number > ? AND ifnull(name = ?, 1) "
         f"ORDER BY hits.number {'DESC' if latest else 'ASC'} LIMIT ?",
-        (after, watch, -1 if most is None else most),
+        (min(max(after, 0), _LARGEST), watch, _LARGEST if most is None else min(most, _LARGEST)),
     )
     found = [WatchHit(**dict(row)) for row in rows]
     return found[::-1] if latest else found
