@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -194,6 +195,25 @@ def test_the_weight_never_reads_labels_of_test_and_train_records(made, tmp_path)
     few = labelled(tmp_path / "few", made, made.NAMES, parts=("val", *("test",) * 9))
     assert "too few to measure" in few.measure_fusion()["why"]
     assert few.measure_fusion()["weight"] == 0
+
+
+@pytest.mark.parametrize("shared", [1, 3, 39])
+def test_the_weight_needs_enough_records_that_share_a_label(made, tmp_path, shared):
+    """Most are annotated without any label, so that they cannot measure anything."""
+    facts = [
+        replace(made.plain_record(i), labels=("ships",) if i < shared else ()) for i in range(100)
+    ]
+    archive = Archive(made.make_archive(tmp_path / "a", 100, facts=facts))
+    fusion = archive.measure_fusion()
+    assert (fusion["weight"], fusion["queries"]) == (0, 0)
+    assert "too few to measure a gain: 40 are needed" in fusion["why"]
+
+
+def test_one_record_alone_has_no_spread(made, tmp_path):
+    archive = Archive(made.make_archive(tmp_path / "a", 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert archive.measure_fusion()["scale"] == 0
 
 
 @pytest.mark.parametrize(

@@ -83,24 +83,23 @@ def measure_fusion(records: Records, vectors: Vectors, label_names: Sequence[str
         return Fusion(0.0, scale, linear, why=why if names else "no record is annotated")
     rows = _sample(rng, np.flatnonzero(known), _MOST_RECORDS)
     queries = rng.permutation(rows)[:_MOST_QUERIES]
-    if len(queries) < LEAST_QUERIES:
-        why = (
-            f"{len(queries)} annotated records outside of parts train and test are too few to "
-            f"measure a gain: {LEAST_QUERIES} are needed"
-        )
-        return Fusion(0.0, scale, linear, why=why)
     labels = np.stack([records.labels.having(name) for name in names], axis=1)
     cosine, gain, _ = _pairs(vectors, queries, rows)
     gains = 2.0 ** (labels[queries].astype(np.float64) @ labels[rows].T) - 1
     own = queries[:, None] == rows
-    plain = _ndcg(np.where(own, -np.inf, cosine), np.where(own, 0.0, gains))
-    found = {
-        weight: _ndcg(
-            np.where(own, -np.inf, cosine + weight * scale * gain), np.where(own, 0.0, gains)
+    gains[own] = 0
+    defined = np.flatnonzero(gains.any(axis=1))  # that share a label with another record
+    if len(defined) < LEAST_QUERIES:
+        why = (
+            f"{len(defined)} annotated records outside of parts train and test that share a label "
+            f"with another one are too few to measure a gain: {LEAST_QUERIES} are needed"
         )
+        return Fusion(0.0, scale, linear, why=why)
+    plain = _ndcg(np.where(own, -np.inf, cosine), gains)
+    found = {
+        weight: _ndcg(np.where(own, -np.inf, cosine + weight * scale * gain), gains)
         for weight in WEIGHTS
     }
-    defined = np.flatnonzero(~np.isnan(plain))  # queries that share a label with another record
     first, second = defined[::2], defined[1::2]
     weight = max(WEIGHTS, key=lambda one: float((found[one] - plain)[first].mean()))
     difference = (found[weight] - plain)[second]

@@ -94,7 +94,7 @@ def label_scale(cosine: Floats, gain: Floats) -> float:
         cosine: Cosines of any pairs.
         gain: Values of a function of this module for the same pairs.
     """
-    spread = float(np.std(gain, dtype=np.float64))
+    spread = float(np.std(gain, dtype=np.float64)) if gain.size else 0.0
     return float(np.std(cosine, dtype=np.float64)) / spread if spread > 0 else 0.0
 
 
