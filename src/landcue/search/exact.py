@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import math
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -359,7 +358,6 @@ class AnnIndex:
 
     def __init__(self, index: Any) -> None:
         self._index = index
-        self._lock = threading.Lock()
 
     @property
     def lists(self) -> int:

@@ -6,7 +6,9 @@ import contextlib
 import functools
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +35,26 @@ from landcue.search.rerank import FusedCodes
 from landcue.search.store import Store
 from landcue.search.vectors import Sketches, Vectors
 
+T = TypeVar("T")
+
 _ANN = "ann.faiss"
 _FUSION = "fusion.txt"
 _DECODED = 5_000  # records on which codes are decoded to embeddings
+
+
+def _once(make: Callable[[Indexes], T]) -> Callable[[Indexes], T]:
+    """Make what a method returns at the first call; later ones do not wait for other methods."""
+
+    @functools.wraps(make)
+    def get(self: Indexes) -> T:
+        name = make.__name__
+        if name not in self.made:
+            with self.lock:
+                if name not in self.made:
+                    self.made[name] = make(self)
+        return self.made[name]
+
+    return get
 
 
 class Indexes:
@@ -47,97 +66,75 @@ class Indexes:
         self.manifest, self.vectors, self._records = manifest, vectors, records
         self.measured = measured
         self.sketches = Sketches(vectors, manifest.dim)
-        self._lock = threading.RLock()
-        self._floats: FloatIndex | None = None
-        self._codes: CodeIndex | None = None
-        self._cues: CueIndex | None = None
-        self._ann: tuple[AnnIndex, AnnFacts] | None = None
-        self._fused: FloatIndex | None = None
-        self._fused_codes: FusedCodes | None = None
-        self._regions: RegionIndex | None = None
+        self.lock = threading.RLock()
+        self.made: dict[str, Any] = {}
         self._fusion: Fusion | None = None
 
+    @_once
     def floats(self) -> FloatIndex:
         """Return the index of embeddings."""
-        with self._lock:
-            if self._floats is None:
-                self._floats = FloatIndex(self.vectors.embedding)
-            return self._floats
+        return FloatIndex(self.vectors.embedding)
 
+    @_once
     def codes(self) -> CodeIndex:
         """Return the index of hash codes."""
-        with self._lock:
-            if self._codes is None:
-                self._codes = CodeIndex(self.vectors.code, self.manifest.n_bits)
-            return self._codes
+        return CodeIndex(self.vectors.code, self.manifest.n_bits)
 
+    @_once
     def cues(self) -> CueIndex:
         """Return the index of labels and hash codes."""
-        with self._lock:
-            if self._cues is None:
 
-                def write(path: Path) -> files.Facts:
-                    CueIndex(self.vectors.cue_codes()).save(path)
-                    return {}
+        def write(path: Path) -> files.Facts:
+            CueIndex(self.vectors.cue_codes()).save(path)
+            return {}
 
-                found = self.vectors.store.file("cue.index", write)
-                with contextlib.suppress(ArchiveError):  # damaged: verify names it
-                    self._cues = CueIndex.open(found[0]) if found else None
-                if self._cues is None:
-                    self._cues = CueIndex(self.vectors.cue_codes())
-            return self._cues
+        found = self.vectors.store.file("cue.index", write)
+        if found is not None:
+            with contextlib.suppress(ArchiveError):  # damaged: verify names it
+                return CueIndex.open(found[0])
+        return CueIndex(self.vectors.cue_codes())
 
+    @_once
     def regions(self) -> RegionIndex:
         """Return the index of the embeddings of regions."""
-        with self._lock:
-            if self._regions is None:
-                regions, dim, store = self.vectors.regions, self.manifest.dim, self.vectors.store
+        regions, dim, store = self.vectors.regions, self.manifest.dim, self.vectors.store
 
-                def fit(out: npt.NDArray[np.float64]) -> None:
-                    made = RegionSpace.fit(regions, dim)
-                    out[0], out[1:] = made.mean, made.metric
+        def fit(out: npt.NDArray[np.float64]) -> None:
+            made = RegionSpace.fit(regions, dim)
+            out[0], out[1:] = made.mean, made.metric
 
-                stored = store.array("region-space", np.float64, (1 + dim, dim), fit)
-                space = RegionSpace(stored[0], stored[1:])
-                fill = functools.partial(space.fill_lengths, regions)
-                shape = (len(regions), self.manifest.regions**2)
-                lengths = store.array("region-lengths", np.float32, shape, fill)
-                self._regions = RegionIndex(regions, dim, space=space, lengths=lengths)
-            return self._regions
+        stored = store.array("region-space", np.float64, (1 + dim, dim), fit)
+        space = RegionSpace(stored[0], stored[1:])
+        fill = functools.partial(space.fill_lengths, regions)
+        shape = (len(regions), self.manifest.regions**2)
+        lengths = store.array("region-lengths", np.float32, shape, fill)
+        return RegionIndex(regions, dim, space=space, lengths=lengths)
 
+    @_once
     def fused(self) -> FloatIndex:
         """Return the index of embeddings, each followed by its label probabilities."""
-        with self._lock:
-            if self._fused is None:
-                embedding, scores = self.vectors.embedding, self.vectors.scores
+        embedding, scores = self.vectors.embedding, self.vectors.scores
 
-                def fill(out: npt.NDArray[np.float32]) -> None:
-                    out[:, : embedding.shape[1]], out[:, embedding.shape[1] :] = embedding, scores
+        def fill(out: npt.NDArray[np.float32]) -> None:
+            out[:, : embedding.shape[1]], out[:, embedding.shape[1] :] = embedding, scores
 
-                shape = (len(embedding), embedding.shape[1] + scores.shape[1])
-                joined = self.vectors.store.array("fused", np.float32, shape, fill)
-                self._fused = FloatIndex(joined)
-            return self._fused
+        shape = (len(embedding), embedding.shape[1] + scores.shape[1])
+        return FloatIndex(self.vectors.store.array("fused", np.float32, shape, fill))
 
+    @_once
     def fused_codes(self) -> FusedCodes:
         """Return the codes with quantized label probabilities, decoded as a sample of them is."""
-        with self._lock:
-            if self._fused_codes is None:
-                vectors, n_bits = self.vectors, self.manifest.n_bits
-                n = len(vectors.code)
-                rng = np.random.default_rng(0)
-                some = np.sort(rng.choice(n, min(n, _DECODED), replace=False))
-                decoder = fit_decoder(vectors.code[some], vectors.embedding[some], n_bits)
-                self._fused_codes = FusedCodes(vectors.code, vectors.scores, decoder)
-            return self._fused_codes
+        vectors, n = self.vectors, len(self.vectors.code)
+        some = np.sort(np.random.default_rng(0).choice(n, min(n, _DECODED), replace=False))
+        decoder = fit_decoder(vectors.code[some], vectors.embedding[some], self.manifest.n_bits)
+        return FusedCodes(vectors.code, vectors.scores, decoder)
 
     def fusion(self) -> Fusion | None:
         """Return the measured weight of labels, if it was measured."""
-        with self._lock:
-            if self._fusion is None:
-                found = self.measured.existing(_FUSION)
-                self._fusion = None if found is None else Fusion.from_json(found[1])
-            return self._fusion
+        if self._fusion is None:
+            found = self.measured.existing(_FUSION)
+            self._fusion = None if found is None else Fusion.from_json(found[1])
+        return self._fusion
 
     def measure_fusion(self) -> Fusion:
         """Return the measured weight of labels; measure it if that was not done.
@@ -146,7 +143,7 @@ class Indexes:
             UsageError: The model has no label head.
         """
         check_mode("fused", self.manifest)
-        with self._lock:
+        with self.lock:
             known = self.fusion()
             if known is not None:
                 return known
@@ -162,37 +159,33 @@ class Indexes:
 
     def ann_facts(self) -> AnnFacts | None:
         """Return the measurements of the approximate index, if it was built."""
-        with self._lock:
-            if self._ann is not None:
-                return self._ann[1]
-            found = self.vectors.store.existing(_ANN)
-            return None if found is None else AnnFacts.from_json(found[1])
+        if "ann_index" in self.made:
+            return self.ann_index()[1]
+        found = self.vectors.store.existing(_ANN)
+        return None if found is None else AnnFacts.from_json(found[1])
 
+    @_once
     def ann_index(self) -> tuple[AnnIndex, AnnFacts]:
         """Load the approximate index, or build and measure it.
 
         Raises:
             UsageError: FAISS is not installed.
         """
-        with self._lock:
-            if self._ann is None:
-                made: list[tuple[AnnIndex, AnnFacts]] = []
+        made: list[tuple[AnnIndex, AnnFacts]] = []
 
-                def make() -> tuple[AnnIndex, AnnFacts]:
-                    embeddings = self.vectors.embedding
-                    queries = held_out(len(embeddings))
-                    index = AnnIndex.build(embeddings, queries)
-                    made.append((index, measure(embeddings, index, queries, shortlist=SHORTLIST)))
-                    return made[0]
+        def make() -> tuple[AnnIndex, AnnFacts]:
+            embeddings = self.vectors.embedding
+            queries = held_out(len(embeddings))
+            index = AnnIndex.build(embeddings, queries)
+            made.append((index, measure(embeddings, index, queries, shortlist=SHORTLIST)))
+            return made[0]
 
-                def write(path: Path) -> files.Facts:
-                    index, facts = make()
-                    index.save(path)
-                    return facts.to_json()
+        def write(path: Path) -> files.Facts:
+            index, facts = make()
+            index.save(path)
+            return facts.to_json()
 
-                found = self.vectors.store.file(_ANN, write)
-                if made or found is None:
-                    self._ann = made[0] if made else make()
-                else:
-                    self._ann = AnnIndex.load(found[0]), AnnFacts.from_json(found[1])
-            return self._ann
+        found = self.vectors.store.file(_ANN, write)
+        if made or found is None:
+            return made[0] if made else make()
+        return AnnIndex.load(found[0]), AnnFacts.from_json(found[1])
