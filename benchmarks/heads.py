@@ -39,7 +39,6 @@ from landcue.models.encoder import NeuralEncoder, build_config
 from landcue.search.rerank import (
     FusedCodes,
     alpha_qe,
-    expected_gain,
     k_reciprocal,
     label_scale,
     log_gain,
@@ -203,7 +202,7 @@ def distances(ranking: str, z: Any, p: Any, weight: float) -> Any:
         n_bits = int(ranking.split()[0])
         codes = fit_itq(z, n_bits).encode(z)
         return -FusedCodes(codes, p, fit_decoder(codes, z, n_bits)).scores(z, p, slope)
-    gain = expected_gain(p, p)
+    gain = np.expm1(log_gain(p, p))
     if ranking == "fused":
         return -(cosine + weight * label_scale(cosine[others], gain[others]) * gain)
     found = k_reciprocal(np.sqrt(np.maximum(2 - 2 * cosine, 0)))

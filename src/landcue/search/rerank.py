@@ -48,40 +48,14 @@ def log_gain(queries: Floats, records: Floats) -> Matrix:
     return total
 
 
-def expected_gain(queries: Floats, records: Floats) -> Matrix:
-    """Return the expected gain ``2^g - 1`` of g shared labels, float64 ``[q, n]``.
-
-    >>> expected_gain(np.array([[0.5, 1.0]]), np.array([[1.0, 1.0]]))
-    array([[2.]])
-
-    Arguments and errors as of :func:`log_gain`.
-    """
-    return np.expm1(log_gain(queries, records))
-
-
 def expected_shared(queries: Floats, records: Floats) -> Matrix:
     """Return the expected number of shared labels, ``sum_c p_c r_c``, float64 ``[q, n]``.
 
-    The first-order form of the expected gain, and an inner product: see :func:`concatenate`.
+    The first-order form of the expected gain, and an inner product.
 
     Arguments and errors as of :func:`log_gain`.
     """
     return _probabilities(queries, "queries") @ _probabilities(records, "records").T
-
-
-def concatenate(embeddings: Floats, probabilities: Floats, weight: float) -> Floats:
-    """Return float32 ``[n, d + C]``, whose inner products are cosine + weight x shared labels.
-
-    >>> concatenate(np.array([[0.6, 0.8]]), np.array([[0.5]]), 4.0)
-    array([[0.6, 0.8, 1. ]], dtype=float32)
-
-    Args:
-        embeddings: Unit vectors ``[n, d]``.
-        probabilities: Label probabilities ``[n, C]``.
-        weight: Of the expected number of shared labels, 0 or more.
-    """
-    scaled = np.sqrt(check_weight(weight)) * _probabilities(probabilities, "records")
-    return np.concatenate([embeddings, scaled], axis=1).astype(np.float32)
 
 
 def label_scale(cosine: Floats, gain: Floats) -> float:
