@@ -13,6 +13,7 @@ from landcue.archive.archive import ArchiveFolder
 from landcue.codes.hashers import fit_decoder
 from landcue.errors import UsageError
 from landcue.search import Archive, ById, Filter, Query, SearchOptions
+from landcue.search.pages import Cursor
 from landcue.search.rerank import alpha_qe, k_reciprocal, quantize
 
 N = 240
@@ -214,6 +215,18 @@ def test_one_record_alone_has_no_spread(made, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert archive.measure_fusion()["scale"] == 0
+
+
+def test_more_hits_than_pairs_can_be_compared_are_refused(made, tmp_path):
+    archive = Archive(made.make_archive(tmp_path / "a", 1_100))
+    options = SearchOptions(rerank="k-reciprocal")
+    query = ById(archive.ids()[0])
+    with pytest.raises(UsageError, match=r"k is 1,100: k-reciprocal re-ranking compares all pairs"):
+        archive.search(query, k=10**6, options=options)
+    page = archive.search(query, k=5, options=options)
+    longer = replace(Cursor.decode(page.cursor or ""), shortlist=10**6).encode()
+    with pytest.raises(UsageError, match=r"the shortlist is 1,100: k-reciprocal"):
+        archive.search(query, k=5, options=replace(options, cursor=longer))
 
 
 @pytest.mark.parametrize(

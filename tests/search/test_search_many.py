@@ -29,6 +29,8 @@ def test_each_is_as_alone(searcher, mode, k):
     assert [timeless(one) for one in together] == [timeless(one) for one in alone]
     assert [one.plan.why for one in together] == [one.plan.why for one in alone]
     assert [one.hits for one in together] == [one.hits for one in alone]
+    assert [one.predicted() for one in together] == [one.predicted() for one in alone]
+    assert any(labels for one in together for labels in one.predicted())
     assert all(len(one.hits) == min(k, 299) for one in together)
 
 

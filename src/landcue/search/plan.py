@@ -1,8 +1,7 @@
-"""Search options, and the choice of a mode with its reason."""
+"""Search options, and which modes an archive has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -10,8 +9,7 @@ import numpy as np
 
 from landcue.archive.manifest import Manifest
 from landcue.errors import UsageError, did_you_mean
-from landcue.search.exact import SHORTLIST, AnnFacts
-from landcue.search.fusion import Fusion
+from landcue.search.exact import SHORTLIST
 from landcue.search.rerank import check_weight
 
 Mode = Literal[
@@ -124,10 +122,14 @@ class SearchOptions:
             raise UsageError(f"unknown re-ranking {self.rerank!r}{near}")
         if self.fused_weight is not None:
             check_weight(self.fused_weight)
-        if self.rerank == "k-reciprocal" and self.shortlist > MOST_RECIPROCAL:
+        self.check_pairs("the shortlist", self.shortlist)
+
+    def check_pairs(self, name: str, count: int) -> None:
+        """Check that re-ranking does not compare the pairs of too many candidates."""
+        if self.rerank == "k-reciprocal" and count > MOST_RECIPROCAL:
             raise UsageError(
-                f"the shortlist is {self.shortlist:,}: k-reciprocal re-ranking compares all pairs "
-                f"of it, use at most {MOST_RECIPROCAL:,}"
+                f"{name} is {count:,}: k-reciprocal re-ranking compares all pairs of it, use at "
+                f"most {MOST_RECIPROCAL:,}"
             )
 
 
@@ -200,42 +202,3 @@ def check_mode(mode: str, manifest: Manifest, rerank: str = "none") -> None:
             "mode cue needs predicted labels, and the archive's model has no label head; "
             "search with mode embedding or code"
         )
-
-
-def choose(
-    asked: str,
-    *,
-    allowed: int,
-    filtered: bool,
-    ann_facts: Callable[[], AnnFacts | None],
-    recall: float,
-    exact_rows: int = EXACT_ROWS,
-    fusion: Fusion | None = None,
-) -> tuple[str, str]:
-    """Return the mode for a query with examples, and why.
-
-    Args:
-        asked: A checked mode.
-        allowed: Number of records that match the filter.
-        filtered: Whether there is a filter.
-        ann_facts: Returns the measurements of the approximate index, if there is one for this
-            version.
-        recall: Minimum recall of an approximate search.
-        exact_rows: Up to this number of allowed records, all are compared exactly.
-        fusion: The measured weight of labels, if the query has label probabilities.
-    """
-    if asked != "auto":
-        return asked, ASKED
-    if allowed <= exact_rows and fusion is not None and fusion.weight > 0:
-        return "fused", fusion.why
-    if allowed <= exact_rows:
-        return "embedding", f"{allowed} records are few enough to compare exactly"
-    ann = ann_facts()
-    if ann is None:
-        return "embedding", "no approximate index was built (a search with mode ann builds it)"
-    if filtered:
-        return "embedding", "recall under a filter is not known, so compared exactly"
-    if ann.lists_for(recall) is None:
-        best = max(ann.recall.values())
-        return "embedding", f"the approximate index reaches recall {best:.3f}, not {recall:g}"
-    return "ann", f"measured recall reaches {recall:g}"

@@ -37,7 +37,6 @@ from landcue.search.plan import (
     Plan,
     SearchOptions,
     check_mode,
-    choose,
 )
 from landcue.search.query import Query, QueryEncoder, has_scores, only_texts
 from landcue.search.rerank import alpha_qe, k_reciprocal, log_gain
@@ -83,6 +82,7 @@ class Planner:
         shortlist = options.shortlist
         if after is not None:
             mode, shortlist = after.mode, after.shortlist
+        options.check_pairs("the shortlist" if shortlist > k else "k", min(max(shortlist, k), n))
         shortlist = max(shortlist, k)
         if where is not None and where.empty:
             where = None
@@ -134,9 +134,7 @@ class Planner:
         parts = None if ranking.parts is None else ranking.parts(page.rows)
         regions = None if ranking.regions is None else ranking.regions(page.rows)
         facts = view.read_facts(page.rows)
-        found = Found(
-            page, ranking.worst, facts, view.records.id, parts, options.rerank, view, regions
-        )
+        found = Found(page, ranking.worst, facts, view, parts, options.rerank, regions)
         end = _end(view, page, chosen, 0 if after is None else after.seen, shortlist, ranking.lists)
         note = None
         if not len(page.rows):
@@ -204,7 +202,7 @@ class Planner:
         for query, page, target, ranking, facts in zip(
             queries, pages, targets, rankings, _read_together(view, pages), strict=True
         ):
-            found = Found(page, ranking.worst, facts, view.records.id)
+            found = Found(page, ranking.worst, facts, view)
             end = _end(view, page, mode, 0, max(SHORTLIST, k), None)
             note = None if len(page.rows) else _why_none(options)
             done = _done(plan, ranking, started)
@@ -329,23 +327,34 @@ def _choose(
     allowed: int,
     options: SearchOptions,
 ) -> tuple[str, str]:
+    """Return the mode, and why."""
     if query is None:
         if mode not in ("auto", "place", "list"):
             raise UsageError(f"mode {mode} needs a query: specify an image or a record's id")
         if where is not None and where.place() is not None:
             return "place", "no example to compare with: nearest to the middle of the place"
         return "list", "no example to compare with: in the order of ids"
-    # Fused distances have no percentiles.
-    labels = view.manifest.label_names and has_scores(query) and not options.min_percentile
-    return choose(
-        mode,
-        allowed=allowed,
-        filtered=where is not None,
-        ann_facts=view.ann_facts,
-        recall=options.recall,
-        exact_rows=options.exact_rows,
-        fusion=view.fusion() if labels else None,
-    )
+    if mode != "auto":
+        return mode, ASKED
+    if allowed <= options.exact_rows:
+        # Fused distances have no percentiles.
+        labels = view.manifest.label_names and has_scores(query) and not options.min_percentile
+        fusion = view.fusion() if labels else None
+        if fusion is not None and fusion.weight > 0:
+            return "fused", fusion.why
+        return "embedding", f"{allowed} records are few enough to compare exactly"
+    ann = view.ann_facts()
+    if ann is None:
+        return "embedding", "no approximate index was built (a search with mode ann builds it)"
+    if where is not None:
+        return "embedding", "recall under a filter is not known, so compared exactly"
+    if ann.lists_for(options.recall) is None:
+        best = max(ann.recall.values())
+        return (
+            "embedding",
+            f"the approximate index reaches recall {best:.3f}, not {options.recall:g}",
+        )
+    return "ann", f"measured recall reaches {options.recall:g}"
 
 
 def _end(
@@ -463,13 +472,9 @@ def _read_together(view: View, pages: Sequence[Page]) -> Iterator[Callable[[], l
     read = functools.cache(view.read_facts(np.concatenate([page.rows for page in pages])))
     first = 0
     for page in pages:
-        last = first + len(page.rows)
-        yield functools.partial(_sliced, read, slice(first, last))
-        first = last
-
-
-def _sliced(read: Callable[[], list[Facts]], part: slice) -> list[Facts]:
-    return read()[part]
+        part = slice(first, first + len(page.rows))
+        yield lambda part=part: read()[part]
+        first = part.stop
 
 
 def _done(plan: Plan, ranking: Ranking, started: float) -> Plan:

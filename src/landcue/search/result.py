@@ -38,25 +38,25 @@ class Found:
         page: Rows, distances, and near duplicates left out.
         worst: The distance whose score is 0.
         facts: Reads the values of the records, in the order of the page.
-        id_of: Returns the id of a row.
+        view: The archive; ``None`` if there is no hit.
         parts: Parts of the scores from embeddings and from labels, float64 ``[m, 2]``.
         rerank: How the shortlist was ranked again.
-        view: Reads the vectors of the records.
         regions: Which region of each record matches best, int64 ``[m]``, in mode ``regions``.
     """
 
     page: Page
     worst: float
     facts: Callable[[], list[Facts]]
-    id_of: Callable[[int], str]
+    view: View | None
     parts: npt.NDArray[np.float64] | None = None
     rerank: str = "none"
-    view: View | None = None
     regions: npt.NDArray[np.int64] | None = None
 
     def take(self, places: npt.NDArray[np.int64]) -> Found:
         """Return only the hits at some places."""
         page, parts = self.page, self.parts
+        if self.view is None:
+            return self
         some = replace(
             page,
             distances=page.distances[places],
@@ -65,11 +65,7 @@ class Found:
             before=None,
             more=False,
         )
-        if self.view is None:
-            facts = self.facts()
-            read = functools.partial(list, [facts[place] for place in places.tolist()])
-        else:
-            read = self.view.read_facts(some.rows)
+        read = self.view.read_facts(some.rows)
         parts = None if parts is None else parts[places]
         regions = None if self.regions is None else self.regions[places]
         return replace(self, page=some, facts=read, parts=parts, regions=regions)
@@ -79,7 +75,7 @@ _NO_HITS = Found(
     Page(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64), None, more=False),
     worst=1.0,
     facts=lambda: [],
-    id_of=str,
+    view=None,
 )
 
 
@@ -185,7 +181,8 @@ class Result(Sequence[Hit]):
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids of the hits; this reads less than :attr:`hits`."""
-        return tuple(map(self._found.id_of, self._found.page.rows.tolist()))
+        view = self._found.view
+        return () if view is None else tuple(map(view.records.id, self.rows.tolist()))
 
     @property
     def distances(self) -> npt.NDArray[np.float64]:

@@ -266,7 +266,7 @@ def suggest(
         note = few if note is None else f"{few}; {note}"
     distances = (1 - np.clip(mean, -1, 1)) / 2
     page = Page(distances, rows, np.zeros(len(rows), np.int64), None, False)
-    found = Found(page, 1.0, backend.read_facts(rows), records.id, view=backend)
+    found = Found(page, 1.0, backend.read_facts(rows), backend)
     milliseconds = (time.perf_counter() - started) * 1_000
     plan = Plan("suggest", "asked for", len(records), allowed, len(candidates),
                 milliseconds=milliseconds)  # fmt: skip
