@@ -6,6 +6,7 @@ rule here returns a vector that any search by embeddings accepts.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -219,8 +220,10 @@ def simulate_feedback(
     if isinstance(archive, str | Path):
         from landcue.search.opened import open_storage
 
-        archive = open_storage(Path(archive))
-    columns, folder = archive.columns(), archive.folder
+        with contextlib.closing(open_storage(Path(archive))) as opened:
+            columns, folder = opened.columns(), opened.folder
+    else:
+        columns, folder = archive.columns(), archive.folder
     chosen = columns.labels.known.copy()
     if part != "all" and any(columns.part):
         chosen &= np.array([p == part for p in columns.part], np.bool_)

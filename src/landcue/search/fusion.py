@@ -103,7 +103,7 @@ def measure_fusion(records: Records, vectors: Vectors, label_names: Sequence[str
     first, second = defined[::2], defined[1::2]
     weight = max(WEIGHTS, key=lambda one: float((found[one] - plain)[first].mean()))
     difference = (found[weight] - plain)[second]
-    low, high = _interval(rng, difference, np.array(records.groups_of(queries[second]), object))
+    low, high = _interval(rng, difference, records.column("group", queries[second]).to_pylist())
     text = f"nDCG@{MEASURED_K} by {difference.mean():+.3f} ({low:+.3f} to {high:+.3f})"
     why = f"label probabilities changed {text} on {len(second)} annotated records"
     return Fusion(
@@ -143,7 +143,7 @@ def _ndcg(scores: Matrix, gains: Matrix) -> Matrix:
 
 
 def _interval(
-    rng: np.random.Generator, values: Matrix, groups: npt.NDArray[Any]
+    rng: np.random.Generator, values: Matrix, groups: Sequence[str | None]
 ) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of a mean; records of one group are drawn together."""
     names = [f"{n} {group}" if group is None else str(group) for n, group in enumerate(groups)]

@@ -51,11 +51,9 @@ class LocalSelection:
         self._where, self._mask = where, mask
 
     def why_empty(self) -> str:
-        """Return one line with the conditions and how many records each one allows by itself."""
         return (self._where or Filter()).why_empty(self._records, self._indexes.vectors)
 
     def by_embedding(self, target: Target) -> Ranking:
-        """Rank by exact float distance."""
         nearest = self._indexes.floats().ranking(target.embedding, self._mask)
 
         def fetch(k: int) -> tuple[Distances, Rows]:
@@ -97,8 +95,6 @@ class LocalSelection:
         ]
 
     def by_sketch(self, target: Target) -> Ranking:
-        """Rank by sketches: only the embeddings of the first are read then."""
-
         def fetch(k: int) -> tuple[Distances, Rows]:
             return _unranked(self._indexes.sketches.candidates(target.embedding, k, self._mask))
 
@@ -125,7 +121,6 @@ class LocalSelection:
         return Ranking(lambda k: _unranked(rows[:k]), 1.0, scanned, recall=known, lists=lists)
 
     def by_fused(self, target: Target, weight: float) -> Ranking:
-        """Find candidates by the largest ``cosine + weight * expected shared labels``."""
         query = np.concatenate([target.embedding, weight * target.scores], axis=1)
 
         def fetch(k: int) -> tuple[Distances, Rows]:
@@ -138,7 +133,6 @@ class LocalSelection:
         return Ranking(fetch, 1.0, self.allowed)
 
     def by_fused_code(self, target: Target, weight: float) -> Ranking:
-        """Rank by codes and quantized label probabilities; 1 is the score of an ideal record."""
         codes = self._indexes.fused_codes()
         worst = 1.0 + weight * float(np.log1p(target.scores.astype(np.float64)).sum())
         scores = codes.scores(target.embedding, target.scores, weight)[0]
@@ -148,7 +142,6 @@ class LocalSelection:
         )
 
     def by_regions(self, target: Target) -> Ranking:
-        """Rank by the distance of the nearest region."""
         index = self._indexes.regions()
         query = index.query(target.embedding, self._mask)
 
@@ -159,13 +152,11 @@ class LocalSelection:
         return Ranking(fetch, 1.0, self.allowed, regions=nearest)
 
     def by_place(self, box: Bounds) -> Ranking:
-        """Rank by distance in kilometers from the center of a box."""
         away = kilometers(self._records.bounds, center(box))
         known = ~np.isnan(away)
         return _listed(away, known if self._mask is None else known & self._mask, float(HALFWAY_KM))
 
     def by_id(self) -> Ranking:
-        """Rank by id."""
         n = len(self._records)
         return _listed(np.zeros(n), np.ones(n, np.bool_) if self._mask is None else self._mask, 1.0)
 
@@ -244,17 +235,14 @@ class LocalBackend:
 
     @property
     def manifest(self) -> Manifest:
-        """Its model, dimensions and source."""
         return self.archive.manifest
 
     @property
     def mark(self) -> str:
-        """A word for the version that was opened."""
         return self.vectors.store.folder.name
 
     @property
     def remote(self) -> bool:
-        """Whether a server ranks the records."""
         return False
 
     def view(self) -> LocalBackend:
@@ -262,7 +250,6 @@ class LocalBackend:
         return self
 
     def select(self, where: Filter | None) -> LocalSelection:
-        """Apply a filter; ``None`` lets all records through."""
         mask, allowed = None, len(self.records)
         if where is not None and not where.empty:
             mask = where.mask(self.records, self.vectors)
@@ -270,15 +257,9 @@ class LocalBackend:
         return LocalSelection(self.indexes, self.records, where, mask, allowed)
 
     def fusion(self) -> Fusion | None:
-        """Return the measured weight of labels, if it was measured."""
         return self.indexes.fusion()
 
     def measure_fusion(self) -> Fusion:
-        """Return the measured weight of labels; measure it if that was not done.
-
-        Raises:
-            UsageError: The model has no label head.
-        """
         return self.indexes.measure_fusion()
 
     @property
@@ -287,27 +268,18 @@ class LocalBackend:
         return OwnEmbeddings(self.vectors.embedding, self.archive.space)
 
     def read_vectors(self, kind: str, rows: Rows) -> npt.NDArray[Any]:
-        """Return ``embedding`` or ``scores`` (float32), ``code`` or ``cue`` (packed uint8)."""
         return getattr(self.vectors, kind)[rows]
 
     def read_facts(self, rows: Rows) -> Callable[[], list[Facts]]:
-        """Return what reads the facts of ``[m]`` rows."""
         return functools.partial(self.records.facts, rows)
 
     def ann_facts(self) -> AnnFacts | None:
-        """Return the measurements of the approximate index, if it was built."""
         return self.indexes.ann_facts()
 
     def build_ann(self) -> AnnFacts:
-        """Load or build the approximate index.
-
-        Raises:
-            UsageError: FAISS is not installed.
-        """
         return self.indexes.ann_index()[1]
 
     def typical(self, mode: str, texts: Encoding | None = None) -> Typical | None:
-        """Return distances to compare with those of a mode; measured once for each version."""
         family = FAMILIES.get(mode)
         if family is None or len(self.records) < 2 or (texts and family == "cue"):
             return None
@@ -344,9 +316,7 @@ class LocalBackend:
         return near.reshape(shape), found[~own].reshape(shape)
 
     def summary(self) -> Summary:
-        """Return counts of values, the span of times, and all bounds: see :class:`Summary`."""
         return summarize(self.records)
 
     def label_counts(self) -> list[dict[str, Any]]:
-        """Return each label with its counts: ``annotated``, ``predicted``, matching ``records``."""
         return self.records.label_counts()

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from landcue.archive.archive import ArchiveFolder, Columns
+from landcue.archive.archive import ArchiveFolder, Columns, unknown_id
 from landcue.archive.layout import has_text
 from landcue.archive.manifest import Manifest, read_manifest
 from landcue.archive.schema import footprint_of, window_of
 from landcue.archive.space import ArchiveSpace
-from landcue.errors import LandcueError, UsageError, did_you_mean
+from landcue.errors import LandcueError, UsageError
 from landcue.search.backend import Backend, Storage
 from landcue.search.local import LocalBackend
 from landcue.search.planner import Planner
@@ -194,8 +194,7 @@ class OpenedArchive:
 
     def unknown_id(self, id_: str) -> UsageError:
         """Return the error for an id that no record has, naming near matches."""
-        near = did_you_mean(id_, self.near_ids(id_), most=3)
-        return UsageError(f"no record has the id {id_!r}{near}")
+        return unknown_id(id_, self.near_ids(id_))
 
     def ids(self) -> list[str]:
         """Return all ids, ascending.

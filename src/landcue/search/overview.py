@@ -202,4 +202,4 @@ def _annotations(
     names = sorted({name for labels in carried for name in labels})
     labels = _table(carried, names).astype(np.uint8)
     ids = tuple(records.id(row) for row in rows.tolist())
-    return Annotations(ids, labels, tuple(names), tuple(records.groups_of(rows)))
+    return Annotations(ids, labels, tuple(names), tuple(records.column("group", rows).to_pylist()))

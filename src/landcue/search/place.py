@@ -190,8 +190,17 @@ def to_geopandas(
 
 def center(box: Bounds) -> tuple[float, float]:
     """Return longitude and latitude of the center of a box."""
-    east = box.east + 360 if box.west > box.east else box.east
-    return _wrap((box.west + east) / 2), (box.south + box.north) / 2
+    (longitude,), (latitude,) = centers(np.array([box.to_list()]))
+    return float(longitude), float(latitude)
+
+
+def centers(
+    footprints: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return longitudes and latitudes ``[n]`` of the centers of footprints ``[n, 4]``."""
+    west, south, east, north = footprints.T
+    longitude = (west + np.where(west > east, east + 360, east)) / 2
+    return np.where(longitude > 180, longitude - 360, longitude), (south + north) / 2
 
 
 def kilometers(
@@ -201,9 +210,7 @@ def kilometers(
 
     NaN where there is no footprint. On a sphere (haversine): accurate to half a percent.
     """
-    west, south, east, north = footprints.T
-    east = np.where(west > east, east + 360, east)
-    longitude, latitude = np.radians((west + east) / 2), np.radians((south + north) / 2)
+    longitude, latitude = np.radians(centers(footprints))
     to_longitude, to_latitude = np.radians(point)
     a = np.sin((latitude - to_latitude) / 2) ** 2
     a += np.cos(latitude) * np.cos(to_latitude) * np.sin((longitude - to_longitude) / 2) ** 2
@@ -220,14 +227,6 @@ def _geometry(value: Any) -> Any:
     if isinstance(value, dict) and value.get("type") == "Feature":
         value = value.get("geometry")
     return value
-
-
-def _wrap(longitude: float, at: float = -180.0) -> float:
-    """Wrap a longitude to -180..180; the antimeridian becomes ``at``."""
-    if -180 <= longitude <= 180:
-        return longitude
-    wrapped = (longitude + 180) % 360 - 180
-    return at if wrapped == -180 else wrapped
 
 
 def part_of(area: BaseGeometry | None, box: tuple[float, float, float, float]) -> Area | None:

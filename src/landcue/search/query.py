@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from landcue.archive.archive import unknown_id
 from landcue.archive.space import ArchiveSpace
 from landcue.codes.packing import check_codes, pack_bits, unpack_bits
 from landcue.codes.regions import encode_crop
@@ -111,32 +112,18 @@ class Query:
     ) -> None:
         """Take examples."""
         several = tuple(positives) if isinstance(positives, list | tuple) else (positives,)
-        object.__setattr__(self, "positives", cast("tuple[Example, ...]", several))
-        object.__setattr__(self, "negatives", tuple(negatives))
-        object.__setattr__(self, "rule", rule)
-        object.__setattr__(self, "negative_weight", negative_weight)
-        object.__setattr__(self, "name", name)
-        object.__setattr__(self, "marks", marks)
-        object.__setattr__(self, "space", space)
+        values = several, tuple(negatives), rule, negative_weight, name, marks, space
+        for field, value in zip(self.__slots__, values, strict=True):
+            object.__setattr__(self, field, value)
 
     def also(self, *positives: Example) -> Query:
         """Return the query with more positive examples."""
-        return Query(
-            (*self.positives, *positives),
-            self.negatives,
-            self.rule,
-            self.negative_weight,
-            None if self.name is None else " + ".join([self.name, *map(_name, positives)]),
-            self.marks and self.marks + len(positives),
-            self.space,
+        return replace(
+            self,
+            positives=(*self.positives, *positives),
+            name=None if self.name is None else " + ".join([self.name, *map(_name, positives)]),
+            marks=self.marks and self.marks + len(positives),
         )
-
-    def of_space(self, space: str) -> Query:
-        """Return the query with the space of its vectors."""
-        return Query(
-            self.positives, self.negatives, self.rule, self.negative_weight, self.name, self.marks,
-            space,
-        )  # fmt: skip
 
     @property
     def title(self) -> str:
@@ -149,7 +136,7 @@ class Query:
 def as_query(example: Example | Query, space: str | None = None) -> Query:
     """Return the query of one example, or the query itself, of a space if one is given."""
     query = example if isinstance(example, Query) else Query((example,))
-    return query if space is None else query.of_space(space)
+    return query if space is None else replace(query, space=space)
 
 
 def _name(example: Example) -> str:
@@ -345,7 +332,7 @@ class QueryEncoder:
     def _record(self, id_: str, needs: frozenset[str]) -> Target:
         row = self._records.find(id_)
         if row is None:
-            raise UsageError(self._unknown(id_))
+            raise unknown_id(id_, self._records.near_ids(id_))
         at = np.array([row])
         read: dict[str, npt.NDArray[Any]] = {
             "embedding": _NO_NUMBERS,
@@ -375,11 +362,8 @@ class QueryEncoder:
         from landcue.data.objects import is_object
 
         if not is_object(Path(text)) and find_spelling(Path(text)) is None:
-            raise UsageError(f"{text} is not an image file, and {self._unknown(text)}")
-
-    def _unknown(self, id_: str) -> str:
-        near = did_you_mean(id_, self._records.near_ids(id_), most=3)
-        return f"no record has the id {id_!r}{near}"
+            unknown = unknown_id(text, self._records.near_ids(text))
+            raise UsageError(f"{text} is not an image file, and {unknown}")
 
 
 def common_scenes(sources: Mapping[str, Any]) -> Mapping[str, Any]:

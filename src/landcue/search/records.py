@@ -172,11 +172,11 @@ class Records:
         annotated = self.annotated(row)
         if annotated is not None:
             return annotated
-        return tuple(self._predicted[row].as_py() or ())
+        return self.predicted_of(row)
 
     def predicted_of(self, row: int) -> tuple[str, ...]:
         """Return the predicted labels of a record."""
-        return tuple(self._table["predicted_labels"][row].as_py() or ())
+        return tuple(self._predicted[row].as_py() or ())
 
     def annotated(self, row: int) -> tuple[str, ...] | None:
         """Return the annotated labels of a record; ``None`` if it is not annotated."""
@@ -186,10 +186,6 @@ class Records:
     def column(self, name: str, rows: npt.NDArray[np.int64]) -> pa.ChunkedArray:
         """Return a column of :data:`COLUMNS` of some rows."""
         return self._table[name].take(pa.array(rows))
-
-    def groups_of(self, rows: npt.NDArray[np.int64]) -> list[str | None]:
-        """Return the groups of some rows."""
-        return self._table["group"].take(pa.array(rows)).to_pylist()
 
     def label_counts(self) -> list[dict[str, Any]]:
         """Count the records of each label: annotated, predicted, and matched by a filter."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from landcue.errors import UsageError
 from landcue.search.filters import check_carried
-from landcue.search.place import to_geojson, touches
+from landcue.search.place import centers, to_geojson, touches
 from landcue.search.result import Result
 from landcue.types import Bounds
 
@@ -114,7 +114,7 @@ def map_view(
     places = np.flatnonzero(touches(boxes, bbox))
     if len(places) <= most:
         return MapView(len(rows), placed, len(places), (), found.take(places), scored)
-    longitude, latitude = _centers(boxes[places])
+    longitude, latitude = centers(boxes[places])
     scores = found.scores[places] if scored else None
     having = None if label is None else records.having(label)[rows[places]]
     # The first of each cell is the nearest to the query, as places are in the order of ranks.
@@ -145,14 +145,6 @@ def map_view(
         for i in range(len(cells))
     ]
     return MapView(len(rows), placed, len(places), tuple(clusters), None, scored)
-
-
-def _centers(
-    boxes: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    west, south, east, north = boxes.T
-    longitude = (west + np.where(west > east, east + 360, east)) / 2
-    return np.where(longitude > 180, longitude - 360, longitude), (south + north) / 2
 
 
 def _cells(
