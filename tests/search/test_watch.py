@@ -347,6 +347,20 @@ def test_a_batch_is_saved_whole_or_not_at_all(tmp_path):
     add_images(tmp_path, 4, 1).watches.run()
 
 
+def test_names_and_queries_that_are_no_valid_text_are_kept_escaped(tmp_path):
+    archive = add_images(tmp_path, 0, 4)
+    watch = archive.watches.add(
+        "caf\udce9", archive.embed("000.png"), query="a/\udce9.png", min_score=0
+    )
+    assert (watch.name, watch.query) == ("caf\\xe9", "a/\\xe9.png")
+    with pytest.raises(UsageError, match="there is a saved search"):
+        archive.watches.add("caf\udce9", archive.embed("000.png"), min_score=0)
+    archive.watches.remove("caf\udce9")
+    assert archive.watches.list() == []
+    with pytest.raises(UsageError, match="there is no saved search"):
+        archive.watches.remove("caf\udce9")
+
+
 def test_names_are_unique_and_removal_is_complete(tmp_path):
     archive = add_images(tmp_path, 0, 4)
     with pytest.raises(UsageError, match="specify a query or a filter"):

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from landcue.archive.manifest import read_manifest
+from landcue.data.names import stored_name
 from landcue.errors import LandcueError, UsageError
 from landcue.interval import with_datetime
 from landcue.search.feed import WatchHit
@@ -175,6 +176,7 @@ class Watches:
             ArchiveError: The archive was deleted.
         """
         where = where or Filter()
+        name = stored_name(name)
         if not name.strip():
             raise UsageError("a saved search needs a name")
         if len(name) > _LONGEST_NAME:
@@ -204,7 +206,7 @@ class Watches:
             database.execute(
                 "INSERT INTO watches VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
                 "(SELECT ifnull(max(number), 0) FROM records), ?, ?, NULL)",
-                (secrets.token_urlsafe(9), name, query, blob, min_score,
+                (secrets.token_urlsafe(9), name, stored_name(query), blob, min_score,
                  json.dumps(to_json(where)), self._archive.space.fingerprint, now_iso(),
                  collection, None if search is None else json.dumps(search)),
             )  # fmt: skip
@@ -436,7 +438,7 @@ class Watches:
         """Run a statement that changes the saved search of a name, its last value."""
         if self.path.exists():
             with self._database() as database:
-                if database.execute(statement, (*values, name)).rowcount:
+                if database.execute(statement, (*values, stored_name(name))).rowcount:
                     return
         raise UsageError(f"there is no saved search {name!r}")
 
