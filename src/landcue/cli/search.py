@@ -85,9 +85,13 @@ def search(
     chip_bbox: Annotated[
         str | None, typer.Option(help="Search with this box of the scene QUERY, in degrees.")
     ] = None,
-    bands: Annotated[str | None, typer.Option(help="Bands of the chip, such as 4,3,2.")] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(help="Bands of the chip, such as 4,3,2; by default those of the archive."),
+    ] = None,
     scale: Annotated[
-        str | None, typer.Option(help="Scaling of the chip, as for landcue index.")
+        str | None,
+        typer.Option(help="Scaling of the chip, as for landcue index; by default the archive's."),
     ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Only records whose labels match: 'water and not ship'.")
