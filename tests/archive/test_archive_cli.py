@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -129,3 +133,42 @@ def test_sources_on_the_command_line(tmp_path, tools, capfd):
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert "tiles is the source 'tiles' of this archive already" in last
+
+
+def _drop_privileges():
+    """Take from root, under Linux, what lets it read folders whatever their permissions."""
+    if sys.platform == "linux":
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no permission bits")
+@pytest.mark.parametrize("table", [False, True])
+def test_prune_keeps_records_of_folders_that_cannot_be_read(tmp_path, tools, table):
+    root, archive = tmp_path / "source", tmp_path / "archive"
+    names = [f"{folder}/{i}.png" for folder in "abc" for i in range(2)]
+    tools.write_images(root, names)
+    source = root
+    if table:
+        source = root / "t.csv"
+        source.write_text("\n".join(("path", *names)))
+
+    def index():
+        command = [sys.executable, "-m", "landcue", "index", source, archive, "--prune", "--json"]
+        done = subprocess.run(command, capture_output=True, preexec_fn=_drop_privileges)
+        return done.stderr.decode(), json.loads(done.stdout)
+
+    assert index()[1]["added"] == 6
+    (root / "b").chmod(0o000)
+    (root / "c").chmod(0o400)
+    if os.access(root / "b", os.R_OK) and sys.platform != "linux":
+        pytest.skip("root reads every folder")
+    try:
+        lines, report = index()
+    finally:
+        for name in "bc":
+            (root / name).chmod(0o755)
+    assert (report["records"], report["vanished"], report["unchanged"]) == (6, 0, 2)
+    where = [problem["where"] for problem in (*report["problems"], *report["skipped"])]
+    assert where == (names[2:] if table else ["b", *names[4:]])
+    assert "(Permission denied)" in lines

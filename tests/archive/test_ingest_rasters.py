@@ -118,3 +118,67 @@ def test_lines_of_gdal_are_named_with_their_file(tmp_path):
     assert lines
     assert all("a.tif" in line for line in lines)
     assert all("a.tif" in line or line[0].isdigit() for line in done.stderr.splitlines())
+
+
+def test_a_reference_system_added_later_places_an_image(tmp_path):
+    root, archive = tmp_path / "data", tmp_path / "a"
+    for name, suffix in (("photo.png", "pgw"), ("scan.tif", "tfw")):
+        root.mkdir(exist_ok=True)
+        Image.fromarray(files.noise(6, 3, 90, 90, high=256, dtype="uint8").T.copy()).save(
+            root / name
+        )
+        (root / name).with_suffix(f".{suffix}").write_text("10 0 0 -10 500000 5000000")
+    report = index_source(root, archive)
+    assert report.assumed == {
+        "world file not used: add a .prj file with its coordinate reference system": 2
+    }
+    for name in ("photo", "scan"):
+        (root / f"{name}.prj").write_text(rasterio.CRS.from_epsg(32633).to_wkt())
+    report = index_source(root, archive)
+    assert (report.updated, report.unchanged) == (2, 0)
+    assert index_source(root, archive).unchanged == 2
+    with landcue.open(archive) as opened:
+        for name in ("photo.png", "scan.tif"):
+            assert opened.record(name).bbox.west == pytest.approx(15, abs=1e-3)
+    (root / "photo.pgw").write_text("10 0 0 -10 600000 5000000")
+    assert index_source(root, archive).updated == 1
+    with landcue.open(archive) as opened:
+        assert opened.record("photo.png").bbox.west == pytest.approx(16.27, abs=1e-2)
+
+
+@pytest.mark.parametrize("chip", [None, "32px"])
+def test_a_new_mask_beside_a_raster_is_noticed(tmp_path, chip):
+    root, archive = tmp_path / "data", tmp_path / "a"
+    for i in range(2):
+        files.write_scene(root / f"{i}.tif", files.noise(i, 3, 32, 32, high=256, dtype="uint8"))
+    options = IndexOptions(chip=chip)
+    assert index_source(root, archive, options=options).added == 2
+    mask = np.zeros((32, 32), "uint8")
+    mask[:20] = 255
+    with rasterio.open(
+        root / "0.tif.msk", "w", driver="GTiff", width=32, height=32, count=1, dtype="uint8"
+    ) as file:
+        file.write(mask, 1)
+    report = index_source(root, archive, options=options)
+    assert (report.updated, report.unchanged) == (1, 1)
+    assert index_source(root, archive, options=options).unchanged == 2
+
+
+def test_threads_that_read_rasters_print_no_warnings(tmp_path):
+    """A TIFF without georeference is expected: nothing of it reaches the terminal."""
+    for i in range(4):
+        Image.fromarray(files.noise(i, 3, 8, 8, high=256, dtype="uint8").T.copy()).save(
+            tmp_path / f"{i}.tif"
+        )
+    code = f"""
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from landcue.data.images import read_image
+sys.setswitchinterval(1e-5)
+paths = sorted(Path({str(tmp_path)!r}).iterdir()) * 100
+with ThreadPoolExecutor(8) as pool:
+    assert len(list(pool.map(read_image, paths))) == 400
+"""
+    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True)
+    assert (done.returncode, done.stderr.decode()) == (0, "")

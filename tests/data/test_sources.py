@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 
 import numpy as np
@@ -277,3 +278,19 @@ def test_empty_and_missing_sources(tmp_path):
 def test_label_matrix_refuses_unknown_labels():
     with pytest.raises(DataError, match="'lake'"):
         label_matrix([("lake",)], ("water",))
+
+
+def test_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    image(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(20):  # its path is longer than the system allows
+        os.mkdir("d" * 220)
+        os.chdir("d" * 220)
+    got = open_source(tmp_path)
+    assert [record.id for record in got.records] == ["a.png"]
+    (folder,) = got.unread
+    (problem,) = got.problems
+    assert problem.where == folder.relative_to(tmp_path).as_posix()
+    assert problem.what == (
+        "this folder cannot be read (File name too long); records of its images stay"
+    )

@@ -185,3 +185,15 @@ def test_items_of_one_asset_a_band_are_stacked(tmp_path):
     (tmp_path / "items.json").write_text(json.dumps({**item, "assets": assets}))
     (record,) = open_source(tmp_path / "items.json").records
     assert record.path.name == "TCI.tif"
+
+
+@pytest.mark.parametrize("chip", [None, "32px"])
+def test_a_band_that_is_replaced_is_noticed(tmp_path, chip):
+    root, archive = tmp_path / "data", tmp_path / "a"
+    names = {band: f"X_{band}.tif" for band in ("B02", "B03", "B04")}
+    write_bands(root, names, size=32)
+    options = IndexOptions(chip=chip)
+    assert index_source(root, archive, options=options).added == 1
+    write_bands(root, {"B03": names["B03"]}, size=32, seed=7)
+    assert index_source(root, archive, options=options).updated == 1
+    assert index_source(root, archive, options=options).unchanged == 1

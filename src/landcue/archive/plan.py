@@ -6,11 +6,12 @@ import os
 import stat
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from landcue.archive.schema import Metadata, footprint_of, in_utc, window_of
 from landcue.archive.table import RecordTable
+from landcue.data.images import image_version
 from landcue.data.names import stored_name
 from landcue.data.objects import (
     ObjectPath,
@@ -46,7 +47,8 @@ class SourceImages:
             location, or that was moved here; for a new one the name of its folder. With the name of
             a source at another location, the source is taken to have moved.
         location: What was indexed: the table, scene or folder; by default ``root``.
-        unread: Scenes that could not be cut: their records stay, even if others are removed.
+        unread: Scenes that could not be cut, and folders that could not be read: their records
+            stay, even if others are removed.
         only: The file that alone was read of the source: records of other files cannot vanish.
     """
 
@@ -160,7 +162,7 @@ def make_plan(
     files = _Files(root)
     for record in images.records:
         old = stored.get(record.id)
-        path, status = files.look(record.path)
+        path, status, version = files.look(record.path)
         if isinstance(status, OSError):
             missing = isinstance(status, FileNotFoundError | NotADirectoryError)
             if not (old and missing):
@@ -176,7 +178,7 @@ def make_plan(
         except DataError as error:
             problems.append(Problem(path, str(error)))
             continue
-        found = _metadata(record, path, status, old)
+        found = _metadata(record, path, version, old)
         if old is None or _changed(found, old, recipe, _named(record)):
             digest = digests.get((path, found.size, found.mtime_ns)) if record.window else None
             tasks.append(Task(record, found, old, digest))
@@ -185,10 +187,18 @@ def make_plan(
         else:
             unchanged += 1
     kept = {relative(path, root) for path in images.unread}
-    lost = sorted(id_ for id_ in gone if stored[id_].metadata.path not in kept)
+    if kept:
+        gone = {id_ for id_ in gone if kept.isdisjoint(_around(stored[id_].metadata.path))}
+    lost = sorted(gone)
     if images.only is not None:
         lost = [id_ for id_ in lost if stored[id_].metadata.path == relative(images.only, root)]
     return Plan(tuple(tasks), tuple(refreshes), unchanged, tuple(lost), tuple(problems))
+
+
+def _around(path: str) -> list[str]:
+    """Return a stored path and the folders that it is in."""
+    file = PurePosixPath(path)
+    return [path, *(parent.as_posix() for parent in file.parents)]
 
 
 class _Files:
@@ -196,17 +206,19 @@ class _Files:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._last: tuple[Path, str, os.stat_result | OSError] | None = None
+        self._last: tuple[Path, str, os.stat_result | OSError, tuple[int, int]] | None = None
 
-    def look(self, path: Path) -> tuple[str, os.stat_result | OSError]:
+    def look(self, path: Path) -> tuple[str, os.stat_result | OSError, tuple[int, int]]:
         if self._last is None or self._last[0] != path:
+            version = 0, 0
             try:
                 status: os.stat_result | OSError = path.stat()
+                version = image_version(path, status)
             except OSError as error:
                 status = error
             except ValueError as error:  # a null character
                 status = FileNotFoundError(0, str(error))
-            self._last = path, relative(path, self._root), status
+            self._last = path, relative(path, self._root), status, version
         return self._last[1:]
 
 
@@ -266,9 +278,10 @@ def _files_of(root: Path, names: Collection[str]) -> dict[str, Path]:
     return {name: objects.get(path) or path for name, path in paths.items()}
 
 
-def with_status(metadata: Metadata, status: os.stat_result) -> Metadata:
-    """Return the metadata with the size and time of the file as it was opened."""
-    return replace(metadata, size=status.st_size, mtime_ns=status.st_mtime_ns)
+def with_status(metadata: Metadata, path: Path, status: os.stat_result) -> Metadata:
+    """Return the metadata with the size and time of the image's files as it was opened."""
+    size, mtime_ns = image_version(path, status)
+    return replace(metadata, size=size, mtime_ns=mtime_ns)
 
 
 def relative(path: Path, root: Path) -> str:
@@ -290,7 +303,7 @@ def _placed(record: Record) -> Record:
     return replace(record, bbox=place.bbox, geometry=place.geometry)
 
 
-def _metadata(record: Record, path: str, status: os.stat_result, old: Stored | None) -> Metadata:
+def _metadata(record: Record, path: str, version: tuple[int, int], old: Stored | None) -> Metadata:
     known, footprint = record.bbox, record.geometry
     if known is None and old is not None:
         known, footprint = old.metadata.bbox, old.metadata.geometry
@@ -306,8 +319,8 @@ def _metadata(record: Record, path: str, status: os.stat_result, old: Stored | N
         window=record.window,
         sensor=record.sensor or (whole.sensor if whole else None),
         geometry=footprint,
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        size=version[0],
+        mtime_ns=version[1],
         source=record.source,
     )
 

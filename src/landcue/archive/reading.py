@@ -20,7 +20,7 @@ from PIL import Image
 from landcue.archive.manifest import THUMBNAIL_SIDE
 from landcue.archive.plan import MAX_BYTES, Task, with_status
 from landcue.archive.schema import Metadata
-from landcue.data.images import read_picture
+from landcue.data.images import files_beside, image_version, read_picture
 from landcue.data.objects import CHANGED, is_object, object_path, read_file, shown
 from landcue.data.pictures import Rendering
 from landcue.data.raster import HEAD, RASTER_SUFFIXES, is_raster
@@ -150,12 +150,18 @@ def _load(task: Task, options: SceneOptions) -> tuple[Metadata, Path | bytes, st
     gdal = path.suffix.lower() in RASTER_SUFFIXES
     if gdal and (not is_object(path) or band_files(path)):
         source, status, digest = scene_digest(task)
-        return with_status(task.metadata, status), source, f"{digest}-{options.recipe}"
+        return with_status(task.metadata, path, status), source, f"{digest}-{options.recipe}"
     status, data = read_file(path, MAX_BYTES + 1)
-    metadata = with_status(task.metadata, status)
+    metadata = with_status(task.metadata, path, status)
     if len(data) > MAX_BYTES:
         raise DataError("is larger than 1 GiB; cut it into chips")
-    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    hashed = hashlib.blake2b(data, digest_size=16)
+    try:
+        for other in files_beside(path):
+            hashed.update(other.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})") from None
+    digest = hashed.hexdigest()
     return metadata, data, f"{digest}-{options.recipe}" if is_raster(data[:HEAD]) else digest
 
 
@@ -248,7 +254,7 @@ class ChipReader:
         if window is None:
             raise DataError("is not a chip of a scene")
         scene, status = self._scene(task)
-        metadata = with_status(task.metadata, status)
+        metadata = with_status(task.metadata, task.record.path, status)
         content = f"{scene.digest}-{self._options.recipe}"
         if task.stored is not None and task.stored.content == content:
             return metadata
@@ -313,12 +319,12 @@ def scene_digest(task: Task) -> tuple[Path, os.stat_result, str]:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             known = (task.metadata.size, task.metadata.mtime_ns)
-            if task.digest is not None and (status.st_size, status.st_mtime_ns) == known:
+            if task.digest is not None and image_version(path, status) == known:
                 return path, status, task.digest
             digest = hashlib.blake2b(digest_size=16)
             while block := file.read(_BLOCK):
                 digest.update(block)
-        for other in list(band_files(path).values())[1:]:
+        for other in files_beside(path):
             with other.open("rb") as file:
                 while block := file.read(_BLOCK):
                     digest.update(block)
@@ -339,10 +345,10 @@ def _check_same(path: Path, metadata: Metadata) -> None:
     if is_object(path):
         return  # checked by the reader
     try:
-        now = os.stat(path)
+        now = image_version(path, os.stat(path))
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from None
-    if (now.st_size, now.st_mtime_ns) != (metadata.size, metadata.mtime_ns):
+    if now != (metadata.size, metadata.mtime_ns):
         raise DataError(CHANGED)
 
 

@@ -63,8 +63,8 @@ class Metadata:
         window: The pixels of a scene that make a chip; ``None`` for a whole image.
         sensor: Sensor of the image.
         geometry: Outline in degrees (see :class:`landcue.types.Record`).
-        size: Size of the file in bytes.
-        mtime_ns: Modification time of the file.
+        size: Bytes of the image's files: see :func:`landcue.data.images.image_version`.
+        mtime_ns: Modification time of the latest of them.
         source: Name of the source in the archive's manifest.
     """
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from landcue.archive.schema import Metadata
+from landcue.data.images import image_version
 from landcue.data.names import clean_id, find_stored, stored_name
 from landcue.data.objects import is_object, joined, shown
 from landcue.data.scenes import SceneOptions
@@ -194,7 +195,7 @@ def _moved(
 
 def _has_size(path: Path, size: int) -> bool:
     try:
-        return path.stat().st_size == size
+        return image_version(path, path.stat())[0] == size
     except (OSError, ValueError):
         return False
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,15 @@ from PIL import Image
 
 from landcue.codes.packing import pack_bits
 from landcue.data.images import read_image
-from landcue.data.raster import HEAD, decoder_of, is_raster, kind_of, open_dataset, raster_options
+from landcue.data.raster import (
+    HEAD,
+    decoder_of,
+    is_raster,
+    kind_of,
+    open_dataset,
+    raster_options,
+    without_warnings,
+)
 from landcue.errors import DataError, StoreError
 from landcue.types import ByteArray, FloatArray, Record
 
@@ -158,10 +165,9 @@ def _stored(data: bytes) -> tuple[str, int]:
         dataset, beside = open_dataset(data)
         with raster_options(beside), dataset:
             return str(dataset.dtypes[0]), int(dataset.count)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(data), formats=decoder_of(kind_of(data[:HEAD]))) as image:
-            return image.mode, len(image.getbands())
+    formats = decoder_of(kind_of(data[:HEAD]))
+    with without_warnings, Image.open(io.BytesIO(data), formats=formats) as image:
+        return image.mode, len(image.getbands())
 
 
 def _canvas(luma: Image.Image, factor: int) -> ByteArray:

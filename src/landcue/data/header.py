@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import struct
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 from landcue.data.north import Grid, has_area, north_up, north_up_grid
 from landcue.data.objects import address, is_object, object_path, store_of
-from landcue.data.raster import HEAD, display_name, kind_of, raster_options
+from landcue.data.raster import HEAD, display_name, kind_of, raster_options, without_warnings
 from landcue.errors import DataError
 
 _TIME_TAGS = ("ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "DATETIME", "TIFFTAG_DATETIME")
@@ -221,12 +221,7 @@ def world_file(path: Path) -> tuple[Any, Any] | None:
     Raises:
         DataError: A world file that does not hold six numbers.
     """
-    stem, suffix = os.path.splitext(path)  # for every image: much faster than with_suffix
-    suffix = suffix[1:]
-    for name in (f"{suffix[:1]}{suffix[-1:]}w", f"{suffix}w", "wld"):
-        if name == suffix or not os.path.isfile(f"{stem}.{name}"):
-            continue
-        file = Path(f"{stem}.{name}")
+    for file in map(Path, _world_files(path)):
         from rasterio.crs import CRS
         from rasterio.errors import CRSError
         from rasterio.transform import Affine
@@ -245,6 +240,21 @@ def world_file(path: Path) -> tuple[Any, Any] | None:
         # A world file gives the center of the first pixel.
         return Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2), crs
     return None
+
+
+def place_files(path: Path) -> list[Path]:
+    """Return the files beside an image that may say its place: its world file and ``.prj``."""
+    found = [Path(name) for name in _world_files(path)][:1]
+    prj = path.with_suffix(".prj")
+    return [*found, prj] if found and prj.is_file() else found
+
+
+def _world_files(path: Path) -> Iterator[str]:
+    stem, suffix = os.path.splitext(path)  # for every image: much faster than with_suffix
+    suffix = suffix[1:]
+    for name in (f"{suffix[:1]}{suffix[-1:]}w", f"{suffix}w", "wld"):
+        if name != suffix and os.path.isfile(f"{stem}.{name}"):
+            yield f"{stem}.{name}"
 
 
 _ORIENTATIONS = {2: 1, 3: 3, 4: 2, 5: 4, 6: 5, 7: 7, 8: 6}
@@ -266,8 +276,7 @@ def _orientation(path: Path | bytes) -> int:
             return 1
         from PIL import Image
 
-        with contextlib.suppress(Exception), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with contextlib.suppress(Exception), without_warnings:
             file.seek(0)
             return int(Image.open(file).getexif().get(_ORIENTATION, 1))
     return 1

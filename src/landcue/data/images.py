@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import io
-import warnings
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,14 @@ import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from landcue.data.geo import place_of_raster, window_places
-from landcue.data.header import FROM_WORLD_FILE, NO_PRJ, OFF_MAP, shown_north_up, world_file
+from landcue.data.header import (
+    FROM_WORLD_FILE,
+    NO_PRJ,
+    OFF_MAP,
+    place_files,
+    shown_north_up,
+    world_file,
+)
 from landcue.data.north import Grid, Pixels, resampled, turned
 from landcue.data.objects import is_object
 from landcue.data.pictures import Scale
@@ -30,6 +37,8 @@ from landcue.data.raster import (
     is_raster,
     kind_of,
     reads_heic,
+    sidecar_files,
+    without_warnings,
 )
 from landcue.data.reader import SceneReader
 from landcue.data.scenes import MAX_PIXELS, SceneOptions, check_size
@@ -57,6 +66,31 @@ _DEFAULT = SceneOptions()
 def is_image_path(path: Path) -> bool:
     """Return whether a file name is that of a supported image (``._*`` and dot files do not)."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def files_beside(path: Path) -> list[Path]:
+    """Return the other files of an image: bands, overviews, a mask, a world file and its ``.prj``.
+
+    None of an object: its store returns the digests of what is read.
+    """
+    if is_object(path):
+        return []
+    return [*list(band_files(path).values())[1:], *sidecar_files(path), *place_files(path)]
+
+
+def image_version(path: Path, status: os.stat_result) -> tuple[int, int]:
+    """Return what changes with any file of an image: the bytes of all, and the latest change in ns.
+
+    Args:
+        path: The image.
+        status: Of the image itself.
+    """
+    size, time = status.st_size, status.st_mtime_ns
+    for file in files_beside(path):
+        with contextlib.suppress(OSError):  # it was removed just now
+            beside = file.stat()
+            size, time = size + beside.st_size, max(time, beside.st_mtime_ns)
+    return size, time
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,15 +293,13 @@ def _read_with_pillow(source: bytes, name: str, most: int) -> Picture:
         raise DataError(f"{name}: {error}") from None
     try:
         # Pillow's own size warning must not reach the terminal: our cap is lower than its level.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(source), formats=formats) as image:
-                check_size(*image.size, name, most)
-                if kind != "HEIC":  # of a burst, the first picture is shown
-                    _check_still(image, name)
-                image.load()
-                bounds, time = _exif(image)
-                return Picture(np.asarray(_to_rgb(image)), bbox=bounds, datetime=time)
+        with without_warnings, Image.open(io.BytesIO(source), formats=formats) as image:
+            check_size(*image.size, name, most)
+            if kind != "HEIC":  # of a burst, the first picture is shown
+                _check_still(image, name)
+            image.load()
+            bounds, time = _exif(image)
+            return Picture(np.asarray(_to_rgb(image)), bbox=bounds, datetime=time)
     except UnidentifiedImageError:
         if kind == "HEIC":
             raise DataError(f"{name}: truncated or corrupt") from None

@@ -24,7 +24,7 @@ class ImageSet:
         records: Sorted by id; ids are unique.
         label_names: All labels that may occur, in the source's order.
         problems: What was skipped, and why.
-        unread: Files that could not be read, so that records of them may be missing.
+        unread: Files and folders that could not be read, so that records of them may be missing.
 
     >>> from landcue.data import open_source
     >>> len(open_source(Path("photos")).records)

@@ -70,6 +70,8 @@ def find_spelling(path: Path) -> Path | None:
         try:
             if spelled.is_file():
                 return spelled
+        except PermissionError:  # its reader says so
+            return spelled
         except (OSError, ValueError):  # too long, or with a null character
             return None
     return None

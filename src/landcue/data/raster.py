@@ -64,6 +64,34 @@ MOST_BYTES = 256 << 20
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
+class _WithoutWarnings:
+    """Ignores warnings while any thread is inside.
+
+    :func:`warnings.catch_warnings` is for one thread: of two, the first to leave ends it for both.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._stack.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._stack.close()
+
+
+without_warnings = _WithoutWarnings()
+
+
 def kind_of(head: bytes) -> str | None:
     """Return the format of a file by its first 32 bytes; ``None`` if it is no accepted image.
 
@@ -360,14 +388,18 @@ def _piece_fault(dataset: Any, most_bytes: int) -> str | None:
 
 
 def _open(path: Path | bytes, suffix: str, most_bytes: int) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a TIFF without georeference is expected
+    with without_warnings:  # a TIFF without georeference is expected
         dataset = _dataset(path, suffix, most_bytes)
     if dataset.tags(ns="OVERVIEWS"):
         dataset.close()
         name = display_name(path) + suffix
         raise DataError(f"{name}: its overviews lie in another file; save it as a COG")
     return dataset
+
+
+def sidecar_files(path: Path) -> list[Path]:
+    """Return the overviews and the mask beside a file on this machine."""
+    return [Path(name) for s in _SIDECARS if os.path.isfile(name := f"{path}{s}")]
 
 
 def _check_sidecars(path: Path, suffix: str, most_bytes: int) -> bool:

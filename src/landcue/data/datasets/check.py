@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from landcue.data.datasets.bands import is_band_file, raster_size
 from landcue.data.datasets.bigearthnet import BANDS, band_files
 from landcue.data.datasets.common import Facts, Sheet
 from landcue.data.imageset import ImageSet
-from landcue.data.raster import FORMATS, HEAD, is_raster
+from landcue.data.raster import FORMATS, HEAD, is_raster, without_warnings
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 
@@ -171,10 +170,8 @@ def _file_size(path: Path) -> tuple[int, int]:
         with path.open("rb") as file:
             if is_raster(file.read(HEAD)):
                 return raster_size(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                return image.size
+        with without_warnings, Image.open(path, formats=FORMATS) as image:
+            return image.size
     except Exception as error:  # decoders raise almost anything on broken bytes
         what = "the file is empty" if not path.stat().st_size else "not a readable image"
         raise DataError(f"{path}: {what} ({type(error).__name__})") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from landcue.data.images import is_image_path
 from landcue.data.label_table import parse_flag, read_rows
+from landcue.data.raster import without_warnings
 from landcue.errors import DataError
 from landcue.types import Problem
 
@@ -110,8 +110,7 @@ def read_mat(
     """
     scipy_io = require("scipy.io", path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings:
             content: dict[str, Any] = scipy_io.loadmat(path)
     except Exception as error:  # scipy raises almost anything on broken bytes
         raise DataError(f"{path} is no readable MATLAB file ({error})") from None
@@ -161,8 +160,7 @@ def _text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _excel_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     openpyxl = require("openpyxl", path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings:
             book: Any = openpyxl.load_workbook(path, read_only=True, data_only=True)
             table: list[tuple[Any, ...]] = list(book.worksheets[0].iter_rows(values_only=True))
             book.close()

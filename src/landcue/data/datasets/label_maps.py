@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from landcue.data.datasets.common import Facts, image_files, read_sheet, subfold
 from landcue.data.datasets.label_sheets import CLASSES, IMAGES, ucmerced_files
 from landcue.data.images import MAX_PIXELS
 from landcue.data.imageset import ImageSet, existing_folder, make_image_set
-from landcue.data.raster import FORMATS
+from landcue.data.raster import FORMATS, without_warnings
 from landcue.errors import DataError
 from landcue.types import Problem, Record
 
@@ -239,16 +238,14 @@ def mask_labels(
 def _read(path: Path) -> tuple[list[int], dict[int, Color]]:
     """Return the values that occur, and the palette if the file has one."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=(*FORMATS, "TIFF")) as image:
-                if image.mode not in _MODES or image.width * image.height > MAX_PIXELS:
-                    raise DataError(
-                        f"{path}: {image.width} x {image.height} pixels of mode {image.mode} "
-                        "are no label map; need 8-bit gray or palette values"
-                    )
-                flat = (image.getpalette("RGB") or []) if image.mode == "P" else []
-                values = [int(value) for value in np.unique(np.asarray(image))]
+        with without_warnings, Image.open(path, formats=(*FORMATS, "TIFF")) as image:
+            if image.mode not in _MODES or image.width * image.height > MAX_PIXELS:
+                raise DataError(
+                    f"{path}: {image.width} x {image.height} pixels of mode {image.mode} "
+                    "are no label map; need 8-bit gray or palette values"
+                )
+            flat = (image.getpalette("RGB") or []) if image.mode == "P" else []
+            values = [int(value) for value in np.unique(np.asarray(image))]
     except DataError:
         raise
     except Exception as error:  # decoders raise almost anything on broken bytes

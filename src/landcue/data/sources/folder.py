@@ -126,19 +126,28 @@ def read_folder(
     records: list[Record] = []
     problems: list[Problem] = []
     left_out: Counter[str] = Counter()
-    for folder, folders, files in os.walk(root, followlinks=False):
+    unread: list[Path] = []
+
+    def note_unread(error: OSError) -> None:
+        folder = Path(error.filename)
+        unread.append(folder)
+        where = shown(root) if folder == root else clean_id(folder.relative_to(root).as_posix())
+        what = f"this folder cannot be read ({error.strerror}); records of its images stay"
+        problems.append(Problem(where, what))
+
+    for folder, folders, files in os.walk(root, onerror=note_unread, followlinks=False):
         below = Path(folder)
         for name in folders:
             if is_system_folder(name):
                 left_out[f"folders {printable(name)!r} of other programs"] += 1
-            elif (below / name).is_symlink():
+            elif os.path.islink(below / name):
                 left_out["links to folders, which are not followed"] += 1
         folders[:] = sorted(name for name in folders if not is_system_folder(name))
         for file in sorted(files):
             path = below / file
             if is_image_path(path):
                 record = folder_record(path.relative_to(root), path)
-                if path.is_file():
+                if _may_be_read(path):
                     records.append(record)
                 else:  # reading a pipe would wait forever
                     problems.append(Problem(record.id, "is not a file, or a link to none"))
@@ -151,12 +160,21 @@ def read_folder(
     if bands:
         problems.append(Problem(shown(root), f"{bands} files of one band each stacked to scenes"))
     if labels is not None:
-        return with_table(root, records, labels, problems)
+        return replace(with_table(root, records, labels, problems), unread=tuple(unread))
     records, names = with_folder_labels(records, folder_labels)
     if not records and not problems:
         seen = {path.suffix.lower() for path in root.rglob("*") if path.is_file()} - SUFFIXES
         problems = [Problem(shown(root), f"only files of kind {kind!r}") for kind in sorted(seen)]
-    return make_image_set("folder", root, records, names, problems)
+    found = make_image_set("folder", root, records, names, problems)
+    return replace(found, unread=tuple(unread))
+
+
+def _may_be_read(path: Path) -> bool:
+    """Return whether a path is a file, or nothing but its reader can say why it is not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"}

@@ -66,7 +66,7 @@ def cut_scenes(
         first = f" ({len(problems)} problems, first: {problems[0]})" if problems else ""
         raise DataError(f"{shown(images.root)} holds no scene to cut{first}")
     cut = make_image_set("scenes", images.root, records, (), problems)
-    return replace(cut, unread=tuple(unread))
+    return replace(cut, unread=(*images.unread, *unread))
 
 
 _Header = tuple[Record, RasterFacts] | DataError
